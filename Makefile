@@ -1,0 +1,49 @@
+# One word per chore; CI runs the same words as people. `make demo` and `make test` need nothing but Python 3.11.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: help demo serve test check lint types layers bench lock audit clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# The stamp is newer than the lock exactly when the environment matches it.
+.venv/.ready: requirements/dev.txt setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit("riskcards needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: .venv/.ready  ## the whole product in a browser, on synthetic patients
+	$(BIN)/riskcards demo $(ARGS)
+
+test: .venv/.ready  ## every test
+	$(BIN)/pytest $(ARGS)
+
+check: lint types layers test  ## what CI runs
+
+lint: .venv/.ready  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.ready  ## mypy, strict
+	$(BIN)/mypy
+
+layers: .venv/.ready  ## imports flow one way
+	$(BIN)/lint-imports --config setup.cfg
+
+bench: .venv/.ready  ## benchmarks with peers; writes benchmarks/results/
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock:  ## resolve requirements/dev.txt again from setup.cfg
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  -o requirements/dev.txt setup.cfg
+
+audit: .venv/.ready  ## known vulnerabilities in the locked dependencies
+	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
+
+clean:  ## remove the environment and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build dist

@@ -1,0 +1,82 @@
+"""The `riskcards` command: a root that finds its subcommands by name and turns our errors into exit codes.
+
+0 done, 1 our fault, 2 wrong use, 3 bad input, 4 abstained.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from fhir_mapping.errors import FhirMappingError
+from knowledge_index.errors import EncoderError, KnowledgeIndexError
+from risk_model.errors import RiskModelError
+
+OUR_FAULT, BAD_INPUT = 1, 3
+
+# Listed in the order a newcomer meets them; a command's module is imported only when it is asked for.
+COMMANDS = {
+    "demo": "The whole product in your browser, on synthetic patients and embedded defaults.",
+    "serve": "The production server: CDS Hooks, feedback, model cards, health.",
+    "map": "FHIR files in; features, notes, Markdown, codes or MEDS rows out.",
+    "score": "A patient's risk as a FHIR RiskAssessment.",
+    "index": "Build, search, check and evaluate a PubMed index.",
+    "card": "A model card as HTML, JSON or CHAI XML.",
+    "doctor": "What is installed, configured, hashed and reachable.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"cds_service.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="riskcards")
+def cli() -> None:
+    """Risk cards for the EHR sidebar: in-hospital mortality and 30-day readmission, explained and grounded in PubMed.
+
+    \b
+    Start here:    riskcards demo
+    One patient:   riskcards score patient.json --task readmission_30d
+    Look inside:   riskcards map patient.json --as-of 2024-05-01 --to features --json
+    Literature:    riskcards index search starter "heart failure readmission"
+
+    Every command has --help. Exit codes: 0 done, 1 our fault, 2 wrong use, 3 bad input, 4 abstained.
+    """
+
+
+def main() -> None:
+    """Console entry point."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except EncoderError as error:
+        click.echo(f"riskcards: {error}", err=True)
+        sys.exit(OUR_FAULT)
+    except (FhirMappingError, KnowledgeIndexError, RiskModelError) as error:
+        click.echo(f"riskcards: {error}", err=True)
+        sys.exit(BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""FHIR JSON in, plain values out. No network, no clock, no machine learning."""

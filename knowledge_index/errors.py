@@ -1,0 +1,35 @@
+"""Errors of the knowledge room.
+
+KnowledgeIndexError
+├── ArticleError           an article record cannot be read; names file and record
+├── ArtifactError          an index or model file is missing, altered or of another format: it is not opened
+├── EncoderError           the encoder cannot be loaded (names the package or extra to install)
+└── RetrievalError         a query that cannot be answered, such as an unknown retriever name
+"""
+
+from __future__ import annotations
+
+
+class KnowledgeIndexError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ArticleError(KnowledgeIndexError, ValueError):
+    def __init__(self, message: str, *, file: str, record: str) -> None:
+        super().__init__(f"{file}, record {record}: {message}")
+        self.file = file
+        self.record = record
+
+
+class ArtifactError(KnowledgeIndexError):
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+class EncoderError(KnowledgeIndexError):
+    """The encoder cannot be loaded; the message names what to install."""
+
+
+class RetrievalError(KnowledgeIndexError, ValueError):
+    """The query cannot be answered as asked."""

@@ -1,0 +1,97 @@
+"""The frozen values of the knowledge room, in the words of information retrieval and of MeSH."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MeshHeading:
+    """One MeSH heading of an article. `ui` is the descriptor id (`D006333`), empty where the source gives names only."""
+
+    name: str
+    ui: str = ""
+    major: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """One PubMed record, or one entry of the starter base (then `abstract` is our own sentence of finding)."""
+
+    pmid: str
+    title: str
+    abstract: str
+    mesh: tuple[MeshHeading, ...] = ()
+    year: int | None = None
+    references: tuple[str, ...] = ()
+    study_type: str | None = None
+    retracted: bool = False
+
+    @property
+    def text(self) -> str:
+        """What is indexed: title and abstract."""
+        return f"{self.title}\n{self.abstract}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A MeSH descriptor. `tree_numbers` such as `C14.280.434` place it in the MeSH tree."""
+
+    ui: str
+    name: str
+    tree_numbers: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedConcept:
+    """A concept found for a patient: from a code, or from words (then `start`, `end` are offsets into that text)."""
+
+    concept: Concept
+    mention: str
+    source: str
+    start: int | None = None
+    end: int | None = None
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A short question to the literature: text for BM25 and the encoder, descriptor ids as seeds for the graph."""
+
+    text: str
+    concepts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PathStep:
+    """One edge on the way from a patient concept to an article: `relation` reads as words (`narrower than`, `cited by`)."""
+
+    source: str
+    relation: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A retrieved passage. `score` is comparable within one run only; `path` tells how the graph reached it."""
+
+    pmid: str
+    title: str
+    passage: str
+    score: float
+    retriever: str
+    year: int | None = None
+    study_type: str | None = None
+    path: tuple[PathStep, ...] = ()
+    mesh: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"https://pubmed.ncbi.nlm.nih.gov/{int(self.pmid)}/"
+
+    def path_in_words(self) -> str:
+        """`Heart Failure -> heading of -> 12345678`; empty when only text matched."""
+        if not self.path:
+            return ""
+        return self.path[0].source + "".join(f" → {step.relation} → {step.target}" for step in self.path)

@@ -1,0 +1,1 @@
+"""PatientRecord and Evidence in, RiskEstimate out."""

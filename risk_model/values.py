@@ -1,0 +1,151 @@
+"""The frozen values of the model room. Results follow FHIR RiskAssessment, metrics TRIPOD+AI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knowledge_index import Evidence
+
+
+class Polarity(StrEnum):
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNCERTAIN = "uncertain"
+
+
+class Temporality(StrEnum):
+    CURRENT = "current"
+    HISTORICAL = "historical"
+    HYPOTHETICAL = "hypothetical"
+
+
+class Experiencer(StrEnum):
+    PATIENT = "patient"
+    FAMILY = "family"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a note says. `quote` equals `note.text[start:end]` exactly: a finding that is not anchored does not exist."""
+
+    concept_ui: str
+    name: str
+    polarity: Polarity
+    temporality: Temporality
+    experiencer: Experiencer
+    note_source: str
+    quote: str
+    start: int
+    end: int
+    section: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteFindings:
+    """What stage 1 read. `embedding` has shape (384,) float32, L2-normalised, or is None when there was no text."""
+
+    findings: tuple[Finding, ...]
+    embedding: NDArray[np.float32] | None
+    reader: str
+    notes_read: int
+    notes_unreadable: int
+    unanchored_dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A signed contribution to this estimate, in log-odds, grouped into one clinical concept and put in words."""
+
+    concept: str
+    label: str
+    value: str
+    contribution: float
+    modifiable: bool
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DataGap:
+    """Something the estimate would have used and did not have. `reason` is the mapper's code."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """A clinical score. With inputs missing it is a range `low`..`high`, never a number that assumes normal.
+
+    `expected_risk` is the published risk for exactly this score and outcome as a probability, when its paper gives one
+    and no input is missing.
+    """
+
+    name: str
+    low: int
+    high: int
+    maximum: int
+    band: str | None
+    missing: tuple[str, ...]
+    inputs: tuple[tuple[str, str, int], ...]
+    """(input, value in words, points) for every input that is known."""
+    expected_risk: float | None = None
+    source: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing
+
+    def in_words(self) -> str:
+        points = str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
+        return f"{points} of {self.maximum}"
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """Why no probability is given. `code` is stable; `reason` is for the clinician."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RiskEstimate:
+    """The answer for one patient, task and moment: either a probability or an abstention, never a silent default."""
+
+    task: str
+    subject_id: str
+    prediction_time: datetime
+    probability: float | None
+    interval: tuple[float, float] | None
+    """90 % interval for the probability."""
+    baseline: float | None
+    """Rate of the outcome in the population the model was fitted on."""
+    drivers: tuple[Driver, ...]
+    comparators: tuple[ScoreResult, ...]
+    gaps: tuple[DataGap, ...]
+    abstention: Abstention | None
+    model_id: str
+    model_version: str
+    stay: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.probability is None) == (self.abstention is None):
+            raise ValueError("an estimate holds either a probability or an abstention")
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Everything behind a card: the estimate, what the notes said and the literature found for this patient."""
+
+    estimate: RiskEstimate
+    findings: NoteFindings
+    evidence: tuple[Evidence, ...]
+    evidence_withheld: int = 0
+    """Passages retrieved and not shown because they were too weak."""
+    timings: tuple[tuple[str, float], ...] = ()
+    """(step, milliseconds) in the order they ran."""
