@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 
@@ -150,7 +149,7 @@ class FeatureValue:
 class FeatureVector:
     """Named features `<concept>.<aggregate>`; what is not in `values` is in `unknown` with a reason code.
 
-    >>> vector = FeatureVector("p1", None, MappingProxyType({}), MappingProxyType({"sodium.last": "none-found"}), ())
+    >>> vector = FeatureVector("p1", None, {}, {"sodium.last": "none-found"}, ())
     >>> vector.number("sodium.last") is None
     True
     """
@@ -207,7 +206,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A clinical note as plain text. `status` is `read`, or says why the text is empty (`unreadable`, `not-fetched`)."""
+    """A clinical note as plain text. `status` is `read`, or why the text is empty (`unreadable`, `not-fetched`)."""
 
     id: str
     type: str

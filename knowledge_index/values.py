@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MeshHeading:
-    """One MeSH heading of an article. `ui` is the descriptor id (`D006333`), empty where the source gives names only."""
+    """One MeSH heading of an article. `ui` is the descriptor id (`D006333`); empty where the source gives names."""
 
     name: str
     ui: str = ""
@@ -65,7 +65,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class PathStep:
-    """One edge on the way from a patient concept to an article: `relation` reads as words (`narrower than`, `cited by`)."""
+    """One edge on the way from a patient concept to an article; `relation` reads as words (`cited by`)."""
 
     source: str
     relation: str

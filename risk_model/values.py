@@ -31,7 +31,7 @@ class Experiencer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a note says. `quote` equals `note.text[start:end]` exactly: a finding that is not anchored does not exist."""
+    """Something a note says. `quote` equals `note.text[start:end]`: a finding that is not anchored does not exist."""
 
     concept_ui: str
     name: str
