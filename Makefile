@@ -37,10 +37,13 @@ layers: .venv/.ready  ## imports flow one way
 bench: .venv/.ready  ## benchmarks with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lock:  ## resolve requirements/dev.txt again from setup.cfg
+lock:  ## resolve both lock files again from setup.cfg
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  -o requirements/dev.txt setup.cfg
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra build -c requirements/dev.txt \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  -o requirements/runtime.txt setup.cfg
 
 audit: .venv/.ready  ## known vulnerabilities in the locked dependencies
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
