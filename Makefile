@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help demo serve test check lint types layers bench lock audit clean
+.PHONY: help demo serve golden test check lint types layers bench lock audit clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,6 +18,12 @@ help:  ## this list
 
 demo: .venv/.ready  ## the whole product in a browser, on synthetic patients
 	$(BIN)/riskcards demo $(ARGS)
+
+serve: .venv/.ready  ## the service alone, open to any local client
+	$(BIN)/riskcards serve --host 127.0.0.1 --insecure $(ARGS)
+
+golden: .venv/.ready  ## regenerate examples/*/expected.json; review the diff
+	$(BIN)/python -m tests.end_to_end.golden
 
 test: .venv/.ready  ## every test
 	$(BIN)/pytest $(ARGS)
