@@ -1,1 +1,42 @@
 """FHIR JSON in, plain values out. No network, no clock, no machine learning."""
+
+from fhir_mapping.errors import FhirMappingError, ForeignPatientError, InvalidInputError, PatientNotFoundError
+from fhir_mapping.record import PatientRecord
+from fhir_mapping.values import (
+    Availability,
+    Coding,
+    Condition,
+    FeatureValue,
+    FeatureVector,
+    Instant,
+    Measurement,
+    Medication,
+    Note,
+    Procedure,
+    Refusal,
+    Section,
+    Stay,
+    StayClass,
+)
+
+__all__ = [
+    "Availability",
+    "Coding",
+    "Condition",
+    "FeatureValue",
+    "FeatureVector",
+    "FhirMappingError",
+    "ForeignPatientError",
+    "Instant",
+    "InvalidInputError",
+    "Measurement",
+    "Medication",
+    "Note",
+    "PatientNotFoundError",
+    "PatientRecord",
+    "Procedure",
+    "Refusal",
+    "Section",
+    "Stay",
+    "StayClass",
+]

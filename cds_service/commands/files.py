@@ -1,0 +1,65 @@
+"""Reading the FILE arguments of commands: JSON or NDJSON, gzip or plain, several files of one patient together."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from fhir_mapping import InvalidInputError, PatientRecord
+from fhir_mapping.reading import Entry, read_bytes
+from fhir_mapping.times import moment, parse_instant
+
+MAX_FILE = 512 * 2**20
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file, gunzipped when its name ends in `.gz`. Raises InvalidInputError."""
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as stream:
+                data = stream.read(MAX_FILE + 1)
+        else:
+            data = path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise InvalidInputError(f"cannot be read ({error.__class__.__name__}: {error})") from None
+    if len(data) > MAX_FILE:
+        raise InvalidInputError(f"larger than {MAX_FILE // 2**20} MiB")
+    return data
+
+
+def load_record(
+    paths: Sequence[Path], *, patient: str | None, as_of: datetime | None, encounter: str | None
+) -> PatientRecord:
+    """One PatientRecord from one or several files."""
+    try:
+        if len(paths) == 1:
+            return PatientRecord.from_json(read_file(paths[0]), patient, as_of, encounter_id=encounter)
+        resources = [entry.resource for path in paths for entry in _entries(path)]
+    except InvalidInputError as error:
+        if len(paths) == 1:
+            raise InvalidInputError(f"{paths[0]}: {error}") from None
+        raise
+    return PatientRecord.from_resources(resources, patient, as_of, encounter_id=encounter)
+
+
+def _entries(path: Path) -> Sequence[Entry]:
+    try:
+        return read_bytes(read_file(path)).entries
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{path}: {error}") from None
+
+
+class TimeType(click.ParamType):
+    """A FHIR date or dateTime; a bare date means the end of that day."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        instant = parse_instant(value)
+        if instant is None:
+            self.fail(f"{value!r} is not a date such as 2024-05-01 or a time such as 2024-05-01T10:00:00Z", param, ctx)
+        return moment(instant)

@@ -1,0 +1,184 @@
+"""Measurements and stays to a `FeatureVector`: `<concept>.<aggregate>`, windows as suffixes, unknowns with reasons.
+
+Aggregates: last, first, min, max, mean, slope (per hour, least squares), count. Without a suffix they cover the current
+stay and the 24 hours of emergency care before it, or the last 365 days when there is no stay; `_24h` and `_48h` look
+back from the prediction time. A feature that cannot be computed is absent from `values`; its concept's `.last` then
+stands in `unknown` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from fhir_mapping.definitions import definitions
+from fhir_mapping.times import whole_years
+from fhir_mapping.values import (
+    Condition,
+    FeatureValue,
+    FeatureVector,
+    Measurement,
+    Medication,
+    Procedure,
+    Refusal,
+    Stay,
+    StayClass,
+)
+
+if TYPE_CHECKING:
+    from fhir_mapping.record import PatientRecord
+
+BEFORE_STAY = timedelta(hours=24)
+WITHOUT_STAY = timedelta(days=365)
+WINDOWS = {"24h": timedelta(hours=24), "48h": timedelta(hours=48)}
+_UNDATED_SOURCES = 5  # a mean over 400 values names its newest few sources, not all
+
+
+def compute(record: PatientRecord) -> FeatureVector:
+    """All features of a record as of its prediction time."""
+    values: dict[str, FeatureValue] = {}
+    unknown: dict[str, str] = {}
+    begin = _window_start(record)
+    by_concept: dict[str, list[Measurement]] = {}
+    for item in record.measurements:
+        by_concept.setdefault(item.concept, []).append(item)
+    reasons = _refusal_reasons(record.refused)
+    for concept in definitions().concepts.values():
+        found = by_concept.get(concept.name, [])
+        inside = [item for item in found if item.time >= begin]
+        if inside:
+            values.update(_aggregates(concept.name, inside, record.prediction_time))
+        else:
+            unknown[f"{concept.name}.last"] = _why_unknown(record, found, reasons.get(concept.name), "Observation")
+    for name, value, reason in _facts(record):
+        if value is None:
+            unknown[name] = reason
+        else:
+            values[name] = value
+    return FeatureVector(record.subject_id, record.prediction_time, values, unknown, record.refused)
+
+
+def _window_start(record: PatientRecord) -> datetime:
+    stay = record.current_stay
+    return record.prediction_time - WITHOUT_STAY if stay is None else stay.start - BEFORE_STAY
+
+
+def _refusal_reasons(refused: Sequence[Refusal]) -> dict[str, str]:
+    """The newest reason for which a value of each concept was refused (`detail` names the concept)."""
+    return {refusal.detail: refusal.reason for refusal in refused if refusal.detail}
+
+
+def _why_unknown(record: PatientRecord, found: Sequence[Measurement], refusal: str | None, resource_type: str) -> str:
+    if found:
+        return "outside-window"
+    if refusal is not None:
+        return refusal
+    return "not-fetched" if resource_type in record.not_fetched else "none-found"
+
+
+def _aggregates(name: str, items: Sequence[Measurement], until: datetime) -> Iterator[tuple[str, FeatureValue]]:
+    yield from _window(name, items, "")
+    for suffix, length in WINDOWS.items():
+        inside = [item for item in items if item.time >= until - length]
+        if inside:
+            yield from _window(name, inside, f"_{suffix}")
+
+
+def _window(name: str, items: Sequence[Measurement], suffix: str) -> Iterator[tuple[str, FeatureValue]]:
+    """Aggregates of one concept in one window; `items` are in time order and never empty."""
+    unit, newest, oldest = items[-1].unit, items[-1], items[0]
+    numbers = [item.value for item in items]
+    low, high = min(items, key=lambda item: item.value), max(items, key=lambda item: item.value)
+    for aggregate, item in (("last", newest), ("first", oldest), ("min", low), ("max", high)):
+        yield f"{name}.{aggregate}{suffix}", FeatureValue(item.value, unit, item.time, (item.source,))
+    sources = tuple(dict.fromkeys(item.source for item in items[-_UNDATED_SOURCES:]))
+    mean = sum(numbers) / len(numbers)
+    yield f"{name}.mean{suffix}", FeatureValue(round(mean, 6), unit, newest.time, sources)
+    yield f"{name}.count{suffix}", FeatureValue(float(len(items)), "1", newest.time, sources)
+    slope = slope_per_hour(items)
+    if slope is not None:
+        yield f"{name}.slope{suffix}", FeatureValue(round(slope, 6), f"{unit}/h", newest.time, sources)
+
+
+def slope_per_hour(items: Sequence[Measurement]) -> float | None:
+    """Least-squares slope in units per hour; None when all values share one time."""
+    hours = [(item.time - items[0].time).total_seconds() / 3600 for item in items]
+    mean_time = sum(hours) / len(hours)
+    spread = sum((hour - mean_time) ** 2 for hour in hours)
+    if spread == 0:
+        return None
+    mean_value = sum(item.value for item in items) / len(items)
+    return sum((h - mean_time) * (i.value - mean_value) for h, i in zip(hours, items, strict=True)) / spread
+
+
+Fact = tuple[str, FeatureValue | None, str]
+
+
+def _facts(record: PatientRecord) -> Iterator[Fact]:
+    """Demographics, the current stay, and use of care: (name, value or None, reason when None)."""
+    at, patient = record.prediction_time, (f"Patient/{record.subject_id}",)
+    age = None if record.birth is None else whole_years(record.birth, at)
+    yield "age.last", _number(age, "a", at, patient), "none-found" if record.birth is None else "imprecise"
+    sex = None if record.sex is None else FeatureValue(record.sex, None, None, patient)
+    yield "sex.last", sex, "none-found"
+    word = record.consciousness
+    aware = None if word is None else FeatureValue(word[0], None, word[1], (word[2],))
+    yield "consciousness.last", aware, _why_unknown(record, (), None, "Observation")
+    yield from _stay_facts(record)
+    yield from _use_of_care(record)
+
+
+def _stay_facts(record: PatientRecord) -> Iterator[Fact]:
+    stay, at = record.current_stay, record.prediction_time
+    if stay is None:
+        for name in ("length_of_stay", "hours_since_admission", "acute_admission", "intensive_care"):
+            yield f"{name}.last", None, "no-stay"
+        return
+    source = (stay.source,)
+    days = stay.days_until(at)
+    yield "length_of_stay.last", _number(days, "d", at, source), ""
+    yield "hours_since_admission.last", _number((at - stay.start).total_seconds() / 3600, "h", at, source), ""
+    for name, flag in (("acute_admission", stay.acute), ("intensive_care", stay.intensive_care)):
+        yield f"{name}.last", _number(None if flag is None else float(flag), "1", stay.start, source), "not-coded"
+
+
+def _use_of_care(record: PatientRecord) -> Iterator[Fact]:
+    at = record.prediction_time
+    encounters_known = "Encounter" not in record.not_fetched
+    before = [stay for stay in record.stays if record.current_stay is None or stay.source != record.current_stay.source]
+    counts: Mapping[str, tuple[StayClass, int]] = {
+        "inpatient_stay.count_180d": (StayClass.INPATIENT, 180),
+        "inpatient_stay.count_365d": (StayClass.INPATIENT, 365),
+        "emergency_visit.count_180d": (StayClass.EMERGENCY, 180),
+        "emergency_visit.count_365d": (StayClass.EMERGENCY, 365),
+        "outpatient_visit.count_365d": (StayClass.OUTPATIENT, 365),
+    }
+    anchor = at if record.current_stay is None else record.current_stay.start
+    for name, (kind, days) in counts.items():
+        since = anchor - timedelta(days=days)
+        found = [s for s in before if s.stay_class is kind and since <= s.start <= anchor]
+        yield name, _count(found, at) if encounters_known else None, "not-fetched"
+    conditions = {c.text.casefold(): c for c in record.conditions if c.active}.values()
+    medications = {m.text.casefold(): m for m in record.medications if m.active}.values()
+    yield "condition.count", _count(conditions, at) if "Condition" not in record.not_fetched else None, "not-fetched"
+    known = not record.not_fetched & {"MedicationRequest", "MedicationStatement"}
+    yield "medication.count", _count(medications, at) if known else None, "not-fetched"
+    known = "Procedure" not in record.not_fetched
+    year = [p for p in record.procedures if p.performed and p.performed >= at - timedelta(days=365)]
+    yield "procedure.count_365d", _count(year, at) if known else None, "not-fetched"
+    if record.current_stay is None:
+        yield "procedure.count", None, "no-stay"
+    else:
+        start = record.current_stay.start
+        during = [p for p in record.procedures if p.performed and p.performed >= start]
+        yield "procedure.count", _count(during, at) if known else None, "not-fetched"
+
+
+def _count(items: Iterable[Stay | Condition | Medication | Procedure], at: datetime) -> FeatureValue:
+    sources = tuple(item.source for item in items)
+    return FeatureValue(float(len(sources)), "1", at, sources)
+
+
+def _number(value: float | None, unit: str, at: datetime, sources: tuple[str, ...]) -> FeatureValue | None:
+    return None if value is None else FeatureValue(round(value, 4), unit, at, sources)

@@ -1,0 +1,88 @@
+"""FHIR dates and times to `Instant`: imprecise where they enter, never read in the server's own zone.
+
+FHIR R4 datatypes date, dateTime and instant (https://hl7.org/fhir/R4/datatypes.html#dateTime).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from fhir_mapping.values import Instant
+
+_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?\Z")
+# A time of day without a zone may be anywhere between UTC-12 and UTC+14.
+_WEST, _EAST = timedelta(hours=12), timedelta(hours=14)
+_LAST_MOMENT = timedelta(microseconds=1)
+
+
+def parse_instant(text: Any) -> Instant | None:
+    """The instant a FHIR date, dateTime or instant means, or None when it is not one.
+
+    >>> parse_instant("2024-05-01T10:00:00+02:00").latest.isoformat()
+    '2024-05-01T08:00:00+00:00'
+    >>> day = parse_instant("2024-05-01")
+    >>> day.earliest.isoformat(), day.latest.isoformat()
+    ('2024-05-01T00:00:00+00:00', '2024-05-01T23:59:59.999999+00:00')
+    >>> parse_instant("2024-05-01T02:30:00").zone_assumed
+    True
+    >>> parse_instant("yesterday") is None
+    True
+    """
+    if not isinstance(text, str):
+        return None
+    found = _DATE.match(text)
+    if found:
+        return _span(found)
+    if len(text) < 16 or text[10] not in "Tt":
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            assumed = moment.replace(tzinfo=UTC)
+            return Instant(assumed - _EAST, assumed + _WEST, zone_assumed=True)
+        exact = moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return Instant(exact, exact)
+
+
+def _span(found: re.Match[str]) -> Instant | None:
+    year, month, day = (int(part) if part else None for part in found.groups())
+    try:
+        first = date(year or 0, month or 1, day or 1)
+        if day:
+            after = first + timedelta(days=1)
+        elif month:
+            after = (first + timedelta(days=31)).replace(day=1)
+        else:
+            after = first.replace(year=first.year + 1)
+    except (ValueError, OverflowError):
+        return None
+    start = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    return Instant(start, datetime(after.year, after.month, after.day, tzinfo=UTC) - _LAST_MOMENT)
+
+
+def moment(instant: Instant) -> datetime:
+    """The moment that stands for an instant in sequences and windows: its end, or the time as written without a zone.
+
+    >>> moment(parse_instant("2024-05-01T02:30:00")).isoformat()
+    '2024-05-01T02:30:00+00:00'
+    """
+    return instant.latest - _WEST if instant.zone_assumed else instant.latest
+
+
+def reachable(instant: Instant, prediction_time: datetime) -> bool:
+    """Whether the whole of `instant` lies at or before `prediction_time`: what might be later is not known yet."""
+    return instant.latest <= prediction_time
+
+
+def whole_years(birth: Instant, at: datetime) -> float | None:
+    """Age in completed years, or None where the birth date is too imprecise to settle it, or later than `at`."""
+    youngest, oldest = _years(birth.latest, at), _years(birth.earliest, at)
+    return float(oldest) if youngest == oldest and youngest >= 0 else None
+
+
+def _years(born: datetime, at: datetime) -> int:
+    return at.year - born.year - ((at.month, at.day) < (born.month, born.day))
