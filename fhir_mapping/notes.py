@@ -255,8 +255,9 @@ def find_sections(text: str) -> Iterator[Section]:
         if match["line"] and name == "other":
             continue  # a short line of prose, not a heading we know
         found.append((match.start(), title, name))
-    for (start, title, name), following in zip(found, [*(f[0] for f in found[1:]), len(text)], strict=True):
-        yield Section(name, title, start, following)
+    ends = [*(start for start, _, _ in found[1:]), len(text)]
+    for (start, title, name), end in zip(found, ends, strict=False):
+        yield Section(name, title, start, end)
 
 
 def section_name(title: str) -> str:

@@ -53,7 +53,7 @@ def _entries(path: Path) -> Sequence[Entry]:
         raise InvalidInputError(f"{path}: {error}") from None
 
 
-class TimeType(click.ParamType):
+class TimeType(click.ParamType[datetime]):
     """A FHIR date or dateTime; a bare date means the end of that day."""
 
     name = "time"

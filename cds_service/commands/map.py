@@ -42,7 +42,7 @@ def command(
     riskcards map patient.json --as-of 2024-05-01 --to features
     riskcards map patient.json --to notes --json
 
-    Values are in canonical units; what is unknown says why, what was refused says why. Nothing later than --as-of shows.
+    Values are in canonical units; what is unknown or refused says why. Nothing later than --as-of shows.
     """
     record = load_record(files, patient=patient, as_of=as_of, encounter=encounter)
     if as_json:
@@ -52,7 +52,7 @@ def command(
 
 
 def _document(record: PatientRecord, form: str, budget: int) -> dict[str, object]:
-    head = {"subject_id": record.subject_id, "prediction_time": record.prediction_time.isoformat()}
+    head: dict[str, object] = {"subject_id": record.subject_id, "prediction_time": record.prediction_time.isoformat()}
     if form == "features":
         return record.features().to_json()
     if form == "notes":
