@@ -1,6 +1,10 @@
 """PubMed in, evidence out."""
 
+from knowledge_index.build import build_index
+from knowledge_index.encoder import Encoder, MiniLMEncoder
 from knowledge_index.errors import ArticleError, ArtifactError, EncoderError, KnowledgeIndexError, RetrievalError
+from knowledge_index.index import KnowledgeIndex, Retrieval
+from knowledge_index.storage import Manifest
 from knowledge_index.values import Article, Concept, Evidence, LinkedConcept, MeshHeading, PathStep, Query
 
 __all__ = [
@@ -8,12 +12,18 @@ __all__ = [
     "ArticleError",
     "ArtifactError",
     "Concept",
+    "Encoder",
     "EncoderError",
     "Evidence",
+    "KnowledgeIndex",
     "KnowledgeIndexError",
     "LinkedConcept",
+    "Manifest",
     "MeshHeading",
+    "MiniLMEncoder",
     "PathStep",
     "Query",
+    "Retrieval",
     "RetrievalError",
+    "build_index",
 ]

@@ -1,0 +1,280 @@
+"""An open index: linking, and retrieval by BM25, by vectors, by both, and over the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from scipy import sparse
+
+from knowledge_index.bm25 import Bm25
+from knowledge_index.encoder import Encoder, encoder_named
+from knowledge_index.errors import ArtifactError, EncoderError, RetrievalError
+from knowledge_index.graph import Graph
+from knowledge_index.linking import Linker
+from knowledge_index.passages import best_passage
+from knowledge_index.ranking import RETRIEVERS, Signals, rank
+from knowledge_index.storage import ArticleStore, Manifest, load_array, verify
+from knowledge_index.values import Article, Concept, Evidence, LinkedConcept, PathStep, Query
+
+_POOL = 100
+"""Candidates each of BM25 and the vectors puts forward, as in most published hybrid recipes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """What a search found. `withheld` counts candidates among the first k that were too weak to show."""
+
+    evidence: tuple[Evidence, ...]
+    withheld: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """Candidates, best first, and the walk that reached them (for the graph only)."""
+
+    order: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    supported: NDArray[np.bool_]
+    walk: NDArray[np.float64] | None = None
+    seeds: tuple[int, ...] = ()
+
+
+class KnowledgeIndex:
+    """Evidence for a patient's problems.
+
+    KnowledgeIndex.open(path)                      an index built with `riskcards index build`
+    KnowledgeIndex.open_starter()                  the evidence base that comes with riskcards
+    index.search(Query("heart failure readmission", concepts=("D006333",)), k=5)
+
+    The encoder is loaded at the first question that needs it, so BM25 and linking work without one.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, encoder: Encoder | None = None) -> None:
+        self.manifest = manifest
+        self._folder = folder
+        self._encoder = encoder
+        self._articles = ArticleStore(folder, manifest.counts["articles"])
+        self._bm25 = _load_bm25(folder, manifest)
+        self._concepts = _load_concepts(folder, manifest)
+        self._graph = _load_graph(folder, manifest)
+        self._retracted = load_array(folder, "retracted", np.bool_, (len(self._articles),))
+        if encoder is not None:
+            self._check_encoder(encoder)
+
+    @classmethod
+    def open(cls, path: str | Path, encoder: Encoder | None = None) -> KnowledgeIndex:
+        """Open an index folder. Size and sha256 of every file are compared with the manifest before any is read.
+
+        Raises `ArtifactError` for a folder that is no index, was altered, or was made by another format version; and
+        `EncoderError` when `encoder` is not the one that made the vectors.
+        """
+        folder = Path(path)
+        return cls(folder, verify(folder), encoder)
+
+    @classmethod
+    def open_starter(cls) -> KnowledgeIndex:
+        """The starter evidence base, as shipped."""
+        return cls.open(Path(str(files("knowledge_index").joinpath("starter", "index"))))
+
+    def __len__(self) -> int:
+        return len(self._articles)
+
+    def article(self, position: int) -> Article:
+        """The article at a position of the index, `0 <= position < len(index)`."""
+        return self._articles[position]
+
+    # Concepts ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _linker(self) -> Linker:
+        return Linker(self._concepts)
+
+    @cached_property
+    def _node(self) -> dict[str, int]:
+        return {concept.ui: len(self._articles) + number for number, concept in enumerate(self._concepts)}
+
+    def concept(self, ui: str) -> Concept | None:
+        """The concept of a descriptor id, or None when this index does not know it."""
+        return self._linker.concepts.get(ui)
+
+    def link_codes(self, codings: Iterable[tuple[str | None, str, str | None]]) -> tuple[LinkedConcept, ...]:
+        """Concepts of (system, code, display) codings; see `Linker.link_codes`."""
+        return self._linker.link_codes(codings)
+
+    def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
+        """Concepts mentioned in a text, negated mentions marked; see `Linker.link_text`."""
+        return self._linker.link_text(text)
+
+    # Retrieval -----------------------------------------------------------------------------------------------------
+
+    def search(self, query: Query, k: int = 10, retriever: str = "graph") -> tuple[Evidence, ...]:
+        """At most `k` passages, best first: fewer, even none, where what was found is too weak to show.
+
+        `retriever` is one of "bm25", "dense", "hybrid", "graph". Retracted articles are never returned. Raises
+        `RetrievalError` for another name or an empty question.
+        """
+        return self.retrieve(query, k, retriever).evidence
+
+    def retrieve(self, query: Query, k: int = 10, retriever: str = "graph") -> Retrieval:
+        """`search`, with the count of what was withheld."""
+        found = self._rank(query, retriever)
+        shown = [at for at in range(min(k, len(found.order))) if found.supported[at]]
+        evidence = tuple(self._evidence(found, at, query, retriever) for at in shown)
+        return Retrieval(evidence, min(k, len(found.order)) - len(shown))
+
+    def ranking(self, query: Query, k: int = 100, retriever: str = "graph") -> tuple[tuple[str, float], ...]:
+        """(pmid, score) of the first `k`, nothing withheld: for measuring a retriever, not for showing."""
+        found = self._rank(query, retriever)
+        return tuple(
+            (self._articles[int(position)].pmid, float(score))
+            for position, score in zip(found.order[:k], found.scores[:k], strict=True)
+        )
+
+    def _rank(self, query: Query, retriever: str) -> _Ranked:
+        if retriever not in RETRIEVERS:
+            raise RetrievalError(f"no retriever named {retriever!r}; there are {', '.join(RETRIEVERS)}")
+        text = query.text.strip() or " ".join(concept.name for concept in map(self.concept, query.concepts) if concept)
+        if not text:
+            raise RetrievalError("an empty question: give text, or concepts this index knows")
+        signals = self._signals(text, retriever)
+        walk, seeds = None, {}
+        if retriever == "graph":
+            seeds = self._concept_seeds(query.concepts, text)
+            walk = self._graph.walk(signals.seeds(seeds, len(self._articles)))
+            signals = signals.with_walk(walk[: len(self._articles)], self._near(seeds))
+        order, scores = rank(signals, retriever)
+        keep = ~self._retracted[order]
+        order, scores = order[keep], scores[keep]
+        return _Ranked(order, scores, signals.supported(retriever)[order], walk, tuple(seeds))
+
+    def _signals(self, text: str, retriever: str) -> Signals:
+        bm25, coverage = self._bm25.scores(text)
+        if retriever == "bm25":
+            return Signals(_POOL, bm25, coverage)
+        cosine, nearest = self._nearest(text)
+        return Signals(_POOL, bm25, coverage, cosine, nearest)
+
+    def _nearest(self, text: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Cosine of every near article, shape (articles,), -1 elsewhere; and the nearest, best first."""
+        vector = self.encoder.encode([text])
+        cosines, positions = self._faiss.search(vector, min(10 * _POOL, len(self._articles)))
+        out = np.full(len(self._articles), -1.0, np.float32)
+        out[positions[0]] = cosines[0]
+        return out, positions[0].astype(np.int64)
+
+    def _concept_seeds(self, given: Iterable[str], text: str) -> dict[int, float]:
+        """Node -> weight of the patient's concepts, the rarer the heavier (a concept on every article says nothing)."""
+        mentioned = (item.concept.ui for item in self.link_text(text) if not item.negated)
+        nodes = {self._node[ui] for ui in (*given, *mentioned) if ui in self._node}
+        starts = self._graph.weights.indptr
+        degree = {node: int(starts[node + 1] - starts[node]) for node in sorted(nodes)}
+        return {node: 1.0 / count for node, count in degree.items() if count}
+
+    def _near(self, seeds: Mapping[int, float]) -> NDArray[np.int64]:
+        """Articles that carry a seed concept as a heading."""
+        starts, nodes = self._graph.weights.indptr, self._graph.weights.indices
+        around = [nodes[starts[seed] : starts[seed + 1]] for seed in seeds]
+        joined = np.unique(np.concatenate(around)) if around else np.zeros(0, np.int32)
+        return joined[joined < len(self._articles)].astype(np.int64)
+
+    def _evidence(self, found: _Ranked, at: int, query: Query, retriever: str) -> Evidence:
+        position = int(found.order[at])
+        article = self._articles[position]
+        return Evidence(
+            pmid=article.pmid,
+            title=article.title,
+            passage=best_passage(article.abstract or article.title, query.text),
+            score=float(found.scores[at]),
+            retriever=retriever,
+            year=article.year,
+            study_type=article.study_type,
+            path=self._path(found, position),
+            mesh=tuple(heading.name for heading in article.mesh),
+        )
+
+    def _path(self, found: _Ranked, position: int) -> tuple[PathStep, ...]:
+        if found.walk is None or not found.seeds:
+            return ()
+        hops = self._graph.path(position, found.seeds, found.walk)
+        return tuple(PathStep(self._label(hop.source), hop.relation, self._label(hop.target)) for hop in hops)
+
+    def _label(self, node: int) -> str:
+        if node < len(self._articles):
+            return f"PMID {self._articles[node].pmid}"
+        return self._concepts[node - len(self._articles)].name
+
+    # Parts loaded when first needed ----------------------------------------------------------------------------------
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that made this index's vectors."""
+        if self._encoder is None:
+            encoder = encoder_named(self.manifest.encoder)
+            self._check_encoder(encoder)
+            self._encoder = encoder
+        return self._encoder
+
+    def _check_encoder(self, encoder: Encoder) -> None:
+        made_by = (self.manifest.encoder, self.manifest.encoder_fingerprint, self.manifest.dimensions)
+        if made_by != (encoder.name, encoder.fingerprint, encoder.dimensions):
+            raise EncoderError(
+                f"the index was made with {self.manifest.encoder} ({self.manifest.encoder_fingerprint}), "
+                f"not with {encoder.name} ({encoder.fingerprint})"
+            )
+
+    @cached_property
+    def _faiss(self) -> Any:
+        import faiss
+
+        path = self._folder / "vectors.faiss"
+        try:
+            flat = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise ArtifactError("FAISS cannot read it", path=str(path)) from error
+        if (flat.ntotal, flat.d) != (len(self._articles), self.manifest.dimensions):
+            raise ArtifactError(f"{flat.ntotal} vectors of {flat.d} dimensions", path=str(path))
+        return flat
+
+
+def _load_bm25(folder: Path, manifest: Manifest) -> Bm25:
+    terms, articles = manifest.counts["terms"], manifest.counts["articles"]
+    vocabulary = {term: number for number, term in enumerate(_load_json(folder / "terms.json", terms))}
+    matrix = _load_matrix(folder, ("bm25_weights", "bm25_documents", "bm25_starts"), (terms, articles))
+    return Bm25(vocabulary, load_array(folder, "bm25_idf", np.float32, (terms,)), matrix)
+
+
+def _load_graph(folder: Path, manifest: Manifest) -> Graph:
+    nodes = manifest.counts["articles"] + manifest.counts["concepts"]
+    matrix = _load_matrix(folder, ("graph_weights", "graph_nodes", "graph_starts"), (nodes, nodes))
+    relations = load_array(folder, "graph_relations", np.uint8, (matrix.nnz,))
+    return Graph(manifest.counts["articles"], matrix, relations)
+
+
+def _load_concepts(folder: Path, manifest: Manifest) -> tuple[Concept, ...]:
+    listed = _load_json(folder / "concepts.json", manifest.counts["concepts"])
+    return tuple(Concept(ui, name, tuple(numbers)) for ui, name, numbers in listed)
+
+
+def _load_json(path: Path, count: int) -> list[Any]:
+    content = orjson.loads(path.read_bytes())
+    if not isinstance(content, list) or len(content) != count:
+        raise ArtifactError(f"expected a list of {count}", path=str(path))
+    return content
+
+
+def _load_matrix(folder: Path, names: tuple[str, str, str], shape: tuple[int, int]) -> sparse.csr_array:
+    data = load_array(folder, names[0], np.float32, (None,))
+    columns = load_array(folder, names[1], np.int32, (len(data),))
+    starts = load_array(folder, names[2], np.int64, (shape[0] + 1,))
+    within = len(data) == 0 or (int(columns.min()) >= 0 and int(columns.max()) < shape[1])
+    if int(starts[0]) != 0 or int(starts[-1]) != len(data) or (np.diff(starts) < 0).any() or not within:
+        raise ArtifactError("offsets do not fit the values", path=str(folder / f"{names[2]}.npy"))
+    return sparse.csr_array((data, columns, starts), shape=shape, copy=False)

@@ -1,0 +1,227 @@
+"""From a patient's words and codes to MeSH concepts.
+
+Codes are matched inside their own code system only. Text is matched by whole words, the longest mention winning;
+abbreviations (`AF`, `MI`) only as written, so that "was" or "pe" never become diseases. A mention that its clause
+negates is returned, marked `negated`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from knowledge_index.values import Concept, LinkedConcept
+from knowledge_index.vocabulary import Entry, entries
+
+_TOKEN = re.compile(r"[^\W_]+(?:'[a-z]+)?")
+_GLUE = re.compile(r"[\s\-/,()]{1,4}\Z")
+_ABBREVIATION = re.compile(r"(?=(?:.*[A-Z]){2})[A-Za-z0-9]{2,6}\Z")
+
+SYSTEMS = {
+    "http://hl7.org/fhir/sid/icd-10-cm": "icd10cm",
+    "http://hl7.org/fhir/sid/icd-10": "icd10cm",
+    "urn:oid:2.16.840.1.113883.6.90": "icd10cm",
+    "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-diagnosis-icd10": "icd10cm",
+    "http://hl7.org/fhir/sid/icd-9-cm": "icd9cm",
+    "http://hl7.org/fhir/sid/icd-9-cm/diagnosis": "icd9cm",
+    "http://terminology.hl7.org/CodeSystem/icd9cm": "icd9cm",
+    "urn:oid:2.16.840.1.113883.6.103": "icd9cm",
+    "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-diagnosis-icd9": "icd9cm",
+    "urn:oid:2.16.840.1.113883.6.104": "icd9cm_procedure",
+    "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-procedure-icd9": "icd9cm_procedure",
+    "http://snomed.info/sct": "snomed",
+    "urn:oid:2.16.840.1.113883.6.96": "snomed",
+    "http://www.nlm.nih.gov/research/umls/rxnorm": "rxnorm",
+    "urn:oid:2.16.840.1.113883.6.88": "rxnorm",
+    "http://id.nlm.nih.gov/mesh": "mesh",
+    "https://www.nlm.nih.gov/mesh": "mesh",
+}
+"""Code systems by the URI they are known under. `icd-10` (WHO) shares the three-character categories we match by."""
+
+_CODES_BY_PREFIX = ("icd10cm", "icd9cm", "icd9cm_procedure")
+# A display that does not say the patient has it: a question, a relative, a risk, a plan.
+_NOT_A_FACT = re.compile(
+    r"\b(family history|fh:|suspect\w*|at risk|risk of|screening|rule out|exclusion|negative|not detected|no\b|without|"
+    r"education|referral|counsel\w*|test|measurement|antibod\w*|culture|vaccin\w*|assessment|care plan)",
+    re.IGNORECASE,
+)
+
+_CLAUSE = re.compile(
+    r"[.;:!?](?=\s|\Z)|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))|"
+    r"\b(?:but|however|although|though|except|nevertheless|presents?|presented|admitted|developed|complains?|reports?|"
+    r"started|due to|because|secondary to|now has|has a|(?<!no )known|"
+    r"(?<!no )(?<!any )(?<!denies )(?<!past )(?<!medical )(?<!prior )(?<!without )history of)\b",
+    re.IGNORECASE,
+)
+_NEGATION_BEFORE = re.compile(
+    r"\b(?:no|not|denies|denied|denying|without|negative for|absence of|ruled out for|free of|no evidence of|"
+    r"never had|neither|nor)\b(?!\s+(?:longer|only|change|increase|improvement|doubt|further))",
+    re.IGNORECASE,
+)
+_NEGATION_AFTER = re.compile(
+    r"\A[\s,]*(?:(?:was|were|is|are|has been|have been)\s+)?(?:ruled out|excluded|absent|not present|not seen|"
+    r"not found|negative|denied|resolved without)\b|\A\s*:\s*(?:no|none|denies|denied|negative|absent)\b",
+    re.IGNORECASE,
+)
+
+
+# `PE:` opens the physical examination in American notes; anywhere else it is an embolism.
+_SECTION_TITLE = re.compile(r"PE\s*:")
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """One way to write a concept. `exact` is set for abbreviations, which match only as written."""
+
+    concept: Concept
+    exact: str = ""
+
+
+class Linker:
+    """Finds concepts. `Linker(extra)` knows the vocabulary and, by name only, the concepts in `extra` (an index's)."""
+
+    def __init__(self, extra: Iterable[Concept] = (), vocabulary: Iterable[Entry] | None = None) -> None:
+        known = tuple(entries() if vocabulary is None else vocabulary)
+        self._entries = known
+        self.concepts: dict[str, Concept] = {entry.concept.ui: entry.concept for entry in known}
+        self._names: dict[tuple[str, ...], list[_Name]] = {}
+        for entry in known:
+            self._add_names(entry.concept, (*entry.concept.synonyms, *entry.rxnorm))
+        for concept in extra:
+            if concept.ui not in self.concepts:
+                self.concepts[concept.ui] = concept
+                self._add_names(concept, concept.synonyms)
+        self._longest = max((len(words) for words in self._names), default=0)
+
+    def _add_names(self, concept: Concept, synonyms: Iterable[str]) -> None:
+        for name in (concept.name, *_uninverted(concept.name), *synonyms):
+            words = tuple(_stem(match.group()) for match in _TOKEN.finditer(name))
+            if not words:
+                continue
+            names = self._names.setdefault(words, [])
+            found = _Name(concept, name if _ABBREVIATION.match(name) else "")
+            if found not in names:
+                names.append(found)
+
+    # Codes ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _by_code(self) -> dict[tuple[str, str], list[Concept]]:
+        table: dict[tuple[str, str], list[Concept]] = {}
+        for entry in self._entries:
+            table.setdefault(("mesh", entry.concept.ui), []).append(entry.concept)
+            for system in (*_CODES_BY_PREFIX, "snomed"):
+                for code in getattr(entry, system):
+                    table.setdefault((system, code), []).append(entry.concept)
+        return table
+
+    def link_codes(self, codings: Iterable[tuple[str | None, str, str | None]]) -> tuple[LinkedConcept, ...]:
+        """Concepts of (system, code, display) codings, the most specific first, each concept once.
+
+        A code is looked up in its system; where the system or the code is unknown to us, the display is read as text.
+        An ICD code implies the concepts of every category above it (`N18.6` is end-stage and chronic kidney disease).
+        """
+        found: dict[str, LinkedConcept] = {}
+        for system, code, display in codings:
+            known = SYSTEMS.get((system or "").strip())
+            linked = list(self._from_code(known, code)) if known else []
+            if not linked and display:
+                linked = self._from_display(display, f"{known or system or 'text'}:{code}", known == "rxnorm")
+            for item in linked:
+                found.setdefault(item.concept.ui, item)
+        return tuple(found.values())
+
+    def _from_code(self, system: str, code: str) -> Iterator[LinkedConcept]:
+        written = code.strip()
+        key = written.replace(".", "").upper() if system in _CODES_BY_PREFIX else written
+        lengths = range(len(key), 0, -1) if system in _CODES_BY_PREFIX else (len(key),)
+        for length in lengths:
+            for concept in self._by_code.get((system, key[:length]), ()):
+                yield LinkedConcept(concept, written, f"{system}:{written}")
+
+    def _from_display(self, display: str, source: str, drug: bool) -> list[LinkedConcept]:
+        if not drug and _NOT_A_FACT.search(display):
+            return []
+        return [
+            LinkedConcept(item.concept, item.mention, source) for item in self.link_text(display) if not item.negated
+        ]
+
+    # Text ----------------------------------------------------------------------------------------------------------
+
+    def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
+        """Mentions in reading order, with offsets into `text`. Mentions do not overlap.
+
+        >>> [(item.concept.name, item.negated) for item in Linker().link_text("CHF, denies chest pain")]
+        [('Heart Failure', False), ('Chest Pain', True)]
+        """
+        tokens = list(_TOKEN.finditer(text))
+        stems = [_stem(token.group()) for token in tokens]
+        clauses = _clauses(text)
+        found: list[LinkedConcept] = []
+        at = 0
+        while at < len(tokens):
+            length, concepts = self._longest_at(text, tokens, stems, at)
+            if not length:
+                at += 1
+                continue
+            start, end = tokens[at].start(), tokens[at + length - 1].end()
+            negated = _negated(text, start, end, clauses)
+            found.extend(LinkedConcept(concept, text[start:end], "text", start, end, negated) for concept in concepts)
+            at += length
+        return tuple(found)
+
+    def _longest_at(
+        self, text: str, tokens: list[re.Match[str]], stems: list[str], at: int
+    ) -> tuple[int, list[Concept]]:
+        reach = 1
+        while (
+            reach < self._longest
+            and at + reach < len(tokens)
+            and _GLUE.match(text[tokens[at + reach - 1].end() : tokens[at + reach].start()])
+        ):
+            reach += 1
+        for length in range(reach, 0, -1):
+            names = self._names.get(tuple(stems[at : at + length]))
+            if not names:
+                continue
+            written = text[tokens[at].start() : tokens[at + length - 1].end()]
+            concepts = [name.concept for name in names if not name.exact or name.exact == written]
+            if concepts and not _SECTION_TITLE.match(text, tokens[at].start()):
+                return length, list(dict.fromkeys(concepts))
+        return 0, []
+
+
+def _uninverted(name: str) -> tuple[str, ...]:
+    """MeSH writes `Hypertension, Pulmonary`; people write the other way round.
+
+    >>> _uninverted("Diabetes Mellitus, Type 2")
+    ('Type 2 Diabetes Mellitus',)
+    """
+    parts = name.split(", ")
+    return (" ".join(reversed(parts)),) if len(parts) > 1 else ()
+
+
+def _stem(word: str) -> str:
+    """Plural and case folded away; enough for names, and never joins two different words of the vocabulary.
+
+    >>> _stem("Strokes"), _stem("Sepsis"), _stem("Parkinson's"), _stem("Arrhythmias")
+    ('stroke', 'sepsis', 'parkinson', 'arrhythmia')
+    """
+    low = word.lower().removesuffix("'s")
+    if len(low) > 3 and low.endswith("s") and not low.endswith(("ss", "us", "is")):
+        return low[:-1]
+    return low
+
+
+def _clauses(text: str) -> list[int]:
+    """Offsets at which a clause ends and another begins."""
+    return [0, *(match.end() for match in _CLAUSE.finditer(text)), len(text)]
+
+
+def _negated(text: str, start: int, end: int, clauses: list[int]) -> bool:
+    clause_start = max((edge for edge in clauses if edge <= start), default=0)
+    if _NEGATION_BEFORE.search(text, clause_start, start):
+        return True
+    return _NEGATION_AFTER.match(text[end : end + 40]) is not None

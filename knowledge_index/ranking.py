@@ -1,0 +1,107 @@
+"""How the signals of one question become one order, and which candidates are too weak to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+RETRIEVERS = ("bm25", "dense", "hybrid", "graph")
+
+RRF_K = 60
+"""The constant of reciprocal rank fusion in Cormack, Clarke and Büttcher (SIGIR 2009)."""
+
+COSINE_CUTOFF = 0.30
+COVERAGE_CUTOFF = 0.50
+
+_FEEDBACK = 10
+"""First answers of the flat hybrid that join the patient's concepts as seeds of the walk."""
+_FEEDBACK_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What is known of every article for one question, each of shape (articles,).
+
+    `bm25` scores, `coverage` of the question's terms, `cosine` to the question (-1 where not among the nearest),
+    `nearest` article positions by cosine, `walk` the PageRank of the articles, `near` those that carry a seed concept.
+    """
+
+    pool: int
+    bm25: NDArray[np.float32]
+    coverage: NDArray[np.float32]
+    cosine: NDArray[np.float32] | None = None
+    nearest: NDArray[np.int64] | None = None
+    walk: NDArray[np.float64] | None = None
+    near: NDArray[np.int64] | None = None
+
+    def seeds(self, concepts: Mapping[int, float], articles: int) -> dict[int, float]:
+        """Weights of the walk's seeds: the patient's concepts, and the first answers of the flat hybrid by rank."""
+        order, scores = rank(self, "hybrid")
+        first, weights = order[:_FEEDBACK], scores[:_FEEDBACK]
+        total_concepts, total_weights = sum(concepts.values()), float(weights.sum())
+        out = {
+            node: (1.0 - _FEEDBACK_SHARE) * weight / total_concepts
+            for node, weight in concepts.items()
+            if node >= articles
+        }
+        for position, weight in zip(first, weights, strict=True):
+            out[int(position)] = _FEEDBACK_SHARE * float(weight) / total_weights
+        return out
+
+    def with_walk(self, walk: NDArray[np.float64], near: NDArray[np.int64]) -> Signals:
+        return replace(self, walk=walk, near=near)
+
+    def supported(self, retriever: str) -> NDArray[np.bool_]:
+        """Which articles are strong enough to show, shape (articles,).
+
+        Near in meaning, or holding most of the question's rarer words; an article that carries one of the patient's
+        concepts as a heading may be a little further away.
+        """
+        covered = self.coverage >= COVERAGE_CUTOFF
+        if retriever == "bm25" or self.cosine is None:
+            return covered
+        close = self.cosine >= COSINE_CUTOFF
+        return close if retriever == "dense" else close | covered
+
+
+def rank(signals: Signals, retriever: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Candidate articles, best first, with the retriever's score."""
+    lexical = _best(signals.bm25, signals.pool)
+    if retriever == "bm25":
+        return lexical, signals.bm25[lexical].astype(np.float64)
+    assert signals.cosine is not None
+    assert signals.nearest is not None
+    dense = signals.nearest[: signals.pool]
+    if retriever == "dense":
+        return dense, signals.cosine[dense].astype(np.float64)
+    lists = [lexical, dense]
+    if retriever == "graph":
+        assert signals.walk is not None
+        lists.append(_best(signals.walk, signals.pool))
+    return fuse(lists, len(signals.bm25))
+
+
+def fuse(lists: list[NDArray[np.int64]], articles: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Reciprocal rank fusion: the sum of 1 / (60 + rank) over the lists that hold an article.
+
+    >>> order, scores = fuse([np.array([2, 0]), np.array([2, 1])], 3)
+    >>> order.tolist(), round(float(scores[0]), 4)
+    ([2, 0, 1], 0.0328)
+    """
+    score = np.zeros(articles)
+    for positions in lists:
+        score[positions] += 1.0 / (RRF_K + 1 + np.arange(len(positions)))
+    order = _best(score, int((score > 0).sum()))
+    return order, score[order]
+
+
+def _best(scores: NDArray[np.floating], limit: int) -> NDArray[np.int64]:
+    """Positions of the highest positive scores, best first; ties by position, so that a run can be repeated."""
+    candidates = np.flatnonzero(scores > 0)
+    if len(candidates) > limit:
+        floor = np.partition(scores[candidates], len(candidates) - limit)[len(candidates) - limit]
+        candidates = candidates[scores[candidates] >= floor]
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:limit]

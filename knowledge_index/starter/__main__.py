@@ -1,0 +1,32 @@
+"""Rebuild the shipped starter index from its articles: `python -m knowledge_index.starter`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from knowledge_index.articles import Collected, collect
+from knowledge_index.build import build_index
+from knowledge_index.encoder import MiniLMEncoder, available_threads
+from knowledge_index.storage import Manifest
+
+HERE = Path(__file__).parent
+
+
+def starter_articles() -> Collected:
+    """The articles as committed, in the order of their PMIDs."""
+    collected = collect("jsonl", [HERE / "articles"])
+    if collected.refused:
+        raise collected.refused[0]
+    collected.articles = {pmid: collected.articles[pmid] for pmid in sorted(collected.articles, key=int)}
+    return collected
+
+
+def build(out: Path) -> Manifest:
+    """The starter index in `out`."""
+    articles = starter_articles().articles.values()
+    return build_index(articles, out, MiniLMEncoder(threads=available_threads()), source="starter")
+
+
+if __name__ == "__main__":
+    manifest = build(HERE / "index")
+    print(f"{manifest.counts['articles']} articles, {manifest.size} bytes")  # noqa: T201 - a command's answer
