@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from fhir_mapping.codes import SNOMED
 from fhir_mapping.definitions import definitions
 from fhir_mapping.times import whole_years
 from fhir_mapping.values import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 BEFORE_STAY = timedelta(hours=24)
 WITHOUT_STAY = timedelta(days=365)
 WINDOWS = {"24h": timedelta(hours=24), "48h": timedelta(hours=48)}
+_VENTILATION = frozenset({"40617009", "243147009", "243141005"})
 _UNDATED_SOURCES = 5  # a mean over 400 values names its newest few sources, not all
 
 
@@ -125,8 +127,22 @@ def _facts(record: PatientRecord) -> Iterator[Fact]:
     word = record.consciousness
     aware = None if word is None else FeatureValue(word[0], None, word[1], (word[2],))
     yield "consciousness.last", aware, _why_unknown(record, (), None, "Observation")
+    yield _ventilation(record)
     yield from _stay_facts(record)
     yield from _use_of_care(record)
+
+
+def _ventilation(record: PatientRecord) -> Fact:
+    """1 when ventilation is coded in this stay; 0 only when procedures were fetched and none says so."""
+    name, stay = "mechanical_ventilation.last", record.current_stay
+    if stay is None:
+        return name, None, "no-stay"
+    during = [p for p in record.procedures if p.performed and p.performed >= stay.start]
+    found = [p for p in during if any(c.system == SNOMED and c.code in _VENTILATION for c in p.codings)]
+    if found:
+        return name, FeatureValue(1.0, "1", found[-1].performed, tuple(p.source for p in found[-1:])), ""
+    known = "Procedure" not in record.not_fetched
+    return name, FeatureValue(0.0, "1", record.prediction_time, ()) if known else None, "not-fetched"
 
 
 def _stay_facts(record: PatientRecord) -> Iterator[Fact]:

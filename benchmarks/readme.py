@@ -1,0 +1,82 @@
+"""Writes the figures of `benchmarks/results/*.json` into README.md, between its two markers.
+
+`python -m benchmarks.readme` rewrites them; `python -m benchmarks.readme --check` fails when README and results differ,
+so that no figure stands in the README that a committed command did not measure.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+START, END = "<!-- figures:start -->", "<!-- figures:end -->"
+
+
+def figure(metric: dict[str, Any]) -> str:
+    """`0.861 (0.843–0.879)`: a value with its 95 % interval."""
+    low, high = metric["interval"]
+    return f"{metric['value']:.3f} ({low:.3f}–{high:.3f})"
+
+
+def models() -> list[str]:
+    rows = []
+    for name, words in (("cinc2012", "In-hospital mortality, ICU"), ("diabetes130", "30-day readmission, diabetes")):
+        path = RESULTS / name / "metrics.json"
+        if not path.exists():
+            continue
+        metrics = json.loads(path.read_text("utf-8"))
+        rivals = "; ".join(f"{rival} {figure(m['auroc'])}" for rival, m in metrics.get("comparators", {}).items())
+        rows.append(
+            f"| {words} | {figure(metrics['auroc'])} | {figure(metrics['auprc'])} | "
+            f"{figure(metrics['calibration_slope'])} | {rivals or '–'} |"
+        )
+    if not rows:
+        return []
+    head = ["| model (out-of-fold) | AUROC (95 % interval) | AUPRC | calibration slope | AUROC of comparators |"]
+    return ["### Measured", "", *head, "|---|---|---|---|---|", *rows, ""]
+
+
+def retrieval() -> list[str]:
+    path = RESULTS / "cystic_fibrosis.json"
+    if not path.exists():
+        return []
+    retrievers = json.loads(path.read_text("utf-8"))["retrievers"]
+    rows = [f"| {n} | {m['ndcg@10']:.3f} | {m['p@10']:.3f} | {m['recall@100']:.3f} |" for n, m in retrievers.items()]
+    head = ["| retriever, Cystic Fibrosis collection | nDCG@10 | P@10 | recall@100 |", "|---|---|---|---|"]
+    return [*head, *rows, ""]
+
+
+def latency() -> list[str]:
+    path = RESULTS / "hook_latency.json"
+    if not path.exists():
+        return []
+    result = json.loads(path.read_text("utf-8"))
+    return [
+        f"A {result['body_megabytes']:.1f} MB hook request with notes already seen: median {result['p50_ms']:.0f} ms, "
+        f"95th percentile {result['p95_ms']:.0f} ms; the serving process holds {result['rss_megabytes']:.0f} MB "
+        "and imports no torch (`python -m benchmarks.hook_latency`, two cores).",
+        "",
+    ]
+
+
+def render() -> str:
+    return "\n".join([START, "", *models(), *retrieval(), *latency(), END])
+
+
+def main() -> int:
+    readme = ROOT / "README.md"
+    text = readme.read_text("utf-8")
+    before, rest = text.split(START)
+    written = before + render() + rest.split(END)[1]
+    if "--check" in sys.argv:
+        return 0 if written == text else 1
+    readme.write_text(written, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

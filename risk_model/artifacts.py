@@ -1,0 +1,51 @@
+"""Model directories: every file's sha256 and size are checked against manifest.json before anything is opened."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from risk_model.errors import ModelArtifactError
+
+FORMAT = 1
+MAX_FILE = 64 * 2**20
+_NEEDED = frozenset(
+    {"model_id", "version", "task", "inputs", "calibration", "reliability", "baseline", "population", "files"}
+)
+
+
+def open_manifest(folder: Path) -> Mapping[str, Any]:
+    """The checked manifest of a model directory.
+
+    Raises ModelArtifactError when the directory or a file is missing, altered, too large, or of another format.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelArtifactError(f"no model here ({error.__class__.__name__})", path=str(path)) from None
+    except orjson.JSONDecodeError as error:
+        raise ModelArtifactError(f"not JSON: {error.msg}", path=str(path)) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ModelArtifactError(f"a manifest of format {FORMAT} is needed; train the model again", path=str(path))
+    if not manifest.keys() >= _NEEDED:
+        missing = ", ".join(sorted(_NEEDED - manifest.keys()))
+        raise ModelArtifactError(f"the manifest lacks {missing}", path=str(path))
+    for name, signature in manifest["files"].items():
+        _check(folder / name, signature)
+    return manifest
+
+
+def _check(path: Path, signature: Mapping[str, Any]) -> None:
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise ModelArtifactError("larger than any model of ours", path=str(path))
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelArtifactError(f"cannot be read ({error.__class__.__name__})", path=str(path)) from None
+    if len(data) != signature.get("bytes") or hashlib.sha256(data).hexdigest() != signature.get("sha256"):
+        raise ModelArtifactError("altered since it was written: its sha256 is not the manifest's", path=str(path))

@@ -1,0 +1,147 @@
+"""The whole way for one patient and one task: read notes, ask the literature, estimate. One call, one frozen answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+
+from fhir_mapping import PatientRecord
+from knowledge_index import Evidence, KnowledgeIndex, Query
+from risk_model.errors import UnknownTaskError
+from risk_model.model import RiskModel, shipped_folder
+from risk_model.reader import NoteReader, RuleNoteReader
+from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
+from risk_model.values import Assessment, Experiencer, Finding, NoteFindings, Polarity, RiskEstimate, Temporality
+
+MAX_QUERIES = 6
+MAX_EVIDENCE = 5
+PER_QUERY = 3
+MAX_CONDITIONS = 40
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+# The outcome in the words and descriptors of the literature.
+_OUTCOME = {
+    IN_HOSPITAL_MORTALITY: ("hospital mortality", ("D017052",)),
+    READMISSION_30D: ("hospital readmission", ("D010359",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """A concept of this patient worth a question, and where it came from."""
+
+    ui: str
+    name: str
+    weight: float
+
+
+class Pipeline:
+    """Pipeline(index, reader, models).assess(record, "readmission_30d") -> Assessment
+
+    Pipeline.shipped() uses the starter index, the rule reader and the shipped models.
+    """
+
+    def __init__(self, index: KnowledgeIndex, reader: NoteReader, models: Mapping[str, RiskModel]) -> None:
+        self.index = index
+        self.reader = reader
+        self.models = dict(models)
+
+    @classmethod
+    def shipped(cls, index: Path | None = None, models: Path | None = None) -> Pipeline:
+        """The embedded defaults; `index` and `models` replace the starter index and the folder of shipped models.
+
+        Raises ArtifactError or ModelArtifactError when a file is missing or altered.
+        """
+        opened = KnowledgeIndex.open_starter() if index is None else KnowledgeIndex.open(index)
+        folders = {task: shipped_folder(task) if models is None else models / task for task in TASKS}
+        return cls(opened, RuleNoteReader(opened), {task: RiskModel.open(path) for task, path in folders.items()})
+
+    def assess(self, record: PatientRecord, task: str) -> Assessment:
+        """Everything behind a card. An abstaining model still gets its comparators, findings and evidence."""
+        if task not in self.models:
+            raise UnknownTaskError(task, tuple(self.models))
+        clock = _Clock()
+        findings = self.reader.read(record.notes())
+        clock.lap("read notes")
+        estimate = self.models[task].estimate(record, findings)
+        clock.lap("estimate")
+        evidence, withheld = self._evidence(record, findings, estimate)
+        clock.lap("retrieve evidence")
+        return Assessment(estimate, findings, evidence, withheld, clock.laps)
+
+    def _evidence(
+        self, record: PatientRecord, findings: NoteFindings, estimate: RiskEstimate
+    ) -> tuple[tuple[Evidence, ...], int]:
+        """Short questions, one per problem; the answers interleaved so that each problem is heard."""
+        answers: list[Sequence[Evidence]] = []
+        withheld = 0
+        for query in queries(self._problems(record, findings, estimate), estimate.task):
+            found = self.index.retrieve(query, k=PER_QUERY)
+            answers.append(found.evidence)
+            withheld += found.withheld
+        return tuple(_interleave(answers, MAX_EVIDENCE)), withheld
+
+    def _problems(self, record: PatientRecord, findings: NoteFindings, estimate: RiskEstimate) -> tuple[_Problem, ...]:
+        """The patient's problems, the most telling first: reasons of the stay, what notes assess, the problem list."""
+        weights: dict[str, _Problem] = {}
+
+        def add(ui: str, name: str, weight: float) -> None:
+            known = weights.get(ui)
+            weights[ui] = _Problem(ui, name, weight + (known.weight if known else 0.0))
+
+        stay = record.current_stay
+        for linked in self.index.link_codes((c.system, c.code, c.display) for c in (stay.reasons if stay else ())):
+            add(linked.concept.ui, linked.concept.name, 3.0)
+        for finding in findings.findings:
+            if _counts(finding):
+                add(finding.concept_ui, finding.name, 1.0 if finding.section in _TELLING else 0.3)
+        dated = [(c.recorded or c.onset or _LONG_AGO, c) for c in record.conditions if c.active]
+        dated.sort(key=lambda item: (item[0], item[1].source), reverse=True)
+        for _, condition in dated[:MAX_CONDITIONS]:
+            for linked in self.index.link_codes((c.system, c.code, c.display) for c in condition.codings):
+                add(linked.concept.ui, linked.concept.name, 1.0)
+        for driver in estimate.drivers:
+            if driver.contribution > 0:
+                for linked in self.index.link_text(driver.label):
+                    add(linked.concept.ui, linked.concept.name, min(2.0, 4 * driver.contribution))
+        return tuple(sorted(weights.values(), key=lambda problem: (-problem.weight, problem.ui)))
+
+
+_TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})
+
+
+def _counts(finding: Finding) -> bool:
+    return (
+        finding.polarity is Polarity.PRESENT
+        and finding.temporality is Temporality.CURRENT
+        and finding.experiencer is Experiencer.PATIENT
+    )
+
+
+def queries(problems: Iterable[_Problem], task: str) -> Iterator[Query]:
+    """`Heart Failure hospital readmission`, with both descriptors as seeds of the graph."""
+    words, concepts = _OUTCOME[task]
+    for problem in list(problems)[:MAX_QUERIES]:
+        yield Query(f"{problem.name} {words}", (problem.ui, *concepts))
+
+
+def _interleave(answers: Sequence[Sequence[Evidence]], limit: int) -> Iterator[Evidence]:
+    seen: set[str] = set()
+    for place in range(max((len(answer) for answer in answers), default=0)):
+        for answer in answers:
+            if place < len(answer) and answer[place].pmid not in seen and len(seen) < limit:
+                seen.add(answer[place].pmid)
+                yield answer[place]
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last = perf_counter()
+        self.laps: tuple[tuple[str, float], ...] = ()
+
+    def lap(self, name: str) -> None:
+        now = perf_counter()
+        self.laps = (*self.laps, (name, round((now - self._last) * 1000, 2)))
+        self._last = now

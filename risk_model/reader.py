@@ -1,0 +1,155 @@
+"""Stage 1: read the notes. The rule reader finds concepts, whether they are denied, past, planned or a relative's.
+
+Every finding is anchored: its quote is the note's own text between its offsets. A reader that claims words the note
+does not hold has those findings dropped and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhir_mapping import Note, Section
+from knowledge_index import Evidence, KnowledgeIndex
+from risk_model.values import Experiencer, Finding, NoteFindings, Polarity, Temporality
+
+MAX_NOTES = 12
+MAX_CHARACTERS = 60_000
+CHUNK_CHARACTERS = 1_000
+MAX_CHUNKS = 12
+_HISTORY = re.compile(r"\b(history of|h/?x of|h/o|previous(ly)?|prior|past|s/p|status post|\d+ years? ago)\b", re.I)
+_HYPOTHETICAL = re.compile(
+    r"\b(risk of|if|in case of|return (if|for)|should|rule out|r/o|to exclude|prophylaxis|prevent\w*|screen\w*|possible"
+    r"|suspected|concern for|monitor for|watch for)\b",
+    re.I,
+)
+_UNCERTAIN = re.compile(
+    r"\b(possible|probable|likely|suspected|suspicion of|concern for|cannot exclude|may have)\b", re.I
+)
+_RELATIVE = re.compile(r"\b(mother|father|brother|sister|son|daughter|uncle|aunt|grand\w+|family history|fhx?)\b", re.I)
+_SENTENCE_START = re.compile(r"[.;!?\n]")
+_KEY_SECTIONS = ("assessment", "plan", "discharge_plan", "hospital_course", "present_illness", "chief_complaint")
+_PAST_SECTIONS = frozenset({"past_history"})
+
+
+class NoteReader(Protocol):
+    """Reads notes, with evidence beside them where the reader can use it."""
+
+    name: str
+
+    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings: ...
+
+
+class RuleNoteReader:
+    """Sections, negation, temporality and experiencer over the index's vocabulary; the same answer every time.
+
+    RuleNoteReader(index).read(record.notes())
+    """
+
+    name = "rules-1"
+
+    def __init__(self, index: KnowledgeIndex) -> None:
+        self._index = index
+
+    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
+        """Findings of the newest notes, and an embedding of what they assess and plan.
+
+        Bounded: at most MAX_NOTES notes and MAX_CHARACTERS characters, newest first.
+        """
+        read = [note for note in notes if note.status == "read" and note.text]
+        findings: list[Finding] = []
+        left = MAX_CHARACTERS
+        used: list[Note] = []
+        for note in read[:MAX_NOTES]:
+            if left <= 0:
+                break
+            findings.extend(self._findings(note, left))
+            left -= len(note.text)
+            used.append(note)
+        anchored = [finding for finding in findings if _anchored(finding, used)]
+        return NoteFindings(
+            findings=tuple(anchored),
+            embedding=self._embedding(used),
+            reader=self.name,
+            notes_read=len(used),
+            notes_unreadable=sum(note.status != "read" for note in notes),
+            unanchored_dropped=len(findings) - len(anchored),
+        )
+
+    def _findings(self, note: Note, limit: int) -> Iterator[Finding]:
+        text = note.text[:limit]
+        for linked in self._index.link_text(text):
+            if linked.start is None or linked.end is None:
+                continue
+            section = _section_at(note.sections, linked.start)
+            name = section.name if section else None
+            before = _before(text, linked.start)
+            family = name == "family_history" or bool(_RELATIVE.search(before))
+            yield Finding(
+                concept_ui=linked.concept.ui,
+                name=linked.concept.name,
+                polarity=_polarity(linked.negated, before),
+                temporality=_temporality(name, before),
+                experiencer=Experiencer.FAMILY if family else Experiencer.PATIENT,
+                note_source=note.source,
+                quote=text[linked.start : linked.end],
+                start=linked.start,
+                end=linked.end,
+                section=name,
+            )
+
+    def _embedding(self, notes: Sequence[Note]) -> NDArray[np.float32] | None:
+        """Mean of the chunk embeddings, shape (dimensions,), L2-normalised; None without text."""
+        chunks = list(_chunks(notes))[:MAX_CHUNKS]
+        if not chunks:
+            return None
+        mean = self._index.encoder.encode(chunks).mean(axis=0)
+        length = float(np.linalg.norm(mean))
+        return (mean / length).astype(np.float32) if length else None
+
+
+def _anchored(finding: Finding, notes: Iterable[Note]) -> bool:
+    return any(
+        note.source == finding.note_source and note.text[finding.start : finding.end] == finding.quote for note in notes
+    )
+
+
+def _section_at(sections: Sequence[Section], position: int) -> Section | None:
+    return next((s for s in reversed(sections) if s.start <= position < s.end), None)
+
+
+def _before(text: str, position: int) -> str:
+    """The words of the same sentence before `position`, at most 80 characters."""
+    start = max(0, position - 80)
+    piece = text[start:position]
+    borders = [match.end() for match in _SENTENCE_START.finditer(piece)]
+    return piece[borders[-1] :] if borders else piece
+
+
+def _polarity(negated: bool, before: str) -> Polarity:
+    if negated:
+        return Polarity.ABSENT
+    return Polarity.UNCERTAIN if _UNCERTAIN.search(before) else Polarity.PRESENT
+
+
+def _temporality(section: str | None, before: str) -> Temporality:
+    if _HYPOTHETICAL.search(before) and not _UNCERTAIN.search(before):
+        return Temporality.HYPOTHETICAL
+    if section in _PAST_SECTIONS or _HISTORY.search(before):
+        return Temporality.HISTORICAL
+    return Temporality.CURRENT
+
+
+def _chunks(notes: Sequence[Note]) -> Iterator[str]:
+    """Key sections of each note, else its beginning, in pieces the encoder can hold."""
+    for note in notes:
+        keys = [note.text[s.start : s.end] for s in note.sections if s.name in _KEY_SECTIONS]
+        text = "\n".join(keys) or note.text[: 2 * CHUNK_CHARACTERS]
+        for start in range(0, min(len(text), 3 * CHUNK_CHARACTERS), CHUNK_CHARACTERS):
+            piece = text[start : start + CHUNK_CHARACTERS].strip()
+            if piece:
+                yield piece

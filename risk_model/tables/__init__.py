@@ -1,0 +1,73 @@
+"""Data tables of this room, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import orjson
+
+from fhir_mapping import Coding, PatientRecord
+
+_ICD10 = frozenset({"http://hl7.org/fhir/sid/icd-10-cm", "http://hl7.org/fhir/sid/icd-10"})
+_ICD9 = frozenset({"http://hl7.org/fhir/sid/icd-9-cm"})
+_SNOMED = frozenset({"http://snomed.info/sct"})
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisGroup:
+    name: str
+    label: str
+    icd10: tuple[str, ...]
+    icd9: tuple[str, ...]
+    snomed: frozenset[str]
+    lace: int
+
+    def holds(self, coding: Coding) -> bool:
+        """Whether a coding falls into the group. The code system decides how the code is read; without one, never."""
+        if coding.system in _SNOMED:
+            return coding.code in self.snomed
+        bare = coding.code.replace(".", "").upper()
+        if coding.system in _ICD10:
+            return bare.startswith(self.icd10)
+        return coding.system in _ICD9 and bare.startswith(self.icd9)
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisTable:
+    groups: Mapping[str, DiagnosisGroup]
+    over: Mapping[str, tuple[str, ...]]
+    """A group that makes others of the same disease redundant in a score."""
+
+    def of(self, codings: Iterable[Coding]) -> frozenset[str]:
+        found = tuple(codings)
+        return frozenset(name for name, group in self.groups.items() if any(group.holds(coding) for coding in found))
+
+
+@cache
+def diagnosis_table() -> DiagnosisTable:
+    raw = orjson.loads(files(__package__).joinpath("diagnosis_groups.json").read_bytes())
+    groups = {
+        name: DiagnosisGroup(name, g["label"], tuple(g["icd10"]), tuple(g["icd9"]), frozenset(g["snomed"]), g["lace"])
+        for name, g in raw["groups"].items()
+    }
+    return DiagnosisTable(groups, {name: tuple(others) for name, others in raw["over"].items()})
+
+
+def active_groups(record: PatientRecord) -> Mapping[str, tuple[str, ...]]:
+    """Diagnosis groups the patient has by now, each with its source ids: active conditions and reasons of the stay.
+
+    A disease that does not leave (diabetes, a previous infarction) counts even when its entry is not marked active.
+    """
+    table = diagnosis_table()
+    found: dict[str, list[str]] = {}
+    for condition in record.conditions:
+        if condition.active or condition.abated is None:
+            for name in table.of(condition.codings):
+                found.setdefault(name, []).append(condition.source)
+    if record.current_stay is not None:
+        for name in table.of(record.current_stay.reasons):
+            found.setdefault(name, []).append(record.current_stay.source)
+    return {name: tuple(sources) for name, sources in found.items()}
