@@ -117,7 +117,9 @@ class MiniLMEncoder:
 
     def _run(self, texts: list[str]) -> NDArray[np.float32]:
         # 256 tokens are never more than these characters' worth; a whole note would be tokenised only to be cut.
-        tokens = [item.ids for item in self._tokenizer.encode_batch([text[:8000] for text in texts])]
+        # Lone surrogates (RTF notes leave them) are no text to the tokenizer.
+        clean = [text[:8000].encode("utf-8", "replace").decode() for text in texts]
+        tokens = [item.ids for item in self._tokenizer.encode_batch(clean)]
         by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         batches = [by_length[at : at + 16] for at in range(0, len(by_length), 16)]
         out = np.empty((len(texts), self.dimensions), np.float32)

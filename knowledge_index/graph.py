@@ -21,6 +21,8 @@ from knowledge_index.values import Article, Concept
 DAMPING = 0.5
 """HippoRAG 2's choice: half of the walk returns to the patient at every step, so evidence stays near its concept."""
 
+_MOST_ROUNDS = 256
+
 RELATIONS = (
     "heading of",
     "indexed with",
@@ -121,7 +123,7 @@ class Graph:
         """Personalised PageRank of every node, shape (nodes,), summing to 1; zeros when there are no seeds.
 
         p = (1 - damping) s + damping W D^-1 p by power iteration until the change is below 1e-7 (damping halves the
-        error each time: at most 24 rounds). What stands on a node without edges returns to the seeds.
+        error each time: some 24 rounds). What stands on a node without edges returns to the seeds.
         """
         nodes = self.weights.shape[0]
         start = np.zeros(nodes)
@@ -134,7 +136,7 @@ class Graph:
         degree = np.asarray(self.weights.sum(axis=1)).ravel()
         inverse = np.divide(1.0, degree, out=np.zeros(nodes), where=degree > 0)
         rank = start
-        for _ in range(64):
+        for _ in range(_MOST_ROUNDS):
             moved = self.weights @ (rank * inverse)
             after = damping * moved + (1.0 - damping * moved.sum()) * start
             change = np.abs(after - rank).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from knowledge_index.bm25 import Bm25
 from knowledge_index.encoder import Encoder, encoder_named
 from knowledge_index.errors import ArtifactError, EncoderError, RetrievalError
 from knowledge_index.graph import Graph
-from knowledge_index.linking import Linker
+from knowledge_index.linking import Linker, in_plain_order, is_abbreviation
 from knowledge_index.passages import best_passage
 from knowledge_index.ranking import RETRIEVERS, Signals, rank
 from knowledge_index.storage import ArticleStore, Manifest, load_array, verify
@@ -82,7 +83,12 @@ class KnowledgeIndex:
     @classmethod
     def open_starter(cls) -> KnowledgeIndex:
         """The starter evidence base, as shipped."""
-        return cls.open(Path(str(files("knowledge_index").joinpath("starter", "index"))))
+        return cls.open(cls.starter_folder())
+
+    @staticmethod
+    def starter_folder() -> Path:
+        """Where the starter index lies."""
+        return Path(str(files("knowledge_index").joinpath("starter", "index")))
 
     def __len__(self) -> int:
         return len(self._articles)
@@ -144,7 +150,7 @@ class KnowledgeIndex:
         text = query.text.strip() or " ".join(concept.name for concept in map(self.concept, query.concepts) if concept)
         if not text:
             raise RetrievalError("an empty question: give text, or concepts this index knows")
-        signals = self._signals(text, retriever)
+        signals = self._signals(self._spelled_out(text), retriever)
         walk, seeds = None, {}
         if retriever == "graph":
             seeds = self._concept_seeds(query.concepts, text)
@@ -154,6 +160,18 @@ class KnowledgeIndex:
         keep = ~self._retracted[order]
         order, scores = order[keep], scores[keep]
         return _Ranked(order, scores, signals.supported(retriever)[order], walk, tuple(seeds))
+
+    def _spelled_out(self, text: str) -> str:
+        """Abbreviations replaced by the name of their concept: neither the encoder nor an abstract may know `AECOPD`.
+
+        Where one abbreviation has several meanings it stays as it is.
+        """
+        mentions = [item for item in self.link_text(text) if is_abbreviation(item.mention)]
+        meanings = Counter(item.start for item in mentions)
+        for item in reversed(mentions):
+            if meanings[item.start] == 1:
+                text = text[: item.start] + in_plain_order(item.concept.name) + text[item.end :]
+        return text
 
     def _signals(self, text: str, retriever: str) -> Signals:
         bm25, coverage = self._bm25.scores(text)

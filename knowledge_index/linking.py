@@ -96,12 +96,12 @@ class Linker:
         self._longest = max((len(words) for words in self._names), default=0)
 
     def _add_names(self, concept: Concept, synonyms: Iterable[str]) -> None:
-        for name in (concept.name, *_uninverted(concept.name), *synonyms):
+        for name in (concept.name, in_plain_order(concept.name), *synonyms):
             words = tuple(_stem(match.group()) for match in _TOKEN.finditer(name))
             if not words:
                 continue
             names = self._names.setdefault(words, [])
-            found = _Name(concept, name if _ABBREVIATION.match(name) else "")
+            found = _Name(concept, name if is_abbreviation(name) else "")
             if found not in names:
                 names.append(found)
 
@@ -193,14 +193,22 @@ class Linker:
         return 0, []
 
 
-def _uninverted(name: str) -> tuple[str, ...]:
+def in_plain_order(name: str) -> str:
     """MeSH writes `Hypertension, Pulmonary`; people write the other way round.
 
-    >>> _uninverted("Diabetes Mellitus, Type 2")
-    ('Type 2 Diabetes Mellitus',)
+    >>> in_plain_order("Pulmonary Disease, Chronic Obstructive"), in_plain_order("Sepsis")
+    ('Chronic Obstructive Pulmonary Disease', 'Sepsis')
     """
-    parts = name.split(", ")
-    return (" ".join(reversed(parts)),) if len(parts) > 1 else ()
+    return " ".join(reversed(name.split(", ")))
+
+
+def is_abbreviation(name: str) -> bool:
+    """Whether a name is matched only as written.
+
+    >>> [is_abbreviation(name) for name in ("CHF", "HbA1c", "T2DM", "Sepsis", "flu", "ICU stay")]
+    [True, True, True, False, False, False]
+    """
+    return _ABBREVIATION.match(name) is not None
 
 
 def _stem(word: str) -> str:

@@ -1,0 +1,203 @@
+"""`riskcards index` as a user runs it: exit codes, JSON shapes, and what is said about bad records."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+import pytest
+
+from cds_service.cli import main
+
+PUBMED = Path(__file__).parents[1] / "knowledge_index" / "data" / "pubmed.xml"
+
+ARTICLES = [
+    {
+        "pmid": "1",
+        "title": "Early visits in heart failure",
+        "abstract": "A visit within a week of discharge lowered readmission in heart failure.",
+        "mesh": [{"name": "Heart Failure", "ui": "D006333", "major": True}],
+        "year": 2014,
+    },
+    {
+        "pmid": "2",
+        "title": "Low sodium",
+        "abstract": "Hyponatremia at admission foretold death in hospital.",
+        "mesh": [{"name": "Hyponatremia", "major": True}],
+        "references": ["1"],
+    },
+    {"pmid": "3", "title": "Lactate in sepsis", "abstract": "Falling lactate went with survival."},
+]
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The console entry point in this process, with its exit code."""
+
+    def riskcards(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["riskcards", "index", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return riskcards
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Path:
+    path = tmp_path / "articles.jsonl"
+    path.write_bytes(b"\n".join(map(orjson.dumps, ARTICLES)))
+    return path
+
+
+@pytest.fixture
+def built(run: Run, jsonl: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "index"
+    assert run("build", "--source", "jsonl", jsonl, "--out", out).code == 0
+    return out
+
+
+def test_build_reports_what_it_kept_and_what_it_left_out(run: Run, jsonl: Path, tmp_path: Path) -> None:
+    jsonl.write_bytes(jsonl.read_bytes() + b'\n{"pmid": "x", "title": "t"}\n' + orjson.dumps(ARTICLES[0]))
+    answer = run("build", "--source", "jsonl", jsonl, "--out", tmp_path / "index", "--json", "--workers", 2)
+    assert answer.code == 0
+    result = orjson.loads(answer.out)
+    assert (result["read"], result["refused"], result["duplicates"], result["deleted"]) == (4, 1, 1, 0)
+    assert result["refused_records"][0]["record"] == "line 4"
+    assert result["refused_records"][0]["file"] == str(jsonl)
+    assert result["manifest"]["counts"]["articles"] == 3
+    assert f"left out: {jsonl}, record line 4: pmid" in answer.err
+
+
+def test_build_from_pubmed_xml(run: Run, tmp_path: Path) -> None:
+    answer = run("build", "--source", "pubmed-xml", PUBMED, "--out", tmp_path / "index")
+    assert answer.code == 0
+    assert "3 articles indexed" in answer.out
+    found = orjson.loads(run("search", tmp_path / "index", "heart failure readmission", "--json").out)
+    assert [item["pmid"] for item in found["results"]] == ["90000001"]
+
+
+def test_search_json(run: Run, built: Path) -> None:
+    answer = run("search", built, "CHF readmission, no sepsis", "-k", 2, "--json")
+    assert answer.code == 0
+    result = orjson.loads(answer.out)
+    assert [(item["name"], item["negated"]) for item in result["concepts"]] == [
+        ("Heart Failure", False),
+        ("Patient Readmission", False),
+        ("Sepsis", True),
+    ]
+    first = result["results"][0]
+    assert (first["rank"], first["pmid"], first["retriever"]) == (1, "1", "graph")
+    assert first["url"] == "https://pubmed.ncbi.nlm.nih.gov/1/"
+    assert first["path_in_words"] == "Heart Failure → main heading of → PMID 1"
+    assert first["path"] == [{"source": "Heart Failure", "relation": "main heading of", "target": "PMID 1"}]
+    assert len(result["results"]) + result["withheld"] == 2
+
+
+def test_search_for_people(run: Run, built: Path) -> None:
+    answer = run("search", built, "hyponatremia and death", "--retriever", "hybrid")
+    assert answer.code == 0
+    assert "Understood: Hyponatremia" in answer.out
+    assert "1. Low sodium" in answer.out
+    assert "https://pubmed.ncbi.nlm.nih.gov/2/" in answer.out
+
+
+def test_an_empty_question_is_bad_input(run: Run, built: Path) -> None:
+    answer = run("search", built, " ")
+    assert (answer.code, answer.out) == (3, "")
+    assert "an empty question" in answer.err
+
+
+def test_search_says_when_everything_was_too_weak(run: Run, built: Path) -> None:
+    answer = run("search", built, "varnish of violins")
+    assert answer.code == 0
+    assert "Nothing strong enough to show; 3 weak matches withheld." in answer.out
+
+
+def test_search_from_a_concept(run: Run, built: Path) -> None:
+    found = orjson.loads(run("search", built, "death in hospital", "--concept", "D007010", "--json").out)
+    assert found["results"][0]["path_in_words"] == "Hyponatremia → main heading of → PMID 2"
+
+
+def test_info_and_verify(run: Run, built: Path) -> None:
+    assert orjson.loads(run("info", built, "--json").out)["counts"]["articles"] == 3
+    assert "all-MiniLM-L6-v2-int8 (384 dimensions" in run("info", built).out
+    assert orjson.loads(run("verify", built, "--json").out)["ok"] is True
+    assert "as they were built" in run("verify", built).out
+
+
+def test_verify_exits_3_on_damage_and_names_the_file(run: Run, built: Path) -> None:
+    path = built / "vectors.faiss"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    for arguments in (("verify", built), ("verify", built, "--json"), ("search", built, "sepsis")):
+        answer = run(*arguments)
+        assert answer.code == 3
+        assert f"{path}: altered" in answer.err
+        assert answer.out == ""
+
+
+def test_evaluate(run: Run, built: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"id": "a", "text": "lactate"}\n{"id": "b", "text": "nobody judged this"}\n')
+    (tmp_path / "r.tsv").write_text("a\t0\t3\t2\n")
+    options = ("--queries", tmp_path / "q.jsonl", "--qrels", tmp_path / "r.tsv")
+    result = orjson.loads(run("evaluate", built, *options, "--json").out)
+    assert list(result["retrievers"]) == ["bm25", "dense", "hybrid", "graph"]
+    assert result["retrievers"]["graph"] == {"ndcg@10": 1.0, "p@10": 0.1, "recall@100": 1.0}
+    assert (result["queries"], result["queries_without_relevant"]) == (1, 1)
+    table = run("evaluate", built, *options).out
+    assert "nDCG@10" in table
+    assert "graph" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("build", "--source", "jsonl", "--out", "x"), 2, "--source jsonl needs INPUT"),
+        (("build", "--source", "starter", ".", "--out", "x"), 2, "--source starter takes no INPUT"),
+        (("build", "--source", "eutils", "--out", "x"), 2, "eutils"),
+        (("build", "--source", "jsonl", "absent.jsonl", "--out", "x"), 2, "absent.jsonl"),
+        (("build", "--source", "jsonl", "empty.jsonl", "--out", "x"), 3, "no article to index"),
+        (("build", "--source", "pubmed-xml", "empty.jsonl", "--out", "x"), 3, "not a PubMed file"),
+        (("build", "--source", "jsonl", "one.jsonl", "--out", "mine"), 3, "left as it is"),
+        (("search", "absent", "sepsis"), 3, "not an index"),
+        (("search", "starter", "sepsis", "--retriever", "sparse"), 2, "sparse"),
+        (("search", "starter", "sepsis", "-k", "0"), 2, "0"),
+        (("info", "mine"), 3, "not an index"),
+        (("verify", "mine"), 3, "not an index"),
+    ],
+)
+def test_wrong_use_exits_2_and_bad_input_3(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "one.jsonl").write_bytes(orjson.dumps(ARTICLES[0]))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    answer = run(*arguments)
+    assert (answer.code, answer.out) == (code, "")
+    assert message in answer.err
+
+
+def test_help_is_a_tour(run: Run) -> None:
+    text = run("--help").out
+    for word in ("build", "search", "evaluate", "info", "verify", "starter"):
+        assert word in text

