@@ -1,0 +1,149 @@
+"""One card for one stay (CDS Hooks 3.0, "Card Attributes"): summary, detail, suggestions, override reasons, links."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from cds_service.cards.detail import detail, percent
+from cds_service.cards.escape import plain
+from fhir_mapping import PatientRecord
+from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Assessment, RiskEstimate, ScoreResult
+
+MAX_SUMMARY = 139
+REASONS_SYSTEM = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes"
+_OVERRIDE_REASONS = (
+    ("action-completed", "Recommended action was already completed"),
+    ("action-not-priority", "Recommended action is not relevant or a priority in current state of health"),
+    ("wrong-time-workflow", "PC CDS delivered at wrong time in workflow or patient lifecycle"),
+    ("inappropriate-recipient", "PC CDS delivered to inappropriate recipient/role"),
+    ("recipient-does-not-trust", "Recipient does not agree with or trust the recommended action"),
+    ("patient-refuses", "Patient refuses/declines (no context given)*"),
+)
+# Scores in the order they lead when the model abstains.
+_LEADING = {READMISSION_30D: ("LACE", "HOSPITAL"), IN_HOSPITAL_MORTALITY: ("NEWS2", "qSOFA")}
+_ALARMING = frozenset({"high"})
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Above these a card is a warning; below it informs. Nothing a model says alone is ever `critical`."""
+
+    by_task: Mapping[str, float]
+
+
+def build_card(
+    assessments: Sequence[Assessment], record: PatientRecord, *, public_url: str, thresholds: Thresholds
+) -> dict[str, Any]:
+    """One combined card; the most pressing task leads."""
+    ordered = sorted(assessments, key=lambda a: _rank(a.estimate, thresholds), reverse=True)
+    leading = ordered[0].estimate
+    card: dict[str, Any] = {
+        "uuid": str(uuid.uuid4()),
+        "summary": _summary([assessment.estimate for assessment in ordered]),
+        "detail": detail(ordered, record),
+        "indicator": "warning" if _rank(leading, thresholds) >= 2 else "info",
+        "source": {
+            "label": "riskcards",
+            "url": f"{public_url.rstrip('/')}/model-cards/{leading.task}?format=html",
+            "topic": {
+                "system": f"{public_url.rstrip('/')}/topics",
+                "code": leading.task.replace("_", "-"),
+                "display": TASKS[leading.task].title,
+            },
+        },
+        "overrideReasons": [
+            {"system": REASONS_SYSTEM, "code": code, "display": display} for code, display in _OVERRIDE_REASONS
+        ],
+        "links": [
+            {
+                "label": f"Model card: {TASKS[assessment.estimate.task].title}",
+                "url": f"{public_url.rstrip('/')}/model-cards/{assessment.estimate.task}?format=html",
+                "type": "absolute",
+            }
+            for assessment in ordered
+        ],
+    }
+    suggestions = [s for a in ordered for s in _suggestions(a.estimate, record, thresholds)]
+    if suggestions:
+        card |= {"suggestions": suggestions, "selectionBehavior": "any"}
+    return card
+
+
+def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
+    """2 and more warns: over the threshold, or, when the model abstains, a leading score that is high for certain."""
+    threshold = thresholds.by_task[estimate.task]
+    if estimate.probability is not None:
+        return 2 + estimate.probability if estimate.probability >= threshold else 1 + estimate.probability
+    score = _leading_score(estimate)
+    return 2.0 if score is not None and score.band in _ALARMING else 0.5 if score is not None else 0.0
+
+
+def _leading_score(estimate: RiskEstimate) -> ScoreResult | None:
+    by_name = {score.name: score for score in estimate.comparators}
+    options = [by_name[name] for name in _LEADING[estimate.task] if name in by_name]
+    complete = [score for score in options if score.complete]
+    return next(iter(complete or options), None)
+
+
+def _summary(estimates: Sequence[RiskEstimate]) -> str:
+    """Under 140 characters, plain text: the leading answer, and the other in short."""
+    text = "; ".join(_short(estimate) for estimate in estimates)
+    return plain(text if len(text) <= MAX_SUMMARY else _short(estimates[0]), MAX_SUMMARY)
+
+
+def _short(estimate: RiskEstimate) -> str:
+    title = TASKS[estimate.task].title
+    if estimate.probability is not None and estimate.baseline is not None:
+        return f"{title} {percent(estimate.probability)} (usual {percent(estimate.baseline)})"
+    score = _leading_score(estimate)
+    if score is None:
+        return f"{title}: no estimate"
+    risk = f", published risk {percent(score.expected_risk)}" if score.expected_risk is not None else ""
+    band = f", {score.band}" if score.band and not risk else ""
+    return f"{title}: model abstains; {score.name} {score.in_words()}{band}{risk}"
+
+
+def _suggestions(estimate: RiskEstimate, record: PatientRecord, thresholds: Thresholds) -> list[dict[str, Any]]:
+    """Drafts a clinician may accept when the risk is over the threshold; each is a FHIR Task without an owner."""
+    if _rank(estimate, thresholds) < 2:
+        return []
+    drafts = _DRAFTS[estimate.task]
+    return [
+        {
+            "label": label,
+            "uuid": str(uuid.uuid4()),
+            "actions": [{"type": "create", "description": label, "resource": _task(label, days, record)}],
+        }
+        for label, days in drafts
+    ]
+
+
+_DRAFTS = {
+    READMISSION_30D: (
+        ("Book a follow-up visit within 7 days of discharge", 7),
+        ("Reconcile medications before discharge", 0),
+    ),
+    IN_HOSPITAL_MORTALITY: (
+        ("Review the plan of care with a senior clinician today", 0),
+        ("Talk about goals of care with the patient or family", 1),
+    ),
+}
+
+
+def _task(label: str, days: int, record: PatientRecord) -> dict[str, Any]:
+    """FHIR R4 Task (https://hl7.org/fhir/R4/task.html) as a draft proposal."""
+    task: dict[str, Any] = {
+        "resourceType": "Task",
+        "status": "draft",
+        "intent": "proposal",
+        "description": label,
+        "for": {"reference": f"Patient/{record.subject_id}"},
+        "restriction": {"period": {"end": (record.prediction_time + timedelta(days=days)).isoformat()}},
+    }
+    if record.current_stay is not None and "#" not in record.current_stay.source:
+        task["encounter"] = {"reference": record.current_stay.source}
+    return task

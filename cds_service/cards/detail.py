@@ -1,0 +1,191 @@
+"""The detail of a card in GitHub Flavored Markdown: how likely, against what, why, on which data, which literature."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from cds_service.cards.escape import gfm
+from fhir_mapping import FeatureVector, PatientRecord
+from risk_model import Assessment, Driver, Experiencer, Polarity, RiskEstimate, ScoreResult, Temporality
+from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
+
+MAX_FINDINGS = 8
+_REASONS = {
+    "none-found": "never measured",
+    "not-fetched": "not available to this service",
+    "outside-window": "not measured in this stay",
+    "not-coded": "not recorded",
+    "no-stay": "no stay",
+    "censored": "only a bound such as <5",
+    "implausible": "implausible value",
+    "unit-conflict": "unit unclear",
+    "no-unit": "unit missing",
+    "unit-not-understood": "unit not understood",
+    "imprecise": "too imprecise",
+    "data-absent": "recorded as absent",
+    "pressure-inverted": "systolic not above diastolic",
+}
+_ABOUT = {
+    IN_HOSPITAL_MORTALITY: "adult intensive care stays, 2001–2008",
+    "readmission_30d": "diabetic inpatients, 1999–2008",
+}
+
+
+def percent(probability: float) -> str:
+    """
+    >>> percent(0.004), percent(0.126), percent(0.997)
+    ('less than 1 %', '13 %', 'more than 99 %')
+    """
+    if probability < 0.01:
+        return "less than 1 %"
+    return "more than 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+
+
+def detail(assessments: Sequence[Assessment], record: PatientRecord) -> str:
+    """One text for one or both tasks of a stay; what they share (data, notes, literature) is told once."""
+    lines: list[str] = []
+    for assessment in assessments:
+        lines += [*_answer(assessment.estimate), ""]
+    lines += [*_notes(assessments[0]), *_literature(assessments), *_data(assessments, record)]
+    return "\n".join(lines).strip()
+
+
+def _answer(estimate: RiskEstimate) -> Iterator[str]:
+    task = TASKS[estimate.task]
+    yield f"### {task.title}"
+    yield ""
+    if estimate.probability is not None and estimate.interval is not None:
+        low, high = estimate.interval
+        frequency = max(1, round(100 * estimate.probability))
+        yield (
+            f"**{percent(estimate.probability)}** risk of {task.outcome}: about {frequency} of 100 patients like this "
+            f"one (90 % interval {percent(low)} to {percent(high)})."
+        )
+        if estimate.baseline:
+            ratio = estimate.probability / estimate.baseline
+            yield (
+                f"Compared with {percent(estimate.baseline)} among the patients the model learned from "
+                f"({_ABOUT[estimate.task]}): **{ratio:.1f} times** as high."
+            )
+        yield ""
+        yield from _drivers(estimate.drivers)
+    elif estimate.abstention is not None:
+        yield f"**No estimate by the model.** {gfm(estimate.abstention.reason, 400)}"
+        yield ""
+    yield from _scores(estimate.comparators)
+
+
+def _drivers(drivers: Sequence[Driver]) -> Iterator[str]:
+    for title, modifiable in (("What could be changed", True), ("What is given", False)):
+        chosen = [driver for driver in drivers if driver.modifiable is modifiable]
+        if not chosen:
+            continue
+        yield f"**{title}**"
+        yield ""
+        for driver in chosen:
+            arrow = "▲ raises" if driver.contribution > 0 else "▼ lowers"
+            yield f"- {arrow} · {gfm(driver.label)}: {gfm(driver.value)}"
+        yield ""
+
+
+def _scores(scores: Sequence[ScoreResult]) -> Iterator[str]:
+    if not scores:
+        yield "No established score applies: they are for adults whose age is known."
+        return
+    yield "| established score | points | published risk | missing |"
+    yield "|---|---|---|---|"
+    for score in scores:
+        risk = percent(score.expected_risk) if score.expected_risk is not None else "–"
+        band = f" ({score.band})" if score.band else ""
+        missing = ", ".join(score.missing) or "nothing"
+        yield f"| {score.name} | {score.in_words()}{band} | {risk} | {gfm(missing)} |"
+
+
+def _notes(assessment: Assessment) -> Iterator[str]:
+    findings = assessment.findings
+    yield "### What the notes say"
+    yield ""
+    if findings.notes_read == 0:
+        unread = f"; {findings.notes_unreadable} could not be read" if findings.notes_unreadable else ""
+        yield f"No note was read{unread}."
+        yield ""
+        return
+    telling = [
+        f
+        for f in findings.findings
+        if f.polarity is Polarity.PRESENT
+        and f.temporality is Temporality.CURRENT
+        and f.experiencer is Experiencer.PATIENT
+    ]
+    named = {finding.concept_ui: finding for finding in reversed(telling)}
+    denied = {f.concept_ui: f for f in findings.findings if f.polarity is Polarity.ABSENT and f.concept_ui not in named}
+    said = ", ".join(f"{gfm(f.name)} (“{gfm(f.quote, 60)}”)" for f in list(named.values())[:MAX_FINDINGS])
+    unsaid = ", ".join(gfm(f.name) for f in list(denied.values())[:MAX_FINDINGS])
+    yield f"Read: {findings.notes_read} notes" + (
+        f", {findings.notes_unreadable} could not be read." if findings.notes_unreadable else "."
+    )
+    yield ""
+    if said:
+        yield f"- Present: {said}"
+    if unsaid:
+        yield f"- Denied: {unsaid}"
+    yield "- What notes say is shown beside the estimate; it does not change the number."
+    yield ""
+
+
+def _literature(assessments: Sequence[Assessment]) -> Iterator[str]:
+    yield "### Literature"
+    yield ""
+    seen: set[str] = set()
+    for evidence in (item for assessment in assessments for item in assessment.evidence):
+        if evidence.pmid in seen or len(seen) >= 6:
+            continue
+        seen.add(evidence.pmid)
+        facts = ", ".join(filter(None, (evidence.study_type, str(evidence.year) if evidence.year else None)))
+        yield f"- {gfm(evidence.passage, 400)} [PMID {int(evidence.pmid)}]({evidence.url})" + (
+            f" ({facts})" if facts else ""
+        )
+        if evidence.path:
+            yield f"  - found by: {gfm(evidence.path_in_words(), 200)}"
+    if not seen:
+        yield "Nothing in the evidence base is close enough to this patient's problems to be shown."
+    yield ""
+
+
+def _data(assessments: Sequence[Assessment], record: PatientRecord) -> Iterator[str]:
+    yield "### Data used"
+    yield ""
+    yield f"As known on {_day(record.prediction_time)}."
+    yield ""
+    vector = record.features()
+    yield from _used(record, vector)
+    gaps = {gap.name: gap.reason for assessment in assessments for gap in assessment.estimate.gaps}
+    if gaps:
+        shown = ", ".join(f"{gfm(name)} ({_REASONS.get(reason, reason)})" for name, reason in list(gaps.items())[:20])
+        more = f" and {len(gaps) - 20} more" if len(gaps) > 20 else ""
+        yield f"- Missing: {shown}{more}"
+    if record.not_fetched:
+        yield f"- Not available to this service: {', '.join(sorted(record.not_fetched))}"
+    refused = Counter(refusal.reason for refusal in record.refused if refusal.reason != "not-fetched")
+    if refused:
+        yield "- Read but not used: " + ", ".join(f"{reason} ({count})" for reason, count in refused.most_common(6))
+
+
+def _used(record: PatientRecord, vector: FeatureVector) -> Iterator[str]:
+    start = None if record.current_stay is None else record.current_stay.start
+    values = [m for m in record.measurements if start is None or m.time >= start]
+    if values:
+        times = [value.time for value in values]
+        yield f"- {len(values)} measurements of this stay, {_day(min(times))} to {_day(max(times))}"
+    else:
+        yield "- No measurement of this stay"
+    active = {condition.text for condition in record.conditions if condition.active}
+    yield f"- {len(active)} active problems, {len({m.text for m in record.medications if m.active})} medications"
+    if start is not None:
+        yield f"- Stay begun {_day(start)}; length so far {vector.number('length_of_stay.last') or 0:.1f} days"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%-d %B %Y, %H:%M} UTC"
