@@ -1,4 +1,4 @@
-"""The app factory: discovery, the three services, feedback, model cards, health, metrics; every error an OperationOutcome.
+"""The app factory: discovery, three services, feedback, model cards, health, metrics; every error an OperationOutcome.
 
 create_app(Settings.from_environment(os.environ)) -> Flask
 """
@@ -114,7 +114,7 @@ class _CdsService:
                 expected=service.expected(),
             )
         except ForeignPatientError as error:
-            # 409 is not in the specification's list; 412 says what is true: the data needed for an answer are not there.
+            # 409 is not in the specification's list; 412 is true: the data an answer needs are not there.
             raise HookError(412, "conflict", f"another patient's data in prefetch: {error}") from None
         except PatientNotFoundError as error:
             raise HookError(412, "not-found", f"prefetch.patient: {error}") from None

@@ -13,6 +13,7 @@ from knowledge_index import Evidence, KnowledgeIndex, Query
 from risk_model.errors import UnknownTaskError
 from risk_model.model import RiskModel, shipped_folder
 from risk_model.reader import NoteReader, RuleNoteReader
+from risk_model.tables import diagnosis_table
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 from risk_model.values import Assessment, Experiencer, Finding, NoteFindings, Polarity, RiskEstimate, Temporality
 
@@ -67,7 +68,9 @@ class Pipeline:
         clock.lap("read notes")
         estimate = self.models[task].estimate(record, findings)
         clock.lap("estimate")
-        evidence, withheld = self._evidence(record, findings, estimate)
+        young = estimate.abstention is not None and estimate.abstention.code == "too-young"
+        # The evidence base is about adults: it may not speak for a child.
+        evidence, withheld = ((), 0) if young else self._evidence(record, findings, estimate)
         clock.lap("retrieve evidence")
         return Assessment(estimate, findings, evidence, withheld, clock.laps)
 
@@ -79,8 +82,9 @@ class Pipeline:
         withheld = 0
         for query in queries(self._problems(record, findings, estimate), estimate.task):
             found = self.index.retrieve(query, k=PER_QUERY)
-            answers.append(found.evidence)
-            withheld += found.withheld
+            near = tuple(item for item in found.evidence if _near(item))
+            answers.append(near)
+            withheld += found.withheld + len(found.evidence) - len(near)
         return tuple(_interleave(answers, MAX_EVIDENCE)), withheld
 
     def _problems(self, record: PatientRecord, findings: NoteFindings, estimate: RiskEstimate) -> tuple[_Problem, ...]:
@@ -102,14 +106,25 @@ class Pipeline:
         for _, condition in dated[:MAX_CONDITIONS]:
             for linked in self.index.link_codes((c.system, c.code, c.display) for c in condition.codings):
                 add(linked.concept.ui, linked.concept.name, 1.0)
+        groups = diagnosis_table().groups
         for driver in estimate.drivers:
-            if driver.contribution > 0:
+            # Diagnoses only: "blood pressure" as a question finds papers on its measurement, not on this patient.
+            if driver.contribution > 0 and driver.concept in groups:
                 for linked in self.index.link_text(driver.label):
                     add(linked.concept.ui, linked.concept.name, min(2.0, 4 * driver.contribution))
         return tuple(sorted(weights.values(), key=lambda problem: (-problem.weight, problem.ui)))
 
 
 _TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})
+
+
+# Relations of the MeSH tree and of indexing: each keeps the subject. Co-occurrence and citation may leave it.
+_KEEPS_SUBJECT = frozenset({"heading of", "main heading of", "broader than", "narrower than"})
+
+
+def _near(evidence: Evidence) -> bool:
+    """Whether a passage is about the question: reached by headings, at most one step up or down the tree."""
+    return 0 < len(evidence.path) <= 2 and all(step.relation in _KEEPS_SUBJECT for step in evidence.path)
 
 
 def _counts(finding: Finding) -> bool:

@@ -85,8 +85,10 @@ def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
 def _leading_score(estimate: RiskEstimate) -> ScoreResult | None:
     by_name = {score.name: score for score in estimate.comparators}
     options = [by_name[name] for name in _LEADING[estimate.task] if name in by_name]
+    # A range that spans bands says nothing yet and may not lead.
     complete = [score for score in options if score.complete]
-    return next(iter(complete or options), None)
+    telling = [score for score in options if score.band is not None]
+    return next(iter(complete or telling), None)
 
 
 def _summary(estimates: Sequence[RiskEstimate]) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from cds_service.cards.escape import gfm
 from fhir_mapping import FeatureVector, PatientRecord
 from risk_model import Assessment, Driver, Experiencer, Polarity, RiskEstimate, ScoreResult, Temporality
-from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
+from risk_model.tasks import IN_HOSPITAL_MORTALITY, TASKS
 
 MAX_FINDINGS = 8
 _REASONS = {
@@ -18,6 +18,7 @@ _REASONS = {
     "outside-window": "not measured in this stay",
     "not-coded": "not recorded",
     "no-stay": "no stay",
+    "unknown": "not recorded",
     "censored": "only a bound such as <5",
     "implausible": "implausible value",
     "unit-conflict": "unit unclear",
@@ -94,9 +95,16 @@ def _scores(scores: Sequence[ScoreResult]) -> Iterator[str]:
     if not scores:
         yield "No established score applies: they are for adults whose age is known."
         return
+    usable = [score for score in scores if score.inputs]
+    for score in scores:
+        if not score.inputs:
+            yield f"{score.name} cannot be scored: none of its inputs is known."
+    if not usable:
+        return
+    yield ""
     yield "| established score | points | published risk | missing |"
     yield "|---|---|---|---|"
-    for score in scores:
+    for score in usable:
         risk = percent(score.expected_risk) if score.expected_risk is not None else "–"
         band = f" ({score.band})" if score.band else ""
         missing = ", ".join(score.missing) or "nothing"
@@ -123,7 +131,7 @@ def _notes(assessment: Assessment) -> Iterator[str]:
     denied = {f.concept_ui: f for f in findings.findings if f.polarity is Polarity.ABSENT and f.concept_ui not in named}
     said = ", ".join(f"{gfm(f.name)} (“{gfm(f.quote, 60)}”)" for f in list(named.values())[:MAX_FINDINGS])
     unsaid = ", ".join(gfm(f.name) for f in list(denied.values())[:MAX_FINDINGS])
-    yield f"Read: {findings.notes_read} notes" + (
+    yield f"Read: {_counted(findings.notes_read, 'note')}" + (
         f", {findings.notes_unreadable} could not be read." if findings.notes_unreadable else "."
     )
     yield ""
@@ -161,7 +169,12 @@ def _data(assessments: Sequence[Assessment], record: PatientRecord) -> Iterator[
     yield ""
     vector = record.features()
     yield from _used(record, vector)
-    gaps = {gap.name: gap.reason for assessment in assessments for gap in assessment.estimate.gaps}
+    gaps = {
+        gap.name: gap.reason
+        for assessment in assessments
+        if _gaps_matter(assessment)
+        for gap in assessment.estimate.gaps
+    }
     if gaps:
         shown = ", ".join(f"{gfm(name)} ({_REASONS.get(reason, reason)})" for name, reason in list(gaps.items())[:20])
         more = f" and {len(gaps) - 20} more" if len(gaps) > 20 else ""
@@ -173,16 +186,27 @@ def _data(assessments: Sequence[Assessment], record: PatientRecord) -> Iterator[
         yield "- Read but not used: " + ", ".join(f"{reason} ({count})" for reason, count in refused.most_common(6))
 
 
+def _gaps_matter(assessment: Assessment) -> bool:
+    """Whether the model could have spoken: what it lacks is of no interest outside its population."""
+    abstention = assessment.estimate.abstention
+    return abstention is None or abstention.code == "too-little-data"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def _used(record: PatientRecord, vector: FeatureVector) -> Iterator[str]:
     start = None if record.current_stay is None else record.current_stay.start
     values = [m for m in record.measurements if start is None or m.time >= start]
     if values:
         times = [value.time for value in values]
-        yield f"- {len(values)} measurements of this stay, {_day(min(times))} to {_day(max(times))}"
+        yield f"- {_counted(len(values), 'measurement')} of this stay, {_day(min(times))} to {_day(max(times))}"
     else:
         yield "- No measurement of this stay"
     active = {condition.text for condition in record.conditions if condition.active}
-    yield f"- {len(active)} active problems, {len({m.text for m in record.medications if m.active})} medications"
+    drugs = {medication.text for medication in record.medications if medication.active}
+    yield f"- {_counted(len(active), 'active problem')}, {_counted(len(drugs), 'medication')}"
     if start is not None:
         yield f"- Stay begun {_day(start)}; length so far {vector.number('length_of_stay.last') or 0:.1f} days"
 

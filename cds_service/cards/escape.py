@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 # CommonMark escapes any ASCII punctuation with a backslash; these can open markup, HTML, links, tables or autolinks.
-_MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#+!|~&])")
 _AUTOLINK = re.compile(r"(?i)\b(https?|ftp|www|mailto|javascript|data)([:.])")
 _SPACES = re.compile(r"\s+")
 
