@@ -1,11 +1,12 @@
 """The graph of articles and MeSH concepts, and the personalised PageRank that walks it.
 
-Nodes are the articles (in index order), then the concepts. Edges are headings, the MeSH tree, citations and
+Nodes are the articles (in index order), then the concepts. Edges are headings, mentions, the MeSH tree, citations and
 co-occurrence; each is walked in both directions and knows how it reads either way, so that a path can be told in words.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from knowledge_index.linking import Linker
 from knowledge_index.values import Article, Concept
 
 DAMPING = 0.5
@@ -33,9 +35,11 @@ RELATIONS = (
     "cites",
     "cited by",
     "often indexed together with",
+    "mentioned in",
+    "mentions",
 )
-_OPPOSITE = (1, 0, 3, 2, 5, 4, 7, 6, 8)
-_HEADING, _MAIN_HEADING, _NARROWER, _CITES, _TOGETHER = 0, 2, 4, 6, 8
+_OPPOSITE = (1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9)
+_HEADING, _MAIN_HEADING, _NARROWER, _CITES, _TOGETHER, _MENTIONED = 0, 2, 4, 6, 8, 9
 
 # Headings that nearly every clinical article carries say nothing about it (NLM calls most of them check tags).
 CHECK_TAGS = frozenset(
@@ -92,12 +96,15 @@ class Graph:
 
     @classmethod
     def build(cls, articles: Sequence[Article], concepts: Sequence[Concept], by_name: Mapping[str, str]) -> Graph:
-        """`by_name` gives the descriptor id for a heading that came without one."""
+        """`concepts` hold at least every heading of the articles (see `build.concepts_of`); `by_name` gives the
+        descriptor id for a heading that came without one.
+        """
         node = {concept.ui: len(articles) + number for number, concept in enumerate(concepts)}
         headings = [heading_nodes(article, node, by_name) for article in articles]
         holding = np.bincount([number for nodes in headings for number in nodes], minlength=len(articles) + len(node))
         edges = [
             *_heading_edges(headings, holding),
+            *_mention_edges(articles, node),
             *_tree_edges(concepts, len(articles)),
             *_citation_edges(articles),
             *_together_edges(headings, holding),
@@ -194,6 +201,22 @@ def _heading_edges(headings: Sequence[Mapping[int, bool]], holding: NDArray[np.i
         for concept, major in nodes.items():
             weight = log(1 + len(headings) / holding[concept]) * (2.0 if major else 1.0)
             yield _Edge(concept, article, weight, _MAIN_HEADING if major else _HEADING)
+
+
+def _mention_edges(articles: Sequence[Article], node: Mapping[str, int]) -> Iterator[_Edge]:
+    """Concepts of the vocabulary that title or abstract name: what an article without indexing (yet) hangs on.
+
+    Weighted as a minor heading at half; where the concept is a heading already, the heading's edge stands.
+    """
+    linker = Linker()
+    found = [
+        sorted({node[m.concept.ui] for m in linker.link_text(article.text) if not m.negated and m.concept.ui in node})
+        for article in articles
+    ]
+    holding = Counter(concept for concepts in found for concept in concepts)
+    for article, concepts in enumerate(found):
+        for concept in concepts:
+            yield _Edge(concept, article, 0.5 * log(1 + len(articles) / holding[concept]), _MENTIONED)
 
 
 def _tree_edges(concepts: Sequence[Concept], first: int) -> Iterator[_Edge]:

@@ -150,7 +150,7 @@ class KnowledgeIndex:
         text = query.text.strip() or " ".join(concept.name for concept in map(self.concept, query.concepts) if concept)
         if not text:
             raise RetrievalError("an empty question: give text, or concepts this index knows")
-        signals = self._signals(self._spelled_out(text), retriever)
+        signals = self._signals(text, retriever)
         walk, seeds = None, {}
         if retriever == "graph":
             seeds = self._concept_seeds(query.concepts, text)
@@ -162,7 +162,7 @@ class KnowledgeIndex:
         return _Ranked(order, scores, signals.supported(retriever)[order], walk, tuple(seeds))
 
     def _spelled_out(self, text: str) -> str:
-        """Abbreviations replaced by the name of their concept: neither the encoder nor an abstract may know `AECOPD`.
+        """Abbreviations replaced by the name of their concept: an abstract may never have written `AECOPD`.
 
         Where one abbreviation has several meanings it stays as it is.
         """
@@ -174,15 +174,20 @@ class KnowledgeIndex:
         return text
 
     def _signals(self, text: str, retriever: str) -> Signals:
-        bm25, coverage = self._bm25.scores(text)
+        spelled_out = self._spelled_out(text)
+        bm25, coverage = self._bm25.scores(spelled_out)
         if retriever == "bm25":
             return Signals(_POOL, bm25, coverage)
-        cosine, nearest = self._nearest(text)
+        # Asked both ways: a name spelled out ("CF") can drown what else was asked, an abbreviation can mean nothing.
+        cosine, nearest = self._nearest(dict.fromkeys((text, spelled_out)))
         return Signals(_POOL, bm25, coverage, cosine, nearest)
 
-    def _nearest(self, text: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Cosine of every near article, shape (articles,), -1 elsewhere; and the nearest, best first."""
-        vector = self.encoder.encode([text])
+    def _nearest(self, texts: Iterable[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Cosine of every near article to the mean of the texts, shape (articles,), -1 elsewhere; and the nearest,
+        best first.
+        """
+        mean = self.encoder.encode(list(texts)).mean(axis=0, keepdims=True)
+        vector = mean / np.linalg.norm(mean)
         cosines, positions = self._faiss.search(vector, min(10 * _POOL, len(self._articles)))
         out = np.full(len(self._articles), -1.0, np.float32)
         out[positions[0]] = cosines[0]

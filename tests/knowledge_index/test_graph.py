@@ -36,6 +36,18 @@ def test_headings_tree_and_citations_become_edges_read_both_ways() -> None:
     assert (graph.weights != graph.weights.T).nnz == 0
 
 
+def test_a_concept_an_article_names_without_indexing_is_an_edge() -> None:
+    concepts = concepts_of((), {})
+    number = next(at for at, concept in enumerate(concepts, 3) if concept.ui == "D018805")
+    articles = (
+        article("1", "Sepsis in the ward", ""),
+        article("2", "No sepsis here", ""),
+        article("3", "Sepsis", "", "*Sepsis/D018805"),
+    )
+    about = {edge for edge in edges(Graph.build(articles, concepts, {})) if edge[0] == number and edge[2] < 3}
+    assert about == {(number, "mentioned in", 0), (number, "main heading of", 2)}
+
+
 def test_check_tags_are_no_concepts() -> None:
     names = {concept.name for concept in concepts_of(LITERATURE, {})}
     assert "Humans" not in names
