@@ -106,8 +106,16 @@ def build(
 def _collect(source: str, inputs: tuple[Path, ...]) -> Collected:
     if source == "starter":
         return starter_articles()
-    with _bar("reading", None) as progress:
-        return collect(source, inputs, lambda read: progress(read, 0))
+    collected = collect(source, inputs, _count_records if sys.stderr.isatty() else None)
+    if sys.stderr.isatty():
+        click.echo(f"\rreading   {collected.read:,} records", err=True)
+    return collected
+
+
+def _count_records(read: int) -> None:
+    """A running count: how many records the files hold is known only at their end."""
+    if read % 500 == 0:
+        click.echo(f"\rreading   {read:,} records", nl=False, err=True)
 
 
 def _report_refused(collected: Collected) -> None:
@@ -259,15 +267,10 @@ def _path(folder: str) -> Path:
 
 
 @contextmanager
-def _bar(label: str, length: int | None) -> Iterator[Callable[[int, int], None]]:
+def _bar(label: str, length: int) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error; `progress(done, total)` moves it to `done`."""
-    with click.progressbar(length=length or 0, label=label, file=sys.stderr, show_pos=True) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.length = total or done
-            bar.update(done - bar.pos)
-
-        yield progress
+    with click.progressbar(length=length, label=label, file=sys.stderr, show_pos=True) as bar:
+        yield lambda done, _: bar.update(done - bar.pos)
 
 
 def _size(count: float) -> str:
