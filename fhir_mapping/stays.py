@@ -191,14 +191,21 @@ def _location_codes(reference: Any, container: Resource, directory: Directory) -
 
 
 def _root(source: str, read: dict[str, _Encounter]) -> str:
-    """The outermost Encounter this one is part of; a loop ends where it began."""
+    """The outermost Encounter this one is part of; a loop ends where it began.
+
+    An admission that is part of the emergency visit it came from is a stay of its own, not a part of that visit.
+    """
     seen = {source}
     parent = read[source].parent
-    while parent in read and parent not in seen:
+    while parent in read and parent not in seen and not _admitted_from(read[source].stay, read[parent].stay):
         source = parent
         seen.add(source)
         parent = read[source].parent
     return source
+
+
+def _admitted_from(stay: Stay, visit: Stay) -> bool:
+    return stay.stay_class is StayClass.INPATIENT and visit.stay_class is not StayClass.INPATIENT
 
 
 def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
