@@ -14,7 +14,7 @@ from fhir_mapping.errors import FhirMappingError
 from knowledge_index.errors import EncoderError, KnowledgeIndexError
 from risk_model.errors import RiskModelError
 
-OUR_FAULT, BAD_INPUT = 1, 3
+DONE, OUR_FAULT, BAD_INPUT = 0, 1, 3
 
 # Listed in the order a newcomer meets them; a command's module is imported only when it is asked for.
 COMMANDS = {
@@ -62,7 +62,8 @@ def cli() -> None:
 def main() -> None:
     """Console entry point."""
     try:
-        cli.main(standalone_mode=False)
+        # Without standalone mode click hands a command's exit code back instead of leaving with it.
+        sys.exit(cli.main(standalone_mode=False) or DONE)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.exceptions.Exit as exit_:

@@ -1,0 +1,66 @@
+"""`riskcards demo`: the whole product in a browser, on embedded defaults."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import time
+import webbrowser
+from pathlib import Path
+
+import click
+
+
+@click.command(name="demo")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--patients",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of Synthea R4 bundles instead of the shipped patients.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+def command(host: str, port: int, patients: Path | None, no_browser: bool) -> None:
+    """A small EHR in your browser that calls the real service.
+
+    Choose a patient: opening the chart fires patient-view; the buttons fire encounter-start and encounter-discharge.
+    Cards can be accepted or dismissed. Nothing is kept after you stop it with Ctrl-C.
+
+    \b
+    riskcards demo
+    riskcards demo --patients ~/synthea/output/fhir --port 9000
+    """
+    from werkzeug.serving import make_server
+
+    from cds_service.demo.blueprint import create_demo_app
+    from cds_service.demo.patients import from_folder, shipped
+    from cds_service.settings import Settings
+
+    started = time.perf_counter()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    ward = shipped() if patients is None else from_folder(patients)
+    for name, reason in ward.refused:
+        click.echo(f"not shown: {name}: {reason}", err=True)
+    with tempfile.TemporaryDirectory(prefix="riskcards-demo-") as folder:
+        address = f"http://{host}:{port}"
+        settings = Settings.from_environment(
+            {"RISKCARDS_PUBLIC_URL": address, "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/demo.db"}
+        )
+        app = create_demo_app(settings, ward)
+        try:
+            server = make_server(host, port, app, threaded=True)
+        except (OSError, SystemExit):
+            raise click.ClickException(f"port {port} is in use; try --port {port + 1}") from None
+        seconds = time.perf_counter() - started
+        click.echo(f"riskcards demo: {address}/demo/   {len(ward.patients)} patients, ready in {seconds:.1f} s")
+        click.echo("Synthetic patients, for demonstration only. Ctrl-C stops it.")
+        if not no_browser:
+            threading.Timer(0.3, webbrowser.open, (f"{address}/demo/",)).start()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("stopped")
+        finally:
+            server.server_close()
+            app.extensions["riskcards"].store.close()

@@ -1,0 +1,150 @@
+"""The demo's patients: the shipped ones, or those of a Synthea folder; each with a stay made current."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from cds_service.demo.chart import Chart
+from cds_service.demo.shift import known_by, shift
+from fhir_mapping import InvalidInputError
+from fhir_mapping.reading import Resource, read_bytes
+from fhir_mapping.times import parse_instant
+
+MAX_PATIENTS = 60
+MAX_FILE = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class DemoPatient:
+    """A chart as of now. `story` tells what to look for; `stay` is the current inpatient stay's id, if there is one."""
+
+    id: str
+    name: str
+    story: str
+    source: str
+    chart: Chart
+    stay: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ward:
+    """Patients in order, and the files that could not be shown, each with its reason."""
+
+    patients: Mapping[str, DemoPatient]
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+def shipped(now: datetime | None = None) -> Ward:
+    """The patients that come with riskcards."""
+    folder = Path(str(files("cds_service.demo").joinpath("patients")))
+    index = json.loads((folder / "patients.json").read_text("utf-8"))
+    patients = []
+    for entry in index["patients"]:
+        with gzip.open(folder / f"{entry['file']}.json.gz") as stream:
+            bundle = json.load(stream)
+        patients.append(_demo_patient(bundle, entry["story"], entry["source"], entry["moment"], now))
+    return Ward({patient.id: patient for patient in patients})
+
+
+def from_folder(folder: Path, now: datetime | None = None) -> Ward:
+    """Every FHIR R4 bundle of a folder (`.json`, `.json.gz`); files that are none are named, not hidden."""
+    patients: dict[str, DemoPatient] = {}
+    refused: list[tuple[str, str]] = []
+    paths = sorted(path for path in folder.rglob("*") if path.name.endswith((".json", ".json.gz")))
+    for path in paths[: 2 * MAX_PATIENTS]:
+        if len(patients) == MAX_PATIENTS:
+            refused.append((path.name, f"only the first {MAX_PATIENTS} patients are shown"))
+            break
+        try:
+            bundle = _read(path)
+            patient = _demo_patient(bundle, f"From {path.name}.", "your folder", "end", now)
+        except (InvalidInputError, ValueError, OSError) as error:
+            refused.append((path.name, str(error)[:200]))
+            continue
+        patients[patient.id] = patient
+    if not paths:
+        refused.append((str(folder), "no .json or .json.gz file here"))
+    return Ward(patients, tuple(refused))
+
+
+def _read(path: Path) -> Resource:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        raw = stream.read(MAX_FILE + 1)
+    if len(raw) > MAX_FILE:
+        raise InvalidInputError(f"larger than {MAX_FILE // 2**20} MiB")
+    reading = read_bytes(raw)
+    if not any(entry.resource["resourceType"] == "Patient" for entry in reading.entries):
+        raise InvalidInputError("no Patient in it")
+    return {
+        "resourceType": "Bundle",
+        "entry": [{"resource": e.resource, **({"fullUrl": e.full_url} if e.full_url else {})} for e in reading.entries],
+    }
+
+
+def _demo_patient(bundle: Resource, story: str, source: str, moment: str, now: datetime | None) -> DemoPatient:
+    """Shift so that the last inpatient stay is current: at its end (about to go home) or after its first day."""
+    chart = Chart.from_bundle(bundle)
+    now = (now or datetime.now(UTC)).replace(microsecond=0)
+    anchor = _anchor(chart.resources, moment)
+    resources = known_by(shift(chart.resources, now - anchor), now)
+    current = Chart(resources)
+    return DemoPatient(
+        id=str(current.patient["id"]),
+        name=_name(current.patient),
+        story=story,
+        source=source,
+        chart=current,
+        stay=_stay(resources),
+    )
+
+
+def _anchor(resources: Iterable[Resource], moment: str) -> datetime:
+    """The instant of the chart that becomes now."""
+    listed = list(resources)
+    stays = [_period(r) for r in listed if r.get("resourceType") == "Encounter" and _inpatient(r)]
+    begun = [(start, end) for start, end in stays if start is not None]
+    if begun:
+        start, end = max(begun, key=lambda stay: stay[0])
+        day = start + timedelta(hours=24)
+        if moment == "first-day" or end is None:
+            return day if end is None else min(day, end)
+        # A minute before the end the patient is still here, and everything of the stay is known.
+        return max(start, end - timedelta(minutes=1))
+    periods = [_period(r) for r in listed if r.get("resourceType") == "Encounter"]
+    ends = [moment for period in periods for moment in period if moment is not None]
+    if not ends:
+        raise ValueError("no encounter with a time in it")
+    return max(ends) + timedelta(hours=1)
+
+
+def _inpatient(encounter: Resource) -> bool:
+    kind = encounter.get("class")
+    return isinstance(kind, dict) and kind.get("code") in {"IMP", "ACUTE", "NONAC"}
+
+
+def _period(encounter: Resource) -> tuple[datetime | None, datetime | None]:
+    period = encounter.get("period") or {}
+    start, end = parse_instant(period.get("start")), parse_instant(period.get("end"))
+    return start.earliest if start else None, end.latest if end else None
+
+
+def _stay(resources: Iterable[Resource]) -> str | None:
+    running = [r for r in resources if r.get("resourceType") == "Encounter" and _inpatient(r) and not _period(r)[1]]
+    running.sort(key=lambda r: str(_period(r)[0]))
+    return str(running[-1]["id"]) if running else None
+
+
+def _name(patient: Mapping[str, Any]) -> str:
+    """`Family, Given`, without the digits Synthea puts behind its names."""
+    names = patient.get("name") or [{}]
+    chosen = next((name for name in names if name.get("use") == "official"), names[0])
+    given = " ".join(chosen.get("given") or [])
+    words = f"{chosen.get('family', '')}, {given}".strip(", ") or str(patient["id"])
+    return "".join(letter for letter in words if not letter.isdigit()).strip()

@@ -1,0 +1,152 @@
+// The EHR's side of CDS Hooks: discovery, hook calls with prefetch, cards, suggestions, feedback. Nothing is trusted:
+// text goes in as text, card detail is rendered by the server with raw HTML off.
+"use strict";
+
+const state = { services: new Map(), patient: null, turn: 0 };
+const byId = (id) => document.getElementById(id);
+
+function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "on") for (const [event, handler] of Object.entries(value)) node.addEventListener(event, handler);
+    else if (value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+async function post(url, body) {
+  return fetch(url, { method: "POST", headers: { "Content-Type": "application/json", Accept: "application/json" }, body: JSON.stringify(body) });
+}
+
+function say(text, error = false) {
+  byId("status").textContent = text;
+  byId("status").classList.toggle("error", error);
+}
+
+async function discover() {
+  const answer = await fetch("/cds-services", { headers: { Accept: "application/json" } });
+  if (!answer.ok) throw new Error(`discovery answered ${answer.status}`);
+  for (const service of (await answer.json()).services) state.services.set(service.id, service);
+}
+
+async function openPatient(id) {
+  state.patient = id;
+  for (const button of document.querySelectorAll(".patient")) button.setAttribute("aria-current", String(button.dataset.patient === id));
+  const answer = await fetch(`/demo/patients/${encodeURIComponent(id)}`);
+  byId("chart").innerHTML = answer.ok ? await answer.text() : "";
+  if (!answer.ok) byId("chart").textContent = "The chart could not be opened.";
+  byId("chart").scrollTop = 0;
+  for (const button of document.querySelectorAll(".hooks button")) button.disabled = false;
+  await fire("hospital-risk");
+}
+
+async function fire(serviceId) {
+  const turn = ++state.turn;
+  const service = state.services.get(serviceId);
+  for (const button of document.querySelectorAll(".hooks button")) button.setAttribute("aria-pressed", String(button.dataset.service === serviceId));
+  say(`${service.hook}: asking ${service.title}…`);
+  byId("cards").replaceChildren();
+  byId("inspector").hidden = true;
+  const prepared = await post(`/demo/api/request/${serviceId}/${encodeURIComponent(state.patient)}`, {});
+  const request = await prepared.json();
+  if (!prepared.ok) return problem(request, prepared.status);
+  const started = performance.now();
+  const answer = await post(`/cds-services/${serviceId}`, request);
+  const body = await answer.json();
+  const milliseconds = Math.round(performance.now() - started);
+  if (turn !== state.turn) return undefined;
+  inspect(service, request, answer.status, body, milliseconds);
+  if (!answer.ok) return problem(body, answer.status);
+  say(`${service.hook} answered in ${milliseconds} ms`);
+  if (body.cards.length === 0) {
+    byId("cards").append(element("p", { class: "none" }, "No card: the service has nothing to say here."));
+    return undefined;
+  }
+  for (const card of body.cards) byId("cards").append(await drawCard(serviceId, card));
+  return undefined;
+}
+
+function problem(outcome, status) {
+  say(`The service answered ${status}.`, true);
+  const why = (outcome.issue || []).map((issue) => issue.diagnostics || issue.code).join("; ");
+  byId("cards").replaceChildren(element("p", { class: "problem", role: "alert" }, why || "No reason given."));
+}
+
+async function drawCard(serviceId, card) {
+  const detail = element("div", { class: "detail" });
+  if (card.detail) {
+    const rendered = await post("/demo/api/markdown", { text: card.detail });
+    if (rendered.ok) detail.innerHTML = await rendered.text();
+    else detail.textContent = card.detail;
+  }
+  const node = element("article", { class: `card ${card.indicator}`, "data-card": card.uuid },
+    element("h3", {}, card.summary),
+    element("p", { class: "source" }, "Source: ", element("a", { href: card.source.url, target: "_blank", rel: "noopener noreferrer" }, card.source.label)),
+    suggestionList(serviceId, card),
+    detail,
+    overrideForm(serviceId, card),
+    element("p", { class: "links" }, ...(card.links || []).map((link) => element("a", { href: link.url, target: "_blank", rel: "noopener noreferrer" }, link.label))));
+  return node;
+}
+
+function suggestionList(serviceId, card) {
+  if (!card.suggestions) return null;
+  return element("div", { class: "suggestions" }, ...card.suggestions.map((suggestion) => {
+    const button = element("button", { type: "button", on: { click: async () => {
+      button.disabled = true;
+      const done = await feedback(serviceId, { card: card.uuid, outcome: "accepted", acceptedSuggestions: [{ id: suggestion.uuid }], outcomeTimestamp: new Date().toISOString() });
+      if (done) button.textContent = `✓ ${suggestion.label}`;
+      else button.disabled = false;
+    } } }, `+ ${suggestion.label}`);
+    return button;
+  }));
+}
+
+function overrideForm(serviceId, card) {
+  const choice = element("select", { "aria-label": "Reason" }, element("option", { value: "" }, "Dismiss because…"),
+    ...(card.overrideReasons || []).map((reason) => element("option", { value: reason.code }, reason.display)));
+  const comment = element("input", { type: "text", placeholder: "Comment", "aria-label": "Comment", maxlength: "500" });
+  const button = element("button", { type: "button", on: { click: async () => {
+    const reason = (card.overrideReasons || []).find((item) => item.code === choice.value);
+    const entry = { card: card.uuid, outcome: "overridden", outcomeTimestamp: new Date().toISOString() };
+    if (reason || comment.value) entry.overrideReason = { ...(reason ? { reason: { code: reason.code, system: reason.system } } : {}), ...(comment.value ? { userComment: comment.value } : {}) };
+    if (await feedback(serviceId, entry)) {
+      button.closest(".card").classList.add("answered");
+      button.replaceWith(element("span", { class: "dim" }, "Dismissed"));
+    }
+  } } }, "Dismiss");
+  return element("div", { class: "override" }, choice, comment, button);
+}
+
+async function feedback(serviceId, entry) {
+  const answer = await post(`/cds-services/${serviceId}/feedback`, { feedback: [entry] });
+  say(answer.ok ? "Feedback recorded." : `Feedback was refused (${answer.status}).`, !answer.ok);
+  return answer.ok;
+}
+
+function inspect(service, request, status, body, milliseconds) {
+  const sent = JSON.stringify(request);
+  const facts = [["hook", service.hook], ["POST", `/cds-services/${service.id}`], ["sent", `${(sent.length / 1024).toFixed(0)} KB, ${Object.keys(request.prefetch).length} prefetch keys`], ["answered", `${status} in ${milliseconds} ms`]];
+  byId("facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+  byId("sent").textContent = clip(JSON.stringify(request, null, 1));
+  byId("received").textContent = clip(JSON.stringify(body, null, 1));
+  byId("inspector").hidden = false;
+}
+
+const clip = (text) => (text.length > 60000 ? `${text.slice(0, 60000)}\n… ${text.length - 60000} more characters` : text);
+
+async function start() {
+  for (const button of document.querySelectorAll(".patient")) button.addEventListener("click", () => guarded(() => openPatient(button.dataset.patient)));
+  for (const button of document.querySelectorAll(".hooks button")) button.addEventListener("click", () => guarded(() => fire(button.dataset.service)));
+  byId("clock").textContent = new Date().toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  await discover();
+  const first = decodeURIComponent(location.hash.slice(1)) || document.querySelector(".patient")?.dataset.patient;
+  if (first) await openPatient(first);
+}
+
+function guarded(action) {
+  return action().catch((error) => say(`Something failed: ${error.message}`, true));
+}
+
+guarded(start);

@@ -1,0 +1,136 @@
+"""What the simulator's pages show of a chart: plain values, ready to print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cds_service.demo.patients import DemoPatient, Ward
+from fhir_mapping import Measurement, Note, PatientRecord, Stay, StayClass
+from fhir_mapping.definitions import definitions
+
+SHOWN_NOTES = 12
+SHOWN_STAYS = 14
+SPARK_WIDTH, SPARK_HEIGHT = 96, 22
+_UNITS = {"mm[Hg]": "mmHg", "Cel": "°C", "{score}": "", "[pH]": "", "{INR}": "", "10*3/uL": "×10³/µL", "/min": "/min"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured concept: last value, when, and its course as SVG points."""
+
+    label: str
+    value: str
+    unit: str
+    when: str
+    points: str
+    last_point: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class WardRow:
+    id: str
+    name: str
+    who: str
+    where: str
+    reason: str
+    story: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChartView:
+    patient: WardRow
+    source: str
+    has_stay: bool
+    length: str
+    problems: tuple[str, ...]
+    medications: tuple[str, ...]
+    vitals: tuple[Row, ...]
+    labs: tuple[Row, ...]
+    notes: tuple[Note, ...]
+    more_notes: int
+    stays: tuple[tuple[str, str, str], ...]
+
+
+def ward_view(ward: Ward) -> tuple[WardRow, ...]:
+    return tuple(_ward_row(patient, _record(patient)) for patient in ward.patients.values())
+
+
+def chart_view(patient: DemoPatient) -> ChartView:
+    record = _record(patient)
+    stay = record.current_stay
+    notes = record.notes()
+    since = stay.start if stay else None
+    values = [m for m in record.measurements if since is None or m.time >= since] or list(record.measurements)
+    return ChartView(
+        patient=_ward_row(patient, record),
+        source=patient.source,
+        has_stay=stay is not None,
+        length="" if stay is None else f"{stay.days_until(record.prediction_time):.1f} days",
+        problems=tuple(dict.fromkeys(c.text for c in record.conditions if c.active)),
+        medications=tuple(dict.fromkeys(m.text for m in record.medications if m.active)),
+        vitals=_rows(values, "vital sign"),
+        labs=_rows(values, "laboratory"),
+        notes=notes[:SHOWN_NOTES],
+        more_notes=max(0, len(notes) - SHOWN_NOTES),
+        stays=tuple(_stay_row(s) for s in reversed(record.stays[-SHOWN_STAYS:])),
+    )
+
+
+def _record(patient: DemoPatient) -> PatientRecord:
+    now = datetime.now(UTC)
+    return PatientRecord.from_resources(patient.chart.resources, patient.id, now, encounter_id=patient.stay)
+
+
+def _ward_row(patient: DemoPatient, record: PatientRecord) -> WardRow:
+    age = record.features().number("age.last")
+    years = "age unknown" if age is None else "newborn" if age == 0 else f"{age:.0f}"
+    stay = record.current_stay
+    where = "outpatient" if stay is None else "intensive care" if stay.intensive_care else "ward"
+    if stay is not None:
+        where += f", day {int(stay.days_until(record.prediction_time)) + 1}"
+    reason = "; ".join(stay.reason_texts) if stay is not None else "no inpatient stay"
+    return WardRow(
+        patient.id, patient.name, f"{years} · {record.sex or 'sex unknown'}", where, reason or "–", patient.story
+    )
+
+
+def _rows(values: Sequence[Measurement], group: str) -> tuple[Row, ...]:
+    rows = []
+    for concept in definitions().concepts.values():
+        found = [m for m in values if m.concept == concept.name] if concept.group == group else []
+        if found:
+            last = found[-1]
+            points = _spark(found)
+            unit = _UNITS.get(last.unit, last.unit)
+            end = points[-1] if len(points) > 1 else None
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points) if end else ""
+            rows.append(Row(concept.label, f"{last.value:.4g}", unit, f"{last.time:%d %b %H:%M}", line, end))
+    return tuple(rows)
+
+
+def _spark(values: Sequence[Measurement]) -> list[tuple[float, float]]:
+    first, last = values[0].time, values[-1].time
+    span = (last - first).total_seconds()
+    low, high = min(v.value for v in values), max(v.value for v in values)
+    if not span:
+        return []
+    reach = high - low or 1.0
+    return [
+        (
+            2 + (SPARK_WIDTH - 4) * (v.time - first).total_seconds() / span,
+            SPARK_HEIGHT - 3 - (SPARK_HEIGHT - 6) * (v.value - low) / reach,
+        )
+        for v in values[-80:]
+    ]
+
+
+def _stay_row(stay: Stay) -> tuple[str, str, str]:
+    kind = {StayClass.INPATIENT: "Inpatient", StayClass.EMERGENCY: "Emergency", StayClass.OUTPATIENT: "Outpatient"}
+    end = "running" if stay.end is None else f"{(stay.end - stay.start).total_seconds() / 86_400:.1f} days"
+    return (
+        f"{stay.start:%d %b %Y}",
+        kind.get(stay.stay_class, "Other"),
+        f"{end} · {'; '.join(stay.reason_texts) or '–'}",
+    )
