@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help demo serve golden test check lint types layers bench lock audit clean
+.PHONY: help demo serve golden test check lint types layers screenshots bench lock audit clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ types: .venv/.ready  ## mypy, strict
 
 layers: .venv/.ready  ## imports flow one way
 	$(BIN)/lint-imports --config setup.cfg
+
+screenshots: .venv/.ready  ## the pictures of the documentation, from the running demo
+	$(BIN)/python -m cds_service.demo.screenshots
 
 bench: .venv/.ready  ## benchmarks with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -80,6 +80,14 @@ class _CdsService:
         with self._lock:
             return dict(self._counts)
 
+    def preview(self, service: Service, body: bytes) -> None:
+        """Read and assess a request without a card: what was read once (encoded notes, opened models) stays warm."""
+        asked = parse_request(body, service)
+        record = self._record(asked, service, complete(asked, service, self.gateway))
+        if record.current_stay is not None:
+            for task in service.tasks:
+                self.pipeline.assess(record, task)
+
     def answer(self, service: Service, body: bytes) -> dict[str, Any]:
         """The cards for one request. Raises HookError for everything that is not guidance or its honest absence."""
         asked = parse_request(body, service)

@@ -102,8 +102,9 @@ def _uuid(text: str) -> str:
 
 
 def _identifier(value: Any, path: str) -> str:
-    """A FHIR id; a client that writes `Patient/1` means 1."""
-    text = value.rpartition("/")[2] if isinstance(value, str) else ""
+    """A FHIR id; a client that writes `Patient/1` for patientId means 1."""
+    kind = path.rpartition(".")[2].removesuffix("Id").capitalize()
+    text = value.removeprefix(f"{kind}/") if isinstance(value, str) else ""
     if not ID.match(text) or text in {".", ".."}:
         raise HookError(400, "value", f"{path}: a FHIR id is required")
     return text

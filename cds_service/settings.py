@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 PREFIX = "RISKCARDS_"
-# Read by the tests, not by the service.
-_NOT_OURS = frozenset({"RISKCARDS_DATA"})
+# Read by tests and the screenshots, not by the service.
+_NOT_OURS = frozenset({"RISKCARDS_DATA", "RISKCARDS_CHROMIUM"})
 
 
 class SettingsError(ValueError):

@@ -8,8 +8,26 @@ import threading
 import time
 import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from cds_service.demo.patients import Ward
+
+
+def _warm(app: Flask, ward: Ward) -> None:
+    """Read every chart once ahead of the first click, so that notes are already encoded and models loaded."""
+    from cds_service.services import SERVICES
+
+    client = app.test_client()
+    for patient in ward.patients.values():
+        for service in SERVICES.values():
+            prepared = client.post(f"/demo/api/request/{service.id}/{patient.id}", json={})
+            if prepared.status_code == 200:
+                app.extensions["riskcards"].preview(service, prepared.get_data())
 
 
 @click.command(name="demo")
@@ -55,6 +73,7 @@ def command(host: str, port: int, patients: Path | None, no_browser: bool) -> No
         seconds = time.perf_counter() - started
         click.echo(f"riskcards demo: {address}/demo/   {len(ward.patients)} patients, ready in {seconds:.1f} s")
         click.echo("Synthetic patients, for demonstration only. Ctrl-C stops it.")
+        threading.Thread(target=_warm, args=(app, ward), daemon=True).start()
         if not no_browser:
             threading.Timer(0.3, webbrowser.open, (f"{address}/demo/",)).start()
         try:

@@ -68,8 +68,8 @@ CHOICES = (
            "A newborn: no adult model or score may speak."),
     Choice("diabetes-notes", "synthea", "Stephan_Mertz", "end",
            "Years of outpatient notes, diabetes with complications, few values in this stay."),
-    Choice("bronchitis-many-stays", "synthea", "Judson_Sipes", "end",
-           "Many earlier stays, no diabetes, almost nothing measured: scores become ranges."),
+    Choice("sparse", "synthea", "Antoine_Stiedemann", "end",
+           "Two weeks in hospital, no diabetes, almost nothing measured: scores become ranges."),
     Choice("outpatient", "clinosim 7", "outpatient", "end",
            "Never an inpatient: opening the chart brings no card, and that is no error."),
 )  # fmt: skip

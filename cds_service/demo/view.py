@@ -106,8 +106,14 @@ def _rows(values: Sequence[Measurement], group: str) -> tuple[Row, ...]:
             unit = _UNITS.get(last.unit, last.unit)
             end = points[-1] if len(points) > 1 else None
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points) if end else ""
-            rows.append(Row(concept.label, f"{last.value:.4g}", unit, f"{last.time:%d %b %H:%M}", line, end))
+            rows.append(Row(concept.label, f"{last.value:.4g}", unit, _when(last.time, values), line, end))
     return tuple(rows)
+
+
+def _when(moment: datetime, values: Sequence[Measurement]) -> str:
+    """The hour on the newest day, else the day."""
+    newest = max(value.time for value in values)
+    return f"{moment:%H:%M}" if moment.date() == newest.date() else f"{moment:%-d %b}"
 
 
 def _spark(values: Sequence[Measurement]) -> list[tuple[float, float]]:

@@ -1,0 +1,63 @@
+"""The pictures of the documentation, from the running demo in headless Chromium: `make screenshots`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from werkzeug.serving import make_server
+
+from cds_service.demo.blueprint import create_demo_app
+from cds_service.demo.patients import shipped
+from cds_service.settings import Settings
+
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+_SHOTS = (
+    ("demo", "Mertz", "hospital-risk", 1440, 960),
+    ("demo-icu", "Rogers", "in-hospital-mortality", 1440, 960),
+    ("demo-abstains", "McDonald", "readmission-30d", 1440, 960),
+    ("demo-narrow", "Mertz", "readmission-30d", 430, 1400),
+)
+
+
+def chromium() -> str | None:
+    """Debian's Chromium, or the one RISKCARDS_CHROMIUM names."""
+    return os.environ.get("RISKCARDS_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def main() -> None:
+    from playwright.sync_api import sync_playwright
+
+    program = chromium()
+    if program is None:
+        sys.exit("no Chromium on PATH; on Debian: apt-get install chromium")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/shots.db"})
+        server = make_server("127.0.0.1", 0, create_demo_app(settings, shipped()), threaded=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+            for name, patient, service, width, height in _SHOTS:
+                page = browser.new_page(viewport={"width": width, "height": height})
+                page.goto(f"http://127.0.0.1:{server.server_port}/demo/")
+                page.wait_for_selector(".card")
+                page.click(f".patient:has-text('{patient}')")
+                page.wait_for_selector(f".banner:has-text('{patient}')")
+                page.wait_for_selector(".card")
+                page.click(f"button[data-service={service}]")
+                page.wait_for_selector(".card .detail h3")
+                if width < 900:
+                    page.locator(".cds").scroll_into_view_if_needed()
+                page.screenshot(path=str(IMAGES / f"{name}.png"))
+                page.close()
+            browser.close()
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    main()
