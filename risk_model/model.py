@@ -224,17 +224,18 @@ def _value_in_words(
     if concept == "sex":
         return record.sex
     if any(name.startswith(("group.", "reason.")) for name in names):
-        return "recorded" if any(values[name] for name in known) else "not recorded"
+        # A disease that is not there is no driver a reader could use, though trees lean on its absence.
+        return "recorded" if any(values[name] for name in known) else None
     if concept in _FLAGS:
         return "yes" if values[known[0]] else "no"
     last = vector.values.get(f"{concept}.last")
     if last is None:
         return f"{values[known[0]]:g}"
-    number = f"{last.value:.4g}" if not isinstance(last.value, str) else last.value
+    number = f"{last.value:.3g}" if not isinstance(last.value, str) else last.value
     words = f"{number} {_UNITS.get(last.unit or '', last.unit or '')}".strip()
     low, high = vector.number(f"{concept}.min"), vector.number(f"{concept}.max")
     if low is not None and high is not None and low != high:
-        words += f" (range {low:.4g} to {high:.4g})"
+        words += f" (range {low:.3g} to {high:.3g})"
     return words
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fhir_mapping import Note, Section
-from knowledge_index import Evidence, KnowledgeIndex
+from knowledge_index import Concept, Evidence, KnowledgeIndex
 from risk_model.values import Experiencer, Finding, NoteFindings, Polarity, Temporality
 
 MAX_NOTES = 12
@@ -33,6 +33,8 @@ _UNCERTAIN = re.compile(
 _RELATIVE = re.compile(r"\b(mother|father|brother|sister|son|daughter|uncle|aunt|grand\w+|family history|fhx?)\b", re.I)
 _SENTENCE_START = re.compile(r"[.;!?\n]")
 _KEY_SECTIONS = ("assessment", "plan", "discharge_plan", "hospital_course", "present_illness", "chief_complaint")
+# Branches of MeSH that a finding about a patient can lie in: diseases and symptoms, mental disorders.
+_FINDINGS = ("C", "F03")
 _PAST_SECTIONS = frozenset({"past_history"})
 
 
@@ -83,7 +85,7 @@ class RuleNoteReader:
     def _findings(self, note: Note, limit: int) -> Iterator[Finding]:
         text = note.text[:limit]
         for linked in self._index.link_text(text):
-            if linked.start is None or linked.end is None:
+            if linked.start is None or linked.end is None or not _is_finding(linked.concept):
                 continue
             section = _section_at(note.sections, linked.start)
             name = section.name if section else None
@@ -110,6 +112,10 @@ class RuleNoteReader:
         mean = self._index.encoder.encode(chunks).mean(axis=0)
         length = float(np.linalg.norm(mean))
         return (mean / length).astype(np.float32) if length else None
+
+
+def _is_finding(concept: Concept) -> bool:
+    return any(number.startswith(_FINDINGS) for number in concept.tree_numbers)
 
 
 def _anchored(finding: Finding, notes: Iterable[Note]) -> bool:

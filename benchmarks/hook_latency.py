@@ -1,0 +1,123 @@
+"""How fast a 1 MB hook request is answered by the demo server, and what the serving process holds.
+
+    python -m benchmarks.hook_latency [--requests 60] [--out benchmarks/results/hook_latency.json]
+
+Starts `riskcards demo` as a process of its own on shipped patients, fires patient-view over HTTP with a body of about
+one megabyte whose notes were seen before, and reads the process's own memory and loaded libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+
+RESULT = Path(__file__).parent / "results" / "hook_latency.json"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait(url: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if requests.get(url, timeout=1).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.2)
+    sys.exit(f"{url} did not answer in {seconds:.0f} s")
+
+
+def largest_request(base: str) -> bytes:
+    """The largest patient-view request of the shipped patients."""
+    page = requests.get(f"{base}/demo/", timeout=30).text
+    patients = [part.split('"')[0] for part in page.split('data-patient="')[1:]]
+    bodies = []
+    for patient in patients:
+        answer = requests.post(f"{base}/demo/api/request/hospital-risk/{patient}", json={}, timeout=30)
+        if answer.ok:
+            bodies.append(answer.content)
+    return max(bodies, key=len)
+
+
+def padded(body: bytes, size: int = 1_000_000) -> bytes:
+    """Grow a smaller body to about `size` with more observations of the same patient, as a longer stay would."""
+    request: dict[str, Any] = json.loads(body)
+    entries = request["prefetch"]["labs"]["entry"] or request["prefetch"]["vitals"]["entry"]
+    number = 0
+    while entries and len(json.dumps(request)) < size:
+        copies = [json.loads(json.dumps(entry)) for entry in entries[:100]]
+        for copy in copies:
+            number += 1
+            copy["resource"]["id"] = f"more-{number}"
+        entries.extend(copies)
+    request["prefetch"]["labs"]["total"] = len(request["prefetch"]["labs"]["entry"])
+    return json.dumps(request).encode()
+
+
+def process_facts(pid: int) -> tuple[float, bool]:
+    """Resident megabytes, and whether a torch library is mapped into the process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    return resident / 1024, "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=60)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+    program = shutil.which("riskcards", path=str(Path(sys.executable).parent)) or "riskcards"
+    port = free_port()
+    server = subprocess.Popen([program, "demo", "--no-browser", "--port", str(port)], stdout=subprocess.DEVNULL)
+    base = f"http://127.0.0.1:{port}"
+    try:
+        wait(f"{base}/health/live")
+        time.sleep(8)  # the demo reads every chart once ahead of the first click
+        body = padded(largest_request(base))
+        times = []
+        for number in range(options.requests + 5):
+            started = time.perf_counter()
+            answer = requests.post(
+                f"{base}/cds-services/hospital-risk",
+                data=body,
+                headers={"Content-Type": "application/json"},
+                timeout=30,
+            )
+            if answer.status_code != 200 or not answer.json()["cards"]:
+                sys.exit(f"answered {answer.status_code}: {answer.text[:300]}")
+            if number >= 5:
+                times.append((time.perf_counter() - started) * 1000)
+        resident, torch = process_facts(server.pid)
+    finally:
+        server.terminate()
+        server.wait(10)
+    times.sort()
+    result = {
+        "body_megabytes": round(len(body) / 1e6, 2),
+        "requests": len(times),
+        "p50_ms": round(statistics.median(times), 1),
+        "p95_ms": round(times[int(0.95 * (len(times) - 1))], 1),
+        "rss_megabytes": round(resident, 1),
+        "torch_loaded": torch,
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
