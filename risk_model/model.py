@@ -17,6 +17,7 @@ import numpy as np
 from fhir_mapping import FeatureVector, PatientRecord
 from risk_model import inputs
 from risk_model.artifacts import open_manifest
+from risk_model.boosting import xgboost
 from risk_model.errors import ModelArtifactError
 from risk_model.scores import comparators
 from risk_model.tables import active_groups
@@ -48,11 +49,9 @@ class RiskModel:
         Raises ModelArtifactError when it is missing, altered, of another format, or its inputs are not those the
         manifest names.
         """
-        import xgboost
-
         folder = Path(folder)
         manifest = open_manifest(folder)
-        booster = xgboost.Booster({"nthread": 1})
+        booster = xgboost().Booster({"nthread": 1})
         booster.load_model(folder / "model.ubj")
         names = tuple(item["name"] for item in manifest["inputs"])
         if tuple(booster.feature_names or ()) != names:
@@ -89,9 +88,7 @@ class RiskModel:
         )
 
     def _apply(self, record: PatientRecord, vector: FeatureVector, row: inputs.Row) -> tuple[float, tuple[Driver, ...]]:
-        import xgboost
-
-        data = xgboost.DMatrix(row[None, :], feature_names=list(self.names), nthread=1)
+        data = xgboost().DMatrix(row[None, :], feature_names=list(self.names), nthread=1)
         contributions = np.asarray(self._booster.predict(data, pred_contribs=True), dtype=np.float64)[0]
         calibration = self.manifest["calibration"]
         logit = calibration["intercept"] + calibration["slope"] * float(contributions.sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,9 +80,9 @@ class Pipeline:
         """Short questions, one per problem; the answers interleaved so that each problem is heard."""
         answers: list[Sequence[Evidence]] = []
         withheld = 0
-        for query in queries(self._problems(record, findings, estimate), estimate.task):
-            found = self.index.retrieve(query, k=PER_QUERY)
-            near = tuple(item for item in found.evidence if _near(item))
+        for problem in self._problems(record, findings, estimate)[:MAX_QUERIES]:
+            found = self.index.retrieve(_query(problem, estimate.task), k=PER_QUERY)
+            near = tuple(item for item in found.evidence if _near(item, problem))
             answers.append(near)
             withheld += found.withheld + len(found.evidence) - len(near)
         return tuple(_interleave(answers, MAX_EVIDENCE)), withheld
@@ -122,9 +122,14 @@ _TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course",
 _KEEPS_SUBJECT = frozenset({"heading of", "main heading of", "broader than", "narrower than"})
 
 
-def _near(evidence: Evidence) -> bool:
-    """Whether a passage is about the question: reached by headings, at most one step up or down the tree."""
-    return 0 < len(evidence.path) <= 2 and all(step.relation in _KEEPS_SUBJECT for step in evidence.path)
+def _near(evidence: Evidence, problem: _Problem) -> bool:
+    """Whether a passage is about this problem: reached from it by headings, at most one step up or down the tree.
+
+    A passage reached from the outcome alone ("hospital mortality") may be about anybody's hospital stay.
+    """
+    steps = evidence.path
+    from_problem = bool(steps) and steps[0].source == problem.name
+    return from_problem and len(steps) <= 2 and all(step.relation in _KEEPS_SUBJECT for step in steps)
 
 
 def _counts(finding: Finding) -> bool:
@@ -135,11 +140,10 @@ def _counts(finding: Finding) -> bool:
     )
 
 
-def queries(problems: Iterable[_Problem], task: str) -> Iterator[Query]:
+def _query(problem: _Problem, task: str) -> Query:
     """`Heart Failure hospital readmission`, with both descriptors as seeds of the graph."""
     words, concepts = _OUTCOME[task]
-    for problem in list(problems)[:MAX_QUERIES]:
-        yield Query(f"{problem.name} {words}", (problem.ui, *concepts))
+    return Query(f"{problem.name} {words}", (problem.ui, *concepts))
 
 
 def _interleave(answers: Sequence[Sequence[Evidence]], limit: int) -> Iterator[Evidence]:

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from risk_model.boosting import xgboost
 from risk_model.errors import TrainingError
 from risk_model.metrics import logistic_fit
 
@@ -109,18 +110,14 @@ def predict(result: Fit, cohort: Cohort) -> NDArray[np.float64]:
 def _boost(
     x: NDArray[np.float32], y: NDArray[np.float64], names: Sequence[str], parameters: Mapping[str, Any], threads: int
 ) -> Any:
-    import xgboost
-
     settings = {key: value for key, value in parameters.items() if key != "rounds"}
     fixed = {"objective": "binary:logistic", "tree_method": "hist", "seed": 7, "nthread": threads}
-    data = xgboost.DMatrix(x, label=y, feature_names=list(names))
-    return xgboost.train(settings | fixed, data, num_boost_round=parameters["rounds"])
+    data = xgboost().DMatrix(x, label=y, feature_names=list(names))
+    return xgboost().train(settings | fixed, data, num_boost_round=parameters["rounds"])
 
 
 def _margin(booster: Any, x: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float64]:
-    import xgboost
-
-    data = xgboost.DMatrix(x, feature_names=list(names))
+    data = xgboost().DMatrix(x, feature_names=list(names))
     return np.asarray(booster.predict(data, output_margin=True), dtype=np.float64)
 
 

@@ -51,11 +51,13 @@ def command(host: str, port: int, patients: Path | None, no_browser: bool) -> No
     """
     from werkzeug.serving import make_server
 
+    from cds_service.commands.memory import bound_arenas
     from cds_service.demo.blueprint import create_demo_app
     from cds_service.demo.patients import from_folder, shipped
     from cds_service.settings import Settings
 
     started = time.perf_counter()
+    bound_arenas()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     ward = shipped() if patients is None else from_folder(patients)
     for name, reason in ward.refused:

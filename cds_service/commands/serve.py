@@ -48,6 +48,9 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
     from gunicorn.app.base import BaseApplication
 
     from cds_service.app import create_app
+    from cds_service.commands.memory import bound_arenas
+
+    bound_arenas()
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:

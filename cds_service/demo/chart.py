@@ -40,6 +40,14 @@ class Chart:
         self._by_key = {source_of(resource, n): resource for n, resource in enumerate(self.resources)}
 
     @classmethod
+    def ready(cls, resources: list[Resource]) -> Chart:
+        """A chart of resources whose references are relative already; nothing is copied."""
+        chart = cls.__new__(cls)
+        chart.resources = resources
+        chart._by_key = {source_of(resource, n): resource for n, resource in enumerate(resources)}
+        return chart
+
+    @classmethod
     def from_bundle(cls, bundle: Resource) -> Chart:
         entries = [entry for entry in bundle.get("entry", []) if isinstance(entry.get("resource"), dict)]
         return cls([entry["resource"] for entry in entries], [entry.get("fullUrl") for entry in entries])

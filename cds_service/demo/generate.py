@@ -22,6 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cds_service.demo.patients import anchor_of
+from cds_service.demo.shift import known_by
+
 KEPT = frozenset(
     {"Patient", "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference",
      "Composition", "Location"}
@@ -68,8 +71,8 @@ CHOICES = (
            "A newborn: no adult model or score may speak."),
     Choice("diabetes-notes", "synthea", "Stephan_Mertz", "end",
            "Years of outpatient notes, diabetes with complications, few values in this stay."),
-    Choice("sparse", "synthea", "Antoine_Stiedemann", "end",
-           "Two weeks in hospital, no diabetes, almost nothing measured: scores become ranges."),
+    Choice("sparse", "synthea", "Seymour_Rowe", "end",
+           "Nine days in hospital at 32, no diabetes, almost nothing measured: scores become ranges."),
     Choice("outpatient", "clinosim 7", "outpatient", "end",
            "Never an inpatient: opening the chart brings no card, and that is no error."),
 )  # fmt: skip
@@ -122,6 +125,10 @@ def _write(out: Path, choice: Choice, run: list[dict[str, Any]]) -> dict[str, st
         kept = [{"resource": _lean(resource)} for resource in _of_patient(run, _find(choice, run))]
     if choice.intensive_care:
         _place_in_intensive_care([entry["resource"] for entry in kept])
+    if choice.moment == "first-day":
+        # What comes after that day would never be shown.
+        resources = [entry["resource"] for entry in kept]
+        kept = [{"resource": r} for r in known_by(resources, anchor_of(resources, choice.moment))]
     document = {"resourceType": "Bundle", "type": "collection", "entry": kept}
     data = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     (out / f"{choice.file}.json.gz").write_bytes(gzip.compress(data, 9, mtime=0))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from cds_service.demo.chart import Chart
 from cds_service.demo.shift import known_by, shift
@@ -23,14 +27,26 @@ MAX_FILE = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class DemoPatient:
-    """A chart as of now. `story` tells what to look for; `stay` is the current inpatient stay's id, if there is one."""
+    """A chart as of now. `story` tells what to look for; `stay` is the current inpatient stay's id, if there is one.
+
+    Charts are kept packed: a ward of parsed ones would be most of the process's memory.
+    """
 
     id: str
     name: str
     story: str
     source: str
-    chart: Chart
+    packed: bytes
     stay: str | None
+
+    @property
+    def chart(self) -> Chart:
+        return _unpacked(self.packed)
+
+
+@lru_cache(maxsize=2)
+def _unpacked(packed: bytes) -> Chart:
+    return Chart.ready(orjson.loads(zlib.decompress(packed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,7 @@ def from_folder(folder: Path, now: datetime | None = None) -> Ward:
         try:
             bundle = _read(path)
             patient = _demo_patient(bundle, f"From {path.name}.", "your folder", "end", now)
-        except (InvalidInputError, ValueError, OSError) as error:
+        except (InvalidInputError, ValueError, OSError, EOFError) as error:
             refused.append((path.name, str(error)[:200]))
             continue
         patients[patient.id] = patient
@@ -92,7 +108,7 @@ def _demo_patient(bundle: Resource, story: str, source: str, moment: str, now: d
     """Shift so that the last inpatient stay is current: at its end (about to go home) or after its first day."""
     chart = Chart.from_bundle(bundle)
     now = (now or datetime.now(UTC)).replace(microsecond=0)
-    anchor = _anchor(chart.resources, moment)
+    anchor = anchor_of(chart.resources, moment)
     resources = known_by(shift(chart.resources, now - anchor), now)
     current = Chart(resources)
     return DemoPatient(
@@ -100,12 +116,12 @@ def _demo_patient(bundle: Resource, story: str, source: str, moment: str, now: d
         name=_name(current.patient),
         story=story,
         source=source,
-        chart=current,
+        packed=zlib.compress(orjson.dumps(current.resources), 1),
         stay=_stay(resources),
     )
 
 
-def _anchor(resources: Iterable[Resource], moment: str) -> datetime:
+def anchor_of(resources: Iterable[Resource], moment: str) -> datetime:
     """The instant of the chart that becomes now."""
     listed = list(resources)
     stays = [_period(r) for r in listed if r.get("resourceType") == "Encounter" and _inpatient(r)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -18,8 +19,8 @@ from cds_service.settings import Settings
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _SHOTS = (
-    ("demo", "Mertz", "hospital-risk", 1440, 960),
-    ("demo-icu", "Rogers", "in-hospital-mortality", 1440, 960),
+    ("demo", "Rogers", "hospital-risk", 1440, 960),
+    ("demo-discharge", "Mertz", "readmission-30d", 1440, 960),
     ("demo-abstains", "McDonald", "readmission-30d", 1440, 960),
     ("demo-narrow", "Mertz", "readmission-30d", 430, 1400),
 )
@@ -36,6 +37,7 @@ def main() -> None:
     program = chromium()
     if program is None:
         sys.exit("no Chromium on PATH; on Debian: apt-get install chromium")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/shots.db"})
         server = make_server("127.0.0.1", 0, create_demo_app(settings, shipped()), threaded=True)
@@ -48,9 +50,9 @@ def main() -> None:
                 page.wait_for_selector(".card")
                 page.click(f".patient:has-text('{patient}')")
                 page.wait_for_selector(f".banner:has-text('{patient}')")
-                page.wait_for_selector(".card")
+                page.wait_for_selector("#cards[data-answered=hospital-risk]", state="attached")
                 page.click(f"button[data-service={service}]")
-                page.wait_for_selector(".card .detail h3")
+                page.wait_for_selector(f"#cards[data-answered={service}]", state="attached")
                 if width < 900:
                     page.locator(".cds").scroll_into_view_if_needed()
                 page.screenshot(path=str(IMAGES / f"{name}.png"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from cds_service.demo.patients import DemoPatient, Ward
 from fhir_mapping import Measurement, Note, PatientRecord, Stay, StayClass
@@ -54,7 +55,12 @@ class ChartView:
 
 
 def ward_view(ward: Ward) -> tuple[WardRow, ...]:
-    return tuple(_ward_row(patient, _record(patient)) for patient in ward.patients.values())
+    return tuple(_cached_row(patient) for patient in ward.patients.values())
+
+
+@lru_cache(maxsize=256)
+def _cached_row(patient: DemoPatient) -> WardRow:
+    return _ward_row(patient, _record(patient))
 
 
 def chart_view(patient: DemoPatient) -> ChartView:
@@ -106,8 +112,13 @@ def _rows(values: Sequence[Measurement], group: str) -> tuple[Row, ...]:
             unit = _UNITS.get(last.unit, last.unit)
             end = points[-1] if len(points) > 1 else None
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points) if end else ""
-            rows.append(Row(concept.label, f"{last.value:.4g}", unit, _when(last.time, values), line, end))
+            rows.append(Row(concept.label, _short(last.value), unit, _when(last.time, values), line, end))
     return tuple(rows)
+
+
+def _short(value: float) -> str:
+    """Three figures, as a clinician writes them: 138, 8.6, 0.77."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
 
 
 def _when(moment: datetime, values: Sequence[Measurement]) -> str:

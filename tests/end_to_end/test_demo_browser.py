@@ -68,7 +68,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 def choose(page: Any, name: str) -> None:
     page.click(f".patient:has-text('{name}')")
     page.wait_for_selector(f".banner:has-text('{name}')")
-    page.wait_for_function("document.querySelector('#status').textContent.includes('answered')")
+    page.wait_for_selector("#cards[data-answered='hospital-risk']", state="attached")
 
 
 def test_a_card_with_literature_appears_when_a_chart_opens(page: Any) -> None:
@@ -83,7 +83,7 @@ def test_accepting_and_dismissing_reach_the_store(page: Any, app: Flask) -> None
     store = app.extensions["riskcards"].store
     choose(page, "Mertz")
     page.click("button[data-service=readmission-30d]")
-    page.wait_for_function("document.querySelector('#status').textContent.startsWith('encounter-discharge answered')")
+    page.wait_for_selector("#cards[data-answered='readmission-30d']", state="attached")
     page.click(".suggestions button >> nth=0")
     page.wait_for_selector(".suggestions button:has-text('✓')")
     page.select_option(".override select", index=1)

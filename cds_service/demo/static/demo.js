@@ -32,6 +32,7 @@ async function discover() {
 
 async function openPatient(id) {
   state.patient = id;
+  delete byId("cards").dataset.answered;
   for (const button of document.querySelectorAll(".patient")) button.setAttribute("aria-current", String(button.dataset.patient === id));
   const answer = await fetch(`/demo/patients/${encodeURIComponent(id)}`);
   byId("chart").innerHTML = answer.ok ? await answer.text() : "";
@@ -47,6 +48,7 @@ async function fire(serviceId) {
   for (const button of document.querySelectorAll(".hooks button")) button.setAttribute("aria-pressed", String(button.dataset.service === serviceId));
   say(`${service.hook}: asking ${service.title}…`);
   byId("cards").replaceChildren();
+  delete byId("cards").dataset.answered;
   byId("inspector").hidden = true;
   const prepared = await post(`/demo/api/request/${serviceId}/${encodeURIComponent(state.patient)}`, {});
   const request = await prepared.json();
@@ -59,11 +61,10 @@ async function fire(serviceId) {
   inspect(service, request, answer.status, body, milliseconds);
   if (!answer.ok) return problem(body, answer.status);
   say(`${service.hook} answered in ${milliseconds} ms`);
-  if (body.cards.length === 0) {
-    byId("cards").append(element("p", { class: "none" }, "No card: the service has nothing to say here."));
-    return undefined;
-  }
-  for (const card of body.cards) byId("cards").append(await drawCard(serviceId, card));
+  const drawn = await Promise.all(body.cards.map((card) => drawCard(serviceId, card)));
+  if (turn !== state.turn) return undefined;
+  byId("cards").replaceChildren(...(drawn.length ? drawn : [element("p", { class: "none" }, "No card: the service has nothing to say here.")]));
+  byId("cards").dataset.answered = serviceId;
   return undefined;
 }
 
