@@ -1,0 +1,71 @@
+"""Rows of the two open tables, made up here, become FHIR and come back as the values they were."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from benchmarks import cinc_fhir, diabetes_fhir, readme
+from fhir_mapping import PatientRecord
+from risk_model.tables import active_groups
+
+ROWS = """RecordID,Time,Parameter,Value
+1,00:00,RecordID,1
+1,00:00,Age,70
+1,00:00,Gender,-1
+1,00:00,Height,-1
+1,00:07,HR,73
+1,01:00,FiO2,0.5
+1,02:00,Na,140
+1,02:00,NISysABP,120
+1,03:00,MechVent,1
+1,47:00,Na,133
+2,00:00,RecordID,2
+2,00:00,Age,50
+"""
+
+
+def test_an_icu_stay_comes_through_fhir(tmp_path: Path) -> None:
+    file = tmp_path / "set.csv"
+    file.write_text(ROWS)
+    first, second = cinc_fhir.read_stays(file)
+    assert (first.record_id, second.record_id) == ("1", "2")
+    at = cinc_fhir.ADMISSION + timedelta(hours=24)
+    features = PatientRecord.from_resources(cinc_fhir.to_fhir(first), prediction_time=at).features()
+    assert features.number("age.last") == 70
+    assert features.word("sex.last") is None
+    assert features.number("height.last") is None
+    assert features.number("sodium.last") == 140
+    assert features.number("fio2.last") == 50
+    assert features.number("systolic_bp.last") == 120
+    assert features.number("mechanical_ventilation.last") == 1
+    assert features.number("intensive_care.last") == 1
+
+
+def test_an_encounter_of_a_diabetic_comes_through_fhir() -> None:
+    row = dict.fromkeys(diabetes_fhir.DRUGS, "No") | {
+        "encounter_id": "9", "patient_nbr": "7", "race": "?", "gender": "Female", "age": "[70-80)", "insulin": "Steady",
+        "admission_type_id": "1", "discharge_disposition_id": "3", "time_in_hospital": "6", "num_procedures": "2",
+        "num_medications": "5", "number_outpatient": "0", "number_emergency": "1", "number_inpatient": "2",
+        "diag_1": "428", "diag_2": "250.4", "diag_3": "?", "number_diagnoses": "4", "readmitted": "<30",
+    }  # fmt: skip
+    assert diabetes_fhir.eligible(row)
+    assert not diabetes_fhir.eligible(row | {"discharge_disposition_id": "11"})
+    record = PatientRecord.from_resources(
+        diabetes_fhir.to_fhir(row), prediction_time=diabetes_fhir.DISCHARGE, encounter_id="stay-9"
+    )
+    features = record.features()
+    assert features.number("age.last") == 75
+    assert features.number("length_of_stay.last") == 6
+    assert features.number("inpatient_stay.count_365d") == 2
+    assert features.number("emergency_visit.count_365d") == 1
+    assert features.number("medication.count") == 5
+    assert features.number("procedure.count") == 2
+    assert {"heart_failure", "diabetes", "diabetes_end_organ"} <= set(active_groups(record))
+    assert record.current_stay is not None
+    assert record.current_stay.discharge_disposition == "03"
+
+
+def test_the_readme_holds_the_measured_figures() -> None:
+    text = (Path(readme.ROOT) / "README.md").read_text("utf-8")
+    assert readme.render() in text

@@ -1,0 +1,176 @@
+"""The one way out, against a real local server that misbehaves: redirects, foreign pages, slow and huge answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cds_service.app import create_app
+from cds_service.gateway import Gateway, GatewayError, fetch_patient_resources
+from cds_service.settings import Settings
+from tests.contract.conftest import whole_request
+from tests.contract.rules import assert_outcome, assert_valid_response
+from tests.end_to_end.golden import make_app
+
+
+@dataclass
+class FhirServer:
+    """What a test server answers by path, and what it was asked with which token."""
+
+    url: str
+    answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def answer(self, path: str, body: Any, status: int = 200, **headers: str) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.answers[path] = (status, headers, data)
+
+
+def serve() -> tuple[FhirServer, ThreadingHTTPServer]:
+    state = FhirServer("")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.asked.append((self.path, self.headers.get("Authorization")))
+            status, headers, data = state.answers.get(self.path, (404, {}, b"{}"))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{server.server_port}/fhir"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return state, server
+
+
+@pytest.fixture
+def fhir() -> Iterator[FhirServer]:
+    state, server = serve()
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def other() -> Iterator[FhirServer]:
+    state, server = serve()
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://ehr.example/fhir", True),
+        ("https://ehr.example/fhir/", True),
+        ("https://EHR.example:443/fhir", True),
+        ("http://ehr.example/fhir", False),
+        ("https://ehr.example:8443/fhir", False),
+        ("https://ehr.example/fhir-evil", False),
+        ("https://ehr.example.evil.example/fhir", False),
+        ("https://ehr.example@evil.example/fhir", False),
+        ("https://ehr.example/fhir/../admin", False),
+        ("file:///etc/passwd", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_only_servers_on_the_list_are_allowed(url: str | None, allowed: bool) -> None:
+    assert Gateway(["https://ehr.example/fhir"]).allows(url) is allowed
+
+
+def test_pages_of_a_search_come_back_as_one(fhir: FhirServer) -> None:
+    entry = {"resource": {"resourceType": "Condition", "id": "1"}}
+    following = [{"relation": "next", "url": f"{fhir.url}/page2"}]
+    fhir.answer("/fhir/Condition?patient=p", {"resourceType": "Bundle", "entry": [entry], "link": following})
+    fhir.answer("/fhir/page2", {"resourceType": "Bundle", "entry": [entry]})
+    bundle = Gateway([fhir.url]).fetch(fhir.url, "Condition?patient=p", "secret")
+    assert len(bundle["entry"]) == 2
+    assert [token for _, token in fhir.asked] == ["Bearer secret"] * 2
+
+
+def test_the_token_never_leaves_for_another_host(fhir: FhirServer, other: FhirServer) -> None:
+    following = [{"relation": "next", "url": f"{other.url}/steal"}]
+    fhir.answer("/fhir/Condition?patient=p", {"resourceType": "Bundle", "entry": [], "link": following})
+    bundle = Gateway([fhir.url]).fetch(fhir.url, "Condition?patient=p", "secret")
+    assert bundle["link"], "the reader must see that it is incomplete"
+    assert other.asked == []
+    with pytest.raises(GatewayError, match="server-not-allowed"):
+        Gateway([fhir.url]).fetch(other.url, "Patient/p", "secret")
+    assert other.asked == []
+
+
+def test_redirects_and_endless_pages_are_not_followed(fhir: FhirServer, other: FhirServer) -> None:
+    fhir.answer("/fhir/Patient/p", {}, 302, Location=f"{other.url}/Patient/p")
+    with pytest.raises(GatewayError, match="302"):
+        Gateway([fhir.url]).fetch(fhir.url, "Patient/p", "secret")
+    assert other.asked == []
+    again = [{"relation": "next", "url": f"{fhir.url}/Condition?patient=p"}]
+    fhir.answer("/fhir/Condition?patient=p", {"resourceType": "Bundle", "entry": [], "link": again})
+    assert Gateway([fhir.url]).fetch(fhir.url, "Condition?patient=p")["link"]
+    assert len(fhir.asked) < 30
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [(500, {}, "status"), (200, b"<html>", "not-json"), (200, [1], "not-fhir"), (200, b" " * 11_000_000, "too-large")],
+)
+def test_answers_that_are_none_are_named(fhir: FhirServer, status: int, body: Any, reason: str) -> None:
+    fhir.answer("/fhir/Patient/p", body, status)
+    with pytest.raises(GatewayError, match=reason):
+        Gateway([fhir.url]).fetch(fhir.url, "Patient/p")
+
+
+def test_missing_prefetch_is_fetched_with_the_given_token_or_412(fhir: FhirServer, tmp_path: Path) -> None:
+    env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
+    app = create_app(Settings.from_environment(env))
+    request = whole_request("diabetic-heart-failure-discharge")
+    withheld = request["prefetch"].pop("encounters")
+    del request["prefetch"]["encounter"]
+    request |= {"fhirServer": fhir.url, "fhirAuthorization": {"access_token": "secret"}}
+    client, url = app.test_client(), "/cds-services/readmission-30d"
+    assert "status" in assert_outcome(client.post(url, json=request), 412)
+    fhir.answer("/fhir/Encounter?patient=walter&_sort=-date&_count=200", withheld)
+    answer = client.post(url, json=request)
+    assert answer.status_code == 200
+    assert_valid_response(answer.get_json())
+    assert {token for _, token in fhir.asked} == {"Bearer secret"}
+    app.extensions["riskcards"].store.close()
+
+
+def test_a_chart_is_read_whole_and_says_what_is_missing(fhir: FhirServer) -> None:
+    fhir.answer("/fhir/Patient/p", {"resourceType": "Patient", "id": "p"})
+    fhir.answer("/fhir/Encounter?patient=p&_count=500", {"resourceType": "Bundle", "entry": []})
+    resources, missing = fetch_patient_resources(fhir.url, "p")
+    assert [resource["id"] for resource in resources] == ["p"]
+    assert "Encounter" not in missing
+    assert "Observation" in missing
+    with pytest.raises(GatewayError, match="not-an-id"):
+        fetch_patient_resources(fhir.url, "../admin")
+
+
+def test_a_store_that_is_down_is_503_and_no_card(tmp_path: Path) -> None:
+    app = make_app(tmp_path)
+    app.extensions["riskcards"].store.close()
+    (tmp_path / "golden.db").unlink()
+    (tmp_path / "golden.db").mkdir()
+    for name in ("golden.db-wal", "golden.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    request = whole_request("diabetic-heart-failure-discharge")
+    answer = app.test_client().post("/cds-services/readmission-30d", json=request)
+    assert_outcome(answer, 503)
+    assert answer.headers["Retry-After"]

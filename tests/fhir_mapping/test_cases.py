@@ -1,0 +1,394 @@
+"""FHIR as it really comes: one row per case, what the mapper makes of it. Unknown is never normal."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fhir_mapping import Availability, ForeignPatientError, PatientNotFoundError, PatientRecord, StayClass
+
+AT = datetime(2024, 5, 3, 12, tzinfo=UTC)
+Resource = dict[str, Any]
+PATIENT: Resource = {"resourceType": "Patient", "id": "p", "birthDate": "1950-02-03", "gender": "female"}
+STAY: Resource = {
+    "resourceType": "Encounter",
+    "id": "stay",
+    "status": "in-progress",
+    "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+    "subject": {"reference": "Patient/p"},
+    "period": {"start": "2024-05-01T08:00:00Z"},
+}
+LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
+
+
+def observation(code: str = "2951-2", value: Any = 140, unit: str | None = "mmol/L", **more: Any) -> Resource:
+    quantity: Resource = {"value": value}
+    if unit is not None:
+        quantity |= {"unit": unit, "system": UCUM, "code": unit}
+    return {
+        "resourceType": "Observation",
+        "id": more.pop("id", "o"),
+        "status": "final",
+        "code": {"coding": [{"system": LOINC, "code": code}]},
+        "subject": {"reference": "Patient/p"},
+        "effectiveDateTime": "2024-05-02T06:00:00Z",
+        "valueQuantity": quantity,
+        **more,
+    }
+
+
+def record(*resources: Resource, at: datetime = AT, **more: Any) -> PatientRecord:
+    listed = [copy.deepcopy(r) for r in (PATIENT, STAY, *resources)]
+    return PatientRecord.from_resources(listed, prediction_time=at, **more)
+
+
+def no_value(**more: Any) -> Resource:
+    found = observation(**more)
+    del found["valueQuantity"]
+    return found
+
+
+VALUES: list[tuple[str, Resource, str, float]] = [
+    ("plain", observation(), "sodium.last", 140),
+    ("meq/L of a single charge", observation(unit="meq/L"), "sodium.last", 140),
+    ("creatinine umol/L", observation("2160-0", 88.4, "umol/L"), "creatinine.last", 1.0),
+    ("glucose mmol/L", observation("2345-7", 5.5, "mmol/L"), "glucose.last", 99.0858),
+    ("haemoglobin g/L", observation("718-7", 120, "g/L"), "hemoglobin.last", 12.0),
+    ("calcium mmol/L", observation("17861-6", 2.5, "mmol/L"), "calcium.last", 10.0195),
+    ("calcium meq/L is half the mmol", observation("17861-6", 5.0, "meq/L"), "calcium.last", 10.0195),
+    ("K/uL is thousands", observation("6690-2", 8.1, "K/uL"), "wbc.last", 8.1),
+    ("/uL", observation("6690-2", 8100, "/uL"), "wbc.last", 8.1),
+    ("10*9/L", observation("777-3", 250, "10*9/L"), "platelets.last", 250),
+    ("Fahrenheit", observation("8310-5", 98.6, "[degF]"), "temperature.last", 37.0),
+    ("oxygen fraction as 1", observation("3150-6", 0.4, "1"), "fio2.last", 40),
+    ("pounds", observation("29463-7", 200, "[lb_av]"), "weight.last", 90.718474),
+    ("kPa", observation("2703-7", 10, "kPa"), "pao2.last", 75.0062),
+    ("unitless score", observation("9269-2", 14, None), "gcs.last", 14),
+    ("valueInteger", no_value(code="9269-2", valueInteger=13), "gcs.last", 13),
+    ("strict string with unit", no_value(valueString="138 mmol/L"), "sodium.last", 138),
+    (
+        "LOINC after a local code",
+        observation(code_="x") | {"code": {"coding": [{"system": "local", "code": "NA"}, {"system": LOINC, "code": "2951-2"}]}},
+        "sodium.last",
+        140,
+    ),
+    (
+        "LOINC by its OID",
+        observation() | {"code": {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.1", "code": "2951-2"}]}},
+        "sodium.last",
+        140,
+    ),
+    ("period end", {k: v for k, v in observation(effectivePeriod={"start": "2024-05-02", "end": "2024-05-02T07:00:00Z"}).items() if k != "effectiveDateTime"}, "sodium.last", 140),
+    ("preliminary counts until a final comes", observation(status="preliminary"), "sodium.last", 140),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "resource", "feature", "value"), VALUES, ids=[row[0] for row in VALUES])
+def test_a_usable_value_is_converted(name: str, resource: Resource, feature: str, value: float) -> None:
+    resource.pop("code_", None)
+    assert record(resource).features().number(feature) == pytest.approx(value, rel=1e-4)
+
+
+REFUSED: list[tuple[str, Resource, str, str]] = [
+    ("below a bound", observation() | {"valueQuantity": {"value": 5, "comparator": "<", "unit": "mmol/L"}}, "sodium.last", "censored"),
+    ("a word", no_value(valueString="normal"), "sodium.last", "value-not-a-number"),
+    ("a bare number as string", no_value(valueString="138"), "sodium.last", "value-not-a-number"),
+    ("absent with reason", no_value(dataAbsentReason={"text": "error"}), "sodium.last", "data-absent"),
+    ("absent and a value", observation(dataAbsentReason={"text": "error"}), "sodium.last", "value-and-absent-reason"),
+    ("no value", no_value(), "sodium.last", "no-value"),
+    ("no unit", observation(unit=None), "sodium.last", "no-unit"),
+    ("a unit of something else", observation(unit="kg"), "sodium.last", "unit-not-understood"),
+    ("code against unit", observation("2160-0") | {"valueQuantity": {"value": 1, "unit": "mg/dL", "system": UCUM, "code": "umol/L"}}, "creatinine.last", "unit-conflict"),
+    ("98.6 called Celsius", observation("8310-5", 98.6, "Cel"), "temperature.last", "implausible"),
+    ("0.97 called per cent", observation("2708-6", 0.97, "%"), "spo2.last", "implausible"),
+    ("sentinel", observation(value=9999999), "sodium.last", "implausible"),
+    ("a truth value", observation(value=True), "sodium.last", "value-not-a-number"),
+    ("entered in error", observation(status="entered-in-error"), "sodium.last", "status-entered-in-error"),
+    ("cancelled", observation(status="cancelled"), "sodium.last", "status-cancelled"),
+    ("no status", {k: v for k, v in observation().items() if k != "status"}, "sodium.last", "no-status"),
+    ("no time", {k: v for k, v in observation().items() if k != "effectiveDateTime"}, "sodium.last", "no-time"),
+    ("unknown modifier", observation(modifierExtension=[{"url": "x"}]), "sodium.last", "modifier-extension"),
+    ("subject a group", observation(subject={"reference": "Group/g"}), "sodium.last", "subject-not-a-patient"),
+    ("subject by display", observation(subject={"display": "P"}), "sodium.last", "subject-unprovable"),
+    ("about the baby", observation(focus=[{"reference": "Patient/baby"}]), "sodium.last", "focus-is-somebody-else"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "resource", "feature", "reason"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_what_cannot_be_trusted_is_unknown_with_a_reason(
+    name: str, resource: Resource, feature: str, reason: str
+) -> None:
+    found = record(resource)
+    assert found.features().number(feature) is None
+    assert feature in found.features().unknown
+    assert reason in {refusal.reason for refusal in found.refused}
+
+
+def test_local_codes_and_neighbours_are_not_guessed() -> None:
+    local = observation() | {"code": {"coding": [{"system": "local", "code": "NA"}], "text": "Sodium"}}
+    dehydrogenase = observation("2532-0", 250, "U/L", id="ldh")
+    features = record(local, dehydrogenase).features()
+    assert features.unknown["sodium.last"] == "none-found"
+    assert features.unknown["lactate.last"] == "none-found"
+
+
+def test_pressure_comes_from_components_and_inverted_pressure_is_unknown() -> None:
+    def panel(systolic: float, diastolic: float) -> Resource:
+        parts = [("8480-6", systolic), ("8462-4", diastolic)]
+        return no_value(code="85354-9") | {
+            "component": [
+                {"code": {"coding": [{"system": LOINC, "code": c}]}, "valueQuantity": {"value": v, "unit": "mmHg"}}
+                for c, v in parts
+            ]
+        }
+
+    good, bad = record(panel(120, 80)).features(), record(panel(80, 120))
+    assert (good.number("systolic_bp.last"), good.number("diastolic_bp.last")) == (120, 80)
+    assert bad.features().number("systolic_bp.last") is None
+    assert "pressure-inverted" in {refusal.reason for refusal in bad.refused}
+
+
+TIMES: list[tuple[str, str, bool]] = [
+    ("before", "2024-05-03T11:59:59Z", True),
+    ("at the moment", "2024-05-03T12:00:00Z", True),
+    ("the same instant elsewhere", "2024-05-03T14:00:00+02:00", True),
+    ("a second later", "2024-05-03T12:00:01Z", False),
+    ("only the day, which is not over", "2024-05-03", False),
+    ("only the day before", "2024-05-02", True),
+    ("no zone, perhaps later", "2024-05-03T11:00:00", False),
+    ("no zone, long before", "2024-05-02T06:00:00", True),
+    ("no time at all", "soon", False),
+]
+
+
+@pytest.mark.parametrize(("name", "when", "known"), TIMES, ids=[row[0] for row in TIMES])
+def test_only_what_is_known_by_then_is_reachable(name: str, when: str, known: bool) -> None:
+    found = record(observation(effectiveDateTime=when)).features()
+    assert (found.number("sodium.last") is not None) is known
+
+
+def test_a_result_is_known_when_it_is_issued_not_when_the_blood_is_drawn() -> None:
+    late = observation(effectiveDateTime="2024-05-03T08:00:00Z", issued="2024-05-03T13:00:00Z")
+    assert record(late).features().number("sodium.last") is None
+
+
+@pytest.mark.parametrize(("birth", "age"), [("1950-02-03", 74.0), ("1950", None), ("2150-01-01", None), ("x", None)])
+def test_an_imprecise_birth_date_gives_no_age(birth: str, age: float | None) -> None:
+    found = PatientRecord.from_resources([PATIENT | {"birthDate": birth}, STAY], prediction_time=AT)
+    assert found.features().number("age.last") == age
+
+
+def test_deidentified_years_far_ahead_are_legal() -> None:
+    patient = PATIENT | {"birthDate": "2080-01-01"}
+    stay = STAY | {"period": {"start": "2150-05-01T08:00:00Z"}}
+    found = PatientRecord.from_resources([patient, stay], prediction_time="2150-05-02T08:00:00Z")
+    assert found.features().number("age.last") == 70
+    assert found.current_stay is not None
+
+
+FOREIGN = [
+    observation(subject={"reference": "Patient/other"}),
+    observation(subject={"reference": "https://elsewhere.example/fhir/Patient/p"}),
+]
+
+
+def test_another_patients_resource_stops_everything() -> None:
+    with pytest.raises(ForeignPatientError):
+        record(FOREIGN[0])
+
+
+def test_the_same_id_on_another_server_is_another_patient() -> None:
+    base = "https://ehr.example/fhir"
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "entry": [
+            {"fullUrl": f"{base}/Patient/p", "resource": PATIENT},
+            {"fullUrl": f"{base}/Observation/o", "resource": FOREIGN[1]},
+        ],
+    }
+    import orjson
+
+    with pytest.raises(ForeignPatientError):
+        PatientRecord.from_json(orjson.dumps(bundle), prediction_time=AT)
+
+
+@pytest.mark.parametrize(
+    "reference", ["Patient/p", "Patient/p/_history/2", "urn:uuid:1", "https://e.example/fhir/Patient/p"]
+)
+def test_references_in_every_form_resolve(reference: str) -> None:
+    import orjson
+
+    entries = [
+        {
+            "fullUrl": "urn:uuid:1" if reference == "urn:uuid:1" else "https://e.example/fhir/Patient/p",
+            "resource": PATIENT,
+        },
+        {"resource": observation(subject={"reference": reference})},
+    ]
+    found = PatientRecord.from_json(orjson.dumps({"resourceType": "Bundle", "entry": entries}), prediction_time=AT)
+    assert found.features().number("sodium.last") == 140
+
+
+def test_several_patients_and_none_are_errors() -> None:
+    with pytest.raises(PatientNotFoundError):
+        PatientRecord.from_resources([PATIENT, PATIENT | {"id": "q"}], prediction_time=AT)
+    with pytest.raises(PatientNotFoundError):
+        PatientRecord.from_resources([STAY], prediction_time=AT)
+
+
+def test_the_same_resource_twice_is_used_once_in_its_newest_version() -> None:
+    old = observation(value=130, meta={"lastUpdated": "2024-05-02T07:00:00Z"})
+    new = observation(value=139, meta={"lastUpdated": "2024-05-02T09:00:00Z"})
+    for order in ([old, new], [new, old], [new, old, new]):
+        features = record(*order).features()
+        assert features.number("sodium.last") == 139
+        assert features.number("sodium.count") == 1
+
+
+def test_a_final_value_wins_over_a_preliminary_one_of_the_same_time() -> None:
+    early = observation(value=120, status="preliminary", id="z")
+    final = observation(value=139, id="a")
+    assert record(early, final).features().number("sodium.last") == 139
+
+
+ENCOUNTERS: list[tuple[str, Resource, StayClass | None]] = [
+    ("R4 class", STAY, StayClass.INPATIENT),
+    ("R5 class", STAY | {"class": [{"coding": [{"code": "IMP"}]}], "status": "in-progress"}, StayClass.INPATIENT),
+    ("R5 period", {k: v for k, v in STAY.items() if k != "period"} | {"actualPeriod": STAY["period"]}, StayClass.INPATIENT),
+    ("emergency", STAY | {"class": {"code": "EMER"}}, StayClass.EMERGENCY),
+    ("observation", STAY | {"class": {"code": "OBSENC"}}, StayClass.OBSERVATION),
+    ("class of another system", STAY | {"class": {"system": "local", "code": "IMP"}}, StayClass.OTHER),
+    ("hospitalization empty", STAY | {"hospitalization": {}}, StayClass.INPATIENT),
+    ("planned", STAY | {"status": "planned"}, None),
+    ("reversed", STAY | {"period": {"start": "2024-05-02", "end": "2024-05-01"}}, None),
+    ("no start", STAY | {"period": {}}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "encounter", "kind"), ENCOUNTERS, ids=[row[0] for row in ENCOUNTERS])
+def test_encounters_in_both_versions(name: str, encounter: Resource, kind: StayClass | None) -> None:
+    found = PatientRecord.from_resources([PATIENT, encounter], prediction_time=AT)
+    assert [stay.stay_class for stay in found.stays] == ([kind] if kind else [])
+    assert (found.current_stay is not None) is (kind is StayClass.INPATIENT)
+
+
+def test_a_running_stay_hides_its_end_and_disposition() -> None:
+    disposition = {"dischargeDisposition": {"coding": [{"code": "exp"}]}}
+    ended = STAY | {"status": "finished", "hospitalization": disposition}
+    ended["period"] = {"start": "2024-05-01T08:00:00Z", "end": "2024-05-09T08:00:00Z"}
+    during, after = (PatientRecord.from_resources([PATIENT, ended], prediction_time=t) for t in (AT, "2024-05-10"))
+    assert during.current_stay is not None
+    assert during.current_stay.end is None
+    assert during.current_stay.discharge_disposition is None
+    assert after.current_stay is None
+    assert after.stays[0].discharge_disposition == "exp"
+
+
+def test_transfers_parts_and_admissions_from_emergency() -> None:
+    closed = {"start": "2024-05-01T08:00:00Z", "end": "2024-05-02T08:00:00Z"}
+    first = STAY | {"id": "a", "status": "finished", "period": closed}
+    second = STAY | {"id": "b", "period": {"start": "2024-05-02T08:00:00Z"}}
+    icu_type = [{"coding": [{"system": "http://snomed.info/sct", "code": "305351004"}]}]
+    part = STAY | {"id": "c", "partOf": {"reference": "Encounter/b"}, "type": icu_type}
+    found = PatientRecord.from_resources([PATIENT, first, second, part], prediction_time=AT, encounter_id="c")
+    assert len(found.stays) == 1
+    assert found.current_stay is not None
+    assert found.current_stay.intensive_care is True
+    visit = STAY | {"id": "ed", "class": {"code": "EMER"}, "status": "finished"}
+    visit["period"] = {"start": "2024-05-01T02:00:00Z", "end": "2024-05-01T08:00:00Z"}
+    admitted = STAY | {"partOf": {"reference": "Encounter/ed"}}
+    found = PatientRecord.from_resources([PATIENT, visit, admitted], prediction_time=AT)
+    assert found.current_stay is not None
+    assert found.current_stay.acute is True
+
+
+STATUSES: list[tuple[str, Resource, bool]] = [
+    ("active", {}, True),
+    ("resolved", {"clinicalStatus": {"coding": [{"code": "resolved"}]}}, False),
+    ("refuted", {"verificationStatus": {"coding": [{"code": "refuted"}]}}, False),
+    ("provisional", {"verificationStatus": {"coding": [{"code": "provisional"}]}}, False),
+    ("begun later", {"onsetDateTime": "2024-06-01"}, False),
+    ("recorded later", {"recordedDate": "2024-06-01"}, False),
+    ("over before", {"abatementDateTime": "2024-01-01"}, False),
+    ("over later", {"abatementDateTime": "2024-06-01", "clinicalStatus": {"coding": [{"code": "resolved"}]}}, True),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "active"), STATUSES, ids=[row[0] for row in STATUSES])
+def test_conditions_as_known_then(name: str, change: Resource, active: bool) -> None:
+    condition = {
+        "resourceType": "Condition",
+        "id": "c",
+        "code": {"text": "Heart failure"},
+        "subject": {"reference": "Patient/p"},
+        **change,
+    }
+    assert any(c.active for c in record(condition).conditions) is active
+
+
+@pytest.mark.parametrize(
+    ("change", "active"),
+    [({}, True), ({"status": "stopped"}, False), ({"intent": "plan"}, False), ({"doNotPerform": True}, False)],
+)
+def test_orders_that_are_none_are_not_active(change: Resource, active: bool) -> None:
+    order = {
+        "resourceType": "MedicationRequest",
+        "id": "m",
+        "status": "active",
+        "intent": "order",
+        "medicationCodeableConcept": {"text": "Furosemide"},
+        "subject": {"reference": "Patient/p"},
+        "authoredOn": "2024-05-01",
+        **change,
+    }
+    assert any(m.active for m in record(order).medications) is active
+
+
+EXPECTED = {"patient": "Patient", "encounters": "Encounter", "labs": "Observation"}
+
+
+def bundle(*resources: Resource, **more: Any) -> Resource:
+    return {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": r} for r in resources], **more}
+
+
+PREFETCH: list[tuple[str, Any, Availability, str | None]] = [
+    ("searchset", bundle(observation()), Availability.FETCHED, None),
+    ("empty searchset", bundle(), Availability.ABSENT, "none-found"),
+    ("null", None, Availability.NOT_FETCHED, "not-fetched"),
+    ("empty object", {}, Availability.NOT_FETCHED, "not-fetched"),
+    ("outcome", {"resourceType": "OperationOutcome"}, Availability.NOT_FETCHED, "not-fetched"),
+    ("outcome entry", bundle({"resourceType": "OperationOutcome"}), Availability.NOT_FETCHED, "not-fetched"),
+    ("more pages", bundle(link=[{"relation": "next", "url": "x"}]), Availability.NOT_FETCHED, "not-fetched"),
+    ("truncated", bundle(total=500), Availability.NOT_FETCHED, "not-fetched"),
+    (
+        "an include is no match",
+        {"resourceType": "Bundle", "entry": [{"resource": observation(), "search": {"mode": "include"}}]},
+        Availability.ABSENT,
+        "none-found",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "availability", "reason"), PREFETCH, ids=[row[0] for row in PREFETCH])
+def test_not_fetched_none_found_and_refused_stay_three_things(
+    name: str, value: Any, availability: Availability, reason: str | None
+) -> None:
+    found = PatientRecord.from_prefetch(
+        {"patient": PATIENT, "encounters": bundle(STAY), "labs": value},
+        patient_id="p",
+        prediction_time=AT,
+        expected=EXPECTED,
+    )
+    assert found.availability("Observation") is availability
+    assert found.features().unknown.get("sodium.last") == reason
+
+
+def test_counts_of_use_are_unknown_when_encounters_were_not_fetched() -> None:
+    found = PatientRecord.from_prefetch(
+        {"patient": PATIENT}, patient_id="p", prediction_time=AT, expected=EXPECTED
+    ).features()
+    assert found.unknown["inpatient_stay.count_365d"] == "not-fetched"
