@@ -16,7 +16,7 @@ REQUIRED = ("patient", "encounters")
 _ENCOUNTER = "Encounter/{{context.encounterId}}"
 _TEMPLATES = {
     "patient": "Patient/{{context.patientId}}",
-    "encounters": "Encounter?patient={{context.patientId}}&_sort=-date&_count=200",
+    "encounters": "Encounter?patient={{context.patientId}}&_sort=-date&_count=1000",
     "conditions": "Condition?patient={{context.patientId}}&_count=500",
     "vitals": "Observation?patient={{context.patientId}}&category=vital-signs&_sort=-date&_count=1000",
     "labs": "Observation?patient={{context.patientId}}&category=laboratory&_sort=-date&_count=1000",

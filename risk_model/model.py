@@ -25,6 +25,7 @@ from risk_model.tasks import task_of
 from risk_model.values import Abstention, DataGap, Driver, NoteFindings, RiskEstimate
 
 MAX_DRIVERS = 8
+ALWAYS_KNOWN = 0.999
 SMALLEST_CONTRIBUTION = 0.02  # log-odds; below it a driver is noise to a reader
 _Z90 = 1.6448536269514722
 _NEIGHBOURS = 1
@@ -65,8 +66,8 @@ class RiskModel:
     def estimate(self, record: PatientRecord, findings: NoteFindings | None = None) -> RiskEstimate:
         """Probability with interval and drivers, or an abstention; comparators and data gaps in both cases."""
         vector = record.features()
-        abstention = self.abstention(record, vector)
         row = inputs.row(record, self.names, vector)
+        abstention = self.abstention(record, vector) or self._unlearned(row)
         probability: float | None = None
         drivers: tuple[Driver, ...] = ()
         if abstention is None:
@@ -167,6 +168,19 @@ class RiskModel:
             missing = f"Only {have} of {len(names)} basic inputs are known; {population['needs_at_least']} are needed."
             return Abstention("too-little-data", missing)
         return None
+
+    def _unlearned(self, row: inputs.Row) -> Abstention | None:
+        """Abstain when an input is unknown that training always knew: no tree has learned what its absence means."""
+        missing = {
+            inputs.label_of(inputs.concept_of(item["name"]))
+            for item, value in zip(self.manifest["inputs"], row, strict=True)
+            if item["known"] >= ALWAYS_KNOWN and not np.isfinite(value)
+        }
+        if not missing:
+            return None
+        named = ", ".join(sorted(missing)[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        reason = f"The model always had these inputs when it learned, and lacks them here: {named}."
+        return Abstention("input-unknown", reason)
 
     def _outside_time(self, vector: FeatureVector, population: Mapping[str, Any]) -> tuple[str, str] | None:
         hours = vector.number("hours_since_admission.last") or 0.0

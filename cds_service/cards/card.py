@@ -26,6 +26,8 @@ _OVERRIDE_REASONS = (
 # Scores in the order they lead when the model abstains.
 _LEADING = {READMISSION_30D: ("LACE", "HOSPITAL"), IN_HOSPITAL_MORTALITY: ("NEWS2", "qSOFA")}
 _ALARMING = frozenset({"high"})
+# Scores that warn by themselves, whatever the model says: a NEWS2 of 7 calls for urgent assessment.
+_ALWAYS_HEARD = frozenset({"NEWS2"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,9 @@ def build_card(
 def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
     """2 and more warns: over the threshold, or, when the model abstains, a leading score that is high for certain."""
     threshold = thresholds.by_task[estimate.task]
+    heard = any(score.name in _ALWAYS_HEARD and score.band in _ALARMING for score in estimate.comparators)
     if estimate.probability is not None:
-        return 2 + estimate.probability if estimate.probability >= threshold else 1 + estimate.probability
+        return (2 if heard or estimate.probability >= threshold else 1) + estimate.probability
     score = _leading_score(estimate)
     return 2.0 if score is not None and score.band in _ALARMING else 0.5 if score is not None else 0.0
 

@@ -189,7 +189,7 @@ def _data(assessments: Sequence[Assessment], record: PatientRecord) -> Iterator[
 def _gaps_matter(assessment: Assessment) -> bool:
     """Whether the model could have spoken: what it lacks is of no interest outside its population."""
     abstention = assessment.estimate.abstention
-    return abstention is None or abstention.code == "too-little-data"
+    return abstention is None or abstention.code in {"too-little-data", "input-unknown"}
 
 
 def _counted(number: int, word: str) -> str:

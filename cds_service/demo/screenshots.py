@@ -20,9 +20,9 @@ IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _SHOTS = (
     ("demo", "Rogers", "hospital-risk", 1440, 960),
-    ("demo-discharge", "Mertz", "readmission-30d", 1440, 960),
+    ("demo-discharge", "Santiago", "readmission-30d", 1440, 960),
     ("demo-abstains", "McDonald", "readmission-30d", 1440, 960),
-    ("demo-narrow", "Mertz", "readmission-30d", 430, 1400),
+    ("demo-narrow", "Griffin", "hospital-risk", 430, 1400),
 )
 
 

@@ -118,6 +118,8 @@ def _rows(values: Sequence[Measurement], group: str) -> tuple[Row, ...]:
 
 def _short(value: float) -> str:
     """Three figures, as a clinician writes them: 138, 8.6, 0.77."""
+    if 0 < abs(value) < 0.001:
+        return f"{value:.5f}"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
 
 

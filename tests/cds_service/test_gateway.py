@@ -144,7 +144,7 @@ def test_missing_prefetch_is_fetched_with_the_given_token_or_412(fhir: FhirServe
     request |= {"fhirServer": fhir.url, "fhirAuthorization": {"access_token": "secret"}}
     client, url = app.test_client(), "/cds-services/readmission-30d"
     assert "status" in assert_outcome(client.post(url, json=request), 412)
-    fhir.answer("/fhir/Encounter?patient=walter&_sort=-date&_count=200", withheld)
+    fhir.answer("/fhir/Encounter?patient=walter&_sort=-date&_count=1000", withheld)
     answer = client.post(url, json=request)
     assert answer.status_code == 200
     assert_valid_response(answer.get_json())

@@ -81,9 +81,9 @@ def test_a_card_with_literature_appears_when_a_chart_opens(page: Any) -> None:
 
 def test_accepting_and_dismissing_reach_the_store(page: Any, app: Flask) -> None:
     store = app.extensions["riskcards"].store
-    choose(page, "Mertz")
-    page.click("button[data-service=readmission-30d]")
-    page.wait_for_selector("#cards[data-answered='readmission-30d']", state="attached")
+    choose(page, "Rogers")
+    page.click("button[data-service=in-hospital-mortality]")
+    page.wait_for_selector("#cards[data-answered='in-hospital-mortality']", state="attached")
     page.click(".suggestions button >> nth=0")
     page.wait_for_selector(".suggestions button:has-text('✓')")
     page.select_option(".override select", index=1)

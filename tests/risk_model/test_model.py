@@ -129,6 +129,11 @@ def hospice(resources: list[dict[str, Any]]) -> None:
             resource["hospitalization"]["dischargeDisposition"]["coding"][0]["code"] = "hosp"
 
 
+def no_history(resources: list[dict[str, Any]]) -> None:
+    for resource in resources:
+        resource.pop("reasonCode", None)
+
+
 ABSTAINS: list[tuple[str, Callable[[], PatientRecord], str, str]] = [
     ("ward", lambda: icu(no_icu), IN_HOSPITAL_MORTALITY, "not-intensive-care"),
     ("first hours", lambda: icu(at="2024-02-10T08:00:00Z"), IN_HOSPITAL_MORTALITY, "too-early"),
@@ -137,6 +142,7 @@ ABSTAINS: list[tuple[str, Callable[[], PatientRecord], str, str]] = [
     ("child", lambda: icu(young), IN_HOSPITAL_MORTALITY, "too-young"),
     ("age unknown", lambda: icu(ageless), IN_HOSPITAL_MORTALITY, "age-unknown"),
     ("no diabetes", lambda: home(no_diabetes), READMISSION_30D, "outside-population"),
+    ("reason of the stay unknown", lambda: home(no_history), READMISSION_30D, "input-unknown"),
     ("dead", lambda: home(died), READMISSION_30D, "deceased"),
     ("hospice", lambda: home(hospice), READMISSION_30D, "died-or-hospice"),
 ]
