@@ -65,6 +65,8 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
                 "max_requests": 20_000,
                 "max_requests_jitter": 2_000,
                 "limit_request_field_size": 8_190,
+                # No second way in: the service is controlled by signals alone.
+                "control_socket_disable": True,
             }
             for name, value in options.items():
                 self.cfg.set(name, value)
