@@ -46,9 +46,8 @@ def input_names(task: str) -> tuple[str, ...]:
         return ("age.last", "sex.female", "hours_since_admission.last", "mechanical_ventilation.last", *series)
     if task == READMISSION_30D:
         groups = [f"group.{name}" for name in diagnosis_table().groups]
-        reasons = [f"reason.{name}" for name in diagnosis_table().groups]
         went = [f"discharged_to.{name}" for name in _DISCHARGED_TO]
-        return ("age.last", "sex.female", *_READMISSION_PLAIN, *groups, *reasons, *went)
+        return ("age.last", "sex.female", *_READMISSION_PLAIN, *groups, *went)
     raise KeyError(task)
 
 
@@ -69,13 +68,7 @@ def _groups(record: PatientRecord) -> dict[str, float | None]:
     names = diagnosis_table().groups
     found = active_groups(record)
     fetched = "Condition" not in record.not_fetched
-    reasons = diagnosis_table().of(record.current_stay.reasons) if record.current_stay else frozenset()
-    has_reason = record.current_stay is not None and bool(record.current_stay.reasons)
-    answer: dict[str, float | None] = {}
-    for name in names:
-        answer[f"group.{name}"] = float(name in found) if fetched or name in found else None
-        answer[f"reason.{name}"] = float(name in reasons) if has_reason else None
-    return answer
+    return {f"group.{name}": float(name in found) if fetched or name in found else None for name in names}
 
 
 def _disposition(record: PatientRecord) -> dict[str, float | None]:
@@ -87,7 +80,7 @@ def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[st
     """The resources an input came from."""
     if name in vector.values:
         return vector.values[name].sources
-    if name.startswith(("group.", "reason.")):
+    if name.startswith("group."):
         return active_groups(record).get(name.partition(".")[2], ())
     return (record.current_stay.source,) if name.startswith("discharged_to.") and record.current_stay else ()
 
@@ -95,7 +88,7 @@ def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[st
 def concept_of(name: str) -> str:
     """The clinical concept an input belongs to: `sodium.slope` and `sodium.min` are both sodium."""
     kind, _, rest = name.partition(".")
-    return rest if kind in {"group", "reason"} else kind
+    return rest if kind == "group" else kind
 
 
 def label_of(concept: str) -> str:

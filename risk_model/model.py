@@ -234,7 +234,7 @@ def _value_in_words(
         return _WENT.get(went[0], "elsewhere") if went else "elsewhere"
     if concept == "sex":
         return record.sex
-    if any(name.startswith(("group.", "reason.")) for name in names):
+    if any(name.startswith("group.") for name in names):
         # A disease that is not there is no driver a reader could use, though trees lean on its absence.
         return "recorded" if any(values[name] for name in known) else None
     if concept in _FLAGS:

@@ -70,7 +70,7 @@ CHOICES = (
     Choice("newborn", "clinosim 42", "newborn", "end",
            "A newborn: no adult model or score may speak."),
     Choice("diabetes-notes", "synthea", "Stephan_Mertz", "end",
-           "Years of notes, diabetes with complications; the reason of the stay is not coded, so the model abstains."),
+           "Years of notes, diabetes with complications: a short stay, few values."),
     Choice("sparse", "synthea", "Seymour_Rowe", "end",
            "Nine days in hospital at 32, no diabetes, almost nothing measured: scores become ranges."),
     Choice("outpatient", "clinosim 7", "outpatient", "end",

@@ -129,9 +129,8 @@ def hospice(resources: list[dict[str, Any]]) -> None:
             resource["hospitalization"]["dischargeDisposition"]["coding"][0]["code"] = "hosp"
 
 
-def no_history(resources: list[dict[str, Any]]) -> None:
-    for resource in resources:
-        resource.pop("reasonCode", None)
+def no_sex(resources: list[dict[str, Any]]) -> None:
+    del resources[0]["gender"]
 
 
 ABSTAINS: list[tuple[str, Callable[[], PatientRecord], str, str]] = [
@@ -142,7 +141,7 @@ ABSTAINS: list[tuple[str, Callable[[], PatientRecord], str, str]] = [
     ("child", lambda: icu(young), IN_HOSPITAL_MORTALITY, "too-young"),
     ("age unknown", lambda: icu(ageless), IN_HOSPITAL_MORTALITY, "age-unknown"),
     ("no diabetes", lambda: home(no_diabetes), READMISSION_30D, "outside-population"),
-    ("reason of the stay unknown", lambda: home(no_history), READMISSION_30D, "input-unknown"),
+    ("sex unknown, as it never was in training", lambda: home(no_sex), READMISSION_30D, "input-unknown"),
     ("dead", lambda: home(died), READMISSION_30D, "deceased"),
     ("hospice", lambda: home(hospice), READMISSION_30D, "died-or-hospice"),
 ]
