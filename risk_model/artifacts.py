@@ -14,8 +14,13 @@ from risk_model.errors import ModelArtifactError
 FORMAT = 1
 MAX_FILE = 64 * 2**20
 _NEEDED = frozenset(
-    {"model_id", "version", "task", "inputs", "calibration", "reliability", "baseline", "population", "files"}
-)
+    {
+        "model_id", "version", "task", "inputs", "calibration", "reliability", "baseline", "population", "rows",
+        "patients", "files",
+    }
+)  # fmt: skip
+# What is opened must be signed: a manifest that names no files would otherwise let any file through.
+_SIGNED = frozenset({"model.ubj", "card.json"})
 
 
 def open_manifest(folder: Path) -> Mapping[str, Any]:
@@ -35,7 +40,12 @@ def open_manifest(folder: Path) -> Mapping[str, Any]:
     if not manifest.keys() >= _NEEDED:
         missing = ", ".join(sorted(_NEEDED - manifest.keys()))
         raise ModelArtifactError(f"the manifest lacks {missing}", path=str(path))
-    for name, signature in manifest["files"].items():
+    signatures = manifest["files"]
+    if not isinstance(signatures, dict) or not signatures.keys() >= _SIGNED:
+        raise ModelArtifactError(f"its `files` must name {', '.join(sorted(_SIGNED))}", path=str(path))
+    for name, signature in signatures.items():
+        if "/" in name or not isinstance(signature, dict):
+            raise ModelArtifactError("its `files` must be names in this folder with sha256 and bytes", path=str(path))
         _check(folder / name, signature)
     return manifest
 

@@ -53,7 +53,10 @@ class RiskModel:
         folder = Path(folder)
         manifest = open_manifest(folder)
         booster = xgboost().Booster({"nthread": 1})
-        booster.load_model(folder / "model.ubj")
+        try:
+            booster.load_model(folder / "model.ubj")
+        except xgboost().core.XGBoostError:
+            raise ModelArtifactError("not a model that xgboost can read", path=str(folder / "model.ubj")) from None
         names = tuple(item["name"] for item in manifest["inputs"])
         if tuple(booster.feature_names or ()) != names:
             raise ModelArtifactError("its inputs are not those of the manifest", path=str(folder / "model.ubj"))
@@ -119,13 +122,15 @@ class RiskModel:
     def interval(self, probability: float) -> tuple[float, float]:
         """90 % interval: the outcome rate among the out-of-fold patients with the most similar estimates (Wilson).
 
-        It says how sure we are of the rate among such patients, not whether this patient will have the outcome.
+        It says how sure we are of the rate among such patients, not whether this patient will have the outcome. Several
+        rows of one patient (24 h and 48 h, repeated stays) are not several patients: they count as one between them.
         """
         bins: Sequence[Mapping[str, float]] = self.manifest["reliability"]
         nearest = min(range(len(bins)), key=lambda i: abs(bins[i]["probability"] - probability))
         near = bins[max(0, nearest - _NEIGHBOURS) : nearest + _NEIGHBOURS + 1]
-        patients, outcomes = sum(b["patients"] for b in near), sum(b["outcomes"] for b in near)
-        low, high = _wilson(outcomes, patients)
+        rows, outcomes = sum(b["patients"] for b in near), sum(b["outcomes"] for b in near)
+        share = self.manifest["patients"] / self.manifest["rows"]
+        low, high = _wilson(outcomes * share, rows * share)
         return min(low, probability), max(high, probability)
 
     def _gaps(self, row: inputs.Row, vector: FeatureVector) -> tuple[DataGap, ...]:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fhir_mapping import FeatureVector, PatientRecord
-from risk_model.tables import active_groups, diagnosis_table
+from risk_model.tables import active_groups, diagnosis_table, pregnant
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 from risk_model.values import ScoreResult
 
 # Expected probability of death or unplanned readmission in 30 days for LACE 0..19 (van Walraven, CMAJ 2010;182:551).
-# The values lie on one logistic curve to within a tenth of a per cent point's rounding, which the tests check.
+# Checked against the paper's abstract at both ends and its widely cited 12.2 % at 10. The table between could not be
+# read again, so the tests check that every value lies within a tenth of a per cent point of one logistic curve.
 LACE_EXPECTED = (
     0.020, 0.025, 0.030, 0.035, 0.043, 0.051, 0.061, 0.073, 0.087, 0.103,
     0.122, 0.143, 0.170, 0.198, 0.230, 0.266, 0.304, 0.346, 0.391, 0.437,
@@ -36,17 +37,26 @@ class _Item:
     most: int = 0
 
 
-def _total(name: str, maximum: int, items: Sequence[_Item], band: Callable[[int], str], source: str) -> ScoreResult:
+def _total(
+    name: str,
+    maximum: int,
+    items: Sequence[_Item],
+    band: Callable[[int], str],
+    source: str,
+    worst_band: Callable[[int], str] | None = None,
+) -> ScoreResult:
+    """The sum over `items`. `worst_band` is the band at the high end, where a missing input may change its rule."""
     known = [item for item in items if item.points is not None]
     base = sum(item.points or 0 for item in known)
     missing = [item for item in items if item.points is None]
     low, high = base + sum(item.fewest for item in missing), base + sum(item.most for item in missing)
+    at_least, at_most = band(low), (worst_band or band)(high)
     return ScoreResult(
         name=name,
         low=low,
         high=high,
         maximum=maximum,
-        band=band(low) if band(low) == band(high) else None,
+        band=at_least if at_least == at_most else None,
         missing=tuple(item.name for item in missing),
         inputs=tuple((item.name, item.value, item.points or 0) for item in known),
         source=source,
@@ -71,10 +81,11 @@ def _item(name: str, value: float | None, unit: str, most: int, points: Callable
 def lace(record: PatientRecord) -> ScoreResult | None:
     """LACE 0-19 (van Walraven et al., CMAJ 2010;182:551); high from 10. None without an adult inpatient stay.
 
-    Comorbidities carry LACE's own Charlson weights; 4 or more weigh 5 points.
+    Its patients were medical and surgical: in pregnancy there is none either. Comorbidities carry LACE's own Charlson
+    weights; 4 or more weigh 5 points.
     """
     vector = record.features()
-    if not _adult(vector, 18) or record.current_stay is None:
+    if not _adult(vector, 18) or record.current_stay is None or pregnant(record):
         return None
     days = vector.number("length_of_stay.last")
     # Whole days: a stay of 36 hours is "1 day" in the score's own data.
@@ -118,7 +129,7 @@ def hospital_score(record: PatientRecord) -> ScoreResult | None:
     `expected_risk` is that of potentially avoidable readmission for the band.
     """
     vector = record.features()
-    if not _adult(vector, 18) or record.current_stay is None:
+    if not _adult(vector, 18) or record.current_stay is None or pregnant(record):
         return None
     items = [
         _item("haemoglobin", vector.number("hemoglobin.last"), "g/dL", 1, lambda v: int(v < 12)),
@@ -158,9 +169,12 @@ def _oncology(record: PatientRecord) -> _Item:
 
 
 def news2(record: PatientRecord) -> ScoreResult | None:
-    """NEWS2 0-20 (Royal College of Physicians 2017), oxygen scale 1, from the last values of the past 24 hours."""
+    """NEWS2 0-20 (Royal College of Physicians 2017), oxygen scale 1, from the last values of the past 24 hours.
+
+    None under 16 and in pregnancy, for which it is not meant.
+    """
     vector = record.features()
-    if not _adult(vector, 16):
+    if not _adult(vector, 16) or pregnant(record):
         return None
     recent = {name: vector.number(f"{name}.last_24h") for name in _NEWS_NAMES}
     items = [
@@ -173,13 +187,25 @@ def news2(record: PatientRecord) -> ScoreResult | None:
         _item("temperature", recent["temperature"], "°C", 3, _news_temperature),
     ]
     extreme = any(item.points == 3 for item in items)
+    # A missing input could be the single 3 that lifts a low total to "low-medium".
+    could_be = extreme or any(item.points is None and item.most >= 3 for item in items)
     return _total(
         "NEWS2",
         20,
         items,
-        lambda p: "high" if p >= 7 else "medium" if p >= 5 else "low-medium" if extreme else "low",
+        lambda p: _news_band(p, extreme=extreme),
         "Royal College of Physicians 2017",
+        lambda p: _news_band(p, extreme=could_be),
     )
+
+
+def _news_band(points: int, *, extreme: bool) -> str:
+    """Band of a total; `extreme` when a single input gives 3 points.
+
+    >>> _news_band(3, extreme=True), _news_band(3, extreme=False), _news_band(6, extreme=True)
+    ('low-medium', 'low', 'medium')
+    """
+    return "high" if points >= 7 else "medium" if points >= 5 else "low-medium" if extreme else "low"
 
 
 _NEWS_NAMES = ("respiratory_rate", "spo2", "oxygen_flow", "fio2", "systolic_bp", "heart_rate", "temperature", "gcs")

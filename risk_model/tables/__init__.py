@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import orjson
 
@@ -40,6 +41,8 @@ class DiagnosisTable:
     groups: Mapping[str, DiagnosisGroup]
     over: Mapping[str, tuple[str, ...]]
     """A group that makes others of the same disease redundant in a score."""
+    pregnancy: DiagnosisGroup
+    """No input of a model: adult scores are not meant for it."""
 
     def of(self, codings: Iterable[Coding]) -> frozenset[str]:
         found = tuple(codings)
@@ -49,11 +52,23 @@ class DiagnosisTable:
 @cache
 def diagnosis_table() -> DiagnosisTable:
     raw = orjson.loads(files(__package__).joinpath("diagnosis_groups.json").read_bytes())
-    groups = {
-        name: DiagnosisGroup(name, g["label"], tuple(g["icd10"]), tuple(g["icd9"]), frozenset(g["snomed"]), g["lace"])
-        for name, g in raw["groups"].items()
-    }
-    return DiagnosisTable(groups, {name: tuple(others) for name, others in raw["over"].items()})
+    groups = {name: _group(name, group) for name, group in raw["groups"].items()}
+    over = {name: tuple(others) for name, others in raw["over"].items()}
+    return DiagnosisTable(groups, over, _group("pregnancy", raw["pregnancy"]))
+
+
+def _group(name: str, raw: Mapping[str, Any]) -> DiagnosisGroup:
+    return DiagnosisGroup(
+        name, raw["label"], tuple(raw["icd10"]), tuple(raw["icd9"]), frozenset(raw["snomed"]), raw["lace"]
+    )
+
+
+def pregnant(record: PatientRecord) -> bool:
+    """Whether a pregnancy is on the problem list now, or is the reason of the stay."""
+    group = diagnosis_table().pregnancy
+    reasons = record.current_stay.reasons if record.current_stay is not None else ()
+    active = (coding for condition in record.conditions if condition.active for coding in condition.codings)
+    return any(group.holds(coding) for coding in (*reasons, *active))
 
 
 def active_groups(record: PatientRecord) -> Mapping[str, tuple[str, ...]]:

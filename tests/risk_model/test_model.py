@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -97,6 +98,38 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: str) -> None:
         RiskModel.open(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        [],
+        {"card.json": {"sha256": "0", "bytes": 1}},
+        {"model.ubj": "abc", "card.json": "abc"},
+        {"model.ubj": {}, "card.json": {}},
+        {"model.ubj": {}, "card.json": {}, "../card.json": {}},
+    ],
+)
+def test_a_manifest_must_sign_what_is_opened(tmp_path: Path, files: Any) -> None:
+    """A manifest that named no files let any model file through unchecked."""
+    folder = tmp_path / "model"
+    shutil.copytree(shipped_folder(READMISSION_30D), folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
+    with pytest.raises(ModelArtifactError):
+        RiskModel.open(folder)
+
+
+def test_a_signed_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(shipped_folder(READMISSION_30D), folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "model.ubj").write_bytes(b"not a model")
+    manifest["files"]["model.ubj"] = {"sha256": hashlib.sha256(b"not a model").hexdigest(), "bytes": 11}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelArtifactError, match="not a model"):
+        RiskModel.open(folder)
+
+
 def no_icu(resources: list[dict[str, Any]]) -> None:
     for resource in resources:
         if resource["resourceType"] == "Encounter":
@@ -165,6 +198,20 @@ def test_inside_its_population_it_answers_with_an_interval_that_holds_it(models:
         assert estimate.interval[0] <= estimate.probability <= estimate.interval[1]
         assert estimate.drivers
         assert estimate.comparators
+
+
+def test_several_rows_of_one_patient_count_as_one_in_the_interval(models: dict[str, RiskModel]) -> None:
+    """8,000 rows of 4,000 patients once counted as 8,000 patients, and the intervals were too narrow by a quarter."""
+    model = models[IN_HOSPITAL_MORTALITY]
+    assert model.manifest["rows"] == 2 * model.manifest["patients"]
+    as_rows = RiskModel({**model.manifest, "patients": model.manifest["rows"]}, model.names, model.folder, None)
+
+    def width(opened: RiskModel) -> float:
+        spans = [opened.interval(item["probability"]) for item in model.manifest["reliability"]]
+        return sum(high - low for low, high in spans)
+
+    # Not quite the square root of two: an interval is stretched to its estimate where the bins miss it.
+    assert width(model) / width(as_rows) == pytest.approx(math.sqrt(2), abs=0.15)
 
 
 def test_contributions_add_up_to_the_estimate(models: dict[str, RiskModel]) -> None:
