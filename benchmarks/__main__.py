@@ -1,0 +1,60 @@
+"""`python -m benchmarks`: every benchmark that runs on what is here, one after the other, then the README's figures.
+
+Results go to `benchmarks/results/`. The outcome and retrieval benchmarks need the development data folder
+(`RISKCARDS_DATA`, default `../shared/data`); without it they are passed over, and that is said. `--only NAME` runs one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import readme
+
+RESULTS = readme.RESULTS
+SCRATCH = readme.ROOT / "out"
+
+
+def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
+    """Name -> (what it reads of the data folder, its arguments)."""
+    cinc, diabetes = data / "cinc2012", data / "diabetes-130" / "encounters.csv.gz"
+    outcomes = [str(cinc / "set-a.csv.gz"), str(cinc / "Outcomes-a.csv")]
+    fibrosis, questions = data / "pubmed" / "cystic-fibrosis", data / "pubmed" / "pubmedqa" / "ori_pqal.json.gz"
+    return {
+        "cinc2012": (cinc, ["--train", *outcomes, "--out", str(RESULTS / "cinc2012")]),
+        "diabetes130": (diabetes, ["--train", str(diabetes), "--out", str(RESULTS / "diabetes130")]),
+        "cystic_fibrosis": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
+        "evidence_cutoff": (questions, ["--data", str(questions)]),
+        "hook_latency": (None, []),
+    }
+
+
+def main() -> int:
+    """Exit code 1 when a benchmark failed; those that lack their data are passed over."""
+    data = Path(os.environ.get("RISKCARDS_DATA", readme.ROOT.parent / "shared" / "data"))
+    known = commands(data)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=sorted(known), action="append", help="run this one; may be repeated")
+    chosen = parser.parse_args().only or list(known)
+    runs = {name: _run(name, *known[name]) for name in chosen}
+    failed = [name for name, code in runs.items() if code]
+    if failed:
+        print(f"failed: {', '.join(failed)}; README.md left as it was", file=sys.stderr)
+        return 1
+    return readme.main() if any(code == 0 for code in runs.values()) else 0
+
+
+def _run(name: str, needs: Path | None, arguments: list[str]) -> int | None:
+    """The exit code of a benchmark in a process of its own, or None when its data are not here."""
+    if needs is not None and not needs.exists():
+        print(f"{name}: passed over, its data are not in the development data folder", flush=True)
+        return None
+    print(f"{name}: running", flush=True)
+    return subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
