@@ -9,7 +9,7 @@ import click
 import orjson
 
 from cds_service.commands.files import TimeType, load_record
-from fhir_mapping import PatientRecord
+from fhir_mapping import InvalidInputError, PatientRecord
 
 ABSTAINED = 4
 _TASKS = ("in_hospital_mortality", "readmission_30d")
@@ -69,5 +69,6 @@ def _record(
     try:
         resources, not_fetched = fetch_patient_resources(server, patient)
     except GatewayError as error:
-        raise click.ClickException(f"{server}: the patient could not be read: {error}") from None
+        # Whatever the server's trouble, it is not our fault (exit 1): the input could not be had (exit 3).
+        raise InvalidInputError(f"{server}: the patient could not be read: {error}") from None
     return PatientRecord.from_resources(resources, patient, as_of, encounter_id=encounter, not_fetched=not_fetched)
