@@ -53,7 +53,8 @@ def command(host: str, port: int, patients: Path | None, no_browser: bool) -> No
 
     from cds_service.commands.memory import bound_arenas
     from cds_service.demo.blueprint import create_demo_app
-    from cds_service.demo.patients import from_folder, shipped
+    from cds_service.demo.folder import from_folder
+    from cds_service.demo.patients import shipped
     from cds_service.settings import Settings
 
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The demo's patients: the shipped ones, or those of a Synthea folder; each with a stay made current."""
+"""The demo's patients: charts whose last inpatient stay is made current. `folder.py` reads charts of others."""
 
 from __future__ import annotations
 
@@ -17,12 +17,8 @@ import orjson
 
 from cds_service.demo.chart import Chart
 from cds_service.demo.shift import known_by, shift
-from fhir_mapping import InvalidInputError
-from fhir_mapping.reading import Resource, read_bytes
+from fhir_mapping.reading import Resource
 from fhir_mapping.times import parse_instant
-
-MAX_PATIENTS = 60
-MAX_FILE = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,47 +61,15 @@ def shipped(now: datetime | None = None) -> Ward:
     for entry in index["patients"]:
         with gzip.open(folder / f"{entry['file']}.json.gz") as stream:
             bundle = json.load(stream)
-        patients.append(_demo_patient(bundle, entry["story"], entry["source"], entry["moment"], now))
+        patients.append(as_of_now(bundle, entry["story"], entry["source"], entry["moment"], now))
     return Ward({patient.id: patient for patient in patients})
 
 
-def from_folder(folder: Path, now: datetime | None = None) -> Ward:
-    """Every FHIR R4 bundle of a folder (`.json`, `.json.gz`); files that are none are named, not hidden."""
-    patients: dict[str, DemoPatient] = {}
-    refused: list[tuple[str, str]] = []
-    paths = sorted(path for path in folder.rglob("*") if path.name.endswith((".json", ".json.gz")))
-    for path in paths[: 2 * MAX_PATIENTS]:
-        if len(patients) == MAX_PATIENTS:
-            refused.append((path.name, f"only the first {MAX_PATIENTS} patients are shown"))
-            break
-        try:
-            bundle = _read(path)
-            patient = _demo_patient(bundle, f"From {path.name}.", "your folder", "end", now)
-        except (InvalidInputError, ValueError, OSError, EOFError) as error:
-            refused.append((path.name, str(error)[:200]))
-            continue
-        patients[patient.id] = patient
-    if not paths:
-        refused.append((str(folder), "no .json or .json.gz file here"))
-    return Ward(patients, tuple(refused))
+def as_of_now(bundle: Resource, story: str, source: str, moment: str, now: datetime | None) -> DemoPatient:
+    """Shift so that the last inpatient stay is current: at its end (about to go home) or after its first day.
 
-
-def _read(path: Path) -> Resource:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-        raw = stream.read(MAX_FILE + 1)
-    if len(raw) > MAX_FILE:
-        raise InvalidInputError(f"larger than {MAX_FILE // 2**20} MiB")
-    reading = read_bytes(raw)
-    if not any(entry.resource["resourceType"] == "Patient" for entry in reading.entries):
-        raise InvalidInputError("no Patient in it")
-    return {
-        "resourceType": "Bundle",
-        "entry": [{"resource": e.resource, **({"fullUrl": e.full_url} if e.full_url else {})} for e in reading.entries],
-    }
-
-
-def _demo_patient(bundle: Resource, story: str, source: str, moment: str, now: datetime | None) -> DemoPatient:
-    """Shift so that the last inpatient stay is current: at its end (about to go home) or after its first day."""
+    Raises ChartError without a Patient, ValueError where nothing in the chart has a time.
+    """
     chart = Chart.from_bundle(bundle)
     now = (now or datetime.now(UTC)).replace(microsecond=0)
     anchor = anchor_of(chart.resources, moment)

@@ -15,6 +15,7 @@ _FULL = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}
 _PARTIAL = re.compile(r"\d{4}(-\d{2})?\Z")
 _DATE_KEYS = re.compile(r"(date|Date|DateTime|start|end|issued|authoredOn|onset|recorded)\Z")
 _IN_TEXT = re.compile(r"\b(19|20)\d{2}-\d{2}-\d{2}\b")
+_CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
 # When a resource became known, by the first of these that it has.
 _KNOWN_AT = (
     "issued", "effectiveDateTime", "authoredOn", "date", "recordedDate", "performedDateTime", "onsetDateTime",
@@ -84,7 +85,7 @@ def known_by(resources: list[Resource], now: datetime) -> list[Resource]:
             if encounter is not None:
                 kept.append(encounter)
         elif not _later(resource, now):
-            kept.append(_alive(resource, now))
+            kept.append(_not_yet(resource, now))
     return kept
 
 
@@ -111,8 +112,16 @@ def _running(encounter: Resource, now: datetime) -> Resource | None:
     return {**kept, "status": "in-progress", "period": open_period}
 
 
-def _alive(resource: Resource, now: datetime) -> Resource:
-    died = parse_instant(resource.get("deceasedDateTime"))
-    if died is None or died.earliest <= now:
-        return resource
-    return {name: item for name, item in resource.items() if name != "deceasedDateTime"}
+def _not_yet(resource: Resource, now: datetime) -> Resource:
+    """What a generator wrote with hindsight: a death to come, a problem that will have resolved."""
+    kept = dict(resource)
+    for name in ("deceasedDateTime", "abatementDateTime"):
+        happens = parse_instant(kept.get(name))
+        if happens is None or happens.earliest <= now:
+            continue
+        del kept[name]
+        if name == "abatementDateTime":
+            kept["clinicalStatus"] = {"coding": [{"system": _CLINICAL, "code": "active"}]}
+        else:
+            kept.pop("active", None)
+    return kept

@@ -12,7 +12,8 @@ import pytest
 
 from cds_service.demo.blueprint import render_markdown
 from cds_service.demo.chart import Chart, ChartError
-from cds_service.demo.patients import from_folder, shipped
+from cds_service.demo.folder import from_folder
+from cds_service.demo.patients import shipped
 from cds_service.demo.shift import known_by, move_text, shift
 from fhir_mapping import PatientRecord
 from tests.end_to_end.golden import EXAMPLES
@@ -112,3 +113,19 @@ def test_markdown_shows_raw_html_instead_of_running_it() -> None:
     assert "<script" not in page
     assert "<img" not in page
     assert 'rel="noopener noreferrer"' in page
+
+
+def test_a_bulk_data_export_becomes_a_ward_and_its_broken_lines_are_named(tmp_path: Path) -> None:
+    """Inpatients come first; a line that is no resource is named with its number, and the rest is kept."""
+    patients = [{"resourceType": "Patient", "id": name, "birthDate": "1950-01-01"} for name in ("p1", "p2")]
+    stay = {
+        "resourceType": "Encounter", "id": "e1", "status": "finished", "class": {"code": "IMP"},
+        "subject": {"reference": "Patient/p2"},
+        "period": {"start": "2024-01-01T08:00:00Z", "end": "2024-01-03T08:00:00Z"},
+    }  # fmt: skip
+    (tmp_path / "Patient.ndjson").write_text("\n".join(map(json.dumps, patients)) + "\nnot json\n")
+    (tmp_path / "Encounter.ndjson").write_text(json.dumps(stay) + "\n")
+    ward = from_folder(tmp_path, NOW)
+    assert list(ward.patients) == ["p2"]
+    assert ("Patient.ndjson", "no FHIR resource in line 3") in ward.refused
+    assert any(source == "Patient/p1" for source, _ in ward.refused)
