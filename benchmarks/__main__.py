@@ -27,6 +27,7 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         "cinc2012": (cinc, ["--train", *outcomes, "--out", str(RESULTS / "cinc2012")]),
         "diabetes130": (diabetes, ["--train", str(diabetes), "--out", str(RESULTS / "diabetes130")]),
         "cystic_fibrosis": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
+        "retrieval_settings": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
         "evidence_cutoff": (questions, ["--data", str(questions)]),
         "hook_latency": (None, []),
     }

@@ -21,9 +21,9 @@ from xml.etree import ElementTree
 
 import orjson
 
-from knowledge_index import KnowledgeIndex, MiniLMEncoder, build_index
+from benchmarks.measuring import Remembering, rounded, write
+from knowledge_index import KnowledgeIndex, Query, build_index
 from knowledge_index.articles import collect
-from knowledge_index.encoder import available_threads
 from knowledge_index.evaluation import evaluate, read_qrels, read_queries
 
 RESULT = Path(__file__).parent / "results" / "cystic_fibrosis.json"
@@ -34,34 +34,37 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of cf74.xml.gz ... and queries-*.xml.gz")
     parser.add_argument("--out", type=Path, required=True, help="where JSONL, qrels and the index are written")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    convert(options.data, options.out)
     started = time.perf_counter()
-    collected = collect("jsonl", [options.out / "articles.jsonl"])
-    encoder = MiniLMEncoder(threads=available_threads())
-    manifest = build_index(
-        collected.articles.values(), options.out / "index", encoder, source="cystic-fibrosis", resume=True
-    )
+    index, queries, qrels = prepared(options.data, options.out)
     built = time.perf_counter() - started
-    index = KnowledgeIndex.open(options.out / "index")
-    queries, qrels = read_queries(options.out / "queries.jsonl"), read_qrels(options.out / "qrels.tsv")
     scores = evaluate(index, queries, qrels)
     result: dict[str, Any] = {
         "collection": "Cystic Fibrosis (MEDLINE 1974-79), all judged queries present in the data folder",
         "queries": len(next(iter(scores.values())).by_query),
         "gain": "sum of four raters, 0 to 8",
-        "counts": manifest.counts,
-        "citations_resolved": sum(len(article.references) for article in collected.articles.values()),
+        "counts": index.manifest.counts,
         "retrievers": {name: rounded(measured.to_json()) for name, measured in scores.items()},
-        "graph_minus_hybrid": paired(scores["graph"].by_query, scores["hybrid"].by_query),
+        "intervals": {name: rounded(measured.intervals()) for name, measured in scores.items()},
+        "versus_hybrid": {
+            name: {measure: rounded(pair.to_json()) for measure, pair in measured.versus(scores["hybrid"]).items()}
+            for name, measured in scores.items()
+            if name != "hybrid"
+        },
         "milliseconds_per_query": {name: latency(index, queries, name) for name in scores},
         "build_seconds": round(built, 1),
     }
-    text = orjson.dumps(result, option=orjson.OPT_INDENT_2)
-    (options.out / "cystic_fibrosis.json").write_bytes(text + b"\n")
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_bytes(text + b"\n")
-    print(text.decode())
+    write(RESULT, result)
+
+
+def prepared(data: Path, out: Path) -> tuple[KnowledgeIndex, dict[str, Query], dict[str, dict[str, int]]]:
+    """The collection as files, indexed as a user would; an index that is already there is used again."""
+    out.mkdir(parents=True, exist_ok=True)
+    convert(data, out)
+    collected = collect("jsonl", [out / "articles.jsonl"])
+    encoder = Remembering(out / "vectors")
+    build_index(collected.articles.values(), out / "index", encoder, source="cystic-fibrosis")
+    index = KnowledgeIndex.open(out / "index", encoder)
+    return index, read_queries(out / "queries.jsonl"), read_qrels(out / "qrels.tsv")
 
 
 def convert(data: Path, out: Path) -> None:
@@ -128,20 +131,6 @@ def _own_key(record: ElementTree.Element) -> Iterator[tuple[str, str, str]]:
 def _cite_key(cite: ElementTree.Element) -> tuple[str, str, str]:
     """`d1` is the volume, `d2` the first page, `d3` the last three digits of the year."""
     return cite.get("d1", ""), cite.get("d2", ""), cite.get("d3", "")[-2:]
-
-
-def rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in values.items()}
-
-
-def paired(one: Any, other: Any) -> dict[str, float]:
-    """Mean difference in nDCG@10 and the two-sided p of a paired randomisation test (10,000 sign flips, seed 0)."""
-    import numpy as np
-
-    differences = np.array([one[name][0] - other[name][0] for name in one])
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(10_000, len(differences)))
-    extreme = np.abs((signs * differences).mean(axis=1)) >= abs(differences.mean()) - 1e-12
-    return {"ndcg@10": round(float(differences.mean()), 4), "p": round((int(extreme.sum()) + 1) / (len(signs) + 1), 4)}
 
 
 def latency(index: KnowledgeIndex, queries: Any, retriever: str) -> float:

@@ -41,6 +41,16 @@ RELATIONS = (
 _OPPOSITE = (1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9)
 _HEADING, _MAIN_HEADING, _NARROWER, _CITES, _TOGETHER, _MENTIONED = 0, 2, 4, 6, 8, 9
 
+EDGE_KINDS = {
+    "minor headings": (0, 1),
+    "major headings": (2, 3),
+    "tree": (4, 5),
+    "citations": (6, 7),
+    "often together": (8,),
+    "mentions": (9, 10),
+}
+"""Numbers in `RELATIONS` of the edges of one kind."""
+
 # Headings that nearly every clinical article carries say nothing about it (NLM calls most of them check tags).
 CHECK_TAGS = frozenset(
     ("Humans", "Human", "Male", "Female", "Adult", "Aged", "Aged, 80 and over", "Middle Aged", "Adolescence",
@@ -125,6 +135,15 @@ class Graph:
         data = np.array([edge.weight for edge in both], np.float32)
         matrix = sparse.csr_array((data, columns, starts.astype(np.int32)), shape=(nodes, nodes))
         return cls(articles, matrix, np.array([edge.relation for edge in both], np.uint8))
+
+    def without(self, kind: str) -> Graph:
+        """The same graph less the edges of one of `EDGE_KINDS`: to measure what they are worth."""
+        keep = ~np.isin(self.relations, EDGE_KINDS[kind])
+        rows = np.repeat(np.arange(self.weights.shape[0]), np.diff(self.weights.indptr))[keep]
+        starts = np.searchsorted(rows, np.arange(self.weights.shape[0] + 1))
+        data, columns = self.weights.data[keep], self.weights.indices[keep]
+        matrix = sparse.csr_array((data, columns, starts.astype(self.weights.indptr.dtype)), shape=self.weights.shape)
+        return Graph(self.articles, matrix, self.relations[keep])
 
     def walk(self, seeds: Mapping[int, float], damping: float = DAMPING) -> NDArray[np.float64]:
         """Personalised PageRank of every node, shape (nodes,), summing to 1; zeros when there are no seeds.

@@ -21,7 +21,7 @@ from knowledge_index.errors import ArtifactError, EncoderError, RetrievalError
 from knowledge_index.graph import Graph
 from knowledge_index.linking import Linker, in_plain_order, is_abbreviation
 from knowledge_index.passages import best_passage
-from knowledge_index.ranking import RETRIEVERS, Signals, rank
+from knowledge_index.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
 from knowledge_index.storage import ArticleStore, Manifest, load_array, verify
 from knowledge_index.values import Article, Concept, Evidence, LinkedConcept, PathStep, Query
 
@@ -58,27 +58,32 @@ class KnowledgeIndex:
     The encoder is loaded at the first question that needs it, so BM25 and linking work without one.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, encoder: Encoder | None = None) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, encoder: Encoder | None = None, settings: GraphSettings = DEFAULTS
+    ) -> None:
         self.manifest = manifest
+        self.settings = settings
         self._folder = folder
         self._encoder = encoder
         self._articles = ArticleStore(folder, manifest.counts["articles"])
         self._bm25 = _load_bm25(folder, manifest)
         self._concepts = _load_concepts(folder, manifest)
-        self._graph = _load_graph(folder, manifest)
+        self.graph = _load_graph(folder, manifest)
         self._retracted = load_array(folder, "retracted", np.bool_, (len(self._articles),))
         if encoder is not None:
             self._check_encoder(encoder)
 
     @classmethod
-    def open(cls, path: str | Path, encoder: Encoder | None = None) -> KnowledgeIndex:
+    def open(
+        cls, path: str | Path, encoder: Encoder | None = None, settings: GraphSettings = DEFAULTS
+    ) -> KnowledgeIndex:
         """Open an index folder. Size and sha256 of every file are compared with the manifest before any is read.
 
         Raises `ArtifactError` for a folder that is no index, was altered, or was made by another format version; and
         `EncoderError` when `encoder` is not the one that made the vectors.
         """
         folder = Path(path)
-        return cls(folder, verify(folder), encoder)
+        return cls(folder, verify(folder), encoder, settings)
 
     @classmethod
     def open_starter(cls) -> KnowledgeIndex:
@@ -92,6 +97,11 @@ class KnowledgeIndex:
 
     def __len__(self) -> int:
         return len(self._articles)
+
+    @cached_property
+    def pmids(self) -> frozenset[str]:
+        """Every PMID of the index, read once: for measuring, not for serving."""
+        return frozenset(self._articles[position].pmid for position in range(len(self._articles)))
 
     def article(self, position: int) -> Article:
         """The article at a position of the index, `0 <= position < len(index)`."""
@@ -154,9 +164,9 @@ class KnowledgeIndex:
         walk, seeds = None, {}
         if retriever == "graph":
             seeds = self._concept_seeds(query.concepts, text)
-            walk = self._graph.walk(signals.seeds(seeds, len(self._articles)))
+            walk = self.graph.walk(signals.seeds(seeds, self.settings), self.settings.damping)
             signals = signals.with_walk(walk[: len(self._articles)], self._near(seeds))
-        order, scores = rank(signals, retriever)
+        order, scores = rank(signals, retriever, self.settings)
         keep = ~self._retracted[order]
         order, scores = order[keep], scores[keep]
         return _Ranked(order, scores, signals.supported(retriever)[order], walk, tuple(seeds))
@@ -197,13 +207,13 @@ class KnowledgeIndex:
         """Node -> weight of the patient's concepts, the rarer the heavier (a concept on every article says nothing)."""
         mentioned = (item.concept.ui for item in self.link_text(text) if not item.negated)
         nodes = {self._node[ui] for ui in (*given, *mentioned) if ui in self._node}
-        starts = self._graph.weights.indptr
+        starts = self.graph.weights.indptr
         degree = {node: int(starts[node + 1] - starts[node]) for node in sorted(nodes)}
         return {node: 1.0 / count for node, count in degree.items() if count}
 
     def _near(self, seeds: Mapping[int, float]) -> NDArray[np.int64]:
         """Articles that carry a seed concept as a heading."""
-        starts, nodes = self._graph.weights.indptr, self._graph.weights.indices
+        starts, nodes = self.graph.weights.indptr, self.graph.weights.indices
         around = [nodes[starts[seed] : starts[seed + 1]] for seed in seeds]
         joined = np.unique(np.concatenate(around)) if around else np.zeros(0, np.int32)
         return joined[joined < len(self._articles)].astype(np.int64)
@@ -226,7 +236,7 @@ class KnowledgeIndex:
     def _path(self, found: _Ranked, position: int) -> tuple[PathStep, ...]:
         if found.walk is None or not found.seeds:
             return ()
-        hops = self._graph.path(position, found.seeds, found.walk)
+        hops = self.graph.path(position, found.seeds, found.walk)
         return tuple(PathStep(self._label(hop.source), hop.relation, self._label(hop.target)) for hop in hops)
 
     def _label(self, node: int) -> str:

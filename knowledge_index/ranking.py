@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from knowledge_index.graph import DAMPING
 
 RETRIEVERS = ("bm25", "dense", "hybrid", "graph")
 
@@ -21,9 +23,24 @@ NEAR_COSINE_CUTOFF = 0.25
 COVERAGE_CUTOFF = 0.40
 """Share of the question's words, by idf: keeps 95 % of right abstracts, lets through one unrelated in a thousand."""
 
-_FEEDBACK = 5
-"""First answers of the flat hybrid that join the patient's concepts as seeds of the walk."""
-_FEEDBACK_SHARE = 0.5
+
+@dataclass(frozen=True, slots=True)
+class GraphSettings:
+    """How the graph retriever walks and fuses; see benchmarks/retrieval_settings.py for how they were chosen.
+
+    `feedback` first answers of the flat hybrid join the patient's concepts as seeds, with `feedback_share` of the
+    weight. `damping` is the share of the walk that goes on at each step. `depth` is how far down each of the three
+    lists is read: an article that only two of them rank highly still profits from its place in the third.
+    """
+
+    feedback: int = 5
+    feedback_share: float = 0.75
+    damping: float = DAMPING
+    depth: int = 1000
+    walk_weight: float = 1.0
+
+
+DEFAULTS = GraphSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +59,14 @@ class Signals:
     walk: NDArray[np.float64] | None = None
     near: NDArray[np.int64] | None = None
 
-    def seeds(self, concepts: Mapping[int, float], articles: int) -> dict[int, float]:
+    def seeds(self, concepts: Mapping[int, float], settings: GraphSettings) -> dict[int, float]:
         """Weights of the walk's seeds: the patient's concepts, and the first answers of the flat hybrid by rank."""
-        order, scores = rank(self, "hybrid")
-        first, weights = order[:_FEEDBACK], scores[:_FEEDBACK]
+        order, scores = rank(self, "hybrid", settings)
+        first, weights = order[: settings.feedback], scores[: settings.feedback]
         total_concepts, total_weights = sum(concepts.values()), float(weights.sum())
-        out = {
-            node: (1.0 - _FEEDBACK_SHARE) * weight / total_concepts
-            for node, weight in concepts.items()
-            if node >= articles
-        }
+        out = {node: (1.0 - settings.feedback_share) * weight / total_concepts for node, weight in concepts.items()}
         for position, weight in zip(first, weights, strict=True):
-            out[int(position)] = _FEEDBACK_SHARE * float(weight) / total_weights
+            out[int(position)] = settings.feedback_share * float(weight) / total_weights
         return out
 
     def with_walk(self, walk: NDArray[np.float64], near: NDArray[np.int64]) -> Signals:
@@ -74,33 +87,37 @@ class Signals:
         return close if retriever == "dense" else close | covered
 
 
-def rank(signals: Signals, retriever: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def rank(
+    signals: Signals, retriever: str, settings: GraphSettings = DEFAULTS
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Candidate articles, best first, with the retriever's score."""
-    lexical = _best(signals.bm25, signals.pool)
+    lexical = _best(signals.bm25, settings.depth if retriever == "graph" else signals.pool)
     if retriever == "bm25":
         return lexical, signals.bm25[lexical].astype(np.float64)
     assert signals.cosine is not None
     assert signals.nearest is not None
-    dense = signals.nearest[: signals.pool]
+    dense = signals.nearest[: settings.depth if retriever == "graph" else signals.pool]
     if retriever == "dense":
         return dense, signals.cosine[dense].astype(np.float64)
-    lists = [lexical, dense]
+    lists = [(lexical, 1.0), (dense, 1.0)]
     if retriever == "graph":
         assert signals.walk is not None
-        lists.append(_best(signals.walk, signals.pool))
+        lists.append((_best(signals.walk, settings.depth), settings.walk_weight))
     return fuse(lists, len(signals.bm25))
 
 
-def fuse(lists: list[NDArray[np.int64]], articles: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Reciprocal rank fusion: the sum of 1 / (60 + rank) over the lists that hold an article.
+def fuse(
+    lists: Sequence[tuple[NDArray[np.int64], float]], articles: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Reciprocal rank fusion: the sum of weight / (60 + rank) over the (list, weight) pairs that hold an article.
 
-    >>> order, scores = fuse([np.array([2, 0]), np.array([2, 1])], 3)
+    >>> order, scores = fuse([(np.array([2, 0]), 1.0), (np.array([2, 1]), 1.0)], 3)
     >>> order.tolist(), round(float(scores[0]), 4)
     ([2, 0, 1], 0.0328)
     """
     score = np.zeros(articles)
-    for positions in lists:
-        score[positions] += 1.0 / (RRF_K + 1 + np.arange(len(positions)))
+    for positions, weight in lists:
+        score[positions] += weight / (RRF_K + 1 + np.arange(len(positions)))
     order = _best(score, int((score > 0).sum()))
     return order, score[order]
 

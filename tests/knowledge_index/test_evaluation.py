@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from knowledge_index import KnowledgeIndex, Query, RetrievalError
-from knowledge_index.evaluation import evaluate, ndcg, precision, read_qrels, read_queries, recall
+from knowledge_index.evaluation import Scores, evaluate, ndcg, precision, read_qrels, read_queries, recall, unmatched
+from knowledge_index.significance import interval, paired
 
 GRADES = {"a": 3, "b": 1, "c": 0, "d": -1}
 
@@ -42,6 +43,41 @@ def test_ids_that_do_not_agree_are_an_error_not_a_zero(index: KnowledgeIndex) ->
         evaluate(index, {"1": Query("sepsis")}, {"q1": {"105": 1}})
 
 
+def test_ids_on_one_side_only_are_told_and_all_of_them_are_an_error(index: KnowledgeIndex) -> None:
+    queries = {"1": Query("lactate in sepsis"), "2": Query("not judged")}
+    told = unmatched(index, queries, {"1": {"105": 2, "999": 1, "888": 0}, "3": {"101": 1}})
+    assert told.queries_without_judgements == ("2",)
+    assert told.judged_but_not_asked == ("3",)
+    assert told.articles_not_indexed == ("999",)
+    with pytest.raises(RetrievalError, match=r"ids agree.*Queries: 1, 2; qrels: q1"):
+        unmatched(index, queries, {"q1": {"105": 1}})
+    with pytest.raises(RetrievalError, match="no relevant article of the qrels is in this index: 999"):
+        unmatched(index, queries, {"1": {"999": 1}})
+
+
+def test_a_difference_is_paired_by_query() -> None:
+    """Twelve queries, each a little better: certain, though the queries themselves differ far more."""
+    base = [0.1 * number % 1 for number in range(12)]
+    better = paired([value + 0.02 for value in base], base)
+    assert better.difference == pytest.approx(0.02)
+    assert better.p < 0.01
+    assert better.interval == pytest.approx((0.02, 0.02))
+    # All 2^12 labellings: only the two with one sign throughout are as extreme, p = 2/4096.
+    assert better.p == pytest.approx(2 / 4096, abs=0.001)
+    mixed = paired([value + 0.02 * (-1) ** at for at, value in enumerate(base)], base)
+    assert mixed.p > 0.5
+    assert mixed.interval[0] < 0 < mixed.interval[1]
+    assert interval([0.5, 0.5]) == (0.5, 0.5)
+
+
+def test_runs_over_different_queries_are_not_paired() -> None:
+    one, other = Scores.of({"1": (1.0, 0.1, 1.0)}), Scores.of({"2": (1.0, 0.1, 1.0)})
+    with pytest.raises(RetrievalError, match="different queries"):
+        one.versus(other)
+    assert one.versus(one)["p@10"].p == 1.0
+    assert one.intervals()["recall@100"] == [1.0, 1.0]
+
+
 def test_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"id": 7, "text": "sepsis", "concepts": ["D018805"]}\n\n')
     (tmp_path / "r.tsv").write_text("7\t0\t105\t2\n\n7 0 101 0\n")
@@ -49,15 +85,53 @@ def test_files_are_read(tmp_path: Path) -> None:
     assert read_qrels(tmp_path / "r.tsv") == {"7": {"105": 2, "101": 0}}
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": 1}', '{"text": "x"}', '"x"', "3"])
-def test_malformed_queries_are_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "q.jsonl").write_text(line)
-    with pytest.raises(RetrievalError, match="line 1"):
+GOOD = b'{"id": 1, "text": "sepsis"}\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{", "line 2"),
+        (b"[]", "line 2"),
+        (b'{"id": 2}', "line 2: a query is"),
+        (b'{"text": "x"}', "line 2: a query is"),
+        (b'"x"', "line 2"),
+        (b"3", "line 2"),
+        (b'{"id": 2, "text": " "}', "line 2: the text of query 2 is empty"),
+        (b'{"id": 2, "text": null}', "line 2: the text"),
+        (b'{"id": null, "text": "x"}', "line 2: the id"),
+        (b'{"id": 2.5, "text": "x"}', "line 2: the id"),
+        (b'{"id": "1", "text": "x"}', "line 2: the query id '1' stands there a second time"),
+        (b'{"id": 2, "text": "x", "concepts": "D006333"}', "line 2: concepts are a list"),
+        (b'{"id": 2, "text": "\xff"}', "line 2: not UTF-8"),
+    ],
+)
+def test_malformed_queries_are_named(tmp_path: Path, line: bytes, message: str) -> None:
+    (tmp_path / "q.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD + line)
+    with pytest.raises(RetrievalError, match=message):
         read_queries(tmp_path / "q.jsonl")
 
 
-@pytest.mark.parametrize("line", ["1 0 105", "1 0 105 high", "1 0 105 1 x"])
-def test_malformed_judgements_are_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "r.tsv").write_text("1 0 101 1\n" + line)
-    with pytest.raises(RetrievalError, match="line 2"):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"1 0 105", "line 2: four columns"),
+        (b"1 0 105 high", "line 2"),
+        (b"1 0 105 1 x", "line 2"),
+        (b"1 0 105 1.5", "line 2"),
+        (b"1 0 101 2", "line 2: 101 has another grade"),
+        (b"1 0 \xff 1", "line 2: not UTF-8"),
+    ],
+)
+def test_malformed_judgements_are_named(tmp_path: Path, line: bytes, message: str) -> None:
+    (tmp_path / "r.tsv").write_bytes(b"1 0 101 1\n" + line)
+    with pytest.raises(RetrievalError, match=message):
         read_qrels(tmp_path / "r.tsv")
+
+
+def test_empty_files_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(RetrievalError, match="no query"):
+        read_queries(tmp_path / "empty")
+    with pytest.raises(RetrievalError, match="no judgement"):
+        read_qrels(tmp_path / "empty")

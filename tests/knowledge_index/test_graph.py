@@ -78,6 +78,14 @@ def test_a_path_goes_the_way_most_of_the_walk_came() -> None:
     assert graph.path(0, [2], rank, length=1) == ()
 
 
+def test_a_graph_can_be_had_without_one_kind_of_edge() -> None:
+    articles = (article("1", "t", "", "*Part/D2", references=("2",)), article("2", "t", "", "Other/D3"))
+    graph = Graph.build(articles, CONCEPTS, {})
+    less = edges(graph.without("citations"))
+    assert edges(graph) - less == {(0, "cites", 1), (1, "cited by", 0)}
+    assert less < edges(graph)
+
+
 def test_a_walk_without_seeds_goes_nowhere() -> None:
     graph = Graph.build(LITERATURE, concepts_of(LITERATURE, {}), {})
     assert not graph.walk({}).any()
