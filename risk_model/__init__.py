@@ -11,6 +11,7 @@ from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Task
 from risk_model.values import (
     Abstention,
     Assessment,
+    Counterfactual,
     DataGap,
     Driver,
     Experiencer,
@@ -28,6 +29,7 @@ __all__ = [
     "TASKS",
     "Abstention",
     "Assessment",
+    "Counterfactual",
     "DataGap",
     "Driver",
     "Experiencer",

@@ -59,3 +59,24 @@ def _check(path: Path, signature: Mapping[str, Any]) -> None:
         raise ModelArtifactError(f"cannot be read ({error.__class__.__name__})", path=str(path)) from None
     if len(data) != signature.get("bytes") or hashlib.sha256(data).hexdigest() != signature.get("sha256"):
         raise ModelArtifactError("altered since it was written: its sha256 is not the manifest's", path=str(path))
+
+
+def signature(path: Path) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    data = path.read_bytes()
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def write_json(path: Path, document: Any, *, indent: bool = True) -> None:
+    options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_INDENT_2 if indent else 0)
+    path.write_bytes(orjson.dumps(document, option=options))
+
+
+def read_signed_json(folder: Path, manifest: Mapping[str, Any], name: str) -> Any:
+    """A JSON file the checked manifest names, or None where it names none. Raises ModelArtifactError."""
+    if name not in manifest["files"]:
+        return None
+    try:
+        return orjson.loads((folder / name).read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise ModelArtifactError(f"not JSON: {error.msg}", path=str(folder / name)) from None

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from risk_model.errors import TrainingError
 
@@ -48,20 +49,42 @@ def logit(probability: Floats) -> Floats:
     return np.asarray(np.log(clipped / (1 - clipped)), dtype=np.float64)
 
 
-def logistic_fit(outcome: Floats, x: Floats, *, slope: float | None = None, steps: int = 25) -> tuple[float, float]:
-    """(intercept, slope) of outcome on x by Newton's method; with `slope` given only the intercept is fitted."""
-    a, b = 0.0, 1.0 if slope is None else slope
+def sigmoid(x: Floats) -> Floats:
+    return np.asarray(expit(x), dtype=np.float64)
+
+
+def logistic_fit(outcome: Floats, x: Floats, *, slope: float | None = None, steps: int = 50) -> tuple[float, float]:
+    """(intercept, slope) of outcome on x by damped Newton; with `slope` given only the intercept is fitted.
+
+    x is standardised first and a step that lowers the likelihood is halved: plain Newton runs away when x is far from
+    the log-odds (a tenth of them, or shifted by two).
+    """
+    offset = np.zeros(len(x)) if slope is None else slope * x
+    centre, spread = float(x.mean()), float(x.std()) or 1.0
+    columns = np.ones((len(x), 1)) if slope is not None else np.column_stack([np.ones(len(x)), (x - centre) / spread])
+    answer: Floats = np.zeros(columns.shape[1])
     for _ in range(steps):
-        p = 1 / (1 + np.exp(-(a + b * x)))
-        weight = p * (1 - p)
-        residual = outcome - p
-        if slope is not None:
-            a += residual.sum() / max(weight.sum(), EPSILON)
-            continue
-        hessian = np.array([[weight.sum(), (weight * x).sum()], [(weight * x).sum(), (weight * x * x).sum()]])
-        change = np.linalg.solve(hessian + 1e-9 * np.eye(2), np.array([residual.sum(), (residual * x).sum()]))
-        a, b = a + float(change[0]), b + float(change[1])
-    return float(a), float(b)
+        p = sigmoid(offset + columns @ answer)
+        curvature = (columns.T * (p * (1 - p))) @ columns + 1e-9 * np.eye(columns.shape[1])
+        change: Floats = np.linalg.solve(curvature, columns.T @ (outcome - p)).astype(np.float64)
+        change = change * _damping(outcome, offset, columns, answer, change)
+        answer = answer + change
+        if np.abs(change).max() < 1e-10:
+            break
+    if slope is not None:
+        return float(answer[0]), slope
+    return float(answer[0] - answer[1] * centre / spread), float(answer[1] / spread)
+
+
+def _damping(outcome: Floats, offset: Floats, columns: Floats, answer: Floats, change: Floats) -> float:
+    """The largest of 1, 1/2, 1/4 ... of a step that does not lower the likelihood; 0 when none does."""
+
+    def loss(at: Floats) -> float:
+        x = offset + columns @ at
+        return float(np.sum(np.logaddexp(0, x) - outcome * x))
+
+    start = loss(answer)
+    return next((share for share in 0.5 ** np.arange(12) if loss(answer + share * change) <= start), 0.0)
 
 
 def calibration_slope(outcome: Floats, probability: Floats) -> float:

@@ -1,32 +1,36 @@
 """Stage 2 at work: a record in, a RiskEstimate out, or an abstention with its reason.
 
-The model's own manifest states its population and the inputs it needs; outside them it abstains. What the notes say is
-shown beside the estimate and does not move it: the data the shipped models learned from have no notes.
+The model's own manifest states its population and the inputs it needs; outside them it abstains. The data the shipped
+models learned from have no notes, so what notes say is shown beside their estimates and does not move them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
-from risk_model import inputs
-from risk_model.artifacts import open_manifest
+from knowledge_index import Encoder, Evidence
+from knowledge_index.encoder import encoder_named
+from risk_model import fusion, inputs
+from risk_model.artifacts import open_manifest, read_signed_json
 from risk_model.boosting import xgboost
+from risk_model.conformal import Conformal, categories_of
 from risk_model.errors import ModelArtifactError
+from risk_model.explanation import Explained, counterfactuals, drivers
+from risk_model.out_of_distribution import REFUSED, WARNED, Distribution, Strangeness
 from risk_model.scores import comparators
 from risk_model.tables import active_groups
 from risk_model.tasks import task_of
-from risk_model.values import Abstention, DataGap, Driver, NoteFindings, RiskEstimate
+from risk_model.values import Abstention, Counterfactual, DataGap, Driver, NoteFindings, RiskEstimate
 
-MAX_DRIVERS = 8
 ALWAYS_KNOWN = 0.999
-SMALLEST_CONTRIBUTION = 0.02  # log-odds; below it a driver is noise to a reader
 _Z90 = 1.6448536269514722
 _NEIGHBOURS = 1
 
@@ -42,10 +46,14 @@ class RiskModel:
     names: tuple[str, ...]
     folder: Path
     _booster: Any
+    conformal: Conformal | None = None
+    distribution: Distribution | None = None
+    heads: tuple[fusion.Head, ...] = ()
+    encoder: Encoder | None = None
 
     @classmethod
-    def open(cls, folder: str | Path) -> RiskModel:
-        """Open a model directory; every file's hash is checked first.
+    def open(cls, folder: str | Path, encoder: Encoder | None = None) -> RiskModel:
+        """Open a model directory; every file's hash is checked first. `encoder` spares opening the one it names.
 
         Raises ModelArtifactError when it is missing, altered, of another format, or its inputs are not those the
         manifest names.
@@ -60,21 +68,35 @@ class RiskModel:
         names = tuple(item["name"] for item in manifest["inputs"])
         if tuple(booster.feature_names or ()) != names:
             raise ModelArtifactError("its inputs are not those of the manifest", path=str(folder / "model.ubj"))
-        return cls(manifest, names, folder, booster)
+        described = read_signed_json(folder, manifest, "distribution.json")
+        heads = read_signed_json(folder, manifest, "heads.json") or []
+        try:
+            conformal = Conformal.from_json(manifest["conformal"]) if "conformal" in manifest else None
+            distribution = None if described is None else Distribution.from_json(described)
+            opened = tuple(fusion.Head.from_json(head) for head in heads)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelArtifactError(f"not written by this version: {error}", path=str(folder)) from None
+        if any(head.source != "notes" for head in opened) and encoder is None:
+            encoder = encoder_named(str(manifest.get("encoder")))
+        return cls(manifest, names, folder, booster, conformal, distribution, opened, encoder)
 
     @property
     def task(self) -> str:
         return str(self.manifest["task"])
 
-    def estimate(self, record: PatientRecord, findings: NoteFindings | None = None) -> RiskEstimate:
+    def estimate(
+        self, record: PatientRecord, findings: NoteFindings | None = None, evidence: Sequence[Evidence] = ()
+    ) -> RiskEstimate:
         """Probability with interval and drivers, or an abstention; comparators and data gaps in both cases."""
         vector = record.features()
-        row = inputs.row(record, self.names, vector)
-        abstention = self.abstention(record, vector) or self._unlearned(row)
-        probability: float | None = None
-        drivers: tuple[Driver, ...] = ()
-        if abstention is None:
-            probability, drivers = self._apply(record, vector, row)
+        row = fusion.row(
+            fusion.Reading(record, vector, findings, tuple(evidence)), self.names, self.heads, self.encoder
+        )
+        explained = Explained(record, vector, self.names, row)
+        strangeness = None if self.distribution is None else self.distribution.strangeness(row)
+        abstention = self.abstention(record, vector) or self._unlearned(row) or _unlike(strangeness)
+        answer = None if abstention is not None else self._apply(explained)
+        probability = None if answer is None else answer.probability
         return RiskEstimate(
             task=self.task,
             subject_id=record.subject_id,
@@ -82,49 +104,54 @@ class RiskModel:
             probability=probability,
             interval=None if probability is None else self.interval(probability),
             baseline=float(self.manifest["baseline"]),
-            drivers=drivers,
+            drivers=() if answer is None else answer.drivers,
             comparators=comparators(record, self.task),
             gaps=self._gaps(row, vector),
             abstention=abstention,
             model_id=str(self.manifest["model_id"]),
             model_version=str(self.manifest["version"]),
             stay=None if record.current_stay is None else record.current_stay.source,
+            prediction_set=None if probability is None else self.outcomes(probability, row),
+            counterfactuals=() if answer is None else answer.counterfactuals,
+            cautions=() if answer is None else _cautions(strangeness),
         )
 
-    def _apply(self, record: PatientRecord, vector: FeatureVector, row: inputs.Row) -> tuple[float, tuple[Driver, ...]]:
+    def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probabilities of rows (n, inputs), NaN for unknown; no abstention: the caller has asked."""
+        data = xgboost().DMatrix(rows, feature_names=list(self.names), nthread=1)
+        return self._calibrated(np.asarray(self._booster.predict(data, output_margin=True), dtype=np.float64))
+
+    def _calibrated(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
+        calibration = self.manifest["calibration"]
+        return np.asarray(1 / (1 + np.exp(-(calibration["intercept"] + calibration["slope"] * margin))))
+
+    def head(self, row: inputs.Row) -> tuple[float, NDArray[np.float64]]:
+        """Probability of one row (inputs,) and each input's contribution to its log-odds, exact tree SHAP."""
         data = xgboost().DMatrix(row[None, :], feature_names=list(self.names), nthread=1)
         contributions = np.asarray(self._booster.predict(data, pred_contribs=True), dtype=np.float64)[0]
-        calibration = self.manifest["calibration"]
-        logit = calibration["intercept"] + calibration["slope"] * float(contributions.sum())
-        scaled = contributions[:-1] * calibration["slope"]
-        return 1 / (1 + exp(-logit)), self._drivers(record, vector, row, scaled)
+        probability = float(self._calibrated(contributions.sum()[None])[0])
+        return probability, contributions[:-1] * self.manifest["calibration"]["slope"]
 
-    def _drivers(
-        self, record: PatientRecord, vector: FeatureVector, row: inputs.Row, contributions: np.ndarray[Any, Any]
-    ) -> tuple[Driver, ...]:
-        """Contributions summed by clinical concept (exact tree SHAP adds up), the largest first."""
-        by_concept: dict[str, float] = {}
-        for name, contribution in zip(self.names, contributions, strict=True):
-            concept = inputs.concept_of(name)
-            by_concept[concept] = by_concept.get(concept, 0.0) + float(contribution)
-        ranked = sorted(by_concept.items(), key=lambda item: -abs(item[1]))
-        drivers = []
-        for concept, contribution in ranked:
-            names = [name for name in self.names if inputs.concept_of(name) == concept]
-            value = _value_in_words(record, concept, names, row, self.names, vector)
-            if abs(contribution) < SMALLEST_CONTRIBUTION or value is None:
-                continue
-            sources = tuple(dict.fromkeys(s for name in names for s in inputs.sources(record, name, vector)))
-            modifiable = concept in inputs.MODIFIABLE
-            drivers.append(Driver(concept, inputs.label_of(concept), value, contribution, modifiable, sources[:5]))
-        return tuple(drivers[:MAX_DRIVERS])
+    def _apply(self, explained: Explained) -> _Answer:
+        probability, contributions = self.head(explained.row)
+        typical = {item["name"]: item.get("typical") for item in self.manifest["inputs"]}
+        lower = counterfactuals(explained, contributions, typical, probability, self.probabilities)
+        return _Answer(probability, drivers(explained, contributions), lower)
+
+    def outcomes(self, probability: float, row: inputs.Row) -> tuple[bool, ...] | None:
+        """The conformal prediction set: outcomes that cannot be ruled out; None without conformal borders."""
+        if self.conformal is None:
+            return None
+        return self.conformal.outcomes(probability, str(categories_of(self.names, row[None, :])[0]))
 
     def interval(self, probability: float) -> tuple[float, float]:
-        """90 % interval: the outcome rate among the out-of-fold patients with the most similar estimates (Wilson).
+        """90 % interval: the rates to expect among groups of patients with such an estimate (see `conformal`).
 
-        It says how sure we are of the rate among such patients, not whether this patient will have the outcome. Several
-        rows of one patient (24 h and 48 h, repeated stays) are not several patients: they count as one between them.
+        It says how often such patients have the outcome, not whether this one will. Models without conformal borders
+        answer with the rate among the most similar out-of-fold patients (Wilson); rows of one patient count as one.
         """
+        if self.conformal is not None:
+            return self.conformal.interval(probability)
         bins: Sequence[Mapping[str, float]] = self.manifest["reliability"]
         nearest = min(range(len(bins)), key=lambda i: abs(bins[i]["probability"] - probability))
         near = bins[max(0, nearest - _NEIGHBOURS) : nearest + _NEIGHBOURS + 1]
@@ -207,6 +234,33 @@ class RiskModel:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    probability: float
+    drivers: tuple[Driver, ...]
+    counterfactuals: tuple[Counterfactual, ...]
+
+
+def _unlike(strangeness: Strangeness | None) -> Abstention | None:
+    if strangeness is None or strangeness.verdict != "strange":
+        return None
+    least = f"{1 / REFUSED:,.0f}"
+    words = f"This patient's values are further from those the model learned from than 1 in {least} of its own patients"
+    return Abstention("unlike-training", f"{words}{_mostly(strangeness)}.")
+
+
+def _cautions(strangeness: Strangeness | None) -> tuple[str, ...]:
+    if strangeness is None or strangeness.verdict == "usual":
+        return ()
+    words = f"Values like these are rare among the patients the model learned from (1 in {1 / WARNED:.0f})"
+    return (f"{words}{_mostly(strangeness)}. Read the estimate with more care.",)
+
+
+def _mostly(strangeness: Strangeness) -> str:
+    labels = ", ".join(inputs.label_of(concept) for concept in strangeness.concepts)
+    return f"; most of all: {labels}" if labels else ""
+
+
 def _wilson(events: float, n: float) -> tuple[float, float]:
     """Wilson score interval at 90 %.
 
@@ -219,54 +273,6 @@ def _wilson(events: float, n: float) -> tuple[float, float]:
     p, z = events / n, _Z90
     centre, spread = (p + z * z / (2 * n)), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
-
-
-def _value_in_words(
-    record: PatientRecord,
-    concept: str,
-    names: Sequence[str],
-    row: inputs.Row,
-    all_names: Sequence[str],
-    vector: FeatureVector,
-) -> str | None:
-    """A driver's value as a clinician would write it, or None when nothing is known of it."""
-    values = dict(zip(all_names, row.tolist(), strict=True))
-    known = [name for name in names if np.isfinite(values[name])]
-    if not known:
-        return None
-    if concept == "discharged_to":
-        went = [name.partition(".")[2] for name in known if values[name]]
-        return _WENT.get(went[0], "elsewhere") if went else "elsewhere"
-    if concept == "sex":
-        return record.sex
-    if any(name.startswith("group.") for name in names):
-        # A disease that is not there is no driver a reader could use, though trees lean on its absence.
-        return "recorded" if any(values[name] for name in known) else None
-    if concept in _FLAGS:
-        return "yes" if values[known[0]] else "no"
-    last = vector.values.get(f"{concept}.last")
-    if last is None:
-        return f"{values[known[0]]:g}"
-    number = f"{last.value:.3g}" if not isinstance(last.value, str) else last.value
-    words = f"{number} {_UNITS.get(last.unit or '', last.unit or '')}".strip()
-    low, high = vector.number(f"{concept}.min"), vector.number(f"{concept}.max")
-    if low is not None and high is not None and low != high:
-        words += f" (range {low:.3g} to {high:.3g})"
-    return words
-
-
-_FLAGS = frozenset({"acute_admission", "mechanical_ventilation", "intensive_care"})
-_WENT = {
-    "home": "home",
-    "home_care": "home with home care",
-    "facility": "a nursing or rehabilitation facility",
-    "hospital": "another hospital",
-    "against_advice": "home against medical advice",
-}
-_UNITS = {
-    "a": "years", "d": "days", "h": "hours", "mm[Hg]": "mmHg", "Cel": "°C", "{score}": "", "[pH]": "", "{INR}": "",
-    "10*3/uL": "×10³/µL", "1": "", "/min": "per minute",
-}  # fmt: skip
 
 
 def shipped_folder(task: str) -> Path:

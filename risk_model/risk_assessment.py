@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from risk_model.conformal import in_words
 from risk_model.tasks import task_of
 from risk_model.values import Assessment, RiskEstimate
 
@@ -66,6 +67,10 @@ def _notes(assessment: Assessment) -> list[str]:
     lines = []
     if estimate.interval is not None:
         lines.append(f"90 % interval {estimate.interval[0]:.3f} to {estimate.interval[1]:.3f}.")
+    if estimate.prediction_set is not None:
+        lines.append(in_words(estimate.prediction_set, task_of(estimate.task).outcome))
+    lines += estimate.cautions
+    lines += [counterfactual.in_words() for counterfactual in estimate.counterfactuals]
     if estimate.baseline is not None:
         lines.append(f"Rate in the population the model was fitted on: {estimate.baseline:.3f}.")
     for score in estimate.comparators:

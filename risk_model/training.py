@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from risk_model.artifacts import FORMAT, signature, write_json
 from risk_model.boosting import xgboost
+from risk_model.conformal import Conformal, categories_of
 from risk_model.errors import TrainingError
+from risk_model.fusion import Head, VectorBlock, cross_fit
 from risk_model.metrics import logistic_fit
+from risk_model.out_of_distribution import Distribution
 
 FOLDS = 5
 BINS = 40
-FORMAT = 1
+_WORTH_THREADS = 200_000  # numbers; below it threads wait for each other longer than they work
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "in_hospital_mortality": {
         "max_depth": 4, "eta": 0.03, "subsample": 0.7, "colsample_bytree": 0.3, "min_child_weight": 4, "lambda": 5.0,
@@ -31,15 +34,25 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
+DEFAULT_PARAMETERS: Mapping[str, Any] = {
+    "max_depth": 4, "eta": 0.04, "subsample": 0.7, "colsample_bytree": 0.5, "min_child_weight": 5, "lambda": 5.0,
+    "rounds": 250,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Rows to learn from: `x` (n, inputs) float32 with NaN for unknown, `y` (n,) 0/1, one patient id per row."""
+    """Rows to learn from: `x` (n, inputs) float32 with NaN for unknown, `y` (n,) 0/1, one patient id per row.
+
+    `blocks` are raw vectors of stage 1; what a stage-1 head makes of them has no place here (see `fusion`).
+    """
 
     task: str
     names: tuple[str, ...]
     x: NDArray[np.float32]
     y: NDArray[np.float64]
     patients: tuple[str, ...]
+    blocks: tuple[VectorBlock, ...] = ()
 
     def check(self, folds: int = FOLDS) -> None:
         """Raises TrainingError saying which rule the cohort breaks."""
@@ -49,47 +62,126 @@ class Cohort:
             word = "positive" if self.y[0] == 0 else "negative"
             raise TrainingError(f"the cohort has no {word} outcome; both are needed")
         if min(self.y.sum(), (1 - self.y).sum()) < 2 * folds:
-            raise TrainingError(f"too few outcomes of one class for {folds} folds")
+            raise TrainingError(f"too few outcomes of one class for {folds} folds: at least {2 * folds} are needed")
         if len(set(self.patients)) < folds:
             raise TrainingError(f"fewer patients than folds ({folds})")
+
+    def constants(self) -> tuple[str, ...]:
+        """Inputs that are the same in every row (or unknown in every row): nothing can be learned from them."""
+        same = (self.x == self.x[:1]) | (np.isnan(self.x) & np.isnan(self.x[:1]))
+        return tuple(name for name, constant in zip(self.names, same.all(axis=0), strict=True) if constant)
+
+    def select(self, names: Sequence[str]) -> Cohort:
+        """The same rows with these inputs only. Raises TrainingError naming an input it lacks."""
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise TrainingError(f"the cohort lacks the inputs {', '.join(missing[:5])}")
+        places = [self.names.index(name) for name in names]
+        return replace(self, names=tuple(names), x=self.x[:, places])
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
     """A fitted model: the booster, its calibration (intercept, slope on the log-odds), out-of-fold probabilities.
 
-    A row's out-of-fold probability comes from a booster and a calibration that never saw its patient.
+    A row's out-of-fold probability comes from heads, a booster and a calibration that never saw its patient.
     """
 
     booster: Any
     calibration: tuple[float, float]
     out_of_fold: NDArray[np.float64]
     parameters: Mapping[str, Any]
+    names: tuple[str, ...]
+    """Structured inputs that were used; the booster's own names go on with those of the heads."""
+    dropped: tuple[str, ...]
+    """Inputs left out because they were constant."""
+    heads: tuple[Head, ...]
+    fold: NDArray[np.int64]
+    conformal: Conformal
+    distribution: Distribution
+
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        return (*self.names, *(head.name for head in self.heads))
 
 
-def patient_folds(patients: Sequence[str], folds: int = FOLDS) -> NDArray[np.int64]:
-    """A fold for each row, the same for all rows of one patient, the same on every run: by hash of the patient id."""
-    digest = {p: int.from_bytes(hashlib.sha256(p.encode()).digest()[:8], "big") % folds for p in set(patients)}
-    return np.array([digest[patient] for patient in patients], dtype=np.int64)
+def patient_folds(
+    patients: Sequence[str], folds: int = FOLDS, y: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
+    """A fold for each row, the same for all rows of one patient and on every run.
+
+    By hash of the patient id; with `y`, patients with and without an outcome are dealt out evenly, in that order.
+    """
+    digest = {
+        patient: int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") for patient in set(patients)
+    }
+    if y is None:
+        return np.array([digest[patient] % folds for patient in patients], dtype=np.int64)
+    ever = {patient for patient, outcome in zip(patients, y, strict=True) if outcome}
+    order = sorted(digest, key=lambda patient: (patient in ever, digest[patient]))
+    dealt = {patient: place % folds for place, patient in enumerate(order)}
+    return np.array([dealt[patient] for patient in patients], dtype=np.int64)
 
 
-def fit(cohort: Cohort, *, threads: int = 2, progress: Callable[[str], None] = lambda _: None) -> Fit:
-    """Cross-fit by patient, calibrate on the out-of-fold log-odds (Platt), then fit once on everything."""
+def fit(
+    cohort: Cohort,
+    *,
+    threads: int = 2,
+    progress: Callable[[str], None] = lambda _: None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Fit:
+    """Cross-fit by patient, calibrate on the out-of-fold log-odds (Platt), then fit once on everything.
+
+    Raises TrainingError when the cohort cannot teach: no outcomes, too few, or a fold with one class only.
+    """
     cohort.check()
-    parameters = dict(PARAMETERS[cohort.task])
-    fold = patient_folds(cohort.patients)
+    dropped = cohort.constants()
+    if dropped:
+        progress(f"left out, the same in every row: {', '.join(dropped)}")
+    cohort = cohort.select([name for name in cohort.names if name not in dropped])
+    if not cohort.names and not cohort.blocks:
+        raise TrainingError("every input is the same in all rows; there is nothing to learn from")
+    parameters = dict(parameters or PARAMETERS.get(cohort.task, DEFAULT_PARAMETERS))
+    threads = threads if cohort.x.size > _WORTH_THREADS else 1
+    fold = patient_folds(cohort.patients, FOLDS, cohort.y)
     raw = np.zeros(len(cohort.y))
     for number in range(FOLDS):
         inside, outside = fold != number, fold == number
-        if cohort.y[inside].min() == cohort.y[inside].max():
-            raise TrainingError(f"fold {number} has one class only")
+        _check_fold(cohort.y, outside, number)
         progress(f"fold {number + 1} of {FOLDS}")
-        booster = _boost(cohort.x[inside], cohort.y[inside], cohort.names, parameters, threads)
-        raw[outside] = _margin(booster, cohort.x[outside], cohort.names)
+        x, names, _ = _fused(cohort, inside, fold)
+        booster = _boost(x[inside], cohort.y[inside], names, parameters, threads)
+        raw[outside] = _margin(booster, x[outside], names)
     calibration = logistic_fit(cohort.y, raw)
     progress("all rows")
-    booster = _boost(cohort.x, cohort.y, cohort.names, parameters, threads)
-    return Fit(booster, calibration, _cross_calibrated(cohort.y, raw, fold), parameters)
+    x, names, heads = _fused(cohort, np.ones(len(cohort.y), bool), fold)
+    booster = _boost(x, cohort.y, names, parameters, threads)
+    probability = _cross_calibrated(cohort.y, raw, fold)
+    categories = categories_of(cohort.names, cohort.x)
+    conformal = Conformal.calibrate(cohort.y, probability, cohort.patients, categories)
+    progress("what training patients look like")
+    distribution = Distribution.fit(cohort.names, cohort.x, fold)
+    return Fit(
+        booster, calibration, probability, parameters, cohort.names, dropped, heads, fold, conformal, distribution
+    )
+
+
+def _check_fold(y: NDArray[np.float64], outside: NDArray[np.bool_], number: int) -> None:
+    for rows, words in ((outside, "held out"), (~outside, "to learn from")):
+        if not rows.any() or y[rows].min() == y[rows].max():
+            which = f"fold {number + 1} of {FOLDS}: the rows {words} have one class only"
+            raise TrainingError(f"{which}; outcomes of more patients are needed")
+
+
+def _fused(
+    cohort: Cohort, inside: NDArray[np.bool_], fold: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[Head, ...]]:
+    """The rows with stage 1 beside them, cross-fitted within `inside`; the row's names; the heads."""
+    if not cohort.blocks:
+        return cohort.x, cohort.names, ()
+    fused = cross_fit(cohort.blocks, cohort.y, inside, fold)
+    names = (*cohort.names, *(head.name for head in fused.heads))
+    return np.hstack([cohort.x, fused.columns]), names, fused.heads
 
 
 def _cross_calibrated(y: NDArray[np.float64], raw: NDArray[np.float64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -103,7 +195,10 @@ def _cross_calibrated(y: NDArray[np.float64], raw: NDArray[np.float64], fold: ND
 
 def predict(result: Fit, cohort: Cohort) -> NDArray[np.float64]:
     """Calibrated probabilities for other rows, shape (n,)."""
-    raw = _margin(result.booster, cohort.x, cohort.names)
+    x = cohort.select(result.names).x
+    vectors = {block.source: block.vectors for block in cohort.blocks}
+    columns = [head(vectors[head.source])[:, None] for head in result.heads]
+    raw = _margin(result.booster, np.hstack([x, *columns]), result.row_names)
     return np.asarray(1 / (1 + np.exp(-(result.calibration[0] + result.calibration[1] * raw))))
 
 
@@ -140,35 +235,63 @@ def save(
     version: str,
     population: Mapping[str, Any],
     card: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `model.ubj` (XGBoost's own format), `card.json` and `manifest.json` with their hashes."""
+    """Write the model (XGBoost's own format), what training patients looked like, the card, and the manifest.
+
+    `facts` are further keys of the manifest, for example the encoder that the heads' vectors came from.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     result.booster.save_model(folder / "model.ubj")
-    (folder / "card.json").write_bytes(orjson.dumps(card, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    known = np.isfinite(cohort.x)
-    low, high = _ranges(cohort.x)
+    write_json(folder / "card.json", card)
+    write_json(folder / "distribution.json", result.distribution.to_json(), indent=False)
+    names = ["model.ubj", "card.json", "distribution.json"]
+    if result.heads:
+        write_json(folder / "heads.json", [head.to_json() for head in result.heads], indent=False)
+        names.append("heads.json")
+    cohort = cohort.select(result.names)
     manifest = {
         "format": FORMAT,
         "model_id": model_id,
         "version": version,
         "task": cohort.task,
-        "inputs": [
-            {"name": name, "known": round(float(known[:, i].mean()), 4), "low": low[i], "high": high[i]}
-            for i, name in enumerate(cohort.names)
-        ],
+        "inputs": [*_inputs(cohort), *_head_inputs(result, cohort)],
+        "dropped": list(result.dropped),
         "calibration": {"intercept": result.calibration[0], "slope": result.calibration[1]},
         "reliability": reliability(cohort.y, result.out_of_fold),
+        "conformal": result.conformal.to_json(),
         "baseline": float(cohort.y.mean()),
         "rows": len(cohort.y),
         "patients": len(set(cohort.patients)),
         "outcomes": int(cohort.y.sum()),
         "parameters": dict(result.parameters),
         "population": dict(population),
-        "files": {name: _signature(folder / name) for name in ("model.ubj", "card.json")},
+        **(facts or {}),
+        "files": {name: signature(folder / name) for name in names},
     }
-    (folder / "manifest.json").write_bytes(
-        orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    )
+    write_json(folder / "manifest.json", manifest)
+
+
+def _inputs(cohort: Cohort) -> list[dict[str, Any]]:
+    """Of each input: how often it is known, its range, and its typical value among rows without the outcome."""
+    known = np.isfinite(cohort.x)
+    low, high = _ranges(cohort.x)
+    typical = [_median(column[cohort.y == 0]) for column in cohort.x.T]
+    return [
+        {"name": name, "known": round(float(known[:, i].mean()), 4), "low": low[i], "high": high[i]}
+        | {"typical": typical[i]}
+        for i, name in enumerate(cohort.names)
+    ]
+
+
+def _head_inputs(result: Fit, cohort: Cohort) -> list[dict[str, Any]]:
+    known = {block.source: float(np.isfinite(block.vectors[:, 0]).mean()) for block in cohort.blocks}
+    return [{"name": head.name, "known": round(known[head.source], 4)} for head in result.heads]
+
+
+def _median(values: NDArray[np.float32]) -> float | None:
+    known = values[np.isfinite(values)]
+    return round(float(np.median(known)), 4) if len(known) else None
 
 
 def _ranges(x: NDArray[np.float32]) -> tuple[list[float | None], list[float | None]]:
@@ -180,8 +303,3 @@ def _ranges(x: NDArray[np.float32]) -> tuple[list[float | None], list[float | No
         low.append(round(float(np.percentile(values, 0.1)), 4) if len(values) else None)
         high.append(round(float(np.percentile(values, 99.9)), 4) if len(values) else None)
     return low, high
-
-
-def _signature(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}

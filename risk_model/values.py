@@ -70,6 +70,23 @@ class Driver:
 
 
 @dataclass(frozen=True, slots=True)
+class Counterfactual:
+    """What the model would say were one modifiable concept as usual. An association it learned, never a promise."""
+
+    concept: str
+    label: str
+    value: str
+    instead: str
+    probability: float
+
+    def in_words(self) -> str:
+        return (
+            f"With {self.label} {self.instead} instead of {self.value} the model would say "
+            f"{100 * self.probability:.0f} %: an association among its patients, not an effect to be promised."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DataGap:
     """Something the estimate would have used and did not have. `reason` is the mapper's code."""
 
@@ -122,7 +139,7 @@ class RiskEstimate:
     prediction_time: datetime
     probability: float | None
     interval: tuple[float, float] | None
-    """90 % interval for the probability."""
+    """90 % interval: rates to expect among groups of patients with such an estimate."""
     baseline: float | None
     """Rate of the outcome in the population the model was fitted on."""
     drivers: tuple[Driver, ...]
@@ -132,6 +149,11 @@ class RiskEstimate:
     model_id: str
     model_version: str
     stay: str | None = None
+    prediction_set: tuple[bool, ...] | None = None
+    """Outcomes that cannot be ruled out at 90 % confidence; None where the model was not calibrated for it."""
+    counterfactuals: tuple[Counterfactual, ...] = ()
+    cautions: tuple[str, ...] = ()
+    """Reasons to read this estimate with more care than others, in words."""
 
     def __post_init__(self) -> None:
         if (self.probability is None) == (self.abstention is None):

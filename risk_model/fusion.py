@@ -1,0 +1,177 @@
+"""Input blocks beside the structured record: note findings, and vectors that a first stage has to learn from.
+
+Two kinds of block, told apart by what they may know:
+
+- *Findings* are read without outcomes: `finding.<concept>` is 1 where a note says the patient has it now, 0 where notes
+  were read and do not, unknown without notes. They stand in the row like any other input.
+- *Vectors* (an embedding of the record, of the notes, of the retrieved evidence) go through a first-stage head fitted
+  on outcomes. A `Cohort` holds only raw vectors and has no place for a head's output, so stage 2 can learn from heads
+  cross-fitted here and from nothing else: no row meets a head that saw its patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhir_mapping import FeatureVector, PatientRecord
+from knowledge_index import Evidence
+from knowledge_index.encoder import Encoder
+from risk_model import inputs
+from risk_model.values import Experiencer, NoteFindings, Polarity, Temporality
+
+Vectors = NDArray[np.float32]
+SOURCES = ("record", "notes", "evidence")
+FINDING = "finding."
+RECORD_BUDGET = 2000
+"""Tokens of the record's text that are embedded."""
+CHUNK_CHARACTERS = 1000
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+"""Inverse regularisation tried for a head."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is known of one patient before stage 2: the record, and what stage 1 made of notes and literature."""
+
+    record: PatientRecord
+    vector: FeatureVector
+    findings: NoteFindings | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VectorBlock:
+    """Raw vectors of one source for all rows of a cohort, shape (rows, dimensions), NaN where a row has none."""
+
+    source: str
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A first-stage logistic regression: one vector in, log-odds out (NaN for no vector)."""
+
+    source: str
+    weights: NDArray[np.float64]
+    intercept: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}_embedding.logit"
+
+    def __call__(self, vectors: Vectors) -> NDArray[np.float32]:
+        """`vectors` of shape (rows, dimensions) to log-odds of shape (rows,)."""
+        return np.asarray(vectors.astype(np.float64) @ self.weights + self.intercept, dtype=np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"source": self.source, "weights": self.weights.tolist(), "intercept": self.intercept}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Head:
+        """Raises KeyError, TypeError or ValueError when `raw` is none of ours."""
+        if raw["source"] not in SOURCES:
+            raise ValueError(f"unknown source {raw['source']!r}")
+        return cls(raw["source"], np.asarray(raw["weights"], dtype=np.float64), float(raw["intercept"]))
+
+
+def fit_head(block: VectorBlock, y: NDArray[np.float64], rows: NDArray[np.bool_], fold: NDArray[np.int64]) -> Head:
+    """A head fitted on `rows` that have a vector; its strength is chosen on one fold of them, then all are used."""
+    from sklearn.linear_model import LogisticRegression
+
+    usable = rows & np.isfinite(block.vectors[:, 0])
+    if not usable.any() or y[usable].min() == y[usable].max():
+        return Head(block.source, np.zeros(block.vectors.shape[1]), 0.0)
+    held = usable & (fold == np.unique(fold[usable])[-1])
+    rest = usable & ~held
+
+    def loss(strength: float) -> float:
+        fitted = LogisticRegression(C=strength, max_iter=2000).fit(block.vectors[rest], y[rest])
+        p = np.clip(fitted.predict_proba(block.vectors[held])[:, 1], 1e-6, 1 - 1e-6)
+        return float(-np.mean(y[held] * np.log(p) + (1 - y[held]) * np.log(1 - p)))
+
+    judged = held.any() and rest.any() and y[rest].min() < y[rest].max()
+    strength = min(STRENGTHS, key=loss) if judged else STRENGTHS[1]
+    fitted = LogisticRegression(C=strength, max_iter=2000).fit(block.vectors[usable], y[usable])
+    return Head(block.source, fitted.coef_[0].astype(np.float64), float(fitted.intercept_[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Columns of stage 1, shape (rows, heads), and the heads for rows that took no part (fitted on all `rows`)."""
+
+    columns: NDArray[np.float32]
+    heads: tuple[Head, ...]
+
+
+def cross_fit(
+    blocks: Sequence[VectorBlock], y: NDArray[np.float64], rows: NDArray[np.bool_], fold: NDArray[np.int64]
+) -> Fused:
+    """Every row inside `rows` gets the output of heads fitted on the other folds of `rows`; rows outside get heads
+    fitted on all of `rows`. Called once per outer fold, so that held-out patients are unknown to both stages."""
+    heads = tuple(fit_head(block, y, rows, fold) for block in blocks)
+    columns = np.full((len(y), len(blocks)), np.nan, dtype=np.float32)
+    for place, (block, head) in enumerate(zip(blocks, heads, strict=True)):
+        columns[~rows, place] = head(block.vectors[~rows])
+        for number in np.unique(fold[rows]):
+            inside = rows & (fold == number)
+            columns[inside, place] = fit_head(block, y, rows & (fold != number), fold)(block.vectors[inside])
+    return Fused(columns, heads)
+
+
+def frequent_findings(readings: Sequence[NoteFindings], smallest_share: float = 0.02, most: int = 60) -> list[str]:
+    """Names of finding inputs: concepts the notes of enough rows hold; chosen without looking at outcomes."""
+    counts: dict[str, int] = {}
+    for findings in readings:
+        for name in _present(findings):
+            counts[name] = counts.get(name, 0) + 1
+    often = [name for name, count in counts.items() if count >= max(5, smallest_share * len(readings))]
+    return [f"{FINDING}{name}" for name in sorted(often, key=lambda name: (-counts[name], name))[:most]]
+
+
+def row(reading: Reading, names: Sequence[str], heads: Sequence[Head] = (), encoder: Encoder | None = None) -> Vectors:
+    """The model's row, shape (len(names),) float32: structured inputs, findings, and the heads' log-odds.
+
+    `encoder` is needed where a head reads the record or the evidence.
+    """
+    by_name = {head.name: head for head in heads}
+    plain = [name for name in names if not name.startswith(FINDING) and name not in by_name]
+    values = dict(zip(plain, inputs.row(reading.record, plain, reading.vector).tolist(), strict=True))
+    present = _present(reading.findings) if reading.findings is not None and reading.findings.notes_read else None
+    for name in names:
+        if name.startswith(FINDING):
+            values[name] = np.nan if present is None else float(name.removeprefix(FINDING) in present)
+        elif name in by_name:
+            head = by_name[name]
+            values[name] = float(head(vector_of(head.source, reading, encoder, len(head.weights))[None])[0])
+    return np.array([values[name] for name in names], dtype=np.float32)
+
+
+def vector_of(source: str, reading: Reading, encoder: Encoder | None, dimensions: int) -> Vectors:
+    """One patient's vector of a source, shape (dimensions,); NaN where there is nothing to embed."""
+    none = np.full(dimensions, np.nan, dtype=np.float32)
+    if source == "notes":
+        found = None if reading.findings is None else reading.findings.embedding
+        return none if found is None else found
+    texts = [reading.record.to_codes(RECORD_BUDGET)] if source == "record" else [e.passage for e in reading.evidence]
+    chunks = [text[at : at + CHUNK_CHARACTERS] for text in texts for at in range(0, len(text), CHUNK_CHARACTERS)]
+    if not chunks:
+        return none
+    if encoder is None:
+        raise ValueError(f"a head reads the {source}, so an encoder is needed")
+    mean = encoder.encode(chunks).mean(axis=0)
+    return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
+
+
+def _present(findings: NoteFindings) -> frozenset[str]:
+    return frozenset(
+        finding.name
+        for finding in findings.findings
+        if finding.polarity is Polarity.PRESENT
+        and finding.temporality is Temporality.CURRENT
+        and finding.experiencer is Experiencer.PATIENT
+    )

@@ -1,0 +1,75 @@
+"""Patients unlike the training patients are told apart; training patients themselves seldom are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from risk_model.out_of_distribution import REFUSED, WARNED, Distribution
+from risk_model.training import patient_folds
+from tests.risk_model.simulated import NAMES, simulated
+
+
+@pytest.fixture(scope="module")
+def distribution() -> Distribution:
+    cohort = simulated(6000)
+    return Distribution.fit(cohort.names, cohort.x, patient_folds(cohort.patients))
+
+
+def shares(distribution: Distribution, x: NDArray[np.float32]) -> tuple[float, float]:
+    verdicts = [distribution.strangeness(row).verdict for row in x]
+    return float(np.mean([v != "usual" for v in verdicts])), float(np.mean([v == "strange" for v in verdicts]))
+
+
+def test_false_alarms_are_as_rare_as_stated(distribution: Distribution) -> None:
+    warned, refused = shares(distribution, simulated(6000, seed=9).x)
+    assert warned == pytest.approx(WARNED, abs=0.006)
+    assert refused == pytest.approx(REFUSED, abs=0.002)
+
+
+def scaled(name: str, factor: float) -> NDArray[np.float32]:
+    x = simulated(1000, seed=10).x.copy()
+    x[:, NAMES.index(name)] *= factor
+    return x
+
+
+@pytest.mark.parametrize(("name", "factor"), [("sodium.last", 0.1), ("sodium.last", 10), ("heart_rate.last", 5)])
+def test_a_value_in_another_unit_is_refused_and_named(distribution: Distribution, name: str, factor: float) -> None:
+    x = scaled(name, factor)
+    assert shares(distribution, x)[1] > 0.99
+    assert name.partition(".")[0] in distribution.strangeness(x[0]).concepts
+
+
+def test_missing_what_was_always_there_is_strange(distribution: Distribution) -> None:
+    x = simulated(200, seed=11).x.copy()
+    x[:, [NAMES.index("sodium.last"), NAMES.index("heart_rate.last")]] = np.nan
+    assert shares(distribution, x)[1] > 0.99
+
+
+def test_a_rare_diagnosis_alone_is_not_strange(distribution: Distribution) -> None:
+    """Yes and no have no distance: a disease of eight in a hundred once made each such patient an alarm."""
+    x = simulated(2000, seed=12).x.copy()
+    x[:, NAMES.index("group.stroke")] = 1
+    assert shares(distribution, x)[0] < 0.03
+
+
+def test_it_survives_json(distribution: Distribution) -> None:
+    again = Distribution.from_json(json.loads(json.dumps(distribution.to_json())))
+    row = simulated(1).x[0]
+    assert again.strangeness(row) == distribution.strangeness(row)
+
+
+@pytest.mark.parametrize("damage", [{"knots": [[1.0]]}, {"known": []}, {"places": ["x"]}])
+def test_a_damaged_description_is_refused(distribution: Distribution, damage: dict[str, object]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Distribution.from_json(distribution.to_json() | damage)
+
+
+def test_nothing_to_look_at_is_nothing_strange() -> None:
+    x = np.zeros((100, 1), np.float32)
+    distribution = Distribution.fit(("group.stroke",), x, np.arange(100) % 5)
+    assert distribution.strangeness(x[0]).verdict == "usual"
+    assert Distribution.from_json(distribution.to_json()).names == ()
