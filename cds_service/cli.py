@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": "The production server: CDS Hooks, feedback, model cards, health.",
     "map": "FHIR files in; features, notes, Markdown, codes or MEDS rows out.",
     "score": "A patient's risk as a FHIR RiskAssessment.",
+    "cohort": "Labelled cohorts from FHIR or MEDS, by a named label definition or your own.",
     "index": "Build, search, check and evaluate a PubMed index.",
     "card": "A model card as HTML, JSON or CHAI XML.",
     "doctor": "What is installed, configured, hashed and reachable.",

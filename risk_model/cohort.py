@@ -1,0 +1,184 @@
+"""A cohort: labelled prediction times of many patients, split, with the data to compute features from. A folder.
+
+::
+
+    cohort.json          task, definition, counts, exclusions by reason, splits, warnings, sha256 of the other files
+    task.yaml            the label definition itself, as it was
+    labels.jsonl         one row to a line, by patient and time:
+                         {"subject_id", "encounter_id", "prediction_time", "label": 0|1, "level": name or null,
+                          "split": "train"|"validation"|"test", "fold": 0.. or null, "person"}
+    patients.ndjson.gz   one labelled patient to a line: {"subject_id", "resources": [...]}
+
+Rows of one person (see `cohort_people`) share split and fold. Nothing is pickled. Reading it back::
+
+    cohort = LabelledCohort.open(folder)                 # hashes checked first
+    for row, record in cohort.records("train"):          # a PatientRecord as of row.prediction_time
+        x, y = features(record), row.label
+
+`records` is the only way from a cohort to features, and it gives what was known then: resources that carry no date of
+their own (a discharge diagnosis, an undated procedure) count as known from the end of their encounter on.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from fhir_mapping import PatientRecord
+from fhir_mapping.times import parse_instant
+from risk_model.errors import CohortError
+
+FORMAT = 1
+LABELS, PATIENTS, TASK, MANIFEST = "labels.jsonl", "patients.ndjson.gz", "task.yaml", "cohort.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One prediction. `person` is the same for two charts of one patient; splits and folds go by it."""
+
+    subject_id: str
+    encounter_id: str | None
+    prediction_time: datetime
+    label: int
+    level: str | None
+    split: str
+    fold: int | None
+    person: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "subject_id": self.subject_id,
+            "encounter_id": self.encounter_id,
+            "prediction_time": self.prediction_time.isoformat(),
+            "label": self.label,
+            "level": self.level,
+            "split": self.split,
+            "fold": self.fold,
+            "person": self.person,
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Row:
+        return cls(**{**raw, "prediction_time": datetime.fromisoformat(raw["prediction_time"])})
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledCohort:
+    """LabelledCohort.open(folder); `.manifest` is cohort.json, `.rows` every row in the order of the file."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> LabelledCohort:
+        """Raises CohortError where a file is missing, altered since it was built, or of another format."""
+        try:
+            manifest = orjson.loads((folder / MANIFEST).read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            raise CohortError(f"{folder}: no cohort; make one with `riskcards cohort build`") from None
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise CohortError(f"{folder}: a cohort of another format; build it again")
+        for name, digest in manifest["sha256"].items():
+            if not (folder / name).is_file() or sha256(folder / name) != digest:
+                raise CohortError(f"{folder / name}: missing, or altered since the cohort was built; build it again")
+        lines = (folder / LABELS).read_bytes().splitlines()
+        return cls(folder, manifest, tuple(Row.from_json(orjson.loads(line)) for line in lines))
+
+    @property
+    def task(self) -> str:
+        return str(self.manifest["task"])
+
+    @property
+    def definition(self) -> str:
+        return str(self.manifest["definition"])
+
+    def split(self, name: str | None = None) -> tuple[Row, ...]:
+        """The rows of one split, or all."""
+        return tuple(row for row in self.rows if name is None or row.split == name)
+
+    def records(self, split: str | None = None) -> Iterator[tuple[Row, PatientRecord]]:
+        """Each row with the record as known at its prediction time, in the order of the data: not that of the rows."""
+        wanted: dict[str, list[Row]] = {}
+        for row in self.split(split):
+            wanted.setdefault(row.subject_id, []).append(row)
+        not_fetched = frozenset(self.manifest["not_fetched"])
+        with gzip.open(self.folder / PATIENTS) as stream:
+            for line in stream:
+                patient = orjson.loads(line)
+                for row in wanted.get(patient["subject_id"], ()):
+                    yield row, record_of(patient["resources"], row, not_fetched)
+
+
+def record_of(resources: list[dict[str, Any]], row: Row, not_fetched: frozenset[str]) -> PatientRecord:
+    """The record of a row: what was known at its prediction time."""
+    return PatientRecord.from_resources(
+        known_by(resources, row.prediction_time),
+        row.subject_id,
+        row.prediction_time,
+        encounter_id=row.encounter_id,
+        not_fetched=not_fetched,
+    )
+
+
+_DATES = (
+    "onsetDateTime", "onsetPeriod", "recordedDate", "assertedDate", "performedDateTime", "performedPeriod",
+    "occurrenceDateTime", "occurrencePeriod", "authoredOn", "effectiveDateTime", "effectivePeriod", "effectiveInstant",
+    "dateAsserted", "issued", "date", "period", "actualPeriod",
+)  # fmt: skip
+
+
+def known_by(resources: list[dict[str, Any]], moment: datetime) -> list[dict[str, Any]]:
+    """Without the undated resources of an encounter that had not ended by then.
+
+    A chart exported after the fact holds the diagnoses coded at discharge, often without any date: at 24 hours nobody
+    knew them, and those of a later stay would give a readmission away.
+    """
+    ended: dict[str, bool] = {}
+    for resource in resources:
+        if resource.get("resourceType") == "Encounter":
+            period = resource.get("period") or resource.get("actualPeriod")
+            end = parse_instant(period.get("end")) if isinstance(period, dict) else None
+            ended[f"Encounter/{resource.get('id')}"] = end is not None and end.earliest <= moment
+    return [resource for resource in resources if _is_dated(resource) or _encounter_over(resource, ended)]
+
+
+def _is_dated(resource: Mapping[str, Any]) -> bool:
+    return resource.get("resourceType") == "Patient" or any(resource.get(name) for name in _DATES)
+
+
+def _encounter_over(resource: Mapping[str, Any], ended: Mapping[str, bool]) -> bool:
+    encounter = resource.get("encounter") or resource.get("context")
+    reference = encounter.get("reference") if isinstance(encounter, dict) else None
+    if not isinstance(reference, str):
+        return True
+    return ended.get("Encounter/" + reference.partition("/_history/")[0].rpartition("/")[2], True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def counts(rows: tuple[Row, ...]) -> dict[str, Any]:
+    """How many rows, patients and positives, in all and by split; and the levels where there are any."""
+    by_split = {name: _count([r for r in rows if r.split == name]) for name in ("train", "validation", "test")}
+    found: dict[str, Any] = {**_count(list(rows)), "by_split": by_split}
+    levels = Counter(row.level for row in rows if row.level is not None)
+    return found | ({"levels": dict(sorted(levels.items()))} if levels else {})
+
+
+def _count(rows: list[Row]) -> dict[str, int]:
+    return {
+        "rows": len(rows),
+        "patients": len({row.subject_id for row in rows}),
+        "positives": sum(row.label for row in rows),
+    }

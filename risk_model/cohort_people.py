@@ -1,0 +1,96 @@
+"""Who is the same person: a split must never part one person's two charts.
+
+Patients are one person when they share a business identifier, when `Patient.link` says so, when name, birth date and
+sex agree, or when their clinical content is the same to the letter (a chart imported twice under new ids). A mistaken
+union costs nothing: two people land in the same split. A missed one leaks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import orjson
+
+Resource = dict[str, Any]
+# What an import may change without changing the chart.
+_NOT_CONTENT = frozenset({"id", "identifier", "meta", "reference", "fullUrl", "text", "display", "extension"})
+
+
+class People:
+    """Unions of patients. `person(id)` is the smallest patient id of the union, the same whatever the order."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def add(self, subject_id: str, resources: Sequence[Resource]) -> None:
+        patient = next(r for r in resources if r["resourceType"] == "Patient")
+        self._find(f"p:{subject_id}")
+        for mark in marks(patient, resources):
+            self._union(f"p:{subject_id}", mark)
+
+    def person(self, subject_id: str) -> str:
+        return self._find(f"p:{subject_id}").partition(":")[2]
+
+    def _find(self, item: str) -> str:
+        self._parent.setdefault(item, item)
+        root = item
+        while self._parent[root] != root:
+            root = self._parent[root]
+        while self._parent[item] != root:
+            self._parent[item], item = root, self._parent[item]
+        return root
+
+    def _union(self, a: str, b: str) -> None:
+        # The root of a union with a patient in it is always a patient: marks sort after "p:".
+        first, second = sorted((self._find(a), self._find(b)))
+        self._parent[second] = first
+
+
+def marks(patient: Resource, resources: Iterable[Resource]) -> Iterator[str]:
+    """What would make two patients one person; every mark sorts after `p:`."""
+    for identifier in _list(patient.get("identifier")):
+        if isinstance(identifier.get("value"), str) and isinstance(identifier.get("system"), str):
+            yield f"q:{identifier['system']}|{identifier['value']}"
+    for link in _list(patient.get("link")):
+        other = link.get("other")
+        reference = other.get("reference") if isinstance(other, dict) else None
+        if isinstance(reference, str) and "Patient/" in reference:
+            yield f"p:{reference.rpartition('Patient/')[2].partition('/')[0]}"
+    demographics = _demographics(patient)
+    if demographics is not None:
+        yield f"r:{demographics}"
+    content = _content(resources)
+    if content is not None:
+        yield f"s:{content}"
+
+
+def _list(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _demographics(patient: Resource) -> str | None:
+    birth, gender = patient.get("birthDate"), patient.get("gender")
+    if not isinstance(birth, str) or len(birth) != 10:
+        return None
+    for name in _list(patient.get("name")):
+        given = name.get("given")
+        if isinstance(name.get("family"), str) and isinstance(given, list) and given:
+            return f"{name['family']}|{given[0]}|{birth}|{gender}".casefold()
+    return None
+
+
+def _content(resources: Iterable[Resource]) -> str | None:
+    """A digest of the clinical resources without their ids; None where there is too little to tell two people apart."""
+    kept = [r for r in resources if r["resourceType"] not in {"Patient", "Location", "Medication"}]
+    if len(kept) < 3 or {r["resourceType"] for r in kept} == {"Encounter"}:
+        return None
+    parts = sorted(orjson.dumps(_stripped(r), option=orjson.OPT_SORT_KEYS) for r in kept)
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()
+
+
+def _stripped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _stripped(item) for key, item in value.items() if key not in _NOT_CONTENT}
+    return [_stripped(item) for item in value] if isinstance(value, list) else value

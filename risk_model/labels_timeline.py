@@ -1,0 +1,160 @@
+"""A patient's whole story, future included: what labels are read from, and nothing else may be.
+
+A `Timeline` knows everything in the data; a `PatientRecord` knows only what was known at its prediction time. Labels
+come from the first, features from the second, and no code path leads from one to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from fhir_mapping import Coding, Instant, PatientRecord, Stay
+from fhir_mapping.codes import codings
+from fhir_mapping.times import parse_instant
+
+Resource = dict[str, Any]
+# The end of time: everything in the data is known then. A day short of the calendar's end, so that zones fit.
+_ALL_KNOWN = datetime(9999, 12, 30, tzinfo=UTC)
+# Discharge dispositions by what they mean: HL7 discharge-disposition, NUBC patient discharge status, and the words of
+# MIMIC-IV. Compared in lower case without a leading zero.
+_DISPOSITIONS = {
+    "died": {"exp", "20", "40", "41", "42", "died", "expired", "dead"},
+    "against_advice": {"aadvice", "7", "against advice"},
+    "hospice": {"hosp", "50", "51", "hospice"},
+    "transfer": {"other-hcf", "2", "5", "43", "66", "82", "85", "94", "acute hospital"},
+    "psychiatric": {"psy", "65", "93", "psych facility"},
+    "facility": {
+        "snf", "rehab", "long", "3", "4", "61", "62", "63", "64", "83", "84", "90", "91", "92",
+        "skilled nursing facility", "chronic/long term acute care", "assisted living", "other facility",
+        "healthcare facility",
+    },
+    "home": {"home", "alt-home", "1", "6", "home health care", "81", "86"},
+}  # fmt: skip
+DISPOSITIONS = tuple(_DISPOSITIONS)
+_MEANING = {code: meaning for meaning, codes in _DISPOSITIONS.items() for code in codes}
+
+
+def disposition(stay: Stay) -> str | None:
+    """What a discharge disposition means: one of `DISPOSITIONS`, or None where it is not coded or not known to us."""
+    code = stay.discharge_disposition
+    return None if code is None else _MEANING.get(code.strip().casefold().lstrip("0"))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something coded that happened. `time` is when it is dated; an undated entry of a stay is known at its end."""
+
+    kind: str
+    """`condition`, `procedure`, `medication`, `measurement` or `report`."""
+    time: datetime | None
+    codings: tuple[Coding, ...] = ()
+    concept: str | None = None
+    value: float | None = None
+    stay: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Everything that happened to one patient. Stays are oldest first, parts and touching inpatient ones merged.
+
+    `death` keeps the precision it was written with; `death_undated`: the patient is dead and nobody wrote when.
+    """
+
+    subject_id: str
+    birth: Instant | None
+    sex: str | None
+    death: Instant | None
+    death_undated: bool
+    stays: tuple[Stay, ...]
+    events: tuple[Event, ...]
+    last: datetime | None
+    """The latest dated thing of this patient."""
+    resources: tuple[Resource, ...] = field(repr=False, default=())
+
+    @classmethod
+    def of(cls, resources: Sequence[Resource], subject_id: str) -> Timeline:
+        """From all the resources of one patient. Raises FhirMappingError as PatientRecord does."""
+        record = PatientRecord.from_resources(resources, subject_id, _ALL_KNOWN)
+        patient = next(r for r in resources if r.get("resourceType") == "Patient" and r.get("id") == subject_id)
+        events = sorted(_events(record, resources), key=lambda e: (e.time is not None, e.time or _ALL_KNOWN, e.source))
+        times = [e.time for e in events if e.time is not None]
+        times += [moment for stay in record.stays for moment in (stay.start, stay.end) if moment is not None]
+        death = parse_instant(patient.get("deceasedDateTime"))
+        return cls(
+            subject_id=subject_id,
+            birth=record.birth,
+            sex=record.sex,
+            death=death,
+            death_undated=death is None and patient.get("deceasedBoolean") is True,
+            stays=record.stays,
+            events=tuple(events),
+            last=max(times, default=None),
+            resources=tuple(resources),
+        )
+
+    def died_in(self, stay: Stay) -> bool | None:
+        """Whether the patient died in this stay; None where that cannot be told (still running, death undated).
+
+        A coded disposition decides first. A death known to the day counts as in hospital when the stay touches that
+        day and no disposition says that the patient left alive.
+        """
+        left = disposition(stay)
+        if left == "died":
+            return True
+        if self.death is not None and self._overlaps(self.death, stay):
+            imprecise = self.death.earliest != self.death.latest
+            return not (left is not None and imprecise)
+        if left is not None:
+            return False
+        if stay.end is None or (self.death_undated and stay is self._last_stay()):
+            return None
+        return False
+
+    def death_time(self, stay: Stay) -> datetime | None:
+        """When a patient who died in this stay did: as written, or at the end of the stay where it is imprecise."""
+        if self.death is not None and self.death.earliest == self.death.latest:
+            return self.death.latest
+        return stay.end
+
+    def _overlaps(self, death: Instant, stay: Stay) -> bool:
+        return death.latest >= stay.start and (stay.end is None or death.earliest <= stay.end)
+
+    def _last_stay(self) -> Stay | None:
+        return self.stays[-1] if self.stays else None
+
+
+def _events(record: PatientRecord, resources: Sequence[Resource]) -> Iterator[Event]:
+    ends = {stay.source: stay.end for stay in record.stays}
+    for condition in record.conditions:
+        when = condition.recorded or condition.onset or ends.get(condition.stay or "")
+        yield Event("condition", when, condition.codings, stay=condition.stay, source=condition.source)
+    for procedure in record.procedures:
+        when = procedure.performed or ends.get(procedure.stay or "")
+        yield Event("procedure", when, procedure.codings, stay=procedure.stay, source=procedure.source)
+    for drug in record.medications:
+        when = drug.start or ends.get(drug.stay or "")
+        yield Event("medication", when, drug.codings, stay=drug.stay, source=drug.source)
+    for item in record.measurements:
+        yield Event("measurement", item.time, (), item.concept, item.value, source=item.source)
+    for resource in resources:
+        if resource.get("resourceType") == "DiagnosticReport" and resource.get("status") in _REPORTED:
+            yield _report(resource)
+
+
+_REPORTED = frozenset({"final", "amended", "corrected", "appended", "preliminary"})
+
+
+def _report(resource: Resource) -> Event:
+    """A report under its own code and the codes of its conclusion."""
+    at = parse_instant(resource.get("issued")) or parse_instant(resource.get("effectiveDateTime"))
+    conclusions = resource.get("conclusionCode")
+    found = [*codings(resource.get("code"))]
+    for conclusion in conclusions if isinstance(conclusions, list) else ():
+        found.extend(codings(conclusion))
+    return Event(
+        "report", None if at is None else at.latest, tuple(found), source=f"DiagnosticReport/{resource.get('id')}"
+    )
