@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from knowledge_index.linking import Linker
+from knowledge_index.pagerank import local_push
 from knowledge_index.values import Article, Concept
 
 DAMPING = 0.5
 """HippoRAG 2's choice: half of the walk returns to the patient at every step, so evidence stays near its concept."""
-
-_MOST_ROUNDS = 256
 
 RELATIONS = (
     "heading of",
@@ -148,28 +147,9 @@ class Graph:
     def walk(self, seeds: Mapping[int, float], damping: float = DAMPING) -> NDArray[np.float64]:
         """Personalised PageRank of every node, shape (nodes,), summing to 1; zeros when there are no seeds.
 
-        p = (1 - damping) s + damping W D^-1 p by power iteration until the change is below 1e-7 (damping halves the
-        error each time: some 24 rounds). What stands on a node without edges returns to the seeds.
+        What stands on a node without edges returns to the seeds. See `pagerank.local_push`.
         """
-        nodes = self.weights.shape[0]
-        start = np.zeros(nodes)
-        for node, weight in seeds.items():
-            start[node] += weight
-        total = start.sum()
-        if total <= 0:
-            return start
-        start /= total
-        degree = np.asarray(self.weights.sum(axis=1)).ravel()
-        inverse = np.divide(1.0, degree, out=np.zeros(nodes), where=degree > 0)
-        rank = start
-        for _ in range(_MOST_ROUNDS):
-            moved = self.weights @ (rank * inverse)
-            after = damping * moved + (1.0 - damping * moved.sum()) * start
-            change = np.abs(after - rank).sum()
-            rank = after
-            if change < 1e-7:
-                break
-        return rank
+        return local_push(self.weights, seeds, damping)
 
     def path(self, article: int, seeds: Iterable[int], rank: NDArray[np.float64], length: int = 3) -> tuple[Hop, ...]:
         """The way by which most of the walk came from one of `seeds` to the article: at most `length` edges; empty
