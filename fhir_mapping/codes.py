@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from fhir_mapping.values import Coding
@@ -45,15 +45,23 @@ def system_of(uri: Any) -> str | None:
 
 def codings(concept: Any) -> tuple[Coding, ...]:
     """The codings of a CodeableConcept, in order; anything that is not one gives none."""
-    return tuple(_codings(concept))
-
-
-def _codings(concept: Any) -> Iterator[Coding]:
     raw = concept.get("coding") if isinstance(concept, dict) else None
-    for item in raw if isinstance(raw, list) else ():
-        if isinstance(item, dict) and isinstance(item.get("code"), str) and item["code"]:
-            display = item.get("display")
-            yield Coding(system_of(item.get("system")), item["code"], display if isinstance(display, str) else None)
+    if not isinstance(raw, list):
+        return ()
+    return tuple([_coding(item) for item in raw if isinstance(item, dict) and _is_code(item.get("code"))])
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _coding(item: dict[str, Any]) -> Coding:
+    display = item.get("display")
+    return _shared(system_of(item.get("system")), item["code"], display if isinstance(display, str) else None)
+
+
+# A chart repeats the same few hundred codings thousands of times.
+_shared = lru_cache(maxsize=8192)(Coding)
 
 
 def text_of(concept: Any) -> str:

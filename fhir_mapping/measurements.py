@@ -50,6 +50,11 @@ def observed_at(resource: Resource) -> Instant | None:
     return parse_instant(resource.get("issued"))
 
 
+def concerns(head: Resource) -> bool:
+    """Whether the codes of an Observation, or of its components, mean anything we read."""
+    return any(True for _ in _parts(head, definitions())) or _tells_consciousness(head)
+
+
 def measure(resource: Resource, source: str, prediction_time: datetime) -> Iterator[Measurement | Refusal]:
     """Every value of a known concept in one Observation, its components included.
 
@@ -188,11 +193,15 @@ def _inverted(values: list[tuple[ConceptDefinition, float] | Refusal]) -> bool:
     return systolic is not None and diastolic is not None and systolic <= diastolic
 
 
+def _tells_consciousness(resource: Resource) -> bool:
+    return any(c.code in CONSCIOUSNESS_LOINC and c.system == LOINC for c in codings(resource.get("code")))
+
+
 def consciousness(resource: Resource, prediction_time: datetime) -> tuple[str, datetime] | None:
     """Level of consciousness (AVPU and new confusion) as a word and its time, when coded and known by then."""
     if resource.get("status") not in USABLE:
         return None
-    if not any(c.system == LOINC and c.code in CONSCIOUSNESS_LOINC for c in codings(resource.get("code"))):
+    if not _tells_consciousness(resource):
         return None
     at = observed_at(resource)
     if at is None or not reachable(at, prediction_time):

@@ -1,16 +1,21 @@
 """Bytes to resources: a Bundle, one resource, a list of them, or NDJSON; strict JSON throughout.
 
-Nothing is validated against the whole of FHIR here; that costs seconds on a real chart. Each reader of a resource type
-checks what it uses.
+A chart of seven megabytes is half claims, provenance and results that no feature asks for. So the whole input is
+checked as JSON once, but a resource becomes a dictionary only when somebody reads it (`Entry.resource`). Nothing is
+validated against the whole of FHIR here; that costs seconds on a real chart. Each reader of a resource type checks what
+it uses.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, cast
 
+import msgspec
 import orjson
 
 from fhir_mapping.errors import InvalidInputError
@@ -18,15 +23,103 @@ from fhir_mapping.values import Refusal
 
 Resource = dict[str, Any]
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
+_KIND = re.compile(rb'\s*\{\s*"resourceType"\s*:\s*"([A-Za-z]+)"')
+_ARRAY = re.compile(rb"\s*\[")
+_BOM = b"\xef\xbb\xbf"
+_ABSENT = msgspec.Raw(b"null")
+_CHUNK = 2**20
 
 
-@dataclass(frozen=True, slots=True)
+class _Identity(TypedDict, total=False):
+    resourceType: Any
+    id: Any
+
+
+class _Head(_Identity, total=False):
+    status: Any
+    implicitRules: Any
+    modifierExtension: Any
+    code: Any
+    component: Any
+    subject: Any
+    patient: Any
+    focus: Any
+    effectiveDateTime: Any
+    effectiveInstant: Any
+    effectivePeriod: Any
+    issued: Any
+
+
+class _Item(msgspec.Struct, gc=False):
+    """One Bundle.entry, its resource left as bytes."""
+
+    resource: msgspec.Raw = _ABSENT
+    fullUrl: Any = None
+    search: Any = None
+
+
+class _Bundle(msgspec.Struct):
+    type: Any = None
+    total: Any = None
+    link: Any = None
+    entry: list[_Item] | None = None
+
+
+_JSON = msgspec.json.Decoder(msgspec.Raw)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_BUNDLE = msgspec.json.Decoder(_Bundle)
+_IDENTITY = msgspec.json.Decoder(_Identity)
+_HEAD = msgspec.json.Decoder(_Head)
+
+
 class Entry:
-    """A resource, where it came from, and whether it is data or only something references may point at."""
+    """A resource, where it came from, and whether it is data or (`include`) only something references may point at.
 
-    resource: Resource
-    full_url: str | None = None
-    include: bool = False
+    Made of a dictionary, or of bytes known to be JSON, which are decoded when they are first read. Raises
+    InvalidInputError for what is no resource.
+    """
+
+    __slots__ = ("_known", "_raw", "full_url", "include", "kind")
+
+    def __init__(
+        self, resource: Resource | msgspec.Raw | bytes, full_url: str | None = None, *, include: bool = False
+    ) -> None:
+        self._raw: msgspec.Raw | bytes | None = None
+        self._known: Resource = {}
+        if isinstance(resource, msgspec.Raw | bytes):
+            self._raw = resource
+            self.kind = _kind_of(resource)
+        else:
+            self._known = resource
+            self.kind = _kind(resource)
+        self.full_url = full_url
+        self.include = include
+
+    @property
+    def resource(self) -> Resource:
+        """The whole resource."""
+        if self._raw is not None:
+            try:
+                self._known = orjson.loads(memoryview(self._raw))
+            except orjson.JSONDecodeError as error:  # what only decoding shows, such as 1e400
+                raise InvalidInputError(f"not valid JSON: {error.msg}", position=f"a {self.kind}") from None
+            self._raw = None
+        return self._known
+
+    @property
+    def head(self) -> Resource:
+        """What an Observation is of, whose and when, without its values; of other types the whole resource."""
+        if self.kind != "Observation":
+            return self.resource
+        if self._raw is not None and not self._known:
+            self._known = cast(Resource, _HEAD.decode(self._raw))
+        return self._known
+
+    def source(self, position: int) -> str:
+        """`Observation/o1`; a resource without a usable id is named by its place in the input."""
+        if self._raw is not None and not self._known:
+            return source_of(cast(Resource, _IDENTITY.decode(self._raw)), position)
+        return source_of(self._known, position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,108 +141,156 @@ def read_bytes(raw: bytes | str) -> Reading:
     root that is no object or list, an entry that is no resource.
     """
     data = raw.encode() if isinstance(raw, str) else bytes(raw)
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
+    data = data.removeprefix(_BOM)
+    if not data or data.isspace():
         raise InvalidInputError("the input is empty; expected a FHIR Bundle, a list of resources, or NDJSON")
+    check_utf8(data)
     try:
-        root = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+        return _from_root(data)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"not a Bundle, a list of resources or NDJSON: {error}") from None
+    except msgspec.DecodeError as error:
         lines = _ndjson(data)
         if lines is None:
-            raise InvalidInputError(f"not valid JSON: {error.msg}", position=f"byte {error.pos}") from None
+            raise _not_json(error, len(data)) from None
         return lines
-    return _from_root(root)
+    except RecursionError:
+        raise InvalidInputError("not valid JSON: nests too deep") from None
+
+
+def check_utf8(data: bytes) -> None:
+    """Raises InvalidInputError, with the place, for bytes that are not UTF-8; strings nobody reads are not decoded."""
+    if data.isascii():
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    view = memoryview(data)
+    for start in range(0, len(data), _CHUNK):
+        try:
+            decoder.decode(view[start : start + _CHUNK], final=start + _CHUNK >= len(data))
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(
+                "not valid JSON: the bytes are not UTF-8", position=f"about byte {start + error.start}"
+            ) from None
+
+
+def _not_json(error: msgspec.DecodeError, size: int) -> InvalidInputError:
+    """Our error for msgspec's, which ends in `(byte 12)` or says that the input was truncated."""
+    message, _, place = str(error).removeprefix("JSON is malformed: ").partition(" (byte ")
+    return InvalidInputError(f"not valid JSON: {message}", position=f"byte {place.rstrip(')') or size}")
 
 
 def _ndjson(data: bytes) -> Reading | None:
     """NDJSON, or None when the first line is not an object by itself (then the JSON error tells more)."""
     entries: list[Entry] = []
-    for number, line in enumerate(data.splitlines(), start=1):
-        if not line.strip():
+    for number, line in enumerate(io.BytesIO(data), start=1):
+        if line.isspace():
             continue
         try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
+            _JSON.decode(line)
+        except msgspec.DecodeError as error:
             if not entries:
                 return None
-            raise InvalidInputError(f"not valid JSON: {error.msg}", position=f"line {number}") from None
-        entries.append(Entry(_resource(value, f"line {number}")))
+            raise InvalidInputError(f"not valid JSON: {error}", position=f"line {number}") from None
+        entries.append(_entry(line, f"line {number}"))
     return Reading(tuple(entries), population=True)
 
 
-def _from_root(root: Any) -> Reading:
-    if isinstance(root, list):
-        readings = [_from_root(item) if _is_bundle(item) else None for item in root]
-        entries: list[Entry] = []
-        refused: list[Refusal] = []
-        incomplete: set[str] = set()
-        for position, (item, reading) in enumerate(zip(root, readings, strict=True)):
-            if reading is None:
-                entries.append(Entry(_resource(item, f"[{position}]")))
-                continue
-            entries.extend(reading.entries)
-            refused.extend(reading.refused)
-            incomplete |= reading.incomplete
-        return Reading(tuple(entries), tuple(refused), frozenset(incomplete))
-    if _is_bundle(root):
-        return read_bundle(root, name="Bundle")
-    return Reading((Entry(_resource(root, "root")),))
+def _from_root(data: bytes) -> Reading:
+    if _ARRAY.match(data) is None:
+        return _alone(data, "root")
+    parts = [_alone(item, f"[{number}]") for number, item in enumerate(_LIST.decode(data))]
+    return Reading(
+        entries=tuple(entry for part in parts for entry in part.entries),
+        refused=tuple(refusal for part in parts for refusal in part.refused),
+        incomplete=frozenset().union(*(part.incomplete for part in parts)),
+    )
 
 
-def _is_bundle(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("resourceType") == "Bundle"
+def _alone(raw: msgspec.Raw | bytes, position: str) -> Reading:
+    """A Bundle, or a resource that stands by itself."""
+    entry = _entry(raw, position)
+    if entry.kind == "Bundle":
+        return _read_bundle(_BUNDLE.decode(raw), "Bundle", None)
+    _JSON.decode(raw)
+    return Reading((entry,))
 
 
-def _resource(value: Any, position: str) -> Resource:
-    if not isinstance(value, dict):
-        raise InvalidInputError("expected a FHIR resource (a JSON object)", position=position)
-    if not isinstance(value.get("resourceType"), str):
-        raise InvalidInputError("a resource without resourceType", position=position)
-    return value
+def _entry(
+    resource: Resource | msgspec.Raw | bytes, position: str, full_url: Any = None, *, include: bool = False
+) -> Entry:
+    try:
+        return Entry(resource, full_url if isinstance(full_url, str) else None, include=include)
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error), position=position) from None
+
+
+def _kind_of(raw: msgspec.Raw | bytes) -> str:
+    """`resourceType`, which nearly every writer puts first. Raises InvalidInputError where there is none."""
+    found = _KIND.match(raw)
+    if found:
+        return found[1].decode()
+    try:
+        return _kind(_IDENTITY.decode(raw))
+    except msgspec.ValidationError:
+        return _kind(None)
+
+
+def _kind(resource: Any) -> str:
+    if not isinstance(resource, dict):
+        raise InvalidInputError("expected a FHIR resource (a JSON object)")
+    kind = resource.get("resourceType")
+    if not isinstance(kind, str):
+        raise InvalidInputError("a resource without resourceType")
+    return kind
 
 
 def read_bundle(bundle: Resource, *, name: str, resource_type: str | None = None) -> Reading:
-    """The entries of one Bundle. Its own signs of being incomplete mark `resource_type` (or every type it holds)."""
+    """The entries of one parsed Bundle; its signs of being incomplete mark `resource_type` (or every type it holds)."""
     raw = bundle.get("entry")
-    if raw is None:
-        raw = []
-    if not isinstance(raw, list):
+    if not isinstance(raw, list | None):
         raise InvalidInputError("Bundle.entry is not a list", position=f"{name}.entry")
-    entries, refused, broken = [], [], False
-    for number, item in enumerate(raw):
-        position = f"{name}.entry[{number}]"
+    items = []
+    for number, item in enumerate(raw or ()):
         if not isinstance(item, dict):
-            raise InvalidInputError("a Bundle entry that is not an object", position=position)
-        resource = item.get("resource")
-        if resource is None:
-            refused.append(Refusal(position, "entry-without-resource"))
+            raise InvalidInputError("a Bundle entry that is not an object", position=f"{name}.entry[{number}]")
+        resource: Any = item.get("resource")
+        items.append(_Item(resource, item.get("fullUrl"), item.get("search")))
+    facts = _Bundle(bundle.get("type"), bundle.get("total"), bundle.get("link"), items)
+    return _read_bundle(facts, name, resource_type)
+
+
+def _read_bundle(bundle: _Bundle, name: str, resource_type: str | None) -> Reading:
+    entries: list[Entry] = []
+    refused: list[Refusal] = []
+    broken = False
+    for number, item in enumerate(bundle.entry or ()):
+        mode = item.search.get("mode") if isinstance(item.search, dict) else None
+        if item.resource is None or item.resource == _ABSENT:
+            refused.append(Refusal(f"{name}.entry[{number}]", "entry-without-resource"))
             continue
-        resource = _resource(resource, f"{position}.resource")
-        search = item.get("search")
-        mode = search.get("mode") if isinstance(search, dict) else None
-        if resource["resourceType"] == "OperationOutcome" or mode == "outcome":
-            refused.append(Refusal(position, "operation-outcome"))
+        entry = _entry(item.resource, f"{name}.entry[{number}].resource", item.fullUrl, include=mode == "include")
+        if entry.kind == "OperationOutcome" or mode == "outcome":
+            refused.append(Refusal(f"{name}.entry[{number}]", "operation-outcome"))
             broken = True
             continue
-        url = item.get("fullUrl")
-        entries.append(Entry(resource, url if isinstance(url, str) else None, include=mode == "include"))
+        entries.append(entry)
     reasons = list(_incompleteness(bundle, sum(not entry.include for entry in entries)))
     refused.extend(Refusal(name, reason) for reason in reasons)
     partial: Iterable[str] = ()
     if broken or reasons:
-        partial = [resource_type] if resource_type else {entry.resource["resourceType"] for entry in entries}
+        partial = [resource_type] if resource_type else {entry.kind for entry in entries}
     return Reading(tuple(entries), tuple(refused), frozenset(partial))
 
 
-def _incompleteness(bundle: Resource, matches: int) -> Iterator[str]:
-    if bundle.get("type") != "searchset":
+def _incompleteness(bundle: _Bundle, matches: int) -> Iterator[str]:
+    if bundle.type != "searchset":
         return
-    links = bundle.get("link")
+    links = bundle.link
     relations = {link.get("relation") for link in links if isinstance(link, dict)} if isinstance(links, list) else set()
     if "next" in relations:
         yield "more-pages"
         return
-    total = bundle.get("total")
+    total = bundle.total
     if isinstance(total, int) and not isinstance(total, bool) and total > matches:
         yield "truncated"
 

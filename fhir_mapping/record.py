@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from fhir_mapping import clinical, features, notes, serialise, stays
 from fhir_mapping.errors import ForeignPatientError, InvalidInputError, PatientNotFoundError
-from fhir_mapping.measurements import consciousness, measure, observed_at
+from fhir_mapping.measurements import concerns, consciousness, measure
 from fhir_mapping.reading import Entry, Reading, Resource, read_bundle, read_bytes, source_of
 from fhir_mapping.references import Directory, Ownership
 from fhir_mapping.times import moment, parse_instant, reachable
@@ -30,7 +30,16 @@ from fhir_mapping.values import (
 NOTE_TYPES = frozenset({"DocumentReference", "Composition", "DiagnosticReport"})
 # Resource types that say something about one patient: each must prove whose it is. `patient` names the subject of some.
 CLINICAL = frozenset({"Observation", "Condition", "Encounter", "MedicationRequest", "MedicationStatement", "Procedure"})
+_PERSONAL = CLINICAL | NOTE_TYPES
+# Elements that say when something was true, done, or written down.
+_MOMENTS = frozenset(
+    {"effectiveDateTime", "effectiveInstant", "issued", "authoredOn", "recordedDate", "date", "performedDateTime",
+     "onsetDateTime", "occurrenceDateTime"}
+)  # fmt: skip
+_PERIODS = frozenset({"effectivePeriod", "period", "actualPeriod", "performedPeriod"})
 _SEXES = frozenset({"female", "male", "other"})
+
+Mine = tuple[str, Entry]  # a resource proven to be the patient's, by its source
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +196,7 @@ def _build(
     usable = [item for item in ours if not _unusable(item, refused)]
 
     def of_type(*types: str) -> list[tuple[str, Resource]]:
-        return [(source, resource) for source, resource in usable if resource["resourceType"] in types]
+        return [(source, entry.resource) for source, entry in usable if entry.kind in types]
 
     def read(reader: Callable[..., Any], *types: str) -> list[Any]:
         answers = [reader(resource, source, directory, at) for source, resource in of_type(*types)]
@@ -196,7 +205,8 @@ def _build(
 
     all_stays, members, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at)
     refused.extend(stay_refusals)
-    measurements, aware = _measurements(of_type("Observation"), at, refused)
+    read_values = [(source, e.resource) for source, e in usable if e.kind == "Observation" and concerns(e.head)]
+    measurements, aware = _measurements(read_values, at, refused)
     read_notes, note_refusals = notes.read_notes(of_type(*NOTE_TYPES), at)
     refused.extend(note_refusals)
     died = parse_instant(patient.get("deceasedDateTime"))
@@ -218,7 +228,7 @@ def _build(
         refused=tuple(refused),
         not_fetched=not_fetched | reading.incomplete,
         _notes=read_notes,
-        _present=frozenset(resource["resourceType"] for _, resource in usable) | {"Patient"},
+        _present=frozenset(entry.kind for _, entry in usable) | {"Patient"},
     )
 
 
@@ -226,7 +236,7 @@ def _patient(reading: Reading, patient_id: str | None) -> Resource:
     patients = {
         entry.resource["id"]: entry.resource
         for entry in reading.entries
-        if entry.resource["resourceType"] == "Patient" and isinstance(entry.resource.get("id"), str)
+        if entry.kind == "Patient" and isinstance(entry.resource.get("id"), str)
     }
     if patient_id is not None:
         if patient_id in patients:
@@ -241,43 +251,38 @@ def _patient(reading: Reading, patient_id: str | None) -> Resource:
     return next(iter(patients.values()))
 
 
-def _ours(reading: Reading, directory: Directory, patient: str, refused: list[Refusal]) -> list[tuple[str, Resource]]:
+def _ours(reading: Reading, directory: Directory, patient: str, refused: list[Refusal]) -> list[Mine]:
     """Every resource proven to be the patient's, each once in its newest version."""
-    newest: dict[str, tuple[tuple[datetime, str], Resource]] = {}
+    newest: dict[str, Entry] = {}
     for position, entry in enumerate(reading.entries):
-        resource = entry.resource
-        if entry.include or resource["resourceType"] not in CLINICAL | NOTE_TYPES:
+        if entry.include or entry.kind not in _PERSONAL:
             continue
-        source = source_of(resource, position)
-        reason = _not_ours(resource, source, directory, patient, population=reading.population)
-        if reason == "":
-            continue
-        if reason is not None:
+        head = entry.head
+        source = source_of(head, position)
+        reason = _not_ours(head, source, directory, patient, population=reading.population)
+        if reason is None and (source not in newest or _version(entry.resource) >= _version(newest[source].resource)):
+            newest[source] = entry
+        elif reason:
             refused.append(Refusal(source, reason))
-            continue
-        version = _version(resource)
-        if source not in newest or version >= newest[source][0]:
-            newest[source] = (version, resource)
-    return [(source, resource) for source, (_, resource) in newest.items()]
+    return list(newest.items())
 
 
 def _not_ours(resource: Resource, source: str, directory: Directory, patient: str, *, population: bool) -> str | None:
     """None when it is the patient's; "" when it is another member of a population; else the reason it is not used."""
     subject = resource.get("subject") or resource.get("patient")
-    reference = subject.get("reference") if isinstance(subject, dict) else None
-    if isinstance(reference, str) and reference.startswith(("Group/", "Device/", "Location/")):
-        return "subject-not-a-patient"
     owner = directory.ownership(subject, patient)
-    if owner is Ownership.UNPROVABLE:
-        return "subject-unprovable"
     if owner is Ownership.FOREIGN:
+        reference = subject.get("reference") if isinstance(subject, dict) else None
+        if isinstance(reference, str) and reference.startswith(("Group/", "Device/", "Location/")):
+            return "subject-not-a-patient"
         if population:
             return ""
         raise ForeignPatientError(f"{source} belongs to another patient; nothing is computed", source=source)
+    if owner is Ownership.UNPROVABLE:
+        return "subject-unprovable"
     focus = resource.get("focus")
-    for item in focus if isinstance(focus, list) else ():
-        if directory.ownership(item, patient) is not Ownership.OURS:
-            return "focus-is-somebody-else"
+    if isinstance(focus, list) and any(directory.ownership(item, patient) is not Ownership.OURS for item in focus):
+        return "focus-is-somebody-else"
     return None
 
 
@@ -288,9 +293,9 @@ def _version(resource: Resource) -> tuple[datetime, str]:
     return (updated.latest if updated else datetime.min.replace(tzinfo=UTC), number.rjust(20, "0"))
 
 
-def _unusable(item: tuple[str, Resource], refused: list[Refusal]) -> bool:
+def _unusable(item: Mine, refused: list[Refusal]) -> bool:
     """A modifierExtension or implicitRules may turn the meaning round: what we do not understand we do not use."""
-    source, resource = item
+    source, resource = item[0], item[1].head
     for name in ("modifierExtension", "implicitRules"):
         if resource.get(name):
             refused.append(Refusal(source, "modifier-extension" if name == "modifierExtension" else "implicit-rules"))
@@ -298,24 +303,25 @@ def _unusable(item: tuple[str, Resource], refused: list[Refusal]) -> bool:
     return False
 
 
-def _latest(ours: Sequence[tuple[str, Resource]], patient: Resource) -> datetime:
+def _latest(ours: Sequence[Mine], patient: Resource) -> datetime:
     """The latest clinical time in the data: the moment at which everything in it was known."""
-    times: list[datetime] = []
-    for _, resource in ours:
-        instants = [observed_at(resource), parse_instant(resource.get("issued"))]
-        names = ("authoredOn", "recordedDate", "date", "performedDateTime", "onsetDateTime", "occurrenceDateTime")
-        instants += [parse_instant(resource.get(name)) for name in names]
-        for name in ("period", "actualPeriod", "performedPeriod"):
-            period = resource.get(name)
-            if isinstance(period, dict):
-                instants += [parse_instant(period.get("start")), parse_instant(period.get("end"))]
-        times.extend(instant.latest for instant in instants if instant is not None)
-    if not times:
-        fallback = parse_instant(patient.get("birthDate"))
-        if fallback is None:
-            raise InvalidInputError("the data hold no time at all; give a prediction_time")
-        return fallback.latest
-    return max(times)
+    texts = {text for _, entry in ours for text in _times(entry.head)}
+    instants = [instant for instant in map(parse_instant, texts) if instant is not None]
+    if instants:
+        return max(instant.latest for instant in instants)
+    fallback = parse_instant(patient.get("birthDate"))
+    if fallback is None:
+        raise InvalidInputError("the data hold no time at all; give a prediction_time")
+    return fallback.latest
+
+
+def _times(head: Resource) -> Iterator[str]:
+    for name in head.keys() & _MOMENTS:
+        if isinstance(head[name], str):
+            yield head[name]
+    for name in head.keys() & _PERIODS:
+        if isinstance(head[name], dict):
+            yield from (text for text in (head[name].get("start"), head[name].get("end")) if isinstance(text, str))
 
 
 def _measurements(

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fhir_mapping.reading import Entry, Resource, source_of
+from fhir_mapping.reading import Entry, Resource
 
 _HISTORY = re.compile(r"/_history/[^/]+\Z")
 _ABSOLUTE = re.compile(r"(?P<base>https?://.+)/(?P<key>[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})\Z")
@@ -24,46 +23,50 @@ class Ownership(StrEnum):
     UNPROVABLE = "unprovable"
 
 
-@dataclass(frozen=True, slots=True)
 class Directory:
-    """Where every reference of one input leads.
+    """Where every reference of one input leads; the resources themselves are indexed when one is first asked for."""
 
-    `by_url` maps a fullUrl (also urn:uuid) to `Type/id`; `bases` are the servers the input itself came from.
-    """
-
-    by_key: dict[str, Resource]
-    by_url: dict[str, str]
-    bases: frozenset[str]
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
+        self.by_url: dict[str, int] = {}
+        self._bases: set[str] = set()
+        self._keys: dict[str, str | None] = {}
+        self._by_kind: dict[str, dict[str, Entry]] = {}
+        for position, entry in enumerate(entries):
+            if entry.full_url:
+                self.by_url[entry.full_url] = position
+                absolute = _ABSOLUTE.match(entry.full_url)
+                if absolute:
+                    self._bases.add(absolute["base"])
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Directory:
-        by_key: dict[str, Resource] = {}
-        by_url: dict[str, str] = {}
-        bases = set()
-        for position, entry in enumerate(entries):
-            key = source_of(entry.resource, position)
-            by_key[key] = entry.resource
-            if entry.full_url:
-                by_url[entry.full_url] = key
-                absolute = _ABSOLUTE.match(entry.full_url)
-                if absolute:
-                    bases.add(absolute["base"])
-        return cls(by_key, by_url, frozenset(bases))
+        return cls(entries)
+
+    def _of_kind(self, kind: str) -> dict[str, Entry]:
+        """The entries of one type by their key; only types that are pointed at are ever indexed."""
+        if kind not in self._by_kind:
+            listed = enumerate(self._entries)
+            self._by_kind[kind] = {entry.source(n): entry for n, entry in listed if entry.kind == kind}
+        return self._by_kind[kind]
 
     def key(self, reference: Any) -> str | None:
         """`Type/id` of a Reference (or its text) when it can be told, else None. `#contained` is not looked up here."""
         text = reference.get("reference") if isinstance(reference, dict) else reference
         if not isinstance(text, str):
             return None
-        text = _HISTORY.sub("", text)
-        if text in self.by_url:
-            return self.by_url[text]
+        if text not in self._keys:  # a chart says whose it is thousands of times
+            self._keys[text] = self._key(_HISTORY.sub("", text))
+        return self._keys[text]
+
+    def _key(self, text: str) -> str | None:
+        position = self.by_url.get(text)
+        if position is not None:
+            return self._entries[position].source(position)
         if _RELATIVE.match(text):
             return text
         absolute = _ABSOLUTE.match(text)
-        if absolute and absolute["base"] in self.bases:
-            return absolute["key"]
-        return None
+        return absolute["key"] if absolute and absolute["base"] in self._bases else None
 
     def resolve(self, reference: Any, container: Resource | None = None) -> Resource | None:
         """The resource a reference means, also one contained in `container`; None when it is not in the input."""
@@ -73,7 +76,8 @@ class Directory:
             options = contained if isinstance(contained, list) else []
             return next((r for r in options if isinstance(r, dict) and r.get("id") == text[1:]), None)
         key = self.key(reference)
-        return None if key is None else self.by_key.get(key)
+        entry = None if key is None else self._of_kind(key.partition("/")[0]).get(key)
+        return None if entry is None else entry.resource
 
     def ownership(self, reference: Any, patient: str) -> Ownership:
         """Whether a subject is proven to be `patient` (`Patient/p1`), proven to be another, or neither.
@@ -88,6 +92,6 @@ class Directory:
         if key is not None:
             return Ownership.OURS if key == patient else Ownership.FOREIGN
         absolute = _ABSOLUTE.match(_HISTORY.sub("", text))
-        if absolute and self.bases:
+        if absolute and self._bases:
             return Ownership.FOREIGN
         return Ownership.UNPROVABLE

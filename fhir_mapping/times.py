@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from fhir_mapping.values import Instant
@@ -14,6 +15,7 @@ from fhir_mapping.values import Instant
 _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?\Z")
 # A time of day without a zone may be anywhere between UTC-12 and UTC+14.
 _WEST, _EAST = timedelta(hours=12), timedelta(hours=14)
+_LONGEST = 64  # a dateTime with nanoseconds and zone has 35 characters
 _LAST_MOMENT = timedelta(microseconds=1)
 
 
@@ -30,8 +32,12 @@ def parse_instant(text: Any) -> Instant | None:
     >>> parse_instant("yesterday") is None
     True
     """
-    if not isinstance(text, str):
-        return None
+    return _parse(text) if isinstance(text, str) and len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=8192)
+def _parse(text: str) -> Instant | None:
+    """One visit dates dozens of resources with the same text."""
     found = _DATE.match(text)
     if found:
         return _span(found)

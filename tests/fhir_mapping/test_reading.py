@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from fhir_mapping import InvalidInputError, PatientRecord
+from tests.fhir_mapping.test_cases import AT, PATIENT, REFUSED, STAY, VALUES
 
 MALFORMED: list[tuple[str, bytes]] = [
     ("nothing", b""),
@@ -22,6 +26,7 @@ MALFORMED: list[tuple[str, bytes]] = [
     ("entry an object", b'{"resourceType": "Bundle", "entry": {"a": 1}}'),
     ("list of numbers", b"[1, 2]"),
     ("second line cut", b'{"resourceType": "Patient", "id": "p"}\n{"resourceType": '),
+    ("nests without end", b'{"resourceType": "Patient", "x": ' + b"[" * 9000 + b"]" * 9000 + b"}"),
     ("not UTF-8", b'{"resourceType": "\xff"}'),
 ]
 
@@ -67,9 +72,42 @@ def test_the_mimic_demo_maps_a_patient(shared_data: Path) -> None:
     folder = shared_data / "mimic-iv-demo-fhir"
     names = ("MimicPatient", "MimicEncounter", "MimicEncounterICU", "MimicCondition")
     raw = b"\n".join(gzip.decompress((folder / f"{name}.ndjson.gz").read_bytes()) for name in names)
-    import orjson
-
     patient = orjson.loads(raw.splitlines()[0])["id"]
     record = PatientRecord.from_json(raw, patient)
     assert record.subject_id == patient
     assert record.stays
+
+
+def as_two_ways(resources: list[dict[str, Any]], at: datetime) -> tuple[PatientRecord, PatientRecord]:
+    whole = PatientRecord.from_resources(resources, prediction_time=at)
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": r} for r in resources]}
+    return whole, PatientRecord.from_json(orjson.dumps(bundle, option=orjson.OPT_INDENT_2), prediction_time=at)
+
+
+@pytest.mark.parametrize("row", [*VALUES, *REFUSED], ids=[row[0] for row in (*VALUES, *REFUSED)])
+def test_bytes_read_lazily_say_what_dictionaries_say(row: tuple[str, dict[str, Any], str, Any]) -> None:
+    """An Observation's head decides whether its values are decoded at all; it must miss nothing that is read."""
+    observation = {name: value for name, value in row[1].items() if name != "code_"}
+    whole, lazy = as_two_ways([PATIENT, STAY, observation], AT)
+    assert lazy.features() == whole.features()
+    assert lazy == whole
+
+
+def test_a_resource_whose_type_does_not_come_first_is_read() -> None:
+    raw = (
+        b'{"entry": [{"resource": {"id": "p", "gender": "male", "resourceType": "Patient"}}], "resourceType": "Bundle"}'
+    )
+    assert PatientRecord.from_json(raw, prediction_time="2024-01-01").sex == "male"
+
+
+def test_what_only_decoding_shows_stops_the_resource_that_is_read() -> None:
+    entry = b'{"resource": {"resourceType": "Condition", "subject": {"reference": "Patient/p"}, "x": 1e400}}'
+    patient = b'{"resource": {"resourceType": "Patient", "id": "p"}}'
+    with pytest.raises(InvalidInputError, match="a Condition"):
+        PatientRecord.from_json(b'{"resourceType": "Bundle", "entry": [%s, %s]}' % (patient, entry))
+
+
+def test_the_place_of_bytes_that_are_not_utf8_is_told_in_parts_nobody_reads() -> None:
+    raw = b'{"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Claim", "x": "%s\xff"}}]}'
+    with pytest.raises(InvalidInputError, match=r"UTF-8.*byte 2[0-9]{6}"):
+        PatientRecord.from_json(raw % ("ä".encode() * 1_000_000))
