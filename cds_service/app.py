@@ -8,30 +8,28 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from cds_service.cards import build_card
-from cds_service.cards.card import Thresholds
+from cds_service.admission import Admission, RateLimit
+from cds_service.answering import Answering
 from cds_service.feedback import receive
-from cds_service.gateway import Gateway
-from cds_service.hook_request import HookRequest, parse_request
+from cds_service.metrics import OTHER, Metrics
+from cds_service.outbound import Networks
 from cds_service.outcome import HookError, error_response, json_response
-from cds_service.prediction_time import find_encounter, prediction_time
-from cds_service.prefetch import complete
 from cds_service.services import SERVICES, Service
 from cds_service.settings import Settings
 from cds_service.store import Store, StoreError
-from fhir_mapping import FhirMappingError, ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord
+from cds_service.trust import ClientsFile, TokenRefusedError, TokenVerifier
+from cds_service.trust.tokens import Caller
+from fhir_mapping import FhirMappingError
 from knowledge_index import KnowledgeIndexError
-from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Pipeline, RiskModelError, model_card
+from risk_model import TASKS, Pipeline, RiskModelError, model_card
 
 LOG = logging.getLogger("riskcards")
 _CARD_FORMS = {"html": "text/html", "json": "application/json", "chai-xml": "application/xml"}
@@ -49,7 +47,7 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Stor
         )
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    cds = _CdsService(settings, pipeline, store or Store(settings.store_url()))
+    cds = _parts(settings, pipeline, store or Store(settings.store_url()))
     app.extensions["riskcards"] = cds
     _routes(app, cds)
     _errors(app, cds)
@@ -57,97 +55,85 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Stor
     return app
 
 
-class _CdsService:
-    """What the routes share: the parts that answer, and counters with a closed set of labels."""
+def _parts(settings: Settings, pipeline: Pipeline, store: Store) -> _Parts:
+    metrics = Metrics()
+    clients = ClientsFile(Path(settings.cds_clients)) if settings.cds_clients else None
+    verifier = None
+    if clients is not None:
+        verifier = TokenVerifier(lambda: clients.clients, store, Networks.of(settings.private_networks))
+    return _Parts(
+        settings,
+        Answering(settings, pipeline, store, metrics),
+        store,
+        metrics,
+        Admission(settings.max_active, settings.max_waiting, settings.deadline_seconds, settings.max_held_bytes),
+        RateLimit(settings.requests_per_minute),
+        verifier,
+        clients,
+    )
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, store: Store) -> None:
-        self.settings = settings
-        self.pipeline = pipeline
-        self.store = store
-        self.gateway = Gateway(settings.fhir_servers, settings.fetch_seconds)
-        self.thresholds = Thresholds(
-            {READMISSION_30D: settings.readmission_threshold, IN_HOSPITAL_MORTALITY: settings.mortality_threshold}
-        )
-        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._lock = Lock()
 
-    def count(self, service: str, result: str) -> None:
-        with self._lock:
-            self._counts[(service, result)] += 1
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the routes share. `demo`, tests and commands reach it as `app.extensions["riskcards"]`."""
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        with self._lock:
-            return dict(self._counts)
+    settings: Settings
+    answering: Answering
+    store: Store
+    metrics: Metrics
+    admission: Admission
+    rate: RateLimit
+    verifier: TokenVerifier | None
+    clients: ClientsFile | None
 
-    def preview(self, service: Service, body: bytes) -> None:
-        """Read and assess a request without a card: what was read once (encoded notes, opened models) stays warm."""
-        asked = parse_request(body, service)
-        record = self._record(asked, service, complete(asked, service, self.gateway))
-        if record.current_stay is not None:
-            for task in service.tasks:
-                self.pipeline.assess(record, task)
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.answering.pipeline
 
-    def answer(self, service: Service, body: bytes) -> dict[str, Any]:
-        """The cards for one request. Raises HookError for everything that is not guidance or its honest absence."""
-        asked = parse_request(body, service)
-        prefetch = complete(asked, service, self.gateway)
-        record = self._record(asked, service, prefetch)
-        if record.current_stay is None:
-            if asked.encounter_id is not None and service.hook != "patient-view":
-                raise HookError(412, "not-found", "context.encounterId: no such inpatient stay in the data")
-            self.count(service.id, "no-stay")
-            return {"cards": []}
-        assessments = [self.pipeline.assess(record, task) for task in service.tasks]
-        card = build_card(assessments, record, public_url=self.settings.public_url, thresholds=self.thresholds)
-        self.store.record_card(
-            card,
-            service=service.id,
-            hook_instance=asked.hook_instance,
-            patient=asked.patient_id,
-            assessments=assessments,
-        )
-        abstained = all(assessment.estimate.abstention for assessment in assessments)
-        self.count(service.id, "abstained" if abstained else "card")
-        return {"cards": [card]}
+    def caller(self) -> Caller | None:
+        """Who asks, by their token; None where no clients are configured. Raises HookError 401, StoreError.
 
-    def _record(self, asked: HookRequest, service: Service, prefetch: dict[str, Any]) -> PatientRecord:
-        at = prediction_time(service.hook, find_encounter(prefetch, asked.encounter_id), self.clock())
+        The address is our own configured one: a Host header can say anything.
+        """
+        if self.verifier is None:
+            return None
+        url = f"{self.settings.public_url.rstrip('/')}{request.path}"
         try:
-            return PatientRecord.from_prefetch(
-                prefetch,
-                patient_id=asked.patient_id,
-                prediction_time=at,
-                encounter_id=asked.encounter_id,
-                expected=service.expected(),
-            )
-        except ForeignPatientError as error:
-            # 409 is not in the specification's list; 412 is true: the data an answer needs are not there.
-            raise HookError(412, "conflict", f"another patient's data in prefetch: {error}") from None
-        except PatientNotFoundError as error:
-            raise HookError(412, "not-found", f"prefetch.patient: {error}") from None
-        except InvalidInputError as error:
-            raise HookError(400, "structure", str(error)) from None
+            caller = self.verifier.verify(request.headers.get("Authorization"), url)
+        except TokenRefusedError as error:
+            self.metrics.token_refused()
+            LOG.info("token refused reason=%s", error.reason)
+            raise HookError(401, "login", "authentication is required") from None
+        self.rate.take(caller.client.name)
+        return caller
 
 
-def _routes(app: Flask, cds: _CdsService) -> None:
+def _routes(app: Flask, cds: _Parts) -> None:
     @app.get("/cds-services")
     def discovery() -> Response:
+        if not cds.settings.open_discovery:
+            cds.caller()
         return json_response({"services": [service.to_json() for service in SERVICES.values()]})
 
     @app.post("/cds-services/<service_id>")
     def call(service_id: str) -> Response:
         service, started = _service(service_id), time.perf_counter()
-        answer = cds.answer(service, _json_body())
+        caller = cds.caller()
+        with _body(cds) as body, cds.admission.enter():
+            answer = cds.answering.answer(service, body, caller)
+        cds.metrics.took(service.id, time.perf_counter() - started)
         LOG.info("hook service=%s cards=%d ms=%.0f", service.id, len(answer["cards"]), _ms(started))
         return json_response(answer)
 
     @app.post("/cds-services/<service_id>/feedback")
     def feedback(service_id: str) -> Response:
         service = _service(service_id)
-        new = receive(_json_body(), service, cds.store)
-        cds.count(service.id, "feedback")
-        LOG.info("feedback service=%s new=%d", service.id, new)
+        cds.caller()
+        with _body(cds) as body:
+            outcomes = receive(body, service, cds.store)
+        for outcome in outcomes:
+            cds.metrics.feedback(service.id, outcome)
+        LOG.info("feedback service=%s entries=%d", service.id, len(outcomes))
         return Response(status=200)
 
     @app.get("/model-cards/<task>")
@@ -178,10 +164,7 @@ def _routes(app: Flask, cds: _CdsService) -> None:
 
     @app.get("/metrics")
     def metrics() -> Response:
-        lines = ["# TYPE riskcards_answers_total counter"]
-        for (service, result), number in sorted(cds.counts().items()):
-            lines.append(f'riskcards_answers_total{{service="{service}",result="{result}"}} {number}')
-        return Response("\n".join(lines) + "\n", mimetype="text/plain; version=0.0.4")
+        return Response(cds.metrics.text(*cds.admission.load), mimetype="text/plain; version=0.0.4")
 
 
 def _service(identifier: str) -> Service:
@@ -190,26 +173,32 @@ def _service(identifier: str) -> Service:
     return SERVICES[identifier]
 
 
-def _json_body() -> bytes:
+@contextmanager
+def _body(cds: _Parts) -> Iterator[bytes]:
+    """The body, within the memory all bodies may take together. Raises HookError 415, 503."""
     if request.mimetype not in _JSON_TYPES:
         raise HookError(415, "not-supported", "Content-Type must be application/json")
-    return request.get_data(cache=False)
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise HookError(415, "not-supported", "the body must not be compressed")
+    length = request.content_length
+    with cds.admission.hold(cds.settings.max_body_bytes if length is None else min(length, 2**31)):
+        yield request.get_data(cache=False)
 
 
 def _ms(started: float) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def _errors(app: Flask, cds: _CdsService) -> None:
+def _errors(app: Flask, cds: _Parts) -> None:
     """Every exception becomes a status with an OperationOutcome; nothing of the request is logged."""
 
     def label() -> str:
         found = (request.view_args or {}).get("service_id", "")
-        return found if found in SERVICES else "other"
+        return found if found in SERVICES else OTHER
 
     @app.errorhandler(HookError)
     def refused(error: HookError) -> Response:
-        cds.count(label(), f"status-{error.status}")
+        cds.metrics.answered(label(), f"status-{error.status}")
         LOG.info("refused status=%d code=%s", error.status, error.code)
         return error_response(error)
 
@@ -217,12 +206,12 @@ def _errors(app: Flask, cds: _CdsService) -> None:
     def http(error: HTTPException) -> Response:
         codes = {404: "not-found", 405: "not-supported", 413: "too-costly", 415: "not-supported"}
         status = error.code or 500
-        cds.count(label(), f"status-{status}")
+        cds.metrics.answered(label(), f"status-{status}")
         return error_response(HookError(status, codes.get(status, "processing"), error.name))
 
     @app.errorhandler(StoreError)
     def store_down(error: StoreError) -> Response:
-        cds.count(label(), "status-503")
+        cds.metrics.answered(label(), "status-503")
         LOG.error("store %s", error)
         return error_response(HookError(503, "transient", "the audit store is not available", retry_after=5))
 
@@ -230,7 +219,7 @@ def _errors(app: Flask, cds: _CdsService) -> None:
     def unexpected(error: Exception) -> Response:
         incident = uuid.uuid4().hex[:12]
         known = isinstance(error, FhirMappingError | KnowledgeIndexError | RiskModelError)
-        cds.count(label(), "status-500")
+        cds.metrics.answered(label(), "status-500")
         # The type and the place, never the message: a message may quote the patient's data.
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:

@@ -25,6 +25,11 @@ COMMANDS = {
     "cohort": "Labelled cohorts from FHIR or MEDS, by a named label definition or your own.",
     "index": "Build, search, check and evaluate a PubMed index.",
     "card": "A model card as HTML, JSON or CHAI XML.",
+    "client": "The EHRs that may call: add, list, rotate keys, remove.",
+    "mode": "Off, silent, pilot, live; and the kill switch.",
+    "audit": "The chain of what was answered: verify, read, retention.",
+    "replay": "An answered card's estimates, computed again and compared.",
+    "outcomes": "What really happened, for monitoring.",
     "doctor": "What is installed, configured, hashed and reachable.",
 }
 

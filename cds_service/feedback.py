@@ -15,8 +15,8 @@ MAX_ENTRIES = 200
 MAX_COMMENT = 4_000
 
 
-def receive(body: bytes, service: Service, store: Store) -> int:
-    """Store the entries of one POST; returns how many were new (a repeated entry is none).
+def receive(body: bytes, service: Service, store: Store) -> tuple[str, ...]:
+    """Store the entries of one POST, a repeated one once; returns the outcome of each.
 
     Raises HookError 400 with the path of the fault, 404 for a card this service never sent.
     """
@@ -32,7 +32,8 @@ def receive(body: bytes, service: Service, store: Store) -> int:
         unknown = {s["id"] for s in entry.get("acceptedSuggestions", ())} - store.suggestions_of(entry["card"])
         if unknown:
             raise HookError(404, "not-found", f"feedback[{number}].acceptedSuggestions: not of this card")
-    return store.add_feedback(entries)
+    store.add_feedback(entries)
+    return tuple(entry["outcome"] for entry in entries)
 
 
 def _entry(item: Any, path: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The one way out: FHIR reads and searches at servers on the allow-list, and nothing else.
 
-Every URL is built here and checked again before a socket opens; no redirects, no proxy from the environment, capped
-bodies, pages and time; the token goes with one request and is never a default of the session.
+Every URL is built here and checked again before a socket opens; capped bodies, pages and time; the token goes with
+one request and is never a default of the session. Sockets are `outbound.py`'s.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import orjson
-import requests
 
-from cds_service.hook_request import ID
+from cds_service.hook_request import ID, MAX_ENTRIES
+from cds_service.outbound import Networks, Outbound, OutboundError
 
 MAX_BODY = 10 * 2**20
 MAX_PAGES = 20
@@ -41,27 +41,40 @@ class _Origin:
 
     @classmethod
     def of(cls, url: str) -> _Origin:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            given = parts.port
+        except ValueError:
+            raise GatewayError("not-a-server-url") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.fragment:
             raise GatewayError("not-a-server-url")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        return cls(parts.scheme, parts.hostname.lower(), port, parts.path.rstrip("/"))
+        # A server may decode once more than we do: what hides behind a % or a \\ is looked at decoded.
+        path = unquote(parts.path)
+        if "\\" in url or ".." in path.split("/") or any(ord(sign) <= 32 for sign in url):
+            raise GatewayError("not-a-server-url")
+        port = given or (443 if parts.scheme == "https" else 80)
+        return cls(parts.scheme, parts.hostname.lower(), port, path.rstrip("/"))
 
     def holds(self, other: _Origin) -> bool:
         """Same scheme, host and port, and a path at or below ours: compared part by part, never as text within text."""
         same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
-        below = other.path == self.path or other.path.startswith(f"{self.path}/")
-        return same and below and ".." not in other.path.split("/")
+        return same and (other.path == self.path or other.path.startswith(f"{self.path}/"))
 
 
 class Gateway:
-    """Gateway(allowed, seconds).fetch(server, "Observation?patient=1&_count=50", token) -> resource or merged Bundle"""
+    """Gateway(allowed, seconds).fetch(server, "Observation?patient=1&_count=50", token) -> resource or merged Bundle
 
-    def __init__(self, allowed: Iterable[str], seconds: float = 3.0) -> None:
+    `private_networks` are the CIDR ranges in which allowed servers may live; a server named by its literal address,
+    or as localhost, is allowed where it is.
+    """
+
+    def __init__(self, allowed: Iterable[str], seconds: float = 3.0, private_networks: Iterable[str] = ()) -> None:
         self._allowed = tuple(_Origin.of(url) for url in allowed)
         self._seconds = seconds
-        self._session = requests.Session()
-        self._session.trust_env = False
+        networks = Networks.of(private_networks)
+        for origin in self._allowed:
+            networks = networks.also(origin.host)
+        self._outbound = Outbound(networks)
 
     def allows(self, server: str | None) -> bool:
         """Whether a FHIR base URL is on the list."""
@@ -69,32 +82,35 @@ class Gateway:
             return False
         try:
             origin = _Origin.of(server)
-        except (GatewayError, ValueError):
+        except GatewayError:
             return False
         return any(allowed == origin for allowed in self._allowed)
 
-    def fetch(self, server: str, query: str, token: str | None = None) -> dict[str, Any]:
+    def fetch(self, server: str, query: str, token: str | None = None, deadline: float | None = None) -> dict[str, Any]:
         """Read `Type/id` or search `Type?...`; the pages of a search come back as one searchset.
 
-        Raises GatewayError. A search cut by a limit keeps its `next` link, so that the reader sees it is incomplete.
+        All of it within the gateway's seconds, and not past `deadline` (of `time.monotonic()`). A search
+        cut by a limit keeps its `next` link, so that the reader sees it is incomplete. Raises GatewayError.
         """
         if not self.allows(server):
             raise GatewayError("server-not-allowed")
         base = _Origin.of(server)
-        deadline = time.monotonic() + self._seconds
+        deadline = min(time.monotonic() + self._seconds, deadline or float("inf"))
         first = self._get(f"{server.rstrip('/')}/{query}", base, token, deadline)
         if first.get("resourceType") != "Bundle":
             return first
-        entries, page = list(first.get("entry") or []), first
+        entries, page = _entries(first), first
         for _ in range(MAX_PAGES):
-            following = next((k.get("url") for k in page.get("link") or [] if k.get("relation") == "next"), None)
-            if not isinstance(following, str):
+            following = _next(page)
+            if following is None:
                 return {**first, "entry": entries, "link": [], "total": len(entries)}
             try:
-                page = self._get(following, base, token, deadline)
+                page = self._get(urljoin(f"{server.rstrip('/')}/", following), base, token, deadline)
             except GatewayError:
                 break
-            entries += page.get("entry") or []
+            entries += _entries(page)
+            if len(entries) > MAX_ENTRIES:
+                break
         return {**first, "entry": entries, "link": [{"relation": "next", "url": "not-followed"}]}
 
     def _get(self, url: str, base: _Origin, token: str | None, deadline: float) -> dict[str, Any]:
@@ -103,18 +119,14 @@ class Gateway:
         headers = {"Accept": "application/fhir+json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise GatewayError("too-slow")
         try:
-            with self._session.get(url, headers=headers, timeout=left, allow_redirects=False, stream=True) as response:
-                if response.status_code != 200:
-                    raise GatewayError("status", str(response.status_code))
-                body = _read(response, deadline)
-        except requests.RequestException as error:
-            raise GatewayError("unreachable", error.__class__.__name__) from None
+            answer = self._outbound.request("GET", url, headers=headers, deadline=deadline, max_bytes=MAX_BODY)
+        except OutboundError as error:
+            raise GatewayError(error.reason) from None
+        if answer.status != 200:
+            raise GatewayError("status", str(answer.status))
         try:
-            resource = orjson.loads(body)
+            resource = orjson.loads(answer.body)
         except orjson.JSONDecodeError:
             raise GatewayError("not-json") from None
         if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
@@ -122,15 +134,18 @@ class Gateway:
         return resource
 
 
-def _read(response: requests.Response, deadline: float) -> bytes:
-    body = b""
-    for chunk in response.iter_content(65_536):
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise GatewayError("too-large")
-        if time.monotonic() > deadline:
-            raise GatewayError("too-slow")
-    return body
+def _entries(page: dict[str, Any]) -> list[Any]:
+    found = page.get("entry")
+    return list(found) if isinstance(found, list) else []
+
+
+def _next(page: dict[str, Any]) -> str | None:
+    """The `next` link of a page; a page of another shape has none that could be followed."""
+    links = page.get("link")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("relation") == "next" and isinstance(link.get("url"), str):
+            return str(link["url"])
+    return None
 
 
 def fetch_patient_resources(
@@ -151,7 +166,8 @@ def fetch_patient_resources(
         except GatewayError:
             missing.add(kind)
             continue
-        resources += [e["resource"] for e in bundle.get("entry") or [] if isinstance(e.get("resource"), dict)]
+        entries = (entry for entry in _entries(bundle) if isinstance(entry, dict))
+        resources += [entry["resource"] for entry in entries if isinstance(entry.get("resource"), dict)]
         if bundle.get("link"):
             missing.add(kind)
     return resources, frozenset(missing)

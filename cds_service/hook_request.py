@@ -6,9 +6,9 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import orjson
 
 from cds_service.outcome import HookError
@@ -16,9 +16,10 @@ from cds_service.services import Service
 
 MAX_DEPTH = 64
 MAX_ENTRIES = 20_000
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_STEP = np.zeros(256, dtype=np.int8)
+_STEP[list(b"[{")] = 1
+_STEP[list(b"]}")] = -1
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson)/[A-Za-z0-9\-.]{1,64}\Z")
 
@@ -36,8 +37,12 @@ class HookRequest:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises HookError 400 for anything else, too deep ones before the parser sees them."""
-    if _depth(body) > MAX_DEPTH:
+    """The JSON object in a body: strict, no name twice in one object, no deeper than 64.
+
+    Raises HookError 400 for anything else, too deep ones before the parser sees them.
+    """
+    structure = _outside_strings(body)
+    if _depth(structure) > MAX_DEPTH:
         raise HookError(400, "structure", f"the JSON nests deeper than {MAX_DEPTH} levels")
     try:
         value = orjson.loads(body)
@@ -45,13 +50,25 @@ def parse_json(body: bytes) -> dict[str, Any]:
         raise HookError(400, "structure", f"not valid JSON: {error.msg} at byte {error.pos}") from None
     if not isinstance(value, dict):
         raise HookError(400, "structure", "the body must be one JSON object")
+    # The parser keeps the last of two equal names in silence: then fewer names come out than went in.
+    if _outside_strings(orjson.dumps(value)).count(b":") != structure.count(b":"):
+        raise HookError(400, "structure", "an object names the same member twice")
     return value
 
 
-def _depth(body: bytes) -> int:
-    """Deepest nesting, counted on the brackets outside strings."""
-    brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
-    return max(accumulate(_STEP[byte] for byte in brackets), default=0)
+def _outside_strings(text: bytes) -> bytes:
+    r"""JSON without its strings.
+
+    >>> _outside_strings(rb'{"a:\"": [1, "b\\"], "c" : 2}')
+    b'{: [1, ],  : 2}'
+    """
+    return b"".join(text.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+
+
+def _depth(structure: bytes) -> int:
+    """Deepest nesting of JSON without its strings."""
+    brackets = np.frombuffer(structure.translate(None, _NOT_BRACKETS), dtype=np.uint8)
+    return int(_STEP[brackets].cumsum(dtype=np.int32).max(initial=0))
 
 
 def parse_request(body: bytes, service: Service) -> HookRequest:

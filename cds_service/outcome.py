@@ -32,6 +32,8 @@ def error_response(error: HookError) -> Response:
     response = json_response(operation_outcome(error.code, error.diagnostics), error.status)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cds_service.gateway import Gateway, GatewayError
@@ -11,6 +12,7 @@ from cds_service.hook_request import HookRequest
 from cds_service.outcome import HookError
 from cds_service.services import REQUIRED, Service
 
+PARALLEL_FETCHES = 4
 _TOKEN = re.compile(r"\{\{context\.(\w+)\}\}")
 
 
@@ -31,24 +33,22 @@ def arrived(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and value.get("resourceType") != "OperationOutcome"
 
 
-def complete(request: HookRequest, service: Service, gateway: Gateway) -> dict[str, Any]:
-    """The prefetch with missing keys fetched. Raises HookError 412 naming required templates that stay missing.
+def complete(request: HookRequest, service: Service, gateway: Gateway, deadline: float | None = None) -> dict[str, Any]:
+    """The prefetch with missing keys fetched, several at a time and none past `deadline` (of `time.monotonic()`).
 
-    `encounter` and `encounters` stand for one another: either tells the stay.
+    `encounter` and `encounters` stand for one another: either tells the stay. Raises HookError 412 naming required
+    templates that stay missing.
     """
     prefetch = {key: request.prefetch.get(key) for key in service.prefetch}
     missing = [key for key, value in prefetch.items() if not arrived(value)]
     why = ""
     if missing and request.access_token and gateway.allows(request.fhir_server):
         context = {"patientId": request.patient_id, "encounterId": request.encounter_id, "userId": request.user_id}
-        for key in missing:
-            query = fill(service.prefetch[key], context)
-            if query is None or request.fhir_server is None:
-                continue
-            try:
-                prefetch[key] = gateway.fetch(request.fhir_server, query, request.access_token)
-            except GatewayError as error:
-                why = f" (fetching {key} failed: {error.reason})"
+        queries = {key: fill(service.prefetch[key], context) for key in missing}
+        wanted = {key: query for key, query in queries.items() if query is not None}
+        found, failed = _fetched(wanted, str(request.fhir_server), request.access_token, gateway, deadline)
+        prefetch |= found
+        why = "".join(f" (fetching {key} failed: {reason})" for key, reason in failed.items())
     elif missing and request.fhir_server and not gateway.allows(request.fhir_server):
         why = " (fhirServer is not on the list of servers this service may read)"
     absent = [key for key in REQUIRED if not arrived(prefetch[key])]
@@ -58,3 +58,19 @@ def complete(request: HookRequest, service: Service, gateway: Gateway) -> dict[s
         templates = ", ".join(f"{key} = {service.prefetch[key]}" for key in absent)
         raise HookError(412, "not-found", f"prefetch is missing and could not be fetched: {templates}{why}")
     return prefetch
+
+
+def _fetched(
+    queries: Mapping[str, str], server: str, token: str, gateway: Gateway, deadline: float | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """(what came, why the rest did not), by key."""
+    found: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
+        waiting = {key: pool.submit(gateway.fetch, server, query, token, deadline) for key, query in queries.items()}
+        for key, future in waiting.items():
+            try:
+                found[key] = future.result()
+            except GatewayError as error:
+                failed[key] = error.reason
+    return found, failed

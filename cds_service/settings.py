@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cds_service.modes import Mode
+from cds_service.outbound import Networks
+from cds_service.quiet import QuietRules
+from cds_service.services import SERVICES
+from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
+
 PREFIX = "RISKCARDS_"
+_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 # Read by tests and the screenshots, not by the service.
 _NOT_OURS = frozenset({"RISKCARDS_DATA", "RISKCARDS_CHROMIUM"})
 
@@ -31,10 +38,25 @@ class Settings:
     allowed_origins: tuple[str, ...] = ("*",)
     index: str = ""
     models: str = ""
+    private_networks: tuple[str, ...] = ()
+    open_discovery: bool = False
     readmission_threshold: float = 0.15
     mortality_threshold: float = 0.15
+    thresholds: tuple[str, ...] = ()
+    quiet_below_threshold: bool = False
+    warnings_per_100: float = 0.0
+    snooze_hours: float = 0.0
+    snooze_delta: float = 0.05
+    mode: str = "live"
+    pilot_users: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ("Practitioner", "PractitionerRole")
     max_body_bytes: int = 10 * 2**20
+    max_held_bytes: int = 96 * 2**20
+    max_active: int = 2
+    max_waiting: int = 32
+    requests_per_minute: int = 0
     fetch_seconds: float = 3.0
+    deadline_seconds: float = 4.5
     log_level: str = "INFO"
 
     @classmethod
@@ -51,7 +73,34 @@ class Settings:
         settings = cls(**values)
         if urlsplit(settings.public_url).scheme not in {"http", "https"}:
             raise SettingsError(f"{PREFIX}PUBLIC_URL must be an absolute http(s) URL, not {settings.public_url!r}")
+        settings._check()
         return settings
+
+    def _check(self) -> None:
+        """What a type alone does not say. Raises SettingsError."""
+        if self.mode not in set(Mode):
+            raise SettingsError(f"{PREFIX}MODE: {self.mode!r} is none of {', '.join(Mode)}")
+        try:
+            Networks.of(self.private_networks)
+        except ValueError as error:
+            raise SettingsError(f"{PREFIX}PRIVATE_NETWORKS: {error}") from None
+        known = {f"{service.id}.{task}" for service in SERVICES.values() for task in service.tasks}
+        for item in self.thresholds:
+            place, _, value = item.partition("=")
+            if place not in known or not _is_share(value):
+                raise SettingsError(
+                    f"{PREFIX}THRESHOLDS: {item!r}; expected service.task=probability, such as "
+                    f"hospital-risk.readmission_30d=0.2, with one of {', '.join(sorted(known))}"
+                )
+
+    def thresholds_of(self, service: str, tasks: tuple[str, ...]) -> dict[str, float]:
+        """From which probability each task of a service warns: its own threshold, else the task's."""
+        by_task = {READMISSION_30D: self.readmission_threshold, IN_HOSPITAL_MORTALITY: self.mortality_threshold}
+        own = dict(item.split("=", 1) for item in self.thresholds)
+        return {task: float(own.get(f"{service}.{task}", by_task[task])) for task in tasks}
+
+    def quiet_rules(self) -> QuietRules:
+        return QuietRules(self.snooze_hours, self.snooze_delta, self.warnings_per_100, self.quiet_below_threshold)
 
     def store_url(self) -> str:
         """The database URL; by default an SQLite file in the user's data folder."""
@@ -85,6 +134,15 @@ def _convert(name: str, value: Any, known: Mapping[str, Any]) -> Any:
         if isinstance(default, tuple):
             items = value.split(",") if isinstance(value, str) else value
             return tuple(str(item).strip() for item in items if str(item).strip())
+        if isinstance(default, bool):
+            return _TRUTH[str(value).strip().lower()]
         return type(default)(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, KeyError):
         raise SettingsError(f"{PREFIX}{name.upper()}: {value!r} is not a {type(default).__name__}") from None
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 < float(text) <= 1
+    except ValueError:
+        return False

@@ -6,6 +6,7 @@ models learned from have no notes, so what notes say is shown beside their estim
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
@@ -114,7 +116,19 @@ class RiskModel:
             prediction_set=None if probability is None else self.outcomes(probability, row),
             counterfactuals=() if answer is None else answer.counterfactuals,
             cautions=() if answer is None else _cautions(strangeness),
+            inputs=tuple(row.tolist()),
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the manifest, and through it over every file of the model."""
+        return hashlib.sha256(orjson.dumps(self.manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def replay(self, kept: Sequence[float]) -> float:
+        """The probability for an estimate's `inputs`, bit for bit what it was. Raises ModelArtifactError."""
+        if len(kept) != len(self.names):
+            raise ModelArtifactError(f"{len(kept)} inputs, the model has {len(self.names)}", path=str(self.folder))
+        return self.head(np.asarray(kept, dtype=np.float32))[0]
 
     def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probabilities of rows (n, inputs), NaN for unknown; no abstention: the caller has asked."""

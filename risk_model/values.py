@@ -154,6 +154,8 @@ class RiskEstimate:
     counterfactuals: tuple[Counterfactual, ...] = ()
     cautions: tuple[str, ...] = ()
     """Reasons to read this estimate with more care than others, in words."""
+    inputs: tuple[float, ...] = ()
+    """What the model was given, in the order of its manifest, NaN where unknown: enough to replay the probability."""
 
     def __post_init__(self) -> None:
         if (self.probability is None) == (self.abstention is None):

@@ -27,7 +27,7 @@ def _warm(app: Flask, ward: Ward) -> None:
         for service in SERVICES.values():
             prepared = client.post(f"/demo/api/request/{service.id}/{patient.id}", json={})
             if prepared.status_code == 200:
-                app.extensions["riskcards"].preview(service, prepared.get_data())
+                app.extensions["riskcards"].answering.preview(service, prepared.get_data())
 
 
 @click.command(name="demo")

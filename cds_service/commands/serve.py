@@ -3,42 +3,44 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+from cds_service.commands.opened import config_option, opened_settings
 
 
 @click.command(name="serve")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Processes that answer.")
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON settings; see docs/settings.md.",
-)
+@config_option
 @click.option("--insecure", is_flag=True, help="Answer any client. For demonstration and development only.")
 def command(host: str, port: int, workers: int, config: Path | None, insecure: bool) -> None:
     """Serve CDS Hooks, feedback, model cards, health and metrics.
 
-    Settings come from RISKCARDS_* and --config. Verification of client tokens is not built yet, so this refuses to
-    start unless --insecure says that everybody who reaches the port may ask.
+    Settings come from RISKCARDS_* and --config. RISKCARDS_CDS_CLIENTS names the file of the EHRs whose tokens are
+    accepted (`riskcards client add` writes it); without it this refuses to start unless --insecure says that everybody
+    who reaches the port may ask.
 
     \b
-    riskcards serve --insecure --workers 2
+    riskcards client add general --file clients.json --issuer https://ehr.example.org --jwks-url https://...
+    RISKCARDS_CDS_CLIENTS=clients.json RISKCARDS_PUBLIC_URL=https://cds.example.org riskcards serve --workers 2
+    riskcards serve --insecure
     """
-    from cds_service.settings import Settings, SettingsError
+    from cds_service.trust import ClientsError, ClientsFile
 
-    try:
-        settings = Settings.from_environment(os.environ, config)
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from None
-    if not insecure:
+    settings = opened_settings(config)
+    if settings.cds_clients:
+        try:
+            ClientsFile(Path(settings.cds_clients))
+        except ClientsError as error:
+            raise click.UsageError(f"RISKCARDS_CDS_CLIENTS: {error}") from None
+    elif not insecure:
         raise click.UsageError(
-            "no client can be verified yet (JWT verification is not built), so the service would be open to everybody. "
-            "Behind a network that only your EHR reaches, or for a trial: add --insecure."
+            "no clients are configured, so the service would be open to everybody. Name the EHRs that may call with "
+            "`riskcards client add` and RISKCARDS_CDS_CLIENTS; for a trial on a closed network add --insecure."
         )
     logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
     _run(settings, host, port, workers)

@@ -1,0 +1,42 @@
+"""What several commands open first: the settings and the store, with errors in words a person can act on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from cds_service.settings import Settings, SettingsError
+from cds_service.store import Store, StoreError
+
+
+def opened_settings(config: Path | None = None) -> Settings:
+    """From RISKCARDS_* and a file; a fault is wrong use."""
+    try:
+        return Settings.from_environment(os.environ, config)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@contextmanager
+def opened_store(config: Path | None = None) -> Iterator[Store]:
+    """The store the settings name, closed afterwards; a store that does not answer is told, with its URL's name."""
+    settings = opened_settings(config)
+    try:
+        store = Store(settings.store_url())
+        try:
+            yield store
+        finally:
+            store.close()
+    except StoreError as error:
+        raise click.ClickException(f"{error}; see RISKCARDS_DATABASE_URL in docs/settings.md") from None
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON settings; see docs/settings.md.",
+)

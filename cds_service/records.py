@@ -1,0 +1,51 @@
+"""What is kept of an estimate so that its card can be replayed: the model, the exact inputs, the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+from risk_model import RiskEstimate, RiskModel
+
+
+def estimate_record(estimate: RiskEstimate, model: RiskModel) -> dict[str, Any]:
+    """Plain JSON; numbers are written so that reading them gives the same number (repr round trip), unknown is null."""
+    return {
+        "task": estimate.task,
+        "probability": estimate.probability,
+        "abstention": estimate.abstention.code if estimate.abstention else None,
+        "model_id": estimate.model_id,
+        "model_version": estimate.model_version,
+        "model_sha256": model.fingerprint,
+        "prediction_time": estimate.prediction_time.isoformat(),
+        "inputs": [None if isnan(value) else value for value in estimate.inputs],
+        "drivers": {driver.concept: round(driver.contribution, 6) for driver in estimate.drivers},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One estimate computed again. `same` is whether both numbers are equal, bit for bit."""
+
+    task: str
+    recorded: float | None
+    replayed: float | None
+    note: str
+
+    @property
+    def same(self) -> bool:
+        return not self.note and self.recorded == self.replayed
+
+
+def replay(kept: Mapping[str, Any], model: RiskModel) -> Replay:
+    """The recorded inputs through the model again; a model other than the recorded one is said, not used."""
+    task, recorded = str(kept["task"]), kept["probability"]
+    if kept["abstention"] is not None:
+        return Replay(task, None, None, "")
+    if kept["model_sha256"] != model.fingerprint:
+        asked = f"{kept['model_id']} {kept['model_version']}"
+        return Replay(task, recorded, None, f"made by {asked} (sha256 {kept['model_sha256'][:12]}…), not by this model")
+    row = tuple(float("nan") if value is None else float(value) for value in kept["inputs"])
+    return Replay(task, recorded, model.replay(row), "")

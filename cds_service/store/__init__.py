@@ -1,0 +1,6 @@
+"""What is kept: cards before they are answered, feedback, used token ids, modes, and the audit chain over all of it."""
+
+from cds_service.store.audit import AuditEntry, Verification
+from cds_service.store.store import CardRecord, Override, Store, StoreError
+
+__all__ = ["AuditEntry", "CardRecord", "Override", "Store", "StoreError", "Verification"]

@@ -1,0 +1,89 @@
+"""The tables. Their history is in `migrations/`; `tests/cds_service/test_store.py` checks that both agree."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, DateTime, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+METADATA = MetaData()
+CARDS = Table(
+    "cards",
+    METADATA,
+    Column("uuid", String(36), primary_key=True),
+    Column("created", DateTime(timezone=True), nullable=False, index=True),
+    Column("service", String(64), nullable=False),
+    Column("hook_instance", String(36), nullable=False),
+    Column("patient_hash", String(64), nullable=False),
+    Column("summary_kind", String(16), nullable=False),
+    # Who it was for and what came of it: what suppression and the alert rate are counted from.
+    Column("scope_hash", String(64), index=True),
+    Column("client", String(128)),
+    Column("tenant", String(128)),
+    Column("shown", String(16)),
+)
+ESTIMATES = Table(
+    "estimates",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("card", ForeignKey("cards.uuid"), nullable=False, index=True),
+    Column("task", String(64), nullable=False),
+    Column("probability", Float),
+    Column("abstention", String(64)),
+    Column("model", String(128), nullable=False),
+    Column("drivers", Text, nullable=False),
+)
+SUGGESTIONS = Table(
+    "suggestions",
+    METADATA,
+    Column("uuid", String(36), primary_key=True),
+    Column("card", ForeignKey("cards.uuid"), nullable=False, index=True),
+)
+FEEDBACK = Table(
+    "feedback",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("fingerprint", String(64), nullable=False, unique=True),
+    Column("card", String(36), nullable=False, index=True),
+    Column("received", DateTime(timezone=True), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+)
+SALT = Table("salt", METADATA, Column("id", Integer, primary_key=True), Column("value", String(64), nullable=False))
+SEEN_TOKENS = Table(
+    "seen_tokens",
+    METADATA,
+    # sha256 of issuer and jti: an index of fixed width, and no name of a client in the database's own logs.
+    Column("fingerprint", String(64), primary_key=True),
+    Column("expires", DateTime(timezone=True), nullable=False, index=True),
+)
+MODES = Table(
+    "modes",
+    METADATA,
+    Column("service", String(64), primary_key=True),
+    Column("tenant", String(128), primary_key=True),
+    Column("mode", String(16), nullable=False),
+    Column("changed", DateTime(timezone=True), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+OUTCOMES = Table(
+    "outcomes",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("card", String(36), nullable=False),
+    Column("task", String(64), nullable=False),
+    Column("happened", Integer, nullable=False),
+    Column("received", DateTime(timezone=True), nullable=False),
+    Index("outcomes_once", "card", "task", unique=True),
+)
+AUDIT = Table(
+    "audit",
+    METADATA,
+    # Counted by us under the chain's lock, not by the database: a gap in it is a missing entry.
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", String(40), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("subject", String(64), nullable=False, index=True),
+    # Emptied by retention; its hash stays, so the chain still verifies.
+    Column("body", Text),
+    Column("body_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)

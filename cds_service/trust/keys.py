@@ -1,0 +1,145 @@
+"""Public keys of clients: pinned or fetched from their configured URL, and never from where a token points."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
+
+from cds_service.outbound import Outbound, OutboundError
+
+MIN_RSA_BITS = 2048
+MAX_JWKS_BYTES = 64 * 1024
+FETCH_SECONDS = 1.0
+# An unknown key may be a new one, but a stream of made-up names may not become a stream of fetches.
+REFETCH_SECONDS = 30.0
+REFRESH_SECONDS = 3600.0
+STALE_SECONDS = 24 * 3600.0
+# Algorithm -> key type and curve it must be used with. No `none`, nothing symmetric.
+ALGORITHMS: Mapping[str, tuple[str, str | None]] = {
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "RS256": ("RSA", None),
+    "RS384": ("RSA", None),
+    "RS512": ("RSA", None),
+    "PS256": ("RSA", None),
+    "PS384": ("RSA", None),
+    "PS512": ("RSA", None),
+}
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "k"})
+
+
+class KeyRefusedError(ValueError):
+    """A key set cannot be used; the message says which key and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """One public key: what it is, which algorithm it is bound to when it says so."""
+
+    kid: str
+    key_type: str
+    curve: str | None
+    algorithm: str | None
+    public: Any = field(repr=False)
+
+    def fits(self, algorithm: str) -> bool:
+        return ALGORITHMS.get(algorithm) == (self.key_type, self.curve) and self.algorithm in (None, algorithm)
+
+
+Keys = Mapping[str, VerifyingKey]
+
+
+def read_keys(jwks: Any) -> Keys:
+    """The signature keys of a JWK set by `kid`. Raises KeyRefusedError."""
+    listed = jwks.get("keys") if isinstance(jwks, Mapping) else None
+    if not isinstance(listed, list) or not listed:
+        raise KeyRefusedError('expected a JWK set: {"keys": [...]}')
+    found: dict[str, VerifyingKey] = {}
+    for number, item in enumerate(listed):
+        if isinstance(item, Mapping) and item.get("use") == "enc":
+            continue
+        key = _key(item, f"keys[{number}]")
+        if key.kid in found:
+            raise KeyRefusedError(f"keys[{number}]: kid {key.kid!r} stands twice")
+        found[key.kid] = key
+    return found
+
+
+def _key(item: Any, where: str) -> VerifyingKey:
+    if not isinstance(item, Mapping):
+        raise KeyRefusedError(f"{where}: expected an object")
+    if _PRIVATE & set(item):
+        raise KeyRefusedError(f"{where}: this is a private or symmetric key; only public keys belong here")
+    kid = item.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise KeyRefusedError(f"{where}.kid: a non-empty string is required")
+    if item.get("kty") not in {"EC", "RSA"}:
+        raise KeyRefusedError(f"{where}.kty: EC or RSA is required")
+    try:
+        public = PyJWK(dict(item), algorithm=_any_algorithm(item)).key
+    except (PyJWTError, ValueError, TypeError, KeyError):
+        raise KeyRefusedError(f"{where}: not a usable {item['kty']} key") from None
+    bound = item.get("alg")
+    algorithm = bound if isinstance(bound, str) else None
+    if isinstance(public, RSAPublicKey):
+        if public.key_size < MIN_RSA_BITS:
+            raise KeyRefusedError(f"{where}: RSA with {public.key_size} bits; at least {MIN_RSA_BITS} are required")
+        return VerifyingKey(kid, "RSA", None, algorithm, public)
+    if isinstance(public, EllipticCurvePublicKey) and public.curve.name in _CURVES:
+        return VerifyingKey(kid, "EC", _CURVES[public.curve.name], algorithm, public)
+    raise KeyRefusedError(f"{where}: P-256, P-384 or P-521 is required")
+
+
+def _any_algorithm(item: Mapping[str, Any]) -> str:
+    curves = {curve: name for name, (kind, curve) in ALGORITHMS.items() if kind == "EC"}
+    return "RS384" if item["kty"] == "RSA" else curves.get(str(item.get("crv")), "ES384")
+
+
+class FetchedKeys:
+    """The keys behind one `jwks_url`: fetched when needed, at most every 30 s, used at most a day past their fetch."""
+
+    def __init__(self, url: str, outbound: Outbound, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url = url
+        self._outbound = outbound
+        self._clock = clock
+        self._lock = Lock()
+        self._keys: Keys = {}
+        self._fetched = self._tried = float("-inf")
+
+    def get(self, kid: str) -> VerifyingKey | None:
+        """The key of that name, or None when there is none that may still be used."""
+        with self._lock:
+            now = self._clock()
+            wanted = kid not in self._keys or now - self._fetched > REFRESH_SECONDS
+            if wanted and now - self._tried >= REFETCH_SECONDS:
+                self._tried = now
+                self._fetch(now)
+            if now - self._fetched > STALE_SECONDS:
+                return None
+            return self._keys.get(kid)
+
+    def _fetch(self, now: float) -> None:
+        try:
+            answer = self._outbound.request(
+                "GET",
+                self._url,
+                headers={"Accept": "application/json"},
+                deadline=time.monotonic() + FETCH_SECONDS,
+                max_bytes=MAX_JWKS_BYTES,
+            )
+            if answer.status == 200:
+                self._keys, self._fetched = read_keys(orjson.loads(answer.body)), now
+        except (OutboundError, KeyRefusedError, orjson.JSONDecodeError):
+            # The keys we have go on until they are a day old: an EHR's restart is no reason to refuse its clinicians.
+            return
