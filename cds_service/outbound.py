@@ -138,10 +138,14 @@ class Outbound:
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, found)
 
     def _pool(self, url: str) -> tuple[urllib3.HTTPConnectionPool, str]:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            raise OutboundError("not-a-server-url") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
             raise OutboundError("not-a-server-url")
-        key = (parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+        key = (parts.scheme, parts.hostname, port)
         with self._lock:
             pool = self._pools.get(key)
             if pool is None:
@@ -162,8 +166,11 @@ def _read(response: urllib3.BaseHTTPResponse, deadline: float, max_bytes: int) -
         body += unpack.decompress(chunk, max_bytes + 1 - len(body)) if unpack else chunk
         if len(body) > max_bytes:
             raise OutboundError("too-large")
-        if time.monotonic() > deadline:
+        if time.monotonic() >= deadline:
             raise OutboundError("too-slow")
+    if time.monotonic() >= deadline:
+        # Cut in the middle of its headers an answer still looks whole.
+        raise OutboundError("too-slow")
     if unpack is not None and not unpack.eof:
         raise OutboundError("cut-off")
     return bytes(body)

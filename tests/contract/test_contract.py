@@ -14,6 +14,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from cds_service.hook_request import parse_json
 from tests.contract.rules import assert_outcome, assert_valid_discovery, assert_valid_response
 
 URL = "/cds-services/readmission-30d"
@@ -325,3 +326,24 @@ def test_the_same_request_gives_the_same_words(client: FlaskClient, discharge: R
     assert first["detail"] == second["detail"]
     assert first["summary"] == second["summary"]
     assert first["uuid"] != second["uuid"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"hook": "encounter-discharge", "hook": "patient-view"}',
+        b'{"a": {"b": 1, "b": 1}}',
+        b'{"a": [{"x\\"y": 1, "x\\"y": 2}]}',
+        b'{"\\u0061": 1, "a": 2}',
+        b'{"a" : {"k:\\\\": 1}, "b": "\\":", "b": 2}',
+    ],
+)
+def test_an_object_that_names_a_member_twice_is_refused(client: FlaskClient, body: bytes) -> None:
+    """Two readers may take different ones of the two: one checks, the other acts."""
+    said = assert_outcome(client.post(URL, data=body, content_type="application/json"), 400)
+    assert "twice" in said
+
+
+def test_names_that_only_look_alike_are_no_duplicates() -> None:
+    body = b'{"a": {"a": ["a", {"a": "a\\": \\"a"}]}, "a\\\\": 1, "a:": {}, "A" : ":"}'
+    assert parse_json(body) == json.loads(body)

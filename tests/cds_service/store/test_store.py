@@ -1,0 +1,265 @@
+"""The store on both databases: what is acknowledged is kept, what is kept is chained, and the chain shows a change."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, inspect, text
+
+from cds_service.store import CardRecord, Store, StoreError
+from cds_service.store.engine import open_engine
+from cds_service.store.schema import METADATA
+
+
+def card(**changed: Any) -> CardRecord:
+    estimate = {
+        "task": "readmission_30d",
+        "probability": 0.2,
+        "abstention": None,
+        "model_id": "m",
+        "model_version": "1",
+        "drivers": {"age": 0.1},
+        "inputs": [0.1, None],
+    }
+    given = {
+        "uuid": str(uuid.uuid4()),
+        "service": "hospital-risk",
+        "hook_instance": str(uuid.uuid4()),
+        "patient": "p1",
+        "encounter": "Encounter/e1",
+        "user": "Practitioner/u1",
+        "indicator": "warning",
+        "shown": "shown",
+        "estimates": [estimate],
+        "suggestions": [str(uuid.uuid4())],
+    }
+    return CardRecord(**(given | changed))
+
+
+def test_a_card_is_kept_whole(store: Store) -> None:
+    kept = card()
+    store.record_card(kept)
+    assert store.card_service(kept.uuid) == "hospital-risk"
+    assert store.suggestions_of(kept.uuid) == frozenset(kept.suggestions)
+    record = store.card_record(kept.uuid)
+    assert record is not None
+    assert record["estimates"] == list(kept.estimates)
+    assert "p1" not in str(record)
+    assert store.card_record("unknown") is None
+
+
+def test_the_same_feedback_is_kept_once_also_when_it_comes_at_once(store: Store) -> None:
+    kept = card()
+    store.record_card(kept)
+    entry = {"card": kept.uuid, "outcome": "overridden", "outcomeTimestamp": "2026-01-01T00:00:00Z"}
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(lambda _: store.add_feedback([entry]), range(24))) == 1
+    assert store.feedback() == [entry]
+    assert store.verify_audit().fault is None
+
+
+def test_a_token_id_is_used_once(store: Store, url: str) -> None:
+    expires = datetime.now(UTC) + timedelta(minutes=5)
+    other = Store(url)
+    with ThreadPoolExecutor(8) as pool:
+        uses = pool.map(lambda i: (store, other)[i % 2].first_use("iss", "jti", expires), range(40))
+    assert sum(uses) == 1
+    assert store.first_use("another issuer", "jti", expires)
+    other.close()
+
+
+def test_modes_are_seen_by_others(store: Store, url: str) -> None:
+    store.set_mode("*", "*", "silent", "trial")
+    store.set_mode("*", "*", "off", "stop")
+    other = Store(url)
+    assert other.modes() == {("*", "*"): "off"}
+    assert [entry.body for entry in other.audit_entries("mode")] == [
+        {"mode": "silent", "reason": "trial"},
+        {"mode": "off", "reason": "stop"},
+    ]
+    other.close()
+
+
+def test_overrides_are_found_by_scope(store: Store) -> None:
+    kept, elsewhere = card(), card(user="Practitioner/u2")
+    for one in (kept, elsewhere):
+        store.record_card(one)
+    scope = ("p1", "Encounter/e1", "Practitioner/u1", "hospital-risk")
+    assert store.last_override(*scope) is None
+    store.add_feedback([{"card": elsewhere.uuid, "outcome": "overridden"}])
+    assert store.last_override(*scope) is None
+    store.add_feedback([{"card": kept.uuid, "outcome": "overridden"}])
+    found = store.last_override(*scope)
+    assert found is not None
+    assert found.probabilities == {"readmission_30d": 0.2}
+    assert datetime.now(UTC) - found.at < timedelta(minutes=1)
+
+
+def test_warnings_are_counted_among_shown_cards(store: Store) -> None:
+    for indicator, shown in (("warning", "shown"), ("info", "shown"), ("warning", "silent")):
+        store.record_card(card(indicator=indicator, shown=shown))
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    assert store.warned_since("hospital-risk", hour_ago) == (1, 2)
+    assert store.warned_since("readmission-30d", hour_ago) == (0, 0)
+
+
+def test_outcomes_are_kept_once(store: Store) -> None:
+    kept = card()
+    store.record_card(kept)
+    assert store.add_outcomes([(kept.uuid, "readmission_30d", True)]) == 1
+    assert store.add_outcomes([(kept.uuid, "readmission_30d", False)]) == 0
+
+
+CHANGES = [
+    ("content", "UPDATE audit SET body = '{}' WHERE seq = 3", "entry 3: its content was changed"),
+    (
+        "content and its hash",
+        "UPDATE audit SET body = '{}', "
+        "body_hash = '44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a' WHERE seq = 3",
+        "entry 3: it does not follow",
+    ),
+    ("who", "UPDATE audit SET subject = 'x' WHERE seq = 2", "entry 2: it does not follow"),
+    ("when", "UPDATE audit SET at = '2020' WHERE seq = 2", "entry 2: it does not follow"),
+    ("taken out", "DELETE FROM audit WHERE seq = 3", "entry 3 is missing"),
+    ("the first", "DELETE FROM audit WHERE seq = 1", "entry 1 is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "statement", "fault"), CHANGES, ids=[row[0] for row in CHANGES])
+def test_a_changed_chain_says_where(store: Store, url: str, name: str, statement: str, fault: str) -> None:
+    for _ in range(5):
+        store.record_card(card())
+    assert store.verify_audit().fault is None
+    assert store.verify_audit().entries == 5
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+    found = store.verify_audit()
+    assert found.fault is not None
+    assert found.fault.startswith(fault)
+
+
+def test_retention_removes_content_and_keeps_the_chain(store: Store) -> None:
+    kept = card()
+    store.record_card(kept)
+    store.add_feedback([{"card": kept.uuid, "outcome": "overridden", "overrideReason": {"userComment": "Mr Smith"}}])
+    assert store.purge(datetime.now(UTC) + timedelta(seconds=1)) == 1
+    assert store.card_service(kept.uuid) is None
+    assert store.feedback() == []
+    assert store.card_record(kept.uuid) is None
+    found = store.verify_audit()
+    assert (found.entries, found.fault) == (3, None)
+    store.record_card(card())
+    assert store.verify_audit().fault is None
+
+
+def test_many_writers_make_one_chain(url: str) -> None:
+    stores = [Store(url) for _ in range(3)]
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(lambda i: stores[i % 3].record_card(card()), range(60)))
+    found = stores[0].verify_audit()
+    assert (found.entries, found.fault) == (60, None)
+    for store in stores:
+        store.close()
+
+
+def test_migrations_make_what_the_schema_says(store: Store, url: str) -> None:
+    engine = open_engine(url)
+    look = inspect(engine)
+    assert set(look.get_table_names()) - {"alembic_version"} == set(METADATA.tables)
+    for name, table in METADATA.tables.items():
+        assert {column["name"] for column in look.get_columns(name)} == set(table.columns.keys()), name
+        assert {index["name"] for index in look.get_indexes(name)} >= {index.name for index in table.indexes}, name
+    engine.dispose()
+
+
+def test_a_database_from_before_migrations_is_taken_over(tmp_path: Path) -> None:
+    """Cards that were answered by the first form of the store are still known after the schema has grown."""
+    url = f"sqlite:///{tmp_path}/old.db"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE TABLE cards (uuid VARCHAR(36) PRIMARY KEY, created DATETIME NOT NULL,"
+                " service VARCHAR(64) NOT NULL, hook_instance VARCHAR(36) NOT NULL,"
+                " patient_hash VARCHAR(64) NOT NULL, summary_kind VARCHAR(16) NOT NULL)"
+            )
+        )
+        for name in ("estimates", "suggestions", "feedback"):
+            connection.execute(text(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, card VARCHAR(36))"))
+        connection.execute(text("CREATE TABLE salt (id INTEGER PRIMARY KEY, value VARCHAR(64) NOT NULL)"))
+        connection.execute(text("INSERT INTO cards VALUES ('old', '2026-01-01', 'hospital-risk', 'h', 'p', 'info')"))
+    engine.dispose()
+    store = Store(url)
+    assert store.card_service("old") == "hospital-risk"
+    store.set_mode("*", "*", "live", "")
+    store.close()
+
+
+def test_a_database_that_cannot_be_opened_is_told_without_its_password(tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path}/no/such/folder/x.db", "postgresql://user:hunter2@127.0.0.1:1/none", "nonsense"):
+        with pytest.raises(StoreError) as caught:
+            Store(url)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_no_write_no_health(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/full.db")
+    store.check()
+    # A page limit at the present size is what a full disk looks like to SQLite.
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1")
+    big = card(estimates=[dict(card().estimates[0], inputs=[0.5] * 50_000)])
+    with pytest.raises(StoreError):
+        store.record_card(big)
+    assert store.card_service(big.uuid) is None
+    assert store.verify_audit().entries == 0
+    store.close()
+
+
+_WRITER = """
+import sys
+from cds_service.store import Store
+from tests.cds_service.store.test_store import card
+store = Store(sys.argv[1])
+while True:
+    one = card()
+    store.record_card(one)
+    store.add_feedback([{"card": one.uuid, "outcome": "overridden"}])
+    print(one.uuid, flush=True)
+"""
+
+
+def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
+    """kill -9 at random points; `KILLS` in the environment makes it longer (200 in the security duties)."""
+    url = f"sqlite:///{tmp_path}/killed.db"
+    Store(url).close()
+    acknowledged: list[str] = []
+    kills = int(os.environ.get("KILLS", "4"))
+    for number in range(kills):
+        command = [sys.executable, "-c", _WRITER, url]
+        root = Path(__file__).resolve().parents[3]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as writer:
+            assert writer.stdout is not None
+            acknowledged.append(writer.stdout.readline().strip())
+            time.sleep(0.01 + 0.037 * number % 0.11)
+            writer.send_signal(signal.SIGKILL)
+            acknowledged += writer.stdout.read().split()
+    store = Store(url)
+    # The last line of a killed process may be cut: what it acknowledged is a whole uuid.
+    whole = [line for line in acknowledged if len(line) == 36]
+    assert len(whole) >= kills
+    assert {entry["card"] for entry in store.feedback()} >= set(whole)
+    assert store.verify_audit().fault is None
+    store.close()
