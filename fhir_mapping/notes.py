@@ -1,107 +1,142 @@
 """Notes: DocumentReference, Composition and DiagnosticReport.presentedForm to plain text with sections and offsets.
 
-What cannot be read is a `Note` that says so; it is never missing without a word.
+What cannot be read is a `Note` that says so, with a reason; it is never missing without a word.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fhir_mapping.codes import text_of
-from fhir_mapping.html_text import TooDeepError, html_to_text
+from fhir_mapping.attachments import AttachmentReader, FetchAttachment, Reading
+from fhir_mapping.codes import first_code
+from fhir_mapping.compositions import CompositionReader
+from fhir_mapping.formats.converted import Converted, UnreadableError, cut
+from fhir_mapping.formats.plain import clean
+from fhir_mapping.note_kinds import author_role, kind_of, type_of
 from fhir_mapping.reading import Resource
+from fhir_mapping.references import Directory
+from fhir_mapping.repeated import Kept
+from fhir_mapping.sections import find_sections
 from fhir_mapping.times import moment, parse_instant, reachable
-from fhir_mapping.values import Instant, Note, Refusal, Section
+from fhir_mapping.values import Instant, Note, Refusal
 
-MAX_NOTES = 50
-MAX_BYTES = 5_000_000
-MAX_CHARACTERS = 200_000
+MAX_NOTES = 20
+"""How many notes are read, newest first."""
+MAX_EXAMINED = 3 * MAX_NOTES
+"""How many are looked at for it: the same note again, or one that cannot be read, takes no other's place."""
 READ, UNREADABLE, NOT_FETCHED = "read", "unreadable", "not-fetched"
-
-_TEXT_TYPES = frozenset({"text/plain", "text/markdown", "text/html", "application/xhtml+xml"})
-_HTML = re.compile(r"\s*(<!doctype html|<html|<body|<div|<p>|<h[1-6])", re.IGNORECASE)
-_HEADING = re.compile(
-    r"^(?:#{1,4}[ \t]+(?P<hash>[^\n]{1,80}?)[ \t]*#*[ \t]*$"
-    r"|(?P<caps>[A-Z][A-Z0-9 /&,'()-]{2,60}):"
-    r"|(?P<soap>[SOAP]):(?=\s)"
-    r"|(?P<line>[A-Z][A-Za-z /&'-]{2,50}):?[ \t]*$)",
-    re.MULTILINE,
-)
-# Section names after the headings of discharge summaries and H&Ps; the first that matches names the section.
-_SECTION_NAMES = (
-    ("family_history", r"family (medical )?history|\bfhx?\b"),
-    ("social_history", r"social history"),
-    ("past_history", r"past (medical|surgical)|medical history|surgical history|problem list|^history$|comorbid"),
-    ("present_illness", r"present illness|\bhpi\b|subjective|interval|^s$|history of present"),
-    ("chief_complaint", r"chief complaint|reason for (visit|admission|referral)|presenting"),
-    ("allergies", r"allerg"),
-    ("medications", r"medication|prescri|drugs"),
-    ("vital_signs", r"vital sign"),
-    ("examination", r"exam|objective|^o$"),
-    ("results", r"laborator|result|imaging|radiolog|finding|diagnostic"),
-    ("hospital_course", r"course"),
-    ("discharge_plan", r"discharge (plan|instruction|disposition|medic)|disposition|follow"),
-    ("assessment", r"assess|impression|diagnos|^a$"),
-    ("plan", r"plan|recommend|treatment|^p$"),
-    ("procedures", r"procedure|operati"),
-)
+_NEVER = frozenset({"entered-in-error", "cancelled", "deprecated"})
+_PRELIMINARY = frozenset({"preliminary", "registered", "partial"})
 
 
 def read_notes(
-    resources: Iterable[tuple[str, Resource]], prediction_time: datetime
+    resources: Iterable[tuple[str, Resource]],
+    prediction_time: datetime,
+    directory: Directory,
+    patient: str,
+    *,
+    fetch: FetchAttachment | None = None,
+    undated: bool = False,
 ) -> tuple[tuple[Note, ...], tuple[Refusal, ...]]:
-    """Every note known by `prediction_time`, newest first, the same text once; and what was refused."""
+    """Every note known by `prediction_time`, newest first, the same text once; and what was refused.
+
+    `patient` is the record's own key (`Patient/p1`). `fetch` brings attachments that lie elsewhere. A note without any
+    time cannot be shown to be known by then: it is refused unless `undated` says that everything in the data was.
+    """
     refused: list[Refusal] = []
-    superseded, candidates = _current(resources, refused)
     dated = []
-    for source, resource in candidates:
-        at = _written_at(resource)
-        if source in superseded:
-            refused.append(Refusal(source, "superseded"))
-        elif at is None or reachable(at, prediction_time):
-            dated.append((None if at is None else moment(at), source, resource))
-    dated.sort(key=lambda item: (item[0] is not None, item[0] or prediction_time, item[1]), reverse=True)
-    notes: list[Note] = []
-    seen: set[str] = set()
-    for at_time, source, resource in dated:
-        if len(notes) == MAX_NOTES:
-            refused.append(Refusal(source, "more-notes-than-read"))
+    for candidate in _current(_candidates(resources, refused), prediction_time, directory, refused):
+        if candidate.at is None and not undated:
+            refused.append(Refusal(candidate.source, "note-without-time"))
+        elif candidate.at is None or reachable(candidate.at, prediction_time):
+            dated.append(candidate)
+    dated.sort(key=lambda c: (c.at is not None, moment(c.at) if c.at else prediction_time, c.source), reverse=True)
+    reader = _Reader(AttachmentReader(directory, fetch), directory, patient, prediction_time, refused)
+    kept = Kept()
+    for number, candidate in enumerate(dated):
+        if len(kept) >= MAX_NOTES or number >= MAX_EXAMINED:
+            refused += (Refusal(c.source, "more-notes-than-read") for c in dated[number:])
+            break
+        note = reader.note(candidate)
+        if not kept.add(note):
+            refused.append(Refusal(note.source, "same-note-again"))
+    return kept.notes(), tuple(refused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    source: str
+    resource: Resource
+    at: Instant | None
+    superseded: bool = False
+
+
+def _candidates(resources: Iterable[tuple[str, Resource]], refused: list[Refusal]) -> list[_Candidate]:
+    found = []
+    for source, resource in resources:
+        status, doc_status = resource.get("status"), resource.get("docStatus")
+        wrong = next((word for word in (status, doc_status) if word in _NEVER), None)
+        if wrong is not None:
+            refused.append(Refusal(source, f"status-{wrong}"))
             continue
-        note = _note(resource, source, at_time)
-        fingerprint = _fingerprint(note.text)
-        if note.status == READ and fingerprint in seen:
-            refused.append(Refusal(source, "same-note-again"))
-            continue
-        seen.add(fingerprint)
-        if note.status != READ:
-            refused.append(Refusal(source, f"note-{note.status}", note.original_format))
-        notes.append(note)
-    return tuple(notes), tuple(refused)
+        report = resource["resourceType"] == "DiagnosticReport"
+        if not report or resource.get("presentedForm") or resource.get("conclusion"):
+            found.append(_Candidate(source, resource, _written_at(resource), status == "superseded"))
+    return found
 
 
 def _current(
-    resources: Iterable[tuple[str, Resource]], refused: list[Refusal]
-) -> tuple[set[str], list[tuple[str, Resource]]]:
-    superseded: set[str] = set()
-    candidates = []
-    for source, resource in resources:
-        status, doc_status = resource.get("status"), resource.get("docStatus")
-        if status in {"entered-in-error", "superseded", "cancelled"} or doc_status in {"entered-in-error", "cancelled"}:
-            refused.append(Refusal(source, f"status-{status if status != 'current' else doc_status}"))
+    candidates: Sequence[_Candidate], prediction_time: datetime, directory: Directory, refused: list[Refusal]
+) -> list[_Candidate]:
+    """Without what was superseded or replaced by then. What a later note replaces was still the current one then."""
+    replaced, to_be_replaced = _replaced(candidates, prediction_time, directory)
+    kept = []
+    for candidate in candidates:
+        if candidate.source in replaced or (candidate.superseded and candidate.source not in to_be_replaced):
+            refused.append(Refusal(candidate.source, "superseded"))
+        else:
+            kept.append(candidate)
+    return kept
+
+
+def _replaced(
+    candidates: Sequence[_Candidate], prediction_time: datetime, directory: Directory
+) -> tuple[set[str], set[str]]:
+    """Sources replaced by a note known by then, and those that a later one is going to replace.
+
+    Of two notes that replace each other the newer stays.
+    """
+    by_source = {candidate.source: candidate for candidate in candidates}
+    now: set[str] = set()
+    later: set[str] = set()
+    for candidate in candidates:
+        for target in _targets(candidate.resource, directory):
+            old = by_source.get(target)
+            if target == candidate.source or (old is not None and _newer(old, candidate)):
+                continue
+            known = candidate.at is None or reachable(candidate.at, prediction_time)
+            (now if known else later).add(target)
+    return now, later - now
+
+
+def _newer(old: _Candidate, new: _Candidate) -> bool:
+    return old.at is not None and new.at is not None and old.at.earliest > new.at.latest
+
+
+def _targets(resource: Resource, directory: Directory) -> Iterable[str]:
+    """What a document says it replaces: R4 `target` or `targetReference`, R5 `code` as a concept or RelatedArtifact."""
+    for relation in _list(resource.get("relatesTo")):
+        if not isinstance(relation, dict):
             continue
-        for relation in _list(resource.get("relatesTo")):
-            target = relation.get("target") or relation.get("targetReference") if isinstance(relation, dict) else None
-            if isinstance(target, dict) and relation.get("code") == "replaces":
-                superseded.add(str(target.get("reference")))
-        if resource["resourceType"] != "DiagnosticReport" or resource.get("presentedForm"):
-            candidates.append((source, resource))
-    return superseded, candidates
+        code = relation.get("code") or relation.get("type")
+        target = relation.get("target") or relation.get("targetReference") or relation.get("resourceReference")
+        if (code if isinstance(code, str) else first_code(code)) == "replaces":
+            key = directory.key(target)
+            if key is not None:
+                yield key
 
 
 def _list(value: Any) -> list[Any]:
@@ -109,165 +144,85 @@ def _list(value: Any) -> list[Any]:
 
 
 def _written_at(resource: Resource) -> Instant | None:
-    """When the note was written: `date`, a report's `issued`, else the time it is about."""
-    for name in ("date", "issued", "effectiveDateTime"):
-        found = parse_instant(resource.get(name))
+    """When the note was written: `date`, a report's `issued`, the attachment's own `creation`, the time it is about,
+    and last the server's `meta.lastUpdated`, by which it was there at the latest."""
+    for value in (resource.get("date"), resource.get("issued")):
+        found = parse_instant(value)
         if found is not None:
             return found
-    context = resource.get("context")
-    period = context.get("period") if isinstance(context, dict) else resource.get("effectivePeriod")
-    return parse_instant(period.get("end") or period.get("start")) if isinstance(period, dict) else None
+    return _less_directly(resource)
 
 
-def _note(resource: Resource, source: str, at: datetime | None) -> Note:
-    kind = text_of(resource.get("type") or resource.get("code")) or resource["resourceType"]
-    author = _author_role(resource)
-    if resource["resourceType"] == "Composition":
-        text, sections = _composition(resource)
-        status = READ if text else UNREADABLE
-        return Note(source, kind, at, text, sections, source, status, author, "text/html")
-    attachments = (
-        [c.get("attachment") for c in _list(resource.get("content")) if isinstance(c, dict)]
-        if resource["resourceType"] == "DocumentReference"
-        else _list(resource.get("presentedForm"))
-    )
-    text, status, original = _best(attachments)
-    return Note(source, kind, at, text, tuple(find_sections(text)), source, status, author, original)
+def _less_directly(resource: Resource) -> Instant | None:
+    created = [parse_instant(attachment.get("creation")) for attachment in _attachments(resource)]
+    known = [instant for instant in created if instant is not None]
+    if known:
+        return max(known, key=lambda instant: instant.latest)
+    context, meta = resource.get("context"), resource.get("meta")
+    period = context.get("period") if isinstance(context, dict) else None
+    for value in (resource.get("effectiveDateTime"), period, resource.get("effectivePeriod"), resource.get("period")):
+        found = parse_instant(value.get("end") or value.get("start") if isinstance(value, dict) else value)
+        if found is not None:
+            return found
+    return parse_instant(meta.get("lastUpdated")) if isinstance(meta, dict) else None
 
 
-def _author_role(resource: Resource) -> str | None:
-    for author in _list(resource.get("author")) or _list(resource.get("performer")):
-        reference = author.get("reference") if isinstance(author, dict) else None
-        if isinstance(reference, str) and "/" in reference:
-            return reference.split("/")[-2].lower()
-    return None
-
-
-def _best(attachments: Sequence[Any]) -> tuple[str, str, str | None]:
-    """Text, status and format of the first attachment that can be read; else why none could."""
-    reason, original = UNREADABLE, None
-    for attachment in attachments:
-        if not isinstance(attachment, dict):
-            continue
-        declared = attachment.get("contentType")
-        original = declared if isinstance(declared, str) else original
-        if not attachment.get("data"):
-            reason = NOT_FETCHED if attachment.get("url") else UNREADABLE
-            continue
-        text = _decode(attachment)
-        if text is not None:
-            return text[:MAX_CHARACTERS], READ, original or "text/plain"
-        reason = UNREADABLE
-    return "", reason, original
-
-
-def _decode(attachment: dict[str, Any]) -> str | None:
-    data = attachment["data"]
-    if not isinstance(data, str) or len(data) > MAX_BYTES * 4 // 3 + 4:
-        return None
-    try:
-        raw = base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    expected = attachment.get("hash")
-    if isinstance(expected, str) and not _hash_agrees(raw, expected):
-        return None
-    mime, _, parameters = str(attachment.get("contentType") or "").partition(";")
-    mime = mime.strip().lower()
-    if mime and mime not in _TEXT_TYPES:
-        return None
-    if raw.startswith((b"%PDF", b"{\\rtf", b"PK\x03\x04", b"\x89PNG", b"\xff\xd8\xff")):
-        return None  # the bytes say otherwise than the declared type
-    text = _characters(raw, parameters)
-    if text is None:
-        return None
-    if "html" in mime or (not mime and _HTML.match(text)):
-        try:
-            return html_to_text(text)
-        except TooDeepError:
-            return None
-    return text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
-
-
-def _hash_agrees(raw: bytes, expected: str) -> bool:
-    """FHIR asks for base64 of SHA-1; hexadecimal is seen in the wild."""
-    digest = hashlib.sha1(raw, usedforsecurity=False)
-    return expected in {base64.b64encode(digest.digest()).decode(), digest.hexdigest()}
-
-
-def _characters(raw: bytes, parameters: str) -> str | None:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encodings: list[str] = ["utf-16"]
+def _attachments(resource: Resource) -> list[dict[str, Any]]:
+    if resource["resourceType"] == "DiagnosticReport":
+        found = _list(resource.get("presentedForm"))
     else:
-        declared = re.search(r"charset\s*=\s*\"?([\w.:-]+)", parameters, re.IGNORECASE)
-        encodings = [declared[1]] if declared else []
-        encodings += ["utf-8-sig", "windows-1252"]
-    for encoding in encodings:
-        try:
-            text = raw.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
-            continue
-        return None if "\x00" in text else text.removeprefix("\ufeff")
-    return None
+        found = [c.get("attachment") for c in _list(resource.get("content")) if isinstance(c, dict)]
+    return [attachment for attachment in found if isinstance(attachment, dict)]
 
 
-def _composition(resource: Resource) -> tuple[str, tuple[Section, ...]]:
-    text = ""
-    sections: list[Section] = []
-    for title, body in _composition_sections(resource, depth=0):
-        if not body:
-            continue
-        start = len(text)
-        text += f"{title}\n{body}\n\n" if title else f"{body}\n\n"
-        if title:
-            sections.append(Section(section_name(title), title, start, len(text.rstrip())))
-        if len(text) > MAX_CHARACTERS:
-            break
-    return text.rstrip()[:MAX_CHARACTERS], tuple(sections)
+@dataclass(slots=True)
+class _Reader:
+    attachments: AttachmentReader
+    directory: Directory
+    patient: str
+    prediction_time: datetime
+    refused: list[Refusal]
 
+    def note(self, candidate: _Candidate) -> Note:
+        resource, source = candidate.resource, candidate.source
+        reading = self._reading(resource)
+        converted = reading.converted or Converted("")
+        reason = converted.warning
+        status = READ
+        if reading.converted is None:
+            status = NOT_FETCHED if reading.not_fetched else UNREADABLE
+            reason = reading.failures[0] if reading.failures else "empty"
+            self.refused.append(Refusal(source, f"note-{status}", reason))
+        else:
+            self.refused += (Refusal(source, "attachment-unreadable", failure) for failure in reading.failures)
+        if status == READ and reason is not None:
+            self.refused.append(Refusal(source, "note-incomplete", reason))
+        concept = resource.get("type") or resource.get("code")
+        return Note(
+            id=source,
+            type=type_of(resource),
+            time=None if candidate.at is None else moment(candidate.at),
+            text=converted.text,
+            sections=find_sections(converted.text, converted.headings),
+            source=source,
+            status=status,
+            author_role=author_role(resource, self.directory),
+            original_format=reading.form,
+            reason=reason,
+            kind=kind_of(concept),
+            other_sources=tuple(f"{source}#content[{number}]" for number in reading.others),
+            preliminary=resource.get("status") in _PRELIMINARY or resource.get("docStatus") in _PRELIMINARY,
+        )
 
-def _composition_sections(holder: Resource, depth: int) -> Iterator[tuple[str, str]]:
-    for section in _list(holder.get("section")):
-        if not isinstance(section, dict):
-            continue
-        narrative = section.get("text")
-        div = narrative.get("div") if isinstance(narrative, dict) else None
-        title = section.get("title") if isinstance(section.get("title"), str) else text_of(section.get("code"))
-        try:
-            body = html_to_text(div) if isinstance(div, str) and len(div) <= MAX_BYTES else ""
-        except TooDeepError:
-            body = ""
-        yield title or "", body
-        if depth < 8:
-            yield from _composition_sections(section, depth + 1)
-
-
-def find_sections(text: str) -> Iterator[Section]:
-    """The sections that headings in a note open; each runs to the next heading.
-
-    >>> [(s.name, s.title) for s in find_sections("# Chief Complaint\\ncough\\n\\nPLAN: rest")]
-    [('chief_complaint', 'Chief Complaint'), ('plan', 'PLAN')]
-    """
-    found = []
-    for match in _HEADING.finditer(text):
-        title = (match["hash"] or match["caps"] or match["soap"] or match["line"] or "").strip()
-        name = section_name(title)
-        if match["line"] and name == "other":
-            continue  # a short line of prose, not a heading we know
-        found.append((match.start(), title, name))
-    ends = [*(start for start, _, _ in found[1:]), len(text)]
-    for (start, title, name), end in zip(found, ends, strict=False):
-        yield Section(name, title, start, end)
-
-
-def section_name(title: str) -> str:
-    """
-    >>> section_name("Past Medical History")
-    'past_history'
-    """
-    lowered = title.strip().lower()
-    return next((name for name, pattern in _SECTION_NAMES if re.search(pattern, lowered)), "other")
-
-
-def _fingerprint(text: str) -> str:
-    return hashlib.sha256(" ".join(text.split()).casefold().encode()).hexdigest()
+    def _reading(self, resource: Resource) -> Reading:
+        if resource["resourceType"] == "Composition":
+            try:
+                found = CompositionReader(self.attachments, self.patient, self.prediction_time).read(resource)
+            except UnreadableError as error:
+                return Reading(None, "text/html", (error.reason,))
+            return Reading(found, "text/html")
+        attachments, conclusion = _attachments(resource), resource.get("conclusion")
+        if attachments or not isinstance(conclusion, str) or resource["resourceType"] != "DiagnosticReport":
+            return self.attachments.best(attachments)
+        text = clean(conclusion).strip()
+        return Reading(cut(Converted(text)) if text else None, "text/plain", () if text else ("empty",))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fhir_mapping import clinical, features, notes, serialise, stays
+from fhir_mapping.attachments import FetchAttachment
 from fhir_mapping.errors import ForeignPatientError, InvalidInputError, PatientNotFoundError
 from fhir_mapping.measurements import concerns, consciousness, measure
 from fhir_mapping.reading import Entry, Reading, Resource, read_bundle, read_bytes, source_of
@@ -81,13 +82,16 @@ class PatientRecord:
         prediction_time: datetime | str | None = None,
         *,
         encounter_id: str | None = None,
+        fetch_attachment: FetchAttachment | None = None,
     ) -> PatientRecord:
         """From the bytes of a Bundle, a resource, a list of resources, or NDJSON.
 
         `prediction_time=None` means the latest clinical time in the data. NDJSON may hold many patients: then
         `patient_id` chooses one and the others' resources are left alone; in a Bundle they stop everything.
+        `fetch_attachment(url)` may bring notes that lie outside the data, as bytes or as a Binary resource.
         """
-        return _build(cls, read_bytes(raw), patient_id, _as_time(prediction_time), encounter_id, frozenset())
+        time = _as_time(prediction_time)
+        return _build(cls, read_bytes(raw), patient_id, time, encounter_id, frozenset(), fetch_attachment)
 
     @classmethod
     def from_resources(
@@ -98,10 +102,12 @@ class PatientRecord:
         *,
         encounter_id: str | None = None,
         not_fetched: frozenset[str] = frozenset(),
+        fetch_attachment: FetchAttachment | None = None,
     ) -> PatientRecord:
         """From parsed resources. `not_fetched` names resource types nobody asked for."""
         reading = Reading(tuple(Entry(resource) for resource in resources))
-        return _build(cls, reading, patient_id, _as_time(prediction_time), encounter_id, not_fetched)
+        time = _as_time(prediction_time)
+        return _build(cls, reading, patient_id, time, encounter_id, not_fetched, fetch_attachment)
 
     @classmethod
     def from_prefetch(
@@ -112,6 +118,7 @@ class PatientRecord:
         prediction_time: datetime,
         encounter_id: str | None = None,
         expected: Mapping[str, str],
+        fetch_attachment: FetchAttachment | None = None,
     ) -> PatientRecord:
         """From the prefetch of a CDS Hooks request; `expected` maps each template's key to its resource type.
 
@@ -137,7 +144,7 @@ class PatientRecord:
             else:
                 raise InvalidInputError("a prefetch value that is no FHIR resource", position=f"prefetch.{key}")
         reading = Reading(tuple(entries), tuple(refused))
-        return _build(cls, reading, patient_id, prediction_time, encounter_id, frozenset(not_fetched))
+        return _build(cls, reading, patient_id, prediction_time, encounter_id, frozenset(not_fetched), fetch_attachment)
 
     def availability(self, resource_type: str) -> Availability:
         """Whether resources of this type came, are known to be none, or were not (completely) asked for."""
@@ -186,6 +193,7 @@ def _build(
     prediction_time: datetime | None,
     encounter_id: str | None,
     not_fetched: frozenset[str],
+    fetch_attachment: FetchAttachment | None,
 ) -> PatientRecord:
     directory = Directory.of(reading.entries)
     patient = _patient(reading, patient_id)
@@ -207,7 +215,9 @@ def _build(
     refused.extend(stay_refusals)
     read_values = [(source, e.resource) for source, e in usable if e.kind == "Observation" and concerns(e.head)]
     measurements, aware = _measurements(read_values, at, refused)
-    read_notes, note_refusals = notes.read_notes(of_type(*NOTE_TYPES), at)
+    read_notes, note_refusals = notes.read_notes(
+        of_type(*NOTE_TYPES), at, directory, key, fetch=fetch_attachment, undated=prediction_time is None
+    )
     refused.extend(note_refusals)
     died = parse_instant(patient.get("deceasedDateTime"))
     if patient.get("deceasedBoolean") is True:

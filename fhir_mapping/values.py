@@ -196,17 +196,35 @@ class FeatureVector:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A named part of a note; `start` and `end` are character offsets into `Note.text`."""
+    """A named part of a note; `start` and `end` are character offsets into `Note.text`.
+
+    `code` is the LOINC code a CDA document or a Composition gave the section.
+    """
 
     name: str
     title: str
     start: int
     end: int
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedBlock:
+    """A passage of a note that stands word for word in an earlier one: `Note.text[start:end]` was first in `source`."""
+
+    start: int
+    end: int
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A clinical note as plain text. `status` is `read`, or why the text is empty (`unreadable`, `not-fetched`)."""
+    """A clinical note as plain text. `status` is `read`, or why the text is empty (`unreadable`, `not-fetched`).
+
+    `reason` is a stable code: why nothing could be read, or what is missing from a text that was (`text-cut`). `kind`
+    is what sort of note it is, whatever its title (`progress_note`, `discharge_summary`, ...; see `note_kinds`).
+    `other_sources` name the same note in other formats or resources; `copied` marks what came from earlier notes.
+    """
 
     id: str
     type: str
@@ -217,6 +235,15 @@ class Note:
     status: str
     author_role: str | None = None
     original_format: str | None = None
+    reason: str | None = None
+    kind: str = "other"
+    other_sources: tuple[str, ...] = ()
+    copied: tuple[CopiedBlock, ...] = ()
+    preliminary: bool = False
+
+    def copied_from(self, position: int) -> str | None:
+        """The earlier note that the character at `position` was copied from, or None where it is this note's own."""
+        return next((block.source for block in self.copied if block.start <= position < block.end), None)
 
     def to_json(self) -> dict[str, Any]:
         """The shape of one entry of `riskcards map --to notes --json`."""
@@ -225,9 +252,18 @@ class Note:
             "type": self.type,
             "time": None if self.time is None else self.time.isoformat(),
             "text": self.text,
-            "sections": [{"name": s.name, "title": s.title, "start": s.start, "end": s.end} for s in self.sections],
+            "sections": [
+                {"name": s.name, "title": s.title, "start": s.start, "end": s.end}
+                | ({"code": s.code} if s.code else {})
+                for s in self.sections
+            ],
             "source": self.source,
             "status": self.status,
             "author_role": self.author_role,
             "original_format": self.original_format,
+            "reason": self.reason,
+            "kind": self.kind,
+            "other_sources": list(self.other_sources),
+            "copied": [{"start": c.start, "end": c.end, "source": c.source} for c in self.copied],
+            "preliminary": self.preliminary,
         }
