@@ -51,8 +51,20 @@ def observed_at(resource: Resource) -> Instant | None:
 
 
 def concerns(head: Resource) -> bool:
-    """Whether the codes of an Observation, or of its components, mean anything we read."""
-    return any(True for _ in _parts(head, definitions())) or _tells_consciousness(head)
+    """Whether a code of an Observation or its components is one we read, in whatever system; `measure` looks closer."""
+    known, wanted = definitions().by_loinc, CONSCIOUSNESS_LOINC
+    return any(code in known or code in wanted for code in _codes(head))
+
+
+def _codes(head: Resource) -> Iterator[str]:
+    components = head.get("component")
+    for part in (head, *components) if isinstance(components, list) else (head,):
+        concept = part.get("code") if isinstance(part, dict) else None
+        raw = concept.get("coding") if isinstance(concept, dict) else None
+        for item in raw if isinstance(raw, list) else ():
+            code = item.get("code") if isinstance(item, dict) else None
+            if isinstance(code, str):
+                yield code
 
 
 def measure(resource: Resource, source: str, prediction_time: datetime) -> Iterator[Measurement | Refusal]:
@@ -193,15 +205,11 @@ def _inverted(values: list[tuple[ConceptDefinition, float] | Refusal]) -> bool:
     return systolic is not None and diastolic is not None and systolic <= diastolic
 
 
-def _tells_consciousness(resource: Resource) -> bool:
-    return any(c.code in CONSCIOUSNESS_LOINC and c.system == LOINC for c in codings(resource.get("code")))
-
-
 def consciousness(resource: Resource, prediction_time: datetime) -> tuple[str, datetime] | None:
     """Level of consciousness (AVPU and new confusion) as a word and its time, when coded and known by then."""
     if resource.get("status") not in USABLE:
         return None
-    if not _tells_consciousness(resource):
+    if not any(c.system == LOINC and c.code in CONSCIOUSNESS_LOINC for c in codings(resource.get("code"))):
         return None
     at = observed_at(resource)
     if at is None or not reachable(at, prediction_time):

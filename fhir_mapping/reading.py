@@ -84,14 +84,12 @@ class Entry:
     def __init__(
         self, resource: Resource | msgspec.Raw | bytes, full_url: str | None = None, *, include: bool = False
     ) -> None:
-        self._raw: msgspec.Raw | bytes | None = None
-        self._known: Resource = {}
-        if isinstance(resource, msgspec.Raw | bytes):
-            self._raw = resource
-            self.kind = _kind_of(resource)
+        self._raw: msgspec.Raw | bytes | None
+        self._known: Resource
+        if isinstance(resource, (msgspec.Raw, bytes)):
+            self._raw, self._known, self.kind = resource, {}, _kind_of(resource)
         else:
-            self._known = resource
-            self.kind = _kind(resource)
+            self._raw, self._known, self.kind = None, resource, _kind(resource)
         self.full_url = full_url
         self.include = include
 
@@ -215,11 +213,9 @@ def _alone(raw: msgspec.Raw | bytes, position: str) -> Reading:
     return Reading((entry,))
 
 
-def _entry(
-    resource: Resource | msgspec.Raw | bytes, position: str, full_url: Any = None, *, include: bool = False
-) -> Entry:
+def _entry(raw: msgspec.Raw | bytes, position: str) -> Entry:
     try:
-        return Entry(resource, full_url if isinstance(full_url, str) else None, include=include)
+        return Entry(raw)
     except InvalidInputError as error:
         raise InvalidInputError(str(error), position=position) from None
 
@@ -268,7 +264,11 @@ def _read_bundle(bundle: _Bundle, name: str, resource_type: str | None) -> Readi
         if item.resource is None or item.resource == _ABSENT:
             refused.append(Refusal(f"{name}.entry[{number}]", "entry-without-resource"))
             continue
-        entry = _entry(item.resource, f"{name}.entry[{number}].resource", item.fullUrl, include=mode == "include")
+        url = item.fullUrl if isinstance(item.fullUrl, str) else None
+        try:
+            entry = Entry(item.resource, url, include=mode == "include")
+        except InvalidInputError as error:
+            raise InvalidInputError(str(error), position=f"{name}.entry[{number}].resource") from None
         if entry.kind == "OperationOutcome" or mode == "outcome":
             refused.append(Refusal(f"{name}.entry[{number}]", "operation-outcome"))
             broken = True

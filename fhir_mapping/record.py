@@ -264,16 +264,22 @@ def _patient(reading: Reading, patient_id: str | None) -> Resource:
 def _ours(reading: Reading, directory: Directory, patient: str, refused: list[Refusal]) -> list[Mine]:
     """Every resource proven to be the patient's, each once in its newest version."""
     newest: dict[str, Entry] = {}
+    proven: set[str] = set()
     for position, entry in enumerate(reading.entries):
-        if entry.include or entry.kind not in _PERSONAL:
+        if entry.kind not in _PERSONAL or entry.include:
             continue
         head = entry.head
         source = source_of(head, position)
-        reason = _not_ours(head, source, directory, patient, population=reading.population)
-        if reason is None and (source not in newest or _version(entry.resource) >= _version(newest[source].resource)):
+        subject = head.get("subject") or head.get("patient")
+        text = subject.get("reference") if isinstance(subject, dict) else None
+        if text not in proven or "focus" in head:
+            reason = _not_ours(head, source, directory, patient, population=reading.population)
+            if reason is not None:
+                refused.extend([Refusal(source, reason)] if reason else [])
+                continue
+            proven.add(str(text))
+        if source not in newest or _version(entry.resource) >= _version(newest[source].resource):
             newest[source] = entry
-        elif reason:
-            refused.append(Refusal(source, reason))
     return list(newest.items())
 
 
@@ -326,10 +332,10 @@ def _latest(ours: Sequence[Mine], patient: Resource) -> datetime:
 
 
 def _times(head: Resource) -> Iterator[str]:
-    for name in head.keys() & _MOMENTS:
+    for name in _MOMENTS.intersection(head):
         if isinstance(head[name], str):
             yield head[name]
-    for name in head.keys() & _PERIODS:
+    for name in _PERIODS.intersection(head):
         if isinstance(head[name], dict):
             yield from (text for text in (head[name].get("start"), head[name].get("end")) if isinstance(text, str))
 
