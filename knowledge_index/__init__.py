@@ -5,7 +5,8 @@ from knowledge_index.encoder import Encoder, MiniLMEncoder
 from knowledge_index.errors import ArticleError, ArtifactError, EncoderError, KnowledgeIndexError, RetrievalError
 from knowledge_index.index import KnowledgeIndex, Retrieval
 from knowledge_index.storage import Manifest
-from knowledge_index.values import Article, Concept, Evidence, LinkedConcept, MeshHeading, PathStep, Query
+from knowledge_index.update import compact_index, update_index
+from knowledge_index.values import Article, Concept, Evidence, LinkedConcept, MeshHeading, Notice, PathStep, Query
 
 __all__ = [
     "Article",
@@ -21,9 +22,12 @@ __all__ = [
     "Manifest",
     "MeshHeading",
     "MiniLMEncoder",
+    "Notice",
     "PathStep",
     "Query",
     "Retrieval",
     "RetrievalError",
     "build_index",
+    "compact_index",
+    "update_index",
 ]

@@ -126,7 +126,7 @@ def article_from_json(value: Any) -> Article:
     """One article of the JSONL contract; `ValueError` says which field is wrong.
 
     >>> article_from_json({"pmid": 12, "title": "A title", "mesh": [{"name": "Heart Failure", "major": True}]}).mesh
-    (MeshHeading(name='Heart Failure', ui='', major=True),)
+    (MeshHeading(name='Heart Failure', ui='', major=True, qualifiers=()),)
     >>> article_from_json({"pmid": "twelve", "title": "A title"})
     Traceback (most recent call last):
     ValueError: pmid: 'twelve' is not a PubMed id

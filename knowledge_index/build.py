@@ -7,101 +7,78 @@ that are not there; the folder goes once the index stands.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from knowledge_index.bm25 import Bm25
 from knowledge_index.encoder import Encoder
 from knowledge_index.errors import ArticleError, ArtifactError
 from knowledge_index.graph import Graph, concept_key, is_check_tag
-from knowledge_index.storage import MANIFEST, Manifest, replace_folder, save_array, save_articles, write_manifest
+from knowledge_index.shards import Engine, Progress, encoded
+from knowledge_index.storage import MANIFEST, Manifest, publish, save_array, save_articles
 from knowledge_index.values import Article, Concept
+from knowledge_index.vector_files import write_vectors
 from knowledge_index.vocabulary import entries, tree_numbers
-
-SHARD = 256
-"""Articles of one shard: about a quarter of a minute of encoding on one core."""
-
-Progress = Callable[[int, int], None]
 
 
 def build_index(
-    articles: Iterable[Article],
+    articles: Iterable[Article] | Mapping[str, Article],
     out: Path,
     encoder: Encoder,
     *,
     progress: Progress | None = None,
     source: str = "articles",
     resume: bool = False,
+    engine: Engine | None = None,
 ) -> Manifest:
     """Build an index into `out` (made whole, then put in its place) and return its manifest.
 
-    `progress(done, total)` is told the articles encoded so far. Of two articles with one PMID the last wins. Raises
-    `ArticleError` when there is no article at all, `ArtifactError` when `out` holds something that is not an index.
+    `progress(done, total)` is told the articles encoded so far. Of two articles with one PMID the last wins. A mapping
+    from PMID to article (`SpooledArticles`) is read as it is asked for, never all at once. `engine` encodes elsewhere
+    than in this process, see `shards`. Raises `ArticleError` when there is no article at all, `ArtifactError` when
+    `out` holds something that is not an index.
     """
-    listed = list({article.pmid: article for article in articles}.values())
+    listed = Ordered(articles if isinstance(articles, Mapping) else {article.pmid: article for article in articles})
     if not listed:
         raise ArticleError("no article to index", file=str(out), record="none")
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise ArtifactError("not empty and not an index: it is left as it is", path=str(out))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(out.name + ".work")
-    if not resume and work.exists():
-        shutil.rmtree(work)
-    work.mkdir(exist_ok=True)
-    vectors = _vectors(listed, work, encoder, progress)
-    new = out.with_name(out.name + ".new")
+    work = work_folder(out, resume)
+    parts = encoded(listed, work / "shards", encoder, progress, engine)
+    new = work / "new"
     if new.exists():
         shutil.rmtree(new)
     new.mkdir()
-    manifest = _write(listed, vectors, new, encoder, source)
-    replace_folder(new, out)
+    write_vectors(new, parts, len(listed))
+    counts = write_text_and_graph(listed, new)
+    manifest = publish(new, out, described(source, encoder, counts))
     shutil.rmtree(work)
     return manifest
 
 
-def _vectors(
-    articles: Sequence[Article], work: Path, encoder: Encoder, progress: Progress | None
-) -> NDArray[np.float32]:
-    parts = []
-    for start in range(0, len(articles), SHARD):
-        texts = [article.text for article in articles[start : start + SHARD]]
-        parts.append(_shard(texts, work, encoder))
-        if progress is not None:
-            progress(start + len(texts), len(articles))
-    return np.concatenate(parts)
+def work_folder(out: Path, resume: bool) -> Path:
+    """The folder beside an index where shards wait; what an earlier build left there is kept only with `resume`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.with_name(out.name + ".work")
+    if not resume and (work / "shards").exists():
+        shutil.rmtree(work / "shards")
+    (work / "shards").mkdir(parents=True, exist_ok=True)
+    return work
 
 
-def _shard(texts: list[str], work: Path, encoder: Encoder) -> NDArray[np.float32]:
-    digest = hashlib.sha256(orjson.dumps([encoder.name, encoder.fingerprint, texts])).hexdigest()
-    path = work / f"{digest[:32]}.npy"
-    if path.exists():
-        # Written under another name and renamed: a shard that is there is whole.
-        return np.asarray(np.load(path, allow_pickle=False), np.float32)
-    vectors = encoder.encode(texts)
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("wb") as stream:
-        np.save(stream, vectors, allow_pickle=False)
-    unfinished.rename(path)
-    return vectors
+def described(source: str, encoder: Encoder, counts: dict[str, int]) -> Manifest:
+    """The manifest of an index just written, its files still to be hashed."""
+    return Manifest(source, encoder.name, encoder.fingerprint, encoder.dimensions, counts, f"riskcards {_version()}")
 
 
-def _write(
-    articles: Sequence[Article], vectors: NDArray[np.float32], folder: Path, encoder: Encoder, source: str
-) -> Manifest:
-    import faiss
-
-    flat = faiss.IndexFlatIP(encoder.dimensions)
-    flat.add(np.ascontiguousarray(vectors, np.float32))
-    faiss.write_index(flat, str(folder / "vectors.faiss"))
-
+def write_text_and_graph(articles: Sequence[Article], folder: Path) -> dict[str, int]:
+    """Write everything but the vectors; returns the counts for the manifest."""
     bm25 = Bm25.build(article.text for article in articles)
     (folder / "terms.json").write_bytes(orjson.dumps(list(bm25.vocabulary)))
     save_array(folder, "bm25_idf", bm25.idf)
@@ -120,17 +97,32 @@ def _write(
 
     save_articles(folder, articles)
     save_array(folder, "retracted", np.array([article.retracted for article in articles], np.bool_))
-    counts: dict[str, Any] = {
+    return {
         "articles": len(articles),
         "concepts": len(concepts),
         "edges": int(graph.weights.nnz),
         "terms": len(bm25.vocabulary),
         "retracted": sum(article.retracted for article in articles),
     }
-    return write_manifest(
-        folder,
-        Manifest(source, encoder.name, encoder.fingerprint, encoder.dimensions, counts, f"riskcards {_version()}"),
-    )
+
+
+class Ordered(Sequence[Article]):
+    """The articles of a mapping by position, each fetched when it is asked for."""
+
+    def __init__(self, articles: Mapping[Any, Article]) -> None:
+        self._articles, self._keys = articles, list(articles)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, position: int) -> Article: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Article]: ...
+    def __getitem__(self, position: int | slice) -> Article | list[Article]:
+        if isinstance(position, slice):
+            return [self._articles[key] for key in self._keys[position]]
+        return self._articles[self._keys[position]]
 
 
 def _descriptor_by_name(articles: Iterable[Article]) -> dict[str, str]:

@@ -22,8 +22,9 @@ from knowledge_index.graph import Graph
 from knowledge_index.linking import Linker, in_plain_order, is_abbreviation
 from knowledge_index.passages import best_passage
 from knowledge_index.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
-from knowledge_index.storage import ArticleStore, Manifest, load_array, verify
+from knowledge_index.storage import ArticleStore, Manifest, load_array, opened, read_manifest
 from knowledge_index.values import Article, Concept, Evidence, LinkedConcept, PathStep, Query
+from knowledge_index.vectors import VectorStore, open_vectors
 
 _POOL = 100
 """Candidates each of BM25 and the vectors puts forward, as in most published hybrid recipes."""
@@ -59,31 +60,53 @@ class KnowledgeIndex:
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, encoder: Encoder | None = None, settings: GraphSettings = DEFAULTS
+        self,
+        path: Path,
+        manifest: Manifest,
+        encoder: Encoder | None = None,
+        settings: GraphSettings = DEFAULTS,
+        vectors: VectorStore | None = None,
     ) -> None:
         self.manifest = manifest
         self.settings = settings
-        self._folder = folder
+        self._path_opened = path
         self._encoder = encoder
+        # Every file is opened here: the folder may hold another generation by the time of the first question.
+        folder = manifest.inside(path)
         self._articles = ArticleStore(folder, manifest.counts["articles"])
         self._bm25 = _load_bm25(folder, manifest)
         self._concepts = _load_concepts(folder, manifest)
         self.graph = _load_graph(folder, manifest)
         self._retracted = load_array(folder, "retracted", np.bool_, (len(self._articles),))
+        self._vectors = _checked_vectors(vectors or open_vectors(folder, manifest.vector_shards), folder, manifest)
         if encoder is not None:
             self._check_encoder(encoder)
 
     @classmethod
     def open(
-        cls, path: str | Path, encoder: Encoder | None = None, settings: GraphSettings = DEFAULTS
+        cls,
+        path: str | Path,
+        encoder: Encoder | None = None,
+        settings: GraphSettings = DEFAULTS,
+        vectors: VectorStore | None = None,
     ) -> KnowledgeIndex:
         """Open an index folder. Size and sha256 of every file are compared with the manifest before any is read.
 
         Raises `ArtifactError` for a folder that is no index, was altered, or was made by another format version; and
-        `EncoderError` when `encoder` is not the one that made the vectors.
+        `EncoderError` when `encoder` is not the one that made the vectors. `vectors` are asked instead of the
+        folder's own, such as the same vectors in PostgreSQL (`PgVectors`).
         """
         folder = Path(path)
-        return cls(folder, verify(folder), encoder, settings)
+        return opened(folder, lambda manifest: cls(folder, manifest, encoder, settings, vectors))
+
+    def refreshed(self) -> KnowledgeIndex:
+        """This index, or, where its folder holds another generation by now, that one, opened with the same encoder.
+
+        Whoever holds the old one goes on using it, whole.
+        """
+        if read_manifest(self._path_opened) == self.manifest:
+            return self
+        return KnowledgeIndex.open(self._path_opened, self._encoder, self.settings)
 
     @classmethod
     def open_starter(cls) -> KnowledgeIndex:
@@ -198,10 +221,12 @@ class KnowledgeIndex:
         """
         mean = self.encoder.encode(list(texts)).mean(axis=0, keepdims=True)
         vector = mean / np.linalg.norm(mean)
-        cosines, positions = self._faiss.search(vector, min(10 * _POOL, len(self._articles)))
+        cosines, positions = self._vectors.search(vector, min(10 * _POOL, len(self._articles)))
+        # A compressed store may find fewer than it was asked for; the places left over hold -1.
+        found = positions[0] >= 0
         out = np.full(len(self._articles), -1.0, np.float32)
-        out[positions[0]] = cosines[0]
-        return out, positions[0].astype(np.int64)
+        out[positions[0][found]] = cosines[0][found]
+        return out, positions[0][found]
 
     def _concept_seeds(self, given: Iterable[str], text: str) -> dict[int, float]:
         """Node -> weight of the patient's concepts, the rarer the heavier (a concept on every article says nothing)."""
@@ -263,18 +288,13 @@ class KnowledgeIndex:
                 f"not with {encoder.name} ({encoder.fingerprint})"
             )
 
-    @cached_property
-    def _faiss(self) -> Any:
-        import faiss
 
-        path = self._folder / "vectors.faiss"
-        try:
-            flat = faiss.read_index(str(path))
-        except RuntimeError as error:
-            raise ArtifactError("FAISS cannot read it", path=str(path)) from error
-        if (flat.ntotal, flat.d) != (len(self._articles), self.manifest.dimensions):
-            raise ArtifactError(f"{flat.ntotal} vectors of {flat.d} dimensions", path=str(path))
-        return flat
+def _checked_vectors(store: VectorStore, path: Path, manifest: Manifest) -> VectorStore:
+    if (len(store), store.dimensions) != (manifest.counts["articles"], manifest.dimensions):
+        raise ArtifactError(f"{len(store)} vectors of {store.dimensions} dimensions", path=str(path))
+    if getattr(store, "fingerprint", manifest.vectors_fingerprint) != manifest.vectors_fingerprint:
+        raise ArtifactError("the vectors in the database belong to another generation of the index", path=str(path))
+    return store
 
 
 def _load_bm25(folder: Path, manifest: Manifest) -> Bm25:

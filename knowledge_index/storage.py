@@ -1,5 +1,12 @@
 """An index on disk: a folder with `manifest.json`, which holds the sha256 and size of every other file.
 
+    my-index/manifest.json          which generation is current, and the hash of each of its files
+    my-index/3f9c2e41d07b/...       that generation's files; the name is taken from their hashes
+
+A new generation is written beside the current one and becomes it when `manifest.json` is replaced: one rename inside
+the folder, so that readers see the old index or the new one, also where the folder is a mounted volume and also after
+a power cut. Who has opened the old one goes on using it.
+
 Nothing is opened before its hash has been checked: of FAISS files with one flipped bit most load and search silently.
 Arrays are `.npy` without pickle; no file carries a time, so two builds of the same input give the same hashes.
 """
@@ -7,23 +14,31 @@ Arrays are `.npy` without pickle; no file carries a time, so two builds of the s
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from array import array
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from knowledge_index.errors import ArtifactError
-from knowledge_index.values import Article, MeshHeading
+from knowledge_index.values import Article, MeshHeading, Notice
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 _MAX_MANIFEST = 1 << 20
 _MAX_ARTICLES = 100_000_000
+_READERS = 4
+_GENERATION = re.compile(r"(?:[0-9a-f]{12})?\Z")
+
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +50,9 @@ class FileEntry:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What an index is made of. `source` says where its articles came from, `encoder` and its fingerprint which exact
-    weights made the vectors; `counts` holds articles, concepts, edges, terms and retracted.
+    weights made the vectors; `counts` holds articles, concepts, edges, terms and retracted, and after an update the
+    shards of vectors and the rows in them that are gone. `generation` names the folder of the files; empty where they
+    lie beside the manifest, as in indexes of the first version.
     """
 
     source: str
@@ -45,6 +62,7 @@ class Manifest:
     counts: dict[str, int]
     created_by: str
     format: int = FORMAT
+    generation: str = ""
     files: dict[str, FileEntry] = field(default_factory=dict)
 
     @property
@@ -52,17 +70,79 @@ class Manifest:
         """Bytes of all files together."""
         return sum(entry.size for entry in self.files.values())
 
+    @property
+    def vector_shards(self) -> int:
+        return self.counts.get("vector_shards", 1)
+
+    @property
+    def vectors_fingerprint(self) -> str:
+        """Which vectors these are: the encoder's weights and the generation."""
+        return f"{self.encoder_fingerprint}:{self.generation}"
+
+    def inside(self, folder: Path) -> Path:
+        """Where the files of this generation lie."""
+        return folder / self.generation
+
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Hash every file of the folder into the manifest and write it; returns it complete."""
-    for path in sorted(folder.iterdir()):
-        if path.name != MANIFEST:
-            manifest.files[path.name] = FileEntry(sha256_of(path), path.stat().st_size)
-    (folder / MANIFEST).write_bytes(manifest.to_json())
+def publish(new: Path, folder: Path, manifest: Manifest) -> Manifest:
+    """Make the files in `new` the current generation of the index in `folder`; returns the manifest complete.
+
+    What was there before goes once the new generation stands. Whoever looked at the old manifest and comes too late
+    for its files looks again: see `opened`.
+    """
+    for path in sorted(new.iterdir()):
+        manifest.files[path.name] = FileEntry(sha256_of(path), path.stat().st_size)
+    digest = hashlib.sha256(orjson.dumps(asdict(manifest), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    manifest = replace(manifest, generation=digest[:12])
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    if not _stands(folder, manifest):
+        shutil.rmtree(manifest.inside(folder), ignore_errors=True)
+        new.rename(manifest.inside(folder))
+    coming = folder / f"{MANIFEST}.new"
+    with coming.open("wb") as stream:
+        stream.write(manifest.to_json())
+        stream.flush()
+        os.fsync(stream.fileno())
+    coming.replace(folder / MANIFEST)
+    _remove_others(folder, manifest, earlier)
     return manifest
+
+
+def _stands(folder: Path, manifest: Manifest) -> bool:
+    """Whether this very generation is there already, undamaged, perhaps being read."""
+    try:
+        verify_files(folder, manifest)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _remove_others(folder: Path, current: Manifest, earlier: Manifest | None) -> None:
+    """Remove generations that are not current, and the files of one that lay beside the manifest; nothing else."""
+    for path in folder.iterdir():
+        if path.is_dir() and _GENERATION.match(path.name) and path.name != current.generation:
+            shutil.rmtree(path, ignore_errors=True)
+    if earlier is not None and not earlier.generation:
+        for name in earlier.files:
+            (folder / name).unlink(missing_ok=True)
+
+
+def opened(folder: Path, open_generation: Callable[[Manifest], Opened]) -> Opened:
+    """What `open_generation` makes of the current generation, its files verified; once more where it was replaced
+    meanwhile.
+    """
+    while True:
+        manifest = read_manifest(folder)
+        try:
+            verify_files(folder, manifest)
+            return open_generation(manifest)
+        except ArtifactError:
+            if read_manifest(folder) == manifest:
+                raise
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -88,6 +168,9 @@ def _checked(content: Any) -> Manifest:
     files = {name: FileEntry(str(entry["sha256"]), int(entry["size"])) for name, entry in content["files"].items()}
     if any(Path(name).name != name or name.startswith(".") for name in files):
         raise ValueError("a file name that leaves the folder")
+    generation = str(content.get("generation", ""))
+    if not _GENERATION.match(generation):
+        raise ValueError("a generation that leaves the folder")
     dimensions, articles = int(content["dimensions"]), int(content["counts"]["articles"])
     if not 0 < dimensions <= 8192 or not 0 < articles <= _MAX_ARTICLES:
         raise ValueError(f"{articles} articles of {dimensions} dimensions")
@@ -96,6 +179,7 @@ def _checked(content: Any) -> Manifest:
         encoder=str(content["encoder"]),
         encoder_fingerprint=str(content["encoder_fingerprint"]),
         dimensions=dimensions,
+        generation=generation,
         counts={str(name): int(count) for name, count in content["counts"].items()},
         created_by=str(content["created_by"]),
         files=files,
@@ -105,13 +189,25 @@ def _checked(content: Any) -> Manifest:
 def verify(folder: Path) -> Manifest:
     """Check size and sha256 of every file; `ArtifactError` names the first that differs, is missing or is unknown."""
     manifest = read_manifest(folder)
-    for name, entry in sorted(manifest.files.items()):
-        path = folder / name
-        if not path.is_file():
-            raise ArtifactError("missing", path=str(path))
-        if path.stat().st_size != entry.size or sha256_of(path) != entry.sha256:
-            raise ArtifactError("altered since it was built (size or sha256 differs from the manifest)", path=str(path))
+    verify_files(folder, manifest)
     return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """`verify` for a manifest that was read. The large files are read side by side."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        checks = {
+            name: pool.submit(_check, manifest.inside(folder) / name, entry) for name, entry in manifest.files.items()
+        }
+        for name in sorted(checks):
+            checks[name].result()
+
+
+def _check(path: Path, entry: FileEntry) -> None:
+    if not path.is_file():
+        raise ArtifactError("missing", path=str(path))
+    if path.stat().st_size != entry.size or sha256_of(path) != entry.sha256:
+        raise ArtifactError("altered since it was built (size or sha256 differs from the manifest)", path=str(path))
 
 
 def sha256_of(path: Path) -> str:
@@ -136,20 +232,38 @@ def load_array(folder: Path, name: str, dtype: type[np.generic], shape: tuple[in
     return array
 
 
-def save_articles(folder: Path, articles: Sequence[Article]) -> None:
+def save_articles(folder: Path, articles: Iterable[Article]) -> None:
     """Articles as JSON lines, and the offset of each line, so that ten of a million open in the time of ten."""
-    offsets = np.zeros(len(articles) + 1, np.int64)
+    offsets = array("q", [0])
     with (folder / "articles.jsonl").open("wb") as stream:
-        for number, article in enumerate(articles):
-            stream.write(orjson.dumps(_compact(article)) + b"\n")
-            offsets[number + 1] = stream.tell()
-    save_array(folder, "article_offsets", offsets)
+        for article in articles:
+            stream.write(article_to_json(article) + b"\n")
+            offsets.append(stream.tell())
+    save_array(folder, "article_offsets", np.array(offsets, np.int64))
 
 
-def _compact(article: Article) -> dict[str, Any]:
+def article_to_json(article: Article) -> bytes:
+    """One line of `articles.jsonl`: what is empty is left out."""
     value = asdict(article)
-    value["mesh"] = [[heading.name, heading.ui, heading.major] for heading in article.mesh]
-    return {name: item for name, item in value.items() if item or name == "pmid"}
+    value["mesh"] = [_heading(heading) for heading in article.mesh]
+    value["notices"] = [[notice.kind, notice.pmid] for notice in article.notices]
+    return orjson.dumps({name: item for name, item in value.items() if item or name == "pmid"})
+
+
+def _heading(heading: MeshHeading) -> list[Any]:
+    short: list[Any] = [heading.name, heading.ui, heading.major]
+    return [*short, heading.qualifiers] if heading.qualifiers else short
+
+
+def article_from_line(line: bytes) -> Article:
+    """The article of one line; `TypeError` or `ValueError` where it is none."""
+    value = orjson.loads(line)
+    mesh = tuple(
+        MeshHeading(name, ui, major, *map(tuple, qualifiers)) for name, ui, major, *qualifiers in value.pop("mesh", ())
+    )
+    notices = tuple(Notice(*notice) for notice in value.pop("notices", ()))
+    references = tuple(value.pop("references", ()))
+    return Article(**({"title": "", "abstract": ""} | value), mesh=mesh, references=references, notices=notices)
 
 
 class ArticleStore:
@@ -168,22 +282,6 @@ class ArticleStore:
     def __getitem__(self, position: int) -> Article:
         start, end = self._offsets[position], self._offsets[position + 1]
         try:
-            value = orjson.loads(self._bytes[start:end].tobytes())
-            mesh = tuple(MeshHeading(*heading) for heading in value.pop("mesh", ()))
-            references = tuple(value.pop("references", ()))
-            return Article(**({"title": "", "abstract": ""} | value), mesh=mesh, references=references)
+            return article_from_line(self._bytes[start:end].tobytes())
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"article {position} cannot be read: {error}", path=str(self._path)) from error
-
-
-def replace_folder(new: Path, target: Path) -> None:
-    """Put a finished folder in its place; what was there before goes only once the new one is complete."""
-    if not target.exists():
-        new.rename(target)
-        return
-    aside = target.with_name(target.name + ".old")
-    if aside.exists():
-        shutil.rmtree(aside)
-    target.rename(aside)
-    new.rename(target)
-    shutil.rmtree(aside)

@@ -7,11 +7,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MeshHeading:
-    """One MeSH heading of an article. `ui` is the descriptor id (`D006333`); empty where the source gives names."""
+    """One MeSH heading of an article. `ui` is the descriptor id (`D006333`); empty where the source gives names.
+
+    `qualifiers` are names of subheadings (`therapy`), a star before those that are major topics of their own.
+    """
 
     name: str
     ui: str = ""
     major: bool = False
+    qualifiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What PubMed says of an article's standing: `kind` is its RefType (`RetractionIn`, `ErratumIn`, `RetractionOf`).
+
+    `pmid` is the other article's id, empty where the other has none.
+    """
+
+    kind: str
+    pmid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +41,7 @@ class Article:
     references: tuple[str, ...] = ()
     study_type: str | None = None
     retracted: bool = False
+    notices: tuple[Notice, ...] = ()
 
     @property
     def text(self) -> str:

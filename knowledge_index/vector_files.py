@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from knowledge_index.storage import save_array
-from knowledge_index.vectors import ByteCodes, Vectors, is_compressed, read_codec, read_faiss, shard_files
+from knowledge_index.storage import load_array, save_array
+from knowledge_index.vectors import (
+    ByteCodes,
+    CompressedVectors,
+    FlatVectors,
+    Vectors,
+    is_compressed,
+    read_codec,
+    read_faiss,
+    shard_files,
+)
 
 EXACT_BELOW = 50_000
 """Below this a flat search takes a few milliseconds and finds everything."""
@@ -137,3 +147,41 @@ def _chunks(parts: Iterable[Vectors]) -> Iterator[Vectors]:
             held, waiting = [joined[whole:]], waiting - whole
     if waiting:
         yield np.ascontiguousarray(np.concatenate(held), np.float32)
+
+
+class StoredVectors:
+    """The vectors of a verified index folder in the order of its articles, without those that are gone, in chunks."""
+
+    def __init__(self, folder: Path, shards: int) -> None:
+        self._stores: list[CompressedVectors | FlatVectors] = (
+            [CompressedVectors.open(folder, range(shards))]
+            if is_compressed(folder)
+            else [FlatVectors.open(folder, shard) for shard in range(shards)]
+        )
+        self._first = np.cumsum([0, *map(len, self._stores)])
+        self._row = np.arange(self._first[-1])
+        if (folder / "vector_rows.npy").exists():
+            position = load_array(folder, "vector_rows", np.int64, (len(self._row),))
+            alive = np.flatnonzero(position >= 0)
+            self._row = alive[np.argsort(position[alive], kind="stable")]
+
+    def __iter__(self) -> Iterator[Vectors]:
+        for start in range(0, len(self._row), _CHUNK):
+            yield np.concatenate([self._stored(run) for run in _runs(self._row[start : start + _CHUNK])])
+
+    def _stored(self, run: NDArray[np.int64]) -> Vectors:
+        parts = []
+        for store, first in zip(self._stores, self._first, strict=False):
+            start, end = max(run[0] - first, 0), min(run[-1] + 1 - first, len(store))
+            if start < end:
+                parts.append(store.stored(int(start), int(end)))
+        return np.concatenate(parts)
+
+
+def _runs(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows cut where they do not follow one another.
+
+    >>> [run.tolist() for run in _runs(np.array([4, 5, 6, 2, 9]))]
+    [[4, 5, 6], [2], [9]]
+    """
+    return np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)

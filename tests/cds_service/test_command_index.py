@@ -143,7 +143,7 @@ def test_info_and_verify(run: Run, built: Path) -> None:
 
 
 def test_verify_exits_3_on_damage_and_names_the_file(run: Run, built: Path) -> None:
-    path = built / "vectors.faiss"
+    path = next(built.rglob("vectors.faiss"))
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

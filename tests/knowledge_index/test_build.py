@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from knowledge_index import Article, ArticleError, ArtifactError, KnowledgeIndex, MiniLMEncoder, Query, build_index
-from knowledge_index import build as module
+from knowledge_index import shards as module
 from tests.knowledge_index.conftest import LITERATURE
 
 

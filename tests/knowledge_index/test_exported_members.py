@@ -10,6 +10,6 @@ def test_exported_members() -> None:
     assert all(hasattr(knowledge_index, name) for name in knowledge_index.__all__)
     assert set(knowledge_index.__all__) == {
         "Article", "ArticleError", "ArtifactError", "Concept", "Encoder", "EncoderError", "Evidence", "KnowledgeIndex",
-        "KnowledgeIndexError", "LinkedConcept", "Manifest", "MeshHeading", "MiniLMEncoder", "PathStep", "Query",
-        "Retrieval", "RetrievalError", "build_index",
+        "KnowledgeIndexError", "LinkedConcept", "Manifest", "MeshHeading", "MiniLMEncoder", "Notice", "PathStep",
+        "Query", "Retrieval", "RetrievalError", "build_index", "compact_index", "update_index",
     }  # fmt: skip

@@ -205,7 +205,7 @@ def test_the_shipped_graph_and_terms_are_what_a_build_gives_today(starter: Knowl
 
 def test_the_shipped_vectors_are_those_of_the_texts(starter: KnowledgeIndex, encoder: MiniLMEncoder) -> None:
     fresh = encoder.encode([article.text for article in shipped(starter)])
-    stored = starter._faiss.reconstruct_n(0, len(starter))
+    stored = starter._vectors.stored(0, len(starter))
     assert float((fresh * stored).sum(axis=1).min()) > 0.999
 
 
@@ -239,5 +239,5 @@ def test_what_is_not_medicine_finds_nothing(starter: KnowledgeIndex, question: s
 
 
 def test_vectors_have_unit_length(starter: KnowledgeIndex) -> None:
-    stored = starter._faiss.reconstruct_n(0, len(starter))
+    stored = starter._vectors.stored(0, len(starter))
     np.testing.assert_allclose(np.linalg.norm(stored, axis=1), 1.0, atol=1e-5)

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from knowledge_index import ArtifactError, KnowledgeIndex, MiniLMEncoder, build_index
-from knowledge_index.storage import ArticleStore, load_array, save_array, save_articles, verify
+from knowledge_index.storage import ArticleStore, load_array, read_manifest, save_array, save_articles, verify
 from tests.knowledge_index.conftest import LITERATURE
 
 FILES = [
@@ -28,7 +28,8 @@ def copy(index_folder: Path, tmp_path: Path) -> Path:
 def test_the_manifest_names_every_file(index_folder: Path) -> None:
     manifest = verify(index_folder)
     assert sorted(manifest.files) == sorted(FILES)
-    assert {path.name for path in index_folder.iterdir()} == {*FILES, "manifest.json"}
+    assert {path.name for path in index_folder.iterdir()} == {manifest.generation, "manifest.json"}
+    assert {path.name for path in manifest.inside(index_folder).iterdir()} == set(FILES)
     assert (manifest.encoder, manifest.dimensions, manifest.source) == ("all-MiniLM-L6-v2-int8", 384, "tests")
     assert manifest.counts["articles"] == len(LITERATURE)
     assert manifest.counts["retracted"] == 1
@@ -36,7 +37,7 @@ def test_the_manifest_names_every_file(index_folder: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_one_flipped_bit_anywhere_and_it_is_not_opened(copy: Path, name: str) -> None:
-    path = copy / name
+    path = read_manifest(copy).inside(copy) / name
     content = bytearray(path.read_bytes())
     content[len(content) * 2 // 3] ^= 1
     path.write_bytes(content)
@@ -47,10 +48,11 @@ def test_one_flipped_bit_anywhere_and_it_is_not_opened(copy: Path, name: str) ->
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_or_cut_file_is_named(copy: Path, name: str) -> None:
-    (copy / name).write_bytes((copy / name).read_bytes()[:-1])
+    path = read_manifest(copy).inside(copy) / name
+    path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match="altered"):
         verify(copy)
-    (copy / name).unlink()
+    path.unlink()
     with pytest.raises(ArtifactError, match="missing"):
         verify(copy)
 
@@ -66,6 +68,7 @@ BAD_MANIFESTS = [
     ({"counts": {"articles": 10**12}}, "1000000000000 articles"),
     ({"counts": {}}, "not a manifest"),
     ({"files": {"../outside": {"sha256": "0", "size": 1}}}, "leaves the folder"),
+    ({"generation": "../../elsewhere"}, "leaves the folder"),
     ({"files": {"x": {"sha256": "0"}}}, "not a manifest"),
     (b" " * (1 << 20) + b"{}", "larger than any manifest"),
 ]

