@@ -1,0 +1,105 @@
+"""How every score is added up: items that are known, and items that could give fewer or more points.
+
+A score with an input missing is a range from the fewest to the most points that input could give: unknown is never
+normal. Learning an input can only narrow the range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from fhir_mapping import FeatureVector
+from risk_model.values import ScoreResult
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input: its points when known, else the fewest and most it could give."""
+
+    name: str
+    value: str
+    points: int | None
+    fewest: int = 0
+    most: int = 0
+
+
+def total(
+    name: str,
+    maximum: int,
+    items: Sequence[Item],
+    band: Callable[[int], str] | None,
+    source: str,
+    worst_band: Callable[[int], str] | None = None,
+) -> ScoreResult:
+    """The sum over `items`. `band` names a total, where the score has bands.
+
+    `worst_band` names the high end, where a missing input may change the rule.
+    """
+    known = [item for item in items if item.points is not None]
+    base = sum(item.points or 0 for item in known)
+    missing = [item for item in items if item.points is None]
+    low, high = base + sum(item.fewest for item in missing), base + sum(item.most for item in missing)
+    at_least = band(low) if band is not None else None
+    at_most = (worst_band or band)(high) if band is not None else None
+    return ScoreResult(
+        name=name,
+        low=low,
+        high=high,
+        maximum=maximum,
+        band=at_least if at_least == at_most else None,
+        missing=tuple(item.name for item in missing),
+        inputs=tuple((item.name, item.value, item.points or 0) for item in known),
+        source=source,
+    )
+
+
+def steps(value: float, *bounds: tuple[float, int], otherwise: int) -> int:
+    """Points of the first step whose upper bound (inclusive) holds `value`.
+
+    >>> steps(25, (8, 3), (11, 1), (20, 0), (24, 2), otherwise=3)
+    3
+    """
+    return next((points for bound, points in bounds if value <= bound), otherwise)
+
+
+def below(value: float, *bounds: tuple[float, int], otherwise: int) -> int:
+    """Points of the first step whose upper bound (exclusive) lies above `value`.
+
+    >>> below(100, (70, 13), (100, 5), (200, 0), otherwise=2)
+    0
+    """
+    return next((points for bound, points in bounds if value < bound), otherwise)
+
+
+def item(name: str, value: float | None, unit: str, most: int, points: Callable[[float], int]) -> Item:
+    if value is None:
+        return Item(name, "", None, 0, most)
+    return Item(name, f"{value:g} {unit}".strip(), points(value))
+
+
+def worst(
+    name: str, low: float | None, high: float | None, unit: str, most: int, points: Callable[[float], int]
+) -> Item:
+    """The more telling of the lowest and the highest value."""
+    if low is None or high is None:
+        return Item(name, "", None, 0, most)
+    value = max((low, high), key=points)
+    return Item(name, f"{value:g} {unit}".strip(), points(value))
+
+
+def flag(name: str, value: float | None, points: int) -> Item:
+    """Yes or no."""
+    if value is None:
+        return Item(name, "", None, 0, points)
+    return Item(name, "yes" if value else "no", points if value else 0)
+
+
+def adult(vector: FeatureVector, years: int) -> bool:
+    age = vector.number("age.last")
+    return age is not None and age >= years
+
+
+def with_risk(result: ScoreResult, risk: float) -> ScoreResult:
+    """With the published risk, where no input is missing."""
+    return replace(result, expected_risk=risk) if result.complete else result
