@@ -5,20 +5,32 @@ FHIR R4 Condition, MedicationRequest, MedicationStatement, Procedure (https://hl
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
-from fhir_mapping.codes import codings, first_code, text_of
+from fhir_mapping.codes import ICD10, ICD10CM, codings, status_words, text_of
 from fhir_mapping.reading import Resource
+from fhir_mapping.reasons import status_reason
 from fhir_mapping.references import Directory
 from fhir_mapping.times import moment, parse_instant, reachable
 from fhir_mapping.values import Condition, Instant, Medication, Procedure, Refusal
 
 _INACTIVE = frozenset({"inactive", "remission", "resolved"})
-_UNPROVEN = frozenset({"provisional", "differential", "unconfirmed"})
+_NOT_VERIFIED = ("entered-in-error", "refuted", "provisional", "differential", "unconfirmed")
+# A problem list also holds what is no problem of the patient: the words that begin such an entry.
+_FAMILY = re.compile(r"(family (medical )?history|fh|fhx|maternal history|paternal history)\b", re.IGNORECASE)
+_UNSURE = re.compile(
+    r"(?:rule[ -]?out|ruled out|r/o|suspected|possible|probable|questionable|query|at (increased |high )?risk|"
+    r"risk of|no (known|evidence|history|sign|significant)|absence of|denies|negative for|screening for|exposure to)\b",
+    re.IGNORECASE,
+)
+# ICD-10 families of codes that say the same: Z03/Z04 observation for suspected conditions, Z80-Z84 family history.
+_ICD_UNSURE, _ICD_FAMILY = ("Z03", "Z04"), ("Z80", "Z81", "Z82", "Z83", "Z84")
+_PROCEDURE_DONE = frozenset({"completed", "in-progress", "stopped"})
 _NOT_ORDERS = frozenset({"proposal", "plan", "option"})
 _MEDICATION_NEVER = frozenset({"entered-in-error", "cancelled", "draft", "not-taken"})
-_MEDICATION_ENDED = frozenset({"stopped", "completed", "on-hold", "ended"})
+_MEDICATION_ACTIVE = frozenset({"active", "recorded"})  # recorded: R5 statement
 
 
 def _time(resource: Resource, *names: str) -> Instant | None:
@@ -44,13 +56,19 @@ def _day(instant: Instant | None) -> datetime | None:
     return None if instant is None else moment(instant) if instant.zone_assumed else instant.earliest
 
 
+def _that_day(instant: Instant | None, prediction_time: datetime) -> datetime | None:
+    """A bare day is that day, not the midnight before the admission on it: its end, or now if that comes first."""
+    return None if instant is None else min(moment(instant), prediction_time)
+
+
 def read_condition(
     resource: Resource, source: str, directory: Directory, prediction_time: datetime
 ) -> Condition | Refusal | None:
     """A problem or diagnosis, or why it is none. None when it was not known by then."""
-    verification = first_code(resource.get("verificationStatus"))
-    if verification in {"entered-in-error", "refuted"}:
-        return Refusal(source, f"verification-{verification}")
+    verification = status_words(resource.get("verificationStatus"))
+    unproven = next((word for word in _NOT_VERIFIED if word in verification), None)
+    if unproven is not None:
+        return Refusal(source, f"verification-{unproven}")
     onset = _time(resource, "onsetDateTime", "onsetPeriod")
     recorded = _time(resource, "recordedDate", "assertedDate")
     if _begun_later(prediction_time, onset, recorded):
@@ -58,13 +76,15 @@ def read_condition(
     text = text_of(resource.get("code"))
     if not text:
         return Refusal(source, "no-code")
-    if verification in _UNPROVEN:
-        return Refusal(source, f"verification-{verification}")
+    if reason := _no_problem(resource.get("code"), text):
+        return Refusal(source, reason)
     abated = _time(resource, "abatementDateTime", "abatementPeriod")
     over = abated is not None and not _later(prediction_time, abated)
-    clinical = first_code(resource.get("clinicalStatus"))
+    undated = any(resource.get(name) for name in ("abatementAge", "abatementString", "abatementRange"))
+    ended = bool(_INACTIVE & status_words(resource.get("clinicalStatus"))) or undated
+    ended = ended or resource.get("abatementBoolean") is True
     # A status without a date is the status of today, not of then: it counts only when no abatement contradicts it.
-    active = not over and not (clinical in _INACTIVE and abated is None)
+    active = not over and not (ended and abated is None)
     return Condition(
         source=source,
         codings=codings(resource.get("code")),
@@ -77,16 +97,34 @@ def read_condition(
     )
 
 
+def _no_problem(code: Any, text: str) -> str | None:
+    """Why a coded or worded entry is no problem of this patient, or None.
+
+    >>> _no_problem(None, "Family history of diabetes"), _no_problem(None, "R/O sepsis"), _no_problem(None, "Sepsis")
+    ('family-history', 'not-confirmed', None)
+    """
+    found = codings(code)
+    icd = [coding.code.upper() for coding in found if coding.system in {ICD10, ICD10CM}]
+    words = [text, *(coding.display for coding in found if coding.display)]
+    if any(c.startswith(_ICD_FAMILY) for c in icd) or any(_FAMILY.match(word.strip()) for word in words):
+        return "family-history"
+    if any(c.startswith(_ICD_UNSURE) for c in icd) or any(_UNSURE.match(word.strip()) for word in words):
+        return "not-confirmed"
+    return None
+
+
 def read_medication(
     resource: Resource, source: str, directory: Directory, prediction_time: datetime
 ) -> Medication | Refusal | None:
     """A MedicationRequest or MedicationStatement, or why it is not used. None when it was not known by then."""
     status = resource.get("status")
     if not isinstance(status, str) or status in _MEDICATION_NEVER:
-        return Refusal(source, f"status-{status}" if isinstance(status, str) else "no-status")
+        return Refusal(source, status_reason(status))
+    if "not-taking" in _adherence(resource) or resource.get("wasNotTaken") is True or resource.get("taken") == "n":
+        return Refusal(source, "status-not-taken")
     if resource.get("doNotPerform") is True:
         return Refusal(source, "do-not-perform")
-    if resource.get("intent") in _NOT_ORDERS:
+    if isinstance(resource.get("intent"), str) and resource["intent"] in _NOT_ORDERS:
         return Refusal(source, f"intent-{resource['intent']}")
     start = _time(resource, "authoredOn", "effectiveDateTime", "effectivePeriod", "dateAsserted")
     if _begun_later(prediction_time, start):
@@ -95,8 +133,7 @@ def read_medication(
     text = text_of(concept)
     if not text:
         return Refusal(source, "no-code")
-    period = resource.get("effectivePeriod")
-    end = parse_instant(period.get("end")) if isinstance(period, dict) else None
+    end = _end_of_course(resource)
     over = end is not None and not _later(prediction_time, end)
     return Medication(
         source=source,
@@ -104,9 +141,25 @@ def read_medication(
         text=text,
         start=_day(start),
         end=moment(end) if over and end is not None else None,
-        active=status not in _MEDICATION_ENDED and not over,
+        active=status in _MEDICATION_ACTIVE and not over,
         stay=directory.key(resource.get("encounter") or resource.get("context")),
     )
+
+
+def _adherence(resource: Resource) -> frozenset[str]:
+    adherence = resource.get("adherence")
+    return status_words(adherence.get("code")) if isinstance(adherence, dict) else frozenset()
+
+
+def _end_of_course(resource: Resource) -> Instant | None:
+    """The end of the course: effectivePeriod, else what the dispense request allows."""
+    dispense = resource.get("dispenseRequest")
+    allowed = dispense.get("validityPeriod") if isinstance(dispense, dict) else None
+    for period in (resource.get("effectivePeriod"), allowed):
+        end = parse_instant(period.get("end")) if isinstance(period, dict) else None
+        if end is not None:
+            return end
+    return None
 
 
 def _drug(resource: Resource, directory: Directory) -> Any:
@@ -130,8 +183,10 @@ def read_procedure(
 ) -> Procedure | Refusal | None:
     """A procedure that was done, or why it is not used. None when it was not begun by then."""
     status = resource.get("status")
-    if status not in {"completed", "in-progress", "stopped", "unknown"}:
-        return Refusal(source, f"status-{status}" if isinstance(status, str) else "no-status")
+    if not isinstance(status, str) or status not in _PROCEDURE_DONE:
+        return Refusal(source, status_reason(status))
+    if resource.get("notDone") is True or resource.get("notPerformed") is True:
+        return Refusal(source, "status-not-done")
     performed = _time(resource, "performedDateTime", "performedPeriod", "occurrenceDateTime", "occurrencePeriod")
     if _begun_later(prediction_time, performed):
         return None
@@ -139,4 +194,4 @@ def read_procedure(
     if not text:
         return Refusal(source, "no-code")
     stay = directory.key(resource.get("encounter") or resource.get("context"))
-    return Procedure(source, codings(resource.get("code")), text, _day(performed), stay)
+    return Procedure(source, codings(resource.get("code")), text, _that_day(performed, prediction_time), stay)

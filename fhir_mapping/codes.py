@@ -12,35 +12,66 @@ SNOMED = "http://snomed.info/sct"
 ICD10CM = "http://hl7.org/fhir/sid/icd-10-cm"
 ICD9CM = "http://hl7.org/fhir/sid/icd-9-cm"
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
+ATC = "http://www.whocc.no/atc"
+ICD10 = "http://hl7.org/fhir/sid/icd-10"
+UCUM = "http://unitsofmeasure.org"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 
-# OIDs are those of the HL7 OID registry; the others are spellings seen in real exports.
-_SYSTEMS = {
-    "urn:oid:2.16.840.1.113883.6.1": LOINC,
-    "https://loinc.org": LOINC,
-    "http://loinc.org/": LOINC,
-    "LOINC": LOINC,
-    "urn:oid:2.16.840.1.113883.6.96": SNOMED,
-    "https://snomed.info/sct": SNOMED,
-    "http://snomed.info/sct/": SNOMED,
-    "urn:oid:2.16.840.1.113883.6.90": ICD10CM,
-    "urn:oid:2.16.840.1.113883.6.103": ICD9CM,
-    "http://hl7.org/fhir/sid/icd-9-cm/diagnosis": ICD9CM,
-    "http://terminology.hl7.org/CodeSystem/icd9cm": ICD9CM,
-    "urn:oid:2.16.840.1.113883.6.88": RXNORM,
-    "urn:oid:2.16.840.1.113883.5.4": ACT_CODE,
-    "http://hl7.org/fhir/v3/ActCode": ACT_CODE,
+# Other names of a system, without scheme, `urn:oid:`, version or closing slash, in lower case. The OIDs are those of
+# the HL7 OID registry; the others are spellings seen in real exports.
+_OTHER_NAMES = {
+    "2.16.840.1.113883.6.1": LOINC,
+    "loinc.org": LOINC,
+    "www.loinc.org": LOINC,
+    "loinc": LOINC,
+    "2.16.840.1.113883.6.96": SNOMED,
+    "snomed.info/sct": SNOMED,
+    "snomed.info": SNOMED,
+    "www.snomed.org": SNOMED,
+    "ihtsdo.org": SNOMED,
+    "2.16.840.1.113883.6.90": ICD10CM,
+    "hl7.org/fhir/sid/icd-10-cm": ICD10CM,
+    "www.cms.gov/medicare/coding/icd10": ICD10CM,
+    "2.16.840.1.113883.6.3": ICD10,
+    "hl7.org/fhir/sid/icd-10": ICD10,
+    "2.16.840.1.113883.6.103": ICD9CM,
+    "hl7.org/fhir/sid/icd-9-cm": ICD9CM,
+    "hl7.org/fhir/sid/icd-9-cm/diagnosis": ICD9CM,
+    "terminology.hl7.org/codesystem/icd9cm": ICD9CM,
+    "2.16.840.1.113883.6.88": RXNORM,
+    "www.nlm.nih.gov/research/umls/rxnorm": RXNORM,
+    "2.16.840.1.113883.6.73": ATC,
+    "www.whocc.no/atc": ATC,
+    "2.16.840.1.113883.5.4": ACT_CODE,
+    "hl7.org/fhir/v3/actcode": ACT_CODE,
+    "terminology.hl7.org/codesystem/v3-actcode": ACT_CODE,
+    "2.16.840.1.113883.6.8": UCUM,
+    "unitsofmeasure.org": UCUM,
 }
 
 
+_LONGEST_URI = 200  # nothing longer is a name we know, and the cache stays small
+
+
+@lru_cache(maxsize=4096)
+def _named(uri: str) -> str:
+    bare = uri.strip().partition("|")[0].rstrip("/").lower()
+    for prefix in ("urn:oid:", "oid:", "http://", "https://"):
+        bare = bare.removeprefix(prefix)
+    if bare.startswith("snomed.info/sct/"):  # an edition or version of SNOMED CT
+        return SNOMED
+    return _OTHER_NAMES.get(bare, uri)
+
+
 def system_of(uri: Any) -> str | None:
-    """
-    >>> system_of("urn:oid:2.16.840.1.113883.6.1")
-    'http://loinc.org'
+    """The system's own URI, whatever a known wrong spelling says; others stay as they are.
+
+    >>> system_of("urn:oid:2.16.840.1.113883.6.1"), system_of("https://loinc.org/")
+    ('http://loinc.org', 'http://loinc.org')
     """
     if not isinstance(uri, str) or not uri:
         return None
-    return _SYSTEMS.get(uri, uri)
+    return _named(uri) if len(uri) <= _LONGEST_URI else uri
 
 
 def codings(concept: Any) -> tuple[Coding, ...]:
@@ -79,3 +110,17 @@ def first_code(concept: Any) -> str | None:
     """The code of the first coding of a status-like CodeableConcept."""
     found = codings(concept)
     return found[0].code if found else None
+
+
+def status_words(concept: Any) -> frozenset[str]:
+    """Every word a status may be read from, in lower case: codes, a bare string as in STU3, or the text alone.
+
+    >>> sorted(status_words({"coding": [{"code": "L-17"}, {"code": "refuted"}]}))
+    ['l-17', 'refuted']
+    """
+    if isinstance(concept, str):
+        return frozenset({concept.strip().lower()})
+    words = {coding.code.lower() for coding in codings(concept)}
+    if not words and isinstance(concept, dict) and isinstance(concept.get("text"), str):
+        words = {concept["text"].strip().lower()}
+    return frozenset(words)

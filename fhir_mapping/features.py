@@ -1,9 +1,9 @@
 """Measurements and stays to a `FeatureVector`: `<concept>.<aggregate>`, windows as suffixes, unknowns with reasons.
 
 Aggregates: last, first, min, max, mean, slope (per hour, least squares), count. Without a suffix they cover the current
-stay and the 24 hours of emergency care before it, or the last 365 days when there is no stay; `_24h` and `_48h` look
-back from the prediction time. A feature that cannot be computed is absent from `values`; its concept's `.last` then
-stands in `unknown` with the reason.
+stay and the 24 hours of emergency care before it, or the last 365 days when there is no stay; the windows of
+`concepts.yaml` (`_24h`, `_48h`) look back from the prediction time. A feature that cannot be computed is absent from
+`values`; its concept's `.last` then stands in `unknown` with the reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from fhir_mapping.codes import SNOMED
 from fhir_mapping.definitions import definitions
-from fhir_mapping.times import whole_years
+from fhir_mapping.stays import leads_to
+from fhir_mapping.times import age_range
 from fhir_mapping.values import (
     Condition,
     FeatureValue,
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 
 BEFORE_STAY = timedelta(hours=24)
 WITHOUT_STAY = timedelta(days=365)
-WINDOWS = {"24h": timedelta(hours=24), "48h": timedelta(hours=48)}
+# Ends of the age bands that any score here asks for (adults, SAPS II, Charlson): an imprecise birth date gives an age
+# only where it cannot cross one.
+AGE_BANDS = (16, 18, 40, 50, 60, 70, 75, 80)
+OLDEST = 130
 _VENTILATION = frozenset({"40617009", "243147009", "243141005"})
 _UNDATED_SOURCES = 5  # a mean over 400 values names its newest few sources, not all
 
@@ -46,6 +50,9 @@ def compute(record: PatientRecord) -> FeatureVector:
     for item in record.measurements:
         by_concept.setdefault(item.concept, []).append(item)
     reasons = _refusal_reasons(record.refused)
+    if not record.measurements and any(refusal.reason == "code-not-mapped" for refusal in record.refused):
+        # A source that speaks only its own codes has not "never measured" anything.
+        reasons = dict.fromkeys(definitions().concepts, "code-not-mapped") | reasons
     for concept in definitions().concepts.values():
         found = by_concept.get(concept.name, [])
         inside = [item for item in found if item.time >= begin]
@@ -67,8 +74,9 @@ def _window_start(record: PatientRecord) -> datetime:
 
 
 def _refusal_reasons(refused: Sequence[Refusal]) -> dict[str, str]:
-    """The newest reason for which a value of each concept was refused (`detail` names the concept)."""
-    return {refusal.detail: refusal.reason for refusal in refused if refusal.detail}
+    """One reason for which a value of each concept was refused (`detail` names it), the same in every entry order."""
+    ordered = sorted((r for r in refused if r.detail), key=lambda r: (r.source, r.reason))
+    return {str(refusal.detail): refusal.reason for refusal in ordered}
 
 
 def _why_unknown(record: PatientRecord, found: Sequence[Measurement], refusal: str | None, resource_type: str) -> str:
@@ -81,8 +89,9 @@ def _why_unknown(record: PatientRecord, found: Sequence[Measurement], refusal: s
 
 def _aggregates(name: str, items: Sequence[Measurement], until: datetime) -> Iterator[tuple[str, FeatureValue]]:
     yield from _window(name, items, "")
-    for suffix, length in WINDOWS.items():
-        inside = [item for item in items if item.time >= until - length]
+    for suffix, hours in definitions().windows.items():
+        since = until - timedelta(hours=hours)
+        inside = [item for item in items if item.time >= since]
         if inside:
             yield from _window(name, inside, f"_{suffix}")
 
@@ -119,17 +128,32 @@ Fact = tuple[str, FeatureValue | None, str]
 
 def _facts(record: PatientRecord) -> Iterator[Fact]:
     """Demographics, the current stay, and use of care: (name, value or None, reason when None)."""
-    at, patient = record.prediction_time, (f"Patient/{record.subject_id}",)
-    age = None if record.birth is None else whole_years(record.birth, at)
-    yield "age.last", _number(age, "a", at, patient), "none-found" if record.birth is None else "imprecise"
+    patient = (f"Patient/{record.subject_id}",)
+    yield from _age(record)
     sex = None if record.sex is None else FeatureValue(record.sex, None, None, patient)
-    yield "sex.last", sex, "none-found"
+    yield "sex.last", sex, record.demographics.unknown.get("sex", "none-found")
     word = record.consciousness
     aware = None if word is None else FeatureValue(word[0], None, word[1], (word[2],))
     yield "consciousness.last", aware, _why_unknown(record, (), None, "Observation")
     yield _ventilation(record)
     yield from _stay_facts(record)
     yield from _use_of_care(record)
+
+
+def _age(record: PatientRecord) -> Iterator[Fact]:
+    """Youngest and oldest age the birth date allows; `age.last` where both lie in one band, then the younger."""
+    at, patient = record.prediction_time, (f"Patient/{record.subject_id}",)
+    reason = record.demographics.unknown.get("birth", "none-found")
+    ages = None if record.birth is None else age_range(record.birth, at)
+    if record.birth is not None and (ages is None or ages[1] > OLDEST):
+        reason, ages = "implausible", None
+    if ages is None:
+        yield "age.last", None, reason
+        return
+    yield "age.min", _number(ages[0], "a", at, patient), ""
+    yield "age.max", _number(ages[1], "a", at, patient), ""
+    crossed = any(ages[0] < band <= ages[1] for band in AGE_BANDS)
+    yield "age.last", None if crossed else _number(ages[0], "a", at, patient), "imprecise"
 
 
 def _ventilation(record: PatientRecord) -> Fact:
@@ -153,7 +177,7 @@ def _stay_facts(record: PatientRecord) -> Iterator[Fact]:
         return
     source = (stay.source,)
     days = stay.days_until(at)
-    yield "length_of_stay.last", _number(days, "d", at, source), ""
+    yield "length_of_stay.last", _number(days, "d", at, source), stay.length_unknown or ""
     yield "hours_since_admission.last", _number((at - stay.start).total_seconds() / 3600, "h", at, source), ""
     for name, flag in (("acute_admission", stay.acute), ("intensive_care", stay.intensive_care)):
         yield f"{name}.last", _number(None if flag is None else float(flag), "1", stay.start, source), "not-coded"
@@ -162,7 +186,9 @@ def _stay_facts(record: PatientRecord) -> Iterator[Fact]:
 def _use_of_care(record: PatientRecord) -> Iterator[Fact]:
     at = record.prediction_time
     encounters_known = "Encounter" not in record.not_fetched
-    before = [stay for stay in record.stays if record.current_stay is None or stay.source != record.current_stay.source]
+    now = record.current_stay
+    # The emergency visit a stay began with belongs to it; LACE counts the visits before that one.
+    before = [s for s in record.stays if now is None or (s.source != now.source and not _began(s, now))]
     counts: Mapping[str, tuple[StayClass, int]] = {
         "inpatient_stay.count_180d": (StayClass.INPATIENT, 180),
         "inpatient_stay.count_365d": (StayClass.INPATIENT, 365),
@@ -189,6 +215,10 @@ def _use_of_care(record: PatientRecord) -> Iterator[Fact]:
         start = record.current_stay.start
         during = [p for p in record.procedures if p.performed and p.performed >= start]
         yield "procedure.count", _count(during, at) if known else None, "not-fetched"
+
+
+def _began(visit: Stay, stay: Stay) -> bool:
+    return visit.stay_class is StayClass.EMERGENCY and leads_to(visit, stay)
 
 
 def _count(items: Iterable[Stay | Condition | Medication | Procedure], at: datetime) -> FeatureValue:

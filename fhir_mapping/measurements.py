@@ -6,21 +6,28 @@ local code with a familiar text is not guessed.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fhir_mapping.codes import LOINC, SNOMED, codings, system_of
+from fhir_mapping.codes import LOINC, SNOMED, codings, system_of, text_of
 from fhir_mapping.definitions import ConceptDefinition, Definitions, definitions
+from fhir_mapping.quantities import usable_value
 from fhir_mapping.reading import Resource
+from fhir_mapping.reasons import status_reason
+from fhir_mapping.references import Directory
 from fhir_mapping.times import moment, parse_instant, reachable
 from fhir_mapping.values import Instant, Measurement, Refusal
 
-UCUM = "http://unitsofmeasure.org"
-USABLE = frozenset({"final", "amended", "corrected", "preliminary"})
-_NUMBER_WITH_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s+(\S+(?: \S+)?)\s*\Z")
+# How much a value of one moment counts against another: a correction beats the original, a final a preliminary.
+_RANK = {"preliminary": 0, "final": 1, "amended": 2, "corrected": 2}
+_FITTING = {
+    "blood": frozenset({"blood", "arterial", "venous", "capillary"}),
+    "arterial": frozenset({"blood", "arterial"}),
+    "urine": frozenset({"urine"}),
+}
 CONSCIOUSNESS_LOINC = frozenset({"80288-4", "67775-7", "11454-6"})
 _CONSCIOUSNESS = {
     (LOINC, "LA9340-6"): "alert",
@@ -34,185 +41,256 @@ _CONSCIOUSNESS = {
     (SNOMED, "130987000"): "confusion",
     (SNOMED, "40917007"): "confusion",
 }
+Consciousness = tuple[str, datetime, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A measurement and what settles a draw with another of the same concept and moment."""
+
+    item: Measurement
+    rank: int
+    issued: float
+
+    @property
+    def order(self) -> tuple[str, datetime, int, float, str, float]:
+        return self.item.concept, self.item.time, self.rank, self.issued, self.item.source, self.item.value
+
+
+def read_observations(
+    observations: Iterable[tuple[str, Resource]],
+    directory: Directory,
+    prediction_time: datetime,
+    refused: list[Refusal],
+    *,
+    preliminary: bool = True,
+) -> tuple[tuple[Measurement, ...], Consciousness | None]:
+    """Every measurement known by `prediction_time`, by concept and time, and the latest coded consciousness.
+
+    Of two values of one concept at one moment the later status counts (corrected, final, preliminary), then the later
+    issued, then the greater source id; the other is named in `refused`. `preliminary=False` uses final values only.
+    """
+    known = definitions()
+    found: list[_Ranked] = []
+    aware: Consciousness | None = None
+    for source, resource in observations:
+        for answer in _measure(resource, source, directory, prediction_time, known, preliminary=preliminary):
+            if isinstance(answer, Refusal):
+                refused.append(answer)
+            else:
+                found.append(answer)
+        word = _consciousness(resource, prediction_time)
+        if word is not None and (aware is None or (word[1], source) > (aware[1], aware[2])):
+            aware = (*word, source)
+    return tuple(_upright(_settled(found, refused), refused)), aware
+
+
+def concerns(head: Resource) -> bool:
+    """Whether a code of an Observation or its components is one we read, in whatever system; reading looks closer."""
+    known, wanted = definitions().by_loinc, CONSCIOUSNESS_LOINC
+    return any(code in known or code in wanted for code in _codes(head))
+
+
+def _codes(head: Resource) -> Iterator[str]:
+    for part in (head, *_components(head)):
+        for item in _raw_codings(part):
+            code = item.get("code") if isinstance(item, dict) else None
+            if isinstance(code, str):
+                yield code
+
+
+def unmapped(heads: Iterable[Resource]) -> Iterator[Refusal]:
+    """One refusal for each system of local codes nobody translated, with the number of its Observations."""
+    systems = Counter(_system_named(head) for head in heads if not _speaks_loinc(head))
+    return (Refusal("Observation", "code-not-mapped", f"{n} of {s}") for s, n in sorted(systems.items()))
+
+
+def concepts_of(resource: Resource) -> tuple[str, ...]:
+    """Names of the concepts an Observation and its components are coded as, for saying what a refusal takes away."""
+    if resource.get("resourceType") != "Observation":
+        return ()
+    known = definitions()
+    coded = (_coded(part, known) for part in (resource, *_components(resource)))
+    return tuple(dict.fromkeys(concept.name for concept, _, _ in coded if concept is not None))
+
+
+def refusals(resource: Resource, source: str, reason: str) -> Iterator[Refusal]:
+    """One refusal of a resource, or one for each concept it would have measured."""
+    for name in concepts_of(resource) or (None,):
+        yield Refusal(source, reason, name)
 
 
 def observed_at(resource: Resource) -> Instant | None:
-    """When the value was true: effectiveDateTime, -Instant, the end (else start) of effectivePeriod, else issued.
+    """When the value was true: effectiveDateTime, -Instant, the end (else start) of effectivePeriod, the last event of
+    effectiveTiming, else issued.
 
-    Falling back to `issued` can only make a value look newer, never reach past the prediction time.
+    Falling back to `issued` can only make a value look newer, never reach past the prediction time. A period that ends
+    before it begins is no time.
     """
     for name in ("effectiveDateTime", "effectiveInstant"):
         if name in resource:
             return parse_instant(resource[name])
     period = resource.get("effectivePeriod")
     if isinstance(period, dict):
-        return parse_instant(period.get("end")) or parse_instant(period.get("start"))
+        start, end = parse_instant(period.get("start")), parse_instant(period.get("end"))
+        reversed_ = start is not None and end is not None and end.latest < start.earliest
+        return None if reversed_ else end or start
+    timing = resource.get("effectiveTiming")
+    if isinstance(timing, dict):
+        events = timing.get("event")
+        times = [t for t in map(parse_instant, events if isinstance(events, list) else ()) if t is not None]
+        return max(times, key=lambda time: time.latest, default=None)
     return parse_instant(resource.get("issued"))
 
 
-def concerns(head: Resource) -> bool:
-    """Whether a code of an Observation or its components is one we read, in whatever system; `measure` looks closer."""
-    known, wanted = definitions().by_loinc, CONSCIOUSNESS_LOINC
-    return any(code in known or code in wanted for code in _codes(head))
-
-
-def _codes(head: Resource) -> Iterator[str]:
-    components = head.get("component")
-    for part in (head, *components) if isinstance(components, list) else (head,):
-        concept = part.get("code") if isinstance(part, dict) else None
-        raw = concept.get("coding") if isinstance(concept, dict) else None
-        for item in raw if isinstance(raw, list) else ():
-            code = item.get("code") if isinstance(item, dict) else None
-            if isinstance(code, str):
-                yield code
-
-
-def measure(resource: Resource, source: str, prediction_time: datetime) -> Iterator[Measurement | Refusal]:
+def _measure(
+    resource: Resource,
+    source: str,
+    directory: Directory,
+    prediction_time: datetime,
+    known: Definitions,
+    *,
+    preliminary: bool,
+) -> Iterator[_Ranked | Refusal]:
     """Every value of a known concept in one Observation, its components included.
 
     Yields nothing for concepts we do not read and for what is not known by `prediction_time`: a result counts from
     the moment it was issued, not from the moment the blood was drawn.
     """
-    known = definitions()
-    parts = list(_parts(resource, known))
+    parts: list[tuple[Resource, ConceptDefinition, str | None]] = []
+    for part in (resource, *_components(resource)):
+        concept, loinc, clear = _coded(part, known)
+        if concept is not None and not clear:
+            yield Refusal(source, "codes-disagree", concept.name)
+        elif concept is not None:
+            parts.append((part, concept, loinc))
     if not parts:
         return
-    at = observed_at(resource)
-    if at is None:
-        yield Refusal(source, "no-time", parts[0][1].name)
+    at, issued = observed_at(resource), parse_instant(resource.get("issued"))
+    if at is not None and (not reachable(at, prediction_time) or (issued and not reachable(issued, prediction_time))):
         return
-    issued = parse_instant(resource.get("issued"))
-    if not reachable(at, prediction_time) or (issued is not None and not reachable(issued, prediction_time)):
+    reason = _why_not(resource, at, preliminary=preliminary)
+    if reason is not None:
+        yield from (Refusal(source, reason, concept.name) for _, concept, _ in parts)
         return
-    status = resource.get("status")
-    if status not in USABLE:
-        yield Refusal(source, f"status-{status}" if isinstance(status, str) else "no-status", parts[0][1].name)
-        return
+    assert at is not None
     if at.zone_assumed:
         yield Refusal(source, "time-without-zone", "read as UTC")
-    values = [_value(part, concept, known, source) for part, concept in parts]
-    if _inverted(values):
-        yield Refusal(source, "pressure-inverted", "systolic_bp")
-        yield Refusal(source, "pressure-inverted", "diastolic_bp")
-        values = [v for v in values if isinstance(v, tuple) and v[0].name not in {"systolic_bp", "diastolic_bp"}]
-    when, preliminary = moment(at), status == "preliminary"
-    for value in values:
-        if isinstance(value, Refusal):
-            yield value
-        else:
-            yield Measurement(value[0].name, value[1], value[0].unit, when, source, preliminary)
+    specimen = _specimen(resource, directory, known)
+    rank = _RANK[resource["status"]]
+    for part, concept, loinc in parts:
+        value, why = usable_value(part, concept, known, loinc)
+        if specimen is not None and concept.specimen and specimen not in _FITTING[concept.specimen]:
+            value, why = None, "specimen-conflict"
+        if value is None:
+            yield Refusal(source, why, concept.name)
+            continue
+        item = Measurement(concept.name, value, concept.unit, moment(at), source, rank == 0)
+        yield _Ranked(item, rank, issued.latest.timestamp() if issued else 0.0)
 
 
-def _parts(resource: Resource, known: Definitions) -> Iterator[tuple[Resource, ConceptDefinition]]:
-    """The Observation itself and its components, each with the concept its LOINC code means."""
-    concept = _concept(resource.get("code"), known)
-    if concept is not None:
-        yield resource, concept
+def _why_not(resource: Resource, at: Instant | None, *, preliminary: bool) -> str | None:
+    if at is None:
+        return "no-time"
+    status = resource.get("status")
+    if not isinstance(status, str) or status not in _RANK:
+        return status_reason(status)
+    return "status-preliminary" if status == "preliminary" and not preliminary else None
+
+
+def _components(resource: Resource) -> list[Resource]:
     components = resource.get("component")
-    for component in components if isinstance(components, list) else ():
-        if isinstance(component, dict):
-            concept = _concept(component.get("code"), known)
-            if concept is not None:
-                yield component, concept
+    return [c for c in components if isinstance(c, dict)] if isinstance(components, list) else []
 
 
-def _concept(code: Any, known: Definitions) -> ConceptDefinition | None:
+def _coded(part: Resource, known: Definitions) -> tuple[ConceptDefinition | None, str | None, bool]:
+    """The concept and LOINC code of an Observation or component, and whether all its LOINC codes agree on it."""
+    code = part.get("code")
     raw = code.get("coding") if isinstance(code, dict) else None
-    found: ConceptDefinition | None = None
+    found: tuple[ConceptDefinition, str] | None = None
+    clear = True
     for item in raw if isinstance(raw, list) else ():
         if not isinstance(item, dict) or system_of(item.get("system")) != LOINC:
             continue
         number = item.get("code")
         concept = known.by_loinc.get(number) if isinstance(number, str) else None
-        if concept is not None and found is not None and concept is not found:
-            return None  # two LOINC codes that mean different things: we do not choose
-        found = concept or found
-    return found
+        clear = clear and not (isinstance(number, str) and number in known.neighbours)
+        if concept is not None:
+            clear = clear and (found is None or found[0] is concept)
+            found = found or (concept, str(number))
+    return (None, None, clear) if found is None else (*found, clear)
 
 
-def _value(
-    part: Resource, concept: ConceptDefinition, known: Definitions, source: str
-) -> tuple[ConceptDefinition, float] | Refusal:
-    def refuse(reason: str) -> Refusal:
-        return Refusal(source, reason, concept.name)
-
-    absent = "dataAbsentReason" in part
-    quantity = _quantity(part)
-    if quantity is None:
-        return refuse("data-absent" if absent else "value-not-a-number" if _has_value(part) else "no-value")
-    if absent:
-        return refuse("value-and-absent-reason")
-    if quantity.get("comparator"):
-        return refuse("censored")
-    number = quantity.get("value")
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        return refuse("value-not-a-number" if "value" in quantity else "no-value")
-    unit = _unit(quantity, concept, known)
-    if unit is None:
-        return refuse("no-unit" if not (quantity.get("unit") or quantity.get("code")) else "unit-conflict")
-    converted = concept.convert(float(number), unit)
-    if converted is None:
-        return refuse("unit-not-understood")
-    if not concept.low <= converted <= concept.high:
-        return refuse("implausible")
-    return concept, round(converted, 6)
+def _speaks_loinc(resource: Resource) -> bool:
+    return any(
+        isinstance(item, dict) and system_of(item.get("system")) == LOINC
+        for part in (resource, *_components(resource))
+        for item in _raw_codings(part)
+    )
 
 
-def _has_value(part: Resource) -> bool:
-    return any(name.startswith("value") for name in part)
+def _raw_codings(part: Resource) -> list[Any]:
+    code = part.get("code")
+    raw = code.get("coding") if isinstance(code, dict) else None
+    return raw if isinstance(raw, list) else []
 
 
-def _quantity(part: Resource) -> dict[str, Any] | None:
-    """The value as a Quantity-like object: valueQuantity, valueInteger, or a strict number with unit in valueString."""
-    quantity = part.get("valueQuantity")
-    if isinstance(quantity, dict):
-        return quantity
-    if "valueInteger" in part:
-        return {"value": part["valueInteger"]}
-    text = part.get("valueString")
-    strict = _NUMBER_WITH_UNIT.match(text) if isinstance(text, str) else None
-    return {"value": float(strict[1]), "unit": strict[2]} if strict else None
+def _system_named(resource: Resource) -> str:
+    found = codings(resource.get("code"))
+    return next((coding.system for coding in found if coding.system), "no code system")
 
 
-def _unit(quantity: dict[str, Any], concept: ConceptDefinition, known: Definitions) -> str | None:
-    """The UCUM unit of a quantity; None when there is none (and the concept needs one) or code and unit disagree.
-
-    A display unit we cannot read does not overrule a UCUM code we can.
-    """
-    code, display = quantity.get("code"), quantity.get("unit")
-    from_code = _spelling(code, known) if isinstance(code, str) and code else None
-    from_display = _spelling(display, known) if isinstance(display, str) and display else None
-    if from_code and quantity.get("system") not in {None, UCUM}:
-        from_code = None  # a unit code of another system is not UCUM
-    if from_code is None and from_display is None:
-        return concept.unit if concept.unitless else None
-    if from_code is None or from_display is None or from_code == from_display:
-        return from_code or from_display
-    readable = [unit for unit in (from_code, from_display) if concept.convert(1.0, unit) is not None]
-    if len(readable) == 2 and concept.convert(7.0, from_code) != concept.convert(7.0, from_display):
+def _specimen(resource: Resource, directory: Directory, known: Definitions) -> str | None:
+    """The kind of specimen the resource points at, where it says one we know."""
+    reference = resource.get("specimen")
+    if not isinstance(reference, dict):
         return None
-    return readable[0] if readable else from_code
+    specimen = directory.resolve(reference, resource)
+    kind = specimen.get("type") if specimen is not None else None
+    codes = {coding.code for coding in codings(kind)}
+    by_code = next((s.name for s in known.specimens if codes & s.codes), None)
+    if by_code is not None:
+        return by_code
+    display = reference.get("display")
+    text = f"{text_of(kind)} {display if isinstance(display, str) else ''}".lower()
+    return next((s.name for s in known.specimens if any(word in text for word in s.words)), None)
 
 
-def _spelling(unit: str, known: Definitions) -> str:
-    stripped = unit.strip()
-    return known.units.get(stripped, stripped)
+def _settled(found: Sequence[_Ranked], refused: list[Refusal]) -> Iterator[Measurement]:
+    """One value per concept and moment, in that order; what it was preferred to is named."""
+    kept: _Ranked | None = None
+    for ranked in sorted(found, key=lambda ranked: ranked.order):
+        if kept is not None and (kept.item.concept, kept.item.time) != (ranked.item.concept, ranked.item.time):
+            yield kept.item
+        elif kept is not None and kept.item.value != ranked.item.value:
+            reason = "later-status-won" if kept.rank < ranked.rank else "same-time-other-value"
+            refused.append(Refusal(kept.item.source, reason))
+        kept = ranked
+    if kept is not None:
+        yield kept.item
 
 
-def _inverted(values: list[tuple[ConceptDefinition, float] | Refusal]) -> bool:
-    pressure = {value[0].name: value[1] for value in values if isinstance(value, tuple)}
-    systolic, diastolic = pressure.get("systolic_bp"), pressure.get("diastolic_bp")
-    return systolic is not None and diastolic is not None and systolic <= diastolic
+def _upright(items: Iterator[Measurement], refused: list[Refusal]) -> Iterator[Measurement]:
+    """Without the pressures of a moment at which the systolic does not lie above the diastolic one."""
+    listed = list(items)
+    systolic = {item.time: item.value for item in listed if item.concept == "systolic_bp"}
+    diastolic = {item.time: item.value for item in listed if item.concept == "diastolic_bp"}
+    inverted = {time for time, value in diastolic.items() if time in systolic and systolic[time] <= value}
+    for item in listed:
+        if item.concept in {"systolic_bp", "diastolic_bp"} and item.time in inverted:
+            refused.append(Refusal(item.source, "pressure-inverted", item.concept))
+        else:
+            yield item
 
 
-def consciousness(resource: Resource, prediction_time: datetime) -> tuple[str, datetime] | None:
+def _consciousness(resource: Resource, prediction_time: datetime) -> tuple[str, datetime] | None:
     """Level of consciousness (AVPU and new confusion) as a word and its time, when coded and known by then."""
-    if resource.get("status") not in USABLE:
+    if _why_not(resource, observed_at(resource), preliminary=True) or resource.get("dataAbsentReason"):
         return None
     if not any(c.system == LOINC and c.code in CONSCIOUSNESS_LOINC for c in codings(resource.get("code"))):
         return None
-    at = observed_at(resource)
-    if at is None or not reachable(at, prediction_time):
+    at, issued = observed_at(resource), parse_instant(resource.get("issued"))
+    if at is None or not reachable(at, prediction_time) or (issued and not reachable(issued, prediction_time)):
         return None
     for coding in codings(resource.get("valueCodeableConcept")):
         word = _CONSCIOUSNESS.get((coding.system or "", coding.code))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
 
@@ -22,7 +22,9 @@ from fhir_mapping.errors import InvalidInputError
 from fhir_mapping.values import Refusal
 
 Resource = dict[str, Any]
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
+_ID = re.compile(r"[A-Za-z0-9\-._]{1,64}\Z")  # the underscore is not FHIR's, and common all the same
+_NAMED_BY_URL = re.compile(r"(?:urn:uuid:|.*/)(?P<id>[A-Za-z0-9\-._]{1,64})\Z")
+_DEEPEST_BUNDLE = 4
 _KIND = re.compile(rb'\s*\{\s*"resourceType"\s*:\s*"([A-Za-z]+)"')
 _ARRAY = re.compile(rb"\s*\[")
 _BOM = b"\xef\xbb\xbf"
@@ -35,14 +37,18 @@ class _Identity(TypedDict, total=False):
     id: Any
 
 
-class _Head(_Identity, total=False):
+class _Whose(_Identity, total=False):
+    subject: Any
+    patient: Any
+
+
+class _Head(_Whose, total=False):
     status: Any
     implicitRules: Any
     modifierExtension: Any
     code: Any
     component: Any
-    subject: Any
-    patient: Any
+    hasMember: Any
     focus: Any
     effectiveDateTime: Any
     effectiveInstant: Any
@@ -56,6 +62,8 @@ class _Item(msgspec.Struct, gc=False):
     resource: msgspec.Raw = _ABSENT
     fullUrl: Any = None
     search: Any = None
+    response: Any = None
+    modifierExtension: Any = None
 
 
 class _Bundle(msgspec.Struct):
@@ -69,6 +77,7 @@ _JSON = msgspec.json.Decoder(msgspec.Raw)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _BUNDLE = msgspec.json.Decoder(_Bundle)
 _IDENTITY = msgspec.json.Decoder(_Identity)
+_WHOSE = msgspec.json.Decoder(_Whose)
 _HEAD = msgspec.json.Decoder(_Head)
 
 
@@ -113,11 +122,18 @@ class Entry:
             self._known = cast(Resource, _HEAD.decode(self._raw))
         return self._known
 
-    def source(self, position: int) -> str:
-        """`Observation/o1`; a resource without a usable id is named by its place in the input."""
+    @property
+    def whose(self) -> Resource:
+        """Id, subject and patient; of a type nobody reads nothing else is decoded."""
         if self._raw is not None and not self._known:
-            return source_of(cast(Resource, _IDENTITY.decode(self._raw)), position)
-        return source_of(self._known, position)
+            return cast(Resource, _WHOSE.decode(self._raw))
+        return self._known
+
+    def source(self, position: int) -> str:
+        """`Observation/o1`; without a usable id the last part of the fullUrl, else the place in the input."""
+        if self._raw is not None and not self._known:
+            return source_of(cast(Resource, _IDENTITY.decode(self._raw)), position, self.full_url)
+        return source_of(self._known, position, self.full_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +258,10 @@ def _kind(resource: Any) -> str:
 
 def read_bundle(bundle: Resource, *, name: str, resource_type: str | None = None) -> Reading:
     """The entries of one parsed Bundle; its signs of being incomplete mark `resource_type` (or every type it holds)."""
+    return _read_bundle(_facts(bundle, name), name, resource_type)
+
+
+def _facts(bundle: Resource, name: str) -> _Bundle:
     raw = bundle.get("entry")
     if not isinstance(raw, list | None):
         raise InvalidInputError("Bundle.entry is not a list", position=f"{name}.entry")
@@ -250,36 +270,54 @@ def read_bundle(bundle: Resource, *, name: str, resource_type: str | None = None
         if not isinstance(item, dict):
             raise InvalidInputError("a Bundle entry that is not an object", position=f"{name}.entry[{number}]")
         resource: Any = item.get("resource")
-        items.append(_Item(resource, item.get("fullUrl"), item.get("search")))
-    facts = _Bundle(bundle.get("type"), bundle.get("total"), bundle.get("link"), items)
-    return _read_bundle(facts, name, resource_type)
+        more = (item.get("fullUrl"), item.get("search"), item.get("response"), item.get("modifierExtension"))
+        items.append(_Item(resource, *more))
+    return _Bundle(bundle.get("type"), bundle.get("total"), bundle.get("link"), items)
 
 
-def _read_bundle(bundle: _Bundle, name: str, resource_type: str | None) -> Reading:
+def _read_bundle(bundle: _Bundle, name: str, resource_type: str | None, depth: int = 0) -> Reading:
+    """The entries of a Bundle, and of the Bundles in it (batch responses)."""
     entries: list[Entry] = []
     refused: list[Refusal] = []
+    incomplete: set[str] = set()
     broken = False
     for number, item in enumerate(bundle.entry or ()):
         mode = item.search.get("mode") if isinstance(item.search, dict) else None
+        failed = item.response is not None and _failed(item.response)
         if item.resource is None or item.resource == _ABSENT:
-            refused.append(Refusal(f"{name}.entry[{number}]", "entry-without-resource"))
+            reason = "operation-outcome" if failed else "entry-without-resource"
+            refused.append(Refusal(f"{name}.entry[{number}]", reason))
+            broken = broken or failed
             continue
         url = item.fullUrl if isinstance(item.fullUrl, str) else None
         try:
             entry = Entry(item.resource, url, include=mode == "include")
         except InvalidInputError as error:
             raise InvalidInputError(str(error), position=f"{name}.entry[{number}].resource") from None
-        if entry.kind == "OperationOutcome" or mode == "outcome":
+        if item.modifierExtension:
+            refused.append(Refusal(f"{name}.entry[{number}]", "modifier-extension"))
+        elif entry.kind == "OperationOutcome" or mode == "outcome" or failed:
             refused.append(Refusal(f"{name}.entry[{number}]", "operation-outcome"))
             broken = True
-            continue
-        entries.append(entry)
+        elif entry.kind == "Bundle" and depth < _DEEPEST_BUNDLE:
+            place = f"{name}.entry[{number}]"
+            inner = _read_bundle(_facts(entry.resource, place), place, resource_type, depth + 1)
+            entries.extend(inner.entries)
+            refused.extend(inner.refused)
+            incomplete |= inner.incomplete
+        else:
+            entries.append(entry)
     reasons = list(_incompleteness(bundle, sum(not entry.include for entry in entries)))
     refused.extend(Refusal(name, reason) for reason in reasons)
-    partial: Iterable[str] = ()
     if broken or reasons:
-        partial = [resource_type] if resource_type else {entry.kind for entry in entries}
-    return Reading(tuple(entries), tuple(refused), frozenset(partial))
+        incomplete.update([resource_type] if resource_type else {entry.kind for entry in entries})
+    return Reading(tuple(entries), tuple(refused), frozenset(incomplete))
+
+
+def _failed(response: Any) -> bool:
+    """Whether a batch response says that this part of it went wrong."""
+    status = response.get("status") if isinstance(response, dict) else None
+    return isinstance(status, str) and status.startswith(("4", "5"))
 
 
 def _incompleteness(bundle: _Bundle, matches: int) -> Iterator[str]:
@@ -295,9 +333,14 @@ def _incompleteness(bundle: _Bundle, matches: int) -> Iterator[str]:
         yield "truncated"
 
 
-def source_of(resource: Resource, position: int) -> str:
-    """`Observation/o1`; a resource without a usable id is named by its place in the input."""
+def source_of(resource: Resource, position: int, full_url: str | None = None) -> str:
+    """`Observation/o1`; without a usable id the last part of the fullUrl, else the place in the input.
+
+    >>> source_of({"resourceType": "Patient"}, 3, "urn:uuid:4f2a"), source_of({"resourceType": "Patient"}, 3)
+    ('Patient/4f2a', 'Patient/#3')
+    """
     identifier = resource.get("id")
-    if isinstance(identifier, str) and _ID.match(identifier):
-        return f"{resource['resourceType']}/{identifier}"
-    return f"{resource['resourceType']}/#{position}"
+    if not (isinstance(identifier, str) and _ID.match(identifier)):
+        named = _NAMED_BY_URL.match(full_url) if full_url else None
+        identifier = named["id"] if named else f"#{position}"
+    return f"{resource['resourceType']}/{identifier}"

@@ -9,11 +9,14 @@ from typing import Any
 
 from fhir_mapping import clinical, features, notes, serialise, stays
 from fhir_mapping.attachments import FetchAttachment
-from fhir_mapping.errors import ForeignPatientError, InvalidInputError, PatientNotFoundError
-from fhir_mapping.measurements import concerns, consciousness, measure
-from fhir_mapping.reading import Entry, Reading, Resource, read_bundle, read_bytes, source_of
-from fhir_mapping.references import Directory, Ownership
-from fhir_mapping.times import moment, parse_instant, reachable
+from fhir_mapping.belonging import NOTE_TYPES, Owned, belonging, find_patient, latest_time
+from fhir_mapping.demographics import Demographics, read_demographics
+from fhir_mapping.errors import InvalidInputError
+from fhir_mapping.measurements import concerns, read_observations, unmapped
+from fhir_mapping.modifiers import understood
+from fhir_mapping.reading import Entry, Reading, Resource, read_bundle, read_bytes
+from fhir_mapping.references import Directory
+from fhir_mapping.times import FIRST_YEAR, moment, parse_instant
 from fhir_mapping.values import (
     Availability,
     Condition,
@@ -27,20 +30,6 @@ from fhir_mapping.values import (
     Stay,
     StayClass,
 )
-
-NOTE_TYPES = frozenset({"DocumentReference", "Composition", "DiagnosticReport"})
-# Resource types that say something about one patient: each must prove whose it is. `patient` names the subject of some.
-CLINICAL = frozenset({"Observation", "Condition", "Encounter", "MedicationRequest", "MedicationStatement", "Procedure"})
-_PERSONAL = CLINICAL | NOTE_TYPES
-# Elements that say when something was true, done, or written down.
-_MOMENTS = frozenset(
-    {"effectiveDateTime", "effectiveInstant", "issued", "authoredOn", "recordedDate", "date", "performedDateTime",
-     "onsetDateTime", "occurrenceDateTime"}
-)  # fmt: skip
-_PERIODS = frozenset({"effectivePeriod", "period", "actualPeriod", "performedPeriod"})
-_SEXES = frozenset({"female", "male", "other"})
-
-Mine = tuple[str, Entry]  # a resource proven to be the patient's, by its source
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +48,7 @@ class PatientRecord:
 
     subject_id: str
     prediction_time: datetime
-    birth: Instant | None
-    sex: str | None
-    deceased: datetime | None
+    demographics: Demographics
     current_stay: Stay | None
     stays: tuple[Stay, ...]
     conditions: tuple[Condition, ...]
@@ -73,6 +60,19 @@ class PatientRecord:
     not_fetched: frozenset[str]
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
+
+    @property
+    def birth(self) -> Instant | None:
+        return self.demographics.birth
+
+    @property
+    def sex(self) -> str | None:
+        return self.demographics.sex
+
+    @property
+    def deceased(self) -> datetime | None:
+        """When the patient died, if that was by the prediction time."""
+        return self.demographics.deceased
 
     @classmethod
     def from_json(
@@ -144,7 +144,8 @@ class PatientRecord:
             else:
                 raise InvalidInputError("a prefetch value that is no FHIR resource", position=f"prefetch.{key}")
         reading = Reading(tuple(entries), tuple(refused))
-        return _build(cls, reading, patient_id, prediction_time, encounter_id, frozenset(not_fetched), fetch_attachment)
+        time = _as_time(prediction_time)
+        return _build(cls, reading, patient_id, time, encounter_id, frozenset(not_fetched), fetch_attachment)
 
     def availability(self, resource_type: str) -> Availability:
         """Whether resources of this type came, are known to be none, or were not (completely) asked for."""
@@ -183,6 +184,8 @@ def _as_time(value: datetime | str | None) -> datetime | None:
         return moment(instant)
     if value.tzinfo is None:
         raise InvalidInputError("prediction_time has no time zone")
+    if value.year < FIRST_YEAR:
+        raise InvalidInputError(f"prediction_time in the year {value.year} is no time of care")
     return value.astimezone(UTC)
 
 
@@ -196,180 +199,63 @@ def _build(
     fetch_attachment: FetchAttachment | None,
 ) -> PatientRecord:
     directory = Directory.of(reading.entries)
-    patient = _patient(reading, patient_id)
-    key = f"Patient/{patient['id']}"
+    subject, patient = find_patient(reading, directory, patient_id)
     refused = [*reading.refused]
-    ours = _ours(reading, directory, key, refused)
-    at = prediction_time or _latest(ours, patient)
-    usable = [item for item in ours if not _unusable(item, refused)]
+    ours = belonging(reading, directory, f"Patient/{subject}", refused)
+    at = prediction_time or latest_time(ours, patient)
+    if at is None:
+        raise InvalidInputError("the data hold no time at all; give a prediction_time")
+    usable = list(_understood(ours, refused))
 
     def of_type(*types: str) -> list[tuple[str, Resource]]:
-        return [(source, entry.resource) for source, entry in usable if entry.kind in types]
+        return [(source, resource) for source, resource in usable if resource["resourceType"] in types]
 
-    def read(reader: Callable[..., Any], *types: str) -> list[Any]:
+    def read(reader: Callable[..., Any], *types: str) -> tuple[Any, ...]:
         answers = [reader(resource, source, directory, at) for source, resource in of_type(*types)]
         refused.extend(answer for answer in answers if isinstance(answer, Refusal))
-        return [answer for answer in answers if answer is not None and not isinstance(answer, Refusal)]
+        return tuple(answer for answer in answers if answer is not None and not isinstance(answer, Refusal))
 
     all_stays, members, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at)
     refused.extend(stay_refusals)
-    read_values = [(source, e.resource) for source, e in usable if e.kind == "Observation" and concerns(e.head)]
-    measurements, aware = _measurements(read_values, at, refused)
+    measurements, aware = read_observations(of_type("Observation"), directory, at, refused)
     read_notes, note_refusals = notes.read_notes(
-        of_type(*NOTE_TYPES), at, directory, key, fetch=fetch_attachment, undated=prediction_time is None
+        of_type(*NOTE_TYPES),
+        at,
+        directory,
+        f"Patient/{subject}",
+        fetch=fetch_attachment,
+        undated=prediction_time is None,
     )
     refused.extend(note_refusals)
-    died = parse_instant(patient.get("deceasedDateTime"))
-    if patient.get("deceasedBoolean") is True:
-        refused.append(Refusal(key, "death-without-time"))
     return cls(
-        subject_id=patient["id"],
+        subject_id=subject,
         prediction_time=at,
-        birth=parse_instant(patient.get("birthDate")),
-        sex=patient["gender"] if patient.get("gender") in _SEXES else None,
-        deceased=moment(died) if died is not None and reachable(died, at) else None,
+        demographics=read_demographics(patient, f"Patient/{subject}", at, refused),
         current_stay=_current_stay(all_stays, members, at, encounter_id, refused),
         stays=all_stays,
-        conditions=tuple(read(clinical.read_condition, "Condition")),
-        medications=tuple(read(clinical.read_medication, "MedicationRequest", "MedicationStatement")),
-        procedures=tuple(read(clinical.read_procedure, "Procedure")),
+        conditions=read(clinical.read_condition, "Condition"),
+        medications=read(clinical.read_medication, "MedicationRequest", "MedicationStatement"),
+        procedures=read(clinical.read_procedure, "Procedure"),
         measurements=measurements,
         consciousness=aware,
         refused=tuple(refused),
         not_fetched=not_fetched | reading.incomplete,
         _notes=read_notes,
-        _present=frozenset(entry.kind for _, entry in usable) | {"Patient"},
+        _present=frozenset(entry.kind for _, entry in ours) | {"Patient"},
     )
 
 
-def _patient(reading: Reading, patient_id: str | None) -> Resource:
-    patients = {
-        entry.resource["id"]: entry.resource
-        for entry in reading.entries
-        if entry.kind == "Patient" and isinstance(entry.resource.get("id"), str)
-    }
-    if patient_id is not None:
-        if patient_id in patients:
-            return patients[patient_id]
-        if patients and not reading.population:
-            raise ForeignPatientError("the Patient in the data is not the one asked for", source="Patient")
-        raise PatientNotFoundError("no Patient with the id asked for", found=tuple(patients))
-    if not patients:
-        raise PatientNotFoundError("the data hold no Patient with an id")
-    if len(patients) > 1:
-        raise PatientNotFoundError(f"the data hold {len(patients)} patients; say which one", found=tuple(patients))
-    return next(iter(patients.values()))
-
-
-def _ours(reading: Reading, directory: Directory, patient: str, refused: list[Refusal]) -> list[Mine]:
-    """Every resource proven to be the patient's, each once in its newest version."""
-    newest: dict[str, Entry] = {}
-    proven: set[str] = set()
-    for position, entry in enumerate(reading.entries):
-        if entry.kind not in _PERSONAL or entry.include:
+def _understood(ours: Sequence[Owned], refused: list[Refusal]) -> Iterator[tuple[str, Resource]]:
+    """What somebody reads, without the parts we may not use. Other Observations are not even decoded."""
+    unread: list[Resource] = []
+    for source, entry in ours:
+        if entry.kind == "Observation" and not concerns(entry.head):
+            unread.append(entry.head)
             continue
-        head = entry.head
-        source = source_of(head, position)
-        subject = head.get("subject") or head.get("patient")
-        text = subject.get("reference") if isinstance(subject, dict) else None
-        if text not in proven or "focus" in head:
-            reason = _not_ours(head, source, directory, patient, population=reading.population)
-            if reason is not None:
-                refused.extend([Refusal(source, reason)] if reason else [])
-                continue
-            proven.add(str(text))
-        if source not in newest or _version(entry.resource) >= _version(newest[source].resource):
-            newest[source] = entry
-    return list(newest.items())
-
-
-def _not_ours(resource: Resource, source: str, directory: Directory, patient: str, *, population: bool) -> str | None:
-    """None when it is the patient's; "" when it is another member of a population; else the reason it is not used."""
-    subject = resource.get("subject") or resource.get("patient")
-    owner = directory.ownership(subject, patient)
-    if owner is Ownership.FOREIGN:
-        reference = subject.get("reference") if isinstance(subject, dict) else None
-        if isinstance(reference, str) and reference.startswith(("Group/", "Device/", "Location/")):
-            return "subject-not-a-patient"
-        if population:
-            return ""
-        raise ForeignPatientError(f"{source} belongs to another patient; nothing is computed", source=source)
-    if owner is Ownership.UNPROVABLE:
-        return "subject-unprovable"
-    focus = resource.get("focus")
-    if isinstance(focus, list) and any(directory.ownership(item, patient) is not Ownership.OURS for item in focus):
-        return "focus-is-somebody-else"
-    return None
-
-
-def _version(resource: Resource) -> tuple[datetime, str]:
-    meta = resource.get("meta")
-    updated = parse_instant(meta.get("lastUpdated")) if isinstance(meta, dict) else None
-    number = str(meta.get("versionId", "")) if isinstance(meta, dict) else ""
-    return (updated.latest if updated else datetime.min.replace(tzinfo=UTC), number.rjust(20, "0"))
-
-
-def _unusable(item: Mine, refused: list[Refusal]) -> bool:
-    """A modifierExtension or implicitRules may turn the meaning round: what we do not understand we do not use."""
-    source, resource = item[0], item[1].head
-    for name in ("modifierExtension", "implicitRules"):
-        if resource.get(name):
-            refused.append(Refusal(source, "modifier-extension" if name == "modifierExtension" else "implicit-rules"))
-            return True
-    return False
-
-
-def _latest(ours: Sequence[Mine], patient: Resource) -> datetime:
-    """The latest clinical time in the data: the moment at which everything in it was known."""
-    texts = {text for _, entry in ours for text in _times(entry.head)}
-    instants = [instant for instant in map(parse_instant, texts) if instant is not None]
-    if instants:
-        return max(instant.latest for instant in instants)
-    fallback = parse_instant(patient.get("birthDate"))
-    if fallback is None:
-        raise InvalidInputError("the data hold no time at all; give a prediction_time")
-    return fallback.latest
-
-
-def _times(head: Resource) -> Iterator[str]:
-    for name in _MOMENTS.intersection(head):
-        if isinstance(head[name], str):
-            yield head[name]
-    for name in _PERIODS.intersection(head):
-        if isinstance(head[name], dict):
-            yield from (text for text in (head[name].get("start"), head[name].get("end")) if isinstance(text, str))
-
-
-def _measurements(
-    observations: Sequence[tuple[str, Resource]], at: datetime, refused: list[Refusal]
-) -> tuple[tuple[Measurement, ...], tuple[str, datetime, str] | None]:
-    found: list[Measurement] = []
-    aware: tuple[str, datetime, str] | None = None
-    for source, resource in observations:
-        for answer in measure(resource, source, at):
-            if isinstance(answer, Measurement):
-                found.append(answer)
-            else:
-                refused.append(answer)
-        word = consciousness(resource, at)
-        if word is not None and (aware is None or word[1] >= aware[1]):
-            aware = (word[0], word[1], source)
-    # A final value comes after a preliminary one of the same moment and so becomes the last; ids break the other ties.
-    found.sort(key=lambda item: (item.concept, item.time, not item.preliminary, item.source))
-    return tuple(_without_ties(found, refused)), aware
-
-
-def _without_ties(items: Sequence[Measurement], refused: list[Refusal]) -> list[Measurement]:
-    """One value per concept and moment: final over preliminary, then the greatest source id; the other is named."""
-    kept: list[Measurement] = []
-    for item in items:
-        if kept and (kept[-1].concept, kept[-1].time) == (item.concept, item.time):
-            if kept[-1].value != item.value:
-                refused.append(Refusal(kept[-1].source, "same-time-other-value"))
-            kept[-1] = item
-        else:
-            kept.append(item)
-    return kept
+        resource = understood(entry.resource, source, refused)
+        if resource is not None:
+            yield source, resource
+    refused.extend(unmapped(unread))
 
 
 def _current_stay(
@@ -386,5 +272,5 @@ def _current_stay(
         if root is None:
             refused.append(Refusal(f"Encounter/{encounter_id}", "encounter-not-found"))
         return next((stay for stay in inpatient if stay.source == root), None)
-    running = [stay for stay in inpatient if stay.end is None or stay.end >= at]
+    running = [stay for stay in inpatient if stay.running or (stay.end is not None and stay.end >= at)]
     return running[-1] if running else None

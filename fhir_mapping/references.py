@@ -13,14 +13,29 @@ from typing import Any
 from fhir_mapping.reading import Entry, Resource
 
 _HISTORY = re.compile(r"/_history/[^/]+\Z")
-_ABSOLUTE = re.compile(r"(?P<base>https?://.+)/(?P<key>[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})\Z")
-_RELATIVE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}\Z")
+_ABSOLUTE = re.compile(r"https?://(?P<base>.+)/(?P<key>[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64})\Z")
+_RELATIVE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64}\Z")
 
 
 class Ownership(StrEnum):
     OURS = "ours"
     FOREIGN = "foreign"
     UNPROVABLE = "unprovable"
+    NO_PATIENT = "no-patient"
+    """The subject is a Group, a Device or a Location."""
+
+
+def base_of(url: str | None) -> str | None:
+    """The server a resource's URL lies on, without scheme (http and https are one server).
+
+    >>> base_of("https://EHR.example/fhir/Patient/p/_history/2")
+    'ehr.example/fhir'
+    """
+    found = _ABSOLUTE.match(_HISTORY.sub("", url)) if url else None
+    if found is None:
+        return None
+    host, slash, path = found["base"].partition("/")
+    return host.lower() + slash + path
 
 
 class Directory:
@@ -30,18 +45,26 @@ class Directory:
         self._entries = entries
         self.by_url: dict[str, int] = {}
         self._bases: set[str] = set()
+        self._homes: dict[str, set[str]] = {}
         self._keys: dict[str, str | None] = {}
+        self._owners: dict[tuple[str, str, str | None], Ownership] = {}
         self._by_kind: dict[str, dict[str, Entry]] = {}
         for position, entry in enumerate(entries):
             if entry.full_url:
-                self.by_url[entry.full_url] = position
-                absolute = _ABSOLUTE.match(entry.full_url)
-                if absolute:
-                    self._bases.add(absolute["base"])
+                self.by_url[_HISTORY.sub("", entry.full_url)] = position
+                base = base_of(entry.full_url)
+                if base is not None:
+                    self._bases.add(base)
+                    if entry.kind == "Patient":
+                        self._homes.setdefault(entry.source(position), set()).add(base)
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Directory:
         return cls(entries)
+
+    def homes(self, patient: str) -> frozenset[str]:
+        """The servers on which the input says that this Patient lies."""
+        return frozenset(self._homes.get(patient, ()))
 
     def _of_kind(self, kind: str) -> dict[str, Entry]:
         """The entries of one type by their key; only types that are pointed at are ever indexed."""
@@ -66,32 +89,65 @@ class Directory:
         if _RELATIVE.match(text):
             return text
         absolute = _ABSOLUTE.match(text)
-        return absolute["key"] if absolute and absolute["base"] in self._bases else None
+        return absolute["key"] if absolute and base_of(text) in self._bases else None
 
     def resolve(self, reference: Any, container: Resource | None = None) -> Resource | None:
-        """The resource a reference means, also one contained in `container`; None when it is not in the input."""
+        """The resource a reference means, also one contained in `container`; None when it is not in the input.
+
+        What carries a modifier we do not understand is not followed.
+        """
         text = reference.get("reference") if isinstance(reference, dict) else None
         if isinstance(text, str) and text.startswith("#") and container is not None:
-            contained = container.get("contained")
-            options = contained if isinstance(contained, list) else []
-            return next((r for r in options if isinstance(r, dict) and r.get("id") == text[1:]), None)
+            return contained(container, text[1:])
         key = self.key(reference)
         entry = None if key is None else self._of_kind(key.partition("/")[0]).get(key)
-        return None if entry is None else entry.resource
+        return None if entry is None or entry.resource.get("modifierExtension") else entry.resource
 
-    def ownership(self, reference: Any, patient: str) -> Ownership:
+    def ownership(self, reference: Any, patient: str, full_url: str | None = None) -> Ownership:
         """Whether a subject is proven to be `patient` (`Patient/p1`), proven to be another, or neither.
 
-        An absolute URL on a server this input did not come from is another patient even with the same id; a display
-        alone, a contained patient, or a urn without its entry proves nothing.
+        An absolute URL on another server than the Patient's is another patient even with the same id; a display
+        alone, a contained patient, a urn without its entry, or a relative reference in a resource that itself
+        (`full_url`) lies on another server prove nothing.
         """
         text = reference.get("reference") if isinstance(reference, dict) else None
         if not isinstance(text, str):
             return Ownership.UNPROVABLE
-        key = self.key(text)
-        if key is not None:
-            return Ownership.OURS if key == patient else Ownership.FOREIGN
-        absolute = _ABSOLUTE.match(_HISTORY.sub("", text))
-        if absolute and self._bases:
-            return Ownership.FOREIGN
-        return Ownership.UNPROVABLE
+        asked = (text, patient, base_of(full_url))
+        if asked not in self._owners:
+            self._owners[asked] = self._ownership(*asked)
+        return self._owners[asked]
+
+    def _ownership(self, text: str, patient: str, base: str | None) -> Ownership:
+        text = _HISTORY.sub("", text)
+        absolute = _ABSOLUTE.match(text)
+        position = self.by_url.get(text)
+        if position is not None:
+            key: str | None = self._entries[position].source(position)
+        else:
+            key = absolute["key"] if absolute else text if _RELATIVE.match(text) else None
+        if key is None:
+            return Ownership.UNPROVABLE
+        if not key.startswith("Patient/"):
+            return Ownership.NO_PATIENT
+        home = self._home(patient)
+        if absolute:
+            if home is None:
+                return Ownership.UNPROVABLE
+            return Ownership.OURS if key == patient and base_of(text) == home else Ownership.FOREIGN
+        if key == patient and home is not None and (base or home) != home:
+            return Ownership.UNPROVABLE
+        return Ownership.OURS if key == patient else Ownership.FOREIGN
+
+    def _home(self, patient: str) -> str | None:
+        """The server the Patient lies on; where its entry does not say, the only server of the input."""
+        known = self._homes.get(patient) or self._bases
+        return next(iter(known)) if len(known) == 1 else None
+
+
+def contained(container: Resource, identifier: str) -> Resource | None:
+    """A resource contained in `container`, by its id."""
+    options = container.get("contained")
+    listed = options if isinstance(options, list) else []
+    found = next((r for r in listed if isinstance(r, dict) and r.get("id") == identifier), None)
+    return None if found is None or found.get("modifierExtension") else found

@@ -83,9 +83,11 @@ def _visit(stay: Stay, at: datetime) -> str:
     when = _days_before(stay.start, at)
     kind = f"{stay.stay_class} visit" if stay.stay_class is not StayClass.INPATIENT else "inpatient stay"
     reason = f" for {', '.join(stay.reason_texts)}" if stay.reason_texts else ""
-    if stay.end is None:
+    if stay.running:
         return f"Current visit: {kind}{reason}, begun {when}"
-    return f"{kind.capitalize()}{reason}, {when}, duration {_days(stay.days_until(at))}"
+    length = stay.days_until(at)
+    duration = "unknown" if length is None else _days(length)
+    return f"{kind.capitalize()}{reason}, {when}, duration {duration}"
 
 
 def _days_before(moment: datetime | None, at: datetime) -> str:

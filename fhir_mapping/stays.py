@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from fhir_mapping.codes import ACT_CODE, SNOMED, codings, first_code, system_of, text_of
+from fhir_mapping.codes import ACT_CODE, SNOMED, codings, first_code, status_words, system_of, text_of
 from fhir_mapping.reading import Resource
+from fhir_mapping.reasons import status_reason
 from fhir_mapping.references import Directory
 from fhir_mapping.times import moment, parse_instant, reachable
 from fhir_mapping.values import Coding, Instant, Refusal, Stay, StayClass
 
 NEVER = frozenset({"cancelled", "entered-in-error", "planned", "discontinued"})
+OVER = frozenset({"finished", "completed", "discharged"})
 _CLASSES = {
     "IMP": StayClass.INPATIENT,
     "ACUTE": StayClass.INPATIENT,
@@ -33,6 +35,10 @@ _ICU_LOCATIONS = frozenset({"ICU", "CCU", "PEDICU", "PEDNICU", "NICU", "SICU", "
 _PRIORITY = {"EM": True, "UR": True, "S": True, "A": True, "EL": False, "R": False, "P": False, "CR": None}
 _ACUTE_TYPES = {"183452005": True, "50849002": True, "4525004": True, "8715000": False, "32485007": None}
 _EMERGENCY_BEFORE = timedelta(hours=24)
+# From hospital to hospital: HL7 discharge-disposition and NUBC discharge status; HL7 admit-source and NUBC source.
+_TO_HOSPITAL = frozenset({"other-hcf", "02", "05", "43", "65", "66"})
+_FROM_HOSPITAL = frozenset({"hosp-trans", "4"})
+_ON_THE_WAY = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,9 @@ class _Encounter:
 
     stay: Stay
     parent: str | None
+    transferred_in: bool
+    flagged: bool
+    """A time without a zone."""
 
 
 def read_stays(
@@ -55,12 +64,17 @@ def read_stays(
             refused.append(answer)
         elif answer is not None:
             read[source] = answer
+            if answer.stay.length_unknown is not None:
+                refused.append(Refusal(source, answer.stay.length_unknown))
+            if answer.flagged:
+                refused.append(Refusal(source, "time-without-zone", "read as UTC"))
     roots = {source: _root(source, read) for source in read}
     parts: dict[str, list[Stay]] = {}
     for source, root in roots.items():
         parts.setdefault(root, []).append(read[source].stay)
     stays = [_with_parts(read[root].stay, members) for root, members in parts.items()]
-    merged, joined = _join_touching(sorted(stays, key=lambda stay: (stay.start, stay.source)))
+    arrivals = frozenset(source for source, encounter in read.items() if encounter.transferred_in)
+    merged, joined = _join_touching(sorted(stays, key=lambda stay: (stay.start, stay.source)), arrivals)
     belongs = {source: joined.get(root, root) for source, root in roots.items()}
     return tuple(_with_arrival(merged)), belongs, tuple(refused)
 
@@ -70,31 +84,48 @@ def _read(
 ) -> _Encounter | Refusal | None:
     status = resource.get("status")
     if not isinstance(status, str) or status in NEVER:
-        return Refusal(source, f"status-{status}" if isinstance(status, str) else "no-status")
-    period = resource.get("period") or resource.get("actualPeriod")
-    start = parse_instant(period.get("start")) if isinstance(period, dict) else None
+        return Refusal(source, status_reason(status))
+    start, end = _period(resource)
     if start is None:
         return Refusal(source, "no-start")
     if start.earliest > prediction_time:
         return None
-    end = parse_instant(period.get("end")) if isinstance(period, dict) else None
+    length_unknown = None
     if end is not None and end.latest < start.earliest:
-        return Refusal(source, "period-reversed")
+        end, length_unknown = None, "period-reversed"
+    elif end is None and status in OVER:
+        length_unknown = "no-end"
     ended = end is not None and reachable(end, prediction_time)
-    begin = start.earliest if not start.zone_assumed else moment(start)
+    begin = start.earliest if not start.zone_assumed else min(moment(start), prediction_time)
+    reasons = list(_reasons(resource, directory))
     stay = Stay(
         source=source,
         stay_class=_stay_class(resource.get("class")),
         start=begin,
         end=max(begin, moment(end)) if ended and end is not None else None,
         codings=_all_codings(resource),
-        reasons=tuple(coding for reason in _reasons(resource, directory) for coding in codings(reason)),
-        reason_texts=tuple(dict.fromkeys(filter(None, (text_of(r) for r in _reasons(resource, directory))))),
+        reasons=tuple(coding for reason in reasons for coding in codings(reason)),
+        reason_texts=tuple(dict.fromkeys(filter(None, map(text_of, reasons)))),
         acute=_acute(resource),
         intensive_care=_intensive_care(resource, directory, prediction_time),
+        # Of a stay that does not say when it ended nobody knows whether its disposition was known by then.
         discharge_disposition=_disposition(resource) if ended else None,
+        length_unknown=length_unknown,
     )
-    return _Encounter(stay, directory.key(resource.get("partOf")))
+    return _Encounter(
+        stay=stay,
+        parent=directory.key(resource.get("partOf")),
+        transferred_in=bool(_FROM_HOSPITAL & status_words(_admission(resource).get("admitSource"))),
+        flagged=start.zone_assumed or (end is not None and end.zone_assumed),
+    )
+
+
+def _period(resource: Resource) -> tuple[Instant | None, Instant | None]:
+    """Start and end: `period` in R4, `actualPeriod` in R5."""
+    period = resource.get("period") or resource.get("actualPeriod")
+    if not isinstance(period, dict):
+        return None, None
+    return parse_instant(period.get("start")), parse_instant(period.get("end"))
 
 
 def _stay_class(raw: Any) -> StayClass:
@@ -130,8 +161,13 @@ def _reasons(resource: Resource, directory: Directory) -> Iterator[Any]:
             yield condition.get("code")
     for reason in _list(resource.get("reason")):
         for value in _list(reason.get("value")) if isinstance(reason, dict) else ():
-            if isinstance(value, dict):
-                yield value.get("concept")
+            if not isinstance(value, dict):
+                continue
+            if value.get("concept"):
+                yield value["concept"]
+            condition = directory.resolve(value.get("reference"), resource)
+            if condition is not None and condition.get("resourceType") == "Condition":
+                yield condition.get("code")
 
 
 def _list(value: Any) -> list[Any]:
@@ -191,21 +227,25 @@ def _location_codes(reference: Any, container: Resource, directory: Directory) -
 
 
 def _root(source: str, read: dict[str, _Encounter]) -> str:
-    """The outermost Encounter this one is part of; a loop ends where it began.
+    """The outermost Encounter this one is part of; of a loop, its first in the alphabet.
 
-    An admission that is part of the emergency visit it came from is a stay of its own, not a part of that visit.
+    An admission that is part of the emergency visit it came from is a stay of its own, not a part of that visit; and
+    an emergency visit that is part of the admission it led to stays a visit.
     """
-    seen = {source}
+    path = [source]
     parent = read[source].parent
-    while parent in read and parent not in seen and not _admitted_from(read[source].stay, read[parent].stay):
-        source = parent
-        seen.add(source)
-        parent = read[source].parent
-    return source
+    while parent in read and not _apart(read[path[-1]].stay, read[parent].stay):
+        if parent in path:
+            return min(path[path.index(parent) :])
+        path.append(parent)
+        parent = read[parent].parent
+    return path[-1]
 
 
-def _admitted_from(stay: Stay, visit: Stay) -> bool:
-    return stay.stay_class is StayClass.INPATIENT and visit.stay_class is not StayClass.INPATIENT
+def _apart(stay: Stay, whole: Stay) -> bool:
+    emergency = stay.stay_class is StayClass.EMERGENCY and whole.stay_class is StayClass.INPATIENT
+    admission = stay.stay_class is StayClass.INPATIENT and whole.stay_class is not StayClass.INPATIENT
+    return emergency or admission
 
 
 def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
@@ -214,13 +254,17 @@ def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
     return stay
 
 
-def _join_touching(stays: list[Stay]) -> tuple[list[Stay], dict[str, str]]:
-    """Inpatient encounters that overlap or touch are one stay: a transfer is no readmission."""
+def _join_touching(stays: list[Stay], arrivals: frozenset[str]) -> tuple[list[Stay], dict[str, str]]:
+    """Inpatient encounters that overlap or touch are one stay: a transfer is no readmission.
+
+    So is one that follows within six hours when either side calls it a transfer between hospitals (`arrivals`:
+    encounters whose admission source is another hospital).
+    """
     merged: list[Stay] = []
     joined: dict[str, str] = {}
     for stay in stays:
         last = next((s for s in reversed(merged) if s.stay_class is StayClass.INPATIENT), None)
-        if stay.stay_class is not StayClass.INPATIENT or last is None or not _touch(last, stay):
+        if stay.stay_class is not StayClass.INPATIENT or last is None or not _touch(last, stay, arrivals):
             merged.append(stay)
             continue
         joined[stay.source] = last.source
@@ -228,16 +272,22 @@ def _join_touching(stays: list[Stay]) -> tuple[list[Stay], dict[str, str]]:
     return merged, joined
 
 
-def _touch(first: Stay, second: Stay) -> bool:
-    return first.end is None or second.start <= first.end
+def _touch(first: Stay, second: Stay, arrivals: frozenset[str]) -> bool:
+    if first.running:
+        return True
+    if first.end is None:
+        return False
+    transferred = first.discharge_disposition in _TO_HOSPITAL or second.source in arrivals
+    return second.start <= first.end + (_ON_THE_WAY if transferred else timedelta())
 
 
 def _join(first: Stay, second: Stay) -> Stay:
-    running = first.end is None or second.end is None
-    end = None if running else max(first.end, second.end)  # type: ignore[type-var]
+    ends = [stay.end for stay in (first, second) if stay.end is not None]
+    running = first.running or second.running
     return replace(
         first,
-        end=end,
+        end=None if running or second.length_unknown else max(ends),
+        length_unknown=None if running else second.length_unknown,
         codings=first.codings + second.codings,
         reasons=tuple(dict.fromkeys(first.reasons + second.reasons)),
         reason_texts=tuple(dict.fromkeys(first.reason_texts + second.reason_texts)),
@@ -253,18 +303,18 @@ def _with_arrival(stays: list[Stay]) -> Iterator[Stay]:
         if (
             stay.stay_class is StayClass.INPATIENT
             and stay.acute is None
-            and any(_leads_to(e, stay) for e in emergencies)
+            and any(leads_to(e, stay) for e in emergencies)
         ):
             yield replace(stay, acute=True)
         else:
             yield stay
 
 
-def _leads_to(visit: Stay, stay: Stay) -> bool:
-    return visit.start <= stay.start <= (visit.end or stay.start) + _EMERGENCY_BEFORE
+def leads_to(visit: Stay, stay: Stay) -> bool:
+    """Whether an emergency visit is the one a stay began with: it ends, or runs, within the day before."""
+    return visit.start <= stay.start <= (visit.end or visit.start) + _EMERGENCY_BEFORE
 
 
 def begins(resource: Resource) -> Instant | None:
-    """When an Encounter begins, for finding the latest time in the data."""
-    period = resource.get("period") or resource.get("actualPeriod")
-    return parse_instant(period.get("start")) if isinstance(period, dict) else None
+    """When an Encounter begins."""
+    return _period(resource)[0]

@@ -83,9 +83,19 @@ class Stay:
     discharge_disposition: str | None = None
     """Code of `dischargeDisposition`; always None while the stay runs."""
     part_of: str | None = None
+    length_unknown: str | None = None
+    """Why the stay has no length: it is over and does not say when (`no-end`), or ends before it begins
+    (`period-reversed`). Then `end` is None and the stay is not running."""
 
-    def days_until(self, moment: datetime) -> float:
-        """Length of stay in days at `moment`, or at its end if that comes first."""
+    @property
+    def running(self) -> bool:
+        """Whether the stay is not over, as far as is known by then."""
+        return self.end is None and self.length_unknown is None
+
+    def days_until(self, moment: datetime) -> float | None:
+        """Length of stay in days at `moment`, or at its end if that comes first; None where it is unknown."""
+        if self.length_unknown is not None:
+            return None
         until = moment if self.end is None else min(self.end, moment)
         return (until - self.start).total_seconds() / 86_400
 

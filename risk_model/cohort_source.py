@@ -22,8 +22,8 @@ from typing import IO, Any
 import orjson
 
 from fhir_mapping import InvalidInputError
+from fhir_mapping.belonging import CLINICAL, NOTE_TYPES
 from fhir_mapping.reading import Entry, read_bundle
-from fhir_mapping.record import CLINICAL, NOTE_TYPES
 from fhir_mapping.references import Directory
 from risk_model.errors import CohortError
 

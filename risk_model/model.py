@@ -197,6 +197,8 @@ class RiskModel:
         stay = record.current_stay
         if record.deceased is not None:
             return Abstention("deceased", "The record says that the patient has died.")
+        if record.demographics.perhaps_deceased:
+            return Abstention("deceased", "The record says that the patient has died, and not exactly when.")
         if stay is None:
             return Abstention("no-inpatient-stay", "There is no inpatient stay at this moment.")
         if age is None:

@@ -73,7 +73,7 @@ def chart_view(patient: DemoPatient) -> ChartView:
         patient=_ward_row(patient, record),
         source=patient.source,
         has_stay=stay is not None,
-        length="" if stay is None else f"{stay.days_until(record.prediction_time):.1f} days",
+        length="" if stay is None else _days(stay.days_until(record.prediction_time)),
         problems=tuple(dict.fromkeys(c.text for c in record.conditions if c.active)),
         medications=tuple(dict.fromkeys(m.text for m in record.medications if m.active)),
         vitals=_rows(values, "vital sign"),
@@ -95,7 +95,7 @@ def _ward_row(patient: DemoPatient, record: PatientRecord) -> WardRow:
     stay = record.current_stay
     where = "outpatient" if stay is None else "intensive care" if stay.intensive_care else "ward"
     if stay is not None:
-        where += f", day {int(stay.days_until(record.prediction_time)) + 1}"
+        where += f", day {int(stay.days_until(record.prediction_time) or 0) + 1}"
     reason = "; ".join(stay.reason_texts) if stay is not None else "no inpatient stay"
     return WardRow(
         patient.id, patient.name, f"{years} · {record.sex or 'sex unknown'}", where, reason or "–", patient.story
@@ -145,9 +145,13 @@ def _spark(values: Sequence[Measurement]) -> list[tuple[float, float]]:
     ]
 
 
+def _days(length: float | None) -> str:
+    return "length unknown" if length is None else f"{length:.1f} days"
+
+
 def _stay_row(stay: Stay) -> tuple[str, str, str]:
     kind = {StayClass.INPATIENT: "Inpatient", StayClass.EMERGENCY: "Emergency", StayClass.OUTPATIENT: "Outpatient"}
-    end = "running" if stay.end is None else f"{(stay.end - stay.start).total_seconds() / 86_400:.1f} days"
+    end = "running" if stay.running else _days(stay.days_until(stay.end or stay.start))
     return (
         f"{stay.start:%d %b %Y}",
         kind.get(stay.stay_class, "Other"),

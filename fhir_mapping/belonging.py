@@ -1,0 +1,222 @@
+"""Whose resource it is and which version counts: every resource proven to be the patient's, once, or refused.
+
+A clinical resource of somebody else stops everything (ForeignPatientError), also where we do not read its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from fhir_mapping.codes import status_words
+from fhir_mapping.errors import ForeignPatientError, PatientNotFoundError
+from fhir_mapping.measurements import refusals
+from fhir_mapping.reading import Entry, Reading, Resource, source_of
+from fhir_mapping.references import Directory, Ownership, contained
+from fhir_mapping.times import parse_instant
+from fhir_mapping.values import Refusal
+
+NOTE_TYPES = frozenset({"DocumentReference", "Composition", "DiagnosticReport"})
+CLINICAL = frozenset({"Observation", "Condition", "Encounter", "MedicationRequest", "MedicationStatement", "Procedure"})
+# A mother in a newborn's chart is a RelatedPerson whose `patient` is the newborn; the others hold nobody's data.
+_NOT_ABOUT_A_PATIENT = frozenset({"Patient", "RelatedPerson", "Person", "Practitioner", "Group", "Device", "Bundle"})
+_INHERITED = ("status", "subject", "encounter", "issued", "effectiveDateTime", "effectivePeriod", "effectiveInstant")
+_NEVER = frozenset({"entered-in-error", "cancelled"})
+_READ = CLINICAL | NOTE_TYPES
+_HOLDERS = {"Observation": "hasMember", "DiagnosticReport": "result"}
+Owned = tuple[str, Entry]
+
+
+def find_patient(reading: Reading, directory: Directory, patient_id: str | None) -> tuple[str, Resource]:
+    """The id and the newest version of the Patient asked for, or of the only one there is.
+
+    Raises PatientNotFoundError, and ForeignPatientError when the data are about another patient than asked for.
+    """
+    matches: dict[str, Resource] = {}
+    included: dict[str, Resource] = {}
+    for position, entry in enumerate(reading.entries):
+        if entry.kind != "Patient":
+            continue
+        resource, identifier = entry.resource, entry.source(position).partition("/")[2]
+        if identifier.startswith("#"):
+            continue
+        patients = included if entry.include else matches
+        patients[identifier] = _newer(patients[identifier], resource) if identifier in patients else resource
+    everyone = included | matches
+    if patient_id is not None and patient_id not in everyone:
+        if everyone and not reading.population:
+            raise ForeignPatientError("the Patient in the data is not the one asked for", source="Patient")
+        raise PatientNotFoundError("no Patient with the id asked for", found=tuple(everyone))
+    choices = matches or included
+    if patient_id is None and not choices:
+        raise PatientNotFoundError("the data hold no Patient with an id")
+    if patient_id is None and len(choices) > 1:
+        raise PatientNotFoundError(f"the data hold {len(choices)} patients; say which one", found=tuple(choices))
+    chosen = patient_id if patient_id is not None else next(iter(choices))
+    if len(directory.homes(f"Patient/{chosen}")) > 1:
+        raise PatientNotFoundError("the data hold this id from several servers: these are different patients")
+    return chosen, everyone[chosen]
+
+
+def belonging(reading: Reading, directory: Directory, patient: str, refused: list[Refusal]) -> list[Owned]:
+    """Every resource proven to be the patient's (`Patient/p1`), each once in its newest version, panels unfolded."""
+    newest: dict[str, Entry] = {}
+    waiting: dict[str, Entry] = {}
+    for position, entry in enumerate(reading.entries):
+        if entry.kind == "OperationOutcome":
+            refused.append(Refusal(entry.source(position), "operation-outcome"))
+        if entry.kind in _NOT_ABOUT_A_PATIENT:
+            continue
+        read = entry.kind in _READ
+        head = entry.head if read else entry.whose
+        if not read and not (head.get("subject") or head.get("patient")):
+            continue
+        source = source_of(head, position, entry.full_url)
+        reason = _not_ours(head, source, directory, patient, entry.full_url, population=reading.population)
+        if not read or reason == "":
+            continue
+        if reason is None:
+            chosen = waiting if entry.include else newest
+            chosen[source] = entry if source not in chosen else _newer_entry(chosen[source], entry)
+        elif not entry.include:
+            refused.extend(refusals(head, source, reason))
+    # `mode=include` is no match, but a member of a panel that is one belongs to it.
+    for member in [m for entry in newest.values() for m in _members(entry)] if waiting else ():
+        key = directory.key(member)
+        if key in waiting and key not in newest:
+            newest[key] = waiting[key]
+    return list(_unfolded(_without_copies(newest), directory, patient, refused))
+
+
+def _not_ours(
+    resource: Resource, source: str, directory: Directory, patient: str, full_url: str | None, *, population: bool
+) -> str | None:
+    """None when it is the patient's; "" when it is another member of a population; else the reason it is not used."""
+    subject = resource.get("subject") or resource.get("patient")
+    owners = {directory.ownership(s, patient, full_url) for s in (subject if isinstance(subject, list) else [subject])}
+    if Ownership.FOREIGN in owners:
+        if population:
+            return ""
+        raise ForeignPatientError(f"{source} belongs to another patient; nothing is computed", source=source)
+    if Ownership.NO_PATIENT in owners:
+        return "subject-not-a-patient"
+    if owners != {Ownership.OURS}:
+        return "subject-unprovable"
+    focus = resource.get("focus")
+    for item in focus if isinstance(focus, list) else [focus] if focus else ():
+        if directory.ownership(item, patient, full_url) is not Ownership.OURS:
+            return "focus-is-somebody-else"
+    return None
+
+
+def _newer(first: Resource, second: Resource) -> Resource:
+    """The newer of two versions of one resource, in whatever order they came; an error withdrawn wins a draw."""
+    return max(first, second, key=_version)
+
+
+def _newer_entry(first: Entry, second: Entry) -> Entry:
+    return first if _newer(first.resource, second.resource) is first.resource else second
+
+
+def _version(resource: Resource) -> tuple[datetime, str, bool, str]:
+    meta = resource.get("meta")
+    updated = parse_instant(meta.get("lastUpdated")) if isinstance(meta, dict) else None
+    number = str(meta.get("versionId", "")) if isinstance(meta, dict) else ""
+    return (
+        updated.latest if updated else datetime.min.replace(tzinfo=UTC),
+        number.rjust(20, "0"),
+        resource.get("status") == "entered-in-error",
+        _canonical(resource),
+    )
+
+
+def _canonical(resource: Resource) -> str:
+    try:
+        return orjson.dumps(resource, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # not from JSON: integers over 64 bits, keys that are no strings
+        return repr(resource)
+
+
+def _without_copies(entries: dict[str, Entry]) -> Iterator[Owned]:
+    """Resources without an id cannot be told apart by it: the same content twice is one."""
+    seen: set[str] = set()
+    for source, entry in entries.items():
+        if "/#" in source:
+            content = _canonical(entry.resource)
+            if content in seen:
+                continue
+            seen.add(content)
+        yield source, entry
+
+
+def _members(entry: Entry) -> list[Any]:
+    if entry.kind not in _HOLDERS:
+        return []
+    found = entry.head.get(_HOLDERS[entry.kind])
+    return found if isinstance(found, list) else []
+
+
+def _unfolded(entries: Iterator[Owned], directory: Directory, patient: str, refused: list[Refusal]) -> Iterator[Owned]:
+    """The resources and the Observations contained in panels and reports; these take over what they do not say."""
+    for source, entry in entries:
+        yield source, entry
+        members = _members(entry)
+        if not members:
+            continue
+        resource = entry.resource
+        if not resource.get("contained") or _status(resource) in _NEVER or resource.get("modifierExtension"):
+            continue
+        for member in members:
+            text = member.get("reference") if isinstance(member, dict) else None
+            inner = contained(resource, text[1:]) if isinstance(text, str) and text.startswith("#") else None
+            if inner is None or inner.get("resourceType") != "Observation":
+                continue
+            if "subject" in inner and directory.ownership(inner["subject"], patient) is not Ownership.OURS:
+                refused.extend(refusals(inner, f"{source}{text}", "subject-unprovable"))
+                continue
+            dated = any(name.startswith("effective") for name in inner)
+            names = [name for name in _INHERITED if not (dated and name.startswith("effective"))]
+            yield f"{source}{text}", Entry({name: resource[name] for name in names if name in resource} | inner)
+
+
+def latest_time(resources: Sequence[Owned], patient: Resource) -> datetime | None:
+    """The latest clinical time in the data: the moment at which everything in it was known.
+
+    What never happened (an error, a plan) does not move it.
+    """
+    texts = {text for _, entry in resources if not _void(entry.head) for text in _clinical_times(entry.head)}
+    instants = [instant for instant in map(parse_instant, texts) if instant is not None]
+    if instants:
+        return max(instant.latest for instant in instants)
+    born = parse_instant(patient.get("birthDate"))
+    return None if born is None else born.latest
+
+
+def _void(resource: Resource) -> bool:
+    verification = resource.get("verificationStatus")
+    return _status(resource) in _VOID or "entered-in-error" in status_words(verification)
+
+
+def _status(resource: Resource) -> str:
+    status = resource.get("status")
+    return status if isinstance(status, str) else ""
+
+
+_VOID = _NEVER | {"planned", "draft", "not-done", "preparation"}
+_MOMENTS = frozenset(
+    {"effectiveDateTime", "effectiveInstant", "issued", "authoredOn", "recordedDate", "date", "performedDateTime",
+     "onsetDateTime", "occurrenceDateTime"}
+)  # fmt: skip
+_PERIODS = frozenset({"period", "actualPeriod", "performedPeriod", "effectivePeriod", "occurrencePeriod"})
+
+
+def _clinical_times(head: Resource) -> Iterator[str]:
+    for name in _MOMENTS.intersection(head):
+        if isinstance(head[name], str):
+            yield head[name]
+    for name in _PERIODS.intersection(head):
+        if isinstance(head[name], dict):
+            yield from (text for text in (head[name].get("start"), head[name].get("end")) if isinstance(text, str))

@@ -1,0 +1,117 @@
+"""Value and unit of an Observation or component to a number in a concept's canonical unit, or why there is none.
+
+FHIR R4 Observation.value[x] (https://hl7.org/fhir/R4/observation.html), UCUM (https://ucum.org).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from fhir_mapping.codes import UCUM, system_of
+from fhir_mapping.definitions import ConceptDefinition, Definitions
+from fhir_mapping.reading import Resource
+from fhir_mapping.times import DATA_ABSENT
+
+_NUMBER_WITH_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s+(\S+(?: \S+)?)|([A-Za-z%µμ/°]\S*))\s*\Z")
+_BOUND = re.compile(r"\s*(?:[<>≤≥]|less than|greater than|more than|above|below)", re.IGNORECASE)
+_SENTINEL = re.compile(r"-?9{4,}(?:\.[09]*)?\Z")
+
+
+def usable_value(
+    part: Resource, concept: ConceptDefinition, known: Definitions, loinc: str | None = None
+) -> tuple[float | None, str]:
+    """(value in the concept's unit, "") or (None, reason).
+
+    A bound such as `<5` is censored and never 5; a word, a ratio, a range or a series is no number; a value beside a
+    data-absent reason is neither.
+    """
+    values = [name for name in part if name.startswith("value") and part[name] is not None]
+    absent = bool(part.get("dataAbsentReason"))
+    if len(values) > 1:
+        return None, "several-values"
+    if not values:
+        return None, "data-absent" if absent else "no-value"
+    if absent:
+        return None, "value-and-absent-reason"
+    quantity, reason = _quantity(part)
+    if quantity is None:
+        return None, reason
+    if quantity.get("comparator"):
+        return None, "censored"
+    number, reason = _number(quantity)
+    if number is None:
+        return None, reason
+    unit, reason = _unit(quantity, concept, known)
+    if unit is None:
+        return None, reason
+    converted = concept.convert(number, unit, loinc)
+    if converted is None:
+        return None, "unit-not-understood"
+    if not concept.low <= converted <= concept.high:
+        return None, "implausible"
+    return round(converted, 6), ""
+
+
+def _quantity(part: Resource) -> tuple[dict[str, Any] | None, str]:
+    """A Quantity: valueQuantity, valueInteger, or a strict number with its unit in valueString."""
+    quantity = part.get("valueQuantity")
+    if isinstance(quantity, dict):
+        return quantity, ""
+    if "valueInteger" in part:
+        return {"value": part["valueInteger"]}, ""
+    text = part.get("valueString")
+    if not isinstance(text, str):
+        return None, "value-not-a-number"
+    if _BOUND.match(text):
+        return None, "censored"
+    strict = _NUMBER_WITH_UNIT.match(text)
+    if strict is None:
+        return None, "value-not-a-number"
+    return {"value": float(strict[1]), "unit": strict[2] or strict[3]}, ""
+
+
+def _number(quantity: dict[str, Any]) -> tuple[float | None, str]:
+    raw = quantity.get("value")
+    if raw is None:
+        return None, "data-absent" if _absent(quantity) else "no-value"
+    if _absent(quantity):
+        return None, "value-and-absent-reason"
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        return None, "value-not-a-number"
+    try:
+        number = float(raw)
+    except OverflowError:
+        return None, "value-not-a-number"
+    if not math.isfinite(number):
+        return None, "value-not-a-number"
+    return (None, "sentinel") if _SENTINEL.match(f"{number:f}".rstrip("0").rstrip(".")) else (number, "")
+
+
+def _absent(quantity: dict[str, Any]) -> bool:
+    """A data-absent reason as an extension of the quantity or of its value."""
+    beside = quantity.get("_value")
+    holders = [quantity, beside] if isinstance(beside, dict) else [quantity]
+    found = [e for holder in holders for e in (holder.get("extension") or ()) if isinstance(e, dict)]
+    return any(extension.get("url") == DATA_ABSENT for extension in found)
+
+
+def _unit(quantity: dict[str, Any], concept: ConceptDefinition, known: Definitions) -> tuple[str | None, str]:
+    """The UCUM unit of a quantity, or why there is none.
+
+    A display unit nobody knows does not overrule a UCUM code; one that is known and says otherwise does: unknown.
+    """
+    code, display = quantity.get("code"), quantity.get("unit")
+    from_code = known.unit(code) if isinstance(code, str) and code.strip() else None
+    from_display = known.unit(display) if isinstance(display, str) and display.strip() else None
+    if from_code and system_of(quantity.get("system")) not in {None, UCUM}:
+        from_code = from_code if from_display is None else None  # a unit code of another system is not UCUM
+    if from_code is None and from_display is None:
+        return (concept.unit, "") if concept.unitless else (None, "no-unit")
+    if from_code is None or from_display is None or from_code == from_display:
+        return from_code or from_display, ""
+    if not {from_code, from_display} <= known.known_units:
+        return (from_code if from_code in known.known_units else from_display), ""
+    one, other = (concept.convert(7.0, unit) for unit in (from_code, from_display))
+    return (from_code, "") if one is not None and one == other else (None, "unit-conflict")
