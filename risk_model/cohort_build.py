@@ -71,9 +71,20 @@ def build(
     Raises CohortError where there is nothing to learn from: no stays, no rows, no positive, no negative, or a fold that
     would hold one class only.
     """
-    if out.exists() and any(out.iterdir()):
-        raise CohortError(f"{out}: not empty; give a new folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CohortError(f"{out}: not an empty folder; give a new one")
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        _build(task, source, out, options, progress)
+    except BaseException:
+        # Half a cohort is none, and it is patient data: nothing stays behind.
+        for name in (PATIENTS, LABELS, TASK, MANIFEST):
+            (out / name).unlink(missing_ok=True)
+        raise
+    return LabelledCohort.open(out)
+
+
+def _build(task: TaskDefinition, source: Source, out: Path, options: Options, progress: Progress) -> None:
     gathered = _Gathered()
     with gzip.GzipFile(out / PATIENTS, "wb", compresslevel=4, mtime=0) as stream:
         for patient in source.patients():
@@ -110,7 +121,6 @@ def build(
         "sha256": {name: sha256(out / name) for name in (LABELS, PATIENTS, TASK)},
     }
     (out / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    return LabelledCohort.open(out)
 
 
 def _gather(task: TaskDefinition, patient: PatientData, options: Options, into: _Gathered) -> bool:

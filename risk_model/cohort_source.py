@@ -32,6 +32,10 @@ Progress = Callable[[str], None]
 _SUFFIXES = (".ndjson", ".ndjson.gz", ".json", ".json.gz", ".jsonl", ".jsonl.gz")
 _OF_A_PATIENT = CLINICAL | NOTE_TYPES
 _SHARED = frozenset({"Location", "Medication", "Binary"})
+# What refers to a shared resource: the place of a stay, the drug of an order, the text of a note.
+_POINTING = frozenset(
+    {"Encounter", "MedicationRequest", "MedicationStatement", "DocumentReference", "Location", "Medication"}
+)
 _SHARDS = 64
 _REPORT_EVERY = 50_000
 
@@ -120,8 +124,8 @@ class FhirFolder:
         wanted: dict[str, Resource] = {}
         waiting = list(resources)
         while waiting:
-            for reference in _references(waiting.pop()):
-                key = reference["reference"]
+            resource = waiting.pop()
+            for key in _pointers(resource) if resource["resourceType"] in _POINTING else ():
                 if key in self._shared and key not in wanted:
                     wanted[key] = self._shared[key]
                     waiting.append(self._shared[key])
@@ -222,6 +226,17 @@ def _relative(resource: Resource, directory: Directory) -> Resource:
         if key is not None:
             reference["reference"] = key
     return copy
+
+
+def _pointers(resource: Resource) -> Iterator[str]:
+    """References, and the URLs of attachments, as `Type/id`."""
+    yield from (reference["reference"] for reference in _references(resource))
+    contents = resource.get("content")
+    for content in contents if isinstance(contents, list) else ():
+        attachment = content.get("attachment") if isinstance(content, dict) else None
+        url = attachment.get("url") if isinstance(attachment, dict) else None
+        if isinstance(url, str) and "Binary/" in url:
+            yield "Binary/" + url.rpartition("Binary/")[2]
 
 
 def _references(value: Any) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from risk_model.cohort_source import FhirFolder
 from risk_model.cohort_splits import ByTime
 from risk_model.errors import CohortError
 from risk_model.labels_task import find_definition
+from tests.conftest import REPOSITORY
 from tests.risk_model.test_labels import condition, day, lab, procedure, stay
 
 Resource = dict[str, Any]
@@ -263,7 +267,9 @@ def test_no_positives_and_too_few_for_the_folds(tmp_path: Path) -> None:
         make(tmp_path / "a", charts)
     with pytest.raises(CohortError, match=r"9 folds need 9 patients with the outcome and there are 2.*one class only"):
         make(tmp_path / "b", population(6), folds=9)
-    with pytest.raises(CohortError, match="not empty"):
+    assert list((tmp_path / "a" / "out").iterdir()) == [], "half a cohort is patient data: nothing stays behind"
+    (tmp_path / "b" / "out" / "mine.txt").write_text("x")
+    with pytest.raises(CohortError, match="not an empty folder"):
         make(tmp_path / "b", population(6))
 
 
@@ -309,3 +315,59 @@ def test_real_synthea_bundles_make_cohorts(shared_data: Path, tmp_path: Path) ->
         cohort = build(find_definition("readmission_30d", "fhir-former"), source, tmp_path / "out", Options())
     assert cohort.manifest["rows"] >= 10
     assert len(list(cohort.records())) == len(cohort.rows)
+
+
+def test_shared_resources_come_with_the_patients_that_point_at_them(tmp_path: Path) -> None:
+    charts = population(6)
+    ward = {"resourceType": "Location", "id": "ward", "type": [{"coding": [{"code": "ICU"}]}]}
+    bed = {"resourceType": "Location", "id": "bed", "partOf": {"reference": "Location/ward"}}
+    note = {"resourceType": "Binary", "id": "text", "contentType": "text/plain", "data": "SGVsbG8="}
+    charts[0][1]["location"] = [{"location": {"reference": "Location/bed"}}]
+    charts[0].append(
+        {"resourceType": "DocumentReference", "id": "d", "status": "current", "subject": {"reference": "Patient/p00"},
+         "date": day(1), "content": [{"attachment": {"url": "Binary/text", "contentType": "text/plain"}}]}
+    )  # fmt: skip
+    with FhirFolder(write(tmp_path / "fhir", [*charts, [ward, bed, note]])) as source:
+        found = {patient.subject_id: [r["id"] for r in patient.resources] for patient in source.patients()}
+    assert {"bed", "ward", "text"} <= set(found["p00"])
+    assert not {"bed", "ward", "text"} & set(found["p01"])
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "message"),
+    [
+        ("readmission_30d", 0, "30-day readmission"),
+        ("readmission", 3, "known tasks: "),
+        ("broken.yaml", 3, "broken.yaml: trigger.event: 'arrival' is none of admission"),
+        ("in_hospital_mortality", 3, "no positive outcome"),
+    ],
+)
+def test_exit_codes_as_users_meet_them(tmp_path: Path, task: str, code: int, message: str) -> None:
+    (tmp_path / "broken.yaml").write_text(
+        "id: x\ntrigger: {event: arrival}\nwindow: {to: 1 d}\nlabel: {death: in_stay}\n"
+    )
+    folder = write(tmp_path / "fhir", population(12))
+    arguments = [
+        sys.executable,
+        "-m",
+        "cds_service.cli",
+        "cohort",
+        "build",
+        "--task",
+        task,
+        "--fhir",
+        "fhir",
+        "--out",
+        "o",
+    ]
+    found = subprocess.run(
+        arguments,
+        capture_output=True,
+        text=True,
+        cwd=folder.parent,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+    assert found.returncode == code, found.stderr
+    assert message in found.stdout + found.stderr
+    assert "Traceback" not in found.stderr

@@ -12,6 +12,7 @@ from risk_model.errors import TaskDefinitionError, UnknownTaskError
 from risk_model.labels import Excluded, Labelled, label
 from risk_model.labels_task import find_definition, parse_task, shipped_definitions
 from risk_model.labels_timeline import Timeline
+from risk_model.tasks import TASKS
 
 Resource = dict[str, Any]
 ICD = "http://hl7.org/fhir/sid/icd-10-cm"
@@ -338,3 +339,9 @@ def test_an_unknown_task_or_definition_names_what_there_is() -> None:
     with pytest.raises(UnknownTaskError, match="cms-hwr"):
         find_definition("readmission_30d", "hwr")
     assert find_definition("in_hospital_mortality", "in-hospital-death-24h").definition == "in-hospital-death"
+
+
+def test_the_label_each_task_names_is_a_shipped_definition() -> None:
+    for task in TASKS.values():
+        assert find_definition(task.id).definition == task.label
+        assert find_definition(task.id, task.label).id == task.id
