@@ -14,6 +14,7 @@ from threading import Condition, Lock
 from cds_service.outcome import HookError
 
 RETRY_SECONDS = 2
+_READERS = 4
 
 
 class Admission:
@@ -21,7 +22,7 @@ class Admission:
 
     def __init__(self, active: int, waiting: int, seconds: float, held_bytes: int) -> None:
         self._active, self._waiting, self._seconds, self._bytes = active, waiting, seconds, held_bytes
-        self._inside = self._queued = self._held = 0
+        self._inside = self._queued = self._held = self._holders = 0
         self._room = Condition(Lock())
 
     @contextmanager
@@ -46,16 +47,23 @@ class Admission:
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
-        """`size` bytes of the memory that bodies may take together, before the body is read."""
+        """`size` bytes of the memory that bodies may take together, before the body is read.
+
+        No more hold bodies than could ever be served: slow senders may not take every thread there is.
+        """
         with self._room:
+            if self._holders >= self._active + self._waiting + _READERS:
+                raise _busy("too many requests are being sent")
             if self._held + size > self._bytes and self._held:
                 raise _busy("too many large requests at once")
             self._held += size
+            self._holders += 1
         try:
             yield
         finally:
             with self._room:
                 self._held -= size
+                self._holders -= 1
 
     @property
     def load(self) -> tuple[int, int]:

@@ -74,7 +74,7 @@ class Answering:
                 raise HookError(412, "not-found", "context.encounterId: no such inpatient stay in the data")
             self.metrics.answered(service.id, "no-stay")
             return _NO_GUIDANCE
-        assessments = [self.pipeline.assess(record, task) for task in service.tasks]
+        assessments = [self.pipeline.assess(record, task, deadline) for task in service.tasks]
         return self._card(service, asked, record, assessments, mode, caller)
 
     def _card(

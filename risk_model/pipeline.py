@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from fhir_mapping import PatientRecord
 from knowledge_index import Evidence, KnowledgeIndex, Query
@@ -21,6 +22,7 @@ MAX_QUERIES = 6
 MAX_EVIDENCE = 5
 PER_QUERY = 3
 MAX_CONDITIONS = 40
+REMEMBERED_ANSWERS = 2048
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 # The outcome in the words and descriptors of the literature.
 _OUTCOME = {
@@ -48,6 +50,9 @@ class Pipeline:
         self.index = index
         self.reader = reader
         self.models = dict(models)
+        # The index does not change under us, and few questions are new: a patient's problems are asked again with
+        # every opening of the chart, and those of others are often the same.
+        self._retrieve = lru_cache(maxsize=REMEMBERED_ANSWERS)(index.retrieve)
 
     @classmethod
     def shipped(cls, index: Path | None = None, models: Path | None = None) -> Pipeline:
@@ -57,10 +62,15 @@ class Pipeline:
         """
         opened = KnowledgeIndex.open_starter() if index is None else KnowledgeIndex.open(index)
         folders = {task: shipped_folder(task) if models is None else models / task for task in TASKS}
-        return cls(opened, RuleNoteReader(opened), {task: RiskModel.open(path) for task, path in folders.items()})
+        opened_models = {task: RiskModel.open(path) for task, path in folders.items()}
+        embed = any(head.source == "notes" for model in opened_models.values() for head in model.heads)
+        return cls(opened, RuleNoteReader(opened, embed), opened_models)
 
-    def assess(self, record: PatientRecord, task: str) -> Assessment:
-        """Everything behind a card. An abstaining model still gets its comparators, findings and evidence."""
+    def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
+        """Everything behind a card. An abstaining model still gets its comparators, findings and evidence.
+
+        Past `deadline` (of `time.monotonic()`) no more literature is asked for; the assessment says so.
+        """
         if task not in self.models:
             raise UnknownTaskError(task, tuple(self.models))
         clock = _Clock()
@@ -70,22 +80,25 @@ class Pipeline:
         clock.lap("estimate")
         young = estimate.abstention is not None and estimate.abstention.code == "too-young"
         # The evidence base is about adults: it may not speak for a child.
-        evidence, withheld = ((), 0) if young else self._evidence(record, findings, estimate)
+        evidence, withheld, cut = ((), 0, False) if young else self._evidence(record, findings, estimate, deadline)
         clock.lap("retrieve evidence")
-        return Assessment(estimate, findings, evidence, withheld, clock.laps)
+        return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else ())
 
     def _evidence(
-        self, record: PatientRecord, findings: NoteFindings, estimate: RiskEstimate
-    ) -> tuple[tuple[Evidence, ...], int]:
+        self, record: PatientRecord, findings: NoteFindings, estimate: RiskEstimate, deadline: float | None
+    ) -> tuple[tuple[Evidence, ...], int, bool]:
         """Short questions, one per problem; the answers interleaved so that each problem is heard."""
         answers: list[Sequence[Evidence]] = []
-        withheld = 0
+        withheld, cut = 0, False
         for problem in self._problems(record, findings, estimate)[:MAX_QUERIES]:
-            found = self.index.retrieve(_query(problem, estimate.task), k=PER_QUERY)
+            cut = deadline is not None and monotonic() > deadline
+            if cut:
+                break
+            found = self._retrieve(_query(problem, estimate.task), k=PER_QUERY)
             near = tuple(item for item in found.evidence if _near(item, problem))
             answers.append(near)
             withheld += found.withheld + len(found.evidence) - len(near)
-        return tuple(_interleave(answers, MAX_EVIDENCE)), withheld
+        return tuple(_interleave(answers, MAX_EVIDENCE)), withheld, cut
 
     def _problems(self, record: PatientRecord, findings: NoteFindings, estimate: RiskEstimate) -> tuple[_Problem, ...]:
         """The patient's problems, the most telling first: reasons of the stay, what notes assess, the problem list."""

@@ -7,7 +7,11 @@ does not hold has those findings dropped and counted.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +25,7 @@ MAX_NOTES = 12
 MAX_CHARACTERS = 60_000
 CHUNK_CHARACTERS = 1_000
 MAX_CHUNKS = 12
+REMEMBERED_NOTES = 1024
 _HISTORY = re.compile(r"\b(history of|h/?x of|h/o|previous(ly)?|prior|past|s/p|status post|\d+ years? ago)\b", re.I)
 _HYPOTHETICAL = re.compile(
     r"\b(risk of|if|in case of|return (if|for)|should|rule out|r/o|to exclude|prophylaxis|prevent\w*|screen\w*|possible"
@@ -50,12 +55,18 @@ class RuleNoteReader:
     """Sections, negation, temporality and experiencer over the index's vocabulary; the same answer every time.
 
     RuleNoteReader(index).read(record.notes())
+
+    What a note says is remembered by its content, so that a chart opened again is not read again. Without `embed` the
+    findings come without the embedding, the slow part, which only models with a head for it need.
     """
 
     name = "rules-1"
 
-    def __init__(self, index: KnowledgeIndex) -> None:
+    def __init__(self, index: KnowledgeIndex, embed: bool = True) -> None:
         self._index = index
+        self._embed = embed
+        self._known: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
+        self._lock = Lock()
 
     def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
         """Findings of the newest notes, and an embedding of what they assess and plan.
@@ -69,18 +80,34 @@ class RuleNoteReader:
         for note in read[:MAX_NOTES]:
             if left <= 0:
                 break
-            findings.extend(self._findings(note, left))
+            findings.extend(self._remembered(note, left))
             left -= len(note.text)
             used.append(note)
         anchored = [finding for finding in findings if _anchored(finding, used)]
         return NoteFindings(
             findings=tuple(anchored),
-            embedding=self._embedding(used),
+            embedding=self._embedding(used) if self._embed else None,
             reader=self.name,
             notes_read=len(used),
             notes_unreadable=sum(note.status != "read" for note in notes),
             unanchored_dropped=len(findings) - len(anchored),
         )
+
+    def _remembered(self, note: Note, limit: int) -> tuple[Finding, ...]:
+        key = blake2b(f"{limit if limit < len(note.text) else 0}|{note.text}".encode("utf-8", "replace")).digest()
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None:
+                self._known.move_to_end(key)
+        if known is None:
+            known = tuple(self._findings(note, limit))
+            with self._lock:
+                self._known[key] = known
+                while len(self._known) > REMEMBERED_NOTES:
+                    self._known.popitem(last=False)
+        if known and known[0].note_source != note.source:
+            return tuple(replace(finding, note_source=note.source) for finding in known)
+        return known
 
     def _findings(self, note: Note, limit: int) -> Iterator[Finding]:
         text = note.text[:limit]

@@ -173,3 +173,5 @@ class Assessment:
     """Passages retrieved and not shown because they were too weak."""
     timings: tuple[tuple[str, float], ...] = ()
     """(step, milliseconds) in the order they ran."""
+    left_out: tuple[str, ...] = ()
+    """Parts that were not finished when time was up."""

@@ -157,7 +157,9 @@ def _literature(assessments: Sequence[Assessment]) -> Iterator[str]:
         )
         if evidence.path:
             yield f"  - found by: {gfm(evidence.path_in_words(), 200)}"
-    if not seen:
+    if any("literature" in assessment.left_out for assessment in assessments):
+        yield "Time was up before the literature was searched; open the chart again to see it."
+    elif not seen:
         yield "Nothing in the evidence base is close enough to this patient's problems to be shown."
     yield ""
 

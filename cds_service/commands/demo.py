@@ -51,7 +51,7 @@ def command(host: str, port: int, patients: Path | None, no_browser: bool) -> No
     """
     from werkzeug.serving import make_server
 
-    from cds_service.commands.memory import bound_arenas
+    from cds_service.commands.memory import bound_arenas, settle
     from cds_service.demo.blueprint import create_demo_app
     from cds_service.demo.folder import from_folder
     from cds_service.demo.patients import shipped
@@ -73,6 +73,7 @@ def command(host: str, port: int, patients: Path | None, no_browser: bool) -> No
             server = make_server(host, port, app, threaded=True)
         except (OSError, SystemExit):
             raise click.ClickException(f"port {port} is in use; try --port {port + 1}") from None
+        settle()
         seconds = time.perf_counter() - started
         click.echo(f"riskcards demo: {address}/demo/   {len(ward.patients)} patients, ready in {seconds:.1f} s")
         click.echo("Synthetic patients, for demonstration only. Ctrl-C stops it.")

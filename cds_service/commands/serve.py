@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +45,17 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
             "`riskcards client add` and RISKCARDS_CDS_CLIENTS; for a trial on a closed network add --insecure."
         )
     logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
-    _run(settings, host, port, workers)
+    with tempfile.TemporaryDirectory(prefix="riskcards-metrics-") as folder:
+        # Read when prometheus_client is first imported, in the workers: they count into files of this folder.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        _run(settings, host, port, workers)
 
 
 def _run(settings: Any, host: str, port: int, workers: int) -> None:
     from gunicorn.app.base import BaseApplication
 
     from cds_service.app import create_app
-    from cds_service.commands.memory import bound_arenas
+    from cds_service.commands.memory import bound_arenas, settle
 
     bound_arenas()
 
@@ -59,9 +64,11 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
             options = {
                 "bind": f"{host}:{port}",
                 "workers": workers,
-                # Threads let a worker answer /health while a request is read from a slow client.
-                "worker_class": "gthread",
-                "threads": 4,
+                # Threads are for waiting: on slow clients, and for a place among those that compute. How many compute
+                # or send bodies at a time is bounded by settings; the rest stay free for /health.
+                "worker_class": "cds_service.serving.BoundedThreadWorker",
+                "threads": max(256, 2 * (settings.max_active + settings.max_waiting)),
+                "child_exit": _forget,
                 "timeout": 30,
                 "graceful_timeout": 20,
                 "max_requests": 20_000,
@@ -75,6 +82,15 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
 
         def load(self) -> Any:
             # In each worker, after the fork: database connections and inference threads do not survive one.
-            return create_app(settings)
+            app = create_app(settings)
+            settle()
+            return app
 
     Server().run()
+
+
+def _forget(_: Any, worker: Any) -> None:
+    """What a dead worker was doing is no longer counted as being done."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -1,0 +1,72 @@
+"""gunicorn's thread worker with a limit on the time one request may take, its reading included.
+
+The worker reads headers and bodies from blocking sockets: a client that sends a byte now and then would keep a thread
+for as long as it likes. Here the socket is shut when time is up, which ends the read. A proxy in front that takes in
+whole requests, as hospitals have, is still the better place to wait for slow senders.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
+
+HEADER_SECONDS = 4.0
+REQUEST_SECONDS = 20.0
+_LOOK_EVERY = 0.5
+
+
+class _Watch:
+    """Shuts sockets that are over their time."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, tuple[float, socket.socket]] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, daemon=True, name="request-watch").start()
+
+    @contextmanager
+    def over(self, connection: socket.socket, seconds: float) -> Iterator[None]:
+        self.until(connection, seconds)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._due.pop(id(connection), None)
+
+    def until(self, connection: socket.socket, seconds: float) -> None:
+        with self._lock:
+            self._due[id(connection)] = (time.monotonic() + seconds, connection)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_LOOK_EVERY)
+            now = time.monotonic()
+            with self._lock:
+                late = [connection for due, connection in self._due.values() if due <= now]
+            for connection in late:
+                try:
+                    connection.shutdown(socket.SHUT_RD)
+                except OSError:
+                    continue
+
+
+class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
+    """worker_class = "cds_service.serving.BoundedThreadWorker" """
+
+    def init_process(self) -> None:
+        self._watch = _Watch()
+        super().init_process()
+
+    def handle(self, conn: Any) -> Any:
+        with self._watch.over(conn.sock, HEADER_SECONDS):
+            return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """The headers are there: from now on the time for the whole request counts."""
+        self._watch.until(conn.sock, REQUEST_SECONDS)
+        return super().handle_request(req, conn)

@@ -1,0 +1,146 @@
+"""The production server as a process of its own: workers, tokens, slow senders, metrics, and a stop that drains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.cds_service.trust.ehr import Ehr, bearer
+from tests.contract.conftest import whole_request
+from tests.contract.rules import assert_valid_response
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Served:
+    url: str
+    port: int
+    ehr: Ehr
+    process: subprocess.Popen[bytes]
+
+    def headers(self, path: str) -> dict[str, str]:
+        return bearer(self.ehr.token(f"{self.url}{path}"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder, ehr = tmp_path_factory.mktemp("serve"), Ehr()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    settings = {
+        "RISKCARDS_PUBLIC_URL": url,
+        "RISKCARDS_CDS_CLIENTS": str(ehr.configure(folder / "clients.json")),
+        "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/serve.db",
+    }
+    command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), "--workers", "2"]
+    with (folder / "log.txt").open("wb") as log:
+        with subprocess.Popen(command, env=os.environ | settings, cwd=ROOT, stdout=log, stderr=log) as process:
+            _wait(f"{url}/health/ready", process, folder / "log.txt")
+            yield Served(url, port, ehr, process)
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        try:
+            if requests.get(url, timeout=2).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.1)
+        assert process.poll() is None, log.read_text()
+    raise AssertionError(log.read_text())
+
+
+def test_a_token_passes_once_over_all_workers(served: Served) -> None:
+    headers = served.headers("/cds-services")
+
+    def attempt(_: int) -> int:
+        return requests.get(f"{served.url}/cds-services", headers=headers, timeout=20).status_code
+
+    with ThreadPoolExecutor(25) as pool:
+        codes = list(pool.map(attempt, range(50)))
+    assert sorted(set(codes)) == [200, 401]
+    assert codes.count(200) == 1
+
+
+def test_cards_come_and_metrics_sum_over_workers(served: Served) -> None:
+    request, path = whole_request("diabetic-heart-failure-discharge"), "/cds-services/readmission-30d"
+    for _ in range(6):
+        answer = requests.post(f"{served.url}{path}", json=request, headers=served.headers(path), timeout=30)
+        assert answer.status_code == 200, answer.text
+        assert_valid_response(answer.json())
+    text = requests.get(f"{served.url}/metrics", timeout=10).text
+    assert 'riskcards_answers_total{result="card",service="readmission-30d"} 6.0' in text
+    assert 'riskcards_hook_seconds_count{service="readmission-30d"} 6.0' in text
+    assert "walter" not in text
+
+
+def test_slow_senders_do_not_keep_others_out(served: Served) -> None:
+    """A hundred clients that send a byte and then nothing: health and other requests are answered meanwhile."""
+    head = (
+        "POST /cds-services/hospital-risk HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "{authorization}Content-Length: 5000000\r\n\r\n{{"
+    )
+    slow = []
+    for number in range(100):
+        connection = socket.create_connection(("127.0.0.1", served.port), timeout=5)
+        # Half of them stop within their headers.
+        token = served.headers("/cds-services/hospital-risk")["Authorization"]
+        whole = head.format(authorization=f"Authorization: {token}\r\n").encode()
+        connection.sendall(whole if number % 2 else whole[:60])
+        slow.append(connection)
+    try:
+        answers = [requests.get(f"{served.url}/health/live", timeout=10) for _ in range(10)]
+        assert all(answer.ok for answer in answers)
+        path = "/cds-services/readmission-30d"
+        body = json.dumps(whole_request("diabetic-heart-failure-discharge"))
+        given = served.headers(path) | {"Content-Type": "application/json"}
+        answer = requests.post(f"{served.url}{path}", data=body, headers=given, timeout=20)
+        assert answer.status_code in {200, 503}
+        if answer.status_code == 503:
+            assert answer.headers["Retry-After"]
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_a_stop_lets_what_runs_finish(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/stop.db", "RISKCARDS_PUBLIC_URL": "http://x.example"}
+    command = [sys.executable, "-m", "cds_service.cli", "serve", "--insecure", "--port", str(port), "--workers", "1"]
+    with (tmp_path / "log.txt").open("wb") as log:
+        with subprocess.Popen(command, env=os.environ | settings, cwd=ROOT, stdout=log, stderr=log) as process:
+            _wait(f"http://127.0.0.1:{port}/health/ready", process, tmp_path / "log.txt")
+            request = whole_request("diabetic-heart-failure-discharge")
+            url = f"http://127.0.0.1:{port}/cds-services/readmission-30d"
+            with ThreadPoolExecutor(4) as pool:
+                running = [pool.submit(requests.post, url, json=request, timeout=30) for _ in range(4)]
+                time.sleep(0.15)
+                process.send_signal(signal.SIGTERM)
+                codes = []
+                for future in running:
+                    try:
+                        codes.append(future.result().status_code)
+                    except requests.ConnectionError:
+                        codes.append(0)  # it came after the door was closed: nothing was begun
+            assert process.wait(30) == 0
+        assert 200 in codes
+        assert set(codes) <= {200, 0}
