@@ -48,12 +48,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/serve.db",
     }
     command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), "--workers", "2"]
-    with (folder / "log.txt").open("wb") as log:
-        with subprocess.Popen(command, env=os.environ | settings, cwd=ROOT, stdout=log, stderr=log) as process:
-            _wait(f"{url}/health/ready", process, folder / "log.txt")
-            yield Served(url, port, ehr, process)
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+    with (
+        (folder / "log.txt").open("wb") as log,
+        subprocess.Popen(command, env=os.environ | settings, cwd=ROOT, stdout=log, stderr=log) as process,
+    ):
+        _wait(f"{url}/health/ready", process, folder / "log.txt")
+        yield Served(url, port, ehr, process)
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

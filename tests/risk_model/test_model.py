@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -32,6 +33,7 @@ from risk_model.boosting import xgboost
 from risk_model.metrics import auprc, auroc, calibration_slope, measure
 from risk_model.model import shipped_folder
 from risk_model.model_card import ATTRIBUTES
+from risk_model.reader import RuleNoteReader
 from risk_model.training import Cohort, patient_folds
 from risk_model.values import Experiencer, Polarity, Temporality
 from tests.end_to_end.golden import EXAMPLES
@@ -242,10 +244,24 @@ def test_notes_are_read_with_their_words_and_do_not_move_the_number(pipeline: Pi
     without = pipeline.assess(home(silent), READMISSION_30D)
     assert with_notes.estimate.probability == without.estimate.probability
     assert with_notes.findings.notes_read == 2
-    assert without.findings.embedding is None
-    embedding = with_notes.findings.embedding
+    assert with_notes.findings.embedding is None  # no shipped model has a head for it: it is not computed
+
+
+def test_an_embedding_is_there_for_models_that_use_it(pipeline: Pipeline) -> None:
+    embedding = RuleNoteReader(pipeline.index).read(home().notes()).embedding
     assert embedding is not None
     assert float(np.linalg.norm(embedding)) == pytest.approx(1, abs=1e-5)
+    assert RuleNoteReader(pipeline.index).read(()).embedding is None
+
+
+def test_a_note_that_is_known_is_read_the_same(pipeline: Pipeline) -> None:
+    """Under another source too: the words are remembered, not whose copy of them it was."""
+    notes = home().notes()
+    copies = [replace(note, source=f"DocumentReference/copy-{i}") for i, note in enumerate(notes)]
+    fresh, known = RuleNoteReader(pipeline.index, embed=False), RuleNoteReader(pipeline.index, embed=False)
+    known.read(notes)
+    assert known.read(notes) == fresh.read(notes)
+    assert known.read(copies) == RuleNoteReader(pipeline.index, embed=False).read(copies)
 
 
 def test_every_finding_is_the_notes_own_words(pipeline: Pipeline) -> None:
