@@ -145,4 +145,4 @@ def test_a_stop_lets_what_runs_finish(tmp_path: Path) -> None:
                         codes.append(0)  # it came after the door was closed: nothing was begun
             assert process.wait(30) == 0
         assert 200 in codes
-        assert set(codes) <= {200, 0}
+        assert set(codes) <= {200, 503, 0}  # 503: no place in time on a busy machine; told, not dropped
