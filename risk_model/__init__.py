@@ -1,12 +1,31 @@
 """PatientRecord and Evidence in, RiskEstimate out."""
 
-from risk_model.errors import ModelArtifactError, RiskModelError, TrainingError, UnknownTaskError
+from risk_model.cohort import LabelledCohort
+from risk_model.errors import (
+    CohortError,
+    ModelArtifactError,
+    RiskModelError,
+    TaskDefinitionError,
+    TrainingError,
+    UnknownTaskError,
+)
 from risk_model.model import RiskModel
 from risk_model.model_card import ModelCard, model_card
 from risk_model.pipeline import Pipeline
 from risk_model.reader import NoteReader, RuleNoteReader
 from risk_model.risk_assessment import risk_assessment
-from risk_model.scores import comparators, hospital_score, lace, news2, qsofa
+from risk_model.scores import (
+    charlson,
+    comparators,
+    elixhauser,
+    hospital_score,
+    lace,
+    mews,
+    news2,
+    qsofa,
+    saps2,
+    sofa,
+)
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Task
 from risk_model.values import (
     Abstention,
@@ -29,11 +48,13 @@ __all__ = [
     "TASKS",
     "Abstention",
     "Assessment",
+    "CohortError",
     "Counterfactual",
     "DataGap",
     "Driver",
     "Experiencer",
     "Finding",
+    "LabelledCohort",
     "ModelArtifactError",
     "ModelCard",
     "NoteFindings",
@@ -46,14 +67,20 @@ __all__ = [
     "RuleNoteReader",
     "ScoreResult",
     "Task",
+    "TaskDefinitionError",
     "Temporality",
     "TrainingError",
     "UnknownTaskError",
+    "charlson",
     "comparators",
+    "elixhauser",
     "hospital_score",
     "lace",
+    "mews",
     "model_card",
     "news2",
     "qsofa",
     "risk_assessment",
+    "saps2",
+    "sofa",
 ]

@@ -156,11 +156,19 @@ def _is_dated(resource: Mapping[str, Any]) -> bool:
 
 
 def _encounter_over(resource: Mapping[str, Any], ended: Mapping[str, bool]) -> bool:
-    encounter = resource.get("encounter") or resource.get("context")
-    reference = encounter.get("reference") if isinstance(encounter, dict) else None
-    if not isinstance(reference, str):
-        return True
-    return ended.get("Encounter/" + reference.partition("/_history/")[0].rpartition("/")[2], True)
+    """Whether every encounter it names had ended; true where it names none that we have."""
+    keys = ("Encounter/" + r.partition("/_history/")[0].rpartition("/")[2] for r in _encounters(resource))
+    return all(ended.get(key, True) for key in keys)
+
+
+def _encounters(resource: Mapping[str, Any]) -> Iterator[str]:
+    """References to encounters: one, or for a DocumentReference a list within its context (R4) or at its root (R5)."""
+    for value in (resource.get("encounter"), resource.get("context")):
+        inner = value.get("encounter", value) if isinstance(value, dict) else value
+        for item in inner if isinstance(inner, list) else [inner]:
+            reference = item.get("reference") if isinstance(item, dict) else None
+            if isinstance(reference, str):
+                yield reference
 
 
 def sha256(path: Path) -> str:

@@ -133,8 +133,10 @@ class FhirFolder:
 
 
 def _files(folder: Path) -> tuple[Path, ...]:
+    if folder.is_file() and folder.name.endswith(_SUFFIXES):
+        return (folder,)
     if not folder.is_dir():
-        raise CohortError(f"{folder}: not a folder; give the folder with the NDJSON files or Bundles")
+        raise CohortError(f"{folder}: no such folder; give the one with the NDJSON files or Bundles")
     found = tuple(p for p in sorted(folder.rglob("*")) if p.is_file() and p.name.endswith(_SUFFIXES))
     if not found:
         raise CohortError(f"{folder}: empty; expected {', '.join(_SUFFIXES)}")
@@ -192,6 +194,8 @@ def _parse(raw: bytes, path: Path, line: int | None) -> tuple[Entry, ...]:
 
 
 def _entries(value: Any, where: str) -> Iterator[Entry]:
+    if isinstance(value, dict) and {"transactionTime", "output"} <= set(value):
+        return  # the manifest of a Bulk Data export, often kept beside its files
     if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
         raise InvalidInputError(f"{where}: not a FHIR resource (an object with resourceType)")
     if value["resourceType"] != "Bundle":

@@ -62,7 +62,7 @@ def label(task: TaskDefinition, timeline: Timeline, zone: tzinfo) -> Iterator[La
         window_end = at + task.to if task.to is not None and at is not None else stay.end if stay is not None else None
         reason = _impossible(task, timeline, stay, at)
         if reason is not None or at is None:
-            yield Excluded(timeline.subject_id, encounter, reason or "still in hospital")
+            yield Excluded(timeline.subject_id, encounter, reason or "no prediction time")
             continue
         context = Context(timeline, stay, at, max(at, at + task.start), window_end, zone, task.start > timedelta(0))
         reason = _not_eligible(task, context)
@@ -124,7 +124,7 @@ def _running(timeline: Timeline, at: datetime) -> Stay | None:
 def _impossible(task: TaskDefinition, timeline: Timeline, stay: Stay | None, at: datetime | None) -> str | None:
     """Why nobody could have predicted then: the stay was over, the patient dead, or the moment has not come."""
     if at is None:
-        return "still in hospital"
+        return "end of the stay unknown" if stay is not None and stay.length_unknown else "still in hospital"
     if task.trigger.event == "admission" and stay is not None:
         if stay.end is not None and stay.end <= at:
             return "died before the prediction" if timeline.died_in(stay) else "left before the prediction"

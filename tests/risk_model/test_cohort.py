@@ -371,3 +371,34 @@ def test_exit_codes_as_users_meet_them(tmp_path: Path, task: str, code: int, mes
     assert found.returncode == code, found.stderr
     assert message in found.stdout + found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_an_undated_summary_of_the_stay_is_known_when_the_stay_has_ended() -> None:
+    """A DocumentReference names its encounters in a list (R4: within `context`): they were not looked at."""
+    stays = population(1)[0]
+    note = {
+        "resourceType": "DocumentReference",
+        "id": "d",
+        "status": "current",
+        "subject": {"reference": "Patient/p00"},
+    }
+    for more in (
+        {"context": {"encounter": [{"reference": "Encounter/p00-a"}]}},
+        {"encounter": [{"reference": "Encounter/p00-a"}]},
+    ):
+        known = [
+            len(known_by([*stays, note | more], datetime.fromisoformat(day(n)))) - len(stays) for n in (0, 3.4, 3.5)
+        ]
+        assert known == [-1, -1, 1]
+
+
+def test_the_manifest_of_an_export_is_no_resource_and_a_single_file_will_do(tmp_path: Path) -> None:
+    folder = write(tmp_path / "fhir", population(6))
+    (folder / "manifest.json").write_text('{"transactionTime": "2024-01-01T00:00:00Z", "output": []}')
+    one = tmp_path / "all.ndjson"
+    one.write_text("".join(path.read_text() for path in sorted(folder.glob("*.ndjson"))))
+    rows = []
+    for number, source in enumerate((folder, one)):
+        with FhirFolder(source) as opened:
+            rows.append(build(find_definition("readmission_30d"), opened, tmp_path / str(number), Options()).rows)
+    assert rows[0] == rows[1]
