@@ -3,6 +3,7 @@
 from fhir_mapping.errors import FhirMappingError, ForeignPatientError, InvalidInputError, PatientNotFoundError
 from fhir_mapping.record import PatientRecord
 from fhir_mapping.values import (
+    Administration,
     Availability,
     Coding,
     Condition,
@@ -21,6 +22,7 @@ from fhir_mapping.values import (
 )
 
 __all__ = [
+    "Administration",
     "Availability",
     "Coding",
     "Condition",

@@ -20,7 +20,10 @@ from fhir_mapping.times import parse_instant
 from fhir_mapping.values import Refusal
 
 NOTE_TYPES = frozenset({"DocumentReference", "Composition", "DiagnosticReport"})
-CLINICAL = frozenset({"Observation", "Condition", "Encounter", "MedicationRequest", "MedicationStatement", "Procedure"})
+CLINICAL = frozenset(
+    {"Observation", "Condition", "Encounter", "MedicationRequest", "MedicationStatement", "MedicationAdministration",
+     "Procedure"}
+)  # fmt: skip
 # A mother in a newborn's chart is a RelatedPerson whose `patient` is the newborn; the others hold nobody's data.
 _NOT_ABOUT_A_PATIENT = frozenset({"Patient", "RelatedPerson", "Person", "Practitioner", "Group", "Device", "Bundle"})
 _INHERITED = ("status", "subject", "encounter", "issued", "effectiveDateTime", "effectivePeriod", "effectiveInstant")

@@ -14,7 +14,7 @@ from fhir_mapping.reading import Resource
 from fhir_mapping.reasons import status_reason
 from fhir_mapping.references import Directory
 from fhir_mapping.times import moment, parse_instant, reachable
-from fhir_mapping.values import Condition, Instant, Medication, Procedure, Refusal
+from fhir_mapping.values import Administration, Condition, Instant, Medication, Procedure, Refusal
 
 _INACTIVE = frozenset({"inactive", "remission", "resolved"})
 _NOT_VERIFIED = ("entered-in-error", "refuted", "provisional", "differential", "unconfirmed")
@@ -160,6 +160,37 @@ def _end_of_course(resource: Resource) -> Instant | None:
         if end is not None:
             return end
     return None
+
+
+def read_administration(
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime
+) -> Administration | Refusal | None:
+    """A MedicationAdministration, or why it is not used. None when it was not given by then."""
+    status = resource.get("status")
+    if status not in {"completed", "in-progress", "stopped", "on-hold", "unknown"}:
+        return Refusal(source, f"status-{status}" if isinstance(status, str) else "no-status")
+    given = _time(resource, "effectiveDateTime", "effectivePeriod", "occurenceDateTime", "occurencePeriod")
+    if given is None:
+        return Refusal(source, "no-time")
+    if _begun_later(prediction_time, given):
+        return None
+    concept = _drug(resource, directory)
+    text = text_of(concept)
+    if not text:
+        return Refusal(source, "no-code")
+    dosage = resource.get("dosage")
+    dose = dosage.get("dose") if isinstance(dosage, dict) else None
+    amount = dose.get("value") if isinstance(dose, dict) else None
+    unit = dose.get("code") or dose.get("unit") if isinstance(dose, dict) else None
+    return Administration(
+        source=source,
+        codings=codings(concept),
+        text=text,
+        time=given.earliest if not given.zone_assumed else moment(given),
+        dose=float(amount) if isinstance(amount, int | float) and not isinstance(amount, bool) else None,
+        unit=unit if isinstance(unit, str) else None,
+        stay=directory.key(resource.get("encounter") or resource.get("context")),
+    )
 
 
 def _drug(resource: Resource, directory: Directory) -> Any:

@@ -143,6 +143,14 @@ def observed_at(resource: Resource) -> Instant | None:
     return parse_instant(resource.get("issued"))
 
 
+def known_by(head: Resource, prediction_time: datetime) -> bool:
+    """Whether an Observation was both true and issued by then; one without a time is not known to be."""
+    at, issued = observed_at(head), parse_instant(head.get("issued"))
+    if at is None or not reachable(at, prediction_time):
+        return False
+    return issued is None or reachable(issued, prediction_time)
+
+
 def _measure(
     resource: Resource,
     source: str,

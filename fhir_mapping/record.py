@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from fhir_mapping import clinical, features, notes, serialise, stays
+from fhir_mapping import clinical, features, meds, notes, serialise, stays
 from fhir_mapping.attachments import FetchAttachment
 from fhir_mapping.belonging import NOTE_TYPES, Owned, belonging, find_patient, latest_time
 from fhir_mapping.demographics import Demographics, read_demographics
 from fhir_mapping.errors import InvalidInputError
-from fhir_mapping.measurements import concerns, read_observations, unmapped
+from fhir_mapping.measurements import concerns, known_by, read_observations, unmapped
 from fhir_mapping.modifiers import understood
 from fhir_mapping.reading import Entry, Reading, Resource, read_bundle, read_bytes
 from fhir_mapping.references import Directory
 from fhir_mapping.times import FIRST_YEAR, moment, parse_instant
 from fhir_mapping.values import (
+    Administration,
     Availability,
     Condition,
     FeatureVector,
@@ -53,6 +54,7 @@ class PatientRecord:
     stays: tuple[Stay, ...]
     conditions: tuple[Condition, ...]
     medications: tuple[Medication, ...]
+    administrations: tuple[Administration, ...]
     procedures: tuple[Procedure, ...]
     measurements: tuple[Measurement, ...]
     consciousness: tuple[str, datetime, str] | None
@@ -60,6 +62,7 @@ class PatientRecord:
     not_fetched: frozenset[str]
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
+    _charted: tuple[Owned, ...] = field(repr=False, compare=False)
 
     @property
     def birth(self) -> Instant | None:
@@ -171,7 +174,14 @@ class PatientRecord:
 
     def to_meds(self) -> tuple[dict[str, Any], ...]:
         """MEDS rows (subject_id, time, code, numeric_value, text_value) in time order."""
-        return serialise.to_meds(self)
+        return meds.to_meds(self)
+
+    def charted(self) -> Iterator[tuple[str, Resource]]:
+        """Every Observation known by the prediction time as it was written, also those no feature reads."""
+        for source, entry in self._charted:
+            resource = understood(entry.resource, source, [])
+            if resource is not None:
+                yield source, resource
 
 
 def _as_time(value: datetime | str | None) -> datetime | None:
@@ -235,6 +245,7 @@ def _build(
         stays=all_stays,
         conditions=read(clinical.read_condition, "Condition"),
         medications=read(clinical.read_medication, "MedicationRequest", "MedicationStatement"),
+        administrations=read(clinical.read_administration, "MedicationAdministration"),
         procedures=read(clinical.read_procedure, "Procedure"),
         measurements=measurements,
         consciousness=aware,
@@ -242,6 +253,7 @@ def _build(
         not_fetched=not_fetched | reading.incomplete,
         _notes=read_notes,
         _present=frozenset(entry.kind for _, entry in ours) | {"Patient"},
+        _charted=tuple(item for item in ours if item[1].kind == "Observation" and known_by(item[1].head, at)),
     )
 
 

@@ -1,6 +1,6 @@
-"""A record as text for an encoder (Markdown, code list) and as MEDS rows.
+"""A record as text for an encoder: Markdown, and a list of codes.
 
-The two text forms follow "Large Language Models are Powerful EHR Encoders" (arXiv 2502.17403): a constant current time
+Both follow "Large Language Models are Powerful EHR Encoders" (arXiv 2502.17403): a constant current time
 (all dates become days before it), newest first, no end for a running visit, nothing after the prediction time.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fhir_mapping.definitions import definitions
-from fhir_mapping.values import Coding, Measurement, Stay, StayClass
+from fhir_mapping.values import Measurement, Stay, StayClass
 
 if TYPE_CHECKING:
     from fhir_mapping.record import PatientRecord
@@ -20,13 +20,6 @@ CURRENT_TIME = "2024-01-01"
 CHARACTERS_PER_TOKEN = 4
 _BODY = ("weight", "height")
 _LAST_VALUES = 3
-_MEDS_SYSTEMS = {
-    "http://loinc.org": "LOINC",
-    "http://snomed.info/sct": "SNOMED",
-    "http://hl7.org/fhir/sid/icd-10-cm": "ICD10CM",
-    "http://hl7.org/fhir/sid/icd-9-cm": "ICD9CM",
-    "http://www.nlm.nih.gov/research/umls/rxnorm": "RxNorm",
-}
 
 
 def to_markdown(record: PatientRecord, budget: int) -> str:
@@ -138,52 +131,3 @@ def _within(text: str, budget: int) -> str:
     if len(text) <= limit:
         return text
     return text[:limit].rsplit("\n", 1)[0] if "\n" in text[:limit] else text[:limit]
-
-
-def to_meds(record: PatientRecord) -> tuple[dict[str, Any], ...]:
-    """MEDS data rows: static ones first (time None), then in time order. Codes are `VOCABULARY//code`."""
-    rows: list[tuple[datetime | None, str, float | None, str | None]] = []
-    if record.sex:
-        rows.append((None, f"GENDER//{record.sex.upper()}", None, None))
-    if (record.birth and record.birth.earliest == record.birth.latest) or (record.birth and _is_day(record)):
-        rows.append((record.birth.earliest, "MEDS_BIRTH", None, None))
-    if record.deceased:
-        rows.append((record.deceased, "MEDS_DEATH", None, None))
-    for stay in record.stays:
-        rows.append((stay.start, f"ENCOUNTER//{stay.stay_class.upper()}//START", None, None))
-        if stay.end is not None:
-            rows.append((stay.end, f"ENCOUNTER//{stay.stay_class.upper()}//END", None, stay.discharge_disposition))
-    concepts = definitions().concepts
-    for item in record.measurements:
-        code = concepts[item.concept].loinc
-        name = f"LOINC//{code[0]}//{item.unit}" if code else f"RISKCARDS//{item.concept}//{item.unit}"
-        rows.append((item.time, name, item.value, None))
-    for condition in record.conditions:
-        when = condition.recorded or condition.onset
-        rows += [(when, name, None, condition.text) for name in _meds_codes(condition.codings, "CONDITION")]
-    for medication in record.medications:
-        rows += [(medication.start, name, None, medication.text) for name in _meds_codes(medication.codings, "DRUG")]
-    for procedure in record.procedures:
-        rows += [
-            (procedure.performed, name, None, procedure.text) for name in _meds_codes(procedure.codings, "PROCEDURE")
-        ]
-    rows.sort(key=lambda row: (row[0] is not None, row[0] or _NEVER, row[1]))
-    return tuple(
-        {
-            "subject_id": record.subject_id,
-            "time": None if time is None else time.isoformat(),
-            "code": code,
-            "numeric_value": number,
-            "text_value": text,
-        }
-        for time, code, number, text in rows
-    )
-
-
-def _is_day(record: PatientRecord) -> bool:
-    return record.birth is not None and (record.birth.latest - record.birth.earliest).days < 1
-
-
-def _meds_codes(codings: tuple[Coding, ...], kind: str) -> list[str]:
-    names = [f"{_MEDS_SYSTEMS[c.system]}//{c.code}" for c in codings if c.system in _MEDS_SYSTEMS]
-    return names or [f"{kind}//{c.code}" for c in codings] or [f"{kind}//UNCODED"]

@@ -125,6 +125,19 @@ class Medication:
 
 
 @dataclass(frozen=True, slots=True)
+class Administration:
+    """A dose that was given; `dose` in `unit` as charted."""
+
+    source: str
+    codings: tuple[Coding, ...]
+    text: str
+    time: datetime
+    dose: float | None
+    unit: str | None
+    stay: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Procedure:
     source: str
     codings: tuple[Coding, ...]
