@@ -108,8 +108,28 @@ class PatientRecord:
         fetch_attachment: FetchAttachment | None = None,
     ) -> PatientRecord:
         """From parsed resources. `not_fetched` names resource types nobody asked for."""
-        reading = Reading(tuple(Entry(resource) for resource in resources))
-        time = _as_time(prediction_time)
+        return cls.from_entries(
+            (Entry(resource) for resource in resources),
+            patient_id,
+            prediction_time,
+            encounter_id=encounter_id,
+            not_fetched=not_fetched,
+            fetch_attachment=fetch_attachment,
+        )
+
+    @classmethod
+    def from_entries(
+        cls,
+        entries: Iterable[Entry],
+        patient_id: str | None = None,
+        prediction_time: datetime | str | None = None,
+        *,
+        encounter_id: str | None = None,
+        not_fetched: frozenset[str] = frozenset(),
+        fetch_attachment: FetchAttachment | None = None,
+    ) -> PatientRecord:
+        """From entries as `fhir_mapping.reading` makes them: of dictionaries, or of bytes that are not decoded yet."""
+        reading, time = Reading(tuple(entries)), _as_time(prediction_time)
         return _build(cls, reading, patient_id, time, encounter_id, not_fetched, fetch_attachment)
 
     @classmethod
