@@ -23,9 +23,10 @@ from typing import IO, Any, TypedDict
 
 import msgspec
 
+from fhir_mapping.belonging import CLINICAL, NOTE_TYPES
 from fhir_mapping.errors import FhirMappingError, InvalidInputError
 from fhir_mapping.reading import Entry, check_utf8
-from fhir_mapping.record import CLINICAL, NOTE_TYPES, PatientRecord
+from fhir_mapping.record import PatientRecord
 
 SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 MAX_LINE = 64 * 2**20
