@@ -8,9 +8,8 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -22,7 +21,6 @@ from fhir_mapping.reading import Resource
 from fhir_mapping.references import Directory
 
 MAX_BYTES = 5_000_000
-RECORD_SECONDS = 4.0
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 # Of one note in several formats the one with the most structure is read, and plain text before what only prints well.
 _PREFERENCE = {Format.XML: 0, Format.PLAIN: 1, Format.HTML: 2, Format.RTF: 3, Format.PDF: 4}
@@ -41,7 +39,7 @@ class AttachmentReader:
 
     directory: Directory
     fetch: FetchAttachment | None = None
-    seconds: float = RECORD_SECONDS
+    budget: process.TimeBudget = field(default_factory=process.TimeBudget)
 
     def best(self, attachments: Sequence[Mapping[str, Any]]) -> Reading:
         """The text of several representations of one note: the best that can be read, and why others could not.
@@ -85,13 +83,7 @@ class AttachmentReader:
         """Plain text here, every other format in the child process while the record's time lasts."""
         if form is Format.PLAIN:
             return cut(Converted(plain.decode(raw, charset)))
-        if self.seconds <= 0:
-            raise UnreadableError("record-time-spent")
-        begun = time.perf_counter()
-        try:
-            return process.convert(form, raw, charset, min(process.JOB_SECONDS, self.seconds))
-        finally:
-            self.seconds -= time.perf_counter() - begun
+        return process.convert(form, raw, charset, self.budget)
 
     def _bytes(self, attachment: Mapping[str, Any]) -> tuple[str | None, bytes]:
         """The media type and the bytes: from `data`, a Binary in the input, or whoever fetches."""

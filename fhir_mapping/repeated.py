@@ -13,9 +13,7 @@ MIN_COPIED = 80
 """Characters from which a passage found in an earlier note counts as copied; less is coincidence or a heading."""
 MAX_UNITS = 50_000
 _MOSTLY = 0.8
-_LONG_LINE = 160
-_SENTENCE = re.compile(r"[^.;!?]*(?:[.;!?]+(?!\s)[^.;!?]*)*[.;!?]*\s*")
-_LINE = re.compile(r"[^\n]+")
+_SENTENCE_END = re.compile(r"[.;!?]\s+")
 _NOT_LETTERS = re.compile(r"[\W_]+")
 _ASCII_LOWER = bytes(range(256)).lower()
 _ASCII_OTHERS = bytes(code for code in range(128) if not chr(code).isalnum())
@@ -118,17 +116,23 @@ def mark_copied(notes: Sequence[Note]) -> list[Note]:
 
 def _units(text: str) -> Iterator[tuple[int, int, str]]:
     """Lines, long ones by sentence: start, end, and what is compared."""
-    for line in _LINE.finditer(text):
-        start, end = line.span()
-        pieces = [(start, end)] if end - start <= _LONG_LINE else _sentences(text, start, end)
-        for begin, finish in pieces:
-            key = text[begin:finish].strip().lower()
-            if key:
-                yield begin, finish, key
+    start = 0
+    for line in text.split("\n"):
+        end = start + len(line)
+        if len(line) >= MIN_COPIED:
+            for begin, finish in _sentences(text, start, end):
+                yield begin, finish, text[begin:finish].strip()
+        elif line:
+            yield start, end, line.strip()
+        start = end + 1
 
 
-def _sentences(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    return [match.span() for match in _SENTENCE.finditer(text, start, end) if match.end() > match.start()]
+def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    for border in _SENTENCE_END.finditer(text, start, end):
+        yield start, border.end()
+        start = border.end()
+    if start < end:
+        yield start, end
 
 
 def _runs(

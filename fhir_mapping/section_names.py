@@ -13,7 +13,7 @@ _NAMES = tuple(
     for name, patterns in {
         "family_history": [r"family( medical)? h", r"\bfhx?\b", r"\bfam(ily)? hx\b"],
         "social_history": [
-            r"social", r"\bs[hx]hx?\b", r"\bsochx?\b", r"tobacco", r"lifestyle", r"habits", r"occupational",
+            r"social", r"\bs(oc)?hx?\b", r"tobacco", r"lifestyle", r"habits", r"occupational",
             r"substance use",
         ],
         "review_of_systems": [r"review of systems?", r"systems review", r"\bros\b"],
@@ -112,7 +112,7 @@ _HEADING_WORDS = """
     previous primary principal prior problem problems procedure procedures progress provider psh pshx psychiatric
     psychosocial quality radiology reaction reactions reason recent recommendation recommendations referral
     rehabilitation relevant reproductive response results resuscitation return review risk ros rx screening
-    secondary sh shx significant social status stay steps studies study subjective substance summary supportive
+    secondary sh shx significant signs social status stay steps studies study subjective substance summary supportive
     surgeries surgery surgical symptoms system systems tests the therapeutic therapy to tobacco today transfer
     travel treatment treatments ultrasound up update upon use vaccinations vaccines visit vital vitals with work-up
     workup x-ray xray
@@ -120,6 +120,8 @@ _HEADING_WORDS = """
 _WORDS = frozenset(_HEADING_WORDS.split())
 _SMALL = frozenset({"a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "with"})
 _WORD = re.compile(r"[A-Za-z][A-Za-z-]*")
+_COMPOUND = re.compile(r"[^a-z]")
+_SOAP = frozenset({"S", "O", "A", "P"})
 
 
 def section_name(title: str, code: str | None = None) -> str:
@@ -142,11 +144,14 @@ def made_of_heading_words(title: str, *, colon: bool) -> bool:
     >>> [made_of_heading_words(t, colon=False) for t in ("Past Medical History", "Patient denies allergies", "Weather")]
     [True, False, False]
     """
-    if len(title) == 1:
-        return colon and title in "SOAP"
-    words = [word.lower() for word in _WORD.findall(title)]
-    if not words or len(words) > 8 or words[0] not in _WORDS or words[-1] in _SMALL:
+    if title in _SOAP:
+        return colon
+    first = title.partition(" ")[0].lower()
+    if first not in _WORDS and not _COMPOUND.search(first):
         return False
-    if not (colon or title[0].isupper()) or title[-1] in ".,;" or not all(word in _WORDS for word in words):
+    if not (colon or title[0].isupper()) or title[-1] in ".,;":
+        return False
+    words = [word.lower() for word in _WORD.findall(title)]
+    if not 0 < len(words) <= 8 or words[-1] in _SMALL or not all(word in _WORDS for word in words):
         return False
     return _named(title.lower()) != OTHER

@@ -14,18 +14,16 @@ from fhir_mapping.formats.converted import Heading
 from fhir_mapping.section_names import OTHER, made_of_heading_words, section_name
 from fhir_mapping.values import Section
 
-_NUMBER = r"(?:\(?(?:\d{1,2}(?:\.\d{1,2})?|[IVX]{1,4}|[A-Z])[.)][ \t]+)?"
 # A line that might open a section: it ends, or has a colon, within 80 characters.
 _CANDIDATE = re.compile(
     r"\n[ \t>]{0,8}"
-    r"(?P<mark>\#{1,6}[ \t]+|\*\*|__|={2,}[ \t]*|-{2,}[ \t]+|~{2,}[ \t]*|\*{3,}[ \t]*|<{2}|\[(?=[A-Z])"
-    r"|(?=[A-Za-z0-9(]))"
-    r"(?P<words>[A-Za-z0-9(][^\n:|]{0,78}+)"
+    r"(?P<mark>\#{1,6}[ \t]+|\*\*|__|={2,}[ \t]*|-{2,}[ \t]+|~{2,}[ \t]*|\*{3,}[ \t]*|<{2}|\[)?"
+    r"(?:\(?(?:\d{1,2}(?:\.\d{1,2})?|[IVX]{1,4}|[A-Z])[.)][ \t]+)?"
+    r"(?P<words>[A-Za-z][^\n:|]{0,78}+|\d[^\n:|]{0,78}+)"
     r"(?:(?P<colon>:)(?=(?P<rest>[^\n]?))|(?=\n|\Z))"
 )
-_CLOSING = re.compile(r"[\s*_=~#>\]-]+\Z")
-_NUMBERING = re.compile(_NUMBER)
-_RULED = re.compile(r"[ \t]*([-=~_*])\1{2,}[ \t]*(?=\n|\Z)")
+_CLOSING = " \t*_=~#>]-"
+_RULES = ("---", "===", "~~~", "***", "___")
 
 
 def find_sections(text: str, headings: Sequence[Heading] = ()) -> tuple[Section, ...]:
@@ -60,45 +58,47 @@ def _written(text: str) -> Iterable[Heading]:
     # the offset of a match that of its line in the text itself.
     source = f"\n{text}"
     for match in _CANDIDATE.finditer(source):
-        mark, words, colon, rest = match.groups()
-        closed = _CLOSING.sub("", words)
-        title = _NUMBERING.sub("", closed, count=1) or closed
-        level = _level(source, match, mark.rstrip(), title, alone=not rest)
-        if level is None and colon is None and " - " in title:
-            title = title.partition(" - ")[0].rstrip()
-            level = 1 if made_of_heading_words(title, colon=True) else None
+        words = match["words"]
+        title = words.rstrip(_CLOSING)
+        level = _marked_level(match, title) if match["mark"] else _plain_level(source, match, title)
         if level is not None:
-            yield Heading(title, match.start(), level)
+            yield Heading(title.partition(" - ")[0].rstrip() if match["mark"] is None else title, match.start(), level)
 
 
-def _level(source: str, match: re.Match[str], mark: str, title: str, *, alone: bool) -> int | None:
-    """The level of the heading that a line makes, or None where it makes none. `alone`: nothing follows on the line."""
-    if mark.startswith("#"):
-        return len(mark) if alone else None
-    if mark:
-        return 2 if _few_words(title) and _closes(match, mark, alone=alone) else None
-    if made_of_heading_words(title, colon=match["colon"] is not None):
+def _marked_level(match: re.Match[str], title: str) -> int | None:
+    """The level of `# Plan`, `**Plan:** rest`, `=== Plan ===`, `[Plan]`; None where the mark does not close."""
+    mark, words, colon, rest = match.groups()
+    if mark[0] == "#":
+        return len(mark.rstrip()) if not rest else None
+    if not _few_words(title):
+        return None
+    if colon:
+        return 2 if mark in {"**", "__"} and (not rest or rest in "*_ ") else None
+    if mark == "[" and not title.isupper() and section_name(title) == OTHER:
+        return None  # an aside in brackets
+    return 2 if words.rstrip()[-1] in "*_=~->]" else None
+
+
+def _plain_level(source: str, match: re.Match[str], title: str) -> int | None:
+    """The level of a heading without a mark: heading words, an underlined line, or capitals; None for prose."""
+    colon, rest = match["colon"], match["rest"]
+    if made_of_heading_words(title, colon=colon is not None):
         return 1
-    if alone and _few_words(title) and _RULED.match(source, match.end() + 1):
+    if not colon and " - " in title and made_of_heading_words(title.partition(" - ")[0].rstrip(), colon=True):
         return 1
-    return 1 if title.isupper() and _capitals(source, match, title, alone=alone) else None
-
-
-def _closes(match: re.Match[str], mark: str, *, alone: bool) -> bool:
-    """`**Plan:** rest`, `**Plan**`, `=== Plan ===`, `[Plan]`: a mark closes on its line."""
-    if match["colon"]:
-        return mark in {"**", "__"} and (alone or match["rest"] in "*_ ")
-    return match["words"].rstrip()[-1] in "*_=~->]"
+    if not rest and source.startswith(_RULES, match.end() + 1) and _few_words(title):
+        return 1
+    return 1 if title.isupper() and _capitals(source, match, title) else None
 
 
 def _few_words(title: str) -> bool:
     return bool(title) and len(title.split()) <= 8 and title[-1] not in ".,;"
 
 
-def _capitals(source: str, match: re.Match[str], title: str, *, alone: bool) -> bool:
+def _capitals(source: str, match: re.Match[str], title: str) -> bool:
     """Unknown words in capitals: with a colon alone on their line or after a blank one, without after a blank one."""
     after_blank = match.start() == 0 or source[match.start() - 1] == "\n"
     letters = sum(character.isalpha() for character in title)
     if letters < 4 or not _few_words(title):
         return False
-    return after_blank or alone if match["colon"] else alone and after_blank and letters >= 6
+    return after_blank or not match["rest"] if match["colon"] else after_blank and letters >= 6

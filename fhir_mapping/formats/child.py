@@ -62,6 +62,8 @@ def _timed(head: dict[str, Any], body: bytes) -> dict[str, Any]:
         return {"reason": error.reason}
     except (MemoryError, RecursionError):
         return {"reason": "memory-limit"}
+    except Exception:  # noqa: BLE001 - whatever else a parser raises on hostile bytes is its crash, not ours
+        return {"reason": "converter-crashed"}
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 

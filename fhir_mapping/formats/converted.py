@@ -56,8 +56,8 @@ def without_sentinels(text: str) -> str:
     return _SENTINELS.sub("", text)
 
 
-def finish(marked: str) -> Converted:
-    """Lines with single spaces and no blank ones, and the headings at their offsets.
+def finish(marked: str, *, whole: bool = True) -> Converted:
+    """Lines with single spaces and no blank ones, and the headings at their offsets. `whole`: nothing was left out.
 
     A marked title is a heading when it fills its line or ends in a colon; bold words within prose are none.
 
@@ -79,7 +79,7 @@ def finish(marked: str) -> Converted:
                 headings.append(Heading(title.rstrip(": "), length, int(mark[1]), mark[2] or None))
         lines.append(line)
         length += len(line) + 1
-    return cut(Converted("\n".join(lines), tuple(headings)))
+    return cut(Converted("\n".join(lines), tuple(headings), None if whole else "text-cut"))
 
 
 def cut(converted: Converted) -> Converted:

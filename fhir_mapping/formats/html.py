@@ -52,6 +52,7 @@ _HIDDEN = re.compile(
 )
 _COLOURED = re.compile(r"background(-color)?\s*:\s*(?!white|#fff|transparent|none)", re.IGNORECASE)
 _BOLD_STYLE = re.compile(r"font-weight\s*:\s*(bold|[6-9]00)", re.IGNORECASE)
+_SPACES = re.compile(r"\s+")
 _RULE = re.compile(r"([^{}]{1,200})\{([^{}]{0,500})\}")
 
 
@@ -67,9 +68,10 @@ def html_to_text(html: str) -> Converted:
     tree = LexborHTMLParser(html)
     if tree.body is None:
         return Converted("")
-    walk = _Walk(frozenset(_hidden_by_rules(tree)))
+    size = _Size()
+    walk = _Walk(frozenset(_hidden_by_rules(tree)), size)
     walk.children(tree.body, 0)
-    return finish("".join(walk.pieces))
+    return finish("".join(walk.pieces), whole=not size.cut)
 
 
 def _check_depth(html: str) -> None:
@@ -102,20 +104,28 @@ def _is_hidden(style: str) -> bool:
 
 
 @dataclass(slots=True)
+class _Size:
+    """How much text the whole walk has met; past twice the limit it ends."""
+
+    length: int = 0
+    cut: bool = False
+
+
+@dataclass(slots=True)
 class _Walk:
     hidden: frozenset[int]
+    size: _Size
     pieces: list[str] = field(default_factory=list)
-    length: int = 0
 
     def add(self, text: str) -> None:
         self.pieces.append(text)
-        self.length += len(text)
 
     def children(self, node: LexborNode, depth: int) -> None:
         if depth > 3 * MAX_DEPTH:
             raise UnreadableError("too-deep")
         for child in node.iter(include_text=True):
-            if self.length > 2 * MAX_CHARACTERS:
+            if self.size.length > 2 * MAX_CHARACTERS:
+                self.size.cut = True
                 return
             self.element(child, child.tag or "", depth + 1)
 
@@ -140,7 +150,9 @@ class _Walk:
     def text(self, node: LexborNode) -> None:
         text = without_sentinels(node.text_content or "")
         parent = node.parent
-        self.add(text if parent is not None and parent.tag in {"pre", "textarea"} else text.replace("\n", " "))
+        kept = parent is not None and parent.tag in {"pre", "textarea"}
+        self.add(text if kept else _SPACES.sub(" ", text))
+        self.size.length += len(self.pieces[-1])
 
     def block(self, node: LexborNode, name: str, depth: int) -> None:
         border = "\n" if _BLOCK.match(name) else ""
@@ -150,7 +162,7 @@ class _Walk:
 
     def apart(self, node: LexborNode, depth: int) -> str:
         """The marked text of one element by itself."""
-        inner = _Walk(self.hidden, length=self.length)
+        inner = _Walk(self.hidden, self.size)
         inner.children(node, depth)
         return "".join(inner.pieces)
 

@@ -44,9 +44,9 @@ def _pages(document: pypdfium2.PdfDocument) -> tuple[list[str], str | None]:
 
 
 def _page(document: pypdfium2.PdfDocument, number: int) -> str:
+    """What stands on the page; text placed outside it is seen by nobody and read by nobody."""
     try:
-        page = document[number]
-        text = page.get_textpage().get_text_range(count=MAX_CHARACTERS)
+        text = document[number].get_textpage().get_text_bounded()
     except pypdfium2.PdfiumError:
         return ""
     return without_sentinels(_HYPHENATED.sub("", text)).replace("\r\n", "\n").replace("\r", "\n").strip()

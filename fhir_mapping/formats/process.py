@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,19 @@ from fhir_mapping.formats.sniff import Format
 CHILDREN = 2
 JOBS_PER_CHILD = 500
 START_SECONDS = 10.0
-JOB_SECONDS = 3.0
+JOB_SECONDS = 2.5
+RECORD_SECONDS = 4.0
 _MAX_ANSWER = 8 * MAX_CHARACTERS
 _ROOT = Path(__file__).resolve().parents[2]
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from fhir_mapping.formats.child import main; main()"
 _LIMIT_SIGNALS = frozenset({-signal.SIGPROF, -signal.SIGXCPU})
+
+
+@dataclass(slots=True)
+class TimeBudget:
+    """Seconds left for the conversions of one record. Starting a child is not a note's fault and does not count."""
+
+    left: float = RECORD_SECONDS
 
 
 class _Child:
@@ -126,16 +135,20 @@ class _Pool:
         self.idle: list[_Child] = []
         self.all: set[_Child] = set()
 
-    def exchange(self, request: bytes, seconds: float) -> bytes:
+    def exchange(self, request: bytes, budget: TimeBudget) -> bytes:
+        seconds = min(JOB_SECONDS, budget.left)
         if not self.free.acquire(timeout=seconds):
             raise UnreadableError("converter-busy")
         try:
             child = self._child()
+            begun = time.monotonic()
             try:
-                answer = child.exchange(request, time.monotonic() + seconds)
+                answer = child.exchange(request, begun + seconds)
             except BaseException:
                 self._discard(child)
                 raise
+            finally:
+                budget.left -= time.monotonic() - begun
             child.jobs += 1
             self.idle.append(child)
             return answer
@@ -185,15 +198,18 @@ atexit.register(close)
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def convert(form: Format, raw: bytes, charset: str | None = None, seconds: float = JOB_SECONDS) -> Converted:
-    """Read `raw` as `form` in a child, within `seconds`.
+def convert(form: Format, raw: bytes, charset: str | None = None, budget: TimeBudget | None = None) -> Converted:
+    """Read `raw` as `form` in a child, within JOB_SECONDS and what is left of the record's `budget`.
 
     Raises UnreadableError: the reasons of the format's reader, and `time-limit`, `memory-limit`, `converter-crashed`,
-    `converter-busy`, `converter-unavailable`.
+    `converter-busy`, `converter-unavailable`, `record-time-spent`.
     """
+    budget = budget or TimeBudget()
+    if budget.left <= 0:
+        raise UnreadableError("record-time-spent")
     head = orjson.dumps({"format": form.value, "charset": charset})
     request = b"".join((struct.pack(">I", len(head)), head, struct.pack(">I", len(raw)), raw))
-    answer = _pool.exchange(request, seconds)
+    answer = _pool.exchange(request, budget)
     try:
         found = orjson.loads(answer)
         if isinstance(found, dict) and "reason" in found:

@@ -57,13 +57,14 @@ def rtf_to_text(raw: bytes) -> Converted:
     """
     reader = _Reader()
     source, position = raw.decode("latin-1"), 0
-    while position < len(source) and reader.length <= 2 * MAX_CHARACTERS:
+    while position < len(source) and reader.length <= 4 * MAX_CHARACTERS:
         match = _TOKEN.match(source, position)
         position = len(source) if match is None else match.end() + reader.token(match)
         if reader.closed:
             break
     reader.paragraph()
-    return finish(_joined("".join(reader.pieces)))
+    whole = reader.closed or position >= len(source)
+    return finish(_joined("".join(reader.pieces)), whole=whole)
 
 
 def _joined(text: str) -> str:
@@ -121,6 +122,7 @@ class _Reader:
         self.to_skip -= skipped
         if not self._silent():
             self.raw += data[skipped:]
+            self.length += len(data)
 
     def _silent(self) -> bool:
         return self.group.aside or self.group.hidden or self.group.deleted or self.html_markup
