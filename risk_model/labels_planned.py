@@ -119,6 +119,14 @@ def avoidable(stay: Stay, index: Stay, timeline: Timeline) -> bool | None:
     return same_group or same_category or _any("complications_of_care", reason)
 
 
+def same_condition(stay: Stay, index: Stay, timeline: Timeline) -> bool | None:
+    """Whether two stays share a principal diagnosis (its three ICD characters); None where either is not coded."""
+    first, second = principal_diagnosis(index, timeline), principal_diagnosis(stay, timeline)
+    if not first or not second:
+        return None
+    return bool({_category(c) for c in first} & {_category(c) for c in second})
+
+
 def _category(coding: Coding) -> tuple[str | None, str]:
     icd = _SYSTEMS.get(coding.system or "") in {"icd9", "icd10"}
     return coding.system, coding.code.replace(".", "").upper()[:3] if icd else coding.code

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from fhir_mapping import PatientRecord, Stay, StayClass
 from fhir_mapping.times import whole_years
-from risk_model.labels_planned import avoidable, planned
+from risk_model.labels_planned import avoidable, planned, same_condition
 from risk_model.labels_timeline import Event, Timeline, disposition
 from risk_model.tables import diagnosis_table
 
@@ -115,12 +115,14 @@ class Bounds:
 class Encounters:
     """An encounter of these classes begins in the window. `first` looks at the first of them only.
 
-    `planned` asks CMS's planned-readmission algorithm, `avoidable` whether it is related to the index stay.
+    `planned` asks CMS's planned-readmission algorithm, `avoidable` whether the admission is potentially avoidable, and
+    `same_condition` whether it has the principal diagnosis of the index stay.
     """
 
     classes: frozenset[StayClass]
     planned: bool | None = None
     avoidable: bool | None = None
+    same_condition: bool | None = None
     first: bool = False
     at_least: int = 1
 
@@ -145,6 +147,9 @@ class Encounters:
         if self.avoidable is not None and context.stay is not None:
             answer = avoidable(stay, context.stay, context.timeline)
             answers.append(None if answer is None else answer is self.avoidable)
+        if self.same_condition is not None and context.stay is not None:
+            same = same_condition(stay, context.stay, context.timeline)
+            answers.append(None if same is None else same is self.same_condition)
         return both(answers)
 
 

@@ -149,8 +149,8 @@ def bounds(field: Field, known: Collection[str] = ()) -> Bounds:
 
 
 def _encounter(field: Field) -> Predicate:
-    values = field.mapping({"class", "planned", "avoidable", "first", "count"}, {"class"})
-    flags = {key: field.at(key).flag() for key in ("planned", "avoidable", "first") if key in values}
+    values = field.mapping({"class", "planned", "avoidable", "same_condition", "first", "count"}, {"class"})
+    flags = {key: field.at(key).flag() for key in ("planned", "avoidable", "same_condition", "first") if key in values}
     names = field.at("class").words([*StayClass, "any"])
     classes = frozenset(StayClass) if "any" in names else frozenset(StayClass(name) for name in names)
     return Encounters(classes, at_least=int(field.at("count").number()) if "count" in values else 1, **flags)

@@ -8,7 +8,8 @@ from risk_model.tables import active_groups, diagnosis_table, pregnant
 from risk_model.values import ScoreResult
 
 # Expected probability of death or unplanned readmission in 30 days for LACE 0..19 (van Walraven, CMAJ 2010;182:551).
-# Checked against the paper's abstract at both ends and its widely cited 12.2 % at 10. The table between could not be
+# Checked against the abstract (PMID 20194559) at both ends and the widely cited 12.2 % at 10; the points against
+# a reprint of the tool (BMC Cardiovasc Disord 2014;14:97, table 1). The table between could not be
 # read again, so the tests check that every value lies within a tenth of a per cent point of one logistic curve.
 LACE_EXPECTED = (
     0.020, 0.025, 0.030, 0.035, 0.043, 0.051, 0.061, 0.073, 0.087, 0.103,

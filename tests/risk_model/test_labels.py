@@ -10,9 +10,11 @@ import pytest
 
 from risk_model.errors import TaskDefinitionError, UnknownTaskError
 from risk_model.labels import Excluded, Labelled, label
+from risk_model.labels_schema import PREDICATES
 from risk_model.labels_task import find_definition, parse_task, shipped_definitions
 from risk_model.labels_timeline import Timeline
 from risk_model.tasks import TASKS
+from tests.conftest import REPOSITORY
 
 Resource = dict[str, Any]
 ICD = "http://hl7.org/fhir/sid/icd-10-cm"
@@ -76,6 +78,7 @@ def answers(resources: list[Resource], task: str, definition: str, patient: Reso
 
 
 DIED, AMA, MOVED = "died in hospital", "left against medical advice", "transferred to acute care"
+SAME = "continued the same day"
 UNSEEN = "not seen again after 30 days"
 FIRST = stay("a", 0, 3.5)
 END = visit(400)
@@ -86,8 +89,9 @@ TIMELINES: list[tuple[str, list[Resource], tuple[Any, ...]]] = [
     ("back on day 30", [FIRST, stay("b", 33.4, 35), END], (1, 1, 1, 1, 1, 1)),
     ("back on day 31", [FIRST, stay("b", 34.6, 36), END], (0, 0, 0, 0, 0, 0)),
     ("day 30 counts from 23:59 or from discharge", [FIRST, stay("b", 33.6, 36), END], (1, 0, 0, 0, 0, 0)),
-    ("back the same day", [FIRST, stay("b", 3.7, 6), END], ("readmitted the same day", 1, 1, 1, 1, 1)),
-    ("back the same day and again", [FIRST, stay("b", 3.7, 6), stay("c", 10, 11), END], ("readmitted the same day", 1, 1, 1, 1, 1)),
+    ("back the same day", [FIRST, stay("b", 3.7, 6), END], ("readmitted the same day", 1, 1, SAME, 1, 1)),
+    ("back the same day with another disease", [FIRST, stay("b", 3.7, 6, why="S72.001A"), END], ("readmitted the same day", 1, 1, 1, 0, 1)),
+    ("back the same day and again", [FIRST, stay("b", 3.7, 6), stay("c", 10, 11), END], ("readmitted the same day", 1, 1, SAME, 1, 1)),
     ("a transfer that touches is one stay", [FIRST, stay("b", 3.5, 6), END], (0, 0, 0, 0, 0, 0)),
     ("an intensive care part is one stay", [FIRST, stay("icu", 1, 2, "ACUTE", None, partOf={"reference": "Encounter/a"}), END], (0, 0, 0, 0, 0, 0)),
     ("an observation stay is no admission", [FIRST, stay("o", 10, 11, "OBSENC"), END], (0, 0, 1, 0, 0, 0)),
@@ -345,3 +349,11 @@ def test_the_label_each_task_names_is_a_shipped_definition() -> None:
     for task in TASKS.values():
         assert find_definition(task.id).definition == task.label
         assert find_definition(task.id, task.label).id == task.id
+
+
+def test_the_guide_names_every_predicate_and_its_example_works() -> None:
+    guide = (REPOSITORY / "docs" / "cohorts.md").read_text("utf-8")
+    table = guide[guide.index("| predicate |") :]
+    assert [name for name in PREDICATES if f"`{name}: " not in table] == []
+    example = guide[guide.index("```yaml\n") + 8 :].partition("```")[0]
+    assert parse_task(example, "docs/cohorts.md").id == "kidney_injury"
