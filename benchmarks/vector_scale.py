@@ -116,12 +116,12 @@ def probe(folder: Path) -> None:
     before = resident()
     opened, seconds = timed(lambda: stores.CompressedVectors.open(folder))
     questions, exact = np.load(folder / "questions.npy"), np.load(folder / "truth.npy")
-    rows: dict[str, Any] = {"open_s": round(seconds, 3)}
+    rows: dict[str, Any] = {"open_s": round(seconds, 3), "open_resident_mb": resident() - before}
     for probes in (32, 64, 128, 256):
         opened.look_into(probes)
         milliseconds, found = ask(lambda question: opened.search(question, 10), questions)
         rows[f"probes_{probes}"] = {"ms": milliseconds, "recall@10": round(recall(found, exact), 4)}
-    rows["open_resident_mb"] = resident() - before
+    rows["asked_resident_mb"] = resident() - before
     print(json.dumps(rows))
 
 

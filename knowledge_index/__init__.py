@@ -2,7 +2,14 @@
 
 from knowledge_index.build import build_index
 from knowledge_index.encoder import Encoder, MiniLMEncoder
-from knowledge_index.errors import ArticleError, ArtifactError, EncoderError, KnowledgeIndexError, RetrievalError
+from knowledge_index.errors import (
+    ArticleError,
+    ArtifactError,
+    EncoderError,
+    KnowledgeIndexError,
+    RetrievalError,
+    SourceError,
+)
 from knowledge_index.index import KnowledgeIndex, Retrieval
 from knowledge_index.storage import Manifest
 from knowledge_index.update import compact_index, update_index
@@ -27,6 +34,7 @@ __all__ = [
     "Query",
     "Retrieval",
     "RetrievalError",
+    "SourceError",
     "build_index",
     "compact_index",
     "update_index",

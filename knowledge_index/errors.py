@@ -4,7 +4,8 @@ KnowledgeIndexError
 ├── ArticleError           an article record cannot be read; names file and record
 ├── ArtifactError          an index or model file is missing, altered or of another format: it is not opened
 ├── EncoderError           the encoder cannot be loaded (names the package or extra to install)
-└── RetrievalError         a query that cannot be answered, such as an unknown retriever name
+├── RetrievalError         a query that cannot be answered, such as an unknown retriever name
+└── SourceError            a remote source of articles cannot be read, or answers something else than articles
 """
 
 from __future__ import annotations
@@ -33,3 +34,11 @@ class EncoderError(KnowledgeIndexError):
 
 class RetrievalError(KnowledgeIndexError, ValueError):
     """The query cannot be answered as asked."""
+
+
+class SourceError(KnowledgeIndexError):
+    """A remote source cannot be read. `passing` tells whether to ask again may help."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing

@@ -194,20 +194,28 @@ def verify(folder: Path) -> Manifest:
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """`verify` for a manifest that was read. The large files are read side by side."""
+    """`verify` for a manifest that was read."""
+    for problem in problems(folder, manifest):
+        raise problem
+
+
+def problems(folder: Path, manifest: Manifest) -> list[ArtifactError]:
+    """One error for each file that is missing or differs, by name. The files are read side by side."""
     with ThreadPoolExecutor(_READERS) as pool:
-        checks = {
-            name: pool.submit(_check, manifest.inside(folder) / name, entry) for name, entry in manifest.files.items()
-        }
-        for name in sorted(checks):
-            checks[name].result()
+        checks = [
+            pool.submit(_problem, manifest.inside(folder) / name, entry)
+            for name, entry in sorted(manifest.files.items())
+        ]
+        return [problem for check in checks if (problem := check.result()) is not None]
 
 
-def _check(path: Path, entry: FileEntry) -> None:
-    if not path.is_file():
-        raise ArtifactError("missing", path=str(path))
-    if path.stat().st_size != entry.size or sha256_of(path) != entry.sha256:
-        raise ArtifactError("altered since it was built (size or sha256 differs from the manifest)", path=str(path))
+def _problem(path: Path, entry: FileEntry) -> ArtifactError | None:
+    try:
+        if path.stat().st_size == entry.size and sha256_of(path) == entry.sha256:
+            return None
+    except OSError as error:
+        return ArtifactError("missing" if isinstance(error, FileNotFoundError) else str(error), path=str(path))
+    return ArtifactError("altered since it was built (size or sha256 differs from the manifest)", path=str(path))
 
 
 def sha256_of(path: Path) -> str:

@@ -31,7 +31,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """One PubMed record, or one entry of the starter base (then `abstract` is our own sentence of finding)."""
+    """One PubMed record, or one entry of the starter base (then `abstract` is our own sentence of finding).
+
+    `language` is MEDLINE's three letters where it is not English; the title is then a translation.
+    """
 
     pmid: str
     title: str
@@ -42,6 +45,7 @@ class Article:
     study_type: str | None = None
     retracted: bool = False
     notices: tuple[Notice, ...] = ()
+    language: str | None = None
 
     @property
     def text(self) -> str:

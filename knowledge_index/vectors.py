@@ -25,8 +25,8 @@ from knowledge_index.storage import load_array
 
 PROBES = 64
 """Lists looked into for a question. Measured by `python -m benchmarks.vector_scale`, as is the depth."""
-_DEPTH, _DEPTH_TIMES = 100, 2
-"""Candidates put in final order: at least 100, and twice as many as are asked for."""
+_DEPTH, _DEPTH_TIMES = 256, 2
+"""Candidates put in final order: at least 256, and twice as many as are asked for."""
 
 Vectors = NDArray[np.float32]
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
-from knowledge_index import Evidence, KnowledgeIndex, Query, build_index
-from knowledge_index.articles import Collected, collect
-from knowledge_index.encoder import ENCODERS, MiniLMEncoder, available_threads, encoder_named
+from cds_service.commands.index_build import build, update
+from cds_service.commands.index_report import REFUSED_SHOWN, bar, path_of, print_json, size
+from knowledge_index import Evidence, KnowledgeIndex, Query
 from knowledge_index.evaluation import Scores, Unmatched, read_qrels, read_queries, unmatched
 from knowledge_index.evaluation import evaluate as evaluate_index
 from knowledge_index.ranking import RETRIEVERS
-from knowledge_index.starter.__main__ import starter_articles
-from knowledge_index.storage import Manifest, read_manifest, verify
+from knowledge_index.storage import problems, read_manifest
 
-_REFUSED_SHOWN = 10
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_STARTER_FOLDER = "starter"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,6 +26,8 @@ def command() -> None:
     \b
     Ask the shipped evidence:   riskcards index search starter "heart failure readmission"
     Index your own literature:  riskcards index build --source pubmed-xml pubmed25n0001.xml.gz --out my-index
+    Ask PubMed and index that:  riskcards index build --source eutils "sepsis[majr] AND mortality[mh]" --out sepsis
+    Keep it up to date:         riskcards index update my-index --source pubmed-xml pubmed25n1300.xml.gz
     Compare the retrievers:     riskcards index evaluate my-index --queries q.jsonl --qrels qrels.tsv
     Before you deploy it:       riskcards index verify my-index
 
@@ -41,89 +35,8 @@ def command() -> None:
     """
 
 
-@command.command()
-@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--source",
-    required=True,
-    type=click.Choice(["pubmed-xml", "jsonl", "starter"]),
-    help="What INPUT is: PubMed baseline or update files, JSON lines, or (without INPUT) the starter articles.",
-)
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The index folder.")
-@click.option("--encoder", default=MiniLMEncoder.name, show_default=True, type=click.Choice(sorted(ENCODERS)))
-@click.option("--workers", type=click.IntRange(1, 256), help="Batches encoded side by side.  [default: all processors]")
-@click.option("--engine", default="local", show_default=True, type=click.Choice(["local"]), help="Where work runs.")
-@click.option("--resume", is_flag=True, help="Go on after a build that was stopped: only missing shards are encoded.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest and the counts as JSON.")
-def build(
-    inputs: tuple[Path, ...],
-    source: str,
-    out: Path,
-    encoder: str,
-    workers: int | None,
-    engine: str,  # noqa: ARG001 - one choice so far; the option is part of the command's contract
-    resume: bool,
-    as_json: bool,
-) -> None:
-    """Build an index from articles.
-
-    INPUT is files or folders, plain or .gz. A JSON line is
-    {"pmid", "title", "abstract", "mesh": [{"ui"?, "name", "major"}], "year"?, "references": [pmid]}.
-    A record that cannot be read is reported with its file and place and left out; of two records with one PMID the
-    last wins. The folder appears whole at the end; a folder that holds anything but an index is not touched.
-    """
-    if (source == "starter") == bool(inputs):
-        raise click.UsageError("--source starter takes no INPUT" if inputs else f"--source {source} needs INPUT")
-    started = time.perf_counter()
-    collected = _collect(source, inputs)
-    _report_refused(collected)
-    with _bar("encoding", len(collected.articles)) as progress:
-        manifest = build_index(
-            collected.articles.values(),
-            out,
-            encoder_named(encoder, workers or available_threads()),
-            progress=progress,
-            source=source,
-            resume=resume,
-        )
-    seconds = time.perf_counter() - started
-    if as_json:
-        counts = {"read": collected.read, "refused": len(collected.refused), "duplicates": collected.duplicates}
-        refused = [{"file": error.file, "record": error.record, "error": str(error)} for error in collected.refused]
-        _print_json(
-            counts
-            | {"deleted": collected.deleted, "refused_records": refused, "seconds": round(seconds, 2)}
-            | {"manifest": asdict(manifest)}
-        )
-        return
-    click.echo(
-        f"{manifest.counts['articles']:,} articles indexed in {seconds:.1f} s: {out}\n"
-        f"read {collected.read:,} · refused {len(collected.refused):,} · "
-        f"duplicates {collected.duplicates:,} · deleted {collected.deleted:,} · {_size(manifest.size)}"
-    )
-
-
-def _collect(source: str, inputs: tuple[Path, ...]) -> Collected:
-    if source == "starter":
-        return starter_articles()
-    collected = collect(source, inputs, _count_records if sys.stderr.isatty() else None)
-    if sys.stderr.isatty():
-        click.echo(f"\rreading   {collected.read:,} records", err=True)
-    return collected
-
-
-def _count_records(read: int) -> None:
-    """A running count: how many records the files hold is known only at their end."""
-    if read % 500 == 0:
-        click.echo(f"\rreading   {read:,} records", nl=False, err=True)
-
-
-def _report_refused(collected: Collected) -> None:
-    for error in collected.refused[:_REFUSED_SHOWN]:
-        click.echo(f"left out: {error}", err=True)
-    more = len(collected.refused) - _REFUSED_SHOWN
-    if more > 0:
-        click.echo(f"left out: {more:,} more; --json lists them all", err=True)
+command.add_command(build)
+command.add_command(update)
 
 
 @command.command()
@@ -149,7 +62,7 @@ def search(folder: str, text: str, k: int, retriever: str, concepts: tuple[str, 
     found = index.retrieve(Query(text, concepts), k, retriever)
     linked = index.link_text(text)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "query": text,
                 "retriever": retriever,
@@ -207,10 +120,10 @@ def evaluate(folder: str, queries: Path, qrels: Path, as_json: bool) -> None:
     asked, judged = read_queries(queries), read_qrels(qrels)
     left_out = unmatched(index, asked, judged)
     _report_unmatched(left_out)
-    with _bar("asking", len(asked) * len(RETRIEVERS)) as progress:
+    with bar("asking", len(asked) * len(RETRIEVERS)) as progress:
         scores = evaluate_index(index, asked, judged, progress=progress)
     if as_json:
-        _print_json(_measured_json(scores, left_out))
+        print_json(_measured_json(scores, left_out))
         return
     measured = len(next(iter(scores.values())).by_query)
     click.echo(f"{'':10}{'nDCG@10':>10}{'(95 %)':>16}{'P@10':>8}{'recall@100':>12}   {measured} queries")
@@ -235,8 +148,8 @@ def _report_unmatched(left_out: Unmatched) -> None:
     )
     for ids, words in told:
         if ids:
-            more = ", ..." if len(ids) > _REFUSED_SHOWN else ""
-            click.echo(f"{len(ids):,} {words}: {', '.join(ids[:_REFUSED_SHOWN])}{more}", err=True)
+            more = ", ..." if len(ids) > REFUSED_SHOWN else ""
+            click.echo(f"{len(ids):,} {words}: {', '.join(ids[:REFUSED_SHOWN])}{more}", err=True)
 
 
 def _measured_json(scores: dict[str, Scores], left_out: Unmatched) -> dict[str, Any]:
@@ -258,61 +171,53 @@ def _measured_json(scores: dict[str, Scores], left_out: Unmatched) -> dict[str, 
 @click.argument("folder", metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def info(folder: str, as_json: bool) -> None:
-    """What an index holds, and what made it."""
-    manifest = read_manifest(_path(folder))
+    """What an index holds, what made it, and what updates left behind. The files are not checked: `verify` does that.
+
+    \b
+    riskcards index info starter
+    riskcards index info my-index --json
+    """
+    manifest = read_manifest(path_of(folder))
     if as_json:
-        _print_json(asdict(manifest))
+        print_json(asdict(manifest))
         return
     rows = {
         "source": manifest.source,
         **{name: f"{count:,}" for name, count in manifest.counts.items()},
         "encoder": f"{manifest.encoder} ({manifest.dimensions} dimensions, {manifest.encoder_fingerprint})",
-        "size": _size(manifest.size),
+        "size": size(manifest.size),
         "format": str(manifest.format),
         "created by": manifest.created_by,
+        "generation": manifest.generation or "beside the manifest (first version)",
     }
     for name, value in rows.items():
-        click.echo(f"{name:<12}{value}")
+        click.echo(f"{name.replace('_', ' '):<18}{value}")
+    gone = manifest.counts.get("vector_rows_gone", 0)
+    if 5 * gone > manifest.counts["articles"]:
+        click.echo(f"{gone:,} rows of vectors are gone but still looked at: riskcards index update {folder} --compact")
 
 
 @command.command(name="verify")
 @click.argument("folder", metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 def verify_command(folder: str, as_json: bool) -> None:
-    """Compare every file with the manifest. Exit 0: unaltered; 3: a file is missing or was altered, and which."""
-    manifest: Manifest = verify(_path(folder))
+    """Compare size and sha256 of every file with the manifest.
+
+    Exit 0: unaltered. Exit 3: no index, or files missing or altered; each is named. An altered index is never opened:
+    build it again, or put back a copy of the folder.
+    """
+    path = path_of(folder)
+    manifest = read_manifest(path)
+    found = problems(path, manifest)
+    for problem in found[:-1]:
+        click.echo(f"riskcards: {problem}", err=True)
+    if found:
+        raise found[-1]
     if as_json:
-        _print_json({"ok": True, "files": len(manifest.files), "bytes": manifest.size})
+        print_json({"ok": True, "files": len(manifest.files), "bytes": manifest.size})
         return
-    click.echo(f"ok: {len(manifest.files)} files, {_size(manifest.size)}, as they were built")
+    click.echo(f"ok: {len(manifest.files)} files, {size(manifest.size)}, as they were built")
 
 
 def _open(folder: str) -> KnowledgeIndex:
-    return KnowledgeIndex.open(_path(folder))
-
-
-def _path(folder: str) -> Path:
-    """The word `starter` is the shipped index, unless a folder of that name holds one."""
-    path = Path(folder)
-    if folder == _STARTER_FOLDER and not (path / "manifest.json").exists():
-        return KnowledgeIndex.starter_folder()
-    return path
-
-
-@contextmanager
-def _bar(label: str, length: int) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error; `progress(done, total)` moves it to `done`."""
-    with click.progressbar(length=length, label=label, file=sys.stderr, show_pos=True) as bar:
-        yield lambda done, _: bar.update(done - bar.pos)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
-def _print_json(value: Any) -> None:
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    return KnowledgeIndex.open(path_of(folder))

@@ -172,7 +172,10 @@ def test_evaluate(run: Run, built: Path, tmp_path: Path) -> None:
     [
         (("build", "--source", "jsonl", "--out", "x"), 2, "--source jsonl needs INPUT"),
         (("build", "--source", "starter", ".", "--out", "x"), 2, "--source starter takes no INPUT"),
-        (("build", "--source", "eutils", "--out", "x"), 2, "eutils"),
+        (("build", "--source", "eutils", "--out", "x"), 2, "--source eutils needs INPUT"),
+        (("update", "mine"), 2, "nothing to do"),
+        (("update", "mine", "one.jsonl"), 2, "INPUT needs --source"),
+        (("update", "mine", "--remove", "1"), 3, "not an index"),
         (("build", "--source", "jsonl", "absent.jsonl", "--out", "x"), 2, "absent.jsonl"),
         (("build", "--source", "jsonl", "empty.jsonl", "--out", "x"), 3, "no article to index"),
         (("build", "--source", "pubmed-xml", "empty.jsonl", "--out", "x"), 3, "not a PubMed file"),

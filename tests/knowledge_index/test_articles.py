@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from knowledge_index import Article, ArticleError, MeshHeading
-from knowledge_index.articles import Deletion, article_from_json, collect, read_jsonl, read_pubmed_xml
+from knowledge_index.articles import Deletion, article_from_json, collect, read_jsonl
+from knowledge_index.pubmed_xml import read_pubmed_xml
 
 PUBMED = Path(__file__).parent / "data" / "pubmed.xml"
 
@@ -24,7 +25,7 @@ def test_pubmed_xml_is_read_whole() -> None:
         abstract="AIM: We asked whether a visit within seven days helps. "
         "RESULTS: Readmission fell from 24% to 18% (H2O balance unchanged).",
         mesh=(
-            MeshHeading("Heart Failure", "D006333", True),
+            MeshHeading("Heart Failure", "D006333", True, ("*therapy",)),
             MeshHeading("Humans", "D006801", False),
             MeshHeading("Patient Readmission", "D010359", True),
         ),
@@ -45,12 +46,12 @@ def test_gzipped_xml_gives_the_same(tmp_path: Path) -> None:
 
 
 def test_records_are_found_across_the_reader_s_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("knowledge_index.articles._CHUNK", 7)
+    monkeypatch.setattr("knowledge_index.pubmed_xml._CHUNK", 7)
     assert list(read_pubmed_xml(PUBMED)) == list(_with_chunk(1 << 20, monkeypatch))
 
 
 def _with_chunk(size: int, monkeypatch: pytest.MonkeyPatch) -> list[Article | Deletion]:
-    monkeypatch.setattr("knowledge_index.articles._CHUNK", size)
+    monkeypatch.setattr("knowledge_index.pubmed_xml._CHUNK", size)
     return list(read_pubmed_xml(PUBMED))
 
 
@@ -75,7 +76,7 @@ def test_a_record_without_end_does_not_swallow_the_next(tmp_path: Path) -> None:
 
 
 def test_a_truncated_gz_keeps_what_came_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("knowledge_index.articles._CHUNK", 4096)
+    monkeypatch.setattr("knowledge_index.pubmed_xml._CHUNK", 4096)
     whole = "".join(
         f"<PubmedArticle><MedlineCitation><PMID>{pmid}</PMID><Article><ArticleTitle>{pmid * 7919 % 104729}"
         f"</ArticleTitle></Article></MedlineCitation></PubmedArticle>"

@@ -11,5 +11,5 @@ def test_exported_members() -> None:
     assert set(knowledge_index.__all__) == {
         "Article", "ArticleError", "ArtifactError", "Concept", "Encoder", "EncoderError", "Evidence", "KnowledgeIndex",
         "KnowledgeIndexError", "LinkedConcept", "Manifest", "MeshHeading", "MiniLMEncoder", "Notice", "PathStep",
-        "Query", "Retrieval", "RetrievalError", "build_index", "compact_index", "update_index",
+        "Query", "Retrieval", "RetrievalError", "SourceError", "build_index", "compact_index", "update_index",
     }  # fmt: skip

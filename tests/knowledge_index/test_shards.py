@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 from numpy.typing import NDArray
 
 from knowledge_index import Article, EncoderError, KnowledgeIndex, build_index
 from knowledge_index.shards import on_ray
 
+ROOT = Path(__file__).parents[2]
 ARTICLES = [Article(str(n), f"Article number {n}", f"It speaks of subject {n % 7}.") for n in range(1, 1401)]
 
 
@@ -63,3 +67,30 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EncoderError, match=r"riskcards\[scale\]"):
         on_ray(Quick, workers=1)
+
+
+def test_a_build_that_was_killed_goes_on_with_its_unfinished_shards(tmp_path: Path) -> None:
+    """SIGKILL while the second shard is being encoded; `--resume` then encodes only what is missing."""
+    source, out = tmp_path / "articles.jsonl", tmp_path / "index"
+    lines = [orjson.dumps({"pmid": n, "title": f"Subject {n}", "abstract": "Words " * 12}) for n in range(1, 700)]
+    source.write_bytes(b"\n".join(lines))
+    command = [sys.executable, "-m", "cds_service.cli", "index", "build", "--source", "jsonl", str(source)]
+    options = ["--out", str(out), "--workers", "1"]
+    shards = tmp_path / "index.work" / "shards"
+    with subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.DEVNULL) as build:
+        while not list(shards.glob("*.npy")) and build.poll() is None:
+            time.sleep(0.05)
+        build.send_signal(signal.SIGKILL)
+    assert not out.exists()
+    finished = {path.name: path.stat().st_mtime_ns for path in shards.glob("*.npy")}
+    assert 0 < len(finished) < 3
+    # A shard half written when the power went is not taken for one.
+    (shards / "half.part").write_bytes(b"\x93NUMPY")
+    resumed = subprocess.run(
+        [*command, *options, "--resume", "--json"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    answer = orjson.loads(resumed.stdout)
+    assert answer["shards_encoded"] == 3 - len(finished)
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], cwd=ROOT, check=True, capture_output=True)
+    assert (out / "manifest.json").read_bytes() == (tmp_path / "whole" / "manifest.json").read_bytes()
+    assert not shards.exists()

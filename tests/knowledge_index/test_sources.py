@@ -1,0 +1,253 @@
+"""Updates, retractions, annotations, and bad input of every kind: the bad record is named, everything else is kept."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from knowledge_index import Article, ArticleError, KnowledgeIndex, MeshHeading, MiniLMEncoder, Notice, update_index
+from knowledge_index.annotations import read_annotations, read_bioc, read_pubtator
+from knowledge_index.articles import Collected, SpooledArticles, collect
+from knowledge_index.build import build_index
+from knowledge_index.pubmed_xml import read_pubmed_xml
+from tests.knowledge_index.conftest import LITERATURE
+
+DATA = Path(__file__).parent / "data"
+BASELINE, UPDATE = DATA / "pubmed.xml", DATA / "pubmed-update.xml"
+
+
+def test_an_update_file_is_read_whole() -> None:
+    corrected, withdrawn, notice, *deletions = read_pubmed_xml(UPDATE)
+    assert isinstance(corrected, Article)
+    assert (corrected.title, corrected.language) == ("Low sodium at admission, corrected", "ger")
+    assert corrected.mesh == (MeshHeading("Hyponatremia", "D007010", True, ("blood", "*mortality")),)
+    assert corrected.notices == (Notice("ErratumIn", "90000011"),)
+    assert isinstance(withdrawn, Article)
+    assert withdrawn.retracted
+    assert isinstance(notice, Article)
+    assert not notice.retracted
+    assert notice.notices[-1] == Notice("RetractionOf", "")
+    assert [item.pmid for item in deletions] == ["90000003", "90000077"]
+
+
+def test_baseline_and_update_together() -> None:
+    collected = collect("pubmed-xml", [BASELINE, UPDATE])
+    assert sorted(collected.articles) == ["90000001", "90000002", "90000020", "90000021"]
+    assert (collected.duplicates, collected.deleted) == (1, 1)
+    assert collected.deletions == {"90000003", "90000077"}
+    assert collected.articles["90000001"].retracted, "a notice in the update names it"
+    places = collected.noticed["not in English"].places
+    assert places == [f"{BASELINE}, record 2 (PMID 90000002)", f"{UPDATE}, record 1 (PMID 90000002)"]
+
+
+def test_an_index_follows_an_update_file(tmp_path: Path, encoder: MiniLMEncoder) -> None:
+    build_index(collect("pubmed-xml", [BASELINE]).articles, tmp_path / "index", encoder)
+    came = collect("pubmed-xml", [UPDATE])
+    manifest, changed = update_index(
+        tmp_path / "index", came.articles, came.deletions, encoder, retracted=came.retracted
+    )
+    assert (changed.added, changed.replaced, changed.removed) == (2, 2, 1)
+    assert manifest.counts["retracted"] == 2
+    assert KnowledgeIndex.open(tmp_path / "index").pmids == {"90000001", "90000002", "90000020", "90000021"}
+
+
+def test_a_record_given_again_after_its_deletion_stays() -> None:
+    assert "90000003" in collect("pubmed-xml", [UPDATE, BASELINE]).articles
+    assert collect("pubmed-xml", [UPDATE, BASELINE]).deletions == {"90000077"}
+
+
+def test_articles_kept_in_a_file_are_those_that_went_in() -> None:
+    with tempfile.TemporaryFile() as stream:
+        kept = SpooledArticles(stream)
+        whole = replace(LITERATURE[0], notices=(Notice("ErratumIn", "5"),), language="fre")
+        for item in (*LITERATURE, whole):
+            kept[item.pmid] = item
+        del kept["104"]
+        assert dict(kept) == {item.pmid: item for item in (whole, *LITERATURE[1:]) if item.pmid != "104"}
+        assert ("104" in kept, "101" in kept, len(kept)) == (False, True, len(LITERATURE) - 1)
+
+
+# Annotations ---------------------------------------------------------------------------------------------------------
+
+PUBTATOR = """\
+31|t|Low sodium in heart failure
+31|a|Hyponatremia went with death. Low sodium was common.
+31\t0\t10\tLow sodium\tDisease\tD007010
+31\t14\t27\theart failure\tDisease\tMESH:D006333
+31\t28\t40\tHyponatremia\tDisease\tD007010
+31\t45\t50\tMYH7\tGene\t4625
+31\t60\t65\todd thing\tDisease\tD999999|-1
+31\tCID\tD000001\tD007010
+
+32|t|Nothing is marked here
+32|a|
+"""
+BIOC = """<?xml version="1.0"?><!DOCTYPE collection SYSTEM "BioC.dtd"><collection><source>ours</source>
+<document><id>31</id>
+<passage><infon key="type">title</infon><offset>0</offset><text>Low sodium in heart failure</text>
+<annotation id="1"><infon key="identifier">MESH:D007010</infon><text>Low sodium</text></annotation>
+<annotation id="2"><infon key="identifier">MESH:D006333</infon><text>heart failure</text></annotation></passage>
+<passage><infon key="type">abstract</infon><text>Hyponatremia went with death. Low sodium was common.</text>
+<annotation id="3"><infon key="identifier">4625</infon><text>MYH7</text></annotation>
+<annotation id="4"><infon key="identifier">MESH:D999999</infon><text>odd thing</text></annotation></passage>
+<passage><infon key="type">ref</infon><text>Not ours to index.</text></passage>
+</document>
+<document><id>32</id><passage><infon key="type">title</infon><text>Nothing is marked here</text></passage></document>
+</collection>"""
+MARKED = Article(
+    "31",
+    "Low sodium in heart failure",
+    "Hyponatremia went with death. Low sodium was common.",
+    (
+        MeshHeading("Hyponatremia", "D007010"),
+        MeshHeading("Heart Failure", "D006333"),
+        MeshHeading("odd thing", "D999999"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reader"), [("a.pubtator", PUBTATOR, read_pubtator), ("a.xml", BIOC, read_bioc)]
+)
+def test_annotated_abstracts(tmp_path: Path, name: str, content: str, reader: Callable[..., object]) -> None:
+    path = tmp_path / name
+    path.write_text(content, "utf-8")
+    assert list(reader(path)) == [MARKED, Article("32", "Nothing is marked here", "")]  # type: ignore[call-overload]
+
+
+def test_annotations_are_added_to_the_articles_of_another_source(tmp_path: Path) -> None:
+    (tmp_path / "marks.pubtator").write_text(PUBTATOR, "utf-8")
+    lines = [{"pmid": 31, "title": "Ours", "mesh": [{"name": "Heart Failure", "ui": "D006333", "major": True}]}]
+    (tmp_path / "a.jsonl").write_bytes(orjson.dumps(lines[0]))
+    annotations = read_annotations([tmp_path / "marks.pubtator"])
+    article = collect("jsonl", [tmp_path / "a.jsonl"], annotations=annotations).articles["31"]
+    assert [(heading.ui, heading.major) for heading in article.mesh] == [
+        ("D006333", True), ("D007010", False), ("D999999", False),
+    ]  # fmt: skip
+
+
+@pytest.mark.shared_data
+def test_every_document_of_bc5cdr_is_read(shared_data: Path) -> None:
+    folder = shared_data / "pubmed" / "bc5cdr"
+    collected = collect("pubtator", sorted(folder.glob("*.gz")))
+    assert (len(collected.articles), collected.refused) == (1500, [])
+    assert all(article.mesh for article in collected.articles.values())
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------
+
+
+def xml(*titles: str, around: str = "<PubmedArticleSet>{}</PubmedArticleSet>") -> bytes:
+    records = "".join(
+        f"<PubmedArticle><MedlineCitation><PMID>{n}</PMID><Article><ArticleTitle>{title}</ArticleTitle></Article>"
+        "</MedlineCitation></PubmedArticle>\n"
+        for n, title in enumerate(titles, 1)
+    )
+    return around.format(records).encode()
+
+
+def jsonl(*records: object) -> bytes:
+    return b"\n".join(record if isinstance(record, bytes) else orjson.dumps(record) for record in records)
+
+
+def one(pmid: int, **more: object) -> dict[str, object]:
+    return {"pmid": pmid, "title": f"Title {pmid}", "abstract": "An abstract."} | more
+
+
+MANY = xml(*(f"Title {n} {n * 2654435761 % 1000003}" for n in range(1, 4001)))
+
+BAD = {
+    "truncated gz": ("pubmed-xml", "a.xml.gz", gzip.compress(MANY)[:-900], None, "after record"),
+    "not gz at all": ("pubmed-xml", "a.xml.gz", MANY, 0, "after record 0"),
+    "malformed record": ("pubmed-xml", "a.xml", xml("A", "B <b>", "C"), 2, "record 2 (PMID 2)"),
+    "record without end": (
+        "pubmed-xml", "a.xml", xml("A", "B", "C").replace(b"</MedlineCitation></PubmedArticle>", b"", 1), 2,
+        "record 1 (PMID 1)",
+    ),
+    "file cut in a record": ("pubmed-xml", "a.xml", xml("A", "B")[:-60], 1, "record 2 (PMID 2)"),
+    "entity": ("pubmed-xml", "a.xml", xml("A", "&undeclared;", "C"), 2, "record 2 (PMID 2)"),
+    "ten megabytes": ("pubmed-xml", "a.xml", xml("A", "B" * 10_000_000, "C"), 2, "record 2 (PMID 2)"),
+    "no pmid": ("pubmed-xml", "a.xml", xml("A", "B").replace(b"<PMID>1</PMID>", b""), 1, "record 1"),
+    "ten megabytes of JSON": ("jsonl", "a.jsonl", jsonl(one(1), one(2, abstract="x" * 10**7), one(3)), 2, "line 2"),
+    "half a line": ("jsonl", "a.jsonl", jsonl(one(1), b'{"pmid": 2, "title', one(3)), 2, "line 2"),
+    "not UTF-8": ("jsonl", "a.jsonl", jsonl(one(1), b'{"pmid": 2, "title": "\xe9t\xe9"}', one(3)), 2, "line 2"),
+    "truncated gz of JSON": (
+        "jsonl", "a.jsonl.gz", gzip.compress(jsonl(*(one(n, year=1900 + n % 99) for n in range(1, 4000))))[:-500], None,
+        "after line",
+    ),
+    "PubTator without blank line": (
+        "pubtator", "a.pubtator", b"1|t|A\n2|t|B\n\n3|t|C\n3|a|c\n", 1, "line 1",
+    ),
+    "PubTator nonsense": ("pubtator", "a.pubtator", b"1|t|A\n1 and words\n\n3|t|C\n", 1, "line 1"),
+    "BioC malformed": ("bioc", "a.xml", BIOC.replace("<text>heart failure</text>", "<text>").encode(), 1, "record 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_and_everything_else_is_kept(tmp_path: Path, case: str) -> None:
+    source, name, content, kept, record = BAD[case]
+    (tmp_path / name).write_bytes(content)
+    collected = collect(source, [tmp_path / name])
+    assert len(collected.refused) == 1
+    error = collected.refused[0]
+    assert error.file == str(tmp_path / name)
+    assert record in f"record {error.record}"
+    assert len(collected.articles) == kept if kept is not None else 0 < len(collected.articles) < 4000
+
+
+def test_a_flipped_bit_in_an_archive_is_told_and_the_md5_beside_it_keeps_it_out(tmp_path: Path) -> None:
+    packed = gzip.compress(MANY)
+    damaged = packed[:9000] + bytes([packed[9000] ^ 64]) + packed[9001:]
+    path = tmp_path / "a.xml.gz"
+    path.write_bytes(damaged)
+    collected = collect("pubmed-xml", [path])
+    assert len(collected.articles) > 500
+    assert "cannot be read further" in str(collected.refused[-1])
+    (tmp_path / "a.xml.gz.md5").write_text(f"MD5(a.xml.gz)= {hashlib.md5(packed).hexdigest()}\n")
+    collected = collect("pubmed-xml", [path])
+    assert (len(collected.articles), len(collected.refused)) == (0, 1)
+    assert "is not what a.xml.gz.md5 says" in str(collected.refused[0])
+    path.write_bytes(packed)
+    assert len(collect("pubmed-xml", [path]).articles) == 4000
+
+
+NOTICED = {
+    "no abstract": ([one(1, abstract=""), one(2)], "no abstract, the title alone is indexed", "record 1 (PMID 1)"),
+    "another language": ([one(1), one(2, language="fre")], "not in English", "record 2 (PMID 2)"),
+    "a PMID twice": (
+        [one(1), one(2), one(1, title="Later")], "a PMID for the second time, the last record is kept",
+        "record 3 (PMID 1)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NOTICED)
+def test_what_is_odd_is_kept_and_noticed_with_its_place(tmp_path: Path, case: str) -> None:
+    records, words, place = NOTICED[case]
+    (tmp_path / "a.jsonl").write_bytes(jsonl(*records))
+    collected = collect("jsonl", [tmp_path / "a.jsonl"])
+    assert sorted(collected.articles) == ["1", "2"]
+    assert not collected.refused
+    assert {name: noticed.places for name, noticed in collected.noticed.items()} == {
+        words: [f"{tmp_path / 'a.jsonl'}, {place}"]
+    }
+
+
+def test_only_the_first_places_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(jsonl(*(one(n, abstract="") for n in range(1, 51))))
+    noticed = collect("jsonl", [tmp_path / "a.jsonl"]).noticed["no abstract, the title alone is indexed"]
+    assert (noticed.count, len(noticed.places)) == (50, 3)
+
+
+def test_a_source_without_a_single_article_is_an_error_not_an_empty_index(
+    tmp_path: Path, encoder: MiniLMEncoder
+) -> None:
+    with pytest.raises(ArticleError, match="no article to index"):
+        build_index(Collected().articles, tmp_path / "index", encoder)
