@@ -20,6 +20,7 @@ from cds_service.admission import Admission, RateLimit
 from cds_service.answering import Answering
 from cds_service.feedback import receive
 from cds_service.metrics import OTHER, Metrics
+from cds_service.openapi import openapi
 from cds_service.outbound import Networks
 from cds_service.outcome import HookError, error_response, json_response
 from cds_service.services import SERVICES, Service
@@ -149,6 +150,10 @@ def _routes(app: Flask, cds: _Parts) -> None:
         response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
         return response
 
+    @app.get("/openapi.json")
+    def description() -> Response:
+        return json_response(openapi(cds.settings.public_url))
+
     @app.get("/health/live")
     def live() -> Response:
         return json_response({"status": "live"})
@@ -160,7 +165,11 @@ def _routes(app: Flask, cds: _Parts) -> None:
         except StoreError as error:
             raise HookError(503, "transient", str(error), retry_after=5) from None
         models = {task: f"{m.manifest['model_id']} {m.manifest['version']}" for task, m in cds.pipeline.models.items()}
-        return json_response({"status": "ready", "models": models, "articles": len(cds.pipeline.index)})
+        answer = {"status": "ready", "models": models, "articles": len(cds.pipeline.index)}
+        if cds.clients is not None and cds.clients.clients and cds.clients.fault:
+            # The clients of before go on; whoever watches readiness learns that a change was not taken.
+            answer["clients"] = "the clients file was changed and cannot be read; the old clients are still served"
+        return json_response(answer)
 
     @app.get("/metrics")
     def metrics() -> Response:

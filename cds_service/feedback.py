@@ -40,7 +40,7 @@ def _entry(item: Any, path: str) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise HookError(400, "structure", f"{path}: expected an object")
     outcome = item.get("outcome")
-    if outcome not in {"accepted", "overridden"}:
+    if outcome not in ("accepted", "overridden"):
         raise HookError(400, "value", f"{path}.outcome: accepted or overridden")
     if parse_instant(item.get("outcomeTimestamp")) is None:
         raise HookError(400, "value", f"{path}.outcomeTimestamp: an ISO time is required")

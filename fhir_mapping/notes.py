@@ -78,7 +78,7 @@ def _candidates(resources: Iterable[tuple[str, Resource]], refused: list[Refusal
     found = []
     for source, resource in resources:
         status, doc_status = resource.get("status"), resource.get("docStatus")
-        wrong = next((word for word in (status, doc_status) if word in _NEVER), None)
+        wrong = next((word for word in (status, doc_status) if isinstance(word, str) and word in _NEVER), None)
         if wrong is not None:
             refused.append(Refusal(source, f"status-{wrong}"))
             continue

@@ -1,0 +1,46 @@
+"""The service against its own description: schemathesis makes requests from it, valid and not, and checks answers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+
+from cds_service.openapi import openapi
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import schemathesis
+    from schemathesis.checks import (
+        content_type_conformance,
+        not_a_server_error,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+OPERATIONS = [
+    (path, method) for path, item in openapi("http://x")["paths"].items() for method in item if method != "parameters"
+]
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=[f"{m} {p}" for p, m in OPERATIONS])
+@pytest.mark.filterwarnings("ignore")
+def test_answers_are_what_the_description_says(app: Flask, path: str, method: str) -> None:
+    operation = schemathesis.openapi.from_wsgi("/openapi.json", app)[path][method.upper()]
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operation.as_strategy())
+    def conforms(case: Any) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    conforms()
+
+
+def test_every_route_is_described(app: Flask) -> None:
+    described = {path for path, _ in OPERATIONS}
+    routes = {rule.rule.replace("<", "{").replace(">", "}") for rule in app.url_map.iter_rules()}
+    assert routes - described == {"/openapi.json"}
