@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, overload
@@ -36,13 +37,15 @@ def build_index(
     source: str = "articles",
     resume: bool = False,
     engine: Engine | None = None,
+    vocabulary: Iterable[Concept] = (),
 ) -> Manifest:
     """Build an index into `out` (made whole, then put in its place) and return its manifest.
 
     `progress(done, total)` is told the articles encoded so far. Of two articles with one PMID the last wins. A mapping
     from PMID to article (`SpooledArticles`) is read as it is asked for, never all at once. `engine` encodes elsewhere
-    than in this process, see `shards`. Raises `ArticleError` when there is no article at all, `ArtifactError` when
-    `out` holds something that is not an index.
+    than in this process, see `shards`. `vocabulary` adds concepts with their names to the shipped ones (see
+    `vocabulary.compiled`); the index keeps them. Raises `ArticleError` when there is no article at all,
+    `ArtifactError` when `out` holds something that is not an index.
     """
     listed = Ordered(articles if isinstance(articles, Mapping) else {article.pmid: article for article in articles})
     if not listed:
@@ -56,7 +59,7 @@ def build_index(
         shutil.rmtree(new)
     new.mkdir()
     write_vectors(new, parts, len(listed))
-    counts = write_text_and_graph(listed, new)
+    counts = write_text_and_graph(listed, new, tuple(vocabulary))
     manifest = publish(new, out, described(source, encoder, counts))
     shutil.rmtree(work)
     return manifest
@@ -77,7 +80,9 @@ def described(source: str, encoder: Encoder, counts: dict[str, int]) -> Manifest
     return Manifest(source, encoder.name, encoder.fingerprint, encoder.dimensions, counts, f"riskcards {_version()}")
 
 
-def write_text_and_graph(articles: Sequence[Article], folder: Path) -> dict[str, int]:
+def write_text_and_graph(
+    articles: Sequence[Article], folder: Path, vocabulary: Sequence[Concept] = ()
+) -> dict[str, int]:
     """Write everything but the vectors; returns the counts for the manifest."""
     bm25 = Bm25.build(article.text for article in articles)
     (folder / "terms.json").write_bytes(orjson.dumps(list(bm25.vocabulary)))
@@ -86,10 +91,10 @@ def write_text_and_graph(articles: Sequence[Article], folder: Path) -> dict[str,
     save_array(folder, "bm25_documents", bm25.weights.indices.astype(np.int32))
     save_array(folder, "bm25_starts", bm25.weights.indptr.astype(np.int64))
 
-    by_name = _descriptor_by_name(articles)
-    concepts = concepts_of(articles, by_name)
+    by_name = _descriptor_by_name(articles, vocabulary)
+    concepts = concepts_of(articles, by_name, vocabulary)
     graph = Graph.build(articles, concepts, by_name)
-    (folder / "concepts.json").write_bytes(orjson.dumps([[c.ui, c.name, list(c.tree_numbers)] for c in concepts]))
+    (folder / "concepts.json").write_bytes(orjson.dumps([_row(concept) for concept in concepts]))
     save_array(folder, "graph_weights", graph.weights.data)
     save_array(folder, "graph_nodes", graph.weights.indices.astype(np.int32))
     save_array(folder, "graph_starts", graph.weights.indptr.astype(np.int64))
@@ -125,21 +130,39 @@ class Ordered(Sequence[Article]):
         return self._articles[self._keys[position]]
 
 
-def _descriptor_by_name(articles: Iterable[Article]) -> dict[str, str]:
-    """Lower-case heading name -> descriptor id, from the vocabulary and from the articles that do give ids."""
-    known = {" ".join(entry.concept.name.lower().split()): entry.concept.ui for entry in entries()}
+def kept_vocabulary(folder: Path) -> tuple[Concept, ...]:
+    """The concepts whose names an index keeps itself: what its vocabulary was."""
+    rows = orjson.loads((folder / "concepts.json").read_bytes())
+    return tuple(Concept(row[0], row[1], tuple(row[2]), tuple(row[3])) for row in rows if len(row) > 3)
+
+
+def _row(concept: Concept) -> list[Any]:
+    """Id, name, tree numbers, and, where a vocabulary gave them, the other names."""
+    row = [concept.ui, concept.name, list(concept.tree_numbers)]
+    return [*row, list(concept.synonyms)] if concept.synonyms else row
+
+
+def _descriptor_by_name(articles: Iterable[Article], vocabulary: Sequence[Concept]) -> dict[str, str]:
+    """Lower-case heading name -> descriptor id, from the vocabularies and from the articles that do give ids."""
+    shipped = (entry.concept for entry in entries())
+    known = {" ".join(concept.name.lower().split()): concept.ui for concept in (*vocabulary, *shipped)}
     given = (heading for article in articles for heading in article.mesh if heading.ui)
     return {" ".join(heading.name.lower().split()): heading.ui for heading in given} | known
 
 
-def concepts_of(articles: Iterable[Article], by_name: dict[str, str]) -> tuple[Concept, ...]:
-    """The concepts of a graph: every heading of the articles (check tags left out) and the whole vocabulary.
+def concepts_of(
+    articles: Iterable[Article], by_name: dict[str, str], vocabulary: Sequence[Concept] = ()
+) -> tuple[Concept, ...]:
+    """The concepts of a graph: every heading of the articles (check tags left out) and the vocabularies.
 
-    The vocabulary's concepts are there even where no article carries them: a patient's concept then reaches its
-    neighbours in the MeSH tree.
+    The vocabularies' concepts are there even where no article carries them: a patient's concept then reaches its
+    neighbours in the MeSH tree. Names of the shipped vocabulary come with the program, those of others stay here.
     """
-    known = {entry.concept.ui: entry.concept for entry in entries()}
-    found = {ui: Concept(ui, concept.name, concept.tree_numbers) for ui, concept in known.items()}
+    found = {entry.concept.ui: replace(entry.concept, synonyms=()) for entry in entries()}
+    for concept in vocabulary:
+        names = tuple(name for name in (concept.name, *concept.synonyms))
+        known = found.get(concept.ui, concept)
+        found[concept.ui] = replace(known, synonyms=tuple(name for name in names if name != known.name))
     for article in articles:
         for heading in article.mesh:
             if is_check_tag(heading.name):

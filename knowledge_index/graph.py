@@ -113,7 +113,7 @@ class Graph:
         holding = np.bincount([number for nodes in headings for number in nodes], minlength=len(articles) + len(node))
         edges = [
             *_heading_edges(headings, holding),
-            *_mention_edges(articles, node),
+            *_mention_edges(articles, node, Linker(concept for concept in concepts if concept.synonyms)),
             *_tree_edges(concepts, len(articles)),
             *_citation_edges(articles),
             *_together_edges(headings, holding),
@@ -202,12 +202,11 @@ def _heading_edges(headings: Sequence[Mapping[int, bool]], holding: NDArray[np.i
             yield _Edge(concept, article, weight, _MAIN_HEADING if major else _HEADING)
 
 
-def _mention_edges(articles: Sequence[Article], node: Mapping[str, int]) -> Iterator[_Edge]:
-    """Concepts of the vocabulary that title or abstract name: what an article without indexing (yet) hangs on.
+def _mention_edges(articles: Sequence[Article], node: Mapping[str, int], linker: Linker) -> Iterator[_Edge]:
+    """Concepts of the vocabularies that title or abstract name: what an article without indexing (yet) hangs on.
 
     Weighted as a minor heading at half; where the concept is a heading already, the heading's edge stands.
     """
-    linker = Linker()
     found = [
         sorted({node[m.concept.ui] for m in linker.link_text(article.text) if not m.negated and m.concept.ui in node})
         for article in articles

@@ -313,7 +313,7 @@ def _load_graph(folder: Path, manifest: Manifest) -> Graph:
 
 def _load_concepts(folder: Path, manifest: Manifest) -> tuple[Concept, ...]:
     listed = _load_json(folder / "concepts.json", manifest.counts["concepts"])
-    return tuple(Concept(ui, name, tuple(numbers)) for ui, name, numbers in listed)
+    return tuple(Concept(ui, name, tuple(numbers), *map(tuple, names)) for ui, name, numbers, *names in listed)
 
 
 def _load_json(path: Path, count: int) -> list[Any]:

@@ -1,6 +1,7 @@
 """From a patient's words and codes to MeSH concepts.
 
-Codes are matched inside their own code system only. Text is matched by whole words, the longest mention winning;
+Codes are matched inside their own code system only. Text is matched by whole words in one pass (see `automaton`), the
+longest mention winning;
 abbreviations (`AF`, `MI`) only as written, so that "was" or "pe" never become diseases. A mention that its clause
 negates is returned, marked `negated`.
 """
@@ -9,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
 
+from knowledge_index.automaton import Automaton
 from knowledge_index.values import Concept, LinkedConcept
 from knowledge_index.vocabulary import Entry, entries
 
@@ -71,8 +74,14 @@ _NEGATION_AFTER = re.compile(
 _SECTION_TITLE = re.compile(r"PE\s*:")
 
 
-@dataclass(frozen=True, slots=True)
-class _Name:
+_Mention = tuple[int, int, tuple[Concept, ...]]
+"""Start, end, and the concepts that are meant."""
+
+# `(SRC)` or `(DOX, ...)` right after a mention.
+_SHORT_FORM = re.compile(r"\s*\(([A-Z][A-Za-z0-9]{1,7})(?=[);,])")
+
+
+class _Name(NamedTuple):
     """One way to write a concept. `exact` is set for abbreviations, which match only as written."""
 
     concept: Concept
@@ -80,30 +89,28 @@ class _Name:
 
 
 class Linker:
-    """Finds concepts. `Linker(extra)` knows the vocabulary and, by name only, the concepts in `extra` (an index's)."""
+    """Finds concepts. `Linker(extra)` knows the vocabulary and, by name only, the concepts in `extra` (an index's).
+
+    Where `extra` writes a name that the vocabulary gives to another concept, the vocabulary's meaning stands: it was
+    chosen for hospital notes.
+    """
 
     def __init__(self, extra: Iterable[Concept] = (), vocabulary: Iterable[Entry] | None = None) -> None:
         known = tuple(entries() if vocabulary is None else vocabulary)
         self._entries = known
         self.concepts: dict[str, Concept] = {entry.concept.ui: entry.concept for entry in known}
-        self._names: dict[tuple[str, ...], list[_Name]] = {}
+        names: dict[tuple[str, ...], list[_Name]] = {}
         for entry in known:
-            self._add_names(entry.concept, (*entry.concept.synonyms, *entry.rxnorm))
+            for words, name in _ways_to_write(entry.concept, (*entry.concept.synonyms, *entry.rxnorm)):
+                names.setdefault(words, []).append(name)
+        ours = set(names)
         for concept in extra:
-            if concept.ui not in self.concepts:
-                self.concepts[concept.ui] = concept
-                self._add_names(concept, concept.synonyms)
-        self._longest = max((len(words) for words in self._names), default=0)
-
-    def _add_names(self, concept: Concept, synonyms: Iterable[str]) -> None:
-        for name in (concept.name, in_plain_order(concept.name), *synonyms):
-            words = tuple(_stem(match.group()) for match in _TOKEN.finditer(name))
-            if not words:
-                continue
-            names = self._names.setdefault(words, [])
-            found = _Name(concept, name if is_abbreviation(name) else "")
-            if found not in names:
-                names.append(found)
+            self.concepts.setdefault(concept.ui, concept)
+            for words, name in _ways_to_write(self.concepts[concept.ui], (concept.name, *concept.synonyms)):
+                if words not in ours:
+                    names.setdefault(words, []).append(name)
+        self._names = [tuple(dict.fromkeys(found)) for found in names.values()]
+        self._automaton = Automaton(names)
 
     # Codes ---------------------------------------------------------------------------------------------------------
 
@@ -157,40 +164,68 @@ class Linker:
         [('Heart Failure', False), ('Chest Pain', True)]
         """
         tokens = list(_TOKEN.finditer(text))
-        stems = [_stem(token.group()) for token in tokens]
         clauses = _clauses(text)
         found: list[LinkedConcept] = []
-        at = 0
-        while at < len(tokens):
-            length, concepts = self._longest_at(text, tokens, stems, at)
-            if not length:
-                at += 1
-                continue
-            start, end = tokens[at].start(), tokens[at + length - 1].end()
+        for start, end, concepts in _with_short_forms(text, list(self._mentions(text, tokens))):
             negated = _negated(text, start, end, clauses)
             found.extend(LinkedConcept(concept, text[start:end], "text", start, end, negated) for concept in concepts)
-            at += length
         return tuple(found)
 
-    def _longest_at(
-        self, text: str, tokens: list[re.Match[str]], stems: list[str], at: int
-    ) -> tuple[int, list[Concept]]:
-        reach = 1
-        while (
-            reach < self._longest
-            and at + reach < len(tokens)
-            and _GLUE.match(text[tokens[at + reach - 1].end() : tokens[at + reach].start()])
-        ):
-            reach += 1
-        for length in range(reach, 0, -1):
-            names = self._names.get(tuple(stems[at : at + length]))
-            if not names:
+    def _mentions(self, text: str, tokens: list[re.Match[str]]) -> Iterator[_Mention]:
+        """Every mention, the leftmost first and of those the longest."""
+        apart = [
+            at + 1 for at in range(len(tokens) - 1) if not _GLUE.match(text, tokens[at].end(), tokens[at + 1].start())
+        ]
+        possible: list[tuple[int, int, int]] = []
+        for start, end in pairwise((0, *apart, len(tokens))):
+            words = [_stem(token.group()) for token in tokens[start:end]]
+            possible.extend((start + at, -length, name) for at, length, name in self._automaton.matches(words))
+        free = 0
+        for first, length, name in sorted(possible):
+            last = first - length - 1
+            if first < free or _SECTION_TITLE.match(text, tokens[first].start()):
                 continue
-            written = text[tokens[at].start() : tokens[at + length - 1].end()]
-            concepts = [name.concept for name in names if not name.exact or name.exact == written]
-            if concepts and not _SECTION_TITLE.match(text, tokens[at].start()):
-                return length, list(dict.fromkeys(concepts))
-        return 0, []
+            written = text[tokens[first].start() : tokens[last].end()]
+            meant = [way.concept for way in self._names[name] if not way.exact or way.exact == written]
+            if meant:
+                yield tokens[first].start(), tokens[last].end(), tuple(dict.fromkeys(meant))
+                free = last + 1
+
+
+def _with_short_forms(text: str, mentions: list[_Mention]) -> list[_Mention]:
+    """The mentions, and what the text itself abbreviates: after `scleroderma renal crisis (SRC)`, every `SRC`.
+
+    As in Schwartz and Hearst (2003) the short form's letters must stand in the long one, in order, the first first. A
+    short form that is a name of its own keeps that meaning.
+    """
+    taken = {start for start, _, _ in mentions}
+    more: list[_Mention] = []
+    for _, end, concepts in mentions:
+        short = _SHORT_FORM.match(text, end)
+        if short and _abbreviates(short.group(1), text[:end]):
+            uses = re.finditer(rf"\b{re.escape(short.group(1))}(?=s?\b)", text[short.start(1) :])
+            at = [short.start(1) + use.start() for use in uses]
+            more.extend((start, start + len(short.group(1)), concepts) for start in at if start not in taken)
+            taken.update(at)
+    return sorted([*mentions, *more], key=lambda mention: mention[0])
+
+
+def _abbreviates(short: str, before: str) -> bool:
+    """Whether the letters of `short` stand in order in as many words before it as it has letters, and one more.
+
+    >>> _abbreviates("SRC", "a patient with scleroderma renal crisis"), _abbreviates("NSR", "with heart failure")
+    (True, False)
+    """
+    letters = iter(" ".join(before.split()[-len(short) - 1 :]).lower())
+    starts = any(word[:1].lower() == short[0].lower() for word in before.split()[-len(short) - 1 :])
+    return starts and all(letter in letters for letter in short.lower())
+
+
+def _ways_to_write(concept: Concept, synonyms: Iterable[str]) -> Iterator[tuple[tuple[str, ...], _Name]]:
+    for name in dict.fromkeys((concept.name, in_plain_order(concept.name), *synonyms)):
+        words = tuple(_stem(match.group()) for match in _TOKEN.finditer(name))
+        if words:
+            yield words, _Name(concept, name if is_abbreviation(name) else "")
 
 
 def in_plain_order(name: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.build import Ordered, described, work_folder, write_text_and_graph
+from knowledge_index.build import Ordered, described, kept_vocabulary, work_folder, write_text_and_graph
 from knowledge_index.encoder import Encoder
 from knowledge_index.errors import ArticleError, EncoderError
 from knowledge_index.shards import Engine, Progress, Shards, encoded
@@ -69,7 +69,7 @@ def update_index(
     work = work_folder(folder, resume=True)
     new = _empty(work / "new")
     listed = Ordered(_Union(store, articles, plan))
-    counts = write_text_and_graph(listed, new)
+    counts = write_text_and_graph(listed, new, kept_vocabulary(old))
     counts |= _extend_vectors(manifest, old, new, plan, encoded(
         Ordered({pmid: articles[pmid] for pmid in plan.encode}), work / "shards", encoder, progress, engine
     ))  # fmt: skip

@@ -64,6 +64,16 @@ class Concept:
 
 
 @dataclass(frozen=True, slots=True)
+class Triple:
+    """What an article says of two concepts: `relation` reads between their names (`induces`, `treats`)."""
+
+    subject: str
+    relation: str
+    object: str
+    pmid: str
+
+
+@dataclass(frozen=True, slots=True)
 class LinkedConcept:
     """A concept found for a patient: from a code, or from words (then `start`, `end` are offsets into that text)."""
 

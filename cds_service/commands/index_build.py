@@ -27,6 +27,7 @@ from knowledge_index.eutils import Eutils
 from knowledge_index.shards import Engine, in_this_process, on_ray
 from knowledge_index.starter.__main__ import starter_articles
 from knowledge_index.storage import read_manifest
+from knowledge_index.vocabulary.compiled import vocabulary_named
 
 P = ParamSpec("P")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -90,6 +91,11 @@ def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
     "or (without INPUT) the starter articles.",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The index folder.")
+@click.option(
+    "--vocabulary",
+    metavar="FILE",
+    help="More names of concepts: NLM's MeSH descriptor file (XML or ASCII), a compiled vocabulary, or `lexicons`.",
+)
 @click.option("--encoder", default=MiniLMEncoder.name, show_default=True, type=click.Choice(sorted(ENCODERS)))
 @click.option("--resume", is_flag=True, help="Go on after a build that was stopped: only missing shards are encoded.")
 @source_options
@@ -97,6 +103,7 @@ def build(
     inputs: tuple[str, ...],
     source: str,
     out: Path,
+    vocabulary: str | None,
     encoder: str,
     resume: bool,
     annotations: tuple[Path, ...],
@@ -141,6 +148,7 @@ def build(
                 source=source,
                 resume=resume,
                 engine=engine_used,
+                vocabulary=vocabulary_named(vocabulary) if vocabulary else (),
             )
         seconds = time.perf_counter() - started
         if as_json:

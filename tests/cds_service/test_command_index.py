@@ -204,3 +204,37 @@ def test_help_is_a_tour(run: Run) -> None:
     text = run("--help").out
     for word in ("build", "search", "evaluate", "info", "verify", "starter"):
         assert word in text
+
+
+def test_a_vocabulary_s_names_are_linked_in_the_index(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(map(orjson.dumps, ARTICLES)))
+    mesh = PUBMED.with_name("descriptors.xml")
+    arguments = ("build", "--source", "jsonl", tmp_path / "a.jsonl", "--out", tmp_path / "index", "--vocabulary")
+    assert run(*arguments, tmp_path / "none").code == 3
+    assert run(*arguments, mesh).code == 0
+    answer = run("search", tmp_path / "index", "lantern fever", "--json")
+    assert [item["ui"] for item in orjson.loads(answer.out)["concepts"]] == ["D900001"]
+
+
+def test_evaluate_tells_significance_intervals_and_ids_that_do_not_match(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(map(orjson.dumps, ARTICLES)))
+    assert run("build", "--source", "jsonl", tmp_path / "a.jsonl", "--out", tmp_path / "index").code == 0
+    (tmp_path / "q.jsonl").write_text('{"id": "1", "text": "sepsis"}\n{"id": "2", "text": "nothing judged"}\n')
+    (tmp_path / "r.tsv").write_text("1 0 3 2\n1 0 777 1\n9 0 1 1\n")
+    arguments = ("evaluate", tmp_path / "index", "--queries", tmp_path / "q.jsonl", "--qrels", tmp_path / "r.tsv")
+    answer = run(*arguments, "--json")
+    result = orjson.loads(answer.out)
+    assert set(result["retrievers"]) == set(result["intervals"]) == {"bm25", "dense", "hybrid", "graph"}
+    assert set(result["versus_hybrid"]) == {"bm25", "dense", "graph"}
+    assert set(result["versus_hybrid"]["graph"]["ndcg@10"]) == {"difference", "interval", "p"}
+    assert result["unmatched"] == {
+        "queries_without_judgements": ["2"],
+        "judged_but_not_asked": ["9"],
+        "articles_not_indexed": ["777"],
+    }
+    assert "777" in answer.err
+    assert "graph against hybrid" in run(*arguments).out
+    (tmp_path / "r.tsv").write_text("x 0 3 2\n")
+    wrong = run(*arguments)
+    assert wrong.code == 3
+    assert "ids agree" in wrong.err

@@ -46,6 +46,13 @@ def test_the_longest_mention_wins_and_mentions_do_not_overlap(linker: Linker) ->
     assert [name for name, _ in found(linker, text)] == ["Heart Failure, Systolic", "Kidney Failure, Chronic"]
 
 
+def test_a_text_s_own_abbreviation_means_what_it_stood_for(linker: Linker) -> None:
+    text = "Acute respiratory distress (ZRD) and hyponatremia (HN). The HN was mild, HNX and hn were not meant. No ZRD."
+    mentions = [(item.mention, item.concept.name) for item in linker.link_text(text)]
+    assert mentions.count(("HN", "Hyponatremia")) == 2
+    assert not [name for mention, name in mentions if mention in {"HNX", "hn", "ZRD"}]
+
+
 def test_offsets_quote_the_text(linker: Linker) -> None:
     text = "Known COPD; no fever.\nLow albumin, A1c 9."
     for item in linker.link_text(text):
