@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +80,10 @@ def read_signed_json(folder: Path, manifest: Mapping[str, Any], name: str) -> An
         return orjson.loads((folder / name).read_bytes())
     except orjson.JSONDecodeError as error:
         raise ModelArtifactError(f"not JSON: {error.msg}", path=str(folder / name)) from None
+
+
+def sign(folder: Path, names: Iterable[str]) -> None:
+    """Add files of a model folder to its manifest, or renew what it says of them."""
+    manifest = orjson.loads((folder / "manifest.json").read_bytes())
+    manifest["files"] |= {name: signature(folder / name) for name in names}
+    write_json(folder / "manifest.json", manifest)

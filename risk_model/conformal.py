@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 LEVEL = 0.9
 GROUP_SIZES = (100, 50, 20, 10)
-FEWEST_GROUPS = 20
+FEWEST_GROUPS = 60
 FEWEST_OUTCOMES = 50
 """Patients of either outcome a category needs for borders of its own; else those of all patients hold."""
 ALL = "all"
@@ -70,8 +70,8 @@ class Conformal:
     def interval(self, probability: float) -> tuple[float, float]:
         """Lowest and highest rate to expect among `group` patients with this estimate."""
         centre, half = asin(sqrt(probability)), self.reach / (2 * sqrt(self.group))
-        low, high = max(0.0, centre - half), min(asin(1.0), centre + half)
-        return min(sin(low) ** 2, probability), max(sin(high) ** 2, probability)
+        low, high = _rate(max(0.0, centre - half), self.group), _rate(min(asin(1.0), centre + half), self.group)
+        return min(low, probability), max(high, probability)
 
     def outcomes(self, probability: float, category: str) -> tuple[bool, ...]:
         """The prediction set: (False,) the outcome is ruled out, (True,) its absence is, both, or neither."""
@@ -140,7 +140,7 @@ def group_size(patients: int) -> int:
     """The largest group of which there are enough to calibrate with.
 
     >>> group_size(60_000), group_size(700), group_size(60)
-    (100, 20, 10)
+    (100, 10, 10)
     """
     return next((size for size in GROUP_SIZES if patients >= size * FEWEST_GROUPS), GROUP_SIZES[-1])
 
@@ -151,7 +151,14 @@ def group_scores(outcome: Floats, probability: Floats, size: int, offset: int = 
     count = len(order) // size
     groups = order[: count * size].reshape(count, size)
     rate, expected = outcome[groups].mean(axis=1), probability[groups].mean(axis=1)
-    return np.asarray(2 * sqrt(size) * (np.arcsin(np.sqrt(rate)) - np.arcsin(np.sqrt(expected))))
+    # Anscombe's correction: without it "none of 100" stands two deviations below an expected 1 %, which it is not.
+    corrected = (rate * size + 3 / 8) / (size + 3 / 4)
+    return np.asarray(2 * sqrt(size) * (np.arcsin(np.sqrt(corrected)) - np.arcsin(np.sqrt(expected))))
+
+
+def _rate(angle: float, size: int) -> float:
+    """The rate of a group that stands at this angle: `group_scores` turned around."""
+    return min(1.0, max(0.0, ((size + 3 / 4) * sin(angle) ** 2 - 3 / 8) / size))
 
 
 def _upper_quantile(scores: Floats, level: float) -> float:

@@ -91,12 +91,9 @@ class RiskModel:
     ) -> RiskEstimate:
         """Probability with interval and drivers, or an abstention; comparators and data gaps in both cases."""
         vector = record.features()
-        row = fusion.row(
-            fusion.Reading(record, vector, findings, tuple(evidence)), self.names, self.heads, self.encoder
-        )
+        reading = fusion.Reading(record, vector, findings, tuple(evidence))
+        row, abstention = self.prepared(reading)
         explained = Explained(record, vector, self.names, row)
-        strangeness = None if self.distribution is None else self.distribution.strangeness(row)
-        abstention = self.abstention(record, vector) or self._unlearned(row) or _unlike(strangeness)
         answer = None if abstention is not None else self._apply(explained)
         probability = None if answer is None else answer.probability
         return RiskEstimate(
@@ -115,7 +112,7 @@ class RiskModel:
             stay=None if record.current_stay is None else record.current_stay.source,
             prediction_set=None if probability is None else self.outcomes(probability, row),
             counterfactuals=() if answer is None else answer.counterfactuals,
-            cautions=() if answer is None else _cautions(strangeness),
+            cautions=() if answer is None else _cautions(self._strangeness(row)),
             inputs=tuple(row.tolist()),
         )
 
@@ -129,6 +126,20 @@ class RiskModel:
         if len(kept) != len(self.names):
             raise ModelArtifactError(f"{len(kept)} inputs, the model has {len(self.names)}", path=str(self.folder))
         return self.head(np.asarray(kept, dtype=np.float32))[0]
+
+    def prepared(self, reading: fusion.Reading) -> tuple[inputs.Row, Abstention | None]:
+        """The model's row for a patient, shape (inputs,), and why it may not answer, or None."""
+        row = fusion.row(reading, self.names, self.heads, self.encoder)
+        refused = self.abstention(reading.record, reading.vector) or self._unlearned(row)
+        return row, refused or _unlike(self._strangeness(row))
+
+    def _strangeness(self, row: inputs.Row) -> Strangeness | None:
+        return None if self.distribution is None else self.distribution.strangeness(row)
+
+    @property
+    def reads_evidence(self) -> bool:
+        """Whether evidence has to be retrieved before the estimate."""
+        return any(head.source == "evidence" for head in self.heads)
 
     def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probabilities of rows (n, inputs), NaN for unknown; no abstention: the caller has asked."""

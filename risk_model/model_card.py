@@ -94,12 +94,29 @@ def model_card(folder: Path) -> ModelCard:
     return ModelCard(manifest["model_id"], manifest["version"], manifest["task"], attributes)
 
 
-def training_card(task: str, metrics: Mapping[str, Any], *, rows: int, patients: int) -> dict[str, dict[str, str]]:
-    """The attributes of a fresh model: hand-written text with the run's own figures in it.
+def local_texts(task: str, facts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The texts of a model trained from a cohort folder: what a run can know, and who has to complete the rest."""
+    about = task_of(task)
+    known = {"outcome": about.outcome, "horizon": about.horizon, **facts}
+    texts = orjson.loads(files("risk_model.tables").joinpath("card_local.json").read_bytes())
+    return {group: {name: text.format(**known) for name, text in names.items()} for group, names in texts.items()}
+
+
+def training_card(
+    task: str,
+    metrics: Mapping[str, Any],
+    *,
+    rows: int,
+    patients: int,
+    texts: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, dict[str, str]]:
+    """The attributes of a fresh model: hand-written text (`texts`, else the task's own) with the run's figures in it.
 
     Raises KeyError when the hand-written text lacks an attribute.
     """
-    texts = orjson.loads(files("risk_model.tables").joinpath(f"card_{task}.json").read_bytes())
+    if texts is None:
+        texts = orjson.loads(files("risk_model.tables").joinpath(f"card_{task}.json").read_bytes())
+    assert texts is not None
     written = {
         group: {name: texts.get(group, {}).get(name, "") for name in names} for group, names in ATTRIBUTES.items()
     }
@@ -126,8 +143,22 @@ def _validity(metrics: Mapping[str, Any]) -> str:
             ("observed_expected", "observed : expected"),
         )
     )
-    rivals = "; ".join(f"{name} AUROC {_interval(group['auroc'])}" for name, group in metrics["comparators"].items())
-    return f"{metrics['measured_on']}: {shown}; prevalence {metrics['prevalence']:.3f}. On the same rows: {rivals}."
+    rivals = "; ".join(
+        f"{name} AUROC {_interval(group['auroc'])}"
+        for name, group in metrics["comparators"].items()
+        if "auroc" in group
+    )
+    rate = metrics["prevalence"]
+    share = rate["value"] if isinstance(rate, Mapping) else rate
+    beside = f" On the same rows: {rivals}." if rivals else " No established score could be computed on these rows."
+    return f"{metrics['measured_on']}: {shown}; prevalence {share:.3f}.{beside}{_coverage(metrics)}"
+
+
+def _coverage(metrics: Mapping[str, Any]) -> str:
+    conformal = metrics.get("conformal")
+    if conformal is None:
+        return ""
+    return f" 90 % prediction sets held the truth for {_interval(conformal['coverage'])}."
 
 
 def _fairness(metrics: Mapping[str, Any]) -> str:
@@ -140,7 +171,7 @@ def _fairness(metrics: Mapping[str, Any]) -> str:
         )
         for name, group in metrics["subgroups"].items()
     ]
-    return "; ".join(parts) + "."
+    return "; ".join(parts) + "." if parts else "No subgroup could be told apart: neither age nor sex is recorded."
 
 
 def _interval(metric: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from risk_model.model import RiskModel, shipped_folder
 from risk_model.reader import NoteReader, RuleNoteReader
 from risk_model.tables import diagnosis_table
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
-from risk_model.values import Assessment, Experiencer, Finding, NoteFindings, Polarity, RiskEstimate, Temporality
+from risk_model.values import Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
 
 MAX_QUERIES = 6
 MAX_EVIDENCE = 5
@@ -76,31 +76,41 @@ class Pipeline:
         clock = _Clock()
         findings = self.reader.read(record.notes())
         clock.lap("read notes")
-        estimate = self.models[task].estimate(record, findings)
+        model = self.models[task]
+        # A model that learned from evidence gets what is found before there are drivers to ask about.
+        before = self.evidence_for(record, findings, task) if model.reads_evidence else ()
+        estimate = model.estimate(record, findings, before)
         clock.lap("estimate")
         young = estimate.abstention is not None and estimate.abstention.code == "too-young"
         # The evidence base is about adults: it may not speak for a child.
-        evidence, withheld, cut = ((), 0, False) if young else self._evidence(record, findings, estimate, deadline)
+        asks = () if young else self._problems(record, findings, estimate.drivers)
+        evidence, withheld, cut = self._evidence(asks, task, deadline)
         clock.lap("retrieve evidence")
         return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else ())
 
+    def evidence_for(self, record: PatientRecord, findings: NoteFindings, task: str) -> tuple[Evidence, ...]:
+        """The evidence for this patient's problems before there is an estimate."""
+        return self._evidence(self._problems(record, findings, ()), task, None)[0]
+
     def _evidence(
-        self, record: PatientRecord, findings: NoteFindings, estimate: RiskEstimate, deadline: float | None
+        self, problems: Sequence[_Problem], task: str, deadline: float | None
     ) -> tuple[tuple[Evidence, ...], int, bool]:
         """Short questions, one per problem; the answers interleaved so that each problem is heard."""
         answers: list[Sequence[Evidence]] = []
         withheld, cut = 0, False
-        for problem in self._problems(record, findings, estimate)[:MAX_QUERIES]:
+        for problem in problems[:MAX_QUERIES]:
             cut = deadline is not None and monotonic() > deadline
             if cut:
                 break
-            found = self._retrieve(_query(problem, estimate.task), k=PER_QUERY)
+            found = self._retrieve(_query(problem, task), k=PER_QUERY)
             near = tuple(item for item in found.evidence if _near(item, problem))
             answers.append(near)
             withheld += found.withheld + len(found.evidence) - len(near)
         return tuple(_interleave(answers, MAX_EVIDENCE)), withheld, cut
 
-    def _problems(self, record: PatientRecord, findings: NoteFindings, estimate: RiskEstimate) -> tuple[_Problem, ...]:
+    def _problems(
+        self, record: PatientRecord, findings: NoteFindings, drivers: Sequence[Driver]
+    ) -> tuple[_Problem, ...]:
         """The patient's problems, the most telling first: reasons of the stay, what notes assess, the problem list."""
         weights: dict[str, _Problem] = {}
 
@@ -120,7 +130,7 @@ class Pipeline:
             for linked in self.index.link_codes((c.system, c.code, c.display) for c in condition.codings):
                 add(linked.concept.ui, linked.concept.name, 1.0)
         groups = diagnosis_table().groups
-        for driver in estimate.drivers:
+        for driver in drivers:
             # Diagnoses only: "blood pressure" as a question finds papers on its measurement, not on this patient.
             if driver.contribution > 0 and driver.concept in groups:
                 for linked in self.index.link_text(driver.label):

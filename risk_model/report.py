@@ -1,27 +1,40 @@
-"""An evaluation as one HTML page: figures as SVG, tables, no script, nothing from another host."""
+"""An evaluation as one HTML page: figures as SVG, tables, no script, nothing from another host, fit for print."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from risk_model import figures
+from risk_model.tripod import checklist
+
 Floats = NDArray[np.float64]
-SIZE, PAD = 300, 42
 STYLE = """
-:root{color-scheme:light dark;--ink:#16233a;--dim:#5a6880;--line:#c9d2de;--accent:#2f5d9b;--back:#fff}
-@media(prefers-color-scheme:dark){:root{--ink:#e8eef8;--dim:#9fb0c8;--line:#36445a;--accent:#7fa4e0;--back:#101824}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}
+:root{color-scheme:light dark;--ink:#16233a;--dim:#5a6880;--line:#c9d2de;--accent:#2f5d9b;--second:#b0602c;--back:#fff;
+--soft:#f4f6fa}
+@media(prefers-color-scheme:dark){:root{--ink:#e8eef8;--dim:#9fb0c8;--line:#36445a;--accent:#7fa4e0;--second:#e09a6a;
+--back:#101824;--soft:#172132}}
+@media print{:root{--ink:#000;--dim:#444;--line:#bbb;--accent:#1d4a86;--second:#9a4d1c;--back:#fff;--soft:#fff}
+body{font-size:11pt;margin:0;max-width:none}h2{break-after:avoid}figure,tr,.key{break-inside:avoid}
+details>*{display:block}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}
 body{color:var(--ink);background:var(--back)}
-h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}p.dim,td.dim{color:var(--dim)}
+h1{font-size:1.6rem;line-height:1.25;margin-bottom:.2rem}h2{font-size:1.2rem;margin:2.2rem 0 .5rem}
+p{max-width:46rem}p.dim,td.dim,caption{color:var(--dim)}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:left;padding:.35rem .6rem;
 border-bottom:1px solid var(--line);vertical-align:top}th{font-weight:600}td.n,th.n{text-align:right}
-.figures{display:flex;flex-wrap:wrap;gap:1.5rem}figure{margin:0}figcaption{color:var(--dim);font-size:.85rem;max-width:20rem}
-svg text{fill:var(--dim);font:12px system-ui,sans-serif}.axis{stroke:var(--line);fill:none}.curve{stroke:var(--accent);
-fill:none;stroke-width:2}.ideal{stroke:var(--dim);stroke-dasharray:4 4;fill:none}.dot{fill:var(--accent)}
+td.n{white-space:nowrap}caption{text-align:left;font-size:.9rem;padding-bottom:.3rem}.wide{overflow-x:auto}
+td span.i{color:var(--dim);font-size:.85em}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1.2rem 1.6rem}figure{margin:0}
+figcaption{color:var(--dim);font-size:.88rem}figcaption b{color:var(--ink)}svg{width:100%;height:auto}
+svg text{font-family:system-ui,sans-serif}
+.key{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.8rem;margin:1.2rem 0}
+.key div{background:var(--soft);border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}
+.key b{display:block;font-size:1.35rem}.key span{color:var(--dim);font-size:.85rem}
 .note{border-left:4px solid #b7791f;padding:.4rem 1rem;background:color-mix(in srgb,#b7791f 9%,var(--back))}
 """
 
@@ -31,121 +44,210 @@ def page(title: str, body: str) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body>{body}</body></html>\n"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 
-def evaluation(title: str, about: str, metrics: Mapping[str, Any], outcome: Floats, probability: Floats) -> str:
-    """The report of one evaluation."""
-    figures = [
-        _figure("ROC curve", "1 − specificity", "sensitivity", roc_points(outcome, probability)),
-        _figure("Calibration", "predicted", "observed", calibration_points(outcome, probability), dots=True),
-        _figure("Decision curve", "threshold", "net benefit", net_benefit_points(outcome, probability), ideal=False),
-    ]
+def evaluation(
+    title: str,
+    about: str,
+    metrics: Mapping[str, Any],
+    outcome: Floats,
+    probability: Floats,
+    *,
+    rivals: Mapping[str, Floats] | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> str:
+    """The report of one evaluation.
+
+    `rivals` are the comparators' scores on the same rows, NaN where there is none; `facts` fill the checklist.
+    """
     body = (
-        f"<h1>{escape(title)}</h1><p class=dim>{escape(about)}</p>{metric_table(metrics)}"
-        f"<h2>Figures</h2><div class=figures>{''.join(figures)}</div>"
-        f"<h2>Alerts at fixed rates</h2>{alert_table(outcome, probability)}"
+        f"<h1>{escape(title)}</h1><p class=dim>{escape(about)}</p>{_key(metrics)}{_in_words(metrics)}"
+        f"<h2>Figures</h2><div class=figures>{_figures(outcome, probability, rivals or {})}</div>"
+        f"<h2>What a ward would see</h2>{alert_table(metrics, outcome, probability)}"
+        f"<h2>Beside established scores</h2>{comparator_table(metrics)}"
         f"<h2>Subgroups</h2>{subgroup_table(metrics.get('subgroups', {}))}"
+        f"<h2>Are the statements beside an estimate true?</h2>{coverage_table(metrics.get('conformal'))}"
+        f"<h2>All measures</h2>{metric_table(metrics)}"
+        f"<h2>TRIPOD+AI checklist</h2>{_checklist(metrics, facts or {})}"
     )
     return page(title, body)
 
 
-def roc_points(outcome: Floats, probability: Floats) -> list[tuple[float, float]]:
-    order = np.argsort(-probability, kind="stable")
-    hits = np.cumsum(outcome[order]) / outcome.sum()
-    misses = np.cumsum(1 - outcome[order]) / (1 - outcome).sum()
-    chosen = np.linspace(0, len(order) - 1, min(len(order), 200)).astype(int)
-    return [(0.0, 0.0), *((float(misses[i]), float(hits[i])) for i in chosen)]
+def _key(metrics: Mapping[str, Any]) -> str:
+    shown = (
+        ("auroc", "AUROC", "a patient with the outcome is ranked above one without", 1),
+        ("calibration_slope", "calibration slope", "1 is right; below 1 too extreme", 1),
+        ("observed_expected", "observed : expected", "1 is right; above 1 too low", 1),
+        ("brier", "Brier score", "mean squared error; less is better", 1),
+    )
+    tiles = [_tile(metrics[name], label, words) for name, label, words, _ in shown if name in metrics]
+    if "auprc" in metrics:
+        by_chance = metrics.get("prevalence")
+        rate = by_chance["value"] if isinstance(by_chance, Mapping) else by_chance
+        words = "by chance it would be the prevalence" + ("" if rate is None else f", {rate:.3f}")
+        tiles.insert(1, _tile(metrics["auprc"], "AUPRC", words))
+    return f"<div class=key>{''.join(tiles)}</div>"
 
 
-def calibration_points(outcome: Floats, probability: Floats, bins: int = 10) -> list[tuple[float, float]]:
-    parts = np.array_split(np.argsort(probability, kind="stable"), bins)
-    return [(float(probability[part].mean()), float(outcome[part].mean())) for part in parts]
+def _tile(metric: Mapping[str, Any], label: str, words: str) -> str:
+    low, high = metric["interval"]
+    value = f"<b>{metric['value']:.3f}</b><span>{low:.3f} to {high:.3f}</span>"
+    return f"<div>{escape(label)}{value}<br><span>{escape(words)}</span></div>"
 
 
-def net_benefit_points(outcome: Floats, probability: Floats) -> list[tuple[float, float]]:
-    """Net benefit of acting above each threshold (Vickers and Elkin 2006)."""
-    points = []
-    for threshold in np.linspace(0.01, 0.6, 60):
-        act = probability >= threshold
-        gain = outcome[act].sum() - (1 - outcome[act]).sum() * threshold / (1 - threshold)
-        points.append((float(threshold), float(gain / len(outcome))))
-    return points
+def _in_words(metrics: Mapping[str, Any]) -> str:
+    """The two sentences a clinician needs first."""
+    ppv, found = metrics.get("ppv_at_10_alerts_per_100"), metrics.get("sensitivity_at_10_alerts_per_100")
+    lines = []
+    if ppv is not None and found is not None:
+        lines.append(
+            f"If the 10 patients of 100 with the highest estimates were flagged, about {10 * ppv['value']:.1f} of them "
+            f"would have the outcome, and these are {100 * found['value']:.0f} % of all who have it."
+        )
+    slope = metrics.get("calibration_slope")
+    if slope is not None:
+        low, high = slope["interval"]
+        fits = "agree with" if low <= 1 <= high else "are too extreme for" if high < 1 else "are too cautious for"
+        lines.append(f"Spread of the estimates: they {fits} what was observed (slope {_shown(slope)}).")
+    lines.append("Every interval is a 95 % interval from resampling patients; all of it holds for patients like these.")
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def _figures(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats]) -> str:
+    drawn = (
+        (figures.calibration(outcome, probability), "Calibration", "On the line, estimates are what happens."),
+        (figures.roc(outcome, probability, rivals), "ROC curve", "How well patients are ranked."),
+        (figures.precision_recall(outcome, probability), "Precision and recall", "How many alerts are right."),
+        (figures.distributions(outcome, probability), "Estimates by outcome", "The more overlap, the less is told."),
+        (figures.alerts(outcome, probability), "Alerts", "What more alerts buy, and what they cost."),
+        (figures.decision_curve(outcome, probability), "Decision curve", "Use it only where it is the highest line."),
+    )
+    return "".join(
+        f"<figure>{svg}<figcaption><b>{escape(name)}.</b> {escape(words)}</figcaption></figure>"
+        for svg, name, words in drawn
+    )
 
 
 def metric_table(metrics: Mapping[str, Any]) -> str:
-    rows = [
-        (name, metric["value"], metric["interval"])
+    rows = "".join(
+        f"<tr><td>{escape(name.replace('_', ' '))}</td>{_cell(metric)}</tr>"
         for name, metric in metrics.items()
-        if isinstance(metric, dict) and "interval" in metric
-    ]
-    rows += [
-        (f"{name}: {inner}", metric["value"], metric["interval"])
-        for name, group in metrics.get("comparators", {}).items()
-        for inner, metric in group.items()
-    ]
-    lines = "".join(
-        f"<tr><td>{escape(name.replace('_', ' '))}</td><td class=n>{value:.3f}</td>"
-        f"<td class=n>{low:.3f} to {high:.3f}</td></tr>"
-        for name, value, (low, high) in rows
+        if isinstance(metric, Mapping) and "interval" in metric
     )
-    return f"<table><tr><th>measure</th><th class=n>value</th><th class=n>95 % interval</th></tr>{lines}</table>"
+    return f"<table><tr><th>measure</th><th class=n>value, 95 % interval</th></tr>{rows}</table>"
 
 
-def alert_table(outcome: Floats, probability: Floats) -> str:
-    """What a clinician would see: at each alert rate, the threshold, how many alerts are right, how many are found."""
+def alert_table(metrics: Mapping[str, Any], outcome: Floats, probability: Floats) -> str:
+    """At each alert rate: the threshold, how many alerts are right, how many outcomes are found."""
     lines = []
-    for rate in (0.05, 0.1, 0.2):
-        threshold = float(np.quantile(probability, 1 - rate))
-        act = probability >= threshold
-        found = outcome[act].sum() / outcome.sum()
-        lines.append(
-            f"<tr><td class=n>{100 * rate:.0f} per 100</td><td class=n>{100 * threshold:.1f} %</td>"
-            f"<td class=n>{100 * outcome[act].mean():.0f} %</td><td class=n>{100 * found:.0f} %</td></tr>"
+    for rate in (5, 10, 20):
+        threshold = float(np.quantile(probability, 1 - rate / 100))
+        right, found = (
+            metrics.get(f"ppv_at_{rate}_alerts_per_100"),
+            metrics.get(f"sensitivity_at_{rate}_alerts_per_100"),
         )
-    head = "<th class=n>alerts</th><th class=n>threshold</th><th class=n>of these, with outcome</th>"
-    return f"<table><tr>{head}<th class=n>of all outcomes, found</th></tr>{''.join(lines)}</table>"
+        if right is None or found is None:
+            act = probability >= threshold
+            cells = f"<td class=n>{100 * outcome[act].mean():.0f} %</td>"
+            cells += f"<td class=n>{100 * outcome[act].sum() / outcome.sum():.0f} %</td><td></td>"
+        else:
+            cells = f"{_percent(right)}{_percent(found)}<td class=n>{1 / max(right['value'], 1e-9):.1f}</td>"
+        lines.append(f"<tr><td class=n>{rate} per 100</td><td class=n>{100 * threshold:.1f} %</td>{cells}</tr>")
+    head = (
+        "<th class=n>alerts</th><th class=n>estimate from</th><th class=n>of these, with the outcome</th>"
+        "<th class=n>of all outcomes, found</th><th class=n>alerts for one outcome</th>"
+    )
+    return f"<div class=wide><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+
+
+def comparator_table(metrics: Mapping[str, Any]) -> str:
+    lines = []
+    for name, group in metrics.get("comparators", {}).items():
+        model = group.get("model_on_the_same_rows", {})
+        cells = _cell(group.get("auroc"), group.get("reason")) + _cell(model.get("auroc"))
+        cells += _cell(group.get("auprc")) + _cell(model.get("auprc"))
+        lines.append(f"<tr><td>{escape(name)}</td><td class=n>{group.get('rows', '')}</td>{cells}</tr>")
+    if not lines:
+        return "<p class=dim>No established score could be computed on these rows.</p>"
+    head = (
+        "<th>score</th><th class=n>rows that have it</th><th class=n>AUROC of the score</th>"
+        "<th class=n>of the model there</th><th class=n>AUPRC of the score</th><th class=n>of the model there</th>"
+    )
+    return f"<div class=wide><table><tr>{head}</tr>{''.join(lines)}</table></div>"
 
 
 def subgroup_table(subgroups: Mapping[str, Any]) -> str:
+    lines = []
+    for name, group in subgroups.items():
+        reason = None if "auroc" in group else str(group.get("reason", "fewer than 100 rows: not reported"))
+        first = f"<tr><td>{escape(name)}</td><td class=n>{group['rows']}</td>"
+        if reason is not None:
+            lines.append(f"{first}<td class=dim colspan=5>{escape(reason)}</td></tr>")
+            continue
+        cells = _percent(group.get("prevalence")) + _cell(group["auroc"]) + _cell(group.get("calibration_slope"))
+        lines.append(f"{first}{cells}{_cell(group.get('observed_expected'))}{_percent(group.get('coverage'))}</tr>")
+    if not lines:
+        return "<p class=dim>Neither age nor sex is known here.</p>"
+    head = (
+        "<th>group</th><th class=n>rows</th><th class=n>with the outcome</th><th class=n>AUROC</th>"
+        "<th class=n>calibration slope</th><th class=n>observed : expected</th><th class=n>sets that held</th>"
+    )
+    return f"<div class=wide><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+
+
+def coverage_table(conformal: Mapping[str, Any] | None) -> str:
+    """How often the 90 % statements held, in words."""
+    if conformal is None:
+        return "<p class=dim>This model makes no conformal statement.</p>"
+    words = {
+        "coverage": "Prediction sets that held the truth",
+        "coverage_with_outcome": "… of patients with the outcome",
+        "coverage_without_outcome": "… of patients without it",
+        "rate_interval_coverage": "Groups of patients whose rate lay in the 90 % interval",
+    }
     lines = "".join(
-        f"<tr><td>{escape(name)}</td><td class=n>{group['rows']}</td><td class=n>{_shown(group.get('auroc'))}</td>"
-        f"<td class=n>{_shown(group.get('observed_expected'))}</td></tr>"
-        for name, group in subgroups.items()
+        f"<tr><td>{escape(label)}</td>{_percent(conformal[name])}</tr>"
+        for name, label in words.items()
+        if name in conformal
     )
-    head = "<th>group</th><th class=n>rows</th><th class=n>AUROC</th><th class=n>observed : expected</th>"
-    return f"<table><tr>{head}</tr>{lines}</table>"
+    said = "Both should hold for 90 of 100. Measured on patients who took no part in making them."
+    return f"<table><caption>{said}</caption>{lines}</table>"
 
 
-def _shown(metric: Mapping[str, Any] | None) -> str:
+def _checklist(metrics: Mapping[str, Any], facts: Mapping[str, str]) -> str:
+    lines = "".join(
+        f"<tr><td>{escape(item.number)}</td><td>{escape(item.asks)}</td><td>{escape(item.answer)}</td></tr>"
+        for item in checklist(metrics, facts)
+    )
+    head = "<th>item</th><th>asks for</th><th>in this run</th>"
+    return f"<div class=wide><table><tr>{head}</tr>{lines}</table></div>"
+
+
+def _cell(metric: Mapping[str, Any] | None, reason: str | None = None) -> str:
     if metric is None:
-        return "fewer than 100 rows"
+        return f"<td class='n dim'>{escape(reason or '–')}</td>"
     low, high = metric["interval"]
-    return f"{metric['value']:.3f} ({low:.3f} to {high:.3f})"
+    return f"<td class=n>{metric['value']:.3f} <span class=i>{low:.3f} to {high:.3f}</span></td>"
 
 
-def _figure(
-    title: str, x: str, y: str, points: Sequence[tuple[float, float]], *, dots: bool = False, ideal: bool = True
-) -> str:
-    """A small plot. Both axes run from 0 to 1, or to the largest value when `dots` or not `ideal`."""
-    reach = max(max(a, b) for a, b in points) if dots else 1.0
-    across = reach if dots else (max(a for a, _ in points) if not ideal else 1.0)
-    up = reach if dots else (max(max(b for _, b in points), 0.01) * 1.1 if not ideal else 1.0)
-    inner = SIZE - 2 * PAD
+def _percent(metric: Mapping[str, Any] | None) -> str:
+    if metric is None:
+        return "<td class='n dim'>–</td>"
+    low, high = (100 * bound for bound in metric["interval"])
+    return f"<td class=n>{100 * metric['value']:.1f} % <span class=i>{low:.1f} to {high:.1f}</span></td>"
 
-    def at(point: tuple[float, float]) -> str:
-        return f"{PAD + inner * point[0] / across:.1f},{SIZE - PAD - inner * max(0.0, point[1]) / up:.1f}"
 
-    curve = "" if dots else f'<polyline class="curve" points="{" ".join(at(p) for p in points)}"/>'
-    marks = "".join(
-        f'<circle class="dot" r="4" cx="{at(p).split(",")[0]}" cy="{at(p).split(",")[1]}"/>' for p in points if dots
-    )
-    line = f'<polyline class="ideal" points="{at((0, 0))} {at((across, up))}"/>' if ideal else ""
-    return (
-        f'<figure><svg width="{SIZE}" height="{SIZE}" role="img" aria-label="{escape(title)}">'
-        f'<path class="axis" d="M{PAD} {PAD}V{SIZE - PAD}H{SIZE - PAD}"/>{line}{curve}{marks}'
-        f'<text x="{SIZE / 2}" y="{SIZE - 10}" text-anchor="middle">{escape(x)} (0 to {across:.2g})</text>'
-        f'<text x="14" y="{SIZE / 2}" text-anchor="middle" transform="rotate(-90 14 {SIZE / 2})">{escape(y)} '
-        f"(0 to {up:.2g})</text></svg><figcaption>{escape(title)}</figcaption></figure>"
-    )
+def _shown(metric: Mapping[str, Any]) -> str:
+    low, high = metric["interval"]
+    return f"{metric['value']:.2f}, {low:.2f} to {high:.2f}"
+
+
+def flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every metric of a document with its path, for tests and tables."""
+    for name, value in metrics.items():
+        if isinstance(value, Mapping) and "interval" in value:
+            yield name, value
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", metric) for inner, metric in flat(value))

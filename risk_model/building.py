@@ -1,0 +1,127 @@
+"""From a cohort to a model folder: fit, judge out of fold, write the card from the run, sign every file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from risk_model.artifacts import sign
+from risk_model.cohort import LabelledCohort
+from risk_model.conformal import categories_of, cross_calibrated
+from risk_model.errors import TrainingError
+from risk_model.evaluation import Judged, evaluate
+from risk_model.judging import facts, write_pages
+from risk_model.model_card import local_texts, training_card
+from risk_model.study import Sources, Study, fingerprint
+from risk_model.tasks import READMISSION_30D
+from risk_model.training import Cohort, Fit, fit, save
+
+OFTEN_KNOWN = 0.8
+MOST_NEEDED = 15
+# NUBC and HL7 codes of stays that end in death or hospice: no readmission to predict.
+_NOT_DISCHARGED_ALIVE = [
+    "20", "40", "41", "42", "50", "51", "exp", "hosp", "hospice", "hospice-home", "hospice-facility",
+]  # fmt: skip
+
+
+def build_model(
+    labelled: LabelledCohort,
+    study: Study,
+    sources: Sources,
+    out: Path,
+    *,
+    model_id: str,
+    bootstraps: int = 1000,
+    parameters: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Write model, card, metrics and report into `out`; the metrics, out of fold by patient.
+
+    Raises TrainingError where `out` holds something else than an earlier model, or the cohort cannot teach.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "manifest.json").is_file():
+        raise TrainingError(f"{out}: not empty and not a model folder; choose another --out")
+    fitted = fit(study.cohort, progress=say, parameters=parameters)
+    rows = out_of_fold(study, fitted)
+    document = evaluate(rows, bootstraps=bootstraps, progress=say) | {
+        "measured_on": "out of fold by patient, calibration cross-fitted",
+        "model": {"id": model_id, "version": "1"},
+        "task": study.cohort.task,
+        "label": labelled.definition,
+    }
+    population = population_of(study.cohort)
+    known = facts(study.cohort.task, labelled)
+    texts = local_texts(study.cohort.task, _card_facts(labelled, study, fitted, population))
+    card = training_card(study.cohort.task, document, rows=document["rows"], patients=document["patients"], texts=texts)
+    about = {
+        "label": labelled.definition,
+        "cohort": {"sha256": fingerprint(labelled.folder), "rows": document["rows"]},
+        "encoder": None if sources.encoder is None else sources.encoder.name,
+        "note_reader": None if sources.reader is None else sources.reader.name,
+    }
+    save(out, fitted, study.cohort, model_id=model_id, version="1", population=population, card=card, facts=about)
+    write_pages(document, rows, out, {**known, "objective": "Development, with internal validation."})
+    sign(out, ("metrics.json", "report.html"))
+    return document
+
+
+def out_of_fold(study: Study, fitted: Fit) -> Judged:
+    """Training rows with probabilities, prediction sets and intervals that never saw their patient."""
+    cohort = study.cohort
+    kinds = categories_of(cohort.names, cohort.x)
+    covered, distances = cross_calibrated(cohort.y, fitted.out_of_fold, cohort.patients, kinds, fitted.fold)
+    patients = np.array(cohort.patients)
+    return Judged(cohort.y, fitted.out_of_fold, patients, study.comparators, study.subgroups, covered, distances)
+
+
+def population_of(cohort: Cohort) -> dict[str, Any]:
+    """Whom the model may speak for: the ages, hours and inputs its training patients had."""
+    known = dict(zip(cohort.names, np.isfinite(cohort.x).mean(axis=0).tolist(), strict=True))
+    plain = [
+        n for n in cohort.names if "." in n and n.partition(".")[0] not in {"sex", "group", "discharged_to", "finding"}
+    ]
+    needs = sorted(
+        (n for n in plain if known[n] >= OFTEN_KNOWN and n.endswith((".last", ".count", "_365d"))),
+        key=lambda n: -known[n],
+    )
+    needs = needs[:MOST_NEEDED]
+    age = _bounds(cohort, "age.last")
+    if age is None:
+        raise TrainingError("no row of the cohort has an age; a model needs to know whom it may speak for")
+    found: dict[str, Any] = {"minimum_age": int(age[0]), "needs": needs, "needs_at_least": (len(needs) + 1) // 2}
+    words = f"patients of {int(age[0])} to {int(age[1])} years in the cohort it was trained on"
+    hours = _bounds(cohort, "hours_since_admission.last")
+    if hours is not None:
+        found |= {"minimum_hours": float(np.floor(hours[0])), "maximum_hours": float(np.ceil(hours[1]) + 0.5)}
+        words += f", {np.floor(hours[0]):.0f} to {np.ceil(hours[1]):.0f} hours after admission"
+    if cohort.task == READMISSION_30D:
+        found["excluded_dispositions"] = _NOT_DISCHARGED_ALIVE
+        words += ", discharged alive and not to hospice"
+    return found | {"in_words": words}
+
+
+def _bounds(cohort: Cohort, name: str) -> tuple[float, float] | None:
+    if name not in cohort.names:
+        return None
+    column = cohort.x[:, cohort.names.index(name)]
+    known = column[np.isfinite(column)]
+    return (float(known.min()), float(known.max())) if len(known) else None
+
+
+def _card_facts(labelled: LabelledCohort, study: Study, fitted: Fit, population: Mapping[str, Any]) -> dict[str, str]:
+    times = sorted(row.prediction_time for row in study.rows)
+    excluded = "; ".join(f"{reason}: {count}" for reason, count in labelled.manifest.get("excluded", {}).items())
+    people = [word for word, name in (("Age", "age.last"), ("sex", "sex.female")) if name in fitted.names]
+    return {
+        "population": f"{str(population['in_words']).capitalize()}.",
+        "label": labelled.definition,
+        "excluded": excluded or "none",
+        "demographics": f"{' and '.join(people)} are inputs." if people else "None is an input.",
+        "first": str(times[0].date()),
+        "last": str(times[-1].date()),
+        "inputs": str(len(fitted.row_names)),
+        "dropped": ", ".join(fitted.dropped) or "none",
+    }

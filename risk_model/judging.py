@@ -1,0 +1,136 @@
+"""A model folder on a cohort folder: metrics.json and report.html, with what the model declined to answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from risk_model import report
+from risk_model.artifacts import write_json
+from risk_model.cohort import LabelledCohort
+from risk_model.conformal import categories_of
+from risk_model.errors import TrainingError
+from risk_model.evaluation import Judged, evaluate, held_out_coverage
+from risk_model.fusion import Reading
+from risk_model.model import RiskModel
+from risk_model.study import Progress, Sources, Study, splits_for, study_of
+from risk_model.tasks import task_of
+from risk_model.training import Cohort
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The rows of a cohort as a model sees them; `answered` are those it does not abstain on."""
+
+    study: Study
+    where: str
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        return np.array([code == "" for code in self.study.abstentions])
+
+
+def read_answers(
+    model: RiskModel, labelled: LabelledCohort, sources: Sources, split: str = "auto", progress: Progress | None = None
+) -> Answers:
+    """Every row through the model's own code: the same inputs and abstentions as in the service.
+
+    Raises TrainingError for another task, and for rows the model was trained on.
+    """
+    if labelled.task != model.task:
+        raise TrainingError(f"the model answers {model.task} and the cohort was built for {labelled.task}")
+    trained_on = model.manifest.get("cohort", {}).get("sha256")
+    chosen, where = splits_for(labelled, split, trained_on)
+    wanted = labelled.split(chosen)
+    if not wanted:
+        raise TrainingError(f"the cohort has no rows in its {chosen} split")
+    rows, xs, readings, codes = [], [], [], []
+    for row, record in labelled.records(chosen):
+        reading = sources.read(record, model.task)
+        x, abstention = model.prepared(reading)
+        rows.append(row)
+        xs.append(x)
+        readings.append(Reading(record, reading.vector))
+        codes.append("" if abstention is None else abstention.code)
+        if progress is not None:
+            progress(len(rows), len(wanted))
+    y = np.array([float(row.label) for row in rows])
+    cohort = Cohort(model.task, model.names, np.stack(xs), y, tuple(row.person for row in rows))
+    return Answers(study_of(labelled, rows, cohort, readings, codes), where)
+
+
+def judged(model: RiskModel, answers: Answers) -> Judged:
+    """The answered rows. Raises TrainingError when the model answers for none."""
+    study, answered = answers.study, answers.answered
+    if not answered.any():
+        reasons = ", ".join(f"{code} ({count})" for code, count in Counter(study.abstentions).most_common(3))
+        raise TrainingError(f"the model abstains on every row: {reasons}")
+    x = study.cohort.x[answered]
+    y, patients = study.cohort.y[answered], np.array(study.cohort.patients)[answered]
+    probability = model.probabilities(x)
+    covered, distances = None, None
+    if model.conformal is not None:
+        kinds = categories_of(model.names, x)
+        covered, distances = held_out_coverage(model.conformal, y, probability, patients, kinds)
+    comparators = {name: score[answered] for name, score in study.comparators.items()}
+    subgroups = {name: mask[answered] for name, mask in study.subgroups.items()}
+    return Judged(y, probability, patients, comparators, subgroups, covered, distances)
+
+
+def write_evaluation(
+    model: RiskModel, labelled: LabelledCohort, answers: Answers, out: Path, *, bootstraps: int, say: Say
+) -> dict[str, Any]:
+    """metrics.json and report.html in `out`; the document of metrics."""
+    rows = judged(model, answers)
+    document = evaluate(rows, bootstraps=bootstraps, progress=say)
+    declined = Counter(code for code in answers.study.abstentions if code)
+    document |= {
+        "measured_on": answers.where,
+        "model": {"id": model.manifest["model_id"], "version": model.manifest["version"]},
+        "task": model.task,
+        "label": labelled.definition,
+        "abstained": {"rows": sum(declined.values()), "reasons": dict(declined.most_common())},
+    }
+    write_pages(document, rows, out, facts(model.task, labelled))
+    return document
+
+
+def write_pages(document: dict[str, Any], rows: Judged, out: Path, known: dict[str, str]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "metrics.json", document)
+    title = f"{task_of(document['task']).title}: evaluation of {document['model']['id']} {document['model']['version']}"
+    declined = document.get("abstained", {"rows": 0})["rows"]
+    about = (
+        f"{document['rows']} rows of {document['patients']} patients, outcome in {document['prevalence']['value']:.1%} "
+        f"({document['label']}); {document['measured_on']}. The model declined to answer for {declined} further rows."
+    )
+    page = report.evaluation(
+        title, about, document, rows.outcome, rows.probability, rivals=rows.comparators, facts={"title": title, **known}
+    )
+    (out / "report.html").write_text(page, "utf-8")
+
+
+def facts(task: str, labelled: LabelledCohort) -> dict[str, str]:
+    """What a run knows of the TRIPOD+AI items."""
+    times = sorted(row.prediction_time for row in labelled.rows)
+    excluded = "; ".join(f"{reason}: {count}" for reason, count in labelled.manifest.get("excluded", {}).items())
+    about = task_of(task)
+    return {
+        "purpose": f"Estimates the risk of {about.outcome}; informs clinicians, directs nothing.",
+        "source": "Routine records as FHIR resources; see cohort.json for files and counts.",
+        "dates": f"Prediction times from {times[0].date()} to {times[-1].date()}." if times else "No rows.",
+        "eligibility": f"Label definition {labelled.definition} (task.yaml). Excluded: {excluded or 'none'}.",
+        "preparation": "Mapped by code and unit; what cannot be trusted is refused with a reason, never guessed.",
+        "outcome": f"{about.outcome.capitalize()}, by definition {labelled.definition}, {about.horizon}.",
+        "predictors": "Routine vital signs, laboratory values, diagnoses and use of care, chosen before fitting.",
+        "measured": "As recorded up to the prediction time; nothing later can be reached.",
+        "calculated": "By the service's own code, row by row, with its abstentions.",
+    }

@@ -1,0 +1,193 @@
+"""From a cohort folder to rows: inputs, outcomes, comparator scores and subgroups, each as of its prediction time."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fhir_mapping import PatientRecord
+from knowledge_index import Encoder, Evidence
+from risk_model import fusion
+from risk_model.artifacts import signature
+from risk_model.cohort import MANIFEST, PATIENTS, LabelledCohort, Row
+from risk_model.conformal import AGE_BANDS, age_band
+from risk_model.errors import TrainingError
+from risk_model.fusion import Reading, VectorBlock, frequent_findings, vector_of
+from risk_model.inputs import input_names
+from risk_model.reader import NoteReader
+from risk_model.scores import comparators
+from risk_model.tasks import task_of
+from risk_model.training import Cohort
+from risk_model.values import NoteFindings, ScoreResult
+
+Progress = Callable[[int, int], None]
+TRAINING = ("train", "validation")
+_RACE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race"
+
+
+class EvidenceSource(Protocol):
+    """Where evidence comes from before there is an estimate (`Pipeline.evidence_for`)."""
+
+    def __call__(self, record: PatientRecord, findings: NoteFindings, task: str) -> tuple[Evidence, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What stage 1 may use; None leaves a block out."""
+
+    reader: NoteReader | None = None
+    encoder: Encoder | None = None
+    evidence: EvidenceSource | None = None
+
+    def read(self, record: PatientRecord, task: str) -> Reading:
+        findings = None if self.reader is None else self.reader.read(record.notes())
+        asks = self.evidence is not None and findings is not None
+        evidence = self.evidence(record, findings, task) if asks and self.evidence and findings else ()
+        return Reading(record, record.features(), findings, evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Rows of a cohort in the order of its data; every array has one entry per row."""
+
+    rows: tuple[Row, ...]
+    cohort: Cohort
+    comparators: Mapping[str, NDArray[np.float64]]
+    subgroups: Mapping[str, NDArray[np.bool_]]
+    abstentions: tuple[str, ...]
+    """Code of the model's abstention for each row, "" where it answers; all "" without a model."""
+
+
+def splits_for(cohort: LabelledCohort, wanted: str, trained_on: str | None) -> tuple[str | None, str]:
+    """(split to read or None for all, in words). `auto`: the test split of the cohort a model was trained on, else all
+    rows. Raises TrainingError for training rows of the model's own cohort: they would flatter it."""
+    own = trained_on == fingerprint(cohort.folder)
+    if wanted == "auto":
+        wanted = "test" if own else "all"
+    if own and wanted != "test":
+        raise TrainingError("this model was trained on this cohort: only its test split can judge it (--split test)")
+    if wanted == "all":
+        return None, "all rows of a cohort the model never saw"
+    return wanted, f"the {wanted} split, patients the model never saw"
+
+
+def fingerprint(folder: Path) -> str:
+    """The sha256 of a cohort's manifest, which holds those of its files."""
+    return str(signature(folder / MANIFEST)["sha256"])
+
+
+def read_for_training(
+    labelled: LabelledCohort, task: str, sources: Sources, progress: Progress = lambda _done, _all: None
+) -> Study:
+    """The training and validation rows with all inputs of the task, findings and vectors.
+
+    Raises TrainingError for a cohort of another task or without rows to train on.
+    """
+    task_of(task)
+    if labelled.task != task:
+        raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")
+    wanted = [row for row in labelled.rows if row.split in TRAINING]
+    if not wanted:
+        raise TrainingError("the cohort has no rows in its train split")
+    rows, readings = [], []
+    for split in TRAINING:
+        for row, record in labelled.records(split):
+            rows.append(row)
+            readings.append(sources.read(record, task))
+            progress(len(rows), len(wanted))
+    names = list(input_names(task))
+    if sources.reader is not None:
+        names += frequent_findings([r.findings for r in readings if r.findings is not None])
+    x = np.stack([fusion.row(reading, names) for reading in readings])
+    cohort = _cohort(task, names, x, rows)
+    return _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))
+
+
+def _cohort(task: str, names: Sequence[str], x: NDArray[np.float32], rows: Sequence[Row]) -> Cohort:
+    y = np.array([float(row.label) for row in rows])
+    return Cohort(task, tuple(names), x, y, tuple(row.person for row in rows))
+
+
+def _blocks(readings: Sequence[Reading], sources: Sources) -> tuple[VectorBlock, ...]:
+    """Raw vectors of every source there is; a source that no row has is left out."""
+    wanted = [("record", sources.encoder is not None), ("notes", sources.reader is not None)]
+    wanted.append(("evidence", sources.evidence is not None and sources.encoder is not None))
+    dimensions = 384 if sources.encoder is None else sources.encoder.dimensions
+    blocks = []
+    for source, use in wanted:
+        if use:
+            vectors = np.stack([_vector(source, reading, sources.encoder, dimensions) for reading in readings])
+            if np.isfinite(vectors).any():
+                blocks.append(VectorBlock(source, vectors))
+    return tuple(blocks)
+
+
+def _vector(source: str, reading: Reading, encoder: Encoder | None, dimensions: int) -> NDArray[np.float32]:
+    found = reading.findings.embedding if source == "notes" and reading.findings is not None else None
+    return vector_of(source, reading, encoder, dimensions if found is None else len(found))
+
+
+def _study(
+    labelled: LabelledCohort, rows: Sequence[Row], cohort: Cohort, readings: Sequence[Reading], codes: Sequence[str]
+) -> Study:
+    scores = [comparators(reading.record, cohort.task) for reading in readings]
+    ages = np.array([_number(reading.vector.number("age.last")) for reading in readings])
+    sexes = np.array([reading.vector.word("sex.last") or "" for reading in readings])
+    races = recorded_races(labelled.folder)
+    recorded = np.array([races.get(row.subject_id, "") for row in rows])
+    return Study(tuple(rows), cohort, _columns(scores), _subgroups(ages, sexes, recorded), tuple(codes))
+
+
+def study_of(
+    labelled: LabelledCohort, rows: Sequence[Row], cohort: Cohort, readings: Sequence[Reading], codes: Sequence[str]
+) -> Study:
+    """Rows already made by a model (see `judging`), with their comparators and subgroups."""
+    return _study(labelled, rows, cohort, readings, codes)
+
+
+def _columns(scores: Sequence[tuple[ScoreResult, ...]]) -> dict[str, NDArray[np.float64]]:
+    """Each score as one number per row: the middle of its range with inputs missing, NaN where none applies."""
+    names = sorted({score.name for row in scores for score in row})
+    by_row = [{score.name: (score.low + score.high) / 2 for score in row} for row in scores]
+    return {name: np.array([row.get(name, np.nan) for row in by_row]) for name in names}
+
+
+def _subgroups(
+    ages: NDArray[np.float64], sexes: NDArray[np.str_], races: NDArray[np.str_]
+) -> dict[str, NDArray[np.bool_]]:
+    bands = np.array([age_band(age) if np.isfinite(age) else "" for age in ages.tolist()])
+    found = {"women": sexes == "female", "men": sexes == "male"}
+    found |= {f"age {name}": bands == name for _, name in AGE_BANDS}
+    found |= {f"recorded race: {name}": races == name for name in sorted(set(races.tolist()) - {""})}
+    return {name: mask for name, mask in found.items() if mask.any()}
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def recorded_races(folder: Path) -> dict[str, str]:
+    """US Core race in words, by subject; used for subgroup tables and by no model."""
+    found: dict[str, str] = {}
+    with gzip.open(folder / PATIENTS) as stream:
+        for line in stream:
+            patient = orjson.loads(line)
+            race = next((_race(r) for r in patient["resources"] if r.get("resourceType") == "Patient"), None)
+            if race:
+                found[patient["subject_id"]] = race
+    return found
+
+
+def _race(patient: Mapping[str, Any]) -> str | None:
+    for extension in patient.get("extension") or ():
+        if isinstance(extension, dict) and extension.get("url") == _RACE:
+            inner = extension.get("extension") or ()
+            return next((str(e.get("valueString")) for e in inner if e.get("url") == "text"), None)
+    return None
