@@ -23,6 +23,10 @@ COMMANDS = {
     "map": "FHIR files in; features, notes, Markdown, codes or MEDS rows out.",
     "score": "A patient's risk as a FHIR RiskAssessment.",
     "cohort": "Labelled cohorts from FHIR or MEDS, by a named label definition or your own.",
+    "train": "A model of your own, from a cohort.",
+    "evaluate": "A model on patients it never saw: metrics.json and a report.",
+    "recalibrate": "A new version of a model, fitted to your own outcome rate.",
+    "few-shot": "The few-shot protocol: record embeddings against counts, at every number of examples.",
     "index": "Build, search, check and evaluate a PubMed index.",
     "card": "A model card as HTML, JSON or CHAI XML.",
     "client": "The EHRs that may call: add, list, rotate keys, remove.",
@@ -41,7 +45,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"cds_service.commands.{cmd_name}")
+        module = importlib.import_module(f"cds_service.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -48,6 +48,8 @@ def roc(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats]) -> s
         axes.plot([0, 1], [0, 1], color=_LINE, linewidth=1)
         for style, (name, score) in zip(_styles(), rivals.items(), strict=False):
             known = np.isfinite(score)
+            if not 0 < outcome[known].sum() < known.sum():
+                continue  # a score that only one class has ranks nothing
             axes.plot(*_roc(outcome[known], score[known]), color=_DIM, linewidth=1.1, linestyle=style, label=name)
         axes.plot(*_roc(outcome, probability), color=_ACCENT, label="model")
         axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -136,7 +138,7 @@ def alerts(outcome: Floats, probability: Floats) -> str:
     def draw(axes: Any) -> None:
         order = np.argsort(-probability, kind="stable")
         hits = np.cumsum(outcome[order])
-        chosen = np.unique(np.linspace(len(order) / 100, len(order) / 2, 120).astype(int)) - 1
+        chosen = np.unique(np.linspace(max(1, len(order) / 100), max(1, len(order) / 2), 120).astype(int)) - 1
         rate = 100 * (chosen + 1) / len(order)
         axes.plot(rate, 100 * hits[chosen] / (chosen + 1), color=_ACCENT, label="alerts that are right")
         axes.plot(rate, 100 * hits[chosen] / hits[-1], color=_SECOND, label="outcomes that are found")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -63,8 +63,13 @@ class Pipeline:
         opened = KnowledgeIndex.open_starter() if index is None else KnowledgeIndex.open(index)
         folders = {task: shipped_folder(task) if models is None else models / task for task in TASKS}
         opened_models = {task: RiskModel.open(path) for task, path in folders.items()}
-        embed = any(head.source == "notes" for model in opened_models.values() for head in model.heads)
-        return cls(opened, RuleNoteReader(opened, embed), opened_models)
+        return cls(opened, _reader(opened, opened_models.values()), opened_models)
+
+    @classmethod
+    def with_model(cls, model: RiskModel) -> Pipeline:
+        """One model of a site's own, with the starter index and the rule reader."""
+        opened = KnowledgeIndex.open_starter()
+        return cls(opened, _reader(opened, [model]), {model.task: model})
 
     def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
         """Everything behind a card. An abstaining model still gets its comparators, findings and evidence.
@@ -136,6 +141,11 @@ class Pipeline:
                 for linked in self.index.link_text(driver.label):
                     add(linked.concept.ui, linked.concept.name, min(2.0, 4 * driver.contribution))
         return tuple(sorted(weights.values(), key=lambda problem: (-problem.weight, problem.ui)))
+
+
+def _reader(index: KnowledgeIndex, models: Iterable[RiskModel]) -> RuleNoteReader:
+    """The rule reader; it embeds notes, its slow part, only where a model reads embeddings."""
+    return RuleNoteReader(index, any(head.source == "notes" for model in models for head in model.heads))
 
 
 _TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import orjson
@@ -11,17 +12,23 @@ import orjson
 from cds_service.commands.files import TimeType, load_record
 from fhir_mapping import InvalidInputError, PatientRecord
 
-ABSTAINED = 4
+if TYPE_CHECKING:
+    from risk_model import Pipeline
+
+ABSTAINED, BAD_INPUT = 4, 3
+REFUSED_SHOWN = 10
 _TASKS = ("in_hospital_mortality", "readmission_30d")
 
 
 @click.command(name="score")
-@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--fhir-server", help="Base URL of a FHIR R4 server to read the patient from, instead of FILES.")
 @click.option("--patient", help="Id of the patient.")
 @click.option("--encounter", help="Id of the stay; default: the one running at that time.")
 @click.option("--as-of", type=TimeType(), help="What was known at this time; a bare date means its end. Default: all.")
 @click.option("--task", type=click.Choice(_TASKS), default="readmission_30d", show_default=True)
+@click.option("--model", type=click.Path(file_okay=False, path_type=Path), help="A model folder; default: the shipped.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With a folder: the NDJSON file to write.")
 @click.option("--json", "as_json", is_flag=True, help="The RiskAssessment itself.")
 @click.pass_context
 def command(
@@ -32,27 +39,71 @@ def command(
     encounter: str | None,
     as_of: datetime | None,
     task: str,
+    model: Path | None,
+    out: Path | None,
     as_json: bool,
 ) -> None:
-    """Estimate one patient's risk, from FHIR files or a FHIR server.
+    """Estimate one patient's risk, from FHIR files or a FHIR server; or that of every patient in a folder.
 
     \b
     riskcards score patient.json --task in_hospital_mortality --as-of 2024-02-11T03:00:00Z
     riskcards score --fhir-server http://127.0.0.1:8099/fhir --patient 123 --json
 
+    \b
+    riskcards score export/ --out risks.ndjson --task readmission_30d --model model/
+
+    A folder (Bulk Data NDJSON or Bundles) gives one RiskAssessment to a line, the same as the service would answer; a
+    patient that cannot be read is an OperationOutcome on its line, and the exit code is then 3.
+
     Exit code 4 when the model abstains: the answer then says why, and still holds the established scores.
     """
     from cds_service.cards.detail import detail
-    from risk_model import Pipeline, risk_assessment
+    from risk_model import risk_assessment
 
+    if any(path.is_dir() for path in files) or out is not None:
+        if len(files) != 1 or not files[0].is_dir() or out is None or patient or encounter or fhir_server:
+            raise click.UsageError("give one folder with --out FILE.ndjson, and neither --patient nor --encounter")
+        _bulk(ctx, files[0], out, task, model, as_of)
+        return
     record = _record(files, fhir_server, patient, encounter, as_of)
-    assessment = Pipeline.shipped().assess(record, task)
+    assessment = _pipeline(task, model).assess(record, task)
     if as_json:
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(detail([assessment], record))
     if assessment.estimate.abstention is not None:
         ctx.exit(ABSTAINED)
+
+
+def _pipeline(task: str, model: Path | None) -> Pipeline:
+    """The shipped pipeline, with this model for the task. Raises ModelArtifactError where it answers another."""
+    from risk_model import ModelArtifactError, Pipeline, RiskModel
+
+    if model is None:
+        return Pipeline.shipped()
+    opened = RiskModel.open(model)
+    if opened.task != task:
+        raise ModelArtifactError(f"this model answers {opened.task}; say --task {opened.task}", path=str(model))
+    return Pipeline.with_model(opened)
+
+
+def _bulk(ctx: click.Context, folder: Path, out: Path, task: str, model: Path | None, as_of: datetime | None) -> None:
+    from cds_service.commands.bulk import score_folder
+    from cds_service.commands.learning import counting, say
+    from risk_model.cohort_source import FhirFolder
+
+    pipeline = _pipeline(task, model)
+    with FhirFolder(folder, say) as source, counting("patients scored") as progress:
+        found = score_folder(pipeline, source, task, out, as_of=as_of, progress=progress)
+    say(
+        f"{found.answered} answered, {sum(found.abstained.values())} declined, {len(found.refused)} not readable: {out}"
+    )
+    for code, count in found.abstained.most_common():
+        say(f"  declined {count}: {code}")
+    for subject, reason in found.refused[:REFUSED_SHOWN]:
+        say(f"  not readable: Patient/{subject}: {reason}")
+    if found.refused:
+        ctx.exit(BAD_INPUT)
 
 
 def _record(

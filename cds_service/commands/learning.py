@@ -1,0 +1,61 @@
+"""What the commands that learn and judge share: where stage 1 comes from, and a progress bar that counts rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from risk_model.study import Sources
+
+NOTE_READERS = ("rules",)
+
+
+def open_sources(encoder: str | None, note_reader: str | None, evidence: bool = False) -> Sources:
+    """Stage 1 by name; nothing is opened that is not asked for. Raises EncoderError for an unknown encoder."""
+    from knowledge_index.encoder import available_threads, encoder_named
+    from risk_model.study import Sources
+
+    opened = None if encoder is None else encoder_named(encoder, available_threads())
+    if note_reader is None:
+        return Sources(encoder=opened)
+    from knowledge_index import KnowledgeIndex
+    from risk_model import Pipeline, RuleNoteReader
+
+    index = KnowledgeIndex.open_starter()
+    reader = RuleNoteReader(index)
+    return Sources(reader, opened, Pipeline(index, reader, {}).evidence_for if evidence else None)
+
+
+def sources_of(manifest: Mapping[str, Any], *, evidence: bool) -> Sources:
+    """The stage 1 a model was trained with."""
+    reader = manifest.get("note_reader")
+    return open_sources(manifest.get("encoder"), "rules" if reader is not None else None, evidence)
+
+
+@contextmanager
+def counting(label: str) -> Iterator[Callable[[int, int], None]]:
+    """`progress(done, total)`: a bar on a terminal, a line for each tenth elsewhere."""
+    if sys.stderr.isatty():
+        with click.progressbar(length=1, label=label, file=sys.stderr, show_pos=True) as bar:
+
+            def move(done: int, total: int) -> None:
+                bar.length = total
+                bar.update(done - bar.pos)
+
+            yield move
+        return
+
+    def tell(done: int, total: int) -> None:
+        if done == total or done % max(1, total // 10) == 0:
+            say(f"{label}: {done} of {total}")
+
+    yield tell
+
+
+def say(message: str) -> None:
+    click.echo(message, err=True)

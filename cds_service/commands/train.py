@@ -1,0 +1,72 @@
+"""`riskcards train`: a model folder from a cohort folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import orjson
+
+from cds_service.commands.learning import NOTE_READERS, counting, open_sources, say
+from knowledge_index.encoder import ENCODERS
+
+_COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command(name="train")
+@click.option("--task", required=True, help="The task the cohort was built for, such as readmission_30d.")
+@click.option("--cohort", required=True, type=_COHORT, help="Folder of `riskcards cohort build`.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The model folder.")
+@click.option("--encoder", type=click.Choice(sorted(ENCODERS)), help="Also learn from an embedding of the record.")
+@click.option("--note-reader", type=click.Choice(NOTE_READERS), help="Also learn from what the notes say.")
+@click.option("--evidence", is_flag=True, help="Also learn from the literature found; needs both above, and is slow.")
+@click.option("--model-id", help="Name of the model.  [default: TASK-local]")
+@click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
+@click.option("--json", "as_json", is_flag=True, help="metrics.json on standard output.")
+def command(
+    task: str,
+    cohort: Path,
+    out: Path,
+    encoder: str | None,
+    note_reader: str | None,
+    evidence: bool,
+    model_id: str | None,
+    bootstraps: int,
+    as_json: bool,
+) -> None:
+    """Train a model on your own patients.
+
+    \b
+    riskcards cohort build --task readmission_30d --fhir export/ --out cohort/
+    riskcards train --task readmission_30d --cohort cohort/ --out model/
+    riskcards evaluate --model model/ --cohort cohort/ --out evaluation/
+    riskcards score patient.json --task readmission_30d --model model/
+
+    The training and validation splits are learned from; the test split is left for `evaluate`. Inputs that never vary
+    are left out and named. OUT gets the model (XGBoost's own format), manifest.json with the sha256 of every file, the
+    model card, and metrics.json and report.html measured out of fold by patient. Nothing in it is pickled.
+
+    At least 10 rows with the outcome and 10 without are needed, from 5 patients each; for figures you can rely on,
+    some hundreds of each.
+    """
+    from risk_model.building import build_model
+    from risk_model.cohort import LabelledCohort
+    from risk_model.study import read_for_training
+
+    if evidence and not (encoder and note_reader):
+        raise click.UsageError("--evidence needs --encoder and --note-reader")
+    labelled = LabelledCohort.open(cohort)
+    sources = open_sources(encoder, note_reader, evidence)
+    with counting("rows read") as progress:
+        study = read_for_training(labelled, task, sources, progress)
+    name = model_id or f"{task.replace('_', '-')}-local"
+    found = build_model(labelled, study, sources, out, model_id=name, bootstraps=bootstraps, say=say)
+    if as_json:
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
+        return
+    low, high = found["auroc"]["interval"]
+    click.echo(
+        f"{name}: {found['rows']} rows, {found['outcomes']} with the outcome\n"
+        f"AUROC {found['auroc']['value']:.3f} ({low:.3f} to {high:.3f}), {found['measured_on']}\n"
+        f"written to {out}: report.html to read, `riskcards card {out}` for the model card"
+    )
