@@ -85,7 +85,7 @@ class RuleNoteReader:
             used.append(note)
         anchored = [finding for finding in findings if _anchored(finding, used)]
         return NoteFindings(
-            findings=tuple(anchored),
+            findings=tuple(_said_once(anchored, used)),
             embedding=self._embedding(used) if self._embed else None,
             reader=self.name,
             notes_read=len(used),
@@ -149,6 +149,16 @@ def _anchored(finding: Finding, notes: Iterable[Note]) -> bool:
     return any(
         note.source == finding.note_source and note.text[finding.start : finding.end] == finding.quote for note in notes
     )
+
+
+def _said_once(findings: Sequence[Finding], notes: Iterable[Note]) -> Iterator[Finding]:
+    """Without those a note copied from an earlier one that was read too and says the same: there they count."""
+    by_source = {note.source: note for note in notes}
+    said = {(finding.note_source, finding.concept_ui, finding.quote) for finding in findings}
+    for finding in findings:
+        origin = by_source[finding.note_source].copied_from(finding.start)
+        if (origin, finding.concept_ui, finding.quote) not in said:
+            yield finding
 
 
 def _section_at(sections: Sequence[Section], position: int) -> Section | None:

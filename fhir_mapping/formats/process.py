@@ -189,6 +189,11 @@ def _after_fork() -> None:
     _pool = _Pool()
 
 
+def warm() -> None:
+    """Start a child ahead of the first note that needs one. A service calls it in each worker."""
+    convert(Format.HTML, b"")
+
+
 def close() -> None:
     """End every child now. The next job starts a new one."""
     _pool.close()

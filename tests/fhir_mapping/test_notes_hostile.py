@@ -126,6 +126,13 @@ def test_a_child_has_limits_a_clean_environment_and_no_files() -> None:
     assert not [path for path in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(path).startswith("socket:")]
 
 
+def test_a_service_may_start_its_child_ahead() -> None:
+    process.close()
+    process.warm()
+    (child,) = process._pool.idle
+    assert child_pid() == child.process.pid
+
+
 def test_threads_have_a_child_each_and_never_more_than_allowed() -> None:
     texts = [f"note {n}" for n in range(24)]
     answers: dict[str, str] = {}

@@ -17,7 +17,7 @@ import pytest
 from fhir.resources.R4B.riskassessment import RiskAssessment
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from fhir_mapping import PatientRecord
+from fhir_mapping import CopiedBlock, PatientRecord
 from risk_model import (
     IN_HOSPITAL_MORTALITY,
     READMISSION_30D,
@@ -262,6 +262,19 @@ def test_a_note_that_is_known_is_read_the_same(pipeline: Pipeline) -> None:
     known.read(notes)
     assert known.read(notes) == fresh.read(notes)
     assert known.read(copies) == RuleNoteReader(pipeline.index, embed=False).read(copies)
+
+
+def test_what_a_note_copied_from_an_earlier_one_counts_there_only(pipeline: Pipeline) -> None:
+    said = "Admitted with pneumonia and sepsis from the lungs, treated with antibiotics and fluids, now much improved."
+    home_chart = home()
+    first, *_ = home_chart.notes()
+    earlier = replace(first, source="DocumentReference/1", text=said, sections=(), copied=())
+    block = CopiedBlock(8, 8 + len(said), earlier.source)
+    later = replace(earlier, source="DocumentReference/2", text=f"Better.\n{said}", copied=(block,))
+    reader = RuleNoteReader(pipeline.index, embed=False)
+    assert {f.note_source for f in reader.read([later, earlier]).findings} == {"DocumentReference/1"}
+    assert {f.note_source for f in reader.read([later]).findings} == {"DocumentReference/2"}
+    assert reader.read([later, earlier]).unanchored_dropped == 0
 
 
 def test_every_finding_is_the_notes_own_words(pipeline: Pipeline) -> None:
