@@ -28,8 +28,9 @@ MAX_NOTES = 20
 MAX_EXAMINED = 3 * MAX_NOTES
 """How many are looked at for it: the same note again, or one that cannot be read, takes no other's place."""
 READ, UNREADABLE, NOT_FETCHED = "read", "unreadable", "not-fetched"
-_NEVER = frozenset({"entered-in-error", "cancelled", "deprecated"})
-_PRELIMINARY = frozenset({"preliminary", "registered", "partial"})
+# Tuples: what stands in these elements may be anything, also what cannot be hashed.
+_NEVER = ("entered-in-error", "cancelled", "deprecated")
+_PRELIMINARY = ("preliminary", "registered", "partial")
 
 
 def read_notes(
@@ -78,7 +79,7 @@ def _candidates(resources: Iterable[tuple[str, Resource]], refused: list[Refusal
     found = []
     for source, resource in resources:
         status, doc_status = resource.get("status"), resource.get("docStatus")
-        wrong = next((word for word in (status, doc_status) if isinstance(word, str) and word in _NEVER), None)
+        wrong = next((word for word in (status, doc_status) if word in _NEVER), None)
         if wrong is not None:
             refused.append(Refusal(source, f"status-{wrong}"))
             continue
@@ -211,7 +212,7 @@ class _Reader:
             reason=reason,
             kind=kind_of(concept),
             other_sources=tuple(f"{source}#content[{number}]" for number in reading.others),
-            preliminary=resource.get("status") in _PRELIMINARY or resource.get("docStatus") in _PRELIMINARY,
+            preliminary=any(word in _PRELIMINARY for word in (resource.get("status"), resource.get("docStatus"))),
         )
 
     def _reading(self, resource: Resource) -> Reading:

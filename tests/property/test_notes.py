@@ -99,6 +99,23 @@ def test_any_attachment_makes_one_note(attachments: list[dict[str, Any]], relate
     check(read(source))
 
 
+ELEMENTS = [
+    "status", "docStatus", "content", "relatesTo", "type", "author", "context", "meta", "conclusion", "presentedForm",
+    "section", "issued", "effectivePeriod", "performer", "contained",
+]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(["DocumentReference", "DiagnosticReport", "Composition"]),
+    st.dictionaries(st.sampled_from(ELEMENTS), JUNK, max_size=6),
+)
+def test_any_resource_is_a_note_or_refused_or_none(kind: str, elements: dict[str, Any]) -> None:
+    source = document(b"Tired") | elements | {"resourceType": kind}
+    for note in PatientRecord.from_resources([PATIENT, STAY, source], prediction_time=AT).notes():
+        check(note)
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(
