@@ -135,7 +135,7 @@ def _deal_file(path: Path, name: str, work: Path, state: _State) -> None:
     with ExitStack() as stack:
         buckets = [stack.enter_context((work / _bucket(n)).open("ab")) for n in range(state.buckets)]
         shared = stack.enter_context((work / _SHARED_FILE).open("ab"))
-        for number, line in _lines(path, name, state):
+        for number, line in lines_of(path, name, state.fault):
             try:
                 owner = _owner(line)
             except InvalidInputError as error:
@@ -156,7 +156,8 @@ def _write(bucket: IO[bytes], patient: bytes, line: bytes) -> None:
     bucket.write(b"%b\t%b\n" % (patient, line))
 
 
-def _lines(path: Path, name: str, state: _State) -> Iterator[tuple[int, bytes]]:
+def lines_of(path: Path, name: str, fault: Callable[[str, str], None]) -> Iterator[tuple[int, bytes]]:
+    """The numbered lines of a file, plain or .gz; `fault(place, reason)` hears where it cannot be read any further."""
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
@@ -168,7 +169,7 @@ def _lines(path: Path, name: str, state: _State) -> Iterator[tuple[int, bytes]]:
                 if line:
                     yield number, line
     except (OSError, EOFError, zlib.error) as error:
-        state.fault(f"{name}:{number + 1}", f"cannot be read any further: {error}")
+        fault(f"{name}:{number + 1}", f"cannot be read any further: {error}")
 
 
 def _owner(line: bytes) -> tuple[str, bytes] | str:

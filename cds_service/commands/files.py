@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from fhir_mapping import InvalidInputError, PatientRecord
+from fhir_mapping.population import SUFFIXES as LINES
 from fhir_mapping.reading import Entry, read_bytes
 from fhir_mapping.times import moment, parse_instant
 
@@ -31,6 +32,20 @@ def read_file(path: Path) -> bytes:
     return data
 
 
+def line_files(folder: Path) -> list[Path]:
+    """The NDJSON files of a folder and its subfolders."""
+    return _ending(folder, LINES)
+
+
+def bundle_files(folder: Path) -> list[Path]:
+    """The files of a folder and its subfolders that hold a Bundle each."""
+    return _ending(folder, (".json", ".json.gz"))
+
+
+def _ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(suffixes))
+
+
 def load_record(
     paths: Sequence[Path], *, patient: str | None, as_of: datetime | None, encounter: str | None
 ) -> PatientRecord:
@@ -38,12 +53,12 @@ def load_record(
     try:
         if len(paths) == 1:
             return PatientRecord.from_json(read_file(paths[0]), patient, as_of, encounter_id=encounter)
-        resources = [entry.resource for path in paths for entry in _entries(path)]
+        entries = [entry for path in paths for entry in _entries(path)]
     except InvalidInputError as error:
         if len(paths) == 1:
             raise InvalidInputError(f"{paths[0]}: {error}") from None
         raise
-    return PatientRecord.from_resources(resources, patient, as_of, encounter_id=encounter)
+    return PatientRecord.from_entries(entries, patient, as_of, encounter_id=encounter)
 
 
 def _entries(path: Path) -> Sequence[Entry]:

@@ -1,22 +1,24 @@
-"""`riskcards map`: FHIR files in; features, notes, Markdown, codes or MEDS rows out."""
+"""`riskcards map`: FHIR in; features, notes, Markdown, codes or MEDS out. One patient, or a folder of any number."""
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 import orjson
 
 from cds_service.commands.files import TimeType, load_record
-from fhir_mapping import FeatureVector, Note, PatientRecord
+from cds_service.commands.map_folder import FORMS, Form, map_folder
+from cds_service.commands.map_strict import faults_in
+from cds_service.commands.map_text import as_text
 
-FORMS = ("features", "notes", "markdown", "codes", "meds")
+BAD_INPUT = 3
 
 
 @click.command(name="map")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--as-of", type=TimeType(), help="What was known at this time; a bare date means its end. Default: all.")
 @click.option("--patient", help="Which patient, when a file holds several.")
 @click.option("--encounter", help="Id of the stay to look at; default: the one running at that time.")
@@ -24,7 +26,13 @@ FORMS = ("features", "notes", "markdown", "codes", "meds")
 @click.option(
     "--budget", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens for markdown, codes."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs to read.")
+@click.option("--json", "as_json", is_flag=True, help="For programs to read. A folder always gives JSON Lines.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write there: a file; with --to meds a new MEDS dataset.")
+@click.option("--splits", is_flag=True, help="With --to meds --out: train, tuning, held_out by patient.")
+@click.option("--work", type=click.Path(file_okay=False, path_type=Path), help="Keep a folder's progress here; resume.")
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="For folders.")
+@click.option("--strict", is_flag=True, help="First check every resource against all of FHIR; stop at faults.")
+@click.option("--fhir-version", type=click.Choice(["R4", "R5"]), help="For --strict; default: whichever fits better.")
 def command(
     files: tuple[Path, ...],
     as_of: datetime | None,
@@ -33,70 +41,88 @@ def command(
     form: str,
     budget: int,
     as_json: bool,
+    out: Path | None,
+    splits: bool,
+    work: Path | None,
+    processes: int,
+    strict: bool,
+    fhir_version: str | None,
 ) -> None:
     """What a FHIR record holds, as known at one moment.
 
-    FILES are JSON Bundles, lists or NDJSON, plain or .gz; several are read as one patient.
+    FILES are JSON Bundles, lists or NDJSON, plain or .gz; several are read as one patient. One folder instead is many
+    patients: Bulk Data (*.ndjson, *.ndjson.gz, a resource type in one or several files) or a Bundle to a file.
 
     \b
-    riskcards map patient.json --as-of 2024-05-01 --to features
-    riskcards map patient.json --to notes --json
+    riskcards map patient.json --as-of 2024-05-01 --to features      values in canonical units, unknowns with reasons
+    riskcards map patient.json --to notes --json                     notes as plain text with their sections
+    riskcards map patient.json --to markdown --budget 8192           the record as text for a language model
+    riskcards map patient.json --strict                              is it valid FHIR? every fault with its path
+    riskcards map export/ --to features --out features.jsonl         a Bulk Data export, one line to a patient
+    riskcards map export/ --to meds --out dataset/ --splits          a MEDS dataset for research
+    riskcards map export/ --work state/ --out all.jsonl --processes 2    stopped? the same command goes on
 
-    Values are in canonical units; what is unknown or refused says why. Nothing later than --as-of shows.
+    What is unknown or refused says why. Nothing later than --as-of shows. Lines and patients that cannot be read are
+    named on standard error, and everything else is kept.
+
+    Exit codes: 0 done, 2 wrong use, 3 something in the input could not be read (or is not valid FHIR, with --strict).
     """
+    folder = _folder(files)
+    _check_use(folder, form, out, patient=patient, encounter=encounter, splits=splits, work=work)
+    if strict:
+        found = faults_in(files, fhir_version)
+        if found.faults:
+            click.echo(found.to_json() if as_json else found.to_text())
+            raise click.exceptions.Exit(BAD_INPUT)
+        click.echo(f"valid FHIR: {found.resources} resources", err=True)
+    wanted = Form(form, budget, as_of)
+    if folder is not None:
+        if map_folder(folder, wanted, out=out, work=work, processes=processes, splits=splits):
+            raise click.exceptions.Exit(BAD_INPUT)
+        return
     record = load_record(files, patient=patient, as_of=as_of, encounter=encounter)
-    if as_json:
-        click.echo(orjson.dumps(_document(record, form, budget), option=orjson.OPT_INDENT_2).decode())
+    if form == "meds" and out is not None:
+        from fhir_mapping.meds_dataset import MedsDataset
+
+        with MedsDataset(out, created_at=datetime.now(UTC), version=version("riskcards"), splits=splits) as dataset:
+            dataset.add(record)
+        click.echo(f"{out}: a MEDS dataset of 1 patient", err=True)
+        return
+    text = (
+        orjson.dumps(wanted.document(record), option=orjson.OPT_INDENT_2).decode()
+        if as_json
+        else as_text(record, form, budget)
+    )
+    if out is not None:
+        out.write_text(text + "\n", "utf-8")
     else:
-        click.echo(_text(record, form, budget))
+        click.echo(text)
 
 
-def _document(record: PatientRecord, form: str, budget: int) -> dict[str, object]:
-    head: dict[str, object] = {"subject_id": record.subject_id, "prediction_time": record.prediction_time.isoformat()}
-    if form == "features":
-        return record.features().to_json()
-    if form == "notes":
-        return head | {"notes": [note.to_json() for note in record.notes()]}
-    if form == "meds":
-        return head | {"meds": list(record.to_meds())}
-    return head | {form: record.to_markdown(budget) if form == "markdown" else record.to_codes(budget)}
+def _folder(files: tuple[Path, ...]) -> Path | None:
+    folders = [path for path in files if path.is_dir()]
+    if folders and len(files) > 1:
+        raise click.UsageError("give one folder, or files of one patient; not both, and not several folders")
+    return folders[0] if folders else None
 
 
-def _text(record: PatientRecord, form: str, budget: int) -> str:
-    if form == "markdown":
-        return record.to_markdown(budget)
-    if form == "codes":
-        return record.to_codes(budget)
-    head = f"{record.subject_id} as of {record.prediction_time:%Y-%m-%d %H:%M} UTC\n"
-    if form == "notes":
-        return head + _notes(record.notes())
-    if form == "meds":
-        rows = (f"{row['time'] or 'static':<34}{row['code']:<44}{_value(row)}" for row in record.to_meds())
-        return head + "\n".join(rows)
-    return head + _features(record.features())
-
-
-def _value(row: dict[str, object]) -> str:
-    return str(row["numeric_value"] if row["numeric_value"] is not None else row["text_value"] or "")
-
-
-def _features(vector: FeatureVector) -> str:
-    lines = []
-    for name, feature in vector.values.items():
-        when = "" if feature.time is None else f"{feature.time:%Y-%m-%d %H:%M}"
-        value = feature.value if isinstance(feature.value, str) else f"{feature.value:g}"
-        lines.append(f"  {name:<32}{value:>12} {feature.unit or '':<10}{when:<18}{', '.join(feature.sources[:2])}")
-    lines.append(f"\nunknown ({len(vector.unknown)})")
-    lines += [f"  {name:<32}{reason}" for name, reason in vector.unknown.items()]
-    lines.append(f"\nrefused ({len(vector.refused)})")
-    lines += [f"  {reason:<32}{count}" for reason, count in Counter(r.reason for r in vector.refused).most_common()]
-    return "\n".join(lines)
-
-
-def _notes(notes: tuple[Note, ...]) -> str:
-    lines = [f"{len(notes)} notes"]
-    for note in notes:
-        when = "time unknown" if note.time is None else f"{note.time:%Y-%m-%d %H:%M}"
-        lines.append(f"\n== {note.type} · {when} · {note.source} · {note.status}")
-        lines.append(note.text)
-    return "\n".join(lines)
+def _check_use(
+    folder: Path | None,
+    form: str,
+    out: Path | None,
+    *,
+    patient: str | None,
+    encounter: str | None,
+    splits: bool,
+    work: Path | None,
+) -> None:
+    if folder is not None and (patient or encounter):
+        raise click.UsageError("--patient and --encounter choose within files; a folder gives every patient")
+    if folder is not None and form == "meds" and out is None:
+        raise click.UsageError("--to meds of a folder needs --out DIR for the dataset")
+    if folder is None and work is not None:
+        raise click.UsageError("--work keeps the progress of a folder; there is none")
+    if splits and (form != "meds" or out is None):
+        raise click.UsageError("--splits goes with --to meds --out DIR")
+    if out is not None and out.is_dir() and form != "meds":
+        raise click.UsageError(f"--out {out} is a folder; give a file")
