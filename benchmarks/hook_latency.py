@@ -36,7 +36,7 @@ def wait(url: str, seconds: float = 60) -> None:
         try:
             if requests.get(url, timeout=1).ok:
                 return
-        except requests.ConnectionError:
+        except requests.RequestException:
             time.sleep(0.2)
     sys.exit(f"{url} did not answer in {seconds:.0f} s")
 
