@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cds_service.admission import Admission
 from cds_service.cards import build_card
 from cds_service.cards.card import Thresholds
 from cds_service.gateway import Gateway
@@ -29,13 +30,16 @@ _NO_GUIDANCE: dict[str, Any] = {"cards": []}
 
 
 class Answering:
-    """Answering(settings, pipeline, store, metrics).answer(service, body, caller) -> {"cards": [...]}"""
+    """Answering(settings, pipeline, store, metrics, admission).answer(service, body, caller) -> {"cards": [...]}"""
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, store: Store, metrics: Metrics, admission: Admission
+    ) -> None:
         self.settings = settings
         self.pipeline = pipeline
         self.store = store
         self.metrics = metrics
+        self.admission = admission
         self.modes = ModeBoard(store, Mode(settings.mode))
         self.quiet = settings.quiet_rules()
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -59,7 +63,8 @@ class Answering:
     def answer(self, service: Service, body: bytes, caller: Caller | None = None) -> dict[str, Any]:
         """The cards for one request. Raises HookError for everything that is not guidance or its honest absence."""
         mode = self.modes.of(service.id, None if caller is None else caller.tenant)
-        asked = parse_request(body, service)
+        with self.admission.enter():
+            asked = parse_request(body, service)
         if mode is Mode.OFF:
             self.metrics.answered(service.id, "off")
             return _NO_GUIDANCE
@@ -67,7 +72,20 @@ class Answering:
             self.metrics.answered(service.id, "role")
             return _NO_GUIDANCE
         deadline = time.monotonic() + self.settings.deadline_seconds
+        # Waiting for another server takes no place from those that compute.
         prefetch = complete(asked, service, self.gateway(caller), deadline)
+        with self.admission.enter():
+            return self._answer(service, asked, prefetch, mode, caller, deadline)
+
+    def _answer(
+        self,
+        service: Service,
+        asked: HookRequest,
+        prefetch: dict[str, Any],
+        mode: Mode,
+        caller: Caller | None,
+        deadline: float,
+    ) -> dict[str, Any]:
         record = self._record(asked, service, prefetch, caller)
         if record.current_stay is None:
             if asked.encounter_id is not None and service.hook != "patient-view":

@@ -62,12 +62,13 @@ def _parts(settings: Settings, pipeline: Pipeline, store: Store) -> _Parts:
     verifier = None
     if clients is not None:
         verifier = TokenVerifier(lambda: clients.clients, store, Networks.of(settings.private_networks))
+    admission = Admission(settings.max_active, settings.max_waiting, settings.deadline_seconds, settings.max_held_bytes)
     return _Parts(
         settings,
-        Answering(settings, pipeline, store, metrics),
+        Answering(settings, pipeline, store, metrics, admission),
         store,
         metrics,
-        Admission(settings.max_active, settings.max_waiting, settings.deadline_seconds, settings.max_held_bytes),
+        admission,
         RateLimit(settings.requests_per_minute),
         verifier,
         clients,
@@ -120,7 +121,7 @@ def _routes(app: Flask, cds: _Parts) -> None:
     def call(service_id: str) -> Response:
         service, started = _service(service_id), time.perf_counter()
         caller = cds.caller()
-        with _body(cds) as body, cds.admission.enter():
+        with _body(cds) as body:
             answer = cds.answering.answer(service, body, caller)
         cds.metrics.took(service.id, time.perf_counter() - started)
         LOG.info("hook service=%s cards=%d ms=%.0f", service.id, len(answer["cards"]), _ms(started))

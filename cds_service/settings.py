@@ -52,7 +52,7 @@ class Settings:
     roles: tuple[str, ...] = ("Practitioner", "PractitionerRole")
     max_body_bytes: int = 10 * 2**20
     max_held_bytes: int = 96 * 2**20
-    max_active: int = 2
+    max_active: int = 1
     max_waiting: int = 32
     requests_per_minute: int = 0
     fetch_seconds: float = 3.0
