@@ -22,7 +22,7 @@ from knowledge_index.graph import Graph
 from knowledge_index.linking import Linker, in_plain_order, is_abbreviation
 from knowledge_index.passages import best_passage
 from knowledge_index.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
-from knowledge_index.storage import ArticleStore, Manifest, load_array, opened, read_manifest
+from knowledge_index.storage import ArticleStore, Manifest, give_pages_back, load_array, opened, read_manifest
 from knowledge_index.values import Article, Concept, Evidence, LinkedConcept, PathStep, Query
 from knowledge_index.vectors import VectorStore, open_vectors
 
@@ -330,4 +330,7 @@ def _load_matrix(folder: Path, names: tuple[str, str, str], shape: tuple[int, in
     within = len(data) == 0 or (int(columns.min()) >= 0 and int(columns.max()) < shape[1])
     if int(starts[0]) != 0 or int(starts[-1]) != len(data) or (np.diff(starts) < 0).any() or not within:
         raise ArtifactError("offsets do not fit the values", path=str(folder / f"{names[2]}.npy"))
-    return sparse.csr_array((data, columns, starts), shape=shape, copy=False)
+    give_pages_back(columns)
+    # SciPy copies the columns to the wider of the two integer types: a gigabyte for a million articles.
+    narrow = starts.astype(np.int32) if len(data) < 2**31 else starts
+    return sparse.csr_array((data, columns, narrow), shape=shape, copy=False)

@@ -14,12 +14,14 @@ Arrays are `.npy` without pickle; no file carries a time, so two builds of the s
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import shutil
 from array import array
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +38,9 @@ MANIFEST = "manifest.json"
 _MAX_MANIFEST = 1 << 20
 _MAX_ARTICLES = 100_000_000
 _READERS = 4
+_STAMP = ".verified.json"
+LARGE = 64 << 20
+"""Bytes from which on a file that was hashed once is known by its inode, size and times."""
 _GENERATION = re.compile(r"(?:[0-9a-f]{12})?\Z")
 
 Opened = TypeVar("Opened")
@@ -138,7 +143,7 @@ def opened(folder: Path, open_generation: Callable[[Manifest], Opened]) -> Opene
     while True:
         manifest = read_manifest(folder)
         try:
-            verify_files(folder, manifest)
+            _verify_what_may_have_changed(folder, manifest)
             return open_generation(manifest)
         except ArtifactError:
             if read_manifest(folder) == manifest:
@@ -218,6 +223,58 @@ def _problem(path: Path, entry: FileEntry) -> ArtifactError | None:
     return ArtifactError("altered since it was built (size or sha256 differs from the manifest)", path=str(path))
 
 
+# What need not be hashed at every start -------------------------------------------------------------------------------
+#
+# Hashing the gigabytes of a large index takes longer than opening it. So the large files that are only read where an
+# answer needs them are hashed once; a stamp keeps inode, size and times of each, and while those are the same the file
+# is. FAISS files and everything small are hashed every time. `verify` and `riskcards index verify` hash everything.
+
+
+def _verify_what_may_have_changed(folder: Path, manifest: Manifest) -> None:
+    unchanged = _unchanged(folder, manifest)
+    changing = {name: entry for name, entry in manifest.files.items() if name not in unchanged}
+    verify_files(folder, replace(manifest, files=changing))
+    if any(_is_large(name, entry) for name, entry in changing.items()):
+        _stamp(folder, manifest)
+
+
+def _is_large(name: str, entry: FileEntry) -> bool:
+    return entry.size >= LARGE and not name.endswith(".faiss")
+
+
+def _unchanged(folder: Path, manifest: Manifest) -> frozenset[str]:
+    """Large files that are, by inode, size and times, those that were hashed when the stamp was written."""
+    try:
+        stamp = orjson.loads((folder / _STAMP).read_bytes())
+        if stamp["manifest"] != hashlib.sha256(manifest.to_json()).hexdigest():
+            return frozenset()
+        seen = {name: tuple(facts) for name, facts in stamp["files"].items()}
+    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        return frozenset()
+    large = (name for name, entry in manifest.files.items() if _is_large(name, entry))
+    return frozenset(name for name in large if seen.get(name) == _facts(manifest.inside(folder) / name))
+
+
+def _facts(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _stamp(folder: Path, manifest: Manifest) -> None:
+    """Remember the large files as they are now; where the folder cannot be written they are hashed again next time."""
+    files = {
+        name: _facts(manifest.inside(folder) / name) for name, entry in manifest.files.items() if _is_large(name, entry)
+    }
+    content = {"manifest": hashlib.sha256(manifest.to_json()).hexdigest(), "files": files}
+    coming = folder / f"{_STAMP}.{os.getpid()}"
+    with suppress(OSError):
+        coming.write_bytes(orjson.dumps(content))
+        coming.replace(folder / _STAMP)
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -238,6 +295,14 @@ def load_array(folder: Path, name: str, dtype: type[np.generic], shape: tuple[in
     if not fits or any(want is not None and want != have for want, have in zip(shape, array.shape, strict=True)):
         raise ArtifactError(f"{array.dtype}{array.shape}, expected {np.dtype(dtype)}{shape}", path=str(path))
     return array
+
+
+def give_pages_back(*arrays: NDArray[Any]) -> None:
+    """Let go of the pages of mapped arrays that were looked through once; they are read again where needed."""
+    for array_ in arrays:
+        mapped = getattr(array_, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def save_articles(folder: Path, articles: Iterable[Article]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from knowledge_index import EncoderError, KnowledgeIndex, MiniLMEncoder, PathStep, Query, RetrievalError
@@ -118,3 +119,11 @@ def test_a_concept_is_known_by_its_descriptor(index: KnowledgeIndex) -> None:
     assert "CHF" in concept.synonyms
     assert "C14.280.434" in concept.tree_numbers
     assert index.concept("D000000") is None
+
+
+def test_opening_copies_no_large_array(index: KnowledgeIndex) -> None:
+    """SciPy once copied the columns of both matrices to 64 bits: a gigabyte for a million articles."""
+    for matrix in (index.graph.weights, index._bm25.weights):
+        assert matrix.indices.dtype == np.int32
+        assert not matrix.data.flags.writeable, "the mapped file itself"
+        assert not matrix.indices.flags.writeable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,18 @@ def test_articles_kept_in_a_file_are_those_that_went_in() -> None:
         del kept["104"]
         assert dict(kept) == {item.pmid: item for item in (whole, *LITERATURE[1:]) if item.pmid != "104"}
         assert ("104" in kept, "101" in kept, len(kept)) == (False, True, len(LITERATURE) - 1)
+
+
+def test_a_large_file_is_read_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml.gz"
+    text = "Words of an abstract that is repeated to be long. " * 20
+    path.write_bytes(gzip.compress(xml(*(f"{text}{n}" for n in range(30_000))), 1))
+    tracemalloc.start()
+    count = sum(1 for _ in read_pubmed_xml(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 30_000
+    assert peak < 12 * 2**20, "the file unpacks to 33 MB"
 
 
 # Annotations ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
-from knowledge_index import ArtifactError, KnowledgeIndex, MiniLMEncoder, build_index
+from knowledge_index import ArtifactError, KnowledgeIndex, MiniLMEncoder, build_index, storage
 from knowledge_index.storage import ArticleStore, load_array, read_manifest, save_array, save_articles, verify
 from tests.knowledge_index.conftest import LITERATURE
 
@@ -121,3 +122,44 @@ def test_arrays_of_another_kind_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ArtifactError, match="cannot be read"):
         load_array(tmp_path, "objects", np.int32, (1,))
+
+
+@pytest.fixture
+def large(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An index all of whose files but FAISS's count as large, opened once."""
+    monkeypatch.setattr(storage, "LARGE", 1)
+    KnowledgeIndex.open(copy)
+    return copy
+
+
+def test_a_large_file_is_hashed_once(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    real = storage.sha256_of
+    monkeypatch.setattr(storage, "sha256_of", lambda path: hashed.append(path.name) or real(path))
+    KnowledgeIndex.open(large)
+    assert hashed == ["vectors.faiss"]
+    verify(large)
+    assert sorted(hashed) == sorted([*FILES, "vectors.faiss"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_large_file_that_changed_is_hashed_again_even_with_its_old_time(large: Path, name: str) -> None:
+    path = read_manifest(large).inside(large) / name
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ArtifactError, match="altered"):
+        KnowledgeIndex.open(large)
+
+
+@pytest.mark.parametrize(
+    "stamp", [b"", b"[]", b"{}", b'{"manifest": "x", "files": {}}', b'{"manifest": 1, "files": 3}']
+)
+def test_a_stamp_that_is_none_is_no_leave(large: Path, stamp: bytes) -> None:
+    path = read_manifest(large).inside(large) / "articles.jsonl"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    (large / ".verified.json").write_bytes(stamp)
+    with pytest.raises(ArtifactError, match="altered"):
+        KnowledgeIndex.open(large)
