@@ -132,12 +132,13 @@ def peers(graph: Graph) -> dict[str, Walk]:
     try:
         import igraph  # type: ignore[import-not-found,unused-ignore]
 
-        drawn = igraph.Graph(n=graph.weights.shape[0], edges=edges, edge_attrs={"weight": coo.data[upper]})
+        drawn = igraph.Graph(n=graph.weights.shape[0], edges=edges)
+        weight = coo.data[upper].tolist()
 
         def by_igraph(seeds: Seeds) -> NDArray[np.float64]:
             reset = np.zeros(graph.weights.shape[0])
             reset[list(seeds)] = list(seeds.values())
-            return np.array(drawn.personalized_pagerank(damping=DAMPING, reset=reset, weights="weight"))
+            return np.array(drawn.personalized_pagerank(damping=DAMPING, reset=reset, weights=weight))
 
         found["igraph"] = by_igraph
     except ImportError:
