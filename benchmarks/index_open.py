@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -78,7 +77,6 @@ def probe(folder: Path) -> None:
                 "processor_s": round(time.process_time(), 2),
                 "resident_mb": resident() - before,
                 "of_it_private_mb": private,
-                "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             }
         )
     )
