@@ -23,7 +23,7 @@ from cds_service.services import Service
 from cds_service.settings import Settings
 from cds_service.store import CardRecord, Store
 from cds_service.trust.tokens import Caller
-from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord
+from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord, SiteMap
 from risk_model import Assessment, Pipeline
 
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
@@ -42,6 +42,8 @@ class Answering:
         self.admission = admission
         self.modes = ModeBoard(store, Mode(settings.mode))
         self.quiet = settings.quiet_rules()
+        # A site map that cannot be read stops the start: without it local codes would be unknown, silently.
+        self.site_map = SiteMap.open(settings.site_map) if settings.site_map else None
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._gateways: dict[tuple[str, ...], Gateway] = {}
 
@@ -164,6 +166,7 @@ class Answering:
                 prediction_time=at,
                 encounter_id=asked.encounter_id,
                 expected=service.expected(),
+                site_map=self.site_map,
             )
         except ForeignPatientError as error:
             self.store.record_event(

@@ -15,6 +15,7 @@ from cds_service.modes import Mode
 from cds_service.outbound import Networks
 from cds_service.quiet import QuietRules
 from cds_service.services import SERVICES
+from fhir_mapping import DefinitionError, SiteMap
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 
 PREFIX = "RISKCARDS_"
@@ -38,6 +39,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = ("*",)
     index: str = ""
     models: str = ""
+    site_map: str = ""
     private_networks: tuple[str, ...] = ()
     open_discovery: bool = False
     readmission_threshold: float = 0.15
@@ -84,6 +86,11 @@ class Settings:
             Networks.of(self.private_networks)
         except ValueError as error:
             raise SettingsError(f"{PREFIX}PRIVATE_NETWORKS: {error}") from None
+        if self.site_map:
+            try:
+                SiteMap.open(self.site_map)
+            except DefinitionError as error:
+                raise SettingsError(f"{PREFIX}SITE_MAP: {error}") from None
         known = {f"{service.id}.{task}" for service in SERVICES.values() for task in service.tasks}
         for item in self.thresholds:
             place, _, value = item.partition("=")

@@ -1,7 +1,9 @@
 """FHIR JSON in, plain values out. No network, no clock, no machine learning."""
 
+from fhir_mapping.definitions import DefinitionError
 from fhir_mapping.errors import FhirMappingError, ForeignPatientError, InvalidInputError, PatientNotFoundError
 from fhir_mapping.record import PatientRecord
+from fhir_mapping.site_map import SiteMap
 from fhir_mapping.values import (
     Administration,
     Availability,
@@ -27,6 +29,7 @@ __all__ = [
     "Coding",
     "Condition",
     "CopiedBlock",
+    "DefinitionError",
     "FeatureValue",
     "FeatureVector",
     "FhirMappingError",
@@ -41,6 +44,7 @@ __all__ = [
     "Procedure",
     "Refusal",
     "Section",
+    "SiteMap",
     "Stay",
     "StayClass",
 ]

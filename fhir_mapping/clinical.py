@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from fhir_mapping.codes import ICD10, ICD10CM, codings, status_words, text_of
+from fhir_mapping.quantities import finite
 from fhir_mapping.reading import Resource
 from fhir_mapping.reasons import status_reason
 from fhir_mapping.references import Directory
@@ -167,8 +168,8 @@ def read_administration(
 ) -> Administration | Refusal | None:
     """A MedicationAdministration, or why it is not used. None when it was not given by then."""
     status = resource.get("status")
-    if status not in {"completed", "in-progress", "stopped", "on-hold", "unknown"}:
-        return Refusal(source, f"status-{status}" if isinstance(status, str) else "no-status")
+    if not isinstance(status, str) or status not in {"completed", "in-progress", "stopped", "on-hold", "unknown"}:
+        return Refusal(source, status_reason(status))
     given = _time(resource, "effectiveDateTime", "effectivePeriod", "occurenceDateTime", "occurencePeriod")
     if given is None:
         return Refusal(source, "no-time")
@@ -187,7 +188,7 @@ def read_administration(
         codings=codings(concept),
         text=text,
         time=given.earliest if not given.zone_assumed else moment(given),
-        dose=float(amount) if isinstance(amount, int | float) and not isinstance(amount, bool) else None,
+        dose=finite(amount),
         unit=unit if isinstance(unit, str) else None,
         stay=directory.key(resource.get("encounter") or resource.get("context")),
     )

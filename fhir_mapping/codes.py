@@ -31,7 +31,6 @@ _OTHER_NAMES = {
     "ihtsdo.org": SNOMED,
     "2.16.840.1.113883.6.90": ICD10CM,
     "hl7.org/fhir/sid/icd-10-cm": ICD10CM,
-    "www.cms.gov/medicare/coding/icd10": ICD10CM,
     "2.16.840.1.113883.6.3": ICD10,
     "hl7.org/fhir/sid/icd-10": ICD10,
     "2.16.840.1.113883.6.103": ICD9CM,

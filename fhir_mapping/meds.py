@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fhir_mapping.codes import ICD9CM, ICD10CM, LOINC, RXNORM, SNOMED, codings, text_of
 from fhir_mapping.measurements import concepts_of, observed_at
+from fhir_mapping.quantities import finite
 from fhir_mapping.reading import Resource
 from fhir_mapping.times import moment
 from fhir_mapping.values import Coding
@@ -98,7 +99,8 @@ def _observations(record: PatientRecord) -> Iterator[Event]:
     converted = {(item.source, item.concept): item for item in record.measurements}
     for source, resource in record.charted():
         at = observed_at(resource)
-        if resource.get("status") not in _USABLE:
+        status = resource.get("status")
+        if not isinstance(status, str) or status not in _USABLE:
             continue
         components = resource.get("component")
         for part in (resource, *components) if isinstance(components, list) else (resource,):
@@ -120,9 +122,9 @@ def _charted(part: Resource, name: str, when: datetime | None, description: str)
     quantity = part.get("valueQuantity")
     if isinstance(quantity, dict):
         unit = quantity.get("code") or quantity.get("unit")
-        value, bound = quantity.get("value"), quantity.get("comparator")
-        if isinstance(value, int | float) and not isinstance(value, bool) and not bound:
-            yield Event(when, f"{name}//{unit}" if unit else name, float(value), None, description)
+        value, bound = finite(quantity.get("value")), quantity.get("comparator")
+        if value is not None and not bound:
+            yield Event(when, f"{name}//{unit}" if unit else name, value, None, description)
         elif value is not None:
             yield Event(when, name, None, f"{bound or ''}{value} {unit or ''}".strip(), description)
         return
@@ -133,9 +135,8 @@ def _charted(part: Resource, name: str, when: datetime | None, description: str)
         return
     for element in _PLAIN:
         if element in part:
-            number = part[element] if element == "valueInteger" and isinstance(part[element], int) else None
-            text = None if number is not None else str(part[element])
-            yield Event(when, name, None if number is None else float(number), text, description)
+            number = finite(part[element]) if element == "valueInteger" else None
+            yield Event(when, name, number, None if number is not None else str(part[element]), description)
 
 
 def _given(record: PatientRecord) -> Iterator[Event]:

@@ -27,6 +27,7 @@ from fhir_mapping.belonging import CLINICAL, NOTE_TYPES
 from fhir_mapping.errors import FhirMappingError, InvalidInputError
 from fhir_mapping.reading import Entry, check_utf8
 from fhir_mapping.record import PatientRecord
+from fhir_mapping.site_map import SiteMap
 
 SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 MAX_LINE = 64 * 2**20
@@ -236,7 +237,9 @@ class Dealt:
         for number in range(self.buckets):
             yield from self.bucket(number, prediction_time)
 
-    def bucket(self, number: int, prediction_time: datetime | None = None) -> Iterator[PatientRecord | Fault]:
+    def bucket(
+        self, number: int, prediction_time: datetime | None = None, site_map: SiteMap | None = None
+    ) -> Iterator[PatientRecord | Fault]:
         """The patients of one bucket in the order of their ids."""
         path = self.work / _bucket(number)
         lines: dict[bytes, list[bytes]] = {}
@@ -245,12 +248,14 @@ class Dealt:
                 patient, _, line = row.partition(b"\t")
                 lines.setdefault(patient, []).append(line)
         for patient in sorted(lines):
-            yield self._record(patient.decode(), lines.pop(patient), prediction_time)
+            yield self._record(patient.decode(), lines.pop(patient), prediction_time, site_map)
 
-    def _record(self, patient: str, lines: list[bytes], at: datetime | None) -> PatientRecord | Fault:
+    def _record(
+        self, patient: str, lines: list[bytes], at: datetime | None, site_map: SiteMap | None
+    ) -> PatientRecord | Fault:
         try:
             entries = [Entry(line) for line in (*lines, *self._pointed_at(lines))]
-            return PatientRecord.from_entries(entries, patient, at, not_fetched=self.not_fetched)
+            return PatientRecord.from_entries(entries, patient, at, not_fetched=self.not_fetched, site_map=site_map)
         except FhirMappingError as error:
             return Fault(f"Patient/{patient}", str(error))
 

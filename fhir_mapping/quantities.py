@@ -78,15 +78,25 @@ def _number(quantity: dict[str, Any]) -> tuple[float | None, str]:
         return None, "data-absent" if _absent(quantity) else "no-value"
     if _absent(quantity):
         return None, "value-and-absent-reason"
-    if isinstance(raw, bool) or not isinstance(raw, int | float):
-        return None, "value-not-a-number"
-    try:
-        number = float(raw)
-    except OverflowError:
-        return None, "value-not-a-number"
-    if not math.isfinite(number):
+    number = finite(raw)
+    if number is None:
         return None, "value-not-a-number"
     return (None, "sentinel") if _SENTINEL.match(f"{number:f}".rstrip("0").rstrip(".")) else (number, "")
+
+
+def finite(value: Any) -> float | None:
+    """A JSON number as a float; None for everything else, truth values and numbers beyond any float included.
+
+    >>> finite(5), finite(True), finite("5"), finite(10**400)
+    (5.0, None, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _absent(quantity: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from fhir_mapping.measurements import concerns, known_by, read_observations, unm
 from fhir_mapping.modifiers import understood
 from fhir_mapping.reading import Entry, Reading, Resource, read_bundle, read_bytes
 from fhir_mapping.references import Directory
+from fhir_mapping.site_map import SiteMap, shipped
 from fhir_mapping.times import FIRST_YEAR, moment, parse_instant
 from fhir_mapping.values import (
     Administration,
@@ -86,15 +87,17 @@ class PatientRecord:
         *,
         encounter_id: str | None = None,
         fetch_attachment: FetchAttachment | None = None,
+        site_map: SiteMap | None = None,
     ) -> PatientRecord:
         """From the bytes of a Bundle, a resource, a list of resources, or NDJSON.
 
         `prediction_time=None` means the latest clinical time in the data. NDJSON may hold many patients: then
         `patient_id` chooses one and the others' resources are left alone; in a Bundle they stop everything.
         `fetch_attachment(url)` may bring notes that lie outside the data, as bytes or as a Binary resource.
+        `site_map` translates a site's own codes; without one the shipped maps apply.
         """
         time = _as_time(prediction_time)
-        return _build(cls, read_bytes(raw), patient_id, time, encounter_id, frozenset(), fetch_attachment)
+        return _build(cls, read_bytes(raw), patient_id, time, encounter_id, frozenset(), fetch_attachment, site_map)
 
     @classmethod
     def from_resources(
@@ -106,6 +109,7 @@ class PatientRecord:
         encounter_id: str | None = None,
         not_fetched: frozenset[str] = frozenset(),
         fetch_attachment: FetchAttachment | None = None,
+        site_map: SiteMap | None = None,
     ) -> PatientRecord:
         """From parsed resources. `not_fetched` names resource types nobody asked for."""
         return cls.from_entries(
@@ -115,6 +119,7 @@ class PatientRecord:
             encounter_id=encounter_id,
             not_fetched=not_fetched,
             fetch_attachment=fetch_attachment,
+            site_map=site_map,
         )
 
     @classmethod
@@ -127,10 +132,11 @@ class PatientRecord:
         encounter_id: str | None = None,
         not_fetched: frozenset[str] = frozenset(),
         fetch_attachment: FetchAttachment | None = None,
+        site_map: SiteMap | None = None,
     ) -> PatientRecord:
         """From entries as `fhir_mapping.reading` makes them: of dictionaries, or of bytes that are not decoded yet."""
         reading, time = Reading(tuple(entries)), _as_time(prediction_time)
-        return _build(cls, reading, patient_id, time, encounter_id, not_fetched, fetch_attachment)
+        return _build(cls, reading, patient_id, time, encounter_id, not_fetched, fetch_attachment, site_map)
 
     @classmethod
     def from_prefetch(
@@ -142,6 +148,7 @@ class PatientRecord:
         encounter_id: str | None = None,
         expected: Mapping[str, str],
         fetch_attachment: FetchAttachment | None = None,
+        site_map: SiteMap | None = None,
     ) -> PatientRecord:
         """From the prefetch of a CDS Hooks request; `expected` maps each template's key to its resource type.
 
@@ -168,7 +175,8 @@ class PatientRecord:
                 raise InvalidInputError("a prefetch value that is no FHIR resource", position=f"prefetch.{key}")
         reading = Reading(tuple(entries), tuple(refused))
         time = _as_time(prediction_time)
-        return _build(cls, reading, patient_id, time, encounter_id, frozenset(not_fetched), fetch_attachment)
+        missing = frozenset(not_fetched)
+        return _build(cls, reading, patient_id, time, encounter_id, missing, fetch_attachment, site_map)
 
     def availability(self, resource_type: str) -> Availability:
         """Whether resources of this type came, are known to be none, or were not (completely) asked for."""
@@ -227,15 +235,17 @@ def _build(
     encounter_id: str | None,
     not_fetched: frozenset[str],
     fetch_attachment: FetchAttachment | None,
+    site_map: SiteMap | None,
 ) -> PatientRecord:
-    directory = Directory.of(reading.entries)
+    site = site_map or shipped()
+    directory = Directory.of(reading.entries, site.translate)
     subject, patient = find_patient(reading, directory, patient_id)
     refused = [*reading.refused]
     ours = belonging(reading, directory, f"Patient/{subject}", refused)
     at = prediction_time or latest_time(ours, patient)
     if at is None:
         raise InvalidInputError("the data hold no time at all; give a prediction_time")
-    usable = list(_understood(ours, refused))
+    usable = list(_understood(ours, site, refused))
 
     def of_type(*types: str) -> list[tuple[str, Resource]]:
         return [(source, resource) for source, resource in usable if resource["resourceType"] in types]
@@ -247,7 +257,9 @@ def _build(
 
     all_stays, members, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at)
     refused.extend(stay_refusals)
-    measurements, aware = read_observations(of_type("Observation"), directory, at, refused)
+    measurements, aware = read_observations(
+        of_type("Observation"), directory, at, refused, preliminary=site.preliminary
+    )
     read_notes, note_refusals = notes.read_notes(
         of_type(*NOTE_TYPES),
         at,
@@ -277,14 +289,16 @@ def _build(
     )
 
 
-def _understood(ours: Sequence[Owned], refused: list[Refusal]) -> Iterator[tuple[str, Resource]]:
-    """What somebody reads, without the parts we may not use. Other Observations are not even decoded."""
+def _understood(ours: Sequence[Owned], site: SiteMap, refused: list[Refusal]) -> Iterator[tuple[str, Resource]]:
+    """What somebody reads, in standard codes, without the parts we may not use. Other Observations are not decoded."""
     unread: list[Resource] = []
     for source, entry in ours:
         if entry.kind == "Observation" and not concerns(entry.head):
-            unread.append(entry.head)
-            continue
-        resource = understood(entry.resource, source, refused)
+            head = site.translate(entry.head)
+            if head is entry.head or not concerns(head):
+                unread.append(head)
+                continue
+        resource = understood(site.translate(entry.resource), source, refused)
         if resource is not None:
             yield source, resource
     refused.extend(unmapped(unread))

@@ -6,7 +6,7 @@ FHIR R4 references (https://hl7.org/fhir/R4/references.html) and Bundle resoluti
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -41,8 +41,9 @@ def base_of(url: str | None) -> str | None:
 class Directory:
     """Where every reference of one input leads; the resources themselves are indexed when one is first asked for."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[Entry], translate: Callable[[Resource], Resource] | None = None) -> None:
         self._entries = entries
+        self._translate = translate
         self.by_url: dict[str, int] = {}
         self._bases: set[str] = set()
         self._homes: dict[str, set[str]] = {}
@@ -59,8 +60,9 @@ class Directory:
                         self._homes.setdefault(entry.source(position), set()).add(base)
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> Directory:
-        return cls(entries)
+    def of(cls, entries: Sequence[Entry], translate: Callable[[Resource], Resource] | None = None) -> Directory:
+        """`translate` turns a site's codes into standard ones in every resource a reference leads to."""
+        return cls(entries, translate)
 
     def homes(self, patient: str) -> frozenset[str]:
         """The servers on which the input says that this Patient lies."""
@@ -101,7 +103,9 @@ class Directory:
             return contained(container, text[1:])
         key = self.key(reference)
         entry = None if key is None else self._of_kind(key.partition("/")[0]).get(key)
-        return None if entry is None or entry.resource.get("modifierExtension") else entry.resource
+        if entry is None or entry.resource.get("modifierExtension"):
+            return None
+        return entry.resource if self._translate is None else self._translate(entry.resource)
 
     def ownership(self, reference: Any, patient: str, full_url: str | None = None) -> Ownership:
         """Whether a subject is proven to be `patient` (`Patient/p1`), proven to be another, or neither.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from fhir_mapping import InvalidInputError, PatientRecord
+from fhir_mapping import DefinitionError, InvalidInputError, PatientRecord, SiteMap
 from fhir_mapping.population import SUFFIXES as LINES
 from fhir_mapping.reading import Entry, read_bytes
 from fhir_mapping.times import moment, parse_instant
@@ -47,18 +47,38 @@ def _ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def load_record(
-    paths: Sequence[Path], *, patient: str | None, as_of: datetime | None, encounter: str | None
+    paths: Sequence[Path],
+    *,
+    patient: str | None,
+    as_of: datetime | None,
+    encounter: str | None,
+    site_map: SiteMap | None = None,
 ) -> PatientRecord:
     """One PatientRecord from one or several files."""
     try:
         if len(paths) == 1:
-            return PatientRecord.from_json(read_file(paths[0]), patient, as_of, encounter_id=encounter)
+            raw = read_file(paths[0])
+            return PatientRecord.from_json(raw, patient, as_of, encounter_id=encounter, site_map=site_map)
         entries = [entry for path in paths for entry in _entries(path)]
     except InvalidInputError as error:
         if len(paths) == 1:
             raise InvalidInputError(f"{paths[0]}: {error}") from None
         raise
-    return PatientRecord.from_entries(entries, patient, as_of, encounter_id=encounter)
+    return PatientRecord.from_entries(entries, patient, as_of, encounter_id=encounter, site_map=site_map)
+
+
+class SiteMapType(click.ParamType[SiteMap]):
+    """A site map file, checked when it is named."""
+
+    name = "file"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> SiteMap:
+        if isinstance(value, SiteMap):
+            return value
+        try:
+            return SiteMap.open(str(value))
+        except DefinitionError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _entries(path: Path) -> Sequence[Entry]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 import orjson
 
-from cds_service.commands.files import TimeType, load_record
+from cds_service.commands.files import SiteMapType, TimeType, load_record
 from cds_service.commands.map_folder import FORMS, Form, map_folder
 from cds_service.commands.map_strict import faults_in
 from cds_service.commands.map_text import as_text
+from fhir_mapping import SiteMap
 
 BAD_INPUT = 3
 
@@ -22,6 +23,7 @@ BAD_INPUT = 3
 @click.option("--as-of", type=TimeType(), help="What was known at this time; a bare date means its end. Default: all.")
 @click.option("--patient", help="Which patient, when a file holds several.")
 @click.option("--encounter", help="Id of the stay to look at; default: the one running at that time.")
+@click.option("--site-map", type=SiteMapType(), help="YAML file that translates a site's own codes.")
 @click.option("--to", "form", type=click.Choice(FORMS), default="features", show_default=True)
 @click.option(
     "--budget", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens for markdown, codes."
@@ -38,6 +40,7 @@ def command(
     as_of: datetime | None,
     patient: str | None,
     encounter: str | None,
+    site_map: SiteMap | None,
     form: str,
     budget: int,
     as_json: bool,
@@ -75,12 +78,12 @@ def command(
             click.echo(found.to_json() if as_json else found.to_text())
             raise click.exceptions.Exit(BAD_INPUT)
         click.echo(f"valid FHIR: {found.resources} resources", err=True)
-    wanted = Form(form, budget, as_of)
+    wanted = Form(form, budget, as_of, site_map)
     if folder is not None:
         if map_folder(folder, wanted, out=out, work=work, processes=processes, splits=splits):
             raise click.exceptions.Exit(BAD_INPUT)
         return
-    record = load_record(files, patient=patient, as_of=as_of, encounter=encounter)
+    record = load_record(files, patient=patient, as_of=as_of, encounter=encounter, site_map=site_map)
     if form == "meds" and out is not None:
         from fhir_mapping.meds_dataset import MedsDataset
 

@@ -20,7 +20,7 @@ import click
 import orjson
 
 from cds_service.commands.files import bundle_files, line_files, read_file
-from fhir_mapping import FhirMappingError, PatientRecord
+from fhir_mapping import FhirMappingError, PatientRecord, SiteMap
 from fhir_mapping.meds import Event, events
 from fhir_mapping.population import Dealt, Fault, deal
 
@@ -37,6 +37,7 @@ class Form:
     name: str
     budget: int
     as_of: datetime | None
+    site_map: SiteMap | None = None
 
     def document(self, record: PatientRecord) -> dict[str, object]:
         """The record in the shape of `--json`."""
@@ -111,7 +112,9 @@ def _bucket_of(work: str, form: Form, number: int) -> list[Mapped | Fault]:
 
 
 def _bucket(dealt: Dealt, form: Form, number: int) -> list[Mapped | Fault]:
-    return [item if isinstance(item, Fault) else form.of(item) for item in dealt.bucket(number, form.as_of)]
+    return [
+        item if isinstance(item, Fault) else form.of(item) for item in dealt.bucket(number, form.as_of, form.site_map)
+    ]
 
 
 def _bundles(folder: Path, form: Form) -> Iterator[Mapped | Fault]:
@@ -119,7 +122,8 @@ def _bundles(folder: Path, form: Form) -> Iterator[Mapped | Fault]:
     paths = bundle_files(folder)
     for number, path in enumerate(paths, start=1):
         try:
-            yield form.of(PatientRecord.from_json(read_file(path), prediction_time=form.as_of))
+            raw = read_file(path)
+            yield form.of(PatientRecord.from_json(raw, prediction_time=form.as_of, site_map=form.site_map))
         except FhirMappingError as error:
             yield Fault(str(path), str(error))
         if number % 100 == 0:
