@@ -61,6 +61,7 @@ class _Gathered:
     given_split: dict[str, str] = field(default_factory=dict)
     people: People = field(default_factory=People)
     patients: int = 0
+    doubtful_stays: int = 0
 
 
 def build(
@@ -117,7 +118,7 @@ def _build(task: TaskDefinition, source: Source, out: Path, options: Options, pr
         "follow_up": options.follow_up if isinstance(options.follow_up, str) else options.follow_up.isoformat(),
         "zone": str(options.zone),
         "not_fetched": sorted(source.not_fetched),
-        "warnings": _warnings(rows, number_of_folds),
+        "warnings": _warnings(rows, number_of_folds, gathered.doubtful_stays),
         "sha256": {name: sha256(out / name) for name in (LABELS, PATIENTS, TASK)},
     }
     (out / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
@@ -132,6 +133,7 @@ def _gather(task: TaskDefinition, patient: PatientData, options: Options, into: 
         into.unreadable[type(error).__name__] += 1
         return False
     into.people.add(patient.subject_id, patient.resources)
+    into.doubtful_stays += timeline.within_other_encounters()
     into.classes.update(stay.stay_class.value for stay in timeline.stays)
     if timeline.last is not None:
         into.last[patient.subject_id] = timeline.last
@@ -219,12 +221,17 @@ def _check(task: TaskDefinition, rows: tuple[Row, ...], gathered: _Gathered) -> 
         )
 
 
-def _warnings(rows: tuple[Row, ...], number_of_folds: int) -> list[str]:
+def _warnings(rows: tuple[Row, ...], number_of_folds: int, doubtful_stays: int) -> list[str]:
     found = []
     for name in SPLITS:
         classes = {row.label for row in rows if row.split == name}
         if len(classes) < 2:
             found.append(f"{name}: {'empty' if not classes else 'one class only'}")
+    if doubtful_stays:
+        found.append(
+            f"{doubtful_stays} inpatient stays are part of an encounter of another class: the classes do not say what "
+            f"a hospital stay is, and moves within one may count as readmissions; map the classes first"
+        )
     if number_of_folds == 0:
         found.append("no folds: fewer than two patients with, or without, the outcome")
     return found

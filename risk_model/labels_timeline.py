@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from fhir_mapping import Coding, Instant, PatientRecord, Stay
+from fhir_mapping import Coding, Instant, PatientRecord, Stay, StayClass
 from fhir_mapping.codes import codings
 from fhir_mapping.times import parse_instant
 
@@ -119,6 +119,25 @@ class Timeline:
         if self.death is not None and self.death.earliest == self.death.latest:
             return self.death.latest
         return stay.end
+
+    def within_other_encounters(self) -> int:
+        """How many inpatient stays are part of an encounter that is neither inpatient nor an emergency visit.
+
+        Then the classes do not say what a hospital stay is (MIMIC-IV on FHIR: an intensive care stay within an
+        "observation"), and a move within one hospital stay would pass for a readmission.
+        """
+        classes = {stay.source: stay.stay_class for stay in self.stays}
+        found = 0
+        for resource in self.resources:
+            parent = resource.get("partOf")
+            whole = parent.get("reference") if isinstance(parent, dict) else None
+            inside = classes.get(f"Encounter/{resource.get('id')}") is StayClass.INPATIENT
+            found += inside and classes.get(str(whole)) in {
+                StayClass.OBSERVATION,
+                StayClass.OUTPATIENT,
+                StayClass.OTHER,
+            }
+        return found
 
     def _overlaps(self, death: Instant, stay: Stay) -> bool:
         return death.latest >= stay.start and (stay.end is None or death.earliest <= stay.end)

@@ -402,3 +402,14 @@ def test_the_manifest_of_an_export_is_no_resource_and_a_single_file_will_do(tmp_
         with FhirFolder(source) as opened:
             rows.append(build(find_definition("readmission_30d"), opened, tmp_path / str(number), Options()).rows)
     assert rows[0] == rows[1]
+
+
+def test_classes_that_do_not_say_what_a_hospital_stay_is_are_warned_of(tmp_path: Path) -> None:
+    """MIMIC-IV on FHIR: the hospital stay is an "observation", its part in intensive care is "acute"."""
+    charts = population(12)
+    words = "part of an encounter of another class"
+    assert not any(words in warning for warning in make(tmp_path / "a", charts).manifest["warnings"])
+    part = stay("icu", 0.5, 2, "ACUTE", None, partOf={"reference": "Encounter/a"})
+    charts.append(chart("m", stay("a", 0, 6, "OBSENC"), part))
+    found = [warning for warning in make(tmp_path / "b", charts).manifest["warnings"] if words in warning]
+    assert [warning.partition(" ")[0] for warning in found] == ["1"]
