@@ -58,16 +58,19 @@ def _written(text: str) -> Iterable[Heading]:
     # the offset of a match that of its line in the text itself.
     source = f"\n{text}"
     for match in _CANDIDATE.finditer(source):
-        words = match["words"]
+        mark, words, colon, rest = match.groups()
         title = words.rstrip(_CLOSING)
-        level = _marked_level(match, title) if match["mark"] else _plain_level(source, match, title)
+        if mark:
+            level = _marked_level(mark, words, title, colon, rest)
+        else:
+            level = _plain_level(source, match, title, colon, rest)
+            title = title.partition(" - ")[0].rstrip()
         if level is not None:
-            yield Heading(title.partition(" - ")[0].rstrip() if match["mark"] is None else title, match.start(), level)
+            yield Heading(title, match.start(), level)
 
 
-def _marked_level(match: re.Match[str], title: str) -> int | None:
+def _marked_level(mark: str, words: str, title: str, colon: str | None, rest: str | None) -> int | None:
     """The level of `# Plan`, `**Plan:** rest`, `=== Plan ===`, `[Plan]`; None where the mark does not close."""
-    mark, words, colon, rest = match.groups()
     if mark[0] == "#":
         return len(mark.rstrip()) if not rest else None
     if not _few_words(title):
@@ -79,9 +82,8 @@ def _marked_level(match: re.Match[str], title: str) -> int | None:
     return 2 if words.rstrip()[-1] in "*_=~->]" else None
 
 
-def _plain_level(source: str, match: re.Match[str], title: str) -> int | None:
+def _plain_level(source: str, match: re.Match[str], title: str, colon: str | None, rest: str | None) -> int | None:
     """The level of a heading without a mark: heading words, an underlined line, or capitals; None for prose."""
-    colon, rest = match["colon"], match["rest"]
     if made_of_heading_words(title, colon=colon is not None):
         return 1
     if not colon and " - " in title and made_of_heading_words(title.partition(" - ")[0].rstrip(), colon=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_CHARACTERS = 200_000
 MAX_TITLE = 100
@@ -26,8 +27,7 @@ class UnreadableError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
+class Heading(NamedTuple):
     """A heading at character `start`; `level` counts from 1 (the outermost), `code` is a LOINC section code."""
 
     title: str
