@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from fhir_mapping.codes import LOINC, codings, text_of
+from fhir_mapping.formats.plain import clean
 from fhir_mapping.reading import Resource
 from fhir_mapping.references import Directory
 
@@ -67,16 +68,25 @@ def kind_of(concept: Any) -> str:
     for coding in codings(concept):
         if coding.system == LOINC and coding.code in _BY_LOINC:
             return _BY_LOINC[coding.code]
-    return next((kind for kind, words in _BY_WORDS if words.search(text_of(concept).lower())), OTHER)
+    return _by_words(text_of(concept))
 
 
-def type_of(resource: Resource) -> str:
-    """What a person would call the note: the type's text, or its kind where the type is only a code."""
+def _by_words(text: str) -> str:
+    return next((kind for kind, words in _BY_WORDS if words.search(text.lower())), OTHER)
+
+
+def type_and_kind(resource: Resource) -> tuple[str, str]:
+    """What a person would call the note, and its kind: by `type` or `code`, else by its title or description."""
     concept = resource.get("type") or resource.get("code")
     text, kind = text_of(concept), kind_of(concept)
-    if text and any(character.isalpha() for character in text):
-        return text
-    return kind.replace("_", " ") if kind != OTHER else text or str(resource["resourceType"])
+    if not any(character.isalpha() for character in text):
+        text = kind.replace("_", " ") if kind != OTHER else _title(resource) or text
+    return text or str(resource["resourceType"]), kind if kind != OTHER else _by_words(text)
+
+
+def _title(resource: Resource) -> str:
+    said = resource.get("title") or resource.get("description")
+    return " ".join(clean(said).split())[:100] if isinstance(said, str) else ""
 
 
 def author_role(resource: Resource, directory: Directory) -> str | None:

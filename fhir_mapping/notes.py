@@ -15,7 +15,7 @@ from fhir_mapping.codes import first_code
 from fhir_mapping.compositions import CompositionReader
 from fhir_mapping.formats.converted import Converted, UnreadableError, cut
 from fhir_mapping.formats.plain import clean
-from fhir_mapping.note_kinds import author_role, kind_of, type_of
+from fhir_mapping.note_kinds import author_role, type_and_kind
 from fhir_mapping.reading import Resource
 from fhir_mapping.references import Directory
 from fhir_mapping.repeated import Kept
@@ -198,10 +198,10 @@ class _Reader:
             self.refused += (Refusal(source, "attachment-unreadable", failure) for failure in reading.failures)
         if status == READ and reason is not None:
             self.refused.append(Refusal(source, "note-incomplete", reason))
-        concept = resource.get("type") or resource.get("code")
+        name, kind = type_and_kind(resource)
         return Note(
             id=source,
-            type=type_of(resource),
+            type=name,
             time=None if candidate.at is None else moment(candidate.at),
             text=converted.text,
             sections=find_sections(converted.text, converted.headings),
@@ -210,7 +210,7 @@ class _Reader:
             author_role=author_role(resource, self.directory),
             original_format=reading.form,
             reason=reason,
-            kind=kind_of(concept),
+            kind=kind,
             other_sources=tuple(f"{source}#content[{number}]" for number in reading.others),
             preliminary=any(word in _PRELIMINARY for word in (resource.get("status"), resource.get("docStatus"))),
         )

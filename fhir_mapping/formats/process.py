@@ -190,7 +190,10 @@ def _after_fork() -> None:
 
 
 def warm() -> None:
-    """Start a child ahead of the first note that needs one. A service calls it in each worker."""
+    """Start a child ahead of the first note that needs one. A service calls it in each worker.
+
+    Raises UnreadableError `converter-unavailable` where none can be started.
+    """
     convert(Format.HTML, b"")
 
 

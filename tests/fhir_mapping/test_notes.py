@@ -372,6 +372,12 @@ def test_what_sort_of_note_by_whom_and_whether_preliminary() -> None:
     assert found["B"].author_role == "practitioner"
 
 
+def test_a_note_without_a_type_is_called_by_its_title() -> None:
+    note = only(document(b"A", description="ICU  progress note\u200b"))
+    assert (note.type, note.kind) == ("ICU progress note", "progress_note")
+    assert (only(document(b"A")).type, only(document(b"A")).kind) == ("DocumentReference", "other")
+
+
 def report(**more: Any) -> dict[str, Any]:
     return {
         "resourceType": "DiagnosticReport",

@@ -73,7 +73,15 @@ def test_many_hostile_notes_share_one_record_s_time_and_plain_text_is_read_all_t
     found = notes(*hostile, document(b"Tired", id="plain", date="2024-05-01")).notes()
     assert time.monotonic() - begun < process.RECORD_SECONDS + 7 * process.START_SECONDS
     assert [note.text for note in found if note.status == "read"] == ["Tired"]
-    assert {note.reason for note in found} >= {"time-limit", "record-time-spent"}
+    assert {note.reason for note in found} <= LIMITS | {"record-time-spent"}
+
+
+def test_a_record_whose_time_is_spent_converts_no_more() -> None:
+    with pytest.raises(UnreadableError, match="record-time-spent"):
+        process.convert(Format.HTML, b"x", budget=process.TimeBudget(0))
+    budget = process.TimeBudget()
+    process.convert(Format.HTML, b"<p>x</p>" * 1000, budget=budget)
+    assert 0 < budget.left < process.RECORD_SECONDS
 
 
 @pytest.fixture(autouse=True)
