@@ -30,6 +30,7 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         "retrieval_settings": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
         "evidence_cutoff": (questions, ["--data", str(questions)]),
         "hook_latency": (None, []),
+        "head_latency": (None, []),
     }
 
 

@@ -35,9 +35,10 @@ POPULATION = {
 }  # fmt: skip
 
 
-def row_of(source: diabetes_fhir.Row) -> dict[str, Any]:
+def row_of(admission: diabetes_fhir.Admission) -> dict[str, Any]:
+    source = admission.row
     record = PatientRecord.from_resources(
-        diabetes_fhir.to_fhir(source),
+        diabetes_fhir.to_fhir(source, admission.earlier),
         prediction_time=diabetes_fhir.DISCHARGE,
         encounter_id=f"stay-{source['encounter_id']}",
     )
@@ -55,7 +56,7 @@ def row_of(source: diabetes_fhir.Row) -> dict[str, Any]:
 
 
 def study(path: Path) -> Study:
-    sources = [item for item in diabetes_fhir.read_rows(path) if diabetes_fhir.eligible(item)]
+    sources = [item for item in diabetes_fhir.read_admissions(path) if diabetes_fhir.eligible(item.row)]
     rows = collect(sources, row_of, "encounters through FHIR")
     age, sex = np.array([item["age"] for item in rows]), np.array([item["sex"] for item in rows])
     race = np.array([item["race"] for item in rows])

@@ -141,7 +141,7 @@ def value_in_words(
         return "yes" if values[known[0]] else "no"
     last = vector.values.get(f"{concept}.last")
     if last is None:
-        return f"{values[known[0]]:g}"
+        return f"{values[known[0]]:.3g}"
     number = f"{last.value:.3g}" if not isinstance(last.value, str) else last.value
     words = f"{number} {_UNITS.get(last.unit or '', last.unit or '')}".strip()
     low, high = vector.number(f"{concept}.min"), vector.number(f"{concept}.max")
@@ -155,7 +155,11 @@ _WENT = {
     "home": "home",
     "home_care": "home with home care",
     "facility": "a nursing or rehabilitation facility",
+    "nursing": "a nursing facility",
+    "rehabilitation": "a rehabilitation facility",
+    "long_term_care": "a long-term care hospital",
     "hospital": "another hospital",
+    "psychiatric": "a psychiatric hospital",
     "against_advice": "home against medical advice",
 }
 _UNITS = {

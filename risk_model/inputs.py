@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.definitions import definitions
+from risk_model.history import HISTORY, earlier_stays, history
+from risk_model.series import RATIOS, series_inputs, series_names
 from risk_model.tables import active_groups, diagnosis_table
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 
@@ -32,10 +34,15 @@ _READMISSION_PLAIN = (
 _DISCHARGED_TO = {
     "home": frozenset({"01", "home"}),
     "home_care": frozenset({"06", "alt-home"}),
-    "facility": frozenset({"03", "04", "62", "63", "64", "snf", "rehab", "long"}),
-    "hospital": frozenset({"02", "05", "65", "66", "other-hcf", "psy"}),
+    "nursing": frozenset({"03", "04", "61", "64", "snf"}),
+    "rehabilitation": frozenset({"62", "rehab"}),
+    "long_term_care": frozenset({"63", "long"}),
+    "hospital": frozenset({"02", "05", "43", "66", "other-hcf"}),
+    "psychiatric": frozenset({"65", "psy"}),
     "against_advice": frozenset({"07", "aadvice"}),
 }
+# Of models fitted before nursing, rehabilitation and long-term care were told apart: those still get what they ask for.
+_FORMERLY = {"facility": frozenset({"03", "04", "62", "63", "64", "snf", "rehab", "long"})}
 
 
 @cache
@@ -43,20 +50,36 @@ def input_names(task: str) -> tuple[str, ...]:
     """Names of a task's inputs, in the order of the row."""
     if task == IN_HOSPITAL_MORTALITY:
         series = [f"{concept}.{aggregate}" for concept in _MORTALITY_CONCEPTS for aggregate in _AGGREGATES]
-        return ("age.last", "sex.female", "hours_since_admission.last", "mechanical_ventilation.last", *series)
+        more = series_names(_MORTALITY_CONCEPTS)
+        return ("age.last", "sex.female", "hours_since_admission.last", "mechanical_ventilation.last", *series, *more)
     if task == READMISSION_30D:
         groups = [f"group.{name}" for name in diagnosis_table().groups]
         went = [f"discharged_to.{name}" for name in _DISCHARGED_TO]
-        return ("age.last", "sex.female", *_READMISSION_PLAIN, *groups, *went)
+        return ("age.last", "sex.female", *_READMISSION_PLAIN, *HISTORY, *groups, *went)
     raise KeyError(task)
 
 
 def row(record: PatientRecord, names: Sequence[str], vector: FeatureVector | None = None) -> Row:
     """Shape (len(names),) float32; NaN marks an unknown input. `vector` spares computing the features twice."""
     known = vector or record.features()
-    values = {**_words(known), **_groups(record), **_disposition(record)}
+    values = {**_words(known), **_groups(record), **_disposition(record), **_computed(record, names)}
     numbers = [values[name] if name in values else known.number(name) for name in names]
     return np.array([np.nan if number is None else number for number in numbers], dtype=np.float32)
+
+
+def _computed(record: PatientRecord, names: Sequence[str]) -> dict[str, float | None]:
+    """What is made of series and of earlier stays, when asked for; None where it is not known."""
+    wanted = set(names)
+    found: dict[str, float | None] = {}
+    for every, compute in ((_series_names(), series_inputs), (HISTORY, history)):
+        if not wanted.isdisjoint(every):
+            found |= dict.fromkeys(every) | compute(record)
+    return found
+
+
+@cache
+def _series_names() -> tuple[str, ...]:
+    return series_names(tuple(definitions().concepts))
 
 
 def _words(vector: FeatureVector) -> dict[str, float | None]:
@@ -73,13 +96,20 @@ def _groups(record: PatientRecord) -> dict[str, float | None]:
 
 def _disposition(record: PatientRecord) -> dict[str, float | None]:
     code = record.current_stay.discharge_disposition if record.current_stay else None
-    return {f"discharged_to.{name}": None if code is None else float(code in c) for name, c in _DISCHARGED_TO.items()}
+    places = _DISCHARGED_TO | _FORMERLY
+    return {f"discharged_to.{name}": None if code is None else float(code in c) for name, c in places.items()}
 
 
 def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[str, ...]:
     """The resources an input came from."""
     if name in vector.values:
         return vector.values[name].sources
+    ratio = RATIOS.get(concept_of(name))
+    if ratio is not None:
+        both = (vector.values.get(f"{concept}.last") for concept in (ratio.first, ratio.second))
+        return tuple(source for value in both if value is not None for source in value.sources)
+    if name in HISTORY and record.current_stay is not None:
+        return tuple(stay.source for stay in earlier_stays(record, record.current_stay))
     if name.startswith("group."):
         return active_groups(record).get(name.partition(".")[2], ())
     return (record.current_stay.source,) if name.startswith("discharged_to.") and record.current_stay else ()
@@ -113,11 +143,17 @@ _LABELS = {
     "medication": "Number of medications",
     "procedure": "Procedures in this stay",
     "discharged_to": "Where the patient goes",
+    "earlier_stay": "Earlier hospital stays on record",
+    "shock_index": "Shock index (heart rate / systolic pressure)",
+    "pulse_pressure": "Pulse pressure",
+    "pao2_fio2": "PaO2/FiO2",
+    "bun_creatinine": "BUN to creatinine ratio",
 }
 MODIFIABLE = frozenset(
     {
         "heart_rate", "respiratory_rate", "systolic_bp", "diastolic_bp", "mean_bp", "temperature", "spo2", "fio2",
         "urine_output", "sodium", "potassium", "bicarbonate", "glucose", "magnesium", "lactate", "ph", "pao2", "paco2",
         "sao2", "hematocrit", "platelets", "medication", "discharged_to", "anaemia", "creatinine", "bun", "albumin",
+        "shock_index", "pulse_pressure", "pao2_fio2", "bun_creatinine",
     }
 )  # fmt: skip
