@@ -23,11 +23,16 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
     cinc, diabetes = data / "cinc2012", data / "diabetes-130" / "encounters.csv.gz"
     outcomes = [str(cinc / "set-a.csv.gz"), str(cinc / "Outcomes-a.csv")]
     fibrosis, questions = data / "pubmed" / "cystic-fibrosis", data / "pubmed" / "pubmedqa" / "ori_pqal.json.gz"
+    reviews, marked = data / "pubmed" / "drug-class-reviews.jsonl.gz", data / "pubmed" / "bc5cdr"
     return {
         "cinc2012": (cinc, ["--train", *outcomes, "--out", str(RESULTS / "cinc2012")]),
         "diabetes130": (diabetes, ["--train", str(diabetes), "--out", str(RESULTS / "diabetes130")]),
         "cystic_fibrosis": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
         "retrieval_settings": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
+        "known_item": (questions, ["--data", str(questions), "--out", str(SCRATCH / "known_item")]),
+        "drug_reviews": (reviews, ["--data", str(reviews), "--out", str(SCRATCH / "drug_reviews")]),
+        "concept_linking": (marked, ["--data", str(marked)]),
+        "patient_queries": (None, ["--out", str(SCRATCH / "patient_queries")]),
         "evidence_cutoff": (questions, ["--data", str(questions)]),
         "hook_latency": (None, []),
         "head_latency": (None, []),

@@ -27,7 +27,7 @@ from knowledge_index.values import Article, Concept, Evidence, LinkedConcept, Pa
 from knowledge_index.vectors import VectorStore, open_vectors
 
 _POOL = 100
-"""Candidates each of BM25 and the vectors puts forward, as in most published hybrid recipes."""
+"""Candidates each of BM25 and the vectors puts forward, as in most published recipes; more where more is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,26 +164,26 @@ class KnowledgeIndex:
 
     def retrieve(self, query: Query, k: int = 10, retriever: str = "graph") -> Retrieval:
         """`search`, with the count of what was withheld."""
-        found = self._rank(query, retriever)
+        found = self._rank(query, retriever, k)
         shown = [at for at in range(min(k, len(found.order))) if found.supported[at]]
         evidence = tuple(self._evidence(found, at, query, retriever) for at in shown)
         return Retrieval(evidence, min(k, len(found.order)) - len(shown))
 
     def ranking(self, query: Query, k: int = 100, retriever: str = "graph") -> tuple[tuple[str, float], ...]:
         """(pmid, score) of the first `k`, nothing withheld: for measuring a retriever, not for showing."""
-        found = self._rank(query, retriever)
+        found = self._rank(query, retriever, k)
         return tuple(
             (self._articles[int(position)].pmid, float(score))
             for position, score in zip(found.order[:k], found.scores[:k], strict=True)
         )
 
-    def _rank(self, query: Query, retriever: str) -> _Ranked:
+    def _rank(self, query: Query, retriever: str, k: int) -> _Ranked:
         if retriever not in RETRIEVERS:
             raise RetrievalError(f"no retriever named {retriever!r}; there are {', '.join(RETRIEVERS)}")
         text = query.text.strip() or " ".join(concept.name for concept in map(self.concept, query.concepts) if concept)
         if not text:
             raise RetrievalError("an empty question: give text, or concepts this index knows")
-        signals = self._signals(text, retriever)
+        signals = self._signals(text, retriever, max(_POOL, k))
         walk, seeds = None, {}
         if retriever == "graph":
             seeds = self._concept_seeds(query.concepts, text)
@@ -206,22 +206,22 @@ class KnowledgeIndex:
                 text = text[: item.start] + in_plain_order(item.concept.name) + text[item.end :]
         return text
 
-    def _signals(self, text: str, retriever: str) -> Signals:
+    def _signals(self, text: str, retriever: str, pool: int) -> Signals:
         spelled_out = self._spelled_out(text)
         bm25, coverage = self._bm25.scores(spelled_out)
         if retriever == "bm25":
-            return Signals(_POOL, bm25, coverage)
+            return Signals(pool, bm25, coverage)
         # Asked both ways: a name spelled out ("CF") can drown what else was asked, an abbreviation can mean nothing.
-        cosine, nearest = self._nearest(dict.fromkeys((text, spelled_out)))
-        return Signals(_POOL, bm25, coverage, cosine, nearest)
+        cosine, nearest = self._nearest(dict.fromkeys((text, spelled_out)), max(10 * _POOL, pool))
+        return Signals(pool, bm25, coverage, cosine, nearest)
 
-    def _nearest(self, texts: Iterable[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _nearest(self, texts: Iterable[str], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Cosine of every near article to the mean of the texts, shape (articles,), -1 elsewhere; and the nearest,
         best first.
         """
         mean = self.encoder.encode(list(texts)).mean(axis=0, keepdims=True)
         vector = mean / np.linalg.norm(mean)
-        cosines, positions = self._vectors.search(vector, min(10 * _POOL, len(self._articles)))
+        cosines, positions = self._vectors.search(vector, min(count, len(self._articles)))
         # A compressed store may find fewer than it was asked for; the places left over hold -1.
         found = positions[0] >= 0
         out = np.full(len(self._articles), -1.0, np.float32)

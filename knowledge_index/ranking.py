@@ -91,18 +91,19 @@ def rank(
     signals: Signals, retriever: str, settings: GraphSettings = DEFAULTS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Candidate articles, best first, with the retriever's score."""
-    lexical = _best(signals.bm25, settings.depth if retriever == "graph" else signals.pool)
+    depth = max(settings.depth, signals.pool) if retriever == "graph" else signals.pool
+    lexical = _best(signals.bm25, depth)
     if retriever == "bm25":
         return lexical, signals.bm25[lexical].astype(np.float64)
     assert signals.cosine is not None
     assert signals.nearest is not None
-    dense = signals.nearest[: settings.depth if retriever == "graph" else signals.pool]
+    dense = signals.nearest[:depth]
     if retriever == "dense":
         return dense, signals.cosine[dense].astype(np.float64)
     lists = [(lexical, 1.0), (dense, 1.0)]
     if retriever == "graph":
         assert signals.walk is not None
-        lists.append((_best(signals.walk, settings.depth), settings.walk_weight))
+        lists.append((_best(signals.walk, depth), settings.walk_weight))
     return fuse(lists, len(signals.bm25))
 
 

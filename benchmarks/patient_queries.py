@@ -1,0 +1,114 @@
+"""Questions of patients to the starter base: `python -m benchmarks.patient_queries --out DIR`.
+
+The questions are those the product asks: for each problem coded in the charts of the demo (the newest conditions, as
+in `risk_model.pipeline`), its name with the words of the outcome, and both descriptors. An article counts as relevant
+when NLM indexed it with the problem's descriptor or a narrower one of the MeSH tree. Retrieval must not see what
+judges it, so the index is built from the starter articles *without* their headings: the graph has mentions, tree and
+citations only. The criterion asks for the subject, not for usefulness at the bedside.
+
+`milliseconds_per_patient` is the whole retrieval of one patient, every question of the chart, warm, on the shipped
+starter index with its headings; `processor` is the processor time of the same, which a busy machine does not stretch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import Remembering, write
+from fhir_mapping import PatientRecord
+from knowledge_index import Article, Concept, KnowledgeIndex, Query, build_index
+from knowledge_index.evaluation import evaluate
+from knowledge_index.starter.__main__ import starter_articles
+from risk_model.pipeline import MAX_QUERIES, PER_QUERY
+
+RESULT = Path(__file__).parent / "results" / "patient_queries.json"
+CHARTS = Path(__file__).parents[1] / "cds_service" / "demo" / "patients"
+OUTCOME, OUTCOME_CONCEPT = "hospital mortality", "D017052"
+ROUNDS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="where vectors and the index are written")
+    options = parser.parse_args()
+    articles = list(starter_articles().articles.values())
+    encoder = Remembering(options.out / "vectors")
+    bare = [replace(article, mesh=()) for article in articles]
+    build_index(bare, options.out / "index", encoder, source="starter without headings")
+    index = KnowledgeIndex.open(options.out / "index", encoder)
+    charts = [problems(index, path) for path in sorted(CHARTS.glob("*.json.gz"))]
+    asked = {concept.ui: concept for chart in charts for concept in chart}
+    qrels = {ui: judged(concept, articles, index) for ui, concept in asked.items()}
+    scores = evaluate(index, {ui: question(concept) for ui, concept in asked.items()}, qrels)
+    write(
+        RESULT,
+        {
+            "collection": "starter base, headings hidden from the index; problems of the demo charts",
+            "problems": len(asked),
+            "problems_with_an_article": len(scores["graph"].by_query),
+            "retrievers": {name: item.to_json() for name, item in scores.items()},
+            "graph_versus_hybrid": {k: pair.to_json() for k, pair in scores["graph"].versus(scores["hybrid"]).items()},
+            "milliseconds_per_patient": latency([chart for chart in charts if chart]),
+        },
+    )
+
+
+def problems(index: KnowledgeIndex, path: Path) -> tuple[Concept, ...]:
+    """The concepts of a chart's active conditions, at most as many as the product asks about."""
+    record = PatientRecord.from_json(gzip.decompress(path.read_bytes()))
+    codings = [(c.system, c.code, c.display) for item in record.conditions if item.active for c in item.codings]
+    return tuple(linked.concept for linked in index.link_codes(reversed(codings)))[:MAX_QUERIES]
+
+
+def question(concept: Concept) -> Query:
+    return Query(f"{concept.name} {OUTCOME}", (concept.ui, OUTCOME_CONCEPT))
+
+
+def judged(concept: Concept, articles: list[Article], index: KnowledgeIndex) -> dict[str, int]:
+    """2 for a major heading of the problem or below it, 1 for a minor one, by PMID."""
+    grades: dict[str, int] = {}
+    for article in articles:
+        below = [heading for heading in article.mesh if _is_below(index.concept(heading.ui), concept)]
+        if below:
+            grades[article.pmid] = 2 if any(heading.major for heading in below) else 1
+    return grades
+
+
+def _is_below(one: Concept | None, other: Concept) -> bool:
+    if one is None:
+        return False
+    return one.ui == other.ui or any(
+        number.startswith(above + ".") for number in one.tree_numbers for above in other.tree_numbers
+    )
+
+
+def latency(charts: list[tuple[Concept, ...]]) -> dict[str, Any]:
+    """Every question of a chart through the shipped index, after one round to warm it."""
+    index = KnowledgeIndex.open_starter()
+    times: list[float] = []
+    processor: list[float] = []
+    for turn in range(ROUNDS + 1):
+        for chart in charts:
+            started, busy = time.perf_counter(), time.process_time()
+            for concept in chart:
+                index.retrieve(question(concept), PER_QUERY)
+            if turn:
+                times.append((time.perf_counter() - started) * 1000)
+                processor.append((time.process_time() - busy) * 1000)
+    return {
+        "patients": len(charts),
+        "questions": statistics.mean(map(len, charts)),
+        "median": statistics.median(times),
+        "p95": statistics.quantiles(times, n=20)[-1],
+        "processor_median": statistics.median(processor),
+    }
+
+
+if __name__ == "__main__":
+    main()
