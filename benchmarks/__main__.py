@@ -32,6 +32,10 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         "known_item": (questions, ["--data", str(questions), "--out", str(SCRATCH / "known_item")]),
         "drug_reviews": (reviews, ["--data", str(reviews), "--out", str(SCRATCH / "drug_reviews")]),
         "concept_linking": (marked, ["--data", str(marked)]),
+        "statements": (
+            marked,
+            ["--data", str(marked), "--collection", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")],
+        ),
         "patient_queries": (None, ["--out", str(SCRATCH / "patient_queries")]),
         "evidence_cutoff": (questions, ["--data", str(questions)]),
         "hook_latency": (None, []),

@@ -8,7 +8,7 @@ that are not there; the folder goes once the index stands.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,8 +21,10 @@ from knowledge_index.bm25 import Bm25
 from knowledge_index.encoder import Encoder
 from knowledge_index.errors import ArticleError, ArtifactError
 from knowledge_index.graph import Graph, concept_key, is_check_tag
+from knowledge_index.linking import Linker
 from knowledge_index.shards import Engine, Progress, encoded
 from knowledge_index.storage import MANIFEST, Manifest, publish, save_array, save_articles
+from knowledge_index.triples import TripleExtractor
 from knowledge_index.values import Article, Concept
 from knowledge_index.vector_files import write_vectors
 from knowledge_index.vocabulary import entries, tree_numbers
@@ -38,13 +40,16 @@ def build_index(
     resume: bool = False,
     engine: Engine | None = None,
     vocabulary: Iterable[Concept] = (),
+    statements: Callable[[Linker], TripleExtractor] | None = None,
 ) -> Manifest:
     """Build an index into `out` (made whole, then put in its place) and return its manifest.
 
     `progress(done, total)` is told the articles encoded so far. Of two articles with one PMID the last wins. A mapping
     from PMID to article (`SpooledArticles`) is read as it is asked for, never all at once. `engine` encodes elsewhere
     than in this process, see `shards`. `vocabulary` adds concepts with their names to the shipped ones (see
-    `vocabulary.compiled`); the index keeps them. Raises `ArticleError` when there is no article at all,
+    `vocabulary.compiled`); the index keeps them. `statements` makes the reader of what articles say of two
+    concepts (`RuleTripleExtractor`): none by default, for it did not help retrieval (decision 0009). Raises
+    `ArticleError` when there is no article at all,
     `ArtifactError` when `out` holds something that is not an index.
     """
     listed = Ordered(articles if isinstance(articles, Mapping) else {article.pmid: article for article in articles})
@@ -59,7 +64,7 @@ def build_index(
         shutil.rmtree(new)
     new.mkdir()
     write_vectors(new, parts, len(listed))
-    counts = write_text_and_graph(listed, new, tuple(vocabulary))
+    counts = write_text_and_graph(listed, new, tuple(vocabulary), statements)
     manifest = publish(new, out, described(source, encoder, counts))
     shutil.rmtree(work)
     return manifest
@@ -81,7 +86,10 @@ def described(source: str, encoder: Encoder, counts: dict[str, int]) -> Manifest
 
 
 def write_text_and_graph(
-    articles: Sequence[Article], folder: Path, vocabulary: Sequence[Concept] = ()
+    articles: Sequence[Article],
+    folder: Path,
+    vocabulary: Sequence[Concept] = (),
+    statements: Callable[[Linker], TripleExtractor] | None = None,
 ) -> dict[str, int]:
     """Write everything but the vectors; returns the counts for the manifest."""
     bm25 = Bm25.build(article.text for article in articles)
@@ -93,7 +101,9 @@ def write_text_and_graph(
 
     by_name = _descriptor_by_name(articles, vocabulary)
     concepts = concepts_of(articles, by_name, vocabulary)
-    graph = Graph.build(articles, concepts, by_name)
+    reader = statements(Linker(concept for concept in concepts if concept.synonyms)) if statements else None
+    triples = (triple for article in articles for triple in reader.extract(article)) if reader else ()
+    graph = Graph.build(articles, concepts, by_name, triples)
     (folder / "concepts.json").write_bytes(orjson.dumps([_row(concept) for concept in concepts]))
     save_array(folder, "graph_weights", graph.weights.data)
     save_array(folder, "graph_nodes", graph.weights.indices.astype(np.int32))

@@ -1,7 +1,8 @@
 """The graph of articles and MeSH concepts, and the personalised PageRank that walks it.
 
-Nodes are the articles (in index order), then the concepts. Edges are headings, mentions, the MeSH tree, citations and
-co-occurrence; each is walked in both directions and knows how it reads either way, so that a path can be told in words.
+Nodes are the articles (in index order), then the concepts. Edges are headings, mentions, the MeSH tree, citations,
+statements and co-occurrence; each is walked in both directions and knows how it reads either way, so that a path can
+be told in words.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scipy import sparse
 
 from knowledge_index.linking import Linker
 from knowledge_index.pagerank import local_push
-from knowledge_index.values import Article, Concept
+from knowledge_index.values import Article, Concept, Triple
 
 DAMPING = 0.5
 """HippoRAG 2's choice: half of the walk returns to the patient at every step, so evidence stays near its concept."""
@@ -36,9 +37,22 @@ RELATIONS = (
     "often indexed together with",
     "mentioned in",
     "mentions",
+    "induces",
+    "induced by",
+    "prevents",
+    "prevented by",
+    "treats",
+    "treated by",
+    "decreases",
+    "decreased by",
+    "increases",
+    "increased by",
+    "predicts",
+    "predicted by",
+    "is associated with",
 )
-_OPPOSITE = (1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9)
-_HEADING, _MAIN_HEADING, _NARROWER, _CITES, _TOGETHER, _MENTIONED = 0, 2, 4, 6, 8, 9
+_OPPOSITE = (1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 23)
+_HEADING, _MAIN_HEADING, _NARROWER, _CITES, _TOGETHER, _MENTIONED, _ASSOCIATED = 0, 2, 4, 6, 8, 9, 23
 
 EDGE_KINDS = {
     "minor headings": (0, 1),
@@ -47,6 +61,7 @@ EDGE_KINDS = {
     "citations": (6, 7),
     "often together": (8,),
     "mentions": (9, 10),
+    "statements": tuple(range(11, 24)),
 }
 """Numbers in `RELATIONS` of the edges of one kind."""
 
@@ -104,9 +119,15 @@ class Graph:
     relations: NDArray[np.uint8]
 
     @classmethod
-    def build(cls, articles: Sequence[Article], concepts: Sequence[Concept], by_name: Mapping[str, str]) -> Graph:
+    def build(
+        cls,
+        articles: Sequence[Article],
+        concepts: Sequence[Concept],
+        by_name: Mapping[str, str],
+        triples: Iterable[Triple] = (),
+    ) -> Graph:
         """`concepts` hold at least every heading of the articles (see `build.concepts_of`); `by_name` gives the
-        descriptor id for a heading that came without one.
+        descriptor id for a heading that came without one. `triples` are what the articles say of two concepts.
         """
         node = {concept.ui: len(articles) + number for number, concept in enumerate(concepts)}
         headings = [heading_nodes(article, node, by_name) for article in articles]
@@ -116,6 +137,7 @@ class Graph:
             *_mention_edges(articles, node, Linker(concept for concept in concepts if concept.synonyms)),
             *_tree_edges(concepts, len(articles)),
             *_citation_edges(articles),
+            *_statement_edges(triples, node),
             *_together_edges(headings, holding),
         ]
         return cls._from_edges(len(articles), len(articles) + len(concepts), edges)
@@ -235,6 +257,15 @@ def _citation_edges(articles: Sequence[Article]) -> Iterator[_Edge]:
         for pmid in article.references:
             if pmid in position:
                 yield _Edge(number, position[pmid], 2.0, _CITES)
+
+
+def _statement_edges(triples: Iterable[Triple], node: Mapping[str, int]) -> Iterator[_Edge]:
+    """The more articles say it, the heavier; of two on the same concepts the more frequent keeps its words."""
+    told = Counter((triple.subject, triple.relation, triple.object) for triple in set(triples))
+    for (subject, relation, object_), count in told.most_common():
+        if subject in node and object_ in node:
+            kind = RELATIONS.index(relation) if relation in RELATIONS else _ASSOCIATED
+            yield _Edge(node[subject], node[object_], log(1 + count), kind)
 
 
 def _together_edges(

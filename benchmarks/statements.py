@@ -1,0 +1,82 @@
+"""What articles say of two concepts: `python -m benchmarks.statements --data BC5CDR --collection CF --out DIR`.
+
+First the rule extractor against BC5CDR's annotators (Li et al., Database 2016): chemical-induces-disease relations of
+1,500 abstracts, by abstract, with the shipped vocabulary and with the installed lexicons. The annotators joined what an
+abstract implies anywhere; the rules read one sentence at a time. Then whether such edges help retrieval: the graph of
+the Cystic Fibrosis collection with and without them, same settings, paired by query.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.concept_linking import agreement
+from benchmarks.cystic_fibrosis import prepared
+from benchmarks.measuring import Remembering, write
+from knowledge_index import KnowledgeIndex, build_index
+from knowledge_index.articles import collect
+from knowledge_index.evaluation import Scores, evaluate
+from knowledge_index.linking import Linker
+from knowledge_index.pubtator import Annotated, read_pubtator
+from knowledge_index.triples import RuleTripleExtractor
+from knowledge_index.values import Concept
+from knowledge_index.vocabulary.compiled import from_lexicons
+from knowledge_index.vocabulary.lexicons import installed
+
+RESULT = Path(__file__).parent / "results" / "statements.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the PubTator files")
+    parser.add_argument("--collection", type=Path, required=True, help="folder of the Cystic Fibrosis collection")
+    parser.add_argument("--out", type=Path, required=True, help="where vectors and indexes are written")
+    options = parser.parse_args()
+    documents = [document for path in sorted(options.data.glob("*.pubtator*")) for document in read_pubtator(path)]
+    vocabularies: dict[str, tuple[Concept, ...]] = {"shipped": ()}
+    if installed():
+        vocabularies["shipped and lexicons"] = from_lexicons()
+    result = {
+        "extraction": {name: extracted(Linker(extra), documents) for name, extra in vocabularies.items()},
+        "retrieval": {name: retrieval(options, extra) for name, extra in vocabularies.items()},
+    }
+    write(RESULT, result)
+
+
+def extracted(linker: Linker, documents: list[Annotated]) -> dict[str, float]:
+    """Precision and recall of (chemical, disease) pairs said to be cause and effect."""
+    reader = RuleTripleExtractor(linker)
+    told = [{(t.subject, t.object) for t in document.triples} for document in documents]
+    seen = [
+        {
+            (t.subject, t.object)
+            for t in reader.extract(d.article)
+            if t.relation == "induces" and _chemical(linker, t.subject)
+        }
+        for d in documents
+    ]
+    return agreement(told, seen)
+
+
+def _chemical(linker: Linker, ui: str) -> bool:
+    return any(number.startswith("D") for number in linker.concepts[ui].tree_numbers)
+
+
+def retrieval(options: argparse.Namespace, vocabulary: tuple[Concept, ...]) -> dict[str, object]:
+    _, queries, qrels = prepared(options.collection, options.out)
+    articles = collect("jsonl", [options.out / "articles.jsonl"]).articles
+    encoder = Remembering(options.out / "vectors")
+    scores: dict[str, Scores] = {}
+    for name, reader in (("without", None), ("with", RuleTripleExtractor)):
+        build_index(articles, options.out / "statements", encoder, vocabulary=vocabulary, statements=reader)
+        index = KnowledgeIndex.open(options.out / "statements", encoder)
+        scores[name] = evaluate(index, queries, qrels, ("graph",))["graph"]
+    return {
+        **{name: item.to_json() for name, item in scores.items()},
+        "with_versus_without": scores["with"].versus(scores["without"])["ndcg@10"].to_json(),
+    }
+
+
+if __name__ == "__main__":
+    main()
