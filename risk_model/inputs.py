@@ -59,6 +59,16 @@ def input_names(task: str) -> tuple[str, ...]:
     raise KeyError(task)
 
 
+def can_be_computed(name: str) -> bool:
+    """Whether this version knows where an input of that name comes from.
+
+    >>> can_be_computed("sodium.slope"), can_be_computed("shoe_size.last")
+    (True, False)
+    """
+    listed = any(name in input_names(task) for task in (IN_HOSPITAL_MORTALITY, READMISSION_30D))
+    return listed or name.partition(".")[0] in definitions().concepts
+
+
 def row(record: PatientRecord, names: Sequence[str], vector: FeatureVector | None = None) -> Row:
     """Shape (len(names),) float32; NaN marks an unknown input. `vector` spares computing the features twice."""
     known = vector or record.features()

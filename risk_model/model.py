@@ -70,12 +70,12 @@ class RiskModel:
         names = tuple(item["name"] for item in manifest["inputs"])
         if tuple(booster.feature_names or ()) != names:
             raise ModelArtifactError("its inputs are not those of the manifest", path=str(folder / "model.ubj"))
+        _check_schema(names, heads_of := read_signed_json(folder, manifest, "heads.json") or [], folder)
         described = read_signed_json(folder, manifest, "distribution.json")
-        heads = read_signed_json(folder, manifest, "heads.json") or []
         try:
             conformal = Conformal.from_json(manifest["conformal"]) if "conformal" in manifest else None
             distribution = None if described is None else Distribution.from_json(described)
-            opened = tuple(fusion.Head.from_json(head) for head in heads)
+            opened = tuple(fusion.Head.from_json(head) for head in heads_of)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelArtifactError(f"not written by this version: {error}", path=str(folder)) from None
         if any(head.source != "notes" for head in opened) and encoder is None:
@@ -259,6 +259,22 @@ class RiskModel:
         if stay is not None and stay.discharge_disposition in population.get("excluded_dispositions", ()):
             return "died-or-hospice", "The stay ended in death or hospice."
         return None
+
+
+def _check_schema(names: Sequence[str], heads: Sequence[Any], folder: Path) -> None:
+    """Every input must be one that this version can compute: an input nobody fills would be unknown for ever."""
+    fused = {f"{head['source']}_embedding.logit" for head in heads if isinstance(head, dict) and "source" in head}
+    strange = [
+        name
+        for name in names
+        if name not in fused and not name.startswith(fusion.FINDING) and not inputs.can_be_computed(name)
+    ]
+    if strange:
+        listed = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
+        raise ModelArtifactError(
+            f"it needs inputs this version cannot compute: {listed}; train it again",
+            path=str(folder),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,15 @@ from risk_model.training import Cohort
 
 QUICK = {"max_depth": 3, "eta": 0.15, "min_child_weight": 5, "lambda": 5.0, "rounds": 40}
 """Trees enough for the simulated truth."""
-NAMES = ("age.last", "sex.female", "heart_rate.last", "heart_rate.mean", "sodium.last", "lactate.last", "group.stroke")
+NAMES = (
+    "age.last",
+    "sex.female",
+    "heart_rate.last",
+    "heart_rate.mean",
+    "sodium.last",
+    "lactate.last",
+    "group.cerebrovascular",
+)
 
 
 def simulated(

@@ -52,7 +52,7 @@ def test_missing_what_was_always_there_is_strange(distribution: Distribution) ->
 def test_a_rare_diagnosis_alone_is_not_strange(distribution: Distribution) -> None:
     """Yes and no have no distance: a disease of eight in a hundred once made each such patient an alarm."""
     x = simulated(2000, seed=12).x.copy()
-    x[:, NAMES.index("group.stroke")] = 1
+    x[:, NAMES.index("group.cerebrovascular")] = 1
     assert shares(distribution, x)[0] < 0.03
 
 
@@ -70,6 +70,6 @@ def test_a_damaged_description_is_refused(distribution: Distribution, damage: di
 
 def test_nothing_to_look_at_is_nothing_strange() -> None:
     x = np.zeros((100, 1), np.float32)
-    distribution = Distribution.fit(("group.stroke",), x, np.arange(100) % 5)
+    distribution = Distribution.fit(("group.cerebrovascular",), x, np.arange(100) % 5)
     assert distribution.strangeness(x[0]).verdict == "usual"
     assert Distribution.from_json(distribution.to_json()).names == ()
