@@ -90,20 +90,23 @@ class Conformal:
         return cls(float(raw["level"]), int(raw["group"]), float(raw["reach"]), borders)
 
 
-def in_words(outcomes: Sequence[bool], outcome: str, level: float = LEVEL) -> str:
-    """The prediction set for a clinician.
+def in_words(outcomes: Sequence[bool], level: float = LEVEL) -> str:
+    """The prediction set for a clinician, as what it is: where the estimate stands among patients of either kind.
 
-    >>> in_words((False,), "dying before leaving hospital")
-    'At 90 % confidence the model rules out dying before leaving hospital.'
-    >>> in_words((False, True), "dying before leaving hospital")
-    'At 90 % confidence the model cannot rule dying before leaving hospital in or out.'
+    "Rules out" and "expects" would be read as a verdict; at a risk of 38 % the set can hold the outcome alone.
+
+    >>> in_words((False,))
+    'Of patients with this outcome, fewer than 1 in 10 get an estimate this low.'
+    >>> in_words((False, True))
+    'Estimates like this are usual for patients with and for patients without this outcome.'
     """
-    start = f"At {100 * level:.0f} % confidence the model"
+    rarely = f"fewer than 1 in {1 / (1 - level):.0f}"
     if tuple(outcomes) == (False,):
-        return f"{start} rules out {outcome}."
+        return f"Of patients with this outcome, {rarely} get an estimate this low."
     if tuple(outcomes) == (True,):
-        return f"{start} expects {outcome}."
-    return f"{start} cannot rule {outcome} in or out."
+        return f"Of patients without this outcome, {rarely} get an estimate this high."
+    kept = "usual" if outcomes else "unusual"
+    return f"Estimates like this are {kept} for patients with and for patients without this outcome."
 
 
 def categories_of(names: Sequence[str], x: NDArray[np.float32]) -> NDArray[np.str_]:

@@ -77,12 +77,12 @@ def evaluation(
 
 def _key(metrics: Mapping[str, Any]) -> str:
     shown = (
-        ("auroc", "AUROC", "a patient with the outcome is ranked above one without", 1),
-        ("calibration_slope", "calibration slope", "1 is right; below 1 too extreme", 1),
-        ("observed_expected", "observed : expected", "1 is right; above 1 too low", 1),
-        ("brier", "Brier score", "mean squared error; less is better", 1),
+        ("auroc", "AUROC", "a patient with the outcome is ranked above one without"),
+        ("calibration_slope", "calibration slope", "1 is right; below 1 too extreme"),
+        ("observed_expected", "observed : expected", "1 is right; above 1 too low"),
+        ("brier", "Brier score", "mean squared error; less is better"),
     )
-    tiles = [_tile(metrics[name], label, words) for name, label, words, _ in shown if name in metrics]
+    tiles = [_tile(metrics[name], label, words) for name, label, words in shown if name in metrics]
     if "auprc" in metrics:
         by_chance = metrics.get("prevalence")
         rate = by_chance["value"] if isinstance(by_chance, Mapping) else by_chance

@@ -68,7 +68,7 @@ def _notes(assessment: Assessment) -> list[str]:
     if estimate.interval is not None:
         lines.append(f"90 % interval {estimate.interval[0]:.3f} to {estimate.interval[1]:.3f}.")
     if estimate.prediction_set is not None:
-        lines.append(in_words(estimate.prediction_set, task_of(estimate.task).outcome))
+        lines.append(in_words(estimate.prediction_set))
     lines += estimate.cautions
     lines += [counterfactual.in_words() for counterfactual in estimate.counterfactuals]
     if estimate.baseline is not None:
