@@ -9,7 +9,8 @@ of groups. It speaks of groups, not of whether one patient will have the outcome
 patients without it, in each category (sex by age band), the truth is in the set for `LEVEL` (label-conditional Mondrian
 conformal prediction: Vovk, Gammerman and Shafer 2005, chapter 4). A weak model keeps the promise by ruling out little.
 
-Both rest on exchangeability: patients like those it was calibrated on. One row per patient takes part.
+Both rest on exchangeability: patients like those it was calibrated on. Groups hold one row of each patient; the sets
+count every row.
 """
 
 from __future__ import annotations
@@ -56,15 +57,15 @@ class Conformal:
         level: float = LEVEL,
     ) -> Conformal:
         """From out-of-fold probabilities; `categories` as `categories_of` gives them, one per row."""
-        chosen = one_row_each(patients)
-        y, p, kinds = outcome[chosen], probability[chosen], np.asarray(categories)[chosen]
-        size = group_size(len(y))
-        reach = _upper_quantile(np.abs(group_scores(y, p, size)), level)
-        borders = {ALL: _borders(y, p, level)}
+        chosen, names, kinds = one_row_each(patients), np.asarray(patients), np.asarray(categories)
+        size = group_size(len(chosen))
+        reach = _upper_quantile(np.abs(group_scores(outcome[chosen], probability[chosen], size)), level)
+        borders = {ALL: _borders(outcome, probability, names, level)}
         for kind in sorted(set(kinds.tolist()) - {ALL}):
             inside = kinds == kind
-            if min(y[inside].sum(), (1 - y[inside]).sum()) >= FEWEST_OUTCOMES:
-                borders[kind] = _borders(y[inside], p[inside], level)
+            counts = [len(set(names[inside & (outcome == truth)].tolist())) for truth in (0, 1)]
+            if min(counts) >= FEWEST_OUTCOMES:
+                borders[kind] = _borders(outcome[inside], probability[inside], names[inside], level)
         return cls(level, size, reach, borders)
 
     def interval(self, probability: float) -> tuple[float, float]:
@@ -171,16 +172,22 @@ def _upper_quantile(scores: Floats, level: float) -> float:
     return float(np.sort(scores)[place - 1]) if place <= len(scores) else 1e3
 
 
-def _borders(outcome: Floats, probability: Floats, level: float) -> tuple[float, float]:
-    """Keep an outcome when more than 1 - level of its own calibration patients were at least as unlike it."""
-    with_outcome = np.sort(probability[outcome == 1])
-    without = np.sort(probability[outcome == 0])[::-1]
-    return _border(with_outcome, level, 0.0), _border(without, level, 1.0)
+def _borders(outcome: Floats, probability: Floats, patients: NDArray[np.str_], level: float) -> tuple[float, float]:
+    """Keep an outcome when more than 1 - level of its own calibration rows were at least as unlike it.
+
+    Every row counts, since every row is an estimate somebody reads: with one row drawn for each patient, sets held for
+    0.875 of readmission rows instead of 0.90, because patients with many stays have high estimates. How far the
+    quantile is moved for chance goes by the number of patients.
+    """
+    with_outcome, without = outcome == 1, outcome == 0
+    low = _border(np.sort(probability[with_outcome]), len(set(patients[with_outcome].tolist())), level, 0.0)
+    high = _border(np.sort(probability[without])[::-1], len(set(patients[without].tolist())), level, 1.0)
+    return low, high
 
 
-def _border(ranked: Floats, level: float, none: float) -> float:
-    place = floor((1 - level) * (len(ranked) + 1) + 1e-9)
-    return float(ranked[place - 1]) if place >= 1 else none
+def _border(ranked: Floats, patients: int, level: float, none: float) -> float:
+    place = floor((1 - level) * (patients + 1) + 1e-9)
+    return float(ranked[place * len(ranked) // patients - 1]) if place >= 1 else none
 
 
 def cross_calibrated(

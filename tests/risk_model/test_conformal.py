@@ -103,3 +103,18 @@ def test_one_row_of_each_patient() -> None:
     patients = [f"p{n % 7}" for n in range(50)]
     chosen = one_row_each(patients)
     assert sorted(patients[i] for i in chosen) == [f"p{n}" for n in range(7)]
+
+
+def test_sets_hold_for_rows_also_where_the_ill_have_more_of_them() -> None:
+    """One row drawn for each patient once gave sets that held for 0.875 of readmission rows instead of 0.90."""
+    generator = np.random.default_rng(9)
+    risk = generator.normal(-1.8, 1.2, 8000)
+    stays = 1 + generator.poisson(np.exp(np.clip(risk + 1, -3, 2)))
+    logit = np.repeat(risk, stays) + generator.normal(0, 0.3, stays.sum())
+    p = 1 / (1 + np.exp(-logit))
+    y = (generator.random(len(p)) < p).astype(float)
+    patients = np.repeat(np.arange(8000), stays).astype(str)
+    fold = np.repeat(np.arange(8000) % 5, stays)
+    covered, _ = cross_calibrated(y, p, patients.tolist(), np.full(len(p), ALL), fold)
+    for outcome in (0, 1):
+        assert covered[y == outcome].mean() == pytest.approx(LEVEL, abs=0.02)
