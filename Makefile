@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help demo serve golden test check lint types layers screenshots bench lock audit clean
+.PHONY: help demo serve golden test check lint types layers screenshots bench peers lock audit clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ screenshots: .venv/.ready  ## the pictures of the documentation, from the runnin
 
 bench: .venv/.ready  ## benchmarks with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)
+
+peers:  ## libraries the mapping benchmark compares with, in an environment of their own
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/peers.txt
 
 lock:  ## resolve both lock files again from setup.cfg
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev \

@@ -38,6 +38,8 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         ),
         "patient_queries": (None, ["--out", str(SCRATCH / "patient_queries")]),
         "evidence_cutoff": (questions, ["--data", str(questions)]),
+        "mapping": (data / "synthea", ["--data", str(data / "synthea")]),
+        "population": (None, []),
         "hook_latency": (None, []),
         "head_latency": (None, []),
     }

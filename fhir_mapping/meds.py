@@ -126,7 +126,9 @@ def _charted(part: Resource, name: str, when: datetime | None, description: str)
         if value is not None and not bound:
             yield Event(when, f"{name}//{unit}" if unit else name, value, None, description)
         elif value is not None:
-            yield Event(when, name, None, f"{bound or ''}{value} {unit or ''}".strip(), description)
+            yield Event(
+                when, name, None, f"{bound or ''}{str(value).removesuffix('.0')} {unit or ''}".strip(), description
+            )
         return
     answer = part.get("valueCodeableConcept")
     if isinstance(answer, dict):

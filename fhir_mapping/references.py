@@ -31,7 +31,7 @@ def base_of(url: str | None) -> str | None:
     >>> base_of("https://EHR.example/fhir/Patient/p/_history/2")
     'ehr.example/fhir'
     """
-    found = _ABSOLUTE.match(_HISTORY.sub("", url)) if url else None
+    found = _ABSOLUTE.match(_HISTORY.sub("", url)) if url and url.startswith("http") else None
     if found is None:
         return None
     host, slash, path = found["base"].partition("/")

@@ -1,12 +1,14 @@
 """A record as text for an encoder: Markdown, and a list of codes.
 
-Both follow "Large Language Models are Powerful EHR Encoders" (arXiv 2502.17403): a constant current time
-(all dates become days before it), newest first, no end for a running visit, nothing after the prediction time.
+Both follow "Large Language Models are Powerful EHR Encoders" (arXiv 2502.17403): a constant current time (all dates
+become days before it), newest first, no end for a running visit, nothing after the prediction time. A budget is kept
+to by a counter of tokens the caller may give; without one a token is four characters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -18,13 +20,51 @@ if TYPE_CHECKING:
 
 CURRENT_TIME = "2024-01-01"
 CHARACTERS_PER_TOKEN = 4
-_BODY = ("weight", "height")
 _LAST_VALUES = 3
+_ADULT = 18.0
+# The 24 concepts of the paper, of which 22 are measured and two follow from weight and height. Its erythrocytes, which
+# we do not read, are replaced by lactate. Usual adult reference ranges in our units; without one a value has no word.
+_BODY: dict[str, tuple[float, float] | None] = {"weight": None, "height": None}
+_VITAL_SIGNS = {
+    "heart_rate": (60.0, 100.0),
+    "systolic_bp": (90.0, 140.0),
+    "diastolic_bp": (60.0, 90.0),
+    "temperature": (36.0, 38.0),
+    "respiratory_rate": (12.0, 20.0),
+    "spo2": (95.0, 100.0),
+}
+_LABS = {
+    "hemoglobin": (12.0, 17.5),
+    "hematocrit": (36.0, 51.0),
+    "wbc": (4.0, 11.0),
+    "platelets": (150.0, 400.0),
+    "sodium": (135.0, 145.0),
+    "potassium": (3.5, 5.1),
+    "chloride": (98.0, 107.0),
+    "bicarbonate": (22.0, 29.0),
+    "calcium": (8.6, 10.3),
+    "glucose": (70.0, 140.0),
+    "bun": (7.0, 20.0),
+    "creatinine": (0.6, 1.3),
+    "anion_gap": (4.0, 12.0),
+    "lactate": (0.5, 2.0),
+}
+Counter = Callable[[str], int]
+Range = tuple[float, float] | None
 
 
-def to_markdown(record: PatientRecord, budget: int) -> str:
-    """The paper's first serialisation, cut to `budget` tokens at a line border."""
-    return _within("\n".join(_markdown(record)), budget)
+def tokens(text: str) -> int:
+    """Tokens of a text when no tokenizer is at hand: one for every four characters begun.
+
+    >>> tokens(""), tokens("pulse"), tokens("rate")
+    (0, 2, 1)
+    """
+    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+
+
+def to_markdown(record: PatientRecord, budget: int, count: Counter = tokens) -> str:
+    """The paper's first serialisation, at most `budget` tokens by `count`, cut at a line border, old visits first."""
+    return _within(list(_markdown(record)), budget, count)
 
 
 def _markdown(record: PatientRecord) -> Iterator[str]:
@@ -36,10 +76,13 @@ def _markdown(record: PatientRecord) -> Iterator[str]:
     yield "## Demographics"
     yield f"- Age: {'unknown' if age is None else int(age)}"
     yield f"- Sex: {record.sex or 'unknown'}"
-    for title, names in _groups():
+    adult = age is not None and age >= _ADULT
+    for title, concepts in (("body metrics", _BODY), ("vital signs", _VITAL_SIGNS), ("lab results", _LABS)):
         yield ""
-        yield f"## {title}"
-        yield from (_latest_values(record, name) for name in names)
+        yield f"## Recent {title}"
+        yield from (_latest(record, name, usual if adult else None) for name, usual in concepts.items())
+        if concepts is _BODY:
+            yield from _build(record, adult=adult)
     stays = list(reversed(record.stays))
     yield ""
     yield "## Past visits"
@@ -55,21 +98,33 @@ def _markdown(record: PatientRecord) -> Iterator[str]:
             yield from events
 
 
-def _groups() -> Iterator[tuple[str, list[str]]]:
-    concepts = definitions().concepts.values()
-    yield "Recent body metrics", list(_BODY)
-    yield (
-        "Recent vital signs",
-        [c.name for c in concepts if c.group == "vital sign" and c.name not in _BODY and c.loinc],
-    )
-    yield "Recent lab results", [c.name for c in concepts if c.group == "laboratory"]
-
-
-def _latest_values(record: PatientRecord, name: str) -> str:
+def _latest(record: PatientRecord, name: str, usual: Range) -> str:
     concept = definitions().concepts[name]
-    values = [item for item in record.measurements if item.concept == name][-_LAST_VALUES:]
-    shown = ", ".join(f"{item.value:g}" for item in reversed(values)) or "No recent data"
+    values = _newest([item for item in record.measurements if item.concept == name])
+    shown = ", ".join(_judged(item.value, usual) for item in values) or "No recent data"
     return f"- {concept.label} ({concept.unit}): {shown}"
+
+
+def _newest(items: Sequence[Measurement]) -> list[Measurement]:
+    return list(reversed(items[-_LAST_VALUES:]))
+
+
+def _judged(value: float, usual: Range) -> str:
+    if usual is None:
+        return f"{value:g}"
+    return f"{value:g} ({'low' if value < usual[0] else 'high' if value > usual[1] else 'normal'})"
+
+
+def _build(record: PatientRecord, *, adult: bool) -> Iterator[str]:
+    """Body mass index, and body surface area after Mosteller (NEJM 1987), from the latest weight and height."""
+    latest = {item.concept: item.value for item in record.measurements if item.concept in _BODY}
+    mass = area = "No recent data"
+    if "weight" in latest and "height" in latest:
+        weight, metres = latest["weight"], latest["height"] / 100
+        mass = _judged(round(weight / metres**2, 1), (18.5, 25.0) if adult else None)
+        area = f"{math.sqrt(weight * metres / 36):.2f}"
+    yield f"- Body mass index (kg/m2): {mass}"
+    yield f"- Body surface area (m2): {area}"
 
 
 def _visit(stay: Stay, at: datetime) -> str:
@@ -95,7 +150,7 @@ def _days(number: float) -> str:
 
 
 def _events(record: PatientRecord, stay: Stay | None) -> list[str]:
-    """Conditions, medications and procedures of one visit (or of none), each description once."""
+    """What happened in one visit (or in none), each description once, and the last three values of a visit."""
     known = {stay.source for stay in record.stays}
 
     def here(source: str | None) -> bool:
@@ -104,19 +159,32 @@ def _events(record: PatientRecord, stay: Stay | None) -> list[str]:
     lines = [f"- Condition: {c.text}" for c in record.conditions if here(c.stay)]
     lines += [f"- Medication: {m.text}" for m in record.medications if here(m.stay)]
     lines += [f"- Procedure: {p.text}" for p in record.procedures if here(p.stay)]
+    if stay is not None:
+        lines += _values_during(record, stay)
     return list(dict.fromkeys(lines))
 
 
-def to_codes(record: PatientRecord, budget: int) -> str:
-    """The paper's final serialisation: a flat list of descriptions, newest first, each once."""
+def _values_during(record: PatientRecord, stay: Stay) -> Iterator[str]:
+    end = stay.end if stay.end is not None else record.prediction_time if stay.running else stay.start
+    during: dict[str, list[Measurement]] = {}
+    for item in record.measurements:
+        if stay.start <= item.time <= end:
+            during.setdefault(item.concept, []).append(item)
+    for name, items in during.items():
+        concept = definitions().concepts[name]
+        yield f"- {concept.label} ({concept.unit}): {', '.join(f'{item.value:g}' for item in _newest(items))}"
+
+
+def to_codes(record: PatientRecord, budget: int, count: Counter = tokens) -> str:
+    """The paper's final serialisation: descriptions, newest first, each once, at most `budget` tokens by `count`."""
     dated: list[tuple[datetime, str]] = []
     dated += [(c.recorded or c.onset or _NEVER, c.text) for c in record.conditions]
     dated += [(m.start or _NEVER, m.text) for m in record.medications]
     dated += [(p.performed or _NEVER, p.text) for p in record.procedures]
     dated += [(m.time, _measured(m)) for m in record.measurements]
     dated += [(s.start, f"{s.stay_class} visit") for s in record.stays]
-    dated.sort(key=lambda item: (item[0] is not _NEVER, item[0]), reverse=True)
-    return _within("\n".join(dict.fromkeys(text for _, text in dated)), budget)
+    dated.sort(reverse=True)  # what has no date comes last, and of one moment the order of the input means nothing
+    return _within(dict.fromkeys(text for _, text in dated), budget, count)
 
 
 _NEVER = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
@@ -126,8 +194,26 @@ def _measured(item: Measurement) -> str:
     return definitions().concepts[item.concept].label
 
 
-def _within(text: str, budget: int) -> str:
-    limit = budget * CHARACTERS_PER_TOKEN
-    if len(text) <= limit:
-        return text
-    return text[:limit].rsplit("\n", 1)[0] if "\n" in text[:limit] else text[:limit]
+def _within(lines: Iterable[str], budget: int, count: Counter) -> str:
+    """As many whole lines from the beginning as fit; of a first line that does not, as many characters."""
+    listed = list(lines)
+    whole = "\n".join(listed)
+    if count(whole) <= budget:
+        return whole
+    kept = _most(len(listed), lambda number: count("\n".join(listed[:number])) <= budget)
+    if kept:
+        return "\n".join(listed[:kept])
+    return whole[: _most(len(listed[0]), lambda number: count(whole[:number]) <= budget)]
+
+
+def _most(limit: int, fits: Callable[[int], bool]) -> int:
+    """The greatest number up to `limit` that fits, where every smaller one fits too.
+
+    >>> _most(10, lambda number: number * 3 <= 20)
+    6
+    """
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
