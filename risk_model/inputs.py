@@ -65,8 +65,13 @@ def can_be_computed(name: str) -> bool:
     >>> can_be_computed("sodium.slope"), can_be_computed("shoe_size.last")
     (True, False)
     """
+    kind, _, rest = name.partition(".")
+    if kind == "group":
+        return rest in diagnosis_table().groups
+    if kind == "discharged_to":
+        return rest in _DISCHARGED_TO or rest in _FORMERLY
     listed = any(name in input_names(task) for task in (IN_HOSPITAL_MORTALITY, READMISSION_30D))
-    return listed or name.partition(".")[0] in definitions().concepts
+    return listed or kind in definitions().concepts or name in _series_names() or name in HISTORY
 
 
 def row(record: PatientRecord, names: Sequence[str], vector: FeatureVector | None = None) -> Row:
