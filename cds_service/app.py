@@ -25,6 +25,7 @@ from cds_service.outbound import Networks
 from cds_service.outcome import HookError, error_response, json_response
 from cds_service.services import SERVICES, Service
 from cds_service.settings import Settings
+from cds_service.smart.parts import SmartParts
 from cds_service.store import Store, StoreError
 from cds_service.trust import ClientsFile, TokenRefusedError, TokenVerifier
 from cds_service.trust.tokens import Caller
@@ -40,7 +41,7 @@ _JSON_TYPES = frozenset({"application/json", "application/fhir+json", "applicati
 def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Store | None = None) -> Flask:
     """The service. Without a `pipeline` the shipped models and starter index are opened (hashes checked first).
 
-    Raises ArtifactError, ModelArtifactError or StoreError rather than start without a part of itself.
+    Raises ArtifactError, ModelArtifactError, SmartSetupError or StoreError rather than start without a part of itself.
     """
     if pipeline is None:
         pipeline = Pipeline.shipped(
@@ -72,6 +73,7 @@ def _parts(settings: Settings, pipeline: Pipeline, store: Store) -> _Parts:
         RateLimit(settings.requests_per_minute),
         verifier,
         clients,
+        SmartParts.open(settings, store),
     )
 
 
@@ -87,6 +89,7 @@ class _Parts:
     rate: RateLimit
     verifier: TokenVerifier | None
     clients: ClientsFile | None
+    smart: SmartParts | None
 
     @property
     def pipeline(self) -> Pipeline:

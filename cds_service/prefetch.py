@@ -46,9 +46,9 @@ def complete(request: HookRequest, service: Service, gateway: Gateway, deadline:
         context = {"patientId": request.patient_id, "encounterId": request.encounter_id, "userId": request.user_id}
         queries = {key: fill(service.prefetch[key], context) for key in missing}
         wanted = {key: query for key, query in queries.items() if query is not None}
-        found, failed = _fetched(wanted, str(request.fhir_server), request.access_token, gateway, deadline)
+        found, failed = fetch_all(wanted, str(request.fhir_server), request.access_token, gateway, deadline)
         prefetch |= found
-        why = "".join(f" (fetching {key} failed: {reason})" for key, reason in failed.items())
+        why = "".join(f" (fetching {key} failed: {error.reason})" for key, error in failed.items())
     elif missing and request.fhir_server and not gateway.allows(request.fhir_server):
         why = " (fhirServer is not on the list of servers this service may read)"
     absent = [key for key in REQUIRED if not arrived(prefetch[key])]
@@ -60,17 +60,17 @@ def complete(request: HookRequest, service: Service, gateway: Gateway, deadline:
     return prefetch
 
 
-def _fetched(
+def fetch_all(
     queries: Mapping[str, str], server: str, token: str, gateway: Gateway, deadline: float | None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """(what came, why the rest did not), by key."""
+) -> tuple[dict[str, Any], dict[str, GatewayError]]:
+    """(what came, why the rest did not), by key; several at a time."""
     found: dict[str, Any] = {}
-    failed: dict[str, str] = {}
+    failed: dict[str, GatewayError] = {}
     with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
         waiting = {key: pool.submit(gateway.fetch, server, query, token, deadline) for key, query in queries.items()}
         for key, future in waiting.items():
             try:
                 found[key] = future.result()
             except GatewayError as error:
-                failed[key] = error.reason
+                failed[key] = error
     return found, failed

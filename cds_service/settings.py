@@ -35,6 +35,8 @@ class Settings:
     public_url: str = "http://127.0.0.1:8080"
     database_url: str = ""
     cds_clients: str = ""
+    smart_clients: str = ""
+    session_key_file: str = ""
     fhir_servers: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ("*",)
     index: str = ""
@@ -111,12 +113,18 @@ class Settings:
 
     def store_url(self) -> str:
         """The database URL; by default an SQLite file in the user's data folder."""
-        if self.database_url:
-            return self.database_url
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-        folder = base / "riskcards"
-        folder.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{folder / 'riskcards.db'}"
+        return self.database_url or f"sqlite:///{_data_folder() / 'riskcards.db'}"
+
+    def session_key_path(self) -> Path:
+        """The file of the key that SMART sessions are encrypted with; by default beside the default database."""
+        return Path(self.session_key_file) if self.session_key_file else _data_folder() / "session.key"
+
+
+def _data_folder() -> Path:
+    base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    folder = base / "riskcards"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _from_file(path: Path) -> dict[str, Any]:

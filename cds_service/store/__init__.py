@@ -1,6 +1,7 @@
 """What is kept: cards before they are answered, feedback, used token ids, modes, and the audit chain over all of it."""
 
 from cds_service.store.audit import AuditEntry, Verification
-from cds_service.store.store import CardRecord, Override, Store, StoreError
+from cds_service.store.errors import StoreError
+from cds_service.store.store import CardRecord, Override, Store
 
 __all__ = ["AuditEntry", "CardRecord", "Override", "Store", "StoreError", "Verification"]

@@ -55,6 +55,15 @@ SEEN_TOKENS = Table(
     Column("fingerprint", String(64), primary_key=True),
     Column("expires", DateTime(timezone=True), nullable=False, index=True),
 )
+SEALED = Table(
+    "sealed",
+    METADATA,
+    Column("kind", String(16), primary_key=True),
+    # sha256 of what the browser holds: whoever reads the database cannot present it.
+    Column("fingerprint", String(64), primary_key=True),
+    Column("expires", DateTime(timezone=True), nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
 MODES = Table(
     "modes",
     METADATA,

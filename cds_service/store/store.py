@@ -15,11 +15,12 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from cds_service.store import audit
 from cds_service.store.audit import AuditEntry, Verification
 from cds_service.store.engine import open_engine, upgrade
+from cds_service.store.errors import named
 from cds_service.store.schema import (
     AUDIT,
     CARDS,
@@ -28,16 +29,14 @@ from cds_service.store.schema import (
     MODES,
     OUTCOMES,
     SALT,
+    SEALED,
     SEEN_TOKENS,
     SUGGESTIONS,
 )
+from cds_service.store.sealed import SealedEntries
 
 # Used token ids are cleared now and then by whoever comes by, not by a job somebody must remember to run.
 _CLEAR_EVERY = 256
-
-
-class StoreError(Exception):
-    """The database did not take or give what it was asked; nothing was answered as if it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._uses = 0
-        with _named("the database cannot be opened"):
+        with named("the database cannot be opened"):
             self._engine = open_engine(url)
             upgrade(self._engine)
             self._salt = self._load_salt()
@@ -88,9 +87,14 @@ class Store:
                 connection.execute(insert(SALT).values(id=1, value=found))
         return str(found)
 
+    @property
+    def sealed(self) -> SealedEntries:
+        """Launches and sessions of the SMART app."""
+        return SealedEntries(self._engine)
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with _named("the database cannot be read"), self._engine.connect() as connection:
+        with named("the database cannot be read"), self._engine.connect() as connection:
             yield connection.execution_options(reading=True)
 
     def patient_hash(self, patient: str) -> str:
@@ -128,7 +132,7 @@ class Store:
             "tenant": record.tenant,
             "shown": record.shown,
         }
-        with _named("the card could not be recorded"), self._engine.begin() as connection:
+        with named("the card could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
             connection.execute(
                 insert(CARDS).values(
@@ -193,7 +197,7 @@ class Store:
     def add_feedback(self, entries: Sequence[Mapping[str, Any]]) -> int:
         """All of one POST or nothing; the same entry twice is kept once. Returns how many were new."""
         new = 0
-        with _named("the feedback could not be recorded"), self._engine.begin() as connection:
+        with named("the feedback could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
             for entry in entries:
                 body = orjson.dumps(entry, option=orjson.OPT_SORT_KEYS)
@@ -218,7 +222,7 @@ class Store:
     def add_outcomes(self, outcomes: Sequence[tuple[str, str, bool]]) -> int:
         """(card, task, happened) as they became known; a known one is kept as it was. Returns how many were new."""
         new = 0
-        with _named("the outcomes could not be recorded"), self._engine.begin() as connection:
+        with named("the outcomes could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
             for card, task, happened in outcomes:
                 known = select(OUTCOMES.c.id).where(OUTCOMES.c.card == card, OUTCOMES.c.task == task)
@@ -234,7 +238,7 @@ class Store:
     def first_use(self, issuer: str, jti: str, expires: datetime) -> bool:
         """Whether this token id was never seen of this issuer; it now is, in every worker and after a restart."""
         fingerprint = hashlib.sha256(f"{issuer}\n{jti}".encode()).hexdigest()
-        with _named("the token could not be recorded"):
+        with named("the token could not be recorded"):
             try:
                 with self._engine.begin() as connection:
                     connection.execute(insert(SEEN_TOKENS).values(fingerprint=fingerprint, expires=expires))
@@ -254,7 +258,7 @@ class Store:
         """Takes effect in every worker within seconds, and survives restarts. Audited."""
         values = {"mode": mode, "changed": datetime.now(UTC), "reason": reason}
         place = (MODES.c.service == service, MODES.c.tenant == tenant)
-        with _named("the mode could not be recorded"), self._engine.begin() as connection:
+        with named("the mode could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
             if connection.execute(update(MODES).where(*place).values(**values)).rowcount == 0:
                 connection.execute(insert(MODES).values(service=service, tenant=tenant, **values))
@@ -264,7 +268,7 @@ class Store:
 
     def record_event(self, kind: str, subject: str, body: Mapping[str, Any]) -> None:
         """An audit entry of its own: a refusal that matters, a change by an operator."""
-        with _named("the event could not be recorded"), self._engine.begin() as connection:
+        with named("the event could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
             audit.append(connection, kind, subject, body)
 
@@ -291,10 +295,11 @@ class Store:
         Returns how many cards went.
         """
         old = select(CARDS.c.uuid).where(CARDS.c.created < before)
-        with _named("nothing could be removed"), self._engine.begin() as connection:
+        with named("nothing could be removed"), self._engine.begin() as connection:
             audit.lock(connection)
             for table in (ESTIMATES, SUGGESTIONS, FEEDBACK, OUTCOMES):
                 connection.execute(delete(table).where(table.c.card.in_(old)))
+            connection.execute(delete(SEALED).where(SEALED.c.expires <= datetime.now(UTC)))
             gone = connection.execute(delete(CARDS).where(CARDS.c.created < before)).rowcount
             connection.execute(update(AUDIT).where(AUDIT.c.at < before.astimezone(UTC).isoformat()).values(body=None))
             audit.append(connection, "purge", "", {"before": before.astimezone(UTC).isoformat(), "cards": gone})
@@ -302,7 +307,7 @@ class Store:
 
     def check(self) -> None:
         """Raises StoreError unless the database takes a write: one that only reads can record no card."""
-        with _named("the database does not answer"), self._engine.begin() as connection:
+        with named("the database does not answer"), self._engine.begin() as connection:
             connection.execute(update(SALT).where(SALT.c.id == 1).values(id=1))
 
     def close(self) -> None:
@@ -317,14 +322,3 @@ def _entry(row: Row[Any]) -> AuditEntry:
 def _aware(moment: datetime) -> datetime:
     """SQLite gives times back without their zone; all we keep are UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-@contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Every exception of the database and its driver becomes ours; its text may quote values and is left out."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise StoreError(f"{what} ({error.__class__.__name__})") from None
-    except ModuleNotFoundError as error:
-        raise StoreError(f"{what}: {error.name} is not installed; pip install 'riskcards[scale]'") from None

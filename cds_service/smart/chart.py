@@ -1,0 +1,97 @@
+"""A patient's chart through the gateway: the same searches and the same reading as a card's prefetch.
+
+The app behind a card must show what the card was made from, so there is one set of searches for both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cds_service.answering import Answering
+from cds_service.gateway import Gateway, GatewayError
+from cds_service.hook_request import ID
+from cds_service.outcome import HookError
+from cds_service.prediction_time import find_encounter, prediction_time
+from cds_service.prefetch import fetch_all, fill
+from cds_service.services import SERVICES
+from cds_service.smart.parts import CHART_SECONDS
+from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord
+
+# As many notes as are read of one chart; each is one more request.
+MAX_ATTACHMENTS = 20
+_HOOK = "patient-view"
+_SERVICE = SERVICES["readmission-30d"]
+
+
+def read_chart(
+    gateway: Gateway, server: str, token: str, patient: str, encounter: str | None, answering: Answering
+) -> PatientRecord:
+    """The record as of now, or of its encounter's end. Types the user may not read are *not fetched*, never *none*.
+
+    Raises HookError 401, 412, 502.
+    """
+    deadline = time.monotonic() + CHART_SECONDS
+    context = {"patientId": patient, "encounterId": encounter}
+    queries = {key: fill(template, context) for key, template in _SERVICE.prefetch.items()}
+    wanted = {key: query for key, query in queries.items() if query is not None}
+    found, failed = fetch_all(wanted, server, token, gateway, deadline)
+    if "patient" in failed:
+        raise _unreadable(failed["patient"])
+    at = prediction_time(_HOOK, find_encounter(found, encounter), answering.clock())
+    try:
+        return PatientRecord.from_prefetch(
+            found,
+            patient_id=patient,
+            prediction_time=at,
+            encounter_id=encounter,
+            expected={key: kind for key, kind in _SERVICE.expected().items() if key in wanted},
+            fetch_attachment=_attachments(gateway, server, token, deadline),
+            site_map=answering.site_map,
+        )
+    except ForeignPatientError:
+        answering.store.record_event("foreign-patient", "", {"service": "smart-app"})
+        raise HookError(412, "conflict", "the FHIR server's answer holds another patient's data") from None
+    except (PatientNotFoundError, InvalidInputError) as error:
+        raise HookError(412, "structure", f"the FHIR server's answer cannot be used: {error}") from None
+
+
+def _unreadable(error: GatewayError) -> HookError:
+    if str(error) == "status: 401":
+        return HookError(401, "login", "the EHR no longer grants access: launch the app again from the EHR")
+    return HookError(502, "transient", f"the EHR's FHIR server could not be read ({error})", retry_after=5)
+
+
+def _attachments(gateway: Gateway, server: str, token: str, deadline: float) -> Callable[[str], dict[str, Any] | None]:
+    """Notes whose text lies in a Binary of the same server; any other address is not asked, and the note says so."""
+    asked = 0
+
+    def fetch(url: str) -> dict[str, Any] | None:
+        nonlocal asked
+        identifier = _binary_id(url, server)
+        if identifier is None or asked >= MAX_ATTACHMENTS:
+            return None
+        asked += 1
+        try:
+            return gateway.fetch(server, f"Binary/{identifier}", token, deadline)
+        except GatewayError:
+            return None
+
+    return fetch
+
+
+def _binary_id(url: str, server: str) -> str | None:
+    """The id of a Binary at this very server, from an absolute or relative URL; None for everything else.
+
+    >>> _binary_id("Binary/b1", "https://ehr.example/fhir")
+    'b1'
+    >>> _binary_id("https://ehr.example/fhir/Binary/b1", "https://ehr.example/fhir/")
+    'b1'
+    >>> _binary_id("https://evil.example/fhir/Binary/b1", "https://ehr.example/fhir") is None
+    True
+    """
+    base = server.rstrip("/") + "/"
+    relative = url.removeprefix(base)
+    kind, _, identifier = relative.partition("/")
+    return identifier if kind == "Binary" and ID.match(identifier) and identifier not in {".", ".."} else None

@@ -1,0 +1,80 @@
+"""What the SMART routes share: the registrations, the vault, one way out and one gateway for each FHIR server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cds_service.gateway import Gateway
+from cds_service.outbound import Networks, Outbound
+from cds_service.settings import Settings
+from cds_service.smart.clients import SmartClient, canonical, is_loopback, read_smart_clients
+from cds_service.smart.errors import LaunchRefusedError, SmartSetupError
+from cds_service.smart.vault import Vault, open_cipher
+from cds_service.store import Store
+
+CHART_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One client with its ways out: its authorization server's, and its FHIR server's."""
+
+    client: SmartClient
+    outbound: Outbound
+    gateway: Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class SmartParts:
+    """SmartParts.open(settings, store) -> the parts, or None where no SMART clients are configured."""
+
+    registrations: Mapping[str, Registration]
+    vault: Vault
+    store: Store
+    public_url: str
+
+    @classmethod
+    def open(cls, settings: Settings, store: Store) -> SmartParts | None:
+        """Raises SmartSetupError."""
+        if not settings.smart_clients:
+            return None
+        public = settings.public_url.rstrip("/")
+        if urlsplit(public).scheme != "https" and not is_loopback(public):
+            raise SmartSetupError("RISKCARDS_PUBLIC_URL must be https where SMART clients are configured")
+        clients = read_smart_clients(Path(settings.smart_clients), os.environ)
+        found = {iss: _registration(client, settings.private_networks) for iss, client in clients.items()}
+        vault = Vault(store.sealed, open_cipher(settings.session_key_path()))
+        return cls(found, vault, store, public)
+
+    def registration(self, iss: str) -> Registration:
+        """Of an `iss` that a launch names. Raises LaunchRefusedError for one that is not on the list."""
+        found = self.registrations.get(canonical(iss))
+        if found is None:
+            advice = "This EHR is not registered here. Its FHIR address must be added to the SMART clients file."
+            raise LaunchRefusedError("unknown-iss", advice, status=403)
+        return found
+
+    @property
+    def redirect_uri(self) -> str:
+        return f"{self.public_url}/smart/callback"
+
+    @property
+    def secure(self) -> bool:
+        """Whether cookies may be bound to https; only on this very machine they are not."""
+        return not is_loopback(self.public_url)
+
+    def cookie_path(self, path: str) -> str:
+        """A path of ours as the browser sees it: the public URL may have one of its own."""
+        return urlsplit(self.public_url).path.rstrip("/") + path
+
+
+def _registration(client: SmartClient, private_networks: tuple[str, ...]) -> Registration:
+    networks = Networks.of(private_networks).also(urlsplit(client.iss).hostname or "")
+    for host in client.hosts:
+        # Configured by name: what is true of a FHIR server named by its literal address is true of its helpers.
+        networks = networks.also(host.rpartition(":")[0] or host)
+    return Registration(client, Outbound(networks), Gateway([client.iss], CHART_SECONDS, private_networks))

@@ -1,0 +1,221 @@
+"""The session of one launched app: who looks at which patient, and the chart as that user may read it.
+
+What the pages under `/app/{session}/` are built on:
+
+    session = open_session(parts, session_id, request)      # HookError 401, 404
+    record = chart_of(parts, session)                       # HookError 401, 412, 502, 503
+    response.headers.update(page_headers(session))
+
+The id stands in the path and says nothing by itself: each launch has a cookie of its own, named after its id and sent
+only below its path, so two charts open side by side never mix. Tokens stay in the vault; no page ever holds one.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from flask import Request, Response
+
+from cds_service.answering import Answering
+from cds_service.outcome import HookError
+from cds_service.smart.chart import read_chart
+from cds_service.smart.errors import LaunchRefusedError
+from cds_service.smart.grant import Grant, refresh
+from cds_service.smart.parts import SmartParts
+from cds_service.smart.vault import fingerprint
+from fhir_mapping import PatientRecord
+
+KIND = "session"
+# A shift: whoever works longer launches again.
+LONGEST = timedelta(hours=8)
+# A token that ends while a chart is being read is renewed before.
+EARLY_SECONDS = 30
+LEASE_SECONDS = 10
+_ID = re.compile(r"[A-Za-z0-9_-]{43}\Z")
+_ENDED = "there is no such session, or it has ended: launch the app again from the EHR"
+
+
+class Parts(Protocol):
+    """What is needed of the app's parts (`app.extensions["riskcards"]`)."""
+
+    @property
+    def smart(self) -> SmartParts | None: ...
+
+    @property
+    def answering(self) -> Answering: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SmartSession:
+    """One launch. `style` holds checked CSS values by SMART's names; `user` is a reference such as Practitioner/7."""
+
+    id: str
+    iss: str
+    client: str
+    patient_id: str
+    encounter_id: str | None
+    user: str | None
+    scopes: tuple[str, ...]
+    need_patient_banner: bool = True
+    style: Mapping[str, str] = field(default_factory=dict)
+    frame_ancestors: tuple[str, ...] = ()
+    fhir_context: tuple[str, ...] = ()
+    intent: str | None = None
+
+
+def open_session(parts: Parts, session_id: str, request: Request) -> SmartSession:
+    """The session of that id, for the browser that launched it. Raises HookError 404 (none), 401 (not its browser)."""
+    kept = _kept(parts.smart, session_id)
+    cookie = request.cookies.get(cookie_name(session_id), "")
+    if not hmac.compare_digest(fingerprint(cookie), kept["cookie"]):
+        raise HookError(401, "login", "this session was opened in another browser: launch the app again from the EHR")
+    return _session(kept["session"])
+
+
+def chart_of(parts: Parts, session: SmartSession) -> PatientRecord:
+    """The patient's chart, read now with the session's token: what a card of the same moment is made from.
+
+    Raises HookError 401 when access has ended, 412 when the chart cannot be used, 502 when it cannot be read.
+    """
+    smart = parts.smart
+    if smart is None:
+        raise HookError(404, "not-found", _ENDED)
+    token, answering = _token(smart, session.id), parts.answering
+    gateway = smart.registration(session.iss).gateway
+    return read_chart(gateway, session.iss, token, session.patient_id, session.encounter_id, answering)
+
+
+def page_headers(session: SmartSession) -> dict[str, str]:
+    """For every page below /app: nothing inline, nothing from elsewhere, shown only inside the EHR that launched it."""
+    ancestors = " ".join(session.frame_ancestors) or "'none'"
+    return {
+        "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        f"frame-ancestors {ancestors}",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+
+
+def new_session(
+    smart: SmartParts, response: Response, token_endpoint: str, grant: Grant, **about: Any
+) -> tuple[SmartSession, Response]:
+    """A session with an id nobody has seen before; its cookie is set on `response`. Raises StoreError."""
+    session = SmartSession(id=secrets.token_urlsafe(32), scopes=grant.scopes, **about)
+    cookie = secrets.token_urlsafe(32)
+    began = datetime.now(UTC)
+    ends = began + LONGEST if grant.refresh_token else min(began + LONGEST, datetime.fromtimestamp(grant.expires, UTC))
+    kept = {
+        "session": asdict(session),
+        "cookie": fingerprint(cookie),
+        "ends": ends.isoformat(),
+        "endpoint": token_endpoint,
+        "tokens": _tokens(grant),
+    }
+    smart.vault.put(KIND, session.id, kept, ends)
+    set_cookie(smart, response, cookie_name(session.id), cookie, f"/app/{session.id}", ends - began)
+    return session, response
+
+
+def end_session(parts: Parts, session: SmartSession) -> None:
+    """Sign out: the tokens are gone with it."""
+    if parts.smart is not None:
+        parts.smart.vault.drop(KIND, session.id)
+
+
+def cookie_name(session_id: str) -> str:
+    """One name for each launch."""
+    return f"riskcards-{fingerprint(session_id)[:16]}"
+
+
+def set_cookie(smart: SmartParts, response: Response, name: str, value: str, path: str, lifetime: timedelta) -> None:
+    """Inside an EHR's frame we are a third party: SameSite=None and, for browsers that keep frames apart, Partitioned.
+
+    Both need Secure, which plain http on this very machine has not; there the cookie is Lax.
+    """
+    response.set_cookie(
+        name,
+        value,
+        max_age=lifetime,
+        path=smart.cookie_path(path),
+        secure=smart.secure,
+        httponly=True,
+        samesite="None" if smart.secure else "Lax",
+        partitioned=smart.secure,
+    )
+
+
+def _kept(smart: SmartParts | None, session_id: str) -> dict[str, Any]:
+    found = smart.vault.get(KIND, session_id) if smart is not None and _ID.match(session_id) else None
+    if found is None:
+        raise HookError(404, "not-found", _ENDED)
+    return found
+
+
+def _session(values: Mapping[str, Any]) -> SmartSession:
+    lists = {name: tuple(values[name]) for name in ("scopes", "frame_ancestors", "fhir_context")}
+    return SmartSession(**{**values, **lists})
+
+
+def _tokens(grant: Grant) -> dict[str, Any]:
+    return {
+        "access_token": grant.access_token,
+        "refresh_token": grant.refresh_token,
+        "expires": grant.expires,
+        "scopes": list(grant.scopes),
+    }
+
+
+def _grant(tokens: Mapping[str, Any]) -> Grant:
+    return Grant(tokens["access_token"], tokens["expires"], tuple(tokens["scopes"]), tokens["refresh_token"])
+
+
+def _token(smart: SmartParts, session_id: str) -> str:
+    """An access token that is still good, renewed where it is not.
+
+    Servers use up a refresh token with its first use: of several requests that need a new token one asks, the
+    others wait for what it got.
+    """
+    deadline = time.monotonic() + LEASE_SECONDS
+    while time.monotonic() < deadline:
+        kept = _kept(smart, session_id)
+        grant = _grant(kept["tokens"])
+        if grant.expires - EARLY_SECONDS > time.time() or grant.refresh_token is None:
+            return grant.access_token
+        lease_ends = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
+        if smart.vault.put("lease", session_id, {}, lease_ends):
+            try:
+                return _renewed(smart, session_id)
+            finally:
+                smart.vault.drop("lease", session_id)
+        time.sleep(0.1)
+    raise HookError(503, "transient", "access could not be renewed in time", retry_after=5)
+
+
+def _renewed(smart: SmartParts, session_id: str) -> str:
+    """Read again under the lease: another request may have renewed it just before."""
+    kept = _kept(smart, session_id)
+    grant, registration = _grant(kept["tokens"]), smart.registration(kept["session"]["iss"])
+    if grant.expires - EARLY_SECONDS > time.time():
+        return grant.access_token
+    try:
+        new = refresh(registration.client, registration.outbound, kept["endpoint"], grant)
+    except LaunchRefusedError as error:
+        if error.status >= 500:
+            raise HookError(503, "transient", error.advice, retry_after=5) from None
+        smart.vault.drop(KIND, session_id)
+        raise HookError(401, "login", "access has ended: launch the app again from the EHR") from None
+    if new.context.get("patient", kept["session"]["patient_id"]) != kept["session"]["patient_id"]:
+        smart.vault.drop(KIND, session_id)
+        raise HookError(401, "login", "the EHR now names another patient: launch the app again from the EHR")
+    kept["tokens"] = _tokens(new)
+    kept["session"]["scopes"] = list(new.scopes)
+    smart.vault.replace(KIND, session_id, kept, datetime.fromisoformat(kept["ends"]))
+    return new.access_token
