@@ -41,7 +41,6 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         "mapping": (data / "synthea", ["--data", str(data / "synthea")]),
         "population": (None, []),
         "hook_latency": (None, []),
-        "head_latency": (None, []),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from cds_service.admission import Admission
 from cds_service.cards import build_card
 from cds_service.cards.card import Thresholds
-from cds_service.gateway import Gateway, attachments_of
+from cds_service.gateway import Gateway
 from cds_service.hook_request import HookRequest, parse_request
 from cds_service.metrics import Metrics
 from cds_service.modes import Mode, ModeBoard
@@ -57,8 +57,7 @@ class Answering:
     def preview(self, service: Service, body: bytes) -> None:
         """Read and assess a request without a card: what was read once (encoded notes, opened models) stays warm."""
         asked = parse_request(body, service)
-        deadline = time.monotonic() + self.settings.deadline_seconds
-        record = self._record(asked, service, complete(asked, service, self.gateway(None)), None, deadline)
+        record = self._record(asked, service, complete(asked, service, self.gateway(None)), None)
         if record.current_stay is not None:
             for task in service.tasks:
                 self.pipeline.assess(record, task)
@@ -89,7 +88,7 @@ class Answering:
         caller: Caller | None,
         deadline: float,
     ) -> dict[str, Any]:
-        record = self._record(asked, service, prefetch, caller, deadline)
+        record = self._record(asked, service, prefetch, caller)
         if record.current_stay is None:
             if asked.encounter_id is not None and service.hook != "patient-view":
                 raise HookError(412, "not-found", "context.encounterId: no such inpatient stay in the data")
@@ -157,12 +156,9 @@ class Answering:
         return Shown.SHOWN
 
     def _record(
-        self, asked: HookRequest, service: Service, prefetch: dict[str, Any], caller: Caller | None, deadline: float
+        self, asked: HookRequest, service: Service, prefetch: dict[str, Any], caller: Caller | None
     ) -> PatientRecord:
         at = prediction_time(service.hook, find_encounter(prefetch, asked.encounter_id), self.clock())
-        # Notes that lie elsewhere come with the grant of this request, from this client's servers only.
-        server = asked.fhir_server if asked.access_token else None
-        fetch_attachment = attachments_of(self.gateway(caller), server, asked.access_token, deadline)
         try:
             return PatientRecord.from_prefetch(
                 prefetch,
@@ -171,7 +167,6 @@ class Answering:
                 encounter_id=asked.encounter_id,
                 expected=service.expected(),
                 site_map=self.site_map,
-                fetch_attachment=fetch_attachment,
             )
         except ForeignPatientError as error:
             self.store.record_event(

@@ -7,7 +7,7 @@ one request and is never a default of the session. Sockets are `outbound.py`'s.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
@@ -113,31 +113,10 @@ class Gateway:
                 break
         return {**first, "entry": entries, "link": [{"relation": "next", "url": "not-followed"}]}
 
-    def attachment(self, server: str, url: str, token: str | None = None, deadline: float | None = None) -> bytes:
-        """What an attachment's `url` holds: raw bytes, or a Binary resource as JSON; below the server's base only.
-
-        Raises GatewayError.
-        """
-        if not self.allows(server):
-            raise GatewayError("server-not-allowed")
-        until = min(time.monotonic() + self._seconds, deadline or float("inf"))
-        whole = urljoin(f"{server.rstrip('/')}/", url)
-        return self._body(whole, _Origin.of(server), token, until, "application/fhir+json, */*;q=0.5")
-
     def _get(self, url: str, base: _Origin, token: str | None, deadline: float) -> dict[str, Any]:
-        body = self._body(url, base, token, deadline, "application/fhir+json")
-        try:
-            resource = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise GatewayError("not-json") from None
-        if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
-            raise GatewayError("not-fhir")
-        return resource
-
-    def _body(self, url: str, base: _Origin, token: str | None, deadline: float, accept: str) -> bytes:
         if not base.holds(_Origin.of(url)):
             raise GatewayError("other-origin")
-        headers = {"Accept": accept}
+        headers = {"Accept": "application/fhir+json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         try:
@@ -146,31 +125,13 @@ class Gateway:
             raise GatewayError(error.reason) from None
         if answer.status != 200:
             raise GatewayError("status", str(answer.status))
-        return answer.body
-
-
-def attachments_of(
-    gateway: Gateway, server: str | None, token: str | None, deadline: float | None = None
-) -> Callable[[str], bytes | dict[str, Any] | None] | None:
-    """How a record's notes that lie elsewhere are brought; None where nothing may be fetched."""
-    if server is None or not gateway.allows(server):
-        return None
-
-    def fetch(url: str) -> bytes | dict[str, Any] | None:
         try:
-            body = gateway.attachment(server, url, token, deadline)
-        except GatewayError:
-            return None  # the mapper says of the note that it was not fetched
-        if body[:1] == b"{":
-            try:
-                found = orjson.loads(body)
-            except orjson.JSONDecodeError:
-                return body
-            if isinstance(found, dict) and found.get("resourceType") == "Binary":
-                return found
-        return body
-
-    return fetch
+            resource = orjson.loads(answer.body)
+        except orjson.JSONDecodeError:
+            raise GatewayError("not-json") from None
+        if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
+            raise GatewayError("not-fhir")
+        return resource
 
 
 def _entries(page: dict[str, Any]) -> list[Any]:

@@ -56,7 +56,6 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
 
     from cds_service.app import create_app
     from cds_service.commands.memory import bound_arenas, settle
-    from fhir_mapping.formats.process import warm
 
     bound_arenas()
 
@@ -84,7 +83,6 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
         def load(self) -> Any:
             # In each worker, after the fork: database connections and inference threads do not survive one.
             app = create_app(settings)
-            warm()
             settle()
             return app
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import copy
 import json
 import threading
 from collections.abc import Iterator
@@ -176,33 +174,3 @@ def test_a_store_that_is_down_is_503_and_no_card(tmp_path: Path) -> None:
     answer = app.test_client().post("/cds-services/readmission-30d", json=request)
     assert_outcome(answer, 503)
     assert answer.headers["Retry-After"]
-
-
-def test_a_note_that_lies_elsewhere_is_brought_from_the_same_server_only(
-    fhir: FhirServer, other: FhirServer, tmp_path: Path
-) -> None:
-    """As raw bytes and as a Binary; a foreign address is refused, and the card says what was not fetched."""
-    env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/x.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
-    app = create_app(Settings.from_environment(env))
-    text = b"ASSESSMENT: severe pneumonia with septic shock."
-    fhir.answer("/fhir/Binary/raw", text, **{"Content-Type": "text/plain"})
-    coded = base64.b64encode(b"HOSPITAL COURSE: treated for pulmonary embolism.").decode()
-    fhir.answer("/fhir/Binary/json", {"resourceType": "Binary", "contentType": "text/plain", "data": coded})
-    other.answer("/fhir/Binary/evil", b"ASSESSMENT: gout.")
-    request = whole_request("diabetic-heart-failure-discharge")
-    documents = request["prefetch"]["documents"]["entry"]
-    for number, url in enumerate(("Binary/raw", f"{fhir.url}/Binary/json", f"{other.url}/Binary/evil")):
-        note = copy.deepcopy(documents[0])
-        note["resource"]["id"] = f"elsewhere-{number}"
-        note["resource"]["content"] = [{"attachment": {"contentType": "text/plain", "url": url}}]
-        documents.append(note)
-    request["prefetch"]["documents"]["total"] = len(documents)
-    request |= {"fhirServer": fhir.url, "fhirAuthorization": {"access_token": "secret"}}
-    detail = app.test_client().post("/cds-services/readmission-30d", json=request).get_json()["cards"][0]["detail"]
-    assert "Read: 4 notes, 1 could not be read." in detail
-    assert "septic shock" in detail
-    assert "note-not-fetched (1)" in detail
-    assert "gout" not in detail
-    assert other.asked == []
-    assert {token for path, token in fhir.asked if "Binary" in path} == {"Bearer secret"}
-    app.extensions["riskcards"].store.close()
