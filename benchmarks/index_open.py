@@ -4,7 +4,7 @@
 
 The folder is synthetic in content and real in shape: so many records of 1.2 kB, ninety words of a vocabulary of 700,000
 in each, fifteen edges, and compressed vectors, written by the functions that write any index. It is opened twice in
-fresh processes: the first time every file is hashed.
+fresh processes: the first time every file is hashed. Each run adds its row to the results, by number of articles.
 """
 
 from __future__ import annotations
@@ -100,8 +100,9 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     result: dict[str, Any] = {"megabytes": round(size / 1e6), "first": runs[0], "again": runs[1]}
+    results = json.loads(options.out.read_text()) if options.out.exists() else {}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    options.out.write_text(json.dumps(results | {str(options.articles): result}, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

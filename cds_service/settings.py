@@ -21,7 +21,7 @@ from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 PREFIX = "RISKCARDS_"
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 # Read by tests and the screenshots, not by the service.
-_NOT_OURS = frozenset({"RISKCARDS_DATA", "RISKCARDS_CHROMIUM"})
+_NOT_OURS = frozenset({"RISKCARDS_DATA", "RISKCARDS_CHROMIUM", "RISKCARDS_NCBI_API_KEY", "RISKCARDS_EUTILS_URL"})
 
 
 class SettingsError(ValueError):

@@ -1,76 +1,45 @@
 """Concept annotations of abstracts, as PubTator and BioC files give them: articles whose headings are what was marked.
 
-PubTator (NCBI): `PMID|t|title`, `PMID|a|abstract`, then `PMID <tab> start <tab> end <tab> mention <tab> type <tab> id`,
-an empty line between documents. BioC XML: `document` with `id`, `passage`s and their `annotation`s (bioc.dtd, Comeau et
-al., Database 2013; NLM's PubTator Central export). Only MeSH descriptors become headings; gene, species, variant and
-supplementary ids are left out. An annotation is what a reader or a program marked, never NLM's indexing, so no heading
-of it is a major one.
+PubTator files are read by `pubtator`. BioC XML: `document` with `id`, `passage`s and their `annotation`s (bioc.dtd,
+Comeau et al., Database 2013; NLM's PubTator Central export). Only MeSH descriptors become headings; gene, species,
+variant and supplementary ids are left out. An annotation is what a reader or a program marked, never NLM's indexing,
+so no heading of it is a major one.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 from knowledge_index.errors import ArticleError
 from knowledge_index.pubmed_xml import Records, fragments
-from knowledge_index.records import Refuse, article_from_json, lines_of, raise_it
+from knowledge_index.pubtator import read_pubtator
+from knowledge_index.records import Refuse, article_from_json, raise_it
 from knowledge_index.values import Article, MeshHeading
 from knowledge_index.vocabulary import entries
 
 _DESCRIPTOR = re.compile(r"(?:MESH:)?(D[0-9]{6,9})\Z", re.IGNORECASE)
 _DOCUMENTS = Records(re.compile(rb"<(document)[\s>]"), b"collection")
 
-Marked = list[tuple[str, str]]
-"""(mention, ids) of one document; ids may be several, joined by `|`, `,` or `;`."""
+Marked = list[tuple[str, Sequence[str]]]
+"""(mention, ids) of one document."""
 
 
-def read_pubtator(path: Path, refuse: Refuse = raise_it) -> Iterator[Article]:
+def pubtator_articles(path: Path, refuse: Refuse = raise_it) -> Iterator[Article]:
     """Articles of a PubTator file. Relations between concepts are passed over."""
-    block: list[str] = []
-    first = 1
-    for number, line in enumerate(lines_of(path, refuse), 1):
-        text = line.decode("utf-8", "replace").rstrip("\r\n")
-        if text.strip():
-            first = first if block else number
-            block.append(text)
-            continue
-        yield from _from_block(block, path, first, refuse)
-        block = []
-    yield from _from_block(block, path, first, refuse)
+    for document in read_pubtator(path, refuse):
+        written = document.article
+        marked: Marked = [(found.mention, found.ids) for found in document.annotations]
+        try:
+            yield _article(written.pmid, written.title, written.abstract, marked)
+        except ValueError as error:
+            refuse(ArticleError(str(error), file=str(path), record=f"line {document.line}"))
 
 
-def _from_block(block: list[str], path: Path, first: int, refuse: Refuse) -> Iterator[Article]:
-    if not block:
-        return
-    texts: dict[str, str] = {}
-    marked: Marked = []
-    pmid = re.split(r"[|\t]", block[0], maxsplit=1)[0]
-    try:
-        for line in block:
-            _read_line(line, pmid, texts, marked)
-        yield _article(pmid, texts.get("t", ""), texts.get("a", ""), marked)
-    except ValueError as error:
-        refuse(ArticleError(str(error), file=str(path), record=f"line {first}"))
-
-
-def _read_line(line: str, pmid: str, texts: dict[str, str], marked: Marked) -> None:
-    part = re.match(r"([0-9]+)\|([ta])\|(.*)", line, re.DOTALL)
-    fields = line.split("\t")
-    if (part.group(1) if part else fields[0]) != pmid:
-        raise ValueError(f"a line of another document ({line[:20]!r}) without an empty line between")
-    if part:
-        texts[part.group(2)] = part.group(3)
-    elif len(fields) >= 6 and fields[1].isdigit():
-        marked.append((fields[3], fields[5]))
-    elif len(fields) < 4:
-        raise ValueError(f"neither text nor annotation: {line[:40]!r}")
-
-
-def read_bioc(path: Path, refuse: Refuse = raise_it) -> Iterator[Article]:
+def bioc_articles(path: Path, refuse: Refuse = raise_it) -> Iterator[Article]:
     """Articles of a BioC XML file: the passages typed `title` and `abstract`, and their annotations."""
     for number, fragment in enumerate(fragments(path, _DOCUMENTS, refuse), 1):
         try:
@@ -91,7 +60,7 @@ def _from_document(document: ElementTree.Element) -> Article:
         texts[kind].append(passage.findtext("text") or "")
         for annotation in passage.iterfind("annotation"):
             ids = _infon(annotation, "identifier") or _infon(annotation, "MESH")
-            marked.append((annotation.findtext("text") or "", ids))
+            marked.append((annotation.findtext("text") or "", re.split(r"[|,;]", ids)))
     pmid = (document.findtext("id") or "").strip()
     return _article(pmid, " ".join(texts["title"]), " ".join(texts["abstract"]), marked)
 
@@ -109,7 +78,7 @@ def _headings(marked: Marked) -> Iterator[MeshHeading]:
     """One heading for each descriptor: named as the vocabulary names it, or else by its most frequent mention."""
     mentions: dict[str, Counter[str]] = {}
     for mention, ids in marked:
-        for one in re.split(r"[|,;]", ids):
+        for one in ids:
             found = _DESCRIPTOR.match(one.strip())
             if found and mention.strip():
                 mentions.setdefault(found.group(1).upper(), Counter())[" ".join(mention.split())] += 1
@@ -127,6 +96,6 @@ def read_annotations(paths: Iterable[Path], refuse: Refuse = raise_it) -> Mappin
     """Headings by PMID from annotation files, to be added to articles of another source; `.xml` is BioC."""
     found: dict[str, tuple[MeshHeading, ...]] = {}
     for path in paths:
-        reader = read_bioc if path.name.endswith((".xml", ".xml.gz")) else read_pubtator
+        reader = bioc_articles if path.name.endswith((".xml", ".xml.gz")) else pubtator_articles
         found |= {article.pmid: article.mesh for article in reader(path, refuse)}
     return found

@@ -6,18 +6,19 @@
     8701013 <tab> CID <tab> D015738 <tab> D003693
 
 Offsets count characters of title, one separator, abstract. A mention may carry several ids (`D001|D002`) or none
-(`-1`, `-`); ids of `MESH:` are written with and without that prefix. `annotations` makes articles with headings of such
-files; here they are read whole, with places and relations.
+(`-1`, `-`); ids of `MESH:` are written with and without that prefix. An empty line stands between documents.
+`annotations` makes articles with headings of what is read here.
 """
 
 from __future__ import annotations
 
-import gzip
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from knowledge_index.errors import ArticleError
+from knowledge_index.records import Refuse, lines_of, raise_it
 from knowledge_index.values import Article, Triple
 
 RELATION_WORDS = {
@@ -50,13 +51,19 @@ class Annotation:
     ids: tuple[str, ...]
 
 
+_TEXT = re.compile(r"([0-9]+)\|([ta])\|(.*)", re.DOTALL)
+
+
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """One document with what its annotators found."""
+    """One document with what its annotators found. Its text is as it is written, for the offsets' sake; `line` is its
+    first line in the file.
+    """
 
     article: Article
     annotations: tuple[Annotation, ...]
     triples: tuple[Triple, ...]
+    line: int
 
     @property
     def text(self) -> str:
@@ -69,51 +76,61 @@ class _Open:
     """A document whose lines are still being read."""
 
     pmid: str
-    title: str = ""
-    abstract: str = ""
+    line: int
+    texts: dict[str, str] = field(default_factory=dict)
     annotations: list[Annotation] = field(default_factory=list)
     triples: list[Triple] = field(default_factory=list)
 
     def closed(self) -> Annotated:
-        return Annotated(Article(self.pmid, self.title, self.abstract), tuple(self.annotations), tuple(self.triples))
+        article = Article(self.pmid, self.texts.get("t", ""), self.texts.get("a", ""))
+        return Annotated(article, tuple(self.annotations), tuple(self.triples), self.line)
 
 
-def read_pubtator(path: Path) -> Iterator[Annotated]:
-    """Documents of a file, plain or .gz. Raises `ArticleError` naming the line that cannot be read."""
-    opened: _Open | None = None
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            written = line.rstrip("\r\n")
-            pmid = written.replace("\t", "|", 1).partition("|")[0].strip()
-            if opened is not None and pmid != opened.pmid:
-                yield opened.closed()
-                opened = None
-            if not pmid:
-                continue
-            opened = opened or _Open(pmid)
+def read_pubtator(path: Path, refuse: Refuse = raise_it) -> Iterator[Annotated]:
+    """Documents of a file, plain or .gz. One with a line that cannot be read is refused whole; the error names it."""
+    for first, lines in _blocks(path, refuse):
+        document = _Open(re.split(r"[|\t]", lines[0], maxsplit=1)[0].strip(), first)
+        for number, line in enumerate(lines, first):
             try:
-                _take(opened, written)
-            except (ValueError, IndexError) as error:
-                raise ArticleError(f"not PubTator: {error}", file=str(path), record=f"line {number}") from error
-    if opened is not None:
-        yield opened.closed()
+                _take(document, line)
+            except ValueError as error:
+                refuse(ArticleError(f"not PubTator: {error}", file=str(path), record=f"line {number}"))
+                break
+        else:
+            yield document.closed()
+
+
+def _blocks(path: Path, refuse: Refuse) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first line, and the lines, of each run of lines that are not empty."""
+    block: list[str] = []
+    number = 0
+    for number, line in enumerate(lines_of(path, refuse), 1):
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        if text.strip():
+            block.append(text)
+        elif block:
+            yield number - len(block), block
+            block = []
+    if block:
+        yield number - len(block) + 1, block
 
 
 def _take(document: _Open, line: str) -> None:
-    columns = line.split("\t")
-    if len(columns) == 1:
-        _, kind, text = line.split("|", 2)
-        if kind not in ("t", "a"):
-            raise ValueError(f"a text line is |t| or |a|, not |{kind}|")
-        setattr(document, "title" if kind == "t" else "abstract", text)
-    elif columns[1].isdigit():
-        ids = tuple(_plain(one) for one in columns[5].replace(",", "|").split("|")) if len(columns) > 5 else ()
-        known = tuple(one for one in ids if one not in ("", "-", "-1"))
+    """`ValueError` for a line that is neither text, mention nor relation of this document."""
+    text, columns = _TEXT.fullmatch(line), line.split("\t")
+    if (text.group(1) if text else columns[0].strip()) != document.pmid:
+        raise ValueError(f"a line of another document ({line[:20]!r}) without an empty line between")
+    if text:
+        document.texts[text.group(2)] = text.group(3)
+    elif len(columns) >= 5 and columns[1].isdigit():
+        ids = re.split(r"[|,;]", columns[5]) if len(columns) > 5 else []
+        known = tuple(one for one in map(_plain, ids) if one not in ("", "-", "-1"))
         document.annotations.append(Annotation(int(columns[1]), int(columns[2]), columns[3], columns[4], known))
-    else:
+    elif len(columns) >= 4 and not columns[1].isdigit():
         relation = RELATION_WORDS.get(columns[1], columns[1].replace("_", " ").lower())
         document.triples.append(Triple(_plain(columns[2]), relation, _plain(columns[3]), document.pmid))
+    else:
+        raise ValueError(f"neither text nor annotation: {line[:40]!r}")
 
 
 def _plain(written: str) -> str:

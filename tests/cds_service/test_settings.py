@@ -19,6 +19,12 @@ def test_the_guide_lists_exactly_the_settings_there_are() -> None:
     assert documented == {field.name.upper() for field in fields(Settings)}
 
 
+@pytest.mark.parametrize("name", ["NCBI_API_KEY", "EUTILS_URL", "DATA", "CHROMIUM"])
+def test_names_read_elsewhere_are_in_the_guide_and_passed_over(name: str) -> None:
+    assert f"`RISKCARDS_{name}`" in GUIDE.read_text("utf-8")
+    assert Settings.from_environment({f"RISKCARDS_{name}": "x"}) == Settings.from_environment({})
+
+
 def test_an_unknown_name_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(SettingsError, match="RISKCARDS_PUBLIC_URL"):
         Settings.from_environment({"RISKCARDS_PUBLIK_URL": "https://x.example"})

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from knowledge_index import Article, ArticleError, KnowledgeIndex, MeshHeading, MiniLMEncoder, Notice, update_index
-from knowledge_index.annotations import read_annotations, read_bioc, read_pubtator
+from knowledge_index.annotations import bioc_articles, pubtator_articles, read_annotations
 from knowledge_index.articles import Collected, SpooledArticles, collect
 from knowledge_index.build import build_index
 from knowledge_index.pubmed_xml import read_pubmed_xml
@@ -127,7 +127,7 @@ MARKED = Article(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "reader"), [("a.pubtator", PUBTATOR, read_pubtator), ("a.xml", BIOC, read_bioc)]
+    ("name", "content", "reader"), [("a.pubtator", PUBTATOR, pubtator_articles), ("a.xml", BIOC, bioc_articles)]
 )
 def test_annotated_abstracts(tmp_path: Path, name: str, content: str, reader: Callable[..., object]) -> None:
     path = tmp_path / name
@@ -196,9 +196,9 @@ BAD = {
         "after line",
     ),
     "PubTator without blank line": (
-        "pubtator", "a.pubtator", b"1|t|A\n2|t|B\n\n3|t|C\n3|a|c\n", 1, "line 1",
+        "pubtator", "a.pubtator", b"1|t|A\n2|t|B\n\n3|t|C\n3|a|c\n", 1, "line 2",
     ),
-    "PubTator nonsense": ("pubtator", "a.pubtator", b"1|t|A\n1 and words\n\n3|t|C\n", 1, "line 1"),
+    "PubTator nonsense": ("pubtator", "a.pubtator", b"1|t|A\n1 and words\n\n3|t|C\n", 1, "line 2"),
     "BioC malformed": ("bioc", "a.xml", BIOC.replace("<text>heart failure</text>", "<text>").encode(), 1, "record 1"),
 }  # fmt: skip
 

@@ -79,13 +79,16 @@ def test_the_walk_solves_its_linear_system(
     assert graph.walk(seeds, damping).sum() == pytest.approx(1.0)
 
 
-@given(st.lists(st.lists(st.integers(0, 9), unique=True, max_size=8), min_size=1, max_size=3))
-def test_fusion_equals_the_sum_of_reciprocal_ranks(lists: list[list[int]]) -> None:
+RANKED = st.lists(st.integers(0, 9), unique=True, max_size=8)
+
+
+@given(st.lists(st.tuples(RANKED, st.sampled_from([0.5, 1.0, 2.0])), min_size=1, max_size=3))
+def test_fusion_equals_the_sum_of_weighted_reciprocal_ranks(lists: list[tuple[list[int], float]]) -> None:
     expected = {
-        item: sum(1 / (60 + ranked.index(item) + 1) for ranked in lists if item in ranked)
-        for item in {item for ranked in lists for item in ranked}
+        item: sum(weight / (60 + ranked.index(item) + 1) for ranked, weight in lists if item in ranked)
+        for item in {item for ranked, _ in lists for item in ranked}
     }
-    order, scores = fuse([np.array(ranked, np.int64) for ranked in lists], 10)
+    order, scores = fuse([(np.array(ranked, np.int64), weight) for ranked, weight in lists], 10)
     assert order.tolist() == sorted(expected, key=lambda item: (-round(expected[item], 12), item))
     np.testing.assert_allclose(scores, [expected[item] for item in order.tolist()])
 
