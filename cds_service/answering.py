@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from cds_service.admission import Admission
 from cds_service.cards import build_card
 from cds_service.cards.card import Thresholds
+from cds_service.cards.drafts import BUILT_IN, read_drafts
 from cds_service.gateway import Gateway
 from cds_service.hook_request import HookRequest, parse_request
 from cds_service.metrics import Metrics
@@ -44,6 +46,7 @@ class Answering:
         self.quiet = settings.quiet_rules()
         # A site map that cannot be read stops the start: without it local codes would be unknown, silently.
         self.site_map = SiteMap.open(settings.site_map) if settings.site_map else None
+        self.drafts = read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._gateways: dict[tuple[str, ...], Gateway] = {}
 
@@ -108,7 +111,14 @@ class Answering:
     ) -> dict[str, Any]:
         thresholds = Thresholds(self.settings.thresholds_of(service.id, service.tasks))
         now = self.clock()
-        card = build_card(assessments, record, public_url=self.settings.public_url, thresholds=thresholds)
+        card = build_card(
+            assessments,
+            record,
+            public_url=self.settings.public_url,
+            thresholds=thresholds,
+            drafts=self.drafts,
+            save_at=now if self.settings.offer_risk_assessment else None,
+        )
         if card["indicator"] == "warning" and self.quiet.over_cap(self.store, service.id, now):
             card["indicator"] = "info"
         stay = record.current_stay.source if record.current_stay else None

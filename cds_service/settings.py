@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cds_service.cards.drafts import read_drafts
 from cds_service.modes import Mode
 from cds_service.outbound import Networks
 from cds_service.quiet import QuietRules
@@ -42,6 +43,8 @@ class Settings:
     index: str = ""
     models: str = ""
     site_map: str = ""
+    suggestions: str = ""
+    offer_risk_assessment: bool = False
     private_networks: tuple[str, ...] = ()
     open_discovery: bool = False
     readmission_threshold: float = 0.15
@@ -88,11 +91,7 @@ class Settings:
             Networks.of(self.private_networks)
         except ValueError as error:
             raise SettingsError(f"{PREFIX}PRIVATE_NETWORKS: {error}") from None
-        if self.site_map:
-            try:
-                SiteMap.open(self.site_map)
-            except DefinitionError as error:
-                raise SettingsError(f"{PREFIX}SITE_MAP: {error}") from None
+        self._check_files()
         known = {f"{service.id}.{task}" for service in SERVICES.values() for task in service.tasks}
         for item in self.thresholds:
             place, _, value = item.partition("=")
@@ -101,6 +100,18 @@ class Settings:
                     f"{PREFIX}THRESHOLDS: {item!r}; expected service.task=probability, such as "
                     f"hospital-risk.readmission_30d=0.2, with one of {', '.join(sorted(known))}"
                 )
+
+    def _check_files(self) -> None:
+        """A file that is named and cannot be read stops the start: without it the service would silently do less."""
+        files: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
+            ("SITE_MAP", self.site_map, SiteMap.open),
+            ("SUGGESTIONS", self.suggestions, read_drafts),
+        )
+        for name, path, read in files:
+            try:
+                read(Path(path)) if path else None
+            except DefinitionError as error:
+                raise SettingsError(f"{PREFIX}{name}: {error}") from None
 
     def thresholds_of(self, service: str, tasks: tuple[str, ...]) -> dict[str, float]:
         """From which probability each task of a service warns: its own threshold, else the task's."""

@@ -28,7 +28,7 @@ def risk_assessment(assessment: Assessment) -> dict[str, Any]:
         "prediction": [_prediction(estimate)],
         "note": [{"text": line} for line in _notes(assessment)],
     }
-    if estimate.stay:
+    if estimate.stay and "#" not in estimate.stay:
         resource["encounter"] = {"reference": estimate.stay}
     basis = dict.fromkeys(s for driver in estimate.drivers for s in driver.sources if "#" not in s and "/" in s)
     if basis:

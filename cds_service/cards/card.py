@@ -5,11 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 from cds_service.cards.detail import detail, percent
+from cds_service.cards.drafts import BUILT_IN, Drafts, Place
 from cds_service.cards.escape import plain
+from cds_service.cards.record_offer import save_offer
 from fhir_mapping import PatientRecord
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Assessment, RiskEstimate, ScoreResult
 
@@ -38,9 +40,15 @@ class Thresholds:
 
 
 def build_card(
-    assessments: Sequence[Assessment], record: PatientRecord, *, public_url: str, thresholds: Thresholds
+    assessments: Sequence[Assessment],
+    record: PatientRecord,
+    *,
+    public_url: str,
+    thresholds: Thresholds,
+    drafts: Drafts = BUILT_IN,
+    save_at: datetime | None = None,
 ) -> dict[str, Any]:
-    """One combined card; the most pressing task leads."""
+    """One combined card; the most pressing task leads. With `save_at`, now, it also offers to keep the estimates."""
     ordered = sorted(assessments, key=lambda a: _rank(a.estimate, thresholds), reverse=True)
     leading = ordered[0].estimate
     card: dict[str, Any] = {
@@ -69,7 +77,11 @@ def build_card(
             for assessment in ordered
         ],
     }
-    suggestions = [s for a in ordered for s in _suggestions(a.estimate, record, thresholds)]
+    place = Place.of(record)
+    suggestions = [s for a in ordered for s in _suggestions(a.estimate, place, thresholds, drafts)]
+    offer = None if save_at is None else save_offer(ordered, card["uuid"], public_url, save_at)
+    if offer is not None:
+        suggestions.append(offer)
     if suggestions:
         card |= {"suggestions": suggestions, "selectionBehavior": "any"}
     return card
@@ -112,43 +124,15 @@ def _short(estimate: RiskEstimate) -> str:
     return f"{title}: model abstains; {score.name} {score.in_words()}{band}{risk}"
 
 
-def _suggestions(estimate: RiskEstimate, record: PatientRecord, thresholds: Thresholds) -> list[dict[str, Any]]:
-    """Drafts a clinician may accept when the risk is over the threshold; each is a FHIR Task without an owner."""
+def _suggestions(estimate: RiskEstimate, place: Place, thresholds: Thresholds, drafts: Drafts) -> list[dict[str, Any]]:
+    """Drafts a clinician may accept when the risk is over the threshold."""
     if _rank(estimate, thresholds) < 2:
         return []
-    drafts = _DRAFTS[estimate.task]
     return [
         {
-            "label": label,
+            "label": draft.label,
             "uuid": str(uuid.uuid4()),
-            "actions": [{"type": "create", "description": label, "resource": _task(label, days, record)}],
+            "actions": [{"type": "create", "description": draft.label, "resource": draft.resource(place)}],
         }
-        for label, days in drafts
+        for draft in drafts[estimate.task]
     ]
-
-
-_DRAFTS = {
-    READMISSION_30D: (
-        ("Book a follow-up visit within 7 days of discharge", 7),
-        ("Reconcile medications before discharge", 0),
-    ),
-    IN_HOSPITAL_MORTALITY: (
-        ("Review the plan of care with a senior clinician today", 0),
-        ("Talk about goals of care with the patient or family", 1),
-    ),
-}
-
-
-def _task(label: str, days: int, record: PatientRecord) -> dict[str, Any]:
-    """FHIR R4 Task (https://hl7.org/fhir/R4/task.html) as a draft proposal."""
-    task: dict[str, Any] = {
-        "resourceType": "Task",
-        "status": "draft",
-        "intent": "proposal",
-        "description": label,
-        "for": {"reference": f"Patient/{record.subject_id}"},
-        "restriction": {"period": {"end": (record.prediction_time + timedelta(days=days)).isoformat()}},
-    }
-    if record.current_stay is not None and "#" not in record.current_stay.source:
-        task["encounter"] = {"reference": record.current_stay.source}
-    return task

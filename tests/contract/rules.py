@@ -7,8 +7,8 @@ import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
+from fhir.resources.R4B import get_fhir_model_class
 from fhir.resources.R4B.operationoutcome import OperationOutcome
-from fhir.resources.R4B.task import Task
 
 ALLOWED_PARAMETERS = {"patient", "category", "_sort", "_count"}
 TOKEN = re.compile(r"\{\{(.+?)\}\}")
@@ -80,7 +80,7 @@ def assert_valid_card(card: dict[str, Any]) -> None:
         for action in suggestion["actions"]:
             assert action["type"] in {"create", "update", "delete"}
             assert action["description"]
-            Task.model_validate(action["resource"])
+            get_fhir_model_class(action["resource"]["resourceType"]).model_validate(action["resource"])
 
 
 def assert_outcome(response: Any, status: int) -> str:

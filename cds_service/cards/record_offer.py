@@ -1,0 +1,67 @@
+"""An offer to keep an estimate in the record: a FHIR R4 RiskAssessment, and a Provenance that says whose it is.
+
+Both are created together, so the Provenance refers to the RiskAssessment by the id it has in this card; a client that
+gives ids of its own puts its own in both places.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from risk_model import TASKS, Assessment, risk_assessment
+
+LABEL = "Save this risk assessment in the record"
+_PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+_DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
+
+
+def save_offer(
+    assessments: Sequence[Assessment], card: str, public_url: str, recorded: datetime
+) -> dict[str, Any] | None:
+    """One suggestion that creates both resources for every estimate; None where no estimate was given.
+
+    `card` is the card's uuid: with it the record leads back to what `riskcards replay` computes again.
+    """
+    actions = [
+        action
+        for assessment in assessments
+        if assessment.estimate.probability is not None
+        for action in _actions(assessment, card, public_url, recorded)
+    ]
+    return {"label": LABEL, "uuid": str(uuid.uuid4()), "actions": actions} if actions else None
+
+
+def _actions(assessment: Assessment, card: str, public_url: str, recorded: datetime) -> list[dict[str, Any]]:
+    title = TASKS[assessment.estimate.task].title
+    resource = {**risk_assessment(assessment), "id": str(uuid.uuid4())}
+    proof = provenance(resource, card, public_url, recorded)
+    return [
+        {"type": "create", "description": f"RiskAssessment: {title}", "resource": resource},
+        {"type": "create", "description": f"Provenance of the RiskAssessment: {title}", "resource": proof},
+    ]
+
+
+def provenance(assessed: dict[str, Any], card: str, public_url: str, recorded: datetime) -> dict[str, Any]:
+    """FHIR R4 Provenance (https://hl7.org/fhir/R4/provenance.html) of a RiskAssessment that has an id."""
+    sources = [{"role": "source", "what": basis} for basis in assessed.get("basis", ())]
+    kept = {"identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{card}"}, "display": "Risk card"}
+    return {
+        "resourceType": "Provenance",
+        "target": [{"reference": f"RiskAssessment/{assessed['id']}"}],
+        "occurredDateTime": assessed["occurrenceDateTime"],
+        "recorded": recorded.isoformat(),
+        "activity": {"coding": [{"system": _DATA_OPERATION, "code": "CREATE", "display": "create"}]},
+        "agent": [
+            {
+                "type": {"coding": [{"system": _PARTICIPANT, "code": "assembler", "display": "Assembler"}]},
+                "who": {
+                    "identifier": {"system": "urn:ietf:rfc:3986", "value": public_url.rstrip("/")},
+                    "display": f"riskcards: {assessed['method']['text']}",
+                },
+            }
+        ],
+        "entity": [{"role": "source", "what": kept}, *sources],
+    }
