@@ -26,6 +26,7 @@ from cds_service.outcome import HookError, error_response, json_response
 from cds_service.services import SERVICES, Service
 from cds_service.settings import Settings
 from cds_service.smart.parts import SmartParts
+from cds_service.smart.routes import smart_routes
 from cds_service.store import Store, StoreError
 from cds_service.trust import ClientsFile, TokenRefusedError, TokenVerifier
 from cds_service.trust.tokens import Caller
@@ -52,6 +53,7 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Stor
     cds = _parts(settings, pipeline, store or Store(settings.store_url()))
     app.extensions["riskcards"] = cds
     _routes(app, cds)
+    app.register_blueprint(smart_routes(cds.smart))
     _errors(app, cds)
     app.after_request(_cors(settings))
     return app

@@ -1,0 +1,101 @@
+"""GET /launch, /smart/callback and /.well-known/jwks.json. A launch that cannot go on ends on a page that says why."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Blueprint, Response, make_response, render_template, request
+
+from cds_service.outcome import json_response
+from cds_service.smart.errors import LaunchRefusedError
+from cds_service.smart.keys import published
+from cds_service.smart.launch import MAX_PARAMETER, Returned, begin, finish
+from cds_service.smart.parts import SmartParts
+from cds_service.store import StoreError
+
+LOG = logging.getLogger("riskcards")
+_NOWHERE = "'none'"
+_SHOWN = 300  # characters of what the EHR says of its refusal
+
+
+def smart_routes(smart: SmartParts | None) -> Blueprint:
+    """Without configured clients the key set is empty and a launch says that there are none."""
+    routes = Blueprint("smart", __name__)
+
+    @routes.get("/launch")
+    def launch() -> Response:
+        response = Response(status=303)
+        iss = _parameter("iss")
+        if not iss:
+            advice = "A launch names its EHR: /launch?iss=<FHIR base URL>. Launch the app from the EHR."
+            raise LaunchRefusedError("no-iss", advice)
+        response.headers["Location"] = begin(_configured(smart), iss, _parameter("launch"), response)
+        return response
+
+    @routes.get("/smart/callback")
+    def callback() -> Response:
+        parts, response = _configured(smart), Response(status=303)
+        returned = Returned(
+            state=_parameter("state"),
+            code=_parameter("code"),
+            iss=_parameter("iss"),
+            error=_parameter("error")[:_SHOWN],
+            description=_parameter("error_description")[:_SHOWN],
+        )
+        session = finish(parts, returned, request.cookies, response)
+        response.headers["Location"] = parts.cookie_path(f"/app/{session.id}/")
+        LOG.info("launch client=%s scopes=%d", session.client, len(session.scopes))
+        return response
+
+    @routes.get("/.well-known/jwks.json")
+    def key_set() -> Response:
+        registrations = () if smart is None else smart.registrations.values()
+        response = json_response(published(key for each in registrations for key in each.client.keys))
+        response.headers["Cache-Control"] = "public, max-age=300"
+        return response
+
+    @routes.errorhandler(LaunchRefusedError)
+    def refused(error: LaunchRefusedError) -> Response:
+        LOG.info("launch refused reason=%s status=%d", error.reason, error.status)
+        return _page(error.advice, error.status)
+
+    @routes.errorhandler(StoreError)
+    def store_down(error: StoreError) -> Response:
+        LOG.error("store %s", error)
+        return _page("The app's own store does not answer. Launch it again in a moment.", 503)
+
+    @routes.after_request
+    def guarded(response: Response) -> Response:
+        registrations = () if smart is None else smart.registrations.values()
+        frames = " ".join(sorted({place for each in registrations for place in each.client.frame_ancestors}))
+        response.headers["Content-Security-Policy"] = (
+            f"default-src 'none'; base-uri 'none'; frame-ancestors {frames or _NOWHERE}"
+        )
+        # The address of the callback holds the code.
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    return routes
+
+
+def _configured(smart: SmartParts | None) -> SmartParts:
+    if smart is None:
+        advice = "No EHR is registered here: RISKCARDS_SMART_CLIENTS names the file of SMART clients."
+        raise LaunchRefusedError("not-configured", advice, status=404)
+    return smart
+
+
+def _parameter(name: str) -> str:
+    """One value, or "". Twice the same name is two stories in one request (RFC 6749, section 3.1)."""
+    given = request.args.getlist(name)
+    if len(given) > 1 or any(len(value) > MAX_PARAMETER or not value.isprintable() for value in given):
+        raise LaunchRefusedError(
+            "parameter", f"The parameter {name} cannot be used. Launch the app again from the EHR."
+        )
+    return given[0] if given else ""
+
+
+def _page(advice: str, status: int) -> Response:
+    response = make_response(render_template("launch_refused.html", advice=advice), status)
+    response.headers["Cache-Control"] = "no-store"
+    return response
