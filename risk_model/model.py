@@ -25,6 +25,7 @@ from risk_model.artifacts import open_manifest, read_signed_json
 from risk_model.boosting import xgboost
 from risk_model.conformal import Conformal, categories_of
 from risk_model.errors import ModelArtifactError
+from risk_model.exclusions import excluded
 from risk_model.explanation import Explained, counterfactuals, drivers
 from risk_model.out_of_distribution import REFUSED, WARNED, Distribution, Strangeness
 from risk_model.scores import comparators
@@ -212,6 +213,9 @@ class RiskModel:
             return Abstention("deceased", "The record says that the patient has died, and not exactly when.")
         if stay is None:
             return Abstention("no-inpatient-stay", "There is no inpatient stay at this moment.")
+        never = excluded(record)
+        if never is not None:
+            return never
         if age is None:
             return Abstention("age-unknown", f"The age is not known. {fits}.")
         if age < population["minimum_age"]:

@@ -31,6 +31,9 @@ _ALARMING = frozenset({"high"})
 # Scores that warn by themselves, whatever the model says: a NEWS2 of 7 calls for urgent assessment.
 _ALWAYS_HEARD = frozenset({"NEWS2"})
 
+# Here a high score is expected, and an alarm would only be a burden.
+_NEVER_WARNS = frozenset({"deceased", "died-or-hospice", "hospice"})
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
@@ -89,6 +92,8 @@ def build_card(
 
 def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
     """2 and more warns: over the threshold, or, when the model abstains, a leading score that is high for certain."""
+    if estimate.abstention is not None and estimate.abstention.code in _NEVER_WARNS:
+        return 0.0
     threshold = thresholds.by_task[estimate.task]
     heard = any(score.name in _ALWAYS_HEARD and score.band in _ALARMING for score in estimate.comparators)
     if estimate.probability is not None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 import orjson
 
+from cds_service.audit_events import audit_event
 from cds_service.cli import BAD_INPUT
-from cds_service.commands.opened import config_option, opened_store
+from cds_service.commands.opened import config_option, opened_settings, opened_store
 
 
 @click.group(name="audit")
@@ -20,6 +21,7 @@ def command() -> None:
     riskcards audit verify                       every entry follows from the one before
     riskcards audit head                         its last number and hash, to be kept elsewhere
     riskcards audit verify --head 1207:9f3c...   nothing was cut off since then
+    riskcards audit export --fhir > events.ndjson   for a FHIR audit repository
     riskcards audit purge --older-than 730       retention: the chain stays, the content goes
     """
 
@@ -75,6 +77,21 @@ def list_(kind: str | None, config: Path | None) -> None:
                     {"seq": entry.seq, "at": entry.at, "kind": entry.kind, "subject": entry.subject, "body": entry.body}
                 ).decode()
             )
+
+
+@command.command()
+@click.option(
+    "--fhir", is_flag=True, required=True, expose_value=False, help="As FHIR R4 AuditEvent, one a line (NDJSON)."
+)
+@click.option("--after", default=0, type=click.IntRange(0), help="Only entries after this number: the last exported.")
+@config_option
+def export(after: int, config: Path | None) -> None:
+    """The chain for an audit repository. Its estimates and inputs stay here; patients are salted hashes."""
+    public_url = opened_settings(config).public_url
+    with opened_store(config) as store:
+        for entry in store.audit_entries():
+            if entry.seq > after:
+                click.echo(orjson.dumps(audit_event(entry, public_url)).decode())
 
 
 @command.command()

@@ -43,6 +43,8 @@ class DiagnosisTable:
     """A group that makes others of the same disease redundant in a score."""
     pregnancy: DiagnosisGroup
     """No input of a model: adult scores are not meant for it."""
+    hospice: DiagnosisGroup
+    """No input of a model either: its patients are outside all of them."""
 
     def of(self, codings: Iterable[Coding]) -> frozenset[str]:
         found = tuple(codings)
@@ -54,7 +56,7 @@ def diagnosis_table() -> DiagnosisTable:
     raw = orjson.loads(files(__package__).joinpath("diagnosis_groups.json").read_bytes())
     groups = {name: _group(name, group) for name, group in raw["groups"].items()}
     over = {name: tuple(others) for name, others in raw["over"].items()}
-    return DiagnosisTable(groups, over, _group("pregnancy", raw["pregnancy"]))
+    return DiagnosisTable(groups, over, *(_group(name, raw[name]) for name in ("pregnancy", "hospice")))
 
 
 def _group(name: str, raw: Mapping[str, Any]) -> DiagnosisGroup:
@@ -64,11 +66,23 @@ def _group(name: str, raw: Mapping[str, Any]) -> DiagnosisGroup:
 
 
 def pregnant(record: PatientRecord) -> bool:
-    """Whether a pregnancy is on the problem list now, or is the reason of the stay."""
-    group = diagnosis_table().pregnancy
-    reasons = record.current_stay.reasons if record.current_stay is not None else ()
-    active = (coding for condition in record.conditions if condition.active for coding in condition.codings)
-    return any(group.holds(coding) for coding in (*reasons, *active))
+    """Whether a pregnancy is on the problem list now, or is the reason, kind or service of the stay."""
+    return _concerns(record, diagnosis_table().pregnancy)
+
+
+def in_hospice(record: PatientRecord) -> bool:
+    """Whether hospice or palliative care is on the problem list now, or began with this stay."""
+    return _concerns(record, diagnosis_table().hospice)
+
+
+def _concerns(record: PatientRecord, group: DiagnosisGroup) -> bool:
+    """Whether an active condition, or the stay's reason, kind, service or a procedure, is of the group."""
+    stay = record.current_stay
+    found = [coding for condition in record.conditions if condition.active for coding in condition.codings]
+    if stay is not None:
+        found += [*stay.reasons, *stay.codings]
+        found += [c for procedure in record.procedures if procedure.stay == stay.source for c in procedure.codings]
+    return any(group.holds(coding) for coding in found)
 
 
 def active_groups(record: PatientRecord) -> Mapping[str, tuple[str, ...]]:

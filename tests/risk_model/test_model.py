@@ -164,10 +164,33 @@ def hospice(resources: list[dict[str, Any]]) -> None:
             resource["hospitalization"]["dischargeDisposition"]["coding"][0]["code"] = "hosp"
 
 
+def under(code: str, system: str = "http://hl7.org/fhir/sid/icd-10-cm") -> Callable[[list[dict[str, Any]]], None]:
+    """One more active condition."""
+
+    def add(resources: list[dict[str, Any]]) -> None:
+        subject = {"reference": f"Patient/{resources[0]['id']}"}
+        coded = {"coding": [{"system": system, "code": code}]}
+        resources.append({"resourceType": "Condition", "id": "more", "subject": subject, "code": coded})
+
+    return add
+
+
+def seen_by(code: str) -> Callable[[list[dict[str, Any]]], None]:
+    """Another service for every encounter."""
+
+    def change(resources: list[dict[str, Any]]) -> None:
+        for resource in resources:
+            if resource["resourceType"] == "Encounter":
+                resource["serviceType"] = {"coding": [{"system": "http://snomed.info/sct", "code": code}]}
+
+    return change
+
+
 def no_sex(resources: list[dict[str, Any]]) -> None:
     del resources[0]["gender"]
 
 
+SNOMED = "http://snomed.info/sct"
 ABSTAINS: list[tuple[str, Callable[[], PatientRecord], str, str]] = [
     ("ward", lambda: icu(no_icu), IN_HOSPITAL_MORTALITY, "not-intensive-care"),
     ("first hours", lambda: icu(at="2024-02-10T08:00:00Z"), IN_HOSPITAL_MORTALITY, "too-early"),
@@ -179,6 +202,12 @@ ABSTAINS: list[tuple[str, Callable[[], PatientRecord], str, str]] = [
     ("sex unknown, as it never was in training", lambda: home(no_sex), READMISSION_30D, "input-unknown"),
     ("dead", lambda: home(died), READMISSION_30D, "deceased"),
     ("hospice", lambda: home(hospice), READMISSION_30D, "died-or-hospice"),
+    ("palliative care", lambda: icu(under("Z51.5")), IN_HOSPITAL_MORTALITY, "hospice"),
+    ("hospice care", lambda: home(under("385763009", SNOMED)), READMISSION_30D, "hospice"),
+    ("palliative service", lambda: icu(seen_by("394806003")), IN_HOSPITAL_MORTALITY, "hospice"),
+    ("pre-eclampsia", lambda: icu(under("O14.1")), IN_HOSPITAL_MORTALITY, "obstetric"),
+    ("pregnancy", lambda: home(under("77386006", SNOMED)), READMISSION_30D, "obstetric"),
+    ("obstetric service", lambda: icu(seen_by("408470005")), IN_HOSPITAL_MORTALITY, "obstetric"),
 ]
 
 
@@ -191,6 +220,12 @@ def test_outside_its_population_a_model_abstains_with_the_reason(
     assert estimate.abstention is not None
     assert estimate.abstention.code == code
     assert estimate.abstention.reason.endswith(".")
+
+
+@pytest.mark.parametrize("code", ["Z51.1", "N93.9", "Z51"])
+def test_neighbours_of_excluded_codes_exclude_nobody(models: dict[str, RiskModel], code: str) -> None:
+    """Chemotherapy and gynaecology are not what stands beside them in the book."""
+    assert models[IN_HOSPITAL_MORTALITY].estimate(icu(under(code))).abstention is None
 
 
 def test_inside_its_population_it_answers_with_an_interval_that_holds_it(models: dict[str, RiskModel]) -> None:
