@@ -70,6 +70,8 @@ def _answer(estimate: RiskEstimate) -> Iterator[str]:
                 f"Compared with {percent(estimate.baseline)} among the patients the model learned from "
                 f"({_ABOUT[estimate.task]}): **{ratio:.1f} times** as high."
             )
+        for caution in estimate.cautions:
+            yield f"**Unusual.** {gfm(caution, 300)}"
         yield ""
         yield from _drivers(estimate.drivers)
     elif estimate.abstention is not None:

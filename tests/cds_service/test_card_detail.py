@@ -1,0 +1,51 @@
+"""The detail of a card says what the estimate says of itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from cds_service.cards.detail import detail
+from fhir_mapping import PatientRecord
+from risk_model import READMISSION_30D, Assessment, Pipeline
+from tests.end_to_end.golden import EXAMPLES
+
+
+@pytest.fixture(scope="module")
+def assessed() -> tuple[Assessment, PatientRecord]:
+    bundle: dict[str, Any] = json.loads(
+        (EXAMPLES / "diabetic-heart-failure-discharge" / "bundle.json").read_text("utf-8")
+    )
+    resources = [entry["resource"] for entry in bundle["entry"]]
+    record = PatientRecord.from_resources(resources, "walter", datetime(2024, 5, 9, 11, tzinfo=UTC))
+    return Pipeline.shipped().assess(record, READMISSION_30D), record
+
+
+def test_cautions_stand_beside_the_number(assessed: tuple[Assessment, PatientRecord]) -> None:
+    assessment, record = assessed
+    assert "Unusual." not in detail([assessment], record)
+    strange = replace(assessment.estimate, cautions=("Unlike most <b>patients</b> the model learned from.",))
+    text = detail([replace(assessment, estimate=strange)], record)
+    assert "**Unusual.** Unlike most" in text
+    assert "<b>" not in text
+
+
+def test_time_up_is_said_and_is_not_nothing_found(assessed: tuple[Assessment, PatientRecord]) -> None:
+    assessment, record = assessed
+    text = detail([replace(assessment, evidence=(), left_out=("literature",))], record)
+    assert "Time was up before the literature was searched" in text
+    assert "Nothing in the evidence base" not in text
+
+
+def test_past_its_deadline_the_pipeline_asks_no_literature_and_says_so(
+    assessed: tuple[Assessment, PatientRecord],
+) -> None:
+    _, record = assessed
+    late = Pipeline.shipped().assess(record, READMISSION_30D, deadline=0.0)
+    assert late.left_out == ("literature",)
+    assert late.evidence == ()
+    assert late.estimate.probability is not None
