@@ -3,9 +3,9 @@
     python -m benchmarks.graph_step [--articles FILE.jsonl.gz] [--peers] [--out benchmarks/results/graph_step.json]
 
 The graph is synthetic, in the shape of MeSH indexing: articles with a dozen headings whose popularity follows a power
-law, a concept tree, citations of preferred articles, weights as `Graph.build` gives them. The exact reference is power
+law, a concept tree, citations of preferred articles, weights as `edges_of` gives them. The exact reference is power
 iteration by scipy until nothing changes. Overlap is the share of the step's first 50 articles that belong to the exact
-first 50 (ties at the border belong). `--articles` measures the same on the graph that `Graph.build` makes of a file of
+first 50 (ties at the border belong). `--articles` measures the same on the graph that `edges_of` makes of a file of
 articles; `--peers` adds networkx and igraph, where they are installed. Processor time stands
 beside the time that passed, in which other programs count too. No time is asserted anywhere.
 """
@@ -26,7 +26,9 @@ from scipy import sparse
 
 from knowledge_index.articles import collect
 from knowledge_index.build import concepts_of
+from knowledge_index.edges import edges_of
 from knowledge_index.graph import DAMPING, Graph
+from knowledge_index.graph_files import build_graph
 from knowledge_index.pagerank import TOLERANCE, local_push
 
 RESULT = Path(__file__).parent / "results" / "graph_step.json"
@@ -63,7 +65,8 @@ def synthetic(seed: int = 7) -> Graph:
 def from_articles(path: Path) -> Graph:
     """The graph `riskcards index build` would make, without its vectors."""
     articles = list(collect("jsonl", [path]).articles.values())
-    return Graph.build(articles, concepts_of(articles, {}), {})
+    concepts = concepts_of(articles, {})
+    return build_graph(edges_of(articles, concepts, {}), len(articles), len(articles) + len(concepts))
 
 
 def questions(graph: Graph, count: int, seed: int = 11) -> list[Seeds]:

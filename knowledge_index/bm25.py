@@ -9,12 +9,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from scipy import sparse
+
+from knowledge_index.postings import Postings
+from knowledge_index.storage import new_array, save_array
 
 K1, B = 1.2, 0.75
 
@@ -67,40 +72,12 @@ class Bm25:
 
     @classmethod
     def build(cls, texts: Iterable[str]) -> Bm25:
-        vocabulary: dict[str, int] = {}
-        rows: list[int] = []
-        columns: list[int] = []
-        counts: list[int] = []
-        lengths: list[int] = []
-        for document, text in enumerate(texts):
-            counted = Counter(terms(text))
-            lengths.append(counted.total())
-            for term, count in counted.items():
-                rows.append(vocabulary.setdefault(term, len(vocabulary)))
-                columns.append(document)
-                counts.append(count)
-        return cls._weighted(vocabulary, np.array(rows, np.int64), np.array(columns, np.int64), counts, lengths)
-
-    @classmethod
-    def _weighted(
-        cls,
-        vocabulary: dict[str, int],
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        counts: Sequence[int],
-        lengths: Sequence[int],
-    ) -> Bm25:
-        documents = len(lengths)
-        frequency = np.asarray(counts, np.float64)
-        length = np.asarray(lengths, np.float64)
-        average = max(length.mean(), 1.0) if documents else 1.0
-        holding = np.bincount(rows, minlength=len(vocabulary)).astype(np.float64)
-        idf = np.log1p((documents - holding + 0.5) / (holding + 0.5))
-        norm = K1 * (1 - B + B * length[columns] / average)
-        cells = idf[rows] * frequency * (K1 + 1) / (frequency + norm)
-        matrix = sparse.csr_array((cells.astype(np.float32), (rows, columns)), shape=(len(vocabulary), documents))
-        matrix.sort_indices()
-        return cls(vocabulary, idf.astype(np.float32), matrix)
+        """In memory; `write_bm25` gives the same in files."""
+        postings = Postings(texts, terms)
+        documents, weights = np.empty(len(postings), np.int32), np.empty(len(postings), np.float32)
+        idf = _fill(postings, documents, weights)
+        shape = (len(idf), len(postings.lengths))
+        return cls(postings.vocabulary, idf, sparse.csr_array((weights, documents, postings.starts), shape=shape))
 
     def scores(self, query: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores and coverage of every document, each of shape (documents,).
@@ -123,3 +100,32 @@ class Bm25:
             covered[held] += self.idf[row]
             asked += float(self.idf[row])
         return score, covered / asked if asked else covered
+
+
+def write_bm25(folder: Path, texts: Iterable[str]) -> int:
+    """Write the BM25 files of an index; returns the number of terms. Memory holds the vocabulary, not the postings."""
+    postings = Postings(texts, terms, folder.parent)
+    documents = new_array(folder, "bm25_documents", np.int32, len(postings))
+    weights = new_array(folder, "bm25_weights", np.float32, len(postings))
+    save_array(folder, "bm25_idf", _fill(postings, documents, weights))
+    save_array(folder, "bm25_starts", postings.starts)
+    (folder / "terms.json").write_bytes(orjson.dumps(list(postings.vocabulary)))
+    return len(postings.vocabulary)
+
+
+def _fill(postings: Postings, documents: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Put every posting and its weight in its place; returns the idf of every term, shape (terms,)."""
+    count, length = len(postings.lengths), postings.lengths.astype(np.float64)
+    average = max(length.mean(), 1.0) if count else 1.0
+    idf = np.log1p((count - postings.holding + 0.5) / (postings.holding + 0.5))
+    norm = K1 * (1 - B + B * length / average)
+
+    def weigh(
+        term: NDArray[np.int64], document: NDArray[np.int64], frequency: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        weighed: NDArray[np.float64] = idf[term] * frequency * (K1 + 1) / (frequency + norm[document])
+        return weighed
+
+    postings.fill(documents, weights, weigh)
+    postings.close()
+    return idf.astype(np.float32)

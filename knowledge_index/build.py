@@ -17,10 +17,11 @@ from typing import Any, overload
 import numpy as np
 import orjson
 
-from knowledge_index.bm25 import Bm25
+from knowledge_index.bm25 import write_bm25
+from knowledge_index.edges import concept_key, edges_of, is_check_tag
 from knowledge_index.encoder import Encoder
 from knowledge_index.errors import ArticleError, ArtifactError
-from knowledge_index.graph import Graph, concept_key, is_check_tag
+from knowledge_index.graph_files import write_graph
 from knowledge_index.linking import Linker
 from knowledge_index.shards import Engine, Progress, encoded
 from knowledge_index.storage import MANIFEST, Manifest, publish, save_array, save_articles
@@ -92,32 +93,24 @@ def write_text_and_graph(
     statements: Callable[[Linker], TripleExtractor] | None = None,
 ) -> dict[str, int]:
     """Write everything but the vectors; returns the counts for the manifest."""
-    bm25 = Bm25.build(article.text for article in articles)
-    (folder / "terms.json").write_bytes(orjson.dumps(list(bm25.vocabulary)))
-    save_array(folder, "bm25_idf", bm25.idf)
-    save_array(folder, "bm25_weights", bm25.weights.data)
-    save_array(folder, "bm25_documents", bm25.weights.indices.astype(np.int32))
-    save_array(folder, "bm25_starts", bm25.weights.indptr.astype(np.int64))
-
+    terms = write_bm25(folder, (article.text for article in articles))
     by_name = _descriptor_by_name(articles, vocabulary)
     concepts = concepts_of(articles, by_name, vocabulary)
     reader = statements(Linker(concept for concept in concepts if concept.synonyms)) if statements else None
     triples = (triple for article in articles for triple in reader.extract(article)) if reader else ()
-    graph = Graph.build(articles, concepts, by_name, triples)
+    nodes = len(articles) + len(concepts)
+    edges = write_graph(folder, edges_of(articles, concepts, by_name, triples), len(articles), nodes)
     (folder / "concepts.json").write_bytes(orjson.dumps([_row(concept) for concept in concepts]))
-    save_array(folder, "graph_weights", graph.weights.data)
-    save_array(folder, "graph_nodes", graph.weights.indices.astype(np.int32))
-    save_array(folder, "graph_starts", graph.weights.indptr.astype(np.int64))
-    save_array(folder, "graph_relations", graph.relations)
 
     save_articles(folder, articles)
-    save_array(folder, "retracted", np.array([article.retracted for article in articles], np.bool_))
+    retracted = np.fromiter((article.retracted for article in articles), np.bool_, len(articles))
+    save_array(folder, "retracted", retracted)
     return {
         "articles": len(articles),
         "concepts": len(concepts),
-        "edges": int(graph.weights.nnz),
-        "terms": len(bm25.vocabulary),
-        "retracted": sum(article.retracted for article in articles),
+        "edges": edges,
+        "terms": terms,
+        "retracted": int(retracted.sum()),
     }
 
 

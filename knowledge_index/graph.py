@@ -7,20 +7,14 @@ be told in words.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
-from math import log
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from knowledge_index.linking import Linker
 from knowledge_index.pagerank import local_push
-from knowledge_index.values import Article, Concept, Triple
 
 DAMPING = 0.5
 """HippoRAG 2's choice: half of the walk returns to the patient at every step, so evidence stays near its concept."""
@@ -51,8 +45,9 @@ RELATIONS = (
     "predicted by",
     "is associated with",
 )
-_OPPOSITE = (1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 23)
-_HEADING, _MAIN_HEADING, _NARROWER, _CITES, _TOGETHER, _MENTIONED, _ASSOCIATED = 0, 2, 4, 6, 8, 9, 23
+OPPOSITE = np.array((1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 23), np.uint8)
+"""How each of `RELATIONS` reads the other way."""
+
 
 EDGE_KINDS = {
     "minor headings": (0, 1),
@@ -65,23 +60,6 @@ EDGE_KINDS = {
 }
 """Numbers in `RELATIONS` of the edges of one kind."""
 
-# Headings that nearly every clinical article carries say nothing about it (NLM calls most of them check tags).
-CHECK_TAGS = frozenset(
-    ("Humans", "Human", "Male", "Female", "Adult", "Aged", "Aged, 80 and over", "Middle Aged", "Adolescence",
-     "Adolescent", "Child", "Child, Preschool", "Infant", "Infant, Newborn", "Young Adult", "Animals", "Animal",
-     "Pregnancy", "Mice", "Rats", "Retrospective Studies", "Prospective Studies", "Cohort Studies",
-     "Follow-Up Studies", "Comparative Study", "Support, U.S. Gov't, P.H.S.", "Support, Non-U.S. Gov't",
-     "United States", "Treatment Outcome", "Time Factors")
-)  # fmt: skip
-_CHECK_KEYS = frozenset(name.replace(",", "").replace("-", " ").lower() for name in CHECK_TAGS)
-
-
-class _Edge(NamedTuple):
-    source: int
-    target: int
-    weight: float
-    relation: int
-
 
 @dataclass(frozen=True, slots=True)
 class Hop:
@@ -92,24 +70,6 @@ class Hop:
     target: int
 
 
-def concept_key(name: str, ui: str) -> str:
-    """A concept's id: its descriptor id, or, where a source gives names only, the name itself behind `name:`.
-
-    >>> concept_key("Heart Failure", "D006333"), concept_key("Mucus", "")
-    ('D006333', 'name:mucus')
-    """
-    return ui or f"name:{' '.join(name.lower().split())}"
-
-
-def is_check_tag(name: str) -> bool:
-    """Whether a heading is left out of the graph: check tags, in NLM's present or former writing.
-
-    >>> is_check_tag("Humans"), is_check_tag("CHILD-PRESCHOOL"), is_check_tag("Heart Failure")
-    (True, True, False)
-    """
-    return name.replace(",", "").replace("-", " ").lower() in _CHECK_KEYS
-
-
 @dataclass(frozen=True, slots=True)
 class Graph:
     """`weights` has shape (nodes, nodes), float32, symmetric CSR; `relations` names each edge, uint8, aligned."""
@@ -117,45 +77,6 @@ class Graph:
     articles: int
     weights: sparse.csr_array
     relations: NDArray[np.uint8]
-
-    @classmethod
-    def build(
-        cls,
-        articles: Sequence[Article],
-        concepts: Sequence[Concept],
-        by_name: Mapping[str, str],
-        triples: Iterable[Triple] = (),
-    ) -> Graph:
-        """`concepts` hold at least every heading of the articles (see `build.concepts_of`); `by_name` gives the
-        descriptor id for a heading that came without one. `triples` are what the articles say of two concepts.
-        """
-        node = {concept.ui: len(articles) + number for number, concept in enumerate(concepts)}
-        headings = [heading_nodes(article, node, by_name) for article in articles]
-        holding = np.bincount([number for nodes in headings for number in nodes], minlength=len(articles) + len(node))
-        edges = [
-            *_heading_edges(headings, holding),
-            *_mention_edges(articles, node, Linker(concept for concept in concepts if concept.synonyms)),
-            *_tree_edges(concepts, len(articles)),
-            *_citation_edges(articles),
-            *_statement_edges(triples, node),
-            *_together_edges(headings, holding),
-        ]
-        return cls._from_edges(len(articles), len(articles) + len(concepts), edges)
-
-    @classmethod
-    def _from_edges(cls, articles: int, nodes: int, edges: Iterable[_Edge]) -> Graph:
-        # Of two edges between the same nodes the first keeps its words; headings come before everything else.
-        kept: dict[tuple[int, int], _Edge] = {}
-        for edge in edges:
-            if edge.source != edge.target and (edge.target, edge.source) not in kept:
-                kept.setdefault((edge.source, edge.target), edge)
-        both = [*kept.values(), *(_Edge(e.target, e.source, e.weight, _OPPOSITE[e.relation]) for e in kept.values())]
-        both.sort()
-        columns = np.array([edge.target for edge in both], np.int32)
-        starts = np.searchsorted(np.array([edge.source for edge in both], np.int64), np.arange(nodes + 1))
-        data = np.array([edge.weight for edge in both], np.float32)
-        matrix = sparse.csr_array((data, columns, starts.astype(np.int32)), shape=(nodes, nodes))
-        return cls(articles, matrix, np.array([edge.relation for edge in both], np.uint8))
 
     def without(self, kind: str) -> Graph:
         """The same graph less the edges of one of `EDGE_KINDS`: to measure what they are worth."""
@@ -200,95 +121,5 @@ class Graph:
         sources = self.weights.indices[start:end]
         flow = self.weights.data[start:end] * rank[sources]
         for at in np.argsort(-flow, kind="stable")[:limit]:
-            relation = RELATIONS[_OPPOSITE[self.relations[start + at]]]
+            relation = RELATIONS[OPPOSITE[self.relations[start + at]]]
             yield float(flow[at]), Hop(int(sources[at]), relation, node)
-
-
-def heading_nodes(article: Article, node: Mapping[str, int], by_name: Mapping[str, str]) -> dict[int, bool]:
-    """Node of each heading of the article -> whether it is a major one; check tags left out."""
-    found: dict[int, bool] = {}
-    for heading in article.mesh:
-        if is_check_tag(heading.name):
-            continue
-        ui = heading.ui or by_name.get(" ".join(heading.name.lower().split()), "")
-        number = node[concept_key(heading.name, ui)]
-        found[number] = found.get(number, False) or heading.major
-    return found
-
-
-def _heading_edges(headings: Sequence[Mapping[int, bool]], holding: NDArray[np.int64]) -> Iterator[_Edge]:
-    """A rare heading tells more about its article than a common one, a major heading twice as much as a minor one."""
-    for article, nodes in enumerate(headings):
-        for concept, major in nodes.items():
-            weight = log(1 + len(headings) / holding[concept]) * (2.0 if major else 1.0)
-            yield _Edge(concept, article, weight, _MAIN_HEADING if major else _HEADING)
-
-
-def _mention_edges(articles: Sequence[Article], node: Mapping[str, int], linker: Linker) -> Iterator[_Edge]:
-    """Concepts of the vocabularies that title or abstract name: what an article without indexing (yet) hangs on.
-
-    Weighted as a minor heading at half; where the concept is a heading already, the heading's edge stands.
-    """
-    found = [
-        sorted({node[m.concept.ui] for m in linker.link_text(article.text) if not m.negated and m.concept.ui in node})
-        for article in articles
-    ]
-    holding = Counter(concept for concepts in found for concept in concepts)
-    for article, concepts in enumerate(found):
-        for concept in concepts:
-            yield _Edge(concept, article, 0.5 * log(1 + len(articles) / holding[concept]), _MENTIONED)
-
-
-def _tree_edges(concepts: Sequence[Concept], first: int) -> Iterator[_Edge]:
-    """Each concept to its nearest ancestors that are in the graph, one for each of its places in the tree."""
-    place = {number: first + at for at, concept in enumerate(concepts) for number in concept.tree_numbers}
-    for number, child in place.items():
-        above = number
-        while "." in above:
-            above = above.rpartition(".")[0]
-            if above in place:
-                yield _Edge(child, place[above], 1.0, _NARROWER)
-                break
-
-
-def _citation_edges(articles: Sequence[Article]) -> Iterator[_Edge]:
-    position = {article.pmid: number for number, article in enumerate(articles)}
-    for number, article in enumerate(articles):
-        for pmid in article.references:
-            if pmid in position:
-                yield _Edge(number, position[pmid], 2.0, _CITES)
-
-
-def _statement_edges(triples: Iterable[Triple], node: Mapping[str, int]) -> Iterator[_Edge]:
-    """The more articles say it, the heavier; of two on the same concepts the more frequent keeps its words."""
-    told = Counter((triple.subject, triple.relation, triple.object) for triple in set(triples))
-    for (subject, relation, object_), count in told.most_common():
-        if subject in node and object_ in node:
-            kind = RELATIONS.index(relation) if relation in RELATIONS else _ASSOCIATED
-            yield _Edge(node[subject], node[object_], log(1 + count), kind)
-
-
-def _together_edges(
-    headings: Sequence[Mapping[int, bool]], holding: NDArray[np.int64], least: int = 3, each: int = 5
-) -> Iterator[_Edge]:
-    """Concepts that share articles more often than chance, by normalised pointwise mutual information.
-
-    Kept where at least `least` articles carry both, the best `each` for a concept.
-    """
-    shared: dict[tuple[int, int], int] = {}
-    for nodes in headings:
-        for pair in combinations(sorted(nodes), 2):
-            shared[pair] = shared.get(pair, 0) + 1
-    ranked: dict[int, list[tuple[float, int, int]]] = {}
-    for (one, other), count in shared.items():
-        if count < least:
-            continue
-        information = log(count * len(headings) / (holding[one] * holding[other])) / max(
-            log(len(headings) / count), 1e-9
-        )
-        if information > 0:
-            ranked.setdefault(one, []).append((information, one, other))
-            ranked.setdefault(other, []).append((information, one, other))
-    kept = sorted({pair for pairs in ranked.values() for pair in sorted(pairs, reverse=True)[:each]})
-    for information, one, other in kept:
-        yield _Edge(one, other, information, _TOGETHER)

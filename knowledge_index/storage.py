@@ -284,6 +284,15 @@ def save_array(folder: Path, name: str, array: NDArray[Any]) -> None:
     np.save(folder / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
 
 
+def new_array(folder: Path, name: str, dtype: type[np.generic], count: int) -> NDArray[Any]:
+    """An array of shape (count,) to be filled, mapped to the file that `save_array` would write."""
+    if not count:
+        save_array(folder, name, np.zeros(0, dtype))
+        return np.zeros(0, dtype)
+    mapped: NDArray[Any] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (count,))
+    return mapped
+
+
 def load_array(folder: Path, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> NDArray[Any]:
     """An array mapped from disk; `shape` may leave a length open with None. `ArtifactError` when it is another kind."""
     path = folder / f"{name}.npy"

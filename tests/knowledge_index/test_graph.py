@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from knowledge_index import Concept
+from knowledge_index import Article, Concept
 from knowledge_index.build import concepts_of
+from knowledge_index.edges import edges_of
 from knowledge_index.graph import RELATIONS, Graph, Hop
+from knowledge_index.graph_files import build_graph
 from tests.knowledge_index.conftest import LITERATURE, article
 
 CONCEPTS = (Concept("D1", "Parent", ("C01",)), Concept("D2", "Part", ("C01.100.200",)), Concept("D3", "Other"))
+
+
+def built(articles: Sequence[Article], concepts: Sequence[Concept], by_name: dict[str, str]) -> Graph:
+    return build_graph(edges_of(articles, concepts, by_name), len(articles), len(articles) + len(concepts))
 
 
 def edges(graph: Graph) -> set[tuple[int, str, int]]:
@@ -22,7 +30,7 @@ def edges(graph: Graph) -> set[tuple[int, str, int]]:
 
 def test_headings_tree_and_citations_become_edges_read_both_ways() -> None:
     articles = (article("1", "t", "", "*Part/D2", references=("2", "999")), article("2", "t", "", "Other/D3"))
-    graph = Graph.build(articles, CONCEPTS, {})
+    graph = built(articles, CONCEPTS, {})
     assert edges(graph) == {
         (3, "main heading of", 0),
         (0, "mainly indexed with", 3),
@@ -44,7 +52,7 @@ def test_a_concept_an_article_names_without_indexing_is_an_edge() -> None:
         article("2", "No sepsis here", ""),
         article("3", "Sepsis", "", "*Sepsis/D018805"),
     )
-    about = {edge for edge in edges(Graph.build(articles, concepts, {})) if edge[0] == number and edge[2] < 3}
+    about = {edge for edge in edges(built(articles, concepts, {})) if edge[0] == number and edge[2] < 3}
     assert about == {(number, "mentioned in", 0), (number, "main heading of", 2)}
 
 
@@ -64,14 +72,14 @@ def test_a_heading_without_id_finds_its_descriptor_by_name() -> None:
 def test_concepts_often_indexed_together_are_joined() -> None:
     together = [article(str(n), "t", "", "Parent/D1", "Other/D3") for n in range(4)]
     apart = [article(str(n + 10), "t", "", "Part/D2") for n in range(20)]
-    graph = Graph.build([*together, *apart], CONCEPTS, {})
+    graph = built([*together, *apart], CONCEPTS, {})
     joined = {edge for edge in edges(graph) if edge[1] == "often indexed together with"}
     assert joined == {(24, "often indexed together with", 26), (26, "often indexed together with", 24)}
 
 
 def test_a_path_goes_the_way_most_of_the_walk_came() -> None:
     articles = (article("1", "t", "", "*Part/D2"), article("2", "t", "", "*Part/D2", references=("1",)))
-    graph = Graph.build(articles, CONCEPTS, {})
+    graph = built(articles, CONCEPTS, {})
     rank = graph.walk({2: 1.0})
     assert graph.path(0, [2], rank) == (Hop(2, "broader than", 3), Hop(3, "main heading of", 0))
     assert graph.path(0, [4], rank) == ()
@@ -80,17 +88,17 @@ def test_a_path_goes_the_way_most_of_the_walk_came() -> None:
 
 def test_a_graph_can_be_had_without_one_kind_of_edge() -> None:
     articles = (article("1", "t", "", "*Part/D2", references=("2",)), article("2", "t", "", "Other/D3"))
-    graph = Graph.build(articles, CONCEPTS, {})
+    graph = built(articles, CONCEPTS, {})
     less = edges(graph.without("citations"))
     assert edges(graph) - less == {(0, "cites", 1), (1, "cited by", 0)}
     assert less < edges(graph)
 
 
 def test_a_walk_without_seeds_goes_nowhere() -> None:
-    graph = Graph.build(LITERATURE, concepts_of(LITERATURE, {}), {})
+    graph = built(LITERATURE, concepts_of(LITERATURE, {}), {})
     assert not graph.walk({}).any()
 
 
 def test_a_walk_from_a_node_without_edges_stays() -> None:
-    graph = Graph.build((article("1", "t", ""),), CONCEPTS, {})
+    graph = built((article("1", "t", ""),), CONCEPTS, {})
     np.testing.assert_allclose(graph.walk({0: 3.0}), [1.0, 0.0, 0.0, 0.0])

@@ -1,0 +1,92 @@
+"""The graph from its edges: in memory, or straight into the files of an index."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from knowledge_index.cells import CellFiles, Rows
+from knowledge_index.edges import Edges
+from knowledge_index.graph import OPPOSITE, Graph
+from knowledge_index.storage import save_array
+
+_ARTICLES, _CONCEPTS = 1 << 20, 1 << 11
+"""Nodes sorted together: a concept may have a thousand times the edges of an article."""
+
+
+def build_graph(edges: Iterable[Edges], articles: int, nodes: int) -> Graph:
+    """The graph of `edges_of` in memory; the first `articles` of the nodes are articles."""
+    parts = list(_sorted(edges, articles, nodes, None))
+    counts, columns, values, kinds = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return Graph(articles, sparse.csr_array((values, columns, starts), shape=(nodes, nodes)), kinds)
+
+
+def write_graph(folder: Path, edges: Iterable[Edges], articles: int, nodes: int) -> int:
+    """Write the graph files of an index; returns the number of edges, each direction counted. Memory holds the edges
+    of some nodes at a time.
+    """
+    starts = np.zeros(nodes + 1, np.int64)
+    columns = _Growing("graph_nodes", folder.parent)
+    values = _Growing("graph_weights", folder.parent)
+    kinds = _Growing("graph_relations", folder.parent)
+    row = 0
+    for part in _sorted(edges, articles, nodes, folder.parent):
+        starts[row + 1 : row + 1 + len(part.counts)] = part.counts
+        row += len(part.counts)
+        columns.append(part.columns)
+        values.append(part.values)
+        kinds.append(part.kinds)
+    np.cumsum(starts, out=starts)
+    save_array(folder, "graph_starts", starts)
+    for file in (columns, values, kinds):
+        file.save(folder)
+    return int(starts[-1])
+
+
+def _sorted(edges: Iterable[Edges], articles: int, nodes: int, folder: Path | None) -> Iterator[Rows]:
+    """Rows of the matrix, both directions of each edge; of two edges between the same nodes the first keeps its words,
+    and headings come before everything else.
+    """
+    bounds = np.concatenate([np.arange(0, articles, _ARTICLES), np.arange(articles, nodes, _CONCEPTS), [nodes]])
+    cells = CellFiles(bounds, nodes, folder)
+    for source, target, weight, relation in edges:
+        apart = source != target
+        source, target, weight, relation = source[apart], target[apart], weight[apart], relation[apart]
+        both = np.concatenate([relation, OPPOSITE[relation]])
+        # Edge by edge, not direction by direction: of A cites B and B cites A the first must win at both ends.
+        turn = np.arange(2 * len(source)).reshape(2, -1).T.ravel()
+        rows, columns = np.concatenate([source, target]), np.concatenate([target, source])
+        cells.add(rows[turn], columns[turn], np.concatenate([weight, weight])[turn], both[turn])
+    return cells.rows()
+
+
+class _Growing:
+    """A `.npy` file written from front to end; how long it gets is known only then."""
+
+    def __init__(self, name: str, beside: Path) -> None:
+        self._name = name
+        self._stream: Any = tempfile.TemporaryFile(dir=beside)  # noqa: SIM115 - open until `save`
+        self._dtype: np.dtype[Any] | None = None
+        self._count = 0
+
+    def append(self, values: NDArray[Any]) -> None:
+        self._dtype = values.dtype
+        self._stream.write(values.tobytes())
+        self._count += len(values)
+
+    def save(self, folder: Path) -> None:
+        assert self._dtype is not None
+        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self._count,)}
+        self._stream.seek(0)
+        with (folder / f"{self._name}.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(self._stream, file, 1 << 20)
+        self._stream.close()
