@@ -31,6 +31,7 @@ _ICD_UNSURE, _ICD_FAMILY = ("Z03", "Z04"), ("Z80", "Z81", "Z82", "Z83", "Z84")
 _PROCEDURE_DONE = frozenset({"completed", "in-progress", "stopped"})
 _NOT_ORDERS = frozenset({"proposal", "plan", "option"})
 _MEDICATION_NEVER = frozenset({"entered-in-error", "cancelled", "draft", "not-taken"})
+_DEEPEST_MIXTURE = 3
 _MEDICATION_ACTIVE = frozenset({"active", "recorded"})  # recorded: R5 statement
 
 
@@ -130,10 +131,10 @@ def read_medication(
     start = _time(resource, "authoredOn", "effectiveDateTime", "effectivePeriod", "dateAsserted")
     if _begun_later(prediction_time, start):
         return None
-    concept = _drug(resource, directory)
+    concept, why = _drug(resource, directory)
     text = text_of(concept)
     if not text:
-        return Refusal(source, "no-code")
+        return Refusal(source, why)
     end = _end_of_course(resource)
     over = end is not None and not _later(prediction_time, end)
     return Medication(
@@ -175,10 +176,10 @@ def read_administration(
         return Refusal(source, "no-time")
     if _begun_later(prediction_time, given):
         return None
-    concept = _drug(resource, directory)
+    concept, why = _drug(resource, directory)
     text = text_of(concept)
     if not text:
-        return Refusal(source, "no-code")
+        return Refusal(source, why)
     dosage = resource.get("dosage")
     dose = dosage.get("dose") if isinstance(dosage, dict) else None
     amount = dose.get("value") if isinstance(dose, dict) else None
@@ -194,20 +195,40 @@ def read_administration(
     )
 
 
-def _drug(resource: Resource, directory: Directory) -> Any:
-    """The CodeableConcept of the drug: inline (R4, R5), or in the Medication a reference leads to."""
-    inline = resource.get("medicationCodeableConcept")
+def _drug(resource: Resource, directory: Directory) -> tuple[Any, str]:
+    """The CodeableConcept of the drug, inline (R4, R5) or of the Medication a reference leads to; why there is none."""
     either = resource.get("medication")
+    inline = resource.get("medicationCodeableConcept")
     if inline is None and isinstance(either, dict):
         inline = either.get("concept")
     if inline is not None:
-        return inline
+        return inline, "no-code"
     reference = resource.get("medicationReference") or (either.get("reference") if isinstance(either, dict) else None)
     medication = directory.resolve(reference, resource)
     if medication is not None:
-        return medication.get("code")
+        return _substance(medication, directory, 0), "no-code"
     display = reference.get("display") if isinstance(reference, dict) else None
-    return {"text": display} if isinstance(display, str) else None
+    if isinstance(display, str):
+        return {"text": display}, "no-code"
+    return None, "no-code" if reference is None else "medication-not-found"
+
+
+def _substance(medication: Resource, directory: Directory, depth: int) -> Any:
+    """The code of a Medication, or, of a mixture without one, the codings and names of its ingredients (R4, R5)."""
+    code = medication.get("code")
+    ingredients = medication.get("ingredient")
+    if text_of(code) or not isinstance(ingredients, list) or depth == _DEEPEST_MIXTURE:
+        return code
+    parts = []
+    for ingredient in (item for item in ingredients if isinstance(item, dict)):
+        either = ingredient.get("item")
+        concept = ingredient.get("itemCodeableConcept") or (either.get("concept") if isinstance(either, dict) else None)
+        reference = ingredient.get("itemReference") or (either.get("reference") if isinstance(either, dict) else None)
+        inner = directory.resolve(reference, medication)
+        parts.append(_substance(inner, directory, depth + 1) if concept is None and inner is not None else concept)
+    raw = [part.get("coding") for part in parts if isinstance(part, dict)]
+    texts = " / ".join(dict.fromkeys(filter(None, map(text_of, parts))))
+    return {"coding": [coding for several in raw if isinstance(several, list) for coding in several], "text": texts}
 
 
 def read_procedure(

@@ -13,6 +13,7 @@ ICD10CM = "http://hl7.org/fhir/sid/icd-10-cm"
 ICD9CM = "http://hl7.org/fhir/sid/icd-9-cm"
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 ATC = "http://www.whocc.no/atc"
+NDC = "http://hl7.org/fhir/sid/ndc"
 ICD10 = "http://hl7.org/fhir/sid/icd-10"
 UCUM = "http://unitsofmeasure.org"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
@@ -41,6 +42,8 @@ _OTHER_NAMES = {
     "www.nlm.nih.gov/research/umls/rxnorm": RXNORM,
     "2.16.840.1.113883.6.73": ATC,
     "www.whocc.no/atc": ATC,
+    "2.16.840.1.113883.6.69": NDC,
+    "hl7.org/fhir/sid/ndc": NDC,
     "2.16.840.1.113883.5.4": ACT_CODE,
     "hl7.org/fhir/v3/actcode": ACT_CODE,
     "terminology.hl7.org/codesystem/v3-actcode": ACT_CODE,

@@ -12,8 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from fhir_mapping.admissions import admission_source, disposition
 from fhir_mapping.codes import SNOMED
 from fhir_mapping.definitions import definitions
+from fhir_mapping.diagnoses import Scheme, groups_of, table
+from fhir_mapping.drug_classes import Basis, classes, classes_of
 from fhir_mapping.stays import leads_to
 from fhir_mapping.times import age_range
 from fhir_mapping.values import (
@@ -38,6 +41,11 @@ WITHOUT_STAY = timedelta(days=365)
 AGE_BANDS = (16, 18, 40, 50, 60, 70, 75, 80)
 OLDEST = 130
 _VENTILATION = frozenset({"40617009", "243147009", "243141005"})
+_MEDICATIONS = frozenset({"MedicationRequest", "MedicationStatement"})
+_STAY_FACTS = (
+    "length_of_stay", "hours_since_admission", "acute_admission", "intensive_care", "admission_source",
+    "discharge_disposition",
+)  # fmt: skip
 _UNDATED_SOURCES = 5  # a mean over 400 values names its newest few sources, not all
 
 
@@ -138,6 +146,8 @@ def _facts(record: PatientRecord) -> Iterator[Fact]:
     yield _ventilation(record)
     yield from _stay_facts(record)
     yield from _use_of_care(record)
+    yield from _comorbidities(record)
+    yield from _drug_classes(record)
 
 
 def _age(record: PatientRecord) -> Iterator[Fact]:
@@ -172,7 +182,7 @@ def _ventilation(record: PatientRecord) -> Fact:
 def _stay_facts(record: PatientRecord) -> Iterator[Fact]:
     stay, at = record.current_stay, record.prediction_time
     if stay is None:
-        for name in ("length_of_stay", "hours_since_admission", "acute_admission", "intensive_care"):
+        for name in _STAY_FACTS:
             yield f"{name}.last", None, "no-stay"
         return
     source = (stay.source,)
@@ -181,6 +191,38 @@ def _stay_facts(record: PatientRecord) -> Iterator[Fact]:
     yield "hours_since_admission.last", _number((at - stay.start).total_seconds() / 3600, "h", at, source), ""
     for name, flag in (("acute_admission", stay.acute), ("intensive_care", stay.intensive_care)):
         yield f"{name}.last", _number(None if flag is None else float(flag), "1", stay.start, source), "not-coded"
+    came, went = admission_source(stay), disposition(stay)
+    reason = "not-coded" if stay.admission_source is None else "code-not-understood"
+    yield "admission_source.last", None if came is None else FeatureValue(came, None, stay.start, source), reason
+    reason = "not-yet" if stay.running else "not-coded" if stay.discharge_disposition is None else "code-not-understood"
+    yield "discharge_disposition.last", None if went is None else FeatureValue(went, None, stay.end, source), reason
+
+
+def _comorbidities(record: PatientRecord) -> Iterator[Fact]:
+    """1 for each group of Charlson and Elixhauser the patient is in; 0 only where every condition could be read."""
+    for scheme in (Scheme.CHARLSON, Scheme.ELIXHAUSER):
+        found = groups_of(record, scheme)
+        reason = "not-fetched" if found.unknown < 0 else "code-not-mapped"
+        for group in table(scheme):
+            sources = found.sources.get(group.name, ())
+            known = bool(sources) or found.unknown == 0
+            value = _number(float(bool(sources)) if known else None, "1", record.prediction_time, sources)
+            yield f"comorbidity_{scheme}_{group.slug}.last", value, reason
+
+
+def _drug_classes(record: PatientRecord) -> Iterator[Fact]:
+    """1 for each class of the drugs active now; 0 only where medications were fetched and each could be read."""
+    read = [(item.source, classes_of(item)) for item in record.medications if item.active]
+    fetched = not record.not_fetched & _MEDICATIONS
+    complete = fetched and all(found is not None for _, found in read)
+    for name in classes():
+        bases = {source: found[name] for source, found in read if found is not None and name in found}
+        if not bases:
+            nothing = FeatureValue(0.0, "1", record.prediction_time, ()) if complete else None
+            yield f"medication_{name}.last", nothing, "code-not-mapped" if fetched else "not-fetched"
+            continue
+        basis = None if Basis.CODE in bases.values() else str(Basis.NAME)
+        yield f"medication_{name}.last", FeatureValue(1.0, "1", record.prediction_time, tuple(bases), basis), ""
 
 
 def _use_of_care(record: PatientRecord) -> Iterator[Fact]:
@@ -204,7 +246,7 @@ def _use_of_care(record: PatientRecord) -> Iterator[Fact]:
     conditions = {c.text.casefold(): c for c in record.conditions if c.active}.values()
     medications = {m.text.casefold(): m for m in record.medications if m.active}.values()
     yield "condition.count", _count(conditions, at) if "Condition" not in record.not_fetched else None, "not-fetched"
-    known = not record.not_fetched & {"MedicationRequest", "MedicationStatement"}
+    known = not record.not_fetched & _MEDICATIONS
     yield "medication.count", _count(medications, at) if known else None, "not-fetched"
     known = "Procedure" not in record.not_fetched
     year = [p for p in record.procedures if p.performed and p.performed >= at - timedelta(days=365)]

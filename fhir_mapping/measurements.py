@@ -50,11 +50,19 @@ class _Ranked:
 
     item: Measurement
     rank: int
+    by_reference: bool
     issued: float
 
     @property
-    def order(self) -> tuple[str, datetime, int, float, str, float]:
-        return self.item.concept, self.item.time, self.rank, self.issued, self.item.source, self.item.value
+    def order(self) -> tuple[str, datetime, int, bool, float, str, float]:
+        item = self.item
+        return item.concept, item.time, self.rank, self.by_reference, self.issued, item.source, item.value
+
+    def before(self, other: _Ranked) -> str:
+        """Why the other of one moment is used and not this one."""
+        if self.rank < other.rank:
+            return "later-status-won"
+        return "other-method-used" if self.by_reference < other.by_reference else "same-time-other-value"
 
 
 def read_observations(
@@ -67,8 +75,9 @@ def read_observations(
 ) -> tuple[tuple[Measurement, ...], Consciousness | None]:
     """Every measurement known by `prediction_time`, by concept and time, and the latest coded consciousness.
 
-    Of two values of one concept at one moment the later status counts (corrected, final, preliminary), then the later
-    issued, then the greater source id; the other is named in `refused`. `preliminary=False` uses final values only.
+    Of two values of one concept at one moment the later status counts (corrected, final, preliminary), then the
+    reference method (an arterial line beside a cuff), then the later issued, then the greater source id; the other is
+    named in `refused`. `preliminary=False` uses final values only.
     """
     known = definitions()
     found: list[_Ranked] = []
@@ -194,7 +203,8 @@ def _measure(
             yield Refusal(source, why, concept.name)
             continue
         item = Measurement(concept.name, value, concept.unit, moment(at), source, rank == 0)
-        yield _Ranked(item, rank, issued.latest.timestamp() if issued else 0.0)
+        by_reference = loinc in concept.reference_method
+        yield _Ranked(item, rank, by_reference, issued.latest.timestamp() if issued else 0.0)
 
 
 def _why_not(resource: Resource, at: Instant | None, *, preliminary: bool) -> str | None:
@@ -271,8 +281,7 @@ def _settled(found: Sequence[_Ranked], refused: list[Refusal]) -> Iterator[Measu
         if kept is not None and (kept.item.concept, kept.item.time) != (ranked.item.concept, ranked.item.time):
             yield kept.item
         elif kept is not None and kept.item.value != ranked.item.value:
-            reason = "later-status-won" if kept.rank < ranked.rank else "same-time-other-value"
-            refused.append(Refusal(kept.item.source, reason))
+            refused.append(Refusal(kept.item.source, kept.before(ranked)))
         kept = ranked
     if kept is not None:
         yield kept.item

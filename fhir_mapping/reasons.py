@@ -54,8 +54,10 @@ GROUPS = {
         "intent-plan": "A plan, not an order",
         "intent-option": "An option, not an order",
         "no-code": "Neither code nor text says what it is",
+        "medication-not-found": "The drug is named by a reference that leads to nothing in the input",
         "codes-disagree": "Its codings mean different things",
-        "code-not-mapped": "Only local codes; a site map file can translate them (detail: how many, of which system)",
+        "code-not-mapped": "Only codes of systems that are not read here; a site map file can translate local ones "
+        "(detail: how many, of which system)",
         "code-not-understood": "The code is none of those allowed here",
     },
     "time": {
@@ -86,8 +88,10 @@ GROUPS = {
         "specimen-conflict": "The specimen is not the one the code names",
         "pressure-inverted": "The systolic pressure does not lie above the diastolic one",
         "same-time-other-value": "Another value of the same moment was used: later issued, else the greater id",
+        "other-method-used": "A pressure of the same moment by the reference method (an arterial line) was used",
         "later-status-won": "A corrected or final value of the same moment was used",
         "not-coded": "The stay does not say",
+        "not-yet": "The stay is still running",
         "no-stay": "No inpatient stay at this moment",
     },
     "notes": {

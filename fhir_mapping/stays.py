@@ -110,6 +110,7 @@ def _read(
         intensive_care=_intensive_care(resource, directory, prediction_time),
         # Of a stay that does not say when it ended nobody knows whether its disposition was known by then.
         discharge_disposition=_disposition(resource) if ended else None,
+        admission_source=first_code(_admission(resource).get("admitSource")),
         length_unknown=length_unknown,
     )
     return _Encounter(

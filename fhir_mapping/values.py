@@ -82,6 +82,8 @@ class Stay:
     """True where the stay, or a part of it begun by now, is in intensive care; None when the record does not say."""
     discharge_disposition: str | None = None
     """Code of `dischargeDisposition`; always None while the stay runs."""
+    admission_source: str | None = None
+    """Code of `admitSource`."""
     part_of: str | None = None
     length_unknown: str | None = None
     """Why the stay has no length: it is over and does not say when (`no-end`), or ends before it begins
@@ -160,12 +162,16 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class FeatureValue:
-    """`value` is a number in `unit`, or a word such as `female` for the few features that are words (unit None)."""
+    """`value` is a number in `unit`, or a word such as `female` for the few features that are words (unit None).
+
+    `basis` is said only where a value was not read from a code: `name` for a class of drug told by the drug's name.
+    """
 
     value: float | str
     unit: str | None
     time: datetime | None
     sources: tuple[str, ...]
+    basis: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +213,7 @@ class FeatureVector:
                     "time": None if feature.time is None else feature.time.isoformat(),
                     "sources": list(feature.sources),
                 }
+                | ({"basis": feature.basis} if feature.basis else {})
                 for name, feature in self.values.items()
             },
             "unknown": dict(self.unknown),

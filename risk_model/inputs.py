@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.definitions import definitions
+from fhir_mapping.diagnoses import active_groups, diagnosis_table
 from risk_model.history import HISTORY, earlier_stays, history
 from risk_model.series import RATIOS, series_inputs, series_names
-from risk_model.tables import active_groups, diagnosis_table
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 
 Row = NDArray[np.float32]

@@ -27,8 +27,8 @@ import yaml
 
 from fhir_mapping import Coding, Stay
 from fhir_mapping.codes import ICD9CM, ICD10CM, SNOMED
+from fhir_mapping.diagnoses import diagnosis_table
 from risk_model.labels_timeline import Timeline
-from risk_model.tables import diagnosis_table
 
 _ICD10PCS = "http://www.cms.gov/Medicare/Coding/ICD10"
 _SYSTEMS = {

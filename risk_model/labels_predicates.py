@@ -12,10 +12,11 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Protocol
 
 from fhir_mapping import PatientRecord, Stay, StayClass
+from fhir_mapping.admissions import disposition
+from fhir_mapping.diagnoses import diagnosis_table
 from fhir_mapping.times import whole_years
 from risk_model.labels_planned import avoidable, planned, same_condition
-from risk_model.labels_timeline import Event, Timeline, disposition
-from risk_model.tables import diagnosis_table
+from risk_model.labels_timeline import Event, Timeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from fhir_mapping import StayClass
+from fhir_mapping.admissions import DISPOSITIONS
 from fhir_mapping.codes import ICD9CM, ICD10CM, LOINC, RXNORM, SNOMED
 from fhir_mapping.definitions import definitions
+from fhir_mapping.diagnoses import diagnosis_table
 from risk_model.errors import TaskDefinitionError
 from risk_model.labels_predicates import (
     Age,
@@ -32,8 +34,6 @@ from risk_model.labels_predicates import (
     Sex,
     StayIs,
 )
-from risk_model.labels_timeline import DISPOSITIONS
-from risk_model.tables import diagnosis_table
 
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(min|minutes?|h|hours?|d|days?|weeks?|y|years?)\Z")
 _UNITS = {

@@ -12,35 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fhir_mapping import Coding, Instant, PatientRecord, Stay, StayClass
+from fhir_mapping.admissions import disposition
 from fhir_mapping.codes import codings
 from fhir_mapping.times import parse_instant
 
 Resource = dict[str, Any]
 # The end of time: everything in the data is known then. A day short of the calendar's end, so that zones fit.
 _ALL_KNOWN = datetime(9999, 12, 30, tzinfo=UTC)
-# Discharge dispositions by what they mean: HL7 discharge-disposition, NUBC patient discharge status, and the words of
-# MIMIC-IV. Compared in lower case without a leading zero.
-_DISPOSITIONS = {
-    "died": {"exp", "20", "40", "41", "42", "died", "expired", "dead"},
-    "against_advice": {"aadvice", "7", "against advice"},
-    "hospice": {"hosp", "50", "51", "hospice"},
-    "transfer": {"other-hcf", "2", "5", "43", "66", "82", "85", "94", "acute hospital"},
-    "psychiatric": {"psy", "65", "93", "psych facility"},
-    "facility": {
-        "snf", "rehab", "long", "3", "4", "61", "62", "63", "64", "83", "84", "90", "91", "92",
-        "skilled nursing facility", "chronic/long term acute care", "assisted living", "other facility",
-        "healthcare facility",
-    },
-    "home": {"home", "alt-home", "1", "6", "home health care", "81", "86"},
-}  # fmt: skip
-DISPOSITIONS = tuple(_DISPOSITIONS)
-_MEANING = {code: meaning for meaning, codes in _DISPOSITIONS.items() for code in codes}
-
-
-def disposition(stay: Stay) -> str | None:
-    """What a discharge disposition means: one of `DISPOSITIONS`, or None where it is not coded or not known to us."""
-    code = stay.discharge_disposition
-    return None if code is None else _MEANING.get(code.strip().casefold().lstrip("0"))
 
 
 @dataclass(frozen=True, slots=True)

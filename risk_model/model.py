@@ -18,6 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
+from fhir_mapping.diagnoses import active_groups
 from knowledge_index import Encoder, Evidence
 from knowledge_index.encoder import encoder_named
 from risk_model import fusion, inputs
@@ -29,7 +30,6 @@ from risk_model.exclusions import excluded
 from risk_model.explanation import Explained, counterfactuals, drivers
 from risk_model.out_of_distribution import REFUSED, WARNED, Distribution, Strangeness
 from risk_model.scores import comparators
-from risk_model.tables import active_groups
 from risk_model.tasks import task_of
 from risk_model.values import Abstention, Counterfactual, DataGap, Driver, NoteFindings, RiskEstimate
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from time import monotonic, perf_counter
 
 from fhir_mapping import PatientRecord
+from fhir_mapping.diagnoses import diagnosis_table
 from knowledge_index import Evidence, KnowledgeIndex, Query
 from risk_model.errors import UnknownTaskError
 from risk_model.model import RiskModel, shipped_folder
 from risk_model.reader import NoteReader, RuleNoteReader
-from risk_model.tables import diagnosis_table
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 from risk_model.values import Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
 

@@ -29,6 +29,7 @@ _FIELDS = (
     Field("charge", int, required=False),
     Field("loinc_units", dict, required=False),
     Field("unitless", bool, required=False),
+    Field("reference_method", list, required=False),
 )
 _HEAD = (
     Field("aggregates", list),
@@ -55,6 +56,8 @@ class ConceptDefinition:
     unitless: bool = False
     specimen: str | None = None
     loinc_units: Mapping[str, Mapping[str, Conversion]] | None = None
+    reference_method: frozenset[str] = frozenset()
+    """LOINC codes by the method that counts before the others' values of one moment."""
 
     def convert(self, value: float, unit: str, loinc: str | None = None) -> float | None:
         """`value` in the canonical unit, or None when `unit` cannot mean this concept."""
@@ -198,7 +201,14 @@ def _concept(name: str, raw: Any, file: str) -> ConceptDefinition:
         unitless=raw.get("unitless", False),
         specimen=raw.get("specimen"),
         loinc_units=special or None,
+        reference_method=_among(raw.get("reference_method", []), raw["loinc"], file, f"{place}.reference_method"),
     )
+
+
+def _among(codes: list[str], loinc: list[str], file: str, place: str) -> frozenset[str]:
+    if not set(codes) <= set(loinc):
+        raise DefinitionError(file, place, "names a code that is not among loinc")
+    return frozenset(codes)
 
 
 def _conversions(raw: Any, file: str, place: str) -> dict[str, Conversion]:

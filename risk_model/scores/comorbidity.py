@@ -2,96 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
-from typing import Any
 
-import yaml
-
-from fhir_mapping import Coding, PatientRecord
-from fhir_mapping.codes import ICD9CM, ICD10CM
+from fhir_mapping import PatientRecord
+from fhir_mapping.diagnoses import Scheme, groups_of, table
 from risk_model.scores.items import Item, adult, total
 from risk_model.values import ScoreResult
-
-_ICD10 = frozenset({ICD10CM, "http://hl7.org/fhir/sid/icd-10"})
-_ICD9 = frozenset({ICD9CM})
-
-
-class Scheme(StrEnum):
-    CHARLSON = "charlson"
-    ELIXHAUSER = "elixhauser"
-    SAPS2 = "saps2"
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    name: str
-    weight: int
-    over: str | None
-    icd10: tuple[str, ...]
-    icd9: tuple[str, ...]
-
-    def holds(self, coding: Coding) -> bool:
-        bare = coding.code.replace(".", "").upper()
-        if coding.system in _ICD10:
-            return bare.startswith(self.icd10)
-        return coding.system in _ICD9 and bare.startswith(self.icd9)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Weights of the groups a patient is in, the lesser of two grades left out.
-
-    `unknown` counts the conditions coded in no ICD: any of them might belong to any group. It is -1 where the problem
-    list was not fetched at all.
-    """
-
-    weights: Mapping[str, int]
-    unknown: int
-
-
-def groups_of(record: PatientRecord, scheme: Scheme) -> Found:
-    """The groups of a record's problems (active, or without an end) and of the reasons of its stay."""
-    codings = [list(condition.codings) for condition in record.conditions if condition.active or not condition.abated]
-    if record.current_stay is not None and record.current_stay.reasons:
-        codings.append(list(record.current_stay.reasons))
-    readable = [[c for c in several if c.system in _ICD10 | _ICD9] for several in codings]
-    found = {group for several in readable for coding in several for group in table(scheme) if group.holds(coding)}
-    lesser = {group.over for group in found}
-    weights = {g.name: g.weight for g in table(scheme) if g in found and g.name not in lesser}
-    missing = "Condition" in record.not_fetched
-    return Found(weights, -1 if missing else sum(not several for several in readable))
-
-
-@cache
-def table(scheme: Scheme) -> tuple[Group, ...]:
-    """The groups of a scheme in the order of its publication."""
-    raw = yaml.safe_load(files("risk_model.tables").joinpath("comorbidities.yaml").read_bytes())[scheme.value]
-    return tuple(_group(name, entry) for name, entry in raw.items())
-
-
-def _group(name: str, raw: Mapping[str, Any]) -> Group:
-    icd10, icd9 = (tuple(code for text in raw[key] for code in expand(text)) for key in ("icd10", "icd9"))
-    return Group(name, raw["weight"], raw.get("over"), icd10, icd9)
-
-
-def expand(text: str) -> Iterator[str]:
-    """Every prefix of a range.
-
-    >>> list(expand("I67-I70")), list(expand("4254-4256")), list(expand("E87"))
-    (['I67', 'I68', 'I69', 'I70'], ['4254', '4255', '4256'], ['E87'])
-    """
-    first, _, last = text.partition("-")
-    if not last:
-        yield first
-        return
-    letter = first[0] if first[0].isalpha() else ""
-    width = len(first) - len(letter)
-    for number in range(int(first[len(letter) :]), int(last[len(letter) :]) + 1):
-        yield f"{letter}{number:0{width}d}"
 
 
 def charlson(record: PatientRecord) -> ScoreResult | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fhir_mapping import PatientRecord
+from fhir_mapping.diagnoses import active_groups, diagnosis_table, pregnant
 from risk_model.scores.items import Item, adult, flag, item, steps, total, with_risk
-from risk_model.tables import active_groups, diagnosis_table, pregnant
 from risk_model.values import ScoreResult
 
 # Expected probability of death or unplanned readmission in 30 days for LACE 0..19 (van Walraven, CMAJ 2010;182:551).

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks import cinc_fhir, diabetes_fhir, readme
 from fhir_mapping import PatientRecord
+from fhir_mapping.diagnoses import active_groups
 from risk_model.history import history
-from risk_model.tables import active_groups
 
 ROWS = """RecordID,Time,Parameter,Value
 1,00:00,RecordID,1

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_mapping import PatientRecord
+from fhir_mapping.diagnoses import Scheme, table
 from risk_model.scores import charlson, elixhauser, hospital_score, lace, mews, news2, qsofa, saps2, sofa
-from risk_model.scores.comorbidity import Scheme, extremes, table
+from risk_model.scores.comorbidity import extremes
 from risk_model.scores.critical_care import (
     saps_age,
     saps_coma,
@@ -231,7 +232,7 @@ def test_comorbidity_scores_agree_with_pycomorb(scheme: Scheme, version: str) ->
     from pycomorb import comorbidity
 
     chance = random.Random(f"{scheme}{version}")
-    pool = [code + tail for group in table(scheme) for code in getattr(group, version) for tail in ("", "0", "9")]
+    pool = [code + tail for group in table(scheme) for code in getattr(group.codes, version) for tail in ("", "0", "9")]
     letters = "ABCDEFGHIJKLMNOPQRSTZ" if version == "icd10" else "0123456789"
     pool += [f"{letter}{n:02d}{tail}" for letter in letters for n in range(100) for tail in ("", "1")]
     charts = {str(n): chance.sample(pool, chance.randint(1, 8)) for n in range(2500)}

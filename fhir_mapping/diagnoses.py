@@ -1,0 +1,223 @@
+"""Diagnosis groups and comorbidity schemes: which groups a coded condition falls into, and which a patient is in.
+
+Two tables of `definitions/`: `diagnosis_groups.json` (the groups the shipped models read; ICD-9-CM, ICD-10, SNOMED CT)
+and `comorbidities.yaml` (Charlson, Elixhauser and SAPS II in ICD, after Quan et al., Med Care 2005;43:1130; Charlson
+also by the SNOMED CT ids of the diagnosis groups it names). The code system decides how a code is read; without one,
+never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from fhir_mapping.codes import ICD9CM, ICD10, ICD10CM, SNOMED
+from fhir_mapping.definitions.schema import read_yaml
+from fhir_mapping.values import Coding
+
+if TYPE_CHECKING:
+    from fhir_mapping.record import PatientRecord
+
+_ICD10 = frozenset({ICD10CM, ICD10})
+_ICD9 = frozenset({ICD9CM})
+_READABLE = _ICD10 | _ICD9
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """ICD codes by their beginning, without dots; SNOMED CT by concept id."""
+
+    icd10: tuple[str, ...]
+    icd9: tuple[str, ...]
+    snomed: frozenset[str] = frozenset()
+
+    def holds(self, coding: Coding) -> bool:
+        """Whether a coding is one of them.
+
+        >>> codes = Codes(("I50",), ("428",))
+        >>> codes.holds(Coding(ICD10CM, "I50.9")), codes.holds(Coding(None, "I50.9"))
+        (True, False)
+        """
+        if coding.system == SNOMED:
+            return coding.code in self.snomed
+        if coding.system not in _READABLE:
+            return False
+        return coding.code.replace(".", "").upper().startswith(self.icd10 if coding.system in _ICD10 else self.icd9)
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisGroup:
+    name: str
+    label: str
+    codes: Codes
+    lace: int
+    """Points in LACE's comorbidity item (van Walraven et al., CMAJ 2010;182:551)."""
+
+    def holds(self, coding: Coding) -> bool:
+        return self.codes.holds(coding)
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisTable:
+    groups: Mapping[str, DiagnosisGroup]
+    over: Mapping[str, tuple[str, ...]]
+    """A group that makes others of the same disease redundant in a score."""
+    pregnancy: DiagnosisGroup
+    """No input of a model: adult scores are not meant for it."""
+    hospice: DiagnosisGroup
+    """No input of a model either: its patients are outside all of them."""
+
+    def of(self, codings: Iterable[Coding]) -> frozenset[str]:
+        found = tuple(codings)
+        return frozenset(name for name, group in self.groups.items() if any(group.holds(coding) for coding in found))
+
+
+class Scheme(StrEnum):
+    CHARLSON = "charlson"
+    ELIXHAUSER = "elixhauser"
+    SAPS2 = "saps2"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of a scheme; `over` names the lesser grade that does not count beside this one."""
+
+    name: str
+    weight: int
+    over: str | None
+    codes: Codes
+
+    def holds(self, coding: Coding) -> bool:
+        return self.codes.holds(coding)
+
+    @property
+    def slug(self) -> str:
+        """The name as features spell it: `mild_liver_disease`."""
+        return self.name.lower().replace(" ", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Groups a patient is in (the lesser of two grades left out), each with its weight; `sources` name all found.
+
+    `unknown` counts the conditions coded in no ICD: any of them might belong to any group. It is -1 where the problem
+    list was not fetched at all.
+    """
+
+    weights: Mapping[str, int]
+    unknown: int
+    sources: Mapping[str, tuple[str, ...]]
+
+
+@cache
+def diagnosis_table() -> DiagnosisTable:
+    raw = orjson.loads(_definition("diagnosis_groups.json"))
+    groups = {name: _diagnosis_group(name, group) for name, group in raw["groups"].items()}
+    over = {name: tuple(others) for name, others in raw["over"].items()}
+    return DiagnosisTable(groups, over, *(_diagnosis_group(name, raw[name]) for name in ("pregnancy", "hospice")))
+
+
+def _definition(name: str) -> bytes:
+    return files("fhir_mapping.definitions").joinpath(name).read_bytes()
+
+
+def _diagnosis_group(name: str, raw: Mapping[str, Any]) -> DiagnosisGroup:
+    codes = Codes(tuple(raw["icd10"]), tuple(raw["icd9"]), frozenset(raw["snomed"]))
+    return DiagnosisGroup(name, raw["label"], codes, raw["lace"])
+
+
+@cache
+def table(scheme: Scheme) -> tuple[Group, ...]:
+    """The groups of a scheme in the order of its publication."""
+    name = "comorbidities.yaml"
+    return tuple(_group(group, raw) for group, raw in read_yaml(_definition(name), name)[scheme.value].items())
+
+
+def _group(name: str, raw: Mapping[str, Any]) -> Group:
+    icd10, icd9 = (tuple(code for text in raw[key] for code in expand(text)) for key in ("icd10", "icd9"))
+    known = diagnosis_table().groups
+    snomed = frozenset(code for group in raw.get("snomed", ()) for code in known[group].codes.snomed)
+    return Group(name, raw["weight"], raw.get("over"), Codes(icd10, icd9, snomed))
+
+
+def expand(text: str) -> Iterator[str]:
+    """Every prefix of a range.
+
+    >>> list(expand("I67-I70")), list(expand("4254-4256")), list(expand("E87"))
+    (['I67', 'I68', 'I69', 'I70'], ['4254', '4255', '4256'], ['E87'])
+    """
+    first, _, last = text.partition("-")
+    if not last:
+        yield first
+        return
+    letter = first[0] if first[0].isalpha() else ""
+    width = len(first) - len(letter)
+    for number in range(int(first[len(letter) :]), int(last[len(letter) :]) + 1):
+        yield f"{letter}{number:0{width}d}"
+
+
+def problems(record: PatientRecord) -> Iterator[tuple[str, tuple[Coding, ...]]]:
+    """What the patient has by now, with its source: active conditions and the reasons of the stay.
+
+    A disease that does not leave (diabetes, a previous infarction) counts even when its entry is not marked active.
+    """
+    for condition in record.conditions:
+        if condition.active or condition.abated is None:
+            yield condition.source, condition.codings
+    if record.current_stay is not None and record.current_stay.reasons:
+        yield record.current_stay.source, record.current_stay.reasons
+
+
+def active_groups(record: PatientRecord) -> Mapping[str, tuple[str, ...]]:
+    """Diagnosis groups the patient is in, each with its source ids."""
+    known = diagnosis_table()
+    found: dict[str, list[str]] = {}
+    for source, codings in problems(record):
+        for name in known.of(codings):
+            found.setdefault(name, []).append(source)
+    return {name: tuple(sources) for name, sources in found.items()}
+
+
+def groups_of(record: PatientRecord, scheme: Scheme) -> Found:
+    """The groups of a scheme that a record's problems and the reasons of its stay fall into."""
+    sources: dict[str, list[str]] = {}
+    unread = 0
+    for source, codings in problems(record):
+        unread += not any(coding.system in _READABLE for coding in codings)
+        for name in dict.fromkeys(name for coding in codings for name in _groups_holding(scheme, coding)):
+            sources.setdefault(name, []).append(source)
+    lesser = {group.over for group in table(scheme) if group.name in sources}
+    weights = {g.name: g.weight for g in table(scheme) if g.name in sources and g.name not in lesser}
+    missing = "Condition" in record.not_fetched
+    return Found(weights, -1 if missing else unread, {name: tuple(found) for name, found in sources.items()})
+
+
+@lru_cache(maxsize=8192)  # a hospital's problem lists repeat the same few thousand codes
+def _groups_holding(scheme: Scheme, coding: Coding) -> tuple[str, ...]:
+    return tuple(group.name for group in table(scheme) if group.holds(coding))
+
+
+def pregnant(record: PatientRecord) -> bool:
+    """Whether a pregnancy is on the problem list now, or is the reason, kind or service of the stay."""
+    return _concerns(record, diagnosis_table().pregnancy)
+
+
+def in_hospice(record: PatientRecord) -> bool:
+    """Whether hospice or palliative care is on the problem list now, or began with this stay."""
+    return _concerns(record, diagnosis_table().hospice)
+
+
+def _concerns(record: PatientRecord, group: DiagnosisGroup) -> bool:
+    """Whether an active condition, or the stay's reason, kind, service or a procedure, is of the group."""
+    stay = record.current_stay
+    found = [coding for condition in record.conditions if condition.active for coding in condition.codings]
+    if stay is not None:
+        found += [*stay.reasons, *stay.codings]
+        found += [c for procedure in record.procedures if procedure.stay == stay.source for c in procedure.codings]
+    return any(group.holds(coding) for coding in found)
