@@ -139,7 +139,7 @@ def value_in_words(
         return "recorded" if any(values[name] for name in known) else None
     if concept in _FLAGS:
         return "yes" if values[known[0]] else "no"
-    last = vector.values.get(f"{concept}.last")
+    last = vector.values.get(f"{concept}.last") or vector.values.get(f"{concept}.count")
     if last is None:
         return f"{values[known[0]]:.3g}"
     number = f"{last.value:.3g}" if not isinstance(last.value, str) else last.value

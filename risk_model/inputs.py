@@ -28,8 +28,10 @@ _MORTALITY_CONCEPTS = (
 )  # fmt: skip
 _READMISSION_PLAIN = (
     "length_of_stay.last", "acute_admission.last", "inpatient_stay.count_365d", "emergency_visit.count_365d",
-    "outpatient_visit.count_365d", "condition.count", "medication.count", "procedure.count",
+    "outpatient_visit.count_365d", "condition.count_up_to_9", "medication.count", "procedure.count_up_to_6",
 )  # fmt: skip
+# The forms behind the training data end there: their 9 diagnoses are "9 or more", and so is a longer list elsewhere.
+_UP_TO = {"condition.count_up_to_9": ("condition.count", 9.0), "procedure.count_up_to_6": ("procedure.count", 6.0)}
 # NUBC patient discharge status and HL7 discharge-disposition codes, by where the patient went.
 _DISCHARGED_TO = {
     "home": frozenset({"01", "home"}),
@@ -71,15 +73,21 @@ def can_be_computed(name: str) -> bool:
     if kind == "discharged_to":
         return rest in _DISCHARGED_TO or rest in _FORMERLY
     listed = any(name in input_names(task) for task in (IN_HOSPITAL_MORTALITY, READMISSION_30D))
-    return listed or kind in definitions().concepts or name in _series_names() or name in HISTORY
+    counted = name in {whole for whole, _ in _UP_TO.values()}
+    return listed or counted or kind in definitions().concepts or name in _series_names() or name in HISTORY
 
 
 def row(record: PatientRecord, names: Sequence[str], vector: FeatureVector | None = None) -> Row:
     """Shape (len(names),) float32; NaN marks an unknown input. `vector` spares computing the features twice."""
     known = vector or record.features()
     values = {**_words(known), **_groups(record), **_disposition(record), **_computed(record, names)}
+    values |= {name: _at_most(known.number(whole), most) for name, (whole, most) in _UP_TO.items()}
     numbers = [values[name] if name in values else known.number(name) for name in names]
     return np.array([np.nan if number is None else number for number in numbers], dtype=np.float32)
+
+
+def _at_most(number: float | None, most: float) -> float | None:
+    return None if number is None else min(number, most)
 
 
 def _computed(record: PatientRecord, names: Sequence[str]) -> dict[str, float | None]:
@@ -117,6 +125,7 @@ def _disposition(record: PatientRecord) -> dict[str, float | None]:
 
 def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[str, ...]:
     """The resources an input came from."""
+    name = _UP_TO.get(name, (name,))[0]
     if name in vector.values:
         return vector.values[name].sources
     ratio = RATIOS.get(concept_of(name))

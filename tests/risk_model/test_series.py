@@ -162,3 +162,14 @@ def test_an_earlier_stay_without_reason_length_or_destination_leaves_them_unknow
     assert set(HISTORY) - set(history(chart(plain))) == {
         "earlier_stay.length", "earlier_stay.to_home", "earlier_stay.same_reason",
     }  # fmt: skip
+
+
+def test_a_long_problem_list_is_no_stranger_than_the_forms_of_training_could_say() -> None:
+    """Life-long problem lists of 20 entries were refused as unlike any training patient, whose form ended at 9."""
+    problems = [
+        SUBJECT | {"resourceType": "Condition", "id": f"c{n}", "code": {"text": f"Problem {n}"}} for n in range(20)
+    ]
+    record = chart(*problems)
+    assert row(record, ("condition.count_up_to_9", "condition.count")).tolist() == [9, 20]
+    assert len(sources(record, "condition.count_up_to_9", record.features())) == 20
+    assert np.isnan(row(chart(not_fetched=frozenset({"Condition"})), ("condition.count_up_to_9",))[0])
