@@ -44,6 +44,8 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         "mapping": (data / "synthea", ["--data", str(data / "synthea")]),
         "population": (None, []),
         "hook_latency": (None, []),
+        "serving": (None, []),
+        "fuzz": (None, []),
     }
 
 

@@ -108,14 +108,14 @@ def on_schedule(url: str, body: bytes, seconds: float, rate: float) -> list[floa
 HEALTHCHAIN = """
 import json, sys, time
 from healthchain.models.requests.cdsrequest import CDSRequest
-from healthchain.models.hooks.prefetch import Prefetch
+from healthchain.fhir import convert_prefetch_to_fhir_objects
 raw = open(sys.argv[1], 'rb').read()
 times = []
 end = time.perf_counter() + float(sys.argv[2])
 while time.perf_counter() < end or len(times) < 3:
     started = time.perf_counter()
     request = CDSRequest.model_validate_json(raw)
-    Prefetch(prefetch={k: v for k, v in request.prefetch.items() if v})
+    convert_prefetch_to_fhir_objects({k: v for k, v in request.prefetch.items() if v})
     times.append(time.perf_counter() - started)
 print(json.dumps(times))
 """
