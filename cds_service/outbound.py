@@ -8,6 +8,7 @@ capped bodies, compressed ones included.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _CHUNK = 65_536
+# urllib3 writes each URL at DEBUG, and some at WARNING: a FHIR URL holds a patient's id, whatever level a site logs at.
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 

@@ -31,6 +31,8 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
     RISKCARDS_CDS_CLIENTS=clients.json RISKCARDS_PUBLIC_URL=https://cds.example.org riskcards serve --workers 2
     riskcards serve --insecure
     """
+    from cds_service.smart import SmartError
+    from cds_service.smart.parts import check_setup
     from cds_service.trust import ClientsError, ClientsFile
 
     settings = opened_settings(config)
@@ -44,6 +46,10 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
             "no clients are configured, so the service would be open to everybody. Name the EHRs that may call with "
             "`riskcards client add` and RISKCARDS_CDS_CLIENTS; for a trial on a closed network add --insecure."
         )
+    try:
+        check_setup(settings)
+    except SmartError as error:
+        raise click.UsageError(f"RISKCARDS_SMART_CLIENTS: {error}") from None
     logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
     with tempfile.TemporaryDirectory(prefix="riskcards-metrics-") as folder:
         # Read when prometheus_client is first imported, in the workers: they count into files of this folder.

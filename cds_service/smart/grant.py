@@ -101,6 +101,8 @@ def _object(answer: Answer) -> dict[str, Any]:
         found = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
         found = None
+    if answer.status >= 500:
+        raise _unusable(f"status-{answer.status}")
     if answer.status != 200:
         given = found.get("error") if isinstance(found, dict) else None
         code = given if isinstance(given, str) and _ERROR.match(given) else f"status-{answer.status}"

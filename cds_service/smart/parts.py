@@ -40,15 +40,12 @@ class SmartParts:
     @classmethod
     def open(cls, settings: Settings, store: Store) -> SmartParts | None:
         """Raises SmartSetupError."""
-        if not settings.smart_clients:
+        clients = check_setup(settings)
+        if clients is None:
             return None
-        public = settings.public_url.rstrip("/")
-        if urlsplit(public).scheme != "https" and not is_loopback(public):
-            raise SmartSetupError("RISKCARDS_PUBLIC_URL must be https where SMART clients are configured")
-        clients = read_smart_clients(Path(settings.smart_clients), os.environ)
         found = {iss: _registration(client, settings.private_networks) for iss, client in clients.items()}
         vault = Vault(store.sealed, open_cipher(settings.session_key_path()))
-        return cls(found, vault, store, public)
+        return cls(found, vault, store, settings.public_url.rstrip("/"))
 
     def registration(self, iss: str) -> Registration:
         """Of an `iss` that a launch names. Raises LaunchRefusedError for one that is not on the list."""
@@ -70,6 +67,15 @@ class SmartParts:
     def cookie_path(self, path: str) -> str:
         """A path of ours as the browser sees it: the public URL may have one of its own."""
         return urlsplit(self.public_url).path.rstrip("/") + path
+
+
+def check_setup(settings: Settings) -> Mapping[str, SmartClient] | None:
+    """The clients by `iss`, None where none are configured. Raises SmartSetupError."""
+    if not settings.smart_clients:
+        return None
+    if urlsplit(settings.public_url).scheme != "https" and not is_loopback(settings.public_url):
+        raise SmartSetupError("RISKCARDS_PUBLIC_URL must be https where SMART clients are configured")
+    return read_smart_clients(Path(settings.smart_clients), os.environ)
 
 
 def _registration(client: SmartClient, private_networks: tuple[str, ...]) -> Registration:

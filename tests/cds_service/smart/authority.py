@@ -202,6 +202,9 @@ class Realm:
             return 400, {"resourceType": "OperationOutcome"}
         if found is None or (f"patient={patient}" not in query and "?" in query):
             return 404, {"resourceType": "OperationOutcome"}
+        stray = self.wrong.get("slipped_in")
+        if stray and stray["resourceType"] == kind:
+            found["entry"].append({"resource": stray, "search": {"mode": "match"}})
         return 200, found
 
 
@@ -267,14 +270,14 @@ def _jwk(key: Any) -> dict[str, Any]:
 
 
 def new_ec_pem() -> bytes:
-    return _pem(ec.generate_private_key(ec.SECP384R1()))
+    return pem(ec.generate_private_key(ec.SECP384R1()))
 
 
 def new_rsa_pem() -> bytes:
-    return _pem(rsa.generate_private_key(65537, 2048))
+    return pem(rsa.generate_private_key(65537, 2048))
 
 
-def _pem(key: Any) -> bytes:
+def pem(key: Any) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
