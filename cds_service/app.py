@@ -20,6 +20,7 @@ from cds_service.admission import Admission, RateLimit
 from cds_service.answering import Answering
 from cds_service.feedback import receive
 from cds_service.metrics import OTHER, Metrics
+from cds_service.monitoring.gauges import Gauges
 from cds_service.openapi import openapi
 from cds_service.outbound import Networks
 from cds_service.outcome import HookError, error_response, json_response
@@ -71,6 +72,7 @@ def _parts(settings: Settings, pipeline: Pipeline, store: Store) -> _Parts:
         Answering(settings, pipeline, store, metrics, admission),
         store,
         metrics,
+        Gauges(store, pipeline.models),
         admission,
         RateLimit(settings.requests_per_minute),
         verifier,
@@ -87,6 +89,7 @@ class _Parts:
     answering: Answering
     store: Store
     metrics: Metrics
+    gauges: Gauges
     admission: Admission
     rate: RateLimit
     verifier: TokenVerifier | None
@@ -179,6 +182,11 @@ def _routes(app: Flask, cds: _Parts) -> None:
 
     @app.get("/metrics")
     def metrics() -> Response:
+        try:
+            cds.metrics.watched(cds.gauges.figures())
+        except StoreError as error:
+            # The counters are still true, and readiness says that the store is down.
+            LOG.error("monitoring %s", error)
         return Response(cds.metrics.text(*cds.admission.load), mimetype="text/plain; version=0.0.4")
 
 

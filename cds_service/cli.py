@@ -34,6 +34,7 @@ COMMANDS = {
     "audit": "The chain of what was answered: verify, read, retention.",
     "replay": "An answered card's estimates, computed again and compared.",
     "outcomes": "What really happened, for monitoring.",
+    "monitor": "Alert burden, overrides, drift and calibration, from what was answered.",
     "doctor": "What is installed, configured, hashed and reachable.",
 }
 

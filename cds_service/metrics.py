@@ -6,7 +6,7 @@ No label ever holds a value from a request: names of services, tasks and results
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -39,6 +39,13 @@ class Metrics:
         self._inputs = Counter("riskcards_inputs", "Model inputs, known or unknown.", ["task", "known"], registry=own)
         self._feedback = Counter("riskcards_feedback", "Feedback by outcome.", ["service", "outcome"], registry=own)
         self._refused = Counter("riskcards_tokens_refused", "Client tokens refused.", registry=own)
+        self._watched = Gauge(
+            "riskcards_monitor",
+            "Of the last days, from the store: cards, warnings, overrides and abstentions per 100, PSI of estimates.",
+            ["of", "figure"],
+            multiprocess_mode="mostrecent",
+            registry=own,
+        )
         self._load = Gauge(
             "riskcards_requests", "Hook requests now.", ["state"], multiprocess_mode="livesum", registry=own
         )
@@ -68,6 +75,11 @@ class Metrics:
 
     def token_refused(self) -> None:
         self._refused.inc()
+
+    def watched(self, figures: Mapping[tuple[str, str], float]) -> None:
+        """(service or task, figure) -> value, as `monitoring.gauges` counts them."""
+        for labels, value in figures.items():
+            self._watched.labels(*labels).set(value)
 
     def text(self, inside: int, waiting: int) -> bytes:
         """The exposition format, version 0.0.4."""

@@ -7,7 +7,7 @@ title and a description for screen readers, and ids of its own, so that several 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 from xml.sax.saxutils import escape
@@ -166,6 +166,35 @@ def calibration_before_after(outcome: Floats, before: Floats, after: Floats) -> 
     return _svg(
         "recalibration", "Calibration before and after", "Observed against predicted, in tenths of patients.", draw
     )
+
+
+def cards_by_day(days: Sequence[str], shown: Sequence[int], warnings: Sequence[int]) -> str:
+    """Cards shown each day, warnings among them. `days` as of "2026-03-01", oldest first."""
+
+    def draw(axes: Any) -> None:
+        places = np.arange(len(days))
+        axes.bar(places, shown, color=_ACCENT, alpha=0.35, label="shown")
+        axes.bar(places, warnings, color=_SECOND, label="warnings")
+        named = np.unique(np.linspace(0, len(days) - 1, min(5, len(days))).astype(int))
+        axes.set_xticks(named, [days[place][5:] for place in named])
+        axes.set(ylabel="cards", ylim=(0, None))
+        axes.legend(loc="upper left")
+
+    return _svg("days", "Cards by day", "Cards shown each day, and the warnings among them.", draw)
+
+
+def stability(name: str, labels: Sequence[str], psi: Sequence[float], watch: float, shifted: float) -> str:
+    """Population stability indexes as bars, the largest on top, with the usual marks."""
+
+    def draw(axes: Any) -> None:
+        places = np.arange(len(labels))[::-1]
+        axes.barh(places, psi, color=[_SECOND if value > watch else _ACCENT for value in psi], alpha=0.7)
+        for mark in (watch, shifted):
+            axes.axvline(mark, color=_DIM, linewidth=1, linestyle="--")
+        axes.set_yticks(places, labels, fontsize=8)
+        axes.set(xlabel="population stability index", xlim=(0, max(1.1 * shifted, *psi)))
+
+    return _svg(name, "Stability of inputs", "Population stability index of each input; dashed: the usual marks.", draw)
 
 
 def net_benefit(outcome: Floats, probability: Floats, thresholds: Floats) -> Floats:

@@ -23,7 +23,8 @@ Floats = NDArray[np.float64]
 WARNED, REFUSED = 0.01, 0.001
 """Share of training patients, held out, who would be warned of or refused."""
 FURTHEST = 40.0
-_PLACES = np.array([0.001, 0.01, 0.05, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95, 0.99, 0.999])
+QUANTILES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95, 0.99, 0.999)
+_PLACES = np.array(QUANTILES)
 _NORMAL = ndtri(_PLACES)
 _PREFERRED = ("last", "mean", "max", "min", "first")
 _SHRINK = 0.1

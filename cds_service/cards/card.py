@@ -25,6 +25,7 @@ _OVERRIDE_REASONS = (
     ("recipient-does-not-trust", "Recipient does not agree with or trust the recommended action"),
     ("patient-refuses", "Patient refuses/declines (no context given)*"),
 )
+OVERRIDE_CODES = frozenset(code for code, _ in _OVERRIDE_REASONS)
 # Scores in the order they lead when the model abstains.
 _LEADING = {READMISSION_30D: ("LACE", "HOSPITAL"), IN_HOSPITAL_MORTALITY: ("NEWS2", "qSOFA")}
 _ALARMING = frozenset({"high"})

@@ -21,6 +21,7 @@ from cds_service.store import audit
 from cds_service.store.audit import AuditEntry, Verification
 from cds_service.store.engine import open_engine, upgrade
 from cds_service.store.errors import named
+from cds_service.store.history import History
 from cds_service.store.schema import (
     AUDIT,
     CARDS,
@@ -91,6 +92,11 @@ class Store:
     def sealed(self) -> SealedEntries:
         """Launches and sessions of the SMART app."""
         return SealedEntries(self._engine)
+
+    @property
+    def history(self) -> History:
+        """What was answered, for monitoring."""
+        return History(self._engine)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

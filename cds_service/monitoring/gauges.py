@@ -1,0 +1,61 @@
+"""The main figures of monitoring for /metrics: counted by the database, at most once a minute, in each worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+
+import numpy as np
+
+from cds_service.monitoring.document import abstentions, burden, feedback
+from cds_service.monitoring.fit import TRAINING, latest
+from cds_service.store import Store
+from risk_model import RiskModel
+from risk_model.drift import compare, of_training_probabilities
+
+DAYS = 7
+FRESH_SECONDS = 60.0
+Figures = Mapping[tuple[str, str], float]
+
+
+class Gauges:
+    """Gauges(store, models).figures() -> {("readmission-30d", "warnings_per_100"): 12.5, ...}"""
+
+    def __init__(
+        self, store: Store, models: Mapping[str, RiskModel], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._models = models
+        self._clock = clock
+        self._lock = Lock()
+        self._read = float("-inf")
+        self._figures: Figures = {}
+
+    def figures(self) -> Figures:
+        """Not older than a minute. Raises StoreError."""
+        with self._lock:
+            if self._clock() - self._read >= FRESH_SECONDS:
+                # Also when the database does not answer: it is not asked again with every scrape.
+                self._read = self._clock()
+                self._figures = dict(self._counted())
+            return self._figures
+
+    def _counted(self) -> Iterator[tuple[tuple[str, str], float]]:
+        since = datetime.now(UTC) - timedelta(days=DAYS)
+        history = self._store.history
+        counts, answered = history.counts(since), history.estimates(since)
+        tables = (burden(counts), feedback(counts, history.feedback(since)), abstentions(answered))
+        for table in tables:
+            for of, item in table.items():
+                yield from (((of, name), value) for name, value in item.items() if _is_rate(name, value))
+        for task, model in self._models.items():
+            own = np.array([item.probability for item in latest(answered, model)], dtype=np.float64)
+            found = compare("probability", own, of_training_probabilities(model), TRAINING)
+            if found.psi is not None:
+                yield (task, "estimates_psi"), found.psi
+
+
+def _is_rate(name: str, value: object) -> bool:
+    return "per_100" in name and isinstance(value, float)

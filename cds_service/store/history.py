@@ -1,0 +1,119 @@
+"""What was answered since a moment, read for monitoring: counts, feedback, estimates with outcomes, inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Engine, and_, func, select
+
+from cds_service.store.errors import named
+from cds_service.store.schema import AUDIT, CARDS, ESTIMATES, FEEDBACK, OUTCOMES
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """So many cards of one day, service, indicator and fate (`quiet.Shown`)."""
+
+    day: str
+    service: str
+    indicator: str
+    shown: str
+    cards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One estimate as it was given; `happened` is None while no outcome was imported."""
+
+    patient: str
+    task: str
+    model: str
+    probability: float | None
+    abstention: str | None
+    happened: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One piece of feedback on a shown card; `reason` is the code of an override, "" for none."""
+
+    card: str
+    service: str
+    outcome: str
+    reason: str
+
+
+class History:
+    """History(engine).counts(since) -> [Count, ...]   Every method raises StoreError."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with named("the database cannot be read"), self._engine.connect() as connection:
+            yield connection.execution_options(reading=True)
+
+    def counts(self, since: datetime) -> list[Count]:
+        day = func.date(CARDS.c.created)
+        kinds = (day, CARDS.c.service, CARDS.c.summary_kind, CARDS.c.shown)
+        query = select(*kinds, func.count()).where(CARDS.c.created >= since).group_by(*kinds).order_by(day)
+        with self._reading() as connection:
+            # Cards of before there were modes were all shown.
+            return [Count(str(row[0]), row[1], row[2], row[3] or "shown", row[4]) for row in connection.execute(query)]
+
+    def feedback(self, since: datetime) -> list[Said]:
+        query = (
+            select(FEEDBACK.c.card, CARDS.c.service, FEEDBACK.c.outcome, FEEDBACK.c.body)
+            .join(CARDS, CARDS.c.uuid == FEEDBACK.c.card)
+            .where(CARDS.c.created >= since)
+            .order_by(FEEDBACK.c.id)
+        )
+        with self._reading() as connection:
+            return [Said(row[0], row[1], row[2], _reason(orjson.loads(row[3]))) for row in connection.execute(query)]
+
+    def estimates(self, since: datetime) -> list[Answered]:
+        """Oldest first."""
+        known = and_(OUTCOMES.c.card == ESTIMATES.c.card, OUTCOMES.c.task == ESTIMATES.c.task)
+        query = (
+            select(
+                CARDS.c.patient_hash,
+                ESTIMATES.c.task,
+                ESTIMATES.c.model,
+                ESTIMATES.c.probability,
+                ESTIMATES.c.abstention,
+                OUTCOMES.c.happened,
+            )
+            .join(CARDS, CARDS.c.uuid == ESTIMATES.c.card)
+            .outerjoin(OUTCOMES, known)
+            .where(CARDS.c.created >= since)
+            .order_by(CARDS.c.created)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        return [Answered(*row[:5], None if row[5] is None else bool(row[5])) for row in rows]
+
+    def newest(self, since: datetime, limit: int) -> Iterator[Mapping[str, Any]]:
+        """What the chain holds of the newest cards since a moment: newest first, at most `limit`; streamed."""
+        at = since.astimezone(UTC).isoformat()
+        yield from self._bodies(AUDIT.c.at >= at, AUDIT.c.seq.desc(), limit)
+
+    def first(self, limit: int) -> Iterator[Mapping[str, Any]]:
+        """The same of the first cards there ever were and retention has left."""
+        yield from self._bodies(AUDIT.c.at >= "", AUDIT.c.seq, limit)
+
+    def _bodies(self, where: Any, order: Any, limit: int) -> Iterator[Mapping[str, Any]]:
+        kept = (AUDIT.c.kind == "card", AUDIT.c.body.is_not(None), where)
+        query = select(AUDIT.c.seq, AUDIT.c.body).where(*kept).order_by(order).limit(limit)
+        with self._reading() as connection:
+            for row in connection.execute(query).yield_per(200):
+                yield {"seq": row.seq, **orjson.loads(row.body)}
+
+
+def _reason(body: Mapping[str, Any]) -> str:
+    return str(body.get("overrideReason", {}).get("reason", {}).get("code", ""))
