@@ -48,6 +48,8 @@ class Answering:
         self.site_map = SiteMap.open(settings.site_map) if settings.site_map else None
         self.drafts = read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        # Whether an EHR that asks us can launch the app: cards then carry its link.
+        self.launches_app = False
         self._gateways: dict[tuple[str, ...], Gateway] = {}
 
     def gateway(self, caller: Caller | None) -> Gateway:
@@ -118,6 +120,7 @@ class Answering:
             thresholds=thresholds,
             drafts=self.drafts,
             save_at=now if self.settings.offer_risk_assessment else None,
+            launches_app=self.launches_app,
         )
         if card["indicator"] == "warning" and self.quiet.over_cap(self.store, service.id, now):
             card["indicator"] = "info"

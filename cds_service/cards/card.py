@@ -33,7 +33,7 @@ _ALARMING = frozenset({"high"})
 _ALWAYS_HEARD = frozenset({"NEWS2"})
 
 # Here a high score is expected, and an alarm would only be a burden.
-_NEVER_WARNS = frozenset({"deceased", "died-or-hospice", "hospice"})
+NEVER_WARNS = frozenset({"deceased", "died-or-hospice", "hospice"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,12 @@ def build_card(
     thresholds: Thresholds,
     drafts: Drafts = BUILT_IN,
     save_at: datetime | None = None,
+    launches_app: bool = False,
 ) -> dict[str, Any]:
-    """One combined card; the most pressing task leads. With `save_at`, now, it also offers to keep the estimates."""
+    """One combined card; the most pressing task leads.
+
+    With `save_at`, now, it also offers to keep the estimates; `launches_app` adds the link of the SMART app.
+    """
     ordered = sorted(assessments, key=lambda a: _rank(a.estimate, thresholds), reverse=True)
     leading = ordered[0].estimate
     card: dict[str, Any] = {
@@ -81,6 +85,8 @@ def build_card(
             for assessment in ordered
         ],
     }
+    if launches_app:
+        card["links"].insert(0, _app_link(card["uuid"], public_url))
     place = Place.of(record)
     suggestions = [s for a in ordered for s in _suggestions(a.estimate, place, thresholds, drafts)]
     offer = None if save_at is None else save_offer(ordered, card["uuid"], public_url, save_at)
@@ -91,9 +97,19 @@ def build_card(
     return card
 
 
+def _app_link(card: str, public_url: str) -> dict[str, str]:
+    """A `smart` link; its appContext is the card's id, which says nothing to anybody without our store."""
+    return {
+        "label": "Open the whole reasoning",
+        "url": f"{public_url.rstrip('/')}/launch",
+        "type": "smart",
+        "appContext": card,
+    }
+
+
 def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
     """2 and more warns: over the threshold, or, when the model abstains, a leading score that is high for certain."""
-    if estimate.abstention is not None and estimate.abstention.code in _NEVER_WARNS:
+    if estimate.abstention is not None and estimate.abstention.code in NEVER_WARNS:
         return 0.0
     threshold = thresholds.by_task[estimate.task]
     heard = any(score.name in _ALWAYS_HEARD and score.band in _ALARMING for score in estimate.comparators)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
 from markdown_it import MarkdownIt
 
+from cds_service.answering import Answering
 from cds_service.app import create_app
+from cds_service.app_pages import ChartSource, OpenChart, app_pages
+from cds_service.app_pages.chart import reader_of
 from cds_service.demo.patients import DemoPatient, Ward
 from cds_service.demo.view import chart_view, ward_view
 from cds_service.hook_request import parse_json
@@ -16,6 +20,7 @@ from cds_service.outcome import HookError, json_response
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.store import Store
+from fhir_mapping import SiteMap
 
 USER = "Practitioner/demo-clinician"
 MAX_MARKDOWN = 60_000
@@ -30,8 +35,23 @@ _POLICY = (
 def create_demo_app(settings: Settings, ward: Ward, store: Store | None = None) -> Flask:
     """The service with the simulator beside it."""
     app = create_app(settings, store=store)
+    answering: Answering = app.extensions["riskcards"].answering
+    # The simulator launches the app itself, as an EHR does with the link on a card.
+    answering.launches_app = True
+    app.register_blueprint(app_pages("demo_app", "/demo/app", _charts(ward, answering.site_map), answering))
     app.register_blueprint(simulator(ward))
     return app
+
+
+def _charts(ward: Ward, site_map: SiteMap | None) -> ChartSource:
+    """The ward as charts the app can be opened on; here the word in the address is the patient's id."""
+
+    def chart_of(patient: str, /) -> OpenChart:
+        found = _known(ward, patient)
+        read = reader_of(found.chart.resources, found.id, found.stay, datetime.now(UTC), site_map)
+        return OpenChart(read, USER, name=found.name, about="synthetic patient", frame_ancestors=("'self'",))
+
+    return chart_of
 
 
 def simulator(ward: Ward) -> Blueprint:

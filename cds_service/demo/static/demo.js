@@ -32,6 +32,7 @@ async function discover() {
 
 async function openPatient(id) {
   state.patient = id;
+  closeApp();
   delete byId("cards").dataset.answered;
   for (const button of document.querySelectorAll(".patient")) button.setAttribute("aria-current", String(button.dataset.patient === id));
   const answer = await fetch(`/demo/patients/${encodeURIComponent(id)}`);
@@ -87,8 +88,28 @@ async function drawCard(serviceId, card) {
     suggestionList(serviceId, card),
     detail,
     overrideForm(serviceId, card),
-    element("p", { class: "links" }, ...(card.links || []).map((link) => element("a", { href: link.url, target: "_blank", rel: "noopener noreferrer" }, link.label))));
+    element("p", { class: "links" }, ...(card.links || []).map(drawLink)));
   return node;
+}
+
+// A smart link is launched by the EHR; this one skips the handshake and opens the app on the chart it has open.
+function drawLink(link) {
+  if (link.type !== "smart") return element("a", { href: link.url, target: "_blank", rel: "noopener noreferrer" }, link.label);
+  return element("button", { type: "button", class: "launch", on: { click: openApp } }, link.label);
+}
+
+function openApp() {
+  byId("app-frame").src = `/demo/app/${encodeURIComponent(state.patient)}/`;
+  byId("app-place").hidden = false;
+  byId("chart").hidden = true;
+  byId("app-close").focus();
+}
+
+function closeApp() {
+  if (byId("app-place").hidden) return;
+  byId("app-frame").removeAttribute("src");
+  byId("app-place").hidden = true;
+  byId("chart").hidden = false;
 }
 
 function suggestionList(serviceId, card) {
@@ -140,6 +161,7 @@ const clip = (text) => (text.length > 60000 ? `${text.slice(0, 60000)}\n… ${te
 async function start() {
   for (const button of document.querySelectorAll(".patient")) button.addEventListener("click", () => guarded(() => openPatient(button.dataset.patient)));
   for (const button of document.querySelectorAll(".hooks button")) button.addEventListener("click", () => guarded(() => fire(button.dataset.service)));
+  byId("app-close").addEventListener("click", closeApp);
   byId("clock").textContent = new Date().toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
   await discover();
   const first = decodeURIComponent(location.hash.slice(1)) || document.querySelector(".patient")?.dataset.patient;

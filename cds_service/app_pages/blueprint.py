@@ -1,0 +1,234 @@
+"""The app's routes. Each request reads the chart anew: nothing of a patient is kept here between two of them.
+
+    GET  {prefix}/{session}/                 the page
+    GET  {prefix}/{session}/course           the risk over the stay, asked for after the first paint
+    POST {prefix}/{session}/what-if          other values, the model asked again
+    GET  {prefix}/{session}/note/{key}       one note with its findings marked
+    POST {prefix}/{session}/feedback         useful or not, with a comment
+    GET  {prefix}/static/{name}
+
+`course` and `what-if` answer the app's script with a fragment, and everybody else with a whole page.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, g, make_response, render_template, request, send_from_directory
+
+from cds_service.answering import Answering
+from cds_service.app_pages.chart import ChartSource, OpenChart
+from cds_service.app_pages.course import CourseView, course_view, estimates_over, moments
+from cds_service.app_pages.notes import find_note, whole_note
+from cds_service.app_pages.page import banner_of, models_of, page_of
+from cds_service.app_pages.what_if import PLACES, Answer, Question, answers, changed, levers
+from cds_service.modes import Mode
+from cds_service.outcome import HookError
+from cds_service.records import estimate_record
+from cds_service.store import CardRecord
+from fhir_mapping import FhirMappingError, ForeignPatientError, PatientRecord
+from risk_model import Assessment
+
+SERVICE = "app"
+"""Under this name what the app showed, and what was said of it, stand in the store."""
+MODE_OF = "hospital-risk"
+"""The service whose mode decides whether estimates may be seen."""
+MAX_COMMENT = 4_000
+OPINIONS = {"useful": "useful", "not-useful": "not useful"}
+_STATIC = Path(__file__).resolve().parents[1] / "static"
+_FILES = frozenset({"app.css", "app.js", "app.svg"})
+
+
+def app_pages(name: str, url_prefix: str, source: ChartSource, answering: Answering) -> Blueprint:
+    """The app under a prefix, over charts of a source."""
+    pages = Blueprint(name, __name__, url_prefix=url_prefix)
+    view = _Pages(source, answering)
+    pages.add_url_rule("/<session>/", "page", view.page)
+    pages.add_url_rule("/<session>/course", "course", view.course)
+    pages.add_url_rule("/<session>/what-if", "what_if", view.what_if, methods=["POST"])
+    pages.add_url_rule("/<session>/note/<key>", "note", view.note)
+    pages.add_url_rule("/<session>/feedback", "feedback", view.feedback, methods=["POST"])
+    pages.add_url_rule("/static/<file>", "static_file", static_file)
+    pages.register_error_handler(HookError, _problem)
+    pages.register_error_handler(FhirMappingError, _unusable)
+    pages.after_request(_secure)
+    return pages
+
+
+def static_file(file: str) -> Response:
+    if file not in _FILES:
+        raise HookError(404, "not-found", "There is no such file.")
+    return send_from_directory(_STATIC, file)
+
+
+class _Pages:
+    """The views over one source of charts."""
+
+    def __init__(self, source: ChartSource, answering: Answering) -> None:
+        self.source = source
+        self.answering = answering
+
+    def page(self, session: str) -> Response:
+        chart, record = self._open(session)
+        assessments = self._assess(record)
+        shown = self._record(chart, record, assessments)
+        page = page_of(chart, record, assessments, self.answering.pipeline, shown)
+        site = urlsplit(self.answering.settings.public_url).path.rstrip("/")
+        return _html("app_page.html", page=page, places=PLACES, opinions=OPINIONS, site=site)
+
+    def course(self, session: str) -> Response:
+        chart, record = self._open(session)
+        courses, whole = self._courses(chart, record)
+        return _html("app_course_page.html", "_app_course.html", courses=courses, whole=whole, **_head(chart, record))
+
+    def what_if(self, session: str) -> Response:
+        chart, record = self._open(session)
+        pipeline, before = self.answering.pipeline, self._assess(record)
+        offered = levers(before, record, models_of(before, pipeline))
+        question, fault = Question({}), ""
+        try:
+            question = Question.of_form(request.form, offered)
+        except HookError as error:
+            fault = error.diagnostics
+        told: tuple[Answer, ...] = ()
+        if question:
+            after = self._assess(changed(record, question))
+            told = answers([a.estimate for a in before], [a.estimate for a in after])
+        response = _html(
+            "app_what_if_page.html",
+            "_app_what_if.html",
+            levers=question.shown(offered),
+            places=PLACES,
+            answers=told,
+            fault=fault,
+            asked=bool(question),
+            **_head(chart, record),
+        )
+        response.status_code = 400 if fault else 200
+        return response
+
+    def note(self, session: str, key: str) -> Response:
+        chart, record = self._open(session)
+        note = find_note(record.notes(), key)
+        if note is None:
+            raise HookError(404, "not-found", "This note is not in the chart any more.")
+        findings = self.answering.pipeline.reader.read(record.notes()).findings
+        return _html("app_note.html", note=whole_note(note, findings), **_head(chart, record))
+
+    def feedback(self, session: str) -> Response:
+        chart = self.source(session)
+        _frame(chart)
+        opinion, shown = request.form.get("opinion", ""), request.form.get("view", "")
+        comment = request.form.get("comment", "").strip()[:MAX_COMMENT]
+        if opinion not in OPINIONS:
+            raise HookError(400, "value", "Say whether it was useful or not useful.")
+        # The id of what was shown is known to nobody but its reader: it also proves where this form came from.
+        if not 0 < len(shown) <= 36 or self.answering.store.card_service(shown) != SERVICE:
+            raise HookError(404, "not-found", "The page this is about is not known any more. Open the app again.")
+        entry: dict[str, Any] = {"card": shown, "outcome": opinion, "outcomeTimestamp": datetime.now(UTC).isoformat()}
+        if comment:
+            entry["overrideReason"] = {"userComment": comment}
+        self.answering.store.add_feedback([entry])
+        self.answering.metrics.feedback(SERVICE, opinion)
+        return _html("app_thanks.html", "_app_thanks.html", opinion=OPINIONS[opinion], comment=bool(comment))
+
+    def _open(self, session: str) -> tuple[OpenChart, PatientRecord]:
+        """The chart and its record. Raises HookError: 403 where estimates are not to be seen, else the source's."""
+        chart = self.source(session)
+        _frame(chart)
+        mode = self.answering.modes.of(MODE_OF, chart.tenant)
+        pilot = mode is Mode.PILOT and chart.user in self.answering.settings.pilot_users
+        if mode is not Mode.LIVE and not pilot:
+            raise HookError(403, "suppressed", "Risk estimates are not shown here at present: they are switched off.")
+        if chart.user.partition("/")[0] not in self.answering.settings.roles:
+            raise HookError(403, "suppressed", "Risk estimates are for clinicians of this site.")
+        try:
+            return chart, chart.read()
+        except ForeignPatientError:
+            self.answering.store.record_event("foreign-patient", "", {"service": SERVICE})
+            raise HookError(412, "conflict", "The chart holds data of another patient; nothing is estimated.") from None
+
+    def _assess(self, record: PatientRecord) -> list[Assessment]:
+        deadline = time.monotonic() + self.answering.settings.deadline_seconds
+        with self.answering.admission.enter():
+            return [self.answering.pipeline.assess(record, task, deadline) for task in self.answering.pipeline.models]
+
+    def _record(self, chart: OpenChart, record: PatientRecord, assessments: Sequence[Assessment]) -> str:
+        """Keeps what is about to be shown, so that it can be replayed; its id. Raises StoreError: nothing is shown."""
+        shown = str(uuid.uuid4())
+        stay = record.current_stay.source if record.current_stay else None
+        models = self.answering.pipeline.models
+        self.answering.store.record_card(
+            CardRecord(
+                uuid=shown,
+                service=SERVICE,
+                hook_instance=shown,
+                patient=record.subject_id,
+                encounter=stay,
+                user=chart.user,
+                indicator="info",
+                shown="shown",
+                estimates=[estimate_record(a.estimate, models[a.estimate.task]) for a in assessments],
+                tenant=chart.tenant,
+            )
+        )
+        return shown
+
+    def _courses(self, chart: OpenChart, record: PatientRecord) -> tuple[tuple[CourseView, ...], bool]:
+        """A line for each task, and whether every moment was reached in time."""
+        stay = record.current_stay
+        if stay is None:
+            return (), True
+        deadline = time.monotonic() + self.answering.settings.deadline_seconds
+        pipeline, admission = self.answering.pipeline, self.answering.admission
+        told = list(estimates_over(chart.read, record, pipeline, admission, deadline))
+        whole = len(told) == len(moments(stay.start, record.prediction_time))
+        views = (
+            course_view(task, stay.start, [(moment, estimates[task]) for moment, estimates in reversed(told)])
+            for task in pipeline.models
+            if told
+        )
+        return tuple(views), whole
+
+
+def _head(chart: OpenChart, record: PatientRecord) -> dict[str, Any]:
+    return {"banner": banner_of(chart, record)}
+
+
+def _html(page: str, fragment: str | None = None, /, **values: Any) -> Response:
+    """The fragment for the app's own script, the whole page for everybody else."""
+    wanted = fragment if fragment and request.headers.get("X-Fragment") == "1" else page
+    depth = "../" if request.endpoint and request.endpoint.endswith(".note") else ""
+    return make_response(render_template(wanted, root=depth, **values))
+
+
+def _problem(error: HookError) -> Response:
+    response = _html("app_problem.html", reason=error.diagnostics, status=error.status)
+    response.status_code = error.status
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _unusable(error: FhirMappingError) -> Response:
+    return _problem(HookError(412, "structure", f"The chart cannot be used: {error}"))
+
+
+def _frame(chart: OpenChart) -> None:
+    g.frame_ancestors = " ".join(chart.frame_ancestors) or "'none'"
+
+
+def _secure(response: Response) -> Response:
+    ancestors = g.get("frame_ancestors", "'self'")
+    response.headers["Content-Security-Policy"] = (
+        f"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
+    )
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,53 @@
+"""What the app is opened on: one patient's chart, from a SMART session or from the demo's ward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from fhir_mapping import PatientRecord, SiteMap
+from fhir_mapping.reading import Resource
+
+# What only the reader of notes needs; leaving it out makes a record cheap to cut again.
+NOTE_TYPES = frozenset({"DocumentReference", "Composition", "DiagnosticReport", "Binary"})
+
+
+class ReadAt(Protocol):
+    """The record as known at a moment; None means the moment of the estimate. Raises HookError, FhirMappingError."""
+
+    def __call__(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChart:
+    """One chart as one user has it open."""
+
+    read: ReadAt
+    user: str
+    name: str = ""
+    """For the page's banner; empty where the EHR shows its own."""
+    about: str = ""
+    """Anything the reader must know of these data, such as that they are synthetic."""
+    frame_ancestors: tuple[str, ...] = ("'none'",)
+    """Who may show the app in a frame, as CSP sources."""
+    tenant: str | None = None
+
+
+class ChartSource(Protocol):
+    """The word in the app's address to the chart behind it. Raises HookError 404, 401 where there is none."""
+
+    def __call__(self, session: str, /) -> OpenChart: ...
+
+
+def reader_of(
+    resources: Sequence[Resource], patient: str, encounter: str | None, as_of: datetime, site_map: SiteMap | None = None
+) -> ReadAt:
+    """The reader of a chart whose resources are all at hand."""
+
+    def read(at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
+        kept = resources if with_notes else [r for r in resources if r.get("resourceType") not in NOTE_TYPES]
+        return PatientRecord.from_resources(kept, patient, at or as_of, encounter_id=encounter, site_map=site_map)
+
+    return read

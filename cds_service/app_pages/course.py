@@ -1,0 +1,197 @@
+"""The risk as it would have been said earlier in the stay: the record cut again at each past moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cds_service.admission import Admission
+from cds_service.app_pages.chart import ReadAt
+from cds_service.app_pages.risk_now import spoken_interval
+from cds_service.app_pages.svg import Point, nice_top, polyline
+from cds_service.app_pages.words import moment_in_words
+from cds_service.cards.detail import percent
+from fhir_mapping import PatientRecord
+from risk_model import TASKS, NoteFindings, Pipeline, RiskEstimate, RiskModel
+from risk_model.fusion import FINDING
+
+MAX_POINTS = 14
+# Steps in hours; the smallest that needs at most MAX_POINTS is used. Days, where a stay is longer than three.
+STEPS = (6, 12, 24, 48, 96, 168, 336, 720)
+LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT = 38.0, 10.0, 12.0, 30.0, 400.0, 190.0
+
+
+@dataclass(frozen=True, slots=True)
+class CoursePoint:
+    """One moment: either a probability in words or why there is none."""
+
+    when: str
+    day: str
+    probability: str
+    interval: str
+    why_not: str
+    at: Point | None
+    x: float
+
+
+@dataclass(frozen=True, slots=True)
+class CourseView:
+    """One task's line and its table. `segments` are broken where the model abstains."""
+
+    task: str
+    title: str
+    points: tuple[CoursePoint, ...]
+    segments: tuple[str, ...]
+    bands: tuple[str, ...]
+    baseline: float | None
+    baseline_words: str
+    ticks: tuple[tuple[float, str], ...]
+    days: tuple[tuple[float, str], ...]
+    says: str
+
+    @property
+    def drawn(self) -> bool:
+        return any(point.at is not None for point in self.points)
+
+
+def moments(start: datetime, now: datetime) -> tuple[datetime, ...]:
+    """Evenly from the start of the stay, now last; at most MAX_POINTS.
+
+    >>> from datetime import UTC
+    >>> [m.hour for m in moments(datetime(2026, 1, 1, 8, tzinfo=UTC), datetime(2026, 1, 1, 21, tzinfo=UTC))]
+    [14, 20, 21]
+    """
+    hours = (now - start).total_seconds() / 3600
+    step = next((s for s in STEPS if hours / s <= MAX_POINTS - 1), max(STEPS[-1], hours / (MAX_POINTS - 1)))
+    count = int(hours / step)
+    past = [start + timedelta(hours=step * (n + 1)) for n in range(count)]
+    return (*[moment for moment in past if moment < now][-(MAX_POINTS - 1) :], now)
+
+
+def estimates_over(
+    read: ReadAt, record: PatientRecord, pipeline: Pipeline, admission: Admission, deadline: float
+) -> Iterator[tuple[datetime, Mapping[str, RiskEstimate]]]:
+    """The estimates of every task at each moment, newest first, until `deadline` (of `time.monotonic`) has passed.
+
+    Each moment takes a place of its own: a card that is asked for meanwhile does not wait for the whole line.
+    """
+    stay = record.current_stay
+    if stay is None:
+        return
+    with_notes = any(_reads_notes(model) for model in pipeline.models.values())
+    for moment in reversed(moments(stay.start, record.prediction_time)):
+        if time.monotonic() > deadline:
+            return
+        with admission.enter():
+            then = read(moment, with_notes=with_notes)
+            findings = pipeline.reader.read(then.notes()) if with_notes else None
+            told = {task: _estimate(pipeline, task, then, findings) for task in pipeline.models}
+        yield moment, told
+
+
+def _reads_notes(model: RiskModel) -> bool:
+    """Whether notes can move this model's number: by findings, by their embedding, or by the evidence they ask for."""
+    return bool(model.heads) or any(name.startswith(FINDING) for name in model.names)
+
+
+def _estimate(pipeline: Pipeline, task: str, record: PatientRecord, findings: NoteFindings | None) -> RiskEstimate:
+    model = pipeline.models[task]
+    evidence = pipeline.evidence_for(record, findings, task) if model.reads_evidence and findings is not None else ()
+    return model.estimate(record, findings, evidence)
+
+
+def course_view(task: str, start: datetime, told: Sequence[tuple[datetime, RiskEstimate]]) -> CourseView:
+    """`told` oldest first; the last one is now."""
+    now = told[-1][0]
+    span = max(1.0, (now - start).total_seconds())
+    highest = [*(e.interval[1] for _, e in told if e.interval), *(e.baseline for _, e in told if e.baseline)]
+    top = nice_top(max([*highest, *(e.probability or 0.0 for _, e in told)], default=1.0))
+
+    def x_of(moment: datetime) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (moment - start).total_seconds() / span
+
+    def y_of(value: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top
+
+    points = tuple(
+        CoursePoint(
+            moment_in_words(moment),
+            _since(start, moment),
+            "" if e.probability is None else percent(e.probability),
+            "" if e.interval is None else spoken_interval(e.interval),
+            "" if e.abstention is None else e.abstention.reason,
+            None if e.probability is None else (x_of(moment), y_of(e.probability)),
+            x_of(moment),
+        )
+        for moment, e in told
+    )
+    runs = list(_runs(told))
+    baseline = next((e.baseline for _, e in told if e.baseline), None)
+    return CourseView(
+        task=task,
+        title=TASKS[task].title,
+        points=points,
+        segments=tuple(polyline([(x_of(m), y_of(e.probability or 0.0)) for m, e in run]) for run in runs),
+        bands=tuple(
+            _band([(x_of(m), y_of(e.interval[0]), y_of(e.interval[1])) for m, e in run if e.interval]) for run in runs
+        ),
+        baseline=None if baseline is None else y_of(baseline),
+        baseline_words="" if baseline is None else percent(baseline),
+        ticks=tuple((y_of(top * part), f"{100 * top * part:g} %") for part in (0.0, 0.5, 1.0)),
+        days=tuple((x_of(moment), _since(start, moment)) for moment in _marks(start, now)),
+        says=_says([e for _, e in told]),
+    )
+
+
+def _runs(
+    told: Sequence[tuple[datetime, RiskEstimate]],
+) -> Iterator[list[tuple[datetime, RiskEstimate]]]:
+    """Unbroken stretches with a probability."""
+    run: list[tuple[datetime, RiskEstimate]] = []
+    for moment, estimate in told:
+        if estimate.probability is None:
+            if run:
+                yield run
+            run = []
+        else:
+            run.append((moment, estimate))
+    if run:
+        yield run
+
+
+def _band(edges: Sequence[tuple[float, float, float]]) -> str:
+    lower = [(x, low) for x, low, _ in edges]
+    upper = [(x, high) for x, _, high in reversed(edges)]
+    return polyline([*upper, *lower]) if len(edges) > 1 else ""
+
+
+def _marks(start: datetime, now: datetime) -> tuple[datetime, ...]:
+    """Up to five marks on the time axis, whole steps from admission."""
+    hours = (now - start).total_seconds() / 3600
+    step = next((s for s in STEPS if hours / s <= 4), max(1.0, hours / 4))
+    return tuple(start + timedelta(hours=step * n) for n in range(int(hours / step) + 1))
+
+
+def _since(start: datetime, moment: datetime) -> str:
+    """
+    >>> start = datetime(2026, 1, 1)
+    >>> _since(start, start), _since(start, start + timedelta(hours=30)), _since(start, start + timedelta(days=5))
+    ('admission', '30 h', 'day 5')
+    """
+    hours = (moment - start).total_seconds() / 3600
+    if hours < 1:
+        return "admission"
+    return f"{hours:.0f} h" if hours < 72 else f"day {hours / 24:.0f}"
+
+
+def _says(told: Sequence[RiskEstimate]) -> str:
+    """The line in one sentence: first and last, highest and lowest."""
+    known = [e.probability for e in told if e.probability is not None]
+    if not known:
+        return "The model abstained at every moment of this stay."
+    silent = len(told) - len(known)
+    words = f"From {percent(known[0])} to {percent(known[-1])}"
+    words += f"; lowest {percent(min(known))}, highest {percent(max(known))}."
+    return words + (f" No estimate at {silent} of {len(told)} moments." if silent else "")

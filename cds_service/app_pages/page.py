@@ -1,0 +1,111 @@
+"""The whole page as plain values: everything the templates print, nothing they would have to work out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cds_service.app_pages.chart import OpenChart
+from cds_service.app_pages.drivers import DriverView, driver_views
+from cds_service.app_pages.evidence import Literature, literature
+from cds_service.app_pages.notes import Said, said
+from cds_service.app_pages.quality import Quality, quality
+from cds_service.app_pages.risk_now import RiskNow, risk_now
+from cds_service.app_pages.what_if import Levers, levers
+from cds_service.app_pages.words import moment_in_words
+from fhir_mapping import PatientRecord
+from risk_model import Assessment, Pipeline, RiskEstimate, RiskModel
+
+SHOWN_PROBLEMS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    name: str
+    who: str
+    stay: str
+    reason: str
+    as_of: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDrivers:
+    """The drivers of one task in two groups; both empty where the model abstains."""
+
+    title: str
+    abstains: bool
+    modifiable: tuple[DriverView, ...]
+    fixed: tuple[DriverView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    banner: Banner
+    risks: tuple[RiskNow, ...]
+    drivers: tuple[TaskDrivers, ...]
+    said: tuple[Said, ...]
+    literature: Literature
+    quality: Quality
+    levers: Levers
+    counterfactuals: tuple[str, ...]
+    problems: tuple[str, ...]
+    more_problems: int
+    has_stay: bool
+    view: str
+
+
+def models_of(assessments: Sequence[Assessment], pipeline: Pipeline) -> tuple[RiskModel, ...]:
+    return tuple(pipeline.models[assessment.estimate.task] for assessment in assessments)
+
+
+def page_of(
+    chart: OpenChart, record: PatientRecord, assessments: Sequence[Assessment], pipeline: Pipeline, view: str
+) -> Page:
+    """`view` is the id under which what is shown was recorded."""
+    models = models_of(assessments, pipeline)
+    notes_say = said(assessments[0].findings.findings, record.notes())
+    problems = tuple(dict.fromkeys(c.text for c in record.conditions if c.active))
+    return Page(
+        banner=banner_of(chart, record),
+        risks=tuple(risk_now(assessment.estimate) for assessment in assessments),
+        drivers=tuple(_task_drivers(assessment.estimate, record, notes_say) for assessment in assessments),
+        said=notes_say,
+        literature=literature(assessments, record, notes_say, pipeline.index),
+        quality=quality(assessments, record, models),
+        levers=levers(assessments, record, models),
+        counterfactuals=tuple(c.in_words() for a in assessments for c in a.estimate.counterfactuals),
+        problems=problems[:SHOWN_PROBLEMS],
+        more_problems=max(0, len(problems) - SHOWN_PROBLEMS),
+        has_stay=record.current_stay is not None,
+        view=view,
+    )
+
+
+def banner_of(chart: OpenChart, record: PatientRecord) -> Banner:
+    age = record.features().number("age.last")
+    years = "age unknown" if age is None else "newborn" if age == 0 else f"{age:.0f} years"
+    stay = record.current_stay
+    words = "no inpatient stay"
+    if stay is not None:
+        length = stay.days_until(record.prediction_time)
+        words = "length of stay unknown" if length is None else f"day {int(length) + 1} of the stay"
+        words += ", intensive care" if stay.intensive_care else ""
+    return Banner(
+        chart.name,
+        f"{years}, {record.sex or 'sex unknown'}",
+        words,
+        "; ".join(stay.reason_texts) if stay is not None else "",
+        moment_in_words(record.prediction_time),
+        chart.about,
+    )
+
+
+def _task_drivers(estimate: RiskEstimate, record: PatientRecord, notes_say: Sequence[Said]) -> TaskDrivers:
+    views = driver_views(estimate, record, notes_say)
+    return TaskDrivers(
+        risk_now(estimate).title,
+        estimate.probability is None,
+        tuple(view for view in views if view.modifiable),
+        tuple(view for view in views if not view.modifiable),
+    )

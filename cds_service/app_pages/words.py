@@ -1,0 +1,44 @@
+"""Times, units and reason codes as the pages write them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from fhir_mapping.reasons import NOTE_REASONS, REASONS
+
+_UNITS = {
+    "mm[Hg]": "mmHg", "Cel": "°C", "{score}": "", "[pH]": "", "{INR}": "", "10*3/uL": "×10³/µL", "/min": "per minute",
+    "a": "years", "d": "days", "h": "hours", "1": "",
+}  # fmt: skip
+
+
+def moment_in_words(moment: datetime | None) -> str:
+    """`21 Nov 2026, 09:04 UTC`; what has no time says so."""
+    return "time unknown" if moment is None else f"{moment:%-d %b %Y, %H:%M} UTC"
+
+
+def unit_in_words(unit: str | None) -> str:
+    return "" if unit is None else _UNITS.get(unit, unit)
+
+
+def reason_in_words(code: str) -> str:
+    """The sentence of docs/reasons.md for a code; an unknown code stays itself rather than get a wrong meaning.
+
+    >>> reason_in_words("none-found"), reason_in_words("some-new-code")
+    ('Asked for, and there is none', 'some-new-code')
+    """
+    return REASONS.get(code) or NOTE_REASONS.get(code) or _MORE.get(code, code)
+
+
+# Codes the model room adds to those of the mapper.
+_MORE = {"unknown": "Not recorded"}
+
+
+def age_in_words(hours: float) -> str:
+    """
+    >>> age_in_words(0.4), age_in_words(30), age_in_words(100)
+    ('under an hour', '30 hours', '4 days')
+    """
+    if hours < 1:
+        return "under an hour"
+    return f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"

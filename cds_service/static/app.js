@@ -1,0 +1,80 @@
+// The page works without this file. With it the course comes by itself, forms answer in place, the graph lights up.
+"use strict";
+
+const fragment = (url, options = {}) => fetch(url, { ...options, headers: { ...(options.headers || {}), "X-Fragment": "1" } });
+
+async function load(place) {
+  const waiting = document.createElement("p");
+  waiting.className = "dim";
+  waiting.setAttribute("role", "status");
+  waiting.textContent = place.dataset.words;
+  const link = place.firstElementChild;
+  place.prepend(waiting);
+  try {
+    const answer = await fragment(place.dataset.load);
+    if (!answer.ok) throw new Error(String(answer.status));
+    place.innerHTML = await answer.text();
+    place.dataset.loaded = "yes";
+  } catch (error) {
+    waiting.textContent = `It could not be loaded (${error.message}).`;
+    place.append(link);
+  }
+}
+
+async function send(form) {
+  const name = form.dataset.fragment;
+  const place = document.querySelector(`[data-place="${name}"]`);
+  const button = form.querySelector("button");
+  button.disabled = true;
+  try {
+    const answer = await fragment(form.getAttribute("action"), { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    if (!answer.ok && answer.status !== 400) throw new Error(String(answer.status));
+    place.innerHTML = await answer.text();
+    place.dataset.answered = String(Number(place.dataset.answered || 0) + 1);
+    if (name === "feedback" && answer.ok) form.remove();
+  } catch (error) {
+    const failed = document.createElement("p");
+    failed.className = "bad";
+    failed.setAttribute("role", "alert");
+    failed.textContent = `It could not be sent (${error.message}). Nothing is lost: try again.`;
+    place.prepend(failed);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+function light(graph, id) {
+  const near = new Set(id ? [id] : []);
+  for (const edge of graph.querySelectorAll(".edge")) {
+    const on = Boolean(id) && (edge.dataset.from === id || edge.dataset.to === id);
+    edge.classList.toggle("lit", on);
+    if (on) near.add(edge.dataset.from).add(edge.dataset.to);
+  }
+  graph.classList.toggle("choosing", Boolean(id));
+  for (const node of graph.querySelectorAll(".node")) node.classList.toggle("lit", near.has(node.dataset.node));
+}
+
+function openTarget() {
+  const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+  const inside = target.tagName === "LI" && target.querySelector(":scope > details");
+  if (inside) inside.open = true;
+  target.scrollIntoView({ block: "nearest" });
+}
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.dataset.fragment) return;
+  event.preventDefault();
+  send(event.target);
+});
+window.addEventListener("hashchange", openTarget);
+window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+for (const place of document.querySelectorAll("[data-load]")) load(place);
+for (const graph of document.querySelectorAll(".graph")) {
+  for (const node of graph.querySelectorAll(".node")) {
+    for (const start of ["mouseenter", "focus"]) node.addEventListener(start, () => light(graph, node.dataset.node));
+    for (const end of ["mouseleave", "blur"]) node.addEventListener(end, () => light(graph, null));
+  }
+}
+openTarget();

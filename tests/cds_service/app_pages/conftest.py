@@ -1,0 +1,74 @@
+"""The demo with its app, and a second app over charts that tests make by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from cds_service.answering import Answering
+from cds_service.app_pages import OpenChart, app_pages
+from cds_service.app_pages.chart import reader_of
+from cds_service.demo.blueprint import create_demo_app
+from cds_service.demo.patients import Ward, shipped
+from cds_service.outcome import HookError
+from cds_service.settings import Settings
+from tests.end_to_end.golden import EXAMPLES
+
+SEPSIS = "sepsis-icu-first-day"
+SEPSIS_NOW = datetime(2024, 2, 11, 8, tzinfo=UTC)
+
+
+@pytest.fixture(scope="package")
+def ward() -> Ward:
+    return shipped()
+
+
+@pytest.fixture(scope="package")
+def charts() -> dict[str, OpenChart]:
+    """Charts by the word that opens them; tests add theirs."""
+    return {}
+
+
+@pytest.fixture(scope="package")
+def app(tmp_path_factory: pytest.TempPathFactory, ward: Ward, charts: dict[str, OpenChart]) -> Iterator[Flask]:
+    database = tmp_path_factory.mktemp("app") / "app.db"
+    app = create_demo_app(Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{database}"}), ward)
+
+    def source(session: str, /) -> OpenChart:
+        if session not in charts:
+            raise HookError(404, "not-found", "there is no such session")
+        return charts[session]
+
+    app.register_blueprint(app_pages("tested_app", "/app", source, app.extensions["riskcards"].answering))
+    yield app
+    app.extensions["riskcards"].store.close()
+
+
+@pytest.fixture
+def answering(app: Flask) -> Answering:
+    found: Answering = app.extensions["riskcards"].answering
+    return found
+
+
+@pytest.fixture
+def opened(charts: dict[str, OpenChart]) -> Callable[..., str]:
+    """opened(resources, now) -> the address of the app on that chart."""
+
+    def put(resources: list[dict[str, Any]], now: datetime = SEPSIS_NOW, **about: Any) -> str:
+        patient = next(str(r["id"]) for r in resources if r["resourceType"] == "Patient")
+        stay = next((str(r["id"]) for r in resources if r["resourceType"] == "Encounter"), None)
+        session = f"session-{len(charts)}"
+        charts[session] = OpenChart(reader_of(resources, patient, stay, now), **({"user": "Practitioner/p"} | about))
+        return f"/app/{session}/"
+
+    return put
+
+
+def resources(case: str) -> list[dict[str, Any]]:
+    bundle = json.loads((EXAMPLES / case / "bundle.json").read_text("utf-8"))
+    return [entry["resource"] for entry in bundle["entry"]]

@@ -1,0 +1,218 @@
+"""What the pages say is what the models say: past estimates, what-if, drivers and data against the rooms they show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cds_service.answering import Answering
+from cds_service.app_pages.chart import reader_of
+from cds_service.app_pages.course import MAX_POINTS, course_view, estimates_over, moments
+from cds_service.app_pages.drivers import driver_views, window
+from cds_service.app_pages.notes import said
+from cds_service.app_pages.quality import STALE_HOURS, quality
+from cds_service.app_pages.risk_now import risk_now
+from cds_service.app_pages.what_if import Question, changed, levers
+from cds_service.app_pages.words import reason_in_words
+from cds_service.demo.patients import DemoPatient, Ward
+from cds_service.outcome import HookError
+from fhir_mapping import PatientRecord
+from fhir_mapping.reasons import NOTE_REASONS, REASONS
+from risk_model import Assessment, RiskModel
+from tests.cds_service.app_pages.conftest import SEPSIS, SEPSIS_NOW, resources
+from tests.cds_service.app_pages.documents import Document
+
+Case = tuple[PatientRecord, list[Assessment], list[RiskModel]]
+
+
+@pytest.fixture(scope="module")
+def sepsis(app: Flask) -> Case:
+    """A stay in intensive care for which the mortality model answers."""
+    pipeline = app.extensions["riskcards"].answering.pipeline
+    record = _first(resources(SEPSIS))
+    assessments = [pipeline.assess(record, task) for task in pipeline.models]
+    assert any(assessment.estimate.probability is not None for assessment in assessments)
+    return record, assessments, list(pipeline.models.values())
+
+
+def _first(chart: list[dict[str, Any]], now: datetime = SEPSIS_NOW) -> PatientRecord:
+    stay = next(str(r["id"]) for r in chart if r["resourceType"] == "Encounter")
+    return PatientRecord.from_resources(chart, None, now, encounter_id=stay)
+
+
+def rogers(ward: Ward) -> DemoPatient:
+    return next(patient for patient in ward.patients.values() if "Rogers" in patient.name)
+
+
+@given(st.datetimes(), st.floats(0, 5000))
+def test_moments_are_few_rising_and_end_now(start: datetime, hours: float) -> None:
+    begin = start.replace(year=2020, tzinfo=UTC)
+    now = begin + timedelta(hours=hours)
+    told = moments(begin, now)
+    assert 1 <= len(told) <= MAX_POINTS
+    assert told[-1] == now
+    assert list(told) == sorted(set(told))
+    assert all(moment > begin for moment in told[:-1])
+
+
+def test_every_past_point_is_the_estimate_of_that_time(app: Flask, answering: Answering, ward: Ward) -> None:
+    """Each point equals what the model says of a record cut at that moment, notes and all."""
+    patient, now = rogers(ward), datetime.now(UTC)
+    read = reader_of(patient.chart.resources, patient.id, patient.stay, now)
+    told = list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + 60))
+    assert len(told) >= 4
+    for moment, estimates in told:
+        record = PatientRecord.from_resources(patient.chart.resources, patient.id, moment, encounter_id=patient.stay)
+        for task, estimate in estimates.items():
+            whole = answering.pipeline.assess(record, task).estimate
+            assert (estimate.probability, estimate.abstention) == (whole.probability, whole.abstention)
+    assert len({e["in_hospital_mortality"].probability for _, e in told}) > 2
+
+
+def test_what_came_later_does_not_move_an_earlier_point(answering: Answering) -> None:
+    chart, later = resources(SEPSIS), resources(SEPSIS)
+    newest = SEPSIS_NOW - timedelta(hours=1)
+    lactate = next(r for r in chart if r["resourceType"] == "Observation" and "valueQuantity" in r)
+    later.append({**lactate, "id": "later", "effectiveDateTime": newest.isoformat(), "issued": newest.isoformat()})
+    cut = newest - timedelta(hours=1)
+
+    def earlier(known: list[dict[str, Any]]) -> list[Any]:
+        record = _first(known)
+        stay = str(record.current_stay.source.partition("/")[2]) if record.current_stay else None
+        read = reader_of(known, record.subject_id, stay, SEPSIS_NOW)
+        told = estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + 60)
+        return [(m, e["in_hospital_mortality"].inputs) for m, e in told if m < cut]
+
+    before, after = earlier(chart), earlier(later)
+    assert before
+    assert repr(before) == repr(after)
+
+
+def test_a_late_course_says_that_it_is_not_whole(app: Flask, ward: Ward, answering: Answering) -> None:
+    patient = rogers(ward)
+    read = reader_of(patient.chart.resources, patient.id, patient.stay, datetime.now(UTC))
+    assert list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() - 1)) == []
+
+
+def test_a_line_breaks_where_the_model_is_silent(sepsis: Case) -> None:
+    _, assessments, _ = sepsis
+    spoke = next(a.estimate for a in assessments if a.estimate.probability is not None)
+    silent = next(a.estimate for a in assessments if a.estimate.probability is None)
+    start = SEPSIS_NOW - timedelta(days=4)
+    told = [(start + timedelta(days=n), silent if n == 2 else spoke) for n in range(1, 5)]
+    view = course_view(spoke.task, start, told)
+    assert len(view.segments) == 2
+    assert [point.at is None for point in view.points] == [False, True, False, False]
+    assert "No estimate at 1 of 4 moments" in view.says
+
+
+def test_one_click_leads_from_a_driver_to_every_value_it_was_read_from(sepsis: Case) -> None:
+    record, assessments, _ = sepsis
+    notes_say = said(assessments[0].findings.findings, record.notes())
+    measured = 0
+    for assessment in assessments:
+        views = driver_views(assessment.estimate, record, notes_say)
+        assert [view.label for view in views] == [driver.label for driver in assessment.estimate.drivers]
+        for view, driver in zip(views, assessment.estimate.drivers, strict=True):
+            assert view.direction == ("raises" if driver.contribution > 0 else "lowers")
+            used = [m for m in record.measurements if m.concept == driver.concept and m.time >= window(record)]
+            if used:
+                measured += 1
+                assert view.series[0].count == len(used)
+                assert {v.source for v in view.series[0].values} <= {m.source for m in used}
+                assert len(view.series[0].values) + view.series[0].more == len(used)
+    assert measured >= 3
+
+
+def test_what_if_is_the_whole_way_again_with_the_value_changed(
+    app: Flask, answering: Answering, sepsis: Case, opened: Callable[..., str]
+) -> None:
+    """As if the chart itself had held the value: the same number as from resources rewritten by hand."""
+    record, assessments, models = sepsis
+    offered = levers(assessments, record, models)
+    assert {lever.concept for lever in offered.measured} >= {"lactate", "sodium"}
+    question = Question({"lactate": 1.1})
+    asked = answering.pipeline.assess(changed(record, question), "in_hospital_mortality").estimate
+    rewritten = resources(SEPSIS)
+    lactates = {m.source.partition("/")[2] for m in record.measurements if m.concept == "lactate"}
+    for resource in rewritten:
+        if resource["resourceType"] == "Observation" and resource["id"] in lactates:
+            resource["valueQuantity"]["value"] = 1.1
+    by_hand = answering.pipeline.assess(_first(rewritten), "in_hospital_mortality").estimate
+    now = next(a.estimate for a in assessments if a.estimate.task == "in_hospital_mortality")
+    assert asked.probability == by_hand.probability
+    assert asked.probability != now.probability
+    address = opened(resources(SEPSIS))
+    response = app.test_client().post(f"{address}what-if", data={"lactate": "1.1"}, headers={"X-Fragment": "1"})
+    text = response.get_data(as_text=True)
+    assert response.status_code == 200
+    assert Document(text).faults == []
+    assert "need not change what happens to this patient" in " ".join(Document(text).text)
+    whole = Document(app.test_client().post(f"{address}what-if", data={"lactate": "1.1"}).get_data(as_text=True))
+    assert whole.faults == []
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ({"lactate": "-3"}, "Lactate: a number from"),
+        ({"lactate": "much"}, "Lactate: a number from"),
+        ({"lactate": "nan"}, "Lactate: a number from"),
+        ({"discharged_to": "the moon"}, "one of the places"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_and_nothing_is_answered(
+    app: Flask, opened: Callable[..., str], form: dict[str, str], told: str
+) -> None:
+    response = app.test_client().post(f"{opened(resources(SEPSIS))}what-if", data=form)
+    page = Document(response.get_data(as_text=True))
+    assert response.status_code == 400
+    assert told in " ".join(page.text)
+    assert not [a for _, a in page.tags if a.get("class") == "answers"]
+
+
+def test_unknown_names_and_unchanged_values_ask_nothing(sepsis: Case) -> None:
+    record, assessments, models = sepsis
+    offered = levers(assessments, record, models)
+    now = {lever.concept: lever.now for lever in offered.measured}
+    assert not Question.of_form(now | {"age": "20", "probability": "0"}, offered)
+    with pytest.raises(HookError):
+        Question.of_form({"discharged_to": "01"}, replace(offered, leaves=False))
+
+
+def test_an_abstention_has_scores_and_no_number(answering: Answering, ward: Ward) -> None:
+    patient = next(p for p in ward.patients.values() if "McDonald" in p.name)
+    record = reader_of(patient.chart.resources, patient.id, patient.stay, datetime.now(UTC))()
+    for task in answering.pipeline.models:
+        view = risk_now(answering.pipeline.assess(record, task).estimate)
+        assert view.probability is None
+        assert view.abstention
+        assert view.scores
+        assert not [bar for bar in view.bars if bar.ours]
+
+
+def test_data_quality_counts_what_was_refused_missing_and_old(sepsis: Case) -> None:
+    record, assessments, models = sepsis
+    told = quality(assessments, record, models)
+    refused = [refusal for refusal in record.refused if refusal.reason != "not-fetched"]
+    assert sum(one.count for one in told.refused) == len(refused)
+    gaps = {gap.name for a in assessments for gap in a.estimate.gaps}
+    assert gaps <= {name for missing in told.missing for name in missing.names}
+    assert told.stale == ()
+    aged = replace(record, prediction_time=record.prediction_time + timedelta(hours=max(STALE_HOURS.values()) + 24))
+    assert len(quality(assessments, aged, models).stale) > 10
+    unasked = replace(record, not_fetched=frozenset({"Condition"}))
+    assert quality(assessments, unasked, models).not_fetched == ("Condition",)
+
+
+@pytest.mark.parametrize("code", [*REASONS, *NOTE_REASONS])
+def test_every_reason_code_has_its_words(code: str) -> None:
+    assert reason_in_words(code) == (REASONS.get(code) or NOTE_REASONS[code])
