@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ _ARRAY = re.compile(rb"\s*\[")
 _BOM = b"\xef\xbb\xbf"
 _ABSENT = msgspec.Raw(b"null")
 _CHUNK = 2**20
+_MOST_DIGITS = 400  # no float holds more
 
 
 class _Identity(TypedDict, total=False):
@@ -109,7 +112,7 @@ class Entry:
             try:
                 self._known = orjson.loads(memoryview(self._raw))
             except orjson.JSONDecodeError as error:  # what only decoding shows, such as 1e400
-                raise InvalidInputError(f"not valid JSON: {error.msg}", position=f"a {self.kind}") from None
+                self._known = _with_infinities(bytes(self._raw), error, self.kind)
             self._raw = None
         return self._known
 
@@ -119,21 +122,43 @@ class Entry:
         if self.kind != "Observation":
             return self.resource
         if self._raw is not None and not self._known:
-            self._known = cast(Resource, _HEAD.decode(self._raw))
+            self._known = self._part(_HEAD)
         return self._known
 
     @property
     def whose(self) -> Resource:
         """Id, subject and patient; of a type nobody reads nothing else is decoded."""
-        if self._raw is not None and not self._known:
-            return cast(Resource, _WHOSE.decode(self._raw))
-        return self._known
+        return self._part(_WHOSE)
 
     def source(self, position: int) -> str:
         """`Observation/o1`; without a usable id the last part of the fullUrl, else the place in the input."""
-        if self._raw is not None and not self._known:
-            return source_of(cast(Resource, _IDENTITY.decode(self._raw)), position, self.full_url)
-        return source_of(self._known, position, self.full_url)
+        return source_of(self._part(_IDENTITY), position, self.full_url)
+
+    def _part(self, decoder: msgspec.json.Decoder[Any]) -> Resource:
+        if self._raw is None or self._known:
+            return self._known
+        try:
+            return cast(Resource, decoder.decode(self._raw))
+        except msgspec.ValidationError:  # a number beyond any float
+            return self.resource
+
+
+def _with_infinities(raw: bytes, error: orjson.JSONDecodeError, kind: str) -> Resource:
+    """A resource with a number beyond any float, such as 1e400, as an infinity: then that one value is refused."""
+    try:
+        if "infinity" in error.msg:
+            return cast(Resource, json.loads(raw, parse_int=_integer, parse_constant=_no_constant))
+    except (ValueError, RecursionError):
+        pass
+    raise InvalidInputError(f"not valid JSON: {error.msg}", position=f"a {kind}") from None
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) < _MOST_DIGITS else math.inf
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from fhir_mapping import PatientRecord
+from fhir_mapping import PatientRecord, SiteMap
 from fhir_mapping.errors import FhirMappingError
 from risk_model import Pipeline, risk_assessment
 from risk_model.cohort_source import FhirFolder
@@ -32,6 +32,7 @@ def score_folder(
     out: Path,
     *,
     as_of: datetime | None = None,
+    site_map: SiteMap | None = None,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Scored:
     """Write `out` (NDJSON, in the order of patient ids within the folder's shards), whole or not at all.
@@ -46,7 +47,7 @@ def score_folder(
         for number, patient in enumerate(source.patients(), start=1):
             try:
                 record = PatientRecord.from_resources(
-                    patient.resources, patient.subject_id, as_of, not_fetched=source.not_fetched
+                    patient.resources, patient.subject_id, as_of, not_fetched=source.not_fetched, site_map=site_map
                 )
             except FhirMappingError as error:
                 found.refused.append((patient.subject_id, str(error)))

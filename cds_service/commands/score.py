@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from cds_service.commands.files import TimeType, load_record
-from fhir_mapping import InvalidInputError, PatientRecord
+from cds_service.commands.files import SiteMapType, TimeType, load_record
+from fhir_mapping import InvalidInputError, PatientRecord, SiteMap
 
 if TYPE_CHECKING:
     from risk_model import Pipeline
@@ -27,6 +27,7 @@ _TASKS = ("in_hospital_mortality", "readmission_30d")
 @click.option("--encounter", help="Id of the stay; default: the one running at that time.")
 @click.option("--as-of", type=TimeType(), help="What was known at this time; a bare date means its end. Default: all.")
 @click.option("--task", type=click.Choice(_TASKS), default="readmission_30d", show_default=True)
+@click.option("--site-map", type=SiteMapType(), help="YAML file that translates a site's own codes.")
 @click.option("--model", type=click.Path(file_okay=False, path_type=Path), help="A model folder; default: the shipped.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With a folder: the NDJSON file to write.")
 @click.option("--json", "as_json", is_flag=True, help="The RiskAssessment itself.")
@@ -39,6 +40,7 @@ def command(
     encounter: str | None,
     as_of: datetime | None,
     task: str,
+    site_map: SiteMap | None,
     model: Path | None,
     out: Path | None,
     as_json: bool,
@@ -63,9 +65,9 @@ def command(
     if any(path.is_dir() for path in files) or out is not None:
         if len(files) != 1 or not files[0].is_dir() or out is None or patient or encounter or fhir_server:
             raise click.UsageError("give one folder with --out FILE.ndjson, and neither --patient nor --encounter")
-        _bulk(ctx, files[0], out, task, model, as_of)
+        _bulk(ctx, files[0], out, task, model, as_of, site_map)
         return
-    record = _record(files, fhir_server, patient, encounter, as_of)
+    record = _record(files, fhir_server, patient, encounter, as_of, site_map)
     assessment = _pipeline(task, model).assess(record, task)
     if as_json:
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
@@ -87,14 +89,22 @@ def _pipeline(task: str, model: Path | None) -> Pipeline:
     return Pipeline.with_model(opened)
 
 
-def _bulk(ctx: click.Context, folder: Path, out: Path, task: str, model: Path | None, as_of: datetime | None) -> None:
+def _bulk(
+    ctx: click.Context,
+    folder: Path,
+    out: Path,
+    task: str,
+    model: Path | None,
+    as_of: datetime | None,
+    site_map: SiteMap | None,
+) -> None:
     from cds_service.commands.bulk import score_folder
     from cds_service.commands.learning import counting, say
     from risk_model.cohort_source import FhirFolder
 
     pipeline = _pipeline(task, model)
     with FhirFolder(folder, say) as source, counting("patients scored") as progress:
-        found = score_folder(pipeline, source, task, out, as_of=as_of, progress=progress)
+        found = score_folder(pipeline, source, task, out, as_of=as_of, site_map=site_map, progress=progress)
     say(
         f"{found.answered} answered, {sum(found.abstained.values())} declined, {len(found.refused)} not readable: {out}"
     )
@@ -107,12 +117,17 @@ def _bulk(ctx: click.Context, folder: Path, out: Path, task: str, model: Path | 
 
 
 def _record(
-    files: tuple[Path, ...], server: str | None, patient: str | None, encounter: str | None, as_of: datetime | None
+    files: tuple[Path, ...],
+    server: str | None,
+    patient: str | None,
+    encounter: str | None,
+    as_of: datetime | None,
+    site_map: SiteMap | None,
 ) -> PatientRecord:
     if bool(files) == bool(server):
         raise click.UsageError("give FILES, or --fhir-server with --patient")
     if server is None:
-        return load_record(files, patient=patient, as_of=as_of, encounter=encounter)
+        return load_record(files, patient=patient, as_of=as_of, encounter=encounter, site_map=site_map)
     if not patient:
         raise click.UsageError("--fhir-server needs --patient ID")
     from cds_service.gateway import GatewayError, fetch_patient_resources
@@ -122,4 +137,6 @@ def _record(
     except GatewayError as error:
         # Whatever the server's trouble, it is not our fault (exit 1): the input could not be had (exit 3).
         raise InvalidInputError(f"{server}: the patient could not be read: {error}") from None
-    return PatientRecord.from_resources(resources, patient, as_of, encounter_id=encounter, not_fetched=not_fetched)
+    return PatientRecord.from_resources(
+        resources, patient, as_of, encounter_id=encounter, not_fetched=not_fetched, site_map=site_map
+    )

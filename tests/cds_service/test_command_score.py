@@ -175,3 +175,25 @@ def test_conditions_the_server_withholds_are_unknown_not_none(score: Score, serv
     lace = next(line["text"] for line in resource["note"] if line["text"].startswith("LACE"))
     assert "missing" in lace
     assert "comorbidities" in lace
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_site_map_translates_the_codes_of_a_site(score: Score, tmp_path: Path, folder: bool) -> None:
+    """With its map a chart in local codes gets the answer of the same chart in LOINC; without, another."""
+    asked = ("--task", "in_hospital_mortality", "--as-of", "2024-02-11T03:00:00Z")
+    site = tmp_path / "site.yaml"
+    site.write_text("name: here\nsystems: {'urn:here:lab': 'http://loinc.org'}\n", "utf-8")
+
+    def answer(system: str, *more: str | Path) -> Any:
+        chart = tmp_path / "charts" / "chart.json"
+        chart.parent.mkdir(exist_ok=True)
+        chart.write_text(ICU.read_text("utf-8").replace("http://loinc.org", system), "utf-8")
+        if not folder:
+            return json.loads(score(chart, *asked, "--json", *more).out)
+        out = tmp_path / "out.ndjson"
+        score(chart.parent, *asked, "--out", out, *more)
+        return json.loads(out.read_text("utf-8"))
+
+    expected = answer("http://loinc.org")
+    assert answer("urn:here:lab", "--site-map", site) == expected
+    assert answer("urn:here:lab") != expected

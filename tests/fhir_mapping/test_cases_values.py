@@ -227,10 +227,11 @@ def test_every_canonical_unit_is_its_own_spelling() -> None:
     assert sum(concept.group == "laboratory" for concept in known.concepts.values()) >= 35
 
 
-def test_a_value_that_is_no_json_number_stops_the_whole_input() -> None:
+@pytest.mark.parametrize("constant", [b"NaN", b"-Infinity"])
+def test_a_value_that_is_no_json_number_stops_the_whole_input(constant: bytes) -> None:
     from fhir_mapping import InvalidInputError
 
     with pytest.raises(InvalidInputError):
         PatientRecord.from_json(
-            b'[{"resourceType": "Patient", "id": "p"}, {"resourceType": "Observation", "x": 1e400}]'
+            b'[{"resourceType": "Patient", "id": "p"}, {"resourceType": "Observation", "x": %s}]' % constant
         )

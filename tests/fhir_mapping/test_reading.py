@@ -11,14 +11,14 @@ import orjson
 import pytest
 
 from fhir_mapping import InvalidInputError, PatientRecord
-from tests.fhir_mapping.test_cases import AT, PATIENT, REFUSED, STAY, VALUES
+from tests.fhir_mapping.test_cases import AT, PATIENT, REFUSED, STAY, VALUES, observation
 
 MALFORMED: list[tuple[str, bytes]] = [
     ("nothing", b""),
     ("blank", b" \n "),
     ("cut", b'{"resourceType": "Bundle", "entry": ['),
     ("NaN", b'{"resourceType": "Patient", "x": NaN}'),
-    ("infinite", b'{"resourceType": "Patient", "x": 1e400}'),
+    ("infinite", b'{"resourceType": "Patient", "x": Infinity}'),
     ("a number", b"3"),
     ("a string", b'"Patient"'),
     ("no type", b'{"id": "p"}'),
@@ -102,11 +102,23 @@ def test_a_resource_whose_type_does_not_come_first_is_read() -> None:
     assert PatientRecord.from_json(raw, prediction_time="2024-01-01").sex == "male"
 
 
-def test_what_only_decoding_shows_stops_the_resource_that_is_read() -> None:
-    entry = b'{"resource": {"resourceType": "Condition", "subject": {"reference": "Patient/p"}, "x": 1e400}}'
-    patient = b'{"resource": {"resourceType": "Patient", "id": "p"}}'
-    with pytest.raises(InvalidInputError, match="a Condition"):
-        PatientRecord.from_json(b'{"resourceType": "Bundle", "entry": [%s, %s]}' % (patient, entry))
+@pytest.mark.parametrize("number", [b"1e400", b"-1e999", b"9" * 5000])
+@pytest.mark.parametrize("inside", ["entry", "component", "subject"])
+def test_a_number_beyond_any_float_refuses_that_value_alone(number: bytes, inside: str) -> None:
+    """One 1e400 anywhere in a chart used to refuse all of it."""
+    code = {"coding": [{"system": "http://loinc.org", "code": "2951-2"}]}
+    value = {"code": code, "valueQuantity": {"value": "@", "unit": "mmol/L"}}
+    bad = {
+        "entry": observation(valueQuantity=value["valueQuantity"]),
+        "component": observation("55418-8", component=[value]),
+        "subject": observation(subject={"reference": "Patient/p", "extension": [{"url": "x", "valueDecimal": "@"}]}),
+    }[inside]
+    good = observation("2160-0", 1.2, "mg/dL", id="good")
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": r} for r in (PATIENT, STAY, bad, good)]}
+    record = PatientRecord.from_json(orjson.dumps(bundle).replace(b'"@"', number), prediction_time=AT)
+    assert record.features().number("creatinine.last") == 1.2
+    wrong = [(refusal.reason, refusal.detail) for refusal in record.refused]
+    assert wrong == ([] if inside == "subject" else [("value-not-a-number", "sodium")])
 
 
 def test_the_place_of_bytes_that_are_not_utf8_is_told_in_parts_nobody_reads() -> None:
