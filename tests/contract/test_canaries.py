@@ -1,0 +1,319 @@
+"""Nothing of a patient leaves by a side door (H1): twenty canaries through every route, at DEBUG, failures included.
+
+They stand in names, identifiers, ids, codes, notes, tokens, comments, addresses. Cards are for the clinician who sent
+the chart and may hold them; logs, metrics, error bodies, temporary files and the audit chain may not.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from cds_service.app import create_app
+from cds_service.settings import Settings
+from risk_model import Pipeline
+from tests.cds_service.test_gateway import FhirServer, serve
+from tests.cds_service.trust.ehr import Ehr, bearer
+from tests.contract.conftest import whole_request
+
+SERVICE = "/cds-services/readmission-30d"
+PLACES = (
+    "family", "given", "identifier", "address", "telecom", "patient-id", "user-id", "encounter-id", "condition-text",
+    "condition-code", "lab-note", "lab-value", "drug", "note-text", "note-title", "reason", "access-token",
+    "client-token", "comment", "unknown-field",
+)  # fmt: skip
+CANARY = {place: f"canary-{number:02d}-{place}" for number, place in enumerate(PLACES)}
+
+
+def a_chart_of_canaries() -> dict[str, Any]:
+    """A whole request in which every place that can hold a foreign string holds its canary."""
+    text = json.dumps(whole_request("diabetic-heart-failure-discharge"))
+    text = text.replace("Patient/walter", f"Patient/{CANARY['patient-id']}").replace('"walter"', _quoted("patient-id"))
+    text = text.replace("Encounter/stay", f"Encounter/{CANARY['encounter-id']}")
+    request: dict[str, Any] = json.loads(text.replace('"stay"', _quoted("encounter-id")))
+    request["context"]["userId"] = f"Practitioner/{CANARY['user-id']}"
+    request |= {"extension": {CANARY["unknown-field"]: CANARY["unknown-field"]}, "fhirServer": "https://ehr.example/r4"}
+    request["fhirAuthorization"] = {"access_token": CANARY["access-token"]}
+    prefetch = request["prefetch"]
+    prefetch["patient"] |= {
+        "name": [{"family": CANARY["family"], "given": [CANARY["given"]]}],
+        "identifier": [{"value": CANARY["identifier"]}],
+        "address": [{"line": [CANARY["address"]]}],
+        "telecom": [{"value": CANARY["telecom"]}],
+    }
+    _of(prefetch, "conditions")["code"]["text"] = CANARY["condition-text"]
+    _of(prefetch, "conditions")["code"]["coding"].append({"system": "urn:local", "code": CANARY["condition-code"]})
+    _of(prefetch, "labs")["note"] = [{"text": CANARY["lab-note"]}]
+    _of(prefetch, "labs", 1).pop("valueQuantity", None)
+    _of(prefetch, "labs", 1)["valueString"] = CANARY["lab-value"]
+    _of(prefetch, "medications")["medicationCodeableConcept"]["text"] = CANARY["drug"]
+    words = f"Assessment: heart failure. {CANARY['note-text']} seen today.".encode()
+    document = _of(prefetch, "documents")
+    document["description"] = CANARY["note-title"]
+    document["content"] = [
+        {"attachment": {"contentType": "text/plain", "data": base64.b64encode(words).decode(), "title": "x"}}
+    ]
+    _of(prefetch, "encounters")["reasonCode"] = [{"text": CANARY["reason"]}]
+    return request
+
+
+def _quoted(place: str) -> str:
+    return json.dumps(CANARY[place])
+
+
+def _of(prefetch: dict[str, Any], key: str, number: int = 0) -> dict[str, Any]:
+    resource: dict[str, Any] = prefetch[key]["entry"][number]["resource"]
+    return resource
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return Pipeline.shipped()
+
+
+@pytest.fixture
+def witness(
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., None]:
+    """Looks for canaries wherever something may have been left: logs, output, temporary files, and what it is given."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    caplog.set_level(logging.DEBUG)
+
+    def look(*said: str) -> None:
+        assert caplog.records, "a log that is off proves nothing"
+        output = capfd.readouterr()
+        left = [path.read_text("utf-8", errors="replace") for path in folder.rglob("*") if path.is_file()]
+        names = [str(path) for path in folder.rglob("*")]
+        everything = "\n".join((caplog.text, output.out, output.err, *left, *names, *said))
+        found = [canary for canary in CANARY.values() if canary in everything]
+        assert not found, found
+
+    return look
+
+
+def make(pipeline: Pipeline, folder: Path, **settings: str) -> Flask:
+    given = {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/c.db", "RISKCARDS_LOG_LEVEL": "DEBUG"} | settings
+    return create_app(Settings.from_environment(given), pipeline)
+
+
+def left_behind(app: Flask) -> str:
+    """What the audit chain and the metrics hold."""
+    store = app.extensions["riskcards"].store
+    entries = [(entry.kind, entry.subject, entry.body) for entry in store.audit_entries()]
+    return json.dumps(entries) + app.test_client().get("/metrics").get_data(as_text=True)
+
+
+def test_every_canary_is_sent() -> None:
+    """But for those of headers and of feedback, which have their own tests below."""
+    encoded = base64.b64encode(b"Assessment: heart failure. ").decode()[:20]
+    text = json.dumps(a_chart_of_canaries())
+    missing = {place for place, canary in CANARY.items() if canary not in text}
+    assert missing == {"client-token", "comment", "note-text"}
+    assert encoded in text
+
+
+def test_a_card_and_its_feedback(pipeline: Pipeline, tmp_path: Path, witness: Callable[..., None]) -> None:
+    app = make(pipeline, tmp_path, RISKCARDS_OFFER_RISK_ASSESSMENT="yes")
+    client = app.test_client()
+    answer = client.post(SERVICE, json=a_chart_of_canaries())
+    assert answer.status_code == 200
+    card = answer.get_json()["cards"][0]
+    assert CANARY["condition-text"] not in card["summary"]
+    reason = {"reason": {"code": CANARY["condition-code"]}, "userComment": CANARY["comment"]}
+    entry = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-01-01T00:00:00Z"}
+    told = client.post(f"{SERVICE}/feedback", json={"feedback": [entry | {"overrideReason": reason}]})
+    assert told.status_code == 200
+    witness(left_behind(app), told.get_data(as_text=True))
+
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def without(*names: str) -> Change:
+    return lambda request: [request.pop(name) for name in names] and None
+
+
+def put(value: Any, *path: str) -> Change:
+    def change(request: dict[str, Any]) -> None:
+        holder: Any = request
+        for name in path[:-1]:
+            holder = holder[name]
+        holder[path[-1]] = value
+
+    return change
+
+
+def foreign(request: dict[str, Any]) -> None:
+    _of(request["prefetch"], "labs")["subject"] = {"reference": f"Patient/{CANARY['identifier']}"}
+
+
+FAILURES: list[tuple[str, Change, int]] = [
+    ("no hook", without("hook"), 400),
+    ("a hook that is none", put(CANARY["family"], "hook"), 400),
+    ("no UUID", put(CANARY["identifier"], "hookInstance"), 400),
+    ("a user that is none", put(CANARY["given"], "context", "userId"), 400),
+    ("a patient that is none", put(f"../{CANARY['family']}", "context", "patientId"), 400),
+    ("an encounter that is none", put(CANARY["family"] * 9, "context", "encounterId"), 400),
+    ("prefetch of text", put(CANARY["note-title"], "prefetch"), 400),
+    ("a key of text", put(CANARY["note-title"], "prefetch", "labs"), 400),
+    ("entries of text", put({"resourceType": "Bundle", "entry": [CANARY["drug"]]}, "prefetch", "labs"), 400),
+    ("a server that is none", put([CANARY["address"]], "fhirServer"), 400),
+    ("a token that is none", put(CANARY["access-token"], "fhirAuthorization"), 400),
+    ("another's grant", put({"access_token": "t", "patient": CANARY["given"]}, "fhirAuthorization"), 403),
+    ("no prefetch", without("prefetch"), 412),
+    ("another patient", put({"resourceType": "Patient", "id": CANARY["given"]}, "prefetch", "patient"), 412),
+    ("another encounter", put(CANARY["identifier"], "context", "encounterId"), 412),
+    ("somebody else's result", foreign, 412),
+    ("too many entries", put({"resourceType": "Bundle", "entry": [{}] * 20_001}, "prefetch", "labs"), 413),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "status"), FAILURES, ids=[row[0] for row in FAILURES])
+def test_a_request_that_is_refused(
+    pipeline: Pipeline,
+    tmp_path: Path,
+    witness: Callable[..., None],
+    name: str,
+    change: Change,
+    status: int,
+) -> None:
+    app, request = make(pipeline, tmp_path), a_chart_of_canaries()
+    change(request)
+    answer = app.test_client().post(SERVICE, json=request)
+    assert answer.status_code == status, name
+    witness(answer.get_data(as_text=True), left_behind(app))
+
+
+def test_bodies_and_addresses_that_are_none(pipeline: Pipeline, tmp_path: Path, witness: Callable[..., None]) -> None:
+    app = make(pipeline, tmp_path, RISKCARDS_MAX_BODY_BYTES="20000")
+    client, name = app.test_client(), CANARY["family"]
+    entry = {"card": name, "outcome": "overridden", "outcomeTimestamp": "2026-01-01T00:00:00Z"}
+    answers = [
+        (400, client.post(SERVICE, data=f'{{"a": {name}}}', content_type="application/json")),
+        (400, client.post(SERVICE, data=f'{{"{name}": 1, "{name}": 2}}', content_type="application/json")),
+        (413, client.post(SERVICE, json={"a": name * 2000})),
+        (415, client.post(SERVICE, data=name, content_type=f"text/{name}")),
+        (404, client.post(f"/cds-services/{name}", json={})),
+        (404, client.post(f"/cds-services/{name}/feedback", json={})),
+        (404, client.get(f"/model-cards/{name}?format={name}")),
+        (404, client.get(f"/{name}")),
+        (405, client.put(f"{SERVICE}?{name}")),
+        (400, client.post(f"{SERVICE}/feedback", json={"feedback": [entry | {"outcome": name}]})),
+        (400, client.post(f"{SERVICE}/feedback", json={"feedback": [entry | {"outcomeTimestamp": name}]})),
+        (404, client.post(f"{SERVICE}/feedback", json={"feedback": [entry]})),
+    ]
+    assert [answer.status_code for _, answer in answers] == [status for status, _ in answers]
+    launches = (f"/launch?iss=https://{name}&launch={name}", f"/smart/callback?code={name}&state={name}&error={name}")
+    refused = [client.get(path) for path in launches]
+    assert all(answer.status_code >= 400 for answer in refused)
+    said = [answer.get_data(as_text=True) for answer in (*refused, *(answer for _, answer in answers))]
+    witness(*said, left_behind(app))
+
+
+def test_tokens_that_are_refused(pipeline: Pipeline, tmp_path: Path, witness: Callable[..., None]) -> None:
+    ehr = Ehr()
+    clients = str(ehr.configure(tmp_path / "clients.json"))
+    app = make(pipeline, tmp_path, RISKCARDS_CDS_CLIENTS=clients, RISKCARDS_PUBLIC_URL="https://cds.example.org")
+    url, name = f"https://cds.example.org{SERVICE}", CANARY["client-token"]
+    tokens = [
+        name,
+        ehr.token(url, iss=name),
+        ehr.token(url, tenant=name, jti=name, aud=name),
+        ehr.token(url, key=Ehr().ec_key, jti=name, tenant=name),
+    ]
+    client = app.test_client()
+    answers = [client.post(SERVICE, json=a_chart_of_canaries(), headers=bearer(token)) for token in tokens]
+    assert {answer.status_code for answer in answers} == {401}
+    good = client.post(SERVICE, json=a_chart_of_canaries(), headers=bearer(ehr.token(url, jti=name)))
+    assert good.status_code == 200
+    witness(left_behind(app), *(answer.get_data(as_text=True) for answer in answers))
+
+
+def test_our_own_faults(
+    pipeline: Pipeline, tmp_path: Path, witness: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception whose message quotes the chart, in each step of the way; and a store that is gone."""
+    app = make(pipeline, tmp_path)
+    client, parts = app.test_client(), app.extensions["riskcards"]
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(f"cannot read {CANARY['note-text']} of {CANARY['family']}")
+
+    said = []
+    for holder, name in ((pipeline, "assess"), (pipeline.reader, "read"), (parts.store, "record_card")):
+        with monkeypatch.context() as patch:
+            patch.setattr(holder, name, fail, raising=True)
+            answer = client.post(SERVICE, json=a_chart_of_canaries())
+        assert answer.status_code == 500, name
+        said.append(answer.get_data(as_text=True))
+    told = left_behind(app)
+    parts.store.close()
+    for file in tmp_path.glob("c.db*"):
+        file.unlink()
+    (tmp_path / "c.db").mkdir()
+    down = client.post(SERVICE, json=a_chart_of_canaries())
+    assert down.status_code == 503
+    witness(told, *said, down.get_data(as_text=True))
+
+
+@pytest.fixture
+def fhir() -> Iterator[FhirServer]:
+    state, server = serve()
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, {"resourceType": "OperationOutcome", "issue": [{"diagnostics": CANARY["family"]}]}),
+        (200, f"<html>{CANARY['family']}</html>".encode()),
+        (200, {"resourceType": CANARY["family"], "id": CANARY["identifier"]}),
+        (401, CANARY["access-token"].encode()),
+        (302, b""),
+    ],
+)
+def test_fhir_servers_that_fail(
+    pipeline: Pipeline,
+    tmp_path: Path,
+    witness: Callable[..., None],
+    fhir: FhirServer,
+    status: int,
+    body: Any,
+) -> None:
+    app, request = make(pipeline, tmp_path, RISKCARDS_FHIR_SERVERS=fhir.url), a_chart_of_canaries()
+    request["fhirServer"] = fhir.url
+    patient = CANARY["patient-id"]
+    fhir.answer(f"/fhir/Patient/{patient}", body, status, Location=f"/{CANARY['address']}")
+    del request["prefetch"]["patient"]
+    answer = app.test_client().post(SERVICE, json=request)
+    assert answer.status_code in (400, 412)
+    assert [path for path, _ in fhir.asked] == [f"/fhir/Patient/{patient}"]
+    witness(answer.get_data(as_text=True), left_behind(app))
+
+
+def test_reading_the_guides_needs_no_chart(client: FlaskClient) -> None:
+    """The routes without a patient answer, so the list of routes above is whole."""
+    rules = {rule.rule for rule in client.application.url_map.iter_rules()}
+    open_routes = {"/cds-services", "/openapi.json", "/health/live", "/health/ready", "/metrics"}
+    walked = {
+        "/cds-services/<service_id>", "/cds-services/<service_id>/feedback", "/model-cards/<task>", "/launch",
+        "/smart/callback", "/.well-known/jwks.json",
+    }  # fmt: skip
+    assert {rule for rule in rules if not rule.startswith("/app")} == open_routes | walked
