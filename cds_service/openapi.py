@@ -116,6 +116,21 @@ def openapi(public_url: str) -> dict[str, Any]:
                     "responses": {"200": {"description": "The card."}, "404": _OUTCOME},
                 },
             },
+            "/launch": {
+                "get": {
+                    "summary": "SMART App Launch",
+                    "parameters": [_query("iss"), _query("launch")],
+                    "responses": _page("To the authorisation server."),
+                }
+            },
+            "/smart/callback": {
+                "get": {
+                    "summary": "Back from the authorisation server",
+                    "parameters": [_query("code"), _query("state"), _query("error")],
+                    "responses": _page("To the app."),
+                }
+            },
+            "/.well-known/jwks.json": {"get": _operation("Our public keys", {"type": "object"}, {})},
             "/health/live": {"get": _operation("The process runs", {"type": "object"}, {})},
             "/health/ready": {"get": _operation("It can answer", {"type": "object"}, {"503": _OUTCOME})},
             "/metrics": {"get": {"summary": "Prometheus", "responses": {"200": {"description": "Text."}}}},
@@ -126,6 +141,18 @@ def openapi(public_url: str) -> dict[str, Any]:
 def _operation(summary: str, schema: dict[str, Any], refusals: dict[str, Any]) -> dict[str, Any]:
     answer = {"description": summary, "content": {"application/json": {"schema": schema}}}
     return {"summary": summary, "responses": {"200": answer, **refusals}}
+
+
+def _page(description: str) -> dict[str, Any]:
+    """Answers to a person's browser: a redirect, or a page that says what went wrong."""
+    wrong = {
+        str(status): {"description": "A page that says what is wrong."} for status in (400, 401, 403, 404, 502, 503)
+    }
+    return {"302": {"description": description}, **wrong}
+
+
+def _query(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": "string"}}
 
 
 def _body(schema: dict[str, Any]) -> dict[str, Any]:

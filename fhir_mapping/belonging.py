@@ -99,6 +99,9 @@ def _not_ours(
 ) -> str | None:
     """None when it is the patient's; "" when it is another member of a population; else the reason it is not used."""
     subject = resource.get("subject") or resource.get("patient")
+    alone = isinstance(subject, dict) and not resource.get("focus")
+    if alone and directory.ownership(subject, patient, full_url) is Ownership.OURS:
+        return None  # nearly every resource: one subject, and it is our patient
     owners = {directory.ownership(s, patient, full_url) for s in (subject if isinstance(subject, list) else [subject])}
     if Ownership.FOREIGN in owners:
         if population:

@@ -25,15 +25,18 @@ _SEPARABLE = frozenset(
 _MEANINGLESS = frozenset({"contained", "text", "meta", "extension"})
 
 
-def understood(resource: Resource, source: str, refused: list[Refusal]) -> Resource | None:
-    """The resource without the parts we may not use, each named in `refused`; None when nothing of it may be used."""
+def understood(resource: Resource, source: str, refused: list[Refusal], *, unmodified: bool = False) -> Resource | None:
+    """The resource without the parts we may not use, each named in `refused`; None when nothing of it may be used.
+
+    `unmodified` says that no modifierExtension is in it, so that it need not be looked for.
+    """
     if resource.get("implicitRules"):
         refused.extend(refusals(resource, source, "implicit-rules"))
         return None
     if resource.get("modifierExtension"):
         refused.extend(refusals(resource, source, "modifier-extension"))
         return None
-    if not _mentioned(resource):
+    if unmodified or not _mentioned(resource):
         return resource
     clean: Resource = {}
     for name, value in resource.items():

@@ -91,7 +91,7 @@ class Entry:
     InvalidInputError for what is no resource.
     """
 
-    __slots__ = ("_known", "_raw", "full_url", "include", "kind")
+    __slots__ = ("_known", "_raw", "full_url", "include", "kind", "unmodified")
 
     def __init__(
         self, resource: Resource | msgspec.Raw | bytes, full_url: str | None = None, *, include: bool = False
@@ -104,13 +104,17 @@ class Entry:
             self._raw, self._known, self.kind = None, resource, _kind(resource)
         self.full_url = full_url
         self.include = include
+        self.unmodified = False
+        """Known to hold no modifierExtension: the word is not in its bytes, nor any escape that could spell it."""
 
     @property
     def resource(self) -> Resource:
         """The whole resource."""
         if self._raw is not None:
+            text = bytes(self._raw)
+            self.unmodified = b"modifierExtension" not in text and b"\\u" not in text
             try:
-                self._known = orjson.loads(memoryview(self._raw))
+                self._known = orjson.loads(text)
             except orjson.JSONDecodeError as error:  # what only decoding shows, such as 1e400
                 self._known = _with_infinities(bytes(self._raw), error, self.kind)
             self._raw = None

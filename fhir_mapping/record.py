@@ -247,8 +247,12 @@ def _build(
         raise InvalidInputError("the data hold no time at all; give a prediction_time")
     usable = list(_understood(ours, site, refused))
 
+    by_type: dict[str, list[int]] = {}
+    for position, (_, resource) in enumerate(usable):
+        by_type.setdefault(resource["resourceType"], []).append(position)
+
     def of_type(*types: str) -> list[tuple[str, Resource]]:
-        return [(source, resource) for source, resource in usable if resource["resourceType"] in types]
+        return [usable[position] for position in sorted(p for kind in types for p in by_type.get(kind, ()))]
 
     def read(reader: Callable[..., Any], *types: str) -> tuple[Any, ...]:
         answers = [reader(resource, source, directory, at) for source, resource in of_type(*types)]
@@ -298,7 +302,8 @@ def _understood(ours: Sequence[Owned], site: SiteMap, refused: list[Refusal]) ->
             if head is entry.head or not concerns(head):
                 unread.append(head)
                 continue
-        resource = understood(site.translate(entry.resource), source, refused)
+        whole = site.translate(entry.resource)
+        resource = understood(whole, source, refused, unmodified=entry.unmodified)
         if resource is not None:
             yield source, resource
     refused.extend(unmapped(unread))

@@ -45,6 +45,7 @@ _CONCEPTS = frozenset(
      "admitSource", "dischargeDisposition"}
 )  # fmt: skip
 _HOLDERS = frozenset({"component", "hospitalization", "admission", "medication", "contained"})
+_BEARERS = _CONCEPTS | _HOLDERS | {"valueQuantity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,29 @@ class SiteMap:
         kind = resource.get("resourceType")
         if kind == "Encounter":
             resource = self._encounter(resource)
+        if not self._speaks(resource):
+            return resource
         changed = {name: new for name, new in self._changes(resource) if new is not resource[name]}
         return {**resource, **changed} if changed else resource
+
+    def _speaks(self, holder: Resource) -> bool:
+        """Whether anything in it stands in one of this map's systems: most of what comes does not."""
+        for name in _BEARERS & holder.keys():
+            value = holder[name]
+            for item in value if isinstance(value, list) else (value,):
+                if isinstance(item, dict) and self._local(name, item):
+                    return True
+        return False
+
+    def _local(self, name: str, item: Resource) -> bool:
+        if name in _HOLDERS:
+            return self._speaks(item)
+        codings = (item,) if name == "valueQuantity" else item.get("coding")
+        for coding in codings if isinstance(codings, (list, tuple)) else ():
+            system = coding.get("system") if isinstance(coding, dict) else None
+            if isinstance(system, str) and system in self._known:
+                return True
+        return False
 
     def _changes(self, holder: Resource) -> Iterator[tuple[str, Any]]:
         fixed = self._unit_fixed(holder)
