@@ -80,9 +80,8 @@ def out_of_fold(study: Study, fitted: Fit) -> Judged:
 def population_of(cohort: Cohort) -> dict[str, Any]:
     """Whom the model may speak for: the ages, hours and inputs its training patients had."""
     known = dict(zip(cohort.names, np.isfinite(cohort.x).mean(axis=0).tolist(), strict=True))
-    plain = [
-        n for n in cohort.names if "." in n and n.partition(".")[0] not in {"sex", "group", "discharged_to", "finding"}
-    ]
+    others = {"sex", "group", "discharged_to", "finding", "note"}
+    plain = [n for n in cohort.names if "." in n and n.partition(".")[0] not in others]
     needs = sorted(
         (n for n in plain if known[n] >= OFTEN_KNOWN and n.endswith((".last", ".count", "_365d"))),
         key=lambda n: -known[n],

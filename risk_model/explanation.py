@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.definitions import definitions
+from fhir_mapping.definitions.note_words import GRADES, note_words
 from risk_model import inputs
 from risk_model.values import Counterfactual, Driver
 
@@ -137,6 +138,8 @@ def value_in_words(
     if any(name.startswith("group.") for name in names):
         # A disease that is not there is no driver a reader could use, though trees lean on its absence.
         return "recorded" if any(values[name] for name in known) else None
+    if concept.startswith("note."):
+        return _as_notes_say(concept.removeprefix("note."), {name: values[name] for name in known})
     if concept in _FLAGS:
         return "yes" if values[known[0]] else "no"
     last = vector.values.get(f"{concept}.last") or vector.values.get(f"{concept}.count")
@@ -148,6 +151,18 @@ def value_in_words(
     if low is not None and high is not None and low != high:
         words += f" (range {low:.3g} to {high:.3g})"
     return words
+
+
+def _as_notes_say(concept: str, values: Mapping[str, float]) -> str:
+    """`8`, `yes`, or the grade where notes give no number."""
+    number = values.get(f"note.{concept}.last")
+    if number is None:
+        grade = int(values.get(f"note.{concept}.grade", 0))
+        return next(word for word, meant in GRADES.items() if meant == grade)
+    if concept in note_words().states:
+        return "yes" if number else "no"
+    unit = note_words().concepts[concept].definition.unit
+    return f"{number:.3g} {_UNITS.get(unit, unit)}".strip()
 
 
 _FLAGS = frozenset({"acute_admission", "mechanical_ventilation", "intensive_care"})

@@ -1,9 +1,11 @@
 """Input blocks beside the structured record: note findings, and vectors that a first stage has to learn from.
 
-Two kinds of block, told apart by what they may know:
+Three kinds of block, told apart by what they may know:
 
 - *Findings* are read without outcomes: `finding.<concept>` is 1 where a note says the patient has it now, 0 where notes
   were read and do not, unknown without notes. They stand in the row like any other input.
+- *Values* that notes state (`note.<concept>.last|first|min|max`, `.grade`; see `values_in_notes`) are read without
+  outcomes too: unknown where no note says them, however many were read.
 - *Vectors* (an embedding of the record, of the notes, of the retrieved evidence) go through a first-stage head fitted
   on outcomes. A `Cohort` holds only raw vectors and has no place for a head's output, so stage 2 can learn from heads
   cross-fitted here and from nothing else: no row meets a head that saw its patient.
@@ -11,6 +13,7 @@ Two kinds of block, told apart by what they may know:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +26,7 @@ from knowledge_index import Evidence
 from knowledge_index.encoder import Encoder
 from risk_model import inputs
 from risk_model.values import Experiencer, NoteFindings, Polarity, Temporality
+from risk_model.values_in_notes import NOTE, note_inputs
 
 Vectors = NDArray[np.float32]
 SOURCES = ("record", "notes", "evidence")
@@ -133,17 +137,32 @@ def frequent_findings(readings: Sequence[NoteFindings], smallest_share: float = 
     return [f"{FINDING}{name}" for name in sorted(often, key=lambda name: (-counts[name], name))[:most]]
 
 
+def frequent_values(readings: Sequence[NoteFindings], smallest_share: float = 0.02, most: int = 200) -> list[str]:
+    """Names of the inputs made of stated values that enough rows have; chosen without looking at outcomes."""
+    counts = Counter(name for findings in readings for name in note_inputs(findings.values))
+    often = [name for name, count in counts.items() if count >= max(5, smallest_share * len(readings))]
+    return sorted(often, key=lambda name: (-counts[name], name))[:most]
+
+
+def read_from_notes(name: str) -> bool:
+    """Whether an input comes from notes alone."""
+    return name.startswith((FINDING, NOTE))
+
+
 def row(reading: Reading, names: Sequence[str], heads: Sequence[Head] = (), encoder: Encoder | None = None) -> Vectors:
     """The model's row, shape (len(names),) float32: structured inputs, findings, and the heads' log-odds.
 
     `encoder` is needed where a head reads the record or the evidence.
     """
     by_name = {head.name: head for head in heads}
-    plain = [name for name in names if not name.startswith(FINDING) and name not in by_name]
+    plain = [name for name in names if not read_from_notes(name) and name not in by_name]
     values = dict(zip(plain, inputs.row(reading.record, plain, reading.vector).tolist(), strict=True))
     present = _present(reading.findings) if reading.findings is not None and reading.findings.notes_read else None
+    stated = note_inputs(reading.findings.values) if reading.findings is not None else {}
     for name in names:
-        if name.startswith(FINDING):
+        if name.startswith(NOTE):
+            values[name] = stated.get(name, np.nan)
+        elif name.startswith(FINDING):
             values[name] = np.nan if present is None else float(name.removeprefix(FINDING) in present)
         elif name in by_name:
             head = by_name[name]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.definitions import definitions
+from fhir_mapping.definitions.note_words import note_words
 from fhir_mapping.diagnoses import active_groups, diagnosis_table
 from risk_model.history import HISTORY, earlier_stays, history
 from risk_model.series import RATIOS, series_inputs, series_names
@@ -140,13 +141,22 @@ def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[st
 
 
 def concept_of(name: str) -> str:
-    """The clinical concept an input belongs to: `sodium.slope` and `sodium.min` are both sodium."""
+    """The clinical concept an input belongs to: `sodium.slope` and `sodium.min` are both sodium.
+
+    >>> concept_of("sodium.min"), concept_of("group.anaemia"), concept_of("note.gcs.last")
+    ('sodium', 'anaemia', 'note.gcs')
+    """
     kind, _, rest = name.partition(".")
+    if kind == "note":
+        return name.rpartition(".")[0]
     return rest if kind == "group" else kind
 
 
 def label_of(concept: str) -> str:
     """A concept in the words of a clinician."""
+    if concept.startswith("note."):
+        stated = concept.removeprefix("note.")
+        return f"{note_words().label(stated) or stated}, as notes say"
     measured = definitions().concepts.get(concept)
     if measured is not None:
         return measured.label

@@ -271,7 +271,7 @@ def _check_schema(names: Sequence[str], heads: Sequence[Any], folder: Path) -> N
     strange = [
         name
         for name in names
-        if name not in fused and not name.startswith(fusion.FINDING) and not inputs.can_be_computed(name)
+        if name not in fused and not fusion.read_from_notes(name) and not inputs.can_be_computed(name)
     ]
     if strange:
         listed = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")

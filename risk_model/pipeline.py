@@ -17,6 +17,7 @@ from risk_model.model import RiskModel, shipped_folder
 from risk_model.reader import NoteReader, RuleNoteReader
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 from risk_model.values import Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
+from risk_model.values_in_notes import NOTE
 
 MAX_QUERIES = 6
 MAX_EVIDENCE = 5
@@ -144,8 +145,10 @@ class Pipeline:
 
 
 def _reader(index: KnowledgeIndex, models: Iterable[RiskModel]) -> RuleNoteReader:
-    """The rule reader; it embeds notes, its slow part, only where a model reads embeddings."""
-    return RuleNoteReader(index, any(head.source == "notes" for model in models for head in model.heads))
+    """The rule reader; it embeds notes, its slow part, and reads values only where a model asks for them."""
+    asked = list(models)
+    embed = any(head.source == "notes" for model in asked for head in model.heads)
+    return RuleNoteReader(index, embed, any(name.startswith(NOTE) for model in asked for name in model.names))
 
 
 _TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})

@@ -6,7 +6,6 @@ does not hold has those findings dropped and counted.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,30 +16,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fhir_mapping import Note, Section
+from fhir_mapping import Note
 from knowledge_index import Concept, Evidence, KnowledgeIndex
-from risk_model.values import Experiencer, Finding, NoteFindings, Polarity, Temporality
+from risk_model.note_context import before, experiencer, polarity, section_at, temporality
+from risk_model.values import Finding, NoteFindings, NoteValue
+from risk_model.values_in_notes import ValueReader, timed
 
 MAX_NOTES = 12
 MAX_CHARACTERS = 60_000
 CHUNK_CHARACTERS = 1_000
 MAX_CHUNKS = 12
 REMEMBERED_NOTES = 1024
-_HISTORY = re.compile(r"\b(history of|h/?x of|h/o|previous(ly)?|prior|past|s/p|status post|\d+ years? ago)\b", re.I)
-_HYPOTHETICAL = re.compile(
-    r"\b(risk of|if|in case of|return (if|for)|should|rule out|r/o|to exclude|prophylaxis|prevent\w*|screen\w*|possible"
-    r"|suspected|concern for|monitor for|watch for)\b",
-    re.I,
-)
-_UNCERTAIN = re.compile(
-    r"\b(possible|probable|likely|suspected|suspicion of|concern for|cannot exclude|may have)\b", re.I
-)
-_RELATIVE = re.compile(r"\b(mother|father|brother|sister|son|daughter|uncle|aunt|grand\w+|family history|fhx?)\b", re.I)
-_SENTENCE_START = re.compile(r"[.;!?\n]")
 _KEY_SECTIONS = ("assessment", "plan", "discharge_plan", "hospital_course", "present_illness", "chief_complaint")
 # Branches of MeSH that a finding about a patient can lie in: diseases and symptoms, mental disorders.
 _FINDINGS = ("C", "F03")
-_PAST_SECTIONS = frozenset({"past_history"})
 
 
 class NoteReader(Protocol):
@@ -57,14 +46,16 @@ class RuleNoteReader:
     RuleNoteReader(index).read(record.notes())
 
     What a note says is remembered by its content, so that a chart opened again is not read again. Without `embed` the
-    findings come without the embedding, the slow part, which only models with a head for it need.
+    findings come without the embedding, the slow part, which only models with a head for it need; without `values` they
+    come without the numbers and grades that only models with inputs for them need.
     """
 
     name = "rules-1"
 
-    def __init__(self, index: KnowledgeIndex, embed: bool = True) -> None:
+    def __init__(self, index: KnowledgeIndex, embed: bool = True, values: bool = True) -> None:
         self._index = index
         self._embed = embed
+        self._values = ValueReader() if values else None
         self._known: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
         self._lock = Lock()
 
@@ -91,7 +82,17 @@ class RuleNoteReader:
             notes_read=len(used),
             notes_unreadable=sum(note.status != "read" for note in notes),
             unanchored_dropped=len(findings) - len(anchored),
+            values=() if self._values is None else self._stated(self._values, used),
         )
+
+    def _stated(self, reader: ValueReader, notes: Sequence[Note]) -> tuple[NoteValue, ...]:
+        """The values the notes state, each where it was first said."""
+        left = MAX_CHARACTERS
+        found: list[NoteValue] = []
+        for note in notes:
+            found.extend(reader.read(note.text[:left], note.sections, note.source))
+            left -= len(note.text)
+        return timed(found, notes)
 
     def _remembered(self, note: Note, limit: int) -> tuple[Finding, ...]:
         key = blake2b(f"{limit if limit < len(note.text) else 0}|{note.text}".encode("utf-8", "replace")).digest()
@@ -114,21 +115,19 @@ class RuleNoteReader:
         for linked in self._index.link_text(text):
             if linked.start is None or linked.end is None or not _is_finding(linked.concept):
                 continue
-            section = _section_at(note.sections, linked.start)
-            name = section.name if section else None
-            before = _before(text, linked.start)
-            family = name == "family_history" or bool(_RELATIVE.search(before))
+            section = section_at(note.sections, linked.start)
+            words = before(text, linked.start)
             yield Finding(
                 concept_ui=linked.concept.ui,
                 name=linked.concept.name,
-                polarity=_polarity(linked.negated, before),
-                temporality=_temporality(name, before),
-                experiencer=Experiencer.FAMILY if family else Experiencer.PATIENT,
+                polarity=polarity(linked.negated, words),
+                temporality=temporality(section, words),
+                experiencer=experiencer(section, words),
                 note_source=note.source,
                 quote=text[linked.start : linked.end],
                 start=linked.start,
                 end=linked.end,
-                section=name,
+                section=section,
             )
 
     def _embedding(self, notes: Sequence[Note]) -> NDArray[np.float32] | None:
@@ -159,32 +158,6 @@ def _said_once(findings: Sequence[Finding], notes: Iterable[Note]) -> Iterator[F
         origin = by_source[finding.note_source].copied_from(finding.start)
         if (origin, finding.concept_ui, finding.quote) not in said:
             yield finding
-
-
-def _section_at(sections: Sequence[Section], position: int) -> Section | None:
-    return next((s for s in reversed(sections) if s.start <= position < s.end), None)
-
-
-def _before(text: str, position: int) -> str:
-    """The words of the same sentence before `position`, at most 80 characters."""
-    start = max(0, position - 80)
-    piece = text[start:position]
-    borders = [match.end() for match in _SENTENCE_START.finditer(piece)]
-    return piece[borders[-1] :] if borders else piece
-
-
-def _polarity(negated: bool, before: str) -> Polarity:
-    if negated:
-        return Polarity.ABSENT
-    return Polarity.UNCERTAIN if _UNCERTAIN.search(before) else Polarity.PRESENT
-
-
-def _temporality(section: str | None, before: str) -> Temporality:
-    if _HYPOTHETICAL.search(before) and not _UNCERTAIN.search(before):
-        return Temporality.HYPOTHETICAL
-    if section in _PAST_SECTIONS or _HISTORY.search(before):
-        return Temporality.HISTORICAL
-    return Temporality.CURRENT
 
 
 def _chunks(notes: Sequence[Note]) -> Iterator[str]:

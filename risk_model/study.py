@@ -19,7 +19,7 @@ from risk_model.artifacts import signature
 from risk_model.cohort import MANIFEST, PATIENTS, LabelledCohort, Row
 from risk_model.conformal import AGE_BANDS, age_band
 from risk_model.errors import TrainingError
-from risk_model.fusion import Reading, VectorBlock, frequent_findings, vector_of
+from risk_model.fusion import Reading, VectorBlock, frequent_findings, frequent_values, vector_of
 from risk_model.inputs import input_names
 from risk_model.reader import NoteReader
 from risk_model.scores import comparators
@@ -104,7 +104,8 @@ def read_for_training(
             progress(len(rows), len(wanted))
     names = list(input_names(task))
     if sources.reader is not None:
-        names += frequent_findings([r.findings for r in readings if r.findings is not None])
+        read = [r.findings for r in readings if r.findings is not None]
+        names += frequent_findings(read) + frequent_values(read)
     x = np.stack([fusion.row(reading, names) for reading in readings])
     cohort = _cohort(task, names, x, rows)
     return _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))

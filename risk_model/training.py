@@ -145,14 +145,7 @@ def fit(
     parameters = dict(parameters or PARAMETERS.get(cohort.task, DEFAULT_PARAMETERS))
     threads = threads if cohort.x.size > _WORTH_THREADS else 1
     fold = patient_folds(cohort.patients, FOLDS, cohort.y)
-    raw = np.zeros(len(cohort.y))
-    for number in range(FOLDS):
-        inside, outside = fold != number, fold == number
-        _check_fold(cohort.y, outside, number)
-        progress(f"fold {number + 1} of {FOLDS}")
-        x, names, _ = _fused(cohort, inside, fold)
-        booster = _boost(x[inside], cohort.y[inside], names, parameters, threads)
-        raw[outside] = _margin(booster, x[outside], names)
+    raw = held_out_margins(cohort, fold, parameters, threads=threads, progress=progress)
     calibration = logistic_fit(cohort.y, raw)
     progress("all rows")
     x, names, heads = _fused(cohort, np.ones(len(cohort.y), bool), fold)
@@ -167,10 +160,35 @@ def fit(
     )
 
 
-def _check_fold(y: NDArray[np.float64], outside: NDArray[np.bool_], number: int) -> None:
+def held_out_margins(
+    cohort: Cohort,
+    fold: NDArray[np.int64],
+    parameters: Mapping[str, Any],
+    *,
+    threads: int = 1,
+    progress: Callable[[str], None] = lambda _: None,
+) -> NDArray[np.float64]:
+    """Log-odds of each row, shape (n,), from heads and a booster that saw no row of its fold; not yet calibrated.
+
+    Folds may be anything that keeps a patient's rows together: `patient_folds`, or one hospital each. Raises
+    TrainingError for a fold that holds, or leaves, one class only.
+    """
+    raw = np.zeros(len(cohort.y))
+    folds = np.unique(fold)
+    for place, number in enumerate(folds):
+        inside, outside = fold != number, fold == number
+        _check_fold(cohort.y, outside, place, len(folds))
+        progress(f"fold {place + 1} of {len(folds)}")
+        x, names, _ = _fused(cohort, inside, fold)
+        booster = _boost(x[inside], cohort.y[inside], names, parameters, threads)
+        raw[outside] = _margin(booster, x[outside], names)
+    return raw
+
+
+def _check_fold(y: NDArray[np.float64], outside: NDArray[np.bool_], number: int, folds: int) -> None:
     for rows, words in ((outside, "held out"), (~outside, "to learn from")):
         if not rows.any() or y[rows].min() == y[rows].max():
-            which = f"fold {number + 1} of {FOLDS}: the rows {words} have one class only"
+            which = f"fold {number + 1} of {folds}: the rows {words} have one class only"
             raise TrainingError(f"{which}; outcomes of more patients are needed")
 
 

@@ -46,6 +46,39 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteValue:
+    """A measured value or a graded statement that a note makes. `quote` equals `note.text[start:end]`.
+
+    `value` is a number in `unit`, 1 or 0 for a state such as mechanical ventilation, and None where the note only
+    grades: then `grade` runs from -2 (severely low) through 0 (said to be normal, or denied) to 2 (severely high).
+    """
+
+    concept: str
+    value: float | None
+    unit: str | None
+    grade: int | None
+    polarity: Polarity
+    temporality: Temporality
+    experiencer: Experiencer
+    time: datetime | None
+    """When the note that first said it was written; None where that is not known."""
+    earlier: bool
+    """The note itself puts it before others of the same sentence: `1.2` in `rose from 1.2 to 3.4`."""
+    note_source: str
+    quote: str
+    start: int
+    end: int
+    section: str | None = None
+    unit_assumed: bool = False
+    """No unit stood beside the number: it is read in the concept's own where it can be no other."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is about this patient now."""
+        return self.temporality is Temporality.CURRENT and self.experiencer is Experiencer.PATIENT
+
+
+@dataclass(frozen=True, slots=True)
 class NoteFindings:
     """What stage 1 read. `embedding` has shape (384,) float32, L2-normalised, or is None when there was no text."""
 
@@ -55,6 +88,8 @@ class NoteFindings:
     notes_read: int
     notes_unreadable: int
     unanchored_dropped: int = 0
+    values: tuple[NoteValue, ...] = ()
+    """Measured values and graded statements, in the order of the notes."""
 
 
 @dataclass(frozen=True, slots=True)

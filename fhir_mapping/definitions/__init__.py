@@ -104,6 +104,14 @@ class Definitions:
                 return found
         return stripped
 
+    def spellings_of(self, unit: str) -> tuple[str, ...]:
+        """Every exact spelling of a UCUM unit, the unit itself among them.
+
+        >>> sorted(definitions().spellings_of("g/L"))
+        ['g/L', 'g/l']
+        """
+        return tuple(spelling for spelling, meant in self._spellings.items() if meant == unit)
+
 
 def _fold(spelling: str) -> str:
     return "".join(spelling.lower().split())
