@@ -149,7 +149,12 @@ def _next(page: dict[str, Any]) -> str | None:
 
 
 def fetch_patient_resources(
-    server: str, patient: str, *, token: str | None = None, seconds: float = 60.0
+    server: str,
+    patient: str,
+    *,
+    token: str | None = None,
+    seconds: float = 60.0,
+    private_networks: Iterable[str] = (),
 ) -> tuple[list[dict[str, Any]], frozenset[str]]:
     """A patient's chart for `riskcards score --fhir-server`: its resources, and the types that could not be fetched.
 
@@ -157,7 +162,7 @@ def fetch_patient_resources(
     """
     if not ID.match(patient):
         raise GatewayError("not-an-id")
-    gateway = Gateway([server], seconds)
+    gateway = Gateway([server], seconds, private_networks)
     resources = [gateway.fetch(server, f"Patient/{patient}", token)]
     missing = set()
     for kind in _TYPES_OF_A_CHART:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import urllib3
@@ -116,8 +116,12 @@ class Outbound:
         max_bytes: int,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        into: BinaryIO | None = None,
     ) -> Answer:
-        """One exchange; `deadline` is of `time.monotonic()`. Raises OutboundError."""
+        """One exchange; `deadline` is of `time.monotonic()`. The body of a 200 goes to `into` where one is given.
+
+        Raises OutboundError; `into` may then hold a part.
+        """
         left = deadline - time.monotonic()
         if left <= 0:
             raise OutboundError("too-slow")
@@ -130,7 +134,10 @@ class Outbound:
                     preload_content=False, decode_content=False,
                 )  # fmt: skip
                 try:
-                    found = _read(response, deadline, max_bytes)
+                    found = bytearray()
+                    keep = into.write if into is not None and response.status == 200 else found.extend
+                    for chunk in _chunks(response, deadline, max_bytes):
+                        keep(chunk)
                 except BaseException:
                     response.close()
                     raise
@@ -138,7 +145,7 @@ class Outbound:
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             reason = "too-slow" if time.monotonic() >= deadline else "unreachable"
             raise OutboundError(reason, error.__class__.__name__) from None
-        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, found)
+        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, bytes(found))
 
     def _pool(self, url: str) -> tuple[urllib3.HTTPConnectionPool, str]:
         try:
@@ -158,17 +165,19 @@ class Outbound:
         return pool, f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
 
 
-def _read(response: urllib3.BaseHTTPResponse, deadline: float, max_bytes: int) -> bytes:
-    """The body, unpacked no further than the cap: a small gzip may hold gigabytes."""
+def _chunks(response: urllib3.BaseHTTPResponse, deadline: float, max_bytes: int) -> Iterator[bytes]:
+    """The body in pieces, unpacked no further than the cap: a small gzip may hold gigabytes."""
     coding = response.headers.get("Content-Encoding", "identity").lower()
     if coding not in {"identity", "gzip"}:
         raise OutboundError("not-understood", "Content-Encoding")
     unpack = zlib.decompressobj(31) if coding == "gzip" else None
-    body = bytearray()
+    length = 0
     while chunk := response.read1(_CHUNK, decode_content=False):
-        body += unpack.decompress(chunk, max_bytes + 1 - len(body)) if unpack else chunk
-        if len(body) > max_bytes:
+        plain = unpack.decompress(chunk, max_bytes + 1 - length) if unpack else chunk
+        length += len(plain)
+        if length > max_bytes:
             raise OutboundError("too-large")
+        yield plain
         if time.monotonic() >= deadline:
             raise OutboundError("too-slow")
     if time.monotonic() >= deadline:
@@ -176,7 +185,6 @@ def _read(response: urllib3.BaseHTTPResponse, deadline: float, max_bytes: int) -
         raise OutboundError("too-slow")
     if unpack is not None and not unpack.eof:
         raise OutboundError("cut-off")
-    return bytes(body)
 
 
 # The connection a thread is waiting on, so that its deadline can close it: a server that sends its headers byte by

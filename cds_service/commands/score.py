@@ -10,7 +10,8 @@ import click
 import orjson
 
 from cds_service.commands.files import SiteMapType, TimeType, load_record
-from fhir_mapping import InvalidInputError, PatientRecord, SiteMap
+from cds_service.commands.from_server import exported, fetched
+from fhir_mapping import PatientRecord, SiteMap
 
 if TYPE_CHECKING:
     from risk_model import Pipeline
@@ -23,6 +24,8 @@ _TASKS = ("in_hospital_mortality", "readmission_30d")
 @click.command(name="score")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--fhir-server", help="Base URL of a FHIR R4 server to read the patient from, instead of FILES.")
+@click.option("--smart-client", help="The client of RISKCARDS_SMART_CLIENTS to log in as (SMART Backend Services).")
+@click.option("--group", help="With --smart-client and --out: export this Group instead of all patients.")
 @click.option("--patient", help="Id of the patient.")
 @click.option("--encounter", help="Id of the stay; default: the one running at that time.")
 @click.option("--as-of", type=TimeType(), help="What was known at this time; a bare date means its end. Default: all.")
@@ -36,6 +39,8 @@ def command(
     ctx: click.Context,
     files: tuple[Path, ...],
     fhir_server: str | None,
+    smart_client: str | None,
+    group: str | None,
     patient: str | None,
     encounter: str | None,
     as_of: datetime | None,
@@ -53,21 +58,33 @@ def command(
 
     \b
     riskcards score export/ --out risks.ndjson --task readmission_30d --model model/
+    riskcards score --fhir-server https://ehr.example.org/fhir --smart-client general --out risks.ndjson
 
     A folder (Bulk Data NDJSON or Bundles) gives one RiskAssessment to a line, the same as the service would answer; a
-    patient that cannot be read is an OperationOutcome on its line, and the exit code is then 3.
+    patient that cannot be read is an OperationOutcome on its line, and the exit code is then 3. With --smart-client and
+    --out the folder is exported from the server first (Bulk Data Access), logged in with the client's key.
 
     Exit code 4 when the model abstains: the answer then says why, and still holds the established scores.
     """
     from cds_service.cards.detail import detail
     from risk_model import risk_assessment
 
+    if smart_client and not fhir_server:
+        raise click.UsageError("--smart-client needs --fhir-server URL")
+    if group and not (smart_client and out):
+        raise click.UsageError("--group needs --smart-client and --out")
+    if smart_client and fhir_server and out is not None:
+        if files or patient or encounter:
+            raise click.UsageError("an export is scored whole: give neither FILES nor --patient nor --encounter")
+        with exported(fhir_server, smart_client, group) as folder:
+            _bulk(ctx, folder, out, task, model, as_of, site_map)
+        return
     if any(path.is_dir() for path in files) or out is not None:
         if len(files) != 1 or not files[0].is_dir() or out is None or patient or encounter or fhir_server:
             raise click.UsageError("give one folder with --out FILE.ndjson, and neither --patient nor --encounter")
         _bulk(ctx, files[0], out, task, model, as_of, site_map)
         return
-    record = _record(files, fhir_server, patient, encounter, as_of, site_map)
+    record = _record(files, fhir_server, smart_client, patient, encounter, as_of, site_map)
     assessment = _pipeline(task, model).assess(record, task)
     if as_json:
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
@@ -119,6 +136,7 @@ def _bulk(
 def _record(
     files: tuple[Path, ...],
     server: str | None,
+    smart_client: str | None,
     patient: str | None,
     encounter: str | None,
     as_of: datetime | None,
@@ -130,13 +148,7 @@ def _record(
         return load_record(files, patient=patient, as_of=as_of, encounter=encounter, site_map=site_map)
     if not patient:
         raise click.UsageError("--fhir-server needs --patient ID")
-    from cds_service.gateway import GatewayError, fetch_patient_resources
-
-    try:
-        resources, not_fetched = fetch_patient_resources(server, patient)
-    except GatewayError as error:
-        # Whatever the server's trouble, it is not our fault (exit 1): the input could not be had (exit 3).
-        raise InvalidInputError(f"{server}: the patient could not be read: {error}") from None
+    resources, not_fetched = fetched(server, smart_client, patient)
     return PatientRecord.from_resources(
         resources, patient, as_of, encounter_id=encounter, not_fetched=not_fetched, site_map=site_map
     )

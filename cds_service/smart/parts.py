@@ -43,7 +43,7 @@ class SmartParts:
         clients = check_setup(settings)
         if clients is None:
             return None
-        found = {iss: _registration(client, settings.private_networks) for iss, client in clients.items()}
+        found = {iss: register(client, settings.private_networks) for iss, client in clients.items()}
         vault = Vault(store.sealed, open_cipher(settings.session_key_path()))
         return cls(found, vault, store, settings.public_url.rstrip("/"))
 
@@ -78,7 +78,8 @@ def check_setup(settings: Settings) -> Mapping[str, SmartClient] | None:
     return read_smart_clients(Path(settings.smart_clients), os.environ)
 
 
-def _registration(client: SmartClient, private_networks: tuple[str, ...]) -> Registration:
+def register(client: SmartClient, private_networks: tuple[str, ...]) -> Registration:
+    """Its ways out: to the hosts of its configuration, wherever our networks allow."""
     networks = Networks.of(private_networks).also(urlsplit(client.iss).hostname or "")
     for host in client.hosts:
         # Configured by name: what is true of a FHIR server named by its literal address is true of its helpers.

@@ -58,6 +58,7 @@ class Realm:
     seen_assertions: set[str] = field(default_factory=set)
     token_requests: list[dict[str, str]] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)  # (path and query, bearer token)
+    polls: int = 0
     lock: Any = field(default_factory=threading.Lock)
 
     @property
@@ -207,6 +208,29 @@ class Realm:
             found["entry"].append({"resource": stray, "search": {"mode": "match"}})
         return 200, found
 
+    def export(self, path: str, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        """Bulk Data: kick-off, two times not ready, the list, the files."""
+        token = headers.get("Authorization", "").removeprefix("Bearer ")
+        self.asked.append((path, token))
+        told = self.wrong.get("export", {})
+        if token not in self.tokens or self.tokens[token]:
+            return 401, {}, {}
+        if "$export" in path:
+            assert headers["Prefer"] == "respond-async"
+            self.polls = 0
+            return told.get("kick-off", 202), {}, {"Content-Location": told.get("status", "export/status")}
+        if path == "export/status":
+            self.polls += 1
+            if self.polls < 3:
+                return told.get("waiting", 202), {}, {"Retry-After": "0", "X-Progress": "half"}
+            kinds = sorted({each["resourceType"] for chart in self.charts.values() for each in chart.resources})
+            files = [{"type": kind, "url": f"{self.base}/export/{kind}"} for kind in kinds]
+            manifest = {"requiresAccessToken": True, "output": files, "error": []}
+            return 200, _changed(manifest, told.get("manifest")), {}
+        kind = path.rpartition("/")[2]
+        lines = [each for chart in self.charts.values() for each in chart.resources if each["resourceType"] == kind]
+        return told.get("file", 200), "\n".join(map(json.dumps, lines)).encode(), {}
+
 
 def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPServer]:
     """A server with one realm for each way of being registered."""
@@ -223,6 +247,8 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
                 self._send(200, {"issuer": realm.issuer, "jwks_uri": f"{realm.issuer}/jwks"})
             elif rest == "jwks":
                 self._send(200, realm.jwks())
+            elif "$export" in rest or rest.startswith("fhir/export/"):
+                self._send(*realm.export(rest.removeprefix("fhir/"), dict(self.headers)))
             elif rest == "style.json":
                 self._send(200, realm.wrong.get("style", {"color_background": "#edeae3", "evil": "</style>"}))
             else:
@@ -238,10 +264,16 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
                 status, answer = 400, {"error": str(error)}
             self._send(status, answer)
 
-        def _send(self, status: int, body: Any) -> None:
+        def do_DELETE(self) -> None:
+            realm = realms[self.path.split("/")[1]]
+            realm.asked.append((f"DELETE {self.path}", self.headers.get("Authorization", "")))
+            self._send(202, {})
+
+        def _send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -1,0 +1,53 @@
+"""Backend services (SMART 2.2, "Backend Services"): no user, no launch; our key alone speaks, with `system/` scopes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from threading import Lock
+
+from cds_service.smart.clients import canonical, read_smart_clients
+from cds_service.smart.discovery import discover
+from cds_service.smart.errors import LaunchRefusedError, SmartSetupError
+from cds_service.smart.grant import Grant, client_credentials
+from cds_service.smart.parts import Registration, register
+from cds_service.smart.scopes import system_scopes
+
+# Renewed when less is left: one request at a bulk server may take a while to be looked at.
+EARLY_SECONDS = 60
+
+
+class BackendAccess:
+    """BackendAccess(find_backend(path, "general", server, networks)).token() -> a token good for another minute"""
+
+    def __init__(self, registration: Registration) -> None:
+        self.registration = registration
+        self._grant: Grant | None = None
+        self._lock = Lock()
+
+    def token(self) -> str:
+        """Raises LaunchRefusedError where the server gives none."""
+        with self._lock:
+            if self._grant is None or self._grant.expires - EARLY_SECONDS <= time.time():
+                self._grant = self._ask()
+            return self._grant.access_token
+
+    def _ask(self) -> Grant:
+        client, outbound = self.registration.client, self.registration.outbound
+        server = discover(client, outbound, client.iss)
+        if not server.token_endpoint:
+            raise LaunchRefusedError("no-endpoints", "The server's smart-configuration names no token endpoint.")
+        return client_credentials(client, outbound, server.token_endpoint, system_scopes(server, client.scopes))
+
+
+def find_backend(path: Path, name: str, server: str, private_networks: tuple[str, ...] = ()) -> Registration:
+    """The client of that name in the SMART clients file, for its own FHIR server only. Raises SmartSetupError."""
+    clients = {client.name: client for client in read_smart_clients(path).values()}
+    client = clients.get(name)
+    if client is None:
+        raise SmartSetupError(f"{path}: no client {name!r}; there are {', '.join(clients) or 'none'}")
+    if client.type != "asymmetric":
+        raise SmartSetupError(f"{path}: {name} is {client.type}; backend services need an asymmetric client")
+    if canonical(client.iss) != canonical(server):
+        raise SmartSetupError(f"{path}: {name} is registered at {client.iss}, not at {server}")
+    return register(client, private_networks)

@@ -1,0 +1,135 @@
+"""Bulk Data Access 2.0: a server's patients as NDJSON files (https://hl7.org/fhir/uv/bulkdata/export.html).
+
+    kick-off -> 202 with a status URL -> 202 ... 202 -> 200 with the list of files -> the files -> DELETE
+
+An export that is not whole is none: a file that is missing would look like patients without laboratory values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import orjson
+
+from cds_service.outbound import Answer, OutboundError
+from cds_service.smart.backend import BackendAccess
+from cds_service.smart.errors import LaunchRefusedError
+from cds_service.smart.scopes import READ
+
+REQUEST_SECONDS = 60.0
+FILE_SECONDS = 3600.0
+MAX_ANSWER = 16 * 2**20
+MAX_FILE = 16 * 2**30
+LONGEST_PAUSE = 120.0
+_BUSY = frozenset({429, 503})
+
+
+class ExportError(Exception):
+    """The export did not come whole. `reason` says at which step, without anything of a patient."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def export(
+    access: BackendAccess,
+    folder: Path,
+    *,
+    group: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    hours: float = 12.0,
+) -> list[Path]:
+    """Every type we read, of all patients or of a Group, one file for each of the server's. Raises ExportError."""
+    start = f"Group/{group}/$export" if group else "Patient/$export"
+    base = access.registration.client.iss.rstrip("/")
+    headers = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
+    begun = _ask(access, "GET", f"{base}/{start}?_type={','.join(READ)}", headers)
+    if begun.status != 202 or "content-location" not in begun.headers:
+        raise ExportError(f"the server does not start an export (status {begun.status})")
+    status_url = urljoin(f"{base}/", begun.headers["content-location"])
+    try:
+        return _download(access, _finished(access, status_url, time.monotonic() + hours * 3600, say), folder, say)
+    finally:
+        _tidy(access, status_url)
+
+
+def _finished(access: BackendAccess, url: str, deadline: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """The list of files, once there is one."""
+    while time.monotonic() < deadline:
+        answer = _ask(access, "GET", url, {"Accept": "application/json"})
+        if answer.status == 200:
+            return _manifest(answer)
+        if answer.status != 202 and answer.status not in _BUSY:
+            raise ExportError(f"the server gave the export up (status {answer.status})")
+        pause = _pause(answer)
+        say(f"the server is preparing the export; asking again in {pause:.0f} s")
+        time.sleep(pause)
+    raise ExportError("the export took too long")
+
+
+def _pause(answer: Answer) -> float:
+    """`Retry-After` in seconds; servers that give a date or nothing are asked again after ten."""
+    try:
+        return min(max(0.0, float(answer.headers.get("retry-after", "10"))), LONGEST_PAUSE)
+    except ValueError:
+        return 10.0
+
+
+def _manifest(answer: Answer) -> dict[str, Any]:
+    try:
+        found = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        found = None
+    files = found.get("output") if isinstance(found, dict) else None
+    good = isinstance(files, list) and all(
+        isinstance(file, dict) and isinstance(file.get("url"), str) and str(file.get("type")).isalpha()
+        for file in files
+    )
+    if not isinstance(found, dict) or not good:
+        raise ExportError("the server's list of files cannot be read")
+    if found.get("error"):
+        raise ExportError("the server could not export everything; an export that is not whole is none")
+    return found
+
+
+def _download(access: BackendAccess, manifest: dict[str, Any], folder: Path, say: Callable[[str], None]) -> list[Path]:
+    paths = []
+    needs_token = manifest.get("requiresAccessToken") is not False
+    for number, file in enumerate(manifest["output"], start=1):
+        path = folder / f"{file['type']}.{number}.ndjson"
+        say(f"file {number} of {len(manifest['output'])}: {file['type']}")
+        with path.open("wb") as stream:
+            answer = _ask(access, "GET", file["url"], {"Accept": "application/fhir+ndjson"}, needs_token, stream)
+        if answer.status != 200:
+            raise ExportError(f"file {number} ({file['type']}) did not come (status {answer.status})")
+        paths.append(path)
+    return paths
+
+
+def _tidy(access: BackendAccess, url: str) -> None:
+    """The server may forget the files; one that does not know how keeps them until they expire."""
+    try:
+        _ask(access, "DELETE", url, {"Accept": "application/json"})
+    except (ExportError, LaunchRefusedError):
+        return
+
+
+def _ask(
+    access: BackendAccess, method: str, url: str, headers: dict[str, str], with_token: bool = True, into: Any = None
+) -> Answer:
+    """One request, to a host of this client only; the token goes with it, and never elsewhere."""
+    if not access.registration.client.trusts(url):
+        raise ExportError("the server points to another host than those configured; `hosts` names them")
+    headers = headers | ({"Authorization": f"Bearer {access.token()}"} if with_token else {})
+    seconds, size = (REQUEST_SECONDS, MAX_ANSWER) if into is None else (FILE_SECONDS, MAX_FILE)
+    try:
+        return access.registration.outbound.request(
+            method, url, headers=headers, deadline=time.monotonic() + seconds, max_bytes=size, into=into
+        )
+    except OutboundError as error:
+        raise ExportError(f"the server could not be reached ({error.reason})") from None
