@@ -18,6 +18,8 @@ from werkzeug.exceptions import HTTPException
 
 from cds_service.admission import Admission, RateLimit
 from cds_service.answering import Answering
+from cds_service.app_pages import app_pages
+from cds_service.app_pages.smart_charts import frames_of, smart_charts
 from cds_service.feedback import receive
 from cds_service.metrics import OTHER, Metrics
 from cds_service.monitoring.gauges import Gauges
@@ -55,6 +57,8 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Stor
     app.extensions["riskcards"] = cds
     _routes(app, cds)
     app.register_blueprint(smart_routes(cds.smart))
+    app.register_blueprint(app_pages("app", "/app", smart_charts(cds), cds.answering, frames_of(cds)))
+    cds.answering.launches_app = cds.smart is not None
     _errors(app, cds)
     app.after_request(_cors(settings))
     return app

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Sequence
@@ -31,10 +32,11 @@ from cds_service.app_pages.what_if import PLACES, Answer, Question, answers, cha
 from cds_service.modes import Mode
 from cds_service.outcome import HookError
 from cds_service.records import estimate_record
-from cds_service.store import CardRecord
+from cds_service.store import CardRecord, StoreError
 from fhir_mapping import FhirMappingError, ForeignPatientError, PatientRecord
 from risk_model import Assessment
 
+LOG = logging.getLogger("riskcards")
 SERVICE = "app"
 """Under this name what the app showed, and what was said of it, stand in the store."""
 MODE_OF = "hospital-risk"
@@ -45,8 +47,10 @@ _STATIC = Path(__file__).resolve().parents[1] / "static"
 _FILES = frozenset({"app.css", "app.js", "app.svg"})
 
 
-def app_pages(name: str, url_prefix: str, source: ChartSource, answering: Answering) -> Blueprint:
-    """The app under a prefix, over charts of a source."""
+def app_pages(
+    name: str, url_prefix: str, source: ChartSource, answering: Answering, frames: Sequence[str] = ()
+) -> Blueprint:
+    """The app under a prefix, over charts of a source. `frames` may show its pages where there is no chart to ask."""
     pages = Blueprint(name, __name__, url_prefix=url_prefix)
     view = _Pages(source, answering)
     pages.add_url_rule("/<session>/", "page", view.page)
@@ -57,6 +61,8 @@ def app_pages(name: str, url_prefix: str, source: ChartSource, answering: Answer
     pages.add_url_rule("/static/<file>", "static_file", static_file)
     pages.register_error_handler(HookError, _problem)
     pages.register_error_handler(FhirMappingError, _unusable)
+    pages.register_error_handler(StoreError, _store_down)
+    pages.before_request(lambda: setattr(g, "frame_ancestors", " ".join(frames) or "'none'"))
     pages.after_request(_secure)
     return pages
 
@@ -146,7 +152,8 @@ class _Pages:
         pilot = mode is Mode.PILOT and chart.user in self.answering.settings.pilot_users
         if mode is not Mode.LIVE and not pilot:
             raise HookError(403, "suppressed", "Risk estimates are not shown here at present: they are switched off.")
-        if chart.user.partition("/")[0] not in self.answering.settings.roles:
+        # An EHR that does not say who looks has let them in by its own rules; one that does is taken at its word.
+        if chart.user and chart.user.partition("/")[0] not in self.answering.settings.roles:
             raise HookError(403, "suppressed", "Risk estimates are for clinicians of this site.")
         try:
             return chart, chart.read()
@@ -220,12 +227,17 @@ def _unusable(error: FhirMappingError) -> Response:
     return _problem(HookError(412, "structure", f"The chart cannot be used: {error}"))
 
 
+def _store_down(error: StoreError) -> Response:
+    LOG.error("store %s", error)
+    return _problem(HookError(503, "transient", "What is shown must be recorded, and cannot be now.", retry_after=5))
+
+
 def _frame(chart: OpenChart) -> None:
     g.frame_ancestors = " ".join(chart.frame_ancestors) or "'none'"
 
 
 def _secure(response: Response) -> Response:
-    ancestors = g.get("frame_ancestors", "'self'")
+    ancestors = g.get("frame_ancestors", "'none'")
     response.headers["Content-Security-Policy"] = (
         f"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors {ancestors}"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -20,14 +20,18 @@ class ReadAt(Protocol):
     def __call__(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord: ...
 
 
+def _no_name() -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenChart:
-    """One chart as one user has it open."""
+    """One chart as one user has it open. `user` is a reference such as Practitioner/7, or empty where nobody says."""
 
     read: ReadAt
     user: str
-    name: str = ""
-    """For the page's banner; empty where the EHR shows its own."""
+    name: Callable[[], str] = _no_name
+    """For the page's banner; says nothing where the EHR shows its own."""
     about: str = ""
     """Anything the reader must know of these data, such as that they are synthetic."""
     frame_ancestors: tuple[str, ...] = ("'none'",)

@@ -92,7 +92,7 @@ def banner_of(chart: OpenChart, record: PatientRecord) -> Banner:
         words = "length of stay unknown" if length is None else f"day {int(length) + 1} of the stay"
         words += ", intensive care" if stay.intensive_care else ""
     return Banner(
-        chart.name,
+        chart.name(),
         f"{years}, {record.sex or 'sex unknown'}",
         words,
         "; ".join(stay.reason_texts) if stay is not None else "",

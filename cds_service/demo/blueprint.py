@@ -38,7 +38,9 @@ def create_demo_app(settings: Settings, ward: Ward, store: Store | None = None) 
     answering: Answering = app.extensions["riskcards"].answering
     # The simulator launches the app itself, as an EHR does with the link on a card.
     answering.launches_app = True
-    app.register_blueprint(app_pages("demo_app", "/demo/app", _charts(ward, answering.site_map), answering))
+    app.register_blueprint(
+        app_pages("demo_app", "/demo/app", _charts(ward, answering.site_map), answering, ("'self'",))
+    )
     app.register_blueprint(simulator(ward))
     return app
 
@@ -49,7 +51,7 @@ def _charts(ward: Ward, site_map: SiteMap | None) -> ChartSource:
     def chart_of(patient: str, /) -> OpenChart:
         found = _known(ward, patient)
         read = reader_of(found.chart.resources, found.id, found.stay, datetime.now(UTC), site_map)
-        return OpenChart(read, USER, name=found.name, about="synthetic patient", frame_ancestors=("'self'",))
+        return OpenChart(read, USER, name=lambda: found.name, about="synthetic patient", frame_ancestors=("'self'",))
 
     return chart_of
 

@@ -9,11 +9,12 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 from werkzeug.serving import make_server
 
 from cds_service.demo.blueprint import create_demo_app
-from cds_service.demo.patients import shipped
+from cds_service.demo.patients import Ward, shipped
 from cds_service.settings import Settings
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
@@ -23,6 +24,13 @@ _SHOTS = (
     ("demo-discharge", "Santiago", "readmission-30d", 1440, 960),
     ("demo-abstains", "McDonald", "readmission-30d", 1440, 960),
     ("demo-narrow", "Griffin", "hospital-risk", 430, 1400),
+)
+# The app itself: patient, width, height, colour scheme, and what is opened before the picture is taken.
+_APP_SHOTS = (
+    ("app", "Rogers", 1200, 1500, "light", ".driver summary"),
+    ("app-dark", "Rogers", 1200, 1500, "dark", ".driver summary"),
+    ("app-narrow", "Rogers", 400, 1300, "light", None),
+    ("app-abstains", "McDonald", 1200, 1100, "light", None),
 )
 
 
@@ -40,10 +48,12 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/shots.db"})
-        server = make_server("127.0.0.1", 0, create_demo_app(settings, shipped()), threaded=True)
+        ward = shipped()
+        server = make_server("127.0.0.1", 0, create_demo_app(settings, ward), threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+            _app_pictures(browser, f"http://127.0.0.1:{server.server_port}/demo/app", ward)
             for name, patient, service, width, height in _SHOTS:
                 page = browser.new_page(viewport={"width": width, "height": height})
                 page.goto(f"http://127.0.0.1:{server.server_port}/demo/")
@@ -59,6 +69,19 @@ def main() -> None:
                 page.close()
             browser.close()
         server.shutdown()
+
+
+def _app_pictures(browser: Any, address: str, ward: Ward) -> None:
+    for name, family, width, height, scheme, opened in _APP_SHOTS:
+        patient = next(patient for patient in ward.patients.values() if patient.name.startswith(family))
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        page.goto(f"{address}/{patient.id}/")
+        page.wait_for_selector("[data-loaded]")
+        if opened is not None:
+            page.click(f"{opened} >> nth=2")
+            page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=str(IMAGES / f"{name}.png"))
+        page.close()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ The app behind a card must show what the card was made from, so there is one set
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from cds_service.answering import Answering
@@ -22,16 +24,49 @@ from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFound
 # As many notes as are read of one chart; each is one more request.
 MAX_ATTACHMENTS = 20
 _HOOK = "patient-view"
+_NOTES = frozenset({"DocumentReference", "Composition"})
 _SERVICE = SERVICES["readmission-30d"]
 
 
-def read_chart(
-    gateway: Gateway, server: str, token: str, patient: str, encounter: str | None, answering: Answering
-) -> PatientRecord:
-    """The record as of now, or of its encounter's end. Types the user may not read are *not fetched*, never *none*.
+@dataclass(frozen=True, slots=True)
+class FetchedChart:
+    """What one reading of the server brought. `as_of` is now, or the encounter's end.
 
-    Raises HookError 401, 412, 502.
+    Types the user may not read are *not fetched*, never *none*.
     """
+
+    prefetch: Mapping[str, Any]
+    expected: Mapping[str, str]
+    patient: str
+    encounter: str | None
+    as_of: datetime
+    fetch_attachment: Callable[[str], dict[str, Any] | None]
+    answering: Answering
+
+    def record(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
+        """The record as known at a moment, by default `as_of`. Raises HookError 412."""
+        left_out = frozenset() if with_notes else _NOTES
+        try:
+            return PatientRecord.from_prefetch(
+                self.prefetch,
+                patient_id=self.patient,
+                prediction_time=at or self.as_of,
+                encounter_id=self.encounter,
+                expected={key: kind for key, kind in self.expected.items() if kind not in left_out},
+                fetch_attachment=self.fetch_attachment,
+                site_map=self.answering.site_map,
+            )
+        except ForeignPatientError:
+            self.answering.store.record_event("foreign-patient", "", {"service": "smart-app"})
+            raise HookError(412, "conflict", "the FHIR server's answer holds another patient's data") from None
+        except (PatientNotFoundError, InvalidInputError) as error:
+            raise HookError(412, "structure", f"the FHIR server's answer cannot be used: {error}") from None
+
+
+def fetch_chart(
+    gateway: Gateway, server: str, token: str, patient: str, encounter: str | None, answering: Answering
+) -> FetchedChart:
+    """The searches of a card's prefetch, asked with the user's token. Raises HookError 401, 502."""
     deadline = time.monotonic() + CHART_SECONDS
     context = {"patientId": patient, "encounterId": encounter}
     queries = {key: fill(template, context) for key, template in _SERVICE.prefetch.items()}
@@ -39,22 +74,15 @@ def read_chart(
     found, failed = fetch_all(wanted, server, token, gateway, deadline)
     if "patient" in failed:
         raise _unreadable(failed["patient"])
-    at = prediction_time(_HOOK, find_encounter(found, encounter), answering.clock())
-    try:
-        return PatientRecord.from_prefetch(
-            found,
-            patient_id=patient,
-            prediction_time=at,
-            encounter_id=encounter,
-            expected={key: kind for key, kind in _SERVICE.expected().items() if key in wanted},
-            fetch_attachment=_attachments(gateway, server, token, deadline),
-            site_map=answering.site_map,
-        )
-    except ForeignPatientError:
-        answering.store.record_event("foreign-patient", "", {"service": "smart-app"})
-        raise HookError(412, "conflict", "the FHIR server's answer holds another patient's data") from None
-    except (PatientNotFoundError, InvalidInputError) as error:
-        raise HookError(412, "structure", f"the FHIR server's answer cannot be used: {error}") from None
+    return FetchedChart(
+        prefetch=found,
+        expected={key: kind for key, kind in _SERVICE.expected().items() if key in wanted},
+        patient=patient,
+        encounter=encounter,
+        as_of=prediction_time(_HOOK, find_encounter(found, encounter), answering.clock()),
+        fetch_attachment=_attachments(gateway, server, token, deadline),
+        answering=answering,
+    )
 
 
 def _unreadable(error: GatewayError) -> HookError:

@@ -25,7 +25,7 @@ from flask import Request, Response
 
 from cds_service.answering import Answering
 from cds_service.outcome import HookError
-from cds_service.smart.chart import read_chart
+from cds_service.smart.chart import FetchedChart, fetch_chart
 from cds_service.smart.errors import LaunchRefusedError
 from cds_service.smart.grant import Grant, refresh
 from cds_service.smart.parts import SmartParts
@@ -84,12 +84,17 @@ def chart_of(parts: Parts, session: SmartSession) -> PatientRecord:
 
     Raises HookError 401 when access has ended, 412 when the chart cannot be used, 502 when it cannot be read.
     """
+    return fetched_chart_of(parts, session).record()
+
+
+def fetched_chart_of(parts: Parts, session: SmartSession) -> FetchedChart:
+    """The same reading, from which the record can be made as of any moment before. Raises HookError 401, 502."""
     smart = parts.smart
     if smart is None:
         raise HookError(404, "not-found", _ENDED)
     token, answering = _token(smart, session.id), parts.answering
     gateway = smart.registration(session.iss).gateway
-    return read_chart(gateway, session.iss, token, session.patient_id, session.encounter_id, answering)
+    return fetch_chart(gateway, session.iss, token, session.patient_id, session.encounter_id, answering)
 
 
 def page_headers(session: SmartSession) -> dict[str, str]:

@@ -44,7 +44,7 @@ def app(tmp_path_factory: pytest.TempPathFactory, ward: Ward, charts: dict[str, 
             raise HookError(404, "not-found", "there is no such session")
         return charts[session]
 
-    app.register_blueprint(app_pages("tested_app", "/app", source, app.extensions["riskcards"].answering))
+    app.register_blueprint(app_pages("tested_app", "/tested", source, app.extensions["riskcards"].answering))
     yield app
     app.extensions["riskcards"].store.close()
 
@@ -64,7 +64,7 @@ def opened(charts: dict[str, OpenChart]) -> Callable[..., str]:
         stay = next((str(r["id"]) for r in resources if r["resourceType"] == "Encounter"), None)
         session = f"session-{len(charts)}"
         charts[session] = OpenChart(reader_of(resources, patient, stay, now), **({"user": "Practitioner/p"} | about))
-        return f"/app/{session}/"
+        return f"/tested/{session}/"
 
     return put
 

@@ -101,7 +101,7 @@ def test_a_chart_that_means_harm_stays_text(
         return replace(assess(*args, **more), evidence=(harm,))
 
     monkeypatch.setattr(answering.pipeline, "assess", with_harm)
-    address = opened(chart, name=HOSTILE, about=HOSTILE)
+    address = opened(chart, name=lambda: HOSTILE, about=HOSTILE)
     raw = app.test_client().get(address).get_data(as_text=True)
     page = Document(raw)
     assert page.faults == []
@@ -169,6 +169,23 @@ def test_feedback_reaches_the_store_and_its_comment_not_the_chain(app: Flask, an
     assert client.get(f"{address}feedback").status_code == 405
 
 
+def test_nothing_of_a_patient_reaches_the_log(
+    app: Flask, opened: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    chart = resources(SEPSIS)
+    stay = next(r for r in chart if r["resourceType"] == "Encounter")
+    stay["reasonCode"] = [{"text": "canary-reason"}]
+    address, client = opened(chart, name=lambda: "canary-name"), app.test_client()
+    page = client.get(address).get_data(as_text=True)
+    assert "canary-reason" in page
+    assert "canary-name" in page
+    client.post(f"{address}what-if", data={"lactate": "canary-value"})
+    client.post(f"{address}feedback", data={"view": "canary-view", "opinion": "useful", "comment": "canary-comment"})
+    client.get(f"{address}note/canary-key")
+    assert "canary" not in caplog.text
+
+
 @pytest.mark.parametrize("mode", ["off", "silent", "pilot"])
 def test_where_cards_are_not_shown_the_app_shows_nothing_either(
     app: Flask, answering: Answering, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -186,7 +203,7 @@ def test_only_the_roles_of_the_site_see_it(app: Flask, opened: Callable[..., str
 
 
 def test_no_such_session_and_another_patients_data_are_said_in_words(app: Flask, opened: Callable[..., str]) -> None:
-    assert document(app, "/app/nobody/", 404).faults == []
+    assert document(app, "/tested/nobody/", 404).faults == []
     assert document(app, f"/demo/app/{PATIENTS[0]}/note/0000", 404).faults == []
     foreign = {"resourceType": "Condition", "id": "x", "subject": {"reference": "Patient/other"}, "code": {"text": "x"}}
     page = document(app, opened([*resources(SEPSIS), foreign]), 412)

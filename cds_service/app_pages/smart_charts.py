@@ -1,0 +1,72 @@
+"""Charts of SMART sessions: who launched the app reads one patient's chart with the session's token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from flask import request
+
+from cds_service.app_pages.chart import ChartSource, OpenChart
+from cds_service.smart import SmartSession, open_session
+from cds_service.smart.chart import FetchedChart
+from cds_service.smart.session import Parts, fetched_chart_of
+from fhir_mapping import PatientRecord
+
+
+def smart_charts(parts: Parts) -> ChartSource:
+    """The session in the app's address, for the browser that launched it. Raises HookError 404, 401."""
+
+    def chart_of(session_id: str, /) -> OpenChart:
+        session = open_session(parts, session_id, request)
+        reader = _Reader(parts, session)
+        chart = OpenChart(reader, user=session.user or "", frame_ancestors=session.frame_ancestors)
+        return replace(chart, name=reader.name) if session.need_patient_banner else chart
+
+    return chart_of
+
+
+def frames_of(parts: Parts) -> tuple[str, ...]:
+    """Every EHR that may show the app: where there is no session, its page must still be able to say so."""
+    registrations = () if parts.smart is None else parts.smart.registrations.values()
+    return tuple(sorted({place for each in registrations for place in each.client.frame_ancestors}))
+
+
+class _Reader:
+    """Asks the server once in a request, and only when a record is wanted: feedback needs none."""
+
+    def __init__(self, parts: Parts, session: SmartSession) -> None:
+        self._parts = parts
+        self._session = session
+        self._fetched: FetchedChart | None = None
+
+    def __call__(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
+        return self._chart().record(at, with_notes=with_notes)
+
+    def name(self) -> str:
+        return name_of(self._chart().prefetch.get("patient"))
+
+    def _chart(self) -> FetchedChart:
+        if self._fetched is None:
+            self._fetched = fetched_chart_of(self._parts, self._session)
+        return self._fetched
+
+
+def name_of(patient: Any) -> str:
+    """`Family, Given` of the official name, else of the first; empty where there is none that can be read.
+
+    >>> name_of({"name": [{"family": "Doe", "given": ["Ann", "B."]}]}), name_of({"name": "?"}), name_of(None)
+    ('Doe, Ann B.', '', '')
+    """
+    listed = patient.get("name") if isinstance(patient, Mapping) else None
+    names = [name for name in listed if isinstance(name, Mapping)] if isinstance(listed, list) else []
+    if not names:
+        return ""
+    chosen = next((name for name in names if name.get("use") == "official"), names[0])
+    given = chosen.get("given")
+    parts = [part for part in given if isinstance(part, str)] if isinstance(given, list) else []
+    family = chosen.get("family")
+    words = f"{family if isinstance(family, str) else ''}, {' '.join(parts)}".strip(", ")
+    return words or str(chosen.get("text") or "")

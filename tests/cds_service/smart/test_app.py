@@ -1,0 +1,84 @@
+"""The app's pages on a launched session: the chart the EHR gave, for this browser, inside this EHR, and no longer."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Flask
+
+from cds_service.smart.session import end_session
+from tests.cds_service.app_pages.documents import Document
+from tests.cds_service.smart.authority import Realm
+from tests.cds_service.smart.browser import Browser
+
+
+def test_a_launch_ends_on_the_whole_page(browser: Browser, ehr: Realm) -> None:
+    home = browser.launch(ehr).headers["Location"]
+    response = browser.get(home)
+    assert response.status_code == 200
+    assert "frame-ancestors https://ehr.example.org" in response.headers["Content-Security-Policy"]
+    assert response.headers["Cache-Control"] == "no-store"
+    page = Document(response.get_data(as_text=True))
+    assert page.faults == []
+    assert "30-day readmission" in " ".join(page.text)
+    assert "patients like this one" in " ".join(page.text)
+    for address in (f"{home}course", *[f"{home}{a['href'].partition('#')[0]}" for a in notes(page)][:1]):
+        assert browser.get(address).status_code == 200
+    links = [a[name] for _, a in page.tags for name in ("href", "action", "src") if name in a]
+    assert not [link for link in links if "walter" in link or "stay" in link.partition("#")[0]]
+
+
+def notes(page: Document) -> list[dict[str, str]]:
+    return [a for a in page.all("a") if a.get("href", "").startswith("note/")]
+
+
+def test_what_if_and_feedback_work_in_a_session(browser: Browser, ehr: Realm, app: Flask) -> None:
+    home = browser.launch(ehr).headers["Location"]
+    page = Document(browser.get(home).get_data(as_text=True))
+    shown = next(a["value"] for a in page.all("input") if a.get("name") == "view")
+    base = "https://cds.example.org"
+    asked = browser.client.post(f"{home}what-if", data={"discharged_to": "03"}, base_url=base)
+    assert asked.status_code == 200
+    assert Document(asked.get_data(as_text=True)).faults == []
+    sent = browser.client.post(f"{home}feedback", data={"view": shown, "opinion": "useful"}, base_url=base)
+    assert sent.status_code == 200
+    assert app.extensions["riskcards"].store.feedback()[-1]["card"] == shown
+
+
+def test_another_browser_sees_nothing_and_is_told_so(browser: Browser, ehr: Realm, app: Flask) -> None:
+    home = browser.launch(ehr).headers["Location"]
+    other = Browser(app)
+    for address in (home, f"{home}course", f"{home}note/0123456789abcdef"):
+        answer = other.get(address)
+        assert answer.status_code == 401
+        assert "launch the app again" in answer.get_data(as_text=True)
+        assert "frame-ancestors https://ehr.example.org" in answer.headers["Content-Security-Policy"]
+    form = {"view": "x", "opinion": "useful"}
+    assert other.client.post(f"{home}feedback", data=form, base_url="https://cds.example.org").status_code == 401
+    assert browser.get("/app/" + "A" * 43 + "/").status_code == 404
+
+
+def test_two_patients_open_at_once_never_mix(browser: Browser, ehr: Realm) -> None:
+    homes = {launch: browser.launch(ehr, launch).headers["Location"] for launch in ("for-walter", "for-ines")}
+    told = {launch: browser.get(home).get_data(as_text=True) for launch, home in homes.items()}
+    assert _who(told["for-walter"]) != _who(told["for-ines"])
+    for _ in range(2):
+        assert {launch: _who(browser.get(home).get_data(as_text=True)) for launch, home in homes.items()} == {
+            launch: _who(text) for launch, text in told.items()
+        }
+
+
+def _who(page: str) -> str:
+    found = re.search(r'<header class="banner">.*?<b>(.*?)</b>', page, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+def test_after_the_session_ends_the_page_is_gone(browser: Browser, ehr: Realm, app: Flask) -> None:
+    answer = browser.launch(ehr)
+    end_session(app.extensions["riskcards"], browser.session(answer))
+    assert browser.get(answer.headers["Location"]).status_code == 404
+
+
+def test_cards_of_a_service_with_smart_clients_link_the_app(app: Flask) -> None:
+    assert app.extensions["riskcards"].answering.launches_app is True
