@@ -31,6 +31,7 @@ from cds_service.settings import Settings
 from cds_service.smart.parts import SmartParts
 from cds_service.smart.routes import smart_routes
 from cds_service.store import Store, StoreError
+from cds_service.store.engine import SERVING_SECONDS
 from cds_service.trust import ClientsFile, TokenRefusedError, TokenVerifier
 from cds_service.trust.tokens import Caller
 from fhir_mapping import FhirMappingError
@@ -53,7 +54,7 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Stor
         )
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    cds = _parts(settings, pipeline, store or Store(settings.store_url()))
+    cds = _parts(settings, pipeline, store or Store(settings.store_url(), SERVING_SECONDS))
     app.extensions["riskcards"] = cds
     _routes(app, cds)
     app.register_blueprint(smart_routes(cds.smart))

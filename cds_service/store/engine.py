@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +11,69 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 
 _LOCK = 0x6D696772
 _FIRST = "v0001"
+_LOCKED_SECONDS = 5.0
 
 
-def open_engine(url: str) -> Engine:
-    """An engine whose connections are as careful as we need. Raises SQLAlchemy's and the driver's errors."""
+SERVING_SECONDS = 2.0
+"""How long a service that answers a hook waits for its database at one step; commands may wait longer."""
+
+
+def open_engine(url: str, patience: float | None = None) -> Engine:
+    """An engine whose connections are as careful as we need. Raises SQLAlchemy's and the driver's errors.
+
+    With `patience`, in seconds, no connection attempt, lock or statement is waited for any longer.
+    """
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _durable)
+        event.listen(engine, "connect", _durable(patience or _LOCKED_SECONDS))
         event.listen(engine, "begin", _begin)
+    elif patience is not None and engine.dialect.name == "postgresql":
+        event.listen(engine, "do_connect", _impatient(patience))
     return engine
 
 
-def _durable(connection: Any, _: Any) -> None:
-    # Transactions are begun by `_begin`, not by the driver at the first write.
-    connection.isolation_level = None
-    # WAL lets readers go on while one writes; FULL keeps what was acknowledged through a power cut.
-    cursor = connection.cursor()
-    for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _durable(seconds: float) -> Callable[[Any, Any], None]:
+    def prepare(connection: Any, _: Any) -> None:
+        # Transactions are begun by `_begin`, not by the driver at the first write.
+        connection.isolation_level = None
+        # WAL lets readers go on while one writes; FULL keeps what was acknowledged through a power cut.
+        cursor = connection.cursor()
+        wait = f"busy_timeout={1000 * seconds:.0f}"
+        for pragma in (wait, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return prepare
+
+
+def _impatient(seconds: float) -> Callable[..., Any]:
+    """PostgreSQL's own timeouts are kept by the server: from one that fell silent nothing would ever come back."""
+    import psycopg
+
+    class Impatient(psycopg.Connection[Any]):
+        def wait(self, gen: Any, *rest: Any, **more: Any) -> Any:
+            return super().wait(self._until(gen, time.monotonic() + seconds), *rest, **more)
+
+        def _until(self, gen: Any, deadline: float) -> Generator[Any, Any, Any]:
+            """The driver's own steps, stopped at the deadline; it looks in every tenth of a second."""
+            try:
+                state = next(gen)
+                while True:
+                    ready = yield state
+                    if time.monotonic() > deadline:
+                        # What the server may still send would be taken for the answer to the next question.
+                        self.pgconn.finish()
+                        raise psycopg.OperationalError("the server does not answer")
+                    state = gen.send(ready)
+            except StopIteration as done:
+                return done.value
+
+    def connect(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
+        return Impatient.connect(*arguments, **{"connect_timeout": max(2, round(seconds)), **parameters})
+
+    return connect
 
 
 def _begin(connection: Connection) -> None:

@@ -69,15 +69,19 @@ class Override:
 class Store:
     """Store("sqlite:///cards.db") · Store("postgresql://user:password@host/database")
 
-    Opening brings the schema up to date. Every method raises StoreError when the database does not answer.
+    Opening brings the schema up to date, however long that takes. Every method raises StoreError when the database does
+    not answer, with `patience` after so many seconds at one step.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float | None = None) -> None:
         self._uses = 0
         with named("the database cannot be opened"):
             self._engine = open_engine(url)
             upgrade(self._engine)
             self._salt = self._load_salt()
+            if patience is not None:
+                self._engine.dispose()
+                self._engine = open_engine(url, patience)
 
     def _load_salt(self) -> str:
         with self._engine.begin() as connection:

@@ -1,0 +1,164 @@
+"""Database and FHIR server, each down, slow, garbled and resetting: always a true answer, in time, and then it heals.
+
+True is: an OperationOutcome with its status, or a card that says what is missing. Never an empty card list. In time is:
+while the fault still lasts; the proxy keeps a slow connection waiting until it is told otherwise.
+"""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from flask import Flask
+
+from cds_service.app import create_app
+from cds_service.settings import Settings
+from cds_service.store import Store, StoreError
+from risk_model import Pipeline
+from tests.cds_service.fault_proxy import FAULTS, FaultProxy
+from tests.cds_service.test_gateway import FhirServer, serve
+from tests.contract.conftest import whole_request
+from tests.contract.rules import assert_outcome, assert_valid_response
+
+URL = "/cds-services/readmission-30d"
+LABS = "Observation?patient=walter&category=laboratory&_sort=-date&_count=1000"
+ENCOUNTERS = "Encounter?patient=walter&_sort=-date&_count=1000"
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return Pipeline.shipped()
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[tuple[FaultProxy, str]]:
+    """A PostgreSQL behind a proxy, and its URL there."""
+    import psycopg
+
+    folder = parse_qs(urlsplit(postgres).query)["host"][0]
+    name = f"f{uuid.uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+
+    def target() -> socket.socket:
+        opened = socket.socket(socket.AF_UNIX)
+        opened.connect(f"{folder}/.s.PGSQL.5432")
+        return opened
+
+    with FaultProxy(target) as proxy:
+        yield proxy, f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}?sslmode=disable&gssencmode=disable"
+
+
+@pytest.fixture
+def fhir() -> Iterator[tuple[FaultProxy, FhirServer, str]]:
+    """A FHIR server behind a proxy, and its base URL there."""
+    state, server = serve()
+    port = server.server_port
+    with FaultProxy(lambda: socket.create_connection(("127.0.0.1", port))) as proxy:
+        yield proxy, state, f"http://127.0.0.1:{proxy.port}/fhir"
+    server.shutdown()
+    server.server_close()
+
+
+def make(pipeline: Pipeline, url: str, **settings: str) -> Flask:
+    return create_app(Settings.from_environment({"RISKCARDS_DATABASE_URL": url} | settings), pipeline)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_database_that_fails(pipeline: Pipeline, database: tuple[FaultProxy, str], fault: str) -> None:
+    proxy, url = database
+    app = make(pipeline, url)
+    client, request = app.test_client(), whole_request("diabetic-heart-failure-discharge")
+    assert len(client.post(URL, json=request).get_json()["cards"]) == 1
+    proxy.become(fault)
+    answer = client.post(URL, json=request)
+    assert "store" in assert_outcome(answer, 503)
+    assert answer.headers["Retry-After"]
+    assert_outcome(client.get("/health/ready"), 503)
+    assert client.get("/health/live").status_code == 200
+    proxy.become("through")
+    assert len(client.post(URL, json=request).get_json()["cards"]) == 1
+    store = app.extensions["riskcards"].store
+    assert store.verify_audit().fault is None
+    assert len(store.audit_entries("card")) == 2
+    store.close()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_database_that_fails_between_reading_and_keeping(
+    pipeline: Pipeline, database: tuple[FaultProxy, str], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card is made and cannot be kept: then it is not shown either."""
+    proxy, url = database
+    app = make(pipeline, url)
+    assess = pipeline.assess
+
+    def broken(*asked: Any, **more: Any) -> Any:
+        proxy.become(fault)
+        return assess(*asked, **more)
+
+    monkeypatch.setattr(pipeline, "assess", broken)
+    answer = app.test_client().post(URL, json=whole_request("diabetic-heart-failure-discharge"))
+    assert_outcome(answer, 503)
+    proxy.become("through")
+    assert app.extensions["riskcards"].store.audit_entries("card") == []
+    app.extensions["riskcards"].store.close()
+
+
+def test_a_locked_sqlite_is_not_waited_for_longer_than_said(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/l.db"
+    holder, store = Store(url), Store(url, 0.1)
+    with holder._engine.begin(), pytest.raises(StoreError):
+        store.check()
+    store.check()
+    holder.close()
+    store.close()
+
+
+def asking(request: dict[str, Any], base: str, *missing: str) -> dict[str, Any]:
+    for key in missing:
+        del request["prefetch"][key]
+    return request | {"fhirServer": base, "fhirAuthorization": {"access_token": "secret"}}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fhir_server_that_fails_where_it_is_needed(
+    pipeline: Pipeline, tmp_path: Path, fhir: tuple[FaultProxy, FhirServer, str], fault: str
+) -> None:
+    proxy, server, base = fhir
+    app = make(pipeline, f"sqlite:///{tmp_path}/f.db", RISKCARDS_FHIR_SERVERS=base, RISKCARDS_FETCH_SECONDS="0.7")
+    request = whole_request("diabetic-heart-failure-discharge")
+    server.answer(f"/fhir/{ENCOUNTERS}", request["prefetch"]["encounters"])
+    request = asking(request, base, "encounters", "encounter")
+    proxy.become(fault)
+    said = assert_outcome(app.test_client().post(URL, json=request), 412)
+    assert "encounters" in said
+    assert "failed" in said
+    assert proxy.held > 0 or fault != "slow"
+    proxy.become("through")
+    assert len(app.test_client().post(URL, json=request).get_json()["cards"]) == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fhir_server_that_fails_where_it_would_help(
+    pipeline: Pipeline, tmp_path: Path, fhir: tuple[FaultProxy, FhirServer, str], fault: str
+) -> None:
+    proxy, server, base = fhir
+    app = make(pipeline, f"sqlite:///{tmp_path}/f.db", RISKCARDS_FHIR_SERVERS=base, RISKCARDS_FETCH_SECONDS="0.7")
+    request = whole_request("diabetic-heart-failure-discharge")
+    server.answer(f"/fhir/{LABS}", request["prefetch"]["labs"])
+    request = asking(request, base, "labs")
+    proxy.become(fault)
+    answer = app.test_client().post(URL, json=request)
+    assert answer.status_code == 200
+    assert_valid_response(answer.get_json())
+    assert "Not available to this service: Observation" in answer.get_json()["cards"][0]["detail"]
+    assert proxy.held > 0 or fault != "slow"
+    proxy.become("through")
+    whole = app.test_client().post(URL, json=request).get_json()["cards"][0]
+    assert "Not available" not in whole["detail"]
