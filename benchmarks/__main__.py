@@ -29,6 +29,8 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         "diabetes130": (diabetes, ["--train", str(diabetes), "--out", str(RESULTS / "diabetes130")]),
         "cystic_fibrosis": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
         "retrieval_settings": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
+        "communities": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
+        "index_growth": (None, []),
         "known_item": (questions, ["--data", str(questions), "--out", str(SCRATCH / "known_item")]),
         "drug_reviews": (reviews, ["--data", str(reviews), "--out", str(SCRATCH / "drug_reviews")]),
         "concept_linking": (marked, ["--data", str(marked)]),

@@ -47,7 +47,9 @@ def synthetic(count: int) -> Iterator[Article]:
                 pmid=str(10_000_000 + start + at),
                 title=f"Article {start + at}",
                 abstract=" ".join(f"w{word:x}" for word in words[at]),
-                mesh=tuple(MeshHeading(f"Heading {one}", f"D9{one:06}", one % 3 == 0) for one in set(headings[at])),
+                mesh=tuple(
+                    MeshHeading(f"Heading {one}", f"D9{one:06}", bool(one % 3 == 0)) for one in set(headings[at])
+                ),
                 references=tuple(str(10_000_000 + one) for one in set(cited[at])),
             )
 

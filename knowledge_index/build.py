@@ -18,10 +18,11 @@ import numpy as np
 import orjson
 
 from knowledge_index.bm25 import write_bm25
+from knowledge_index.communities import write_communities
 from knowledge_index.edges import concept_key, edges_of, is_check_tag
 from knowledge_index.encoder import Encoder
 from knowledge_index.errors import ArticleError, ArtifactError
-from knowledge_index.graph_files import write_graph
+from knowledge_index.graph_files import load_graph, write_graph
 from knowledge_index.linking import Linker
 from knowledge_index.shards import Engine, Progress, encoded
 from knowledge_index.storage import MANIFEST, Manifest, publish, save_array, save_articles
@@ -102,6 +103,8 @@ def write_text_and_graph(
     edges = write_graph(folder, edges_of(articles, concepts, by_name, triples), len(articles), nodes)
     (folder / "concepts.json").write_bytes(orjson.dumps([_row(concept) for concept in concepts]))
 
+    graph = load_graph(folder, len(articles), len(concepts))
+    levels, communities = write_communities(folder, graph, articles, concepts)
     save_articles(folder, articles)
     retracted = np.fromiter((article.retracted for article in articles), np.bool_, len(articles))
     save_array(folder, "retracted", retracted)
@@ -110,6 +113,8 @@ def write_text_and_graph(
         "concepts": len(concepts),
         "edges": edges,
         "terms": terms,
+        "communities": communities,
+        "community_levels": levels,
         "retracted": int(retracted.sum()),
     }
 

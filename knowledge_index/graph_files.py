@@ -1,4 +1,4 @@
-"""The graph from its edges: in memory, or straight into the files of an index."""
+"""The graph from its edges, in memory or straight into the files of an index; and back from these files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from scipy import sparse
 
 from knowledge_index.cells import CellFiles, Rows
 from knowledge_index.edges import Edges
+from knowledge_index.errors import ArtifactError
 from knowledge_index.graph import OPPOSITE, Graph
-from knowledge_index.storage import save_array
+from knowledge_index.storage import give_pages_back, load_array, save_array
 
 _ARTICLES, _CONCEPTS = 1 << 20, 1 << 11
 """Nodes sorted together: a concept may have a thousand times the edges of an article."""
@@ -49,6 +50,33 @@ def write_graph(folder: Path, edges: Iterable[Edges], articles: int, nodes: int)
     for file in (columns, values, kinds):
         file.save(folder)
     return int(starts[-1])
+
+
+def load_graph(folder: Path, articles: int, concepts: int) -> Graph:
+    """The graph of an index folder, mapped from its files."""
+    nodes = articles + concepts
+    matrix = load_matrix(folder, ("graph_weights", "graph_nodes", "graph_starts"), (nodes, nodes))
+    return Graph(articles, matrix, load_array(folder, "graph_relations", np.uint8, (matrix.nnz,)))
+
+
+def load_matrix(folder: Path, names: tuple[str, str, str], shape: tuple[int, int]) -> sparse.csr_array:
+    """A matrix of an index folder from its files of values, columns and row starts; `ArtifactError` where they do not
+    fit one another.
+    """
+    data = load_array(folder, names[0], np.float32, (None,))
+    columns = load_array(folder, names[1], np.int32, (len(data),))
+    starts = load_array(folder, names[2], np.int64, (shape[0] + 1,))
+    within = len(data) == 0 or (int(columns.min()) >= 0 and int(columns.max()) < shape[1])
+    if int(starts[0]) != 0 or int(starts[-1]) != len(data) or (np.diff(starts) < 0).any() or not within:
+        raise ArtifactError("offsets do not fit the values", path=str(folder / f"{names[2]}.npy"))
+    give_pages_back(columns)
+    if len(data) < 2**31:
+        # SciPy copies the columns to the wider of the two integer types: a gigabyte for a million articles.
+        return sparse.csr_array((data, columns, starts.astype(np.int32)), shape=shape, copy=False)
+    nothing = np.zeros(0, np.float32)
+    wide = sparse.csr_array((nothing, nothing.astype(np.int32), np.zeros(shape[0] + 1, np.int32)), shape=shape)
+    wide.data, wide.indices, wide.indptr = data, columns, starts
+    return wide
 
 
 def _sorted(edges: Iterable[Edges], articles: int, nodes: int, folder: Path | None) -> Iterator[Rows]:

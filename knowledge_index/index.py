@@ -8,22 +8,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
-from scipy import sparse
 
 from knowledge_index.bm25 import Bm25
+from knowledge_index.communities import read_communities
 from knowledge_index.encoder import Encoder, encoder_named
 from knowledge_index.errors import ArtifactError, EncoderError, RetrievalError
-from knowledge_index.graph import Graph
+from knowledge_index.graph_files import load_graph, load_matrix
 from knowledge_index.linking import Linker, in_plain_order, is_abbreviation
 from knowledge_index.passages import best_passage
 from knowledge_index.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
-from knowledge_index.storage import ArticleStore, Manifest, give_pages_back, load_array, opened, read_manifest
-from knowledge_index.values import Article, Concept, Evidence, LinkedConcept, PathStep, Query
+from knowledge_index.storage import ArticleStore, Manifest, load_array, load_json, opened, read_manifest
+from knowledge_index.values import Article, Community, Concept, Evidence, LinkedConcept, PathStep, Query
 from knowledge_index.vectors import VectorStore, open_vectors
 
 _POOL = 100
@@ -76,7 +74,8 @@ class KnowledgeIndex:
         self._articles = ArticleStore(folder, manifest.counts["articles"])
         self._bm25 = _load_bm25(folder, manifest)
         self._concepts = _load_concepts(folder, manifest)
-        self.graph = _load_graph(folder, manifest)
+        self.graph = load_graph(folder, len(self._articles), len(self._concepts))
+        self._community_of, self._communities = _load_communities(folder, manifest)
         self._retracted = load_array(folder, "retracted", np.bool_, (len(self._articles),))
         self._vectors = _checked_vectors(vectors or open_vectors(folder, manifest.vector_shards), folder, manifest)
         if encoder is not None:
@@ -256,6 +255,7 @@ class KnowledgeIndex:
             study_type=article.study_type,
             path=self._path(found, position),
             mesh=tuple(heading.name for heading in article.mesh),
+            community=self._communities.get(int(self._community_of[position])),
         )
 
     def _path(self, found: _Ranked, position: int) -> tuple[PathStep, ...]:
@@ -299,38 +299,24 @@ def _checked_vectors(store: VectorStore, path: Path, manifest: Manifest) -> Vect
 
 def _load_bm25(folder: Path, manifest: Manifest) -> Bm25:
     terms, articles = manifest.counts["terms"], manifest.counts["articles"]
-    vocabulary = {term: number for number, term in enumerate(_load_json(folder / "terms.json", terms))}
-    matrix = _load_matrix(folder, ("bm25_weights", "bm25_documents", "bm25_starts"), (terms, articles))
+    vocabulary = {term: number for number, term in enumerate(load_json(folder / "terms.json", terms))}
+    matrix = load_matrix(folder, ("bm25_weights", "bm25_documents", "bm25_starts"), (terms, articles))
     return Bm25(vocabulary, load_array(folder, "bm25_idf", np.float32, (terms,)), matrix)
 
 
-def _load_graph(folder: Path, manifest: Manifest) -> Graph:
-    nodes = manifest.counts["articles"] + manifest.counts["concepts"]
-    matrix = _load_matrix(folder, ("graph_weights", "graph_nodes", "graph_starts"), (nodes, nodes))
-    relations = load_array(folder, "graph_relations", np.uint8, (matrix.nnz,))
-    return Graph(manifest.counts["articles"], matrix, relations)
-
-
 def _load_concepts(folder: Path, manifest: Manifest) -> tuple[Concept, ...]:
-    listed = _load_json(folder / "concepts.json", manifest.counts["concepts"])
+    listed = load_json(folder / "concepts.json", manifest.counts["concepts"])
     return tuple(Concept(ui, name, tuple(numbers), *map(tuple, names)) for ui, name, numbers, *names in listed)
 
 
-def _load_json(path: Path, count: int) -> list[Any]:
-    content = orjson.loads(path.read_bytes())
-    if not isinstance(content, list) or len(content) != count:
-        raise ArtifactError(f"expected a list of {count}", path=str(path))
-    return content
-
-
-def _load_matrix(folder: Path, names: tuple[str, str, str], shape: tuple[int, int]) -> sparse.csr_array:
-    data = load_array(folder, names[0], np.float32, (None,))
-    columns = load_array(folder, names[1], np.int32, (len(data),))
-    starts = load_array(folder, names[2], np.int64, (shape[0] + 1,))
-    within = len(data) == 0 or (int(columns.min()) >= 0 and int(columns.max()) < shape[1])
-    if int(starts[0]) != 0 or int(starts[-1]) != len(data) or (np.diff(starts) < 0).any() or not within:
-        raise ArtifactError("offsets do not fit the values", path=str(folder / f"{names[2]}.npy"))
-    give_pages_back(columns)
-    # SciPy copies the columns to the wider of the two integer types: a gigabyte for a million articles.
-    narrow = starts.astype(np.int32) if len(data) < 2**31 else starts
-    return sparse.csr_array((data, columns, narrow), shape=shape, copy=False)
+def _load_communities(folder: Path, manifest: Manifest) -> tuple[NDArray[np.int32], dict[int, Community]]:
+    """Community of each node, shape (nodes,), at the coarsest level, and those with a summary; none in an index made
+    before there were any, or whose graph has no edge.
+    """
+    nodes = manifest.counts["articles"] + manifest.counts["concepts"]
+    levels = manifest.counts.get("community_levels", 0)
+    if not levels:
+        return np.full(nodes, -1, np.int32), {}
+    labels = load_array(folder, "communities", np.int32, (levels, nodes))[-1]
+    listed = read_communities(folder, manifest.counts["communities"])
+    return labels, {item.number: item for item in listed if item.level == levels - 1}

@@ -306,6 +306,14 @@ def load_array(folder: Path, name: str, dtype: type[np.generic], shape: tuple[in
     return array
 
 
+def load_json(path: Path, count: int) -> list[Any]:
+    """A list of `count` items; `ArtifactError` when it is none."""
+    content = orjson.loads(path.read_bytes())
+    if not isinstance(content, list) or len(content) != count:
+        raise ArtifactError(f"expected a list of {count}", path=str(path))
+    return content
+
+
 def give_pages_back(*arrays: NDArray[Any]) -> None:
     """Let go of the pages of mapped arrays that were looked through once; they are read again where needed."""
     for array_ in arrays:

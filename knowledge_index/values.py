@@ -103,8 +103,38 @@ class PathStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Community:
+    """Articles of an index more tied to one another than to the rest: one community of one level (0 is the finest).
+
+    `concepts` are the names that tie them most, `titles` those of the articles most cited in the index; `parent` is
+    the number of the community of the next level that holds this one, None at the last.
+    """
+
+    level: int
+    number: int
+    articles: int
+    concepts: tuple[str, ...] = ()
+    titles: tuple[str, ...] = ()
+    parent: int | None = None
+
+    def in_words(self) -> str:
+        """A sentence about it.
+
+        >>> Community(0, 3, 12, ("Heart Failure", "Aged"), ("After discharge.",)).in_words()
+        '12 articles on Heart Failure and Aged, such as "After discharge".'
+        """
+        several = [", ".join(self.concepts[:-1]), *self.concepts[-1:]]
+        about = " and ".join(filter(None, several)) or "no common concept"
+        quoted = ", ".join(f'"{title.rstrip(".")}"' for title in self.titles if title)
+        number = f"{self.articles:,} article{'' if self.articles == 1 else 's'}"
+        return f"{number} on {about}" + (f", such as {quoted}." if quoted else ".")
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
-    """A retrieved passage. `score` is comparable within one run only; `path` tells how the graph reached it."""
+    """A retrieved passage. `score` is comparable within one run only; `path` tells how the graph reached it, and
+    `community` which part of the literature it belongs to (None where it stands alone).
+    """
 
     pmid: str
     title: str
@@ -115,6 +145,7 @@ class Evidence:
     study_type: str | None = None
     path: tuple[PathStep, ...] = ()
     mesh: tuple[str, ...] = ()
+    community: Community | None = None
 
     @property
     def url(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -11,7 +11,7 @@ from time import monotonic, perf_counter
 
 from fhir_mapping import PatientRecord
 from fhir_mapping.diagnoses import diagnosis_table
-from knowledge_index import Evidence, KnowledgeIndex, Query
+from knowledge_index import Evidence, KnowledgeIndex, Query, spread
 from risk_model.errors import UnknownTaskError
 from risk_model.model import RiskModel, shipped_folder
 from risk_model.reader import NoteReader, RuleNoteReader
@@ -101,7 +101,7 @@ class Pipeline:
     def _evidence(
         self, problems: Sequence[_Problem], task: str, deadline: float | None
     ) -> tuple[tuple[Evidence, ...], int, bool]:
-        """Short questions, one per problem; the answers interleaved so that each problem is heard."""
+        """Short questions, one per problem; of the answers those that hear each problem and repeat each other least."""
         answers: list[Sequence[Evidence]] = []
         withheld, cut = 0, False
         for problem in problems[:MAX_QUERIES]:
@@ -112,7 +112,7 @@ class Pipeline:
             near = tuple(item for item in found.evidence if _near(item, problem))
             answers.append(near)
             withheld += found.withheld + len(found.evidence) - len(near)
-        return tuple(_interleave(answers, MAX_EVIDENCE)), withheld, cut
+        return tuple(spread(answers, MAX_EVIDENCE)), withheld, cut
 
     def _problems(
         self, record: PatientRecord, findings: NoteFindings, drivers: Sequence[Driver]
@@ -180,15 +180,6 @@ def _query(problem: _Problem, task: str) -> Query:
     """`Heart Failure hospital readmission`, with both descriptors as seeds of the graph."""
     words, concepts = _OUTCOME[task]
     return Query(f"{problem.name} {words}", (problem.ui, *concepts))
-
-
-def _interleave(answers: Sequence[Sequence[Evidence]], limit: int) -> Iterator[Evidence]:
-    seen: set[str] = set()
-    for place in range(max((len(answer) for answer in answers), default=0)):
-        for answer in answers:
-            if place < len(answer) and answer[place].pmid not in seen and len(seen) < limit:
-                seen.add(answer[place].pmid)
-                yield answer[place]
 
 
 class _Clock:

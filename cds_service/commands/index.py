@@ -11,6 +11,7 @@ import click
 from cds_service.commands.index_build import build, update
 from cds_service.commands.index_report import REFUSED_SHOWN, bar, path_of, print_json, size
 from knowledge_index import Evidence, KnowledgeIndex, Query
+from knowledge_index.communities import largest_communities
 from knowledge_index.evaluation import Scores, Unmatched, read_qrels, read_queries, unmatched
 from knowledge_index.evaluation import evaluate as evaluate_index
 from knowledge_index.ranking import RETRIEVERS
@@ -94,6 +95,8 @@ def _print_evidence(rank: int, item: Evidence) -> None:
     click.secho(f"     {item.url}{'  ' + about if about else ''}  score {item.score:.4f}", dim=True)
     if item.path:
         click.secho(f"     {item.path_in_words()}", fg="cyan")
+    if item.community:
+        click.secho(f"     among {item.community.in_words()}", dim=True)
 
 
 def _withheld(shown: int, withheld: int) -> str:
@@ -192,6 +195,8 @@ def info(folder: str, as_json: bool) -> None:
     }
     for name, value in rows.items():
         click.echo(f"{name.replace('_', ' '):<18}{value}")
+    for item in largest_communities(path_of(folder), manifest):
+        click.echo(f"{'':18}{item.in_words()}")
     gone = manifest.counts.get("vector_rows_gone", 0)
     if 5 * gone > manifest.counts["articles"]:
         click.echo(f"{gone:,} rows of vectors are gone but still looked at: riskcards index update {folder} --compact")

@@ -9,7 +9,8 @@ def test_exported_members() -> None:
     assert knowledge_index.__all__ == sorted(knowledge_index.__all__)
     assert all(hasattr(knowledge_index, name) for name in knowledge_index.__all__)
     assert set(knowledge_index.__all__) == {
-        "Article", "ArticleError", "ArtifactError", "Concept", "Encoder", "EncoderError", "Evidence", "KnowledgeIndex",
-        "KnowledgeIndexError", "LinkedConcept", "Manifest", "MeshHeading", "MiniLMEncoder", "Notice", "PathStep",
-        "Query", "Retrieval", "RetrievalError", "SourceError", "build_index", "compact_index", "update_index",
+        "Article", "ArticleError", "ArtifactError", "Community", "Concept", "Encoder", "EncoderError", "Evidence",
+        "KnowledgeIndex", "KnowledgeIndexError", "LinkedConcept", "Manifest", "MeshHeading", "MiniLMEncoder",
+        "Notice", "PathStep", "Query", "Retrieval", "RetrievalError", "SourceError", "build_index", "compact_index",
+        "spread", "update_index",
     }  # fmt: skip

@@ -16,8 +16,8 @@ from tests.knowledge_index.conftest import LITERATURE
 
 FILES = [
     "articles.jsonl", "article_offsets.npy", "vectors.faiss", "terms.json", "bm25_idf.npy", "bm25_weights.npy",
-    "bm25_documents.npy", "bm25_starts.npy", "concepts.json", "graph_weights.npy", "graph_nodes.npy",
-    "graph_starts.npy", "graph_relations.npy", "retracted.npy",
+    "bm25_documents.npy", "bm25_starts.npy", "communities.json", "communities.npy", "concepts.json",
+    "graph_weights.npy", "graph_nodes.npy", "graph_starts.npy", "graph_relations.npy", "retracted.npy",
 ]  # fmt: skip
 
 
