@@ -26,6 +26,10 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
     reviews, marked = data / "pubmed" / "drug-class-reviews.jsonl.gz", data / "pubmed" / "bc5cdr"
     return {
         "cinc2012": (cinc, ["--train", *outcomes, "--out", str(RESULTS / "cinc2012")]),
+        "notes_fusion": (
+            cinc,
+            ["--data", str(cinc), "--stays", "2000", "--out", str(RESULTS / "notes_fusion.json")],
+        ),
         "diabetes130": (diabetes, ["--train", str(diabetes), "--out", str(RESULTS / "diabetes130")]),
         "cystic_fibrosis": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
         "retrieval_settings": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),

@@ -31,7 +31,7 @@ _LINKING = """
     measured measures min minimum morning most nadir normal now of on only our overnight peak peaked persistently
     previously prior raised reached reading recent recheck rechecked remained remaining remains repeat reported
     result results rise risen rising rose running score showed shows slightly stable still the then this to today
-    total totalled trended trending up value venous very was were with worse worsened worsening yesterday admission
+    total totalled trended trending up value venous very was were with went worse worsened worsening yesterday admission
     arrival presentation markedly mildly average averaged for
 """
 _WORDS = "|".join(sorted(_LINKING.split(), key=len, reverse=True))

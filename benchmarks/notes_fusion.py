@@ -1,0 +1,233 @@
+"""What notes give back when the record does not have it: structured, notes and both, against an oracle that sees all.
+
+    python -m benchmarks.notes_fusion [--stays N] --out benchmarks/results/notes_fusion.json
+
+No open data set has notes and real outcomes. The honest substitute: CinC 2012 stays with real outcomes, of which a
+stated set of measurements (`note_writing.MOVED`) leaves the structured record and is told in generated notes. The
+figure is the share of the oracle's gain over structured-only that fusion wins back. Folds are patients and houses at
+once: whoever is judged is unknown to both stages, and so is the way his notes are written. The mortality models that
+are shipped have no part in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice, pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from benchmarks import cinc_fhir, readme
+from benchmarks.measuring import Remembering, write
+from benchmarks.note_writing import HOURS, MOVED, house_of, with_notes, written
+from benchmarks.notes_evidence import EvidenceVectors, problems
+from benchmarks.notes_extraction import scores, summary
+from benchmarks.outcome import say
+from fhir_mapping import PatientRecord
+from knowledge_index import KnowledgeIndex
+from risk_model.fusion import Reading, VectorBlock, frequent_findings, frequent_values, row
+from risk_model.inputs import input_names
+from risk_model.metrics import SCORE_METRICS, auroc, measure
+from risk_model.reader import RuleNoteReader
+from risk_model.tasks import IN_HOSPITAL_MORTALITY
+from risk_model.training import PARAMETERS, Cohort, held_out_margins
+from risk_model.values import NoteFindings
+from risk_model.values_in_notes import note_inputs
+
+SEED = 2012
+AT = cinc_fhir.ADMISSION + timedelta(hours=48)
+EMBEDDED_NOTES, EMBEDDED_CHARACTERS = 2, 1000
+BOOTSTRAPS = 1000
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """One stay as each arm sees it."""
+
+    id: str
+    oracle: NDArray[np.float32]
+    structured: NDArray[np.float32]
+    findings: NoteFindings
+    texts: tuple[str, ...]
+    seen: Mapping[str, tuple[str, ...]]
+    """Problems to ask the literature about, by arm."""
+    extraction: Counter[str]
+
+
+_reader: RuleNoteReader | None = None
+
+
+def _open() -> None:
+    global _reader
+    _reader = RuleNoteReader(KnowledgeIndex.open_starter(), embed=False)
+
+
+def prepared(stay: cinc_fhir.IcuStay) -> Stay:
+    """Everything that is computed of one stay alone; outcomes are not at hand here."""
+    assert _reader is not None
+    names = input_names(IN_HOSPITAL_MORTALITY)
+    everything = PatientRecord.from_resources(cinc_fhir.to_fhir(stay), prediction_time=AT)
+    record = PatientRecord.from_resources(with_notes(stay, SEED), prediction_time=AT)
+    vector, notes = record.features(), record.notes()
+    findings = _reader.read(notes)
+    stated = note_inputs(findings.values)
+    measured = {name: number for name in vector if (number := vector.number(name)) is not None}
+    told = dict(zip(_sources(stay), written(stay, SEED), strict=True))
+    extraction: Counter[str] = Counter()
+    for source, note in told.items():
+        extraction.update(scores(note, [v for v in findings.values if v.note_source == source and v.counts]))
+    return Stay(
+        id=stay.record_id,
+        oracle=row(Reading(everything, everything.features()), names),
+        structured=row(Reading(record, vector), names),
+        findings=findings,
+        texts=tuple(note.text[:EMBEDDED_CHARACTERS] for note in notes[:EMBEDDED_NOTES]),
+        seen={
+            "structured": problems(measured),
+            "notes": problems(stated, findings),
+            "fused": problems(measured | stated, findings),
+        },
+        extraction=extraction,
+    )
+
+
+def _sources(stay: cinc_fhir.IcuStay) -> list[str]:
+    return [f"DocumentReference/note-{stay.record_id}-{number}" for number in range(len(HOURS))]
+
+
+def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Cohort]:
+    """The cohort of each arm: the same rows and outcomes, other inputs."""
+    read = [stay.findings for stay in stays]
+    stated, found = frequent_values(read), frequent_findings(read)
+    inputs = [note_inputs(findings.values) for findings in read]
+    values = np.array([[known.get(name, np.nan) for name in stated] for known in inputs], dtype=np.float32)
+    present = [{f.name for f in findings.findings if f.polarity == "present"} for findings in read]
+    concepts = np.array([[name.removeprefix("finding.") in p for name in found] for p in present], dtype=np.float32)
+    structured = np.stack([stay.structured for stay in stays])
+    plain = input_names(IN_HOSPITAL_MORTALITY)
+    encoder = Remembering(cache)
+    embedded = VectorBlock("notes", _embedded(stays, encoder))
+    literature = EvidenceVectors(KnowledgeIndex.open_starter())
+    evidence = {
+        name: VectorBlock("evidence", literature.of([stay.seen[name] for stay in stays]))
+        for name in ("structured", "notes", "fused")
+    }
+
+    def cohort(parts: Sequence[tuple[Sequence[str], NDArray[np.float32]]], *blocks: VectorBlock) -> Cohort:
+        names = tuple(name for listed, _ in parts for name in listed)
+        x = np.hstack([columns for _, columns in parts])
+        whole = Cohort(IN_HOSPITAL_MORTALITY, names, x, y, tuple(stay.id for stay in stays), blocks)
+        constant = set(whole.constants())
+        return whole.select([name for name in names if name not in constant])
+
+    s, v, f = (plain, structured), (stated, values), (found, concepts)
+    return {
+        "structured": cohort([s]),
+        "structured, evidence": cohort([s], evidence["structured"]),
+        "notes": cohort([v, f], embedded),
+        "notes, evidence": cohort([v, f], embedded, evidence["notes"]),
+        "fused": cohort([s, v, f], embedded),
+        "fused, evidence": cohort([s, v, f], embedded, evidence["fused"]),
+        "fused, values only": cohort([s, v]),
+        "fused, values and findings": cohort([s, v, f]),
+        "fused, findings and embedding only": cohort([s, f], embedded),
+        "oracle": cohort([(plain, np.stack([stay.oracle for stay in stays]))]),
+    }
+
+
+def _embedded(stays: Sequence[Stay], encoder: Remembering) -> NDArray[np.float32]:
+    """Mean vector of each stay's newest notes, shape (stays, dimensions), L2-normalised."""
+    vectors = encoder.encode([text for stay in stays for text in stay.texts])
+    edges = np.cumsum([0, *(len(stay.texts) for stay in stays)])
+    means = np.stack([vectors[a:b].mean(axis=0) for a, b in pairwise(edges)])
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
+
+
+def recovered(y: Floats, margins: Mapping[str, Floats], arm: str) -> dict[str, Any]:
+    """Share of the oracle's gain in AUROC over structured-only that `arm` wins, resampling patients in pairs."""
+    generator = np.random.default_rng(0)
+    names = ("structured", arm, "oracle")
+
+    def share(weight: Floats | None) -> tuple[float, float]:
+        low, middle, high = (auroc(y, margins[name], weight) for name in names)
+        return (middle - low) / (high - low), high - low
+
+    drawn = []
+    for _ in range(BOOTSTRAPS):
+        weight = np.bincount(generator.integers(0, len(y), len(y)), minlength=len(y)).astype(np.float64)
+        if 0 < weight @ y < weight.sum():
+            drawn.append(share(weight))
+    shares, gains = zip(*drawn, strict=True)
+    value, gain = share(None)
+    return {
+        "value": value,
+        "interval": np.percentile(shares, [2.5, 97.5]).tolist(),
+        "oracle_gain": gain,
+        "oracle_gain_interval": np.percentile(gains, [2.5, 97.5]).tolist(),
+    }
+
+
+def run(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Any]:
+    """Every arm out of fold, house by house."""
+    houses = np.array([house_of(stay.id) for stay in stays])
+    ids = [stay.id for stay in stays]
+    margins: dict[str, Floats] = {}
+    parameters = PARAMETERS[IN_HOSPITAL_MORTALITY]
+    cohorts = arms(stays, y, cache)
+    for name, cohort in cohorts.items():
+        say(f"{perf_counter():.0f} s: {name}: {len(cohort.names)} inputs, {len(cohort.blocks)} vectors")
+        with threadpool_limits(1):  # many small fits: threads would wait for each other longer than they work
+            margins[name] = held_out_margins(cohort, houses, parameters, threads=1)
+    say("bootstrapping")
+    found = {name: measure(y, m, ids, metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS) for name, m in margins.items()}
+    unchanged = {"structured", "oracle"}
+    shares = {name: recovered(y, margins, name) for name in cohorts if name not in unchanged}
+    return {"arms": found, "recovered": shares}
+
+
+def main() -> None:
+    data = Path(os.environ.get("RISKCARDS_DATA", readme.ROOT.parent / "shared" / "data")) / "cinc2012"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=data, help="the folder of set-a.csv.gz and Outcomes-a.csv")
+    parser.add_argument("--stays", type=int, help="only the first so many (default: all)")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=readme.ROOT / "out" / "notes_fusion", help="vectors made once")
+    options = parser.parse_args()
+    outcomes = cinc_fhir.read_outcomes(options.data / "Outcomes-a.csv")
+    raw = list(islice(cinc_fhir.read_stays(options.data / "set-a.csv.gz"), options.stays))
+    begun = perf_counter()
+    with get_context("spawn").Pool(2, _open) as pool:
+        stays = []
+        for number, stay in enumerate(pool.imap(prepared, raw, chunksize=20), start=1):
+            stays.append(stay)
+            if number % 400 == 0:
+                say(f"stays through FHIR, notes written and read: {number} of {len(raw)}")
+    y = np.array([outcomes[stay.id]["In-hospital_death"] for stay in stays])
+    by_house: dict[int, Counter[str]] = {}
+    for stay in stays:
+        by_house.setdefault(house_of(stay.id), Counter()).update(stay.extraction)
+    result = {
+        "stays": len(stays),
+        "outcomes": int(y.sum()),
+        "moved_into_notes": sorted(MOVED.values()),
+        "judged": "out of fold by patient and by house: writing styles of the judged patients are unknown to training",
+        "extraction": summary(by_house),
+        **run(stays, y, options.cache),
+    }
+    say(f"{perf_counter() - begun:.0f} seconds")
+    write(options.out, result)
+
+
+if __name__ == "__main__":
+    main()
