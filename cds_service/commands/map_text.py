@@ -27,12 +27,13 @@ def _value(row: dict[str, object]) -> str:
 
 def _features(vector: FeatureVector) -> str:
     lines = []
+    wide = 2 + max((len(name) for name in (*vector.values, *vector.unknown)), default=0)
     for name, feature in vector.values.items():
         when = "" if feature.time is None else f"{feature.time:%Y-%m-%d %H:%M}"
         value = feature.value if isinstance(feature.value, str) else f"{feature.value:g}"
-        lines.append(f"  {name:<32}{value:>12} {feature.unit or '':<10}{when:<18}{', '.join(feature.sources[:2])}")
+        lines.append(f"  {name:<{wide}}{value:>12} {feature.unit or '':<10}{when:<18}{', '.join(feature.sources[:2])}")
     lines.append(f"\nunknown ({len(vector.unknown)})")
-    lines += [f"  {name:<32}{reason}" for name, reason in vector.unknown.items()]
+    lines += [f"  {name:<{wide}}{reason}" for name, reason in vector.unknown.items()]
     lines.append(f"\nrefused ({len(vector.refused)})")
     lines += [f"  {reason:<32}{count}" for reason, count in Counter(r.reason for r in vector.refused).most_common()]
     return "\n".join(lines)
@@ -42,6 +43,8 @@ def _notes(notes: tuple[Note, ...]) -> str:
     lines = [f"{len(notes)} notes"]
     for note in notes:
         when = "time unknown" if note.time is None else f"{note.time:%Y-%m-%d %H:%M}"
-        lines.append(f"\n== {note.type} · {when} · {note.source} · {note.status}")
+        lines.append(
+            f"\n== {note.type} · {when} · {note.source} · {note.status}{f' ({note.reason})' if note.reason else ''}"
+        )
         lines.append(note.text)
     return "\n".join(lines)

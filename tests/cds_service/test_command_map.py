@@ -191,3 +191,20 @@ def test_wrong_use_says_what_to_do(
     code, _, err = run(*arguments)
     assert code == 2
     assert message in " ".join(err.replace("│", " ").split())
+
+
+def test_a_note_that_cannot_be_read_says_why_in_both_forms(run: Run, tmp_path: Path) -> None:
+    note = {
+        "resourceType": "DocumentReference", "id": "n", "status": "current", "date": "2024-05-02T09:00:00Z",
+        "subject": {"reference": "Patient/p"}, "content": [{"attachment": {"contentType": "text/plain", "data": "@"}}],
+    }  # fmt: skip
+    path = bundle(tmp_path / "chart.json", PATIENT, STAY, note)
+    (shown,) = orjson.loads(run(path, "--to", "notes", "--json")[1])["notes"]
+    assert (shown["status"], shown["reason"]) == ("unreadable", "base64-invalid")
+    assert "unreadable (base64-invalid)" in run(path, "--to", "notes")[1]
+
+
+def test_long_names_of_features_stand_apart_from_their_reasons(run: Run, tmp_path: Path) -> None:
+    condition = {"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/p"}, "code": {"text": "X"}}
+    text = run(bundle(tmp_path / "chart.json", PATIENT, STAY, condition), "--to", "features")[1]
+    assert "comorbidity_elixhauser_rheumatoid_arthritis_and_collagen_disease.last  code-not-mapped" in text

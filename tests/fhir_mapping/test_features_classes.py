@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,3 +171,15 @@ def test_an_arterial_line_counts_before_a_cuff_of_the_same_moment(cuff: str, lin
     found = vector(pressure(cuff, "76534-7", 131), pressure(line, "76215-3", 118))
     assert found.number("systolic_bp.last") == 118.0
     assert [(r.source, r.reason) for r in found.refused] == [(f"Observation/{cuff}", "other-method-used")]
+
+
+def test_the_page_names_every_feature() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "features.md").read_text("utf-8")
+    missing = []
+    for name in (*vector().values, *vector().unknown):
+        concept = name.partition(".")[0]
+        for family in ("comorbidity_charlson_", "comorbidity_elixhauser_", "medication_"):
+            concept = concept.removeprefix(family)
+        if f"`{name}`" not in page and f"`{concept}`" not in page:
+            missing.append(name)
+    assert not missing
