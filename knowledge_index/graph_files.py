@@ -18,8 +18,10 @@ from knowledge_index.errors import ArtifactError
 from knowledge_index.graph import OPPOSITE, Graph
 from knowledge_index.storage import give_pages_back, load_array, save_array
 
-_ARTICLES, _CONCEPTS = 1 << 20, 1 << 11
+_ARTICLES, _CONCEPTS = 1 << 17, 1 << 8
 """Nodes sorted together: a concept may have a thousand times the edges of an article."""
+_FILES = 384
+"""Ranges of each at most, for all their files are open together."""
 
 
 def build_graph(edges: Iterable[Edges], articles: int, nodes: int) -> Graph:
@@ -83,7 +85,10 @@ def _sorted(edges: Iterable[Edges], articles: int, nodes: int, folder: Path | No
     """Rows of the matrix, both directions of each edge; of two edges between the same nodes the first keeps its words,
     and headings come before everything else.
     """
-    bounds = np.concatenate([np.arange(0, articles, _ARTICLES), np.arange(articles, nodes, _CONCEPTS), [nodes]])
+    of_articles, of_concepts = (max(least, -(-many // _FILES)) for least, many in (
+        (_ARTICLES, articles), (_CONCEPTS, nodes - articles)
+    ))  # fmt: skip
+    bounds = np.concatenate([np.arange(0, articles, of_articles), np.arange(articles, nodes, of_concepts), [nodes]])
     cells = CellFiles(bounds, nodes, folder)
     for source, target, weight, relation in edges:
         apart = source != target

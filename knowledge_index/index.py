@@ -67,7 +67,7 @@ class KnowledgeIndex:
     ) -> None:
         self.manifest = manifest
         self.settings = settings
-        self._path_opened = path
+        self._path_opened, self._given_vectors = path, vectors
         self._encoder = encoder
         # Every file is opened here: the folder may hold another generation by the time of the first question.
         folder = manifest.inside(path)
@@ -105,7 +105,7 @@ class KnowledgeIndex:
         """
         if read_manifest(self._path_opened) == self.manifest:
             return self
-        return KnowledgeIndex.open(self._path_opened, self._encoder, self.settings)
+        return KnowledgeIndex.open(self._path_opened, self._encoder, self.settings, self._given_vectors)
 
     @classmethod
     def open_starter(cls) -> KnowledgeIndex:

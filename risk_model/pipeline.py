@@ -51,7 +51,7 @@ class Pipeline:
         self.index = index
         self.reader = reader
         self.models = dict(models)
-        # The index does not change under us, and few questions are new: a patient's problems are asked again with
+        # An open index does not change, and few questions are new: a patient's problems are asked again with
         # every opening of the chart, and those of others are often the same.
         self._retrieve = lru_cache(maxsize=REMEMBERED_ANSWERS)(index.retrieve)
 
@@ -71,6 +71,18 @@ class Pipeline:
         """One model of a site's own, with the starter index and the rule reader."""
         opened = KnowledgeIndex.open_starter()
         return cls(opened, _reader(opened, [model]), {model.task: model})
+
+    def refreshed(self) -> Pipeline:
+        """This pipeline, or, where the folder of its index holds another generation by now, one over that, with the
+        same models. Nothing that was remembered of the old one goes along; who is using it goes on, whole.
+
+        Raises ArtifactError when the new generation is damaged.
+        """
+        index = self.index.refreshed()
+        if index is self.index:
+            return self
+        reader = _reader(index, self.models.values()) if isinstance(self.reader, RuleNoteReader) else self.reader
+        return Pipeline(index, reader, self.models)
 
     def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
         """Everything behind a card. An abstaining model still gets its comparators, findings and evidence.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import click
 
 from cds_service.commands.index_build import build, update
 from cds_service.commands.index_report import REFUSED_SHOWN, bar, path_of, print_json, size
-from knowledge_index import Evidence, KnowledgeIndex, Query
+from cds_service.commands.index_store import opened_with, store_option
+from knowledge_index import Evidence, KnowledgeIndex, LinkedConcept, Query, Retrieval
 from knowledge_index.communities import largest_communities
 from knowledge_index.evaluation import Scores, Unmatched, read_qrels, read_queries, unmatched
 from knowledge_index.evaluation import evaluate as evaluate_index
@@ -48,8 +50,11 @@ command.add_command(update)
 @click.option(
     "--concept", "concepts", multiple=True, metavar="UI", help="A MeSH descriptor id to start from (D006333)."
 )
+@store_option("Ask the vectors in this PostgreSQL instead of the folder's own; written by `index build --store`.")
 @click.option("--json", "as_json", is_flag=True, help="Print results, linked concepts and paths as JSON.")
-def search(folder: str, text: str, k: int, retriever: str, concepts: tuple[str, ...], as_json: bool) -> None:
+def search(
+    folder: str, text: str, k: int, retriever: str, concepts: tuple[str, ...], store: str | None, as_json: bool
+) -> None:
     """Ask an index a short question in clinical words.
 
     Weak matches are withheld, so there may be fewer than k answers, or none. With the graph each answer tells the way
@@ -59,22 +64,11 @@ def search(folder: str, text: str, k: int, retriever: str, concepts: tuple[str, 
     riskcards index search starter "CHF readmission"
     riskcards index search my-index "hyponatremia mortality" -k 5 --retriever hybrid --json
     """
-    index = _open(folder)
-    found = index.retrieve(Query(text, concepts), k, retriever)
-    linked = index.link_text(text)
+    with opened_with(store, path_of(folder)) as index:
+        found = index.retrieve(Query(text, concepts), k, retriever)
+        linked = index.link_text(text)
     if as_json:
-        print_json(
-            {
-                "query": text,
-                "retriever": retriever,
-                "concepts": [
-                    {"ui": item.concept.ui, "name": item.concept.name, "mention": item.mention, "negated": item.negated}
-                    for item in linked
-                ],
-                "results": [_as_json(rank, item) for rank, item in enumerate(found.evidence, 1)],
-                "withheld": found.withheld,
-            }
-        )
+        print_json(_found_json(text, retriever, linked, found))
         return
     if linked:
         names = dict.fromkeys(("not " if item.negated else "") + item.concept.name for item in linked)
@@ -82,6 +76,19 @@ def search(folder: str, text: str, k: int, retriever: str, concepts: tuple[str, 
     for rank, item in enumerate(found.evidence, 1):
         _print_evidence(rank, item)
     click.secho(_withheld(len(found.evidence), found.withheld), dim=True)
+
+
+def _found_json(text: str, retriever: str, linked: Sequence[LinkedConcept], found: Retrieval) -> dict[str, Any]:
+    return {
+        "query": text,
+        "retriever": retriever,
+        "concepts": [
+            {"ui": item.concept.ui, "name": item.concept.name, "mention": item.mention, "negated": item.negated}
+            for item in linked
+        ],
+        "results": [_as_json(rank, item) for rank, item in enumerate(found.evidence, 1)],
+        "withheld": found.withheld,
+    }
 
 
 def _as_json(rank: int, item: Evidence) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cds_service.commands.index_report import bar, count_records, print_json, records_json, report_records, size
+from cds_service.commands.index_store import store_option, write_vectors_to
 from cds_service.eutils_gateway import NCBI, eutils_fetch
 from knowledge_index import Article, build_index, compact_index, update_index
 from knowledge_index.annotations import read_annotations
@@ -74,6 +75,7 @@ def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
             "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
             help="Where shards are encoded: here, or on Ray's workers (RAY_ADDRESS names a cluster).",
         ),
+        store_option("Then also write the vectors into this PostgreSQL (pgvector), whole, in one transaction."),
         click.option("--json", "as_json", is_flag=True, help="Print the manifest and the counts as JSON."),
     )  # fmt: skip
     for option in reversed(options):
@@ -112,6 +114,7 @@ def build(
     eutils_url: str,
     workers: int | None,
     engine: str,
+    store: str | None,
     as_json: bool,
 ) -> None:
     """Build an index from articles.
@@ -150,6 +153,7 @@ def build(
                 engine=engine_used,
                 vocabulary=vocabulary_named(vocabulary) if vocabulary else (),
             )
+        write_vectors_to(store, out, manifest)
         seconds = time.perf_counter() - started
         if as_json:
             print_json(
@@ -183,6 +187,7 @@ def update(
     eutils_url: str,
     workers: int | None,
     engine: str,
+    store: str | None,
     as_json: bool,
 ) -> None:
     """Add, replace and take out articles without encoding the others again.
@@ -216,6 +221,7 @@ def update(
                 engine=_engine(engine, made_by, workers),
             )
         manifest = compact_index(folder) if compact else manifest
+        write_vectors_to(store, folder, manifest)
         if as_json:
             print_json(records_json(collected) | {"changed": asdict(changed), "manifest": asdict(manifest)})
             return

@@ -62,8 +62,13 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
 
     from cds_service.app import create_app
     from cds_service.commands.memory import bound_arenas, settle
+    from cds_service.index_watch import IndexWatch
+    from knowledge_index import KnowledgeIndex
+    from knowledge_index.storage import verify
 
     bound_arenas()
+    # Every byte, once: the workers then trust large files by inode, size and times.
+    verify(Path(settings.index) if settings.index else KnowledgeIndex.starter_folder())
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
@@ -89,6 +94,7 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
         def load(self) -> Any:
             # In each worker, after the fork: database connections and inference threads do not survive one.
             app = create_app(settings)
+            IndexWatch(app.extensions["riskcards"].answering).start()
             settle()
             return app
 

@@ -11,6 +11,9 @@ import orjson
 import pytest
 
 from cds_service.cli import main
+from tests.knowledge_index.conftest import postgres
+
+__all__ = ["postgres"]
 
 PUBMED = Path(__file__).parents[1] / "knowledge_index" / "data" / "pubmed.xml"
 
@@ -238,3 +241,26 @@ def test_evaluate_tells_significance_intervals_and_ids_that_do_not_match(run: Ru
     wrong = run(*arguments)
     assert wrong.code == 3
     assert "ids agree" in wrong.err
+
+
+def test_vectors_are_written_to_postgresql_and_asked_there(tmp_path: Path, run: Run, postgres: str) -> None:
+    lines = tmp_path / "a.jsonl"
+    lines.write_bytes(b"\n".join(map(orjson.dumps, ARTICLES)))
+    out = tmp_path / "in-postgres"
+    assert run("build", "--source", "jsonl", lines, "--out", out, "--store", postgres).code == 0
+    here, there = (run("search", out, "sodium", "--json", *more) for more in ((), ("--store", postgres)))
+    assert [item["pmid"] for item in orjson.loads(there.out)["results"]] == ["2"]
+    assert [item["pmid"] for item in orjson.loads(here.out)["results"]] == ["2"]
+    # The folder moves on, the table does not: that is told, and the old vectors are not taken for the new.
+    assert run("update", out, "--remove", "3").code == 0
+    late = run("search", out, "sodium", "--store", postgres)
+    assert late.code == 3
+    assert "another generation" in late.err or "vectors of" in late.err
+    assert run("update", out, "--remove", "1", "--store", postgres).code == 0
+    assert run("search", out, "sodium", "--store", postgres).code == 0
+
+
+def test_a_store_that_is_no_postgresql_is_wrong_use(run: Run) -> None:
+    answer = run("search", "starter", "sodium", "--store", "mysql://x")
+    assert answer.code == 2
+    assert "postgresql://" in answer.err
