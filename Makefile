@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help demo serve golden test check lint types layers screenshots bench peers lock audit clean
+.PHONY: help demo serve golden test check lint types layers screenshots bench peers lock audit sbom wheel-twice clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,12 @@ lock:  ## resolve both lock files again from setup.cfg
 
 audit: .venv/.ready  ## known vulnerabilities in the locked dependencies
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
+
+sbom: .venv/.ready  ## what is installed, as a CycloneDX bill of materials: sbom.json
+	$(BIN)/python .ci/sbom.py requirements/runtime.txt > sbom.json
+
+wheel-twice: .venv/.ready  ## the wheel built twice gives the same bytes
+	$(BIN)/python .ci/wheel_twice.py
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build dist
