@@ -6,9 +6,10 @@ The app behind a card must show what the card was made from, so there is one set
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from cds_service.answering import Answering
@@ -21,7 +22,7 @@ from cds_service.services import SERVICES
 from cds_service.smart.parts import CHART_SECONDS
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord
 
-# As many notes as are read of one chart; each is one more request.
+# Each is one more request; the searches above bring at most fifty notes.
 MAX_ATTACHMENTS = 20
 _HOOK = "patient-view"
 _NOTES = frozenset({"DocumentReference", "Composition"})
@@ -80,7 +81,7 @@ def fetch_chart(
         patient=patient,
         encounter=encounter,
         as_of=prediction_time(_HOOK, find_encounter(found, encounter), answering.clock()),
-        fetch_attachment=_attachments(gateway, server, token, deadline),
+        fetch_attachment=_binaries(found.get("documents"), gateway, server, token, deadline),
         answering=answering,
     )
 
@@ -91,22 +92,32 @@ def _unreadable(error: GatewayError) -> HookError:
     return HookError(502, "transient", f"the EHR's FHIR server could not be read ({error})", retry_after=5)
 
 
-def _attachments(gateway: Gateway, server: str, token: str, deadline: float) -> Callable[[str], dict[str, Any] | None]:
-    """Notes whose text lies in a Binary of the same server; any other address is not asked, and the note says so."""
-    asked = 0
+def _binaries(
+    documents: Any, gateway: Gateway, server: str, token: str, deadline: float
+) -> Callable[[str], dict[str, Any] | None]:
+    """Notes whose text lies in a Binary of the same server, fetched several at a time, the newest notes' first.
 
-    def fetch(url: str) -> dict[str, Any] | None:
-        nonlocal asked
-        identifier = _binary_id(url, server)
-        if identifier is None or asked >= MAX_ATTACHMENTS:
-            return None
-        asked += 1
-        try:
-            return gateway.fetch(server, f"Binary/{identifier}", token, deadline)
-        except GatewayError:
-            return None
+    Any other address is not asked, and the note then says that it was not fetched.
+    """
+    identifiers = (_binary_id(url, server) for url in _attachment_urls(documents))
+    wanted = dict.fromkeys(identifier for identifier in identifiers if identifier is not None)
+    queries = {identifier: f"Binary/{identifier}" for identifier in islice(wanted, MAX_ATTACHMENTS)}
+    found, _ = fetch_all(queries, server, token, gateway, deadline)
+    return lambda url: found.get(_binary_id(url, server) or "")
 
-    return fetch
+
+def _attachment_urls(bundle: Any) -> Iterator[str]:
+    for entry in _objects(bundle, "entry"):
+        for content in _objects(entry.get("resource"), "content"):
+            attachment = content.get("attachment")
+            url = attachment.get("url") if isinstance(attachment, dict) and not attachment.get("data") else None
+            if isinstance(url, str):
+                yield url
+
+
+def _objects(holder: Any, name: str) -> list[dict[str, Any]]:
+    listed = holder.get(name) if isinstance(holder, dict) else None
+    return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
 
 
 def _binary_id(url: str, server: str) -> str | None:
