@@ -17,6 +17,7 @@ from flask import Flask
 from cds_service.app import create_app
 from cds_service.outcome import HookError
 from cds_service.settings import Settings
+from cds_service.smart import style
 from cds_service.smart.vault import fingerprint
 from tests.cds_service.smart.authority import Realm
 from tests.cds_service.smart.browser import Browser
@@ -122,7 +123,10 @@ def test_fewer_scopes_than_asked_are_lived_with(browser: Browser, ehr: Realm) ->
     assert record.availability("Condition").name == "FETCHED"
 
 
-def test_the_launch_context_is_kept_as_far_as_it_makes_sense(browser: Browser, ehr: Realm) -> None:
+def test_the_launch_context_is_kept_as_far_as_it_makes_sense(
+    browser: Browser, ehr: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "STYLE_SECONDS", 30.0)
     told = {
         "need_patient_banner": False,
         "smart_style_url": f"{ehr.issuer}/style.json",

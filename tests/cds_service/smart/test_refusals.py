@@ -74,7 +74,6 @@ AFTER_LOGIN = {
     "no access token": (token(access_token=...), 502, "token-answer-access-token"),
     "a token of two lines": (token(access_token="a\r\nX: y"), 502, "token-answer-access-token"),
     "a server error": ({"token_status": 500}, 502, "token-answer-status-500"),
-    "a slow token": ({"slow_token": 1.0}, 502, "token-too-slow"),
 }  # fmt: skip
 
 BEFORE_LOGIN = {
@@ -92,11 +91,6 @@ BEFORE_LOGIN = {
     "a list": ({"discovery_answer": (200, [])}, "smart-configuration-unusable"),
     "too much": ({"discovery_answer": (200, b" " * 300_000)}, "smart-configuration-too-large"),
 }
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grant, "TOKEN_SECONDS", 0.5)
 
 
 def assert_refused(answer: TestResponse, status: int) -> str:
@@ -122,6 +116,18 @@ def test_what_is_wrong_after_the_login_ends_the_launch(
     with caplog.at_level(logging.INFO):
         assert_refused(browser.launch(ehr), status)
     assert f"launch refused reason={reason} " in caplog.text
+    assert sessions(app) == before
+
+
+def test_a_slow_server_is_not_waited_for(
+    app: Flask, browser: Browser, ehr: Realm, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sessions(app)
+    monkeypatch.setattr(grant, "TOKEN_SECONDS", 0.2)
+    ehr.wrong = {"slow_token": 1.0}
+    with caplog.at_level(logging.INFO):
+        assert_refused(browser.launch(ehr), 502)
+    assert "reason=token-too-slow " in caplog.text
     assert sessions(app) == before
 
 
