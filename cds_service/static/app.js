@@ -69,7 +69,7 @@ document.addEventListener("submit", (event) => {
   send(event.target);
 });
 window.addEventListener("hashchange", openTarget);
-window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+window.addEventListener("beforeprint", () => document.querySelectorAll(".risk details, .driver details, .quality details").forEach((one) => { one.open = true; }));
 for (const place of document.querySelectorAll("[data-load]")) load(place);
 for (const graph of document.querySelectorAll(".graph")) {
   for (const node of graph.querySelectorAll(".node")) {

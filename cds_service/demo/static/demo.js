@@ -85,12 +85,15 @@ async function drawCard(serviceId, card) {
   const node = element("article", { class: `card ${card.indicator}`, "data-card": card.uuid },
     element("h3", {}, card.summary),
     element("p", { class: "source" }, "Source: ", element("a", { href: card.source.url, target: "_blank", rel: "noopener noreferrer" }, card.source.label)),
+    ...linksOf(card, "smart"),
     suggestionList(serviceId, card),
     detail,
     overrideForm(serviceId, card),
-    element("p", { class: "links" }, ...(card.links || []).map(drawLink)));
+    element("p", { class: "links" }, ...linksOf(card, "absolute")));
   return node;
 }
+
+const linksOf = (card, type) => (card.links || []).filter((link) => link.type === type).map(drawLink);
 
 // A smart link is launched by the EHR; this one skips the handshake and opens the app on the chart it has open.
 function drawLink(link) {
