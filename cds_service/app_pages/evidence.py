@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cds_service.app_pages.notes import Said
 from cds_service.cards.escape import plain
@@ -15,7 +15,7 @@ from risk_model import TASKS, Assessment
 MAX_CONDITIONS = 40
 MAX_ORIGINS = 3
 CHARS, MAX_LINES, LINE, PAD, GAP = 19, 3, 13.0, 7.0, 10.0
-COLUMN, NODE = 138.0, 118.0
+COLUMN, NODE, TOP = 138.0, 118.0, 22.0
 _KINDS = {"chart": "In the chart", "heading": "MeSH heading", "article": "Article"}
 
 
@@ -151,21 +151,25 @@ def _graph(evidence: Sequence[Evidence], said: Mapping[str, tuple[Origin, ...]])
     """Columns: the chart's words, each heading on the way, articles, and articles they led to by citation."""
     drawing = _Drawing()
     by_pmid = {f"PMID {int(item.pmid)}": item for item in evidence}
-    deepest = max((len(item.path) for item in evidence), default=0)
-    if not deepest:
-        return None
+    # Articles that headings lead to stand in one column, however many headings there are on the way.
+    first_articles = 1 + max((_headings(item) for item in evidence), default=0)
     for item in evidence:
-        column = 1
-        for place, step in enumerate(item.path):
-            source = _step_node(drawing, step.source, column, by_pmid)
-            if place == 0:
-                _origins(drawing, source, said.get(step.source, ()))
-            last = place == len(item.path) - 1
-            # Articles reached by headings stand in one column, however many headings lead to them.
-            column = max(column + 1, deepest + 1) if last else column + 1
-            target = _step_node(drawing, step.target, column, by_pmid)
-            drawing.edge(source, target, step.relation)
-    return _laid_out(drawing)
+        names = [step.source for step in item.path[:1]] + [step.target for step in item.path]
+        headings = _headings(item)
+        for place, name in enumerate(names):
+            column = 1 + place if place < headings else first_articles + place - headings
+            _step_node(drawing, name, column, by_pmid)
+        if item.path:
+            _origins(drawing, names[0], said.get(names[0], ()))
+        for step in item.path:
+            drawing.edge(step.source, step.target, step.relation)
+    return _laid_out(drawing) if drawing.edges else None
+
+
+def _headings(item: Evidence) -> int:
+    """How many headings a path passes before its first article."""
+    names = [step.source for step in item.path[:1]] + [step.target for step in item.path]
+    return next((place for place, name in enumerate(names) if name.startswith("PMID ")), len(names))
 
 
 def _step_node(drawing: _Drawing, name: str, column: int, by_pmid: Mapping[str, Evidence]) -> str:
@@ -184,31 +188,35 @@ def _origins(drawing: _Drawing, heading: str, said: Iterable[Origin]) -> None:
 
 
 def _laid_out(drawing: _Drawing) -> Graph:
-    """Nodes stacked within their columns, each column centred; edges as curves between the facing sides."""
-    used = sorted({node.column for node in drawing.nodes.values()})
-    place = {column: number for number, column in enumerate(used)}
-    stacks = [[(k, n) for k, n in drawing.nodes.items() if n.column == column] for column in used]
-    heights = [sum(_height(node) + GAP for _, node in stack) - GAP for stack in stacks]
-    tallest, top = max(heights), 22.0
+    """Nodes stacked within their columns, each beside those that lead to it; edges curve between the facing sides."""
+    columns = sorted({node.column for node in drawing.nodes.values()})
+    heights = {
+        column: sum(_height(node) + GAP for node in drawing.nodes.values() if node.column == column) - GAP
+        for column in columns
+    }
+    tallest = max(heights.values())
     placed: dict[str, Node] = {}
-    for stack, height in zip(stacks, heights, strict=True):
-        y = top + (tallest - height) / 2
-        for key, node in stack:
-            x = place[node.column] * COLUMN + 2
-            placed[key] = Node(
-                node.id, node.kind, node.column, node.lines, node.full, node.href, x, round(y, 1), _height(node)
-            )
+    heads: list[tuple[float, str]] = []
+    for place, column in enumerate(columns):
+        x, y = place * COLUMN + 2, TOP + (tallest - heights[column]) / 2
+        stack = [(key, node) for key, node in drawing.nodes.items() if node.column == column]
+        heads.append((x, _KINDS[stack[0][1].kind]))
+        for key, node in sorted(stack, key=lambda item: _led_from(item[0], drawing, placed)):
+            placed[key] = replace(node, x=x, y=round(y, 1), height=_height(node))
             y += _height(node) + GAP
     edges = tuple(
         Edge(placed[e.source].id, placed[e.target].id, e.relation, _curve(placed[e.source], placed[e.target]))
         for e in drawing.edges.values()
     )
-    titles = tuple(
-        (place[column] * COLUMN + 2, _KINDS[stack[0][1].kind]) for column, stack in zip(used, stacks, strict=True)
-    )
-    sentences = tuple(_sentences(drawing))
-    width = (len(used) - 1) * COLUMN + NODE + 4
-    return Graph(width, round(top + tallest + 4, 1), titles, tuple(placed.values()), edges, sentences)
+    width = (len(columns) - 1) * COLUMN + NODE + 4
+    height = round(TOP + tallest + 4, 1)
+    return Graph(width, height, tuple(heads), tuple(placed.values()), edges, tuple(_sentences(drawing)))
+
+
+def _led_from(key: str, drawing: _Drawing, placed: Mapping[str, Node]) -> float:
+    """The mean height of the nodes to the left that lead here: sorted by it, few edges cross."""
+    sources = [placed[e.source] for e in drawing.edges.values() if e.target == key and e.source in placed]
+    return sum(node.y + node.height / 2 for node in sources) / len(sources) if sources else 0.0
 
 
 def _height(node: Node) -> float:

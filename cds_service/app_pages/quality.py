@@ -14,6 +14,8 @@ from risk_model.inputs import concept_of
 
 # Hours after which the last value of a stay is called old: a round of vital signs, a day's laboratory and a night.
 STALE_HOURS = {"vital sign": 12.0, "laboratory": 36.0}
+# What does not change within a stay's hours is not old after a round.
+_SLOW = frozenset({"weight", "height"})
 SHOWN = 12
 
 
@@ -53,6 +55,8 @@ class Quality:
     notes_unreadable: int
     known: tuple[tuple[str, int, int], ...]
     """(task, inputs known, inputs of the model)."""
+    timings: tuple[tuple[str, str, float], ...]
+    """(task, step, milliseconds)."""
 
     @property
     def missing_count(self) -> int:
@@ -77,6 +81,7 @@ def quality(assessments: Sequence[Assessment], record: PatientRecord, models: Se
             (TASKS[a.estimate.task].title, sum(value == value for value in a.estimate.inputs), len(a.estimate.inputs))
             for a in assessments
         ),
+        timings=tuple((TASKS[a.estimate.task].title, step, took) for a in assessments for step, took in a.timings),
     )
 
 
@@ -108,7 +113,7 @@ def _stale(record: PatientRecord, concepts: set[str]) -> tuple[Stale, ...]:
     found = []
     for concept in definitions().concepts.values():
         last = newest.get(concept.name)
-        if concept.name not in concepts or last is None or (since is not None and last < since):
+        if concept.name not in concepts - _SLOW or last is None or (since is not None and last < since):
             continue
         hours = (record.prediction_time - last).total_seconds() / 3600
         if hours > STALE_HOURS[concept.group]:

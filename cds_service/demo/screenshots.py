@@ -82,6 +82,12 @@ def _app_pictures(browser: Any, address: str, ward: Ward) -> None:
             page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=str(IMAGES / f"{name}.png"))
         page.close()
+    page = browser.new_page(viewport={"width": 1440, "height": 960})
+    page.goto(f"{address.removesuffix('/app')}/")
+    page.click(".launch")
+    page.frame_locator("#app-frame").locator("svg.line").first.wait_for()
+    page.screenshot(path=str(IMAGES / "demo-app.png"))
+    page.close()
 
 
 if __name__ == "__main__":

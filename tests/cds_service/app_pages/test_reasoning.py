@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from cds_service.answering import Answering
 from cds_service.app_pages.chart import reader_of
 from cds_service.app_pages.course import MAX_POINTS, course_view, estimates_over, moments
 from cds_service.app_pages.drivers import driver_views, window
+from cds_service.app_pages.evidence import literature
 from cds_service.app_pages.notes import said
 from cds_service.app_pages.quality import STALE_HOURS, quality
 from cds_service.app_pages.risk_now import risk_now
@@ -26,6 +28,7 @@ from cds_service.demo.patients import DemoPatient, Ward
 from cds_service.outcome import HookError
 from fhir_mapping import PatientRecord
 from fhir_mapping.reasons import NOTE_REASONS, REASONS
+from knowledge_index import Evidence, PathStep
 from risk_model import Assessment, RiskModel
 from tests.cds_service.app_pages.conftest import SEPSIS, SEPSIS_NOW, resources
 from tests.cds_service.app_pages.documents import Document
@@ -197,6 +200,31 @@ def test_an_abstention_has_scores_and_no_number(answering: Answering, ward: Ward
         assert view.abstention
         assert view.scores
         assert not [bar for bar in view.bars if bar.ours]
+
+
+def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: Answering, sepsis: Case) -> None:
+    """Two headings and a citation on the way: each step is an edge, said in words, and none leads back."""
+    record, assessments, _ = sepsis
+    steps = (
+        PathStep("Sepsis", "broader than", "Shock, Septic"),
+        PathStep("Shock, Septic", "heading of", "PMID 1"),
+        PathStep("PMID 1", "cited by", "PMID 2"),
+    )
+    told = tuple(
+        Evidence(str(n), f"Article {n}", "words", 1.0, "graph", 2000 + n, "cohort", steps[: n + 1]) for n in (1, 2)
+    )
+    notes_say = said(assessments[0].findings.findings, record.notes())
+    drawn = literature([replace(assessments[0], evidence=told)], record, notes_say, answering.pipeline.index).graph
+    assert drawn is not None
+    at = {node.id: node for node in drawn.nodes}
+    assert all(at[edge.source].x < at[edge.target].x for edge in drawn.edges)
+    assert len(drawn.sentences) == len(drawn.edges)
+    assert {"broader than", "heading of", "cited by", "means"} == {edge.relation for edge in drawn.edges}
+    for node in drawn.nodes:
+        assert 0 <= node.x <= drawn.width - 118
+        assert 0 <= node.y <= drawn.height - node.height
+    stacked = sorted(drawn.nodes, key=lambda node: (node.x, node.y))
+    assert all(a.x < b.x or a.y + a.height < b.y for a, b in itertools.pairwise(stacked))
 
 
 def test_data_quality_counts_what_was_refused_missing_and_old(sepsis: Case) -> None:
