@@ -12,7 +12,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from benchmarks import cinc_fhir, note_writing
+from benchmarks import cinc_fhir, note_writing, readme
 from benchmarks.cinc_fhir import IcuStay
 from benchmarks.note_styles import HOUSES, UNSEEN
 from benchmarks.note_writing import MOVED, Told, WrittenNote, house_of, moved_series, with_notes, without_moved, written
@@ -168,3 +168,11 @@ def test_the_documents_are_plain_fhir() -> None:
     texts = [base64.b64decode(d["content"][0]["attachment"]["data"]).decode() for d in documents]
     assert texts == [note.text for note in written(PATIENTS[1], 1)]
     assert moved_series(IcuStay("1", (("00:30", "GCS", -1.0), ("00:20", "GCS", 9.0)))) == {"gcs": [(1 / 3, 9.0)]}
+
+
+def test_the_committed_result_is_of_this_design() -> None:
+    result = json.loads((readme.RESULTS / "notes_fusion.json").read_text("utf-8"))
+    assert result["moved_into_notes"] == sorted(MOVED.values())
+    low, high = (result["arms"][name]["auroc"]["value"] for name in ("structured", "oracle"))
+    assert low < result["arms"]["fused"]["auroc"]["value"] <= high + 0.02
+    assert {"notes", "structured, evidence", "fused, evidence"} <= result["arms"].keys()
