@@ -10,6 +10,7 @@ printed with its seed: `--seed N --requests 1` posts that request again. Feedbac
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import random
@@ -83,7 +84,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _replace(holder: Any, key: Any, chance: random.Random) -> None:
-    holder[key] = chance.choice(_ODD)
+    holder[key] = copy.deepcopy(chance.choice(_ODD))
 
 
 def _delete(holder: Any, key: Any, _: random.Random) -> None:
@@ -92,9 +93,9 @@ def _delete(holder: Any, key: Any, _: random.Random) -> None:
 
 def _double(holder: Any, key: Any, _: random.Random) -> None:
     if isinstance(holder, list):
-        holder.append(holder[key])
+        holder.append(copy.deepcopy(holder[key]))
     else:
-        holder[key] = [holder[key], holder[key]]
+        holder[key] = [holder[key], copy.deepcopy(holder[key])]
 
 
 def _swap(holder: Any, key: Any, chance: random.Random) -> None:
