@@ -48,6 +48,11 @@ class Said:
     reason: str
 
 
+# What the app showed is kept like a card and replays like one; it interrupted nobody and is no burden to count.
+_VIEWS = "app"
+_IS_CARD = CARDS.c.service != _VIEWS
+
+
 class History:
     """History(engine).counts(since) -> [Count, ...]   Every method raises StoreError."""
 
@@ -62,7 +67,7 @@ class History:
     def counts(self, since: datetime) -> list[Count]:
         day = func.date(CARDS.c.created)
         kinds = (day, CARDS.c.service, CARDS.c.summary_kind, CARDS.c.shown)
-        query = select(*kinds, func.count()).where(CARDS.c.created >= since).group_by(*kinds).order_by(day)
+        query = select(*kinds, func.count()).where(CARDS.c.created >= since, _IS_CARD).group_by(*kinds).order_by(day)
         with self._reading() as connection:
             # Cards of before there were modes were all shown.
             return [Count(str(row[0]), row[1], row[2], row[3] or "shown", row[4]) for row in connection.execute(query)]
@@ -71,7 +76,7 @@ class History:
         query = (
             select(FEEDBACK.c.card, CARDS.c.service, FEEDBACK.c.outcome, FEEDBACK.c.body)
             .join(CARDS, CARDS.c.uuid == FEEDBACK.c.card)
-            .where(CARDS.c.created >= since)
+            .where(CARDS.c.created >= since, _IS_CARD)
             .order_by(FEEDBACK.c.id)
         )
         with self._reading() as connection:
@@ -91,7 +96,7 @@ class History:
             )
             .join(CARDS, CARDS.c.uuid == ESTIMATES.c.card)
             .outerjoin(OUTCOMES, known)
-            .where(CARDS.c.created >= since)
+            .where(CARDS.c.created >= since, _IS_CARD)
             .order_by(CARDS.c.created)
         )
         with self._reading() as connection:
@@ -112,7 +117,9 @@ class History:
         query = select(AUDIT.c.seq, AUDIT.c.body).where(*kept).order_by(order).limit(limit)
         with self._reading() as connection:
             for row in connection.execute(query).yield_per(200):
-                yield {"seq": row.seq, **orjson.loads(row.body)}
+                body = orjson.loads(row.body)
+                if body.get("service") != _VIEWS:
+                    yield {"seq": row.seq, **body}
 
 
 def _reason(body: Mapping[str, Any]) -> str:
