@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cds_service.commands.opened import config_option, opened_settings
+from cds_service.settings import Settings
 
 
 @click.command(name="serve")
@@ -31,6 +32,17 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
     RISKCARDS_CDS_CLIENTS=clients.json RISKCARDS_PUBLIC_URL=https://cds.example.org riskcards serve --workers 2
     riskcards serve --insecure
     """
+    with tempfile.TemporaryDirectory(prefix="riskcards-metrics-") as folder:
+        # Read when prometheus_client is first imported, so before anything of ours that counts: the workers then count
+        # into files of this folder, and any of them can tell the sum.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        settings = _checked(config, insecure)
+        logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
+        _run(settings, host, port, workers)
+
+
+def _checked(config: Path | None, insecure: bool) -> Settings:
+    """Settings whose clients and keys can be read; what cannot be used is told before a port is opened."""
     from cds_service.smart import SmartError
     from cds_service.smart.parts import check_setup
     from cds_service.trust import ClientsError, ClientsFile
@@ -50,11 +62,7 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
         check_setup(settings)
     except SmartError as error:
         raise click.UsageError(f"RISKCARDS_SMART_CLIENTS: {error}") from None
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
-    with tempfile.TemporaryDirectory(prefix="riskcards-metrics-") as folder:
-        # Read when prometheus_client is first imported, in the workers: they count into files of this folder.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        _run(settings, host, port, workers)
+    return settings
 
 
 def _run(settings: Any, host: str, port: int, workers: int) -> None:
