@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import sys
@@ -12,14 +13,17 @@ _M_TRIM_THRESHOLD = -1
 
 # A hook request makes about 60,000 objects, nearly all freed by reference count: the default of 700 would have the
 # collector look through them, and now and then through models and index too, a hundred times a request.
-_COLLECT_AFTER = 100_000
+_COLLECT_AFTER = 20_000
 
 
 def settle() -> None:
-    """Call when everything is loaded: what is there now is never looked through again."""
+    """Call when everything is loaded: what is there is never looked through again, what was freed is given back."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 20, 50)
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def bound_arenas(arenas: int = 2) -> None:
