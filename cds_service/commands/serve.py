@@ -36,9 +36,12 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
         # Read when prometheus_client is first imported, so before anything of ours that counts: the workers then count
         # into files of this folder, and any of them can tell the sum.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        settings = _checked(config, insecure)
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
-        _run(settings, host, port, workers)
+        try:
+            settings = _checked(config, insecure)
+            logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
+            _run(settings, host, port, workers)
+        finally:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]  # the folder goes with it
 
 
 def _checked(config: Path | None, insecure: bool) -> Settings:
