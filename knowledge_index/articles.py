@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import orjson
 
-from knowledge_index.annotations import bioc_articles, pubtator_articles
+from knowledge_index.annotations import BIOC_ENDINGS, bioc_articles, pubtator_articles
 from knowledge_index.errors import ArticleError
 from knowledge_index.pubmed_xml import read_pubmed_xml
 from knowledge_index.records import Deletion, Refuse, article_from_json, lines_of, raise_it
@@ -47,7 +47,7 @@ SOURCES: Mapping[str, tuple[Callable[[Path, Refuse], Iterator[Article | Deletion
     "jsonl": (read_jsonl, (".jsonl", ".jsonl.gz")),
     "pubmed-xml": (read_pubmed_xml, (".xml", ".xml.gz")),
     "pubtator": (pubtator_articles, (".pubtator", ".pubtator.gz", ".txt", ".txt.gz")),
-    "bioc": (bioc_articles, (".xml", ".xml.gz")),
+    "bioc": (bioc_articles, BIOC_ENDINGS),
 }
 """Name of a source -> its reader, and how its files end in a folder."""
 

@@ -82,7 +82,7 @@ def fragments(path: Path, records: Records, refuse: Refuse) -> Iterator[bytes]:
     count = 0
     try:
         with open_stream(path) as stream:
-            for number, chunk in enumerate(_chunks(stream)):
+            for number, chunk in enumerate(chunks(stream)):
                 if number == 0:
                     _check_encoding(chunk)
                 held += chunk
@@ -103,7 +103,7 @@ def fragments(path: Path, records: Records, refuse: Refuse) -> Iterator[bytes]:
         refuse(ArticleError(f"no {root}: not {kind} file", file=str(path), record="none"))
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+def chunks(stream: BinaryIO) -> Iterator[bytes]:
     """About `_CHUNK` bytes at a time. What a damaged archive still gives is given before its error is raised."""
     waiting = bytearray()
     try:

@@ -16,6 +16,7 @@ import pytest
 from knowledge_index import Article, ArticleError, KnowledgeIndex, MeshHeading, MiniLMEncoder, Notice, update_index
 from knowledge_index.annotations import bioc_articles, pubtator_articles, read_annotations
 from knowledge_index.articles import Collected, SpooledArticles, collect
+from knowledge_index.bioc_json import Cutter
 from knowledge_index.build import build_index
 from knowledge_index.pubmed_xml import read_pubmed_xml
 from tests.knowledge_index.conftest import LITERATURE
@@ -114,6 +115,43 @@ BIOC = """<?xml version="1.0"?><!DOCTYPE collection SYSTEM "BioC.dtd"><collectio
 </document>
 <document><id>32</id><passage><infon key="type">title</infon><text>Nothing is marked here</text></passage></document>
 </collection>"""
+BIOC_DOCUMENTS: list[dict[str, object]] = [
+    {
+        "_id": "31|None",
+        "id": "31",
+        "infons": {},
+        "passages": [
+            {
+                "infons": {"type": "title"},
+                "offset": 0,
+                "text": "Low sodium in heart failure",
+                "annotations": [
+                    {"id": "1", "infons": {"identifier": "MESH:D007010", "type": "Disease"}, "text": "Low sodium"},
+                    {"id": "2", "infons": {"identifier": "MESH:D006333"}, "text": "heart failure"},
+                ],
+            },
+            {
+                "infons": {"type": "abstract"},
+                "offset": 28,
+                "text": "Hyponatremia went with death. Low sodium was common.",
+                "annotations": [
+                    {"id": "3", "infons": {"identifier": 4625, "type": "Gene"}, "text": "MYH7"},
+                    {"id": "4", "infons": {"identifier": "MESH:D999999"}, "text": "odd thing"},
+                ],
+            },
+            {"infons": {"type": "ref"}, "text": 'Not ours: {"passages": [', "annotations": []},
+        ],
+        "relations": [],
+    },
+    {"id": "32", "pmid": 32, "passages": [{"infons": {"type": "title"}, "text": "Nothing is marked here"}]},
+]
+BIOC_FORMS = {
+    "collection": orjson.dumps({"source": "ours", "infons": {}, "documents": BIOC_DOCUMENTS}),
+    "indented": orjson.dumps({"source": "ours", "documents": BIOC_DOCUMENTS}, option=orjson.OPT_INDENT_2),
+    "PubTator 3": orjson.dumps({"PubTator3": BIOC_DOCUMENTS}),
+    "list of collections": orjson.dumps([{"documents": [document]} for document in BIOC_DOCUMENTS]),
+    "a document a line": b"\n".join(map(orjson.dumps, BIOC_DOCUMENTS)),
+}
 MARKED = Article(
     "31",
     "Low sodium in heart failure",
@@ -133,6 +171,40 @@ def test_annotated_abstracts(tmp_path: Path, name: str, content: str, reader: Ca
     path = tmp_path / name
     path.write_text(content, "utf-8")
     assert list(reader(path)) == [MARKED, Article("32", "Nothing is marked here", "")]  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("form", BIOC_FORMS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_form_of_bioc_json_gives_the_same_articles(tmp_path: Path, form: str, packed: bool) -> None:
+    path = tmp_path / ("a.json.gz" if packed else "a.json")
+    path.write_bytes(gzip.compress(BIOC_FORMS[form]) if packed else BIOC_FORMS[form])
+    assert list(bioc_articles(path)) == [MARKED, Article("32", "Nothing is marked here", "")]
+    assert read_annotations([path])["31"] == MARKED.mesh
+
+
+def test_bioc_json_is_cut_the_same_wherever_its_chunks_end() -> None:
+    for form, content in BIOC_FORMS.items():
+        whole = list(Cutter().documents(content, True))
+        assert len(whole) == 2, form
+        cutter, found = Cutter(), []
+        for at in range(len(content)):
+            found += cutter.documents(content[at : at + 1], False)
+            cutter.forget()
+        assert [*found, *cutter.documents(b"", True)] == whole, form
+
+
+def test_a_large_bioc_json_file_is_read_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.json.gz"
+    passage = {"infons": {"type": "abstract"}, "text": "Words of an abstract that is long. " * 20, "annotations": []}
+    documents = [{"id": str(n), "passages": [passage]} for n in range(1, 15_001)]
+    path.write_bytes(gzip.compress(orjson.dumps({"documents": documents}), 1))
+    del documents
+    tracemalloc.start()
+    count = sum(1 for _ in bioc_articles(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 15_000
+    assert peak < 8 * 2**20, "the file unpacks to 12 MB"
 
 
 def test_annotations_are_added_to_the_articles_of_another_source(tmp_path: Path) -> None:
@@ -170,6 +242,14 @@ def jsonl(*records: object) -> bytes:
     return b"\n".join(record if isinstance(record, bytes) else orjson.dumps(record) for record in records)
 
 
+def bioc(*texts: str) -> bytes:
+    documents = [
+        {"id": str(n), "passages": [{"infons": {"type": "title"}, "text": text, "annotations": []}]}
+        for n, text in enumerate(texts, 1)
+    ]
+    return orjson.dumps({"documents": documents})
+
+
 def one(pmid: int, **more: object) -> dict[str, object]:
     return {"pmid": pmid, "title": f"Title {pmid}", "abstract": "An abstract."} | more
 
@@ -199,6 +279,25 @@ BAD = {
         "pubtator", "a.pubtator", b"1|t|A\n2|t|B\n\n3|t|C\n3|a|c\n", 1, "line 2",
     ),
     "PubTator nonsense": ("pubtator", "a.pubtator", b"1|t|A\n1 and words\n\n3|t|C\n", 1, "line 2"),
+    "BioC JSON without a bracket": (
+        "bioc", "a.json", bioc("A", "B", "C").replace(b'"B","annotations":[]}', b'"B","annotations":[]'), 2,
+        "record 2",
+    ),
+    "BioC JSON never closed": ("bioc", "a.json", bioc("A", "B", "C").replace(b']},{"id":"3"', b'],{"id":"3"'), 2, "2"),
+    "BioC JSON without a quote": ("bioc", "a.json", bioc("A", "B", "C").replace(b'"B"', b'B"'), 2, "record 2"),
+    "BioC JSON with two quotes too few": ("bioc", "a.json", bioc("A", "B", "C").replace(b'"B"', b"B"), 2, "record 2"),
+    "BioC JSON, passages no list": (
+        "bioc", "a.json", bioc("A", "B") + b'{"id": "3", "passages": {"text": "C"}}', 2, "record 3",
+    ),
+    "BioC JSON cut": ("bioc", "a.json", bioc("A", "B", "C")[:-30], 2, "record 3"),
+    "BioC JSON not UTF-8": ("bioc", "a.json", bioc("A", "B", "C").replace(b"B", b"\xe9"), 2, "record 2"),
+    "BioC JSON without PMID": ("bioc", "a.json", bioc("A", "B").replace(b'"id":"2"', b'"id":"PMC2"'), 1, "record 2"),
+    "BioC JSON of ten megabytes": ("bioc", "a.json", bioc("A", "B" * 10_000_000, "C"), 2, "record 2"),
+    "other JSON": ("bioc", "a.json", b'{"articles": [{"id": "1", "title": "A"}]}', 0, "record none"),
+    "truncated gz of BioC JSON": (
+        "bioc", "a.json.gz", gzip.compress(bioc(*(f"Title {n * 2654435761 % 1000003}" for n in range(3999))))[:-600],
+        None, "after record",
+    ),
     "BioC malformed": ("bioc", "a.xml", BIOC.replace("<text>heart failure</text>", "<text>").encode(), 1, "record 1"),
 }  # fmt: skip
 
