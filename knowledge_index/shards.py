@@ -64,9 +64,18 @@ def encoded(
                 yield path, texts
 
     for path, vectors in (engine or in_this_process(encoder))(missing()):
+        _check_lengths(vectors, encoder)
         _save(path, vectors)
         tell(len(vectors))
     return Shards(tuple(paths))
+
+
+def _check_lengths(vectors: NDArray[np.float32], encoder: Encoder) -> None:
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.all((np.abs(lengths - 1) < 0.01) | (lengths == 0)):
+        raise EncoderError(
+            f"{encoder.name} gives vectors that are not of length one (normalise: false): no index can use them"
+        )
 
 
 def in_this_process(encoder: Encoder) -> Engine:

@@ -56,7 +56,7 @@ def update_index(
     `EncoderError` for another encoder than made it, `ArticleError` when no article would be left.
     """
     manifest = verify(folder)
-    if (manifest.encoder, manifest.encoder_fingerprint) != (encoder.name, encoder.fingerprint):
+    if manifest.encoder_fingerprint != encoder.fingerprint:
         raise EncoderError(f"the index was made with {manifest.encoder}, not with {encoder.name}: build it anew")
     old = manifest.inside(folder)
     store = ArticleStore(old, manifest.counts["articles"])

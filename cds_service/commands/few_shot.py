@@ -8,8 +8,8 @@ from typing import Any
 import click
 import orjson
 
-from cds_service.commands.learning import counting, say
-from knowledge_index.encoder import ENCODERS, MiniLMEncoder
+from cds_service.commands.learning import ENCODER_HELP, counting, say
+from knowledge_index.encoder import DEFAULT
 
 _KINDS = ("embedding", "counts", "counts_boosted")
 
@@ -22,7 +22,7 @@ _KINDS = ("embedding", "counts", "counts_boosted")
     help="Folder of `riskcards cohort build`, with all three splits.",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the results.")
-@click.option("--encoder", type=click.Choice(sorted(ENCODERS)), default=MiniLMEncoder.name, show_default=True)
+@click.option("--encoder", default=DEFAULT, show_default=True, metavar="NAME", help=ENCODER_HELP)
 @click.option("--serialiser", type=click.Choice(["codes", "markdown"]), default="codes", show_default=True)
 @click.option("--budget", default=8000, show_default=True, type=click.IntRange(64), help="Tokens of the record's text.")
 @click.option("--draws", default=5, show_default=True, type=click.IntRange(1), help="Random draws for each k.")

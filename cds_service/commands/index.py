@@ -51,9 +51,17 @@ command.add_command(update)
     "--concept", "concepts", multiple=True, metavar="UI", help="A MeSH descriptor id to start from (D006333)."
 )
 @store_option("Ask the vectors in this PostgreSQL instead of the folder's own; written by `index build --store`.")
+@click.option("--encoder", metavar="NAME", help="The index's encoder, where its folder has moved since.")
 @click.option("--json", "as_json", is_flag=True, help="Print results, linked concepts and paths as JSON.")
 def search(
-    folder: str, text: str, k: int, retriever: str, concepts: tuple[str, ...], store: str | None, as_json: bool
+    folder: str,
+    text: str,
+    k: int,
+    retriever: str,
+    concepts: tuple[str, ...],
+    store: str | None,
+    encoder: str | None,
+    as_json: bool,
 ) -> None:
     """Ask an index a short question in clinical words.
 
@@ -64,7 +72,7 @@ def search(
     riskcards index search starter "CHF readmission"
     riskcards index search my-index "hyponatremia mortality" -k 5 --retriever hybrid --json
     """
-    with opened_with(store, path_of(folder)) as index:
+    with opened_with(store, path_of(folder), encoder) as index:
         found = index.retrieve(Query(text, concepts), k, retriever)
         linked = index.link_text(text)
     if as_json:

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from cds_service.commands.index_report import bar, count_records, print_json, records_json, report_records, size
 from cds_service.commands.index_store import store_option, write_vectors_to
+from cds_service.commands.learning import ENCODER_HELP
 from cds_service.eutils_gateway import NCBI, eutils_fetch
 from knowledge_index import Article, build_index, compact_index, update_index
 from knowledge_index.annotations import read_annotations
 from knowledge_index.articles import SOURCES, Collected, SpooledArticles, collect
-from knowledge_index.encoder import ENCODERS, Encoder, MiniLMEncoder, available_threads, encoder_named
+from knowledge_index.encoder import DEFAULT, Encoder, available_threads, encoder_named
 from knowledge_index.eutils import Eutils
 from knowledge_index.shards import Engine, in_this_process, on_ray
 from knowledge_index.starter.__main__ import starter_articles
@@ -98,7 +99,7 @@ def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
     metavar="FILE",
     help="More names of concepts: NLM's MeSH descriptor file (XML or ASCII), a compiled vocabulary, or `lexicons`.",
 )
-@click.option("--encoder", default=MiniLMEncoder.name, show_default=True, type=click.Choice(sorted(ENCODERS)))
+@click.option("--encoder", default=DEFAULT, show_default=True, metavar="NAME", help=ENCODER_HELP)
 @click.option("--resume", is_flag=True, help="Go on after a build that was stopped: only missing shards are encoded.")
 @source_options
 def build(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from knowledge_index import KnowledgeIndex, Manifest
+from knowledge_index.encoder import encoder_named
 from knowledge_index.pgvectors import PgVectors
 from knowledge_index.vector_files import StoredVectors
 
@@ -46,10 +47,11 @@ def write_vectors_to(store: str | None, folder: Path, manifest: Manifest) -> Non
 
 
 @contextmanager
-def opened_with(store: str | None, folder: Path) -> Iterator[KnowledgeIndex]:
-    """The index, its vectors asked in the store where one is given."""
+def opened_with(store: str | None, folder: Path, encoder: str | None = None) -> Iterator[KnowledgeIndex]:
+    """The index, its vectors asked in the store where one is given; `encoder` is where it lies now, if it moved."""
+    opened = None if encoder is None else encoder_named(encoder)
     if store is None:
-        yield KnowledgeIndex.open(folder)
+        yield KnowledgeIndex.open(folder, opened)
         return
     with closing(PgVectors(store, name_of(folder))) as table:
-        yield KnowledgeIndex.open(folder, vectors=table)
+        yield KnowledgeIndex.open(folder, opened, vectors=table)

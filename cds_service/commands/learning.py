@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from risk_model.study import Sources
 
 NOTE_READERS = ("rules",)
+ENCODER_HELP = "minilm, static, hf:FOLDER, a family with a folder (medcpt:FOLDER), or a file: see docs/encoders.md."
 
 
 def open_sources(encoder: str | None, note_reader: str | None, evidence: bool = False) -> Sources:

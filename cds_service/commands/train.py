@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 import orjson
 
-from cds_service.commands.learning import NOTE_READERS, counting, open_sources, say
-from knowledge_index.encoder import ENCODERS
+from cds_service.commands.learning import ENCODER_HELP, NOTE_READERS, counting, open_sources, say
 
 _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -17,7 +16,7 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--task", required=True, help="The task the cohort was built for, such as readmission_30d.")
 @click.option("--cohort", required=True, type=_COHORT, help="Folder of `riskcards cohort build`.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The model folder.")
-@click.option("--encoder", type=click.Choice(sorted(ENCODERS)), help="Also learn from an embedding of the record.")
+@click.option("--encoder", metavar="NAME", help=f"Also learn from an embedding of the record. {ENCODER_HELP}")
 @click.option("--note-reader", type=click.Choice(NOTE_READERS), help="Also learn from what the notes say.")
 @click.option("--evidence", is_flag=True, help="Also learn from the literature found; needs both above, and is slow.")
 @click.option("--model-id", help="Name of the model.  [default: TASK-local]")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from knowledge_index import EncoderError, MiniLMEncoder
-from knowledge_index import encoder as module
 from knowledge_index.encoder import encoder_named
+from knowledge_index.encoders import minilm as module
 
 
 def test_vectors_are_normalised_float32(encoder: MiniLMEncoder) -> None:
@@ -63,7 +63,7 @@ def test_the_carrier_package_is_not_imported() -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MODEL", ("no_such_package", "model.onnx", "0", "no-such-package"))
+    monkeypatch.setattr(module, "MODEL", ("no_such_package", "model.onnx", "0", "no-such-package"))
     with pytest.raises(EncoderError, match="pip install no-such-package"):
         MiniLMEncoder()
 
@@ -73,7 +73,7 @@ def test_an_altered_model_file_is_not_opened(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "carrier" / "__init__.py").touch()
     (tmp_path / "carrier" / "model.onnx").write_bytes(b"not the model")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(module, "_MODEL", ("carrier", "model.onnx", module._MODEL[2], "carrier"))
+    monkeypatch.setattr(module, "MODEL", ("carrier", "model.onnx", module.MODEL[2], "carrier"))
     with pytest.raises(EncoderError, match="sha256 differs"):
         MiniLMEncoder()
 

@@ -61,7 +61,9 @@ def test_weak_matches_are_withheld_not_padded(index: KnowledgeIndex) -> None:
 
 
 def test_bm25_and_linking_need_no_encoder(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("knowledge_index.encoder._MODEL", ("no_such_package", "model.onnx", "0", "no-such-package"))
+    monkeypatch.setattr(
+        "knowledge_index.encoders.minilm.MODEL", ("no_such_package", "model.onnx", "0", "no-such-package")
+    )
     index = KnowledgeIndex.open(index_folder)
     assert index.search(Query("prednisone"), retriever="bm25")[0].pmid == "104"
     assert index.link_text("COPD")[0].concept.ui == "D029424"

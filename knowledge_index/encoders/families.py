@@ -1,0 +1,48 @@
+"""Configurations that come with riskcards, for models a user downloads: FAMILY:FOLDER opens the model in FOLDER.
+
+Each says how its authors use it; the weights are theirs, with their licences, and none are shipped. Folders are
+relative to FOLDER. `docs/encoders.md` tells what to download and when to take which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from knowledge_index.encoders.configuration import EncoderConfiguration
+
+_ASKED = "Given a clinical question, retrieve passages from the medical literature that answer it"
+_HERE = Path()
+
+FAMILIES: Mapping[str, EncoderConfiguration] = {
+    # Jin et al., "MedCPT", Bioinformatics 2023. Two BERTs, the first token of each. Its authors rank by inner product;
+    # our indexes are of vectors of length one, so this ranks by cosine.
+    "medcpt": EncoderConfiguration(
+        "medcpt", Path("MedCPT-Article-Encoder"), "cls", query_model=Path("MedCPT-Query-Encoder"), max_tokens=512
+    ),
+    # Zhang et al., "Qwen3 Embedding", 2025. The last token, the end mark; an instruction before questions only.
+    "qwen3-embedding": EncoderConfiguration(
+        "qwen3-embedding", _HERE, "last_token", query_template="Instruct: {instruction}\nQuery:{text}",
+        instruction=_ASKED, end_mark="<|endoftext|>", max_tokens=8192, padding_side="left",
+    ),
+    # BehnamGhader et al., "LLM2Vec", COLM 2024. Attention both ways over a causal model, mean over the text without the
+    # instruction. The folder holds the model with its adapters merged in.
+    "llm2vec": EncoderConfiguration(
+        "llm2vec", _HERE, "mean", pool_over="text", bidirectional=True, query_template="{instruction}: {text}",
+        instruction=_ASKED, max_tokens=512,
+    ),
+    # Wang et al., "Text embeddings by weakly-supervised contrastive pre-training", 2022.
+    "e5": EncoderConfiguration(
+        "e5", _HERE, "mean", query_template="query: {text}", document_template="passage: {text}", max_tokens=512
+    ),
+    # Wang et al., "Improving text embeddings with large language models", 2024 (e5-mistral-7b-instruct).
+    "e5-instruct": EncoderConfiguration(
+        "e5-instruct", _HERE, "last_token", query_template="Instruct: {instruction}\nQuery: {text}",
+        instruction=_ASKED, end_mark="</s>", max_tokens=4096,
+    ),
+    # Xiao et al., "C-Pack", 2023: English models, version 1.5.
+    "bge": EncoderConfiguration(
+        "bge", _HERE, "cls", query_template="Represent this sentence for searching relevant passages: {text}",
+        max_tokens=512,
+    ),
+}  # fmt: skip

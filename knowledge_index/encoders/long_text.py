@@ -1,0 +1,101 @@
+"""Texts longer than an encoder holds: overlapping pieces, cut at word borders, averaged by their tokens.
+
+The paper on record encoders (arXiv 2502.17403) averages chunks for models that hold less than the record; so a record
+of 8,000 tokens and more goes through an encoder of 256.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knowledge_index.encoders.protocol import Encoder, encode_queries
+
+OVERLAP = 16
+"""Tokens two neighbouring pieces share, so that what stands at a border is read whole once."""
+_CHARACTERS = 1000
+_BLOCK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a text and its weight: how many of the encoder's tokens it is."""
+
+    text: str
+    tokens: int
+
+
+@runtime_checkable
+class PieceEncoder(Encoder, Protocol):
+    """An encoder that can say where its own tokens allow a text to be cut."""
+
+    def pieces(self, text: str, instruction: str | None = None) -> list[Piece]:
+        """The text in pieces that the encoder holds whole, with its instruction before each. None for an empty text."""
+        ...
+
+
+def encode_long(encoder: Encoder, texts: Sequence[str], instruction: str | None = None) -> NDArray[np.float32]:
+    """Vectors of whole texts, shape (len(texts), dimensions), L2-normalised; a row of zeros for an empty text.
+
+    With an instruction ("" takes the encoder's own) a text is encoded as a query, as the paper does with records; None
+    encodes it as a document.
+    """
+    split = [pieces_of(encoder, text, instruction) for text in texts]
+    distinct = list(dict.fromkeys(piece.text for pieces in split for piece in pieces))
+    vectors: dict[str, NDArray[np.float32]] = {}
+    for start in range(0, len(distinct), _BLOCK):
+        block = distinct[start : start + _BLOCK]
+        made = encoder.encode(block) if instruction is None else encode_queries(encoder, block, instruction or None)
+        vectors.update(zip(block, made, strict=True))
+    out = np.zeros((len(texts), encoder.dimensions), np.float32)
+    for row, pieces in enumerate(split):
+        if pieces:
+            out[row] = weighted_mean([vectors[piece.text] for piece in pieces], [piece.tokens for piece in pieces])
+    return out
+
+
+def weighted_mean(vectors: Sequence[NDArray[np.float32]], weights: Sequence[float]) -> NDArray[np.float32]:
+    """The mean, shape (dimensions,), L2-normalised."""
+    mean = np.average(np.stack(vectors).astype(np.float64), axis=0, weights=np.asarray(weights, np.float64))
+    return np.asarray(mean / (np.linalg.norm(mean) or 1.0), np.float32)
+
+
+def pieces_of(encoder: Encoder, text: str, instruction: str | None = None) -> list[Piece]:
+    """The text in pieces the encoder holds; 1,000 characters each where it has no word on its own tokens."""
+    if isinstance(encoder, PieceEncoder):
+        return encoder.pieces(text, instruction)
+    cut = (text[at : at + _CHARACTERS] for at in range(0, len(text), _CHARACTERS))
+    return [Piece(part, len(part)) for part in cut if part.strip()]
+
+
+def windows(text: str, offsets: Sequence[tuple[int, int]], room: int, overlap: int = OVERLAP) -> list[Piece]:
+    """The text in pieces of at most `room` tokens. `offsets` are the characters (from, to) of each token of the text.
+
+    >>> words = [(0, 2), (3, 5), (6, 8), (9, 11), (12, 14)]
+    >>> [piece.text for piece in windows("aa bb cc dd ee", words, room=3, overlap=1)]
+    ['aa bb cc', 'cc dd ee']
+    """
+    found: list[Piece] = []
+    start = 0
+    while start < len(offsets):
+        end = min(start + room, len(offsets))
+        if end < len(offsets):
+            end = _word_border(text, offsets, end, at_least=start + max(1, 3 * room // 4))
+        found.append(Piece(text[offsets[start][0] : offsets[end - 1][1]], end - start))
+        if end == len(offsets):
+            break
+        start = max(end - overlap, start + 1)
+    return [piece for piece in found if piece.text.strip()]
+
+
+def _word_border(text: str, offsets: Sequence[tuple[int, int]], end: int, at_least: int) -> int:
+    """The last token border up to `end` where a word ends; a word longer than a quarter of the room is cut."""
+    for place in range(end, at_least, -1):
+        first = offsets[place][0]
+        if text[first : first + 1].isspace() or text[first - 1 : first].isspace():
+            return place
+    return end

@@ -1,0 +1,54 @@
+"""A static encoder: the table of word pieces of the default model, weighted and averaged. No network is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knowledge_index.encoders.long_text import Piece
+from knowledge_index.encoders.minilm import MODEL, TOKENIZER, MiniLMEncoder, package_file, plain
+from knowledge_index.encoders.onnx_file import tensors
+
+_FIRST_WORD = 1996
+"""The vocabulary lists words from here on by how often they occur; before it stand characters and reserved places."""
+_SMOOTHING = 1e-3
+
+
+class StaticEncoder:
+    """The word pieces' own vectors (all-MiniLM-L6-v2, int8), summed with weights of smooth inverse frequency.
+
+    After Arora, Liang and Ma, "A simple but tough-to-beat baseline for sentence embeddings" (ICLR 2017), with their
+    weight a / (a + p), a = .001. p follows Zipf's law from a word's place in the vocabulary, so that no corpus is
+    needed. Order and context are lost: it finds shared and kindred words. Any length; 12 MB; `docs/encoders.md` has
+    what it is good for, measured.
+    """
+
+    name = "static"
+    dimensions = 384
+    fingerprint = f"static1-{MODEL[2][:12]}-{TOKENIZER[2][:12]}"
+
+    def __init__(self) -> None:
+        self._table, self._scale = tensors(
+            package_file(*MODEL), ("word_embeddings.weight_q", "word_embeddings.weight_scale")
+        )
+        count = len(self._table)
+        rank = np.maximum(np.arange(count) - _FIRST_WORD + 1, 1)
+        frequency = 1 / (rank * np.log(count))
+        self._weights = self._scale[:, 0] * (_SMOOTHING / (_SMOOTHING + frequency)).astype(np.float32)
+        self._tokenizer = MiniLMEncoder.read_tokenizer(truncate=False)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of shape (len(texts), 384), float32, L2-normalised; zeros for a text without a word piece."""
+        found = self._tokenizer.encode_batch([plain(text) for text in texts], add_special_tokens=False)
+        out = np.zeros((len(texts), self.dimensions), np.float32)
+        for row, item in enumerate(found):
+            # Each word piece once, times how often: a record repeats itself.
+            ids, times = np.unique(np.array(item.ids, np.int64), return_counts=True)
+            out[row] = (self._weights[ids] * times) @ self._table[ids].astype(np.float32)
+        return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True).clip(1e-12), np.float32)
+
+    def pieces(self, text: str, instruction: str | None = None) -> list[Piece]:
+        """The whole text: it is never cut."""
+        return [Piece(text, 1)] if text.strip() else []
