@@ -12,9 +12,10 @@ from typing import Any
 import orjson
 
 from fhir_mapping.codes import status_words
+from fhir_mapping.elements import Observation, Raw, Resource, fragment
 from fhir_mapping.errors import ForeignPatientError, PatientNotFoundError
 from fhir_mapping.measurements import refusals
-from fhir_mapping.reading import Entry, Reading, Resource, source_of
+from fhir_mapping.reading import Entry, Reading
 from fhir_mapping.references import Directory, Ownership, contained
 from fhir_mapping.times import parse_instant
 from fhir_mapping.values import Refusal
@@ -29,7 +30,8 @@ _NOT_ABOUT_A_PATIENT = frozenset({"Patient", "RelatedPerson", "Person", "Practit
 _INHERITED = ("status", "subject", "encounter", "issued", "effectiveDateTime", "effectivePeriod", "effectiveInstant")
 _NEVER = frozenset({"entered-in-error", "cancelled"})
 _READ = CLINICAL | NOTE_TYPES
-_HOLDERS = {"Observation": "hasMember", "DiagnosticReport": "result"}
+_HOLDERS = frozenset({"Observation", "DiagnosticReport"})
+_NOBODY = 4  # bytes of null, {}, [] and ""
 Owned = tuple[str, Entry]
 
 
@@ -69,23 +71,23 @@ def belonging(reading: Reading, directory: Directory, patient: str, refused: lis
     newest: dict[str, Entry] = {}
     waiting: dict[str, Entry] = {}
     for position, entry in enumerate(reading.entries):
-        if entry.kind == "OperationOutcome":
+        kind = entry.kind
+        if kind in _NOT_ABOUT_A_PATIENT:
+            continue
+        if kind == "OperationOutcome":
             refused.append(Refusal(entry.source(position), "operation-outcome"))
-        if entry.kind in _NOT_ABOUT_A_PATIENT:
+        subject, focus = _about(entry)
+        if kind not in _READ and _nobody(subject):
             continue
-        read = entry.kind in _READ
-        head = entry.head if read else entry.whose
-        if not read and not (head.get("subject") or head.get("patient")):
+        reason = _not_ours(entry, position, subject, focus, directory, patient, population=reading.population)
+        if kind not in _READ or reason == "":
             continue
-        source = source_of(head, position, entry.full_url)
-        reason = _not_ours(head, source, directory, patient, entry.full_url, population=reading.population)
-        if not read or reason == "":
-            continue
+        source = entry.source(position)
         if reason is None:
             chosen = waiting if entry.include else newest
             chosen[source] = entry if source not in chosen else _newer_entry(chosen[source], entry)
         elif not entry.include:
-            refused.extend(refusals(head, source, reason))
+            refused.extend(refusals(_read(entry), source, reason))
     # `mode=include` is no match, but a member of a panel that is one belongs to it.
     for member in [m for entry in newest.values() for m in _members(entry)] if waiting else ():
         key = directory.key(member)
@@ -94,26 +96,46 @@ def belonging(reading: Reading, directory: Directory, patient: str, refused: lis
     return list(_unfolded(_without_copies(newest), directory, patient, refused))
 
 
+def _read(entry: Entry) -> Observation | Resource:
+    return entry.observation if entry.kind == "Observation" else entry.elements
+
+
+def _about(entry: Entry) -> tuple[Any, Any]:
+    """Subject and focus: as values, or as the bytes of them, which are the same for nearly every resource."""
+    if entry.kind == "Observation":
+        seen = entry.observation
+        return (seen.patient if _nobody(seen.subject) else seen.subject), seen.focus
+    if entry.kind in _READ:
+        elements = entry.elements
+        return elements.get("subject") or elements.get("patient"), elements.get("focus")
+    whose = entry.whose
+    return (whose.patient if _nobody(whose.subject) else whose.subject), None
+
+
+def _nobody(subject: Any) -> bool:
+    return len(subject) <= _NOBODY and not fragment(subject) if isinstance(subject, Raw) else not subject
+
+
 def _not_ours(
-    resource: Resource, source: str, directory: Directory, patient: str, full_url: str | None, *, population: bool
+    entry: Entry, position: int, subject: Any, focus: Any, directory: Directory, patient: str, *, population: bool
 ) -> str | None:
     """None when it is the patient's; "" when it is another member of a population; else the reason it is not used."""
-    subject = resource.get("subject") or resource.get("patient")
-    alone = isinstance(subject, dict) and not resource.get("focus")
-    if alone and directory.ownership(subject, patient, full_url) is Ownership.OURS:
+    home = entry.full_url
+    if not focus and directory.ownership(subject, patient, home) is Ownership.OURS:
         return None  # nearly every resource: one subject, and it is our patient
-    owners = {directory.ownership(s, patient, full_url) for s in (subject if isinstance(subject, list) else [subject])}
+    subject = fragment(subject) if isinstance(subject, Raw) else subject
+    owners = {directory.ownership(s, patient, home) for s in (subject if isinstance(subject, list) else [subject])}
     if Ownership.FOREIGN in owners:
         if population:
             return ""
+        source = entry.source(position)
         raise ForeignPatientError(f"{source} belongs to another patient; nothing is computed", source=source)
     if Ownership.NO_PATIENT in owners:
         return "subject-not-a-patient"
     if owners != {Ownership.OURS}:
         return "subject-unprovable"
-    focus = resource.get("focus")
     for item in focus if isinstance(focus, list) else [focus] if focus else ():
-        if directory.ownership(item, patient, full_url) is not Ownership.OURS:
+        if directory.ownership(item, patient, home) is not Ownership.OURS:
             return "focus-is-somebody-else"
     return None
 
@@ -159,10 +181,16 @@ def _without_copies(entries: dict[str, Entry]) -> Iterator[Owned]:
 
 
 def _members(entry: Entry) -> list[Any]:
+    """What a panel or report holds."""
     if entry.kind not in _HOLDERS:
         return []
-    found = entry.head.get(_HOLDERS[entry.kind])
+    found = entry.observation.hasMember if entry.kind == "Observation" else entry.elements.get("result")
     return found if isinstance(found, list) else []
+
+
+def _holds_others(entry: Entry) -> bool:
+    held = entry.observation.contained if entry.kind == "Observation" else entry.elements.get("contained")
+    return bool(held)
 
 
 def _unfolded(entries: Iterator[Owned], directory: Directory, patient: str, refused: list[Refusal]) -> Iterator[Owned]:
@@ -170,10 +198,10 @@ def _unfolded(entries: Iterator[Owned], directory: Directory, patient: str, refu
     for source, entry in entries:
         yield source, entry
         members = _members(entry)
-        if not members:
+        if not members or not _holds_others(entry):
             continue
         resource = entry.resource
-        if not resource.get("contained") or _status(resource) in _NEVER or resource.get("modifierExtension"):
+        if _status(resource) in _NEVER or resource.get("modifierExtension"):
             continue
         for member in members:
             text = member.get("reference") if isinstance(member, dict) else None
@@ -193,17 +221,12 @@ def latest_time(resources: Sequence[Owned], patient: Resource) -> datetime | Non
 
     What never happened (an error, a plan) does not move it.
     """
-    texts = {text for _, entry in resources if not _void(entry.head) for text in _clinical_times(entry.head)}
+    texts = {text for _, entry in resources for text in _clinical_times(entry)}
     instants = [instant for instant in map(parse_instant, texts) if instant is not None]
     if instants:
         return max(instant.latest for instant in instants)
     born = parse_instant(patient.get("birthDate"))
     return None if born is None else born.latest
-
-
-def _void(resource: Resource) -> bool:
-    verification = resource.get("verificationStatus")
-    return _status(resource) in _VOID or "entered-in-error" in status_words(verification)
 
 
 def _status(resource: Resource) -> str:
@@ -219,10 +242,18 @@ _MOMENTS = frozenset(
 _PERIODS = frozenset({"period", "actualPeriod", "performedPeriod", "effectivePeriod", "occurrencePeriod"})
 
 
-def _clinical_times(head: Resource) -> Iterator[str]:
-    for name in _MOMENTS.intersection(head):
-        if isinstance(head[name], str):
-            yield head[name]
-    for name in _PERIODS.intersection(head):
-        if isinstance(head[name], dict):
-            yield from (text for text in (head[name].get("start"), head[name].get("end")) if isinstance(text, str))
+def _clinical_times(entry: Entry) -> Iterator[str]:
+    if entry.kind == "Observation":
+        seen = entry.observation
+        void = isinstance(seen.status, str) and seen.status in _VOID
+        times = [seen.effectiveDateTime, seen.effectiveInstant, seen.issued, *_ends(seen.effectivePeriod)]
+    else:
+        elements = entry.elements
+        void = _status(elements) in _VOID or "entered-in-error" in status_words(elements.get("verificationStatus"))
+        times = [elements[name] for name in _MOMENTS & elements.keys()]
+        times += [end for name in _PERIODS & elements.keys() for end in _ends(elements[name])]
+    return iter(()) if void else (time for time in times if isinstance(time, str))
+
+
+def _ends(period: Any) -> tuple[Any, ...]:
+    return (period.get("start"), period.get("end")) if isinstance(period, dict) else ()

@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from fhir_mapping.codes import LOINC, SNOMED, codings, system_of, text_of
-from fhir_mapping.definitions import ConceptDefinition, Definitions, definitions
+from fhir_mapping.codes import LOINC, SNOMED, codings, text_of
+from fhir_mapping.definitions import Definitions, definitions
+from fhir_mapping.elements import Coded, Observation, Part, Resource, coded
 from fhir_mapping.quantities import usable_value
-from fhir_mapping.reading import Resource
 from fhir_mapping.reasons import status_reason
 from fhir_mapping.references import Directory
 from fhir_mapping.times import moment, parse_instant, reachable
@@ -28,7 +27,6 @@ _FITTING = {
     "arterial": frozenset({"blood", "arterial"}),
     "urine": frozenset({"urine"}),
 }
-CONSCIOUSNESS_LOINC = frozenset({"80288-4", "67775-7", "11454-6"})
 _CONSCIOUSNESS = {
     (LOINC, "LA9340-6"): "alert",
     (LOINC, "LA17108-4"): "voice",
@@ -44,7 +42,7 @@ _CONSCIOUSNESS = {
 Consciousness = tuple[str, datetime, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Ranked:
     """A measurement and what settles a draw with another of the same concept and moment."""
 
@@ -66,7 +64,7 @@ class _Ranked:
 
 
 def read_observations(
-    observations: Iterable[tuple[str, Resource]],
+    observations: Iterable[tuple[str, Observation]],
     directory: Directory,
     prediction_time: datetime,
     refused: list[Refusal],
@@ -82,86 +80,79 @@ def read_observations(
     known = definitions()
     found: list[_Ranked] = []
     aware: Consciousness | None = None
-    for source, resource in observations:
-        for answer in _measure(resource, source, directory, prediction_time, known, preliminary=preliminary):
+    for source, observation in observations:
+        for answer in _measure(observation, source, directory, prediction_time, known, preliminary=preliminary):
             if isinstance(answer, Refusal):
                 refused.append(answer)
             else:
                 found.append(answer)
-        word = _consciousness(resource, prediction_time)
+        word = _consciousness(observation, prediction_time)
         if word is not None and (aware is None or (word[1], source) > (aware[1], aware[2])):
             aware = (*word, source)
     return tuple(_upright(_settled(found, refused), refused)), aware
 
 
-def concerns(head: Resource) -> bool:
+def concerns(observation: Observation) -> bool:
     """Whether a code of an Observation or its components is one we read, in whatever system; reading looks closer."""
-    known, wanted = definitions().by_loinc, CONSCIOUSNESS_LOINC
-    return any(code in known or code in wanted for code in _codes(head))
+    return coded(observation.code).wanted or any(coded(part.code).wanted for part in observation.component)
 
 
-def _codes(head: Resource) -> Iterator[str]:
-    for part in (head, *_components(head)):
-        for item in _raw_codings(part):
-            code = item.get("code") if isinstance(item, dict) else None
-            if isinstance(code, str):
-                yield code
-
-
-def unmapped(heads: Iterable[Resource]) -> Iterator[Refusal]:
+def unmapped(observations: Iterable[Observation]) -> Iterator[Refusal]:
     """One refusal for each system of local codes nobody translated, with the number of its Observations."""
-    systems = Counter(_system_named(head) for head in heads if not _speaks_loinc(head))
+    local = (seen for seen in observations if not any(coded(part.code).speaks_loinc for part in seen.parts))
+    systems = Counter(coded(observation.code).first_system for observation in local)
     return (Refusal("Observation", "code-not-mapped", f"{n} of {s}") for s, n in sorted(systems.items()))
 
 
-def concepts_of(resource: Resource) -> tuple[str, ...]:
+def concepts_of(resource: Observation | Resource) -> tuple[str, ...]:
     """Names of the concepts an Observation and its components are coded as, for saying what a refusal takes away."""
-    if resource.get("resourceType") != "Observation":
-        return ()
-    known = definitions()
-    coded = (_coded(part, known) for part in (resource, *_components(resource)))
-    return tuple(dict.fromkeys(concept.name for concept, _, _ in coded if concept is not None))
+    if isinstance(resource, dict):
+        if resource.get("resourceType") != "Observation":
+            return ()
+        resource = Observation.of(resource)
+    concepts = (coded(part.code).concept for part in resource.parts)
+    return tuple(dict.fromkeys(concept.name for concept in concepts if concept is not None))
 
 
-def refusals(resource: Resource, source: str, reason: str) -> Iterator[Refusal]:
+def refusals(resource: Observation | Resource, source: str, reason: str) -> Iterator[Refusal]:
     """One refusal of a resource, or one for each concept it would have measured."""
     for name in concepts_of(resource) or (None,):
         yield Refusal(source, reason, name)
 
 
-def observed_at(resource: Resource) -> Instant | None:
+def observed_at(observation: Observation) -> Instant | None:
     """When the value was true: effectiveDateTime, -Instant, the end (else start) of effectivePeriod, the last event of
     effectiveTiming, else issued.
 
     Falling back to `issued` can only make a value look newer, never reach past the prediction time. A period that ends
     before it begins is no time.
     """
-    for name in ("effectiveDateTime", "effectiveInstant"):
-        if name in resource:
-            return parse_instant(resource[name])
-    period = resource.get("effectivePeriod")
+    for text in (observation.effectiveDateTime, observation.effectiveInstant):
+        if text is not None:
+            return parse_instant(text)
+    period = observation.effectivePeriod
     if isinstance(period, dict):
         start, end = parse_instant(period.get("start")), parse_instant(period.get("end"))
         reversed_ = start is not None and end is not None and end.latest < start.earliest
         return None if reversed_ else end or start
-    timing = resource.get("effectiveTiming")
+    timing = observation.effectiveTiming
     if isinstance(timing, dict):
         events = timing.get("event")
         times = [t for t in map(parse_instant, events if isinstance(events, list) else ()) if t is not None]
         return max(times, key=lambda time: time.latest, default=None)
-    return parse_instant(resource.get("issued"))
+    return parse_instant(observation.issued)
 
 
-def known_by(head: Resource, prediction_time: datetime) -> bool:
+def known_by(observation: Observation, prediction_time: datetime) -> bool:
     """Whether an Observation was both true and issued by then; one without a time is not known to be."""
-    at, issued = observed_at(head), parse_instant(head.get("issued"))
+    at, issued = observed_at(observation), parse_instant(observation.issued)
     if at is None or not reachable(at, prediction_time):
         return False
     return issued is None or reachable(issued, prediction_time)
 
 
 def _measure(
-    resource: Resource,
+    observation: Observation,
     source: str,
     directory: Directory,
     prediction_time: datetime,
@@ -174,96 +165,58 @@ def _measure(
     Yields nothing for concepts we do not read and for what is not known by `prediction_time`: a result counts from
     the moment it was issued, not from the moment the blood was drawn.
     """
-    parts: list[tuple[Resource, ConceptDefinition, str | None]] = []
-    for part in (resource, *_components(resource)):
-        concept, loinc, clear = _coded(part, known)
-        if concept is not None and not clear:
-            yield Refusal(source, "codes-disagree", concept.name)
-        elif concept is not None:
-            parts.append((part, concept, loinc))
+    parts: list[tuple[Part, Coded]] = []
+    for part in observation.parts:
+        meaning = coded(part.code)
+        if meaning.concept is None:
+            continue
+        if meaning.clear:
+            parts.append((part, meaning))
+        else:
+            yield Refusal(source, "codes-disagree", meaning.concept.name)
     if not parts:
         return
-    at, issued = observed_at(resource), parse_instant(resource.get("issued"))
+    at, issued = observed_at(observation), parse_instant(observation.issued)
     if at is not None and (not reachable(at, prediction_time) or (issued and not reachable(issued, prediction_time))):
         return
-    reason = _why_not(resource, at, preliminary=preliminary)
+    reason = _why_not(observation, at, preliminary=preliminary)
     if reason is not None:
-        yield from (Refusal(source, reason, concept.name) for _, concept, _ in parts)
+        yield from (Refusal(source, reason, meaning.concept.name) for _, meaning in parts if meaning.concept)
         return
     assert at is not None
     if at.zone_assumed:
         yield Refusal(source, "time-without-zone", "read as UTC")
-    specimen = _specimen(resource, directory, known)
-    rank = _RANK[resource["status"]]
-    for part, concept, loinc in parts:
-        value, why = usable_value(part, concept, known, loinc)
+    specimen = _specimen(observation, directory, known)
+    rank, when = _RANK[observation.status], moment(at)
+    for part, meaning in parts:
+        concept = meaning.concept
+        assert concept is not None
+        value, why = usable_value(part, concept, known, meaning.loinc)
         if specimen is not None and concept.specimen and specimen not in _FITTING[concept.specimen]:
             value, why = None, "specimen-conflict"
         if value is None:
             yield Refusal(source, why, concept.name)
             continue
-        item = Measurement(concept.name, value, concept.unit, moment(at), source, rank == 0)
-        by_reference = loinc in concept.reference_method
+        item = Measurement(concept.name, value, concept.unit, when, source, rank == 0)
+        by_reference = meaning.loinc in concept.reference_method
         yield _Ranked(item, rank, by_reference, issued.latest.timestamp() if issued else 0.0)
 
 
-def _why_not(resource: Resource, at: Instant | None, *, preliminary: bool) -> str | None:
+def _why_not(observation: Observation, at: Instant | None, *, preliminary: bool) -> str | None:
     if at is None:
         return "no-time"
-    status = resource.get("status")
+    status = observation.status
     if not isinstance(status, str) or status not in _RANK:
         return status_reason(status)
     return "status-preliminary" if status == "preliminary" and not preliminary else None
 
 
-def _components(resource: Resource) -> list[Resource]:
-    components = resource.get("component")
-    return [c for c in components if isinstance(c, dict)] if isinstance(components, list) else []
-
-
-def _coded(part: Resource, known: Definitions) -> tuple[ConceptDefinition | None, str | None, bool]:
-    """The concept and LOINC code of an Observation or component, and whether all its LOINC codes agree on it."""
-    code = part.get("code")
-    raw = code.get("coding") if isinstance(code, dict) else None
-    found: tuple[ConceptDefinition, str] | None = None
-    clear = True
-    for item in raw if isinstance(raw, list) else ():
-        if not isinstance(item, dict) or system_of(item.get("system")) != LOINC:
-            continue
-        number = item.get("code")
-        concept = known.by_loinc.get(number) if isinstance(number, str) else None
-        clear = clear and not (isinstance(number, str) and number in known.neighbours)
-        if concept is not None:
-            clear = clear and (found is None or found[0] is concept)
-            found = found or (concept, str(number))
-    return (None, None, clear) if found is None else (*found, clear)
-
-
-def _speaks_loinc(resource: Resource) -> bool:
-    return any(
-        isinstance(item, dict) and system_of(item.get("system")) == LOINC
-        for part in (resource, *_components(resource))
-        for item in _raw_codings(part)
-    )
-
-
-def _raw_codings(part: Resource) -> list[Any]:
-    code = part.get("code")
-    raw = code.get("coding") if isinstance(code, dict) else None
-    return raw if isinstance(raw, list) else []
-
-
-def _system_named(resource: Resource) -> str:
-    found = codings(resource.get("code"))
-    return next((coding.system for coding in found if coding.system), "no code system")
-
-
-def _specimen(resource: Resource, directory: Directory, known: Definitions) -> str | None:
+def _specimen(observation: Observation, directory: Directory, known: Definitions) -> str | None:
     """The kind of specimen the resource points at, where it says one we know."""
-    reference = resource.get("specimen")
+    reference = observation.specimen
     if not isinstance(reference, dict):
         return None
-    specimen = directory.resolve(reference, resource)
+    specimen = directory.resolve(reference, {"contained": observation.contained})
     kind = specimen.get("type") if specimen is not None else None
     codes = {coding.code for coding in codings(kind)}
     by_code = next((s.name for s in known.specimens if codes & s.codes), None)
@@ -300,16 +253,14 @@ def _upright(items: Iterator[Measurement], refused: list[Refusal]) -> Iterator[M
             yield item
 
 
-def _consciousness(resource: Resource, prediction_time: datetime) -> tuple[str, datetime] | None:
+def _consciousness(observation: Observation, prediction_time: datetime) -> tuple[str, datetime] | None:
     """Level of consciousness (AVPU and new confusion) as a word and its time, when coded and known by then."""
-    if _why_not(resource, observed_at(resource), preliminary=True) or resource.get("dataAbsentReason"):
+    if not coded(observation.code).consciousness or observation.dataAbsentReason:
         return None
-    if not any(c.system == LOINC and c.code in CONSCIOUSNESS_LOINC for c in codings(resource.get("code"))):
+    at = observed_at(observation)
+    if at is None or _why_not(observation, at, preliminary=True) or not known_by(observation, prediction_time):
         return None
-    at, issued = observed_at(resource), parse_instant(resource.get("issued"))
-    if at is None or not reachable(at, prediction_time) or (issued and not reachable(issued, prediction_time)):
-        return None
-    for coding in codings(resource.get("valueCodeableConcept")):
+    for coding in codings(observation.valueCodeableConcept):
         word = _CONSCIOUSNESS.get((coding.system or "", coding.code))
         if word:
             return word, moment(at)

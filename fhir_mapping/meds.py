@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fhir_mapping.codes import ICD9CM, ICD10CM, LOINC, RXNORM, SNOMED, codings, text_of
+from fhir_mapping.elements import Observation, Resource
 from fhir_mapping.measurements import concepts_of, observed_at
 from fhir_mapping.quantities import finite
-from fhir_mapping.reading import Resource
 from fhir_mapping.times import moment
 from fhir_mapping.values import Coding
 
@@ -98,7 +98,7 @@ def _clinical(record: PatientRecord) -> Iterator[Event]:
 def _observations(record: PatientRecord) -> Iterator[Event]:
     converted = {(item.source, item.concept): item for item in record.measurements}
     for source, resource in record.charted():
-        at = observed_at(resource)
+        at = observed_at(Observation.of(resource))
         status = resource.get("status")
         if not isinstance(status, str) or status not in _USABLE:
             continue

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
+from fhir_mapping.elements import Resource
 from fhir_mapping.measurements import refusals
-from fhir_mapping.reading import Resource
 from fhir_mapping.values import Refusal
 
 # Parts that stand for themselves: one that is not understood leaves the others true.

@@ -11,25 +11,26 @@ from typing import Any
 
 from fhir_mapping.codes import UCUM, system_of
 from fhir_mapping.definitions import ConceptDefinition, Definitions
-from fhir_mapping.reading import Resource
+from fhir_mapping.elements import VALUES, Part
 from fhir_mapping.times import DATA_ABSENT
 
 _NUMBER_WITH_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s+(\S+(?: \S+)?)|([A-Za-z%µμ/°]\S*))\s*\Z")
 _BOUND = re.compile(r"\s*(?:[<>≤≥]|less than|greater than|more than|above|below)", re.IGNORECASE)
+_LEAST_SENTINEL = 9999
 _SENTINEL = re.compile(r"-?9{4,}(?:\.[09]*)?\Z")
 
 
 def usable_value(
-    part: Resource, concept: ConceptDefinition, known: Definitions, loinc: str | None = None
+    part: Part, concept: ConceptDefinition, known: Definitions, loinc: str | None = None
 ) -> tuple[float | None, str]:
     """(value in the concept's unit, "") or (None, reason).
 
     A bound such as `<5` is censored and never 5; a word, a ratio, a range or a series is no number; a value beside a
     data-absent reason is neither.
     """
-    values = [name for name in part if name.startswith("value") and part[name] is not None]
-    absent = bool(part.get("dataAbsentReason"))
-    if len(values) > 1:
+    values = sum(getattr(part, name) is not None for name in VALUES)
+    absent = bool(part.dataAbsentReason)
+    if values > 1:
         return None, "several-values"
     if not values:
         return None, "data-absent" if absent else "no-value"
@@ -54,14 +55,14 @@ def usable_value(
     return round(converted, 6), ""
 
 
-def _quantity(part: Resource) -> tuple[dict[str, Any] | None, str]:
+def _quantity(part: Part) -> tuple[dict[str, Any] | None, str]:
     """A Quantity: valueQuantity, valueInteger, or a strict number with its unit in valueString."""
-    quantity = part.get("valueQuantity")
+    quantity = part.valueQuantity
     if isinstance(quantity, dict):
         return quantity, ""
-    if "valueInteger" in part:
-        return {"value": part["valueInteger"]}, ""
-    text = part.get("valueString")
+    if part.valueInteger is not None:
+        return {"value": part.valueInteger}, ""
+    text = part.valueString
     if not isinstance(text, str):
         return None, "value-not-a-number"
     if _BOUND.match(text):
@@ -81,7 +82,9 @@ def _number(quantity: dict[str, Any]) -> tuple[float | None, str]:
     number = finite(raw)
     if number is None:
         return None, "value-not-a-number"
-    return (None, "sentinel") if _SENTINEL.match(f"{number:f}".rstrip("0").rstrip(".")) else (number, "")
+    if abs(number) >= _LEAST_SENTINEL and _SENTINEL.match(f"{number:f}".rstrip("0").rstrip(".")):
+        return None, "sentinel"
+    return number, ""
 
 
 def finite(value: Any) -> float | None:

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import codecs
 import io
-import json
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
-import orjson
 
+from fhir_mapping.elements import ELEMENTS, OBSERVATION, WHOSE, Observation, Resource, Whose, loads
 from fhir_mapping.errors import InvalidInputError
 from fhir_mapping.values import Refusal
 
-Resource = dict[str, Any]
+__all__ = [
+    "Entry", "Reading", "Resource", "check_utf8", "named", "read_bundle", "read_bytes", "source_of",
+]  # fmt: skip
+
 _ID = re.compile(r"[A-Za-z0-9\-._]{1,64}\Z")  # the underscore is not FHIR's, and common all the same
 _NAMED_BY_URL = re.compile(r"(?:urn:uuid:|.*/)(?P<id>[A-Za-z0-9\-._]{1,64})\Z")
 _DEEPEST_BUNDLE = 4
@@ -32,31 +33,13 @@ _ARRAY = re.compile(rb"\s*\[")
 _BOM = b"\xef\xbb\xbf"
 _ABSENT = msgspec.Raw(b"null")
 _CHUNK = 2**20
-_MOST_DIGITS = 400  # no float holds more
+_WRITTEN_WHOLE = frozenset({"Composition"})  # its text may stand in any element
+_T = TypeVar("_T")
 
 
 class _Identity(TypedDict, total=False):
     resourceType: Any
     id: Any
-
-
-class _Whose(_Identity, total=False):
-    subject: Any
-    patient: Any
-
-
-class _Head(_Whose, total=False):
-    status: Any
-    implicitRules: Any
-    modifierExtension: Any
-    code: Any
-    component: Any
-    hasMember: Any
-    focus: Any
-    effectiveDateTime: Any
-    effectiveInstant: Any
-    effectivePeriod: Any
-    issued: Any
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -80,8 +63,6 @@ _JSON = msgspec.json.Decoder(msgspec.Raw)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _BUNDLE = msgspec.json.Decoder(_Bundle)
 _IDENTITY = msgspec.json.Decoder(_Identity)
-_WHOSE = msgspec.json.Decoder(_Whose)
-_HEAD = msgspec.json.Decoder(_Head)
 
 
 class Entry:
@@ -91,78 +72,80 @@ class Entry:
     InvalidInputError for what is no resource.
     """
 
-    __slots__ = ("_known", "_raw", "full_url", "include", "kind", "unmodified")
+    __slots__ = ("_elements", "_observation", "_raw", "_resource", "_unmodified", "full_url", "include", "kind")
 
     def __init__(
         self, resource: Resource | msgspec.Raw | bytes, full_url: str | None = None, *, include: bool = False
     ) -> None:
         self._raw: msgspec.Raw | bytes | None
-        self._known: Resource
+        self._resource: Resource | None
         if isinstance(resource, (msgspec.Raw, bytes)):
-            self._raw, self._known, self.kind = resource, {}, _kind_of(resource)
+            self._raw, self._resource, self.kind = resource, None, _kind_of(resource)
         else:
-            self._raw, self._known, self.kind = None, resource, _kind(resource)
+            self._raw, self._resource, self.kind = None, resource, _kind(resource)
+        self._elements: Resource | None = None
+        self._observation: Observation | None = None
+        self._unmodified: bool | None = None
         self.full_url = full_url
         self.include = include
-        self.unmodified = False
-        """Known to hold no modifierExtension: the word is not in its bytes, nor any escape that could spell it."""
 
     @property
     def resource(self) -> Resource:
         """The whole resource."""
-        if self._raw is not None:
-            text = bytes(self._raw)
-            self.unmodified = b"modifierExtension" not in text and b"\\u" not in text
+        if self._resource is None:
+            assert self._raw is not None
             try:
-                self._known = orjson.loads(text)
-            except orjson.JSONDecodeError as error:  # what only decoding shows, such as 1e400
-                self._known = _with_infinities(bytes(self._raw), error, self.kind)
-            self._raw = None
-        return self._known
+                self._resource = loads(bytes(self._raw))
+            except InvalidInputError as error:
+                raise InvalidInputError(str(error), position=f"a {self.kind}") from None
+        return self._resource
 
     @property
-    def head(self) -> Resource:
-        """What an Observation is of, whose and when, without its values; of other types the whole resource."""
-        if self.kind != "Observation":
-            return self.resource
-        if self._raw is not None and not self._known:
-            self._known = self._part(_HEAD)
-        return self._known
+    def elements(self) -> Resource:
+        """The elements that are read of a type that is no Observation; the whole resource where that is here already,
+        or where a modifierExtension may stand anywhere in it."""
+        if self._elements is None:
+            partly = self._resource is None and self.kind not in _WRITTEN_WHOLE and self.unmodified
+            self._elements = (self._decoded(ELEMENTS) if partly else None) or self.resource
+        return self._elements
 
     @property
-    def whose(self) -> Resource:
-        """Id, subject and patient; of a type nobody reads nothing else is decoded."""
-        return self._part(_WHOSE)
+    def observation(self) -> Observation:
+        """What is read of an Observation."""
+        if self._observation is None:
+            self._observation = self._decoded(OBSERVATION) or Observation.of(self.resource)
+        return self._observation
+
+    @property
+    def whose(self) -> Whose:
+        """Whose it is; of a type nobody reads nothing else is decoded."""
+        return self._decoded(WHOSE) or Whose.of(self.resource)
+
+    @property
+    def unmodified(self) -> bool:
+        """Known to hold no modifierExtension: the word is not in its bytes, nor any escape that could spell it."""
+        if self._unmodified is None:
+            text = b"modifierExtension" if self._raw is None else bytes(self._raw)
+            self._unmodified = b"modifierExtension" not in text and not (b"\\" in text and b"\\u" in text)
+        return self._unmodified
 
     def source(self, position: int) -> str:
         """`Observation/o1`; without a usable id the last part of the fullUrl, else the place in the input."""
-        return source_of(self._part(_IDENTITY), position, self.full_url)
+        if self._observation is not None:
+            identifier = self._observation.id
+        else:
+            known = self._elements or self._resource
+            identifier = self.whose.id if known is None else known.get("id")
+        return named(self.kind, identifier, position, self.full_url)
 
-    def _part(self, decoder: msgspec.json.Decoder[Any]) -> Resource:
-        if self._raw is None or self._known:
-            return self._known
+    def _decoded(self, decoder: msgspec.json.Decoder[_T]) -> _T | None:
+        """None where the typed decoder cannot: of a dictionary, for a wrong type or a number beyond any float."""
+        if self._raw is None:
+            return None
         try:
-            return cast(Resource, decoder.decode(self._raw))
-        except msgspec.ValidationError:  # a number beyond any float
-            return self.resource
-
-
-def _with_infinities(raw: bytes, error: orjson.JSONDecodeError, kind: str) -> Resource:
-    """A resource with a number beyond any float, such as 1e400, as an infinity: then that one value is refused."""
-    try:
-        if "infinity" in error.msg:
-            return cast(Resource, json.loads(raw, parse_int=_integer, parse_constant=_no_constant))
-    except (ValueError, RecursionError):
-        pass
-    raise InvalidInputError(f"not valid JSON: {error.msg}", position=f"a {kind}") from None
-
-
-def _integer(digits: str) -> float:
-    return int(digits) if len(digits) < _MOST_DIGITS else math.inf
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(name)
+            return decoder.decode(self._raw)
+        except msgspec.DecodeError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,8 +351,12 @@ def source_of(resource: Resource, position: int, full_url: str | None = None) ->
     >>> source_of({"resourceType": "Patient"}, 3, "urn:uuid:4f2a"), source_of({"resourceType": "Patient"}, 3)
     ('Patient/4f2a', 'Patient/#3')
     """
-    identifier = resource.get("id")
-    if not (isinstance(identifier, str) and _ID.match(identifier)):
-        named = _NAMED_BY_URL.match(full_url) if full_url else None
-        identifier = named["id"] if named else f"#{position}"
-    return f"{resource['resourceType']}/{identifier}"
+    return named(resource["resourceType"], resource.get("id"), position, full_url)
+
+
+def named(kind: str, identifier: Any, position: int, full_url: str | None) -> str:
+    """`source_of` for a type and an id."""
+    if isinstance(identifier, str) and _ID.match(identifier):
+        return f"{kind}/{identifier}"
+    found = _NAMED_BY_URL.match(full_url) if full_url else None
+    return f"{kind}/{found['id']}" if found else f"{kind}/#{position}"

@@ -11,10 +11,11 @@ from fhir_mapping import clinical, features, meds, notes, serialise, stays
 from fhir_mapping.attachments import FetchAttachment
 from fhir_mapping.belonging import NOTE_TYPES, Owned, belonging, find_patient, latest_time
 from fhir_mapping.demographics import Demographics, read_demographics
+from fhir_mapping.elements import Observation, Resource
 from fhir_mapping.errors import InvalidInputError
 from fhir_mapping.measurements import concerns, known_by, read_observations, unmapped
 from fhir_mapping.modifiers import understood
-from fhir_mapping.reading import Entry, Reading, Resource, read_bundle, read_bytes
+from fhir_mapping.reading import Entry, Reading, read_bundle, read_bytes
 from fhir_mapping.references import Directory
 from fhir_mapping.site_map import SiteMap, shipped
 from fhir_mapping.times import FIRST_YEAR, moment, parse_instant
@@ -207,6 +208,8 @@ class PatientRecord:
     def charted(self) -> Iterator[tuple[str, Resource]]:
         """Every Observation known by the prediction time as it was written, also those no feature reads."""
         for source, entry in self._charted:
+            if not known_by(entry.observation, self.prediction_time):
+                continue
             resource = understood(entry.resource, source, [])
             if resource is not None:
                 yield source, resource
@@ -245,14 +248,10 @@ def _build(
     at = prediction_time or latest_time(ours, patient)
     if at is None:
         raise InvalidInputError("the data hold no time at all; give a prediction_time")
-    usable = list(_understood(ours, site, refused))
-
-    by_type: dict[str, list[int]] = {}
-    for position, (_, resource) in enumerate(usable):
-        by_type.setdefault(resource["resourceType"], []).append(position)
+    observations, usable = _usable(ours, site, refused)
 
     def of_type(*types: str) -> list[tuple[str, Resource]]:
-        return [usable[position] for position in sorted(p for kind in types for p in by_type.get(kind, ()))]
+        return [item for item in usable if item[1]["resourceType"] in types]
 
     def read(reader: Callable[..., Any], *types: str) -> tuple[Any, ...]:
         answers = [reader(resource, source, directory, at) for source, resource in of_type(*types)]
@@ -261,9 +260,7 @@ def _build(
 
     all_stays, members, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at)
     refused.extend(stay_refusals)
-    measurements, aware = read_observations(
-        of_type("Observation"), directory, at, refused, preliminary=site.preliminary
-    )
+    measurements, aware = read_observations(observations, directory, at, refused, preliminary=site.preliminary)
     read_notes, note_refusals = notes.read_notes(
         of_type(*NOTE_TYPES),
         at,
@@ -289,24 +286,43 @@ def _build(
         not_fetched=not_fetched | reading.incomplete,
         _notes=read_notes,
         _present=frozenset(entry.kind for _, entry in ours) | {"Patient"},
-        _charted=tuple(item for item in ours if item[1].kind == "Observation" and known_by(item[1].head, at)),
+        _charted=tuple(item for item in ours if item[1].kind == "Observation"),
     )
 
 
-def _understood(ours: Sequence[Owned], site: SiteMap, refused: list[Refusal]) -> Iterator[tuple[str, Resource]]:
-    """What somebody reads, in standard codes, without the parts we may not use. Other Observations are not decoded."""
-    unread: list[Resource] = []
+def _usable(
+    ours: Sequence[Owned], site: SiteMap, refused: list[Refusal]
+) -> tuple[list[tuple[str, Observation]], list[tuple[str, Resource]]]:
+    """What somebody reads, in standard codes, without the parts we may not use: Observations, and the other types."""
+    observations: list[tuple[str, Observation]] = []
+    others: list[tuple[str, Resource]] = []
+    unread: list[Observation] = []
     for source, entry in ours:
-        if entry.kind == "Observation" and not concerns(entry.head):
-            head = site.translate(entry.head)
-            if head is entry.head or not concerns(head):
-                unread.append(head)
-                continue
-        whole = site.translate(entry.resource)
-        resource = understood(whole, source, refused, unmodified=entry.unmodified)
-        if resource is not None:
-            yield source, resource
+        if entry.kind != "Observation":
+            resource = understood(site.translate(entry.elements), source, refused, unmodified=entry.unmodified)
+            if resource is not None:
+                others.append((source, resource))
+            continue
+        observation = _usable_observation(source, entry, site, refused)
+        if observation is not None and concerns(observation):
+            observations.append((source, observation))
+        elif observation is not None:
+            unread.append(observation)
     refused.extend(unmapped(unread))
+    return observations, others
+
+
+def _usable_observation(source: str, entry: Entry, site: SiteMap, refused: list[Refusal]) -> Observation | None:
+    """None where nothing of it may be used. One that has no code we read is decoded no further."""
+    seen = entry.observation
+    if not site.speaks_in(seen) and (not concerns(seen) or (entry.unmodified and not seen.implicitRules)):
+        return seen
+    whole = site.translate(entry.resource)
+    translated = Observation.of(whole)
+    if not concerns(translated):
+        return translated
+    clean = understood(whole, source, refused, unmodified=entry.unmodified)
+    return None if clean is None else translated if clean is whole else Observation.of(clean)
 
 
 def _current_stay(

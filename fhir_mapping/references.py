@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
 
-from fhir_mapping.reading import Entry, Resource
+from fhir_mapping.elements import Raw, Resource, fragment
+from fhir_mapping.reading import Entry
 
 _HISTORY = re.compile(r"/_history/[^/]+\Z")
 _ABSOLUTE = re.compile(r"https?://(?P<base>.+)/(?P<key>[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64})\Z")
@@ -48,12 +49,13 @@ class Directory:
         self._bases: set[str] = set()
         self._homes: dict[str, set[str]] = {}
         self._keys: dict[str, str | None] = {}
-        self._owners: dict[tuple[str, str, str | None], Ownership] = {}
+        self._owners: dict[tuple[str | bytes, str, str | None], Ownership] = {}
         self._by_kind: dict[str, dict[str, Entry]] = {}
         for position, entry in enumerate(entries):
             if entry.full_url:
-                self.by_url[_HISTORY.sub("", entry.full_url)] = position
-                base = base_of(entry.full_url)
+                url = entry.full_url
+                self.by_url[_HISTORY.sub("", url) if "/_history/" in url else url] = position
+                base = base_of(url)
                 if base is not None:
                     self._bases.add(base)
                     if entry.kind == "Patient":
@@ -112,17 +114,26 @@ class Directory:
 
         An absolute URL on another server than the Patient's is another patient even with the same id; a display
         alone, a contained patient, a urn without its entry, or a relative reference in a resource that itself
-        (`full_url`) lies on another server prove nothing.
+        (`full_url`) lies on another server prove nothing. A reference may be given as its bytes.
         """
+        if isinstance(reference, Raw):
+            text: Any = bytes(reference)
+        else:
+            text = reference.get("reference") if isinstance(reference, dict) else None
+            if not isinstance(text, str):
+                return Ownership.UNPROVABLE
+        asked = (text, patient, base_of(full_url))
+        found = self._owners.get(asked)
+        if found is None:
+            found = self._owners[asked] = self._ownership(reference, patient, asked[2])
+        return found
+
+    def _ownership(self, reference: Any, patient: str, base: str | None) -> Ownership:
+        if isinstance(reference, Raw):
+            reference = fragment(reference)
         text = reference.get("reference") if isinstance(reference, dict) else None
         if not isinstance(text, str):
             return Ownership.UNPROVABLE
-        asked = (text, patient, base_of(full_url))
-        if asked not in self._owners:
-            self._owners[asked] = self._ownership(*asked)
-        return self._owners[asked]
-
-    def _ownership(self, text: str, patient: str, base: str | None) -> Ownership:
         text = _HISTORY.sub("", text)
         absolute = _ABSOLUTE.match(text)
         position = self.by_url.get(text)

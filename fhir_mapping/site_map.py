@@ -17,7 +17,7 @@ from typing import Any
 from fhir_mapping.codes import ACT_CODE, LOINC, SNOMED, UCUM, system_of
 from fhir_mapping.definitions import definitions
 from fhir_mapping.definitions.schema import DefinitionError, Field, check, read_yaml
-from fhir_mapping.reading import Resource
+from fhir_mapping.elements import Observation, Resource, coded
 
 Code = tuple[str, str]
 _CLASSES = {"inpatient": "IMP", "emergency": "EMER", "observation": "OBSENC", "outpatient": "AMB"}
@@ -115,6 +115,20 @@ class SiteMap:
             return resource
         changed = {name: new for name, new in self._changes(resource) if new is not resource[name]}
         return {**resource, **changed} if changed else resource
+
+    def speaks_in(self, observation: Observation) -> bool:
+        """Whether an Observation may hold anything to translate."""
+        if observation.contained is not None:
+            return True
+        for part in observation.parts:
+            quantity, answer = part.valueQuantity, part.valueCodeableConcept
+            if not self._known.isdisjoint(coded(part.code).systems):
+                return True
+            if isinstance(quantity, dict) and self._local("valueQuantity", quantity):
+                return True
+            if isinstance(answer, dict) and self._local("valueCodeableConcept", answer):
+                return True
+        return False
 
     def _speaks(self, holder: Resource) -> bool:
         """Whether anything in it stands in one of this map's systems: most of what comes does not."""

@@ -43,14 +43,14 @@ def parse_instant(text: Any) -> Instant | None:
 @lru_cache(maxsize=8192)
 def _parse(text: str) -> Instant | None:
     """One visit dates dozens of resources with the same text."""
-    found = _DATE.match(text)
-    if found:
-        return _span(found)
-    if len(text) < 16 or text[10] not in "Tt":
+    if len(text) < 16:
+        found = _DATE.match(text)
+        return _span(found) if found else None
+    if text[10] not in "Tt":
         return None
     try:
         # A leap second is legal in FHIR and unknown to Python.
-        moment = datetime.fromisoformat(_LEAP_SECOND.sub(r"\g<1>:59", text))
+        moment = datetime.fromisoformat(_LEAP_SECOND.sub(r"\g<1>:59", text) if ":60" in text else text)
         if not FIRST_YEAR <= moment.year <= LAST_YEAR:
             return None
         if moment.tzinfo is None:

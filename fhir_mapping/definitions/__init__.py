@@ -97,6 +97,9 @@ class Definitions:
         >>> definitions().unit("K/uL"), definitions().unit("MMOL/L"), definitions().unit("furlong")
         ('10*3/uL', 'mmol/L', 'furlong')
         """
+        known = self._spellings.get(text)
+        if known is not None:
+            return known
         stripped = text.strip()
         for spelling in (stripped, _ANNOTATION.sub("", stripped)):
             found = self._spellings.get(spelling) or self._folded.get(_fold(spelling))
