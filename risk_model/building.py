@@ -14,6 +14,7 @@ from risk_model.conformal import categories_of, cross_calibrated
 from risk_model.errors import TrainingError
 from risk_model.evaluation import Judged, evaluate
 from risk_model.judging import facts, write_pages
+from risk_model.labels_task import TaskDefinition
 from risk_model.model_card import local_texts, training_card
 from risk_model.study import Sources, Study, fingerprint
 from risk_model.tasks import READMISSION_30D
@@ -52,18 +53,20 @@ def build_model(
         "task": study.cohort.task,
         "label": labelled.definition,
     }
-    population = population_of(study.cohort)
-    known = facts(study.cohort.task, labelled)
-    texts = local_texts(study.cohort.task, _card_facts(labelled, study, fitted, population))
+    asked = labelled.asked
+    population = population_of(study.cohort, asked)
+    known = facts(asked.question, labelled)
+    texts = local_texts(asked.question, _card_facts(labelled, study, fitted, population))
     card = training_card(study.cohort.task, document, rows=document["rows"], patients=document["patients"], texts=texts)
     about = {
+        "question": asked.question.to_json(),
         "label": labelled.definition,
         "cohort": {"sha256": fingerprint(labelled.folder), "rows": document["rows"]},
         "encoder": None if sources.encoder is None else sources.encoder.name,
         "note_reader": None if sources.reader is None else sources.reader.name,
     }
     save(out, fitted, study.cohort, model_id=model_id, version="1", population=population, card=card, facts=about)
-    write_pages(document, rows, out, {**known, "objective": "Development, with internal validation."})
+    write_pages(document, asked.question, rows, out, {**known, "objective": "Development, with internal validation."})
     sign(out, ("metrics.json", "report.html"))
     return document
 
@@ -77,11 +80,12 @@ def out_of_fold(study: Study, fitted: Fit) -> Judged:
     return Judged(cohort.y, fitted.out_of_fold, patients, study.comparators, study.subgroups, covered, distances)
 
 
-def population_of(cohort: Cohort) -> dict[str, Any]:
+def population_of(cohort: Cohort, asked: TaskDefinition) -> dict[str, Any]:
     """Whom the model may speak for: the ages, hours and inputs its training patients had."""
     known = dict(zip(cohort.names, np.isfinite(cohort.x).mean(axis=0).tolist(), strict=True))
     others = {"sex", "group", "discharged_to", "finding", "note"}
-    plain = [n for n in cohort.names if "." in n and n.partition(".")[0] not in others]
+    tables = ("comorbidity_", "medication_")
+    plain = [n for n in cohort.names if "." in n and n.partition(".")[0] not in others and not n.startswith(tables)]
     needs = sorted(
         (n for n in plain if known[n] >= OFTEN_KNOWN and n.endswith((".last", ".count", "_365d"))),
         key=lambda n: -known[n],
@@ -93,9 +97,12 @@ def population_of(cohort: Cohort) -> dict[str, Any]:
     found: dict[str, Any] = {"minimum_age": int(age[0]), "needs": needs, "needs_at_least": (len(needs) + 1) // 2}
     words = f"patients of {int(age[0])} to {int(age[1])} years in the cohort it was trained on"
     hours = _bounds(cohort, "hours_since_admission.last")
-    if hours is not None:
+    if hours is not None and asked.trigger.event == "admission":
         found |= {"minimum_hours": float(np.floor(hours[0])), "maximum_hours": float(np.ceil(hours[1]) + 0.5)}
         words += f", {np.floor(hours[0]):.0f} to {np.ceil(hours[1]):.0f} hours after admission"
+    if asked.trigger.event in {"measurement", "report"}:
+        found["without_stay"] = True
+        words += ", in hospital or not"
     if cohort.task == READMISSION_30D:
         found["excluded_dispositions"] = _NOT_DISCHARGED_ALIVE
         words += ", discharged alive and not to hospice"

@@ -35,6 +35,7 @@ import orjson
 from fhir_mapping import PatientRecord
 from fhir_mapping.times import parse_instant
 from risk_model.errors import CohortError
+from risk_model.labels_task import TaskDefinition, parse_task
 
 FORMAT = 1
 LABELS, PATIENTS, TASK, MANIFEST = "labels.jsonl", "patients.ndjson.gz", "task.yaml", "cohort.json"
@@ -100,6 +101,11 @@ class LabelledCohort:
     @property
     def definition(self) -> str:
         return str(self.manifest["definition"])
+
+    @property
+    def asked(self) -> TaskDefinition:
+        """The definition it was built with, from its own copy of the file."""
+        return parse_task((self.folder / TASK).read_text("utf-8"), TASK)
 
     def split(self, name: str | None = None) -> tuple[Row, ...]:
         """The rows of one split, or all."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.definitions import definitions
 from fhir_mapping.definitions.note_words import note_words
-from fhir_mapping.diagnoses import active_groups, diagnosis_table
+from fhir_mapping.diagnoses import Scheme, active_groups, diagnosis_table, table
+from fhir_mapping.drug_classes import classes
 from risk_model.history import HISTORY, earlier_stays, history
 from risk_model.series import RATIOS, series_inputs, series_names
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
@@ -34,7 +35,7 @@ _READMISSION_PLAIN = (
 # The forms behind the training data end there: their 9 diagnoses are "9 or more", and so is a longer list elsewhere.
 _UP_TO = {"condition.count_up_to_9": ("condition.count", 9.0), "procedure.count_up_to_6": ("procedure.count", 6.0)}
 # NUBC patient discharge status and HL7 discharge-disposition codes, by where the patient went.
-_DISCHARGED_TO = {
+DISCHARGED_TO = {
     "home": frozenset({"01", "home"}),
     "home_care": frozenset({"06", "alt-home"}),
     "nursing": frozenset({"03", "04", "61", "64", "snf"}),
@@ -44,6 +45,11 @@ _DISCHARGED_TO = {
     "psychiatric": frozenset({"65", "psy"}),
     "against_advice": frozenset({"07", "aadvice"}),
 }
+_FACTS = (
+    "age.last", "length_of_stay.last", "hours_since_admission.last", "acute_admission.last", "intensive_care.last",
+    "mechanical_ventilation.last", "inpatient_stay.count_365d", "emergency_visit.count_365d",
+    "outpatient_visit.count_365d", "condition.count", "medication.count", "procedure.count",
+)  # fmt: skip
 # Of models fitted before nursing, rehabilitation and long-term care were told apart: those still get what they ask for.
 _FORMERLY = {"facility": frozenset({"03", "04", "62", "63", "64", "snf", "rehab", "long"})}
 
@@ -57,9 +63,16 @@ def input_names(task: str) -> tuple[str, ...]:
         return ("age.last", "sex.female", "hours_since_admission.last", "mechanical_ventilation.last", *series, *more)
     if task == READMISSION_30D:
         groups = [f"group.{name}" for name in diagnosis_table().groups]
-        went = [f"discharged_to.{name}" for name in _DISCHARGED_TO]
+        went = [f"discharged_to.{name}" for name in DISCHARGED_TO]
         return ("age.last", "sex.female", *_READMISSION_PLAIN, *HISTORY, *groups, *went)
     raise KeyError(task)
+
+
+@cache
+def record_facts() -> tuple[str, ...]:
+    """What a record says besides measurements: stays, use of care, comorbidities, classes of drugs."""
+    comorbidities = [f"comorbidity_{s}_{g.slug}.last" for s in (Scheme.CHARLSON, Scheme.ELIXHAUSER) for g in table(s)]
+    return (*_FACTS, *comorbidities, *(f"medication_{name}.last" for name in classes()))
 
 
 def can_be_computed(name: str) -> bool:
@@ -72,9 +85,9 @@ def can_be_computed(name: str) -> bool:
     if kind == "group":
         return rest in diagnosis_table().groups
     if kind == "discharged_to":
-        return rest in _DISCHARGED_TO or rest in _FORMERLY
+        return rest in DISCHARGED_TO or rest in _FORMERLY
     listed = any(name in input_names(task) for task in (IN_HOSPITAL_MORTALITY, READMISSION_30D))
-    counted = name in {whole for whole, _ in _UP_TO.values()}
+    counted = name in {whole for whole, _ in _UP_TO.values()} or name in record_facts()
     return listed or counted or kind in definitions().concepts or name in _series_names() or name in HISTORY
 
 
@@ -120,7 +133,7 @@ def _groups(record: PatientRecord) -> dict[str, float | None]:
 
 def _disposition(record: PatientRecord) -> dict[str, float | None]:
     code = record.current_stay.discharge_disposition if record.current_stay else None
-    places = _DISCHARGED_TO | _FORMERLY
+    places = DISCHARGED_TO | _FORMERLY
     return {f"discharged_to.{name}": None if code is None else float(code in c) for name, c in places.items()}
 
 

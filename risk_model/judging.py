@@ -20,7 +20,7 @@ from risk_model.evaluation import Judged, evaluate, held_out_coverage
 from risk_model.fusion import Reading
 from risk_model.model import RiskModel
 from risk_model.study import Progress, Sources, Study, splits_for, study_of
-from risk_model.tasks import task_of
+from risk_model.tasks import Task
 from risk_model.training import Cohort
 
 Say = Callable[[str], None]
@@ -99,30 +99,29 @@ def write_evaluation(
         "label": labelled.definition,
         "abstained": {"rows": sum(declined.values()), "reasons": dict(declined.most_common())},
     }
-    write_pages(document, rows, out, facts(model.task, labelled))
+    write_pages(document, model.question, rows, out, facts(model.question, labelled))
     return document
 
 
-def write_pages(document: dict[str, Any], rows: Judged, out: Path, known: dict[str, str]) -> None:
+def write_pages(document: dict[str, Any], about: Task, rows: Judged, out: Path, known: dict[str, str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", document)
-    title = f"{task_of(document['task']).title}: evaluation of {document['model']['id']} {document['model']['version']}"
+    title = f"{about.title}: evaluation of {document['model']['id']} {document['model']['version']}"
     declined = document.get("abstained", {"rows": 0})["rows"]
-    about = (
+    words = (
         f"{document['rows']} rows of {document['patients']} patients, outcome in {document['prevalence']['value']:.1%} "
         f"({document['label']}); {document['measured_on']}. The model declined to answer for {declined} further rows."
     )
     page = report.evaluation(
-        title, about, document, rows.outcome, rows.probability, rivals=rows.comparators, facts={"title": title, **known}
+        title, words, document, rows.outcome, rows.probability, rivals=rows.comparators, facts={"title": title, **known}
     )
     (out / "report.html").write_text(page, "utf-8")
 
 
-def facts(task: str, labelled: LabelledCohort) -> dict[str, str]:
+def facts(about: Task, labelled: LabelledCohort) -> dict[str, str]:
     """What a run knows of the TRIPOD+AI items."""
     times = sorted(row.prediction_time for row in labelled.rows)
     excluded = "; ".join(f"{reason}: {count}" for reason, count in labelled.manifest.get("excluded", {}).items())
-    about = task_of(task)
     return {
         "purpose": f"Estimates the risk of {about.outcome}; informs clinicians, directs nothing.",
         "source": "Routine records as FHIR resources; see cohort.json for files and counts.",

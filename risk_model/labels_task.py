@@ -9,6 +9,7 @@
     id: long_stay                        # the task; several definitions of one task share it
     definition: ehrshot                  # the name of the label definition
     title: Stay of a week or more
+    outcome: staying a week or more      # as it reads after "the risk of"; default: the title
     timeline: free text, printed by `riskcards cohort tasks`
     trigger: {event: admission, class: inpatient, at: end of day}
     include: {adult: {age: {at_least: 18}}}                # each must hold, or the row is excluded as `not adult`
@@ -32,7 +33,7 @@ inclusion that cannot be told excludes; an exclusion that cannot be told does no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from importlib.resources import files
@@ -47,12 +48,13 @@ from fhir_mapping.definitions import definitions
 from risk_model.errors import TaskDefinitionError, UnknownTaskError
 from risk_model.labels_predicates import Coded, CodeSet, Predicate
 from risk_model.labels_schema import Field, predicate
+from risk_model.tasks import TASKS, Task
 
 END_OF_DAY = "end of day"
 END_OF_STAY = "end of stay"
 _KEYS = frozenset(
-    {"id", "definition", "title", "source", "timeline", "trigger", "include", "exclude", "window", "label", "levels",
-     "censoring", "default", "alias"}
+    {"id", "definition", "title", "outcome", "source", "timeline", "trigger", "include", "exclude", "window", "label",
+     "levels", "censoring", "default", "alias"}
 )  # fmt: skip
 
 
@@ -78,6 +80,7 @@ class TaskDefinition:
     id: str
     definition: str
     title: str
+    outcome: str
     source: str
     timeline: str
     trigger: Trigger
@@ -92,6 +95,36 @@ class TaskDefinition:
     aliases: tuple[str, ...] = ()
     text: str = ""
     """The file itself, kept with every cohort built from it."""
+
+    @property
+    def question(self) -> Task:
+        """What a model trained for this definition answers, in words."""
+        if self.id in TASKS:
+            return replace(TASKS[self.id], label=self.definition)
+        horizon = "until the end of this stay" if self.to is None else f"{_in_words(self.start, self.to)}"
+        return Task(self.id, self.title, self.outcome or _lower_first(self.title), self.definition, horizon)
+
+
+def _lower_first(title: str) -> str:
+    """
+    >>> _lower_first("Stay of a week"), _lower_first("ICU transfer")
+    ('stay of a week', 'ICU transfer')
+    """
+    return title if title[:2].isupper() else title[:1].lower() + title[1:]
+
+
+def _in_words(start: timedelta, to: timedelta) -> str:
+    """
+    >>> _in_words(timedelta(0), timedelta(hours=36)), _in_words(timedelta(days=1), timedelta(days=30))
+    ('within 36 hours', 'from 24 hours to 30 days from then')
+    """
+    first, last = (_duration(part) for part in (start, to))
+    return f"within {last}" if start <= timedelta(minutes=1) else f"from {first} to {last} from then"
+
+
+def _duration(length: timedelta) -> str:
+    hours = length.total_seconds() / 3600
+    return f"{hours:g} hours" if hours < 48 or hours % 24 else f"{hours / 24:g} days"
 
 
 def parse_task(text: str, file: str) -> TaskDefinition:
@@ -116,6 +149,7 @@ def parse_task(text: str, file: str) -> TaskDefinition:
         id=_name(root.at("id")),
         definition=_name(root.at("definition")) if "definition" in values else _name(root.at("id")),
         title=root.at("title").text() if "title" in values else root.at("id").text(),
+        outcome=root.at("outcome").text() if "outcome" in values else "",
         source=root.at("source").text() if "source" in values else "",
         timeline=root.at("timeline").value.rstrip() if "timeline" in values else "",
         trigger=_trigger(root.at("trigger")),

@@ -30,7 +30,7 @@ from risk_model.exclusions import excluded
 from risk_model.explanation import Explained, counterfactuals, drivers
 from risk_model.out_of_distribution import REFUSED, WARNED, Distribution, Strangeness
 from risk_model.scores import comparators
-from risk_model.tasks import task_of
+from risk_model.tasks import Task, question_of, task_of
 from risk_model.values import Abstention, Counterfactual, DataGap, Driver, NoteFindings, RiskEstimate
 
 ALWAYS_KNOWN = 0.999
@@ -87,6 +87,11 @@ class RiskModel:
     def task(self) -> str:
         return str(self.manifest["task"])
 
+    @property
+    def question(self) -> Task:
+        """What it answers, in words, and by which label definition."""
+        return question_of(self.manifest)
+
     def estimate(
         self, record: PatientRecord, findings: NoteFindings | None = None, evidence: Sequence[Evidence] = ()
     ) -> RiskEstimate:
@@ -114,6 +119,7 @@ class RiskModel:
             prediction_set=None if probability is None else self.outcomes(probability, row),
             counterfactuals=() if answer is None else answer.counterfactuals,
             cautions=() if answer is None else _cautions(self._strangeness(row)),
+            question=self.question,
             inputs=tuple(row.tolist()),
         )
 
@@ -211,7 +217,7 @@ class RiskModel:
             return Abstention("deceased", "The record says that the patient has died.")
         if record.demographics.perhaps_deceased:
             return Abstention("deceased", "The record says that the patient has died, and not exactly when.")
-        if stay is None:
+        if stay is None and not population.get("without_stay"):
             return Abstention("no-inpatient-stay", "There is no inpatient stay at this moment.")
         never = excluded(record)
         if never is not None:
@@ -220,7 +226,7 @@ class RiskModel:
             return Abstention("age-unknown", f"The age is not known. {fits}.")
         if age < population["minimum_age"]:
             return Abstention("too-young", f"The patient is {age:.0f} years old. {fits}.")
-        if population.get("intensive_care") and not stay.intensive_care:
+        if population.get("intensive_care") and not (stay and stay.intensive_care):
             return Abstention("not-intensive-care", f"The record does not show intensive care. {fits}.")
         outside = self._outside_time(vector, population) or self._outside_stay(record, population)
         if outside is not None:

@@ -18,7 +18,7 @@ import orjson
 
 from risk_model.artifacts import open_manifest
 from risk_model.report import page
-from risk_model.tasks import task_of
+from risk_model.tasks import Task, question_of
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "details": ("developer", "funding", "output_value", "output_type"),
@@ -52,6 +52,8 @@ class ModelCard:
     model_id: str
     version: str
     task: str
+    title: str
+    """Of the task, in words."""
     attributes: Mapping[str, Mapping[str, str]]
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +65,7 @@ class ModelCard:
         }
 
     def to_html(self) -> str:
-        title = f"Model card: {task_of(self.task).title}"
+        title = f"Model card: {self.title}"
         sections = "".join(
             f"<h2>{escape(_words(group))}</h2><table>"
             + "".join(f"<tr><th>{escape(_words(key))}</th><td>{escape(text)}</td></tr>" for key, text in texts.items())
@@ -91,12 +93,12 @@ def model_card(folder: Path) -> ModelCard:
     """The card of a model directory, after its hashes were checked. Raises ModelArtifactError."""
     manifest = open_manifest(folder)
     attributes = orjson.loads((folder / "card.json").read_bytes())
-    return ModelCard(manifest["model_id"], manifest["version"], manifest["task"], attributes)
+    title = question_of(manifest).title
+    return ModelCard(manifest["model_id"], manifest["version"], manifest["task"], title, attributes)
 
 
-def local_texts(task: str, facts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def local_texts(about: Task, facts: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """The texts of a model trained from a cohort folder: what a run can know, and who has to complete the rest."""
-    about = task_of(task)
     known = {"outcome": about.outcome, "horizon": about.horizon, **facts}
     texts = orjson.loads(files("risk_model.tables").joinpath("card_local.json").read_bytes())
     return {group: {name: text.format(**known) for name, text in names.items()} for group, names in texts.items()}

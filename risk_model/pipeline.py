@@ -190,7 +190,7 @@ def _counts(finding: Finding) -> bool:
 
 def _query(problem: _Problem, task: str) -> Query:
     """`Heart Failure hospital readmission`, with both descriptors as seeds of the graph."""
-    words, concepts = _OUTCOME[task]
+    words, concepts = _OUTCOME.get(task, (task.replace("_", " "), ()))
     return Query(f"{problem.name} {words}", (problem.ui, *concepts))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from risk_model.conformal import in_words
-from risk_model.tasks import task_of
 from risk_model.values import Assessment, RiskEstimate
 
 ABSTENTION_URL = "https://riskcards.example/fhir/StructureDefinition/abstention"
@@ -17,7 +16,7 @@ ABSTENTION_URL = "https://riskcards.example/fhir/StructureDefinition/abstention"
 def risk_assessment(assessment: Assessment) -> dict[str, Any]:
     """The resource as JSON-ready values; probabilities are decimals between 0 and 1."""
     estimate = assessment.estimate
-    task = task_of(estimate.task)
+    task = estimate.asked
     resource: dict[str, Any] = {
         "resourceType": "RiskAssessment",
         "status": "final",
@@ -37,9 +36,11 @@ def risk_assessment(assessment: Assessment) -> dict[str, Any]:
 
 
 def _prediction(estimate: RiskEstimate) -> dict[str, Any]:
-    task = task_of(estimate.task)
-    code, display = task.snomed
-    outcome = {"coding": [{"system": "http://snomed.info/sct", "code": code, "display": display}], "text": task.title}
+    task = estimate.asked
+    outcome: dict[str, Any] = {"text": task.title}
+    if task.snomed is not None:
+        code, display = task.snomed
+        outcome["coding"] = [{"system": "http://snomed.info/sct", "code": code, "display": display}]
     if estimate.probability is None:
         reason = estimate.abstention
         said = f"{reason.code}: {reason.reason}" if reason else ""

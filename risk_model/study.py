@@ -20,10 +20,11 @@ from risk_model.cohort import MANIFEST, PATIENTS, LabelledCohort, Row
 from risk_model.conformal import AGE_BANDS, age_band
 from risk_model.errors import TrainingError
 from risk_model.fusion import Reading, VectorBlock, frequent_findings, frequent_values, vector_of
+from risk_model.generic_inputs import candidates, known_often
 from risk_model.inputs import input_names
 from risk_model.reader import NoteReader
 from risk_model.scores import comparators
-from risk_model.tasks import task_of
+from risk_model.tasks import TASKS
 from risk_model.training import Cohort
 from risk_model.values import NoteFindings, ScoreResult
 
@@ -88,9 +89,10 @@ def read_for_training(
 ) -> Study:
     """The training and validation rows with all inputs of the task, findings and vectors.
 
+    A task without inputs chosen for it gets whatever its rows hold (`generic_inputs`).
+
     Raises TrainingError for a cohort of another task or without rows to train on.
     """
-    task_of(task)
     if labelled.task != task:
         raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")
     wanted = [row for row in labelled.rows if row.split in TRAINING]
@@ -102,11 +104,14 @@ def read_for_training(
             rows.append(row)
             readings.append(sources.read(record, task))
             progress(len(rows), len(wanted))
-    names = list(input_names(task))
+    names = list(input_names(task) if task in TASKS else candidates(reading.vector for reading in readings))
     if sources.reader is not None:
         read = [r.findings for r in readings if r.findings is not None]
         names += frequent_findings(read) + frequent_values(read)
     x = np.stack([fusion.row(reading, names) for reading in readings])
+    if task not in TASKS:
+        places = known_often(names, x)
+        names, x = [names[place] for place in places], x[:, places]
     cohort = _cohort(task, names, x, rows)
     return _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))
 

@@ -1,10 +1,14 @@
-"""The questions we answer. A task always says which label definition it means: published figures differ there."""
+"""The questions we answer. A task always says which label definition it means: published figures differ there.
+
+`TASKS` are those of the service. A model trained for any other task file carries its own question in its manifest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
+from typing import Any
 
 from risk_model.errors import UnknownTaskError
 
@@ -32,8 +36,17 @@ class Task:
     outcome: str
     label: str
     horizon: str
-    snomed: tuple[str, str]
+    snomed: tuple[str, str] | None = None
     """SNOMED CT code and display of the outcome, for FHIR RiskAssessment.prediction.outcome."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Task:
+        """Raises KeyError or TypeError when `raw` is none of ours."""
+        code = raw.get("snomed")
+        return cls(**{**raw, "snomed": None if code is None else (str(code[0]), str(code[1]))})
 
 
 TASKS: Mapping[str, Task] = MappingProxyType(
@@ -56,6 +69,12 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         ),
     }
 )
+
+
+def question_of(manifest: Mapping[str, Any]) -> Task:
+    """What a model answers, by its manifest. Raises UnknownTaskError where neither it nor the service says."""
+    raw = manifest.get("question")
+    return task_of(str(manifest["task"])) if raw is None else Task.from_json(raw)
 
 
 def task_of(name: str) -> Task:

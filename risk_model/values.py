@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knowledge_index import Evidence
+from risk_model.tasks import Task, task_of
 
 
 class Polarity(StrEnum):
@@ -189,12 +190,19 @@ class RiskEstimate:
     counterfactuals: tuple[Counterfactual, ...] = ()
     cautions: tuple[str, ...] = ()
     """Reasons to read this estimate with more care than others, in words."""
+    question: Task | None = None
+    """What was asked, where it is none of the service's own tasks or another label definition of one."""
     inputs: tuple[float, ...] = ()
     """What the model was given, in the order of its manifest, NaN where unknown: enough to replay the probability."""
 
     def __post_init__(self) -> None:
         if (self.probability is None) == (self.abstention is None):
             raise ValueError("an estimate holds either a probability or an abstention")
+
+    @property
+    def asked(self) -> Task:
+        """The question this answers. Raises UnknownTaskError where neither the estimate nor the service knows it."""
+        return self.question or task_of(self.task)
 
 
 @dataclass(frozen=True, slots=True)

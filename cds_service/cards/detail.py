@@ -9,7 +9,6 @@ from datetime import datetime
 from cds_service.cards.escape import gfm
 from fhir_mapping import FeatureVector, PatientRecord
 from risk_model import Assessment, Driver, Experiencer, Polarity, RiskEstimate, ScoreResult, Temporality
-from risk_model.tasks import IN_HOSPITAL_MORTALITY, TASKS
 
 MAX_FINDINGS = 8
 _REASONS = {
@@ -28,9 +27,10 @@ _REASONS = {
     "data-absent": "recorded as absent",
     "pressure-inverted": "systolic not above diastolic",
 }
+# By model: one that a site trained is about its own patients.
 _ABOUT = {
-    IN_HOSPITAL_MORTALITY: "adult intensive care stays, 2001–2008",
-    "readmission_30d": "diabetic inpatients, 1999–2008",
+    "riskcards-icu-mortality-cinc2012": "adult intensive care stays, 2001–2008",
+    "riskcards-readmission-diabetes130": "diabetic inpatients, 1999–2008",
 }
 
 
@@ -54,7 +54,7 @@ def detail(assessments: Sequence[Assessment], record: PatientRecord) -> str:
 
 
 def _answer(estimate: RiskEstimate) -> Iterator[str]:
-    task = TASKS[estimate.task]
+    task = estimate.asked
     yield f"### {task.title}"
     yield ""
     if estimate.probability is not None and estimate.interval is not None:
@@ -66,9 +66,10 @@ def _answer(estimate: RiskEstimate) -> Iterator[str]:
         )
         if estimate.baseline:
             ratio = estimate.probability / estimate.baseline
+            learned_from = _ABOUT.get(estimate.model_id, "the cohort it was trained on")
             yield (
                 f"Compared with {percent(estimate.baseline)} among the patients the model learned from "
-                f"({_ABOUT[estimate.task]}): **{ratio:.1f} times** as high."
+                f"({learned_from}): **{ratio:.1f} times** as high."
             )
         for caution in estimate.cautions:
             yield f"**Unusual.** {gfm(caution, 300)}"

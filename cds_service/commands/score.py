@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ABSTAINED, BAD_INPUT = 4, 3
 REFUSED_SHOWN = 10
-_TASKS = ("in_hospital_mortality", "readmission_30d")
+_DEFAULT = "readmission_30d"
 
 
 @click.command(name="score")
@@ -29,7 +29,7 @@ _TASKS = ("in_hospital_mortality", "readmission_30d")
 @click.option("--patient", help="Id of the patient.")
 @click.option("--encounter", help="Id of the stay; default: the one running at that time.")
 @click.option("--as-of", type=TimeType(), help="What was known at this time; a bare date means its end. Default: all.")
-@click.option("--task", type=click.Choice(_TASKS), default="readmission_30d", show_default=True)
+@click.option("--task", help="Default: what --model answers, else readmission_30d; or in_hospital_mortality.")
 @click.option("--site-map", type=SiteMapType(), help="YAML file that translates a site's own codes.")
 @click.option("--model", type=click.Path(file_okay=False, path_type=Path), help="A model folder; default: the shipped.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With a folder: the NDJSON file to write.")
@@ -44,7 +44,7 @@ def command(
     patient: str | None,
     encounter: str | None,
     as_of: datetime | None,
-    task: str,
+    task: str | None,
     site_map: SiteMap | None,
     model: Path | None,
     out: Path | None,
@@ -73,19 +73,20 @@ def command(
         raise click.UsageError("--smart-client needs --fhir-server URL")
     if group and not (smart_client and out):
         raise click.UsageError("--group needs --smart-client and --out")
+    pipeline, asked = _pipeline(task, model)
     if smart_client and fhir_server and out is not None:
         if files or patient or encounter:
             raise click.UsageError("an export is scored whole: give neither FILES nor --patient nor --encounter")
         with exported(fhir_server, smart_client, group) as folder:
-            _bulk(ctx, folder, out, task, model, as_of, site_map)
+            _bulk(ctx, folder, out, pipeline, asked, as_of, site_map)
         return
     if any(path.is_dir() for path in files) or out is not None:
         if len(files) != 1 or not files[0].is_dir() or out is None or patient or encounter or fhir_server:
             raise click.UsageError("give one folder with --out FILE.ndjson, and neither --patient nor --encounter")
-        _bulk(ctx, files[0], out, task, model, as_of, site_map)
+        _bulk(ctx, files[0], out, pipeline, asked, as_of, site_map)
         return
     record = _record(files, fhir_server, smart_client, patient, encounter, as_of, site_map)
-    assessment = _pipeline(task, model).assess(record, task)
+    assessment = pipeline.assess(record, asked)
     if as_json:
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
     else:
@@ -94,24 +95,29 @@ def command(
         ctx.exit(ABSTAINED)
 
 
-def _pipeline(task: str, model: Path | None) -> Pipeline:
-    """The shipped pipeline, with this model for the task. Raises ModelArtifactError where it answers another."""
-    from risk_model import ModelArtifactError, Pipeline, RiskModel
+def _pipeline(task: str | None, model: Path | None) -> tuple[Pipeline, str]:
+    """The shipped pipeline or one of this model, and the task it is asked for.
+
+    Raises UsageError for a task nobody answers, and ModelArtifactError where the model answers another.
+    """
+    from risk_model import TASKS, ModelArtifactError, Pipeline, RiskModel
 
     if model is None:
-        return Pipeline.shipped()
+        if task not in {None, *TASKS}:
+            raise click.UsageError(f"--task {task}: the shipped models answer {', '.join(TASKS)}; or give --model")
+        return Pipeline.shipped(), task or _DEFAULT
     opened = RiskModel.open(model)
-    if opened.task != task:
+    if task not in {None, opened.task}:
         raise ModelArtifactError(f"this model answers {opened.task}; say --task {opened.task}", path=str(model))
-    return Pipeline.with_model(opened)
+    return Pipeline.with_model(opened), opened.task
 
 
 def _bulk(
     ctx: click.Context,
     folder: Path,
     out: Path,
+    pipeline: Pipeline,
     task: str,
-    model: Path | None,
     as_of: datetime | None,
     site_map: SiteMap | None,
 ) -> None:
@@ -119,7 +125,6 @@ def _bulk(
     from cds_service.commands.learning import counting, say
     from risk_model.cohort_source import FhirFolder
 
-    pipeline = _pipeline(task, model)
     with FhirFolder(folder, say) as source, counting("patients scored") as progress:
         found = score_folder(pipeline, source, task, out, as_of=as_of, site_map=site_map, progress=progress)
     say(

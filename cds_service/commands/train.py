@@ -13,7 +13,9 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command(name="train")
-@click.option("--task", required=True, help="The task the cohort was built for, such as readmission_30d.")
+@click.option(
+    "--task", required=True, help="The task the cohort was built for: readmission_30d, my_task, my_task.yaml."
+)
 @click.option("--cohort", required=True, type=_COHORT, help="Folder of `riskcards cohort build`.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The model folder.")
 @click.option("--encoder", metavar="NAME", help=f"Also learn from an embedding of the record. {ENCODER_HELP}")
@@ -39,7 +41,7 @@ def command(
     riskcards cohort build --task readmission_30d --fhir export/ --out cohort/
     riskcards train --task readmission_30d --cohort cohort/ --out model/
     riskcards evaluate --model model/ --cohort cohort/ --out evaluation/
-    riskcards score patient.json --task readmission_30d --model model/
+    riskcards score patient.json --model model/
 
     The training and validation splits are learned from; the test split is left for `evaluate`. Inputs that never vary
     are left out and named. OUT gets the model (XGBoost's own format), manifest.json with the sha256 of every file, the
@@ -50,11 +52,13 @@ def command(
     """
     from risk_model.building import build_model
     from risk_model.cohort import LabelledCohort
+    from risk_model.labels_task import find_definition
     from risk_model.study import read_for_training
 
     if evidence and not (encoder and note_reader):
         raise click.UsageError("--evidence needs --encoder and --note-reader")
     labelled = LabelledCohort.open(cohort)
+    task = find_definition(task).id if task.endswith((".yaml", ".yml")) else task
     sources = open_sources(encoder, note_reader, evidence)
     with counting("rows read") as progress:
         study = read_for_training(labelled, task, sources, progress)

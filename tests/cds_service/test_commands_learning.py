@@ -189,7 +189,11 @@ def test_single_patient_scoring_takes_a_model_folder(hospital: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("task", "words"), [("in_hospital_mortality", "built for the task readmission_30d"), ("gout", "unknown task")]
+    ("task", "words"),
+    [
+        ("in_hospital_mortality", "built for the task readmission_30d"),
+        ("gout", "built for the task readmission_30d, not gout"),
+    ],
 )
 def test_a_cohort_of_another_task_is_refused(hospital: Path, tmp_path: Path, task: str, words: str) -> None:
     result = run("train", "--task", task, "--cohort", hospital / "cohort", "--out", tmp_path / "m", *QUICK)
