@@ -26,14 +26,18 @@ class Admission:
         self._room = Condition(Lock())
 
     @contextmanager
-    def enter(self) -> Iterator[None]:
-        """One of `active` places, waited for at most `seconds` behind at most `waiting` others."""
+    def enter(self, until: float | None = None) -> Iterator[None]:
+        """One of `active` places, waited for at most `seconds` behind at most `waiting` others.
+
+        And not past `until` (of `time.monotonic()`), when whoever asked has given up.
+        """
+        patience = self._seconds if until is None else min(self._seconds, max(0.0, until - time.monotonic()))
         with self._room:
             if self._inside >= self._active and self._queued >= self._waiting:
                 raise _busy("too many requests are waiting")
             self._queued += 1
             try:
-                if not self._room.wait_for(lambda: self._inside < self._active, self._seconds):
+                if not self._room.wait_for(lambda: self._inside < self._active, patience):
                     raise _busy("no place became free in time")
                 self._inside += 1
             finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ from cds_service.cards import build_card
 from cds_service.cards.card import Thresholds
 from cds_service.cards.drafts import BUILT_IN, read_drafts
 from cds_service.gateway import Gateway
-from cds_service.hook_request import HookRequest, parse_request
+from cds_service.hook_request import HookRequest, open_request, parse_request, read_prefetch
+from cds_service.in_time import InTime
 from cds_service.metrics import Metrics
 from cds_service.modes import Mode, ModeBoard
+from cds_service.note_urls import notes_by_url, urls_of_notes
 from cds_service.outcome import HookError
 from cds_service.prediction_time import find_encounter, prediction_time
-from cds_service.prefetch import complete
-from cds_service.quiet import Shown
+from cds_service.prefetch import complete, has_gaps
+from cds_service.quiet import RATE_WINDOW, Shown
 from cds_service.records import estimate_record
+from cds_service.remembered import Key, Known, Remembered
 from cds_service.services import Service
 from cds_service.settings import Settings
 from cds_service.store import CardRecord, Store
@@ -29,6 +33,34 @@ from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFound
 from risk_model import Assessment, Pipeline
 
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
+# Of the time for an answer: when fetching ends, and when no more literature is asked for. The rest is for keeping it.
+_FETCHING, _ASSESSING = 0.65, 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """When an answer's parts must be done, of `time.monotonic()`."""
+
+    fetched: float
+    assessed: float
+    answered: float
+
+    @classmethod
+    def of(cls, settings: Settings, spent: float = 0.0) -> Due:
+        """From now, with `spent` seconds of the time gone."""
+        now, seconds = time.monotonic() - spent, settings.deadline_seconds
+        return cls(now + _FETCHING * seconds, now + _ASSESSING * seconds, now + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One request on its way through."""
+
+    service: Service
+    request: HookRequest
+    mode: Mode
+    caller: Caller | None
+    due: Due
 
 
 class Answering:
@@ -50,6 +82,8 @@ class Answering:
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         # Whether an EHR that asks us can launch the app: cards then carry its link.
         self.launches_app = False
+        self.steps = InTime()
+        self.remembered = Remembered(settings.remember_seconds)
         self._gateways: dict[tuple[str, ...], Gateway] = {}
 
     def gateway(self, caller: Caller | None) -> Gateway:
@@ -61,130 +95,168 @@ class Answering:
 
     def preview(self, service: Service, body: bytes) -> None:
         """Read and assess a request without a card: what was read once (encoded notes, opened models) stays warm."""
-        asked = parse_request(body, service)
-        record = self._record(asked, service, complete(asked, service, self.gateway(None)), None)
+        asking = _Asking(service, parse_request(body, service), Mode.SILENT, None, Due.of(self.settings))
+        prefetch = complete(asking.request, service, self.gateway(None))
+        record = self._record(asking, prefetch, find_encounter(prefetch, asking.request.encounter_id))
         if record.current_stay is not None:
             for task in service.tasks:
                 self.pipeline.assess(record, task)
 
-    def answer(self, service: Service, body: bytes, caller: Caller | None = None) -> dict[str, Any]:
-        """The cards for one request. Raises HookError for everything that is not guidance or its honest absence."""
-        mode = self.modes.of(service.id, None if caller is None else caller.tenant)
-        with self.admission.enter():
-            asked = parse_request(body, service)
-        if mode is Mode.OFF:
-            self.metrics.answered(service.id, "off")
-            return _NO_GUIDANCE
-        if asked.user_id.partition("/")[0] not in self.settings.roles:
-            self.metrics.answered(service.id, "role")
-            return _NO_GUIDANCE
-        deadline = time.monotonic() + self.settings.deadline_seconds
-        # Waiting for another server takes no place from those that compute.
-        prefetch = complete(asked, service, self.gateway(caller), deadline)
-        with self.admission.enter():
-            return self._answer(service, asked, prefetch, mode, caller, deadline)
-
-    def _answer(
-        self,
-        service: Service,
-        asked: HookRequest,
-        prefetch: dict[str, Any],
-        mode: Mode,
-        caller: Caller | None,
-        deadline: float,
+    def answer(
+        self, service: Service, body: bytes, caller: Caller | None = None, due: Due | None = None
     ) -> dict[str, Any]:
-        record = self._record(asked, service, prefetch, caller)
+        """The cards for one request, when `due`; by default in the seconds of the settings from now.
+
+        Raises HookError for everything that is not guidance or its honest absence, StoreError when what has to be kept
+        was not kept in time.
+        """
+        due = due or Due.of(self.settings)
+        mode = self.steps.run(due.answered, self.modes.of, service.id, None if caller is None else caller.tenant)
+        with self.admission.enter(due.answered):
+            asking = _Asking(service, open_request(body, service), mode, caller, due)
+            silenced = mode is Mode.OFF or asking.request.user_id.partition("/")[0] not in self.settings.roles
+            known = None if silenced else self._known(asking)
+            card = None if known is None else self._card(asking, known)
+            if known is None:
+                asking = replace(asking, request=read_prefetch(asking.request, service))
+        if silenced:
+            self.metrics.answered(service.id, "off" if mode is Mode.OFF else "role")
+            return _NO_GUIDANCE
+        if known is None or card is None:
+            # Waiting for another server takes no place from those that compute.
+            gateway = self.gateway(caller)
+            prefetch = complete(asking.request, service, gateway, due.fetched)
+            notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
+            with self.admission.enter(due.answered):
+                known = self._worked_out(asking, prefetch, notes)
+                if known is None:
+                    self.metrics.answered(service.id, "no-stay")
+                    return _NO_GUIDANCE
+                card = self._card(asking, known)
+        return self._kept(asking, known, card)
+
+    def _worked_out(
+        self, asking: _Asking, prefetch: dict[str, Any], notes: Callable[[str], dict[str, Any] | None] | None
+    ) -> Known | None:
+        """The record and its estimates; None without an inpatient stay. Raises HookError 412 where one was named."""
+        request, service, pipeline = asking.request, asking.service, self.pipeline
+        encounter = find_encounter(prefetch, request.encounter_id)
+        record = self._record(asking, prefetch, encounter, notes)
         if record.current_stay is None:
-            if asked.encounter_id is not None and service.hook != "patient-view":
+            if request.encounter_id is not None and service.hook != "patient-view":
                 raise HookError(412, "not-found", "context.encounterId: no such inpatient stay in the data")
-            self.metrics.answered(service.id, "no-stay")
-            return _NO_GUIDANCE
-        assessments = [self.pipeline.assess(record, task, deadline) for task in service.tasks]
-        return self._card(service, asked, record, assessments, mode, caller)
+            return None
+        assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in service.tasks)
+        wanting = has_gaps(request.prefetch, service) or any(urls_of_notes(prefetch.get("documents")))
+        known = Known(record, assessments, encounter, pipeline, wanting)
+        cut = any(assessment.left_out for assessment in assessments)
+        if request.content and not cut and not (wanting and self._fetches(asking)):
+            # Without the parsed resources, which no card reads.
+            self.remembered.put(_key(asking), replace(known, record=replace(record, _charted=())))
+        return known
 
-    def _card(
-        self,
-        service: Service,
-        asked: HookRequest,
-        record: PatientRecord,
-        assessments: Sequence[Assessment],
-        mode: Mode,
-        caller: Caller | None,
-    ) -> dict[str, Any]:
-        thresholds = Thresholds(self.settings.thresholds_of(service.id, service.tasks))
-        now = self.clock()
-        card = build_card(
-            assessments,
-            record,
+    def _fetches(self, asking: _Asking) -> bool:
+        """Whether this request lets us fetch what it lacks: the next try may bring what this one did not."""
+        return bool(asking.request.access_token) and self.gateway(asking.caller).allows(asking.request.fhir_server)
+
+    def _known(self, asking: _Asking) -> Known | None:
+        """What was worked out of these very bytes less than a minute ago, by the pipeline that still answers."""
+        known = self.remembered.get(_key(asking)) if asking.request.content else None
+        if known is None or known.pipeline is not self.pipeline or (known.wanting and self._fetches(asking)):
+            return None
+        at = prediction_time(asking.service.hook, known.encounter, self.clock())
+        late = (at - known.record.prediction_time).total_seconds()
+        return known if 0 <= late < self.settings.remember_seconds else None
+
+    def _card(self, asking: _Asking, known: Known) -> dict[str, Any]:
+        service = asking.service
+        return build_card(
+            known.assessments,
+            known.record,
             public_url=self.settings.public_url,
-            thresholds=thresholds,
+            thresholds=Thresholds(self.settings.thresholds_of(service.id, service.tasks)),
             drafts=self.drafts,
-            save_at=now if self.settings.offer_risk_assessment else None,
+            save_at=self.clock() if self.settings.offer_risk_assessment else None,
             launches_app=self.launches_app,
         )
-        if card["indicator"] == "warning" and self.quiet.over_cap(self.store, service.id, now):
-            card["indicator"] = "info"
-        stay = record.current_stay.source if record.current_stay else None
-        shown = self._shown(service, asked, stay, assessments, card, mode, now)
-        models = self.pipeline.models
-        self.store.record_card(
-            CardRecord(
-                uuid=card["uuid"],
-                service=service.id,
-                hook_instance=asked.hook_instance,
-                patient=asked.patient_id,
-                encounter=stay,
-                user=asked.user_id,
-                indicator=card["indicator"],
-                shown=shown,
-                estimates=[estimate_record(a.estimate, models[a.estimate.task]) for a in assessments],
-                suggestions=[suggestion["uuid"] for suggestion in card.get("suggestions", ())],
-                client=None if caller is None else caller.client.name,
-                tenant=None if caller is None else caller.tenant,
-            )
+
+    def _kept(self, asking: _Asking, known: Known, card: dict[str, Any]) -> dict[str, Any]:
+        """The answer with this card, or without it where it is not to be seen; kept before it is answered."""
+        service, request, caller, due = asking.service, asking.request, asking.caller, asking.due
+        now = self.clock()
+        if card["indicator"] == "warning" and self.quiet.warnings_per_100:
+            counted = self.steps.run(due.answered, self.store.warned_since, service.id, now - RATE_WINDOW)
+            card["indicator"] = "info" if self.quiet.over_cap(*counted) else "warning"
+        stay = known.record.current_stay.source if known.record.current_stay else None
+        shown = self._shown(asking, stay, known.assessments, card, now)
+        estimates = [estimate_record(a.estimate, self.pipeline.models[a.estimate.task]) for a in known.assessments]
+        record = CardRecord(
+            uuid=card["uuid"],
+            service=service.id,
+            hook_instance=request.hook_instance,
+            patient=request.patient_id,
+            encounter=stay,
+            user=request.user_id,
+            indicator=card["indicator"],
+            shown=shown,
+            estimates=estimates,
+            suggestions=[suggestion["uuid"] for suggestion in card.get("suggestions", ())],
+            client=None if caller is None else caller.client.name,
+            tenant=None if caller is None else caller.tenant,
         )
-        abstained = all(assessment.estimate.abstention for assessment in assessments)
+        self.steps.run(due.answered, self.store.record_card, record)
+        abstained = all(assessment.estimate.abstention for assessment in known.assessments)
         result = "abstained" if abstained else "card"
         self.metrics.answered(service.id, result if shown is Shown.SHOWN else shown)
-        self.metrics.assessed(service.id, assessments, card["indicator"] if shown is Shown.SHOWN else None)
+        self.metrics.assessed(service.id, known.assessments, card["indicator"] if shown is Shown.SHOWN else None)
         return {"cards": [card]} if shown is Shown.SHOWN else _NO_GUIDANCE
 
     def _shown(
         self,
-        service: Service,
-        asked: HookRequest,
+        asking: _Asking,
         stay: str | None,
         assessments: Sequence[Assessment],
         card: dict[str, Any],
-        mode: Mode,
         now: datetime,
     ) -> Shown:
-        if mode is Mode.SILENT or (mode is Mode.PILOT and asked.user_id not in self.settings.pilot_users):
+        user = asking.request.user_id
+        if asking.mode is Mode.SILENT or (asking.mode is Mode.PILOT and user not in self.settings.pilot_users):
             return Shown.SILENT
         if self.quiet.quiet_below_threshold and card["indicator"] == "info":
             return Shown.BELOW_THRESHOLD
-        override = self.store.last_override(asked.patient_id, stay, asked.user_id, service.id)
+        if not self.quiet.snooze_hours:
+            return Shown.SHOWN
+        scope = (asking.request.patient_id, stay, user, asking.service.id)
+        override = self.steps.run(asking.due.answered, self.store.last_override, *scope)
         if self.quiet.suppressed(override, [assessment.estimate for assessment in assessments], now):
             return Shown.SUPPRESSED
         return Shown.SHOWN
 
     def _record(
-        self, asked: HookRequest, service: Service, prefetch: dict[str, Any], caller: Caller | None
+        self,
+        asking: _Asking,
+        prefetch: dict[str, Any],
+        encounter: Mapping[str, Any] | None,
+        notes: Callable[[str], dict[str, Any] | None] | None = None,
     ) -> PatientRecord:
-        at = prediction_time(service.hook, find_encounter(prefetch, asked.encounter_id), self.clock())
+        service, request, caller = asking.service, asking.request, asking.caller
+        at = prediction_time(service.hook, encounter, self.clock())
         try:
             return PatientRecord.from_prefetch(
                 prefetch,
-                patient_id=asked.patient_id,
+                patient_id=request.patient_id,
                 prediction_time=at,
-                encounter_id=asked.encounter_id,
+                encounter_id=request.encounter_id,
                 expected=service.expected(),
+                fetch_attachment=notes,
                 site_map=self.site_map,
             )
         except ForeignPatientError as error:
-            self.store.record_event(
+            self.steps.run(
+                asking.due.answered,
+                self.store.record_event,
                 "foreign-patient",
-                asked.hook_instance,
+                request.hook_instance,
                 {"service": service.id, "client": None if caller is None else caller.client.name},
             )
             # 409 is not in the specification's list; 412 is true: the data an answer needs are not there.
@@ -193,3 +265,9 @@ class Answering:
             raise HookError(412, "not-found", f"prefetch.patient: {error}") from None
         except InvalidInputError as error:
             raise HookError(400, "structure", str(error)) from None
+
+
+def _key(asking: _Asking) -> Key:
+    caller, request = asking.caller, asking.request
+    whose = (None, None) if caller is None else (caller.client.name, caller.tenant)
+    return (*whose, asking.service.id, request.patient_id, request.encounter_id, request.content)

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from cds_service.admission import Admission, RateLimit
-from cds_service.answering import Answering
+from cds_service.answering import Answering, Due
 from cds_service.app_pages import app_pages
 from cds_service.app_pages.smart_charts import frames_of, smart_charts
 from cds_service.feedback import receive
@@ -40,6 +41,8 @@ from risk_model import TASKS, Pipeline, RiskModelError, model_card
 
 LOG = logging.getLogger("riskcards")
 _CARD_FORMS = {"html": "text/html", "json": "application/json", "chai-xml": "application/xml"}
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _JSON_TYPES = frozenset({"application/json", "application/fhir+json", "application/json+fhir"})
 
 
@@ -105,6 +108,10 @@ class _Parts:
     def pipeline(self) -> Pipeline:
         return self.answering.pipeline
 
+    def in_time(self, step: Callable[_P, _T], /, *args: _P.args, **more: _P.kwargs) -> _T:
+        """A step that asks the store, within the time an answer may take. Raises StoreError past it."""
+        return self.answering.steps.run(time.monotonic() + self.settings.deadline_seconds, step, *args, **more)
+
     def caller(self) -> Caller | None:
         """Who asks, by their token; None where no clients are configured. Raises HookError 401, StoreError.
 
@@ -114,7 +121,7 @@ class _Parts:
             return None
         url = f"{self.settings.public_url.rstrip('/')}{request.path}"
         try:
-            caller = self.verifier.verify(request.headers.get("Authorization"), url)
+            caller = self.in_time(self.verifier.verify, request.headers.get("Authorization"), url)
         except TokenRefusedError as error:
             self.metrics.token_refused()
             LOG.info("token refused reason=%s", error.reason)
@@ -134,8 +141,10 @@ def _routes(app: Flask, cds: _Parts) -> None:
     def call(service_id: str) -> Response:
         service, started = _service(service_id), time.perf_counter()
         caller = cds.caller()
+        spent = time.perf_counter() - started
         with _body(cds) as body:
-            answer = cds.answering.answer(service, body, caller)
+            # How long the body took is the sender's own time.
+            answer = cds.answering.answer(service, body, caller, Due.of(cds.settings, spent))
         cds.metrics.took(service.id, time.perf_counter() - started)
         LOG.info("hook service=%s cards=%d ms=%.0f", service.id, len(answer["cards"]), _ms(started))
         return json_response(answer)
@@ -145,7 +154,7 @@ def _routes(app: Flask, cds: _Parts) -> None:
         service = _service(service_id)
         cds.caller()
         with _body(cds) as body:
-            outcomes = receive(body, service, cds.store)
+            outcomes = cds.in_time(receive, body, service, cds.store)
         for outcome in outcomes:
             cds.metrics.feedback(service.id, outcome)
         LOG.info("feedback service=%s entries=%d", service.id, len(outcomes))
@@ -175,7 +184,7 @@ def _routes(app: Flask, cds: _Parts) -> None:
     @app.get("/health/ready")
     def ready() -> Response:
         try:
-            cds.store.check()
+            cds.in_time(cds.store.check)
         except StoreError as error:
             raise HookError(503, "transient", str(error), retry_after=5) from None
         models = {task: f"{m.manifest['model_id']} {m.manifest['version']}" for task, m in cds.pipeline.models.items()}
@@ -188,7 +197,7 @@ def _routes(app: Flask, cds: _Parts) -> None:
     @app.get("/metrics")
     def metrics() -> Response:
         try:
-            cds.metrics.watched(cds.gauges.figures())
+            cds.metrics.watched(cds.in_time(cds.gauges.figures))
         except StoreError as error:
             # The counters are still true, and readiness says that the store is down.
             LOG.error("monitoring %s", error)

@@ -97,6 +97,22 @@ class Gateway:
         base = _Origin.of(server)
         deadline = min(time.monotonic() + self._seconds, deadline or float("inf"))
         first = self._get(f"{server.rstrip('/')}/{query}", base, token, deadline)
+        return self._whole(first, server, base, token, deadline)
+
+    def follow(self, server: str, bundle: dict[str, Any], token: str | None, deadline: float | None) -> dict[str, Any]:
+        """A searchset somebody else fetched, with its further pages; as it is when it says there are none.
+
+        Raises GatewayError.
+        """
+        if not self.allows(server):
+            raise GatewayError("server-not-allowed")
+        until = min(time.monotonic() + self._seconds, deadline or float("inf"))
+        return self._whole(bundle, server, _Origin.of(server), token, until)
+
+    def _whole(
+        self, first: dict[str, Any], server: str, base: _Origin, token: str | None, deadline: float
+    ) -> dict[str, Any]:
+        """The first page and those that follow it, as one searchset; one that was cut keeps its `next`."""
         if first.get("resourceType") != "Bundle":
             return first
         entries, page = _entries(first), first
@@ -137,6 +153,11 @@ class Gateway:
 def _entries(page: dict[str, Any]) -> list[Any]:
     found = page.get("entry")
     return list(found) if isinstance(found, list) else []
+
+
+def has_more(value: Any) -> bool:
+    """Whether this is a Bundle that says there are further pages."""
+    return isinstance(value, dict) and value.get("resourceType") == "Bundle" and _next(value) is not None
 
 
 def _next(page: dict[str, Any]) -> str | None:

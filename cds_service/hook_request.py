@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
-import orjson
 
 from cds_service.outcome import HookError
 from cds_service.services import Service
+from cds_service.strict_json import MAX_DEPTH, parse_json, part
 
-MAX_DEPTH = 64
 MAX_ENTRIES = 20_000
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEP = np.zeros(256, dtype=np.int8)
-_STEP[list(b"[{")] = 1
-_STEP[list(b"]}")] = -1
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson)/[A-Za-z0-9\-.]{1,64}\Z")
 
@@ -34,46 +29,51 @@ class HookRequest:
     prefetch: Mapping[str, Any]
     fhir_server: str | None = None
     access_token: str | None = field(default=None, repr=False)  # transient: never stored, logged or sent elsewhere
+    content: str = ""
+    """sha256 of the prefetch as it came; "" where it could not be told apart from the rest without reading all."""
+    unread: bytes = field(default=b"", repr=False)  # that prefetch, while nobody has read it
+    body: bytes = field(default=b"", repr=False)
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body: strict, no name twice in one object, no deeper than 64.
+def open_request(body: bytes, service: Service) -> HookRequest:
+    """A request for `service` with everything checked but its prefetch, which may still be unread.
 
-    Raises HookError 400 for anything else, too deep ones before the parser sees them.
+    Raises HookError 400 with the path of the fault, 403 for mismatched grants.
     """
-    structure = _outside_strings(body)
-    if _depth(structure) > MAX_DEPTH:
-        raise HookError(400, "structure", f"the JSON nests deeper than {MAX_DEPTH} levels")
+    parted = part(body)
+    if parted is not None:
+        rest, unread = parted
+        with suppress(HookError):
+            content = hashlib.sha256(unread).hexdigest()
+            return replace(_checked(rest, service), content=content, unread=unread, body=body)
+    # Also where the parted request has a fault: the whole is then read to say what is wrong with it.
+    return _whole(body, service)
+
+
+def read_prefetch(request: HookRequest, service: Service) -> HookRequest:
+    """The request with its prefetch read and checked. Raises HookError 400, 413."""
+    if not request.unread:
+        return request
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise HookError(400, "structure", f"not valid JSON: {error.msg} at byte {error.pos}") from None
-    if not isinstance(value, dict):
-        raise HookError(400, "structure", "the body must be one JSON object")
-    # The parser keeps the last of two equal names in silence: then fewer names come out than went in.
-    if _outside_strings(orjson.dumps(value)).count(b":") != structure.count(b":"):
-        raise HookError(400, "structure", "an object names the same member twice")
-    return value
-
-
-def _outside_strings(text: bytes) -> bytes:
-    r"""JSON without its strings.
-
-    >>> _outside_strings(rb'{"a:\"": [1, "b\\"], "c" : 2}')
-    b'{: [1, ],  : 2}'
-    """
-    return b"".join(text.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
-
-
-def _depth(structure: bytes) -> int:
-    """Deepest nesting of JSON without its strings."""
-    brackets = np.frombuffer(structure.translate(None, _NOT_BRACKETS), dtype=np.uint8)
-    return int(_STEP[brackets].cumsum(dtype=np.int32).max(initial=0))
+        found = parse_json(request.unread, MAX_DEPTH - 1)
+    except HookError:
+        # Not one object: either a fault, to be told at its place in the body, or the cut was in the wrong place.
+        return _whole(request.body, service)
+    return replace(request, prefetch=_prefetch(found), unread=b"", body=b"")
 
 
 def parse_request(body: bytes, service: Service) -> HookRequest:
-    """A checked request for `service`. Raises HookError 400 with the path of the fault, 403 for mismatched grants."""
+    """A checked request for `service`, whole. Raises HookError 400, 403, 413."""
+    return read_prefetch(open_request(body, service), service)
+
+
+def _whole(body: bytes, service: Service) -> HookRequest:
     raw = parse_json(body)
+    return replace(_checked(raw, service), prefetch=_prefetch(raw.get("prefetch")))
+
+
+def _checked(raw: Mapping[str, Any], service: Service) -> HookRequest:
+    """Everything but the prefetch."""
     hook = _text(raw, "hook")
     if hook != service.hook:
         raise HookError(400, "value", f"hook: this service answers {service.hook}")
@@ -85,10 +85,6 @@ def parse_request(body: bytes, service: Service) -> HookRequest:
     user = _text(context, "userId", "context.")
     if not _USER.match(user):
         raise HookError(400, "value", "context.userId: expected Practitioner/id or PractitionerRole/id")
-    prefetch = raw.get("prefetch")
-    if prefetch is not None and not isinstance(prefetch, dict):
-        raise HookError(400, "structure", "prefetch: expected an object")
-    _check_sizes(prefetch or {})
     patient = _identifier(context["patientId"], "context.patientId")
     encounter = context.get("encounterId")
     server, token = _authorization(raw, patient)
@@ -98,10 +94,17 @@ def parse_request(body: bytes, service: Service) -> HookRequest:
         user_id=user,
         patient_id=patient,
         encounter_id=None if encounter is None else _identifier(encounter, "context.encounterId"),
-        prefetch=prefetch or {},
+        prefetch={},
         fhir_server=server,
         access_token=token,
     )
+
+
+def _prefetch(found: Any) -> Mapping[str, Any]:
+    if found is not None and not isinstance(found, dict):
+        raise HookError(400, "structure", "prefetch: expected an object")
+    _check_sizes(found or {})
+    return found or {}
 
 
 def _text(holder: Mapping[str, Any], name: str, path: str = "") -> str:

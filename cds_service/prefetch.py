@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from cds_service.gateway import Gateway, GatewayError
+from cds_service.gateway import Gateway, GatewayError, has_more
 from cds_service.hook_request import HookRequest
 from cds_service.outcome import HookError
 from cds_service.services import REQUIRED, Service
@@ -33,6 +33,12 @@ def arrived(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and value.get("resourceType") != "OperationOutcome"
 
 
+def has_gaps(prefetch: Mapping[str, Any], service: Service) -> bool:
+    """Whether a prefetch lacks anything that could be fetched: a template's value, or the further pages of one."""
+    values = [prefetch.get(key) for key in service.prefetch]
+    return any(not arrived(value) or has_more(value) for value in values)
+
+
 def complete(request: HookRequest, service: Service, gateway: Gateway, deadline: float | None = None) -> dict[str, Any]:
     """The prefetch with missing keys fetched, several at a time and none past `deadline` (of `time.monotonic()`).
 
@@ -40,6 +46,7 @@ def complete(request: HookRequest, service: Service, gateway: Gateway, deadline:
     templates that stay missing.
     """
     prefetch = {key: request.prefetch.get(key) for key in service.prefetch}
+    prefetch |= _further_pages(prefetch, request, gateway, deadline)
     missing = [key for key, value in prefetch.items() if not arrived(value)]
     why = ""
     if missing and request.access_token and gateway.allows(request.fhir_server):
@@ -58,6 +65,19 @@ def complete(request: HookRequest, service: Service, gateway: Gateway, deadline:
         templates = ", ".join(f"{key} = {service.prefetch[key]}" for key in absent)
         raise HookError(412, "not-found", f"prefetch is missing and could not be fetched: {templates}{why}")
     return prefetch
+
+
+def _further_pages(
+    prefetch: Mapping[str, Any], request: HookRequest, gateway: Gateway, deadline: float | None
+) -> dict[str, Any]:
+    """What came with a `next` link, made whole with the given token; what cannot be stays as it came: incomplete."""
+    cut = {key: value for key, value in prefetch.items() if has_more(value)}
+    if not cut or not request.access_token or not gateway.allows(request.fhir_server):
+        return {}
+    server, token = str(request.fhir_server), request.access_token
+    with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
+        waiting = {key: pool.submit(gateway.follow, server, value, token, deadline) for key, value in cut.items()}
+        return {key: future.result() for key, future in waiting.items()}
 
 
 def fetch_all(

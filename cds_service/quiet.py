@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from cds_service.store import Override, Store
+from cds_service.store import Override
 from risk_model import RiskEstimate
 
-_RATE_WINDOW = timedelta(hours=24)
+RATE_WINDOW = timedelta(hours=24)
 # A share of fewer cards than this says nothing.
 _RATE_MINIMUM = 20
 MAX_SNOOZE_HOURS = 72.0
@@ -45,11 +45,10 @@ class QuietRules:
             return False
         return all(_unmoved(override.probabilities, estimate, self.delta) for estimate in estimates)
 
-    def over_cap(self, store: Store, service: str, now: datetime) -> bool:
-        """Whether one more warning would go over the cap."""
+    def over_cap(self, warnings: int, cards: int) -> bool:
+        """Whether, after so many warnings among the cards of the window, one more would go over the cap."""
         if not self.warnings_per_100:
             return False
-        warnings, cards = store.warned_since(service, now - _RATE_WINDOW)
         return cards >= _RATE_MINIMUM and 100 * (warnings + 1) > self.warnings_per_100 * (cards + 1)
 
 

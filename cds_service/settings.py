@@ -64,6 +64,7 @@ class Settings:
     requests_per_minute: int = 0
     fetch_seconds: float = 3.0
     deadline_seconds: float = 4.5
+    remember_seconds: float = 60.0
     log_level: str = "INFO"
 
     @classmethod

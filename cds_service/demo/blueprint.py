@@ -15,11 +15,11 @@ from cds_service.app_pages import ChartSource, OpenChart, app_pages
 from cds_service.app_pages.chart import reader_of
 from cds_service.demo.patients import DemoPatient, Ward
 from cds_service.demo.view import chart_view, ward_view
-from cds_service.hook_request import parse_json
 from cds_service.outcome import HookError, json_response
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.store import Store
+from cds_service.strict_json import parse_json
 from fhir_mapping import SiteMap
 
 USER = "Practitioner/demo-clinician"

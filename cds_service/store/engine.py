@@ -25,7 +25,8 @@ def open_engine(url: str, patience: float | None = None) -> Engine:
     """
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    waits = {} if patience is None or ":memory:" in url else {"pool_timeout": patience}
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), **waits)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _durable(patience or _LOCKED_SECONDS))
         event.listen(engine, "begin", _begin)

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from cds_service.hook_request import parse_json
+from cds_service.strict_json import parse_json
 from tests.contract.rules import assert_outcome, assert_valid_discovery, assert_valid_response
 
 URL = "/cds-services/readmission-30d"
@@ -266,6 +266,7 @@ def test_an_unexpected_fault_is_an_outcome_with_an_incident_and_no_patient_data(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("walter was born 1948-03-11")
 
+    discharge["prefetch"]["patient"]["language"] = "en"  # a chart not answered a moment ago
     monkeypatch.setattr(app.extensions["riskcards"].pipeline, "assess", fail)
     with caplog.at_level(logging.DEBUG):
         said = assert_outcome(client.post(URL, json=discharge), 500)

@@ -1,12 +1,15 @@
 """Database and FHIR server, each down, slow, garbled and resetting: always a true answer, in time, and then it heals.
 
 True is: an OperationOutcome with its status, or a card that says what is missing. Never an empty card list. In time is:
-while the fault still lasts; the proxy keeps a slow connection waiting until it is told otherwise.
+while the fault still lasts. A slow connection is kept waiting by the proxy, and a slow step of the store by its test,
+until the answer is there: what waited for them would never end.
 """
 
 from __future__ import annotations
 
 import socket
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ import pytest
 from flask import Flask
 
 from cds_service.app import create_app
+from cds_service.in_time import InTime
 from cds_service.settings import Settings
 from cds_service.store import Store, StoreError
 from risk_model import Pipeline
@@ -108,6 +112,42 @@ def test_a_database_that_fails_between_reading_and_keeping(
     proxy.become("through")
     assert app.extensions["riskcards"].store.audit_entries("card") == []
     app.extensions["riskcards"].store.close()
+
+
+@pytest.mark.parametrize("step", ["modes", "warned_since", "last_override", "record_card", "record_event"])
+def test_a_step_of_the_store_that_hangs(
+    pipeline: Pipeline, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a commit on a disk that hangs, which no timeout of the database ends: the answer does not wait for it."""
+    settings = {"RISKCARDS_DEADLINE_SECONDS": "1.5", "RISKCARDS_SNOOZE_HOURS": "1", "RISKCARDS_WARNINGS_PER_100": "50"}
+    app = make(pipeline, f"sqlite:///{tmp_path}/h.db", **settings)
+    store, client, answered = app.extensions["riskcards"].store, app.test_client(), threading.Event()
+    request = whole_request("foreign-result-stops" if step == "record_event" else "diabetic-heart-failure-discharge")
+    goes_on = getattr(store, step)
+
+    def hang(*asked: Any) -> Any:
+        answered.wait()
+        return goes_on(*asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, step, hang)
+        answer = client.post(URL, json=request)
+        answered.set()
+    assert "store" in assert_outcome(answer, 503)
+    assert answer.headers["Retry-After"]
+    again = make(pipeline, f"sqlite:///{tmp_path}/h.db").test_client().post(URL, json=request)
+    assert again.status_code == (412 if step == "record_event" else 200)
+
+
+def test_steps_left_behind_do_not_keep_the_others_out_for_ever() -> None:
+    """Those that had no turn in time never run; when the hanging ones end, the next has its turn."""
+    steps, answered, ran = InTime(at_once=2), threading.Event(), []
+    for number in range(5):
+        with pytest.raises(StoreError, match="in time"):
+            steps.run(time.monotonic() + 0.05, lambda number=number: ran.append(number) or answered.wait())
+    answered.set()
+    assert steps.run(time.monotonic() + 60, lambda: "done") == "done"
+    assert ran == [0, 1]
 
 
 def test_a_locked_sqlite_is_not_waited_for_longer_than_said(tmp_path: Path) -> None:
