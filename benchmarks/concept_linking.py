@@ -6,15 +6,25 @@ installed lexicons added, and, given NLM's descriptor file, with all of MeSH. `m
 `documents`: the set of descriptors of an abstract, which is what retrieval and the graph use. What linking finds is
 counted as a disease in branches C and F of MeSH and as a chemical in branch D; supplementary concepts (ids with C)
 are in the annotations but in no descriptor file, and count as missed.
+
+With `--charts DIR` (folders `synthea` and `mimic-iv-demo-fhir`), the share of conditions and medications whose codings
+link to a concept, with the vocabulary alone and with the further tables of ICD and of names. Most that stay without
+are no disease or drug ("received higher education"). `displays`: each annotated mention of BC5CDR alone, as a display
+of an unknown system: of those that link, the share with the annotators' descriptor, and with it or one above or below
+it in the tree.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from benchmarks.measuring import write
 from knowledge_index.linking import Linker
@@ -22,6 +32,7 @@ from knowledge_index.pubtator import Annotated, read_pubtator
 from knowledge_index.values import Concept
 from knowledge_index.vocabulary.__main__ import rows
 from knowledge_index.vocabulary.compiled import from_lexicons, from_mesh, merged
+from knowledge_index.vocabulary.further import NOTHING, shipped
 from knowledge_index.vocabulary.lexicons import installed
 
 RESULT = Path(__file__).parent / "results" / "concept_linking.json"
@@ -33,6 +44,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the PubTator files")
     parser.add_argument("--mesh", type=Path, help="NLM's descriptor file, XML or ASCII")
     parser.add_argument("--names", type=Path, help="folder of MeSH names and tree numbers as tables, no entry terms")
+    parser.add_argument("--charts", type=Path, help="folder of the development data's charts")
     parser.add_argument("--limit", type=int, help="read this many abstracts only")
     options = parser.parse_args()
     documents = [document for path in sorted(options.data.glob("*.pubtator*")) for document in read_pubtator(path)]
@@ -49,7 +61,73 @@ def main() -> None:
         "abstracts": len(documents),
         "vocabularies": {name: measured(Linker(extra), documents) for name, extra in vocabularies.items()},
     }
+    linkers = {"vocabulary": Linker(further=NOTHING), "and further tables": Linker()}
+    result["displays"] = {name: displays(linker, documents) for name, linker in linkers.items()}
+    if options.charts:
+        result["charts"] = {name: coverage(linker, options.charts) for name, linker in linkers.items()}
     write(RESULT, result)
+
+
+def displays(linker: Linker, documents: Iterable[Annotated]) -> dict[str, float]:
+    """Mentions taken out of their text, each once with each of its meanings."""
+    told = {(a.mention, a.ids) for document in documents for a in document.annotations if a.ids}
+    given = right = near = 0
+    for mention, ids in sorted(told):
+        found = [item.concept for item in linker.link_codes([(None, "", mention)])]
+        if not found:
+            continue
+        given += 1
+        right += any(concept.ui in ids for concept in found)
+        wanted = [number for ui in ids for number in numbers_of(linker, ui)]
+        near += any(concept.ui in ids or _related(concept.tree_numbers, wanted) for concept in found)
+    return {"mentions": len(told), "linked": given / len(told), "right": right / given, "right_or_near": near / given}
+
+
+def numbers_of(linker: Linker, ui: str) -> tuple[str, ...]:
+    known = linker.concepts.get(ui) or shipped().concept(ui)
+    return known.tree_numbers if known else ()
+
+
+def _related(some: Iterable[str], others: Sequence[str]) -> bool:
+    return any(f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.") for a in some for b in others)
+
+
+def coverage(linker: Linker, folder: Path) -> dict[str, dict[str, float]]:
+    """Of the records of each kind, and of the different ones among them, the share that links to a concept."""
+    counted: dict[str, Counter[tuple[tuple[str | None, str, str | None], ...]]] = {}
+    for kind, codings in charted(folder):
+        counted.setdefault(kind, Counter())[codings] += 1
+    out: dict[str, dict[str, float]] = {}
+    for kind, records in counted.items():
+        linked = {codings: bool(linker.link_codes(codings)) for codings in records}
+        out[kind] = {
+            "records": records.total(),
+            "linked": sum(count for codings, count in records.items() if linked[codings]) / records.total(),
+            "different": len(records),
+            "different_linked": sum(linked.values()) / len(records),
+        }
+    return out
+
+
+def charted(folder: Path) -> Iterator[tuple[str, tuple[tuple[str | None, str, str | None], ...]]]:
+    """(kind, codings) of every condition and medication of the charts."""
+    for path in sorted(folder.glob("synthea/*/*.json.gz")):
+        for entry in orjson.loads(gzip.decompress(path.read_bytes()))["entry"]:
+            yield from _codings("Synthea", entry["resource"])
+    for path in sorted((folder / "mimic-iv-demo-fhir").glob("Mimic*.ndjson.gz")):
+        if path.name.startswith(("MimicCondition", "MimicMedicationRequest", "MimicMedicationDispense.")):
+            with gzip.open(path) as stream:
+                yield from (item for line in stream for item in _codings("MIMIC", orjson.loads(line)))
+
+
+def _codings(source: str, resource: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    kind = resource["resourceType"]
+    if kind not in ("Condition", "MedicationRequest", "MedicationDispense"):
+        return
+    concept = resource.get("code" if kind == "Condition" else "medicationCodeableConcept", {})
+    if concept.get("coding"):
+        codings = (((c.get("system"), c.get("code", ""), c.get("display"))) for c in concept["coding"])
+        yield f"{source} {kind}", tuple(codings)
 
 
 def from_tables(folder: Path) -> Iterator[Concept]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -20,12 +20,17 @@ from knowledge_index.graph_files import load_graph, load_matrix
 from knowledge_index.linking import Linker, in_plain_order, is_abbreviation
 from knowledge_index.passages import best_passage
 from knowledge_index.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
+from knowledge_index.reranker import Reranker
 from knowledge_index.storage import ArticleStore, Manifest, load_array, load_json, opened, read_manifest
 from knowledge_index.values import Article, Community, Concept, Evidence, LinkedConcept, PathStep, Query
 from knowledge_index.vectors import VectorStore, open_vectors
 
 _POOL = 100
 """Candidates each of BM25 and the vectors puts forward, as in most published recipes; more where more is asked for."""
+
+
+_RERANKED = 50
+"""Candidates a cross-encoder reads: enough to lift what the walk put low, few enough to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +149,11 @@ class KnowledgeIndex:
         return self._linker.concepts.get(ui)
 
     def link_codes(self, codings: Iterable[tuple[str | None, str, str | None]]) -> tuple[LinkedConcept, ...]:
-        """Concepts of (system, code, display) codings; see `Linker.link_codes`."""
-        return self._linker.link_codes(codings)
+        """Concepts of (system, code, display) codings that this index has; see `Linker.link_codes`.
+
+        Nothing could be found here with another one, and the next broader one would be another disease.
+        """
+        return tuple(item for item in self._linker.link_codes(codings) if item.concept.ui in self._linker.concepts)
 
     def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
         """Concepts mentioned in a text, negated mentions marked; see `Linker.link_text`."""
@@ -153,17 +161,24 @@ class KnowledgeIndex:
 
     # Retrieval -----------------------------------------------------------------------------------------------------
 
-    def search(self, query: Query, k: int = 10, retriever: str = "graph") -> tuple[Evidence, ...]:
+    def search(
+        self, query: Query, k: int = 10, retriever: str = "graph", reranker: Reranker | None = None
+    ) -> tuple[Evidence, ...]:
         """At most `k` passages, best first: fewer, even none, where what was found is too weak to show.
 
-        `retriever` is one of "bm25", "dense", "hybrid", "graph". Retracted articles are never returned. Raises
-        `RetrievalError` for another name or an empty question.
+        `retriever` is one of "bm25", "dense", "hybrid", "graph"; a `reranker` then reads the first of its candidates
+        and puts those in order. Retracted articles are never returned. Raises `RetrievalError` for another name or an
+        empty question.
         """
-        return self.retrieve(query, k, retriever).evidence
+        return self.retrieve(query, k, retriever, reranker).evidence
 
-    def retrieve(self, query: Query, k: int = 10, retriever: str = "graph") -> Retrieval:
-        """`search`, with the count of what was withheld."""
-        found = self._rank(query, retriever, k)
+    def retrieve(
+        self, query: Query, k: int = 10, retriever: str = "graph", reranker: Reranker | None = None
+    ) -> Retrieval:
+        """`search`, with the count of what was withheld. Which answers are too weak is not the reranker's to say."""
+        found = self._rank(query, retriever, max(k, _RERANKED if reranker else 0))
+        if reranker:
+            found = self._reranked(found, self._asked(query), reranker)
         shown = [at for at in range(min(k, len(found.order))) if found.supported[at]]
         evidence = tuple(self._evidence(found, at, query, retriever) for at in shown)
         return Retrieval(evidence, min(k, len(found.order)) - len(shown))
@@ -179,9 +194,7 @@ class KnowledgeIndex:
     def _rank(self, query: Query, retriever: str, k: int) -> _Ranked:
         if retriever not in RETRIEVERS:
             raise RetrievalError(f"no retriever named {retriever!r}; there are {', '.join(RETRIEVERS)}")
-        text = query.text.strip() or " ".join(concept.name for concept in map(self.concept, query.concepts) if concept)
-        if not text:
-            raise RetrievalError("an empty question: give text, or concepts this index knows")
+        text = self._asked(query)
         signals = self._signals(text, retriever, max(_POOL, k))
         walk, seeds = None, {}
         if retriever == "graph":
@@ -192,6 +205,25 @@ class KnowledgeIndex:
         keep = ~self._retracted[order]
         order, scores = order[keep], scores[keep]
         return _Ranked(order, scores, signals.supported(retriever)[order], walk, tuple(seeds))
+
+    def _asked(self, query: Query) -> str:
+        """The question in words: its own, or the names of its concepts."""
+        text = query.text.strip() or " ".join(concept.name for concept in map(self.concept, query.concepts) if concept)
+        if not text:
+            raise RetrievalError("an empty question: give text, or concepts this index knows")
+        return text
+
+    def _reranked(self, found: _Ranked, text: str, reranker: Reranker) -> _Ranked:
+        """The first candidates by the reranker's scores; the others stay behind them, as they were.
+
+        A candidate keeps a score of this run's scale: the better place, the higher of the scores that were given.
+        """
+        first = found.order[:_RERANKED]
+        scores = reranker.score(text, [self._articles[int(position)].text for position in first])
+        better = np.argsort(-scores, kind="stable")
+        order = np.concatenate([first[better], found.order[_RERANKED:]])
+        supported = np.concatenate([found.supported[:_RERANKED][better], found.supported[_RERANKED:]])
+        return replace(found, order=order, supported=supported)
 
     def _spelled_out(self, text: str) -> str:
         """Abbreviations replaced by the name of their concept: an abstract may never have written `AECOPD`.

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from knowledge_index.automaton import Automaton
 from knowledge_index.values import Concept, LinkedConcept
 from knowledge_index.vocabulary import Entry, entries
+from knowledge_index.vocabulary.further import ALL, DISEASES, DRUGS, Further, shipped, stem
 
 _TOKEN = re.compile(r"[^\W_]+(?:'[a-z]+)?")
 _GLUE = re.compile(r"[\s\-/,()]{1,4}\Z")
@@ -43,6 +44,8 @@ SYSTEMS = {
 }
 """Code systems by the URI they are known under. `icd-10` (WHO) shares the three-character categories we match by."""
 
+_WORDS = re.compile(r"[a-z]{3}")
+"""A code that is a name has small letters in a row."""
 _CODES_BY_PREFIX = ("icd10cm", "icd9cm", "icd9cm_procedure")
 # A display that does not say the patient has it: a question, a relative, a risk, a plan.
 _NOT_A_FACT = re.compile(
@@ -92,12 +95,16 @@ class Linker:
     """Finds concepts. `Linker(extra)` knows the vocabulary and, by name only, the concepts in `extra` (an index's).
 
     Where `extra` writes a name that the vocabulary gives to another concept, the vocabulary's meaning stands: it was
-    chosen for hospital notes.
+    chosen for hospital notes. `further` are the tables for codes that the vocabulary does not know, those shipped
+    unless others are given.
     """
 
-    def __init__(self, extra: Iterable[Concept] = (), vocabulary: Iterable[Entry] | None = None) -> None:
+    def __init__(
+        self, extra: Iterable[Concept] = (), vocabulary: Iterable[Entry] | None = None, further: Further | None = None
+    ) -> None:
         known = tuple(entries() if vocabulary is None else vocabulary)
         self._entries = known
+        self._given_tables = further
         self.concepts: dict[str, Concept] = {entry.concept.ui: entry.concept for entry in known}
         names: dict[tuple[str, ...], list[_Name]] = {}
         for entry in known:
@@ -127,15 +134,19 @@ class Linker:
     def link_codes(self, codings: Iterable[tuple[str | None, str, str | None]]) -> tuple[LinkedConcept, ...]:
         """Concepts of (system, code, display) codings, the most specific first, each concept once.
 
-        A code is looked up in its system; where the system or the code is unknown to us, the display is read as text.
+        A code is looked up in its system; where the system or the code is unknown to us, the display is read as text
+        (or the code, where a local system writes names for codes). What the vocabulary does not know is looked up in
+        the tables of `vocabulary.further`, which hold the rest of ICD and the names of MeSH's diseases and drugs.
         An ICD code implies the concepts of every category above it (`N18.6` is end-stage and chronic kidney disease).
         """
         found: dict[str, LinkedConcept] = {}
         for system, code, display in codings:
             known = SYSTEMS.get((system or "").strip())
+            words = display or (code if not known and _WORDS.search(code) else "")
+            source = f"{known or system or 'text'}:{code.strip()}"
             linked = list(self._from_code(known, code)) if known else []
-            if not linked and display:
-                linked = self._from_display(display, f"{known or system or 'text'}:{code}", known == "rxnorm")
+            linked = linked or self._from_display(words, source, known == "rxnorm")
+            linked = linked or list(self._from_further(known, code.strip(), words, source))
             for item in linked:
                 found.setdefault(item.concept.ui, item)
         return tuple(found.values())
@@ -149,11 +160,27 @@ class Linker:
                 yield LinkedConcept(concept, written, f"{system}:{written}")
 
     def _from_display(self, display: str, source: str, drug: bool) -> list[LinkedConcept]:
-        if not drug and _NOT_A_FACT.search(display):
+        if not display or (not drug and _NOT_A_FACT.search(display)):
             return []
         return [
             LinkedConcept(item.concept, item.mention, source) for item in self.link_text(display) if not item.negated
         ]
+
+    def _from_further(self, system: str | None, code: str, display: str, source: str) -> Iterator[LinkedConcept]:
+        """What the further tables know of a code, or else of its display: drugs where the system is one of drugs."""
+        tables = self._given_tables or shipped()
+        if system in _CODES_BY_PREFIX:
+            concepts = tables.of_code(system, code.replace(".", "").upper())
+            yield from (LinkedConcept(concept, code, source) for concept in concepts)
+            if concepts:
+                return
+        drug = system == "rxnorm"
+        if not drug and _NOT_A_FACT.search(display):
+            return
+        clauses = _clauses(display)
+        for start, end, meant in tables.mentions(display, DRUGS if drug else DISEASES if system else ALL):
+            if not _negated(display, start, end, clauses):
+                yield from (LinkedConcept(concept, display[start:end], source) for concept in meant)
 
     # Text ----------------------------------------------------------------------------------------------------------
 
@@ -178,7 +205,7 @@ class Linker:
         ]
         possible: list[tuple[int, int, int]] = []
         for start, end in pairwise((0, *apart, len(tokens))):
-            words = [_stem(token.group()) for token in tokens[start:end]]
+            words = [stem(token.group()) for token in tokens[start:end]]
             possible.extend((start + at, -length, name) for at, length, name in self._automaton.matches(words))
         free = 0
         for first, length, name in sorted(possible):
@@ -223,7 +250,7 @@ def _abbreviates(short: str, before: str) -> bool:
 
 def _ways_to_write(concept: Concept, synonyms: Iterable[str]) -> Iterator[tuple[tuple[str, ...], _Name]]:
     for name in dict.fromkeys((concept.name, in_plain_order(concept.name), *synonyms)):
-        words = tuple(_stem(match.group()) for match in _TOKEN.finditer(name))
+        words = tuple(stem(match.group()) for match in _TOKEN.finditer(name))
         if words:
             yield words, _Name(concept, name if is_abbreviation(name) else "")
 
@@ -244,18 +271,6 @@ def is_abbreviation(name: str) -> bool:
     [True, True, True, False, False, False]
     """
     return _ABBREVIATION.match(name) is not None
-
-
-def _stem(word: str) -> str:
-    """Plural and case folded away; enough for names, and never joins two different words of the vocabulary.
-
-    >>> _stem("Strokes"), _stem("Sepsis"), _stem("Parkinson's"), _stem("Arrhythmias")
-    ('stroke', 'sepsis', 'parkinson', 'arrhythmia')
-    """
-    low = word.lower().removesuffix("'s")
-    if len(low) > 3 and low.endswith("s") and not low.endswith(("ss", "us", "is")):
-        return low[:-1]
-    return low
 
 
 def _clauses(text: str) -> list[int]:

@@ -17,6 +17,7 @@ from knowledge_index.communities import largest_communities
 from knowledge_index.evaluation import Scores, Unmatched, read_qrels, read_queries, unmatched
 from knowledge_index.evaluation import evaluate as evaluate_index
 from knowledge_index.ranking import RETRIEVERS
+from knowledge_index.reranker import CrossEncoder
 from knowledge_index.storage import problems, read_manifest
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -50,6 +51,9 @@ command.add_command(update)
 @click.option(
     "--concept", "concepts", multiple=True, metavar="UI", help="A MeSH descriptor id to start from (D006333)."
 )
+@click.option(
+    "--reranker", metavar="PATH", help="A cross-encoder's folder: it reads the first 50 answers and orders them anew."
+)
 @store_option("Ask the vectors in this PostgreSQL instead of the folder's own; written by `index build --store`.")
 @click.option("--encoder", metavar="NAME", help="The index's encoder, where its folder has moved since.")
 @click.option("--json", "as_json", is_flag=True, help="Print results, linked concepts and paths as JSON.")
@@ -59,6 +63,7 @@ def search(
     k: int,
     retriever: str,
     concepts: tuple[str, ...],
+    reranker: str | None,
     store: str | None,
     encoder: str | None,
     as_json: bool,
@@ -71,9 +76,11 @@ def search(
     \b
     riskcards index search starter "CHF readmission"
     riskcards index search my-index "hyponatremia mortality" -k 5 --retriever hybrid --json
+    riskcards index search my-index "sepsis mortality" --reranker models/medcpt-cross-encoder
     """
+    second_look = CrossEncoder(reranker) if reranker else None
     with opened_with(store, path_of(folder), encoder) as index:
-        found = index.retrieve(Query(text, concepts), k, retriever)
+        found = index.retrieve(Query(text, concepts), k, retriever, second_look)
         linked = index.link_text(text)
     if as_json:
         print_json(_found_json(text, retriever, linked, found))
