@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from cds_service.services import Service
 from cds_service.settings import Settings
 from cds_service.store import CardRecord, Store
 from cds_service.trust.tokens import Caller
+from cds_service.walk import Trace, Walk
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord, SiteMap
 from risk_model import Assessment, Pipeline
 
@@ -61,6 +62,7 @@ class _Asking:
     mode: Mode
     caller: Caller | None
     due: Due
+    trace: Trace = field(default_factory=Trace)
 
 
 class Answering:
@@ -82,6 +84,8 @@ class Answering:
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         # Whether an EHR that asks us can launch the app: cards then carry its link.
         self.launches_app = False
+        # Who wants to see each request's whole walk; nothing of it is kept otherwise.
+        self.watch: Callable[[Walk], None] | None = None
         self.steps = InTime()
         self.remembered = Remembered(settings.remember_seconds)
         self._gateways: dict[tuple[str, ...], Gateway] = {}
@@ -93,14 +97,14 @@ class Answering:
             self._gateways[servers] = Gateway(servers, self.settings.fetch_seconds, self.settings.private_networks)
         return self._gateways[servers]
 
-    def preview(self, service: Service, body: bytes) -> None:
+    def preview(self, service: Service, body: bytes) -> tuple[Assessment, ...]:
         """Read and assess a request without a card: what was read once (encoded notes, opened models) stays warm."""
         asking = _Asking(service, parse_request(body, service), Mode.SILENT, None, Due.of(self.settings))
         prefetch = complete(asking.request, service, self.gateway(None))
         record = self._record(asking, prefetch, find_encounter(prefetch, asking.request.encounter_id))
-        if record.current_stay is not None:
-            for task in service.tasks:
-                self.pipeline.assess(record, task)
+        if record.current_stay is None:
+            return ()
+        return tuple(self.pipeline.assess(record, task) for task in service.tasks)
 
     def answer(
         self, service: Service, body: bytes, caller: Caller | None = None, due: Due | None = None
@@ -110,15 +114,16 @@ class Answering:
         Raises HookError for everything that is not guidance or its honest absence, StoreError when what has to be kept
         was not kept in time.
         """
-        due = due or Due.of(self.settings)
+        due, trace = due or Due.of(self.settings), Trace(len(body))
         mode = self.steps.run(due.answered, self.modes.of, service.id, None if caller is None else caller.tenant)
         with self.admission.enter(due.answered):
-            asking = _Asking(service, open_request(body, service), mode, caller, due)
+            asking = _Asking(service, open_request(body, service), mode, caller, due, trace)
             silenced = mode is Mode.OFF or asking.request.user_id.partition("/")[0] not in self.settings.roles
             known = None if silenced else self._known(asking)
             card = None if known is None else self._card(asking, known)
             if known is None:
                 asking = replace(asking, request=read_prefetch(asking.request, service))
+        trace.lap("read the request")
         if silenced:
             self.metrics.answered(service.id, "off" if mode is Mode.OFF else "role")
             return _NO_GUIDANCE
@@ -127,13 +132,25 @@ class Answering:
             gateway = self.gateway(caller)
             prefetch = complete(asking.request, service, gateway, due.fetched)
             notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
+            trace.prefetch = prefetch
+            trace.lap("fetch what did not come")
             with self.admission.enter(due.answered):
                 known = self._worked_out(asking, prefetch, notes)
                 if known is None:
                     self.metrics.answered(service.id, "no-stay")
-                    return _NO_GUIDANCE
+                    return self._seen(asking, (), _NO_GUIDANCE)
                 card = self._card(asking, known)
-        return self._kept(asking, known, card)
+        trace.record = known.record
+        answer = self._kept(asking, known, card)
+        trace.lap("build and keep the card")
+        return self._seen(asking, known.assessments, answer)
+
+    def _seen(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer, after whoever watches was told of the walk to it: without the token, which nobody keeps."""
+        if self.watch is not None and asking.trace.record is not None:
+            request = replace(asking.request, access_token=None, prefetch={}, unread=b"", body=b"")
+            self.watch(asking.trace.walk(asking.service, request, assessments, answer))
+        return answer
 
     def _worked_out(
         self, asking: _Asking, prefetch: dict[str, Any], notes: Callable[[str], dict[str, Any] | None] | None
@@ -141,12 +158,14 @@ class Answering:
         """The record and its estimates; None without an inpatient stay. Raises HookError 412 where one was named."""
         request, service, pipeline = asking.request, asking.service, self.pipeline
         encounter = find_encounter(prefetch, request.encounter_id)
-        record = self._record(asking, prefetch, encounter, notes)
+        record = asking.trace.record = self._record(asking, prefetch, encounter, notes)
+        asking.trace.lap("map the chart")
         if record.current_stay is None:
             if request.encounter_id is not None and service.hook != "patient-view":
                 raise HookError(412, "not-found", "context.encounterId: no such inpatient stay in the data")
             return None
         assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in service.tasks)
+        asking.trace.lap("assess")
         wanting = has_gaps(request.prefetch, service) or any(urls_of_notes(prefetch.get("documents")))
         known = Known(record, assessments, encounter, pipeline, wanting)
         cut = any(assessment.left_out for assessment in assessments)

@@ -119,7 +119,7 @@ class Gateway:
         for _ in range(MAX_PAGES):
             following = _next(page)
             if following is None:
-                return {**first, "entry": entries, "link": [], "total": len(entries)}
+                return {**first, "entry": entries, "link": []}
             try:
                 page = self._get(urljoin(f"{server.rstrip('/')}/", following), base, token, deadline)
             except GatewayError:

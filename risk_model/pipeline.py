@@ -16,7 +16,7 @@ from risk_model.errors import UnknownTaskError
 from risk_model.model import RiskModel, shipped_folder
 from risk_model.reader import NoteReader, RuleNoteReader
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
-from risk_model.values import Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
+from risk_model.values import Asked, Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
 from risk_model.values_in_notes import NOTE
 
 MAX_QUERIES = 6
@@ -102,29 +102,48 @@ class Pipeline:
         young = estimate.abstention is not None and estimate.abstention.code == "too-young"
         # The evidence base is about adults: it may not speak for a child.
         asks = () if young else self._problems(record, findings, estimate.drivers)
-        evidence, withheld, cut = self._evidence(asks, task, deadline)
+        evidence, asked, cut = self._evidence(asks, task, deadline)
         clock.lap("retrieve evidence")
-        return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else ())
+        withheld = sum(question.withheld for question in asked)
+        return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else (), asked)
 
     def evidence_for(self, record: PatientRecord, findings: NoteFindings, task: str) -> tuple[Evidence, ...]:
         """The evidence for this patient's problems before there is an estimate."""
         return self._evidence(self._problems(record, findings, ()), task, None)[0]
 
+    def evidence_on(self, words: Iterable[str], task: str) -> tuple[Evidence, ...]:
+        """The literature on subjects named by their MeSH headings (or words that mean one) and on a task's outcome.
+
+        As strict as for a patient's problems: reached from that heading, at most one step up or down the tree.
+        """
+        found: dict[str, Evidence] = {}
+        for text in words:
+            for linked in self.index.link_text(text)[:1]:
+                problem = _Problem(linked.concept.ui, linked.concept.name, 1.0)
+                answer = self._retrieve(_query(problem, task), k=PER_QUERY)
+                found |= {
+                    item.pmid: item for item in answer.evidence if _near(item, problem) and item.pmid not in found
+                }
+        return tuple(found.values())
+
     def _evidence(
         self, problems: Sequence[_Problem], task: str, deadline: float | None
-    ) -> tuple[tuple[Evidence, ...], int, bool]:
+    ) -> tuple[tuple[Evidence, ...], tuple[Asked, ...], bool]:
         """Short questions, one per problem; of the answers those that hear each problem and repeat each other least."""
         answers: list[Sequence[Evidence]] = []
-        withheld, cut = 0, False
+        asked: list[Asked] = []
+        cut = False
         for problem in problems[:MAX_QUERIES]:
             cut = deadline is not None and monotonic() > deadline
             if cut:
                 break
-            found = self._retrieve(_query(problem, task), k=PER_QUERY)
+            query = _query(problem, task)
+            found = self._retrieve(query, k=PER_QUERY)
             near = tuple(item for item in found.evidence if _near(item, problem))
             answers.append(near)
-            withheld += found.withheld + len(found.evidence) - len(near)
-        return tuple(spread(answers, MAX_EVIDENCE)), withheld, cut
+            withheld = found.withheld + len(found.evidence) - len(near)
+            asked.append(Asked(query.text, problem.name, tuple(item.pmid for item in near), withheld))
+        return tuple(spread(answers, MAX_EVIDENCE)), tuple(asked), cut
 
     def _problems(
         self, record: PatientRecord, findings: NoteFindings, drivers: Sequence[Driver]

@@ -206,6 +206,19 @@ class RiskEstimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """One question put to the literature: `concept` is the problem it is about, `pmids` what came near enough to it.
+
+    `withheld` counts passages that were found and are about something else.
+    """
+
+    text: str
+    concept: str
+    pmids: tuple[str, ...]
+    withheld: int
+
+
+@dataclass(frozen=True, slots=True)
 class Assessment:
     """Everything behind a card: the estimate, what the notes said and the literature found for this patient."""
 
@@ -218,3 +231,5 @@ class Assessment:
     """(step, milliseconds) in the order they ran."""
     left_out: tuple[str, ...] = ()
     """Parts that were not finished when time was up."""
+    asked: tuple[Asked, ...] = ()
+    """The questions put to the literature, in their order."""

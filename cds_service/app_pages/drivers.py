@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import exp
 
+from cds_service.app_pages.behind import papers_behind
+from cds_service.app_pages.evidence import Reading
 from cds_service.app_pages.notes import Said, note_key
 from cds_service.app_pages.svg import Spark, short, spark
 from cds_service.app_pages.words import moment_in_words, unit_in_words
 from fhir_mapping import Measurement, PatientRecord
 from fhir_mapping.definitions import definitions
 from fhir_mapping.features import BEFORE_STAY, WITHOUT_STAY
-from risk_model import Driver, RiskEstimate
+from risk_model import Driver, Pipeline, RiskEstimate
 from risk_model.series import RATIOS
 
 SHOWN_VALUES = 12
@@ -67,10 +69,21 @@ class DriverView:
     entries: tuple[Entry, ...]
     more_entries: int
     said: tuple[Said, ...]
+    papers: tuple[Reading, ...] | None
+    """None where the literature was not asked."""
 
 
-def driver_views(estimate: RiskEstimate, record: PatientRecord, notes_say: Sequence[Said]) -> tuple[DriverView, ...]:
-    """Every driver of an estimate with what it was read from, in the estimate's order: the strongest first."""
+def driver_views(
+    estimate: RiskEstimate,
+    record: PatientRecord,
+    notes_say: Sequence[Said],
+    pipeline: Pipeline | None = None,
+    until: float = 0.0,
+) -> tuple[DriverView, ...]:
+    """Every driver of an estimate with what it was read from, in the estimate's order: the strongest first.
+
+    With a `pipeline` each also with the papers on it, asked for until a time of `time.monotonic()`.
+    """
     most = max((abs(driver.contribution) for driver in estimate.drivers), default=1.0)
     charted = _charted(record)
     vector = record.features()
@@ -96,6 +109,7 @@ def driver_views(estimate: RiskEstimate, record: PatientRecord, notes_say: Seque
                 entries=entries[:SHOWN_ENTRIES],
                 more_entries=max(0, len(entries) - SHOWN_ENTRIES),
                 said=_said(driver, notes_say),
+                papers=None if pipeline is None else papers_behind(driver, estimate.task, pipeline, until),
             )
         )
     return tuple(views)

@@ -84,13 +84,14 @@ def literature(
         for item in assessment.evidence:
             found.setdefault(item.pmid, item)
             tasks.setdefault(item.pmid, []).append(TASKS[assessment.estimate.task].title)
-    readings = tuple(_reading(item, tasks[item.pmid]) for item in found.values())
+    readings = tuple(reading(item, tasks[item.pmid]) for item in found.values())
     graph = _graph(tuple(found.values()), origins(record, notes_say, index)) if found else None
     unfinished = any("literature" in assessment.left_out for assessment in assessments)
     return Literature(readings, graph, max(a.evidence_withheld for a in assessments), unfinished)
 
 
-def _reading(item: Evidence, tasks: Sequence[str]) -> Reading:
+def reading(item: Evidence, tasks: Sequence[str]) -> Reading:
+    """One article as the page lists it."""
     facts = ", ".join(filter(None, (item.study_type, str(item.year) if item.year else "year unknown")))
     return Reading(
         f"pmid-{int(item.pmid)}", int(item.pmid), plain(item.title, 300), plain(item.passage, 1200), facts, item.url,

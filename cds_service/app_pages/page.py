@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cds_service.app_pages.behind import SECONDS
 from cds_service.app_pages.chart import OpenChart
 from cds_service.app_pages.drivers import DriverView, driver_views
 from cds_service.app_pages.evidence import Literature, literature
@@ -65,11 +67,12 @@ def page_of(
     """`view` is the id under which what is shown was recorded."""
     models = models_of(assessments, pipeline)
     notes_say = said(assessments[0].findings.findings, record.notes())
+    until = time.monotonic() + SECONDS
     problems = tuple(dict.fromkeys(c.text for c in record.conditions if c.active))
     return Page(
         banner=banner_of(chart, record),
         risks=tuple(risk_now(assessment.estimate) for assessment in assessments),
-        drivers=tuple(_task_drivers(assessment.estimate, record, notes_say) for assessment in assessments),
+        drivers=tuple(_task_drivers(a.estimate, record, notes_say, pipeline, until) for a in assessments),
         said=notes_say,
         literature=literature(assessments, record, notes_say, pipeline.index),
         quality=quality(assessments, record, models),
@@ -101,8 +104,10 @@ def banner_of(chart: OpenChart, record: PatientRecord) -> Banner:
     )
 
 
-def _task_drivers(estimate: RiskEstimate, record: PatientRecord, notes_say: Sequence[Said]) -> TaskDrivers:
-    views = driver_views(estimate, record, notes_say)
+def _task_drivers(
+    estimate: RiskEstimate, record: PatientRecord, notes_say: Sequence[Said], pipeline: Pipeline, until: float
+) -> TaskDrivers:
+    views = driver_views(estimate, record, notes_say, pipeline, until)
     return TaskDrivers(
         risk_now(estimate).title,
         estimate.probability is None,

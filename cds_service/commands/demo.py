@@ -19,15 +19,10 @@ if TYPE_CHECKING:
 
 
 def _warm(app: Flask, ward: Ward) -> None:
-    """Read every chart once ahead of the first click, so that notes are already encoded and models loaded."""
-    from cds_service.services import SERVICES
-
-    client = app.test_client()
+    """Every chart read once ahead of the first click: notes are encoded, models loaded, the ward's risks known."""
+    risks = app.extensions["riskcards-ward"]
     for patient in ward.patients.values():
-        for service in SERVICES.values():
-            prepared = client.post(f"/demo/api/request/{service.id}/{patient.id}", json={})
-            if prepared.status_code == 200:
-                app.extensions["riskcards"].answering.preview(service, prepared.get_data())
+        risks.of(patient)
 
 
 @click.command(name="demo")
@@ -55,7 +50,7 @@ def command(host: str, port: int, patients: Path | None, no_browser: bool) -> No
     from cds_service.demo.blueprint import create_demo_app
     from cds_service.demo.folder import from_folder
     from cds_service.demo.patients import shipped
-    from cds_service.settings import Settings
+    from cds_service.demo.setup import demo_settings
 
     started = time.perf_counter()
     bound_arenas()
@@ -65,10 +60,7 @@ def command(host: str, port: int, patients: Path | None, no_browser: bool) -> No
         click.echo(f"not shown: {name}: {reason}", err=True)
     with tempfile.TemporaryDirectory(prefix="riskcards-demo-") as folder:
         address = f"http://{host}:{port}"
-        settings = Settings.from_environment(
-            {"RISKCARDS_PUBLIC_URL": address, "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/demo.db"}
-        )
-        app = create_demo_app(settings, ward)
+        app = create_demo_app(demo_settings(address, Path(folder)), ward)
         try:
             server = make_server(host, port, app, threaded=True)
         except (OSError, SystemExit):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
 
 from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
 from markdown_it import MarkdownIt
@@ -13,17 +12,22 @@ from cds_service.answering import Answering
 from cds_service.app import create_app
 from cds_service.app_pages import ChartSource, OpenChart, app_pages
 from cds_service.app_pages.chart import reader_of
+from cds_service.demo.ehr import DemoEhr, ehr_routes
 from cds_service.demo.patients import DemoPatient, Ward
+from cds_service.demo.requests import USER, hook_request
 from cds_service.demo.view import chart_view, ward_view
+from cds_service.demo.walk_view import times_of, walk_view
+from cds_service.demo.ward_risk import WardRisks
 from cds_service.outcome import HookError, json_response
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.store import Store
 from cds_service.strict_json import parse_json
+from cds_service.walk import Walk, Walks
 from fhir_mapping import SiteMap
 
-USER = "Practitioner/demo-clinician"
 MAX_MARKDOWN = 60_000
+_STATIC = Path(__file__).parent / "static"
 # As an EHR should: tables, no raw HTML, no images.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table").disable("image")
 _POLICY = (
@@ -33,15 +37,21 @@ _POLICY = (
 
 
 def create_demo_app(settings: Settings, ward: Ward, store: Store | None = None) -> Flask:
-    """The service with the simulator beside it."""
+    """The service with the simulator beside it. With SMART clients (`demo_settings`) the app is launched as by an EHR;
+    without, the simulator opens it on the chart it has open.
+    """
     app = create_app(settings, store=store)
     answering: Answering = app.extensions["riskcards"].answering
-    # The simulator launches the app itself, as an EHR does with the link on a card.
     answering.launches_app = True
+    walks, risks = Walks(), WardRisks(answering)
+    answering.watch = walks.keep
+    app.extensions["riskcards-ward"] = risks
     app.register_blueprint(
         app_pages("demo_app", "/demo/app", _charts(ward, answering.site_map), answering, ("'self'",))
     )
-    app.register_blueprint(simulator(ward))
+    app.register_blueprint(simulator(ward, answering, walks, risks, launches=bool(settings.smart_clients)))
+    if settings.smart_clients:
+        app.register_blueprint(ehr_routes(DemoEhr(settings.public_url.rstrip("/"), ward)))
     return app
 
 
@@ -56,30 +66,47 @@ def _charts(ward: Ward, site_map: SiteMap | None) -> ChartSource:
     return chart_of
 
 
-def simulator(ward: Ward) -> Blueprint:
+def simulator(ward: Ward, answering: Answering, walks: Walks, risks: WardRisks, *, launches: bool) -> Blueprint:
     """Routes of the simulator for one ward of patients."""
     demo = Blueprint("demo", __name__, url_prefix="/demo", template_folder="templates")
     demo.after_request(_secure)
 
     @demo.get("/")
     def page() -> str:
-        return render_template("demo.html", ward=ward_view(ward), refused=ward.refused)
+        known = {patient.id: risks.known(patient) for patient in ward.patients.values()}
+        return render_template(
+            "demo.html", ward=ward_view(ward), refused=ward.refused, risks=known, source=ward.source, launches=launches
+        )
 
     @demo.get("/static/<path:name>")
     def static_file(name: str) -> Response:
-        return send_from_directory(_static(), name)
+        return send_from_directory(_STATIC, name)
 
     @demo.get("/patients/<patient>")
     def chart(patient: str) -> str:
         return render_template("chart.html", chart=chart_view(_known(ward, patient)))
 
+    @demo.get("/api/risk/<patient>")
+    def risk(patient: str) -> Response:
+        return json_response([item.to_json() for item in risks.of(_known(ward, patient))])
+
     @demo.post("/api/request/<service_id>/<patient>")
-    def hook_request(service_id: str, patient: str) -> Response:
+    def prepared(service_id: str, patient: str) -> Response:
         """The body an EHR would POST: context, and the prefetch templates of discovery filled from the chart."""
         found = _known(ward, patient)
         if service_id not in SERVICES:
             raise HookError(404, "not-found", "no such service")
-        return json_response(_request(found, service_id))
+        return json_response(hook_request(found, SERVICES[service_id]))
+
+    @demo.get("/walk/<hook_instance>")
+    def walk(hook_instance: str) -> str:
+        found = _walked(walks, hook_instance)
+        view = walk_view(found, answering.pipeline.models)
+        return render_template("walk.html", walk=view, patient=found.asked.patient_id)
+
+    @demo.get("/api/walk/<hook_instance>")
+    def times(hook_instance: str) -> Response:
+        return json_response(times_of(_walked(walks, hook_instance)))
 
     @demo.post("/api/markdown")
     def markdown() -> Response:
@@ -97,32 +124,21 @@ def render_markdown(text: str) -> str:
     return html.replace("<a href=", '<a target="_blank" rel="noopener noreferrer" href=')
 
 
-def _request(patient: DemoPatient, service_id: str) -> dict[str, Any]:
-    service = SERVICES[service_id]
-    context: dict[str, str | None] = {"userId": USER, "patientId": patient.id}
-    if patient.stay is not None:
-        context["encounterId"] = patient.stay
-    if "encounterId" in service.required_context and patient.stay is None:
-        raise HookError(412, "not-found", "this patient has no inpatient stay to admit or discharge")
-    return {
-        "hook": service.hook,
-        "hookInstance": str(uuid.uuid4()),
-        "context": context,
-        "prefetch": patient.chart.fill(service.prefetch, context),
-    }
-
-
 def _known(ward: Ward, patient: str) -> DemoPatient:
     if patient not in ward.patients:
         raise HookError(404, "not-found", "no such patient in this demo")
     return ward.patients[patient]
 
 
-def _static() -> str:
-    return str(__file__).rpartition("blueprint.py")[0] + "static"
+def _walked(walks: Walks, hook_instance: str) -> Walk:
+    found = walks.of(hook_instance)
+    if found is None:
+        raise HookError(404, "not-found", "this request is not remembered any more: open the chart again")
+    return found
 
 
 def _secure(response: Response) -> Response:
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-store"
     return response

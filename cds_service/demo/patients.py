@@ -47,10 +47,11 @@ def _unpacked(packed: bytes) -> Chart:
 
 @dataclass(frozen=True, slots=True)
 class Ward:
-    """Patients in order, and the files that could not be shown, each with its reason."""
+    """Patients in order, and what could not be shown, each with its reason. `source` is said at the page's head."""
 
     patients: Mapping[str, DemoPatient]
     refused: tuple[tuple[str, str], ...] = ()
+    source: str = "synthetic patients"
 
 
 def shipped(now: datetime | None = None) -> Ward:

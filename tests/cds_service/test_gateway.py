@@ -103,6 +103,18 @@ def test_pages_of_a_search_come_back_as_one(fhir: FhirServer) -> None:
     assert [token for _, token in fhir.asked] == ["Bearer secret"] * 2
 
 
+def test_the_servers_own_total_is_kept(fhir: FhirServer) -> None:
+    """It was once replaced by the number of entries: Locations sent along with stays then counted as stays that are
+    missing, and a search that a server had cut short looked whole.
+    """
+    stay = {"resource": {"resourceType": "Encounter", "id": "e"}, "search": {"mode": "match"}}
+    place = {"resource": {"resourceType": "Location", "id": "l"}, "search": {"mode": "include"}}
+    for total in (1, 7):
+        bundle = {"resourceType": "Bundle", "type": "searchset", "total": total, "entry": [stay, place]}
+        fhir.answer("/fhir/Encounter?patient=p", bundle)
+        assert Gateway([fhir.url]).fetch(fhir.url, "Encounter?patient=p")["total"] == total
+
+
 def test_the_token_never_leaves_for_another_host(fhir: FhirServer, other: FhirServer) -> None:
     following = [{"relation": "next", "url": f"{other.url}/steal"}]
     fhir.answer("/fhir/Condition?patient=p", {"resourceType": "Bundle", "entry": [], "link": following})

@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
-from werkzeug.serving import make_server
 
-from cds_service.demo.blueprint import create_demo_app
 from cds_service.demo.patients import shipped
-from cds_service.demo.screenshots import FLAGS, chromium
-from cds_service.settings import Settings
+from tests.end_to_end.conftest import tab
 
 pytestmark = pytest.mark.browser
 ROGERS = next(p.id for p in shipped().patients.values() if "Rogers" in p.name)
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    database = tmp_path_factory.mktemp("app") / "app.db"
-    app = create_demo_app(Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{database}"}), shipped())
-    yield app
-    app.extensions["riskcards"].store.close()
-
-
-@pytest.fixture(scope="module")
-def address(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = chromium()
-    if program is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium to run the browser test")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-def tab(browser: Any, **more: Any) -> Any:
-    """A page that keeps every console error, script error and blocked resource in `faults`."""
-    page = browser.new_page(**({"viewport": {"width": 400, "height": 900}} | more))
-    page.faults = []
-    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    return page
+NARROW = {"width": 400, "height": 900}
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    page = tab(browser)
+def page(browser: Any, demo: Flask, address: str) -> Iterator[Any]:
+    page = tab(browser, viewport=NARROW)
     page.goto(f"{address}/demo/app/{ROGERS}/")
     page.wait_for_selector("[data-loaded]")
     yield page
@@ -103,12 +61,12 @@ def test_what_if_answers_in_place_and_says_what_it_is(page: Any) -> None:
     assert "Blood urea nitrogen: a number from" in page.inner_text("[role=alert]")
 
 
-def test_feedback_is_thanked_and_kept(page: Any, app: Flask) -> None:
+def test_feedback_is_thanked_and_kept(page: Any, demo: Flask) -> None:
     page.check("input[value=useful]")
     page.fill("#comment", "clear")
     page.click(".opinion button")
     page.wait_for_selector(".good")
-    last = app.extensions["riskcards"].store.feedback()[-1]
+    last = demo.extensions["riskcards"].store.feedback()[-1]
     assert (last["outcome"], last["overrideReason"]["userComment"]) == ("useful", "clear")
     assert page.faults == []
 
@@ -139,8 +97,8 @@ def test_the_graph_lights_the_way_of_the_node_that_has_the_focus(page: Any) -> N
     assert page.locator(".readings li:target").count() == 1
 
 
-def test_it_works_without_script(browser: Any, address: str) -> None:
-    page = tab(browser, java_script_enabled=False)
+def test_it_works_without_script(browser: Any, demo: Flask, address: str) -> None:
+    page = tab(browser, viewport=NARROW, java_script_enabled=False)
     page.goto(f"{address}/demo/app/{ROGERS}/")
     page.click("#course a")
     page.wait_for_selector("svg.line")
@@ -155,13 +113,30 @@ def test_it_works_without_script(browser: Any, address: str) -> None:
     page.close()
 
 
-def test_the_card_of_the_demo_opens_the_app_beside_it(browser: Any, address: str) -> None:
-    page = tab(browser, viewport={"width": 1440, "height": 960})
+def test_a_driver_leads_to_its_paper(page: Any) -> None:
+    """From a driver to the paper behind it: one click, on the same page."""
+    page.click(".driver:has(.count) summary >> nth=0")
+    paper = page.locator(".driver [open] .papers a").first
+    assert paper.is_visible()
+    assert paper.get_attribute("href").startswith("https://pubmed.ncbi.nlm.nih.gov/")
+    assert page.faults == []
+
+
+def test_the_card_of_the_demo_launches_the_app_beside_it(browser: Any, demo: Flask, address: str) -> None:
+    """A SMART launch with the demo's own EHR, in the frame: the session's address, the same numbers as on the card."""
+    page = tab(browser)
     page.goto(f"{address}/demo/#{ROGERS}")
     page.click(".launch")
     frame = page.frame_locator("#app-frame")
     frame.locator(".figure").first.wait_for()
+    frame.locator("[data-loaded]").wait_for()
     assert page.locator(".card").is_visible()
+    assert "Rogers" in page.inner_text(".strip")
+    launched = next(one.url for one in page.frames if "/app/" in one.url)
+    assert launched.startswith(f"{address}/app/"), "a launched session, not the chart opened directly"
+    summary = page.inner_text(".card h3")
+    figures = frame.locator(".figure b").all_inner_texts()
+    assert all(figure in summary for figure in figures), (figures, summary)
     page.click("#app-close")
     assert page.locator("#chart .banner").is_visible()
     assert page.faults == []

@@ -2,65 +2,24 @@
 
 from __future__ import annotations
 
-import threading
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
-from werkzeug.serving import make_server
 
-from cds_service.demo.blueprint import create_demo_app
-from cds_service.demo.patients import shipped
-from cds_service.demo.screenshots import FLAGS, chromium
-from cds_service.settings import Settings
+from tests.end_to_end.conftest import tab
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    database = tmp_path_factory.mktemp("demo") / "demo.db"
-    app = create_demo_app(Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{database}"}), shipped())
-    yield app
-    app.extensions["riskcards"].store.close()
-
-
-@pytest.fixture(scope="module")
-def address(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/demo/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    program = chromium()
-    if program is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium to run the browser test")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    """A page that fails its test on any console error, script error or blocked resource."""
-    faults: list[str] = []
-    page = browser.new_page(viewport={"width": 1440, "height": 960})
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto(address)
+def page(browser: Any, demo: Flask, address: str) -> Iterator[Any]:
+    page = tab(browser)
+    page.goto(f"{address}/demo/")
     page.wait_for_selector(".card")
-    page.faults = faults
     yield page
     page.close()
 
@@ -79,8 +38,8 @@ def test_a_card_with_literature_appears_when_a_chart_opens(page: Any) -> None:
     assert page.faults == []
 
 
-def test_accepting_and_dismissing_reach_the_store(page: Any, app: Flask) -> None:
-    store = app.extensions["riskcards"].store
+def test_accepting_and_dismissing_reach_the_store(page: Any, demo: Flask) -> None:
+    store = demo.extensions["riskcards"].store
     choose(page, "Rogers")
     page.click("button[data-service=in-hospital-mortality]")
     page.wait_for_selector("#cards[data-answered='in-hospital-mortality']", state="attached")
@@ -117,5 +76,46 @@ def test_the_inspector_shows_what_went_over_the_wire(page: Any, tmp_path: Path) 
     page.click("#inspector summary")
     assert '"hook": "patient-view"' in page.inner_text("#sent")
     assert '"cards"' in page.inner_text("#received")
+    page.wait_for_selector("#times tr")
+    assert {"fhir_mapping", "risk_model", "knowledge_index", "cds_service"} <= set(
+        page.locator("#times td:first-child").all_inner_texts()
+    )
     page.screenshot(path=str(tmp_path / "inspector.png"))
     assert (tmp_path / "inspector.png").stat().st_size > 10_000
+
+
+def test_the_walk_of_a_cards_request_is_one_click_away(page: Any, address: str) -> None:
+    """Through all four packages, with the same numbers as on the card, and gone when nobody remembers it."""
+    choose(page, "Rogers")
+    summary = page.inner_text(".card h3")
+    with page.expect_popup() as opened:
+        page.click("text=How this card was made")
+    walk = opened.value
+    walk.wait_for_selector("#out")
+    assert summary in walk.inner_text("#out")
+    assert all(figure in summary for figure in walk.locator(".figure b").all_inner_texts())
+    assert walk.locator(".steps rect").count() == walk.locator("section:first-of-type tbody tr").count() >= 8
+    assert walk.locator("#found .readings a").count() > 0
+    assert "vitals" in walk.inner_text("#in")
+    walk.click("#mapped summary >> nth=0")
+    assert "sodium.last" in walk.inner_text("#mapped")
+    walk.close()
+    answer = page.request.get(f"{address}/demo/walk/00000000-0000-0000-0000-000000000000")
+    assert answer.status == 404
+    assert page.faults == []
+
+
+def test_the_ward_list_tells_each_patients_risk_and_sorts_by_it(page: Any) -> None:
+    page.wait_for_function("document.querySelectorAll('.risks[data-ask]').length === 0")
+    rogers = page.inner_text(".patient:has-text('Rogers') .risks")
+    summary = page.inner_text(".card h3")
+    assert all(figure in summary for figure in re.findall(r"\d+ %", rogers))
+    assert "–" in page.inner_text(".patient:has-text('McDonald') .risks"), "an abstention is no number"
+    page.click("#by-risk")
+    shown = page.locator(".patient").evaluate_all(
+        "rows => rows.map(row => Math.max(-1, ...[...row.querySelectorAll('[data-risk]')].map(o => +o.dataset.risk)))"
+    )
+    assert shown == sorted(shown, reverse=True)
+    assert max(shown) > 0
+    page.click("#by-risk")
+    assert "Rogers" in page.inner_text(".patient >> nth=0")

@@ -62,9 +62,9 @@ async function fire(serviceId) {
   inspect(service, request, answer.status, body, milliseconds);
   if (!answer.ok) return problem(body, answer.status);
   say(`${service.hook} answered in ${milliseconds} ms`);
-  const drawn = await Promise.all(body.cards.map((card) => drawCard(serviceId, card)));
+  const drawn = await Promise.all(body.cards.map((card) => drawCard(serviceId, card, request.hookInstance)));
   if (turn !== state.turn) return undefined;
-  byId("cards").replaceChildren(...(drawn.length ? drawn : [element("p", { class: "none" }, "No card: the service has nothing to say here.")]));
+  byId("cards").replaceChildren(...(drawn.length ? drawn : [noCard(request.hookInstance)]));
   byId("cards").dataset.answered = serviceId;
   return undefined;
 }
@@ -75,7 +75,13 @@ function problem(outcome, status) {
   byId("cards").replaceChildren(element("p", { class: "problem", role: "alert" }, why || "No reason given."));
 }
 
-async function drawCard(serviceId, card) {
+const walkLink = (hookInstance, words) => element("a", { href: `/demo/walk/${encodeURIComponent(hookInstance)}`, target: "_blank", rel: "noopener noreferrer" }, words);
+
+function noCard(hookInstance) {
+  return element("p", { class: "none" }, "No card: the service has nothing to say here. ", walkLink(hookInstance, "How it came to that"));
+}
+
+async function drawCard(serviceId, card, hookInstance) {
   const detail = element("div", { class: "detail" });
   if (card.detail) {
     const rendered = await post("/demo/api/markdown", { text: card.detail });
@@ -89,23 +95,34 @@ async function drawCard(serviceId, card) {
     suggestionList(serviceId, card),
     detail,
     overrideForm(serviceId, card),
-    element("p", { class: "links" }, ...linksOf(card, "absolute")));
+    element("p", { class: "links" }, walkLink(hookInstance, "How this card was made"), ...linksOf(card, "absolute")));
   return node;
 }
 
 const linksOf = (card, type) => (card.links || []).filter((link) => link.type === type).map(drawLink);
 
-// A smart link is launched by the EHR; this one skips the handshake and opens the app on the chart it has open.
 function drawLink(link) {
   if (link.type !== "smart") return element("a", { href: link.url, target: "_blank", rel: "noopener noreferrer" }, link.label);
-  return element("button", { type: "button", class: "launch", on: { click: openApp } }, link.label);
+  return element("button", { type: "button", class: "launch", on: { click: () => guarded(() => openApp(link)) } }, link.label);
 }
 
-function openApp() {
-  byId("app-frame").src = `/demo/app/${encodeURIComponent(state.patient)}/`;
+// An EHR launches a smart link with its own address and a launch code (SMART 2.2). Where the demo is not reached at the
+// address it was started with, no launch can come back to it: the app is then opened on the chart directly.
+async function openApp(link) {
+  const launches = document.body.dataset.launches === "yes" && new URL(link.url).origin === location.origin;
+  byId("app-frame").src = launches ? await launchUrl(link) : `/demo/app/${encodeURIComponent(state.patient)}/`;
+  const row = document.querySelector(".patient[aria-current=true]");
+  byId("app-patient").textContent = row ? `${row.querySelector(".name").textContent} · ${row.querySelector(".who").textContent}` : "";
   byId("app-place").hidden = false;
   byId("chart").hidden = true;
   byId("app-close").focus();
+}
+
+async function launchUrl(link) {
+  const answer = await post(`/demo/api/launch/${encodeURIComponent(state.patient)}`, {});
+  if (!answer.ok) throw new Error(`the launch was refused (${answer.status})`);
+  const { iss, launch } = await answer.json();
+  return `${link.url}?${new URLSearchParams({ iss, launch })}`;
 }
 
 function closeApp() {
@@ -157,6 +174,34 @@ function inspect(service, request, status, body, milliseconds) {
   byId("sent").textContent = clip(JSON.stringify(request, null, 1));
   byId("received").textContent = clip(JSON.stringify(body, null, 1));
   byId("inspector").hidden = false;
+  guarded(() => showTimes(request.hookInstance));
+}
+
+async function showTimes(hookInstance) {
+  const answer = await fetch(`/demo/api/walk/${encodeURIComponent(hookInstance)}`);
+  const steps = answer.ok ? await answer.json() : [];
+  byId("times").replaceChildren(...steps.map((one) => element("tr", {}, element("td", {}, one.package), element("td", {}, one.step), element("td", { class: "n" }, one.milliseconds.toFixed(1)))));
+}
+
+// The ward's risks come one by one after the page stands: nobody waits for a list to read one chart.
+async function fillRisks() {
+  for (const place of document.querySelectorAll(".risks[data-ask]")) {
+    const answer = await fetch(`/demo/api/risk/${encodeURIComponent(place.closest(".patient").dataset.patient)}`);
+    if (!answer.ok) continue;
+    place.replaceChildren(...(await answer.json()).map((one) => element("span", { class: one.warns ? "risk warns" : "risk", title: one.says, "data-risk": one.probability ?? undefined }, `${one.label} `, element("b", {}, one.words))));
+    place.removeAttribute("data-ask");
+  }
+}
+
+function sortWard() {
+  const button = byId("by-risk");
+  const wanted = button.getAttribute("aria-pressed") !== "true";
+  button.setAttribute("aria-pressed", String(wanted));
+  const highest = (row) => Math.max(-1, ...[...row.querySelectorAll("[data-risk]")].map((one) => Number(one.dataset.risk)));
+  const rows = [...byId("patients").children];
+  rows.forEach((row, place) => { row.dataset.place ??= String(place); });
+  rows.sort((a, b) => (wanted ? highest(b) - highest(a) : Number(a.dataset.place) - Number(b.dataset.place)));
+  byId("patients").replaceChildren(...rows);
 }
 
 const clip = (text) => (text.length > 60000 ? `${text.slice(0, 60000)}\n… ${text.length - 60000} more characters` : text);
@@ -165,10 +210,12 @@ async function start() {
   for (const button of document.querySelectorAll(".patient")) button.addEventListener("click", () => guarded(() => openPatient(button.dataset.patient)));
   for (const button of document.querySelectorAll(".hooks button")) button.addEventListener("click", () => guarded(() => fire(button.dataset.service)));
   byId("app-close").addEventListener("click", closeApp);
+  byId("by-risk").addEventListener("click", sortWard);
   byId("clock").textContent = new Date().toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
   await discover();
   const first = decodeURIComponent(location.hash.slice(1)) || document.querySelector(".patient")?.dataset.patient;
   if (first) await openPatient(first);
+  await fillRisks();
 }
 
 function guarded(action) {

@@ -1,0 +1,27 @@
+"""What the simulator sends: the body of a hook's request, prefetch filled from the patient's chart."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from cds_service.demo.patients import DemoPatient
+from cds_service.outcome import HookError
+from cds_service.services import Service
+
+USER = "Practitioner/demo-clinician"
+
+
+def hook_request(patient: DemoPatient, service: Service) -> dict[str, Any]:
+    """The body an EHR would POST. Raises HookError 412 where the hook is about a stay and there is none."""
+    context: dict[str, str | None] = {"userId": USER, "patientId": patient.id}
+    if patient.stay is not None:
+        context["encounterId"] = patient.stay
+    if "encounterId" in service.required_context and patient.stay is None:
+        raise HookError(412, "not-found", "this patient has no inpatient stay to admit or discharge")
+    return {
+        "hook": service.hook,
+        "hookInstance": str(uuid.uuid4()),
+        "context": context,
+        "prefetch": patient.chart.fill(service.prefetch, context),
+    }

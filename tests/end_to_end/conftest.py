@@ -1,0 +1,65 @@
+"""The demo on a port of its own, its EHR included, and Debian's Chromium to look at it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.serving import make_server
+
+from cds_service.demo.blueprint import create_demo_app
+from cds_service.demo.patients import shipped
+from cds_service.demo.screenshots import FLAGS, chromium
+from cds_service.demo.setup import demo_settings
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="package")
+def address() -> str:
+    """Where the demo is served: known before it starts, because its EHR is registered there."""
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="package")
+def demo(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """The demo, served at `address`."""
+    app = create_demo_app(demo_settings(address, tmp_path_factory.mktemp("demo")), shipped())
+    server = make_server("127.0.0.1", int(address.rpartition(":")[2]), app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield app
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    app.extensions["riskcards"].store.close()
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Any]:
+    program = chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium to run the browser test")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+def tab(browser: Any, **more: Any) -> Any:
+    """A page that keeps every console error, script error and blocked resource in `faults`."""
+    page = browser.new_page(**({"viewport": {"width": 1440, "height": 960}} | more))
+    page.faults = []
+    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    return page
