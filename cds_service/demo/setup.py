@@ -19,6 +19,8 @@ def demo_settings(address: str, folder: Path) -> Settings:
         "RISKCARDS_PUBLIC_URL": address,
         "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/demo.db",
         "RISKCARDS_SESSION_KEY_FILE": str(folder / "session.key"),
+        # Each request goes the whole way, so that its walk can be shown.
+        "RISKCARDS_REMEMBER_SECONDS": "0",
     }
     if is_loopback(address):
         client = {"name": "demo-ehr", "iss": f"{address}/demo/fhir", "client_id": CLIENT_ID, "type": "public"}
