@@ -15,6 +15,7 @@ def estimate_record(estimate: RiskEstimate, model: RiskModel) -> dict[str, Any]:
     return {
         "task": estimate.task,
         "probability": estimate.probability,
+        **({} if estimate.anchor is None else {"anchor": estimate.anchor}),
         "abstention": estimate.abstention.code if estimate.abstention else None,
         "model_id": estimate.model_id,
         "model_version": estimate.model_version,
@@ -48,4 +49,4 @@ def replay(kept: Mapping[str, Any], model: RiskModel) -> Replay:
         asked = f"{kept['model_id']} {kept['model_version']}"
         return Replay(task, recorded, None, f"made by {asked} (sha256 {kept['model_sha256'][:12]}…), not by this model")
     row = tuple(float("nan") if value is None else float(value) for value in kept["inputs"])
-    return Replay(task, recorded, model.replay(row), "")
+    return Replay(task, recorded, model.replay(row, language="anchor" in kept), "")

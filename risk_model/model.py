@@ -24,6 +24,7 @@ from knowledge_index.encoder import encoder_named
 from risk_model import fusion, inputs
 from risk_model.artifacts import open_manifest, read_signed_json
 from risk_model.boosting import xgboost
+from risk_model.bounds import NOTE_BOUND, Bounded, within
 from risk_model.conformal import Conformal, categories_of
 from risk_model.errors import ModelArtifactError
 from risk_model.exclusions import excluded
@@ -36,6 +37,10 @@ from risk_model.values import Abstention, Counterfactual, DataGap, Driver, NoteF
 ALWAYS_KNOWN = 0.999
 _Z90 = 1.6448536269514722
 _NEIGHBOURS = 1
+_AT_ITS_BOUND = (
+    "What a language model read in the notes would have moved this estimate further than it is allowed to; it was held "
+    "at that bound."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,10 @@ class RiskModel:
         row, abstention = self.prepared(reading)
         explained = Explained(record, vector, self.names, row)
         answer = None if abstention is not None else self._apply(explained)
-        probability = None if answer is None else answer.probability
+        held = _by_language_model(findings) and self.reads_notes
+        bounded = self.bounded(answer.probability, row) if answer is not None and held else None
+        probability = None if answer is None else answer.probability if bounded is None else bounded.probability
+        cautions = () if answer is None else _cautions(self._strangeness(self._seen(row, findings)))
         return RiskEstimate(
             task=self.task,
             subject_id=record.subject_id,
@@ -117,28 +125,59 @@ class RiskModel:
             model_version=str(self.manifest["version"]),
             stay=None if record.current_stay is None else record.current_stay.source,
             prediction_set=None if probability is None else self.outcomes(probability, row),
-            counterfactuals=() if answer is None else answer.counterfactuals,
-            cautions=() if answer is None else _cautions(self._strangeness(row)),
+            counterfactuals=() if answer is None or held else answer.counterfactuals,
+            cautions=cautions + ((_AT_ITS_BOUND,) if bounded is not None and bounded.cut else ()),
+            anchor=None if bounded is None else bounded.anchor,
+            reads_notes=self.reads_notes,
             question=self.question,
             inputs=tuple(row.tolist()),
         )
+
+    @property
+    def reads_notes(self) -> bool:
+        """Whether what notes say can move this model's estimate."""
+        return any(self._from_notes())
+
+    def _from_notes(self) -> list[bool]:
+        heads = {head.name for head in self.heads if head.source == "notes"}
+        return [fusion.read_from_notes(name) or name in heads for name in self.names]
+
+    def bounded(self, probability: float, row: inputs.Row) -> Bounded:
+        """A probability of a row that a language model had a part in, held near that of the same row without notes.
+
+        At most `note_bound` of the manifest away in log-odds, NOTE_BOUND where it has none.
+        """
+        anchor = float(self.probabilities(self._without_notes(row)[None, :])[0])
+        return within(probability, anchor, float(self.manifest.get("note_bound", NOTE_BOUND)))
 
     @property
     def fingerprint(self) -> str:
         """sha256 over the manifest, and through it over every file of the model."""
         return hashlib.sha256(orjson.dumps(self.manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
-    def replay(self, kept: Sequence[float]) -> float:
-        """The probability for an estimate's `inputs`, bit for bit what it was. Raises ModelArtifactError."""
+    def replay(self, kept: Sequence[float], language: bool = False) -> float:
+        """The probability for an estimate's `inputs`, bit for bit what it was; `language` where it had an anchor.
+
+        Raises ModelArtifactError.
+        """
         if len(kept) != len(self.names):
             raise ModelArtifactError(f"{len(kept)} inputs, the model has {len(self.names)}", path=str(self.folder))
-        return self.head(np.asarray(kept, dtype=np.float32))[0]
+        row = np.asarray(kept, dtype=np.float32)
+        probability = self.head(row)[0]
+        return self.bounded(probability, row).probability if language else probability
 
     def prepared(self, reading: fusion.Reading) -> tuple[inputs.Row, Abstention | None]:
         """The model's row for a patient, shape (inputs,), and why it may not answer, or None."""
         row = fusion.row(reading, self.names, self.heads, self.encoder)
         refused = self.abstention(reading.record, reading.vector) or self._unlearned(row)
-        return row, refused or _unlike(self._strangeness(row))
+        return row, refused or _unlike(self._strangeness(self._seen(row, reading.findings)))
+
+    def _seen(self, row: inputs.Row, findings: NoteFindings | None) -> inputs.Row:
+        """What strangeness is judged by: no language model can make a patient strange."""
+        return self._without_notes(row) if _by_language_model(findings) else row
+
+    def _without_notes(self, row: inputs.Row) -> inputs.Row:
+        return np.where(self._from_notes(), np.float32(np.nan), row)
 
     def _strangeness(self, row: inputs.Row) -> Strangeness | None:
         return None if self.distribution is None else self.distribution.strangeness(row)
@@ -269,6 +308,10 @@ class RiskModel:
         if stay is not None and stay.discharge_disposition in population.get("excluded_dispositions", ()):
             return "died-or-hospice", "The stay ended in death or hospice."
         return None
+
+
+def _by_language_model(findings: NoteFindings | None) -> bool:
+    return findings is not None and findings.language_notes > 0
 
 
 def _check_schema(names: Sequence[str], heads: Sequence[Any], folder: Path) -> None:

@@ -6,11 +6,9 @@ does not hold has those findings dropped and counted.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from fhir_mapping import Note
 from knowledge_index import Concept, Evidence, KnowledgeIndex
 from risk_model.note_context import before, experiencer, polarity, section_at, temporality
+from risk_model.remembered import Remembered
 from risk_model.values import Finding, NoteFindings, NoteValue
 from risk_model.values_in_notes import ValueReader, timed
 
@@ -40,6 +39,28 @@ class NoteReader(Protocol):
     def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings: ...
 
 
+@dataclass(frozen=True, slots=True)
+class NoteReading:
+    """What one reader made of one note, before notes are held against each other."""
+
+    findings: tuple[Finding, ...]
+    values: tuple[NoteValue, ...] = ()
+    dropped: int = 0
+    """What the reader claimed and the note does not say."""
+    by_language_model: bool = False
+    failed: bool = False
+    waiting: bool = False
+    cited: tuple[str, ...] = ()
+    cited_dropped: int = 0
+
+    def of(self, source: str) -> NoteReading:
+        """The same words in another note."""
+        if {finding.note_source for finding in self.findings} | {v.note_source for v in self.values} <= {source}:
+            return self
+        findings = tuple(replace(finding, note_source=source) for finding in self.findings)
+        return replace(self, findings=findings, values=tuple(replace(v, note_source=source) for v in self.values))
+
+
 class RuleNoteReader:
     """Sections, negation, temporality and experiencer over the index's vocabulary; the same answer every time.
 
@@ -53,67 +74,32 @@ class RuleNoteReader:
     name = "rules-1"
 
     def __init__(self, index: KnowledgeIndex, embed: bool = True, values: bool = True) -> None:
-        self._index = index
+        self.index = index
         self._embed = embed
         self._values = ValueReader() if values else None
-        self._known: OrderedDict[bytes, tuple[Finding, ...]] = OrderedDict()
-        self._lock = Lock()
+        self._known: Remembered[tuple[Finding, ...]] = Remembered(REMEMBERED_NOTES)
 
     def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
         """Findings of the newest notes, and an embedding of what they assess and plan.
 
         Bounded: at most MAX_NOTES notes and MAX_CHARACTERS characters, newest first.
         """
-        read = [note for note in notes if note.status == "read" and note.text]
-        findings: list[Finding] = []
-        left = MAX_CHARACTERS
-        used: list[Note] = []
-        for note in read[:MAX_NOTES]:
-            if left <= 0:
-                break
-            findings.extend(self._remembered(note, left))
-            left -= len(note.text)
-            used.append(note)
-        anchored = [finding for finding in findings if _anchored(finding, used)]
-        return NoteFindings(
-            findings=tuple(_said_once(anchored, used)),
-            embedding=self._embedding(used) if self._embed else None,
-            reader=self.name,
-            notes_read=len(used),
-            notes_unreadable=sum(note.status != "read" for note in notes),
-            unanchored_dropped=len(findings) - len(anchored),
-            values=() if self._values is None else self._stated(self._values, used),
-        )
+        return read_each(self.name, notes, self.read_note, self.embedding)
 
-    def _stated(self, reader: ValueReader, notes: Sequence[Note]) -> tuple[NoteValue, ...]:
-        """The values the notes state, each where it was first said."""
-        left = MAX_CHARACTERS
-        found: list[NoteValue] = []
-        for note in notes:
-            found.extend(reader.read(note.text[:left], note.sections, note.source))
-            left -= len(note.text)
-        return timed(found, notes)
-
-    def _remembered(self, note: Note, limit: int) -> tuple[Finding, ...]:
-        key = blake2b(f"{limit if limit < len(note.text) else 0}|{note.text}".encode("utf-8", "replace")).digest()
-        with self._lock:
-            known = self._known.get(key)
-            if known is not None:
-                self._known.move_to_end(key)
+    def read_note(self, note: Note) -> NoteReading:
+        """One note. Its `text` is read as it is: `read_each` cuts what is too long."""
+        key = blake2b(note.text.encode("utf-8", "replace")).digest()
+        known = self._known.get(key)
         if known is None:
-            known = tuple(self._findings(note, limit))
-            with self._lock:
-                self._known[key] = known
-                while len(self._known) > REMEMBERED_NOTES:
-                    self._known.popitem(last=False)
-        if known and known[0].note_source != note.source:
-            return tuple(replace(finding, note_source=note.source) for finding in known)
-        return known
+            known = self._known.put(key, tuple(self._findings(note)))
+        reader = self._values
+        values = () if reader is None else tuple(reader.read(note.text, note.sections, note.source))
+        return NoteReading(known, values).of(note.source)
 
-    def _findings(self, note: Note, limit: int) -> Iterator[Finding]:
-        text = note.text[:limit]
-        for linked in self._index.link_text(text):
-            if linked.start is None or linked.end is None or not _is_finding(linked.concept):
+    def _findings(self, note: Note) -> Iterator[Finding]:
+        text = note.text
+        for linked in self.index.link_text(text):
+            if linked.start is None or linked.end is None or not is_finding(linked.concept):
                 continue
             section = section_at(note.sections, linked.start)
             words = before(text, linked.start)
@@ -130,17 +116,57 @@ class RuleNoteReader:
                 section=section,
             )
 
-    def _embedding(self, notes: Sequence[Note]) -> NDArray[np.float32] | None:
-        """Mean of the chunk embeddings, shape (dimensions,), L2-normalised; None without text."""
-        chunks = list(_chunks(notes))[:MAX_CHUNKS]
+    def embedding(self, notes: Sequence[Note]) -> NDArray[np.float32] | None:
+        """Mean of the chunk embeddings, shape (dimensions,), L2-normalised; None without text or where none is asked
+        for."""
+        chunks = list(_chunks(notes))[:MAX_CHUNKS] if self._embed else []
         if not chunks:
             return None
-        mean = self._index.encoder.encode(chunks).mean(axis=0)
+        mean = self.index.encoder.encode(chunks).mean(axis=0)
         length = float(np.linalg.norm(mean))
         return (mean / length).astype(np.float32) if length else None
 
 
-def _is_finding(concept: Concept) -> bool:
+def read_each(
+    name: str,
+    notes: Sequence[Note],
+    read_note: Callable[[Note], NoteReading],
+    embedding: Callable[[Sequence[Note]], NDArray[np.float32] | None],
+) -> NoteFindings:
+    """The newest notes, each read by `read_note`, put together: anchored, and what was copied counted once."""
+    used = list(_within_bounds(notes))
+    readings = [read_note(cut) for _, cut in used]
+    whole = [note for note, _ in used]
+    findings = [finding for reading in readings for finding in reading.findings]
+    anchored = [finding for finding in findings if _anchored(finding, whole)]
+    return NoteFindings(
+        findings=tuple(_said_once(anchored, whole)),
+        embedding=embedding(whole),
+        reader=name,
+        notes_read=len(used),
+        notes_unreadable=sum(note.status != "read" for note in notes),
+        unanchored_dropped=len(findings) - len(anchored) + sum(reading.dropped for reading in readings),
+        values=timed((value for reading in readings for value in reading.values), whole),
+        language_notes=sum(reading.by_language_model for reading in readings),
+        language_failed=sum(reading.failed for reading in readings),
+        waiting=sum(reading.waiting for reading in readings),
+        cited=tuple(dict.fromkeys(pmid for reading in readings for pmid in reading.cited)),
+        cited_dropped=sum(reading.cited_dropped for reading in readings),
+    )
+
+
+def _within_bounds(notes: Sequence[Note]) -> Iterator[tuple[Note, Note]]:
+    """The notes to read, and each as far as it is read."""
+    left = MAX_CHARACTERS
+    for note in [note for note in notes if note.status == "read" and note.text][:MAX_NOTES]:
+        if left <= 0:
+            return
+        yield note, note if len(note.text) <= left else replace(note, text=note.text[:left])
+        left -= len(note.text)
+
+
+def is_finding(concept: Concept) -> bool:
+    """Whether a patient can have it: a disease, a symptom, a mental disorder."""
     return any(number.startswith(_FINDINGS) for number in concept.tree_numbers)
 
 

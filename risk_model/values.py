@@ -91,6 +91,15 @@ class NoteFindings:
     unanchored_dropped: int = 0
     values: tuple[NoteValue, ...] = ()
     """Measured values and graded statements, in the order of the notes."""
+    language_notes: int = 0
+    """Notes that a language model read; the rules read the others."""
+    language_failed: int = 0
+    """Notes a language model was asked about and gave no usable answer for."""
+    waiting: int = 0
+    """Notes that a language model has yet to read; the rules read them meanwhile."""
+    cited: tuple[str, ...] = ()
+    """PMIDs of the passages that a language model says it used, each one it was given."""
+    cited_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +201,11 @@ class RiskEstimate:
     """Reasons to read this estimate with more care than others, in words."""
     question: Task | None = None
     """What was asked, where it is none of the service's own tasks or another label definition of one."""
+    anchor: float | None = None
+    """Where a language model read notes: the probability without any note. The level of a card is decided by it, and
+    `probability` stays within a bound of it, whatever the language model said. None where none read."""
+    reads_notes: bool = False
+    """Whether what notes say is among the model's inputs."""
     inputs: tuple[float, ...] = ()
     """What the model was given, in the order of its manifest, NaN where unknown: enough to replay the probability."""
 
@@ -203,6 +217,11 @@ class RiskEstimate:
     def asked(self) -> Task:
         """The question this answers. Raises UnknownTaskError where neither the estimate nor the service knows it."""
         return self.question or task_of(self.task)
+
+    @property
+    def decisive(self) -> float | None:
+        """The probability that levels are decided by: no language model can move it."""
+        return self.probability if self.anchor is None else self.anchor
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,33 +98,66 @@ class ValueReader:
         """In reading order. Bounds (`>10`), values outside the plausible range and with another quantity's unit are
         left out. `time` is filled in by `timed`."""
         for said in _said(text):
-            clause = _back_to(_CLAUSE, text, said.start)
-            section = section_at(sections, said.start)
-            polarity = Polarity.PRESENT
-            if said.unit is None and _denied(text, said, clause):
-                polarity = Polarity.ABSENT
-                if said.value == 0.0 or said.grade == 0:
-                    continue  # `not on room air`, `not alert`: what is so instead is not said
-            past = PAST_AFTER.match(text, said.end)
-            when = Temporality.HISTORICAL if past else said.when or _when(section, clause)
-            absent = polarity is Polarity.ABSENT
-            yield NoteValue(
-                concept=said.concept,
-                value=0.0 if absent and said.value is not None else said.value,
-                unit=said.unit,
-                grade=0 if absent and said.grade is not None else said.grade,
-                polarity=polarity,
-                temporality=when,
-                experiencer=experiencer(section, _back_to(_SENTENCE, text, said.start)),
-                time=None,
-                earlier=said.earlier or bool(_EARLIER.search(clause)),
-                note_source=source,
-                quote=text[said.start : said.end],
-                start=said.start,
-                end=said.end,
-                section=section,
-                unit_assumed=said.assumed,
-            )
+            value = _in_context(said, text, sections, source)
+            if value is not None:
+                yield value
+
+
+def value_at(
+    text: str, place: tuple[int, int], number: int, concept: str, sections: Sequence[Section] = ()
+) -> NoteValue | None:
+    """What somebody else read at `place` of the text: the value of a measured concept whose number stands at `number`.
+
+    Number and unit are the note's own. None where they cannot be that concept's: implausible, another quantity's
+    unit, a bound; or where the words of the place make it another concept's.
+    """
+    start, end = place
+    words = note_words().concepts.get(concept)
+    owners = {s.concept for s in _said(text[start:end]) if s.start <= number - start < s.end}
+    if words is None or (owners and concept not in owners):
+        return None
+    pressures = _tuple(number, _PRESSURE.match(text, number), ("systolic_bp", "diastolic_bp"))
+    said = next((pressure for pressure in pressures if pressure.concept == concept), None)
+    found = next(numbers(text, number, words), None)
+    if said is None and found is not None:
+        unit = words.definition.unit
+        said = _Said(
+            concept, number, found.end, found.value, unit, None, found.unit_assumed, found.earlier, _own_time(found)
+        )
+    # The words before the number count, those of the quote among them: `baseline 1.2`.
+    value = None if said is None else _in_context(said, text, sections, "")
+    return None if value is None else replace(value, start=start, quote=text[start : value.end])
+
+
+def _in_context(said: _Said, text: str, sections: Sequence[Section], source: str) -> NoteValue | None:
+    """What the words around a mention make of it."""
+    clause = _back_to(_CLAUSE, text, said.start)
+    section = section_at(sections, said.start)
+    polarity = Polarity.PRESENT
+    if said.unit is None and _denied(text, said, clause):
+        polarity = Polarity.ABSENT
+        if said.value == 0.0 or said.grade == 0:
+            return None  # `not on room air`, `not alert`: what is so instead is not said
+    past = PAST_AFTER.match(text, said.end)
+    when = Temporality.HISTORICAL if past else said.when or _when(section, clause)
+    absent = polarity is Polarity.ABSENT
+    return NoteValue(
+        concept=said.concept,
+        value=0.0 if absent and said.value is not None else said.value,
+        unit=said.unit,
+        grade=0 if absent and said.grade is not None else said.grade,
+        polarity=polarity,
+        temporality=when,
+        experiencer=experiencer(section, _back_to(_SENTENCE, text, said.start)),
+        time=None,
+        earlier=said.earlier or bool(_EARLIER.search(clause)),
+        note_source=source,
+        quote=text[said.start : said.end],
+        start=said.start,
+        end=said.end,
+        section=section,
+        unit_assumed=said.assumed,
+    )
 
 
 def timed(values: Iterable[NoteValue], notes: Sequence[Note]) -> tuple[NoteValue, ...]:

@@ -114,7 +114,8 @@ def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
     threshold = thresholds.by_task[estimate.task]
     heard = any(score.name in _ALWAYS_HEARD and score.band in _ALARMING for score in estimate.comparators)
     if estimate.probability is not None:
-        return (2 if heard or estimate.probability >= threshold else 1) + estimate.probability
+        over = estimate.decisive is not None and estimate.decisive >= threshold
+        return (2 if heard or over else 1) + estimate.probability
     score = _leading_score(estimate)
     return 2.0 if score is not None and score.band in _ALARMING else 0.5 if score is not None else 0.0
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from cds_service.cards.escape import gfm
 from fhir_mapping import FeatureVector, PatientRecord
-from risk_model import Assessment, Driver, Experiencer, Polarity, RiskEstimate, ScoreResult, Temporality
+from risk_model import Assessment, Driver, Experiencer, NoteFindings, Polarity, RiskEstimate, ScoreResult, Temporality
 
 MAX_FINDINGS = 8
 _REASONS = {
@@ -49,7 +49,7 @@ def detail(assessments: Sequence[Assessment], record: PatientRecord) -> str:
     lines: list[str] = []
     for assessment in assessments:
         lines += [*_answer(assessment.estimate), ""]
-    lines += [*_notes(assessments[0]), *_literature(assessments), *_data(assessments, record)]
+    lines += [*_notes(assessments), *_literature(assessments), *_data(assessments, record)]
     return "\n".join(lines).strip()
 
 
@@ -114,8 +114,8 @@ def _scores(scores: Sequence[ScoreResult]) -> Iterator[str]:
         yield f"| {score.name} | {score.in_words()}{band} | {risk} | {gfm(missing)} |"
 
 
-def _notes(assessment: Assessment) -> Iterator[str]:
-    findings = assessment.findings
+def _notes(assessments: Sequence[Assessment]) -> Iterator[str]:
+    findings = assessments[0].findings
     yield "### What the notes say"
     yield ""
     if findings.notes_read == 0:
@@ -142,8 +142,31 @@ def _notes(assessment: Assessment) -> Iterator[str]:
         yield f"- Present: {said}"
     if unsaid:
         yield f"- Denied: {unsaid}"
-    yield "- What notes say is shown beside the estimate; it does not change the number."
+    if findings.language_notes or findings.waiting or findings.language_failed:
+        yield f"- {_who_read(findings)}"
+    yield f"- {_what_it_moves([assessment.estimate for assessment in assessments])}"
     yield ""
+
+
+def _who_read(findings: NoteFindings) -> str:
+    """Where a language model is asked too: which reader read, and what it has yet to read or could not."""
+    by_rules = findings.notes_read - findings.language_notes
+    who = [f"{gfm(findings.reader, 60)} ({findings.language_notes})"] if findings.language_notes else []
+    who += [f"rules ({by_rules})"] if by_rules else []
+    words = f"Read by {' and '.join(who)}."
+    if findings.waiting:
+        words += f" {_counted(findings.waiting, 'note')} not read by the language model yet: it reads ahead, not now."
+    if findings.language_failed:
+        words += f" The language model gave no usable answer for {_counted(findings.language_failed, 'note')}."
+    return words
+
+
+def _what_it_moves(estimates: Sequence[RiskEstimate]) -> str:
+    if not any(estimate.reads_notes for estimate in estimates):
+        return "What notes say is shown beside the estimate; it does not change the number."
+    if any(estimate.anchor is not None for estimate in estimates):
+        return "What a language model read can move the number within a bound, and never the level of this card."
+    return "What notes say is part of the estimate."
 
 
 def _literature(assessments: Sequence[Assessment]) -> Iterator[str]:

@@ -73,7 +73,7 @@ class Answer:
         """
         document = asdict(self)
         for value in document["values"]:
-            value["value"] = int(value["value"]) if value["value"].is_integer() else value["value"]
+            value["value"] = int(value["value"]) if value["value"] == int(value["value"]) else value["value"]
         if self.risk is None:
             del document["rationale"], document["risk"]
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,118 @@
+"""The reader that asks a language model, window by window, and believes only what the note says.
+
+    LanguageNoteReader(LocalLanguageModel(), RuleNoteReader(index)).read(record.notes()) -> NoteFindings
+
+The rules stand behind it: a note for which the model gives no usable answer is read by them, and the findings say so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+
+import orjson
+
+from fhir_mapping import Note
+from knowledge_index import Evidence, KnowledgeIndex, Query
+from knowledge_index.errors import RetrievalError
+from risk_model.errors import LanguageModelError
+from risk_model.language.anchoring import Anchored
+from risk_model.language.answer import Answer, completed
+from risk_model.language.backend import MAX_TOKENS, LanguageModel
+from risk_model.language.prompt import MAX_PASSAGES, Prompt, Window, passages, windows
+from risk_model.reader import NoteReading, RuleNoteReader, is_finding, read_each
+from risk_model.remembered import Remembered
+from risk_model.values import NoteFindings
+
+REMEMBERED = 512
+SEEDS = 3
+PROMPT_VERSION = "1"
+
+
+class LanguageNoteReader:
+    """LanguageNoteReader(model, rules).read(notes) -> NoteFindings, what the note says and nothing else
+
+    `note_seconds` bounds the time for one note. Without `evidence` beside the notes each window gets passages of the
+    index on what it mentions; `with_evidence=False` gives none. Readings are remembered by content and model.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        rules: RuleNoteReader,
+        *,
+        note_seconds: float | None = None,
+        with_evidence: bool = True,
+        max_tokens: int = MAX_TOKENS,
+    ) -> None:
+        self.model = model
+        self.rules = rules
+        self._note_seconds = note_seconds
+        self._with_evidence = with_evidence
+        self._max_tokens = max_tokens
+        self._known: Remembered[NoteReading] = Remembered(REMEMBERED)
+
+    @property
+    def name(self) -> str:
+        """What a model trained on these readings keeps as its reader."""
+        return f"language:{self.model.name}"
+
+    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
+        """Never raises for a failing model: its notes are then read by the rules, and counted."""
+
+        def read(note: Note) -> NoteReading:
+            try:
+                return self.read_note(note, evidence)
+            except LanguageModelError:
+                return replace(self.rules.read_note(note), failed=True)
+
+        return read_each(self.name, notes, read, self.rules.embedding)
+
+    def read_note(self, note: Note, evidence: Sequence[Evidence] = ()) -> NoteReading:
+        """One note, all of it: one window without an answer, and there is no reading. Raises LanguageModelError."""
+        key = reading_key(self.model.fingerprint, note, [item.pmid for item in evidence])
+        known = self._known.get(key)
+        if known is None:
+            known = self._known.put(key, self._asked(note, evidence))
+        return known.of(note.source)
+
+    def _asked(self, note: Note, evidence: Sequence[Evidence]) -> NoteReading:
+        deadline = None if self._note_seconds is None else time.monotonic() + self._note_seconds
+        anchored = Anchored(self.rules.index, note)
+        for window in windows(note):
+            beside = evidence or (self._evidence(window) if self._with_evidence else ())
+            prompt = Prompt(window, passages(beside))
+            try:
+                said = self.model.answer(prompt, max_tokens=self._max_tokens, deadline=deadline)
+            except LanguageModelError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a backend is foreign code: whatever ails it is no answer
+                raise LanguageModelError("failed", error.__class__.__name__) from None
+            anchored.add(window, Answer.from_text(completed(said)), [item.pmid for item in beside[:MAX_PASSAGES]])
+        return anchored.reading
+
+    def _evidence(self, window: Window) -> tuple[Evidence, ...]:
+        """Passages on what the window mentions, by the graph."""
+        return evidence_for(self.rules.index, window.text)
+
+
+def evidence_for(index: KnowledgeIndex, text: str) -> tuple[Evidence, ...]:
+    """A few passages on the findings a text mentions; none where it mentions none."""
+    linked = [item.concept for item in index.link_text(text) if is_finding(item.concept) and not item.negated]
+    concepts = {concept.ui: concept.name for concept in linked}
+    if not concepts:
+        return ()
+    seeds = list(concepts)[:SEEDS]
+    try:
+        return index.search(Query(" ".join(concepts[ui] for ui in seeds), tuple(seeds)), MAX_PASSAGES)
+    except RetrievalError:
+        return ()
+
+
+def reading_key(fingerprint: str, note: Note, evidence: Sequence[str] = ()) -> str:
+    """What a reading depends on: the model, the prompt, the note's words and sections, the evidence given. 64 hex."""
+    sections = [(section.name, section.start, section.end) for section in note.sections]
+    said = (PROMPT_VERSION, fingerprint, note.text, note.kind, sections, list(evidence))
+    return sha256(orjson.dumps(said, default=str)).hexdigest()
