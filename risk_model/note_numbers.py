@@ -18,7 +18,7 @@ from risk_model.values import Temporality
 MOST_LINKS = 16
 MOST_NUMBERS = 6
 URINE_RATE = "urine_rate"
-_HOURS = r"(?:hours?|hrs?|h)\b"
+_HOURS = r"(?:hours?|hrs?|(?-i:h))\b"  # `4.1H` is a value flagged high
 _TIME = rf"(?:(?:at|@)\s*)?\d{{1,2}}:\d{{2}}(?:\s?(?:am|pm|h|hrs)\b)?|(?:at|@)\s*[0-2]\d[0-5]\d(?:\s?{_HOURS})?"
 _PERIOD = (
     rf"(?:(?:over|in|during|for)\s+)?(?:the\s+)?(?:last|past|previous|first)\s+\d{{1,2}}\s?{_HOURS}"
@@ -32,23 +32,35 @@ _LINKING = """
     previously prior raised reached reading recent recheck rechecked remained remaining remains repeat reported
     result results rise risen rising rose running score showed shows slightly stable still the then this to today
     total totalled trended trending up value venous very was were with went worse worsened worsening yesterday admission
-    arrival presentation markedly mildly average averaged for
+    arrival presentation markedly mildly average averaged for acceptable almost back barely be became become been best
+    between bumped ca circa clear cleared clearing climbs come comes coming crept critically currently dangerously
+    decrease decreases decreasing deteriorated deteriorating dip dipped dipping documented doubled down drop dropping
+    drops edged estimated fairly fall falls first flat fluctuated fluctuates fluctuating found further gone gradually
+    grossly highest hit hovered hovering hovers increase increases jumped just just later lowest measuring moderately
+    much near nearly normalised normalized noted nudged observed peaking plateaued plummeted profoundly quite ranged
+    ranges ranging rapidly rather reached reaches reading reads reassuring recorded recovered recovering reduced
+    returned returning returns revealed reveals rises roughly sat scored scoring serial settled settling severely
+    sharply significantly sits sitting slid slowly somewhat spiked standing stands static steadily steady stood
+    strikingly tapered that titrated touched tripled unchanged weaned weaning worst
 """
 _WORDS = "|".join(sorted(_LINKING.split(), key=len, reverse=True))
+_SPAN = rf"(?:years?|yrs?|y/?o|days?|d|weeks?|wks?|months?|minutes?|mins?|times|x|hourly|{_HOURS[:-2]})"
 _NUMBER = (
     r"(?P<bound>[<>≤≥]=?\s*|(?:less|greater|more|lower|higher)\s+than\s+|(?:above|below|under|over)\s+)?"
-    r"(?P<sign>[-−])?(?P<number>\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:[.,]\d+)?)"
+    r"(?P<sign>[-−])?(?P<number>\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:[.,]\d+)?|\.\d+)"
     r"(?!\d|[.,]\d|[:/](?!15\b)\d|(?:st|nd|rd|th)\b)"
-    rf"(?!\s?-?(?:years?|yrs?|y/?o|days?|d|weeks?|wks?|months?|minutes?|mins?|times|x|{_HOURS[:-2]})\b)"
+    rf"(?!(?:\s?(?:-|–|to|and|or)\s?\d+)?\s?-?{_SPAN}\b)"
 )
-_PLACED = "from|was|up|down|baseline|previously|prior|peak|max|yesterday|initially"
+_PLACED = "from|was|up|down|baseline|previously|prior|peak|max|min|nadir|best|worst|highest|lowest|yesterday|initially"
 _NEXT = re.compile(
-    r"\s*(?:-+>|→|=+>|>(?=\s*\d)|[-–](?=\d)|,?\s*\b(?:and\s+)?(?:to|then|now|today|currently)\b"
-    rf"|[;,]\s*(?=(?:now|then|today|currently|{_PLACED})\b)|,\s*(?=\d)|\(\s*(?=(?:{_PLACED}|\d+)\b)"
+    r"\s*(?:-+>|→|=+>|>(?=\s*\d)|[-–](?=\d)|,?\s*\b(?:and\s+)?(?:to|then|now|today|currently|later|subsequently)\b"
+    rf"|[;,]\s*(?:and\s+)?(?=(?:now|then|today|currently|later|{_PLACED})\b)|,\s*(?=\d)|\(\s*(?=(?:{_PLACED}|\d+)\b)"
     r"|(?=\s(?:from|(?:up|down) from|was)\b))",
     re.I,
 )
-_LATER = re.compile(r"-+>|→|=+>|\A\s*>|\b(?:to|then|now|today|currently)\b", re.I)
+_LATER = re.compile(r"-+>|→|=+>|\A\s*>|\b(?:to|then|now|today|currently|later|subsequently)\b", re.I)
+_BETWEEN = re.compile(r"\bbetween\b", re.I)
+_AND = re.compile(r"\s+and(?=\s+\d)", re.I)
 _EARLIER = re.compile(
     r"\b(?:from|was|initial(?:ly)?|peak(?:ed)?|max(?:imum)?|nadir|yesterday|overnight|admission|arrival|presentation)\b",
     re.I,
@@ -65,7 +77,7 @@ PAST_AFTER = re.compile(rf"\s*\(?\s*(?:at |his |her |which is |is )*{_THEN}(?!\s
 _EARLIER_AFTER = re.compile(
     r"\s*\(?\s*(?:(?:on|at) (?:admission|arrival|presentation)|yesterday|initially|last night)\b", re.I
 )
-_SERIES_END = re.compile(r"\s*(?:[,;)\n]|\.(?!\d)|\Z)")
+_SERIES_END = re.compile(r"\s*(?:[,;)\n]|\.(?!\d)|\b(?:now|today|this morning)\b|\Z)", re.I)
 # A unit or dose that the concept cannot have: `potassium 40 mEq PO`, `magnesium 2 g`, `BUN 64, 3 L positive`.
 _FOREIGN = re.compile(
     r"\s?(?:mg|g|mcg|ug|µg|ng|pg|kg|meq|mmol|mol|units?|iu|ml|mls|cc|l|tabs?|amps?|puffs?|kcal|cm|mm|lb|lbs|french|fr)"
@@ -74,11 +86,12 @@ _FOREIGN = re.compile(
 )
 _TOKEN = re.compile(r"\s?([A-Za-z%µ°/][^\s,;.)]+)")
 _VOLUME = re.compile(
-    r"\s?(?P<unit>mls?|cc|l)\s*(?:/|per|over|in|for|during|x|since)?\s*(?:the\s+)?(?:last|past|previous|first)?\s*"
+    r"\s?(?P<unit>mls?|cc|millilit(?:er|re)s?|lit(?:er|re)s?|l)\s*(?:/|per|over|in|for|during|x|since)?\s*(?:the\s+)?(?:last|past|previous|first)?\s*"
     rf"(?:(?P<hours>\d{{1,2}})?[\s-]?{_HOURS}|(?P<day>day|d)\b)",
     re.I,
 )
 _PERIOD_BEFORE = re.compile(rf"(\d{{1,2}})\s?{_HOURS}", re.I)
+_PER = re.compile(r"\s?/\s?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +113,8 @@ class _Grammar:
 
     first: re.Pattern[str]
     unit: re.Pattern[str]
+    before: re.Pattern[str]
+    """A number with its unit right before the name: `20 cc/hr of urine`, `50 % FiO2`."""
     units: dict[str, str]
 
 
@@ -117,6 +132,19 @@ def numbers(text: str, position: int, concept: NoteConcept) -> Iterator[Number]:
             yield replace(number, earlier=True) if overtaken else number
 
 
+def number_before(text: str, start: int, concept: NoteConcept) -> tuple[float, int] | None:
+    """The value right before a name that begins at `start`, with a unit of its own, and where it begins."""
+    grammar, definition = _grammar(concept.definition.name), concept.definition
+    begin = max(0, start - 40)
+    match = grammar.before.search(text, begin, start)
+    if match is None:
+        return None
+    unit = grammar.units[_folded(match["unit"])]
+    value = definition.convert(float(match["number"].replace(",", ".")), unit)
+    inside = value is not None and definition.low <= value <= definition.high
+    return (round(value, 6), match.start()) if inside and value is not None else None
+
+
 def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Number | None, bool]]:
     """Each number, or None for one that cannot be used, and whether it is later than those before it."""
     grammar = _grammar(concept.definition.name)
@@ -131,7 +159,7 @@ def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Nu
         if serial and (number is None or not _SERIES_END.match(text, end)):
             return
         yield number, bool(_LATER.search(link)) and not _PAST.search(link)
-        step = _NEXT.match(text, end)
+        step = _NEXT.match(text, end) or (_AND.match(text, end) if _BETWEEN.search(link) else None)
         if step is None:
             return
         joined = step.group()
@@ -170,7 +198,7 @@ def _converted(
         period = _PERIOD_BEFORE.search(link)
         if volume is not None:
             hours = 24.0 if volume["day"] else float(volume["hours"] or 1)
-            litres = volume["unit"].lower() == "l"
+            litres = volume["unit"].lower().startswith("l")
             return written * (1000 if litres else 1) / hours if hours else None, volume.end(), False
         alone = re.compile(r"\s?(?:mls?|cc)\b", re.I).match(text, end)
         return (written / float(period[1]), alone.end(), False) if alone and period else (None, end, False)
@@ -201,16 +229,24 @@ def _grammar(name: str) -> _Grammar:
     units = {_folded(spelling): unit for spelling, unit in note_words().units.items() if unit == definition.unit}
     for unit in (definition.unit, *definition.conversions):
         units |= {_folded(spelling): unit for spelling in known.spellings_of(unit) if spelling not in {"in", "1"}}
-    spelled = "|".join(re.escape(unit).replace(r"\ ", r"\s?") for unit in sorted(units, key=len, reverse=True))
+    units |= {_folded(_PER.sub(" per ", spelling)): unit for spelling, unit in units.items() if "/" in spelling}
+    spelled = "|".join(_spelled(unit) for unit in sorted(units, key=len, reverse=True))
     spelled = spelled or "(?!)"
     after = re.compile(rf"\s?\(?(?P<unit>{spelled})(?![a-z0-9/])", re.I)
     dash = "" if definition.low < 0 else "|[-–—]"
     link = (
-        rf"(?:{_TIME}|{_PERIOD}|\s|[:=~≈|\t•]{dash}|\.{{2,}}|\((?:{spelled})\)|\((?=\s?\d)|,\s?(?=(?:now|currently|today)\b)"
+        rf"(?:{_TIME}|{_PERIOD}|\s|[:=~≈|\t•*\[]{dash}|\.{{2,}}|\((?:{spelled})\)|\((?=\s?(?:\d|{_PLACED}))"
+        r"|,\s?(?=(?:now|currently|today)\b)|(?<=ing),\s?(?=\d)"
         rf"|\b(?:{_WORDS})\b)"
     )
     first = re.compile(rf"(?P<link>{link}{{0,{MOST_LINKS}}}+){_NUMBER}", re.I)
-    return _Grammar(first, after, units)
+    before = re.compile(rf"(?P<number>\d+(?:[.,]\d+)?)\s?(?P<unit>{spelled})\s+(?:of\s+)?\Z", re.I)
+    return _Grammar(first, after, before, units)
+
+
+def _spelled(folded: str) -> str:
+    """A unit's pattern: `mg/dl`, `mg per dL`."""
+    return r"\s?per\s?".join(re.escape(part) for part in folded.split("per")) if "per" in folded else re.escape(folded)
 
 
 def _folded(spelling: str) -> str:

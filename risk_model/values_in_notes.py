@@ -20,7 +20,7 @@ from fhir_mapping import Note, Section
 from fhir_mapping.definitions import definitions
 from fhir_mapping.definitions.note_words import NoteConcept, note_words
 from risk_model.note_context import experiencer, section_at, temporality
-from risk_model.note_numbers import PAST_AFTER, Number, numbers
+from risk_model.note_numbers import PAST_AFTER, Number, number_before, numbers
 from risk_model.values import NoteValue, Polarity, Temporality
 
 NOTE = "note."
@@ -55,8 +55,12 @@ _BETWEEN = re.compile(
 )
 _ATTRIBUTE = re.compile(r"(?:\s+(?:serum|blood|arterial|total|venous|his|her|the))*\s*\Z", re.I)
 _COMA = re.compile(r"(?<![A-Za-z0-9])E\s?([1-4])\s*,?\s*V\s?([1-5T])t?\s*,?\s*M\s?([1-6])(?!\d)", re.I)
+# The three parts in a row, eyes, verbal, motor: `GCS 3-4-5`, `GCS (3+4+5)`.
+_PARTS = re.compile(r"\s*[:=]?\s*\(?([1-4])\s?[-+/]\s?([1-5])\s?[-+/]\s?([1-6])(?![\d.])\)?")
+_JOINED = re.compile(r"\s?(?:/|&|,?\s?and\b)\s?", re.I)
 _LINK = r"(?:\s|[:=~|-]|\b(?:was|is|at|of|now|stable|initial|repeat|on|showed|shows|currently|latest)\b)*"
 _PRESSURE = re.compile(rf"{_LINK}(\d{{2,3}})\s?/\s?(\d{{2,3}})(?![\d/])", re.I)
+_TWO = re.compile(rf"{_LINK}(\d+(?:\.\d+)?)%?\s?(?:/|&|,?\s?and\b)\s?(\d*\.?\d+)(?![\d/]|\s?(?:%|[A-Za-z]))", re.I)
 _GAS = re.compile(
     rf"{_LINK}(\d\.\d{{1,2}})\s?[/,]\s?(\d{{2,3}})\s?[/,]\s?(\d{{2,3}})(?:\s?[/,]\s?(\d{{1,2}})(?!\d))?", re.I
 )
@@ -207,6 +211,8 @@ def _said(text: str) -> Iterator[_Said]:
         phrase, end = _longest(text, word)
         if phrase is not None:
             found = list(_of_phrase(text, phrase, word.start(), end))
+            if not found and phrase.kind == "name":
+                found = list(_stated_before(text, phrase.concept, word.start(), end, free))
             free = max([end, *(said.end for said in found)])
             yield from found
         elif word.group()[0] in "Ee" and (coma := _COMA.match(text, word.start())):
@@ -218,7 +224,10 @@ def _longest(text: str, word: re.Match[str]) -> tuple[_Phrase | None, int]:
     """The longest phrase that begins with this word, and where it ends."""
     for phrase in _lexicon().get(word.group().lower(), ()):
         match = phrase.pattern.match(text, word.start())
-        if match is not None and not _something_else(text, phrase, word.start(), match.end()):
+        if match is None:
+            continue
+        paired = phrase.kind == "name" and any(_paired(text, phrase.concept, word.start(), match.end()))
+        if paired or not _something_else(text, phrase, word.start(), match.end()):
             return phrase, match.end()
     return None, word.end()
 
@@ -233,15 +242,48 @@ def _of_phrase(text: str, phrase: _Phrase, start: int, end: int) -> Iterator[_Sa
     elif phrase.kind == "blood_gases":
         yield from _tuple(start, _GAS.match(text, end), ("ph", "paco2", "pao2", "bicarbonate"))
     else:
-        yield from _measured(text, phrase.concept, start, end)
+        pair = list(_paired(text, phrase.concept, start, end))
+        yield from pair or _measured(text, phrase.concept, start, end)
+
+
+def _paired(text: str, concept: str, start: int, end: int) -> Iterator[_Said]:
+    """Two names and two values in the same order: `BUN/Cr 45/3.4`, `ALT and AST of 92 and 85`."""
+    joined = _JOINED.match(text, end)
+    word = None if joined is None else _WORD.match(text, joined.end())
+    for phrase in () if word is None else _lexicon().get(word.group().lower(), ()):
+        second = phrase.pattern.match(text, word.start()) if word is not None and phrase.kind == "name" else None
+        values = None if second is None else _TWO.match(text, second.end())
+        if values is None:
+            continue
+        named = [note_words().concepts[name] for name in (concept, phrase.concept)]
+        numbers_said = [float(raw) for raw in values.groups()]
+        fitting = [
+            words.definition.convert(n, "1") if "1" in words.definition.conversions and n <= 1 else n
+            for words, n in zip(named, numbers_said, strict=True)
+        ]
+        if all(
+            v is not None and w.without_unit[0] <= v <= w.without_unit[1] for w, v in zip(named, fitting, strict=True)
+        ):
+            for words, value in zip(named, fitting, strict=True):
+                yield _Said(words.definition.name, start, values.end(), value, words.definition.unit, assumed=True)
+        return
+
+
+def _stated_before(text: str, concept: str, start: int, end: int, free: int) -> Iterator[_Said]:
+    """`20 cc/hr of urine`; what an earlier mention has read already, before `free`, is not read again."""
+    words = note_words().concepts[concept]
+    found = number_before(text, start, words)
+    if found is not None and found[1] >= free:
+        yield _Said(concept, found[1], end, found[0], words.definition.unit)
 
 
 def _measured(text: str, concept: str, start: int, end: int) -> Iterator[_Said]:
     words = note_words().concepts[concept]
     unit = words.definition.unit
     coma = _COMA.match(text, _BETWEEN.match(text, end).end()) if concept == "gcs" else None  # type: ignore[union-attr]
-    if coma is not None:
-        yield _coma(start, coma)
+    parts = _PARTS.match(text, end) if concept == "gcs" else None
+    if coma is not None or parts is not None:
+        yield _coma(start, coma or parts)  # type: ignore[arg-type]
         return
     found = [
         _Said(concept, start, n.end, n.value, unit, None, n.unit_assumed, n.earlier, _own_time(n))
