@@ -2,9 +2,11 @@
 
 Each clinical concept gives one number (its last value, else its mean), put on a normal scale through the quantiles of
 the training rows; beyond them the scale goes on in a straight line, so that a value a hundred times too high stays far
-out. The squared Mahalanobis distance over the concepts that are known is compared with what as many known concepts give
-on average; what is missing is compared with how often it was missing in training. The borders are quantiles of
-the same score on training patients who took no part in fitting it: the false alarm rate is what they say.
+out; for positive quantities on a logarithmic scale as well, whichever is further: a skewed one (bilirubin, troponin) a
+hundred times too low is close to its lowest usual value in units, and far in ratio. The squared Mahalanobis distance
+over the concepts that are known is compared with what as many known concepts give on average; what is missing is
+compared with how often it was missing in training. The borders are quantiles of the same score on training patients who
+took no part in fitting it: the false alarm rate is what they say.
 """
 
 from __future__ import annotations
@@ -180,9 +182,21 @@ def _normal_scores(values: Floats, knots: Floats, scales: Floats) -> Floats:
     between = _NORMAL[left] + share * (_NORMAL[right] - _NORMAL[left])
     tied = (_NORMAL[right] + _NORMAL[np.clip(upto - 1, 0, last)]) / 2
     beyond = np.minimum(0.0, values - knots[:, 0]) + np.maximum(0.0, values - knots[:, -1])
-    outside = np.clip(np.sign(beyond) * _NORMAL[-1] + beyond / scales, -FURTHEST, FURTHEST)
+    far = np.maximum(np.abs(beyond) / scales, _ratio_beyond(values, knots))
+    outside = np.sign(beyond) * np.minimum(_NORMAL[-1] + far, FURTHEST)
     inside = np.where(upto > below, tied, between)
     return np.asarray(np.where(np.isnan(values), np.nan, np.where(beyond == 0, inside, outside)))
+
+
+def _ratio_beyond(values: Floats, knots: Floats) -> Floats:
+    """Standard deviations of the logarithm by which values (rows, inputs) of positive quantities lie outside."""
+    low, high = knots[:, 0], knots[:, -1]
+    positive = (low > 0) & (high > low)
+    spread = np.log(np.where(positive, high, 2.0) / np.where(positive, low, 1.0)) / (_NORMAL[-1] - _NORMAL[0])
+    tiny = np.where(positive, low, 1.0) * np.exp(-FURTHEST * spread)  # zero and less: as far as there is
+    logs = np.log(np.maximum(np.where(np.isfinite(values), values, 1.0), tiny))
+    below, above = np.log(np.where(positive, low, 1.0)) - logs, logs - np.log(np.where(positive, high, 1.0))
+    return np.asarray(np.where(positive, np.maximum(np.maximum(below, above), 0.0) / spread, 0.0))
 
 
 def _scale(knots: Floats) -> float:

@@ -73,3 +73,15 @@ def test_nothing_to_look_at_is_nothing_strange() -> None:
     distribution = Distribution.fit(("group.cerebrovascular",), x, np.arange(100) % 5)
     assert distribution.strangeness(x[0]).verdict == "usual"
     assert Distribution.from_json(distribution.to_json()).names == ()
+
+
+def test_a_skewed_value_far_too_low_is_as_strange_as_one_far_too_high() -> None:
+    """A bilirubin in another unit was refused when seventeen times too high, and looked usual when as much too low."""
+    drawn = np.random.default_rng(3)
+    x = np.column_stack([np.exp(drawn.normal(0, 1.0, 4000)), drawn.normal(138, 4, 4000)]).astype(np.float32)
+    distribution = Distribution.fit(("bilirubin.last", "sodium.last"), x, np.arange(4000) % 5)
+    for factor in (1000, 1 / 1000):
+        moved = x[:500].copy()
+        moved[:, 0] *= factor
+        assert shares(distribution, moved)[0] > 0.9
+    assert shares(distribution, x)[0] < 0.02
