@@ -1,6 +1,6 @@
 """In-hospital death of intensive-care patients from their first 48 hours (PhysioNet/CinC Challenge 2012), through FHIR.
 
-    python -m benchmarks.cinc2012 --train DATA OUTCOMES [--test DATA OUTCOMES] --out DIR [--ship]
+    python -m benchmarks.cinc2012 --train DATA OUTCOMES [--test DATA OUTCOMES] --out DIR [--curve] [--ship]
 
 Each stay becomes FHIR resources, then a PatientRecord as of 24 and of 48 hours, then a row. Both rows train (they share
 a fold); the headline is at 48 hours, where SAPS-I and SOFA of the same stays stand beside it. Without --test every
@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--test", nargs=2, type=Path, metavar=("DATA", "OUTCOMES"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--ship", action="store_true", help="also write risk_model/shipped/in_hospital_mortality")
+    parser.add_argument("--curve", action="store_true", help="also AUROC by how many patients were learned from")
     options = parser.parse_args()
     metrics = run(
         "In-hospital mortality in intensive care (CinC 2012), at 48 hours",
@@ -118,6 +119,7 @@ def main() -> None:
         model_id="riskcards-icu-mortality-cinc2012",
         population=POPULATION,
         ship=options.ship,
+        curve=options.curve,
     )
     print(f"AUROC {metrics['auroc']['value']:.3f} {metrics['auroc']['interval']}, {metrics['measured_on']}")
 

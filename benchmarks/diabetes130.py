@@ -1,6 +1,6 @@
 """30-day readmission of diabetic inpatients (Diabetes-130, 1999-2008), through FHIR.
 
-    python -m benchmarks.diabetes130 --train FILE [--test FILE] --out DIR [--ship]
+    python -m benchmarks.diabetes130 --train FILE [--test FILE] --out DIR [--curve] [--ship]
 
 Each encounter becomes FHIR resources, then a PatientRecord as of its discharge, then a row; deaths and discharges to
 hospice are left out. Folds are by patient. Without --test every figure is out of fold.
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, metavar="FILE")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--ship", action="store_true", help="also write risk_model/shipped/readmission_30d")
+    parser.add_argument("--curve", action="store_true", help="also AUROC by how many patients were learned from")
     options = parser.parse_args()
     metrics = run(
         "30-day readmission of diabetic inpatients (Diabetes-130)",
@@ -93,6 +94,7 @@ def main() -> None:
         model_id="riskcards-readmission-diabetes130",
         population=POPULATION,
         ship=options.ship,
+        curve=options.curve,
         bootstraps=1000,
     )
     print(f"AUROC {metrics['auroc']['value']:.3f} {metrics['auroc']['interval']}, {metrics['measured_on']}")

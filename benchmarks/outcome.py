@@ -14,13 +14,17 @@ import orjson
 from numpy.typing import NDArray
 
 from risk_model import report
+from risk_model.conformal import categories_of
+from risk_model.evaluation import Judged, coverage, cross_calibrated, held_out_coverage, share
 from risk_model.metrics import SCORE_METRICS, measure, observed_expected
 from risk_model.model_card import training_card
-from risk_model.training import Cohort, Fit, fit, predict, save
+from risk_model.training import FOLDS, Cohort, Fit, fit, held_out_margins, patient_folds, predict, save
 
 SHIPPED = Path(__file__).resolve().parents[1] / "risk_model" / "shipped"
 SMALLEST_SUBGROUP = 100
 WORKERS, CHUNK = 2, 50
+CURVE = (1, 2, 4, 8)
+"""Eighths of the patients that are learned from, in a learning curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,47 @@ class Study:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """Whether the truth was in each row's prediction set, and how far group rates lay from the estimates."""
+
+    covered: NDArray[np.bool_]
+    distances: NDArray[np.float64]
+
+
+def statements_of(fitted: Fit, study: Study, probability: NDArray[np.float64], *, unseen: bool) -> Statements:
+    """On other patients the model's own; on its own patients those calibrated on the other folds."""
+    cohort = study.cohort
+    kinds = categories_of(cohort.names, cohort.x)
+    if unseen:
+        return Statements(*held_out_coverage(fitted.conformal, cohort.y, probability, np.array(cohort.patients), kinds))
+    return Statements(*cross_calibrated(cohort.y, probability, cohort.patients, kinds, fitted.fold))
+
+
+def learning_curve(study: Study, fitted: Fit) -> list[dict[str, Any]]:
+    """AUROC on held-out patients by how many patients were learned from; the folds are those of the fit."""
+    cohort = study.cohort.select(fitted.names)
+    rows = np.ones(len(cohort.y), bool) if study.primary is None else study.primary
+    part = patient_folds(cohort.patients, max(CURVE), cohort.y)
+    found = []
+    for count in CURVE:
+        say(f"learning curve: {count} of {max(CURVE)} parts")
+        learn = part < count
+        margin = held_out_margins(cohort, fitted.fold, fitted.parameters, threads=WORKERS, learn=learn)
+        patients = len({name for name, taught in zip(cohort.patients, learn, strict=True) if taught})
+        answer = measure(
+            cohort.y[rows], margin[rows], np.array(cohort.patients)[rows], metrics=SCORE_METRICS, bootstraps=200
+        )
+        found.append({"patients": round(patients * (1 - 1 / FOLDS)), **answer})
+    return found
+
+
 def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def evaluate(study: Study, probability: NDArray[np.float64], bootstraps: int) -> dict[str, Any]:
-    """metrics.json: the model, its comparators on the same rows, and its subgroups."""
+def evaluate(study: Study, probability: NDArray[np.float64], statements: Statements, bootstraps: int) -> dict[str, Any]:
+    """metrics.json: the model, its comparators on the same rows, its subgroups, whether its 90 % statements held."""
     rows = np.ones(len(probability), bool) if study.primary is None else study.primary
     y, patients = study.cohort.y, np.array(study.cohort.patients)
     metrics: dict[str, Any] = dict(measure(y[rows], probability[rows], patients[rows], bootstraps=bootstraps))
@@ -57,7 +96,12 @@ def evaluate(study: Study, probability: NDArray[np.float64], bootstraps: int) ->
         if found["rows"] >= SMALLEST_SUBGROUP and 0 < found["outcomes"] < found["rows"]:
             kinds = {"auroc": SCORE_METRICS["auroc"], "observed_expected": observed_expected}
             found |= measure(y[chosen], probability[chosen], patients[chosen], metrics=kinds, bootstraps=bootstraps)
+            found["coverage"] = share(statements.covered[chosen], patients[chosen], bootstraps)
         metrics["subgroups"][name] = found
+    judged = Judged(
+        y[rows], probability[rows], patients[rows], covered=statements.covered[rows], distances=statements.distances
+    )
+    metrics["conformal"] = coverage(judged, bootstraps)
     metrics["rows"], metrics["patients"] = int(rows.sum()), len(set(patients[rows]))
     metrics["prevalence"] = float(y[rows].mean())
     return metrics | dict(study.facts)
@@ -72,6 +116,7 @@ def run(
     model_id: str,
     population: Mapping[str, Any],
     ship: bool,
+    curve: bool = False,
     bootstraps: int = 1000,
 ) -> dict[str, Any]:
     """Fit, measure (on the test set, else out of fold), write, and ship when asked."""
@@ -82,7 +127,10 @@ def run(
     else:
         where, study, probability = "patients the model never saw", test, predict(fitted, test.cohort)
     say("measuring")
-    metrics = evaluate(study, probability, bootstraps) | {"measured_on": where}
+    statements = statements_of(fitted, study, probability, unseen=test is not None)
+    metrics = evaluate(study, probability, statements, bootstraps) | {"measured_on": where}
+    if curve:
+        metrics["learning_curve"] = learning_curve(train, fitted)
     rows = np.ones(len(probability), bool) if study.primary is None else study.primary
     about = (
         f"{metrics['rows']} rows of {metrics['patients']} patients, outcome in {metrics['prevalence']:.1%}; {where}."

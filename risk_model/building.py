@@ -83,7 +83,7 @@ def out_of_fold(study: Study, fitted: Fit) -> Judged:
 def population_of(cohort: Cohort, asked: TaskDefinition) -> dict[str, Any]:
     """Whom the model may speak for: the ages, hours and inputs its training patients had."""
     known = dict(zip(cohort.names, np.isfinite(cohort.x).mean(axis=0).tolist(), strict=True))
-    others = {"sex", "group", "discharged_to", "finding", "note"}
+    others = {"sex", "group", "reason", "disease", "admitted_from", "discharged_to", "finding", "note"}
     tables = ("comorbidity_", "medication_")
     plain = [n for n in cohort.names if "." in n and n.partition(".")[0] not in others and not n.startswith(tables)]
     needs = sorted(

@@ -64,7 +64,7 @@ def evaluate(
         progress(f"subgroup: {name}")
         document["subgroups"][name] = _subgroup(rows, inside, bootstraps)
     if rows.covered is not None:
-        document["conformal"] = _coverage(rows, bootstraps)
+        document["conformal"] = coverage(rows, bootstraps)
     document["rows"], document["patients"] = len(rows.outcome), len(set(rows.patients.tolist()))
     document["outcomes"] = int(rows.outcome.sum())
     document["bootstraps"] = bootstraps
@@ -93,26 +93,26 @@ def _subgroup(rows: Judged, inside: Mask, bootstraps: int) -> dict[str, Any]:
     patients = rows.patients[inside]
     found |= measure(y, rows.probability[inside], patients, metrics=subgroup_metrics, bootstraps=bootstraps)
     if rows.covered is not None:
-        found["coverage"] = _share(rows.covered[inside], patients, bootstraps)
+        found["coverage"] = share(rows.covered[inside], patients, bootstraps)
     return found
 
 
-def _coverage(rows: Judged, bootstraps: int) -> dict[str, Any]:
-    """How often the 90 % statements held."""
+def coverage(rows: Judged, bootstraps: int) -> dict[str, Any]:
+    """How often the 90 % statements held, of `rows` with `covered`."""
     assert rows.covered is not None
-    found: dict[str, Any] = {"coverage": _share(rows.covered, rows.patients, bootstraps)}
+    found: dict[str, Any] = {"coverage": share(rows.covered, rows.patients, bootstraps)}
     for name, outcome in (("coverage_with_outcome", 1), ("coverage_without_outcome", 0)):
         chosen = rows.outcome == outcome
         if chosen.sum() >= FEWEST_COVERED:
-            found[name] = _share(rows.covered[chosen], rows.patients[chosen], bootstraps)
+            found[name] = share(rows.covered[chosen], rows.patients[chosen], bootstraps)
     if rows.distances is not None and len(rows.distances) >= FEWEST_COVERED:
         groups = np.arange(len(rows.distances)).astype(str)
-        found["rate_interval_coverage"] = _share(rows.distances <= 1, groups, bootstraps)
+        found["rate_interval_coverage"] = share(rows.distances <= 1, groups, bootstraps)
         found["groups"] = len(rows.distances)
     return found
 
 
-def _share(held: Mask, patients: NDArray[np.str_], bootstraps: int) -> dict[str, Any]:
+def share(held: Mask, patients: NDArray[np.str_], bootstraps: int) -> dict[str, Any]:
     """A share with its interval from resampling patients."""
     _, index = np.unique(patients, return_inverse=True)
     count = int(index.max()) + 1
@@ -134,4 +134,4 @@ def held_out_coverage(
     return covered, scores / statement.reach
 
 
-__all__ = ["Judged", "cross_calibrated", "evaluate", "held_out_coverage"]
+__all__ = ["Judged", "coverage", "cross_calibrated", "evaluate", "held_out_coverage", "share"]

@@ -135,7 +135,12 @@ def value_in_words(
         return _WENT.get(went[0], "elsewhere") if went else "elsewhere"
     if concept == "sex":
         return record.sex
-    if any(name.startswith("group.") for name in names):
+    if concept == "admitted_from":
+        came = [name.partition(".")[2] for name in known if values[name]]
+        return _CAME.get(came[0], "elsewhere") if came else "elsewhere"
+    if concept.startswith("finding."):
+        return "in notes" if values[known[0]] else None
+    if any(name.startswith(("group.", "disease.", "reason.")) for name in names):
         # A disease that is not there is no driver a reader could use, though trees lean on its absence.
         return "recorded" if any(values[name] for name in known) else None
     if concept.startswith("note."):
@@ -166,6 +171,12 @@ def _as_notes_say(concept: str, values: Mapping[str, float]) -> str:
 
 
 _FLAGS = frozenset({"acute_admission", "mechanical_ventilation", "intensive_care"})
+_CAME = {
+    "emergency": "emergency department",
+    "hospital_transfer": "another hospital",
+    "facility": "a nursing facility",
+    "referral": "home, by referral",
+}
 _WENT = {
     "home": "home",
     "home_care": "home with home care",

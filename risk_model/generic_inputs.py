@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from fhir_mapping import FeatureVector
 from fhir_mapping.definitions import definitions
 from fhir_mapping.diagnoses import diagnosis_table
+from risk_model.diseases import disease_names
 from risk_model.history import HISTORY
-from risk_model.inputs import DISCHARGED_TO, record_facts
+from risk_model.inputs import ADMITTED_FROM, DISCHARGED_TO, record_facts
 from risk_model.series import RATIOS, series_names
 
 AGGREGATES = ("last", "first", "min", "max", "mean", "slope")
@@ -38,7 +39,9 @@ def candidates(vectors: Iterable[FeatureVector]) -> tuple[str, ...]:
         *made,
         *HISTORY,
         *(f"group.{name}" for name in diagnosis_table().groups),
+        *(f"admitted_from.{place}" for place in ADMITTED_FROM),
         *(f"discharged_to.{place}" for place in DISCHARGED_TO),
+        *disease_names(),
     )
 
 

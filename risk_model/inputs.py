@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
+from fhir_mapping.admissions import admission_source
 from fhir_mapping.definitions import definitions
 from fhir_mapping.definitions.note_words import note_words
 from fhir_mapping.diagnoses import Scheme, active_groups, diagnosis_table, table
 from fhir_mapping.drug_classes import classes
+from risk_model.diseases import DISEASE, REASON, disease_inputs, disease_names, disease_sources, diseases
 from risk_model.history import HISTORY, earlier_stays, history
 from risk_model.series import RATIOS, series_inputs, series_names
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
@@ -50,6 +52,8 @@ _FACTS = (
     "mechanical_ventilation.last", "inpatient_stay.count_365d", "emergency_visit.count_365d",
     "outpatient_visit.count_365d", "condition.count", "medication.count", "procedure.count",
 )  # fmt: skip
+# As `fhir_mapping.admissions` understands the code.
+ADMITTED_FROM = ("emergency", "hospital_transfer", "facility", "referral")
 # Of models fitted before nursing, rehabilitation and long-term care were told apart: those still get what they ask for.
 _FORMERLY = {"facility": frozenset({"03", "04", "62", "63", "64", "snf", "rehab", "long"})}
 
@@ -64,7 +68,8 @@ def input_names(task: str) -> tuple[str, ...]:
     if task == READMISSION_30D:
         groups = [f"group.{name}" for name in diagnosis_table().groups]
         went = [f"discharged_to.{name}" for name in DISCHARGED_TO]
-        return ("age.last", "sex.female", *_READMISSION_PLAIN, *HISTORY, *groups, *went)
+        came = [f"admitted_from.{place}" for place in ADMITTED_FROM]
+        return ("age.last", "sex.female", *_READMISSION_PLAIN, *HISTORY, *groups, *came, *went, *disease_names())
     raise KeyError(task)
 
 
@@ -84,17 +89,25 @@ def can_be_computed(name: str) -> bool:
     kind, _, rest = name.partition(".")
     if kind == "group":
         return rest in diagnosis_table().groups
+    if kind == "admitted_from":
+        return rest in ADMITTED_FROM
     if kind == "discharged_to":
         return rest in DISCHARGED_TO or rest in _FORMERLY
     listed = any(name in input_names(task) for task in (IN_HOSPITAL_MORTALITY, READMISSION_30D))
     counted = name in {whole for whole, _ in _UP_TO.values()} or name in record_facts()
-    return listed or counted or kind in definitions().concepts or name in _series_names() or name in HISTORY
+    return (
+        listed
+        or counted
+        or kind in definitions().concepts
+        or name in _series_names()
+        or name in {*HISTORY, *disease_names()}
+    )
 
 
 def row(record: PatientRecord, names: Sequence[str], vector: FeatureVector | None = None) -> Row:
     """Shape (len(names),) float32; NaN marks an unknown input. `vector` spares computing the features twice."""
     known = vector or record.features()
-    values = {**_words(known), **_groups(record), **_disposition(record), **_computed(record, names)}
+    values = {**_words(known), **_groups(record), **_disposition(record), **_came(record), **_computed(record, names)}
     values |= {name: _at_most(known.number(whole), most) for name, (whole, most) in _UP_TO.items()}
     numbers = [values[name] if name in values else known.number(name) for name in names]
     return np.array([np.nan if number is None else number for number in numbers], dtype=np.float32)
@@ -108,7 +121,7 @@ def _computed(record: PatientRecord, names: Sequence[str]) -> dict[str, float | 
     """What is made of series and of earlier stays, when asked for; None where it is not known."""
     wanted = set(names)
     found: dict[str, float | None] = {}
-    for every, compute in ((_series_names(), series_inputs), (HISTORY, history)):
+    for every, compute in ((_series_names(), series_inputs), (HISTORY, history), (disease_names(), disease_inputs)):
         if not wanted.isdisjoint(every):
             found |= dict.fromkeys(every) | compute(record)
     return found
@@ -122,6 +135,11 @@ def _series_names() -> tuple[str, ...]:
 def _words(vector: FeatureVector) -> dict[str, float | None]:
     sex = vector.word("sex.last")
     return {"sex.female": None if sex not in {"female", "male"} else float(sex == "female")}
+
+
+def _came(record: PatientRecord) -> dict[str, float | None]:
+    source = admission_source(record.current_stay) if record.current_stay else None
+    return {f"admitted_from.{name}": None if source is None else float(source == name) for name in ADMITTED_FROM}
 
 
 def _groups(record: PatientRecord) -> dict[str, float | None]:
@@ -148,9 +166,18 @@ def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[st
         return tuple(source for value in both if value is not None for source in value.sources)
     if name in HISTORY and record.current_stay is not None:
         return tuple(stay.source for stay in earlier_stays(record, record.current_stay))
+    if name.startswith((REASON, DISEASE)):
+        return disease_sources(record, name)
     if name.startswith("group."):
         return active_groups(record).get(name.partition(".")[2], ())
-    return (record.current_stay.source,) if name.startswith("discharged_to.") and record.current_stay else ()
+    return (
+        (record.current_stay.source,)
+        if name.startswith(("discharged_to.", "admitted_from.")) and record.current_stay
+        else ()
+    )
+
+
+_DISEASES = frozenset({"group", "disease", "reason"})
 
 
 def concept_of(name: str) -> str:
@@ -158,15 +185,26 @@ def concept_of(name: str) -> str:
 
     >>> concept_of("sodium.min"), concept_of("group.anaemia"), concept_of("note.gcs.last")
     ('sodium', 'anaemia', 'note.gcs')
+    >>> concept_of("reason.anaemia"), concept_of("finding.Heart Failure")
+    ('anaemia', 'finding.Heart Failure')
     """
     kind, _, rest = name.partition(".")
+    if kind == "finding":
+        return name
     if kind == "note":
         return name.rpartition(".")[0]
-    return rest if kind == "group" else kind
+    return rest if kind in _DISEASES else kind
+
+
+def gap_of(name: str) -> str:
+    """What is missing where an input is unknown: its concept, or all coded diseases as one."""
+    return _CODED if name.startswith((REASON, DISEASE)) else concept_of(name)
 
 
 def label_of(concept: str) -> str:
     """A concept in the words of a clinician."""
+    if concept.startswith("finding."):
+        return f"{concept.removeprefix('finding.')}, as notes say"
     if concept.startswith("note."):
         stated = concept.removeprefix("note.")
         return f"{note_words().label(stated) or stated}, as notes say"
@@ -174,10 +212,14 @@ def label_of(concept: str) -> str:
     if measured is not None:
         return measured.label
     group = diagnosis_table().groups.get(concept)
+    if group is None and concept in diseases():
+        return diseases()[concept].label
     return group.label if group is not None else _LABELS.get(concept, concept.replace("_", " ").capitalize())
 
 
+_CODED = "coded_diseases"
 _LABELS = {
+    _CODED: "Diseases by ICD code",
     "age": "Age",
     "sex": "Sex",
     "length_of_stay": "Length of stay",
@@ -189,6 +231,7 @@ _LABELS = {
     "condition": "Number of active problems",
     "medication": "Number of medications",
     "procedure": "Procedures in this stay",
+    "admitted_from": "Where the patient came from",
     "discharged_to": "Where the patient goes",
     "earlier_stay": "Earlier hospital stays on record",
     "shock_index": "Shock index (heart rate / systolic pressure)",

@@ -237,7 +237,7 @@ class RiskModel:
         usual: dict[str, float] = {}
         known: set[str] = set()
         for item, value in zip(self.manifest["inputs"], row, strict=True):
-            concept = inputs.concept_of(item["name"])
+            concept = inputs.gap_of(item["name"])
             usual[concept] = max(usual.get(concept, 0.0), item["known"])
             if np.isfinite(value):
                 known.add(concept)

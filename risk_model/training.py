@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from risk_model.artifacts import FORMAT, signature, write_json
 from risk_model.boosting import xgboost
 from risk_model.conformal import Conformal, categories_of
+from risk_model.diseases import DISEASE, REASON
 from risk_model.errors import TrainingError
 from risk_model.fusion import Head, VectorBlock, cross_fit
 from risk_model.metrics import logistic_fit
@@ -21,6 +22,8 @@ from risk_model.out_of_distribution import Distribution
 
 FOLDS = 5
 BINS = 40
+FORGOTTEN = 10
+"""One row in so many is learned from without its diseases by ICD code: a chart coded otherwise is answered too."""
 _WORTH_THREADS = 200_000  # numbers; below it threads wait for each other longer than they work
 # Small trees, several to a round, each seeing few rows and inputs: chosen by cross-validation on the training patients.
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
@@ -167,11 +170,13 @@ def held_out_margins(
     *,
     threads: int = 1,
     progress: Callable[[str], None] = lambda _: None,
+    learn: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Log-odds of each row, shape (n,), from heads and a booster that saw no row of its fold; not yet calibrated.
 
-    Folds may be anything that keeps a patient's rows together: `patient_folds`, or one hospital each. Raises
-    TrainingError for a fold that holds, or leaves, one class only.
+    `learn` are the rows that may be learned from, all by default. Folds may be anything that keeps a patient's rows
+    together: `patient_folds`, or one hospital each. Raises TrainingError for a fold that holds, or leaves, one class
+    only.
     """
     raw = np.zeros(len(cohort.y))
     folds = np.unique(fold)
@@ -180,7 +185,8 @@ def held_out_margins(
         _check_fold(cohort.y, outside, place, len(folds))
         progress(f"fold {place + 1} of {len(folds)}")
         x, names, _ = _fused(cohort, inside, fold)
-        booster = _boost(x[inside], cohort.y[inside], names, parameters, threads)
+        taught = inside if learn is None else inside & learn
+        booster = _boost(x[taught], cohort.y[taught], names, parameters, threads)
         raw[outside] = _margin(booster, x[outside], names)
     return raw
 
@@ -226,8 +232,18 @@ def _boost(
 ) -> Any:
     settings = {key: value for key, value in parameters.items() if key != "rounds"}
     fixed = {"objective": "binary:logistic", "tree_method": "hist", "seed": 7, "nthread": threads}
-    data = xgboost().DMatrix(x, label=y, feature_names=list(names))
+    data = xgboost().DMatrix(forgetful(x, names), label=y, feature_names=list(names))
     return xgboost().train(settings | fixed, data, num_boost_round=parameters["rounds"])
+
+
+def forgetful(x: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
+    """The rows as they are learned from: see `FORGOTTEN`."""
+    coded = [place for place, name in enumerate(names) if name.startswith((REASON, DISEASE))]
+    if not coded:
+        return x
+    found = x.copy()
+    found[np.ix_(range(0, len(x), FORGOTTEN), coded)] = np.nan
+    return found
 
 
 def _margin(booster: Any, x: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float64]:
@@ -293,7 +309,7 @@ def save(
 
 def _inputs(cohort: Cohort) -> list[dict[str, Any]]:
     """Of each input: how often it is known, its range, and its typical value among rows without the outcome."""
-    known = np.isfinite(cohort.x)
+    known = np.isfinite(forgetful(cohort.x, cohort.names))
     low, high = _ranges(cohort.x)
     typical = [_median(column[cohort.y == 0]) for column in cohort.x.T]
     return [
