@@ -139,7 +139,7 @@ def missingness(names: Sequence[str], known: Sequence[float], rows: NDArray[np.f
         return []
     answer = []
     for name, share, unknown in zip(names, known, np.isnan(rows).sum(axis=0), strict=True):
-        low, high = _wilson(int(unknown), count)
+        low, high = wilson(int(unknown), count)
         was = 1 - share
         answer.append(
             {
@@ -153,7 +153,7 @@ def missingness(names: Sequence[str], known: Sequence[float], rows: NDArray[np.f
     return answer
 
 
-def _wilson(events: int, n: int) -> tuple[float, float]:
+def wilson(events: int, n: int) -> tuple[float, float]:
     p, z = events / n, _Z95
     centre, spread = p + z * z / (2 * n), z * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))

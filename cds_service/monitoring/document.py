@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cds_service.cards.card import OVERRIDE_CODES
-from cds_service.monitoring.fit import calibration, drift, latest
+from cds_service.monitoring.fit import MOST_CARDS, calibration, drift, latest
+from cds_service.monitoring.subgroups import subgroups
 from cds_service.quiet import Shown
 from cds_service.store import Store
 from cds_service.store.history import Answered, Count, Said
@@ -37,6 +38,9 @@ def watch(store: Store, models: Mapping[str, RiskModel], *, days: int, now: date
         "abstentions": abstentions(answered),
         "drift": {task: drift(store, model, since, answered) for task, model in models.items()},
         "calibration": {task: calibration(latest(answered, model), model) for task, model in models.items()},
+        "subgroups": {
+            task: subgroups(store.history.newest(since, MOST_CARDS), model, answered) for task, model in models.items()
+        },
     }
     return document | {"alarms": alarms(document)}
 
@@ -146,6 +150,12 @@ def alarms(document: Mapping[str, Any]) -> list[str]:
         if ratio is not None and not ratio["interval"][0] <= 1 <= ratio["interval"][1]:
             words = "too low" if ratio["value"] > 1 else "too high"
             found.append(f"{task}: estimates are {words} (observed : expected {ratio['value']:.2f}); see recalibrate")
+    for task, groups in document["subgroups"].items():
+        for name, item in groups.items():
+            ratio = item.get("observed_expected")
+            if ratio is not None and not ratio["interval"][0] <= 1 <= ratio["interval"][1]:
+                words = "too low" if ratio["value"] > 1 else "too high"
+                found.append(f"{task}, {name}: estimates are {words} (observed : expected {ratio['value']:.2f})")
     return found
 
 

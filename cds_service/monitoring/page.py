@@ -25,6 +25,8 @@ def monitoring_page(document: Mapping[str, Any]) -> str:
         body += f"<h2>{escape(_title(task))}: are the patients those of training?</h2>{_drift(task, item)}"
     for task, item in document["calibration"].items():
         body += f"<h2>{escape(_title(task))}: do the estimates come true?</h2>{_calibration(item)}"
+    for task, groups in document["subgroups"].items():
+        body += f"<h2>{escape(_title(task))}: for whom?</h2>{_subgroups(groups)}"
     return page(title, body)
 
 
@@ -117,6 +119,35 @@ def _calibration(item: Mapping[str, Any]) -> str:
     if "reason" in item:
         return f"<p class=dim>{escape(about)} Not judged: {escape(item['reason'])}.</p>"
     return f"<p>{escape(about)}</p>{metric_table(item)}"
+
+
+def _subgroups(groups: Mapping[str, Any]) -> str:
+    """Shares per 100 patients with their 95 % intervals; small groups are counted and not judged."""
+    names = ("warned", "withheld", "mean_estimate")
+    ratios = ("observed_expected", "auroc")
+    rows = (
+        (name, item["patients"], item["reason"], *[""] * 5)
+        if "reason" in item
+        else (
+            name,
+            item["patients"],
+            *(_interval(item.get(each), 100) for each in names),
+            item["with_outcomes"],
+            *(_interval(item.get(each), 1) for each in ratios),
+        )
+        for name, item in groups.items()
+    )
+    head = ("", "patients", "warned of, per 100", "withheld, per 100", "mean estimate, per 100", "with outcomes",
+            "observed : expected", "AUROC")  # fmt: skip
+    return _table(head, rows)
+
+
+def _interval(found: Mapping[str, Any] | None, times: int) -> str:
+    if found is None:
+        return "–"
+    value, (low, high) = found["value"], found["interval"]
+    digits = 1 if times > 1 else 2
+    return f"{times * value:.{digits}f} ({times * low:.{digits}f} to {times * high:.{digits}f})"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -181,6 +181,39 @@ def test_the_command_tells_it_in_short_as_json_and_as_a_page(
     assert CliRunner().invoke(cli, ["monitor", "--days", "0"]).exit_code == 2
 
 
+def test_subgroups_are_judged_with_intervals_and_small_ones_are_not(store: Store, model: RiskModel) -> None:
+    """Estimates that are true for men and far too low for women: no figure over all shows that."""
+    chance = np.random.default_rng(3)
+    age, female = model.names.index("age.last"), model.names.index("sex.female")
+    for n in range(420):
+        inputs = [1.0] * len(model.names)
+        woman, probability = n % 2 == 1, float(chance.uniform(0.1, 0.3))
+        inputs[age], inputs[female] = (50.0 if n % 5 else 90.0), float(woman)
+        uuid = card(store, model, n, probability, inputs=inputs, indicator="warning" if woman else "info")
+        store.add_outcomes([(uuid, model.task, bool(chance.random() < probability * (2.5 if woman else 1)))])
+    groups = look(store, model)["subgroups"][model.task]
+    assert groups["women"]["patients"] == groups["men"]["patients"] == 210
+    assert groups["women"]["warned"] == {"value": 1.0, "interval": pytest.approx([0.98, 1.0], abs=0.02)}
+    assert groups["men"]["warned"]["value"] == 0
+    assert groups["women"]["observed_expected"]["interval"][0] > 1
+    low, high = groups["men"]["observed_expected"]["interval"]
+    assert low < 1 < high
+    assert groups["age 80 and over"] == {"patients": 84, "reason": "fewer than 100 patients: not judged"}
+    assert set(groups["men 80 and over"]) == {"patients", "reason"}
+    assert any("women" in alarm and "too low" in alarm for alarm in look(store, model)["alarms"])
+    page = monitoring_page(look(store, model))
+    assert "for whom?" in page
+    assert "not judged" in page
+
+
+def test_a_patient_is_in_each_group_once(store: Store, model: RiskModel) -> None:
+    for n in range(130):
+        card(store, model, n, 0.2, patient="always the same")
+    groups = look(store, model)["subgroups"][model.task]
+    assert {item["patients"] for item in groups.values()} == {1}
+    assert all("warned" not in item for item in groups.values())
+
+
 def test_a_page_of_nothing_says_so(store: Store, model: RiskModel) -> None:
     assert "No card was made" in monitoring_page(look(store, model))
 

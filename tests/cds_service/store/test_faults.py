@@ -122,7 +122,9 @@ def test_a_step_of_the_store_that_hangs(
     settings = {"RISKCARDS_DEADLINE_SECONDS": "1.5", "RISKCARDS_SNOOZE_HOURS": "1", "RISKCARDS_WARNINGS_PER_100": "50"}
     app = make(pipeline, f"sqlite:///{tmp_path}/h.db", **settings)
     store, client, answered = app.extensions["riskcards"].store, app.test_client(), threading.Event()
-    request = whole_request("foreign-result-stops" if step == "record_event" else "diabetic-heart-failure-discharge")
+    request = whole_request("diabetic-heart-failure-discharge")
+    if step == "record_event":
+        request["prefetch"]["labs"]["entry"][0]["resource"]["subject"] = {"reference": "Patient/somebody-else"}
     goes_on = getattr(store, step)
 
     def hang(*asked: Any) -> Any:
