@@ -1,4 +1,4 @@
-"""gunicorn's thread worker with a limit on the time one request may take, its reading included.
+"""gunicorn's thread worker with a limit on the time one request may take, and no word of a request in its log.
 
 The worker reads headers and bodies from blocking sockets: a client that sends a byte now and then would keep a thread
 for as long as it likes. Here the socket is shut when time is up, which ends the read. A proxy in front that takes in
@@ -11,14 +11,24 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import orjson
 from gunicorn.workers.gthread import ThreadWorker
+
+from cds_service.outcome import JSON, operation_outcome
 
 HEADER_SECONDS = 4.0
 REQUEST_SECONDS = 20.0
 _LOOK_EVERY = 0.5
+_MALFORMED = (400, "Bad Request")
+_REFUSALS = {
+    "LimitRequestLine": (414, "URI Too Long"),
+    "LimitRequestHeaders": (431, "Request Header Fields Too Large"),
+    "ExpectationFailed": (417, "Expectation Failed"),
+    "ForbiddenProxyRequest": (403, "Forbidden"),
+}
 
 
 class _Watch:
@@ -65,6 +75,22 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: Any) -> Any:
         with self._watch.over(conn.sock, HEADER_SECONDS):
             return super().handle(conn)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """What is no HTTP request, or one the server refuses, answered without a word of it in the log or the answer.
+
+        gunicorn's own quotes the line it could not read in both: a path, a header, the beginning of a body.
+        """
+        fault = exc.__class__
+        status, reason = _REFUSALS.get(fault.__name__, _MALFORMED)
+        if fault.__module__.partition(".")[0] != "gunicorn" and fault.__name__ != "SSLError":
+            status, reason = 500, "Internal Server Error"
+        self.log.warning("request refused status=%d error=%s", status, fault.__name__)
+        code = "exception" if status == 500 else "structure"
+        body = orjson.dumps(operation_outcome(code, f"{reason}: the request could not be read as HTTP"))
+        head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}"
+        with suppress(OSError):
+            client.sendall(f"{head}\r\n\r\n".encode() + body)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """The headers are there: from now on the time for the whole request counts."""

@@ -122,6 +122,54 @@ def test_slow_senders_do_not_keep_others_out(served: Served) -> None:
             connection.close()
 
 
+def raw(port: int, data: bytes) -> bytes:
+    """What a connection answers to bytes that may be no request at all."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+    return answer
+
+
+def test_the_server_in_front_logs_nothing_of_a_request(tmp_path: Path) -> None:
+    """Paths, queries, headers, bodies, and lines that are no HTTP: at DEBUG none of it is in the log or the answer."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/canary.db", "RISKCARDS_LOG_LEVEL": "DEBUG"}
+    command = [sys.executable, "-m", "cds_service.cli", "serve", "--insecure", "--port", str(port), "--workers", "1"]
+    name = "canary-walter"
+    post = f"POST /cds-services/{name}?{name} HTTP/1.1\r\nHost: {name}\r\nContent-Type: application/json\r\n"
+    requests_of = [
+        f"GET /{name}?{name}={name} HTTP/1.1\r\nHost: x\r\nX-Patient: {name}\r\nConnection: close\r\n\r\n",
+        f"{name}\r\n\r\n",
+        f"GET /{name} {name}\r\n\r\n",
+        f"{name.upper()} /{name} HTTP/9.9\r\n\r\n",
+        f"GET / HTTP/1.1\r\n{name}\r\n\r\n",
+        f"GET / HTTP/1.1\r\n{name} : {name}\r\n\r\n",
+        f"GET /{name * 500} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET / HTTP/1.1\r\nX: {name * 1000}\r\n\r\n",
+        f"{post}Content-Length: {name}\r\n\r\n",
+        f"{post}Transfer-Encoding: {name}\r\n\r\n",
+        f"{post}Transfer-Encoding: chunked\r\n\r\n{name}\r\n",
+        f"{post}Expect: {name}\r\nContent-Length: 5\r\n\r\n{name}",
+        f"{post}Content-Length: 99999\r\n\r\n{name}",
+    ]
+    with (tmp_path / "log.txt").open("wb") as log:
+        with subprocess.Popen(command, env=os.environ | settings, cwd=ROOT, stdout=log, stderr=log) as process:
+            _wait(f"http://127.0.0.1:{port}/health/ready", process, tmp_path / "log.txt")
+            said = [raw(port, data.encode()) for data in requests_of]
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+        log_text = (tmp_path / "log.txt").read_text("utf-8", errors="replace")
+    assert "refused status=404" in log_text, "a log that is off proves nothing"
+    assert name not in log_text.lower()
+    assert [answer for answer in said if name.encode() in answer.lower()] == []
+    assert not [answer for answer in said if answer.startswith(b"HTTP/1.1 5")]
+
+
 def test_a_stop_lets_what_runs_finish(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
