@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 import orjson
 
+from cds_service.commands.doctor_service import LOOKS
+
 _NEEDED = (
     "numpy", "scipy", "faiss-cpu", "onnxruntime", "tokenizers", "flask", "gunicorn", "orjson", "fhir.resources",
     "fhirclient", "scikit-learn", "sqlalchemy",
@@ -32,7 +34,7 @@ class Check:
 @click.option("--json", "as_json", is_flag=True, help="For programs to read.")
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Look over this installation: packages, settings, model and index files, encoder, database.
+    """Look over this installation: packages, settings, models, index, encoder, clients and their keys, app, database.
 
     Exit code 1 when something the service needs has failed.
     """
@@ -101,20 +103,10 @@ def _encoder() -> str:
     return f"{encoder.name}, {encoder.encode(['heart failure']).shape[1]} dimensions (hashes agree)"
 
 
-def _database() -> str:
-    from cds_service.settings import Settings
-    from cds_service.store import Store
-
-    store = Store(Settings.from_environment(os.environ).store_url())
-    store.check()
-    store.close()
-    return "answers"
-
-
 _LOOKS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("settings", _settings),
     ("models", _models),
     ("evidence index", _index),
     ("encoder", _encoder),
-    ("database", _database),
+    *LOOKS.items(),
 )

@@ -315,6 +315,17 @@ class Store:
             audit.append(connection, "purge", "", {"before": before.astimezone(UTC).isoformat(), "cards": gone})
         return gone
 
+    @property
+    def kind(self) -> str:
+        """What database it is, with its version: SQLite 3.45.1, PostgreSQL 16.2."""
+        with self._reading() as connection:
+            names = {
+                "sqlite": ("SQLite", "SELECT sqlite_version()"),
+                "postgresql": ("PostgreSQL", "SHOW server_version"),
+            }
+            name, query = names[connection.dialect.name]
+            return f"{name} {connection.exec_driver_sql(query).scalar()}"
+
     def check(self) -> None:
         """Raises StoreError unless the database takes a write: one that only reads can record no card."""
         with named("the database does not answer"), self._engine.begin() as connection:

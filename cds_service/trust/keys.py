@@ -131,15 +131,20 @@ class FetchedKeys:
 
     def _fetch(self, now: float) -> None:
         try:
-            answer = self._outbound.request(
-                "GET",
-                self._url,
-                headers={"Accept": "application/json"},
-                deadline=time.monotonic() + FETCH_SECONDS,
-                max_bytes=MAX_JWKS_BYTES,
-            )
-            if answer.status == 200:
-                self._keys, self._fetched = read_keys(orjson.loads(answer.body)), now
-        except (OutboundError, KeyRefusedError, orjson.JSONDecodeError):
+            self._keys, self._fetched = fetch_keys(self._url, self._outbound), now
+        except (OutboundError, KeyRefusedError):
             # The keys we have go on until they are a day old: an EHR's restart is no reason to refuse its clinicians.
             return
+
+
+def fetch_keys(url: str, outbound: Outbound) -> Keys:
+    """The keys behind a `jwks_url`, now, within a second. Raises OutboundError, KeyRefusedError."""
+    deadline = time.monotonic() + FETCH_SECONDS
+    accept = {"Accept": "application/json"}
+    answer = outbound.request("GET", url, headers=accept, deadline=deadline, max_bytes=MAX_JWKS_BYTES)
+    if answer.status != 200:
+        raise KeyRefusedError(f"answered {answer.status}")
+    try:
+        return read_keys(orjson.loads(answer.body))
+    except orjson.JSONDecodeError:
+        raise KeyRefusedError("not JSON") from None
