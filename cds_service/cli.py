@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "A model of your own, from a cohort.",
     "evaluate": "A model on patients it never saw: metrics.json and a report.",
     "recalibrate": "A new version of a model, fitted to your own outcome rate.",
+    "train-reader": "A language model taught to read notes: LoRA on a local one, from records whose notes are known.",
     "few-shot": "The few-shot protocol: record embeddings against counts, at every number of examples.",
     "index": "Build, search, check and evaluate a PubMed index.",
     "card": "A model card as HTML, JSON or CHAI XML.",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifactError
+from risk_model.language.adapter import checked, fingerprint, opened_peft
 from risk_model.language.backend import MAX_TOKENS
 from risk_model.language.prompt import Message, Prompt
 
@@ -30,7 +31,7 @@ _FILES_TO_HASH = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
 class LocalLanguageModel:
     """LocalLanguageModel(folder, adapter=folder).answer(prompt) -> JSON of the answer
 
-    `model` is "smollm2", a folder with safetensors, or a GGUF file; `adapter` a folder written by peft. Weights are
+    `model` is "smollm2", a folder with safetensors, or a GGUF file; `adapter` a folder of `train-reader`. Weights are
     spread over the GPUs there are (accelerate) in bfloat16, or 8 bit where asked for; on a CPU they are float32.
     Raises MissingExtraError without the packages of `riskcards[llm]`, ModelArtifactError where there is no such model.
     """
@@ -58,6 +59,7 @@ class LocalLanguageModel:
         if self.tokenizer.chat_template is None:
             raise ModelArtifactError("its tokenizer has no chat template", path=str(where))
         if adapter is not None:
+            checked(Path(adapter), fingerprint(folder, gguf))
             self.model = _with_adapter(self.model, Path(adapter))
         self.model.eval()
         self.name = str(model) if adapter is None else f"{model}+{Path(adapter).name}"
@@ -172,17 +174,10 @@ def _placement(torch: Any, transformers: Any, precision: str) -> dict[str, Any]:
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:
-    """The model with a LoRA adapter over it. A folder that brings weights in another format is refused."""
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelArtifactError(
-            "no adapter: expected adapter_model.safetensors and adapter_config.json", path=str(folder)
-        )
+    """The model with a LoRA adapter over it, whose files were checked."""
     try:
-        import peft
-    except ImportError:
-        raise MissingExtraError("peft") from None
-    try:
-        return peft.PeftModel.from_pretrained(model, folder, is_trainable=False)
+        with opened_peft() as peft:
+            return peft.PeftModel.from_pretrained(model, folder, is_trainable=False)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise ModelArtifactError(
             f"not an adapter of this model ({error.__class__.__name__})", path=str(folder)

@@ -7,7 +7,8 @@ from_notes(record, rules, index)                 # windows of real notes on whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
@@ -17,6 +18,7 @@ from risk_model.language.examples import Example, Mention, Stated, status
 from risk_model.language.prompt import windows
 from risk_model.language.writing import Facts, drawn, facts_of, table, written
 from risk_model.reader import RuleNoteReader
+from risk_model.training import patient_folds
 from risk_model.values import Finding, NoteValue
 
 WINDOW = 300
@@ -44,6 +46,25 @@ def _told(facts: Iterable[Facts], index: KnowledgeIndex, part: str, seed: int, e
     known = {ui for item in listed for ui in (*item.present, *item.past)} | set(table().findings)
     names = {ui: concept.name for ui in known if (concept := index.concept(ui)) is not None}
     return written(listed, table().of_part(part), seed, names, each)
+
+
+def from_hospital(
+    records: Iterable[PatientRecord],
+    index: KnowledgeIndex,
+    *,
+    each: int,
+    seed: int = 7,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Mapping[str, list[Example]]:
+    """Examples to train on and to validate on from FHIR records and their notes; one patient is on one side only."""
+    rules = RuleNoteReader(index, embed=False)
+    found: dict[str, list[Example]] = {"train": [], "validation": []}
+    for number, record in enumerate(records, start=1):
+        part = "validation" if patient_folds([record.subject_id])[0] == 0 else "train"
+        read = (replace(example, style=f"{example.style}, {part}") for example in from_notes(record, rules, index))
+        found[part] += [*from_records([record], index, part, each, seed + number), *read]
+        progress(number)
+    return found
 
 
 def from_notes(record: PatientRecord, rules: RuleNoteReader, index: KnowledgeIndex) -> list[Example]:

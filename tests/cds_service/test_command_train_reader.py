@@ -1,0 +1,60 @@
+"""`riskcards train-reader` as a user runs it, on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cds_service.cli import cli
+from risk_model.errors import ModelArtifactError, TrainingError
+from risk_model.language.local import LocalLanguageModel
+from tests.risk_model.language.conftest import NEEDS
+from tests.risk_model.language.tiny import save_tiny_model
+from tests.risk_model.ward import ward, write
+
+QUICK = ("--examples", "8", "--max-steps", "3", "--validate-every", "2", "--batch", "2", "--rank", "2",
+         "--max-tokens", "2048", "--each", "2")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for package in ("torch", "transformers", "llguidance", "peft"):
+        pytest.importorskip(package, reason=NEEDS)
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["train-reader", *map(str, arguments)])
+
+
+def test_an_adapter_from_generated_notes_and_a_hospitals_records(model: Path, tmp_path: Path) -> None:
+    write(tmp_path / "export", ward(6))
+    sources = ("--notes", "generated", "--notes", tmp_path / "export")
+    result = run("--model", model, *sources, "--out", tmp_path / "reader", *QUICK, "--json")
+    assert result.exit_code == 0, (result.output, result.exception)
+    manifest = json.loads(result.stdout)
+    assert manifest == json.loads((tmp_path / "reader" / "manifest.json").read_text())
+    assert manifest["metrics"]["steps"] == 3
+    assert manifest["base"]["name"] == model.name
+    assert manifest["data"]["examples"]["train"] > 8
+    assert "validation loss" in result.stderr
+    assert LocalLanguageModel(model, adapter=tmp_path / "reader").name.endswith("+reader")
+
+
+def test_wrong_use_and_bad_input_are_told_apart(model: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "reader")
+    assert run(*out, "--notes", tmp_path / "nowhere").exit_code == 2
+    assert run("--model", model).exit_code == 2
+    assert isinstance(run("--model", tmp_path, *out, *QUICK).exception, ModelArtifactError)
+    assert run("--model", model, *out, *QUICK).exit_code == 0
+    again = run("--model", model, *out, *QUICK)
+    assert isinstance(again.exception, TrainingError)
+    assert "holds an adapter already" in str(again.exception)
+
+
+def test_help_teaches() -> None:
+    text = run("--help").output
+    assert all(word in text for word in ("--resume", "Exit codes", "riskcards[llm]", "sha256"))
