@@ -31,7 +31,6 @@ _INHERITED = ("status", "subject", "encounter", "issued", "effectiveDateTime", "
 _NEVER = frozenset({"entered-in-error", "cancelled"})
 _READ = CLINICAL | NOTE_TYPES
 _HOLDERS = frozenset({"Observation", "DiagnosticReport"})
-_NOBODY = 4  # bytes of null, {}, [] and ""
 Owned = tuple[str, Entry]
 
 
@@ -76,11 +75,14 @@ def belonging(reading: Reading, directory: Directory, patient: str, refused: lis
             continue
         if kind == "OperationOutcome":
             refused.append(Refusal(entry.source(position), "operation-outcome"))
+        read, reason = kind in _READ, None
         subject, focus = _about(entry)
-        if kind not in _READ and _nobody(subject):
-            continue
-        reason = _not_ours(entry, position, subject, focus, directory, patient, population=reading.population)
-        if kind not in _READ or reason == "":
+        if focus or directory.ownership(subject, patient, entry.full_url) is not Ownership.OURS:
+            subject = fragment(subject) if isinstance(subject, Raw) else subject
+            if not (read or subject):
+                continue
+            reason = _not_ours(entry, position, subject, focus, directory, patient, population=reading.population)
+        if not read or reason == "":
             continue
         source = entry.source(position)
         if reason is None:
@@ -102,18 +104,11 @@ def _read(entry: Entry) -> Observation | Resource:
 
 def _about(entry: Entry) -> tuple[Any, Any]:
     """Subject and focus: as values, or as the bytes of them, which are the same for nearly every resource."""
-    if entry.kind == "Observation":
-        seen = entry.observation
-        return (seen.patient if _nobody(seen.subject) else seen.subject), seen.focus
-    if entry.kind in _READ:
+    if entry.kind in _READ and entry.kind != "Observation":
         elements = entry.elements
         return elements.get("subject") or elements.get("patient"), elements.get("focus")
-    whose = entry.whose
-    return (whose.patient if _nobody(whose.subject) else whose.subject), None
-
-
-def _nobody(subject: Any) -> bool:
-    return len(subject) <= _NOBODY and not fragment(subject) if isinstance(subject, Raw) else not subject
+    seen = entry.observation if entry.kind == "Observation" else entry.whose
+    return seen.subject or seen.patient, seen.focus
 
 
 def _not_ours(
@@ -121,9 +116,6 @@ def _not_ours(
 ) -> str | None:
     """None when it is the patient's; "" when it is another member of a population; else the reason it is not used."""
     home = entry.full_url
-    if not focus and directory.ownership(subject, patient, home) is Ownership.OURS:
-        return None  # nearly every resource: one subject, and it is our patient
-    subject = fragment(subject) if isinstance(subject, Raw) else subject
     owners = {directory.ownership(s, patient, home) for s in (subject if isinstance(subject, list) else [subject])}
     if Ownership.FOREIGN in owners:
         if population:
@@ -221,8 +213,13 @@ def latest_time(resources: Sequence[Owned], patient: Resource) -> datetime | Non
 
     What never happened (an error, a plan) does not move it.
     """
-    texts = {text for _, entry in resources for text in _clinical_times(entry)}
-    instants = [instant for instant in map(parse_instant, texts) if instant is not None]
+    texts: list[Any] = []
+    for _, entry in resources:
+        if entry.kind == "Observation":
+            texts += _measured_at(entry.observation)
+        else:
+            texts += _happened_at(entry.elements)
+    instants = [instant for instant in map(parse_instant, _distinct(texts)) if instant is not None]
     if instants:
         return max(instant.latest for instant in instants)
     born = parse_instant(patient.get("birthDate"))
@@ -242,17 +239,23 @@ _MOMENTS = frozenset(
 _PERIODS = frozenset({"period", "actualPeriod", "performedPeriod", "effectivePeriod", "occurrencePeriod"})
 
 
-def _clinical_times(entry: Entry) -> Iterator[str]:
-    if entry.kind == "Observation":
-        seen = entry.observation
-        void = isinstance(seen.status, str) and seen.status in _VOID
-        times = [seen.effectiveDateTime, seen.effectiveInstant, seen.issued, *_ends(seen.effectivePeriod)]
-    else:
-        elements = entry.elements
-        void = _status(elements) in _VOID or "entered-in-error" in status_words(elements.get("verificationStatus"))
-        times = [elements[name] for name in _MOMENTS & elements.keys()]
-        times += [end for name in _PERIODS & elements.keys() for end in _ends(elements[name])]
-    return iter(()) if void else (time for time in times if isinstance(time, str))
+def _measured_at(seen: Observation) -> tuple[Any, ...]:
+    if isinstance(seen.status, str) and seen.status in _VOID:
+        return ()
+    return seen.effectiveDateTime, seen.issued, seen.effectiveInstant, *_ends(seen.effectivePeriod)
+
+
+def _happened_at(elements: Resource) -> list[Any]:
+    if _status(elements) in _VOID:
+        return []
+    if "verificationStatus" in elements and "entered-in-error" in status_words(elements["verificationStatus"]):
+        return []
+    times = [elements[name] for name in _MOMENTS & elements.keys()]
+    return times + [end for name in _PERIODS & elements.keys() for end in _ends(elements[name])]
+
+
+def _distinct(texts: list[Any]) -> set[str]:
+    return {text for text in texts if isinstance(text, str)}
 
 
 def _ends(period: Any) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from fhir_mapping.values import Coding
@@ -76,8 +76,38 @@ def system_of(uri: Any) -> str | None:
     return _named(uri) if len(uri) <= _LONGEST_URI else uri
 
 
+class Concept(dict[str, Any]):
+    """A CodeableConcept that stands in many resources: what it says is found out once. To be looked at, never changed.
+
+    A plain dictionary is as good everywhere, and slower.
+    """
+
+    @cached_property
+    def found(self) -> tuple[Coding, ...]:
+        return _codings(self)
+
+    @cached_property
+    def said(self) -> str:
+        return _text_of(self)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        return _status_words(self)
+
+    @cached_property
+    def systems(self) -> frozenset[str]:
+        """As written."""
+        raw = self.get("coding")
+        items = [item for item in raw if isinstance(item, dict)] if isinstance(raw, list) else []
+        return frozenset(item["system"] for item in items if isinstance(item.get("system"), str))
+
+
 def codings(concept: Any) -> tuple[Coding, ...]:
     """The codings of a CodeableConcept, in order; anything that is not one gives none."""
+    return concept.found if type(concept) is Concept else _codings(concept)
+
+
+def _codings(concept: Any) -> tuple[Coding, ...]:
     raw = concept.get("coding") if isinstance(concept, dict) else None
     if not isinstance(raw, list):
         return ()
@@ -99,6 +129,10 @@ _shared = lru_cache(maxsize=8192)(Coding)
 
 def text_of(concept: Any) -> str:
     """What a person would read: `text`, else the first display, else the first code, else nothing."""
+    return concept.said if type(concept) is Concept else _text_of(concept)
+
+
+def _text_of(concept: Any) -> str:
     if not isinstance(concept, dict):
         return ""
     text = concept.get("text")
@@ -120,6 +154,12 @@ def status_words(concept: Any) -> frozenset[str]:
     >>> sorted(status_words({"coding": [{"code": "L-17"}, {"code": "refuted"}]}))
     ['l-17', 'refuted']
     """
+    return concept.words if type(concept) is Concept else _status_words(concept)
+
+
+def _status_words(concept: Any) -> frozenset[str]:
+    if concept is None:
+        return frozenset()
     if isinstance(concept, str):
         return frozenset({concept.strip().lower()})
     words = {coding.code.lower() for coding in codings(concept)}

@@ -17,14 +17,14 @@ from typing import Any, Final, TypedDict, cast
 import msgspec
 import orjson
 
-from fhir_mapping.codes import LOINC, codings, system_of
+from fhir_mapping.codes import LOINC, Concept, codings, system_of
 from fhir_mapping.definitions import ConceptDefinition, definitions
 from fhir_mapping.errors import InvalidInputError
 
 Resource = dict[str, Any]
 Raw = msgspec.Raw
 CONSCIOUSNESS_LOINC = frozenset({"80288-4", "67775-7", "11454-6"})
-_NOTHING: Final = Raw(b"null")
+_NOTHING: Final = Raw(b"")
 _MOST_DIGITS = 400  # no float holds more
 _LONGEST_REMEMBERED = 2000  # bytes: no code or subject is longer, and the caches stay small
 
@@ -52,6 +52,7 @@ class Whose(msgspec.Struct, gc=False):
     id: Any = None
     subject: Raw = _NOTHING
     patient: Raw = _NOTHING
+    focus: Any = None
 
     @classmethod
     def of(cls, resource: Resource) -> Whose:
@@ -80,7 +81,13 @@ class Part(msgspec.Struct, gc=False):
     valueReference: Any = None
 
 
-VALUES = tuple(name for name in Part.__struct_fields__ if name.startswith("value"))
+_VALUES = slice(Part.__struct_fields__.index("valueQuantity"), len(Part.__struct_fields__))
+
+
+def values_of(part: Part) -> int:
+    """How many kinds of value it has."""
+    values = msgspec.structs.astuple(part)[_VALUES]
+    return len(values) - values.count(None)
 
 
 class Observation(Part, gc=False):
@@ -120,10 +127,15 @@ class Observation(Part, gc=False):
         return (self, *self.component) if self.component else (self,)
 
 
-_ELEMENTS = cast(Any, TypedDict)("_ELEMENTS", dict.fromkeys(_READ, Any), total=False)
+# Of these a chart repeats the same few.
+_CONCEPTS = frozenset(
+    {"code", "type", "class", "serviceType", "priority", "clinicalStatus", "verificationStatus", "reasonCode",
+     "medicationCodeableConcept"}
+)  # fmt: skip
+_ELEMENTS = cast(Any, TypedDict)("_ELEMENTS", dict.fromkeys(_READ, Any) | dict.fromkeys(_CONCEPTS, Raw), total=False)
 WHOSE = msgspec.json.Decoder(Whose)
 OBSERVATION = msgspec.json.Decoder(Observation)
-ELEMENTS: msgspec.json.Decoder[Resource] = msgspec.json.Decoder(_ELEMENTS)
+_DECODER: msgspec.json.Decoder[Resource] = msgspec.json.Decoder(_ELEMENTS)
 _OBSERVATION = frozenset(Observation.__struct_fields__)
 _PART = frozenset(Part.__struct_fields__)
 
@@ -165,6 +177,14 @@ def _integer(digits: str) -> float:
 
 def _no_constant(name: str) -> float:
     raise ValueError(name)
+
+
+def elements(raw: Raw | bytes) -> Resource:
+    """What is read of any other type. Raises msgspec.DecodeError for a number beyond any float."""
+    found = _DECODER.decode(raw)
+    for name in _CONCEPTS & found.keys():
+        found[name] = fragment(found[name])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,16 +240,19 @@ def _coded(text: bytes) -> Coded:
 
 
 def fragment(raw: Raw) -> Any:
-    """The value of a subject, decoded once for the same bytes: to be looked at, never changed."""
+    """The value of a code or subject, decoded once for the same bytes: to be looked at, never changed."""
     text = bytes(raw)
     return _fragment(text) if len(text) <= _LONGEST_REMEMBERED else _decoded(text)
 
 
 def _decoded(text: bytes) -> Any:
     try:
-        return loads(text)
+        value = loads(text) if text else None
     except InvalidInputError:  # a lone surrogate, which only the standard library reads
-        return json.loads(text)
+        value = json.loads(text)
+    if isinstance(value, list):
+        return [Concept(item) if isinstance(item, dict) else item for item in value]
+    return Concept(value) if isinstance(value, dict) else value
 
 
 _fragment = lru_cache(maxsize=8192)(_decoded)

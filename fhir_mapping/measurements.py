@@ -94,7 +94,9 @@ def read_observations(
 
 def concerns(observation: Observation) -> bool:
     """Whether a code of an Observation or its components is one we read, in whatever system; reading looks closer."""
-    return coded(observation.code).wanted or any(coded(part.code).wanted for part in observation.component)
+    if coded(observation.code).wanted:
+        return True
+    return bool(observation.component) and any(coded(part.code).wanted for part in observation.component)
 
 
 def unmapped(observations: Iterable[Observation]) -> Iterator[Refusal]:

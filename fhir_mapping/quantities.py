@@ -11,7 +11,7 @@ from typing import Any
 
 from fhir_mapping.codes import UCUM, system_of
 from fhir_mapping.definitions import ConceptDefinition, Definitions
-from fhir_mapping.elements import VALUES, Part
+from fhir_mapping.elements import Part, values_of
 from fhir_mapping.times import DATA_ABSENT
 
 _NUMBER_WITH_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s+(\S+(?: \S+)?)|([A-Za-z%µμ/°]\S*))\s*\Z")
@@ -28,7 +28,7 @@ def usable_value(
     A bound such as `<5` is censored and never 5; a word, a ratio, a range or a series is no number; a value beside a
     data-absent reason is neither.
     """
-    values = sum(getattr(part, name) is not None for name in VALUES)
+    values = values_of(part)
     absent = bool(part.dataAbsentReason)
     if values > 1:
         return None, "several-values"
@@ -104,6 +104,8 @@ def finite(value: Any) -> float | None:
 
 def _absent(quantity: dict[str, Any]) -> bool:
     """A data-absent reason as an extension of the quantity or of its value."""
+    if "extension" not in quantity and "_value" not in quantity:
+        return False
     beside = quantity.get("_value")
     holders = [quantity, beside] if isinstance(beside, dict) else [quantity]
     found = [e for holder in holders for e in (holder.get("extension") or ()) if isinstance(e, dict)]

@@ -11,13 +11,13 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
 
 import msgspec
 
-from fhir_mapping.elements import ELEMENTS, OBSERVATION, WHOSE, Observation, Resource, Whose, loads
+from fhir_mapping.elements import OBSERVATION, WHOSE, Observation, Resource, Whose, elements, loads
 from fhir_mapping.errors import InvalidInputError
 from fhir_mapping.values import Refusal
 
@@ -106,20 +106,20 @@ class Entry:
         or where a modifierExtension may stand anywhere in it."""
         if self._elements is None:
             partly = self._resource is None and self.kind not in _WRITTEN_WHOLE and self.unmodified
-            self._elements = (self._decoded(ELEMENTS) if partly else None) or self.resource
+            self._elements = (self._decoded(elements) if partly else None) or self.resource
         return self._elements
 
     @property
     def observation(self) -> Observation:
         """What is read of an Observation."""
         if self._observation is None:
-            self._observation = self._decoded(OBSERVATION) or Observation.of(self.resource)
+            self._observation = self._decoded(OBSERVATION.decode) or Observation.of(self.resource)
         return self._observation
 
     @property
     def whose(self) -> Whose:
         """Whose it is; of a type nobody reads nothing else is decoded."""
-        return self._decoded(WHOSE) or Whose.of(self.resource)
+        return self._decoded(WHOSE.decode) or Whose.of(self.resource)
 
     @property
     def unmodified(self) -> bool:
@@ -138,12 +138,12 @@ class Entry:
             identifier = self.whose.id if known is None else known.get("id")
         return named(self.kind, identifier, position, self.full_url)
 
-    def _decoded(self, decoder: msgspec.json.Decoder[_T]) -> _T | None:
+    def _decoded(self, decode: Callable[[msgspec.Raw | bytes], _T]) -> _T | None:
         """None where the typed decoder cannot: of a dictionary, for a wrong type or a number beyond any float."""
         if self._raw is None:
             return None
         try:
-            return decoder.decode(self._raw)
+            return decode(self._raw)
         except msgspec.DecodeError:
             return None
 
@@ -294,7 +294,8 @@ def _read_bundle(bundle: _Bundle, name: str, resource_type: str | None, depth: i
     incomplete: set[str] = set()
     broken = False
     for number, item in enumerate(bundle.entry or ()):
-        mode = item.search.get("mode") if isinstance(item.search, dict) else None
+        search = item.search
+        mode = search.get("mode") if isinstance(search, dict) else None
         failed = item.response is not None and _failed(item.response)
         if item.resource is None or item.resource == _ABSENT:
             reason = "operation-outcome" if failed else "entry-without-resource"
@@ -319,7 +320,7 @@ def _read_bundle(bundle: _Bundle, name: str, resource_type: str | None, depth: i
             incomplete |= inner.incomplete
         else:
             entries.append(entry)
-    reasons = list(_incompleteness(bundle, sum(not entry.include for entry in entries)))
+    reasons = list(_incompleteness(bundle, entries)) if bundle.type == "searchset" else []
     refused.extend(Refusal(name, reason) for reason in reasons)
     if broken or reasons:
         incomplete.update([resource_type] if resource_type else {entry.kind for entry in entries})
@@ -332,16 +333,14 @@ def _failed(response: Any) -> bool:
     return isinstance(status, str) and status.startswith(("4", "5"))
 
 
-def _incompleteness(bundle: _Bundle, matches: int) -> Iterator[str]:
-    if bundle.type != "searchset":
-        return
+def _incompleteness(bundle: _Bundle, entries: list[Entry]) -> Iterator[str]:
     links = bundle.link
     relations = {link.get("relation") for link in links if isinstance(link, dict)} if isinstance(links, list) else set()
     if "next" in relations:
         yield "more-pages"
         return
     total = bundle.total
-    if isinstance(total, int) and not isinstance(total, bool) and total > matches:
+    if isinstance(total, int) and not isinstance(total, bool) and total > sum(not entry.include for entry in entries):
         yield "truncated"
 
 

@@ -65,6 +65,7 @@ class PatientRecord:
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
     _charted: tuple[Owned, ...] = field(repr=False, compare=False)
+    _remembered: dict[str, FeatureVector] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
     def birth(self) -> Instant | None:
@@ -186,8 +187,13 @@ class PatientRecord:
         return Availability.NOT_FETCHED if resource_type in self.not_fetched else Availability.ABSENT
 
     def features(self) -> FeatureVector:
-        """Named values in canonical units, each with its sources and time; what is unknown has a reason."""
-        return features.compute(self)
+        """Named values in canonical units, each with its sources and time; what is unknown has a reason.
+
+        Computed once: every score, card and page of one record asks for them.
+        """
+        if "features" not in self._remembered:
+            self._remembered["features"] = features.compute(self)
+        return self._remembered["features"]
 
     def notes(self) -> tuple[Note, ...]:
         """Notes known by the prediction time, newest first, each text once."""
@@ -303,26 +309,25 @@ def _usable(
             if resource is not None:
                 others.append((source, resource))
             continue
-        observation = _usable_observation(source, entry, site, refused)
-        if observation is not None and concerns(observation):
-            observations.append((source, observation))
-        elif observation is not None:
-            unread.append(observation)
+        seen = entry.observation
+        if site.speaks_in(seen):
+            seen = Observation.of(site.translate(entry.resource))
+        if not concerns(seen):
+            unread.append(seen)
+        elif (usable := _usable_observation(source, entry, seen, site, refused)) is not None:
+            observations.append((source, usable))
     refused.extend(unmapped(unread))
     return observations, others
 
 
-def _usable_observation(source: str, entry: Entry, site: SiteMap, refused: list[Refusal]) -> Observation | None:
-    """None where nothing of it may be used. One that has no code we read is decoded no further."""
-    seen = entry.observation
-    if not site.speaks_in(seen) and (not concerns(seen) or (entry.unmodified and not seen.implicitRules)):
+def _usable_observation(
+    source: str, entry: Entry, seen: Observation, site: SiteMap, refused: list[Refusal]
+) -> Observation | None:
+    """None where nothing of it may be used."""
+    if entry.unmodified and not seen.implicitRules:
         return seen
-    whole = site.translate(entry.resource)
-    translated = Observation.of(whole)
-    if not concerns(translated):
-        return translated
-    clean = understood(whole, source, refused, unmodified=entry.unmodified)
-    return None if clean is None else translated if clean is whole else Observation.of(clean)
+    clean = understood(site.translate(entry.resource), source, refused, unmodified=entry.unmodified)
+    return None if clean is None else Observation.of(clean)
 
 
 def _current_stay(

@@ -122,7 +122,7 @@ class Directory:
             text = reference.get("reference") if isinstance(reference, dict) else None
             if not isinstance(text, str):
                 return Ownership.UNPROVABLE
-        asked = (text, patient, base_of(full_url))
+        asked = (text, patient, base_of(full_url) if full_url and full_url.startswith("http") else None)
         found = self._owners.get(asked)
         if found is None:
             found = self._owners[asked] = self._ownership(reference, patient, asked[2])

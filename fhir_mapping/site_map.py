@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fhir_mapping.codes import ACT_CODE, LOINC, SNOMED, UCUM, system_of
+from fhir_mapping.codes import ACT_CODE, LOINC, SNOMED, UCUM, Concept, system_of
 from fhir_mapping.definitions import definitions
 from fhir_mapping.definitions.schema import DefinitionError, Field, check, read_yaml
 from fhir_mapping.elements import Observation, Resource, coded
@@ -124,7 +124,8 @@ class SiteMap:
             quantity, answer = part.valueQuantity, part.valueCodeableConcept
             if not self._known.isdisjoint(coded(part.code).systems):
                 return True
-            if isinstance(quantity, dict) and self._local("valueQuantity", quantity):
+            system = quantity.get("system") if isinstance(quantity, dict) else None
+            if isinstance(system, str) and system in self._known:
                 return True
             if isinstance(answer, dict) and self._local("valueCodeableConcept", answer):
                 return True
@@ -140,6 +141,8 @@ class SiteMap:
         return False
 
     def _local(self, name: str, item: Resource) -> bool:
+        if type(item) is Concept:
+            return not self._known.isdisjoint(item.systems)
         if name in _HOLDERS:
             return self._speaks(item)
         codings = (item,) if name == "valueQuantity" else item.get("coding")
