@@ -78,7 +78,7 @@ def belonging(reading: Reading, directory: Directory, patient: str, refused: lis
         read, reason = kind in _READ, None
         subject, focus = _about(entry)
         if focus or directory.ownership(subject, patient, entry.full_url) is not Ownership.OURS:
-            subject = fragment(subject) if isinstance(subject, Raw) else subject
+            subject = _decoded_subject(entry) if isinstance(subject, Raw) else subject
             if not (read or subject):
                 continue
             reason = _not_ours(entry, position, subject, focus, directory, patient, population=reading.population)
@@ -109,6 +109,11 @@ def _about(entry: Entry) -> tuple[Any, Any]:
         return elements.get("subject") or elements.get("patient"), elements.get("focus")
     seen = entry.observation if entry.kind == "Observation" else entry.whose
     return seen.subject or seen.patient, seen.focus
+
+
+def _decoded_subject(entry: Entry) -> Any:
+    seen = entry.observation if entry.kind == "Observation" else entry.whose
+    return fragment(seen.subject) or fragment(seen.patient)
 
 
 def _not_ours(

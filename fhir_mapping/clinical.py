@@ -9,7 +9,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from fhir_mapping.codes import ICD10, ICD10CM, codings, status_words, text_of
+from fhir_mapping.codes import ICD10, ICD10CM, codings, said_true, status_words, text_of
 from fhir_mapping.quantities import finite
 from fhir_mapping.reading import Resource
 from fhir_mapping.reasons import status_reason
@@ -19,11 +19,19 @@ from fhir_mapping.values import Administration, Condition, Instant, Medication, 
 
 _INACTIVE = frozenset({"inactive", "remission", "resolved"})
 _NOT_VERIFIED = ("entered-in-error", "refuted", "provisional", "differential", "unconfirmed")
-# A problem list also holds what is no problem of the patient: the words that begin such an entry.
-_FAMILY = re.compile(r"(family (medical )?history|fh|fhx|maternal history|paternal history)\b", re.IGNORECASE)
+# A problem list also holds what is no problem of the patient: words at the beginning of an entry, or at its end.
+_FAMILY = re.compile(
+    r"(fh|fhx|maternal history|paternal history)\b|.*\bfamily (medical )?(history|hx)\b|"
+    r"(mother|father|parent|sister|brother|sibling|grandmother|grandfather|aunt|uncle|son|daughter)"
+    r"( (with|has|had|died of)\b| ?[:–-])",
+    re.IGNORECASE,
+)
 _UNSURE = re.compile(
     r"(?:rule[ -]?out|ruled out|r/o|suspected|possible|probable|questionable|query|at (increased |high )?risk|"
-    r"risk of|no (known|evidence|history|sign|significant)|absence of|denies|negative for|screening for|exposure to)\b",
+    r"risk of|no (known|evidence|history|sign|significant)|absence of|denies|negative for|screening for|exposure to)\b|"
+    r"\?|.*\?\Z|"
+    r".*(?:[,;:(–-] ?|\s)(?:ruled[ -]out|rule[ -]out|r/o|suspected|possible|probable|questionable|unlikely|unconfirmed|"
+    r"not confirmed|excluded|\?)[)\].]*\Z",
     re.IGNORECASE,
 )
 # ICD-10 families of codes that say the same: Z03/Z04 observation for suspected conditions, Z80-Z84 family history.
@@ -104,6 +112,8 @@ def _no_problem(code: Any, text: str) -> str | None:
 
     >>> _no_problem(None, "Family history of diabetes"), _no_problem(None, "R/O sepsis"), _no_problem(None, "Sepsis")
     ('family-history', 'not-confirmed', None)
+    >>> _no_problem(None, "Diabetes (family history)"), _no_problem(None, "Pneumonia, suspected")
+    ('family-history', 'not-confirmed')
     """
     found = codings(code)
     icd = [coding.code.upper() for coding in found if coding.system in {ICD10, ICD10CM}]
@@ -122,9 +132,9 @@ def read_medication(
     status = resource.get("status")
     if not isinstance(status, str) or status in _MEDICATION_NEVER:
         return Refusal(source, status_reason(status))
-    if "not-taking" in _adherence(resource) or resource.get("wasNotTaken") is True or resource.get("taken") == "n":
+    if "not-taking" in _adherence(resource) or said_true(resource.get("wasNotTaken")) or resource.get("taken") == "n":
         return Refusal(source, "status-not-taken")
-    if resource.get("doNotPerform") is True:
+    if said_true(resource.get("doNotPerform")):
         return Refusal(source, "do-not-perform")
     if isinstance(resource.get("intent"), str) and resource["intent"] in _NOT_ORDERS:
         return Refusal(source, f"intent-{resource['intent']}")
@@ -238,7 +248,7 @@ def read_procedure(
     status = resource.get("status")
     if not isinstance(status, str) or status not in _PROCEDURE_DONE:
         return Refusal(source, status_reason(status))
-    if resource.get("notDone") is True or resource.get("notPerformed") is True:
+    if said_true(resource.get("notDone")) or said_true(resource.get("notPerformed")):
         return Refusal(source, "status-not-done")
     performed = _time(resource, "performedDateTime", "performedPeriod", "occurrenceDateTime", "occurrencePeriod")
     if _begun_later(prediction_time, performed):

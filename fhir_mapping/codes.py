@@ -166,3 +166,12 @@ def _status_words(concept: Any) -> frozenset[str]:
     if not words and isinstance(concept, dict) and isinstance(concept.get("text"), str):
         words = {concept["text"].strip().lower()}
     return frozenset(words)
+
+
+def said_true(value: Any) -> bool:
+    """Whether a boolean that would take a meaning back is set: also where it is not written as one.
+
+    >>> said_true(True), said_true("true"), said_true("false"), said_true(None)
+    (True, True, False, False)
+    """
+    return bool(value) and not (isinstance(value, str) and value.strip().lower() == "false")

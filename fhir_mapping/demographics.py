@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from fhir_mapping.codes import said_true
 from fhir_mapping.reading import Resource
 from fhir_mapping.times import absent, moment, parse_instant, reachable
 from fhir_mapping.values import Instant, Refusal
@@ -49,7 +50,7 @@ def read_demographics(
     refused.extend(Refusal(source, reason, name) for name, reason in unknown.items() if reason != "none-found")
     died = parse_instant(patient.get("deceasedDateTime"))
     known = died is not None and reachable(died, prediction_time)
-    undated = died is None and (patient.get("deceasedBoolean") is True or bool(patient.get("deceasedDateTime")))
+    undated = died is None and (said_true(patient.get("deceasedBoolean")) or bool(patient.get("deceasedDateTime")))
     unclear = died is not None and not known and died.earliest <= prediction_time
     if undated or unclear:
         refused.append(Refusal(source, "death-without-time" if undated else "death-time-imprecise"))

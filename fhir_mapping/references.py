@@ -14,7 +14,9 @@ from fhir_mapping.elements import Raw, Resource, fragment
 from fhir_mapping.reading import Entry
 
 _HISTORY = re.compile(r"/_history/[^/]+\Z")
-_ABSOLUTE = re.compile(r"https?://(?P<base>.+)/(?P<key>[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64})\Z")
+_ABSOLUTE = re.compile(r"(?i:https?)://(?P<base>.+)/(?P<key>[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64})\Z")
+_WEB = ("http", "HTTP", "Http")
+_IMPLIED_PORT = re.compile(r":(?:443|80)\Z")
 _RELATIVE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64}\Z")
 
 
@@ -27,16 +29,16 @@ class Ownership(StrEnum):
 
 
 def base_of(url: str | None) -> str | None:
-    """The server a resource's URL lies on, without scheme (http and https are one server).
+    """The server a resource's URL lies on, without scheme (http and https are one server) and the port it implies.
 
-    >>> base_of("https://EHR.example/fhir/Patient/p/_history/2")
+    >>> base_of("https://EHR.example:443/fhir/Patient/p/_history/2")
     'ehr.example/fhir'
     """
-    found = _ABSOLUTE.match(_HISTORY.sub("", url)) if url and url.startswith("http") else None
+    found = _ABSOLUTE.match(_HISTORY.sub("", url)) if url and url.startswith(_WEB) else None
     if found is None:
         return None
     host, slash, path = found["base"].partition("/")
-    return host.lower() + slash + path
+    return _IMPLIED_PORT.sub("", host.lower()) + slash + path
 
 
 class Directory:
@@ -122,7 +124,7 @@ class Directory:
             text = reference.get("reference") if isinstance(reference, dict) else None
             if not isinstance(text, str):
                 return Ownership.UNPROVABLE
-        asked = (text, patient, base_of(full_url) if full_url and full_url.startswith("http") else None)
+        asked = (text, patient, base_of(full_url) if full_url and full_url.startswith(_WEB) else None)
         found = self._owners.get(asked)
         if found is None:
             found = self._owners[asked] = self._ownership(reference, patient, asked[2])

@@ -130,12 +130,12 @@ def _period(resource: Resource) -> tuple[Instant | None, Instant | None]:
 
 
 def _stay_class(raw: Any) -> StayClass:
-    """R4 has one Coding, R5 a list of CodeableConcepts; the first class we know counts."""
+    """R4 has one Coding, R5 a list of CodeableConcepts, some servers one of these; the first class we know counts."""
     options: list[Coding] = []
     if isinstance(raw, dict) and isinstance(raw.get("code"), str):
         options = [Coding(system_of(raw.get("system")), raw["code"])]
-    elif isinstance(raw, list):
-        options = [coding for concept in raw for coding in codings(concept)]
+    else:
+        options = [coding for concept in (raw if isinstance(raw, list) else [raw]) for coding in codings(concept)]
     for coding in options:
         if coding.system in {ACT_CODE, None} and coding.code in _CLASSES:
             return _CLASSES[coding.code]

@@ -230,6 +230,8 @@ DEATHS: list[tuple[str, Resource, bool, bool]] = [
     ("dead, and not when", {"deceasedBoolean": True}, False, True),
     ("a date that is none", {"deceasedDateTime": "soon"}, False, True),
     ("not dead", {"deceasedBoolean": False}, False, False),
+    ("dead, the truth value as text", {"deceasedBoolean": "true"}, False, True),
+    ("not dead, the truth value as text", {"deceasedBoolean": "false"}, False, False),
 ]
 
 
@@ -317,6 +319,8 @@ ENCOUNTERS: list[tuple[str, Resource, StayClass | None]] = [
     ("R4 class", STAY, StayClass.INPATIENT),
     ("R5 class", STAY | {"class": [{"coding": [{"code": "IMP"}]}], "status": "in-progress"}, StayClass.INPATIENT),
     ("R5 period", {k: v for k, v in STAY.items() if k != "period"} | {"actualPeriod": STAY["period"]}, StayClass.INPATIENT),
+    ("class as one CodeableConcept", STAY | {"class": {"coding": [{"code": "IMP"}]}}, StayClass.INPATIENT),
+    ("class a word", STAY | {"class": "inpatient"}, StayClass.OTHER),
     ("emergency", STAY | {"class": {"code": "EMER"}}, StayClass.EMERGENCY),
     ("observation", STAY | {"class": {"code": "OBSENC"}}, StayClass.OBSERVATION),
     ("class of another system", STAY | {"class": {"system": "local", "code": "IMP"}}, StayClass.OTHER),
@@ -389,7 +393,13 @@ def test_conditions_as_known_then(name: str, change: Resource, active: bool) -> 
 
 @pytest.mark.parametrize(
     ("change", "active"),
-    [({}, True), ({"status": "stopped"}, False), ({"intent": "plan"}, False), ({"doNotPerform": True}, False)],
+    [
+        ({}, True),
+        ({"status": "stopped"}, False),
+        ({"intent": "plan"}, False),
+        ({"doNotPerform": True}, False),
+        ({"doNotPerform": "true"}, False),
+    ],
 )
 def test_orders_that_are_none_are_not_active(change: Resource, active: bool) -> None:
     order = {

@@ -48,6 +48,8 @@ USABLE: list[tuple[str, Resource, str, float]] = [
     ("lactate mg/dL", observation("2524-7", 18, "mg/dL"), "lactate.last", 1.998),
     ("haemoglobin mmol/L", observation("718-7", 8, "mmol/L"), "hemoglobin.last", 12.891),
     ("thousands per cubic millimetre", observation("6690-2", 8.1, "K/mm3"), "wbc.last", 8.1),
+    ("thousands in words", observation("6690-2", 8.1, "thou/mm3"), "wbc.last", 8.1),
+    ("the Greek letter for micro", observation("2160-0", 88.4, "\u03bcmol/L"), "creatinine.last", 1.0),
     ("k/ul in lower case", observation("6690-2", 8.1, "k/ul"), "wbc.last", 8.1),
     ("giga per litre", observation("777-3", 250, "G/L"), "platelets.last", 250),
     ("degrees Fahrenheit by their sign", observation("8310-5", 98.6, "°F"), "temperature.last", 37),
