@@ -2,24 +2,30 @@
 
 First the rule extractor against BC5CDR's annotators (Li et al., Database 2016): chemical-induces-disease relations of
 1,500 abstracts, by abstract, with the shipped vocabulary and with the installed lexicons. The annotators joined what an
-abstract implies anywhere; the rules read one sentence at a time. Then whether such edges help retrieval: the graph of
+abstract implies anywhere; the rules read one sentence at a time. With `--model NAME` a language model of this machine
+reads the first `--limit` of the same abstracts, and the rules the same few beside it (`language_model`; its answers are
+kept in `--out`, so that a run that was stopped goes on). Then whether such edges help retrieval: the graph of
 the Cystic Fibrosis collection with and without them, same settings, paired by query.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.concept_linking import agreement
 from benchmarks.cystic_fibrosis import prepared
 from benchmarks.measuring import Remembering, write
+from cds_service.commands.index_triples import model_reading
 from knowledge_index import KnowledgeIndex, build_index
 from knowledge_index.articles import collect
 from knowledge_index.evaluation import Scores, evaluate
 from knowledge_index.linking import Linker
 from knowledge_index.pubtator import Annotated, read_pubtator
-from knowledge_index.triples import RuleTripleExtractor
+from knowledge_index.triples import RuleTripleExtractor, TripleExtractor
 from knowledge_index.values import Concept
 from knowledge_index.vocabulary.compiled import from_lexicons
 from knowledge_index.vocabulary.lexicons import installed
@@ -32,11 +38,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the PubTator files")
     parser.add_argument("--collection", type=Path, required=True, help="folder of the Cystic Fibrosis collection")
     parser.add_argument("--out", type=Path, required=True, help="where vectors and indexes are written")
+    parser.add_argument("--model", help="a language model: smollm2, or a folder")
+    parser.add_argument("--limit", type=int, default=20, help="abstracts the model reads")
     options = parser.parse_args()
     documents = [document for path in sorted(options.data.glob("*.pubtator*")) for document in read_pubtator(path)]
     vocabularies: dict[str, tuple[Concept, ...]] = {"shipped": ()}
     if installed():
         vocabularies["shipped and lexicons"] = from_lexicons()
+    if options.model:
+        written = json.loads(RESULT.read_text())
+        write(RESULT, written | {"language_model": compared(options, documents, vocabularies)})
+        return
     result = {
         "extraction": {name: extracted(Linker(extra), documents) for name, extra in vocabularies.items()},
         "retrieval": {name: retrieval(options, extra) for name, extra in vocabularies.items()},
@@ -44,9 +56,30 @@ def main() -> None:
     write(RESULT, result)
 
 
-def extracted(linker: Linker, documents: list[Annotated]) -> dict[str, float]:
+def compared(
+    options: argparse.Namespace, documents: list[Annotated], vocabularies: dict[str, tuple[Concept, ...]]
+) -> dict[str, Any]:
+    """The model and the rules on the same abstracts, each with the largest vocabulary there is."""
+    few = documents[: options.limit]
+    linker = Linker(list(vocabularies.values())[-1])
+    read = model_reading(options.model, options.out / "answers")
+    assert read.statements is not None
+    started = time.perf_counter()
+    model = extracted(linker, few, read.statements(linker))
+    return {
+        "model": options.model,
+        "abstracts": len(few),
+        "relations_annotated": sum(len(document.triples) for document in few),
+        "seconds_per_abstract": (time.perf_counter() - started) / len(few),
+        "answers": dict(sorted((read.counts or {}).items())),
+        "by_the_model": model,
+        "by_rules": extracted(linker, few),
+    }
+
+
+def extracted(linker: Linker, documents: list[Annotated], reader: TripleExtractor | None = None) -> dict[str, float]:
     """Precision and recall of (chemical, disease) pairs said to be cause and effect."""
-    reader = RuleTripleExtractor(linker)
+    reader = reader or RuleTripleExtractor(linker)
     told = [{(t.subject, t.object) for t in document.triples} for document in documents]
     seen = [
         {

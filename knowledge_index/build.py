@@ -27,9 +27,13 @@ from knowledge_index.linking import Linker
 from knowledge_index.shards import Engine, Progress, encoded
 from knowledge_index.storage import MANIFEST, Manifest, publish, save_array, save_articles
 from knowledge_index.triples import TripleExtractor
-from knowledge_index.values import Article, Concept
+from knowledge_index.values import Article, Concept, Triple
 from knowledge_index.vector_files import write_vectors
 from knowledge_index.vocabulary import entries, tree_numbers
+
+STATEMENTS = "statements.json"
+Statements = Callable[[Linker], TripleExtractor]
+"""Makes the reader of what articles say, from a linker that knows the index's names."""
 
 
 def build_index(
@@ -42,7 +46,7 @@ def build_index(
     resume: bool = False,
     engine: Engine | None = None,
     vocabulary: Iterable[Concept] = (),
-    statements: Callable[[Linker], TripleExtractor] | None = None,
+    statements: Statements | None = None,
 ) -> Manifest:
     """Build an index into `out` (made whole, then put in its place) and return its manifest.
 
@@ -50,7 +54,8 @@ def build_index(
     from PMID to article (`SpooledArticles`) is read as it is asked for, never all at once. `engine` encodes elsewhere
     than in this process, see `shards`. `vocabulary` adds concepts with their names to the shipped ones (see
     `vocabulary.compiled`); the index keeps them. `statements` makes the reader of what articles say of two
-    concepts (`RuleTripleExtractor`): none by default, for it did not help retrieval (decision 0009). Raises
+    concepts (`RuleTripleExtractor`): none by default, for it did not help retrieval (decision 0009); what was read is
+    kept, so that an update reads new articles only. Raises
     `ArticleError` when there is no article at all,
     `ArtifactError` when `out` holds something that is not an index.
     """
@@ -91,14 +96,17 @@ def write_text_and_graph(
     articles: Sequence[Article],
     folder: Path,
     vocabulary: Sequence[Concept] = (),
-    statements: Callable[[Linker], TripleExtractor] | None = None,
+    statements: Statements | None = None,
 ) -> dict[str, int]:
     """Write everything but the vectors; returns the counts for the manifest."""
     terms = write_bm25(folder, (article.text for article in articles))
     by_name = _descriptor_by_name(articles, vocabulary)
     concepts = concepts_of(articles, by_name, vocabulary)
     reader = statements(Linker(concept for concept in concepts if concept.synonyms)) if statements else None
-    triples = (triple for article in articles for triple in reader.extract(article)) if reader else ()
+    triples = [triple for article in articles for triple in reader.extract(article)] if reader else []
+    if reader:
+        kept = [[t.pmid, t.subject, t.relation, t.object] for t in triples]
+        (folder / STATEMENTS).write_bytes(orjson.dumps(kept))
     nodes = len(articles) + len(concepts)
     edges = write_graph(folder, edges_of(articles, concepts, by_name, triples), len(articles), nodes)
     (folder / "concepts.json").write_bytes(orjson.dumps([_row(concept) for concept in concepts]))
@@ -116,6 +124,7 @@ def write_text_and_graph(
         "communities": communities,
         "community_levels": levels,
         "retracted": int(retracted.sum()),
+        **({"statements": len(triples)} if reader else {}),
     }
 
 
@@ -136,6 +145,17 @@ class Ordered(Sequence[Article]):
         if isinstance(position, slice):
             return [self._articles[key] for key in self._keys[position]]
         return self._articles[self._keys[position]]
+
+
+def kept_statements(folder: Path) -> dict[str, list[Triple]] | None:
+    """What the articles of an index said when they were read, by PMID; None where nobody asked them."""
+    path = folder / STATEMENTS
+    if not path.is_file():
+        return None
+    found: dict[str, list[Triple]] = {}
+    for pmid, subject, relation, object_ in orjson.loads(path.read_bytes()):
+        found.setdefault(pmid, []).append(Triple(subject, relation, object_, pmid))
+    return found
 
 
 def kept_vocabulary(folder: Path) -> tuple[Concept, ...]:

@@ -7,11 +7,15 @@ yields triples of descriptor ids. Nothing is taken from a negated mention or acr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Protocol
 
+from knowledge_index.errors import ArticleError
 from knowledge_index.linking import Linker
+from knowledge_index.pubtator import read_pubtator
+from knowledge_index.records import Refuse, raise_it
 from knowledge_index.values import Article, LinkedConcept, Triple
 
 
@@ -45,6 +49,28 @@ _ACTIVE = [(relation, re.compile(rf"\b(?:{active})\b", re.I)) for relation, acti
 _HYPHENATED = re.compile(r"\s?-\s?(?:induced|associated|related)\s+(?:\w+\s+){0,2}\Z", re.I)
 _SENTENCE = re.compile(r"[.;!?]\s")
 _NEGATED = re.compile(r"\b(?:not|no|neither|nor|without|did not|failed to)\b", re.I)
+
+
+class GivenTriples:
+    """GivenTriples({pmid: triples}) tells what is known already; of another article what `otherwise` reads in it."""
+
+    def __init__(self, given: Mapping[str, Sequence[Triple]], otherwise: TripleExtractor | None = None) -> None:
+        self._given, self._otherwise = given, otherwise
+
+    def extract(self, article: Article) -> Iterable[Triple]:
+        if article.pmid in self._given or self._otherwise is None:
+            return self._given.get(article.pmid, ())
+        return self._otherwise.extract(article)
+
+
+def annotated_triples(paths: Iterable[Path], refuse: Refuse = raise_it) -> dict[str, tuple[Triple, ...]]:
+    """The annotators' own relations of PubTator files, by PMID. Raises `ArticleError` where the files hold none."""
+    listed = list(paths)
+    found = {d.article.pmid: d.triples for path in listed for d in read_pubtator(path, refuse) if d.triples}
+    if not found:
+        names = ", ".join(map(str, listed)) or "no file"
+        raise ArticleError("no line of a relation in PubTator's format", file=names, record="none")
+    return found
 
 
 class RuleTripleExtractor:

@@ -20,11 +20,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.build import Ordered, described, kept_vocabulary, work_folder, write_text_and_graph
+from knowledge_index.build import (
+    Ordered,
+    Statements,
+    described,
+    kept_statements,
+    kept_vocabulary,
+    work_folder,
+    write_text_and_graph,
+)
 from knowledge_index.encoder import Encoder
 from knowledge_index.errors import ArticleError, EncoderError
 from knowledge_index.shards import Engine, Progress, Shards, encoded
 from knowledge_index.storage import ArticleStore, Manifest, load_array, publish, save_array, verify
+from knowledge_index.triples import GivenTriples
 from knowledge_index.values import Article
 from knowledge_index.vector_files import StoredVectors, write_shard, write_vectors
 
@@ -48,10 +57,12 @@ def update_index(
     retracted: Collection[str] = (),
     progress: Progress | None = None,
     engine: Engine | None = None,
+    statements: Statements | None = None,
 ) -> tuple[Manifest, Changed]:
     """Put `articles` (by PMID) into the index and take the PMIDs `removed` out of it.
 
-    Of articles that stay, those in `retracted` are marked so. Only texts that are new to the index are encoded.
+    Of articles that stay, those in `retracted` are marked so. Only texts that are new to the index are encoded, and
+    only they are read for `statements`: what the others said is kept.
     Nothing is written when nothing changes. Raises `ArtifactError` for a folder that is no index or was altered,
     `EncoderError` for another encoder than made it, `ArticleError` when no article would be left.
     """
@@ -69,7 +80,7 @@ def update_index(
     work = work_folder(folder, resume=True)
     new = _empty(work / "new")
     listed = Ordered(_Union(store, articles, plan))
-    counts = write_text_and_graph(listed, new, kept_vocabulary(old))
+    counts = write_text_and_graph(listed, new, kept_vocabulary(old), _statements(old, store, plan, statements))
     counts |= _extend_vectors(manifest, old, new, plan, encoded(
         Ordered({pmid: articles[pmid] for pmid in plan.encode}), work / "shards", encoder, progress, engine
     ))  # fmt: skip
@@ -141,6 +152,15 @@ def _marked(store: ArticleStore, retracted: set[str]) -> dict[str, Article]:
     """New versions of the stored articles that were not known to be retracted."""
     stored = (store[position] for position in range(len(store)))
     return {old.pmid: replace(old, retracted=True) for old in stored if old.pmid in retracted and not old.retracted}
+
+
+def _statements(old: Path, store: ArticleStore, plan: _Plan, read: Statements | None) -> Statements | None:
+    """What articles that stay said before, and a reader of the new ones; None where neither is."""
+    known = kept_statements(old)
+    if known is None:
+        return read
+    given = {pmid: known.get(pmid, []) for pmid in (store[position].pmid for position in plan.kept)}
+    return lambda linker: GivenTriples(given, read(linker) if read else None)
 
 
 class _Union(Mapping[int, Article]):

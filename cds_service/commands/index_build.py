@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from cds_service.commands.index_report import bar, count_records, print_json, records_json, report_records, size
 from cds_service.commands.index_store import store_option, write_vectors_to
+from cds_service.commands.index_triples import HELP as TRIPLES_HELP
+from cds_service.commands.index_triples import reading, report_triples
 from cds_service.commands.learning import ENCODER_HELP
 from cds_service.eutils_gateway import NCBI, eutils_fetch
 from knowledge_index import Article, build_index, compact_index, update_index
@@ -68,6 +70,7 @@ def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
     """The options of `build` and `update` that say where articles come from."""
     options = (
         click.option("--annotations", multiple=True, type=_FILE, help="PubTator or BioC: concepts to add to articles."),
+        click.option("--triples", metavar="HOW", help=TRIPLES_HELP),
         click.option("--limit", type=click.IntRange(1), help="eutils: at most so many records."),
         click.option("--api-key", envvar="RISKCARDS_NCBI_API_KEY", help="eutils: NCBI's key, for 10 requests/s not 3."),
         click.option("--eutils-url", envvar="RISKCARDS_EUTILS_URL", default=NCBI, help="eutils: a mirror's address."),
@@ -110,6 +113,7 @@ def build(
     encoder: str,
     resume: bool,
     annotations: tuple[Path, ...],
+    triples: str | None,
     limit: int | None,
     api_key: str | None,
     eutils_url: str,
@@ -125,6 +129,7 @@ def build(
     riskcards index build --source jsonl articles.jsonl.gz --out mine --annotations marked.pubtator.gz
     riskcards index build --source eutils "heart failure[mh] AND patient readmission[mh]" --out hf
     riskcards index build --source pubmed-xml baseline/ --out pubmed --engine ray --workers 16 --resume
+    riskcards index build --source pubtator marked.pubtator.gz --out marked --triples pubtator
 
     INPUT is files or folders, plain or .gz. A JSON line is
     {"pmid", "title", "abstract", "mesh": [{"ui"?, "name", "major"}], "year"?, "references": [pmid]}.
@@ -138,6 +143,7 @@ def build(
     if (source == "starter") == bool(inputs):
         raise click.UsageError("--source starter takes no INPUT" if inputs else f"--source {source} needs INPUT")
     chosen = Source(source, inputs, annotations, limit, api_key, eutils_url)
+    read = reading(triples, source, map(Path, inputs), annotations, out)
     started = time.perf_counter()
     with _collected(chosen, _beside(out, ".eutils")) as collected:
         report_records(collected)
@@ -153,8 +159,10 @@ def build(
                 resume=resume,
                 engine=engine_used,
                 vocabulary=vocabulary_named(vocabulary) if vocabulary else (),
+                statements=read.statements,
             )
         write_vectors_to(store, out, manifest)
+        report_triples(read)
         seconds = time.perf_counter() - started
         if as_json:
             print_json(
@@ -183,6 +191,7 @@ def update(
     remove: tuple[str, ...],
     compact: bool,
     annotations: tuple[Path, ...],
+    triples: str | None,
     limit: int | None,
     api_key: str | None,
     eutils_url: str,
@@ -208,6 +217,7 @@ def update(
         raise click.UsageError("nothing to do: give INPUT, --remove or --compact")
     manifest = read_manifest(folder)
     chosen = Source(source or "none", inputs, annotations, limit, api_key, eutils_url)
+    read = reading(triples, chosen.kind, map(Path, inputs), annotations, folder)
     with _collected(chosen, _beside(folder, ".eutils")) as collected:
         report_records(collected)
         made_by = encoder_named(manifest.encoder, workers or available_threads())
@@ -220,9 +230,11 @@ def update(
                 retracted=collected.retracted,
                 progress=progress,
                 engine=_engine(engine, made_by, workers),
+                statements=read.statements,
             )
         manifest = compact_index(folder) if compact else manifest
         write_vectors_to(store, folder, manifest)
+        report_triples(read)
         if as_json:
             print_json(records_json(collected) | {"changed": asdict(changed), "manifest": asdict(manifest)})
             return

@@ -209,6 +209,39 @@ def test_help_is_a_tour(run: Run) -> None:
         assert word in text
 
 
+def test_statements_by_rules_and_from_annotators(run: Run, tmp_path: Path) -> None:
+    marked = tmp_path / "marked.pubtator"
+    marked.write_text("5|t|Drug and salt\n5|a|Furosemide induced hyponatremia.\n5\tCID\tD005665\tD007010\n")
+    for how in ("rules", "pubtator"):
+        answer = run("build", "--source", "pubtator", marked, "--out", tmp_path / how, "--triples", how, "--json")
+        assert orjson.loads(answer.out)["manifest"]["counts"]["statements"] == 1
+    update = run("update", tmp_path / "rules", "--remove", "6", "--source", "pubtator", marked, "--triples", "rules")
+    assert update.code == 0
+
+
+@pytest.mark.parametrize(("how", "code"), [("magic", 2), ("llm:", 2), ("pubtator", 2)])
+def test_statements_that_cannot_be_read_are_wrong_use(
+    run: Run, jsonl: Path, tmp_path: Path, how: str, code: int
+) -> None:
+    answer = run("build", "--source", "jsonl", jsonl, "--out", tmp_path / "index", "--triples", how)
+    assert (answer.code, "--triples" in answer.err) == (code, True)
+    assert not (tmp_path / "index").exists()
+
+
+def test_annotations_without_a_relation_are_bad_input(run: Run, jsonl: Path, tmp_path: Path) -> None:
+    marked = tmp_path / "marked.pubtator"
+    marked.write_text("5|t|Drug and salt\n5|a|Nothing is said.\n")
+    arguments = ("--annotations", marked, "--triples", "pubtator")
+    answer = run("build", "--source", "jsonl", jsonl, "--out", tmp_path / "index", *arguments)
+    assert (answer.code, "no line of a relation" in answer.err) == (3, True)
+
+
+def test_a_reranker_that_is_no_folder_is_told(run: Run, built: Path, tmp_path: Path) -> None:
+    answer = run("search", built, "sepsis", "--reranker", tmp_path / "nothing")
+    assert answer.code in (1, 2, 3)
+    assert "holds no model" in answer.err
+
+
 def test_a_vocabulary_s_names_are_linked_in_the_index(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(map(orjson.dumps, ARTICLES)))
     mesh = PUBMED.with_name("descriptors.xml")

@@ -1,0 +1,87 @@
+"""`--triples` of `riskcards index build` and `update`: who reads what articles say of two concepts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+from knowledge_index.articles import SOURCES, files_of
+from knowledge_index.build import Statements
+from knowledge_index.errors import SourceError
+from knowledge_index.linking import Linker
+from knowledge_index.model_triples import Ask, ModelTripleExtractor, Question
+from knowledge_index.triples import GivenTriples, RuleTripleExtractor, annotated_triples
+from risk_model.errors import LanguageModelError
+from risk_model.language.local import LocalLanguageModel
+from risk_model.language.prompt import Message
+
+HELP = (
+    "Also read what articles say of two concepts (X induces Y): by rules, from the relations of the PubTator files "
+    "given, or by a language model on this machine: llm:smollm2, llm:FOLDER."
+)
+_MODEL = "llm:"
+_SECONDS_FOR_ONE = 120.0
+
+
+@dataclass(slots=True)
+class Reading:
+    """What `--triples` asks for. After the build `counts` tells what became of a model's answers."""
+
+    statements: Statements | None = None
+    counts: Counter[str] | None = None
+
+
+def reading(triples: str | None, source: str, files: Iterable[Path], annotations: Iterable[Path], out: Path) -> Reading:
+    """`UsageError` for a word that is none of these, or for relations without a file that could hold them."""
+    if triples is None:
+        return Reading()
+    if triples == "rules":
+        return Reading(RuleTripleExtractor)
+    if triples == "pubtator":
+        endings = SOURCES["pubtator"][1]
+        marked = [*(files_of(files, endings) if source == "pubtator" else ()), *annotations]
+        if not marked:
+            raise click.UsageError("--triples pubtator needs --source pubtator or --annotations with PubTator files")
+        given = annotated_triples(marked)
+        return Reading(lambda linker: GivenTriples(given))
+    if not triples.startswith(_MODEL) or triples == _MODEL:
+        raise click.UsageError(f"--triples {triples}: rules, pubtator, llm:smollm2 or llm:FOLDER")
+    return model_reading(triples.removeprefix(_MODEL), out.with_name(out.name + ".answers"))
+
+
+def model_reading(name: str, answers: Path) -> Reading:
+    """A model of this machine; its answers are kept in a folder beside the index."""
+    model = LocalLanguageModel(name)
+    counts: Counter[str] = Counter()
+
+    def made(linker: Linker) -> ModelTripleExtractor:
+        return ModelTripleExtractor(linker, asking(model), f"{model.name} {model.fingerprint}", answers, counts)
+
+    return Reading(made, counts)
+
+
+def asking(model: LocalLanguageModel) -> Ask:
+    """The model as `knowledge_index` asks it: messages and a grammar are all it needs of a prompt."""
+
+    def ask(question: Question) -> str:
+        messages = (Message("system", question.system), Message("user", question.user))
+        prompt: Any = SimpleNamespace(messages=messages, grammar=question.grammar)
+        try:
+            return model.answer(prompt, max_tokens=400, deadline=monotonic() + _SECONDS_FOR_ONE)
+        except LanguageModelError as error:
+            raise SourceError(f"the language model gave no answer: {error}", passing=True) from error
+
+    return ask
+
+
+def report_triples(read: Reading) -> None:
+    """On standard error: what of a model's answers was kept, and what was dropped and why."""
+    if read.counts:
+        click.echo("statements: " + " · ".join(f"{what} {n:,}" for what, n in sorted(read.counts.items())), err=True)
