@@ -40,7 +40,7 @@ _NAMES = tuple(
             r"ultrasound", r"cultures", r"\bdata\b", r"investigations?",
         ],
         "present_illness": [
-            r"present illness", r"\bhpi\b", r"subjective", r"interval", r"^s$", r"^history$",
+            r"present illness", r"\bhpi\b", r"subjective", r"interval", r"^s$", r"^(history|hx|hist)$",
             r"present(ing)? (history|condition)", r"history of (the )?presenti?",
         ],
         "problems": [r"problems?\b", r"active (issues|diagnos|condition)", r"health concerns?"],

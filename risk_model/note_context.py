@@ -23,11 +23,25 @@ _UNCERTAIN = re.compile(
 _RELATIVE = re.compile(r"\b(mother|father|brother|sister|son|daughter|uncle|aunt|grand\w+|family history|fhx?)\b", re.I)
 _SENTENCE_START = re.compile(r"[.;!?\n]")
 _PAST_SECTIONS = frozenset({"past_history"})
+_OTHER_HEADING = re.compile(r"\n[ \t]*\n|\n[ \t]*[A-Z][\w/&() -]{0,30}:")
 
 
 def section_at(sections: Sequence[Section], position: int) -> str | None:
     """The name of the section that a position lies in."""
     return next((s.name for s in reversed(sections) if s.start <= position < s.end), None)
+
+
+def current_section(text: str, sections: Sequence[Section], position: int) -> str | None:
+    """As `section_at`, but past history ends at an empty line or at a heading that nobody knows.
+
+    A section reaches to the next heading that is known: `PMH: COPD.` followed by `Kidneys: creatinine 3.4` once made
+    everything said of today a thing of the past.
+    """
+    name = section_at(sections, position)
+    if name not in _PAST_SECTIONS:
+        return name
+    start = max(s.start for s in sections if s.start <= position)
+    return None if _OTHER_HEADING.search(text, start, position) else name
 
 
 def before(text: str, position: int) -> str:

@@ -19,7 +19,7 @@ from functools import cache
 from fhir_mapping import Note, Section
 from fhir_mapping.definitions import definitions
 from fhir_mapping.definitions.note_words import NoteConcept, note_words
-from risk_model.note_context import experiencer, section_at, temporality
+from risk_model.note_context import current_section, experiencer, temporality
 from risk_model.note_numbers import PAST_AFTER, Number, number_before, numbers
 from risk_model.values import NoteValue, Polarity, Temporality
 
@@ -63,6 +63,14 @@ _PRESSURE = re.compile(rf"{_LINK}(\d{{2,3}})\s?/\s?(\d{{2,3}})(?![\d/])", re.I)
 _TWO = re.compile(rf"{_LINK}(\d+(?:\.\d+)?)%?\s?(?:/|&|,?\s?and\b)\s?(\d*\.?\d+)(?![\d/]|\s?(?:%|[A-Za-z]))", re.I)
 _GAS = re.compile(
     rf"{_LINK}(\d\.\d{{1,2}})\s?[/,]\s?(\d{{2,3}})\s?[/,]\s?(\d{{2,3}})(?:\s?[/,]\s?(\d{{1,2}})(?!\d))?", re.I
+)
+
+
+# Beside a pH, plain CO2 and O2 are pressures: `pH 7.21, CO2 60, O2 88`, `pH of 7.21 with a CO2 of 60`.
+_BESIDE_PH = re.compile(
+    r"(?:[\s,;/|(-]|\b(?:and|with|an?|the|his|her)\b)*(?P<name>(?P<co2>p?a?\s?co2|carbon dioxide)|p?a?\s?o2|oxygen)\b"
+    rf"{_LINK}(?P<value>\d{{1,3}}(?:\.\d+)?)(?!\s?(?:%|l\b|lit)|[\d/])(?P<kpa>\s?kpa\b)?(?:\s?mm\s?hg\b)?",
+    re.I,
 )
 
 
@@ -136,7 +144,7 @@ def value_at(
 def _in_context(said: _Said, text: str, sections: Sequence[Section], source: str) -> NoteValue | None:
     """What the words around a mention make of it."""
     clause = _back_to(_CLAUSE, text, said.start)
-    section = section_at(sections, said.start)
+    section = current_section(text, sections, said.start)
     polarity = Polarity.PRESENT
     if said.unit is None and _denied(text, said, clause):
         polarity = Polarity.ABSENT
@@ -239,11 +247,31 @@ def _of_phrase(text: str, phrase: _Phrase, start: int, end: int) -> Iterator[_Sa
         yield _Said(phrase.concept, start, end, value=float(phrase.value or 0))
     elif phrase.kind == "pressures":
         yield from _tuple(start, _PRESSURE.match(text, end), ("systolic_bp", "diastolic_bp"))
-    elif phrase.kind == "blood_gases":
+    elif phrase.kind == "blood_gases" or (phrase.concept == "ph" and _GAS.match(text, end)):
         yield from _tuple(start, _GAS.match(text, end), ("ph", "paco2", "pao2", "bicarbonate"))
     else:
-        pair = list(_paired(text, phrase.concept, start, end))
-        yield from pair or _measured(text, phrase.concept, start, end)
+        found = list(_paired(text, phrase.concept, start, end)) or list(_measured(text, phrase.concept, start, end))
+        yield from found
+        if phrase.concept == "ph" and found:
+            yield from _beside_ph(text, found[-1].end)
+
+
+def _beside_ph(text: str, end: int) -> Iterator[_Said]:
+    """The pressures that follow a pH; each is read where it stands."""
+    while match := _BESIDE_PH.match(text, end):
+        definition = definitions().concepts["paco2" if match["co2"] else "pao2"]
+        value = definition.convert(float(match["value"]), "kPa" if match["kpa"] else definition.unit)
+        if value is None or not definition.low <= value <= definition.high:
+            return
+        yield _Said(
+            definition.name,
+            match.start("name"),
+            match.end(),
+            round(value, 6),
+            definition.unit,
+            assumed=not match["kpa"],
+        )
+        end = match.end()
 
 
 def _paired(text: str, concept: str, start: int, end: int) -> Iterator[_Said]:

@@ -82,6 +82,12 @@ NUMBERS = [
     ("50 % FiO2", [("fio2", 50)]),
     ("making 20 cc/hr of urine", [("urine_rate", 20)]),
     ("urine 1.2 litres in 24 hours", [("urine_rate", 50)]),
+    ("pH 7.21, CO2 60, O2 88", [("ph", 7.21), ("paco2", 60), ("pao2", 88)]),
+    ("gas shows pH of 7.21 with a CO2 of 8 kPa", [("ph", 7.21), ("paco2", 60.0)]),
+    ("pH 7.21/60/88", [("ph", 7.21), ("paco2", 60), ("pao2", 88)]),
+    ("pH 7.21 on O2 4 L", [("ph", 7.21)]),
+    ("Hx:\nself ventilating, creatinine 3.4", [("mechanical_ventilation", 0), ("creatinine", 3.4)]),
+    ("PMH: COPD.\nKidneys: creatinine 3.4", [("creatinine", 3.4)]),
 ]
 NOTHING = [
     "baseline creatinine 1.0",
