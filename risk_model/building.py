@@ -63,6 +63,7 @@ def build_model(
         "label": labelled.definition,
         "cohort": {"sha256": fingerprint(labelled.folder), "rows": document["rows"]},
         "encoder": None if sources.encoder is None else sources.encoder.name,
+        "encoder_fingerprint": None if sources.encoder is None else sources.encoder.fingerprint,
         "note_reader": None if sources.reader is None else sources.reader.name,
     }
     save(out, fitted, study.cohort, model_id=model_id, version="1", population=population, card=card, facts=about)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -83,6 +83,32 @@ def build(
             (out / name).unlink(missing_ok=True)
         raise
     return LabelledCohort.open(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The rows of one task, without the data. `excluded` counts reasons."""
+
+    rows: tuple[Row, ...]
+    excluded: Mapping[str, int]
+
+
+def label_all(
+    tasks: Sequence[TaskDefinition], source: Source, options: Options, progress: Progress = lambda _: None
+) -> dict[str, Labels]:
+    """The rows of many tasks in one pass over the patients; a task may have none."""
+    gathered = {task.id: _Gathered() for task in tasks}
+    for number, patient in enumerate(source.patients(), 1):
+        for task in tasks:
+            _gather(task, patient, options, gathered[task.id])
+        if number % _REPORT_EVERY == 0:
+            progress(f"{number:,} patients labelled")
+    found = {}
+    for task in tasks:
+        one = gathered[task.id]
+        rows, _ = _rows(one, options, _believable(task, one, options))
+        found[task.id] = Labels(rows, dict(one.excluded.most_common()))
+    return found
 
 
 def _build(task: TaskDefinition, source: Source, out: Path, options: Options, progress: Progress) -> None:

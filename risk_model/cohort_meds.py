@@ -77,15 +77,24 @@ class MedsDataset:
     def not_fetched(self) -> frozenset[str]:
         return frozenset({"DocumentReference", "Composition", "DiagnosticReport", "MedicationStatement"})
 
+    @property
+    def splits(self) -> Mapping[str, str]:
+        """Subject -> train, validation or test, where the dataset says so."""
+        return self._splits
+
     def patients(self) -> Iterator[PatientData]:
+        for subject, rows in self.subjects():
+            yield PatientData(subject, _Chart(subject, self.unread).read(rows), self._splits.get(subject))
+
+    def subjects(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+        """Each subject with its rows as they stand in the files; they are to be read before the next subject is."""
         seen: set[str] = set()
         for path in self.files:
             for subject, rows in groupby(self._rows(path), key=lambda row: str(row["subject_id"])):
                 if subject in seen:
                     raise CohortError(f"{path}: subject {subject} is not contiguous, as MEDS asks; sort by subject_id")
                 seen.add(subject)
-                resources = _Chart(subject, self.unread).read(rows)
-                yield PatientData(subject, resources, self._splits.get(subject))
+                yield subject, rows
             self._progress(f"{path.name}: {len(seen):,} subjects")
 
     def _rows(self, path: Path) -> Iterator[dict[str, Any]]:

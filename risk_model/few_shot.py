@@ -7,6 +7,8 @@ and AUPRC with patient-level bootstraps, averaged over the draws. Representation
 - `embedding`: the record as text through a frozen encoder, scaled to a largest value of one, L2 logistic regression;
 - `counts`: how often each code occurs before the prediction time, the same logistic regression;
 - `counts_boosted`: gradient-boosted trees on the counts.
+
+Any other matrix with a learner of `LEARNERS` can stand beside them (see `Representation`).
 """
 
 from __future__ import annotations
@@ -22,23 +24,22 @@ from numpy.typing import NDArray
 
 from fhir_mapping import PatientRecord
 from knowledge_index import Encoder
+from knowledge_index.encoders.long_text import encode_long
 from risk_model.boosting import xgboost
 from risk_model.cohort import LabelledCohort
 from risk_model.errors import TrainingError
 from risk_model.metrics import auprc, auroc
+from risk_model.record_encoding import QUESTION, SERIALISERS
 
 SHOTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128)
 STRENGTHS = tuple(10.0**power for power in range(-6, 7))
 DRAWS = 5
-CHUNK_CHARACTERS = 1000
 MOST_CODES = 5000
-SERIALISERS: Mapping[str, Callable[[PatientRecord, int], str]] = {
-    "codes": PatientRecord.to_codes,
-    "markdown": PatientRecord.to_markdown,
-}
-Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
+Matrix = Any
+"""Shape (rows, columns), float32: a NumPy array, or a SciPy sparse array of counts."""
 Model = Callable[[Matrix], Floats]
+Learner = Callable[[Matrix, Floats, Matrix, Floats], Model]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,22 @@ class Part:
     y: Floats
     persons: NDArray[np.str_]
     x: Mapping[str, Matrix]
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """What is judged: the matrix of that name through a learner of `LEARNERS`."""
+
+    name: str
+    matrix: str
+    learner: str
+
+
+EMBEDDING_AND_COUNTS = (
+    Representation("embedding", "embedding", "logistic"),
+    Representation("counts", "counts", "logistic"),
+    Representation("counts_boosted", "counts", "boosted"),
+)
 
 
 def read_parts(
@@ -65,11 +82,12 @@ def read_parts(
     for split in ("train", "validation", "test"):
         for row, record in cohort.records(split):
             counted.setdefault(split, []).append(codes_of(record))
-            vectors.setdefault(split, []).append(embed(encoder, SERIALISERS[serialiser](record, budget)))
+            text = SERIALISERS[serialiser](record, budget)
+            vectors.setdefault(split, []).append(encode_long(encoder, [text], QUESTION)[0])
             labels.setdefault(split, []).append((row.label, row.person))
             done += 1
             progress(done, len(cohort.rows))
-        _check(split, [label for label, _ in labels.get(split, [])])
+        check(split, [label for label, _ in labels.get(split, [])])
     known = Counter(code for row in counted["train"] for code in row)
     vocabulary = {code: place for place, (code, _) in enumerate(sorted(known.most_common(MOST_CODES)))}
     return {
@@ -82,7 +100,8 @@ def read_parts(
     }
 
 
-def _check(split: str, labels: Sequence[int]) -> None:
+def check(split: str, labels: Sequence[float]) -> None:
+    """Raises TrainingError where a split cannot be learned from or judged on."""
     if not labels:
         raise TrainingError(f"the cohort has no rows in its {split} split; the protocol needs all three")
     if min(labels) == max(labels):
@@ -92,15 +111,6 @@ def _check(split: str, labels: Sequence[int]) -> None:
 def codes_of(record: PatientRecord) -> Counter[str]:
     """How often each code occurs up to the prediction time (MEDS codes)."""
     return Counter(str(row["code"]) for row in record.to_meds())
-
-
-def embed(encoder: Encoder, text: str) -> Matrix:
-    """Mean of the embeddings of the text's pieces, shape (dimensions,), L2-normalised; zeros for no text."""
-    pieces = [text[at : at + CHUNK_CHARACTERS] for at in range(0, len(text), CHUNK_CHARACTERS)]
-    if not pieces:
-        return np.zeros(encoder.dimensions, dtype=np.float32)
-    mean = encoder.encode(pieces).mean(axis=0)
-    return np.asarray(mean / (np.linalg.norm(mean) or 1.0), dtype=np.float32)
 
 
 def _counts(rows: Sequence[Counter[str]], vocabulary: Mapping[str, int]) -> Matrix:
@@ -115,6 +125,7 @@ def _counts(rows: Sequence[Counter[str]], vocabulary: Mapping[str, int]) -> Matr
 def run(
     parts: Mapping[str, Part],
     *,
+    representations: Sequence[Representation] = EMBEDDING_AND_COUNTS,
     shots: Sequence[int] = SHOTS,
     draws: int = DRAWS,
     bootstraps: int = 1000,
@@ -134,21 +145,21 @@ def run(
             continue
         say(f"k = {name}")
         found[name] = {
-            kind: _judge(test, [_score(kind, parts, k, seed) for seed in range(1 if k is None else draws)], bootstraps)
-            for kind in ("embedding", "counts", "counts_boosted")
+            item.name: _judge(
+                test, [_score(item, parts, k, seed) for seed in range(1 if k is None else draws)], bootstraps
+            )
+            for item in representations
         }
     return found
 
 
-def _score(kind: str, parts: Mapping[str, Part], k: int | None, seed: int) -> Floats:
+def _score(item: Representation, parts: Mapping[str, Part], k: int | None, seed: int) -> Floats:
     """Test scores of a model from one balanced draw."""
     train, validation, test = parts["train"], parts["validation"], parts["test"]
     chosen, judged = balanced(train.y, k, seed), balanced(validation.y, k, seed + 1000)
-    matrix = kind.removesuffix("_boosted")
-    x, y = train.x[matrix][chosen], train.y[chosen]
-    held, truth = validation.x[matrix][judged], validation.y[judged]
-    model = _boosted(x, y, held, truth) if kind.endswith("_boosted") else _logistic(x, y, held, truth)
-    return model(test.x[matrix])
+    x, y = train.x[item.matrix][chosen], train.y[chosen]
+    held, truth = validation.x[item.matrix][judged], validation.y[judged]
+    return LEARNERS[item.learner](x, y, held, truth)(test.x[item.matrix])
 
 
 def balanced(y: Floats, k: int | None, seed: int) -> NDArray[np.int64]:
@@ -189,6 +200,42 @@ def _boosted(x: Matrix, y: Floats, held: Matrix, truth: Floats) -> Model:
     data = library.DMatrix(held)
     best = max(rounds, key=lambda n: auroc(truth, booster.predict(data, iteration_range=(0, n)).astype(np.float64)))
     return lambda rows: np.asarray(booster.predict(library.DMatrix(rows), iteration_range=(0, best)), dtype=np.float64)
+
+
+def _lightgbm(x: Matrix, y: Floats, held: Matrix, truth: Floats) -> Model:
+    """LightGBM as EHRSHOT's count baseline: rate, depth and rounds by AUROC on the validation rows.
+
+    A leaf may hold a single row: with k = 1 there would be no tree otherwise.
+    """
+    lightgbm = lightgbm_library()
+    fixed = {
+        "objective": "binary", "min_data_in_leaf": 1, "min_data_in_bin": 1, "num_leaves": 25, "verbosity": -1,
+        "deterministic": True, "force_row_wise": True, "num_threads": 1, "seed": 7, "feature_pre_filter": False,
+    }  # fmt: skip
+    data = lightgbm.Dataset(x, label=y, free_raw_data=False, params=fixed)
+    boosters = [
+        lightgbm.train(fixed | {"learning_rate": rate, "max_depth": depth}, data, num_boost_round=_TREES[-1])
+        for rate in (0.02, 0.1, 0.5)
+        for depth in (3, -1)
+    ]
+    grid = [(booster, rounds) for booster in boosters for rounds in _TREES]
+    best, best_rounds = max(grid, key=lambda item: auroc(truth, item[0].predict(held, num_iteration=item[1])))
+    return lambda rows: np.asarray(best.predict(rows, num_iteration=best_rounds), dtype=np.float64)
+
+
+def lightgbm_library() -> Any:
+    """The lightgbm module. Raises TrainingError where it is not installed."""
+    try:
+        import lightgbm
+    except ImportError:
+        raise TrainingError(
+            'the counts baseline needs lightgbm: pip install "riskcards[benchmark]" (in a checkout: make llm)'
+        ) from None
+    return lightgbm
+
+
+LEARNERS: Mapping[str, Learner] = {"logistic": _logistic, "boosted": _boosted, "lightgbm": _lightgbm}
+_TREES = (10, 30, 100)
 
 
 def _judge(test: Part, scores: Sequence[Floats], bootstraps: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
+from itertools import cycle
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -201,6 +202,26 @@ def net_benefit(outcome: Floats, probability: Floats, thresholds: Floats) -> Flo
     acts = probability[None, :] >= thresholds[:, None]
     odds = thresholds / (1 - thresholds)
     return np.asarray((acts @ outcome - odds * (acts @ (1 - outcome))) / len(outcome))
+
+
+def shots(name: str, task: str, lines: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """AUROC by number of examples: label of a line -> k -> measure with its interval. `name` begins the ids."""
+
+    def draw(axes: Any) -> None:
+        known = list(dict.fromkeys(k for line in lines.values() for k in line))
+        for (label, line), style, colour in zip(lines.items(), cycle(_styles()), cycle((_ACCENT, _SECOND, _DIM))):
+            places = [known.index(k) for k in line]
+            axes.plot(places, [m["value"] for m in line.values()], color=colour, linestyle=style, label=label)
+            spans = [m["interval"] for m in line.values()]
+            axes.fill_between(places, [low for low, _ in spans], [high for _, high in spans], color=colour, alpha=0.1)
+        axes.axhline(0.5, color=_LINE, linewidth=1)
+        axes.set_xticks(range(len(known)), known)
+        axes.set(xlabel="examples of each kind", ylabel="AUROC", ylim=(0, 1.01))
+        if lines:
+            axes.legend(loc="lower right")
+
+    words = "AUROC on the test split against the number of training examples, one line for each representation."
+    return _svg(name, f"Few-shot: {task}", words, draw)
 
 
 def _svg(name: str, title: str, description: str, draw: Callable[[Any], None]) -> str:

@@ -24,16 +24,19 @@ from numpy.typing import NDArray
 from fhir_mapping import FeatureVector, PatientRecord
 from knowledge_index import Evidence
 from knowledge_index.encoder import Encoder
+from knowledge_index.encoders.long_text import encode_long, weighted_mean
 from risk_model import inputs
+from risk_model.record_encoding import QUESTION, SERIALISERS
 from risk_model.values import Experiencer, NoteFindings, Polarity, Temporality
 from risk_model.values_in_notes import NOTE, note_inputs
 
 Vectors = NDArray[np.float32]
-SOURCES = ("record", "notes", "evidence")
+RECORDS = {"record": "codes", "record_markdown": "markdown"}
+"""Sources that are the whole record, with the serialiser of each."""
+SOURCES = (*RECORDS, "notes", "evidence")
 FINDING = "finding."
 RECORD_BUDGET = 2000
 """Tokens of the record's text that are embedded."""
-CHUNK_CHARACTERS = 1000
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 """Inverse regularisation tried for a head."""
 
@@ -176,14 +179,17 @@ def vector_of(source: str, reading: Reading, encoder: Encoder | None, dimensions
     if source == "notes":
         found = None if reading.findings is None else reading.findings.embedding
         return none if found is None else found
-    texts = [reading.record.to_codes(RECORD_BUDGET)] if source == "record" else [e.passage for e in reading.evidence]
-    chunks = [text[at : at + CHUNK_CHARACTERS] for text in texts for at in range(0, len(text), CHUNK_CHARACTERS)]
-    if not chunks:
+    if source in RECORDS:
+        texts, instruction = [SERIALISERS[RECORDS[source]](reading.record, RECORD_BUDGET)], QUESTION
+    else:
+        texts, instruction = [item.passage for item in reading.evidence], None
+    texts = [text for text in texts if text.strip()]
+    if not texts:
         return none
     if encoder is None:
         raise ValueError(f"a head reads the {source}, so an encoder is needed")
-    mean = encoder.encode(chunks).mean(axis=0)
-    return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
+    vectors = encode_long(encoder, texts, instruction)
+    return weighted_mean(list(vectors), [1.0] * len(vectors))
 
 
 def _present(findings: NoteFindings) -> frozenset[str]:

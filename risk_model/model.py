@@ -84,8 +84,9 @@ class RiskModel:
             opened = tuple(fusion.Head.from_json(head) for head in heads_of)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelArtifactError(f"not written by this version: {error}", path=str(folder)) from None
-        if any(head.source != "notes" for head in opened) and encoder is None:
-            encoder = encoder_named(str(manifest.get("encoder")))
+        if any(head.source != "notes" for head in opened):
+            encoder = encoder or encoder_named(str(manifest.get("encoder")))
+            _check_encoder(manifest.get("encoder_fingerprint"), encoder, folder)
         return cls(manifest, names, folder, booster, conformal, distribution, opened, encoder)
 
     @property
@@ -312,6 +313,16 @@ class RiskModel:
 
 def _by_language_model(findings: NoteFindings | None) -> bool:
     return findings is not None and findings.language_notes > 0
+
+
+def _check_encoder(made_by: object, encoder: Encoder, folder: Path) -> None:
+    """Heads understand the vectors they were fitted on and no others."""
+    if made_by is not None and made_by != encoder.fingerprint:
+        raise ModelArtifactError(
+            f"its heads were fitted on vectors of encoder {made_by}, and {encoder.name} is {encoder.fingerprint} now: "
+            f"put that encoder back, or train again",
+            path=str(folder),
+        )
 
 
 def _check_schema(names: Sequence[str], heads: Sequence[Any], folder: Path) -> None:

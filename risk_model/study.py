@@ -46,6 +46,8 @@ class Sources:
     reader: NoteReader | None = None
     encoder: Encoder | None = None
     evidence: EvidenceSource | None = None
+    record: str = "record"
+    """Which of `fusion.RECORDS` the encoder is given."""
 
     def read(self, record: PatientRecord, task: str) -> Reading:
         findings = None if self.reader is None else self.reader.read(record.notes())
@@ -123,7 +125,7 @@ def _cohort(task: str, names: Sequence[str], x: NDArray[np.float32], rows: Seque
 
 def _blocks(readings: Sequence[Reading], sources: Sources) -> tuple[VectorBlock, ...]:
     """Raw vectors of every source there is; a source that no row has is left out."""
-    wanted = [("record", sources.encoder is not None), ("notes", sources.reader is not None)]
+    wanted = [(sources.record, sources.encoder is not None), ("notes", sources.reader is not None)]
     wanted.append(("evidence", sources.evidence is not None and sources.encoder is not None))
     dimensions = 384 if sources.encoder is None else sources.encoder.dimensions
     blocks = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,6 +20,10 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--cohort", required=True, type=_COHORT, help="Folder of `riskcards cohort build`.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The model folder.")
 @click.option("--encoder", metavar="NAME", help=f"Also learn from an embedding of the record. {ENCODER_HELP}")
+@click.option(
+    "--serialiser", default="codes", show_default=True, type=click.Choice(["codes", "markdown"]),
+    help="With --encoder: how a record becomes text.",
+)  # fmt: skip
 @click.option("--note-reader", type=click.Choice(NOTE_READERS), help="Also learn from what the notes say.")
 @click.option("--evidence", is_flag=True, help="Also learn from the literature found; needs both above, and is slow.")
 @click.option("--model-id", help="Name of the model.  [default: TASK-local]")
@@ -29,6 +34,7 @@ def command(
     cohort: Path,
     out: Path,
     encoder: str | None,
+    serialiser: str,
     note_reader: str | None,
     evidence: bool,
     model_id: str | None,
@@ -52,6 +58,7 @@ def command(
     """
     from risk_model.building import build_model
     from risk_model.cohort import LabelledCohort
+    from risk_model.fusion import RECORDS
     from risk_model.labels_task import find_definition
     from risk_model.study import read_for_training
 
@@ -59,7 +66,8 @@ def command(
         raise click.UsageError("--evidence needs --encoder and --note-reader")
     labelled = LabelledCohort.open(cohort)
     task = find_definition(task).id if task.endswith((".yaml", ".yml")) else task
-    sources = open_sources(encoder, note_reader, evidence)
+    opened = open_sources(encoder, note_reader, evidence)
+    sources = replace(opened, record=next(name for name, form in RECORDS.items() if form == serialiser))
     with counting("rows read") as progress:
         study = read_for_training(labelled, task, sources, progress)
     name = model_id or f"{task.replace('_', '-')}-local"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knowledge_index.encoders.long_text import Piece, pieces_of
-from knowledge_index.encoders.protocol import Encoder, Vectors, encode_queries
+from knowledge_index.encoders.protocol import Encoder, QueryEncoder, Vectors
 from knowledge_index.errors import EncoderError
 
 MOST_BYTES = 2**30
@@ -50,9 +50,12 @@ class KeptEncoder:
         return self._remembered(texts, "document", self._encoder.encode)
 
     def encode_queries(self, texts: Sequence[str], instruction: str | None = None) -> Vectors:
-        """As the encoder's own, remembered by instruction too."""
+        """As the encoder's own, remembered by instruction too; where it knows no difference, documents are queries."""
+        if not isinstance(self._encoder, QueryEncoder):
+            return self.encode(texts)
         kind = "query" if instruction is None else f"query {instruction}"
-        return self._remembered(texts, kind, lambda missing: encode_queries(self._encoder, missing, instruction))
+        asked = self._encoder.encode_queries
+        return self._remembered(texts, kind, lambda missing: asked(missing, instruction))
 
     def pieces(self, text: str, instruction: str | None = None) -> list[Piece]:
         """As the encoder's own."""

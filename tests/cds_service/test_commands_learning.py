@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 
 from cds_service.cli import cli
 from fhir_mapping import PatientRecord
+from knowledge_index import EncoderError
+from knowledge_index.encoder import encoder_named
 from risk_model import Pipeline, RiskModel, model_card, risk_assessment
 from risk_model.cohort_source import FhirFolder
 from risk_model.errors import ModelArtifactError, RiskModelError
@@ -234,9 +236,23 @@ def test_notes_and_embeddings_can_be_learned_from_and_served(tmp_path: Path) -> 
     done("train", *arguments, "--note-reader", "rules", "--encoder", "all-MiniLM-L6-v2-int8")
     model = RiskModel.open(tmp_path / "model")
     assert {head.source for head in model.heads} == {"record", "notes"}
+    with pytest.raises(ModelArtifactError, match="fitted on vectors of encoder"):
+        RiskModel.open(tmp_path / "model", encoder_named("static"))
     assert any(name.startswith("finding.") for name in model.names)
     done("evaluate", "--model", tmp_path / "model", "--cohort", tmp_path / "cohort", "--out", tmp_path / "e", *QUICK)
     assert metrics(tmp_path / "e")["rows"] > 0
+
+
+def test_a_model_learns_from_the_record_as_markdown_through_any_encoder(tmp_path: Path) -> None:
+    write(tmp_path / "export", ward(160, seed=11, shift=0.8))
+    done("cohort", "build", "--task", TASK, "--fhir", tmp_path / "export", "--out", tmp_path / "cohort")
+    arguments = ("--task", TASK, "--cohort", tmp_path / "cohort", "--out", tmp_path / "model", *QUICK)
+    done("train", *arguments, "--encoder", "static", "--serialiser", "markdown")
+    model = RiskModel.open(tmp_path / "model")
+    assert [head.source for head in model.heads] == ["record_markdown"]
+    assert "record_markdown_embedding.logit" in model.names
+    wrong = run("train", *arguments, "--encoder", "word2vec")
+    assert isinstance(wrong.exception, EncoderError)
 
 
 def test_few_shot_runs_every_k_and_says_where_there_are_too_few(tmp_path: Path) -> None:

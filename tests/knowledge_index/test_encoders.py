@@ -35,6 +35,13 @@ class Counting:
         return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
+class Asking(Counting):
+    """One that takes questions otherwise."""
+
+    def encode_queries(self, texts: Sequence[str], instruction: str | None = None) -> np.ndarray:
+        return self.encode([f"{instruction}: {text}" for text in texts])
+
+
 # names and configurations -------------------------------------------------------------------------------------------
 
 
@@ -261,15 +268,24 @@ def test_what_is_kept_is_not_encoded_again_by_another_process(tmp_path: Path) ->
 
 
 def test_other_weights_and_other_instructions_are_other_vectors(tmp_path: Path) -> None:
-    encoder = Counting()
+    encoder = Asking()
     one = kept(tmp_path, encoder)
-    one.encode(["a"])
-    one.encode_queries(["a"])
-    one.encode_queries(["a"], "find")
+    for _ in range(2):
+        one.encode(["a"])
+        one.encode_queries(["a"])
+        one.encode_queries(["a"], "find")
     encoder.fingerprint = "c2"
     kept(tmp_path, encoder).encode(["a"])
-    assert encoder.asked == ["a"] * 4
+    assert encoder.asked == ["a", "None: a", "find: a", "a"]
     assert len(list(tmp_path.glob("*.sqlite"))) == 2
+
+
+def test_an_encoder_that_knows_no_questions_keeps_one_vector_for_all_instructions(tmp_path: Path) -> None:
+    encoder = Counting()
+    one = kept(tmp_path, encoder)
+    one.encode_queries(["a"], "find")
+    one.encode_queries(["a"], "seek")
+    assert encoder.asked == ["a"]
 
 
 def test_a_damaged_vector_is_made_anew(tmp_path: Path) -> None:
