@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 import orjson
 
 from benchmarks.measuring import Remembering, rounded, write
-from knowledge_index import KnowledgeIndex, Query, build_index
+from knowledge_index import Encoder, KnowledgeIndex, Query, build_index
 from knowledge_index.articles import collect
 from knowledge_index.evaluation import evaluate, read_qrels, read_queries
 
@@ -56,12 +56,14 @@ def main() -> None:
     write(RESULT, result)
 
 
-def prepared(data: Path, out: Path) -> tuple[KnowledgeIndex, dict[str, Query], dict[str, dict[str, int]]]:
-    """The collection as files, indexed as a user would; an index that is already there is used again."""
+def prepared(
+    data: Path, out: Path, encoder: Encoder | None = None
+) -> tuple[KnowledgeIndex, dict[str, Query], dict[str, dict[str, int]]]:
+    """The collection as files, indexed as a user would, by the default encoder unless another is given."""
     out.mkdir(parents=True, exist_ok=True)
     convert(data, out)
     collected = collect("jsonl", [out / "articles.jsonl"])
-    encoder = Remembering(out / "vectors")
+    encoder = encoder or Remembering(out / "vectors")
     build_index(collected.articles.values(), out / "index", encoder, source="cystic-fibrosis")
     index = KnowledgeIndex.open(out / "index", encoder)
     return index, read_queries(out / "queries.jsonl"), read_qrels(out / "qrels.tsv")

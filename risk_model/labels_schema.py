@@ -166,10 +166,11 @@ def _concept(field: Field) -> Predicate:
 def _codes(field: Field) -> Predicate:
     field.mapping({"kind", "any"}, {"any"})
     kinds = field.at("kind").words(_KINDS) if "kind" in field.value else _KINDS
-    return Coded(tuple(_code_set(item) for item in field.at("any").items()), frozenset(kinds))
+    return Coded(tuple(code_set(item) for item in field.at("any").items()), frozenset(kinds))
 
 
-def _code_set(field: Field) -> CodeSet:
+def code_set(field: Field) -> CodeSet:
+    """`{system: icd10cm, codes: [I10], prefixes: [I11]}`."""
     values = field.mapping({"system", "codes", "prefixes"}, {"system"})
     raw = field.at("system").text()
     system = _CODE_SYSTEMS.get(raw, raw)
