@@ -28,6 +28,7 @@ COMMANDS = {
     "recalibrate": "A new version of a model, fitted to your own outcome rate.",
     "train-reader": "A language model taught to read notes: LoRA on a local one, from records whose notes are known.",
     "few-shot": "The few-shot protocol: record embeddings against counts, at every number of examples.",
+    "rubric": "Questions about a record, written once by a model or a clinician, answered by rules.",
     "benchmark": "Published protocols, such as EHRSHOT's, on data you have the right to.",
     "index": "Build, search, check and evaluate a PubMed index.",
     "card": "A model card as HTML, JSON or CHAI XML.",

@@ -30,6 +30,7 @@ from risk_model.cohort import LabelledCohort
 from risk_model.errors import TrainingError
 from risk_model.metrics import auprc, auroc
 from risk_model.record_encoding import QUESTION, SERIALISERS
+from risk_model.rubric import Rubric, filled
 
 SHOTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128)
 STRENGTHS = tuple(10.0**power for power in range(-6, 7))
@@ -60,6 +61,7 @@ class Representation:
     learner: str
 
 
+RUBRIC = Representation("rubric", "rubric", "logistic")
 EMBEDDING_AND_COUNTS = (
     Representation("embedding", "embedding", "logistic"),
     Representation("counts", "counts", "logistic"),
@@ -73,11 +75,14 @@ def read_parts(
     serialiser: str = "codes",
     budget: int = 8000,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
+    rubric: Rubric | None = None,
 ) -> dict[str, Part]:
-    """The three splits. Raises TrainingError where one is empty or has one class only."""
+    """The three splits, with a matrix `rubric` where one is given. Raises TrainingError where a split is empty or has one
+    class only."""
     counted: dict[str, list[Counter[str]]] = {}
     vectors: dict[str, list[Matrix]] = {}
     labels: dict[str, list[tuple[int, str]]] = {}
+    asked: dict[str, list[Matrix]] = {}
     done = 0
     for split in ("train", "validation", "test"):
         for row, record in cohort.records(split):
@@ -85,6 +90,8 @@ def read_parts(
             text = SERIALISERS[serialiser](record, budget)
             vectors.setdefault(split, []).append(encode_long(encoder, [text], QUESTION)[0])
             labels.setdefault(split, []).append((row.label, row.person))
+            if rubric is not None:
+                asked.setdefault(split, []).append(rubric.row(record))
             done += 1
             progress(done, len(cohort.rows))
         check(split, [label for label, _ in labels.get(split, [])])
@@ -94,7 +101,8 @@ def read_parts(
         split: Part(
             np.array([float(label) for label, _ in labels[split]]),
             np.array([person for _, person in labels[split]]),
-            {"embedding": np.stack(vectors[split]), "counts": _counts(counted[split], vocabulary)},
+            {"embedding": np.stack(vectors[split]), "counts": _counts(counted[split], vocabulary)}
+            | ({} if rubric is None else {"rubric": filled(np.stack(asked[split]), np.stack(asked["train"]))}),
         )
         for split in labels
     }

@@ -121,7 +121,7 @@ def parse_rubric(text: str, file: str) -> Rubric:
     Raises TaskDefinitionError naming the field.
     """
     try:
-        raw = yaml.safe_load(_unfenced(text))
+        raw = yaml.safe_load(unfenced(text))
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = "the file" if line is None else f"line {line + 1}"
@@ -141,9 +141,10 @@ def parse_rubric(text: str, file: str) -> Rubric:
     return Rubric(root.at("task").text(), words["title"], words["author"], items)
 
 
-def _unfenced(text: str) -> str:
-    """
-    >>> _unfenced("Here it is:\\n```yaml\\nrubric: 1\\n```\\nGood luck!")
+def unfenced(text: str) -> str:
+    """What stands in the first fenced block of an answer; the text itself where there is none.
+
+    >>> unfenced("Here it is:\\n```yaml\\nrubric: 1\\n```\\nGood luck!")
     'rubric: 1\\n'
     """
     _, fence, rest = text.partition("```")

@@ -107,13 +107,16 @@ class Coded:
 
 
 def coded(field: Field, kind: str, within: timedelta | None) -> Coded:
-    """`{words: [...], codes: [...], active: true}`; words match whole words of the text, whatever their case."""
-    allowed = {"words", "codes"} | ({"active"} if kind != "procedures" else set())
+    """`{words: [...], codes: [...], active: true}`, or `any: true` for all. Words match from the beginning of a word of
+    the text, whatever their case."""
+    allowed = {"words", "codes", "any"} | ({"active"} if kind != "procedures" else set())
     values = field.mapping(allowed)
-    if not {"words", "codes"} & set(values):
-        field.fail("needs words or codes")
+    everything = "any" in values and field.at("any").flag()
+    if everything == bool({"words", "codes"} & set(values)):
+        field.fail("needs words or codes, or any: true alone")
     words = [item.text() for item in field.at("words").items()] if "words" in values else []
     pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})", re.IGNORECASE) if words else None
+    pattern = re.compile("") if everything else pattern
     sets = tuple(code_set(item) for item in field.at("codes").items()) if "codes" in values else ()
     return Coded(kind, pattern, sets, field.at("active").flag() if "active" in values else False, within)
 

@@ -11,8 +11,6 @@ import orjson
 from cds_service.commands.learning import ENCODER_HELP, counting, say
 from knowledge_index.encoder import DEFAULT
 
-_KINDS = ("embedding", "counts", "counts_boosted")
-
 
 @click.command(name="few-shot")
 @click.option(
@@ -25,11 +23,23 @@ _KINDS = ("embedding", "counts", "counts_boosted")
 @click.option("--encoder", default=DEFAULT, show_default=True, metavar="NAME", help=ENCODER_HELP)
 @click.option("--serialiser", type=click.Choice(["codes", "markdown"]), default="codes", show_default=True)
 @click.option("--budget", default=8000, show_default=True, type=click.IntRange(64), help="Tokens of the record's text.")
+@click.option(
+    "--rubric", "rubric_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Also judge the answers to a rubric: see `riskcards rubric`.",
+)  # fmt: skip
 @click.option("--draws", default=5, show_default=True, type=click.IntRange(1), help="Random draws for each k.")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
 @click.option("--json", "as_json", is_flag=True, help="few_shot.json on standard output.")
 def command(
-    cohort: Path, out: Path, encoder: str, serialiser: str, budget: int, draws: int, bootstraps: int, as_json: bool
+    cohort: Path,
+    out: Path,
+    encoder: str,
+    serialiser: str,
+    budget: int,
+    rubric_file: Path | None,
+    draws: int,
+    bootstraps: int,
+    as_json: bool,
 ) -> None:
     """Record embeddings against counts of codes, from 1 example of each kind to all there are.
 
@@ -43,12 +53,15 @@ def command(
     from knowledge_index.encoder import available_threads, encoder_named
     from risk_model.artifacts import write_json
     from risk_model.cohort import LabelledCohort
-    from risk_model.few_shot import read_parts, run
+    from risk_model.few_shot import EMBEDDING_AND_COUNTS, RUBRIC, read_parts, run
+    from risk_model.rubric import Rubric
 
     labelled = LabelledCohort.open(cohort)
     opened = encoder_named(encoder, available_threads())
     with counting("records embedded") as progress:
-        parts = read_parts(labelled, opened, serialiser, budget, progress)
+        rubric = None if rubric_file is None else Rubric.open(rubric_file)
+        parts = read_parts(labelled, opened, serialiser, budget, progress, rubric)
+    judged = EMBEDDING_AND_COUNTS if rubric is None else (*EMBEDDING_AND_COUNTS, RUBRIC)
     document: dict[str, Any] = {
         "task": labelled.task,
         "label": labelled.definition,
@@ -57,7 +70,7 @@ def command(
         "budget": budget,
         "draws": draws,
         "rows": {name: len(part.y) for name, part in parts.items()},
-        "shots": run(parts, draws=draws, bootstraps=bootstraps, say=say),
+        "shots": run(parts, representations=judged, draws=draws, bootstraps=bootstraps, say=say),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "few_shot.json", document)
@@ -65,7 +78,7 @@ def command(
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         return
     click.echo(f"{labelled.task} ({labelled.definition}), AUROC on the test split")
-    click.echo(f"{'k':>5}" + "".join(f"{kind:>26}" for kind in _KINDS))
+    click.echo(f"{'k':>5}" + "".join(f"{item.name:>26}" for item in judged))
     for k, kinds in document["shots"].items():
         click.echo(f"{k:>5}" + _cells(kinds))
 
@@ -73,5 +86,5 @@ def command(
 def _cells(kinds: dict[str, Any]) -> str:
     if "reason" in kinds:
         return f"   {kinds['reason']}"
-    shown = (kinds[kind]["auroc"] for kind in _KINDS)
+    shown = (kind["auroc"] for kind in kinds.values())
     return "".join(f"{m['value']:>9.3f} ({m['interval'][0]:.3f} to {m['interval'][1]:.3f})" for m in shown)
