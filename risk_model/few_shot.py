@@ -77,8 +77,10 @@ def read_parts(
     progress: Callable[[int, int], None] = lambda _done, _all: None,
     rubric: Rubric | None = None,
 ) -> dict[str, Part]:
-    """The three splits, with a matrix `rubric` where one is given. Raises TrainingError where a split is empty or has one
-    class only."""
+    """The three splits, with a matrix `rubric` where one is given.
+
+    Raises TrainingError where a split is empty or has one class only.
+    """
     counted: dict[str, list[Counter[str]]] = {}
     vectors: dict[str, list[Matrix]] = {}
     labels: dict[str, list[tuple[int, str]]] = {}
