@@ -19,7 +19,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 EHRSHOT = (
     "long_stay", "readmission_30d", "icu_transfer", "thrombocytopenia", "hyperkalemia", "hypoglycemia", "hyponatremia",
     "anemia", "new_hypertension", "new_hyperlipidemia", "new_pancreatic_cancer", "new_celiac", "new_lupus",
-    "new_acute_mi",
+    "new_acute_mi", "chest_xray",
 )  # fmt: skip
 
 
