@@ -119,6 +119,8 @@ def _unit(quantity: dict[str, Any], concept: ConceptDefinition, known: Definitio
     """
     code, display = quantity.get("code"), quantity.get("unit")
     from_code = known.unit(code) if isinstance(code, str) and code.strip() else None
+    if from_code == concept.unit and display == code and quantity.get("system") == UCUM:
+        return from_code, ""  # as nearly every laboratory writes it
     from_display = known.unit(display) if isinstance(display, str) and display.strip() else None
     if from_code and system_of(quantity.get("system")) not in {None, UCUM}:
         from_code = from_code if from_display is None else None  # a unit code of another system is not UCUM

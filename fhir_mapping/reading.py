@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
 
 import msgspec
+import orjson
 
 from fhir_mapping.elements import OBSERVATION, WHOSE, Observation, Resource, Whose, elements, loads
 from fhir_mapping.errors import InvalidInputError
 from fhir_mapping.values import Refusal
 
 __all__ = [
-    "Entry", "Reading", "Resource", "check_utf8", "named", "read_bundle", "read_bytes", "source_of",
+    "Entry", "Reading", "Resource", "check_utf8", "named", "read_bundle", "read_bytes",
+    "read_prefetched", "source_of",
 ]  # fmt: skip
 
 _ID = re.compile(r"[A-Za-z0-9\-._]{1,64}\Z")  # the underscore is not FHIR's, and common all the same
@@ -271,6 +273,15 @@ def _kind(resource: Any) -> str:
 def read_bundle(bundle: Resource, *, name: str, resource_type: str | None = None) -> Reading:
     """The entries of one parsed Bundle; its signs of being incomplete mark `resource_type` (or every type it holds)."""
     return _read_bundle(_facts(bundle, name), name, resource_type)
+
+
+def read_prefetched(bundle: Resource, *, name: str, resource_type: str) -> Reading:
+    """`read_bundle` of a Bundle that came parsed: written out again first, what is in it is read faster as bytes."""
+    try:
+        facts = _BUNDLE.decode(orjson.dumps(bundle))
+    except (TypeError, msgspec.ValidationError):  # not from JSON, or no Bundle: the other way says what is wrong
+        facts = _facts(bundle, name)
+    return _read_bundle(facts, name, resource_type)
 
 
 def _facts(bundle: Resource, name: str) -> _Bundle:

@@ -15,7 +15,7 @@ from fhir_mapping.elements import Observation, Resource
 from fhir_mapping.errors import InvalidInputError
 from fhir_mapping.measurements import concerns, known_by, read_observations, unmapped
 from fhir_mapping.modifiers import understood
-from fhir_mapping.reading import Entry, Reading, read_bundle, read_bytes
+from fhir_mapping.reading import Entry, Reading, read_bytes, read_prefetched
 from fhir_mapping.references import Directory
 from fhir_mapping.site_map import SiteMap, shipped
 from fhir_mapping.times import FIRST_YEAR, moment, parse_instant
@@ -164,7 +164,7 @@ class PatientRecord:
             value = prefetch.get(key)
             kind = value.get("resourceType") if isinstance(value, dict) else None
             if isinstance(value, dict) and kind == "Bundle":
-                reading = read_bundle(value, name=f"prefetch.{key}", resource_type=resource_type)
+                reading = read_prefetched(value, name=f"prefetch.{key}", resource_type=resource_type)
                 entries.extend(reading.entries)
                 refused.extend(reading.refused)
                 not_fetched |= reading.incomplete

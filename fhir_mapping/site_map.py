@@ -121,11 +121,11 @@ class SiteMap:
         if observation.contained is not None:
             return True
         for part in observation.parts:
-            quantity, answer = part.valueQuantity, part.valueCodeableConcept
             if not self._known.isdisjoint(coded(part.code).systems):
                 return True
+            quantity, answer = part.valueQuantity, part.valueCodeableConcept
             system = quantity.get("system") if isinstance(quantity, dict) else None
-            if isinstance(system, str) and system in self._known:
+            if system is not None and system != UCUM and self._local("valueQuantity", quantity):
                 return True
             if isinstance(answer, dict) and self._local("valueCodeableConcept", answer):
                 return True
