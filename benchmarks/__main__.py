@@ -32,6 +32,7 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         ),
         "diabetes130": (diabetes, ["--train", str(diabetes), "--out", str(RESULTS / "diabetes130")]),
         "cystic_fibrosis": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
+        "rubric": (cinc, ["--data", str(cinc)]),
         "encoders": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "encoders")]),
         "ehr_encoders": (cinc, ["--data", str(data), "--out", str(SCRATCH / "ehr_encoders")]),
         "retrieval_settings": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),

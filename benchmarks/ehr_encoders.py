@@ -1,6 +1,6 @@
 """`riskcards benchmark ehr-encoders` on what is open: a smoke of the machinery, whose numbers mean nothing clinically.
 
-    python -m benchmarks.ehr_encoders --data DIR --out DIR [--stays 1500]
+    python -m benchmarks.ehr_encoders --data DIR --out DIR [--stays 600]
 
 Two MEDS datasets are made by our own export: the MIMIC-IV demo on FHIR (100 patients, without its laboratory), labelled
 by our task definitions; and stays of CinC 2012 as known at 48 hours with their real in-hospital deaths as a label file.
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the development data folder")
     parser.add_argument("--out", type=Path, required=True, help="where datasets, vectors and reports are written")
-    parser.add_argument("--stays", type=int, default=1500, help="of CinC 2012")
+    parser.add_argument("--stays", type=int, default=600, help="of CinC 2012")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     stays = cinc(options.data, options.out, options.stays)

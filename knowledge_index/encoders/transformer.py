@@ -124,7 +124,7 @@ class _Tower:
         self._model.eval()
         self._tokenizer.truncation_side = "right"
         self.dtype = str(self._model.dtype).removeprefix("torch.")
-        self.width = int(self._model.config.hidden_size)
+        self.width = self._hidden_size()
         self._end = self._end_of_text()
         self._left = configuration.padding_side == "left"
         self._positions = self._left and self._positions_needed()
@@ -210,6 +210,13 @@ class _Tower:
             raise EncoderError(
                 f"{self.folder}: this model stays causal whatever mask it gets; set bidirectional: false"
             )
+
+    def _hidden_size(self) -> int:
+        config = self._model.config
+        width = getattr(config, "hidden_size", None) or getattr(config, "dim", None)
+        if width is None or getattr(config, "is_encoder_decoder", False):
+            raise EncoderError(f"{self.folder}: a model of type {config.model_type} is no text encoder we can run")
+        return int(width)
 
     def _positions_needed(self) -> bool:
         """Whether a model padded on the left must be told its positions; RoBERTa's kind counts by itself."""

@@ -297,3 +297,18 @@ def test_a_store_that_is_no_postgresql_is_wrong_use(run: Run) -> None:
     answer = run("search", "starter", "sodium", "--store", "mysql://x")
     assert answer.code == 2
     assert "postgresql://" in answer.err
+
+
+def test_an_encoder_is_named_for_the_build_and_another_one_is_refused_by_a_search(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "articles.jsonl"
+    source.write_bytes(b"\n".join(orjson.dumps(article) for article in ARTICLES))
+    index = tmp_path / "static"
+    assert run("build", "--source", "jsonl", source, "--out", index, "--encoder", "static").code == 0
+    found = run("search", index, "low sodium", "--json")
+    assert orjson.loads(found.out)["results"][0]["pmid"] == "2"
+    refused = run("search", index, "low sodium", "--encoder", "minilm")
+    assert refused.code == 1
+    assert "their vectors do not mix" in refused.err
+    unknown = run("build", "--source", "jsonl", source, "--out", tmp_path / "none", "--encoder", "word2vec")
+    assert unknown.code == 1
+    assert "hf:FOLDER" in unknown.err

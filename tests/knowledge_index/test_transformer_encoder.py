@@ -193,6 +193,25 @@ def test_the_fingerprint_covers_weights_tokenizer_and_configuration_and_no_path(
     assert TransformerEncoder(EncoderConfiguration("one", tmp_path / "one", "mean")).fingerprint != first
 
 
+def test_half_precision_is_near_and_has_a_fingerprint_of_its_own(models: dict[str, Path]) -> None:
+    whole = EncoderConfiguration("tiny", models["qwen3"], "last_token")
+    one, other = TransformerEncoder(whole), TransformerEncoder(replace(whole, dtype="bfloat16"))
+    exact, near = one.encode(TEXTS), other.encode(TEXTS)
+    assert near.dtype == np.float32
+    assert float((exact * near).sum(axis=1).min()) > 0.99
+    assert one.fingerprint != other.fingerprint
+
+
+def test_a_model_that_writes_is_no_encoder(tmp_path: Path) -> None:
+    from tests.knowledge_index.tiny_models import tokenizer, transformers
+
+    config = transformers.T5Config(vocab_size=120, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    transformers.T5Model(config).save_pretrained(tmp_path)
+    tokenizer(both_ends=True).save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match="type t5 is no text encoder"):
+        TransformerEncoder(EncoderConfiguration("t5", tmp_path, "mean"))
+
+
 def test_what_cannot_be_opened_says_why(models: dict[str, Path], tmp_path: Path) -> None:
     pickled = tiny(tmp_path / "pickled", "bert")
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
