@@ -36,7 +36,6 @@ from risk_model.meds_text import SERIALISERS, Event, Subject, Vocabulary
 
 Progress = Callable[[str], None]
 _SPLIT_NAMES = ("train", "validation", "test")
-_OWN_TIME = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +102,7 @@ def from_files(
     """
     found = {}
     for task in tasks:
-        files = _label_files(folder, task)
-        rows = [row for path in files for row in _labels(path)]
+        rows = [row for path in label_files(folder, task) for row in _labels(path)]
         found[task] = tuple(
             sorted_rows([Example(s, at, label, given.get(s) or _by_hash(s, validation, test)) for s, at, label in rows])
         )
@@ -116,7 +114,8 @@ def _by_hash(subject: str, validation: float, test: float) -> str:
     return "test" if place < test else "validation" if place < test + validation else "train"
 
 
-def _label_files(folder: Path, task: str) -> list[Path]:
+def label_files(folder: Path, task: str) -> list[Path]:
+    """The files that hold a task's labels. Raises CohortError where there are none."""
     found = [path for path in (folder / f"{task}.parquet", folder / f"{task}.csv") if path.is_file()]
     if (folder / task).is_dir():
         inside = sorted((folder / task).rglob("*.parquet")) or sorted((folder / task).rglob("*.csv"))
@@ -170,12 +169,10 @@ def _outcome(value: Any, place: str) -> int:
 def _moment(value: Any) -> datetime | None:
     if isinstance(value, datetime):
         return _bare(value)
-    for form in _OWN_TIME:
-        try:
-            return datetime.strptime(str(value).strip(), form)  # noqa: DTZ007  # MEDS times have no zone
-        except ValueError:
-            continue
-    return None
+    try:
+        return _bare(datetime.fromisoformat(str(value).strip()))
+    except ValueError:
+        return None
 
 
 def _bare(moment: datetime) -> datetime:
@@ -192,7 +189,8 @@ def prepare(
 ) -> dict[str, Examples]:
     """Write the examples of every task below `out`, in one pass over the data; the examples in the order of the data.
 
-    A row whose subject is not in the data is left out. Each task's folder appears whole.
+    A row whose subject is not in the data is left out: `len(wanted[task])` tells how many. Each task's folder appears
+    whole.
     """
     by_subject: dict[str, list[tuple[str, Example]]] = {}
     for task, rows in wanted.items():

@@ -119,11 +119,13 @@ def _prepared(
     from risk_model.cohort_splits import ByHash
     from risk_model.ehr_encoders import settings_digest
     from risk_model.labels_task import find_definition
-    from risk_model.meds_examples import Examples, defined, from_files, prepare, read_vocabulary
+    from risk_model.meds_examples import Examples, defined, from_files, label_files, prepare, read_vocabulary
     from risk_model.meds_text import SERIALISERS
 
     with MedsDataset(meds, say) as source:
-        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.files]
+        read = [*source.files, *(path for task in tasks if labels for path in label_files(labels, task))]
+        read += [path for path in (meds / "metadata" / "codes.parquet",) if path.exists()]
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in read]
         folder = work / settings_digest({**asked, "files": files})
         if all((folder / task / "rows.jsonl").exists() for task in tasks):
             say("records serialised by an earlier run")
@@ -135,7 +137,11 @@ def _prepared(
             chosen = [find_definition(task, "ehrshot" if task in EHRSHOT else None) for task in tasks]
             wanted = defined(chosen, source, ByHash(validation, test), str(asked["follow_up"]), say)
         folder.mkdir(parents=True, exist_ok=True)
-        return prepare(wanted, source, read_vocabulary(meds), folder, list(SERIALISERS), int(asked["budget"]))
+        made = prepare(wanted, source, read_vocabulary(meds), folder, list(SERIALISERS), int(asked["budget"]))
+        for task, rows in wanted.items():
+            if lost := len(rows) - len(made[task].rows):
+                say(f"{task}: {lost} predictions of subjects that are not in the data are left out")
+        return made
 
 
 def _tables(

@@ -229,6 +229,24 @@ def test_a_second_run_encodes_nothing_and_a_further_encoder_only_itself(
     assert "encoded again" in str(again.exception)
 
 
+def test_labels_of_nobody_in_the_data_are_counted_and_changed_labels_are_read_anew(
+    dataset: Path, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    known = pq.read_table(dataset / "labels" / "illness.parquet").to_pylist()
+    lines = [f"{row['subject_id']},{row['prediction_time'].isoformat()},{row['boolean_value']}" for row in known]
+    head = "subject_id,prediction_time,boolean_value"
+    asked = ("benchmark", "ehr-encoders", "--meds", dataset, "--labels", labels, "--tasks", "illness", "--encoder",
+             "static", "--draws", 1, "--bootstraps", 20, "--out", tmp_path / "out")  # fmt: skip
+    (labels / "illness.csv").write_text("\n".join([head, *lines, "9999,2020-05-01T12:00:00,True", ""]))
+    assert "illness: 1 predictions of subjects that are not in the data" in done(*asked).output
+    (labels / "illness.csv").write_text("\n".join([head, *lines[:150], ""]))
+    done(*asked)
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]["illness"]["rows"]
+    assert sum(part["rows"] for part in rows.values()) == 150
+
+
 def test_only_codes_that_training_rows_have_are_counted(dataset: Path, tmp_path: Path) -> None:
     rows = from_files(dataset / "labels", ["illness"], {}, 0.3, 0.3)
     with MedsDataset(dataset) as source:
