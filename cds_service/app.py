@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from cds_service.admission import Admission, RateLimit
 from cds_service.answering import Answering, Due
@@ -215,7 +215,7 @@ def _body(cds: _Parts) -> Iterator[bytes]:
     """The body, within the memory all bodies may take together. Raises HookError 415, 503."""
     if request.mimetype not in _JSON_TYPES:
         raise HookError(415, "not-supported", "Content-Type must be application/json")
-    if request.headers.get("Content-Encoding", "identity") != "identity":
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise HookError(415, "not-supported", "the body must not be compressed")
     length = request.content_length
     with cds.admission.hold(cds.settings.max_body_bytes if length is None else min(length, 2**31)):
@@ -244,7 +244,10 @@ def _errors(app: Flask, cds: _Parts) -> None:
         codes = {404: "not-found", 405: "not-supported", 413: "too-costly", 415: "not-supported"}
         status = error.code or 500
         cds.metrics.answered(label(), f"status-{status}")
-        return error_response(HookError(status, codes.get(status, "processing"), error.name))
+        response = error_response(HookError(status, codes.get(status, "processing"), error.name))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
 
     @app.errorhandler(StoreError)
     def store_down(error: StoreError) -> Response:

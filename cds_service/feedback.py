@@ -44,7 +44,12 @@ def _entry(item: Any, path: str) -> dict[str, Any]:
         raise HookError(400, "value", f"{path}.outcome: accepted or overridden")
     if parse_instant(item.get("outcomeTimestamp")) is None:
         raise HookError(400, "value", f"{path}.outcomeTimestamp: an ISO time is required")
-    entry = {"card": _word(item, "card", path), "outcome": outcome, "outcomeTimestamp": item["outcomeTimestamp"]}
+    card = _word(item, "card", path).lower()  # as ours are; capitals name the same UUID (RFC 9562, section 4)
+    entry = {
+        "card": card,
+        "outcome": outcome,
+        "outcomeTimestamp": item["outcomeTimestamp"],
+    }
     if outcome == "accepted":
         entry |= _accepted(item, path)
     elif item.get("overrideReason") is not None:
@@ -56,7 +61,7 @@ def _accepted(item: Mapping[str, Any], path: str) -> dict[str, Any]:
     suggestions = item.get("acceptedSuggestions")
     if not isinstance(suggestions, list) or not suggestions:
         raise HookError(400, "required", f"{path}.acceptedSuggestions: required when accepted")
-    ids = [_word(s, "id", f"{path}.acceptedSuggestions") for s in suggestions if isinstance(s, dict)]
+    ids = [_word(s, "id", f"{path}.acceptedSuggestions").lower() for s in suggestions if isinstance(s, dict)]
     if len(ids) != len(suggestions):
         raise HookError(400, "structure", f"{path}.acceptedSuggestions: objects with an id")
     return {"acceptedSuggestions": [{"id": found} for found in ids]}

@@ -16,6 +16,7 @@ from cds_service.strict_json import MAX_DEPTH, parse_json, part
 
 MAX_ENTRIES = 20_000
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}\Z")  # it becomes a header: no spaces, no line ends
 _USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson)/[A-Za-z0-9\-.]{1,64}\Z")
 
 
@@ -138,6 +139,8 @@ def _authorization(raw: Mapping[str, Any], patient: str) -> tuple[str | None, st
         return server, None
     if not isinstance(grant, dict) or not isinstance(grant.get("access_token"), str):
         raise HookError(400, "structure", "fhirAuthorization: expected an object with access_token")
+    if not _TOKEN.match(grant["access_token"]):
+        raise HookError(400, "value", "fhirAuthorization.access_token: expected a bearer token")
     if not server:
         raise HookError(400, "required", "fhirServer: required beside fhirAuthorization")
     granted = grant.get("patient")

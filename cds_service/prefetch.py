@@ -28,15 +28,23 @@ def fill(template: str, context: Mapping[str, str | None]) -> str | None:
     return _TOKEN.sub(lambda match: str(context[match[1]]), template)
 
 
-def arrived(value: Any) -> bool:
-    """Whether a prefetch value holds an answer: null, an empty object and an OperationOutcome do not."""
-    return isinstance(value, dict) and bool(value) and value.get("resourceType") != "OperationOutcome"
+def arrived(value: Any, kind: str) -> bool:
+    """Whether a prefetch value answers a template for resources of this kind: a Bundle, or one of them.
+
+    null, an empty object, an OperationOutcome and a resource of another kind do not.
+    """
+    return isinstance(value, dict) and value.get("resourceType") in ("Bundle", kind)
+
+
+def _usable(value: Any, kind: str) -> Any:
+    """What does not answer its template is as if it had not come; what is no resource at all stays, to be refused."""
+    return None if isinstance(value, dict) and not arrived(value, kind) else value
 
 
 def has_gaps(prefetch: Mapping[str, Any], service: Service) -> bool:
     """Whether a prefetch lacks anything that could be fetched: a template's value, or the further pages of one."""
-    values = [prefetch.get(key) for key in service.prefetch]
-    return any(not arrived(value) or has_more(value) for value in values)
+    values = [(prefetch.get(key), kind) for key, kind in service.expected().items()]
+    return any(not arrived(value, kind) or has_more(value) for value, kind in values)
 
 
 def complete(request: HookRequest, service: Service, gateway: Gateway, deadline: float | None = None) -> dict[str, Any]:
@@ -45,9 +53,10 @@ def complete(request: HookRequest, service: Service, gateway: Gateway, deadline:
     `encounter` and `encounters` stand for one another: either tells the stay. Raises HookError 412 naming required
     templates that stay missing.
     """
-    prefetch = {key: request.prefetch.get(key) for key in service.prefetch}
+    expected = service.expected()
+    prefetch = {key: _usable(request.prefetch.get(key), kind) for key, kind in expected.items()}
     prefetch |= _further_pages(prefetch, request, gateway, deadline)
-    missing = [key for key, value in prefetch.items() if not arrived(value)]
+    missing = [key for key, value in prefetch.items() if not arrived(value, expected[key])]
     why = ""
     if missing and request.access_token and gateway.allows(request.fhir_server):
         context = {"patientId": request.patient_id, "encounterId": request.encounter_id, "userId": request.user_id}
@@ -58,8 +67,8 @@ def complete(request: HookRequest, service: Service, gateway: Gateway, deadline:
         why = "".join(f" (fetching {key} failed: {error.reason})" for key, error in failed.items())
     elif missing and request.fhir_server and not gateway.allows(request.fhir_server):
         why = " (fhirServer is not on the list of servers this service may read)"
-    absent = [key for key in REQUIRED if not arrived(prefetch[key])]
-    if absent == ["encounters"] and arrived(prefetch.get("encounter")):
+    absent = [key for key in REQUIRED if not arrived(prefetch[key], expected[key])]
+    if absent == ["encounters"] and arrived(prefetch.get("encounter"), "Encounter"):
         absent = []
     if absent:
         templates = ", ".join(f"{key} = {service.prefetch[key]}" for key in absent)

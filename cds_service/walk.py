@@ -102,14 +102,15 @@ class Walks:
 
 def _arrived(prefetch: Mapping[str, Any], service: Service, asked: HookRequest) -> Iterator[Arrived]:
     context = {"patientId": asked.patient_id, "encounterId": asked.encounter_id, "userId": asked.user_id}
+    expected = service.expected()
     for key, template in service.prefetch.items():
         value = prefetch.get(key)
         size = 0.0 if value is None else len(orjson.dumps(value)) / 1024
-        yield Arrived(key, fill(template, context) or template, _came(value), size)
+        yield Arrived(key, fill(template, context) or template, _came(value, expected[key]), size)
 
 
-def _came(value: Any) -> str:
-    if not arrived(value):
+def _came(value: Any, kind: str) -> str:
+    if not arrived(value, kind):
         return "nothing: not fetched"
     if value.get("resourceType") != "Bundle":
         return "1 resource"

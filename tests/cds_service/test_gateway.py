@@ -164,6 +164,31 @@ def test_missing_prefetch_is_fetched_with_the_given_token_or_412(fhir: FhirServe
     app.extensions["riskcards"].store.close()
 
 
+def test_further_pages_and_notes_of_a_prefetch_are_fetched(fhir: FhirServer, other: FhirServer, tmp_path: Path) -> None:
+    """With them the card is that of a prefetch that came whole; elsewhere the token does not go for them."""
+    env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
+    client, url = create_app(Settings.from_environment(env)).test_client(), "/cds-services/readmission-30d"
+    whole = client.post(url, json=whole_request("diabetic-heart-failure-discharge")).get_json()["cards"][0]["detail"]
+    request = whole_request("diabetic-heart-failure-discharge")
+    request |= {"fhirServer": fhir.url, "fhirAuthorization": {"access_token": "secret"}}
+    labs, document = request["prefetch"]["labs"], request["prefetch"]["documents"]["entry"][0]["resource"]
+    entries, labs["entry"] = labs["entry"], labs["entry"][:2]
+    labs["link"] = [{"relation": "next", "url": f"{fhir.url}/labs-2"}]
+    attachment = document["content"][0]["attachment"]
+    data = attachment.pop("data")
+    attachment["url"] = "Binary/n1"
+    cut = client.post(url, json=request).get_json()["cards"][0]["detail"]
+    assert cut != whole
+    assert {path for path, _ in fhir.asked} == {"/fhir/labs-2", "/fhir/Binary/n1"}
+    fhir.answer("/fhir/labs-2", {"resourceType": "Bundle", "type": "searchset", "entry": entries[2:]})
+    fhir.answer("/fhir/Binary/n1", {"resourceType": "Binary", "contentType": attachment["contentType"], "data": data})
+    assert client.post(url, json=request).get_json()["cards"][0]["detail"] == whole
+    assert {token for _, token in fhir.asked} == {"Bearer secret"}
+    labs["link"][0]["url"], attachment["url"] = f"{other.url}/labs-2", f"{other.url}/Binary/n1"
+    assert client.post(url, json=request).get_json()["cards"][0]["detail"] == cut
+    assert other.asked == []
+
+
 def test_a_chart_is_read_whole_and_says_what_is_missing(fhir: FhirServer) -> None:
     fhir.answer("/fhir/Patient/p", {"resourceType": "Patient", "id": "p"})
     fhir.answer("/fhir/Encounter?patient=p&_count=500", {"resourceType": "Bundle", "entry": []})
