@@ -2,16 +2,18 @@
 
     python -m benchmarks.serving [--seconds 20] [--workers 2] [--out benchmarks/results/serving.json]
 
-Three measurements in one run: as fast as it goes (as many clients as it takes), at half that rate (open loop: requests
-are sent on schedule, whether or not answers are back), and five notes never seen before, one request at a time.
-HealthChain is measured through the interpreter of `make peers`, in the same run, on the same bytes; without it that
-row says so. What the client itself costs is on the same two cores.
+Measured in one run, as fast as it goes (as many clients as it takes) and at half that rate (open loop: requests are
+sent on schedule, whether or not answers are back): a prefetch that comes again byte for byte, whose record and
+estimates are remembered for a minute, and a prefetch that is new each time, where only the notes were seen before. Then
+five notes never seen before, one request at a time. HealthChain is measured through the interpreter of `make peers`, in
+the same run, on the same bytes; without it that row says so. What the client itself costs is on the same two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import os
 import random
@@ -19,18 +21,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from benchmarks.hook_latency import free_port, padded, wait
-from cds_service.demo.blueprint import _request
 from cds_service.demo.patients import shipped
+from cds_service.demo.requests import hook_request
+from cds_service.services import SERVICES
 
 RESULT = Path(__file__).parent / "results" / "serving.json"
 SERVICE = "hospital-risk"
@@ -45,7 +48,7 @@ def body_of_a_megabyte() -> bytes:
     """The largest shipped patient's request under a megabyte, grown to it with more of the same."""
     bodies = []
     for patient in shipped().patients.values():
-        body = json.dumps(_request(patient, SERVICE)).encode()
+        body = json.dumps(hook_request(patient, SERVICES[SERVICE])).encode()
         if len(body) < 1_050_000:
             bodies.append(body)
     return padded(max(bodies, key=len))
@@ -67,20 +70,53 @@ def with_new_notes(body: bytes, seed: int, notes: int = 5, words: int = 750) -> 
     return json.dumps(request).encode()
 
 
-def post(session: requests.Session, url: str, body: bytes) -> tuple[int, float]:
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """Requests of one chart, each with its own hookInstance, and, unless `same`, with a prefetch never sent before.
+
+    The notes are the same in all. Parted once at two marks, so that making one costs the client next to nothing.
+    """
+
+    head: bytes
+    middle: bytes
+    tail: bytes
+    same: bool
+
+    @classmethod
+    def of(cls, body: bytes, *, same: bool) -> Bodies:
+        request = json.loads(body)
+        request["hookInstance"], request["prefetch"]["patient"]["multipleBirthInteger"] = "#1#", 123454321
+        head, _, rest = json.dumps(request).encode().partition(b"#1#")
+        middle, _, tail = rest.partition(b"123454321")
+        return cls(head, middle, tail, same)
+
+    def next(self) -> bytes:
+        number = 7 if self.same else random.randrange(10**9)
+        return b"".join((self.head, str(uuid.uuid4()).encode(), self.middle, b"%d" % number, self.tail))
+
+
+def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> tuple[int, float]:
+    """Status, and milliseconds until the whole answer was there."""
     started = time.perf_counter()
-    answer = session.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=60)
-    return answer.status_code, (time.perf_counter() - started) * 1000
+    try:
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+    except (http.client.RemoteDisconnected, ConnectionError):
+        connection.close()  # kept open too long for the server: asked again on a new one, as browsers do
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+    answer.read()
+    return answer.status, (time.perf_counter() - started) * 1000
 
 
-def flat_out(url: str, body: bytes, seconds: float, clients: int) -> tuple[float, list[float]]:
+def flat_out(port: int, path: str, bodies: Bodies, seconds: float, clients: int) -> tuple[float, list[float]]:
     """(answers with a card a second, milliseconds of each); what was turned away does not count."""
     end = time.perf_counter() + seconds
 
     def client(_: int) -> list[float]:
-        session, times = requests.Session(), []
+        connection, times = http.client.HTTPConnection("127.0.0.1", port, timeout=60), []
         while time.perf_counter() < end:
-            status, took = post(session, url, body)
+            status, took = post(connection, path, bodies.next())
             if status == 200:
                 times.append(took)
         return times
@@ -91,17 +127,18 @@ def flat_out(url: str, body: bytes, seconds: float, clients: int) -> tuple[float
     return len(times) / (time.perf_counter() - started), times
 
 
-def on_schedule(url: str, body: bytes, seconds: float, rate: float) -> list[float]:
+def on_schedule(port: int, path: str, bodies: Bodies, seconds: float, rate: float) -> list[float]:
     """Milliseconds from when each request was due, so that a queue shows."""
-    session, start = requests.Session(), time.perf_counter() + 0.2
-    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
+    start, local = time.perf_counter() + 0.2, threading.local()
 
     def one(due: float) -> float:
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         time.sleep(max(0.0, due - time.perf_counter()))
-        status, _ = post(session, url, body)
+        status, _ = post(local.connection, path, bodies.next())
         return (time.perf_counter() - due) * 1000 if status == 200 else float("inf")
 
-    with ThreadPoolExecutor(64) as pool:
+    with ThreadPoolExecutor(32) as pool:
         return list(pool.map(one, (start + number / rate for number in range(int(seconds * rate)))))
 
 
@@ -140,30 +177,45 @@ def quantile(times: list[float], share: float) -> float:
     return sorted(times)[min(len(times) - 1, int(share * len(times)))]
 
 
-def measured(options: argparse.Namespace, url: str, say: Callable[[str], None]) -> dict[str, Any]:
+def rates(options: argparse.Namespace, port: int, path: str, bodies: Bodies) -> dict[str, Any]:
+    """Flat out, and at half of that."""
+    rate, times = flat_out(port, path, bodies, options.seconds, options.clients)
+    half = on_schedule(port, path, bodies, options.seconds, rate / 2)
+    return {
+        "flat_out": {"per_second": rate, "p50_ms": quantile(times, 0.5), "p95_ms": quantile(times, 0.95)},
+        "half_load": {"per_second": rate / 2, "p50_ms": quantile(half, 0.5), "p95_ms": quantile(half, 0.95)},
+    }
+
+
+def measured(options: argparse.Namespace, port: int, path: str, say: Callable[[str], None]) -> dict[str, Any]:
     body = body_of_a_megabyte()
-    session = requests.Session()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     for _ in range(10 * options.workers):
-        post(session, url, body)
-    say(f"flat out, {options.clients} clients")
-    rate, times = flat_out(url, body, options.seconds, options.clients)
-    say(f"{rate:.0f}/s; on schedule at half of it")
-    half = on_schedule(url, body, options.seconds, rate / 2)
-    say("notes never seen")
-    unseen = [post(session, url, with_new_notes(body, seed))[1] for seed in range(options.unseen)]
+        post(connection, path, body)
+    say("a prefetch that comes again")
+    same = rates(options, port, path, Bodies.of(body, same=True))
+    say(f"{same['flat_out']['per_second']:.0f}/s; every prefetch new, its notes known")
+    distinct = rates(options, port, path, Bodies.of(body, same=False))
+    say(f"{distinct['flat_out']['per_second']:.0f}/s; notes never seen")
+    unseen = [post(connection, path, with_new_notes(body, seed))[1] for seed in range(options.unseen)]
     say("HealthChain")
     peer = healthchain(body, options.seconds, options.peer_python)
     answer: dict[str, Any] = {
         "body_bytes": len(body),
         "workers": options.workers,
         "cores": os.cpu_count(),
-        "known_notes": {"per_second": rate, "p50_ms": quantile(times, 0.5), "p95_ms": quantile(times, 0.95)},
-        "half_load": {"per_second": rate / 2, "p50_ms": quantile(half, 0.5), "p95_ms": quantile(half, 0.95)},
+        "load_average_before": os.getloadavg()[0],
+        "same_prefetch_again": same,
+        "every_prefetch_new_notes_known": distinct,
         "five_unseen_notes": {"p50_ms": quantile(unseen, 0.5), "p95_ms": quantile(unseen, 0.95)},
         "healthchain_reading": peer,
     }
     if isinstance(peer, dict):
-        answer["ratio_to_healthchain"] = rate / (options.workers * peer["per_second_one_process"])
+        one = peer["per_second_one_process"]
+        for name in ("same_prefetch_again", "every_prefetch_new_notes_known"):
+            rate = answer[name]["flat_out"]["per_second"]
+            answer[name]["times_one_healthchain_process"] = rate / one
+            answer[name]["times_as_many_healthchain_processes"] = rate / one / options.workers
     return answer
 
 
@@ -187,7 +239,7 @@ def main() -> None:
         with subprocess.Popen([*command, "--workers", str(options.workers)], env=env) as server:
             try:
                 wait(f"{url}/health/ready")
-                result = measured(options, f"{url}/cds-services/{SERVICE}", lambda text: print(text, file=sys.stderr))
+                result = measured(options, port, f"/cds-services/{SERVICE}", lambda text: print(text, file=sys.stderr))
             finally:
                 server.terminate()
     options.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
