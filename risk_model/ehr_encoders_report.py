@@ -69,7 +69,7 @@ def _figure(place: int, task: str, tables: Mapping[str, Mapping[str, Any]]) -> s
     lines = {name: {k: cell["auroc"] for k, cell in table.items() if "auroc" in cell} for name, table in tables.items()}
     svg = figures.shots(f"shots-{place}", task, lines)
     words = "AUROC by examples of each kind; bands are 95 % intervals."
-    return f"<div class=figures><figure>{svg}<figcaption>{words}</figcaption></figure></div>"
+    return f"<div class=figures style=max-width:32rem><figure>{svg}<figcaption>{words}</figcaption></figure></div>"
 
 
 def _table(tables: Mapping[str, Mapping[str, Any]]) -> str:

@@ -182,6 +182,7 @@ def build(
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option("--source", type=click.Choice([*SOURCES, "eutils"]), help="What INPUT is; see `index build`.")
 @click.option("--remove", multiple=True, metavar="PMID", help="An article to take out; may be repeated.")
+@click.option("--encoder", metavar="NAME", help="The index's encoder, where its folder has moved since.")
 @click.option("--compact", is_flag=True, help="Afterwards write the vectors as one shard, without what is gone.")
 @source_options
 def update(
@@ -189,6 +190,7 @@ def update(
     inputs: tuple[str, ...],
     source: str | None,
     remove: tuple[str, ...],
+    encoder: str | None,
     compact: bool,
     annotations: tuple[Path, ...],
     triples: str | None,
@@ -220,7 +222,7 @@ def update(
     read = reading(triples, chosen.kind, map(Path, inputs), annotations, folder)
     with _collected(chosen, _beside(folder, ".eutils")) as collected:
         report_records(collected)
-        made_by = encoder_named(manifest.encoder, workers or available_threads())
+        made_by = encoder_named(encoder or manifest.encoder, workers or available_threads())
         with bar("encoding", len(collected.articles)) as progress:
             manifest, changed = update_index(
                 folder,

@@ -306,6 +306,9 @@ def test_an_encoder_is_named_for_the_build_and_another_one_is_refused_by_a_searc
     assert run("build", "--source", "jsonl", source, "--out", index, "--encoder", "static").code == 0
     found = run("search", index, "low sodium", "--json")
     assert orjson.loads(found.out)["results"][0]["pmid"] == "2"
+    moved = run("update", index, "--remove", "3", "--encoder", "minilm")
+    assert (moved.code, "not with all-MiniLM-L6-v2-int8" in moved.err) == (1, True)
+    assert run("update", index, "--remove", "3", "--encoder", "static").code == 0
     refused = run("search", index, "low sodium", "--encoder", "minilm")
     assert refused.code == 1
     assert "their vectors do not mix" in refused.err
