@@ -168,7 +168,8 @@ class Answering:
         asking.trace.lap("assess")
         wanting = has_gaps(request.prefetch, service) or any(urls_of_notes(prefetch.get("documents")))
         known = Known(record, assessments, encounter, pipeline, wanting)
-        cut = any(assessment.left_out for assessment in assessments)
+        # What a language model reads meanwhile belongs to the next answer, however soon it is asked for.
+        cut = any(assessment.left_out or assessment.findings.waiting for assessment in assessments)
         if request.content and not cut and not (wanting and self._fetches(asking)):
             # Without the parsed resources, which no card reads.
             self.remembered.put(_key(asking), replace(known, record=replace(record, _charted=())))

@@ -27,6 +27,7 @@ from cds_service.monitoring.gauges import Gauges
 from cds_service.openapi import openapi
 from cds_service.outbound import Networks
 from cds_service.outcome import HookError, error_response, json_response
+from cds_service.read_ahead import reading_ahead
 from cds_service.services import SERVICES, Service
 from cds_service.settings import Settings
 from cds_service.smart.parts import SmartParts
@@ -51,13 +52,16 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Stor
 
     Raises ArtifactError, ModelArtifactError, SmartSetupError or StoreError rather than start without a part of itself.
     """
+    store = store or Store(settings.store_url(), SERVING_SECONDS)
     if pipeline is None:
         pipeline = Pipeline.shipped(
-            Path(settings.index) if settings.index else None, Path(settings.models) if settings.models else None
+            Path(settings.index) if settings.index else None,
+            Path(settings.models) if settings.models else None,
+            reading_ahead(settings, store),
         )
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    cds = _parts(settings, pipeline, store or Store(settings.store_url(), SERVING_SECONDS))
+    cds = _parts(settings, pipeline, store)
     app.extensions["riskcards"] = cds
     _routes(app, cds)
     app.register_blueprint(smart_routes(cds.smart))

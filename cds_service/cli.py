@@ -20,6 +20,7 @@ DONE, OUR_FAULT, BAD_INPUT = 0, 1, 3
 COMMANDS = {
     "demo": "The whole product in your browser, on synthetic patients and embedded defaults.",
     "serve": "The production server: CDS Hooks, feedback, model cards, health.",
+    "read-ahead": "The worker that has a language model read notes ahead of the hooks.",
     "map": "FHIR files in; features, notes, Markdown, codes or MEDS rows out.",
     "score": "A patient's risk as a FHIR RiskAssessment.",
     "cohort": "Labelled cohorts from FHIR or MEDS, by a named label definition or your own.",

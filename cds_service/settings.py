@@ -17,6 +17,7 @@ from cds_service.outbound import Networks
 from cds_service.quiet import QuietRules
 from cds_service.services import SERVICES
 from fhir_mapping import DefinitionError, SiteMap
+from risk_model.language.named import ReaderName, ReaderNameError
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 
 PREFIX = "RISKCARDS_"
@@ -65,6 +66,9 @@ class Settings:
     fetch_seconds: float = 3.0
     deadline_seconds: float = 4.5
     remember_seconds: float = 60.0
+    note_reader: str = "rules"
+    note_reader_token_file: str = ""
+    note_reader_seconds: float = 60.0
     log_level: str = "INFO"
 
     @classmethod
@@ -93,6 +97,10 @@ class Settings:
         except ValueError as error:
             raise SettingsError(f"{PREFIX}PRIVATE_NETWORKS: {error}") from None
         self._check_files()
+        try:
+            ReaderName.of(self.note_reader)
+        except ReaderNameError as error:
+            raise SettingsError(f"{PREFIX}NOTE_READER: {error}") from None
         known = {f"{service.id}.{task}" for service in SERVICES.values() for task in service.tasks}
         for item in self.thresholds:
             place, _, value = item.partition("=")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,6 +19,7 @@ from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 from risk_model.values import Asked, Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
 from risk_model.values_in_notes import NOTE
 
+Wrap = Callable[[RuleNoteReader], NoteReader]
 MAX_QUERIES = 6
 MAX_EVIDENCE = 5
 PER_QUERY = 3
@@ -47,7 +48,10 @@ class Pipeline:
     Pipeline.shipped() uses the starter index, the rule reader and the shipped models.
     """
 
-    def __init__(self, index: KnowledgeIndex, reader: NoteReader, models: Mapping[str, RiskModel]) -> None:
+    def __init__(
+        self, index: KnowledgeIndex, reader: NoteReader, models: Mapping[str, RiskModel], wrap: Wrap | None = None
+    ) -> None:
+        self._wrap = wrap
         self.index = index
         self.reader = reader
         self.models = dict(models)
@@ -56,21 +60,22 @@ class Pipeline:
         self._retrieve = lru_cache(maxsize=REMEMBERED_ANSWERS)(index.retrieve)
 
     @classmethod
-    def shipped(cls, index: Path | None = None, models: Path | None = None) -> Pipeline:
-        """The embedded defaults; `index` and `models` replace the starter index and the folder of shipped models.
+    def shipped(cls, index: Path | None = None, models: Path | None = None, wrap: Wrap | None = None) -> Pipeline:
+        """The embedded defaults; `index` and `models` replace the starter index and the folder of shipped models, and
+        `wrap` sets another note reader over the rules.
 
         Raises ArtifactError or ModelArtifactError when a file is missing or altered.
         """
         opened = KnowledgeIndex.open_starter() if index is None else KnowledgeIndex.open(index)
         folders = {task: shipped_folder(task) if models is None else models / task for task in TASKS}
         opened_models = {task: RiskModel.open(path) for task, path in folders.items()}
-        return cls(opened, _reader(opened, opened_models.values()), opened_models)
+        return cls(opened, _reader(opened, opened_models.values(), wrap), opened_models, wrap)
 
     @classmethod
-    def with_model(cls, model: RiskModel) -> Pipeline:
+    def with_model(cls, model: RiskModel, wrap: Wrap | None = None) -> Pipeline:
         """One model of a site's own, with the starter index and the rule reader."""
         opened = KnowledgeIndex.open_starter()
-        return cls(opened, _reader(opened, [model]), {model.task: model})
+        return cls(opened, _reader(opened, [model], wrap), {model.task: model}, wrap)
 
     def refreshed(self) -> Pipeline:
         """This pipeline, or, where the folder of its index holds another generation by now, one over that, with the
@@ -81,8 +86,9 @@ class Pipeline:
         index = self.index.refreshed()
         if index is self.index:
             return self
-        reader = _reader(index, self.models.values()) if isinstance(self.reader, RuleNoteReader) else self.reader
-        return Pipeline(index, reader, self.models)
+        ours = self._wrap is not None or isinstance(self.reader, RuleNoteReader)
+        reader = _reader(index, self.models.values(), self._wrap) if ours else self.reader
+        return Pipeline(index, reader, self.models, self._wrap)
 
     def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
         """Everything behind a card. An abstaining model still gets its comparators, findings and evidence.
@@ -175,11 +181,13 @@ class Pipeline:
         return tuple(sorted(weights.values(), key=lambda problem: (-problem.weight, problem.ui)))
 
 
-def _reader(index: KnowledgeIndex, models: Iterable[RiskModel]) -> RuleNoteReader:
-    """The rule reader; it embeds notes, its slow part, and reads values only where a model asks for them."""
+def _reader(index: KnowledgeIndex, models: Iterable[RiskModel], wrap: Wrap | None = None) -> NoteReader:
+    """The rule reader, or what stands over it; it embeds notes, its slow part, and reads values only where a model
+    asks for them."""
     asked = list(models)
     embed = any(head.source == "notes" for model in asked for head in model.heads)
-    return RuleNoteReader(index, embed, any(name.startswith(NOTE) for model in asked for name in model.names))
+    rules = RuleNoteReader(index, embed, any(name.startswith(NOTE) for model in asked for name in model.names))
+    return rules if wrap is None else wrap(rules)
 
 
 _TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})

@@ -34,7 +34,8 @@ _FINDINGS = ("C", "F03")
 class NoteReader(Protocol):
     """Reads notes, with evidence beside them where the reader can use it."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings: ...
 
@@ -134,7 +135,7 @@ def read_each(
     embedding: Callable[[Sequence[Note]], NDArray[np.float32] | None],
 ) -> NoteFindings:
     """The newest notes, each read by `read_note`, put together: anchored, and what was copied counted once."""
-    used = list(_within_bounds(notes))
+    used = list(within_bounds(notes))
     readings = [read_note(cut) for _, cut in used]
     whole = [note for note, _ in used]
     findings = [finding for reading in readings for finding in reading.findings]
@@ -155,7 +156,7 @@ def read_each(
     )
 
 
-def _within_bounds(notes: Sequence[Note]) -> Iterator[tuple[Note, Note]]:
+def within_bounds(notes: Sequence[Note]) -> Iterator[tuple[Note, Note]]:
     """The notes to read, and each as far as it is read."""
     left = MAX_CHARACTERS
     for note in [note for note in notes if note.status == "read" and note.text][:MAX_NOTES]:

@@ -151,7 +151,8 @@ def _notes(assessments: Sequence[Assessment]) -> Iterator[str]:
 def _who_read(findings: NoteFindings) -> str:
     """Where a language model is asked too: which reader read, and what it has yet to read or could not."""
     by_rules = findings.notes_read - findings.language_notes
-    who = [f"{gfm(findings.reader, 60)} ({findings.language_notes})"] if findings.language_notes else []
+    model = findings.reader.rpartition("#")[2].rpartition("/")[2].removeprefix("language:")
+    who = [f"the language model {gfm(model, 60)} ({findings.language_notes})"] if findings.language_notes else []
     who += [f"rules ({by_rules})"] if by_rules else []
     words = f"Read by {' and '.join(who)}."
     if findings.waiting:

@@ -103,7 +103,14 @@ def _encoder() -> str:
     return f"{encoder.name}, {encoder.encode(['heart failure']).shape[1]} dimensions (hashes agree)"
 
 
+def _note_reader() -> str:
+    from cds_service.commands.doctor_language import note_reader
+
+    return note_reader()
+
+
 _LOOKS: tuple[tuple[str, Callable[[], str]], ...] = (
+    ("note reader", _note_reader),
     ("settings", _settings),
     ("models", _models),
     ("evidence index", _index),

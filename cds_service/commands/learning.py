@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from risk_model.pipeline import Wrap
     from risk_model.study import Sources
 
-NOTE_READERS = ("rules",)
+READER_HELP = "rules, smollm2, a model folder (+ADAPTER), or https://HOST/v1#MODEL: see docs/language-models.md."
 ENCODER_HELP = "minilm, static, hf:FOLDER, a family with a folder (medcpt:FOLDER), or a file: see docs/encoders.md."
 
 
@@ -28,14 +29,31 @@ def open_sources(encoder: str | None, note_reader: str | None, evidence: bool = 
     from risk_model import Pipeline, RuleNoteReader
 
     index = KnowledgeIndex.open_starter()
-    reader = RuleNoteReader(index)
+    reader = open_reader(note_reader)(RuleNoteReader(index))
     return Sources(reader, opened, Pipeline(index, reader, {}).evidence_for if evidence else None)
 
 
 def sources_of(manifest: Mapping[str, Any], *, evidence: bool) -> Sources:
     """The stage 1 a model was trained with."""
     reader = manifest.get("note_reader")
-    return open_sources(manifest.get("encoder"), "rules" if reader is not None else None, evidence)
+    named = None if reader is None else str(reader)
+    # A language model's readings are kept under its name; all others were the rules'.
+    said = named.removeprefix("language:") if named and named.startswith("language:") else named and "rules"
+    return open_sources(manifest.get("encoder"), said, evidence)
+
+
+def open_reader(name: str) -> Wrap:
+    """What sets the note reader of a name over the rules; a name that is none is wrong use."""
+    from cds_service.commands.opened import opened_settings
+    from cds_service.language import ModelServers, reader_named
+    from risk_model.language.named import ReaderName, ReaderNameError
+
+    try:
+        ReaderName.of(name)
+    except ReaderNameError as error:
+        raise click.UsageError(str(error)) from None
+    servers = ModelServers.of(opened_settings())
+    return lambda rules: reader_named(name, rules, servers)
 
 
 @contextmanager

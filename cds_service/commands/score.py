@@ -11,6 +11,7 @@ import orjson
 
 from cds_service.commands.files import SiteMapType, TimeType, load_record
 from cds_service.commands.from_server import exported, fetched
+from cds_service.commands.learning import READER_HELP
 from fhir_mapping import PatientRecord, SiteMap
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _DEFAULT = "readmission_30d"
 @click.option("--task", help="Default: what --model answers, else readmission_30d; or in_hospital_mortality.")
 @click.option("--site-map", type=SiteMapType(), help="YAML file that translates a site's own codes.")
 @click.option("--model", type=click.Path(file_okay=False, path_type=Path), help="A model folder; default: the shipped.")
+@click.option("--note-reader", default="rules", show_default=True, help=READER_HELP)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With a folder: the NDJSON file to write.")
 @click.option("--json", "as_json", is_flag=True, help="The RiskAssessment itself.")
 @click.pass_context
@@ -47,6 +49,7 @@ def command(
     task: str | None,
     site_map: SiteMap | None,
     model: Path | None,
+    note_reader: str,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -73,7 +76,7 @@ def command(
         raise click.UsageError("--smart-client needs --fhir-server URL")
     if group and not (smart_client and out):
         raise click.UsageError("--group needs --smart-client and --out")
-    pipeline, asked = _pipeline(task, model)
+    pipeline, asked = _pipeline(task, model, note_reader)
     if smart_client and fhir_server and out is not None:
         if files or patient or encounter:
             raise click.UsageError("an export is scored whole: give neither FILES nor --patient nor --encounter")
@@ -95,21 +98,23 @@ def command(
         ctx.exit(ABSTAINED)
 
 
-def _pipeline(task: str | None, model: Path | None) -> tuple[Pipeline, str]:
+def _pipeline(task: str | None, model: Path | None, note_reader: str) -> tuple[Pipeline, str]:
     """The shipped pipeline or one of this model, and the task it is asked for.
 
     Raises UsageError for a task nobody answers, and ModelArtifactError where the model answers another.
     """
+    from cds_service.commands.learning import open_reader
     from risk_model import TASKS, ModelArtifactError, Pipeline, RiskModel
 
+    wrap = None if note_reader == "rules" else open_reader(note_reader)
     if model is None:
         if task not in {None, *TASKS}:
             raise click.UsageError(f"--task {task}: the shipped models answer {', '.join(TASKS)}; or give --model")
-        return Pipeline.shipped(), task or _DEFAULT
+        return Pipeline.shipped(wrap=wrap), task or _DEFAULT
     opened = RiskModel.open(model)
     if task not in {None, opened.task}:
         raise ModelArtifactError(f"this model answers {opened.task}; say --task {opened.task}", path=str(model))
-    return Pipeline.with_model(opened), opened.task
+    return Pipeline.with_model(opened, wrap), opened.task
 
 
 def _bulk(

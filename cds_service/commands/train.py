@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import orjson
 
-from cds_service.commands.learning import ENCODER_HELP, NOTE_READERS, counting, open_sources, say
+from cds_service.commands.learning import ENCODER_HELP, READER_HELP, counting, open_sources, say
 
 _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -24,7 +24,7 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
     "--serialiser", default="codes", show_default=True, type=click.Choice(["codes", "markdown"]),
     help="With --encoder: how a record becomes text.",
 )  # fmt: skip
-@click.option("--note-reader", type=click.Choice(NOTE_READERS), help="Also learn from what the notes say.")
+@click.option("--note-reader", help=f"Also learn from what the notes say, as read by {READER_HELP}")
 @click.option("--evidence", is_flag=True, help="Also learn from the literature found; needs both above, and is slow.")
 @click.option("--model-id", help="Name of the model.  [default: TASK-local]")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")

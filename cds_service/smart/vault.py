@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +42,21 @@ class Vault:
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         return self._unseal(kind, name, self.entries.get(kind, fingerprint(name)))
 
+    def get_many(self, kind: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Those there are, by name."""
+        by_print = {fingerprint(name): name for name in names}
+        found = self.entries.get_many(kind, list(by_print))
+        opened = {by_print[place]: self._opened(kind, place, body) for place, body in found.items()}
+        return {name: value for name, value in opened.items() if value is not None}
+
+    def take_oldest(self, kind: str) -> dict[str, Any] | None:
+        """The entry that expires first and that our key opens; it is then gone. None when there is none."""
+        while (found := self.entries.take_oldest(kind)) is not None:
+            value = self._opened(kind, *found)
+            if value is not None:
+                return value
+        return None
+
     def take(self, kind: str, name: str) -> dict[str, Any] | None:
         """Once only, in all workers."""
         return self._unseal(kind, name, self.entries.take(kind, fingerprint(name)))
@@ -58,13 +73,14 @@ class Vault:
         return sealed.decode()
 
     def _unseal(self, kind: str, name: str, body: str | None) -> dict[str, Any] | None:
-        if body is None:
-            return None
+        return None if body is None else self._opened(kind, fingerprint(name), body)
+
+    def _opened(self, kind: str, place: str, body: str) -> dict[str, Any] | None:
         try:
             opened = orjson.loads(self.cipher.decrypt(body.encode()))
         except InvalidToken:
             return None
-        return dict(opened["value"]) if opened["place"] == [kind, fingerprint(name)] else None
+        return dict(opened["value"]) if opened["place"] == [kind, place] else None
 
 
 def open_cipher(path: Path) -> MultiFernet:

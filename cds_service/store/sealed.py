@@ -6,11 +6,12 @@ whether or not it has been removed yet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cds_service.store.errors import named
@@ -39,6 +40,31 @@ class SealedEntries:
         query = select(SEALED.c.body).where(*_living(kind, fingerprint))
         with named("the entry could not be read"), self.engine.connect() as connection:
             return connection.execution_options(reading=True).execute(query).scalar()
+
+    def get_many(self, kind: str, fingerprints: Sequence[str]) -> dict[str, str]:
+        """Those there are, by fingerprint."""
+        living = (SEALED.c.kind == kind, SEALED.c.fingerprint.in_(fingerprints), SEALED.c.expires > datetime.now(UTC))
+        query = select(SEALED.c.fingerprint, SEALED.c.body).where(*living)
+        with named("the entries could not be read"), self.engine.connect() as connection:
+            return {row.fingerprint: row.body for row in connection.execution_options(reading=True).execute(query)}
+
+    def take_oldest(self, kind: str) -> tuple[str, str] | None:
+        """(fingerprint, content) of the entry that expires first, which is then gone; None when there is none."""
+        living = (SEALED.c.kind == kind, SEALED.c.expires > datetime.now(UTC))
+        oldest = select(SEALED.c.fingerprint).where(*living).order_by(SEALED.c.expires).limit(1)
+        while True:
+            with named("the entries could not be read"), self.engine.connect() as connection:
+                found = connection.execution_options(reading=True).execute(oldest).scalar()
+            if found is None:
+                return None
+            body = self.take(kind, found)
+            if body is not None:  # else another took it first
+                return found, body
+
+    def count(self, kind: str) -> int:
+        query = select(func.count()).where(SEALED.c.kind == kind, SEALED.c.expires > datetime.now(UTC))
+        with named("the entries could not be counted"), self.engine.connect() as connection:
+            return int(connection.execution_options(reading=True).execute(query).scalar() or 0)
 
     def take(self, kind: str, fingerprint: str) -> str | None:
         """The entry, which is then gone: of several that take at once, in any worker, one gets it."""

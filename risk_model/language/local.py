@@ -62,7 +62,7 @@ class LocalLanguageModel:
             checked(Path(adapter), fingerprint(folder, gguf))
             self.model = _with_adapter(self.model, Path(adapter))
         self.model.eval()
-        self.name = str(model) if adapter is None else f"{model}+{Path(adapter).name}"
+        self.name = f"{model}+{adapter}" if adapter is not None else str(model)
         self._weights = (where, None if adapter is None else Path(adapter))
         self._precision = precision
         self._fingerprint = ""

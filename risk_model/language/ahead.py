@@ -1,0 +1,50 @@
+"""A language model's readings without waiting for one: what it has read is used, what it has not the rules read now.
+
+    AheadNoteReader("smollm2", fingerprint, rules, readings).read(notes)
+
+Nothing here calls a model, so nothing here can be slow, fail or hang because of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from fhir_mapping import Note
+from knowledge_index import Evidence
+from risk_model.language.reader import reading_key
+from risk_model.reader import NoteReading, RuleNoteReader, read_each, within_bounds
+from risk_model.values import NoteFindings
+
+
+class Readings(Protocol):
+    """Where readings are kept and wanted ones are asked for. Neither raises, and neither takes long."""
+
+    def get(self, keys: Sequence[str]) -> Mapping[str, NoteReading]: ...
+
+    def ask(self, wanted: Mapping[str, Note]) -> None: ...
+
+
+class AheadNoteReader:
+    """AheadNoteReader(name, fingerprint, rules, readings).read(notes) -> NoteFindings, at once"""
+
+    def __init__(self, model: str, fingerprint: str, rules: RuleNoteReader, readings: Readings) -> None:
+        self.name = f"language:{model}"
+        self._fingerprint = fingerprint
+        self._rules = rules
+        self._readings = readings
+
+    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
+        """`waiting` counts the notes that the model has yet to read; they are asked for."""
+        keyed = {reading_key(self._fingerprint, cut): cut for _, cut in within_bounds(notes)}
+        known = self._readings.get(list(keyed))
+        wanted = {key: note for key, note in keyed.items() if key not in known}
+        if wanted:
+            self._readings.ask(wanted)
+
+        def read(note: Note) -> NoteReading:
+            found = known.get(reading_key(self._fingerprint, note))
+            return replace(self._rules.read_note(note), waiting=True) if found is None else found.of(note.source)
+
+        return read_each(self.name, notes, read, self._rules.embedding)

@@ -1,0 +1,47 @@
+"""Notes that wait and readings that are done, as plain JSON: what is kept (encrypted) between a hook and a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+from fhir_mapping import Note, Section
+from risk_model.reader import NoteReading
+from risk_model.values import Experiencer, Finding, NoteValue, Polarity, Temporality
+
+
+def note_to_json(note: Note) -> dict[str, Any]:
+    """What a reader needs of a note: its words, sections and kind; neither id, time nor source."""
+    sections = [[section.name, section.title, section.start, section.end] for section in note.sections]
+    return {"text": note.text, "kind": note.kind, "sections": sections}
+
+
+def note_from_json(raw: Mapping[str, Any]) -> Note:
+    sections = tuple(Section(name, title, start, end) for name, title, start, end in raw["sections"])
+    return Note("", "", None, raw["text"], sections, "", "read", kind=raw["kind"])
+
+
+def reading_to_json(reading: NoteReading) -> dict[str, Any]:
+    return asdict(reading)
+
+
+def reading_from_json(raw: Mapping[str, Any]) -> NoteReading:
+    """Raises KeyError, TypeError or ValueError for what another version wrote."""
+    findings = tuple(Finding(**item | _judged(item)) for item in raw["findings"])
+    values = tuple(NoteValue(**item | _judged(item) | {"time": _time(item["time"])}) for item in raw["values"])
+    whole = NoteReading(**raw)
+    return replace(whole, findings=findings, values=values, cited=tuple(raw["cited"]))
+
+
+def _judged(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "polarity": Polarity(item["polarity"]),
+        "temporality": Temporality(item["temporality"]),
+        "experiencer": Experiencer(item["experiencer"]),
+    }
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

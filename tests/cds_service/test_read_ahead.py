@@ -1,0 +1,262 @@
+"""A hook never waits for a language model, and the next one has what it read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+
+from cds_service.app import create_app
+from cds_service.cli import cli
+from cds_service.read_ahead import READING, UNREAD, ReadAhead, SealedReadings, open_vault
+from cds_service.settings import Settings
+from cds_service.store import Store, StoreError
+from fhir_mapping import PatientRecord
+from knowledge_index import KnowledgeIndex
+from risk_model import Pipeline, RuleNoteReader
+from risk_model.language.ahead import AheadNoteReader
+from risk_model.language.answer import Answer, SaidFinding
+from risk_model.language.kept import reading_from_json, reading_to_json
+from risk_model.language.prompt import Prompt
+from risk_model.language.reader import LanguageNoteReader
+from risk_model.reader import NoteReading
+from tests.cds_service.model_server import model_server
+from tests.contract.conftest import whole_request
+from tests.risk_model.language.fakes import SaysModel, breaks, rambles, refuses
+from tests.risk_model.language.notes import TEXT, note
+from tests.risk_model.test_model import home
+
+SAID = Answer((SaidFinding("pnuemonia", "Pneumonia"),)).to_text()
+URL = "/cds-services/readmission-30d"
+
+
+@pytest.fixture
+def discharge() -> dict[str, Any]:
+    return whole_request("diabetic-heart-failure-discharge")
+
+
+@pytest.fixture(scope="module")
+def index() -> KnowledgeIndex:
+    return KnowledgeIndex.open_starter()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=f"sqlite:///{tmp_path / 'cards.db'}", session_key_file=str(tmp_path / "session.key"),
+        note_reader="http://127.0.0.1:9/v1#small",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    opened = Store(settings.store_url())
+    yield opened
+    opened.close()
+
+
+class Bench:
+    """A hook's reader and a worker over the same store."""
+
+    def __init__(self, settings: Settings, store: Store, index: KnowledgeIndex, say: Any) -> None:
+        self.vault = open_vault(settings, store)
+        self.readings = SealedReadings(self.vault)
+        self.rules = RuleNoteReader(index, embed=False)
+        self.hook = AheadNoteReader("small", "f", self.rules, self.readings)
+        self.worker = ReadAhead(self.vault, LanguageNoteReader(SaysModel(say), self.rules))
+
+    def asked(self) -> None:
+        """What the hook left is written down by now."""
+        self.readings.write_down()
+
+
+def test_the_rules_answer_now_and_the_model_next_time(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+    bench = Bench(settings, store, index, lambda _: SAID)
+    first = bench.hook.read([note()])
+    assert first.findings == bench.rules.read([note()]).findings
+    assert (first.language_notes, first.waiting) == (0, 1)
+    bench.asked()
+    assert bench.worker.waiting() == 1
+    assert bench.worker.step()
+    assert not bench.worker.step()
+    again = bench.hook.read([note(source="DocumentReference/9"), note("Known asthma.")])
+    assert {f.name for f in again.findings if f.note_source == "DocumentReference/9"} == {"Pneumonia"}
+    assert (again.language_notes, again.waiting, again.reader) == (1, 1, "language:small")
+
+
+def test_another_process_finds_the_reading(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+    bench = Bench(settings, store, index, lambda _: SAID)
+    bench.hook.read([note()])
+    bench.asked()
+    bench.worker.step()
+    assert Bench(settings, store, index, breaks).hook.read([note()]).language_notes == 1
+
+
+def test_nothing_of_a_note_is_readable_in_the_database(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+    """And the note itself is gone once it was read."""
+    bench = Bench(settings, store, index, lambda _: SAID)
+    bench.hook.read([note()])
+    bench.asked()
+
+    def kept() -> list[tuple[str, str, str]]:
+        with store._engine.connect() as connection:
+            rows = connection.execute(text("select kind, fingerprint, body from sealed"))
+            return [(row.kind, row.fingerprint, row.body) for row in rows]
+
+    assert [kind for kind, _, _ in kept()] == [UNREAD]
+    bench.worker.step()
+    assert [kind for kind, _, _ in kept()] == [READING]
+    assert not any(word in f"{name}{body}" for _, name, body in kept() for word in ("CHF", "pnuemonia", "Pneumonia"))
+
+
+@pytest.mark.parametrize("say", [refuses, breaks, rambles])
+def test_a_failing_model_is_asked_again_and_then_left_in_peace(
+    settings: Settings, store: Store, index: KnowledgeIndex, say: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(settings, store, index, say)
+    bench.hook.read([note()])
+    bench.asked()
+    while bench.worker.step():
+        pass
+    assert (bench.worker.read, bench.worker.failed, bench.worker.waiting()) == (0, 3, 0)
+    assert bench.hook.read([note()]).findings == bench.rules.read([note()]).findings
+    assert "SECRET" not in caplog.text
+    assert "CHF" not in caplog.text
+
+
+def test_a_model_that_hangs_holds_no_hook(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+    """The hook answers while the worker sits in a call that does not come back."""
+    called, done = threading.Event(), threading.Event()
+
+    def hang(_: Prompt) -> str:
+        called.set()
+        done.wait(60)
+        return SAID
+
+    bench = Bench(settings, store, index, hang)
+    bench.hook.read([note()])
+    bench.asked()
+    worker = threading.Thread(target=bench.worker.step, daemon=True)
+    worker.start()
+    assert called.wait(30)
+    assert bench.hook.read([note(), note("Known asthma.")]).waiting == 2
+    assert worker.is_alive()
+    done.set()
+    worker.join(30)
+    assert bench.hook.read([note()]).language_notes == 1
+
+
+def test_a_store_that_fails_or_hangs_is_as_if_it_held_nothing(settings: Settings, index: KnowledgeIndex) -> None:
+    class Broken:
+        def get_many(self, *_: object) -> dict[str, Any]:
+            raise StoreError("down")
+
+        def put(self, *_: object) -> bool:
+            raise StoreError("down")
+
+    class Hanging(Broken):
+        def get_many(self, *_: object) -> dict[str, Any]:
+            time.sleep(3)
+            return {}
+
+    rules = RuleNoteReader(index, embed=False)
+    for vault in (Broken(), Hanging()):
+        readings = SealedReadings(vault)  # type: ignore[arg-type]
+        began = time.monotonic()
+        found = AheadNoteReader("small", "f", rules, readings).read([note()])
+        assert time.monotonic() - began < 2.5  # the store alone would take 3
+        assert (found.language_notes, found.waiting) == (0, 1)
+        readings.write_down()
+
+
+def test_of_several_workers_one_reads_a_note(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+    model = SaysModel(lambda _: SAID)
+    bench = Bench(settings, store, index, None)
+    texts = [f"{TEXT} Bed {n}." for n in range(12)]
+    bench.hook.read([note(words) for words in texts])
+    bench.asked()
+    workers = [ReadAhead(bench.vault, LanguageNoteReader(model, bench.rules)) for _ in range(4)]
+
+    def work(worker: ReadAhead) -> None:
+        while worker.step():
+            pass
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sum(worker.read for worker in workers) == model.asked == 12
+
+
+def test_an_expired_note_is_not_read(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+    bench = Bench(settings, store, index, lambda _: SAID)
+    bench.vault.put(UNREAD, "k", {"key": "k"}, datetime.now(UTC) - timedelta(seconds=1))
+    assert not bench.worker.step()
+
+
+def test_a_reading_is_kept_whole(index: KnowledgeIndex) -> None:
+    import orjson
+
+    rules = RuleNoteReader(index, embed=False)
+    reading = rules.read_note(note(TEXT + "GCS 8, on 4 L oxygen."))
+    whole = NoteReading(reading.findings, reading.values, 2, by_language_model=True, cited=("1", "2"), cited_dropped=1)
+    assert reading_from_json(orjson.loads(orjson.dumps(reading_to_json(whole)))) == whole
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        reading_from_json({"findings": [{"concept_ui": "x"}], "values": []})
+
+
+def test_a_card_says_who_read_and_a_second_one_has_the_models_reading(
+    settings: Settings, discharge: dict[str, Any]
+) -> None:
+    """The whole way: the service, its store, the command, a model server; a server that is down blocks nothing."""
+    with model_server(Answer().to_text()) as server:
+        asked = Settings(
+            database_url=settings.database_url, session_key_file=settings.session_key_file,
+            note_reader=f"{server.url}#small",
+        )  # fmt: skip
+        app = create_app(asked)
+        client = app.test_client()
+        first = client.post(URL, json=discharge).get_json()["cards"][0]
+        assert "not read by the language model yet" in first["detail"]
+        readings = app.extensions["riskcards"].pipeline.reader._readings
+        readings.write_down()
+        env = {
+            "RISKCARDS_DATABASE_URL": asked.database_url, "RISKCARDS_SESSION_KEY_FILE": asked.session_key_file,
+            "RISKCARDS_NOTE_READER": asked.note_reader,
+        }  # fmt: skip
+        server.behaviour = "500"
+        failed = CliRunner().invoke(cli, ["read-ahead", "--once"], env=env)
+        assert failed.exit_code == 0, failed.output
+        assert "0 read" in failed.output
+        assert "not read by the language model yet" in client.post(URL, json=discharge).get_json()["cards"][0]["detail"]
+        readings._asked._known.clear()
+        client.post(URL, json=discharge)
+        readings.write_down()
+        server.behaviour = "well"
+        done = CliRunner().invoke(cli, ["read-ahead", "--once"], env=env)
+        assert done.exit_code == 0, done.output
+        assert "0 attempts failed" in done.output
+        second = client.post(URL, json=discharge).get_json()["cards"][0]
+        assert "the language model small" in second["detail"]
+        assert second["indicator"] == first["indicator"]
+
+
+def test_rules_alone_have_nothing_to_read_ahead(settings: Settings) -> None:
+    env = {"RISKCARDS_DATABASE_URL": settings.database_url, "RISKCARDS_NOTE_READER": "rules"}
+    assert CliRunner().invoke(cli, ["read-ahead", "--once"], env=env).exit_code == 2
+
+
+def test_a_command_reads_at_once(index: KnowledgeIndex) -> None:
+    record: PatientRecord = home()
+    pipeline = Pipeline.shipped(wrap=lambda rules: LanguageNoteReader(SaysModel(refuses), rules))
+    assessment = pipeline.assess(record, "readmission_30d")
+    assert assessment.estimate.probability is not None
+    assert assessment.findings.language_failed > 0
