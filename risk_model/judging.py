@@ -75,7 +75,7 @@ def judged(model: RiskModel, answers: Answers) -> Judged:
         raise TrainingError(f"the model abstains on every row: {reasons}")
     x = study.cohort.x[answered]
     y, patients = study.cohort.y[answered], np.array(study.cohort.patients)[answered]
-    probability = model.probabilities(x)
+    probability = as_served(model, x)
     covered, distances = None, None
     if model.conformal is not None:
         kinds = categories_of(model.names, x)
@@ -83,6 +83,15 @@ def judged(model: RiskModel, answers: Answers) -> Judged:
     comparators = {name: score[answered] for name, score in study.comparators.items()}
     subgroups = {name: mask[answered] for name, mask in study.subgroups.items()}
     return Judged(y, probability, patients, comparators, subgroups, covered, distances)
+
+
+def as_served(model: RiskModel, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities of rows (n, inputs): held within the bound where a language model reads the notes."""
+    found = model.probabilities(rows)
+    if not str(model.manifest.get("note_reader", "")).startswith("language:") or not model.reads_notes:
+        return found
+    held = [model.bounded(p, row).probability for p, row in zip(found.tolist(), rows, strict=True)]
+    return np.array(held)
 
 
 def write_evaluation(

@@ -42,6 +42,8 @@ class LocalLanguageModel:
         if precision not in PRECISIONS:
             raise ModelArtifactError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}", path=str(model))
         torch, transformers, llguidance = _packages()
+        if precision == "8bit" and not torch.cuda.is_available():
+            raise ModelArtifactError("8 bit needs a CUDA device; leave @8bit away", path=str(model))
         folder, gguf = find_weights(model)
         where = folder if gguf is None else folder / gguf
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -52,6 +54,9 @@ class LocalLanguageModel:
                 self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
                 options |= _placement(torch, transformers, precision)
                 self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+        except ImportError as error:
+            # Raised for what only some models or precisions need, such as bitsandbytes.
+            raise ModelArtifactError(f"a package it needs is missing: {error.name or error}", path=str(where)) from None
         except (OSError, ValueError, KeyError) as error:
             raise ModelArtifactError(
                 f"transformers cannot open it ({error.__class__.__name__})", path=str(where)

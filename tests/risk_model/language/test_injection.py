@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from knowledge_index import Evidence, KnowledgeIndex
 from risk_model import RiskEstimate, RiskModel
 from risk_model.bounds import NOTE_BOUND
+from risk_model.judging import as_served
 from risk_model.language.answer import Answer, SaidFinding, SaidValue
 from risk_model.language.local import LocalLanguageModel
 from risk_model.language.prompt import Prompt
@@ -161,6 +163,16 @@ def test_a_replay_of_a_bounded_estimate_gives_the_same_number(rules: RuleNoteRea
     estimate = believing.estimate(icu(), found)
     assert estimate.anchor is not None
     assert believing.replay(estimate.inputs, language=True) == estimate.probability
+
+
+def test_an_evaluation_judges_what_would_be_served(believing: RiskModel) -> None:
+    row = np.array([[72, 1, 108, 116, 136, 3.4, 0, 1, 4.5]], np.float32)
+    plain = believing.probabilities(row)
+    assert as_served(believing, row) == plain
+    reads = replace(believing, manifest={**believing.manifest, "note_reader": "language:smollm2"})
+    held = as_served(reads, row)
+    assert held[0] == believing.bounded(float(plain[0]), row[0]).probability
+    assert held[0] < plain[0]
 
 
 def test_notes_read_by_rules_are_not_held(rules: RuleNoteReader, believing: RiskModel) -> None:

@@ -71,6 +71,15 @@ def test_what_is_no_model_is_said(tmp_path: Path) -> None:
         LocalLanguageModel(tmp_path)
 
 
+def test_eight_bits_without_a_gpu_are_refused_in_words() -> None:
+    torch = pytest.importorskip("torch", reason=NEEDS)
+    pytest.importorskip("llguidance", reason=NEEDS)
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ModelArtifactError, match="CUDA"):
+        LocalLanguageModel(precision="8bit")
+
+
 @pytest.mark.parametrize("package", ["torch", "transformers", "llguidance"])
 def test_without_a_package_the_error_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
