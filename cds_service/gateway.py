@@ -19,6 +19,7 @@ from cds_service.outbound import Networks, Outbound, OutboundError
 
 MAX_BODY = 10 * 2**20
 MAX_PAGES = 20
+MAX_PLACES = 20
 _TYPES_OF_A_CHART = (
     "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference", "Composition",
 )  # fmt: skip
@@ -133,6 +134,9 @@ class Gateway:
         if not base.holds(_Origin.of(url)):
             raise GatewayError("other-origin")
         headers = {"Accept": "application/fhir+json"}
+        if "?" in url:
+            # A server that does not know a parameter otherwise leaves it out, and answers with everybody's resources.
+            headers["Prefer"] = "handling=strict"
         if token:
             headers["Authorization"] = f"Bearer {token}"
         try:
@@ -196,4 +200,29 @@ def fetch_patient_resources(
         resources += [entry["resource"] for entry in entries if isinstance(entry.get("resource"), dict)]
         if bundle.get("link"):
             missing.add(kind)
-    return resources, frozenset(missing)
+    return resources + _places(resources, gateway, server, token), frozenset(missing)
+
+
+def _places(
+    resources: Iterable[dict[str, Any]], gateway: Gateway, server: str, token: str | None
+) -> list[dict[str, Any]]:
+    """Where the stays were, newest first: the Locations they name and what those are part of, at most twenty reads.
+
+    They tell an intensive care unit; one that cannot be read stays unknown.
+    """
+    stays = [resource for resource in resources if resource.get("resourceType") == "Encounter"]
+    stays.sort(key=lambda stay: str((stay.get("period") or {}).get("start")), reverse=True)
+    waiting = [place.get("location") for stay in stays for place in stay.get("location") or () if place]
+    found: dict[str, dict[str, Any] | None] = {}
+    while waiting and len(found) < MAX_PLACES:
+        reference = (waiting.pop(0) or {}).get("reference")
+        kind, _, identifier = str(reference).rpartition("/")
+        if kind.rpartition("/")[2] != "Location" or not ID.match(identifier) or identifier in found:
+            continue
+        try:
+            place = gateway.fetch(server, f"Location/{identifier}", token)
+        except GatewayError:
+            place = None
+        found[identifier] = place
+        waiting += [] if place is None else [place.get("partOf")]
+    return [place for place in found.values() if place is not None]

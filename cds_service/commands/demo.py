@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cds_service.commands.opened import opened_settings
+
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -25,6 +27,20 @@ def _warm(app: Flask, ward: Ward) -> None:
         risks.of(patient)
 
 
+def _ward(folder: Path | None, server: str | None) -> Ward:
+    """Raises click.UsageError, InvalidInputError."""
+    from cds_service.demo.folder import from_folder
+    from cds_service.demo.from_server import from_server
+    from cds_service.demo.patients import shipped
+
+    if folder is not None and server is not None:
+        raise click.UsageError("--patients and --fhir-server: choose one of them")
+    if server is not None:
+        networks = opened_settings().private_networks
+        return from_server(server, networks, lambda words: click.echo(f"\r{words}", nl=False, err=True))
+    return shipped() if folder is None else from_folder(folder)
+
+
 @click.command(name="demo")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
@@ -33,8 +49,9 @@ def _warm(app: Flask, ward: Ward) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder of Synthea R4 bundles instead of the shipped patients.",
 )
+@click.option("--fhir-server", metavar="URL", help="An open FHIR R4 server: its patients instead of the shipped ones.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
-def command(host: str, port: int, patients: Path | None, no_browser: bool) -> None:
+def command(host: str, port: int, patients: Path | None, fhir_server: str | None, no_browser: bool) -> None:
     """A small EHR in your browser that calls the real service.
 
     Choose a patient: opening the chart fires patient-view; the buttons fire encounter-start and encounter-discharge.
@@ -43,19 +60,18 @@ def command(host: str, port: int, patients: Path | None, no_browser: bool) -> No
     \b
     riskcards demo
     riskcards demo --patients ~/synthea/output/fhir --port 9000
+    riskcards demo --fhir-server http://127.0.0.1:8099/fhir
     """
     from werkzeug.serving import make_server
 
     from cds_service.commands.memory import bound_arenas, settle
     from cds_service.demo.blueprint import create_demo_app
-    from cds_service.demo.folder import from_folder
-    from cds_service.demo.patients import shipped
     from cds_service.demo.setup import demo_settings
 
     started = time.perf_counter()
     bound_arenas()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    ward = shipped() if patients is None else from_folder(patients)
+    ward = _ward(patients, fhir_server)
     for name, reason in ward.refused:
         click.echo(f"not shown: {name}: {reason}", err=True)
     with tempfile.TemporaryDirectory(prefix="riskcards-demo-") as folder:
@@ -68,7 +84,7 @@ def command(host: str, port: int, patients: Path | None, no_browser: bool) -> No
         settle()
         seconds = time.perf_counter() - started
         click.echo(f"riskcards demo: {address}/demo/   {len(ward.patients)} patients, ready in {seconds:.1f} s")
-        click.echo("Synthetic patients, for demonstration only. Ctrl-C stops it.")
+        click.echo("For demonstration only, never for care. Ctrl-C stops it.")
         threading.Thread(target=_warm, args=(app, ward), daemon=True).start()
         if not no_browser:
             threading.Timer(0.3, webbrowser.open, (f"{address}/demo/",)).start()

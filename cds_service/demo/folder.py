@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from cds_service.demo.patients import DemoPatient, Ward, as_of_now
-from fhir_mapping import InvalidInputError
+from cds_service.demo.patients import DemoPatient, Ward, as_of_now, check
+from fhir_mapping import FhirMappingError, InvalidInputError
 from fhir_mapping.reading import Resource, read_bytes
 
 MAX_PATIENTS = 60
@@ -40,6 +40,11 @@ def from_folder(folder: Path, now: datetime | None = None) -> Ward:
     refused: Refused = []
     patients: dict[str, DemoPatient] = {}
     for patient in _patients(folder, refused, now):
+        try:
+            check(patient)
+        except FhirMappingError as error:
+            refused.append((patient.story, str(error)[:200]))
+            continue
         if patient.id in patients:
             refused.append((patient.story, f"Patient/{patient.id} is in another file already"))
         elif len(patients) == MAX_PATIENTS:
@@ -49,7 +54,7 @@ def from_folder(folder: Path, now: datetime | None = None) -> Ward:
             patients[patient.id] = patient
     if not patients and not refused:
         refused.append((str(folder), f"no {', '.join(_BUNDLES + _LINES)} file here"))
-    return Ward(patients, tuple(refused))
+    return Ward(patients, tuple(refused), f"patients of {folder.name}")
 
 
 def _patients(folder: Path, refused: Refused, now: datetime | None) -> Iterator[DemoPatient]:

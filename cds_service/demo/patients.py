@@ -17,6 +17,7 @@ import orjson
 
 from cds_service.demo.chart import Chart
 from cds_service.demo.shift import known_by, shift
+from fhir_mapping import PatientRecord
 from fhir_mapping.reading import Resource
 from fhir_mapping.times import parse_instant
 
@@ -74,7 +75,26 @@ def as_of_now(bundle: Resource, story: str, source: str, moment: str, now: datet
     chart = Chart.from_bundle(bundle)
     now = (now or datetime.now(UTC)).replace(microsecond=0)
     anchor = anchor_of(chart.resources, moment)
-    resources = known_by(shift(chart.resources, now - anchor), now)
+    return _patient(known_by(shift(chart.resources, now - anchor), now), story, source)
+
+
+def as_it_is(bundle: Resource, story: str, source: str, now: datetime) -> DemoPatient:
+    """Not moved in time: for a chart whose stay is running. Raises ChartError without a Patient."""
+    return _patient(known_by(Chart.from_bundle(bundle).resources, now), story, source)
+
+
+def check(patient: DemoPatient) -> None:
+    """Raises FhirMappingError for a chart nothing can be computed of, such as one with another patient's data in it."""
+    PatientRecord.from_resources(patient.chart.resources, patient.id, datetime.now(UTC), encounter_id=patient.stay)
+
+
+def running_since(resources: Iterable[Resource]) -> datetime | None:
+    """When the newest inpatient stay without an end began."""
+    begun = [_period(r) for r in resources if r.get("resourceType") == "Encounter" and _inpatient(r)]
+    return max((start for start, end in begun if start is not None and end is None), default=None)
+
+
+def _patient(resources: list[Resource], story: str, source: str) -> DemoPatient:
     current = Chart(resources)
     return DemoPatient(
         id=str(current.patient["id"]),

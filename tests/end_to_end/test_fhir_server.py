@@ -1,0 +1,104 @@
+"""The demo over a FHIR server of another hand (sekmet-fhir): what it lists, what it leaves out, what it cannot do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from cds_service.demo.blueprint import create_demo_app
+from cds_service.demo.from_server import from_server
+from cds_service.demo.patients import DemoPatient, shipped
+from cds_service.demo.setup import demo_settings
+from cds_service.gateway import Gateway, GatewayError
+from fhir_mapping import InvalidInputError
+from tests.end_to_end.conftest import free_port
+
+CHOSEN = ("Santiago", "Griffin")
+
+
+@pytest.fixture(scope="module")
+def patients() -> list[DemoPatient]:
+    return [patient for patient in shipped().patients.values() if patient.name.startswith(CHOSEN)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, patients: list[DemoPatient]) -> Iterator[str]:
+    """sekmet-fhir with two of the shipped patients in it."""
+    folder, port = tmp_path_factory.mktemp("sekmet"), free_port()
+    url = f"http://127.0.0.1:{port}/fhir"
+    (folder / "settings.yaml").write_text(f"base_url: {url}\n")
+    command = [str(Path(sys.executable).with_name("sekmet")), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with (
+        (folder / "log.txt").open("wb") as log,
+        subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=dict(os.environ)) as process,
+    ):
+        try:
+            _wait(f"{url}/metadata", process)
+            for patient in patients:
+                _load(url, patient.chart.resources)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        try:
+            if requests.get(url, timeout=5).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.1)
+        assert process.poll() is None, "sekmet ended"
+    raise AssertionError("sekmet does not answer")
+
+
+def _load(url: str, resources: list[dict[str, Any]]) -> None:
+    entries = [
+        {"resource": r, "request": {"method": "PUT", "url": f"{r['resourceType']}/{r['id']}"}} for r in resources
+    ]
+    for start in range(0, len(entries), 200):
+        batch = {"resourceType": "Bundle", "type": "batch", "entry": entries[start : start + 200]}
+        answer = requests.post(url, json=batch, timeout=120)
+        assert answer.ok
+        assert all(entry["response"]["status"].startswith("2") for entry in answer.json()["entry"])
+
+
+def test_the_ward_of_a_server_shows_its_patients_with_their_risks(
+    server: str, patients: list[DemoPatient], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    ward = from_server(server, say=said.append)
+    assert sorted(ward.patients) == sorted(patient.id for patient in patients)
+    assert ward.refused == ()
+    assert said[-1].endswith("2 of 2")
+    app = create_demo_app(demo_settings("http://127.0.0.1:1", tmp_path), ward)
+    client = app.test_client()
+    page = client.get("/demo/").get_data(as_text=True)
+    assert f"patients of {server}" in page
+    risks = {patient.name: client.get(f"/demo/api/risk/{patient.id}").get_json() for patient in patients}
+    griffin = next(risk for name, risk in risks.items() if name.startswith("Griffin"))
+    assert griffin[0]["probability"] is not None, "his stay is in intensive care, which only its Location tells"
+    app.extensions["riskcards"].store.close()
+
+
+def test_a_parameter_the_server_does_not_know_is_told_and_not_ignored(server: str, patients: list[DemoPatient]) -> None:
+    """sekmet-fhir cannot search Composition by patient. Asked leniently it answers with those of every patient, and
+    each chart was then another patient's; asked strictly it says so, and the type counts as not fetched.
+    """
+    with pytest.raises(GatewayError, match="status: 400"):
+        Gateway([server]).fetch(server, f"Composition?patient={patients[0].id}&_count=50")
+    assert "Composition" in from_server(server).patients[patients[0].id].story
+
+
+def test_a_server_that_is_not_there_is_said() -> None:
+    with pytest.raises(InvalidInputError, match="patients cannot be listed"):
+        from_server(f"http://127.0.0.1:{free_port()}/fhir")
