@@ -9,7 +9,7 @@ from types import MappingProxyType
 from cds_service.app_pages.evidence import Reading, reading
 from risk_model import TASKS, Driver, Pipeline
 
-SECONDS = 0.25
+SECONDS = 1.0
 """For all drivers of a page together: what is not asked by then is said to be so."""
 MAX_PAPERS = 2
 

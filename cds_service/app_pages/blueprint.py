@@ -5,6 +5,7 @@
     POST {prefix}/{session}/what-if          other values, the model asked again
     GET  {prefix}/{session}/note/{key}       one note with its findings marked
     POST {prefix}/{session}/feedback         useful or not, with a comment
+    GET  {prefix}/{session}/style.css        the EHR's colours and sizes
     GET  {prefix}/static/{name}
 
 `course` and `what-if` answer the app's script with a fragment, and everybody else with a whole page.
@@ -26,6 +27,7 @@ from flask import Blueprint, Response, g, make_response, render_template, reques
 from cds_service.answering import Answering
 from cds_service.app_pages.chart import ChartSource, OpenChart
 from cds_service.app_pages.course import CourseView, course_view, estimates_over, moments
+from cds_service.app_pages.ehr_style import scheme_of, stylesheet
 from cds_service.app_pages.notes import find_note, whole_note
 from cds_service.app_pages.page import banner_of, models_of, page_of
 from cds_service.app_pages.what_if import PLACES, Answer, Question, answers, changed, levers
@@ -57,6 +59,7 @@ def app_pages(
     pages.add_url_rule("/<session>/course", "course", view.course)
     pages.add_url_rule("/<session>/what-if", "what_if", view.what_if, methods=["POST"])
     pages.add_url_rule("/<session>/note/<key>", "note", view.note)
+    pages.add_url_rule("/<session>/style.css", "style", view.style)
     pages.add_url_rule("/<session>/feedback", "feedback", view.feedback, methods=["POST"])
     pages.add_url_rule("/static/<file>", "static_file", static_file)
     pages.register_error_handler(HookError, _problem)
@@ -126,6 +129,9 @@ class _Pages:
             raise HookError(404, "not-found", "This note is not in the chart any more.")
         findings = self.answering.pipeline.reader.read(record.notes()).findings
         return _html("app_note.html", note=whole_note(note, findings), **_head(chart, record))
+
+    def style(self, session: str) -> Response:
+        return Response(stylesheet(self.source(session).style), mimetype="text/css")
 
     def feedback(self, session: str) -> Response:
         chart = self.source(session)
@@ -212,7 +218,8 @@ def _html(page: str, fragment: str | None = None, /, **values: Any) -> Response:
     """The fragment for the app's own script, the whole page for everybody else."""
     wanted = fragment if fragment and request.headers.get("X-Fragment") == "1" else page
     depth = "../" if request.endpoint and request.endpoint.endswith(".note") else ""
-    return make_response(render_template(wanted, root=depth, **values))
+    look = {"scheme": g.get("scheme", ""), "styled": g.get("styled", False)}
+    return make_response(render_template(wanted, root=depth, **look, **values))
 
 
 def _problem(error: HookError) -> Response:
@@ -233,6 +240,8 @@ def _store_down(error: StoreError) -> Response:
 
 
 def _frame(chart: OpenChart) -> None:
+    g.scheme = scheme_of(chart.style)
+    g.styled = bool(stylesheet(chart.style))
     g.frame_ancestors = " ".join(chart.frame_ancestors) or "'none'"
 
 

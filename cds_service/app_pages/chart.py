@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -37,6 +37,8 @@ class OpenChart:
     frame_ancestors: tuple[str, ...] = ("'none'",)
     """Who may show the app in a frame, as CSP sources."""
     tenant: str | None = None
+    style: Mapping[str, str] = field(default_factory=dict)
+    """The EHR's look: checked values by SMART's names."""
 
 
 class ChartSource(Protocol):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from flask import request
@@ -15,14 +18,48 @@ from cds_service.smart.chart import FetchedChart
 from cds_service.smart.session import Parts, fetched_chart_of
 from fhir_mapping import PatientRecord
 
+HELD_SECONDS = 5.0
+MOST_HELD = 8
+
+
+class Held:
+    """Charts a moment after they were fetched: a page and what it loads next are made from one reading of the server.
+
+    By session, so never another's; nothing is held for longer than a click through the page takes.
+    """
+
+    def __init__(self, seconds: float = HELD_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._charts: OrderedDict[str, tuple[float, FetchedChart]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, session: str) -> FetchedChart | None:
+        with self._lock:
+            self._forget()
+            found = self._charts.get(session)
+            return None if found is None else found[1]
+
+    def put(self, session: str, chart: FetchedChart) -> None:
+        with self._lock:
+            self._forget()
+            self._charts[session] = (self._clock() + self._seconds, chart)
+
+    def _forget(self) -> None:
+        while self._charts:
+            first, (until, _) = next(iter(self._charts.items()))
+            if until > self._clock() and len(self._charts) < MOST_HELD:
+                return
+            del self._charts[first]
+
 
 def smart_charts(parts: Parts) -> ChartSource:
     """The session in the app's address, for the browser that launched it. Raises HookError 404, 401."""
+    held = Held()
 
     def chart_of(session_id: str, /) -> OpenChart:
         session = open_session(parts, session_id, request)
-        reader = _Reader(parts, session)
-        chart = OpenChart(reader, user=session.user or "", frame_ancestors=session.frame_ancestors)
+        reader = _Reader(parts, session, held)
+        chart = OpenChart(reader, user=session.user or "", frame_ancestors=session.frame_ancestors, style=session.style)
         return replace(chart, name=reader.name) if session.need_patient_banner else chart
 
     return chart_of
@@ -37,10 +74,11 @@ def frames_of(parts: Parts) -> tuple[str, ...]:
 class _Reader:
     """Asks the server once in a request, and only when a record is wanted: feedback needs none."""
 
-    def __init__(self, parts: Parts, session: SmartSession) -> None:
+    def __init__(self, parts: Parts, session: SmartSession, held: Held) -> None:
         self._parts = parts
         self._session = session
-        self._fetched: FetchedChart | None = None
+        self._held = held
+        self._fetched = held.get(session.id)
 
     def __call__(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
         return self._chart().record(at, with_notes=with_notes)
@@ -51,6 +89,7 @@ class _Reader:
     def _chart(self) -> FetchedChart:
         if self._fetched is None:
             self._fetched = fetched_chart_of(self._parts, self._session)
+            self._held.put(self._session.id, self._fetched)
         return self._fetched
 
 

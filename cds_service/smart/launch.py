@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from flask import Response
 
 from cds_service.hook_request import ID
-from cds_service.smart.discovery import AuthorizationServer, discover
+from cds_service.smart.discovery import AuthorizationServer
 from cds_service.smart.errors import LaunchRefusedError
 from cds_service.smart.grant import Grant, exchange_code
 from cds_service.smart.identity import user_of
@@ -56,7 +56,7 @@ def begin(smart: SmartParts, iss: str, launch: str, response: Response) -> str:
     """
     registration = smart.registration(iss)
     client = registration.client
-    server = discover(client, registration.outbound, iss)
+    server = smart.server_of(registration)
     if not server.authorization_endpoint or not server.token_endpoint:
         advice = "The EHR cannot be used: its smart-configuration names no authorization or token endpoint."
         raise LaunchRefusedError("no-endpoints", advice, status=502)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cds_service.admission import RateLimit
 from cds_service.gateway import Gateway
 from cds_service.outbound import Networks, Outbound
 from cds_service.settings import Settings
 from cds_service.smart.clients import SmartClient, canonical, is_loopback, read_smart_clients
+from cds_service.smart.discovery import AuthorizationServer, discover
 from cds_service.smart.errors import LaunchRefusedError, SmartSetupError
 from cds_service.smart.vault import Vault, open_cipher
 from cds_service.store import Store
 
 CHART_SECONDS = 20.0
+DISCOVERED_SECONDS = 60.0
+# A hospital behind one address opens many charts; a flood costs a row of the store each.
+LAUNCHES_A_MINUTE = 1200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,9 @@ class SmartParts:
     vault: Vault
     store: Store
     public_url: str
+    rate: RateLimit = field(default_factory=lambda: RateLimit(LAUNCHES_A_MINUTE))
+    """For each address launches come from."""
+    discovered: dict[str, tuple[float, AuthorizationServer]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, settings: Settings, store: Store) -> SmartParts | None:
@@ -54,6 +63,15 @@ class SmartParts:
             advice = "This EHR is not registered here. Its FHIR address must be added to the SMART clients file."
             raise LaunchRefusedError("unknown-iss", advice, status=403)
         return found
+
+    def server_of(self, registration: Registration) -> AuthorizationServer:
+        """What the FHIR server says of its authorization server, asked once a minute. Raises LaunchRefusedError."""
+        iss = registration.client.iss
+        until, known = self.discovered.get(iss, (0.0, None))
+        if known is None or until < time.monotonic():
+            known = discover(registration.client, registration.outbound, iss)
+            self.discovered[iss] = (time.monotonic() + DISCOVERED_SECONDS, known)
+        return known
 
     @property
     def redirect_uri(self) -> str:

@@ -6,7 +6,7 @@ import logging
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from cds_service.outcome import json_response
+from cds_service.outcome import HookError, json_response
 from cds_service.smart.errors import LaunchRefusedError
 from cds_service.smart.keys import published
 from cds_service.smart.launch import MAX_PARAMETER, Returned, begin, finish
@@ -29,7 +29,15 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
         if not iss:
             advice = "A launch names its EHR: /launch?iss=<FHIR base URL>. Launch the app from the EHR."
             raise LaunchRefusedError("no-iss", advice)
-        response.headers["Location"] = begin(_configured(smart), iss, _parameter("launch"), response)
+        parts = _configured(smart)
+        try:
+            parts.rate.take(request.remote_addr or "")
+        except HookError as error:
+            advice = "Too many launches at once. Launch the app again in a moment."
+            refused = _page(advice, error.status)
+            refused.headers["Retry-After"] = str(error.retry_after)
+            return refused
+        response.headers["Location"] = begin(parts, iss, _parameter("launch"), response)
         return response
 
     @routes.get("/smart/callback")

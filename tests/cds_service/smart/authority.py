@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, unquote_plus, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote_plus, urlencode, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -243,6 +243,9 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
             if rest == "fhir/.well-known/smart-configuration":
                 time.sleep(realm.wrong.get("slow", 0))
                 self._send(*realm.wrong.get("discovery_answer", (200, realm.configuration())))
+            elif rest.startswith("authorize?"):
+                back = realm.authorize(f"{realm.issuer}/{rest}")
+                self._send(302, b"", {"Location": f"{REDIRECT}?{urlencode(back)}"})
             elif rest == ".well-known/openid-configuration":
                 self._send(200, {"issuer": realm.issuer, "jwks_uri": f"{realm.issuer}/jwks"})
             elif rest == "jwks":

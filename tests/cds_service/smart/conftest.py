@@ -57,7 +57,12 @@ def configuration(folder: Path, realms: dict[str, Realm]) -> dict[str, str]:
         "rsa": {"type": "asymmetric", "private_keys": [str(folder / "rsa.pem"), str(folder / "ec.pem")]},
     }
     clients = [
-        {"name": name, "iss": realm.base, "client_id": CLIENT_ID, "frame_ancestors": ["https://ehr.example.org"]}
+        {
+            "name": name,
+            "iss": realm.base,
+            "client_id": CLIENT_ID,
+            "frame_ancestors": ["https://ehr.example.org", "https://hospital.example"],
+        }
         | credentials[name]
         for name, realm in realms.items()
     ]
@@ -76,8 +81,11 @@ def browser(app: Flask) -> Browser:
 
 
 @pytest.fixture
-def ehr(realms: dict[str, Realm], browser: Browser) -> Realm:
+def ehr(realms: dict[str, Realm], browser: Browser, app: Flask) -> Realm:
     """The realm of the asymmetric client; every realm well-behaved again."""
+    smart = app.extensions["riskcards"].smart
+    smart.discovered.clear()
+    smart.rate._buckets.clear()
     for realm in realms.values():
         realm.reset()
         realm.client_keys = lambda: browser.get("/.well-known/jwks.json").get_json()
