@@ -33,7 +33,7 @@ SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 MAX_LINE = 64 * 2**20
 NAMED_FAULTS = 1000
 """So many faults are named; all are counted."""
-_BUCKET_BYTES = 16 * 2**20
+_BUCKET_BYTES = 4 * 2**20  # of which come thirty times as many bytes of features
 _FEWEST, _MOST = 4, 384  # in pass one each bucket is an open file
 _GZIP_RATIO = 12
 _PERSONAL = CLINICAL | NOTE_TYPES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,31 @@ def test_bytes_read_lazily_say_what_dictionaries_say(row: tuple[str, dict[str, A
     whole, lazy = as_two_ways([PATIENT, STAY, observation], AT)
     assert lazy.features() == whole.features()
     assert lazy == whole
+
+
+def test_features_are_computed_once_and_anew_for_a_changed_record() -> None:
+    """Every score, card and page of a record asks for them; an answer to "what if" is a changed record."""
+    record = as_two_ways([PATIENT, STAY, observation()], AT)[1]
+    changed = replace(record, measurements=())
+    assert record.features() is record.features()
+    assert record.features().number("sodium.last") == 140
+    assert changed.features().number("sodium.last") is None
+
+
+PREFETCHED: list[tuple[str, Any]] = [
+    ("parsed", observation()),
+    ("an integer over 64 bits", observation(note=[{"text": 10**30}])),
+    ("a name that is no text", observation(note=[{1: "x"}])),
+]
+
+
+@pytest.mark.parametrize(("name", "resource"), PREFETCHED, ids=[row[0] for row in PREFETCHED])
+def test_a_parsed_prefetch_says_the_same_whether_it_can_be_written_as_json_or_not(name: str, resource: Any) -> None:
+    labs = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": resource}]}
+    prefetch = {"patient": PATIENT, "labs": labs}
+    expected = {"patient": "Patient", "labs": "Observation"}
+    record = PatientRecord.from_prefetch(prefetch, patient_id="p", prediction_time=AT, expected=expected)
+    assert [(item.concept, item.value) for item in record.measurements] == [("sodium", 140)]
 
 
 def test_a_resource_whose_type_does_not_come_first_is_read() -> None:
