@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cds_service.cards.card import Thresholds, build_card
 from cds_service.cards.detail import detail
 from fhir_mapping import PatientRecord
 from risk_model import READMISSION_30D, Assessment, Pipeline
@@ -49,3 +50,21 @@ def test_past_its_deadline_the_pipeline_asks_no_literature_and_says_so(
     assert late.left_out == ("literature",)
     assert late.evidence == ()
     assert late.estimate.probability is not None
+
+
+@pytest.mark.parametrize(("probability", "anchor", "indicator"), [(0.40, 0.10, "info"), (0.10, 0.40, "warning")])
+def test_the_level_of_a_card_is_none_of_a_language_models(
+    assessed: tuple[Assessment, PatientRecord], probability: float, anchor: float, indicator: str
+) -> None:
+    """The number is the bounded one; colour and suggestions come of the estimate without notes."""
+    assessment, record = assessed
+    estimate = replace(assessment.estimate, probability=probability, anchor=anchor, reads_notes=True)
+    findings = replace(assessment.findings, reader="language:https://llm.example/v1#small", language_notes=1, waiting=1)
+    read = replace(assessment, estimate=estimate, findings=findings)
+    card = build_card([read], record, public_url="https://cds.example", thresholds=Thresholds({READMISSION_30D: 0.25}))
+    assert card["indicator"] == indicator
+    assert ("suggestions" in card) == (indicator == "warning")
+    assert f"**{100 * probability:.0f} %**" in card["detail"]
+    assert "the language model small (1)" in card["detail"]
+    assert "1 note not read by the language model yet" in card["detail"]
+    assert "never the level of this card" in card["detail"]
