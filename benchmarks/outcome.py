@@ -141,7 +141,7 @@ def run(
     card = training_card(train.cohort.task, metrics, rows=len(train.cohort.y), patients=len(set(train.cohort.patients)))
     targets: Sequence[Path] = [out / "model", *([SHIPPED / train.cohort.task] if ship else [])]
     for folder in targets:
-        save(folder, fitted, train.cohort, model_id=model_id, version="2", population=population, card=card)
+        save(folder, fitted, train.cohort, model_id=model_id, version="3", population=population, card=card)
     return metrics
 
 

@@ -65,6 +65,8 @@ class Distribution:
     """(inputs,): share of training rows in which the input is known."""
     warn: float
     refuse: float
+    furthest: float = np.inf
+    """Normal score of any one input beyond which a patient is warned of: many usual values would hide it in a sum."""
 
     @classmethod
     def fit(cls, names: Sequence[str], x: NDArray[np.float32], fold: NDArray[np.int64]) -> Distribution:
@@ -72,18 +74,21 @@ class Distribution:
         places = _one_per_concept(names, x)
         chosen = tuple(names[place] for place in places)
         columns = np.asarray(x[:, places], dtype=np.float64)
-        scores = np.zeros(len(columns))
+        scores, extremes = np.zeros(len(columns)), np.zeros(len(columns))
         for number in np.unique(fold):
-            others = _describe(chosen, places, columns[fold != number])
-            scores[fold == number] = others.scores(columns[fold == number])
-        warn, refuse = (float(np.quantile(scores, 1 - share)) for share in (WARNED, REFUSED))
-        return replace(_describe(chosen, places, columns), warn=warn, refuse=refuse)
+            held, others = columns[fold == number], _describe(chosen, places, columns[fold != number])
+            scores[fold == number], extremes[fold == number] = others.scores(held), others.extremes(held)
+        # Half of the warnings are for the sum, half for one value alone.
+        warn, refuse = (float(np.quantile(scores, 1 - share)) for share in (WARNED / 2, REFUSED))
+        furthest = float(np.quantile(extremes, 1 - WARNED / 2))
+        return replace(_describe(chosen, places, columns), warn=warn, refuse=refuse, furthest=furthest)
 
     def strangeness(self, row: NDArray[np.float32]) -> Strangeness:
         """`row` is the model's whole row, shape (inputs of the model,)."""
         values = np.asarray(row, dtype=np.float64)[list(self.places)]
         score, parts = self._score(values, _normal_scores(values[None], self.knots, self.scales)[0])
-        verdict = "strange" if score > self.refuse else "unusual" if score > self.warn else "usual"
+        alone = bool(self.extremes(values[None])[0] > self.furthest)
+        verdict = "strange" if score > self.refuse else "unusual" if alone or score > self.warn else "usual"
         order = np.argsort(-parts)[:3]
         telling = tuple(concept_of(self.names[i]) for i in order if parts[i] > 1) if verdict != "usual" else ()
         return Strangeness(score, verdict, telling)
@@ -104,6 +109,11 @@ class Distribution:
         normal = _normal_scores(columns, self.knots, self.scales)
         return np.array([self._score(row, z)[0] for row, z in zip(columns, normal, strict=True)])
 
+    def extremes(self, columns: Floats) -> Floats:
+        """The furthest normal score of each row, 0 where nothing is known."""
+        normal = _normal_scores(columns, self.knots, self.scales)
+        return np.asarray(np.abs(np.where(np.isfinite(normal), normal, 0.0)).max(axis=1, initial=0.0))
+
     @property
     def _presence(self) -> tuple[tuple[Floats, Floats], Floats, float]:
         """Surprise (negative log probability) of an input known and unknown, its mean, and the deviation of the sum."""
@@ -123,6 +133,7 @@ class Distribution:
             "known": self.known.tolist(),
             "warn": self.warn,
             "refuse": self.refuse,
+            "furthest": self.furthest if np.isfinite(self.furthest) else None,
         }
 
     @classmethod
@@ -134,7 +145,9 @@ class Distribution:
         shapes["correlation"] = (count, count)
         arrays = {name: np.asarray(raw[name], dtype=np.float64).reshape(shape) for name, shape in shapes.items()}
         places = tuple(int(place) for place in raw["places"])
-        return cls(tuple(raw["names"]), places, **arrays, warn=float(raw["warn"]), refuse=float(raw["refuse"]))
+        furthest = float("inf") if raw.get("furthest") is None else float(raw["furthest"])
+        warn, refuse = float(raw["warn"]), float(raw["refuse"])
+        return cls(tuple(raw["names"]), places, **arrays, warn=warn, refuse=refuse, furthest=furthest)
 
 
 def _one_per_concept(names: Sequence[str], x: NDArray[np.float32]) -> tuple[int, ...]:

@@ -85,3 +85,16 @@ def test_a_skewed_value_far_too_low_is_as_strange_as_one_far_too_high() -> None:
         moved[:, 0] *= factor
         assert shares(distribution, moved)[0] > 0.9
     assert shares(distribution, x)[0] < 0.02
+
+
+def test_one_value_far_out_is_not_hidden_among_many_usual_ones() -> None:
+    """In a sum over forty concepts one that was five deviations off passed as usual."""
+    drawn = np.random.default_rng(4)
+    x = np.exp(drawn.normal(0, 0.5, (4000, 40))).astype(np.float32)
+    distribution = Distribution.fit(tuple(f"c{n}.last" for n in range(40)), x, np.arange(4000) % 5)
+    moved = x[:400].copy()
+    moved[:, 0] /= 100
+    assert shares(distribution, moved)[0] > 0.9
+    assert shares(distribution, np.exp(drawn.normal(0, 0.5, (2000, 40))).astype(np.float32))[0] < 0.02
+    old = {name: value for name, value in distribution.to_json().items() if name != "furthest"}
+    assert Distribution.from_json(old).furthest == np.inf
