@@ -10,7 +10,6 @@ figure is out of fold by patient.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,6 @@ def rows_of(stay: cinc_fhir.IcuStay) -> list[dict[str, Any]]:
                 "qSOFA": middle(qsofa(record)),
                 "sex": vector.word("sex.last"),
                 "age": vector.number("age.last"),
-                "refused": Counter(refusal.reason for refusal in record.refused),
             }
         )
     return answers
@@ -90,9 +88,6 @@ def study(data: Path, outcomes: Path) -> Study:
     for name in ("SAPS-I", "SOFA"):
         score = np.array([outcome[name] for outcome in truth])
         rivals[name] = np.where(score >= 0, score, np.nan)
-    refusals: Counter[str] = Counter()
-    for item in rows:
-        refusals.update(item["refused"])
     subgroups = {
         "women": sex == "female",
         "men": sex == "male",
@@ -100,7 +95,7 @@ def study(data: Path, outcomes: Path) -> Study:
         "65 to 79": (age >= 65) & (age < 80),
         "80 and over": age >= 80,
     }
-    return Study(cohort, rivals, subgroups, at_48, {"refused": dict(refusals.most_common())})
+    return Study(cohort, rivals, subgroups, at_48)
 
 
 def main() -> None:
