@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,12 +51,21 @@ class Reading:
     evidence: tuple[Evidence, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VectorBlock:
-    """Raw vectors of one source for all rows of a cohort, shape (rows, dimensions), NaN where a row has none."""
+class Learned(Protocol):
+    """A first stage that was fitted: its columns for any rows of the same cohort."""
 
-    source: str
-    vectors: Vectors
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def columns(self, rows: NDArray[np.bool_]) -> Vectors:
+        """Shape (rows, names)."""
+        ...
+
+
+class Block(Protocol):
+    """A first stage that learns: it may look at the outcomes of `rows`, and of no other."""
+
+    def learn(self, y: NDArray[np.float64], rows: NDArray[np.bool_], fold: NDArray[np.int64]) -> Learned: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,32 @@ class Head:
         return cls(raw["source"], np.asarray(raw["weights"], dtype=np.float64), float(raw["intercept"]))
 
 
+@dataclass(frozen=True, slots=True)
+class LearnedHead:
+    """A head beside the vectors it reads."""
+
+    head: Head
+    vectors: Vectors
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.head.name,)
+
+    def columns(self, rows: NDArray[np.bool_]) -> Vectors:
+        return self.head(self.vectors[rows])[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorBlock:
+    """Raw vectors of one source for all rows of a cohort, shape (rows, dimensions), NaN where a row has none."""
+
+    source: str
+    vectors: Vectors
+
+    def learn(self, y: NDArray[np.float64], rows: NDArray[np.bool_], fold: NDArray[np.int64]) -> LearnedHead:
+        return LearnedHead(fit_head(self, y, rows, fold), self.vectors)
+
+
 def fit_head(block: VectorBlock, y: NDArray[np.float64], rows: NDArray[np.bool_], fold: NDArray[np.int64]) -> Head:
     """A head fitted on `rows` that have a vector; its strength is chosen on one fold of them, then all are used."""
     from sklearn.linear_model import LogisticRegression
@@ -109,25 +144,29 @@ def fit_head(block: VectorBlock, y: NDArray[np.float64], rows: NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """Columns of stage 1, shape (rows, heads), and the heads for rows that took no part (fitted on all `rows`)."""
+    """Columns of stage 1, shape (rows, names), and the heads for rows that took no part (fitted on all `rows`)."""
 
     columns: NDArray[np.float32]
+    names: tuple[str, ...]
     heads: tuple[Head, ...]
 
 
 def cross_fit(
-    blocks: Sequence[VectorBlock], y: NDArray[np.float64], rows: NDArray[np.bool_], fold: NDArray[np.int64]
+    blocks: Sequence[Block], y: NDArray[np.float64], rows: NDArray[np.bool_], fold: NDArray[np.int64]
 ) -> Fused:
-    """Every row inside `rows` gets the output of heads fitted on the other folds of `rows`; rows outside get heads
-    fitted on all of `rows`. Called once per outer fold, so that held-out patients are unknown to both stages."""
-    heads = tuple(fit_head(block, y, rows, fold) for block in blocks)
-    columns = np.full((len(y), len(blocks)), np.nan, dtype=np.float32)
-    for place, (block, head) in enumerate(zip(blocks, heads, strict=True)):
-        columns[~rows, place] = head(block.vectors[~rows])
+    """Every row inside `rows` gets the output of a first stage fitted on the other folds of `rows`; rows outside get
+    one fitted on all of `rows`. Called once per outer fold, so that held-out patients are unknown to both stages."""
+    wholes = [block.learn(y, rows, fold) for block in blocks]
+    parts = []
+    for block, whole in zip(blocks, wholes, strict=True):
+        columns = np.full((len(y), len(whole.names)), np.nan, dtype=np.float32)
+        columns[~rows] = whole.columns(~rows)
         for number in np.unique(fold[rows]):
             inside = rows & (fold == number)
-            columns[inside, place] = fit_head(block, y, rows & (fold != number), fold)(block.vectors[inside])
-    return Fused(columns, heads)
+            columns[inside] = block.learn(y, rows & (fold != number), fold).columns(inside)
+        parts.append(columns)
+    names = tuple(name for whole in wholes for name in whole.names)
+    return Fused(np.hstack(parts), names, tuple(whole.head for whole in wholes if isinstance(whole, LearnedHead)))
 
 
 def frequent_findings(readings: Sequence[NoteFindings], smallest_share: float = 0.02, most: int = 60) -> list[str]:

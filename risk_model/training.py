@@ -16,7 +16,7 @@ from risk_model.boosting import xgboost
 from risk_model.conformal import Conformal, categories_of
 from risk_model.diseases import DISEASE, REASON
 from risk_model.errors import TrainingError
-from risk_model.fusion import Head, VectorBlock, cross_fit
+from risk_model.fusion import Block, Head, VectorBlock, cross_fit
 from risk_model.metrics import logistic_fit
 from risk_model.out_of_distribution import Distribution
 
@@ -171,12 +171,13 @@ def held_out_margins(
     threads: int = 1,
     progress: Callable[[str], None] = lambda _: None,
     learn: NDArray[np.bool_] | None = None,
+    also: Sequence[Block] = (),
 ) -> NDArray[np.float64]:
     """Log-odds of each row, shape (n,), from heads and a booster that saw no row of its fold; not yet calibrated.
 
-    `learn` are the rows that may be learned from, all by default. Folds may be anything that keeps a patient's rows
-    together: `patient_folds`, or one hospital each. Raises TrainingError for a fold that holds, or leaves, one class
-    only.
+    `learn` are the rows that may be learned from, all by default; `also` are further first stages, fitted anew for each
+    fold as the cohort's own are. Folds may be anything that keeps a patient's rows together: `patient_folds`, or one
+    hospital each. Raises TrainingError for a fold that holds, or leaves, one class only.
     """
     raw = np.zeros(len(cohort.y))
     folds = np.unique(fold)
@@ -184,7 +185,7 @@ def held_out_margins(
         inside, outside = fold != number, fold == number
         _check_fold(cohort.y, outside, place, len(folds))
         progress(f"fold {place + 1} of {len(folds)}")
-        x, names, _ = _fused(cohort, inside, fold)
+        x, names, _ = _fused(cohort, inside, fold, also)
         taught = inside if learn is None else inside & learn
         booster = _boost(x[taught], cohort.y[taught], names, parameters, threads)
         raw[outside] = _margin(booster, x[outside], names)
@@ -199,14 +200,14 @@ def _check_fold(y: NDArray[np.float64], outside: NDArray[np.bool_], number: int,
 
 
 def _fused(
-    cohort: Cohort, inside: NDArray[np.bool_], fold: NDArray[np.int64]
+    cohort: Cohort, inside: NDArray[np.bool_], fold: NDArray[np.int64], also: Sequence[Block] = ()
 ) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[Head, ...]]:
     """The rows with stage 1 beside them, cross-fitted within `inside`; the row's names; the heads."""
-    if not cohort.blocks:
+    blocks = (*cohort.blocks, *also)
+    if not blocks:
         return cohort.x, cohort.names, ()
-    fused = cross_fit(cohort.blocks, cohort.y, inside, fold)
-    names = (*cohort.names, *(head.name for head in fused.heads))
-    return np.hstack([cohort.x, fused.columns]), names, fused.heads
+    fused = cross_fit(blocks, cohort.y, inside, fold)
+    return np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names), fused.heads
 
 
 def _cross_calibrated(y: NDArray[np.float64], raw: NDArray[np.float64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
