@@ -62,7 +62,7 @@ class ReasonBlock:
 
     def learn(self, y: Floats, rows: Rows, fold: NDArray[np.int64]) -> Learned:
         head = self._head(y, rows, fold) if self.rationale else None
-        return _LearnedReasons(self.reasoner.learn(y, rows), self.embed, head, self.estimate)
+        return LearnedReasons(self.reasoner.learn(y, rows), self.embed, head, self.estimate)
 
     def _head(self, y: Floats, rows: Rows, fold: NDArray[np.int64]) -> Head:
         """Fitted on the reasons each row gets from a reasoner that did not see its fold."""
@@ -78,7 +78,9 @@ class ReasonBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class _LearnedReasons:
+class LearnedReasons:
+    """A reasoner that has learned, and the head that reads its reasons."""
+
     fitted: Fitted
     embed: Embed
     head: Head | None

@@ -1,0 +1,178 @@
+"""A small language model before and after tuning, against the rules, on notes written as none of them learned.
+
+    python -m benchmarks.reader_tuning --out benchmarks/results/reader_tuning.json [--train 240] [--test 32] [--quick]
+
+Examples are written from drawn records in twelve styles; tuning sees seven, two decide when it stops, three are judged.
+Every reader is judged by the same field-level metric on the same windows. A run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import orjson
+
+from benchmarks import readme
+from benchmarks.measuring import write
+from benchmarks.outcome import say
+from knowledge_index import KnowledgeIndex
+from risk_model.errors import AnswerError
+from risk_model.language.adapter import MANIFEST, checked, fingerprint
+from risk_model.language.anchoring import Anchored
+from risk_model.language.answer import Answer, completed
+from risk_model.language.batched import answers
+from risk_model.language.examples import Example, scores, summary
+from risk_model.language.local import LocalLanguageModel, find_weights
+from risk_model.language.teaching import generated
+from risk_model.language.tuning import Settings, Split, tune
+from risk_model.language.writing import PARTS
+from risk_model.reader import RuleNoteReader
+from risk_model.values import NoteFindings
+
+MAX_TOKENS = 240
+"""Of an answer; a perfect one has 190 at most in 19 of 20 windows. What is cut counts up to its last whole item."""
+
+
+def judged_rules(examples: Sequence[Example], rules: RuleNoteReader) -> list[Counter[str]]:
+    return [scores(example, rules.read([example.note("note")])) for example in examples]
+
+
+def judged_model(
+    examples: Sequence[Example], model: LocalLanguageModel, index: KnowledgeIndex, batch: int
+) -> tuple[list[Counter[str]], dict[str, Any]]:
+    """The counts of each example, and how many answers could not be used or had claims that are not in the note."""
+    begun = perf_counter()
+    counted, unusable, dropped = [], 0, 0
+    said = answers(model, [example.prompt() for example in examples], max_tokens=MAX_TOKENS, batch=batch)
+    for number, (example, text) in enumerate(zip(examples, said, strict=True), start=1):
+        anchored = Anchored(index, example.note("example"))
+        try:
+            anchored.add(example.prompt().window, Answer.from_text(completed(text)), [])
+        except AnswerError:
+            unusable += 1
+        read = NoteFindings(anchored.reading.findings, None, "model", 1, 0, values=anchored.reading.values)
+        dropped += anchored.reading.dropped
+        counted.append(scores(example, read))
+        if number % batch == 0:
+            say(f"{perf_counter() - begun:.0f} s: {number} of {len(examples)} windows answered")
+    seconds = perf_counter() - begun
+    return counted, {"unusable_answers": unusable, "claims_not_in_the_note": dropped, "seconds": round(seconds)}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is tuned and judged, and where the parts that are done are kept."""
+
+    model: str
+    precision: str
+    work: Path
+    counts: tuple[int, int, int]
+    """Examples to learn from, to validate and to judge on."""
+    settings: Settings
+    batch: int
+    minutes: float
+
+    @property
+    def adapter(self) -> Path:
+        return self.work / "adapter"
+
+    def opened(self, adapter: Path | None = None) -> LocalLanguageModel:
+        return LocalLanguageModel(self.model, adapter=adapter, precision=self.precision)
+
+    def remembered(self, name: str, made: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A part of the result, made once."""
+        path = self.work / f"{name}.json"
+        if not path.exists():
+            path.write_bytes(orjson.dumps(made()))
+        return dict(orjson.loads(path.read_bytes()))
+
+
+class _TimeIsUpError(Exception):
+    """Training stops here, its state is kept."""
+
+
+def run(plan: Plan) -> dict[str, Any] | None:
+    """Every reader on the test styles; None when time was up before all of it was done."""
+    index = KnowledgeIndex.open_starter()
+    learn, validate, test = (generated(index, part, n) for part, n in zip(PARTS, plan.counts, strict=True))
+
+    def judged(adapter: Path | None) -> dict[str, Any]:
+        counts, facts = judged_model(test, plan.opened(adapter), index, plan.batch)
+        return summary(counts) | facts
+
+    found = {"rules": summary(judged_rules(test, RuleNoteReader(index, embed=False)))}
+    found["before"] = plan.remembered("before", lambda: judged(None))
+    if not (plan.adapter / MANIFEST).exists() and not _tuned(plan, Split(learn, validate)):
+        return None
+    manifest = checked(plan.adapter, fingerprint(*find_weights(plan.model)))
+    found["after"] = plan.remembered("after", lambda: judged(plan.adapter))
+    for name, rates in found.items():
+        say(f"{name}: F1 {rates['all']['f1']:.3f}")
+    return {
+        "model": manifest["base"]["name"],
+        "precision": plan.precision,
+        "examples": {"learned_from": len(learn), "validated_on": len(validate), "judged_on": len(test)},
+        "judged": "windows written in styles that neither tuning nor its stopping saw; the rules were not changed",
+        "max_tokens": MAX_TOKENS,
+        "tuning": {"settings": manifest["settings"], "metrics": manifest["metrics"]},
+        "readers": found,
+    }
+
+
+def _tuned(plan: Plan, split: Split) -> bool:
+    """Goes on with tuning; False when time was up before its end."""
+    begun = perf_counter()
+
+    def progress(step: int, steps: int, words: str) -> None:
+        say(f"{perf_counter() - begun:.0f} s: step {step} of {steps}: {words}")
+        if words.startswith("validation") and perf_counter() - begun > 60 * plan.minutes:
+            raise _TimeIsUpError
+
+    base = {"name": Path(plan.model).name, "fingerprint": fingerprint(*find_weights(plan.model))}
+    try:
+        tune(plan.opened(), split, plan.adapter, plan.settings, base=base, resume=True, progress=progress)
+    except _TimeIsUpError:
+        return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="smollm2", help="smollm2, a folder with safetensors, or a GGUF file")
+    parser.add_argument("--work", type=Path, default=readme.ROOT / "out" / "reader_tuning", help="what is done is kept")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop tuning after so many; call again to go on")
+    parser.add_argument("--precision", default="bfloat16", help="float32 takes twice the time on most CPUs")
+    parser.add_argument("--train", type=int, default=240)
+    parser.add_argument("--test", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--quick", action="store_true", help="40 examples, 4 steps: that it runs, not what it reaches")
+    options = parser.parse_args()
+    counts = (40, 4, 8) if options.quick else (options.train, 16, options.test)
+    settings = Settings(
+        rank=options.rank, alpha=2 * options.rank, epochs=options.epochs, learning_rate=options.learning_rate,
+        batch=options.batch, max_steps=4 if options.quick else None, validate_every=2 if options.quick else 6,
+        patience=4,
+    )  # fmt: skip
+    options.work.mkdir(parents=True, exist_ok=True)
+    plan = Plan(
+        options.model, options.precision, options.work, counts, settings, 4 * options.batch, options.minutes
+    )  # fmt: skip
+    found = run(plan)
+    if found is None:
+        sys.exit("time is up; the same command goes on")
+    write(options.out, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The tuning benchmark runs from end to end on a tiny random model, stops when told to, and goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.reader_tuning import Plan, run
+from risk_model.language.tuning import Settings
+from tests.risk_model.language.conftest import NEEDS
+from tests.risk_model.language.tiny import save_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for package in ("torch", "transformers", "llguidance", "peft"):
+        pytest.importorskip(package, reason=NEEDS)
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def test_it_is_measured_before_and_after_on_the_same_windows(model: Path, tmp_path: Path) -> None:
+    settings = Settings(rank=2, batch=2, epochs=1, validate_every=1, max_tokens=2048)
+    plan = Plan(str(model), "float32", tmp_path, (8, 4, 4), settings, 4, minutes=0.0)
+    assert run(plan) is None  # time was up at once: the first state is kept
+    assert list((tmp_path / "adapter").glob("state-*"))
+    found = run(replace(plan, minutes=60.0))
+    assert found is not None
+    assert found["examples"] == {"learned_from": 8, "validated_on": 4, "judged_on": 4}
+    assert found["readers"].keys() == {"rules", "before", "after"}
+    told = {name: rates["all"]["told"] for name, rates in found["readers"].items()}
+    assert len(set(told.values())) == 1
+    assert (
+        found["readers"]["rules"]["all"]["f1"] > found["readers"]["after"]["all"]["f1"]
+    )  # random weights know nothing
+    assert run(replace(plan, minutes=0.0)) == found

@@ -1,0 +1,51 @@
+"""The ablation of stage 1: arms that share folds share fits, and its cheating arm really cheats."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.stage1_ablation import InFold, Remembered, gain, labels
+from risk_model.fusion import cross_fit
+from risk_model.metrics import auroc
+from risk_model.training import patient_folds
+from tests.risk_model.language.test_rationale import ByHeart, embed
+from tests.risk_model.simulated import simulated
+
+
+def test_the_arm_that_is_not_cross_fitted_is_taken_in_by_what_was_learned_by_heart() -> None:
+    cohort = simulated(400)
+    fold = patient_folds(cohort.patients, y=cohort.y)
+    reasoner = ByHeart()
+    for outer in range(2):
+        inside = fold != outer
+        columns = cross_fit([InFold(reasoner, embed)], cohort.y, inside, fold).columns
+        assert auroc(cohort.y[inside], columns[inside, 0].astype(float)) == 1
+        assert not columns[~inside, 0].any()
+    assert not any(rows.all() for rows in reasoner.taught)
+
+
+def test_the_same_rows_are_fitted_once() -> None:
+    cohort = simulated(60)
+    inner = ByHeart()
+    reasoner = Remembered(inner)
+    half = np.arange(60) < 30
+    first = reasoner.learn(cohort.y, half)
+    assert reasoner.learn(cohort.y, half.copy()) is first
+    reasoner.learn(cohort.y, ~half)
+    assert len(inner.taught) == 2
+
+
+def test_inputs_made_of_notes_have_names_a_clinician_reads() -> None:
+    found = labels(["note.lactate.max", "note.gcs.grade_min", "finding.Delirium"])
+    assert found["note.lactate.max"] == "highest lactate"
+    assert found["note.gcs.grade_min"].startswith("lowest grade of glasgow")
+    assert found["finding.Delirium"] == "delirium"
+
+
+def test_a_gain_is_of_the_same_patients() -> None:
+    generator = np.random.default_rng(1)
+    y = (generator.random(400) < 0.3).astype(float)
+    noise = generator.normal(size=400)
+    assert gain(y, noise, noise) == {"value": 0, "interval": [0, 0]}
+    low, high = gain(y, noise + 2 * y, noise)["interval"]
+    assert 0 < low < high
