@@ -1,6 +1,6 @@
 """A small language model before and after tuning, against the rules, on notes written as none of them learned.
 
-    python -m benchmarks.reader_tuning --out benchmarks/results/reader_tuning.json [--train 240] [--test 32] [--quick]
+    python -m benchmarks.reader_tuning --out benchmarks/results/reader_tuning.json [--train 120] [--test 24] [--quick]
 
 Examples are written from drawn records in twelve styles; tuning sees seven, two decide when it stops, three are judged.
 Every reader is judged by the same field-level metric on the same windows. A run that was stopped goes on.
@@ -108,11 +108,11 @@ def run(plan: Plan) -> dict[str, Any] | None:
         return summary(counts) | facts
 
     found = {"rules": summary(judged_rules(test, RuleNoteReader(index, embed=False)))}
-    found["before"] = plan.remembered("before", lambda: judged(None))
     if not (plan.adapter / MANIFEST).exists() and not _tuned(plan, Split(learn, validate)):
         return None
     manifest = checked(plan.adapter, fingerprint(*find_weights(plan.model)))
     found["after"] = plan.remembered("after", lambda: judged(plan.adapter))
+    found["before"] = plan.remembered("before", lambda: judged(None))
     for name, rates in found.items():
         say(f"{name}: F1 {rates['all']['f1']:.3f}")
     return {
@@ -150,18 +150,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=readme.ROOT / "out" / "reader_tuning", help="what is done is kept")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop tuning after so many; call again to go on")
     parser.add_argument("--precision", default="bfloat16", help="float32 takes twice the time on most CPUs")
-    parser.add_argument("--train", type=int, default=240)
-    parser.add_argument("--test", type=int, default=32)
+    parser.add_argument("--train", type=int, default=120)
+    parser.add_argument("--test", type=int, default=24)
+    parser.add_argument("--validation", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--quick", action="store_true", help="40 examples, 4 steps: that it runs, not what it reaches")
     options = parser.parse_args()
-    counts = (40, 4, 8) if options.quick else (options.train, 16, options.test)
+    counts = (40, 4, 8) if options.quick else (options.train, options.validation, options.test)
     settings = Settings(
         rank=options.rank, alpha=2 * options.rank, epochs=options.epochs, learning_rate=options.learning_rate,
-        batch=options.batch, max_steps=4 if options.quick else None, validate_every=2 if options.quick else 6,
+        batch=options.batch, max_steps=4 if options.quick else None, validate_every=2 if options.quick else 5,
         patience=4,
     )  # fmt: skip
     options.work.mkdir(parents=True, exist_ok=True)

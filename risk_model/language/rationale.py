@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from risk_model.fusion import Head, Learned, VectorBlock, Vectors, fit_head
+from risk_model.language.answer import RISK_LEVELS, Answer
 
 Rows = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -111,6 +112,17 @@ class Frozen:
             return Reasons(self.reasons.logit[places], tuple(self.reasons.phrases[place] for place in places))
 
         return said
+
+
+def spoken(answers: Sequence[Sequence[Answer]]) -> Reasons:
+    """What a language model said of each patient's windows: the gravest level (-1, 0, 1; NaN where none was given), and
+    its rationales, those of the gravest windows first."""
+    logit, phrases = [], []
+    for listed in answers:
+        asked = sorted((a for a in listed if a.risk is not None), key=lambda a: -RISK_LEVELS.index(str(a.risk)))
+        logit.append(float(RISK_LEVELS.index(str(asked[0].risk)) - 1) if asked else np.nan)
+        phrases.append(tuple(dict.fromkeys(a.rationale.strip() for a in asked if a.rationale.strip()))[:LEADING])
+    return Reasons(np.array(logit), tuple(phrases))
 
 
 @dataclass(frozen=True, slots=True)

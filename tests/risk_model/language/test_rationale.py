@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from risk_model.fusion import cross_fit
+from risk_model.language.answer import Answer
 from risk_model.language.rationale import (
     Fitted,
     Frozen,
@@ -16,6 +17,7 @@ from risk_model.language.rationale import (
     PhraseVectors,
     ReasonBlock,
     Reasons,
+    spoken,
 )
 from risk_model.metrics import auroc
 from risk_model.training import held_out_margins, patient_folds
@@ -174,3 +176,12 @@ def test_a_phrase_is_embedded_once() -> None:
     assert sorted(asked) == ["ab", "cd"]
     assert np.isnan(found[2]).all()
     np.testing.assert_allclose(np.linalg.norm(found[:2], axis=1), 1, rtol=1e-6)
+
+
+def test_what_a_language_model_says_goes_the_same_way() -> None:
+    """The gravest of a patient's windows counts; a patient nobody was asked about is unknown, not low."""
+    calm, grave = Answer(rationale="Walks about.", risk="low"), Answer(rationale="Lactate 9.", risk="high")
+    said = spoken([[calm, grave], [calm], [Answer()], []])
+    np.testing.assert_array_equal(said.logit, [1, -1, np.nan, np.nan])
+    assert said.phrases == (("Lactate 9.", "Walks about."), ("Walks about.",), (), ())
+    assert Frozen(said).learn(np.zeros(4), np.zeros(4, bool))(np.array([False, True, False, False])).logit == [-1]
