@@ -135,7 +135,8 @@ def _tuned(plan: Plan, split: Split) -> bool:
         if words.startswith("validation") and perf_counter() - begun > 60 * plan.minutes:
             raise _TimeIsUpError
 
-    base = {"name": Path(plan.model).name, "fingerprint": fingerprint(*find_weights(plan.model))}
+    weights = fingerprint(*find_weights(plan.model))
+    base = {"name": Path(plan.model).name, "fingerprint": weights, "precision": plan.precision}
     try:
         tune(plan.opened(), split, plan.adapter, plan.settings, base=base, resume=True, progress=progress)
     except _TimeIsUpError:

@@ -100,7 +100,7 @@ def command(**chosen: Any) -> None:
     targets = tuple(name.strip() for name in chosen["targets"].split(",") if name.strip())
     settings = Settings(alpha=2 * chosen["rank"], targets=targets, **{name: chosen[name] for name in names})
     model = LocalLanguageModel(chosen["model"], precision=chosen["precision"])
-    base = {"name": Path(chosen["model"]).name, "fingerprint": fingerprint(*weights)}
+    base = {"name": Path(chosen["model"]).name, "fingerprint": fingerprint(*weights), "precision": chosen["precision"]}
     with counting("steps") as moved:
 
         def progress(step: int, steps: int, words: str) -> None:

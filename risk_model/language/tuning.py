@@ -81,7 +81,7 @@ def tune(
     resume: bool = False,
     progress: Progress = lambda _step, _steps, _words: None,
 ) -> Mapping[str, Any]:
-    """Tune and write the adapter folder; returns its manifest. `base` is the model's name and fingerprint.
+    """Tune and write the adapter folder; returns its manifest. `base` is the model: name, fingerprint, precision.
 
     With `resume` it goes on from the state in `out`, if there is one of the same model, data and settings.
 
