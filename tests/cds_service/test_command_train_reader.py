@@ -41,7 +41,7 @@ def test_an_adapter_from_generated_notes_and_a_hospitals_records(model: Path, tm
     assert manifest["base"]["name"] == model.name
     assert manifest["data"]["examples"]["train"] > 8
     assert "validation loss" in result.stderr
-    assert LocalLanguageModel(model, adapter=tmp_path / "reader").name.endswith("+reader")
+    assert LocalLanguageModel(model, adapter=tmp_path / "reader").name.endswith("reader")
 
 
 def test_wrong_use_and_bad_input_are_told_apart(model: Path, tmp_path: Path) -> None:
