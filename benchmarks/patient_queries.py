@@ -7,7 +7,8 @@ judges it, so the index is built from the starter articles *without* their headi
 citations only. The criterion asks for the subject, not for usefulness at the bedside.
 
 `milliseconds_per_patient` is the whole retrieval of one patient, every question of the chart, warm, on the shipped
-starter index with its headings; `processor` is the processor time of the same, which a busy machine does not stretch.
+starter index with its headings; `processor` is the processor time of the same, which a busy machine does not stretch,
+and `fastest` the median over patients of each one's fastest round, the nearest such a machine comes to a quiet one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from risk_model.pipeline import MAX_QUERIES, PER_QUERY
 RESULT = Path(__file__).parent / "results" / "patient_queries.json"
 CHARTS = Path(__file__).parents[1] / "cds_service" / "demo" / "patients"
 OUTCOME, OUTCOME_CONCEPT = "hospital mortality", "D017052"
-ROUNDS = 5
+ROUNDS = 30
 
 
 def main() -> None:
@@ -91,21 +92,23 @@ def _is_below(one: Concept | None, other: Concept) -> bool:
 def latency(charts: list[tuple[Concept, ...]]) -> dict[str, Any]:
     """Every question of a chart through the shipped index, after one round to warm it."""
     index = KnowledgeIndex.open_starter()
-    times: list[float] = []
+    rounds: list[list[float]] = [[] for _ in charts]
     processor: list[float] = []
     for turn in range(ROUNDS + 1):
-        for chart in charts:
+        for chart, times in zip(charts, rounds, strict=True):
             started, busy = time.perf_counter(), time.process_time()
             for concept in chart:
                 index.retrieve(question(concept), PER_QUERY)
             if turn:
                 times.append((time.perf_counter() - started) * 1000)
                 processor.append((time.process_time() - busy) * 1000)
+    times = [one for of_chart in rounds for one in of_chart]
     return {
         "patients": len(charts),
         "questions": statistics.mean(map(len, charts)),
         "median": statistics.median(times),
         "p95": statistics.quantiles(times, n=20)[-1],
+        "fastest": statistics.median(map(min, rounds)),
         "processor_median": statistics.median(processor),
     }
 
