@@ -19,9 +19,9 @@ from xml.etree import ElementTree
 from knowledge_index.bioc_json import read_bioc_json
 from knowledge_index.errors import ArticleError
 from knowledge_index.pubmed_xml import Records, fragments
-from knowledge_index.pubtator import read_pubtator
+from knowledge_index.pubtator import RELATION_WORDS, read_pubtator
 from knowledge_index.records import Refuse, article_from_json, open_stream, raise_it
-from knowledge_index.values import Article, MeshHeading
+from knowledge_index.values import Article, MeshHeading, Triple
 from knowledge_index.vocabulary import entries
 
 _DESCRIPTOR = re.compile(r"(?:MESH:)?(D[0-9]{6,9})\Z", re.IGNORECASE)
@@ -123,6 +123,54 @@ def _passage_in(passage: dict[str, Any]) -> _Passage:
     ]
     infons = passage.get("infons") or {}
     return _written(infons, "section_type") or _written(infons, "type"), _written(passage, "text"), marked
+
+
+def annotated_triples(paths: Iterable[Path], refuse: Refuse = raise_it) -> dict[str, tuple[Triple, ...]]:
+    """The annotators' own relations, by PMID, of PubTator and BioC JSON files (of MeSH descriptors; XML has none we
+    read). Raises `ArticleError` where the files hold none.
+    """
+    listed, found = list(paths), dict[str, tuple[Triple, ...]]()
+    for path in listed:
+        if _is_json(path):
+            said = ((d, _stated(document)) for _, document in read_bioc_json(path, refuse) for d in [_pmid(document)])
+        else:
+            said = ((d.article.pmid, d.triples) for d in read_pubtator(path, refuse))
+        found |= {pmid: triples for pmid, triples in said if triples}
+    if not found:
+        names = ", ".join(map(str, listed)) or "no file"
+        raise ArticleError(
+            "no relation of two concepts in it, of PubTator's format or BioC JSON", file=names, record="none"
+        )
+    return found
+
+
+def _pmid(document: dict[str, Any]) -> str:
+    return _written(document, "pmid") or _written(document, "id")
+
+
+def _stated(document: dict[str, Any]) -> tuple[Triple, ...]:
+    """PubTator 3 names both ends in `role1` and `role2`, BC5CDR's export by their types, others by annotation."""
+    marked = {
+        _written(found, "id"): _written(found.get("infons") or {}, "identifier")
+        for passage in _objects(document, "passages")
+        for found in _objects(passage, "annotations")
+    }
+    triples = []
+    for item in _objects(document, "relations"):
+        infons = item.get("infons") or {}
+        ends = [_written(infons.get(role), "identifier") for role in ("role1", "role2")]
+        by_node = [marked.get(_written(node, "refid"), "") for node in _objects(item, "nodes")]
+        by_type = [_written(infons, kind) for kind in ("Chemical", "Disease")]
+        pair = next((uis for names in (ends, by_type, by_node) if len(uis := _descriptors(names)) == 2), None)
+        kind = _written(infons, "type") or _written(infons, "relation")
+        if pair:
+            words = RELATION_WORDS.get(kind, kind.replace("_", " ").lower())
+            triples.append(Triple(pair[0], words, pair[1], _pmid(document)))
+    return tuple(triples)
+
+
+def _descriptors(names: Iterable[str]) -> list[str]:
+    return [found.group(1).upper() for name in names if (found := _DESCRIPTOR.match(name))]
 
 
 def _objects(value: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -9,13 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Protocol
 
-from knowledge_index.errors import ArticleError
 from knowledge_index.linking import Linker
-from knowledge_index.pubtator import read_pubtator
-from knowledge_index.records import Refuse, raise_it
 from knowledge_index.values import Article, LinkedConcept, Triple
 
 
@@ -61,16 +57,6 @@ class GivenTriples:
         if article.pmid in self._given or self._otherwise is None:
             return self._given.get(article.pmid, ())
         return self._otherwise.extract(article)
-
-
-def annotated_triples(paths: Iterable[Path], refuse: Refuse = raise_it) -> dict[str, tuple[Triple, ...]]:
-    """The annotators' own relations of PubTator files, by PMID. Raises `ArticleError` where the files hold none."""
-    listed = list(paths)
-    found = {d.article.pmid: d.triples for path in listed for d in read_pubtator(path, refuse) if d.triples}
-    if not found:
-        names = ", ".join(map(str, listed)) or "no file"
-        raise ArticleError("no line of a relation in PubTator's format", file=names, record="none")
-    return found
 
 
 class RuleTripleExtractor:

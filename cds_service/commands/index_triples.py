@@ -12,19 +12,20 @@ from typing import Any
 
 import click
 
+from knowledge_index.annotations import annotated_triples
 from knowledge_index.articles import SOURCES, files_of
 from knowledge_index.build import Statements
 from knowledge_index.errors import SourceError
 from knowledge_index.linking import Linker
 from knowledge_index.model_triples import Ask, ModelTripleExtractor, Question
-from knowledge_index.triples import GivenTriples, RuleTripleExtractor, annotated_triples
+from knowledge_index.triples import GivenTriples, RuleTripleExtractor
 from risk_model.errors import LanguageModelError
 from risk_model.language.local import LocalLanguageModel
 from risk_model.language.prompt import Message
 
 HELP = (
-    "Also read what articles say of two concepts (X induces Y): by rules, from the relations of the PubTator files "
-    "given, or by a language model on this machine: llm:smollm2, llm:FOLDER."
+    "Also read what articles say of two concepts (X induces Y): by rules, from the relations of the PubTator or "
+    "BioC JSON files given (pubtator), or by a language model on this machine: llm:smollm2, llm:FOLDER."
 )
 _MODEL = "llm:"
 _SECONDS_FOR_ONE = 120.0
@@ -45,10 +46,10 @@ def reading(triples: str | None, source: str, files: Iterable[Path], annotations
     if triples == "rules":
         return Reading(RuleTripleExtractor)
     if triples == "pubtator":
-        endings = SOURCES["pubtator"][1]
-        marked = [*(files_of(files, endings) if source == "pubtator" else ()), *annotations]
+        given_as = SOURCES[source][1] if source in ("pubtator", "bioc") else ()
+        marked = [*(files_of(files, given_as) if given_as else ()), *annotations]
         if not marked:
-            raise click.UsageError("--triples pubtator needs --source pubtator or --annotations with PubTator files")
+            raise click.UsageError("--triples pubtator needs --source pubtator or bioc, or --annotations")
         given = annotated_triples(marked)
         return Reading(lambda linker: GivenTriples(given))
     if not triples.startswith(_MODEL) or triples == _MODEL:

@@ -233,7 +233,7 @@ def test_annotations_without_a_relation_are_bad_input(run: Run, jsonl: Path, tmp
     marked.write_text("5|t|Drug and salt\n5|a|Nothing is said.\n")
     arguments = ("--annotations", marked, "--triples", "pubtator")
     answer = run("build", "--source", "jsonl", jsonl, "--out", tmp_path / "index", *arguments)
-    assert (answer.code, "no line of a relation" in answer.err) == (3, True)
+    assert (answer.code, "no relation of two concepts" in answer.err) == (3, True)
 
 
 def test_a_reranker_that_is_no_folder_is_told(run: Run, built: Path, tmp_path: Path) -> None:

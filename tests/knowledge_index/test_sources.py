@@ -14,11 +14,12 @@ import orjson
 import pytest
 
 from knowledge_index import Article, ArticleError, KnowledgeIndex, MeshHeading, MiniLMEncoder, Notice, update_index
-from knowledge_index.annotations import bioc_articles, pubtator_articles, read_annotations
+from knowledge_index.annotations import annotated_triples, bioc_articles, pubtator_articles, read_annotations
 from knowledge_index.articles import Collected, SpooledArticles, collect
 from knowledge_index.bioc_json import Cutter
 from knowledge_index.build import build_index
 from knowledge_index.pubmed_xml import read_pubmed_xml
+from knowledge_index.values import Triple
 from tests.knowledge_index.conftest import LITERATURE
 
 DATA = Path(__file__).parent / "data"
@@ -180,6 +181,40 @@ def test_every_form_of_bioc_json_gives_the_same_articles(tmp_path: Path, form: s
     path.write_bytes(gzip.compress(BIOC_FORMS[form]) if packed else BIOC_FORMS[form])
     assert list(bioc_articles(path)) == [MARKED, Article("32", "Nothing is marked here", "")]
     assert read_annotations([path])["31"] == MARKED.mesh
+
+
+RELATIONS = {
+    "PubTator 3": {
+        "infons": {
+            "type": "Positive_Correlation",
+            "role1": {"identifier": "MESH:D007010"},
+            "role2": {"identifier": "D006333"},
+        }
+    },
+    "by type": {"infons": {"relation": "CID", "Chemical": "D005665", "Disease": "D007010"}},
+    "by annotation": {"infons": {"type": "treat"}, "nodes": [{"refid": "2", "role": ""}, {"refid": "1", "role": ""}]},
+    "of a gene": {"infons": {"type": "treat"}, "nodes": [{"refid": "3"}, {"refid": "1"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("PubTator 3", ("D007010", "increases", "D006333")),
+        ("by type", ("D005665", "induces", "D007010")),
+        ("by annotation", ("D006333", "treats", "D007010")),
+        ("of a gene", None),
+    ],
+)
+def test_relations_of_bioc_json(tmp_path: Path, form: str, expected: tuple[str, str, str] | None) -> None:
+    (tmp_path / "a.json").write_bytes(
+        orjson.dumps({"documents": [BIOC_DOCUMENTS[0] | {"relations": [RELATIONS[form]]}]})
+    )
+    if expected is None:
+        with pytest.raises(ArticleError, match="no relation"):
+            annotated_triples([tmp_path / "a.json"])
+        return
+    assert annotated_triples([tmp_path / "a.json"]) == {"31": (Triple(*expected, "31"),)}
 
 
 def test_bioc_json_is_cut_the_same_wherever_its_chunks_end() -> None:
