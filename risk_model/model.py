@@ -190,8 +190,12 @@ class RiskModel:
 
     def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probabilities of rows (n, inputs), NaN for unknown; no abstention: the caller has asked."""
-        data = xgboost().DMatrix(rows, feature_names=list(self.names), nthread=1)
-        return self._calibrated(np.asarray(self._booster.predict(data, output_margin=True), dtype=np.float64))
+        return self._calibrated(self._predicted(rows, output_margin=True))
+
+    def _predicted(self, rows: NDArray[np.float32], **what: bool) -> NDArray[np.float64]:
+        """The booster's answer. Names were compared when the model was opened; for each row again they cost a third."""
+        data = xgboost().DMatrix(rows, nthread=1)
+        return np.asarray(self._booster.predict(data, validate_features=False, **what), dtype=np.float64)
 
     def _calibrated(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
         calibration = self.manifest["calibration"]
@@ -199,8 +203,7 @@ class RiskModel:
 
     def head(self, row: inputs.Row) -> tuple[float, NDArray[np.float64]]:
         """Probability of one row (inputs,) and each input's contribution to its log-odds, exact tree SHAP."""
-        data = xgboost().DMatrix(row[None, :], feature_names=list(self.names), nthread=1)
-        contributions = np.asarray(self._booster.predict(data, pred_contribs=True), dtype=np.float64)[0]
+        contributions = self._predicted(row[None, :], pred_contribs=True)[0]
         probability = float(self._calibrated(contributions.sum()[None])[0])
         return probability, contributions[:-1] * self.manifest["calibration"]["slope"]
 
