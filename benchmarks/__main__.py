@@ -32,7 +32,7 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         ),
         "stage1_ablation": (
             cinc,
-            ["--data", str(cinc), "--stays", "2000", "--out", str(RESULTS / "stage1_ablation.json")],
+            ["--data", str(cinc), "--stays", "800", "--out", str(RESULTS / "stage1_ablation.json")],
         ),
         "diabetes130": (diabetes, ["--train", str(diabetes), "--out", str(RESULTS / "diabetes130")]),
         "cystic_fibrosis": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
+from benchmarks import readme
 from benchmarks.stage1_ablation import InFold, Remembered, gain, labels
 from risk_model.fusion import cross_fit
 from risk_model.metrics import auroc
@@ -49,3 +52,14 @@ def test_a_gain_is_of_the_same_patients() -> None:
     assert gain(y, noise, noise) == {"value": 0, "interval": [0, 0]}
     low, high = gain(y, noise + 2 * y, noise)["interval"]
     assert 0 < low < high
+
+
+def test_the_committed_result_holds_what_the_guide_says_of_it() -> None:
+    result = json.loads((readme.RESULTS / "stage1_ablation.json").read_text("utf-8"))
+    arms, guide = result["arms"], (readme.ROOT / "docs" / "tuning.md").read_text("utf-8")
+    for name, found in arms.items():
+        low, high = found["auroc"]["interval"]
+        shown = f"{found['auroc']['value']:.3f} ({low:.3f} to {high:.3f}) | {found['auprc']['value']:.3f}"
+        assert shown.replace("0.", ".") in guide, name
+    assert result["gain_over_structured"].keys() == arms.keys() - {"structured", "oracle"}
+    assert arms["structured"]["auroc"]["value"] < arms["oracle"]["auroc"]["value"]
