@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,14 @@ _GIVE_UP = 5
 @dataclass(frozen=True, slots=True)
 class Question:
     """One article's question. `grammar` (llguidance's Lark) is for models that can be held to one: it allows only
-    sentences, relations and concepts that are there. Others may ignore it; the answer is checked all the same.
+    sentences, relations and concepts that are there. `schema` (JSON schema) is for servers, which hold an answer to an
+    object: there the list is its only member. Others may ignore both; the answer is checked all the same.
     """
 
     system: str
     user: str
     grammar: str
+    schema: Mapping[str, Any]
 
 
 Ask = Callable[[Question], str]
@@ -159,7 +161,23 @@ def _question(sentences: Sequence[_Sentence]) -> Question:
     lines = [f"{number}. {sentence.text}" for number, sentence in enumerate(sentences, 1)]
     told = {number: s.concepts for number, s in enumerate(sentences, 1) if len(set(s.concepts.values())) > 1}
     lines += ["", "Concepts:", *(f"{number}: {'; '.join(concepts)}" for number, concepts in told.items())]
-    return Question(_SYSTEM, "\n".join(lines), _grammar(told))
+    return Question(_SYSTEM, "\n".join(lines), _grammar(told), _schema(told))
+
+
+def _schema(told: Mapping[int, Mapping[str, str]]) -> dict[str, Any]:
+    names = {"enum": sorted({name for concepts in told.values() for name in concepts})}
+    members = {
+        "sentence": {"enum": sorted(told)},
+        "subject": names,
+        "relation": {"enum": list(RELATION_WORDS)},
+        "object": names,
+    }
+    statement = _object(members)
+    return _object({"statements": {"type": "array", "items": statement}})
+
+
+def _object(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
 
 
 def _grammar(told: dict[int, dict[str, str]]) -> str:

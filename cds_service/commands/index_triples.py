@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from types import SimpleNamespace
 from typing import Any
 
 import click
 
+from cds_service.commands.opened import opened_settings
+from cds_service.language import ModelServers
 from knowledge_index.annotations import annotated_triples
 from knowledge_index.articles import SOURCES, files_of
 from knowledge_index.build import Statements
@@ -20,12 +21,13 @@ from knowledge_index.linking import Linker
 from knowledge_index.model_triples import Ask, ModelTripleExtractor, Question
 from knowledge_index.triples import GivenTriples, RuleTripleExtractor
 from risk_model.errors import LanguageModelError
-from risk_model.language.local import LocalLanguageModel
+from risk_model.language.backend import LanguageModel
+from risk_model.language.named import RULES, ReaderName, ReaderNameError, language_model
 from risk_model.language.prompt import Message
 
 HELP = (
     "Also read what articles say of two concepts (X induces Y): by rules, from the relations of the PubTator or "
-    "BioC JSON files given (pubtator), or by a language model on this machine: llm:smollm2, llm:FOLDER."
+    "BioC JSON files given (pubtator), or by a language model: llm:smollm2, llm:FOLDER, llm:https://HOST/v1#MODEL."
 )
 _MODEL = "llm:"
 _SECONDS_FOR_ONE = 120.0
@@ -52,14 +54,17 @@ def reading(triples: str | None, source: str, files: Iterable[Path], annotations
             raise click.UsageError("--triples pubtator needs --source pubtator or bioc, or --annotations")
         given = annotated_triples(marked)
         return Reading(lambda linker: GivenTriples(given))
-    if not triples.startswith(_MODEL) or triples == _MODEL:
-        raise click.UsageError(f"--triples {triples}: rules, pubtator, llm:smollm2 or llm:FOLDER")
+    if not triples.startswith(_MODEL) or triples in (_MODEL, _MODEL + RULES):
+        raise click.UsageError(f"--triples {triples}: rules, pubtator, llm:smollm2, llm:FOLDER or llm:URL#MODEL")
     return model_reading(triples.removeprefix(_MODEL), out.with_name(out.name + ".answers"))
 
 
 def model_reading(name: str, answers: Path) -> Reading:
-    """A model of this machine; its answers are kept in a folder beside the index."""
-    model = LocalLanguageModel(name)
+    """A model of this machine or of a server; its answers are kept in a folder beside the index."""
+    try:
+        model = language_model(ReaderName.of(name), ModelServers.of(opened_settings()))
+    except ReaderNameError as error:
+        raise click.UsageError(f"--triples {_MODEL}{name}: {error}") from None
     counts: Counter[str] = Counter()
 
     def made(linker: Linker) -> ModelTripleExtractor:
@@ -68,12 +73,19 @@ def model_reading(name: str, answers: Path) -> Reading:
     return Reading(made, counts)
 
 
-def asking(model: LocalLanguageModel) -> Ask:
-    """The model as `knowledge_index` asks it: messages and a grammar are all it needs of a prompt."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    messages: tuple[Message, ...]
+    grammar: str
+    schema: Mapping[str, Any]
+
+
+def asking(model: LanguageModel) -> Ask:
+    """The model as `knowledge_index` asks it."""
 
     def ask(question: Question) -> str:
         messages = (Message("system", question.system), Message("user", question.user))
-        prompt: Any = SimpleNamespace(messages=messages, grammar=question.grammar)
+        prompt = _Asked(messages, question.grammar, question.schema)
         try:
             return model.answer(prompt, max_tokens=400, deadline=monotonic() + _SECONDS_FOR_ONE)
         except LanguageModelError as error:

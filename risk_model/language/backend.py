@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from risk_model.language.prompt import Prompt
+from risk_model.language.prompt import Message
 
 MAX_TOKENS = 600
+
+
+class Asked(Protocol):
+    """What any backend needs of a question: `Prompt` for notes, others for articles."""
+
+    @property
+    def messages(self) -> Sequence[Message]: ...
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """JSON schema of the answer, an object: for servers."""
+        ...
+
+    @property
+    def grammar(self) -> str:
+        """The same as a grammar of llguidance, as strict as it can be: for local models."""
+        ...
 
 
 class LanguageModel(Protocol):
@@ -18,7 +36,7 @@ class LanguageModel(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def answer(self, prompt: Prompt, *, max_tokens: int = MAX_TOKENS, deadline: float | None = None) -> str:
+    def answer(self, prompt: Asked, *, max_tokens: int = MAX_TOKENS, deadline: float | None = None) -> str:
         """The answer's JSON; one that was cut by `max_tokens` comes back as it is (see `answer.completed`).
 
         Past `deadline` (of `time.monotonic()`) it stops. Raises LanguageModelError: `too-slow`, `unreachable`, ...

@@ -19,8 +19,8 @@ from typing import Any
 
 from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifactError
 from risk_model.language.adapter import checked, fingerprint, opened_peft
-from risk_model.language.backend import MAX_TOKENS
-from risk_model.language.prompt import Message, Prompt
+from risk_model.language.backend import MAX_TOKENS, Asked
+from risk_model.language.prompt import Message
 
 SMOLLM2 = "smollm2"
 PRECISIONS = ("auto", "float32", "bfloat16", "8bit")
@@ -88,7 +88,7 @@ class LocalLanguageModel:
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def answer(self, prompt: Prompt, *, max_tokens: int = MAX_TOKENS, deadline: float | None = None) -> str:
+    def answer(self, prompt: Asked, *, max_tokens: int = MAX_TOKENS, deadline: float | None = None) -> str:
         """The likeliest answer that the prompt's grammar allows, token by token; the same answer every time.
 
         Raises LanguageModelError past the deadline, or where the grammar cannot go on.

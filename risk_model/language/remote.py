@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from risk_model.errors import LanguageModelError
-from risk_model.language.backend import MAX_TOKENS
-from risk_model.language.prompt import Prompt
+from risk_model.language.backend import MAX_TOKENS, Asked
 
 _REFUSED = frozenset({401, 403, 407})
 _NOT_UNDERSTOOD = frozenset({400, 422})
@@ -50,7 +49,7 @@ class RemoteLanguageModel:
         """Of the address and the name: what the server serves under it is its own affair."""
         return hashlib.sha256(f"{self.url}\n{self.model}".encode()).hexdigest()
 
-    def answer(self, prompt: Prompt, *, max_tokens: int = MAX_TOKENS, deadline: float | None = None) -> str:
+    def answer(self, prompt: Asked, *, max_tokens: int = MAX_TOKENS, deadline: float | None = None) -> str:
         """Raises LanguageModelError: `refused`, `status`, `not-json`, `too-slow`, `unreachable`, ..."""
         status, body = self._ask(prompt, max_tokens, deadline)
         if status in _NOT_UNDERSTOOD and not self._guided:
@@ -60,7 +59,7 @@ class RemoteLanguageModel:
             raise LanguageModelError("refused" if status in _REFUSED else "status", str(status))
         return _said(body)
 
-    def _ask(self, prompt: Prompt, max_tokens: int, deadline: float | None) -> tuple[int, bytes]:
+    def _ask(self, prompt: Asked, max_tokens: int, deadline: float | None) -> tuple[int, bytes]:
         asked: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
@@ -71,7 +70,7 @@ class RemoteLanguageModel:
         if self._guided:
             asked["guided_json"] = prompt.schema
         else:
-            form = {"name": "note", "schema": prompt.schema, "strict": True}
+            form = {"name": "answer", "schema": prompt.schema, "strict": True}
             asked["response_format"] = {"type": "json_schema", "json_schema": form}
         return self.transport(orjson.dumps(asked), deadline)
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from cds_service.cli import main
+from tests.cds_service.model_server import model_server
 from tests.knowledge_index.conftest import postgres
 
 __all__ = ["postgres"]
@@ -219,7 +220,24 @@ def test_statements_by_rules_and_from_annotators(run: Run, tmp_path: Path) -> No
     assert update.code == 0
 
 
-@pytest.mark.parametrize(("how", "code"), [("magic", 2), ("llm:", 2), ("pubtator", 2)])
+def test_statements_by_a_model_server(run: Run, tmp_path: Path) -> None:
+    marked = tmp_path / "marked.pubtator"
+    marked.write_text("5|t|Drug and salt\n5|a|Furosemide induced hyponatremia.\n")
+    said = [{"sentence": 2, "subject": "Furosemide", "relation": "induces", "object": "hyponatremia"}]
+    arguments = ("--source", "pubtator", marked, "--out", tmp_path / "index", "--json")
+    with model_server(orjson.dumps({"statements": [*said, {**said[0], "object": "sepsis"}]}).decode()) as server:
+        answer = run("build", *arguments, "--triples", f"llm:{server.url}#small")
+    assert orjson.loads(answer.out)["manifest"]["counts"]["statements"] == 1
+    assert "dropped: not the sentence's own words 1" in answer.err
+    schema = server.asked[0]["response_format"]["json_schema"]["schema"]
+    assert {"Furosemide", "hyponatremia"} <= set(
+        schema["properties"]["statements"]["items"]["properties"]["object"]["enum"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("magic", 2), ("llm:", 2), ("llm:rules", 2), ("llm:http://h/v1#m", 2), ("pubtator", 2)]
+)
 def test_statements_that_cannot_be_read_are_wrong_use(
     run: Run, jsonl: Path, tmp_path: Path, how: str, code: int
 ) -> None:
