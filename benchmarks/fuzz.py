@@ -29,6 +29,7 @@ from cds_service.app import create_app
 from cds_service.demo.chart import Chart
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
+from cds_service.warming import warm
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RESULT = Path(__file__).parent / "results" / "fuzz.json"
@@ -146,7 +147,10 @@ def main() -> None:
     faults: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/fuzz.db"})
-        client = create_app(settings).test_client()
+        app = create_app(settings)
+        # As `serve` does before a worker is ready.
+        warm(app.extensions["riskcards"].answering.pipeline)
+        client = app.test_client()
         started = time.perf_counter()
         for seed in range(options.seed, options.seed + options.requests):
             status = post(client, seed, bodies, cards)

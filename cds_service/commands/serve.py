@@ -74,6 +74,7 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
     from cds_service.app import create_app
     from cds_service.commands.memory import bound_arenas, settle
     from cds_service.index_watch import IndexWatch
+    from cds_service.warming import warm
     from knowledge_index import KnowledgeIndex
     from knowledge_index.storage import verify
 
@@ -106,6 +107,7 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
             # In each worker, after the fork: database connections and inference threads do not survive one.
             app = create_app(settings)
             IndexWatch(app.extensions["riskcards"].answering).start()
+            warm(app.extensions["riskcards"].answering.pipeline)
             settle()
             return app
 

@@ -1,0 +1,45 @@
+"""Before a worker is ready, what its first request needs is open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cds_service.warming import warm
+from risk_model import Pipeline
+from risk_model.errors import RiskModelError
+
+OPENED = """
+import sys
+from cds_service.warming import warm
+from risk_model import Pipeline
+pipeline = Pipeline.shipped()
+before = set(sys.modules)
+warm(pipeline)
+assert pipeline.index._encoder is not None
+opened = set(sys.modules)
+import {module}
+warm(pipeline)
+print(sorted(set(sys.modules) - opened))
+"""
+
+
+def test_nothing_is_left_to_import_after_warming() -> None:
+    """A second patient brings in no module that the first did not, the encoder's runtime among them."""
+    code = OPENED.format(module="onnxruntime")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_model_that_cannot_answer_stops_no_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RiskModelError("broken")
+
+    pipeline = Pipeline.shipped()
+    monkeypatch.setattr(pipeline, "assess", broken)
+    warm(pipeline)
+    assert "RiskModelError" in caplog.text
