@@ -27,8 +27,13 @@ def cases() -> list[Path]:
 
 
 def make_app(folder: Path) -> Flask:
+    """With time enough: what a busy machine leaves out must never become the expected answer."""
     settings = Settings.from_environment(
-        {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/golden.db", "RISKCARDS_PUBLIC_URL": "https://cds.example.org"}
+        {
+            "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/golden.db",
+            "RISKCARDS_PUBLIC_URL": "https://cds.example.org",
+            "RISKCARDS_DEADLINE_SECONDS": "60",
+        }
     )
     return create_app(settings)
 
