@@ -139,15 +139,22 @@ def _remove_others(folder: Path, current: Manifest, earlier: Manifest | None) ->
 def opened(folder: Path, open_generation: Callable[[Manifest], Opened]) -> Opened:
     """What `open_generation` makes of the current generation, its files verified; once more where it was replaced
     meanwhile.
+
+    The same generation may have gone and come back by then: what is wrong with one is what is wrong with it twice.
     """
+    failed: Manifest | None = None
     while True:
         manifest = read_manifest(folder)
         try:
             _verify_what_may_have_changed(folder, manifest)
             return open_generation(manifest)
         except ArtifactError:
-            if read_manifest(folder) == manifest:
+            if manifest == failed:
                 raise
+        except FileNotFoundError as error:
+            if manifest == failed:
+                raise ArtifactError("missing", path=str(error.filename or folder)) from error
+        failed = manifest
 
 
 def read_manifest(folder: Path) -> Manifest:

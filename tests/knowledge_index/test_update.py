@@ -25,7 +25,7 @@ from knowledge_index import (
     vector_files,
 )
 from knowledge_index.pgvectors import PgVectors
-from knowledge_index.storage import read_manifest, verify
+from knowledge_index.storage import Manifest, opened, read_manifest, verify
 from knowledge_index.update import Changed
 from tests.knowledge_index.conftest import LITERATURE, article
 from tests.knowledge_index.test_build import Counting
@@ -209,3 +209,28 @@ def test_the_vectors_of_an_index_answer_from_postgresql(folder: Path, encoder: M
             KnowledgeIndex.open(folder, encoder, vectors=store)
     finally:
         store.close()
+
+
+def test_a_generation_that_was_gone_for_a_moment_is_opened_again(folder: Path, encoder: MiniLMEncoder) -> None:
+    """The same generation may be replaced and come back while it is opened: its manifest tells nothing of that."""
+    build_index(LITERATURE, folder, encoder)
+    tried: list[Manifest] = []
+
+    def open_generation(manifest: Manifest) -> str:
+        tried.append(manifest)
+        if len(tried) == 1:
+            raise FileNotFoundError(2, "No such file or directory", "articles.jsonl")
+        return "open"
+
+    assert opened(folder, open_generation) == "open"
+    assert len(tried) == 2
+
+
+def test_a_file_that_stays_away_is_an_artifact_error(folder: Path, encoder: MiniLMEncoder) -> None:
+    build_index(LITERATURE, folder, encoder)
+
+    def open_generation(manifest: Manifest) -> str:
+        raise FileNotFoundError(2, "No such file or directory", "articles.jsonl")
+
+    with pytest.raises(ArtifactError, match=r"articles\.jsonl"):
+        opened(folder, open_generation)
