@@ -38,11 +38,11 @@ from knowledge_index import KnowledgeIndex
 from risk_model.fusion import Reading, VectorBlock, frequent_findings, frequent_values, row
 from risk_model.inputs import input_names
 from risk_model.metrics import SCORE_METRICS, auroc, measure
+from risk_model.note_inputs import note_inputs
 from risk_model.reader import RuleNoteReader
 from risk_model.tasks import IN_HOSPITAL_MORTALITY
 from risk_model.training import PARAMETERS, Cohort, held_out_margins
 from risk_model.values import NoteFindings
-from risk_model.values_in_notes import note_inputs
 
 SEED = 2012
 AT = cinc_fhir.ADMISSION + timedelta(hours=48)

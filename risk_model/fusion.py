@@ -4,7 +4,7 @@ Three kinds of block, told apart by what they may know:
 
 - *Findings* are read without outcomes: `finding.<concept>` is 1 where a note says the patient has it now, 0 where notes
   were read and do not, unknown without notes. They stand in the row like any other input.
-- *Values* that notes state (`note.<concept>.last|first|min|max`, `.grade`; see `values_in_notes`) are read without
+- *Values* that notes state (`note.<concept>.last|first|min|max`, `.grade`; see `note_inputs`) are read without
   outcomes too: unknown where no note says them, however many were read.
 - *Vectors* (an embedding of the record, of the notes, of the retrieved evidence) go through a first-stage head fitted
   on outcomes. A `Cohort` holds only raw vectors and has no place for a head's output, so stage 2 can learn from heads
@@ -26,9 +26,9 @@ from knowledge_index import Evidence
 from knowledge_index.encoder import Encoder
 from knowledge_index.encoders.long_text import encode_long, weighted_mean
 from risk_model import inputs
+from risk_model.note_inputs import NOTE, note_inputs
 from risk_model.record_encoding import QUESTION, SERIALISERS
 from risk_model.values import Experiencer, NoteFindings, Polarity, Temporality
-from risk_model.values_in_notes import NOTE, note_inputs
 
 Vectors = NDArray[np.float32]
 RECORDS = {"record": "codes", "record_markdown": "markdown"}

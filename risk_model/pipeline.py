@@ -14,10 +14,10 @@ from fhir_mapping.diagnoses import diagnosis_table
 from knowledge_index import Evidence, KnowledgeIndex, Query, spread
 from risk_model.errors import UnknownTaskError
 from risk_model.model import RiskModel, shipped_folder
+from risk_model.note_inputs import NOTE
 from risk_model.reader import NoteReader, RuleNoteReader
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 from risk_model.values import Asked, Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
-from risk_model.values_in_notes import NOTE
 
 Wrap = Callable[[RuleNoteReader], NoteReader]
 MAX_QUERIES = 6

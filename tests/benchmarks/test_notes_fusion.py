@@ -20,7 +20,8 @@ from benchmarks.notes_evidence import problems
 from benchmarks.notes_extraction import scores, summary
 from benchmarks.notes_fusion import recovered
 from fhir_mapping import PatientRecord
-from risk_model.values_in_notes import ValueReader, note_inputs
+from risk_model.note_inputs import note_inputs
+from risk_model.values_in_notes import ValueReader
 
 AT = cinc_fhir.ADMISSION + timedelta(hours=48)
 

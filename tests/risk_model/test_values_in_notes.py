@@ -14,8 +14,9 @@ from fhir_mapping.definitions.note_words import note_words, parse
 from fhir_mapping.sections import find_sections
 from risk_model.fusion import Reading, frequent_values, row
 from risk_model.inputs import concept_of, label_of
+from risk_model.note_inputs import note_inputs
 from risk_model.values import NoteFindings, NoteValue, Polarity, Temporality
-from risk_model.values_in_notes import ValueReader, note_inputs, timed
+from risk_model.values_in_notes import ValueReader, timed
 
 READER = ValueReader()
 
