@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import click
 
 from cds_service.commands.opened import config_option, opened_settings
 from cds_service.settings import Settings
+
+_LINE = "%(asctime)s level=%(levelname)s worker=%(process)d %(message)s"
 
 
 @click.command(name="serve")
@@ -32,16 +37,27 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
     RISKCARDS_CDS_CLIENTS=clients.json RISKCARDS_PUBLIC_URL=https://cds.example.org riskcards serve --workers 2
     riskcards serve --insecure
     """
-    with tempfile.TemporaryDirectory(prefix="riskcards-metrics-") as folder:
-        # Read when prometheus_client is first imported, so before anything of ours that counts: the workers then count
-        # into files of this folder, and any of them can tell the sum.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        try:
-            settings = _checked(config, insecure)
-            logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
-            _run(settings, host, port, workers)
-        finally:
-            del os.environ["PROMETHEUS_MULTIPROC_DIR"]  # the folder goes with it
+    with _counted_together():
+        settings = _checked(config, insecure)
+        logging.basicConfig(level=settings.log_level, format=_LINE)
+        _run(settings, host, port, workers)
+
+
+@contextmanager
+def _counted_together() -> Iterator[None]:
+    """A folder into whose files the workers count, so that any of them can tell the sum.
+
+    Its name is read when prometheus_client is first imported, so before anything of ours that counts. A worker is a
+    fork of this process and leaves through here as well when it is replaced: the folder is not its own to take away.
+    """
+    folder, owner = tempfile.mkdtemp(prefix="riskcards-metrics-"), os.getpid()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    try:
+        yield
+    finally:
+        if os.getpid() == owner:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _checked(config: Path | None, insecure: bool) -> Settings:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_valid_response
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKERS = 4
 
 
 @dataclass
@@ -30,6 +33,7 @@ class Served:
     port: int
     ehr: Ehr
     process: subprocess.Popen[bytes]
+    log: Path
 
     def headers(self, path: str) -> dict[str, str]:
         return bearer(self.ehr.token(f"{self.url}{path}"))
@@ -47,13 +51,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "RISKCARDS_CDS_CLIENTS": str(ehr.configure(folder / "clients.json")),
         "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/serve.db",
     }
-    command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), "--workers", "2"]
+    command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), "--workers", str(WORKERS)]
     with (
         (folder / "log.txt").open("wb") as log,
         subprocess.Popen(command, env=os.environ | settings, cwd=ROOT, stdout=log, stderr=log) as process,
     ):
         _wait(f"{url}/health/ready", process, folder / "log.txt")
-        yield Served(url, port, ehr, process)
+        yield Served(url, port, ehr, process, folder / "log.txt")
         process.send_signal(signal.SIGTERM)
         process.wait(30)
 
@@ -69,16 +73,25 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
-def test_a_token_passes_once_over_all_workers(served: Served) -> None:
-    headers = served.headers("/cds-services")
+def test_of_fifty_at_once_over_four_workers_one_token_passes_once(served: Served) -> None:
+    """Fifty connections send one token at the same moment, again and again until every worker has refused one."""
 
-    def attempt(_: int) -> int:
-        return requests.get(f"{served.url}/cds-services", headers=headers, timeout=20).status_code
+    def attempt(given: tuple[dict[str, str], threading.Barrier]) -> int:
+        headers, together = given
+        with requests.Session() as session:
+            session.get(f"{served.url}/health/live", timeout=20)  # connected, and so placed with a worker
+            together.wait(30)
+            return session.get(f"{served.url}/cds-services", headers=headers, timeout=20).status_code
 
-    with ThreadPoolExecutor(25) as pool:
-        codes = list(pool.map(attempt, range(50)))
-    assert sorted(set(codes)) == [200, 401]
-    assert codes.count(200) == 1
+    with ThreadPoolExecutor(50) as pool:
+        for _ in range(20):
+            same = (served.headers("/cds-services"), threading.Barrier(50))
+            codes = list(pool.map(attempt, [same] * 50))
+            assert sorted(codes) == [200, *[401] * 49]
+            refusing = set(re.findall(r"worker=(\d+) token refused reason=replayed", served.log.read_text()))
+            if len(refusing) == WORKERS:
+                break
+    assert {int(each) for each in refusing} == workers_of(served.process.pid)
 
 
 def test_cards_come_and_metrics_sum_over_workers(served: Served) -> None:
@@ -91,6 +104,40 @@ def test_cards_come_and_metrics_sum_over_workers(served: Served) -> None:
     assert 'riskcards_answers_total{result="card",service="readmission-30d"} 6.0' in text
     assert 'riskcards_hook_seconds_count{service="readmission-30d"} 6.0' in text
     assert "walter" not in text
+
+
+def test_replacing_all_workers_drops_nothing_and_counts_on(served: Served) -> None:
+    """A worker that left once took the folder of the counters with it: /metrics then failed, and with it hooks that
+    were the first of their kind to be counted.
+    """
+    request, path = whole_request("diabetic-heart-failure-discharge"), "/cds-services/readmission-30d"
+
+    def ask(_: int) -> int:
+        return requests.post(f"{served.url}{path}", json=request, headers=served.headers(path), timeout=30).status_code
+
+    def answered() -> float:
+        text = requests.get(f"{served.url}/metrics", timeout=10)
+        assert text.status_code == 200, text.text
+        found = [line for line in text.text.splitlines() if line.startswith("riskcards_answers_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
+
+    before, old = answered(), workers_of(served.process.pid)
+    served.process.send_signal(signal.SIGHUP)
+    codes = []
+    for _ in range(600):
+        codes.append(ask(0))
+        if not old & workers_of(served.process.pid):
+            break
+        time.sleep(0.1)
+    assert not old & workers_of(served.process.pid), "the old workers are still there"
+    codes += [ask(0) for _ in range(4)]
+    assert set(codes) <= {200, 503}
+    assert 200 in codes
+    assert answered() == before + len(codes)
+
+
+def workers_of(server: int) -> set[int]:
+    return {int(each) for each in Path(f"/proc/{server}/task/{server}/children").read_text().split()}
 
 
 def test_slow_senders_do_not_keep_others_out(served: Served) -> None:
