@@ -242,6 +242,7 @@ def told(run: Run) -> dict[str, Any]:
         "statuses": {kind: dict(sorted(counts.items())) for kind, counts in sorted(by_kind.items())},
         "server_errors": sum(500 <= status != 503 for _, _, status, _ in seen.answers),
         "turned_away_503": sum(counts["503"] for counts in by_kind.values()),
+        "asked_again": seen.again,
         "no_answer": sum(counts["0"] for counts in by_kind.values()),
         "attacks_answered_otherwise": seen.unexpected,
         "operators_faults": run.faults,

@@ -58,6 +58,7 @@ class Seen:
     shown: set[str] = field(default_factory=set)
     acknowledged: set[tuple[str, str]] = field(default_factory=set)
     slow: int = 0
+    again: int = 0
     unexpected: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -79,12 +80,20 @@ class Ward:
             kind = self._chance.choices([k for k, _ in self.KINDS], [weight for _, weight in self.KINDS])[0]
             seed = self._chance.randrange(2**31)
         begun = time.monotonic()
-        try:
-            status = getattr(self, f"_{kind}")(session, random.Random(seed), seen)
-        except (requests.RequestException, OSError):
-            status = 0
+        status = self._asked(kind, seed, session, seen)
+        if not status:  # kept open too long for the server: asked again on a new connection, as browsers do
+            session.close()
+            seen.again += 1
+            status = self._asked(kind, seed, session, seen)
         with seen.lock:
             seen.answers.append((begun - started, kind, status, (time.monotonic() - begun) * 1000))
+
+    def _asked(self, kind: str, seed: int, session: requests.Session, seen: Seen) -> int:
+        """The status of the request of a kind and a seed; 0 when none came."""
+        try:
+            return int(getattr(self, f"_{kind}")(session, random.Random(seed), seen))
+        except (requests.RequestException, OSError):
+            return 0
 
     def _post(self, session: requests.Session, path: str, body: bytes) -> requests.Response:
         url = f"{self._base}/cds-services/{path}"

@@ -6,8 +6,9 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
     accepted (`riskcards client add` writes it); without it this refuses to start unless --insecure says that everybody
     who reaches the port may ask.
 
+    SIGHUP replaces all workers by such that read settings, models and index anew, without a pause; when those do not
+    start, the old ones go on. SIGTERM lets what runs finish.
+
     \b
     riskcards client add general --file clients.json --issuer https://ehr.example.org --jwks-url https://...
     RISKCARDS_CDS_CLIENTS=clients.json RISKCARDS_PUBLIC_URL=https://cds.example.org riskcards serve --workers 2
@@ -40,7 +44,7 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
     with _counted_together():
         settings = _checked(config, insecure)
         logging.basicConfig(level=settings.log_level, format=_LINE)
-        _run(settings, host, port, workers)
+        _run(settings, partial(_checked, config, insecure), host, port, workers)
 
 
 @contextmanager
@@ -84,12 +88,13 @@ def _checked(config: Path | None, insecure: bool) -> Settings:
     return settings
 
 
-def _run(settings: Any, host: str, port: int, workers: int) -> None:
+def _run(settings: Settings, again: Callable[[], Settings], host: str, port: int, workers: int) -> None:
     from gunicorn.app.base import BaseApplication
 
     from cds_service.app import create_app
     from cds_service.commands.memory import bound_arenas, settle
     from cds_service.index_watch import IndexWatch
+    from cds_service.replacing import CarefulArbiter
     from cds_service.warming import warm
     from knowledge_index import KnowledgeIndex
     from knowledge_index.storage import verify
@@ -100,34 +105,39 @@ def _run(settings: Any, host: str, port: int, workers: int) -> None:
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
-            options = {
-                "bind": f"{host}:{port}",
-                "workers": workers,
-                # Threads are for waiting: on slow clients, and for a place among those that compute. How many compute
-                # or send bodies at a time is bounded by settings; the rest stay free for /health.
-                "worker_class": "cds_service.serving.BoundedThreadWorker",
-                "threads": max(256, 2 * (settings.max_active + settings.max_waiting)),
-                "child_exit": _forget,
-                "timeout": 30,
-                "graceful_timeout": 20,
-                "max_requests": 20_000,
-                "max_requests_jitter": 2_000,
-                "limit_request_field_size": 8_190,
-                # No second way in: the service is controlled by signals alone.
-                "control_socket_disable": True,
-            }
-            for name, value in options.items():
+            for name, value in _options(settings, f"{host}:{port}", workers).items():
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
-            # In each worker, after the fork: database connections and inference threads do not survive one.
-            app = create_app(settings)
+            # In each worker, after the fork: database connections and inference threads do not survive one. The
+            # settings too, so that a worker that follows others follows their file.
+            app = create_app(again())
             IndexWatch(app.extensions["riskcards"].answering).start()
             warm(app.extensions["riskcards"].answering.pipeline)
             settle()
             return app
 
-    Server().run()
+    CarefulArbiter(Server()).run()
+
+
+def _options(settings: Settings, address: str, workers: int) -> dict[str, Any]:
+    """gunicorn's own settings."""
+    return {
+        "bind": address,
+        "workers": workers,
+        # Threads are for waiting: on slow clients, and for a place among those that compute. How many compute
+        # or send bodies at a time is bounded by settings; the rest stay free for /health.
+        "worker_class": "cds_service.serving.BoundedThreadWorker",
+        "threads": max(256, 2 * (settings.max_active + settings.max_waiting)),
+        "child_exit": _forget,
+        "timeout": 30,
+        "graceful_timeout": 20,
+        "max_requests": 20_000,
+        "max_requests_jitter": 2_000,
+        "limit_request_field_size": 8_190,
+        # No second way in: the service is controlled by signals alone.
+        "control_socket_disable": True,
+    }
 
 
 def _forget(_: Any, worker: Any) -> None:

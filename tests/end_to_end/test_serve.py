@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from knowledge_index import KnowledgeIndex
+from knowledge_index.storage import read_manifest
 from tests.cds_service.trust.ehr import Ehr, bearer
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_valid_response
@@ -33,7 +36,11 @@ class Served:
     port: int
     ehr: Ehr
     process: subprocess.Popen[bytes]
-    log: Path
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
 
     def headers(self, path: str) -> dict[str, str]:
         return bearer(self.ehr.token(f"{self.url}{path}"))
@@ -50,6 +57,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "RISKCARDS_PUBLIC_URL": url,
         "RISKCARDS_CDS_CLIENTS": str(ehr.configure(folder / "clients.json")),
         "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/serve.db",
+        "RISKCARDS_INDEX": str(shutil.copytree(KnowledgeIndex.starter_folder(), folder / "index")),
     }
     command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), "--workers", str(WORKERS)]
     with (
@@ -57,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         subprocess.Popen(command, env=os.environ | settings, cwd=ROOT, stdout=log, stderr=log) as process,
     ):
         _wait(f"{url}/health/ready", process, folder / "log.txt")
-        yield Served(url, port, ehr, process, folder / "log.txt")
+        yield Served(url, port, ehr, process, folder)
         process.send_signal(signal.SIGTERM)
         process.wait(30)
 
@@ -134,6 +142,34 @@ def test_replacing_all_workers_drops_nothing_and_counts_on(served: Served) -> No
     assert set(codes) <= {200, 503}
     assert 200 in codes
     assert answered() == before + len(codes)
+
+
+def test_workers_that_cannot_start_end_no_worker_that_serves(served: Served) -> None:
+    """One flipped byte in the index on disk, and workers are replaced: gunicorn's own master would shut down."""
+    file = read_manifest(served.folder / "index").inside(served.folder / "index") / "terms.json"
+    whole, path = file.read_bytes(), "/cds-services"
+
+    def serving() -> bool:
+        return requests.get(f"{served.url}{path}", headers=served.headers(path), timeout=20).status_code == 200
+
+    def until(done: Callable[[], bool]) -> bool:
+        return any(done() or time.sleep(0.2) for _ in range(200))
+
+    old = workers_of(served.process.pid)
+    file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    served.process.send_signal(signal.SIGHUP)
+    assert until(lambda: len(re.findall(r"exited with code 5", served.log.read_text())) >= WORKERS)
+    assert until(lambda: workers_of(served.process.pid) == old)
+    assert serving()
+    killed = min(old)
+    os.kill(killed, signal.SIGKILL)
+    assert until(lambda: killed not in workers_of(served.process.pid))
+    assert all(serving() for _ in range(5))
+    assert old - {killed} <= workers_of(served.process.pid)
+    file.write_bytes(whole)
+    served.process.send_signal(signal.SIGHUP)
+    assert until(lambda: not old & workers_of(served.process.pid) and len(workers_of(served.process.pid)) == WORKERS)
+    assert serving()
 
 
 def workers_of(server: int) -> set[int]:
