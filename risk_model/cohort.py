@@ -7,7 +7,8 @@
     labels.jsonl         one row to a line, by patient and time:
                          {"subject_id", "encounter_id", "prediction_time", "label": 0|1, "level": name or null,
                           "split": "train"|"validation"|"test", "fold": 0.. or null, "person"}
-    patients.ndjson.gz   one labelled patient to a line: {"subject_id", "resources": [...]}
+    patients.ndjson.gz   one labelled patient to a line: {"subject_id", "resources": [...]}, as they came
+    site_map.yaml        what its local codes mean, where it was built with a site map
 
 Rows of one person (see `cohort_people`) share split and fold. Nothing is pickled. Reading it back::
 
@@ -32,13 +33,14 @@ from typing import Any
 
 import orjson
 
-from fhir_mapping import PatientRecord
+from fhir_mapping import PatientRecord, SiteMap
 from fhir_mapping.times import parse_instant
 from risk_model.errors import CohortError
 from risk_model.labels_task import TaskDefinition, parse_task
 
 FORMAT = 1
 LABELS, PATIENTS, TASK, MANIFEST = "labels.jsonl", "patients.ndjson.gz", "task.yaml", "cohort.json"
+SITE_MAP = "site_map.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,11 @@ class LabelledCohort:
         """The definition it was built with, from its own copy of the file."""
         return parse_task((self.folder / TASK).read_text("utf-8"), TASK)
 
+    @property
+    def site_map(self) -> SiteMap | None:
+        """The site map it was built with, from its own copy of the file."""
+        return SiteMap.open(self.folder / SITE_MAP) if SITE_MAP in self.manifest["sha256"] else None
+
     def split(self, name: str | None = None) -> tuple[Row, ...]:
         """The rows of one split, or all."""
         return tuple(row for row in self.rows if name is None or row.split == name)
@@ -116,15 +123,17 @@ class LabelledCohort:
         wanted: dict[str, list[Row]] = {}
         for row in self.split(split):
             wanted.setdefault(row.subject_id, []).append(row)
-        not_fetched = frozenset(self.manifest["not_fetched"])
+        not_fetched, site_map = frozenset(self.manifest["not_fetched"]), self.site_map
         with gzip.open(self.folder / PATIENTS) as stream:
             for line in stream:
                 patient = orjson.loads(line)
                 for row in wanted.get(patient["subject_id"], ()):
-                    yield row, record_of(patient["resources"], row, not_fetched)
+                    yield row, record_of(patient["resources"], row, not_fetched, site_map)
 
 
-def record_of(resources: list[dict[str, Any]], row: Row, not_fetched: frozenset[str]) -> PatientRecord:
+def record_of(
+    resources: list[dict[str, Any]], row: Row, not_fetched: frozenset[str], site_map: SiteMap | None = None
+) -> PatientRecord:
     """The record of a row: what was known at its prediction time."""
     return PatientRecord.from_resources(
         known_by(resources, row.prediction_time),
@@ -132,6 +141,7 @@ def record_of(resources: list[dict[str, Any]], row: Row, not_fetched: frozenset[
         row.prediction_time,
         encounter_id=row.encounter_id,
         not_fetched=not_fetched,
+        site_map=site_map,
     )
 
 

@@ -17,8 +17,19 @@ from typing import Protocol
 
 import orjson
 
-from fhir_mapping import FhirMappingError
-from risk_model.cohort import FORMAT, LABELS, MANIFEST, PATIENTS, TASK, LabelledCohort, Row, counts, sha256
+from fhir_mapping import FhirMappingError, SiteMap
+from risk_model.cohort import (
+    FORMAT,
+    LABELS,
+    MANIFEST,
+    PATIENTS,
+    SITE_MAP,
+    TASK,
+    LabelledCohort,
+    Row,
+    counts,
+    sha256,
+)
 from risk_model.cohort_people import People
 from risk_model.cohort_source import PatientData, Progress
 from risk_model.cohort_splits import SPLITS, ByHash, Plan, assign, folds
@@ -42,13 +53,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to build. `folds` None takes as many as there can be, up to five."""
+    """How to build. `folds` None takes as many as there can be, up to five; `site_map` is a file of a site's codes."""
 
     plan: Plan = field(default_factory=ByHash)
     folds: int | None = None
     follow_up: str | datetime = "data"
     zone: tzinfo = UTC
     described_source: str = ""
+    site_map: Path | None = None
 
 
 @dataclass
@@ -79,7 +91,7 @@ def build(
         _build(task, source, out, options, progress)
     except BaseException:
         # Half a cohort is none, and it is patient data: nothing stays behind.
-        for name in (PATIENTS, LABELS, TASK, MANIFEST):
+        for name in (PATIENTS, LABELS, TASK, SITE_MAP, MANIFEST):
             (out / name).unlink(missing_ok=True)
         raise
     return LabelledCohort.open(out)
@@ -97,10 +109,10 @@ def label_all(
     tasks: Sequence[TaskDefinition], source: Source, options: Options, progress: Progress = lambda _: None
 ) -> dict[str, Labels]:
     """The rows of many tasks in one pass over the patients; a task may have none."""
-    gathered = {task.id: _Gathered() for task in tasks}
+    gathered, site_map = {task.id: _Gathered() for task in tasks}, _site_map(options)
     for number, patient in enumerate(source.patients(), 1):
         for task in tasks:
-            _gather(task, patient, options, gathered[task.id])
+            _gather(task, patient, options, site_map, gathered[task.id])
         if number % _REPORT_EVERY == 0:
             progress(f"{number:,} patients labelled")
     found = {}
@@ -112,10 +124,10 @@ def label_all(
 
 
 def _build(task: TaskDefinition, source: Source, out: Path, options: Options, progress: Progress) -> None:
-    gathered = _Gathered()
+    gathered, site_map = _Gathered(), _site_map(options)
     with gzip.GzipFile(out / PATIENTS, "wb", compresslevel=4, mtime=0) as stream:
         for patient in source.patients():
-            if _gather(task, patient, options, gathered):
+            if _gather(task, patient, options, site_map, gathered):
                 line = {"subject_id": patient.subject_id, "resources": patient.resources}
                 stream.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
             if gathered.patients % _REPORT_EVERY == 0:
@@ -125,6 +137,10 @@ def _build(task: TaskDefinition, source: Source, out: Path, options: Options, pr
     _check(task, rows, gathered)
     (out / LABELS).write_bytes(b"".join(orjson.dumps(r.to_json(), option=orjson.OPT_APPEND_NEWLINE) for r in rows))
     (out / TASK).write_text(task.text, "utf-8")
+    names = [LABELS, PATIENTS, TASK]
+    if options.site_map is not None:
+        (out / SITE_MAP).write_bytes(options.site_map.read_bytes())
+        names.append(SITE_MAP)
     manifest = {
         "format": FORMAT,
         "task": task.id,
@@ -145,16 +161,24 @@ def _build(task: TaskDefinition, source: Source, out: Path, options: Options, pr
         "zone": str(options.zone),
         "not_fetched": sorted(source.not_fetched),
         "warnings": _warnings(rows, number_of_folds, gathered.doubtful_stays),
-        "sha256": {name: sha256(out / name) for name in (LABELS, PATIENTS, TASK)},
+        "site_maps": [] if site_map is None else list(site_map.names),
+        "sha256": {name: sha256(out / name) for name in names},
     }
     (out / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
-def _gather(task: TaskDefinition, patient: PatientData, options: Options, into: _Gathered) -> bool:
+def _site_map(options: Options) -> SiteMap | None:
+    """Raises DefinitionError naming the file and the field."""
+    return None if options.site_map is None else SiteMap.open(options.site_map)
+
+
+def _gather(
+    task: TaskDefinition, patient: PatientData, options: Options, site_map: SiteMap | None, into: _Gathered
+) -> bool:
     """Label one patient; whether there is a row. A patient whose data cannot be used is counted, with the reason."""
     into.patients += 1
     try:
-        timeline = Timeline.of(patient.resources, patient.subject_id)
+        timeline = Timeline.of(patient.resources, patient.subject_id, site_map)
     except FhirMappingError as error:
         into.unreadable[type(error).__name__] += 1
         return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from fhir_mapping import Coding, Instant, PatientRecord, Stay, StayClass
+from fhir_mapping import Coding, Instant, PatientRecord, SiteMap, Stay, StayClass
 from fhir_mapping.admissions import disposition
 from fhir_mapping.codes import codings
 from fhir_mapping.times import parse_instant
@@ -54,9 +54,11 @@ class Timeline:
     resources: tuple[Resource, ...] = field(repr=False, default=())
 
     @classmethod
-    def of(cls, resources: Sequence[Resource], subject_id: str) -> Timeline:
+    def of(cls, resources: Sequence[Resource], subject_id: str, site_map: SiteMap | None = None) -> Timeline:
         """From all the resources of one patient. Raises FhirMappingError as PatientRecord does."""
-        record = PatientRecord.from_resources(resources, subject_id, _ALL_KNOWN)
+        record = PatientRecord.from_resources(resources, subject_id, _ALL_KNOWN, site_map=site_map)
+        if site_map is not None:
+            resources = [site_map.translate(resource) for resource in resources]
         patient = next(r for r in resources if r.get("resourceType") == "Patient" and r.get("id") == subject_id)
         events = sorted(_events(record, resources), key=lambda e: (e.time is not None, e.time or _ALL_KNOWN, e.source))
         times = [e.time for e in events if e.time is not None]

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 import orjson
 
-from cds_service.commands.files import TimeType
+from cds_service.commands.files import TimeType, site_map_file
 
 if TYPE_CHECKING:
     from risk_model.cohort_splits import Plan
@@ -104,6 +104,12 @@ def _midnight(moment: datetime) -> datetime:
     show_default=True,
     help="How long patients are seen: to the end of the data, to their own last entry (shifted dates), ever, a date.",
 )
+@click.option(
+    "--site-map",
+    type=click.Path(path_type=Path),
+    callback=site_map_file,
+    help="YAML file that translates a site's own codes; kept with the cohort.",
+)
 @click.option("--zone", type=_Zone(), default="UTC", show_default=True, help="The hospital's, for the end of a day.")
 @click.option("--json", "as_json", is_flag=True, help="cohort.json on standard output.")
 def build_command(
@@ -115,6 +121,7 @@ def build_command(
     plan: Plan,
     folds: int | None,
     follow_up: str | datetime,
+    site_map: Path | None,
     zone: tzinfo,
     as_json: bool,
 ) -> None:
@@ -134,7 +141,7 @@ def build_command(
     from risk_model.labels_task import find_definition
 
     chosen = find_definition(task, definition)
-    options = Options(plan, folds, follow_up, zone, "fhir" if fhir is not None else "meds")
+    options = Options(plan, folds, follow_up, zone, "fhir" if fhir is not None else "meds", site_map)
 
     def progress(message: str) -> None:
         click.echo(message, err=True)

@@ -81,6 +81,16 @@ class SiteMapType(click.ParamType[SiteMap]):
             self.fail(str(error), param, ctx)
 
 
+def site_map_file(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    """The path of a site map that was opened once, so that a mistake in it stops the command before any work."""
+    try:
+        if value is not None:
+            SiteMap.open(value)
+    except DefinitionError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
 def _entries(path: Path) -> Sequence[Entry]:
     try:
         return read_bytes(read_file(path)).entries
