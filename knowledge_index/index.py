@@ -288,6 +288,7 @@ class KnowledgeIndex:
             path=self._path(found, position),
             mesh=tuple(heading.name for heading in article.mesh),
             community=self._communities.get(int(self._community_of[position])),
+            references=article.references,
         )
 
     def _path(self, found: _Ranked, position: int) -> tuple[PathStep, ...]:

@@ -146,6 +146,8 @@ class Evidence:
     path: tuple[PathStep, ...] = ()
     mesh: tuple[str, ...] = ()
     community: Community | None = None
+    references: tuple[str, ...] = ()
+    """PMIDs the article cites, as far as the index was told."""
 
     @property
     def url(self) -> str:

@@ -23,6 +23,8 @@ Wrap = Callable[[RuleNoteReader], NoteReader]
 MAX_QUERIES = 6
 MAX_EVIDENCE = 5
 PER_QUERY = 3
+# Looked through for papers of the problem's own heading: those on the outcome alone come first and are left out.
+PER_QUERY_SEEN = 20
 MAX_CONDITIONS = 40
 REMEMBERED_ANSWERS = 2048
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -126,10 +128,7 @@ class Pipeline:
         for text in words:
             for linked in self.index.link_text(text)[:1]:
                 problem = _Problem(linked.concept.ui, linked.concept.name, 1.0)
-                answer = self._retrieve(_query(problem, task), k=PER_QUERY)
-                found |= {
-                    item.pmid: item for item in answer.evidence if _near(item, problem) and item.pmid not in found
-                }
+                found |= {item.pmid: item for item in self._on(problem, task)[0] if item.pmid not in found}
         return tuple(found.values())
 
     def _evidence(
@@ -143,13 +142,20 @@ class Pipeline:
             cut = deadline is not None and monotonic() > deadline
             if cut:
                 break
-            query = _query(problem, task)
-            found = self._retrieve(query, k=PER_QUERY)
-            near = tuple(item for item in found.evidence if _near(item, problem))
+            near, withheld = self._on(problem, task)
             answers.append(near)
-            withheld = found.withheld + len(found.evidence) - len(near)
-            asked.append(Asked(query.text, problem.name, tuple(item.pmid for item in near), withheld))
+            pmids = tuple(item.pmid for item in near)
+            asked.append(Asked(_query(problem, task).text, problem.name, pmids, withheld))
         return tuple(spread(answers, MAX_EVIDENCE)), tuple(asked), cut
+
+    def _on(self, problem: _Problem, task: str) -> tuple[tuple[Evidence, ...], int]:
+        """The best papers of a problem's own heading that are strong enough to show, at most PER_QUERY; and of the
+        places there are for them, how many only passages on something else, or too weak ones, could have taken.
+        """
+        found = self._retrieve(_query(problem, task), k=PER_QUERY_SEEN)
+        near = tuple(item for item in found.evidence if _near(item, problem))[:PER_QUERY]
+        others = found.withheld + len(found.evidence) - len(near)
+        return near, min(PER_QUERY - len(near), others)
 
     def _problems(
         self, record: PatientRecord, findings: NoteFindings, drivers: Sequence[Driver]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import exp
 
-from cds_service.app_pages.behind import papers_behind
-from cds_service.app_pages.evidence import Reading
+from cds_service.app_pages.behind import Behind, papers_behind
 from cds_service.app_pages.notes import Said, note_key
 from cds_service.app_pages.svg import Spark, short, spark
 from cds_service.app_pages.words import moment_in_words, unit_in_words
@@ -69,7 +68,7 @@ class DriverView:
     entries: tuple[Entry, ...]
     more_entries: int
     said: tuple[Said, ...]
-    papers: tuple[Reading, ...] | None
+    literature: Behind | None
     """None where the literature was not asked."""
 
 
@@ -109,7 +108,7 @@ def driver_views(
                 entries=entries[:SHOWN_ENTRIES],
                 more_entries=max(0, len(entries) - SHOWN_ENTRIES),
                 said=_said(driver, notes_say),
-                papers=None if pipeline is None else papers_behind(driver, estimate.task, pipeline, until),
+                literature=None if pipeline is None else papers_behind(driver, estimate.task, pipeline, until),
             )
         )
     return tuple(views)

@@ -15,7 +15,7 @@ from risk_model import TASKS, Assessment
 MAX_CONDITIONS = 40
 MAX_ORIGINS = 3
 CHARS, MAX_LINES, LINE, PAD, GAP = 19, 3, 13.0, 7.0, 10.0
-COLUMN, NODE, TOP = 138.0, 118.0, 22.0
+COLUMN, NODE, TOP, ARC = 138.0, 118.0, 22.0, 26.0
 _KINDS = {"chart": "In the chart", "heading": "MeSH heading", "article": "Article"}
 
 
@@ -164,7 +164,17 @@ def _graph(evidence: Sequence[Evidence], said: Mapping[str, tuple[Origin, ...]])
             _origins(drawing, names[0], said.get(names[0], ()))
         for step in item.path:
             drawing.edge(step.source, step.target, step.relation)
+    _citations(drawing, evidence)
     return _laid_out(drawing) if drawing.edges else None
+
+
+def _citations(drawing: _Drawing, evidence: Sequence[Evidence]) -> None:
+    """Which of the listed articles cites which; one that was found by its text alone stands in no graph."""
+    listed = {item.pmid: f"PMID {int(item.pmid)}" for item in evidence}
+    for item in evidence:
+        for cited in item.references:
+            if cited in listed and listed[item.pmid] in drawing.nodes and listed[cited] in drawing.nodes:
+                drawing.edge(listed[item.pmid], listed[cited], "cites")
 
 
 def _headings(item: Evidence) -> int:
@@ -209,7 +219,8 @@ def _laid_out(drawing: _Drawing) -> Graph:
         Edge(placed[e.source].id, placed[e.target].id, e.relation, _curve(placed[e.source], placed[e.target]))
         for e in drawing.edges.values()
     )
-    width = (len(columns) - 1) * COLUMN + NODE + 4
+    arcs = any(placed[e.source].x >= placed[e.target].x for e in drawing.edges.values())
+    width = (len(columns) - 1) * COLUMN + NODE + 4 + (ARC if arcs else 0)
     height = round(TOP + tallest + 4, 1)
     return Graph(width, height, tuple(heads), tuple(placed.values()), edges, tuple(_sentences(drawing)))
 
@@ -227,9 +238,9 @@ def _height(node: Node) -> float:
 def _curve(source: Node, target: Node) -> str:
     x1, y1 = source.x + NODE, source.y + source.height / 2
     x2, y2 = target.x, target.y + target.height / 2
-    if x2 <= x1:
+    if x2 <= x1:  # between articles of one column: an arc on their right
         x1, x2 = source.x + NODE, target.x + NODE
-    middle = (x1 + x2) / 2 if x2 > x1 else x1 + 16
+    middle = (x1 + x2) / 2 if x2 > x1 else max(x1, x2) + ARC
     return f"M{x1:.0f} {y1:.1f}C{middle:.0f} {y1:.1f} {middle:.0f} {y2:.1f} {x2:.0f} {y2:.1f}"
 
 

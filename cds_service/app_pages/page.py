@@ -16,7 +16,7 @@ from cds_service.app_pages.risk_now import RiskNow, risk_now
 from cds_service.app_pages.what_if import Levers, levers
 from cds_service.app_pages.words import moment_in_words
 from fhir_mapping import PatientRecord
-from risk_model import Assessment, Pipeline, RiskEstimate, RiskModel
+from risk_model import TASKS, Assessment, Pipeline, RiskEstimate, RiskModel
 
 SHOWN_PROBLEMS = 40
 
@@ -71,7 +71,7 @@ def page_of(
     problems = tuple(dict.fromkeys(c.text for c in record.conditions if c.active))
     return Page(
         banner=banner_of(chart, record),
-        risks=tuple(risk_now(assessment.estimate) for assessment in assessments),
+        risks=tuple(risk_now(a.estimate, model) for a, model in zip(assessments, models, strict=True)),
         drivers=tuple(_task_drivers(a.estimate, record, notes_say, pipeline, until) for a in assessments),
         said=notes_say,
         literature=literature(assessments, record, notes_say, pipeline.index),
@@ -109,7 +109,7 @@ def _task_drivers(
 ) -> TaskDrivers:
     views = driver_views(estimate, record, notes_say, pipeline, until)
     return TaskDrivers(
-        risk_now(estimate).title,
+        TASKS[estimate.task].title,
         estimate.probability is None,
         tuple(view for view in views if view.modifiable),
         tuple(view for view in views if not view.modifiable),

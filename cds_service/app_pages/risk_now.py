@@ -6,17 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cds_service.cards.card import NEVER_WARNS
-from cds_service.cards.detail import percent
-from risk_model import IN_HOSPITAL_MORTALITY, TASKS, RiskEstimate, ScoreResult
+from cds_service.cards.detail import LEARNED_FROM, percent
+from risk_model import TASKS, RiskEstimate, RiskModel, ScoreResult
 from risk_model.conformal import in_words
 
 # Ends of a bar's scale: a risk of 3 % must not look like nothing beside one of 90 %.
 SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
 ACROSS, DOWN = 25, 4
-LEARNED_FROM = {
-    IN_HOSPITAL_MORTALITY: "adult intensive care stays, 2001–2008",
-    "readmission_30d": "diabetic inpatients, 1999–2008",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +66,8 @@ class RiskNow:
         return tuple((n % ACROSS, n // ACROSS, n < self.of_100) for n in range(ACROSS * DOWN))
 
 
-def risk_now(estimate: RiskEstimate) -> RiskNow:
+def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
+    """`model` is the one that made the estimate: it says whom it learned from."""
     task = TASKS[estimate.task]
     probability = estimate.probability
     bars = tuple(_bars(estimate))
@@ -79,7 +76,7 @@ def risk_now(estimate: RiskEstimate) -> RiskNow:
         task=task.id,
         title=task.title,
         outcome=task.outcome,
-        learned_from=LEARNED_FROM.get(task.id, "the population of its model card"),
+        learned_from=LEARNED_FROM.get(estimate.model_id) or str(model.manifest["population"]["in_words"]),
         probability=None if probability is None else percent(probability),
         of_100=0 if probability is None else round(100 * probability),
         frequency="" if probability is None else frequency(probability),

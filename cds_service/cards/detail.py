@@ -28,7 +28,7 @@ _REASONS = {
     "pressure-inverted": "systolic not above diastolic",
 }
 # By model: one that a site trained is about its own patients.
-_ABOUT = {
+LEARNED_FROM = {
     "riskcards-icu-mortality-cinc2012": "adult intensive care stays, 2001–2008",
     "riskcards-readmission-diabetes130": "diabetic inpatients, 1999–2008",
 }
@@ -66,7 +66,7 @@ def _answer(estimate: RiskEstimate) -> Iterator[str]:
         )
         if estimate.baseline:
             ratio = estimate.probability / estimate.baseline
-            learned_from = _ABOUT.get(estimate.model_id, "the cohort it was trained on")
+            learned_from = LEARNED_FROM.get(estimate.model_id, "the cohort it was trained on")
             yield (
                 f"Compared with {percent(estimate.baseline)} among the patients the model learned from "
                 f"({learned_from}): **{ratio:.1f} times** as high."

@@ -125,7 +125,7 @@ def walk_view(walk: Walk, models: Mapping[str, RiskModel]) -> WalkView:
         reader=_reader(assessments),
         questions=tuple(_questions(assessments)),
         evidence=tuple({item.pmid: item for a in assessments for item in a.evidence}.values()),
-        risks=tuple(risk_now(a.estimate) for a in assessments),
+        risks=tuple(risk_now(a.estimate, model) for a, model in zip(assessments, used, strict=True)),
         drivers=tuple((TASKS[a.estimate.task].title, driver_views(a.estimate, record, notes_say)) for a in assessments),
         quality=quality(assessments, record, used) if assessments else None,
         summary=str(card.get("summary", "")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from cds_service.answering import Answering
 from cds_service.app_pages.chart import reader_of
 from cds_service.app_pages.course import MAX_POINTS, course_view, estimates_over, moments
+from cds_service.app_pages.driver_headings import DRIVER_HEADINGS
 from cds_service.app_pages.drivers import driver_views, window
 from cds_service.app_pages.evidence import literature
 from cds_service.app_pages.notes import said
@@ -29,7 +31,8 @@ from cds_service.outcome import HookError
 from fhir_mapping import PatientRecord
 from fhir_mapping.reasons import NOTE_REASONS, REASONS
 from knowledge_index import Evidence, PathStep
-from risk_model import Assessment, RiskModel
+from risk_model import READMISSION_30D, Assessment, RiskModel
+from risk_model.inputs import concept_of
 from tests.cds_service.app_pages.conftest import SEPSIS, SEPSIS_NOW, resources
 from tests.cds_service.app_pages.documents import Document
 
@@ -191,11 +194,22 @@ def test_unknown_names_and_unchanged_values_ask_nothing(sepsis: Case) -> None:
         Question.of_form({"discharged_to": "01"}, replace(offered, leaves=False))
 
 
+def test_whom_a_model_learned_from_is_its_own_word(answering: Answering, ward: Ward) -> None:
+    """A site's own readmission model learned from the site's patients, not from those of the shipped one."""
+    patient = next(p for p in ward.patients.values() if "Santiago" in p.name)
+    record = PatientRecord.from_resources(patient.chart.resources, patient.id, encounter_id=patient.stay)
+    shipped = answering.pipeline.models[READMISSION_30D]
+    population = shipped.manifest["population"] | {"in_words": "patients of 18 to 97 years of our own"}
+    ours = replace(shipped, manifest=shipped.manifest | {"model_id": "our-own", "population": population})
+    told = [risk_now(model.estimate(record, None), model).learned_from for model in (shipped, ours)]
+    assert told == ["diabetic inpatients, 1999–2008", "patients of 18 to 97 years of our own"]
+
+
 def test_an_abstention_has_scores_and_no_number(answering: Answering, ward: Ward) -> None:
     patient = next(p for p in ward.patients.values() if "McDonald" in p.name)
     record = reader_of(patient.chart.resources, patient.id, patient.stay, datetime.now(UTC))()
     for task in answering.pipeline.models:
-        view = risk_now(answering.pipeline.assess(record, task).estimate)
+        view = risk_now(answering.pipeline.assess(record, task).estimate, answering.pipeline.models[task])
         assert view.probability is None
         assert view.abstention
         assert view.scores
@@ -225,6 +239,42 @@ def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: An
         assert 0 <= node.y <= drawn.height - node.height
     stacked = sorted(drawn.nodes, key=lambda node: (node.x, node.y))
     assert all(a.x < b.x or a.y + a.height < b.y for a, b in itertools.pairwise(stacked))
+
+
+def test_listed_articles_that_cite_each_other_are_joined(answering: Answering, sepsis: Case) -> None:
+    """Only among the listed ones, from the citing to the cited, said in words; the arc stays within the picture."""
+    record, assessments, _ = sepsis
+    found_by = (PathStep("Sepsis", "heading of", "PMID 1"), PathStep("Sepsis", "heading of", "PMID 2"))
+    told = tuple(
+        Evidence(str(n), f"Article {n}", "words", 1.0, "graph", 2000, "cohort", (found_by[n - 1],), references=cited)
+        for n, cited in ((1, ("2", "999")), (2, ()))
+    )
+    drawn = literature([replace(assessments[0], evidence=told)], record, (), answering.pipeline.index).graph
+    assert drawn is not None
+    (citation,) = (edge for edge in drawn.edges if edge.relation == "cites")
+    articles = {node.id: node.full for node in drawn.nodes}
+    assert (articles[citation.source], articles[citation.target]) == ("Article 1 (2000)", "Article 2 (2000)")
+    assert "Article 1 (2000) → cites → Article 2 (2000)" in drawn.sentences
+    reach = max(float(number) for number in re.findall(r"[\d.]+", citation.path)[::2])
+    assert reach <= drawn.width
+
+
+def test_every_input_of_the_shipped_models_has_headings_to_look_it_up_under(answering: Answering) -> None:
+    """A driver without a row would be searched by the model's own words for it, which no heading has."""
+    inputs = {concept_of(name) for model in answering.pipeline.models.values() for name in model.names}
+    assert inputs - set(DRIVER_HEADINGS) == set()
+
+
+def test_a_driver_has_papers_or_the_page_says_under_what_none_is_held(app: Flask, ward: Ward) -> None:
+    client, said_none, shown = app.test_client(), 0, 0
+    for patient in ward.patients:
+        page = client.get(f"/demo/app/{patient}/").get_data(as_text=True)
+        for driver in page.split('<li class="driver ')[1:]:
+            driver = driver.partition("</details>")[0]
+            has, none = "Literature on it" in driver, "holds nothing under" in driver
+            assert has or none or "time was up" in driver
+            said_none, shown = said_none + none, shown + has
+    assert shown > said_none > 0
 
 
 def test_data_quality_counts_what_was_refused_missing_and_old(sepsis: Case) -> None:
