@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import socket
 import statistics
 import subprocess
@@ -80,9 +79,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=60)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    program = shutil.which("riskcards", path=str(Path(sys.executable).parent)) or "riskcards"
     port = free_port()
-    server = subprocess.Popen([program, "demo", "--no-browser", "--port", str(port)], stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "cds_service.cli", "demo", "--no-browser", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     base = f"http://127.0.0.1:{port}"
     try:
         wait(f"{base}/health/live")

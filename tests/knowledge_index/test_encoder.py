@@ -33,6 +33,20 @@ def test_known_cosines_of_the_model(encoder: MiniLMEncoder) -> None:
     assert float(one @ other) == pytest.approx(0.695, abs=0.02)
 
 
+def test_looking_word_pieces_up_outside_the_graph_changes_no_bit(encoder: MiniLMEncoder) -> None:
+    """The graph as it is published unfolds its table of word pieces to floats; ours looks them up in the file."""
+    import onnxruntime
+
+    whole = onnxruntime.InferenceSession(str(module.package_file(*module.MODEL)), providers=["CPUExecutionProvider"])
+    ids = np.array([[101, 2540, 4945, 102, 0], [101, 30521, 999, 2003, 102]], np.int64)
+    mask = (ids > 0).astype(np.int64)
+    feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    hidden = np.asarray(whole.run(["last_hidden_state"], feed)[0], np.float32)
+    mean = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
+    own = encoder._batch([[101, 2540, 4945, 102], ids[1].tolist()])
+    np.testing.assert_allclose(own, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-6)
+
+
 def test_a_vector_does_not_depend_on_its_batch(encoder: MiniLMEncoder) -> None:
     alone = MiniLMEncoder().encode(["low sodium"])
     together = MiniLMEncoder(threads=2).encode(["low sodium", *(f"long text {n} " * 40 for n in range(40))])

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from cds_service.store import CardRecord, Store, StoreError
-from cds_service.store.engine import open_engine
+from cds_service.store import CardRecord, Store, StoreError, migrations
+from cds_service.store.engine import newest, open_engine
 from cds_service.store.schema import METADATA
 
 
@@ -172,6 +172,20 @@ def test_many_writers_make_one_chain(url: str) -> None:
     assert (found.entries, found.fault) == (60, None)
     for store in stores:
         store.close()
+
+
+def test_a_database_of_this_version_is_opened_without_alembic(tmp_path: Path) -> None:
+    """Twelve megabytes of every worker otherwise, for a table that is as it should be."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_current_head() == newest()
+    url = f"sqlite:///{tmp_path}/again.db"
+    code = f"import sys; from cds_service.store import Store; Store({url!r}).close(); print('alembic' in sys.modules)"
+    said = [subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)]
+    assert [text.strip() for text in said] == [b"True", b"False"]
 
 
 def test_migrations_make_what_the_schema_says(store: Store, url: str) -> None:
