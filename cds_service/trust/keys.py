@@ -76,6 +76,27 @@ def read_keys(jwks: Any) -> Keys:
     return found
 
 
+def usable_keys(jwks: Any) -> Keys:
+    """Of a set that somebody else publishes, what can be used: one key of a kind we do not know spoils no other.
+
+    A name that stands twice names neither. Raises KeyRefusedError where nothing is left.
+    """
+    listed = jwks.get("keys") if isinstance(jwks, Mapping) else None
+    found: dict[str, VerifyingKey] = {}
+    twice: set[str] = set()
+    for item in listed if isinstance(listed, list) else ():
+        try:
+            one = read_keys({"keys": [item]})
+        except KeyRefusedError:
+            continue
+        twice |= found.keys() & one.keys()
+        found |= one
+    usable = {kid: key for kid, key in found.items() if kid not in twice}
+    if not usable:
+        raise KeyRefusedError("no key in it can be used")
+    return usable
+
+
 def _key(item: Any, where: str) -> VerifyingKey:
     if not isinstance(item, Mapping):
         raise KeyRefusedError(f"{where}: expected an object")
@@ -107,31 +128,46 @@ def _any_algorithm(item: Mapping[str, Any]) -> str:
 
 
 class FetchedKeys:
-    """The keys behind one `jwks_url`: fetched when needed, at most every 30 s, used at most a day past their fetch."""
+    """The keys behind one `jwks_url`: fetched when needed, at most every 30 s, used at most a day past their fetch.
+
+    Who comes with a key we have never waits for a fetch that somebody else began: a key server that hangs, and a
+    stranger who makes it be asked, keep nobody out.
+    """
 
     def __init__(self, url: str, outbound: Outbound, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
         self._outbound = outbound
         self._clock = clock
-        self._lock = Lock()
+        self._lock, self._fetching = Lock(), Lock()
         self._keys: Keys = {}
         self._fetched = self._tried = float("-inf")
 
     def get(self, kid: str) -> VerifyingKey | None:
         """The key of that name, or None when there is none that may still be used."""
+        if self._begins_fetch(kid):
+            try:
+                self._fetch()
+            finally:
+                self._fetching.release()
+        elif kid not in self._keys:
+            with self._fetching:  # it may be among those that are just being fetched
+                pass
+        return self._keys.get(kid) if self._clock() - self._fetched <= STALE_SECONDS else None
+
+    def _begins_fetch(self, kid: str) -> bool:
+        """Whether the keys are to be fetched by who asks now; nobody else then begins until `_fetching` is released."""
         with self._lock:
             now = self._clock()
             wanted = kid not in self._keys or now - self._fetched > REFRESH_SECONDS
-            if wanted and now - self._tried >= REFETCH_SECONDS:
-                self._tried = now
-                self._fetch(now)
-            if now - self._fetched > STALE_SECONDS:
-                return None
-            return self._keys.get(kid)
+            if not wanted or now - self._tried < REFETCH_SECONDS:
+                return False
+            self._tried = now
+            self._fetching.acquire()
+            return True
 
-    def _fetch(self, now: float) -> None:
+    def _fetch(self) -> None:
         try:
-            self._keys, self._fetched = fetch_keys(self._url, self._outbound), now
+            self._keys, self._fetched = fetch_keys(self._url, self._outbound), self._clock()
         except (OutboundError, KeyRefusedError):
             # The keys we have go on until they are a day old: an EHR's restart is no reason to refuse its clinicians.
             return
@@ -145,6 +181,6 @@ def fetch_keys(url: str, outbound: Outbound) -> Keys:
     if answer.status != 200:
         raise KeyRefusedError(f"answered {answer.status}")
     try:
-        return read_keys(orjson.loads(answer.body))
+        return usable_keys(orjson.loads(answer.body))
     except orjson.JSONDecodeError:
         raise KeyRefusedError("not JSON") from None

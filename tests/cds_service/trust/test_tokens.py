@@ -104,7 +104,7 @@ HEADERS: list[tuple[str, dict[str, Any], str]] = [
     ("another type", {"typ": "at+jwt"}, "type"),
     ("a key of its own", {"jwk": {"kty": "EC"}, "kid": "mine"}, "key"),
     ("a jku we do not know", {"jku": "https://evil.example/keys"}, "key-url"),
-    ("critical extensions", {"crit": ["x"], "x": 1}, "not-a-token"),
+    ("critical extensions", {"crit": ["x"], "x": 1}, "header"),
     ("a certificate address", {"x5u": "https://evil.example/c.pem", "kid": "theirs"}, "key"),
 ]
 
