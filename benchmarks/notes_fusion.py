@@ -29,26 +29,29 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import cinc_fhir, readme
 from benchmarks.measuring import Remembering, write
-from benchmarks.note_writing import HOURS, MOVED, house_of, with_notes, written
+from benchmarks.note_writing import MOVED, house_of, with_notes, written
 from benchmarks.notes_evidence import EvidenceVectors, problems
 from benchmarks.notes_extraction import scores, summary
+from benchmarks.notes_told import newest_values, source_of, told_values
 from benchmarks.outcome import say
+from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from fhir_mapping import PatientRecord
 from knowledge_index import KnowledgeIndex
 from risk_model.fusion import Reading, VectorBlock, frequent_findings, frequent_values, row
 from risk_model.inputs import input_names
 from risk_model.metrics import SCORE_METRICS, auroc, measure
 from risk_model.note_inputs import note_inputs
+from risk_model.note_measurements import NOTED, noted_names, with_note_values
 from risk_model.reader import RuleNoteReader
 from risk_model.tasks import IN_HOSPITAL_MORTALITY
 from risk_model.training import PARAMETERS, Cohort, held_out_margins
-from risk_model.values import NoteFindings
+from risk_model.values import NoteFindings, NoteValue
 
+Part = tuple[Sequence[str], NDArray[np.float32]]
+"""Names of inputs and their columns, shape (stays, names)."""
 SEED = 2012
 AT = cinc_fhir.ADMISSION + timedelta(hours=48)
 EMBEDDED_NOTES, EMBEDDED_CHARACTERS = 2, 1000
-BOOTSTRAPS = 1000
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ class Stay:
     oracle: NDArray[np.float32]
     structured: NDArray[np.float32]
     findings: NoteFindings
+    stated: Mapping[str, Mapping[str, float]]
+    """Inputs made of the notes alone, by who reads: `read`, or a reader without a fault, `told` and `newest`."""
+    noted: Mapping[str, NDArray[np.float32]]
+    """Structured inputs with those values among the measurements, by who reads."""
     texts: tuple[str, ...]
     seen: Mapping[str, tuple[str, ...]]
     """Problems to ask the literature about, by arm."""
@@ -83,15 +90,18 @@ def prepared(stay: cinc_fhir.IcuStay) -> Stay:
     findings = _reader.read(notes)
     stated = note_inputs(findings.values)
     measured = {name: number for name in vector if (number := vector.number(name)) is not None}
-    told = dict(zip(_sources(stay), written(stay, SEED), strict=True))
     extraction: Counter[str] = Counter()
-    for source, note in told.items():
+    for number, note in enumerate(written(stay, SEED)):
+        source = source_of(stay, number)
         extraction.update(scores(note, [v for v in findings.values if v.note_source == source and v.counts]))
+    read = {"read": findings.values, "told": told_values(stay, SEED), "newest": newest_values(stay, SEED)}
     return Stay(
         id=stay.record_id,
         oracle=row(Reading(everything, everything.features()), names),
         structured=row(Reading(record, vector), names),
         findings=findings,
+        stated={name: note_inputs(values) for name, values in read.items()},
+        noted={name: _noted(record, values) for name, values in read.items()},
         texts=tuple(note.text[:EMBEDDED_CHARACTERS] for note in notes[:EMBEDDED_NOTES]),
         seen={
             "structured": problems(measured),
@@ -102,16 +112,15 @@ def prepared(stay: cinc_fhir.IcuStay) -> Stay:
     )
 
 
-def _sources(stay: cinc_fhir.IcuStay) -> list[str]:
-    return [f"DocumentReference/note-{stay.record_id}-{number}" for number in range(len(HOURS))]
+def _noted(record: PatientRecord, values: Sequence[NoteValue]) -> NDArray[np.float32]:
+    both = with_note_values(record, values)
+    return row(Reading(both, both.features()), input_names(IN_HOSPITAL_MORTALITY))
 
 
 def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Cohort]:
     """The cohort of each arm: the same rows and outcomes, other inputs."""
     read = [stay.findings for stay in stays]
     stated, found = frequent_values(read), frequent_findings(read)
-    inputs = [note_inputs(findings.values) for findings in read]
-    values = np.array([[known.get(name, np.nan) for name in stated] for known in inputs], dtype=np.float32)
     present = [{f.name for f in findings.findings if f.polarity == "present"} for findings in read]
     concepts = np.array([[name.removeprefix("finding.") in p for name in found] for p in present], dtype=np.float32)
     structured = np.stack([stay.structured for stay in stays])
@@ -124,24 +133,35 @@ def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Cohort]:
         for name in ("structured", "notes", "fused")
     }
 
-    def cohort(parts: Sequence[tuple[Sequence[str], NDArray[np.float32]]], *blocks: VectorBlock) -> Cohort:
+    def cohort(parts: Sequence[Part], *blocks: VectorBlock) -> Cohort:
         names = tuple(name for listed, _ in parts for name in listed)
         x = np.hstack([columns for _, columns in parts])
         whole = Cohort(IN_HOSPITAL_MORTALITY, names, x, y, tuple(stay.id for stay in stays), blocks)
         constant = set(whole.constants())
         return whole.select([name for name in names if name not in constant])
 
-    s, v, f = (plain, structured), (stated, values), (found, concepts)
+    def values_of(reader: str) -> Part:
+        known = [stay.stated[reader] for stay in stays]
+        return stated, np.array([[one.get(name, np.nan) for name in stated] for one in known], dtype=np.float32)
+
+    def noted_by(reader: str) -> Part:
+        chosen = noted_names(plain, stated)
+        places = [plain.index(name.removeprefix(NOTED)) for name in chosen]
+        return chosen, np.stack([stay.noted[reader] for stay in stays])[:, places]
+
+    s, n, v, f = (plain, structured), noted_by("read"), values_of("read"), (found, concepts)
     return {
         "structured": cohort([s]),
         "structured, evidence": cohort([s], evidence["structured"]),
         "notes": cohort([v, f], embedded),
         "notes, evidence": cohort([v, f], embedded, evidence["notes"]),
-        "fused": cohort([s, v, f], embedded),
-        "fused, evidence": cohort([s, v, f], embedded, evidence["fused"]),
-        "fused, values only": cohort([s, v]),
-        "fused, values and findings": cohort([s, v, f]),
+        "fused": cohort([s, n, v, f], embedded),
+        "fused, evidence": cohort([s, n, v, f], embedded, evidence["fused"]),
+        "fused, values only": cohort([s, n, v]),
+        "fused, values beside the record only": cohort([s, v]),
         "fused, findings and embedding only": cohort([s, f], embedded),
+        "values told, read without a fault": cohort([s, noted_by("told"), values_of("told")]),
+        "newest value of everything at each note": cohort([s, noted_by("newest"), values_of("newest")]),
         "oracle": cohort([(plain, np.stack([stay.oracle for stay in stays]))]),
     }
 
@@ -156,26 +176,15 @@ def _embedded(stays: Sequence[Stay], encoder: Remembering) -> NDArray[np.float32
 
 def recovered(y: Floats, margins: Mapping[str, Floats], arm: str) -> dict[str, Any]:
     """Share of the oracle's gain in AUROC over structured-only that `arm` wins, resampling patients in pairs."""
-    generator = np.random.default_rng(0)
-    names = ("structured", arm, "oracle")
 
-    def share(weight: Floats | None) -> tuple[float, float]:
-        low, middle, high = (auroc(y, margins[name], weight) for name in names)
-        return (middle - low) / (high - low), high - low
+    def shares(weight: Floats | None) -> Floats:
+        low, middle, high = (auroc(y, margins[name], weight) for name in ("structured", arm, "oracle"))
+        return np.array([(middle - low) / (high - low), high - low])
 
-    drawn = []
-    for _ in range(BOOTSTRAPS):
-        weight = np.bincount(generator.integers(0, len(y), len(y)), minlength=len(y)).astype(np.float64)
-        if 0 < weight @ y < weight.sum():
-            drawn.append(share(weight))
-    shares, gains = zip(*drawn, strict=True)
-    value, gain = share(None)
-    return {
-        "value": value,
-        "interval": np.percentile(shares, [2.5, 97.5]).tolist(),
-        "oracle_gain": gain,
-        "oracle_gain_interval": np.percentile(gains, [2.5, 97.5]).tolist(),
-    }
+    (share, gain), draws = resampled(y, shares)
+    of_gain = with_interval(float(gain), draws[:, 1])
+    found = with_interval(float(share), draws[:, 0])
+    return found | {"oracle_gain": of_gain["value"], "oracle_gain_interval": of_gain["interval"]}
 
 
 def run(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from threadpoolctl import threadpool_limits
 from benchmarks import cinc_fhir, notes_fusion, readme
 from benchmarks.measuring import Remembering, write
 from benchmarks.note_writing import house_of
-from benchmarks.notes_fusion import BOOTSTRAPS, Floats, Stay, prepared, recovered
+from benchmarks.notes_fusion import Stay, prepared, recovered
 from benchmarks.outcome import say
+from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from risk_model.fusion import Block, Learned, VectorBlock, fit_head
 from risk_model.inputs import concept_of, label_of
 from risk_model.language.rationale import (
@@ -123,13 +124,12 @@ def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
 
 def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
     """Difference in AUROC, its interval by resampling patients in pairs."""
-    generator = np.random.default_rng(0)
-    drawn = []
-    for _ in range(BOOTSTRAPS):
-        weight = np.bincount(generator.integers(0, len(y), len(y)), minlength=len(y)).astype(np.float64)
-        if 0 < weight @ y < weight.sum():
-            drawn.append(auroc(y, arm, weight) - auroc(y, over, weight))
-    return {"value": auroc(y, arm) - auroc(y, over), "interval": np.percentile(drawn, [2.5, 97.5]).tolist()}
+
+    def difference(weight: Floats | None) -> Floats:
+        return np.array([auroc(y, arm, weight) - auroc(y, over, weight)])
+
+    value, draws = resampled(y, difference)
+    return with_interval(float(value[0]), draws[:, 0])
 
 
 def run(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Any]:

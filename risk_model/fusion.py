@@ -1,11 +1,13 @@
 """Input blocks beside the structured record: note findings, and vectors that a first stage has to learn from.
 
-Three kinds of block, told apart by what they may know:
+Four kinds of block, told apart by what they may know:
 
 - *Findings* are read without outcomes: `finding.<concept>` is 1 where a note says the patient has it now, 0 where notes
   were read and do not, unknown without notes. They stand in the row like any other input.
 - *Values* that notes state (`note.<concept>.last|first|min|max`, `.grade`; see `note_inputs`) are read without
   outcomes too: unknown where no note says them, however many were read.
+- *Noted inputs* (`noted.<input>`; see `note_measurements`) are structured inputs with those values among the
+  measurements: a trend, a range or a ratio is then made of what the record and the notes have together.
 - *Vectors* (an embedding of the record, of the notes, of the retrieved evidence) go through a first-stage head fitted
   on outcomes. A `Cohort` holds only raw vectors and has no place for a head's output, so stage 2 can learn from heads
   cross-fitted here and from nothing else: no row meets a head that saw its patient.
@@ -27,6 +29,7 @@ from knowledge_index.encoder import Encoder
 from knowledge_index.encoders.long_text import encode_long, weighted_mean
 from risk_model import inputs
 from risk_model.note_inputs import NOTE, note_inputs
+from risk_model.note_measurements import NOTED, with_note_values
 from risk_model.record_encoding import QUESTION, SERIALISERS
 from risk_model.values import Experiencer, NoteFindings, Polarity, Temporality
 
@@ -49,6 +52,11 @@ class Reading:
     vector: FeatureVector
     findings: NoteFindings | None = None
     evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def noted(self) -> PatientRecord:
+        """The record with what its notes state among the measurements."""
+        return self.record if self.findings is None else with_note_values(self.record, self.findings.values)
 
 
 class Learned(Protocol):
@@ -187,8 +195,21 @@ def frequent_values(readings: Sequence[NoteFindings], smallest_share: float = 0.
 
 
 def read_from_notes(name: str) -> bool:
-    """Whether an input comes from notes alone."""
-    return name.startswith((FINDING, NOTE))
+    """Whether notes have a part in an input."""
+    return name.startswith((FINDING, NOTE, NOTED))
+
+
+def notes_have_part(names: Sequence[str], heads: Sequence[Head]) -> list[bool]:
+    """Of each input of a model, whether notes have a part in it."""
+    logits = {head.name for head in heads if head.source == "notes"}
+    return [read_from_notes(name) or name in logits for name in names]
+
+
+def without_notes(names: Sequence[str], heads: Sequence[Head], row: Vectors) -> Vectors:
+    """The row had no note been read: `noted.sodium.min` falls back on `sodium.min`, the rest is unknown."""
+    known = dict(zip(names, row.tolist(), strict=True))
+    alone = [known.get(name.removeprefix(NOTED), np.nan) if name.startswith(NOTED) else np.nan for name in names]
+    return np.where(notes_have_part(names, heads), np.array(alone, dtype=np.float32), row)
 
 
 def row(reading: Reading, names: Sequence[str], heads: Sequence[Head] = (), encoder: Encoder | None = None) -> Vectors:
@@ -199,6 +220,7 @@ def row(reading: Reading, names: Sequence[str], heads: Sequence[Head] = (), enco
     by_name = {head.name: head for head in heads}
     plain = [name for name in names if not read_from_notes(name) and name not in by_name]
     values = dict(zip(plain, inputs.row(reading.record, plain, reading.vector).tolist(), strict=True))
+    values |= _noted(reading, [name for name in names if name.startswith(NOTED)])
     present = _present(reading.findings) if reading.findings is not None and reading.findings.notes_read else None
     stated = note_inputs(reading.findings.values) if reading.findings is not None else {}
     for name in names:
@@ -210,6 +232,15 @@ def row(reading: Reading, names: Sequence[str], heads: Sequence[Head] = (), enco
             head = by_name[name]
             values[name] = float(head(vector_of(head.source, reading, encoder, len(head.weights))[None])[0])
     return np.array([values[name] for name in names], dtype=np.float32)
+
+
+def _noted(reading: Reading, names: Sequence[str]) -> dict[str, float]:
+    if not names:
+        return {}
+    record = reading.noted
+    vector = reading.vector if record is reading.record else record.features()
+    numbers = inputs.row(record, [name.removeprefix(NOTED) for name in names], vector)
+    return dict(zip(names, numbers.tolist(), strict=True))
 
 
 def vector_of(source: str, reading: Reading, encoder: Encoder | None, dimensions: int) -> Vectors:

@@ -156,7 +156,8 @@ def _disposition(record: PatientRecord) -> dict[str, float | None]:
 
 
 def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[str, ...]:
-    """The resources an input came from."""
+    """The resources an input came from; for `noted.` inputs `record` and `vector` are those with what notes state."""
+    name = name.removeprefix("noted.")
     name = _UP_TO.get(name, (name,))[0]
     if name in vector.values:
         return vector.values[name].sources
@@ -185,15 +186,27 @@ def concept_of(name: str) -> str:
 
     >>> concept_of("sodium.min"), concept_of("group.anaemia"), concept_of("note.gcs.last")
     ('sodium', 'anaemia', 'note.gcs')
-    >>> concept_of("reason.anaemia"), concept_of("finding.Heart Failure")
-    ('anaemia', 'finding.Heart Failure')
+    >>> concept_of("reason.anaemia"), concept_of("finding.Heart Failure"), concept_of("noted.sodium.min")
+    ('anaemia', 'finding.Heart Failure', 'sodium')
     """
     kind, _, rest = name.partition(".")
+    if kind == "noted":
+        return concept_of(rest)
     if kind == "finding":
         return name
     if kind == "note":
         return name.rpartition(".")[0]
     return rest if kind in _DISEASES else kind
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The two concepts of a ratio, none for any other input.
+
+    >>> parts_of("pao2_fio2.min"), parts_of("pao2.min")
+    (('pao2', 'fio2'), ())
+    """
+    ratio = RATIOS.get(concept_of(name))
+    return () if ratio is None else (ratio.first, ratio.second)
 
 
 def gap_of(name: str) -> str:

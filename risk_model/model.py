@@ -29,6 +29,8 @@ from risk_model.conformal import Conformal, categories_of
 from risk_model.errors import ModelArtifactError
 from risk_model.exclusions import excluded
 from risk_model.explanation import Explained, counterfactuals, drivers
+from risk_model.note_inputs import NOTE
+from risk_model.note_measurements import NOTED
 from risk_model.out_of_distribution import REFUSED, WARNED, Distribution, Strangeness
 from risk_model.scores import comparators
 from risk_model.tasks import Task, question_of, task_of
@@ -105,7 +107,7 @@ class RiskModel:
         vector = record.features()
         reading = fusion.Reading(record, vector, findings, tuple(evidence))
         row, abstention = self.prepared(reading)
-        explained = Explained(record, vector, self.names, row)
+        explained = self._explained(reading, row)
         answer = None if abstention is not None else self._apply(explained)
         held = _by_language_model(findings) and self.reads_notes
         bounded = self.bounded(answer.probability, row) if answer is not None and held else None
@@ -134,14 +136,15 @@ class RiskModel:
             inputs=tuple(row.tolist()),
         )
 
+    def _explained(self, reading: fusion.Reading, row: inputs.Row) -> Explained:
+        """Values and sources in words are those of the record with what notes state, where the model counts them in."""
+        record = reading.noted if any(name.startswith(NOTED) for name in self.names) else reading.record
+        return Explained(record, reading.vector if record is reading.record else record.features(), self.names, row)
+
     @property
     def reads_notes(self) -> bool:
         """Whether what notes say can move this model's estimate."""
-        return any(self._from_notes())
-
-    def _from_notes(self) -> list[bool]:
-        heads = {head.name for head in self.heads if head.source == "notes"}
-        return [fusion.read_from_notes(name) or name in heads for name in self.names]
+        return any(fusion.notes_have_part(self.names, self.heads))
 
     def bounded(self, probability: float, row: inputs.Row) -> Bounded:
         """A probability of a row that a language model had a part in, held near that of the same row without notes.
@@ -178,7 +181,7 @@ class RiskModel:
         return self._without_notes(row) if _by_language_model(findings) else row
 
     def _without_notes(self, row: inputs.Row) -> inputs.Row:
-        return np.where(self._from_notes(), np.float32(np.nan), row)
+        return fusion.without_notes(self.names, self.heads, row)
 
     def _strangeness(self, row: inputs.Row) -> Strangeness | None:
         return None if self.distribution is None else self.distribution.strangeness(row)
@@ -334,7 +337,9 @@ def _check_schema(names: Sequence[str], heads: Sequence[Any], folder: Path) -> N
     strange = [
         name
         for name in names
-        if name not in fused and not fusion.read_from_notes(name) and not inputs.can_be_computed(name)
+        if name not in fused
+        and not name.startswith((fusion.FINDING, NOTE))
+        and not inputs.can_be_computed(name.removeprefix(NOTED))
     ]
     if strange:
         listed = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")

@@ -13,6 +13,16 @@ GRADED = ("grade", "grade_min", "grade_max")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
+def is_number_of(name: str) -> str | None:
+    """The concept whose number an input of notes is; None for a grade.
+
+    >>> is_number_of("note.gcs.min"), is_number_of("note.gcs.grade_min")
+    ('gcs', None)
+    """
+    concept, _, summary = name.removeprefix(NOTE).rpartition(".")
+    return concept if summary in NUMERIC else None
+
+
 def note_inputs(values: Iterable[NoteValue]) -> dict[str, float]:
     """`note.<concept>.last|first|min|max` of numbers, `note.<concept>.grade|grade_min|grade_max` of statements.
 

@@ -15,6 +15,7 @@ from knowledge_index import Evidence, KnowledgeIndex, Query, spread
 from risk_model.errors import UnknownTaskError
 from risk_model.model import RiskModel, shipped_folder
 from risk_model.note_inputs import NOTE
+from risk_model.note_measurements import NOTED
 from risk_model.reader import NoteReader, RuleNoteReader
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 from risk_model.values import Asked, Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
@@ -192,7 +193,7 @@ def _reader(index: KnowledgeIndex, models: Iterable[RiskModel], wrap: Wrap | Non
     asks for them."""
     asked = list(models)
     embed = any(head.source == "notes" for model in asked for head in model.heads)
-    rules = RuleNoteReader(index, embed, any(name.startswith(NOTE) for model in asked for name in model.names))
+    rules = RuleNoteReader(index, embed, any(name.startswith((NOTE, NOTED)) for model in asked for name in model.names))
     return rules if wrap is None else wrap(rules)
 
 

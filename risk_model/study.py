@@ -22,6 +22,7 @@ from risk_model.errors import TrainingError
 from risk_model.fusion import Reading, VectorBlock, frequent_findings, frequent_values, vector_of
 from risk_model.generic_inputs import candidates, known_often
 from risk_model.inputs import input_names
+from risk_model.note_measurements import noted_names
 from risk_model.reader import NoteReader
 from risk_model.scores import comparators
 from risk_model.tasks import TASKS
@@ -109,7 +110,8 @@ def read_for_training(
     names = list(input_names(task) if task in TASKS else candidates(reading.vector for reading in readings))
     if sources.reader is not None:
         read = [r.findings for r in readings if r.findings is not None]
-        names += frequent_findings(read) + frequent_values(read)
+        stated = frequent_values(read)
+        names += noted_names(names, stated) + frequent_findings(read) + stated
     x = np.stack([fusion.row(reading, names) for reading in readings])
     if task not in TASKS:
         places = known_often(names, x)

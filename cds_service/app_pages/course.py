@@ -15,7 +15,6 @@ from cds_service.app_pages.words import moment_in_words
 from cds_service.cards.detail import percent
 from fhir_mapping import PatientRecord
 from risk_model import TASKS, NoteFindings, Pipeline, RiskEstimate, RiskModel
-from risk_model.fusion import FINDING
 
 MAX_POINTS = 14
 # Steps in hours; the smallest that needs at most MAX_POINTS is used. Days, where a stay is longer than three.
@@ -93,7 +92,7 @@ def estimates_over(
 
 def _reads_notes(model: RiskModel) -> bool:
     """Whether notes can move this model's number: by findings, by their embedding, or by the evidence they ask for."""
-    return bool(model.heads) or any(name.startswith(FINDING) for name in model.names)
+    return bool(model.heads) or model.reads_notes
 
 
 def _estimate(pipeline: Pipeline, task: str, record: PatientRecord, findings: NoteFindings | None) -> RiskEstimate:

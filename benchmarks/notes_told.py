@@ -1,0 +1,71 @@
+"""What a reader without a fault would have read: the values of generated notes as their writers meant them.
+
+Two of them, to tell apart where fusion loses: one reads exactly what was told; one also gets what the writers left out
+or put in words, the newest value of everything at the time of each note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from benchmarks.cinc_fhir import ADMISSION, IcuStay
+from benchmarks.note_writing import Told, WrittenNote, moved_series, written
+from fhir_mapping.definitions import definitions
+from risk_model.values import Experiencer, NoteValue, Polarity, Temporality
+
+_CANONICAL = {"fio2": 100.0}  # a fraction as charted, per cent as read
+
+
+def source_of(stay: IcuStay, number: int) -> str:
+    """The reference of a stay's note, oldest first from 0."""
+    return f"DocumentReference/note-{stay.record_id}-{number}"
+
+
+def told_values(stay: IcuStay, seed: int) -> tuple[NoteValue, ...]:
+    """Everything the notes of a stay tell, each value at its note's time."""
+    found: list[NoteValue] = []
+    for number, note in enumerate(written(stay, seed)):
+        for place, told in enumerate(note.told):
+            later = any(item.concept == told.concept for item in note.told[place + 1 :])
+            found.append(_value(told, note.hour, source_of(stay, number), place, earlier=later))
+    return tuple(found)
+
+
+def newest_values(stay: IcuStay, seed: int) -> tuple[NoteValue, ...]:
+    """The newest value of every measurement at the time of each note, whether its writer told it or not."""
+    found: list[NoteValue] = []
+    since = 0.0
+    for number, note in enumerate(written(stay, seed)):
+        for place, told in enumerate(_newest(stay, since, note)):
+            found.append(_value(told, note.hour, source_of(stay, number), place, earlier=False))
+        since = note.hour
+    return tuple(found)
+
+
+def _newest(stay: IcuStay, since: float, note: WrittenNote) -> Iterator[Told]:
+    for concept, items in moved_series(stay).items():
+        new = [value for hour, value in items if since <= hour <= note.hour]
+        if new and concept == "urine":
+            yield Told("urine_rate", sum(new) / max(1.0, note.hour - since))
+        elif new:
+            yield Told(concept, new[-1])
+
+
+def _value(told: Told, hour: float, source: str, place: int, *, earlier: bool) -> NoteValue:
+    known = definitions().concepts.get(told.concept)
+    return NoteValue(
+        concept=told.concept,
+        value=None if told.value is None else told.value * _CANONICAL.get(told.concept, 1.0),
+        unit=None if known is None else known.unit,
+        grade=told.grade,
+        polarity=Polarity.PRESENT,
+        temporality=Temporality.CURRENT,
+        experiencer=Experiencer.PATIENT,
+        time=ADMISSION + timedelta(hours=hour),
+        earlier=earlier,
+        note_source=source,
+        quote="",
+        start=place,
+        end=place,
+    )
