@@ -2,11 +2,12 @@
 
     python -m benchmarks.mapping [--data ../shared/data] [--rounds 15] [--out benchmarks/results/mapping.json]
 
-`riskcards` goes from bytes to features and decoded notes; the others stop at parsed or validated objects. In each round
-every way runs once, in turn, each in a process of its own and right after json.loads on the same bytes in that process:
-the ratio to it is what a busy machine leaves true. Results are medians with quartiles; memory is the growth of the
-peak during one run, as a multiple of the input. HealthChain and fhirkit-rs do not fit our lock: `make peers` installs
-them, hash-locked by benchmarks/peers.txt, into .venv-peers; without it they are said to be not installed.
+`riskcards` goes from bytes to features and decoded notes, of a hook body through the service's own strict reading; the
+others stop at parsed or validated objects. In each round every way runs once, in turn, each in a process of its own and
+right after json.loads on the same bytes in that process: the ratio to it is what a busy machine leaves true. Results
+are medians with quartiles; memory is the growth of the peak during one run, as a multiple of the input. HealthChain and
+fhirkit-rs do not fit our lock: `make peers` installs them, hash-locked by benchmarks/peers.txt, into .venv-peers;
+without it they are said to be not installed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def hook_body(bundle: bytes) -> bytes:
     chart = Chart.from_bundle(json.loads(bundle))
     context = {"patientId": chart.patient["id"], "userId": "Practitioner/x"}
     prefetch = chart.fill(SERVICES["hospital-risk"].prefetch, context)
-    request = {"hook": "patient-view", "context": context, "prefetch": prefetch}
+    request = {"hook": "patient-view", "hookInstance": str(uuid.UUID(int=1)), "context": context, "prefetch": prefetch}
     return padded(json.dumps(request).encode())
 
 

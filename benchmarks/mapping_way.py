@@ -19,21 +19,14 @@ Way = Callable[[bytes, str], Any]
 PATIENT = {"resourceType": "Patient", "id": "p", "birthDate": "1950-01-01"}
 TINY = {
     "bundle": {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": PATIENT}]},
-    "hook": {"prefetch": {"patient": PATIENT}},
+    "hook": {
+        "hook": "patient-view",
+        "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
+        "context": {"userId": "Practitioner/x", "patientId": "p"},
+        "prefetch": {"patient": PATIENT},
+    },
 }
 AS_OF = "2035-01-01T00:00:00Z"
-EXPECTED = {
-    "patient": "Patient",
-    "encounters": "Encounter",
-    "conditions": "Condition",
-    "vitals": "Observation",
-    "labs": "Observation",
-    "surveys": "Observation",
-    "medications": "MedicationRequest",
-    "procedures": "Procedure",
-    "documents": "DocumentReference",
-    "compositions": "Composition",
-}
 
 
 def documents(value: Any, kind: str) -> list[dict[str, Any]]:
@@ -42,22 +35,25 @@ def documents(value: Any, kind: str) -> list[dict[str, Any]]:
 
 
 def ours() -> Way:
-    import orjson
-
+    """A hook body as the service reads it: parted, checked strictly, its prefetch mapped."""
+    from cds_service.hook_request import parse_request
+    from cds_service.services import SERVICES
     from fhir_mapping import PatientRecord
     from fhir_mapping.times import moment, parse_instant
 
-    instant = parse_instant(AS_OF)
+    instant, service = parse_instant(AS_OF), SERVICES["hospital-risk"]
     assert instant is not None
 
     def read(raw: bytes, kind: str) -> Any:
         if kind == "bundle":
             record = PatientRecord.from_json(raw)
         else:
-            prefetch = orjson.loads(raw)["prefetch"]
-            patient = prefetch["patient"]["id"]
+            request = parse_request(raw, service)
             record = PatientRecord.from_prefetch(
-                prefetch, patient_id=patient, prediction_time=moment(instant), expected=EXPECTED
+                request.prefetch,
+                patient_id=request.patient_id,
+                prediction_time=moment(instant),
+                expected=service.expected(),
             )
         return record.features(), record.notes()
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from cds_service.outcome import HookError
 from cds_service.services import Service
-from cds_service.strict_json import MAX_DEPTH, parse_json, part
+from cds_service.strict_json import MAX_DEPTH, parse_json, parse_prefetch, part
+from fhir_mapping.reading import Bundle
 
 MAX_ENTRIES = 20_000
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
@@ -28,6 +29,7 @@ class HookRequest:
     patient_id: str
     encounter_id: str | None
     prefetch: Mapping[str, Any]
+    """As parsed, but for Bundles, whose resources nobody has read."""
     fhir_server: str | None = None
     access_token: str | None = field(default=None, repr=False)  # transient: never stored, logged or sent elsewhere
     content: str = ""
@@ -56,7 +58,7 @@ def read_prefetch(request: HookRequest, service: Service) -> HookRequest:
     if not request.unread:
         return request
     try:
-        found = parse_json(request.unread, MAX_DEPTH - 1)
+        found = parse_prefetch(request.unread, MAX_DEPTH - 1)
     except HookError:
         # Not one object: either a fault, to be told at its place in the body, or the cut was in the wrong place.
         return _whole(request.body, service)
@@ -152,7 +154,7 @@ def _authorization(raw: Mapping[str, Any], patient: str) -> tuple[str | None, st
 def _check_sizes(prefetch: Mapping[str, Any]) -> None:
     entries = 0
     for value in prefetch.values():
-        listed = value.get("entry") if isinstance(value, dict) else None
+        listed = value.entry if isinstance(value, Bundle) else value.get("entry") if isinstance(value, dict) else None
         entries += len(listed) if isinstance(listed, list) else 0
     if entries > MAX_ENTRIES:
         raise HookError(413, "too-costly", f"more than {MAX_ENTRIES} entries in prefetch")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from cds_service.gateway import Gateway
 from cds_service.hook_request import ID, HookRequest
 from cds_service.prefetch import fetch_all
+from fhir_mapping.elements import loads
+from fhir_mapping.reading import Bundle
 
 # Each is one more request; the searches bring at most fifty notes.
 MAX_ATTACHMENTS = 20
@@ -42,12 +44,19 @@ def binaries(
 
 def urls_of_notes(bundle: Any) -> Iterator[str]:
     """Where the notes of a Bundle of DocumentReferences lie, those without data of their own."""
-    for entry in _objects(bundle, "entry"):
-        for content in _objects(entry.get("resource"), "content"):
+    for resource in _resources(bundle):
+        for content in _objects(resource, "content"):
             attachment = content.get("attachment")
             url = attachment.get("url") if isinstance(attachment, dict) and not attachment.get("data") else None
             if isinstance(url, str):
                 yield url
+
+
+def _resources(bundle: Any) -> Iterable[Any]:
+    """Of a Bundle nobody has read those that may name a URL; the others have their data with them."""
+    if isinstance(bundle, Bundle):
+        return (loads(resource) for resource in bundle.resources if b'"url"' in resource or b"\\" in resource)
+    return (entry.get("resource") for entry in _objects(bundle, "entry"))
 
 
 def _objects(holder: Any, name: str) -> list[dict[str, Any]]:

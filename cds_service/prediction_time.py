@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from fhir_mapping.reading import Bundle
 from fhir_mapping.stays import begins
 from fhir_mapping.times import parse_instant
 
@@ -44,6 +45,8 @@ def find_encounter(prefetch: Mapping[str, Any], encounter_id: str | None) -> Map
     if isinstance(single, dict) and single.get("resourceType") == "Encounter" and single.get("id") == encounter_id:
         return single
     bundle = prefetch.get("encounters")
+    if isinstance(bundle, Bundle):
+        return bundle.find(encounter_id)
     listed = bundle.get("entry") if isinstance(bundle, dict) else None
     for entry in listed if isinstance(listed, list) else ():
         resource = entry.get("resource") if isinstance(entry, dict) else None

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from cds_service.gateway import Gateway, GatewayError, has_more
+from cds_service.gateway import Gateway, GatewayError
+from cds_service.gateway import has_more as says_more
 from cds_service.hook_request import HookRequest
 from cds_service.outcome import HookError
 from cds_service.services import REQUIRED, Service
+from fhir_mapping.reading import Bundle
 
 PARALLEL_FETCHES = 4
 _TOKEN = re.compile(r"\{\{context\.(\w+)\}\}")
@@ -33,7 +35,14 @@ def arrived(value: Any, kind: str) -> bool:
 
     null, an empty object, an OperationOutcome and a resource of another kind do not.
     """
+    if isinstance(value, Bundle):
+        return True
     return isinstance(value, dict) and value.get("resourceType") in ("Bundle", kind)
+
+
+def has_more(value: Any) -> bool:
+    """Whether this is a Bundle that says there are further pages."""
+    return says_more({"resourceType": "Bundle", "link": value.link} if isinstance(value, Bundle) else value)
 
 
 def _usable(value: Any, kind: str) -> Any:
@@ -80,13 +89,17 @@ def _further_pages(
     prefetch: Mapping[str, Any], request: HookRequest, gateway: Gateway, deadline: float | None
 ) -> dict[str, Any]:
     """What came with a `next` link, made whole with the given token; what cannot be stays as it came: incomplete."""
-    cut = {key: value for key, value in prefetch.items() if has_more(value)}
+    cut = {key: _parsed(value) for key, value in prefetch.items() if has_more(value)}
     if not cut or not request.access_token or not gateway.allows(request.fhir_server):
         return {}
     server, token = str(request.fhir_server), request.access_token
     with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
         waiting = {key: pool.submit(gateway.follow, server, value, token, deadline) for key, value in cut.items()}
         return {key: future.result() for key, future in waiting.items()}
+
+
+def _parsed(value: Any) -> Any:
+    return value.parsed() if isinstance(value, Bundle) else value
 
 
 def fetch_all(

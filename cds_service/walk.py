@@ -18,6 +18,7 @@ from cds_service.hook_request import HookRequest
 from cds_service.prefetch import arrived, fill
 from cds_service.services import Service
 from fhir_mapping import PatientRecord
+from fhir_mapping.reading import Bundle
 from risk_model import Assessment
 
 KEPT = 12
@@ -105,6 +106,7 @@ def _arrived(prefetch: Mapping[str, Any], service: Service, asked: HookRequest) 
     expected = service.expected()
     for key, template in service.prefetch.items():
         value = prefetch.get(key)
+        value = value.parsed() if isinstance(value, Bundle) else value
         size = 0.0 if value is None else len(orjson.dumps(value)) / 1024
         yield Arrived(key, fill(template, context) or template, _came(value, expected[key]), size)
 

@@ -23,8 +23,8 @@ from fhir_mapping.errors import InvalidInputError
 from fhir_mapping.values import Refusal
 
 __all__ = [
-    "Entry", "Reading", "Resource", "check_utf8", "named", "read_bundle", "read_bytes",
-    "read_prefetched", "source_of",
+    "Bundle", "Entry", "Reading", "Resource", "check_utf8", "named", "read_bundle", "read_bytes", "source_of",
+    "unread",
 ]  # fmt: skip
 
 _ID = re.compile(r"[A-Za-z0-9\-._]{1,64}\Z")  # the underscore is not FHIR's, and common all the same
@@ -44,7 +44,7 @@ class _Identity(TypedDict, total=False):
     id: Any
 
 
-class _Item(msgspec.Struct, gc=False):
+class Item(msgspec.Struct, gc=False, omit_defaults=True):
     """One Bundle.entry, its resource left as bytes."""
 
     resource: msgspec.Raw = _ABSENT
@@ -54,16 +54,35 @@ class _Item(msgspec.Struct, gc=False):
     modifierExtension: Any = None
 
 
-class _Bundle(msgspec.Struct):
+class Bundle(msgspec.Struct, omit_defaults=True):
+    """A Bundle whose resources nobody has read yet."""
+
+    resourceType: Any = None
     type: Any = None
     total: Any = None
     link: Any = None
-    entry: list[_Item] | None = None
+    entry: list[Item] | None = None
+
+    @property
+    def resources(self) -> Iterator[bytes]:
+        """As they came; an entry may have none."""
+        return (bytes(item.resource) for item in self.entry or () if item.resource is not _ABSENT)
+
+    def find(self, identifier: str) -> Resource | None:
+        """The first resource with this id."""
+        word = identifier.encode()
+        told = (loads(resource) for resource in self.resources if word in resource)
+        return next((found for found in told if isinstance(found, dict) and found.get("id") == identifier), None)
+
+    def parsed(self) -> Resource:
+        """As a dictionary, in full."""
+        whole: Resource = loads(msgspec.json.encode(self))
+        return whole
 
 
 _JSON = msgspec.json.Decoder(msgspec.Raw)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_BUNDLE = msgspec.json.Decoder(_Bundle)
+_BUNDLE = msgspec.json.Decoder(Bundle)
 _IDENTITY = msgspec.json.Decoder(_Identity)
 
 
@@ -270,21 +289,30 @@ def _kind(resource: Any) -> str:
     return kind
 
 
-def read_bundle(bundle: Resource, *, name: str, resource_type: str | None = None) -> Reading:
-    """The entries of one parsed Bundle; its signs of being incomplete mark `resource_type` (or every type it holds)."""
-    return _read_bundle(_facts(bundle, name), name, resource_type)
+def unread(raw: bytes) -> Bundle | None:
+    """The Bundle in these bytes, its resources left as they are; None for anything else."""
+    try:
+        bundle = _BUNDLE.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return bundle if bundle.resourceType == "Bundle" else None
 
 
-def read_prefetched(bundle: Resource, *, name: str, resource_type: str) -> Reading:
-    """`read_bundle` of a Bundle that came parsed: written out again first, what is in it is read faster as bytes."""
+def read_bundle(bundle: Bundle | Resource, *, name: str, resource_type: str | None = None) -> Reading:
+    """The entries of one Bundle; its signs of being incomplete mark `resource_type` (or every type it holds).
+
+    One that came parsed is written out again first: what is in it is read faster as bytes.
+    """
+    if isinstance(bundle, Bundle):
+        return _read_bundle(bundle, name, resource_type)
     try:
         facts = _BUNDLE.decode(orjson.dumps(bundle))
-    except (TypeError, msgspec.ValidationError):  # not from JSON, or no Bundle: the other way says what is wrong
+    except (TypeError, msgspec.DecodeError):  # not from JSON, or no Bundle: the other way says what is wrong
         facts = _facts(bundle, name)
     return _read_bundle(facts, name, resource_type)
 
 
-def _facts(bundle: Resource, name: str) -> _Bundle:
+def _facts(bundle: Resource, name: str) -> Bundle:
     raw = bundle.get("entry")
     if not isinstance(raw, list | None):
         raise InvalidInputError("Bundle.entry is not a list", position=f"{name}.entry")
@@ -294,11 +322,11 @@ def _facts(bundle: Resource, name: str) -> _Bundle:
             raise InvalidInputError("a Bundle entry that is not an object", position=f"{name}.entry[{number}]")
         resource: Any = item.get("resource")
         more = (item.get("fullUrl"), item.get("search"), item.get("response"), item.get("modifierExtension"))
-        items.append(_Item(resource, *more))
-    return _Bundle(bundle.get("type"), bundle.get("total"), bundle.get("link"), items)
+        items.append(Item(resource, *more))
+    return Bundle("Bundle", bundle.get("type"), bundle.get("total"), bundle.get("link"), items)
 
 
-def _read_bundle(bundle: _Bundle, name: str, resource_type: str | None, depth: int = 0) -> Reading:
+def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: int = 0) -> Reading:
     """The entries of a Bundle, and of the Bundles in it (batch responses)."""
     entries: list[Entry] = []
     refused: list[Refusal] = []
@@ -344,7 +372,7 @@ def _failed(response: Any) -> bool:
     return isinstance(status, str) and status.startswith(("4", "5"))
 
 
-def _incompleteness(bundle: _Bundle, entries: list[Entry]) -> Iterator[str]:
+def _incompleteness(bundle: Bundle, entries: list[Entry]) -> Iterator[str]:
     links = bundle.link
     relations = {link.get("relation") for link in links if isinstance(link, dict)} if isinstance(links, list) else set()
     if "next" in relations:

@@ -15,7 +15,7 @@ from fhir_mapping.elements import Observation, Resource
 from fhir_mapping.errors import InvalidInputError
 from fhir_mapping.measurements import concerns, known_by, read_observations, unmapped
 from fhir_mapping.modifiers import understood
-from fhir_mapping.reading import Entry, Reading, read_bytes, read_prefetched
+from fhir_mapping.reading import Bundle, Entry, Reading, read_bundle, read_bytes
 from fhir_mapping.references import Directory
 from fhir_mapping.site_map import SiteMap, shipped
 from fhir_mapping.times import FIRST_YEAR, moment, parse_instant
@@ -154,6 +154,7 @@ class PatientRecord:
     ) -> PatientRecord:
         """From the prefetch of a CDS Hooks request; `expected` maps each template's key to its resource type.
 
+        Values are as parsed, or, for a Bundle, as `fhir_mapping.reading.unread` left it: its resources unread.
         A key that is missing, null, empty or an OperationOutcome means *not fetched*; an empty searchset means *none
         found* (https://cds-hooks.hl7.org, "Prefetch Tokens" and "Prefetch Query Restrictions").
         """
@@ -163,8 +164,8 @@ class PatientRecord:
         for key, resource_type in expected.items():
             value = prefetch.get(key)
             kind = value.get("resourceType") if isinstance(value, dict) else None
-            if isinstance(value, dict) and kind == "Bundle":
-                reading = read_prefetched(value, name=f"prefetch.{key}", resource_type=resource_type)
+            if isinstance(value, Bundle) or (isinstance(value, dict) and kind == "Bundle"):
+                reading = read_bundle(value, name=f"prefetch.{key}", resource_type=resource_type)
                 entries.extend(reading.entries)
                 refused.extend(reading.refused)
                 not_fetched |= reading.incomplete
