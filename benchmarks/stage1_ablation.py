@@ -3,7 +3,7 @@
     python -m benchmarks.stage1_ablation [--stays N] --out benchmarks/results/stage1_ablation.json
 
 The stays, notes, houses and outcomes of `notes_fusion`: what moved into notes is nowhere in the structured record.
-Stage 1 is a logistic regression over what the notes say (`language.rationale.NoteReasoner`), fitted anew for every
+Stage 1 is a logistic regression over what the notes say (`language.note_reasoner.NoteReasoner`), fitted anew for every
 fold; its reasons are the statements that weigh most, embedded. Every arm is judged out of fold by patient and by house.
 One arm breaks the rule on purpose: its stage 1 answers for patients it learned from.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing import get_context
@@ -31,12 +31,11 @@ from benchmarks.notes_fusion import Stay, prepared, recovered
 from benchmarks.outcome import say
 from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from risk_model.fusion import Block, Learned, VectorBlock, fit_head
-from risk_model.inputs import concept_of, label_of
+from risk_model.language.note_reasoner import NoteReasoner, labels_of
 from risk_model.language.rationale import (
     Embed,
     Fitted,
     LearnedReasons,
-    NoteReasoner,
     PhraseVectors,
     ReasonBlock,
     Reasoner,
@@ -47,8 +46,6 @@ from risk_model.tasks import IN_HOSPITAL_MORTALITY
 from risk_model.training import PARAMETERS, Cohort, held_out_margins
 
 Arm = tuple[Cohort, tuple[Block, ...]]
-_WHICH = {"last": "latest", "first": "first", "min": "lowest", "max": "highest", "grade": "latest grade of",
-          "grade_min": "lowest grade of", "grade_max": "highest grade of"}  # fmt: skip
 
 
 @dataclass
@@ -82,17 +79,6 @@ class InFold:
         return LearnedReasons(fitted, self.embed, head, estimate=True)
 
 
-def labels(names: Sequence[str]) -> Mapping[str, str]:
-    """Inputs made of notes in the words of a clinician: `note.gcs.min` is `lowest Glasgow Coma Scale`."""
-
-    def label(name: str) -> str:
-        if name.startswith("finding."):
-            return name.removeprefix("finding.").lower()
-        return f"{_WHICH[name.rpartition('.')[2]]} {label_of(concept_of(name)).removesuffix(', as notes say').lower()}"
-
-    return {name: label(name) for name in names}
-
-
 def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
     """The cohort of each arm and the first stages beside it: the same rows and outcomes."""
     cohorts = notes_fusion.arms(stays, y, cache)
@@ -100,7 +86,7 @@ def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
     evidence = cohorts["fused, evidence"].blocks[1]
     encoder = Remembering(cache)
     embed = PhraseVectors(encoder.encode, encoder.dimensions)
-    reasoner = Remembered(NoteReasoner(notes.names, notes.x, labels(notes.names), notes.blocks[0].vectors))
+    reasoner = Remembered(NoteReasoner(notes.names, notes.x, labels_of(notes.names), notes.blocks[0].vectors))
     both = ReasonBlock(reasoner, embed)
     estimate, rationale = replace(both, rationale=False), replace(both, estimate=False)
 

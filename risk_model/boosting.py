@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from risk_model.diseases import DISEASE, REASON
+from risk_model.fusion import without_notes
+
+FORGOTTEN = 10
+"""One row in so many is learned from without its diseases by ICD code: a chart coded otherwise is answered too."""
 
 
 def xgboost() -> Any:
@@ -19,3 +29,39 @@ def xgboost() -> Any:
     finally:
         del sys.modules["sklearn"]
     return loaded
+
+
+def boost(
+    x: NDArray[np.float32],
+    y: NDArray[np.float64],
+    names: Sequence[str],
+    parameters: Mapping[str, Any],
+    threads: int,
+    *,
+    forget_notes: bool,
+) -> Any:
+    """A booster of rows (n, inputs), NaN for unknown; `parameters` are xgboost's, and `rounds`."""
+    settings = {key: value for key, value in parameters.items() if key != "rounds"}
+    fixed = {"objective": "binary:logistic", "tree_method": "hist", "seed": 7, "nthread": threads}
+    data = xgboost().DMatrix(forgetful(x, names, forget_notes), label=y, feature_names=list(names))
+    return xgboost().train(settings | fixed, data, num_boost_round=parameters["rounds"])
+
+
+def forgetful(x: NDArray[np.float32], names: Sequence[str], forget_notes: bool = False) -> NDArray[np.float32]:
+    """The rows as they are learned from: see `FORGOTTEN`. With `forget_notes` as many others without what notes say, so
+    that the estimate without notes, which bounds what a language model may do, is one the trees have learned."""
+    coded = [place for place, name in enumerate(names) if name.startswith((REASON, DISEASE))]
+    if not coded and not forget_notes:
+        return x
+    found = x.copy()
+    found[np.ix_(range(0, len(x), FORGOTTEN), coded)] = np.nan
+    if forget_notes:
+        chosen = slice(FORGOTTEN // 2, None, FORGOTTEN)
+        found[chosen] = without_notes(names, found[chosen])
+    return found
+
+
+def margin(booster: Any, x: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float64]:
+    """Log-odds of rows, shape (n,)."""
+    data = xgboost().DMatrix(x, feature_names=list(names))
+    return np.asarray(booster.predict(data, output_margin=True), dtype=np.float64)

@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
+from knowledge_index import Encoder
 from risk_model.artifacts import sign
+from risk_model.bounds import NOTE_BOUND
 from risk_model.cohort import LabelledCohort
 from risk_model.conformal import categories_of, cross_calibrated
 from risk_model.errors import TrainingError
 from risk_model.evaluation import Judged, evaluate
 from risk_model.judging import facts, write_pages
 from risk_model.labels_task import TaskDefinition
+from risk_model.language.first_stage import FILE, note_stage, served
 from risk_model.model_card import local_texts, training_card
+from risk_model.model_files import RUBRIC_FILE
+from risk_model.reader import LANGUAGE
 from risk_model.study import Sources, Study, fingerprint
 from risk_model.tasks import READMISSION_30D
 from risk_model.training import Cohort, Fit, fit, save
@@ -36,16 +42,22 @@ def build_model(
     *,
     model_id: str,
     bootstraps: int = 1000,
+    first_stage: Encoder | None = None,
     parameters: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Write model, card, metrics and report into `out`; the metrics, out of fold by patient.
 
+    With `first_stage` a first stage estimates from notes and says why, cross-fitted; that encoder embeds its reasons.
+    Where a language model reads the notes, the metrics are of estimates held within the bound, as they are served.
+
     Raises TrainingError where `out` holds something else than an earlier model, or the cohort cannot teach.
     """
     if out.exists() and any(out.iterdir()) and not (out / "manifest.json").is_file():
         raise TrainingError(f"{out}: not empty and not a model folder; choose another --out")
-    fitted = fit(study.cohort, progress=say, parameters=parameters)
+    also = () if first_stage is None else (note_stage(study.cohort, first_stage),)
+    bound = NOTE_BOUND if sources.reader is not None and sources.reader.name.startswith(LANGUAGE) else None
+    fitted = fit(study.cohort, progress=say, parameters=parameters, also=also, note_bound=bound)
     rows = out_of_fold(study, fitted)
     document = evaluate(rows, bootstraps=bootstraps, progress=say) | {
         "measured_on": "out of fold by patient, calibration cross-fitted",
@@ -56,7 +68,7 @@ def build_model(
     asked = labelled.asked
     population = population_of(study.cohort, asked)
     known = facts(asked.question, labelled)
-    texts = local_texts(asked.question, _card_facts(labelled, study, fitted, population))
+    texts = local_texts(asked.question, _card_facts(labelled, study, fitted, population, sources))
     card = training_card(study.cohort.task, document, rows=document["rows"], patients=document["patients"], texts=texts)
     about = {
         "question": asked.question.to_json(),
@@ -66,10 +78,24 @@ def build_model(
         "encoder_fingerprint": None if sources.encoder is None else sources.encoder.fingerprint,
         "note_reader": None if sources.reader is None else sources.reader.name,
     }
-    save(out, fitted, study.cohort, model_id=model_id, version="1", population=population, card=card, facts=about)
+    documents = _documents(fitted, sources, first_stage)
+    save(
+        out, fitted, study.cohort, model_id=model_id, version="1", population=population, card=card, facts=about,
+        documents=documents,
+    )  # fmt: skip
     write_pages(document, asked.question, rows, out, {**known, "objective": "Development, with internal validation."})
     sign(out, ("metrics.json", "report.html"))
     return document
+
+
+def _documents(fitted: Fit, sources: Sources, first_stage: Encoder | None) -> dict[str, bytes]:
+    """Further files of the model folder: a first stage, a rubric."""
+    found: dict[str, bytes] = {}
+    if first_stage is not None:
+        found[FILE] = orjson.dumps(served(fitted.also[0], first_stage).to_json(), option=orjson.OPT_APPEND_NEWLINE)
+    if sources.rubric is not None:
+        found[RUBRIC_FILE] = sources.rubric.source.encode()
+    return found
 
 
 def out_of_fold(study: Study, fitted: Fit) -> Judged:
@@ -84,7 +110,7 @@ def out_of_fold(study: Study, fitted: Fit) -> Judged:
 def population_of(cohort: Cohort, asked: TaskDefinition) -> dict[str, Any]:
     """Whom the model may speak for: the ages, hours and inputs its training patients had."""
     known = dict(zip(cohort.names, np.isfinite(cohort.x).mean(axis=0).tolist(), strict=True))
-    others = {"sex", "group", "reason", "disease", "admitted_from", "discharged_to", "finding", "note"}
+    others = {"sex", "group", "reason", "disease", "admitted_from", "discharged_to", "finding", "note", "rubric"}
     tables = ("comorbidity_", "medication_")
     plain = [n for n in cohort.names if "." in n and n.partition(".")[0] not in others and not n.startswith(tables)]
     needs = sorted(
@@ -118,7 +144,9 @@ def _bounds(cohort: Cohort, name: str) -> tuple[float, float] | None:
     return (float(known.min()), float(known.max())) if len(known) else None
 
 
-def _card_facts(labelled: LabelledCohort, study: Study, fitted: Fit, population: Mapping[str, Any]) -> dict[str, str]:
+def _card_facts(
+    labelled: LabelledCohort, study: Study, fitted: Fit, population: Mapping[str, Any], sources: Sources
+) -> dict[str, str]:
     times = sorted(row.prediction_time for row in study.rows)
     excluded = "; ".join(f"{reason}: {count}" for reason, count in labelled.manifest.get("excluded", {}).items())
     people = [word for word, name in (("Age", "age.last"), ("sex", "sex.female")) if name in fitted.names]
@@ -131,4 +159,27 @@ def _card_facts(labelled: LabelledCohort, study: Study, fitted: Fit, population:
         "last": str(times[-1].date()),
         "inputs": str(len(fitted.row_names)),
         "dropped": ", ".join(fitted.dropped) or "none",
+        "stage1": _stage_in_words(fitted, sources),
     }
+
+
+def _stage_in_words(fitted: Fit, sources: Sources) -> str:
+    """What the card says of notes, first stage and rubric; it begins with a space, or is empty."""
+    words = []
+    if sources.reader is not None:
+        words.append(f"Notes are read by {sources.reader.name}.")
+    if sources.reader is not None and sources.reader.name.startswith(LANGUAGE):
+        words.append(
+            f"What a language model reads moves the estimate by at most {NOTE_BOUND:g} in log-odds, and no level; the "
+            "figures below are of estimates held so."
+        )
+    if fitted.also:
+        words.append(
+            "A first stage estimates the outcome from what notes say (logistic regression) and gives its leading "
+            "reasons; estimate and embedded reasons are inputs. It was cross-fitted by patient: no row was learned "
+            "from beside reasons that knew its outcome."
+        )
+    if sources.rubric is not None:
+        by = f" ({sources.rubric.author})" if sources.rubric.author else ""
+        words.append(f"A rubric{by} adds {len(sources.rubric.items)} questions answered by rules.")
+    return "".join(f" {word}" for word in words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,10 @@ def value_in_words(
         return "recorded" if any(values[name] for name in known) else None
     if concept.startswith("note."):
         return _as_notes_say(concept.removeprefix("note."), {name: values[name] for name in known})
+    if concept == "stage1":
+        return f"{100 / (1 + exp(-values[known[0]])):.0f} % by the notes alone"
+    if concept.endswith("_embedding"):
+        return "as embedded"
     if concept in _FLAGS:
         return "yes" if values[known[0]] else "no"
     last = vector.values.get(f"{concept}.last") or vector.values.get(f"{concept}.count")

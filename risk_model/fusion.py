@@ -16,7 +16,7 @@ Four kinds of block, told apart by what they may know:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from risk_model import inputs
 from risk_model.note_inputs import NOTE, note_inputs
 from risk_model.note_measurements import NOTED, with_note_values
 from risk_model.record_encoding import QUESTION, SERIALISERS
+from risk_model.rubric import RUBRIC_OF_NOTES, Rubric
 from risk_model.values import Experiencer, NoteFindings, Polarity, Temporality
 
 Vectors = NDArray[np.float32]
@@ -38,6 +39,9 @@ RECORDS = {"record": "codes", "record_markdown": "markdown"}
 """Sources that are the whole record, with the serialiser of each."""
 SOURCES = (*RECORDS, "notes", "evidence")
 FINDING = "finding."
+ESTIMATED, REASONED = "stage1.logit", "rationale_embedding.logit"
+"""Columns of a first stage that estimates from notes and says why (see `language.rationale`)."""
+_MOVED_BY_NOTES = frozenset({"notes_embedding.logit", "evidence_embedding.logit", ESTIMATED, REASONED})
 RECORD_BUDGET = 2000
 """Tokens of the record's text that are embedded."""
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
@@ -96,9 +100,9 @@ class Head:
         return {"source": self.source, "weights": self.weights.tolist(), "intercept": self.intercept}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Head:
+    def from_json(cls, raw: Mapping[str, Any], sources: Sequence[str] = SOURCES) -> Head:
         """Raises KeyError, TypeError or ValueError when `raw` is none of ours."""
-        if raw["source"] not in SOURCES:
+        if raw["source"] not in sources:
             raise ValueError(f"unknown source {raw['source']!r}")
         return cls(raw["source"], np.asarray(raw["weights"], dtype=np.float64), float(raw["intercept"]))
 
@@ -152,11 +156,15 @@ def fit_head(block: VectorBlock, y: NDArray[np.float64], rows: NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """Columns of stage 1, shape (rows, names), and the heads for rows that took no part (fitted on all `rows`)."""
+    """Columns of stage 1, shape (rows, names), and the first stages for rows that took no part (of all `rows`)."""
 
     columns: NDArray[np.float32]
     names: tuple[str, ...]
-    heads: tuple[Head, ...]
+    learned: tuple[Learned, ...]
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        return tuple(learned.head for learned in self.learned if isinstance(learned, LearnedHead))
 
 
 def cross_fit(
@@ -174,7 +182,7 @@ def cross_fit(
             columns[inside] = block.learn(y, rows & (fold != number), fold).columns(inside)
         parts.append(columns)
     names = tuple(name for whole in wholes for name in whole.names)
-    return Fused(np.hstack(parts), names, tuple(whole.head for whole in wholes if isinstance(whole, LearnedHead)))
+    return Fused(np.hstack(parts), names, tuple(wholes))
 
 
 def frequent_findings(readings: Sequence[NoteFindings], smallest_share: float = 0.02, most: int = 60) -> list[str]:
@@ -196,41 +204,83 @@ def frequent_values(readings: Sequence[NoteFindings], smallest_share: float = 0.
 
 def read_from_notes(name: str) -> bool:
     """Whether notes have a part in an input."""
-    return name.startswith((FINDING, NOTE, NOTED))
+    return name.startswith((FINDING, NOTE, NOTED, RUBRIC_OF_NOTES))
 
 
-def notes_have_part(names: Sequence[str], heads: Sequence[Head]) -> list[bool]:
-    """Of each input of a model, whether notes have a part in it."""
-    logits = {head.name for head in heads if head.source == "notes"}
-    return [read_from_notes(name) or name in logits for name in names]
+def moved_by_notes(name: str) -> bool:
+    """Whether what a reader makes of notes can change an input: also by the literature that is asked for because of it.
+
+    >>> moved_by_notes("finding.Sepsis"), moved_by_notes("evidence_embedding.logit"), moved_by_notes("lactate.max")
+    (True, True, False)
+    """
+    return read_from_notes(name) or name in _MOVED_BY_NOTES
 
 
-def without_notes(names: Sequence[str], heads: Sequence[Head], row: Vectors) -> Vectors:
-    """The row had no note been read: `noted.sodium.min` falls back on `sodium.min`, the rest is unknown."""
-    known = dict(zip(names, row.tolist(), strict=True))
-    alone = [known.get(name.removeprefix(NOTED), np.nan) if name.startswith(NOTED) else np.nan for name in names]
-    return np.where(notes_have_part(names, heads), np.array(alone, dtype=np.float32), row)
+def without_notes(names: Sequence[str], rows: Vectors) -> Vectors:
+    """Rows, shape (..., names), had no note been read: `noted.sodium.min` falls back on `sodium.min`, the rest is
+    unknown."""
+    places = {name: place for place, name in enumerate(names)}
+    found = rows.copy()
+    for place, name in enumerate(names):
+        if moved_by_notes(name):
+            alone = places.get(name.removeprefix(NOTED)) if name.startswith(NOTED) else None
+            found[..., place] = np.nan if alone is None else rows[..., alone]
+    return found
 
 
-def row(reading: Reading, names: Sequence[str], heads: Sequence[Head] = (), encoder: Encoder | None = None) -> Vectors:
-    """The model's row, shape (len(names),) float32: structured inputs, findings, and the heads' log-odds.
+class FirstStage(Protocol):
+    """A first stage at work: its columns for one patient, and its reasons in words."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the inputs it has from notes."""
+        ...
+
+    @property
+    def wants_embedding(self) -> bool:
+        """Whether notes have to be embedded for it."""
+        ...
+
+    def values(self, reading: Reading) -> Mapping[str, float]: ...
+
+    def reasons(self, reading: Reading) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowSources:
+    """What a row needs besides record and notes: heads with the encoder of their vectors, a rubric, a first stage.
 
     `encoder` is needed where a head reads the record or the evidence.
     """
-    by_name = {head.name: head for head in heads}
-    plain = [name for name in names if not read_from_notes(name) and name not in by_name]
-    values = dict(zip(plain, inputs.row(reading.record, plain, reading.vector).tolist(), strict=True))
+
+    heads: tuple[Head, ...] = ()
+    encoder: Encoder | None = None
+    rubric: Rubric | None = None
+    first_stage: FirstStage | None = None
+
+
+NO_SOURCES = RowSources()
+
+
+def row(reading: Reading, names: Sequence[str], sources: RowSources = NO_SOURCES) -> Vectors:
+    """The model's row, shape (len(names),) float32: structured inputs, notes, rubric, and the columns of stage 1."""
+    asked = set(names)
+    values: dict[str, float] = note_values(reading.findings, names)
+    for head in sources.heads:
+        if head.name in asked:
+            vector = vector_of(head.source, reading, sources.encoder, len(head.weights))
+            values[head.name] = float(head(vector[None])[0])
+    if sources.rubric is not None:
+        answers = sources.rubric.row(reading.record, said_present(reading.findings))
+        values |= zip(sources.rubric.names, answers.tolist(), strict=True)
+    if sources.first_stage is not None:
+        values |= sources.first_stage.values(reading)
     values |= _noted(reading, [name for name in names if name.startswith(NOTED)])
-    present = _present(reading.findings) if reading.findings is not None and reading.findings.notes_read else None
-    stated = note_inputs(reading.findings.values) if reading.findings is not None else {}
-    for name in names:
-        if name.startswith(NOTE):
-            values[name] = stated.get(name, np.nan)
-        elif name.startswith(FINDING):
-            values[name] = np.nan if present is None else float(name.removeprefix(FINDING) in present)
-        elif name in by_name:
-            head = by_name[name]
-            values[name] = float(head(vector_of(head.source, reading, encoder, len(head.weights))[None])[0])
+    plain = [name for name in names if name not in values]
+    values |= zip(plain, inputs.row(reading.record, plain, reading.vector).tolist(), strict=True)
     return np.array([values[name] for name in names], dtype=np.float32)
 
 
@@ -241,6 +291,22 @@ def _noted(reading: Reading, names: Sequence[str]) -> dict[str, float]:
     vector = reading.vector if record is reading.record else record.features()
     numbers = inputs.row(record, [name.removeprefix(NOTED) for name in names], vector)
     return dict(zip(names, numbers.tolist(), strict=True))
+
+
+def note_values(findings: NoteFindings | None, names: Iterable[str]) -> dict[str, float]:
+    """Those of `names` that are findings or values of notes; NaN where no note says."""
+    present = said_present(findings)
+    stated = note_inputs(findings.values) if findings is not None else {}
+    values = {name: stated.get(name, np.nan) for name in names if name.startswith(NOTE)}
+    for name in names:
+        if name.startswith(FINDING):
+            values[name] = np.nan if present is None else float(name.removeprefix(FINDING) in present)
+    return values
+
+
+def said_present(findings: NoteFindings | None) -> frozenset[str] | None:
+    """Names of what notes say the patient has now; None where no note was read."""
+    return _present(findings) if findings is not None and findings.notes_read else None
 
 
 def vector_of(source: str, reading: Reading, encoder: Encoder | None, dimensions: int) -> Vectors:

@@ -192,7 +192,7 @@ def concept_of(name: str) -> str:
     kind, _, rest = name.partition(".")
     if kind == "noted":
         return concept_of(rest)
-    if kind == "finding":
+    if kind in {"finding", "rubric"}:
         return name
     if kind == "note":
         return name.rpartition(".")[0]
@@ -221,6 +221,8 @@ def label_of(concept: str) -> str:
     if concept.startswith("note."):
         stated = concept.removeprefix("note.")
         return f"{note_words().label(stated) or stated}, as notes say"
+    if concept.startswith("rubric."):
+        return f"{concept.rpartition('.')[2].replace('_', ' ').capitalize()}, by the rubric"
     measured = definitions().concepts.get(concept)
     if measured is not None:
         return measured.label
@@ -244,6 +246,12 @@ _LABELS = {
     "condition": "Number of active problems",
     "medication": "Number of medications",
     "procedure": "Procedures in this stay",
+    "stage1": "What the notes say, estimated",
+    "rationale_embedding": "Reasons found in the notes",
+    "notes_embedding": "The notes, as a whole",
+    "record_embedding": "The record, as a whole",
+    "record_markdown_embedding": "The record, as a whole",
+    "evidence_embedding": "The literature found",
     "admitted_from": "Where the patient came from",
     "discharged_to": "Where the patient goes",
     "earlier_stay": "Earlier hospital stays on record",

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.diagnoses import active_groups
 from knowledge_index import Encoder, Evidence
-from knowledge_index.encoder import encoder_named
 from risk_model import fusion, inputs
 from risk_model.artifacts import open_manifest, read_signed_json
 from risk_model.boosting import xgboost
@@ -29,6 +28,7 @@ from risk_model.conformal import Conformal, categories_of
 from risk_model.errors import ModelArtifactError
 from risk_model.exclusions import excluded
 from risk_model.explanation import Explained, counterfactuals, drivers
+from risk_model.model_files import opened_sources
 from risk_model.note_inputs import NOTE
 from risk_model.note_measurements import NOTED
 from risk_model.out_of_distribution import REFUSED, WARNED, Distribution, Strangeness
@@ -58,8 +58,7 @@ class RiskModel:
     _booster: Any
     conformal: Conformal | None = None
     distribution: Distribution | None = None
-    heads: tuple[fusion.Head, ...] = ()
-    encoder: Encoder | None = None
+    sources: fusion.RowSources = fusion.NO_SOURCES
 
     @classmethod
     def open(cls, folder: str | Path, encoder: Encoder | None = None) -> RiskModel:
@@ -78,18 +77,14 @@ class RiskModel:
         names = tuple(item["name"] for item in manifest["inputs"])
         if tuple(booster.feature_names or ()) != names:
             raise ModelArtifactError("its inputs are not those of the manifest", path=str(folder / "model.ubj"))
-        _check_schema(names, heads_of := read_signed_json(folder, manifest, "heads.json") or [], folder)
         described = read_signed_json(folder, manifest, "distribution.json")
         try:
             conformal = Conformal.from_json(manifest["conformal"]) if "conformal" in manifest else None
             distribution = None if described is None else Distribution.from_json(described)
-            opened = tuple(fusion.Head.from_json(head) for head in heads_of)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelArtifactError(f"not written by this version: {error}", path=str(folder)) from None
-        if any(head.source != "notes" for head in opened):
-            encoder = encoder or encoder_named(str(manifest.get("encoder")))
-            _check_encoder(manifest.get("encoder_fingerprint"), encoder, folder)
-        return cls(manifest, names, folder, booster, conformal, distribution, opened, encoder)
+        sources = opened_sources(folder, manifest, names, encoder)
+        return cls(manifest, names, folder, booster, conformal, distribution, sources)
 
     @property
     def task(self) -> str:
@@ -112,6 +107,7 @@ class RiskModel:
         held = _by_language_model(findings) and self.reads_notes
         bounded = self.bounded(answer.probability, row) if answer is not None and held else None
         probability = None if answer is None else answer.probability if bounded is None else bounded.probability
+        stage = self.sources.first_stage
         cautions = () if answer is None else _cautions(self._strangeness(self._seen(row, findings)))
         return RiskEstimate(
             task=self.task,
@@ -134,6 +130,7 @@ class RiskModel:
             reads_notes=self.reads_notes,
             question=self.question,
             inputs=tuple(row.tolist()),
+            reasons=() if answer is None or stage is None else stage.reasons(reading),
         )
 
     def _explained(self, reading: fusion.Reading, row: inputs.Row) -> Explained:
@@ -144,7 +141,23 @@ class RiskModel:
     @property
     def reads_notes(self) -> bool:
         """Whether what notes say can move this model's estimate."""
-        return any(fusion.notes_have_part(self.names, self.heads))
+        return any(fusion.moved_by_notes(name) for name in self.names)
+
+    @property
+    def heads(self) -> tuple[fusion.Head, ...]:
+        return self.sources.heads
+
+    @property
+    def embeds_notes(self) -> bool:
+        """Whether notes have to be embedded for it."""
+        stage = self.sources.first_stage
+        return any(head.source == "notes" for head in self.heads) or (stage is not None and stage.wants_embedding)
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether values that notes state are among its inputs, or those of its first stage."""
+        stage = self.sources.first_stage
+        return any(name.startswith((NOTE, NOTED)) for name in (*self.names, *(() if stage is None else stage.reads)))
 
     def bounded(self, probability: float, row: inputs.Row) -> Bounded:
         """A probability of a row that a language model had a part in, held near that of the same row without notes.
@@ -172,8 +185,8 @@ class RiskModel:
 
     def prepared(self, reading: fusion.Reading) -> tuple[inputs.Row, Abstention | None]:
         """The model's row for a patient, shape (inputs,), and why it may not answer, or None."""
-        row = fusion.row(reading, self.names, self.heads, self.encoder)
-        refused = self.abstention(reading.record, reading.vector) or self._unlearned(row)
+        row = fusion.row(reading, self.names, self.sources)
+        refused = self.abstention(reading.record, reading.vector) or self._unlearned(row, reading.findings)
         return row, refused or _unlike(self._strangeness(self._seen(row, reading.findings)))
 
     def _seen(self, row: inputs.Row, findings: NoteFindings | None) -> inputs.Row:
@@ -181,7 +194,7 @@ class RiskModel:
         return self._without_notes(row) if _by_language_model(findings) else row
 
     def _without_notes(self, row: inputs.Row) -> inputs.Row:
-        return fusion.without_notes(self.names, self.heads, row)
+        return fusion.without_notes(self.names, row)
 
     def _strangeness(self, row: inputs.Row) -> Strangeness | None:
         return None if self.distribution is None else self.distribution.strangeness(row)
@@ -284,12 +297,17 @@ class RiskModel:
             return Abstention("too-little-data", missing)
         return None
 
-    def _unlearned(self, row: inputs.Row) -> Abstention | None:
-        """Abstain when an input is unknown that training always knew: no tree has learned what its absence means."""
+    def _unlearned(self, row: inputs.Row, findings: NoteFindings | None) -> Abstention | None:
+        """Abstain when an input is unknown that training always knew: no tree has learned what its absence means.
+
+        Not for what a language model did not say: it cannot make the model abstain.
+        """
+        said = _by_language_model(findings)
         missing = {
             inputs.label_of(inputs.concept_of(item["name"]))
             for item, value in zip(self.manifest["inputs"], row, strict=True)
             if item["known"] >= ALWAYS_KNOWN and not np.isfinite(value)
+            if not (said and fusion.moved_by_notes(item["name"]))
         }
         if not missing:
             return None
@@ -319,34 +337,6 @@ class RiskModel:
 
 def _by_language_model(findings: NoteFindings | None) -> bool:
     return findings is not None and findings.language_notes > 0
-
-
-def _check_encoder(made_by: object, encoder: Encoder, folder: Path) -> None:
-    """Heads understand the vectors they were fitted on and no others."""
-    if made_by is not None and made_by != encoder.fingerprint:
-        raise ModelArtifactError(
-            f"its heads were fitted on vectors of encoder {made_by}, and {encoder.name} is {encoder.fingerprint} now: "
-            f"put that encoder back, or train again",
-            path=str(folder),
-        )
-
-
-def _check_schema(names: Sequence[str], heads: Sequence[Any], folder: Path) -> None:
-    """Every input must be one that this version can compute: an input nobody fills would be unknown for ever."""
-    fused = {f"{head['source']}_embedding.logit" for head in heads if isinstance(head, dict) and "source" in head}
-    strange = [
-        name
-        for name in names
-        if name not in fused
-        and not name.startswith((fusion.FINDING, NOTE))
-        and not inputs.can_be_computed(name.removeprefix(NOTED))
-    ]
-    if strange:
-        listed = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
-        raise ModelArtifactError(
-            f"it needs inputs this version cannot compute: {listed}; train it again",
-            path=str(folder),
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,6 @@ from fhir_mapping.diagnoses import diagnosis_table
 from knowledge_index import Evidence, KnowledgeIndex, Query, spread
 from risk_model.errors import UnknownTaskError
 from risk_model.model import RiskModel, shipped_folder
-from risk_model.note_inputs import NOTE
-from risk_model.note_measurements import NOTED
 from risk_model.reader import NoteReader, RuleNoteReader
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 from risk_model.values import Asked, Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
@@ -192,8 +190,8 @@ def _reader(index: KnowledgeIndex, models: Iterable[RiskModel], wrap: Wrap | Non
     """The rule reader, or what stands over it; it embeds notes, its slow part, and reads values only where a model
     asks for them."""
     asked = list(models)
-    embed = any(head.source == "notes" for model in asked for head in model.heads)
-    rules = RuleNoteReader(index, embed, any(name.startswith((NOTE, NOTED)) for model in asked for name in model.names))
+    embed, values = any(model.embeds_notes for model in asked), any(model.reads_values for model in asked)
+    rules = RuleNoteReader(index, embed, values)
     return rules if wrap is None else wrap(rules)
 
 

@@ -21,6 +21,8 @@ from risk_model.remembered import Remembered
 from risk_model.values import Finding, NoteFindings, NoteValue
 from risk_model.values_in_notes import ValueReader, timed
 
+LANGUAGE = "language:"
+"""How the name of a reader begins that is a language model."""
 MAX_NOTES = 12
 MAX_CHARACTERS = 60_000
 CHUNK_CHARACTERS = 1_000

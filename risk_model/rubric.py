@@ -50,6 +50,8 @@ from risk_model.labels_schema import Field, bounds
 from risk_model.rubric_reading import AGGREGATES, Coded, Found, InNotes, Measured, Reading, Stays, coded
 
 PREFIX = "rubric."
+RUBRIC_OF_NOTES = "rubric.notes."
+"""Inputs of items that ask what notes say: told apart by name, since what a language model reads may move them."""
 TYPES = ("yes/no", "count", "level", "number")
 _READERS = ("concept", "conditions", "medications", "procedures", "stays", "findings")
 _LIMITS = ("below", "above", "at_least", "at_most")
@@ -69,7 +71,7 @@ class Item:
 
     @property
     def name(self) -> str:
-        return f"{PREFIX}{self.id}"
+        return f"{RUBRIC_OF_NOTES if isinstance(self.reading, InNotes) else PREFIX}{self.id}"
 
     def value(self, found: Found) -> float:
         """The answer as a number, NaN where it is unknown."""
@@ -91,6 +93,8 @@ class Rubric:
     title: str
     author: str
     items: tuple[Item, ...]
+    source: str
+    """The file's own text, without what a language model wrote around it."""
 
     @classmethod
     def open(cls, path: Path) -> Rubric:
@@ -138,7 +142,7 @@ def parse_rubric(text: str, file: str) -> Rubric:
     if twice:
         root.at("items").fail(f"the id {twice[0]!r} is there twice")
     words = {key: root.at(key).text() if key in raw else "" for key in ("title", "author")}
-    return Rubric(root.at("task").text(), words["title"], words["author"], items)
+    return Rubric(root.at("task").text(), words["title"], words["author"], items, unfenced(text))
 
 
 def unfenced(text: str) -> str:
@@ -212,7 +216,7 @@ def _stays(field: Field, within: timedelta | None) -> Reading:
 def _findings(field: Field, within: timedelta | None) -> Reading:
     if within is not None:
         field.at("within").fail("notes are read as they stand at the prediction time; findings take no window")
-    return InNotes(frozenset(item.text() for item in field.at("findings").items()))
+    return InNotes(frozenset(item.text().casefold() for item in field.at("findings").items()))
 
 
 _BY_KIND: Mapping[str, Callable[[Field, timedelta | None], Reading]] = {

@@ -139,12 +139,12 @@ class Stays:
 
 @dataclass(frozen=True, slots=True)
 class InNotes:
-    """How many of these names a note reader found present in the patient now."""
+    """How many of these names a note reader found present in the patient now, whatever their case."""
 
     names: frozenset[str]
 
     def of(self, record: PatientRecord, present: frozenset[str] | None) -> Found:
-        return UNKNOWN if present is None else Found(float(len(self.names & present)))
+        return UNKNOWN if present is None else Found(float(len(self.names & {name.casefold() for name in present})))
 
 
 def _inside(when: datetime, at: datetime, within: timedelta | None) -> bool:

@@ -24,6 +24,7 @@ from risk_model.generic_inputs import candidates, known_often
 from risk_model.inputs import input_names
 from risk_model.note_measurements import noted_names
 from risk_model.reader import NoteReader
+from risk_model.rubric import RUBRIC_OF_NOTES, Rubric
 from risk_model.scores import comparators
 from risk_model.tasks import TASKS
 from risk_model.training import Cohort
@@ -49,6 +50,7 @@ class Sources:
     evidence: EvidenceSource | None = None
     record: str = "record"
     """Which of `fusion.RECORDS` the encoder is given."""
+    rubric: Rubric | None = None
 
     def read(self, record: PatientRecord, task: str) -> Reading:
         findings = None if self.reader is None else self.reader.read(record.notes())
@@ -98,6 +100,7 @@ def read_for_training(
     """
     if labelled.task != task:
         raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")
+    _check_rubric(sources, task)
     wanted = [row for row in labelled.rows if row.split in TRAINING]
     if not wanted:
         raise TrainingError("the cohort has no rows in its train split")
@@ -112,12 +115,27 @@ def read_for_training(
         read = [r.findings for r in readings if r.findings is not None]
         stated = frequent_values(read)
         names += noted_names(names, stated) + frequent_findings(read) + stated
-    x = np.stack([fusion.row(reading, names) for reading in readings])
+    if sources.rubric is not None:
+        names += sources.rubric.names
+    made = fusion.RowSources(rubric=sources.rubric)
+    x = np.stack([fusion.row(reading, names, made) for reading in readings])
     if task not in TASKS:
         places = known_often(names, x)
         names, x = [names[place] for place in places], x[:, places]
     cohort = _cohort(task, names, x, rows)
     return _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))
+
+
+def _check_rubric(sources: Sources, task: str) -> None:
+    """Raises TrainingError where a rubric was written for another task, or asks about notes that nobody reads."""
+    if sources.rubric is None:
+        return
+    if sources.rubric.task != task:
+        raise TrainingError(f"the rubric was written for the task {sources.rubric.task}, not {task}")
+    of_notes = [name for name in sources.rubric.names if name.startswith(RUBRIC_OF_NOTES)]
+    if of_notes and sources.reader is None:
+        asked = ", ".join(name.removeprefix(RUBRIC_OF_NOTES) for name in of_notes[:5])
+        raise TrainingError(f"items of the rubric ask what notes say ({asked}), so --note-reader is needed")
 
 
 def _cohort(task: str, names: Sequence[str], x: NDArray[np.float32], rows: Sequence[Row]) -> Cohort:

@@ -12,18 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from risk_model.artifacts import FORMAT, signature, write_json
-from risk_model.boosting import xgboost
+from risk_model.boosting import boost, forgetful, margin
+from risk_model.bounds import within
 from risk_model.conformal import Conformal, categories_of
-from risk_model.diseases import DISEASE, REASON
 from risk_model.errors import TrainingError
-from risk_model.fusion import Block, Head, VectorBlock, cross_fit
+from risk_model.fusion import Block, Fused, Head, Learned, VectorBlock, cross_fit, moved_by_notes, without_notes
 from risk_model.metrics import logistic_fit
 from risk_model.out_of_distribution import Distribution
 
 FOLDS = 5
 BINS = 40
-FORGOTTEN = 10
-"""One row in so many is learned from without its diseases by ICD code: a chart coded otherwise is answered too."""
 _WORTH_THREADS = 200_000  # numbers; below it threads wait for each other longer than they work
 # Small trees, several to a round, each seeing few rows and inputs: chosen by cross-validation on the training patients.
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
@@ -88,7 +86,7 @@ class Cohort:
 class Fit:
     """A fitted model: the booster, its calibration (intercept, slope on the log-odds), out-of-fold probabilities.
 
-    A row's out-of-fold probability comes from heads, a booster and a calibration that never saw its patient.
+    A row's out-of-fold probability comes from a first stage, a booster and a calibration that never saw its patient.
     """
 
     booster: Any
@@ -96,17 +94,22 @@ class Fit:
     out_of_fold: NDArray[np.float64]
     parameters: Mapping[str, Any]
     names: tuple[str, ...]
-    """Structured inputs that were used; the booster's own names go on with those of the heads."""
+    """Inputs of the cohort that were used; the booster's own names go on with the columns of stage 1."""
     dropped: tuple[str, ...]
     """Inputs left out because they were constant."""
     heads: tuple[Head, ...]
     fold: NDArray[np.int64]
     conformal: Conformal
     distribution: Distribution
+    note_bound: float | None = None
+    columns: tuple[tuple[str, float], ...] = ()
+    """Names of the columns of stage 1 in their order, and the share of rows that have each."""
+    also: tuple[Learned, ...] = ()
+    """What the further first stages learned from all rows."""
 
     @property
     def row_names(self) -> tuple[str, ...]:
-        return (*self.names, *(head.name for head in self.heads))
+        return (*self.names, *(name for name, _ in self.columns))
 
 
 def patient_folds(
@@ -133,8 +136,14 @@ def fit(
     threads: int = 2,
     progress: Callable[[str], None] = lambda _: None,
     parameters: Mapping[str, Any] | None = None,
+    also: Sequence[Block] = (),
+    note_bound: float | None = None,
 ) -> Fit:
     """Cross-fit by patient, calibrate on the out-of-fold log-odds (Platt), then fit once on everything.
+
+    `also` are further first stages. With `note_bound` out-of-fold probabilities are held that near, in log-odds, to
+    what the same model says without notes, as they are in service where a language model reads (see `bounds`): so are
+    then the prediction sets, the intervals and all metrics that are made of them.
 
     Raises TrainingError when the cohort cannot teach: no outcomes, too few, or a fold with one class only.
     """
@@ -148,19 +157,28 @@ def fit(
     parameters = dict(parameters or PARAMETERS.get(cohort.task, DEFAULT_PARAMETERS))
     threads = threads if cohort.x.size > _WORTH_THREADS else 1
     fold = patient_folds(cohort.patients, FOLDS, cohort.y)
-    raw = held_out_margins(cohort, fold, parameters, threads=threads, progress=progress)
+    raw, without = _held_out(
+        cohort, fold, parameters, threads=threads, progress=progress, also=also, forget_notes=note_bound is not None
+    )
     calibration = logistic_fit(cohort.y, raw)
     progress("all rows")
-    x, names, heads = _fused(cohort, np.ones(len(cohort.y), bool), fold)
-    booster = _boost(x, cohort.y, names, parameters, threads)
-    probability = _cross_calibrated(cohort.y, raw, fold)
+    fused = _fused(cohort, np.ones(len(cohort.y), bool), fold, also)
+    x, names = np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names)
+    booster = boost(x, cohort.y, names, parameters, threads, forget_notes=note_bound is not None)
+    probability = _cross_calibrated(cohort.y, raw, fold, raw)
+    if note_bound is not None:
+        probability = held(probability, _cross_calibrated(cohort.y, raw, fold, without), note_bound)
     categories = categories_of(cohort.names, cohort.x)
     conformal = Conformal.calibrate(cohort.y, probability, cohort.patients, categories)
     progress("what training patients look like")
-    distribution = Distribution.fit(cohort.names, cohort.x, fold)
+    # Nothing that a reader says of notes makes a patient strange: a language model could say anything.
+    recorded = np.where([moved_by_notes(name) for name in cohort.names], np.float32(np.nan), cohort.x)
+    distribution = Distribution.fit(cohort.names, recorded, fold)
+    known = np.isfinite(forgetful(fused.columns, fused.names, note_bound is not None)).mean(axis=0).tolist()
     return Fit(
-        booster, calibration, probability, parameters, cohort.names, dropped, heads, fold, conformal, distribution
-    )
+        booster, calibration, probability, parameters, cohort.names, dropped, fused.heads, fold, conformal,
+        distribution, note_bound, tuple(zip(fused.names, known, strict=True)), fused.learned[len(cohort.blocks) :],
+    )  # fmt: skip
 
 
 def held_out_margins(
@@ -179,17 +197,40 @@ def held_out_margins(
     fold as the cohort's own are. Folds may be anything that keeps a patient's rows together: `patient_folds`, or one
     hospital each. Raises TrainingError for a fold that holds, or leaves, one class only.
     """
-    raw = np.zeros(len(cohort.y))
+    return _held_out(cohort, fold, parameters, threads=threads, progress=progress, learn=learn, also=also)[0]
+
+
+def _held_out(
+    cohort: Cohort,
+    fold: NDArray[np.int64],
+    parameters: Mapping[str, Any],
+    *,
+    threads: int,
+    progress: Callable[[str], None],
+    learn: NDArray[np.bool_] | None = None,
+    also: Sequence[Block] = (),
+    forget_notes: bool = False,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(log-odds of each row, log-odds of the same row without anything from notes), as `held_out_margins`."""
+    raw, without = np.zeros(len(cohort.y)), np.zeros(len(cohort.y))
     folds = np.unique(fold)
     for place, number in enumerate(folds):
         inside, outside = fold != number, fold == number
         _check_fold(cohort.y, outside, place, len(folds))
         progress(f"fold {place + 1} of {len(folds)}")
-        x, names, _ = _fused(cohort, inside, fold, also)
+        fused = _fused(cohort, inside, fold, also)
+        x, names = np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names)
         taught = inside if learn is None else inside & learn
-        booster = _boost(x[taught], cohort.y[taught], names, parameters, threads)
-        raw[outside] = _margin(booster, x[outside], names)
-    return raw
+        booster = boost(x[taught], cohort.y[taught], names, parameters, threads, forget_notes=forget_notes)
+        raw[outside] = margin(booster, x[outside], names)
+        without[outside] = margin(booster, without_notes(names, x[outside]), names)
+    return raw, without
+
+
+def held(probability: NDArray[np.float64], anchor: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+    """Each probability within `bound` (log-odds) of its anchor, shape (n,)."""
+    pairs = zip(probability.tolist(), anchor.tolist(), strict=True)
+    return np.array([within(each, near, bound).probability for each, near in pairs])
 
 
 def _check_fold(y: NDArray[np.float64], outside: NDArray[np.bool_], number: int, folds: int) -> None:
@@ -199,57 +240,36 @@ def _check_fold(y: NDArray[np.float64], outside: NDArray[np.bool_], number: int,
             raise TrainingError(f"{which}; outcomes of more patients are needed")
 
 
-def _fused(
-    cohort: Cohort, inside: NDArray[np.bool_], fold: NDArray[np.int64], also: Sequence[Block] = ()
-) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[Head, ...]]:
-    """The rows with stage 1 beside them, cross-fitted within `inside`; the row's names; the heads."""
+def _fused(cohort: Cohort, inside: NDArray[np.bool_], fold: NDArray[np.int64], also: Sequence[Block] = ()) -> Fused:
+    """Stage 1 of all rows, cross-fitted within `inside`; no columns where there is none."""
     blocks = (*cohort.blocks, *also)
     if not blocks:
-        return cohort.x, cohort.names, ()
-    fused = cross_fit(blocks, cohort.y, inside, fold)
-    return np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names), fused.heads
+        return Fused(np.zeros((len(cohort.y), 0), np.float32), (), ())
+    return cross_fit(blocks, cohort.y, inside, fold)
 
 
-def _cross_calibrated(y: NDArray[np.float64], raw: NDArray[np.float64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probabilities whose calibration was fitted on the other folds: a slope of one by construction proves nothing."""
+def _cross_calibrated(
+    y: NDArray[np.float64], raw: NDArray[np.float64], fold: NDArray[np.int64], asked: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Probabilities of the log-odds `asked`, by a calibration that was fitted on `raw` of the other folds: a slope of
+    one by construction proves nothing."""
     probability = np.zeros(len(y))
     for number in range(FOLDS):
         a, b = logistic_fit(y[fold != number], raw[fold != number])
-        probability[fold == number] = 1 / (1 + np.exp(-(a + b * raw[fold == number])))
+        probability[fold == number] = 1 / (1 + np.exp(-(a + b * asked[fold == number])))
     return probability
 
 
 def predict(result: Fit, cohort: Cohort) -> NDArray[np.float64]:
-    """Calibrated probabilities for other rows, shape (n,)."""
+    """Calibrated probabilities for other rows, shape (n,). Raises TrainingError for a fit with further first stages:
+    only a served model has them (`language.first_stage`)."""
+    if result.also:
+        raise TrainingError("rows alone do not hold what the first stage reads; open the saved model")
     x = cohort.select(result.names).x
     vectors = {block.source: block.vectors for block in cohort.blocks}
     columns = [head(vectors[head.source])[:, None] for head in result.heads]
-    raw = _margin(result.booster, np.hstack([x, *columns]), result.row_names)
+    raw = margin(result.booster, np.hstack([x, *columns]), result.row_names)
     return np.asarray(1 / (1 + np.exp(-(result.calibration[0] + result.calibration[1] * raw))))
-
-
-def _boost(
-    x: NDArray[np.float32], y: NDArray[np.float64], names: Sequence[str], parameters: Mapping[str, Any], threads: int
-) -> Any:
-    settings = {key: value for key, value in parameters.items() if key != "rounds"}
-    fixed = {"objective": "binary:logistic", "tree_method": "hist", "seed": 7, "nthread": threads}
-    data = xgboost().DMatrix(forgetful(x, names), label=y, feature_names=list(names))
-    return xgboost().train(settings | fixed, data, num_boost_round=parameters["rounds"])
-
-
-def forgetful(x: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
-    """The rows as they are learned from: see `FORGOTTEN`."""
-    coded = [place for place, name in enumerate(names) if name.startswith((REASON, DISEASE))]
-    if not coded:
-        return x
-    found = x.copy()
-    found[np.ix_(range(0, len(x), FORGOTTEN), coded)] = np.nan
-    return found
-
-
-def _margin(booster: Any, x: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float64]:
-    data = xgboost().DMatrix(x, feature_names=list(names))
-    return np.asarray(booster.predict(data, output_margin=True), dtype=np.float64)
 
 
 def reliability(outcome: NDArray[np.float64], probability: NDArray[np.float64]) -> list[dict[str, float]]:
@@ -272,10 +292,12 @@ def save(
     population: Mapping[str, Any],
     card: Mapping[str, Any],
     facts: Mapping[str, Any] | None = None,
+    documents: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write the model (XGBoost's own format), what training patients looked like, the card, and the manifest.
 
-    `facts` are further keys of the manifest, for example the encoder that the heads' vectors came from.
+    `facts` are further keys of the manifest, for example the encoder that the heads' vectors came from; `documents`
+    further files of the folder, signed as the others are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     result.booster.save_model(folder / "model.ubj")
@@ -285,13 +307,16 @@ def save(
     if result.heads:
         write_json(folder / "heads.json", [head.to_json() for head in result.heads], indent=False)
         names.append("heads.json")
+    for name, content in (documents or {}).items():
+        (folder / name).write_bytes(content)
+        names.append(name)
     cohort = cohort.select(result.names)
     manifest = {
         "format": FORMAT,
         "model_id": model_id,
         "version": version,
         "task": cohort.task,
-        "inputs": [*_inputs(cohort), *_head_inputs(result, cohort)],
+        "inputs": [*_inputs(cohort, result.note_bound is not None), *_stage_inputs(result)],
         "dropped": list(result.dropped),
         "calibration": {"intercept": result.calibration[0], "slope": result.calibration[1]},
         "reliability": reliability(cohort.y, result.out_of_fold),
@@ -303,14 +328,15 @@ def save(
         "parameters": dict(result.parameters),
         "population": dict(population),
         **(facts or {}),
+        **({} if result.note_bound is None else {"note_bound": result.note_bound}),
         "files": {name: signature(folder / name) for name in names},
     }
     write_json(folder / "manifest.json", manifest)
 
 
-def _inputs(cohort: Cohort) -> list[dict[str, Any]]:
+def _inputs(cohort: Cohort, forget_notes: bool) -> list[dict[str, Any]]:
     """Of each input: how often it is known, its range, and its typical value among rows without the outcome."""
-    known = np.isfinite(forgetful(cohort.x, cohort.names))
+    known = np.isfinite(forgetful(cohort.x, cohort.names, forget_notes))
     low, high = _ranges(cohort.x)
     typical = [_median(column[cohort.y == 0]) for column in cohort.x.T]
     return [
@@ -320,9 +346,8 @@ def _inputs(cohort: Cohort) -> list[dict[str, Any]]:
     ]
 
 
-def _head_inputs(result: Fit, cohort: Cohort) -> list[dict[str, Any]]:
-    known = {block.source: float(np.isfinite(block.vectors[:, 0]).mean()) for block in cohort.blocks}
-    return [{"name": head.name, "known": round(known[head.source], 4)} for head in result.heads]
+def _stage_inputs(result: Fit) -> list[dict[str, Any]]:
+    return [{"name": name, "known": round(known, 4)} for name, known in result.columns]
 
 
 def _median(values: NDArray[np.float32]) -> float | None:

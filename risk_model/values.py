@@ -208,6 +208,8 @@ class RiskEstimate:
     """Whether what notes say is among the model's inputs."""
     inputs: tuple[float, ...] = ()
     """What the model was given, in the order of its manifest, NaN where unknown: enough to replay the probability."""
+    reasons: tuple[str, ...] = ()
+    """What weighs most in a first stage's estimate from notes, in words; none where the model has no first stage."""
 
     def __post_init__(self) -> None:
         if (self.probability is None) == (self.abstention is None):

@@ -14,7 +14,7 @@ from cds_service.app_pages.svg import Point, nice_top, polyline
 from cds_service.app_pages.words import moment_in_words
 from cds_service.cards.detail import percent
 from fhir_mapping import PatientRecord
-from risk_model import TASKS, NoteFindings, Pipeline, RiskEstimate, RiskModel
+from risk_model import TASKS, NoteFindings, Pipeline, RiskEstimate
 
 MAX_POINTS = 14
 # Steps in hours; the smallest that needs at most MAX_POINTS is used. Days, where a stay is longer than three.
@@ -79,7 +79,7 @@ def estimates_over(
     stay = record.current_stay
     if stay is None:
         return
-    with_notes = any(_reads_notes(model) for model in pipeline.models.values())
+    with_notes = any(model.reads_notes for model in pipeline.models.values())
     for moment in reversed(moments(stay.start, record.prediction_time)):
         if time.monotonic() > deadline:
             return
@@ -88,11 +88,6 @@ def estimates_over(
             findings = pipeline.reader.read(then.notes()) if with_notes else None
             told = {task: _estimate(pipeline, task, then, findings) for task in pipeline.models}
         yield moment, told
-
-
-def _reads_notes(model: RiskModel) -> bool:
-    """Whether notes can move this model's number: by findings, by their embedding, or by the evidence they ask for."""
-    return bool(model.heads) or model.reads_notes
 
 
 def _estimate(pipeline: Pipeline, task: str, record: PatientRecord, findings: NoteFindings | None) -> RiskEstimate:

@@ -144,6 +144,10 @@ def _notes(assessments: Sequence[Assessment]) -> Iterator[str]:
         yield f"- Denied: {unsaid}"
     if findings.language_notes or findings.waiting or findings.language_failed:
         yield f"- {_who_read(findings)}"
+    for assessment in assessments:
+        if assessment.estimate.reasons:
+            reasons = "; ".join(gfm(reason, 80) for reason in assessment.estimate.reasons)
+            yield f"- What weighs most in them for {assessment.estimate.asked.title}: {reasons}."
     yield f"- {_what_it_moves([assessment.estimate for assessment in assessments])}"
     yield ""
 

@@ -26,6 +26,13 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 )  # fmt: skip
 @click.option("--note-reader", help=f"Also learn from what the notes say, as read by {READER_HELP}")
 @click.option("--evidence", is_flag=True, help="Also learn from the literature found; needs both above, and is slow.")
+@click.option(
+    "--stage1", is_flag=True, help="With --note-reader: also a first stage that estimates from notes and says why."
+)
+@click.option(
+    "--rubric", "rubric_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Also learn from the answers to a rubric: see `riskcards rubric`.",
+)  # fmt: skip
 @click.option("--model-id", help="Name of the model.  [default: TASK-local]")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
 @click.option("--json", "as_json", is_flag=True, help="metrics.json on standard output.")
@@ -37,6 +44,8 @@ def command(
     serialiser: str,
     note_reader: str | None,
     evidence: bool,
+    stage1: bool,
+    rubric_file: Path | None,
     model_id: str | None,
     bootstraps: int,
     as_json: bool,
@@ -50,28 +59,41 @@ def command(
     riskcards score patient.json --model model/
 
     The training and validation splits are learned from; the test split is left for `evaluate`. Inputs that never vary
-    are left out and named. OUT gets the model (XGBoost's own format), manifest.json with the sha256 of every file, the
-    model card, and metrics.json and report.html measured out of fold by patient. Nothing in it is pickled.
+    are left out and named. With --stage1 a first stage reads the notes too: its estimate and the embedding of its
+    reasons become inputs, cross-fitted by patient, and it is kept as stage1.json beside the model.
+
+    OUT gets the model (XGBoost's own format), manifest.json with the sha256 of every file, the model card, and
+    metrics.json and report.html measured out of fold by patient, of estimates as they would be served. Nothing in it is
+    pickled.
 
     At least 10 rows with the outcome and 10 without are needed, from 5 patients each; for figures you can rely on,
     some hundreds of each.
     """
+    from knowledge_index.encoder import DEFAULT, available_threads, encoder_named
     from risk_model.building import build_model
     from risk_model.cohort import LabelledCohort
     from risk_model.fusion import RECORDS
     from risk_model.labels_task import find_definition
+    from risk_model.rubric import Rubric
     from risk_model.study import read_for_training
 
     if evidence and not (encoder and note_reader):
         raise click.UsageError("--evidence needs --encoder and --note-reader")
+    if stage1 and not note_reader:
+        raise click.UsageError("--stage1 needs --note-reader: it learns from what the notes say")
+    rubric = None if rubric_file is None else Rubric.open(rubric_file)
     labelled = LabelledCohort.open(cohort)
     task = find_definition(task).id if task.endswith((".yaml", ".yml")) else task
     opened = open_sources(encoder, note_reader, evidence)
-    sources = replace(opened, record=next(name for name, form in RECORDS.items() if form == serialiser))
+    form = next(name for name, form in RECORDS.items() if form == serialiser)
+    sources = replace(opened, record=form, rubric=rubric)
     with counting("rows read") as progress:
         study = read_for_training(labelled, task, sources, progress)
     name = model_id or f"{task.replace('_', '-')}-local"
-    found = build_model(labelled, study, sources, out, model_id=name, bootstraps=bootstraps, say=say)
+    reasons = encoder_named(DEFAULT, available_threads()) if stage1 else None
+    found = build_model(
+        labelled, study, sources, out, model_id=name, bootstraps=bootstraps, first_stage=reasons, say=say
+    )
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
         return

@@ -9,22 +9,21 @@ outcomes the reasoner had not seen. A reasoner that learns nothing (a frozen lan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from risk_model.fusion import Head, Learned, VectorBlock, Vectors, fit_head
+from risk_model.fusion import ESTIMATED, Head, Learned, VectorBlock, Vectors, fit_head
 from risk_model.language.answer import RISK_LEVELS, Answer
 
 Rows = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+MOST_PHRASES = 50_000
 LEADING = 6
 """Reasons given for one estimate."""
-STRENGTH = 0.02
-"""Inverse regularisation of the estimate from notes; not tuned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class LearnedReasons:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (("stage1.logit",) if self.estimate else ()) + (() if self.head is None else (self.head.name,))
+        return ((ESTIMATED,) if self.estimate else ()) + (() if self.head is None else (self.head.name,))
 
     def columns(self, rows: Rows) -> Vectors:
         reasons = self.fitted(rows)
@@ -125,98 +124,25 @@ def spoken(answers: Sequence[Sequence[Answer]]) -> Reasons:
     return Reasons(np.array(logit), tuple(phrases))
 
 
-@dataclass(frozen=True, slots=True)
-class NoteReasoner:
-    """A logistic regression over what notes say; its reasons are the statements that weigh most in an estimate.
-
-    `x` (rows, names) holds named inputs, NaN where a note does not say; `vectors` (rows, dimensions) a note embedding,
-    which moves the estimate and cannot be put in words. `labels` gives each name in the words of a clinician.
-    """
-
-    names: tuple[str, ...]
-    x: Vectors
-    labels: Mapping[str, str]
-    vectors: Vectors | None = None
-
-    def learn(self, y: Floats, rows: Rows) -> Fitted:
-        from sklearn.linear_model import LogisticRegression
-
-        known = np.where(np.isfinite(self.x), self.x, np.nan)
-        seen = known[rows]
-        some = np.isfinite(seen).any(axis=0) if len(seen) else np.zeros(len(self.names), bool)
-        middle, spread = np.zeros(len(self.names)), np.ones(len(self.names))
-        middle[some] = np.nanmean(seen[:, some], axis=0)
-        spread[some] = np.maximum(np.nanstd(seen[:, some], axis=0), 1e-6)
-        z = np.clip(np.nan_to_num((known - middle) / spread), -4, 4)
-        if not rows.any() or y[rows].min() == y[rows].max():
-            return _Nothing()
-        inputs = (
-            z if self.vectors is None else np.hstack([z, np.nan_to_num(self.vectors) * np.sqrt(self.vectors.shape[1])])
-        )
-        model = LogisticRegression(C=STRENGTH, max_iter=300).fit(inputs[rows], y[rows])
-        logit = inputs @ model.coef_[0] + float(model.intercept_[0])
-        return _LearnedNotes(self, z * np.isfinite(known), model.coef_[0][: len(self.names)], logit)
-
-
-@dataclass(frozen=True, slots=True)
-class _Nothing:
-    """Of a reasoner that had nothing to learn from: it says nothing."""
-
-    def __call__(self, rows: Rows) -> Reasons:
-        return Reasons(np.full(int(rows.sum()), np.nan), ((),) * int(rows.sum()))
-
-
-@dataclass(frozen=True, slots=True)
-class _LearnedNotes:
-    of: NoteReasoner
-    z: Floats
-    weights: Floats
-    logit: Floats
-
-    def __call__(self, rows: Rows) -> Reasons:
-        return Reasons(self.logit[rows], tuple(self._reasons(int(place)) for place in np.flatnonzero(rows)))
-
-    def _reasons(self, place: int) -> tuple[str, ...]:
-        weighed = self.weights * self.z[place]
-        leading = [int(number) for number in np.argsort(-np.abs(weighed), kind="stable")[:LEADING] if weighed[number]]
-        return tuple(self._phrase(number, place, weighed[number]) for number in leading)
-
-    def _phrase(self, number: int, place: int, weight: float) -> str:
-        """`very high lactate, a higher risk`: what the note says, and which way it moved the estimate."""
-        name = self.of.names[number]
-        effect = "a higher risk" if weight > 0 else "a lower risk"
-        if name.startswith("finding."):
-            said = self.of.labels[name] if self.of.x[place, number] else f"no {self.of.labels[name]}"
-            return f"{said}, {effect}"
-        z = self.z[place, number]
-        grade = (
-            "very high"
-            if z > 1.5
-            else "high"
-            if z > 0.5
-            else "very low"
-            if z < -1.5
-            else "low"
-            if z < -0.5
-            else "usual"
-        )
-        return f"{grade} {self.of.labels[name]}, {effect}"
-
-
 class PhraseVectors:
-    """Reasons to vectors: the mean of their phrases' embeddings, L2-normalised; each phrase is embedded once."""
+    """Reasons to vectors: the mean of their phrases' embeddings, L2-normalised; each phrase is embedded once.
+
+    Phrases are made of a vocabulary, so that few are new; past MOST_PHRASES of them it begins again.
+    """
 
     def __init__(self, encode: Callable[[Sequence[str]], Vectors], dimensions: int) -> None:
         self._encode, self._dimensions = encode, dimensions
         self._known: dict[str, Vectors] = {}
 
     def __call__(self, reasons: Sequence[tuple[str, ...]]) -> Vectors:
-        new = sorted({phrase for phrases in reasons for phrase in phrases} - self._known.keys())
+        known = self._known if len(self._known) < MOST_PHRASES else {}
+        new = sorted({phrase for phrases in reasons for phrase in phrases} - known.keys())
         if new:
-            self._known.update(zip(new, self._encode(new), strict=True))
+            # A new table, not the old one changed: other threads go on reading theirs.
+            known = self._known = known | dict(zip(new, self._encode(new), strict=True))
         found = np.full((len(reasons), self._dimensions), np.nan, dtype=np.float32)
         for place, phrases in enumerate(reasons):
             if phrases:
-                mean = np.mean([self._known[phrase] for phrase in phrases], axis=0)
+                mean = np.mean([known[phrase] for phrase in phrases], axis=0)
                 found[place] = mean / max(float(np.linalg.norm(mean)), 1e-9)
         return found

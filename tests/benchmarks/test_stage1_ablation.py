@@ -7,8 +7,9 @@ import json
 import numpy as np
 
 from benchmarks import readme
-from benchmarks.stage1_ablation import InFold, Remembered, gain, labels
+from benchmarks.stage1_ablation import InFold, Remembered, gain
 from risk_model.fusion import cross_fit
+from risk_model.language.note_reasoner import labels_of
 from risk_model.metrics import auroc
 from risk_model.training import patient_folds
 from tests.risk_model.language.test_rationale import ByHeart, embed
@@ -39,7 +40,7 @@ def test_the_same_rows_are_fitted_once() -> None:
 
 
 def test_inputs_made_of_notes_have_names_a_clinician_reads() -> None:
-    found = labels(["note.lactate.max", "note.gcs.grade_min", "finding.Delirium"])
+    found = labels_of(["note.lactate.max", "note.gcs.grade_min", "finding.Delirium"])
     assert found["note.lactate.max"] == "highest lactate"
     assert found["note.gcs.grade_min"].startswith("lowest grade of glasgow")
     assert found["finding.Delirium"] == "delirium"

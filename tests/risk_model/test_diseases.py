@@ -10,9 +10,9 @@ import pytest
 
 from fhir_mapping import PatientRecord
 from fhir_mapping.codes import ICD9CM, ICD10CM, SNOMED
+from risk_model.boosting import FORGOTTEN, forgetful
 from risk_model.diseases import disease_inputs, disease_names, disease_of, disease_sources, diseases
 from risk_model.inputs import can_be_computed, concept_of, gap_of, label_of, row
-from risk_model.training import FORGOTTEN, forgetful
 
 AT = datetime(2024, 5, 4, tzinfo=UTC)
 SUBJECT = {"subject": {"reference": "Patient/p"}}

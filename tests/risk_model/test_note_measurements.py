@@ -150,5 +150,5 @@ def test_without_its_notes_a_row_is_what_the_record_alone_gives() -> None:
     names = ["creatinine.last", "noted.creatinine.last", "noted.bun.last", "note.creatinine.last"]
     row = fusion.row(both, names)
     assert row.tolist() == pytest.approx([1.2, 2.4, np.nan, 2.4], nan_ok=True)
-    alone = fusion.without_notes(names, (), row)
+    alone = fusion.without_notes(names, row)
     assert alone.tolist() == pytest.approx([1.2, 1.2, np.nan, np.nan], nan_ok=True)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from knowledge_index import Evidence, KnowledgeIndex
+from knowledge_index.encoder import encoder_named
 from risk_model import RiskEstimate, RiskModel
 from risk_model.bounds import NOTE_BOUND
+from risk_model.fusion import VectorBlock
 from risk_model.judging import as_served
 from risk_model.language.answer import Answer, SaidFinding, SaidValue
 from risk_model.language.local import LocalLanguageModel
@@ -30,6 +32,7 @@ from tests.risk_model.test_training import POPULATION
 
 CASES = corpus()
 THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+PASSAGES = (("1", "All went home well."), ("2", "Septic shock kills most patients."))
 _WORDS = re.compile(r"[A-Za-z][A-Za-z ]{2,30}")
 
 
@@ -179,3 +182,36 @@ def test_notes_read_by_rules_are_not_held(rules: RuleNoteReader, believing: Risk
     estimate = believing.estimate(icu(), rules.read([note(BASE)]))
     assert estimate.anchor is None
     assert estimate.decisive == estimate.probability
+
+
+def test_evidence_that_notes_asked_for_counts_as_notes(rules: RuleNoteReader, tmp_path: Path) -> None:
+    """A language model that makes a finding up has literature fetched on it; a head over that literature is no more of
+    the anchor than the finding itself."""
+    plain = simulated(900)
+    generator = np.random.default_rng(1)
+    encoder = encoder_named("minilm")
+    ends = encoder.encode([passage for _, passage in PASSAGES])
+    vectors = ends[plain.y.astype(int)] + generator.normal(0, 0.01, (len(plain.y), 384)).astype(np.float32)
+    cohort = replace(plain, blocks=(VectorBlock("evidence", vectors),))
+    save(tmp_path, fit(cohort, parameters=QUICK), cohort, model_id="e", version="1", population=POPULATION, card={},
+         facts={"encoder": "minilm", "encoder_fingerprint": encoder.fingerprint})  # fmt: skip
+    model = RiskModel.open(tmp_path)
+    said = read(rules, lambda p: worst(p, alarming=True).to_text(), None, "")
+    beside = [(Evidence(pmid, "T", passage, 1.0, "graph"),) for pmid, passage in PASSAGES]
+    estimates = [model.estimate(icu(), said, evidence) for evidence in beside]
+    assert estimates[0].probability != estimates[1].probability
+    assert estimates[0].anchor == estimates[1].anchor
+
+
+def test_a_language_model_cannot_make_it_abstain(rules: RuleNoteReader, tmp_path: Path) -> None:
+    """Every training note stated a creatinine; this model says of none, and is read all the same."""
+    plain = simulated(900)
+    stated = (1 + plain.y + np.random.default_rng(2).normal(0, 0.3, len(plain.y)))[:, None].astype(np.float32)
+    cohort = replace(plain, names=(*plain.names, "note.creatinine.last"), x=np.hstack([plain.x, stated]))
+    save(tmp_path, fit(cohort, parameters=QUICK), cohort, model_id="a", version="1", population=POPULATION, card={})
+    model = RiskModel.open(tmp_path)
+    silent = read(rules, lambda _: Answer().to_text(), None, "")
+    assert model.estimate(icu(), silent).abstention is None
+    unread = model.estimate(icu(), rules.read([note("Walks about.")])).abstention
+    assert unread is not None
+    assert unread.code == "input-unknown"

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from risk_model.fusion import cross_fit
 from risk_model.language.answer import Answer
+from risk_model.language.note_reasoner import NoteReasoner
 from risk_model.language.rationale import (
     Fitted,
     Frozen,
-    NoteReasoner,
     PhraseVectors,
     ReasonBlock,
     Reasons,
