@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from risk_model import figures
-from risk_model.report import page
+from risk_model.report import page, table
 
 
 def html(document: Mapping[str, Any]) -> str:
@@ -43,18 +43,14 @@ def _means(means: Mapping[str, Any]) -> str:
     if not means:
         return "<p>No k has figures of every representation.</p>"
     names = list(next(iter(means.values())))
-    head = "".join(f"<th class=n>{escape(name)}</th>" for name in names)
     rows = "".join(
         f"<tr><td>{escape(k)}</td><td class=n>{row[names[0]]['tasks']}</td>"
         + "".join(f"<td class=n>{row[name]['auroc']:.3f}</td>" for name in names)
         + "</tr>"
         for k, row in means.items()
     )
-    return (
-        f"<div class=wide><table><caption>AUROC; a line holds the tasks with enough examples for its k, so lines of "
-        f"different numbers of tasks do not compare.</caption><tr><th>k</th><th class=n>tasks</th>{head}</tr>"
-        f"{rows}</table></div>"
-    )
+    words = "AUROC; a line holds the tasks with enough examples for its k: lines of different tasks do not compare."
+    return table(("k", ">tasks", *(f">{name}" for name in names)), rows, words)
 
 
 def _rows(rows: Mapping[str, Mapping[str, int]]) -> str:
@@ -75,9 +71,8 @@ def _figure(place: int, task: str, tables: Mapping[str, Mapping[str, Any]]) -> s
 def _table(tables: Mapping[str, Mapping[str, Any]]) -> str:
     names = list(tables)
     shots = list(next(iter(tables.values())))
-    head = "".join(f"<th class=n>{escape(name)}</th>" for name in names)
     rows = "".join(f"<tr><td>{escape(k)}</td>{_cells([tables[name][k] for name in names])}</tr>" for k in shots)
-    return f"<div class=wide><table><caption>AUROC</caption><tr><th>k</th>{head}</tr>{rows}</table></div>"
+    return table(("k", *(f">{name}" for name in names)), rows, "AUROC")
 
 
 def _cells(cells: list[Mapping[str, Any]]) -> str:

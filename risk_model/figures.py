@@ -46,7 +46,7 @@ def roc(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats]) -> s
     """ROC of the model and of each comparator on the rows that have it."""
 
     def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=_LINE, linewidth=1)
+        axes.plot([0, 1], [0, 1], color=_DIM, linewidth=0.9, linestyle=":")
         for style, (name, score) in zip(_styles(), rivals.items(), strict=False):
             known = np.isfinite(score)
             if not 0 < outcome[known].sum() < known.sum():
@@ -64,7 +64,7 @@ def roc(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats]) -> s
 def precision_recall(outcome: Floats, probability: Floats) -> str:
     def draw(axes: Any) -> None:
         recall, precision = _precision_recall(outcome, probability)
-        axes.axhline(float(outcome.mean()), color=_LINE, linewidth=1)
+        axes.axhline(float(outcome.mean()), color=_DIM, linewidth=0.9, linestyle=":")
         axes.text(1, float(outcome.mean()) + 0.015, "by chance", color=_DIM, ha="right", fontsize=9)
         axes.plot(recall, precision, color=_ACCENT)
         axes.set(xlabel="sensitivity (recall)", ylabel="positive predictive value", xlim=(-0.01, 1.01), ylim=(0, 1.01))
@@ -82,7 +82,7 @@ def calibration(outcome: Floats, probability: Floats, bins: int = 10) -> str:
         seen = np.array([outcome[part].mean() for part in parts])
         spans = np.array([_wilson(int(outcome[part].sum()), len(part)) for part in parts])
         reach = min(1.0, 1.1 * float(max(mean.max(), spans.max())))
-        axes.plot([0, reach], [0, reach], color=_LINE, linewidth=1)
+        axes.plot([0, reach], [0, reach], color=_DIM, linewidth=0.9, linestyle=":")
         axes.plot(*_smooth(outcome, probability, reach), color=_ACCENT, linewidth=1.2, alpha=0.6, label="smoothed")
         axes.vlines(mean, spans[:, 0], spans[:, 1], color=_ACCENT, linewidth=1)
         axes.plot(mean, seen, "o", color=_ACCENT, markersize=5, label="tenths of patients, 95 %")
@@ -105,7 +105,7 @@ def decision_curve(outcome: Floats, probability: Floats) -> str:
         thresholds = np.linspace(0.005, min(0.6, 4 * float(outcome.mean()) + 0.05), 100)
         rate = float(outcome.mean())
         everyone = rate - (1 - rate) * thresholds / (1 - thresholds)
-        axes.axhline(0, color=_LINE, linewidth=1, label="alert on none")
+        axes.axhline(0, color=_DIM, linewidth=0.9, linestyle=":", label="alert on none")
         axes.plot(thresholds, everyone, color=_DIM, linewidth=1.1, linestyle="--", label="alert on all")
         axes.plot(thresholds, net_benefit(outcome, probability, thresholds), color=_ACCENT, label="model")
         axes.set(xlabel="threshold probability", ylabel="net benefit per patient", ylim=(-0.15 * rate, 1.1 * rate))
@@ -125,7 +125,7 @@ def distributions(outcome: Floats, probability: Floats) -> str:
             chosen = np.clip(probability[outcome == truth], 0, reach)
             share = 100 * np.histogram(chosen, edges)[0] / len(chosen)
             axes.stairs(share, edges, color=colour, fill=True, alpha=0.25)
-            axes.stairs(share, edges, color=colour, label=words)
+            axes.stairs(share, edges, color=colour, linestyle="--" if truth else "-", label=words)
         axes.set(xlabel="estimated probability", ylabel="% of these patients", xlim=(0, reach))
         axes.legend(loc="upper right")
 
@@ -142,7 +142,7 @@ def alerts(outcome: Floats, probability: Floats) -> str:
         chosen = np.unique(np.linspace(max(1, len(order) / 100), max(1, len(order) / 2), 120).astype(int)) - 1
         rate = 100 * (chosen + 1) / len(order)
         axes.plot(rate, 100 * hits[chosen] / (chosen + 1), color=_ACCENT, label="alerts that are right")
-        axes.plot(rate, 100 * hits[chosen] / hits[-1], color=_SECOND, label="outcomes that are found")
+        axes.plot(rate, 100 * hits[chosen] / hits[-1], color=_SECOND, linestyle="--", label="outcomes that are found")
         axes.set(xlabel="alerts per 100 patients", ylabel="%", xlim=(0, 50), ylim=(0, 101))
         axes.legend(loc="upper left")
 
@@ -160,7 +160,7 @@ def calibration_before_after(outcome: Floats, before: Floats, after: Floats) -> 
             mean, seen = (np.array([v[part].mean() for part in parts]) for v in (probability, outcome))
             reach = min(1.0, 1.1 * max(reach, float(mean.max()), float(seen.max())))
             axes.plot(mean, seen, "o-", color=colour, markersize=4, linewidth=1, label=words)
-        axes.plot([0, reach], [0, reach], color=_LINE, linewidth=1)
+        axes.plot([0, reach], [0, reach], color=_DIM, linewidth=0.9, linestyle=":")
         axes.set(xlabel="predicted", ylabel="observed", xlim=(0, reach), ylim=(0, reach))
         axes.legend(loc="upper left")
 

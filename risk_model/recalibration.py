@@ -177,9 +177,9 @@ def _page(model: RiskModel, rows: Judged, change: Recalibration, document: dict[
         f"{document['outcomes']} outcomes. “After” is cross-fitted by patient. The ranking of patients is as before."
     )
     figure = figures.calibration_before_after(rows.outcome, change.before, change.after)
-    table = f"<table><tr><th>measure</th><th class=n>before</th><th class=n>after</th></tr>{lines}</table>"
-    body = f"<h1>{escape(title)}</h1><p class=dim>{escape(about)}</p><div class=figures><figure>{figure}</figure></div>"
-    return report.page(title, body + table)
+    told = report.table(("measure", ">before", ">after"), lines)
+    body = f"<h1>{escape(title)}</h1><p class=dim>{escape(about)}</p><h2>Before and after</h2>"
+    return report.page(title, f"{body}<div class=figures><figure>{figure}</figure></div>{told}")
 
 
 def _span(metric: dict[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -13,38 +15,49 @@ from risk_model import figures
 from risk_model.tripod import checklist
 
 Floats = NDArray[np.float64]
-STYLE = """
-:root{color-scheme:light dark;--ink:#16233a;--dim:#5a6880;--line:#c9d2de;--accent:#2f5d9b;--second:#b0602c;--back:#fff;
---soft:#f4f6fa}
-@media(prefers-color-scheme:dark){:root{--ink:#e8eef8;--dim:#9fb0c8;--line:#36445a;--accent:#7fa4e0;--second:#e09a6a;
---back:#101824;--soft:#172132}}
-@media print{:root{--ink:#000;--dim:#444;--line:#bbb;--accent:#1d4a86;--second:#9a4d1c;--back:#fff;--soft:#fff}
-body{font-size:11pt;margin:0;max-width:none}h2{break-after:avoid}figure,tr,.key{break-inside:avoid}
-details>*{display:block}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}
-body{color:var(--ink);background:var(--back)}
-h1{font-size:1.6rem;line-height:1.25;margin-bottom:.2rem}h2{font-size:1.2rem;margin:2.2rem 0 .5rem}
-p{max-width:46rem}p.dim,td.dim,caption{color:var(--dim)}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:left;padding:.35rem .6rem;
-border-bottom:1px solid var(--line);vertical-align:top}th{font-weight:600}td.n,th.n{text-align:right}
-td.n{white-space:nowrap}caption{text-align:left;font-size:.9rem;padding-bottom:.3rem}.wide{overflow-x:auto}
-td span.i{color:var(--dim);font-size:.85em}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1.2rem 1.6rem}figure{margin:0}
-figcaption{color:var(--dim);font-size:.88rem}figcaption b{color:var(--ink)}svg{width:100%;height:auto}
-svg text{font-family:system-ui,sans-serif}
-.key{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.8rem;margin:1.2rem 0}
-.key div{background:var(--soft);border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}
-.key b{display:block;font-size:1.35rem}.key span{color:var(--dim);font-size:.85rem}
-.note{border-left:4px solid #b7791f;padding:.4rem 1rem;background:color-mix(in srgb,#b7791f 9%,var(--back))}
-"""
+FOOT = (
+    "riskcards informs clinicians; it does not decide, diagnose or direct care. Estimates come from patients of the "
+    "past elsewhere."
+)
+
+
+@cache
+def house_style() -> str:
+    """The stylesheet that the app, the reports and the demo share: colours, type, tables, print."""
+    return files("risk_model.tables").joinpath("house.css").read_text("utf-8")
+
+
+@cache
+def _style() -> str:
+    return house_style() + files("risk_model.tables").joinpath("report.css").read_text("utf-8")
 
 
 def page(title: str, body: str) -> str:
-    """A whole page around already escaped `body`."""
+    """A whole page around already escaped `body`: what stands before its first <h2> is the page's head, and each <h2>
+    begins a panel.
+    """
+    head, *sections = body.split("<h2>")
+    panels = "".join(f"<section class=panel><h2>{section}</section>" for section in sections)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body><main>{body}</main></body></html>\n"
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_style()}</style></head>'
+        f"<body><header class=banner>{head}</header><main>{panels}</main>"
+        f"<footer class=foot><p>{FOOT}</p></footer></body></html>\n"
+    )
+
+
+def table(head: Sequence[str], rows: str, caption: str = "") -> str:
+    """A table that scrolls sideways where it must. `rows` are escaped; a head that begins with ">" is over numbers."""
+    heads = "".join(
+        f"<th scope=col class=n>{escape(name[1:])}</th>"
+        if name.startswith(">")
+        else f"<th scope=col>{escape(name)}</th>"
+        for name in head
+    )
+    told = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f"<div class='table scroll' tabindex=0 role=group aria-label='{escape(caption) or 'Table'}'><table>{told}"
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -136,7 +149,7 @@ def metric_table(metrics: Mapping[str, Any]) -> str:
         for name, metric in metrics.items()
         if isinstance(metric, Mapping) and "interval" in metric
     )
-    return f"<table><tr><th>measure</th><th class=n>value, 95 % interval</th></tr>{rows}</table>"
+    return table(("measure", ">value, 95 % interval"), rows)
 
 
 def alert_table(metrics: Mapping[str, Any], outcome: Floats, probability: Floats) -> str:
@@ -156,10 +169,13 @@ def alert_table(metrics: Mapping[str, Any], outcome: Floats, probability: Floats
             cells = f"{_percent(right)}{_percent(found)}<td class=n>{1 / max(right['value'], 1e-9):.1f}</td>"
         lines.append(f"<tr><td class=n>{rate} per 100</td><td class=n>{100 * threshold:.1f} %</td>{cells}</tr>")
     head = (
-        "<th class=n>alerts</th><th class=n>estimate from</th><th class=n>of these, with the outcome</th>"
-        "<th class=n>of all outcomes, found</th><th class=n>alerts for one outcome</th>"
+        ">alerts",
+        ">estimate from",
+        ">of these, with the outcome",
+        ">of all outcomes, found",
+        ">alerts for one outcome",
     )
-    return f"<div class=wide><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+    return table(head, "".join(lines))
 
 
 def comparator_table(metrics: Mapping[str, Any]) -> str:
@@ -172,10 +188,14 @@ def comparator_table(metrics: Mapping[str, Any]) -> str:
     if not lines:
         return "<p class=dim>No established score could be computed on these rows.</p>"
     head = (
-        "<th>score</th><th class=n>rows that have it</th><th class=n>AUROC of the score</th>"
-        "<th class=n>of the model there</th><th class=n>AUPRC of the score</th><th class=n>of the model there</th>"
+        "score",
+        ">rows that have it",
+        ">AUROC of the score",
+        ">of the model there",
+        ">AUPRC of the score",
+        ">of the model there",
     )
-    return f"<div class=wide><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+    return table(head, "".join(lines))
 
 
 def subgroup_table(subgroups: Mapping[str, Any]) -> str:
@@ -191,10 +211,15 @@ def subgroup_table(subgroups: Mapping[str, Any]) -> str:
     if not lines:
         return "<p class=dim>Neither age nor sex is known here.</p>"
     head = (
-        "<th>group</th><th class=n>rows</th><th class=n>with the outcome</th><th class=n>AUROC</th>"
-        "<th class=n>calibration slope</th><th class=n>observed : expected</th><th class=n>sets that held</th>"
+        "group",
+        ">rows",
+        ">with the outcome",
+        ">AUROC",
+        ">calibration slope",
+        ">observed : expected",
+        ">sets that held",
     )
-    return f"<div class=wide><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+    return table(head, "".join(lines))
 
 
 def coverage_table(conformal: Mapping[str, Any] | None) -> str:
@@ -221,8 +246,8 @@ def _checklist(metrics: Mapping[str, Any], facts: Mapping[str, str]) -> str:
         f"<tr><td>{escape(item.number)}</td><td>{escape(item.asks)}</td><td>{escape(item.answer)}</td></tr>"
         for item in checklist(metrics, facts)
     )
-    head = "<th>item</th><th>asks for</th><th>in this run</th>"
-    return f"<div class=wide><table><tr>{head}</tr>{lines}</table></div>"
+    head = ("item", "asks for", "in this run")
+    return table(head, lines)
 
 
 def _cell(metric: Mapping[str, Any] | None, reason: str | None = None) -> str:

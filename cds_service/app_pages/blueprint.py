@@ -16,8 +16,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ from cds_service.records import estimate_record
 from cds_service.store import CardRecord, StoreError
 from fhir_mapping import FhirMappingError, ForeignPatientError, PatientRecord
 from risk_model import Assessment
+from risk_model.report import house_style
 
 LOG = logging.getLogger("riskcards")
 SERVICE = "app"
@@ -46,7 +48,7 @@ MODE_OF = "hospital-risk"
 MAX_COMMENT = 4_000
 OPINIONS = {"useful": "useful", "not-useful": "not useful"}
 _STATIC = Path(__file__).resolve().parents[1] / "static"
-_FILES = frozenset({"app.css", "app.js", "app.svg"})
+_FILES = frozenset({"app.css", "house.css", "app.js", "app.svg"})
 
 
 def app_pages(
@@ -73,7 +75,15 @@ def app_pages(
 def static_file(file: str) -> Response:
     if file not in _FILES:
         raise HookError(404, "not-found", "There is no such file.")
+    if file.endswith(".css"):
+        return Response(_stylesheets()[file], mimetype="text/css")
     return send_from_directory(_STATIC, file)
+
+
+@cache
+def _stylesheets() -> Mapping[str, str]:
+    """The house's look alone, and with the app's own in one file: what is seen first waits for one answer less."""
+    return {"house.css": house_style(), "app.css": house_style() + (_STATIC / "app.css").read_text("utf-8")}
 
 
 class _Pages:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from cds_service.services import SERVICES
 from risk_model import TASKS, figures
 from risk_model.drift import FEWEST, SHIFTED, WATCH
-from risk_model.report import metric_table, page
+from risk_model.report import metric_table, page, table
 
 MOST_INPUTS = 12
 
@@ -16,7 +18,8 @@ MOST_INPUTS = 12
 def monitoring_page(document: Mapping[str, Any]) -> str:
     """The document of `monitoring.watch` for people."""
     title = f"Monitoring: the last {document['days']} days"
-    about = f"{document['from'][:16]} to {document['to'][:16]} UTC. This page changes nothing; what to do is yours."
+    begun, ended = (datetime.fromisoformat(document[name]) for name in ("from", "to"))
+    about = f"{_moment(begun)} to {_moment(ended)}. This page changes nothing; what to do is yours."
     body = f"<h1>{escape(title)}</h1><p class=dim>{escape(about)}</p>{_alarms(document['alarms'])}"
     body += f"<h2>Alert burden</h2>{_days(document['by_day'])}{_burden(document['burden'])}"
     body += f"<h2>What people made of it</h2>{_feedback(document['feedback'])}"
@@ -30,14 +33,30 @@ def monitoring_page(document: Mapping[str, Any]) -> str:
     return page(title, body)
 
 
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%-d %b %Y, %H:%M} UTC"
+
+
 def _title(task: str) -> str:
     return TASKS[task].title if task in TASKS else task
+
+
+def _service(name: str) -> str:
+    return SERVICES[name].title if name in SERVICES else name
 
 
 def _alarms(alarms: Sequence[str]) -> str:
     if not alarms:
         return "<p>Nothing here asks for attention, as far as there are cards enough to tell.</p>"
-    return f"<div class=note><ul>{''.join(f'<li>{escape(alarm)}</li>' for alarm in alarms)}</ul></div>"
+    lines = "".join(f"<li>{escape(_in_titles(alarm))}</li>" for alarm in alarms)
+    return f"<div class=note><b>Asks for attention</b><ul>{lines}</ul></div>"
+
+
+def _in_titles(alarm: str) -> str:
+    """An alarm names tasks by their ids, as programs do; people read titles."""
+    for task, about in TASKS.items():
+        alarm = alarm.replace(task, about.title)
+    return alarm
 
 
 def _days(days: Sequence[Mapping[str, Any]]) -> str:
@@ -50,7 +69,7 @@ def _days(days: Sequence[Mapping[str, Any]]) -> str:
 def _burden(burden: Mapping[str, Any]) -> str:
     rows = (
         (
-            service,
+            _service(service),
             item["made"],
             f"{item['shown']} ({_number(item['shown_per_100'])})",
             f"{item['warnings']} ({_number(item['warnings_per_100'])})",
@@ -65,7 +84,7 @@ def _burden(burden: Mapping[str, Any]) -> str:
 def _feedback(feedback: Mapping[str, Any]) -> str:
     rows = (
         (
-            service,
+            _service(service),
             item["shown"],
             item["accepted"],
             item["overridden"],
@@ -102,11 +121,11 @@ def _drift(task: str, item: Mapping[str, Any]) -> str:
         drawn = figures.stability(f"psi-{task}", names, values, WATCH, SHIFTED)
         body += f"<div class=figures><figure>{drawn}<figcaption><b>Inputs.</b></figcaption></figure></div>"
     rows = (
-        (each["name"], each["rows"], _number(each.get("psi")), _number(each.get("by_chance")), each["verdict"],
+        (each["name"], each["rows"], _number(each.get("psi"), 2), _number(each.get("by_chance"), 2), each["verdict"],
          each["reference"])
         for each in compared
     )  # fmt: skip
-    body += _table(("", "patients", "PSI", "by chance", "", "compared with"), rows)
+    body += _table(("input", "patients", "PSI", "by chance", "verdict", "compared with"), rows)
     gone = [each for each in item["missingness"] if each["moved"]]
     if gone:
         unknown = ((each["input"], _share(each["training"]), _share(each["now"])) for each in gone)
@@ -126,7 +145,7 @@ def _subgroups(groups: Mapping[str, Any]) -> str:
     names = ("warned", "withheld", "mean_estimate")
     ratios = ("observed_expected", "auroc")
     rows = (
-        (name, item["patients"], item["reason"], *[""] * 5)
+        (name, item["patients"], item["reason"])
         if "reason" in item
         else (
             name,
@@ -137,7 +156,7 @@ def _subgroups(groups: Mapping[str, Any]) -> str:
         )
         for name, item in groups.items()
     )
-    head = ("", "patients", "warned of, per 100", "withheld, per 100", "mean estimate, per 100", "with outcomes",
+    head = ("group", "patients", "warned of, per 100", "withheld, per 100", "mean estimate, per 100", "with outcomes",
             "observed : expected", "AUROC")  # fmt: skip
     return _table(head, rows)
 
@@ -151,20 +170,34 @@ def _interval(found: Mapping[str, Any] | None, times: int) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
+    """A column of numbers stands to the right, its head too; the last cell of a short row spans the rest."""
+    lines = [tuple(row) for row in rows]
     if not lines:
         return "<p class=dim>Nothing yet.</p>"
-    return (
-        f"<div class=wide><table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{lines}</table></div>"
-    )
+    whole = [row for row in lines if len(row) == len(head)]
+    right = [place > 0 and all(_is_number(row[place]) for row in whole) for place in range(len(head))]
+    body = "".join(f"<tr>{_cells(row, right)}</tr>" for row in lines)
+    return table([f">{name}" if is_right else name for name, is_right in zip(head, right, strict=True)], body)
 
 
-def _cell(value: Any) -> str:
-    return f"<td class=n>{value}</td>" if isinstance(value, int) else f"<td>{escape(str(value))}</td>"
+def _cells(row: Sequence[Any], right: Sequence[bool]) -> str:
+    rest = len(right) - len(row)
+    cells = [_cell(value, is_right) for value, is_right in zip(row, right, strict=False)]
+    if rest:
+        cells[-1] = f"<td class=dim colspan={rest + 1}>{escape(str(row[-1]))}</td>"
+    return "".join(cells)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) or value in {"", "–"} or str(value)[:1].isdigit()
+
+
+def _cell(value: Any, right: bool) -> str:
+    return f"<td{' class=n' if right else ''}>{escape(str(value))}</td>"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _share(value: float) -> str:

@@ -77,7 +77,8 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
         registrations = () if smart is None else smart.registrations.values()
         frames = " ".join(sorted({place for each in registrations for place in each.client.frame_ancestors}))
         response.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; base-uri 'none'; frame-ancestors {frames or _NOWHERE}"
+            "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
+            f"frame-ancestors {frames or _NOWHERE}"
         )
         # The address of the callback holds the code.
         response.headers["Referrer-Policy"] = "no-referrer"
@@ -104,6 +105,7 @@ def _parameter(name: str) -> str:
 
 
 def _page(advice: str, status: int) -> Response:
-    response = make_response(render_template("launch_refused.html", advice=advice), status)
+    root = "../" if request.path.endswith("/smart/callback") else ""
+    response = make_response(render_template("launch_refused.html", advice=advice, root=root), status)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,11 @@ from cds_service.records import replay
 from fhir_mapping import PatientRecord
 from knowledge_index import Evidence, PathStep
 from risk_model import Assessment
+from risk_model.report import house_style
 from tests.cds_service.app_pages.conftest import SEPSIS, resources
 from tests.cds_service.app_pages.documents import Document
 
 PATIENTS = sorted(shipped().patients)
-CSS = Path(__file__).resolve().parents[3] / "cds_service" / "static" / "app.css"
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(1)>" onmouseover="x\' {{7*7}}'
 
 
@@ -230,8 +229,7 @@ def test_a_card_links_the_app_only_where_it_can_be_launched(app: Flask, ward: Wa
 def test_every_text_colour_stands_out(scheme: str) -> None:
     """WCAG 2.2, 1.4.3: 4.5 to 1 between each colour of text and what it stands on, in both schemes."""
     blocks = [
-        dict(re.findall(r"--(\w+):(#[0-9a-f]{3,6})", block))
-        for block in re.findall(r":root\{([^}]+)\}", CSS.read_text())
+        dict(re.findall(r"--(\w+):(#[0-9a-f]{3,6})", block)) for block in re.findall(r":root\{([^}]+)\}", house_style())
     ]
     colours = blocks[0] if scheme == "light" else blocks[0] | blocks[1]
     pairs = [
