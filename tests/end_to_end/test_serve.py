@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from benchmarks import large_bodies
+from benchmarks.soak import look
 from knowledge_index import KnowledgeIndex
 from knowledge_index.storage import read_manifest
 from tests.cds_service.trust.ehr import Ehr, bearer
@@ -203,6 +205,26 @@ def test_slow_senders_do_not_keep_others_out(served: Served) -> None:
     finally:
         for connection in slow:
             connection.close()
+
+
+def test_large_bodies_all_at_once_are_turned_away_or_answered_within_memory(served: Served) -> None:
+    """Forty bodies of ten megabytes; `python -m benchmarks.large_bodies` sends a hundred. All of them parsed at once
+    would take some three gigabytes.
+    """
+    path = large_bodies.PATH
+    before = look(served.process.pid, 0.0).megabytes
+    headers = [served.headers(path) for _ in range(40)]
+    answers, seen = large_bodies.flood(served.port, served.process.pid, large_bodies.bodies(), headers)
+    result = large_bodies.told(answers, seen, before)
+    assert {each.status for each in answers} <= large_bodies.PROMISED, result
+    assert result["503_without_retry_after"] == 0
+    assert result["megabytes_above_it"] < 1000
+    assert seen.health
+    body = json.dumps(whole_request("diabetic-heart-failure-discharge"))
+    path = "/cds-services/readmission-30d"
+    for _ in range(2 * WORKERS):
+        given = served.headers(path) | {"Content-Type": "application/json"}
+        assert requests.post(f"{served.url}{path}", data=body, headers=given, timeout=20).status_code == 200
 
 
 def raw(port: int, data: bytes) -> bytes:
