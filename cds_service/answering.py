@@ -129,7 +129,7 @@ class Answering:
             return _NO_GUIDANCE
         if known is None or card is None:
             # Waiting for another server takes no place from those that compute.
-            gateway = self.gateway(caller)
+            gateway = self.gateway(caller).for_one_hook()
             prefetch = complete(asking.request, service, gateway, due.fetched)
             notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
             trace.prefetch = prefetch

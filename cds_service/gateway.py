@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -20,6 +22,8 @@ from cds_service.outbound import Networks, Outbound, OutboundError
 MAX_BODY = 10 * 2**20
 MAX_PAGES = 20
 MAX_PLACES = 20
+# What may come altogether for one search, and for one hook, its notes included: as much as two hooks may bring.
+MAX_FETCHED = 2 * MAX_BODY
 _TYPES_OF_A_CHART = (
     "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference", "Composition",
 )  # fmt: skip
@@ -49,9 +53,11 @@ class _Origin:
             raise GatewayError("not-a-server-url") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.fragment:
             raise GatewayError("not-a-server-url")
-        # A server may decode once more than we do: what hides behind a % or a \\ is looked at decoded.
+        # A server may decode once more than we do: what hides behind a % or a \\ is looked at decoded, and a path that
+        # would still hide something then is none of ours.
         path = unquote(parts.path)
-        if "\\" in url or ".." in path.split("/") or any(ord(sign) <= 32 for sign in url):
+        hidden = "%" in path or "\\" in url or any(ord(sign) <= 32 for sign in url)
+        if hidden or ".." in path.split("/"):
             raise GatewayError("not-a-server-url")
         port = given or (443 if parts.scheme == "https" else 80)
         return cls(parts.scheme, parts.hostname.lower(), port, path.rstrip("/"))
@@ -60,6 +66,43 @@ class _Origin:
         """Same scheme, host and port, and a path at or below ours: compared part by part, never as text within text."""
         same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
         return same and (other.path == self.path or other.path.startswith(f"{self.path}/"))
+
+
+class Allowance:
+    """Bytes that may still come, for several threads that fetch at the same time."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = Lock()
+
+    def take(self, size: int) -> None:
+        """Raises OutboundError where it is more than is left."""
+        with self._lock:
+            self._left -= size
+            if self._left < 0:
+                raise OutboundError("too-large", "together")
+
+
+class _Counted:
+    """The body of one answer, as much of it as the allowance lets in."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self.body = bytearray()
+        self._allowance = allowance
+
+    def write(self, chunk: bytes, /) -> None:
+        self._allowance.take(len(chunk))
+        self.body += chunk
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """What holds for all pages of one search."""
+
+    base: _Origin
+    token: str | None
+    deadline: float
+    allowance: Allowance
 
 
 class Gateway:
@@ -76,6 +119,16 @@ class Gateway:
         for origin in self._allowed:
             networks = networks.also(origin.host)
         self._outbound = Outbound(networks)
+        self._allowance: Allowance | None = None
+
+    def for_one_hook(self) -> Gateway:
+        """The same way out for one request, through which no more than MAX_FETCHED comes altogether.
+
+        Twenty pages of ten megabytes for each of eleven templates are each within their own caps, and gigabytes.
+        """
+        one = copy(self)
+        one._allowance = Allowance(MAX_FETCHED)
+        return one
 
     def allows(self, server: str | None) -> bool:
         """Whether a FHIR base URL is on the list."""
@@ -93,26 +146,23 @@ class Gateway:
         All of it within the gateway's seconds, and not past `deadline` (of `time.monotonic()`). A search
         cut by a limit keeps its `next` link, so that the reader sees it is incomplete. Raises GatewayError.
         """
-        if not self.allows(server):
-            raise GatewayError("server-not-allowed")
-        base = _Origin.of(server)
-        deadline = min(time.monotonic() + self._seconds, deadline or float("inf"))
-        first = self._get(f"{server.rstrip('/')}/{query}", base, token, deadline)
-        return self._whole(first, server, base, token, deadline)
+        errand = self._errand(server, token, deadline)
+        return self._whole(self._get(f"{server.rstrip('/')}/{query}", errand), server, errand)
 
     def follow(self, server: str, bundle: dict[str, Any], token: str | None, deadline: float | None) -> dict[str, Any]:
         """A searchset somebody else fetched, with its further pages; as it is when it says there are none.
 
         Raises GatewayError.
         """
+        return self._whole(bundle, server, self._errand(server, token, deadline))
+
+    def _errand(self, server: str, token: str | None, deadline: float | None) -> _Errand:
         if not self.allows(server):
             raise GatewayError("server-not-allowed")
         until = min(time.monotonic() + self._seconds, deadline or float("inf"))
-        return self._whole(bundle, server, _Origin.of(server), token, until)
+        return _Errand(_Origin.of(server), token, until, self._allowance or Allowance(MAX_FETCHED))
 
-    def _whole(
-        self, first: dict[str, Any], server: str, base: _Origin, token: str | None, deadline: float
-    ) -> dict[str, Any]:
+    def _whole(self, first: dict[str, Any], server: str, errand: _Errand) -> dict[str, Any]:
         """The first page and those that follow it, as one searchset; one that was cut keeps its `next`."""
         if first.get("resourceType") != "Bundle":
             return first
@@ -122,7 +172,7 @@ class Gateway:
             if following is None:
                 return {**first, "entry": entries, "link": []}
             try:
-                page = self._get(urljoin(f"{server.rstrip('/')}/", following), base, token, deadline)
+                page = self._get(_joined(server, following), errand)
             except GatewayError:
                 break
             entries += _entries(page)
@@ -130,28 +180,47 @@ class Gateway:
                 break
         return {**first, "entry": entries, "link": [{"relation": "next", "url": "not-followed"}]}
 
-    def _get(self, url: str, base: _Origin, token: str | None, deadline: float) -> dict[str, Any]:
-        if not base.holds(_Origin.of(url)):
+    def _get(self, url: str, errand: _Errand) -> dict[str, Any]:
+        if not errand.base.holds(_Origin.of(url)):
             raise GatewayError("other-origin")
         headers = {"Accept": "application/fhir+json"}
         if "?" in url:
             # A server that does not know a parameter otherwise leaves it out, and answers with everybody's resources.
             headers["Prefer"] = "handling=strict"
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+        if errand.token:
+            headers["Authorization"] = f"Bearer {errand.token}"
+        came = _Counted(errand.allowance)
         try:
-            answer = self._outbound.request("GET", url, headers=headers, deadline=deadline, max_bytes=MAX_BODY)
+            answer = self._outbound.request(
+                "GET", url, headers=headers, deadline=errand.deadline, max_bytes=MAX_BODY, into=came
+            )
         except OutboundError as error:
             raise GatewayError(error.reason) from None
         if answer.status != 200:
             raise GatewayError("status", str(answer.status))
         try:
-            resource = orjson.loads(answer.body)
+            resource = orjson.loads(came.body)
         except orjson.JSONDecodeError:
             raise GatewayError("not-json") from None
-        if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
+        if not _is_fhir(resource):
             raise GatewayError("not-fhir")
-        return resource
+        return dict(resource)
+
+
+def _is_fhir(resource: Any) -> bool:
+    """Whether it looks like a resource, and as a Bundle holds resources: what a server sent is no fault of who asks."""
+    if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
+        return False
+    held = [entry.get("resource", {}) if isinstance(entry, dict) else None for entry in _entries(resource)]
+    return all(isinstance(each, dict) for each in held)
+
+
+def _joined(server: str, following: str) -> str:
+    """A link of a page as an address. Raises GatewayError."""
+    try:
+        return urljoin(f"{server.rstrip('/')}/", following)
+    except ValueError:
+        raise GatewayError("not-a-server-url") from None
 
 
 def _entries(page: dict[str, Any]) -> list[Any]:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import urllib3
@@ -45,6 +45,12 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Sink(Protocol):
+    """Where a body goes piece by piece; what it raises ends the exchange."""
+
+    def write(self, chunk: bytes, /) -> object: ...
 
 
 def faces(address: IPAddress) -> tuple[IPAddress, ...]:
@@ -116,7 +122,7 @@ class Outbound:
         max_bytes: int,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        into: BinaryIO | None = None,
+        into: Sink | None = None,
     ) -> Answer:
         """One exchange; `deadline` is of `time.monotonic()`. The body of a 200 goes to `into` where one is given.
 

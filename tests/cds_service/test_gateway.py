@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cds_service.app import create_app
-from cds_service.gateway import Gateway, GatewayError, fetch_patient_resources
+from cds_service.gateway import MAX_FETCHED, Gateway, GatewayError, fetch_patient_resources
 from cds_service.settings import Settings
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome, assert_valid_response
@@ -211,3 +211,72 @@ def test_a_store_that_is_down_is_503_and_no_card(tmp_path: Path) -> None:
     answer = app.test_client().post("/cds-services/readmission-30d", json=request)
     assert_outcome(answer, 503)
     assert answer.headers["Retry-After"]
+
+
+def asking(fhir: FhirServer, *kept: str) -> dict[str, Any]:
+    """A discharge whose prefetch holds only these keys; the rest may be fetched."""
+    request = whole_request("diabetic-heart-failure-discharge")
+    request["prefetch"] = {key: request["prefetch"][key] for key in kept}
+    return request | {"fhirServer": fhir.url, "fhirAuthorization": {"access_token": "secret"}}
+
+
+BUNDLE = b'{"resourceType":"Bundle","type":"searchset","entry":[%s]%s}'
+LINK = b',"link":[{"relation":"next","url":"%s"}]'
+HOSTILE_PAGES: dict[str, bytes] = {
+    "nested 500 levels": BUNDLE
+    % (b'{"resource":{"resourceType":"Observation","extension":%s}}', b"")
+    % (b"[" * 500 + b"]" * 500),
+    "nested without end": BUNDLE % (b"[" * 200_000, b""),
+    "NaN": BUNDLE % (b'{"resource":{"resourceType":"Observation","valueQuantity":{"value":NaN}}}', b""),
+    "entries that are none": BUNDLE % (b'null, 1, "x", {"resource": null}, {"resource": []}', b""),
+    "entry an object": b'{"resourceType":"Bundle","entry":{"a":1}}',
+    "a link that is no address": BUNDLE % (b"", LINK % b"http://[::1"),
+    "a link that is script": BUNDLE % (b"", LINK % b"javascript:alert(1)"),
+    "a link without a scheme": BUNDLE % (b"", LINK % b"//evil.example/fhir/x"),
+    "a link upwards": BUNDLE % (b"", LINK % b"../admin"),
+    "a link upwards, hidden": BUNDLE % (b"", LINK % b"%2e%2e/admin"),
+    "a link upwards, hidden twice": BUNDLE % (b"", LINK % b"%252e%252e/admin"),
+    "links an object": b'{"resourceType":"Bundle","entry":[],"link":{"relation":"next"}}',
+    "an outcome": b'{"resourceType":"OperationOutcome"}',
+    "half a gzip": b"\x1f\x8b",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_PAGES)
+def test_whatever_a_server_sends_is_no_fault_of_who_asks(fhir: FhirServer, tmp_path: Path, name: str) -> None:
+    """A `next` that is no address was once our 500, and entries that are none the client's 400."""
+    env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
+    client = create_app(Settings.from_environment(env)).test_client()
+    labs = "/fhir/Observation?patient=walter&category=laboratory&_sort=-date&_count=1000"
+    fhir.answer(labs, HOSTILE_PAGES[name])
+    request = asking(fhir, "patient", "encounter", "encounters", "conditions", "vitals", "medications", "documents")
+    answer = client.post("/cds-services/readmission-30d", json=request)
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    assert_valid_response(answer.get_json())
+    assert not [path for path, _ in fhir.asked if "admin" in path]
+    # The same page where the client itself brings it.
+    if b"link" in HOSTILE_PAGES[name] and b'"link":{' not in HOSTILE_PAGES[name]:
+        request["prefetch"]["labs"] = json.loads(HOSTILE_PAGES[name])
+        assert client.post("/cds-services/readmission-30d", json=request).status_code == 200
+        assert not [path for path, _ in fhir.asked if "admin" in path]
+
+
+def test_what_comes_for_one_hook_is_bounded_altogether(fhir: FhirServer, tmp_path: Path) -> None:
+    """Twenty pages of ten megabytes for each template were each within their caps: 3.5 gigabytes for one request."""
+    env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
+    app = create_app(
+        Settings.from_environment(env | {"RISKCARDS_FETCH_SECONDS": "60", "RISKCARDS_DEADLINE_SECONDS": "90"})
+    )
+    filler = b'{"resource":{"resourceType":"Condition","id":"c","text":{"div":"%s"}}}' % (b"x" * 3_000_000)
+    for number in range(21):
+        fhir.answer(f"/fhir/page{number}", BUNDLE % (filler, LINK % f"{fhir.url}/page{number + 1}".encode()))
+    request = asking(fhir, "patient", "encounter", "encounters")
+    searches = ("conditions", "vitals", "labs", "medications", "procedures", "documents")
+    for key in searches:
+        request["prefetch"][key] = {"resourceType": "Bundle", "type": "searchset", "entry": [], "link": [
+            {"relation": "next", "url": f"{fhir.url}/page0"}]}  # fmt: skip
+    answer = app.test_client().post("/cds-services/readmission-30d", json=request)
+    assert answer.status_code in {200, 412}
+    sent = sum(len(fhir.answers[path][2]) for path, _ in fhir.asked if "page" in path)
+    # Each of four threads may have been in the middle of one more page.
+    assert MAX_FETCHED - 3_100_000 < sent < MAX_FETCHED + 10 * 3_100_000
