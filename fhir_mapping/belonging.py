@@ -16,7 +16,7 @@ from fhir_mapping.elements import Observation, Raw, Resource, fragment
 from fhir_mapping.errors import ForeignPatientError, PatientNotFoundError
 from fhir_mapping.measurements import refusals
 from fhir_mapping.reading import Entry, Reading
-from fhir_mapping.references import Directory, Ownership, contained
+from fhir_mapping.references import WEB, Directory, Ownership, contained
 from fhir_mapping.times import parse_instant
 from fhir_mapping.values import Refusal
 
@@ -69,6 +69,8 @@ def belonging(reading: Reading, directory: Directory, patient: str, refused: lis
     """Every resource proven to be the patient's (`Patient/p1`), each once in its newest version, panels unfolded."""
     newest: dict[str, Entry] = {}
     waiting: dict[str, Entry] = {}
+    proven: set[bytes] = set()
+    plain = True  # nothing to unfold, and no copies without an id
     for position, entry in enumerate(reading.entries):
         kind = entry.kind
         if kind in _NOT_ABOUT_A_PATIENT:
@@ -77,7 +79,7 @@ def belonging(reading: Reading, directory: Directory, patient: str, refused: lis
             refused.append(Refusal(entry.source(position), "operation-outcome"))
         read, reason = kind in _READ, None
         subject, focus = _about(entry)
-        if focus or directory.ownership(subject, patient, entry.full_url) is not Ownership.OURS:
+        if focus or not _proven(entry, subject, directory, patient, proven):
             subject = _decoded_subject(entry) if isinstance(subject, Raw) else subject
             if not (read or subject):
                 continue
@@ -88,6 +90,7 @@ def belonging(reading: Reading, directory: Directory, patient: str, refused: lis
         if reason is None:
             chosen = waiting if entry.include else newest
             chosen[source] = entry if source not in chosen else _newer_entry(chosen[source], entry)
+            plain = plain and "/#" not in source and not (kind in _HOLDERS and _holds_others(entry))
         elif not entry.include:
             refused.extend(refusals(_read(entry), source, reason))
     # `mode=include` is no match, but a member of a panel that is one belongs to it.
@@ -95,7 +98,19 @@ def belonging(reading: Reading, directory: Directory, patient: str, refused: lis
         key = directory.key(member)
         if key in waiting and key not in newest:
             newest[key] = waiting[key]
-    return list(_unfolded(_without_copies(newest), directory, patient, refused))
+    return list(newest.items() if plain else _unfolded(_without_copies(newest), directory, patient, refused))
+
+
+def _proven(entry: Entry, subject: Any, directory: Directory, patient: str, proven: set[bytes]) -> bool:
+    """Whether the subject is the patient; found out once for the same bytes, but where the fullUrl has its say."""
+    somewhere = entry.full_url is not None and entry.full_url.startswith(WEB)
+    text = bytes(subject) if type(subject) is Raw and not somewhere else b""
+    if text in proven:
+        return True
+    ours = directory.ownership(subject, patient, entry.full_url) is Ownership.OURS
+    if ours and text:
+        proven.add(text)
+    return ours
 
 
 def _read(entry: Entry) -> Observation | Resource:
@@ -104,10 +119,11 @@ def _read(entry: Entry) -> Observation | Resource:
 
 def _about(entry: Entry) -> tuple[Any, Any]:
     """Subject and focus: as values, or as the bytes of them, which are the same for nearly every resource."""
-    if entry.kind in _READ and entry.kind != "Observation":
+    kind = entry.kind
+    if kind != "Observation" and kind in _READ:
         elements = entry.elements
         return elements.get("subject") or elements.get("patient"), elements.get("focus")
-    seen = entry.observation if entry.kind == "Observation" else entry.whose
+    seen = entry.observation if kind == "Observation" else entry.whose
     return seen.subject or seen.patient, seen.focus
 
 

@@ -7,12 +7,12 @@ local code with a familiar text is not guessed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import NamedTuple
 
 from fhir_mapping.codes import LOINC, SNOMED, codings, text_of
-from fhir_mapping.definitions import Definitions, definitions
+from fhir_mapping.definitions import ConceptDefinition, Definitions, definitions
 from fhir_mapping.elements import Coded, Observation, Part, Resource, coded
 from fhir_mapping.quantities import usable_value
 from fhir_mapping.reasons import status_reason
@@ -40,21 +40,22 @@ _CONSCIOUSNESS = {
     (SNOMED, "40917007"): "confusion",
 }
 Consciousness = tuple[str, datetime, str]
+Meanings = tuple[Coded, ...]
+Read = tuple[str, Observation, Meanings]
+"""An Observation that is read: its source, itself, and what its codes mean."""
 
 
-@dataclass(slots=True)
-class _Ranked:
-    """A measurement and what settles a draw with another of the same concept and moment."""
+class _Ranked(NamedTuple):
+    """A value and, in this order, what settles a draw with another of the same concept and moment."""
 
-    item: Measurement
+    concept: str
+    time: datetime
     rank: int
     by_reference: bool
     issued: float
-
-    @property
-    def order(self) -> tuple[str, datetime, int, bool, float, str, float]:
-        item = self.item
-        return item.concept, item.time, self.rank, self.by_reference, self.issued, item.source, item.value
+    source: str
+    value: float
+    unit: str
 
     def before(self, other: _Ranked) -> str:
         """Why the other of one moment is used and not this one."""
@@ -64,7 +65,7 @@ class _Ranked:
 
 
 def read_observations(
-    observations: Iterable[tuple[str, Observation]],
+    observations: Iterable[Read],
     directory: Directory,
     prediction_time: datetime,
     refused: list[Refusal],
@@ -77,32 +78,30 @@ def read_observations(
     reference method (an arterial line beside a cuff), then the later issued, then the greater source id; the other is
     named in `refused`. `preliminary=False` uses final values only.
     """
-    known = definitions()
     found: list[_Ranked] = []
     aware: Consciousness | None = None
-    for source, observation in observations:
-        for answer in _measure(observation, source, directory, prediction_time, known, preliminary=preliminary):
-            if isinstance(answer, Refusal):
-                refused.append(answer)
-            else:
-                found.append(answer)
-        word = _consciousness(observation, prediction_time)
-        if word is not None and (aware is None or (word[1], source) > (aware[1], aware[2])):
-            aware = (*word, source)
+    for source, observation, meanings in observations:
+        parts = _measuring(observation, meanings, source, refused)
+        if parts:
+            _measure(observation, parts, source, directory, prediction_time, found, refused, preliminary=preliminary)
+        if meanings[0].consciousness:
+            word = _consciousness(observation, prediction_time)
+            if word is not None and (aware is None or (word[1], source) > (aware[1], aware[2])):
+                aware = (*word, source)
     return tuple(_upright(_settled(found, refused), refused)), aware
 
 
-def concerns(observation: Observation) -> bool:
-    """Whether a code of an Observation or its components is one we read, in whatever system; reading looks closer."""
-    if coded(observation.code).wanted:
-        return True
-    return bool(observation.component) and any(coded(part.code).wanted for part in observation.component)
+def meanings_of(observation: Observation) -> Meanings:
+    """What the codes of an Observation and of its components mean, in the order of `parts`."""
+    if not observation.component:
+        return (coded(observation.code),)
+    return tuple([coded(part.code) for part in observation.parts])
 
 
-def unmapped(observations: Iterable[Observation]) -> Iterator[Refusal]:
+def unmapped(unread: Iterable[Meanings]) -> Iterator[Refusal]:
     """One refusal for each system of local codes nobody translated, with the number of its Observations."""
-    local = (seen for seen in observations if not any(coded(part.code).speaks_loinc for part in seen.parts))
-    systems = Counter(coded(observation.code).first_system for observation in local)
+    local = (meanings for meanings in unread if not any(meaning.speaks_loinc for meaning in meanings))
+    systems = Counter(meanings[0].first_system for meanings in local)
     return (Refusal("Observation", "code-not-mapped", f"{n} of {s}") for s, n in sorted(systems.items()))
 
 
@@ -155,53 +154,58 @@ def known_by(observation: Observation, prediction_time: datetime) -> bool:
 
 def _measure(
     observation: Observation,
+    parts: list[_Measuring],
     source: str,
     directory: Directory,
     prediction_time: datetime,
-    known: Definitions,
+    found: list[_Ranked],
+    refused: list[Refusal],
     *,
     preliminary: bool,
-) -> Iterator[_Ranked | Refusal]:
+) -> None:
     """Every value of a known concept in one Observation, its components included.
 
-    Yields nothing for concepts we do not read and for what is not known by `prediction_time`: a result counts from
-    the moment it was issued, not from the moment the blood was drawn.
+    Nothing for what is not known by `prediction_time`: a result counts from the moment it was issued, not from the
+    moment the blood was drawn.
     """
-    parts: list[tuple[Part, Coded]] = []
-    for part in observation.parts:
-        meaning = coded(part.code)
-        if meaning.concept is None:
-            continue
-        if meaning.clear:
-            parts.append((part, meaning))
-        else:
-            yield Refusal(source, "codes-disagree", meaning.concept.name)
-    if not parts:
-        return
     at, issued = observed_at(observation), parse_instant(observation.issued)
     if at is not None and (not reachable(at, prediction_time) or (issued and not reachable(issued, prediction_time))):
         return
     reason = _why_not(observation, at, preliminary=preliminary)
     if reason is not None:
-        yield from (Refusal(source, reason, meaning.concept.name) for _, meaning in parts if meaning.concept)
+        refused += [Refusal(source, reason, concept.name) for _, concept, _ in parts]
         return
     assert at is not None
     if at.zone_assumed:
-        yield Refusal(source, "time-without-zone", "read as UTC")
-    specimen = _specimen(observation, directory, known)
-    rank, when = _RANK[observation.status], moment(at)
-    for part, meaning in parts:
-        concept = meaning.concept
-        assert concept is not None
-        value, why = usable_value(part, concept, known, meaning.loinc)
+        refused.append(Refusal(source, "time-without-zone", "read as UTC"))
+    known = definitions()
+    specimen = None if observation.specimen is None else _specimen(observation, directory, known)
+    rank, when, since = _RANK[observation.status], moment(at), issued.latest.timestamp() if issued else 0.0
+    for part, concept, loinc in parts:
+        value, why = usable_value(part, concept, known, loinc)
         if specimen is not None and concept.specimen and specimen not in _FITTING[concept.specimen]:
             value, why = None, "specimen-conflict"
         if value is None:
-            yield Refusal(source, why, concept.name)
+            refused.append(Refusal(source, why, concept.name))
             continue
-        item = Measurement(concept.name, value, concept.unit, when, source, rank == 0)
-        by_reference = meaning.loinc in concept.reference_method
-        yield _Ranked(item, rank, by_reference, issued.latest.timestamp() if issued else 0.0)
+        by_reference = loinc in concept.reference_method
+        found.append(_Ranked(concept.name, when, rank, by_reference, since, source, value, concept.unit))
+
+
+_Measuring = tuple[Part, ConceptDefinition, str | None]
+
+
+def _measuring(observation: Observation, meanings: Meanings, source: str, refused: list[Refusal]) -> list[_Measuring]:
+    """The parts that measure a concept we read, with their LOINC."""
+    found: list[_Measuring] = []
+    for part, meaning in zip(observation.parts, meanings, strict=True):
+        if meaning.concept is None:
+            continue
+        if meaning.clear:
+            found.append((part, meaning.concept, meaning.loinc))
+        else:
+            refused.append(Refusal(source, "codes-disagree", meaning.concept.name))
+    return found
 
 
 def _why_not(observation: Observation, at: Instant | None, *, preliminary: bool) -> str | None:
@@ -229,17 +233,15 @@ def _specimen(observation: Observation, directory: Directory, known: Definitions
     return next((s.name for s in known.specimens if any(word in text for word in s.words)), None)
 
 
-def _settled(found: Sequence[_Ranked], refused: list[Refusal]) -> Iterator[Measurement]:
+def _settled(found: list[_Ranked], refused: list[Refusal]) -> Iterator[Measurement]:
     """One value per concept and moment, in that order; what it was preferred to is named."""
-    kept: _Ranked | None = None
-    for ranked in sorted(found, key=lambda ranked: ranked.order):
-        if kept is not None and (kept.item.concept, kept.item.time) != (ranked.item.concept, ranked.item.time):
-            yield kept.item
-        elif kept is not None and kept.item.value != ranked.item.value:
-            refused.append(Refusal(kept.item.source, kept.before(ranked)))
-        kept = ranked
-    if kept is not None:
-        yield kept.item
+    found.sort()
+    for ranked, after in zip(found, [*found[1:], None], strict=False):
+        concept, time, rank, _, _, source, value, unit = ranked
+        if after is None or after[1] != time or after[0] != concept:
+            yield Measurement(concept, value, unit, time, source, rank == 0)
+        elif after.value != value:
+            refused.append(Refusal(source, ranked.before(after)))
 
 
 def _upright(items: Iterator[Measurement], refused: list[Refusal]) -> Iterator[Measurement]:
@@ -256,8 +258,8 @@ def _upright(items: Iterator[Measurement], refused: list[Refusal]) -> Iterator[M
 
 
 def _consciousness(observation: Observation, prediction_time: datetime) -> tuple[str, datetime] | None:
-    """Level of consciousness (AVPU and new confusion) as a word and its time, when coded and known by then."""
-    if not coded(observation.code).consciousness or observation.dataAbsentReason:
+    """Level of consciousness (AVPU and new confusion) as a word and its time, when known by then."""
+    if observation.dataAbsentReason:
         return None
     at = observed_at(observation)
     if at is None or _why_not(observation, at, preliminary=True) or not known_by(observation, prediction_time):

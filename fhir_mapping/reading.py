@@ -86,29 +86,28 @@ _BUNDLE = msgspec.json.Decoder(Bundle)
 _IDENTITY = msgspec.json.Decoder(_Identity)
 
 
-class Entry:
+class Entry(msgspec.Struct, gc=False):
     """A resource, where it came from, and whether it is data or (`include`) only something references may point at.
 
     Made of a dictionary, or of bytes known to be JSON, which are decoded when they are first read. Raises
     InvalidInputError for what is no resource.
     """
 
-    __slots__ = ("_elements", "_observation", "_raw", "_resource", "_unmodified", "full_url", "include", "kind")
+    content: Resource | msgspec.Raw | bytes
+    full_url: str | None = None
+    include: bool = False
+    kind: str = ""
+    _raw: msgspec.Raw | bytes | None = None
+    _resource: Resource | None = None
+    _elements: Resource | None = None
+    _observation: Observation | None = None
+    _unmodified: bool | None = None
 
-    def __init__(
-        self, resource: Resource | msgspec.Raw | bytes, full_url: str | None = None, *, include: bool = False
-    ) -> None:
-        self._raw: msgspec.Raw | bytes | None
-        self._resource: Resource | None
-        if isinstance(resource, (msgspec.Raw, bytes)):
-            self._raw, self._resource, self.kind = resource, None, _kind_of(resource)
+    def __post_init__(self) -> None:
+        if isinstance(self.content, (msgspec.Raw, bytes)):
+            self._raw, self.kind = self.content, _kind_of(self.content)
         else:
-            self._raw, self._resource, self.kind = None, resource, _kind(resource)
-        self._elements: Resource | None = None
-        self._observation: Observation | None = None
-        self._unmodified: bool | None = None
-        self.full_url = full_url
-        self.include = include
+            self._resource, self.kind = self.content, _kind(self.content)
 
     @property
     def resource(self) -> Resource:

@@ -13,7 +13,7 @@ from fhir_mapping.belonging import NOTE_TYPES, Owned, belonging, find_patient, l
 from fhir_mapping.demographics import Demographics, read_demographics
 from fhir_mapping.elements import Observation, Resource
 from fhir_mapping.errors import InvalidInputError
-from fhir_mapping.measurements import concerns, known_by, read_observations, unmapped
+from fhir_mapping.measurements import Meanings, Read, known_by, meanings_of, read_observations, unmapped
 from fhir_mapping.modifiers import understood
 from fhir_mapping.reading import Bundle, Entry, Reading, read_bundle, read_bytes
 from fhir_mapping.references import Directory
@@ -299,11 +299,11 @@ def _build(
 
 def _usable(
     ours: Sequence[Owned], site: SiteMap, refused: list[Refusal]
-) -> tuple[list[tuple[str, Observation]], list[tuple[str, Resource]]]:
+) -> tuple[list[Read], list[tuple[str, Resource]]]:
     """What somebody reads, in standard codes, without the parts we may not use: Observations, and the other types."""
-    observations: list[tuple[str, Observation]] = []
+    observations: list[Read] = []
     others: list[tuple[str, Resource]] = []
-    unread: list[Observation] = []
+    unread: list[Meanings] = []
     for source, entry in ours:
         if entry.kind != "Observation":
             resource = understood(site.translate(entry.elements), source, refused, unmodified=entry.unmodified)
@@ -311,22 +311,22 @@ def _usable(
                 others.append((source, resource))
             continue
         seen = entry.observation
-        if site.speaks_in(seen):
+        meanings = meanings_of(seen)
+        if site.speaks_in(seen, meanings):
             seen = Observation.of(site.translate(entry.resource))
-        if not concerns(seen):
-            unread.append(seen)
-        elif (usable := _usable_observation(source, entry, seen, site, refused)) is not None:
-            observations.append((source, usable))
+            meanings = meanings_of(seen)
+        if not any(meaning.wanted for meaning in meanings):
+            unread.append(meanings)
+        elif entry.unmodified and not seen.implicitRules:
+            observations.append((source, seen, meanings))
+        elif (usable := _usable_observation(source, entry, site, refused)) is not None:
+            observations.append((source, usable, meanings_of(usable)))
     refused.extend(unmapped(unread))
     return observations, others
 
 
-def _usable_observation(
-    source: str, entry: Entry, seen: Observation, site: SiteMap, refused: list[Refusal]
-) -> Observation | None:
+def _usable_observation(source: str, entry: Entry, site: SiteMap, refused: list[Refusal]) -> Observation | None:
     """None where nothing of it may be used."""
-    if entry.unmodified and not seen.implicitRules:
-        return seen
     clean = understood(site.translate(entry.resource), source, refused, unmodified=entry.unmodified)
     return None if clean is None else Observation.of(clean)
 

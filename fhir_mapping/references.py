@@ -15,7 +15,7 @@ from fhir_mapping.reading import Entry
 
 _HISTORY = re.compile(r"/_history/[^/]+\Z")
 _ABSOLUTE = re.compile(r"(?i:https?)://(?P<base>.+)/(?P<key>[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64})\Z")
-_WEB = ("http", "HTTP", "Http")
+WEB = ("http", "HTTP", "Http")
 _IMPLIED_PORT = re.compile(r":(?:443|80)\Z")
 _RELATIVE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64}\Z")
 
@@ -34,7 +34,7 @@ def base_of(url: str | None) -> str | None:
     >>> base_of("https://EHR.example:443/fhir/Patient/p/_history/2")
     'ehr.example/fhir'
     """
-    found = _ABSOLUTE.match(_HISTORY.sub("", url)) if url and url.startswith(_WEB) else None
+    found = _ABSOLUTE.match(_HISTORY.sub("", url)) if url and url.startswith(WEB) else None
     if found is None:
         return None
     host, slash, path = found["base"].partition("/")
@@ -54,14 +54,18 @@ class Directory:
         self._owners: dict[tuple[str | bytes, str, str | None], Ownership] = {}
         self._by_kind: dict[str, dict[str, Entry]] = {}
         for position, entry in enumerate(entries):
-            if entry.full_url:
-                url = entry.full_url
+            url = entry.full_url
+            if url:
                 self.by_url[_HISTORY.sub("", url) if "/_history/" in url else url] = position
-                base = base_of(url)
-                if base is not None:
-                    self._bases.add(base)
-                    if entry.kind == "Patient":
-                        self._homes.setdefault(entry.source(position), set()).add(base)
+                if url.startswith(WEB):
+                    self._take_home(entry, position, url)
+
+    def _take_home(self, entry: Entry, position: int, url: str) -> None:
+        base = base_of(url)
+        if base is not None:
+            self._bases.add(base)
+            if entry.kind == "Patient":
+                self._homes.setdefault(entry.source(position), set()).add(base)
 
     @classmethod
     def of(cls, entries: Sequence[Entry], translate: Callable[[Resource], Resource] | None = None) -> Directory:
@@ -124,7 +128,7 @@ class Directory:
             text = reference.get("reference") if isinstance(reference, dict) else None
             if not isinstance(text, str):
                 return Ownership.UNPROVABLE
-        asked = (text, patient, base_of(full_url) if full_url and full_url.startswith(_WEB) else None)
+        asked = (text, patient, base_of(full_url) if full_url and full_url.startswith(WEB) else None)
         found = self._owners.get(asked)
         if found is None:
             found = self._owners[asked] = self._ownership(reference, patient, asked[2])

@@ -17,7 +17,7 @@ from typing import Any
 from fhir_mapping.codes import ACT_CODE, LOINC, SNOMED, UCUM, Concept, system_of
 from fhir_mapping.definitions import definitions
 from fhir_mapping.definitions.schema import DefinitionError, Field, check, read_yaml
-from fhir_mapping.elements import Observation, Resource, coded
+from fhir_mapping.elements import Coded, Observation, Part, Resource
 
 Code = tuple[str, str]
 _CLASSES = {"inpatient": "IMP", "emergency": "EMER", "observation": "OBSENC", "outpatient": "AMB"}
@@ -116,20 +116,23 @@ class SiteMap:
         changed = {name: new for name, new in self._changes(resource) if new is not resource[name]}
         return {**resource, **changed} if changed else resource
 
-    def speaks_in(self, observation: Observation) -> bool:
-        """Whether an Observation may hold anything to translate."""
+    def speaks_in(self, observation: Observation, meanings: Sequence[Coded]) -> bool:
+        """Whether an Observation, whose codes mean that, may hold anything to translate that somebody reads."""
         if observation.contained is not None:
             return True
-        for part in observation.parts:
-            if not self._known.isdisjoint(coded(part.code).systems):
+        wanted = False
+        for meaning in meanings:
+            if not self._known.isdisjoint(meaning.systems):
                 return True
-            quantity, answer = part.valueQuantity, part.valueCodeableConcept
-            system = quantity.get("system") if isinstance(quantity, dict) else None
-            if system is not None and system != UCUM and self._local("valueQuantity", quantity):
-                return True
-            if isinstance(answer, dict) and self._local("valueCodeableConcept", answer):
-                return True
-        return False
+            wanted = wanted or meaning.wanted
+        return wanted and any(self._answers(part) for part in observation.parts)
+
+    def _answers(self, part: Part) -> bool:
+        quantity, answer = part.valueQuantity, part.valueCodeableConcept
+        system = quantity.get("system") if isinstance(quantity, dict) else None
+        if system is not None and system != UCUM and self._local("valueQuantity", quantity):
+            return True
+        return isinstance(answer, dict) and self._local("valueCodeableConcept", answer)
 
     def _speaks(self, holder: Resource) -> bool:
         """Whether anything in it stands in one of this map's systems: most of what comes does not."""
