@@ -247,7 +247,8 @@ class Answering:
         if not self.quiet.snooze_hours:
             return Shown.SHOWN
         scope = (asking.request.patient_id, stay, user, asking.service.id)
-        override = self.steps.run(asking.due.answered, self.store.last_override, *scope)
+        whose = None if asking.caller is None else asking.caller.asker
+        override = self.steps.run(asking.due.answered, self.store.last_override, *scope, whose)
         if self.quiet.suppressed(override, [assessment.estimate for assessment in assessments], now):
             return Shown.SUPPRESSED
         return Shown.SHOWN

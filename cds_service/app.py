@@ -156,9 +156,9 @@ def _routes(app: Flask, cds: _Parts) -> None:
     @app.post("/cds-services/<service_id>/feedback")
     def feedback(service_id: str) -> Response:
         service = _service(service_id)
-        cds.caller()
+        caller = cds.caller()
         with _body(cds) as body:
-            outcomes = cds.in_time(receive, body, service, cds.store)
+            outcomes = cds.in_time(receive, body, service, cds.store, None if caller is None else caller.asker)
         for outcome in outcomes:
             cds.metrics.feedback(service.id, outcome)
         LOG.info("feedback service=%s entries=%d", service.id, len(outcomes))
@@ -216,14 +216,19 @@ def _service(identifier: str) -> Service:
 
 @contextmanager
 def _body(cds: _Parts) -> Iterator[bytes]:
-    """The body, within the memory all bodies may take together. Raises HookError 415, 503."""
+    """The body, within the memory all bodies may take together. Raises HookError 413, 415, 503."""
     if request.mimetype not in _JSON_TYPES:
         raise HookError(415, "not-supported", "Content-Type must be application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise HookError(415, "not-supported", "the body must not be compressed")
-    length = request.content_length
-    with cds.admission.hold(cds.settings.max_body_bytes if length is None else min(length, 2**31)):
-        yield request.get_data(cache=False)
+    length, most = request.content_length, cds.settings.max_body_bytes
+    # A body in chunks says no length and would be cut at the limit without a word: a byte more tells that it goes on.
+    request.max_content_length = most + 1
+    with cds.admission.hold(most if length is None else min(length, 2**31)):
+        body = request.get_data(cache=False)
+        if len(body) > most:
+            raise HookError(413, "too-costly", f"a body holds at most {most} bytes")
+        yield body
 
 
 def _ms(started: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cds_service.outcome import HookError
 from cds_service.services import Service
-from cds_service.store import Store
+from cds_service.store import Asker, Store
 from cds_service.strict_json import parse_json
 from fhir_mapping.times import parse_instant
 
@@ -15,10 +15,10 @@ MAX_ENTRIES = 200
 MAX_COMMENT = 4_000
 
 
-def receive(body: bytes, service: Service, store: Store) -> tuple[str, ...]:
+def receive(body: bytes, service: Service, store: Store, asker: Asker | None = None) -> tuple[str, ...]:
     """Store the entries of one POST, a repeated one once; returns the outcome of each.
 
-    Raises HookError 400 with the path of the fault, 404 for a card this service never sent.
+    Raises HookError 400 with the path of the fault, 404 for a card this service never sent to who asks.
     """
     raw = parse_json(body).get("feedback")
     if not isinstance(raw, list) or not raw:
@@ -27,7 +27,7 @@ def receive(body: bytes, service: Service, store: Store) -> tuple[str, ...]:
         raise HookError(413, "too-costly", f"more than {MAX_ENTRIES} entries in one POST")
     entries = [_entry(item, f"feedback[{number}]") for number, item in enumerate(raw)]
     for number, entry in enumerate(entries):
-        if store.card_service(entry["card"]) != service.id:
+        if store.card_service(entry["card"], asker) != service.id:
             raise HookError(404, "not-found", f"feedback[{number}].card: this service sent no such card")
         unknown = {s["id"] for s in entry.get("acceptedSuggestions", ())} - store.suggestions_of(entry["card"])
         if unknown:

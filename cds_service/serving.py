@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import orjson
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
 from cds_service.outcome import JSON, operation_outcome
@@ -65,6 +66,19 @@ class _Watch:
                     continue
 
 
+class _Chunks:
+    """A body whose broken chunks end it like a broken connection: the sender's fault, a 400 and not our 500."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, size: int | None = None) -> bytes:
+        try:
+            return bytes(self._body.read(size))
+        except ParseException:
+            raise OSError("the body ends in the middle of a chunk") from None
+
+
 class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
     """worker_class = "cds_service.serving.BoundedThreadWorker" """
 
@@ -95,4 +109,5 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: Any) -> Any:
         """The headers are there: from now on the time for the whole request counts."""
         self._watch.until(conn.sock, REQUEST_SECONDS)
+        req.body = _Chunks(req.body)
         return super().handle_request(req, conn)

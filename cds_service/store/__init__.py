@@ -2,6 +2,6 @@
 
 from cds_service.store.audit import AuditEntry, Verification
 from cds_service.store.errors import StoreError
-from cds_service.store.store import CardRecord, Override, Store
+from cds_service.store.store import Asker, CardRecord, Override, Store
 
-__all__ = ["AuditEntry", "CardRecord", "Override", "Store", "StoreError", "Verification"]
+__all__ = ["Asker", "AuditEntry", "CardRecord", "Override", "Store", "StoreError", "Verification"]

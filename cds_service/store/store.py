@@ -59,6 +59,14 @@ class CardRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """The client whose token came with a request, and the tenant named in it."""
+
+    client: str | None
+    tenant: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Override:
     """The last time this user set aside a card of this stay, and the estimates they had seen."""
 
@@ -160,10 +168,13 @@ class Store:
             told = kept | {"indicator": record.indicator, "estimates": list(record.estimates)}
             audit.append(connection, "card", record.uuid, told)
 
-    def card_service(self, card: str) -> str | None:
-        """Which service sent this card; None when none did."""
+    def card_service(self, card: str, asker: Asker | None = None) -> str | None:
+        """Which service sent this card; None when none did, or not to this client and tenant."""
+        query = select(CARDS.c.service).where(CARDS.c.uuid == card)
+        if asker is not None:
+            query = query.where(CARDS.c.client == asker.client, CARDS.c.tenant.is_not_distinct_from(asker.tenant))
         with self._reading() as connection:
-            return connection.execute(select(CARDS.c.service).where(CARDS.c.uuid == card)).scalar()
+            return connection.execute(query).scalar()
 
     def suggestions_of(self, card: str) -> frozenset[str]:
         with self._reading() as connection:
@@ -184,13 +195,16 @@ class Store:
             counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
         return sum(counts.values()) - counts.get("info", 0), sum(counts.values())
 
-    def last_override(self, patient: str, encounter: str | None, user: str, service: str) -> Override | None:
-        """The newest card of this scope that its user has overridden."""
-        scope = self.scope_hash(patient, encounter, user)
+    def last_override(
+        self, patient: str, encounter: str | None, user: str, service: str, asker: Asker | None = None
+    ) -> Override | None:
+        """The newest card of this scope that its user has overridden; ids are each client's and tenant's own."""
+        scope, whose = self.scope_hash(patient, encounter, user), asker or Asker(None, None)
         query = (
             select(FEEDBACK.c.received, CARDS.c.uuid)
             .join(CARDS, CARDS.c.uuid == FEEDBACK.c.card)
             .where(CARDS.c.scope_hash == scope, CARDS.c.service == service, FEEDBACK.c.outcome == "overridden")
+            .where(CARDS.c.client.is_not_distinct_from(whose.client), CARDS.c.tenant.is_not_distinct_from(whose.tenant))
             .order_by(FEEDBACK.c.received.desc())
             .limit(1)
         )

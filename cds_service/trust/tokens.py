@@ -17,6 +17,7 @@ from jwt.exceptions import PyJWTError
 
 from cds_service.outbound import Networks, Outbound
 from cds_service.outcome import HookError
+from cds_service.store import Asker
 from cds_service.strict_json import parse_json
 from cds_service.trust.clients import CdsClient
 from cds_service.trust.keys import FetchedKeys, VerifyingKey
@@ -55,6 +56,11 @@ class ReplayStore(Protocol):
 class Caller:
     client: CdsClient
     tenant: str | None
+
+    @property
+    def asker(self) -> Asker:
+        """As the store knows them."""
+        return Asker(self.client.name, self.tenant)
 
 
 class TokenVerifier:

@@ -238,6 +238,35 @@ def raw(port: int, data: bytes) -> bytes:
     return answer
 
 
+CHUNKS: dict[str, tuple[bytes, bytes]] = {
+    "a size that is none": (b"ZZ\r\n", b"400"),
+    "a size below nothing": (b"-5\r\nxxxxx\r\n0\r\n\r\n", b"400"),
+    "an extension without end": (b"1;" + b"a" * 1_000_000 + b"\r\nx\r\n0\r\n\r\n", b"400"),
+    "no end of a chunk": (b"2\r\n{}abc", b"400"),
+    "half a chunk": (b"5\r\n{", b"400"),
+    # It was once cut at ten megabytes, and the first ten taken for the whole.
+    "more than a body may hold": (b"b00000\r\n{}" + b" " * 11_534_334 + b"\r\n0\r\n\r\n", b"413"),
+}
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_a_body_in_broken_chunks_is_its_senders_fault(served: Served, name: str) -> None:
+    path = "/cds-services/readmission-30d"
+    head = [f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/json", "Transfer-Encoding: chunked"]
+    head += [f"{key}: {value}" for key, value in served.headers(path).items()]
+    body, status = CHUNKS[name]
+    answer = raw(served.port, "\r\n".join(head).encode() + b"\r\n\r\n" + body)
+    assert answer.split()[1] == status
+    assert b"OperationOutcome" in answer
+
+
+def test_a_body_in_whole_chunks_is_answered(served: Served) -> None:
+    path, body = "/cds-services/readmission-30d", json.dumps(whole_request("diabetic-heart-failure-discharge")).encode()
+    parts = iter([body[:1000], body[1000:]])
+    headers = served.headers(path) | {"Content-Type": "application/json"}
+    assert requests.post(f"{served.url}{path}", data=parts, headers=headers, timeout=20).status_code == 200
+
+
 def test_the_server_in_front_logs_nothing_of_a_request(tmp_path: Path) -> None:
     """Paths, queries, headers, bodies, and lines that are no HTTP: at DEBUG none of it is in the log or the answer."""
     with socket.socket() as probe:
