@@ -158,13 +158,14 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--answers", choices=["json", "compact"], default="json", help="the form that is taught")
     parser.add_argument("--quick", action="store_true", help="40 examples, 4 steps: that it runs, not what it reaches")
     options = parser.parse_args()
     counts = (40, 4, 8) if options.quick else (options.train, options.validation, options.test)
     settings = Settings(
         rank=options.rank, alpha=2 * options.rank, epochs=options.epochs, learning_rate=options.learning_rate,
         batch=options.batch, max_steps=4 if options.quick else None, validate_every=2 if options.quick else 5,
-        patience=4,
+        patience=4, answers=options.answers,
     )  # fmt: skip
     options.work.mkdir(parents=True, exist_ok=True)
     plan = Plan(

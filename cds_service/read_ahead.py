@@ -1,6 +1,6 @@
 """Reading ahead: a hook leaves unread notes, a worker has a language model read them, the next hook finds the readings.
 
-    hook ── asks for ──▶ sealed "unread" ── taken by `riskcards read-ahead` ──▶ sealed "reading" ──▶ next hook
+    hook ── asks for ──▶ sealed "unread" ── read by `riskcards read-ahead` ──▶ sealed "reading" ──▶ next hook
 
 Notes and readings are encrypted in the store with the service's key, named by a hash, and gone when read or expired.
 A hook waits for the store a moment at most and for a model never.
@@ -14,8 +14,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cds_service.in_time import InTime
+from cds_service.leases import Leases
 from cds_service.settings import Settings
 from cds_service.smart.vault import Vault, open_cipher
 from cds_service.store import Store, StoreError
@@ -31,13 +33,16 @@ from risk_model.reader import NoteReading
 from risk_model.remembered import Remembered
 
 LOG = logging.getLogger("riskcards")
-UNREAD, READING = "unread", "reading"
+UNREAD, READING, HELD = "unread", "reading", "held"
 UNREAD_HOURS, READING_DAYS = 24, 30
 PATIENCE = 0.3
 """Seconds a hook waits for readings from the store."""
 MOST_ASKED = 512
 ASKED_AGAIN_SECONDS = 300.0
 ATTEMPTS = 3
+LOOKED_THROUGH = 64
+"""Waiting notes a worker looks at to find some that no other reads."""
+LEASE_SECONDS = 30.0
 
 
 def reading_ahead(settings: Settings, store: Store) -> Wrap | None:
@@ -110,10 +115,14 @@ class SealedReadings:
 
 
 class ReadAhead:
-    """ReadAhead(vault, reader).step() -> True when there was a note to read"""
+    """ReadAhead(vault, reader, leases).step() -> True when there were notes to read
 
-    def __init__(self, vault: Vault, reader: LanguageNoteReader) -> None:
-        self._vault, self._reader = vault, reader
+    A note stays in the store until its reading is kept. Who reads it holds a lease: of several workers one reads a
+    note, and the notes of one that dies are read by the next.
+    """
+
+    def __init__(self, vault: Vault, reader: LanguageNoteReader, leases: Leases, batch: int = 1) -> None:
+        self._vault, self._reader, self._leases, self._batch = vault, reader, leases, batch
         self.read = 0
         self.failed = 0
 
@@ -121,25 +130,58 @@ class ReadAhead:
         return self._vault.entries.count(UNREAD)
 
     def step(self) -> bool:
-        """Take one note, have it read, keep the reading. A failing model gets it again, `ATTEMPTS` times in all.
+        """Have some notes read, keep the readings. A failing model gets a note again, `ATTEMPTS` times in all; so does
+        a worker that dies of one.
 
         Raises StoreError.
         """
-        taken = self._vault.take_oldest(UNREAD)
-        if taken is None:
+        taken = self._claimed()
+        if not taken:
             return False
-        key, attempt = str(taken["key"]), int(taken["attempt"])
-        if self._vault.get(READING, key) is not None:
-            return True
         try:
-            reading = self._reader.read_note(note_from_json(taken["note"]))
-        except LanguageModelError as error:
-            self.failed += 1
-            LOG.warning("a note was not read: %s (attempt %d of %d)", error.reason, attempt, ATTEMPTS)
-            if attempt < ATTEMPTS:
-                expires = datetime.now(UTC) + timedelta(hours=UNREAD_HOURS)
-                self._vault.put(UNREAD, key, taken | {"attempt": attempt + 1}, expires)
-            return True
-        self._vault.put(READING, key, reading_to_json(reading), datetime.now(UTC) + timedelta(days=READING_DAYS))
-        self.read += 1
+            found = self._reader.read_many([note_from_json(value["note"]) for value in taken.values()])
+            for (place, value), reading in zip(taken.items(), found, strict=True):
+                self._done(place, value, reading)
+        finally:
+            for place in taken:
+                self._leases.release(place)
         return True
+
+    def _claimed(self) -> dict[str, dict[str, Any]]:
+        """The oldest notes that nobody else is reading, by their place in the store."""
+        found: dict[str, dict[str, Any]] = {}
+        for place in self._vault.entries.oldest(UNREAD, LOOKED_THROUGH):
+            if len(found) == self._batch:
+                break
+            if not self._leases.claim(place):
+                continue
+            value = self._wanted(place)
+            if value is None:
+                self._leases.release(place)
+            else:
+                found[place] = value
+        return found
+
+    def _wanted(self, place: str) -> dict[str, Any] | None:
+        """The note of a place that was claimed, with one more attempt counted; None where there is nothing to read."""
+        value = self._vault.at(UNREAD, place)
+        if value is None:
+            return None  # another has read it, or it was left with a key that is not ours
+        if value["attempt"] > ATTEMPTS or self._vault.get(READING, value["key"]) is not None:
+            self._vault.entries.drop(UNREAD, place)
+            return None
+        expires = datetime.now(UTC) + timedelta(hours=UNREAD_HOURS)
+        self._vault.replace(UNREAD, value["key"], value | {"attempt": value["attempt"] + 1}, expires)
+        return value
+
+    def _done(self, place: str, value: Mapping[str, Any], reading: NoteReading | LanguageModelError) -> None:
+        if isinstance(reading, LanguageModelError):
+            self.failed += 1
+            LOG.warning("a note was not read: %s (attempt %d of %d)", reading.reason, value["attempt"], ATTEMPTS)
+            if value["attempt"] >= ATTEMPTS:
+                self._vault.entries.drop(UNREAD, place)
+            return
+        kept_until = datetime.now(UTC) + timedelta(days=READING_DAYS)
+        self._vault.put(READING, value["key"], reading_to_json(reading), kept_until)
+        self._vault.entries.drop(UNREAD, place)
+        self.read += 1

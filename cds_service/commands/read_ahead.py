@@ -16,7 +16,14 @@ EMPTY_SECONDS, FAILED_SECONDS = 1.0, 5.0
 @click.command(name="read-ahead")
 @config_option
 @click.option("--once", is_flag=True, help="Read what is there, then end.")
-def command(config: Path | None, once: bool) -> None:
+@click.option(
+    "--batch", default=8, show_default=True, type=click.IntRange(1), help="Notes a local model reads at once."
+)
+@click.option(
+    "--lease", default=30.0, show_default=True, type=click.FloatRange(1),
+    help="Seconds after which the notes of a worker that died are another's.",
+)  # fmt: skip
+def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
     """Read notes ahead of the hooks, with the language model of RISKCARDS_NOTE_READER.
 
     \b
@@ -25,10 +32,12 @@ def command(config: Path | None, once: bool) -> None:
 
     A hook that finds notes which no language model has read yet is answered by the rules, and leaves the notes,
     encrypted, in the store. This reads them and keeps what they say for the next hook. It needs the same settings and
-    the same session key file as the service, and may run on another machine, one with a GPU. Several may run.
+    the same session key file as the service, and may run on another machine, one with a GPU. Several may run: a note is
+    read by one of them, and what a worker was reading when it was killed is read by another.
     """
     from cds_service.language import ModelServers
-    from cds_service.read_ahead import ReadAhead, open_vault
+    from cds_service.leases import Leases
+    from cds_service.read_ahead import HELD, ReadAhead, open_vault
     from knowledge_index import KnowledgeIndex
     from risk_model import RuleNoteReader
     from risk_model.language.named import RULES, ReaderName, language_model
@@ -43,15 +52,15 @@ def command(config: Path | None, once: bool) -> None:
     model = language_model(name, ModelServers.of(settings))
     rules = RuleNoteReader(index, embed=False)
     reader = LanguageNoteReader(model, rules, note_seconds=10 * settings.note_reader_seconds)
-    with opened_store(config) as store:
-        worker = ReadAhead(open_vault(settings, store), reader)
+    with opened_store(config) as store, Leases(store.sealed, HELD, lease) as leases:
+        worker = ReadAhead(open_vault(settings, store), reader, leases, batch if name.kind == "local" else 1)
         click.echo(f"{settings.note_reader} reads; {worker.waiting()} notes wait", err=True)
         while True:
             failed = worker.failed
             if worker.step():
                 if worker.failed > failed:
                     time.sleep(0 if once else FAILED_SECONDS)
-            elif once:
+            elif once and not worker.waiting():
                 break
             else:
                 time.sleep(EMPTY_SECONDS)

@@ -51,6 +51,10 @@ GENERATED = "generated"
 @click.option(
     "--max-tokens", default=768, show_default=True, type=click.IntRange(16), help="Longer examples are left out."
 )
+@click.option(
+    "--answers", default="json", show_default=True, type=click.Choice(["json", "compact"]),
+    help="What it is taught to answer in; compact lines are shorter and easier for a small model.",
+)  # fmt: skip
 @click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or 8bit.")
 @click.option("--seed", default=7, show_default=True, type=int)
 @click.option("--json", "as_json", is_flag=True, help="The adapter's manifest on standard output.")
@@ -96,6 +100,7 @@ def command(**chosen: Any) -> None:
         "patience",
         "max_tokens",
         "seed",
+        "answers",
     )
     targets = tuple(name.strip() for name in chosen["targets"].split(",") if name.strip())
     settings = Settings(alpha=2 * chosen["rank"], targets=targets, **{name: chosen[name] for name in names})

@@ -42,20 +42,17 @@ class Vault:
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         return self._unseal(kind, name, self.entries.get(kind, fingerprint(name)))
 
+    def at(self, kind: str, place: str) -> dict[str, Any] | None:
+        """The entry of a fingerprint, for those who found it in a list."""
+        body = self.entries.get(kind, place)
+        return None if body is None else self._opened(kind, place, body)
+
     def get_many(self, kind: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Those there are, by name."""
         by_print = {fingerprint(name): name for name in names}
         found = self.entries.get_many(kind, list(by_print))
         opened = {by_print[place]: self._opened(kind, place, body) for place, body in found.items()}
         return {name: value for name, value in opened.items() if value is not None}
-
-    def take_oldest(self, kind: str) -> dict[str, Any] | None:
-        """The entry that expires first and that our key opens; it is then gone. None when there is none."""
-        while (found := self.entries.take_oldest(kind)) is not None:
-            value = self._opened(kind, *found)
-            if value is not None:
-                return value
-        return None
 
     def take(self, kind: str, name: str) -> dict[str, Any] | None:
         """Once only, in all workers."""

@@ -48,18 +48,12 @@ class SealedEntries:
         with named("the entries could not be read"), self.engine.connect() as connection:
             return {row.fingerprint: row.body for row in connection.execution_options(reading=True).execute(query)}
 
-    def take_oldest(self, kind: str) -> tuple[str, str] | None:
-        """(fingerprint, content) of the entry that expires first, which is then gone; None when there is none."""
+    def oldest(self, kind: str, most: int) -> list[str]:
+        """Fingerprints of those that expire first."""
         living = (SEALED.c.kind == kind, SEALED.c.expires > datetime.now(UTC))
-        oldest = select(SEALED.c.fingerprint).where(*living).order_by(SEALED.c.expires).limit(1)
-        while True:
-            with named("the entries could not be read"), self.engine.connect() as connection:
-                found = connection.execution_options(reading=True).execute(oldest).scalar()
-            if found is None:
-                return None
-            body = self.take(kind, found)
-            if body is not None:  # else another took it first
-                return found, body
+        query = select(SEALED.c.fingerprint).where(*living).order_by(SEALED.c.expires).limit(most)
+        with named("the entries could not be read"), self.engine.connect() as connection:
+            return list(connection.execution_options(reading=True).execute(query).scalars())
 
     def count(self, kind: str) -> int:
         query = select(func.count()).where(SEALED.c.kind == kind, SEALED.c.expires > datetime.now(UTC))

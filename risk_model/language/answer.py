@@ -128,7 +128,7 @@ def schema(passages: int, with_risk: bool) -> dict[str, Any]:
 
 def grammar(shown: str, passages: int, with_risk: bool) -> str:
     """The schema as a Lark grammar of llguidance in which a quote is words of `shown` and a number one of its own."""
-    pieces = [json.dumps(piece, ensure_ascii=False)[1:-1] for piece in _PIECE.findall(shown)]
+    pieces = [json.dumps(piece, ensure_ascii=False)[1:-1] for piece in pieces_of(shown)]
     numbers = numbers_in(shown)
     values = f'("{{" value "}}" ("," "{{" value "}}"){{0,{MAX_VALUES - 1}}})?' if numbers else ""
     parts = [
@@ -143,22 +143,27 @@ def grammar(shown: str, passages: int, with_risk: bool) -> str:
         f"MENTION: WORDS & /(?s:[A-Za-z].{{1,{MAX_QUOTE - 1}}})/",
         f"WORDS: %regex {json.dumps({'substring_chunks': pieces})}",
         f"NAME: /[A-Za-z][A-Za-z0-9 ,'()\\/-]{{2,{MAX_NAME - 1}}}/",
-        *(f"{name.upper()}: {_one_of(words)}" for name, words in _JUDGEMENTS),
+        *(f"{name.upper()}: {one_of(words)}" for name, words in _JUDGEMENTS),
     ]
     if numbers:
         value = '"\\"quote\\":\\"" QUOTE "\\",\\"concept\\":\\"" CONCEPT "\\",\\"value\\":" NUMBER'
         rules += [
             f"QUOTE: WORDS & /(?s:[^ ].{{0,{MAX_QUOTE - 1}}})/",
             f'value: {value} ",\\"unit\\":\\"" UNIT "\\""',
-            f"CONCEPT: {_one_of(note_words().concepts)}",
-            f"NUMBER: {_one_of(numbers)}",
+            f"CONCEPT: {one_of(note_words().concepts)}",
+            f"NUMBER: {one_of(numbers)}",
             f"UNIT: /[A-Za-z0-9%\\/.*\\[\\]^µ°]{{0,{MAX_UNIT}}}/",
         ]
     if passages:
-        rules.append(f"CITED: {_one_of(map(str, range(1, passages + 1)))}")
+        rules.append(f"CITED: {one_of(map(str, range(1, passages + 1)))}")
     if with_risk:
-        rules += [f'RATIONALE: /[^"\\\\\\x00-\\x1f<>]{{0,{MAX_RATIONALE}}}/', f"RISK: {_one_of(RISK_LEVELS)}"]
+        rules += [f'RATIONALE: /[^"\\\\\\x00-\\x1f<>]{{0,{MAX_RATIONALE}}}/', f"RISK: {one_of(RISK_LEVELS)}"]
     return "\n".join(["%llguidance {}", *rules])
+
+
+def pieces_of(text: str) -> list[str]:
+    """Words, spaces and signs of a text: what a quote is made of."""
+    return _PIECE.findall(text)
 
 
 def numbers_in(text: str) -> list[str]:
@@ -234,5 +239,6 @@ def _joined(words: tuple[str, ...]) -> str:
     return " | ".join(json.dumps(word) for word in words)
 
 
-def _one_of(words: Iterable[str]) -> str:
+def one_of(words: Iterable[str]) -> str:
+    """Alternatives of a grammar."""
     return _joined(tuple(words))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from risk_model.language.prompt import Message
 
@@ -41,4 +41,15 @@ class LanguageModel(Protocol):
 
         Past `deadline` (of `time.monotonic()`) it stops. Raises LanguageModelError: `too-slow`, `unreachable`, ...
         """
+        ...
+
+
+@runtime_checkable
+class AnswersMany(Protocol):
+    """A model that answers many prompts side by side, faster than one after the other."""
+
+    def answer_many(
+        self, prompts: Sequence[Asked], *, max_tokens: int = MAX_TOKENS, deadline: float | None = None
+    ) -> Iterator[str]:
+        """As `LanguageModel.answer`, one text a prompt, in order."""
         ...

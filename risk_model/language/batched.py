@@ -7,20 +7,29 @@ The same grammar holds each answer, token by token, as when they are asked one b
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from risk_model.language.backend import MAX_TOKENS
+from risk_model.errors import LanguageModelError
+from risk_model.language.backend import MAX_TOKENS, Asked
 from risk_model.language.local import LocalLanguageModel
-from risk_model.language.prompt import Prompt
 
 BATCH = 16
 
 
 def answers(
-    model: LocalLanguageModel, prompts: Sequence[Prompt], *, max_tokens: int = MAX_TOKENS, batch: int = BATCH
+    model: LocalLanguageModel,
+    prompts: Sequence[Asked],
+    *,
+    max_tokens: int = MAX_TOKENS,
+    batch: int = BATCH,
+    deadline: float | None = None,
 ) -> Iterator[str]:
-    """The likeliest allowed answer to each prompt; what `max_tokens` cut comes as it is (see `answer.completed`)."""
+    """The likeliest allowed answer to each prompt; what `max_tokens` cut comes as it is (see `answer.completed`).
+
+    Raises LanguageModelError past `deadline` (of `time.monotonic()`).
+    """
     import llguidance
     import llguidance.hf
 
@@ -28,15 +37,17 @@ def answers(
     guide = llguidance.hf.from_tokenizer(model.tokenizer, n_vocab=size)
     for place in range(0, len(prompts), batch):
         chosen = prompts[place : place + batch]
-        sequences = [_Sequence(llguidance.LLMatcher, guide, model.tokens(p.messages), p, max_tokens) for p in chosen]
-        _decode(model.model, sequences)
-        yield from (str(guide.decode_str([t for t in s.said if t != guide.eos_token])) for s in sequences)
+        asked = [model.asked(prompt) for prompt in chosen]
+        sequences = [_Sequence(llguidance.LLMatcher, guide, model.tokens(a.messages), a, max_tokens) for a in asked]
+        _decode(model.model, sequences, deadline)
+        texts = (str(guide.decode_str([t for t in s.said if t != guide.eos_token])) for s in sequences)
+        yield from (model.in_json(prompt, text) for prompt, text in zip(chosen, texts, strict=True))
 
 
 class _Sequence:
     """One answer under way. `step` are the tokens the model has to see next."""
 
-    def __init__(self, matcher: Any, guide: Any, given: list[int], prompt: Prompt, most: int) -> None:
+    def __init__(self, matcher: Any, guide: Any, given: list[int], prompt: Asked, most: int) -> None:
         self._matcher = matcher(guide, matcher.grammar_from_lark(prompt.grammar), log_level=0)
         self._most = most
         self.step, self.seen = given, 0
@@ -60,13 +71,15 @@ class _Sequence:
         self.said += self.step
 
 
-def _decode(model: Any, sequences: Sequence[_Sequence]) -> None:
+def _decode(model: Any, sequences: Sequence[_Sequence], deadline: float | None) -> None:
     """Steps of all sequences side by side, padded on the left; what is padding is never attended to."""
     import torch
 
     cache, mask = None, torch.zeros((len(sequences), 0), dtype=torch.long, device=model.device)
     with torch.inference_mode():
         while not all(sequence.done for sequence in sequences):
+            if deadline is not None and time.monotonic() > deadline:
+                raise LanguageModelError("too-slow", f"{len(sequences)} answers at once")
             width = max(len(sequence.step) for sequence in sequences if not sequence.done)
             rows = [_row(sequence, width) for sequence in sequences]
             ids, positions, own = (torch.tensor(part, device=model.device) for part in zip(*rows, strict=True))

@@ -20,9 +20,12 @@ from typing import Any
 from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifactError
 from risk_model.language.adapter import checked, fingerprint, opened_peft
 from risk_model.language.backend import MAX_TOKENS, Asked
-from risk_model.language.prompt import Message
+from risk_model.language.compact import CompactPrompt, expanded
+from risk_model.language.prompt import Message, Prompt
 
 SMOLLM2 = "smollm2"
+JSON, COMPACT = "json", "compact"
+"""Forms of an answer; the second only after it was taught (see `compact`)."""
 PRECISIONS = ("auto", "float32", "bfloat16", "8bit")
 _MARK = "\ufdd0{}\ufdd0"  # a noncharacter: no note can hold it once it was made harmless
 _FILES_TO_HASH = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
@@ -63,10 +66,12 @@ class LocalLanguageModel:
             ) from None
         if self.tokenizer.chat_template is None:
             raise ModelArtifactError("its tokenizer has no chat template", path=str(where))
+        taught = JSON
         if adapter is not None:
-            checked(Path(adapter), fingerprint(folder, gguf))
+            taught = checked(Path(adapter), fingerprint(folder, gguf))["settings"].get("answers", JSON)
             self.model = _with_adapter(self.model, Path(adapter))
         self.model.eval()
+        self.answers = str(taught)
         self.name = f"{model}+{adapter}" if adapter is not None else str(model)
         self._weights = (where, None if adapter is None else Path(adapter))
         self._precision = precision
@@ -94,9 +99,10 @@ class LocalLanguageModel:
         Raises LanguageModelError past the deadline, or where the grammar cannot go on.
         """
         torch = self._torch
-        matcher = self._matcher(self._guide, self._matcher.grammar_from_lark(prompt.grammar), log_level=0)
+        asked = self.asked(prompt)
+        matcher = self._matcher(self._guide, self._matcher.grammar_from_lark(asked.grammar), log_level=0)
         said: list[int] = []
-        step, cache = self.tokens(prompt.messages), None
+        step, cache = self.tokens(asked.messages), None
         with torch.inference_mode():
             while not matcher.is_stopped() and len(said) < max_tokens:
                 if deadline is not None and time.monotonic() > deadline:
@@ -108,7 +114,25 @@ class LocalLanguageModel:
                 said += step
         if matcher.is_error():
             raise LanguageModelError("grammar")
-        return str(self._guide.decode_str([token for token in said if token != self._guide.eos_token]))
+        return self.in_json(
+            prompt, str(self._guide.decode_str([token for token in said if token != self._guide.eos_token]))
+        )
+
+    def answer_many(
+        self, prompts: Sequence[Asked], *, max_tokens: int = MAX_TOKENS, deadline: float | None = None
+    ) -> Iterator[str]:
+        """What `answer` says to each, side by side. Raises LanguageModelError past the deadline."""
+        from risk_model.language.batched import answers
+
+        return answers(self, prompts, max_tokens=max_tokens, deadline=deadline)
+
+    def asked(self, prompt: Asked) -> Asked:
+        """The question in the form it was taught to answer."""
+        return CompactPrompt(prompt) if self.answers == COMPACT and isinstance(prompt, Prompt) else prompt
+
+    def in_json(self, prompt: Asked, said: str) -> str:
+        """What it said, as the answer's JSON."""
+        return said if self.asked(prompt) is prompt else expanded(said)
 
     def _next(self, matcher: Any, logits: Any) -> list[int]:
         """The likeliest allowed token, and those the grammar leaves no choice about."""

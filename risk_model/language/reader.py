@@ -20,7 +20,7 @@ from knowledge_index.errors import RetrievalError
 from risk_model.errors import LanguageModelError
 from risk_model.language.anchoring import Anchored
 from risk_model.language.answer import Answer, completed
-from risk_model.language.backend import MAX_TOKENS, LanguageModel
+from risk_model.language.backend import MAX_TOKENS, AnswersMany, LanguageModel
 from risk_model.language.prompt import MAX_PASSAGES, Prompt, Window, passages, windows
 from risk_model.reader import NoteReading, RuleNoteReader, is_finding, read_each
 from risk_model.remembered import Remembered
@@ -78,12 +78,51 @@ class LanguageNoteReader:
             known = self._known.put(key, self._asked(note, evidence))
         return known.of(note.source)
 
+    def read_many(self, notes: Sequence[Note]) -> list[NoteReading | LanguageModelError]:
+        """Notes that wait, each read whole or not at all; by a local model side by side (see `batched`)."""
+        many: AnswersMany | None = self.model if isinstance(self.model, AnswersMany) else None
+        if many is None or len(notes) < 2:
+            return [self._tried(note) for note in notes]
+        prepared = [[self._prompt(window, ()) for window in windows(note)] for note in notes]
+        prompts = [prompt for listed in prepared for prompt, _ in listed]
+        until = None if self._note_seconds is None else time.monotonic() + self._note_seconds * len(notes)
+        try:
+            said = iter(list(many.answer_many(prompts, max_tokens=self._max_tokens, deadline=until)))
+        except Exception:  # noqa: BLE001 - whatever ails many at once (memory, time) need not ail each alone
+            return [self._tried(note) for note in notes]
+        return [
+            self._put_together(note, [(*pair, next(said)) for pair in p])
+            for note, p in zip(notes, prepared, strict=True)
+        ]
+
+    def _tried(self, note: Note) -> NoteReading | LanguageModelError:
+        try:
+            return self.read_note(note)
+        except LanguageModelError as error:
+            return error
+
+    def _put_together(
+        self, note: Note, answered: Sequence[tuple[Prompt, Sequence[Evidence], str]]
+    ) -> NoteReading | LanguageModelError:
+        anchored = Anchored(self.rules.index, note)
+        try:
+            for prompt, beside, said in answered:
+                answer = Answer.from_text(completed(said))
+                anchored.add(prompt.window, answer, [item.pmid for item in beside[:MAX_PASSAGES]])
+        except LanguageModelError as error:
+            return error
+        return self._known.put(reading_key(self.model.fingerprint, note), anchored.reading)
+
+    def _prompt(self, window: Window, evidence: Sequence[Evidence]) -> tuple[Prompt, Sequence[Evidence]]:
+        """The question about a window, and the literature that stands beside it."""
+        beside = evidence or (self._evidence(window) if self._with_evidence else ())
+        return Prompt(window, passages(beside)), beside
+
     def _asked(self, note: Note, evidence: Sequence[Evidence]) -> NoteReading:
         deadline = None if self._note_seconds is None else time.monotonic() + self._note_seconds
         anchored = Anchored(self.rules.index, note)
         for window in windows(note):
-            beside = evidence or (self._evidence(window) if self._with_evidence else ())
-            prompt = Prompt(window, passages(beside))
+            prompt, beside = self._prompt(window, evidence)
             try:
                 said = self.model.answer(prompt, max_tokens=self._max_tokens, deadline=deadline)
             except LanguageModelError:

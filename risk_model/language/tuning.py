@@ -19,8 +19,10 @@ import numpy as np
 
 from risk_model.errors import TrainingError
 from risk_model.language import adapter
+from risk_model.language.backend import Asked
+from risk_model.language.compact import CompactPrompt, in_lines
 from risk_model.language.examples import Example
-from risk_model.language.local import LocalLanguageModel
+from risk_model.language.local import COMPACT, JSON, LocalLanguageModel
 from risk_model.language.prompt import Message
 from risk_model.language.tuning_state import State, Tensors, keep, newest, remove
 
@@ -45,6 +47,8 @@ class Settings:
     """Validations without a lower loss after which it stops."""
     max_tokens: int = 768
     seed: int = 7
+    answers: str = JSON
+    """The form of the answers that are taught: `json`, or `compact` lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,10 @@ class _Run:
         import torch
 
         self.torch, self.out, self.settings, self.identity, self.split = torch, out, settings, identity, split
-        self.train = _usable([tokens(model, example) for example in split.train], settings.max_tokens)
-        self.validation = _usable([tokens(model, example) for example in split.validation], settings.max_tokens)
+        self.train = _usable([tokens(model, example, settings.answers) for example in split.train], settings.max_tokens)
+        self.validation = _usable(
+            [tokens(model, example, settings.answers) for example in split.validation], settings.max_tokens
+        )
         self.padding = model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else 0
         torch.manual_seed(settings.seed)
         self.model = _with_lora(model.model, settings)
@@ -261,11 +267,12 @@ class _Run:
         }
 
 
-def tokens(model: LocalLanguageModel, example: Example) -> _Tokens:
+def tokens(model: LocalLanguageModel, example: Example, answers: str = JSON) -> _Tokens:
     """Prompt and answer in the model's own chat format."""
-    messages = example.prompt().messages
-    given = model.tokens(messages)
-    whole = model.tokens([*messages, Message("assistant", example.answer().to_text())], answering=False)
+    prompt: Asked = CompactPrompt(example.prompt()) if answers == COMPACT else example.prompt()
+    answer = in_lines(example.answer()) if answers == COMPACT else example.answer().to_text()
+    given = model.tokens(prompt.messages)
+    whole = model.tokens([*prompt.messages, Message("assistant", answer)], answering=False)
     if whole[: len(given)] != given:
         raise TrainingError("this model's chat format writes a prompt differently once it is answered")
     return _Tokens(tuple(whole), len(given))

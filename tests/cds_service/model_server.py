@@ -21,6 +21,10 @@ class ModelServer:
     asked: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     url: str = ""
+    hold_from: int | None = None
+    """The request, counted from one, from which on no answer comes; `holding` is set when one is held."""
+    holding: threading.Event = field(default_factory=threading.Event)
+    answered: int = 0
 
 
 @contextmanager
@@ -33,6 +37,10 @@ def model_server(said: str) -> Iterator[ModelServer]:
             state.asked.append(body)
             state.tokens.append(self.headers.get("Authorization"))
             assert self.path == "/v1/chat/completions"
+            if state.hold_from is not None and len(state.asked) >= state.hold_from:
+                state.holding.set()
+                return
+            state.answered += 1
             status, answer = _answer(state, body)
             self.send_response(status)
             if status == 302:

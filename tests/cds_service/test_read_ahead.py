@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,8 @@ from sqlalchemy import text
 
 from cds_service.app import create_app
 from cds_service.cli import cli
-from cds_service.read_ahead import READING, UNREAD, ReadAhead, SealedReadings, open_vault
+from cds_service.leases import Leases
+from cds_service.read_ahead import HELD, READING, UNREAD, ReadAhead, SealedReadings, open_vault
 from cds_service.settings import Settings
 from cds_service.store import Store, StoreError
 from fhir_mapping import PatientRecord
@@ -23,7 +28,8 @@ from knowledge_index import KnowledgeIndex
 from risk_model import Pipeline, RuleNoteReader
 from risk_model.language.ahead import AheadNoteReader
 from risk_model.language.answer import Answer, SaidFinding
-from risk_model.language.kept import reading_from_json, reading_to_json
+from risk_model.language.kept import note_from_json, reading_from_json, reading_to_json
+from risk_model.language.named import ReaderName, fingerprint
 from risk_model.language.prompt import Prompt
 from risk_model.language.reader import LanguageNoteReader
 from risk_model.reader import NoteReading
@@ -62,6 +68,10 @@ def store(settings: Settings) -> Iterator[Store]:
     opened.close()
 
 
+def leases_of(store: Store) -> Leases:
+    return Leases(store.sealed, HELD, 30)
+
+
 class Bench:
     """A hook's reader and a worker over the same store."""
 
@@ -70,7 +80,7 @@ class Bench:
         self.readings = SealedReadings(self.vault)
         self.rules = RuleNoteReader(index, embed=False)
         self.hook = AheadNoteReader("small", "f", self.rules, self.readings)
-        self.worker = ReadAhead(self.vault, LanguageNoteReader(SaysModel(say), self.rules))
+        self.worker = ReadAhead(self.vault, LanguageNoteReader(SaysModel(say), self.rules), leases_of(store))
 
     def asked(self) -> None:
         """What the hook left is written down by now."""
@@ -182,7 +192,7 @@ def test_of_several_workers_one_reads_a_note(settings: Settings, store: Store, i
     texts = [f"{TEXT} Bed {n}." for n in range(12)]
     bench.hook.read([note(words) for words in texts])
     bench.asked()
-    workers = [ReadAhead(bench.vault, LanguageNoteReader(model, bench.rules)) for _ in range(4)]
+    workers = [ReadAhead(bench.vault, LanguageNoteReader(model, bench.rules), leases_of(store)) for _ in range(4)]
 
     def work(worker: ReadAhead) -> None:
         while worker.step():
@@ -260,3 +270,78 @@ def test_a_command_reads_at_once(index: KnowledgeIndex) -> None:
     assessment = pipeline.assess(record, "readmission_30d")
     assert assessment.estimate.probability is not None
     assert assessment.findings.language_failed > 0
+
+
+def test_a_worker_that_dies_at_any_step_loses_no_note_and_reads_none_twice(
+    settings: Settings, store: Store, index: KnowledgeIndex
+) -> None:
+    """Killed before it read, and after it kept the reading but before the note went: the next one sets it right."""
+    model = SaysModel(lambda _: SAID)
+    bench = Bench(settings, store, index, None)
+    bench.hook.read([note(f"{TEXT} Bed {n}.") for n in range(2)])
+    bench.asked()
+    dead = ReadAhead(bench.vault, LanguageNoteReader(model, bench.rules), Leases(store.sealed, HELD, 0.2))
+    assert len(dead._claimed()) == 1
+    first = dead._claimed()
+    reading = dead._reader.read_note(note_from_json(next(iter(first.values()))["note"]))
+    key = next(iter(first.values()))["key"]
+    bench.vault.put(READING, key, reading_to_json(reading), datetime.now(UTC) + timedelta(days=1))
+    time.sleep(0.3)
+    heir = ReadAhead(bench.vault, LanguageNoteReader(model, bench.rules), leases_of(store))
+    while heir.step():
+        pass
+    assert (heir.read, heir.waiting(), model.asked) == (1, 0, 2)
+
+
+def test_a_note_that_kills_every_worker_is_given_up(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+    bench = Bench(settings, store, index, lambda _: SAID)
+    bench.hook.read([note()])
+    bench.asked()
+    for _ in range(3):
+        assert ReadAhead(bench.vault, bench.worker._reader, Leases(store.sealed, HELD, 0.01))._claimed()
+        time.sleep(0.05)
+    assert not bench.worker.step()
+    assert bench.worker.waiting() == 0
+
+
+def test_a_worker_that_lives_keeps_its_notes(store: Store) -> None:
+    """A reading longer than the lease: the lease is put off, nobody else gets the note."""
+    with Leases(store.sealed, HELD, 0.6) as slow:
+        assert slow.claim("a")
+        time.sleep(1.5)
+        assert not Leases(store.sealed, HELD, 1).claim("a")
+    assert Leases(store.sealed, HELD, 1).claim("a")
+
+
+def test_a_worker_killed_in_the_middle_of_a_queue_loses_nothing_and_nothing_is_read_twice(
+    settings: Settings, store: Store, index: KnowledgeIndex, tmp_path: Path
+) -> None:
+    """Real processes: SIGKILL while the model server holds the fourth answer back; another worker goes on."""
+    with model_server(SAID) as server:
+        asked = replace(settings, note_reader=f"{server.url}#small")
+        readings = SealedReadings(open_vault(asked, store))
+        mark = fingerprint(ReaderName.of(asked.note_reader))
+        hook = AheadNoteReader(asked.note_reader, mark, RuleNoteReader(index, embed=False), readings)
+        texts = [f"{TEXT} Bed {n}." for n in range(8)]
+        hook.read([note(words) for words in texts])
+        readings.write_down()
+        env = os.environ | {
+            "RISKCARDS_DATABASE_URL": asked.database_url, "RISKCARDS_SESSION_KEY_FILE": asked.session_key_file,
+            "RISKCARDS_NOTE_READER": asked.note_reader,
+        }  # fmt: skip
+        worker = [sys.executable, "-m", "cds_service.cli", "read-ahead", "--once", "--lease", "2"]
+        server.hold_from = 4
+        first = subprocess.Popen(worker, env=env, stderr=subprocess.PIPE)
+        assert server.holding.wait(120)
+        first.kill()
+        first.communicate()
+        answered = server.answered
+        server.hold_from = None
+        second = subprocess.run(worker, env=env, capture_output=True, timeout=120, text=True, check=True)
+    assert answered == 3
+    assert "5 read, 0 attempts failed" in second.stderr
+    assert server.answered == 8  # each once: the held answer never came
+    found = AheadNoteReader(
+        asked.note_reader, mark, RuleNoteReader(index, embed=False), SealedReadings(readings._vault)
+    )
+    assert found.read([note(words) for words in texts]).language_notes == 8
