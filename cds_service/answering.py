@@ -20,6 +20,7 @@ from cds_service.metrics import Metrics
 from cds_service.modes import Mode, ModeBoard
 from cds_service.note_urls import notes_by_url, urls_of_notes
 from cds_service.outcome import HookError
+from cds_service.places import expecting_places, lacks_places, with_places
 from cds_service.prediction_time import find_encounter, prediction_time
 from cds_service.prefetch import complete, has_gaps
 from cds_service.quiet import RATE_WINDOW, Shown
@@ -130,7 +131,7 @@ class Answering:
         if known is None or card is None:
             # Waiting for another server takes no place from those that compute.
             gateway = self.gateway(caller).for_one_hook()
-            prefetch = complete(asking.request, service, gateway, due.fetched)
+            prefetch = self._whole(asking, gateway)
             notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
             trace.prefetch = prefetch
             trace.lap("fetch what did not come")
@@ -167,6 +168,7 @@ class Answering:
         assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in service.tasks)
         asking.trace.lap("assess")
         wanting = has_gaps(request.prefetch, service) or any(urls_of_notes(prefetch.get("documents")))
+        wanting = wanting or lacks_places(prefetch, request.encounter_id)
         known = Known(record, assessments, encounter, pipeline, wanting)
         # What a language model reads meanwhile belongs to the next answer, however soon it is asked for.
         cut = any(assessment.left_out or assessment.findings.waiting for assessment in assessments)
@@ -174,6 +176,12 @@ class Answering:
             # Without the parsed resources, which no card reads.
             self.remembered.put(_key(asking), replace(known, record=replace(record, _charted=())))
         return known
+
+    def _whole(self, asking: _Asking, gateway: Gateway) -> dict[str, Any]:
+        """The prefetch with what did not come, where we may fetch it; the places of the stay among it."""
+        request, until = asking.request, asking.due.fetched
+        prefetch = complete(request, asking.service, gateway, until)
+        return with_places(prefetch, request.encounter_id, gateway, request.fhir_server, request.access_token, until)
 
     def _fetches(self, asking: _Asking) -> bool:
         """Whether this request lets us fetch what it lacks: the next try may bring what this one did not."""
@@ -268,7 +276,7 @@ class Answering:
                 patient_id=request.patient_id,
                 prediction_time=at,
                 encounter_id=request.encounter_id,
-                expected=service.expected(),
+                expected=expecting_places(service.expected(), prefetch),
                 fetch_attachment=notes,
                 site_map=self.site_map,
             )

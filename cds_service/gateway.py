@@ -16,17 +16,13 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import orjson
 
-from cds_service.hook_request import ID, MAX_ENTRIES
+from cds_service.hook_request import MAX_ENTRIES
 from cds_service.outbound import Networks, Outbound, OutboundError
 
 MAX_BODY = 10 * 2**20
 MAX_PAGES = 20
-MAX_PLACES = 20
 # What may come altogether for one search, and for one hook, its notes included: as much as two hooks may bring.
 MAX_FETCHED = 2 * MAX_BODY
-_TYPES_OF_A_CHART = (
-    "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference", "Composition",
-)  # fmt: skip
 
 
 class GatewayError(Exception):
@@ -240,58 +236,3 @@ def _next(page: dict[str, Any]) -> str | None:
         if isinstance(link, dict) and link.get("relation") == "next" and isinstance(link.get("url"), str):
             return str(link["url"])
     return None
-
-
-def fetch_patient_resources(
-    server: str,
-    patient: str,
-    *,
-    token: str | None = None,
-    seconds: float = 60.0,
-    private_networks: Iterable[str] = (),
-) -> tuple[list[dict[str, Any]], frozenset[str]]:
-    """A patient's chart for `riskcards score --fhir-server`: its resources, and the types that could not be fetched.
-
-    Raises GatewayError when the Patient itself cannot be read.
-    """
-    if not ID.match(patient):
-        raise GatewayError("not-an-id")
-    gateway = Gateway([server], seconds, private_networks)
-    resources = [gateway.fetch(server, f"Patient/{patient}", token)]
-    missing = set()
-    for kind in _TYPES_OF_A_CHART:
-        try:
-            bundle = gateway.fetch(server, f"{kind}?patient={patient}&_count=500", token)
-        except GatewayError:
-            missing.add(kind)
-            continue
-        entries = (entry for entry in _entries(bundle) if isinstance(entry, dict))
-        resources += [entry["resource"] for entry in entries if isinstance(entry.get("resource"), dict)]
-        if bundle.get("link"):
-            missing.add(kind)
-    return resources + _places(resources, gateway, server, token), frozenset(missing)
-
-
-def _places(
-    resources: Iterable[dict[str, Any]], gateway: Gateway, server: str, token: str | None
-) -> list[dict[str, Any]]:
-    """Where the stays were, newest first: the Locations they name and what those are part of, at most twenty reads.
-
-    They tell an intensive care unit; one that cannot be read stays unknown.
-    """
-    stays = [resource for resource in resources if resource.get("resourceType") == "Encounter"]
-    stays.sort(key=lambda stay: str((stay.get("period") or {}).get("start")), reverse=True)
-    waiting = [place.get("location") for stay in stays for place in stay.get("location") or () if place]
-    found: dict[str, dict[str, Any] | None] = {}
-    while waiting and len(found) < MAX_PLACES:
-        reference = (waiting.pop(0) or {}).get("reference")
-        kind, _, identifier = str(reference).rpartition("/")
-        if kind.rpartition("/")[2] != "Location" or not ID.match(identifier) or identifier in found:
-            continue
-        try:
-            place = gateway.fetch(server, f"Location/{identifier}", token)
-        except GatewayError:
-            place = None
-        found[identifier] = place
-        waiting += [] if place is None else [place.get("partOf")]
-    return [place for place in found.values() if place is not None]

@@ -103,7 +103,7 @@ def _parsed(value: Any) -> Any:
 
 
 def fetch_all(
-    queries: Mapping[str, str], server: str, token: str, gateway: Gateway, deadline: float | None
+    queries: Mapping[str, str], server: str, token: str | None, gateway: Gateway, deadline: float | None
 ) -> tuple[dict[str, Any], dict[str, GatewayError]]:
     """(what came, why the rest did not), by key; several at a time."""
     found: dict[str, Any] = {}

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 def fetched(server: str, smart_client: str | None, patient: str) -> tuple[list[dict[str, Any]], frozenset[str]]:
     """One patient's resources, and the types that could not be fetched. Raises InvalidInputError."""
-    from cds_service.gateway import GatewayError, fetch_patient_resources
+    from cds_service.gateway import GatewayError
     from cds_service.smart.errors import LaunchRefusedError
+    from cds_service.whole_chart import fetch_patient_resources
 
     networks = opened_settings().private_networks
     try:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cds_service.demo.patients import DemoPatient, Ward, as_it_is, as_of_now, check, running_since
-from cds_service.gateway import Gateway, GatewayError, fetch_patient_resources
+from cds_service.gateway import Gateway, GatewayError
 from cds_service.hook_request import ID
+from cds_service.whole_chart import fetch_patient_resources
 from fhir_mapping import FhirMappingError, InvalidInputError
 from fhir_mapping.reading import Resource
 

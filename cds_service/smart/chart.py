@@ -15,6 +15,7 @@ from cds_service.answering import Answering
 from cds_service.gateway import Gateway, GatewayError
 from cds_service.note_urls import binaries
 from cds_service.outcome import HookError
+from cds_service.places import expecting_places, with_places
 from cds_service.prediction_time import find_encounter, prediction_time
 from cds_service.prefetch import fetch_all, fill
 from cds_service.services import SERVICES
@@ -72,9 +73,11 @@ def fetch_chart(
     found, failed = fetch_all(wanted, server, token, gateway, deadline)
     if "patient" in failed:
         raise _unreadable(failed["patient"])
+    expected = {key: kind for key, kind in _SERVICE.expected().items() if key in wanted}
+    found = with_places(found, encounter, gateway, server, token, deadline)
     return FetchedChart(
         prefetch=found,
-        expected={key: kind for key, kind in _SERVICE.expected().items() if key in wanted},
+        expected=expecting_places(expected, found),
         patient=patient,
         encounter=encounter,
         as_of=prediction_time(_HOOK, find_encounter(found, encounter), answering.clock()),

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from cds_service.app import create_app
-from cds_service.gateway import MAX_FETCHED, Gateway, GatewayError, fetch_patient_resources
+from cds_service.gateway import MAX_FETCHED, Gateway, GatewayError
 from cds_service.settings import Settings
+from cds_service.whole_chart import fetch_patient_resources
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome, assert_valid_response
 from tests.end_to_end.golden import make_app

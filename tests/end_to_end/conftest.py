@@ -13,8 +13,8 @@ from werkzeug.serving import make_server
 
 from cds_service.demo.blueprint import create_demo_app
 from cds_service.demo.patients import shipped
-from cds_service.demo.screenshots import FLAGS, chromium
 from cds_service.demo.setup import demo_settings
+from tests.chromium import opened_browser
 
 
 def free_port() -> int:
@@ -45,15 +45,8 @@ def demo(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fla
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    program = chromium()
-    if program is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium to run the browser test")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
+    with opened_browser() as opened:
         yield opened
-        opened.close()
 
 
 def tab(browser: Any, **more: Any) -> Any:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
 from cds_service.demo.blueprint import create_demo_app
 from cds_service.demo.from_server import from_server
@@ -20,6 +14,7 @@ from cds_service.demo.setup import demo_settings
 from cds_service.gateway import Gateway, GatewayError
 from fhir_mapping import InvalidInputError
 from tests.end_to_end.conftest import free_port
+from tests.sekmet import sekmet
 
 CHOSEN = ("Santiago", "Griffin")
 
@@ -32,44 +27,8 @@ def patients() -> list[DemoPatient]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, patients: list[DemoPatient]) -> Iterator[str]:
     """sekmet-fhir with two of the shipped patients in it."""
-    folder, port = tmp_path_factory.mktemp("sekmet"), free_port()
-    url = f"http://127.0.0.1:{port}/fhir"
-    (folder / "settings.yaml").write_text(f"base_url: {url}\n")
-    command = [str(Path(sys.executable).with_name("sekmet")), "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with (
-        (folder / "log.txt").open("wb") as log,
-        subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=dict(os.environ)) as process,
-    ):
-        try:
-            _wait(f"{url}/metadata", process)
-            for patient in patients:
-                _load(url, patient.chart.resources)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        try:
-            if requests.get(url, timeout=5).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.1)
-        assert process.poll() is None, "sekmet ended"
-    raise AssertionError("sekmet does not answer")
-
-
-def _load(url: str, resources: list[dict[str, Any]]) -> None:
-    entries = [
-        {"resource": r, "request": {"method": "PUT", "url": f"{r['resourceType']}/{r['id']}"}} for r in resources
-    ]
-    for start in range(0, len(entries), 200):
-        batch = {"resourceType": "Bundle", "type": "batch", "entry": entries[start : start + 200]}
-        answer = requests.post(url, json=batch, timeout=120)
-        assert answer.ok
-        assert all(entry["response"]["status"].startswith("2") for entry in answer.json()["entry"])
+    with sekmet(tmp_path_factory.mktemp("sekmet"), (patient.chart.resources for patient in patients)) as url:
+        yield url
 
 
 def test_the_ward_of_a_server_shows_its_patients_with_their_risks(

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote_plus, urlencode, urlsplit
 
 import jwt
+import requests
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
@@ -196,6 +197,8 @@ class Realm:
         kind = query.partition("?")[0].partition("/")[0]
         if kind in self.wrong.get("forbidden", ()):
             return 403, {"resourceType": "OperationOutcome"}
+        if "fhir_behind" in self.wrong:
+            return _fetched(f"{self.wrong['fhir_behind']}/{query}")
         patient = self.tokens[token] or dict(parse_qsl(query.partition("?")[2])).get("patient") or query.split("/")[-1]
         try:
             found = self.charts[patient].query(query)
@@ -203,6 +206,8 @@ class Realm:
             return 400, {"resourceType": "OperationOutcome"}
         if found is None or (f"patient={patient}" not in query and "?" in query):
             return 404, {"resourceType": "OperationOutcome"}
+        if self.wrong.get("includes_nothing") and "entry" in found:
+            found["entry"] = [entry for entry in found["entry"] if entry["search"]["mode"] == "match"]
         stray = self.wrong.get("slipped_in")
         if stray and stray["resourceType"] == kind:
             found["entry"].append({"resource": stray, "search": {"mode": "match"}})
@@ -289,6 +294,12 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
     realms.update({name: Realm(origin, name, charts) for name in ("public", "symmetric", "asymmetric", "rsa")})
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return realms, server
+
+
+def _fetched(url: str) -> tuple[int, Any]:
+    """The answer of the FHIR server that stands behind this authorization server."""
+    answer = requests.get(url, headers={"Accept": "application/fhir+json"}, timeout=30)
+    return answer.status_code, answer.content
 
 
 def _changed(given: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:

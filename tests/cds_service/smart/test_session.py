@@ -175,3 +175,23 @@ def test_a_session_shows_no_token_and_its_pages_stay_in_their_frame(browser: Bro
     assert "default-src 'self'" in headers["Content-Security-Policy"]
     assert headers["Cache-Control"] == "no-store"
     assert json.dumps(headers)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_where_the_stay_is_comes_from_its_places(
+    browser: Browser, ehr: Realm, chart: dict[str, Chart], readable: bool
+) -> None:
+    """A server that includes nothing unasked: the app reads the Location with its token, as a card does."""
+    resources = [dict(each) for each in chart["ines"].resources]
+    for stay in (each for each in resources if each["resourceType"] == "Encounter"):
+        stay.pop("type")
+        stay["location"] = [{"location": {"reference": "Location/bed"}}]
+    unit = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "ICU"}]}
+    resources += [{"resourceType": "Location", "id": "bed", "type": [unit]}]
+    chart["ines"] = Chart(resources)
+    encounter = {"encounter": next(each["id"] for each in resources if each["resourceType"] == "Encounter")}
+    ehr.wrong = {"includes_nothing": True, "token": encounter} | ({} if readable else {"forbidden": ("Location",)})
+    stay = browser.chart(browser.launch(ehr, "for-ines")).current_stay
+    assert stay is not None
+    assert stay.intensive_care is (True if readable else None)
+    assert [query for query, _ in ehr.asked if "Location" in query] == ["Location/bed"]
