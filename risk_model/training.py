@@ -22,6 +22,7 @@ from risk_model.out_of_distribution import Distribution
 
 FOLDS = 5
 BINS = 40
+_NAMED = 8  # inputs that a message lists
 _WORTH_THREADS = 200_000  # numbers; below it threads wait for each other longer than they work
 # Small trees, several to a round, each seeing few rows and inputs: chosen by cross-validation on the training patients.
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
@@ -150,7 +151,8 @@ def fit(
     cohort.check()
     dropped = cohort.constants()
     if dropped:
-        progress(f"left out, the same in every row: {', '.join(dropped)}")
+        more = f" and {len(dropped) - _NAMED} more, listed in the manifest" if len(dropped) > _NAMED else ""
+        progress(f"left out, the same in every row: {', '.join(dropped[:_NAMED])}{more}")
     cohort = cohort.select([name for name in cohort.names if name not in dropped])
     if not cohort.names and not cohort.blocks:
         raise TrainingError("every input is the same in all rows; there is nothing to learn from")

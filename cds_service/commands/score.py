@@ -137,6 +137,8 @@ def _bulk(
     )
     for code, count in found.abstained.most_common():
         say(f"  declined {count}: {code}")
+    if not found.answered and "no-inpatient-stay" in found.abstained and as_of is None:
+        say("  no stay is running where the data end; --as-of TIME scores patients as they were then")
     for subject, reason in found.refused[:REFUSED_SHOWN]:
         say(f"  not readable: Patient/{subject}: {reason}")
     if found.refused:

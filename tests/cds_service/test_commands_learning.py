@@ -170,6 +170,14 @@ def test_bulk_scores_are_the_online_answers_bit_for_bit(hospital: Path, tmp_path
         assert found[patient] == json.loads(json.dumps(risk_assessment(pipeline.assess(online, TASK))))
 
 
+def test_a_folder_whose_patients_have_all_left_is_told_how_to_be_scored(hospital: Path, tmp_path: Path) -> None:
+    """Without a time a chart ends long after its last stay: sixty answers said no-inpatient-stay and no more."""
+    folder, model = write(tmp_path / "export", ward(3, seed=11)), hospital / "model"
+    told = done("score", folder, "--out", tmp_path / "a.ndjson", "--task", TASK, "--model", model)
+    assert "declined 3: no-inpatient-stay" in told.output
+    assert "--as-of TIME" in told.output
+
+
 def test_a_patient_that_cannot_be_read_keeps_its_line(hospital: Path, tmp_path: Path) -> None:
     charts = ward(3, seed=9)
     charts[1][0]["birthDate"] = {"not": "a date"}
