@@ -15,6 +15,7 @@ import argparse
 import http.client
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -32,6 +33,7 @@ from benchmarks.soak import look
 
 RESULT = Path(__file__).parent / "results" / "wsgi_servers.json"
 OURS = "riskcards serve"
+_STOP_SECONDS = 30
 PATH = f"/cds-services/{SERVICE}"
 _APPLICATION = "benchmarks.wsgi_servers:application"
 
@@ -79,12 +81,22 @@ def running(command: list[str], port: int) -> Iterator[int]:
             "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/servers.db",
             "RISKCARDS_LOG_LEVEL": "WARNING",
         }
-        with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as server:
+        with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, start_new_session=True) as server:
             try:
                 wait(f"http://127.0.0.1:{port}/health/ready")
                 yield server.pid
             finally:
                 server.terminate()
+                stopped(server)
+
+
+def stopped(server: subprocess.Popen[bytes]) -> None:
+    """Waits for a server to stop, and ends it with all its processes where slow clients keep it from stopping."""
+    try:
+        server.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"{server.pid} does not stop by itself", file=sys.stderr)
+        os.killpg(server.pid, signal.SIGKILL)
 
 
 def warmed(port: int, body: bytes, workers: int) -> None:
