@@ -248,7 +248,10 @@ def test_feedback_on_a_card_never_sent_is_refused(client: FlaskClient) -> None:
 
 def test_health_model_cards_and_metrics(client: FlaskClient) -> None:
     assert client.get("/health/live").get_json() == {"status": "live"}
-    assert client.get("/health/ready").get_json()["status"] == "ready"
+    ready = client.get("/health/ready").get_json()
+    assert ready["status"] == "ready"
+    assert set(ready["manifests"]) == {"index", "in_hospital_mortality", "readmission_30d"}
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in ready["manifests"].values())
     for task in ("in_hospital_mortality", "readmission_30d"):
         for form in ("html", "json", "chai-xml"):
             assert client.get(f"/model-cards/{task}?format={form}").status_code == 200
