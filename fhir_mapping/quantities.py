@@ -14,7 +14,7 @@ from fhir_mapping.definitions import ConceptDefinition, Definitions
 from fhir_mapping.elements import Part, values_of
 from fhir_mapping.times import DATA_ABSENT
 
-_NUMBER_WITH_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s+(\S+(?: \S+)?)|([A-Za-z%µμ/°]\S*))\s*\Z")
+_NUMBER_WITH_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s+(\S+(?: \S+)?)|([A-Za-z%µμ/°]\S*))\s*\Z", re.ASCII)
 _BOUND = re.compile(r"\s*(?:[<>≤≥]|less than|greater than|more than|above|below)", re.IGNORECASE)
 _LEAST_SENTINEL = 9999
 _SENTINEL = re.compile(r"-?9{4,}(?:\.[09]*)?\Z")

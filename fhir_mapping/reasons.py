@@ -16,6 +16,7 @@ GROUPS = {
         "more-pages": "The searchset has a next page that did not come; its type counts as incomplete",
         "truncated": "The searchset holds fewer matches than its total; its type counts as incomplete",
         "entry-without-resource": "A Bundle entry without a resource",
+        "deleted": "Deleted: its earlier versions in the input are not used",
         "encounter-not-found": "The encounter asked for is not among the usable ones",
     },
     "whose": {

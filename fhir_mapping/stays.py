@@ -130,16 +130,18 @@ def _period(resource: Resource) -> tuple[Instant | None, Instant | None]:
 
 
 def _stay_class(raw: Any) -> StayClass:
-    """R4 has one Coding, R5 a list of CodeableConcepts, some servers one of these; the first class we know counts."""
-    options: list[Coding] = []
-    if isinstance(raw, dict) and isinstance(raw.get("code"), str):
-        options = [Coding(system_of(raw.get("system")), raw["code"])]
-    else:
-        options = [coding for concept in (raw if isinstance(raw, list) else [raw]) for coding in codings(concept)]
-    for coding in options:
+    """R4 has one Coding, R5 a list of CodeableConcepts, some servers one of these or a list of Codings; the first class
+    we know counts."""
+    for coding in (coding for item in (raw if isinstance(raw, list) else [raw]) for coding in _class_codings(item)):
         if coding.system in {ACT_CODE, None} and coding.code in _CLASSES:
             return _CLASSES[coding.code]
     return StayClass.OTHER
+
+
+def _class_codings(raw: Any) -> tuple[Coding, ...]:
+    if isinstance(raw, dict) and isinstance(raw.get("code"), str):
+        return (Coding(system_of(raw.get("system")), raw["code"]),)
+    return codings(raw)
 
 
 def _all_codings(resource: Resource) -> tuple[Coding, ...]:

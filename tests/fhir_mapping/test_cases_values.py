@@ -86,6 +86,11 @@ def test_it_is_read_and_converted(name: str, resource: Resource, feature: str, v
 
 URINE = {"resourceType": "Specimen", "id": "s", "type": {"coding": [{"system": SNOMED, "code": "122575003"}]}}
 UNKNOWN: list[tuple[str, Resource, str, str]] = [
+    ("calcium of mmol/L called mg/dL", observation("17861-6", 2.5, "mg/dL"), "calcium.last", "implausible"),
+    ("glucose of mmol/L called mg/dL", observation("2345-7", 5.5, "mg/dL"), "glucose.last", "implausible"),
+    ("arterial oxygen of kPa called mmHg", observation("2703-7", 12, "mm[Hg]"), "pao2.last", "implausible"),
+    ("arterial carbon dioxide of kPa called mmHg", observation("2019-8", 5.3, "mm[Hg]"), "paco2.last", "implausible"),
+    ("digits of another script", no_value(valueString="\uff11\uff14\uff10 mmol/L"), "sodium.last", "value-not-a-number"),
     ("a bound in a string", no_value(valueString="<5 mmol/L"), "sodium.last", "censored"),
     ("above a bound", observation() | {"valueQuantity": {"value": 180, "comparator": ">=", "unit": "mmol/L"}}, "sodium.last", "censored"),
     ("a comparator of R5", observation() | {"valueQuantity": {"value": 5, "comparator": "ad", "unit": "mmol/L"}}, "sodium.last", "censored"),
