@@ -35,6 +35,7 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
             ["--data", str(cinc), "--stays", "800", "--out", str(RESULTS / "stage1_ablation.json")],
         ),
         "diabetes130": (diabetes, ["--train", str(diabetes), "--out", str(RESULTS / "diabetes130")]),
+        "distribution_shift": (cinc, ["--data", str(data)]),
         "cystic_fibrosis": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "cystic_fibrosis")]),
         "rubric": (cinc, ["--data", str(cinc)]),
         "encoders": (fibrosis, ["--data", str(fibrosis), "--out", str(SCRATCH / "encoders")]),

@@ -49,6 +49,17 @@ def test_missing_what_was_always_there_is_strange(distribution: Distribution) ->
     assert shares(distribution, x)[1] > 0.99
 
 
+def test_empty_charts_in_training_hide_no_lost_feed() -> None:
+    """Two stays in a hundred hold nothing; by their scores a patient without any vital sign passed for usual."""
+    x = simulated(3000).x.copy()
+    x[:60] = np.nan
+    patients = [f"p{n}" for n in range(len(x))]
+    distribution = Distribution.fit(NAMES, x, patient_folds(patients))
+    held = simulated(200, seed=11).x.copy()
+    held[:, [NAMES.index("sodium.last"), NAMES.index("heart_rate.last")]] = np.nan
+    assert shares(distribution, held)[0] > 0.99
+
+
 def test_a_rare_diagnosis_alone_is_not_strange(distribution: Distribution) -> None:
     """Yes and no have no distance: a disease of eight in a hundred once made each such patient an alarm."""
     x = simulated(2000, seed=12).x.copy()

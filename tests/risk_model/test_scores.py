@@ -108,6 +108,15 @@ def test_the_published_lace_risks_lie_on_one_logistic_curve() -> None:
         assert probability == pytest.approx(fitted, abs=0.00095), score
 
 
+def test_the_two_published_ends_alone_give_the_lace_risks_between() -> None:
+    """Only 0, 10 and 19 could be read in public: the rest is held to the logistic curve through the ends, which gives
+    the third of them by itself."""
+    low, high = (math.log(p / (1 - p)) for p in (0.020, 0.437))
+    for score, probability in enumerate(LACE_EXPECTED):
+        derived = 1 / (1 + math.exp(-(low + (high - low) * score / 19)))
+        assert probability == pytest.approx(derived, abs=0.0005 if score == 10 else 0.0013), score
+
+
 @pytest.mark.parametrize(("code", "value", "name", "expected"), [
     ("718-7", 11.9, "haemoglobin", 1), ("718-7", 12.0, "haemoglobin", 0),
     ("2951-2", 134, "sodium", 1), ("2951-2", 135, "sodium", 0),
