@@ -233,7 +233,8 @@ def _root(source: str, read: dict[str, _Encounter]) -> str:
     """The outermost Encounter this one is part of; of a loop, its first in the alphabet.
 
     An admission that is part of the emergency visit it came from is a stay of its own, not a part of that visit; and
-    an emergency visit that is part of the admission it led to stays a visit.
+    an emergency visit that is part of the admission it led to stays a visit. An admission that begins when its whole is
+    over is no part of it: some systems name the earlier stay so in a readmission.
     """
     path = [source]
     parent = read[source].parent
@@ -248,7 +249,8 @@ def _root(source: str, read: dict[str, _Encounter]) -> str:
 def _apart(stay: Stay, whole: Stay) -> bool:
     emergency = stay.stay_class is StayClass.EMERGENCY and whole.stay_class is StayClass.INPATIENT
     admission = stay.stay_class is StayClass.INPATIENT and whole.stay_class is not StayClass.INPATIENT
-    return emergency or admission
+    afterwards = stay.stay_class is StayClass.INPATIENT and whole.end is not None and stay.start >= whole.end
+    return emergency or admission or afterwards
 
 
 def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:

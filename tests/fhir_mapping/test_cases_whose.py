@@ -139,6 +139,25 @@ def test_a_transfer_between_hospitals_is_one_stay() -> None:
     assert len(record(stay(id="a", period=closed)).stays) == 2
 
 
+WHOLE = {"partOf": {"reference": "Encounter/a"}}
+
+
+def test_a_readmission_that_calls_the_earlier_stay_its_whole_is_a_stay_of_its_own() -> None:
+    """clinosim writes readmissions so: the later stay vanished in the earlier one, whose length was then shown."""
+    closed = {"start": "2024-04-01T08:00:00Z", "end": "2024-04-04T08:00:00Z"}
+    found = PatientRecord.from_resources([PATIENT, stay(id="a", period=closed), STAY | WHOLE], prediction_time=AT)
+    assert [one.source for one in found.stays] == ["Encounter/a", "Encounter/stay"]
+    assert found.current_stay is not None
+    assert found.current_stay.source == "Encounter/stay"
+    assert found.features().number("inpatient_stay.count_180d") == 1
+
+
+def test_a_part_that_begins_as_its_whole_ends_is_the_same_stay_and_lengthens_it() -> None:
+    closed = {"start": "2024-04-28T08:00:00Z", "end": "2024-05-01T08:00:00Z"}
+    found = PatientRecord.from_resources([PATIENT, stay(id="a", period=closed), STAY | WHOLE], prediction_time=AT)
+    assert [(one.source, one.running) for one in found.stays] == [("Encounter/a", True)]
+
+
 def test_parts_in_a_loop_are_one_stay() -> None:
     loop = [STAY | {"id": a, "partOf": {"reference": f"Encounter/{b}"}} for a, b in ("ab", "bc", "ca")]
     found = PatientRecord.from_resources([PATIENT, *loop], prediction_time=AT)
