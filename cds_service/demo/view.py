@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from cds_service.demo.patients import DemoPatient, Ward
+from cds_service.demo.timeline import Timeline, timelines
 from fhir_mapping import Measurement, Note, PatientRecord, Stay, StayClass
 from fhir_mapping.definitions import definitions
 
@@ -52,6 +53,7 @@ class ChartView:
     notes: tuple[Note, ...]
     more_notes: int
     stays: tuple[tuple[str, str, str], ...]
+    timelines: tuple[Timeline, ...]
 
 
 def ward_view(ward: Ward) -> tuple[WardRow, ...]:
@@ -81,6 +83,7 @@ def chart_view(patient: DemoPatient) -> ChartView:
         notes=notes[:SHOWN_NOTES],
         more_notes=max(0, len(notes) - SHOWN_NOTES),
         stays=tuple(_stay_row(s) for s in reversed(record.stays[-SHOWN_STAYS:])),
+        timelines=timelines(record),
     )
 
 

@@ -15,6 +15,7 @@ from cds_service.demo.chart import Chart, ChartError
 from cds_service.demo.folder import from_folder
 from cds_service.demo.patients import shipped
 from cds_service.demo.shift import known_by, move_text, shift
+from cds_service.demo.timeline import USUAL, timelines
 from fhir_mapping import PatientRecord
 from tests.end_to_end.golden import EXAMPLES
 
@@ -129,3 +130,46 @@ def test_a_bulk_data_export_becomes_a_ward_and_its_broken_lines_are_named(tmp_pa
     assert list(ward.patients) == ["p2"]
     assert ("Patient.ndjson", "no FHIR resource in line 3") in ward.refused
     assert any(source == "Patient/p1" for source, _ in ward.refused)
+
+
+@pytest.mark.parametrize("family", ["Rogers", "McDonald", "Mason", "Mendoza"])
+def test_the_timeline_holds_every_mark_within_its_lane(family: str) -> None:
+    """Sepsis, COPD, a newborn, and a patient who is not in hospital: nothing is drawn outside, above what is said."""
+    patient = next(p for p in shipped(NOW).patients.values() if p.name.startswith(family))
+    record = PatientRecord.from_resources(patient.chart.resources, patient.id, NOW, encounter_id=patient.stay)
+    drawn = timelines(record)
+    assert [picture.narrow for picture in drawn] == [False, True]
+    for picture in drawn:
+        assert (picture.stay is None) is (record.current_stay is None)
+        for lane in picture.lanes:
+            assert all(
+                picture.left <= mark.x <= picture.width and lane.y <= mark.y <= lane.y + 30 for mark in lane.marks
+            )
+            assert lane.says.startswith(lane.label)
+        assert all(picture.left <= event.x <= picture.width for lane in picture.events for event in lane.events)
+        assert picture.lanes[-1].y + 30 < picture.height
+        places = [x for x, _ in picture.ticks]
+        assert places == sorted(places)
+        assert len(places) <= 6
+
+
+def test_a_value_is_high_or_low_only_where_there_is_a_range_for_the_patient() -> None:
+    """Adult ranges say nothing of a newborn, whose heart beats faster."""
+    for family, ranged in (("Rogers", True), ("Mason", False)):
+        patient = next(p for p in shipped(NOW).patients.values() if p.name.startswith(family))
+        record = PatientRecord.from_resources(patient.chart.resources, patient.id, NOW, encounter_id=patient.stay)
+        lanes = {lane.label: lane for lane in timelines(record)[0].lanes}
+        rate = lanes["Heart rate"]
+        assert (rate.band is not None) is ranged
+        low, high = USUAL["heart_rate"]
+        told = [float(mark.says.split(": ")[1].split()[0]) for mark in rate.marks]
+        kinds = (
+            ["high" if v > high else "low" if v < low else "usual" for v in told] if ranged else ["plain"] * len(told)
+        )
+        assert [mark.kind for mark in rate.marks] == kinds
+
+
+def test_what_is_furthest_from_usual_is_shown() -> None:
+    patient = next(p for p in shipped(NOW).patients.values() if p.name.startswith("Rogers"))
+    record = PatientRecord.from_resources(patient.chart.resources, patient.id, NOW, encounter_id=patient.stay)
+    assert {"Creatinine", "Blood urea nitrogen", "Lactate"} <= {lane.label for lane in timelines(record)[0].lanes}

@@ -119,3 +119,23 @@ def test_the_ward_list_tells_each_patients_risk_and_sorts_by_it(page: Any) -> No
     assert max(shown) > 0
     page.click("#by-risk")
     assert "Rogers" in page.inner_text(".patient >> nth=0")
+
+
+@pytest.mark.parametrize("width", [1440, 400])
+def test_the_timeline_is_read_by_keyboard_and_leads_to_a_note(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    choose(page, "Rogers")
+    shown = page.locator(f".timeline.{'wide' if width > 900 else 'narrow'}")
+    assert shown.is_visible()
+    assert page.locator(".timeline:visible").count() == 1
+    lane = shown.locator("g[tabindex]").first
+    lane.focus()
+    assert re.match(r"Heart rate: \d+ values, .* usual 60 to 100", lane.get_attribute("aria-label"))
+    size = shown.locator("text").first.evaluate("node => node.getBoundingClientRect().height")
+    assert size >= 9, "letters stay letters on a narrow page"
+    note = shown.locator("a[href^='#note-']").first
+    note.focus()
+    page.keyboard.press("Enter")
+    opened = page.locator("details[id^=note-][open] pre")
+    assert opened.is_visible()
+    assert page.faults == []

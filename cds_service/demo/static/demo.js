@@ -206,9 +206,21 @@ function sortWard() {
 
 const clip = (text) => (text.length > 60000 ? `${text.slice(0, 60000)}\n… ${text.length - 60000} more characters` : text);
 
+// From the timeline to a note: its text opened and in view, the address left alone.
+function openNote(event) {
+  const link = event.target.closest("a[href^='#note-']");
+  const note = link && document.getElementById(link.getAttribute("href").slice(1));
+  if (!note) return;
+  event.preventDefault();
+  note.open = true;
+  note.scrollIntoView({ block: "nearest" });
+  note.querySelector("summary").focus();
+}
+
 async function start() {
   for (const button of document.querySelectorAll(".patient")) button.addEventListener("click", () => guarded(() => openPatient(button.dataset.patient)));
   for (const button of document.querySelectorAll(".hooks button")) button.addEventListener("click", () => guarded(() => fire(button.dataset.service)));
+  byId("chart").addEventListener("click", openNote);
   byId("app-close").addEventListener("click", closeApp);
   byId("by-risk").addEventListener("click", sortWard);
   byId("clock").textContent = new Date().toLocaleString([], { dateStyle: "medium", timeStyle: "short" });

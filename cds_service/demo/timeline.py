@@ -1,0 +1,222 @@
+"""The chart on one time axis: the stay, vital signs and laboratory values with their usual ranges, notes and events.
+
+Geometry only; the template draws it as SVG. It is laid out twice, for a wide and for a narrow page, so that its letters
+stay the same size on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from cds_service.app_pages.svg import Point, polyline, short
+from cds_service.app_pages.words import unit_in_words
+from fhir_mapping import Measurement, PatientRecord
+from fhir_mapping.definitions import definitions
+
+WIDE, NARROW = 700.0, 350.0
+_LANE, _GAP, _EVENTS, _AXIS, _PAD = 30.0, 8.0, 20.0, 22.0, 4.0
+_POINTS = 60
+_LABS = 7
+_OUTPATIENT = timedelta(days=30)
+_STEPS = (3, 6, 12, 24, 48, 96, 168, 336, 720, 2160)
+# Usual ranges of adults, to see at a glance what is far from them; a laboratory's own may differ a little.
+USUAL: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "heart_rate": (60, 100), "respiratory_rate": (12, 20), "systolic_bp": (100, 140), "temperature": (36, 38),
+        "spo2": (94, 100), "sodium": (135, 145), "potassium": (3.5, 5.1), "bicarbonate": (22, 29),
+        "bun": (7, 20), "creatinine": (0.6, 1.3), "glucose": (70, 180), "lactate": (0.5, 2.0), "wbc": (4, 11),
+        "hemoglobin": (12, 17), "platelets": (150, 400), "ph": (7.35, 7.45), "bilirubin": (0.1, 1.2),
+        "albumin": (3.5, 5.0), "inr": (0.8, 1.2), "crp": (0, 10),
+    }
+)  # fmt: skip
+_VITALS = frozenset({"heart_rate", "systolic_bp", "respiratory_rate", "spo2", "temperature"})
+ADULT = 18
+At = Callable[[datetime], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One value: `kind` is usual, high or low (drawn as a dot, a tip up, a tip down) or plain without a range."""
+
+    x: float
+    y: float
+    kind: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The values of one concept. `band` is (top, height) of the usual range; `says` tells the lane in a sentence."""
+
+    y: float
+    label: str
+    last: str
+    line: str
+    marks: tuple[Mark, ...]
+    band: tuple[float, float] | None
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    x: float
+    says: str
+    href: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventLane:
+    y: float
+    label: str
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """One picture. `stay` is (x, width, words) of the bar on top; `ticks` (x, words) of the axis below."""
+
+    width: float
+    height: float
+    left: float
+    narrow: bool
+    stay: tuple[float, float, str] | None
+    lanes: tuple[Lane, ...]
+    events: tuple[EventLane, ...]
+    ticks: tuple[tuple[float, str], ...]
+
+
+def timelines(record: PatientRecord) -> tuple[Timeline, ...]:
+    """The wide and the narrow picture; nothing where nothing was measured in the time shown."""
+    begun, ended = _window(record)
+    shown = [m for m in record.measurements if begun <= m.time <= ended]
+    concepts = _chosen(shown)
+    if not concepts:
+        return ()
+    return tuple(_laid_out(record, shown, concepts, begun, ended, width) for width in (WIDE, NARROW))
+
+
+def _window(record: PatientRecord) -> tuple[datetime, datetime]:
+    """The stay, or the month before the last value where there is none."""
+    stay, now = record.current_stay, record.prediction_time
+    if stay is not None:
+        return stay.start, max(now, stay.start + timedelta(hours=1))
+    last = max((m.time for m in record.measurements), default=now)
+    return last - _OUTPATIENT, last
+
+
+def _chosen(shown: Sequence[Measurement]) -> tuple[str, ...]:
+    """The vital signs, and of the laboratory the values furthest from their usual range, then those measured most."""
+    values: dict[str, list[float]] = {}
+    for measured in shown:
+        if measured.concept in USUAL:
+            values.setdefault(measured.concept, []).append(measured.value)
+    labs = [concept for concept in values if concept not in _VITALS]
+    labs.sort(key=lambda c: (-max(_outside(value, USUAL[c]) for value in values[c]), -len(values[c])))
+    kept = {*labs[:_LABS], *_VITALS}
+    return tuple(concept for concept in USUAL if concept in values and concept in kept)
+
+
+def _outside(value: float, usual: tuple[float, float]) -> float:
+    """How far from the usual range, in widths of it.
+
+    >>> _outside(4.0, (0.5, 2.0)) > _outside(150, (135, 145)), _outside(140, (135, 145))
+    (True, 0.0)
+    """
+    low, high = usual
+    return max(0.0, value - high, low - value) / (high - low)
+
+
+def _laid_out(
+    record: PatientRecord, shown: Sequence[Measurement], concepts: Sequence[str], begun: datetime, ended: datetime,
+    width: float,
+) -> Timeline:  # fmt: skip
+    narrow = width == NARROW
+    left = _PAD if narrow else 150.0
+    span = (ended - begun).total_seconds()
+    lane = _LANE + (14.0 if narrow else 0.0)
+
+    def x_of(moment: datetime) -> float:
+        share: float = (moment - begun).total_seconds() / span
+        return round(left + (width - left - 2 * _PAD) * share, 1)
+
+    y = 26.0
+    adult = (record.features().number("age.last") or 0) >= ADULT
+    lanes = []
+    for concept in concepts:
+        found = [m for m in shown if m.concept == concept][-_POINTS:]
+        lanes.append(_lane(concept, found, [x_of(m.time) for m in found], y + lane - _LANE, adult))
+        y += lane + _GAP
+    events = []
+    for label, listed in _events(record, begun, ended):
+        events.append(EventLane(y, label, tuple(Event(x_of(at), says, href) for at, says, href in listed)))
+        y += _EVENTS + (14.0 if narrow else 0.0)
+    ticks = _ticks(begun, ended, x_of, narrow)
+    return Timeline(
+        width, y + _AXIS, left, narrow, _bar(record, begun, ended, x_of), tuple(lanes), tuple(events), ticks
+    )
+
+
+def _bar(record: PatientRecord, begun: datetime, ended: datetime, x_of: At) -> tuple[float, float, str] | None:
+    """The stay as far as it has come; None for a patient who is not in hospital."""
+    stay = record.current_stay
+    if stay is None:
+        return None
+    words = "intensive care" if stay.intensive_care else "in hospital"
+    return x_of(begun), round(x_of(min(stay.end or ended, ended)) - x_of(begun), 1), words
+
+
+def _lane(concept: str, found: Sequence[Measurement], xs: Sequence[float], top: float, adult: bool) -> Lane:
+    known = definitions().concepts[concept]
+    usual = USUAL.get(concept) if adult else None
+    values = [m.value for m in found]
+    low, high = min([*values, *(usual or ())]), max([*values, *(usual or ())])
+    reach = (high - low) or 1.0
+
+    def y_of(value: float) -> float:
+        share: float = (value - low) / reach
+        return round(top + _LANE - _PAD - (_LANE - 2 * _PAD) * share, 1)
+
+    unit = unit_in_words(found[-1].unit).replace("per minute", "/min")
+    points: list[Point] = [(x, y_of(m.value)) for x, m in zip(xs, found, strict=True)]
+    marks = tuple(
+        Mark(x, y, _kind(m.value, usual), f"{m.time:%-d %b %H:%M}: {short(m.value)} {unit}")
+        for (x, y), m in zip(points, found, strict=True)
+    )
+    outside = sum(mark.kind in {"high", "low"} for mark in marks)
+    says = f"{known.label}: {len(found)} value{'' if len(found) == 1 else 's'}, {short(min(values))} to "
+    says += f"{short(max(values))} {unit}; last {short(values[-1])} at {found[-1].time:%-d %b %H:%M}"
+    says += "" if usual is None else f"; usual {usual[0]:g} to {usual[1]:g}, {outside} outside it"
+    band = None if usual is None else (y_of(usual[1]), round(y_of(usual[0]) - y_of(usual[1]), 1))
+    return Lane(top, known.label, f"{short(values[-1])} {unit}".strip(), polyline(points), marks, band, says)
+
+
+def _kind(value: float, usual: tuple[float, float] | None) -> str:
+    if usual is None:
+        return "plain"
+    return "high" if value > usual[1] else "low" if value < usual[0] else "usual"
+
+
+def _events(
+    record: PatientRecord, begun: datetime, ended: datetime
+) -> Iterator[tuple[str, list[tuple[datetime, str, str]]]]:
+    """Lanes of what happened: notes, each a link to its text on the page; procedures; medications begun."""
+    notes = [(n.time, f"{n.type}, {n.time:%-d %b %H:%M}", f"#note-{k}") for k, n in enumerate(record.notes()) if n.time]
+    done = [(p.performed, p.text, "") for p in record.procedures if p.performed]
+    begun_drugs = [(m.start, m.text, "#medications") for m in record.medications if m.start]
+    for label, listed in (("Notes", notes), ("Procedures", done), ("Medications begun", begun_drugs)):
+        inside = [(at, says, href) for at, says, href in listed if at is not None and begun <= at <= ended]
+        if inside:
+            yield label, inside
+
+
+def _ticks(begun: datetime, ended: datetime, x_of: At, narrow: bool) -> tuple[tuple[float, str], ...]:
+    """At most six (narrow: four) whole steps from the start, with the day where the day matters."""
+    hours = (ended - begun).total_seconds() / 3600
+    most = 3 if narrow else 5
+    step = next((s for s in _STEPS if hours / s <= most), _STEPS[-1])
+    moments = (begun + timedelta(hours=step * n) for n in range(int(hours / step) + 1))
+    pattern = "%-d %b %H:%M" if step < 24 else "%-d %b"
+    return tuple((x_of(moment), f"{moment:{pattern}}") for moment in moments)
