@@ -41,7 +41,8 @@ class Metrics:
         self._refused = Counter("riskcards_tokens_refused", "Client tokens refused.", registry=own)
         self._watched = Gauge(
             "riskcards_monitor",
-            "Of the last days, from the store: cards, warnings, overrides and abstentions per 100, PSI of estimates.",
+            "From the store: of 7 days cards, warnings, overrides, abstentions per 100 and PSI of estimates; "
+            "of 180 days calibration against the outcomes imported.",
             ["of", "figure"],
             multiprocess_mode="mostrecent",
             registry=own,

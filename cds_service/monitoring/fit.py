@@ -110,14 +110,35 @@ def _column(rows: NDArray[np.float32], place: int) -> NDArray[np.float64]:
 
 def calibration(own: Sequence[Answered], model: RiskModel) -> dict[str, Any]:
     """Observed against expected, slope and intercept with 95 % intervals; fewer than 100 outcomes are not judged."""
-    known = [item for item in own if item.happened is not None]
-    happened = np.array([bool(item.happened) for item in known], dtype=np.float64)
+    known, happened, probabilities = _with_outcome(own)
     facts = {"model": version_of(model), "patients": len(known), "with_the_outcome": int(happened.sum())}
-    if len(known) < FEWEST:
-        return {**facts, "reason": f"{len(known)} patients with an outcome; fewer than {FEWEST} are not judged"}
-    if min(happened.sum(), len(known) - happened.sum()) < FEWEST_OF_A_KIND:
-        return {**facts, "reason": f"fewer than {FEWEST_OF_A_KIND} patients of one of the two outcomes"}
-    probabilities = np.array([item.probability for item in known], dtype=np.float64)
+    reason = _too_few(happened)
+    if reason:
+        return {**facts, "reason": reason}
     patients = [item.patient for item in known]
     measured = measure(happened, probabilities, patients, metrics=subgroup_metrics, bootstraps=BOOTSTRAPS)
     return facts | {name: measured[name] for name in _SHOWN}
+
+
+def calibration_now(own: Sequence[Answered]) -> dict[str, float]:
+    """The same figures without their intervals, which take hundreds of resamples; {} where nothing is judged."""
+    _, happened, probabilities = _with_outcome(own)
+    if _too_few(happened):
+        return {}
+    measured = subgroup_metrics(happened, probabilities)
+    return {name: measured[name] for name in _SHOWN}
+
+
+def _with_outcome(own: Sequence[Answered]) -> tuple[list[Answered], NDArray[np.float64], NDArray[np.float64]]:
+    known = [item for item in own if item.happened is not None]
+    happened = np.array([bool(item.happened) for item in known], dtype=np.float64)
+    return known, happened, np.array([item.probability for item in known], dtype=np.float64)
+
+
+def _too_few(happened: NDArray[np.float64]) -> str:
+    """Why nothing is judged; "" where it is."""
+    if len(happened) < FEWEST:
+        return f"{len(happened)} patients with an outcome; fewer than {FEWEST} are not judged"
+    if min(happened.sum(), len(happened) - happened.sum()) < FEWEST_OF_A_KIND:
+        return f"fewer than {FEWEST_OF_A_KIND} patients of one of the two outcomes"
+    return ""

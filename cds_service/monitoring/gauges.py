@@ -10,12 +10,13 @@ from threading import Lock
 import numpy as np
 
 from cds_service.monitoring.document import abstentions, burden, feedback
-from cds_service.monitoring.fit import TRAINING, latest
+from cds_service.monitoring.fit import TRAINING, calibration_now, latest
 from cds_service.store import Store
 from risk_model import RiskModel
 from risk_model.drift import compare, of_training_probabilities
 
 DAYS = 7
+CALIBRATED_DAYS = 180
 FRESH_SECONDS = 60.0
 Figures = Mapping[tuple[str, str], float]
 
@@ -46,6 +47,8 @@ class Gauges:
         since = datetime.now(UTC) - timedelta(days=DAYS)
         history = self._store.history
         counts, answered = history.counts(since), history.estimates(since)
+        # Whether a patient came back is known a month later: calibration is of a longer time than the rest.
+        with_outcome = history.estimates(datetime.now(UTC) - timedelta(days=CALIBRATED_DAYS), with_outcome=True)
         tables = (burden(counts), feedback(counts, history.feedback(since)), abstentions(answered))
         for table in tables:
             for of, item in table.items():
@@ -55,6 +58,9 @@ class Gauges:
             found = compare("probability", own, of_training_probabilities(model), TRAINING)
             if found.psi is not None:
                 yield (task, "estimates_psi"), found.psi
+            judged = calibration_now(latest(with_outcome, model))
+            for name, value in judged.items():
+                yield (task, f"calibration_{name.removeprefix('calibration_')}"), value
 
 
 def _is_rate(name: str, value: object) -> bool:

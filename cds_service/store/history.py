@@ -82,8 +82,8 @@ class History:
         with self._reading() as connection:
             return [Said(row[0], row[1], row[2], _reason(orjson.loads(row[3]))) for row in connection.execute(query)]
 
-    def estimates(self, since: datetime) -> list[Answered]:
-        """Oldest first."""
+    def estimates(self, since: datetime, *, with_outcome: bool = False) -> list[Answered]:
+        """Oldest first; `with_outcome` only those whose outcome was imported."""
         known = and_(OUTCOMES.c.card == ESTIMATES.c.card, OUTCOMES.c.task == ESTIMATES.c.task)
         query = (
             select(
@@ -95,7 +95,7 @@ class History:
                 OUTCOMES.c.happened,
             )
             .join(CARDS, CARDS.c.uuid == ESTIMATES.c.card)
-            .outerjoin(OUTCOMES, known)
+            .join(OUTCOMES, known, isouter=not with_outcome)
             .where(CARDS.c.created >= since, _IS_CARD)
             .order_by(CARDS.c.created)
         )

@@ -229,6 +229,19 @@ def test_gauges_are_counted_once_a_minute(store: Store, model: RiskModel) -> Non
     assert gauges.figures()[SERVICE, "warnings_per_100"] == 100.0
 
 
+def test_gauges_tell_calibration_once_outcomes_arrive(store: Store, model: RiskModel) -> None:
+    """As `riskcards monitor` does, without its intervals; estimates that are twice what happens are seen to be."""
+    cards = [card(store, model, n, 0.4) for n in range(200)]
+    gauges = Gauges(store, {model.task: model})
+    assert not [name for _, name in gauges.figures() if name.startswith("calibration")]
+    store.add_outcomes([(uuid, model.task, n % 5 == 0) for n, uuid in enumerate(cards)])
+    figures = Gauges(store, {model.task: model}).figures()
+    assert figures[model.task, "calibration_observed_expected"] == pytest.approx(0.5)
+    assert figures[model.task, "calibration_brier"] == pytest.approx(0.2 * 0.36 + 0.8 * 0.16)
+    told = look(store, model)["calibration"][model.task]
+    assert told["observed_expected"]["value"] == pytest.approx(figures[model.task, "calibration_observed_expected"])
+
+
 def test_metrics_show_the_gauges_and_go_on_without_the_store(tmp_path: Path, model: RiskModel) -> None:
     settings = Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/g.db"})
     app = create_app(settings, Pipeline.shipped())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -277,3 +278,19 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
     assert {entry["card"] for entry in store.feedback()} >= set(whole)
     assert store.verify_audit().fault is None
     store.close()
+
+
+def test_the_doctor_names_the_database_and_verifies_its_chain(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from cds_service.cli import cli
+
+    store.record_card(card())
+    monkeypatch.setenv("RISKCARDS_DATABASE_URL", url)
+    told = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)
+    line = next(item["detail"] for item in told if item["name"] == "database")
+    kind = "PostgreSQL" if url.startswith("postgresql") else "SQLite"
+    assert line.startswith(kind)
+    assert line.endswith("takes a write; audit chain of 1 entries holds")
