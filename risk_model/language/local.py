@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
@@ -21,6 +22,7 @@ from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifa
 from risk_model.language.adapter import checked, fingerprint, opened_peft
 from risk_model.language.backend import MAX_TOKENS, Asked
 from risk_model.language.compact import CompactPrompt, expanded
+from risk_model.language.dequantised import default_cache, keep, opened_before
 from risk_model.language.prompt import Message, Prompt
 
 SMOLLM2 = "smollm2"
@@ -35,12 +37,18 @@ class LocalLanguageModel:
     """LocalLanguageModel(folder, adapter=folder).answer(prompt) -> JSON of the answer
 
     `model` is "smollm2", a folder with safetensors, or a GGUF file; `adapter` a folder of `train-reader`. Weights are
-    spread over the GPUs there are (accelerate) in bfloat16, or 8 bit where asked for; on a CPU they are float32.
+    spread over the GPUs there are (accelerate) in bfloat16, or 8 bit where asked for; on a CPU they are float32. A GGUF
+    file is unpacked once: its copy lies in `cache`, the user's cache folder by default (see `dequantised`).
     Raises MissingExtraError without the packages of `riskcards[llm]`, ModelArtifactError where there is no such model.
     """
 
     def __init__(
-        self, model: str | Path = SMOLLM2, *, adapter: str | Path | None = None, precision: str = "auto"
+        self,
+        model: str | Path = SMOLLM2,
+        *,
+        adapter: str | Path | None = None,
+        precision: str = "auto",
+        cache: Path | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ModelArtifactError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}", path=str(model))
@@ -49,14 +57,11 @@ class LocalLanguageModel:
             raise ModelArtifactError("8 bit needs a CUDA device; leave @8bit away", path=str(model))
         folder, gguf = find_weights(model)
         where = folder if gguf is None else folder / gguf
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        if gguf is not None:
-            options["gguf_file"] = gguf
+        self.cache = cache or default_cache()
         try:
             with redirect_stderr(StringIO()):  # progress bars of loading
-                self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
-                options |= _placement(torch, transformers, precision)
-                self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+                placed = _placement(torch, transformers, precision)
+                self.tokenizer, self.model = _opened(transformers, folder, gguf, placed, self.cache)
         except ImportError as error:
             # Raised for what only some models or precisions need, such as bitsandbytes.
             raise ModelArtifactError(f"a package it needs is missing: {error.name or error}", path=str(where)) from None
@@ -78,6 +83,7 @@ class LocalLanguageModel:
         self._fingerprint = ""
         self._torch = torch
         self._matcher = llguidance.LLMatcher
+        self._marks = _marks_of(self.tokenizer)
         size = int(self.model.get_input_embeddings().weight.shape[0])
         self._guide = llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=size)
 
@@ -158,8 +164,16 @@ class LocalLanguageModel:
         return found + self._encode(left, special=True)
 
     def _encode(self, text: str, special: bool) -> list[int]:
-        plain = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)
-        return list(plain["input_ids"])
+        """With `special` role markers are role tokens; without they are letters, and none can be made of what is left
+        when one is taken away: Raises LanguageModelError otherwise, for no answer is better than an obedient one."""
+        if special:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        while self._marks is not None and self._marks.search(text):
+            text = self._marks.sub(lambda mark: f"‹{mark.group()[1:]}", text)
+        found = list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        if not set(found).isdisjoint(self.tokenizer.all_special_ids):
+            raise LanguageModelError("role-marker", "a message holds a token that is the chat format's own")
+        return found
 
 
 def find_weights(model: str | Path) -> tuple[Path, str | None]:
@@ -180,6 +194,38 @@ def find_weights(model: str | Path) -> tuple[Path, str | None]:
     if not any(path.glob("*.safetensors")):
         raise ModelArtifactError("no *.safetensors in it; other formats of weights are not opened", path=str(path))
     return path, None
+
+
+def _opened(transformers: Any, folder: Path, gguf: str | None, placed: dict[str, Any], cache: Path) -> tuple[Any, Any]:
+    """(tokenizer, model). Of a GGUF file its unpacked copy, which is made where there is none."""
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+    def opened(place: Path, more: dict[str, Any], numbers: dict[str, Any]) -> tuple[Any, Any]:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **options, **more)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            place, use_safetensors=True, **options, **more, **numbers
+        )
+        return tokenizer, model
+
+    if gguf is None:
+        return opened(folder, {}, placed)
+    copy = opened_before(folder / gguf, cache)
+    if copy is None:
+        tokenizer, model = opened(folder, {"gguf_file": gguf}, {"dtype": "float32"})
+        keep(model, tokenizer, folder / gguf, cache)
+        copy = opened_before(folder / gguf, cache)
+        if copy is None:
+            return opened(folder, {"gguf_file": gguf}, placed)
+        del model
+    return opened(copy, {}, placed)
+
+
+def _marks_of(tokenizer: Any) -> re.Pattern[str] | None:
+    """What the tokenizer takes out of a text whole: role markers, and what else was added to its vocabulary, such as
+    `<tool_call>`; not what is white space, digits or one sign alone."""
+    named = [*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens]
+    marks = sorted({mark for mark in named if len(mark.strip()) > 1 and not mark.strip().isdigit()}, key=len)
+    return re.compile("|".join(map(re.escape, reversed(marks)))) if marks else None
 
 
 def _packages() -> tuple[Any, Any, Any]:

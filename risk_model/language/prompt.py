@@ -24,9 +24,10 @@ from risk_model.tasks import task_of
 WINDOW_CHARACTERS = 1_000
 PASSAGE_CHARACTERS = 300
 MAX_PASSAGES = 4
-# Openings of `<|role|>`, `</note>`, `<s>`, `[INST]`; `<5` and `[3]` are left as they are.
-_MARKER = re.compile(r"<(?=[|/!a-zA-Z\uff5c])|\[(?=/?[A-Z_]{3,}\])")
-_SAFE = {"<": "‹", "[": "("}
+# Openings of `<|role|>`, `</note>`, `<s>`, `[INST]`; `<5` and `[3]` are left as they are. Wide and small forms of both
+# signs always: some tokenizers take them for the plain ones.
+_MARKER = re.compile(r"<(?=[|/!?a-zA-Z\uff5c])|\[(?=/?[A-Z_]{3,}\])|[\uff1c\ufe64\uff3b]")
+_SAFE = {"<": "‹", "\uff1c": "‹", "\ufe64": "‹", "[": "(", "\uff3b": "("}
 _BREAKS = (re.compile(r"\n"), re.compile(r"[.;!?]\s"), re.compile(r"\s"))
 
 
@@ -130,7 +131,7 @@ def _line(evidence: Evidence) -> str:
 
 
 def _words(name: str) -> str:
-    return harmless(name.replace("_", " "))[:60]
+    return harmless(" ".join(name.replace("_", " ").split()))[:60]
 
 
 def _cut(text: str, place: int, limit: int, starts: Sequence[int]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+
 import pytest
 
 from risk_model.language.local import LocalLanguageModel
@@ -10,7 +13,9 @@ NEEDS = "needs the language models of `make llm`"
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> LocalLanguageModel:
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLanguageModel]:
     for package in ("torch", "transformers", "llguidance"):
         pytest.importorskip(package, reason=NEEDS)
-    return LocalLanguageModel()
+    cache = tmp_path_factory.mktemp("unpacked")  # half a gigabyte: not left lying
+    yield LocalLanguageModel(cache=cache)
+    shutil.rmtree(cache)

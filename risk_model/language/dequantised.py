@@ -1,0 +1,74 @@
+"""A GGUF file's weights as safetensors, made once: transformers unpacks it number by number, which takes half a minute.
+
+    folder = opened_before(weights, cache)          # None: not yet, or not whole
+    keep(model, tokenizer, weights, cache)
+
+Copies lie in the user's cache folder (`$XDG_CACHE_HOME/riskcards/models`), named by the sha256 of the GGUF file and the
+version of transformers, and are opened only where their own hashes are still those that were written down. Losing one
+costs half a minute. Nothing of them is ever part of this project.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from risk_model.artifacts import write_json
+
+MANIFEST = "riskcards.json"
+
+
+def default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "riskcards" / "models"
+
+
+def opened_before(weights: Path, cache: Path) -> Path | None:
+    """The folder of the copy of these weights; None where there is none, or one that is not as it was written."""
+    folder = _place(weights, cache)
+    try:
+        files: dict[str, str] = orjson.loads((folder / MANIFEST).read_bytes())["files"]
+        whole = all(_sha256(folder / name) == known for name, known in files.items() if "/" not in name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return folder if whole and any(name.endswith(".safetensors") for name in files) else None
+
+
+def keep(model: Any, tokenizer: Any, weights: Path, cache: Path) -> None:
+    """Write the copy: whole or not at all. Where there is no room or no right to, there is none, and that is all."""
+    from safetensors.torch import save_model
+
+    folder = _place(weights, cache)
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="unfinished-") as made:
+            unfinished = Path(made) / "copy"
+            config = copy.deepcopy(model.config)
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config  # what is kept are plain numbers
+            config.save_pretrained(unfinished)
+            save_model(model, str(unfinished / "model.safetensors"), metadata={"format": "pt"})
+            tokenizer.save_pretrained(unfinished)
+            files = {path.name: _sha256(path) for path in sorted(unfinished.iterdir()) if path.is_file()}
+            write_json(unfinished / MANIFEST, {"of": weights.name, "files": files})
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
+    except OSError:
+        return
+
+
+def _place(weights: Path, cache: Path) -> Path:
+    import transformers
+
+    return cache / f"{_sha256(weights)[:32]}-{transformers.__version__}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
