@@ -4,7 +4,8 @@
 
 Takes the golden cases' requests, changes one to six places in each (values of another kind, odd strings, numbers at the
 edges, deleted and doubled members, cut and flipped bytes), and posts them to the service in this process. A 5xx is
-printed with its seed: `--seed N --requests 1` posts that request again. Feedback is fuzzed the same way.
+printed with its seed: `--seed N --requests 1` posts that request again. Feedback is fuzzed the same way. A run that is
+stopped, or ends after `--seconds`, goes on with `--resume` where its result ends.
 """
 
 from __future__ import annotations
@@ -140,41 +141,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    parser.add_argument("--resume", action="store_true", help="go on where the result ends")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    bodies, statuses, cards = requests_of(EXAMPLES), Counter[int](), list[str]()
-    faults: list[int] = []
+    statuses, faults = Counter[str](), list[int]()
+    if options.resume and options.out.exists():
+        before = json.loads(options.out.read_text("utf-8"))
+        if before["first_seed"] != options.seed:
+            parser.error(f"--resume: {options.out} began with seed {before['first_seed']}")
+        statuses.update(before["statuses"])
+        faults += before["faults"]
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/fuzz.db"})
         app = create_app(settings)
         # As `serve` does before a worker is ready.
         warm(app.extensions["riskcards"].answering.pipeline)
-        client = app.test_client()
-        started = time.perf_counter()
-        for seed in range(options.seed, options.seed + options.requests):
-            status = post(client, seed, bodies, cards)
-            statuses[status] += 1
-            if status >= 500:
-                faults.append(seed)
-                print(f"\nseed {seed}: {status}", file=sys.stderr)
-            if seed % 200 == 199:
-                rate = (seed - options.seed + 1) / (time.perf_counter() - started)
-                print(
-                    f"\r{seed + 1 - options.seed:,} requests, {rate:.0f}/s, {len(faults)} faults",
-                    end="",
-                    file=sys.stderr,
-                )
-    print(file=sys.stderr)
+        seeds = range(options.seed + statuses.total(), options.seed + options.requests)
+        fuzzed(app.test_client(), seeds, options.seconds, statuses, faults)
     result = {
-        "requests": options.requests,
+        "requests": statuses.total(),
         "first_seed": options.seed,
-        "statuses": {str(status): number for status, number in sorted(statuses.items())},
+        "statuses": dict(sorted(statuses.items())),
         "faults": faults,
     }
     options.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print(json.dumps(result["statuses"]))
     sys.exit(1 if faults else 0)
+
+
+def fuzzed(client: FlaskClient, seeds: range, seconds: float, statuses: Counter[str], faults: list[int]) -> None:
+    """Posts the requests of `seeds`, and counts what they are answered with, until time is up."""
+    bodies, cards, started = requests_of(EXAMPLES), list[str](), time.perf_counter()
+    for done, seed in enumerate(seeds):
+        status = post(client, seed, bodies, cards)
+        statuses[str(status)] += 1
+        if status >= 500:
+            faults.append(seed)
+            print(f"\nseed {seed}: {status}", file=sys.stderr)
+        took = time.perf_counter() - started
+        if done % 200 == 199:
+            print(f"\r{done + 1:,} requests, {done / took:.0f}/s, {len(faults)} faults", end="", file=sys.stderr)
+        if took > seconds:
+            break
+    print(file=sys.stderr)
 
 
 if __name__ == "__main__":
