@@ -63,7 +63,14 @@ def expecting_places(expected: Mapping[str, str], prefetch: Mapping[str, Any]) -
 
 
 def newest_first(stays: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted(stays, key=lambda stay: str((stay.get("period") or {}).get("start")), reverse=True)
+    """Those that do not say when they began come last."""
+
+    def begun(stay: Mapping[str, Any]) -> str:
+        period = stay.get("period")
+        start = period.get("start") if isinstance(period, dict) else None
+        return start if isinstance(start, str) else ""
+
+    return sorted(stays, key=begun, reverse=True)
 
 
 def read_places(
@@ -102,7 +109,7 @@ def _referred(reference: Any) -> str | None:
 def _stays(prefetch: Mapping[str, Any], encounter_id: str | None) -> tuple[list[Mapping[str, Any]], set[str]]:
     """The encounters that tell where the patient is, newest first, and the ids of the Locations that came."""
     encounters, held = _charted(prefetch)
-    parts = [e for e in encounters if encounter_id and encounter_id in {e.get("id"), _referred(e.get("partOf"))}]
+    parts = [e for e in encounters if encounter_id and encounter_id in (e.get("id"), _referred(e.get("partOf")))]
     return newest_first(parts or encounters)[:_STAYS], held
 
 
