@@ -12,6 +12,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, TypedDict, cast
 
 import msgspec
@@ -81,12 +82,13 @@ class Part(msgspec.Struct, gc=False):
     valueReference: Any = None
 
 
-_VALUES = slice(Part.__struct_fields__.index("valueQuantity"), len(Part.__struct_fields__))
+_NAMES = Part.__struct_fields__[Part.__struct_fields__.index("valueQuantity") :]
+_values = attrgetter(*_NAMES)
 
 
 def values_of(part: Part) -> int:
     """How many kinds of value it has."""
-    values = msgspec.structs.astuple(part)[_VALUES]
+    values: tuple[Any, ...] = _values(part)
     return len(values) - values.count(None)
 
 

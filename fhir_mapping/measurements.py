@@ -98,6 +98,11 @@ def meanings_of(observation: Observation) -> Meanings:
     return tuple([coded(part.code) for part in observation.parts])
 
 
+def wanted(meanings: Meanings) -> bool:
+    """Whether a code among these is one we read, in whatever system; reading looks closer."""
+    return meanings[0].wanted or (len(meanings) > 1 and any(meaning.wanted for meaning in meanings))
+
+
 def unmapped(unread: Iterable[Meanings]) -> Iterator[Refusal]:
     """One refusal for each system of local codes nobody translated, with the number of its Observations."""
     local = (meanings for meanings in unread if not any(meaning.speaks_loinc for meaning in meanings))

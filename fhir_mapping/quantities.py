@@ -58,7 +58,7 @@ def usable_value(
 def _quantity(part: Part) -> tuple[dict[str, Any] | None, str]:
     """A Quantity: valueQuantity, valueInteger, or a strict number with its unit in valueString."""
     quantity = part.valueQuantity
-    if isinstance(quantity, dict):
+    if type(quantity) is dict:
         return quantity, ""
     if part.valueInteger is not None:
         return {"value": part.valueInteger}, ""
@@ -75,11 +75,11 @@ def _quantity(part: Part) -> tuple[dict[str, Any] | None, str]:
 
 def _number(quantity: dict[str, Any]) -> tuple[float | None, str]:
     raw = quantity.get("value")
+    if ("extension" in quantity or "_value" in quantity) and _absent(quantity):
+        return None, "data-absent" if raw is None else "value-and-absent-reason"
     if raw is None:
-        return None, "data-absent" if _absent(quantity) else "no-value"
-    if _absent(quantity):
-        return None, "value-and-absent-reason"
-    number = finite(raw)
+        return None, "no-value"
+    number = raw if type(raw) is float and math.isfinite(raw) else finite(raw)
     if number is None:
         return None, "value-not-a-number"
     if abs(number) >= _LEAST_SENTINEL and _SENTINEL.match(f"{number:f}".rstrip("0").rstrip(".")):
@@ -104,8 +104,6 @@ def finite(value: Any) -> float | None:
 
 def _absent(quantity: dict[str, Any]) -> bool:
     """A data-absent reason as an extension of the quantity or of its value."""
-    if "extension" not in quantity and "_value" not in quantity:
-        return False
     beside = quantity.get("_value")
     holders = [quantity, beside] if isinstance(beside, dict) else [quantity]
     found = [e for holder in holders for e in (holder.get("extension") or ()) if isinstance(e, dict)]

@@ -13,7 +13,7 @@ from fhir_mapping.belonging import NOTE_TYPES, Owned, belonging, find_patient, l
 from fhir_mapping.demographics import Demographics, read_demographics
 from fhir_mapping.elements import Observation, Resource
 from fhir_mapping.errors import InvalidInputError
-from fhir_mapping.measurements import Meanings, Read, known_by, meanings_of, read_observations, unmapped
+from fhir_mapping.measurements import Meanings, Read, known_by, meanings_of, read_observations, unmapped, wanted
 from fhir_mapping.modifiers import understood
 from fhir_mapping.reading import Bundle, Entry, Reading, read_bundle, read_bytes
 from fhir_mapping.references import Directory
@@ -315,7 +315,7 @@ def _usable(
         if site.speaks_in(seen, meanings):
             seen = Observation.of(site.translate(entry.resource))
             meanings = meanings_of(seen)
-        if not any(meaning.wanted for meaning in meanings):
+        if not wanted(meanings):
             unread.append(meanings)
         elif entry.unmodified and not seen.implicitRules:
             observations.append((source, seen, meanings))
