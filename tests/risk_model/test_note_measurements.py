@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fhir_mapping import PatientRecord
 from knowledge_index import KnowledgeIndex
@@ -14,8 +17,11 @@ from risk_model import fusion
 from risk_model.inputs import can_be_computed, concept_of, sources
 from risk_model.note_measurements import NOTED, noted_names, with_note_values
 from risk_model.reader import RuleNoteReader
+from risk_model.training import Cohort, fit
 from risk_model.values import NoteFindings
 from tests.fhir_mapping.test_cases import AT, PATIENT, Resource, observation
+from tests.risk_model.simulated import NAMES, QUICK, simulated
+from tests.risk_model.test_training import written
 
 START = AT - timedelta(hours=40)
 READER = RuleNoteReader(KnowledgeIndex.open_starter(), embed=False)
@@ -152,3 +158,30 @@ def test_without_its_notes_a_row_is_what_the_record_alone_gives() -> None:
     assert row.tolist() == pytest.approx([1.2, 2.4, np.nan, 2.4], nan_ok=True)
     alone = fusion.without_notes(names, row)
     assert alone.tolist() == pytest.approx([1.2, 1.2, np.nan, np.nan], nan_ok=True)
+
+
+def test_a_model_that_learned_with_notes_is_moved_by_them_and_says_where_it_read(tmp_path: Path) -> None:
+    """Lactate in a note alone: the estimate moves, the driver has value, unit and the note; unread, it is a gap."""
+    cohort = simulated(1500)
+    alone, told = cohort.x[:, NAMES.index("lactate.last")], simulated_lactate(cohort)
+    x = np.column_stack([cohort.x, np.where(np.isnan(alone), told, alone)]).astype(np.float32)
+    learned = replace(cohort, names=(*NAMES, "noted.lactate.last"), x=x)
+    folder = tmp_path / "model"
+    model = written(folder, fit(learned, parameters=QUICK), learned)
+    chart = [lab(30, "8867-4", 88, "/min"), lab(31, "2951-2", 139, "mmol/L")]
+    low, high = (reading(*chart, note(34, f"Lactate {value} mmol/L")) for value in (0.9, 5.1))
+    least, most = (model.estimate(one.record, one.findings) for one in (low, high))
+    assert least.probability is not None
+    assert most.probability is not None
+    assert most.probability > least.probability + 0.1
+    driver = next(driver for driver in most.drivers if driver.concept == "lactate")
+    assert (driver.value, driver.sources) == ("5.1 mmol/L", ("DocumentReference/n34",))
+    unread = model.estimate(high.record)
+    assert "Lactate" in {gap.name for gap in unread.gaps}
+    assert not any(driver.concept == "lactate" for driver in unread.drivers)
+
+
+def simulated_lactate(cohort: Cohort) -> NDArray[np.float64]:
+    """Values for rows whose record has none, higher where the patient died."""
+    generator = np.random.default_rng(5)
+    return np.exp(generator.normal(0.3, 0.4, len(cohort.y)) + 0.8 * cohort.y)
