@@ -8,7 +8,7 @@ urine becomes an amount for each hour of its period. Words without a number meas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -50,7 +50,10 @@ def with_note_values(record: PatientRecord, values: Iterable[NoteValue]) -> Pati
     placed = list(_placed(record, values))
     if not placed:
         return record
-    measured = [item for one in placed for item in _measurements(record, one)]
+    recorded: dict[str, list[Measurement]] = {}
+    for item in record.measurements:
+        recorded.setdefault(item.concept, []).append(item)
+    measured = [item for one in placed for item in _measurements(recorded, one)]
     charted = [_procedure(one) for one in placed if one.value.concept == _VENTILATED and one.number]
     return replace(
         record,
@@ -81,9 +84,9 @@ def _placed(record: PatientRecord, values: Iterable[NoteValue]) -> Iterator[_Pla
             last[value.concept] = time
 
 
-def _measurements(record: PatientRecord, placed: _Placed) -> Iterator[Measurement]:
+def _measurements(recorded: Mapping[str, Sequence[Measurement]], placed: _Placed) -> Iterator[Measurement]:
     concept, source = _measured_as(placed.value.concept), placed.value.note_source
-    if concept is None or concept == _VENTILATED or _known_already(record, concept, placed):
+    if concept is None or concept == _VENTILATED or _known_already(recorded.get(concept, ()), placed):
         return
     definition = definitions().concepts[concept]
     period = (placed.time - placed.before).total_seconds() / 3600
@@ -92,16 +95,12 @@ def _measurements(record: PatientRecord, placed: _Placed) -> Iterator[Measuremen
         yield Measurement(concept, placed.number, definition.unit, placed.time - timedelta(hours=hour), source)
 
 
-def _known_already(record: PatientRecord, concept: str, placed: _Placed) -> bool:
+def _known_already(recorded: Sequence[Measurement], placed: _Placed) -> bool:
     """Whether the record holds what the note tells: the value within a day before; for urine any amount since."""
-    since = placed.before if concept == _URINE else placed.time - _TOLD_AGAIN
-    near = _ROUNDED * abs(placed.number)
-    return any(
-        item.concept == concept
-        and since < item.time <= placed.time
-        and (concept == _URINE or abs(item.value - placed.number) <= near)
-        for item in record.measurements
-    )
+    if placed.value.concept == _URINE_RATE:
+        return any(placed.before < item.time <= placed.time for item in recorded)
+    near, since = _ROUNDED * abs(placed.number), placed.time - _TOLD_AGAIN
+    return any(since < item.time <= placed.time and abs(item.value - placed.number) <= near for item in recorded)
 
 
 def _procedure(placed: _Placed) -> Procedure:

@@ -105,6 +105,12 @@ def test_a_rate_of_urine_is_an_amount_for_each_hour_since_the_last() -> None:
     assert amounts == [20.0] * 6 + [30.0] * 10
 
 
+def test_urine_that_is_charted_is_not_told_again() -> None:
+    record = noted(lab(12, "9187-6", 25, "mL"), note(6, "UO 20 mL/h"), note(16, "UO 30 mL/h"))
+    amounts = [(item.source, item.value) for item in record.measurements if item.concept == "urine_output"]
+    assert amounts == [("DocumentReference/n6", 20.0)] * 6 + [("Observation/lab12", 25.0)]
+
+
 def test_ventilation_in_notes_is_ventilation() -> None:
     before = reading(note(6, "intubated and ventilated"), note(20, "remains on mechanical ventilation"))
     assert before.vector.number("mechanical_ventilation.last") == 0
