@@ -7,6 +7,7 @@ after the start would then take down a service that has the good one open.
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -27,6 +28,7 @@ class CarefulArbiter(Arbiter):  # type: ignore[misc]
     def __init__(self, app: Any) -> None:
         super().__init__(app)
         self._created: dict[int, float] = {}
+        self._leaving: set[int] = set()
         self.cfg.set("post_fork", _bear_with)
 
     def spawn_worker(self) -> Any:
@@ -46,6 +48,15 @@ class CarefulArbiter(Arbiter):  # type: ignore[misc]
             return
         super().manage_workers()
         self._created = {pid: at for pid, at in self._created.items() if pid in self.WORKERS}
+        self._leaving &= self._created.keys()
+
+    def kill_worker(self, pid: int, sig: int) -> None:
+        """Told to leave once: a second SIGTERM would end it in the middle of leaving."""
+        if sig == signal.SIGTERM and pid in self._leaving:
+            return
+        if sig == signal.SIGTERM:
+            self._leaving.add(pid)
+        super().kill_worker(pid, sig)
 
     def _answers(self, pid: int, worker: Any) -> bool:
         """Whether it came as far as its main loop: only there does a worker give signs of life."""

@@ -144,6 +144,7 @@ def test_replacing_all_workers_drops_nothing_and_counts_on(served: Served) -> No
     assert set(codes) <= {200, 503}
     assert 200 in codes
     assert answered() == before + len(codes)
+    assert "was sent SIGTERM" not in served.log.read_text(), "none was ended in the middle of leaving"
 
 
 def test_workers_that_cannot_start_end_no_worker_that_serves(served: Served) -> None:
