@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from fhir_mapping.codes import ICD10, ICD10CM, codings, said_true, status_words, text_of
+from fhir_mapping.codes import ICD9CM, ICD10, ICD10CM, codings, said_true, status_words, text_of
 from fhir_mapping.quantities import finite
 from fhir_mapping.reading import Resource
 from fhir_mapping.reasons import status_reason
@@ -20,22 +21,27 @@ from fhir_mapping.values import Administration, Condition, Instant, Medication, 
 _INACTIVE = frozenset({"inactive", "remission", "resolved"})
 _NOT_VERIFIED = ("entered-in-error", "refuted", "provisional", "differential", "unconfirmed")
 # A problem list also holds what is no problem of the patient: words at the beginning of an entry, or at its end.
+_RELATIVE = r"(?:mother|father|parent|sister|brother|sibling|grandmother|grandfather|aunt|uncle|son|daughter)"
 _FAMILY = re.compile(
     r"(fh|fhx|maternal history|paternal history)\b|.*\bfamily (medical )?(history|hx)\b|"
-    r"(mother|father|parent|sister|brother|sibling|grandmother|grandfather|aunt|uncle|son|daughter)"
-    r"( (with|has|had|died of)\b| ?[:–-])",
+    rf"{_RELATIVE}( (with|has|had|died of)\b| ?[:–-])|"
+    rf".*(?: [–-] |\(|, | in ){_RELATIVE}\)?\Z",
     re.IGNORECASE,
 )
 _UNSURE = re.compile(
-    r"(?:rule[ -]?out|ruled out|r/o|suspected|possible|probable|questionable|query|at (increased |high )?risk|"
-    r"risk of|no (known|evidence|history|sign|significant)|absence of|denies|negative for|screening for|exposure to)\b|"
-    r"\?|.*\?\Z|"
+    r"(?:rule[ -]?out|ruled out|r/o|suspected|suspicion of|possible|probable|likely|presumed|questionable|query|"
+    r"concern(?:s|ing)? for|evaluat(?:e|ion) (?:of|for)|work(?:ing diagnosis|[ -]?up for)|ddx|"
+    r"at (increased |high )?risk|risk of|no (known|evidence|history|sign|significant)|absence of|without|denies|"
+    r"negative for|screening for|exposure to|contact with|prophylaxis for)\b|differential(?: diagnosis)?:|"
+    r"\?|.*\?\Z|.*\bv(?:s\.?|ersus) (?!host\b)|"
     r".*(?:[,;:(–-] ?|\s)(?:ruled[ -]out|rule[ -]out|r/o|suspected|possible|probable|questionable|unlikely|unconfirmed|"
-    r"not confirmed|excluded|\?)[)\].]*\Z",
+    r"not (?:confirmed|present|found)|excluded|\?)[)\].]*\Z",
     re.IGNORECASE,
 )
-# ICD-10 families of codes that say the same: Z03/Z04 observation for suspected conditions, Z80-Z84 family history.
-_ICD_UNSURE, _ICD_FAMILY = ("Z03", "Z04"), ("Z80", "Z81", "Z82", "Z83", "Z84")
+# ICD families of codes that say the same: observation for suspected conditions, contact, screening; family history.
+_ICD10_UNSURE, _ICD10_FAMILY = ("Z03", "Z04", "Z11", "Z12", "Z13", "Z20"), ("Z80", "Z81", "Z82", "Z83", "Z84")
+_ICD9_UNSURE = ("V01", "V71", "V73", "V74", "V75", "V76", "V77", "V78", "V79", "V80", "V81", "V82")
+_ICD9_FAMILY = ("V16", "V17", "V18", "V19")
 _PROCEDURE_DONE = frozenset({"completed", "in-progress", "stopped"})
 _NOT_ORDERS = frozenset({"proposal", "plan", "option"})
 _MEDICATION_NEVER = frozenset({"entered-in-error", "cancelled", "draft", "not-taken"})
@@ -116,13 +122,24 @@ def _no_problem(code: Any, text: str) -> str | None:
     ('family-history', 'not-confirmed')
     """
     found = codings(code)
-    icd = [coding.code.upper() for coding in found if coding.system in {ICD10, ICD10CM}]
-    words = [text, *(coding.display for coding in found if coding.display)]
-    if any(c.startswith(_ICD_FAMILY) for c in icd) or any(_FAMILY.match(word.strip()) for word in words):
+    icd10 = [coding.code.upper() for coding in found if coding.system in {ICD10, ICD10CM}]
+    icd9 = [coding.code.upper() for coding in found if coding.system == ICD9CM]
+    said = {_worded(text), *(_worded(coding.display) for coding in found if coding.display)}
+    if "family-history" in said or _among(icd10, _ICD10_FAMILY) or _among(icd9, _ICD9_FAMILY):
         return "family-history"
-    if any(c.startswith(_ICD_UNSURE) for c in icd) or any(_UNSURE.match(word.strip()) for word in words):
+    if "not-confirmed" in said or _among(icd10, _ICD10_UNSURE) or _among(icd9, _ICD9_UNSURE):
         return "not-confirmed"
     return None
+
+
+@lru_cache(maxsize=4096)
+def _worded(text: str) -> str | None:
+    """What the words of an entry say against it; both may be so: then the family."""
+    return "family-history" if _FAMILY.match(text.strip()) else "not-confirmed" if _UNSURE.match(text.strip()) else None
+
+
+def _among(codes: list[str], families: tuple[str, ...]) -> bool:
+    return any(code.startswith(families) for code in codes)
 
 
 def read_medication(
@@ -132,7 +149,11 @@ def read_medication(
     status = resource.get("status")
     if not isinstance(status, str) or status in _MEDICATION_NEVER:
         return Refusal(source, status_reason(status))
-    if "not-taking" in _adherence(resource) or said_true(resource.get("wasNotTaken")) or resource.get("taken") == "n":
+    if (
+        any(word.startswith("not-taking") for word in _adherence(resource))
+        or said_true(resource.get("wasNotTaken"))
+        or resource.get("taken") == "n"
+    ):
         return Refusal(source, "status-not-taken")
     if said_true(resource.get("doNotPerform")):
         return Refusal(source, "do-not-perform")
@@ -153,7 +174,7 @@ def read_medication(
         text=text,
         start=_day(start),
         end=moment(end) if over and end is not None else None,
-        active=status in _MEDICATION_ACTIVE and not over,
+        active=status in _MEDICATION_ACTIVE and not over and not _paused(resource),
         stay=directory.key(resource.get("encounter") or resource.get("context")),
     )
 
@@ -161,6 +182,11 @@ def read_medication(
 def _adherence(resource: Resource) -> frozenset[str]:
     adherence = resource.get("adherence")
     return status_words(adherence.get("code")) if isinstance(adherence, dict) else frozenset()
+
+
+def _paused(resource: Resource) -> bool:
+    """R5 adherence: stopped, or on hold, for whatever reason."""
+    return any(word.startswith(("stopped", "on-hold")) for word in _adherence(resource))
 
 
 def _end_of_course(resource: Resource) -> Instant | None:
@@ -215,6 +241,8 @@ def _drug(resource: Resource, directory: Directory) -> tuple[Any, str]:
         return inline, "no-code"
     reference = resource.get("medicationReference") or (either.get("reference") if isinstance(either, dict) else None)
     medication = directory.resolve(reference, resource)
+    if medication is not None and medication.get("status") == "entered-in-error":
+        return None, "status-entered-in-error"
     if medication is not None:
         return _substance(medication, directory, 0), "no-code"
     display = reference.get("display") if isinstance(reference, dict) else None

@@ -92,6 +92,10 @@ def test_conditions_as_known_then(name: str, change: Resource, active: bool) -> 
         ({"intent": "plan"}, False),
         ({"doNotPerform": True}, False),
         ({"doNotPerform": "true"}, False),
+        ({"adherence": {"code": {"coding": [{"code": "taking"}]}}}, True),
+        ({"adherence": {"code": {"coding": [{"code": "not-taking-as-directed"}]}}}, False),
+        ({"adherence": {"code": {"coding": [{"code": "stopped-own-behest"}]}}}, False),
+        ({"adherence": {"code": {"coding": [{"code": "on-hold-as-directed"}]}}}, False),
     ],
 )
 def test_orders_that_are_none_are_not_active(change: Resource, active: bool) -> None:
@@ -106,3 +110,12 @@ def test_orders_that_are_none_are_not_active(change: Resource, active: bool) -> 
         **change,
     }
     assert any(m.active for m in record(order).medications) is active
+
+
+def test_a_drug_named_by_a_medication_entered_in_error_is_not_known() -> None:
+    drug = {"resourceType": "Medication", "id": "w", "status": "entered-in-error", "code": {"text": "Warfarin"}}
+    order = {"resourceType": "MedicationRequest", "id": "m", "status": "active", "intent": "order"}
+    order |= {"subject": {"reference": "Patient/p"}, "medicationReference": {"reference": "Medication/w"}}
+    found = record(order, drug)
+    assert found.medications == ()
+    assert ("MedicationRequest/m", "status-entered-in-error") in {(r.source, r.reason) for r in found.refused}

@@ -91,6 +91,10 @@ def problem(text: str, **more: Any) -> Resource:
     }
 
 
+def coded(system: str, code: str) -> Resource:
+    return problem("x", code={"coding": [{"system": system, "code": code}]})
+
+
 NO_PROBLEM = [
     (problem("Family history of diabetes"), "family-history"),
     (problem("Rule out sepsis"), "not-confirmed"),
@@ -103,6 +107,23 @@ NO_PROBLEM = [
     (problem("Pneumonia (suspected)"), "not-confirmed"),
     (problem("Pulmonary embolism unlikely"), "not-confirmed"),
     (problem("? pneumonia"), "not-confirmed"),
+    (problem("Likely pneumonia"), "not-confirmed"),
+    (problem("Presumed sepsis"), "not-confirmed"),
+    (problem("Suspicion of malignancy"), "not-confirmed"),
+    (problem("Concern for sepsis"), "not-confirmed"),
+    (problem("Evaluation for acute coronary syndrome"), "not-confirmed"),
+    (problem("DDx: pulmonary embolism"), "not-confirmed"),
+    (problem("Working diagnosis: pulmonary embolism"), "not-confirmed"),
+    (problem("Pulmonary embolism vs pneumonia"), "not-confirmed"),
+    (problem("Without sepsis"), "not-confirmed"),
+    (problem("Sepsis not present"), "not-confirmed"),
+    (problem("Contact with tuberculosis"), "not-confirmed"),
+    (problem("Diabetes - mother"), "family-history"),
+    (problem("Coronary artery disease in father"), "family-history"),
+    (coded("http://hl7.org/fhir/sid/icd-9-cm", "V16.3"), "family-history"),
+    (coded("http://hl7.org/fhir/sid/icd-9-cm", "V7109"), "not-confirmed"),
+    (coded("http://hl7.org/fhir/sid/icd-10-cm", "Z20.1"), "not-confirmed"),
+    (coded("http://hl7.org/fhir/sid/icd-10-cm", "Z1211"), "not-confirmed"),
     (problem("Pneumonia?"), "not-confirmed"),
     (problem("Sepsis", verificationStatus="refuted"), "verification-refuted"),
     (problem("Sepsis", verificationStatus={"coding": [{"code": "local"}, {"code": "provisional"}]}), "verification-provisional"),
@@ -114,6 +135,17 @@ def test_what_is_no_problem_of_the_patient(condition: Resource, reason: str) -> 
     found = record(condition)
     assert found.conditions == ()
     assert reason in {refusal.reason for refusal in found.refused}
+
+
+PROBLEMS = [
+    "Graft versus host disease", "Diabetes mellitus without complication", "Familial hypercholesterolaemia",
+    "Contact dermatitis", "History of stroke", "Risky drinking", "Vesicovaginal fistula", "Sonographic finding",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PROBLEMS)
+def test_what_only_sounds_so_is_a_problem(text: str) -> None:
+    assert [condition.text for condition in record(problem(text)).conditions] == [text]
 
 
 def stay(**more: Any) -> Resource:
