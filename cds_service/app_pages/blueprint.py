@@ -2,13 +2,14 @@
 
     GET  {prefix}/{session}/                 the page
     GET  {prefix}/{session}/course           the risk over the stay, asked for after the first paint
+    GET  {prefix}/{session}/drivers          the drivers with the literature on each, asked for after the first paint
     POST {prefix}/{session}/what-if          other values, the model asked again
     GET  {prefix}/{session}/note/{key}       one note with its findings marked
     POST {prefix}/{session}/feedback         useful or not, with a comment
     GET  {prefix}/{session}/style.css        the EHR's colours and sizes
     GET  {prefix}/static/{name}
 
-`course` and `what-if` answer the app's script with a fragment, and everybody else with a whole page.
+`course`, `drivers` and `what-if` answer the app's script with a fragment, and everybody else with a whole page.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from cds_service.app_pages.chart import ChartSource, OpenChart
 from cds_service.app_pages.course import CourseView, course_view, estimates_over, moments
 from cds_service.app_pages.ehr_style import scheme_of, stylesheet
 from cds_service.app_pages.notes import find_note, whole_note
-from cds_service.app_pages.page import banner_of, models_of, page_of
+from cds_service.app_pages.page import banner_of, drivers_of, models_of, page_of
 from cds_service.app_pages.what_if import PLACES, Answer, Question, answers, changed, levers
 from cds_service.modes import Mode
 from cds_service.outcome import HookError
@@ -59,6 +60,7 @@ def app_pages(
     view = _Pages(source, answering)
     pages.add_url_rule("/<session>/", "page", view.page)
     pages.add_url_rule("/<session>/course", "course", view.course)
+    pages.add_url_rule("/<session>/drivers", "drivers", view.drivers)
     pages.add_url_rule("/<session>/what-if", "what_if", view.what_if, methods=["POST"])
     pages.add_url_rule("/<session>/note/<key>", "note", view.note)
     pages.add_url_rule("/<session>/style.css", "style", view.style)
@@ -105,6 +107,11 @@ class _Pages:
         chart, record = self._open(session)
         courses, whole = self._courses(chart, record)
         return _html("app_course_page.html", "_app_course.html", courses=courses, whole=whole, **_head(chart, record))
+
+    def drivers(self, session: str) -> Response:
+        chart, record = self._open(session)
+        drivers = drivers_of(record, self._assess(record), self.answering.pipeline)
+        return _html("app_drivers_page.html", "_app_drivers.html", drivers=drivers, asked=True, **_head(chart, record))
 
     def what_if(self, session: str) -> Response:
         chart, record = self._open(session)

@@ -55,6 +55,7 @@ class Entry:
 class DriverView:
     """One driver and its ground. `direction` is raises or lowers; `share` is its bar's length in percent."""
 
+    anchor: str
     concept: str
     label: str
     value: str
@@ -69,7 +70,7 @@ class DriverView:
     more_entries: int
     said: tuple[Said, ...]
     literature: Behind | None
-    """None where the literature was not asked."""
+    """None where the literature was not asked, or not yet."""
 
 
 def driver_views(
@@ -95,6 +96,7 @@ def driver_views(
         times = [feature.time for feature in mine if feature.time is not None]
         views.append(
             DriverView(
+                anchor=f"{estimate.task}-{driver.concept}",
                 concept=driver.concept,
                 label=driver.label,
                 value=driver.value,

@@ -19,6 +19,7 @@ from fhir_mapping import PatientRecord
 from risk_model import TASKS, Assessment, Pipeline, RiskEstimate, RiskModel
 
 SHOWN_PROBLEMS = 40
+STRONGEST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,16 @@ class Banner:
 class TaskDrivers:
     """The drivers of one task in two groups; both empty where the model abstains."""
 
+    task: str
     title: str
     abstains: bool
     modifiable: tuple[DriverView, ...]
     fixed: tuple[DriverView, ...]
+
+    @property
+    def strongest(self) -> tuple[DriverView, ...]:
+        """What to say first when somebody asks why."""
+        return tuple(sorted((*self.modifiable, *self.fixed), key=lambda one: -one.share)[:STRONGEST])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +71,14 @@ def models_of(assessments: Sequence[Assessment], pipeline: Pipeline) -> tuple[Ri
 def page_of(
     chart: OpenChart, record: PatientRecord, assessments: Sequence[Assessment], pipeline: Pipeline, view: str
 ) -> Page:
-    """`view` is the id under which what is shown was recorded."""
+    """`view` is the id under which what is shown was recorded. What `drivers_of` adds is not waited for."""
     models = models_of(assessments, pipeline)
     notes_say = said(assessments[0].findings.findings, record.notes())
-    until = time.monotonic() + SECONDS
     problems = tuple(dict.fromkeys(c.text for c in record.conditions if c.active))
     return Page(
         banner=banner_of(chart, record),
         risks=tuple(risk_now(a.estimate, model) for a, model in zip(assessments, models, strict=True)),
-        drivers=tuple(_task_drivers(a.estimate, record, notes_say, pipeline, until) for a in assessments),
+        drivers=tuple(_task_drivers(a.estimate, record, notes_say) for a in assessments),
         said=notes_say,
         literature=literature(assessments, record, notes_say, pipeline.index),
         quality=quality(assessments, record, models),
@@ -104,11 +110,23 @@ def banner_of(chart: OpenChart, record: PatientRecord) -> Banner:
     )
 
 
+def drivers_of(record: PatientRecord, assessments: Sequence[Assessment], pipeline: Pipeline) -> tuple[TaskDrivers, ...]:
+    """The drivers again, each with the papers on it as far as time allows."""
+    notes_say = said(assessments[0].findings.findings, record.notes())
+    until = time.monotonic() + SECONDS
+    return tuple(_task_drivers(a.estimate, record, notes_say, pipeline, until) for a in assessments)
+
+
 def _task_drivers(
-    estimate: RiskEstimate, record: PatientRecord, notes_say: Sequence[Said], pipeline: Pipeline, until: float
+    estimate: RiskEstimate,
+    record: PatientRecord,
+    notes_say: Sequence[Said],
+    pipeline: Pipeline | None = None,
+    until: float = 0.0,
 ) -> TaskDrivers:
     views = driver_views(estimate, record, notes_say, pipeline, until)
     return TaskDrivers(
+        estimate.task,
         TASKS[estimate.task].title,
         estimate.probability is None,
         tuple(view for view in views if view.modifiable),

@@ -90,7 +90,7 @@ def _app_pictures(browser: Any, address: str, ward: Ward) -> None:
         patient = next(patient for patient in ward.patients.values() if patient.name.startswith(family))
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         page.goto(f"{address}/{patient.id}/")
-        page.wait_for_selector("[data-loaded]")
+        page.wait_for_selector("[data-load=course][data-loaded]")
         if opened is not None:
             page.click(f"{opened} >> nth=0")
             page.evaluate("scrollTo(0, 0)")

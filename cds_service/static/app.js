@@ -3,21 +3,26 @@
 
 const fragment = (url, options = {}) => fetch(url, { ...options, headers: { ...(options.headers || {}), "X-Fragment": "1" } });
 
+// What stands there stays until the answer has come; what was opened in it stays open.
 async function load(place) {
-  const waiting = document.createElement("p");
-  waiting.className = "dim";
-  waiting.setAttribute("role", "status");
-  waiting.textContent = place.dataset.words;
-  const link = place.firstElementChild;
-  place.prepend(waiting);
+  const waiting = place.dataset.words && document.createElement("p");
+  if (waiting) {
+    waiting.className = "dim";
+    waiting.setAttribute("role", "status");
+    waiting.textContent = place.dataset.words;
+    place.prepend(waiting);
+  }
   try {
     const answer = await fragment(place.dataset.load);
     if (!answer.ok) throw new Error(String(answer.status));
+    const opened = [...place.querySelectorAll("[id]:has(> details[open])")].map((one) => one.id);
+    const focused = place.contains(document.activeElement) ? document.activeElement.closest("[id]")?.id : null;
     place.innerHTML = await answer.text();
+    for (const id of opened) document.getElementById(id)?.querySelector("details")?.setAttribute("open", "");
+    if (focused) document.getElementById(focused)?.querySelector("summary")?.focus();
     place.dataset.loaded = "yes";
   } catch (error) {
-    waiting.textContent = `It could not be loaded (${error.message}).`;
-    place.append(link);
+    if (waiting) waiting.textContent = `It could not be loaded (${error.message}).`;
   }
 }
 
@@ -70,7 +75,12 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("hashchange", openTarget);
 window.addEventListener("beforeprint", () => document.querySelectorAll(".risk details, .driver details, .quality details").forEach((one) => { one.open = true; }));
-for (const place of document.querySelectorAll("[data-load]")) load(place);
+// After the first paint, and one after the other: what is seen first has the machine to itself.
+async function loadAll() {
+  for (const place of document.querySelectorAll("[data-load]")) await load(place);
+}
+if (document.hidden) loadAll();
+else requestAnimationFrame(() => setTimeout(loadAll, 0));
 for (const graph of document.querySelectorAll(".graph")) {
   for (const node of graph.querySelectorAll(".node")) {
     for (const start of ["mouseenter", "focus"]) node.addEventListener(start, () => light(graph, node.dataset.node));

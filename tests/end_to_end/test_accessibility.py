@@ -87,7 +87,8 @@ def test_the_walk_of_a_request(page: Any, demo: Flask, address: str, judged: Any
 @pytest.mark.parametrize("name", ["Rogers", "McDonald", "Mason", "Mendoza"])
 def test_the_app(page: Any, demo: Flask, address: str, judged: Any, name: str) -> None:
     page.goto(f"{address}/demo/app/{NAMES[name]}/")
-    page.wait_for_selector("[data-loaded], #course:not(:has([data-load]))", state="attached")
+    page.wait_for_selector("[data-load=course][data-loaded], #course:not(:has([data-load]))", state="attached")
+    page.wait_for_selector("[data-load=drivers][data-loaded], main:not(:has([data-load=drivers]))", state="attached")
     if page.locator("#if-bun").count():
         page.fill("#if-bun", "20")
         page.click(".what-if button")

@@ -22,7 +22,8 @@ NARROW = {"width": 400, "height": 900}
 def page(browser: Any, demo: Flask, address: str) -> Iterator[Any]:
     page = tab(browser, viewport=NARROW)
     page.goto(f"{address}/demo/app/{ROGERS}/")
-    page.wait_for_selector("[data-loaded]")
+    page.wait_for_selector("[data-load=course][data-loaded]")
+    page.wait_for_selector("[data-load=drivers][data-loaded]")
     yield page
     page.close()
 
@@ -122,6 +123,32 @@ def test_a_driver_leads_to_its_paper(page: Any) -> None:
     assert page.faults == []
 
 
+def test_the_number_says_why_and_leads_to_the_ground_of_it(page: Any) -> None:
+    """From the figure to the values behind its strongest driver: one click, by keyboard too."""
+    why = page.locator("[data-task=in_hospital_mortality] .why a")
+    assert why.count() == 3
+    why.first.focus()
+    page.keyboard.press("Enter")
+    driver = page.locator(".driver:target")
+    driver.locator("details[open] table").first.wait_for()
+    assert driver.locator("b").first.inner_text() in why.first.inner_text()
+    assert page.faults == []
+
+
+def test_what_was_opened_stays_open_when_the_literature_comes(browser: Any, demo: Flask, address: str) -> None:
+    page = tab(browser, viewport=NARROW)
+    held: list[Any] = []
+    page.route("**/drivers", lambda route: held.append(route))
+    page.goto(f"{address}/demo/app/{ROGERS}/")
+    page.click(".driver summary >> nth=0")
+    assert "on its way" in page.inner_text(".driver [open]")
+    held[0].continue_()
+    page.wait_for_selector("[data-load=drivers][data-loaded]")
+    assert "Literature on it" in page.inner_text(".driver [open]")
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    page.close()
+
+
 def test_the_card_of_the_demo_launches_the_app_beside_it(browser: Any, demo: Flask, address: str) -> None:
     """A SMART launch with the demo's own EHR, in the frame: the session's address, the same numbers as on the card."""
     page = tab(browser)
@@ -129,7 +156,7 @@ def test_the_card_of_the_demo_launches_the_app_beside_it(browser: Any, demo: Fla
     page.click(".launch")
     frame = page.frame_locator("#app-frame")
     frame.locator(".figure").first.wait_for()
-    frame.locator("[data-loaded]").wait_for()
+    frame.locator("[data-load=course][data-loaded]").wait_for()
     assert page.locator(".card").is_visible()
     assert "Rogers" in page.inner_text(".strip")
     launched = next(one.url for one in page.frames if "/app/" in one.url)

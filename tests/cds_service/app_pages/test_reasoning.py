@@ -268,7 +268,7 @@ def test_every_input_of_the_shipped_models_has_headings_to_look_it_up_under(answ
 def test_a_driver_has_papers_or_the_page_says_under_what_none_is_held(app: Flask, ward: Ward) -> None:
     client, said_none, shown = app.test_client(), 0, 0
     for patient in ward.patients:
-        page = client.get(f"/demo/app/{patient}/").get_data(as_text=True)
+        page = client.get(f"/demo/app/{patient}/drivers").get_data(as_text=True)
         for driver in page.split('<li class="driver ')[1:]:
             driver = driver.partition("</details>")[0]
             has, none = "Literature on it" in driver, "holds nothing under" in driver

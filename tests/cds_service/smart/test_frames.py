@@ -27,7 +27,7 @@ def test_a_launch_lives_in_the_frame_of_another_site(
 ) -> None:
     """The whole launch and the requests after it: the cookies of both steps come back to us inside the frame."""
     page, frame = framed(context, "for-walter")
-    frame.locator("[data-loaded]").wait_for()
+    frame.locator("[data-load=course][data-loaded]").wait_for()
     assert frame.locator("#now .risk").count() == 2
     kept = [cookie for cookie in context.cookies() if cookie["name"].startswith("riskcards-")]
     assert kept
