@@ -112,6 +112,7 @@ def main() -> None:
         study(*options.test) if options.test else None,
         options.out,
         model_id="riskcards-icu-mortality-cinc2012",
+        version="3.1",
         population=POPULATION,
         ship=options.ship,
         curve=options.curve,

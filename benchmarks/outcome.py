@@ -114,6 +114,7 @@ def run(
     out: Path,
     *,
     model_id: str,
+    version: str,
     population: Mapping[str, Any],
     ship: bool,
     curve: bool = False,
@@ -141,7 +142,7 @@ def run(
     card = training_card(train.cohort.task, metrics, rows=len(train.cohort.y), patients=len(set(train.cohort.patients)))
     targets: Sequence[Path] = [out / "model", *([SHIPPED / train.cohort.task] if ship else [])]
     for folder in targets:
-        save(folder, fitted, train.cohort, model_id=model_id, version="3", population=population, card=card)
+        save(folder, fitted, train.cohort, model_id=model_id, version=version, population=population, card=card)
     return metrics
 
 
