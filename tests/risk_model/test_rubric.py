@@ -13,6 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from cds_service.cli import cli
+from cds_service.commands.benchmark import EHRSHOT
 from fhir_mapping import PatientRecord
 from risk_model.cohort import LabelledCohort
 from risk_model.errors import TaskDefinitionError, TrainingError
@@ -188,7 +189,7 @@ def test_an_id_that_is_there_twice_is_refused() -> None:
         parse_rubric(yaml.safe_dump(once | {"items": once["items"] * 2}), "r.yaml")
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("task", sorted({*TASKS, *EHRSHOT}))
 def test_every_task_has_a_shipped_rubric_that_reads_a_record(task: str) -> None:
     rubric = Rubric.open(shipped_rubric(task))
     assert rubric.task == task
