@@ -1,19 +1,25 @@
 """What each part of stage 1 gives to stage 2: its estimate, its reasons, the notes themselves, the literature.
 
     python -m benchmarks.stage1_ablation [--stays N] --out benchmarks/results/stage1_ablation.json
+    python -m benchmarks.stage1_ablation --reader smollm2 --stays 150 --out benchmarks/results/stage1_smollm2.json
 
 The stays, notes, houses and outcomes of `notes_fusion`: what moved into notes is nowhere in the structured record.
 Stage 1 is a logistic regression over what the notes say (`language.note_reasoner.NoteReasoner`), fitted anew for every
 fold; its reasons are the statements that weigh most, embedded. Every arm is judged out of fold by patient and by house.
 One arm breaks the rule on purpose: its stage 1 answers for patients it learned from.
+
+With `--reader` a language model as it comes is the first stage beside that one, on the same stays: it is asked about
+the beginning of each stay's two newest notes for a level of risk and a reason, and answers are kept, so that a run that
+was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,16 +37,24 @@ from benchmarks.notes_fusion import Stay, prepared, recovered
 from benchmarks.outcome import say
 from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from risk_model.fusion import Block, Learned, VectorBlock, fit_head
+from risk_model.language.answer import RISK_LEVELS
+from risk_model.language.local import LocalLanguageModel
+from risk_model.language.named import ReaderName
 from risk_model.language.note_reasoner import NoteReasoner, labels_of
+from risk_model.language.prompt import Window
 from risk_model.language.rationale import (
     Embed,
     Fitted,
+    Frozen,
     LearnedReasons,
     PhraseVectors,
     ReasonBlock,
     Reasoner,
+    Reasons,
     Rows,
+    spoken,
 )
+from risk_model.language.risk import estimates
 from risk_model.metrics import SCORE_METRICS, auroc, measure
 from risk_model.tasks import IN_HOSPITAL_MORTALITY
 from risk_model.training import PARAMETERS, Cohort, held_out_margins
@@ -108,6 +122,52 @@ def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
     }
 
 
+def arms_with(reader: str, stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
+    """The arms of a language model as the first stage, beside those of the cheap one on the same stays."""
+    known = arms(stays, y, cache)
+    structured = known["structured"][0]
+    encoder = Remembering(cache)
+    said = Frozen(asked(reader, stays, cache / f"answers-{sha256(reader.encode()).hexdigest()[:12]}.jsonl"))
+    both = ReasonBlock(said, PhraseVectors(encoder.encode, encoder.dimensions))
+    return {
+        "structured": known["structured"],
+        "structured, estimate": known["structured, estimate"],
+        "structured, estimate, rationale": known["structured, estimate, rationale"],
+        "structured, estimate by the language model": (structured, (replace(both, rationale=False),)),
+        "structured, rationale by the language model": (structured, (replace(both, estimate=False),)),
+        "structured, estimate and rationale by the language model": (structured, (both,)),
+        "oracle": known["oracle"],
+    }
+
+
+def asked(reader: str, stays: Sequence[Stay], kept: Path) -> Reasons:
+    """What a language model says of each stay's notes; outcomes are not at hand."""
+    windows = [Window(text, 0, (), "progress_note", stay.id) for stay in stays for text in stay.texts]
+    model = LocalLanguageModel(**local_options(reader))
+    begun = perf_counter()
+
+    def tell(done: int, every: int) -> None:
+        say(f"{perf_counter() - begun:.0f} s: {done} of {every} windows answered")
+
+    answers = iter(estimates(model, windows, IN_HOSPITAL_MORTALITY, kept, tell))
+    return spoken([[next(answers) for _ in stay.texts] for stay in stays])
+
+
+def local_options(reader: str) -> dict[str, Any]:
+    """A reader's name as options of a local model. Raises ReaderNameError for one that is none."""
+    name = ReaderName.of(reader).whole()
+    return {"model": name.model, "adapter": name.adapter, "precision": name.precision}
+
+
+def alone(reader: str, stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Any]:
+    """The level by itself: how it ranks the stays, and how often each was said."""
+    logit = asked(reader, stays, cache / f"answers-{sha256(reader.encode()).hexdigest()[:12]}.jsonl").logit
+    ranked = measure(y, logit, [stay.id for stay in stays], metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS)
+    levels, counts = np.unique(logit, return_counts=True)
+    said = {RISK_LEVELS[int(level) + 1]: int(count) for level, count in zip(levels, counts, strict=True)}
+    return {"levels": said, **ranked}
+
+
 def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
     """Difference in AUROC, its interval by resampling patients in pairs."""
 
@@ -118,12 +178,11 @@ def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
     return with_interval(float(value[0]), draws[:, 0])
 
 
-def run(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Any]:
+def run(stays: Sequence[Stay], y: Floats, chosen: Mapping[str, Arm]) -> dict[str, Any]:
     """Every arm out of fold, house by house, and what it gains over the one it builds on."""
     houses = np.array([house_of(stay.id) for stay in stays])
     ids = [stay.id for stay in stays]
     margins: dict[str, Floats] = {}
-    chosen = arms(stays, y, cache)
     for name, (cohort, also) in chosen.items():
         say(f"{perf_counter():.0f} s: {name}")
         with threadpool_limits(1):
@@ -149,14 +208,25 @@ def main() -> None:
     parser.add_argument("--stays", type=int, help="only the first so many (default: all)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=readme.ROOT / "out" / "notes_fusion", help="vectors made once")
+    parser.add_argument("--reader", help="a language model as the first stage: smollm2, FOLDER+ADAPTER@bfloat16")
     options = parser.parse_args()
     stays, y = read(options.data, options.stays, say)
+    if options.reader is not None:
+        by_model = {
+            "stays": len(stays),
+            "outcomes": int(y.sum()),
+            "stage_1": f"{options.reader}, as it comes: a level of risk and a reason for the two newest notes",
+            "level_alone": alone(options.reader, stays, y, options.cache),
+            **run(stays, y, arms_with(options.reader, stays, y, options.cache)),
+        }
+        write(options.out, by_model)
+        return
     result = {
         "stays": len(stays),
         "outcomes": int(y.sum()),
         "stage_1": "logistic regression over what notes say; reasons: its leading statements, embedded",
         "judged": "out of fold by patient and by house, first stages fitted anew for each fold",
-        **run(stays, y, options.cache),
+        **run(stays, y, arms(stays, y, options.cache)),
     }
     write(options.out, result)
 

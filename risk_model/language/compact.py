@@ -49,7 +49,7 @@ STATUSES: Mapping[str, Judged] = {
     "family": (Polarity.PRESENT, Temporality.CURRENT, Experiencer.FAMILY),
 }
 """What three judgements come down to in one word."""
-_CITED, _WHY, _RISK = "cited: ", "why: ", "risk: "
+CITED, WHY, RISK = "cited: ", "why: ", "risk: "
 _FINDING = re.compile(r"([^\t]+)(?:\t([^\t]+))?\t(\w+)")
 _VALUE = re.compile(r"([^\t]+)\t(\w+)\t(\d+(?:\.\d+)?)")
 _SYSTEM = (
@@ -79,8 +79,8 @@ class CompactPrompt:
         shown, passages, risk = self.prompt.window.shown, len(self.prompt.passages), self.prompt.task is not None
         numbers = numbers_in(shown)
         value = ' | QUOTE "\\t" CONCEPT "\\t" NUMBER "\\n"' if numbers else ""
-        cited = f' ("{_CITED}" CITED ("," CITED)? "\\n")?' if passages else ""
-        asked = f' "{_WHY}" RATIONALE "\\n{_RISK}" RISK "\\n"' if risk else ""
+        cited = f' ("{CITED}" CITED ("," CITED)? "\\n")?' if passages else ""
+        asked = f' "{WHY}" RATIONALE "\\n{RISK}" RISK "\\n"' if risk else ""
         rules = [
             f"start: line{{0,{MAX_FINDINGS + MAX_VALUES}}}{cited}{asked}",
             f'line: QUOTE ("\\t" NAME)? "\\t" STATUS "\\n"{value}',
@@ -106,8 +106,8 @@ def in_lines(answer: Answer) -> str:
     """
     lines = [_finding_line(finding) for finding in answer.findings]
     lines += [f"{_plain(value.quote)}\t{value.concept}\t{value.value:.10g}" for value in answer.values]
-    lines += [f"{_CITED}{','.join(map(str, answer.cited))}"] if answer.cited else []
-    lines += [f"{_WHY}{answer.rationale}", f"{_RISK}{answer.risk}"] if answer.risk is not None else []
+    lines += [f"{CITED}{','.join(map(str, answer.cited))}"] if answer.cited else []
+    lines += [f"{WHY}{answer.rationale}", f"{RISK}{answer.risk}"] if answer.risk is not None else []
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -122,12 +122,12 @@ def expanded(text: str) -> str:
     cited: tuple[int, ...] = ()
     rationale, risk = "", None
     for line in text.split("\n")[:-1]:
-        if line.startswith(_CITED):
-            cited = tuple(int(number) for number in line.removeprefix(_CITED).split(",") if number.isdigit())
-        elif line.startswith(_WHY):
-            rationale = line.removeprefix(_WHY)
-        elif line.startswith(_RISK):
-            risk = line.removeprefix(_RISK)
+        if line.startswith(CITED):
+            cited = tuple(int(number) for number in line.removeprefix(CITED).split(",") if number.isdigit())
+        elif line.startswith(WHY):
+            rationale = line.removeprefix(WHY)
+        elif line.startswith(RISK):
+            risk = line.removeprefix(RISK)
         elif match := _VALUE.fullmatch(line):
             values.append(SaidValue(match[1], match[2], float(match[3])))
         elif (match := _FINDING.fullmatch(line)) and match[3] in STATUSES:
