@@ -28,7 +28,9 @@ from knowledge_index.encoders.long_text import encode_long
 from risk_model.boosting import xgboost
 from risk_model.cohort import LabelledCohort
 from risk_model.errors import TrainingError
+from risk_model.fusion import said_present
 from risk_model.metrics import auprc, auroc
+from risk_model.reader import NoteReader
 from risk_model.record_encoding import QUESTION, SERIALISERS
 from risk_model.rubric import Rubric, filled
 
@@ -76,8 +78,9 @@ def read_parts(
     budget: int = 8000,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
     rubric: Rubric | None = None,
+    reader: NoteReader | None = None,
 ) -> dict[str, Part]:
-    """The three splits, with a matrix `rubric` where one is given.
+    """The three splits, with a matrix `rubric` where one is given; its items on notes need a `reader`.
 
     Raises TrainingError where a split is empty or has one class only.
     """
@@ -93,7 +96,8 @@ def read_parts(
             vectors.setdefault(split, []).append(encode_long(encoder, [text], QUESTION)[0])
             labels.setdefault(split, []).append((row.label, row.person))
             if rubric is not None:
-                asked.setdefault(split, []).append(rubric.row(record))
+                present = None if reader is None else said_present(reader.read(record.notes()))
+                asked.setdefault(split, []).append(rubric.row(record, present))
             done += 1
             progress(done, len(cohort.rows))
         check(split, [label for label, _ in labels.get(split, [])])

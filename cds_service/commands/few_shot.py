@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from cds_service.commands.learning import ENCODER_HELP, counting, say
+from cds_service.commands.learning import ENCODER_HELP, READER_HELP, counting, open_sources, say
 from knowledge_index.encoder import DEFAULT
 
 
@@ -27,6 +27,7 @@ from knowledge_index.encoder import DEFAULT
     "--rubric", "rubric_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Also judge the answers to a rubric: see `riskcards rubric`.",
 )  # fmt: skip
+@click.option("--note-reader", help=f"With --rubric: who answers its items on what notes say: {READER_HELP}")
 @click.option("--draws", default=5, show_default=True, type=click.IntRange(1), help="Random draws for each k.")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
 @click.option("--json", "as_json", is_flag=True, help="few_shot.json on standard output.")
@@ -37,6 +38,7 @@ def command(
     serialiser: str,
     budget: int,
     rubric_file: Path | None,
+    note_reader: str | None,
     draws: int,
     bootstraps: int,
     as_json: bool,
@@ -56,11 +58,14 @@ def command(
     from risk_model.few_shot import EMBEDDING_AND_COUNTS, RUBRIC, read_parts, run
     from risk_model.rubric import Rubric
 
+    if note_reader and rubric_file is None:
+        raise click.UsageError("--note-reader belongs to --rubric")
     labelled = LabelledCohort.open(cohort)
     opened = encoder_named(encoder, available_threads())
     with counting("records embedded") as progress:
         rubric = None if rubric_file is None else Rubric.open(rubric_file)
-        parts = read_parts(labelled, opened, serialiser, budget, progress, rubric)
+        reader = open_sources(None, note_reader).reader
+        parts = read_parts(labelled, opened, serialiser, budget, progress, rubric, reader)
     judged = EMBEDDING_AND_COUNTS if rubric is None else (*EMBEDDING_AND_COUNTS, RUBRIC)
     document: dict[str, Any] = {
         "task": labelled.task,

@@ -63,6 +63,15 @@ def data_hash(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
+def in_order(folder: Path) -> None:
+    """Names of layers are a set to peft, written in another order by each process: in alphabetical order here, so that
+    the same training gives the same files."""
+    config = orjson.loads((folder / CONFIG).read_bytes())
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"].sort()
+    write_json(folder / CONFIG, dict(sorted(config.items())))
+
+
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Sign the adapter's files; `facts` are `base`, `data`, `settings` and `metrics`."""
     files = {name: signature(folder / name) for name in (WEIGHTS, CONFIG)}

@@ -246,6 +246,7 @@ class _Run:
             # Embeddings are never tuned here; left to itself peft would ask the network whether they were.
             self.model.save_pretrained(self.out, safe_serialization=True, save_embedding_layers=False)
         (self.out / "README.md").unlink(missing_ok=True)
+        adapter.in_order(self.out)
         losses = [{"step": step, "loss": loss} for step, loss in state.losses]
         facts = {
             **self.identity,

@@ -263,3 +263,18 @@ def test_a_rubric_stands_in_the_few_shot_table(cohort: Path, tmp_path: Path) -> 
     assert list(table) == ["embedding", "counts", "counts_boosted", "rubric"]
     # Earlier stays, age and heart failure decide in this ward, and the rubric asks for all three.
     assert table["rubric"]["auroc"]["value"] > 0.6
+
+
+def test_items_on_notes_are_answered_in_the_few_shot_table_by_a_reader(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.yaml").write_text(
+        "rubric: 1\ntask: readmission_30d\nitems:\n  - id: heart\n    question: Do notes tell of heart failure?\n"
+        "    type: yes/no\n    read: {findings: [heart failure]}\n"
+    )
+    common = ("few-shot", "--cohort", cohort, "--rubric", tmp_path / "notes.yaml", "--encoder", "static", "--draws", 1,
+              "--bootstraps", 30, "--out")  # fmt: skip
+    unread, read = run(*common, tmp_path / "a"), run(*common, tmp_path / "b", "--note-reader", "rules")
+    assert unread.exit_code == read.exit_code == 0, (unread.output, read.output)
+    alone, told = (json.loads((tmp_path / name / "few_shot.json").read_text())["shots"]["all"] for name in "ab")
+    assert alone["rubric"]["auroc"]["value"] == 0.5  # nobody read the notes: unknown, the same for all
+    assert told["rubric"]["auroc"]["value"] != 0.5
+    assert run("few-shot", "--cohort", cohort, "--out", tmp_path / "c", "--note-reader", "rules").exit_code == 2
