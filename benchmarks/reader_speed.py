@@ -1,12 +1,13 @@
 """Windows and tokens a second of a language model that reads notes, by the length of the record.
 
     python -m benchmarks.reader_speed [--model NAME] [--windows 4] [--out benchmarks/results/reader_speed.json]
+    python -m benchmarks.reader_speed --device cuda --shape 8b
 
-Two measures, apart, because they grow differently: reading in a prompt (prefill) at several lengths of context, and a
-whole answer held to the grammar (decode). The default model is SmolLM2-135M on whatever device there is. With a CUDA
-device a model of random weights in the shape of Llama-3-8B is measured too, in bfloat16: its words mean nothing, its
+Measured apart, because they grow differently: reading in a prompt (prefill) at several lengths of context, whole
+answers held to the grammar (decode) one by one and side by side, and from them the time for a record by its length.
+`--shape` puts random weights in the shape of a larger model behind SmolLM2's tokenizer: its words mean nothing, its
 time is that of a real one. Records are notes of our own words repeated to a length. Processor time stands beside the
-time that passed, in which other programs count too. No time is asserted anywhere.
+time that passed, in which other programs count too. A result is kept beside those of other devices and shapes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,9 +31,15 @@ LENGTHS = (256, 1024, 2048)
 RECORDS = (1_000, 4_000, 16_000)
 """Characters of a record; how many windows, and so how long a whole record takes."""
 MAX_TOKENS = 120
-SHAPE_8B = {
-    "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "max_position_embeddings": 8192,
+SHAPES: dict[str, dict[str, int]] = {
+    "8b": {
+        "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "max_position_embeddings": 8192,
+    },
+    "tiny": {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 8192,
+    },
 }  # fmt: skip
 _TEXT = (
     "Assessment: 78 year old with heart failure and pneumonia on day {n}. No chest pain. Creatinine {n}.4 mg/dL, "
@@ -50,32 +57,44 @@ def record(characters: int) -> Note:
 
 
 def measured(model: LocalLanguageModel, windows_each: int) -> dict[str, Any]:
-    """Prefill by length, decode, and records a minute by their length."""
+    """Prefill by length, decode alone and side by side, and seconds for records by their length."""
     prompts = [Prompt(window) for window in windows(record(20_000))][:windows_each]
     model.answer(prompts[0], max_tokens=8)  # warm
-    answers = [_timed(lambda prompt=prompt: model.answer(prompt, max_tokens=MAX_TOKENS)) for prompt in prompts]
-    each = statistics.median(taken.passed for taken, _ in answers)
-    said = [len(model.tokenizer(text).input_ids) for _, text in answers]
+    alone = [_timed(lambda prompt=prompt: model.answer(prompt, max_tokens=MAX_TOKENS)) for prompt in prompts]
+    together, texts = _timed(lambda: list(model.answer_many(prompts, max_tokens=MAX_TOKENS)))
     return {
         "prefill": {str(length): _prefill(model, length) for length in LENGTHS},
-        "answers": {
-            "windows": len(answers),
-            "tokens_each": statistics.median(said),
-            "windows_per_second": 1 / each,
-            "tokens_per_second": sum(said) / sum(taken.passed for taken, _ in answers),
-            "tokens_per_processor_second": sum(said) / sum(taken.processor for taken, _ in answers),
-        },
-        "seconds_a_record": {
-            str(characters): each * sum(1 for _ in windows(record(characters))) for characters in RECORDS
-        },
+        "answers": _rates(model, [text for _, text in alone], [taken for taken, _ in alone]),
+        "answers_side_by_side": _rates(model, texts, [together]),
+        "records": [_of_record(model, characters, windows_each) for characters in RECORDS],
     }
+
+
+def _rates(model: LocalLanguageModel, texts: Sequence[str], times: Sequence[Taken]) -> dict[str, float]:
+    passed, processor = sum(taken.passed for taken in times), sum(taken.processor for taken in times)
+    said = [len(model.tokenizer(text).input_ids) for text in texts]
+    return {
+        "windows": len(texts),
+        "tokens_each": statistics.median(said),
+        "windows_per_second": len(texts) / passed,
+        "tokens_per_second": sum(said) / passed,
+        "tokens_per_processor_second": sum(said) / processor,
+    }
+
+
+def _of_record(model: LocalLanguageModel, characters: int, most: int) -> dict[str, float]:
+    """A record read whole, its windows side by side; of a long one only `most` are, and the rest is reckoned."""
+    prompts = [Prompt(window) for window in windows(record(characters))]
+    taken, _ = _timed(lambda: list(model.answer_many(prompts[:most], max_tokens=MAX_TOKENS)))
+    seconds = taken.passed * len(prompts) / len(prompts[:most])
+    return {"characters": characters, "windows": len(prompts), "seconds": seconds, "records_per_minute": 60 / seconds}
 
 
 def _prefill(model: LocalLanguageModel, length: int) -> dict[str, float]:
     """Tokens a second of one forward pass over a context of `length` tokens."""
     import torch
 
-    ids = torch.randint(100, 10_000, (1, length), device=model.model.device)
+    ids = torch.randint(10, min(10_000, model.model.config.vocab_size), (1, length), device=model.model.device)
 
     def once() -> None:
         with torch.inference_mode():
@@ -99,41 +118,45 @@ def _timed(work: Callable[[], Any]) -> tuple[Taken, Any]:
     return Taken(time.perf_counter() - passed, time.process_time() - processor), found
 
 
-def shaped() -> LocalLanguageModel:
-    """SmolLM2's tokenizer over random weights in the shape of an 8B model, on the CUDA device."""
+def opened(name: str, shape: str | None, device: str) -> LocalLanguageModel:
+    """The model of a name on a device; with `shape`, random weights behind its tokenizer, bfloat16 on a GPU."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = LocalLanguageModel()
-    with torch.device("cuda"):
-        torch.set_default_dtype(torch.bfloat16)
-        model.model = LlamaForCausalLM(LlamaConfig(vocab_size=model.model.config.vocab_size, **SHAPE_8B)).eval()
-        torch.set_default_dtype(torch.float32)
-    model.name = "random weights, 8B shape, bfloat16"
+    model = LocalLanguageModel(name)
+    if shape is not None:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        number = torch.bfloat16 if device == "cuda" else torch.float32
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(number)
+        try:
+            with torch.device(device):
+                config = LlamaConfig(vocab_size=model.model.config.vocab_size, **SHAPES[shape])
+                model.model = LlamaForCausalLM(config).eval()
+        finally:
+            torch.set_default_dtype(before)
+        model.name = f"random weights, {shape} shape, {str(number).removeprefix('torch.')}"
+    model.model.to(device)
     return model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--shape", choices=sorted(SHAPES), help="random weights in the shape of a larger model")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--windows", type=int, default=4)
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     import torch
 
-    model = LocalLanguageModel(arguments.model)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    found: dict[str, Any] = {
-        "device": device,
-        "cores": os.cpu_count(),
-        "models": {model.name: measured(model, arguments.windows)},
-    }
-    if torch.cuda.is_available():
-        large = shaped()
-        found["models"][large.name] = measured(large, arguments.windows)
-    else:
-        found["not_measured"] = "the 8B shape: no CUDA device here"
-        print(found["not_measured"])
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here")
+    model = opened(arguments.model, arguments.shape, arguments.device)
+    threads = f"CPU, {torch.get_num_threads()} threads"
+    device = torch.cuda.get_device_name() if arguments.device == "cuda" else threads
+    found = json.loads(arguments.out.read_text("utf-8")) if arguments.out.exists() else {}
+    found[f"{model.name}, {device}"] = {"cores": os.cpu_count(), **measured(model, arguments.windows)}
     arguments.out.write_text(json.dumps(_short(found), indent=2) + "\n", "utf-8")
     print(json.dumps(_short(found), indent=2))
 
@@ -142,6 +165,8 @@ def _short(value: Any) -> Any:
     """Three significant digits: what differs behind them is chance."""
     if isinstance(value, dict):
         return {name: _short(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_short(item) for item in value]
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
