@@ -34,6 +34,8 @@ USUAL: Mapping[str, tuple[float, float]] = MappingProxyType(
 )  # fmt: skip
 _VITALS = frozenset({"heart_rate", "systolic_bp", "respiratory_rate", "spo2", "temperature"})
 ADULT = 18
+SHOWN_NOTES = 12
+"""Whose text the page holds; a mark of an older one leads to the list."""
 At = Callable[[datetime], float]
 
 
@@ -146,8 +148,7 @@ def _laid_out(
     adult = (record.features().number("age.last") or 0) >= ADULT
     lanes = []
     for concept in concepts:
-        found = [m for m in shown if m.concept == concept][-_POINTS:]
-        lanes.append(_lane(concept, found, [x_of(m.time) for m in found], y + lane - _LANE, adult))
+        lanes.append(_lane(concept, [m for m in shown if m.concept == concept], x_of, y + lane - _LANE, adult))
         y += lane + _GAP
     events = []
     for label, listed in _events(record, begun, ended):
@@ -168,7 +169,7 @@ def _bar(record: PatientRecord, begun: datetime, ended: datetime, x_of: At) -> t
     return x_of(begun), round(x_of(min(stay.end or ended, ended)) - x_of(begun), 1), words
 
 
-def _lane(concept: str, found: Sequence[Measurement], xs: Sequence[float], top: float, adult: bool) -> Lane:
+def _lane(concept: str, found: Sequence[Measurement], x_of: At, top: float, adult: bool) -> Lane:
     known = definitions().concepts[concept]
     usual = USUAL.get(concept) if adult else None
     values = [m.value for m in found]
@@ -180,17 +181,26 @@ def _lane(concept: str, found: Sequence[Measurement], xs: Sequence[float], top: 
         return round(top + _LANE - _PAD - (_LANE - 2 * _PAD) * share, 1)
 
     unit = unit_in_words(found[-1].unit).replace("per minute", "/min")
-    points: list[Point] = [(x, y_of(m.value)) for x, m in zip(xs, found, strict=True)]
+    drawn = _thinned(found)
+    points: list[Point] = [(x_of(m.time), y_of(m.value)) for m in drawn]
     marks = tuple(
         Mark(x, y, _kind(m.value, usual), f"{m.time:%-d %b %H:%M}: {short(m.value)} {unit}")
-        for (x, y), m in zip(points, found, strict=True)
+        for (x, y), m in zip(points, drawn, strict=True)
     )
-    outside = sum(mark.kind in {"high", "low"} for mark in marks)
+    outside = sum(_kind(value, usual) in {"high", "low"} for value in values)
     says = f"{known.label}: {len(found)} value{'' if len(found) == 1 else 's'}, {short(min(values))} to "
     says += f"{short(max(values))} {unit}; last {short(values[-1])} at {found[-1].time:%-d %b %H:%M}"
     says += "" if usual is None else f"; usual {usual[0]:g} to {usual[1]:g}, {outside} outside it"
     band = None if usual is None else (y_of(usual[1]), round(y_of(usual[0]) - y_of(usual[1]), 1))
     return Lane(top, known.label, f"{short(values[-1])} {unit}".strip(), polyline(points), marks, band, says)
+
+
+def _thinned(found: Sequence[Measurement]) -> list[Measurement]:
+    """So many of them evenly over the whole time that a line can be seen; the lowest, the highest and the last stay."""
+    step = -(-len(found) // _POINTS)
+    kept = {id(m) for m in found[::step]} | {id(found[-1])}
+    kept |= {id(min(found, key=lambda m: m.value)), id(max(found, key=lambda m: m.value))}
+    return [m for m in found if id(m) in kept]
 
 
 def _kind(value: float, usual: tuple[float, float] | None) -> str:
@@ -203,7 +213,11 @@ def _events(
     record: PatientRecord, begun: datetime, ended: datetime
 ) -> Iterator[tuple[str, list[tuple[datetime, str, str]]]]:
     """Lanes of what happened: notes, each a link to its text on the page; procedures; medications begun."""
-    notes = [(n.time, f"{n.type}, {n.time:%-d %b %H:%M}", f"#note-{k}") for k, n in enumerate(record.notes()) if n.time]
+    notes = [
+        (n.time, f"{n.type}, {n.time:%-d %b %H:%M}", f"#note-{k}" if k < SHOWN_NOTES else "#notes")
+        for k, n in enumerate(record.notes())
+        if n.time
+    ]
     done = [(p.performed, p.text, "") for p in record.procedures if p.performed]
     begun_drugs = [(m.start, m.text, "#medications") for m in record.medications if m.start]
     for label, listed in (("Notes", notes), ("Procedures", done), ("Medications begun", begun_drugs)):

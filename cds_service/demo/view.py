@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from cds_service.demo.patients import DemoPatient, Ward
-from cds_service.demo.timeline import Timeline, timelines
+from cds_service.demo.timeline import SHOWN_NOTES, Timeline, timelines
 from fhir_mapping import Measurement, Note, PatientRecord, Stay, StayClass
 from fhir_mapping.definitions import definitions
 
-SHOWN_NOTES = 12
 SHOWN_STAYS = 14
 SPARK_WIDTH, SPARK_HEIGHT = 96, 22
 _UNITS = {"mm[Hg]": "mmHg", "Cel": "°C", "{score}": "", "[pH]": "", "{INR}": "", "10*3/uL": "×10³/µL", "/min": "/min"}

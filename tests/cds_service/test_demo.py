@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cds_service.app_pages.svg import short
 from cds_service.demo.blueprint import render_markdown
 from cds_service.demo.chart import Chart, ChartError
 from cds_service.demo.folder import from_folder
@@ -167,6 +168,23 @@ def test_a_value_is_high_or_low_only_where_there_is_a_range_for_the_patient() ->
             ["high" if v > high else "low" if v < low else "usual" for v in told] if ranged else ["plain"] * len(told)
         )
         assert [mark.kind for mark in rate.marks] == kinds
+
+
+def test_a_long_series_is_thinned_over_its_whole_time() -> None:
+    patient = next(p for p in shipped(NOW).patients.values() if p.name.startswith("McDonald"))
+    record = PatientRecord.from_resources(patient.chart.resources, patient.id, NOW, encounter_id=patient.stay)
+    picture = timelines(record)[0]
+    stay = record.current_stay
+    assert stay is not None
+    rates = [m for m in record.measurements if m.concept == "heart_rate" and m.time >= stay.start]
+    lane = next(lane for lane in picture.lanes if lane.label == "Heart rate")
+    assert len(rates) > len(lane.marks) > 30
+    assert f"{len(rates)} values" in lane.says
+    told = {float(mark.says.split(": ")[1].split()[0]) for mark in lane.marks}
+    assert {float(short(extreme(m.value for m in rates))) for extreme in (min, max)} <= told
+    shown = lane.marks[-1].x - lane.marks[0].x
+    whole = (picture.width - picture.left) * (rates[-1].time - rates[0].time) / (NOW - stay.start)
+    assert shown == pytest.approx(whole, rel=0.05)
 
 
 def test_what_is_furthest_from_usual_is_shown() -> None:

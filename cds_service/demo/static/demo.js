@@ -208,13 +208,13 @@ const clip = (text) => (text.length > 60000 ? `${text.slice(0, 60000)}\n… ${te
 
 // From the timeline to a note: its text opened and in view, the address left alone.
 function openNote(event) {
-  const link = event.target.closest("a[href^='#note-']");
+  const link = event.target.closest("a[href^='#note']");
   const note = link && document.getElementById(link.getAttribute("href").slice(1));
   if (!note) return;
   event.preventDefault();
-  note.open = true;
+  if (note.tagName === "DETAILS") note.open = true;
   note.scrollIntoView({ block: "nearest" });
-  note.querySelector("summary").focus();
+  (note.tagName === "DETAILS" ? note.querySelector("summary") : note).focus();
 }
 
 async function start() {
