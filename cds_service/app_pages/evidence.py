@@ -65,6 +65,11 @@ class Graph:
     edges: tuple[Edge, ...]
     sentences: tuple[str, ...]
 
+    @property
+    def citations(self) -> int:
+        """How many edges say that one article cites another."""
+        return sum(edge.relation in {"cites", "cited by"} for edge in self.edges)
+
 
 @dataclass(frozen=True, slots=True)
 class Literature:

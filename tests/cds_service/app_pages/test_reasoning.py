@@ -252,6 +252,7 @@ def test_listed_articles_that_cite_each_other_are_joined(answering: Answering, s
     drawn = literature([replace(assessments[0], evidence=told)], record, (), answering.pipeline.index).graph
     assert drawn is not None
     (citation,) = (edge for edge in drawn.edges if edge.relation == "cites")
+    assert drawn.citations == 1
     articles = {node.id: node.full for node in drawn.nodes}
     assert (articles[citation.source], articles[citation.target]) == ("Article 1 (2000)", "Article 2 (2000)")
     assert "Article 1 (2000) → cites → Article 2 (2000)" in drawn.sentences
