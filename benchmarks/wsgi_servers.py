@@ -2,11 +2,11 @@
 
     python -m benchmarks.wsgi_servers [--rounds 3] [--seconds 10] [--out benchmarks/results/wsgi_servers.json]
 
-The same application, settings, clients and bodies for each: two processes, flat out with six clients, and at
-twelve requests a second (open loop). Every server is started, warmed, measured and stopped in each round, one after the
+The same application, settings, clients and bodies for each: two processes, flat out with six clients, and at twelve
+requests a second (open loop). Every server is started, warmed, measured and stopped in each round, one after the
 other, so that what else the machine does falls on all of them; told is the middle of the rounds and its ratio to
-`riskcards serve`. Then what a hundred clients cost that send one byte of a body and no more: is a request of somebody
-else answered meanwhile? granian comes from the environment of `make peers`; without it that row says so.
+`riskcards serve`. Before that, each is left alone with clients that send a byte a second: when are they shut out, and
+does the server still stop? granian comes from the environment of `make peers`; without it that row says so.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from benchmarks.soak import look
 
 RESULT = Path(__file__).parent / "results" / "wsgi_servers.json"
 OURS = "riskcards serve"
-_STOP_SECONDS = 30
 PATH = f"/cds-services/{SERVICE}"
+_STOP_SECONDS = 30
+_SLOW, _LOOKED = 20, 40
+_HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n"
 _APPLICATION = "benchmarks.wsgi_servers:application"
 
 
@@ -117,37 +119,102 @@ def measured(port: int, body: bytes, options: argparse.Namespace) -> dict[str, A
     return answer
 
 
-def others_are_served(port: int) -> float | str:
-    """Milliseconds until a request is answered while a hundred bodies are waited for, or what happened instead."""
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{{"
-    with ExitStack() as slow:
-        for _ in range(100):
-            connection = slow.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
-            connection.sendall(head.encode())
-        time.sleep(1)
-        started = time.perf_counter()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        try:
-            connection.request("GET", "/health/live")
-            connection.getresponse().read()
-        except OSError as error:
-            return f"not answered in 10 s ({error.__class__.__name__})"
-        return (time.perf_counter() - started) * 1000
+def slow_clients(port: int) -> dict[str, Any]:
+    """Twenty clients that send a byte a second of their headers, and twenty of their bodies: when they are shut out.
+
+    Seconds, the middle of those that were, and how many were not in the time looked; and how long health takes.
+    """
+    parts = {"headers": _HEAD.encode(), "bodies": f"{_HEAD}\r\n{{".encode()}
+    with ExitStack() as opened:
+        there = []
+        for part, data in parts.items():
+            for _ in range(_SLOW):
+                connection = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                connection.sendall(data)
+                connection.setblocking(False)
+                there.append((part, connection))
+        started, shut = time.perf_counter(), {part: list[float]() for part in parts}
+        health = answered_in(port)
+        while there and time.perf_counter() - started < _LOOKED:
+            time.sleep(1)
+            gone = [(part, connection) for part, connection in there if is_shut(connection)]
+            there = [each for each in there if each not in gone]
+            for part, _ in gone:
+                shut[part].append(time.perf_counter() - started)
+    told = {
+        part: {"shut_after_seconds": statistics.median(times) if times else None, "still_open": _SLOW - len(times)}
+        for part, times in shut.items()
+    }
+    return {**told, "looked_for_seconds": _LOOKED, "health_beside_them_ms": health}
+
+
+def is_shut(connection: socket.socket) -> bool:
+    """Whether the server has answered or gone, when one more byte is sent."""
+    try:
+        connection.send(b"x")
+        connection.recv(1)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def answered_in(port: int) -> float | str:
+    """Milliseconds of a request for health, or what happened instead."""
+    started = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/health/live")
+        connection.getresponse().read()
+    except OSError as error:
+        return f"not answered in 10 s ({error.__class__.__name__})"
+    return (time.perf_counter() - started) * 1000
 
 
 def one_round(options: argparse.Namespace, body: bytes) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     port = free_port()
     for name, command in commands(port, options.workers, options.peers).items():
-        if command is None:
+        if command is None or (options.only and name not in (*options.only, OURS)):
             continue
         with running(command, port) as server:
             warmed(port, body, options.workers)
             found[name] = measured(port, body, options)
             found[name]["megabytes"] = look(server, 0.0).megabytes
-            found[name]["health_beside_slow_bodies_ms"] = others_are_served(port)
         print(f"{name}: {found[name]['every_prefetch_new']['per_second']:.1f}/s", file=sys.stderr)
     return found
+
+
+def patience(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What each server does with slow clients, and how it stops while they are there."""
+    found, port = {}, free_port()
+    for name, command in commands(port, 1, options.peers).items():
+        if command is None or (options.only and name not in options.only):
+            continue
+        with running(command, port) as server:
+            found[name] = slow_clients(port)
+            slow = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(_SLOW)]
+            for connection in slow:
+                connection.sendall(f"{_HEAD}\r\n{{".encode())
+            time.sleep(1)
+            started = time.perf_counter()
+            os.kill(server, signal.SIGTERM)
+            found[name]["stops_within_seconds"] = _gone_after(server, started)
+        for connection in slow:
+            connection.close()
+        print(f"{name}: {found[name]}", file=sys.stderr)
+    return found
+
+
+def _gone_after(server: int, started: float) -> float | None:
+    """Seconds until a process has ended, None when it has not in the time a stop may take."""
+    while time.perf_counter() - started < _STOP_SECONDS:
+        state = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "Z":
+            return time.perf_counter() - started
+        time.sleep(0.1)
+    return None
 
 
 def middle(rounds: list[dict[str, dict[str, Any]]], server: str, *path: str) -> float:
@@ -172,9 +239,6 @@ def told(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
             shares = [each[server][part]["per_second"] / each[OURS][part]["per_second"] for each in rounds]
             answer[server][part]["times_ours"] = statistics.median(shares)
         answer[server]["megabytes"] = middle(rounds, server, "megabytes")
-        answer[server]["health_beside_slow_bodies_ms"] = [
-            each[server]["health_beside_slow_bodies_ms"] for each in rounds
-        ]
     return answer
 
 
@@ -187,20 +251,25 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"))
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--part", choices=("both", "speed", "patience"), default="both")
+    parser.add_argument("--only", action="append", help="this server; may be repeated; what is known of others stays")
     options = parser.parse_args()
-    body = body_of_a_megabyte()
-    load = os.getloadavg()[0]
-    rounds = [one_round(options, body) for _ in range(options.rounds)]
-    result = {
-        "body_bytes": len(body),
-        "workers": options.workers,
-        "rounds": options.rounds,
-        "cores": os.cpu_count(),
-        "load_average_before": load,
-        "open_loop_per_second": options.rate,
-        "servers": told(rounds),
-        "granian": "measured" if "granian" in rounds[0] else "not installed: make peers",
-    }
+    kept = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
+    result: dict[str, Any] = {"workers": options.workers, "cores": os.cpu_count(), **kept}
+    if options.part != "speed":
+        result["slow_clients"] = kept.get("slow_clients", {}) | patience(options)
+    if options.part != "patience":
+        body, load = body_of_a_megabyte(), os.getloadavg()[0]
+        rounds = [one_round(options, body) for _ in range(options.rounds)]
+        result["speed"] = {
+            "body_bytes": len(body),
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+            "load_average_before": load,
+            "open_loop_per_second": options.rate,
+            "servers": told(rounds),
+            "granian": "measured" if "granian" in rounds[0] else "not installed: make peers",
+        }
     options.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print(json.dumps(result, indent=2))
 
