@@ -61,6 +61,8 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         "population": (None, []),
         "hook_latency": (None, []),
         "serving": (None, []),
+        "wsgi_servers": (None, []),
+        "large_bodies": (None, []),
         "fuzz": (None, []),
     }
 

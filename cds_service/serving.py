@@ -78,6 +78,11 @@ class _Chunks:
         except ParseException:
             raise OSError("the body ends in the middle of a chunk") from None
 
+    @property
+    def failed(self) -> bool:
+        """Asked before the connection is used again: where the next request would begin is then unknown."""
+        return bool(self._body.failed)
+
 
 class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
     """worker_class = "cds_service.serving.BoundedThreadWorker" """

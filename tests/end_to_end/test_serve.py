@@ -261,6 +261,18 @@ def test_a_body_in_broken_chunks_is_its_senders_fault(served: Served, name: str)
     assert b"OperationOutcome" in answer
 
 
+def test_nothing_after_a_broken_chunk_is_taken_for_a_request(served: Served) -> None:
+    """Where the next request begins is then anybody's guess: a server that guesses can be made to hear a stranger's."""
+    path = "/cds-services/readmission-30d"
+    head = [f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/json", "Transfer-Encoding: chunked"]
+    hidden = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    for broken in (b"ZZ\r\n", b"2\r\n{}abc\r\n", b"-1\r\n"):
+        one = [*head, *(f"{key}: {value}" for key, value in served.headers(path).items())]
+        answer = raw(served.port, "\r\n".join(one).encode() + b"\r\n\r\n" + broken + hidden * 3)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b'"live"' not in answer
+
+
 def test_a_body_in_whole_chunks_is_answered(served: Served) -> None:
     path, body = "/cds-services/readmission-30d", json.dumps(whole_request("diabetic-heart-failure-discharge")).encode()
     parts = iter([body[:1000], body[1000:]])
