@@ -60,6 +60,7 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         "mapping": (data / "synthea", ["--data", str(data / "synthea")]),
         "population": (None, []),
         "hook_latency": (None, []),
+        "first_paint": (None, []),
         "serving": (None, []),
         "wsgi_servers": (None, []),
         "large_bodies": (None, []),
