@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import gzip
 import re
+import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -37,11 +38,11 @@ _BUCKET_BYTES = 4 * 2**20  # of which come thirty times as many bytes of feature
 _FEWEST, _MOST = 4, 384  # in pass one each bucket is an open file
 _GZIP_RATIO = 12
 _PERSONAL = CLINICAL | NOTE_TYPES
-# They belong to nobody: a patient comes with those its resources point at (a drug, a bed and its ward).
-_SHARED = frozenset({"Medication", "Location"})
-_POINTER = re.compile(rb'"((?:Medication|Location)/[A-Za-z0-9\-.]{1,64})"')
+# They name nobody: a patient comes with those its resources point at (a drug, a bed and its ward, a note's bytes).
+_SHARED = frozenset({"Medication", "Location", "Binary"})
+_POINTER = re.compile(rb'"((?:Medication|Location|Binary)/[A-Za-z0-9\-.]{1,64})"')
 _PATIENT = re.compile(r"(?:Patient/)?([A-Za-z0-9\-.]{1,64})(?:/_history/[^/]+)?\Z")
-_STATE, _SHARED_FILE = "state.json", "shared.ndjson"
+_STATE, _SHARED_FILE = "state.json", "shared.sqlite"
 
 Progress = Callable[[str], None]
 
@@ -112,6 +113,7 @@ def _begun(work: Path, files: Iterable[Path], folder: Path) -> _State:
     if state is None or state.inputs != listed:
         size = sum(n * (_GZIP_RATIO if name.endswith(".gz") else 1) for name, n, _ in listed)
         state = _State(listed, min(max(size // _BUCKET_BYTES, _FEWEST), _MOST))
+        (work / _SHARED_FILE).unlink(missing_ok=True)
     for path in work.glob("*.ndjson"):
         with path.open("r+b") as stream:
             stream.truncate(state.ends.get(path.name, 0))
@@ -135,26 +137,49 @@ def _deal_file(path: Path, name: str, work: Path, state: _State) -> None:
     kinds = set(state.kinds)
     with ExitStack() as stack:
         buckets = [stack.enter_context((work / _bucket(n)).open("ab")) for n in range(state.buckets)]
-        shared = stack.enter_context((work / _SHARED_FILE).open("ab"))
+        shared = stack.enter_context(_Shared.writing(work / _SHARED_FILE))
         for number, line in lines_of(path, name, state.fault):
             try:
-                owner = _owner(line)
+                kind, owner = _owner(line)
             except InvalidInputError as error:
                 state.fault(f"{name}:{number}", str(error))
                 continue
-            if isinstance(owner, str):
-                kinds.add(owner)
-                if owner in _SHARED:
-                    shared.write(line + b"\n")
-                continue
-            kind, patient = owner
             kinds.add(kind)
-            _write(buckets[zlib.crc32(patient) % state.buckets], patient, line)
+            if kind in _SHARED:
+                shared.put(f"{kind}/{owner.decode()}", line)
+            elif owner:
+                _write(buckets[zlib.crc32(owner) % state.buckets], owner, line)
     state.kinds = sorted(kinds)
 
 
 def _write(bucket: IO[bytes], patient: bytes, line: bytes) -> None:
     bucket.write(b"%b\t%b\n" % (patient, line))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What patients share, on disk by `Type/id`: the notes of an export are larger than memory."""
+
+    database: sqlite3.Connection
+
+    @classmethod
+    @contextmanager
+    def writing(cls, path: Path) -> Iterator[_Shared]:
+        """All of one input file or nothing of it: a file dealt again puts the same lines in the same places."""
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TABLE IF NOT EXISTS shared (key TEXT PRIMARY KEY, line BLOB NOT NULL)")
+            yield cls(database)
+
+    @classmethod
+    def reading(cls, path: Path) -> _Shared:
+        return cls(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True))
+
+    def put(self, key: str, line: bytes) -> None:
+        self.database.execute("INSERT OR REPLACE INTO shared VALUES (?, ?)", (key, line))
+
+    def get(self, key: str) -> bytes | None:
+        found = self.database.execute("SELECT line FROM shared WHERE key = ?", (key,)).fetchone()
+        return None if found is None else found[0]
 
 
 def lines_of(path: Path, name: str, fault: Callable[[str, str], None]) -> Iterator[tuple[int, bytes]]:
@@ -173,8 +198,8 @@ def lines_of(path: Path, name: str, fault: Callable[[str, str], None]) -> Iterat
         fault(f"{name}:{number + 1}", f"cannot be read any further: {error}")
 
 
-def _owner(line: bytes) -> tuple[str, bytes] | str:
-    """(type, patient id), or the type alone of what belongs to no patient or is not read.
+def _owner(line: bytes) -> tuple[str, bytes]:
+    """(type, patient id), (type, own id) of what is shared, (type, nothing) of what is not read.
 
     Raises InvalidInputError for a line that is no resource, or a clinical one whose patient cannot be told.
     """
@@ -188,8 +213,10 @@ def _owner(line: bytes) -> tuple[str, bytes] | str:
         raise InvalidInputError("a resource without resourceType")
     if kind == "Patient":
         return kind, _patient_id(identifier)
+    if kind in _SHARED:
+        return kind, identifier.encode() if isinstance(identifier, str) else b""
     if kind not in _PERSONAL:
-        return kind
+        return kind, b""
     subject = head.get("subject") or head.get("patient")
     reference = subject.get("reference") if isinstance(subject, dict) else None
     if not isinstance(reference, str) or not reference.startswith("Patient/"):
@@ -217,7 +244,7 @@ class Dealt:
     not_fetched: frozenset[str] = field(init=False)
     faults: tuple[Fault, ...] = field(init=False)
     fault_count: int = field(init=False)
-    _shared: dict[bytes, bytes] = field(init=False, repr=False)
+    _shared: _Shared = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         state = _load(self.work)
@@ -227,10 +254,7 @@ class Dealt:
         self.not_fetched = _PERSONAL - set(state.kinds)
         self.faults = tuple(Fault(place, reason) for place, reason in state.faults)
         self.fault_count = state.fault_count
-        self._shared = {}
-        for line in (self.work / _SHARED_FILE).read_bytes().splitlines():
-            head = _OWNER.decode(line)
-            self._shared[f"{head.get('resourceType')}/{head.get('id')}".encode()] = line
+        self._shared = _Shared.reading(self.work / _SHARED_FILE)
 
     def patients(self, prediction_time: datetime | None = None) -> Iterator[PatientRecord | Fault]:
         """Every patient as known at `prediction_time` (None: each at the latest time of its own data)."""
@@ -261,11 +285,10 @@ class Dealt:
 
     def _pointed_at(self, lines: Iterable[bytes]) -> list[bytes]:
         """The shared resources these lines refer to, and what those refer to."""
-        found: dict[bytes, bytes] = {}
-        waiting = list(lines) if self._shared else []
+        found: dict[str, bytes | None] = {}
+        waiting = list(lines)
         while waiting:
-            for key in _POINTER.findall(waiting.pop()):
-                if key in self._shared and key not in found:
-                    found[key] = self._shared[key]
-                    waiting.append(self._shared[key])
-        return list(found.values())
+            for key in {match.decode() for match in _POINTER.findall(waiting.pop())} - found.keys():
+                found[key] = self._shared.get(key)
+                waiting += filter(None, (found[key],))
+        return [line for line in found.values() if line is not None]

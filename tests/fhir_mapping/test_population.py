@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,35 @@ def test_another_input_starts_again(tmp_path: Path) -> None:
     records(tmp_path / "in", tmp_path / "work")
     export(tmp_path / "in", 8)
     assert len(records(tmp_path / "in", tmp_path / "work")) == 8
+
+
+def test_a_note_brings_its_binary_from_another_file_and_nobody_elses(tmp_path: Path) -> None:
+    """A Binary names no patient, and an export holds more of them than fit in memory."""
+
+    def note(patient: str, binary: str) -> dict[str, Any]:
+        attachment = {"contentType": "text/plain", "url": f"Binary/{binary}"}
+        return {
+            "resourceType": "DocumentReference",
+            "id": f"d-{patient}",
+            "status": "current",
+            "subject": {"reference": f"Patient/{patient}"},
+            "date": "2024-05-01T08:00:00Z",
+            "content": [{"attachment": attachment}],
+        }
+
+    def binary(name: str, text: bytes) -> dict[str, Any]:
+        return {"resourceType": "Binary", "id": name, "contentType": "text/plain", "data": b64encode(text).decode()}
+
+    export(tmp_path / "in", 2)
+    files = {"a": binary("b0", b"Short of breath."), "b": binary("b1", b"No chest pain."), "c": note("p0", "b0")}
+    files["d"] = note("p1", "gone")
+    for name, resource in files.items():
+        (tmp_path / "in" / f"{name}.ndjson").write_bytes(orjson.dumps(resource))
+    found = records(tmp_path / "in", tmp_path / "work")
+    assert [note.text for note in found["p0"].notes()] == ["Short of breath."]
+    assert [(note.text, note.reason) for note in found["p1"].notes()] == [("", "url-not-fetched")]
+    (tmp_path / "in" / "a.ndjson").write_bytes(orjson.dumps(binary("other", b"Another export.")))
+    assert records(tmp_path / "in", tmp_path / "work")["p0"].notes()[0].reason == "url-not-fetched"
 
 
 @pytest.mark.parametrize("content", [None, b'{"resourceType": "Location", "id": "l"}'])
