@@ -160,12 +160,14 @@ def local_options(reader: str) -> dict[str, Any]:
 
 
 def alone(reader: str, stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Any]:
-    """The level by itself: how it ranks the stays, and how often each was said."""
+    """The level by itself: how it ranks the stays that have one, and how often each was said."""
     logit = asked(reader, stays, cache / f"answers-{sha256(reader.encode()).hexdigest()[:12]}.jsonl").logit
-    ranked = measure(y, logit, [stay.id for stay in stays], metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS)
-    levels, counts = np.unique(logit, return_counts=True)
+    some = np.isfinite(logit)
+    ids = [stay.id for stay, known in zip(stays, some, strict=True) if known]
+    ranked = measure(y[some], logit[some], ids, metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS)
+    levels, counts = np.unique(logit[some], return_counts=True)
     said = {RISK_LEVELS[int(level) + 1]: int(count) for level, count in zip(levels, counts, strict=True)}
-    return {"levels": said, **ranked}
+    return {"levels": said, "stays_without_a_level": int((~some).sum()), **ranked}
 
 
 def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
     return with_interval(float(value[0]), draws[:, 0])
 
 
-def run(stays: Sequence[Stay], y: Floats, chosen: Mapping[str, Arm]) -> dict[str, Any]:
+def run(stays: Sequence[Stay], y: Floats, chosen: Mapping[str, Arm], shares: bool = True) -> dict[str, Any]:
     """Every arm out of fold, house by house, and what it gains over the one it builds on."""
     houses = np.array([house_of(stay.id) for stay in stays])
     ids = [stay.id for stay in stays]
@@ -197,7 +199,8 @@ def run(stays: Sequence[Stay], y: Floats, chosen: Mapping[str, Arm]) -> dict[str
             for name in steps
             if name.rpartition(", ")[0] in margins
         },
-        "recovered": {name: recovered(y, margins, name) for name in steps},
+        # Of few stays some resamples have an oracle that gains nothing: no share can be told of them.
+        **({"recovered": {name: recovered(y, margins, name) for name in steps}} if shares else {}),
     }
 
 
@@ -217,7 +220,7 @@ def main() -> None:
             "outcomes": int(y.sum()),
             "stage_1": f"{options.reader}, as it comes: a level of risk and a reason for the two newest notes",
             "level_alone": alone(options.reader, stays, y, options.cache),
-            **run(stays, y, arms_with(options.reader, stays, y, options.cache)),
+            **run(stays, y, arms_with(options.reader, stays, y, options.cache), shares=False),
         }
         write(options.out, by_model)
         return
