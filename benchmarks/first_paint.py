@@ -37,6 +37,8 @@ window.__largest = 0;
 new PerformanceObserver((list) => { for (const one of list.getEntries()) window.__largest = one.startTime; })
   .observe({ type: "largest-contentful-paint", buffered: true });
 """
+# What the page waits for may be here before the browser draws its first frame.
+_PAINTED = """() => performance.getEntriesByName("first-contentful-paint").length > 0"""
 _TIMES = """() => ({
   first_byte: performance.getEntriesByType("navigation")[0].responseStart,
   first_paint: performance.getEntriesByName("first-contentful-paint")[0].startTime,
@@ -104,6 +106,7 @@ def opened(browser: Any, address: str, settled: str) -> dict[str, float]:
     page.add_init_script(_WATCH)
     page.goto(address, wait_until="commit")
     page.wait_for_selector(settled, state="attached", timeout=60_000)
+    page.wait_for_function(_PAINTED, timeout=60_000)
     found: dict[str, float] = page.evaluate(_TIMES)
     context.close()
     return found
