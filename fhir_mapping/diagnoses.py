@@ -73,10 +73,6 @@ class DiagnosisTable:
     hospice: DiagnosisGroup
     """No input of a model either: its patients are outside all of them."""
 
-    def of(self, codings: Iterable[Coding]) -> frozenset[str]:
-        found = tuple(codings)
-        return frozenset(name for name, group in self.groups.items() if any(group.holds(coding) for coding in found))
-
 
 class Scheme(StrEnum):
     CHARLSON = "charlson"
@@ -176,12 +172,16 @@ def problems(record: PatientRecord) -> Iterator[tuple[str, tuple[Coding, ...]]]:
 
 def active_groups(record: PatientRecord) -> Mapping[str, tuple[str, ...]]:
     """Diagnosis groups the patient is in, each with its source ids."""
-    known = diagnosis_table()
     found: dict[str, list[str]] = {}
     for source, codings in problems(record):
-        for name in known.of(codings):
+        for name in diagnosis_groups(codings):
             found.setdefault(name, []).append(source)
     return {name: tuple(sources) for name, sources in found.items()}
+
+
+def diagnosis_groups(codings: Iterable[Coding]) -> frozenset[str]:
+    """Names of the diagnosis groups that codings fall into."""
+    return frozenset(name for coding in codings for name in _diagnoses_holding(coding))
 
 
 def groups_of(record: PatientRecord, scheme: Scheme) -> Found:
@@ -199,6 +199,11 @@ def groups_of(record: PatientRecord, scheme: Scheme) -> Found:
 
 
 @lru_cache(maxsize=8192)  # a hospital's problem lists repeat the same few thousand codes
+def _diagnoses_holding(coding: Coding) -> tuple[str, ...]:
+    return tuple(name for name, group in diagnosis_table().groups.items() if group.holds(coding))
+
+
+@lru_cache(maxsize=8192)
 def _groups_holding(scheme: Scheme, coding: Coding) -> tuple[str, ...]:
     return tuple(group.name for group in table(scheme) if group.holds(coding))
 

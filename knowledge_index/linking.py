@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -77,6 +77,10 @@ _NEGATION_AFTER = re.compile(
 _SECTION_TITLE = re.compile(r"PE\s*:")
 
 
+REMEMBERED_CODINGS = 8192
+MAX_REMEMBERED_CHARACTERS = 256
+"""Of a coding's system, code and display together: a longer one is looked up each time."""
+
 _Mention = tuple[int, int, tuple[Concept, ...]]
 """Start, end, and the concepts that are meant."""
 
@@ -118,6 +122,8 @@ class Linker:
                     names.setdefault(words, []).append(name)
         self._names = [tuple(dict.fromkeys(found)) for found in names.values()]
         self._automaton = Automaton(names)
+        # Problem lists and orders repeat a few thousand codings, in every opening of a chart.
+        self._remembered = lru_cache(maxsize=REMEMBERED_CODINGS)(self._of_coding)
 
     # Codes ---------------------------------------------------------------------------------------------------------
 
@@ -141,15 +147,18 @@ class Linker:
         """
         found: dict[str, LinkedConcept] = {}
         for system, code, display in codings:
-            known = SYSTEMS.get((system or "").strip())
-            words = display or (code if not known and _WORDS.search(code) else "")
-            source = f"{known or system or 'text'}:{code.strip()}"
-            linked = list(self._from_code(known, code)) if known else []
-            linked = linked or self._from_display(words, source, known == "rxnorm")
-            linked = linked or list(self._from_further(known, code.strip(), words, source))
-            for item in linked:
+            short = len(code) + len(system or "") + len(display or "") <= MAX_REMEMBERED_CHARACTERS
+            for item in (self._remembered if short else self._of_coding)(system, code, display):
                 found.setdefault(item.concept.ui, item)
         return tuple(found.values())
+
+    def _of_coding(self, system: str | None, code: str, display: str | None) -> tuple[LinkedConcept, ...]:
+        known = SYSTEMS.get((system or "").strip())
+        words = display or (code if not known and _WORDS.search(code) else "")
+        source = f"{known or system or 'text'}:{code.strip()}"
+        linked = list(self._from_code(known, code)) if known else []
+        linked = linked or self._from_display(words, source, known == "rxnorm")
+        return tuple(linked or self._from_further(known, code.strip(), words, source))
 
     def _from_code(self, system: str, code: str) -> Iterator[LinkedConcept]:
         written = code.strip()

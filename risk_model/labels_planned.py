@@ -27,7 +27,7 @@ import yaml
 
 from fhir_mapping import Coding, Stay
 from fhir_mapping.codes import ICD9CM, ICD10CM, SNOMED
-from fhir_mapping.diagnoses import diagnosis_table
+from fhir_mapping.diagnoses import diagnosis_groups
 from risk_model.labels_timeline import Timeline
 
 _ICD10PCS = "http://www.cms.gov/Medicare/Coding/ICD10"
@@ -113,8 +113,7 @@ def avoidable(stay: Stay, index: Stay, timeline: Timeline) -> bool | None:
     reason, known = principal_diagnosis(stay, timeline), _diagnoses(index, timeline)
     if not reason or not known:
         return None
-    table = diagnosis_table()
-    same_group = bool(table.of(reason) & table.of(known))
+    same_group = bool(diagnosis_groups(reason) & diagnosis_groups(known))
     same_category = bool({_category(c) for c in reason} & {_category(c) for c in known})
     return same_group or same_category or _any("complications_of_care", reason)
 

@@ -180,6 +180,15 @@ def test_a_code_means_nothing_outside_its_system(linker: Linker, coding: tuple[s
     assert linker.link_codes([coding]) == ()
 
 
+def test_a_coding_is_looked_up_once_and_a_long_one_each_time() -> None:
+    linker = Linker()
+    again = [linker.link_codes([(ICD10, "I50.9", "Heart failure")]) for _ in range(2)]
+    long = [linker.link_codes([("urn:local", "X1", "Heart failure, " + 60 * "very ")])[0].concept for _ in range(2)]
+    assert again[0][0] is again[1][0]
+    assert long[0] == long[1] == again[0][0].concept
+    assert linker._remembered.cache_info().currsize == 1
+
+
 def test_each_concept_is_linked_once_and_names_its_source(linker: Linker) -> None:
     linked = linker.link_codes([(ICD10, "I50.9", "Heart failure"), (SNOMED, "84114007", None)])
     assert [(item.concept.ui, item.source) for item in linked] == [("D006333", "icd10cm:I50.9")]
