@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,61 +13,16 @@ from cds_service.app import create_app
 from cds_service.gateway import MAX_FETCHED, Gateway, GatewayError
 from cds_service.settings import Settings
 from cds_service.whole_chart import fetch_patient_resources
+from tests.cds_service.fhir_server import FhirServer, fhir_server
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome, assert_valid_response
 from tests.end_to_end.golden import make_app
 
 
-@dataclass
-class FhirServer:
-    """What a test server answers by path, and what it was asked with which token."""
-
-    url: str
-    answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
-
-    def answer(self, path: str, body: Any, status: int = 200, **headers: str) -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.answers[path] = (status, headers, data)
-
-
-def serve() -> tuple[FhirServer, ThreadingHTTPServer]:
-    state = FhirServer("")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.asked.append((self.path, self.headers.get("Authorization")))
-            status, headers, data = state.answers.get(self.path, (404, {}, b"{}"))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}/fhir"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return state, server
-
-
-@pytest.fixture
-def fhir() -> Iterator[FhirServer]:
-    state, server = serve()
-    yield state
-    server.shutdown()
-    server.server_close()
-
-
 @pytest.fixture
 def other() -> Iterator[FhirServer]:
-    state, server = serve()
-    yield state
-    server.shutdown()
-    server.server_close()
+    with fhir_server() as state:
+        yield state
 
 
 @pytest.mark.parametrize(

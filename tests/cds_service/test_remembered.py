@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.strict_json import parse_json, part
 from risk_model import Pipeline
-from tests.cds_service.test_gateway import FhirServer, serve
+from tests.cds_service.fhir_server import FhirServer
 from tests.cds_service.trust.ehr import Ehr, bearer
 from tests.contract.conftest import whole_request
 
@@ -133,14 +132,6 @@ def test_a_running_stay_is_read_anew_after_a_minute(shipped: Pipeline, tmp_path:
         answering.clock = lambda late=late: now + timedelta(seconds=late)
         assert client.post(URL, json=request).status_code == 200
     assert len(assessed) == 2
-
-
-@pytest.fixture
-def fhir() -> Iterator[FhirServer]:
-    state, server = serve()
-    yield state
-    server.shutdown()
-    server.server_close()
 
 
 def test_what_may_be_fetched_is_tried_again(

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 
 from cds_service.demo.chart import Chart
 from cds_service.services import SERVICES
+from tests.cds_service.fhir_server import FhirServer, fhir_server
 from tests.end_to_end.golden import EXAMPLES, make_app
 
 
@@ -26,6 +27,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def fhir() -> Iterator[FhirServer]:
+    with fhir_server() as state:
+        yield state
 
 
 @pytest.fixture

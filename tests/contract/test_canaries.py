@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from cds_service.app_pages.chart import reader_of
 from cds_service.outcome import HookError
 from cds_service.settings import Settings
 from risk_model import Pipeline
-from tests.cds_service.test_gateway import FhirServer, serve
+from tests.cds_service.fhir_server import FhirServer
 from tests.cds_service.trust.ehr import Ehr, bearer
 from tests.contract.conftest import whole_request
 
@@ -274,14 +274,6 @@ def test_our_own_faults(
     down = client.post(SERVICE, json=a_chart_of_canaries())
     assert down.status_code == 503
     witness(told, *said, down.get_data(as_text=True))
-
-
-@pytest.fixture
-def fhir() -> Iterator[FhirServer]:
-    state, server = serve()
-    yield state
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from cds_service.settings import Settings
 from cds_service.store import Store, StoreError
 from risk_model import Pipeline
 from tests.cds_service.fault_proxy import FAULTS, FaultProxy
-from tests.cds_service.test_gateway import FhirServer, serve
+from tests.cds_service.fhir_server import FhirServer, fhir_server
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome, assert_valid_response
 
@@ -61,12 +61,10 @@ def database(postgres: str) -> Iterator[tuple[FaultProxy, str]]:
 @pytest.fixture
 def fhir() -> Iterator[tuple[FaultProxy, FhirServer, str]]:
     """A FHIR server behind a proxy, and its base URL there."""
-    state, server = serve()
-    port = server.server_port
-    with FaultProxy(lambda: socket.create_connection(("127.0.0.1", port))) as proxy:
-        yield proxy, state, f"http://127.0.0.1:{proxy.port}/fhir"
-    server.shutdown()
-    server.server_close()
+    with fhir_server() as state:
+        port = urlsplit(state.url).port
+        with FaultProxy(lambda: socket.create_connection(("127.0.0.1", port))) as proxy:
+            yield proxy, state, f"http://127.0.0.1:{proxy.port}/fhir"
 
 
 def make(pipeline: Pipeline, url: str, **settings: str) -> Flask:
