@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -23,8 +22,8 @@ from urllib.parse import urlencode
 
 import requests
 
-from benchmarks.hook_latency import free_port, wait
 from benchmarks.measuring import write
+from benchmarks.started import started
 from cds_service.demo.screenshots import FLAGS, chromium
 
 RESULT = Path(__file__).parent / "results" / "first_paint.json"
@@ -55,16 +54,8 @@ def main() -> None:
     program = chromium()
     if program is None:
         sys.exit("no Chromium on PATH; on Debian: apt-get install chromium")
-    base = f"http://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "cds_service.cli", "demo", "--no-browser", "--port", base.rpartition(":")[2]]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        wait(f"{base}/health/live")
-        patients = warmed(base)
-        write(options.out, measured(base, program, patients, options.rounds))
-    finally:
-        server.terminate()
-        server.wait(20)
+    with started("demo", "--no-browser", ready="/health/live") as server:
+        write(options.out, measured(server.base, program, warmed(server.base), options.rounds))
 
 
 def warmed(base: str) -> list[str]:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,24 +18,9 @@ from typing import Any
 
 import requests
 
+from benchmarks.started import started
+
 RESULT = Path(__file__).parent / "results" / "hook_latency.json"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait(url: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if requests.get(url, timeout=1).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.2)
-    sys.exit(f"{url} did not answer in {seconds:.0f} s")
 
 
 def fitting_request(base: str, size: int = 1_050_000) -> bytes:
@@ -79,19 +62,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=60)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    port = free_port()
-    command = [sys.executable, "-m", "cds_service.cli", "demo", "--no-browser", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    base = f"http://127.0.0.1:{port}"
-    try:
-        wait(f"{base}/health/live")
+    with started("demo", "--no-browser", ready="/health/live") as server:
         time.sleep(8)  # the demo reads every chart once ahead of the first click
-        body = padded(fitting_request(base))
+        body = padded(fitting_request(server.base))
         times = []
         for number in range(options.requests + 5):
-            started = time.perf_counter()
+            begun = time.perf_counter()
             answer = requests.post(
-                f"{base}/cds-services/hospital-risk",
+                f"{server.base}/cds-services/hospital-risk",
                 data=body,
                 headers={"Content-Type": "application/json"},
                 timeout=30,
@@ -99,11 +77,8 @@ def main() -> None:
             if answer.status_code != 200 or not answer.json()["cards"]:
                 sys.exit(f"answered {answer.status_code}: {answer.text[:300]}")
             if number >= 5:
-                times.append((time.perf_counter() - started) * 1000)
+                times.append((time.perf_counter() - begun) * 1000)
         resident, torch = process_facts(server.pid)
-    finally:
-        server.terminate()
-        server.wait(10)
     times.sort()
     result = {
         "body_megabytes": round(len(body) / 1e6, 2),

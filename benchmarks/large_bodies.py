@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,9 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hook_latency import free_port, wait
 from benchmarks.serving import SERVICE, body_of_a_megabyte, post, quantile
 from benchmarks.soak import look
+from benchmarks.started import served
 
 RESULT = Path(__file__).parent / "results" / "large_bodies.json"
 MEGABYTE = 2**20
@@ -145,26 +143,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    port, given, small = free_port(), bodies(), body_of_a_megabyte()
+    given, small = bodies(), body_of_a_megabyte()
     rounds = []
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {
-            "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/large.db",
-            "RISKCARDS_LOG_LEVEL": "ERROR",
-        }
-        command = [sys.executable, "-m", "cds_service.cli", "serve", "--insecure", "--port", str(port)]
-        with subprocess.Popen([*command, "--workers", str(options.workers)], env=env) as server:
-            try:
-                wait(f"http://127.0.0.1:{port}/health/ready", 120)
-                for _ in range(options.rounds):
-                    before = look(server.pid, 0.0).megabytes
-                    answers, seen = flood(port, server.pid, given, [{}] * options.bodies)
-                    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-                    after = [post(connection, PATH, small)[0] for _ in range(10)]
-                    rounds.append(told(answers, seen, before) | {"ordinary_requests_afterwards": after})
-                    print(rounds[-1]["statuses"], file=sys.stderr)
-            finally:
-                server.terminate()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(Path(folder) / "large.db", options.workers, RISKCARDS_LOG_LEVEL="ERROR") as server,
+    ):
+        for _ in range(options.rounds):
+            before = look(server.pid, 0.0).megabytes
+            answers, seen = flood(server.port, server.pid, given, [{}] * options.bodies)
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            after = [post(connection, PATH, small)[0] for _ in range(10)]
+            rounds.append(told(answers, seen, before) | {"ordinary_requests_afterwards": after})
+            print(rounds[-1]["statuses"], file=sys.stderr)
     result = {"bodies": options.bodies, "body_bytes": [len(body) for body in given], "workers": options.workers}
     result |= {"rounds": rounds}
     options.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")

@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hook_latency import free_port, padded, wait
+from benchmarks.hook_latency import padded
+from benchmarks.started import served
 from cds_service.demo.patients import shipped
 from cds_service.demo.requests import hook_request
 from cds_service.services import SERVICES
@@ -228,20 +229,11 @@ def main() -> None:
     parser.add_argument("--peer-python", type=Path, default=Path(".venv-peers/bin/python"))
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {
-            "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/serving.db",
-            "RISKCARDS_LOG_LEVEL": "WARNING",
-        }
-        command = [sys.executable, "-m", "cds_service.cli", "serve", "--insecure", "--port", str(port)]
-        with subprocess.Popen([*command, "--workers", str(options.workers)], env=env) as server:
-            try:
-                wait(f"{url}/health/ready")
-                result = measured(options, port, f"/cds-services/{SERVICE}", lambda text: print(text, file=sys.stderr))
-            finally:
-                server.terminate()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(Path(folder) / "serving.db", options.workers, RISKCARDS_LOG_LEVEL="WARNING") as server,
+    ):
+        result = measured(options, server.port, f"/cds-services/{SERVICE}", lambda text: print(text, file=sys.stderr))
     options.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print(json.dumps(result, indent=2))
 

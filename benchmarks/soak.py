@@ -34,9 +34,9 @@ from typing import Any
 
 import requests
 
-from benchmarks.hook_latency import free_port, wait
 from benchmarks.serving import quantile
 from benchmarks.soak_clients import Seen, Signer, Ward, drip
+from benchmarks.started import free_port, wait
 from cds_service.store import Store
 from knowledge_index import Article, KnowledgeIndex, MiniLMEncoder, update_index
 

@@ -27,9 +27,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hook_latency import free_port, wait
 from benchmarks.serving import SERVICE, Bodies, body_of_a_megabyte, flat_out, on_schedule, post, quantile
 from benchmarks.soak import look
+from benchmarks.started import free_port, wait
 
 RESULT = Path(__file__).parent / "results" / "wsgi_servers.json"
 OURS = "riskcards serve"
