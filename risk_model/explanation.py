@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.definitions import definitions
 from fhir_mapping.definitions.note_words import GRADES, note_words
+from fhir_mapping.in_words import number_in_words, quantity_in_words
 from risk_model import inputs
 from risk_model.values import Counterfactual, Driver
 
@@ -114,8 +115,7 @@ def _changed(explained: Explained, concept: str, typical: Mapping[str, float | N
 
 def _with_unit(value: float, vector: FeatureVector, concept: str) -> str:
     known = vector.values.get(f"{concept}.last")
-    unit = "" if known is None else _UNITS.get(known.unit or "", known.unit or "")
-    return f"{value:.3g} {unit}".strip()
+    return quantity_in_words(value, None if known is None else known.unit)
 
 
 def value_in_words(
@@ -154,12 +154,11 @@ def value_in_words(
         return "yes" if values[known[0]] else "no"
     last = vector.values.get(f"{concept}.last") or vector.values.get(f"{concept}.count")
     if last is None:
-        return f"{values[known[0]]:.3g}"
-    number = f"{last.value:.3g}" if not isinstance(last.value, str) else last.value
-    words = f"{number} {_UNITS.get(last.unit or '', last.unit or '')}".strip()
+        return number_in_words(values[known[0]])
+    words = last.value if isinstance(last.value, str) else quantity_in_words(last.value, last.unit)
     low, high = vector.number(f"{concept}.min"), vector.number(f"{concept}.max")
     if low is not None and high is not None and low != high:
-        words += f" (range {low:.3g} to {high:.3g})"
+        words += f" (range {number_in_words(low)} to {number_in_words(high)})"
     return words
 
 
@@ -172,7 +171,7 @@ def _as_notes_say(concept: str, values: Mapping[str, float]) -> str:
     if concept in note_words().states:
         return "yes" if number else "no"
     unit = note_words().concepts[concept].definition.unit
-    return f"{number:.3g} {_UNITS.get(unit, unit)}".strip()
+    return quantity_in_words(number, unit)
 
 
 _FLAGS = frozenset({"acute_admission", "mechanical_ventilation", "intensive_care"})
@@ -193,7 +192,3 @@ _WENT = {
     "psychiatric": "a psychiatric hospital",
     "against_advice": "home against medical advice",
 }
-_UNITS = {
-    "a": "years", "d": "days", "h": "hours", "mm[Hg]": "mmHg", "Cel": "°C", "{score}": "", "[pH]": "", "{INR}": "",
-    "10*3/uL": "×10³/µL", "1": "", "/min": "per minute",
-}  # fmt: skip

@@ -9,11 +9,12 @@ from math import exp
 
 from cds_service.app_pages.behind import Behind, papers_behind
 from cds_service.app_pages.notes import Said, note_key
-from cds_service.app_pages.svg import Spark, short, spark
-from cds_service.app_pages.words import moment_in_words, unit_in_words
+from cds_service.app_pages.svg import Spark, spark
+from cds_service.app_pages.words import moment_in_words
 from fhir_mapping import Measurement, PatientRecord
 from fhir_mapping.definitions import definitions
 from fhir_mapping.features import BEFORE_STAY, WITHOUT_STAY
+from fhir_mapping.in_words import number_in_words, unit_in_words
 from risk_model import Driver, Pipeline, RiskEstimate
 from risk_model.series import RATIOS
 
@@ -146,7 +147,8 @@ def _series(record: PatientRecord, concept: str) -> Iterator[Series]:
 
 def _one_series(label: str, found: Sequence[Measurement]) -> Series:
     newest = [
-        Value(moment_in_words(m.time), short(m.value), m.preliminary, m.source) for m in reversed(found[-SHOWN_VALUES:])
+        Value(moment_in_words(m.time), number_in_words(m.value), m.preliminary, m.source)
+        for m in reversed(found[-SHOWN_VALUES:])
     ]
     drawn = spark([m.time for m in found], [m.value for m in found])
     unit = unit_in_words(found[-1].unit)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from fhir_mapping.in_words import number_in_words
+
 Point = tuple[float, float]
 SPARK_WIDTH, SPARK_HEIGHT = 320.0, 64.0
 _PAD = 5.0
@@ -53,15 +55,4 @@ def spark(times: Sequence[datetime], values: Sequence[float]) -> Spark:
         )
         for moment, value in zip(times, values, strict=True)
     )
-    return Spark(polyline(points), points, short(low), short(high))
-
-
-def short(value: float) -> str:
-    """Three figures, as a clinician writes them.
-
-    >>> short(138.2), short(8.61), short(0.054), short(0)
-    ('138', '8.61', '0.054', '0')
-    """
-    if not value:
-        return "0"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
+    return Spark(polyline(points), points, number_in_words(low), number_in_words(high))

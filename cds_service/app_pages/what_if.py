@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 
 from cds_service.app_pages.drivers import window
 from cds_service.app_pages.risk_now import frequency
-from cds_service.app_pages.svg import short
-from cds_service.app_pages.words import unit_in_words
 from cds_service.cards.detail import percent
 from cds_service.outcome import HookError
 from fhir_mapping import PatientRecord
 from fhir_mapping.definitions import ConceptDefinition, definitions
+from fhir_mapping.in_words import number_in_words, unit_in_words
 from risk_model import TASKS, Assessment, RiskEstimate, RiskModel
 from risk_model.inputs import MODIFIABLE, concept_of
 
@@ -91,7 +90,7 @@ def levers(assessments: Sequence[Assessment], record: PatientRecord, models: Seq
 def _lever(concept: ConceptDefinition, last: float, contribution: float) -> Lever:
     moves = "" if not contribution else "raises the risk" if contribution > 0 else "lowers the risk"
     unit = unit_in_words(concept.unit)
-    return Lever(concept.name, concept.label, unit, short(last), concept.low, concept.high, moves)
+    return Lever(concept.name, concept.label, unit, number_in_words(last), concept.low, concept.high, moves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Question:
     def shown(self, offered: Levers) -> Levers:
         """The form again, with what was asked in it."""
         asked = tuple(
-            replace(lever, asked=short(self.values[lever.concept])) if lever.concept in self.values else lever
+            replace(lever, asked=f"{self.values[lever.concept]:.10g}") if lever.concept in self.values else lever
             for lever in offered.measured
         )
         return Levers(asked, offered.leaves, self.leaving)

@@ -1,4 +1,4 @@
-"""Times, units and reason codes as the pages write them."""
+"""Times and reason codes as the pages write them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ from datetime import datetime
 
 from fhir_mapping.reasons import NOTE_REASONS, REASONS
 
-_UNITS = {
-    "mm[Hg]": "mmHg", "Cel": "°C", "{score}": "", "[pH]": "", "{INR}": "", "10*3/uL": "×10³/µL", "/min": "per minute",
-    "a": "years", "d": "days", "h": "hours", "1": "",
-}  # fmt: skip
-
 
 def moment_in_words(moment: datetime | None) -> str:
     """`21 Nov 2026, 09:04 UTC`; what has no time says so."""
     return "time unknown" if moment is None else f"{moment:%-d %b %Y, %H:%M} UTC"
-
-
-def unit_in_words(unit: str | None) -> str:
-    return "" if unit is None else _UNITS.get(unit, unit)
 
 
 def reason_in_words(code: str) -> str:

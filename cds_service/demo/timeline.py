@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from cds_service.app_pages.svg import Point, polyline, short
-from cds_service.app_pages.words import unit_in_words
+from cds_service.app_pages.svg import Point, polyline
 from fhir_mapping import Measurement, PatientRecord
 from fhir_mapping.definitions import definitions
+from fhir_mapping.in_words import number_in_words, unit_in_words
 
 WIDE, NARROW = 700.0, 350.0
 _LANE, _GAP, _EVENTS, _AXIS, _PAD = 30.0, 8.0, 20.0, 22.0, 4.0
@@ -184,15 +184,16 @@ def _lane(concept: str, found: Sequence[Measurement], x_of: At, top: float, adul
     drawn = _thinned(found)
     points: list[Point] = [(x_of(m.time), y_of(m.value)) for m in drawn]
     marks = tuple(
-        Mark(x, y, _kind(m.value, usual), f"{m.time:%-d %b %H:%M}: {short(m.value)} {unit}")
+        Mark(x, y, _kind(m.value, usual), f"{m.time:%-d %b %H:%M}: {number_in_words(m.value)} {unit}")
         for (x, y), m in zip(points, drawn, strict=True)
     )
     outside = sum(_kind(value, usual) in {"high", "low"} for value in values)
-    says = f"{known.label}: {len(found)} value{'' if len(found) == 1 else 's'}, {short(min(values))} to "
-    says += f"{short(max(values))} {unit}; last {short(values[-1])} at {found[-1].time:%-d %b %H:%M}"
+    least, most, last = map(number_in_words, (min(values), max(values), values[-1]))
+    says = f"{known.label}: {len(found)} value{'' if len(found) == 1 else 's'}, {least} to {most} {unit}"
+    says += f"; last {last} at {found[-1].time:%-d %b %H:%M}"
     says += "" if usual is None else f"; usual {usual[0]:g} to {usual[1]:g}, {outside} outside it"
     band = None if usual is None else (y_of(usual[1]), round(y_of(usual[0]) - y_of(usual[1]), 1))
-    return Lane(top, known.label, f"{short(values[-1])} {unit}".strip(), polyline(points), marks, band, says)
+    return Lane(top, known.label, f"{last} {unit}".strip(), polyline(points), marks, band, says)
 
 
 def _thinned(found: Sequence[Measurement]) -> list[Measurement]:

@@ -11,10 +11,10 @@ from cds_service.demo.patients import DemoPatient, Ward
 from cds_service.demo.timeline import SHOWN_NOTES, Timeline, timelines
 from fhir_mapping import Measurement, Note, PatientRecord, Stay, StayClass
 from fhir_mapping.definitions import definitions
+from fhir_mapping.in_words import number_in_words, unit_in_words
 
 SHOWN_STAYS = 14
 SPARK_WIDTH, SPARK_HEIGHT = 96, 22
-_UNITS = {"mm[Hg]": "mmHg", "Cel": "°C", "{score}": "", "[pH]": "", "{INR}": "", "10*3/uL": "×10³/µL", "/min": "/min"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +111,11 @@ def _rows(values: Sequence[Measurement], group: str) -> tuple[Row, ...]:
         if found:
             last = found[-1]
             points = _spark(found)
-            unit = _UNITS.get(last.unit, last.unit)
+            unit = unit_in_words(last.unit).replace("per minute", "/min")
             end = points[-1] if len(points) > 1 else None
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points) if end else ""
-            rows.append(Row(concept.label, _short(last.value), unit, _when(last.time, values), line, end))
+            rows.append(Row(concept.label, number_in_words(last.value), unit, _when(last.time, values), line, end))
     return tuple(rows)
-
-
-def _short(value: float) -> str:
-    """Three figures, as a clinician writes them: 138, 8.6, 0.77."""
-    if 0 < abs(value) < 0.001:
-        return f"{value:.5f}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
 
 
 def _when(moment: datetime, values: Sequence[Measurement]) -> str:

@@ -13,9 +13,10 @@ from cds_service.app_pages.drivers import DriverView, driver_views
 from cds_service.app_pages.notes import Said, said
 from cds_service.app_pages.quality import Quality, quality
 from cds_service.app_pages.risk_now import RiskNow, risk_now
-from cds_service.app_pages.words import moment_in_words, reason_in_words, unit_in_words
+from cds_service.app_pages.words import moment_in_words, reason_in_words
 from cds_service.walk import Arrived, Walk
 from fhir_mapping import PatientRecord
+from fhir_mapping.in_words import number_in_words, unit_in_words
 from knowledge_index import Evidence
 from risk_model import TASKS, Assessment, RiskModel
 
@@ -190,7 +191,7 @@ def _mapped(record: PatientRecord) -> tuple[tuple[str, int], ...]:
 
 def _features(record: PatientRecord) -> Iterator[FeatureRow]:
     for name, found in sorted(record.features().values.items()):
-        value = found.value if isinstance(found.value, str) else f"{found.value:.4g}"
+        value = found.value if isinstance(found.value, str) else number_in_words(found.value)
         more = len(found.sources) - SHOWN_SOURCES
         sources = ", ".join(found.sources[:SHOWN_SOURCES]) + (f" and {more} more" if more > 0 else "")
         when = "" if found.time is None else moment_in_words(found.time)

@@ -33,7 +33,7 @@ def sofa(record: PatientRecord) -> ScoreResult | None:
         return None
     items = [
         _respiration(record, vector),
-        item("platelets", vector.number("platelets.min_24h"), "10*3/uL", 4, sofa_platelets),
+        item("platelets", vector.number("platelets.min_24h"), "×10³/µL", 4, sofa_platelets),
         item("bilirubin", vector.number("bilirubin.max_24h"), "mg/dL", 4, sofa_bilirubin),
         _circulation(record, vector),
         item("Glasgow Coma Scale", vector.number("gcs.min_24h"), "", 4, sofa_coma),
@@ -171,7 +171,7 @@ def saps2(record: PatientRecord) -> ScoreResult | None:
         _saps_oxygenation(record, vector),
         item("urine output", urine, "mL", 11, lambda v: below(v, (500, 11), (1000, 4), otherwise=0)),
         item("urea nitrogen", high("bun"), "mg/dL", 10, lambda v: below(v, (28, 0), (84, 6), otherwise=10)),
-        worst("white cells", low("wbc"), high("wbc"), "10*3/uL", 12, lambda v: below(v, (1, 12), (20, 0), otherwise=3)),
+        worst("white cells", low("wbc"), high("wbc"), "×10³/µL", 12, lambda v: below(v, (1, 12), (20, 0), otherwise=3)),
         worst("potassium", low("potassium"), high("potassium"), "mmol/L", 3, lambda v: 0 if 3 <= v < 5 else 3),
         worst(
             "sodium", low("sodium"), high("sodium"), "mmol/L", 5, lambda v: below(v, (125, 5), (145, 0), otherwise=1)

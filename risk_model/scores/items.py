@@ -75,7 +75,7 @@ def below(value: float, *bounds: tuple[float, int], otherwise: int) -> int:
 def item(name: str, value: float | None, unit: str, most: int, points: Callable[[float], int]) -> Item:
     if value is None:
         return Item(name, "", None, 0, most)
-    return Item(name, f"{round(value, 2):g} {unit}".strip(), points(value))
+    return Item(name, _told(value, unit), points(value))
 
 
 def worst(
@@ -85,7 +85,15 @@ def worst(
     if low is None or high is None:
         return Item(name, "", None, 0, most)
     value = max((low, high), key=points)
-    return Item(name, f"{round(value, 2):g} {unit}".strip(), points(value))
+    return Item(name, _told(value, unit), points(value))
+
+
+def _told(value: float, unit: str) -> str:
+    """
+    >>> _told(85.5, "%"), _told(1.0, "days")
+    ('85.5 %', '1 day')
+    """
+    return f"{round(value, 2):g} {'day' if value == 1 and unit == 'days' else unit}".strip()
 
 
 def flag(name: str, value: float | None, points: int) -> Item:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from cds_service.app_pages.svg import short
 from cds_service.demo.blueprint import render_markdown
 from cds_service.demo.chart import Chart, ChartError
 from cds_service.demo.folder import from_folder
@@ -18,6 +17,7 @@ from cds_service.demo.patients import shipped
 from cds_service.demo.shift import known_by, move_text, shift
 from cds_service.demo.timeline import USUAL, timelines
 from fhir_mapping import PatientRecord
+from fhir_mapping.in_words import number_in_words
 from tests.end_to_end.golden import EXAMPLES
 
 NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
@@ -181,7 +181,7 @@ def test_a_long_series_is_thinned_over_its_whole_time() -> None:
     assert len(rates) > len(lane.marks) > 30
     assert f"{len(rates)} values" in lane.says
     told = {float(mark.says.split(": ")[1].split()[0]) for mark in lane.marks}
-    assert {float(short(extreme(m.value for m in rates))) for extreme in (min, max)} <= told
+    assert {float(number_in_words(extreme(m.value for m in rates))) for extreme in (min, max)} <= told
     shown = lane.marks[-1].x - lane.marks[0].x
     whole = (picture.width - picture.left) * (rates[-1].time - rates[0].time) / (NOW - stay.start)
     assert shown == pytest.approx(whole, rel=0.05)
