@@ -74,7 +74,6 @@ document.addEventListener("submit", (event) => {
   send(event.target);
 });
 window.addEventListener("hashchange", openTarget);
-window.addEventListener("beforeprint", () => document.querySelectorAll(".risk details, .driver details, .quality details").forEach((one) => { one.open = true; }));
 // After the first paint, and one after the other: what is seen first has the machine to itself.
 async function loadAll() {
   for (const place of document.querySelectorAll("[data-load]")) await load(place);
