@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from itertools import cycle
+from textwrap import wrap
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -179,7 +180,7 @@ def cards_by_day(days: Sequence[str], shown: Sequence[int], warnings: Sequence[i
         named = np.unique(np.linspace(0, len(days) - 1, min(5, len(days))).astype(int))
         axes.set_xticks(named, [days[place][5:] for place in named])
         axes.set(ylabel="cards", ylim=(0, None))
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
     return _svg("days", "Cards by day", "Cards shown each day, and the warnings among them.", draw)
 
@@ -192,7 +193,7 @@ def stability(name: str, labels: Sequence[str], psi: Sequence[float], watch: flo
         axes.barh(places, psi, color=[_SECOND if value > watch else _ACCENT for value in psi], alpha=0.7)
         for mark in (watch, shifted):
             axes.axvline(mark, color=_DIM, linewidth=1, linestyle="--")
-        axes.set_yticks(places, labels, fontsize=8)
+        axes.set_yticks(places, ["\n".join(wrap(label, 28)) for label in labels], fontsize=8)
         axes.set(xlabel="population stability index", xlim=(0, max(1.1 * shifted, *psi)))
 
     return _svg(name, "Stability of inputs", "Population stability index of each input; dashed: the usual marks.", draw)

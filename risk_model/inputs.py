@@ -232,6 +232,21 @@ def label_of(concept: str) -> str:
     return group.label if group is not None else _LABELS.get(concept, concept.replace("_", " ").capitalize())
 
 
+def input_in_words(name: str) -> str:
+    """An input for people who watch a model: its concept, then what of it is read.
+
+    >>> input_in_words("sodium.min_24h"), input_in_words("reason.anaemia")
+    ('Sodium: min 24h', 'Anaemia: reason of the stay')
+    """
+    kind, _, what = name.partition(".")
+    if kind == "noted":
+        return f"{input_in_words(what)}, from notes"
+    label = label_of(concept_of(name))
+    if kind in _DISEASES:
+        return f"{label}: reason of the stay" if kind == "reason" else label
+    return label if kind in {"finding", "note", "rubric"} or not what else f"{label}: {what.replace('_', ' ')}"
+
+
 _CODED = "coded_diseases"
 _LABELS = {
     _CODED: "Diseases by ICD code",

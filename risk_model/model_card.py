@@ -185,7 +185,7 @@ def _interval(metric: Mapping[str, Any]) -> str:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    return name.replace("inclusion_", "inclusion and ").replace("_", " ").capitalize()
 
 
 def _said(text: str) -> str:

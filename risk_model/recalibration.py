@@ -165,7 +165,7 @@ def _statement(model: RiskModel, answers: Answers, rows: Judged, change: Recalib
 
 def _page(model: RiskModel, rows: Judged, change: Recalibration, document: dict[str, Any]) -> str:
     lines = "".join(
-        f"<tr><td>{escape(name.replace('_', ' '))}</td>"
+        f"<tr><td>{escape(report.measure_in_words(name))}</td>"
         + "".join(f"<td class=n>{m[name]['value']:.3f} <span class=i>{_span(m[name])}</span></td>" for m in (b, a))
         + "</tr>"
         for b, a in [(document["before"], document["after"])]

@@ -143,9 +143,29 @@ def _figures(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats])
     )
 
 
+def measure_in_words(name: str) -> str:
+    """
+    >>> measure_in_words("auroc"), measure_in_words("ppv_at_5_alerts_per_100")
+    ('AUROC', 'positive predictive value at 5 alerts per 100')
+    >>> measure_in_words("net_benefit_at_5_percent")
+    'net benefit at a threshold of 5 %'
+    """
+    what, at, place = name.partition("_at_")
+    words = _MEASURES.get(what, what.replace("_", " "))
+    if place.endswith("_percent"):
+        return f"{words} at a threshold of {place.removesuffix('_percent')} %"
+    return f"{words} at {place.replace('_', ' ')}" if at else words
+
+
+_MEASURES = {
+    "auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier score", "observed_expected": "observed : expected",
+    "ppv": "positive predictive value",
+}  # fmt: skip
+
+
 def metric_table(metrics: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(name.replace('_', ' '))}</td>{_cell(metric)}</tr>"
+        f"<tr><td>{escape(measure_in_words(name))}</td>{_cell(metric)}</tr>"
         for name, metric in metrics.items()
         if isinstance(metric, Mapping) and "interval" in metric
     )

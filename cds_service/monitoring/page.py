@@ -10,6 +10,7 @@ from typing import Any
 from cds_service.services import SERVICES
 from risk_model import TASKS, figures
 from risk_model.drift import FEWEST, SHIFTED, WATCH
+from risk_model.inputs import input_in_words
 from risk_model.report import metric_table, page, table
 
 MOST_INPUTS = 12
@@ -103,7 +104,7 @@ def _abstentions(abstentions: Mapping[str, Any]) -> str:
             item["asked"],
             item["withheld"],
             _number(item["withheld_per_100"]),
-            ", ".join(f"{code} ({count})" for code, count in item["codes"].items()) or "–",
+            ", ".join(f"{code.replace('-', ' ')} ({count})" for code, count in item["codes"].items()) or "–",
         )
         for task, item in abstentions.items()
     )
@@ -114,21 +115,24 @@ def _drift(task: str, item: Mapping[str, Any]) -> str:
     others = item["estimates_of_other_versions"]
     about = f"{item['patients']} patients, {item['model']}" + (f"; {others} of other versions" if others else "")
     measured = [each for each in item["inputs"] if "psi" in each][:MOST_INPUTS]
-    compared = [{"name": "estimated probability", **item["probabilities"]}, *measured]
-    body = f"<p class=dim>{escape(about)}. Below {FEWEST} patients nothing is compared.</p>"
+    compared = [{**item["probabilities"], "name": "estimated probability"}, *measured]
+    body = (
+        f"<p class=dim>{escape(about)}. Below {FEWEST} patients nothing is compared. PSI is the population "
+        f"stability index: above {WATCH:g} worth a look, above {SHIFTED:g} shifted, where chance alone gives less.</p>"
+    )
     if measured:
-        names, values = [each["name"] for each in measured], [each["psi"] for each in measured]
+        names, values = [input_in_words(each["name"]) for each in measured], [each["psi"] for each in measured]
         drawn = figures.stability(f"psi-{task}", names, values, WATCH, SHIFTED)
         body += f"<div class=figures><figure>{drawn}<figcaption><b>Inputs.</b></figcaption></figure></div>"
     rows = (
-        (each["name"], each["rows"], _number(each.get("psi"), 2), _number(each.get("by_chance"), 2), each["verdict"],
-         each["reference"])
+        (input_in_words(each["name"]), each["rows"], _number(each.get("psi"), 2), _number(each.get("by_chance"), 2),
+         each["verdict"], each["reference"])
         for each in compared
     )  # fmt: skip
     body += _table(("input", "patients", "PSI", "by chance", "verdict", "compared with"), rows)
     gone = [each for each in item["missingness"] if each["moved"]]
     if gone:
-        unknown = ((each["input"], _share(each["training"]), _share(each["now"])) for each in gone)
+        unknown = ((input_in_words(each["input"]), _share(each["training"]), _share(each["now"])) for each in gone)
         body += _table(("known otherwise than in training", "unknown in training", "unknown now"), unknown)
     return body
 
