@@ -41,6 +41,7 @@ from risk_model.language.answer import RISK_LEVELS
 from risk_model.language.local import LocalLanguageModel
 from risk_model.language.named import ReaderName
 from risk_model.language.note_reasoner import NoteReasoner, labels_of
+from risk_model.language.opinion import Opinion
 from risk_model.language.prompt import Window
 from risk_model.language.rationale import (
     Embed,
@@ -50,11 +51,10 @@ from risk_model.language.rationale import (
     PhraseVectors,
     ReasonBlock,
     Reasoner,
-    Reasons,
     Rows,
     spoken,
 )
-from risk_model.language.risk import estimates
+from risk_model.language.risk import asked_about
 from risk_model.metrics import SCORE_METRICS, auroc, measure
 from risk_model.tasks import IN_HOSPITAL_MORTALITY
 from risk_model.training import PARAMETERS, Cohort, held_out_margins
@@ -122,13 +122,12 @@ def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
     }
 
 
-def arms_with(reader: str, stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
+def arms_with(opinions: Sequence[Sequence[Opinion]], stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
     """The arms of a language model as the first stage, beside those of the cheap one on the same stays."""
     known = arms(stays, y, cache)
     structured = known["structured"][0]
     encoder = Remembering(cache)
-    said = Frozen(asked(reader, stays, cache / f"answers-{sha256(reader.encode()).hexdigest()[:12]}.jsonl"))
-    both = ReasonBlock(said, PhraseVectors(encoder.encode, encoder.dimensions))
+    both = ReasonBlock(Frozen(spoken(opinions)), PhraseVectors(encoder.encode, encoder.dimensions))
     return {
         "structured": known["structured"],
         "structured, estimate": known["structured, estimate"],
@@ -140,17 +139,19 @@ def arms_with(reader: str, stays: Sequence[Stay], y: Floats, cache: Path) -> dic
     }
 
 
-def asked(reader: str, stays: Sequence[Stay], kept: Path) -> Reasons:
-    """What a language model says of each stay's notes; outcomes are not at hand."""
+def asked(reader: str, stays: Sequence[Stay], kept: Path) -> list[list[Opinion]]:
+    """What a language model thinks of each stay's notes; outcomes are not at hand."""
     windows = [Window(text, 0, (), "progress_note", stay.id) for stay in stays for text in stay.texts]
     model = LocalLanguageModel(**local_options(reader))
     begun = perf_counter()
 
     def tell(done: int, every: int) -> None:
+        if done % 100 and done < every:
+            return
         say(f"{perf_counter() - begun:.0f} s: {done} of {every} windows answered")
 
-    answers = iter(estimates(model, windows, IN_HOSPITAL_MORTALITY, kept, tell))
-    return spoken([[next(answers) for _ in stay.texts] for stay in stays])
+    found = iter(asked_about(model, windows, IN_HOSPITAL_MORTALITY, kept, progress=tell))
+    return [[next(found) for _ in stay.texts] for stay in stays]
 
 
 def local_options(reader: str) -> dict[str, Any]:
@@ -159,15 +160,16 @@ def local_options(reader: str) -> dict[str, Any]:
     return {"model": name.model, "adapter": name.adapter, "precision": name.precision}
 
 
-def alone(reader: str, stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Any]:
-    """The level by itself: how it ranks the stays that have one, and how often each was said."""
-    logit = asked(reader, stays, cache / f"answers-{sha256(reader.encode()).hexdigest()[:12]}.jsonl").logit
-    some = np.isfinite(logit)
-    ids = [stay.id for stay, known in zip(stays, some, strict=True) if known]
-    ranked = measure(y[some], logit[some], ids, metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS)
-    levels, counts = np.unique(logit[some], return_counts=True)
-    said = {RISK_LEVELS[int(level) + 1]: int(count) for level, count in zip(levels, counts, strict=True)}
-    return {"levels": said, "stays_without_a_level": int((~some).sum()), **ranked}
+def alone(opinions: Sequence[Sequence[Opinion]], ids: Sequence[str], y: Floats) -> dict[str, Any]:
+    """The language model by itself: how its number ranks the stays, and how often each level was said."""
+    logit = spoken(opinions).logit
+    every = [opinion for listed in opinions for opinion in listed]
+    return {
+        "levels": {level: sum(opinion.level == level for opinion in every) for level in RISK_LEVELS},
+        "reasons": sum(bool(opinion.reason) for opinion in every),
+        "reasons_not_in_the_note": sum(opinion.dropped for opinion in every),
+        **measure(y, logit, ids, metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS),
+    }
 
 
 def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
@@ -215,12 +217,14 @@ def main() -> None:
     options = parser.parse_args()
     stays, y = read(options.data, options.stays, say)
     if options.reader is not None:
+        kept = options.cache / f"answers-{sha256(options.reader.encode()).hexdigest()[:12]}.jsonl"
+        opinions = asked(options.reader, stays, kept)
         by_model = {
             "stays": len(stays),
             "outcomes": int(y.sum()),
             "stage_1": f"{options.reader}, as it comes: a level of risk and a reason for the two newest notes",
-            "level_alone": alone(options.reader, stays, y, options.cache),
-            **run(stays, y, arms_with(options.reader, stays, y, options.cache), shares=False),
+            "alone": alone(opinions, [stay.id for stay in stays], y),
+            **run(stays, y, arms_with(opinions, stays, y, options.cache), shares=False),
         }
         write(options.out, by_model)
         return

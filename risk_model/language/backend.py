@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from risk_model.language.prompt import Message
+
+if TYPE_CHECKING:
+    from risk_model.language.opinion import Opinion
+    from risk_model.language.risk import RiskPrompt
 
 MAX_TOKENS = 600
 
@@ -52,4 +56,15 @@ class AnswersMany(Protocol):
         self, prompts: Sequence[Asked], *, max_tokens: int = MAX_TOKENS, deadline: float | None = None
     ) -> Iterator[str]:
         """As `LanguageModel.answer`, one text a prompt, in order."""
+        ...
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """A model that gives the probabilities behind the level it chooses."""
+
+    def opinions(
+        self, prompts: Sequence[RiskPrompt], *, reasons: bool = True, deadline: float | None = None
+    ) -> Iterator[Opinion]:
+        """One opinion a prompt, in order; without `reasons` only the level is asked for. Raises LanguageModelError."""
         ...

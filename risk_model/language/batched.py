@@ -1,6 +1,7 @@
 """Several prompts answered at once: where many notes wait, a step of the model is shared by all of them.
 
     answers(LocalLanguageModel(), prompts) -> one JSON text a prompt, in order
+    opinions(LocalLanguageModel(), risk_prompts) -> a level with its log-odds, and a reason, for each
 
 The same grammar holds each answer, token by token, as when they are asked one by one.
 """
@@ -9,11 +10,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from risk_model.errors import LanguageModelError
+from risk_model.language.answer import RISK_LEVELS
 from risk_model.language.backend import MAX_TOKENS, Asked
+from risk_model.language.compact import RISK, WHY
 from risk_model.language.local import LocalLanguageModel
+from risk_model.language.opinion import Opinion, weighed
+from risk_model.language.risk import MOST_TOKENS, RiskPrompt
 
 BATCH = 16
 
@@ -30,45 +36,108 @@ def answers(
 
     Raises LanguageModelError past `deadline` (of `time.monotonic()`).
     """
-    import llguidance
-    import llguidance.hf
-
-    size = int(model.model.get_input_embeddings().weight.shape[0])
-    guide = llguidance.hf.from_tokenizer(model.tokenizer, n_vocab=size)
     for place in range(0, len(prompts), batch):
         chosen = prompts[place : place + batch]
         asked = [model.asked(prompt) for prompt in chosen]
-        sequences = [_Sequence(llguidance.LLMatcher, guide, model.tokens(a.messages), a, max_tokens) for a in asked]
+        sequences = [_Sequence(model, model.tokens(a.messages), a.grammar, max_tokens) for a in asked]
         _decode(model.model, sequences, deadline)
-        texts = (str(guide.decode_str([t for t in s.said if t != guide.eos_token])) for s in sequences)
-        yield from (model.in_json(prompt, text) for prompt, text in zip(chosen, texts, strict=True))
+        yield from (model.in_json(prompt, s.text) for prompt, s in zip(chosen, sequences, strict=True))
+
+
+def opinions(
+    model: LocalLanguageModel,
+    prompts: Sequence[RiskPrompt],
+    *,
+    reasons: bool = True,
+    batch: int = BATCH,
+    deadline: float | None = None,
+) -> Iterator[Opinion]:
+    """The level that is likeliest where the model chooses one, its log-odds, and the likeliest sentence as its reason.
+
+    Without `reasons` one pass over the prompt is all. Raises LanguageModelError past `deadline`.
+    """
+    levels, most = Levels.of(model), MOST_TOKENS if reasons else 0
+    for place in range(0, len(prompts), batch):
+        chosen = prompts[place : place + batch]
+        sequences = [
+            _Sequence(model, [*model.tokens(p.messages), *levels.before], p.reason_grammar, most, levels)
+            for p in chosen
+        ]
+        _decode(model.model, sequences, deadline)
+        for prompt, sequence in zip(chosen, sequences, strict=True):
+            level, log_odds = weighed(sequence.weights)
+            yield prompt.opinion(level, log_odds, sequence.text if reasons else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Where a model chooses between levels: all that is written before, the tokens it chooses from, and what is
+    written after each, up to the reason."""
+
+    before: tuple[int, ...]
+    choice: tuple[int, ...]
+    after: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, model: LocalLanguageModel) -> Levels:
+        """Raises LanguageModelError for a tokenizer that writes two levels with the same first token."""
+        written = [model.encoded(f"{RISK}{level}\n{WHY.rstrip()}") for level in RISK_LEVELS]
+        place = 0
+        while len({tokens[place] for tokens in written}) == 1:
+            place += 1
+        choice = tuple(tokens[place] for tokens in written)
+        if len(set(choice)) < len(choice):
+            raise LanguageModelError("levels", "two levels begin with the same token of this model")
+        return cls(tuple(written[0][:place]), choice, tuple(tuple(tokens[place + 1 :]) for tokens in written))
 
 
 class _Sequence:
-    """One answer under way. `step` are the tokens the model has to see next."""
+    """One answer under way. `step` are the tokens the model has to see next; `weights` the logarithms of the levels'
+    weights, once they are known."""
 
-    def __init__(self, matcher: Any, guide: Any, given: list[int], prompt: Asked, most: int) -> None:
-        self._matcher = matcher(guide, matcher.grammar_from_lark(prompt.grammar), log_level=0)
-        self._most = most
+    def __init__(
+        self, model: LocalLanguageModel, given: list[int], grammar: str, most: int, levels: Levels | None = None
+    ) -> None:
+        self._guide, self._matcher = model.guide, model.matcher(grammar)
+        self._most, self._levels = most, levels
         self.step, self.seen = given, 0
         self.said: list[int] = []
+        self.weights: tuple[float, ...] = ()
 
     @property
     def done(self) -> bool:
-        return self._matcher.is_stopped() or len(self.said) >= self._most
+        chosen = self._levels is None or bool(self.weights)
+        return chosen and (self._matcher.is_stopped() or len(self.said) >= self._most)
+
+    @property
+    def text(self) -> str:
+        return str(self._guide.decode_str([token for token in self.said if token != self._guide.eos_token]))
 
     def take(self, torch: Any, logits: Any) -> None:
-        """The likeliest allowed token, and those the grammar leaves no choice about."""
+        """Go on from what the model makes of `step`: a level, or the likeliest allowed token."""
+        self.seen += len(self.step)
+        if self._levels is not None and not self.weights:
+            self.step = self._choose(self._levels, logits.float())
+            return
         mask = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)
         allowed = mask[: logits.shape[-1]].to(logits.device) > 0
         token = int(logits.float().masked_fill(~allowed, float("-inf")).argmax())
         self._matcher.consume_token(token)
+        self.step = [token, *self._forced()]
+        self.said += self.step
+
+    def _choose(self, levels: Levels, logits: Any) -> list[int]:
+        self.weights = tuple(float(logits[token]) for token in levels.choice)
+        place = self.weights.index(max(self.weights))
+        self.said += self._forced()
+        return [levels.choice[place], *levels.after[place], *self.said]
+
+    def _forced(self) -> list[int]:
+        """The tokens that the grammar leaves no choice about."""
         forced = [] if self._matcher.is_stopped() else list(self._matcher.compute_ff_tokens())
         if forced:
             self._matcher.consume_tokens(forced)
-        self.seen += len(self.step)
-        self.step = [token, *forced]
-        self.said += self.step
+        return forced
 
 
 def _decode(model: Any, sequences: Sequence[_Sequence], deadline: float | None) -> None:

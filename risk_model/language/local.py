@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifactError
 from risk_model.language.adapter import checked, fingerprint, opened_peft
@@ -24,6 +24,10 @@ from risk_model.language.backend import MAX_TOKENS, Asked
 from risk_model.language.compact import CompactPrompt, expanded
 from risk_model.language.dequantised import default_cache, keep, opened_before
 from risk_model.language.prompt import Message, Prompt
+
+if TYPE_CHECKING:
+    from risk_model.language.opinion import Opinion
+    from risk_model.language.risk import RiskPrompt
 
 SMOLLM2 = "smollm2"
 JSON, COMPACT = "json", "compact"
@@ -85,7 +89,7 @@ class LocalLanguageModel:
         self._matcher = llguidance.LLMatcher
         self._marks = _marks_of(self.tokenizer)
         size = int(self.model.get_input_embeddings().weight.shape[0])
-        self._guide = llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=size)
+        self.guide = llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=size)
 
     @property
     def fingerprint(self) -> str:
@@ -106,7 +110,7 @@ class LocalLanguageModel:
         """
         torch = self._torch
         asked = self.asked(prompt)
-        matcher = self._matcher(self._guide, self._matcher.grammar_from_lark(asked.grammar), log_level=0)
+        matcher = self.matcher(asked.grammar)
         said: list[int] = []
         step, cache = self.tokens(asked.messages), None
         with torch.inference_mode():
@@ -120,9 +124,8 @@ class LocalLanguageModel:
                 said += step
         if matcher.is_error():
             raise LanguageModelError("grammar")
-        return self.in_json(
-            prompt, str(self._guide.decode_str([token for token in said if token != self._guide.eos_token]))
-        )
+        text = str(self.guide.decode_str([token for token in said if token != self.guide.eos_token]))
+        return self.in_json(prompt, text)
 
     def answer_many(
         self, prompts: Sequence[Asked], *, max_tokens: int = MAX_TOKENS, deadline: float | None = None
@@ -131,6 +134,22 @@ class LocalLanguageModel:
         from risk_model.language.batched import answers
 
         return answers(self, prompts, max_tokens=max_tokens, deadline=deadline)
+
+    def opinions(
+        self, prompts: Sequence[RiskPrompt], *, reasons: bool = True, deadline: float | None = None
+    ) -> Iterator[Opinion]:
+        """Levels with their log-odds, and reasons where they are asked for. Raises LanguageModelError."""
+        from risk_model.language.batched import opinions
+
+        return opinions(self, prompts, reasons=reasons, deadline=deadline)
+
+    def matcher(self, grammar: str) -> Any:
+        """Follows one answer token by token, and says what may come next."""
+        return self._matcher(self.guide, self._matcher.grammar_from_lark(grammar), log_level=0)
+
+    def encoded(self, text: str) -> list[int]:
+        """Words as tokens, without any of the chat format's own."""
+        return self._encode(text, special=False)
 
     def asked(self, prompt: Asked) -> Asked:
         """The question in the form it was taught to answer."""

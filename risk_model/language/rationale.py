@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from risk_model.fusion import ESTIMATED, Head, Learned, VectorBlock, Vectors, fit_head
-from risk_model.language.answer import RISK_LEVELS, Answer
+from risk_model.language.opinion import Opinion
 
 Rows = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -113,15 +113,18 @@ class Frozen:
         return said
 
 
-def spoken(answers: Sequence[Sequence[Answer]]) -> Reasons:
-    """What a language model said of each patient's windows: the gravest level (-1, 0, 1; NaN where none was given), and
-    its rationales, those of the gravest windows first."""
-    logit, phrases = [], []
-    for listed in answers:
-        asked = sorted((a for a in listed if a.risk is not None), key=lambda a: -RISK_LEVELS.index(str(a.risk)))
-        logit.append(float(RISK_LEVELS.index(str(asked[0].risk)) - 1) if asked else np.nan)
-        phrases.append(tuple(dict.fromkeys(a.rationale.strip() for a in asked if a.rationale.strip()))[:LEADING])
-    return Reasons(np.array(logit), tuple(phrases))
+def gathered(opinions: Sequence[Opinion]) -> tuple[float, tuple[str, ...]]:
+    """What one patient's windows come to: the log-odds of the gravest, NaN without any, and the reasons, those of the
+    gravest windows first."""
+    graver = sorted(opinions, key=lambda opinion: -opinion.number)
+    reasons = dict.fromkeys(opinion.reason for opinion in graver if opinion.reason)
+    return (graver[0].number if graver else np.nan), tuple(reasons)[:LEADING]
+
+
+def spoken(opinions: Sequence[Sequence[Opinion]]) -> Reasons:
+    """What a language model thinks of each patient's windows; a patient it was not asked about is unknown, not low."""
+    found = [gathered(listed) for listed in opinions]
+    return Reasons(np.array([number for number, _ in found]), tuple(reasons for _, reasons in found))
 
 
 class PhraseVectors:

@@ -73,7 +73,7 @@ def test_more_than_an_answer_may_hold_is_cut() -> None:
 
 
 def test_the_grammar_lets_through_what_is_right_and_nothing_else(smollm2: LocalLanguageModel) -> None:
-    guide = smollm2._guide
+    guide = smollm2.guide
     asked = CompactPrompt(Prompt(next(windows(note())), ("One.", "Two."), "readmission_30d"))
     right = (
         "no chest pain\tabsent\nchest pain\tAngina Pectoris\tpast\nCr 3.4 mg/dL\tcreatinine\t3.4\n"
@@ -95,7 +95,7 @@ def test_the_grammar_lets_through_what_is_right_and_nothing_else(smollm2: LocalL
 
 def test_what_is_taught_fits_the_grammar(smollm2: LocalLanguageModel, examples: list[Example]) -> None:
     """Else a model would learn what it may not say."""
-    guide = smollm2._guide
+    guide = smollm2.guide
     for example in examples:
         asked, text = CompactPrompt(example.prompt()), in_lines(example.answer())
         matcher = smollm2._matcher(guide, smollm2._matcher.grammar_from_lark(asked.grammar), log_level=0)

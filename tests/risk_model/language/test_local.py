@@ -28,7 +28,7 @@ def test_a_real_model_answers_in_the_schema_with_the_notes_own_words(smollm2: Lo
 
 
 def test_the_grammar_lets_through_what_is_right_and_nothing_else(smollm2: LocalLanguageModel) -> None:
-    guide, prompt = smollm2._guide, Prompt(next(windows(note())), ("One.", "Two."), "readmission_30d")
+    guide, prompt = smollm2.guide, Prompt(next(windows(note())), ("One.", "Two."), "readmission_30d")
     right = (
         '{"findings":[{"quote":"no chest pain","name":"Chest Pain","polarity":"absent","temporality":"current",'
         '"experiencer":"patient"}],"values":[{"quote":"Cr 3.4 mg/dL","concept":"creatinine","value":3.4,"unit":"mg/dL"}'

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from risk_model.fusion import cross_fit
-from risk_model.language.answer import Answer
 from risk_model.language.note_reasoner import NoteReasoner
+from risk_model.language.opinion import Opinion
 from risk_model.language.rationale import (
     Fitted,
     Frozen,
@@ -180,8 +180,8 @@ def test_a_phrase_is_embedded_once() -> None:
 
 def test_what_a_language_model_says_goes_the_same_way() -> None:
     """The gravest of a patient's windows counts; a patient nobody was asked about is unknown, not low."""
-    calm, grave = Answer(rationale="Walks about.", risk="low"), Answer(rationale="Lactate 9.", risk="high")
-    said = spoken([[calm, grave], [calm], [Answer()], []])
-    np.testing.assert_array_equal(said.logit, [1, -1, np.nan, np.nan])
+    calm, grave = Opinion("low", -1.5, "Walks about."), Opinion("moderate", 0.25, "Lactate 9.")
+    said = spoken([[calm, grave], [calm], [Opinion("high")], []])
+    np.testing.assert_array_equal(said.logit, [0.25, -1.5, 2, np.nan])
     assert said.phrases == (("Lactate 9.", "Walks about."), ("Walks about.",), (), ())
-    assert Frozen(said).learn(np.zeros(4), np.zeros(4, bool))(np.array([False, True, False, False])).logit == [-1]
+    assert Frozen(said).learn(np.zeros(4), np.zeros(4, bool))(np.array([False, True, False, False])).logit == [-1.5]
