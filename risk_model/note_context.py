@@ -1,29 +1,53 @@
 """What the words around a mention make of it: denied, past, planned, uncertain, or a relative's.
 
-Rules of the NegEx and ConText kind (Chapman 2001, Harkema 2009): a trigger before the mention, in its own sentence.
+Rules of the NegEx and ConText kind (Chapman 2001, Harkema 2009): a trigger before or after the mention, in its own
+stretch of its own sentence. A stretch ends where the sentence turns: `no fever, has a cough`, `h/o MI, known CKD`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fhir_mapping import Section
+from risk_model.note_triggers import triggers
 from risk_model.values import Experiencer, Polarity, Temporality
 
-_HISTORY = re.compile(r"\b(history of|h/?x of|h/o|previous(ly)?|prior|past|s/p|status post|\d+ years? ago)\b", re.I)
-_HYPOTHETICAL = re.compile(
-    r"\b(risk of|if|in case of|return (if|for)|should|rule out|r/o|to exclude|prophylaxis|prevent\w*|screen\w*|possible"
-    r"|suspected|concern for|monitor for|watch for)\b",
-    re.I,
+_FARTHEST_BEFORE = 600
+_FARTHEST_AFTER = 80
+# A line that goes on in small letters is the same sentence; `Dr. Hill` and `vs. PE` do not end one.
+_SENTENCE = re.compile(
+    r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bvs)[.;!](?=\s|\Z)|:[ \t]*\n|\?(?=\s)|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))"
 )
-_UNCERTAIN = re.compile(
-    r"\b(possible|probable|likely|suspected|suspicion of|concern for|cannot exclude|may have)\b", re.I
-)
-_RELATIVE = re.compile(r"\b(mother|father|brother|sister|son|daughter|uncle|aunt|grand\w+|family history|fhx?)\b", re.I)
-_SENTENCE_START = re.compile(r"[.;!?\n]")
+# A minus sign glued to a word denies it, but at the head of a line it is a bullet.
+_MINUS = re.compile(r"(?<=[,;/(])\s*[-\u2212]\Z|\(-\)\s?\Z")
+_BLANKS = re.compile(r"\s+")
 _PAST_SECTIONS = frozenset({"past_history"})
+_NOT_OF_NOW = _PAST_SECTIONS | {"family_history"}
 _OTHER_HEADING = re.compile(r"\n[ \t]*\n|\n[ \t]*[A-Z][\w/&() -]{0,30}:")
+
+
+class Context(NamedTuple):
+    """What is made of a mention."""
+
+    polarity: Polarity
+    temporality: Temporality
+    experiencer: Experiencer
+
+
+def context(text: str, sections: Sequence[Section], start: int, end: int) -> Context:
+    """Of the mention at `start`..`end` of a note's text.
+
+    >>> text = "Mother had CHF. No cough, h/o gout"
+    >>> [status for status in context(text, (), 11, 14)]
+    [<Polarity.PRESENT: 'present'>, <Temporality.CURRENT: 'current'>, <Experiencer.FAMILY: 'family'>]
+    """
+    sentence, after = _sentence(text, start), _after(text, end)
+    section = current_section(text, sections, start)
+    return Context(
+        polarity(sentence, after), temporality(section, sentence, after), experiencer(section, sentence, after)
+    )
 
 
 def section_at(sections: Sequence[Section], position: int) -> str | None:
@@ -32,47 +56,85 @@ def section_at(sections: Sequence[Section], position: int) -> str | None:
 
 
 def current_section(text: str, sections: Sequence[Section], position: int) -> str | None:
-    """As `section_at`, but past history ends at an empty line or at a heading that nobody knows.
+    """As `section_at`, but past and family history end at an empty line or at a heading that nobody knows.
 
     A section reaches to the next heading that is known: `PMH: COPD.` followed by `Kidneys: creatinine 3.4` once made
     everything said of today a thing of the past.
     """
     name = section_at(sections, position)
-    if name not in _PAST_SECTIONS:
+    if name not in _NOT_OF_NOW:
         return name
     start = max(s.start for s in sections if s.start <= position)
     return None if _OTHER_HEADING.search(text, start, position) else name
 
 
-def before(text: str, position: int) -> str:
-    """The words of the same sentence before `position`, at most 80 characters.
-
-    >>> before("CKD. History of heart failure", 16)
-    ' History of '
-    """
-    start = max(0, position - 80)
-    piece = text[start:position]
-    borders = [match.end() for match in _SENTENCE_START.finditer(piece)]
-    return piece[borders[-1] :] if borders else piece
-
-
-def polarity(negated: bool, words: str) -> Polarity:
-    """Of a mention after `words`, which a negation reaches or not."""
-    if negated:
+def polarity(sentence: str, after: str = "") -> Polarity:
+    """Of a mention between these words of its sentence."""
+    words = _since_turn(sentence)
+    planned = _last("planned_before", words)
+    doubts = [m.span() for m in triggers()["uncertain_before"].finditer(words) if m.end() > planned]
+    denials = [match.start() for match in triggers()["denied_before"].finditer(words)]
+    if triggers()["uncertain_after"].match(after):
+        return Polarity.UNCERTAIN
+    if any(not any(low <= denial < high for low, high in doubts) for denial in denials):
         return Polarity.ABSENT
-    return Polarity.UNCERTAIN if _UNCERTAIN.search(words) else Polarity.PRESENT
+    if _MINUS.search(sentence) or triggers()["denied_after"].match(after):
+        return Polarity.ABSENT
+    return Polarity.UNCERTAIN if doubts or words.endswith("?") else Polarity.PRESENT
 
 
-def temporality(section: str | None, words: str) -> Temporality:
-    """Of a mention in a section, after `words` of its sentence."""
-    if _HYPOTHETICAL.search(words) and not _UNCERTAIN.search(words):
+def temporality(section: str | None, sentence: str, after: str = "") -> Temporality:
+    """Of a mention in a section, between these words of its sentence."""
+    words = _since_turn(sentence)
+    planned, doubted = (_last(kind, words) for kind in ("planned_before", "uncertain_before"))
+    if planned > doubted or triggers()["warned_before"].search(sentence):
         return Temporality.HYPOTHETICAL
-    if section in _PAST_SECTIONS or _HISTORY.search(words):
-        return Temporality.HISTORICAL
-    return Temporality.CURRENT
+    if triggers()["so_now"].match(after):
+        words = words.rpartition(",")[2]
+    past = section in _PAST_SECTIONS or _last("past_before", words) >= 0 or triggers()["past_after"].match(after)
+    return Temporality.HISTORICAL if past else Temporality.CURRENT
 
 
-def experiencer(section: str | None, words: str) -> Experiencer:
+def experiencer(section: str | None, sentence: str, after: str = "") -> Experiencer:
     """Whose finding it is: the patient's, or a relative's."""
-    family = section == "family_history" or bool(_RELATIVE.search(words))
+    family = section == "family_history" or _of_relative(sentence) or triggers()["family_after"].match(after)
     return Experiencer.FAMILY if family else Experiencer.PATIENT
+
+
+def _of_relative(sentence: str) -> bool:
+    words = sentence[_last("patient_turns", sentence, "breaks") :]
+    if triggers()["family_before"].search(words):
+        return True
+    for match in reversed(list(triggers()["relatives"].finditer(words))):
+        told = triggers()["tells"].match(words, match.end())
+        company = triggers()["company"].search(words[: match.start()])
+        spoken_of = re.match(r",? wh(?:o|ose)\b", words[match.end() :])
+        if not told and (spoken_of or not company):
+            return triggers()["patient"].search(words, match.end()) is None
+    return False
+
+
+def _since_turn(sentence: str) -> str:
+    return sentence[_last("turns", sentence, "breaks", "onsets") :]
+
+
+def _last(kind: str, words: str, *others: str) -> int:
+    """Where the last match of these kinds ends; -1, or 0 for a slice with `others`, without one."""
+    ends = [match.end() for name in (kind, *others) for match in triggers()[name].finditer(words)]
+    return max(ends, default=0 if others else -1)
+
+
+def _sentence(text: str, position: int) -> str:
+    """The words of the same sentence before `position`."""
+    piece = text[max(0, position - _FARTHEST_BEFORE) : position]
+    borders = [match.end() for match in _SENTENCE.finditer(piece)]
+    return _BLANKS.sub(" ", piece[borders[-1] :] if borders else piece)
+
+
+def _after(text: str, position: int) -> str:
+    """The words behind `position` up to the end of the sentence or its next turn."""
+    piece = text[position : position + _FARTHEST_AFTER]
+    border = _SENTENCE.search(piece)
+    words = _BLANKS.sub(" ", piece[: border.start()] if border else piece)
+    turns = [match.start() for name in ("turns", "breaks") if (match := triggers()[name].search(words))]
+    return words[: min(turns, default=len(words))]

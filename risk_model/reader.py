@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fhir_mapping import Note
 from knowledge_index import Concept, Evidence, KnowledgeIndex
-from risk_model.note_context import before, experiencer, polarity, section_at, temporality
+from risk_model.note_context import context, section_at
 from risk_model.remembered import Remembered
 from risk_model.values import Finding, NoteFindings, NoteValue
 from risk_model.values_in_notes import ValueReader, timed
@@ -29,8 +29,9 @@ CHUNK_CHARACTERS = 1_000
 MAX_CHUNKS = 12
 REMEMBERED_NOTES = 1024
 _KEY_SECTIONS = ("assessment", "plan", "discharge_plan", "hospital_course", "present_illness", "chief_complaint")
-# Branches of MeSH that a finding about a patient can lie in: diseases and symptoms, mental disorders.
-_FINDINGS = ("C", "F03")
+# Branches of MeSH that a finding about a patient can lie in: diseases and symptoms, mental disorders, symptoms of
+# behaviour (depression, delusions), anxiety.
+_FINDINGS = ("C", "F03", "F01.145.126", "F01.470.132")
 
 
 class NoteReader(Protocol):
@@ -104,19 +105,18 @@ class RuleNoteReader:
         for linked in self.index.link_text(text):
             if linked.start is None or linked.end is None or not is_finding(linked.concept):
                 continue
-            section = section_at(note.sections, linked.start)
-            words = before(text, linked.start)
+            said = context(text, note.sections, linked.start, linked.end)
             yield Finding(
                 concept_ui=linked.concept.ui,
                 name=linked.concept.name,
-                polarity=polarity(linked.negated, words),
-                temporality=temporality(section, words),
-                experiencer=experiencer(section, words),
+                polarity=said.polarity,
+                temporality=said.temporality,
+                experiencer=said.experiencer,
                 note_source=note.source,
                 quote=text[linked.start : linked.end],
                 start=linked.start,
                 end=linked.end,
-                section=section,
+                section=section_at(note.sections, linked.start),
             )
 
     def embedding(self, notes: Sequence[Note]) -> NDArray[np.float32] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fhir_mapping import Note
 from risk_model.language.answer import MAX_FINDINGS, MAX_VALUES, Answer, SaidFinding, SaidValue
@@ -124,19 +125,37 @@ def scores(example: Example, read: NoteFindings) -> Counter[str]:
     return counts
 
 
-def summary(counted: Sequence[Counter[str]], seed: int = 0) -> dict[str, Any]:
+def summary(counted: Sequence[Counter[str]], seed: int = 0, fields: Sequence[str] = FIELDS) -> dict[str, Any]:
     """Precision, recall and F1 of each field and of all together, F1 with its interval over resampled examples."""
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(0, len(counted), (BOOTSTRAPS, len(counted)))
-    return {field: _rates(field, counted, draws) for field in (*FIELDS, "all")}
+    whole = {field: (field,) for field in fields} | {"all": tuple(fields)}
+    return {name: _rates(_table(counted, of), seed) for name, of in whole.items()}
 
 
-def _rates(field: str, counted: Sequence[Counter[str]], draws: np.ndarray[Any, Any]) -> dict[str, Any]:
-    fields = FIELDS if field == "all" else (field,)
+def difference(
+    ours: Sequence[Counter[str]], theirs: Sequence[Counter[str]], fields: Sequence[str], seed: int = 0
+) -> dict[str, Any]:
+    """How far our F1 over these fields lies above theirs, with its interval over the same resampled examples."""
+    tables = _table(ours, fields), _table(theirs, fields)
+    values = [_f1(*table.sum(axis=0).tolist()) for table in tables]
+    one, other = (np.array(_drawn(table, seed)) for table in tables)
+    return {"value": values[0] - values[1], "interval": np.percentile(one - other, [2.5, 97.5]).tolist()}
+
+
+def _table(counted: Sequence[Counter[str]], fields: Sequence[str]) -> NDArray[np.float64]:
+    """Counts of each example over these fields: told, found, read, right; shape (examples, 4)."""
     kinds = ("told", "found", "read", "right")
-    table = np.array([[sum(c[f"{kind} {name}"] for name in fields) for kind in kinds] for c in counted], dtype=float)
+    return np.array([[sum(c[f"{kind} {name}"] for name in fields) for kind in kinds] for c in counted], dtype=float)
+
+
+def _drawn(table: NDArray[np.float64], seed: int) -> list[float]:
+    """F1 of each draw of examples; the same draws for the same seed and number of examples."""
+    draws = np.random.default_rng(seed).integers(0, len(table), (BOOTSTRAPS, len(table)))
+    return [_f1(*table[rows].sum(axis=0).tolist()) for rows in draws]
+
+
+def _rates(table: NDArray[np.float64], seed: int) -> dict[str, Any]:
     told, found, read, right = table.sum(axis=0).tolist()
-    drawn = [_f1(*table[rows].sum(axis=0).tolist()) for rows in draws]
+    drawn = _drawn(table, seed)
     return {
         "told": int(told),
         "read": int(read),

@@ -1,0 +1,44 @@
+"""The words of `tables/note_context.yaml` as patterns, by kind: for text in which all white space is one blank."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+
+import yaml
+
+_NAMED = ("stated", "gone", "ago", "aged")
+_BEGIN = ("denied_before", "past_before", "planned_before", "uncertain_before", "relatives", "family_before", "begins")
+_AT_ITS_PLACE = frozenset({"tells", "so_now", "patient_begins", "begins", "company"})
+
+
+@cache
+def triggers() -> Mapping[str, re.Pattern[str]]:
+    """Kind -> pattern. `*_before` is searched in the words before a mention, `*_after` matched at its end.
+
+    `turns` finds where a new stretch of words begins inside a sentence, `patient_turns` where one that is about the
+    patient again does. Raises KeyError or re.error where the table is broken: a mistake of ours.
+    """
+    raw = yaml.safe_load(files("risk_model.tables").joinpath("note_context.yaml").read_bytes())
+    named = {name.upper(): raw[name] for name in _NAMED} | {"RELATIVES": _either(raw["relatives"])}
+    listed = {kind: _either(lines) for kind, lines in raw.items() if kind not in _NAMED}
+    whole = {
+        kind: lines if kind.endswith("_after") or kind in _AT_ITS_PLACE else rf"(?<!\w){lines}(?!\w)"
+        for kind, lines in listed.items()
+    }
+    begin = _either(rf"(?<!\w){listed[kind]}(?!\w)" for kind in _BEGIN)
+    whole["turns"] = rf"(?:,|/|\band) ?(?=[+-](?:\w|\Z)|{begin})"
+    whole["patient_turns"] = rf"(?:,|\band) ?(?={listed['patient_begins']})"
+    return {kind: _compiled(pattern, named) for kind, pattern in whole.items()}
+
+
+def _either(lines: Iterable[str]) -> str:
+    return "(?:" + "|".join(lines) + ")"
+
+
+def _compiled(pattern: str, named: Mapping[str, str]) -> re.Pattern[str]:
+    for name, words in named.items():
+        pattern = pattern.replace(name, words)
+    return re.compile(pattern, re.I)
