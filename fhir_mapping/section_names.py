@@ -18,7 +18,9 @@ _NAMES = tuple(
         ],
         "review_of_systems": [r"review of systems?", r"systems review", r"\bros\b"],
         "allergies": [r"allerg", r"adverse (drug )?reaction", r"intolerance", r"\bnkd?a\b"],
-        "chief_complaint": [r"complaint", r"clinical history", r"\bcc\b", r"reason for", r"presenting", r"indication", r"consulted for"],
+        "chief_complaint": [
+            r"complaint", r"\bcc\b", r"reason for", r"presenting", r"indication", r"clinical history", r"consulted for",
+        ],
         "discharge_plan": [
             r"discharge (plan|instruction|disposition|condition|recommend|follow|diet|activit|order)", r"disposition",
             r"follow ?-?ups?\b", r"instructions", r"condition (at|on|upon) discharge", r"return precaution",

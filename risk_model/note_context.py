@@ -18,7 +18,8 @@ _FARTHEST_BEFORE = 600
 _FARTHEST_AFTER = 80
 # A line that goes on in small letters is the same sentence; `Dr. Hill` and `vs. PE` do not end one.
 _SENTENCE = re.compile(
-    r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bvs)[.;!](?=\s|\Z)|:[ \t]*\n|\?(?=\s)|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))"
+    r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bvs)[.;!](?=\s|\Z)|\?(?=\s)|:[ \t]*\n|\n\s*\n"
+    r"|\n(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))"
 )
 # A minus sign glued to a word denies it, but at the head of a line it is a bullet.
 _MINUS = re.compile(r"(?<=[,;/(])\s*[-\u2212]\Z|\(-\)\s?\Z")

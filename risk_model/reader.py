@@ -75,7 +75,7 @@ class RuleNoteReader:
     come without the numbers and grades that only models with inputs for them need.
     """
 
-    name = "rules-1"
+    name = "rules-2"
 
     def __init__(self, index: KnowledgeIndex, embed: bool = True, values: bool = True) -> None:
         self.index = index
