@@ -39,6 +39,8 @@ from fhir_mapping import PatientRecord
 from knowledge_index import KnowledgeIndex
 from risk_model.fusion import Reading, VectorBlock, frequent_findings, frequent_values, row
 from risk_model.inputs import input_names
+from risk_model.language.opinions import asked_windows
+from risk_model.language.prompt import Window
 from risk_model.metrics import SCORE_METRICS, auroc, measure
 from risk_model.note_inputs import note_inputs
 from risk_model.note_measurements import NOTED, noted_names, with_note_values
@@ -67,6 +69,8 @@ class Stay:
     noted: Mapping[str, NDArray[np.float32]]
     """Structured inputs with those values among the measurements, by who reads."""
     texts: tuple[str, ...]
+    windows: tuple[Window, ...]
+    """What a language model that is a first stage is asked about."""
     seen: Mapping[str, tuple[str, ...]]
     """Problems to ask the literature about, by arm."""
     extraction: Counter[str]
@@ -103,6 +107,7 @@ def prepared(stay: cinc_fhir.IcuStay) -> Stay:
         stated={name: note_inputs(values) for name, values in read.items()},
         noted={name: _noted(record, values) for name, values in read.items()},
         texts=tuple(note.text[:EMBEDDED_CHARACTERS] for note in notes[:EMBEDDED_NOTES]),
+        windows=asked_windows(notes),
         seen={
             "structured": problems(measured),
             "notes": problems(stated, findings),

@@ -8,9 +8,9 @@ Stage 1 is a logistic regression over what the notes say (`language.note_reasone
 fold; its reasons are the statements that weigh most, embedded. Every arm is judged out of fold by patient and by house.
 One arm breaks the rule on purpose: its stage 1 answers for patients it learned from.
 
-With `--reader` a language model as it comes is the first stage beside that one, on the same stays: it is asked about
-the beginning of each stay's two newest notes for a level of risk and a reason, and answers are kept, so that a run that
-was stopped goes on.
+With `--reader` a language model as it comes is the first stage beside that one, on the same stays: for a level of risk
+and a reason it is asked about those windows of the notes that it would be asked about in service
+(`language.opinions.asked_windows`). Answers are kept, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from risk_model.language.answer import RISK_LEVELS
 from risk_model.language.local import LocalLanguageModel
 from risk_model.language.named import ReaderName
 from risk_model.language.note_reasoner import NoteReasoner, labels_of
-from risk_model.language.opinion import Opinion
-from risk_model.language.prompt import Window
+from risk_model.language.opinion import Opinions
+from risk_model.language.opinions import asked_about_each, put_together
 from risk_model.language.rationale import (
     Embed,
     Fitted,
@@ -52,9 +52,7 @@ from risk_model.language.rationale import (
     ReasonBlock,
     Reasoner,
     Rows,
-    spoken,
 )
-from risk_model.language.risk import asked_about
 from risk_model.metrics import SCORE_METRICS, auroc, measure
 from risk_model.tasks import IN_HOSPITAL_MORTALITY
 from risk_model.training import PARAMETERS, Cohort, held_out_margins
@@ -122,12 +120,12 @@ def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
     }
 
 
-def arms_with(opinions: Sequence[Sequence[Opinion]], stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
+def arms_with(opinions: Sequence[Opinions], stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
     """The arms of a language model as the first stage, beside those of the cheap one on the same stays."""
     known = arms(stays, y, cache)
     structured = known["structured"][0]
     encoder = Remembering(cache)
-    both = ReasonBlock(Frozen(spoken(opinions)), PhraseVectors(encoder.encode, encoder.dimensions))
+    both = ReasonBlock(Frozen(put_together(opinions)), PhraseVectors(encoder.encode, encoder.dimensions))
     return {
         "structured": known["structured"],
         "structured, estimate": known["structured, estimate"],
@@ -139,9 +137,8 @@ def arms_with(opinions: Sequence[Sequence[Opinion]], stays: Sequence[Stay], y: F
     }
 
 
-def asked(reader: str, stays: Sequence[Stay], kept: Path) -> list[list[Opinion]]:
+def asked(reader: str, stays: Sequence[Stay], kept: Path) -> list[Opinions]:
     """What a language model thinks of each stay's notes; outcomes are not at hand."""
-    windows = [Window(text, 0, (), "progress_note", stay.id) for stay in stays for text in stay.texts]
     model = LocalLanguageModel(**local_options(reader))
     begun = perf_counter()
 
@@ -150,8 +147,7 @@ def asked(reader: str, stays: Sequence[Stay], kept: Path) -> list[list[Opinion]]
             return
         say(f"{perf_counter() - begun:.0f} s: {done} of {every} windows answered")
 
-    found = iter(asked_about(model, windows, IN_HOSPITAL_MORTALITY, kept, progress=tell))
-    return [[next(found) for _ in stay.texts] for stay in stays]
+    return asked_about_each(model, [stay.windows for stay in stays], IN_HOSPITAL_MORTALITY, kept, tell)
 
 
 def local_options(reader: str) -> dict[str, Any]:
@@ -160,10 +156,10 @@ def local_options(reader: str) -> dict[str, Any]:
     return {"model": name.model, "adapter": name.adapter, "precision": name.precision}
 
 
-def alone(opinions: Sequence[Sequence[Opinion]], ids: Sequence[str], y: Floats) -> dict[str, Any]:
+def alone(opinions: Sequence[Opinions], ids: Sequence[str], y: Floats) -> dict[str, Any]:
     """The language model by itself: how its number ranks the stays, and how often each level was said."""
-    logit = spoken(opinions).logit
-    every = [opinion for listed in opinions for opinion in listed]
+    logit = put_together(opinions).logit
+    every = [opinion for patient in opinions for opinion in patient.said]
     return {
         "levels": {level: sum(opinion.level == level for opinion in every) for level in RISK_LEVELS},
         "reasons": sum(bool(opinion.reason) for opinion in every),
@@ -222,7 +218,7 @@ def main() -> None:
         by_model = {
             "stays": len(stays),
             "outcomes": int(y.sum()),
-            "stage_1": f"{options.reader}, as it comes: a level of risk and a reason for the two newest notes",
+            "stage_1": f"{options.reader}, as it comes: a level of risk and a reason for each window asked about",
             "alone": alone(opinions, [stay.id for stay in stays], y),
             **run(stays, y, arms_with(opinions, stays, y, options.cache), shares=False),
         }

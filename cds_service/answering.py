@@ -171,7 +171,7 @@ class Answering:
         wanting = wanting or lacks_places(prefetch, request.encounter_id)
         known = Known(record, assessments, encounter, pipeline, wanting)
         # What a language model reads meanwhile belongs to the next answer, however soon it is asked for.
-        cut = any(assessment.left_out or assessment.findings.waiting for assessment in assessments)
+        cut = any(assessment.left_out or assessment.waits for assessment in assessments)
         if request.content and not cut and not (wanting and self._fetches(asking)):
             # Without the parsed resources, which no card reads.
             self.remembered.put(_key(asking), replace(known, record=replace(record, _charted=())))

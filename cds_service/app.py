@@ -18,7 +18,7 @@ from cds_service.app_pages.smart_charts import frames_of, smart_charts
 from cds_service.metrics import OTHER
 from cds_service.outcome import HookError, error_response
 from cds_service.parts import Parts
-from cds_service.read_ahead import reading_ahead
+from cds_service.read_ahead import asking_ahead, reading_ahead
 from cds_service.routes import document_routes, health_routes, hook_routes
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
@@ -43,6 +43,7 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Stor
             Path(settings.index) if settings.index else None,
             Path(settings.models) if settings.models else None,
             reading_ahead(settings, store),
+            asking_ahead(settings, store),
         )
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes

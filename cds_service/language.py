@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 
 from cds_service.outbound import Networks, Outbound, OutboundError
 from cds_service.settings import Settings
-from risk_model import RuleNoteReader
+from risk_model import TASKS, RiskModel, RuleNoteReader
 from risk_model.errors import LanguageModelError
+from risk_model.language.backend import LanguageModel
 from risk_model.language.named import RULES, ReaderName, language_model
+from risk_model.language.opinions import AtOnce
 from risk_model.language.reader import LanguageNoteReader
 from risk_model.language.remote import Transport
+from risk_model.pipeline import Listen
 
 MAX_ANSWER = 2**20
 
@@ -55,15 +58,57 @@ class ModelServers:
         return send
 
 
-def reader_named(name: str, rules: RuleNoteReader, servers: ModelServers) -> RuleNoteReader | LanguageNoteReader:
+class OpenedModels:
+    """OpenedModels(servers)(name) -> the language model of that name, opened once however often it is asked for"""
+
+    def __init__(self, servers: ModelServers) -> None:
+        self.servers = servers
+        self._opened: dict[str, LanguageModel] = {}
+
+    def __call__(self, name: str) -> LanguageModel:
+        """Raises ModelArtifactError, MissingExtraError or ReaderNameError."""
+        if name not in self._opened:
+            self._opened[name] = language_model(ReaderName.of(name), self.servers)
+        return self._opened[name]
+
+
+def reader_named(name: str, rules: RuleNoteReader, opened: OpenedModels) -> RuleNoteReader | LanguageNoteReader:
     """The note reader of a name, which reads at once: for commands. A hook never waits for one (see `read_ahead`).
 
     Raises ModelArtifactError, MissingExtraError or ReaderNameError.
     """
-    parsed = ReaderName.of(name)
-    if parsed.kind == RULES:
+    if ReaderName.of(name).kind == RULES:
         return rules
-    return LanguageNoteReader(language_model(parsed, servers), rules, note_seconds=10 * servers.seconds)
+    return LanguageNoteReader(opened(name), rules, note_seconds=10 * opened.servers.seconds)
+
+
+def asked_at_once(settings: Settings, opened: OpenedModels) -> Listen:
+    """Asks the language models that are first stages while an estimate waits: for commands."""
+
+    def listen(model: RiskModel) -> AtOnce:
+        name = stage1_name(settings, model)
+        return AtOnce(opened(name), model.question, opened.servers.seconds)
+
+    return listen
+
+
+def asking_models(settings: Settings) -> list[RiskModel]:
+    """The models that are served and whose first stage is a language model. Raises ModelArtifactError."""
+    if not settings.models:
+        return []
+    opened = (RiskModel.open(Path(settings.models) / task) for task in TASKS)
+    return [model for model in opened if model.asks is not None]
+
+
+def stage1_name(settings: Settings, model: RiskModel) -> str:
+    """Where the language model lies that is the first stage of this one, after it was found to be that one.
+
+    Raises ModelArtifactError, MissingExtraError or ReaderNameError.
+    """
+    assert model.asks is not None, "no first stage that asks a language model"
+    name = settings.stage1_model(model.task, model.asks.model)
+    model.asks.check(name)
+    return name
 
 
 def _token(file: Path) -> str:

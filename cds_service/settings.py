@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from cds_service.outbound import Networks
 from cds_service.quiet import QuietRules
 from cds_service.services import SERVICES
 from fhir_mapping import DefinitionError, SiteMap
-from risk_model.language.named import ReaderName, ReaderNameError
+from risk_model.language.named import RULES, ReaderName, ReaderNameError
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 
 PREFIX = "RISKCARDS_"
@@ -67,6 +68,7 @@ class Settings:
     deadline_seconds: float = 4.5
     remember_seconds: float = 60.0
     note_reader: str = "rules"
+    stage1_models: tuple[str, ...] = ()
     note_reader_token_file: str = ""
     note_reader_seconds: float = 60.0
     log_level: str = "INFO"
@@ -101,6 +103,13 @@ class Settings:
             ReaderName.of(self.note_reader)
         except ReaderNameError as error:
             raise SettingsError(f"{PREFIX}NOTE_READER: {error}") from None
+        for item in self.stage1_models:
+            try:
+                named = ReaderName.of(_stage1_model(item)[1])
+            except ReaderNameError as error:
+                raise SettingsError(f"{PREFIX}STAGE1_MODELS: {error}") from None
+            if named.kind == RULES:
+                raise SettingsError(f"{PREFIX}STAGE1_MODELS: {item!r}; expected NAME or TASK=NAME of a language model")
         known = {f"{service.id}.{task}" for service in SERVICES.values() for task in service.tasks}
         for item in self.thresholds:
             place, _, value = item.partition("=")
@@ -127,6 +136,12 @@ class Settings:
         by_task = {READMISSION_30D: self.readmission_threshold, IN_HOSPITAL_MORTALITY: self.mortality_threshold}
         own = dict(item.split("=", 1) for item in self.thresholds)
         return {task: float(own.get(f"{service}.{task}", by_task[task])) for task in tasks}
+
+    def stage1_model(self, task: str, trained_with: str) -> str:
+        """Where the language model that is the first stage of a task's model lies here: what the settings say of that
+        task, else of any, else the name it was trained under."""
+        named = dict(_stage1_model(item) for item in self.stage1_models)
+        return named.get(task) or named.get("") or trained_with
 
     def quiet_rules(self) -> QuietRules:
         return QuietRules(self.snooze_hours, self.snooze_delta, self.warnings_per_100, self.quiet_below_threshold)
@@ -174,6 +189,16 @@ def _convert(name: str, value: Any, known: Mapping[str, Any]) -> Any:
         return type(default)(value)
     except (TypeError, ValueError, KeyError):
         raise SettingsError(f"{PREFIX}{name.upper()}: {value!r} is not a {type(default).__name__}") from None
+
+
+def _stage1_model(item: str) -> tuple[str, str]:
+    """(task or "" for any, name)
+
+    >>> _stage1_model("readmission_30d=smollm2"), _stage1_model("https://llm.example/v1#a=b")
+    (('readmission_30d', 'smollm2'), ('', 'https://llm.example/v1#a=b'))
+    """
+    task, given, name = item.partition("=")
+    return (task, name) if given and re.fullmatch(r"[A-Za-z0-9_-]+", task) else ("", item)
 
 
 def _is_share(text: str) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from knowledge_index import Encoder
 from risk_model.artifacts import sign
 from risk_model.bounds import NOTE_BOUND
 from risk_model.cohort import LabelledCohort
@@ -18,7 +17,7 @@ from risk_model.errors import TrainingError
 from risk_model.evaluation import Judged, evaluate
 from risk_model.judging import facts, write_pages
 from risk_model.labels_task import TaskDefinition
-from risk_model.language.first_stage import FILE, note_stage, served
+from risk_model.language.first_stage import FILE, StageToFit
 from risk_model.model_card import local_texts, training_card
 from risk_model.model_files import RUBRIC_FILE
 from risk_model.reader import LANGUAGE
@@ -42,21 +41,21 @@ def build_model(
     *,
     model_id: str,
     bootstraps: int = 1000,
-    first_stage: Encoder | None = None,
+    first_stage: StageToFit | None = None,
     parameters: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Write model, card, metrics and report into `out`; the metrics, out of fold by patient.
 
-    With `first_stage` a first stage estimates from notes and says why, cross-fitted; that encoder embeds its reasons.
-    Where a language model reads the notes, the metrics are of estimates held within the bound, as they are served.
+    With `first_stage` a first stage estimates from notes and says why, cross-fitted. Where a language model reads the
+    notes, or is the first stage, the metrics are of estimates held within the bound, as they are served.
 
     Raises TrainingError where `out` holds something else than an earlier model, or the cohort cannot teach.
     """
     if out.exists() and any(out.iterdir()) and not (out / "manifest.json").is_file():
         raise TrainingError(f"{out}: not empty and not a model folder; choose another --out")
-    also = () if first_stage is None else (note_stage(study.cohort, first_stage),)
-    bound = NOTE_BOUND if sources.reader is not None and sources.reader.name.startswith(LANGUAGE) else None
+    also = () if first_stage is None else (first_stage.block(study.cohort),)
+    bound = NOTE_BOUND if _has_a_language_model(sources, first_stage) else None
     fitted = fit(study.cohort, progress=say, parameters=parameters, also=also, note_bound=bound)
     rows = out_of_fold(study, fitted)
     document = evaluate(rows, bootstraps=bootstraps, progress=say) | {
@@ -68,7 +67,7 @@ def build_model(
     asked = labelled.asked
     population = population_of(study.cohort, asked)
     known = facts(asked.question, labelled)
-    texts = local_texts(asked.question, _card_facts(labelled, study, fitted, population, sources))
+    texts = local_texts(asked.question, _card_facts(labelled, study, fitted, population, sources, first_stage))
     card = training_card(study.cohort.task, document, rows=document["rows"], patients=document["patients"], texts=texts)
     about = {
         "question": asked.question.to_json(),
@@ -88,11 +87,11 @@ def build_model(
     return document
 
 
-def _documents(fitted: Fit, sources: Sources, first_stage: Encoder | None) -> dict[str, bytes]:
+def _documents(fitted: Fit, sources: Sources, first_stage: StageToFit | None) -> dict[str, bytes]:
     """Further files of the model folder: a first stage, a rubric."""
     found: dict[str, bytes] = {}
     if first_stage is not None:
-        found[FILE] = orjson.dumps(served(fitted.also[0], first_stage).to_json(), option=orjson.OPT_APPEND_NEWLINE)
+        found[FILE] = orjson.dumps(first_stage.served(fitted.also[0]), option=orjson.OPT_APPEND_NEWLINE)
     if sources.rubric is not None:
         found[RUBRIC_FILE] = sources.rubric.source.encode()
     return found
@@ -145,7 +144,12 @@ def _bounds(cohort: Cohort, name: str) -> tuple[float, float] | None:
 
 
 def _card_facts(
-    labelled: LabelledCohort, study: Study, fitted: Fit, population: Mapping[str, Any], sources: Sources
+    labelled: LabelledCohort,
+    study: Study,
+    fitted: Fit,
+    population: Mapping[str, Any],
+    sources: Sources,
+    first_stage: StageToFit | None,
 ) -> dict[str, str]:
     times = sorted(row.prediction_time for row in study.rows)
     excluded = "; ".join(f"{reason}: {count}" for reason, count in labelled.manifest.get("excluded", {}).items())
@@ -159,27 +163,43 @@ def _card_facts(
         "last": str(times[-1].date()),
         "inputs": str(len(fitted.row_names)),
         "dropped": ", ".join(fitted.dropped) or "none",
-        "stage1": _stage_in_words(fitted, sources),
+        "stage1": _stage_in_words(sources, first_stage),
     }
 
 
-def _stage_in_words(fitted: Fit, sources: Sources) -> str:
+def _has_a_language_model(sources: Sources, first_stage: StageToFit | None) -> bool:
+    reads = sources.reader is not None and sources.reader.name.startswith(LANGUAGE)
+    return reads or (first_stage is not None and bool(first_stage.language_model))
+
+
+def _stage_in_words(sources: Sources, first_stage: StageToFit | None) -> str:
     """What the card says of notes, first stage and rubric; it begins with a space, or is empty."""
     words = []
     if sources.reader is not None:
         words.append(f"Notes are read by {sources.reader.name}.")
-    if sources.reader is not None and sources.reader.name.startswith(LANGUAGE):
+    if first_stage is not None:
+        words.append(_first_stage_in_words(first_stage))
+    if _has_a_language_model(sources, first_stage):
         words.append(
-            f"What a language model reads moves the estimate by at most {NOTE_BOUND:g} in log-odds, and no level; the "
+            f"What a language model says moves the estimate by at most {NOTE_BOUND:g} in log-odds, and no level; the "
             "figures below are of estimates held so."
-        )
-    if fitted.also:
-        words.append(
-            "A first stage estimates the outcome from what notes say (logistic regression) and gives its leading "
-            "reasons; estimate and embedded reasons are inputs. It was cross-fitted by patient: no row was learned "
-            "from beside reasons that knew its outcome."
         )
     if sources.rubric is not None:
         by = f" ({sources.rubric.author})" if sources.rubric.author else ""
         words.append(f"A rubric{by} adds {len(sources.rubric.items)} questions answered by rules.")
     return "".join(f" {word}" for word in words)
+
+
+def _first_stage_in_words(first_stage: StageToFit) -> str:
+    if first_stage.language_model:
+        return (
+            f"A first stage is the language model {first_stage.language_model}: asked about a few passages of the "
+            "newest notes, it estimates the outcome and names a sentence of each as its reason; estimate and embedded "
+            "reasons are inputs. It learned from none of these patients, and what reads its reasons was cross-fitted "
+            "by patient. Where it has not spoken, they are unknown."
+        )
+    return (
+        "A first stage estimates the outcome from what notes say (logistic regression) and gives its leading reasons; "
+        "estimate and embedded reasons are inputs. It was cross-fitted by patient: no row was learned from beside "
+        "reasons that knew its outcome."
+    )

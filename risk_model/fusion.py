@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +28,7 @@ from knowledge_index import Evidence
 from knowledge_index.encoder import Encoder
 from knowledge_index.encoders.long_text import encode_long, weighted_mean
 from risk_model import inputs
+from risk_model.language.opinion import Opinions
 from risk_model.note_inputs import NOTE, note_inputs
 from risk_model.note_measurements import NOTED, with_note_values
 from risk_model.record_encoding import QUESTION, SERIALISERS
@@ -56,6 +57,8 @@ class Reading:
     vector: FeatureVector
     findings: NoteFindings | None = None
     evidence: tuple[Evidence, ...] = ()
+    opinions: Opinions = field(default_factory=Opinions)
+    """What a first stage's language model says of the notes."""
 
     @property
     def noted(self) -> PatientRecord:

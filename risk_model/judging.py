@@ -19,7 +19,6 @@ from risk_model.errors import TrainingError
 from risk_model.evaluation import Judged, evaluate, held_out_coverage
 from risk_model.fusion import Reading
 from risk_model.model import RiskModel
-from risk_model.reader import LANGUAGE
 from risk_model.study import Progress, Sources, Study, splits_for, study_of
 from risk_model.tasks import Task
 from risk_model.training import Cohort
@@ -87,9 +86,9 @@ def judged(model: RiskModel, answers: Answers) -> Judged:
 
 
 def as_served(model: RiskModel, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities of rows (n, inputs): held within the bound where a language model reads the notes."""
+    """Probabilities of rows (n, inputs): held within the bound where a language model has a part in them."""
     found = model.probabilities(rows)
-    if not str(model.manifest.get("note_reader", "")).startswith(LANGUAGE) or not model.reads_notes:
+    if not model.is_bounded:
         return found
     held = [model.bounded(p, row).probability for p, row in zip(found.tolist(), rows, strict=True)]
     return np.array(held)

@@ -18,7 +18,6 @@ import orjson
 from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
-from fhir_mapping.diagnoses import active_groups
 from knowledge_index import Encoder, Evidence
 from risk_model import fusion, inputs
 from risk_model.artifacts import open_manifest, read_signed_json
@@ -26,15 +25,19 @@ from risk_model.boosting import xgboost
 from risk_model.bounds import NOTE_BOUND, Bounded, within
 from risk_model.conformal import Conformal, categories_of
 from risk_model.errors import ModelArtifactError
-from risk_model.exclusions import excluded
 from risk_model.explanation import Explained, counterfactuals, drivers
+from risk_model.language.language_stage import LanguageStage
+from risk_model.language.opinion import Opinions
+from risk_model.language.opinions import asked_windows
 from risk_model.model_files import opened_sources
 from risk_model.note_inputs import NOTE
 from risk_model.note_measurements import NOTED
 from risk_model.out_of_distribution import REFUSED, WARNED, Distribution, Strangeness
+from risk_model.population import abstention
+from risk_model.reader import LANGUAGE
 from risk_model.scores import comparators
 from risk_model.tasks import Task, question_of, task_of
-from risk_model.values import Abstention, Counterfactual, DataGap, Driver, NoteFindings, RiskEstimate
+from risk_model.values import Abstention, Counterfactual, DataGap, Driver, NoteFindings, RiskEstimate, StageVoice
 
 ALWAYS_KNOWN = 0.999
 _Z90 = 1.6448536269514722
@@ -96,18 +99,27 @@ class RiskModel:
         return question_of(self.manifest)
 
     def estimate(
-        self, record: PatientRecord, findings: NoteFindings | None = None, evidence: Sequence[Evidence] = ()
+        self,
+        record: PatientRecord,
+        findings: NoteFindings | None = None,
+        evidence: Sequence[Evidence] = (),
+        opinions: Opinions | None = None,
     ) -> RiskEstimate:
-        """Probability with interval and drivers, or an abstention; comparators and data gaps in both cases."""
+        """Probability with interval and drivers, or an abstention; comparators and data gaps in both cases.
+
+        `opinions` are those of the language model whose own estimate is an input; without them it was not asked.
+        """
         vector = record.features()
-        reading = fusion.Reading(record, vector, findings, tuple(evidence))
+        if opinions is None:
+            opinions = self.unasked(record)
+        reading = fusion.Reading(record, vector, findings, tuple(evidence), opinions)
         row, abstention = self.prepared(reading)
         explained = self._explained(reading, row)
         answer = None if abstention is not None else self._apply(explained)
-        held = _by_language_model(findings) and self.reads_notes
+        held = self.reads_notes and self._heeds_a_language_model(findings)
         bounded = self.bounded(answer.probability, row) if answer is not None and held else None
         probability = None if answer is None else answer.probability if bounded is None else bounded.probability
-        stage = self.sources.first_stage
+        stage, asks = self.sources.first_stage, self.asks
         cautions = () if answer is None else _cautions(self._strangeness(self._seen(row, findings)))
         return RiskEstimate(
             task=self.task,
@@ -131,7 +143,17 @@ class RiskModel:
             question=self.question,
             inputs=tuple(row.tolist()),
             reasons=() if answer is None or stage is None else stage.reasons(reading),
+            voice=None if asks is None else StageVoice(asks.model, opinions.waiting, opinions.failed),
         )
+
+    def unasked(self, record: PatientRecord) -> Opinions:
+        """Of a patient about whom nobody asked the first stage's language model."""
+        return Opinions(waiting=len(asked_windows(record.notes()))) if self.asks is not None else Opinions()
+
+    def _heeds_a_language_model(self, findings: NoteFindings | None) -> bool:
+        """Whether one can have a part in this estimate: always where a first stage is one, for before it has spoken a
+        level must not be decided in another way than after."""
+        return _by_language_model(findings) or self.asks is not None
 
     def _explained(self, reading: fusion.Reading, row: inputs.Row) -> Explained:
         """Values and sources in words are those of the record with what notes state, where the model counts them in."""
@@ -142,6 +164,18 @@ class RiskModel:
     def reads_notes(self) -> bool:
         """Whether what notes say can move this model's estimate."""
         return any(fusion.moved_by_notes(name) for name in self.names)
+
+    @property
+    def asks(self) -> LanguageStage | None:
+        """The first stage where it is a language model's own estimate."""
+        stage = self.sources.first_stage
+        return stage if isinstance(stage, LanguageStage) else None
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it was trained for notes, or estimates from notes, of a language model."""
+        reader = str(self.manifest.get("note_reader", ""))
+        return self.reads_notes and (reader.startswith(LANGUAGE) or self.asks is not None)
 
     @property
     def heads(self) -> tuple[fusion.Head, ...]:
@@ -186,12 +220,14 @@ class RiskModel:
     def prepared(self, reading: fusion.Reading) -> tuple[inputs.Row, Abstention | None]:
         """The model's row for a patient, shape (inputs,), and why it may not answer, or None."""
         row = fusion.row(reading, self.names, self.sources)
-        refused = self.abstention(reading.record, reading.vector) or self._unlearned(row, reading.findings)
+        refused = abstention(self.manifest["population"], reading.record, reading.vector) or self._unlearned(
+            row, reading.findings
+        )
         return row, refused or _unlike(self._strangeness(self._seen(row, reading.findings)))
 
     def _seen(self, row: inputs.Row, findings: NoteFindings | None) -> inputs.Row:
         """What strangeness is judged by: no language model can make a patient strange."""
-        return self._without_notes(row) if _by_language_model(findings) else row
+        return self._without_notes(row) if self._heeds_a_language_model(findings) else row
 
     def _without_notes(self, row: inputs.Row) -> inputs.Row:
         return fusion.without_notes(self.names, row)
@@ -266,43 +302,12 @@ class RiskModel:
                 gaps[concept] = vector.unknown.get(f"{concept}.last", "unknown")
         return tuple(DataGap(inputs.label_of(concept), reason) for concept, reason in gaps.items())
 
-    def abstention(self, record: PatientRecord, vector: FeatureVector) -> Abstention | None:
-        """Why this model may not speak for this patient now, or None."""
-        population = self.manifest["population"]
-        fits = f"The model was fitted on {population['in_words']}"
-        age = vector.number("age.last")
-        stay = record.current_stay
-        if record.deceased is not None:
-            return Abstention("deceased", "The record says that the patient has died.")
-        if record.demographics.perhaps_deceased:
-            return Abstention("deceased", "The record says that the patient has died, and not exactly when.")
-        if stay is None and not population.get("without_stay"):
-            return Abstention("no-inpatient-stay", "There is no inpatient stay at this moment.")
-        never = excluded(record)
-        if never is not None:
-            return never
-        if age is None:
-            return Abstention("age-unknown", f"The age is not known. {fits}.")
-        if age < population["minimum_age"]:
-            return Abstention("too-young", f"The patient is {age:.0f} years old. {fits}.")
-        if population.get("intensive_care") and not (stay and stay.intensive_care):
-            return Abstention("not-intensive-care", f"The record does not show intensive care. {fits}.")
-        outside = self._outside_time(vector, population) or self._outside_stay(record, population)
-        if outside is not None:
-            return Abstention(outside[0], f"{outside[1]} {fits}.")
-        names = population["needs"]
-        have = sum(vector.number(name) is not None for name in names)
-        if have < population["needs_at_least"]:
-            missing = f"Only {have} of {len(names)} basic inputs are known; {population['needs_at_least']} are needed."
-            return Abstention("too-little-data", missing)
-        return None
-
     def _unlearned(self, row: inputs.Row, findings: NoteFindings | None) -> Abstention | None:
         """Abstain when an input is unknown that training always knew: no tree has learned what its absence means.
 
         Not for what a language model did not say: it cannot make the model abstain.
         """
-        said = _by_language_model(findings)
+        said = self._heeds_a_language_model(findings)
         missing = {
             inputs.label_of(inputs.concept_of(item["name"]))
             for item, value in zip(self.manifest["inputs"], row, strict=True)
@@ -314,25 +319,6 @@ class RiskModel:
         named = ", ".join(sorted(missing)[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         reason = f"The model always had these inputs when it learned, and lacks them here: {named}."
         return Abstention("input-unknown", reason)
-
-    def _outside_time(self, vector: FeatureVector, population: Mapping[str, Any]) -> tuple[str, str] | None:
-        hours = vector.number("hours_since_admission.last") or 0.0
-        if hours < population.get("minimum_hours", 0):
-            return "too-early", f"Only {hours:.0f} hours have passed since admission."
-        if hours > population.get("maximum_hours", float("inf")):
-            return "too-late", f"{hours / 24:.0f} days have passed since admission."
-        return None
-
-    def _outside_stay(self, record: PatientRecord, population: Mapping[str, Any]) -> tuple[str, str] | None:
-        required = population.get("requires_groups")
-        if required and not set(required) & set(active_groups(record)):
-            if "Condition" in record.not_fetched:
-                return "conditions-not-fetched", "The problem list was not available, so diabetes is unknown."
-            return "outside-population", "No diabetes is recorded."
-        stay = record.current_stay
-        if stay is not None and stay.discharge_disposition in population.get("excluded_dispositions", ()):
-            return "died-or-hospice", "The stay ended in death or hospice."
-        return None
 
 
 def _by_language_model(findings: NoteFindings | None) -> bool:

@@ -14,7 +14,8 @@ from knowledge_index.encoder import encoder_named
 from risk_model import fusion, inputs
 from risk_model.artifacts import read_signed_json
 from risk_model.errors import ModelArtifactError, TaskDefinitionError
-from risk_model.language.first_stage import NoteStage
+from risk_model.language.first_stage import FILE, FORMAT, LANGUAGE_MODEL, REGRESSION, NoteStage
+from risk_model.language.language_stage import LanguageStage
 from risk_model.note_inputs import NOTE
 from risk_model.note_measurements import NOTED
 from risk_model.rubric import PREFIX as RUBRIC
@@ -30,7 +31,7 @@ def opened_sources(
 
     Raises ModelArtifactError for a file that is none of ours, and for an input that nothing here could fill.
     """
-    stage, rubric = NoteStage.open(folder, manifest), _rubric(folder, manifest)
+    stage, rubric = _first_stage(folder, manifest), _rubric(folder, manifest)
     listed = read_signed_json(folder, manifest, "heads.json") or []
     try:
         heads = tuple(fusion.Head.from_json(head) for head in listed)
@@ -53,6 +54,20 @@ def _check_encoder(made_by: object, encoder: Encoder, folder: Path) -> None:
         )
 
 
+def _first_stage(folder: Path, manifest: Mapping[str, Any]) -> fusion.FirstStage | None:
+    """The first stage of a model folder whose hashes were checked; None where it has none."""
+    raw = read_signed_json(folder, manifest, FILE)
+    if raw is None:
+        return None
+    try:
+        kind = raw.get("kind", REGRESSION)  # the first ones were all of that kind and did not say so
+        if raw["format"] != FORMAT or kind not in {REGRESSION, LANGUAGE_MODEL}:
+            raise ValueError(f"format {raw['format']} of kind {kind}")
+        return LanguageStage.from_json(raw) if kind == LANGUAGE_MODEL else NoteStage.from_json(raw)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelArtifactError(f"not a first stage of this version: {error}", path=str(folder / FILE)) from None
+
+
 def _rubric(folder: Path, manifest: Mapping[str, Any]) -> Rubric | None:
     """The rubric of a model folder whose hashes were checked."""
     if RUBRIC_FILE not in manifest["files"]:
@@ -63,7 +78,7 @@ def _rubric(folder: Path, manifest: Mapping[str, Any]) -> Rubric | None:
         raise ModelArtifactError(f"not a rubric of this version: {error}", path=str(folder / RUBRIC_FILE)) from None
 
 
-def _made(heads: Sequence[fusion.Head], stage: NoteStage | None, rubric: Rubric | None) -> frozenset[str]:
+def _made(heads: Sequence[fusion.Head], stage: fusion.FirstStage | None, rubric: Rubric | None) -> frozenset[str]:
     """Names of the inputs that files of the model folder make."""
     named = () if stage is None else stage.names
     return frozenset((*(head.name for head in heads), *named, *(() if rubric is None else rubric.names)))

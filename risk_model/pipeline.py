@@ -13,12 +13,17 @@ from fhir_mapping import PatientRecord
 from fhir_mapping.diagnoses import diagnosis_table
 from knowledge_index import Evidence, KnowledgeIndex, Query, spread
 from risk_model.errors import UnknownTaskError
+from risk_model.language.opinion import Opinions
+from risk_model.language.opinions import Opining
 from risk_model.model import RiskModel, shipped_folder
 from risk_model.reader import NoteReader, RuleNoteReader
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 from risk_model.values import Asked, Assessment, Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
 
 Wrap = Callable[[RuleNoteReader], NoteReader]
+Listen = Callable[[RiskModel], Opining]
+"""Who brings the opinions of the language model that is a model's first stage. Raises ModelArtifactError where that is
+not the one the model was trained with."""
 MAX_QUERIES = 6
 MAX_EVIDENCE = 5
 PER_QUERY = 3
@@ -50,9 +55,15 @@ class Pipeline:
     """
 
     def __init__(
-        self, index: KnowledgeIndex, reader: NoteReader, models: Mapping[str, RiskModel], wrap: Wrap | None = None
+        self,
+        index: KnowledgeIndex,
+        reader: NoteReader,
+        models: Mapping[str, RiskModel],
+        wrap: Wrap | None = None,
+        opining: Mapping[str, Opining] | None = None,
     ) -> None:
         self._wrap = wrap
+        self._opining = dict(opining or {})
         self.index = index
         self.reader = reader
         self.models = dict(models)
@@ -61,22 +72,29 @@ class Pipeline:
         self._retrieve = lru_cache(maxsize=REMEMBERED_ANSWERS)(index.retrieve)
 
     @classmethod
-    def shipped(cls, index: Path | None = None, models: Path | None = None, wrap: Wrap | None = None) -> Pipeline:
-        """The embedded defaults; `index` and `models` replace the starter index and the folder of shipped models, and
-        `wrap` sets another note reader over the rules.
+    def shipped(
+        cls,
+        index: Path | None = None,
+        models: Path | None = None,
+        wrap: Wrap | None = None,
+        listen: Listen | None = None,
+    ) -> Pipeline:
+        """The embedded defaults; `index` and `models` replace the starter index and the folder of shipped models,
+        `wrap` sets another note reader over the rules, and `listen` brings what first stages' language models say.
 
         Raises ArtifactError or ModelArtifactError when a file is missing or altered.
         """
         opened = KnowledgeIndex.open_starter() if index is None else KnowledgeIndex.open(index)
         folders = {task: shipped_folder(task) if models is None else models / task for task in TASKS}
         opened_models = {task: RiskModel.open(path) for task, path in folders.items()}
-        return cls(opened, _reader(opened, opened_models.values(), wrap), opened_models, wrap)
+        reader = _reader(opened, opened_models.values(), wrap)
+        return cls(opened, reader, opened_models, wrap, _listening(opened_models, listen))
 
     @classmethod
-    def with_model(cls, model: RiskModel, wrap: Wrap | None = None) -> Pipeline:
+    def with_model(cls, model: RiskModel, wrap: Wrap | None = None, listen: Listen | None = None) -> Pipeline:
         """One model of a site's own, with the starter index and the rule reader."""
-        opened = KnowledgeIndex.open_starter()
-        return cls(opened, _reader(opened, [model], wrap), {model.task: model}, wrap)
+        opened, models = KnowledgeIndex.open_starter(), {model.task: model}
+        return cls(opened, _reader(opened, [model], wrap), models, wrap, _listening(models, listen))
 
     def refreshed(self) -> Pipeline:
         """This pipeline, or, where the folder of its index holds another generation by now, one over that, with the
@@ -89,7 +107,7 @@ class Pipeline:
             return self
         ours = self._wrap is not None or isinstance(self.reader, RuleNoteReader)
         reader = _reader(index, self.models.values(), self._wrap) if ours else self.reader
-        return Pipeline(index, reader, self.models, self._wrap)
+        return Pipeline(index, reader, self.models, self._wrap, self._opining)
 
     def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
         """Everything behind a card. An abstaining model still gets its comparators, findings and evidence.
@@ -104,7 +122,7 @@ class Pipeline:
         model = self.models[task]
         # A model that learned from evidence gets what is found before there are drivers to ask about.
         before = self.evidence_for(record, findings, task) if model.reads_evidence else ()
-        estimate = model.estimate(record, findings, before)
+        estimate = model.estimate(record, findings, before, self.opinions(record, task))
         clock.lap("estimate")
         young = estimate.abstention is not None and estimate.abstention.code == "too-young"
         # The evidence base is about adults: it may not speak for a child.
@@ -113,6 +131,10 @@ class Pipeline:
         clock.lap("retrieve evidence")
         withheld = sum(question.withheld for question in asked)
         return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else (), asked)
+
+    def opinions(self, record: PatientRecord, task: str) -> Opinions | None:
+        """What the language model that is the first stage of a task's model says of the notes; None where none is."""
+        return self._opining[task].read(record.notes()) if task in self._opining else None
 
     def evidence_for(self, record: PatientRecord, findings: NoteFindings, task: str) -> tuple[Evidence, ...]:
         """The evidence for this patient's problems before there is an estimate."""
@@ -193,6 +215,10 @@ def _reader(index: KnowledgeIndex, models: Iterable[RiskModel], wrap: Wrap | Non
     embed, values = any(model.embeds_notes for model in asked), any(model.reads_values for model in asked)
     rules = RuleNoteReader(index, embed, values)
     return rules if wrap is None else wrap(rules)
+
+
+def _listening(models: Mapping[str, RiskModel], listen: Listen | None) -> dict[str, Opining]:
+    return {} if listen is None else {task: listen(model) for task, model in models.items() if model.asks is not None}
 
 
 _TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})

@@ -28,7 +28,7 @@ MAX_CHARACTERS = 60_000
 CHUNK_CHARACTERS = 1_000
 MAX_CHUNKS = 12
 REMEMBERED_NOTES = 1024
-_KEY_SECTIONS = ("assessment", "plan", "discharge_plan", "hospital_course", "present_illness", "chief_complaint")
+KEY_SECTIONS = ("assessment", "plan", "discharge_plan", "hospital_course", "present_illness", "chief_complaint")
 # Branches of MeSH that a finding about a patient can lie in: diseases and symptoms, mental disorders, symptoms of
 # behaviour (depression, delusions), anxiety.
 _FINDINGS = ("C", "F03", "F01.145.126", "F01.470.132")
@@ -192,7 +192,7 @@ def _said_once(findings: Sequence[Finding], notes: Iterable[Note]) -> Iterator[F
 def _chunks(notes: Sequence[Note]) -> Iterator[str]:
     """Key sections of each note, else its beginning, in pieces the encoder can hold."""
     for note in notes:
-        keys = [note.text[s.start : s.end] for s in note.sections if s.name in _KEY_SECTIONS]
+        keys = [note.text[s.start : s.end] for s in note.sections if s.name in KEY_SECTIONS]
         text = "\n".join(keys) or note.text[: 2 * CHUNK_CHARACTERS]
         for start in range(0, min(len(text), 3 * CHUNK_CHARACTERS), CHUNK_CHARACTERS):
             piece = text[start : start + CHUNK_CHARACTERS].strip()

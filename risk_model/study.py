@@ -22,6 +22,9 @@ from risk_model.errors import TrainingError
 from risk_model.fusion import Reading, VectorBlock, frequent_findings, frequent_values, vector_of
 from risk_model.generic_inputs import candidates, known_often
 from risk_model.inputs import input_names
+from risk_model.language.opinion import Opinions
+from risk_model.language.opinions import Opining, asked_windows
+from risk_model.language.prompt import Window
 from risk_model.note_measurements import noted_names
 from risk_model.reader import NoteReader
 from risk_model.rubric import RUBRIC_OF_NOTES, Rubric
@@ -51,12 +54,15 @@ class Sources:
     record: str = "record"
     """Which of `fusion.RECORDS` the encoder is given."""
     rubric: Rubric | None = None
+    opining: Opining | None = None
+    """Asks a first stage's language model about one patient's notes."""
 
     def read(self, record: PatientRecord, task: str) -> Reading:
         findings = None if self.reader is None else self.reader.read(record.notes())
         asks = self.evidence is not None and findings is not None
         evidence = self.evidence(record, findings, task) if asks and self.evidence and findings else ()
-        return Reading(record, record.features(), findings, evidence)
+        opinions = Opinions() if self.opining is None else self.opining.read(record.notes())
+        return Reading(record, record.features(), findings, evidence, opinions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,8 @@ class Study:
     subgroups: Mapping[str, NDArray[np.bool_]]
     abstentions: tuple[str, ...]
     """Code of the model's abstention for each row, "" where it answers; all "" without a model."""
+    windows: tuple[tuple[Window, ...], ...] = ()
+    """Of each row what a language model is asked about (`language.opinions`), where the study was read for one."""
 
 
 def splits_for(cohort: LabelledCohort, wanted: str, trained_on: str | None) -> tuple[str | None, str]:
@@ -90,11 +98,17 @@ def fingerprint(folder: Path) -> str:
 
 
 def read_for_training(
-    labelled: LabelledCohort, task: str, sources: Sources, progress: Progress = lambda _done, _all: None
+    labelled: LabelledCohort,
+    task: str,
+    sources: Sources,
+    progress: Progress = lambda _done, _all: None,
+    *,
+    windows: bool = False,
 ) -> Study:
     """The training and validation rows with all inputs of the task, findings and vectors.
 
-    A task without inputs chosen for it gets whatever its rows hold (`generic_inputs`).
+    A task without inputs chosen for it gets whatever its rows hold (`generic_inputs`). With `windows` the study also
+    holds what a language model is to be asked about.
 
     Raises TrainingError for a cohort of another task or without rows to train on.
     """
@@ -123,7 +137,9 @@ def read_for_training(
         places = known_often(names, x)
         names, x = [names[place] for place in places], x[:, places]
     cohort = _cohort(task, names, x, rows)
-    return _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))
+    study = _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))
+    asked = tuple(asked_windows(reading.record.notes()) for reading in readings) if windows else ()
+    return replace(study, windows=asked)
 
 
 def _check_rubric(sources: Sources, task: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -209,7 +210,10 @@ class RiskEstimate:
     inputs: tuple[float, ...] = ()
     """What the model was given, in the order of its manifest, NaN where unknown: enough to replay the probability."""
     reasons: tuple[str, ...] = ()
-    """What weighs most in a first stage's estimate from notes, in words; none where the model has no first stage."""
+    """What weighs most in a first stage's estimate from notes, in words; none where the model has no first stage. Of a
+    language model (`voice`) they are sentences of the notes."""
+    voice: StageVoice | None = None
+    """Where the first stage is a language model's own estimate: who speaks, and whether it has."""
 
     def __post_init__(self) -> None:
         if (self.probability is None) == (self.abstention is None):
@@ -224,6 +228,33 @@ class RiskEstimate:
     def decisive(self) -> float | None:
         """The probability that levels are decided by: no language model can move it."""
         return self.probability if self.anchor is None else self.anchor
+
+
+@dataclass(frozen=True, slots=True)
+class StageVoice:
+    """The language model whose own estimate is among a model's inputs, and for how many passages it is still wanting.
+
+    While any is, its estimate is unknown. `waiting`: not asked yet; `failed`: asked, without a usable answer.
+
+    >>> StageVoice("/models/Qwen3-8B+/adapters/discharge", waiting=2).in_words([])
+    'The language model discharge has not read 2 passages of the notes yet: its own estimate is not part of the number.'
+    """
+
+    model: str
+    waiting: int = 0
+    failed: int = 0
+
+    def in_words(self, reasons: Sequence[str]) -> str:
+        """What it has to do with this estimate; empty where it was asked about nothing. `reasons` as they are shown."""
+        name = f"The language model {self.model.rpartition('#')[2].rpartition('/')[2]}"
+        if self.waiting or self.failed:
+            passages = "passage" if self.waiting + self.failed == 1 else "passages"
+            what = "has not read" if self.waiting else "gave no usable answer for"
+            yet = " yet" if self.waiting else ""
+            wanting = f"{name} {what} {self.waiting + self.failed} {passages} of the notes{yet}"
+            return f"{wanting}: its own estimate is not part of the number."
+        quoted = "; ".join(f"“{reason}”" for reason in reasons)
+        return f"{name} estimates from the notes too, and points to: {quoted}." if quoted else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,3 +285,9 @@ class Assessment:
     """Parts that were not finished when time was up."""
     asked: tuple[Asked, ...] = ()
     """The questions put to the literature, in their order."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a language model has yet to read something that belongs to it."""
+        voice = self.estimate.voice
+        return bool(self.findings.waiting) or (voice is not None and bool(voice.waiting))

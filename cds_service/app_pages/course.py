@@ -93,7 +93,7 @@ def estimates_over(
 def _estimate(pipeline: Pipeline, task: str, record: PatientRecord, findings: NoteFindings | None) -> RiskEstimate:
     model = pipeline.models[task]
     evidence = pipeline.evidence_for(record, findings, task) if model.reads_evidence and findings is not None else ()
-    return model.estimate(record, findings, evidence)
+    return model.estimate(record, findings, evidence, pipeline.opinions(record, task))
 
 
 def course_view(task: str, start: datetime, told: Sequence[tuple[datetime, RiskEstimate]]) -> CourseView:

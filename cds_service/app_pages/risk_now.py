@@ -59,6 +59,8 @@ class RiskNow:
     scores: tuple[Score, ...]
     cautions: tuple[str, ...]
     model: str
+    voice: str
+    """What a language model's own estimate has to do with it."""
 
     @property
     def dots(self) -> tuple[tuple[int, int, bool], ...]:
@@ -90,6 +92,7 @@ def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
         scores=tuple(_score(score, quiet) for score in estimate.comparators),
         cautions=estimate.cautions,
         model=f"{estimate.model_id} {estimate.model_version}",
+        voice="" if estimate.voice is None else estimate.voice.in_words(estimate.reasons),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from cds_service.cards.escape import gfm
@@ -145,11 +146,21 @@ def _notes(assessments: Sequence[Assessment]) -> Iterator[str]:
     if findings.language_notes or findings.waiting or findings.language_failed:
         yield f"- {_who_read(findings)}"
     for assessment in assessments:
-        if assessment.estimate.reasons:
-            reasons = "; ".join(gfm(reason, 80) for reason in assessment.estimate.reasons)
-            yield f"- What weighs most in them for {assessment.estimate.asked.title}: {reasons}."
+        yield from _first_stage(assessment.estimate)
     yield f"- {_what_it_moves([assessment.estimate for assessment in assessments])}"
     yield ""
+
+
+def _first_stage(estimate: RiskEstimate) -> Iterator[str]:
+    """What a first stage makes of the notes. A language model's reasons are sentences of a note, and quoted as such."""
+    title = estimate.asked.title
+    if estimate.voice is None and estimate.reasons:
+        yield f"- What weighs most in them for {title}: {'; '.join(gfm(reason, 80) for reason in estimate.reasons)}."
+    if estimate.voice is not None:
+        model = replace(estimate.voice, model=gfm(estimate.voice.model, 200))
+        words = model.in_words([gfm(reason, 160) for reason in estimate.reasons])
+        if words:
+            yield f"- {title}: {words}"
 
 
 def _who_read(findings: NoteFindings) -> str:

@@ -44,7 +44,7 @@ def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, a
     opened = RiskModel.open(model)
     labelled = LabelledCohort.open(cohort)
     with counting("rows read") as progress:
-        sources = sources_of(opened.manifest, evidence=opened.reads_evidence)
+        sources = sources_of(opened)
         answers = read_answers(opened, labelled, sources, split, progress)
     found = write_evaluation(opened, labelled, answers, out, bootstraps=bootstraps, say=say)
     if as_json:

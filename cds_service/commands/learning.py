@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from cds_service.language import OpenedModels
+    from risk_model import RiskModel
+    from risk_model.language.named import ReaderName
     from risk_model.pipeline import Wrap
     from risk_model.study import Sources
 
@@ -17,7 +21,9 @@ READER_HELP = "rules, smollm2, a model folder (+ADAPTER), or https://HOST/v1#MOD
 ENCODER_HELP = "minilm, static, hf:FOLDER, a family with a folder (medcpt:FOLDER), or a file: see docs/encoders.md."
 
 
-def open_sources(encoder: str | None, note_reader: str | None, evidence: bool = False) -> Sources:
+def open_sources(
+    encoder: str | None, note_reader: str | None, evidence: bool = False, models: OpenedModels | None = None
+) -> Sources:
     """Stage 1 by name; nothing is opened that is not asked for. Raises EncoderError for an unknown encoder."""
     from knowledge_index.encoder import available_threads, encoder_named
     from risk_model.study import Sources
@@ -29,31 +35,50 @@ def open_sources(encoder: str | None, note_reader: str | None, evidence: bool = 
     from risk_model import Pipeline, RuleNoteReader
 
     index = KnowledgeIndex.open_starter()
-    reader = open_reader(note_reader)(RuleNoteReader(index))
+    reader = open_reader(note_reader, models)(RuleNoteReader(index))
     return Sources(reader, opened, Pipeline(index, reader, {}).evidence_for if evidence else None)
 
 
-def sources_of(manifest: Mapping[str, Any], *, evidence: bool) -> Sources:
+def sources_of(model: RiskModel) -> Sources:
     """The stage 1 a model was trained with."""
-    reader = manifest.get("note_reader")
+    from cds_service.commands.opened import opened_settings
+    from cds_service.language import asked_at_once
+
+    reader, opened = model.manifest.get("note_reader"), opened_models()
     named = None if reader is None else str(reader)
     # A language model's readings are kept under its name; all others were the rules'.
     said = named.removeprefix("language:") if named and named.startswith("language:") else named and "rules"
-    return open_sources(manifest.get("encoder"), said, evidence)
+    sources = open_sources(model.manifest.get("encoder"), said, model.reads_evidence, opened)
+    if model.asks is None:
+        return sources
+    return replace(sources, opining=asked_at_once(opened_settings(), opened)(model))
 
 
-def open_reader(name: str) -> Wrap:
-    """What sets the note reader of a name over the rules; a name that is none is wrong use."""
+def opened_models() -> OpenedModels:
+    """Language models by name, each opened once; servers are asked as the settings say."""
     from cds_service.commands.opened import opened_settings
-    from cds_service.language import ModelServers, reader_named
+    from cds_service.language import ModelServers, OpenedModels
+
+    return OpenedModels(ModelServers.of(opened_settings()))
+
+
+def open_reader(name: str, opened: OpenedModels | None = None) -> Wrap:
+    """What sets the note reader of a name over the rules; a name that is none is wrong use."""
+    from cds_service.language import reader_named
+
+    checked_name(name)
+    models = opened or opened_models()
+    return lambda rules: reader_named(name, rules, models)
+
+
+def checked_name(name: str) -> ReaderName:
+    """The name of a note reader taken apart; one that is none is wrong use."""
     from risk_model.language.named import ReaderName, ReaderNameError
 
     try:
-        ReaderName.of(name)
+        return ReaderName.of(name)
     except ReaderNameError as error:
         raise click.UsageError(str(error)) from None
-    servers = ModelServers.of(opened_settings())
-    return lambda rules: reader_named(name, rules, servers)
 
 
 @contextmanager

@@ -1,14 +1,20 @@
-"""`riskcards read-ahead`: the worker that has a language model read the notes that hooks left."""
+"""`riskcards read-ahead`: the worker that has language models read what hooks left."""
 
 from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cds_service.commands.opened import config_option, opened_settings, opened_store
+from cds_service.settings import Settings
+
+if TYPE_CHECKING:
+    from cds_service.read_ahead import Desk
 
 EMPTY_SECONDS, FAILED_SECONDS = 1.0, 5.0
 
@@ -24,37 +30,33 @@ EMPTY_SECONDS, FAILED_SECONDS = 1.0, 5.0
     help="Seconds after which the notes of a worker that died are another's.",
 )  # fmt: skip
 def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
-    """Read notes ahead of the hooks, with the language model of RISKCARDS_NOTE_READER.
+    """Read notes ahead of the hooks, with the language model of RISKCARDS_NOTE_READER and those that are first stages.
 
     \b
     RISKCARDS_NOTE_READER=smollm2 riskcards serve --insecure
     RISKCARDS_NOTE_READER=smollm2 riskcards read-ahead
 
     A hook that finds notes which no language model has read yet is answered by the rules, and leaves the notes,
-    encrypted, in the store. This reads them and keeps what they say for the next hook. It needs the same settings and
-    the same session key file as the service, and may run on another machine, one with a GPU. Several may run: a note is
-    read by one of them, and what a worker was reading when it was killed is read by another.
+    encrypted, in the store. This reads them and keeps what they say for the next hook. Models of RISKCARDS_MODELS whose
+    first stage is a language model leave passages of notes in the same way; this asks that model about them. It needs
+    the same settings and the same session key file as the service, and may run on another machine, one with a GPU.
+    Several may run: a note is read by one of them, and what a worker was at when it was killed is done by another.
     """
-    from cds_service.language import ModelServers
     from cds_service.leases import Leases
     from cds_service.read_ahead import HELD, ReadAhead, open_vault
-    from knowledge_index import KnowledgeIndex
-    from risk_model import RuleNoteReader
-    from risk_model.language.named import RULES, ReaderName, language_model
-    from risk_model.language.reader import LanguageNoteReader
 
     settings = opened_settings(config)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
-    name = ReaderName.of(settings.note_reader)
-    if name.kind == RULES:
-        raise click.UsageError("RISKCARDS_NOTE_READER is rules: nothing has to be read ahead")
-    index = KnowledgeIndex.open(Path(settings.index)) if settings.index else KnowledgeIndex.open_starter()
-    model = language_model(name, ModelServers.of(settings))
-    rules = RuleNoteReader(index, embed=False)
-    reader = LanguageNoteReader(model, rules, note_seconds=10 * settings.note_reader_seconds)
+    desks = _desks(settings, batch)
+    if not desks:
+        raise click.UsageError(
+            "RISKCARDS_NOTE_READER is rules, and no model of RISKCARDS_MODELS has a language model as its first stage: "
+            "nothing has to be read ahead"
+        )
     with opened_store(config) as store, Leases(store.sealed, HELD, lease) as leases:
-        worker = ReadAhead(open_vault(settings, store), reader, leases, batch if name.kind == "local" else 1)
-        click.echo(f"{settings.note_reader} reads; {worker.waiting()} notes wait", err=True)
+        worker = ReadAhead(open_vault(settings, store), [desk for _, desk in desks], leases)
+        names = " and ".join(dict.fromkeys(name for name, _ in desks))
+        click.echo(f"{names} reads; {worker.waiting()} notes and passages wait", err=True)
         while True:
             failed = worker.failed
             if worker.step():
@@ -65,3 +67,32 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
             else:
                 time.sleep(EMPTY_SECONDS)
     click.echo(f"{worker.read} read, {worker.failed} attempts failed", err=True)
+
+
+def _desks(settings: Settings, batch: int) -> list[tuple[str, Desk[Any, Any]]]:
+    """The work of this worker, with the name of the model that does it; a model that has two kinds is opened once."""
+    from cds_service.language import ModelServers, OpenedModels, asking_models, stage1_name
+    from cds_service.read_ahead import NOTES, Desk, windows_for
+    from knowledge_index import KnowledgeIndex
+    from risk_model import RuleNoteReader
+    from risk_model.language.named import RULES, ReaderName
+    from risk_model.language.opinions import heard
+    from risk_model.language.reader import LanguageNoteReader
+
+    opened = OpenedModels(ModelServers.of(settings))
+
+    def at_once(name: str) -> int:
+        return batch if ReaderName.of(name).kind == "local" else 1
+
+    found: list[tuple[str, Desk[Any, Any]]] = []
+    name = settings.note_reader
+    if ReaderName.of(name).kind != RULES:
+        index = KnowledgeIndex.open(Path(settings.index)) if settings.index else KnowledgeIndex.open_starter()
+        rules = RuleNoteReader(index, embed=False)
+        reader = LanguageNoteReader(opened(name), rules, note_seconds=10 * settings.note_reader_seconds)
+        found.append((name, Desk(NOTES, reader.read_many, at_once(name))))
+    stages = {m.asks.fingerprint: stage1_name(settings, m) for m in asking_models(settings) if m.asks is not None}
+    for mark, name in stages.items():
+        answers = partial(heard, opened(name), seconds=settings.note_reader_seconds)
+        found.append((name, Desk(windows_for(mark), answers, at_once(name))))
+    return found

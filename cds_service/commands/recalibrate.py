@@ -38,7 +38,7 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
     opened = RiskModel.open(model)
     labelled = LabelledCohort.open(cohort)
     with counting("rows read") as progress:
-        sources = sources_of(opened.manifest, evidence=opened.reads_evidence)
+        sources = sources_of(opened)
         answers = read_answers(opened, labelled, sources, "auto", progress)
     sha256 = fingerprint(cohort)
     found = write_recalibrated(opened, answers, sha256, out, bootstraps=bootstraps, say=say)

@@ -103,10 +103,13 @@ def _pipeline(task: str | None, model: Path | None, note_reader: str) -> tuple[P
 
     Raises UsageError for a task nobody answers, and ModelArtifactError where the model answers another.
     """
-    from cds_service.commands.learning import open_reader
+    from cds_service.commands.learning import open_reader, opened_models
+    from cds_service.commands.opened import opened_settings
+    from cds_service.language import asked_at_once
     from risk_model import TASKS, ModelArtifactError, Pipeline, RiskModel
 
-    wrap = None if note_reader == "rules" else open_reader(note_reader)
+    models = opened_models()
+    wrap = None if note_reader == "rules" else open_reader(note_reader, models)
     if model is None:
         if task not in {None, *TASKS}:
             raise click.UsageError(f"--task {task}: the shipped models answer {', '.join(TASKS)}; or give --model")
@@ -114,7 +117,7 @@ def _pipeline(task: str | None, model: Path | None, note_reader: str) -> tuple[P
     opened = RiskModel.open(model)
     if task not in {None, opened.task}:
         raise ModelArtifactError(f"this model answers {opened.task}; say --task {opened.task}", path=str(model))
-    return Pipeline.with_model(opened, wrap), opened.task
+    return Pipeline.with_model(opened, wrap, asked_at_once(opened_settings(), models)), opened.task
 
 
 def _bulk(

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import orjson
 
+from cds_service.commands.first_stage import REGRESSION, checked_stage, stage_to_fit
 from cds_service.commands.learning import ENCODER_HELP, READER_HELP, counting, open_sources, say
 
 _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -27,8 +28,10 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--note-reader", help=f"Also learn from what the notes say, as read by {READER_HELP}")
 @click.option("--evidence", is_flag=True, help="Also learn from the literature found; needs both above, and is slow.")
 @click.option(
-    "--stage1", is_flag=True, help="With --note-reader: also a first stage that estimates from notes and says why."
-)
+    "--stage1", is_flag=False, flag_value=REGRESSION, metavar="[NAME]",
+    help="Also a first stage that estimates from notes and says why: alone a regression over what --note-reader reads, "
+    "with NAME that language model's own estimate (smollm2, a model folder, https://HOST/v1#MODEL).",
+)  # fmt: skip
 @click.option(
     "--rubric", "rubric_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Also learn from the answers to a rubric: see `riskcards rubric`.",
@@ -44,7 +47,7 @@ def command(
     serialiser: str,
     note_reader: str | None,
     evidence: bool,
-    stage1: bool,
+    stage1: str | None,
     rubric_file: Path | None,
     model_id: str | None,
     bootstraps: int,
@@ -55,12 +58,15 @@ def command(
     \b
     riskcards cohort build --task readmission_30d --fhir export/ --out cohort/
     riskcards train --task readmission_30d --cohort cohort/ --out model/
+    riskcards train --task readmission_30d --cohort cohort/ --out model/ --note-reader rules --stage1 smollm2
     riskcards evaluate --model model/ --cohort cohort/ --out evaluation/
     riskcards score patient.json --model model/
 
     The training and validation splits are learned from; the test split is left for `evaluate`. Inputs that never vary
     are left out and named. With --stage1 a first stage reads the notes too: its estimate and the embedding of its
-    reasons become inputs, cross-fitted by patient, and it is kept as stage1.json beside the model.
+    reasons become inputs, cross-fitted by patient, and it is kept as stage1.json beside the model. A language model is
+    asked about a few passages of each patient's newest notes; what it answered is kept in OUT.answers.jsonl, which
+    quotes notes: a run that was stopped goes on from there.
 
     OUT gets the model (XGBoost's own format), manifest.json with the sha256 of every file, the model card, and
     metrics.json and report.html measured out of fold by patient, of estimates as they would be served. Nothing in it is
@@ -69,7 +75,6 @@ def command(
     At least 10 rows with the outcome and 10 without are needed, from 5 patients each; for figures you can rely on,
     some hundreds of each.
     """
-    from knowledge_index.encoder import DEFAULT, available_threads, encoder_named
     from risk_model.building import build_model
     from risk_model.cohort import LabelledCohort
     from risk_model.fusion import RECORDS
@@ -79,8 +84,7 @@ def command(
 
     if evidence and not (encoder and note_reader):
         raise click.UsageError("--evidence needs --encoder and --note-reader")
-    if stage1 and not note_reader:
-        raise click.UsageError("--stage1 needs --note-reader: it learns from what the notes say")
+    asked = checked_stage(stage1, note_reader)
     rubric = None if rubric_file is None else Rubric.open(rubric_file)
     labelled = LabelledCohort.open(cohort)
     task = find_definition(task).id if task.endswith((".yaml", ".yml")) else task
@@ -88,12 +92,10 @@ def command(
     form = next(name for name, form in RECORDS.items() if form == serialiser)
     sources = replace(opened, record=form, rubric=rubric)
     with counting("rows read") as progress:
-        study = read_for_training(labelled, task, sources, progress)
+        study = read_for_training(labelled, task, sources, progress, windows=asked not in {None, REGRESSION})
     name = model_id or f"{task.replace('_', '-')}-local"
-    reasons = encoder_named(DEFAULT, available_threads()) if stage1 else None
-    found = build_model(
-        labelled, study, sources, out, model_id=name, bootstraps=bootstraps, first_stage=reasons, say=say
-    )
+    stage = stage_to_fit(asked, study, labelled.asked.question, out)
+    found = build_model(labelled, study, sources, out, model_id=name, bootstraps=bootstraps, first_stage=stage, say=say)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
         return

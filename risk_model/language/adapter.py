@@ -26,7 +26,7 @@ FORMAT = 1
 KIND = "note-reader-adapter"
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
 _NEEDED = ("base", "data", "settings", "metrics", "files")
-_WEIGHT_FILES = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
+WEIGHT_FILES = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def opened_peft() -> Iterator[Any]:
 
 def fingerprint(folder: Path, gguf: str | None) -> str:
     """sha256 over the weights and the tokenizer of a base model (see `local.find_weights`)."""
-    paths = [folder / gguf] if gguf is not None else [path for kind in _WEIGHT_FILES for path in folder.glob(kind)]
+    paths = [folder / gguf] if gguf is not None else [path for kind in WEIGHT_FILES for path in folder.glob(kind)]
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(path.name.encode())

@@ -1,6 +1,7 @@
-"""A language model's readings without waiting for one: what it has read is used, what it has not the rules read now.
+"""What a language model says without waiting for one: what it has said is used, what it has not is asked for.
 
-    AheadNoteReader("smollm2", fingerprint, rules, readings).read(notes)
+    AheadNoteReader("smollm2", fingerprint, rules, readings).read(notes)      # the rules read the others now
+    AheadOpinions(fingerprint, task, answers).read(notes)                     # of a first stage: unknown until then
 
 Nothing here calls a model, so nothing here can be slow, fail or hang because of one.
 """
@@ -9,21 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from fhir_mapping import Note
 from knowledge_index import Evidence
+from risk_model.language.opinion import Opinion, Opinions
+from risk_model.language.opinions import asked_windows
 from risk_model.language.reader import reading_key
+from risk_model.language.risk import RiskPrompt, key_of
 from risk_model.reader import NoteReading, RuleNoteReader, read_each, within_bounds
+from risk_model.tasks import Task
 from risk_model.values import NoteFindings
 
+Wanted = TypeVar("Wanted", contravariant=True)
+Given = TypeVar("Given", covariant=True)
 
-class Readings(Protocol):
-    """Where readings are kept and wanted ones are asked for. Neither raises, and neither takes long."""
 
-    def get(self, keys: Sequence[str]) -> Mapping[str, NoteReading]: ...
+class Answers(Protocol[Wanted, Given]):
+    """Where answers are kept and wanted ones are asked for. Neither raises, and neither takes long."""
 
-    def ask(self, wanted: Mapping[str, Note]) -> None: ...
+    def get(self, keys: Sequence[str]) -> Mapping[str, Given]: ...
+
+    def ask(self, wanted: Mapping[str, Wanted]) -> None: ...
+
+
+Readings = Answers[Note, NoteReading]
 
 
 class AheadNoteReader:
@@ -48,3 +59,21 @@ class AheadNoteReader:
             return replace(self._rules.read_note(note), waiting=True) if found is None else found.of(note.source)
 
         return read_each(self.name, notes, read, self._rules.embedding)
+
+
+class AheadOpinions:
+    """AheadOpinions(fingerprint, task, answers).read(notes) -> Opinions: those there are, at once (see `opinions`)"""
+
+    def __init__(self, fingerprint: str, task: str | Task, answers: Answers[RiskPrompt, Opinion]) -> None:
+        self._fingerprint = fingerprint
+        self._task = task
+        self._answers = answers
+
+    def read(self, notes: Sequence[Note]) -> Opinions:
+        prompts = [RiskPrompt(window, self._task) for window in asked_windows(notes)]
+        keyed = {key_of(self._fingerprint, prompt): prompt for prompt in prompts}
+        known = self._answers.get(list(keyed)) if keyed else {}
+        wanted = {key: prompt for key, prompt in keyed.items() if key not in known}
+        if wanted:
+            self._answers.ask(wanted)
+        return Opinions(tuple(known[key] for key in keyed if key in known), waiting=len(wanted))

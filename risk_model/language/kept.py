@@ -1,4 +1,5 @@
-"""Notes that wait and readings that are done, as plain JSON: what is kept (encrypted) between a hook and a reader."""
+"""Notes and questions that wait, and readings that are done, as plain JSON: what is kept (encrypted) between a hook and
+a worker."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from fhir_mapping import Note, Section
+from risk_model.language.prompt import Window
+from risk_model.language.risk import RiskPrompt
 from risk_model.reader import NoteReading
+from risk_model.tasks import Task
 from risk_model.values import Experiencer, Finding, NoteValue, Polarity, Temporality
 
 
@@ -21,6 +25,18 @@ def note_to_json(note: Note) -> dict[str, Any]:
 def note_from_json(raw: Mapping[str, Any]) -> Note:
     sections = tuple(Section(name, title, start, end) for name, title, start, end in raw["sections"])
     return Note("", "", None, raw["text"], sections, "", "read", kind=raw["kind"])
+
+
+def question_to_json(prompt: RiskPrompt) -> dict[str, Any]:
+    """A window as it is shown and the task it is asked about; not which note it is of."""
+    window = asdict(replace(prompt.window, note_source=""))
+    return {"window": window, "task": prompt.task if isinstance(prompt.task, str) else prompt.task.to_json()}
+
+
+def question_from_json(raw: Mapping[str, Any]) -> RiskPrompt:
+    """Raises KeyError or TypeError for what another version wrote."""
+    window = Window(**raw["window"] | {"sections": tuple(raw["window"]["sections"])})
+    return RiskPrompt(window, raw["task"] if isinstance(raw["task"], str) else Task.from_json(raw["task"]))
 
 
 def reading_to_json(reading: NoteReading) -> dict[str, Any]:

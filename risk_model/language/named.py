@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from risk_model.errors import MissingExtraError, RiskModelError
-from risk_model.language.adapter import WEIGHTS, checked
+from risk_model.language.adapter import WEIGHT_FILES, WEIGHTS, checked
 from risk_model.language.backend import LanguageModel
 from risk_model.language.local import PRECISIONS, SMOLLM2, LocalLanguageModel, find_weights
 from risk_model.language.remote import RemoteLanguageModel, Transport
@@ -95,23 +95,33 @@ def language_model(name: ReaderName, transport: Callable[[str], Transport] | Non
 
 
 def fingerprint(name: ReaderName) -> str:
-    """What tells one model from another without reading all its weights: 64 hex.
+    """What tells one model from another without reading all its weights, and one place from another: 64 hex.
 
-    Names, sizes, and the first and last bytes of every file: weights that were trained further differ there. Of an
-    endpoint the address and the model's name. Raises ModelArtifactError, MissingExtraError.
+    Raises ModelArtifactError, MissingExtraError.
     """
-    digest = sha256(repr((name.model, name.precision, name.url)).encode())
-    if name.kind == "local":
-        name = name.whole()
-        folder, gguf = find_weights(name.model)
-        files = [folder / gguf] if gguf else [path for path in folder.iterdir() if path.is_file()]
-        files += [path for path in Path(name.adapter or folder).iterdir() if path.is_file()] if name.adapter else []
-        for path in sorted(files):
-            digest.update(f"{path.name} {path.stat().st_size}".encode())
-            with path.open("rb") as stream:
-                digest.update(stream.read(_SAMPLE))
-                stream.seek(max(0, path.stat().st_size - _SAMPLE))
-                digest.update(stream.read(_SAMPLE))
+    return sha256(repr((name.model, name.precision, name.url, identity(name))).encode()).hexdigest()
+
+
+def identity(name: ReaderName) -> str:
+    """The same wherever a model lies: 64 hex.
+
+    Of local weights (and adapter) the names, sizes, and the first and last bytes of each file, for weights that were
+    trained further differ there, and the precision. Of an endpoint the model's name: what a server serves under it is
+    its own affair. Raises ModelArtifactError, MissingExtraError.
+    """
+    if name.kind != "local":
+        return sha256(f"{name.kind} {name.model}".encode()).hexdigest()
+    name = name.whole()
+    folder, gguf = find_weights(name.model)
+    weights = [folder / gguf] if gguf else [path for kind in WEIGHT_FILES for path in folder.glob(kind)]
+    tuned = [path for kind in WEIGHT_FILES for path in Path(name.adapter).glob(kind)] if name.adapter else []
+    digest = sha256(name.precision.encode())
+    for path in (*sorted(weights), *sorted(tuned)):
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+        with path.open("rb") as stream:
+            digest.update(stream.read(_SAMPLE))
+            stream.seek(max(0, path.stat().st_size - _SAMPLE))
+            digest.update(stream.read(_SAMPLE))
     return digest.hexdigest()
 
 

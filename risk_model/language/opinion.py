@@ -54,6 +54,21 @@ class Opinion:
             raise AnswerError("opinion") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Opinions:
+    """What a language model said of one patient's windows. Its estimate counts once it has answered for all."""
+
+    said: tuple[Opinion, ...] = ()
+    waiting: int = 0
+    """Windows that it has yet to be asked about."""
+    failed: int = 0
+    """Windows for which it gave no usable answer when it was asked."""
+
+    @property
+    def whole(self) -> bool:
+        return bool(self.said) and not self.waiting and not self.failed
+
+
 def weighed(weights: Sequence[float], offset: float = 0.0) -> tuple[str, float]:
     """(the likeliest level, log-odds) of the logarithms of weights of RISK_LEVELS, up to one constant.
 

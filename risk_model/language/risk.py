@@ -23,11 +23,11 @@ import orjson
 
 from risk_model.errors import AnswerError
 from risk_model.language.answer import MAX_RATIONALE, RISK_LEVELS, one_of
-from risk_model.language.backend import LanguageModel, Weighs
+from risk_model.language.backend import AnswersMany, LanguageModel, Weighs
 from risk_model.language.compact import RISK, WHY
 from risk_model.language.opinion import Opinion
 from risk_model.language.prompt import Message, Prompt, Window
-from risk_model.tasks import task_of
+from risk_model.tasks import Task, task_of
 
 MOST_TOKENS = 160
 FORMAT = 2
@@ -44,11 +44,13 @@ class RiskPrompt:
     """RiskPrompt(window, task): how high is the risk of the task's outcome as far as this window tells, and why."""
 
     window: Window
-    task: str
+    task: str | Task
+    """A task of the service, or the question of another."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        asked = f"Risk asked for: {task_of(self.task).title}."
+        question = self.task if isinstance(self.task, Task) else task_of(self.task)
+        asked = f"Risk asked for: {question.title}."
         return Message("system", _SYSTEM), Message("user", f"{Prompt(self.window).messages[1].content}\n{asked}")
 
     @cached_property
@@ -105,15 +107,16 @@ class RiskPrompt:
 def asked_about(
     model: LanguageModel,
     windows: Sequence[Window],
-    task: str,
+    task: str | Task,
     kept: Path,
     *,
     reasons: bool = True,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> list[Opinion]:
-    """What the model thinks of each window, in order. `kept` is a file of lines that grows; patient data, so guard it.
+) -> list[Opinion | None]:
+    """What the model thinks of each window, in order; None where what it answers is no opinion. `kept` is a file of
+    lines that grows; patient data, so guard it.
 
-    Raises LanguageModelError where it gives none; what was answered before stays kept.
+    Raises LanguageModelError where it does not answer; what was answered before stays kept.
     """
     prompts = [RiskPrompt(window, task) for window in windows]
     keys = [key_of(model.fingerprint, prompt) for prompt in prompts]
@@ -126,13 +129,26 @@ def asked_about(
     if new and kept.stat().st_size and not kept.read_bytes().endswith(b"\n"):
         with kept.open("ab") as stream:
             stream.write(b"\n")  # a line that was cut by a kill does not spoil the next
-    said = opinions(model, [prompt for _, prompt in new], reasons=reasons)
+    said = _each(model, [prompt for _, prompt in new], reasons)
     with kept.open("ab", buffering=0) as stream:
         for done, ((key, _), opinion) in enumerate(zip(new, said, strict=True), start=1):
-            known[key] = opinion
-            stream.write(_line(key, opinion, reasons))
+            if opinion is not None:
+                known[key] = opinion
+                stream.write(_line(key, opinion, reasons))
             progress(done, len(new))
-    return [known[key] for key in keys]
+    return [known.get(key) for key in keys]
+
+
+def _each(model: LanguageModel, prompts: Sequence[RiskPrompt], reasons: bool) -> Iterator[Opinion | None]:
+    """Side by side by a local model, which is held to the grammar; one by one by a server, which may say anything."""
+    if isinstance(model, AnswersMany):
+        yield from opinions(model, prompts, reasons=reasons)
+        return
+    for prompt in prompts:
+        try:
+            yield next(iter(opinions(model, [prompt], reasons=reasons)))
+        except AnswerError:
+            yield None
 
 
 def opinions(

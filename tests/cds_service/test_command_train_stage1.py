@@ -136,11 +136,11 @@ def test_score_and_the_service_say_the_same_and_replay_finds_it_again(
     shutil.copytree(Path("risk_model/shipped/in_hospital_mortality"), models / "in_hospital_mortality")
     record = next(record for record in records if record.notes() and model.estimate(record).probability is not None)
     chart = tmp_path / "chart.ndjson"
-    chart.write_text("\n".join(json.dumps(resource) for resource in _own(work, record)))
+    chart.write_text("\n".join(json.dumps(resource) for resource in chart_of(work, record)))
     chosen = ("--as-of", record.prediction_time.isoformat(), "--encounter", f"{record.subject_id}-a")
     scored = json.loads(done("score", chart, *chosen, "--model", work / "model", "--json").stdout)
     settings = Settings(database_url=f"sqlite:///{tmp_path / 'cards.db'}", models=str(models))
-    answer = create_app(settings).test_client().post("/cds-services/readmission-30d", json=_hook(work, record))
+    answer = create_app(settings).test_client().post("/cds-services/readmission-30d", json=hook_of(work, record))
     card = answer.get_json()["cards"][0]
     assert "What weighs most in them" in card["detail"]
     env = {"RISKCARDS_DATABASE_URL": settings.database_url, "RISKCARDS_MODELS": str(models)}
@@ -151,14 +151,14 @@ def test_score_and_the_service_say_the_same_and_replay_finds_it_again(
     assert scored["prediction"][0]["probabilityDecimal"] == round(found["recorded"], 4)
 
 
-def _own(work: Path, record: PatientRecord) -> list[dict[str, Any]]:
+def chart_of(work: Path, record: PatientRecord) -> list[dict[str, Any]]:
     kept = [json.loads(line) for path in sorted((work / "export").iterdir()) for line in path.read_text().splitlines()]
     return [r for r in kept if f"Patient/{record.subject_id}" in json.dumps(r) or r["id"] == record.subject_id]
 
 
-def _hook(work: Path, record: PatientRecord) -> dict[str, Any]:
+def hook_of(work: Path, record: PatientRecord) -> dict[str, Any]:
     """An encounter-discharge of that patient's stay with everything prefetched."""
-    own = _own(work, record)
+    own = chart_of(work, record)
 
     def bundle(kind: str) -> dict[str, Any]:
         found = [{"resource": resource} for resource in own if resource["resourceType"] == kind]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cds_service.language import ModelServers, reader_named
+from cds_service.language import ModelServers, OpenedModels, reader_named
 from cds_service.settings import Settings, SettingsError
 from knowledge_index import KnowledgeIndex
 from risk_model import RuleNoteReader
@@ -35,7 +35,7 @@ def server() -> Iterator[ModelServer]:
 def reader(
     server: ModelServer, rules: RuleNoteReader, token_file: str = "", seconds: float = 5.0
 ) -> LanguageNoteReader:
-    found = reader_named(f"{server.url}#small", rules, ModelServers(token_file, (), seconds))
+    found = reader_named(f"{server.url}#small", rules, OpenedModels(ModelServers(token_file, (), seconds)))
     assert isinstance(found, LanguageNoteReader)
     return found
 
@@ -79,7 +79,7 @@ def test_a_server_that_misbehaves_costs_no_findings(
 
 
 def test_a_server_that_is_not_there_or_whose_token_is_not(rules: RuleNoteReader, server: ModelServer) -> None:
-    gone = reader_named("http://127.0.0.1:9/v1#small", rules, ModelServers())
+    gone = reader_named("http://127.0.0.1:9/v1#small", rules, OpenedModels(ModelServers()))
     assert gone.read([note()]).language_failed == 1
     assert reader(server, rules, "/nowhere/token").read([note()]).language_failed == 1
     assert server.asked == []
@@ -98,6 +98,6 @@ def test_a_name_that_names_nothing_says_which_names_there_are(name: str, rules: 
 
 def test_names_say_what_is_opened(rules: RuleNoteReader) -> None:
     assert ReaderName.of("smollm2+./tuned").adapter == "./tuned"
-    assert reader_named("rules", rules, ModelServers()) is rules
+    assert reader_named("rules", rules, OpenedModels(ModelServers())) is rules
     with pytest.raises((ModelArtifactError, ImportError)):
-        reader_named("./no/such/model", rules, ModelServers())
+        reader_named("./no/such/model", rules, OpenedModels(ModelServers()))

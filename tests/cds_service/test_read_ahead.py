@@ -20,7 +20,7 @@ from sqlalchemy import text
 from cds_service.app import create_app
 from cds_service.cli import cli
 from cds_service.leases import Leases
-from cds_service.read_ahead import HELD, READING, UNREAD, ReadAhead, SealedReadings, open_vault
+from cds_service.read_ahead import HELD, NOTES, READING, UNREAD, Desk, ReadAhead, SealedAnswers, open_vault
 from cds_service.settings import Settings
 from cds_service.store import Store, StoreError
 from fhir_mapping import PatientRecord
@@ -72,15 +72,20 @@ def leases_of(store: Store) -> Leases:
     return Leases(store.sealed, HELD, 30)
 
 
+def desk_of(reader: LanguageNoteReader) -> Desk[Any, Any]:
+    return Desk(NOTES, reader.read_many)
+
+
 class Bench:
     """A hook's reader and a worker over the same store."""
 
     def __init__(self, settings: Settings, store: Store, index: KnowledgeIndex, say: Any) -> None:
         self.vault = open_vault(settings, store)
-        self.readings = SealedReadings(self.vault)
+        self.readings = SealedAnswers(self.vault, NOTES)
         self.rules = RuleNoteReader(index, embed=False)
         self.hook = AheadNoteReader("small", "f", self.rules, self.readings)
-        self.worker = ReadAhead(self.vault, LanguageNoteReader(SaysModel(say), self.rules), leases_of(store))
+        self.reader = LanguageNoteReader(SaysModel(say), self.rules)
+        self.worker = ReadAhead(self.vault, [desk_of(self.reader)], leases_of(store))
 
     def asked(self) -> None:
         """What the hook left is written down by now."""
@@ -178,7 +183,7 @@ def test_a_store_that_fails_or_hangs_is_as_if_it_held_nothing(settings: Settings
 
     rules = RuleNoteReader(index, embed=False)
     for vault in (Broken(), Hanging()):
-        readings = SealedReadings(vault)  # type: ignore[arg-type]
+        readings = SealedAnswers(vault, NOTES)  # type: ignore[arg-type]
         began = time.monotonic()
         found = AheadNoteReader("small", "f", rules, readings).read([note()])
         assert time.monotonic() - began < 2.5  # the store alone would take 3
@@ -192,7 +197,9 @@ def test_of_several_workers_one_reads_a_note(settings: Settings, store: Store, i
     texts = [f"{TEXT} Bed {n}." for n in range(12)]
     bench.hook.read([note(words) for words in texts])
     bench.asked()
-    workers = [ReadAhead(bench.vault, LanguageNoteReader(model, bench.rules), leases_of(store)) for _ in range(4)]
+    workers = [
+        ReadAhead(bench.vault, [desk_of(LanguageNoteReader(model, bench.rules))], leases_of(store)) for _ in range(4)
+    ]
 
     def work(worker: ReadAhead) -> None:
         while worker.step():
@@ -280,14 +287,15 @@ def test_a_worker_that_dies_at_any_step_loses_no_note_and_reads_none_twice(
     bench = Bench(settings, store, index, None)
     bench.hook.read([note(f"{TEXT} Bed {n}.") for n in range(2)])
     bench.asked()
-    dead = ReadAhead(bench.vault, LanguageNoteReader(model, bench.rules), Leases(store.sealed, HELD, 0.2))
-    assert len(dead._claimed()) == 1
-    first = dead._claimed()
-    reading = dead._reader.read_note(note_from_json(next(iter(first.values()))["note"]))
+    desk = desk_of(LanguageNoteReader(model, bench.rules))
+    dead = ReadAhead(bench.vault, [desk], Leases(store.sealed, HELD, 0.2))
+    assert len(dead.claimed(desk)) == 1
+    first = dead.claimed(desk)
+    (reading,) = desk.answers([note_from_json(next(iter(first.values()))["note"])])
     key = next(iter(first.values()))["key"]
     bench.vault.put(READING, key, reading_to_json(reading), datetime.now(UTC) + timedelta(days=1))
     time.sleep(0.3)
-    heir = ReadAhead(bench.vault, LanguageNoteReader(model, bench.rules), leases_of(store))
+    heir = ReadAhead(bench.vault, [desk_of(LanguageNoteReader(model, bench.rules))], leases_of(store))
     while heir.step():
         pass
     assert (heir.read, heir.waiting(), model.asked) == (1, 0, 2)
@@ -298,7 +306,8 @@ def test_a_note_that_kills_every_worker_is_given_up(settings: Settings, store: S
     bench.hook.read([note()])
     bench.asked()
     for _ in range(3):
-        assert ReadAhead(bench.vault, bench.worker._reader, Leases(store.sealed, HELD, 0.01))._claimed()
+        desk = desk_of(bench.reader)
+        assert ReadAhead(bench.vault, [desk], Leases(store.sealed, HELD, 0.01)).claimed(desk)
         time.sleep(0.05)
     assert not bench.worker.step()
     assert bench.worker.waiting() == 0
@@ -319,7 +328,7 @@ def test_a_worker_killed_in_the_middle_of_a_queue_loses_nothing_and_nothing_is_r
     """Real processes: SIGKILL while the model server holds the fourth answer back; another worker goes on."""
     with model_server(SAID) as server:
         asked = replace(settings, note_reader=f"{server.url}#small")
-        readings = SealedReadings(open_vault(asked, store))
+        readings = SealedAnswers(open_vault(asked, store), NOTES)
         mark = fingerprint(ReaderName.of(asked.note_reader))
         hook = AheadNoteReader(asked.note_reader, mark, RuleNoteReader(index, embed=False), readings)
         texts = [f"{TEXT} Bed {n}." for n in range(8)]
@@ -342,6 +351,6 @@ def test_a_worker_killed_in_the_middle_of_a_queue_loses_nothing_and_nothing_is_r
     assert "5 read, 0 attempts failed" in second.stderr
     assert server.answered == 8  # each once: the held answer never came
     found = AheadNoteReader(
-        asked.note_reader, mark, RuleNoteReader(index, embed=False), SealedReadings(readings._vault)
+        asked.note_reader, mark, RuleNoteReader(index, embed=False), SealedAnswers(readings._vault, NOTES)
     )
     assert found.read([note(words) for words in texts]).language_notes == 8

@@ -1,0 +1,148 @@
+"""A language model's own estimate of a patient: which windows of the notes it is asked about, and what they come to.
+
+listed = asked_windows(record.notes())          # the same in training, in service and in benchmarks
+AtOnce(model, task).read(record.notes())        # -> Opinions
+put_together([opinions, ...])                   # -> rationale.Reasons, a row for each patient
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Protocol
+
+from fhir_mapping import Note
+from risk_model.errors import LanguageModelError
+from risk_model.language.backend import AnswersMany, LanguageModel
+from risk_model.language.opinion import Opinion, Opinions
+from risk_model.language.prompt import WINDOW_CHARACTERS, Window, windows
+from risk_model.language.rationale import Reasons, spoken
+from risk_model.language.risk import RiskPrompt, asked_about, key_of, opinions
+from risk_model.reader import KEY_SECTIONS
+from risk_model.remembered import Remembered
+from risk_model.tasks import READMISSION_30D, Task
+
+MOST_NOTES, MOST_OF_A_NOTE, MOST_WINDOWS = 3, 2, 4
+"""A model is asked so often about a patient at most: neither a queue nor a card waits for a thick chart."""
+REMEMBERED = 1024
+
+
+class Opining(Protocol):
+    """A language model's opinions of one patient's notes: asked at once, or those that are there. Never raises."""
+
+    def read(self, notes: Sequence[Note]) -> Opinions: ...
+
+
+def asked_windows(notes: Sequence[Note]) -> tuple[Window, ...]:
+    """The windows of a patient's notes (newest first) that a model is asked about, at most MOST_WINDOWS.
+
+    The newest notes tell how the patient is now. Of each, what clinicians judge comes first (assessment, plan, course);
+    a note without such sections tells at its beginning why the patient is here and at its end what is thought of it.
+    Every one of the newest notes has its turn before one has a second, and words copied from note to note are asked
+    about once.
+    """
+    read = [note for note in notes if note.status == "read" and note.text.strip()][:MOST_NOTES]
+    by_note = [_telling_first(list(windows(note)))[:MOST_OF_A_NOTE] for note in read]
+    in_turn = (window for turn in zip_longest(*by_note) for window in turn if window is not None)
+    once: dict[str, Window] = {}
+    for window in in_turn:
+        once.setdefault(" ".join(window.text.split()), window)
+    return tuple(once.values())[:MOST_WINDOWS]
+
+
+def _telling_first(found: Sequence[Window]) -> list[Window]:
+    def rank(window: Window) -> int:
+        return min(KEY_SECTIONS.index(name) for name in window.sections if name in KEY_SECTIONS)
+
+    telling = sorted((window for window in found if not set(KEY_SECTIONS).isdisjoint(window.sections)), key=rank)
+    ends = [*found[:1], *found[:0:-1]]  # the beginning, then from the end on
+    return [*telling, *(window for window in ends if window not in telling)]
+
+
+def put_together(patients: Sequence[Opinions]) -> Reasons:
+    """The estimate of each patient and its reasons; unknown until the model has answered for all of his windows."""
+    return spoken([opinions.said if opinions.whole else () for opinions in patients])
+
+
+def heard(
+    model: LanguageModel, prompts: Sequence[RiskPrompt], seconds: float | None = None
+) -> list[Opinion | LanguageModelError]:
+    """What a model answers to each prompt, or why it does not; `seconds` are those for one answer.
+
+    What a local model does not get done for many at once (for want of memory or time) it may for each alone.
+    """
+    if isinstance(model, AnswersMany) and len(prompts) > 1:
+        found = _together(model, prompts, None if seconds is None else seconds * len(prompts))
+        if not isinstance(found, LanguageModelError):
+            return [*found]
+    alone = (_together(model, [prompt], seconds) for prompt in prompts)
+    return [found if isinstance(found, LanguageModelError) else found[0] for found in alone]
+
+
+def _together(
+    model: LanguageModel, prompts: Sequence[RiskPrompt], seconds: float | None
+) -> list[Opinion] | LanguageModelError:
+    deadline = None if seconds is None else time.monotonic() + seconds
+    try:
+        return list(opinions(model, prompts, deadline=deadline))
+    except LanguageModelError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - a backend is foreign code: whatever ails it is no answer
+        return LanguageModelError("failed", error.__class__.__name__)
+
+
+class AtOnce:
+    """AtOnce(model, task).read(notes) -> Opinions, the model asked now: for commands, never for a hook (see `ahead`)"""
+
+    def __init__(self, model: LanguageModel, task: str | Task, seconds: float | None = None) -> None:
+        self.model = model
+        self._task, self._seconds = task, seconds
+        self._known: Remembered[Opinion] = Remembered(REMEMBERED)
+
+    def read(self, notes: Sequence[Note]) -> Opinions:
+        prompts = {key_of(self.model.fingerprint, p): p for p in prompts_of(asked_windows(notes), self._task)}
+        new = {key: prompt for key, prompt in prompts.items() if self._known.get(key) is None}
+        found = zip(new, heard(self.model, list(new.values()), self._seconds), strict=True)
+        fresh = {key: self._known.put(key, said) for key, said in found if isinstance(said, Opinion)}
+        return opinions_of([fresh.get(key) or self._known.get(key) for key in prompts])
+
+
+def asked_about_each(
+    model: LanguageModel,
+    patients: Sequence[Sequence[Window]],
+    task: str | Task,
+    kept: Path,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> list[Opinions]:
+    """What a model says of the windows of many patients, side by side; `kept` as of `risk.asked_about`.
+
+    Raises LanguageModelError where it cannot be asked to the end; what was answered before stays kept.
+    """
+    listed = [window for patient in patients for window in patient]
+    answers = iter(asked_about(model, listed, task, kept, progress=progress))
+    return [opinions_of([next(answers) for _ in patient]) for patient in patients]
+
+
+def opinions_of(answers: Sequence[Opinion | None]) -> Opinions:
+    """Of one patient; None is a window without a usable answer."""
+    return Opinions(tuple(answer for answer in answers if answer is not None), failed=answers.count(None))
+
+
+def asking() -> dict[str, Any]:
+    """How notes become questions and answers an estimate, for whoever has to know whether it is still the same way."""
+    sample = RiskPrompt(Window("Assessment: stable.", 0, ("assessment",), "progress_note", ""), READMISSION_30D)
+    return {
+        "notes": MOST_NOTES,
+        "windows_of_a_note": MOST_OF_A_NOTE,
+        "windows": MOST_WINDOWS,
+        "characters": WINDOW_CHARACTERS,
+        "sections_first": list(KEY_SECTIONS),
+        "estimate": "of the gravest window",
+        "prompt": key_of("", sample)[:16],
+    }
+
+
+def prompts_of(listed: Sequence[Window], task: str | Task) -> list[RiskPrompt]:
+    return [RiskPrompt(window, task) for window in listed]
