@@ -33,7 +33,7 @@ from risk_model.model_files import opened_sources
 from risk_model.note_inputs import NOTE
 from risk_model.note_measurements import NOTED
 from risk_model.out_of_distribution import REFUSED, WARNED, Distribution, Strangeness
-from risk_model.population import abstention
+from risk_model.population import outside
 from risk_model.reader import LANGUAGE
 from risk_model.scores import comparators
 from risk_model.tasks import Task, question_of, task_of
@@ -220,9 +220,8 @@ class RiskModel:
     def prepared(self, reading: fusion.Reading) -> tuple[inputs.Row, Abstention | None]:
         """The model's row for a patient, shape (inputs,), and why it may not answer, or None."""
         row = fusion.row(reading, self.names, self.sources)
-        refused = abstention(self.manifest["population"], reading.record, reading.vector) or self._unlearned(
-            row, reading.findings
-        )
+        outsider = outside(self.manifest["population"], reading.record, reading.vector)
+        refused = outsider or self._unlearned(row, reading.findings)
         return row, refused or _unlike(self._strangeness(self._seen(row, reading.findings)))
 
     def _seen(self, row: inputs.Row, findings: NoteFindings | None) -> inputs.Row:

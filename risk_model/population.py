@@ -11,7 +11,7 @@ from risk_model.exclusions import excluded
 from risk_model.values import Abstention
 
 
-def abstention(population: Mapping[str, Any], record: PatientRecord, vector: FeatureVector) -> Abstention | None:
+def outside(population: Mapping[str, Any], record: PatientRecord, vector: FeatureVector) -> Abstention | None:
     """Why a model of this `population` (of its manifest) may not speak for this patient now, or None."""
     fits = f"The model was fitted on {population['in_words']}"
     age = vector.number("age.last")
@@ -31,9 +31,9 @@ def abstention(population: Mapping[str, Any], record: PatientRecord, vector: Fea
         return Abstention("too-young", f"The patient is {age:.0f} years old. {fits}.")
     if population.get("intensive_care") and not (stay and stay.intensive_care):
         return Abstention("not-intensive-care", f"The record does not show intensive care. {fits}.")
-    outside = _outside_time(vector, population) or _outside_stay(record, population)
-    if outside is not None:
-        return Abstention(outside[0], f"{outside[1]} {fits}.")
+    found = _outside_time(vector, population) or _outside_stay(record, population)
+    if found is not None:
+        return Abstention(found[0], f"{found[1]} {fits}.")
     names = population["needs"]
     have = sum(vector.number(name) is not None for name in names)
     if have < population["needs_at_least"]:
