@@ -11,10 +11,10 @@ import sys
 import click
 
 from fhir_mapping.errors import FhirMappingError
-from knowledge_index.errors import EncoderError, KnowledgeIndexError
+from knowledge_index.errors import KnowledgeIndexError
 from risk_model.errors import RiskModelError
 
-DONE, OUR_FAULT, BAD_INPUT = 0, 1, 3
+DONE, BAD_INPUT = 0, 3
 
 # Listed in the order a newcomer meets them; a command's module is imported only when it is asked for.
 COMMANDS = {
@@ -86,9 +86,6 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except EncoderError as error:
-        click.echo(f"riskcards: {error}", err=True)
-        sys.exit(OUR_FAULT)
     except (FhirMappingError, KnowledgeIndexError, RiskModelError) as error:
         click.echo(f"riskcards: {error}", err=True)
         sys.exit(BAD_INPUT)

@@ -11,6 +11,16 @@ KnowledgeIndexError
 from __future__ import annotations
 
 
+def not_installed(package: str, then: str = "") -> str:
+    """What is said where a package that language models need is missing; `then` is what the extra does not bring.
+
+    >>> not_installed("torch")
+    'torch is not installed: pip install "riskcards[llm]" (in a checkout: make llm)'
+    """
+    further = then and f", then {then}"
+    return f'{package} is not installed: pip install "riskcards[llm]"{further} (in a checkout: make llm)'
+
+
 class KnowledgeIndexError(Exception):
     """Base of every error this package raises on purpose."""
 

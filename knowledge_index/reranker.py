@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.errors import EncoderError
+from knowledge_index.errors import EncoderError, not_installed
 
 _BATCH, _TOKENS = 16, 512
 
@@ -46,7 +46,7 @@ class CrossEncoder:
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
             from transformers.utils import logging
         except ImportError as error:
-            raise EncoderError("a cross-encoder needs torch and transformers: pip install 'riskcards[llm]'") from error
+            raise EncoderError(not_installed(error.name or "torch")) from error
         logging.disable_progress_bar()
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:

@@ -59,7 +59,7 @@ def _packages() -> list[Check]:
         try:
             found.append(Check(name, "ok", version(name)))
         except PackageNotFoundError:
-            found.append(Check(name, "missing", f"optional: pip install 'riskcards[{extra}]'"))
+            found.append(Check(name, "missing", f'optional: pip install "riskcards[{extra}]"'))
     return found
 
 

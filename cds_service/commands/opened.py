@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,12 @@ def opened_store(config: Path | None = None) -> Iterator[Store]:
             store.close()
     except StoreError as error:
         raise click.ClickException(f"{error}; see RISKCARDS_DATABASE_URL in docs/settings.md") from None
+
+
+def log_to_stderr(level: str, line: str = "%(asctime)s level=%(levelname)s %(message)s") -> None:
+    """Of what libraries say, without the builds of itself that faiss looked for and did not find."""
+    logging.basicConfig(level=level, format=line)
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
 
 
 config_option = click.option(

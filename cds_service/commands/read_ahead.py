@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cds_service.commands.opened import config_option, opened_settings, opened_store
+from cds_service.commands.opened import config_option, log_to_stderr, opened_settings, opened_store
 from cds_service.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
     from cds_service.read_ahead import HELD, ReadAhead, open_vault
 
     settings = opened_settings(config)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s level=%(levelname)s %(message)s")
+    log_to_stderr(settings.log_level)
     desks = _desks(settings, batch)
     if not desks:
         raise click.UsageError(

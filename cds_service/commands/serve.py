@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 
 import click
 
-from cds_service.commands.opened import config_option, opened_settings
+from cds_service.commands.opened import config_option, log_to_stderr, opened_settings
 from cds_service.settings import Settings
 
 _LINE = "%(asctime)s level=%(levelname)s worker=%(process)d %(message)s"
@@ -43,7 +42,7 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
     """
     with _counted_together():
         settings = _checked(config, insecure)
-        logging.basicConfig(level=settings.log_level, format=_LINE)
+        log_to_stderr(settings.log_level, _LINE)
         _run(settings, partial(_checked, config, insecure), host, port, workers)
 
 
@@ -69,6 +68,7 @@ def _checked(config: Path | None, insecure: bool) -> Settings:
     from cds_service.smart import SmartError
     from cds_service.smart.parts import check_setup
     from cds_service.trust import ClientsError, ClientsFile
+    from risk_model.language.named import ReaderName, fingerprint
 
     settings = opened_settings(config)
     if settings.cds_clients:
@@ -85,6 +85,8 @@ def _checked(config: Path | None, insecure: bool) -> Settings:
         check_setup(settings)
     except SmartError as error:
         raise click.UsageError(f"RISKCARDS_SMART_CLIENTS: {error}") from None
+    # Only its files are looked at: who reads with it is `riskcards read-ahead`, here or on another machine.
+    fingerprint(ReaderName.of(settings.note_reader))
     return settings
 
 

@@ -83,8 +83,10 @@ def command(**chosen: Any) -> None:
     from knowledge_index import KnowledgeIndex
     from risk_model.language.adapter import fingerprint
     from risk_model.language.local import LocalLanguageModel, find_weights
+    from risk_model.language.named import check_installed
     from risk_model.language.tuning import Settings, tune
 
+    check_installed("peft")
     weights = find_weights(chosen["model"])
     out: Path = chosen["out"]
     out.mkdir(parents=True, exist_ok=True)

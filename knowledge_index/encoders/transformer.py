@@ -22,7 +22,7 @@ from knowledge_index.encoders.configuration import EncoderConfiguration, read_js
 from knowledge_index.encoders.long_text import Piece, windows
 from knowledge_index.encoders.minilm import by_length, plain
 from knowledge_index.encoders.protocol import Vectors
-from knowledge_index.errors import EncoderError
+from knowledge_index.errors import EncoderError, not_installed
 from knowledge_index.storage import sha256_of
 
 _BATCH_TOKENS = {"cpu": 2048}
@@ -112,7 +112,7 @@ class _Tower:
                     output_loading_info=True, dtype=configuration.dtype, **_placement(device),
                 )  # fmt: skip
         except ImportError as error:
-            raise _not_installed(error.name or "accelerate") from error
+            raise EncoderError(not_installed(error.name or "accelerate")) from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise EncoderError(f"{folder}: cannot be opened as a model: {_first_line(error)}") from error
         # A pooler is not used here and often not saved; anything else that is missing would be random numbers.
@@ -289,11 +289,7 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise _not_installed(name) from error
-
-
-def _not_installed(name: str) -> EncoderError:
-    return EncoderError(f'{name} is not installed: pip install "riskcards[llm]" (or `make llm`)')
+        raise EncoderError(not_installed(name)) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifa
 from risk_model.language.adapter import checked, fingerprint, opened_peft
 from risk_model.language.backend import MAX_TOKENS, Asked
 from risk_model.language.compact import CompactPrompt, expanded
-from risk_model.language.dequantised import default_cache, keep, opened_before
+from risk_model.language.dequantised import alone, default_cache, keep, opened_before
 from risk_model.language.prompt import Message, Prompt
 
 if TYPE_CHECKING:

@@ -125,10 +125,15 @@ def identity(name: ReaderName) -> str:
     return digest.hexdigest()
 
 
+def check_installed(*more: str) -> None:
+    """Raises MissingExtraError where a package that any local model needs is missing, or one of `more`."""
+    for package in (*PACKAGES, *more):
+        if find_spec(package) is None:
+            raise MissingExtraError(package)
+
+
 def look(name: ReaderName) -> None:
     """Whether it could be opened, without opening it: packages and files are there. Raises as `language_model`."""
     if name.kind == "local":
-        missing = [package for package in PACKAGES if find_spec(package) is None]
-        if missing:
-            raise MissingExtraError(missing[0])
+        check_installed()
         find_weights(name.whole().model)

