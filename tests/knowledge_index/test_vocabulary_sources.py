@@ -142,7 +142,11 @@ def test_a_compiled_vocabulary_is_read_back_and_repeats_itself(tmp_path: Path) -
     assert tuple(read_vocabulary(tmp_path / "one")) == concepts
 
 
-@pytest.mark.parametrize("content", [b"plain", gzip.compress(b'{"ui": "D1"}\n'), gzip.compress(b"{")])
+@pytest.mark.parametrize(
+    "content",
+    [b"plain", gzip.compress(b'{"ui": "D1"}\n'), gzip.compress(b"{")],
+    ids=["plain", "without a name", "half a line"],
+)
 def test_a_broken_vocabulary_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "v").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"not a compiled vocabulary|line 1 is no concept"):
