@@ -34,6 +34,7 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
             cinc,
             ["--data", str(cinc), "--stays", "800", "--out", str(RESULTS / "stage1_ablation.json")],
         ),
+        "note_rules": (None, ["--out", str(SCRATCH / "note_rules.json")]),
         "reader_speed": (None, []),
         "reader_tuning": (None, ["--train", "280", "--out", str(RESULTS / "reader_tuning.json")]),
         "diabetes130": (diabetes, ["--train", str(diabetes), "--out", str(RESULTS / "diabetes130")]),
