@@ -30,7 +30,7 @@ from risk_model.reader import NoteReader
 from risk_model.rubric import RUBRIC_OF_NOTES, Rubric
 from risk_model.scores import comparators
 from risk_model.tasks import TASKS
-from risk_model.training import Cohort
+from risk_model.training import Cohort, check_outcomes
 from risk_model.values import NoteFindings, ScoreResult
 
 Progress = Callable[[int, int], None]
@@ -118,6 +118,8 @@ def read_for_training(
     wanted = [row for row in labelled.rows if row.split in TRAINING]
     if not wanted:
         raise TrainingError("the cohort has no rows in its train split")
+    # Before anything is read: a language model may take hours over the notes.
+    check_outcomes(np.array([float(row.label) for row in wanted]), [row.person for row in wanted])
     rows, readings = [], []
     for split in TRAINING:
         for row, record in labelled.records(split):

@@ -43,6 +43,24 @@ DEFAULT_PARAMETERS: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+def check_outcomes(y: NDArray[np.float64], patients: Sequence[str], folds: int = FOLDS) -> None:
+    """Raises TrainingError where these outcomes, of these patients, are too few to learn from."""
+    if len(y) == 0:
+        raise TrainingError("the cohort is empty")
+    if y.min() == y.max():
+        word = "positive" if y[0] == 0 else "negative"
+        raise TrainingError(f"the cohort has no {word} outcome; both are needed")
+    least, positive = 2 * folds, int(y.sum())
+    if min(positive, len(y) - positive) < least:
+        raise TrainingError(
+            f"too few outcomes of one class for {folds} folds: {positive} rows with the outcome and "
+            f"{len(y) - positive} without, at least {least} of each are needed to train on; build the cohort from more "
+            "patients, or with another label (riskcards cohort tasks)"
+        )
+    if len(set(patients)) < folds:
+        raise TrainingError(f"fewer patients ({len(set(patients))}) than folds ({folds})")
+
+
 @dataclass(frozen=True, slots=True)
 class Cohort:
     """Rows to learn from: `x` (n, inputs) float32 with NaN for unknown, `y` (n,) 0/1, one patient id per row.
@@ -59,15 +77,7 @@ class Cohort:
 
     def check(self, folds: int = FOLDS) -> None:
         """Raises TrainingError saying which rule the cohort breaks."""
-        if len(self.y) == 0:
-            raise TrainingError("the cohort is empty")
-        if self.y.min() == self.y.max():
-            word = "positive" if self.y[0] == 0 else "negative"
-            raise TrainingError(f"the cohort has no {word} outcome; both are needed")
-        if min(self.y.sum(), (1 - self.y).sum()) < 2 * folds:
-            raise TrainingError(f"too few outcomes of one class for {folds} folds: at least {2 * folds} are needed")
-        if len(set(self.patients)) < folds:
-            raise TrainingError(f"fewer patients than folds ({folds})")
+        check_outcomes(self.y, self.patients, folds)
 
     def constants(self) -> tuple[str, ...]:
         """Inputs that are the same in every row (or unknown in every row): nothing can be learned from them."""

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 
+_ADVICE = {
+    "not-resolved": "nobody knows this host's name here; correct RISKCARDS_NOTE_READER",
+    "address-not-allowed": "its address is a private one; allow its network with RISKCARDS_PRIVATE_NETWORKS",
+    "refused": "see RISKCARDS_NOTE_READER_TOKEN_FILE",
+    "no-token": "the file of RISKCARDS_NOTE_READER_TOKEN_FILE cannot be read",
+    "too-slow": "raise RISKCARDS_NOTE_READER_SECONDS, or serve a smaller model",
+    "not-an-answer": "it must hold its answers to a JSON schema (response_format or guided_json)",
+}
+
 
 def note_reader() -> str:
     """Raises where the configured reader could not read: no packages, no files, no answer from the model server."""
     from cds_service.language import ModelServers
     from cds_service.settings import Settings
+    from risk_model.errors import LanguageModelError
     from risk_model.language.answer import Answer, completed
     from risk_model.language.named import ReaderName, language_model, look
     from risk_model.language.prompt import Prompt, Window
@@ -21,6 +31,10 @@ def note_reader() -> str:
     if name.kind == "endpoint":
         model = language_model(name, ModelServers.of(settings))
         prompt = Prompt(Window("Assessment: pneumonia.", 0, (), "other", "doctor"))
-        Answer.from_text(completed(model.answer(prompt, max_tokens=200)))
+        try:
+            Answer.from_text(completed(model.answer(prompt, max_tokens=200)))
+        except LanguageModelError as error:
+            advice = _ADVICE.get(error.reason, "see that the server is up and serves this model")
+            raise LanguageModelError(f"{settings.note_reader} gives no answer ({error}): {advice}") from None
         return f"{settings.note_reader} answers in the schema"
     return "rules"

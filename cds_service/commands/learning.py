@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 READER_HELP = "rules, smollm2, a model folder (+ADAPTER), or https://HOST/v1#MODEL: see docs/language-models.md."
 ENCODER_HELP = "minilm, static, hf:FOLDER, a family with a folder (medcpt:FOLDER), or a file: see docs/encoders.md."
+
+_SILENCE = 30.0
+"""Seconds without a word after which the next row is told."""
 
 
 def open_sources(
@@ -83,7 +87,8 @@ def checked_name(name: str) -> ReaderName:
 
 @contextmanager
 def counting(label: str) -> Iterator[Callable[[int, int], None]]:
-    """`progress(done, total)`: a bar on a terminal, a line for each tenth elsewhere."""
+    """`progress(done, total)`: a bar on a terminal; elsewhere a line for each tenth, and for each row that comes half
+    a minute after the last line: a language model may take that long for one."""
     if sys.stderr.isatty():
         with click.progressbar(length=1, label=label, file=sys.stderr, show_pos=True) as bar:
 
@@ -94,8 +99,12 @@ def counting(label: str) -> Iterator[Callable[[int, int], None]]:
             yield move
         return
 
+    told = time.monotonic()
+
     def tell(done: int, total: int) -> None:
-        if done == total or done % max(1, total // 10) == 0:
+        nonlocal told
+        if done == total or done % max(1, total // 10) == 0 or time.monotonic() - told > _SILENCE:
+            told = time.monotonic()
             say(f"{label}: {done} of {total}")
 
     yield tell

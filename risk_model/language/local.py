@@ -57,8 +57,8 @@ class LocalLanguageModel:
         if precision not in PRECISIONS:
             raise ModelArtifactError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}", path=str(model))
         torch, transformers, llguidance = _packages()
-        if precision == "8bit" and not torch.cuda.is_available():
-            raise ModelArtifactError("8 bit needs a CUDA device; leave @8bit away", path=str(model))
+        if precision == "8bit":
+            check_eight_bit(torch.cuda.is_available(), model)
         folder, gguf = find_weights(model)
         where = folder if gguf is None else folder / gguf
         self.cache = cache or default_cache()
@@ -258,6 +258,14 @@ def _packages() -> tuple[Any, Any, Any]:
     except ImportError as error:
         raise MissingExtraError(error.name or "torch") from None
     return torch, transformers, llguidance
+
+
+def check_eight_bit(cuda: bool, model: str | Path) -> None:
+    """Raises ModelArtifactError where 8 bit cannot be had."""
+    if not cuda:
+        raise ModelArtifactError("8 bit needs a CUDA device; leave @8bit away", path=str(model))
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelArtifactError("8 bit needs bitsandbytes: pip install bitsandbytes", path=str(model))
 
 
 def _placement(torch: Any, transformers: Any, precision: str) -> dict[str, Any]:

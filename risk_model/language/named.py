@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from risk_model.errors import MissingExtraError, RiskModelError
 from risk_model.language.adapter import WEIGHT_FILES, WEIGHTS, checked
 from risk_model.language.backend import LanguageModel
-from risk_model.language.local import PRECISIONS, SMOLLM2, LocalLanguageModel, find_weights
+from risk_model.language.local import PRECISIONS, SMOLLM2, LocalLanguageModel, check_eight_bit, find_weights
 from risk_model.language.remote import RemoteLanguageModel, Transport
 
 RULES = "rules"
@@ -136,4 +136,9 @@ def look(name: ReaderName) -> None:
     """Whether it could be opened, without opening it: packages and files are there. Raises as `language_model`."""
     if name.kind == "local":
         check_installed()
-        find_weights(name.whole().model)
+        name = name.whole()
+        find_weights(name.model)
+        if name.precision == "8bit":
+            import torch
+
+            check_eight_bit(torch.cuda.is_available(), name.model)

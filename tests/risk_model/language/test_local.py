@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 import time
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifactError
+from risk_model.language import local
 from risk_model.language.answer import Answer, completed
 from risk_model.language.local import LocalLanguageModel, find_weights
+from risk_model.language.named import ReaderName, look
 from risk_model.language.prompt import Prompt, windows
 from tests.risk_model.language.conftest import NEEDS
 from tests.risk_model.language.injections import Case, corpus
@@ -81,6 +84,21 @@ def test_eight_bits_without_a_gpu_are_refused_in_words() -> None:
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ModelArtifactError, match="CUDA"):
         LocalLanguageModel(precision="8bit")
+    with pytest.raises(ModelArtifactError, match="CUDA"):  # what the doctor asks
+        look(ReaderName.of("smollm2@8bit"))
+
+
+def test_on_a_gpu_eight_bits_are_asked_for_and_bitsandbytes_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason=NEEDS)
+    transformers = pytest.importorskip("transformers", reason=NEEDS)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    placed = local._placement(torch, transformers, "8bit")
+    assert (placed["device_map"], placed["quantization_config"].load_in_8bit) == ("auto", True)
+    assert local._placement(torch, transformers, "auto") == {"device_map": "auto", "dtype": torch.bfloat16}
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelArtifactError, match="pip install bitsandbytes"):
+        local.check_eight_bit(True, "model")
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers", "llguidance"])
