@@ -109,8 +109,15 @@ def _note_reader() -> str:
     return note_reader()
 
 
+def _first_stages() -> str:
+    from cds_service.commands.doctor_language import first_stages
+
+    return first_stages()
+
+
 _LOOKS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("note reader", _note_reader),
+    ("first stages", _first_stages),
     ("settings", _settings),
     ("models", _models),
     ("evidence index", _index),

@@ -1,4 +1,5 @@
-"""What `riskcards doctor` looks at of language models: the configured reader, without opening gigabytes."""
+"""What `riskcards doctor` looks at of language models: the configured reader and those that are first stages, without
+opening gigabytes."""
 
 from __future__ import annotations
 
@@ -38,3 +39,29 @@ def note_reader() -> str:
             raise LanguageModelError(f"{settings.note_reader} gives no answer ({error}): {advice}") from None
         return f"{settings.note_reader} answers in the schema"
     return "rules"
+
+
+def first_stages() -> str:
+    """Raises where a model's first stage could not speak: another model than it was trained with, no packages, no
+    files, no answer from the model server."""
+    from cds_service.language import ModelServers, asking_models, stage1_name
+    from cds_service.settings import Settings
+    from risk_model.errors import LanguageModelError
+    from risk_model.language.named import ReaderName, language_model, look
+    from risk_model.language.opinions import heard
+    from risk_model.language.prompt import Window
+    from risk_model.language.risk import RiskPrompt
+
+    settings = Settings.from_environment(os.environ)
+    told = []
+    for model in asking_models(settings):
+        name = stage1_name(settings, model)
+        parsed = ReaderName.of(name)
+        look(parsed)
+        if parsed.kind == "endpoint":
+            prompt = RiskPrompt(Window("Assessment: pneumonia.", 0, (), "other", "doctor"), model.question)
+            (said,) = heard(language_model(parsed, ModelServers.of(settings)), [prompt], settings.note_reader_seconds)
+            if isinstance(said, LanguageModelError):
+                raise said
+        told.append(f"{model.task}: {name}, the model it was trained with, asked by `riskcards read-ahead`")
+    return "; ".join(told) or "no model of RISKCARDS_MODELS asks a language model for its own estimate"

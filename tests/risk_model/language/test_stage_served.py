@@ -121,7 +121,7 @@ class Service:
 
 
 def served(folder: Path, place: Path, stage1: str = "") -> Service:
-    shutil.copytree(folder, place / "models" / TASK)
+    shutil.copytree(folder, place / "models" / TASK)  # makes `place` too
     shutil.copytree("risk_model/shipped/in_hospital_mortality", place / "models" / "in_hospital_mortality")
     settings = Settings(
         database_url=f"sqlite:///{place / 'cards.db'}", session_key_file=str(place / "key"),
@@ -283,6 +283,26 @@ def test_a_worker_killed_in_the_middle_loses_no_question(work: Path, record: Pat
         assert "2 read, 0 attempts failed" in second.stderr
         assert server.answered == 3
         assert voice.read(notes).whole
+
+
+def test_the_doctor_says_which_model_speaks_and_whether_it_can(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def line(service: Service) -> dict[str, str]:
+        for name, value in service.env.items():
+            monkeypatch.setenv(name, value)
+        return next(item for item in json.loads(run("doctor", "--json").stdout) if item["name"] == "first stages")
+
+    local = line(served(work / "model", tmp_path / "a"))
+    assert local["result"] == "ok"
+    assert f"{TASK}: smollm2, the model it was trained with" in local["detail"]
+    with model_server(SAID) as server:
+        service = served(at_a_server(work / "model", server, tmp_path / "m"), tmp_path / "b")
+        assert line(service)["result"] == "ok"
+        server.behaviour = "rambles"
+        assert line(service)["result"] == "failed"
+        (tmp_path / "b" / "models" / TASK / FILE).unlink()
+        assert line(service)["result"] == "failed"
 
 
 def test_wrong_use_is_told(work: Path, tmp_path: Path) -> None:
