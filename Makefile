@@ -2,6 +2,9 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+PROCESSES ?= 2
+# `make lock UPGRADE=` adds what setup.cfg names newly and moves nothing else.
+UPGRADE ?= --upgrade
 
 .PHONY: help demo serve golden test llm check lint types layers screenshots bench peers lock audit sbom wheel-twice clean
 
@@ -25,8 +28,11 @@ serve: .venv/.ready  ## the service alone, open to any local client
 golden: .venv/.ready  ## regenerate examples/*/expected.json; review the diff
 	$(BIN)/python -m tests.end_to_end.golden
 
-test: .venv/.ready  ## every test
-	$(BIN)/pytest $(ARGS)
+# Two processes need some 4 GB with language models; PROCESSES=0 is one, and `.venv/bin/pytest` alone the same. Tests
+# start hundreds of processes of ours: what these import is compiled once, whatever the shell says of bytecode.
+test: export PYTHONDONTWRITEBYTECODE :=
+test: .venv/.ready  ## every test; make test ARGS="tests/test_house.py -k pickle" PROCESSES=0
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Beside the environment everybody gets: nothing else needs it, and it weighs more than all the rest.
 .venv/.llm: .venv/.ready requirements/llm.txt requirements/llm-pinned.txt
@@ -60,7 +66,7 @@ peers:  ## libraries the mapping benchmark compares with, in an environment of t
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/peers.txt
 
 lock:  ## resolve both lock files again from setup.cfg
-	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --extra dev \
+	$(BIN)/pip-compile --quiet $(UPGRADE) --generate-hashes --allow-unsafe --strip-extras --extra dev \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  -o requirements/dev.txt setup.cfg
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra build -c requirements/dev.txt \

@@ -9,8 +9,49 @@ from typing import Any
 
 import pytest
 
+# One thread for each library in each process, and in those they start: `make test` runs one process to a core, and
+# threads that spin while they wait for one another take a core from the other. Set before NumPy is imported.
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+# Folders whose tests share what is dear to open: a language model, a browser with a served demo, a service.
+TOGETHER = ("tests/risk_model/language/", "tests/end_to_end/", "tests/cds_service/app_pages/", "tests/contract/")
+# What takes longest, longest first.
+FIRST = (
+    "tests/risk_model/language/",
+    "tests/end_to_end/",
+    "tests/cds_service/test_command_train_reader_killed.py",
+    "tests/cds_service/test_demo.py",
+    "tests/cds_service/test_commands_learning.py",
+    "tests/risk_model/test_ehr_encoders.py",
+    "tests/knowledge_index/test_sources.py",
+    "tests/fhir_mapping/test_notes_hostile.py",
+    "tests/cds_service/",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`: a file's tests in one process, and so those of the folders of `TOGETHER`."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a process of xdist what takes long comes first, so that no process is left with it at the end."""
+    if hasattr(config, "workerinput"):
+        places = {item: [n for n, place in enumerate(FIRST) if item.nodeid.startswith(place)] for item in items}
+        items.sort(key=lambda item: min(places[item], default=len(FIRST)))
 
 
 @pytest.fixture(autouse=True)
