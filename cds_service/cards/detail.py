@@ -9,7 +9,17 @@ from datetime import datetime
 
 from cds_service.cards.escape import gfm
 from fhir_mapping import FeatureVector, PatientRecord
-from risk_model import Assessment, Driver, Experiencer, NoteFindings, Polarity, RiskEstimate, ScoreResult, Temporality
+from risk_model import (
+    TASKS,
+    Assessment,
+    Driver,
+    Experiencer,
+    NoteFindings,
+    Polarity,
+    RiskEstimate,
+    ScoreResult,
+    Temporality,
+)
 
 MAX_FINDINGS = 8
 _REASONS = {
@@ -79,7 +89,7 @@ def _answer(estimate: RiskEstimate) -> Iterator[str]:
     elif estimate.abstention is not None:
         yield f"**No estimate by the model.** {gfm(estimate.abstention.reason, 400)}"
         yield ""
-    yield from _scores(estimate.comparators)
+    yield from _scores(estimate.comparators, estimate.task)
 
 
 def _drivers(drivers: Sequence[Driver]) -> Iterator[str]:
@@ -95,7 +105,10 @@ def _drivers(drivers: Sequence[Driver]) -> Iterator[str]:
         yield ""
 
 
-def _scores(scores: Sequence[ScoreResult]) -> Iterator[str]:
+def _scores(scores: Sequence[ScoreResult], task: str) -> Iterator[str]:
+    if task not in TASKS:
+        yield "No established score is shown for this question."
+        return
     if not scores:
         yield "No established score applies: they are for adults whose age is known."
         return

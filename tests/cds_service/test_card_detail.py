@@ -13,6 +13,7 @@ from cds_service.cards.card import Thresholds, build_card
 from cds_service.cards.detail import detail
 from fhir_mapping import PatientRecord
 from risk_model import READMISSION_30D, Assessment, Pipeline
+from risk_model.labels_task import find_definition
 from tests.end_to_end.golden import EXAMPLES
 
 
@@ -68,3 +69,15 @@ def test_the_level_of_a_card_is_none_of_a_language_models(
     assert "the language model small (1)" in card["detail"]
     assert "1 note not read by the language model yet" in card["detail"]
     assert "never the level of this card" in card["detail"]
+
+
+def test_a_question_without_established_scores_says_so_and_blames_no_age(
+    assessed: tuple[Assessment, PatientRecord],
+) -> None:
+    """A model of one's own for stays of a week once told a patient of 76 that his age was unknown."""
+    assessment, record = assessed
+    asked = find_definition("long_stay").question
+    own = replace(assessment.estimate, task="long_stay", question=asked, comparators=())
+    text = detail([replace(assessment, estimate=own)], record)
+    assert "No established score is shown for this question." in text
+    assert "age is known" not in text
