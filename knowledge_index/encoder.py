@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from knowledge_index.encoders.configuration import configuration_named
+from knowledge_index.encoders.configuration import configuration_named, read_json
 from knowledge_index.encoders.minilm import MiniLMEncoder
 from knowledge_index.encoders.protocol import Encoder, QueryEncoder, encode_queries
 
@@ -24,6 +24,7 @@ __all__ = [
     "MiniLMEncoder",
     "QueryEncoder",
     "available_threads",
+    "check_encoder",
     "encode_queries",
     "encoder_named",
 ]
@@ -56,6 +57,20 @@ def encoder_named(name: str, threads: int = 1) -> Encoder:
     from knowledge_index.encoders.transformer import TransformerEncoder
 
     return TransformerEncoder(configuration)
+
+
+def check_encoder(name: str) -> None:
+    """Raises EncoderError where `encoder_named` would, as far as that is seen without opening weights: what is wrong is
+    said before hours of work with another encoder."""
+    if name in _BUILT_IN:
+        return
+    configuration = configuration_named(name)
+    for folder in (configuration.model, configuration.query_model):
+        if folder is not None:
+            read_json(folder / "config.json")
+    from knowledge_index.encoders.transformer import needs_packages
+
+    needs_packages()
 
 
 def available_threads() -> int:

@@ -79,7 +79,11 @@ def examples_of(cohort: LabelledCohort, count: int, budget: int) -> tuple[Exampl
         rows.sort(key=lambda row: share(f"rubric/{row.person}/{row.prediction_time.isoformat()}"))
         chosen = list({row.person: row for row in reversed(rows)}.values())[-(count // 2) :]
         if len(chosen) < count // 2:
-            raise TrainingError(f"only {len(chosen)} training patients with label {label}; ask for fewer examples")
+            least = min(len({row.person for row in cohort.split("train") if row.label == one}) for one in (0, 1))
+            raise TrainingError(
+                f"only {len(chosen)} training patients {'with' if label else 'without'} the outcome, {count // 2} are "
+                f"needed: ask for at most --examples {2 * least}"
+            )
         wanted |= {(row.subject_id, row.prediction_time.isoformat()): row.label for row in chosen}
     found = [
         ExamplePatient(record.to_markdown(budget), row.label)

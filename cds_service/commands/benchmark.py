@@ -82,6 +82,7 @@ def ehr_encoders(
     run that was stopped goes on where it was; another encoder added later costs only itself. docs/ehrshot.md is the
     guide for EHRSHOT and MIMIC-IV.
     """
+    from knowledge_index.encoder import check_encoder
     from risk_model import ehr_encoders as protocol_of
     from risk_model.artifacts import write_json
     from risk_model.ehr_encoders_report import html
@@ -90,6 +91,8 @@ def ehr_encoders(
     if sum(shares) >= 1:
         raise click.BadParameter("the shares of validation and test must leave something to train on")
     lightgbm_library()  # missed now, not after hours of encoding
+    for name in encoders:
+        check_encoder(name)
     wanted = list(dict.fromkeys(EHRSHOT if tasks == "ehrshot" else [name.strip() for name in tasks.split(",") if name]))
     asked = {"tasks": wanted, "budget": budget, "shares": shares, "follow_up": follow_up, "labels": str(labels or "")}
     prepared = _prepared(meds, labels, wanted, asked, out / "work")

@@ -70,6 +70,7 @@ def command(
     Exit code 4 when the model abstains: the answer then says why, and still holds the established scores.
     """
     from cds_service.cards.detail import detail
+    from cds_service.commands.learning import say
     from risk_model import risk_assessment
 
     if smart_client and not fhir_server:
@@ -89,6 +90,8 @@ def command(
         _bulk(ctx, files[0], out, pipeline, asked, as_of, site_map)
         return
     record = _record(files, fhir_server, smart_client, patient, encounter, as_of, site_map)
+    if note_reader != "rules" and record.notes():
+        say(f"{len(record.notes())} notes, read by {note_reader}; without a GPU that may take minutes")
     assessment = pipeline.assess(record, asked)
     if as_json:
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 from collections.abc import Iterator, Sequence
@@ -283,6 +284,13 @@ def _device(asked: str, torch: Any) -> str:
 def _placement(device: str) -> dict[str, Any]:
     """`auto` lets accelerate spread a model over the devices there are."""
     return {} if device == "cpu" else {"device_map": device}
+
+
+def needs_packages() -> None:
+    """Raises EncoderError where a package of the extra is missing; imports none."""
+    for name in ("torch", "transformers", "safetensors"):
+        if importlib.util.find_spec(name) is None:
+            raise EncoderError(not_installed(name))
 
 
 def _library(name: str) -> Any:

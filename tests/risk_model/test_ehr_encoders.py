@@ -311,3 +311,10 @@ def test_the_mimic_demo_goes_the_whole_way_from_fhir_over_meds(shared_data: Path
     assert sum(part["rows"] for part in rows.values()) > 150
     assert "auroc" in found["tasks"]["long_stay"]["representations"]["static, codes"]["all"]
     assert "no row of this data" in found["left_out"]["icu_transfer"]
+
+
+def test_an_encoder_that_cannot_be_opened_is_said_before_another_has_encoded(dataset: Path, tmp_path: Path) -> None:
+    """The second of two was once missed after the first had embedded every record."""
+    result = run(*arguments(dataset, tmp_path / "out", "--encoder", "static", "--encoder", f"hf:{tmp_path / 'none'}"))
+    assert "no model folder" in str(result.exception)
+    assert not (tmp_path / "out" / "work").exists()

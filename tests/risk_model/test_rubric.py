@@ -237,7 +237,7 @@ def test_examples_are_of_the_training_split_alone_and_too_few_is_an_error(cohort
     opened = LabelledCohort.open(cohort)
     train = {r.to_markdown(300) for _, r in opened.records("train")}
     assert {patient.text for patient in examples_of(opened, 20, 300)} <= train
-    with pytest.raises(TrainingError, match="ask for fewer"):
+    with pytest.raises(TrainingError, match="ask for at most --examples"):
         examples_of(opened, 200, 300)
 
 
