@@ -1,16 +1,17 @@
 """What each part of stage 1 gives to stage 2: its estimate, its reasons, the notes themselves, the literature.
 
     python -m benchmarks.stage1_ablation [--stays N] --out benchmarks/results/stage1_ablation.json
-    python -m benchmarks.stage1_ablation --reader smollm2 --stays 150 --out benchmarks/results/stage1_smollm2.json
+    python -m benchmarks.stage1_ablation --stays 800 --reader smollm2@bfloat16 [--tune 480] --out ...
 
 The stays, notes, houses and outcomes of `notes_fusion`: what moved into notes is nowhere in the structured record.
 Stage 1 is a logistic regression over what the notes say (`language.note_reasoner.NoteReasoner`), fitted anew for every
 fold; its reasons are the statements that weigh most, embedded. Every arm is judged out of fold by patient and by house.
 One arm breaks the rule on purpose: its stage 1 answers for patients it learned from.
 
-With `--reader` a language model as it comes is the first stage beside that one, on the same stays: for a level of risk
-and a reason it is asked about those windows of the notes that it would be asked about in service
-(`language.opinions.asked_windows`). Answers are kept, so that a run that was stopped goes on.
+With `--reader` a language model is the first stage beside that one, on the same stays. For a level of risk and a reason
+it is asked about the first of the windows that it would be asked about in service (`language.opinions.asked_windows`):
+the newest notes, as many as fit. With `--tune N` it is tuned first, on N windows of stays that come after those judged
+(`stage1_tuning`). A run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from benchmarks.note_writing import house_of
 from benchmarks.notes_fusion import Stay, prepared, recovered
 from benchmarks.outcome import say
 from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
+from benchmarks.stage1_tuning import tuned
 from risk_model.fusion import Block, Learned, VectorBlock, fit_head
 from risk_model.language.answer import RISK_LEVELS
 from risk_model.language.local import LocalLanguageModel
@@ -53,6 +55,7 @@ from risk_model.language.rationale import (
     Reasoner,
     Rows,
 )
+from risk_model.language.risk_teaching import learned_from
 from risk_model.metrics import SCORE_METRICS, auroc, measure
 from risk_model.tasks import IN_HOSPITAL_MORTALITY
 from risk_model.training import PARAMETERS, Cohort, held_out_margins
@@ -147,7 +150,7 @@ def asked(reader: str, stays: Sequence[Stay], kept: Path) -> list[Opinions]:
             return
         say(f"{perf_counter() - begun:.0f} s: {done} of {every} windows answered")
 
-    return asked_about_each(model, [stay.windows for stay in stays], IN_HOSPITAL_MORTALITY, kept, tell)
+    return asked_about_each(model, [stay.windows[:1] for stay in stays], IN_HOSPITAL_MORTALITY, kept, tell)
 
 
 def local_options(reader: str) -> dict[str, Any]:
@@ -210,19 +213,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=readme.ROOT / "out" / "notes_fusion", help="vectors made once")
     parser.add_argument("--reader", help="a language model as the first stage: smollm2, FOLDER+ADAPTER@bfloat16")
+    parser.add_argument("--tune", type=int, help="tune it first, on so many windows of stays after those judged")
     options = parser.parse_args()
     stays, y = read(options.data, options.stays, say)
     if options.reader is not None:
-        kept = options.cache / f"answers-{sha256(options.reader.encode()).hexdigest()[:12]}.jsonl"
-        opinions = asked(options.reader, stays, kept)
-        by_model = {
-            "stays": len(stays),
-            "outcomes": int(y.sum()),
-            "stage_1": f"{options.reader}, as it comes: a level of risk and a reason for each window asked about",
-            "alone": alone(opinions, [stay.id for stay in stays], y),
-            **run(stays, y, arms_with(opinions, stays, y, options.cache), shares=False),
-        }
-        write(options.out, by_model)
+        write(options.out, by_reader(options, stays, y))
         return
     result = {
         "stays": len(stays),
@@ -232,6 +227,28 @@ def main() -> None:
         **run(stays, y, arms(stays, y, options.cache)),
     }
     write(options.out, result)
+
+
+def by_reader(options: argparse.Namespace, stays: Sequence[Stay], y: Floats) -> dict[str, Any]:
+    """The arms of a language model, as it comes or tuned on other stays."""
+    reader, ids, teaching = options.reader, [stay.id for stay in stays], None
+    if options.tune is not None:
+        name, adapter = ReaderName.of(reader), options.cache / f"adapter-{options.tune}-after-{len(stays)}"
+        manifest = tuned(reader, options.data, len(stays), options.tune, adapter)
+        assert not learned_from(manifest, ids).any(), "tuned on stays that are judged"
+        reader = f"{name.model}+{adapter}@{name.precision}"
+        teaching = {key: manifest[key] for key in ("data", "settings", "metrics")} | {
+            key: value for key, value in manifest["teaches"].items() if key != "patients"
+        }
+    opinions = asked(reader, stays, options.cache / f"opinions-{sha256(reader.encode()).hexdigest()[:12]}.jsonl")
+    return {
+        "stays": len(stays),
+        "outcomes": int(y.sum()),
+        "stage_1": f"{options.reader}: a level of risk and a reason for the newest notes of a stay, as many as fit",
+        "tuned_on": teaching,
+        "alone": alone(opinions, ids, y),
+        **run(stays, y, arms_with(opinions, stays, y, options.cache), shares=False),
+    }
 
 
 def read(data: Path, most: int | None, tell: Callable[[str], None]) -> tuple[list[Stay], Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from cds_service.commands.learning import checked_name, counting, opened_models,
 
 if TYPE_CHECKING:
     from knowledge_index import Encoder
+    from risk_model.cohort import LabelledCohort
     from risk_model.language.first_stage import StageToFit
     from risk_model.language.language_stage import AskedModel
     from risk_model.study import Study
@@ -35,6 +37,26 @@ def checked_stage(name: str | None, note_reader: str | None) -> str | None:
 def answers_of(out: Path) -> Path:
     """Where the language model's answers are kept beside a model folder."""
     return out.with_name(f"{out.name}.answers.jsonl")
+
+
+def without_taught(labelled: LabelledCohort, name: str | None) -> LabelledCohort:
+    """The rows of patients that a first stage's adapter was not tuned among: what it says of the others tells their
+    outcomes. Raises TrainingError where none is left, ModelArtifactError for an altered adapter."""
+    from risk_model.errors import TrainingError
+    from risk_model.language.adapter import checked
+    from risk_model.language.risk_teaching import learned_from
+
+    adapter = None if name in {None, REGRESSION} else checked_name(str(name)).whole().adapter
+    if adapter is None:
+        return labelled
+    manifest = checked(Path(adapter))
+    taught = learned_from(manifest, [row.person for row in labelled.rows])
+    taught |= learned_from(manifest, [row.subject_id for row in labelled.rows])
+    if taught.all():
+        raise TrainingError("the adapter was tuned among all these patients: tune one on a --share, or on others")
+    if taught.any():
+        say(f"{taught.sum()} of {len(taught)} rows left out: the adapter was tuned among their patients")
+    return replace(labelled, rows=tuple(row for row, was in zip(labelled.rows, taught, strict=True) if not was))
 
 
 def stage_to_fit(name: str | None, study: Study, question: Task, out: Path) -> StageToFit | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import orjson
 
-from cds_service.commands.first_stage import REGRESSION, checked_stage, stage_to_fit
+from cds_service.commands.first_stage import REGRESSION, checked_stage, stage_to_fit, without_taught
 from cds_service.commands.learning import ENCODER_HELP, READER_HELP, counting, open_sources, say
 
 _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -86,7 +86,7 @@ def command(
         raise click.UsageError("--evidence needs --encoder and --note-reader")
     asked = checked_stage(stage1, note_reader)
     rubric = None if rubric_file is None else Rubric.open(rubric_file)
-    labelled = LabelledCohort.open(cohort)
+    labelled = without_taught(LabelledCohort.open(cohort), asked)
     task = find_definition(task).id if task.endswith((".yaml", ".yml")) else task
     opened = open_sources(encoder, note_reader, evidence)
     form = next(name for name, form in RECORDS.items() if form == serialiser)

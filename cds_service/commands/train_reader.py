@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from cds_service.commands.learning import counting, say
 if TYPE_CHECKING:
     from fhir_mapping import PatientRecord
     from knowledge_index import KnowledgeIndex
+    from risk_model.language.risk_teaching import Lessons
     from risk_model.language.tuning import Split
 
 GENERATED = "generated"
@@ -30,11 +31,21 @@ GENERATED = "generated"
     show_default=True,
     help="Where examples come from: `generated`, or a folder of FHIR with notes. May be given several times.",
 )
+@click.option(
+    "--cohort", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Teach it outcomes instead: the rows of a folder of `riskcards cohort build`, its notes and labels.",
+)  # fmt: skip
+@click.option("--task", help="With --cohort: the task it was built for.")
+@click.option(
+    "--share", default=0.5, show_default=True, type=click.FloatRange(0, 1, min_open=True),
+    help="With --cohort: of its patients, by hash. The others are left for a model whose first stage it will be.",
+)  # fmt: skip
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The adapter's folder.")
 @click.option("--resume", is_flag=True, help="Go on with training that was stopped; same options as before.")
 @click.option(
-    "--examples", default=600, show_default=True, type=click.IntRange(8), help="Generated ones to learn from."
-)
+    "--examples", default=600, show_default=True, type=click.IntRange(8),
+    help="Generated ones, or windows of a cohort's notes, to learn from.",
+)  # fmt: skip
 @click.option("--each", default=20, show_default=True, type=click.IntRange(1), help="Windows told of each FHIR record.")
 @click.option("--epochs", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--max-steps", type=click.IntRange(1), help="Stop after so many batches, whatever --epochs says.")
@@ -65,12 +76,18 @@ def command(**chosen: Any) -> None:
     riskcards train-reader --out reader/                                  SmolLM2-135M on generated notes
     riskcards train-reader --notes export/ --notes generated --out reader/
     riskcards train-reader --model /models/Qwen3-8B --precision bfloat16 --notes export/ --out reader/
+    riskcards train-reader --task in_hospital_mortality --cohort cohort/ --out opinion/
     riskcards train-reader --out reader/ --resume                         after it was stopped
 
     What a record holds is the label: conditions and measurements are told in sentences of many styles, with denials,
     relatives, abbreviations and numbers that are nobody's; of a FHIR folder's own notes those passages are taken on
     which the record and the rule reader agree. Styles, and patients, to validate on are never learned from. Training
     stops when they are read no better, and the best adapter so far is kept.
+
+    With --cohort it is taught to give a level of risk and a reason instead, for a first stage. The outcome of a row of
+    the training and validation splits is the label, as many with it as without, which is put back into the log-odds.
+    The reason is the sentence that weighs most in a regression fitted on other patients. The manifest names the
+    patients of its --share, hashed: what it says of them tells outcomes, so `riskcards train --stage1` leaves them out.
 
     OUT gets the adapter as safetensors and manifest.json: the base model's sha256, the examples' sha256, settings,
     losses, and the sha256 of each file, checked whenever it is opened. A stopped run leaves its state there; --resume
@@ -84,14 +101,18 @@ def command(**chosen: Any) -> None:
     from risk_model.language.adapter import fingerprint
     from risk_model.language.local import LocalLanguageModel, find_weights
     from risk_model.language.named import check_installed
-    from risk_model.language.tuning import Settings, tune
+    from risk_model.language.tuning import STYLES, Settings, tune
 
+    if (chosen["cohort"] is None) != (chosen["task"] is None):
+        raise click.UsageError("--task and --cohort are given together")
     check_installed("peft")
     weights = find_weights(chosen["model"])
     out: Path = chosen["out"]
     out.mkdir(parents=True, exist_ok=True)
-    split = _split(chosen["notes"], chosen["examples"], chosen["each"], chosen["seed"], KnowledgeIndex.open_starter())
-    say(f"{len(split.train)} examples to learn from, {len(split.validation)} to validate on, in other styles")
+    lessons = _lessons(chosen, KnowledgeIndex.open_starter())
+    split = lessons.split
+    others = "in other styles" if split.sources == STYLES else "of other patients"
+    say(f"{len(split.train)} examples to learn from, {len(split.validation)} to validate on, {others}")
     names = (
         "rank",
         "learning_rate",
@@ -115,12 +136,41 @@ def command(**chosen: Any) -> None:
             if words.startswith("validation"):
                 say(f"step {step}: {words}")
 
-        manifest = tune(model, split, out, settings, base=base, resume=chosen["resume"], progress=progress)
+        manifest = tune(
+            model, split, out, settings, base=base, teaches=lessons.teaches, resume=chosen["resume"], progress=progress
+        )
     if chosen["as_json"]:
         click.echo(orjson.dumps(manifest, option=orjson.OPT_INDENT_2).decode())
         return
     first, lowest = manifest["metrics"]["validation"][0]["loss"], manifest["metrics"]["lowest"]
-    click.echo(f"loss on styles to validate on: {first:.3f} before, {lowest:.3f} after\nwritten to {out}")
+    click.echo(f"loss on {split.sources} to validate on: {first:.3f} before, {lowest:.3f} after\nwritten to {out}")
+
+
+def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> Lessons:
+    """What is taught: to read notes, or the outcomes of a cohort. Raises TrainingError for a cohort of another task."""
+    from risk_model import RuleNoteReader
+    from risk_model.cohort import LabelledCohort
+    from risk_model.errors import TrainingError
+    from risk_model.language.risk_teaching import Lessons, place_of, taught_outcomes, told
+    from risk_model.study import TRAINING
+
+    if chosen["cohort"] is None:
+        return Lessons(_split(chosen["notes"], chosen["examples"], chosen["each"], chosen["seed"], index))
+    labelled, task = LabelledCohort.open(chosen["cohort"]), chosen["task"]
+    if labelled.task != task:
+        raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")
+    rules = RuleNoteReader(index, embed=False)
+    rows = (
+        told((row.person, row.subject_id), record.notes(), row.label, rules)
+        for split in TRAINING
+        for row, record in labelled.records(split)
+        if place_of(row.person, "taught") < chosen["share"]
+    )
+    with counting("rows told") as moved:
+        return taught_outcomes(
+            rows, labelled.asked.question, count=chosen["examples"], seed=chosen["seed"],
+            progress=lambda n: moved(n, len(labelled.rows)),
+        )  # fmt: skip
 
 
 def _split(notes: Sequence[str], examples: int, each: int, seed: int, index: KnowledgeIndex) -> Split:

@@ -2,7 +2,8 @@
 
 manifest.json
   base      the model it was tuned on: its name and the sha256 over its weights and tokenizer
-  data      sha256 over the examples, how many, and the styles they were written in
+  data      sha256 over the examples, how many, and the sources they came from: styles, or hashed patients
+  teaches   where outcomes were taught: the task, and what its log-odds lack for having been taught on as many of each
   settings, metrics
   files     sha256 and size of each file
 """
@@ -20,7 +21,7 @@ import orjson
 
 from risk_model.artifacts import signature, write_json
 from risk_model.errors import MissingExtraError, ModelArtifactError
-from risk_model.language.examples import Example
+from risk_model.language.examples import Teaching
 
 FORMAT = 1
 KIND = "note-reader-adapter"
@@ -55,7 +56,7 @@ def fingerprint(folder: Path, gguf: str | None) -> str:
     return digest.hexdigest()
 
 
-def data_hash(examples: Sequence[Example]) -> str:
+def data_hash(examples: Sequence[Teaching]) -> str:
     """sha256 over the examples in their order."""
     digest = hashlib.sha256()
     for example in examples:

@@ -65,7 +65,7 @@ def opinions(
         ]
         _decode(model.model, sequences, deadline)
         for prompt, sequence in zip(chosen, sequences, strict=True):
-            level, log_odds = weighed(sequence.weights)
+            level, log_odds = weighed(sequence.weights, model.offset(prompt.task))
             yield prompt.opinion(level, log_odds, sequence.text if reasons else "")
 
 

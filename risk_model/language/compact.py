@@ -39,6 +39,8 @@ from risk_model.language.answer import (
 from risk_model.language.prompt import Message, Prompt
 from risk_model.values import Experiencer, Polarity, Temporality
 
+JSON, COMPACT = "json", "compact"
+"""Forms of an answer; the second only after it was taught."""
 Judged = tuple[Polarity, Temporality, Experiencer]
 STATUSES: Mapping[str, Judged] = {
     "present": (Polarity.PRESENT, Temporality.CURRENT, Experiencer.PATIENT),

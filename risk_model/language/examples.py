@@ -5,19 +5,44 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fhir_mapping import Note
 from risk_model.language.answer import MAX_FINDINGS, MAX_VALUES, Answer, SaidFinding, SaidValue
-from risk_model.language.prompt import Prompt, Window
+from risk_model.language.compact import COMPACT, CompactPrompt, in_lines
+from risk_model.language.prompt import Message, Prompt, Window
 from risk_model.values import Experiencer, Finding, NoteFindings, NoteValue, Polarity, Temporality
 
 FIELDS = ("present", "absent", "family", "past", "value")
 BOOTSTRAPS = 1000
 _RELATIVE_ERROR = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is asked, and the answer that is taught. The piece `weighty` of the answer counts as much as the rest."""
+
+    messages: Sequence[Message]
+    answer: str
+    weighty: str = ""
+
+
+class Teaching(Protocol):
+    """What a model can be tuned on."""
+
+    @property
+    def source(self) -> str:
+        """Nothing of one source is on both sides of a split."""
+        ...
+
+    def lesson(self, answers: str) -> Lesson: ...
+
+    def to_json(self) -> dict[str, Any]:
+        """What its hash is made of."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +99,18 @@ class Example:
         ]
         return Answer(tuple(findings[:MAX_FINDINGS]), tuple(values[:MAX_VALUES]))
 
+    @property
+    def source(self) -> str:
+        """Nothing of one source is on both sides of a split."""
+        return self.style
+
     def prompt(self) -> Prompt:
         return Prompt(Window(self.text, 0, (), "other", "example"))
+
+    def lesson(self, answers: str) -> Lesson:
+        if answers == COMPACT:
+            return Lesson(CompactPrompt(self.prompt()).messages, in_lines(self.answer()))
+        return Lesson(self.prompt().messages, self.answer().to_text())
 
     def note(self, source: str) -> Note:
         """The window as a note of its own, for readers that take notes."""

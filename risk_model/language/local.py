@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -21,17 +21,16 @@ from typing import TYPE_CHECKING, Any
 from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifactError
 from risk_model.language.adapter import checked, fingerprint, opened_peft
 from risk_model.language.backend import MAX_TOKENS, Asked
-from risk_model.language.compact import CompactPrompt, expanded
+from risk_model.language.compact import COMPACT, JSON, CompactPrompt, expanded
 from risk_model.language.dequantised import alone, default_cache, keep, opened_before
 from risk_model.language.prompt import Message, Prompt
+from risk_model.tasks import Task
 
 if TYPE_CHECKING:
     from risk_model.language.opinion import Opinion
     from risk_model.language.risk import RiskPrompt
 
 SMOLLM2 = "smollm2"
-JSON, COMPACT = "json", "compact"
-"""Forms of an answer; the second only after it was taught (see `compact`)."""
 PRECISIONS = ("auto", "float32", "bfloat16", "8bit")
 _MARK = "\ufdd0{}\ufdd0"  # a noncharacter: no note can hold it once it was made harmless
 _FILES_TO_HASH = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
@@ -75,12 +74,13 @@ class LocalLanguageModel:
             ) from None
         if self.tokenizer.chat_template is None:
             raise ModelArtifactError("its tokenizer has no chat template", path=str(where))
-        taught = JSON
+        manifest: Mapping[str, Any] = {}
         if adapter is not None:
-            taught = checked(Path(adapter), fingerprint(folder, gguf))["settings"].get("answers", JSON)
+            manifest = checked(Path(adapter), fingerprint(folder, gguf))
             self.model = _with_adapter(self.model, Path(adapter))
         self.model.eval()
-        self.answers = str(taught)
+        self.answers = str(manifest.get("settings", {}).get("answers", JSON))
+        self._taught: Mapping[str, Any] = manifest.get("teaches", {})
         self.name = f"{model}+{adapter}" if adapter is not None else str(model)
         self._weights = (where, None if adapter is None else Path(adapter))
         self._precision = precision
@@ -142,6 +142,11 @@ class LocalLanguageModel:
         from risk_model.language.batched import opinions
 
         return opinions(self, prompts, reasons=reasons, deadline=deadline)
+
+    def offset(self, task: str | Task) -> float:
+        """What the log-odds of a task's level lack: it was taught on more outcomes than there are, if it was."""
+        asked = task if isinstance(task, str) else task.id
+        return float(self._taught.get("offset", 0.0)) if self._taught.get("task") == asked else 0.0
 
     def matcher(self, grammar: str) -> Any:
         """Follows one answer token by token, and says what may come next."""

@@ -17,14 +17,14 @@ from fhir_mapping import Note
 from risk_model.errors import LanguageModelError
 from risk_model.language.backend import AnswersMany, LanguageModel
 from risk_model.language.opinion import Opinion, Opinions
-from risk_model.language.prompt import WINDOW_CHARACTERS, Window, windows
+from risk_model.language.prompt import WINDOW_CHARACTERS, Window, packed, windows
 from risk_model.language.rationale import Reasons, spoken
 from risk_model.language.risk import RiskPrompt, asked_about, key_of, opinions
 from risk_model.reader import KEY_SECTIONS
 from risk_model.remembered import Remembered
 from risk_model.tasks import READMISSION_30D, Task
 
-MOST_NOTES, MOST_OF_A_NOTE, MOST_WINDOWS = 3, 2, 4
+MOST_NOTES, MOST_OF_A_NOTE, MOST_WINDOWS = 6, 2, 4
 """A model is asked so often about a patient at most: neither a queue nor a card waits for a thick chart."""
 REMEMBERED = 1024
 
@@ -40,8 +40,8 @@ def asked_windows(notes: Sequence[Note]) -> tuple[Window, ...]:
 
     The newest notes tell how the patient is now. Of each, what clinicians judge comes first (assessment, plan, course);
     a note without such sections tells at its beginning why the patient is here and at its end what is thought of it.
-    Every one of the newest notes has its turn before one has a second, and words copied from note to note are asked
-    about once.
+    Every one of the newest notes has its turn before one has a second, words copied from note to note are asked about
+    once, and short ones share a window (`packed`).
     """
     read = [note for note in notes if note.status == "read" and note.text.strip()][:MOST_NOTES]
     by_note = [_telling_first(list(windows(note)))[:MOST_OF_A_NOTE] for note in read]
@@ -49,7 +49,7 @@ def asked_windows(notes: Sequence[Note]) -> tuple[Window, ...]:
     once: dict[str, Window] = {}
     for window in in_turn:
         once.setdefault(" ".join(window.text.split()), window)
-    return tuple(once.values())[:MOST_WINDOWS]
+    return tuple(packed(once.values())[:MOST_WINDOWS])
 
 
 def _telling_first(found: Sequence[Window]) -> list[Window]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -100,6 +100,20 @@ def windows(note: Note, characters: int = WINDOW_CHARACTERS) -> Iterator[Window]
             names = [s.name for s in note.sections if s.start < cut and s.end > place]
             yield Window(piece, place, tuple(dict.fromkeys(names)), note.kind, note.source)
         place = cut
+
+
+def packed(listed: Iterable[Window], characters: int = WINDOW_CHARACTERS) -> list[Window]:
+    """Windows of several notes in their order, those that fit together as one, a blank line between them: a patient's
+    short notes are understood side by side, and what is asked about them is said once. Offsets are the first one's."""
+    found: list[Window] = []
+    for window in listed:
+        text = f"{found[-1].text.strip()}\n\n{window.text.strip()}" if found else ""
+        if found and len(text) <= characters:
+            sections = tuple(dict.fromkeys((*found[-1].sections, *window.sections)))
+            found[-1] = replace(found[-1], text=text, sections=sections)
+        else:
+            found.append(window)
+    return found
 
 
 def passages(evidence: Sequence[Evidence], most: int = MAX_PASSAGES) -> tuple[str, ...]:

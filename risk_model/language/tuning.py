@@ -19,15 +19,15 @@ import numpy as np
 
 from risk_model.errors import TrainingError
 from risk_model.language import adapter
-from risk_model.language.backend import Asked
-from risk_model.language.compact import CompactPrompt, in_lines
-from risk_model.language.examples import Example
-from risk_model.language.local import COMPACT, JSON, LocalLanguageModel
+from risk_model.language.compact import JSON
+from risk_model.language.examples import Lesson, Teaching
+from risk_model.language.local import LocalLanguageModel
 from risk_model.language.prompt import Message
 from risk_model.language.tuning_state import State, Tensors, keep, newest, remove
 
 IGNORED = -100
 """Label of a token nothing is learned from."""
+STYLES, PATIENTS = "styles", "patients"
 Progress = Callable[[int, int, str], None]
 
 
@@ -53,26 +53,37 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Examples to learn from and examples to decide by when to stop, written in other styles."""
+    """Examples to learn from and examples to decide by when to stop, of other sources: STYLES or PATIENTS."""
 
-    train: Sequence[Example]
-    validation: Sequence[Example]
+    train: Sequence[Teaching]
+    validation: Sequence[Teaching]
+    sources: str = STYLES
 
     def check(self) -> None:
-        """Raises TrainingError where there is nothing to learn from, or a style on both sides."""
+        """Raises TrainingError where there is nothing to learn from, or a source on both sides."""
         if not self.train or not self.validation:
             raise TrainingError("no examples to learn from" if self.validation else "no examples to validate on")
-        both = {e.style for e in self.train} & {e.style for e in self.validation}
+        both = {e.source for e in self.train} & {e.source for e in self.validation}
         if both:
-            raise TrainingError(f"styles to validate on must not be learned from: {', '.join(sorted(both))}")
+            raise TrainingError(f"{self.sources} to validate on must not be learned from: {', '.join(sorted(both))}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """One example as tokens; the first `prompt` of them are given, the rest is the answer."""
+    """One example as tokens; the first `prompt` of them are given, the rest is the answer. Those of `weighty`, places
+    in the answer, count as much as all others together."""
 
     ids: tuple[int, ...]
     prompt: int
+    weighty: range = range(0)
+
+    @property
+    def weights(self) -> list[float]:
+        """Of the answer's tokens; their mean is 1."""
+        every, some = len(self.ids) - self.prompt, len(self.weighty)
+        if not 0 < some < every:
+            return [1.0] * every
+        return [every / 2 / (some if place in self.weighty else every - some) for place in range(every)]
 
 
 def tune(
@@ -82,10 +93,12 @@ def tune(
     settings: Settings,
     *,
     base: Mapping[str, str],
+    teaches: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: Progress = lambda _step, _steps, _words: None,
 ) -> Mapping[str, Any]:
-    """Tune and write the adapter folder; returns its manifest. `base` is the model: name, fingerprint, precision.
+    """Tune and write the adapter folder; returns its manifest. `base` is the model: name, fingerprint, precision;
+    `teaches` says what is taught where that is an outcome (see `risk_teaching`).
 
     With `resume` it goes on from the state in `out`, if there is one of the same model, data and settings.
 
@@ -97,6 +110,7 @@ def tune(
         "base": dict(base),
         "data": {"train": adapter.data_hash(split.train), "validation": adapter.data_hash(split.validation)},
         "settings": asdict(settings) | {"targets": list(settings.targets)},
+        **({} if teaches is None else {"teaches": dict(teaches)}),
     }
     if (out / adapter.MANIFEST).exists():
         raise TrainingError(f"{out} holds an adapter already; choose another folder")
@@ -177,28 +191,30 @@ class _Run:
         return [self.train[number] for number in chosen]
 
     def _loss(self, batch: Sequence[_Tokens]) -> tuple[Any, int]:
-        """(sum of the loss over the answers' tokens, how many they are)."""
-        ids, mask, labels = self._padded(batch)
+        """(sum of the loss over the answers' tokens, each by its weight, and how many they are)."""
+        ids, mask, labels, weights = self._padded(batch)
         kept = labels.shape[1] + 1
         logits = self.model(input_ids=ids, attention_mask=mask, logits_to_keep=kept, use_cache=False).logits
         said = logits[:, -kept:-1].float().reshape(-1, logits.shape[-1])
-        loss = self.torch.nn.functional.cross_entropy(said, labels.reshape(-1), ignore_index=IGNORED, reduction="sum")
-        return loss, int((labels != IGNORED).sum())
+        each = self.torch.nn.functional.cross_entropy(said, labels.reshape(-1), ignore_index=IGNORED, reduction="none")
+        return (each * weights.reshape(-1)).sum(), int((labels != IGNORED).sum())
 
-    def _padded(self, batch: Sequence[_Tokens]) -> tuple[Any, Any, Any]:
-        """Tokens, attention and the labels of the last tokens. Padded on the left: all answers end at the same place,
-        and only the longest one's tokens have to be turned into words."""
+    def _padded(self, batch: Sequence[_Tokens]) -> tuple[Any, Any, Any, Any]:
+        """Tokens, attention, and the labels and weights of the last tokens. Padded on the left: all answers end at the
+        same place, and only the longest one's tokens have to be turned into words."""
         longest = max(len(item.ids) for item in batch)
         answer = max(len(item.ids) - item.prompt for item in batch)
-        ids, mask, labels = [], [], []
+        ids, mask, labels, weights = [], [], [], []
         for item in batch:
             empty = longest - len(item.ids)
             ids.append([self.padding] * empty + list(item.ids))
             mask.append([0] * empty + [1] * len(item.ids))
-            labels.append([IGNORED] * (answer - len(item.ids) + item.prompt) + list(item.ids[item.prompt :]))
+            before = answer - len(item.ids) + item.prompt
+            labels.append([IGNORED] * before + list(item.ids[item.prompt :]))
+            weights.append([0.0] * before + item.weights)
         device = next(iter(self.learned.values())).device
-        made = [self.torch.tensor(rows, device=device) for rows in (ids, mask, labels)]
-        return made[0], made[1], made[2]
+        made = [self.torch.tensor(rows, device=device) for rows in (ids, mask, labels, weights)]
+        return made[0], made[1], made[2], made[3]
 
     def validation_loss(self) -> float:
         """Mean loss per token of the answers written in validation styles."""
@@ -259,24 +275,30 @@ class _Run:
         return manifest
 
     def _data(self) -> dict[str, Any]:
-        return {
-            "examples": {"train": len(self.train), "validation": len(self.validation)},
-            "styles": {
-                "train": sorted({e.style for e in self.split.train}),
-                "validation": sorted({e.style for e in self.split.validation}),
-            },
-        }
+        """How many examples, and of which styles; of patients how many: who they are `teaches` says, hashed."""
+        parts = {"train": self.train, "validation": self.validation}
+        sources = {part: sorted({e.source for e in getattr(self.split, part)}) for part in parts}
+        told = sources if self.split.sources == STYLES else {part: len(listed) for part, listed in sources.items()}
+        return {"examples": {part: len(listed) for part, listed in parts.items()}, self.split.sources: told}
 
 
-def tokens(model: LocalLanguageModel, example: Example, answers: str = JSON) -> _Tokens:
+def tokens(model: LocalLanguageModel, example: Teaching, answers: str = JSON) -> _Tokens:
     """Prompt and answer in the model's own chat format."""
-    prompt: Asked = CompactPrompt(example.prompt()) if answers == COMPACT else example.prompt()
-    answer = in_lines(example.answer()) if answers == COMPACT else example.answer().to_text()
-    given = model.tokens(prompt.messages)
-    whole = model.tokens([*prompt.messages, Message("assistant", answer)], answering=False)
+    lesson = example.lesson(answers)
+    given = model.tokens(lesson.messages)
+    whole = model.tokens([*lesson.messages, Message("assistant", lesson.answer)], answering=False)
     if whole[: len(given)] != given:
         raise TrainingError("this model's chat format writes a prompt differently once it is answered")
-    return _Tokens(tuple(whole), len(given))
+    return _Tokens(tuple(whole), len(given), _weighty(model, lesson))
+
+
+def _weighty(model: LocalLanguageModel, lesson: Lesson) -> range:
+    """Where the weighty piece of an answer stands among its tokens."""
+    if not lesson.weighty:
+        return range(0)
+    before, _, after = lesson.answer.partition(lesson.weighty)
+    until = len(model.encoded(lesson.answer)) - len(model.encoded(after))
+    return range(len(model.encoded(before.rstrip())), until)
 
 
 def _usable(listed: Sequence[_Tokens], most: int) -> list[_Tokens]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from cds_service.cli import cli
+from cds_service.commands.first_stage import without_taught
+from risk_model.cohort import LabelledCohort
 from risk_model.errors import ModelArtifactError, TrainingError
 from risk_model.language.local import LocalLanguageModel
+from risk_model.language.risk_teaching import learned_from
 from tests.risk_model.language.conftest import NEEDS
 from tests.risk_model.language.tiny import save_tiny_model
 from tests.risk_model.ward import ward, write
@@ -42,6 +46,36 @@ def test_an_adapter_from_generated_notes_and_a_hospitals_records(model: Path, tm
     assert manifest["data"]["examples"]["train"] > 8
     assert "validation loss" in result.stderr
     assert LocalLanguageModel(model, adapter=tmp_path / "reader").name.endswith("reader")
+
+
+def test_an_adapter_that_was_taught_outcomes_names_its_patients_hashed(model: Path, tmp_path: Path) -> None:
+    write(tmp_path / "export", ward(400))
+    cohort = tmp_path / "cohort"
+    build = ("cohort", "build", "--task", "readmission_30d", "--fhir", tmp_path / "export", "--out", cohort)
+    assert CliRunner().invoke(cli, [*map(str, build)]).exit_code == 0
+    out = tmp_path / "opinion"
+    result = run("--model", model, "--task", "readmission_30d", "--cohort", cohort, "--out", out, *QUICK, "--json")
+    assert result.exit_code == 0, (result.output, result.exception)
+    manifest = json.loads(result.stdout)
+    assert manifest["teaches"]["task"] == "readmission_30d"
+    assert manifest["teaches"]["offset"] < 0
+    rows = LabelledCohort.open(cohort).rows
+    known = learned_from(manifest, [row.subject_id for row in rows])
+    splits = {row.split for row, was in zip(rows, known, strict=True) if was}
+    assert 0.3 < known.mean() < 0.6
+    assert "test" not in splits
+    assert not any(row.subject_id in result.stdout for row in rows)
+    assert "of other patients" in result.stderr
+    left = without_taught(LabelledCohort.open(cohort), f"{model}+{out}")
+    assert left.rows == tuple(row for row, was in zip(rows, known, strict=True) if not was)
+    assert without_taught(left, "regression") is left
+    with pytest.raises(TrainingError, match="tuned among all"):
+        without_taught(replace(left, rows=tuple(row for row in rows if row not in left.rows)), f"{model}+{out}")
+    other = run(
+        "--model", model, "--task", "in_hospital_mortality", "--cohort", cohort, "--out", tmp_path / "x", *QUICK
+    )
+    assert isinstance(other.exception, TrainingError)
+    assert run("--model", model, "--task", "readmission_30d", "--out", tmp_path / "x").exit_code == 2
 
 
 def test_wrong_use_and_bad_input_are_told_apart(model: Path, tmp_path: Path) -> None:

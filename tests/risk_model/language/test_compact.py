@@ -11,9 +11,9 @@ from risk_model.language import adapter
 from risk_model.language.anchoring import Anchored
 from risk_model.language.answer import Answer, SaidFinding
 from risk_model.language.batched import answers
-from risk_model.language.compact import STATUSES, CompactPrompt, expanded, in_lines
+from risk_model.language.compact import COMPACT, STATUSES, CompactPrompt, expanded, in_lines
 from risk_model.language.examples import Example, scores
-from risk_model.language.local import COMPACT, LocalLanguageModel, find_weights
+from risk_model.language.local import LocalLanguageModel, find_weights
 from risk_model.language.prompt import Prompt, windows
 from risk_model.language.teaching import generated
 from risk_model.language.tuning import Settings, Split, tune

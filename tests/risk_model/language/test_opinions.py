@@ -39,9 +39,8 @@ def long_note(source: str, *sections: str, pieces: int = 3) -> Note:
 def test_the_newest_notes_each_have_their_turn_and_what_is_judged_comes_first() -> None:
     notes = [long_note(f"d{n}", "social_history", "assessment", "plan") for n in range(5)]
     found = asked_windows(notes)
-    assert [(w.note_source, w.sections) for w in found[:3]] == [(f"d{n}", ("assessment",)) for n in range(3)]
-    assert [w.note_source for w in found] == ["d0", "d1", "d2", "d0"]
-    assert found[3].sections == ("assessment",)
+    assert [(w.note_source, w.sections) for w in found] == [(f"d{n}", ("assessment",)) for n in range(4)]
+    assert [w.note_source for w in asked_windows(notes[:3])] == ["d0", "d1", "d2", "d0"]
     assert all(notes[int(w.note_source[1])].text[w.start :].startswith(w.text) for w in found)
 
 
@@ -60,6 +59,12 @@ def test_what_was_copied_is_asked_about_once_and_what_cannot_be_read_not_at_all(
     assert len(asked_windows([long_note(f"d{n}", "plan") for n in range(9)])) == MOST_WINDOWS
 
 
+def test_short_notes_are_asked_about_together() -> None:
+    (one,) = asked_windows([note("Day 2. Well.", "b"), note("Day 1. Frail.", "a")])
+    assert one.text == "Day 2. Well.\n\nDay 1. Frail."
+    assert len(asked_windows([note(), *(long_note(f"d{n}", "plan") for n in range(2))])) > 2
+
+
 def test_an_estimate_counts_once_every_window_was_answered() -> None:
     """And is what the benchmark and training make of the same opinions."""
     grave, calm = Opinion("high", 1.5, "Lactate 9."), Opinion("low", -2.5, "Walks about.")
@@ -72,7 +77,7 @@ def test_an_estimate_counts_once_every_window_was_answered() -> None:
 
 @pytest.mark.parametrize("say", [refuses, breaks, rambles])
 def test_a_model_that_gives_no_answer_is_counted_and_raises_nothing(say: Any) -> None:
-    found = AtOnce(SaysModel(say), TASK).read([note(), note("Known asthma.", "b")])
+    found = AtOnce(SaysModel(say), TASK).read([long_note("a", "other"), note("Known asthma.", "b")])
     assert found == Opinions((), failed=2)
     assert not found.whole
     assert isinstance(heard(SaysModel(say), [RiskPrompt(asked_windows([note()])[0], TASK)])[0], LanguageModelError)
@@ -99,7 +104,7 @@ def test_many_at_once_that_fail_are_asked_one_by_one() -> None:
                 raise MemoryError
             return iter([prompts[0].read(HIGH)])
 
-    prompts = [RiskPrompt(window, TASK) for window in asked_windows([note(), note("Known asthma.", "b")])]
+    prompts = [RiskPrompt(window, TASK) for window in asked_windows([note("So. " * 200), note("No. " * 200, "b")])]
     found = heard(Crowded(lambda _: HIGH), prompts)
     assert [opinion.level for opinion in found if isinstance(opinion, Opinion)] == ["high", "high"]
 
@@ -131,8 +136,9 @@ def test_what_there_is_comes_at_once_and_the_rest_is_asked_for() -> None:
     store = Store()
     hook = AheadOpinions("mark", TASK, store)
     assert hook.read([]) == Opinions()
-    assert hook.read([note(), note("Known asthma.", "b")]) == Opinions(waiting=2)
+    two = [note("So. " * 200), note("No. " * 200, "b")]
+    assert hook.read(two) == Opinions(waiting=2)
     key = next(iter(store.asked))
     store.there[key] = Opinion("low", -1.0)
-    assert hook.read([note(), note("Known asthma.", "b")]) == Opinions((Opinion("low", -1.0),), waiting=1)
+    assert hook.read(two) == Opinions((Opinion("low", -1.0),), waiting=1)
     assert AheadOpinions("another", TASK, store).read([note()]).waiting == 1

@@ -149,7 +149,7 @@ def test_only_the_answer_is_learned(folder: Path, split: Split, tmp_path: Path) 
     model = LocalLanguageModel(folder)
     run = _Run(model, split, tmp_path, QUICK, {})
     first, second = (tokens(model, example) for example in split.train[:2])
-    _, mask, labels = run._padded([first, second])
+    _, mask, labels, _ = run._padded([first, second])
     learned = [[token for token in row if token != IGNORED] for row in labels.tolist()]
     assert learned == [list(item.ids[item.prompt :]) for item in (first, second)]
     assert model.tokenizer.decode(learned[0]) == split.train[0].answer().to_text() + "<|im_end|>\n"

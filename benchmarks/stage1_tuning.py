@@ -1,0 +1,71 @@
+"""A language model taught outcomes on stays that nobody is judged on: for `stage1_ablation --tune`.
+
+It sees all notes of a stay, newest first, as far as they fit one window, in the writing of all houses; what became of
+the patient is the level it is taught. A run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmarks import cinc_fhir
+from benchmarks.notes_fusion import AT, SEED, with_notes
+from benchmarks.outcome import say
+from fhir_mapping import PatientRecord
+from knowledge_index import KnowledgeIndex
+from risk_model.language.adapter import MANIFEST, checked, fingerprint
+from risk_model.language.local import LocalLanguageModel, find_weights
+from risk_model.language.named import ReaderName
+from risk_model.language.risk_teaching import Lessons, Told, taught_outcomes, told
+from risk_model.language.tuning import Settings, tune
+from risk_model.reader import RuleNoteReader
+from risk_model.tasks import IN_HOSPITAL_MORTALITY
+
+_rules: RuleNoteReader | None = None
+
+
+def tuned(reader: str, data: Path, judged: int, count: int, out: Path) -> Mapping[str, Any]:
+    """Manifest of the adapter in `out`, tuned on `count` windows of stays after the first `judged`."""
+    name = ReaderName.of(reader)
+    weights = fingerprint(*find_weights(name.model))
+    if (out / MANIFEST).exists():
+        return checked(out, weights)
+    lessons = _lessons(data, judged, count)
+    say(f"{len(lessons.split.train)} windows to learn from, {len(lessons.split.validation)} to validate on")
+    base = {"name": Path(name.model).name, "fingerprint": weights, "precision": name.precision}
+    settings = Settings(epochs=1, learning_rate=5e-4, validate_every=20, patience=3, max_tokens=1024)
+    begun = perf_counter()
+
+    def progress(step: int, steps: int, words: str) -> None:
+        say(f"{perf_counter() - begun:.0f} s: step {step} of {steps}: {words}")
+
+    model = LocalLanguageModel(name.model, precision=name.precision)
+    return tune(
+        model, lessons.split, out, settings, base=base, teaches=lessons.teaches, resume=True, progress=progress
+    )  # fmt: skip
+
+
+def _lessons(data: Path, judged: int, count: int) -> Lessons:
+    outcomes = cinc_fhir.read_outcomes(data / "Outcomes-a.csv")
+    stays = list(islice(cinc_fhir.read_stays(data / "set-a.csv.gz"), judged, None))
+    asked = [(stay, outcomes[stay.record_id]["In-hospital_death"]) for stay in stays]
+    with get_context("spawn").Pool(2, _open) as pool:
+        rows = list(pool.imap(_told, asked, chunksize=50))
+    return taught_outcomes(rows, IN_HOSPITAL_MORTALITY, count=count, most=1)
+
+
+def _open() -> None:
+    global _rules
+    _rules = RuleNoteReader(KnowledgeIndex.open_starter(), embed=False)
+
+
+def _told(asked: tuple[cinc_fhir.IcuStay, int]) -> Told:
+    stay, outcome = asked
+    assert _rules is not None
+    notes = PatientRecord.from_resources(with_notes(stay, SEED), prediction_time=AT).notes()
+    return told((stay.record_id,), notes, int(outcome), _rules)
