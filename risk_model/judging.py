@@ -32,6 +32,8 @@ class Answers:
 
     study: Study
     where: str
+    unspoken: int = 0
+    """Rows for which the first stage's language model gave no usable answer: they are judged without its estimate."""
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -52,7 +54,7 @@ def read_answers(
     wanted = labelled.split(chosen)
     if not wanted:
         raise TrainingError(f"the cohort has no rows in its {chosen} split")
-    rows, xs, readings, codes = [], [], [], []
+    rows, xs, readings, codes, unspoken = [], [], [], [], 0
     for row, record in labelled.records(chosen):
         reading = sources.read(record, model.task)
         x, abstention = model.prepared(reading)
@@ -60,11 +62,12 @@ def read_answers(
         xs.append(x)
         readings.append(Reading(record, reading.vector))
         codes.append("" if abstention is None else abstention.code)
+        unspoken += bool(reading.opinions.failed)
         if progress is not None:
             progress(len(rows), len(wanted))
     y = np.array([float(row.label) for row in rows])
     cohort = Cohort(model.task, model.names, np.stack(xs), y, tuple(row.person for row in rows))
-    return Answers(study_of(labelled, rows, cohort, readings, codes), where)
+    return Answers(study_of(labelled, rows, cohort, readings, codes), where, unspoken)
 
 
 def judged(model: RiskModel, answers: Answers) -> Judged:
@@ -108,6 +111,8 @@ def write_evaluation(
         "label": labelled.definition,
         "abstained": {"rows": sum(declined.values()), "reasons": dict(declined.most_common())},
     }
+    if model.asks is not None:
+        document["first_stage"] = {"language_model": model.asks.model, "rows_without_its_answer": answers.unspoken}
     write_pages(document, model.question, rows, out, facts(model.question, labelled))
     return document
 

@@ -71,6 +71,8 @@ def _notes(assessment: Assessment) -> list[str]:
     if estimate.prediction_set is not None:
         lines.append(in_words(estimate.prediction_set))
     lines += estimate.cautions
+    said = "" if estimate.voice is None else estimate.voice.in_words(estimate.reasons)
+    lines += [said] if said else []
     lines += [counterfactual.in_words() for counterfactual in estimate.counterfactuals]
     if estimate.baseline is not None:
         lines.append(f"Rate in the population the model was fitted on: {estimate.baseline:.3f}.")

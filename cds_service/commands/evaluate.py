@@ -46,6 +46,8 @@ def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, a
     with counting("rows read") as progress:
         sources = sources_of(opened)
         answers = read_answers(opened, labelled, sources, split, progress)
+    if answers.unspoken:
+        say(f"{answers.unspoken} rows are judged without their first stage: its language model gave no usable answer")
     found = write_evaluation(opened, labelled, answers, out, bootstraps=bootstraps, say=say)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())

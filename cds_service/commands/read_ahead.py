@@ -46,7 +46,7 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
 
     settings = opened_settings(config)
     log_to_stderr(settings.log_level)
-    desks = _desks(settings, batch)
+    desks = desks_of(settings, batch)
     if not desks:
         raise click.UsageError(
             "RISKCARDS_NOTE_READER is rules, and no model of RISKCARDS_MODELS has a language model as its first stage: "
@@ -68,7 +68,7 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
     click.echo(f"{worker.read} read, {worker.failed} attempts failed", err=True)
 
 
-def _desks(settings: Settings, batch: int) -> list[tuple[str, Desk[Any, Any]]]:
+def desks_of(settings: Settings, batch: int) -> list[tuple[str, Desk[Any, Any]]]:
     """The work of this worker, with the name of the model that does it; a model that has two kinds is opened once."""
     from cds_service.language import ModelServers, OpenedModels, asking_models, stage1_name
     from cds_service.read_ahead import NOTES, Desk, windows_for

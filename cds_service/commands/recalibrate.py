@@ -41,6 +41,8 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
         sources = sources_of(opened)
         answers = read_answers(opened, labelled, sources, "auto", progress)
     sha256 = fingerprint(cohort)
+    if answers.unspoken:
+        say(f"{answers.unspoken} rows are judged without their first stage: its language model gave no usable answer")
     found = write_recalibrated(opened, answers, sha256, out, bootstraps=bootstraps, say=say)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())

@@ -21,8 +21,10 @@ from flask.testing import FlaskClient
 
 from cds_service import language
 from cds_service.app import create_app
+from cds_service.app_pages.risk_now import risk_now
 from cds_service.cli import cli
 from cds_service.commands.learning import sources_of
+from cds_service.commands.read_ahead import desks_of
 from cds_service.language import ModelServers, OpenedModels
 from cds_service.settings import Settings
 from fhir_mapping import PatientRecord
@@ -73,7 +75,7 @@ def opened(smollm2: LocalLanguageModel) -> Iterator[None]:
 def work(opened: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """export/, cohort/, and model/ whose first stage is SmolLM2."""
     folder = tmp_path_factory.mktemp("stage")
-    write(folder / "export", ward(60, seed=11, shift=0.8))
+    write(folder / "export", ward(45, seed=11, shift=1.5))
     done("cohort", "build", "--task", TASK, "--fhir", folder / "export", "--out", folder / "cohort")
     trained = done(
         "train", "--task", TASK, "--cohort", folder / "cohort", "--out", folder / "model", "--bootstraps", "20",
@@ -168,11 +170,6 @@ def test_a_hook_does_not_wait_and_the_next_one_has_what_the_model_says(
     assert second["indicator"] == first["indicator"]
     replayed = json.loads(done("replay", second["uuid"], "--json", env=service.env).stdout)
     assert all(item["same"] for item in replayed["estimates"])
-    chart = tmp_path / "chart.ndjson"
-    chart.write_text("\n".join(json.dumps(resource) for resource in chart_of(work, record)))
-    at = ("--as-of", record.prediction_time.isoformat(), "--encounter", f"{record.subject_id}-a")
-    scored = json.loads(done("score", chart, *at, "--model", work / "model", "--json").stdout)
-    assert scored["prediction"][0]["probabilityDecimal"] == round(found[""] or math.nan, 4)
 
 
 def test_nobody_asked_is_unknown_and_within_the_bound(model: RiskModel, record: PatientRecord) -> None:
@@ -182,14 +179,20 @@ def test_nobody_asked_is_unknown_and_within_the_bound(model: RiskModel, record: 
     assert estimate.reasons == ()
     assert math.isnan(estimate.inputs[model.names.index("stage1.logit")])
     assert estimate.anchor is not None
+    assert "smollm2 has not read 1 passage" in risk_now(estimate, model).voice
 
 
-def test_an_evaluation_asks_the_model_and_judges_bounded_estimates(work: Path, model: RiskModel) -> None:
-    answers = read_answers(model, LabelledCohort.open(work / "cohort"), sources_of(model))
+def test_an_evaluation_asks_the_model_and_judges_bounded_estimates(work: Path, tmp_path: Path) -> None:
+    with model_server(SAID) as server:
+        model = RiskModel.open(at_a_server(work / "model", server, tmp_path / "m"))
+        answers = read_answers(model, LabelledCohort.open(work / "cohort"), sources_of(model))
+        server.behaviour = "500"
+        silent = read_answers(model, LabelledCohort.open(work / "cohort"), sources_of(model))
     rows = answers.study.cohort.x
     asked = np.isfinite(rows[:, model.names.index("stage1.logit")])
     noted = [bool(record.notes()) for _, record in LabelledCohort.open(work / "cohort").records("test")]
     np.testing.assert_array_equal(asked, noted)
+    assert (answers.unspoken, silent.unspoken) == (0, sum(noted))
     odds = [
         np.log(p / (1 - p)) for p in (as_served(model, rows), model.probabilities(without_notes(model.names, rows)))
     ]
@@ -240,7 +243,18 @@ def test_a_server_that_misbehaves_blocks_no_card_and_is_asked_again(
         service.queue._asked._known.clear()
         service.card(work, record)
         done("read-ahead", "--once", env=service.env)
-        assert "points to: “No chest pain" in service.card(work, record)["detail"]
+        card = service.card(work, record)
+        assert "points to: “No chest pain" in card["detail"]
+        assert score_at_once(work, record, service, tmp_path) == round(service.inputs(card["uuid"])[""] or math.nan, 4)
+
+
+def score_at_once(work: Path, record: PatientRecord, service: Service, place: Path) -> float:
+    chart = place / "chart.ndjson"
+    chart.write_text("\n".join(json.dumps(resource) for resource in chart_of(work, record)))
+    at = ("--as-of", record.prediction_time.isoformat(), "--encounter", f"{record.subject_id}-a")
+    folder = Path(service.settings.models) / TASK
+    scored = json.loads(done("score", chart, *at, "--model", folder, "--json").stdout)
+    return float(scored["prediction"][0]["probabilityDecimal"])
 
 
 def test_asking_goes_on_where_a_server_left_it(tmp_path: Path) -> None:
@@ -269,7 +283,7 @@ def test_a_worker_killed_in_the_middle_loses_no_question(work: Path, record: Pat
         service = served(at_a_server(work / "model", server, tmp_path / "m"), tmp_path)
         voice = service.pipeline._opining[TASK]
         (own,) = record.notes()
-        notes = [replace(own, text=f"{own.text} Bed {n}.", source=f"d{n}") for n in range(3)]
+        notes = [replace(own, text=f"{own.text}{f' In bed {n}.' * 80}", source=f"d{n}") for n in range(3)]
         assert voice.read(notes).waiting == 3
         service.queue.write_down()
         server.hold_from = 2
@@ -303,6 +317,23 @@ def test_the_doctor_says_which_model_speaks_and_whether_it_can(
         assert line(service)["result"] == "failed"
         (tmp_path / "b" / "models" / TASK / FILE).unlink()
         assert line(service)["result"] == "failed"
+
+
+def test_a_model_that_reads_notes_and_is_a_first_stage_is_opened_once(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def one(name: ReaderName, servers: Any = None) -> Any:
+        opened.append(name.model)
+        return language_model(name, servers)
+
+    with model_server(SAID) as server:
+        service = served(at_a_server(work / "model", server, tmp_path / "m"), tmp_path)
+        monkeypatch.setattr(language, "language_model", one)
+        desks = desks_of(replace(service.settings, note_reader=f"{server.url}#small"), 8)
+    assert [desk.shelf.read for _, desk in desks] == ["reading", "opinion"]
+    assert opened == ["small"]
 
 
 def test_wrong_use_is_told(work: Path, tmp_path: Path) -> None:
