@@ -13,7 +13,7 @@ import pytest
 from cds_service.demo.blueprint import render_markdown
 from cds_service.demo.chart import Chart, ChartError
 from cds_service.demo.folder import from_folder
-from cds_service.demo.patients import shipped
+from cds_service.demo.patients import Ward, shipped
 from cds_service.demo.shift import known_by, move_text, shift
 from cds_service.demo.timeline import USUAL, timelines
 from fhir_mapping import PatientRecord
@@ -21,6 +21,11 @@ from fhir_mapping.in_words import number_in_words
 from tests.end_to_end.golden import EXAMPLES
 
 NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def ward() -> Ward:
+    return shipped(NOW)
 
 
 def resources(case: str) -> list[dict[str, Any]]:
@@ -79,8 +84,7 @@ def test_a_chart_answers_what_templates_ask_and_refuses_the_rest() -> None:
         chart.query("Observation?status=final")
 
 
-def test_shipped_patients_show_every_path() -> None:
-    ward = shipped(NOW)
+def test_shipped_patients_show_every_path(ward: Ward) -> None:
     assert len(ward.patients) >= 8
     records = [
         PatientRecord.from_resources(p.chart.resources, p.id, NOW, encounter_id=p.stay) for p in ward.patients.values()
@@ -134,9 +138,9 @@ def test_a_bulk_data_export_becomes_a_ward_and_its_broken_lines_are_named(tmp_pa
 
 
 @pytest.mark.parametrize("family", ["Rogers", "McDonald", "Mason", "Mendoza"])
-def test_the_timeline_holds_every_mark_within_its_lane(family: str) -> None:
+def test_the_timeline_holds_every_mark_within_its_lane(ward: Ward, family: str) -> None:
     """Sepsis, COPD, a newborn, and a patient who is not in hospital: nothing is drawn outside, above what is said."""
-    patient = next(p for p in shipped(NOW).patients.values() if p.name.startswith(family))
+    patient = next(p for p in ward.patients.values() if p.name.startswith(family))
     record = PatientRecord.from_resources(patient.chart.resources, patient.id, NOW, encounter_id=patient.stay)
     drawn = timelines(record)
     assert [picture.narrow for picture in drawn] == [False, True]
@@ -154,10 +158,10 @@ def test_the_timeline_holds_every_mark_within_its_lane(family: str) -> None:
         assert len(places) <= 6
 
 
-def test_a_value_is_high_or_low_only_where_there_is_a_range_for_the_patient() -> None:
+def test_a_value_is_high_or_low_only_where_there_is_a_range_for_the_patient(ward: Ward) -> None:
     """Adult ranges say nothing of a newborn, whose heart beats faster."""
     for family, ranged in (("Rogers", True), ("Mason", False)):
-        patient = next(p for p in shipped(NOW).patients.values() if p.name.startswith(family))
+        patient = next(p for p in ward.patients.values() if p.name.startswith(family))
         record = PatientRecord.from_resources(patient.chart.resources, patient.id, NOW, encounter_id=patient.stay)
         lanes = {lane.label: lane for lane in timelines(record)[0].lanes}
         rate = lanes["Heart rate"]
@@ -170,8 +174,8 @@ def test_a_value_is_high_or_low_only_where_there_is_a_range_for_the_patient() ->
         assert [mark.kind for mark in rate.marks] == kinds
 
 
-def test_a_long_series_is_thinned_over_its_whole_time() -> None:
-    patient = next(p for p in shipped(NOW).patients.values() if p.name.startswith("McDonald"))
+def test_a_long_series_is_thinned_over_its_whole_time(ward: Ward) -> None:
+    patient = next(p for p in ward.patients.values() if p.name.startswith("McDonald"))
     record = PatientRecord.from_resources(patient.chart.resources, patient.id, NOW, encounter_id=patient.stay)
     picture = timelines(record)[0]
     stay = record.current_stay
@@ -187,7 +191,7 @@ def test_a_long_series_is_thinned_over_its_whole_time() -> None:
     assert shown == pytest.approx(whole, rel=0.05)
 
 
-def test_what_is_furthest_from_usual_is_shown() -> None:
-    patient = next(p for p in shipped(NOW).patients.values() if p.name.startswith("Rogers"))
+def test_what_is_furthest_from_usual_is_shown(ward: Ward) -> None:
+    patient = next(p for p in ward.patients.values() if p.name.startswith("Rogers"))
     record = PatientRecord.from_resources(patient.chart.resources, patient.id, NOW, encounter_id=patient.stay)
     assert {"Creatinine", "Blood urea nitrogen", "Lactate"} <= {lane.label for lane in timelines(record)[0].lanes}

@@ -12,7 +12,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from cds_service.demo.blueprint import create_demo_app
-from cds_service.demo.patients import shipped
+from cds_service.demo.patients import Ward, shipped
 from cds_service.demo.setup import demo_settings
 from tests.chromium import opened_browser
 
@@ -30,9 +30,21 @@ def address() -> str:
 
 
 @pytest.fixture(scope="package")
-def demo(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+def shown() -> Ward:
+    """The patients of the demo."""
+    return shipped()
+
+
+@pytest.fixture(scope="package")
+def ids(shown: Ward) -> dict[str, str]:
+    """Each patient's id by the family name."""
+    return {patient.name.split(",")[0]: patient.id for patient in shown.patients.values()}
+
+
+@pytest.fixture(scope="package")
+def demo(address: str, shown: Ward, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """The demo, served at `address`."""
-    app = create_demo_app(demo_settings(address, tmp_path_factory.mktemp("demo")), shipped())
+    app = create_demo_app(demo_settings(address, tmp_path_factory.mktemp("demo")), shown)
     server = make_server("127.0.0.1", int(address.rpartition(":")[2]), app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

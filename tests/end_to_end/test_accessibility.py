@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flask import Flask
 
-from cds_service.demo.patients import shipped
+from cds_service.demo.patients import Ward
 from cds_service.monitoring import watch
 from cds_service.monitoring.page import monitoring_page
 from risk_model import READMISSION_30D, RiskModel, report
@@ -26,7 +26,6 @@ pytestmark = pytest.mark.browser
 # Between them every colour of both schemes and both layouts.
 LOOKS = (("light", 1280), ("dark", 400))
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-NAMES = {patient.name.split(",")[0]: patient.id for patient in shipped().patients.values()}
 # Every part opened; of a long table forty rows are enough, the others are built alike.
 OPEN_ALL = """() => {
   document.querySelectorAll('details').forEach((one) => { one.open = true; });
@@ -62,15 +61,17 @@ def page(browser: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", ["Rogers", "McDonald", "Mason"])
-def test_the_ward_with_a_card(page: Any, demo: Flask, address: str, judged: Any, name: str) -> None:
-    page.goto(f"{address}/demo/#{NAMES[name]}")
+def test_the_ward_with_a_card(
+    page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any, name: str
+) -> None:
+    page.goto(f"{address}/demo/#{ids[name]}")
     page.wait_for_selector("#cards[data-answered]", state="attached")
     page.wait_for_selector("#times tr", state="attached")
     assert judged(page) == []
 
 
-def test_the_ward_where_the_service_refuses(page: Any, demo: Flask, address: str, judged: Any) -> None:
-    outpatient = next(p for p in shipped().patients.values() if p.stay is None)
+def test_the_ward_where_the_service_refuses(page: Any, demo: Flask, shown: Ward, address: str, judged: Any) -> None:
+    outpatient = next(p for p in shown.patients.values() if p.stay is None)
     page.goto(f"{address}/demo/#{outpatient.id}")
     page.wait_for_selector("#cards[data-answered]", state="attached")
     page.click("button[data-service=readmission-30d]")
@@ -78,15 +79,15 @@ def test_the_ward_where_the_service_refuses(page: Any, demo: Flask, address: str
     assert judged(page) == []
 
 
-def test_the_walk_of_a_request(page: Any, demo: Flask, address: str, judged: Any) -> None:
-    page.goto(f"{address}/demo/#{NAMES['Rogers']}")
+def test_the_walk_of_a_request(page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any) -> None:
+    page.goto(f"{address}/demo/#{ids['Rogers']}")
     page.goto(address + str(page.wait_for_selector("a[href^='/demo/walk/']").get_attribute("href")))
     assert judged(page) == []
 
 
 @pytest.mark.parametrize("name", ["Rogers", "McDonald", "Mason", "Mendoza"])
-def test_the_app(page: Any, demo: Flask, address: str, judged: Any, name: str) -> None:
-    page.goto(f"{address}/demo/app/{NAMES[name]}/")
+def test_the_app(page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any, name: str) -> None:
+    page.goto(f"{address}/demo/app/{ids[name]}/")
     page.wait_for_selector("[data-load=course][data-loaded], #course:not(:has([data-load]))", state="attached")
     page.wait_for_selector("[data-load=drivers][data-loaded], main:not(:has([data-load=drivers]))", state="attached")
     if page.locator("#if-bun").count():
@@ -96,8 +97,8 @@ def test_the_app(page: Any, demo: Flask, address: str, judged: Any, name: str) -
     assert judged(page) == []
 
 
-def test_the_apps_other_pages(page: Any, demo: Flask, address: str, judged: Any) -> None:
-    app = f"{address}/demo/app/{NAMES['Rogers']}/"
+def test_the_apps_other_pages(page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any) -> None:
+    app = f"{address}/demo/app/{ids['Rogers']}/"
     page.goto(app)
     note = page.locator("a[href^='note/']").first.get_attribute("href")
     for place in (

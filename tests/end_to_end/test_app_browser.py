@@ -8,20 +8,18 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from cds_service.demo.patients import shipped
 from tests.end_to_end.conftest import tab
 
 pytestmark = pytest.mark.browser
-ROGERS = next(p.id for p in shipped().patients.values() if "Rogers" in p.name)
 
 
 NARROW = {"width": 400, "height": 900}
 
 
 @pytest.fixture
-def page(browser: Any, demo: Flask, address: str) -> Iterator[Any]:
+def page(browser: Any, demo: Flask, ids: dict[str, str], address: str) -> Iterator[Any]:
     page = tab(browser, viewport=NARROW)
-    page.goto(f"{address}/demo/app/{ROGERS}/")
+    page.goto(f"{address}/demo/app/{ids['Rogers']}/")
     page.wait_for_selector("[data-load=course][data-loaded]")
     page.wait_for_selector("[data-load=drivers][data-loaded]")
     yield page
@@ -98,9 +96,9 @@ def test_the_graph_lights_the_way_of_the_node_that_has_the_focus(page: Any) -> N
     assert page.locator(".readings li:target").count() == 1
 
 
-def test_it_works_without_script(browser: Any, demo: Flask, address: str) -> None:
+def test_it_works_without_script(browser: Any, demo: Flask, ids: dict[str, str], address: str) -> None:
     page = tab(browser, viewport=NARROW, java_script_enabled=False)
-    page.goto(f"{address}/demo/app/{ROGERS}/")
+    page.goto(f"{address}/demo/app/{ids['Rogers']}/")
     page.click("#course a")
     page.wait_for_selector("svg.line")
     page.click("text=Back to the risk")
@@ -135,11 +133,13 @@ def test_the_number_says_why_and_leads_to_the_ground_of_it(page: Any) -> None:
     assert page.faults == []
 
 
-def test_what_was_opened_stays_open_when_the_literature_comes(browser: Any, demo: Flask, address: str) -> None:
+def test_what_was_opened_stays_open_when_the_literature_comes(
+    browser: Any, demo: Flask, ids: dict[str, str], address: str
+) -> None:
     page = tab(browser, viewport=NARROW)
     held: list[Any] = []
     page.route("**/drivers", lambda route: held.append(route))
-    page.goto(f"{address}/demo/app/{ROGERS}/")
+    page.goto(f"{address}/demo/app/{ids['Rogers']}/")
     page.click(".driver summary >> nth=0")
     assert "on its way" in page.inner_text(".driver [open]")
     held[0].continue_()
@@ -149,10 +149,12 @@ def test_what_was_opened_stays_open_when_the_literature_comes(browser: Any, demo
     page.close()
 
 
-def test_the_card_of_the_demo_launches_the_app_beside_it(browser: Any, demo: Flask, address: str) -> None:
+def test_the_card_of_the_demo_launches_the_app_beside_it(
+    browser: Any, demo: Flask, ids: dict[str, str], address: str
+) -> None:
     """A SMART launch with the demo's own EHR, in the frame: the session's address, the same numbers as on the card."""
     page = tab(browser)
-    page.goto(f"{address}/demo/#{ROGERS}")
+    page.goto(f"{address}/demo/#{ids['Rogers']}")
     page.click(".launch")
     frame = page.frame_locator("#app-frame")
     frame.locator(".figure").first.wait_for()

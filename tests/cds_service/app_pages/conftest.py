@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from cds_service.outcome import HookError
 from cds_service.settings import Settings
 from tests.end_to_end.golden import EXAMPLES
 
+PATIENTS = Path(str(files("cds_service.demo").joinpath("patients")))
+SHIPPED = [str(entry["file"]) for entry in json.loads((PATIENTS / "patients.json").read_text("utf-8"))["patients"]]
 SEPSIS = "sepsis-icu-first-day"
 SEPSIS_NOW = datetime(2024, 2, 11, 8, tzinfo=UTC)
 
@@ -26,6 +30,17 @@ SEPSIS_NOW = datetime(2024, 2, 11, 8, tzinfo=UTC)
 @pytest.fixture(scope="package")
 def ward() -> Ward:
     return shipped()
+
+
+@pytest.fixture(params=SHIPPED)
+def patient(request: pytest.FixtureRequest, ward: Ward) -> str:
+    """The id of each shipped patient in turn."""
+    return list(ward.patients)[SHIPPED.index(request.param)]
+
+
+@pytest.fixture(scope="package")
+def any_patient(ward: Ward) -> str:
+    return min(ward.patients)
 
 
 @pytest.fixture(scope="package")
