@@ -156,6 +156,11 @@ def _notes(assessments: Sequence[Assessment]) -> Iterator[str]:
         yield f"- Present: {said}"
     if unsaid:
         yield f"- Denied: {unsaid}"
+    if not said and not unsaid:
+        yield "- Nothing was found in them that the patient has now, and nothing that is denied."
+    if findings.unanchored_dropped:
+        claims = _counted(findings.unanchored_dropped, "claim")
+        yield f"- Left out: {claims} of the language model that the notes do not bear out."
     if findings.language_notes or findings.waiting or findings.language_failed:
         yield f"- {_who_read(findings)}"
     for assessment in assessments:

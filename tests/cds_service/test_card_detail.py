@@ -12,7 +12,7 @@ import pytest
 from cds_service.cards.card import Thresholds, build_card
 from cds_service.cards.detail import detail
 from fhir_mapping import PatientRecord
-from risk_model import READMISSION_30D, Assessment, Pipeline
+from risk_model import READMISSION_30D, Assessment, NoteFindings, Pipeline
 from risk_model.labels_task import find_definition
 from tests.end_to_end.golden import EXAMPLES
 
@@ -81,3 +81,16 @@ def test_a_question_without_established_scores_says_so_and_blames_no_age(
     text = detail([replace(assessment, estimate=own)], record)
     assert "No established score is shown for this question." in text
     assert "age is known" not in text
+
+
+def test_notes_in_which_nothing_was_found_say_so_and_what_was_dropped(
+    assessed: tuple[Assessment, PatientRecord],
+) -> None:
+    """A small model's two notes without a finding once left nothing but the words that it had read them."""
+    assessment, record = assessed
+    empty = NoteFindings((), None, "language:small", 2, 0, unanchored_dropped=3, language_notes=2)
+    text = detail([replace(assessment, findings=empty)], record)
+    assert "Nothing was found in them that the patient has now" in text
+    assert "Left out: 3 claims of the language model that the notes do not bear out." in text
+    assert "Nothing was found in them" not in detail([assessment], record)
+    assert "Left out" not in detail([assessment], record)
