@@ -268,7 +268,7 @@ def _packages() -> tuple[Any, Any, Any]:
 def check_eight_bit(cuda: bool, model: str | Path) -> None:
     """Raises ModelArtifactError where 8 bit cannot be had."""
     if not cuda:
-        raise ModelArtifactError("8 bit needs a CUDA device; leave @8bit away", path=str(model))
+        raise ModelArtifactError("8 bit needs a CUDA device; here ask for bfloat16 or float32", path=str(model))
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelArtifactError("8 bit needs bitsandbytes: pip install bitsandbytes", path=str(model))
 
