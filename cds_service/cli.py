@@ -1,20 +1,18 @@
 """The `riskcards` command: a root that finds its subcommands by name and turns our errors into exit codes.
 
-0 done, 1 our fault, 2 wrong use, 3 bad input, 4 abstained.
+0 done, 1 our fault or the machine's, 2 wrong use, 3 bad input, 4 abstained.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 
 import click
 
-from fhir_mapping.errors import FhirMappingError
-from knowledge_index.errors import KnowledgeIndexError
-from risk_model.errors import RiskModelError
-
-DONE, BAD_INPUT = 0, 3
+DONE, OUR_FAULT, BAD_INPUT = 0, 1, 3
 
 # Listed in the order a newcomer meets them; a command's module is imported only when it is asked for.
 COMMANDS = {
@@ -70,7 +68,7 @@ def cli() -> None:
     Look inside:   riskcards map patient.json --as-of 2024-05-01 --to features --json
     Literature:    riskcards index search starter "heart failure readmission"
 
-    Every command has --help. Exit codes: 0 done, 1 our fault, 2 wrong use, 3 bad input, 4 abstained.
+    Every command has --help. Exit codes: 0 done, 1 our fault or the machine's, 2 wrong use, 3 bad input, 4 abstained.
     """
 
 
@@ -86,9 +84,41 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (FhirMappingError, KnowledgeIndexError, RiskModelError) as error:
+    except BrokenPipeError:
+        # Whoever read our output has read enough; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OUR_FAULT)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        click.echo(f"riskcards: {_in_words(error)}", err=True)
+        sys.exit(OUR_FAULT)
+    except Exception as error:
+        code = _code_of(error)
+        if code is None:
+            raise
         click.echo(f"riskcards: {error}", err=True)
-        sys.exit(BAD_INPUT)
+        sys.exit(code)
+
+
+def _code_of(error: Exception) -> int | None:
+    """Of an error of ours. The rooms are imported only now: neither --help nor an early Ctrl-C waits for them."""
+    from fhir_mapping.errors import FhirMappingError
+    from knowledge_index.errors import KnowledgeIndexError
+    from risk_model.errors import RiskModelError
+
+    return BAD_INPUT if isinstance(error, FhirMappingError | KnowledgeIndexError | RiskModelError) else None
+
+
+def _in_words(error: OSError) -> str:
+    """What the machine refused, where, and what to do about it."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = os.strerror(error.errno or 0)
+    return f"{where}{what}{_ADVICE.get(error.errno or 0, '')}"
+
+
+_ROOM, _RIGHTS = "; make room or choose another place, and start again", "; choose a place this user may use"
+_ADVICE = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _RIGHTS, errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS}
 
 
 if __name__ == "__main__":

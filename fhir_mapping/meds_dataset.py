@@ -10,6 +10,7 @@ in every export; `metadata/subject_ids.parquet` keeps which is whose, and is as 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +24,12 @@ from fhir_mapping.meds import Event, events
 
 if TYPE_CHECKING:
     from fhir_mapping.record import PatientRecord
+from fhir_mapping.whole import check_writable
 
 SPLITS = (("train", 0.8), ("tuning", 0.9), ("held_out", 1.0))
 """Split names with the share of subjects up to and including each."""
 EVENTS_PER_SHARD = 500_000
+_PARTS = ("data", "metadata")
 
 
 class MedsExportError(FhirMappingError):
@@ -67,15 +70,27 @@ class MedsDataset:
         self._codes: dict[str, str | None] = {}
         self._waiting: list[tuple[int, Event]] = []
         self._shards = 0
-        for name in ("data", "metadata"):
+        self._made = not folder.exists()
+        check_writable(folder)
+        for name in _PARTS:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> MedsDataset:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            if not (self._folder / "metadata" / "dataset.json").exists():
+                self._discard()
+
+    def _discard(self) -> None:
+        for name in _PARTS:
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+        if self._made:
+            self._folder.rmdir()
 
     def add(self, record: PatientRecord) -> None:
         self.add_events(record.subject_id, events(record))

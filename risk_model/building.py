@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from fhir_mapping.whole import check_writable, whole_folder
 from risk_model.artifacts import sign
 from risk_model.bounds import NOTE_BOUND
 from risk_model.cohort import LabelledCohort
@@ -52,6 +53,7 @@ def build_model(
 
     Raises TrainingError where `out` holds something else than an earlier model, or the cohort cannot teach.
     """
+    check_writable(out)
     if out.exists() and any(out.iterdir()) and not (out / "manifest.json").is_file():
         raise TrainingError(f"{out}: not empty and not a model folder; choose another --out")
     also = () if first_stage is None else (first_stage.block(study.cohort),)
@@ -78,12 +80,14 @@ def build_model(
         "note_reader": None if sources.reader is None else sources.reader.name,
     }
     documents = _documents(fitted, sources, first_stage)
-    save(
-        out, fitted, study.cohort, model_id=model_id, version="1", population=population, card=card, facts=about,
-        documents=documents,
-    )  # fmt: skip
-    write_pages(document, asked.question, rows, out, {**known, "objective": "Development, with internal validation."})
-    sign(out, ("metrics.json", "report.html"))
+    with whole_folder(out) as coming:
+        save(
+            coming, fitted, study.cohort, model_id=model_id, version="1", population=population, card=card,
+            facts=about, documents=documents,
+        )  # fmt: skip
+        objective = "Development, with internal validation."
+        write_pages(document, asked.question, rows, coming, {**known, "objective": objective})
+        sign(coming, ("metrics.json", "report.html"))
     return document
 
 

@@ -18,6 +18,7 @@ from typing import Protocol
 import orjson
 
 from fhir_mapping import FhirMappingError, SiteMap
+from fhir_mapping.whole import whole_folder
 from risk_model.cohort import (
     FORMAT,
     LABELS,
@@ -86,14 +87,8 @@ def build(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CohortError(f"{out}: not an empty folder; give a new one")
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        _build(task, source, out, options, progress)
-    except BaseException:
-        # Half a cohort is none, and it is patient data: nothing stays behind.
-        for name in (PATIENTS, LABELS, TASK, SITE_MAP, MANIFEST):
-            (out / name).unlink(missing_ok=True)
-        raise
+    with whole_folder(out, last=MANIFEST) as coming:  # half a cohort is none, and it is patient data
+        _build(task, source, coming, options, progress)
     return LabelledCohort.open(out)
 
 

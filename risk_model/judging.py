@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fhir_mapping.whole import check_writable, whole_folder
 from risk_model import report
 from risk_model.artifacts import write_json
 from risk_model.cohort import LabelledCohort
@@ -101,6 +102,7 @@ def write_evaluation(
     model: RiskModel, labelled: LabelledCohort, answers: Answers, out: Path, *, bootstraps: int, say: Say
 ) -> dict[str, Any]:
     """metrics.json and report.html in `out`; the document of metrics."""
+    check_writable(out)
     rows = judged(model, answers)
     document = evaluate(rows, bootstraps=bootstraps, progress=say)
     declined = Counter(code for code in answers.study.abstentions if code)
@@ -113,12 +115,12 @@ def write_evaluation(
     }
     if model.asks is not None:
         document["first_stage"] = {"language_model": model.asks.model, "rows_without_its_answer": answers.unspoken}
-    write_pages(document, model.question, rows, out, facts(model.question, labelled))
+    with whole_folder(out) as coming:
+        write_pages(document, model.question, rows, coming, facts(model.question, labelled))
     return document
 
 
 def write_pages(document: dict[str, Any], about: Task, rows: Judged, out: Path, known: dict[str, str]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", document)
     title = f"{about.title}: evaluation of {document['model']['id']} {document['model']['version']}"
     declined = document.get("abstained", {"rows": 0})["rows"]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fhir_mapping.whole import check_writable, whole_folder
 from risk_model import figures, report
 from risk_model.artifacts import open_manifest, sign, signature, write_json
 from risk_model.conformal import FEWEST_GROUPS, GROUP_SIZES, Conformal, categories_of
@@ -75,6 +76,7 @@ def write_recalibrated(
 
     Raises TrainingError when there are too few outcomes, or `out` is not empty.
     """
+    check_writable(out)
     if out.exists() and any(out.iterdir()):
         raise TrainingError(f"{out}: not empty; a new version gets a folder of its own")
     rows = judged(model, answers)
@@ -137,13 +139,13 @@ def _write(
     statement = _statement(model, answers, rows, change)
     if statement is not None:
         manifest["conformal"] = statement.to_json()
-    out.mkdir(parents=True, exist_ok=True)
-    for name in manifest["files"]:
-        shutil.copyfile(model.folder / name, out / name)
-    write_json(out / "recalibration.json", document)
-    (out / "recalibration.html").write_text(_page(model, rows, change, document), "utf-8")
-    write_json(out / "manifest.json", manifest)
-    sign(out, ("recalibration.json", "recalibration.html"))
+    with whole_folder(out) as coming:
+        for name in manifest["files"]:
+            shutil.copyfile(model.folder / name, coming / name)
+        write_json(coming / "recalibration.json", document)
+        (coming / "recalibration.html").write_text(_page(model, rows, change, document), "utf-8")
+        write_json(coming / "manifest.json", manifest)
+        sign(coming, ("recalibration.json", "recalibration.html"))
 
 
 def _statement(model: RiskModel, answers: Answers, rows: Judged, change: Recalibration) -> Conformal | None:

@@ -312,7 +312,7 @@ def save(
     further files of the folder, signed as the others are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    result.booster.save_model(folder / "model.ubj")
+    (folder / "model.ubj").write_bytes(result.booster.save_raw("ubj"))
     write_json(folder / "card.json", card)
     write_json(folder / "distribution.json", result.distribution.to_json(), indent=False)
     names = ["model.ubj", "card.json", "distribution.json"]

@@ -12,6 +12,7 @@ import orjson
 
 from fhir_mapping import PatientRecord, SiteMap
 from fhir_mapping.errors import FhirMappingError
+from fhir_mapping.whole import whole_file
 from risk_model import Pipeline, risk_assessment
 from risk_model.cohort_source import FhirFolder
 
@@ -41,9 +42,8 @@ def score_folder(
     its own, in its place.
     """
     found = Scored()
-    part = out.with_name(out.name + ".part")
     total = source.found.types["Patient"]
-    with part.open("wb") as stream:
+    with whole_file(out) as stream:
         for number, patient in enumerate(source.patients(), start=1):
             try:
                 record = PatientRecord.from_resources(
@@ -61,7 +61,6 @@ def score_folder(
                     found.abstained[abstention.code] += 1
                 stream.write(_line(risk_assessment(assessment)))
             progress(number, total)
-    part.replace(out)
     return found
 
 

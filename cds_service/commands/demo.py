@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cds_service.commands.opened import opened_settings
+from cds_service.commands.opened import check_port, opened_settings
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -68,6 +68,7 @@ def command(host: str, port: int, patients: Path | None, fhir_server: str | None
     from cds_service.demo.blueprint import create_demo_app
     from cds_service.demo.setup import demo_settings
 
+    check_port(host, port)
     started = time.perf_counter()
     bound_arenas()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -77,10 +78,7 @@ def command(host: str, port: int, patients: Path | None, fhir_server: str | None
     with tempfile.TemporaryDirectory(prefix="riskcards-demo-") as folder:
         address = f"http://{host}:{port}"
         app = create_demo_app(demo_settings(address, Path(folder)), ward)
-        try:
-            server = make_server(host, port, app, threaded=True)
-        except (OSError, SystemExit):
-            raise click.ClickException(f"port {port} is in use; try --port {port + 1}") from None
+        server = make_server(host, port, app, threaded=True)
         settle()
         seconds = time.perf_counter() - started
         click.echo(f"riskcards demo: {address}/demo/   {len(ward.patients)} patients, ready in {seconds:.1f} s")

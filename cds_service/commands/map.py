@@ -14,6 +14,7 @@ from cds_service.commands.map_folder import FORMS, Form, map_folder
 from cds_service.commands.map_strict import faults_in
 from cds_service.commands.map_text import as_text
 from fhir_mapping import SiteMap
+from fhir_mapping.whole import whole_file
 
 BAD_INPUT = 3
 
@@ -97,7 +98,8 @@ def command(
         else as_text(record, form, budget)
     )
     if out is not None:
-        out.write_text(text + "\n", "utf-8")
+        with whole_file(out) as stream:
+            stream.write(f"{text}\n".encode())
     else:
         click.echo(text)
 

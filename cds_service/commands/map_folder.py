@@ -23,6 +23,7 @@ from cds_service.commands.files import bundle_files, line_files, read_file
 from fhir_mapping import FhirMappingError, PatientRecord, SiteMap
 from fhir_mapping.meds import Event, events
 from fhir_mapping.population import Dealt, Fault, deal
+from fhir_mapping.whole import whole_file
 
 FORMS = ("features", "notes", "markdown", "codes", "meds")
 NAMED = 20  # faults shown one by one; the others are counted
@@ -64,7 +65,7 @@ def map_folder(
     folder: Path, form: Form, *, out: Path | None, work: Path | None, processes: int, splits: bool = False
 ) -> int:
     """Map every patient of a folder; the number of lines, files and patients that could not be."""
-    faults = _Faults()
+    faults, goes_on = _Faults(), work is not None
     with ExitStack() as stack:
         if work is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskcards-map-")))
@@ -73,7 +74,7 @@ def map_folder(
             dealt = deal(folder, work / "buckets", lambda text: click.echo(text, err=True))
             faults.add_all(dealt.faults, dealt.fault_count)
             batches = mapped_buckets(dealt, form, processes)
-            if form.name != "meds" and out is not None:
+            if goes_on and form.name != "meds" and out is not None:
                 return faults.tell(_resumable(dealt, form, processes, out, work / "written.json", faults))
         elif not bundle_files(folder):
             raise click.UsageError(f"{folder}: no .ndjson, .ndjson.gz, .json or .json.gz file in this folder")
@@ -83,7 +84,7 @@ def map_folder(
         if form.name == "meds":
             assert out is not None
             return faults.tell(_to_dataset(kept, out, faults, splits=splits))
-        stream = stack.enter_context(out.open("wb")) if out is not None else sys.stdout.buffer
+        stream = stack.enter_context(whole_file(out)) if out is not None else sys.stdout.buffer
         return faults.tell(sum(_write(stream, item, faults) for item in kept))
 
 

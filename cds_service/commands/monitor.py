@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cds_service.commands.opened import config_option, opened_settings, opened_store
+from fhir_mapping.whole import whole_file
 
 
 @click.command(name="monitor")
@@ -38,7 +39,8 @@ def command(days: int, page: Path | None, as_json: bool, config: Path | None) ->
     with opened_store(config) as store:
         document = watch(store, opened, days=days, now=datetime.now(UTC))
     if page is not None:
-        page.write_text(monitoring_page(document), "utf-8")
+        with whole_file(page) as stream:
+            stream.write(monitoring_page(document).encode())
     if as_json:
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,18 @@ def log_to_stderr(level: str, line: str = "%(asctime)s level=%(levelname)s %(mes
     """Of what libraries say, without the builds of itself that faiss looked for and did not find."""
     logging.basicConfig(level=level, format=line)
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+
+
+def check_port(host: str, port: int) -> None:
+    """Told before any work: a place where nobody may listen. One that the system's service manager holds is its own."""
+    if "LISTEN_FDS" in os.environ:
+        return
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise click.ClickException(f"port {port} is in use; try --port {port % 65535 + 1}") from None
+        raise click.ClickException(f"{host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}") from None
 
 
 config_option = click.option(

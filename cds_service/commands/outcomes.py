@@ -43,6 +43,13 @@ def import_(ctx: click.Context, file: Path, config: Path | None) -> None:
 
 
 def _read(file: Path) -> tuple[dict[int, tuple[str, str, bool]], list[str]]:
+    try:
+        return _rows(file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        return {}, [f"not a CSV file in UTF-8 ({error})"]
+
+
+def _rows(file: Path) -> tuple[dict[int, tuple[str, str, bool]], list[str]]:
     rows: dict[int, tuple[str, str, bool]] = {}
     faults: list[str] = []
     with file.open(encoding="utf-8-sig", newline="") as stream:

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 import orjson
 
+from fhir_mapping.whole import whole_file
+
 _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -57,7 +59,8 @@ def check_command(answer: Path, cohort: Path | None, out: Path | None, as_json: 
     rubric = Rubric.open(answer)
     known = {} if cohort is None else _known(rubric, cohort)
     if out is not None:
-        out.write_text(unfenced(answer.read_text("utf-8")), "utf-8")
+        with whole_file(out) as stream:
+            stream.write(unfenced(answer.read_text("utf-8")).encode())
     if as_json:
         items = [
             {"id": i.id, "question": i.question, "type": i.type} | ({"known": known[i.name]} if known else {})

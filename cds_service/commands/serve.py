@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from cds_service.commands.opened import config_option, log_to_stderr, opened_settings
+from cds_service.commands.opened import check_port, config_option, log_to_stderr, opened_settings, opened_store
 from cds_service.settings import Settings
 
 _LINE = "%(asctime)s level=%(levelname)s worker=%(process)d %(message)s"
@@ -43,6 +43,8 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
     with _counted_together():
         settings = _checked(config, insecure)
         log_to_stderr(settings.log_level, _LINE)
+        check_port(host, port)
+        _check_opened(settings, config)
         _run(settings, partial(_checked, config, insecure), host, port, workers)
 
 
@@ -88,6 +90,17 @@ def _checked(config: Path | None, insecure: bool) -> Settings:
     # Only its files are looked at: who reads with it is `riskcards read-ahead`, here or on another machine.
     fingerprint(ReaderName.of(settings.note_reader))
     return settings
+
+
+def _check_opened(settings: Settings, config: Path | None) -> None:
+    """The database and the models, once: each worker would stumble over them by itself, and the last error win."""
+    from risk_model import TASKS
+    from risk_model.artifacts import open_manifest
+
+    with opened_store(config):
+        pass
+    for task in TASKS if settings.models else ():
+        open_manifest(Path(settings.models) / task)
 
 
 def _run(settings: Settings, again: Callable[[], Settings], host: str, port: int, workers: int) -> None:

@@ -5,11 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 
 class StoreError(Exception):
     """The database did not take or give what it was asked; nothing was answered as if it had."""
+
+
+@contextmanager
+def opening(url: str) -> Iterator[None]:
+    """As `named`, while nothing of a patient has been sent yet: with the place, and the driver's first line."""
+    try:
+        place = make_url(url)
+    except ArgumentError:
+        raise StoreError("the database cannot be opened: not a URL such as sqlite:////srv/riskcards.db") from None
+    server = f"{place.host}:{place.port}/" if place.host and place.port else f"{place.host}/" if place.host else ""
+    with named(f"the database {server}{place.database or ''} cannot be opened"):
+        try:
+            yield
+        except DBAPIError as error:
+            why = str(error.orig).partition("\n")[0]
+            raise StoreError(f"the database {server}{place.database or ''} cannot be opened: {why}") from None
 
 
 @contextmanager

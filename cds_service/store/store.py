@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from cds_service.store import audit
 from cds_service.store.audit import AuditEntry, Verification
 from cds_service.store.engine import open_engine, upgrade
-from cds_service.store.errors import named
+from cds_service.store.errors import named, opening
 from cds_service.store.history import History
 from cds_service.store.schema import (
     AUDIT,
@@ -83,7 +83,7 @@ class Store:
 
     def __init__(self, url: str, patience: float | None = None) -> None:
         self._uses = 0
-        with named("the database cannot be opened"):
+        with opening(url):
             self._engine = open_engine(url)
             upgrade(self._engine)
             self._salt = self._load_salt()
