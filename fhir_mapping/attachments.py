@@ -25,6 +25,8 @@ _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 # Of one note in several formats the one with the most structure is read, and plain text before what only prints well.
 _PREFERENCE = {Format.XML: 0, Format.PLAIN: 1, Format.HTML: 2, Format.RTF: 3, Format.PDF: 4}
 
+_BINARY = re.compile(r"://.*/(Binary/[A-Za-z0-9\-._]{1,64})\Z")
+
 FetchAttachment = Callable[[str], bytes | Resource | None]
 """Given an attachment's `url`, its bytes or a Binary resource; None where it may not or cannot be fetched."""
 
@@ -98,7 +100,9 @@ class AttachmentReader:
         if found is None and self.fetch is not None:
             found = self.fetch(url)
         if found is None:
-            raise NotFetchedError("url-not-fetched")
+            here = _BINARY.search(url)
+            same_id = here is not None and self.directory.resolve({"reference": here[1]}) is not None
+            raise NotFetchedError("url-of-unknown-server" if same_id else "url-not-fetched")
         return _unwrapped(found, content_type)
 
 

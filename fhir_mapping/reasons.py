@@ -122,6 +122,7 @@ NOTE_REASONS = {
     "type-disagrees": "The bytes are of another type than it says",
     "format-not-supported": "A format we do not read",
     "url-not-fetched": "The text lies at a URL that was not followed",
+    "url-of-unknown-server": "A Binary of this id is in the input, but nothing says that it is of the URL's server",
     "url-is-no-binary": "What came from the URL is neither a Binary nor bytes",
     "xml-doctype": "An XML document with a DOCTYPE or entities",
     "xml-invalid": "Not well-formed XML",

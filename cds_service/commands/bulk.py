@@ -42,7 +42,7 @@ def score_folder(
     its own, in its place.
     """
     found = Scored()
-    total = source.found.types["Patient"]
+    total = source.patient_count
     with whole_file(out) as stream:
         for number, patient in enumerate(source.patients(), start=1):
             try:

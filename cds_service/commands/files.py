@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from fhir_mapping import DefinitionError, InvalidInputError, PatientRecord, SiteMap
-from fhir_mapping.population import SUFFIXES as LINES
+from fhir_mapping.export_files import BUNDLES, LINES
 from fhir_mapping.reading import Entry, read_bytes
 from fhir_mapping.times import moment, parse_instant
 
@@ -39,7 +39,7 @@ def line_files(folder: Path) -> list[Path]:
 
 def bundle_files(folder: Path) -> list[Path]:
     """The files of a folder and its subfolders that hold a Bundle each."""
-    return _ending(folder, (".json", ".json.gz"))
+    return _ending(folder, BUNDLES)
 
 
 def _ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

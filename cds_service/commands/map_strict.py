@@ -11,7 +11,7 @@ import orjson
 
 from cds_service.commands.files import bundle_files, line_files, read_file
 from fhir_mapping import InvalidInputError
-from fhir_mapping.population import lines_of
+from fhir_mapping.export_files import lines_of
 from fhir_mapping.reading import Entry, read_bytes
 from fhir_mapping.validation import FhirFault, Validator, Version
 

@@ -132,26 +132,26 @@ def test_another_input_starts_again(tmp_path: Path) -> None:
     assert len(records(tmp_path / "in", tmp_path / "work")) == 8
 
 
+def note(patient: str, url: str) -> dict[str, Any]:
+    return {
+        "resourceType": "DocumentReference",
+        "id": f"d-{patient}",
+        "status": "current",
+        "subject": {"reference": f"Patient/{patient}"},
+        "date": "2024-05-01T08:00:00Z",
+        "content": [{"attachment": {"contentType": "text/plain", "url": url}}],
+    }
+
+
+def binary(name: str, text: bytes) -> dict[str, Any]:
+    return {"resourceType": "Binary", "id": name, "contentType": "text/plain", "data": b64encode(text).decode()}
+
+
 def test_a_note_brings_its_binary_from_another_file_and_nobody_elses(tmp_path: Path) -> None:
     """A Binary names no patient, and an export holds more of them than fit in memory."""
-
-    def note(patient: str, binary: str) -> dict[str, Any]:
-        attachment = {"contentType": "text/plain", "url": f"Binary/{binary}"}
-        return {
-            "resourceType": "DocumentReference",
-            "id": f"d-{patient}",
-            "status": "current",
-            "subject": {"reference": f"Patient/{patient}"},
-            "date": "2024-05-01T08:00:00Z",
-            "content": [{"attachment": attachment}],
-        }
-
-    def binary(name: str, text: bytes) -> dict[str, Any]:
-        return {"resourceType": "Binary", "id": name, "contentType": "text/plain", "data": b64encode(text).decode()}
-
     export(tmp_path / "in", 2)
-    files = {"a": binary("b0", b"Short of breath."), "b": binary("b1", b"No chest pain."), "c": note("p0", "b0")}
-    files["d"] = note("p1", "gone")
+    files = {"a": binary("b0", b"Short of breath."), "b": binary("b1", b"No chest pain."), "c": note("p0", "Binary/b0")}
+    files["d"] = note("p1", "Binary/gone")
     for name, resource in files.items():
         (tmp_path / "in" / f"{name}.ndjson").write_bytes(orjson.dumps(resource))
     found = records(tmp_path / "in", tmp_path / "work")
@@ -161,12 +161,45 @@ def test_a_note_brings_its_binary_from_another_file_and_nobody_elses(tmp_path: P
     assert records(tmp_path / "in", tmp_path / "work")["p0"].notes()[0].reason == "url-not-fetched"
 
 
+@pytest.mark.parametrize(
+    ("request_url", "url", "reason"),
+    [
+        ("https://EHR.example:443/fhir/$export", "https://ehr.example/fhir/Binary/b0", None),
+        ("https://ehr.example/fhir/Group/g1/$export?_since=2024", "http://ehr.example/fhir/Binary/b0/_history/2", None),
+        ("https://ehr.example/fhir/Patient/$export", "https://other.example/fhir/Binary/b0", "url-of-unknown-server"),
+        (None, "https://ehr.example/fhir/Binary/b0", "url-of-unknown-server"),
+        (None, "https://ehr.example/fhir/Binary/b1", "url-not-fetched"),
+    ],
+)
+def test_a_binary_at_an_absolute_url_is_found_where_the_manifest_tells_the_exports_server(
+    tmp_path: Path, request_url: str | None, url: str, reason: str | None
+) -> None:
+    export(tmp_path / "in", 1)
+    for resource in (binary("b0", b"Short of breath."), note("p0", url)):
+        (tmp_path / "in" / f"{resource['id']}.ndjson").write_bytes(orjson.dumps(resource))
+    if request_url is not None:
+        manifest = {"transactionTime": "2024-05-02T00:00:00Z", "request": request_url, "output": []}
+        (tmp_path / "in" / "manifest.json").write_bytes(orjson.dumps(manifest))
+    (found,) = records(tmp_path / "in", tmp_path / "work")["p0"].notes()
+    assert (found.text, found.reason) == (("Short of breath.", None) if reason is None else ("", reason))
+
+
+def test_a_subject_at_an_absolute_url_of_the_exports_server_is_its_patient(tmp_path: Path) -> None:
+    export(tmp_path / "in", 1)
+    manifest = {"transactionTime": "", "request": "https://ehr.example/fhir/$export", "output": []}
+    (tmp_path / "in" / "manifest.json").write_bytes(orjson.dumps(manifest))
+    path = tmp_path / "in" / "Observation.0.ndjson"
+    path.write_bytes(path.read_bytes().replace(b'"Patient/p0"', b'"https://ehr.example/fhir/Patient/p0"'))
+    (record,) = records(tmp_path / "in", tmp_path / "work").values()
+    assert record.measurements
+
+
 @pytest.mark.parametrize("content", [None, b'{"resourceType": "Location", "id": "l"}'])
 def test_a_folder_without_patients_says_so(tmp_path: Path, content: bytes | None) -> None:
     (tmp_path / "in").mkdir()
     if content is not None:
         (tmp_path / "in" / "a.ndjson").write_bytes(content)
-    with pytest.raises(InvalidInputError, match=r"no file ending in|no Patient"):
+    with pytest.raises(InvalidInputError, match=r"no file in this folder|no Patient"):
         deal(tmp_path / "in", tmp_path / "work")
 
 

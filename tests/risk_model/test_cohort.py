@@ -241,11 +241,11 @@ def run(*arguments: Any) -> Any:
 
 
 BAD: list[tuple[str, dict[str, str], str]] = [
-    ("empty folder", {}, "empty; expected"),
-    ("no patient", {"Encounter.ndjson": '{"resourceType": "Encounter", "id": "e"}'}, "no Patient resource"),
-    ("a broken line", {"Patient.ndjson": '{"resourceType": "Patient", "id": "p"}\n{"resourceType": "Pat'}, "Patient.ndjson, line 2: not valid JSON"),
-    ("not FHIR", {"Patient.ndjson": '{"resourceType": "Patient", "id": "p"}\n{"a": 1}'}, "line 2: not a FHIR resource"),
-    ("broken gzip", {"Patient.ndjson.gz": "not gzip"}, "Patient.ndjson.gz: cannot be read"),
+    ("empty folder", {}, "no file in this folder ends in"),
+    ("no patient", {"Encounter.ndjson": '{"resourceType": "Encounter", "id": "e"}'}, "no Patient in 1 files"),
+    ("a broken line", {"Patient.ndjson": '{"resourceType": "Patient", "id": "p"}\n{"resourceType": "Pat'}, "fhir/Patient.ndjson:2: not a FHIR resource: Input data was truncated"),
+    ("not FHIR", {"Patient.ndjson": '{"resourceType": "Patient", "id": "p"}\n{"a": 1}'}, "fhir/Patient.ndjson:2: not a FHIR resource: no resourceType"),
+    ("broken gzip", {"Patient.ndjson.gz": "not gzip"}, "fhir/Patient.ndjson.gz:1: cannot be read any further"),
     ("no stays", {"Patient.ndjson": '{"resourceType": "Patient", "id": "p"}'}, "no row for readmission_30d (any-inpatient-30d) in 1 patients; encounters by class: none"),
     ("half a searchset", {"a.json": '{"resourceType": "Bundle", "type": "searchset", "total": 9, "entry": [{"resource": {"resourceType": "Patient", "id": "p"}}]}'}, "not everything"),
 ]  # fmt: skip
@@ -395,7 +395,9 @@ def test_an_undated_summary_of_the_stay_is_known_when_the_stay_has_ended() -> No
 
 def test_the_manifest_of_an_export_is_no_resource_and_a_single_file_will_do(tmp_path: Path) -> None:
     folder = write(tmp_path / "fhir", population(6))
-    (folder / "manifest.json").write_text('{"transactionTime": "2024-01-01T00:00:00Z", "output": []}')
+    request = "https://ehr.example/fhir/Group/7/$export?_type=Patient"
+    manifest = {"transactionTime": "2024-01-01T00:00:00Z", "request": request, "output": []}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     one = tmp_path / "all.ndjson"
     one.write_text("".join(path.read_text() for path in sorted(folder.glob("*.ndjson"))))
     rows = []
