@@ -129,12 +129,6 @@ def new_session(
     return session, response
 
 
-def end_session(parts: Parts, session: SmartSession) -> None:
-    """Sign out: the tokens are gone with it."""
-    if parts.smart is not None:
-        parts.smart.vault.drop(KIND, session.id)
-
-
 def cookie_name(session_id: str) -> str:
     """One name for each launch."""
     return f"riskcards-{fingerprint(session_id)[:16]}"

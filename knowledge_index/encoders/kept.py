@@ -8,7 +8,6 @@ records tell about patients: the file is readable by its owner alone, and as con
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -107,8 +106,3 @@ class KeptEncoder:
 def _packed(vector: NDArray[np.float32]) -> bytes:
     data = vector.astype("<f4").tobytes()
     return data + zlib.crc32(data).to_bytes(4)
-
-
-def default_folder() -> Path:
-    """Where vectors are kept unless a folder is given: `riskcards/vectors` in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "riskcards" / "vectors"

@@ -6,7 +6,7 @@ import re
 
 from flask import Flask
 
-from cds_service.smart.session import end_session
+from cds_service.smart.session import KIND
 from tests.cds_service.app_pages.documents import Document
 from tests.cds_service.smart.authority import Realm
 from tests.cds_service.smart.browser import Browser
@@ -76,7 +76,7 @@ def _who(page: str) -> str:
 
 def test_after_the_session_ends_the_page_is_gone(browser: Browser, ehr: Realm, app: Flask) -> None:
     answer = browser.launch(ehr)
-    end_session(app.extensions["riskcards"], browser.session(answer))
+    app.extensions["riskcards"].smart.vault.drop(KIND, browser.session(answer).id)
     assert browser.get(answer.headers["Location"]).status_code == 404
 
 

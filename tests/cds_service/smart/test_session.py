@@ -13,7 +13,7 @@ from flask import Flask
 
 from cds_service.demo.chart import Chart
 from cds_service.outcome import HookError
-from cds_service.smart.session import chart_of, end_session, page_headers
+from cds_service.smart.session import chart_of, page_headers
 from fhir_mapping import PatientRecord
 from tests.cds_service.smart.authority import Realm
 from tests.cds_service.smart.browser import Browser
@@ -159,12 +159,6 @@ def test_notes_that_lie_in_a_binary_are_fetched_from_this_server_only(
     asked = [query for query, _ in ehr.asked]
     assert sorted(query for query in asked if query.startswith("Binary")) == ["Binary/b1", "Binary/b2"]
     assert not any("ines" in query for query in asked)
-
-
-def test_signing_out_takes_the_tokens_away(app: Flask, browser: Browser, ehr: Realm) -> None:
-    answer = browser.launch(ehr)
-    end_session(app.extensions["riskcards"], browser.session(answer))
-    assert refused(browser, answer) == 404
 
 
 def test_a_session_shows_no_token_and_its_pages_stay_in_their_frame(browser: Browser, ehr: Realm) -> None:
