@@ -65,17 +65,19 @@ def listening(folder: Path, *command: object, **env: str) -> Iterator[str]:
         (folder / "log.txt").open("wb") as log,
         subprocess.Popen(words, env=clean() | env, stdout=log, stderr=log) as process,
     ):
-        while not _ready(f"http://127.0.0.1:{port}/health/ready"):
-            assert process.poll() is None, (folder / "log.txt").read_text()
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-        process.terminate()
+        try:
+            while not _ready(f"http://127.0.0.1:{port}/health/ready"):
+                assert process.poll() is None, (folder / "log.txt").read_text()
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
 
 
 def _ready(url: str) -> bool:
     try:
         return requests.get(url, timeout=5).ok
-    except requests.ConnectionError:
+    except requests.RequestException:  # nobody listens, or nobody answers yet
         return False
 
 
