@@ -143,12 +143,9 @@ class SealedAnswers(Generic[Asked, Answer]):
         missing = [key for key in keys if key not in found]
         if missing:
             try:
-                there = self._steps.run(
-                    time.monotonic() + PATIENCE, self._vault.get_many, self._shelf.read, missing
-                )  # fmt: skip
-                found |= {
-                    key: self._known.put(key, self._shelf.answer_from_json(raw)) for key, raw in there.items()
-                }  # fmt: skip
+                until, shelf = time.monotonic() + PATIENCE, self._shelf
+                there = self._steps.run(until, self._vault.get_many, shelf.read, missing)
+                found |= {key: self._known.put(key, shelf.answer_from_json(raw)) for key, raw in there.items()}
             except (StoreError, LanguageModelError, KeyError, TypeError, ValueError) as error:
                 LOG.warning("%s not found: %s", self._shelf.read, error.__class__.__name__)
         return found

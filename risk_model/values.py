@@ -254,7 +254,7 @@ class StageVoice:
             wanting = f"{name} {what} {self.waiting + self.failed} {passages} of the notes{yet}"
             return f"{wanting}: its own estimate is not part of the number."
         quoted = "; ".join(f"“{reason}”" for reason in reasons)
-        return f"{name} estimates from the notes too, and points to: {quoted}." if quoted else ""
+        return f"{name} estimates from the notes too, and points to: {quoted}" if quoted else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import orjson
 
+from cds_service.commands.first_stage import stage_of, without_taught
 from cds_service.commands.learning import counting, say, sources_of
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -42,7 +43,7 @@ def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, a
     from risk_model.model import RiskModel
 
     opened = RiskModel.open(model)
-    labelled = LabelledCohort.open(cohort)
+    labelled = without_taught(LabelledCohort.open(cohort), stage_of(opened))
     with counting("rows read") as progress:
         sources = sources_of(opened)
         answers = read_answers(opened, labelled, sources, split, progress)

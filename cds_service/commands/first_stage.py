@@ -12,6 +12,7 @@ from cds_service.commands.learning import checked_name, counting, opened_models,
 
 if TYPE_CHECKING:
     from knowledge_index import Encoder
+    from risk_model import RiskModel
     from risk_model.cohort import LabelledCohort
     from risk_model.language.first_stage import StageToFit
     from risk_model.language.language_stage import AskedModel
@@ -57,6 +58,14 @@ def without_taught(labelled: LabelledCohort, name: str | None) -> LabelledCohort
     if taught.any():
         say(f"{taught.sum()} of {len(taught)} rows left out: the adapter was tuned among their patients")
     return replace(labelled, rows=tuple(row for row, was in zip(labelled.rows, taught, strict=True) if not was))
+
+
+def stage_of(model: RiskModel) -> str | None:
+    """Where the language model lies that is a model's first stage; None where none is. Raises ModelArtifactError."""
+    from cds_service.commands.opened import opened_settings
+    from cds_service.language import stage1_name
+
+    return None if model.asks is None else stage1_name(opened_settings(), model)
 
 
 def stage_to_fit(name: str | None, study: Study, question: Task, out: Path) -> StageToFit | None:

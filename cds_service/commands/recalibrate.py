@@ -8,6 +8,7 @@ from typing import Any
 import click
 import orjson
 
+from cds_service.commands.first_stage import stage_of, without_taught
 from cds_service.commands.learning import counting, say, sources_of
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -36,7 +37,7 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
     from risk_model.study import fingerprint
 
     opened = RiskModel.open(model)
-    labelled = LabelledCohort.open(cohort)
+    labelled = without_taught(LabelledCohort.open(cohort), stage_of(opened))
     with counting("rows read") as progress:
         sources = sources_of(opened)
         answers = read_answers(opened, labelled, sources, "auto", progress)

@@ -138,6 +138,7 @@ def asking() -> dict[str, Any]:
         "windows_of_a_note": MOST_OF_A_NOTE,
         "windows": MOST_WINDOWS,
         "characters": WINDOW_CHARACTERS,
+        "short_notes": "share a window",
         "sections_first": list(KEY_SECTIONS),
         "estimate": "of the gravest window",
         "prompt": key_of("", sample)[:16],

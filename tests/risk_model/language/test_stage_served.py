@@ -23,6 +23,7 @@ from cds_service import language
 from cds_service.app import create_app
 from cds_service.app_pages.risk_now import risk_now
 from cds_service.cli import cli
+from cds_service.commands.first_stage import stage_of, without_taught
 from cds_service.commands.learning import sources_of
 from cds_service.commands.read_ahead import desks_of
 from cds_service.language import ModelServers, OpenedModels
@@ -32,13 +33,14 @@ from risk_model import ModelArtifactError, Pipeline, RiskModel
 from risk_model.artifacts import sign
 from risk_model.bounds import NOTE_BOUND
 from risk_model.cohort import LabelledCohort
-from risk_model.errors import LanguageModelError
+from risk_model.errors import LanguageModelError, TrainingError
 from risk_model.fusion import without_notes
 from risk_model.judging import as_served, read_answers
 from risk_model.language.first_stage import FILE
 from risk_model.language.local import SMOLLM2, LocalLanguageModel
 from risk_model.language.named import ReaderName, identity, language_model
 from risk_model.language.opinions import asked_about_each, asked_windows
+from risk_model.language.risk_teaching import hashed
 from tests.cds_service.model_server import ModelServer, model_server
 from tests.cds_service.test_command_train_stage1 import chart_of, hook_of
 from tests.risk_model.language.notes import note
@@ -197,6 +199,25 @@ def test_an_evaluation_asks_the_model_and_judges_bounded_estimates(work: Path, t
         np.log(p / (1 - p)) for p in (as_served(model, rows), model.probabilities(without_notes(model.names, rows)))
     ]
     assert np.abs(odds[0] - odds[1]).max() <= NOTE_BOUND + 1e-6
+
+
+def test_whom_an_adapter_was_tuned_among_teaches_and_judges_nothing(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled = LabelledCohort.open(work / "cohort")
+    people = sorted({row.person for row in labelled.rows})
+    among: list[str] = []
+    monkeypatch.setattr("risk_model.language.adapter.checked", lambda _: {"teaches": {"patients": among}})
+    named = "/models/base+/models/outcomes"
+    assert without_taught(labelled, named) == without_taught(labelled, SMOLLM2) == labelled
+    among += [hashed(person) for person in people[:5]]
+    left = without_taught(labelled, named)
+    assert {row.person for row in left.rows} == set(people[5:])
+    assert f"{len(labelled.rows) - len(left.rows)} of {len(labelled.rows)} rows left out" in capsys.readouterr().err
+    among += [hashed(person) for person in people]
+    with pytest.raises(TrainingError, match="tuned among all these patients"):
+        without_taught(labelled, named)
+    assert stage_of(RiskModel.open(work / "model")) == SMOLLM2
 
 
 def test_another_model_is_refused_at_the_start(work: Path, tmp_path: Path) -> None:
