@@ -35,7 +35,7 @@ def quantity_in_words(value: float, unit: str | None) -> str:
     >>> quantity_in_words(1500, "mL"), quantity_in_words(15, "{score}"), quantity_in_words(1, "d")
     ('1500 mL', '15', '1 day')
     """
-    words = unit_in_words(unit)
-    if value == 1 and unit in {"a", "d", "h"}:
+    number, words = number_in_words(value), unit_in_words(unit)
+    if number == "1" and unit in {"a", "d", "h"}:
         words = words.removesuffix("s")
-    return f"{number_in_words(value)} {words}".strip()
+    return f"{number} {words}".strip()

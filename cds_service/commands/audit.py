@@ -39,7 +39,11 @@ def verify(ctx: click.Context, head: str | None, as_json: bool, config: Path | N
     if as_json:
         click.echo(orjson.dumps({"entries": found.entries, "head": found.head, "fault": fault}).decode())
     else:
-        click.echo(f"broken: {fault}" if fault else f"{found.entries} entries, each follows from the one before")
+        click.echo(
+            f"broken: {fault}"
+            if fault
+            else f"{found.entries} {'entry' if found.entries == 1 else 'entries'}, each follows from the one before"
+        )
     if fault:
         ctx.exit(BAD_INPUT)
 

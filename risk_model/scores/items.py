@@ -90,10 +90,11 @@ def worst(
 
 def _told(value: float, unit: str) -> str:
     """
-    >>> _told(85.5, "%"), _told(1.0, "days")
+    >>> _told(85.5, "%"), _told(1.001, "days")
     ('85.5 %', '1 day')
     """
-    return f"{round(value, 2):g} {'day' if value == 1 and unit == 'days' else unit}".strip()
+    number = f"{round(value, 2):g}"
+    return f"{number} {'day' if (number, unit) == ('1', 'days') else unit}".strip()
 
 
 def flag(name: str, value: float | None, points: int) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,12 @@ def test_the_course_comes_by_itself_and_has_a_table(page: Any) -> None:
     page.click("#course summary >> nth=0")
     assert page.locator("#course table").first.is_visible()
     assert page.faults == []
+
+
+def test_it_prints_on_few_pages_what_is_open(page: Any) -> None:
+    """It once opened everything: nineteen pages, the first of them empty but for the name."""
+    pages = re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))
+    assert 3 <= len(pages) <= 8
 
 
 def test_what_if_answers_in_place_and_says_what_it_is(page: Any) -> None:
