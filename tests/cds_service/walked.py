@@ -22,6 +22,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import requests
 
@@ -115,8 +116,7 @@ def run(argv: list[str]) -> Ended:
     from cds_service.cli import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
-    sys.argv = ["riskcards", *argv]
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", ["riskcards", *argv]):
         try:
             main()
         except SystemExit as ended:
