@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=readme.ROOT / "out" / "notes_fusion", help="vectors made once")
     parser.add_argument("--reader", help="a language model as the first stage: smollm2, FOLDER+ADAPTER@bfloat16")
     parser.add_argument("--tune", type=int, help="tune it first, on so many windows of stays after those judged")
+    parser.add_argument("--minutes", type=float, default=1e9, help="end tuning early, with the best adapter so far")
     options = parser.parse_args()
     stays, y = read(options.data, options.stays, say)
     if options.reader is not None:
@@ -234,7 +235,7 @@ def by_reader(options: argparse.Namespace, stays: Sequence[Stay], y: Floats) -> 
     reader, ids, teaching = options.reader, [stay.id for stay in stays], None
     if options.tune is not None:
         name, adapter = ReaderName.of(reader), options.cache / f"adapter-{options.tune}-after-{len(stays)}"
-        manifest = tuned(reader, options.data, len(stays), options.tune, adapter)
+        manifest = tuned(reader, options.data, len(stays), options.tune, adapter, options.minutes)
         assert not learned_from(manifest, ids).any(), "tuned on stays that are judged"
         reader = f"{name.model}+{adapter}@{name.precision}"
         teaching = {key: manifest[key] for key in ("data", "settings", "metrics")} | {

@@ -29,8 +29,9 @@ from risk_model.tasks import IN_HOSPITAL_MORTALITY
 _rules: RuleNoteReader | None = None
 
 
-def tuned(reader: str, data: Path, judged: int, count: int, out: Path) -> Mapping[str, Any]:
-    """Manifest of the adapter in `out`, tuned on `count` windows of stays after the first `judged`."""
+def tuned(reader: str, data: Path, judged: int, count: int, out: Path, minutes: float) -> Mapping[str, Any]:
+    """Manifest of the adapter in `out`, tuned on `count` windows of stays after the first `judged`; once so many
+    `minutes` have gone it ends at the next validation."""
     name = ReaderName.of(reader)
     weights = fingerprint(*find_weights(name.model))
     if (out / MANIFEST).exists():
@@ -46,7 +47,8 @@ def tuned(reader: str, data: Path, judged: int, count: int, out: Path) -> Mappin
 
     model = LocalLanguageModel(name.model, precision=name.precision)
     return tune(
-        model, lessons.split, out, settings, base=base, teaches=lessons.teaches, resume=True, progress=progress
+        model, lessons.split, out, settings, base=base, teaches=lessons.teaches, resume=True, progress=progress,
+        enough=lambda: perf_counter() - begun > 60 * minutes,
     )  # fmt: skip
 
 

@@ -96,11 +96,13 @@ def tune(
     teaches: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: Progress = lambda _step, _steps, _words: None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Mapping[str, Any]:
     """Tune and write the adapter folder; returns its manifest. `base` is the model: name, fingerprint, precision;
     `teaches` says what is taught where that is an outcome (see `risk_teaching`).
 
-    With `resume` it goes on from the state in `out`, if there is one of the same model, data and settings.
+    With `resume` it goes on from the state in `out`, if there is one of the same model, data and settings. Where
+    `enough` says so after a validation it ends with the best adapter so far.
 
     Raises TrainingError for unusable examples, for a state of something else, and where `out` holds an adapter or an
     unfinished one and `resume` was not asked for; MissingExtraError without peft.
@@ -120,7 +122,7 @@ def tune(
     if state is not None and state.identity != identity:
         raise TrainingError(f"{out} holds training of another model, other examples or settings; choose another folder")
     run = _Run(model, split, out, settings, identity)
-    return run.to_the_end(state, progress)
+    return run.to_the_end(state, progress, enough)
 
 
 class _Run:
@@ -143,14 +145,14 @@ class _Run:
         self.steps = min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
         self.per_epoch = per_epoch
 
-    def to_the_end(self, state: State | None, progress: Progress) -> Mapping[str, Any]:
+    def to_the_end(self, state: State | None, progress: Progress, enough: Callable[[], bool]) -> Mapping[str, Any]:
         """From the first step, or from the one after `state`."""
         if state is None:
             first = self.validation_loss()
             state = State(self.identity, 0, ((0, first),), self.weights(), self.weights(), {})
         else:
             self._restore(state)
-        while state.step < self.steps and not self._is_enough(state):
+        while state.step < self.steps and not self._is_enough(state) and not enough():
             done = self._until_validation(state, progress)
             loss = self.validation_loss()
             best = self.weights() if loss < state.lowest else state.best

@@ -99,6 +99,13 @@ def test_a_state_is_of_one_model_data_and_settings(folder: Path, split: Split, t
         taught(folder, split, out, resume=True)
 
 
+def test_tuning_can_be_ended_early_with_the_best_so_far(folder: Path, split: Split, tmp_path: Path) -> None:
+    settings = Settings(rank=2, batch=4, validate_every=1, max_tokens=2048)
+    manifest = taught(folder, split, tmp_path / "out", settings, enough=iter([False, True]).__next__)
+    assert manifest["metrics"]["steps"] == 1  # type: ignore[index]
+    assert adapter.checked(tmp_path / "out") == manifest
+
+
 def test_a_finished_adapter_is_not_written_over(folder: Path, split: Split, tmp_path: Path) -> None:
     once = Settings(rank=2, max_steps=1, max_tokens=2048)
     taught(folder, split, tmp_path / "out", once)
