@@ -14,12 +14,13 @@ from fhir_mapping import Section
 from risk_model.note_triggers import triggers
 from risk_model.values import Experiencer, Polarity, Temporality
 
-_FARTHEST_BEFORE = 600
+_FARTHEST_BEFORE = (100, 600)
+"""Characters: most sentences begin within the first, and none is followed beyond the second."""
 _FARTHEST_AFTER = 80
 # A line that goes on in small letters is the same sentence; `Dr. Hill` and `vs. PE` do not end one.
 _SENTENCE = re.compile(
-    r"(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bvs)[.;!](?=\s|\Z)|\?(?=\s)|:[ \t]*\n|\n\s*\n"
-    r"|\n(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))"
+    r"[.;!?:\n](?:(?<=[.;!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bvs\.)(?=\s|\Z)|(?<=\?)(?=\s)"
+    r"|(?<=:)[ \t]*\n|(?<=\n)(?:\s*\n|(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))))"
 )
 # A minus sign glued to a word denies it, but at the head of a line it is a bullet.
 _MINUS = re.compile(r"(?<=[,;/(])\s*[-\u2212]\Z|\(-\)\s?\Z")
@@ -45,9 +46,11 @@ def context(text: str, sections: Sequence[Section], start: int, end: int) -> Con
     [<Polarity.PRESENT: 'present'>, <Temporality.CURRENT: 'current'>, <Experiencer.FAMILY: 'family'>]
     """
     sentence, after = _sentence(text, start), _after(text, end)
-    section = current_section(text, sections, start)
+    section, words = current_section(text, sections, start), _since_turn(sentence)
     return Context(
-        polarity(sentence, after), temporality(section, sentence, after), experiencer(section, sentence, after)
+        _polarity(words, sentence, after),
+        _temporality(section, words, sentence, after),
+        experiencer(section, sentence, after),
     )
 
 
@@ -69,9 +72,12 @@ def current_section(text: str, sections: Sequence[Section], position: int) -> st
     return None if _OTHER_HEADING.search(text, start, position) else name
 
 
-def polarity(sentence: str, after: str = "") -> Polarity:
-    """Of a mention between these words of its sentence."""
-    words = _since_turn(sentence)
+def temporality(section: str | None, sentence: str, after: str = "") -> Temporality:
+    """Of a mention in a section, between these words of its sentence."""
+    return _temporality(section, _since_turn(sentence), sentence, after)
+
+
+def _polarity(words: str, sentence: str, after: str) -> Polarity:
     planned = _last("planned_before", words)
     doubts = [m.span() for m in triggers()["uncertain_before"].finditer(words) if m.end() > planned]
     denials = [match.start() for match in triggers()["denied_before"].finditer(words)]
@@ -84,9 +90,7 @@ def polarity(sentence: str, after: str = "") -> Polarity:
     return Polarity.UNCERTAIN if doubts or words.endswith("?") else Polarity.PRESENT
 
 
-def temporality(section: str | None, sentence: str, after: str = "") -> Temporality:
-    """Of a mention in a section, between these words of its sentence."""
-    words = _since_turn(sentence)
+def _temporality(section: str | None, words: str, sentence: str, after: str) -> Temporality:
     planned, doubted = (_last(kind, words) for kind in ("planned_before", "uncertain_before"))
     if planned > doubted or triggers()["warned_before"].search(sentence):
         return Temporality.HYPOTHETICAL
@@ -127,9 +131,12 @@ def _last(kind: str, words: str, *others: str) -> int:
 
 def _sentence(text: str, position: int) -> str:
     """The words of the same sentence before `position`."""
-    piece = text[max(0, position - _FARTHEST_BEFORE) : position]
-    borders = [match.end() for match in _SENTENCE.finditer(piece)]
-    return _BLANKS.sub(" ", piece[borders[-1] :] if borders else piece)
+    for farthest in _FARTHEST_BEFORE:
+        start = max(0, position - farthest)
+        borders = [match.end() for match in _SENTENCE.finditer(text, start, position)]
+        if borders:
+            break
+    return _BLANKS.sub(" ", text[borders[-1] if borders else start : position])
 
 
 def _after(text: str, position: int) -> str:
