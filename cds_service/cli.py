@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import sys
 
 import click
@@ -89,7 +90,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(OUR_FAULT)
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None and not _SHORT_WRITE.fullmatch(str(error)):
             raise
         click.echo(f"riskcards: {_in_words(error)}", err=True)
         sys.exit(OUR_FAULT)
@@ -113,10 +114,12 @@ def _code_of(error: Exception) -> int | None:
 def _in_words(error: OSError) -> str:
     """What the machine refused, where, and what to do about it."""
     where = f"{error.filename}: " if error.filename else ""
-    what = os.strerror(error.errno or 0)
-    return f"{where}{what}{_ADVICE.get(error.errno or 0, '')}"
+    number = error.errno or errno.ENOSPC
+    return f"{where}{os.strerror(number)}{_ADVICE.get(number, '')}"
 
 
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says of a full disk, without a number."""
 _ROOM, _RIGHTS = "; make room or choose another place, and start again", "; choose a place this user may use"
 _ADVICE = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _RIGHTS, errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS}
 

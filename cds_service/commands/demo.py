@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cds_service.commands.opened import check_port, opened_settings
+from fhir_mapping import InvalidInputError
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -75,6 +76,8 @@ def command(host: str, port: int, patients: Path | None, fhir_server: str | None
     ward = _ward(patients, fhir_server)
     for name, reason in ward.refused:
         click.echo(f"not shown: {name}: {reason}", err=True)
+    if not ward.patients:
+        raise InvalidInputError("no patient that can be shown: give a folder of FHIR R4 charts, a file to a patient")
     with tempfile.TemporaryDirectory(prefix="riskcards-demo-") as folder:
         address = f"http://{host}:{port}"
         app = create_demo_app(demo_settings(address, Path(folder)), ward)

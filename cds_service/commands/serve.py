@@ -93,10 +93,17 @@ def _checked(config: Path | None, insecure: bool) -> Settings:
 
 
 def _check_opened(settings: Settings, config: Path | None) -> None:
-    """The database and the models, once: each worker would stumble over them by itself, and the last error win."""
+    """Database, key and models, once: each worker would stumble over them by itself, and the last error win."""
+    from cds_service.smart import SmartError
+    from cds_service.smart.vault import open_cipher
     from risk_model import TASKS
     from risk_model.artifacts import open_manifest
 
+    try:
+        if settings.smart_clients:
+            open_cipher(settings.session_key_path())
+    except SmartError as error:
+        raise click.UsageError(f"RISKCARDS_SESSION_KEY_FILE: {error}") from None
     with opened_store(config):
         pass
     for task in TASKS if settings.models else ():

@@ -90,9 +90,7 @@ def open_cipher(path: Path) -> MultiFernet:
         keys = path.read_text("ascii").split()
         return MultiFernet([Fernet(key) for key in keys])
     except OSError as error:
-        raise SmartSetupError(
-            f"{path}: the key of the sessions cannot be read or made ({type(error).__name__})"
-        ) from None
+        raise SmartSetupError(f"{path}: the key of the sessions cannot be read or made ({error.strerror})") from None
     except SmartSetupError:
         raise
     except ValueError:

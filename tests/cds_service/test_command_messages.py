@@ -13,6 +13,7 @@ import pytest
 
 from cds_service import cli
 from cds_service.commands import bulk
+from tests.end_to_end.conftest import free_port
 from tests.end_to_end.golden import EXAMPLES
 from tests.fhir_mapping.test_population import export
 
@@ -53,6 +54,7 @@ def test_words_for_what_a_machine_refuses() -> None:
     assert cli._in_words(OSError(errno.EROFS, "", "/srv/m")) == (
         "/srv/m: Read-only file system; choose a place this user may use"
     )
+    assert cli._in_words(OSError("98304 requested and 16352 written")).startswith("No space left on device; ")
     assert cli._in_words(OSError(errno.EMFILE, "Too many open files")) == "Too many open files"
 
 
@@ -69,6 +71,13 @@ def test_a_stop_leaves_nothing_half_done(run: Run, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("fhir_mapping.meds_dataset.MedsDataset.add_events", stopped)
     assert run("map", tmp_path / "in", "--to", "meds", "--out", tmp_path / "meds")[0] == 130
     assert {path.name for path in tmp_path.iterdir()} - {"cache", "data"} == {"in"}
+
+
+def test_a_demo_without_anybody_to_show_does_not_begin(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    code, said = run("demo", "--no-browser", "--patients", tmp_path / "in", "--port", free_port())
+    assert code == 3
+    assert "no patient that can be shown" in said.splitlines()[-1]
 
 
 def test_what_all_workers_would_stumble_over_is_told_once_before_they_start(run: Run, tmp_path: Path) -> None:
@@ -89,6 +98,12 @@ def test_what_all_workers_would_stumble_over_is_told_once_before_they_start(run:
     code, said = run("serve", "--insecure", "--port", port, **env)
     assert code == 3
     assert said.startswith(f"riskcards: {tmp_path}/models/in_hospital_mortality/manifest.json: no model here")
+    (tmp_path / "key").write_text("anybody's")
+    (tmp_path / "smart.yaml").write_text("clients: [{name: g, iss: https://e.example/r4, client_id: r, type: public}]")
+    env = {"RISKCARDS_SMART_CLIENTS": f"{tmp_path}/smart.yaml", "RISKCARDS_PUBLIC_URL": "https://c.example"}
+    code, said = run("serve", "--insecure", "--port", port, RISKCARDS_SESSION_KEY_FILE=f"{tmp_path}/key", **env)
+    assert code == 2
+    assert said.endswith(f"RISKCARDS_SESSION_KEY_FILE: {tmp_path}/key: others may read this key; chmod 600 it\n")
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
 
