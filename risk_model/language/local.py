@@ -18,6 +18,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knowledge_index.offline import speak_to_nobody
 from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifactError
 from risk_model.language.adapter import checked, fingerprint, opened_peft
 from risk_model.language.backend import MAX_TOKENS, Asked
@@ -255,6 +256,7 @@ def _marks_of(tokenizer: Any) -> re.Pattern[str] | None:
 
 
 def _packages() -> tuple[Any, Any, Any]:
+    speak_to_nobody()
     try:
         import llguidance
         import llguidance.hf

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,6 +30,17 @@ def test_a_real_model_answers_in_the_schema_with_the_notes_own_words(smollm2: Lo
     assert all(finding.quote in TEXT for finding in answer.findings)
     assert all(value.quote in TEXT and f"{value.value:g}" in TEXT for value in answer.values)
     assert said.startswith(smollm2.answer(prompt, max_tokens=20))
+
+
+def test_no_model_is_looked_for_in_the_network() -> None:
+    pytest.importorskip("transformers", reason=NEEDS)
+    code = (
+        "from risk_model.language.local import _packages; _packages()\n"
+        "from huggingface_hub import constants as c; print(c.HF_HUB_OFFLINE, c.HF_HUB_DISABLE_TELEMETRY)"
+    )
+    loud = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | {"HF_HUB_OFFLINE": "0"}
+    told = subprocess.run([sys.executable, "-c", code], env=loud, check=True, capture_output=True, text=True)
+    assert told.stdout == "True True\n"
 
 
 def test_the_grammar_lets_through_what_is_right_and_nothing_else(smollm2: LocalLanguageModel) -> None:
