@@ -18,6 +18,7 @@ from risk_model.language.backend import LanguageModel
 from risk_model.language.named import RULES, ReaderName, language_model
 from risk_model.language.opinions import AtOnce
 from risk_model.language.reader import LanguageNoteReader
+from risk_model.language.readings import ReadingsFile
 from risk_model.language.remote import Transport
 from risk_model.pipeline import Listen
 
@@ -72,14 +73,19 @@ class OpenedModels:
         return self._opened[name]
 
 
-def reader_named(name: str, rules: RuleNoteReader, opened: OpenedModels) -> RuleNoteReader | LanguageNoteReader:
+def reader_named(
+    name: str, rules: RuleNoteReader, opened: OpenedModels, kept: Path | None = None
+) -> RuleNoteReader | LanguageNoteReader:
     """The note reader of a name, which reads at once: for commands. A hook never waits for one (see `read_ahead`).
+
+    What a language model has read is `kept` in a file, where one is named.
 
     Raises ModelArtifactError, MissingExtraError or ReaderNameError.
     """
     if ReaderName.of(name).kind == RULES:
         return rules
-    return LanguageNoteReader(opened(name), rules, note_seconds=10 * opened.servers.seconds)
+    known = None if kept is None else ReadingsFile(kept)
+    return LanguageNoteReader(opened(name), rules, note_seconds=10 * opened.servers.seconds, known=known)
 
 
 def asked_at_once(settings: Settings, opened: OpenedModels) -> Listen:

@@ -39,7 +39,7 @@ def _static(_threads: int) -> Encoder:
     return StaticEncoder()
 
 
-_BUILT_IN: Mapping[str, Callable[[int], Encoder]] = {
+SHIPPED: Mapping[str, Callable[[int], Encoder]] = {
     "minilm": MiniLMEncoder,
     MiniLMEncoder.name: MiniLMEncoder,
     "static": _static,
@@ -51,8 +51,8 @@ def encoder_named(name: str, threads: int = 1) -> Encoder:
 
     Raises EncoderError: an unknown name lists what there is, a missing package names the extra that brings it.
     """
-    if name in _BUILT_IN:
-        return _BUILT_IN[name](threads)
+    if name in SHIPPED:
+        return SHIPPED[name](threads)
     configuration = configuration_named(name)
     from knowledge_index.encoders.transformer import TransformerEncoder
 
@@ -62,7 +62,7 @@ def encoder_named(name: str, threads: int = 1) -> Encoder:
 def check_encoder(name: str) -> None:
     """Raises EncoderError where `encoder_named` would, as far as that is seen without opening weights: what is wrong is
     said before hours of work with another encoder."""
-    if name in _BUILT_IN:
+    if name in SHIPPED:
         return
     configuration = configuration_named(name)
     for folder in (configuration.model, configuration.query_model):

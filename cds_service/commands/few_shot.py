@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from cds_service.commands.learning import ENCODER_HELP, READER_HELP, counting, open_sources, say
+from cds_service.commands.learning import ENCODER_HELP, READER_HELP, counting, keeping, open_sources, say
 from knowledge_index.encoder import DEFAULT
 
 
@@ -61,10 +61,10 @@ def command(
     if note_reader and rubric_file is None:
         raise click.UsageError("--note-reader belongs to --rubric")
     labelled = LabelledCohort.open(cohort)
-    opened = encoder_named(encoder, available_threads())
+    opened = keeping(encoder_named(encoder, available_threads()), encoder, out)
     with counting("records embedded") as progress:
         rubric = None if rubric_file is None else Rubric.open(rubric_file)
-        reader = open_sources(None, note_reader).reader
+        reader = open_sources(None, note_reader, beside=out).reader
         parts = read_parts(labelled, opened, serialiser, budget, progress, rubric, reader)
     judged = EMBEDDING_AND_COUNTS if rubric is None else (*EMBEDDING_AND_COUNTS, RUBRIC)
     document: dict[str, Any] = {

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cds_service.language import OpenedModels
+    from knowledge_index import Encoder
     from risk_model import RiskModel
     from risk_model.language.named import ReaderName
     from risk_model.pipeline import Wrap
@@ -26,20 +29,29 @@ _SILENCE = 30.0
 
 
 def open_sources(
-    encoder: str | None, note_reader: str | None, evidence: bool = False, models: OpenedModels | None = None
+    encoder: str | None,
+    note_reader: str | None,
+    evidence: bool = False,
+    models: OpenedModels | None = None,
+    beside: Path | None = None,
 ) -> Sources:
-    """Stage 1 by name; nothing is opened that is not asked for. Raises EncoderError for an unknown encoder."""
+    """Stage 1 by name; nothing is opened that is not asked for. What a language model reads and an encoder of the
+    site's own embeds is kept `beside` an output, so that a run that was stopped goes on.
+
+    Raises EncoderError for an unknown encoder.
+    """
     from knowledge_index.encoder import available_threads, encoder_named
     from risk_model.study import Sources
 
-    opened = None if encoder is None else encoder_named(encoder, available_threads())
+    opened = None if encoder is None else keeping(encoder_named(encoder, available_threads()), encoder, beside)
     if note_reader is None:
         return Sources(encoder=opened)
     from knowledge_index import KnowledgeIndex
     from risk_model import Pipeline, RuleNoteReader
 
     index = KnowledgeIndex.open_starter()
-    reader = open_reader(note_reader, models)(RuleNoteReader(index))
+    kept = None if beside is None else beside.with_name(f"{beside.name}.readings.jsonl")
+    reader = open_reader(note_reader, models, kept)(RuleNoteReader(index))
     return Sources(reader, opened, Pipeline(index, reader, {}).evidence_for if evidence else None)
 
 
@@ -66,13 +78,23 @@ def opened_models() -> OpenedModels:
     return OpenedModels(ModelServers.of(opened_settings()))
 
 
-def open_reader(name: str, opened: OpenedModels | None = None) -> Wrap:
+def keeping(encoder: Encoder, name: str, beside: Path | None) -> Encoder:
+    """An encoder whose vectors are kept by content; one that is shipped is quicker than that is worth."""
+    from knowledge_index.encoder import SHIPPED
+    from knowledge_index.encoders.kept import KeptEncoder
+
+    if beside is None or name in SHIPPED:
+        return encoder
+    return KeptEncoder(encoder, beside.with_name(f"{beside.name}.vectors"))
+
+
+def open_reader(name: str, opened: OpenedModels | None = None, kept: Path | None = None) -> Wrap:
     """What sets the note reader of a name over the rules; a name that is none is wrong use."""
     from cds_service.language import reader_named
 
     checked_name(name)
     models = opened or opened_models()
-    return lambda rules: reader_named(name, rules, models)
+    return lambda rules: reader_named(name, rules, models, kept)
 
 
 def checked_name(name: str) -> ReaderName:

@@ -65,8 +65,9 @@ def command(
     The training and validation splits are learned from; the test split is left for `evaluate`. Inputs that never vary
     are left out and named. With --stage1 a first stage reads the notes too: its estimate and the embedding of its
     reasons become inputs, cross-fitted by patient, and it is kept as stage1.json beside the model. A language model is
-    asked about a few passages of each patient's newest notes; what it answered is kept in OUT.answers.jsonl, which
-    quotes notes: a run that was stopped goes on from there.
+    asked about a few passages of each patient's newest notes; what it answered is kept in OUT.answers.jsonl. What a
+    language model reads with --note-reader is kept in OUT.readings.jsonl, and what --encoder embeds, unless it is a
+    shipped one, in OUT.vectors: a run that was stopped goes on from there. These tell of patients: guard them.
 
     OUT gets the model (XGBoost's own format), manifest.json with the sha256 of every file, the model card, and
     metrics.json and report.html measured out of fold by patient, of estimates as they would be served. Nothing in it is
@@ -88,7 +89,7 @@ def command(
     rubric = None if rubric_file is None else Rubric.open(rubric_file)
     labelled = without_taught(LabelledCohort.open(cohort), asked)
     task = find_definition(task).id if task.endswith((".yaml", ".yml")) else task
-    opened = open_sources(encoder, note_reader, evidence)
+    opened = open_sources(encoder, note_reader, evidence, beside=out)
     form = next(name for name, form in RECORDS.items() if form == serialiser)
     sources = replace(opened, record=form, rubric=rubric)
     with counting("rows read") as progress:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
+from typing import Protocol
 
 import orjson
 
@@ -31,11 +32,20 @@ SEEDS = 3
 PROMPT_VERSION = "1"
 
 
+class KnownReadings(Protocol):
+    """Readings by `reading_key`; `put` gives back what it was given."""
+
+    def get(self, key: str, /) -> NoteReading | None: ...
+
+    def put(self, key: str, value: NoteReading, /) -> NoteReading: ...
+
+
 class LanguageNoteReader:
     """LanguageNoteReader(model, rules).read(notes) -> NoteFindings, what the note says and nothing else
 
     `note_seconds` bounds the time for one note. Without `evidence` beside the notes each window gets passages of the
-    index on what it mentions; `with_evidence=False` gives none. Readings are remembered by content and model.
+    index on what it mentions; `with_evidence=False` gives none. Readings are remembered by content and model, in memory
+    or in what `known` is (see `readings.ReadingsFile`).
     """
 
     def __init__(
@@ -46,13 +56,14 @@ class LanguageNoteReader:
         note_seconds: float | None = None,
         with_evidence: bool = True,
         max_tokens: int = MAX_TOKENS,
+        known: KnownReadings | None = None,
     ) -> None:
         self.model = model
         self.rules = rules
         self._note_seconds = note_seconds
         self._with_evidence = with_evidence
         self._max_tokens = max_tokens
-        self._known: Remembered[NoteReading] = Remembered(REMEMBERED)
+        self._known: KnownReadings = Remembered(REMEMBERED) if known is None else known
 
     @property
     def name(self) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cds_service.commands.learning import keeping, open_sources
 from cds_service.language import ModelServers, OpenedModels, reader_named
 from cds_service.settings import Settings, SettingsError
-from knowledge_index import KnowledgeIndex
+from knowledge_index import KnowledgeIndex, MiniLMEncoder
 from risk_model import RuleNoteReader
 from risk_model.errors import LanguageModelError, ModelArtifactError
 from risk_model.language.answer import Answer, SaidFinding
@@ -101,3 +102,21 @@ def test_names_say_what_is_opened(rules: RuleNoteReader) -> None:
     assert reader_named("rules", rules, OpenedModels(ModelServers())) is rules
     with pytest.raises((ModelArtifactError, ImportError)):
         reader_named("./no/such/model", rules, OpenedModels(ModelServers()))
+
+
+def test_a_stopped_training_asks_for_no_reading_twice_and_embeds_nothing_twice(
+    server: ModelServer, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    for _ in range(2):
+        opened = open_sources("minilm", f"{server.url}#small", beside=out).reader
+        assert opened is not None
+        assert opened.read([note()]).language_notes == 1
+    assert len(server.asked) == 1
+    shipped = MiniLMEncoder()
+    assert keeping(shipped, "minilm", out) is shipped
+    assert keeping(shipped, "hf:/models/of-the-site", None) is shipped
+    of_the_site = keeping(shipped, "hf:/models/of-the-site", out)
+    assert (of_the_site.name, of_the_site.fingerprint) == (shipped.name, shipped.fingerprint)
+    of_the_site.encode(["a record"])
+    assert {path.name for path in tmp_path.iterdir()} == {"model.readings.jsonl", "model.vectors"}

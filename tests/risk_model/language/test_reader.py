@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import stat
+from pathlib import Path
+
 import pytest
 
 from knowledge_index import KnowledgeIndex
@@ -8,6 +11,7 @@ from risk_model.language.answer import Answer, SaidFinding, SaidValue
 from risk_model.language.local import LocalLanguageModel
 from risk_model.language.prompt import Prompt
 from risk_model.language.reader import LanguageNoteReader
+from risk_model.language.readings import ReadingsFile
 from risk_model.reader import NoteReader, RuleNoteReader
 from risk_model.values import Experiencer, NoteFindings, Polarity, Temporality
 from tests.risk_model.language.fakes import SaysModel, breaks, rambles, refuses
@@ -136,3 +140,31 @@ def test_a_real_model_reads_and_everything_is_anchored(rules: RuleNoteReader, sm
     found = LanguageNoteReader(smollm2, rules, max_tokens=120, with_evidence=False).read([note()])
     assert found.language_notes == 1
     assert all(TEXT[f.start : f.end] == f.quote for f in (*found.findings, *found.values))
+
+
+def test_what_was_read_before_a_stop_is_not_read_again_and_a_line_that_was_cut_is(
+    rules: RuleNoteReader, tmp_path: Path
+) -> None:
+    kept = tmp_path / "model.readings.jsonl"
+    texts = [TEXT, f"{TEXT} Seen again.", f"{TEXT} Seen once more."]
+    first = SaysModel(lambda _: RIGHT.to_text())
+    said = LanguageNoteReader(first, rules, known=ReadingsFile(kept)).read([note(text) for text in texts])
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    lines = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(b"".join([*lines[:-1], lines[-1][: len(lines[-1]) // 2]]))
+    again = SaysModel(lambda _: RIGHT.to_text())
+    opened = ReadingsFile(kept)
+    assert len(opened) == 2
+    assert LanguageNoteReader(again, rules, known=opened).read([note(text) for text in texts]).findings == said.findings
+    assert (again.asked, len(ReadingsFile(kept))) == (first.asked // 3, 3)
+    other = SaysModel(lambda _: RIGHT.to_text(), fingerprint="says-2")
+    LanguageNoteReader(other, rules, known=ReadingsFile(kept)).read([note()])
+    assert other.asked
+
+
+def test_a_note_that_a_model_failed_at_is_asked_about_again(rules: RuleNoteReader, tmp_path: Path) -> None:
+    kept = tmp_path / "readings.jsonl"
+    assert LanguageNoteReader(SaysModel(refuses), rules, known=ReadingsFile(kept)).read([note()]).language_failed == 1
+    assert not ReadingsFile(kept)
+    found = LanguageNoteReader(SaysModel(lambda _: RIGHT.to_text()), rules, known=ReadingsFile(kept)).read([note()])
+    assert found.language_notes == 1
