@@ -288,7 +288,9 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     """The model with a LoRA adapter over it, whose files were checked."""
     try:
         with opened_peft() as peft:
-            return peft.PeftModel.from_pretrained(model, folder, is_trainable=False)
+            tuned = peft.PeftModel.from_pretrained(model, folder, is_trainable=False)
+            # Added into the weights it costs nothing; in fewer bits small changes would be rounded away.
+            return tuned.merge_and_unload() if model.dtype.itemsize == 4 else tuned
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise ModelArtifactError(
             f"not an adapter of this model ({error.__class__.__name__})", path=str(folder)
