@@ -325,11 +325,11 @@ def test_an_encoder_is_named_for_the_build_and_another_one_is_refused_by_a_searc
     found = run("search", index, "low sodium", "--json")
     assert orjson.loads(found.out)["results"][0]["pmid"] == "2"
     moved = run("update", index, "--remove", "3", "--encoder", "minilm")
-    assert (moved.code, "not with all-MiniLM-L6-v2-int8" in moved.err) == (1, True)
+    assert (moved.code, "not with all-MiniLM-L6-v2-int8" in moved.err) == (3, True)
     assert run("update", index, "--remove", "3", "--encoder", "static").code == 0
     refused = run("search", index, "low sodium", "--encoder", "minilm")
-    assert refused.code == 1
+    assert refused.code == 3
     assert "their vectors do not mix" in refused.err
     unknown = run("build", "--source", "jsonl", source, "--out", tmp_path / "none", "--encoder", "word2vec")
-    assert unknown.code == 1
+    assert unknown.code == 3
     assert "hf:FOLDER" in unknown.err
