@@ -109,6 +109,10 @@ class Pipeline:
         reader = _reader(index, self.models.values(), self._wrap) if ours else self.reader
         return Pipeline(index, reader, self.models, self._wrap, self._opining)
 
+    def by_rules(self) -> Pipeline:
+        """The same index and models with notes read by rules: for what no language model is to be asked about."""
+        return Pipeline(self.index, _reader(self.index, self.models.values()), self.models)
+
     def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
         """Everything behind a card. An abstaining model still gets its comparators, findings and evidence.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import NoReturn
 
 import pytest
 
@@ -39,7 +40,19 @@ def test_a_model_that_cannot_answer_stops_no_worker(
     def broken(*_: object, **__: object) -> None:
         raise RiskModelError("broken")
 
-    pipeline = Pipeline.shipped()
-    monkeypatch.setattr(pipeline, "assess", broken)
-    warm(pipeline)
+    monkeypatch.setattr(Pipeline, "assess", broken)
+    warm(Pipeline.shipped())
     assert "RiskModelError" in caplog.text
+
+
+class _Asked:
+    """A reader over the rules that must not be asked."""
+
+    name = "language:asked"
+
+    def read(self, *_: object) -> NoReturn:
+        raise AssertionError("asked about nobody")
+
+
+def test_no_language_model_is_asked_about_the_made_up_patient() -> None:
+    warm(Pipeline.shipped(wrap=lambda _: _Asked()))
