@@ -22,15 +22,13 @@ FORMAT = 1
 class ReadingsFile:
     """ReadingsFile(path).get(key)   The file quotes notes: it is readable by its owner alone.
 
-    Raises OSError where it cannot be written to.
+    It is made with its first reading. Raises OSError where it cannot be read or written to.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writing = Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         self._known = dict(filter(None, map(_read, lines)))
         self._whole = not lines or lines[-1].endswith(b"\n")
 
@@ -43,6 +41,8 @@ class ReadingsFile:
     def put(self, key: str, value: NoteReading, /) -> NoteReading:
         """The reading itself, once it is written down."""
         line = orjson.dumps({"format": FORMAT, "key": key, "reading": reading_to_json(value)})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch(mode=0o600)
         with self._writing, self.path.open("ab") as stream:
             # A last line that a kill has cut does not spoil the next.
             stream.write((b"" if self._whole else b"\n") + line + b"\n")
