@@ -9,6 +9,7 @@ negates is returned, marked `negated`.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -61,6 +62,8 @@ _CLAUSE = re.compile(
     r"(?<!no )(?<!any )(?<!denies )(?<!past )(?<!medical )(?<!prior )(?<!without )history of)\b",
     re.IGNORECASE,
 )
+_FARTHEST_NEGATION = 600
+"""Characters before a mention: a clause without end would be read again for each of its thousand mentions."""
 _NEGATION_BEFORE = re.compile(
     r"\b(?:no|not|denies|denied|denying|without|negative for|absence of|ruled out for|free of|no evidence of|"
     r"never had|neither|nor)\b(?!\s+(?:longer|only|change|increase|improvement|doubt|further))",
@@ -288,7 +291,7 @@ def _clauses(text: str) -> list[int]:
 
 
 def _negated(text: str, start: int, end: int, clauses: list[int]) -> bool:
-    clause_start = max((edge for edge in clauses if edge <= start), default=0)
-    if _NEGATION_BEFORE.search(text, clause_start, start):
+    clause_start = clauses[bisect_right(clauses, start) - 1]
+    if _NEGATION_BEFORE.search(text, max(clause_start, start - _FARTHEST_NEGATION), start):
         return True
     return _NEGATION_AFTER.match(text[end : end + 40]) is not None

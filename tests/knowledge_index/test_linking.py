@@ -194,6 +194,15 @@ def test_each_concept_is_linked_once_and_names_its_source(linker: Linker) -> Non
     assert [(item.concept.ui, item.source) for item in linked] == [("D006333", "icd10cm:I50.9")]
 
 
+def test_a_denial_reaches_through_a_long_list_and_not_through_a_note_without_end(linker: Linker) -> None:
+    complaints = ", ".join(["fever", "cough", "nausea", "headache"] * 200)
+    negated = [item.negated for item in linker.link_text(f"Denies {complaints}")]
+    reached = negated.index(False)
+    assert 60 < reached < 100
+    assert all(negated[:reached])
+    assert not any(negated[reached:])
+
+
 def test_an_index_s_own_headings_are_known_by_name() -> None:
     linker = Linker([Concept("name:sweat", "Sweat")])
     assert [item.concept.ui for item in linker.link_text("sodium in sweat")] == ["name:sweat"]
