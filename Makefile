@@ -61,7 +61,7 @@ screenshots: .venv/.ready  ## the pictures of the documentation, from the runnin
 bench: .venv/.ready  ## benchmarks with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)
 
-peers:  ## libraries the mapping benchmark compares with, in an environment of their own
+peers:  ## libraries that benchmarks compare with, in an environment of their own
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/peers.txt
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import NoReturn
+from collections.abc import Sequence
 
 import pytest
 
-from cds_service.warming import warm
-from risk_model import Pipeline
+from cds_service.warming import _BUNDLE, warm
+from fhir_mapping import Note, PatientRecord
+from knowledge_index import Evidence
+from risk_model import Pipeline, RuleNoteReader
 from risk_model.errors import RiskModelError
+from risk_model.values import NoteFindings
 
 OPENED = """
 import sys
@@ -45,14 +48,22 @@ def test_a_model_that_cannot_answer_stops_no_worker(
     assert "RiskModelError" in caplog.text
 
 
-class _Asked:
-    """A reader over the rules that must not be asked."""
-
-    name = "language:asked"
-
-    def read(self, *_: object) -> NoReturn:
-        raise AssertionError("asked about nobody")
-
-
 def test_no_language_model_is_asked_about_the_made_up_patient() -> None:
-    warm(Pipeline.shipped(wrap=lambda _: _Asked()))
+    """A service over a language model asks it about every patient's notes, but for the one that nobody is."""
+    asked: list[Sequence[Note]] = []
+
+    class Counts:
+        name = "language:counts"
+
+        def __init__(self, rules: RuleNoteReader) -> None:
+            self._rules = rules
+
+        def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
+            asked.append(notes)
+            return self._rules.read(notes, evidence)
+
+    pipeline = Pipeline.shipped(wrap=Counts)
+    warm(pipeline)
+    assert not asked
+    pipeline.assess(PatientRecord.from_json(_BUNDLE), "readmission_30d")
+    assert len(asked) == 1

@@ -73,5 +73,8 @@ def test_a_whole_copy_is_never_taken_away_and_one_that_is_not_whole_is_made_anew
 
 def test_where_nothing_can_be_locked_nobody_waits(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
+    inside = 0
     with alone(tmp_path / "file"), alone(tmp_path / "file"):
-        pass
+        inside += 1
+    assert inside == 1  # the second would wait for the first for ever
+    assert (tmp_path / "file").read_text() == "not a folder"
