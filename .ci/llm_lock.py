@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 GPU = re.compile(r"(torch|triton|nvidia-|cuda-)")
-NAME = re.compile(r"^([a-z0-9][a-z0-9._-]*)==")
+NAME = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:\[[^\]]*\])?==")
 
 
 def blocks(lines: list[str]) -> dict[str, list[str]]:

@@ -11,14 +11,20 @@ KnowledgeIndexError
 from __future__ import annotations
 
 
-def not_installed(package: str, then: str = "") -> str:
-    """What is said where a package that language models need is missing; `then` is what the extra does not bring.
+# The extra that brings a package, and the make target that installs it in a checkout.
+_TARGETS = {"llm": "llm", "report": "dev"}
+
+
+def not_installed(package: str, then: str = "", *, extra: str = "llm") -> str:
+    """The error message for a missing optional package; `then` names a step that the extra does not cover.
 
     >>> not_installed("torch")
     'torch is not installed: pip install "riskcards[llm]" (in a checkout: make llm)'
+    >>> not_installed("matplotlib", extra="report")
+    'matplotlib is not installed: pip install "riskcards[report]" (in a checkout: make dev)'
     """
     further = then and f", then {then}"
-    return f'{package} is not installed: pip install "riskcards[llm]"{further} (in a checkout: make llm)'
+    return f'{package} is not installed: pip install "riskcards[{extra}]"{further} (in a checkout: make {_TARGETS[extra]})'
 
 
 class KnowledgeIndexError(Exception):

@@ -7,7 +7,7 @@ RiskModelError
 ├── TaskDefinitionError    a task file that breaks the schema: the field is named
 ├── LanguageModelError     no answer from a language model: too slow, unreachable, refused
 │   └── AnswerError        an answer of another shape than was asked for
-├── MissingExtraError      a package of the extra `llm` is not installed
+├── MissingExtraError      a package of an extra (`llm`, `report`) is not installed
 └── UnknownTaskError       no such task
 """
 
@@ -66,8 +66,8 @@ class AnswerError(LanguageModelError):
 
 
 class MissingExtraError(RiskModelError, ImportError):
-    """A package of the extra `llm` is not installed; the message says how to install it."""
+    """A package of an extra is not installed; the message says how to install it."""
 
-    def __init__(self, package: str, then: str = "") -> None:
-        super().__init__(not_installed(package, then))
+    def __init__(self, package: str, then: str = "", *, extra: str = "llm") -> None:
+        super().__init__(not_installed(package, then, extra=extra))
         self.package = package

@@ -17,6 +17,8 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from risk_model.errors import MissingExtraError
+
 Floats = NDArray[np.float64]
 # What matplotlib draws with, and what the page's stylesheet calls it.
 _INK, _DIM, _LINE, _ACCENT, _SECOND = "#16233a", "#5a6880", "#c9d2de", "#2f5d9b", "#b0602c"
@@ -41,6 +43,14 @@ _SETTINGS: dict[str, Any] = {
 }
 _SIZE = (4.1, 3.6)
 POINTS = 300
+
+
+def require_matplotlib() -> None:
+    """Called before hours of work whose last step is a figure. Raises MissingExtraError without the extra `report`."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("matplotlib", extra="report") from None
 
 
 def roc(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats]) -> str:
@@ -227,6 +237,7 @@ def shots(name: str, task: str, lines: Mapping[str, Mapping[str, Mapping[str, An
 
 def _svg(name: str, title: str, description: str, draw: Callable[[Any], None]) -> str:
     """One figure as an <svg> element: no fixed colours, no date, ids that begin with its name."""
+    require_matplotlib()
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

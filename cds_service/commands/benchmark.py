@@ -87,9 +87,11 @@ def ehr_encoders(
     from risk_model.artifacts import write_json
     from risk_model.ehr_encoders_report import html
     from risk_model.few_shot import lightgbm_library
+    from risk_model.figures import require_matplotlib
 
     if sum(shares) >= 1:
         raise click.BadParameter("the shares of validation and test must leave something to train on")
+    require_matplotlib()
     lightgbm_library()  # missed now, not after hours of encoding
     for name in encoders:
         check_encoder(name)

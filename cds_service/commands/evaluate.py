@@ -39,9 +39,11 @@ def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, a
     declined to answer is counted with its reasons, and not scored.
     """
     from risk_model.cohort import LabelledCohort
+    from risk_model.figures import require_matplotlib
     from risk_model.judging import read_answers, write_evaluation
     from risk_model.model import RiskModel
 
+    require_matplotlib()
     opened = RiskModel.open(model)
     labelled = without_taught(LabelledCohort.open(cohort), stage_of(opened))
     with counting("rows read") as progress:

@@ -31,7 +31,11 @@ def command(days: int, page: Path | None, as_json: bool, config: Path | None) ->
     from cds_service.monitoring import watch
     from cds_service.monitoring.page import monitoring_page
     from risk_model import TASKS, RiskModel
+    from risk_model.figures import require_matplotlib
     from risk_model.model import shipped_folder
+
+    if page is not None:
+        require_matplotlib()
 
     models = opened_settings(config).models
     folders = {task: Path(models) / task if models else shipped_folder(task) for task in TASKS}

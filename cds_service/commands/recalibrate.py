@@ -31,11 +31,13 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
     "after" cross-fitted by patient. riskcards never does this by itself: compare, then point the service at it.
     """
     from risk_model.cohort import LabelledCohort
+    from risk_model.figures import require_matplotlib
     from risk_model.judging import read_answers
     from risk_model.model import RiskModel
     from risk_model.recalibration import write_recalibrated
     from risk_model.study import fingerprint
 
+    require_matplotlib()
     opened = RiskModel.open(model)
     labelled = without_taught(LabelledCohort.open(cohort), stage_of(opened))
     with counting("rows read") as progress:
