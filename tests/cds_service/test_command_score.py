@@ -104,7 +104,7 @@ WRONG: list[tuple[str, list[str], int]] = [
     ("no such task", [str(HOME), "--task", "lottery"], 2),
     ("no such file", ["nowhere.json"], 2),
     ("a time that is none", [str(HOME), "--as-of", "yesterday"], 2),
-    ("not JSON", ["setup.cfg"], 3),
+    ("not JSON", ["tests/conftest.py"], 3),
     ("another patient than the file's", [str(HOME), "--patient", "somebody-else"], 3),
     ("nobody answers there", ["--fhir-server", "http://127.0.0.1:9/fhir", "--patient", "p"], 3),
     ("not a server's address", ["--fhir-server", "file:///etc", "--patient", "p"], 3),
