@@ -11,7 +11,7 @@ library only: this runs before anything is installed. Exit code 1 and the failin
 """
 
 # a script over our own git, make and interpreter: it prints its answer
-# ruff: noqa: T201, S310, S603, S607
+# ruff: noqa: T201, S310, S603
 from __future__ import annotations
 
 import argparse

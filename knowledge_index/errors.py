@@ -10,7 +10,6 @@ KnowledgeIndexError
 
 from __future__ import annotations
 
-
 # The extra that brings a package, and the make target that installs it in a checkout.
 _TARGETS = {"llm": "llm", "report": "dev"}
 
@@ -24,7 +23,9 @@ def not_installed(package: str, then: str = "", *, extra: str = "llm") -> str:
     'matplotlib is not installed: pip install "riskcards[report]" (in a checkout: make dev)'
     """
     further = then and f", then {then}"
-    return f'{package} is not installed: pip install "riskcards[{extra}]"{further} (in a checkout: make {_TARGETS[extra]})'
+    return (
+        f'{package} is not installed: pip install "riskcards[{extra}]"{further} (in a checkout: make {_TARGETS[extra]})'
+    )
 
 
 class KnowledgeIndexError(Exception):

@@ -21,7 +21,7 @@ from fhir_mapping import FeatureVector, PatientRecord
 from knowledge_index import Encoder, Evidence
 from risk_model import fusion, inputs
 from risk_model.artifacts import open_manifest, read_signed_json
-from risk_model.boosting import xgboost
+from risk_model.boosting import load_booster, xgboost
 from risk_model.bounds import NOTE_BOUND, Bounded, within
 from risk_model.conformal import Conformal, categories_of
 from risk_model.errors import ModelArtifactError
@@ -72,11 +72,7 @@ class RiskModel:
         """
         folder = Path(folder)
         manifest = open_manifest(folder)
-        booster = xgboost().Booster({"nthread": 1})
-        try:
-            booster.load_model(folder / "model.ubj")
-        except xgboost().core.XGBoostError:
-            raise ModelArtifactError("not a model that xgboost can read", path=str(folder / "model.ubj")) from None
+        booster = load_booster(folder / "model.ubj")
         names = tuple(item["name"] for item in manifest["inputs"])
         if tuple(booster.feature_names or ()) != names:
             raise ModelArtifactError("its inputs are not those of the manifest", path=str(folder / "model.ubj"))

@@ -32,7 +32,7 @@ def command() -> None:
     """
 
 
-class _Zone(click.ParamType[tzinfo]):
+class _Zone(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
     name = "zone"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tzinfo:
@@ -44,7 +44,7 @@ class _Zone(click.ParamType[tzinfo]):
             self.fail(f"{value!r} is no time zone such as Europe/Berlin or America/New_York", param, ctx)
 
 
-class _FollowUp(click.ParamType[str | datetime]):
+class _FollowUp(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
     name = "data|patient|none|date"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str | datetime:
@@ -53,7 +53,7 @@ class _FollowUp(click.ParamType[str | datetime]):
         return TimeType().convert(value, param, ctx)
 
 
-class _Shares(click.ParamType["Plan"]):
+class _Shares(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
     """`0.15,0.15` or two dates."""
 
     name = "split"

@@ -67,7 +67,7 @@ def load_record(
     return PatientRecord.from_entries(entries, patient, as_of, encounter_id=encounter, site_map=site_map)
 
 
-class SiteMapType(click.ParamType[SiteMap]):
+class SiteMapType(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
     """A site map file, checked when it is named."""
 
     name = "file"
@@ -98,7 +98,7 @@ def _entries(path: Path) -> Sequence[Entry]:
         raise InvalidInputError(f"{path}: {error}") from None
 
 
-class TimeType(click.ParamType[datetime]):
+class TimeType(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
     """A FHIR date or dateTime; a bare date means the end of that day."""
 
     name = "time"

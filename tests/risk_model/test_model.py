@@ -29,7 +29,7 @@ from risk_model import (
     risk_assessment,
 )
 from risk_model import inputs as model_inputs
-from risk_model.boosting import xgboost
+from risk_model.boosting import load_booster, xgboost
 from risk_model.metrics import auprc, auroc, calibration_slope, measure
 from risk_model.model import shipped_folder
 from risk_model.model_card import ATTRIBUTES
@@ -250,6 +250,25 @@ def test_several_rows_of_one_patient_count_as_one_in_the_interval(models: dict[s
 
     # Not quite the square root of two: an interval is stretched to its estimate where the bins miss it.
     assert width(as_patients) / width(as_rows) == pytest.approx(math.sqrt(2), abs=0.15)
+
+
+@pytest.mark.parametrize(("library", "opens"), [("3.0.5", False), ("3.1.9", False), ("3.2.0", True), ("4.0.1", True)])
+def test_a_library_older_than_the_model_is_refused(monkeypatch: pytest.MonkeyPatch, library: str, opens: bool) -> None:
+    """xgboost 3.0 opened the shipped model, which 3.2 wrote, without an error, and 22 % became 67 %."""
+    path = shipped_folder(READMISSION_30D) / "model.ubj"
+    monkeypatch.setattr(xgboost(), "__version__", library)
+    if opens:
+        assert load_booster(path).num_boosted_rounds() > 0
+    else:
+        with pytest.raises(ModelArtifactError, match="written by xgboost 3.2.*install 3.2 or newer"):
+            load_booster(path)
+
+
+def test_a_model_that_does_not_say_who_wrote_it_is_refused(tmp_path: Path) -> None:
+    whole = (shipped_folder(READMISSION_30D) / "model.ubj").read_bytes()
+    (tmp_path / "model.ubj").write_bytes(whole.replace(b"\x07version", b"\x07verzion"))
+    with pytest.raises(ModelArtifactError):
+        load_booster(tmp_path / "model.ubj")
 
 
 def test_contributions_add_up_to_the_estimate(models: dict[str, RiskModel]) -> None:
