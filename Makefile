@@ -13,8 +13,8 @@ CHECK := $(BIN)/pip check --quiet --disable-pip-version-check
 # `make lock UPGRADE=` adds what setup.cfg names newly and moves nothing else.
 UPGRADE ?= --upgrade
 
-.PHONY: help demo serve dev golden test llm check lint types layers screenshots bench peers fresh wheel oldest sizes lock \
-  audit sbom wheel-twice clean
+.PHONY: help demo serve dev golden test llm check lint types layers screenshots bench peers
+.PHONY: fresh wheel oldest sizes lock audit sbom wheel-twice clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

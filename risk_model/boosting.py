@@ -57,9 +57,11 @@ def load_booster(path: Path) -> Any:
     needed = (written[1][0], written[2][0])
     here = tuple(int(part) for part in xgboost().__version__.split(".")[:2])
     if here < needed:
-        wanted = ".".join(map(str, needed))
-        message = f"written by xgboost {wanted}, and xgboost {xgboost().__version__} may misread it: install {wanted} or newer"
-        raise ModelArtifactError(message, path=str(path))
+        written_by, ours = ".".join(map(str, needed)), xgboost().__version__
+        raise ModelArtifactError(
+            f"written by xgboost {written_by}, and xgboost {ours} may misread it: install {written_by} or newer",
+            path=str(path),
+        )
     return booster
 
 

@@ -99,9 +99,9 @@ def test_every_command_of_the_readme_exists() -> None:
 
 def test_every_make_target_tells_what_it_does() -> None:
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
-    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
-    assert phony
-    for target in phony.group(1).split():
+    targets = " ".join(re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)).split()
+    assert len(targets) > 15
+    for target in targets:
         assert re.search(rf"^{target}:.*## \w", makefile, re.MULTILINE), target
 
 

@@ -260,7 +260,7 @@ def test_a_library_older_than_the_model_is_refused(monkeypatch: pytest.MonkeyPat
     if opens:
         assert load_booster(path).num_boosted_rounds() > 0
     else:
-        with pytest.raises(ModelArtifactError, match="written by xgboost 3.2.*install 3.2 or newer"):
+        with pytest.raises(ModelArtifactError, match=r"written by xgboost 3\.2.*install 3.2 or newer"):
             load_booster(path)
 
 
