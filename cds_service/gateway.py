@@ -26,11 +26,13 @@ MAX_FETCHED = 2 * MAX_BODY
 
 
 class GatewayError(Exception):
-    """The server could not be read. `reason` is a stable code without patient data."""
+    """The server could not be read. `reason` is a stable code without patient data; `status` is the HTTP status where
+    the server answered with one that is no success."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+    def __init__(self, reason: str, *, status: int | None = None) -> None:
+        super().__init__(reason if status is None else f"{reason}: {status}")
         self.reason = reason
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ class Gateway:
         except OutboundError as error:
             raise GatewayError(error.reason) from None
         if answer.status != 200:
-            raise GatewayError("status", str(answer.status))
+            raise GatewayError("status", status=answer.status)
         try:
             resource = orjson.loads(came.body)
         except orjson.JSONDecodeError:

@@ -87,6 +87,6 @@ def fetch_chart(
 
 
 def _unreadable(error: GatewayError) -> HookError:
-    if str(error) == "status: 401":
+    if error.status == 401:
         return HookError(401, "login", "the EHR no longer grants access: launch the app again from the EHR")
     return HookError(502, "transient", f"the EHR's FHIR server could not be read ({error})", retry_after=5)

@@ -77,7 +77,9 @@ def test_a_same_day_return_is_counted_by_some_and_excluded_by_ehrshot(cohorts: M
 
 
 def test_a_record_of_a_row_knows_nothing_of_later(cohorts: Mapping[str, LabelledCohort]) -> None:
-    for row, record in cohorts["any-inpatient-30d"].records("test"):
+    found = list(cohorts["any-inpatient-30d"].records("test"))
+    assert found
+    for row, record in found:
         assert record.prediction_time == row.prediction_time
         assert all(stay.start <= row.prediction_time for stay in record.stays)
         assert record.deceased is None
