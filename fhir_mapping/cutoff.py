@@ -101,7 +101,7 @@ class Cutoff:
     ) -> None:
         self._encounters = encounters
         self._directory = directory
-        self._at = prediction_time
+        self.prediction_time = prediction_time
         self._undated_known = undated_known
         self._standings: dict[str, _Standing | None] = {}
         self._naming: dict[str, list[str]] | None = None
@@ -118,16 +118,16 @@ class Cutoff:
             instant = None if raw is None else parse_instant(raw.get(edge) if isinstance(raw, dict) else raw)
             if instant is None:
                 continue
-            if instant.earliest > self._at:
+            if instant.earliest > self.prediction_time:
                 return Known.LATER
-            past = instant.latest <= self._at
+            past = instant.latest <= self.prediction_time
             settled = settled or (past and name not in _ONSET)
             dated = dated or past or instant.latest - instant.earliest <= _A_DAY
         if kind in NOTE_TYPES and not settled:
             created = _created(resource)
-            if created is not None and created.earliest > self._at:
+            if created is not None and created.earliest > self.prediction_time:
                 return Known.LATER
-            settled = created is not None and created.latest <= self._at
+            settled = created is not None and created.latest <= self.prediction_time
         if settled or kind == "Encounter":
             return Known.YES
         return Known.YES if self._allowed(self._standing_of(source, resource), dated=dated) else Known.UNDATED
@@ -183,11 +183,11 @@ class Cutoff:
 
     def _alone(self, encounter: Resource) -> _Standing:
         start, end = period_of(encounter)
-        if start is not None and start.earliest > self._at:
+        if start is not None and start.earliest > self.prediction_time:
             return _Standing.COMING
         if end is None:
             return _Standing.OPEN
-        return _Standing.OVER if moment(end) <= self._at else _Standing.RUNNING
+        return _Standing.OVER if moment(end) <= self.prediction_time else _Standing.RUNNING
 
     def _named_by(self) -> Mapping[str, list[str]]:
         """What encounters name as diagnosis or reason -> the keys of these encounters."""

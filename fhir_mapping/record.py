@@ -18,6 +18,7 @@ from fhir_mapping.measurements import (
     Meanings,
     Read,
     meanings_of,
+    observed_at,
     observed_by,
     observed_later,
     read_observations,
@@ -240,7 +241,7 @@ def _build(
     cutoff = Cutoff(encounters, directory, at, undated_known=asked is None or options.get("undated_known", False))
     directory.cut(lambda key, resource: cutoff.known(key, resource) is Known.YES)
     known, later = _cut(ours, cutoff, refused)
-    observations, usable = _usable(known, site, at, refused)
+    observations, usable = _usable(known, site, cutoff, refused)
 
     def of_type(*types: str) -> list[tuple[str, Resource]]:
         return [item for item in usable if item[1]["resourceType"] in types]
@@ -305,7 +306,7 @@ def _cut(ours: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tuple
 
 
 def _usable(
-    known: Sequence[Owned], site: SiteMap, at: datetime, refused: list[Refusal]
+    known: Sequence[Owned], site: SiteMap, cutoff: Cutoff, refused: list[Refusal]
 ) -> tuple[list[Read], list[tuple[str, Resource]]]:
     """What somebody reads, in standard codes, without the parts we may not use: Observations, and the other types."""
     observations: list[Read] = []
@@ -323,9 +324,9 @@ def _usable(
             seen = Observation.of(site.translate(entry.resource))
             meanings = meanings_of(seen)
         if not wanted(meanings):
-            if not any(meaning.speaks_loinc for meaning in meanings) and not observed_later(seen, at):
+            if not any(meaning.speaks_loinc for meaning in meanings) and _observed(source, entry, cutoff, refused):
                 unread.append(meanings)
-        elif observed_later(seen, at):
+        elif not _observed(source, entry, cutoff, refused):
             continue
         elif entry.unmodified and not seen.implicitRules:
             observations.append((source, seen, meanings))
@@ -333,6 +334,17 @@ def _usable(
             observations.append((source, usable, meanings_of(usable)))
     refused.extend(unmapped(unread))
     return observations, others
+
+
+def _observed(source: str, entry: Entry, cutoff: Cutoff, refused: list[Refusal]) -> bool:
+    """Whether an Observation was known: by its times, and by its encounter where it has none."""
+    seen = entry.observation
+    if observed_later(seen, cutoff.prediction_time):
+        return False
+    if observed_at(seen) is None and cutoff.known(source, entry.resource) is Known.UNDATED:
+        refused.append(Refusal(source, "encounter-not-over"))
+        return False
+    return True
 
 
 def _usable_observation(source: str, entry: Entry, site: SiteMap, refused: list[Refusal]) -> Observation | None:
