@@ -269,7 +269,8 @@ class Answering:
         notes: Callable[[str], dict[str, Any] | None] | None = None,
     ) -> PatientRecord:
         service, request, caller = asking.service, asking.request, asking.caller
-        at = prediction_time(service.hook, encounter, self.clock())
+        now = self.clock()
+        at = prediction_time(service.hook, encounter, now)
         try:
             return PatientRecord.from_prefetch(
                 prefetch,
@@ -279,6 +280,7 @@ class Answering:
                 expected=expecting_places(service.expected(), prefetch),
                 fetch_attachment=notes,
                 site_map=self.site_map,
+                undated_known=at == now,
             )
         except ForeignPatientError as error:
             self.steps.run(

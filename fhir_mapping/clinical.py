@@ -1,5 +1,7 @@
 """Condition, medication and Procedure resources to frozen values, as known at `prediction_time`.
 
+The readers get what the cutoff lets through; what they still take from it is what changed later: ends, abatements.
+
 FHIR R4 Condition, MedicationRequest, MedicationStatement, Procedure (https://hl7.org/fhir/R4/resourcelist.html).
 """
 
@@ -63,11 +65,6 @@ def _later(prediction_time: datetime, *instants: Instant | None) -> bool:
     return any(instant is not None and not reachable(instant, prediction_time) for instant in instants)
 
 
-def _begun_later(prediction_time: datetime, *instants: Instant | None) -> bool:
-    """Onsets and order dates are often a bare day or year: such a day has begun once its first moment has passed."""
-    return any(instant is not None and instant.earliest > prediction_time for instant in instants)
-
-
 def _day(instant: Instant | None) -> datetime | None:
     return None if instant is None else moment(instant) if instant.zone_assumed else instant.earliest
 
@@ -79,16 +76,14 @@ def _that_day(instant: Instant | None, prediction_time: datetime) -> datetime | 
 
 def read_condition(
     resource: Resource, source: str, directory: Directory, prediction_time: datetime
-) -> Condition | Refusal | None:
-    """A problem or diagnosis, or why it is none. None when it was not known by then."""
+) -> Condition | Refusal:
+    """A problem or diagnosis, or why it is none."""
     verification = status_words(resource.get("verificationStatus"))
     unproven = next((word for word in _NOT_VERIFIED if word in verification), None)
     if unproven is not None:
         return Refusal(source, f"verification-{unproven}")
     onset = _time(resource, "onsetDateTime", "onsetPeriod")
     recorded = _time(resource, "recordedDate", "assertedDate")
-    if _begun_later(prediction_time, onset, recorded):
-        return None
     text = text_of(resource.get("code"))
     if not text:
         return Refusal(source, "no-code")
@@ -144,8 +139,8 @@ def _among(codes: list[str], families: tuple[str, ...]) -> bool:
 
 def read_medication(
     resource: Resource, source: str, directory: Directory, prediction_time: datetime
-) -> Medication | Refusal | None:
-    """A MedicationRequest or MedicationStatement, or why it is not used. None when it was not known by then."""
+) -> Medication | Refusal:
+    """A MedicationRequest or MedicationStatement, or why it is not used."""
     status = resource.get("status")
     if not isinstance(status, str) or status in _MEDICATION_NEVER:
         return Refusal(source, status_reason(status))
@@ -160,8 +155,6 @@ def read_medication(
     if isinstance(resource.get("intent"), str) and resource["intent"] in _NOT_ORDERS:
         return Refusal(source, f"intent-{resource['intent']}")
     start = _time(resource, "authoredOn", "effectiveDateTime", "effectivePeriod", "dateAsserted")
-    if _begun_later(prediction_time, start):
-        return None
     concept, why = _drug(resource, directory)
     text = text_of(concept)
     if not text:
@@ -201,17 +194,15 @@ def _end_of_course(resource: Resource) -> Instant | None:
 
 
 def read_administration(
-    resource: Resource, source: str, directory: Directory, prediction_time: datetime
-) -> Administration | Refusal | None:
-    """A MedicationAdministration, or why it is not used. None when it was not given by then."""
+    resource: Resource, source: str, directory: Directory, _prediction_time: datetime
+) -> Administration | Refusal:
+    """A MedicationAdministration, or why it is not used."""
     status = resource.get("status")
     if not isinstance(status, str) or status not in {"completed", "in-progress", "stopped", "on-hold", "unknown"}:
         return Refusal(source, status_reason(status))
     given = _time(resource, "effectiveDateTime", "effectivePeriod", "occurenceDateTime", "occurencePeriod")
     if given is None:
         return Refusal(source, "no-time")
-    if _begun_later(prediction_time, given):
-        return None
     concept, why = _drug(resource, directory)
     text = text_of(concept)
     if not text:
@@ -271,16 +262,14 @@ def _substance(medication: Resource, directory: Directory, depth: int) -> Any:
 
 def read_procedure(
     resource: Resource, source: str, directory: Directory, prediction_time: datetime
-) -> Procedure | Refusal | None:
-    """A procedure that was done, or why it is not used. None when it was not begun by then."""
+) -> Procedure | Refusal:
+    """A procedure that was done, or why it is not used."""
     status = resource.get("status")
     if not isinstance(status, str) or status not in _PROCEDURE_DONE:
         return Refusal(source, status_reason(status))
     if said_true(resource.get("notDone")) or said_true(resource.get("notPerformed")):
         return Refusal(source, "status-not-done")
     performed = _time(resource, "performedDateTime", "performedPeriod", "occurrenceDateTime", "occurrencePeriod")
-    if _begun_later(prediction_time, performed):
-        return None
     text = text_of(resource.get("code"))
     if not text:
         return Refusal(source, "no-code")

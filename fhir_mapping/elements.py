@@ -41,7 +41,7 @@ _READ = (
     "code", "type", "class", "serviceType", "priority", "title", "description", "clinicalStatus",
     "verificationStatus", "intent", "doNotPerform", "adherence", "wasNotTaken", "taken", "notDone", "notPerformed",
     "medication", "medicationCodeableConcept", "medicationReference", "dispenseRequest", "dosage", "reason",
-    "reasonCode", "reasonReference", "hospitalization", "admission", "location", "partOf",
+    "reasonCode", "reasonReference", "diagnosis", "hospitalization", "admission", "location", "partOf",
     "content", "presentedForm", "conclusion", "result", "relatesTo", "author", "performer", "resultsInterpreter",
     "authenticator",
 )  # fmt: skip

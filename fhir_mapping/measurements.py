@@ -67,12 +67,11 @@ class _Ranked(NamedTuple):
 def read_observations(
     observations: Iterable[Read],
     directory: Directory,
-    prediction_time: datetime,
     refused: list[Refusal],
     *,
     preliminary: bool = True,
 ) -> tuple[tuple[Measurement, ...], Consciousness | None]:
-    """Every measurement known by `prediction_time`, by concept and time, and the latest coded consciousness.
+    """Every measurement, by concept and time, and the latest coded consciousness.
 
     Of two values of one concept at one moment the later status counts (corrected, final, preliminary), then the
     reference method (an arterial line beside a cuff), then the later issued, then the greater source id; the other is
@@ -83,9 +82,9 @@ def read_observations(
     for source, observation, meanings in observations:
         parts = _measuring(observation, meanings, source, refused)
         if parts:
-            _measure(observation, parts, source, directory, prediction_time, found, refused, preliminary=preliminary)
+            _measure(observation, parts, source, directory, found, refused, preliminary=preliminary)
         if meanings[0].consciousness:
-            word = _consciousness(observation, prediction_time)
+            word = _consciousness(observation)
             if word is not None and (aware is None or (word[1], source) > (aware[1], aware[2])):
                 aware = (*word, source)
     return tuple(_upright(_settled(found, refused), refused)), aware
@@ -149,12 +148,18 @@ def observed_at(observation: Observation) -> Instant | None:
     return parse_instant(observation.issued)
 
 
-def known_by(observation: Observation, prediction_time: datetime) -> bool:
+def observed_by(observation: Observation, prediction_time: datetime) -> bool:
     """Whether an Observation was both true and issued by then; one without a time is not known to be."""
-    at, issued = observed_at(observation), parse_instant(observation.issued)
-    if at is None or not reachable(at, prediction_time):
-        return False
-    return issued is None or reachable(issued, prediction_time)
+    return observed_at(observation) is not None and not observed_later(observation, prediction_time)
+
+
+def observed_later(observation: Observation, prediction_time: datetime) -> bool:
+    """Whether an Observation bears a time that may be later: a result counts from the moment it was issued, not from
+    the moment the blood was drawn."""
+    for instant in (observed_at(observation), parse_instant(observation.issued)):
+        if instant is not None and not reachable(instant, prediction_time):
+            return True
+    return False
 
 
 def _measure(
@@ -162,20 +167,13 @@ def _measure(
     parts: list[_Measuring],
     source: str,
     directory: Directory,
-    prediction_time: datetime,
     found: list[_Ranked],
     refused: list[Refusal],
     *,
     preliminary: bool,
 ) -> None:
-    """Every value of a known concept in one Observation, its components included.
-
-    Nothing for what is not known by `prediction_time`: a result counts from the moment it was issued, not from the
-    moment the blood was drawn.
-    """
+    """Every value of a known concept in one Observation, its components included."""
     at, issued = observed_at(observation), parse_instant(observation.issued)
-    if at is not None and (not reachable(at, prediction_time) or (issued and not reachable(issued, prediction_time))):
-        return
     reason = _why_not(observation, at, preliminary=preliminary)
     if reason is not None:
         refused += [Refusal(source, reason, concept.name) for _, concept, _ in parts]
@@ -262,12 +260,12 @@ def _upright(items: Iterator[Measurement], refused: list[Refusal]) -> Iterator[M
             yield item
 
 
-def _consciousness(observation: Observation, prediction_time: datetime) -> tuple[str, datetime] | None:
-    """Level of consciousness (AVPU and new confusion) as a word and its time, when known by then."""
+def _consciousness(observation: Observation) -> tuple[str, datetime] | None:
+    """Level of consciousness (AVPU and new confusion) as a word and its time."""
     if observation.dataAbsentReason:
         return None
     at = observed_at(observation)
-    if at is None or _why_not(observation, at, preliminary=True) or not known_by(observation, prediction_time):
+    if at is None or _why_not(observation, at, preliminary=True):
         return None
     for coding in codings(observation.valueCodeableConcept):
         word = _CONSCIOUSNESS.get((coding.system or "", coding.code))

@@ -41,18 +41,22 @@ def read_notes(
     *,
     fetch: FetchAttachment | None = None,
     undated: bool = False,
+    later: frozenset[str] = frozenset(),
 ) -> tuple[tuple[Note, ...], tuple[Refusal, ...]]:
     """Every note known by `prediction_time`, newest first, the same text once; and what was refused.
 
     `patient` is the record's own key (`Patient/p1`). `fetch` brings attachments that lie elsewhere. A note without any
     time cannot be shown to be known by then: it is refused unless `undated` says that everything in the data was.
+    `later` names notes that were not: they are not read, but one they replace was still the current one then.
     """
     refused: list[Refusal] = []
     dated = []
-    for candidate in _current(_candidates(resources, refused), prediction_time, directory, refused):
+    for candidate in _current(_candidates(resources, refused, later), prediction_time, directory, refused, later):
+        if not candidate.known_by(prediction_time, later):
+            continue
         if candidate.at is None and not undated:
             refused.append(Refusal(candidate.source, "note-without-time"))
-        elif candidate.at is None or reachable(candidate.at, prediction_time):
+        else:
             dated.append(candidate)
     dated.sort(key=lambda c: (c.at is not None, moment(c.at) if c.at else prediction_time, c.source), reverse=True)
     reader = _Reader(AttachmentReader(directory, fetch), directory, patient, prediction_time, refused)
@@ -74,14 +78,20 @@ class _Candidate:
     at: Instant | None
     superseded: bool = False
 
+    def known_by(self, prediction_time: datetime, later: frozenset[str]) -> bool:
+        return self.source not in later and (self.at is None or reachable(self.at, prediction_time))
 
-def _candidates(resources: Iterable[tuple[str, Resource]], refused: list[Refusal]) -> list[_Candidate]:
+
+def _candidates(
+    resources: Iterable[tuple[str, Resource]], refused: list[Refusal], later: frozenset[str]
+) -> list[_Candidate]:
     found = []
     for source, resource in resources:
         status, doc_status = resource.get("status"), resource.get("docStatus")
         wrong = next((word for word in (status, doc_status) if word in _NEVER), None)
         if wrong is not None:
-            refused.append(Refusal(source, f"status-{wrong}"))
+            if source not in later:
+                refused.append(Refusal(source, f"status-{wrong}"))
             continue
         report = resource["resourceType"] == "DiagnosticReport"
         if not report or resource.get("presentedForm") or resource.get("conclusion"):
@@ -90,13 +100,19 @@ def _candidates(resources: Iterable[tuple[str, Resource]], refused: list[Refusal
 
 
 def _current(
-    candidates: Sequence[_Candidate], prediction_time: datetime, directory: Directory, refused: list[Refusal]
+    candidates: Sequence[_Candidate],
+    prediction_time: datetime,
+    directory: Directory,
+    refused: list[Refusal],
+    later: frozenset[str],
 ) -> list[_Candidate]:
     """Without what was superseded or replaced by then. What a later note replaces was still the current one then."""
-    replaced, to_be_replaced = _replaced(candidates, prediction_time, directory)
+    replaced, to_be_replaced = _replaced(candidates, prediction_time, directory, later)
     kept = []
     for candidate in candidates:
-        if candidate.source in replaced or (candidate.superseded and candidate.source not in to_be_replaced):
+        if candidate.source in later:
+            kept.append(candidate)
+        elif candidate.source in replaced or (candidate.superseded and candidate.source not in to_be_replaced):
             refused.append(Refusal(candidate.source, "superseded"))
         else:
             kept.append(candidate)
@@ -104,7 +120,7 @@ def _current(
 
 
 def _replaced(
-    candidates: Sequence[_Candidate], prediction_time: datetime, directory: Directory
+    candidates: Sequence[_Candidate], prediction_time: datetime, directory: Directory, later: frozenset[str]
 ) -> tuple[set[str], set[str]]:
     """Sources replaced by a note known by then, and those that a later one is going to replace.
 
@@ -112,15 +128,14 @@ def _replaced(
     """
     by_source = {candidate.source: candidate for candidate in candidates}
     now: set[str] = set()
-    later: set[str] = set()
+    afterwards: set[str] = set()
     for candidate in candidates:
         for target in _targets(candidate.resource, directory):
             old = by_source.get(target)
             if target == candidate.source or (old is not None and _newer(old, candidate)):
                 continue
-            known = candidate.at is None or reachable(candidate.at, prediction_time)
-            (now if known else later).add(target)
-    return now, later - now
+            (now if candidate.known_by(prediction_time, later) else afterwards).add(target)
+    return now, afterwards - now
 
 
 def _newer(old: _Candidate, new: _Candidate) -> bool:

@@ -71,6 +71,8 @@ GROUPS = {
         "death-without-time": "Recorded as dead, and not when",
         "death-time-imprecise": "The date of death does not say whether it was before the prediction time",
         "imprecise": "Too imprecise to settle the value",
+        "encounter-not-over": "Without a date, and its encounter was not over at the prediction time: it may have been "
+        "written afterwards",
         "outside-window": "Measured, and not in the window of the feature",
     },
     "value": {

@@ -1,21 +1,33 @@
-"""PatientRecord: one patient as known at `prediction_time`. The cut is made once, here; nothing later is reachable."""
+"""PatientRecord: one patient as known at `prediction_time`. Whoever builds it, `cutoff` hides what came later."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from fhir_mapping import clinical, features, meds, notes, serialise, stays
 from fhir_mapping.attachments import FetchAttachment
 from fhir_mapping.belonging import NOTE_TYPES, Owned, belonging, find_patient, latest_time
+from fhir_mapping.cutoff import Cutoff, Known
 from fhir_mapping.demographics import Demographics, read_demographics
 from fhir_mapping.elements import Observation, Resource
 from fhir_mapping.errors import InvalidInputError
-from fhir_mapping.measurements import Meanings, Read, known_by, meanings_of, read_observations, unmapped, wanted
+from fhir_mapping.measurements import (
+    Meanings,
+    Read,
+    meanings_of,
+    observed_at,
+    observed_by,
+    observed_later,
+    read_observations,
+    unmapped,
+    wanted,
+)
 from fhir_mapping.modifiers import understood
-from fhir_mapping.reading import Bundle, Entry, Reading, read_bundle, read_bytes
+from fhir_mapping.prefetched import read_prefetch
+from fhir_mapping.reading import Entry, Reading, read_bytes
 from fhir_mapping.references import Directory
 from fhir_mapping.site_map import SiteMap, shipped
 from fhir_mapping.times import FIRST_YEAR, moment, parse_instant
@@ -33,6 +45,24 @@ from fhir_mapping.values import (
     Stay,
     StayClass,
 )
+
+
+class RecordOptions(TypedDict, total=False):
+    """What every way to build a record may be told besides.
+
+    encounter_id       the stay to look at; without it the one running at the prediction time
+    not_fetched        resource types nobody asked for
+    fetch_attachment   `fetch_attachment(url)` brings notes outside the data, as bytes or as a Binary resource
+    site_map           translates a site's own codes; without one the shipped maps apply
+    undated_known      the data were fetched at `prediction_time`: what a running encounter holds without a date was
+                       known (`fhir_mapping.cutoff`); so it is where no `prediction_time` is given
+    """
+
+    encounter_id: str | None
+    not_fetched: frozenset[str]
+    fetch_attachment: FetchAttachment | None
+    site_map: SiteMap | None
+    undated_known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +116,14 @@ class PatientRecord:
         raw: bytes | str,
         patient_id: str | None = None,
         prediction_time: datetime | str | None = None,
-        *,
-        encounter_id: str | None = None,
-        fetch_attachment: FetchAttachment | None = None,
-        site_map: SiteMap | None = None,
+        **options: Unpack[RecordOptions],
     ) -> PatientRecord:
         """From the bytes of a Bundle, a resource, a list of resources, or NDJSON.
 
         `prediction_time=None` means the latest clinical time in the data. NDJSON may hold many patients: then
         `patient_id` chooses one and the others' resources are left alone; in a Bundle they stop everything.
-        `fetch_attachment(url)` may bring notes that lie outside the data, as bytes or as a Binary resource.
-        `site_map` translates a site's own codes; without one the shipped maps apply.
         """
-        time = _as_time(prediction_time)
-        return _build(cls, read_bytes(raw), patient_id, time, encounter_id, frozenset(), fetch_attachment, site_map)
+        return _build(cls, read_bytes(raw), patient_id, prediction_time, options)
 
     @classmethod
     def from_resources(
@@ -107,22 +131,10 @@ class PatientRecord:
         resources: Iterable[Resource],
         patient_id: str | None = None,
         prediction_time: datetime | str | None = None,
-        *,
-        encounter_id: str | None = None,
-        not_fetched: frozenset[str] = frozenset(),
-        fetch_attachment: FetchAttachment | None = None,
-        site_map: SiteMap | None = None,
+        **options: Unpack[RecordOptions],
     ) -> PatientRecord:
-        """From parsed resources. `not_fetched` names resource types nobody asked for."""
-        return cls.from_entries(
-            (Entry(resource) for resource in resources),
-            patient_id,
-            prediction_time,
-            encounter_id=encounter_id,
-            not_fetched=not_fetched,
-            fetch_attachment=fetch_attachment,
-            site_map=site_map,
-        )
+        """From parsed resources."""
+        return cls.from_entries((Entry(resource) for resource in resources), patient_id, prediction_time, **options)
 
     @classmethod
     def from_entries(
@@ -130,15 +142,10 @@ class PatientRecord:
         entries: Iterable[Entry],
         patient_id: str | None = None,
         prediction_time: datetime | str | None = None,
-        *,
-        encounter_id: str | None = None,
-        not_fetched: frozenset[str] = frozenset(),
-        fetch_attachment: FetchAttachment | None = None,
-        site_map: SiteMap | None = None,
+        **options: Unpack[RecordOptions],
     ) -> PatientRecord:
         """From entries as `fhir_mapping.reading` makes them: of dictionaries, or of bytes that are not decoded yet."""
-        reading, time = Reading(tuple(entries)), _as_time(prediction_time)
-        return _build(cls, reading, patient_id, time, encounter_id, not_fetched, fetch_attachment, site_map)
+        return _build(cls, Reading(tuple(entries)), patient_id, prediction_time, options)
 
     @classmethod
     def from_prefetch(
@@ -147,10 +154,8 @@ class PatientRecord:
         *,
         patient_id: str,
         prediction_time: datetime,
-        encounter_id: str | None = None,
         expected: Mapping[str, str],
-        fetch_attachment: FetchAttachment | None = None,
-        site_map: SiteMap | None = None,
+        **options: Unpack[RecordOptions],
     ) -> PatientRecord:
         """From the prefetch of a CDS Hooks request; `expected` maps each template's key to its resource type.
 
@@ -158,28 +163,7 @@ class PatientRecord:
         A key that is missing, null, empty or an OperationOutcome means *not fetched*; an empty searchset means *none
         found* (https://cds-hooks.hl7.org, "Prefetch Tokens" and "Prefetch Query Restrictions").
         """
-        entries: list[Entry] = []
-        refused: list[Refusal] = []
-        not_fetched: set[str] = set()
-        for key, resource_type in expected.items():
-            value = prefetch.get(key)
-            kind = value.get("resourceType") if isinstance(value, dict) else None
-            if isinstance(value, Bundle) or (isinstance(value, dict) and kind == "Bundle"):
-                reading = read_bundle(value, name=f"prefetch.{key}", resource_type=resource_type)
-                entries.extend(reading.entries)
-                refused.extend(reading.refused)
-                not_fetched |= reading.incomplete
-            elif isinstance(value, dict) and isinstance(kind, str) and kind != "OperationOutcome":
-                entries.append(Entry(value))
-            elif value is None or value == {} or kind == "OperationOutcome":
-                not_fetched.add(resource_type)
-                refused.append(Refusal(f"prefetch.{key}", "not-fetched"))
-            else:
-                raise InvalidInputError("a prefetch value that is no FHIR resource", position=f"prefetch.{key}")
-        reading = Reading(tuple(entries), tuple(refused))
-        time = _as_time(prediction_time)
-        missing = frozenset(not_fetched)
-        return _build(cls, reading, patient_id, time, encounter_id, missing, fetch_attachment, site_map)
+        return _build(cls, read_prefetch(prefetch, expected), patient_id, prediction_time, options)
 
     def availability(self, resource_type: str) -> Availability:
         """Whether resources of this type came, are known to be none, or were not (completely) asked for."""
@@ -215,7 +199,7 @@ class PatientRecord:
     def charted(self) -> Iterator[tuple[str, Resource]]:
         """Every Observation known by the prediction time as it was written, also those no feature reads."""
         for source, entry in self._charted:
-            if not known_by(entry.observation, self.prediction_time):
+            if not observed_by(entry.observation, self.prediction_time):
                 continue
             resource = understood(entry.resource, source, [])
             if resource is not None:
@@ -241,21 +225,23 @@ def _build(
     cls: type[PatientRecord],
     reading: Reading,
     patient_id: str | None,
-    prediction_time: datetime | None,
-    encounter_id: str | None,
-    not_fetched: frozenset[str],
-    fetch_attachment: FetchAttachment | None,
-    site_map: SiteMap | None,
+    prediction_time: datetime | str | None,
+    options: RecordOptions,
 ) -> PatientRecord:
-    site = site_map or shipped()
+    asked = _as_time(prediction_time)
+    site = options.get("site_map") or shipped()
     directory = Directory.of(reading.entries, site.translate)
     subject, patient = find_patient(reading, directory, patient_id)
     refused = [*reading.refused]
     ours = belonging(reading, directory, f"Patient/{subject}", refused)
-    at = prediction_time or latest_time(ours, patient)
+    at = asked or latest_time(ours, patient)
     if at is None:
         raise InvalidInputError("the data hold no time at all; give a prediction_time")
-    observations, usable = _usable(ours, site, refused)
+    encounters = {source: site.translate(entry.elements) for source, entry in ours if entry.kind == "Encounter"}
+    cutoff = Cutoff(encounters, directory, at, undated_known=asked is None or options.get("undated_known", False))
+    directory.cut(lambda key, resource: cutoff.known(key, resource) is Known.YES)
+    known, later = _cut(ours, cutoff, refused)
+    observations, usable = _usable(known, site, cutoff, refused)
 
     def of_type(*types: str) -> list[tuple[str, Resource]]:
         return [item for item in usable if item[1]["resourceType"] in types]
@@ -263,25 +249,26 @@ def _build(
     def read(reader: Callable[..., Any], *types: str) -> tuple[Any, ...]:
         answers = [reader(resource, source, directory, at) for source, resource in of_type(*types)]
         refused.extend(answer for answer in answers if isinstance(answer, Refusal))
-        return tuple(answer for answer in answers if answer is not None and not isinstance(answer, Refusal))
+        return tuple(answer for answer in answers if not isinstance(answer, Refusal))
 
     all_stays, members, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at)
     refused.extend(stay_refusals)
-    measurements, aware = read_observations(observations, directory, at, refused, preliminary=site.preliminary)
+    measurements, aware = read_observations(observations, directory, refused, preliminary=site.preliminary)
     read_notes, note_refusals = notes.read_notes(
         of_type(*NOTE_TYPES),
         at,
         directory,
         f"Patient/{subject}",
-        fetch=fetch_attachment,
-        undated=prediction_time is None,
+        fetch=options.get("fetch_attachment"),
+        undated=asked is None,
+        later=later,
     )
     refused.extend(note_refusals)
     return cls(
         subject_id=subject,
         prediction_time=at,
         demographics=read_demographics(patient, f"Patient/{subject}", at, refused),
-        current_stay=_current_stay(all_stays, members, at, encounter_id, refused),
+        current_stay=_current_stay(all_stays, members, at, options.get("encounter_id"), refused),
         stays=all_stays,
         conditions=read(clinical.read_condition, "Condition"),
         medications=read(clinical.read_medication, "MedicationRequest", "MedicationStatement"),
@@ -290,21 +277,42 @@ def _build(
         measurements=measurements,
         consciousness=aware,
         refused=tuple(refused),
-        not_fetched=not_fetched | reading.incomplete,
+        not_fetched=options.get("not_fetched", frozenset()) | reading.incomplete,
         _notes=read_notes,
-        _present=frozenset(entry.kind for _, entry in ours) | {"Patient"},
-        _charted=tuple(item for item in ours if item[1].kind == "Observation"),
+        _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
+        _charted=tuple(item for item in known if item[1].kind == "Observation"),
     )
 
 
+def _cut(ours: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tuple[list[Owned], frozenset[str]]:
+    """What was known, and the sources of notes that were not: these stay, as what they replace was current then.
+
+    Observations go on whole: they are read from structs, and cut by their times in `_usable`.
+    """
+    kept: list[Owned] = []
+    later: set[str] = set()
+    for source, entry in ours:
+        if entry.kind == "Observation":
+            kept.append((source, entry))
+            continue
+        verdict = cutoff.known(source, entry.elements)
+        if verdict is Known.UNDATED:
+            refused.append(Refusal(source, "encounter-not-over"))
+        if verdict is Known.YES or entry.kind in NOTE_TYPES:
+            kept.append((source, entry))
+        if verdict is not Known.YES:
+            later.add(source)
+    return kept, frozenset(later)
+
+
 def _usable(
-    ours: Sequence[Owned], site: SiteMap, refused: list[Refusal]
+    known: Sequence[Owned], site: SiteMap, cutoff: Cutoff, refused: list[Refusal]
 ) -> tuple[list[Read], list[tuple[str, Resource]]]:
     """What somebody reads, in standard codes, without the parts we may not use: Observations, and the other types."""
     observations: list[Read] = []
     others: list[tuple[str, Resource]] = []
     unread: list[Meanings] = []
-    for source, entry in ours:
+    for source, entry in known:
         if entry.kind != "Observation":
             resource = understood(site.translate(entry.elements), source, refused, unmodified=entry.unmodified)
             if resource is not None:
@@ -316,13 +324,27 @@ def _usable(
             seen = Observation.of(site.translate(entry.resource))
             meanings = meanings_of(seen)
         if not wanted(meanings):
-            unread.append(meanings)
+            if not any(meaning.speaks_loinc for meaning in meanings) and _observed(source, entry, cutoff, refused):
+                unread.append(meanings)
+        elif not _observed(source, entry, cutoff, refused):
+            continue
         elif entry.unmodified and not seen.implicitRules:
             observations.append((source, seen, meanings))
         elif (usable := _usable_observation(source, entry, site, refused)) is not None:
             observations.append((source, usable, meanings_of(usable)))
     refused.extend(unmapped(unread))
     return observations, others
+
+
+def _observed(source: str, entry: Entry, cutoff: Cutoff, refused: list[Refusal]) -> bool:
+    """Whether an Observation was known: by its times, and by its encounter where it has none."""
+    seen = entry.observation
+    if observed_later(seen, cutoff.prediction_time):
+        return False
+    if observed_at(seen) is None and cutoff.known(source, entry.resource) is Known.UNDATED:
+        refused.append(Refusal(source, "encounter-not-over"))
+        return False
+    return True
 
 
 def _usable_observation(source: str, entry: Entry, site: SiteMap, refused: list[Refusal]) -> Observation | None:

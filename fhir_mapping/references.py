@@ -53,6 +53,7 @@ class Directory:
         self._keys: dict[str, str | None] = {}
         self._owners: dict[tuple[str | bytes, str, str | None], Ownership] = {}
         self._by_kind: dict[str, dict[str, Entry]] = {}
+        self._known: Callable[[str, Resource], bool] = lambda _key, _resource: True
         for position, entry in enumerate(entries):
             url = entry.full_url
             if url:
@@ -101,19 +102,32 @@ class Directory:
         absolute = _ABSOLUTE.match(text)
         return absolute["key"] if absolute and base_of(text) in self._bases else None
 
+    def cut(self, known: Callable[[str, Resource], bool]) -> None:
+        """From now on a reference leads only to what `known` says was known."""
+        self._known = known
+
+    def find(self, key: str) -> Resource | None:
+        """The resource of a key, known or not; None when it is not in the input."""
+        entry = self._of_kind(key.partition("/")[0]).get(key)
+        return None if entry is None else self._translated(entry.resource)
+
     def resolve(self, reference: Any, container: Resource | None = None) -> Resource | None:
         """The resource a reference means, also one contained in `container`; None when it is not in the input.
 
-        What carries a modifier we do not understand is not followed.
+        What carries a modifier we do not understand, or was not known at the prediction time, is not followed.
         """
         text = reference.get("reference") if isinstance(reference, dict) else None
         if isinstance(text, str) and text.startswith("#") and container is not None:
-            return contained(container, text[1:])
+            inner = contained(container, text[1:])
+            return inner if inner is not None and self._known(text, inner) else None
         key = self.key(reference)
         entry = None if key is None else self._of_kind(key.partition("/")[0]).get(key)
-        if entry is None or entry.resource.get("modifierExtension"):
+        if key is None or entry is None or entry.resource.get("modifierExtension"):
             return None
-        return entry.resource if self._translate is None else self._translate(entry.resource)
+        return self._translated(entry.resource) if self._known(key, entry.resource) else None
+
+    def _translated(self, resource: Resource) -> Resource:
+        return resource if self._translate is None else self._translate(resource)
 
     def ownership(self, reference: Any, patient: str, full_url: str | None = None) -> Ownership:
         """Whether a subject is proven to be `patient` (`Patient/p1`), proven to be another, or neither.

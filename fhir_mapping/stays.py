@@ -85,7 +85,7 @@ def _read(
     status = resource.get("status")
     if not isinstance(status, str) or status in NEVER:
         return Refusal(source, status_reason(status))
-    start, end = _period(resource)
+    start, end = period_of(resource)
     if start is None:
         return Refusal(source, "no-start")
     if start.earliest > prediction_time:
@@ -100,7 +100,7 @@ def _read(
     reasons = list(_reasons(resource, directory))
     stay = Stay(
         source=source,
-        stay_class=_stay_class(resource.get("class")),
+        stay_class=stay_class_of(resource.get("class")),
         start=begin,
         end=max(begin, moment(end)) if ended and end is not None else None,
         codings=_all_codings(resource),
@@ -121,7 +121,7 @@ def _read(
     )
 
 
-def _period(resource: Resource) -> tuple[Instant | None, Instant | None]:
+def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
     """Start and end: `period` in R4, `actualPeriod` in R5."""
     period = resource.get("period") or resource.get("actualPeriod")
     if not isinstance(period, dict):
@@ -129,7 +129,7 @@ def _period(resource: Resource) -> tuple[Instant | None, Instant | None]:
     return parse_instant(period.get("start")), parse_instant(period.get("end"))
 
 
-def _stay_class(raw: Any) -> StayClass:
+def stay_class_of(raw: Any) -> StayClass:
     """R4 has one Coding, R5 a list of CodeableConcepts, some servers one of these or a list of Codings; the first class
     we know counts."""
     for coding in (coding for item in (raw if isinstance(raw, list) else [raw]) for coding in _class_codings(item)):
@@ -322,4 +322,4 @@ def leads_to(visit: Stay, stay: Stay) -> bool:
 
 def begins(resource: Resource) -> Instant | None:
     """When an Encounter begins."""
-    return _period(resource)[0]
+    return period_of(resource)[0]

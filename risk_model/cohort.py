@@ -16,8 +16,9 @@ Rows of one person (see `cohort_people`) share split and fold. Nothing is pickle
     for row, record in cohort.records("train"):          # a PatientRecord as of row.prediction_time
         x, y = features(record), row.label
 
-`records` is the only way from a cohort to features, and it gives what was known then: resources that carry no date of
-their own (a discharge diagnosis, an undated procedure) count as known from the end of their encounter on.
+`records` is the only way from a cohort to features, and a `PatientRecord` holds what was known then: resources that
+carry no date of their own (a discharge diagnosis, an undated procedure) count as known from the end of their encounter
+on (`fhir_mapping.cutoff`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from typing import Any
 import orjson
 
 from fhir_mapping import PatientRecord, SiteMap
-from fhir_mapping.times import parse_instant
 from risk_model.errors import CohortError
 from risk_model.labels_task import TaskDefinition, parse_task
 
@@ -136,55 +136,13 @@ def record_of(
 ) -> PatientRecord:
     """The record of a row: what was known at its prediction time."""
     return PatientRecord.from_resources(
-        known_by(resources, row.prediction_time),
+        resources,
         row.subject_id,
         row.prediction_time,
         encounter_id=row.encounter_id,
         not_fetched=not_fetched,
         site_map=site_map,
     )
-
-
-_DATES = (
-    "onsetDateTime", "onsetPeriod", "recordedDate", "assertedDate", "performedDateTime", "performedPeriod",
-    "occurrenceDateTime", "occurrencePeriod", "authoredOn", "effectiveDateTime", "effectivePeriod", "effectiveInstant",
-    "dateAsserted", "issued", "date", "period", "actualPeriod",
-)  # fmt: skip
-
-
-def known_by(resources: list[dict[str, Any]], moment: datetime) -> list[dict[str, Any]]:
-    """Without the undated resources of an encounter that had not ended by then.
-
-    A chart exported after the fact holds the diagnoses coded at discharge, often without any date: at 24 hours nobody
-    knew them, and those of a later stay would give a readmission away.
-    """
-    ended: dict[str, bool] = {}
-    for resource in resources:
-        if resource.get("resourceType") == "Encounter":
-            period = resource.get("period") or resource.get("actualPeriod")
-            end = parse_instant(period.get("end")) if isinstance(period, dict) else None
-            ended[f"Encounter/{resource.get('id')}"] = end is not None and end.earliest <= moment
-    return [resource for resource in resources if _is_dated(resource) or _encounter_over(resource, ended)]
-
-
-def _is_dated(resource: Mapping[str, Any]) -> bool:
-    return resource.get("resourceType") == "Patient" or any(resource.get(name) for name in _DATES)
-
-
-def _encounter_over(resource: Mapping[str, Any], ended: Mapping[str, bool]) -> bool:
-    """Whether every encounter it names had ended; true where it names none that we have."""
-    keys = ("Encounter/" + r.partition("/_history/")[0].rpartition("/")[2] for r in _encounters(resource))
-    return all(ended.get(key, True) for key in keys)
-
-
-def _encounters(resource: Mapping[str, Any]) -> Iterator[str]:
-    """References to encounters: one, or for a DocumentReference a list within its context (R4) or at its root (R5)."""
-    for value in (resource.get("encounter"), resource.get("context")):
-        inner = value.get("encounter", value) if isinstance(value, dict) else value
-        for item in inner if isinstance(inner, list) else [inner]:
-            reference = item.get("reference") if isinstance(item, dict) else None
-            if isinstance(reference, str):
-                yield reference
 
 
 def sha256(path: Path) -> str:

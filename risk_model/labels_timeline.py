@@ -56,7 +56,7 @@ class Timeline:
     @classmethod
     def of(cls, resources: Sequence[Resource], subject_id: str, site_map: SiteMap | None = None) -> Timeline:
         """From all the resources of one patient. Raises FhirMappingError as PatientRecord does."""
-        record = PatientRecord.from_resources(resources, subject_id, _ALL_KNOWN, site_map=site_map)
+        record = PatientRecord.from_resources(resources, subject_id, _ALL_KNOWN, site_map=site_map, undated_known=True)
         if site_map is not None:
             resources = [site_map.translate(resource) for resource in resources]
         patient = next(r for r in resources if r.get("resourceType") == "Patient" and r.get("id") == subject_id)

@@ -50,10 +50,12 @@ class ChartSource(Protocol):
 def reader_of(
     resources: Sequence[Resource], patient: str, encounter: str | None, as_of: datetime, site_map: SiteMap | None = None
 ) -> ReadAt:
-    """The reader of a chart whose resources are all at hand."""
+    """The reader of a chart whose resources are all at hand, fetched at `as_of`."""
 
     def read(at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
         kept = resources if with_notes else [r for r in resources if r.get("resourceType") not in NOTE_TYPES]
-        return PatientRecord.from_resources(kept, patient, at or as_of, encounter_id=encounter, site_map=site_map)
+        return PatientRecord.from_resources(
+            kept, patient, at or as_of, encounter_id=encounter, site_map=site_map, undated_known=at in {None, as_of}
+        )
 
     return read

@@ -66,8 +66,8 @@ def command(
     riskcards map export/ --to meds --out dataset/ --splits          a MEDS dataset for research
     riskcards map export/ --work state/ --out all.jsonl --processes 2    stopped? the same command goes on
 
-    What is unknown or refused says why. Nothing later than --as-of shows. Lines and patients that cannot be read are
-    named on standard error, and everything else is kept.
+    What is unknown or refused says why. Nothing later than --as-of shows; what bears no date is known from the end of
+    its encounter on. Lines and patients that cannot be read are named on standard error, and everything else is kept.
 
     Exit codes: 0 done, 2 wrong use, 3 something in the input could not be read (or is not valid FHIR, with --strict).
     """

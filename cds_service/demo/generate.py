@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cds_service.demo.patients import anchor_of
-from cds_service.demo.shift import known_by
+from cds_service.demo.shift import visible_resources
 
 KEPT = frozenset(
     {"Patient", "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference",
@@ -128,7 +128,7 @@ def _write(out: Path, choice: Choice, run: list[dict[str, Any]]) -> dict[str, st
     if choice.moment == "first-day":
         # What comes after that day would never be shown.
         resources = [entry["resource"] for entry in kept]
-        kept = [{"resource": r} for r in known_by(resources, anchor_of(resources, choice.moment))]
+        kept = [{"resource": r} for r in visible_resources(resources, anchor_of(resources, choice.moment))]
     document = {"resourceType": "Bundle", "type": "collection", "entry": kept}
     data = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     (out / f"{choice.file}.json.gz").write_bytes(gzip.compress(data, 9, mtime=0))

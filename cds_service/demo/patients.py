@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from cds_service.demo.chart import Chart
-from cds_service.demo.shift import known_by, shift
+from cds_service.demo.shift import shift, visible_resources
 from fhir_mapping import PatientRecord
 from fhir_mapping.reading import Resource
 from fhir_mapping.times import parse_instant
@@ -75,12 +75,12 @@ def as_of_now(bundle: Resource, story: str, source: str, moment: str, now: datet
     chart = Chart.from_bundle(bundle)
     now = (now or datetime.now(UTC)).replace(microsecond=0)
     anchor = anchor_of(chart.resources, moment)
-    return _patient(known_by(shift(chart.resources, now - anchor), now), story, source)
+    return _patient(visible_resources(shift(chart.resources, now - anchor), now), story, source)
 
 
 def as_it_is(bundle: Resource, story: str, source: str, now: datetime) -> DemoPatient:
     """Not moved in time: for a chart whose stay is running. Raises ChartError without a Patient."""
-    return _patient(known_by(Chart.from_bundle(bundle).resources, now), story, source)
+    return _patient(visible_resources(Chart.from_bundle(bundle).resources, now), story, source)
 
 
 def check(patient: DemoPatient) -> None:

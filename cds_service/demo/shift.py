@@ -8,7 +8,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from fhir_mapping.cutoff import known_resources
 from fhir_mapping.reading import Resource
+from fhir_mapping.stays import begins
 from fhir_mapping.times import parse_instant
 
 _FULL = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?\Z")
@@ -16,10 +18,6 @@ _PARTIAL = re.compile(r"\d{4}(-\d{2})?\Z")
 _DATE_KEYS = re.compile(r"(date|Date|DateTime|start|end|issued|authoredOn|onset|recorded)\Z")
 _IN_TEXT = re.compile(r"\b(19|20)\d{2}-\d{2}-\d{2}\b")
 _CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
-# When a resource became known, by the first of these that it has.
-_KNOWN_AT = (
-    "issued", "effectiveDateTime", "authoredOn", "date", "recordedDate", "performedDateTime", "onsetDateTime",
-)  # fmt: skip
 
 
 def shift(resources: list[Resource], by: timedelta) -> list[Resource]:
@@ -76,32 +74,20 @@ def _moved_attachment(attachment: dict[str, Any], by: timedelta) -> dict[str, An
     return {**kept, "data": data}
 
 
-def known_by(resources: list[Resource], now: datetime) -> list[Resource]:
-    """Only what is known by `now`: later resources are gone, a running encounter has no end and no disposition."""
+def visible_resources(resources: list[Resource], now: datetime) -> list[Resource]:
+    """What the EHR shows at `now`: later resources are gone, a running encounter has no end and no disposition."""
     kept = []
-    for resource in resources:
-        if resource.get("resourceType") == "Encounter":
-            encounter = _running(resource, now)
-            if encounter is not None:
-                kept.append(encounter)
-        elif not _later(resource, now):
+    for resource in known_resources(resources, now):
+        if resource["resourceType"] != "Encounter":
             kept.append(_not_yet(resource, now))
+        elif begins(resource) is not None:
+            kept.append(_running(resource, now))
     return kept
 
 
-def _later(resource: Resource, now: datetime) -> bool:
-    for name in _KNOWN_AT:
-        instant = parse_instant(resource.get(name))
-        if instant is not None:
-            return instant.earliest > now
-    return False
-
-
-def _running(encounter: Resource, now: datetime) -> Resource | None:
+def _running(encounter: Resource, now: datetime) -> Resource:
     period = encounter.get("period") or {}
-    start, end = parse_instant(period.get("start")), parse_instant(period.get("end"))
-    if start is None or start.earliest > now:
-        return None
+    end = parse_instant(period.get("end"))
     if end is None or end.earliest <= now:
         return encounter
     open_period = {name: item for name, item in period.items() if name != "end"}

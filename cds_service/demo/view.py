@@ -88,7 +88,9 @@ def chart_view(patient: DemoPatient) -> ChartView:
 
 def _record(patient: DemoPatient) -> PatientRecord:
     now = datetime.now(UTC)
-    return PatientRecord.from_resources(patient.chart.resources, patient.id, now, encounter_id=patient.stay)
+    return PatientRecord.from_resources(
+        patient.chart.resources, patient.id, now, encounter_id=patient.stay, undated_known=True
+    )
 
 
 def _ward_row(patient: DemoPatient, record: PatientRecord) -> WardRow:

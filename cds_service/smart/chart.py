@@ -29,7 +29,7 @@ _SERVICE = SERVICES["readmission-30d"]
 
 @dataclass(frozen=True, slots=True)
 class FetchedChart:
-    """What one reading of the server brought. `as_of` is now, or the encounter's end.
+    """What one reading of the server brought at `fetched`. `as_of` is that moment, or the encounter's end.
 
     Types the user may not read are *not fetched*, never *none*.
     """
@@ -39,21 +39,24 @@ class FetchedChart:
     patient: str
     encounter: str | None
     as_of: datetime
+    fetched: datetime
     fetch_attachment: Callable[[str], dict[str, Any] | None]
     answering: Answering
 
     def record(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
         """The record as known at a moment, by default `as_of`. Raises HookError 412."""
         left_out = frozenset() if with_notes else _NOTES
+        moment = at or self.as_of
         try:
             return PatientRecord.from_prefetch(
                 self.prefetch,
                 patient_id=self.patient,
-                prediction_time=at or self.as_of,
+                prediction_time=moment,
                 encounter_id=self.encounter,
                 expected={key: kind for key, kind in self.expected.items() if kind not in left_out},
                 fetch_attachment=self.fetch_attachment,
                 site_map=self.answering.site_map,
+                undated_known=moment == self.fetched,
             )
         except ForeignPatientError:
             self.answering.store.record_event("foreign-patient", "", {"service": "smart-app"})
@@ -74,13 +77,15 @@ def fetch_chart(
     if "patient" in failed:
         raise _unreadable(failed["patient"])
     expected = {key: kind for key, kind in _SERVICE.expected().items() if key in wanted}
+    now = answering.clock()
     found = with_places(found, encounter, gateway, server, token, deadline)
     return FetchedChart(
         prefetch=found,
         expected=expecting_places(expected, found),
         patient=patient,
         encounter=encounter,
-        as_of=prediction_time(_HOOK, find_encounter(found, encounter), answering.clock()),
+        as_of=prediction_time(_HOOK, find_encounter(found, encounter), now),
+        fetched=now,
         fetch_attachment=binaries(found.get("documents"), gateway, server, token, deadline),
         answering=answering,
     )

@@ -14,7 +14,7 @@ from cds_service.demo.blueprint import render_markdown
 from cds_service.demo.chart import Chart, ChartError
 from cds_service.demo.folder import from_folder
 from cds_service.demo.patients import Ward, shipped
-from cds_service.demo.shift import known_by, move_text, shift
+from cds_service.demo.shift import move_text, shift, visible_resources
 from cds_service.demo.timeline import USUAL, timelines
 from fhir_mapping import PatientRecord
 from fhir_mapping.in_words import number_in_words
@@ -57,7 +57,7 @@ def test_partial_dates_move_by_their_middle(text: str, moved: str) -> None:
 
 def test_what_is_later_than_now_is_not_in_the_chart() -> None:
     moment = datetime(2024, 2, 11, 3, tzinfo=UTC)
-    kept = known_by(resources("sepsis-icu-first-day"), moment)
+    kept = visible_resources(resources("sepsis-icu-first-day"), moment)
     stay = next(r for r in kept if r["resourceType"] == "Encounter")
     assert "end" not in stay["period"]
     assert stay["status"] == "in-progress"
