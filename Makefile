@@ -13,7 +13,7 @@ CHECK := $(BIN)/pip check --quiet --disable-pip-version-check
 # `make lock UPGRADE=` adds what setup.cfg names newly and moves nothing else.
 UPGRADE ?= --upgrade
 
-.PHONY: help demo serve dev golden test llm check lint types layers screenshots bench peers
+.PHONY: help demo serve dev golden test test-busy llm check lint types layers screenshots bench peers
 .PHONY: fresh wheel oldest sizes lock audit sbom wheel-twice clean
 
 help:  ## this list
@@ -51,6 +51,12 @@ golden: .venv/.ready  ## regenerate examples/*/expected.json; review the diff
 test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/.ready  ## every test; make test ARGS="tests/test_house.py -k pickle" PROCESSES=0
 	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Four loops that end with the tests, and by themselves after two hours.
+test-busy: .venv/.ready  ## every test beside four busy loops: none may depend on how fast the machine is
+	@for loop in 1 2 3 4; do timeout 7200 sh -c 'while :; do :; done' & loops="$$loops $$!"; done; \
+	trap 'kill $$loops' EXIT; trap 'exit 130' INT TERM; \
+	$(MAKE) test ARGS="$(ARGS)" PROCESSES=$(PROCESSES)
 
 # Beside the environment everybody gets: nothing else needs it, and it weighs more than all the rest. SmolLM2's package
 # declares two programs that nothing here uses, so `pip check` would complain: the lock is proven by its test instead.

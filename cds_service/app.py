@@ -24,7 +24,6 @@ from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.smart.routes import smart_routes
 from cds_service.store import Store, StoreError
-from cds_service.store.engine import SERVING_SECONDS
 from fhir_mapping import FhirMappingError
 from knowledge_index import KnowledgeIndexError
 from risk_model import Pipeline, RiskModelError
@@ -37,7 +36,7 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Stor
 
     Raises ArtifactError, ModelArtifactError, SmartSetupError or StoreError rather than start without a part of itself.
     """
-    store = store or Store(settings.store_url(), SERVING_SECONDS)
+    store = store or Store(settings.store_url(), settings.store_seconds)
     if pipeline is None:
         pipeline = Pipeline.shipped(
             Path(settings.index) if settings.index else None,

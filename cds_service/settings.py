@@ -66,6 +66,7 @@ class Settings:
     requests_per_minute: int = 0
     fetch_seconds: float = 3.0
     deadline_seconds: float = 4.5
+    store_seconds: float = 2.0
     remember_seconds: float = 60.0
     note_reader: str = "rules"
     stage1_models: tuple[str, ...] = ()

@@ -9,6 +9,17 @@ from typing import Any
 import pytest
 
 from cds_service.demo.screenshots import FLAGS, chromium
+from tests.patience import POLLED
+
+MILLISECONDS = 1000 * POLLED
+"""How long a page may take for anything, 30 seconds by default."""
+
+
+def patient_page(opened: Any, **more: Any) -> Any:
+    """A new page of a browser or a context, for a machine that is busy."""
+    page = opened.new_page(**more)
+    page.set_default_timeout(MILLISECONDS)
+    return page
 
 
 @contextmanager
@@ -20,6 +31,6 @@ def opened_browser(*flags: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *flags])
+        browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *flags], timeout=MILLISECONDS)
         yield browser
         browser.close()

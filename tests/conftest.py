@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # One thread for each library in each process, and in those they start: `make test` runs one process to a core, and
 # threads that spin while they wait for one another take a core from the other. Set before NumPy is imported.
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
+
+# Neither a slow example nor slow data is a fault: the machine may be busy.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -54,11 +60,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: min(places[item], default=len(FIRST)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def long_limits() -> Iterator[None]:
+    """No time limit of the service passes because the machine is busy; processes that tests start inherit them."""
+    from tests import patience  # imports NumPy
+
+    with pytest.MonkeyPatch.context() as environment, patience.long_limits():
+        for name, value in patience.SETTINGS.items():
+            environment.setenv(name, value)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the developer's own shell reaches a test, and nothing is written outside its temporary folder."""
+    from tests.patience import SETTINGS
+
     for name in os.environ:
-        if name.startswith("RISKCARDS_") and name != "RISKCARDS_DATA":
+        if name.startswith("RISKCARDS_") and name not in {"RISKCARDS_DATA", *SETTINGS}:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))

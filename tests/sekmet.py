@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import requests
 
 from tests.end_to_end.conftest import free_port
+from tests.patience import PATIENT, responds, until
 
 
 @contextmanager
@@ -34,18 +34,15 @@ def sekmet(folder: Path, charts: Iterable[list[dict[str, Any]]]) -> Iterator[str
             yield url
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENT)
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        try:
-            if requests.get(url, timeout=5).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.1)
+    def answers() -> bool:
         assert process.poll() is None, "sekmet ended"
-    raise AssertionError("sekmet does not answer")
+        return responds(url)
+
+    assert until(answers), "sekmet does not answer"
 
 
 def _load(url: str, resources: list[dict[str, Any]]) -> None:
@@ -54,6 +51,6 @@ def _load(url: str, resources: list[dict[str, Any]]) -> None:
     ]
     for start in range(0, len(entries), 200):
         batch = {"resourceType": "Bundle", "type": "batch", "entry": entries[start : start + 200]}
-        answer = requests.post(url, json=batch, timeout=120)
+        answer = requests.post(url, json=batch, timeout=PATIENT)
         assert answer.ok
         assert all(entry["response"]["status"].startswith("2") for entry in answer.json()["entry"])

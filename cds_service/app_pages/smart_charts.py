@@ -54,7 +54,7 @@ class Held:
 
 def smart_charts(parts: Parts) -> ChartSource:
     """The session in the app's address, for the browser that launched it. Raises HookError 404, 401."""
-    held = Held()
+    held = Held(HELD_SECONDS)
 
     def chart_of(session_id: str, /) -> OpenChart:
         session = open_session(parts, session_id, request)

@@ -15,10 +15,6 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCKED_SECONDS = 5.0
 
 
-SERVING_SECONDS = 2.0
-"""How long a service that answers a hook waits for its database at one step; commands may wait longer."""
-
-
 def open_engine(url: str, patience: float | None = None) -> Engine:
     """An engine whose connections are as careful as we need. Raises SQLAlchemy's and the driver's errors.
 

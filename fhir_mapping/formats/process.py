@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ _LIMIT_SIGNALS = frozenset({-signal.SIGPROF, -signal.SIGXCPU})
 class TimeBudget:
     """Seconds left for the conversions of one record. Starting a child is not a note's fault and does not count."""
 
-    left: float = RECORD_SECONDS
+    left: float = field(default_factory=lambda: RECORD_SECONDS)
 
 
 class _Child:

@@ -46,7 +46,6 @@ class FaultProxy:
             self._stop_listening()
         elif self._listener is None:
             self._listen()
-        time.sleep(3 * _TICK)
 
     def _listen(self) -> None:
         listener = socket.socket()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ class ModelServer:
     hold_from: int | None = None
     """The request, counted from one, from which on no answer comes; `holding` is set when one is held."""
     holding: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    """Set when the server ends: what is held or slow waits for it."""
     answered: int = 0
 
 
@@ -39,6 +40,7 @@ def model_server(said: str) -> Iterator[ModelServer]:
             assert self.path == "/v1/chat/completions"
             if state.hold_from is not None and len(state.asked) >= state.hold_from:
                 state.holding.set()
+                state.ended.wait()
                 return
             state.answered += 1
             status, answer = _answer(state, body)
@@ -60,6 +62,7 @@ def model_server(said: str) -> Iterator[ModelServer]:
     try:
         yield state
     finally:
+        state.ended.set()
         server.shutdown()
         server.server_close()
 
@@ -67,7 +70,7 @@ def model_server(said: str) -> Iterator[ModelServer]:
 def _answer(state: ModelServer, body: dict[str, Any]) -> tuple[int, bytes]:
     behaviour = state.behaviour
     if behaviour == "slow":
-        time.sleep(1.5)
+        state.ended.wait()
     if behaviour == "old" and "response_format" in body:
         return 400, b'{"error": "unknown field response_format"}'
     if behaviour.isdigit():

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cds_service.admission import Admission, RateLimit
 from cds_service.outcome import HookError
+from tests.patience import PATIENT, until
 
 
 def test_no_more_work_than_places_and_the_rest_is_turned_away() -> None:
-    admission = Admission(active=2, waiting=3, seconds=5, held_bytes=100)
-    together, most, lock = 0, 0, threading.Lock()
+    """Two are inside until everybody else waits or was turned away."""
+    admission = Admission(active=2, waiting=3, seconds=PATIENT, held_bytes=100)
+    together, most, lock, done = 0, 0, threading.Lock(), threading.Event()
 
     def work(_: int) -> int:
         nonlocal together, most
@@ -23,7 +24,7 @@ def test_no_more_work_than_places_and_the_rest_is_turned_away() -> None:
                 with lock:
                     together += 1
                     most = max(most, together)
-                time.sleep(0.05)
+                assert done.wait(PATIENT)
                 with lock:
                     together -= 1
                 return 200
@@ -31,11 +32,13 @@ def test_no_more_work_than_places_and_the_rest_is_turned_away() -> None:
             return error.status if error.retry_after else 0
 
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(work, range(20)))
+        asked = [pool.submit(work, number) for number in range(20)]
+        assert until(lambda: sum(each.done() for each in asked) == 15)
+        assert admission.load == (2, 3)
+        done.set()
+        answers = [each.result() for each in asked]
     assert most == 2
-    assert answers.count(200) >= 5
-    assert answers.count(503) > 0
-    assert set(answers) == {200, 503}
+    assert (answers.count(200), answers.count(503)) == (5, 15)
     assert admission.load == (0, 0)
 
 

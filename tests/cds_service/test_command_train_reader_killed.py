@@ -8,12 +8,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.cds_service.walked import Ended, run
+from tests.patience import PATIENT, until
 from tests.risk_model.language.conftest import NEEDS
 from tests.risk_model.language.tiny import save_tiny_model
 
@@ -51,10 +51,9 @@ def test_sigkill_in_the_middle_and_resume_end_with_the_same_weights(model: Path,
     process = subprocess.Popen(
         command(model, tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    until = time.monotonic() + 240
-    while not list((tmp_path / "killed").glob("state-00000[2-9]")) and time.monotonic() < until:
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.02)
+    begun = tmp_path / "killed"
+    assert until(lambda: list(begun.glob("state-00000[2-9]")) or process.poll() is not None, PATIENT)
+    assert process.poll() is None, "it ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "manifest.json").exists()
@@ -62,7 +61,7 @@ def test_sigkill_in_the_middle_and_resume_end_with_the_same_weights(model: Path,
     assert refused.code == BAD_INPUT
     assert "--resume" in refused.err
     resume = command(model, tmp_path / "killed", "--resume")
-    resumed = subprocess.run(resume, capture_output=True, text=True, timeout=300, check=False)
+    resumed = subprocess.run(resume, capture_output=True, text=True, timeout=PATIENT, check=False)
     assert resumed.returncode == 0, resumed.stderr
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("killed", "whole")]

@@ -26,6 +26,7 @@ from risk_model.language.answer import Answer, SaidFinding
 from risk_model.language.first_stage import FILE
 from risk_model.language.reader import LanguageNoteReader
 from risk_model.model_files import RUBRIC_FILE
+from tests.patience import patient
 from tests.risk_model.language.fakes import SaysModel
 from tests.risk_model.ward import ward, write
 
@@ -139,7 +140,7 @@ def test_score_and_the_service_say_the_same_and_replay_finds_it_again(
     chart.write_text("\n".join(json.dumps(resource) for resource in chart_of(work, record)))
     chosen = ("--as-of", record.prediction_time.isoformat(), "--encounter", f"{record.subject_id}-a")
     scored = json.loads(done("score", chart, *chosen, "--model", work / "model", "--json").stdout)
-    settings = Settings(database_url=f"sqlite:///{tmp_path / 'cards.db'}", models=str(models))
+    settings = patient(Settings(database_url=f"sqlite:///{tmp_path / 'cards.db'}", models=str(models)))
     answer = create_app(settings).test_client().post("/cds-services/readmission-30d", json=hook_of(work, record))
     card = answer.get_json()["cards"][0]
     assert "What weighs most in them" in card["detail"]

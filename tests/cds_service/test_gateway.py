@@ -11,12 +11,12 @@ import pytest
 
 from cds_service.app import create_app
 from cds_service.gateway import MAX_FETCHED, Gateway, GatewayError
-from cds_service.settings import Settings
 from cds_service.whole_chart import fetch_patient_resources
 from tests.cds_service.fhir_server import FhirServer, fhir_server
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome, assert_valid_response
 from tests.end_to_end.golden import make_app
+from tests.patience import PATIENT, patient_settings
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_pages_of_a_search_come_back_as_one(fhir: FhirServer) -> None:
     following = [{"relation": "next", "url": f"{fhir.url}/page2"}]
     fhir.answer("/fhir/Condition?patient=p", {"resourceType": "Bundle", "entry": [entry], "link": following})
     fhir.answer("/fhir/page2", {"resourceType": "Bundle", "entry": [entry]})
-    bundle = Gateway([fhir.url]).fetch(fhir.url, "Condition?patient=p", "secret")
+    bundle = Gateway([fhir.url], PATIENT).fetch(fhir.url, "Condition?patient=p", "secret")
     assert len(bundle["entry"]) == 2
     assert [token for _, token in fhir.asked] == ["Bearer secret"] * 2
 
@@ -65,28 +65,28 @@ def test_the_servers_own_total_is_kept(fhir: FhirServer) -> None:
     for total in (1, 7):
         bundle = {"resourceType": "Bundle", "type": "searchset", "total": total, "entry": [stay, place]}
         fhir.answer("/fhir/Encounter?patient=p", bundle)
-        assert Gateway([fhir.url]).fetch(fhir.url, "Encounter?patient=p")["total"] == total
+        assert Gateway([fhir.url], PATIENT).fetch(fhir.url, "Encounter?patient=p")["total"] == total
 
 
 def test_the_token_never_leaves_for_another_host(fhir: FhirServer, other: FhirServer) -> None:
     following = [{"relation": "next", "url": f"{other.url}/steal"}]
     fhir.answer("/fhir/Condition?patient=p", {"resourceType": "Bundle", "entry": [], "link": following})
-    bundle = Gateway([fhir.url]).fetch(fhir.url, "Condition?patient=p", "secret")
+    bundle = Gateway([fhir.url], PATIENT).fetch(fhir.url, "Condition?patient=p", "secret")
     assert bundle["link"], "the reader must see that it is incomplete"
     assert other.asked == []
     with pytest.raises(GatewayError, match="server-not-allowed"):
-        Gateway([fhir.url]).fetch(other.url, "Patient/p", "secret")
+        Gateway([fhir.url], PATIENT).fetch(other.url, "Patient/p", "secret")
     assert other.asked == []
 
 
 def test_redirects_and_endless_pages_are_not_followed(fhir: FhirServer, other: FhirServer) -> None:
     fhir.answer("/fhir/Patient/p", {}, 302, Location=f"{other.url}/Patient/p")
     with pytest.raises(GatewayError, match="302"):
-        Gateway([fhir.url]).fetch(fhir.url, "Patient/p", "secret")
+        Gateway([fhir.url], PATIENT).fetch(fhir.url, "Patient/p", "secret")
     assert other.asked == []
     again = [{"relation": "next", "url": f"{fhir.url}/Condition?patient=p"}]
     fhir.answer("/fhir/Condition?patient=p", {"resourceType": "Bundle", "entry": [], "link": again})
-    assert Gateway([fhir.url]).fetch(fhir.url, "Condition?patient=p")["link"]
+    assert Gateway([fhir.url], PATIENT).fetch(fhir.url, "Condition?patient=p")["link"]
     assert len(fhir.asked) < 30
 
 
@@ -97,12 +97,12 @@ def test_redirects_and_endless_pages_are_not_followed(fhir: FhirServer, other: F
 def test_answers_that_are_none_are_named(fhir: FhirServer, status: int, body: Any, reason: str) -> None:
     fhir.answer("/fhir/Patient/p", body, status)
     with pytest.raises(GatewayError, match=reason):
-        Gateway([fhir.url]).fetch(fhir.url, "Patient/p")
+        Gateway([fhir.url], PATIENT).fetch(fhir.url, "Patient/p")
 
 
 def test_missing_prefetch_is_fetched_with_the_given_token_or_412(fhir: FhirServer, tmp_path: Path) -> None:
     env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
-    app = create_app(Settings.from_environment(env))
+    app = create_app(patient_settings(env))
     request = whole_request("diabetic-heart-failure-discharge")
     withheld = request["prefetch"].pop("encounters")
     del request["prefetch"]["encounter"]
@@ -120,7 +120,7 @@ def test_missing_prefetch_is_fetched_with_the_given_token_or_412(fhir: FhirServe
 def test_further_pages_and_notes_of_a_prefetch_are_fetched(fhir: FhirServer, other: FhirServer, tmp_path: Path) -> None:
     """With them the card is that of a prefetch that came whole; elsewhere the token does not go for them."""
     env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
-    client, url = create_app(Settings.from_environment(env)).test_client(), "/cds-services/readmission-30d"
+    client, url = create_app(patient_settings(env)).test_client(), "/cds-services/readmission-30d"
     whole = client.post(url, json=whole_request("diabetic-heart-failure-discharge")).get_json()["cards"][0]["detail"]
     request = whole_request("diabetic-heart-failure-discharge")
     request |= {"fhirServer": fhir.url, "fhirAuthorization": {"access_token": "secret"}}
@@ -145,7 +145,7 @@ def test_further_pages_and_notes_of_a_prefetch_are_fetched(fhir: FhirServer, oth
 def test_a_chart_is_read_whole_and_says_what_is_missing(fhir: FhirServer) -> None:
     fhir.answer("/fhir/Patient/p", {"resourceType": "Patient", "id": "p"})
     fhir.answer("/fhir/Encounter?patient=p&_count=500", {"resourceType": "Bundle", "entry": []})
-    resources, missing = fetch_patient_resources(fhir.url, "p")
+    resources, missing = fetch_patient_resources(fhir.url, "p", seconds=PATIENT)
     assert [resource["id"] for resource in resources] == ["p"]
     assert "Encounter" not in missing
     assert "Observation" in missing
@@ -199,7 +199,7 @@ HOSTILE_PAGES: dict[str, bytes] = {
 def test_whatever_a_server_sends_is_no_fault_of_who_asks(fhir: FhirServer, tmp_path: Path, name: str) -> None:
     """A `next` that is no address was once our 500, and entries that are none the client's 400."""
     env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
-    client = create_app(Settings.from_environment(env)).test_client()
+    client = create_app(patient_settings(env)).test_client()
     labs = "/fhir/Observation?patient=walter&category=laboratory&_sort=-date&_count=1000"
     fhir.answer(labs, HOSTILE_PAGES[name])
     request = asking(fhir, "patient", "encounter", "encounters", "conditions", "vitals", "medications", "documents")
@@ -217,9 +217,7 @@ def test_whatever_a_server_sends_is_no_fault_of_who_asks(fhir: FhirServer, tmp_p
 def test_what_comes_for_one_hook_is_bounded_altogether(fhir: FhirServer, tmp_path: Path) -> None:
     """Twenty pages of ten megabytes for each template were each within their caps: 3.5 gigabytes for one request."""
     env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
-    app = create_app(
-        Settings.from_environment(env | {"RISKCARDS_FETCH_SECONDS": "60", "RISKCARDS_DEADLINE_SECONDS": "90"})
-    )
+    app = create_app(patient_settings(env))
     filler = b'{"resource":{"resourceType":"Condition","id":"c","text":{"div":"%s"}}}' % (b"x" * 3_000_000)
     for number in range(21):
         fhir.answer(f"/fhir/page{number}", BUNDLE % (filler, LINK % f"{fhir.url}/page{number + 1}".encode()))

@@ -17,6 +17,7 @@ from risk_model.language.answer import Answer, SaidFinding
 from risk_model.language.named import ReaderName, ReaderNameError
 from risk_model.language.reader import LanguageNoteReader
 from tests.cds_service.model_server import ModelServer, model_server
+from tests.patience import PATIENT
 from tests.risk_model.language.notes import note
 
 SAID = Answer((SaidFinding("pnuemonia", "Pneumonia"), SaidFinding("septic shock", "Shock, Septic"))).to_text()
@@ -34,7 +35,7 @@ def server() -> Iterator[ModelServer]:
 
 
 def reader(
-    server: ModelServer, rules: RuleNoteReader, token_file: str = "", seconds: float = 5.0
+    server: ModelServer, rules: RuleNoteReader, token_file: str = "", seconds: float = PATIENT
 ) -> LanguageNoteReader:
     found = reader_named(f"{server.url}#small", rules, OpenedModels(ModelServers(token_file, (), seconds)))
     assert isinstance(found, LanguageNoteReader)
@@ -70,7 +71,7 @@ def test_a_server_that_misbehaves_costs_no_findings(
     server: ModelServer, rules: RuleNoteReader, behaviour: str, reason: str
 ) -> None:
     server.behaviour = behaviour
-    asking = reader(server, rules, seconds=0.5 if behaviour == "slow" else 5.0)
+    asking = reader(server, rules, seconds=0.5 if behaviour == "slow" else PATIENT)
     found = asking.read([note()])
     assert found.findings == rules.read([note()]).findings
     assert (found.language_notes, found.language_failed) == (0, 1)

@@ -17,10 +17,10 @@ from cds_service.cli import cli
 from cds_service.monitoring import watch
 from cds_service.monitoring.gauges import Gauges
 from cds_service.monitoring.page import monitoring_page
-from cds_service.settings import Settings
 from cds_service.store import CardRecord, Store
 from risk_model import READMISSION_30D, Pipeline, RiskModel
 from risk_model.model import shipped_folder
+from tests.patience import patient_settings
 
 SERVICE = "readmission-30d"
 
@@ -243,7 +243,7 @@ def test_gauges_tell_calibration_once_outcomes_arrive(store: Store, model: RiskM
 
 
 def test_metrics_show_the_gauges_and_go_on_without_the_store(tmp_path: Path, model: RiskModel) -> None:
-    settings = Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/g.db"})
+    settings = patient_settings({"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/g.db"})
     app = create_app(settings, Pipeline.shipped())
     parts = app.extensions["riskcards"]
     card(parts.store, model, 1, 0.2)

@@ -13,9 +13,9 @@ from flask.testing import FlaskClient
 
 from cds_service.app import create_app
 from cds_service.places import lacks_places, newest_first
-from cds_service.settings import Settings
 from tests.cds_service.fhir_server import FhirServer
 from tests.contract.conftest import whole_request
+from tests.patience import patient_settings
 
 PLACE = [{"location": {"reference": "Location/icu"}}]
 WARD = {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "ICU"}
@@ -30,7 +30,7 @@ def client(fhir: FhirServer, tmp_path: Path) -> Iterator[FlaskClient]:
         "RISKCARDS_PRIVATE_NETWORKS": "127.0.0.0/8",
         "RISKCARDS_DEADLINE_SECONDS": "60",
     }
-    app = create_app(Settings.from_environment(env))
+    app = create_app(patient_settings(env))
     yield app.test_client()
     app.extensions["riskcards"].store.close()
 

@@ -13,11 +13,12 @@ from flask import Flask
 from cds_service.app import create_app
 from cds_service.cli import cli
 from cds_service.modes import Mode, ModeBoard
-from cds_service.settings import Settings, SettingsError
+from cds_service.settings import SettingsError
 from cds_service.store import Store
 from risk_model import Pipeline
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_valid_response
+from tests.patience import patient_settings
 
 URL = "/cds-services/readmission-30d"
 
@@ -34,7 +35,7 @@ def discharge() -> dict[str, Any]:
 
 def make(pipeline: Pipeline, folder: Path, **settings: str) -> Flask:
     given = {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/quiet.db"} | settings
-    return create_app(Settings.from_environment(given), pipeline)
+    return create_app(patient_settings(given), pipeline)
 
 
 def cards(app: Flask, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -157,7 +158,7 @@ def test_roles(pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any]) ->
 )
 def test_settings_that_make_no_sense_are_refused(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
-        Settings.from_environment({f"RISKCARDS_{name}": value})
+        patient_settings({f"RISKCARDS_{name}": value})
 
 
 def test_a_card_replays_bit_for_bit_and_a_changed_record_does_not(

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,14 +14,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text
+from sqlalchemy import select, text, update
 
+from cds_service import read_ahead
 from cds_service.app import create_app
 from cds_service.cli import cli
 from cds_service.leases import Leases
 from cds_service.read_ahead import HELD, NOTES, READING, UNREAD, Desk, ReadAhead, SealedAnswers, open_vault
 from cds_service.settings import Settings
 from cds_service.store import Store, StoreError
+from cds_service.store.schema import SEALED
 from fhir_mapping import PatientRecord
 from knowledge_index import KnowledgeIndex
 from risk_model import Pipeline, RuleNoteReader
@@ -35,6 +36,7 @@ from risk_model.language.reader import LanguageNoteReader
 from risk_model.reader import NoteReading
 from tests.cds_service.model_server import model_server
 from tests.contract.conftest import whole_request
+from tests.patience import PATIENT, POLLED, patient, until
 from tests.risk_model.language.fakes import SaysModel, breaks, rambles, refuses
 from tests.risk_model.language.notes import TEXT, note
 from tests.risk_model.test_model import home
@@ -55,10 +57,11 @@ def index() -> KnowledgeIndex:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(
+    given = Settings(
         database_url=f"sqlite:///{tmp_path / 'cards.db'}", session_key_file=str(tmp_path / "session.key"),
         note_reader="http://127.0.0.1:9/v1#small",
     )  # fmt: skip
+    return patient(given)
 
 
 @pytest.fixture
@@ -69,7 +72,14 @@ def store(settings: Settings) -> Iterator[Store]:
 
 
 def leases_of(store: Store) -> Leases:
-    return Leases(store.sealed, HELD, 30)
+    return Leases(store.sealed, HELD, PATIENT)
+
+
+def expire_leases(store: Store) -> None:
+    """As if the workers that hold them had died a while ago."""
+    with store._engine.begin() as connection:
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        connection.execute(update(SEALED).where(SEALED.c.kind == HELD).values(expires=past))
 
 
 def desk_of(reader: LanguageNoteReader) -> Desk[Any, Any]:
@@ -152,7 +162,7 @@ def test_a_model_that_hangs_holds_no_hook(settings: Settings, store: Store, inde
 
     def hang(_: Prompt) -> str:
         called.set()
-        done.wait(60)
+        done.wait(PATIENT)
         return SAID
 
     bench = Bench(settings, store, index, hang)
@@ -160,15 +170,20 @@ def test_a_model_that_hangs_holds_no_hook(settings: Settings, store: Store, inde
     bench.asked()
     worker = threading.Thread(target=bench.worker.step, daemon=True)
     worker.start()
-    assert called.wait(30)
+    assert called.wait(POLLED)
     assert bench.hook.read([note(), note("Known asthma.")]).waiting == 2
     assert worker.is_alive()
     done.set()
-    worker.join(30)
+    worker.join(POLLED)
     assert bench.hook.read([note()]).language_notes == 1
 
 
-def test_a_store_that_fails_or_hangs_is_as_if_it_held_nothing(settings: Settings, index: KnowledgeIndex) -> None:
+def test_a_store_that_fails_or_hangs_is_as_if_it_held_nothing(
+    index: KnowledgeIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store answers no sooner than the hook: a hook that waited for it would never answer."""
+    answered = threading.Event()
+
     class Broken:
         def get_many(self, *_: object) -> dict[str, Any]:
             raise StoreError("down")
@@ -178,17 +193,18 @@ def test_a_store_that_fails_or_hangs_is_as_if_it_held_nothing(settings: Settings
 
     class Hanging(Broken):
         def get_many(self, *_: object) -> dict[str, Any]:
-            time.sleep(3)
+            assert answered.wait(POLLED)
             return {}
 
+    monkeypatch.setattr(read_ahead, "PATIENCE", 0.2)
     rules = RuleNoteReader(index, embed=False)
     for vault in (Broken(), Hanging()):
         readings = SealedAnswers(vault, NOTES)  # type: ignore[arg-type]
-        began = time.monotonic()
         found = AheadNoteReader("small", "f", rules, readings).read([note()])
-        assert time.monotonic() - began < 2.5  # the store alone would take 3
+        assert not answered.is_set()
         assert (found.language_notes, found.waiting) == (0, 1)
         readings.write_down()
+    answered.set()
 
 
 def test_of_several_workers_one_reads_a_note(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
@@ -209,7 +225,7 @@ def test_of_several_workers_one_reads_a_note(settings: Settings, store: Store, i
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(POLLED)
     assert sum(worker.read for worker in workers) == model.asked == 12
 
 
@@ -235,10 +251,7 @@ def test_a_card_says_who_read_and_a_second_one_has_the_models_reading(
 ) -> None:
     """The whole way: the service, its store, the command, a model server; a server that is down blocks nothing."""
     with model_server(Answer().to_text()) as server:
-        asked = Settings(
-            database_url=settings.database_url, session_key_file=settings.session_key_file,
-            note_reader=f"{server.url}#small",
-        )  # fmt: skip
+        asked = replace(settings, note_reader=f"{server.url}#small")
         app = create_app(asked)
         client = app.test_client()
         first = client.post(URL, json=discharge).get_json()["cards"][0]
@@ -288,13 +301,13 @@ def test_a_worker_that_dies_at_any_step_loses_no_note_and_reads_none_twice(
     bench.hook.read([note(f"{TEXT} Bed {n}.") for n in range(2)])
     bench.asked()
     desk = desk_of(LanguageNoteReader(model, bench.rules))
-    dead = ReadAhead(bench.vault, [desk], Leases(store.sealed, HELD, 0.2))
+    dead = ReadAhead(bench.vault, [desk], leases_of(store))
     assert len(dead.claimed(desk)) == 1
     first = dead.claimed(desk)
     (reading,) = desk.answers([note_from_json(next(iter(first.values()))["note"])])
     key = next(iter(first.values()))["key"]
     bench.vault.put(READING, key, reading_to_json(reading), datetime.now(UTC) + timedelta(days=1))
-    time.sleep(0.3)
+    expire_leases(store)
     heir = ReadAhead(bench.vault, [desk_of(LanguageNoteReader(model, bench.rules))], leases_of(store))
     while heir.step():
         pass
@@ -307,19 +320,35 @@ def test_a_note_that_kills_every_worker_is_given_up(settings: Settings, store: S
     bench.asked()
     for _ in range(3):
         desk = desk_of(bench.reader)
-        assert ReadAhead(bench.vault, [desk], Leases(store.sealed, HELD, 0.01)).claimed(desk)
-        time.sleep(0.05)
+        assert ReadAhead(bench.vault, [desk], leases_of(store)).claimed(desk)
+        expire_leases(store)
     assert not bench.worker.step()
     assert bench.worker.waiting() == 0
 
 
 def test_a_worker_that_lives_keeps_its_notes(store: Store) -> None:
-    """A reading longer than the lease: the lease is put off, nobody else gets the note."""
-    with Leases(store.sealed, HELD, 0.6) as slow:
+    """A reading longer than the lease: the lease is put off before it ends, nobody else gets the note."""
+
+    def ends() -> str:
+        with store._engine.connect() as connection:
+            return str(connection.execute(select(SEALED.c.expires).where(SEALED.c.kind == HELD)).scalar_one())
+
+    waits: list[float | None] = []
+
+    class Often(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return super().wait(PATIENT / 100_000)
+
+    leases = leases_of(store)
+    leases._over = Often()
+    with leases as slow:
         assert slow.claim("a")
-        time.sleep(1.5)
-        assert not Leases(store.sealed, HELD, 1).claim("a")
-    assert Leases(store.sealed, HELD, 1).claim("a")
+        first = ends()
+        assert until(lambda: ends() > first)
+        assert set(waits) == {PATIENT / 3}
+        assert not leases_of(store).claim("a")
+    assert leases_of(store).claim("a")
 
 
 def test_a_worker_killed_in_the_middle_of_a_queue_loses_nothing_and_nothing_is_read_twice(
@@ -341,12 +370,12 @@ def test_a_worker_killed_in_the_middle_of_a_queue_loses_nothing_and_nothing_is_r
         worker = [sys.executable, "-m", "cds_service.cli", "read-ahead", "--once", "--lease", "2"]
         server.hold_from = 4
         first = subprocess.Popen(worker, env=env, stderr=subprocess.PIPE)
-        assert server.holding.wait(120)
+        assert server.holding.wait(PATIENT)
         first.kill()
         first.communicate()
         answered = server.answered
         server.hold_from = None
-        second = subprocess.run(worker, env=env, capture_output=True, timeout=120, text=True, check=True)
+        second = subprocess.run(worker, env=env, capture_output=True, timeout=PATIENT, text=True, check=True)
     assert answered == 3
     assert "5 read, 0 attempts failed" in second.stderr
     assert server.answered == 8  # each once: the held answer never came

@@ -15,12 +15,12 @@ from cds_service.app import create_app
 from cds_service.hook_request import open_request, parse_request
 from cds_service.outcome import HookError
 from cds_service.services import SERVICES
-from cds_service.settings import Settings
 from cds_service.strict_json import parse_json, part
 from risk_model import Pipeline
 from tests.cds_service.fhir_server import FhirServer
 from tests.cds_service.trust.ehr import Ehr, bearer
 from tests.contract.conftest import whole_request
+from tests.patience import patient_settings
 
 URL = "/cds-services/readmission-30d"
 CASE = "diabetic-heart-failure-discharge"
@@ -47,7 +47,7 @@ def assessed(shipped: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def make(pipeline: Pipeline, folder: Path, **settings: str) -> Flask:
     given = {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/r.db"} | settings
-    return create_app(Settings.from_environment(given), pipeline)
+    return create_app(patient_settings(given), pipeline)
 
 
 def test_the_same_prefetch_again_is_worked_out_once_and_kept_twice(

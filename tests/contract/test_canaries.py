@@ -24,11 +24,11 @@ from cds_service.app import create_app
 from cds_service.app_pages import OpenChart, app_pages
 from cds_service.app_pages.chart import reader_of
 from cds_service.outcome import HookError
-from cds_service.settings import Settings
 from risk_model import Pipeline
 from tests.cds_service.fhir_server import FhirServer
 from tests.cds_service.trust.ehr import Ehr, bearer
 from tests.contract.conftest import whole_request
+from tests.patience import patient_settings
 
 SERVICE = "/cds-services/readmission-30d"
 PLACES = (
@@ -113,7 +113,7 @@ def witness(
 
 def make(pipeline: Pipeline, folder: Path, **settings: str) -> Flask:
     given = {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/c.db", "RISKCARDS_LOG_LEVEL": "DEBUG"} | settings
-    return create_app(Settings.from_environment(given), pipeline)
+    return create_app(patient_settings(given), pipeline)
 
 
 def left_behind(app: Flask) -> str:

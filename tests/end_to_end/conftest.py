@@ -14,7 +14,8 @@ from werkzeug.serving import make_server
 from cds_service.demo.blueprint import create_demo_app
 from cds_service.demo.patients import Ward, shipped
 from cds_service.demo.setup import demo_settings
-from tests.chromium import opened_browser
+from tests.chromium import opened_browser, patient_page
+from tests.patience import patient
 
 
 def free_port() -> int:
@@ -44,7 +45,7 @@ def ids(shown: Ward) -> dict[str, str]:
 @pytest.fixture(scope="package")
 def demo(address: str, shown: Ward, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """The demo, served at `address`."""
-    app = create_demo_app(demo_settings(address, tmp_path_factory.mktemp("demo")), shown)
+    app = create_demo_app(patient(demo_settings(address, tmp_path_factory.mktemp("demo"))), shown)
     server = make_server("127.0.0.1", int(address.rpartition(":")[2]), app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -63,7 +64,7 @@ def browser() -> Iterator[Any]:
 
 def tab(browser: Any, **more: Any) -> Any:
     """A page that keeps every console error, script error and blocked resource in `faults`."""
-    page = browser.new_page(**({"viewport": {"width": 1440, "height": 960}} | more))
+    page = patient_page(browser, **({"viewport": {"width": 1440, "height": 960}} | more))
     page.faults = []
     page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.faults.append(str(error)))

@@ -16,7 +16,7 @@ from flask import Flask
 
 from cds_service.app import create_app
 from cds_service.demo.chart import Chart
-from cds_service.settings import Settings
+from tests.patience import patient_settings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -28,11 +28,10 @@ def cases() -> list[Path]:
 
 def make_app(folder: Path) -> Flask:
     """With time enough: what a busy machine leaves out must never become the expected answer."""
-    settings = Settings.from_environment(
+    settings = patient_settings(
         {
             "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/golden.db",
             "RISKCARDS_PUBLIC_URL": "https://cds.example.org",
-            "RISKCARDS_DEADLINE_SECONDS": "60",
         }
     )
     return create_app(settings)

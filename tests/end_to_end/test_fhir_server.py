@@ -14,6 +14,7 @@ from cds_service.demo.setup import demo_settings
 from cds_service.gateway import Gateway, GatewayError
 from fhir_mapping import InvalidInputError
 from tests.end_to_end.conftest import free_port
+from tests.patience import PATIENT, patient
 from tests.sekmet import sekmet
 
 CHOSEN = ("Santiago", "Griffin")
@@ -39,7 +40,7 @@ def test_the_ward_of_a_server_shows_its_patients_with_their_risks(
     assert sorted(ward.patients) == sorted(patient.id for patient in patients)
     assert ward.refused == ()
     assert said[-1].endswith("2 of 2")
-    app = create_demo_app(demo_settings("http://127.0.0.1:1", tmp_path), ward)
+    app = create_demo_app(patient(demo_settings("http://127.0.0.1:1", tmp_path)), ward)
     client = app.test_client()
     page = client.get("/demo/").get_data(as_text=True)
     assert f"patients of {server}" in page
@@ -54,7 +55,7 @@ def test_a_parameter_the_server_does_not_know_is_told_and_not_ignored(server: st
     each chart was then another patient's; asked strictly it says so, and the type counts as not fetched.
     """
     with pytest.raises(GatewayError, match="status: 400"):
-        Gateway([server]).fetch(server, f"Composition?patient={patients[0].id}&_count=50")
+        Gateway([server], PATIENT).fetch(server, f"Composition?patient={patients[0].id}&_count=50")
     assert "Composition" in from_server(server).patients[patients[0].id].story
 
 

@@ -23,6 +23,7 @@ from cds_service.demo.setup import demo_settings
 from knowledge_index import Evidence, PathStep
 from tests.end_to_end.conftest import free_port, tab
 from tests.end_to_end.golden import EXAMPLES
+from tests.patience import patient
 
 pytestmark = pytest.mark.browser
 HARM = '"><img src=x onerror="window.ran=1"><script>window.ran=1</script><a href="javascript:window.ran=1">x</a>{{7*7}}'
@@ -69,7 +70,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(ward: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The demo over that ward, whose literature means harm too: its address, and the patient."""
     address = f"http://127.0.0.1:{free_port()}"
-    app = create_demo_app(demo_settings(address, tmp_path_factory.mktemp("demo")), charts := from_folder(ward))
+    app = create_demo_app(patient(demo_settings(address, tmp_path_factory.mktemp("demo"))), charts := from_folder(ward))
     _poisoned(app)
     server = make_server("127.0.0.1", int(address.rpartition(":")[2]), app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -18,6 +18,7 @@ from knowledge_index.graph import RELATIONS
 from knowledge_index.linking import Linker
 from knowledge_index.model_triples import RELATION_WORDS, ModelTripleExtractor, Question
 from tests.knowledge_index.conftest import article
+from tests.patience import PATIENT
 
 ARTICLE = Article(
     "7", "Furosemide and salt.", "Furosemide induced hyponatremia. No sepsis and no fever. Prednisone treats asthma."
@@ -146,7 +147,7 @@ class Server:
         address = f"http://127.0.0.1:{self.http.server_address[1]}/"
         body = json.dumps({"system": question.system, "user": question.user}).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(address, body), timeout=10) as response:
+            with urllib.request.urlopen(urllib.request.Request(address, body), timeout=PATIENT) as response:
                 return str(json.load(response)["text"])
         except urllib.error.HTTPError as error:
             error.close()

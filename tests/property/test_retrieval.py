@@ -24,6 +24,7 @@ from tests.knowledge_index.conftest import LITERATURE, index, index_folder
 
 __all__ = ["index", "index_folder"]
 
+UNCHECKED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 WORDS = st.sampled_from(["heart", "failure", "sodium", "renal", "sepsis", "falls", "frail", "the", "of"])
 TEXTS = st.lists(st.lists(WORDS, max_size=12).map(" ".join), min_size=1, max_size=8)
 
@@ -93,7 +94,7 @@ def test_fusion_equals_the_sum_of_weighted_reciprocal_ranks(lists: list[tuple[li
     np.testing.assert_allclose(scores, [expected[item] for item in order.tolist()])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(suppress_health_check=UNCHECKED, deadline=None, max_examples=25)
 @given(question=st.lists(WORDS, min_size=1, max_size=6).map(" ".join))
 def test_the_vector_index_finds_what_comparing_with_every_article_finds(
     index: KnowledgeIndex, encoder: MiniLMEncoder, question: str
@@ -106,7 +107,7 @@ def test_the_vector_index_finds_what_comparing_with_every_article_finds(
     np.testing.assert_allclose([score for _, score in found], cosines[shown], atol=1e-5)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(suppress_health_check=UNCHECKED, deadline=None, max_examples=25)
 @given(
     question=st.lists(WORDS, min_size=1, max_size=6).map(" ".join),
     k=st.integers(0, 12),

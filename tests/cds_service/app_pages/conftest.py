@@ -18,8 +18,8 @@ from cds_service.app_pages.chart import reader_of
 from cds_service.demo.blueprint import create_demo_app
 from cds_service.demo.patients import Ward, shipped
 from cds_service.outcome import HookError
-from cds_service.settings import Settings
 from tests.end_to_end.golden import EXAMPLES
+from tests.patience import patient_settings
 
 PATIENTS = Path(str(files("cds_service.demo").joinpath("patients")))
 SHIPPED = [str(entry["file"]) for entry in json.loads((PATIENTS / "patients.json").read_text("utf-8"))["patients"]]
@@ -52,7 +52,7 @@ def charts() -> dict[str, OpenChart]:
 @pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory, ward: Ward, charts: dict[str, OpenChart]) -> Iterator[Flask]:
     database = tmp_path_factory.mktemp("app") / "app.db"
-    app = create_demo_app(Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{database}"}), ward)
+    app = create_demo_app(patient_settings({"RISKCARDS_DATABASE_URL": f"sqlite:///{database}"}), ward)
 
     def source(session: str, /) -> OpenChart:
         if session not in charts:

@@ -35,6 +35,7 @@ from risk_model import READMISSION_30D, Assessment, RiskModel
 from risk_model.inputs import concept_of
 from tests.cds_service.app_pages.conftest import SEPSIS, SEPSIS_NOW, resources
 from tests.cds_service.app_pages.documents import Document
+from tests.patience import PATIENT
 
 Case = tuple[PatientRecord, list[Assessment], list[RiskModel]]
 
@@ -73,7 +74,7 @@ def test_every_past_point_is_the_estimate_of_that_time(app: Flask, answering: An
     """Each point equals what the model says of a record cut at that moment, notes and all."""
     patient, now = rogers(ward), datetime.now(UTC)
     read = reader_of(patient.chart.resources, patient.id, patient.stay, now)
-    told = list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + 60))
+    told = list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + PATIENT))
     assert len(told) >= 4
     for moment, estimates in told:
         record = PatientRecord.from_resources(patient.chart.resources, patient.id, moment, encounter_id=patient.stay)
@@ -94,7 +95,7 @@ def test_what_came_later_does_not_move_an_earlier_point(answering: Answering) ->
         record = _first(known)
         stay = str(record.current_stay.source.partition("/")[2]) if record.current_stay else None
         read = reader_of(known, record.subject_id, stay, SEPSIS_NOW)
-        told = estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + 60)
+        told = estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + PATIENT)
         return [(m, e["in_hospital_mortality"].inputs) for m, e in told if m < cut]
 
     before, after = earlier(chart), earlier(later)

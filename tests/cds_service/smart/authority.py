@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
 from cds_service.demo.chart import Chart, ChartError
+from tests.patience import PATIENT
 
 REDIRECT = "https://cds.example.org/smart/callback"
 CLIENT_ID = "riskcards app"  # with a space: Basic credentials are form-encoded first
@@ -246,7 +247,6 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
             _, name, rest = self.path.split("/", 2)
             realm = realms[name]
             if rest == "fhir/.well-known/smart-configuration":
-                time.sleep(realm.wrong.get("slow", 0))
                 self._send(*realm.wrong.get("discovery_answer", (200, realm.configuration())))
             elif rest.startswith("authorize?"):
                 back = realm.authorize(f"{realm.issuer}/{rest}")
@@ -265,8 +265,12 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
         def do_POST(self) -> None:
             realm = realms[self.path.split("/")[1]]
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if "token_held" in realm.wrong:
+                arrived, over = realm.wrong["token_held"]
+                arrived.set()
+                over.wait()  # whoever asked has given up: nothing of it may reach a later test
+                return
             try:
-                time.sleep(realm.wrong.get("slow_token", 0))
                 status, answer = realm.wrong.get("token_status", 200), realm.token(dict(self.headers), body)
             except RefusedError as error:
                 status, answer = 400, {"error": str(error)}
@@ -298,7 +302,7 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
 
 def _fetched(url: str) -> tuple[int, Any]:
     """The answer of the FHIR server that stands behind this authorization server."""
-    answer = requests.get(url, headers={"Accept": "application/fhir+json"}, timeout=30)
+    answer = requests.get(url, headers={"Accept": "application/fhir+json"}, timeout=PATIENT)
     return answer.status_code, answer.content
 
 

@@ -12,10 +12,10 @@ from flask import Flask
 
 from cds_service.app import create_app
 from cds_service.demo.chart import Chart
-from cds_service.settings import Settings
 from tests.cds_service.smart.authority import CLIENT_ID, SECRET, Realm, new_ec_pem, new_rsa_pem, start
 from tests.cds_service.smart.browser import Browser
 from tests.end_to_end.golden import EXAMPLES
+from tests.patience import patient_settings
 
 EXAMPLE_OF = {"walter": "diabetic-heart-failure-view", "ines": "sepsis-icu-first-day"}
 
@@ -42,7 +42,7 @@ def realms() -> Iterator[dict[str, Realm]]:
 @pytest.fixture(scope="package")
 def app(realms: dict[str, Realm], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     folder = tmp_path_factory.mktemp("smart")
-    app = create_app(Settings.from_environment(configuration(folder, realms)))
+    app = create_app(patient_settings(configuration(folder, realms)))
     yield app
     app.extensions["riskcards"].store.close()
 

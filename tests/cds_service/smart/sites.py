@@ -18,7 +18,7 @@ from flask import Flask, render_template_string
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from tests.cds_service.smart.authority import Realm, pem
-from tests.chromium import opened_browser
+from tests.chromium import opened_browser, patient_page
 
 EHR, APP = "hospital.example", "cds.example.org"
 # Chromium as it will be for all: a cookie of another site only where it is partitioned.
@@ -50,7 +50,7 @@ def two_sites(app: Flask, realms: Mapping[str, Realm], folder: Path) -> Iterator
 
 def framed(context: Any, launch: str, realm: str = "asymmetric") -> tuple[Any, Any]:
     """The EHR's page and the app's frame in it, once the risk is seen."""
-    page = context.new_page()
+    page = patient_page(context)
     page.goto(f"https://{EHR}/{realm}/{launch}")
     frame = page.frame_locator("iframe")
     frame.locator("#now").wait_for()

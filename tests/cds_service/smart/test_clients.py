@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cds_service.app import create_app
 from cds_service.commands.serve import command
-from cds_service.settings import Settings
 from cds_service.smart.clients import read_smart_clients
 from cds_service.smart.errors import SmartSetupError
 from cds_service.smart.keys import published
 from tests.cds_service.smart.authority import new_ec_pem, new_rsa_pem, pem
+from tests.patience import patient_settings
 
 GOOD: dict[str, Any] = {"name": "general", "iss": "https://ehr.example.org/fhir", "client_id": "riskcards"}
 
@@ -110,4 +110,4 @@ def test_tokens_are_not_brought_home_over_plain_http(tmp_path: Path) -> None:
         "RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db",
     }
     with pytest.raises(SmartSetupError, match="https"):
-        create_app(Settings.from_environment(env))
+        create_app(patient_settings(env))

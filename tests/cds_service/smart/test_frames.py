@@ -12,6 +12,7 @@ from flask import Flask
 from tests.cds_service.smart.authority import Realm
 from tests.cds_service.smart.browser import Browser
 from tests.cds_service.smart.sites import framed, two_sites
+from tests.chromium import patient_page
 
 pytestmark = pytest.mark.browser
 
@@ -32,7 +33,7 @@ def test_a_launch_lives_in_the_frame_of_another_site(
     kept = [cookie for cookie in context.cookies() if cookie["name"].startswith("riskcards-")]
     assert kept
     assert all((cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "None") for cookie in kept)
-    alone = context.new_page()
+    alone = patient_page(context)
     answer = alone.goto(next(f.url for f in page.frames if "/app/" in f.url))
     assert answer.status == 401, "outside the EHR's frame the cookie is not sent"
     alone.close()

@@ -16,12 +16,12 @@ from flask import Flask
 
 from cds_service.app import create_app
 from cds_service.outcome import HookError
-from cds_service.settings import Settings
 from cds_service.smart import style
 from cds_service.smart.vault import fingerprint
 from tests.cds_service.smart.authority import Realm
 from tests.cds_service.smart.browser import Browser
 from tests.cds_service.smart.conftest import configuration
+from tests.patience import patient_settings
 
 OTHER_KEY = rsa.generate_private_key(65537, 2048)
 CANARIES = ("canary-code", "canary-token", "canary-refresh", "canary-secret", "Patient/walter", "patient=walter")
@@ -181,7 +181,7 @@ def test_on_this_very_machine_cookies_go_without_https(
 ) -> None:
     parts = app.extensions["riskcards"]
     env = configuration(tmp_path, realms) | {"RISKCARDS_PUBLIC_URL": "http://127.0.0.1:8080"}
-    local = create_app(Settings.from_environment(env), pipeline=parts.pipeline)
+    local = create_app(patient_settings(env), pipeline=parts.pipeline)
     (cookie,) = Browser(local).begin(ehr, "for-walter").headers.getlist("Set-Cookie")
     assert not {"secure", "partitioned"} & cookie_attributes(cookie)
     assert "SameSite=Lax" in cookie

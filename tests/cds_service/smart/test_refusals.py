@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from cds_service.smart import grant, launch
 from cds_service.store.schema import SEALED
 from tests.cds_service.smart.authority import SECRET, Realm
 from tests.cds_service.smart.browser import Browser
+from tests.patience import POLLED
 
 OTHER_KEY = rsa.generate_private_key(65537, 2048)
 EVIL = "https://evil.example"
@@ -122,11 +124,13 @@ def test_what_is_wrong_after_the_login_ends_the_launch(
 def test_a_slow_server_is_not_waited_for(
     app: Flask, browser: Browser, ehr: Realm, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = sessions(app)
-    monkeypatch.setattr(grant, "TOKEN_SECONDS", 0.2)
-    ehr.wrong = {"slow_token": 1.0}
+    before, arrived, over = sessions(app), threading.Event(), threading.Event()
+    monkeypatch.setattr(grant, "TOKEN_SECONDS", 1.0)
+    ehr.wrong = {"token_held": (arrived, over)}
     with caplog.at_level(logging.INFO):
         assert_refused(browser.launch(ehr), 502)
+    assert arrived.wait(POLLED)
+    over.set()
     assert "reason=token-too-slow " in caplog.text
     assert sessions(app) == before
 
@@ -164,7 +168,8 @@ def test_a_state_is_good_once_and_in_its_own_browser(app: Flask, browser: Browse
     stolen = ehr.authorize(browser.begin(ehr, "for-walter").headers["Location"])
     assert_refused(Browser(app).get("/smart/callback", **stolen), 400)
     assert_refused(browser.get("/smart/callback", **stolen), 400)
-    assert len(ehr.token_requests) == 1, "a code without its browser is not even sent"
+    sent = [request["code"] for request in ehr.token_requests]
+    assert sent == [back["code"]], "a code without its browser is not even sent"
 
 
 def test_a_state_is_good_for_ten_minutes(browser: Browser, ehr: Realm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from flask import Flask
 from tests.cds_service.smart.authority import Realm
 from tests.cds_service.smart.conftest import EXAMPLE_OF, charts
 from tests.cds_service.smart.sites import EHR, framed, two_sites
+from tests.chromium import patient_page
 from tests.sekmet import sekmet
 
 pytestmark = pytest.mark.browser
@@ -95,7 +96,7 @@ def test_what_the_authorization_server_gets_wrong_is_said_and_nothing_is_shown(
     context: Any, ehr: Realm, fhir: str, wrong: dict[str, Any], said: str
 ) -> None:
     over(ehr, fhir, "ines", **wrong)
-    page = context.new_page()
+    page = patient_page(context)
     page.goto(f"https://{EHR}/asymmetric/for-ines")
     frame = page.frame_locator("iframe")
     frame.locator("[role=alert]").wait_for()

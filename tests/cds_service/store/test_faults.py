@@ -21,14 +21,16 @@ from flask import Flask
 
 from cds_service.app import create_app
 from cds_service.in_time import InTime
-from cds_service.settings import Settings
 from cds_service.store import Store, StoreError
 from risk_model import Pipeline
 from tests.cds_service.fault_proxy import FAULTS, FaultProxy
 from tests.cds_service.fhir_server import FhirServer, fhir_server
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome, assert_valid_response
+from tests.patience import PATIENT, patient_settings, until
 
+# How long is waited for what does not answer: what fails otherwise is known to have failed, and is not waited for.
+STORE, FETCH = "5", "0.7"
 URL = "/cds-services/readmission-30d"
 LABS = "Observation?patient=walter&category=laboratory&_sort=-date&_count=1000"
 ENCOUNTERS = "Encounter?patient=walter&_sort=-date&_count=1000"
@@ -68,13 +70,13 @@ def fhir() -> Iterator[tuple[FaultProxy, FhirServer, str]]:
 
 
 def make(pipeline: Pipeline, url: str, **settings: str) -> Flask:
-    return create_app(Settings.from_environment({"RISKCARDS_DATABASE_URL": url} | settings), pipeline)
+    return create_app(patient_settings({"RISKCARDS_DATABASE_URL": url} | settings), pipeline)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_database_that_fails(pipeline: Pipeline, database: tuple[FaultProxy, str], fault: str) -> None:
     proxy, url = database
-    app = make(pipeline, url)
+    app = make(pipeline, url, **({"RISKCARDS_STORE_SECONDS": STORE} if fault == "slow" else {}))
     client, request = app.test_client(), whole_request("diabetic-heart-failure-discharge")
     assert len(client.post(URL, json=request).get_json()["cards"]) == 1
     proxy.become(fault)
@@ -97,7 +99,7 @@ def test_a_database_that_fails_between_reading_and_keeping(
 ) -> None:
     """The card is made and cannot be kept: then it is not shown either."""
     proxy, url = database
-    app = make(pipeline, url)
+    app = make(pipeline, url, **({"RISKCARDS_STORE_SECONDS": STORE} if fault == "slow" else {}))
     assess = pipeline.assess
 
     def broken(*asked: Any, **more: Any) -> Any:
@@ -142,12 +144,18 @@ def test_a_step_of_the_store_that_hangs(
 def test_steps_left_behind_do_not_keep_the_others_out_for_ever() -> None:
     """Those that had no turn in time never run; when the hanging ones end, the next has its turn."""
     steps, answered, ran = InTime(at_once=2), threading.Event(), []
-    for number in range(5):
+
+    def is_left_behind(number: int) -> None:
         with pytest.raises(StoreError, match="in time"):
-            steps.run(time.monotonic() + 0.05, lambda number=number: ran.append(number) or answered.wait())
+            steps.run(time.monotonic() + 0.05, lambda: ran.append(number) or answered.wait())
+
+    while len(ran) < 2:  # on a busy machine a step may not even begin in time
+        is_left_behind(0)
+    for number in range(1, 4):
+        is_left_behind(number)
     answered.set()
-    assert steps.run(time.monotonic() + 60, lambda: "done") == "done"
-    assert ran == [0, 1]
+    assert steps.run(time.monotonic() + PATIENT, lambda: "done") == "done"
+    assert ran == [0, 0]
 
 
 def test_a_locked_sqlite_is_not_waited_for_longer_than_said(tmp_path: Path) -> None:
@@ -171,7 +179,8 @@ def test_a_fhir_server_that_fails_where_it_is_needed(
     pipeline: Pipeline, tmp_path: Path, fhir: tuple[FaultProxy, FhirServer, str], fault: str
 ) -> None:
     proxy, server, base = fhir
-    app = make(pipeline, f"sqlite:///{tmp_path}/f.db", RISKCARDS_FHIR_SERVERS=base, RISKCARDS_FETCH_SECONDS="0.7")
+    seconds = {"RISKCARDS_FETCH_SECONDS": FETCH} if fault == "slow" else {}
+    app = make(pipeline, f"sqlite:///{tmp_path}/f.db", RISKCARDS_FHIR_SERVERS=base, **seconds)
     request = whole_request("diabetic-heart-failure-discharge")
     server.answer(f"/fhir/{ENCOUNTERS}", request["prefetch"]["encounters"])
     request = asking(request, base, "encounters", "encounter")
@@ -179,9 +188,9 @@ def test_a_fhir_server_that_fails_where_it_is_needed(
     said = assert_outcome(app.test_client().post(URL, json=request), 412)
     assert "encounters" in said
     assert "failed" in said
-    assert proxy.held > 0 or fault != "slow"
+    assert fault != "slow" or until(lambda: proxy.held > 0)
     proxy.become("through")
-    assert len(app.test_client().post(URL, json=request).get_json()["cards"]) == 1
+    assert until(lambda: len(app.test_client().post(URL, json=request).get_json().get("cards", ())) == 1)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -189,7 +198,8 @@ def test_a_fhir_server_that_fails_where_it_would_help(
     pipeline: Pipeline, tmp_path: Path, fhir: tuple[FaultProxy, FhirServer, str], fault: str
 ) -> None:
     proxy, server, base = fhir
-    app = make(pipeline, f"sqlite:///{tmp_path}/f.db", RISKCARDS_FHIR_SERVERS=base, RISKCARDS_FETCH_SECONDS="0.7")
+    seconds = {"RISKCARDS_FETCH_SECONDS": FETCH} if fault == "slow" else {}
+    app = make(pipeline, f"sqlite:///{tmp_path}/f.db", RISKCARDS_FHIR_SERVERS=base, **seconds)
     request = whole_request("diabetic-heart-failure-discharge")
     server.answer(f"/fhir/{LABS}", request["prefetch"]["labs"])
     request = asking(request, base, "labs")
@@ -198,7 +208,8 @@ def test_a_fhir_server_that_fails_where_it_would_help(
     assert answer.status_code == 200
     assert_valid_response(answer.get_json())
     assert "Not available to this service: Observation" in answer.get_json()["cards"][0]["detail"]
-    assert proxy.held > 0 or fault != "slow"
+    assert fault != "slow" or until(lambda: proxy.held > 0)
     proxy.become("through")
-    whole = app.test_client().post(URL, json=request).get_json()["cards"][0]
-    assert "Not available" not in whole["detail"]
+    assert until(
+        lambda: "Not available" not in app.test_client().post(URL, json=request).get_json()["cards"][0]["detail"]
+    )

@@ -33,7 +33,7 @@ class Ehr:
 
     def claims(self, url: str, **changed: Any) -> dict[str, Any]:
         now = int(time.time())
-        claims = {"iss": self.issuer, "aud": url, "iat": now, "exp": now + 120, "jti": str(uuid.uuid4())}
+        claims = {"iss": self.issuer, "aud": url, "iat": now, "exp": now + 300, "jti": str(uuid.uuid4())}
         return {name: value for name, value in (claims | changed).items() if value is not ...}
 
     def token(

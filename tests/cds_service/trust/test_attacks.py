@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -25,11 +26,12 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
 
 from cds_service.app import create_app
 from cds_service.outbound import Answer, OutboundError
-from cds_service.settings import Settings
 from cds_service.store import Store
 from cds_service.trust import ClientsFile, TokenRefusedError, TokenVerifier
+from cds_service.trust import keys as trust_keys
 from cds_service.trust.keys import MAX_JWKS_BYTES, FetchedKeys
 from tests.cds_service.trust.ehr import PUBLIC, Ehr
+from tests.patience import LIMITS, PATIENT, patient_settings, until
 
 URL = f"{PUBLIC}/cds-services"
 JWKS_URL = "https://ehr.example.org/keys"
@@ -315,32 +317,33 @@ def test_a_slow_key_server_and_a_stranger_who_asks_for_it_keep_nobody_out() -> N
 
     def slow() -> Answer:
         asked.set()
-        assert hangs.wait(30)
+        assert hangs.wait(PATIENT)
         return good
 
     server.answer, now[0] = slow, 31.0
     with ThreadPoolExecutor(3) as pool:
         strangers = [pool.submit(keys.get, "made-up") for _ in range(2)]
-        assert asked.wait(30)
-        assert pool.submit(keys.get, "ec-1").result(30) is not None
+        assert asked.wait(PATIENT)
+        assert pool.submit(keys.get, "ec-1").result(PATIENT) is not None
         assert not any(stranger.done() for stranger in strangers)
         hangs.set()
-        assert [stranger.result(30) for stranger in strangers] == [None, None]
+        assert [stranger.result(PATIENT) for stranger in strangers] == [None, None]
     assert len(server.asked) == 2
 
 
 def test_of_many_at_once_after_a_start_one_fetches_and_all_get_their_key() -> None:
-    begun = threading.Barrier(8)
+    begun, asking = threading.Barrier(8), []
 
     def slow() -> Answer:
-        time.sleep(0.2)
+        assert until(lambda: len(asking) == 8)
         return Answer(200, {}, json.dumps(EHR.jwks()).encode())
 
     server = KeyServer(slow)
     keys = FetchedKeys(JWKS_URL, server)  # type: ignore[arg-type]
 
     def ask(_: int) -> bool:
-        begun.wait(30)
+        begun.wait(PATIENT)
+        asking.append(1)
         return keys.get("ec-1") is not None
 
     with ThreadPoolExecutor(8) as pool:
@@ -348,7 +351,10 @@ def test_of_many_at_once_after_a_start_one_fetches_and_all_get_their_key() -> No
     assert len(server.asked) == 1
 
 
-def test_a_key_set_is_read_within_its_cap(verifier: TokenVerifier) -> None:
+def test_a_key_set_is_read_within_its_cap(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = LIMITS["cds_service.trust.keys", "FETCH_SECONDS"]
+    monkeypatch.setattr(trust_keys, "FETCH_SECONDS", seconds)
+    monkeypatch.setattr(trust_keys, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     asked: dict[str, Any] = {}
 
     class Capped(KeyServer):
@@ -359,7 +365,7 @@ def test_a_key_set_is_read_within_its_cap(verifier: TokenVerifier) -> None:
     verifier._outbound = Capped(lambda: Answer(200, {}, json.dumps(EHR.jwks()).encode()))  # type: ignore[assignment]
     verifier.verify(f"Bearer {EHR.token(URL)}", URL)
     assert asked["max_bytes"] == MAX_JWKS_BYTES == 65_536
-    assert asked["deadline"] - time.monotonic() <= 1.0
+    assert asked["deadline"] == 1000 + seconds == 1001
     assert "Authorization" not in asked["headers"]
 
 
@@ -367,7 +373,7 @@ def test_a_key_set_is_read_within_its_cap(verifier: TokenVerifier) -> None:
 def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     folder = tmp_path_factory.mktemp("attacks")
     return create_app(
-        Settings.from_environment(
+        patient_settings(
             {
                 "RISKCARDS_PUBLIC_URL": PUBLIC,
                 "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/service.db",

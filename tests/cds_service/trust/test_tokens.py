@@ -22,6 +22,7 @@ from cds_service.store import Store, StoreError
 from cds_service.trust import ClientsFile, TokenRefusedError, TokenVerifier
 from cds_service.trust.keys import FetchedKeys, KeyRefusedError, read_keys
 from tests.cds_service.trust.ehr import PUBLIC, Ehr, bearer
+from tests.patience import patient_settings
 
 URL = f"{PUBLIC}/cds-services"
 
@@ -247,9 +248,8 @@ def test_the_service_tells_a_stranger_nothing_and_logs_no_token(
     ehr: Ehr, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from cds_service.app import create_app
-    from cds_service.settings import Settings
 
-    settings = Settings.from_environment(
+    settings = patient_settings(
         {
             "RISKCARDS_PUBLIC_URL": PUBLIC,
             "RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/service.db",

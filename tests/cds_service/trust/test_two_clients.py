@@ -10,9 +10,9 @@ import pytest
 from flask import Flask
 
 from cds_service.app import create_app
-from cds_service.settings import Settings
 from tests.cds_service.trust.ehr import PUBLIC, Ehr, bearer
 from tests.contract.conftest import whole_request
+from tests.patience import patient_settings
 
 PATH = "/cds-services/readmission-30d"
 NORTH = Ehr(issuer="https://north.example")
@@ -33,7 +33,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
         "RISKCARDS_CDS_CLIENTS": str(folder / "clients.json"),
         "RISKCARDS_SNOOZE_HOURS": "8",
     }
-    app = create_app(Settings.from_environment(settings))
+    app = create_app(patient_settings(settings))
     yield app
     app.extensions["riskcards"].store.close()
 

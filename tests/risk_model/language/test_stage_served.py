@@ -44,6 +44,7 @@ from risk_model.language.opinions import asked_about_each, asked_windows
 from risk_model.language.risk_teaching import hashed
 from tests.cds_service.model_server import ModelServer, model_server
 from tests.cds_service.test_command_train_stage1 import chart_of, hook_of
+from tests.patience import PATIENT, patient
 from tests.risk_model.language.notes import note
 from tests.risk_model.ward import ward, write
 
@@ -132,7 +133,7 @@ def served(folder: Path, place: Path, stage1: str = "") -> Service:
         database_url=f"sqlite:///{place / 'cards.db'}", session_key_file=str(place / "key"),
         models=str(place / "models"), stage1_models=(stage1,) if stage1 else (),
     )  # fmt: skip
-    app = create_app(settings)
+    app = create_app(patient(settings))
     env = {
         "RISKCARDS_DATABASE_URL": settings.database_url, "RISKCARDS_SESSION_KEY_FILE": settings.session_key_file,
         "RISKCARDS_MODELS": settings.models, "RISKCARDS_STAGE1_MODELS": stage1,
@@ -311,7 +312,7 @@ def test_a_worker_killed_in_the_middle_loses_no_question(work: Path, record: Pat
         server.hold_from = 2
         worker = [sys.executable, "-m", "cds_service.cli", "read-ahead", "--once", "--lease", "2"]
         first = subprocess.Popen(worker, env=os.environ | service.env, stderr=subprocess.PIPE)
-        assert server.holding.wait(120)
+        assert server.holding.wait(PATIENT)
         first.kill()
         first.communicate()
         server.hold_from = None
