@@ -7,12 +7,12 @@ from the *end* of its encounter on::
     encounter, as of prediction_time      its undated resources
     ----[=====]--------|------            known: it was over
     -------[===========|====]--           cut: coded by its end, which is later
-    -------[===========|......            cut; known where the data were fetched at prediction_time
+    -------[===========|......            cut: nothing says when the data were written
     -------------------|--[===]--         cut: it had not begun
 
-The third line is the one case the data cannot settle: an encounter without an end was running when they were written,
-and nothing tells how long after `prediction_time` that was. Whoever fetched them at that very moment says so
-(`undated_known`). Data later than `prediction_time` must not be asked: the answer would depend on the future.
+The second and the third become known where the data were fetched at `prediction_time`, which the caller says by
+`undated_known`: what a server returns now of a running stay is known now, and an end that lies ahead is the planned
+discharge. Data later than `prediction_time` must not be asked: the answer would depend on the future.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Cutoff:
     """Cutoff(encounters, directory, at).known("Condition/c1", resource) -> Known
 
     `encounters` are the patient's own by their key (`Encounter/e1`); others are looked up in the directory.
-    `undated_known` says that the data were fetched at `at`: the undated resources of an open encounter were known.
+    `undated_known` says that the data were fetched at `at`: the undated resources of a running encounter were known.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Cutoff:
     def _allowed(self, standing: _Standing, *, dated: bool) -> bool:
         if standing is _Standing.COMING:
             return False
-        return dated or standing is _Standing.OVER or (self._undated_known and standing is _Standing.OPEN)
+        return dated or standing is _Standing.OVER or self._undated_known
 
     def _standing_of(self, source: str, resource: Resource) -> _Standing:
         """Of the encounters a resource belongs to the furthest from over; OVER where the data hold none of them.

@@ -120,7 +120,7 @@ def test_urns_of_a_bundle_lead_to_its_encounters() -> None:
 
 LIVE: list[tuple[str, Resource, bool]] = [
     ("running, without an end", STAY, True),
-    ("running, with an end that is later", RUNNING, False),
+    ("running, with a planned discharge", RUNNING, True),
     ("not begun", LATER | {"id": "stay"}, False),
     ("not begun, without an end", without_end(LATER) | {"id": "stay"}, False),
 ]
