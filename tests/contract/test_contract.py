@@ -38,6 +38,7 @@ def test_a_whole_request_gets_one_valid_card(client: FlaskClient, discharge: Req
     assert_valid_response(body)
     assert len(body["cards"]) == 1
     assert "pubmed.ncbi.nlm.nih.gov" in body["cards"][0]["detail"]
+    assert body["cards"][0]["source"]["url"]
     assert body["cards"][0]["indicator"] != "critical"
 
 
