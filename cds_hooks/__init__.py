@@ -39,17 +39,30 @@ from cds_hooks.errors import (
     operation_outcome,
 )
 from cds_hooks.feedback import AcceptedFeedback, Feedback, OverriddenFeedback, OverrideReason, parse_feedback
-from cds_hooks.hook_request import FhirAuthorization, HookRequest, parse_request
-from cds_hooks.keys import FetchedKeys, VerifyingKey, read_keys
+from cds_hooks.hook_request import FHIR_ID, FhirAuthorization, HookRequest, parse_request
+from cds_hooks.keys import ALGORITHMS, MIN_RSA_BITS, FetchedKeys, VerifyingKey, parse_keys, read_keys
 from cds_hooks.openapi import hook_paths, openapi_document
-from cds_hooks.prefetch import Prefetch, PrefetchTemplate, arrived, complete, fetch_all, fill
+from cds_hooks.prefetch import (
+    MAX_ENTRIES,
+    Prefetch,
+    PrefetchTemplate,
+    arrived,
+    complete,
+    fetch_all,
+    fill,
+    resource_type,
+)
 from cds_hooks.registry import CdsHooks, Incoming
 from cds_hooks.services import ServiceDefinition
 from cds_hooks.strict_json import parse_json
 from cds_hooks.tokens import MemoryReplayStore, ReplayStore, TokenSigner, Trust, TrustedIssuer, VerifiedToken
 
 __all__ = [
+    "ALGORITHMS",
+    "FHIR_ID",
+    "MAX_ENTRIES",
     "MAX_SUMMARY",
+    "MIN_RSA_BITS",
     "AcceptedFeedback",
     "Action",
     "CallFailedError",
@@ -106,6 +119,8 @@ __all__ = [
     "operation_outcome",
     "parse_feedback",
     "parse_json",
+    "parse_keys",
     "parse_request",
     "read_keys",
+    "resource_type",
 ]

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cds_hooks.errors import ForbiddenError, HookError, MalformedRequestError
-from cds_hooks.prefetch import Prefetch, checked_members
-from cds_hooks.strict_json import parse_json, split_prefetch
+from cds_hooks.prefetch import Prefetch, Reader, check_entries, checked_members
+from cds_hooks.strict_json import MAX_DEPTH, parse_json, split_prefetch
 
-ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
-"""A FHIR id."""
+FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}\Z")  # it becomes a header: no spaces, no line ends
 _USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson)/[A-Za-z0-9\-.]{1,64}\Z")
 
@@ -74,6 +73,9 @@ class HookRequest:
     extension: Mapping[str, Any] = field(default_factory=dict, repr=False)
     caller: Any = field(default=None, repr=False)
     """What the trust object returned about the client; None without one."""
+    body: bytes = field(default=b"", repr=False)
+    """All of the request, while its prefetch is unparsed."""
+    required_context: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def user_id(self) -> str:
@@ -94,32 +96,49 @@ class HookRequest:
     def access_token(self) -> str | None:
         return None if self.authorization is None else self.authorization.access_token
 
+    def read_prefetch(self, reader: Reader = parse_json) -> HookRequest:
+        """The request with its prefetch parsed, by a reader of your own if you like.
+
+        Raises MalformedRequestError 400, TooLargeError 413.
+        """
+        if self.prefetch.parsed:
+            return self
+        try:
+            members = reader(self.prefetch.raw, MAX_DEPTH - 1)
+        except HookError:
+            # Not one object: a fault, to be reported at its place in the body, or the cut was in the wrong place, and
+            # then other members were cut out with it.
+            return replace(_whole(self.body, self.hook, self.required_context), caller=self.caller)
+        check_entries(members)
+        return replace(self, prefetch=Prefetch(members, sha256=self.prefetch.sha256), body=b"")
+
     def without_secrets(self) -> HookRequest:
         """The request without token and prefetch: what may be kept for a while."""
-        return replace(self, authorization=None, prefetch=Prefetch())
+        return replace(self, authorization=None, prefetch=Prefetch(), body=b"")
 
 
 def parse_request(
     body: bytes, hook: str, required_context: Iterable[str] | None = None, *, lazy: bool = False
 ) -> HookRequest:
-    """A checked request for a service of this hook. With `lazy` the prefetch is parsed when it is first read.
+    """A checked request for a service of this hook. With `lazy` its prefetch stays unparsed until `read_prefetch`.
 
     `required_context` defaults to that of the hook's definition. Unknown members and extensions are accepted.
     Raises MalformedRequestError 400 with the path of the fault, ForbiddenError 403 for a grant of another patient,
     TooLargeError 413.
     """
     required = HOOK_CONTEXT.get(hook, ()) if required_context is None else tuple(required_context)
-    parted = split_prefetch(body)
+    parted = split_prefetch(body) if lazy else None
     if parted is not None:
         rest, raw = parted
         with suppress(HookError):
-            request = replace(_checked(rest, hook, required), prefetch=Prefetch.unparsed(raw, body))
-            if not lazy:
-                request.prefetch.read()
-            return request
+            return replace(_checked(rest, hook, required), prefetch=Prefetch.unparsed(raw), body=body)
     # Also where the split request has a fault: all of it is then parsed to say what is wrong with it.
-    whole = parse_json(body)
-    return replace(_checked(whole, hook, required), prefetch=Prefetch(checked_members(whole.get("prefetch"))))
+    return _whole(body, hook, required)
+
+
+def _whole(body: bytes, hook: str, required: tuple[str, ...]) -> HookRequest:
+    raw = parse_json(body)
+    return replace(_checked(raw, hook, required), prefetch=Prefetch(checked_members(raw.get("prefetch"))))
 
 
 def _checked(raw: Mapping[str, Any], hook: str, required: tuple[str, ...]) -> HookRequest:
@@ -151,6 +170,7 @@ def _checked(raw: Mapping[str, Any], hook: str, required: tuple[str, ...]) -> Ho
         fhir_server=server,
         authorization=authorization,
         extension=extension if isinstance(extension, dict) else {},
+        required_context=required,
     )
 
 
@@ -171,7 +191,7 @@ def _uuid(text: str) -> str:
 def _identifier(value: Any, path: str) -> str:
     kind = path.rpartition(".")[2].removesuffix("Id").capitalize()
     text = value.removeprefix(f"{kind}/") if isinstance(value, str) else ""
-    if not ID.match(text) or text in {".", ".."}:
+    if not FHIR_ID.match(text) or text in {".", ".."}:
         raise MalformedRequestError("value", f"{path}: a FHIR id is required")
     return text
 

@@ -10,18 +10,16 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cds_hooks.errors import (
     FetchError,
-    HookError,
     MalformedRequestError,
     MissingPrefetchError,
     ServiceDefinitionError,
     TooLargeError,
 )
-from cds_hooks.strict_json import MAX_DEPTH, parse_json
 
 MAX_ENTRIES = 20_000
 PARALLEL_FETCHES = 4
@@ -38,54 +36,34 @@ _INSTANCE = re.compile(r"[A-Z][A-Za-z]+/(?:\{\{[\w.]+\}\}|[A-Za-z0-9\-.]{1,64})\
 _TYPE = re.compile(r"[A-Z][A-Za-z]+\Z")
 
 Reader = Callable[[bytes, int], Mapping[str, Any]]
-"""(bytes of the prefetch object, levels of nesting it may have) -> its members. Raises HookError 400."""
+"""(bytes of the prefetch object, levels of nesting it may have) -> its members. Raises HookError 400.
+
+A reader may return an object of its own, with a list `entry`, for each Bundle.
+"""
 Fetch = Callable[[str], Any]
 """A filled query such as `Patient/1` -> the FHIR resource. Raises FetchError."""
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Prefetch(Mapping[str, Any]):
-    """The prefetch of a request: a mapping of key to FHIR resource that parses its bytes when first read.
+    """The prefetch of a request as a mapping of key to FHIR resource; Prefetch({"patient": {...}}).
 
-    Prefetch({"patient": {...}}) is parsed already. Prefetch.unparsed(raw, body) keeps `raw`, the bytes as they came;
-    its first use parses them, strictly, and raises MalformedRequestError. `read` parses with a reader of your own.
+    One that nobody has parsed has only its bytes: `HookRequest.read_prefetch` parses them.
     """
 
-    __slots__ = ("_body", "_members", "raw", "sha256")
-
-    def __init__(self, members: Mapping[str, Any] | None = None) -> None:
-        self._members: Mapping[str, Any] | None = members or {}
-        self._body = b""
-        self.raw = b""
-        """The bytes as they came, while nobody has read them."""
-        self.sha256 = ""
-        """Hex digest of the bytes as they came; "" where they could not be separated from the rest."""
+    members: Mapping[str, Any] | None = field(default_factory=dict)
+    raw: bytes = b""
+    """The bytes as they came, while nobody has parsed them."""
+    sha256: str = ""
+    """Hex digest of the bytes as they came; "" where they were not separated from the rest of the request."""
 
     @classmethod
-    def unparsed(cls, raw: bytes, body: bytes) -> Prefetch:
-        """The object `raw`, cut out of `body`."""
-        found = cls()
-        found._members, found._body, found.raw = None, body, raw
-        found.sha256 = hashlib.sha256(raw).hexdigest()
-        return found
+    def unparsed(cls, raw: bytes) -> Prefetch:
+        return cls(None, raw, hashlib.sha256(raw).hexdigest())
 
     @property
     def parsed(self) -> bool:
-        return self._members is not None
-
-    def read(self, reader: Reader = parse_json) -> Prefetch:
-        """Itself, parsed. A reader may return an object of its own with a list `entry` for each Bundle.
-
-        Raises MalformedRequestError; TooLargeError beyond 20,000 entries.
-        """
-        if self._members is None:
-            try:
-                members = reader(self.raw, MAX_DEPTH - 1)
-            except HookError:
-                # Not one object: a fault, to be reported at its place in the body, or the cut was in the wrong place.
-                members = checked_members(parse_json(self._body).get("prefetch"))
-            _check_entries(members)
-            self._members, self._body, self.raw = members, b"", b""
-        return self
+        return self.members is not None
 
     def __getitem__(self, key: str) -> Any:
         return self._parsed()[key]
@@ -96,25 +74,31 @@ class Prefetch(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._parsed())
 
+    def __eq__(self, other: object) -> bool:
+        return Mapping.__eq__(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         """Without content: it is patient data."""
-        return f"Prefetch(<{len(self.raw)} bytes>)" if self._members is None else f"Prefetch({sorted(self._members)})"
+        return f"Prefetch({sorted(self.members)})" if self.members is not None else f"Prefetch(<{len(self.raw)} bytes>)"
 
     def _parsed(self) -> Mapping[str, Any]:
-        self.read()
-        assert self._members is not None
-        return self._members
+        if self.members is None:
+            raise TypeError("this prefetch is unparsed: HookRequest.read_prefetch() parses it")
+        return self.members
 
 
 def checked_members(found: Any) -> Mapping[str, Any]:
     """The member `prefetch` of a request. Raises MalformedRequestError, TooLargeError."""
     if found is not None and not isinstance(found, dict):
         raise MalformedRequestError("structure", "prefetch: expected an object")
-    _check_entries(found or {})
+    check_entries(found or {})
     return found or {}
 
 
-def _check_entries(members: Mapping[str, Any]) -> None:
+def check_entries(members: Mapping[str, Any]) -> None:
+    """Raises TooLargeError where the Bundles of a prefetch have more than 20,000 entries together."""
     entries = 0
     for value in members.values():
         listed = value.get("entry") if isinstance(value, dict) else getattr(value, "entry", None)

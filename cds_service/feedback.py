@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cds_service.outcome import HookError
+from cds_hooks import HookError, parse_json
 from cds_service.services import Service
 from cds_service.store import Asker, Store
-from cds_service.strict_json import parse_json
 from fhir_mapping.times import parse_instant
 
 MAX_ENTRIES = 200

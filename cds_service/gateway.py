@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import orjson
 
-from cds_service.hook_request import MAX_ENTRIES
+from cds_hooks import MAX_ENTRIES
 from cds_service.outbound import Networks, Outbound, OutboundError
 
 MAX_BODY = 10 * 2**20

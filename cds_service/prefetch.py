@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from cds_hooks import HookError, HookRequest
 from cds_service.gateway import Gateway, GatewayError
 from cds_service.gateway import has_more as says_more
-from cds_service.hook_request import HookRequest
-from cds_service.outcome import HookError
 from cds_service.services import REQUIRED, Service
 from fhir_mapping.reading import Bundle
 

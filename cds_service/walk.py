@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from cds_service.hook_request import HookRequest
+from cds_hooks import HookRequest
 from cds_service.prefetch import arrived, fill
 from cds_service.services import Service
 from fhir_mapping import PatientRecord

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cds_hooks import HookError
 from cds_service.answering import Answering
 from cds_service.gateway import Gateway, GatewayError
 from cds_service.note_urls import binaries
-from cds_service.outcome import HookError
 from cds_service.places import expecting_places, with_places
 from cds_service.prediction_time import find_encounter, prediction_time
 from cds_service.prefetch import fetch_all, fill

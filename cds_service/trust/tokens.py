@@ -15,10 +15,9 @@ from typing import Any, Protocol
 import jwt
 from jwt.exceptions import PyJWTError
 
+from cds_hooks import HookError, parse_json
 from cds_service.outbound import Networks, Outbound
-from cds_service.outcome import HookError
 from cds_service.store import Asker
-from cds_service.strict_json import parse_json
 from cds_service.trust.clients import CdsClient
 from cds_service.trust.keys import FetchedKeys, VerifyingKey
 

@@ -26,6 +26,7 @@ from cds_hooks import (
     OverriddenFeedback,
     OverrideReason,
     ServiceDefinitionError,
+    parse_request,
 )
 from tests.cds_hooks.conftest import REQUEST, SOURCE, URL, app_of, echo_hooks
 from tests.contract.rules import assert_outcome
@@ -215,7 +216,7 @@ def test_a_handler_may_ask_for_the_bytes_of_the_prefetch(body: dict[str, Any]) -
 
     @hooks.service("echo", hook="encounter-discharge", description="Bytes.", raw_prefetch=True)
     def raw(request: HookRequest) -> HookResponse:
-        seen.append((request.prefetch.raw, request.prefetch.sha256, request.prefetch["patient"]))
+        seen.append((request.prefetch.raw, request.prefetch.sha256, request.read_prefetch().prefetch["patient"]))
         return HookResponse()
 
     assert (
@@ -225,6 +226,21 @@ def test_a_handler_may_ask_for_the_bytes_of_the_prefetch(body: dict[str, Any]) -
     assert json.loads(text) == body["prefetch"]
     assert len(digest) == 64
     assert patient == body["prefetch"]["patient"]
+
+
+def test_what_was_cut_out_with_the_prefetch_is_not_lost() -> None:
+    """A long extension hides where the prefetch ends: the token behind it belongs to the request all the same."""
+    long = json.dumps({"com.example": "x" * 20_000})
+    grant = '"fhirServer": "https://ehr.example.org", "fhirAuthorization": {"access_token": "t"}'
+    context = '"context": {"userId": "Practitioner/7", "patientId": "1"}'
+    text = f'{{"prefetch": {{"a": {{}}}}, {grant}, "extension": {long}, {context}, "hook": "patient-view", '
+    text += '"hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea"}'
+    request = parse_request(text.encode(), "patient-view", lazy=True)
+    assert not request.prefetch.parsed
+    with pytest.raises(TypeError, match="unparsed"):
+        len(request.prefetch)
+    assert request.read_prefetch().access_token == "t"
+    assert request.read_prefetch().prefetch == {"a": {}}
 
 
 def test_admission_comes_before_the_body_is_read(body: dict[str, Any]) -> None:

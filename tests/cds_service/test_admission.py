@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cds_hooks import HookError
 from cds_service.admission import Admission, RateLimit
-from cds_service.outcome import HookError
 
 
 def test_no_more_work_than_places_and_the_rest_is_turned_away() -> None:

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from cds_service.strict_json import parse_json
+from cds_hooks import parse_json
 from tests.contract.rules import assert_outcome, assert_valid_discovery, assert_valid_response
 
 URL = "/cds-services/readmission-30d"
