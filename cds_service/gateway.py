@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import orjson
 
-from cds_hooks import MAX_ENTRIES
+from cds_hooks import MAX_ENTRIES, FetchError
 from cds_service.outbound import Networks, Outbound, OutboundError
 
 MAX_BODY = 10 * 2**20
@@ -25,12 +25,8 @@ MAX_PAGES = 20
 MAX_FETCHED = 2 * MAX_BODY
 
 
-class GatewayError(Exception):
-    """The server could not be read. `reason` is a stable code without patient data."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
+class GatewayError(FetchError):
+    """The server could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
