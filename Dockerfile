@@ -14,6 +14,7 @@ RUN python -m venv /opt/riskcards \
  && /opt/riskcards/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements/runtime.txt \
  && /opt/riskcards/bin/pip check
 COPY setup.cfg pyproject.toml README.md LICENSE MANIFEST.in ./
+COPY cds_hooks cds_hooks
 COPY fhir_mapping fhir_mapping
 COPY knowledge_index knowledge_index
 COPY risk_model risk_model

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
-from cds_service.outcome import HookError
+from cds_hooks import HookError
 
 RETRY_SECONDS = 2
 _READERS = 4

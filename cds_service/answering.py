@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cds_hooks import HookError, HookRequest
 from cds_service.admission import Admission
 from cds_service.cards import build_card
 from cds_service.cards.card import Thresholds
 from cds_service.cards.drafts import BUILT_IN, read_drafts
 from cds_service.gateway import Gateway
-from cds_service.hook_request import HookRequest, open_request, parse_request, read_prefetch
+from cds_service.hook_request import open_request, parse_request, read_prefetch
 from cds_service.in_time import InTime
 from cds_service.metrics import Metrics
 from cds_service.modes import Mode, ModeBoard
 from cds_service.note_urls import notes_by_url, urls_of_notes
-from cds_service.outcome import HookError
 from cds_service.places import expecting_places, lacks_places, with_places
 from cds_service.prediction_time import find_encounter, prediction_time
 from cds_service.prefetch import complete, has_gaps
@@ -123,7 +123,7 @@ class Answering:
             known = None if silenced else self._known(asking)
             card = None if known is None else self._card(asking, known)
             if known is None:
-                asking = replace(asking, request=read_prefetch(asking.request, service))
+                asking = replace(asking, request=read_prefetch(asking.request))
         trace.lap("read the request")
         if silenced:
             self.metrics.answered(service.id, "off" if mode is Mode.OFF else "role")
@@ -149,8 +149,7 @@ class Answering:
     def _seen(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
         """The answer, after whoever watches was told of the walk to it: without the token, which nobody keeps."""
         if self.watch is not None and asking.trace.record is not None:
-            request = replace(asking.request, access_token=None, prefetch={}, unread=b"", body=b"")
-            self.watch(asking.trace.walk(asking.service, request, assessments, answer))
+            self.watch(asking.trace.walk(asking.service, asking.request.without_secrets(), assessments, answer))
         return answer
 
     def _worked_out(
@@ -172,7 +171,7 @@ class Answering:
         known = Known(record, assessments, encounter, pipeline, wanting)
         # What a language model reads meanwhile belongs to the next answer, however soon it is asked for.
         cut = any(assessment.left_out or assessment.waits for assessment in assessments)
-        if request.content and not cut and not (wanting and self._fetches(asking)):
+        if request.prefetch.sha256 and not cut and not (wanting and self._fetches(asking)):
             # Without the parsed resources, which no card reads.
             self.remembered.put(_key(asking), replace(known, record=replace(record, _charted=())))
         return known
@@ -189,7 +188,7 @@ class Answering:
 
     def _known(self, asking: _Asking) -> Known | None:
         """What was worked out of these very bytes less than a minute ago, by the pipeline that still answers."""
-        known = self.remembered.get(_key(asking)) if asking.request.content else None
+        known = self.remembered.get(_key(asking)) if asking.request.prefetch.sha256 else None
         if known is None or known.pipeline is not self.pipeline or (known.wanting and self._fetches(asking)):
             return None
         at = prediction_time(asking.service.hook, known.encounter, self.clock())
@@ -301,4 +300,4 @@ class Answering:
 def _key(asking: _Asking) -> Key:
     caller, request = asking.caller, asking.request
     whose = (None, None) if caller is None else (caller.client.name, caller.tenant)
-    return (*whose, asking.service.id, request.patient_id, request.encounter_id, request.content)
+    return (*whose, asking.service.id, request.patient_id, request.encounter_id, request.prefetch.sha256)

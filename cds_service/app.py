@@ -13,10 +13,11 @@ from pathlib import Path
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from cds_hooks import HookError
+from cds_hooks.blueprint import error_response
 from cds_service.app_pages import app_pages
 from cds_service.app_pages.smart_charts import frames_of, smart_charts
 from cds_service.metrics import OTHER
-from cds_service.outcome import HookError, error_response
 from cds_service.parts import Parts
 from cds_service.read_ahead import asking_ahead, reading_ahead
 from cds_service.routes import document_routes, health_routes, hook_routes

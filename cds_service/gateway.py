@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import orjson
 
-from cds_service.hook_request import MAX_ENTRIES
+from cds_hooks import MAX_ENTRIES, FetchError
 from cds_service.outbound import Networks, Outbound, OutboundError
 
 MAX_BODY = 10 * 2**20
@@ -25,14 +25,8 @@ MAX_PAGES = 20
 MAX_FETCHED = 2 * MAX_BODY
 
 
-class GatewayError(Exception):
-    """The server could not be read. `reason` is a stable code without patient data; `status` is the HTTP status where
-    the server answered with one that is no success."""
-
-    def __init__(self, reason: str, *, status: int | None = None) -> None:
-        super().__init__(reason if status is None else f"{reason}: {status}")
-        self.reason = reason
-        self.status = status
+class GatewayError(FetchError):
+    """The server could not be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from cds_hooks import FHIR_ID, HookRequest
 from cds_service.gateway import Gateway
-from cds_service.hook_request import ID, HookRequest
 from cds_service.prefetch import fetch_all
 from fhir_mapping.elements import loads
 from fhir_mapping.reading import Bundle
@@ -77,4 +77,4 @@ def _binary_id(url: str, server: str) -> str | None:
     base = server.rstrip("/") + "/"
     relative = url.removeprefix(base)
     kind, _, identifier = relative.partition("/")
-    return identifier if kind == "Binary" and ID.match(identifier) and identifier not in {".", ".."} else None
+    return identifier if kind == "Binary" and FHIR_ID.match(identifier) and identifier not in {".", ".."} else None

@@ -11,12 +11,12 @@ from typing import ParamSpec, TypeVar
 
 from flask import request
 
+from cds_hooks import HookError
 from cds_service.admission import Admission, RateLimit
 from cds_service.answering import Answering
 from cds_service.metrics import Metrics
 from cds_service.monitoring.gauges import Gauges
 from cds_service.outbound import Networks
-from cds_service.outcome import HookError
 from cds_service.settings import Settings
 from cds_service.smart.parts import SmartParts
 from cds_service.store import Store

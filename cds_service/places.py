@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from cds_hooks import FHIR_ID
 from cds_service.gateway import Gateway
-from cds_service.hook_request import ID
 from cds_service.prefetch import fetch_all
 from fhir_mapping.elements import loads
 from fhir_mapping.reading import Bundle
@@ -102,7 +102,7 @@ def _referred(reference: Any) -> str | None:
     """The id of a Location (or an Encounter) that a Reference names; None for anything else."""
     text = reference.get("reference") if isinstance(reference, dict) else None
     kind, _, identifier = text.rpartition("/") if isinstance(text, str) else ("", "", "")
-    fits = kind.rpartition("/")[2] in {"Location", "Encounter"} and ID.match(identifier) and identifier.strip(".")
+    fits = kind.rpartition("/")[2] in {"Location", "Encounter"} and FHIR_ID.match(identifier) and identifier.strip(".")
     return identifier if fits else None
 
 

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from cds_service.gateway import Gateway, GatewayError
+import cds_hooks
+from cds_hooks import FetchError, HookRequest, MissingPrefetchError, fill
+from cds_hooks.prefetch import PARALLEL_FETCHES
+from cds_service.gateway import Gateway
 from cds_service.gateway import has_more as says_more
-from cds_service.hook_request import HookRequest
-from cds_service.outcome import HookError
 from cds_service.services import REQUIRED, Service
 from fhir_mapping.reading import Bundle
-
-PARALLEL_FETCHES = 4
-_TOKEN = re.compile(r"\{\{context\.(\w+)\}\}")
-
-
-def fill(template: str, context: Mapping[str, str | None]) -> str | None:
-    """A template with its tokens replaced, or None when the context lacks one.
-
-    >>> fill("Patient/{{context.patientId}}", {"patientId": "p1"})
-    'Patient/p1'
-    """
-    names = _TOKEN.findall(template)
-    if any(not context.get(name) for name in names):
-        return None
-    return _TOKEN.sub(lambda match: str(context[match[1]]), template)
 
 
 def arrived(value: Any, kind: str) -> bool:
@@ -37,7 +22,7 @@ def arrived(value: Any, kind: str) -> bool:
     """
     if isinstance(value, Bundle):
         return True
-    return isinstance(value, dict) and value.get("resourceType") in ("Bundle", kind)
+    return cds_hooks.arrived(value, kind)
 
 
 def has_more(value: Any) -> bool:
@@ -80,8 +65,7 @@ def complete(request: HookRequest, service: Service, gateway: Gateway, deadline:
     if absent == ["encounters"] and arrived(prefetch.get("encounter"), "Encounter"):
         absent = []
     if absent:
-        templates = ", ".join(f"{key} = {service.prefetch[key]}" for key in absent)
-        raise HookError(412, "not-found", f"prefetch is missing and could not be fetched: {templates}{why}")
+        raise MissingPrefetchError({key: service.prefetch[key] for key in absent}, why)
     return prefetch
 
 
@@ -104,15 +88,6 @@ def _parsed(value: Any) -> Any:
 
 def fetch_all(
     queries: Mapping[str, str], server: str, token: str | None, gateway: Gateway, deadline: float | None
-) -> tuple[dict[str, Any], dict[str, GatewayError]]:
+) -> tuple[dict[str, Any], dict[str, FetchError]]:
     """(what came, why the rest did not), by key; several at a time."""
-    found: dict[str, Any] = {}
-    failed: dict[str, GatewayError] = {}
-    with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
-        waiting = {key: pool.submit(gateway.fetch, server, query, token, deadline) for key, query in queries.items()}
-        for key, future in waiting.items():
-            try:
-                found[key] = future.result()
-            except GatewayError as error:
-                failed[key] = error
-    return found, failed
+    return cds_hooks.fetch_all(queries, lambda query: gateway.fetch(server, query, token, deadline))

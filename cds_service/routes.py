@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
+from cds_hooks import HookError
+from cds_hooks.blueprint import json_response
 from cds_service.answering import Due
 from cds_service.feedback import receive
 from cds_service.openapi import openapi
-from cds_service.outcome import HookError, json_response
 from cds_service.parts import Parts
 from cds_service.services import SERVICES, Service
 from cds_service.store import StoreError

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from cds_hooks import ServiceDefinition
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 
 SPECIFICATION_VERSION = "3.0.0-ballot"
 HOOK_VERSION = "1.0"
+_USAGE = (
+    "Reads FHIR R4. All it needs can come by prefetch; with fhirAuthorization it fetches "
+    "what is missing from servers it is configured to trust."
+)
 # What every answer needs; without it and without a server to ask the answer is 412.
 REQUIRED = ("patient", "encounters")
 _ENCOUNTER = "Encounter/{{context.encounterId}}"
@@ -46,22 +51,27 @@ class Service:
             return _TEMPLATES
         return {"encounter": _ENCOUNTER, **_TEMPLATES}
 
+    @property
+    def definition(self) -> ServiceDefinition:
+        """The service as the protocol knows it."""
+        return ServiceDefinition(
+            id=self.id,
+            hook=self.hook,
+            title=self.title,
+            description=self.description,
+            prefetch=self.prefetch,
+            usage_requirements=_USAGE,
+            version=SPECIFICATION_VERSION,
+            hook_version=HOOK_VERSION,
+            required_context=self.required_context,
+        )
+
     def expected(self) -> Mapping[str, str]:
         """Key -> resource type its value must have."""
-        return {key: template.split("?")[0].split("/")[0] for key, template in self.prefetch.items()}
+        return self.definition.expected()
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "hook": self.hook,
-            "title": self.title,
-            "description": self.description,
-            "prefetch": dict(self.prefetch),
-            "usageRequirements": "Reads FHIR R4. All it needs can come by prefetch; with fhirAuthorization it fetches "
-            "what is missing from servers it is configured to trust.",
-            "version": SPECIFICATION_VERSION,
-            "hookVersion": HOOK_VERSION,
-        }
+        return self.definition.to_json()
 
 
 _STAY = ("userId", "patientId", "encounterId")

@@ -18,7 +18,7 @@ import orjson
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
-from cds_service.outcome import JSON, operation_outcome
+from cds_hooks import operation_outcome
 
 HEADER_SECONDS = 4.0
 REQUEST_SECONDS = 20.0
@@ -107,7 +107,8 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
         self.log.warning("request refused status=%d error=%s", status, fault.__name__)
         code = "exception" if status == 500 else "structure"
         body = orjson.dumps(operation_outcome(code, f"{reason}: the request could not be read as HTTP"))
-        head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}"
+        head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}"
         with suppress(OSError):
             client.sendall(f"{head}\r\n\r\n".encode() + body)
 

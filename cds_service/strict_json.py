@@ -1,110 +1,23 @@
-"""Strict JSON, quickly: guarded before the parser, no name twice in an object; a prefetch without reading it all.
+"""A prefetch parsed strictly, whose Bundles keep their resources as bytes until somebody reads them.
 
-Nearly all of a hook request is its prefetch, and an EHR that fires a hook again sends the same prefetch again. So the
-prefetch can be taken out of the body unread (`part`), and need not be parsed when the same bytes were parsed before.
-Where it is parsed, its Bundles are checked as strictly as the rest, and their resources stay bytes (`parse_prefetch`).
+Its Bundles are checked as strictly as the rest of the request (`cds_hooks.strict_json`).
 """
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
-import numpy as np
-import orjson
 
-from cds_service.outcome import HookError
+from cds_hooks.strict_json import MAX_DEPTH, check_depth, duplicate_key, has_duplicate_keys, parse_object, parse_value
 from fhir_mapping import InvalidInputError
 from fhir_mapping.elements import loads
 from fhir_mapping.reading import Bundle, check_utf8, unread
 
-MAX_DEPTH = 64
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
-_STEP = bytes.maketrans(b'[{]}"', b"\x01\x01\xff\xff\x00")  # what each adds to the depth, as int8
-_SPELLED_COLON = re.compile(rb"\\u003a", re.IGNORECASE)
-
-_MEMBER = re.compile(rb'"prefetch"[ \t\r\n]*:[ \t\r\n]*(?=\{)')
-# What may stand beside the prefetch: one of them begins what follows it, when anything does.
-_BESIDE = re.compile(rb'"(?:hook|hookInstance|fhirServer|fhirAuthorization|context|extension)"[ \t\r\n]*:')
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_EDGE = 16_384
 _OBJECT = re.compile(rb'\{[ \t\r\n]*"[A-Za-z]')
-_TRIES = 20
-
-
-def parse_json(body: bytes, levels: int = MAX_DEPTH) -> dict[str, Any]:
-    """The JSON object in a body: strict, no name twice in one object, no deeper than `levels`.
-
-    Raises HookError 400 for anything else, too deep ones before the parser sees them.
-    """
-    _guard(body, levels)
-    return _strict(body)
-
-
-def _guard(body: bytes, levels: int) -> None:
-    if _depth(body) > levels:
-        raise HookError(400, "structure", f"the JSON nests deeper than {MAX_DEPTH} levels")
-
-
-def _strict(body: bytes) -> dict[str, Any]:
-    value = _strict_value(body)
-    if not isinstance(value, dict):
-        raise HookError(400, "structure", "the body must be one JSON object")
-    return value
-
-
-def _strict_value(text: bytes) -> Any:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise HookError(400, "structure", f"not valid JSON: {error.msg} at byte {error.pos}") from None
-    if _names_twice(text, value):
-        raise _twice()
-    return value
-
-
-def _twice() -> HookError:
-    return HookError(400, "structure", "an object names the same member twice")
-
-
-def _depth(text: bytes) -> int:
-    r"""Deepest nesting of JSON, 127 for all beyond; brackets in strings do not count.
-
-    >>> _depth(rb'{"a]\"": [1, "[[\\"], "b": "\\\"{"}')
-    2
-    """
-    if b"\\" in text:
-        text = text.replace(rb"\\", b"").replace(rb"\"", b"")
-    steps = np.frombuffer(text.translate(_STEP, _NOT_STRUCTURE), dtype=np.int8)
-    inside = np.bitwise_xor.accumulate((steps == 0).view(np.int8))
-    depth = np.cumsum(steps * (inside ^ 1), dtype=np.int8)
-    return int(depth.max(initial=0))  # 127 is reached before the sum turns round
-
-
-def _names_twice(text: bytes, value: Any) -> bool:
-    r"""Whether the parser, which keeps the last of two equal names in silence, has dropped one.
-
-    Then fewer colons come out than went in: whatever else is written differently, no colon is, but one spelled \u003a.
-
-    >>> [_names_twice(text, orjson.loads(text)) for text in (rb'{"a:": "\u003a", "b" :2}', b'{"a": {"b": 1, "b": 2}}')]
-    [False, True]
-    """
-    spelled = len(_SPELLED_COLON.findall(text)) if b"\\u" in text else 0
-    if not spelled:
-        return orjson.dumps(value).count(b":") != text.count(b":")
-    return _outside_strings(orjson.dumps(value)).count(b":") != _outside_strings(text).count(b":")
-
-
-def _outside_strings(text: bytes) -> bytes:
-    r"""JSON without its strings.
-
-    >>> _outside_strings(rb'{"a:\"": [1, "b\\"], "c" : 2}')
-    b'{: [1, ],  : 2}'
-    """
-    return b"".join(text.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
 
 
 def parse_prefetch(text: bytes, levels: int = MAX_DEPTH) -> dict[str, Any]:
@@ -112,16 +25,16 @@ def parse_prefetch(text: bytes, levels: int = MAX_DEPTH) -> dict[str, Any]:
 
     One thing is left to whoever reads a resource: a number in it beyond any float. Raises HookError 400.
     """
-    _guard(text, levels)
+    check_depth(text, levels)
     try:
         check_utf8(text)
         members = {name: bytes(value) for name, value in _MEMBERS.decode(text).items()}
     except (InvalidInputError, msgspec.DecodeError):
-        return _strict(text)
+        return parse_object(text)
     around = _around(members.values(), text)
     if around is None:
-        return _strict(text)
-    _strict(around)
+        return parse_object(text)
+    parse_object(around)
     return {name: _strict_member(value) for name, value in members.items()}
 
 
@@ -129,9 +42,9 @@ def _strict_member(text: bytes) -> Any:
     bundle = unread(text)
     doubtful: list[bytes] = []
     around = None if bundle is None else _around(_looked_at(bundle, doubtful), text)
-    found = _strict_value(text if around is None else around)
+    found = parse_value(text if around is None else around)
     if any(map(_ambiguous, doubtful)):
-        raise _twice()
+        raise duplicate_key()
     return found if around is None else bundle
 
 
@@ -182,7 +95,7 @@ _unambiguous_forms: set[int] = set()
 def _ambiguous(text: bytes) -> bool:
     """Whether an object in this JSON names a member twice; if not, its form is remembered."""
     value = loads(text)
-    if _names_twice(text, value):
+    if has_duplicate_keys(text, value):
         return True
     if b"\\" not in text and _names_differ(value):
         if len(_unambiguous_forms) >= _MOST_FORMS:
@@ -203,35 +116,3 @@ def _names_differ(value: Any) -> bool:
         return True
     forms = {name.encode().translate(None, _NUMBERS) for name in value}
     return len(forms) == len(value) and all(map(_names_differ, value.values()))
-
-
-def part(body: bytes) -> tuple[dict[str, Any], bytes] | None:
-    """(the request without its prefetch, the bytes of the prefetch), or None where a quick look cannot part them.
-
-    Sound however the place of the cut was guessed: in the request the prefetch is replaced by a mark nobody can know,
-    and the rest must be strict JSON with that mark as its member `prefetch`. If the bytes cut out are one object by
-    themselves, which only `parse_json` tells, then the body is exactly the two put together.
-
-    >>> part(b'{"hook": "h", "prefetch": {"a": {}}, "context": {}}')
-    ({'hook': 'h', 'context': {}}, b'{"a": {}}')
-    """
-    found = _MEMBER.search(body, 0, _EDGE)
-    if found is None:
-        return None
-    start, mark = found.end(), secrets.token_hex(16)
-    for end in _ends(body, start):
-        try:
-            rest = parse_json(body[:start] + b'"' + mark.encode() + b'"' + body[end:])
-        except HookError:
-            continue
-        if rest.pop("prefetch", None) == mark:
-            return rest, body[start:end]
-    return None
-
-
-def _ends(body: bytes, start: int) -> list[int]:
-    """Where the prefetch may end: before a member that stands beside it, or before the body's last bracket."""
-    beside = [match.start() for match in _BESIDE.finditer(body, max(start, len(body) - _EDGE))][:_TRIES]
-    brackets = [body.rfind(b"}", start, place) for place in beside]
-    last = body.rfind(b"}", start, body.rfind(b"}"))
-    return [place + 1 for place in (*brackets, last) if place >= start]

@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from cds_service.hook_request import HookRequest
-from cds_service.prefetch import arrived, fill
+from cds_hooks import HookRequest, fill
+from cds_service.prefetch import arrived
 from cds_service.services import Service
 from fhir_mapping import PatientRecord
 from fhir_mapping.reading import Bundle

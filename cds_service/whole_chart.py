@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from cds_hooks import FHIR_ID
 from cds_service.gateway import Gateway, GatewayError
-from cds_service.hook_request import ID
 from cds_service.places import newest_first, read_places
 
 MOST_OF_A_CHART = 20
@@ -28,7 +28,7 @@ def fetch_patient_resources(
 
     Raises GatewayError when the Patient itself cannot be read.
     """
-    if not ID.match(patient):
+    if not FHIR_ID.match(patient):
         raise GatewayError("not-an-id")
     gateway = Gateway([server], seconds, private_networks)
     resources = [gateway.fetch(server, f"Patient/{patient}", token)]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = ("fhir_mapping", "knowledge_index", "risk_model", "cds_service")
+PACKAGES = ("cds_hooks", "fhir_mapping", "knowledge_index", "risk_model", "cds_service")
 PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 HEAVY = ("torch", "transformers", "ray", "xgboost", "sklearn", "onnxruntime", "faiss", "fhirclient", "fhir.resources")
 TALKATIVE = {"onnxruntime", "transformers", "peft", "ray"}
@@ -82,7 +82,7 @@ def test_nothing_names_a_path_of_somebodys_machine_or_a_package_host() -> None:
         assert found is None, f"{name} names {found.group()}"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("package", ["fhir_mapping", "knowledge_index", "risk_model"])
+@pytest.mark.parametrize("package", ["cds_hooks", "fhir_mapping", "knowledge_index", "risk_model"])
 def test_every_public_name_exists_and_is_named_once(package: str) -> None:
     module = importlib.import_module(package)
     assert len(module.__all__) == len(set(module.__all__))

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, g, make_response, render_template, request, send_from_directory
 
+from cds_hooks import HookError
 from cds_service.answering import Answering
 from cds_service.app_pages.chart import ChartSource, OpenChart
 from cds_service.app_pages.course import CourseView, course_view, estimates_over, moments
@@ -34,7 +35,6 @@ from cds_service.app_pages.notes import find_note, whole_note
 from cds_service.app_pages.page import banner_of, drivers_of, models_of, page_of
 from cds_service.app_pages.what_if import PLACES, Answer, Question, answers, changed, levers
 from cds_service.modes import Mode
-from cds_service.outcome import HookError
 from cds_service.records import estimate_record
 from cds_service.store import CardRecord, StoreError
 from fhir_mapping import FhirMappingError, ForeignPatientError, PatientRecord

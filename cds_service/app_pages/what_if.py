@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cds_hooks import HookError
 from cds_service.app_pages.drivers import window
 from cds_service.app_pages.risk_now import frequency
 from cds_service.cards.detail import percent
-from cds_service.outcome import HookError
 from fhir_mapping import PatientRecord
 from fhir_mapping.definitions import ConceptDefinition, definitions
 from fhir_mapping.in_words import number_in_words, unit_in_words

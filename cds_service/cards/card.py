@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cds_hooks import MAX_SUMMARY, Action, Card, CardCoding, Link, Source, Suggestion
+from cds_hooks.cards import new_uuid
 from cds_service.cards.detail import detail, percent
 from cds_service.cards.drafts import BUILT_IN, Drafts, Place
 from cds_service.cards.escape import plain
@@ -15,9 +16,8 @@ from cds_service.cards.record_offer import save_offer
 from fhir_mapping import PatientRecord
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Assessment, RiskEstimate, ScoreResult
 
-MAX_SUMMARY = 139
 REASONS_SYSTEM = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes"
-_OVERRIDE_REASONS = (
+_REASONS = (
     ("action-completed", "Recommended action was already completed"),
     ("action-not-priority", "Recommended action is not relevant or a priority in current state of health"),
     ("wrong-time-workflow", "PC CDS delivered at wrong time in workflow or patient lifecycle"),
@@ -25,7 +25,8 @@ _OVERRIDE_REASONS = (
     ("recipient-does-not-trust", "Recipient does not agree with or trust the recommended action"),
     ("patient-refuses", "Patient refuses/declines (no context given)*"),
 )
-OVERRIDE_CODES = frozenset(code for code, _ in _OVERRIDE_REASONS)
+_OVERRIDE_REASONS = tuple(CardCoding(code, REASONS_SYSTEM, display) for code, display in _REASONS)
+OVERRIDE_CODES = frozenset(code for code, _ in _REASONS)
 # Scores in the order they lead when the model abstains.
 _LEADING = {READMISSION_30D: ("LACE", "HOSPITAL"), IN_HOSPITAL_MORTALITY: ("NEWS2", "qSOFA")}
 _ALARMING = frozenset({"high"})
@@ -58,53 +59,40 @@ def build_card(
     With `save_at`, now, it also offers to keep the estimates; `launches_app` adds the link of the SMART app.
     """
     ordered = sorted(assessments, key=lambda a: _rank(a.estimate, thresholds), reverse=True)
-    leading = ordered[0].estimate
-    card: dict[str, Any] = {
-        "uuid": str(uuid.uuid4()),
-        "summary": _summary([assessment.estimate for assessment in ordered]),
-        "detail": detail(ordered, record),
-        "indicator": "warning" if _rank(leading, thresholds) >= 2 else "info",
-        "source": {
-            "label": "riskcards",
-            "url": f"{public_url.rstrip('/')}/model-cards/{leading.task}?format=html",
-            "topic": {
-                "system": f"{public_url.rstrip('/')}/topics",
-                "code": leading.task.replace("_", "-"),
-                "display": TASKS[leading.task].title,
-            },
-        },
-        "overrideReasons": [
-            {"system": REASONS_SYSTEM, "code": code, "display": display} for code, display in _OVERRIDE_REASONS
-        ],
-        "links": [
-            {
-                "label": f"Model card: {TASKS[assessment.estimate.task].title}",
-                "url": f"{public_url.rstrip('/')}/model-cards/{assessment.estimate.task}?format=html",
-                "type": "absolute",
-            }
-            for assessment in ordered
-        ],
-    }
-    if launches_app:
-        card["links"].insert(0, _app_link(card["uuid"], public_url))
+    leading, base, identifier = ordered[0].estimate, public_url.rstrip("/"), new_uuid()
     place = Place.of(record)
     suggestions = [s for a in ordered for s in _suggestions(a.estimate, place, thresholds, drafts)]
-    offer = None if save_at is None else save_offer(ordered, card["uuid"], public_url, save_at)
+    offer = None if save_at is None else save_offer(ordered, identifier, public_url, save_at)
     if offer is not None:
         suggestions.append(offer)
-    if suggestions:
-        card |= {"suggestions": suggestions, "selectionBehavior": "any"}
-    return card
+    card = Card(
+        uuid=identifier,
+        summary=_summary([assessment.estimate for assessment in ordered]),
+        detail=detail(ordered, record),
+        indicator="warning" if _rank(leading, thresholds) >= 2 else "info",
+        source=Source(
+            "riskcards",
+            _model_card(leading.task, base),
+            topic=CardCoding(leading.task.replace("_", "-"), f"{base}/topics", TASKS[leading.task].title),
+        ),
+        override_reasons=_OVERRIDE_REASONS,
+        links=_links(ordered, identifier, base, launches_app),
+        suggestions=tuple(suggestions),
+        selection_behavior="any" if suggestions else None,
+    )
+    return card.to_json()
 
 
-def _app_link(card: str, public_url: str) -> dict[str, str]:
-    """A `smart` link; its appContext is the card's id, which says nothing to anybody without our store."""
-    return {
-        "label": "Open the whole reasoning",
-        "url": f"{public_url.rstrip('/')}/launch",
-        "type": "smart",
-        "appContext": card,
-    }
+def _links(ordered: Sequence[Assessment], card: str, base: str, launches_app: bool) -> tuple[Link, ...]:
+    """The SMART app, whose appContext is the card's id, meaningless without our store; then the model cards."""
+    tasks = [assessment.estimate.task for assessment in ordered]
+    models = [Link(f"Model card: {TASKS[task].title}", _model_card(task, base)) for task in tasks]
+    app = [Link("Open the whole reasoning", f"{base}/launch", "smart", card)] if launches_app else []
+    return (*app, *models)
+
+
+def _model_card(task: str, base: str) -> str:
+    return f"{base}/model-cards/{task}?format=html"
 
 
 def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
@@ -147,15 +135,10 @@ def _short(estimate: RiskEstimate) -> str:
     return f"{title}: model abstains; {score.name} {score.in_words()}{band}{risk}"
 
 
-def _suggestions(estimate: RiskEstimate, place: Place, thresholds: Thresholds, drafts: Drafts) -> list[dict[str, Any]]:
+def _suggestions(estimate: RiskEstimate, place: Place, thresholds: Thresholds, drafts: Drafts) -> list[Suggestion]:
     """Drafts a clinician may accept when the risk is over the threshold."""
     if _rank(estimate, thresholds) < 2:
         return []
     return [
-        {
-            "label": draft.label,
-            "uuid": str(uuid.uuid4()),
-            "actions": [{"type": "create", "description": draft.label, "resource": draft.resource(place)}],
-        }
-        for draft in drafts[estimate.task]
+        Suggestion(draft.label, (Action.create(draft.label, draft.resource(place)),)) for draft in drafts[estimate.task]
     ]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from cds_hooks import Action, Suggestion
 from risk_model import TASKS, Assessment, risk_assessment
 
 LABEL = "Save this risk assessment in the record"
@@ -18,9 +19,7 @@ _PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-typ
 _DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 
 
-def save_offer(
-    assessments: Sequence[Assessment], card: str, public_url: str, recorded: datetime
-) -> dict[str, Any] | None:
+def save_offer(assessments: Sequence[Assessment], card: str, public_url: str, recorded: datetime) -> Suggestion | None:
     """One suggestion that creates both resources for every estimate; None where no estimate was given.
 
     `card` is the card's uuid: with it the record leads back to what `riskcards replay` computes again.
@@ -31,16 +30,16 @@ def save_offer(
         if assessment.estimate.probability is not None
         for action in _actions(assessment, card, public_url, recorded)
     ]
-    return {"label": LABEL, "uuid": str(uuid.uuid4()), "actions": actions} if actions else None
+    return Suggestion(LABEL, tuple(actions)) if actions else None
 
 
-def _actions(assessment: Assessment, card: str, public_url: str, recorded: datetime) -> list[dict[str, Any]]:
+def _actions(assessment: Assessment, card: str, public_url: str, recorded: datetime) -> list[Action]:
     title = TASKS[assessment.estimate.task].title
     resource = {**risk_assessment(assessment), "id": str(uuid.uuid4())}
     proof = provenance(resource, card, public_url, recorded)
     return [
-        {"type": "create", "description": f"RiskAssessment: {title}", "resource": resource},
-        {"type": "create", "description": f"Provenance of the RiskAssessment: {title}", "resource": proof},
+        Action.create(f"RiskAssessment: {title}", resource),
+        Action.create(f"Provenance of the RiskAssessment: {title}", proof),
     ]
 
 

@@ -14,9 +14,10 @@ Look = Callable[[], str]
 
 def clients() -> str:
     """Every EHR of the clients file, with keys that can be had now. Raises for the first whose keys cannot."""
+    from cds_hooks import KeyRefusedError
     from cds_service.outbound import Networks, Outbound, OutboundError
     from cds_service.trust import ClientsFile
-    from cds_service.trust.keys import KeyRefusedError, fetch_keys
+    from cds_service.trust.keys import fetch_keys
 
     settings = Settings.from_environment(os.environ)
     if not settings.cds_clients:

@@ -39,12 +39,12 @@ def fetched(server: str, smart_client: str | None, patient: str) -> tuple[list[d
 @contextmanager
 def exported(server: str, smart_client: str, group: str | None) -> Iterator[Path]:
     """A folder with the server's patients, gone afterwards. Raises InvalidInputError."""
+    from cds_hooks import FHIR_ID
     from cds_service.commands.learning import say
-    from cds_service.hook_request import ID
     from cds_service.smart.bulk_export import ExportError, export
     from cds_service.smart.errors import LaunchRefusedError
 
-    if group is not None and not ID.match(group):
+    if group is not None and not FHIR_ID.match(group):
         raise click.UsageError("--group: expected the id of a Group")
     with tempfile.TemporaryDirectory(prefix="riskcards-export-") as folder:
         try:

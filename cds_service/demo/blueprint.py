@@ -8,6 +8,8 @@ from pathlib import Path
 from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
 from markdown_it import MarkdownIt
 
+from cds_hooks import HookError, parse_json
+from cds_hooks.blueprint import json_response
 from cds_service.answering import Answering
 from cds_service.app import create_app
 from cds_service.app_pages import ChartSource, OpenChart, app_pages
@@ -18,11 +20,9 @@ from cds_service.demo.requests import USER, hook_request
 from cds_service.demo.view import chart_view, ward_view
 from cds_service.demo.walk_view import times_of, walk_view
 from cds_service.demo.ward_risk import WardRisks
-from cds_service.outcome import HookError, json_response
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.store import Store
-from cds_service.strict_json import parse_json
 from cds_service.walk import Walk, Walks
 from fhir_mapping import SiteMap
 

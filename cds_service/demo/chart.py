@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from cds_service.prefetch import fill
+from cds_hooks import fill
 from fhir_mapping.codes import codings
 from fhir_mapping.reading import Entry, Resource, source_of
 from fhir_mapping.references import Directory

@@ -24,10 +24,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Blueprint, Response, redirect, request
 from jwt.algorithms import ECAlgorithm
 
+from cds_hooks import HookError
+from cds_hooks.blueprint import json_response
 from cds_service.demo.chart import ChartError
 from cds_service.demo.patients import Ward
 from cds_service.demo.requests import USER
-from cds_service.outcome import HookError, json_response
 from cds_service.smart.launch import CALLBACK, challenge
 
 CLIENT_ID = "riskcards-demo"

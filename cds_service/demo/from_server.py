@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from cds_hooks import FHIR_ID
 from cds_service.demo.patients import DemoPatient, Ward, as_it_is, as_of_now, check, running_since
 from cds_service.gateway import Gateway, GatewayError
-from cds_service.hook_request import ID
 from cds_service.whole_chart import fetch_patient_resources
 from fhir_mapping import FhirMappingError, InvalidInputError
 from fhir_mapping.reading import Resource
@@ -62,7 +62,7 @@ def _chosen(gateway: Gateway, url: str) -> list[str]:
     here = [_subject(resource) for resource in _resources(running) if _inpatient(resource)]
     listed = gateway.fetch(url, f"Patient?_count={2 * MAX_PATIENTS}")
     everybody = [str(resource.get("id", "")) for resource in _resources(listed)]
-    return [identifier for identifier in dict.fromkeys(here + everybody) if ID.match(identifier)]
+    return [identifier for identifier in dict.fromkeys(here + everybody) if FHIR_ID.match(identifier)]
 
 
 def _patient(url: str, identifier: str, networks: tuple[str, ...], now: datetime) -> DemoPatient:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from cds_hooks import HookError
 from cds_service.demo.patients import DemoPatient
-from cds_service.outcome import HookError
 from cds_service.services import Service
 
 USER = "Practitioner/demo-clinician"

@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
+from cds_hooks import HookError
 from cds_service.answering import Answering
 from cds_service.cards.detail import percent
 from cds_service.demo.patients import DemoPatient
 from cds_service.demo.requests import hook_request
-from cds_service.outcome import HookError
 from cds_service.services import SERVICES
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Assessment
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cds_hooks import FetchError, HookError, fill
 from cds_service.answering import Answering
-from cds_service.gateway import Gateway, GatewayError
+from cds_service.gateway import Gateway
 from cds_service.note_urls import binaries
-from cds_service.outcome import HookError
 from cds_service.places import expecting_places, with_places
 from cds_service.prediction_time import find_encounter, prediction_time
-from cds_service.prefetch import fetch_all, fill
+from cds_service.prefetch import fetch_all
 from cds_service.services import SERVICES
 from cds_service.smart.parts import CHART_SECONDS
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord
@@ -91,7 +91,7 @@ def fetch_chart(
     )
 
 
-def _unreadable(error: GatewayError) -> HookError:
+def _unreadable(error: FetchError) -> HookError:
     if error.status == 401:
         return HookError(401, "login", "the EHR no longer grants access: launch the app again from the EHR")
     return HookError(502, "transient", f"the EHR's FHIR server could not be read ({error})", retry_after=5)

@@ -10,11 +10,11 @@ from typing import Any
 import jwt
 from jwt.exceptions import PyJWTError
 
+from cds_hooks import ALGORITHMS, KeyRefusedError, VerifyingKey, read_keys
 from cds_service.outbound import Outbound
 from cds_service.smart.clients import SmartClient, canonical
 from cds_service.smart.discovery import AuthorizationServer, fetch_json, key_set_url
 from cds_service.smart.errors import LaunchRefusedError
-from cds_service.trust.keys import ALGORITHMS, KeyRefusedError, VerifyingKey, read_keys
 
 MAX_ID_TOKEN = 16 * 1024
 LEEWAY = 60

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from cds_hooks import MIN_RSA_BITS
 from cds_service.smart.errors import SmartSetupError
-from cds_service.trust.keys import MIN_RSA_BITS
 
 # At most five minutes by the specification; the server sees it within seconds.
 ASSERTION_SECONDS = 240

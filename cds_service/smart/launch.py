@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from flask import Response
 
-from cds_service.hook_request import ID
+from cds_hooks import FHIR_ID
 from cds_service.smart.discovery import AuthorizationServer
 from cds_service.smart.errors import LaunchRefusedError
 from cds_service.smart.grant import Grant, exchange_code
@@ -148,11 +148,11 @@ def _about(
         user = user_of(grant.id_token, client, outbound, server, kept["nonce"], iss)
     context = grant.context
     patient = context.get("patient")
-    if not isinstance(patient, str) or not ID.match(patient):
+    if not isinstance(patient, str) or not FHIR_ID.match(patient):
         advice = "The EHR named no patient. Open a patient's chart and launch the app from there."
         raise LaunchRefusedError("no-patient", advice)
     encounter = context.get("encounter")
-    if encounter is not None and not (isinstance(encounter, str) and ID.match(encounter)):
+    if encounter is not None and not (isinstance(encounter, str) and FHIR_ID.match(encounter)):
         raise LaunchRefusedError("encounter", "The EHR named an encounter in a form that cannot be used.")
     return {
         "iss": iss,
@@ -180,7 +180,7 @@ def _references(given: Any) -> tuple[str, ...]:
 
 def _is_reference(text: str) -> bool:
     kind, _, identifier = text.partition("/")
-    return bool(_RESOURCE_TYPE.match(kind) and ID.match(identifier))
+    return bool(_RESOURCE_TYPE.match(kind) and FHIR_ID.match(identifier))
 
 
 def _short(given: Any) -> str | None:

@@ -6,7 +6,8 @@ import logging
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from cds_service.outcome import HookError, json_response
+from cds_hooks import HookError
+from cds_hooks.blueprint import json_response
 from cds_service.smart.errors import LaunchRefusedError
 from cds_service.smart.keys import published
 from cds_service.smart.launch import MAX_PARAMETER, Returned, begin, finish

@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 from flask import Request, Response
 
+from cds_hooks import HookError
 from cds_service.answering import Answering
-from cds_service.outcome import HookError
 from cds_service.smart.chart import FetchedChart, fetch_chart
 from cds_service.smart.errors import LaunchRefusedError
 from cds_service.smart.grant import Grant, refresh

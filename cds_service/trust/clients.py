@@ -25,9 +25,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from cds_service.trust.keys import ALGORITHMS, KeyRefusedError, Keys, read_keys
+from cds_hooks import ALGORITHMS, KeyRefusedError, read_keys
+from cds_hooks.keys import Keys
+from cds_hooks.tokens import DEFAULT_ALGORITHMS
 
-DEFAULT_ALGORITHMS = ("ES384", "RS384")
 _FILE_KEYS = frozenset({"clients"})
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cds_hooks import HookError
 from cds_service.admission import Admission, RateLimit
-from cds_service.outcome import HookError
 from tests.patience import PATIENT, until
 
 

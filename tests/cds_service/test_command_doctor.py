@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cds_hooks import read_keys
 from cds_service.cli import cli
 from cds_service.store import CardRecord, Store
-from cds_service.trust.keys import read_keys
 from tests.cds_service.smart.authority import new_ec_pem
 from tests.cds_service.trust.ehr import Ehr
 

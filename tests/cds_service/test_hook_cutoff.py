@@ -13,11 +13,11 @@ from flask import Flask
 from cds_service.app import create_app
 from cds_service.app_pages.chart import reader_of
 from cds_service.services import SERVICES
-from cds_service.settings import Settings
 from fhir_mapping import PatientRecord
 from risk_model import Pipeline
 from tests.fhir_mapping.test_cases import PATIENT, STAY
 from tests.fhir_mapping.test_cutoff import SEPSIS, within, without_end
+from tests.patience import patient_settings
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -44,7 +44,7 @@ ROWS: list[tuple[str, str, list[dict[str, Any]], str, bool]] = [
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     folder: Path = tmp_path_factory.mktemp("cutoff")
-    return create_app(Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/r.db"}))
+    return create_app(patient_settings({"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/r.db"}))
 
 
 @pytest.mark.parametrize(("name", "service", "stays", "of", "known"), ROWS, ids=[row[0] for row in ROWS])

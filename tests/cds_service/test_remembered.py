@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from cds_hooks import HookError, parse_json
+from cds_hooks.strict_json import split_prefetch
 from cds_service.app import create_app
 from cds_service.hook_request import open_request, parse_request
-from cds_service.outcome import HookError
 from cds_service.services import SERVICES
-from cds_service.strict_json import parse_json, part
 from risk_model import Pipeline
 from tests.cds_service.fhir_server import FhirServer
 from tests.cds_service.trust.ehr import Ehr, bearer
@@ -164,7 +164,7 @@ BODIES = [
 @pytest.mark.parametrize("body", BODIES)
 def test_a_parted_body_is_the_whole(body: bytes) -> None:
     """Where it can be parted and both parts are objects, together they are what a parser reads."""
-    parted = part(body)
+    parted = split_prefetch(body)
     assert parted is not None
     rest, cut = parted
     try:
@@ -219,4 +219,6 @@ def test_a_grant_behind_a_member_nobody_knows_is_still_seen() -> None:
         asked = parse_request(body.encode(), SERVICES["readmission-30d"])
         assert (asked.access_token, asked.fhir_server) == ("t", "https://ehr.example/r4")
         assert asked.prefetch == prefetch
-    assert open_request(json.dumps(request | {"prefetch": prefetch}).encode(), SERVICES["readmission-30d"]).content
+    assert open_request(
+        json.dumps(request | {"prefetch": prefetch}).encode(), SERVICES["readmission-30d"]
+    ).prefetch.sha256

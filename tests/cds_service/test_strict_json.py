@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.outcome import HookError
-from cds_service.strict_json import parse_json, parse_prefetch
+from cds_hooks import HookError, parse_json
+from cds_service.strict_json import parse_prefetch
 from fhir_mapping.reading import Bundle
 
 NAMES = ["id", "i", "i1", "code", "resource", "entry", "search", "resourceType", "a{", '{"x": 1}', "é", "a\\b", "\\"]

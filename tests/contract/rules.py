@@ -62,9 +62,10 @@ def assert_valid_card(card: dict[str, Any]) -> None:
     assert "\n" not in card["summary"]
     assert card["indicator"] in {"info", "warning", "critical"}
     assert card["source"]["label"]
-    assert urlsplit(card["source"]["url"]).scheme in {"http", "https"}
-    assert "<" not in re.sub(r"\\<", "", card["detail"]), "raw HTML in the detail"
-    assert "![" not in card["detail"], "an image in the detail"
+    assert urlsplit(card["source"].get("url", "https:")).scheme in {"http", "https"}
+    detail = card.get("detail", "")
+    assert "<" not in re.sub(r"\\<", "", detail), "raw HTML in the detail"
+    assert "![" not in detail, "an image in the detail"
     for link in card.get("links", ()):
         assert link["label"]
         assert link["type"] in {"absolute", "smart"}

@@ -20,10 +20,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from cds_hooks import HookError
 from cds_service.app import create_app
 from cds_service.app_pages import OpenChart, app_pages
 from cds_service.app_pages.chart import reader_of
-from cds_service.outcome import HookError
 from risk_model import Pipeline
 from tests.cds_service.fhir_server import FhirServer
 from tests.cds_service.trust.ehr import Ehr, bearer

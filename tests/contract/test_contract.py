@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from cds_service.strict_json import parse_json
+from cds_hooks import parse_json
 from tests.contract.rules import assert_outcome, assert_valid_discovery, assert_valid_response
 
 URL = "/cds-services/readmission-30d"
@@ -38,6 +38,7 @@ def test_a_whole_request_gets_one_valid_card(client: FlaskClient, discharge: Req
     assert_valid_response(body)
     assert len(body["cards"]) == 1
     assert "pubmed.ncbi.nlm.nih.gov" in body["cards"][0]["detail"]
+    assert body["cards"][0]["source"]["url"]
     assert body["cards"][0]["indicator"] != "critical"
 
 

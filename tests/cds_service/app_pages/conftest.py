@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from cds_hooks import HookError
 from cds_service.answering import Answering
 from cds_service.app_pages import OpenChart, app_pages
 from cds_service.app_pages.chart import reader_of
 from cds_service.demo.blueprint import create_demo_app
 from cds_service.demo.patients import Ward, shipped
-from cds_service.outcome import HookError
 from tests.end_to_end.golden import EXAMPLES
 from tests.patience import patient_settings
 

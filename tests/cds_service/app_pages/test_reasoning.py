@@ -15,6 +15,7 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cds_hooks import HookError
 from cds_service.answering import Answering
 from cds_service.app_pages.chart import reader_of
 from cds_service.app_pages.course import MAX_POINTS, course_view, estimates_over, moments
@@ -27,7 +28,6 @@ from cds_service.app_pages.risk_now import risk_now
 from cds_service.app_pages.what_if import Question, changed, levers
 from cds_service.app_pages.words import reason_in_words
 from cds_service.demo.patients import DemoPatient, Ward
-from cds_service.outcome import HookError
 from fhir_mapping import PatientRecord
 from fhir_mapping.reasons import NOTE_REASONS, REASONS
 from knowledge_index import Evidence, PathStep

@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask
 
+from cds_hooks import HookError
 from cds_service.app import create_app
-from cds_service.outcome import HookError
 from cds_service.smart import style
 from cds_service.smart.vault import fingerprint
 from tests.cds_service.smart.authority import Realm

@@ -24,12 +24,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from flask import Flask
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
 
+from cds_hooks import FetchedKeys
 from cds_service.app import create_app
 from cds_service.outbound import Answer, OutboundError
 from cds_service.store import Store
 from cds_service.trust import ClientsFile, TokenRefusedError, TokenVerifier
 from cds_service.trust import keys as trust_keys
-from cds_service.trust.keys import MAX_JWKS_BYTES, FetchedKeys
+from cds_service.trust.keys import MAX_JWKS_BYTES, jwks_fetcher
 from tests.cds_service.trust.ehr import PUBLIC, Ehr
 from tests.patience import LIMITS, PATIENT, patient_settings, until
 
@@ -275,7 +276,7 @@ BAD_KEY_SERVERS: dict[str, Callable[[], Answer]] = {
 def test_a_key_server_that_misbehaves_leaves_the_keys_of_before(name: str) -> None:
     now = [0.0]
     server = KeyServer(lambda: Answer(200, {}, json.dumps(EHR.jwks()).encode()))
-    keys = FetchedKeys(JWKS_URL, server, lambda: now[0])  # type: ignore[arg-type]
+    keys = FetchedKeys(JWKS_URL, jwks_fetcher(server), lambda: now[0])  # type: ignore[arg-type]
     assert keys.get("ec-1") is not None
     server.answer, now[0] = BAD_KEY_SERVERS[name], 4000.0
     assert keys.get("ec-1") is not None
@@ -286,7 +287,7 @@ def test_a_key_server_that_misbehaves_leaves_the_keys_of_before(name: str) -> No
 def test_one_key_of_a_kind_we_do_not_know_spoils_no_other() -> None:
     odd = [{"kty": "OKP", "crv": "Ed25519", "x": "AAAA", "kid": "ed"}, {"kty": "RSA"}, "?", OWN, OWN]
     answer = Answer(200, {}, json.dumps({"keys": [*odd, *EHR.jwks()["keys"]]}).encode())
-    keys = FetchedKeys(JWKS_URL, KeyServer(lambda: answer))  # type: ignore[arg-type]
+    keys = FetchedKeys(JWKS_URL, jwks_fetcher(KeyServer(lambda: answer)))  # type: ignore[arg-type]
     assert keys.get("ec-1") is not None
     assert keys.get("ed") is None
     assert keys.get("mine") is None, "a name that stands twice names neither"
@@ -296,7 +297,7 @@ def test_keys_are_rotated_without_a_restart(verifier: TokenVerifier, monkeypatch
     now = [0.0]
     new = Ehr()
     server = KeyServer(lambda: Answer(200, {}, json.dumps(EHR.jwks()).encode()))
-    verifier._fetched[JWKS_URL] = FetchedKeys(JWKS_URL, server, lambda: now[0])  # type: ignore[arg-type]
+    verifier.trust._fetched[JWKS_URL] = FetchedKeys(JWKS_URL, jwks_fetcher(server), lambda: now[0])  # type: ignore[arg-type]
     verifier.verify(f"Bearer {EHR.token(URL)}", URL)
     renamed = {"keys": [key | {"kid": f"{key['kid']}-new"} for key in new.jwks()["keys"]]}
     server.answer = lambda: Answer(200, {}, json.dumps(renamed).encode())
@@ -312,7 +313,7 @@ def test_a_slow_key_server_and_a_stranger_who_asks_for_it_keep_nobody_out() -> N
     now, hangs, asked = [0.0], threading.Event(), threading.Event()
     good = Answer(200, {}, json.dumps(EHR.jwks()).encode())
     server = KeyServer(lambda: good)
-    keys = FetchedKeys(JWKS_URL, server, lambda: now[0])  # type: ignore[arg-type]
+    keys = FetchedKeys(JWKS_URL, jwks_fetcher(server), lambda: now[0])  # type: ignore[arg-type]
     assert keys.get("ec-1") is not None
 
     def slow() -> Answer:
@@ -339,7 +340,7 @@ def test_of_many_at_once_after_a_start_one_fetches_and_all_get_their_key() -> No
         return Answer(200, {}, json.dumps(EHR.jwks()).encode())
 
     server = KeyServer(slow)
-    keys = FetchedKeys(JWKS_URL, server)  # type: ignore[arg-type]
+    keys = FetchedKeys(JWKS_URL, jwks_fetcher(server))  # type: ignore[arg-type]
 
     def ask(_: int) -> bool:
         begun.wait(PATIENT)

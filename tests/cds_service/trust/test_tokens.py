@@ -17,10 +17,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
+from cds_hooks import FetchedKeys, KeyRefusedError, read_keys
 from cds_service.outbound import Answer
 from cds_service.store import Store, StoreError
 from cds_service.trust import ClientsFile, TokenRefusedError, TokenVerifier
-from cds_service.trust.keys import FetchedKeys, KeyRefusedError, read_keys
+from cds_service.trust.keys import jwks_fetcher
 from tests.cds_service.trust.ehr import PUBLIC, Ehr, bearer
 from tests.patience import patient_settings
 
@@ -203,7 +204,7 @@ def test_fetched_keys_are_refetched_seldom_and_kept_a_day(ehr: Ehr) -> None:
     now = [0.0]
     good = Answer(200, {}, json.dumps(ehr.jwks()).encode())
     server = _KeyServer(lambda: good)
-    keys = FetchedKeys("https://ehr.example.org/jwks", server, lambda: now[0])  # type: ignore[arg-type]
+    keys = FetchedKeys("https://ehr.example.org/jwks", jwks_fetcher(server), lambda: now[0])  # type: ignore[arg-type]
     assert keys.get("ec-1") is not None
     for _ in range(100):
         assert keys.get("made-up") is None

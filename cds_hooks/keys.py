@@ -1,0 +1,179 @@
+"""Public keys of clients: pinned, or fetched from their configured URL and never from where a token points."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
+
+from cds_hooks.errors import FetchError, KeyRefusedError
+
+MIN_RSA_BITS = 2048
+# An unknown key may be a new one, but a stream of made-up names may not become a stream of fetches.
+REFETCH_SECONDS = 30.0
+REFRESH_SECONDS = 3600.0
+STALE_SECONDS = 24 * 3600.0
+ALGORITHMS: Mapping[str, tuple[str, str | None]] = {
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "RS256": ("RSA", None),
+    "RS384": ("RSA", None),
+    "RS512": ("RSA", None),
+    "PS256": ("RSA", None),
+    "PS384": ("RSA", None),
+    "PS512": ("RSA", None),
+}
+"""Algorithm -> key type and curve it must be used with. No `none`, nothing symmetric."""
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "k"})
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """One public key: its type, and the algorithm it is bound to when it says so."""
+
+    kid: str
+    key_type: str
+    curve: str | None
+    algorithm: str | None
+    public: Any = field(repr=False)
+
+    def fits(self, algorithm: str) -> bool:
+        """Whether signatures of this algorithm may be verified with this key."""
+        return ALGORITHMS.get(algorithm) == (self.key_type, self.curve) and self.algorithm in (None, algorithm)
+
+
+Keys = Mapping[str, VerifyingKey]
+"""By `kid`."""
+JwksFetcher = Callable[[str], bytes]
+"""URL -> the body of a 200 answer. Raises FetchError; it limits time, size and redirects."""
+
+
+def read_keys(jwks: Any) -> Keys:
+    """The signature keys of a JWK set. Raises KeyRefusedError."""
+    listed = jwks.get("keys") if isinstance(jwks, Mapping) else None
+    if not isinstance(listed, list) or not listed:
+        raise KeyRefusedError('expected a JWK set: {"keys": [...]}')
+    found: dict[str, VerifyingKey] = {}
+    for number, item in enumerate(listed):
+        if isinstance(item, Mapping) and item.get("use") == "enc":
+            continue
+        key = _key(item, f"keys[{number}]")
+        if key.kid in found:
+            raise KeyRefusedError(f"keys[{number}]: kid {key.kid!r} stands twice")
+        found[key.kid] = key
+    return found
+
+
+def usable_keys(jwks: Any) -> Keys:
+    """Of a set that somebody else publishes, the keys that can be used: an unknown kind of key spoils no other.
+
+    A `kid` that is given twice names neither key. Raises KeyRefusedError where nothing is left.
+    """
+    listed = jwks.get("keys") if isinstance(jwks, Mapping) else None
+    found: dict[str, VerifyingKey] = {}
+    repeated: set[str] = set()
+    for item in listed if isinstance(listed, list) else ():
+        try:
+            one = read_keys({"keys": [item]})
+        except KeyRefusedError:
+            continue
+        repeated |= found.keys() & one.keys()
+        found |= one
+    usable = {kid: key for kid, key in found.items() if kid not in repeated}
+    if not usable:
+        raise KeyRefusedError("no key in it can be used")
+    return usable
+
+
+def parse_keys(body: bytes) -> Keys:
+    """As `usable_keys`, of the body of a key server's answer. Raises KeyRefusedError."""
+    try:
+        return usable_keys(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        raise KeyRefusedError("not JSON") from None
+
+
+def _key(item: Any, path: str) -> VerifyingKey:
+    if not isinstance(item, Mapping):
+        raise KeyRefusedError(f"{path}: expected an object")
+    if _PRIVATE & set(item):
+        raise KeyRefusedError(f"{path}: this is a private or symmetric key; only public keys belong here")
+    kid = item.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise KeyRefusedError(f"{path}.kid: a non-empty string is required")
+    if item.get("kty") not in {"EC", "RSA"}:
+        raise KeyRefusedError(f"{path}.kty: EC or RSA is required")
+    try:
+        public = PyJWK(dict(item), algorithm=_any_algorithm(item)).key
+    except (PyJWTError, ValueError, TypeError, KeyError):
+        raise KeyRefusedError(f"{path}: not a usable {item['kty']} key") from None
+    bound = item.get("alg")
+    algorithm = bound if isinstance(bound, str) else None
+    if isinstance(public, RSAPublicKey):
+        if public.key_size < MIN_RSA_BITS:
+            raise KeyRefusedError(f"{path}: RSA with {public.key_size} bits; at least {MIN_RSA_BITS} are required")
+        return VerifyingKey(kid, "RSA", None, algorithm, public)
+    if isinstance(public, EllipticCurvePublicKey) and public.curve.name in _CURVES:
+        return VerifyingKey(kid, "EC", _CURVES[public.curve.name], algorithm, public)
+    raise KeyRefusedError(f"{path}: P-256, P-384 or P-521 is required")
+
+
+def _any_algorithm(item: Mapping[str, Any]) -> str:
+    curves = {curve: name for name, (kind, curve) in ALGORITHMS.items() if kind == "EC"}
+    return "RS384" if item["kty"] == "RSA" else curves.get(str(item.get("crv")), "ES384")
+
+
+class FetchedKeys:
+    """FetchedKeys(url, fetch).get(kid): fetched when needed, at most every 30 s, used at most a day past their fetch.
+
+    A caller whose key is known never waits for a fetch that another began: neither a key server that hangs, nor a
+    stranger who makes it be asked, keeps anybody out.
+    """
+
+    def __init__(self, url: str, fetch: JwksFetcher, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url = url
+        self._fetch_jwks = fetch
+        self._clock = clock
+        self._lock, self._fetching = Lock(), Lock()
+        self._keys: Keys = {}
+        self._fetched = self._tried = float("-inf")
+
+    def get(self, kid: str) -> VerifyingKey | None:
+        """The key of that name, or None when there is none that may still be used."""
+        if self._begins_fetch(kid):
+            try:
+                self._fetch()
+            finally:
+                self._fetching.release()
+        elif kid not in self._keys:
+            with self._fetching:  # it may be among those that are just being fetched
+                pass
+        return self._keys.get(kid) if self._clock() - self._fetched <= STALE_SECONDS else None
+
+    def _begins_fetch(self, kid: str) -> bool:
+        """Whether this caller fetches the keys now; nobody else then begins until `_fetching` is released."""
+        with self._lock:
+            now = self._clock()
+            wanted = kid not in self._keys or now - self._fetched > REFRESH_SECONDS
+            if not wanted or now - self._tried < REFETCH_SECONDS:
+                return False
+            self._tried = now
+            self._fetching.acquire()
+            return True
+
+    def _fetch(self) -> None:
+        try:
+            self._keys, self._fetched = parse_keys(self._fetch_jwks(self._url)), self._clock()
+        except (FetchError, KeyRefusedError):
+            # The known keys stay valid until they are a day old: a restart of the EHR's key server locks nobody out.
+            return

@@ -1,0 +1,246 @@
+"""Prefetch: what came with a request, the templates it answers, and completion of what did not come.
+
+PrefetchTemplate("Observation?patient={{context.patientId}}&_count=50").fill({"patientId": "1"})
+complete(templates, request.prefetch, context, fetch)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from cds_hooks.errors import (
+    FetchError,
+    MalformedRequestError,
+    MissingPrefetchError,
+    ServiceDefinitionError,
+    TooLargeError,
+)
+
+MAX_ENTRIES = 20_000
+PARALLEL_FETCHES = 4
+USER_TOKENS: Mapping[str, str] = {
+    "userPractitionerId": "Practitioner",
+    "userPractitionerRoleId": "PractitionerRole",
+    "userPatientId": "Patient",
+    "userRelatedPersonId": "RelatedPerson",
+}
+"""Token -> the resource type that `context.userId` must name (CDS Hooks, "Prefetch tokens identifying the user")."""
+_TOKEN = re.compile(r"\{\{(.*?)\}\}")
+_CONTEXT = re.compile(r"context\.(\w+)\Z")
+_INSTANCE = re.compile(r"[A-Z][A-Za-z]+/(?:\{\{[\w.]+\}\}|[A-Za-z0-9\-.]{1,64})\Z")
+_TYPE = re.compile(r"[A-Z][A-Za-z]+\Z")
+
+Reader = Callable[[bytes, int], Mapping[str, Any]]
+"""(bytes of the prefetch object, levels of nesting it may have) -> its members. Raises HookError 400.
+
+A reader may return an object of its own, with a list `entry`, for each Bundle.
+"""
+Fetch = Callable[[str], Any]
+"""A filled query such as `Patient/1` -> the FHIR resource. Raises FetchError."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Prefetch(Mapping[str, Any]):
+    """The prefetch of a request as a mapping of key to FHIR resource; Prefetch({"patient": {...}}).
+
+    One that nobody has parsed has only its bytes: `HookRequest.read_prefetch` parses them.
+    """
+
+    members: Mapping[str, Any] | None = field(default_factory=dict)
+    raw: bytes = b""
+    """The bytes as they came, while nobody has parsed them."""
+    sha256: str = ""
+    """Hex digest of the bytes as they came; "" where they were not separated from the rest of the request."""
+
+    @classmethod
+    def unparsed(cls, raw: bytes) -> Prefetch:
+        return cls(None, raw, hashlib.sha256(raw).hexdigest())
+
+    @property
+    def parsed(self) -> bool:
+        return self.members is not None
+
+    def __getitem__(self, key: str) -> Any:
+        return self._parsed()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parsed())
+
+    def __len__(self) -> int:
+        return len(self._parsed())
+
+    def __eq__(self, other: object) -> bool:
+        return Mapping.__eq__(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Without content: it is patient data."""
+        return f"Prefetch({sorted(self.members)})" if self.members is not None else f"Prefetch(<{len(self.raw)} bytes>)"
+
+    def _parsed(self) -> Mapping[str, Any]:
+        if self.members is None:
+            raise TypeError("this prefetch is unparsed: HookRequest.read_prefetch() parses it")
+        return self.members
+
+
+def checked_members(found: Any) -> Mapping[str, Any]:
+    """The member `prefetch` of a request. Raises MalformedRequestError, TooLargeError."""
+    if found is not None and not isinstance(found, dict):
+        raise MalformedRequestError("structure", "prefetch: expected an object")
+    check_entries(found or {})
+    return found or {}
+
+
+def check_entries(members: Mapping[str, Any]) -> None:
+    """Raises TooLargeError where the Bundles of a prefetch have more than 20,000 entries together."""
+    entries = 0
+    for value in members.values():
+        listed = value.get("entry") if isinstance(value, dict) else getattr(value, "entry", None)
+        entries += len(listed) if isinstance(listed, list) else 0
+    if entries > MAX_ENTRIES:
+        raise TooLargeError(f"more than {MAX_ENTRIES} entries in prefetch")
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchTemplate:
+    """A template, checked when it is made: an instance read or a type search whose tokens are known.
+
+    >>> PrefetchTemplate("Patient/{{context.patientId}}").resource_type
+    'Patient'
+    >>> PrefetchTemplate("Observation?patient={{context.patientId}}&patient=2")
+    Traceback (most recent call last):
+    cds_hooks.errors.ServiceDefinitionError: Observation?...: the parameter patient is repeated
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text:
+            raise ServiceDefinitionError("a prefetch template is a non-empty string")
+        path, question, query = self.text.partition("?")
+        if not (_TYPE.match(path) if question else _INSTANCE.match(path)):
+            raise ServiceDefinitionError(f"{self.text}: expected Type/id or Type?search")
+        for token in _TOKEN.findall(self.text):
+            if token not in USER_TOKENS and not _CONTEXT.match(token):
+                raise ServiceDefinitionError(f"{self.text}: unknown token {{{{{token}}}}}")
+        if any(brackets in _TOKEN.sub("", self.text) for brackets in ("{{", "}}")):
+            raise ServiceDefinitionError(f"{self.text}: a token is not closed")
+        names = [pair.partition("=")[0] for pair in query.split("&")] if question else []
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if question and not all(names):
+            raise ServiceDefinitionError(f"{path}?...: a search parameter has no name")
+        if repeated:
+            # Clients have merged two `date=` into one condition: answers would silently be incomplete.
+            raise ServiceDefinitionError(f"{path}?...: the parameter {repeated[0]} is repeated")
+
+    @property
+    def resource_type(self) -> str:
+        return resource_type(self.text)
+
+    @property
+    def context_fields(self) -> frozenset[str]:
+        """Members of `context` that the template needs."""
+        found = _TOKEN.findall(self.text)
+        return frozenset("userId" if token in USER_TOKENS else token.removeprefix("context.") for token in found)
+
+    def fill(self, context: Mapping[str, Any]) -> str | None:
+        return fill(self.text, context)
+
+
+def resource_type(template: str) -> str:
+    """The resource type a template asks for.
+
+    >>> resource_type("Observation?patient={{context.patientId}}")
+    'Observation'
+    """
+    return template.split("?")[0].split("/")[0]
+
+
+def fill(template: str, context: Mapping[str, Any]) -> str | None:
+    """A template with its tokens replaced, or None when the context lacks one or it is not a string.
+
+    >>> fill("Patient/{{context.patientId}}", {"patientId": "p1"})
+    'Patient/p1'
+    >>> fill("Practitioner/{{userPractitionerId}}", {"userId": "Practitioner/7"})
+    'Practitioner/7'
+    >>> fill("Practitioner/{{userPractitionerId}}", {"userId": "Patient/7"}) is None
+    True
+    """
+    values = {token: _value(token, context) for token in _TOKEN.findall(template)}
+    if not all(values.values()):
+        return None
+    return _TOKEN.sub(lambda match: str(values[match[1]]), template)
+
+
+def _value(token: str, context: Mapping[str, Any]) -> str | None:
+    if token in USER_TOKENS:
+        kind, _, identifier = str(context.get("userId") or "").rpartition("/")
+        return identifier if kind == USER_TOKENS[token] else None
+    named = _CONTEXT.match(token)
+    found = context.get(named[1]) if named else None
+    return found if isinstance(found, str) else None
+
+
+def arrived(value: Any, kind: str) -> bool:
+    """Whether a prefetch value answers a template for resources of this kind: a Bundle, or one such resource.
+
+    null, an empty object, an OperationOutcome and a resource of another kind do not: they count as not fetched.
+
+    >>> arrived({"resourceType": "Bundle"}, "Observation"), arrived({"resourceType": "OperationOutcome"}, "Patient")
+    (True, False)
+    """
+    return isinstance(value, dict) and value.get("resourceType") in ("Bundle", kind)
+
+
+def fetch_all(queries: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict[str, FetchError]]:
+    """(what came, why the rest did not), by key; several at a time."""
+    found: dict[str, Any] = {}
+    failed: dict[str, FetchError] = {}
+    if not queries:
+        return found, failed
+    with ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
+        waiting = {key: pool.submit(fetch, query) for key, query in queries.items()}
+        for key, future in waiting.items():
+            try:
+                found[key] = future.result()
+            except FetchError as error:
+                failed[key] = error
+    return found, failed
+
+
+def complete(
+    templates: Mapping[str, str],
+    prefetch: Mapping[str, Any],
+    context: Mapping[str, Any],
+    fetch: Fetch | None = None,
+    required: Iterable[str] = (),
+) -> dict[str, Any]:
+    """The prefetch with every template's key: as it came, fetched, or None where it could not be had.
+
+    Raises MissingPrefetchError 412 naming the `required` templates that stay missing.
+
+    >>> complete({"patient": "Patient/{{context.patientId}}"}, {}, {"patientId": "1"}, required=["patient"])
+    Traceback (most recent call last):
+    cds_hooks.errors.MissingPrefetchError: prefetch is missing and could not be fetched: \
+patient = Patient/{{context.patientId}}
+    """
+    whole = {
+        key: value if arrived(value := prefetch.get(key), resource_type(template)) else None
+        for key, template in templates.items()
+    }
+    why = ""
+    if fetch is not None:
+        missing = {key: fill(templates[key], context) for key, value in whole.items() if value is None}
+        found, failed = fetch_all({key: query for key, query in missing.items() if query is not None}, fetch)
+        whole |= {key: value for key, value in found.items() if arrived(value, resource_type(templates[key]))}
+        why = "".join(f" (fetching {key} failed: {error.reason})" for key, error in failed.items())
+    absent = {key: templates[key] for key in required if whole[key] is None}
+    if absent:
+        raise MissingPrefetchError(absent, why)
+    return whole

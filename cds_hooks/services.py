@@ -1,0 +1,103 @@
+"""A service as discovery describes it (CDS Hooks, "Discovery"), and the check of its definition at registration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cds_hooks.errors import ServiceDefinitionError
+from cds_hooks.hook_request import HOOK_CONTEXT
+from cds_hooks.prefetch import PrefetchTemplate, resource_type
+
+SPECIFICATION_VERSION = "2.0.0"
+HOOK_VERSION = "1.0"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}\Z")  # unreserved characters of a URL path (RFC 3986)
+_HOOK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_USUAL_CONTEXT = frozenset({"userId", "patientId", "encounterId"})
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDefinition:
+    """ServiceDefinition("readmission-30d", "encounter-discharge", "Risk of readmission", prefetch={"patient": "..."})
+
+    `prefetch` is key -> template. Raises ServiceDefinitionError.
+    """
+
+    id: str
+    hook: str
+    description: str
+    title: str | None = None
+    prefetch: Mapping[str, str] = field(default_factory=dict)
+    usage_requirements: str | None = None
+    version: str | None = SPECIFICATION_VERSION
+    """Semantic version of the CDS Hooks specification."""
+    hook_version: str | None = HOOK_VERSION
+    required_context: tuple[str, ...] | None = None
+    """Members of `context`; by default those of the hook's definition."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not _ID.match(self.id):
+            raise ServiceDefinitionError(f"{self.id!r}: id: letters, digits and . _ ~ - are allowed")
+        if not isinstance(self.hook, str) or not _HOOK.match(self.hook):
+            raise ServiceDefinitionError(f"{self.id}.hook: the name of a hook is required")
+        if not isinstance(self.description, str) or not self.description.strip():
+            raise ServiceDefinitionError(f"{self.id}.description: a non-empty string is required")
+
+    @property
+    def context_fields(self) -> tuple[str, ...]:
+        """Members of `context` that a request must have."""
+        return HOOK_CONTEXT.get(self.hook, ()) if self.required_context is None else self.required_context
+
+    def expected(self) -> dict[str, str]:
+        """Prefetch key -> resource type its value must have."""
+        return {key: resource_type(template) for key, template in self.prefetch.items()}
+
+    def check_templates(self) -> None:
+        """Raises ServiceDefinitionError for a template that is invalid or needs what the hook's context has not."""
+        known = _USUAL_CONTEXT | set(self.context_fields)
+        for key, text in self.prefetch.items():
+            try:
+                needed = PrefetchTemplate(text).context_fields
+            except ServiceDefinitionError as error:
+                raise ServiceDefinitionError(f"{self.id}.prefetch.{key}: {error}") from None
+            if not needed <= known:
+                missing = sorted(needed - known)[0]
+                raise ServiceDefinitionError(f"{self.id}.prefetch.{key}: {self.hook} has no context.{missing}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The service as discovery lists it."""
+        members = {
+            "id": self.id,
+            "hook": self.hook,
+            "title": self.title,
+            "description": self.description,
+            "prefetch": dict(self.prefetch),
+            "usageRequirements": self.usage_requirements,
+            "version": self.version,
+            "hookVersion": self.hook_version,
+        }
+        return {name: value for name, value in members.items() if value}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> ServiceDefinition:
+        """A service as a client finds it; its templates may use what `PrefetchTemplate` does not know.
+
+        Raises ServiceDefinitionError.
+        """
+        if not isinstance(raw, Mapping):
+            raise ServiceDefinitionError("a service must be an object")
+        prefetch = raw.get("prefetch") or {}
+        if not isinstance(prefetch, Mapping) or not all(isinstance(text, str) for text in prefetch.values()):
+            raise ServiceDefinitionError(f"{raw.get('id')}.prefetch: expected an object of templates")
+        return cls(
+            id=raw.get("id", ""),
+            hook=raw.get("hook", ""),
+            description=raw.get("description", ""),
+            title=raw.get("title"),
+            prefetch=dict(prefetch),
+            usage_requirements=raw.get("usageRequirements"),
+            version=raw.get("version"),
+            hook_version=raw.get("hookVersion"),
+        )

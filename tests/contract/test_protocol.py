@@ -1,0 +1,99 @@
+"""The rules of the protocol over every service we ship: the product, and the minimal example of the library."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.cds_hooks.conftest import minimal_app
+from tests.contract.conftest import whole_request
+from tests.contract.rules import assert_outcome, assert_valid_discovery, assert_valid_response
+from tests.contract.test_contract import BODIES, put, without
+
+PATIENT_VIEW = {
+    "hook": "patient-view",
+    "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
+    "context": {"userId": "Practitioner/7", "patientId": "1"},
+    "prefetch": {"patient": {"resourceType": "Patient", "id": "1"}},
+}
+Change = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A service, a request it answers with a card, and its client."""
+
+    client: FlaskClient
+    url: str
+    request: dict[str, Any]
+
+    def post(self, body: Any) -> Any:
+        return self.client.post(self.url, json=body)
+
+
+@pytest.fixture(params=["riskcards", "minimal-example"])
+def spoken(request: pytest.FixtureRequest) -> Spoken:
+    if request.param == "minimal-example":
+        return Spoken(minimal_app().test_client(), "/cds-services/birthday", copy.deepcopy(PATIENT_VIEW))
+    app: Flask = request.getfixturevalue("app")
+    whole = whole_request("diabetic-heart-failure-discharge")
+    return Spoken(app.test_client(), "/cds-services/readmission-30d", whole)
+
+
+def test_discovery_is_valid(spoken: Spoken) -> None:
+    assert_valid_discovery(spoken.client.get("/cds-services").get_json())
+
+
+def test_a_whole_request_gets_a_valid_card(spoken: Spoken) -> None:
+    spoken.request["extension"] = {"com.example.more": {"deep": [1, 2]}}
+    answer = spoken.post(spoken.request)
+    assert answer.status_code == 200
+    assert_valid_response(answer.get_json())
+    assert answer.get_json()["cards"]
+
+
+CHANGES: list[tuple[str, Change, int, str]] = [
+    ("no hook", without("hook"), 400, "hook"),
+    ("another hook", put("order-sign", "hook"), 400, "hook"),
+    ("no hookInstance", without("hookInstance"), 400, "hookInstance"),
+    ("hookInstance no UUID", put("42", "hookInstance"), 400, "hookInstance"),
+    ("no context", without("context"), 400, "context"),
+    ("no userId", without("context", "userId"), 400, "userId"),
+    ("userId a device", put("Device/1", "context", "userId"), 400, "userId"),
+    ("patientId a path", put("../../etc", "context", "patientId"), 400, "patientId"),
+    ("prefetch a list", put([], "prefetch"), 400, "prefetch"),
+    ("token without server", put({"access_token": "t"}, "fhirAuthorization"), 400, "fhirServer"),
+    ("no patient", put(None, "prefetch", "patient"), 412, "Patient/{{context.patientId}}"),
+    ("no prefetch at all", without("prefetch"), 412, "patient"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "status", "said"), CHANGES, ids=[row[0] for row in CHANGES])
+def test_a_malformed_request_is_an_outcome(spoken: Spoken, name: str, change: Change, status: int, said: str) -> None:
+    change(spoken.request)
+    assert said in assert_outcome(spoken.post(spoken.request), status)
+
+
+@pytest.mark.parametrize(("name", "body", "kind", "status"), BODIES, ids=[row[0] for row in BODIES])
+def test_a_hostile_body_is_an_outcome(spoken: Spoken, name: str, body: bytes, kind: str, status: int) -> None:
+    assert_outcome(spoken.client.post(spoken.url, data=body, content_type=kind), status)
+
+
+def test_unknown_service_other_method_and_empty_feedback(spoken: Spoken) -> None:
+    assert_outcome(spoken.client.post("/cds-services/nothing", json={}), 404)
+    assert_outcome(spoken.client.get(spoken.url), 405)
+    assert_outcome(spoken.client.post(f"{spoken.url}/feedback", json={"feedback": []}), 400)
+
+
+def test_preflight(spoken: Spoken) -> None:
+    asked = {"Origin": "https://ehr.example.org", "Access-Control-Request-Method": "POST"}
+    answer = spoken.client.options(spoken.url, headers=asked)
+    assert answer.status_code == 200
+    allowed = {name.strip() for name in answer.headers["Access-Control-Allow-Headers"].lower().split(",")}
+    assert {"authorization", "content-type"} <= allowed
