@@ -22,7 +22,7 @@ from fhir_mapping import PatientRecord
 from risk_model.inputs import input_names, row
 from risk_model.scores import news2, qsofa
 from risk_model.tasks import IN_HOSPITAL_MORTALITY
-from risk_model.training import Cohort
+from risk_model.training_rows import Cohort
 from risk_model.values import ScoreResult
 
 HOURS = (24, 48)

@@ -21,7 +21,7 @@ from fhir_mapping import PatientRecord
 from risk_model.inputs import input_names, row
 from risk_model.scores import hospital_score, lace
 from risk_model.tasks import READMISSION_30D
-from risk_model.training import Cohort
+from risk_model.training_rows import Cohort
 
 POPULATION = {
     "minimum_age": 18,

@@ -24,7 +24,7 @@ from benchmarks.outcome import collect, say
 from risk_model.inputs import concept_of, input_names
 from risk_model.out_of_distribution import REFUSED, WARNED, Distribution
 from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
-from risk_model.training import patient_folds
+from risk_model.training_rows import patient_folds
 
 RESULT = readme.RESULTS / "distribution_shift.json"
 Rows = NDArray[np.float32]

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.cinc_fhir import ADMISSION, IcuStay, to_fhir
 from benchmarks.note_styles import HOUSES, House
-from risk_model.training import patient_folds
+from risk_model.training_rows import patient_folds
 
 MOVED: Mapping[str, str] = {
     "GCS": "gcs", "Urine": "urine", "MechVent": "mechanical_ventilation", "FiO2": "fio2", "pH": "ph", "PaO2": "pao2",

@@ -46,7 +46,8 @@ from risk_model.note_inputs import note_inputs
 from risk_model.note_measurements import NOTED, noted_names, with_note_values
 from risk_model.reader import RuleNoteReader
 from risk_model.tasks import IN_HOSPITAL_MORTALITY
-from risk_model.training import PARAMETERS, Cohort, held_out_margins
+from risk_model.training import PARAMETERS, held_out_margins
+from risk_model.training_rows import Cohort
 from risk_model.values import NoteFindings, NoteValue
 
 Part = tuple[Sequence[str], NDArray[np.float32]]

@@ -18,7 +18,8 @@ from risk_model.conformal import categories_of
 from risk_model.evaluation import Judged, coverage, cross_calibrated, held_out_coverage, share
 from risk_model.metrics import SCORE_METRICS, measure, observed_expected
 from risk_model.model_card import training_card
-from risk_model.training import FOLDS, Cohort, Fit, fit, held_out_margins, patient_folds, predict, save
+from risk_model.training import Fit, fit, held_out_margins, predict, save
+from risk_model.training_rows import FOLDS, Cohort, patient_folds
 
 SHIPPED = Path(__file__).resolve().parents[1] / "risk_model" / "shipped"
 SMALLEST_SUBGROUP = 100

@@ -58,7 +58,8 @@ from risk_model.language.rationale import (
 from risk_model.language.risk_teaching import learned_from
 from risk_model.metrics import SCORE_METRICS, auroc, measure
 from risk_model.tasks import IN_HOSPITAL_MORTALITY
-from risk_model.training import PARAMETERS, Cohort, held_out_margins
+from risk_model.training import PARAMETERS, held_out_margins
+from risk_model.training_rows import Cohort
 
 Arm = tuple[Cohort, tuple[Block, ...]]
 

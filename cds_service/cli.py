@@ -13,7 +13,7 @@ import sys
 
 import click
 
-DONE, OUR_FAULT, BAD_INPUT = 0, 1, 3
+from cds_service.exit_codes import BAD_INPUT, DONE, OUR_FAULT
 
 # Listed in the order a newcomer meets them; a command's module is imported only when it is asked for.
 COMMANDS = {
@@ -41,6 +41,31 @@ COMMANDS = {
     "doctor": "What is installed, configured, hashed and reachable.",
 }
 
+_MODULES = {
+    "demo": "cds_service.commands.demo",
+    "serve": "cds_service.commands.serve",
+    "read-ahead": "cds_service.commands.read_ahead",
+    "map": "cds_service.commands.map",
+    "score": "cds_service.commands.score",
+    "cohort": "cds_service.commands.cohort",
+    "train": "cds_service.commands.train",
+    "evaluate": "cds_service.commands.evaluate",
+    "recalibrate": "cds_service.commands.recalibrate",
+    "train-reader": "cds_service.commands.train_reader",
+    "few-shot": "cds_service.commands.few_shot",
+    "rubric": "cds_service.commands.rubric",
+    "benchmark": "cds_service.commands.benchmark",
+    "index": "cds_service.commands.index",
+    "card": "cds_service.commands.card",
+    "client": "cds_service.commands.client",
+    "mode": "cds_service.commands.mode",
+    "audit": "cds_service.commands.audit",
+    "replay": "cds_service.commands.replay",
+    "outcomes": "cds_service.commands.outcomes",
+    "monitor": "cds_service.commands.monitor",
+    "doctor": "cds_service.commands.doctor",
+}
+
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,7 +74,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"cds_service.commands.{cmd_name.replace('-', '_')}")
+        module = importlib.import_module(_MODULES[cmd_name])
         command: click.Command = module.command
         return command
 

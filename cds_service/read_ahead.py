@@ -28,8 +28,16 @@ from cds_service.store import Store, StoreError
 from fhir_mapping import Note
 from risk_model import RiskModel, RuleNoteReader
 from risk_model.errors import LanguageModelError
-from risk_model.language import kept
-from risk_model.language.ahead import AheadNoteReader, AheadOpinions
+from risk_model.language.ahead import AheadNoteReader
+from risk_model.language.ahead_opinions import AheadOpinions
+from risk_model.language.kept import (
+    note_from_json,
+    note_to_json,
+    question_from_json,
+    question_to_json,
+    reading_from_json,
+    reading_to_json,
+)
 from risk_model.language.named import RULES, ReaderName, fingerprint
 from risk_model.language.opinion import Opinion
 from risk_model.language.risk import RiskPrompt
@@ -67,10 +75,10 @@ class Shelf(Generic[Asked, Answer]):
 NOTES: Shelf[Note, NoteReading] = Shelf(
     UNREAD,
     READING,
-    lambda note: {"note": kept.note_to_json(note)},
-    lambda value: kept.note_from_json(value["note"]),
-    kept.reading_to_json,
-    kept.reading_from_json,
+    lambda note: {"note": note_to_json(note)},
+    lambda value: note_from_json(value["note"]),
+    reading_to_json,
+    reading_from_json,
 )
 
 
@@ -80,8 +88,8 @@ def windows_for(mark: str) -> Shelf[RiskPrompt, Opinion]:
     return Shelf(
         f"ask:{mark[:12]}",
         OPINION,
-        lambda prompt: {"question": kept.question_to_json(prompt)},
-        lambda value: kept.question_from_json(value["question"]),
+        lambda prompt: {"question": question_to_json(prompt)},
+        lambda value: question_from_json(value["question"]),
         Opinion.to_json,
         Opinion.from_json,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -21,12 +21,9 @@ from fhir_mapping.codes import ICD9CM, ICD10, ICD10CM, SNOMED
 from fhir_mapping.definitions.schema import read_yaml
 from fhir_mapping.values import Coding
 
-if TYPE_CHECKING:
-    from fhir_mapping.record import PatientRecord
-
 _ICD10 = frozenset({ICD10CM, ICD10})
 _ICD9 = frozenset({ICD9CM})
-_READABLE = _ICD10 | _ICD9
+READABLE_SYSTEMS = _ICD10 | _ICD9
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class Codes:
         """
         if coding.system == SNOMED:
             return coding.code in self.snomed
-        if coding.system not in _READABLE:
+        if coding.system not in READABLE_SYSTEMS:
             return False
         return coding.code.replace(".", "").upper().startswith(self.icd10 if coding.system in _ICD10 else self.icd9)
 
@@ -98,19 +95,6 @@ class Group:
         return self.name.lower().replace(" ", "_")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Groups a patient is in (the lesser of two grades left out), each with its weight; `sources` name all found.
-
-    `unknown` counts the conditions coded in no ICD: any of them might belong to any group. It is -1 where the problem
-    list was not fetched at all.
-    """
-
-    weights: Mapping[str, int]
-    unknown: int
-    sources: Mapping[str, tuple[str, ...]]
-
-
 @cache
 def diagnosis_table() -> DiagnosisTable:
     raw = orjson.loads(_definition("diagnosis_groups.json"))
@@ -158,44 +142,9 @@ def expand(text: str) -> Iterator[str]:
         yield f"{letter}{number:0{width}d}"
 
 
-def problems(record: PatientRecord) -> Iterator[tuple[str, tuple[Coding, ...]]]:
-    """What the patient has by now, with its source: active conditions and the reasons of the stay.
-
-    A disease that does not leave (diabetes, a previous infarction) counts even when its entry is not marked active.
-    """
-    for condition in record.conditions:
-        if condition.active or condition.abated is None:
-            yield condition.source, condition.codings
-    if record.current_stay is not None and record.current_stay.reasons:
-        yield record.current_stay.source, record.current_stay.reasons
-
-
-def active_groups(record: PatientRecord) -> Mapping[str, tuple[str, ...]]:
-    """Diagnosis groups the patient is in, each with its source ids."""
-    found: dict[str, list[str]] = {}
-    for source, codings in problems(record):
-        for name in diagnosis_groups(codings):
-            found.setdefault(name, []).append(source)
-    return {name: tuple(sources) for name, sources in found.items()}
-
-
 def diagnosis_groups(codings: Iterable[Coding]) -> frozenset[str]:
     """Names of the diagnosis groups that codings fall into."""
     return frozenset(name for coding in codings for name in _diagnoses_holding(coding))
-
-
-def groups_of(record: PatientRecord, scheme: Scheme) -> Found:
-    """The groups of a scheme that a record's problems and the reasons of its stay fall into."""
-    sources: dict[str, list[str]] = {}
-    unread = 0
-    for source, codings in problems(record):
-        unread += not any(coding.system in _READABLE for coding in codings)
-        for name in dict.fromkeys(name for coding in codings for name in _groups_holding(scheme, coding)):
-            sources.setdefault(name, []).append(source)
-    lesser = {group.over for group in table(scheme) if group.name in sources}
-    weights = {g.name: g.weight for g in table(scheme) if g.name in sources and g.name not in lesser}
-    missing = "Condition" in record.not_fetched
-    return Found(weights, -1 if missing else unread, {name: tuple(found) for name, found in sources.items()})
 
 
 @lru_cache(maxsize=8192)  # a hospital's problem lists repeat the same few thousand codes
@@ -204,25 +153,5 @@ def _diagnoses_holding(coding: Coding) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=8192)
-def _groups_holding(scheme: Scheme, coding: Coding) -> tuple[str, ...]:
+def groups_holding(scheme: Scheme, coding: Coding) -> tuple[str, ...]:
     return tuple(group.name for group in table(scheme) if group.holds(coding))
-
-
-def pregnant(record: PatientRecord) -> bool:
-    """Whether a pregnancy is on the problem list now, or is the reason, kind or service of the stay."""
-    return _concerns(record, diagnosis_table().pregnancy)
-
-
-def in_hospice(record: PatientRecord) -> bool:
-    """Whether hospice or palliative care is on the problem list now, or began with this stay."""
-    return _concerns(record, diagnosis_table().hospice)
-
-
-def _concerns(record: PatientRecord, group: DiagnosisGroup) -> bool:
-    """Whether an active condition, or the stay's reason, kind, service or a procedure, is of the group."""
-    stay = record.current_stay
-    found = [coding for condition in record.conditions if condition.active for coding in condition.codings]
-    if stay is not None:
-        found += [*stay.reasons, *stay.codings]
-        found += [c for procedure in record.procedures if procedure.stay == stay.source for c in procedure.codings]
-    return any(group.holds(coding) for coding in found)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from fhir_mapping.admissions import admission_source, disposition
 from fhir_mapping.codes import SNOMED
 from fhir_mapping.definitions import definitions
-from fhir_mapping.diagnoses import Scheme, groups_of, table
+from fhir_mapping.diagnoses import Scheme, table
 from fhir_mapping.drug_classes import Basis, classes, classes_of
+from fhir_mapping.problems import groups_of
+from fhir_mapping.record_view import RecordView
 from fhir_mapping.stays import leads_to
 from fhir_mapping.times import age_range
 from fhir_mapping.values import (
@@ -30,9 +31,6 @@ from fhir_mapping.values import (
     Stay,
     StayClass,
 )
-
-if TYPE_CHECKING:
-    from fhir_mapping.record import PatientRecord
 
 BEFORE_STAY = timedelta(hours=24)
 WITHOUT_STAY = timedelta(days=365)
@@ -49,7 +47,7 @@ _STAY_FACTS = (
 _UNDATED_SOURCES = 5  # a mean over 400 values names its newest few sources, not all
 
 
-def compute(record: PatientRecord) -> FeatureVector:
+def compute(record: RecordView) -> FeatureVector:
     """All features of a record as of its prediction time."""
     values: dict[str, FeatureValue] = {}
     unknown: dict[str, str] = {}
@@ -76,7 +74,7 @@ def compute(record: PatientRecord) -> FeatureVector:
     return FeatureVector(record.subject_id, record.prediction_time, values, unknown, record.refused)
 
 
-def _window_start(record: PatientRecord) -> datetime:
+def _window_start(record: RecordView) -> datetime:
     stay = record.current_stay
     return record.prediction_time - WITHOUT_STAY if stay is None else stay.start - BEFORE_STAY
 
@@ -87,7 +85,7 @@ def _refusal_reasons(refused: Sequence[Refusal]) -> dict[str, str]:
     return {str(refusal.detail): refusal.reason for refusal in ordered}
 
 
-def _why_unknown(record: PatientRecord, found: Sequence[Measurement], refusal: str | None, resource_type: str) -> str:
+def _why_unknown(record: RecordView, found: Sequence[Measurement], refusal: str | None, resource_type: str) -> str:
     if found:
         return "outside-window"
     if refusal is not None:
@@ -134,7 +132,7 @@ def slope_per_hour(items: Sequence[Measurement]) -> float | None:
 Fact = tuple[str, FeatureValue | None, str]
 
 
-def _facts(record: PatientRecord) -> Iterator[Fact]:
+def _facts(record: RecordView) -> Iterator[Fact]:
     """Demographics, the current stay, and use of care: (name, value or None, reason when None)."""
     patient = (f"Patient/{record.subject_id}",)
     yield from _age(record)
@@ -150,7 +148,7 @@ def _facts(record: PatientRecord) -> Iterator[Fact]:
     yield from _drug_classes(record)
 
 
-def _age(record: PatientRecord) -> Iterator[Fact]:
+def _age(record: RecordView) -> Iterator[Fact]:
     """Youngest and oldest age the birth date allows; `age.last` where both lie in one band, then the younger."""
     at, patient = record.prediction_time, (f"Patient/{record.subject_id}",)
     reason = record.demographics.unknown.get("birth", "none-found")
@@ -166,7 +164,7 @@ def _age(record: PatientRecord) -> Iterator[Fact]:
     yield "age.last", None if crossed else _number(ages[0], "a", at, patient), "imprecise"
 
 
-def _ventilation(record: PatientRecord) -> Fact:
+def _ventilation(record: RecordView) -> Fact:
     """1 when ventilation is coded in this stay; 0 only when procedures were fetched and none says so."""
     name, stay = "mechanical_ventilation.last", record.current_stay
     if stay is None:
@@ -179,7 +177,7 @@ def _ventilation(record: PatientRecord) -> Fact:
     return name, FeatureValue(0.0, "1", record.prediction_time, ()) if known else None, "not-fetched"
 
 
-def _stay_facts(record: PatientRecord) -> Iterator[Fact]:
+def _stay_facts(record: RecordView) -> Iterator[Fact]:
     stay, at = record.current_stay, record.prediction_time
     if stay is None:
         for name in _STAY_FACTS:
@@ -198,7 +196,7 @@ def _stay_facts(record: PatientRecord) -> Iterator[Fact]:
     yield "discharge_disposition.last", None if went is None else FeatureValue(went, None, stay.end, source), reason
 
 
-def _comorbidities(record: PatientRecord) -> Iterator[Fact]:
+def _comorbidities(record: RecordView) -> Iterator[Fact]:
     """1 for each group of Charlson and Elixhauser the patient is in; 0 only where every condition could be read."""
     for scheme in (Scheme.CHARLSON, Scheme.ELIXHAUSER):
         found = groups_of(record, scheme)
@@ -210,7 +208,7 @@ def _comorbidities(record: PatientRecord) -> Iterator[Fact]:
             yield f"comorbidity_{scheme}_{group.slug}.last", value, reason
 
 
-def _drug_classes(record: PatientRecord) -> Iterator[Fact]:
+def _drug_classes(record: RecordView) -> Iterator[Fact]:
     """1 for each class of the drugs active now; 0 only where medications were fetched and each could be read."""
     read = [(item.source, classes_of(item)) for item in record.medications if item.active]
     fetched = not record.not_fetched & _MEDICATIONS
@@ -225,7 +223,7 @@ def _drug_classes(record: PatientRecord) -> Iterator[Fact]:
         yield f"medication_{name}.last", FeatureValue(1.0, "1", record.prediction_time, tuple(bases), basis), ""
 
 
-def _use_of_care(record: PatientRecord) -> Iterator[Fact]:
+def _use_of_care(record: RecordView) -> Iterator[Fact]:
     at = record.prediction_time
     encounters_known = "Encounter" not in record.not_fetched
     now = record.current_stay

@@ -10,17 +10,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fhir_mapping.codes import ICD9CM, ICD10CM, LOINC, RXNORM, SNOMED, codings, text_of
 from fhir_mapping.elements import Observation, Resource
 from fhir_mapping.measurements import concepts_of, observed_at
 from fhir_mapping.quantities import finite
+from fhir_mapping.record_view import RecordView
 from fhir_mapping.times import moment
 from fhir_mapping.values import Coding
-
-if TYPE_CHECKING:
-    from fhir_mapping.record import PatientRecord
 
 _SYSTEMS = {LOINC: "LOINC", SNOMED: "SNOMED", ICD10CM: "ICD10CM", ICD9CM: "ICD9CM", RXNORM: "RxNorm"}
 _DAY = 86_400
@@ -40,7 +38,7 @@ class Event:
     description: str | None = None
 
 
-def events(record: PatientRecord) -> tuple[Event, ...]:
+def events(record: RecordView) -> tuple[Event, ...]:
     """Everything a record holds as events: static ones first, then in time order."""
     found = [*_person(record), *_visits(record), *_observations(record), *_clinical(record), *_given(record)]
     found += [Event(n.time, f"NOTE//{_word(n.type)}", None, n.text, n.type) for n in record.notes() if n.text]
@@ -48,7 +46,7 @@ def events(record: PatientRecord) -> tuple[Event, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def to_meds(record: PatientRecord) -> tuple[dict[str, Any], ...]:
+def to_meds(record: RecordView) -> tuple[dict[str, Any], ...]:
     """The events as plain rows for JSON: subject_id, time, code, numeric_value, text_value."""
     return tuple(
         {
@@ -62,7 +60,7 @@ def to_meds(record: PatientRecord) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _person(record: PatientRecord) -> Iterator[Event]:
+def _person(record: RecordView) -> Iterator[Event]:
     if record.sex:
         yield Event(None, f"GENDER//{record.sex.upper()}", description="Administrative gender")
     birth = record.birth
@@ -72,7 +70,7 @@ def _person(record: PatientRecord) -> Iterator[Event]:
         yield Event(record.deceased, "MEDS_DEATH", description="Death")
 
 
-def _visits(record: PatientRecord) -> Iterator[Event]:
+def _visits(record: RecordView) -> Iterator[Event]:
     for stay in record.stays:
         name = f"ENCOUNTER//{stay.stay_class.upper()}"
         reasons = "; ".join(stay.reason_texts) or None
@@ -82,7 +80,7 @@ def _visits(record: PatientRecord) -> Iterator[Event]:
             yield Event(stay.end, f"{name}//END", None, stay.discharge_disposition, ended)
 
 
-def _clinical(record: PatientRecord) -> Iterator[Event]:
+def _clinical(record: RecordView) -> Iterator[Event]:
     for condition in record.conditions:
         when = condition.recorded or condition.onset
         for code in _names(condition.codings, "CONDITION"):
@@ -95,7 +93,7 @@ def _clinical(record: PatientRecord) -> Iterator[Event]:
             yield Event(procedure.performed, code, None, procedure.text, procedure.text)
 
 
-def _observations(record: PatientRecord) -> Iterator[Event]:
+def _observations(record: RecordView) -> Iterator[Event]:
     converted = {(item.source, item.concept): item for item in record.measurements}
     for source, resource in record.charted():
         at = observed_at(Observation.of(resource))
@@ -141,7 +139,7 @@ def _charted(part: Resource, name: str, when: datetime | None, description: str)
             yield Event(when, name, number, None if number is not None else str(part[element]), description)
 
 
-def _given(record: PatientRecord) -> Iterator[Event]:
+def _given(record: RecordView) -> Iterator[Event]:
     """Doses given; the number is the dose, and its unit stands in the code."""
     for dose in record.administrations:
         for code in _names(dose.codings, "DRUG"):

@@ -15,15 +15,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from fhir_mapping.errors import FhirMappingError
 from fhir_mapping.meds import Event, events
-
-if TYPE_CHECKING:
-    from fhir_mapping.record import PatientRecord
+from fhir_mapping.record_view import RecordView
 from fhir_mapping.whole import check_writable
 
 SPLITS = (("train", 0.8), ("tuning", 0.9), ("held_out", 1.0))
@@ -92,7 +90,7 @@ class MedsDataset:
         if self._made:
             self._folder.rmdir()
 
-    def add(self, record: PatientRecord) -> None:
+    def add(self, record: RecordView) -> None:
         self.add_events(record.subject_id, events(record))
 
     def add_events(self, patient_id: str, found: Iterable[Event]) -> None:

@@ -10,13 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from fhir_mapping.definitions import definitions
+from fhir_mapping.record_view import RecordView
 from fhir_mapping.values import Measurement, Stay, StayClass
-
-if TYPE_CHECKING:
-    from fhir_mapping.record import PatientRecord
 
 CURRENT_TIME = "2024-01-01"
 CHARACTERS_PER_TOKEN = 4
@@ -62,12 +59,12 @@ def tokens(text: str) -> int:
     return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
 
 
-def to_markdown(record: PatientRecord, budget: int, count: Counter = tokens) -> str:
+def to_markdown(record: RecordView, budget: int, count: Counter = tokens) -> str:
     """The paper's first serialisation, at most `budget` tokens by `count`, cut at a line border, old visits first."""
     return _within(list(_markdown(record)), budget, count)
 
 
-def _markdown(record: PatientRecord) -> Iterator[str]:
+def _markdown(record: RecordView) -> Iterator[str]:
     age = record.features().number("age.last")
     yield "# Electronic Healthcare Record"
     yield ""
@@ -98,7 +95,7 @@ def _markdown(record: PatientRecord) -> Iterator[str]:
             yield from events
 
 
-def _latest(record: PatientRecord, name: str, usual: Range) -> str:
+def _latest(record: RecordView, name: str, usual: Range) -> str:
     concept = definitions().concepts[name]
     values = _newest([item for item in record.measurements if item.concept == name])
     shown = ", ".join(_judged(item.value, usual) for item in values) or "No recent data"
@@ -115,7 +112,7 @@ def _judged(value: float, usual: Range) -> str:
     return f"{value:g} ({'low' if value < usual[0] else 'high' if value > usual[1] else 'normal'})"
 
 
-def _build(record: PatientRecord, *, adult: bool) -> Iterator[str]:
+def _build(record: RecordView, *, adult: bool) -> Iterator[str]:
     """Body mass index, and body surface area after Mosteller (NEJM 1987), from the latest weight and height."""
     latest = {item.concept: item.value for item in record.measurements if item.concept in _BODY}
     mass = area = "No recent data"
@@ -149,7 +146,7 @@ def _days(number: float) -> str:
     return "less than a day" if whole < 1 else "1 day" if whole == 1 else f"{whole} days"
 
 
-def _events(record: PatientRecord, stay: Stay | None) -> list[str]:
+def _events(record: RecordView, stay: Stay | None) -> list[str]:
     """What happened in one visit (or in none), each description once, and the last three values of a visit."""
     known = {stay.source for stay in record.stays}
 
@@ -164,7 +161,7 @@ def _events(record: PatientRecord, stay: Stay | None) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _values_during(record: PatientRecord, stay: Stay) -> Iterator[str]:
+def _values_during(record: RecordView, stay: Stay) -> Iterator[str]:
     end = stay.end if stay.end is not None else record.prediction_time if stay.running else stay.start
     during: dict[str, list[Measurement]] = {}
     for item in record.measurements:
@@ -175,7 +172,7 @@ def _values_during(record: PatientRecord, stay: Stay) -> Iterator[str]:
         yield f"- {concept.label} ({concept.unit}): {', '.join(f'{item.value:g}' for item in _newest(items))}"
 
 
-def to_codes(record: PatientRecord, budget: int, count: Counter = tokens) -> str:
+def to_codes(record: RecordView, budget: int, count: Counter = tokens) -> str:
     """The paper's final serialisation: descriptions, newest first, each once, at most `budget` tokens by `count`."""
     dated: list[tuple[datetime, str]] = []
     dated += [(c.recorded or c.onset or _NEVER, c.text) for c in record.conditions]

@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from knowledge_index.encoders.configuration import configuration_named, read_json
+from knowledge_index.encoders.configuration import read_json
+from knowledge_index.encoders.families import configuration_named
 from knowledge_index.encoders.minilm import MiniLMEncoder
 from knowledge_index.encoders.protocol import Encoder, QueryEncoder, encode_queries
 

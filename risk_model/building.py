@@ -24,7 +24,8 @@ from risk_model.model_files import RUBRIC_FILE
 from risk_model.reader import LANGUAGE
 from risk_model.study import Sources, Study, fingerprint
 from risk_model.tasks import READMISSION_30D
-from risk_model.training import Cohort, Fit, fit, save
+from risk_model.training import Fit, fit, save
+from risk_model.training_rows import Cohort
 
 OFTEN_KNOWN = 0.8
 MOST_NEEDED = 15

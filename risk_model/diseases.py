@@ -15,7 +15,7 @@ import yaml
 
 from fhir_mapping import PatientRecord
 from fhir_mapping.codes import ICD9CM, ICD10, ICD10CM
-from fhir_mapping.diagnoses import problems
+from fhir_mapping.problems import problems
 from fhir_mapping.values import Coding
 
 REASON, DISEASE = "reason.", "disease."

@@ -7,7 +7,7 @@ Codes decide, of diagnoses, of the kind and service of the encounter, of procedu
 from __future__ import annotations
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.diagnoses import in_hospice, pregnant
+from fhir_mapping.problems import in_hospice, pregnant
 from risk_model.values import Abstention
 
 # NUBC patient discharge status 50 and 51, HL7 discharge-disposition, and SNOMED CT's discharges for hospice care.

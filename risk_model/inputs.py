@@ -12,8 +12,9 @@ from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.admissions import admission_source
 from fhir_mapping.definitions import definitions
 from fhir_mapping.definitions.note_words import note_words
-from fhir_mapping.diagnoses import Scheme, active_groups, diagnosis_table, table
+from fhir_mapping.diagnoses import Scheme, diagnosis_table, table
 from fhir_mapping.drug_classes import classes
+from fhir_mapping.problems import active_groups
 from risk_model.diseases import DISEASE, REASON, disease_inputs, disease_names, disease_sources, diseases
 from risk_model.history import HISTORY, earlier_stays, history
 from risk_model.series import RATIOS, series_inputs, series_names

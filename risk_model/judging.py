@@ -22,7 +22,7 @@ from risk_model.fusion import Reading
 from risk_model.model import RiskModel
 from risk_model.study import Progress, Sources, Study, splits_for, study_of
 from risk_model.tasks import Task
-from risk_model.training import Cohort
+from risk_model.training_rows import Cohort
 
 Say = Callable[[str], None]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fhir_mapping import FeatureVector, PatientRecord
-from fhir_mapping.diagnoses import active_groups
+from fhir_mapping.problems import active_groups
 from risk_model.exclusions import excluded
 from risk_model.values import Abstention
 

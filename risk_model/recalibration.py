@@ -26,7 +26,8 @@ from risk_model.evaluation import Judged
 from risk_model.judging import Answers, judged
 from risk_model.metrics import Family, logistic_fit, logit, measure, sigmoid, subgroup_metrics
 from risk_model.model import RiskModel
-from risk_model.training import FOLDS, patient_folds, reliability
+from risk_model.training import reliability
+from risk_model.training_rows import FOLDS, patient_folds
 
 FOR_INTERCEPT, FOR_SLOPE = 20, 100
 Floats = NDArray[np.float64]

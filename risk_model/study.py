@@ -30,7 +30,7 @@ from risk_model.reader import NoteReader
 from risk_model.rubric import RUBRIC_OF_NOTES, Rubric
 from risk_model.scores import comparators
 from risk_model.tasks import TASKS
-from risk_model.training import Cohort, check_outcomes
+from risk_model.training_rows import Cohort, check_outcomes
 from risk_model.values import NoteFindings, ScoreResult
 
 Progress = Callable[[int, int], None]

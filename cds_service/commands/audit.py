@@ -9,8 +9,8 @@ import click
 import orjson
 
 from cds_service.audit_events import audit_event
-from cds_service.cli import BAD_INPUT
 from cds_service.commands.opened import config_option, opened_settings, opened_store
+from cds_service.exit_codes import BAD_INPUT
 
 
 @click.group(name="audit")

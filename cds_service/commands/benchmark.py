@@ -83,8 +83,8 @@ def ehr_encoders(
     guide for EHRSHOT and MIMIC-IV.
     """
     from knowledge_index.encoder import check_encoder
-    from risk_model import ehr_encoders as protocol_of
     from risk_model.artifacts import write_json
+    from risk_model.ehr_encoders import Protocol, document_of, usable
     from risk_model.ehr_encoders_report import html
     from risk_model.few_shot import lightgbm_library
     from risk_model.figures import require_matplotlib
@@ -98,16 +98,16 @@ def ehr_encoders(
     wanted = list(dict.fromkeys(EHRSHOT if tasks == "ehrshot" else [name.strip() for name in tasks.split(",") if name]))
     asked = {"tasks": wanted, "budget": budget, "shares": shares, "follow_up": follow_up, "labels": str(labels or "")}
     prepared = _prepared(meds, labels, wanted, asked, out / "work")
-    good, reasons = protocol_of.usable(prepared)
+    good, reasons = usable(prepared)
     for task, why in reasons.items():
         say(f"{task}: left out, {why}")
-    protocol = protocol_of.Protocol(draws=draws, bootstraps=bootstraps)
+    protocol = Protocol(draws=draws, bootstraps=bootstraps)
     tables = _tables(good, encoders, serialisers, protocol, out / "work" / "vectors")
     subjects = len({row.subject_id for examples in good.values() for row in examples.rows})
     settings = {**asked, **protocol.to_json(), "encoders": encoders, "serialisers": serialisers}
     settings.pop("labels")
     settings["labelled_by"] = "label files" if labels else "task definitions of riskcards"
-    document = protocol_of.document_of({"name": _name(meds), "subjects": subjects}, settings, good, reasons, tables)
+    document = document_of({"name": _name(meds), "subjects": subjects}, settings, good, reasons, tables)
     write_json(out / "results.json", document)
     (out / "report.html").write_text(html(document), "utf-8")
     if as_json:

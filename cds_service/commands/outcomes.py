@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from cds_service.cli import BAD_INPUT
 from cds_service.commands.opened import config_option, opened_store
+from cds_service.exit_codes import BAD_INPUT
 from risk_model import TASKS
 
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}

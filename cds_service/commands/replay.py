@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import orjson
 
-from cds_service.cli import BAD_INPUT
 from cds_service.commands.opened import config_option, opened_settings, opened_store
+from cds_service.exit_codes import BAD_INPUT
 from cds_service.records import replay
 
 

@@ -8,8 +8,9 @@ from html import escape
 from typing import Any
 
 from cds_service.services import SERVICES
-from risk_model import TASKS, figures
+from risk_model import TASKS
 from risk_model.drift import FEWEST, SHIFTED, WATCH
+from risk_model.figures import cards_by_day, stability
 from risk_model.inputs import input_in_words
 from risk_model.report import metric_table, page, table
 
@@ -63,7 +64,7 @@ def _in_titles(alarm: str) -> str:
 def _days(days: Sequence[Mapping[str, Any]]) -> str:
     if not days:
         return "<p class=dim>No card was made.</p>"
-    drawn = figures.cards_by_day(*([day[name] for day in days] for name in ("day", "shown", "warnings")))
+    drawn = cards_by_day(*([day[name] for day in days] for name in ("day", "shown", "warnings")))
     return f"<div class=figures><figure>{drawn}<figcaption><b>Cards by day.</b></figcaption></figure></div>"
 
 
@@ -122,7 +123,7 @@ def _drift(task: str, item: Mapping[str, Any]) -> str:
     )
     if measured:
         names, values = [input_in_words(each["name"]) for each in measured], [each["psi"] for each in measured]
-        drawn = figures.stability(f"psi-{task}", names, values, WATCH, SHIFTED)
+        drawn = stability(f"psi-{task}", names, values, WATCH, SHIFTED)
         body += f"<div class=figures><figure>{drawn}<figcaption><b>Inputs.</b></figcaption></figure></div>"
     rows = (
         (input_in_words(each["name"]), each["rows"], _number(each.get("psi"), 2), _number(each.get("by_chance"), 2),

@@ -40,7 +40,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "padding_side": ("right", "left"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
 }
-_SUFFIXES = (".yaml", ".yml", ".json")
+SUFFIXES = (".yaml", ".yml", ".json")
 _CAUSAL = frozenset({"qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text", "gpt2", "phi", "phi3"})
 _BOTH_WAYS = frozenset(
     {
@@ -110,24 +110,6 @@ def _filled(template: str, text: str, instruction: str = "") -> tuple[str, int]:
     # Cut before it is filled: an instruction may hold "{text}" as words of its own.
     before, after = (part.replace("{instruction}", instruction) for part in template.split("{text}"))
     return f"{before}{text}{after}", len(before)
-
-
-def configuration_named(name: str) -> EncoderConfiguration:
-    """The configuration behind a name. Raises EncoderError: an unknown name lists what there is."""
-    from knowledge_index.encoders.families import FAMILIES
-
-    family, colon, folder = name.partition(":")
-    if colon and family == "hf":
-        return of_folder(Path(folder).expanduser().resolve())
-    if colon and family in FAMILIES:
-        return in_folder(FAMILIES[family], family, Path(folder).expanduser().resolve())
-    if name.endswith(_SUFFIXES):
-        return of_file(Path(name).expanduser().resolve())
-    known = ", ".join(f"{family}:FOLDER" for family in ("hf", *sorted(FAMILIES)))
-    raise EncoderError(
-        f"no encoder named {name!r}; there is: minilm (all-MiniLM-L6-v2-int8), static, {known}, "
-        "and configuration files (*.yaml, *.json)"
-    )
 
 
 def in_folder(family: EncoderConfiguration, name: str, folder: Path) -> EncoderConfiguration:

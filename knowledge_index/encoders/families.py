@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from knowledge_index.encoders.configuration import EncoderConfiguration
+from knowledge_index.encoders.configuration import SUFFIXES, EncoderConfiguration, in_folder, of_file, of_folder
+from knowledge_index.errors import EncoderError
 
 _ASKED = "Given a clinical question, retrieve passages from the medical literature that answer it"
 _HERE = Path()
@@ -46,3 +47,19 @@ FAMILIES: Mapping[str, EncoderConfiguration] = {
         max_tokens=512,
     ),
 }  # fmt: skip
+
+
+def configuration_named(name: str) -> EncoderConfiguration:
+    """The configuration behind a name. Raises EncoderError: an unknown name lists what there is."""
+    family, colon, folder = name.partition(":")
+    if colon and family == "hf":
+        return of_folder(Path(folder).expanduser().resolve())
+    if colon and family in FAMILIES:
+        return in_folder(FAMILIES[family], family, Path(folder).expanduser().resolve())
+    if name.endswith(SUFFIXES):
+        return of_file(Path(name).expanduser().resolve())
+    known = ", ".join(f"{family}:FOLDER" for family in ("hf", *sorted(FAMILIES)))
+    raise EncoderError(
+        f"no encoder named {name!r}; there is: minilm (all-MiniLM-L6-v2-int8), static, {known}, "
+        "and configuration files (*.yaml, *.json)"
+    )

@@ -15,14 +15,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from knowledge_index.offline import speak_to_nobody
 from risk_model.artifacts import signature, write_json
 from risk_model.errors import MissingExtraError, ModelArtifactError
-from risk_model.language.examples import Teaching
 
 FORMAT = 1
 KIND = "note-reader-adapter"
@@ -58,7 +57,13 @@ def fingerprint(folder: Path, gguf: str | None) -> str:
     return digest.hexdigest()
 
 
-def data_hash(examples: Sequence[Teaching]) -> str:
+class Hashed(Protocol):
+    """An example as its hash sees it."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+def data_hash(examples: Sequence[Hashed]) -> str:
     """sha256 over the examples in their order."""
     digest = hashlib.sha256()
     for example in examples:

@@ -14,12 +14,8 @@ from typing import Protocol, TypeVar
 
 from fhir_mapping import Note
 from knowledge_index import Evidence
-from risk_model.language.opinion import Opinion, Opinions
-from risk_model.language.opinions import asked_windows
 from risk_model.language.reader import reading_key
-from risk_model.language.risk import RiskPrompt, key_of
 from risk_model.reader import NoteReading, RuleNoteReader, read_each, within_bounds
-from risk_model.tasks import Task
 from risk_model.values import NoteFindings
 
 Wanted = TypeVar("Wanted", contravariant=True)
@@ -59,21 +55,3 @@ class AheadNoteReader:
             return replace(self._rules.read_note(note), waiting=True) if found is None else found.of(note.source)
 
         return read_each(self.name, notes, read, self._rules.embedding)
-
-
-class AheadOpinions:
-    """AheadOpinions(fingerprint, task, answers).read(notes) -> Opinions: those there are, at once (see `opinions`)"""
-
-    def __init__(self, fingerprint: str, task: str | Task, answers: Answers[RiskPrompt, Opinion]) -> None:
-        self._fingerprint = fingerprint
-        self._task = task
-        self._answers = answers
-
-    def read(self, notes: Sequence[Note]) -> Opinions:
-        prompts = [RiskPrompt(window, self._task) for window in asked_windows(notes)]
-        keyed = {key_of(self._fingerprint, prompt): prompt for prompt in prompts}
-        known = self._answers.get(list(keyed)) if keyed else {}
-        wanted = {key: prompt for key, prompt in keyed.items() if key not in known}
-        if wanted:
-            self._answers.ask(wanted)
-        return Opinions(tuple(known[key] for key in keyed if key in known), waiting=len(wanted))

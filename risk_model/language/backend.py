@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from risk_model.language.opinion import Opinion
 from risk_model.language.prompt import Message
-
-if TYPE_CHECKING:
-    from risk_model.language.opinion import Opinion
-    from risk_model.language.risk import RiskPrompt
+from risk_model.language.risk import RiskPrompt
 
 MAX_TOKENS = 600
 

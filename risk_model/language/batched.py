@@ -11,21 +11,43 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from risk_model.errors import LanguageModelError
 from risk_model.language.answer import RISK_LEVELS
 from risk_model.language.backend import MAX_TOKENS, Asked
 from risk_model.language.compact import RISK, WHY
-from risk_model.language.local import LocalLanguageModel
 from risk_model.language.opinion import Opinion, weighed
+from risk_model.language.prompt import Message
 from risk_model.language.risk import MOST_TOKENS, RiskPrompt
+from risk_model.tasks import Task
 
 BATCH = 16
 
 
+class GuidedModel(Protocol):
+    """What decoding side by side needs of a local model: its weights, its tokens, and the grammar it is held to."""
+
+    @property
+    def model(self) -> Any: ...
+    @property
+    def guide(self) -> Any: ...
+
+    def asked(self, prompt: Asked) -> Asked: ...
+
+    def tokens(self, messages: Sequence[Message]) -> list[int]: ...
+
+    def encoded(self, text: str) -> list[int]: ...
+
+    def matcher(self, grammar: str) -> Any: ...
+
+    def offset(self, task: str | Task) -> float: ...
+
+    def in_json(self, prompt: Asked, said: str) -> str: ...
+
+
 def answers(
-    model: LocalLanguageModel,
+    model: GuidedModel,
     prompts: Sequence[Asked],
     *,
     max_tokens: int = MAX_TOKENS,
@@ -45,7 +67,7 @@ def answers(
 
 
 def opinions(
-    model: LocalLanguageModel,
+    model: GuidedModel,
     prompts: Sequence[RiskPrompt],
     *,
     reasons: bool = True,
@@ -79,7 +101,7 @@ class Levels:
     after: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, model: LocalLanguageModel) -> Levels:
+    def of(cls, model: GuidedModel) -> Levels:
         """Raises LanguageModelError for a tokenizer that writes two levels with the same first token."""
         written = [model.encoded(f"{RISK}{level}\n{WHY.rstrip()}") for level in RISK_LEVELS]
         place = 0
@@ -96,7 +118,7 @@ class _Sequence:
     weights, once they are known."""
 
     def __init__(
-        self, model: LocalLanguageModel, given: list[int], grammar: str, most: int, levels: Levels | None = None
+        self, model: GuidedModel, given: list[int], grammar: str, most: int, levels: Levels | None = None
     ) -> None:
         self._guide, self._matcher = model.guide, model.matcher(grammar)
         self._most, self._levels = most, levels

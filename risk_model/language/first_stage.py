@@ -22,7 +22,7 @@ from risk_model.fusion import ESTIMATED, FINDING, REASONED, Block, Head, Learned
 from risk_model.language.note_reasoner import BesideRows, LearnedNotes, NoteReasoner, labels_of
 from risk_model.language.rationale import LearnedReasons, PhraseVectors, ReasonBlock, Reasons
 from risk_model.note_inputs import NOTE
-from risk_model.training import Cohort
+from risk_model.training_rows import Cohort
 
 FILE = "stage1.json"
 FORMAT = 1

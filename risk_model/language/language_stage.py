@@ -23,7 +23,7 @@ from risk_model.language.named import ReaderName, identity
 from risk_model.language.opinion import Opinions
 from risk_model.language.opinions import asking, put_together
 from risk_model.language.rationale import Frozen, LearnedReasons, PhraseVectors, ReasonBlock, Reasons
-from risk_model.training import Cohort
+from risk_model.training_rows import Cohort
 
 
 @dataclass(frozen=True, slots=True)

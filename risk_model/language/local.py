@@ -16,20 +16,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from knowledge_index.offline import speak_to_nobody
 from risk_model.errors import LanguageModelError, MissingExtraError, ModelArtifactError
+from risk_model.language import batched
 from risk_model.language.adapter import checked, fingerprint, opened_peft
 from risk_model.language.backend import MAX_TOKENS, Asked
 from risk_model.language.compact import COMPACT, JSON, CompactPrompt, expanded
 from risk_model.language.dequantised import alone, default_cache, keep, opened_before
+from risk_model.language.opinion import Opinion
 from risk_model.language.prompt import Message, Prompt
+from risk_model.language.risk import RiskPrompt
 from risk_model.tasks import Task
-
-if TYPE_CHECKING:
-    from risk_model.language.opinion import Opinion
-    from risk_model.language.risk import RiskPrompt
 
 SMOLLM2 = "smollm2"
 PRECISIONS = ("auto", "float32", "bfloat16", "8bit")
@@ -132,17 +131,13 @@ class LocalLanguageModel:
         self, prompts: Sequence[Asked], *, max_tokens: int = MAX_TOKENS, deadline: float | None = None
     ) -> Iterator[str]:
         """What `answer` says to each, side by side. Raises LanguageModelError past the deadline."""
-        from risk_model.language.batched import answers
-
-        return answers(self, prompts, max_tokens=max_tokens, deadline=deadline)
+        return batched.answers(self, prompts, max_tokens=max_tokens, deadline=deadline)
 
     def opinions(
         self, prompts: Sequence[RiskPrompt], *, reasons: bool = True, deadline: float | None = None
     ) -> Iterator[Opinion]:
         """Levels with their log-odds, and reasons where they are asked for. Raises LanguageModelError."""
-        from risk_model.language.batched import opinions
-
-        return opinions(self, prompts, reasons=reasons, deadline=deadline)
+        return batched.opinions(self, prompts, reasons=reasons, deadline=deadline)
 
     def offset(self, task: str | Task) -> float:
         """What the log-odds of a task's level lack: it was taught on more outcomes than there are, if it was."""

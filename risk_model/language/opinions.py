@@ -8,18 +8,20 @@ put_together([opinions, ...])                   # -> rationale.Reasons, a row fo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
+
 from fhir_mapping import Note
-from risk_model.errors import LanguageModelError
-from risk_model.language.backend import AnswersMany, LanguageModel
+from risk_model.errors import AnswerError, LanguageModelError
+from risk_model.language.backend import AnswersMany, LanguageModel, Weighs
 from risk_model.language.opinion import Opinion, Opinions
 from risk_model.language.prompt import WINDOW_CHARACTERS, Window, packed, windows
 from risk_model.language.rationale import Reasons, spoken
-from risk_model.language.risk import RiskPrompt, asked_about, key_of, opinions
+from risk_model.language.risk import FORMAT, MOST_TOKENS, RiskPrompt, key_of
 from risk_model.reader import KEY_SECTIONS
 from risk_model.remembered import Remembered
 from risk_model.tasks import READMISSION_30D, Task
@@ -147,3 +149,78 @@ def asking() -> dict[str, Any]:
 
 def prompts_of(listed: Sequence[Window], task: str | Task) -> list[RiskPrompt]:
     return [RiskPrompt(window, task) for window in listed]
+
+
+def asked_about(
+    model: LanguageModel,
+    windows: Sequence[Window],
+    task: str | Task,
+    kept: Path,
+    *,
+    reasons: bool = True,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> list[Opinion | None]:
+    """What the model thinks of each window, in order; None where what it answers is no opinion. `kept` is a file of
+    lines that grows; patient data, so guard it.
+
+    Raises LanguageModelError where it does not answer; what was answered before stays kept.
+    """
+    prompts = [RiskPrompt(window, task) for window in windows]
+    keys = [key_of(model.fingerprint, prompt) for prompt in prompts]
+    known = _known(kept, reasons)
+    new = list({key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}.items())
+    # Of like length together: little is padded.
+    new.sort(key=lambda item: len(item[1].window.text))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.touch(mode=0o600)
+    if new and kept.stat().st_size and not kept.read_bytes().endswith(b"\n"):
+        with kept.open("ab") as stream:
+            stream.write(b"\n")  # a line that was cut by a kill does not spoil the next
+    said = _each(model, [prompt for _, prompt in new], reasons)
+    with kept.open("ab", buffering=0) as stream:
+        for done, ((key, _), opinion) in enumerate(zip(new, said, strict=True), start=1):
+            if opinion is not None:
+                known[key] = opinion
+                stream.write(_line(key, opinion, reasons))
+            progress(done, len(new))
+    return [known.get(key) for key in keys]
+
+
+def _each(model: LanguageModel, prompts: Sequence[RiskPrompt], reasons: bool) -> Iterator[Opinion | None]:
+    """Side by side by a local model, which is held to the grammar; one by one by a server, which may say anything."""
+    if isinstance(model, AnswersMany):
+        yield from opinions(model, prompts, reasons=reasons)
+        return
+    for prompt in prompts:
+        try:
+            yield next(iter(opinions(model, [prompt], reasons=reasons)))
+        except AnswerError:
+            yield None
+
+
+def opinions(
+    model: LanguageModel, prompts: Sequence[RiskPrompt], *, reasons: bool = True, deadline: float | None = None
+) -> Iterable[Opinion]:
+    """In order; with log-odds where the model gives probabilities. Raises LanguageModelError."""
+    if isinstance(model, Weighs):
+        return model.opinions(prompts, reasons=reasons, deadline=deadline)
+    return (prompt.read(model.answer(prompt, max_tokens=MOST_TOKENS, deadline=deadline)) for prompt in prompts)
+
+
+def _line(key: str, opinion: Opinion, reasons: bool) -> bytes:
+    return orjson.dumps({"format": FORMAT, "key": key, "reasons": reasons, **opinion.to_json()}) + b"\n"
+
+
+def _known(kept: Path, reasons: bool) -> dict[str, Opinion]:
+    """Lines of this format, where reasons are wanted those with reasons; what a kill cut is no answer."""
+    lines = kept.read_bytes().splitlines() if kept.exists() else []
+    found: dict[str, Opinion] = {}
+    for line in lines:
+        try:
+            raw = orjson.loads(line)
+            if raw.pop("format") == FORMAT and raw.pop("reasons") >= reasons:
+                key = str(raw.pop("key"))
+                found[key] = Opinion.from_json(raw)
+        except (ValueError, TypeError, AttributeError, KeyError, AnswerError):
+            continue
+    return found

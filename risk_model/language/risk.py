@@ -12,18 +12,16 @@ goes on.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from risk_model.errors import AnswerError
 from risk_model.language.answer import MAX_RATIONALE, RISK_LEVELS, one_of
-from risk_model.language.backend import AnswersMany, LanguageModel, Weighs
 from risk_model.language.compact import RISK, WHY
 from risk_model.language.opinion import Opinion
 from risk_model.language.prompt import Message, Prompt, Window
@@ -104,85 +102,10 @@ class RiskPrompt:
         return next((sentence for sentence in self.sentences if piece.search(sentence)), None)
 
 
-def asked_about(
-    model: LanguageModel,
-    windows: Sequence[Window],
-    task: str | Task,
-    kept: Path,
-    *,
-    reasons: bool = True,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> list[Opinion | None]:
-    """What the model thinks of each window, in order; None where what it answers is no opinion. `kept` is a file of
-    lines that grows; patient data, so guard it.
-
-    Raises LanguageModelError where it does not answer; what was answered before stays kept.
-    """
-    prompts = [RiskPrompt(window, task) for window in windows]
-    keys = [key_of(model.fingerprint, prompt) for prompt in prompts]
-    known = _known(kept, reasons)
-    new = list({key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}.items())
-    # Of like length together: little is padded.
-    new.sort(key=lambda item: len(item[1].window.text))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.touch(mode=0o600)
-    if new and kept.stat().st_size and not kept.read_bytes().endswith(b"\n"):
-        with kept.open("ab") as stream:
-            stream.write(b"\n")  # a line that was cut by a kill does not spoil the next
-    said = _each(model, [prompt for _, prompt in new], reasons)
-    with kept.open("ab", buffering=0) as stream:
-        for done, ((key, _), opinion) in enumerate(zip(new, said, strict=True), start=1):
-            if opinion is not None:
-                known[key] = opinion
-                stream.write(_line(key, opinion, reasons))
-            progress(done, len(new))
-    return [known.get(key) for key in keys]
-
-
-def _each(model: LanguageModel, prompts: Sequence[RiskPrompt], reasons: bool) -> Iterator[Opinion | None]:
-    """Side by side by a local model, which is held to the grammar; one by one by a server, which may say anything."""
-    if isinstance(model, AnswersMany):
-        yield from opinions(model, prompts, reasons=reasons)
-        return
-    for prompt in prompts:
-        try:
-            yield next(iter(opinions(model, [prompt], reasons=reasons)))
-        except AnswerError:
-            yield None
-
-
-def opinions(
-    model: LanguageModel, prompts: Sequence[RiskPrompt], *, reasons: bool = True, deadline: float | None = None
-) -> Iterable[Opinion]:
-    """In order; with log-odds where the model gives probabilities. Raises LanguageModelError."""
-    if isinstance(model, Weighs):
-        return model.opinions(prompts, reasons=reasons, deadline=deadline)
-    return (prompt.read(model.answer(prompt, max_tokens=MOST_TOKENS, deadline=deadline)) for prompt in prompts)
-
-
 def key_of(fingerprint: str, prompt: RiskPrompt) -> str:
     """What an opinion depends on: the model, and every word it is shown. 64 hex."""
     messages = [(message.role, message.content) for message in prompt.messages]
     return sha256(orjson.dumps((FORMAT, fingerprint, messages, prompt.sentences))).hexdigest()
-
-
-def _line(key: str, opinion: Opinion, reasons: bool) -> bytes:
-    return orjson.dumps({"format": FORMAT, "key": key, "reasons": reasons, **opinion.to_json()}) + b"\n"
-
-
-def _known(kept: Path, reasons: bool) -> dict[str, Opinion]:
-    """Lines of this format, where reasons are wanted those with reasons; what a kill cut is no answer."""
-    lines = kept.read_bytes().splitlines() if kept.exists() else []
-    found: dict[str, Opinion] = {}
-    for line in lines:
-        try:
-            raw = orjson.loads(line)
-            if raw.pop("format") == FORMAT and raw.pop("reasons") >= reasons:
-                key = str(raw.pop("key"))
-                found[key] = Opinion.from_json(raw)
-        except (ValueError, TypeError, AttributeError, KeyError, AnswerError):
-            continue
-    return found
 
 
 def _in_lines(said: str) -> tuple[Any, str]:

@@ -35,7 +35,7 @@ from risk_model.language.tuning import PATIENTS, Split
 from risk_model.note_inputs import NOTE
 from risk_model.reader import RuleNoteReader
 from risk_model.tasks import Task
-from risk_model.training import patient_folds
+from risk_model.training_rows import patient_folds
 from risk_model.values import NoteFindings
 
 LOW, HIGH = "low", "high"

@@ -18,7 +18,7 @@ from risk_model.language.examples import Example, Mention, Stated, status
 from risk_model.language.prompt import windows
 from risk_model.language.writing import Facts, drawn, facts_of, table, written
 from risk_model.reader import RuleNoteReader
-from risk_model.training import patient_folds
+from risk_model.training_rows import patient_folds
 from risk_model.values import Finding, NoteValue
 
 WINDOW = 300

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import cache
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.diagnoses import Scheme, groups_of, table
+from fhir_mapping.diagnoses import Scheme, table
+from fhir_mapping.problems import groups_of
 from risk_model.scores.items import Item, adult, total
 from risk_model.values import ScoreResult
 

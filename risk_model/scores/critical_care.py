@@ -10,7 +10,8 @@ import re
 from datetime import timedelta
 
 from fhir_mapping import FeatureVector, PatientRecord
-from fhir_mapping.diagnoses import Scheme, groups_of
+from fhir_mapping.diagnoses import Scheme
+from fhir_mapping.problems import groups_of
 from risk_model.scores.items import Item, adult, below, item, total, with_risk, worst
 from risk_model.values import ScoreResult
 

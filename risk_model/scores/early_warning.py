@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fhir_mapping import FeatureVector, PatientRecord
-from fhir_mapping.diagnoses import pregnant
+from fhir_mapping.problems import pregnant
 from risk_model.scores.items import Item, adult, below, item, steps, total
 from risk_model.values import ScoreResult
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.diagnoses import active_groups, diagnosis_table, pregnant
+from fhir_mapping.diagnoses import diagnosis_table
+from fhir_mapping.problems import active_groups, pregnant
 from risk_model.scores.items import Item, adult, flag, item, steps, total, with_risk
 from risk_model.values import ScoreResult
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import cinc_fhir, diabetes_fhir, readme
 from fhir_mapping import PatientRecord
-from fhir_mapping.diagnoses import active_groups
+from fhir_mapping.problems import active_groups
 from risk_model.history import history
 
 ROWS = """RecordID,Time,Parameter,Value

@@ -11,7 +11,7 @@ from benchmarks.stage1_ablation import InFold, Remembered, gain
 from risk_model.fusion import cross_fit
 from risk_model.language.note_reasoner import labels_of
 from risk_model.metrics import auroc
-from risk_model.training import patient_folds
+from risk_model.training_rows import patient_folds
 from tests.risk_model.language.test_rationale import ByHeart, embed
 from tests.risk_model.simulated import simulated
 

@@ -14,8 +14,8 @@ import pytest
 
 from knowledge_index import Article, EncoderError, KnowledgeIndex, MiniLMEncoder, build_index
 from knowledge_index.encoder import Encoder, QueryEncoder, encode_queries, encoder_named
-from knowledge_index.encoders.configuration import configuration_named, of_file
-from knowledge_index.encoders.families import FAMILIES
+from knowledge_index.encoders.configuration import of_file
+from knowledge_index.encoders.families import FAMILIES, configuration_named
 from knowledge_index.encoders.kept import KeptEncoder
 from knowledge_index.encoders.long_text import encode_long
 from knowledge_index.encoders.static import StaticEncoder

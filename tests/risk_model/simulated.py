@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from risk_model import IN_HOSPITAL_MORTALITY
 from risk_model.fusion import VectorBlock
-from risk_model.training import Cohort
+from risk_model.training_rows import Cohort
 
 QUICK = {"max_depth": 3, "eta": 0.15, "min_child_weight": 5, "lambda": 5.0, "rounds": 40}
 """Trees enough for the simulated truth."""

@@ -9,7 +9,8 @@ import pytest
 
 from risk_model.fusion import Head, VectorBlock, cross_fit
 from risk_model.metrics import auroc
-from risk_model.training import Cohort, fit, patient_folds, predict
+from risk_model.training import fit, predict
+from risk_model.training_rows import Cohort, patient_folds
 from tests.risk_model.simulated import QUICK, memorising_block, simulated, telling_block
 
 

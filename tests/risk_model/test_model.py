@@ -34,7 +34,7 @@ from risk_model.metrics import auprc, auroc, calibration_slope, measure
 from risk_model.model import shipped_folder
 from risk_model.model_card import ATTRIBUTES
 from risk_model.reader import RuleNoteReader
-from risk_model.training import Cohort, patient_folds
+from risk_model.training_rows import Cohort, patient_folds
 from risk_model.values import Experiencer, Polarity, Temporality
 from tests.end_to_end.golden import EXAMPLES
 

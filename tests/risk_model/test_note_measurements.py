@@ -17,7 +17,8 @@ from risk_model import fusion
 from risk_model.inputs import can_be_computed, concept_of, sources
 from risk_model.note_measurements import NOTED, noted_names, with_note_values
 from risk_model.reader import RuleNoteReader
-from risk_model.training import Cohort, fit
+from risk_model.training import fit
+from risk_model.training_rows import Cohort
 from risk_model.values import NoteFindings
 from tests.fhir_mapping.test_cases import AT, PATIENT, Resource, observation
 from tests.risk_model.simulated import NAMES, QUICK, simulated

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from risk_model.out_of_distribution import REFUSED, WARNED, Distribution
-from risk_model.training import patient_folds
+from risk_model.training_rows import patient_folds
 from tests.risk_model.simulated import NAMES, simulated
 
 

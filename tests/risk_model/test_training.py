@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from risk_model import ModelArtifactError, RiskModel, TrainingError
 from risk_model.boosting import xgboost
 from risk_model.metrics import auroc, calibration_slope, logistic_fit
-from risk_model.training import Cohort, Fit, fit, patient_folds, predict, save
+from risk_model.training import Fit, fit, predict, save
+from risk_model.training_rows import Cohort, patient_folds
 from tests.risk_model.simulated import NAMES, QUICK, simulated, telling_block
 
 POPULATION = {"minimum_age": 16, "needs": [], "needs_at_least": 0, "in_words": "simulated patients"}

@@ -21,7 +21,8 @@ from risk_model.language.local import LocalLanguageModel
 from risk_model.language.prompt import Prompt
 from risk_model.language.reader import LanguageNoteReader
 from risk_model.reader import RuleNoteReader
-from risk_model.training import Cohort, fit, save
+from risk_model.training import fit, save
+from risk_model.training_rows import Cohort
 from risk_model.values import NoteFindings, Polarity
 from tests.risk_model.language.fakes import SaysModel
 from tests.risk_model.language.injections import BASE, Case, corpus

@@ -10,7 +10,7 @@ import pytest
 
 from fhir_mapping import Note, Section
 from risk_model.errors import LanguageModelError
-from risk_model.language.ahead import AheadOpinions
+from risk_model.language.ahead_opinions import AheadOpinions
 from risk_model.language.kept import question_from_json, question_to_json
 from risk_model.language.opinion import Opinion, Opinions
 from risk_model.language.opinions import MOST_WINDOWS, AtOnce, asked_windows, heard, put_together

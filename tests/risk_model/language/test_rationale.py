@@ -20,7 +20,8 @@ from risk_model.language.rationale import (
     spoken,
 )
 from risk_model.metrics import auroc
-from risk_model.training import held_out_margins, patient_folds
+from risk_model.training import held_out_margins
+from risk_model.training_rows import patient_folds
 from tests.risk_model.simulated import QUICK, simulated
 
 Rows = NDArray[np.bool_]

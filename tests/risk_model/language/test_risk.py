@@ -14,10 +14,11 @@ from risk_model.language.answer import MAX_RATIONALE, RISK_LEVELS
 from risk_model.language.batched import Levels, opinions
 from risk_model.language.local import LocalLanguageModel
 from risk_model.language.opinion import Opinion, weighed
+from risk_model.language.opinions import asked_about
 from risk_model.language.prompt import Window
 from risk_model.language.rationale import spoken
 from risk_model.language.remote import RemoteLanguageModel
-from risk_model.language.risk import RiskPrompt, asked_about
+from risk_model.language.risk import RiskPrompt
 from tests.risk_model.language.conftest import NEEDS
 from tests.risk_model.language.fakes import SaysModel
 from tests.risk_model.language.tiny import save_tiny_model
