@@ -20,9 +20,12 @@ from fhir_mapping.values import Coding, Medication
 _NAMED = frozenset({RXNORM, NDC})
 _WORD = re.compile(r"[a-z]+")
 _FIELDS = (
-    Field("label", str), Field("atc", list), Field("rxnorm", list), Field("words", list),
+    Field("label", str),
+    Field("atc", list),
+    Field("rxnorm", list),
+    Field("words", list),
     Field("not_words", list, required=False),
-)  # fmt: skip
+)
 
 
 class Basis(StrEnum):
