@@ -47,7 +47,8 @@ class DrugClass:
 
     def coded(self, coding: Coding) -> bool:
         """
-        >>> classes()["statin"].coded(Coding(ATC, "C10AA05")), classes()["statin"].coded(Coding(RXNORM, "83367"))
+        >>> statin = classes()["statin"]
+        >>> statin.coded(Coding(ATC, "C10AA05")), statin.coded(Coding(RXNORM, "83367"))
         (True, True)
         """
         if coding.system == ATC:
