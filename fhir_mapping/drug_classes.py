@@ -20,9 +20,12 @@ from fhir_mapping.values import Coding, Medication
 _NAMED = frozenset({RXNORM, NDC})
 _WORD = re.compile(r"[a-z]+")
 _FIELDS = (
-    Field("label", str), Field("atc", list), Field("rxnorm", list), Field("words", list),
+    Field("label", str),
+    Field("atc", list),
+    Field("rxnorm", list),
+    Field("words", list),
     Field("not_words", list, required=False),
-)  # fmt: skip
+)
 
 
 class Basis(StrEnum):
@@ -44,7 +47,8 @@ class DrugClass:
 
     def coded(self, coding: Coding) -> bool:
         """
-        >>> classes()["statin"].coded(Coding(ATC, "C10AA05")), classes()["statin"].coded(Coding(RXNORM, "83367"))
+        >>> statin = classes()["statin"]
+        >>> statin.coded(Coding(ATC, "C10AA05")), statin.coded(Coding(RXNORM, "83367"))
         (True, True)
         """
         if coding.system == ATC:

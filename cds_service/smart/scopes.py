@@ -50,7 +50,8 @@ def system_scopes(server: AuthorizationServer, configured: tuple[str, ...] = ())
 def spoken(scopes: Iterable[str], server: AuthorizationServer) -> tuple[str, ...]:
     """Each once, in the server's version.
 
-    >>> spoken(["launch", "patient/Observation.rs"], AuthorizationServer("", "", "", "", frozenset({"permission-v1"})))
+    >>> server = AuthorizationServer("", "", "", "", frozenset({"permission-v1"}))
+    >>> spoken(["launch", "patient/Observation.rs"], server)
     ('launch', 'patient/Observation.read')
     """
     said = scopes if speaks_v2(server) else (_as_v1(scope) for scope in scopes)

@@ -103,7 +103,8 @@ class CompactPrompt:
 def in_lines(answer: Answer) -> str:
     """An answer as it is taught, in the order in which a note was read.
 
-    >>> in_lines(Answer((SaidFinding("CHF", "Heart Failure"),), (SaidValue("Cr 3.4 mg/dL", "creatinine", 3.4),), (2,)))
+    >>> found, value = SaidFinding("CHF", "Heart Failure"), SaidValue("Cr 3.4 mg/dL", "creatinine", 3.4)
+    >>> in_lines(Answer((found,), (value,), (2,)))
     'CHF\\tHeart Failure\\tpresent\\nCr 3.4 mg/dL\\tcreatinine\\t3.4\\ncited: 2\\n'
     """
     lines = [_finding_line(finding) for finding in answer.findings]

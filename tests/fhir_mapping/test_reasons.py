@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def literals() -> Iterator[tuple[str, str]]:
     """Every text in the package that stands where a reason does: the second argument of a refusal."""
-    for path in sorted((REPOSITORY / "fhir_mapping").glob("*.py")):
+    for path in sorted((REPOSITORY / "fhir_mapping").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue

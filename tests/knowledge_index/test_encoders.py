@@ -222,7 +222,8 @@ def test_static_vectors_need_no_runtime_of_networks() -> None:
     import subprocess
 
     code = (
-        "import sys; from knowledge_index.encoder import encoder_named; encoder_named('static').encode(['a']); "
+        "import sys; from knowledge_index.encoder import encoder_named; "
+        "encoder_named('static').encode(['a']); "
         "print([name for name in ('torch', 'transformers', 'onnxruntime') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
