@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -22,9 +23,11 @@ SHORTEST = 60.0
 """Seconds. Whoever waits for something that comes waits at least so long before failing."""
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(TESTS.rglob("*.py")):
-        yield path.relative_to(TESTS).as_posix(), ast.parse(path.read_text("utf-8"))
+@cache
+def trees() -> tuple[tuple[str, ast.Module], ...]:
+    """Every file below `tests`: its path there, and what it holds."""
+    files = sorted(TESTS.rglob("*.py"))
+    return tuple((path.relative_to(TESTS).as_posix(), ast.parse(path.read_text("utf-8"))) for path in files)
 
 
 def called(node: ast.Call) -> str:
