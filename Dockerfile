@@ -15,6 +15,7 @@ RUN python -m venv /opt/riskcards \
  && /opt/riskcards/bin/pip check
 COPY setup.cfg pyproject.toml README.md LICENSE MANIFEST.in ./
 COPY cds_hooks cds_hooks
+COPY artifact_store artifact_store
 COPY fhir_mapping fhir_mapping
 COPY knowledge_index knowledge_index
 COPY risk_model risk_model

@@ -49,7 +49,7 @@ golden: .venv/.ready  ## regenerate examples/*/expected.json; review the diff
 # Two processes need some 4 GB with language models; PROCESSES=0 is one, and `.venv/bin/pytest` alone the same. Tests
 # start hundreds of processes of ours: what these import is compiled once, whatever the shell says of bytecode.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: .venv/.ready  ## every test; make test ARGS="tests/test_house.py -k pickle" PROCESSES=0
+test: .venv/.ready  ## every test; make test ARGS="tests/test_code_rules.py -k pickle" PROCESSES=0
 	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Four loops that end with the tests, and by themselves after two hours.

@@ -40,10 +40,10 @@ SMOKE = (
     "tests/smoke",
     "tests/end_to_end/test_golden.py",
     "tests/contract/test_contract.py",
-    "tests/fhir_mapping/test_cases.py",
-    "tests/knowledge_index/test_starter.py",
-    "tests/risk_model/test_model.py",
-    "tests/cds_service/test_command_score.py",
+    "tests/fhir_mapping/record/test_cases.py",
+    "tests/knowledge_index/starter/test_starter.py",
+    "tests/risk_model/models/test_estimator.py",
+    "tests/cds_service/commands/test_command_score.py",
 )
 SMOKE_NEEDS = ("pytest", "hypothesis")
 # What a stranger's shell has too: where programs lie, how the network is reached. Not our settings, not our caches.

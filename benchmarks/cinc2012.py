@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import cinc_fhir
-from benchmarks.outcome import Study, collect, run
+from benchmarks.outcome import ComparedCohort, collect, run
 from fhir_mapping import PatientRecord
-from risk_model.inputs import input_names, row
-from risk_model.scores import news2, qsofa
-from risk_model.tasks import IN_HOSPITAL_MORTALITY
-from risk_model.training_rows import Cohort
-from risk_model.values import ScoreResult
+from risk_model import IN_HOSPITAL_MORTALITY, ScoreResult, news2, qsofa
+from risk_model.features.inputs import input_names, row
+from risk_model.first_stage.training_rows import TrainingRows
 
 HOURS = (24, 48)
 POPULATION = {
@@ -69,7 +67,7 @@ def rows_of(stay: cinc_fhir.IcuStay) -> list[dict[str, Any]]:
     return answers
 
 
-def study(data: Path, outcomes: Path) -> Study:
+def study(data: Path, outcomes: Path) -> ComparedCohort:
     known = cinc_fhir.read_outcomes(outcomes)
     stays = list(cinc_fhir.read_stays(data))
     rows = [item for part in collect(stays, rows_of, "stays through FHIR") for item in part]
@@ -77,7 +75,7 @@ def study(data: Path, outcomes: Path) -> Study:
     at_48 = np.array([item["hours"] == 48 for item in rows])
     age = np.array([np.nan if item["age"] is None else item["age"] for item in rows])
     sex = np.array([item["sex"] or "" for item in rows])
-    cohort = Cohort(
+    cohort = TrainingRows(
         IN_HOSPITAL_MORTALITY,
         input_names(IN_HOSPITAL_MORTALITY),
         np.stack([item["x"] for item in rows]),
@@ -95,7 +93,7 @@ def study(data: Path, outcomes: Path) -> Study:
         "65 to 79": (age >= 65) & (age < 80),
         "80 and over": age >= 80,
     }
-    return Study(cohort, rivals, subgroups, at_48)
+    return ComparedCohort(cohort, rivals, subgroups, at_48)
 
 
 def main() -> None:

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from benchmarks.cystic_fibrosis import prepared
 from benchmarks.measuring import write
-from benchmarks.patient_queries import CHARTS, PER_QUERY, problems, question
+from benchmarks.patient_queries import CHARTS, problems, question
 from benchmarks.retrieval_settings import out_of_fold
-from knowledge_index import Evidence, KnowledgeIndex
-from knowledge_index.communities import DECAY, levels_of, spread
-from knowledge_index.evaluation import Scores, measured
+from knowledge_index import Evidence, KnowledgeIndex, spread
+from knowledge_index.evaluation import RetrievalScores
+from knowledge_index.evaluation.relevance import measured
+from knowledge_index.graph.communities import DECAY, levels_of
+from risk_model.pipeline.assess import PER_QUERY
 
 RESULT = Path(__file__).parent / "results" / "communities.json"
 SHARES = (0.1, 0.25, 0.5, 1.0)
@@ -43,8 +45,8 @@ def main() -> None:
     levels = levels_of(index.graph.weights)
     asked = {name: index.ranking(query, 100) for name, query in queries.items() if any(qrels.get(name, {}).values())}
 
-    def scored(order: Any) -> Scores:
-        return Scores.of({
+    def scored(order: Any) -> RetrievalScores:
+        return RetrievalScores.of({
             name: measured([found[at][0] for at in order(found)], qrels[name]) for name, found in asked.items()
         })  # fmt: skip
 

@@ -27,13 +27,13 @@ from typing import Any
 import orjson
 
 from benchmarks.measuring import write
+from knowledge_index import Concept
 from knowledge_index.linking import Linker
-from knowledge_index.pubtator import Annotated, read_pubtator
-from knowledge_index.values import Concept
+from knowledge_index.sources.pubtator import Annotated, read_pubtator
 from knowledge_index.vocabulary.__main__ import rows
-from knowledge_index.vocabulary.compiled import from_lexicons, from_mesh, merged
-from knowledge_index.vocabulary.further import NOTHING, shipped
+from knowledge_index.vocabulary.additional_names import NOTHING, shipped
 from knowledge_index.vocabulary.lexicons import installed
+from knowledge_index.vocabulary.vocabulary_files import from_lexicons, from_mesh, merged
 
 RESULT = Path(__file__).parent / "results" / "concept_linking.json"
 BRANCHES = {"Disease": ("C", "F"), "Chemical": ("D",)}

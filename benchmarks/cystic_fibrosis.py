@@ -23,8 +23,8 @@ import orjson
 
 from benchmarks.measuring import Remembering, rounded, write
 from knowledge_index import Encoder, KnowledgeIndex, Query, build_index
-from knowledge_index.articles import collect
-from knowledge_index.evaluation import evaluate, read_qrels, read_queries
+from knowledge_index.evaluation import evaluate_retrieval, read_qrels, read_queries
+from knowledge_index.sources import collect_articles
 
 RESULT = Path(__file__).parent / "results" / "cystic_fibrosis.json"
 
@@ -37,7 +37,7 @@ def main() -> None:
     started = time.perf_counter()
     index, queries, qrels = prepared(options.data, options.out)
     built = time.perf_counter() - started
-    scores = evaluate(index, queries, qrels)
+    scores = evaluate_retrieval(index, queries, qrels)
     result: dict[str, Any] = {
         "collection": "Cystic Fibrosis (MEDLINE 1974-79), all judged queries present in the data folder",
         "queries": len(next(iter(scores.values())).by_query),
@@ -62,7 +62,7 @@ def prepared(
     """The collection as files, indexed as a user would, by the default encoder unless another is given."""
     out.mkdir(parents=True, exist_ok=True)
     convert(data, out)
-    collected = collect("jsonl", [out / "articles.jsonl"])
+    collected = collect_articles("jsonl", [out / "articles.jsonl"])
     encoder = encoder or Remembering(out / "vectors")
     build_index(collected.articles.values(), out / "index", encoder, source="cystic-fibrosis")
     index = KnowledgeIndex.open(out / "index", encoder)

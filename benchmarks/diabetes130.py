@@ -16,12 +16,11 @@ import numpy as np
 
 from benchmarks import diabetes_fhir
 from benchmarks.cinc2012 import middle
-from benchmarks.outcome import Study, collect, run
+from benchmarks.outcome import ComparedCohort, collect, run
 from fhir_mapping import PatientRecord
-from risk_model.inputs import input_names, row
-from risk_model.scores import hospital_score, lace
-from risk_model.tasks import READMISSION_30D
-from risk_model.training_rows import Cohort
+from risk_model import READMISSION_30D, hospital_score, lace
+from risk_model.features.inputs import input_names, row
+from risk_model.first_stage.training_rows import TrainingRows
 
 POPULATION = {
     "minimum_age": 18,
@@ -35,7 +34,7 @@ POPULATION = {
 }  # fmt: skip
 
 
-def row_of(admission: diabetes_fhir.Admission) -> dict[str, Any]:
+def row_of(admission: diabetes_fhir.DiabetesAdmission) -> dict[str, Any]:
     source = admission.row
     record = PatientRecord.from_resources(
         diabetes_fhir.to_fhir(source, admission.earlier),
@@ -55,12 +54,12 @@ def row_of(admission: diabetes_fhir.Admission) -> dict[str, Any]:
     }
 
 
-def study(path: Path) -> Study:
+def study(path: Path) -> ComparedCohort:
     sources = [item for item in diabetes_fhir.read_admissions(path) if diabetes_fhir.eligible(item.row)]
     rows = collect(sources, row_of, "encounters through FHIR")
     age, sex = np.array([item["age"] for item in rows]), np.array([item["sex"] for item in rows])
     race = np.array([item["race"] for item in rows])
-    cohort = Cohort(
+    cohort = TrainingRows(
         READMISSION_30D,
         input_names(READMISSION_30D),
         np.stack([item["x"] for item in rows]),
@@ -75,7 +74,7 @@ def study(path: Path) -> Study:
         "65 to 79": (age >= 65) & (age < 80),
         "80 and over": age >= 80,
     } | {f"recorded race: {name}": race == name for name in ("Caucasian", "AfricanAmerican", "Hispanic", "Asian")}
-    return Study(cohort, rivals, subgroups)
+    return ComparedCohort(cohort, rivals, subgroups)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ _SOON, _LATER, _OVER_A_YEAR = timedelta(days=15), timedelta(days=60), timedelta(
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class DiabetesAdmission:
     """A row and the earlier rows of its patient, oldest first."""
 
     row: Row
@@ -66,7 +66,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from csv.DictReader(stream)
 
 
-def read_admissions(path: Path) -> Iterator[Admission]:
+def read_admissions(path: Path) -> Iterator[DiabetesAdmission]:
     """Every row with its patient's earlier rows, in the order of the table."""
     rows = list(read_rows(path))
     before: dict[str, tuple[Row, ...]] = {}
@@ -75,7 +75,7 @@ def read_admissions(path: Path) -> Iterator[Admission]:
         earlier[row["encounter_id"]] = before.get(row["patient_nbr"], ())
         before[row["patient_nbr"]] = (*earlier[row["encounter_id"]], row)
     for row in rows:
-        yield Admission(row, earlier[row["encounter_id"]])
+        yield DiabetesAdmission(row, earlier[row["encounter_id"]])
 
 
 def eligible(row: Row) -> bool:

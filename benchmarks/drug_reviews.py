@@ -20,9 +20,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.measuring import Remembering, write
 from knowledge_index import Article, KnowledgeIndex, Query, build_index
-from knowledge_index.ranking import RETRIEVERS
-from knowledge_index.significance import paired
-from knowledge_index.vocabulary.compiled import vocabulary_named
+from knowledge_index.evaluation.significance import paired
+from knowledge_index.retrieval import RETRIEVERS
+from knowledge_index.vocabulary import vocabulary_named
 
 RESULT = Path(__file__).parent / "results" / "drug_reviews.json"
 

@@ -25,7 +25,8 @@ import orjson
 from benchmarks import cinc_fhir
 from benchmarks.measuring import write
 from fhir_mapping import PatientRecord
-from fhir_mapping.meds_dataset import MedsDataset, subject_number
+from fhir_mapping.bulk import MedsWriter
+from fhir_mapping.bulk.meds_writer import subject_number
 
 RESULT = Path(__file__).parent / "results" / "ehr_encoders.json"
 PARTS = ("mimic", "synthea", "cinc")
@@ -65,7 +66,7 @@ def cinc(data: Path, out: Path, stays: int) -> Path:
     known = cinc_fhir.read_outcomes(data / "cinc2012" / "Outcomes-a.csv")
     at = cinc_fhir.ADMISSION + timedelta(hours=HOURS)
     lines = ["subject_id,prediction_time,boolean_value"]
-    with MedsDataset(folder, created_at=datetime(2026, 1, 1, tzinfo=UTC)) as dataset:
+    with MedsWriter(folder, created_at=datetime(2026, 1, 1, tzinfo=UTC)) as dataset:
         for number, stay in enumerate(cinc_fhir.read_stays(data / "cinc2012" / "set-a.csv.gz")):
             if number == stays:
                 break

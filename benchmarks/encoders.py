@@ -15,18 +15,17 @@ from typing import Any
 
 from benchmarks.cystic_fibrosis import prepared
 from benchmarks.measuring import rounded, write
-from knowledge_index.articles import collect
-from knowledge_index.encoder import encoder_named
-from knowledge_index.encoders.kept import KeptEncoder
-from knowledge_index.evaluation import evaluate
+from knowledge_index.encoders import CachedEncoder, encoder_named
+from knowledge_index.evaluation import evaluate_retrieval
+from knowledge_index.sources import collect_articles
 
 RESULT = Path(__file__).parent / "results" / "encoders.json"
 TIMED = 200
 
 
 def measured(name: str, data: Path, out: Path) -> dict[str, Any]:
-    index, queries, qrels = prepared(data, out / name, KeptEncoder(encoder_named(name, 2), out / "vectors"))
-    scores = evaluate(index, queries, qrels)
+    index, queries, qrels = prepared(data, out / name, CachedEncoder(encoder_named(name, 2), out / "vectors"))
+    scores = evaluate_retrieval(index, queries, qrels)
     return {
         "retrievers": {retriever: rounded(found.to_json()) for retriever, found in scores.items()},
         "intervals": {retriever: rounded(found.intervals()) for retriever, found in scores.items()},
@@ -35,7 +34,9 @@ def measured(name: str, data: Path, out: Path) -> dict[str, Any]:
 
 
 def speed(name: str, folder: Path) -> int:
-    texts = [article.text for article in collect("jsonl", [folder / "articles.jsonl"]).articles.values()][:TIMED]
+    texts = [article.text for article in collect_articles("jsonl", [folder / "articles.jsonl"]).articles.values()][
+        :TIMED
+    ]
     encoder = encoder_named(name)
     encoder.encode(texts[:2])
     started = time.perf_counter()

@@ -3,8 +3,8 @@
 Each of 1,000 questions has one right text: the conclusion its authors wrote (a sentence or two, like a finding of the
 starter base), and its abstract. For a cut-off on the cosine, and on the share of the question's words that are covered,
 the table says how many right texts it keeps and what share of all other texts it lets through. The cut-offs in
-`knowledge_index/ranking.py` were read off this table: they keep at least nine right conclusions in ten by cosine while
-letting through about one unrelated text in two hundred.
+`knowledge_index/retrieval/ranking.py` were read off this table: they keep at least nine right conclusions in ten by
+cosine while letting through about one unrelated text in two hundred.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import orjson
 from numpy.typing import NDArray
 
 from knowledge_index import MiniLMEncoder
-from knowledge_index.bm25 import Bm25
-from knowledge_index.encoder import available_threads
+from knowledge_index.encoders import available_threads
+from knowledge_index.lexical.bm25 import Bm25
 
 RESULT = Path(__file__).parent / "results" / "evidence_cutoff.json"
 COSINES, COVERAGES = (0.25, 0.30, 0.35, 0.40, 0.45, 0.50), (0.3, 0.4, 0.5, 0.6)

@@ -26,11 +26,11 @@ from typing import Any
 import orjson
 from flask.testing import FlaskClient
 
-from cds_service.app import create_app
-from cds_service.demo.chart import Chart
-from cds_service.services import SERVICES
-from cds_service.settings import Settings
-from cds_service.warming import warm
+from cds_service.application.factory import create_app
+from cds_service.application.warmup import warm
+from cds_service.config.settings import Settings
+from cds_service.demo.ward.chart import Chart
+from cds_service.protocol.services import SERVICES
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RESULT = Path(__file__).parent / "results" / "fuzz.json"

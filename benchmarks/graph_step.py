@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from knowledge_index.articles import collect
-from knowledge_index.build import concepts_of
-from knowledge_index.edges import edges_of
-from knowledge_index.graph import DAMPING, Graph
-from knowledge_index.graph_files import build_graph
-from knowledge_index.pagerank import TOLERANCE, local_push
+from knowledge_index.graph.edges import edges_of
+from knowledge_index.graph.files import build_graph
+from knowledge_index.graph.knowledge_graph import DAMPING, KnowledgeGraph
+from knowledge_index.graph.pagerank import TOLERANCE, local_push
+from knowledge_index.indexing.build import concepts_of
+from knowledge_index.sources import collect_articles
 
 RESULT = Path(__file__).parent / "results" / "graph_step.json"
 ARTICLES, CONCEPTS, HEADINGS, CITATIONS = 200_000, 30_000, 10, 425_000
@@ -39,7 +39,7 @@ Seeds = dict[int, float]
 Walk = Callable[[Seeds], NDArray[np.float64]]
 
 
-def synthetic(seed: int = 7) -> Graph:
+def synthetic(seed: int = 7) -> KnowledgeGraph:
     """Articles, then concepts; about 2.4 million edges, each stored in both directions."""
     rng = np.random.default_rng(seed)
     popularity = 1 / np.arange(1, CONCEPTS + 1) ** 0.9
@@ -59,17 +59,17 @@ def synthetic(seed: int = 7) -> Graph:
     both = (np.concatenate([one, other]), np.concatenate([other, one]))
     matrix = sparse.csr_array((np.concatenate([weight, weight]), both), shape=(nodes, nodes))
     matrix.sort_indices()
-    return Graph(ARTICLES, matrix, np.zeros(matrix.nnz, np.uint8))
+    return KnowledgeGraph(ARTICLES, matrix, np.zeros(matrix.nnz, np.uint8))
 
 
-def from_articles(path: Path) -> Graph:
+def from_articles(path: Path) -> KnowledgeGraph:
     """The graph `riskcards index build` would make, without its vectors."""
-    articles = list(collect("jsonl", [path]).articles.values())
+    articles = list(collect_articles("jsonl", [path]).articles.values())
     concepts = concepts_of(articles, {})
     return build_graph(edges_of(articles, concepts, {}), len(articles), len(articles) + len(concepts))
 
 
-def questions(graph: Graph, count: int, seed: int = 11) -> list[Seeds]:
+def questions(graph: KnowledgeGraph, count: int, seed: int = 11) -> list[Seeds]:
     """Seeds as retrieval gives them: one to four concepts of middling popularity, and five articles."""
     rng = np.random.default_rng(seed)
     degree = np.diff(graph.weights.indptr)
@@ -105,7 +105,7 @@ def overlap(found: NDArray[np.float64], exact: NDArray[np.float64]) -> float:
 
 
 def measure(
-    name: str, walk: Walk, graph: Graph, asked: list[Seeds], exact: list[NDArray[np.float64]]
+    name: str, walk: Walk, graph: KnowledgeGraph, asked: list[Seeds], exact: list[NDArray[np.float64]]
 ) -> dict[str, Any]:
     times, busy, shares = [], [], []
     for seeds, truth in zip(asked, exact, strict=True):
@@ -126,7 +126,7 @@ def measure(
     return row
 
 
-def peers(graph: Graph) -> dict[str, Walk]:
+def peers(graph: KnowledgeGraph) -> dict[str, Walk]:
     """Other libraries on the same graph, where they are installed."""
     found: dict[str, Walk] = {}
     coo = graph.weights.tocoo()
@@ -163,7 +163,7 @@ def peers(graph: Graph) -> dict[str, Walk]:
     return found
 
 
-def run(graph: Graph, count: int, with_peers: bool) -> dict[str, Any]:
+def run(graph: KnowledgeGraph, count: int, with_peers: bool) -> dict[str, Any]:
     asked = questions(graph, count)
     exact = [power_iteration(graph.weights, seeds, 1e-12) for seeds in asked]
     rows = {}
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="also networkx and igraph")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    graphs: dict[str, Callable[[], Graph]] = {"synthetic": synthetic}
+    graphs: dict[str, Callable[[], KnowledgeGraph]] = {"synthetic": synthetic}
     if options.articles:
         graphs[options.articles.name] = lambda: from_articles(options.articles)
     result: dict[str, Any] = {}

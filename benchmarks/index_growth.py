@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from knowledge_index import Article, MeshHeading
-from knowledge_index.articles import SpooledArticles
-from knowledge_index.build import Ordered, write_text_and_graph
+from knowledge_index.indexing.build import Ordered, write_text_and_graph
+from knowledge_index.sources import SpooledArticles
 
 RESULT = Path(__file__).parent / "results" / "index_growth.json"
 WORDS, HEADINGS, CITATIONS, CONCEPTS, PART = 180, 12, 8, 30_000, 4096

@@ -24,8 +24,10 @@ import numpy as np
 import orjson
 
 from benchmarks.vector_scale import DIMENSIONS, Synthetic, resident
-from knowledge_index import Article, KnowledgeIndex, MeshHeading, storage, vector_files
-from knowledge_index.storage import Manifest, save_array
+from knowledge_index import Article, KnowledgeIndex, Manifest, MeshHeading
+from knowledge_index.core import storage
+from knowledge_index.core.storage import save_array
+from knowledge_index.vectors import files
 
 RESULT = Path(__file__).parent / "results" / "index_open.json"
 TERMS, WORDS, CONCEPTS, EDGES = 700_000, 90, 30_000, 15
@@ -51,7 +53,7 @@ def write(count: int, folder: Path) -> None:
     nodes, edges = count + CONCEPTS, 2 * count * EDGES
     matrix(new, ("graph_weights", "graph_nodes", "graph_starts"), nodes, nodes, edges)
     save_array(new, "graph_relations", np.zeros(edges, np.uint8))
-    vector_files.write_vectors(new, Synthetic(count), count, lists=256)
+    files.write_vectors(new, Synthetic(count), count, lists=256)
     counts = {"articles": count, "concepts": CONCEPTS, "edges": edges, "terms": TERMS, "retracted": 0}
     storage.publish(new, folder, Manifest("synthetic", "none", "none", DIMENSIONS, counts, "benchmarks.index_open"))
 

@@ -37,7 +37,7 @@ PROMISED = frozenset({200, 400, 413, 503})
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class BodyAnswer:
     """One answer; `status` 0 is a connection that ended without one."""
 
     status: int
@@ -68,7 +68,7 @@ def bodies(size: int = 10 * MEGABYTE) -> list[bytes]:
     return [*charts, b"[" * (size - 1), b'"' + b"x" * (size + MEGABYTE)]
 
 
-def send(port: int, body: bytes, headers: Mapping[str, str], together: threading.Barrier) -> Said:
+def send(port: int, body: bytes, headers: Mapping[str, str], together: threading.Barrier) -> BodyAnswer:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.connect()
     together.wait(120)
@@ -79,10 +79,10 @@ def send(port: int, body: bytes, headers: Mapping[str, str], together: threading
         answer = connection.getresponse()
         answer.read()
     except (OSError, http.client.HTTPException):
-        return Said(0, None, time.perf_counter() - started)
+        return BodyAnswer(0, None, time.perf_counter() - started)
     finally:
         connection.close()
-    return Said(answer.status, answer.getheader("Retry-After"), time.perf_counter() - started)
+    return BodyAnswer(answer.status, answer.getheader("Retry-After"), time.perf_counter() - started)
 
 
 @contextmanager
@@ -113,7 +113,9 @@ def watching(port: int, server: int) -> Iterator[Watched]:
             thread.join(60)
 
 
-def flood(port: int, server: int, given: list[bytes], headers: list[Mapping[str, str]]) -> tuple[list[Said], Watched]:
+def flood(
+    port: int, server: int, given: list[bytes], headers: list[Mapping[str, str]]
+) -> tuple[list[BodyAnswer], Watched]:
     """As many bodies as there are `headers`, all at once."""
     together = threading.Barrier(len(headers))
     with watching(port, server) as seen, ThreadPoolExecutor(len(headers)) as pool:
@@ -123,7 +125,7 @@ def flood(port: int, server: int, given: list[bytes], headers: list[Mapping[str,
         return [each.result() for each in waiting], seen
 
 
-def told(answers: list[Said], seen: Watched, before: float) -> dict[str, Any]:
+def summary_of(answers: list[BodyAnswer], seen: Watched, before: float) -> dict[str, Any]:
     return {
         "statuses": dict(sorted(Counter(str(each.status) for each in answers).items())),
         "503_without_retry_after": sum(each.status == 503 and not each.retry_after for each in answers),
@@ -154,7 +156,7 @@ def main() -> None:
             answers, seen = flood(server.port, server.pid, given, [{}] * options.bodies)
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
             after = [post(connection, PATH, small)[0] for _ in range(10)]
-            rounds.append(told(answers, seen, before) | {"ordinary_requests_afterwards": after})
+            rounds.append(summary_of(answers, seen, before) | {"ordinary_requests_afterwards": after})
             print(rounds[-1]["statuses"], file=sys.stderr)
     result = {"bodies": options.bodies, "body_bytes": [len(body) for body in given], "workers": options.workers}
     result |= {"rounds": rounds}

@@ -36,10 +36,10 @@ def documents(value: Any, kind: str) -> list[dict[str, Any]]:
 
 def ours() -> Way:
     """A hook body as the service reads it: parted, checked strictly, its prefetch mapped."""
-    from cds_service.hook_request import parse_request
-    from cds_service.services import SERVICES
+    from cds_service.protocol.hook_request import parse_request
+    from cds_service.protocol.services import SERVICES
     from fhir_mapping import PatientRecord
-    from fhir_mapping.times import moment, parse_instant
+    from fhir_mapping.core import moment, parse_instant
 
     instant, service = parse_instant(AS_OF), SERVICES["hospital-risk"]
     assert instant is not None

@@ -8,11 +8,10 @@ from typing import Any
 import orjson
 
 from knowledge_index import MiniLMEncoder
-from knowledge_index.encoder import available_threads
-from knowledge_index.encoders.kept import KeptEncoder
+from knowledge_index.encoders import CachedEncoder, available_threads
 
 
-class Remembering(KeptEncoder):
+class Remembering(CachedEncoder):
     """The default encoder with its vectors kept in a folder by content hash, so that a run that was stopped goes on
     where it was, and a second run encodes nothing.
     """

@@ -3,7 +3,7 @@
     python -m benchmarks.note_rules [--windows 600] [--sentences FILE] [--out benchmarks/results/note_rules.json]
 
 Both are given the mentions that our vocabulary finds; what is compared is what they make of the words around. Judged
-are windows in the writing styles of the test part, by the metric of `risk_model.language.examples`, and with
+are windows in the writing styles of the test part, by the metric of `risk_model.llm_tuning.examples`, and with
 `--sentences` sentences of real reports that a physician labelled: the test set of NegEx (2,376 sentences of 120
 reports, `rsAnnotations-1-120-random.txt` of github.com/chapmanbe/negex, not part of this project). Our rules were
 improved on one half of those, by a hash of the sentence; figures are of the other. medspacy runs in the environment of
@@ -29,16 +29,15 @@ from typing import Any
 from benchmarks import readme
 from benchmarks.measuring import write
 from fhir_mapping import Note
-from fhir_mapping.sections import find_sections
+from fhir_mapping.notes.sections import find_sections
 from knowledge_index import KnowledgeIndex
-from risk_model.language.examples import Example, difference, scores, summary
-from risk_model.language.teaching import generated
-from risk_model.note_context import Context, context
-from risk_model.reader import RuleNoteReader
-from risk_model.values import Experiencer, Finding, NoteFindings, Polarity, Temporality
+from risk_model import Experiencer, Finding, NoteFindings, Polarity, RuleNoteReader, Temporality
+from risk_model.llm_tuning import generated_examples
+from risk_model.llm_tuning.examples import ReaderExample, difference, scores, summary
+from risk_model.notes.context import MentionContext, context
 
 STATUSES = ("present", "absent", "family", "past", "planned")
-PROPERTIES: Mapping[str, Callable[[Context], bool]] = {
+PROPERTIES: Mapping[str, Callable[[MentionContext], bool]] = {
     "denied": lambda said: said.polarity is Polarity.ABSENT,
     "past": lambda said: said.temporality is Temporality.HISTORICAL,
     "planned": lambda said: said.temporality is Temporality.HYPOTHETICAL,
@@ -63,7 +62,7 @@ class Sentence:
         """Nobody looked at these while rules were written."""
         return sha256(self.text.lower().encode()).digest()[0] % 2 == 1
 
-    def counts(self, said: Context) -> Counter[str]:
+    def counts(self, said: MentionContext) -> Counter[str]:
         found: Counter[str] = Counter()
         for name, has in PROPERTIES.items():
             told, read = self.labels[name], has(said)
@@ -111,7 +110,7 @@ class Medspacy:
         asked = [str(self._interpreter), "-c", "import medspacy"]
         return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
-    def said(self, asked: Sequence[tuple[str, Sequence[tuple[int, int]]]]) -> tuple[list[list[Context]], float]:
+    def said(self, asked: Sequence[tuple[str, Sequence[tuple[int, int]]]]) -> tuple[list[list[MentionContext]], float]:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump([{"text": text, "spans": spans} for text, spans in asked], file)
             file.flush()
@@ -123,15 +122,15 @@ class Medspacy:
         return [[_context(*flags) for flags in spans] for spans in answer["said"]], answer["seconds"]
 
 
-def _context(negated: bool, uncertain: bool, historical: bool, hypothetical: bool, family: bool) -> Context:
-    return Context(
+def _context(negated: bool, uncertain: bool, historical: bool, hypothetical: bool, family: bool) -> MentionContext:
+    return MentionContext(
         Polarity.ABSENT if negated else Polarity.UNCERTAIN if uncertain else Polarity.PRESENT,
         Temporality.HYPOTHETICAL if hypothetical else Temporality.HISTORICAL if historical else Temporality.CURRENT,
         Experiencer.FAMILY if family else Experiencer.PATIENT,
     )
 
 
-def on_windows(examples: Sequence[Example], rules: RuleNoteReader, medspacy: Medspacy | None) -> dict[str, Any]:
+def on_windows(examples: Sequence[ReaderExample], rules: RuleNoteReader, medspacy: Medspacy | None) -> dict[str, Any]:
     notes = [replace(example.note("note"), sections=find_sections(example.text)) for example in examples]
     read = [rules.read([note]) for note in notes]
     ours = [scores(example, found) for example, found in zip(examples, read, strict=True)]
@@ -150,7 +149,7 @@ def _spans(read: NoteFindings) -> list[tuple[int, int]]:
     return [(finding.start, finding.end) for finding in read.findings]
 
 
-def _judged(findings: Sequence[Finding], contexts: Sequence[Context]) -> tuple[Finding, ...]:
+def _judged(findings: Sequence[Finding], contexts: Sequence[MentionContext]) -> tuple[Finding, ...]:
     return tuple(replace(f, **said._asdict()) for f, said in zip(findings, contexts, strict=True))
 
 
@@ -169,7 +168,7 @@ def on_sentences(labelled: Sequence[Sentence], medspacy: Medspacy | None) -> dic
     return result | {"medspacy": summary(theirs, fields=fields), "ahead": _ahead(ours, theirs, fields)}
 
 
-def speed(examples: Sequence[Example], index: KnowledgeIndex, medspacy: Medspacy | None) -> dict[str, Any]:
+def speed(examples: Sequence[ReaderExample], index: KnowledgeIndex, medspacy: Medspacy | None) -> dict[str, Any]:
     """Notes a second of processor time. Ours looks for its mentions too; medspacy is given them and does not."""
     texts = ["\n\n".join(e.text for e in examples[at : at + NOTE_OF]) for at in range(0, len(examples), NOTE_OF)]
     notes = [Note("note", "Note", None, text, find_sections(text), "note", "read") for text in texts]
@@ -195,7 +194,7 @@ def main() -> None:
     peer = Medspacy(options.peer_python)
     medspacy = peer if peer.there else None
     index = KnowledgeIndex.open_starter()
-    examples = generated(index, "test", options.windows)
+    examples = generated_examples(index, "test", options.windows)
     result = {
         "unseen_styles": on_windows(examples, RuleNoteReader(index, embed=False, values=False), medspacy),
         "speed": speed(examples, index, medspacy),

@@ -13,7 +13,7 @@ Phrases = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class WritingStyle:
     """The habits of one hospital's writers.
 
     `plain`, `trend` and `peak` are sentences with {name}, {value}, {old} and {unit}; `graded` are phrases by
@@ -41,8 +41,8 @@ class House:
 
 _MG = {"creatinine": "mg/dL", "bun": "mg/dL", "bilirubin": "mg/dL", "lactate": "mmol/L", "bicarbonate": "mmol/L"}
 
-HOUSES: tuple[House, ...] = (
-    House(
+HOUSES: tuple[WritingStyle, ...] = (
+    WritingStyle(
         names={
             "creatinine": "creatinine", "bun": "BUN", "bilirubin": "total bilirubin", "lactate": "lactate",
             "bicarbonate": "bicarbonate", "ph": "pH", "pao2": "PaO2", "paco2": "PaCO2", "fio2": "FiO2", "gcs": "GCS",
@@ -79,7 +79,7 @@ HOUSES: tuple[House, ...] = (
         filler=("Family updated at the bedside", "Lines intact", "Tolerating tube feeds", "Skin warm and dry"),
         headings=("Interval history", "Assessment and plan"),
     ),
-    House(
+    WritingStyle(
         names={
             "creatinine": "Cr", "bun": "BUN", "bilirubin": "T bili", "lactate": "lac", "bicarbonate": "HCO3",
             "ph": "pH", "pao2": "pO2", "paco2": "pCO2", "fio2": "FiO2", "gcs": "gcs",
@@ -112,7 +112,7 @@ HOUSES: tuple[House, ...] = (
         headings=("S", "A/P"),
         joint=", ",
     ),
-    House(
+    WritingStyle(
         names={
             "creatinine": "creat", "bun": "blood urea nitrogen", "bilirubin": "bili", "lactate": "arterial lactate",
             "bicarbonate": "bicarb", "ph": "arterial pH", "pao2": "PaO2", "paco2": "PaCO2", "fio2": "FiO2",
@@ -150,7 +150,7 @@ HOUSES: tuple[House, ...] = (
         filler=("Repositioned and mouth care given", "Chaplain visited", "Physiotherapy attended", "Dressings clean"),
         headings=("Overnight events", "Impression"),
     ),
-    House(
+    WritingStyle(
         names={
             "creatinine": "serum creatinine", "bun": "urea nitrogen", "bilirubin": "bilirubin",
             "lactate": "lactic acid", "bicarbonate": "serum bicarbonate", "ph": "blood pH", "pao2": "PaO2",
@@ -191,7 +191,7 @@ HOUSES: tuple[House, ...] = (
         filler=("Discussed on rounds", "Pharmacy reviewed the chart", "Continue antibiotics", "Mobilised to chair"),
         headings=("Subjective", "Assessment"),
     ),
-    House(
+    WritingStyle(
         names={
             "creatinine": "Crea", "bun": "Urea nitrogen", "bilirubin": "Bili total", "lactate": "Lact",
             "bicarbonate": "Bicarb", "ph": "pH", "pao2": "pO2", "paco2": "pCO2", "fio2": "fiO2", "gcs": "GCS",

@@ -16,8 +16,8 @@ from random import Random
 from typing import Any
 
 from benchmarks.cinc_fhir import ADMISSION, IcuStay, to_fhir
-from benchmarks.note_styles import HOUSES, House
-from risk_model.training_rows import patient_folds
+from benchmarks.note_styles import HOUSES, WritingStyle
+from risk_model.first_stage.training_rows import patient_folds
 
 MOVED: Mapping[str, str] = {
     "GCS": "gcs", "Urine": "urine", "MechVent": "mechanical_ventilation", "FiO2": "fio2", "pH": "ph", "PaO2": "pao2",
@@ -45,7 +45,7 @@ _BANDS: Mapping[str, tuple[tuple[float, int], ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StatedValue:
     """What a note says of a concept, for judging a reader: a number, or a grade, or a state's 1 or 0."""
 
     concept: str
@@ -58,7 +58,7 @@ class WrittenNote:
     hour: float
     title: str
     text: str
-    told: tuple[Told, ...]
+    told: tuple[StatedValue, ...]
 
 
 Series = Mapping[str, Sequence[tuple[float, float]]]
@@ -80,7 +80,7 @@ def moved_series(stay: IcuStay) -> Series:
     return {concept: sorted(items) for concept, items in found.items()}
 
 
-def house_of(record_id: str) -> int:
+def writing_style_of(record_id: str) -> int:
     """Which house writes a patient's notes: by hash of the id."""
     return int(patient_folds([record_id])[0])
 
@@ -95,12 +95,12 @@ def with_notes(stay: IcuStay, seed: int) -> list[dict[str, Any]]:
 
 def written(stay: IcuStay, seed: int) -> list[WrittenNote]:
     """The notes of a stay, oldest first."""
-    writer = _Writer(HOUSES[house_of(stay.record_id)], Random(f"{seed}|{stay.record_id}"), moved_series(stay))
+    writer = _Writer(HOUSES[writing_style_of(stay.record_id)], Random(f"{seed}|{stay.record_id}"), moved_series(stay))
     return list(writer.notes())
 
 
 class _Writer:
-    def __init__(self, house: House, random: Random, series: Series) -> None:
+    def __init__(self, house: WritingStyle, random: Random, series: Series) -> None:
         self.house, self.random, self.series = house, random, series
 
     def notes(self) -> Iterator[WrittenNote]:
@@ -108,7 +108,7 @@ class _Writer:
         for middle, title in zip(HOURS, TITLES, strict=True):
             hour = middle + self.random.uniform(-1, 1)
             lines: list[str] = []
-            told: list[Told] = []
+            told: list[StatedValue] = []
             for sentence, facts in self._facts(since, hour):
                 lines.append(sentence)
                 told += facts
@@ -135,7 +135,7 @@ class _Writer:
         aside = [sentence.format(n=self.random.choice((2.4, 5.6, 7.8, 61, 88))) for sentence in chosen]
         return [*aside, *self.random.sample(self.house.filler, self.random.randint(1, 2))]
 
-    def _facts(self, since: float, until: float) -> Iterator[tuple[str, list[Told]]]:
+    def _facts(self, since: float, until: float) -> Iterator[tuple[str, list[StatedValue]]]:
         """Sentences about what is new in (since, until], with what they tell."""
         new = {c: [item for item in items if since < item[0] <= until] for c, items in self.series.items()}
         yield from self._ventilation(bool(new.get("mechanical_ventilation")), until)
@@ -151,44 +151,44 @@ class _Writer:
                 continue
             yield self._measured(concept, items)
 
-    def _ventilation(self, now: bool, until: float) -> Iterator[tuple[str, list[Told]]]:
+    def _ventilation(self, now: bool, until: float) -> Iterator[tuple[str, list[StatedValue]]]:
         before = any(hour <= until for hour, _ in self.series.get("mechanical_ventilation", ()))
         phrases = self.house.ventilated if now else self.house.extubated if before else self.house.breathing
         if self.random.random() < (TOLD if now or before else 0.5):
-            yield self.random.choice(phrases), [Told("mechanical_ventilation", float(now))]
+            yield self.random.choice(phrases), [StatedValue("mechanical_ventilation", float(now))]
 
-    def _gas(self, last: Mapping[str, float]) -> tuple[str, list[Told]]:
+    def _gas(self, last: Mapping[str, float]) -> tuple[str, list[StatedValue]]:
         forms = [form for form in self.house.gas if "{hco3}" not in form or "bicarbonate" in last]
         words = {concept: self._shown(concept, last[concept]) for concept in ("ph", "paco2", "pao2", "fio2")}
         form = self.random.choice(forms)
-        told = [Told(concept, last[concept]) for concept in words if f"{{{concept}}}" in form]
+        told = [StatedValue(concept, last[concept]) for concept in words if f"{{{concept}}}" in form]
         if "{hco3}" in form:
             words["hco3"] = self._shown("bicarbonate", last["bicarbonate"])
-            told.append(Told("bicarbonate", last["bicarbonate"]))
+            told.append(StatedValue("bicarbonate", last["bicarbonate"]))
         return form.format(**words), told
 
-    def _urine(self, items: Sequence[tuple[float, float]], since: float, until: float) -> tuple[str, list[Told]]:
+    def _urine(self, items: Sequence[tuple[float, float]], since: float, until: float) -> tuple[str, list[StatedValue]]:
         hours = max(1, round(until - max(since, 0.0)))
         volume = sum(value for _, value in items)
         rate = volume / hours
         if self.random.random() < IN_WORDS:
             grade = _grade("urine", rate)
-            return self._graded("urine", grade), [Told("urine_rate", None, grade)]
+            return self._graded("urine", grade), [StatedValue("urine_rate", None, grade)]
         form = self.random.choice(self.house.urine)
-        return form.format(rate=round(rate), volume=round(volume), hours=hours), [Told("urine_rate", rate)]
+        return form.format(rate=round(rate), volume=round(volume), hours=hours), [StatedValue("urine_rate", rate)]
 
-    def _measured(self, concept: str, items: Sequence[tuple[float, float]]) -> tuple[str, list[Told]]:
+    def _measured(self, concept: str, items: Sequence[tuple[float, float]]) -> tuple[str, list[StatedValue]]:
         hour, value = items[-1]
         if concept in _BANDS and self.random.random() < IN_WORDS:
             grade = _grade(concept, value)
-            return self._graded(concept, grade), [Told(concept, None, grade)]
+            return self._graded(concept, grade), [StatedValue(concept, None, grade)]
         others = [v for _, v in items[:-1] if self._shown(concept, v) != self._shown(concept, value)]
         forms, old = self.house.plain, value
         if others and self.random.random() < 0.45:
             low, high = min(others), max(others)
             forms = self.house.peak if high > value and self.random.random() < 0.5 else self.house.trend
             old = high if forms is self.house.peak else others[0] if self.random.random() < 0.5 else low
-        told = [Told(concept, v) for v in dict.fromkeys((old, value))]
+        told = [StatedValue(concept, v) for v in dict.fromkeys((old, value))]
         unit = self.house.units.get(concept, "")
         sentence = self.random.choice(forms).format(
             name=self.house.names[concept],

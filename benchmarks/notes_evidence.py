@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knowledge_index import KnowledgeIndex, Query
-from risk_model.values import Experiencer, NoteFindings, Polarity, Temporality
+from risk_model import Experiencer, NoteFindings, Polarity, Temporality
 
 PER_PROBLEM = 3
 MOST_PROBLEMS = 12

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.note_styles import UNSEEN
-from benchmarks.note_writing import Told, WrittenNote
-from risk_model.values import NoteValue, Polarity
+from benchmarks.note_writing import StatedValue, WrittenNote
+from risk_model import Polarity
+from risk_model.core.values import NoteValue
 
 CONCEPTS = frozenset(
     {
@@ -43,7 +44,7 @@ def _kind(concept: str, value: float | None) -> str:
     return "grade" if value is None else "number"
 
 
-def _agree(told: Told, read: NoteValue) -> bool:
+def _agree(told: StatedValue, read: NoteValue) -> bool:
     if told.concept != read.concept:
         return False
     if told.value is None or read.value is None:

@@ -29,26 +29,26 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import cinc_fhir, readme
 from benchmarks.measuring import Remembering, write
-from benchmarks.note_writing import MOVED, house_of, with_notes, written
+from benchmarks.note_writing import MOVED, with_notes, writing_style_of, written
 from benchmarks.notes_evidence import EvidenceVectors, problems
 from benchmarks.notes_extraction import scores, summary
-from benchmarks.notes_told import newest_values, source_of, told_values
+from benchmarks.notes_told import newest_values, source_of, stated_values
 from benchmarks.outcome import say
 from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from fhir_mapping import PatientRecord
 from knowledge_index import KnowledgeIndex
-from risk_model.fusion import Reading, VectorBlock, frequent_findings, frequent_values, row
-from risk_model.inputs import input_names
-from risk_model.language.opinions import asked_windows
-from risk_model.language.prompt import Window
-from risk_model.metrics import SCORE_METRICS, auroc, measure
-from risk_model.note_inputs import note_inputs
-from risk_model.note_measurements import NOTED, noted_names, with_note_values
-from risk_model.reader import RuleNoteReader
-from risk_model.tasks import IN_HOSPITAL_MORTALITY
-from risk_model.training import PARAMETERS, held_out_margins
-from risk_model.training_rows import Cohort
-from risk_model.values import NoteFindings, NoteValue
+from risk_model import IN_HOSPITAL_MORTALITY, NoteFindings, RuleNoteReader
+from risk_model.core.values import NoteValue
+from risk_model.evaluation import measure
+from risk_model.evaluation.metrics import SCORE_METRICS, auroc
+from risk_model.features.inputs import input_names
+from risk_model.features.note_inputs import note_inputs
+from risk_model.features.note_measurements import NOTED, noted_names, with_note_values
+from risk_model.first_stage.fusion import PatientReading, VectorBlock, frequent_findings, frequent_values, row
+from risk_model.first_stage.patient_opinions import asked_windows
+from risk_model.first_stage.training_rows import TrainingRows
+from risk_model.prompts import Window
+from risk_model.training.gradient_boosting import PARAMETERS, held_out_margins
 
 Part = tuple[Sequence[str], NDArray[np.float32]]
 """Names of inputs and their columns, shape (stays, names)."""
@@ -58,7 +58,7 @@ EMBEDDED_NOTES, EMBEDDED_CHARACTERS = 2, 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Stay:
+class FusionStay:
     """One stay as each arm sees it."""
 
     id: str
@@ -85,7 +85,7 @@ def _open() -> None:
     _reader = RuleNoteReader(KnowledgeIndex.open_starter(), embed=False)
 
 
-def prepared(stay: cinc_fhir.IcuStay) -> Stay:
+def prepared(stay: cinc_fhir.IcuStay) -> FusionStay:
     """Everything that is computed of one stay alone; outcomes are not at hand here."""
     assert _reader is not None
     names = input_names(IN_HOSPITAL_MORTALITY)
@@ -99,11 +99,11 @@ def prepared(stay: cinc_fhir.IcuStay) -> Stay:
     for number, note in enumerate(written(stay, SEED)):
         source = source_of(stay, number)
         extraction.update(scores(note, [v for v in findings.values if v.note_source == source and v.counts]))
-    read = {"read": findings.values, "told": told_values(stay, SEED), "newest": newest_values(stay, SEED)}
-    return Stay(
+    read = {"read": findings.values, "told": stated_values(stay, SEED), "newest": newest_values(stay, SEED)}
+    return FusionStay(
         id=stay.record_id,
-        oracle=row(Reading(everything, everything.features()), names),
-        structured=row(Reading(record, vector), names),
+        oracle=row(PatientReading(everything, everything.features()), names),
+        structured=row(PatientReading(record, vector), names),
         findings=findings,
         stated={name: note_inputs(values) for name, values in read.items()},
         noted={name: _noted(record, values) for name, values in read.items()},
@@ -120,10 +120,10 @@ def prepared(stay: cinc_fhir.IcuStay) -> Stay:
 
 def _noted(record: PatientRecord, values: Sequence[NoteValue]) -> NDArray[np.float32]:
     both = with_note_values(record, values)
-    return row(Reading(both, both.features()), input_names(IN_HOSPITAL_MORTALITY))
+    return row(PatientReading(both, both.features()), input_names(IN_HOSPITAL_MORTALITY))
 
 
-def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Cohort]:
+def arms(stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, TrainingRows]:
     """The cohort of each arm: the same rows and outcomes, other inputs."""
     read = [stay.findings for stay in stays]
     stated, found = frequent_values(read), frequent_findings(read)
@@ -139,10 +139,10 @@ def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Cohort]:
         for name in ("structured", "notes", "fused")
     }
 
-    def cohort(parts: Sequence[Part], *blocks: VectorBlock) -> Cohort:
+    def cohort(parts: Sequence[Part], *blocks: VectorBlock) -> TrainingRows:
         names = tuple(name for listed, _ in parts for name in listed)
         x = np.hstack([columns for _, columns in parts])
-        whole = Cohort(IN_HOSPITAL_MORTALITY, names, x, y, tuple(stay.id for stay in stays), blocks)
+        whole = TrainingRows(IN_HOSPITAL_MORTALITY, names, x, y, tuple(stay.id for stay in stays), blocks)
         constant = set(whole.constants())
         return whole.select([name for name in names if name not in constant])
 
@@ -172,7 +172,7 @@ def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Cohort]:
     }
 
 
-def _embedded(stays: Sequence[Stay], encoder: Remembering) -> NDArray[np.float32]:
+def _embedded(stays: Sequence[FusionStay], encoder: Remembering) -> NDArray[np.float32]:
     """Mean vector of each stay's newest notes, shape (stays, dimensions), L2-normalised."""
     vectors = encoder.encode([text for stay in stays for text in stay.texts])
     edges = np.cumsum([0, *(len(stay.texts) for stay in stays)])
@@ -193,9 +193,9 @@ def recovered(y: Floats, margins: Mapping[str, Floats], arm: str) -> dict[str, A
     return found | {"oracle_gain": of_gain["value"], "oracle_gain_interval": of_gain["interval"]}
 
 
-def run(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Any]:
+def run(stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, Any]:
     """Every arm out of fold, house by house."""
-    houses = np.array([house_of(stay.id) for stay in stays])
+    houses = np.array([writing_style_of(stay.id) for stay in stays])
     ids = [stay.id for stay in stays]
     margins: dict[str, Floats] = {}
     parameters = PARAMETERS[IN_HOSPITAL_MORTALITY]
@@ -231,7 +231,7 @@ def main() -> None:
     y = np.array([outcomes[stay.id]["In-hospital_death"] for stay in stays])
     by_house: dict[int, Counter[str]] = {}
     for stay in stays:
-        by_house.setdefault(house_of(stay.id), Counter()).update(stay.extraction)
+        by_house.setdefault(writing_style_of(stay.id), Counter()).update(stay.extraction)
     result = {
         "stays": len(stays),
         "outcomes": int(y.sum()),

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from benchmarks.cinc_fhir import ADMISSION, IcuStay
-from benchmarks.note_writing import Told, WrittenNote, moved_series, written
-from fhir_mapping.definitions import definitions
-from risk_model.values import Experiencer, NoteValue, Polarity, Temporality
+from benchmarks.note_writing import StatedValue, WrittenNote, moved_series, written
+from fhir_mapping.terminology import definitions
+from risk_model import Experiencer, Polarity, Temporality
+from risk_model.core.values import NoteValue
 
 _CANONICAL = {"fio2": 100.0}  # a fraction as charted, per cent as read
 
@@ -22,7 +23,7 @@ def source_of(stay: IcuStay, number: int) -> str:
     return f"DocumentReference/note-{stay.record_id}-{number}"
 
 
-def told_values(stay: IcuStay, seed: int) -> tuple[NoteValue, ...]:
+def stated_values(stay: IcuStay, seed: int) -> tuple[NoteValue, ...]:
     """Everything the notes of a stay tell, each value at its note's time."""
     found: list[NoteValue] = []
     for number, note in enumerate(written(stay, seed)):
@@ -43,16 +44,16 @@ def newest_values(stay: IcuStay, seed: int) -> tuple[NoteValue, ...]:
     return tuple(found)
 
 
-def _newest(stay: IcuStay, since: float, note: WrittenNote) -> Iterator[Told]:
+def _newest(stay: IcuStay, since: float, note: WrittenNote) -> Iterator[StatedValue]:
     for concept, items in moved_series(stay).items():
         new = [value for hour, value in items if since <= hour <= note.hour]
         if new and concept == "urine":
-            yield Told("urine_rate", sum(new) / max(1.0, note.hour - since))
+            yield StatedValue("urine_rate", sum(new) / max(1.0, note.hour - since))
         elif new:
-            yield Told(concept, new[-1])
+            yield StatedValue(concept, new[-1])
 
 
-def _value(told: Told, hour: float, source: str, place: int, *, earlier: bool) -> NoteValue:
+def _value(told: StatedValue, hour: float, source: str, place: int, *, earlier: bool) -> NoteValue:
     known = definitions().concepts.get(told.concept)
     return NoteValue(
         concept=told.concept,

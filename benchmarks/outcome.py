@@ -13,13 +13,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from risk_model import report
-from risk_model.conformal import categories_of
-from risk_model.evaluation import Judged, coverage, cross_calibrated, held_out_coverage, share
-from risk_model.metrics import SCORE_METRICS, measure, observed_expected
-from risk_model.model_card import training_card
-from risk_model.training import Fit, fit, held_out_margins, predict, save
-from risk_model.training_rows import FOLDS, Cohort, patient_folds
+from risk_model.evaluation import measure
+from risk_model.evaluation.metrics import SCORE_METRICS, observed_expected
+from risk_model.evaluation.performance import EvaluatedRows, coverage, held_out_coverage, share
+from risk_model.first_stage.training_rows import FOLDS, TrainingRows, patient_folds
+from risk_model.models.conformal import categories_of, cross_calibrated
+from risk_model.reports import html_report
+from risk_model.reports.model_cards import training_card
+from risk_model.training.gradient_boosting import Fit, fit, held_out_margins, predict, save
 
 SHIPPED = Path(__file__).resolve().parents[1] / "risk_model" / "shipped"
 SMALLEST_SUBGROUP = 100
@@ -29,10 +30,10 @@ CURVE = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class ComparedCohort:
     """A cohort with what it is compared against: score name -> one number per row (NaN where it has none)."""
 
-    cohort: Cohort
+    cohort: TrainingRows
     rivals: Mapping[str, NDArray[np.float64]]
     subgroups: Mapping[str, NDArray[np.bool_]]
     primary: NDArray[np.bool_] | None = None
@@ -48,7 +49,7 @@ class Statements:
     distances: NDArray[np.float64]
 
 
-def statements_of(fitted: Fit, study: Study, probability: NDArray[np.float64], *, unseen: bool) -> Statements:
+def statements_of(fitted: Fit, study: ComparedCohort, probability: NDArray[np.float64], *, unseen: bool) -> Statements:
     """On other patients the model's own; on its own patients those calibrated on the other folds."""
     cohort = study.cohort
     kinds = categories_of(cohort.names, cohort.x)
@@ -57,7 +58,7 @@ def statements_of(fitted: Fit, study: Study, probability: NDArray[np.float64], *
     return Statements(*cross_calibrated(cohort.y, probability, cohort.patients, kinds, fitted.fold))
 
 
-def learning_curve(study: Study, fitted: Fit) -> list[dict[str, Any]]:
+def learning_curve(study: ComparedCohort, fitted: Fit) -> list[dict[str, Any]]:
     """AUROC on held-out patients by how many patients were learned from; the folds are those of the fit."""
     cohort = study.cohort.select(fitted.names)
     rows = np.ones(len(cohort.y), bool) if study.primary is None else study.primary
@@ -79,7 +80,9 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def evaluate(study: Study, probability: NDArray[np.float64], statements: Statements, bootstraps: int) -> dict[str, Any]:
+def evaluate(
+    study: ComparedCohort, probability: NDArray[np.float64], statements: Statements, bootstraps: int
+) -> dict[str, Any]:
     """metrics.json: the model, its comparators on the same rows, its subgroups, whether its 90 % statements held."""
     rows = np.ones(len(probability), bool) if study.primary is None else study.primary
     y, patients = study.cohort.y, np.array(study.cohort.patients)
@@ -99,7 +102,7 @@ def evaluate(study: Study, probability: NDArray[np.float64], statements: Stateme
             found |= measure(y[chosen], probability[chosen], patients[chosen], metrics=kinds, bootstraps=bootstraps)
             found["coverage"] = share(statements.covered[chosen], patients[chosen], bootstraps)
         metrics["subgroups"][name] = found
-    judged = Judged(
+    judged = EvaluatedRows(
         y[rows], probability[rows], patients[rows], covered=statements.covered[rows], distances=statements.distances
     )
     metrics["conformal"] = coverage(judged, bootstraps)
@@ -110,8 +113,8 @@ def evaluate(study: Study, probability: NDArray[np.float64], statements: Stateme
 
 def run(
     title: str,
-    train: Study,
-    test: Study | None,
+    train: ComparedCohort,
+    test: ComparedCohort | None,
     out: Path,
     *,
     model_id: str,
@@ -137,7 +140,7 @@ def run(
     about = (
         f"{metrics['rows']} rows of {metrics['patients']} patients, outcome in {metrics['prevalence']:.1%}; {where}."
     )
-    page = report.evaluation(title, about, metrics, study.cohort.y[rows], probability[rows])
+    page = html_report.evaluation(title, about, metrics, study.cohort.y[rows], probability[rows])
     (out / "report.html").write_text(page, "utf-8")
     _write_json(out / "metrics.json", metrics)
     card = training_card(train.cohort.task, metrics, rows=len(train.cohort.y), patients=len(set(train.cohort.patients)))

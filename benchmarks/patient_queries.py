@@ -1,10 +1,10 @@
 """Questions of patients to the starter base: `python -m benchmarks.patient_queries --out DIR`.
 
 The questions are those the product asks: for each problem coded in the charts of the demo (the newest conditions, as
-in `risk_model.pipeline`), its name with the words of the outcome, and both descriptors. An article counts as relevant
-when NLM indexed it with the problem's descriptor or a narrower one of the MeSH tree. Retrieval must not see what
-judges it, so the index is built from the starter articles *without* their headings: the graph has mentions, tree and
-citations only. The criterion asks for the subject, not for usefulness at the bedside.
+in `risk_model.pipeline.assess`), its name with the words of the outcome, and both descriptors. An article counts as
+relevant when NLM indexed it with the problem's descriptor or a narrower one of the MeSH tree. Retrieval must not see
+what judges it, so the index is built from the starter articles *without* their headings: the graph has mentions, tree
+and citations only. The criterion asks for the subject, not for usefulness at the bedside.
 
 `milliseconds_per_patient` is the whole retrieval of one patient, every question of the chart, warm, on the shipped
 starter index with its headings; `processor` is the processor time of the same, which a busy machine does not stretch,
@@ -24,9 +24,9 @@ from typing import Any
 from benchmarks.measuring import Remembering, write
 from fhir_mapping import PatientRecord
 from knowledge_index import Article, Concept, KnowledgeIndex, Query, build_index
-from knowledge_index.evaluation import evaluate
-from knowledge_index.starter.__main__ import starter_articles
-from risk_model.pipeline import MAX_QUERIES, PER_QUERY
+from knowledge_index.evaluation import evaluate_retrieval
+from knowledge_index.starter import starter_articles
+from risk_model.pipeline.assess import MAX_QUERIES, PER_QUERY
 
 RESULT = Path(__file__).parent / "results" / "patient_queries.json"
 CHARTS = Path(__file__).parents[1] / "cds_service" / "demo" / "patients"
@@ -45,8 +45,8 @@ def main() -> None:
     index = KnowledgeIndex.open(options.out / "index", encoder)
     charts = [problems(index, path) for path in sorted(CHARTS.glob("*.json.gz"))]
     asked = {concept.ui: concept for chart in charts for concept in chart}
-    qrels = {ui: judged(concept, articles, index) for ui, concept in asked.items()}
-    scores = evaluate(index, {ui: question(concept) for ui, concept in asked.items()}, qrels)
+    qrels = {ui: graded_relevance(concept, articles, index) for ui, concept in asked.items()}
+    scores = evaluate_retrieval(index, {ui: question(concept) for ui, concept in asked.items()}, qrels)
     write(
         RESULT,
         {
@@ -71,7 +71,7 @@ def question(concept: Concept) -> Query:
     return Query(f"{concept.name} {OUTCOME}", (concept.ui, OUTCOME_CONCEPT))
 
 
-def judged(concept: Concept, articles: list[Article], index: KnowledgeIndex) -> dict[str, int]:
+def graded_relevance(concept: Concept, articles: list[Article], index: KnowledgeIndex) -> dict[str, int]:
     """2 for a major heading of the problem or below it, 1 for a minor one, by PMID."""
     grades: dict[str, int] = {}
     for article in articles:

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fhir_mapping import Note
-from risk_model.language.local import LocalLanguageModel
-from risk_model.language.prompt import Prompt, windows
+from risk_model.llm import LocalLanguageModel
+from risk_model.prompts import Prompt
+from risk_model.prompts.note_prompt import windows
 
 RESULT = Path(__file__).parent / "results" / "reader_speed.json"
 LENGTHS = (256, 1024, 2048)

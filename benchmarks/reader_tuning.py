@@ -23,29 +23,27 @@ from benchmarks import readme
 from benchmarks.measuring import write
 from benchmarks.outcome import say
 from knowledge_index import KnowledgeIndex
-from risk_model.errors import AnswerError
-from risk_model.language.adapter import MANIFEST, checked, fingerprint
-from risk_model.language.anchoring import Anchored
-from risk_model.language.answer import Answer, completed
-from risk_model.language.batched import answers
-from risk_model.language.examples import Example, scores, summary
-from risk_model.language.local import LocalLanguageModel, find_weights
-from risk_model.language.teaching import generated
-from risk_model.language.tuning import Settings, Split, tune
-from risk_model.language.writing import PARTS
-from risk_model.reader import RuleNoteReader
-from risk_model.values import NoteFindings
+from risk_model import NoteFindings, RuleNoteReader
+from risk_model.core.errors import AnswerError
+from risk_model.llm import LocalLanguageModel, base_fingerprint, check_adapter, find_weights
+from risk_model.llm.adapter import MANIFEST
+from risk_model.llm.batching import answers
+from risk_model.llm_reader.anchoring import Anchored
+from risk_model.llm_tuning import TuningSettings, TuningSplit, generated_examples, tune
+from risk_model.llm_tuning.examples import ReaderExample, scores, summary
+from risk_model.llm_tuning.note_writer import PARTS
+from risk_model.prompts import ReaderAnswer, complete_json
 
 MAX_TOKENS = 240
 """Of an answer; a perfect one has 190 at most in 19 of 20 windows. What is cut counts up to its last whole item."""
 
 
-def judged_rules(examples: Sequence[Example], rules: RuleNoteReader) -> list[Counter[str]]:
+def evaluated_rules(examples: Sequence[ReaderExample], rules: RuleNoteReader) -> list[Counter[str]]:
     return [scores(example, rules.read([example.note("note")])) for example in examples]
 
 
-def judged_model(
-    examples: Sequence[Example], model: LocalLanguageModel, index: KnowledgeIndex, batch: int
+def evaluated_model(
+    examples: Sequence[ReaderExample], model: LocalLanguageModel, index: KnowledgeIndex, batch: int
 ) -> tuple[list[Counter[str]], dict[str, Any]]:
     """The counts of each example, and how many answers could not be used or had claims that are not in the note."""
     begun = perf_counter()
@@ -54,7 +52,7 @@ def judged_model(
     for number, (example, text) in enumerate(zip(examples, said, strict=True), start=1):
         anchored = Anchored(index, example.note("example"))
         try:
-            anchored.add(example.prompt().window, Answer.from_text(completed(text)), [])
+            anchored.add(example.prompt().window, ReaderAnswer.from_text(complete_json(text)), [])
         except AnswerError:
             unusable += 1
         read = NoteFindings(anchored.reading.findings, None, "model", 1, 0, values=anchored.reading.values)
@@ -75,7 +73,7 @@ class Plan:
     work: Path
     counts: tuple[int, int, int]
     """Examples to learn from, to validate and to judge on."""
-    settings: Settings
+    settings: TuningSettings
     batch: int
     minutes: float
 
@@ -101,16 +99,16 @@ class _TimeIsUpError(Exception):
 def run(plan: Plan) -> dict[str, Any] | None:
     """Every reader on the test styles; None when time was up before all of it was done."""
     index = KnowledgeIndex.open_starter()
-    learn, validate, test = (generated(index, part, n) for part, n in zip(PARTS, plan.counts, strict=True))
+    learn, validate, test = (generated_examples(index, part, n) for part, n in zip(PARTS, plan.counts, strict=True))
 
     def judged(adapter: Path | None) -> dict[str, Any]:
-        counts, facts = judged_model(test, plan.opened(adapter), index, plan.batch)
+        counts, facts = evaluated_model(test, plan.opened(adapter), index, plan.batch)
         return summary(counts) | facts
 
-    found = {"rules": summary(judged_rules(test, RuleNoteReader(index, embed=False)))}
-    if not (plan.adapter / MANIFEST).exists() and not _tuned(plan, Split(learn, validate)):
+    found = {"rules": summary(evaluated_rules(test, RuleNoteReader(index, embed=False)))}
+    if not (plan.adapter / MANIFEST).exists() and not _tuned(plan, TuningSplit(learn, validate)):
         return None
-    manifest = checked(plan.adapter, fingerprint(*find_weights(plan.model)))
+    manifest = check_adapter(plan.adapter, base_fingerprint(*find_weights(plan.model)))
     found["after"] = plan.remembered("after", lambda: judged(plan.adapter))
     found["before"] = plan.remembered("before", lambda: judged(None))
     for name, rates in found.items():
@@ -126,7 +124,7 @@ def run(plan: Plan) -> dict[str, Any] | None:
     }
 
 
-def _tuned(plan: Plan, split: Split) -> bool:
+def _tuned(plan: Plan, split: TuningSplit) -> bool:
     """Goes on with tuning; False when time was up before its end."""
     begun = perf_counter()
 
@@ -135,7 +133,7 @@ def _tuned(plan: Plan, split: Split) -> bool:
         if words.startswith("validation") and perf_counter() - begun > 60 * plan.minutes:
             raise _TimeIsUpError
 
-    weights = fingerprint(*find_weights(plan.model))
+    weights = base_fingerprint(*find_weights(plan.model))
     base = {"name": Path(plan.model).name, "fingerprint": weights, "precision": plan.precision}
     try:
         tune(plan.opened(), split, plan.adapter, plan.settings, base=base, resume=True, progress=progress)
@@ -162,7 +160,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="40 examples, 4 steps: that it runs, not what it reaches")
     options = parser.parse_args()
     counts = (40, 4, 8) if options.quick else (options.train, options.validation, options.test)
-    settings = Settings(
+    settings = TuningSettings(
         rank=options.rank, alpha=2 * options.rank, epochs=options.epochs, learning_rate=options.learning_rate,
         batch=options.batch, max_steps=4 if options.quick else None, validate_every=2 if options.quick else 5,
         patience=4, answers=options.answers,

@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.cinc_fhir import IcuStay, read_stays, to_fhir
 from fhir_mapping import PatientRecord
-from fhir_mapping.population import Dealt, Fault, deal
+from fhir_mapping.bulk import ExportFault, PatientPartitions, partition_by_patient
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "refusals.json"
@@ -66,12 +66,12 @@ def of_bundle(path: Path) -> Census:
 
 
 def of_bucket(work: Path, number: int) -> Census:
-    return census(_whole(Dealt(work).bucket(number)))
+    return census(_whole(PatientPartitions(work).bucket(number)))
 
 
-def _whole(found: Iterable[PatientRecord | Fault]) -> Iterator[PatientRecord]:
+def _whole(found: Iterable[PatientRecord | ExportFault]) -> Iterator[PatientRecord]:
     for record in found:
-        if isinstance(record, Fault):
+        if isinstance(record, ExportFault):
             raise ValueError(f"{record.place}: {record.reason}")
         yield record
 
@@ -94,7 +94,7 @@ def run(data: Path, stays: int, *, processes: int = PROCESSES) -> dict[str, Cens
         waiting = islice(read_stays(path), stays)
         while some := tuple(islice(waiting, _STAYS_AT_ONCE)):
             parts[pool.submit(of_stays, some)] = "cinc2012"
-        dealt = deal(data / "mimic-iv-demo-fhir", Path(work))
+        dealt = partition_by_patient(data / "mimic-iv-demo-fhir", Path(work))
         parts |= {pool.submit(of_bucket, dealt.work, number): "mimic" for number in range(dealt.buckets)}
         for number, part in enumerate(as_completed(parts), start=1):
             found[parts[part]].merge(part.result())

@@ -23,9 +23,9 @@ import numpy as np
 from benchmarks.cystic_fibrosis import prepared
 from benchmarks.measuring import write
 from knowledge_index import KnowledgeIndex
-from knowledge_index.evaluation import Scores, evaluate
-from knowledge_index.graph import EDGE_KINDS
-from knowledge_index.ranking import DEFAULTS, GraphSettings
+from knowledge_index.evaluation import RetrievalScores, evaluate_retrieval
+from knowledge_index.graph.knowledge_graph import EDGE_KINDS
+from knowledge_index.retrieval.ranking import DEFAULTS, GraphSettings
 
 RESULT = Path(__file__).parent / "results" / "retrieval_settings.json"
 FOLDS, DRAWS = 7, 10
@@ -42,11 +42,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where JSONL, qrels and the index are written")
     options = parser.parse_args()
     index, queries, qrels = prepared(options.data, options.out)
-    flat = evaluate(index, queries, qrels, ("bm25", "dense", "hybrid"))
+    flat = evaluate_retrieval(index, queries, qrels, ("bm25", "dense", "hybrid"))
 
-    def measured(settings: GraphSettings) -> Scores:
+    def measured(settings: GraphSettings) -> RetrievalScores:
         index.settings = settings
-        return evaluate(index, queries, qrels, ("graph",))["graph"]
+        return evaluate_retrieval(index, queries, qrels, ("graph",))["graph"]
 
     runs = [measured(settings) for settings in GRID]
     draws = [out_of_fold(runs, seed) for seed in range(DRAWS)]
@@ -73,14 +73,14 @@ def main() -> None:
     )
 
 
-def out_of_fold(runs: Sequence[Scores], seed: int) -> tuple[Scores, list[int]]:
+def out_of_fold(runs: Sequence[RetrievalScores], seed: int) -> tuple[RetrievalScores, list[int]]:
     """Each query under the setting that was best on the other folds, and the choice of each fold."""
     names = list(runs[0].by_query)
     gains = np.array([run.column("ndcg@10") for run in runs])
     fold = np.random.default_rng(seed).permutation(len(names)) % FOLDS
     chosen = [int(gains[:, fold != number].mean(axis=1).argmax()) for number in range(FOLDS)]
     by_query = {name: runs[chosen[fold[at]]].by_query[name] for at, name in enumerate(names)}
-    return Scores.of(by_query), chosen
+    return RetrievalScores.of(by_query), chosen
 
 
 def other_settings(measured: Any) -> dict[str, dict[str, float]]:

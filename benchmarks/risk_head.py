@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from risk_model.inputs import Row
-from risk_model.model import RiskModel, shipped_folder
-from risk_model.tasks import TASKS
+from risk_model import TASKS, RiskModel
+from risk_model.features.inputs import Row
+from risk_model.models import shipped_folder
 
 ROWS = 500
 RESULT = Path(__file__).parent / "results" / "risk_head.json"

@@ -22,11 +22,12 @@ from benchmarks import cinc_fhir
 from benchmarks.measuring import write
 from benchmarks.outcome import collect
 from fhir_mapping import PatientRecord
-from risk_model.boosting import xgboost
-from risk_model.inputs import input_names, row
-from risk_model.metrics import auprc, auroc
-from risk_model.rubric import Rubric, filled, shipped_rubric
-from risk_model.tasks import IN_HOSPITAL_MORTALITY
+from risk_model import IN_HOSPITAL_MORTALITY
+from risk_model.evaluation.metrics import auprc, auroc
+from risk_model.features import Rubric
+from risk_model.features.inputs import input_names, row
+from risk_model.features.rubrics import filled, shipped_rubric
+from risk_model.models.boosting import xgboost
 
 RESULT = Path(__file__).parent / "results" / "rubric.json"
 FOLDS, HOURS, BOOTSTRAPS = 5, 48, 1000
@@ -66,7 +67,7 @@ def out_of_fold(learn: Any, x: Rows, y: Floats) -> Floats:
     return found
 
 
-def judged(y: Floats, score: Floats) -> dict[str, Any]:
+def evaluated(y: Floats, score: Floats) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     found = {}
     for name, metric in (("auroc", auroc), ("auprc", auprc)):
@@ -93,9 +94,9 @@ def main() -> None:
         "rubric_items": len(rubric.items),
         "items_never_known": [n for n, k in zip(rubric.names, np.isfinite(asked).any(axis=0), strict=True) if not k],
         "full_inputs": full.shape[1],
-        "rubric, logistic": judged(y, out_of_fold(logistic, asked, y)),
-        "rubric, boosted": judged(y, out_of_fold(boosted, asked, y)),
-        "full inputs, boosted": judged(y, out_of_fold(boosted, full, y)),
+        "rubric, logistic": evaluated(y, out_of_fold(logistic, asked, y)),
+        "rubric, boosted": evaluated(y, out_of_fold(boosted, asked, y)),
+        "full inputs, boosted": evaluated(y, out_of_fold(boosted, full, y)),
     }
     write(RESULT, result)
 

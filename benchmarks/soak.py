@@ -35,7 +35,7 @@ from typing import Any
 import requests
 
 from benchmarks.serving import quantile
-from benchmarks.soak_clients import Seen, Signer, Ward, drip
+from benchmarks.soak_clients import Seen, Signer, SoakWard, drip
 from benchmarks.started import free_port, wait
 from cds_service.store import Store
 from knowledge_index import Article, KnowledgeIndex, MiniLMEncoder, update_index
@@ -63,7 +63,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SoakFolder:
     """Where the server of the soak keeps what it is given and what it writes."""
 
     folder: Path
@@ -91,7 +91,7 @@ class Place:
 
 
 @contextmanager
-def serving(place: Place, workers: int) -> Iterator[subprocess.Popen[bytes]]:
+def serving(place: SoakFolder, workers: int) -> Iterator[subprocess.Popen[bytes]]:
     shutil.copytree(KnowledgeIndex.starter_folder(), place.index)
     place.write_clients(0)
     env = os.environ | {
@@ -136,7 +136,7 @@ def processor_seconds(server: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def change(place: Place, number: int) -> None:
+def change(place: SoakFolder, number: int) -> None:
     """What operators do to a running service: other literature, another clients file, a service off and on again."""
     words = f"Zebra stripes, part {number}"
     update_index(place.index, {"999999999": Article("999999999", words, f"{words} of the zebra.")}, (), MiniLMEncoder())
@@ -153,7 +153,7 @@ class Run:
     """One soak: Run(options, place, server).go()"""
 
     options: argparse.Namespace
-    place: Place
+    place: SoakFolder
     server: int
     seen: Seen = field(default_factory=Seen)
     looks: list[Look] = field(default_factory=list)
@@ -166,7 +166,7 @@ class Run:
         return float(60 * self.options.minutes)
 
     def go(self) -> None:
-        ward, local = Ward(self.place.base, self.place.signer, self.options.seed), threading.local()
+        ward, local = SoakWard(self.place.base, self.place.signer, self.options.seed), threading.local()
 
         def one(due: float) -> None:
             time.sleep(max(0.0, due - time.monotonic()))
@@ -217,7 +217,7 @@ def slope(looks: list[Look], name: str) -> float:
     return statistics.linear_regression(*zip(*points, strict=True)).slope if len(points) > 2 else float("nan")
 
 
-def told(run: Run) -> dict[str, Any]:
+def summary_of(run: Run) -> dict[str, Any]:
     """Statuses, slopes, and what was different at the end from the beginning."""
     seen, seconds = run.seen, run.seconds
     by_kind: dict[str, Counter[str]] = {}
@@ -254,7 +254,7 @@ def told(run: Run) -> dict[str, Any]:
     }
 
 
-def kept(place: Place, seen: Seen) -> dict[str, Any]:
+def store_is_whole(place: SoakFolder, seen: Seen) -> dict[str, Any]:
     """Whether the database of the run is whole: its chain, and a card in it for every one that was shown."""
     store = Store(place.database)
     chain, cards = store.verify_audit(), {entry.subject for entry in store.audit_entries("card")}
@@ -282,12 +282,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), f"http://127.0.0.1:{free_port()}")
+        place = SoakFolder(Path(folder), f"http://127.0.0.1:{free_port()}")
         with serving(place, options.workers) as server:
             run = Run(options, place, server.pid)
             run.go()
             spent = processor_seconds(server.pid)
-        result = told(run) | {"processor_seconds_a_second": spent / run.seconds} | kept(place, run.seen)
+        result = summary_of(run) | {"processor_seconds_a_second": spent / run.seconds} | store_is_whole(place, run.seen)
     options.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print(json.dumps(result, indent=2))
     wrong = ("server_errors", "no_answer", "attacks_answered_otherwise", "operators_faults", "audit_fault")

@@ -63,8 +63,8 @@ class Seen:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Ward:
-    """Ward(base, signer, seed).ask(session, seen, started) sends one request of a random kind."""
+class SoakWard:
+    """SoakWard(base, signer, seed).ask(session, seen, started) sends one request of a random kind."""
 
     KINDS = (("known", 36), ("small", 24), ("unseen", 5), ("feedback", 12), ("get", 11), ("hostile", 12))
 

@@ -33,19 +33,19 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import cinc_fhir, notes_fusion, readme
 from benchmarks.measuring import Remembering, write
-from benchmarks.note_writing import house_of
-from benchmarks.notes_fusion import Stay, prepared, recovered
+from benchmarks.note_writing import writing_style_of
+from benchmarks.notes_fusion import FusionStay, prepared, recovered
 from benchmarks.outcome import say
 from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from benchmarks.stage1_tuning import tuned
-from risk_model.fusion import Block, Learned, VectorBlock, fit_head
-from risk_model.language.answer import RISK_LEVELS
-from risk_model.language.local import LocalLanguageModel
-from risk_model.language.named import ReaderName
-from risk_model.language.note_reasoner import NoteReasoner, labels_of
-from risk_model.language.opinion import Opinions
-from risk_model.language.opinions import asked_about_each, put_together
-from risk_model.language.rationale import (
+from risk_model import IN_HOSPITAL_MORTALITY
+from risk_model.evaluation import measure
+from risk_model.evaluation.metrics import SCORE_METRICS, auroc
+from risk_model.first_stage import ask_about_patients
+from risk_model.first_stage.fusion import Block, Learned, VectorBlock, fit_head
+from risk_model.first_stage.note_reasoner import NoteReasoner, labels_of
+from risk_model.first_stage.patient_opinions import put_together
+from risk_model.first_stage.rationale import (
     Embed,
     Fitted,
     Frozen,
@@ -55,17 +55,18 @@ from risk_model.language.rationale import (
     Reasoner,
     Rows,
 )
-from risk_model.language.risk_teaching import learned_from
-from risk_model.metrics import SCORE_METRICS, auroc, measure
-from risk_model.tasks import IN_HOSPITAL_MORTALITY
-from risk_model.training import PARAMETERS, held_out_margins
-from risk_model.training_rows import Cohort
+from risk_model.first_stage.training_rows import TrainingRows
+from risk_model.llm import LocalLanguageModel, ReaderName
+from risk_model.llm_tuning import learned_from
+from risk_model.prompts.answers import RISK_LEVELS
+from risk_model.prompts.opinion import Opinions
+from risk_model.training.gradient_boosting import PARAMETERS, held_out_margins
 
-Arm = tuple[Cohort, tuple[Block, ...]]
+Arm = tuple[TrainingRows, tuple[Block, ...]]
 
 
 @dataclass
-class Remembered:
+class CachedReasoner:
     """A reasoner that is fitted once for the same rows: the arms share folds and outcomes."""
 
     reasoner: Reasoner
@@ -95,18 +96,18 @@ class InFold:
         return LearnedReasons(fitted, self.embed, head, estimate=True)
 
 
-def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
+def arms(stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, Arm]:
     """The cohort of each arm and the first stages beside it: the same rows and outcomes."""
     cohorts = notes_fusion.arms(stays, y, cache)
     structured, notes, fused = cohorts["structured"], cohorts["notes"], cohorts["fused"]
     evidence = cohorts["fused, evidence"].blocks[1]
     encoder = Remembering(cache)
     embed = PhraseVectors(encoder.encode, encoder.dimensions)
-    reasoner = Remembered(NoteReasoner(notes.names, notes.x, labels_of(notes.names), notes.blocks[0].vectors))
+    reasoner = CachedReasoner(NoteReasoner(notes.names, notes.x, labels_of(notes.names), notes.blocks[0].vectors))
     both = ReasonBlock(reasoner, embed)
     estimate, rationale = replace(both, rationale=False), replace(both, estimate=False)
 
-    def with_evidence(cohort: Cohort) -> Cohort:
+    def with_evidence(cohort: TrainingRows) -> TrainingRows:
         return replace(cohort, blocks=(*cohort.blocks, evidence))
 
     return {
@@ -124,7 +125,7 @@ def arms(stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
     }
 
 
-def arms_with(opinions: Sequence[Opinions], stays: Sequence[Stay], y: Floats, cache: Path) -> dict[str, Arm]:
+def arms_with(opinions: Sequence[Opinions], stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, Arm]:
     """The arms of a language model as the first stage, beside those of the cheap one on the same stays."""
     known = arms(stays, y, cache)
     structured = known["structured"][0]
@@ -141,7 +142,7 @@ def arms_with(opinions: Sequence[Opinions], stays: Sequence[Stay], y: Floats, ca
     }
 
 
-def asked(reader: str, stays: Sequence[Stay], kept: Path) -> list[Opinions]:
+def asked(reader: str, stays: Sequence[FusionStay], kept: Path) -> list[Opinions]:
     """What a language model thinks of each stay's notes; outcomes are not at hand."""
     model = LocalLanguageModel(**local_options(reader))
     begun = perf_counter()
@@ -151,7 +152,7 @@ def asked(reader: str, stays: Sequence[Stay], kept: Path) -> list[Opinions]:
             return
         say(f"{perf_counter() - begun:.0f} s: {done} of {every} windows answered")
 
-    return asked_about_each(model, [stay.windows[:1] for stay in stays], IN_HOSPITAL_MORTALITY, kept, tell)
+    return ask_about_patients(model, [stay.windows[:1] for stay in stays], IN_HOSPITAL_MORTALITY, kept, tell)
 
 
 def local_options(reader: str) -> dict[str, Any]:
@@ -182,9 +183,9 @@ def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
     return with_interval(float(value[0]), draws[:, 0])
 
 
-def run(stays: Sequence[Stay], y: Floats, chosen: Mapping[str, Arm], shares: bool = True) -> dict[str, Any]:
+def run(stays: Sequence[FusionStay], y: Floats, chosen: Mapping[str, Arm], shares: bool = True) -> dict[str, Any]:
     """Every arm out of fold, house by house, and what it gains over the one it builds on."""
-    houses = np.array([house_of(stay.id) for stay in stays])
+    houses = np.array([writing_style_of(stay.id) for stay in stays])
     ids = [stay.id for stay in stays]
     margins: dict[str, Floats] = {}
     for name, (cohort, also) in chosen.items():
@@ -231,7 +232,7 @@ def main() -> None:
     write(options.out, result)
 
 
-def by_reader(options: argparse.Namespace, stays: Sequence[Stay], y: Floats) -> dict[str, Any]:
+def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Floats) -> dict[str, Any]:
     """The arms of a language model, as it comes or tuned on other stays."""
     reader, ids, teaching = options.reader, [stay.id for stay in stays], None
     if options.tune is not None:
@@ -253,11 +254,11 @@ def by_reader(options: argparse.Namespace, stays: Sequence[Stay], y: Floats) -> 
     }
 
 
-def read(data: Path, most: int | None, tell: Callable[[str], None]) -> tuple[list[Stay], Floats]:
+def read(data: Path, most: int | None, tell: Callable[[str], None]) -> tuple[list[FusionStay], Floats]:
     """The first stays, through FHIR, their notes written and read; and who died."""
     outcomes = cinc_fhir.read_outcomes(data / "Outcomes-a.csv")
     raw = list(islice(cinc_fhir.read_stays(data / "set-a.csv.gz"), most))
-    stays: list[Stay] = []
+    stays: list[FusionStay] = []
     with get_context("spawn").Pool(2, notes_fusion._open) as pool:
         for stay in pool.imap(prepared, raw, chunksize=20):
             stays.append(stay)

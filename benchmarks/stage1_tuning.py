@@ -18,13 +18,11 @@ from benchmarks.notes_fusion import AT, SEED, with_notes
 from benchmarks.outcome import say
 from fhir_mapping import PatientRecord
 from knowledge_index import KnowledgeIndex
-from risk_model.language.adapter import MANIFEST, checked, fingerprint
-from risk_model.language.local import LocalLanguageModel, find_weights
-from risk_model.language.named import ReaderName
-from risk_model.language.risk_teaching import Lessons, Told, taught_outcomes, told
-from risk_model.language.tuning import Settings, tune
-from risk_model.reader import RuleNoteReader
-from risk_model.tasks import IN_HOSPITAL_MORTALITY
+from risk_model import IN_HOSPITAL_MORTALITY, RuleNoteReader
+from risk_model.llm import LocalLanguageModel, ReaderName, base_fingerprint, check_adapter, find_weights
+from risk_model.llm.adapter import MANIFEST
+from risk_model.llm_tuning import TuningSettings, WindowLessons, labelled_notes, select_windows, tune
+from risk_model.llm_tuning.risk_examples import LabelledNotes
 
 _rules: RuleNoteReader | None = None
 
@@ -33,13 +31,13 @@ def tuned(reader: str, data: Path, judged: int, count: int, out: Path, minutes: 
     """Manifest of the adapter in `out`, tuned on `count` windows of stays after the first `judged`; once so many
     `minutes` have gone it ends at the next validation."""
     name = ReaderName.of(reader)
-    weights = fingerprint(*find_weights(name.model))
+    weights = base_fingerprint(*find_weights(name.model))
     if (out / MANIFEST).exists():
-        return checked(out, weights)
+        return check_adapter(out, weights)
     lessons = _lessons(data, judged, count)
     say(f"{len(lessons.split.train)} windows to learn from, {len(lessons.split.validation)} to validate on")
     base = {"name": Path(name.model).name, "fingerprint": weights, "precision": name.precision}
-    settings = Settings(epochs=1, learning_rate=5e-4, validate_every=20, patience=3, max_tokens=1024)
+    settings = TuningSettings(epochs=1, learning_rate=5e-4, validate_every=20, patience=3, max_tokens=1024)
     begun = perf_counter()
 
     def progress(step: int, steps: int, words: str) -> None:
@@ -52,13 +50,13 @@ def tuned(reader: str, data: Path, judged: int, count: int, out: Path, minutes: 
     )  # fmt: skip
 
 
-def _lessons(data: Path, judged: int, count: int) -> Lessons:
+def _lessons(data: Path, judged: int, count: int) -> WindowLessons:
     outcomes = cinc_fhir.read_outcomes(data / "Outcomes-a.csv")
     stays = list(islice(cinc_fhir.read_stays(data / "set-a.csv.gz"), judged, None))
     asked = [(stay, outcomes[stay.record_id]["In-hospital_death"]) for stay in stays]
     with get_context("spawn").Pool(2, _open) as pool:
         rows = list(pool.imap(_told, asked, chunksize=50))
-    return taught_outcomes(rows, IN_HOSPITAL_MORTALITY, count=count, most=1)
+    return select_windows(rows, IN_HOSPITAL_MORTALITY, count=count, most=1)
 
 
 def _open() -> None:
@@ -66,8 +64,8 @@ def _open() -> None:
     _rules = RuleNoteReader(KnowledgeIndex.open_starter(), embed=False)
 
 
-def _told(asked: tuple[cinc_fhir.IcuStay, int]) -> Told:
+def _told(asked: tuple[cinc_fhir.IcuStay, int]) -> LabelledNotes:
     stay, outcome = asked
     assert _rules is not None
     notes = PatientRecord.from_resources(with_notes(stay, SEED), prediction_time=AT).notes()
-    return told((stay.record_id,), notes, int(outcome), _rules)
+    return labelled_notes((stay.record_id,), notes, int(outcome), _rules)

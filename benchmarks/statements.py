@@ -19,16 +19,16 @@ from typing import Any
 from benchmarks.concept_linking import agreement
 from benchmarks.cystic_fibrosis import prepared
 from benchmarks.measuring import Remembering, write
-from cds_service.commands.index_triples import model_reading
-from knowledge_index import KnowledgeIndex, build_index
-from knowledge_index.articles import collect
-from knowledge_index.evaluation import Scores, evaluate
+from cds_service.commands.literature.index_triples import model_reading
+from knowledge_index import Concept, KnowledgeIndex, build_index
+from knowledge_index.evaluation import RetrievalScores, evaluate_retrieval
+from knowledge_index.graph import RuleTripleExtractor
+from knowledge_index.graph.triples import TripleExtractor
 from knowledge_index.linking import Linker
-from knowledge_index.pubtator import Annotated, read_pubtator
-from knowledge_index.triples import RuleTripleExtractor, TripleExtractor
-from knowledge_index.values import Concept
-from knowledge_index.vocabulary.compiled import from_lexicons
+from knowledge_index.sources import collect_articles
+from knowledge_index.sources.pubtator import Annotated, read_pubtator
 from knowledge_index.vocabulary.lexicons import installed
+from knowledge_index.vocabulary.vocabulary_files import from_lexicons
 
 RESULT = Path(__file__).parent / "results" / "statements.json"
 
@@ -99,13 +99,13 @@ def _chemical(linker: Linker, ui: str) -> bool:
 
 def retrieval(options: argparse.Namespace, vocabulary: tuple[Concept, ...]) -> dict[str, object]:
     _, queries, qrels = prepared(options.collection, options.out)
-    articles = collect("jsonl", [options.out / "articles.jsonl"]).articles
+    articles = collect_articles("jsonl", [options.out / "articles.jsonl"]).articles
     encoder = Remembering(options.out / "vectors")
-    scores: dict[str, Scores] = {}
+    scores: dict[str, RetrievalScores] = {}
     for name, reader in (("without", None), ("with", RuleTripleExtractor)):
         build_index(articles, options.out / "statements", encoder, vocabulary=vocabulary, statements=reader)
         index = KnowledgeIndex.open(options.out / "statements", encoder)
-        scores[name] = evaluate(index, queries, qrels, ("graph",))["graph"]
+        scores[name] = evaluate_retrieval(index, queries, qrels, ("graph",))["graph"]
     return {
         **{name: item.to_json() for name, item in scores.items()},
         "with_versus_without": scores["with"].versus(scores["without"])["ndcg@10"].to_json(),

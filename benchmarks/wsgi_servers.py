@@ -42,10 +42,10 @@ _APPLICATION = "benchmarks.wsgi_servers:application"
 
 def application() -> Any:
     """The service as a worker of any server makes it: opened, warmed, settled."""
-    from cds_service.app import create_app
-    from cds_service.commands.memory import bound_arenas, settle
-    from cds_service.settings import Settings
-    from cds_service.warming import warm
+    from cds_service.application.factory import create_app
+    from cds_service.application.warmup import warm
+    from cds_service.config.settings import Settings
+    from cds_service.runtime.memory import bound_arenas, settle
 
     bound_arenas()
     app = create_app(Settings.from_environment(os.environ))
@@ -227,7 +227,7 @@ def middle(rounds: list[dict[str, dict[str, Any]]], server: str, *path: str) -> 
     return statistics.median(values)
 
 
-def told(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+def summary_of(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     """Server -> the middle of its rounds, and its rate as a share of ours in the same rounds."""
     parts = ("same_prefetch_again", "every_prefetch_new", "on_schedule")
     answer: dict[str, Any] = {}
@@ -267,7 +267,7 @@ def main() -> None:
             "seconds": options.seconds,
             "load_average_before": load,
             "open_loop_per_second": options.rate,
-            "servers": told(rounds),
+            "servers": summary_of(rounds),
             "granian": "measured" if "granian" in rounds[0] else "not installed: make peers",
         }
     options.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")

@@ -13,7 +13,7 @@ import sys
 
 import click
 
-from cds_service.exit_codes import BAD_INPUT, DONE, OUR_FAULT
+from cds_service.commands.shared.exit_codes import BAD_INPUT, DONE, OUR_FAULT
 
 # Listed in the order a newcomer meets them; a command's module is imported only when it is asked for.
 COMMANDS = {
@@ -42,28 +42,28 @@ COMMANDS = {
 }
 
 _MODULES = {
-    "demo": "cds_service.commands.demo",
-    "serve": "cds_service.commands.serve",
-    "read-ahead": "cds_service.commands.read_ahead",
-    "map": "cds_service.commands.map",
-    "score": "cds_service.commands.score",
-    "cohort": "cds_service.commands.cohort",
-    "train": "cds_service.commands.train",
-    "evaluate": "cds_service.commands.evaluate",
-    "recalibrate": "cds_service.commands.recalibrate",
-    "train-reader": "cds_service.commands.train_reader",
-    "few-shot": "cds_service.commands.few_shot",
-    "rubric": "cds_service.commands.rubric",
-    "benchmark": "cds_service.commands.benchmark",
-    "index": "cds_service.commands.index",
-    "card": "cds_service.commands.card",
-    "client": "cds_service.commands.client",
-    "mode": "cds_service.commands.mode",
-    "audit": "cds_service.commands.audit",
-    "replay": "cds_service.commands.replay",
-    "outcomes": "cds_service.commands.outcomes",
-    "monitor": "cds_service.commands.monitor",
-    "doctor": "cds_service.commands.doctor",
+    "demo": "cds_service.commands.service.demo",
+    "serve": "cds_service.commands.service.serve",
+    "read-ahead": "cds_service.commands.service.read_ahead",
+    "map": "cds_service.commands.patients.map",
+    "score": "cds_service.commands.patients.score",
+    "cohort": "cds_service.commands.modelling.cohort",
+    "train": "cds_service.commands.modelling.train",
+    "evaluate": "cds_service.commands.modelling.evaluate",
+    "recalibrate": "cds_service.commands.modelling.recalibrate",
+    "train-reader": "cds_service.commands.modelling.train_reader",
+    "few-shot": "cds_service.commands.modelling.few_shot",
+    "rubric": "cds_service.commands.modelling.rubric",
+    "benchmark": "cds_service.commands.modelling.benchmark",
+    "index": "cds_service.commands.literature.index",
+    "card": "cds_service.commands.modelling.card",
+    "client": "cds_service.commands.service.client",
+    "mode": "cds_service.commands.service.mode",
+    "audit": "cds_service.commands.oversight.audit",
+    "replay": "cds_service.commands.oversight.replay",
+    "outcomes": "cds_service.commands.oversight.outcomes",
+    "monitor": "cds_service.commands.oversight.monitor",
+    "doctor": "cds_service.commands.service.doctor",
 }
 
 
@@ -129,9 +129,9 @@ def main() -> None:
 
 def _code_of(error: Exception) -> int | None:
     """Of an error of ours. The rooms are imported only now: neither --help nor an early Ctrl-C waits for them."""
-    from fhir_mapping.errors import FhirMappingError
-    from knowledge_index.errors import KnowledgeIndexError
-    from risk_model.errors import RiskModelError
+    from fhir_mapping import FhirMappingError
+    from knowledge_index import KnowledgeIndexError
+    from risk_model import RiskModelError
 
     return BAD_INPUT if isinstance(error, FhirMappingError | KnowledgeIndexError | RiskModelError) else None
 

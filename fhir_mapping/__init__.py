@@ -1,10 +1,7 @@
 """FHIR JSON in, plain values out. No network, no clock, no machine learning."""
 
-from fhir_mapping.definitions import DefinitionError
-from fhir_mapping.errors import FhirMappingError, ForeignPatientError, InvalidInputError, PatientNotFoundError
-from fhir_mapping.record import PatientRecord
-from fhir_mapping.site_map import SiteMap
-from fhir_mapping.values import (
+from fhir_mapping.core.errors import FhirMappingError, ForeignPatientError, InvalidInputError, PatientNotFoundError
+from fhir_mapping.core.values import (
     Administration,
     Availability,
     Coding,
@@ -22,6 +19,9 @@ from fhir_mapping.values import (
     Stay,
     StayClass,
 )
+from fhir_mapping.record.patient_record import PatientRecord
+from fhir_mapping.resources.site_maps import SiteMap
+from fhir_mapping.terminology.concepts import DefinitionError
 
 __all__ = [
     "Administration",

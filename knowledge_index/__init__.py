@@ -1,9 +1,6 @@
 """PubMed in, evidence out."""
 
-from knowledge_index.build import build_index
-from knowledge_index.communities import spread
-from knowledge_index.encoder import Encoder, MiniLMEncoder
-from knowledge_index.errors import (
+from knowledge_index.core.errors import (
     ArticleError,
     ArtifactError,
     EncoderError,
@@ -11,10 +8,8 @@ from knowledge_index.errors import (
     RetrievalError,
     SourceError,
 )
-from knowledge_index.index import KnowledgeIndex, Retrieval
-from knowledge_index.storage import Manifest
-from knowledge_index.update import compact_index, update_index
-from knowledge_index.values import (
+from knowledge_index.core.storage import Manifest
+from knowledge_index.core.values import (
     Article,
     Community,
     Concept,
@@ -25,6 +20,11 @@ from knowledge_index.values import (
     PathStep,
     Query,
 )
+from knowledge_index.encoders.registry import Encoder, MiniLMEncoder
+from knowledge_index.graph.communities import spread
+from knowledge_index.indexing.build import build_index
+from knowledge_index.indexing.update import compact_index, update_index
+from knowledge_index.retrieval.index import KnowledgeIndex, Retrieval
 
 __all__ = [
     "Article",

@@ -1,7 +1,7 @@
 """PatientRecord and Evidence in, RiskEstimate out."""
 
-from risk_model.cohort import LabelledCohort
-from risk_model.errors import (
+from risk_model.cohorts.labelled_cohort import LabelledCohort
+from risk_model.core.errors import (
     CohortError,
     ModelArtifactError,
     RiskModelError,
@@ -9,25 +9,8 @@ from risk_model.errors import (
     TrainingError,
     UnknownTaskError,
 )
-from risk_model.model import RiskModel
-from risk_model.model_card import ModelCard, model_card
-from risk_model.pipeline import Pipeline
-from risk_model.reader import NoteReader, RuleNoteReader
-from risk_model.risk_assessment import risk_assessment
-from risk_model.scores import (
-    charlson,
-    comparators,
-    elixhauser,
-    hospital_score,
-    lace,
-    mews,
-    news2,
-    qsofa,
-    saps2,
-    sofa,
-)
-from risk_model.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Task
-from risk_model.values import (
+from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Task
+from risk_model.core.values import (
     Abstention,
     Assessment,
     Counterfactual,
@@ -41,6 +24,16 @@ from risk_model.values import (
     ScoreResult,
     Temporality,
 )
+from risk_model.models.estimator import RiskModel
+from risk_model.notes.rule_reader import NoteReader, RuleNoteReader
+from risk_model.pipeline.assess import Pipeline
+from risk_model.pipeline.fhir_output import risk_assessment
+from risk_model.reports.model_cards import ModelCard, model_card
+from risk_model.scores.by_task import comparators
+from risk_model.scores.comorbidity import charlson, elixhauser
+from risk_model.scores.critical_care import saps2, sofa
+from risk_model.scores.early_warning import mews, news2, qsofa
+from risk_model.scores.readmission import hospital_score, lace
 
 __all__ = [
     "IN_HOSPITAL_MORTALITY",

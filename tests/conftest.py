@@ -23,17 +23,17 @@ settings.load_profile("patient")
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 # Folders whose tests share what is dear to open: a language model, a browser with a served demo, a service.
-TOGETHER = ("tests/risk_model/language/", "tests/end_to_end/", "tests/cds_service/app_pages/", "tests/contract/")
+TOGETHER = ("tests/risk_model/llm/", "tests/end_to_end/", "tests/cds_service/app_pages/", "tests/contract/")
 # What takes longest, longest first.
 FIRST = (
-    "tests/risk_model/language/",
+    "tests/risk_model/llm/",
     "tests/end_to_end/",
-    "tests/cds_service/test_command_train_reader_killed.py",
-    "tests/cds_service/test_demo.py",
-    "tests/cds_service/test_commands_learning.py",
-    "tests/risk_model/test_ehr_encoders.py",
-    "tests/knowledge_index/test_sources.py",
-    "tests/fhir_mapping/test_notes_hostile.py",
+    "tests/cds_service/commands/test_command_train_reader_killed.py",
+    "tests/cds_service/demo/test_demo.py",
+    "tests/cds_service/commands/test_commands_learning.py",
+    "tests/risk_model/research/test_ehr_encoders.py",
+    "tests/knowledge_index/sources/test_sources.py",
+    "tests/fhir_mapping/notes/test_hostile_notes.py",
     "tests/cds_service/",
 )
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 import pytest
 import requests
 
-from cds_service.settings import Settings
+from cds_service.config.settings import Settings
 
 PATIENT = 900.0
 """Seconds. A test that waits this long has failed."""
@@ -28,20 +28,20 @@ SETTINGS = {f"RISKCARDS_{name}_SECONDS": f"{PATIENT:g}" for name in ("FETCH", "D
 LIMITS: dict[tuple[str, str], float] = {
     ("cds_service.app_pages.page", "SECONDS"): 1.0,
     ("cds_service.app_pages.smart_charts", "HELD_SECONDS"): 5.0,
-    ("cds_service.demo.from_server", "CHART_SECONDS"): 60.0,
-    ("cds_service.demo.from_server", "LIST_SECONDS"): 20.0,
-    ("cds_service.read_ahead", "PATIENCE"): 0.3,
+    ("cds_service.demo.ward.fhir_server", "CHART_SECONDS"): 60.0,
+    ("cds_service.demo.ward.fhir_server", "LIST_SECONDS"): 20.0,
+    ("cds_service.background.read_ahead", "PATIENCE"): 0.3,
     ("cds_service.smart.chart", "CHART_SECONDS"): 20.0,
-    ("cds_service.smart.discovery", "DISCOVERY_SECONDS"): 4.0,
-    ("cds_service.smart.grant", "TOKEN_SECONDS"): 5.0,
+    ("cds_service.oauth.discovery", "DISCOVERY_SECONDS"): 4.0,
+    ("cds_service.oauth.grant", "TOKEN_SECONDS"): 5.0,
     ("cds_service.smart.parts", "CHART_SECONDS"): 20.0,
     ("cds_service.smart.session", "LEASE_SECONDS"): 10,
     ("cds_service.smart.style", "STYLE_SECONDS"): 1.5,
     ("cds_service.store.engine", "_LOCKED_SECONDS"): 5.0,
-    ("cds_service.trust.keys", "FETCH_SECONDS"): 1.0,
-    ("fhir_mapping.formats.process", "JOB_SECONDS"): 2.5,
-    ("fhir_mapping.formats.process", "RECORD_SECONDS"): 4.0,
-    ("fhir_mapping.formats.process", "START_SECONDS"): 10.0,
+    ("cds_service.auth.keys", "FETCH_SECONDS"): 1.0,
+    ("fhir_mapping.notes.formats.sandbox", "JOB_SECONDS"): 2.5,
+    ("fhir_mapping.notes.formats.sandbox", "RECORD_SECONDS"): 4.0,
+    ("fhir_mapping.notes.formats.sandbox", "START_SECONDS"): 10.0,
 }
 
 

@@ -3,4 +3,8 @@
 from cds_service.app_pages.blueprint import app_pages
 from cds_service.app_pages.chart import ChartSource, OpenChart
 
-__all__ = ["ChartSource", "OpenChart", "app_pages"]
+__all__ = [
+    "ChartSource",
+    "OpenChart",
+    "app_pages",
+]

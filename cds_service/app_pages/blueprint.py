@@ -27,19 +27,20 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, g, make_response, render_template, request, send_from_directory
 
 from cds_hooks import HookError
-from cds_service.answering import Answering
 from cds_service.app_pages.chart import ChartSource, OpenChart
 from cds_service.app_pages.course import CourseView, course_view, estimates_over, moments
 from cds_service.app_pages.ehr_style import scheme_of, stylesheet
-from cds_service.app_pages.notes import find_note, whole_note
 from cds_service.app_pages.page import banner_of, drivers_of, models_of, page_of
-from cds_service.app_pages.what_if import PLACES, Answer, Question, answers, changed, levers
-from cds_service.modes import Mode
-from cds_service.records import estimate_record
-from cds_service.store import CardRecord, StoreError
+from cds_service.app_pages.what_if import PLACES, WhatIfAnswer, WhatIfQuestion, answers, changed, levers
+from cds_service.config.modes import Mode
+from cds_service.explanations.notes import find_note, whole_note
+from cds_service.hooks.estimate_records import estimate_record
+from cds_service.hooks.hook_handler import HookHandler
+from cds_service.store.errors import StoreError
+from cds_service.store.store import CardRecord
 from fhir_mapping import FhirMappingError, ForeignPatientError, PatientRecord
 from risk_model import Assessment
-from risk_model.report import house_style
+from risk_model.reports import shared_stylesheet
 
 LOG = logging.getLogger("riskcards")
 SERVICE = "app"
@@ -49,11 +50,11 @@ MODE_OF = "hospital-risk"
 MAX_COMMENT = 4_000
 OPINIONS = {"useful": "useful", "not-useful": "not useful"}
 _STATIC = Path(__file__).resolve().parents[1] / "static"
-_FILES = frozenset({"app.css", "house.css", "app.js", "app.svg"})
+_FILES = frozenset({"app.css", "shared.css", "app.js", "app.svg"})
 
 
 def app_pages(
-    name: str, url_prefix: str, source: ChartSource, answering: Answering, frames: Sequence[str] = ()
+    name: str, url_prefix: str, source: ChartSource, answering: HookHandler, frames: Sequence[str] = ()
 ) -> Blueprint:
     """The app under a prefix, over charts of a source. `frames` may show its pages where there is no chart to ask."""
     pages = Blueprint(name, __name__, url_prefix=url_prefix)
@@ -85,13 +86,16 @@ def static_file(file: str) -> Response:
 @cache
 def _stylesheets() -> Mapping[str, str]:
     """The house's look alone, and with the app's own in one file: what is seen first waits for one answer less."""
-    return {"house.css": house_style(), "app.css": house_style() + (_STATIC / "app.css").read_text("utf-8")}
+    return {
+        "shared.css": shared_stylesheet(),
+        "app.css": shared_stylesheet() + (_STATIC / "app.css").read_text("utf-8"),
+    }
 
 
 class _Pages:
     """The views over one source of charts."""
 
-    def __init__(self, source: ChartSource, answering: Answering) -> None:
+    def __init__(self, source: ChartSource, answering: HookHandler) -> None:
         self.source = source
         self.answering = answering
 
@@ -117,12 +121,12 @@ class _Pages:
         chart, record = self._open(session)
         pipeline, before = self.answering.pipeline, self._assess(record)
         offered = levers(before, record, models_of(before, pipeline))
-        question, fault = Question({}), ""
+        question, fault = WhatIfQuestion({}), ""
         try:
-            question = Question.of_form(request.form, offered)
+            question = WhatIfQuestion.of_form(request.form, offered)
         except HookError as error:
             fault = error.diagnostics
-        told: tuple[Answer, ...] = ()
+        told: tuple[WhatIfAnswer, ...] = ()
         if question:
             after = self._assess(changed(record, question))
             told = answers([a.estimate for a in before], [a.estimate for a in after])

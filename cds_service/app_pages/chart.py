@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from fhir_mapping import PatientRecord, SiteMap
-from fhir_mapping.reading import Resource
+from fhir_mapping.parsing import Resource
 
 # What only the reader of notes needs; leaving it out makes a record cheap to cut again.
 NOTE_TYPES = frozenset({"DocumentReference", "Composition", "DiagnosticReport", "Binary"})

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cds_service.admission import Admission
 from cds_service.app_pages.chart import ReadAt
-from cds_service.app_pages.risk_now import spoken_interval
-from cds_service.app_pages.svg import Point, nice_top, polyline
-from cds_service.app_pages.words import moment_in_words
 from cds_service.cards.detail import percent
+from cds_service.explanations.formatting import format_moment
+from cds_service.explanations.risk_now import format_interval
+from cds_service.explanations.svg import Point, nice_top, polyline
+from cds_service.runtime.admission import Admission
 from fhir_mapping import PatientRecord
 from risk_model import TASKS, NoteFindings, Pipeline, RiskEstimate
 
@@ -111,10 +111,10 @@ def course_view(task: str, start: datetime, told: Sequence[tuple[datetime, RiskE
 
     points = tuple(
         CoursePoint(
-            moment_in_words(moment),
+            format_moment(moment),
             _since(start, moment),
             "" if e.probability is None else percent(e.probability),
-            "" if e.interval is None else spoken_interval(e.interval),
+            "" if e.interval is None else format_interval(e.interval),
             "" if e.abstention is None else e.abstention.reason,
             None if e.probability is None else (x_of(moment), y_of(e.probability)),
             x_of(moment),

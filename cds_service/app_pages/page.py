@@ -6,15 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cds_service.app_pages.behind import SECONDS
 from cds_service.app_pages.chart import OpenChart
-from cds_service.app_pages.drivers import DriverView, driver_views
-from cds_service.app_pages.evidence import Literature, literature
-from cds_service.app_pages.notes import Said, said
-from cds_service.app_pages.quality import Quality, quality
-from cds_service.app_pages.risk_now import RiskNow, risk_now
 from cds_service.app_pages.what_if import Levers, levers
-from cds_service.app_pages.words import moment_in_words
+from cds_service.explanations.data_quality import Quality, quality
+from cds_service.explanations.driver_literature import SECONDS
+from cds_service.explanations.drivers import DriverView, driver_views
+from cds_service.explanations.evidence import Literature, literature
+from cds_service.explanations.formatting import format_moment
+from cds_service.explanations.notes import ConceptMentions, concept_mentions
+from cds_service.explanations.risk_now import RiskNow, risk_now
 from fhir_mapping import PatientRecord
 from risk_model import TASKS, Assessment, Pipeline, RiskEstimate, RiskModel
 
@@ -53,7 +53,7 @@ class Page:
     banner: Banner
     risks: tuple[RiskNow, ...]
     drivers: tuple[TaskDrivers, ...]
-    said: tuple[Said, ...]
+    said: tuple[ConceptMentions, ...]
     literature: Literature
     quality: Quality
     levers: Levers
@@ -73,7 +73,7 @@ def page_of(
 ) -> Page:
     """`view` is the id under which what is shown was recorded. What `drivers_of` adds is not waited for."""
     models = models_of(assessments, pipeline)
-    notes_say = said(assessments[0].findings.findings, record.notes())
+    notes_say = concept_mentions(assessments[0].findings.findings, record.notes())
     problems = tuple(dict.fromkeys(c.text for c in record.conditions if c.active))
     return Page(
         banner=banner_of(chart, record),
@@ -105,14 +105,14 @@ def banner_of(chart: OpenChart, record: PatientRecord) -> Banner:
         f"{years}, {record.sex or 'sex unknown'}",
         words,
         "; ".join(stay.reason_texts) if stay is not None else "",
-        moment_in_words(record.prediction_time),
+        format_moment(record.prediction_time),
         chart.about,
     )
 
 
 def drivers_of(record: PatientRecord, assessments: Sequence[Assessment], pipeline: Pipeline) -> tuple[TaskDrivers, ...]:
     """The drivers again, each with the papers on it as far as time allows."""
-    notes_say = said(assessments[0].findings.findings, record.notes())
+    notes_say = concept_mentions(assessments[0].findings.findings, record.notes())
     until = time.monotonic() + SECONDS
     return tuple(_task_drivers(a.estimate, record, notes_say, pipeline, until) for a in assessments)
 
@@ -120,7 +120,7 @@ def drivers_of(record: PatientRecord, assessments: Sequence[Assessment], pipelin
 def _task_drivers(
     estimate: RiskEstimate,
     record: PatientRecord,
-    notes_say: Sequence[Said],
+    notes_say: Sequence[ConceptMentions],
     pipeline: Pipeline | None = None,
     until: float = 0.0,
 ) -> TaskDrivers:

@@ -13,9 +13,8 @@ from typing import Any
 from flask import request
 
 from cds_service.app_pages.chart import ChartSource, OpenChart
-from cds_service.smart import SmartSession, open_session
 from cds_service.smart.chart import FetchedChart
-from cds_service.smart.session import Parts, fetched_chart_of
+from cds_service.smart.session import SessionParts, SmartSession, fetched_chart_of, open_session
 from fhir_mapping import PatientRecord
 
 HELD_SECONDS = 5.0
@@ -52,7 +51,7 @@ class Held:
             del self._charts[first]
 
 
-def smart_charts(parts: Parts) -> ChartSource:
+def smart_charts(parts: SessionParts) -> ChartSource:
     """The session in the app's address, for the browser that launched it. Raises HookError 404, 401."""
     held = Held(HELD_SECONDS)
 
@@ -65,7 +64,7 @@ def smart_charts(parts: Parts) -> ChartSource:
     return chart_of
 
 
-def frames_of(parts: Parts) -> tuple[str, ...]:
+def frames_of(parts: SessionParts) -> tuple[str, ...]:
     """Every EHR that may show the app: where there is no session, its page must still be able to say so."""
     registrations = () if parts.smart is None else parts.smart.registrations.values()
     return tuple(sorted({place for each in registrations for place in each.client.frame_ancestors}))
@@ -74,7 +73,7 @@ def frames_of(parts: Parts) -> tuple[str, ...]:
 class _Reader:
     """Asks the server once in a request, and only when a record is wanted: feedback needs none."""
 
-    def __init__(self, parts: Parts, session: SmartSession, held: Held) -> None:
+    def __init__(self, parts: SessionParts, session: SmartSession, held: Held) -> None:
         self._parts = parts
         self._session = session
         self._held = held

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cds_hooks import HookError
-from cds_service.app_pages.drivers import window
-from cds_service.app_pages.risk_now import frequency
 from cds_service.cards.detail import percent
+from cds_service.explanations.drivers import window
+from cds_service.explanations.risk_now import frequency
 from fhir_mapping import PatientRecord
-from fhir_mapping.definitions import ConceptDefinition, definitions
-from fhir_mapping.in_words import number_in_words, unit_in_words
+from fhir_mapping.core import format_number, format_unit
+from fhir_mapping.terminology import ConceptDefinition, definitions
 from risk_model import TASKS, Assessment, RiskEstimate, RiskModel
-from risk_model.inputs import MODIFIABLE, concept_of
+from risk_model.features import MODIFIABLE, concept_of
 
 SHOWN = 6
 LEAVES = "discharged_to"
@@ -48,7 +48,7 @@ class Lever:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WhatIfAnswer:
     """One task before and after; `after` is None where the model abstains, and `abstention` says why."""
 
     task: str
@@ -89,19 +89,19 @@ def levers(assessments: Sequence[Assessment], record: PatientRecord, models: Seq
 
 def _lever(concept: ConceptDefinition, last: float, contribution: float) -> Lever:
     moves = "" if not contribution else "raises the risk" if contribution > 0 else "lowers the risk"
-    unit = unit_in_words(concept.unit)
-    return Lever(concept.name, concept.label, unit, number_in_words(last), concept.low, concept.high, moves)
+    unit = format_unit(concept.unit)
+    return Lever(concept.name, concept.label, unit, format_number(last), concept.low, concept.high, moves)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class WhatIfQuestion:
     """Concept -> the value it is to have throughout the stay, and where the patient is to go (a code of PLACES)."""
 
     values: Mapping[str, float]
     leaving: str = ""
 
     @classmethod
-    def of_form(cls, form: Mapping[str, str], offered: Levers) -> Question:
+    def of_form(cls, form: Mapping[str, str], offered: Levers) -> WhatIfQuestion:
         """Only what was offered and differs from now. Raises HookError 400 naming what cannot be read."""
         values: dict[str, float] = {}
         for lever in offered.measured:
@@ -136,7 +136,7 @@ def _number(text: str, lever: Lever) -> float:
     return value
 
 
-def changed(record: PatientRecord, question: Question) -> PatientRecord:
+def changed(record: PatientRecord, question: WhatIfQuestion) -> PatientRecord:
     """The record as if every value of the window had been the one asked for, at the times they were taken."""
     since = window(record)
     measurements = tuple(
@@ -149,7 +149,7 @@ def changed(record: PatientRecord, question: Question) -> PatientRecord:
     return replace(record, measurements=measurements, current_stay=stay)
 
 
-def answers(before: Sequence[RiskEstimate], after: Sequence[RiskEstimate]) -> tuple[Answer, ...]:
+def answers(before: Sequence[RiskEstimate], after: Sequence[RiskEstimate]) -> tuple[WhatIfAnswer, ...]:
     """Side by side, for tasks that had an answer to begin with."""
     told = []
     for old, new in zip(before, after, strict=True):
@@ -157,7 +157,7 @@ def answers(before: Sequence[RiskEstimate], after: Sequence[RiskEstimate]) -> tu
             continue
         top = max(old.probability, new.probability or 0.0)
         told.append(
-            Answer(
+            WhatIfAnswer(
                 old.task,
                 TASKS[old.task].title,
                 percent(old.probability),

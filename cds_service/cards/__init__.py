@@ -3,4 +3,8 @@
 from cds_service.cards.card import build_card
 from cds_service.cards.escape import gfm, plain
 
-__all__ = ["build_card", "gfm", "plain"]
+__all__ = [
+    "build_card",
+    "gfm",
+    "plain",
+]

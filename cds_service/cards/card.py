@@ -10,9 +10,9 @@ from typing import Any
 from cds_hooks import MAX_SUMMARY, Action, Card, CardCoding, Link, Source, Suggestion
 from cds_hooks.cards import new_uuid
 from cds_service.cards.detail import detail, percent
-from cds_service.cards.drafts import BUILT_IN, Drafts, Place
+from cds_service.cards.drafts import BUILT_IN, DraftContext, Drafts
 from cds_service.cards.escape import plain
-from cds_service.cards.record_offer import save_offer
+from cds_service.cards.save_offer import save_offer
 from fhir_mapping import PatientRecord
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Assessment, RiskEstimate, ScoreResult
 
@@ -60,7 +60,7 @@ def build_card(
     """
     ordered = sorted(assessments, key=lambda a: _rank(a.estimate, thresholds), reverse=True)
     leading, base, identifier = ordered[0].estimate, public_url.rstrip("/"), new_uuid()
-    place = Place.of(record)
+    place = DraftContext.of(record)
     suggestions = [s for a in ordered for s in _suggestions(a.estimate, place, thresholds, drafts)]
     offer = None if save_at is None else save_offer(ordered, identifier, public_url, save_at)
     if offer is not None:
@@ -135,7 +135,9 @@ def _short(estimate: RiskEstimate) -> str:
     return f"{title}: model abstains; {score.name} {score.in_words()}{band}{risk}"
 
 
-def _suggestions(estimate: RiskEstimate, place: Place, thresholds: Thresholds, drafts: Drafts) -> list[Suggestion]:
+def _suggestions(
+    estimate: RiskEstimate, place: DraftContext, thresholds: Thresholds, drafts: Drafts
+) -> list[Suggestion]:
     """Drafts a clinician may accept when the risk is over the threshold."""
     if _rank(estimate, thresholds) < 2:
         return []

@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Any
 
 from fhir_mapping import Coding, DefinitionError, PatientRecord
-from fhir_mapping.definitions.schema import Field, check, read_yaml
-from fhir_mapping.validation import Validator
+from fhir_mapping.parsing import Validator
+from fhir_mapping.terminology import DefinitionField, check_fields, read_yaml
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 
 KINDS = ("Task", "ServiceRequest", "Appointment")
@@ -27,18 +27,18 @@ MAX_DAYS = 365
 # Appointment.priority is a number as of iCalendar: 1 is the most urgent, 5 the usual.
 _APPOINTMENT_PRIORITY = {"routine": 5, "urgent": 3, "asap": 2, "stat": 1}
 _FIELDS = (
-    Field("label", str),
-    Field("kind", str, required=False, one_of=KINDS),
-    Field("days", int, required=False),
-    Field("code", dict, required=False),
-    Field("text", str, required=False),
-    Field("priority", str, required=False, one_of=tuple(_APPOINTMENT_PRIORITY)),
+    DefinitionField("label", str),
+    DefinitionField("kind", str, required=False, one_of=KINDS),
+    DefinitionField("days", int, required=False),
+    DefinitionField("code", dict, required=False),
+    DefinitionField("text", str, required=False),
+    DefinitionField("priority", str, required=False, one_of=tuple(_APPOINTMENT_PRIORITY)),
 )
-_CODE = (Field("system", str), Field("code", str), Field("display", str, required=False))
+_CODE = (DefinitionField("system", str), DefinitionField("code", str), DefinitionField("display", str, required=False))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DraftContext:
     """Whom and which stay a draft is for: references as they stand in a resource, and the moment of the estimate."""
 
     subject: str
@@ -46,7 +46,7 @@ class Place:
     moment: datetime
 
     @classmethod
-    def of(cls, record: PatientRecord) -> Place:
+    def of(cls, record: PatientRecord) -> DraftContext:
         stay = record.current_stay
         # A stay without an id of its own cannot be referred to.
         encounter = stay.source if stay is not None and "#" not in stay.source else None
@@ -64,12 +64,12 @@ class Draft:
     text: str | None = None
     priority: str | None = None
 
-    def resource(self, place: Place) -> dict[str, Any]:
+    def resource(self, place: DraftContext) -> dict[str, Any]:
         """The resource a client creates when the suggestion is accepted."""
         build = {"Task": _task, "ServiceRequest": _service_request, "Appointment": _appointment}[self.kind]
         return {"resourceType": self.kind, **build(self, place)}
 
-    def due(self, place: Place) -> str:
+    def due(self, place: DraftContext) -> str:
         return (place.moment + timedelta(days=self.days)).isoformat()
 
     @property
@@ -82,7 +82,7 @@ class Draft:
         return {"coding": [coding | ({"display": self.code.display} if self.code.display else {})], **words}
 
 
-def _task(draft: Draft, place: Place) -> dict[str, Any]:
+def _task(draft: Draft, place: DraftContext) -> dict[str, Any]:
     task: dict[str, Any] = {
         "status": "draft",
         "intent": "proposal",
@@ -95,7 +95,7 @@ def _task(draft: Draft, place: Place) -> dict[str, Any]:
     return task | _priority(draft) | _encounter(place)
 
 
-def _service_request(draft: Draft, place: Place) -> dict[str, Any]:
+def _service_request(draft: Draft, place: DraftContext) -> dict[str, Any]:
     return {
         "status": "draft",
         "intent": "proposal",
@@ -108,7 +108,7 @@ def _service_request(draft: Draft, place: Place) -> dict[str, Any]:
     }
 
 
-def _appointment(draft: Draft, place: Place) -> dict[str, Any]:
+def _appointment(draft: Draft, place: DraftContext) -> dict[str, Any]:
     """Without a start: only a proposed appointment may lack it (app-3); whoever books it chooses within the period."""
     appointment: dict[str, Any] = {
         "status": "proposed",
@@ -130,7 +130,7 @@ def _priority(draft: Draft) -> dict[str, Any]:
     return {} if draft.priority is None else {"priority": draft.priority}
 
 
-def _encounter(place: Place) -> dict[str, Any]:
+def _encounter(place: DraftContext) -> dict[str, Any]:
     return {} if place.encounter is None else {"encounter": {"reference": place.encounter}}
 
 
@@ -160,7 +160,7 @@ def read_drafts(path: Path) -> Drafts:
     except OSError as error:
         raise DefinitionError(path.name, "", f"cannot be read ({error.__class__.__name__})") from None
     document = read_yaml(raw, path.name)
-    check(document, [Field(task, list, required=False) for task in TASKS], path.name, "")
+    check_fields(document, [DefinitionField(task, list, required=False) for task in TASKS], path.name, "")
     own = {task: _of_task(items, path.name, task) for task, items in document.items()}
     return MappingProxyType({**BUILT_IN, **own})
 
@@ -172,10 +172,10 @@ def _of_task(items: list[Any], file: str, task: str) -> tuple[Draft, ...]:
 
 
 def _draft(item: Any, file: str, place: str) -> Draft:
-    check(item, _FIELDS, file, place)
+    check_fields(item, _FIELDS, file, place)
     code = item.get("code")
     if code is not None:
-        check(code, _CODE, file, f"{place}.code")
+        check_fields(code, _CODE, file, f"{place}.code")
     for name in ("label", "text"):
         if name in item and not item[name].strip():
             raise DefinitionError(file, f"{place}.{name}", "is empty")
@@ -191,7 +191,7 @@ def _draft(item: Any, file: str, place: str) -> Draft:
         text=item.get("text"),
         priority=item.get("priority"),
     )
-    example = draft.resource(Place("Patient/example", "Encounter/example", datetime(2026, 1, 1, tzinfo=UTC)))
+    example = draft.resource(DraftContext("Patient/example", "Encounter/example", datetime(2026, 1, 1, tzinfo=UTC)))
     for fault in Validator("R4").faults(example):
         raise DefinitionError(file, place, f"no valid FHIR R4 {draft.kind}: {fault.path}: {fault.message}")
     return draft

@@ -1,1 +1,1 @@
-"""One module per command; each defines `command`. `cds_service.cli` imports a module only when its command runs."""
+"""The `riskcards` commands, one to a module, each defining `command`; `cds_service.cli` names their modules."""

@@ -10,20 +10,20 @@ from markdown_it import MarkdownIt
 
 from cds_hooks import HookError, parse_json
 from cds_hooks.blueprint import json_response
-from cds_service.answering import Answering
-from cds_service.app import create_app
-from cds_service.app_pages import ChartSource, OpenChart, app_pages
-from cds_service.app_pages.chart import reader_of
+from cds_service.app_pages.blueprint import app_pages
+from cds_service.app_pages.chart import ChartSource, OpenChart, reader_of
+from cds_service.application.factory import create_app
+from cds_service.config.settings import Settings
 from cds_service.demo.ehr import DemoEhr, ehr_routes
-from cds_service.demo.patients import DemoPatient, Ward
 from cds_service.demo.requests import USER, hook_request
+from cds_service.demo.trace_page import times_of, trace_view
 from cds_service.demo.view import chart_view, ward_view
-from cds_service.demo.walk_view import times_of, walk_view
+from cds_service.demo.ward.patients import DemoPatient, DemoWard
 from cds_service.demo.ward_risk import WardRisks
-from cds_service.services import SERVICES
-from cds_service.settings import Settings
-from cds_service.store import Store
-from cds_service.walk import Walk, Walks
+from cds_service.hooks.hook_handler import HookHandler
+from cds_service.hooks.request_trace import RequestTrace, RequestTraces
+from cds_service.protocol.services import SERVICES
+from cds_service.store.store import Store
 from fhir_mapping import SiteMap
 
 MAX_MARKDOWN = 60_000
@@ -36,14 +36,14 @@ _POLICY = (
 )
 
 
-def create_demo_app(settings: Settings, ward: Ward, store: Store | None = None) -> Flask:
+def create_demo_app(settings: Settings, ward: DemoWard, store: Store | None = None) -> Flask:
     """The service with the simulator beside it. With SMART clients (`demo_settings`) the app is launched as by an EHR;
     without, the simulator opens it on the chart it has open.
     """
     app = create_app(settings, store=store)
-    answering: Answering = app.extensions["riskcards"].answering
+    answering: HookHandler = app.extensions["riskcards"].answering
     answering.launches_app = True
-    walks, risks = Walks(), WardRisks(answering)
+    walks, risks = RequestTraces(), WardRisks(answering)
     answering.watch = walks.keep
     app.extensions["riskcards-ward"] = risks
     app.register_blueprint(
@@ -55,7 +55,7 @@ def create_demo_app(settings: Settings, ward: Ward, store: Store | None = None) 
     return app
 
 
-def _charts(ward: Ward, site_map: SiteMap | None) -> ChartSource:
+def _charts(ward: DemoWard, site_map: SiteMap | None) -> ChartSource:
     """The ward as charts the app can be opened on; here the word in the address is the patient's id."""
 
     def chart_of(patient: str, /) -> OpenChart:
@@ -66,7 +66,9 @@ def _charts(ward: Ward, site_map: SiteMap | None) -> ChartSource:
     return chart_of
 
 
-def simulator(ward: Ward, answering: Answering, walks: Walks, risks: WardRisks, *, launches: bool) -> Blueprint:
+def simulator(
+    ward: DemoWard, answering: HookHandler, walks: RequestTraces, risks: WardRisks, *, launches: bool
+) -> Blueprint:
     """Routes of the simulator for one ward of patients."""
     demo = Blueprint("demo", __name__, url_prefix="/demo", template_folder="templates")
     demo.after_request(_secure)
@@ -101,7 +103,7 @@ def simulator(ward: Ward, answering: Answering, walks: Walks, risks: WardRisks, 
     @demo.get("/walk/<hook_instance>")
     def walk(hook_instance: str) -> str:
         found = _walked(walks, hook_instance)
-        view = walk_view(found, answering.pipeline.models)
+        view = trace_view(found, answering.pipeline.models)
         return render_template("walk.html", walk=view, patient=found.asked.patient_id)
 
     @demo.get("/api/walk/<hook_instance>")
@@ -124,13 +126,13 @@ def render_markdown(text: str) -> str:
     return html.replace("<a href=", '<a target="_blank" rel="noopener noreferrer" href=')
 
 
-def _known(ward: Ward, patient: str) -> DemoPatient:
+def _known(ward: DemoWard, patient: str) -> DemoPatient:
     if patient not in ward.patients:
         raise HookError(404, "not-found", "no such patient in this demo")
     return ward.patients[patient]
 
 
-def _walked(walks: Walks, hook_instance: str) -> Walk:
+def _walked(walks: RequestTraces, hook_instance: str) -> RequestTrace:
     found = walks.of(hook_instance)
     if found is None:
         raise HookError(404, "not-found", "this request is not remembered any more: open the chart again")

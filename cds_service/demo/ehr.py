@@ -26,9 +26,9 @@ from jwt.algorithms import ECAlgorithm
 
 from cds_hooks import HookError
 from cds_hooks.blueprint import json_response
-from cds_service.demo.chart import ChartError
-from cds_service.demo.patients import Ward
 from cds_service.demo.requests import USER
+from cds_service.demo.ward.chart import ChartError
+from cds_service.demo.ward.patients import DemoWard
 from cds_service.smart.launch import CALLBACK, challenge
 
 CLIENT_ID = "riskcards-demo"
@@ -41,7 +41,7 @@ class DemoEhr:
     """What the EHR at `address` remembers between the steps of a launch: each secret once, and not for long."""
 
     address: str
-    ward: Ward
+    ward: DemoWard
     key: Any = field(default_factory=lambda: ec.generate_private_key(ec.SECP384R1()), repr=False)
     _kept: dict[str, tuple[float, Mapping[str, str]]] = field(default_factory=dict, repr=False)
     _lock: Any = field(default_factory=Lock, repr=False)

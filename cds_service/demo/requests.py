@@ -6,8 +6,8 @@ import uuid
 from typing import Any
 
 from cds_hooks import HookError
-from cds_service.demo.patients import DemoPatient
-from cds_service.services import Service
+from cds_service.demo.ward.patients import DemoPatient
+from cds_service.protocol.services import Service
 
 USER = "Practitioner/demo-clinician"
 

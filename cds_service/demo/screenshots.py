@@ -17,8 +17,8 @@ from typing import Any
 from werkzeug.serving import make_server
 
 from cds_service.demo.blueprint import create_demo_app
-from cds_service.demo.patients import Ward, shipped
 from cds_service.demo.setup import demo_settings
+from cds_service.demo.ward.patients import DemoWard, shipped
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 @contextmanager
-def served() -> Iterator[tuple[str, Ward]]:
+def served() -> Iterator[tuple[str, DemoWard]]:
     """The demo at an address of its own, its EHR included, every chart read once."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -85,7 +85,7 @@ def served() -> Iterator[tuple[str, Ward]]:
         server.shutdown()
 
 
-def _app_pictures(browser: Any, address: str, ward: Ward) -> None:
+def _app_pictures(browser: Any, address: str, ward: DemoWard) -> None:
     for name, family, width, height, scheme, opened in _APP_SHOTS:
         patient = next(patient for patient in ward.patients.values() if patient.name.startswith(family))
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)

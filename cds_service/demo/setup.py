@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cds_service.config.settings import Settings
 from cds_service.demo.ehr import CLIENT_ID
-from cds_service.settings import Settings
-from cds_service.smart.clients import is_loopback
+from cds_service.oauth.clients import is_loopback
 
 
 def demo_settings(address: str, folder: Path) -> Settings:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from cds_service.app_pages.svg import Point, polyline
+from cds_service.explanations.svg import Point, polyline
 from fhir_mapping import Measurement, PatientRecord
-from fhir_mapping.definitions import definitions
-from fhir_mapping.in_words import number_in_words, unit_in_words
+from fhir_mapping.core import format_number, format_unit
+from fhir_mapping.terminology import definitions
 
 WIDE, NARROW = 700.0, 350.0
 _LANE, _GAP, _EVENTS, _AXIS, _PAD = 30.0, 8.0, 20.0, 22.0, 4.0
@@ -63,7 +63,7 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ChartEvent:
     x: float
     says: str
     href: str
@@ -73,11 +73,11 @@ class Event:
 class EventLane:
     y: float
     label: str
-    events: tuple[Event, ...]
+    events: tuple[ChartEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class ChartTimeline:
     """One picture. `stay` is (x, width, words) of the bar on top; `ticks` (x, words) of the axis below."""
 
     width: float
@@ -90,7 +90,7 @@ class Timeline:
     ticks: tuple[tuple[float, str], ...]
 
 
-def timelines(record: PatientRecord) -> tuple[Timeline, ...]:
+def timelines(record: PatientRecord) -> tuple[ChartTimeline, ...]:
     """The wide and the narrow picture; nothing where nothing was measured in the time shown."""
     begun, ended = _window(record)
     shown = [m for m in record.measurements if begun <= m.time <= ended]
@@ -134,7 +134,7 @@ def _outside(value: float, usual: tuple[float, float]) -> float:
 def _laid_out(
     record: PatientRecord, shown: Sequence[Measurement], concepts: Sequence[str], begun: datetime, ended: datetime,
     width: float,
-) -> Timeline:  # fmt: skip
+) -> ChartTimeline:  # fmt: skip
     narrow = width == NARROW
     left = _PAD if narrow else 150.0
     span = (ended - begun).total_seconds()
@@ -152,10 +152,10 @@ def _laid_out(
         y += lane + _GAP
     events = []
     for label, listed in _events(record, begun, ended):
-        events.append(EventLane(y, label, tuple(Event(x_of(at), says, href) for at, says, href in listed)))
+        events.append(EventLane(y, label, tuple(ChartEvent(x_of(at), says, href) for at, says, href in listed)))
         y += _EVENTS + (14.0 if narrow else 0.0)
     ticks = _ticks(begun, ended, x_of, narrow)
-    return Timeline(
+    return ChartTimeline(
         width, y + _AXIS, left, narrow, _bar(record, begun, ended, x_of), tuple(lanes), tuple(events), ticks
     )
 
@@ -180,15 +180,15 @@ def _lane(concept: str, found: Sequence[Measurement], x_of: At, top: float, adul
         share: float = (value - low) / reach
         return round(top + _LANE - _PAD - (_LANE - 2 * _PAD) * share, 1)
 
-    unit = unit_in_words(found[-1].unit).replace("per minute", "/min")
+    unit = format_unit(found[-1].unit).replace("per minute", "/min")
     drawn = _thinned(found)
     points: list[Point] = [(x_of(m.time), y_of(m.value)) for m in drawn]
     marks = tuple(
-        Mark(x, y, _kind(m.value, usual), f"{m.time:%-d %b %H:%M}: {number_in_words(m.value)} {unit}")
+        Mark(x, y, _kind(m.value, usual), f"{m.time:%-d %b %H:%M}: {format_number(m.value)} {unit}")
         for (x, y), m in zip(points, drawn, strict=True)
     )
     outside = sum(_kind(value, usual) in {"high", "low"} for value in values)
-    least, most, last = map(number_in_words, (min(values), max(values), values[-1]))
+    least, most, last = map(format_number, (min(values), max(values), values[-1]))
     says = f"{known.label}: {len(found)} value{'' if len(found) == 1 else 's'}, {least} to {most} {unit}"
     says += f"; last {last} at {found[-1].time:%-d %b %H:%M}"
     says += "" if usual is None else f"; usual {usual[0]:g} to {usual[1]:g}, {outside} outside it"

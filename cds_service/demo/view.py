@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from cds_service.demo.patients import DemoPatient, Ward
-from cds_service.demo.timeline import SHOWN_NOTES, Timeline, timelines
+from cds_service.demo.timeline import SHOWN_NOTES, ChartTimeline, timelines
+from cds_service.demo.ward.patients import DemoPatient, DemoWard
 from fhir_mapping import Measurement, Note, PatientRecord, Stay, StayClass
-from fhir_mapping.definitions import definitions
-from fhir_mapping.in_words import number_in_words, unit_in_words
+from fhir_mapping.core import format_number, format_unit
+from fhir_mapping.terminology import definitions
 
 SHOWN_STAYS = 14
 SPARK_WIDTH, SPARK_HEIGHT = 96, 22
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ConceptRow:
     """One measured concept: last value, when, and its course as SVG points."""
 
     label: str
@@ -47,15 +47,15 @@ class ChartView:
     length: str
     problems: tuple[str, ...]
     medications: tuple[str, ...]
-    vitals: tuple[Row, ...]
-    labs: tuple[Row, ...]
+    vitals: tuple[ConceptRow, ...]
+    labs: tuple[ConceptRow, ...]
     notes: tuple[Note, ...]
     more_notes: int
     stays: tuple[tuple[str, str, str], ...]
-    timelines: tuple[Timeline, ...]
+    timelines: tuple[ChartTimeline, ...]
 
 
-def ward_view(ward: Ward) -> tuple[WardRow, ...]:
+def ward_view(ward: DemoWard) -> tuple[WardRow, ...]:
     return tuple(_cached_row(patient) for patient in ward.patients.values())
 
 
@@ -106,17 +106,17 @@ def _ward_row(patient: DemoPatient, record: PatientRecord) -> WardRow:
     )
 
 
-def _rows(values: Sequence[Measurement], group: str) -> tuple[Row, ...]:
+def _rows(values: Sequence[Measurement], group: str) -> tuple[ConceptRow, ...]:
     rows = []
     for concept in definitions().concepts.values():
         found = [m for m in values if m.concept == concept.name] if concept.group == group else []
         if found:
             last = found[-1]
             points = _spark(found)
-            unit = unit_in_words(last.unit).replace("per minute", "/min")
+            unit = format_unit(last.unit).replace("per minute", "/min")
             end = points[-1] if len(points) > 1 else None
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points) if end else ""
-            rows.append(Row(concept.label, number_in_words(last.value), unit, _when(last.time, values), line, end))
+            rows.append(ConceptRow(concept.label, format_number(last.value), unit, _when(last.time, values), line, end))
     return tuple(rows)
 
 

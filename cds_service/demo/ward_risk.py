@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 
 from cds_hooks import HookError
-from cds_service.answering import Answering
 from cds_service.cards.detail import percent
-from cds_service.demo.patients import DemoPatient
 from cds_service.demo.requests import hook_request
-from cds_service.services import SERVICES
+from cds_service.demo.ward.patients import DemoPatient
+from cds_service.hooks.hook_handler import HookHandler
+from cds_service.protocol.services import SERVICES
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Assessment
 
 SERVICE = SERVICES["hospital-risk"]
@@ -37,7 +37,7 @@ class WardRisk:
 class WardRisks:
     """WardRisks(answering).of(patient) -> a WardRisk for each task; worked out once, () without an inpatient stay."""
 
-    def __init__(self, answering: Answering) -> None:
+    def __init__(self, answering: HookHandler) -> None:
         self._answering = answering
         self._thresholds = answering.settings.thresholds_of(SERVICE.id, SERVICE.tasks)
         self._known: dict[str, tuple[WardRisk, ...]] = {}

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cds_service.cards.card import OVERRIDE_CODES
-from cds_service.monitoring.fit import MOST_CARDS, calibration, drift, latest
+from cds_service.config.alert_policy import Shown
+from cds_service.monitoring.model_fit import MOST_CARDS, calibration, drift, latest
 from cds_service.monitoring.subgroups import subgroups
-from cds_service.quiet import Shown
-from cds_service.store import Store
-from cds_service.store.history import Answered, Count, Said
+from cds_service.store.history import Answered, Count, FeedbackEntry
+from cds_service.store.store import Store
 from risk_model import RiskModel
 
 OTHER = "other"
@@ -81,7 +81,7 @@ def by_day(counts: Iterable[Count]) -> list[dict[str, Any]]:
     return [{"day": day, **{name: days[day][name] for name in names}} for day in sorted(days)]
 
 
-def feedback(counts: Iterable[Count], said: Sequence[Said]) -> dict[str, dict[str, Any]]:
+def feedback(counts: Iterable[Count], said: Sequence[FeedbackEntry]) -> dict[str, dict[str, Any]]:
     """By service: of the cards shown, how many were answered, accepted and overridden, and with which reasons.
 
     A card both accepted and then set aside, as some clients report it, counts as accepted. A reason that is not of

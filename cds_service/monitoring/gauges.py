@@ -10,10 +10,10 @@ from threading import Lock
 import numpy as np
 
 from cds_service.monitoring.document import abstentions, burden, feedback
-from cds_service.monitoring.fit import TRAINING, calibration_now, latest
-from cds_service.store import Store
+from cds_service.monitoring.model_fit import TRAINING, calibration_now, latest
+from cds_service.store.store import Store
 from risk_model import RiskModel
-from risk_model.drift import compare, of_training_probabilities
+from risk_model.models import compare_distributions, compare_training_probabilities
 
 DAYS = 7
 CALIBRATED_DAYS = 180
@@ -55,7 +55,7 @@ class Gauges:
                 yield from (((of, name), value) for name, value in item.items() if _is_rate(name, value))
         for task, model in self._models.items():
             own = np.array([item.probability for item in latest(answered, model)], dtype=np.float64)
-            found = compare("probability", own, of_training_probabilities(model), TRAINING)
+            found = compare_distributions("probability", own, compare_training_probabilities(model), TRAINING)
             if found.psi is not None:
                 yield (task, "estimates_psi"), found.psi
             judged = calibration_now(latest(with_outcome, model))

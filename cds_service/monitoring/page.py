@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from cds_service.services import SERVICES
+from cds_service.protocol.services import SERVICES
 from risk_model import TASKS
-from risk_model.drift import FEWEST, SHIFTED, WATCH
-from risk_model.figures import cards_by_day, stability
-from risk_model.inputs import input_in_words
-from risk_model.report import metric_table, page, table
+from risk_model.features import describe_input
+from risk_model.models import FEWEST, SHIFTED, WATCH
+from risk_model.reports import cards_by_day, html_page, html_table, metric_table, stability
 
 MOST_INPUTS = 12
 
@@ -32,7 +31,7 @@ def monitoring_page(document: Mapping[str, Any]) -> str:
         body += f"<h2>{escape(_title(task))}: do the estimates come true?</h2>{_calibration(item)}"
     for task, groups in document["subgroups"].items():
         body += f"<h2>{escape(_title(task))}: for whom?</h2>{_subgroups(groups)}"
-    return page(title, body)
+    return html_page(title, body)
 
 
 def _moment(moment: datetime) -> str:
@@ -122,18 +121,18 @@ def _drift(task: str, item: Mapping[str, Any]) -> str:
         f"stability index: above {WATCH:g} worth a look, above {SHIFTED:g} shifted, where chance alone gives less.</p>"
     )
     if measured:
-        names, values = [input_in_words(each["name"]) for each in measured], [each["psi"] for each in measured]
+        names, values = [describe_input(each["name"]) for each in measured], [each["psi"] for each in measured]
         drawn = stability(f"psi-{task}", names, values, WATCH, SHIFTED)
         body += f"<div class=figures><figure>{drawn}<figcaption><b>Inputs.</b></figcaption></figure></div>"
     rows = (
-        (input_in_words(each["name"]), each["rows"], _number(each.get("psi"), 2), _number(each.get("by_chance"), 2),
+        (describe_input(each["name"]), each["rows"], _number(each.get("psi"), 2), _number(each.get("by_chance"), 2),
          each["verdict"], each["reference"])
         for each in compared
     )  # fmt: skip
     body += _table(("input", "patients", "PSI", "by chance", "verdict", "compared with"), rows)
     gone = [each for each in item["missingness"] if each["moved"]]
     if gone:
-        unknown = ((input_in_words(each["input"]), _share(each["training"]), _share(each["now"])) for each in gone)
+        unknown = ((describe_input(each["input"]), _share(each["training"]), _share(each["now"])) for each in gone)
         body += _table(("known otherwise than in training", "unknown in training", "unknown now"), unknown)
     return body
 
@@ -182,7 +181,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     whole = [row for row in lines if len(row) == len(head)]
     right = [place > 0 and all(_is_number(row[place]) for row in whole) for place in range(len(head))]
     body = "".join(f"<tr>{_cells(row, right)}</tr>" for row in lines)
-    return table([f">{name}" if is_right else name for name, is_right in zip(head, right, strict=True)], body)
+    return html_table([f">{name}" if is_right else name for name, is_right in zip(head, right, strict=True)], body)
 
 
 def _cells(row: Sequence[Any], right: Sequence[bool]) -> str:

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from cds_service.monitoring.fit import BOOTSTRAPS, FEWEST_OF_A_KIND
+from cds_service.monitoring.model_fit import BOOTSTRAPS, FEWEST_OF_A_KIND
 from cds_service.store.history import Answered
 from risk_model import RiskModel
-from risk_model.conformal import age_band
-from risk_model.drift import FEWEST, wilson
-from risk_model.metrics import measure, subgroup_metrics
+from risk_model.evaluation import measure, subgroup_metrics
+from risk_model.models import FEWEST, age_band, wilson_interval
 
 UNKNOWN = "unknown"
 _CALIBRATION = ("auroc", "observed_expected", "calibration_slope")
@@ -115,4 +114,4 @@ def _true(members: Sequence[Member]) -> dict[str, Any]:
 
 
 def _share(part: int, whole: int) -> dict[str, Any]:
-    return {"value": part / whole, "interval": list(wilson(part, whole))}
+    return {"value": part / whole, "interval": list(wilson_interval(part, whole))}

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from threading import Lock
 
-from cds_service.smart.clients import canonical, read_smart_clients
-from cds_service.smart.discovery import discover
-from cds_service.smart.errors import LaunchRefusedError, SmartSetupError
-from cds_service.smart.grant import Grant, client_credentials
+from cds_service.oauth.clients import canonical, read_smart_clients
+from cds_service.oauth.discovery import discover
+from cds_service.oauth.errors import LaunchRefusedError, SmartSetupError
+from cds_service.oauth.grant import Grant, client_credentials
+from cds_service.oauth.scopes import system_scopes
 from cds_service.smart.parts import Registration, register
-from cds_service.smart.scopes import system_scopes
 
 # Renewed when less is left: one request at a bulk server may take a while to be looked at.
 EARLY_SECONDS = 60

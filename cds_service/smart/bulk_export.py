@@ -15,10 +15,10 @@ from urllib.parse import urljoin
 
 import orjson
 
-from cds_service.outbound import Answer, OutboundError
+from cds_service.net.outbound import OutboundError, OutboundResponse
+from cds_service.oauth.errors import LaunchRefusedError
+from cds_service.oauth.scopes import READ
 from cds_service.smart.backend import BackendAccess
-from cds_service.smart.errors import LaunchRefusedError
-from cds_service.smart.scopes import READ
 
 REQUEST_SECONDS = 60.0
 FILE_SECONDS = 3600.0
@@ -72,7 +72,7 @@ def _finished(access: BackendAccess, url: str, deadline: float, say: Callable[[s
     raise ExportError("the export took too long")
 
 
-def _pause(answer: Answer) -> float:
+def _pause(answer: OutboundResponse) -> float:
     """`Retry-After` in seconds; servers that give a date or nothing are asked again after ten."""
     try:
         return min(max(0.0, float(answer.headers.get("retry-after", "10"))), LONGEST_PAUSE)
@@ -80,7 +80,7 @@ def _pause(answer: Answer) -> float:
         return 10.0
 
 
-def _manifest(answer: Answer) -> dict[str, Any]:
+def _manifest(answer: OutboundResponse) -> dict[str, Any]:
     try:
         found = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
@@ -121,7 +121,7 @@ def _tidy(access: BackendAccess, url: str) -> None:
 
 def _ask(
     access: BackendAccess, method: str, url: str, headers: dict[str, str], with_token: bool = True, into: Any = None
-) -> Answer:
+) -> OutboundResponse:
     """One request, to a host of this client only; the token goes with it, and never elsewhere."""
     if not access.registration.client.trusts(url):
         raise ExportError("the server points to another host than those configured; `hosts` names them")

@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from cds_hooks import FetchError, HookError, fill
-from cds_service.answering import Answering
-from cds_service.gateway import Gateway
-from cds_service.note_urls import binaries
-from cds_service.places import expecting_places, with_places
-from cds_service.prediction_time import find_encounter, prediction_time
-from cds_service.prefetch import fetch_all
-from cds_service.services import SERVICES
+from cds_service.hooks.hook_handler import HookHandler
+from cds_service.hooks.locations import expecting_places, with_places
+from cds_service.hooks.note_attachments import binaries
+from cds_service.hooks.prediction_time import find_encounter, prediction_time
+from cds_service.hooks.prefetch import fetch_all
+from cds_service.net.gateway import Gateway
+from cds_service.protocol.services import SERVICES
 from cds_service.smart.parts import CHART_SECONDS
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord
 
@@ -41,7 +41,7 @@ class FetchedChart:
     as_of: datetime
     fetched: datetime
     fetch_attachment: Callable[[str], dict[str, Any] | None]
-    answering: Answering
+    answering: HookHandler
 
     def record(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
         """The record as known at a moment, by default `as_of`. Raises HookError 412."""
@@ -66,7 +66,7 @@ class FetchedChart:
 
 
 def fetch_chart(
-    gateway: Gateway, server: str, token: str, patient: str, encounter: str | None, answering: Answering
+    gateway: Gateway, server: str, token: str, patient: str, encounter: str | None, answering: HookHandler
 ) -> FetchedChart:
     """The searches of a card's prefetch, asked with the user's token. Raises HookError 401, 502."""
     deadline = time.monotonic() + CHART_SECONDS

@@ -20,15 +20,15 @@ from urllib.parse import urlencode
 from flask import Response
 
 from cds_hooks import FHIR_ID
-from cds_service.smart.discovery import AuthorizationServer
-from cds_service.smart.errors import LaunchRefusedError
-from cds_service.smart.grant import Grant, exchange_code
-from cds_service.smart.identity import user_of
+from cds_service.oauth.discovery import AuthorizationServer
+from cds_service.oauth.errors import LaunchRefusedError
+from cds_service.oauth.grant import Grant, exchange_code
+from cds_service.oauth.identity import user_of
+from cds_service.oauth.scopes import launch_scopes
+from cds_service.oauth.vault import fingerprint
 from cds_service.smart.parts import Registration, SmartParts
-from cds_service.smart.scopes import launch_scopes
 from cds_service.smart.session import SmartSession, new_session, set_cookie
 from cds_service.smart.style import style_of
-from cds_service.smart.vault import fingerprint
 
 KIND = "launch"
 STATE_LIFETIME = timedelta(minutes=10)

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cds_service.admission import RateLimit
-from cds_service.gateway import Gateway
-from cds_service.outbound import Networks, Outbound
-from cds_service.settings import Settings
-from cds_service.smart.clients import SmartClient, canonical, is_loopback, read_smart_clients
-from cds_service.smart.discovery import AuthorizationServer, discover
-from cds_service.smart.errors import LaunchRefusedError, SmartSetupError
-from cds_service.smart.vault import Vault, open_cipher
-from cds_service.store import Store
+from cds_service.config.settings import Settings
+from cds_service.net.gateway import Gateway
+from cds_service.net.outbound import Networks, Outbound
+from cds_service.oauth.clients import SmartClient, canonical, is_loopback, read_smart_clients
+from cds_service.oauth.discovery import AuthorizationServer, discover
+from cds_service.oauth.errors import LaunchRefusedError, SmartSetupError
+from cds_service.oauth.vault import Vault, open_cipher
+from cds_service.runtime.admission import RateLimit
+from cds_service.store.store import Store
 
 CHART_SECONDS = 20.0
 DISCOVERED_SECONDS = 60.0

@@ -8,11 +8,11 @@ from flask import Blueprint, Response, make_response, render_template, request
 
 from cds_hooks import HookError
 from cds_hooks.blueprint import json_response
-from cds_service.smart.errors import LaunchRefusedError
-from cds_service.smart.keys import published
+from cds_service.oauth.errors import LaunchRefusedError
+from cds_service.oauth.keys import published
 from cds_service.smart.launch import MAX_PARAMETER, Returned, begin, finish
 from cds_service.smart.parts import SmartParts
-from cds_service.store import StoreError
+from cds_service.store.errors import StoreError
 
 LOG = logging.getLogger("riskcards")
 _NOWHERE = "'none'"

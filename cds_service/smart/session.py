@@ -24,12 +24,12 @@ from typing import Any, Protocol
 from flask import Request, Response
 
 from cds_hooks import HookError
-from cds_service.answering import Answering
+from cds_service.hooks.hook_handler import HookHandler
+from cds_service.oauth.errors import LaunchRefusedError
+from cds_service.oauth.grant import Grant, refresh
+from cds_service.oauth.vault import fingerprint
 from cds_service.smart.chart import FetchedChart, fetch_chart
-from cds_service.smart.errors import LaunchRefusedError
-from cds_service.smart.grant import Grant, refresh
 from cds_service.smart.parts import SmartParts
-from cds_service.smart.vault import fingerprint
 from fhir_mapping import PatientRecord
 
 KIND = "session"
@@ -42,14 +42,14 @@ _ID = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _ENDED = "there is no such session, or it has ended: launch the app again from the EHR"
 
 
-class Parts(Protocol):
+class SessionParts(Protocol):
     """What is needed of the app's parts (`app.extensions["riskcards"]`)."""
 
     @property
     def smart(self) -> SmartParts | None: ...
 
     @property
-    def answering(self) -> Answering: ...
+    def answering(self) -> HookHandler: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class SmartSession:
     intent: str | None = None
 
 
-def open_session(parts: Parts, session_id: str, request: Request) -> SmartSession:
+def open_session(parts: SessionParts, session_id: str, request: Request) -> SmartSession:
     """The session of that id, for the browser that launched it. Raises HookError 404 (none), 401 (not its browser)."""
     kept = _kept(parts.smart, session_id)
     cookie = request.cookies.get(cookie_name(session_id), "")
@@ -79,7 +79,7 @@ def open_session(parts: Parts, session_id: str, request: Request) -> SmartSessio
     return _session(kept["session"])
 
 
-def chart_of(parts: Parts, session: SmartSession) -> PatientRecord:
+def chart_of(parts: SessionParts, session: SmartSession) -> PatientRecord:
     """The patient's chart, read now with the session's token: what a card of the same moment is made from.
 
     Raises HookError 401 when access has ended, 412 when the chart cannot be used, 502 when it cannot be read.
@@ -87,7 +87,7 @@ def chart_of(parts: Parts, session: SmartSession) -> PatientRecord:
     return fetched_chart_of(parts, session).record()
 
 
-def fetched_chart_of(parts: Parts, session: SmartSession) -> FetchedChart:
+def fetched_chart_of(parts: SessionParts, session: SmartSession) -> FetchedChart:
     """The same reading, from which the record can be made as of any moment before. Raises HookError 401, 502."""
     smart = parts.smart
     if smart is None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from cds_service.outbound import Outbound, OutboundError
+from cds_service.net.outbound import Outbound, OutboundError
 
 STYLE_SECONDS = 1.5
 MAX_STYLE = 32 * 1024

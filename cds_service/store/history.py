@@ -39,7 +39,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class FeedbackEntry:
     """One piece of feedback on a shown card; `reason` is the code of an override, "" for none."""
 
     card: str
@@ -72,7 +72,7 @@ class History:
             # Cards of before there were modes were all shown.
             return [Count(str(row[0]), row[1], row[2], row[3] or "shown", row[4]) for row in connection.execute(query)]
 
-    def feedback(self, since: datetime) -> list[Said]:
+    def feedback(self, since: datetime) -> list[FeedbackEntry]:
         query = (
             select(FEEDBACK.c.card, CARDS.c.service, FEEDBACK.c.outcome, FEEDBACK.c.body)
             .join(CARDS, CARDS.c.uuid == FEEDBACK.c.card)
@@ -80,7 +80,10 @@ class History:
             .order_by(FEEDBACK.c.id)
         )
         with self._reading() as connection:
-            return [Said(row[0], row[1], row[2], _reason(orjson.loads(row[3]))) for row in connection.execute(query)]
+            return [
+                FeedbackEntry(row[0], row[1], row[2], _reason(orjson.loads(row[3])))
+                for row in connection.execute(query)
+            ]
 
     def estimates(self, since: datetime, *, with_outcome: bool = False) -> list[Answered]:
         """Oldest first; `with_outcome` only those whose outcome was imported."""

@@ -1,4 +1,4 @@
-"""The tables. Their history is in `migrations/`; `tests/cds_service/test_store.py` checks that both agree."""
+"""The tables. Their history is in `migrations/`; `tests/cds_service/store/test_store.py` checks that both agree."""
 
 from __future__ import annotations
 

@@ -1,1 +1,16 @@
-"""Text encoders, one to a module; `knowledge_index.encoder` finds them by name and imports only the one asked for."""
+"""Text encoders by name; heavy packages are imported only for the encoder asked for."""
+
+from knowledge_index.encoders.long_text import encode_long, weighted_mean
+from knowledge_index.encoders.registry import DEFAULT, SHIPPED, available_threads, check_encoder, encoder_named
+from knowledge_index.encoders.vector_cache import CachedEncoder
+
+__all__ = [
+    "DEFAULT",
+    "SHIPPED",
+    "CachedEncoder",
+    "available_threads",
+    "check_encoder",
+    "encode_long",
+    "encoder_named",
+    "weighted_mean",
+]

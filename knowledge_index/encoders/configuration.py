@@ -31,7 +31,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from knowledge_index.errors import EncoderError
+from knowledge_index.core.errors import EncoderError
 
 Pooling = Literal["mean", "cls", "last_token"]
 _CHOICES: Mapping[str, tuple[str, ...]] = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from knowledge_index.core.errors import EncoderError
 from knowledge_index.encoders.configuration import SUFFIXES, EncoderConfiguration, in_folder, of_file, of_folder
-from knowledge_index.errors import EncoderError
 
 _ASKED = "Given a clinical question, retrieve passages from the medical literature that answer it"
 _HERE = Path()

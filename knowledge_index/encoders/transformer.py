@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artifact_store import disable_telemetry
+from knowledge_index.core.errors import EncoderError, not_installed
+from knowledge_index.core.storage import sha256_of
 from knowledge_index.encoders.configuration import EncoderConfiguration, read_json
-from knowledge_index.encoders.long_text import Piece, windows
+from knowledge_index.encoders.long_text import TextPiece, windows
 from knowledge_index.encoders.minilm import by_length, plain
 from knowledge_index.encoders.protocol import Vectors
-from knowledge_index.errors import EncoderError, not_installed
-from knowledge_index.offline import speak_to_nobody
-from knowledge_index.storage import sha256_of
 
 _BATCH_TOKENS = {"cpu": 2048}
 _BATCH_TOKENS_ELSEWHERE = 32_768
@@ -73,7 +73,7 @@ class TransformerEncoder:
         asked = [self.configuration.query(plain(text), instruction) for text in texts]
         return self._vectors(self._queries, asked, texts)
 
-    def pieces(self, text: str, instruction: str | None = None) -> list[Piece]:
+    def pieces(self, text: str, instruction: str | None = None) -> list[TextPiece]:
         """The text in pieces that fit with their template; a query's where an instruction is given."""
         if instruction is None:
             tower, (template, _) = self._documents, self.configuration.document("")
@@ -295,7 +295,7 @@ def needs_packages() -> None:
 
 
 def _library(name: str) -> Any:
-    speak_to_nobody()
+    disable_telemetry()
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knowledge_index.articles import Collected, collect
-from knowledge_index.build import build_index
-from knowledge_index.encoder import MiniLMEncoder, available_threads
-from knowledge_index.storage import Manifest
+from knowledge_index.core.storage import Manifest
+from knowledge_index.encoders.registry import MiniLMEncoder, available_threads
+from knowledge_index.indexing.build import build_index
+from knowledge_index.sources.articles import CollectedArticles, collect_articles
 
 HERE = Path(__file__).parent
 
 
-def starter_articles() -> Collected:
+def starter_articles() -> CollectedArticles:
     """The articles as committed, in the order of their PMIDs."""
-    collected = collect("jsonl", [HERE / "articles"])
+    collected = collect_articles("jsonl", [HERE / "articles"])
     if collected.refused:
         raise collected.refused[0]
     collected.articles = {pmid: collected.articles[pmid] for pmid in sorted(collected.articles, key=int)}

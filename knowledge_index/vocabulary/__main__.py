@@ -1,4 +1,4 @@
-"""Make `tree.json`: `python -m knowledge_index.vocabulary MESH_FOLDER`.
+"""Make `tree.json`: `python -m knowledge_index.vocabulary.entries MESH_FOLDER`.
 
 MESH_FOLDER holds `terms.tsv.gz` (mesh_id, mesh_name) and `tree-numbers.tsv.gz` (mesh_id, mesh_name, mesh_tree_number),
 NLM's descriptors as tables. Only the descriptors we use are written: facts about them, not the tables. Names and

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowledge_index.errors import ArtifactError
-from knowledge_index.values import Concept
+from knowledge_index.core.errors import ArtifactError
+from knowledge_index.core.values import Concept
 from knowledge_index.vocabulary.plain_pickle import read
 
 _SPEAKABLE = re.compile(r"(?=.*[aeiouy])[a-z' -]+")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickletools
 from typing import Any
 
-from knowledge_index.errors import ArtifactError
+from knowledge_index.core.errors import ArtifactError
 
 _MARK = object()
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}

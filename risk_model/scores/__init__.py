@@ -1,13 +1,7 @@
-"""Clinical scores: comparators beside every estimate, each with its missing inputs. None where it is not meant.
+"""Established clinical scores, each with its missing inputs; None where a score is not meant for the patient."""
 
-readmission      LACE, HOSPITAL
-early_warning    NEWS2 (scales 1 and 2), MEWS, qSOFA
-critical_care    SOFA, SAPS II
-comorbidity      Charlson, Elixhauser (van Walraven)
-"""
-
+from risk_model.scores.by_task import comparators
 from risk_model.scores.comorbidity import charlson, elixhauser
-from risk_model.scores.comparators import comparators
 from risk_model.scores.critical_care import saps2, sofa
 from risk_model.scores.early_warning import mews, news2, qsofa
 from risk_model.scores.readmission import LACE_EXPECTED, hospital_score, lace

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import cache
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.diagnoses import Scheme, table
-from fhir_mapping.problems import groups_of
-from risk_model.scores.items import Item, adult, total
-from risk_model.values import ScoreResult
+from fhir_mapping.record import comorbidity_groups
+from fhir_mapping.terminology import Scheme, scheme_groups
+from risk_model.core.values import ScoreResult
+from risk_model.scores.items import ScoreItem, adult, total
 
 
 def charlson(record: PatientRecord) -> ScoreResult | None:
@@ -38,12 +38,12 @@ def _score(
 ) -> ScoreResult | None:
     if not adult(record.features(), 18):
         return None
-    found = groups_of(record, scheme)
-    items = [Item(group, "recorded", weight) for group, weight in found.weights.items()]
+    found = comorbidity_groups(record, scheme)
+    items = [ScoreItem(group, "recorded", weight) for group, weight in found.weights.items()]
     low, high = extremes(scheme, frozenset(found.weights))
     if found.unknown:
         what = "conditions" if found.unknown < 0 else f"{found.unknown} conditions in no ICD code"
-        items.append(Item(what, "", None, low, high))
+        items.append(ScoreItem(what, "", None, low, high))
     return total(name, maximum(scheme), items, band, source)
 
 
@@ -60,7 +60,7 @@ def maximum(scheme: Scheme) -> int:
 @cache
 def extremes(scheme: Scheme, known: frozenset[str]) -> tuple[int, int]:
     """The fewest and the most points that groups not known yet could add, a graver grade taking the lesser's place."""
-    groups = {group.name: group for group in table(scheme)}
+    groups = {group.name: group for group in scheme_groups(scheme)}
     low = high = 0
     graver = {group.over: group for group in groups.values() if group.over}
     for name, group in groups.items():

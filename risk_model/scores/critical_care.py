@@ -10,10 +10,10 @@ import re
 from datetime import timedelta
 
 from fhir_mapping import FeatureVector, PatientRecord
-from fhir_mapping.diagnoses import Scheme
-from fhir_mapping.problems import groups_of
-from risk_model.scores.items import Item, adult, below, item, total, with_risk, worst
-from risk_model.values import ScoreResult
+from fhir_mapping.record import comorbidity_groups
+from fhir_mapping.terminology import Scheme
+from risk_model.core.values import ScoreResult
+from risk_model.scores.items import ScoreItem, adult, below, item, total, with_risk, worst
 
 _WINDOW = timedelta(hours=24)
 # A blood gas belongs to the oxygen that was being given: the last setting before it, not older than this.
@@ -81,26 +81,26 @@ def oxygenation(record: PatientRecord) -> float | None:
     return min(ratios, default=None)
 
 
-def _respiration(record: PatientRecord, vector: FeatureVector) -> Item:
+def _respiration(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
     ratio, supported = oxygenation(record), vector.number("mechanical_ventilation.last")
     if ratio is None:
-        return Item("oxygenation (PaO2/FiO2)", "", None, 0, 4)
+        return ScoreItem("oxygenation (PaO2/FiO2)", "", None, 0, 4)
     value = f"{ratio:.0f} mmHg"
     most, fewest = sofa_oxygenation(ratio, supported=True), sofa_oxygenation(ratio, supported=False)
     # No coded ventilation is no proof that there was none: masks and high flow are support too.
     if supported or most == fewest:
-        return Item("oxygenation (PaO2/FiO2)", value, most)
-    return Item("respiratory support", value, None, fewest, most)
+        return ScoreItem("oxygenation (PaO2/FiO2)", value, most)
+    return ScoreItem("respiratory support", value, None, fewest, most)
 
 
-def _circulation(record: PatientRecord, vector: FeatureVector) -> Item:
+def _circulation(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
     pressure = lowest_mean_pressure(record, vector)
     running = any(_is_vasopressor(m.text, [c.code for c in m.codings]) for m in record.medications if m.active)
     if running:
-        return Item("dose of vasopressors", "", None, 2, 4)
+        return ScoreItem("dose of vasopressors", "", None, 2, 4)
     known = not record.not_fetched & {"MedicationRequest", "MedicationStatement"}
     if not known:
-        return Item("vasopressors", "", None, int(pressure is not None and pressure < 70), 4)
+        return ScoreItem("vasopressors", "", None, int(pressure is not None and pressure < 70), 4)
     return item("mean arterial pressure", pressure, "mmHg", 1, lambda v: int(v < 70))
 
 
@@ -134,15 +134,15 @@ def daily_urine(vector: FeatureVector) -> float | None:
     return mean * count
 
 
-def _kidney(vector: FeatureVector) -> Item:
+def _kidney(vector: FeatureVector) -> ScoreItem:
     creatinine, urine = vector.number("creatinine.max_24h"), daily_urine(vector)
     by_urine = None if urine is None else below(urine, (200, 4), (500, 3), otherwise=0)
     if creatinine is None:
-        return Item("creatinine", "", None, by_urine or 0, 4)
+        return ScoreItem("creatinine", "", None, by_urine or 0, 4)
     points, value = sofa_creatinine(creatinine), f"{creatinine:g} mg/dL"
     if by_urine is None and points < 4:
-        return Item("urine output", value, None, points, 4)
-    return Item("creatinine and urine output", value, max(points, by_urine or 0))
+        return ScoreItem("urine output", value, None, points, 4)
+    return ScoreItem("creatinine and urine output", value, max(points, by_urine or 0))
 
 
 def saps2(record: PatientRecord) -> ScoreResult | None:
@@ -218,32 +218,32 @@ def saps_coma(v: float) -> int:
     return below(v, (6, 26), (9, 13), (11, 7), (14, 5), otherwise=0)
 
 
-def _saps_oxygenation(record: PatientRecord, vector: FeatureVector) -> Item:
+def _saps_oxygenation(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
     """Counts only under ventilation or continuous positive pressure."""
     name, ventilated, ratio = "oxygenation under ventilation", vector.number("mechanical_ventilation.last"), None
     if ventilated == 0:
-        return Item(name, "not ventilated", 0)
+        return ScoreItem(name, "not ventilated", 0)
     ratio = oxygenation(record)
     points = None if ratio is None else below(ratio, (100, 11), (200, 9), otherwise=6)
     if ventilated is None:
-        return Item("ventilation", "", None, 0, 11 if points is None else points)
-    return Item(name, "", None, 6, 11) if points is None else Item(name, f"{ratio:.0f} mmHg", points)
+        return ScoreItem("ventilation", "", None, 0, 11 if points is None else points)
+    return ScoreItem(name, "", None, 6, 11) if points is None else ScoreItem(name, f"{ratio:.0f} mmHg", points)
 
 
-def _chronic(record: PatientRecord) -> Item:
+def _chronic(record: PatientRecord) -> ScoreItem:
     """The heaviest of three diseases."""
-    found = groups_of(record, Scheme.SAPS2)
+    found = comorbidity_groups(record, Scheme.SAPS2)
     if found.unknown:
-        return Item("chronic disease", "", None, max(found.weights.values(), default=0), 17)
+        return ScoreItem("chronic disease", "", None, max(found.weights.values(), default=0), 17)
     if not found.weights:
-        return Item("chronic disease", "none recorded", 0)
+        return ScoreItem("chronic disease", "none recorded", 0)
     name = max(found.weights, key=lambda group: found.weights[group])
-    return Item("chronic disease", name, found.weights[name])
+    return ScoreItem("chronic disease", name, found.weights[name])
 
 
-def _admission(vector: FeatureVector) -> Item:
+def _admission(vector: FeatureVector) -> ScoreItem:
     acute, procedures = vector.number("acute_admission.last"), vector.number("procedure.count")
     if procedures == 0:
-        return Item("type of admission", "medical", 6)
+        return ScoreItem("type of admission", "medical", 6)
     fewest = 6 if acute else 0
-    return Item("type of admission", "", None, fewest, 6 if acute == 0 else 8)
+    return ScoreItem("type of admission", "", None, fewest, 6 if acute == 0 else 8)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from fhir_mapping import FeatureVector, PatientRecord
-from fhir_mapping.problems import pregnant
-from risk_model.scores.items import Item, adult, below, item, steps, total
-from risk_model.values import ScoreResult
+from fhir_mapping.record import is_pregnant
+from risk_model.core.values import ScoreResult
+from risk_model.scores.items import ScoreItem, adult, below, item, steps, total
 
 
 def news2(record: PatientRecord, *, scale: Literal[1, 2] = 1) -> ScoreResult | None:
@@ -17,7 +17,7 @@ def news2(record: PatientRecord, *, scale: Literal[1, 2] = 1) -> ScoreResult | N
     prescribed target of 88-92 %; a clinician decides that, so no code of the record switches it on.
     """
     vector = record.features()
-    if not adult(vector, 16) or pregnant(record):
+    if not adult(vector, 16) or is_pregnant(record):
         return None
     recent = {name: vector.number(f"{name}.last_24h") for name in _NEWS_NAMES}
     oxygen = _oxygen(recent)
@@ -55,19 +55,19 @@ def _news_band(points: int, *, extreme: bool) -> str:
 _NEWS_NAMES = ("respiratory_rate", "spo2", "oxygen_flow", "fio2", "systolic_bp", "heart_rate", "temperature", "gcs")
 
 
-def _saturation(spo2: float | None) -> Item:
+def _saturation(spo2: float | None) -> ScoreItem:
     return item("oxygen saturation", spo2, "%", 3, lambda v: steps(v, (91, 3), (93, 2), (95, 1), otherwise=0))
 
 
-def _saturation_2(spo2: float | None, oxygen: Item) -> Item:
+def _saturation_2(spo2: float | None, oxygen: ScoreItem) -> ScoreItem:
     """Scale 2: above the target only oxygen that is being given is too much."""
     name = "oxygen saturation"
     if spo2 is None or spo2 <= 92:
         return item(name, spo2, "%", 3, lambda v: steps(v, (83, 3), (85, 2), (87, 1), otherwise=0))
     too_much = steps(spo2, (94, 1), (96, 2), otherwise=3)
     if oxygen.points is None:
-        return Item(f"{name}: air or oxygen", "", None, 0, too_much)
-    return Item(name, f"{spo2:g} %", too_much if oxygen.points else 0)
+        return ScoreItem(f"{name}: air or oxygen", "", None, 0, too_much)
+    return ScoreItem(name, f"{spo2:g} %", too_much if oxygen.points else 0)
 
 
 def _news_respiration(v: float) -> int:
@@ -86,21 +86,21 @@ def _news_temperature(v: float) -> int:
     return steps(v, (35.0, 3), (36.0, 1), (38.0, 0), (39.0, 1), otherwise=2)
 
 
-def _oxygen(recent: dict[str, float | None]) -> Item:
+def _oxygen(recent: dict[str, float | None]) -> ScoreItem:
     flow, fraction = recent["oxygen_flow"], recent["fio2"]
     if flow is None and fraction is None:
-        return Item("air or oxygen", "", None, 0, 2)
+        return ScoreItem("air or oxygen", "", None, 0, 2)
     given = (flow or 0) > 0 or (fraction or 21) > 21.5
-    return Item("air or oxygen", "oxygen" if given else "air", 2 if given else 0)
+    return ScoreItem("air or oxygen", "oxygen" if given else "air", 2 if given else 0)
 
 
-def _awareness(record: PatientRecord, vector: FeatureVector) -> Item:
+def _awareness(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
     word, score = _recent_word(record, vector), vector.number("gcs.last_24h")
     if word is not None:
-        return Item("consciousness", word, 0 if word == "alert" else 3)
+        return ScoreItem("consciousness", word, 0 if word == "alert" else 3)
     if score is not None:
-        return Item("consciousness", f"Glasgow Coma Scale {score:g}", 0 if score >= 15 else 3)
-    return Item("consciousness", "", None, 0, 3)
+        return ScoreItem("consciousness", f"Glasgow Coma Scale {score:g}", 0 if score >= 15 else 3)
+    return ScoreItem("consciousness", "", None, 0, 3)
 
 
 def _recent_word(record: PatientRecord, vector: FeatureVector) -> str | None:
@@ -118,7 +118,7 @@ def mews(record: PatientRecord) -> ScoreResult | None:
     so does new confusion, which the scale does not know.
     """
     vector = record.features()
-    if not adult(vector, 16) or pregnant(record):
+    if not adult(vector, 16) or is_pregnant(record):
         return None
     names = ("systolic_bp", "heart_rate", "respiratory_rate", "temperature")
     pressure, pulse, breaths, heat = (vector.number(f"{name}.last_24h") for name in names)
@@ -145,13 +145,13 @@ def _mews_pulse(v: float) -> int:
 _AVPU = {"alert": 0, "voice": 1, "pain": 2, "unresponsive": 3}
 
 
-def _avpu(record: PatientRecord, vector: FeatureVector) -> Item:
+def _avpu(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
     word, score = _recent_word(record, vector), vector.number("gcs.last_24h")
     if word in _AVPU:
-        return Item("consciousness (AVPU)", str(word), _AVPU[str(word)])
+        return ScoreItem("consciousness (AVPU)", str(word), _AVPU[str(word)])
     if word is None and score in {3, 15}:
-        return Item("consciousness (AVPU)", f"Glasgow Coma Scale {score:g}", 3 if score == 3 else 0)
-    return Item("consciousness (AVPU)", "", None, 0, 3)
+        return ScoreItem("consciousness (AVPU)", f"Glasgow Coma Scale {score:g}", 3 if score == 3 else 0)
+    return ScoreItem("consciousness (AVPU)", "", None, 0, 3)
 
 
 def qsofa(record: PatientRecord) -> ScoreResult | None:

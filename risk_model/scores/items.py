@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fhir_mapping import FeatureVector
-from risk_model.values import ScoreResult
+from risk_model.core.values import ScoreResult
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ScoreItem:
     """One input: its points when known, else the fewest and most it could give."""
 
     name: str
@@ -27,7 +27,7 @@ class Item:
 def total(
     name: str,
     maximum: int,
-    items: Sequence[Item],
+    items: Sequence[ScoreItem],
     band: Callable[[int], str] | None,
     source: str,
     worst_band: Callable[[int], str] | None = None,
@@ -72,20 +72,20 @@ def below(value: float, *bounds: tuple[float, int], otherwise: int) -> int:
     return next((points for bound, points in bounds if value < bound), otherwise)
 
 
-def item(name: str, value: float | None, unit: str, most: int, points: Callable[[float], int]) -> Item:
+def item(name: str, value: float | None, unit: str, most: int, points: Callable[[float], int]) -> ScoreItem:
     if value is None:
-        return Item(name, "", None, 0, most)
-    return Item(name, _told(value, unit), points(value))
+        return ScoreItem(name, "", None, 0, most)
+    return ScoreItem(name, _told(value, unit), points(value))
 
 
 def worst(
     name: str, low: float | None, high: float | None, unit: str, most: int, points: Callable[[float], int]
-) -> Item:
+) -> ScoreItem:
     """The more telling of the lowest and the highest value."""
     if low is None or high is None:
-        return Item(name, "", None, 0, most)
+        return ScoreItem(name, "", None, 0, most)
     value = max((low, high), key=points)
-    return Item(name, _told(value, unit), points(value))
+    return ScoreItem(name, _told(value, unit), points(value))
 
 
 def _told(value: float, unit: str) -> str:
@@ -97,11 +97,11 @@ def _told(value: float, unit: str) -> str:
     return f"{number} {'day' if (number, unit) == ('1', 'days') else unit}".strip()
 
 
-def flag(name: str, value: float | None, points: int) -> Item:
+def flag(name: str, value: float | None, points: int) -> ScoreItem:
     """Yes or no."""
     if value is None:
-        return Item(name, "", None, 0, points)
-    return Item(name, "yes" if value else "no", points if value else 0)
+        return ScoreItem(name, "", None, 0, points)
+    return ScoreItem(name, "yes" if value else "no", points if value else 0)
 
 
 def adult(vector: FeatureVector, years: int) -> bool:

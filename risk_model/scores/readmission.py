@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.diagnoses import diagnosis_table
-from fhir_mapping.problems import active_groups, pregnant
-from risk_model.scores.items import Item, adult, flag, item, steps, total, with_risk
-from risk_model.values import ScoreResult
+from fhir_mapping.record import active_groups, is_pregnant
+from fhir_mapping.terminology import diagnosis_table
+from risk_model.core.values import ScoreResult
+from risk_model.scores.items import ScoreItem, adult, flag, item, steps, total, with_risk
 
 # Expected probability of death or unplanned readmission in 30 days for LACE 0..19 (van Walraven, CMAJ 2010;182:551).
 # Three of the twenty are verified: both ends stand in the abstract (PMID 20194559), 12.2 % at 10 is widely cited. No
@@ -29,7 +29,7 @@ def lace(record: PatientRecord) -> ScoreResult | None:
     weights; 4 or more weigh 5 points.
     """
     vector = record.features()
-    if not adult(vector, 18) or record.current_stay is None or pregnant(record):
+    if not adult(vector, 18) or record.current_stay is None or is_pregnant(record):
         return None
     days = vector.number("length_of_stay.last")
     # Whole days: a stay of 36 hours is "1 day" in the score's own data.
@@ -51,9 +51,9 @@ def _lace_days(days: float) -> int:
     return steps(days, (0, 0), (1, 1), (2, 2), (3, 3), (6, 4), (13, 5), otherwise=7)
 
 
-def _lace_comorbidity(record: PatientRecord) -> Item:
+def _lace_comorbidity(record: PatientRecord) -> ScoreItem:
     if "Condition" in record.not_fetched:
-        return Item("comorbidities", "", None, 0, 5)
+        return ScoreItem("comorbidities", "", None, 0, 5)
     table = diagnosis_table()
     found = set(active_groups(record))
     for group, others in table.over.items():
@@ -61,7 +61,7 @@ def _lace_comorbidity(record: PatientRecord) -> Item:
             found -= set(others)
     weight = sum(table.groups[name].lace for name in found)
     labels = sorted(table.groups[name].label.lower() for name in found if table.groups[name].lace)
-    return Item("comorbidities", ", ".join(labels) or "none recorded", weight if weight < 4 else 5)
+    return ScoreItem("comorbidities", ", ".join(labels) or "none recorded", weight if weight < 4 else 5)
 
 
 def hospital_score(record: PatientRecord) -> ScoreResult | None:
@@ -70,7 +70,7 @@ def hospital_score(record: PatientRecord) -> ScoreResult | None:
     `expected_risk` is that of potentially avoidable readmission for the band.
     """
     vector = record.features()
-    if not adult(vector, 18) or record.current_stay is None or pregnant(record):
+    if not adult(vector, 18) or record.current_stay is None or is_pregnant(record):
         return None
     items = [
         item("haemoglobin", vector.number("hemoglobin.last"), "g/dL", 1, lambda v: int(v < 12)),
@@ -96,11 +96,11 @@ def _hospital_band(points: int) -> str:
     return next(band for bound, band, _ in HOSPITAL_BANDS if points <= bound)
 
 
-def _oncology(record: PatientRecord) -> Item:
+def _oncology(record: PatientRecord) -> ScoreItem:
     """Discharge from an oncology service: coded, or ruled out by a fetched problem list without any tumour."""
     stay = record.current_stay
     if stay is not None and any(coding.code in _ONCOLOGY_SERVICES for coding in stay.codings):
-        return Item("oncology service", "yes", 2)
+        return ScoreItem("oncology service", "yes", 2)
     if "Condition" in record.not_fetched or {"tumour", "metastatic"} & set(active_groups(record)):
-        return Item("oncology service", "", None, 0, 2)
-    return Item("oncology service", "no tumour recorded", 0)
+        return ScoreItem("oncology service", "", None, 0, 2)
+    return ScoreItem("oncology service", "no tumour recorded", 0)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks import cinc_fhir, diabetes_fhir, readme
 from fhir_mapping import PatientRecord
-from fhir_mapping.problems import active_groups
-from risk_model.history import history
+from fhir_mapping.record.problem_list import active_groups
+from risk_model.features.stay_history import history
 
 ROWS = """RecordID,Time,Parameter,Value
 1,00:00,RecordID,1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.note_rules import ABSENT, Medspacy, on_sentences, on_windows, sentences
 from knowledge_index import KnowledgeIndex
-from risk_model.language.teaching import generated
-from risk_model.reader import RuleNoteReader
+from risk_model.llm_tuning.example_sources import generated_examples
+from risk_model.notes.rule_reader import RuleNoteReader
 
 LINES = """number\tcondition\tsentence\tnegation\ttemporality\texperiencer
 1\tedema\tExtremities reveal no EDEMA.\tNegated\tRecent\tPatient
@@ -40,7 +40,9 @@ def test_a_peer_that_denies_everything_is_judged_on_the_same_mentions(tmp_path: 
     peer.write_text(_WAY.format(python=sys.executable), "utf-8")
     peer.chmod(0o755)
     index = KnowledgeIndex.open_starter()
-    found = on_windows(generated(index, "train", 40), RuleNoteReader(index, embed=False, values=False), Medspacy(peer))
+    found = on_windows(
+        generated_examples(index, "train", 40), RuleNoteReader(index, embed=False, values=False), Medspacy(peer)
+    )
     assert found["medspacy"]["absent"]["recall"] > 0.9
     assert found["medspacy"]["present"]["read"] == 0
     assert found["ahead"]["all"]["value"] > 0.3

@@ -15,13 +15,22 @@ import pytest
 from benchmarks import cinc_fhir, note_writing, readme
 from benchmarks.cinc_fhir import IcuStay
 from benchmarks.note_styles import HOUSES, UNSEEN
-from benchmarks.note_writing import MOVED, Told, WrittenNote, house_of, moved_series, with_notes, without_moved, written
+from benchmarks.note_writing import (
+    MOVED,
+    StatedValue,
+    WrittenNote,
+    moved_series,
+    with_notes,
+    without_moved,
+    writing_style_of,
+    written,
+)
 from benchmarks.notes_evidence import problems
 from benchmarks.notes_extraction import scores, summary
 from benchmarks.notes_fusion import recovered
 from fhir_mapping import PatientRecord
-from risk_model.note_inputs import note_inputs
-from risk_model.values_in_notes import ValueReader
+from risk_model.features.note_inputs import note_inputs
+from risk_model.notes.stated_values import ValueReader
 
 AT = cinc_fhir.ADMISSION + timedelta(hours=48)
 
@@ -42,7 +51,7 @@ PATIENTS = [stay(str(number)) for number in range(1, 26)]
 
 
 def test_every_house_writes() -> None:
-    assert {house_of(patient.record_id) for patient in PATIENTS} == set(range(len(HOUSES)))
+    assert {writing_style_of(patient.record_id) for patient in PATIENTS} == set(range(len(HOUSES)))
     assert set(UNSEEN) < set(range(len(HOUSES)))
 
 
@@ -105,8 +114,8 @@ def test_the_label_cannot_be_in_the_text() -> None:
 def test_stays_with_and_without_the_outcome_get_the_same_houses(shared_data: object) -> None:
     folder = shared_data / "cinc2012"  # type: ignore[operator]
     outcomes = cinc_fhir.read_outcomes(folder / "Outcomes-a.csv")
-    died = [house_of(name) for name, row in outcomes.items() if row["In-hospital_death"]]
-    rest = [house_of(name) for name, row in outcomes.items() if not row["In-hospital_death"]]
+    died = [writing_style_of(name) for name, row in outcomes.items() if row["In-hospital_death"]]
+    rest = [writing_style_of(name) for name, row in outcomes.items() if not row["In-hospital_death"]]
     shares = [np.bincount(part, minlength=len(HOUSES)) / len(part) for part in (died, rest)]
     assert np.abs(shares[0] - shares[1]).max() < 0.05
 
@@ -134,13 +143,18 @@ def test_the_reader_finds_what_the_houses_at_hand_tell() -> None:
         for note in written(patient, 1):
             own = "\n\n".join(note.text.split("\n\n")[:2])
             found = [value for value in reader.read(own) if value.counts]
-            by_house.setdefault(house_of(patient.record_id), Counter()).update(scores(note, found))
+            by_house.setdefault(writing_style_of(patient.record_id), Counter()).update(scores(note, found))
     rates = summary(by_house)["houses_at_hand"]
     assert all(rates[kind]["recall"] > 0.9 and rates[kind]["precision"] > 0.9 for kind in ("number", "grade", "state"))
 
 
 def test_scores_count_misses_and_inventions() -> None:
-    note = WrittenNote(5.0, "Progress note", "", (Told("creatinine", 3.4), Told("lactate", 2.0), Told("gcs", None, -2)))
+    note = WrittenNote(
+        5.0,
+        "Progress note",
+        "",
+        (StatedValue("creatinine", 3.4), StatedValue("lactate", 2.0), StatedValue("gcs", None, -2)),
+    )
     found = list(ValueReader().read("Cr 3.4, BUN 60, drowsy"))
     counts = scores(note, found)
     assert (counts["told number"], counts["told_found number"]) == (2, 1)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import reader_speed
-from tests.risk_model.language.conftest import NEEDS
-from tests.risk_model.language.tiny import save_tiny_model
+from tests.risk_model.conftest import NEEDS
+from tests.risk_model.tiny_models import save_tiny_model
 
 
 @pytest.fixture

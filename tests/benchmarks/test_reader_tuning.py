@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.reader_tuning import Plan, run
-from risk_model.language.tuning import Settings
-from tests.risk_model.language.conftest import NEEDS
-from tests.risk_model.language.tiny import save_tiny_model
+from risk_model.llm_tuning.lora import TuningSettings
+from tests.risk_model.conftest import NEEDS
+from tests.risk_model.tiny_models import save_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_measured_before_and_after_on_the_same_windows(model: Path, tmp_path: Path) -> None:
-    settings = Settings(rank=2, batch=2, epochs=1, validate_every=1, max_tokens=2048)
+    settings = TuningSettings(rank=2, batch=2, epochs=1, validate_every=1, max_tokens=2048)
     plan = Plan(str(model), "float32", tmp_path, (8, 4, 4), settings, 4, minutes=0.0)
     assert run(plan) is None  # time was up at once: the first state is kept
     assert list((tmp_path / "adapter").glob("state-*"))

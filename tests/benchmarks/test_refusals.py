@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.refusals import PAGE, Census, explained, run, unexplained
-from fhir_mapping.reasons import REASONS
+from fhir_mapping.core.reasons import REASONS
 
 TEXT = PAGE.read_text("utf-8")
 

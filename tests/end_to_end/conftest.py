@@ -12,8 +12,8 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from cds_service.demo.blueprint import create_demo_app
-from cds_service.demo.patients import Ward, shipped
 from cds_service.demo.setup import demo_settings
+from cds_service.demo.ward.patients import DemoWard, shipped
 from tests.chromium import opened_browser, patient_page
 from tests.patience import patient
 
@@ -31,19 +31,19 @@ def address() -> str:
 
 
 @pytest.fixture(scope="package")
-def shown() -> Ward:
+def shown() -> DemoWard:
     """The patients of the demo."""
     return shipped()
 
 
 @pytest.fixture(scope="package")
-def ids(shown: Ward) -> dict[str, str]:
+def ids(shown: DemoWard) -> dict[str, str]:
     """Each patient's id by the family name."""
     return {patient.name.split(",")[0]: patient.id for patient in shown.patients.values()}
 
 
 @pytest.fixture(scope="package")
-def demo(address: str, shown: Ward, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+def demo(address: str, shown: DemoWard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """The demo, served at `address`."""
     app = create_demo_app(patient(demo_settings(address, tmp_path_factory.mktemp("demo"))), shown)
     server = make_server("127.0.0.1", int(address.rpartition(":")[2]), app, threaded=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 from flask import Flask
 
-from cds_service.app import create_app
-from cds_service.demo.chart import Chart
+from cds_service.application.factory import create_app
+from cds_service.demo.ward.chart import Chart
 from tests.patience import patient_settings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

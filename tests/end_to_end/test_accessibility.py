@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from flask import Flask
 
-from cds_service.demo.patients import Ward
-from cds_service.monitoring import watch
+from cds_service.demo.ward.patients import DemoWard
+from cds_service.monitoring.document import watch
 from cds_service.monitoring.page import monitoring_page
-from risk_model import READMISSION_30D, RiskModel, report
-from risk_model.model import shipped_folder
-from risk_model.model_card import model_card
-from tests.cds_service.test_monitoring import card, look
+from risk_model import READMISSION_30D, RiskModel
+from risk_model.models.estimator import shipped_folder
+from risk_model.reports import html_report
+from risk_model.reports.model_cards import model_card
+from tests.cds_service.monitoring.test_document import card, look
 from tests.end_to_end.conftest import tab
 
 pytestmark = pytest.mark.browser
@@ -70,7 +71,7 @@ def test_the_ward_with_a_card(
     assert judged(page) == []
 
 
-def test_the_ward_where_the_service_refuses(page: Any, demo: Flask, shown: Ward, address: str, judged: Any) -> None:
+def test_the_ward_where_the_service_refuses(page: Any, demo: Flask, shown: DemoWard, address: str, judged: Any) -> None:
     outpatient = next(p for p in shown.patients.values() if p.stay is None)
     page.goto(f"{address}/demo/#{outpatient.id}")
     page.wait_for_selector("#cards[data-answered]", state="attached")
@@ -114,7 +115,7 @@ def test_the_apps_other_pages(page: Any, demo: Flask, ids: dict[str, str], addre
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An evaluation, a model card and a month of monitoring, as the commands write them."""
-    from cds_service.store import Store
+    from cds_service.store.store import Store
 
     folder, chance = tmp_path_factory.mktemp("reports"), np.random.default_rng(5)
     model = RiskModel.open(shipped_folder(READMISSION_30D))
@@ -136,7 +137,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     rivals = {"NEWS2": chance.random(900)}
     pages = {
-        "evaluation": report.evaluation("An evaluation", "900 rows", metrics, outcome, probability, rivals=rivals),
+        "evaluation": html_report.evaluation("An evaluation", "900 rows", metrics, outcome, probability, rivals=rivals),
         "card": model_card(shipped_folder(READMISSION_30D)).to_html(),
         "monitoring": monitoring_page(look(store, model)),
         "quiet": monitoring_page(watch(store, {}, days=1, now=datetime(2020, 1, 1, tzinfo=UTC))),

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cds_service.demo.blueprint import create_demo_app
-from cds_service.demo.from_server import from_server
-from cds_service.demo.patients import DemoPatient, shipped
 from cds_service.demo.setup import demo_settings
-from cds_service.gateway import Gateway, GatewayError
+from cds_service.demo.ward.fhir_server import from_server
+from cds_service.demo.ward.patients import DemoPatient, shipped
+from cds_service.net.gateway import Gateway, GatewayError
 from fhir_mapping import InvalidInputError
 from tests.end_to_end.conftest import free_port
 from tests.patience import PATIENT, patient

@@ -18,8 +18,8 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from cds_service.demo.blueprint import create_demo_app
-from cds_service.demo.folder import from_folder
 from cds_service.demo.setup import demo_settings
+from cds_service.demo.ward.folder import from_folder
 from knowledge_index import Evidence, PathStep
 from tests.end_to_end.conftest import free_port, tab
 from tests.end_to_end.golden import EXAMPLES

@@ -21,10 +21,10 @@ import requests
 
 from benchmarks import large_bodies
 from benchmarks.soak import look
-from cds_service.serving import REQUEST_SECONDS
+from cds_service.application.gunicorn_worker import REQUEST_SECONDS
 from knowledge_index import KnowledgeIndex
-from knowledge_index.storage import read_manifest
-from tests.cds_service.trust.ehr import Ehr, bearer
+from knowledge_index.core.storage import read_manifest
+from tests.cds_service.auth.ehr import Ehr, bearer
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_valid_response
 from tests.patience import PATIENT, responds, until
@@ -212,7 +212,7 @@ def test_large_bodies_all_at_once_are_turned_away_or_answered_within_memory(serv
     before = look(served.process.pid, 0.0).megabytes
     headers = [served.headers(path) for _ in range(40)]
     answers, seen = large_bodies.flood(served.port, served.process.pid, large_bodies.bodies(), headers)
-    result = large_bodies.told(answers, seen, before)
+    result = large_bodies.summary_of(answers, seen, before)
     assert {each.status for each in answers} <= large_bodies.PROMISED, result
     assert result["503_without_retry_after"] == 0
     assert result["megabytes_above_it"] < 1000

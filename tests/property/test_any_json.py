@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_mapping import FhirMappingError, PatientRecord
-from fhir_mapping.reasons import NOTE_REASONS, REASONS
-from tests.fhir_mapping.test_cases import AT, LOINC, PATIENT, STAY, Resource, observation
+from fhir_mapping.core.reasons import NOTE_REASONS, REASONS
+from tests.fhir_mapping.record.test_cases import AT, LOINC, PATIENT, STAY, Resource, observation
 from tests.property.profiles import EXAMPLES, SECONDS, searching
 
 SUBJECT = {"subject": {"reference": "Patient/p"}}

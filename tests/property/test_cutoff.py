@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from cds_service.app_pages.chart import reader_of
 from fhir_mapping import PatientRecord
-from fhir_mapping.reading import Entry
-from risk_model.cohort import Row, record_of
-from tests.fhir_mapping.test_cases import AT, PATIENT, STAY, observation
+from fhir_mapping.parsing.resource_reader import ResourceEntry
+from risk_model.cohorts.labelled_cohort import CohortRow, record_of
+from tests.fhir_mapping.record.test_cases import AT, PATIENT, STAY, observation
 from tests.property.profiles import searching
 
 Resource = dict[str, Any]
@@ -156,7 +156,7 @@ def as_prefetch(resources: list[Resource]) -> PatientRecord:
 
 
 def as_row(resources: list[Resource]) -> PatientRecord:
-    return record_of(resources, Row("p", "stay", AT, 0, None, "train", None, "p"), frozenset())
+    return record_of(resources, CohortRow("p", "stay", AT, 0, None, "train", None, "p"), frozenset())
 
 
 def as_course(resources: list[Resource]) -> PatientRecord:
@@ -165,7 +165,9 @@ def as_course(resources: list[Resource]) -> PatientRecord:
 
 WAYS: Mapping[str, Callable[[list[Resource]], PatientRecord]] = {
     "resources": lambda resources: PatientRecord.from_resources(resources, "p", AT),
-    "entries": lambda resources: PatientRecord.from_entries([Entry(orjson.dumps(r)) for r in resources], "p", AT),
+    "entries": lambda resources: PatientRecord.from_entries(
+        [ResourceEntry(orjson.dumps(r)) for r in resources], "p", AT
+    ),
     "list": lambda resources: PatientRecord.from_json(orjson.dumps(resources), "p", AT),
     "NDJSON": lambda resources: PatientRecord.from_json(b"\n".join(map(orjson.dumps, resources)), "p", AT),
     "bundle": as_bundle,

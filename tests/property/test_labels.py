@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from risk_model.labels import Excluded, Labelled, label
-from risk_model.labels_task import shipped_definitions
-from risk_model.labels_timeline import Timeline
-from tests.risk_model.test_labels import condition, lab, stay, visit
+from risk_model.labels.labelling import Excluded, Labelled, label
+from risk_model.labels.task_definitions import shipped_definitions
+from risk_model.labels.timeline import PatientTimeline
+from tests.risk_model.labels.test_labelling import condition, lab, stay, visit
 
 Resource = dict[str, Any]
 PERSON: Resource = {"resourceType": "Patient", "id": "p", "birthDate": "1950-01-01"}
@@ -38,7 +38,9 @@ def test_the_order_of_the_resources_and_repeats_change_nothing(stays: list[tuple
     shuffled = [*resources, *resources[:2]]
     random.Random(seed).shuffle(shuffled)
     for task in shipped_definitions().values():
-        first, second = (list(label(task, Timeline.of([PERSON, *some], "p"), UTC)) for some in (resources, shuffled))
+        first, second = (
+            list(label(task, PatientTimeline.of([PERSON, *some], "p"), UTC)) for some in (resources, shuffled)
+        )
         assert sorted(map(repr, first)) == sorted(map(repr, second))
 
 
@@ -53,8 +55,8 @@ def test_what_happens_after_every_window_changes_no_label(stays: list[tuple[Any,
     for task in shipped_definitions().values():
         if task.definition == "meds-tab":
             continue
-        before = list(label(task, Timeline.of([PERSON, *resources], "p"), UTC))
-        after = list(label(task, Timeline.of([PERSON, *resources, *future], "p"), UTC))
+        before = list(label(task, PatientTimeline.of([PERSON, *resources], "p"), UTC))
+        after = list(label(task, PatientTimeline.of([PERSON, *resources, *future], "p"), UTC))
         kept = [a for a in after if not (a.encounter_id or "").startswith(("far", "v"))]
         kept = [a for a in kept if isinstance(a, Excluded) or a.prediction_time < end]
         assert kept == before, task
@@ -63,7 +65,7 @@ def test_what_happens_after_every_window_changes_no_label(stays: list[tuple[Any,
 @settings(max_examples=60, deadline=None)
 @given(STAYS)
 def test_a_prediction_lies_before_its_window_and_never_after_its_stay_has_ended(stays: list[tuple[Any, ...]]) -> None:
-    timeline = Timeline.of([PERSON, *resources_of(stays)], "p")
+    timeline = PatientTimeline.of([PERSON, *resources_of(stays)], "p")
     ends = {s.source.partition("/")[2]: s.end for s in timeline.stays}
     for task in shipped_definitions().values():
         for row in label(task, timeline, UTC):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_mapping import PatientRecord
-from tests.fhir_mapping.test_cases import PATIENT, STAY, observation
+from tests.fhir_mapping.record.test_cases import PATIENT, STAY, observation
 
 START = datetime(2024, 5, 1, 8, tzinfo=UTC)
 CODES = [("2951-2", "mmol/L", 120, 150), ("8867-4", "/min", 40, 160), ("2160-0", "mg/dL", 1, 5)]

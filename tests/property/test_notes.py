@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from striprtf.striprtf import rtf_to_text as oracle
 
 from fhir_mapping import Note, PatientRecord
-from fhir_mapping.formats.plain import clean, decode
-from fhir_mapping.formats.rtf import rtf_to_text
-from fhir_mapping.repeated import MIN_COPIED, letters, mark_copied
-from fhir_mapping.sections import find_sections
-from tests.fhir_mapping.note_files import cda, pdf, rtf
-from tests.fhir_mapping.test_cases import AT, PATIENT, STAY
-from tests.fhir_mapping.test_notes import document
+from fhir_mapping.notes.copied_text import MIN_COPIED, letters, mark_copied
+from fhir_mapping.notes.formats.plain import clean, decode
+from fhir_mapping.notes.formats.rtf import rtf_to_text
+from fhir_mapping.notes.sections import find_sections
+from tests.fhir_mapping.notes.note_files import cda, pdf, rtf
+from tests.fhir_mapping.notes.test_documents import document
+from tests.fhir_mapping.record.test_cases import AT, PATIENT, STAY
 
 TYPES = [
     "text/plain", "text/html", "text/rtf", "application/pdf", "text/xml", "application/xhtml+xml", "text/markdown",

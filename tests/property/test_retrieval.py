@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from knowledge_index import KnowledgeIndex, MiniLMEncoder, Query
-from knowledge_index.bm25 import Bm25, terms
-from knowledge_index.graph import Graph
-from knowledge_index.linking import Linker
-from knowledge_index.pagerank import local_push
-from knowledge_index.ranking import fuse
+from knowledge_index.graph.knowledge_graph import KnowledgeGraph
+from knowledge_index.graph.pagerank import local_push
+from knowledge_index.lexical.bm25 import Bm25, terms
+from knowledge_index.linking.linker import Linker
+from knowledge_index.retrieval.ranking import fuse
 from tests.knowledge_index.conftest import LITERATURE, index, index_folder
 
 __all__ = ["index", "index_folder"]
@@ -67,7 +67,7 @@ def test_the_walk_solves_its_linear_system(
         if one != other:
             dense[one, other] = dense[other, one] = weight
     weights = sparse.csr_array(dense.astype(np.float32))
-    graph = Graph(8, weights, np.zeros(weights.nnz, np.uint8))
+    graph = KnowledgeGraph(8, weights, np.zeros(weights.nnz, np.uint8))
     start = np.zeros(8)
     for node, weight in seeds.items():
         start[node] = weight

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.serialise import to_codes, to_markdown, tokens
-from tests.fhir_mapping.test_cases import PATIENT, STAY, observation
+from fhir_mapping.record.serialization import to_codes, to_markdown, tokens
+from tests.fhir_mapping.record.test_cases import PATIENT, STAY, observation
 
 AT = datetime(2024, 5, 10, 12, tzinfo=UTC)
 MINE = {"subject": {"reference": "Patient/p"}}

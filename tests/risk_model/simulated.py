@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from risk_model import IN_HOSPITAL_MORTALITY
-from risk_model.fusion import VectorBlock
-from risk_model.training_rows import Cohort
+from risk_model.first_stage.fusion import VectorBlock
+from risk_model.first_stage.training_rows import TrainingRows
 
 QUICK = {"max_depth": 3, "eta": 0.15, "min_child_weight": 5, "lambda": 5.0, "rounds": 40}
 """Trees enough for the simulated truth."""
@@ -24,7 +24,7 @@ NAMES = (
 
 def simulated(
     rows: int = 3000, seed: int = 1, *, task: str = IN_HOSPITAL_MORTALITY, signal: float = 1.0, visits: int = 1
-) -> Cohort:
+) -> TrainingRows:
     """Patients with age, sex, two related heart rates, sodium, lactate (missing in a third) and a diagnosis.
 
     `visits` rows for each patient; the truth depends on age, heart rate and lactate on the log-odds.
@@ -41,16 +41,16 @@ def simulated(
     sodium = generator.normal(139, 4, rows)
     columns = [age, female, heart, heart + generator.normal(0, 3, rows), sodium, known_lactate, stroke]
     patients = tuple(f"p{n // visits}" for n in range(rows))
-    return Cohort(task, NAMES, np.column_stack(columns).astype(np.float32), y, patients)
+    return TrainingRows(task, NAMES, np.column_stack(columns).astype(np.float32), y, patients)
 
 
-def memorising_block(cohort: Cohort, dimensions: int = 40, seed: int = 2) -> VectorBlock:
+def memorising_block(cohort: TrainingRows, dimensions: int = 40, seed: int = 2) -> VectorBlock:
     """Vectors of pure noise: a head fitted on them looks wise on its own rows and knows nothing of others."""
     noise = np.random.default_rng(seed).normal(size=(len(cohort.y), dimensions))
     return VectorBlock("record", noise.astype(np.float32))
 
 
-def telling_block(cohort: Cohort, seed: int = 3) -> VectorBlock:
+def telling_block(cohort: TrainingRows, seed: int = 3) -> VectorBlock:
     """Vectors that hold the outcome, blurred, in their first dimension."""
     generator = np.random.default_rng(seed)
     vectors: NDArray[np.float32] = generator.normal(size=(len(cohort.y), 8)).astype(np.float32)

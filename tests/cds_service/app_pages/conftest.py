@@ -13,11 +13,11 @@ import pytest
 from flask import Flask
 
 from cds_hooks import HookError
-from cds_service.answering import Answering
-from cds_service.app_pages import OpenChart, app_pages
-from cds_service.app_pages.chart import reader_of
+from cds_service.app_pages.blueprint import app_pages
+from cds_service.app_pages.chart import OpenChart, reader_of
 from cds_service.demo.blueprint import create_demo_app
-from cds_service.demo.patients import Ward, shipped
+from cds_service.demo.ward.patients import DemoWard, shipped
+from cds_service.hooks.hook_handler import HookHandler
 from tests.end_to_end.golden import EXAMPLES
 from tests.patience import patient_settings
 
@@ -28,18 +28,18 @@ SEPSIS_NOW = datetime(2024, 2, 11, 8, tzinfo=UTC)
 
 
 @pytest.fixture(scope="package")
-def ward() -> Ward:
+def ward() -> DemoWard:
     return shipped()
 
 
 @pytest.fixture(params=SHIPPED)
-def patient(request: pytest.FixtureRequest, ward: Ward) -> str:
+def patient(request: pytest.FixtureRequest, ward: DemoWard) -> str:
     """The id of each shipped patient in turn."""
     return list(ward.patients)[SHIPPED.index(request.param)]
 
 
 @pytest.fixture(scope="package")
-def any_patient(ward: Ward) -> str:
+def any_patient(ward: DemoWard) -> str:
     return min(ward.patients)
 
 
@@ -50,7 +50,7 @@ def charts() -> dict[str, OpenChart]:
 
 
 @pytest.fixture(scope="package")
-def app(tmp_path_factory: pytest.TempPathFactory, ward: Ward, charts: dict[str, OpenChart]) -> Iterator[Flask]:
+def app(tmp_path_factory: pytest.TempPathFactory, ward: DemoWard, charts: dict[str, OpenChart]) -> Iterator[Flask]:
     database = tmp_path_factory.mktemp("app") / "app.db"
     app = create_demo_app(patient_settings({"RISKCARDS_DATABASE_URL": f"sqlite:///{database}"}), ward)
 
@@ -65,8 +65,8 @@ def app(tmp_path_factory: pytest.TempPathFactory, ward: Ward, charts: dict[str, 
 
 
 @pytest.fixture
-def answering(app: Flask) -> Answering:
-    found: Answering = app.extensions["riskcards"].answering
+def answering(app: Flask) -> HookHandler:
+    found: HookHandler = app.extensions["riskcards"].answering
     return found
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from cds_service.answering import Answering
-from cds_service.app_pages.notes import note_key
-from cds_service.demo.patients import DemoPatient, Ward
-from cds_service.modes import Mode
-from cds_service.records import replay
+from cds_service.config.modes import Mode
+from cds_service.demo.ward.patients import DemoPatient, DemoWard
+from cds_service.explanations.notes import note_key
+from cds_service.hooks.estimate_records import replay
+from cds_service.hooks.hook_handler import HookHandler
 from fhir_mapping import PatientRecord
 from knowledge_index import Evidence, PathStep
 from risk_model import Assessment
-from risk_model.report import house_style
+from risk_model.reports.html_report import shared_stylesheet
 from tests.cds_service.app_pages.conftest import SEPSIS, resources
 from tests.cds_service.app_pages.documents import Document
 
@@ -60,7 +60,7 @@ def test_the_course_is_a_page_and_a_fragment(app: Flask, patient: str) -> None:
 
 
 def test_a_chart_that_means_harm_stays_text(
-    app: Flask, answering: Answering, opened: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    app: Flask, answering: HookHandler, opened: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names, problems, reasons, notes and the titles of articles are shown as they are written, and nothing runs."""
     note = f"Assessment: septic shock {HOSTILE} and pneumonia."
@@ -114,7 +114,7 @@ def test_a_chart_that_means_harm_stays_text(
     assert "septic shock" in "".join(whole.marked).casefold()
 
 
-def test_addresses_hold_nothing_of_the_patient(app: Flask, ward: Ward, opened: Callable[..., str]) -> None:
+def test_addresses_hold_nothing_of_the_patient(app: Flask, ward: DemoWard, opened: Callable[..., str]) -> None:
     patient = next(p for p in ward.patients.values() if "Rogers" in p.name)
     address = opened(patient.chart.resources, datetime.now(UTC))
     page = document(app, address)
@@ -124,7 +124,7 @@ def test_addresses_hold_nothing_of_the_patient(app: Flask, ward: Ward, opened: C
     assert not [link for link in links if any(one in link for one in ids if len(one) > 3)]
 
 
-def test_what_a_note_says_is_marked_where_it_stands(app: Flask, answering: Answering, ward: Ward) -> None:
+def test_what_a_note_says_is_marked_where_it_stands(app: Flask, answering: HookHandler, ward: DemoWard) -> None:
     """The pieces of a note's page put together are the note, and every mark is a finding's own words."""
     patient = next(p for p in ward.patients.values() if "Rogers" in p.name)
     record = _record(patient)
@@ -139,7 +139,7 @@ def test_what_a_note_says_is_marked_where_it_stands(app: Flask, answering: Answe
 
 
 def test_what_was_shown_is_kept_and_replays_to_the_same_number(
-    app: Flask, any_patient: str, answering: Answering
+    app: Flask, any_patient: str, answering: HookHandler
 ) -> None:
     page = document(app, f"/demo/app/{any_patient}/")
     shown = next(a["value"] for a in page.all("input") if a.get("name") == "view")
@@ -151,7 +151,7 @@ def test_what_was_shown_is_kept_and_replays_to_the_same_number(
 
 
 def test_feedback_reaches_the_store_and_its_comment_not_the_chain(
-    app: Flask, any_patient: str, answering: Answering
+    app: Flask, any_patient: str, answering: HookHandler
 ) -> None:
     client, address = app.test_client(), f"/demo/app/{any_patient}/"
     page = Document(client.get(address).get_data(as_text=True))
@@ -188,7 +188,7 @@ def test_nothing_of_a_patient_reaches_the_log(
 
 @pytest.mark.parametrize("mode", ["off", "silent", "pilot"])
 def test_where_cards_are_not_shown_the_app_shows_nothing_either(
-    app: Flask, any_patient: str, answering: Answering, mode: str, monkeypatch: pytest.MonkeyPatch
+    app: Flask, any_patient: str, answering: HookHandler, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answering.modes, "of", lambda service, tenant: Mode(mode))
     for path in ("", "course"):
@@ -212,7 +212,7 @@ def test_no_such_session_and_another_patients_data_are_said_in_words(
     assert "another patient" in " ".join(page.text)
 
 
-def test_a_card_links_the_app_only_where_it_can_be_launched(app: Flask, ward: Ward, answering: Answering) -> None:
+def test_a_card_links_the_app_only_where_it_can_be_launched(app: Flask, ward: DemoWard, answering: HookHandler) -> None:
     client = app.test_client()
     patient = next(p for p in ward.patients.values() if p.stay)
     body = client.post(f"/demo/api/request/hospital-risk/{patient.id}", json={}).get_json()
@@ -232,7 +232,8 @@ def test_a_card_links_the_app_only_where_it_can_be_launched(app: Flask, ward: Wa
 def test_every_text_colour_stands_out(scheme: str) -> None:
     """WCAG 2.2, 1.4.3: 4.5 to 1 between each colour of text and what it stands on, in both schemes."""
     blocks = [
-        dict(re.findall(r"--(\w+):(#[0-9a-f]{3,6})", block)) for block in re.findall(r":root\{([^}]+)\}", house_style())
+        dict(re.findall(r"--(\w+):(#[0-9a-f]{3,6})", block))
+        for block in re.findall(r":root\{([^}]+)\}", shared_stylesheet())
     ]
     colours = blocks[0] if scheme == "light" else blocks[0] | blocks[1]
     pairs = [

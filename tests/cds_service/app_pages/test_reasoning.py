@@ -16,23 +16,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cds_hooks import HookError
-from cds_service.answering import Answering
 from cds_service.app_pages.chart import reader_of
 from cds_service.app_pages.course import MAX_POINTS, course_view, estimates_over, moments
-from cds_service.app_pages.driver_headings import DRIVER_HEADINGS
-from cds_service.app_pages.drivers import driver_views, window
-from cds_service.app_pages.evidence import literature
-from cds_service.app_pages.notes import said
-from cds_service.app_pages.quality import STALE_HOURS, quality
-from cds_service.app_pages.risk_now import risk_now
-from cds_service.app_pages.what_if import Question, changed, levers
-from cds_service.app_pages.words import reason_in_words
-from cds_service.demo.patients import DemoPatient, Ward
+from cds_service.app_pages.what_if import WhatIfQuestion, changed, levers
+from cds_service.demo.ward.patients import DemoPatient, DemoWard
+from cds_service.explanations.data_quality import STALE_HOURS, quality
+from cds_service.explanations.driver_headings import DRIVER_HEADINGS
+from cds_service.explanations.drivers import driver_views, window
+from cds_service.explanations.evidence import literature
+from cds_service.explanations.formatting import describe_reason
+from cds_service.explanations.notes import concept_mentions
+from cds_service.explanations.risk_now import risk_now
+from cds_service.hooks.hook_handler import HookHandler
 from fhir_mapping import PatientRecord
-from fhir_mapping.reasons import NOTE_REASONS, REASONS
+from fhir_mapping.core.reasons import NOTE_REASONS, REASONS
 from knowledge_index import Evidence, PathStep
 from risk_model import READMISSION_30D, Assessment, RiskModel
-from risk_model.inputs import concept_of
+from risk_model.features.inputs import concept_of
 from tests.cds_service.app_pages.conftest import SEPSIS, SEPSIS_NOW, resources
 from tests.cds_service.app_pages.documents import Document
 from tests.patience import PATIENT
@@ -55,7 +55,7 @@ def _first(chart: list[dict[str, Any]], now: datetime = SEPSIS_NOW) -> PatientRe
     return PatientRecord.from_resources(chart, None, now, encounter_id=stay)
 
 
-def rogers(ward: Ward) -> DemoPatient:
+def rogers(ward: DemoWard) -> DemoPatient:
     return next(patient for patient in ward.patients.values() if "Rogers" in patient.name)
 
 
@@ -70,7 +70,7 @@ def test_moments_are_few_rising_and_end_now(start: datetime, hours: float) -> No
     assert all(moment > begin for moment in told[:-1])
 
 
-def test_every_past_point_is_the_estimate_of_that_time(app: Flask, answering: Answering, ward: Ward) -> None:
+def test_every_past_point_is_the_estimate_of_that_time(app: Flask, answering: HookHandler, ward: DemoWard) -> None:
     """Each point equals what the model says of a record cut at that moment, notes and all."""
     patient, now = rogers(ward), datetime.now(UTC)
     read = reader_of(patient.chart.resources, patient.id, patient.stay, now)
@@ -84,7 +84,7 @@ def test_every_past_point_is_the_estimate_of_that_time(app: Flask, answering: An
     assert len({e["in_hospital_mortality"].probability for _, e in told}) > 2
 
 
-def test_what_came_later_does_not_move_an_earlier_point(answering: Answering) -> None:
+def test_what_came_later_does_not_move_an_earlier_point(answering: HookHandler) -> None:
     chart, later = resources(SEPSIS), resources(SEPSIS)
     newest = SEPSIS_NOW - timedelta(hours=1)
     lactate = next(r for r in chart if r["resourceType"] == "Observation" and "valueQuantity" in r)
@@ -103,7 +103,7 @@ def test_what_came_later_does_not_move_an_earlier_point(answering: Answering) ->
     assert repr(before) == repr(after)
 
 
-def test_a_late_course_says_that_it_is_not_whole(app: Flask, ward: Ward, answering: Answering) -> None:
+def test_a_late_course_says_that_it_is_not_whole(app: Flask, ward: DemoWard, answering: HookHandler) -> None:
     patient = rogers(ward)
     read = reader_of(patient.chart.resources, patient.id, patient.stay, datetime.now(UTC))
     assert list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() - 1)) == []
@@ -123,7 +123,7 @@ def test_a_line_breaks_where_the_model_is_silent(sepsis: Case) -> None:
 
 def test_one_click_leads_from_a_driver_to_every_value_it_was_read_from(sepsis: Case) -> None:
     record, assessments, _ = sepsis
-    notes_say = said(assessments[0].findings.findings, record.notes())
+    notes_say = concept_mentions(assessments[0].findings.findings, record.notes())
     measured = 0
     for assessment in assessments:
         views = driver_views(assessment.estimate, record, notes_say)
@@ -140,13 +140,13 @@ def test_one_click_leads_from_a_driver_to_every_value_it_was_read_from(sepsis: C
 
 
 def test_what_if_is_the_whole_way_again_with_the_value_changed(
-    app: Flask, answering: Answering, sepsis: Case, opened: Callable[..., str]
+    app: Flask, answering: HookHandler, sepsis: Case, opened: Callable[..., str]
 ) -> None:
     """As if the chart itself had held the value: the same number as from resources rewritten by hand."""
     record, assessments, models = sepsis
     offered = levers(assessments, record, models)
     assert {lever.concept for lever in offered.measured} >= {"lactate", "sodium"}
-    question = Question({"lactate": 1.1})
+    question = WhatIfQuestion({"lactate": 1.1})
     asked = answering.pipeline.assess(changed(record, question), "in_hospital_mortality").estimate
     rewritten = resources(SEPSIS)
     lactates = {m.source.partition("/")[2] for m in record.measurements if m.concept == "lactate"}
@@ -190,12 +190,12 @@ def test_unknown_names_and_unchanged_values_ask_nothing(sepsis: Case) -> None:
     record, assessments, models = sepsis
     offered = levers(assessments, record, models)
     now = {lever.concept: lever.now for lever in offered.measured}
-    assert not Question.of_form(now | {"age": "20", "probability": "0"}, offered)
+    assert not WhatIfQuestion.of_form(now | {"age": "20", "probability": "0"}, offered)
     with pytest.raises(HookError):
-        Question.of_form({"discharged_to": "01"}, replace(offered, leaves=False))
+        WhatIfQuestion.of_form({"discharged_to": "01"}, replace(offered, leaves=False))
 
 
-def test_whom_a_model_learned_from_is_its_own_word(answering: Answering, ward: Ward) -> None:
+def test_whom_a_model_learned_from_is_its_own_word(answering: HookHandler, ward: DemoWard) -> None:
     """A site's own readmission model learned from the site's patients, not from those of the shipped one."""
     patient = next(p for p in ward.patients.values() if "Santiago" in p.name)
     record = PatientRecord.from_resources(patient.chart.resources, patient.id, encounter_id=patient.stay)
@@ -206,7 +206,7 @@ def test_whom_a_model_learned_from_is_its_own_word(answering: Answering, ward: W
     assert told == ["diabetic inpatients, 1999–2008", "patients of 18 to 97 years of our own"]
 
 
-def test_an_abstention_has_scores_and_no_number(answering: Answering, ward: Ward) -> None:
+def test_an_abstention_has_scores_and_no_number(answering: HookHandler, ward: DemoWard) -> None:
     patient = next(p for p in ward.patients.values() if "McDonald" in p.name)
     record = reader_of(patient.chart.resources, patient.id, patient.stay, datetime.now(UTC))()
     for task in answering.pipeline.models:
@@ -217,7 +217,7 @@ def test_an_abstention_has_scores_and_no_number(answering: Answering, ward: Ward
         assert not [bar for bar in view.bars if bar.ours]
 
 
-def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: Answering, sepsis: Case) -> None:
+def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: HookHandler, sepsis: Case) -> None:
     """Two headings and a citation on the way: each step is an edge, said in words, and none leads back."""
     record, assessments, _ = sepsis
     steps = (
@@ -228,7 +228,7 @@ def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: An
     told = tuple(
         Evidence(str(n), f"Article {n}", "words", 1.0, "graph", 2000 + n, "cohort", steps[: n + 1]) for n in (1, 2)
     )
-    notes_say = said(assessments[0].findings.findings, record.notes())
+    notes_say = concept_mentions(assessments[0].findings.findings, record.notes())
     drawn = literature([replace(assessments[0], evidence=told)], record, notes_say, answering.pipeline.index).graph
     assert drawn is not None
     at = {node.id: node for node in drawn.nodes}
@@ -242,7 +242,7 @@ def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: An
     assert all(a.x < b.x or a.y + a.height < b.y for a, b in itertools.pairwise(stacked))
 
 
-def test_listed_articles_that_cite_each_other_are_joined(answering: Answering, sepsis: Case) -> None:
+def test_listed_articles_that_cite_each_other_are_joined(answering: HookHandler, sepsis: Case) -> None:
     """Only among the listed ones, from the citing to the cited, said in words; the arc stays within the picture."""
     record, assessments, _ = sepsis
     found_by = (PathStep("Sepsis", "heading of", "PMID 1"), PathStep("Sepsis", "heading of", "PMID 2"))
@@ -261,13 +261,13 @@ def test_listed_articles_that_cite_each_other_are_joined(answering: Answering, s
     assert reach <= drawn.width
 
 
-def test_every_input_of_the_shipped_models_has_headings_to_look_it_up_under(answering: Answering) -> None:
+def test_every_input_of_the_shipped_models_has_headings_to_look_it_up_under(answering: HookHandler) -> None:
     """A driver without a row would be searched by the model's own words for it, which no heading has."""
     inputs = {concept_of(name) for model in answering.pipeline.models.values() for name in model.names}
     assert inputs - set(DRIVER_HEADINGS) == set()
 
 
-def test_a_driver_has_papers_or_the_page_says_under_what_none_is_held(app: Flask, ward: Ward) -> None:
+def test_a_driver_has_papers_or_the_page_says_under_what_none_is_held(app: Flask, ward: DemoWard) -> None:
     client, said_none, shown = app.test_client(), 0, 0
     for patient in ward.patients:
         page = client.get(f"/demo/app/{patient}/drivers").get_data(as_text=True)
@@ -295,4 +295,4 @@ def test_data_quality_counts_what_was_refused_missing_and_old(sepsis: Case) -> N
 
 @pytest.mark.parametrize("code", [*REASONS, *NOTE_REASONS])
 def test_every_reason_code_has_its_words(code: str) -> None:
-    assert reason_in_words(code) == (REASONS.get(code) or NOTE_REASONS[code])
+    assert describe_reason(code) == (REASONS.get(code) or NOTE_REASONS[code])

@@ -25,7 +25,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
-from cds_service.demo.chart import Chart, ChartError
+from cds_service.demo.ward.chart import Chart, ChartError
 from tests.patience import PATIENT
 
 REDIRECT = "https://cds.example.org/smart/callback"

@@ -9,7 +9,7 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from cds_service.smart import SmartSession, chart_of, open_session
+from cds_service.smart.session import SmartSession, chart_of, open_session
 from fhir_mapping import PatientRecord
 from tests.cds_service.smart.authority import Realm
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from cds_service.app import create_app
-from cds_service.demo.chart import Chart
+from cds_service.application.factory import create_app
+from cds_service.demo.ward.chart import Chart
 from tests.cds_service.smart.authority import CLIENT_ID, SECRET, Realm, new_ec_pem, new_rsa_pem, start
 from tests.cds_service.smart.browser import Browser
 from tests.end_to_end.golden import EXAMPLES

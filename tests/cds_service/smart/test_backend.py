@@ -12,10 +12,10 @@ import pytest
 from flask import Flask
 
 from cds_service import cli
+from cds_service.oauth.errors import SmartSetupError
 from cds_service.smart import backend, bulk_export
 from cds_service.smart.backend import BackendAccess, find_backend
 from cds_service.smart.bulk_export import ExportError, export
-from cds_service.smart.errors import SmartSetupError
 from tests.cds_service.smart.authority import Realm
 
 Run = Callable[..., tuple[int, str, str]]

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from cds_service.app import create_app
-from cds_service.commands.serve import command
-from cds_service.smart.clients import read_smart_clients
-from cds_service.smart.errors import SmartSetupError
-from cds_service.smart.keys import published
+from cds_service.application.factory import create_app
+from cds_service.commands.service.serve import command
+from cds_service.oauth.clients import read_smart_clients
+from cds_service.oauth.errors import SmartSetupError
+from cds_service.oauth.keys import published
 from tests.cds_service.smart.authority import new_ec_pem, new_rsa_pem, pem
 from tests.patience import patient_settings
 

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask
 
 from cds_hooks import HookError
-from cds_service.app import create_app
+from cds_service.application.factory import create_app
+from cds_service.oauth.vault import fingerprint
 from cds_service.smart import style
-from cds_service.smart.vault import fingerprint
 from tests.cds_service.smart.authority import Realm
 from tests.cds_service.smart.browser import Browser
 from tests.cds_service.smart.conftest import configuration

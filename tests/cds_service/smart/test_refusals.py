@@ -13,7 +13,8 @@ from flask import Flask
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
-from cds_service.smart import grant, launch
+from cds_service.oauth import grant
+from cds_service.smart import launch
 from cds_service.store.schema import SEALED
 from tests.cds_service.smart.authority import SECRET, Realm
 from tests.cds_service.smart.browser import Browser

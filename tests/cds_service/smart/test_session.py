@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from cds_hooks import HookError
-from cds_service.demo.chart import Chart
+from cds_service.demo.ward.chart import Chart
 from cds_service.smart.session import chart_of, page_headers
 from fhir_mapping import PatientRecord
 from tests.cds_service.smart.authority import Realm

@@ -11,9 +11,9 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import text
 
-from cds_service.smart.errors import SmartSetupError
-from cds_service.smart.vault import Vault, fingerprint, open_cipher
-from cds_service.store import Store
+from cds_service.oauth.errors import SmartSetupError
+from cds_service.oauth.vault import Vault, fingerprint, open_cipher
+from cds_service.store.store import Store
 from tests.cds_service.store.conftest import postgres, store, url
 
 __all__ = ["postgres", "store", "url"]

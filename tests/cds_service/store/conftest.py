@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cds_service.store import Store
+from cds_service.store.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from flask import Flask
 
-from cds_service.app import create_app
-from cds_service.in_time import InTime
-from cds_service.store import Store, StoreError
+from cds_service.application.factory import create_app
+from cds_service.runtime.deadlines import DeadlineRunner
+from cds_service.store.errors import StoreError
+from cds_service.store.store import Store
 from risk_model import Pipeline
 from tests.cds_service.fault_proxy import FAULTS, FaultProxy
 from tests.cds_service.fhir_server import FhirServer, fhir_server
@@ -143,7 +144,7 @@ def test_a_step_of_the_store_that_hangs(
 
 def test_steps_left_behind_do_not_keep_the_others_out_for_ever() -> None:
     """Those that had no turn in time never run; when the hanging ones end, the next has its turn."""
-    steps, answered, ran = InTime(at_once=2), threading.Event(), []
+    steps, answered, ran = DeadlineRunner(at_once=2), threading.Event(), []
 
     def is_left_behind(number: int) -> None:
         with pytest.raises(StoreError, match="in time"):

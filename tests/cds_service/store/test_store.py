@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from cds_service.store import CardRecord, Store, StoreError, migrations
+from cds_service.store import migrations
 from cds_service.store.engine import newest, open_engine
+from cds_service.store.errors import StoreError
 from cds_service.store.schema import METADATA
+from cds_service.store.store import CardRecord, Store
 
 
 def card(**changed: Any) -> CardRecord:

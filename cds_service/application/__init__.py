@@ -1,0 +1,1 @@
+"""The Flask application: factory, routes, shared parts, the gunicorn worker, reloads."""

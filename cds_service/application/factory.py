@@ -1,0 +1,121 @@
+"""The app factory: discovery, three services, feedback, model cards, health, metrics; every error an OperationOutcome.
+
+create_app(Settings.from_environment(os.environ)) -> Flask
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from cds_hooks import HookError
+from cds_hooks.blueprint import error_response
+from cds_service.app_pages.blueprint import app_pages
+from cds_service.app_pages.smart_charts import frames_of, smart_charts
+from cds_service.application.parts import ServiceParts
+from cds_service.application.routes import document_routes, health_routes, hook_routes
+from cds_service.background.read_ahead import deferred_asking, deferred_reading
+from cds_service.config.settings import Settings
+from cds_service.monitoring.metrics import OTHER
+from cds_service.protocol.services import SERVICES
+from cds_service.smart.routes import smart_routes
+from cds_service.store.errors import StoreError
+from cds_service.store.store import Store
+from fhir_mapping import FhirMappingError
+from knowledge_index import KnowledgeIndexError
+from risk_model import Pipeline, RiskModelError
+
+LOG = logging.getLogger("riskcards")
+
+
+def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Store | None = None) -> Flask:
+    """The service. Without a `pipeline` the shipped models and starter index are opened (hashes checked first).
+
+    Raises ArtifactError, ModelArtifactError, SmartSetupError or StoreError rather than start without a part of itself.
+    """
+    store = store or Store(settings.store_url(), settings.store_seconds)
+    if pipeline is None:
+        pipeline = Pipeline.shipped(
+            Path(settings.index) if settings.index else None,
+            Path(settings.models) if settings.models else None,
+            deferred_reading(settings, store),
+            deferred_asking(settings, store),
+        )
+    app = Flask("cds_service", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    cds = ServiceParts.open(settings, pipeline, store)
+    app.extensions["riskcards"] = cds
+    for routes in (hook_routes, document_routes, health_routes):
+        app.register_blueprint(routes(cds))
+    app.register_blueprint(smart_routes(cds.smart))
+    app.register_blueprint(app_pages("app", "/app", smart_charts(cds), cds.answering, frames_of(cds)))
+    cds.answering.launches_app = cds.smart is not None
+    _errors(app, cds)
+    app.after_request(_cors(settings))
+    return app
+
+
+def _errors(app: Flask, cds: ServiceParts) -> None:
+    """Every exception becomes a status with an OperationOutcome; nothing of the request is logged."""
+
+    def label() -> str:
+        found = (request.view_args or {}).get("service_id", "")
+        return found if found in SERVICES else OTHER
+
+    @app.errorhandler(HookError)
+    def refused(error: HookError) -> Response:
+        cds.metrics.answered(label(), f"status-{error.status}")
+        LOG.info("refused status=%d code=%s", error.status, error.code)
+        return error_response(error)
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        codes = {404: "not-found", 405: "not-supported", 413: "too-costly", 415: "not-supported"}
+        status = error.code or 500
+        cds.metrics.answered(label(), f"status-{status}")
+        response = error_response(HookError(status, codes.get(status, "processing"), error.name))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(StoreError)
+    def store_down(error: StoreError) -> Response:
+        cds.metrics.answered(label(), "status-503")
+        LOG.error("store %s", error)
+        return error_response(HookError(503, "transient", "the audit store is not available", retry_after=5))
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        incident = uuid.uuid4().hex[:12]
+        known = isinstance(error, FhirMappingError | KnowledgeIndexError | RiskModelError)
+        cds.metrics.answered(label(), "status-500")
+        # The type and the place, never the message: a message may quote the patient's data.
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown"
+        LOG.error("incident=%s error=%s at=%s known=%s", incident, error.__class__.__name__, place, known)
+        return error_response(HookError(500, "exception", f"our fault; incident {incident}"))
+
+
+def _cors(settings: Settings) -> Callable[[Response], Response]:
+    """CORS for browser-based clients; preflight is answered by Flask's own OPTIONS."""
+
+    def add(response: Response) -> Response:
+        origin = request.headers.get("Origin")
+        if origin and ("*" in settings.allowed_origins or origin in settings.allowed_origins):
+            response.headers["Access-Control-Allow-Origin"] = "*" if "*" in settings.allowed_origins else origin
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+            response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Accept"
+            response.headers["Access-Control-Expose-Headers"] = "Origin, Accept, Content-Location, Location"
+            response.headers["Vary"] = "Origin"
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    return add

@@ -1,0 +1,119 @@
+"""gunicorn's thread worker with a limit on the time one request may take, and no word of a request in its log.
+
+The worker reads headers and bodies from blocking sockets: a client that sends a byte now and then would keep a thread
+for as long as it likes. Here the socket is shut when time is up, which ends the read. A proxy in front that takes in
+whole requests, as hospitals have, is still the better place to wait for slow senders.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import orjson
+from gunicorn.http.errors import ParseException
+from gunicorn.workers.gthread import ThreadWorker
+
+from cds_hooks import operation_outcome
+
+HEADER_SECONDS = 4.0
+REQUEST_SECONDS = 20.0
+_LOOK_EVERY = 0.5
+_MALFORMED = (400, "Bad Request")
+_REFUSALS = {
+    "LimitRequestLine": (414, "URI Too Long"),
+    "LimitRequestHeaders": (431, "Request Header Fields Too Large"),
+    "ExpectationFailed": (417, "Expectation Failed"),
+    "ForbiddenProxyRequest": (403, "Forbidden"),
+}
+
+
+class _Watch:
+    """Shuts sockets that are over their time."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, tuple[float, socket.socket]] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, daemon=True, name="request-watch").start()
+
+    @contextmanager
+    def over(self, connection: socket.socket, seconds: float) -> Iterator[None]:
+        self.until(connection, seconds)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._due.pop(id(connection), None)
+
+    def until(self, connection: socket.socket, seconds: float) -> None:
+        with self._lock:
+            self._due[id(connection)] = (time.monotonic() + seconds, connection)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_LOOK_EVERY)
+            now = time.monotonic()
+            with self._lock:
+                late = [connection for due, connection in self._due.values() if due <= now]
+            for connection in late:
+                try:
+                    connection.shutdown(socket.SHUT_RD)
+                except OSError:
+                    continue
+
+
+class _Chunks:
+    """A body whose broken chunks end it like a broken connection: the sender's fault, a 400 and not our 500."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, size: int | None = None) -> bytes:
+        try:
+            return bytes(self._body.read(size))
+        except ParseException:
+            raise OSError("the body ends in the middle of a chunk") from None
+
+    @property
+    def failed(self) -> bool:
+        """Asked before the connection is used again: where the next request would begin is then unknown."""
+        return bool(self._body.failed)
+
+
+class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
+    """worker_class = "cds_service.application.gunicorn_worker.BoundedThreadWorker" """
+
+    def init_process(self) -> None:
+        self._watch = _Watch()
+        super().init_process()
+
+    def handle(self, conn: Any) -> Any:
+        with self._watch.over(conn.sock, HEADER_SECONDS):
+            return super().handle(conn)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """What is no HTTP request, or one the server refuses, answered without a word of it in the log or the answer.
+
+        gunicorn's own quotes the line it could not read in both: a path, a header, the beginning of a body.
+        """
+        fault = exc.__class__
+        status, reason = _REFUSALS.get(fault.__name__, _MALFORMED)
+        if fault.__module__.partition(".")[0] != "gunicorn" and fault.__name__ != "SSLError":
+            status, reason = 500, "Internal Server Error"
+        self.log.warning("request refused status=%d error=%s", status, fault.__name__)
+        code = "exception" if status == 500 else "structure"
+        body = orjson.dumps(operation_outcome(code, f"{reason}: the request could not be read as HTTP"))
+        head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}"
+        with suppress(OSError):
+            client.sendall(f"{head}\r\n\r\n".encode() + body)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """The headers are there: from now on the time for the whole request counts."""
+        self._watch.until(conn.sock, REQUEST_SECONDS)
+        req.body = _Chunks(req.body)
+        return super().handle_request(req, conn)

@@ -1,0 +1,11 @@
+"""Who may ask: configured CDS clients, their keys, and the verification of their tokens."""
+
+from cds_service.auth.clients import CdsClient, ClientsError, ClientsFile
+from cds_service.auth.tokens import TokenVerifier
+
+__all__ = [
+    "CdsClient",
+    "ClientsError",
+    "ClientsFile",
+    "TokenVerifier",
+]

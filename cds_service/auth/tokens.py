@@ -1,0 +1,48 @@
+"""Verification of our clients' tokens: by `cds_hooks`, with keys fetched through the outbound gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cds_hooks import ReplayStore, TokenRefusedError, Trust
+from cds_service.auth.clients import CdsClient
+from cds_service.auth.keys import jwks_fetcher
+from cds_service.net.outbound import Networks, Outbound
+from cds_service.store.store import Asker
+
+__all__ = ["Caller", "TokenRefusedError", "TokenVerifier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    client: CdsClient
+    tenant: str | None
+
+    @property
+    def asker(self) -> Asker:
+        """As the store knows them."""
+        return Asker(self.client.name, self.tenant)
+
+
+class TokenVerifier:
+    """TokenVerifier(clients, replay).verify(authorization_header, url) -> Caller"""
+
+    def __init__(
+        self,
+        clients: Callable[[], Mapping[str, CdsClient]],
+        replay: ReplayStore,
+        networks: Networks | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._outbound = Outbound(networks)
+        self.trust = Trust("", clients, fetch_jwks=self._fetch_jwks, replay=replay, clock=clock)
+
+    def verify(self, authorization: str | None, url: str) -> Caller:
+        """Who calls `url` (our configured address, never the Host header). Raises TokenRefusedError, StoreError."""
+        found = self.trust.verify(authorization, url)
+        return Caller(found.issuer, found.tenant)
+
+    def _fetch_jwks(self, url: str) -> bytes:
+        return jwks_fetcher(self._outbound)(url)

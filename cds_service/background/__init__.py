@@ -1,0 +1,1 @@
+"""Work beside the hooks: language models, notes read ahead, leases."""

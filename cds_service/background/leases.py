@@ -1,0 +1,73 @@
+"""Work that one of many workers does, and another takes over when that one dies.
+
+    with Leases(store.sealed, "held", 30) as leases:
+        if leases.claim(name): ...; leases.release(name)
+
+A lease is an entry that expires; while its worker lives, a thread of it puts the end off. A worker that is killed puts
+nothing off any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+
+from cds_service.store.errors import StoreError
+from cds_service.store.sealed import SealedEntries
+
+LOG = logging.getLogger("riskcards")
+
+
+class Leases:
+    """Leases(entries, kind, seconds).claim(name) -> True for one of all workers that claim at once
+
+    `name` is a fingerprint: what is kept says nothing.
+    """
+
+    def __init__(self, entries: SealedEntries, kind: str, seconds: float) -> None:
+        self._entries, self._kind, self._seconds = entries, kind, seconds
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._beat = threading.Thread(target=self._put_off, name="leases", daemon=True)
+
+    def __enter__(self) -> Leases:
+        self._beat.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
+        for name in tuple(self._held):
+            self.release(name)
+
+    def claim(self, name: str) -> bool:
+        """Raises StoreError."""
+        if not self._entries.put(self._kind, name, "", self._end()):
+            return False
+        with self._lock:
+            self._held.add(name)
+        return True
+
+    def release(self, name: str) -> None:
+        """A lease that cannot be given back ends by itself."""
+        with self._lock:
+            self._held.discard(name)
+        try:
+            self._entries.drop(self._kind, name)
+        except StoreError as error:
+            LOG.warning("a lease was not given back: %s", error.__class__.__name__)
+
+    def _put_off(self) -> None:
+        while not self._over.wait(self._seconds / 3):
+            with self._lock:
+                held = tuple(self._held)
+            for name in held:
+                try:
+                    self._entries.replace(self._kind, name, "", self._end())
+                except StoreError as error:
+                    LOG.warning("a lease was not put off: %s", error.__class__.__name__)
+
+    def _end(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self._seconds)

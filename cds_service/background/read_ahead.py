@@ -1,0 +1,284 @@
+"""Reading ahead: a hook leaves what no language model has read yet, a worker has one read it, the next hook finds it.
+
+    hook ── asks for ──▶ sealed "unread" ── read by `riskcards read-ahead` ──▶ sealed "reading" ──▶ next hook
+
+Two kinds of work go this way, each on a shelf of its own: notes to be read, and windows of notes about which the
+language model that is a first stage gives its own opinion. What waits and what is done is encrypted in the store with
+the service's key, named by a hash, and gone when answered or expired. A hook waits for the store a moment at most and
+for a model never.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from artifact_store import LruCache
+from cds_service.background.language_models import stage1_name
+from cds_service.background.leases import Leases
+from cds_service.config.settings import Settings
+from cds_service.oauth.vault import Vault, open_cipher
+from cds_service.runtime.deadlines import DeadlineRunner
+from cds_service.store.errors import StoreError
+from cds_service.store.store import Store
+from fhir_mapping import Note
+from risk_model import RiskModel, RuleNoteReader
+from risk_model.core import LanguageModelError
+from risk_model.first_stage import DeferredOpinions
+from risk_model.llm import RULES, ReaderName, model_fingerprint
+from risk_model.llm_reader import (
+    DeferredNoteReader,
+    note_from_json,
+    note_to_json,
+    question_from_json,
+    question_to_json,
+    reading_from_json,
+    reading_to_json,
+)
+from risk_model.notes import NoteReading
+from risk_model.pipeline import NoteReaderWrapper, OpinionSourceFactory
+from risk_model.prompts import Opinion, RiskPrompt
+
+LOG = logging.getLogger("riskcards")
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+UNREAD, READING, OPINION, HELD = "unread", "reading", "opinion", "held"
+UNREAD_HOURS, ANSWER_DAYS = 24, 30
+PATIENCE = 0.3
+"""Seconds a hook waits for answers from the store."""
+MOST_ASKED = 512
+ASKED_AGAIN_SECONDS = 300.0
+ATTEMPTS = 3
+LOOKED_THROUGH = 64
+"""Waiting entries a worker looks at to find some that no other is at."""
+LEASE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf(Generic[Asked, Answer]):
+    """One kind of work in the store: the kinds of its entries, and what is asked and answered as plain JSON."""
+
+    unread: str
+    read: str
+    asked_to_json: Callable[[Asked], dict[str, Any]]
+    asked_from_json: Callable[[Mapping[str, Any]], Asked]
+    answer_to_json: Callable[[Answer], dict[str, Any]]
+    answer_from_json: Callable[[Mapping[str, Any]], Answer]
+
+
+NOTES: Shelf[Note, NoteReading] = Shelf(
+    UNREAD,
+    READING,
+    lambda note: {"note": note_to_json(note)},
+    lambda value: note_from_json(value["note"]),
+    reading_to_json,
+    reading_from_json,
+)
+
+
+def windows_for(mark: str) -> Shelf[RiskPrompt, Opinion]:
+    """What one language model, known by its fingerprint, is asked as a first stage: a worker takes up what it can
+    answer, and what was left for a model that is served no more expires."""
+    return Shelf(
+        f"ask:{mark[:12]}",
+        OPINION,
+        lambda prompt: {"question": question_to_json(prompt)},
+        lambda value: question_from_json(value["question"]),
+        Opinion.to_json,
+        Opinion.from_json,
+    )
+
+
+def deferred_reading(settings: Settings, store: Store) -> NoteReaderWrapper | None:
+    """What sets a language model's readings over the rules, as the settings say; None where rules alone read.
+
+    Raises ModelArtifactError or MissingExtraError for a model that is not there, SmartSetupError for a bad key.
+    """
+    name = ReaderName.of(settings.note_reader)
+    if name.kind == RULES:
+        return None
+    readings = SealedAnswers(open_vault(settings, store), NOTES)
+    mark = model_fingerprint(name)
+
+    def over(rules: RuleNoteReader) -> DeferredNoteReader:
+        return DeferredNoteReader(settings.note_reader, mark, rules, readings)
+
+    return over
+
+
+def deferred_asking(settings: Settings, store: Store) -> OpinionSourceFactory:
+    """What brings the opinions of the language models that are first stages: those there are.
+
+    It raises ModelArtifactError or MissingExtraError for one that is not there or another than the model was trained
+    with, SmartSetupError for a bad key.
+    """
+    known: dict[str, SealedAnswers[RiskPrompt, Opinion]] = {}
+
+    def listen(model: RiskModel) -> DeferredOpinions:
+        stage1_name(settings, model)
+        assert model.asks is not None
+        mark = model.asks.fingerprint
+        if mark not in known:
+            known[mark] = SealedAnswers(open_vault(settings, store), windows_for(mark))
+        return DeferredOpinions(mark, model.question, known[mark])
+
+    return listen
+
+
+def open_vault(settings: Settings, store: Store) -> Vault:
+    return Vault(store.sealed, open_cipher(settings.session_key_path()))
+
+
+class SealedAnswers(Generic[Asked, Answer]):
+    """Answers in the store, those used last in memory too. A store that fails or is slow is as if it held none."""
+
+    def __init__(self, vault: Vault, shelf: Shelf[Asked, Answer]) -> None:
+        self._vault, self._shelf = vault, shelf
+        self._known: LruCache[Answer] = LruCache(MOST_ASKED)
+        self._asked: LruCache[float] = LruCache(4 * MOST_ASKED)
+        self._left: queue.Queue[tuple[str, Asked]] = queue.Queue(MOST_ASKED)
+        self._steps = DeadlineRunner(4)
+        self._writing = threading.Lock()
+
+    def get(self, keys: Sequence[str]) -> Mapping[str, Answer]:
+        found = {key: known for key in keys if (known := self._known.get(key)) is not None}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            try:
+                until, shelf = time.monotonic() + PATIENCE, self._shelf
+                there = self._steps.run(until, self._vault.get_many, shelf.read, missing)
+                found |= {key: self._known.put(key, shelf.answer_from_json(raw)) for key, raw in there.items()}
+            except (StoreError, LanguageModelError, KeyError, TypeError, ValueError) as error:
+                LOG.warning("%s not found: %s", self._shelf.read, error.__class__.__name__)
+        return found
+
+    def ask(self, wanted: Mapping[str, Asked]) -> None:
+        """Left for a thread of its own: an answer does not wait until a note is written down."""
+        now = time.monotonic()
+        for key, asked in wanted.items():
+            before = self._asked.get(key)
+            if (before is None or now - before > ASKED_AGAIN_SECONDS) and not self._left.full():
+                self._asked.put(key, now)
+                self._left.put_nowait((key, asked))
+        if not self._left.empty():
+            threading.Thread(target=self.write_down, name="read-ahead", daemon=True).start()
+
+    def write_down(self) -> None:
+        """What was asked for becomes entries of the store; what cannot be written is asked for again by a later hook.
+
+        Several threads and workers may write the same entry down: it is there once.
+        """
+        with self._writing:
+            while not self._left.empty():
+                key, asked = self._left.get_nowait()
+                value = {"key": key, "attempt": 1, **self._shelf.asked_to_json(asked)}
+                expires = datetime.now(UTC) + timedelta(hours=UNREAD_HOURS)
+                try:
+                    self._vault.put(self._shelf.unread, key, value, expires)
+                except StoreError as error:
+                    LOG.warning("a note was not left for reading: %s", error.__class__.__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk(Generic[Asked, Answer]):
+    """A shelf with the model that does its work: an answer for each that is asked, or why there is none."""
+
+    shelf: Shelf[Asked, Answer]
+    answers: Callable[[Sequence[Asked]], Sequence[Answer | LanguageModelError]]
+    batch: int = 1
+    """How many it is given at once."""
+
+
+class ReadAhead:
+    """ReadAhead(vault, desks, leases).step() -> True when there was something to read
+
+    An entry stays in the store until its answer is kept. Who is at it holds a lease: of several workers one answers it,
+    and the entries of one that dies are answered by the next.
+    """
+
+    def __init__(self, vault: Vault, desks: Sequence[Desk[Any, Any]], leases: Leases) -> None:
+        self._vault, self._desks, self._leases = vault, tuple(desks), leases
+        self.read = 0
+        self.failed = 0
+
+    def waiting(self) -> int:
+        return sum(self._vault.entries.count(desk.shelf.unread) for desk in self._desks)
+
+    def step(self) -> bool:
+        """Have some of each kind read, keep the answers. A failing model gets an entry again, `ATTEMPTS` times in all;
+        so does a worker that dies of one.
+
+        Raises StoreError.
+        """
+        worked = [self._worked(desk) for desk in self._desks]  # each kind has its turn
+        return any(worked)
+
+    def _worked(self, desk: Desk[Any, Any]) -> bool:
+        taken = self.claimed(desk)
+        try:
+            asked = {place: self._opened(desk, place, value) for place, value in taken.items()}
+            there = {place: item for place, item in asked.items() if item is not None}
+            for (place, _), answer in zip(there.items(), desk.answers(list(there.values())), strict=True):
+                self._done(desk, place, taken[place], answer)
+        finally:
+            for place in taken:
+                self._leases.release(place)
+        return bool(taken)
+
+    def claimed(self, desk: Desk[Any, Any]) -> dict[str, dict[str, Any]]:
+        """The oldest entries that nobody else is at, by their place in the store."""
+        found: dict[str, dict[str, Any]] = {}
+        for place in self._vault.entries.oldest(desk.shelf.unread, LOOKED_THROUGH):
+            if len(found) == desk.batch:
+                break
+            if not self._leases.claim(place):
+                continue
+            value = self._wanted(desk, place)
+            if value is None:
+                self._leases.release(place)
+            else:
+                found[place] = value
+        return found
+
+    def _wanted(self, desk: Desk[Any, Any], place: str) -> dict[str, Any] | None:
+        """The entry of a place that was claimed, with one more attempt counted; None where there is nothing to do."""
+        unread = desk.shelf.unread
+        value = self._vault.at(unread, place)
+        if value is None:
+            return None  # another has read it, or it was left with a key that is not ours
+        if value["attempt"] > ATTEMPTS or self._vault.get(desk.shelf.read, value["key"]) is not None:
+            self._vault.entries.drop(unread, place)
+            return None
+        expires = datetime.now(UTC) + timedelta(hours=UNREAD_HOURS)
+        self._vault.replace(unread, value["key"], value | {"attempt": value["attempt"] + 1}, expires)
+        return value
+
+    def _opened(self, desk: Desk[Any, Any], place: str, value: Mapping[str, Any]) -> Any | None:
+        """What is asked; None, and gone, where another version wrote it: its hooks will ask again."""
+        try:
+            return desk.shelf.asked_from_json(value)
+        except (KeyError, TypeError, ValueError) as error:
+            LOG.warning("an entry of another version was dropped: %s", error.__class__.__name__)
+            self._vault.entries.drop(desk.shelf.unread, place)
+            return None
+
+    def _done(
+        self, desk: Desk[Any, Any], place: str, value: Mapping[str, Any], answer: object | LanguageModelError
+    ) -> None:
+        unread = desk.shelf.unread
+        if isinstance(answer, LanguageModelError):
+            self.failed += 1
+            LOG.warning("%s: not read: %s (attempt %d of %d)", unread, answer.reason, value["attempt"], ATTEMPTS)
+            if value["attempt"] >= ATTEMPTS:
+                self._vault.entries.drop(unread, place)
+            return
+        until = datetime.now(UTC) + timedelta(days=ANSWER_DAYS)
+        self._vault.put(desk.shelf.read, value["key"], desk.shelf.answer_to_json(answer), until)
+        self._vault.entries.drop(unread, place)
+        self.read += 1

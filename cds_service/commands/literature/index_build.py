@@ -1,0 +1,304 @@
+"""`riskcards index build` and `update`: from article sources to an index folder."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from cds_service.commands.literature.index_report import (
+    bar,
+    count_records,
+    print_json,
+    records_json,
+    report_records,
+    size,
+)
+from cds_service.commands.literature.index_store import store_option, write_vectors_to
+from cds_service.commands.literature.index_triples import HELP as TRIPLES_HELP
+from cds_service.commands.literature.index_triples import reading, report_triples
+from cds_service.commands.shared.model_sources import ENCODER_HELP
+from cds_service.net.eutils import NCBI, eutils_fetch
+from knowledge_index import Article, Encoder, build_index, compact_index, update_index
+from knowledge_index.core import read_manifest
+from knowledge_index.encoders import DEFAULT, available_threads, encoder_named
+from knowledge_index.indexing import Engine, encode_in_process, encode_on_ray
+from knowledge_index.sources import (
+    SOURCES,
+    CollectedArticles,
+    Eutils,
+    SpooledArticles,
+    collect_articles,
+    read_annotations,
+)
+from knowledge_index.starter import starter_articles
+from knowledge_index.vocabulary import vocabulary_named
+
+P = ParamSpec("P")
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, slots=True)
+class ArticleSource:
+    """Where articles come from, as the options say it."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    annotations: tuple[Path, ...] = ()
+    limit: int | None = None
+    api_key: str | None = None
+    eutils_url: str = NCBI
+
+    def files(self, cache: Path) -> list[Path]:
+        """The files to read; `UsageError` for what is not there. A query's pages are fetched into `cache` first."""
+        if self.kind == "eutils":
+            return self._fetched(" ".join(self.inputs), cache)
+        paths = [Path(given) for given in self.inputs]
+        for path in paths:
+            if not path.exists():
+                raise click.UsageError(f"INPUT {path} does not exist")
+        return paths
+
+    def _fetched(self, query: str, cache: Path) -> list[Path]:
+        folder = cache / hashlib.sha256(query.encode()).hexdigest()[:16]
+        client = Eutils(eutils_fetch(self.eutils_url), self.api_key)
+        click.echo(f"PubMed's answer to {query!r} is kept in {folder}", err=True)
+        with bar("fetching", 0) as progress:
+            return client.download(query, folder, limit=self.limit, progress=progress)
+
+
+def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
+    """The options of `build` and `update` that say where articles come from."""
+    options = (
+        click.option("--annotations", multiple=True, type=_FILE, help="PubTator or BioC: concepts to add to articles."),
+        click.option("--triples", metavar="HOW", help=TRIPLES_HELP),
+        click.option("--limit", type=click.IntRange(1), help="eutils: at most so many records."),
+        click.option("--api-key", envvar="RISKCARDS_NCBI_API_KEY", help="eutils: NCBI's key, for 10 requests/s not 3."),
+        click.option("--eutils-url", envvar="RISKCARDS_EUTILS_URL", default=NCBI, help="eutils: a mirror's address."),
+        click.option("--workers", type=click.IntRange(1, 256), help="Encoded side by side.  [default: all processors]"),
+        click.option(
+            "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
+            help="Where shards are encoded: here, or on Ray's workers (RAY_ADDRESS names a cluster).",
+        ),
+        store_option("Then also write the vectors into this PostgreSQL (pgvector), whole, in one transaction."),
+        click.option("--json", "as_json", is_flag=True, help="Print the manifest and the counts as JSON."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option(
+    "--source",
+    required=True,
+    type=click.Choice([*SOURCES, "eutils", "starter"]),
+    help="What INPUT is: PubMed baseline or update files, JSON lines, PubTator or BioC annotations, a PubMed query; "
+    "or (without INPUT) the starter articles.",
+)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The index folder.")
+@click.option(
+    "--vocabulary",
+    metavar="FILE",
+    help="More names of concepts: NLM's MeSH descriptor file (XML or ASCII), a compiled vocabulary, or `lexicons`.",
+)
+@click.option("--encoder", default=DEFAULT, show_default=True, metavar="NAME", help=ENCODER_HELP)
+@click.option("--resume", is_flag=True, help="Go on after a build that was stopped: only missing shards are encoded.")
+@source_options
+def build(
+    inputs: tuple[str, ...],
+    source: str,
+    out: Path,
+    vocabulary: str | None,
+    encoder: str,
+    resume: bool,
+    annotations: tuple[Path, ...],
+    triples: str | None,
+    limit: int | None,
+    api_key: str | None,
+    eutils_url: str,
+    workers: int | None,
+    engine: str,
+    store: str | None,
+    as_json: bool,
+) -> None:
+    """Build an index from articles.
+
+    \b
+    riskcards index build --source pubmed-xml baseline/ updatefiles/ --out pubmed
+    riskcards index build --source jsonl articles.jsonl.gz --out mine --annotations marked.pubtator.gz
+    riskcards index build --source eutils "heart failure[mh] AND patient readmission[mh]" --out hf
+    riskcards index build --source pubmed-xml baseline/ --out pubmed --engine ray --workers 16 --resume
+    riskcards index build --source pubtator marked.pubtator.gz --out marked --triples pubtator
+
+    INPUT is files or folders, plain or .gz. A JSON line is
+    {"pmid", "title", "abstract", "mesh": [{"ui"?, "name", "major"}], "year"?, "references": [pmid]}.
+    A record that cannot be read is reported with its file and place and left out; of two records with one PMID the
+    last wins, and DeleteCitation takes out. The folder appears whole at the end; searches of an index that is built
+    anew go on with the old one until then. A folder that holds anything but an index is not touched.
+
+    A build that was stopped keeps its shards beside the folder (OUT.work): run it again with --resume. Exit codes:
+    0 built, 2 wrong use, 3 bad input (no usable record, an unreadable source).
+    """
+    if (source == "starter") == bool(inputs):
+        raise click.UsageError("--source starter takes no INPUT" if inputs else f"--source {source} needs INPUT")
+    chosen = ArticleSource(source, inputs, annotations, limit, api_key, eutils_url)
+    read = reading(triples, source, map(Path, inputs), annotations, out)
+    started = time.perf_counter()
+    with _collected(chosen, _beside(out, ".eutils")) as collected:
+        report_records(collected)
+        made_by = encoder_named(encoder, workers or available_threads())
+        engine_used = _engine(engine, made_by, workers)
+        with bar("encoding", len(collected.articles)) as progress:
+            manifest = build_index(
+                collected.articles,
+                out,
+                made_by,
+                progress=progress,
+                source=source,
+                resume=resume,
+                engine=engine_used,
+                vocabulary=vocabulary_named(vocabulary) if vocabulary else (),
+                statements=read.statements,
+            )
+        write_vectors_to(store, out, manifest)
+        report_triples(read)
+        seconds = time.perf_counter() - started
+        if as_json:
+            print_json(
+                records_json(collected)
+                | {"seconds": round(seconds, 2), "shards_encoded": engine_used.shards, "manifest": asdict(manifest)}
+            )
+            return
+        click.echo(
+            f"{manifest.counts['articles']:,} articles indexed in {seconds:.1f} s: {out}\n"
+            f"read {collected.read:,} · refused {len(collected.refused):,} · "
+            f"duplicates {collected.duplicates:,} · deleted {collected.deleted:,} · {size(manifest.size)}"
+        )
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option("--source", type=click.Choice([*SOURCES, "eutils"]), help="What INPUT is; see `index build`.")
+@click.option("--remove", multiple=True, metavar="PMID", help="An article to take out; may be repeated.")
+@click.option("--encoder", metavar="NAME", help="The index's encoder, where its folder has moved since.")
+@click.option("--compact", is_flag=True, help="Afterwards write the vectors as one shard, without what is gone.")
+@source_options
+def update(
+    folder: Path,
+    inputs: tuple[str, ...],
+    source: str | None,
+    remove: tuple[str, ...],
+    encoder: str | None,
+    compact: bool,
+    annotations: tuple[Path, ...],
+    triples: str | None,
+    limit: int | None,
+    api_key: str | None,
+    eutils_url: str,
+    workers: int | None,
+    engine: str,
+    store: str | None,
+    as_json: bool,
+) -> None:
+    """Add, replace and take out articles without encoding the others again.
+
+    \b
+    riskcards index update pubmed --source pubmed-xml updatefiles/pubmed26n1335.xml.gz
+    riskcards index update pubmed --remove 12345678
+    riskcards index update pubmed --compact
+
+    New versions replace old ones, DeleteCitation and --remove take out, a retraction notice marks the article it names.
+    Searches go on meanwhile; the new state takes the place of the old one at once. `riskcards index info DIR` shows the
+    shards that updates leave and the rows that are gone: with many of them, --compact.
+    """
+    if bool(inputs) != bool(source):
+        raise click.UsageError("INPUT needs --source" if inputs else "--source needs INPUT")
+    if not (inputs or remove or compact):
+        raise click.UsageError("nothing to do: give INPUT, --remove or --compact")
+    manifest = read_manifest(folder)
+    chosen = ArticleSource(source or "none", inputs, annotations, limit, api_key, eutils_url)
+    read = reading(triples, chosen.kind, map(Path, inputs), annotations, folder)
+    with _collected(chosen, _beside(folder, ".eutils")) as collected:
+        report_records(collected)
+        made_by = encoder_named(encoder or manifest.encoder, workers or available_threads())
+        with bar("encoding", len(collected.articles)) as progress:
+            manifest, changed = update_index(
+                folder,
+                collected.articles,
+                collected.deletions | set(remove),
+                made_by,
+                retracted=collected.retracted,
+                progress=progress,
+                engine=_engine(engine, made_by, workers),
+                statements=read.statements,
+            )
+        manifest = compact_index(folder) if compact else manifest
+        write_vectors_to(store, folder, manifest)
+        report_triples(read)
+        if as_json:
+            print_json(records_json(collected) | {"changed": asdict(changed), "manifest": asdict(manifest)})
+            return
+        click.echo(
+            f"added {changed.added:,} · replaced {changed.replaced:,} · unchanged {changed.unchanged:,} · "
+            f"taken out {changed.removed:,}\n{manifest.counts['articles']:,} articles in {folder}"
+        )
+
+
+@contextmanager
+def _collected(source: ArticleSource, cache: Path) -> Iterator[CollectedArticles]:
+    """The articles of a source, kept in a temporary file while they are used."""
+    if source.kind == "starter":
+        yield starter_articles()
+        return
+    if source.kind == "none":
+        yield CollectedArticles()
+        return
+    files = source.files(cache)
+    annotations = read_annotations(source.annotations)
+    reader = "pubmed-xml" if source.kind == "eutils" else source.kind
+    shown = sys.stderr.isatty()
+    with tempfile.TemporaryFile() as stream:
+        articles: MutableMapping[str, Article] = SpooledArticles(stream)
+        collected = collect_articles(
+            reader, files, count_records if shown else None, articles=articles, annotations=annotations
+        )
+        if shown:
+            click.echo(f"\rreading   {collected.read:,} records", err=True)
+        yield collected
+
+
+class _Counted:
+    """An engine that counts the shards it is given: those that were there from before never come to it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.shards = 0
+        self._engine = engine
+
+    def __call__(self, shards: Iterable[tuple[Path, list[str]]]) -> Iterator[tuple[Path, NDArray[np.float32]]]:
+        for encoded in self._engine(shards):
+            self.shards += 1
+            yield encoded
+
+
+def _engine(name: str, encoder: Encoder, workers: int | None) -> _Counted:
+    if name == "local":
+        return _Counted(encode_in_process(encoder))
+    return _Counted(encode_on_ray(partial(encoder_named, encoder.name), workers or available_threads()))
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    return folder.with_name(folder.name + ending)

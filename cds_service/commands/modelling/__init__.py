@@ -1,0 +1,1 @@
+"""Commands that build cohorts, train, evaluate and describe models."""

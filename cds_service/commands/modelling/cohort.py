@@ -1,0 +1,210 @@
+"""`riskcards cohort`: labelled prediction times from FHIR or MEDS, split by patient, to train and evaluate on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+import orjson
+
+from cds_service.commands.shared.files import TimeType, site_map_file
+
+if TYPE_CHECKING:
+    from risk_model.cohorts import SplitPlan
+
+
+@click.group(name="cohort")
+def command() -> None:
+    """Cohorts: who, predicted when, with which outcome.
+
+    \b
+    What can be asked:   riskcards cohort tasks
+    One definition:      riskcards cohort tasks readmission_30d --label cms-hwr
+    From Bulk Data:      riskcards cohort build --task readmission_30d --fhir export/ --out cohort/
+    From MEDS:           riskcards cohort build --task in_hospital_mortality --meds dataset/ --out cohort/
+    Your own question:   riskcards cohort build --task my_task.yaml --fhir export/ --out cohort/
+
+    Then: riskcards train --task TASK --cohort cohort/ --out model/
+    """
+
+
+class _Zone(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
+    name = "zone"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tzinfo:
+        if isinstance(value, tzinfo):
+            return value
+        try:
+            return UTC if value == "UTC" else ZoneInfo(str(value))
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            self.fail(f"{value!r} is no time zone such as Europe/Berlin or America/New_York", param, ctx)
+
+
+class _FollowUp(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
+    name = "data|patient|none|date"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str | datetime:
+        if isinstance(value, str) and value in {"data", "patient", "none"}:
+            return value
+        return TimeType().convert(value, param, ctx)
+
+
+class _Shares(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
+    """`0.15,0.15` or two dates."""
+
+    name = "split"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> SplitPlan:
+        from risk_model.cohorts import ByHash, ByTime
+
+        parts = str(value).split(",")
+        if len(parts) != 2:
+            self.fail("two shares such as 0.15,0.15 or two dates such as 2022-01-01,2022-07-01", param, ctx)
+        try:
+            validation, test = (float(part) for part in parts)
+        except ValueError:
+            first, second = (TimeType().convert(part, param, ctx) for part in parts)
+            if first >= second:
+                self.fail("validation must begin before test", param, ctx)
+            return ByTime(_midnight(first), _midnight(second))
+        if not (validation >= 0 and test >= 0 and validation + test < 1):
+            self.fail("the shares of validation and test must leave something to train on", param, ctx)
+        return ByHash(validation, test)
+
+
+def _midnight(moment: datetime) -> datetime:
+    """A bare date reads as its end; a period begins with the day."""
+    last = moment.replace(hour=23, minute=59, second=59, microsecond=999999)
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0) if moment == last else moment
+
+
+@command.command(name="build")
+@click.option("--task", required=True, help="A task of `riskcards cohort tasks`, or a task file of your own (.yaml).")
+@click.option("--label", "definition", metavar="DEFINITION", help="Label definition; default: the task's first.")
+@click.option("--fhir", type=click.Path(path_type=Path), help="Folder of Bulk Data NDJSON, or of Bundles; .gz too.")
+@click.option("--meds", type=click.Path(path_type=Path), help="MEDS dataset (parquet); needs the extra [meds].")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; new or empty.")
+@click.option(
+    "--split",
+    "plan",
+    type=_Shares(),
+    default="0.15,0.15",
+    show_default=True,
+    help="Shares of validation and test by hash of the patient, or the dates on which each begins.",
+)
+@click.option("--folds", type=click.IntRange(min=2), help="Folds, each with both classes; default: up to 5.")
+@click.option(
+    "--follow-up",
+    type=_FollowUp(),
+    default="data",
+    show_default=True,
+    help="How long patients are seen: to the end of the data, to their own last entry (shifted dates), ever, a date.",
+)
+@click.option(
+    "--site-map",
+    type=click.Path(path_type=Path),
+    callback=site_map_file,
+    help="YAML file that translates a site's own codes; kept with the cohort.",
+)
+@click.option("--zone", type=_Zone(), default="UTC", show_default=True, help="The hospital's, for the end of a day.")
+@click.option("--json", "as_json", is_flag=True, help="cohort.json on standard output.")
+def build_command(
+    task: str,
+    definition: str | None,
+    fhir: Path | None,
+    meds: Path | None,
+    out: Path,
+    plan: SplitPlan,
+    folds: int | None,
+    follow_up: str | datetime,
+    site_map: Path | None,
+    zone: tzinfo,
+    as_json: bool,
+) -> None:
+    """Build a cohort folder.
+
+    \b
+    riskcards cohort build --task readmission_30d --label ehrshot --fhir export/ --out cohort/
+    riskcards cohort build --task in_hospital_mortality --meds dataset/ --split 2022-01-01,2022-07-01 --out cohort/
+
+    OUT gets cohort.json (counts, exclusions by reason), labels.jsonl (one prediction to a line), task.yaml (the
+    definition) and patients.ndjson.gz (the data of the labelled patients: patient data, guard it as such).
+    Splits never part a patient, also not two charts of one person. What cannot be told is excluded, with the reason.
+    """
+    if (fhir is None) == (meds is None):
+        raise click.UsageError("give --fhir DIR or --meds DIR")
+    from risk_model.cohorts import CohortOptions, build_cohort
+    from risk_model.labels import find_definition
+
+    chosen = find_definition(task, definition)
+    options = CohortOptions(plan, folds, follow_up, zone, "fhir" if fhir is not None else "meds", site_map)
+
+    def progress(message: str) -> None:
+        click.echo(message, err=True)
+
+    with _source(fhir, meds, progress) as source:
+        cohort = build_cohort(chosen, source, out, options, progress)
+    if as_json:
+        click.echo(orjson.dumps(cohort.manifest, option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo(_summary(dict(cohort.manifest), out))
+
+
+def _source(fhir: Path | None, meds: Path | None, progress: Callable[[str], None]) -> Any:
+    if fhir is not None:
+        from risk_model.cohorts import FhirFolder
+
+        return FhirFolder(fhir, progress)
+    from risk_model.cohorts import MedsDataset
+
+    assert meds is not None
+    return MedsDataset(meds, progress)
+
+
+def _summary(found: dict[str, Any], out: Path) -> str:
+    lines = [f"{found['title']} ({found['task']}, {found['definition']})", ""]
+    for name, part in [("all", found), *found["by_split"].items()]:
+        share = f"{100 * part['positives'] / part['rows']:.1f} %" if part["rows"] else "-"
+        numbers = f"{part['rows']:>8} rows{part['patients']:>8} patients{part['positives']:>8} positive"
+        lines.append(f"  {name:<12}{numbers}{share:>9}")
+    if found["excluded"]:
+        lines += ["", "excluded"] + [f"  {number:>8}  {reason}" for reason, number in found["excluded"].items()]
+    lines += [f"warning: {warning}" for warning in found["warnings"]]
+    return "\n".join([*lines, "", f"written to {out}"])
+
+
+@command.command(name="tasks")
+@click.argument("task", required=False)
+@click.option("--label", "definition", metavar="DEFINITION", help="One of its label definitions.")
+@click.option("--json", "as_json", is_flag=True, help="For programs to read.")
+def tasks_command(task: str | None, definition: str | None, as_json: bool) -> None:
+    """The tasks and their label definitions; with TASK, their timelines; with --label, the file, to start your own.
+
+    \b
+    riskcards cohort tasks
+    riskcards cohort tasks readmission_30d
+    riskcards cohort tasks readmission_30d --label cms-hwr > my_task.yaml
+    """
+    from risk_model.labels import find_definition, shipped_definitions
+
+    if task is not None and definition is not None:
+        click.echo(find_definition(task, definition).text, nl=False)
+        return
+    if task is not None:
+        find_definition(task)
+    chosen = [item for item in shipped_definitions().values() if task in {None, item.id}]
+    if as_json:
+        rows = [
+            {"task": i.id, "definition": i.definition, "title": i.title, "source": i.source, "timeline": i.timeline}
+            for i in chosen
+        ]
+        click.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        return
+    for item in chosen:
+        click.echo(f"{item.id:<24}{item.definition:<28}{item.title}")
+        if task is not None:
+            click.echo(f"\n{item.timeline}\n")

@@ -1,0 +1,63 @@
+"""`riskcards evaluate`: a model on a cohort, as metrics.json and a report a clinician can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import orjson
+
+from cds_service.commands.modelling.first_stage import exclude_tuning_patients, stage_of
+from cds_service.commands.shared.model_sources import counting, report_line, sources_of
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command(name="evaluate")
+@click.option("--model", required=True, type=_FOLDER, help="Folder of `riskcards train` or `recalibrate`.")
+@click.option("--cohort", required=True, type=_FOLDER, help="Folder of `riskcards cohort build`.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the report.")
+@click.option(
+    "--split",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "all", "train", "validation", "test"]),
+    help="Rows to judge; auto: the test split of the model's own cohort, all rows of any other.",
+)
+@click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
+@click.option("--json", "as_json", is_flag=True, help="metrics.json on standard output.")
+def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, as_json: bool) -> None:
+    """Measure a model on patients it never saw.
+
+    \b
+    riskcards evaluate --model model/ --cohort cohort/ --out evaluation/
+    riskcards evaluate --model model/ --cohort next-year/ --out evaluation-next-year/ --json
+
+    OUT gets metrics.json and report.html: discrimination, calibration, net benefit, alerts per 100, subgroups (fewer
+    than 100 rows are not reported), the established scores on the same rows, whether the 90 % statements held, and the
+    TRIPOD+AI checklist as far as a run can fill it. Intervals are 95 %, from resampling patients. What the model
+    declined to answer is counted with its reasons, and not scored.
+    """
+    from risk_model import LabelledCohort, RiskModel
+    from risk_model.evaluation import predict_cohort, write_evaluation
+    from risk_model.reports import require_matplotlib
+
+    require_matplotlib()
+    opened = RiskModel.open(model)
+    labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage_of(opened))
+    with counting("rows read") as progress:
+        sources = sources_of(opened)
+        answers = predict_cohort(opened, labelled, sources, split, progress)
+    if answers.unspoken:
+        report_line(
+            f"{answers.unspoken} rows are judged without their first stage: its language model gave no usable answer"
+        )
+    found = write_evaluation(opened, labelled, answers, out, bootstraps=bootstraps, say=report_line)
+    if as_json:
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
+        return
+    for name in ("auroc", "auprc", "brier", "calibration_slope", "observed_expected"):
+        low, high = found[name]["interval"]
+        click.echo(f"{name:<20}{found[name]['value']:8.3f}   {low:.3f} to {high:.3f}")
+    click.echo(f"{found['rows']} rows, {found['abstained']['rows']} declined; {found['measured_on']}")
+    click.echo(f"written to {out}: report.html, metrics.json")

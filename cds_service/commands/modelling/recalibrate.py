@@ -1,0 +1,62 @@
+"""`riskcards recalibrate`: a new version of a model, fitted to a hospital's own outcome rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from cds_service.commands.modelling.first_stage import exclude_tuning_patients, stage_of
+from cds_service.commands.shared.model_sources import counting, report_line, sources_of
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command(name="recalibrate")
+@click.option("--model", required=True, type=_FOLDER, help="The model folder to start from; it is not changed.")
+@click.option("--cohort", required=True, type=_FOLDER, help="Recent patients of this hospital, with outcomes.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="New folder.")
+@click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
+@click.option("--json", "as_json", is_flag=True, help="What changed, as JSON.")
+def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool) -> None:
+    """Fit a model's probabilities to your own patients, as a new version.
+
+    \b
+    riskcards recalibrate --model model/ --cohort recent/ --out model-recalibrated/
+
+    The ranking of patients stays; intercept (from 20 outcomes on) and slope (from 100 on) of the log-odds move. The
+    new version names the one it came from, with its hash; recalibration.html shows calibration before and after,
+    "after" cross-fitted by patient. riskcards never does this by itself: compare, then point the service at it.
+    """
+    from risk_model import LabelledCohort, RiskModel
+    from risk_model.evaluation import dataset_fingerprint, predict_cohort
+    from risk_model.reports import require_matplotlib
+    from risk_model.training import write_recalibrated
+
+    require_matplotlib()
+    opened = RiskModel.open(model)
+    labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage_of(opened))
+    with counting("rows read") as progress:
+        sources = sources_of(opened)
+        answers = predict_cohort(opened, labelled, sources, "auto", progress)
+    sha256 = dataset_fingerprint(cohort)
+    if answers.unspoken:
+        report_line(
+            f"{answers.unspoken} rows are judged without their first stage: its language model gave no usable answer"
+        )
+    found = write_recalibrated(opened, answers, sha256, out, bootstraps=bootstraps, say=report_line)
+    if as_json:
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        return
+    click.echo(f"{'':<24}{'before':>24}{'after':>28}")
+    for name in ("calibration_intercept", "calibration_slope", "observed_expected", "brier"):
+        cells = [_shown(found[when][name]) for when in ("before", "after")]
+        click.echo(f"{name:<24}{cells[0]:>26}{cells[1]:>26}")
+    click.echo(f"version {found['version']} ({found['method']}) written to {out}; nothing uses it until you say so")
+
+
+def _shown(metric: dict[str, Any]) -> str:
+    low, high = metric["interval"]
+    return f"{metric['value']:.3f} ({low:.3f} to {high:.3f})"

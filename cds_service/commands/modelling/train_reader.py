@@ -1,0 +1,200 @@
+"""`riskcards train-reader`: a LoRA adapter for a local language model that reads notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from cds_service.commands.shared.model_sources import counting, report_line
+
+if TYPE_CHECKING:
+    from fhir_mapping import PatientRecord
+    from knowledge_index import KnowledgeIndex
+    from risk_model.llm_tuning import TuningSplit, WindowLessons
+
+GENERATED = "generated"
+
+
+@click.command(name="train-reader")
+@click.option(
+    "--model", default="smollm2", show_default=True, help="smollm2, a folder with safetensors, or a .gguf file."
+)
+@click.option(
+    "--notes",
+    multiple=True,
+    default=(GENERATED,),
+    show_default=True,
+    help="Where examples come from: `generated_examples`, or a folder of FHIR with notes. May be given several times.",
+)
+@click.option(
+    "--cohort", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Teach it outcomes instead: the rows of a folder of `riskcards cohort build`, its notes and labels.",
+)  # fmt: skip
+@click.option("--task", help="With --cohort: the task it was built for.")
+@click.option(
+    "--share", default=0.5, show_default=True, type=click.FloatRange(0, 1, min_open=True),
+    help="With --cohort: of its patients, by hash. The others are left for a model whose first stage it will be.",
+)  # fmt: skip
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The adapter's folder.")
+@click.option("--resume", is_flag=True, help="Go on with training that was stopped; same options as before.")
+@click.option(
+    "--examples", default=600, show_default=True, type=click.IntRange(8),
+    help="Generated ones, or windows of a cohort's notes, to learn from.",
+)  # fmt: skip
+@click.option("--each", default=20, show_default=True, type=click.IntRange(1), help="Windows told of each FHIR record.")
+@click.option("--epochs", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--max-steps", type=click.IntRange(1), help="Stop after so many batches, whatever --epochs says.")
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Examples to a step.")
+@click.option(
+    "--rank", default=16, show_default=True, type=click.IntRange(1), help="Of the LoRA matrices; alpha is twice."
+)
+@click.option("--targets", default="all-linear", show_default=True, help="Layers by name, with commas between them.")
+@click.option("--learning-rate", default=1e-3, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option("--validate-every", default=25, show_default=True, type=click.IntRange(1), help="Steps.")
+@click.option(
+    "--patience", default=3, show_default=True, type=click.IntRange(1), help="Validations without a better one."
+)
+@click.option(
+    "--max-tokens", default=768, show_default=True, type=click.IntRange(16), help="Longer examples are left out."
+)
+@click.option(
+    "--answers", default="json", show_default=True, type=click.Choice(["json", "compact"]),
+    help="What it is taught to answer in; compact lines are shorter and easier for a small model.",
+)  # fmt: skip
+@click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or 8bit.")
+@click.option("--seed", default=7, show_default=True, type=int)
+@click.option("--json", "as_json", is_flag=True, help="The adapter's manifest on standard output.")
+def command(**chosen: Any) -> None:
+    """Teach a local language model to read notes: a LoRA adapter, the model itself stays as it is.
+
+    \b
+    riskcards train-reader --out reader/                                  SmolLM2-135M on generated notes
+    riskcards train-reader --notes export/ --notes generated --out reader/
+    riskcards train-reader --model /models/Qwen3-8B --precision bfloat16 --notes export/ --out reader/
+    riskcards train-reader --task in_hospital_mortality --cohort cohort/ --out opinion/
+    riskcards train-reader --out reader/ --resume                         after it was stopped
+
+    What a record holds is the label: conditions and measurements are told in sentences of many styles, with denials,
+    relatives, abbreviations and numbers that are nobody's; of a FHIR folder's own notes those passages are taken on
+    which the record and the rule reader agree. Styles, and patients, to validate on are never learned from. Training
+    stops when they are read no better, and the best adapter so far is kept.
+
+    With --cohort it is taught to give a level of risk and a reason instead, for a first stage. The outcome of a row of
+    the training and validation splits is the label, as many with it as without, which is put back into the log-odds.
+    The reason is the sentence that weighs most in a regression fitted on other patients. The manifest names the
+    patients of its --share, hashed: what it says of them tells outcomes, so `riskcards train --stage1` leaves them out.
+
+    OUT gets the adapter as safetensors and manifest.json: the base model's sha256, the examples' sha256, settings,
+    losses, and the sha256 of each file, checked whenever it is opened. A stopped run leaves its state there; --resume
+    ends with the same weights as if it had not been stopped. No patient's words are in any of these files, but weights
+    tuned on real notes can repeat them: guard such an adapter like the notes.
+
+    Needs pip install "riskcards[llm]". Two CPU cores tune SmolLM2 at 100 to 200 tokens a second: for models of some
+    billion weights use a GPU. Exit codes: 0 done, 2 wrong use, 3 model, folder or state that cannot be used.
+    """
+    from knowledge_index import KnowledgeIndex
+    from risk_model.llm import LocalLanguageModel, base_fingerprint, check_installed, find_weights
+    from risk_model.llm_tuning import STYLES, TuningSettings, tune
+
+    if (chosen["cohort"] is None) != (chosen["task"] is None):
+        raise click.UsageError("--task and --cohort are given together")
+    check_installed("peft")
+    weights = find_weights(chosen["model"])
+    out: Path = chosen["out"]
+    out.mkdir(parents=True, exist_ok=True)
+    lessons = _lessons(chosen, KnowledgeIndex.open_starter())
+    split = lessons.split
+    others = "in other styles" if split.sources == STYLES else "of other patients"
+    report_line(f"{len(split.train)} examples to learn from, {len(split.validation)} to validate on, {others}")
+    names = (
+        "rank",
+        "learning_rate",
+        "batch",
+        "epochs",
+        "max_steps",
+        "validate_every",
+        "patience",
+        "max_tokens",
+        "seed",
+        "answers",
+    )
+    targets = tuple(name.strip() for name in chosen["targets"].split(",") if name.strip())
+    settings = TuningSettings(alpha=2 * chosen["rank"], targets=targets, **{name: chosen[name] for name in names})
+    model = LocalLanguageModel(chosen["model"], precision=chosen["precision"])
+    base = {
+        "name": Path(chosen["model"]).name,
+        "fingerprint": base_fingerprint(*weights),
+        "precision": chosen["precision"],
+    }
+    with counting("steps") as moved:
+
+        def progress(step: int, steps: int, words: str) -> None:
+            moved(step, steps)
+            if words.startswith("validation"):
+                report_line(f"step {step}: {words}")
+
+        manifest = tune(
+            model, split, out, settings, base=base, teaches=lessons.teaches, resume=chosen["resume"], progress=progress
+        )
+    if chosen["as_json"]:
+        click.echo(orjson.dumps(manifest, option=orjson.OPT_INDENT_2).decode())
+        return
+    first, lowest = manifest["metrics"]["validation"][0]["loss"], manifest["metrics"]["lowest"]
+    click.echo(f"loss on {split.sources} to validate on: {first:.3f} before, {lowest:.3f} after\nwritten to {out}")
+
+
+def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowLessons:
+    """What is taught: to read notes, or the outcomes of a cohort. Raises TrainingError for a cohort of another task."""
+    from risk_model import LabelledCohort, RuleNoteReader, TrainingError
+    from risk_model.evaluation import TRAINING
+    from risk_model.llm_tuning import WindowLessons, labelled_notes, place_of, select_windows
+
+    if chosen["cohort"] is None:
+        return WindowLessons(_split(chosen["notes"], chosen["examples"], chosen["each"], chosen["seed"], index))
+    labelled, task = LabelledCohort.open(chosen["cohort"]), chosen["task"]
+    if labelled.task != task:
+        raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")
+    rules = RuleNoteReader(index, embed=False)
+    rows = (
+        labelled_notes((row.person, row.subject_id), record.notes(), row.label, rules)
+        for split in TRAINING
+        for row, record in labelled.records(split)
+        if place_of(row.person, "taught") < chosen["share"]
+    )
+    with counting("rows told") as moved:
+        return select_windows(
+            rows, labelled.asked.question, count=chosen["examples"], seed=chosen["seed"],
+            progress=lambda n: moved(n, len(labelled.rows)),
+        )  # fmt: skip
+
+
+def _split(notes: Sequence[str], examples: int, each: int, seed: int, index: KnowledgeIndex) -> TuningSplit:
+    from risk_model.llm_tuning import TuningSplit, deduplicated, examples_from_notes, generated_examples
+
+    train, validation = [], generated_examples(index, "validation", max(4, examples // 16), seed)
+    for source in dict.fromkeys(notes):
+        if source == GENERATED:
+            train += generated_examples(index, "train", examples, seed)
+            continue
+        if not Path(source).is_dir():
+            raise click.UsageError(f"--notes {source}: expected `generated` or a folder of FHIR files")
+        with counting("records told") as moved:
+            found = examples_from_notes(
+                _records(Path(source)), index, each=each, seed=seed, progress=lambda n: moved(n, n)
+            )
+        train += found["train"]
+        validation += found["validation"]
+    return TuningSplit(deduplicated(train, validation), deduplicated(validation))
+
+
+def _records(folder: Path) -> Iterator[PatientRecord]:
+    from fhir_mapping import PatientRecord
+    from risk_model.cohorts import FhirFolder
+
+    with FhirFolder(folder, report_line) as opened:
+        for patient in opened.patients():
+            yield PatientRecord.from_resources(patient.resources, patient.subject_id)

@@ -1,0 +1,1 @@
+"""Commands that look back: audit, monitor, outcomes, replay."""

@@ -1,0 +1,108 @@
+"""`riskcards audit`: the chain of everything that was answered, and whether it still holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import orjson
+
+from cds_service.commands.shared.exit_codes import BAD_INPUT
+from cds_service.commands.shared.opened import config_option, opened_settings, opened_store
+from cds_service.monitoring.audit_events import audit_event
+
+
+@click.group(name="audit")
+def command() -> None:
+    """Check, read and trim what is kept of cards, feedback and changes of mode.
+
+    \b
+    riskcards audit verify                       every entry follows from the one before
+    riskcards audit head                         its last number and hash, to be kept elsewhere
+    riskcards audit verify --head 1207:9f3c...   nothing was cut off since then
+    riskcards audit export --fhir > events.ndjson   for a FHIR audit repository
+    riskcards audit purge --older-than 730       retention: the chain stays, the content goes
+    """
+
+
+@command.command()
+@click.option("--head", help="NUMBER:HASH as `riskcards audit head` printed it.")
+@click.option("--json", "as_json", is_flag=True, help="For programs to read.")
+@config_option
+@click.pass_context
+def verify(ctx: click.Context, head: str | None, as_json: bool, config: Path | None) -> None:
+    """Walk the whole chain. Exit code 3 when it is broken, naming the first entry that is."""
+    with opened_store(config) as store:
+        found = store.verify_audit()
+        fault = found.fault or (_cut(store.audit_hashes(), head) if head else None)
+    if as_json:
+        click.echo(orjson.dumps({"entries": found.entries, "head": found.head, "fault": fault}).decode())
+    else:
+        click.echo(
+            f"broken: {fault}"
+            if fault
+            else f"{found.entries} {'entry' if found.entries == 1 else 'entries'}, each follows from the one before"
+        )
+    if fault:
+        ctx.exit(BAD_INPUT)
+
+
+def _cut(hashes: dict[int, str], head: str) -> str | None:
+    number, _, digest = head.partition(":")
+    if not number.isdigit():
+        raise click.UsageError("--head: expected NUMBER:HASH as `riskcards audit head` prints it")
+    kept = hashes.get(int(number))
+    return (
+        None
+        if kept == digest
+        else f"entry {number} is {'another' if kept else 'missing'}: the chain was cut or rewritten"
+    )
+
+
+@command.command()
+@config_option
+def head(config: Path | None) -> None:
+    """The last entry's NUMBER:HASH. Keep it where the database's owner cannot reach."""
+    with opened_store(config) as store:
+        found = store.verify_audit()
+    click.echo(f"{found.entries}:{found.head}")
+
+
+@command.command(name="list")
+@click.option("--kind", help="Only entries of this kind: card, feedback, mode, foreign-patient, purge, outcomes.")
+@config_option
+def list_(kind: str | None, config: Path | None) -> None:
+    """The entries as JSON lines, oldest first."""
+    with opened_store(config) as store:
+        for entry in store.audit_entries(kind):
+            click.echo(
+                orjson.dumps(
+                    {"seq": entry.seq, "at": entry.at, "kind": entry.kind, "subject": entry.subject, "body": entry.body}
+                ).decode()
+            )
+
+
+@command.command()
+@click.option(
+    "--fhir", is_flag=True, required=True, expose_value=False, help="As FHIR R4 AuditEvent, one a line (NDJSON)."
+)
+@click.option("--after", default=0, type=click.IntRange(0), help="Only entries after this number: the last exported.")
+@config_option
+def export(after: int, config: Path | None) -> None:
+    """The chain for an audit repository. Its estimates and inputs stay here; patients are salted hashes."""
+    public_url = opened_settings(config).public_url
+    with opened_store(config) as store:
+        for entry in store.audit_entries():
+            if entry.seq > after:
+                click.echo(orjson.dumps(audit_event(entry, public_url)).decode())
+
+
+@command.command()
+@click.option("--older-than", required=True, type=click.IntRange(1), help="Days.")
+@config_option
+def purge(older_than: int, config: Path | None) -> None:
+    """Remove cards, estimates, feedback and outcomes older than so many days. The chain keeps their hashes."""
+    with opened_store(config) as store:
+        gone = store.purge(datetime.now(UTC) - timedelta(days=older_than))
+    click.echo(f"{gone} cards removed")

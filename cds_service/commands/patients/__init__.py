@@ -1,0 +1,1 @@
+"""Commands on patients: map and score."""

@@ -1,0 +1,172 @@
+"""`riskcards score`: a patient's risk as a FHIR RiskAssessment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+
+from cds_service.commands.patients.from_server import exported, fetched
+from cds_service.commands.shared.files import SiteMapType, TimeType, load_record
+from cds_service.commands.shared.model_sources import READER_HELP
+from fhir_mapping import PatientRecord, SiteMap
+
+if TYPE_CHECKING:
+    from risk_model import Pipeline
+
+ABSTAINED, BAD_INPUT = 4, 3
+REFUSED_SHOWN = 10
+_DEFAULT = "readmission_30d"
+
+
+@click.command(name="score")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--fhir-server", help="Base URL of a FHIR R4 server to read the patient from, instead of FILES.")
+@click.option("--smart-client", help="The client of RISKCARDS_SMART_CLIENTS to log in as (SMART Backend Services).")
+@click.option("--group", help="With --smart-client and --out: export this Group instead of all patients.")
+@click.option("--patient", help="Id of the patient.")
+@click.option("--encounter", help="Id of the stay; default: the one running at that time.")
+@click.option("--as-of", type=TimeType(), help="What was known at this time; a bare date means its end. Default: all.")
+@click.option("--task", help="Default: what --model answers, else readmission_30d; or in_hospital_mortality.")
+@click.option("--site-map", type=SiteMapType(), help="YAML file that translates a site's own codes.")
+@click.option("--model", type=click.Path(file_okay=False, path_type=Path), help="A model folder; default: the shipped.")
+@click.option("--note-reader", default="rules", show_default=True, help=READER_HELP)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With a folder: the NDJSON file to write.")
+@click.option("--json", "as_json", is_flag=True, help="The RiskAssessment itself.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    fhir_server: str | None,
+    smart_client: str | None,
+    group: str | None,
+    patient: str | None,
+    encounter: str | None,
+    as_of: datetime | None,
+    task: str | None,
+    site_map: SiteMap | None,
+    model: Path | None,
+    note_reader: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Estimate one patient's risk, from FHIR files or a FHIR server; or that of every patient in a folder.
+
+    \b
+    riskcards score patient.json --task in_hospital_mortality --as-of 2024-02-11T03:00:00Z
+    riskcards score --fhir-server http://127.0.0.1:8099/fhir --patient 123 --json
+
+    \b
+    riskcards score export/ --out risks.ndjson --task readmission_30d --model model/
+    riskcards score --fhir-server https://ehr.example.org/fhir --smart-client general --out risks.ndjson
+
+    A folder (Bulk Data NDJSON or Bundles) gives one RiskAssessment to a line, the same as the service would answer; a
+    patient that cannot be read is an OperationOutcome on its line, and the exit code is then 3. With --smart-client and
+    --out the folder is exported from the server first (Bulk Data Access), logged in with the client's key.
+
+    Exit code 4 when the model abstains: the answer then says why, and still holds the established scores.
+    """
+    from cds_service.cards.detail import detail
+    from cds_service.commands.shared.model_sources import report_line
+    from risk_model import risk_assessment
+
+    if smart_client and not fhir_server:
+        raise click.UsageError("--smart-client needs --fhir-server URL")
+    if group and not (smart_client and out):
+        raise click.UsageError("--group needs --smart-client and --out")
+    pipeline, asked = _pipeline(task, model, note_reader)
+    if smart_client and fhir_server and out is not None:
+        if files or patient or encounter:
+            raise click.UsageError("an export is scored whole: give neither FILES nor --patient nor --encounter")
+        with exported(fhir_server, smart_client, group) as folder:
+            _bulk(ctx, folder, out, pipeline, asked, as_of, site_map)
+        return
+    if any(path.is_dir() for path in files) or out is not None:
+        if len(files) != 1 or not files[0].is_dir() or out is None or patient or encounter or fhir_server:
+            raise click.UsageError("give one folder with --out FILE.ndjson, and neither --patient nor --encounter")
+        _bulk(ctx, files[0], out, pipeline, asked, as_of, site_map)
+        return
+    record = _record(files, fhir_server, smart_client, patient, encounter, as_of, site_map)
+    if note_reader != "rules" and record.notes():
+        report_line(f"{len(record.notes())} notes, read by {note_reader}; without a GPU that may take minutes")
+    assessment = pipeline.assess(record, asked)
+    if as_json:
+        click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo(detail([assessment], record))
+    if assessment.estimate.abstention is not None:
+        ctx.exit(ABSTAINED)
+
+
+def _pipeline(task: str | None, model: Path | None, note_reader: str) -> tuple[Pipeline, str]:
+    """The shipped pipeline or one of this model, and the task it is asked for.
+
+    Raises UsageError for a task nobody answers, and ModelArtifactError where the model answers another.
+    """
+    from cds_service.background.language_models import asked_at_once
+    from cds_service.commands.shared.model_sources import open_reader, opened_models
+    from cds_service.commands.shared.opened import opened_settings
+    from risk_model import TASKS, ModelArtifactError, Pipeline, RiskModel
+
+    models = opened_models()
+    wrap = None if note_reader == "rules" else open_reader(note_reader, models)
+    if model is None:
+        if task not in {None, *TASKS}:
+            raise click.UsageError(f"--task {task}: the shipped models answer {', '.join(TASKS)}; or give --model")
+        return Pipeline.shipped(wrap=wrap), task or _DEFAULT
+    opened = RiskModel.open(model)
+    if task not in {None, opened.task}:
+        raise ModelArtifactError(f"this model answers {opened.task}; say --task {opened.task}", path=str(model))
+    return Pipeline.with_model(opened, wrap, asked_at_once(opened_settings(), models)), opened.task
+
+
+def _bulk(
+    ctx: click.Context,
+    folder: Path,
+    out: Path,
+    pipeline: Pipeline,
+    task: str,
+    as_of: datetime | None,
+    site_map: SiteMap | None,
+) -> None:
+    from cds_service.commands.patients.score_folder import score_folder
+    from cds_service.commands.shared.model_sources import counting, report_line
+    from risk_model.cohorts import FhirFolder
+
+    with FhirFolder(folder, report_line) as source, counting("patients scored") as progress:
+        found = score_folder(pipeline, source, task, out, as_of=as_of, site_map=site_map, progress=progress)
+    report_line(
+        f"{found.answered} answered, {sum(found.abstained.values())} declined, {len(found.refused)} not readable: {out}"
+    )
+    for code, count in found.abstained.most_common():
+        report_line(f"  declined {count}: {code}")
+    if not found.answered and "no-inpatient-stay" in found.abstained and as_of is None:
+        report_line("  no stay is running where the data end; --as-of TIME scores patients as they were then")
+    for subject, reason in found.refused[:REFUSED_SHOWN]:
+        report_line(f"  not readable: Patient/{subject}: {reason}")
+    if found.refused:
+        ctx.exit(BAD_INPUT)
+
+
+def _record(
+    files: tuple[Path, ...],
+    server: str | None,
+    smart_client: str | None,
+    patient: str | None,
+    encounter: str | None,
+    as_of: datetime | None,
+    site_map: SiteMap | None,
+) -> PatientRecord:
+    if bool(files) == bool(server):
+        raise click.UsageError("give FILES, or --fhir-server with --patient")
+    if server is None:
+        return load_record(files, patient=patient, as_of=as_of, encounter=encounter, site_map=site_map)
+    if not patient:
+        raise click.UsageError("--fhir-server needs --patient ID")
+    resources, not_fetched = fetched(server, smart_client, patient)
+    return PatientRecord.from_resources(
+        resources, patient, as_of, encounter_id=encounter, not_fetched=not_fetched, site_map=site_map
+    )

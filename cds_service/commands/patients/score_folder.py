@@ -1,0 +1,72 @@
+"""Scoring a folder: every patient through the code the service runs, one RiskAssessment to a line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import orjson
+
+from artifact_store import whole_file
+from fhir_mapping import FhirMappingError, PatientRecord, SiteMap
+from risk_model import Pipeline, risk_assessment
+from risk_model.cohorts import FhirFolder
+
+
+@dataclass
+class Scored:
+    """What came of it. `refused` is (patient, reason); nobody is left out silently."""
+
+    answered: int = 0
+    abstained: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def score_folder(
+    pipeline: Pipeline,
+    source: FhirFolder,
+    task: str,
+    out: Path,
+    *,
+    as_of: datetime | None = None,
+    site_map: SiteMap | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Scored:
+    """Write `out` (NDJSON, in the order of patient ids within the folder's shards), whole or not at all.
+
+    An abstention is a RiskAssessment with its reason. A patient that cannot be read is an OperationOutcome on a line of
+    its own, in its place.
+    """
+    found = Scored()
+    total = source.patient_count
+    with whole_file(out) as stream:
+        for number, patient in enumerate(source.patients(), start=1):
+            try:
+                record = PatientRecord.from_resources(
+                    patient.resources, patient.subject_id, as_of, not_fetched=source.not_fetched, site_map=site_map
+                )
+            except FhirMappingError as error:
+                found.refused.append((patient.subject_id, str(error)))
+                stream.write(_line(_refusal(patient.subject_id, str(error))))
+            else:
+                assessment = pipeline.assess(record, task)
+                abstention = assessment.estimate.abstention
+                if abstention is None:
+                    found.answered += 1
+                else:
+                    found.abstained[abstention.code] += 1
+                stream.write(_line(risk_assessment(assessment)))
+            progress(number, total)
+    return found
+
+
+def _refusal(subject: str, reason: str) -> dict[str, object]:
+    issue = {"severity": "error", "code": "invalid", "diagnostics": reason, "expression": [f"Patient/{subject}"]}
+    return {"resourceType": "OperationOutcome", "issue": [issue]}
+
+
+def _line(resource: dict[str, object]) -> bytes:
+    return orjson.dumps(resource, option=orjson.OPT_APPEND_NEWLINE)

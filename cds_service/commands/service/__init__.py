@@ -1,0 +1,1 @@
+"""Commands that serve: demo, serve, read-ahead, clients, modes, doctor."""

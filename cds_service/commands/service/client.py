@@ -1,0 +1,154 @@
+"""`riskcards client`: the CDS clients whose tokens are accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from cds_service.auth.clients import CdsClient, ClientsError, client_of, read_clients, with_keys, write_clients
+from cds_service.commands.shared.opened import opened_settings
+
+
+@click.group(name="client")
+def command() -> None:
+    """Add, list, change and remove the EHRs that may call this service.
+
+    They stand in the file that RISKCARDS_CDS_CLIENTS names (or --file); a running service reads it again by itself.
+
+    \b
+    riskcards client add general --issuer https://ehr.example.org \\
+        --jwks-url https://ehr.example.org/jwks.json --fhir-server https://ehr.example.org/fhir
+    riskcards client rotate general --jwks new-keys.json
+    riskcards client list
+    """
+
+
+_file = click.option("--file", "path", type=click.Path(dir_okay=False, path_type=Path), help="The clients file.")
+_jwks = click.option(
+    "--jwks", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A JWK set of public keys, pinned."
+)
+_jwks_url = click.option("--jwks-url", default="", help="Where the client publishes its keys (https).")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--issuer", required=True, help="The `iss` of its tokens, letter for letter.")
+@_jwks
+@_jwks_url
+@click.option("--fhir-server", "servers", multiple=True, help="A FHIR base URL this client's requests may name.")
+@click.option("--tenant", "tenants", multiple=True, help="Tokens must name one of these.")
+@click.option("--algorithm", "algorithms", multiple=True, help="ES384 and RS384 when none is given.")
+@click.option("--max-lifetime", default=300, show_default=True, help="Seconds a token may be valid for.")
+@_file
+def add(
+    name: str,
+    issuer: str,
+    jwks: Path | None,
+    jwks_url: str,
+    servers: tuple[str, ...],
+    tenants: tuple[str, ...],
+    algorithms: tuple[str, ...],
+    max_lifetime: int,
+    path: Path | None,
+) -> None:
+    """Accept tokens of a new issuer."""
+    place = _place(path)
+    known = _read(place) if place.exists() else ()
+    if any(client.name == name or client.issuer == issuer for client in known):
+        raise click.UsageError(
+            f"there is a client {name!r} or an issuer {issuer!r} already; see `riskcards client list`"
+        )
+    item = {
+        "name": name,
+        "issuer": issuer,
+        "jwks": None if jwks is None else _json(jwks),
+        "jwks_url": jwks_url,
+        "fhir_servers": list(servers),
+        "tenants": list(tenants),
+        "algorithms": list(algorithms),
+        "max_lifetime": max_lifetime,
+    }
+    try:
+        write_clients(place, (*known, client_of(item, name)))
+    except ClientsError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(f"{name}: accepted ({place})")
+
+
+@command.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="For programs to read.")
+@_file
+def list_(as_json: bool, path: Path | None) -> None:
+    """Who may call, with which keys, for what."""
+    clients = _read(_place(path))
+    if as_json:
+        click.echo(orjson.dumps([client.to_json() for client in clients], option=orjson.OPT_INDENT_2).decode())
+        return
+    for client in clients:
+        keys = f"pinned {', '.join(sorted(client.keys))}" if client.keys else client.jwks_url
+        click.echo(f"{client.name}\n  issuer        {client.issuer}\n  keys          {keys}")
+        click.echo(f"  algorithms    {', '.join(client.algorithms)}; tokens valid up to {client.max_lifetime} s")
+        click.echo(f"  FHIR servers  {', '.join(client.fhir_servers) or 'none: prefetch only'}")
+        if client.tenants:
+            click.echo(f"  tenants       {', '.join(client.tenants)}")
+
+
+@command.command()
+@click.argument("name")
+@_file
+def remove(name: str, path: Path | None) -> None:
+    """Accept no token of this client any more."""
+    place = _place(path)
+    clients = _read(place)
+    _named(clients, name)
+    write_clients(place, [client for client in clients if client.name != name])
+    click.echo(f"{name}: removed ({place})")
+
+
+@command.command()
+@click.argument("name")
+@_jwks
+@_jwks_url
+@_file
+def rotate(name: str, jwks: Path | None, jwks_url: str, path: Path | None) -> None:
+    """Replace a client's keys. Keep the old key in the set until its last token has expired."""
+    place = _place(path)
+    clients = _read(place)
+    old = _named(clients, name)
+    try:
+        new = with_keys(old, None if jwks is None else _json(jwks), jwks_url)
+    except ClientsError as error:
+        raise click.UsageError(str(error)) from None
+    write_clients(place, [new if client is old else client for client in clients])
+    click.echo(f"{name}: keys replaced ({place})")
+
+
+def _place(path: Path | None) -> Path:
+    given = path or opened_settings().cds_clients
+    if not given:
+        raise click.UsageError("which file? Set RISKCARDS_CDS_CLIENTS or give --file clients.json")
+    return Path(given)
+
+
+def _read(place: Path) -> tuple[CdsClient, ...]:
+    try:
+        return read_clients(place)
+    except ClientsError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _named(clients: tuple[CdsClient, ...], name: str) -> CdsClient:
+    for client in clients:
+        if client.name == name:
+            return client
+    raise click.UsageError(f"no client {name!r}; there are {', '.join(c.name for c in clients) or 'none'}")
+
+
+def _json(path: Path) -> Any:
+    try:
+        return orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise click.UsageError(f"{path}: not JSON: {error.msg}") from None

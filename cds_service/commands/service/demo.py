@@ -1,0 +1,98 @@
+"""`riskcards demo`: the whole product in a browser, on embedded defaults."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import time
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cds_service.commands.shared.opened import check_port, opened_settings
+from fhir_mapping import InvalidInputError
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from cds_service.demo.ward.patients import DemoWard
+
+
+def _warm(app: Flask, ward: DemoWard) -> None:
+    """Every chart read once ahead of the first click: notes are encoded, models loaded, the ward's risks known."""
+    risks = app.extensions["riskcards-ward"]
+    for patient in ward.patients.values():
+        risks.of(patient)
+
+
+def _ward(folder: Path | None, server: str | None) -> DemoWard:
+    """Raises click.UsageError, InvalidInputError."""
+    from cds_service.demo.ward.fhir_server import from_server
+    from cds_service.demo.ward.folder import from_folder
+    from cds_service.demo.ward.patients import shipped
+
+    if folder is not None and server is not None:
+        raise click.UsageError("--patients and --fhir-server: choose one of them")
+    if server is not None:
+        networks = opened_settings().private_networks
+        return from_server(server, networks, lambda words: click.echo(f"\r{words}", nl=False, err=True))
+    return shipped() if folder is None else from_folder(folder)
+
+
+@click.command(name="demo")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--patients",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of Synthea R4 bundles instead of the shipped patients.",
+)
+@click.option("--fhir-server", metavar="URL", help="An open FHIR R4 server: its patients instead of the shipped ones.")
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+def command(host: str, port: int, patients: Path | None, fhir_server: str | None, no_browser: bool) -> None:
+    """A small EHR in your browser that calls the real service.
+
+    Choose a patient: opening the chart fires patient-view; the buttons fire encounter-start and encounter-discharge.
+    Cards can be accepted or dismissed. Nothing is kept after you stop it with Ctrl-C.
+
+    \b
+    riskcards demo
+    riskcards demo --patients ~/synthea/output/fhir --port 9000
+    riskcards demo --fhir-server http://127.0.0.1:8099/fhir
+    """
+    from werkzeug.serving import make_server
+
+    from cds_service.demo.blueprint import create_demo_app
+    from cds_service.demo.setup import demo_settings
+    from cds_service.runtime.memory import bound_arenas, settle
+
+    check_port(host, port)
+    started = time.perf_counter()
+    bound_arenas()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    ward = _ward(patients, fhir_server)
+    for name, reason in ward.refused:
+        click.echo(f"not shown: {name}: {reason}", err=True)
+    if not ward.patients:
+        raise InvalidInputError("no patient that can be shown: give a folder of FHIR R4 charts, a file to a patient")
+    with tempfile.TemporaryDirectory(prefix="riskcards-demo-") as folder:
+        address = f"http://{host}:{port}"
+        app = create_demo_app(demo_settings(address, Path(folder)), ward)
+        server = make_server(host, port, app, threaded=True)
+        settle()
+        seconds = time.perf_counter() - started
+        click.echo(f"riskcards demo: {address}/demo/   {len(ward.patients)} patients, ready in {seconds:.1f} s")
+        click.echo("For demonstration only, never for care. Ctrl-C stops it.")
+        threading.Thread(target=_warm, args=(app, ward), daemon=True).start()
+        if not no_browser:
+            threading.Timer(0.3, webbrowser.open, (f"{address}/demo/",)).start()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("stopped")
+        finally:
+            server.server_close()
+            app.extensions["riskcards"].store.close()

@@ -1,0 +1,78 @@
+"""What `riskcards doctor` looks at of a service: the EHRs that may call it, the SMART app's keys, the database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cds_service.config.settings import Settings
+
+NOTHING = "not configured"
+Look = Callable[[], str]
+
+
+def clients() -> str:
+    """Every EHR of the clients file, with keys that can be had now. Raises for the first whose keys cannot."""
+    from cds_hooks import KeyRefusedError
+    from cds_service.auth.clients import ClientsFile
+    from cds_service.auth.keys import fetch_keys
+    from cds_service.net.outbound import Networks, Outbound, OutboundError
+
+    settings = Settings.from_environment(os.environ)
+    if not settings.cds_clients:
+        return f"{NOTHING}: only `serve --insecure` and the demo start without RISKCARDS_CDS_CLIENTS"
+    outbound, told = Outbound(Networks.of(settings.private_networks)), []
+    for client in ClientsFile(Path(settings.cds_clients)).clients.values():
+        if client.keys is not None:
+            told.append(f"{client.name}: {len(client.keys)} pinned keys")
+            continue
+        try:
+            keys = fetch_keys(client.jwks_url, outbound)
+        except (OutboundError, KeyRefusedError) as error:
+            raise ValueError(f"{client.name}: no keys from {client.jwks_url} ({error})") from None
+        told.append(f"{client.name}: {len(keys)} keys from {client.jwks_url}")
+    return "; ".join(told)
+
+
+def smart_app() -> str:
+    """Every SMART registration with its server's discovery document, and the key sessions are encrypted with."""
+    from cds_service.oauth.discovery import discover
+    from cds_service.oauth.errors import SmartError
+    from cds_service.oauth.vault import open_cipher
+    from cds_service.smart.parts import check_setup, register
+
+    settings = Settings.from_environment(os.environ)
+    registered = check_setup(settings)
+    if registered is None:
+        return f"{NOTHING}: no app is offered without RISKCARDS_SMART_CLIENTS"
+    path = settings.session_key_path()
+    if path.exists():  # a doctor makes none
+        open_cipher(path)
+    told = [f"session key {path}" if path.exists() else f"session key {path} will be made at the first start"]
+    for iss, client in registered.items():
+        try:
+            discover(client, register(client, settings.private_networks).outbound, iss)
+        except SmartError as error:
+            raise ValueError(f"{client.name}: {iss} cannot be used ({error})") from None
+        told.append(f"{client.name}: {client.type}, {len(client.keys)} signing keys, discovery answers")
+    return "; ".join(told)
+
+
+def database() -> str:
+    """That it takes a write, what it is, how long its audit chain is, and that the chain holds."""
+    from cds_service.store.errors import StoreError
+    from cds_service.store.store import Store
+
+    store = Store(Settings.from_environment(os.environ).store_url())
+    try:
+        store.check()
+        chain = store.verify_audit()
+        if chain.fault is not None:
+            raise StoreError(f"the audit chain is broken: {chain.fault}")
+        return f"{store.kind} takes a write; audit chain of {chain.entries} entries holds"
+    finally:
+        store.close()
+
+
+LOOKS: Mapping[str, Look] = {"EHR clients": clients, "SMART app": smart_app, "database": database}

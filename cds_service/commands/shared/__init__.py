@@ -1,0 +1,1 @@
+"""What several commands share: files, settings and store, model sources, exit codes."""

@@ -1,0 +1,135 @@
+"""What the commands that learn and judge share: where stage 1 comes from, and a progress bar that counts rows."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cds_service.background.language_models import OpenedModels
+    from knowledge_index import Encoder
+    from risk_model import RiskModel
+    from risk_model.evaluation import DatasetSources
+    from risk_model.llm import ReaderName
+    from risk_model.pipeline import NoteReaderWrapper
+
+READER_HELP = "rules, smollm2, a model folder (+ADAPTER), or https://HOST/v1#MODEL: see docs/language-models.md."
+ENCODER_HELP = "minilm, static, hf:FOLDER, a family with a folder (medcpt:FOLDER), or a file: see docs/encoders.md."
+
+_SILENCE = 30.0
+"""Seconds without a word after which the next row is told."""
+
+
+def open_sources(
+    encoder: str | None,
+    note_reader: str | None,
+    evidence: bool = False,
+    models: OpenedModels | None = None,
+    beside: Path | None = None,
+) -> DatasetSources:
+    """Stage 1 by name; nothing is opened that is not asked for. What a language model reads and an encoder of the
+    site's own embeds is kept `beside` an output, so that a run that was stopped goes on.
+
+    Raises EncoderError for an unknown encoder.
+    """
+    from knowledge_index.encoders import available_threads, encoder_named
+    from risk_model.evaluation import DatasetSources
+
+    opened = None if encoder is None else keeping(encoder_named(encoder, available_threads()), encoder, beside)
+    if note_reader is None:
+        return DatasetSources(encoder=opened)
+    from knowledge_index import KnowledgeIndex
+    from risk_model import Pipeline, RuleNoteReader
+
+    index = KnowledgeIndex.open_starter()
+    kept = None if beside is None else beside.with_name(f"{beside.name}.readings.jsonl")
+    reader = open_reader(note_reader, models, kept)(RuleNoteReader(index))
+    return DatasetSources(reader, opened, Pipeline(index, reader, {}).evidence_for if evidence else None)
+
+
+def sources_of(model: RiskModel) -> DatasetSources:
+    """The stage 1 a model was trained with."""
+    from cds_service.background.language_models import asked_at_once
+    from cds_service.commands.shared.opened import opened_settings
+
+    reader, opened = model.manifest.get("note_reader"), opened_models()
+    named = None if reader is None else str(reader)
+    # A language model's readings are kept under its name; all others were the rules'.
+    said = named.removeprefix("language:") if named and named.startswith("language:") else named and "rules"
+    sources = open_sources(model.manifest.get("encoder"), said, model.reads_evidence, opened)
+    if model.asks is None:
+        return sources
+    return replace(sources, opining=asked_at_once(opened_settings(), opened)(model))
+
+
+def opened_models() -> OpenedModels:
+    """Language models by name, each opened once; servers are asked as the settings say."""
+    from cds_service.background.language_models import ModelServers, OpenedModels
+    from cds_service.commands.shared.opened import opened_settings
+
+    return OpenedModels(ModelServers.of(opened_settings()))
+
+
+def keeping(encoder: Encoder, name: str, beside: Path | None) -> Encoder:
+    """An encoder whose vectors are kept by content; one that is shipped is quicker than that is worth."""
+    from knowledge_index.encoders import SHIPPED, CachedEncoder
+
+    if beside is None or name in SHIPPED:
+        return encoder
+    return CachedEncoder(encoder, beside.with_name(f"{beside.name}.vectors"))
+
+
+def open_reader(name: str, opened: OpenedModels | None = None, kept: Path | None = None) -> NoteReaderWrapper:
+    """What sets the note reader of a name over the rules; a name that is none is wrong use."""
+    from cds_service.background.language_models import reader_named
+
+    checked_name(name)
+    models = opened or opened_models()
+    return lambda rules: reader_named(name, rules, models, kept)
+
+
+def checked_name(name: str) -> ReaderName:
+    """The name of a note reader taken apart; one that is none is wrong use."""
+    from risk_model.llm import ReaderName, ReaderNameError
+
+    try:
+        return ReaderName.of(name)
+    except ReaderNameError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@contextmanager
+def counting(label: str) -> Iterator[Callable[[int, int], None]]:
+    """`progress(done, total)`: a bar on a terminal; elsewhere a line for each tenth, and for each row that comes half
+    a minute after the last line: a language model may take that long for one."""
+    if sys.stderr.isatty():
+        with click.progressbar(length=1, label=label, file=sys.stderr, show_pos=True) as bar:
+
+            def move(done: int, total: int) -> None:
+                bar.length = total
+                bar.update(done - bar.pos)
+
+            yield move
+        return
+
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if done == total or done % max(1, total // 10) == 0 or time.monotonic() - told > _SILENCE:
+            told = time.monotonic()
+            report_line(f"{label}: {done} of {total}")
+
+    yield tell
+
+
+def report_line(message: str) -> None:
+    click.echo(message, err=True)

@@ -1,0 +1,1 @@
+"""What a site decides: settings, modes of a service, alert policy."""

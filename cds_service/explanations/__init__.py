@@ -1,0 +1,1 @@
+"""What stands behind an estimate, as plain values: drivers, literature, notes, data quality."""

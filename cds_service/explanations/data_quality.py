@@ -1,0 +1,139 @@
+"""What the estimate had to do without: missing, old, refused, not fetched. Unknown is never normal, and is said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cds_service.explanations.formatting import describe_reason, format_age
+from fhir_mapping import PatientRecord
+from fhir_mapping.terminology import definitions
+from risk_model import TASKS, Assessment, RiskModel
+from risk_model.features import concept_of
+
+# Hours after which the last value of a stay is called old: a round of vital signs, a day's laboratory and a night.
+STALE_HOURS = {"vital sign": 12.0, "laboratory": 36.0}
+# What does not change within a stay's hours is not old after a round.
+_SLOW = frozenset({"weight", "height"})
+SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Inputs that are missing for one reason, wanted by the same models or scores."""
+
+    names: tuple[str, ...]
+    reason: str
+    code: str
+    wanted_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    name: str
+    age: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Entries that were read and not used, by reason; `examples` are ids or the mapper's details, never content."""
+
+    reason: str
+    code: str
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    missing: tuple[Missing, ...]
+    stale: tuple[Stale, ...]
+    refused: tuple[Refused, ...]
+    not_fetched: tuple[str, ...]
+    notes_read: int
+    notes_unreadable: int
+    known: tuple[tuple[str, int, int], ...]
+    """(task, inputs known, inputs of the model)."""
+    timings: tuple[tuple[str, str, float], ...]
+    """(task, step, milliseconds)."""
+
+    @property
+    def missing_count(self) -> int:
+        return sum(len(missing.names) for missing in self.missing)
+
+    @property
+    def faults(self) -> int:
+        return self.missing_count + len(self.stale) + len(self.refused) + len(self.not_fetched)
+
+
+def quality(assessments: Sequence[Assessment], record: PatientRecord, models: Sequence[RiskModel]) -> Quality:
+    findings = assessments[0].findings
+    concepts = {concept_of(name) for model in models for name in model.names}
+    return Quality(
+        missing=_missing(assessments),
+        stale=_stale(record, concepts),
+        refused=_refused(record),
+        not_fetched=tuple(sorted(record.not_fetched)),
+        notes_read=findings.notes_read,
+        notes_unreadable=findings.notes_unreadable,
+        known=tuple(
+            (TASKS[a.estimate.task].title, sum(value == value for value in a.estimate.inputs), len(a.estimate.inputs))
+            for a in assessments
+        ),
+        timings=tuple((TASKS[a.estimate.task].title, step, took) for a in assessments for step, took in a.timings),
+    )
+
+
+def _missing(assessments: Sequence[Assessment]) -> tuple[Missing, ...]:
+    """What models and scores would have used; those a score misses come with the score's name."""
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for assessment in assessments:
+        for gap in assessment.estimate.gaps:
+            wanted.setdefault((gap.name, gap.reason), []).append(TASKS[assessment.estimate.task].title)
+    named = {name.casefold() for name, _ in wanted}
+    for assessment in assessments:
+        for score in assessment.estimate.comparators:
+            for name in score.missing:
+                if name.casefold() not in named:
+                    wanted.setdefault((name, ""), []).append(score.name)
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for (name, code), by in wanted.items():
+        grouped.setdefault((code, ", ".join(dict.fromkeys(by))), []).append(name)
+    return tuple(
+        Missing(tuple(names), describe_reason(code) if code else "Not known to the score", code, by)
+        for (code, by), names in grouped.items()
+    )
+
+
+def _stale(record: PatientRecord, concepts: set[str]) -> tuple[Stale, ...]:
+    """The last value of a concept a model reads, where it is older than a round; oldest first."""
+    newest = {m.concept: m.time for m in sorted(record.measurements, key=lambda m: m.time)}
+    since = record.current_stay.start if record.current_stay else None
+    found = []
+    for concept in definitions().concepts.values():
+        last = newest.get(concept.name)
+        if concept.name not in concepts - _SLOW or last is None or (since is not None and last < since):
+            continue
+        hours = (record.prediction_time - last).total_seconds() / 3600
+        if hours > STALE_HOURS[concept.group]:
+            found.append((hours, concept.label))
+    return tuple(Stale(label, format_age(hours)) for hours, label in sorted(found, reverse=True))
+
+
+def _refused(record: PatientRecord) -> tuple[Refused, ...]:
+    refused = [refusal for refusal in record.refused if refusal.reason != "not-fetched"]
+    counts = Counter(refusal.reason for refusal in refused)
+    return tuple(
+        Refused(
+            describe_reason(code),
+            code,
+            count,
+            tuple(_example(r.source, r.detail) for r in refused if r.reason == code)[:SHOWN],
+        )
+        for code, count in counts.most_common()
+    )
+
+
+def _example(source: str, detail: str | None) -> str:
+    return f"{source}: {detail}" if detail else source

@@ -1,0 +1,35 @@
+"""Times and reason codes as the pages write them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from fhir_mapping.core import NOTE_REASONS, REASONS
+
+
+def format_moment(moment: datetime | None) -> str:
+    """`21 Nov 2026, 09:04 UTC`; what has no time says so."""
+    return "time unknown" if moment is None else f"{moment:%-d %b %Y, %H:%M} UTC"
+
+
+def describe_reason(code: str) -> str:
+    """The sentence of docs/reasons.md for a code; an unknown code stays itself rather than get a wrong meaning.
+
+    >>> describe_reason("none-found"), describe_reason("some-new-code")
+    ('Asked for, and there is none', 'some-new-code')
+    """
+    return REASONS.get(code) or NOTE_REASONS.get(code) or _MORE.get(code, code)
+
+
+# Codes the model room adds to those of the mapper.
+_MORE = {"unknown": "Not recorded"}
+
+
+def format_age(hours: float) -> str:
+    """
+    >>> format_age(0.4), format_age(30), format_age(100)
+    ('under an hour', '30 hours', '4 days')
+    """
+    if hours < 1:
+        return "under an hour"
+    return f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"

@@ -1,0 +1,166 @@
+"""How likely, against what: one answer per task, as a natural frequency and as bars beside usual and other scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cds_service.cards.card import NEVER_WARNS
+from cds_service.cards.detail import LEARNED_FROM, percent
+from risk_model import TASKS, RiskEstimate, RiskModel, ScoreResult
+from risk_model.models import describe_prediction_set
+
+# Ends of a bar's scale: a risk of 3 % must not look like nothing beside one of 90 %.
+SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
+ACROSS, DOWN = 25, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One row of the comparison; lengths in percent of the scale's end."""
+
+    label: str
+    value: str
+    length: float
+    low: float | None = None
+    high: float | None = None
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    name: str
+    points: str
+    band: str
+    alarm: bool
+    says: str
+    missing: str
+    inputs: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RiskNow:
+    """Either `probability` in words with its bars, or `abstention` in words; scores in both cases."""
+
+    task: str
+    title: str
+    outcome: str
+    learned_from: str
+    probability: str | None
+    of_100: int
+    frequency: str
+    interval: str
+    against: str
+    prediction_set: str
+    bars: tuple[Bar, ...]
+    scale: str
+    abstention: str | None
+    code: str | None
+    scores: tuple[Score, ...]
+    cautions: tuple[str, ...]
+    model: str
+    voice: str
+    """What a language model's own estimate has to do with it."""
+
+    @property
+    def dots(self) -> tuple[tuple[int, int, bool], ...]:
+        """(x, y, filled) of a hundred patients, filled in reading order."""
+        return tuple((n % ACROSS, n // ACROSS, n < self.of_100) for n in range(ACROSS * DOWN))
+
+
+def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
+    """`model` is the one that made the estimate: it says whom it learned from."""
+    task = TASKS[estimate.task]
+    probability = estimate.probability
+    bars = tuple(_bars(estimate))
+    quiet = estimate.abstention is not None and estimate.abstention.code in NEVER_WARNS
+    return RiskNow(
+        task=task.id,
+        title=task.title,
+        outcome=task.outcome,
+        learned_from=LEARNED_FROM.get(estimate.model_id)
+        or str(model.manifest["population"]["describe_prediction_set"]),
+        probability=None if probability is None else percent(probability),
+        of_100=0 if probability is None else round(100 * probability),
+        frequency="" if probability is None else frequency(probability),
+        interval="" if estimate.interval is None else format_interval(estimate.interval),
+        against=_against(estimate),
+        prediction_set="" if estimate.prediction_set is None else describe_prediction_set(estimate.prediction_set),
+        bars=bars,
+        scale=percent(_scale(estimate)),
+        abstention=None if estimate.abstention is None else estimate.abstention.reason,
+        code=None if estimate.abstention is None else estimate.abstention.code,
+        scores=tuple(_score(score, quiet) for score in estimate.comparators),
+        cautions=estimate.cautions,
+        model=f"{estimate.model_id} {estimate.model_version}",
+        voice="" if estimate.voice is None else estimate.voice.in_words(estimate.reasons),
+    )
+
+
+def frequency(probability: float) -> str:
+    """
+    >>> frequency(0.148), frequency(0.004), frequency(0.013)
+    ('about 15 of 100', 'fewer than 1 of 100', 'about 1 of 100')
+    """
+    if probability < 0.01:
+        return "fewer than 1 of 100"
+    return "more than 99 of 100" if probability > 0.99 else f"about {round(100 * probability)} of 100"
+
+
+def format_interval(interval: tuple[float, float]) -> str:
+    return f"{percent(interval[0])} to {percent(interval[1])}"
+
+
+def _against(estimate: RiskEstimate) -> str:
+    """The ratio in words; near one it is called that, not "1.0 times as high"."""
+    if estimate.probability is None or not estimate.baseline:
+        return ""
+    ratio = estimate.probability / estimate.baseline
+    if 0.9 <= ratio <= 1.1:
+        return "about as high as"
+    return f"{ratio:.1f} times as high as" if ratio >= 0.1 else "less than a tenth of"
+
+
+def _scale(estimate: RiskEstimate) -> float:
+    shown = [estimate.probability or 0.0, estimate.baseline or 0.0, *(estimate.interval or ())]
+    shown += [score.expected_risk for score in estimate.comparators if score.expected_risk is not None]
+    return next(end for end in SCALES if max(shown) <= end)
+
+
+def _bars(estimate: RiskEstimate) -> Iterator[Bar]:
+    end = _scale(estimate)
+
+    def along(value: float) -> float:
+        return round(100 * value / end, 2)
+
+    if estimate.probability is not None:
+        low, high = estimate.interval or (None, None)
+        yield Bar(
+            "This patient",
+            percent(estimate.probability),
+            along(estimate.probability),
+            None if low is None else along(low),
+            None if high is None else along(high),
+            ours=True,
+        )
+    if estimate.baseline is not None:
+        yield Bar("Usual", percent(estimate.baseline), along(estimate.baseline))
+    for score in estimate.comparators:
+        if score.expected_risk is not None:
+            yield Bar(f"{score.name} {score.in_words()}", percent(score.expected_risk), along(score.expected_risk))
+
+
+def _score(score: ScoreResult, quiet: bool) -> Score:
+    """`quiet` for the patients nobody is to be alarmed about, as on cards."""
+    says = [score.band] if score.band else []
+    if score.expected_risk is not None:
+        says.append(f"published risk {percent(score.expected_risk)}")
+    if not score.inputs:
+        says = ["cannot be scored"]
+    elif not says:
+        says = ["open: depends on what is missing"] if score.missing else ["–"]
+    points = score.in_words() if score.inputs else "–"
+    band = score.band or ""
+    return Score(
+        score.name, points, band, band == "high" and not quiet, ", ".join(says), ", ".join(score.missing), score.inputs
+    )

@@ -1,0 +1,1 @@
+"""A hook's way: prefetch, prediction time, locations, note attachments, assessment, feedback, replay."""

@@ -1,0 +1,50 @@
+"""Everything a server has of one patient: what `riskcards score --fhir-server` and the demo's ward are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from cds_hooks import FHIR_ID
+from cds_service.hooks.locations import newest_first, read_places
+from cds_service.net.gateway import Gateway, GatewayError
+
+MOST_OF_A_CHART = 20
+"""Locations read for one chart."""
+_TYPES_OF_A_CHART = (
+    "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference", "Composition",
+)  # fmt: skip
+
+
+def fetch_patient_resources(
+    server: str,
+    patient: str,
+    *,
+    token: str | None = None,
+    seconds: float = 60.0,
+    private_networks: Iterable[str] = (),
+) -> tuple[list[dict[str, Any]], frozenset[str]]:
+    """A patient's chart for `riskcards score --fhir-server`: its resources, and the types that could not be fetched.
+
+    Raises GatewayError when the Patient itself cannot be read.
+    """
+    if not FHIR_ID.match(patient):
+        raise GatewayError("not-an-id")
+    gateway = Gateway([server], seconds, private_networks)
+    resources = [gateway.fetch(server, f"Patient/{patient}", token)]
+    missing = set()
+    for kind in _TYPES_OF_A_CHART:
+        try:
+            bundle = gateway.fetch(server, f"{kind}?patient={patient}&_count=500", token)
+        except GatewayError:
+            missing.add(kind)
+            continue
+        listed = bundle.get("entry")
+        entries = (entry for entry in (listed if isinstance(listed, list) else ()) if isinstance(entry, dict))
+        resources += [entry["resource"] for entry in entries if isinstance(entry.get("resource"), dict)]
+        if bundle.get("link"):
+            missing.add(kind)
+    stays = [resource for resource in resources if resource.get("resourceType") == "Encounter"]
+    return resources + read_places(newest_first(stays), gateway, server, token, most=MOST_OF_A_CHART), frozenset(
+        missing
+    )

@@ -1,0 +1,302 @@
+"""One hook request answered: read, assess, build the card, keep it, and only then show it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cds_hooks import HookError, HookRequest
+from cds_service.auth.tokens import Caller
+from cds_service.cards.card import Thresholds, build_card
+from cds_service.cards.drafts import BUILT_IN, read_drafts
+from cds_service.config.alert_policy import RATE_WINDOW, Shown
+from cds_service.config.modes import Mode, ModeBoard
+from cds_service.config.settings import Settings
+from cds_service.hooks.assessment_cache import AssessmentCache, CachedAssessment, Key
+from cds_service.hooks.estimate_records import estimate_record
+from cds_service.hooks.locations import expecting_places, lacks_places, with_places
+from cds_service.hooks.note_attachments import notes_by_url, urls_of_notes
+from cds_service.hooks.prediction_time import find_encounter, prediction_time
+from cds_service.hooks.prefetch import complete, has_gaps
+from cds_service.hooks.request_trace import RequestTrace, Trace
+from cds_service.monitoring.metrics import Metrics
+from cds_service.net.gateway import Gateway
+from cds_service.protocol.hook_request import open_request, parse_request, read_prefetch
+from cds_service.protocol.services import Service
+from cds_service.runtime.admission import Admission
+from cds_service.runtime.deadlines import DeadlineRunner
+from cds_service.store.store import CardRecord, Store
+from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord, SiteMap
+from risk_model import Assessment, Pipeline
+
+_NO_GUIDANCE: dict[str, Any] = {"cards": []}
+# Of the time for an answer: when fetching ends, and when no more literature is asked for. The rest is for keeping it.
+_FETCHING, _ASSESSING = 0.65, 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """When an answer's parts must be done, of `time.monotonic()`."""
+
+    fetched: float
+    assessed: float
+    answered: float
+
+    @classmethod
+    def of(cls, settings: Settings, spent: float = 0.0) -> Due:
+        """From now, with `spent` seconds of the time gone."""
+        now, seconds = time.monotonic() - spent, settings.deadline_seconds
+        return cls(now + _FETCHING * seconds, now + _ASSESSING * seconds, now + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One request on its way through."""
+
+    service: Service
+    request: HookRequest
+    mode: Mode
+    caller: Caller | None
+    due: Due
+    trace: Trace = field(default_factory=Trace)
+
+
+class HookHandler:
+    """HookHandler(settings, pipeline, store, metrics, admission).answer(service, body, caller) -> {"cards": [...]}"""
+
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, store: Store, metrics: Metrics, admission: Admission
+    ) -> None:
+        self.settings = settings
+        self.pipeline = pipeline
+        self.store = store
+        self.metrics = metrics
+        self.admission = admission
+        self.modes = ModeBoard(store, Mode(settings.mode))
+        self.quiet = settings.quiet_rules()
+        # A site map that cannot be read stops the start: without it local codes would be unknown, silently.
+        self.site_map = SiteMap.open(settings.site_map) if settings.site_map else None
+        self.drafts = read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        # Whether an EHR that asks us can launch the app: cards then carry its link.
+        self.launches_app = False
+        # Who wants to see each request's whole walk; nothing of it is kept otherwise.
+        self.watch: Callable[[RequestTrace], None] | None = None
+        self.steps = DeadlineRunner()
+        self.remembered = AssessmentCache(settings.remember_seconds)
+        self._gateways: dict[tuple[str, ...], Gateway] = {}
+
+    def gateway(self, caller: Caller | None) -> Gateway:
+        """The way to this client's FHIR servers: those of the client's own configuration, never another's."""
+        servers = self.settings.fhir_servers if caller is None else caller.client.fhir_servers
+        if servers not in self._gateways:
+            self._gateways[servers] = Gateway(servers, self.settings.fetch_seconds, self.settings.private_networks)
+        return self._gateways[servers]
+
+    def preview(self, service: Service, body: bytes) -> tuple[Assessment, ...]:
+        """Read and assess a request without a card: what was read once (encoded notes, opened models) stays warm."""
+        asking = _Asking(service, parse_request(body, service), Mode.SILENT, None, Due.of(self.settings))
+        prefetch = complete(asking.request, service, self.gateway(None))
+        record = self._record(asking, prefetch, find_encounter(prefetch, asking.request.encounter_id))
+        if record.current_stay is None:
+            return ()
+        return tuple(self.pipeline.assess(record, task) for task in service.tasks)
+
+    def answer(
+        self, service: Service, body: bytes, caller: Caller | None = None, due: Due | None = None
+    ) -> dict[str, Any]:
+        """The cards for one request, when `due`; by default in the seconds of the settings from now.
+
+        Raises HookError for everything that is not guidance or its honest absence, StoreError when what has to be kept
+        was not kept in time.
+        """
+        due, trace = due or Due.of(self.settings), Trace(len(body))
+        mode = self.steps.run(due.answered, self.modes.of, service.id, None if caller is None else caller.tenant)
+        with self.admission.enter(due.answered):
+            asking = _Asking(service, open_request(body, service), mode, caller, due, trace)
+            silenced = mode is Mode.OFF or asking.request.user_id.partition("/")[0] not in self.settings.roles
+            known = None if silenced else self._known(asking)
+            card = None if known is None else self._card(asking, known)
+            if known is None:
+                asking = replace(asking, request=read_prefetch(asking.request))
+        trace.lap("read the request")
+        if silenced:
+            self.metrics.answered(service.id, "off" if mode is Mode.OFF else "role")
+            return _NO_GUIDANCE
+        if known is None or card is None:
+            # Waiting for another server takes no place from those that compute.
+            gateway = self.gateway(caller).for_one_hook()
+            prefetch = self._whole(asking, gateway)
+            notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
+            trace.prefetch = prefetch
+            trace.lap("fetch what did not come")
+            with self.admission.enter(due.answered):
+                known = self._worked_out(asking, prefetch, notes)
+                if known is None:
+                    self.metrics.answered(service.id, "no-stay")
+                    return self._seen(asking, (), _NO_GUIDANCE)
+                card = self._card(asking, known)
+        trace.record = known.record
+        answer = self._kept(asking, known, card)
+        trace.lap("build and keep the card")
+        return self._seen(asking, known.assessments, answer)
+
+    def _seen(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer, after whoever watches was told of the walk to it: without the token, which nobody keeps."""
+        if self.watch is not None and asking.trace.record is not None:
+            self.watch(asking.trace.walk(asking.service, asking.request.without_secrets(), assessments, answer))
+        return answer
+
+    def _worked_out(
+        self, asking: _Asking, prefetch: dict[str, Any], notes: Callable[[str], dict[str, Any] | None] | None
+    ) -> CachedAssessment | None:
+        """The record and its estimates; None without an inpatient stay. Raises HookError 412 where one was named."""
+        request, service, pipeline = asking.request, asking.service, self.pipeline
+        encounter = find_encounter(prefetch, request.encounter_id)
+        record = asking.trace.record = self._record(asking, prefetch, encounter, notes)
+        asking.trace.lap("map the chart")
+        if record.current_stay is None:
+            if request.encounter_id is not None and service.hook != "patient-view":
+                raise HookError(412, "not-found", "context.encounterId: no such inpatient stay in the data")
+            return None
+        assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in service.tasks)
+        asking.trace.lap("assess")
+        wanting = has_gaps(request.prefetch, service) or any(urls_of_notes(prefetch.get("documents")))
+        wanting = wanting or lacks_places(prefetch, request.encounter_id)
+        known = CachedAssessment(record, assessments, encounter, pipeline, wanting)
+        # What a language model reads meanwhile belongs to the next answer, however soon it is asked for.
+        cut = any(assessment.left_out or assessment.waits for assessment in assessments)
+        if request.prefetch.sha256 and not cut and not (wanting and self._fetches(asking)):
+            # Without the parsed resources, which no card reads.
+            self.remembered.put(_key(asking), replace(known, record=replace(record, _charted=())))
+        return known
+
+    def _whole(self, asking: _Asking, gateway: Gateway) -> dict[str, Any]:
+        """The prefetch with what did not come, where we may fetch it; the places of the stay among it."""
+        request, until = asking.request, asking.due.fetched
+        prefetch = complete(request, asking.service, gateway, until)
+        return with_places(prefetch, request.encounter_id, gateway, request.fhir_server, request.access_token, until)
+
+    def _fetches(self, asking: _Asking) -> bool:
+        """Whether this request lets us fetch what it lacks: the next try may bring what this one did not."""
+        return bool(asking.request.access_token) and self.gateway(asking.caller).allows(asking.request.fhir_server)
+
+    def _known(self, asking: _Asking) -> CachedAssessment | None:
+        """What was worked out of these very bytes less than a minute ago, by the pipeline that still answers."""
+        known = self.remembered.get(_key(asking)) if asking.request.prefetch.sha256 else None
+        if known is None or known.pipeline is not self.pipeline or (known.wanting and self._fetches(asking)):
+            return None
+        at = prediction_time(asking.service.hook, known.encounter, self.clock())
+        late = (at - known.record.prediction_time).total_seconds()
+        return known if 0 <= late < self.settings.remember_seconds else None
+
+    def _card(self, asking: _Asking, known: CachedAssessment) -> dict[str, Any]:
+        service = asking.service
+        return build_card(
+            known.assessments,
+            known.record,
+            public_url=self.settings.public_url,
+            thresholds=Thresholds(self.settings.thresholds_of(service.id, service.tasks)),
+            drafts=self.drafts,
+            save_at=self.clock() if self.settings.offer_risk_assessment else None,
+            launches_app=self.launches_app,
+        )
+
+    def _kept(self, asking: _Asking, known: CachedAssessment, card: dict[str, Any]) -> dict[str, Any]:
+        """The answer with this card, or without it where it is not to be seen; kept before it is answered."""
+        service, request, caller, due = asking.service, asking.request, asking.caller, asking.due
+        now = self.clock()
+        if card["indicator"] == "warning" and self.quiet.warnings_per_100:
+            counted = self.steps.run(due.answered, self.store.warned_since, service.id, now - RATE_WINDOW)
+            card["indicator"] = "info" if self.quiet.over_cap(*counted) else "warning"
+        stay = known.record.current_stay.source if known.record.current_stay else None
+        shown = self._shown(asking, stay, known.assessments, card, now)
+        estimates = [estimate_record(a.estimate, self.pipeline.models[a.estimate.task]) for a in known.assessments]
+        record = CardRecord(
+            uuid=card["uuid"],
+            service=service.id,
+            hook_instance=request.hook_instance,
+            patient=request.patient_id,
+            encounter=stay,
+            user=request.user_id,
+            indicator=card["indicator"],
+            shown=shown,
+            estimates=estimates,
+            suggestions=[suggestion["uuid"] for suggestion in card.get("suggestions", ())],
+            client=None if caller is None else caller.client.name,
+            tenant=None if caller is None else caller.tenant,
+        )
+        self.steps.run(due.answered, self.store.record_card, record)
+        abstained = all(assessment.estimate.abstention for assessment in known.assessments)
+        result = "abstained" if abstained else "card"
+        self.metrics.answered(service.id, result if shown is Shown.SHOWN else shown)
+        self.metrics.assessed(service.id, known.assessments, card["indicator"] if shown is Shown.SHOWN else None)
+        return {"cards": [card]} if shown is Shown.SHOWN else _NO_GUIDANCE
+
+    def _shown(
+        self,
+        asking: _Asking,
+        stay: str | None,
+        assessments: Sequence[Assessment],
+        card: dict[str, Any],
+        now: datetime,
+    ) -> Shown:
+        user = asking.request.user_id
+        if asking.mode is Mode.SILENT or (asking.mode is Mode.PILOT and user not in self.settings.pilot_users):
+            return Shown.SILENT
+        if self.quiet.quiet_below_threshold and card["indicator"] == "info":
+            return Shown.BELOW_THRESHOLD
+        if not self.quiet.snooze_hours:
+            return Shown.SHOWN
+        scope = (asking.request.patient_id, stay, user, asking.service.id)
+        whose = None if asking.caller is None else asking.caller.asker
+        override = self.steps.run(asking.due.answered, self.store.last_override, *scope, whose)
+        if self.quiet.suppressed(override, [assessment.estimate for assessment in assessments], now):
+            return Shown.SUPPRESSED
+        return Shown.SHOWN
+
+    def _record(
+        self,
+        asking: _Asking,
+        prefetch: dict[str, Any],
+        encounter: Mapping[str, Any] | None,
+        notes: Callable[[str], dict[str, Any] | None] | None = None,
+    ) -> PatientRecord:
+        service, request, caller = asking.service, asking.request, asking.caller
+        now = self.clock()
+        at = prediction_time(service.hook, encounter, now)
+        try:
+            return PatientRecord.from_prefetch(
+                prefetch,
+                patient_id=request.patient_id,
+                prediction_time=at,
+                encounter_id=request.encounter_id,
+                expected=expecting_places(service.expected(), prefetch),
+                fetch_attachment=notes,
+                site_map=self.site_map,
+                undated_known=at == now,
+            )
+        except ForeignPatientError as error:
+            self.steps.run(
+                asking.due.answered,
+                self.store.record_event,
+                "foreign-patient",
+                request.hook_instance,
+                {"service": service.id, "client": None if caller is None else caller.client.name},
+            )
+            # 409 is not in the specification's list; 412 is true: the data an answer needs are not there.
+            raise HookError(412, "conflict", f"another patient's data in prefetch: {error}") from None
+        except PatientNotFoundError as error:
+            raise HookError(412, "not-found", f"prefetch.patient: {error}") from None
+        except InvalidInputError as error:
+            raise HookError(400, "structure", str(error)) from None
+
+
+def _key(asking: _Asking) -> Key:
+    caller, request = asking.caller, asking.request
+    whose = (None, None) if caller is None else (caller.client.name, caller.tenant)
+    return (*whose, asking.service.id, request.patient_id, request.encounter_id, request.prefetch.sha256)

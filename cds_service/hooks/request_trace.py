@@ -1,0 +1,121 @@
+"""One hook request's walk through the four packages: what came in, what was made of it, how long each step took.
+
+Kept only where somebody asked to watch (`Answering.watch`), which the demo does for its page of the walk.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from time import perf_counter
+from typing import Any
+
+import orjson
+
+from cds_hooks import HookRequest, fill
+from cds_service.hooks.prefetch import arrived
+from cds_service.protocol.services import Service
+from fhir_mapping import PatientRecord
+from fhir_mapping.parsing import Bundle
+from risk_model import Assessment
+
+KEPT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One prefetch key: what was asked of the FHIR server, what came, and how large it is."""
+
+    key: str
+    query: str
+    came: str
+    kilobytes: float
+
+
+@dataclass(slots=True)
+class Trace:
+    """What a request leaves on its way: Trace(size).lap("map the chart") adds (step, milliseconds since the last)."""
+
+    size: int = 0
+    prefetch: Mapping[str, Any] | None = None
+    record: PatientRecord | None = None
+    times: list[tuple[str, float]] = field(default_factory=list)
+    _last: float = field(default_factory=perf_counter)
+
+    def lap(self, step: str) -> None:
+        now = perf_counter()
+        self.times.append((step, (now - self._last) * 1000))
+        self._last = now
+
+    def walk(
+        self, service: Service, asked: HookRequest, assessments: tuple[Assessment, ...], answer: Mapping[str, Any]
+    ) -> RequestTrace:
+        """Of what came only its kind and size is kept: a walk is remembered, a chart is not."""
+        assert self.record is not None, "a walk is told where a record was made"
+        came = None if self.prefetch is None else tuple(_arrived(self.prefetch, service, asked))
+        record = replace(self.record, _charted=())
+        return RequestTrace(service, asked, self.size, came, record, assessments, answer, tuple(self.times))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrace:
+    """Everything that was made for one answer. `asked` is without token and prefetch; without a stay there are no
+    `assessments`.
+    """
+
+    service: Service
+    asked: HookRequest
+    size: int
+    """Of the request's body, in bytes."""
+    arrived: tuple[Arrived, ...] | None
+    """None where the same bytes came a moment ago: they were not read again."""
+    record: PatientRecord
+    assessments: tuple[Assessment, ...]
+    answer: Mapping[str, Any]
+    laps: tuple[tuple[str, float], ...]
+
+    @property
+    def milliseconds(self) -> float:
+        return sum(took for _, took in self.laps)
+
+
+class RequestTraces:
+    """The last few walks by their `hookInstance`; older ones are gone. Safe to use from several threads."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._walks: OrderedDict[str, RequestTrace] = OrderedDict()
+        self._lock = Lock()
+
+    def keep(self, walk: RequestTrace) -> None:
+        with self._lock:
+            self._walks[walk.asked.hook_instance] = walk
+            self._walks.move_to_end(walk.asked.hook_instance)
+            while len(self._walks) > self._kept:
+                self._walks.popitem(last=False)
+
+    def of(self, hook_instance: str) -> RequestTrace | None:
+        with self._lock:
+            return self._walks.get(hook_instance)
+
+
+def _arrived(prefetch: Mapping[str, Any], service: Service, asked: HookRequest) -> Iterator[Arrived]:
+    context = {"patientId": asked.patient_id, "encounterId": asked.encounter_id, "userId": asked.user_id}
+    expected = service.expected()
+    for key, template in service.prefetch.items():
+        value = prefetch.get(key)
+        value = value.parsed() if isinstance(value, Bundle) else value
+        size = 0.0 if value is None else len(orjson.dumps(value)) / 1024
+        yield Arrived(key, fill(template, context) or template, _came(value, expected[key]), size)
+
+
+def _came(value: Any, kind: str) -> str:
+    if not arrived(value, kind):
+        return "nothing: not fetched"
+    if value.get("resourceType") != "Bundle":
+        return "1 resource"
+    entries = value.get("entry")
+    count = len(entries) if isinstance(entries, list) else 0
+    return "none found" if not count else f"{count} resource{'' if count == 1 else 's'}"

@@ -1,0 +1,183 @@
+"""The file of SMART clients: at which FHIR servers we are registered as an app, and how we prove who we are.
+
+JSON or YAML:
+
+    clients:
+      - name: general-hospital
+        iss: https://ehr.example.org/fhir/r4        # the FHIR base URL, as launches name it
+        client_id: riskcards
+        type: asymmetric                            # public | symmetric | asymmetric
+        private_keys: [/etc/riskcards/smart.pem]    # asymmetric: EC P-384 or RSA; the first signs, all are published
+        client_secret_file: /etc/riskcards/secret   # symmetric: this, or client_secret_env: NAME_OF_A_VARIABLE
+        hosts: [auth.example.org]                   # where its authorization server lives besides the host of iss
+        frame_ancestors: [https://ehr.example.org]  # which pages may show the app inside them
+        scopes: [launch, patient/*.rs]              # optional; the default asks for what the app reads, and no more
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from cds_service.oauth.errors import SmartSetupError
+from cds_service.oauth.keys import SigningKey, read_signing_key
+
+TYPES = ("public", "symmetric", "asymmetric")
+_LISTS = ("private_keys", "hosts", "frame_ancestors", "scopes")
+_WORDS = ("name", "iss", "client_id", "type", "client_secret_file", "client_secret_env")
+_HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?\Z")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class SmartClient:
+    """Our registration at one FHIR server. Exactly the credential its type needs is there."""
+
+    name: str
+    iss: str
+    client_id: str
+    type: str = "public"
+    secret: str | None = field(default=None, repr=False)
+    keys: tuple[SigningKey, ...] = field(default=(), repr=False)
+    hosts: tuple[str, ...] = ()
+    frame_ancestors: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+    def trusts(self, url: str) -> bool:
+        """Whether an endpoint may live there: a host of this client, and https wherever the FHIR server has it.
+
+        >>> SmartClient("n", "https://ehr.example/fhir", "id").trusts("https://ehr.example/token")
+        True
+        >>> SmartClient("n", "https://ehr.example/fhir", "id").trusts("https://ehr.example.evil.example/token")
+        False
+        """
+        try:
+            parts, own = urlsplit(url), urlsplit(self.iss)
+            place = _place(url)
+        except ValueError:
+            return False
+        if parts.username is not None or parts.fragment or any(ord(sign) <= 32 for sign in url) or "\\" in url:
+            return False
+        secure = parts.scheme == "https" or (parts.scheme, own.scheme) == ("http", "http")
+        allowed = {_place(self.iss), *(_place(f"{own.scheme}://{host}") for host in self.hosts)}
+        return secure and place in allowed
+
+
+def canonical(iss: str) -> str:
+    """An `iss` for comparison: a slash at its end means nothing."""
+    return iss.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Plain http to this very machine: for development and demonstration."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname in _LOOPBACK
+
+
+def read_smart_clients(path: Path, env: Mapping[str, str] | None = None) -> Mapping[str, SmartClient]:
+    """Every client by canonical `iss`; secrets and keys are read now. Raises SmartSetupError."""
+    try:
+        document = yaml.safe_load(path.read_text("utf-8"))  # YAML holds JSON
+    except (OSError, UnicodeDecodeError) as error:
+        raise SmartSetupError(f"{path}: cannot be read ({error.__class__.__name__})") from None
+    except yaml.YAMLError as error:
+        raise SmartSetupError(f"{path}: neither JSON nor YAML: {str(error).splitlines()[0]}") from None
+    listed = document.get("clients") if isinstance(document, Mapping) and set(document) == {"clients"} else None
+    if not isinstance(listed, list):
+        raise SmartSetupError(f"{path}: expected one key `clients` with a list")
+    found: dict[str, SmartClient] = {}
+    names: set[str] = set()
+    for number, item in enumerate(listed):
+        where = f"{path}: clients[{number}]"
+        client = _client(item, where, os.environ if env is None else env)
+        if canonical(client.iss) in found or client.name in names:
+            raise SmartSetupError(f"{where}: the name or the iss stands twice")
+        found[canonical(client.iss)] = client
+        names.add(client.name)
+    return found
+
+
+def _client(item: Any, where: str, env: Mapping[str, str]) -> SmartClient:
+    if not isinstance(item, Mapping):
+        raise SmartSetupError(f"{where}: expected an object")
+    unknown = sorted(set(map(str, item)) - {*_LISTS, *_WORDS})
+    if unknown:
+        raise SmartSetupError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join((*_WORDS, *_LISTS))}")
+    for name in ("name", "iss", "client_id"):
+        if not isinstance(item.get(name), str) or not item[name].strip():
+            raise SmartSetupError(f"{where}.{name}: a non-empty string is required")
+    kind = item.get("type", "public")
+    if kind not in TYPES:
+        raise SmartSetupError(f"{where}.type: {kind!r} is none of {', '.join(TYPES)}")
+    lists = {name: _words(item, name, where) for name in _LISTS}
+    _check_places(item["iss"], lists, where)
+    credentials = {name for name in ("client_secret_file", "client_secret_env", "private_keys") if item.get(name)}
+    wanted = {"public": 0, "symmetric": 1, "asymmetric": 1}[kind]
+    if len(credentials) != wanted or (credentials == {"private_keys"}) != (kind == "asymmetric"):
+        raise SmartSetupError(
+            f"{where}: a public client has no credential, a symmetric one client_secret_file or client_secret_env, "
+            "an asymmetric one private_keys"
+        )
+    return SmartClient(
+        name=item["name"],
+        iss=item["iss"],
+        client_id=item["client_id"],
+        type=kind,
+        secret=_secret(item, where, env) if kind == "symmetric" else None,
+        keys=tuple(read_signing_key(Path(name), f"{where}.private_keys") for name in lists["private_keys"]),
+        hosts=lists["hosts"],
+        frame_ancestors=lists["frame_ancestors"],
+        scopes=lists["scopes"],
+    )
+
+
+def _check_places(iss: str, lists: Mapping[str, tuple[str, ...]], where: str) -> None:
+    try:
+        parts = urlsplit(iss)
+        good = bool(parts.hostname and parts.port != 0) and (parts.scheme == "https" or is_loopback(iss))
+    except ValueError:
+        good = False
+    if not good or urlsplit(iss).query or urlsplit(iss).fragment or urlsplit(iss).username is not None:
+        raise SmartSetupError(f"{where}.iss: {iss!r} is not an https URL (http only for this machine)")
+    for host in lists["hosts"]:
+        if not _HOST.match(host):
+            raise SmartSetupError(f"{where}.hosts: {host!r} is not a host, such as auth.example.org")
+    for origin in lists["frame_ancestors"]:
+        # They are written into a header: nothing but an origin may stand there.
+        if not re.fullmatch(r"https?://(\*\.)?[A-Za-z0-9.\-]+(:\d{1,5})?", origin):
+            raise SmartSetupError(f"{where}.frame_ancestors: {origin!r} is not an origin, such as https://ehr.example")
+
+
+def _words(item: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
+    given = item.get(name) or []
+    if not isinstance(given, list) or not all(isinstance(word, str) and word.strip() for word in given):
+        raise SmartSetupError(f"{where}.{name}: expected a list of strings")
+    return tuple(given)
+
+
+def _secret(item: Mapping[str, Any], where: str, env: Mapping[str, str]) -> str:
+    if variable := item.get("client_secret_env"):
+        secret = env.get(str(variable), "")
+        if not secret:
+            raise SmartSetupError(f"{where}.client_secret_env: {variable} is not set in the environment")
+        return secret
+    path = Path(str(item["client_secret_file"]))
+    try:
+        secret = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SmartSetupError(f"{where}.client_secret_file: {path} cannot be read ({type(error).__name__})") from None
+    if not secret:
+        raise SmartSetupError(f"{where}.client_secret_file: {path} is empty")
+    return secret
+
+
+def _place(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)

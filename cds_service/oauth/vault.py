@@ -1,0 +1,110 @@
+"""What must outlive a request and is nobody's to read: PKCE verifiers, sessions, tokens; encrypted before it is kept.
+
+The key is a file of ours (`RISKCARDS_SESSION_KEY_FILE`), not in the database: a stolen database opens no chart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from cds_service.oauth.errors import SmartSetupError
+from cds_service.store.sealed import SealedEntries
+
+
+def fingerprint(secret: str) -> str:
+    """What is kept in the place of something a browser holds; 256-bit secrets need no salt."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """Vault(store.sealed, open_cipher(path)).put("launch", name, {...}, expires) · .take(...) · .get(...)
+
+    An entry that was encrypted with another key, or that stands in another entry's place, is none. Raises StoreError.
+    """
+
+    entries: SealedEntries
+    cipher: MultiFernet = field(repr=False)
+
+    def put(self, kind: str, name: str, value: Mapping[str, Any], expires: datetime) -> bool:
+        return self.entries.put(kind, fingerprint(name), self._seal(kind, name, value), expires)
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        return self._unseal(kind, name, self.entries.get(kind, fingerprint(name)))
+
+    def at(self, kind: str, place: str) -> dict[str, Any] | None:
+        """The entry of a fingerprint, for those who found it in a list."""
+        body = self.entries.get(kind, place)
+        return None if body is None else self._opened(kind, place, body)
+
+    def get_many(self, kind: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Those there are, by name."""
+        by_print = {fingerprint(name): name for name in names}
+        found = self.entries.get_many(kind, list(by_print))
+        opened = {by_print[place]: self._opened(kind, place, body) for place, body in found.items()}
+        return {name: value for name, value in opened.items() if value is not None}
+
+    def take(self, kind: str, name: str) -> dict[str, Any] | None:
+        """Once only, in all workers."""
+        return self._unseal(kind, name, self.entries.take(kind, fingerprint(name)))
+
+    def replace(self, kind: str, name: str, value: Mapping[str, Any], expires: datetime) -> bool:
+        return self.entries.replace(kind, fingerprint(name), self._seal(kind, name, value), expires)
+
+    def drop(self, kind: str, name: str) -> None:
+        self.entries.drop(kind, fingerprint(name))
+
+    def _seal(self, kind: str, name: str, value: Mapping[str, Any]) -> str:
+        # The place is sealed with the content: whoever can write to the database cannot move it to another.
+        sealed = self.cipher.encrypt(orjson.dumps({"place": [kind, fingerprint(name)], "value": dict(value)}))
+        return sealed.decode()
+
+    def _unseal(self, kind: str, name: str, body: str | None) -> dict[str, Any] | None:
+        return None if body is None else self._opened(kind, fingerprint(name), body)
+
+    def _opened(self, kind: str, place: str, body: str) -> dict[str, Any] | None:
+        try:
+            opened = orjson.loads(self.cipher.decrypt(body.encode()))
+        except InvalidToken:
+            return None
+        return dict(opened["value"]) if opened["place"] == [kind, place] else None
+
+
+def open_cipher(path: Path) -> MultiFernet:
+    """The keys of a file, one a line, the first encrypts; made when there is none yet. Raises SmartSetupError."""
+    try:
+        if not path.exists():
+            _make(path)
+        if path.stat().st_mode & 0o077:
+            raise SmartSetupError(f"{path}: others may read this key; chmod 600 it")
+        keys = path.read_text("ascii").split()
+        return MultiFernet([Fernet(key) for key in keys])
+    except OSError as error:
+        raise SmartSetupError(f"{path}: the key of the sessions cannot be read or made ({error.strerror})") from None
+    except SmartSetupError:
+        raise
+    except ValueError:
+        raise SmartSetupError(f"{path}: expected Fernet keys, one a line (32 bytes as URL-safe base64)") from None
+
+
+def _make(path: Path) -> None:
+    """Written whole and then linked to its name: of workers that start at once all get the key of the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent) as stream:  # made with mode 0600
+        stream.write(Fernet.generate_key() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+        try:
+            os.link(stream.name, path)
+        except FileExistsError:
+            return

@@ -1,0 +1,65 @@
+"""The service's routes as OpenAPI 3.1: for people who read, gateways that check, and the fuzzer of our tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cds_hooks.openapi import OUTCOME, hook_paths, operation, path_parameter
+from cds_service.protocol.services import SERVICES
+from risk_model import TASKS
+
+
+def openapi(public_url: str) -> dict[str, Any]:
+    """The document of `GET /openapi.json`."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "riskcards", "version": "0.1.0", "description": "CDS Hooks risk cards."},
+        "servers": [{"url": public_url}],
+        "paths": {
+            **hook_paths(service.definition for service in SERVICES.values()),
+            "/model-cards/{task}": {
+                "parameters": [path_parameter("task", list(TASKS))],
+                "get": {
+                    "summary": "A model card",
+                    "parameters": [
+                        {
+                            "name": "format",
+                            "in": "query",
+                            "schema": {"enum": ["html", "json", "chai-xml"], "default": "html"},
+                        }
+                    ],
+                    "responses": {"200": {"description": "The card."}, "404": OUTCOME},
+                },
+            },
+            "/launch": {
+                "get": {
+                    "summary": "SMART App Launch",
+                    "parameters": [_query("iss"), _query("launch")],
+                    "responses": _page("To the authorisation server."),
+                }
+            },
+            "/smart/callback": {
+                "get": {
+                    "summary": "Back from the authorisation server",
+                    "parameters": [_query("code"), _query("state"), _query("error")],
+                    "responses": _page("To the app."),
+                }
+            },
+            "/.well-known/jwks.json": {"get": operation("Our public keys", {"type": "object"}, {})},
+            "/health/live": {"get": operation("The process runs", {"type": "object"}, {})},
+            "/health/ready": {"get": operation("It can answer", {"type": "object"}, {"503": OUTCOME})},
+            "/metrics": {"get": {"summary": "Prometheus", "responses": {"200": {"description": "Text."}}}},
+        },
+    }
+
+
+def _page(description: str) -> dict[str, Any]:
+    """Answers to a person's browser: a redirect, or a page that says what went wrong."""
+    wrong = {
+        str(status): {"description": "A page that says what is wrong."} for status in (400, 401, 403, 404, 502, 503)
+    }
+    return {"302": {"description": description}, **wrong}
+
+
+def _query(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": "string"}}

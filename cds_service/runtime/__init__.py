@@ -1,0 +1,1 @@
+"""The limits a serving process keeps: admission, deadlines, memory."""

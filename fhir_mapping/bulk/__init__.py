@@ -1,0 +1,15 @@
+"""Many patients: Bulk Data exports as streams of records, and MEDS datasets on disk."""
+
+from fhir_mapping.bulk.export_files import BUNDLES, LINES, lines_of
+from fhir_mapping.bulk.meds_writer import MedsWriter
+from fhir_mapping.bulk.population import ExportFault, PatientPartitions, partition_by_patient
+
+__all__ = [
+    "BUNDLES",
+    "LINES",
+    "ExportFault",
+    "MedsWriter",
+    "PatientPartitions",
+    "lines_of",
+    "partition_by_patient",
+]

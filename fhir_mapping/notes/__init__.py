@@ -1,0 +1,1 @@
+"""Notes as plain text: documents, compositions, attachments, sections, and text copied between notes."""

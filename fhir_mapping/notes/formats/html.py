@@ -1,0 +1,216 @@
+"""HTML to text: script, style, deleted and hidden elements go; blocks, list items and table cells keep their borders.
+
+The nesting is measured before the parser sees the document: the parser is quadratic in depth and would take minutes
+over a megabyte of nested `<div>`. Runs in the child process only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from fhir_mapping.notes.formats.converted import (
+    CELL,
+    MAX_CHARACTERS,
+    MAX_TITLE,
+    Converted,
+    UnreadableError,
+    finish,
+    heading_mark,
+    without_sentinels,
+)
+
+MAX_DEPTH = 200
+_MAX_HIDING_RULES = 50
+# Comments and scripts are stepped over whole, also unclosed ones, so that one pass is enough whatever they hold.
+_TAG = re.compile(
+    rb"<!--(?>.*?(?:-->|\Z))|<(script|style)\b(?>.*?(?:</\1|\Z))|<(/?)([a-zA-Z][a-zA-Z0-9]*)", re.DOTALL | re.IGNORECASE
+)
+# Void elements, and those whose end tag may be left out: an unclosed <p> or <li> ends where the next begins.
+_NO_DEPTH_TAGS = b"""
+    area base body br caption col colgroup dd dt embed head hr html img input li link meta optgroup option p rp rt
+    source tbody td tfoot th thead tr track wbr
+"""
+_NO_DEPTH = frozenset(_NO_DEPTH_TAGS.split())
+_DROPPED_TAGS = """
+    audio button canvas datalist del head iframe map math noscript object s script strike style svg template title video
+"""
+_DROPPED = frozenset(_DROPPED_TAGS.split())
+_BLOCK = re.compile(
+    r"(address|article|aside|blockquote|body|caption|center|d[dlt]|details|div|dialog|fieldset|figcaption|figure"
+    r"|foot(er)?|form|h[1-6r]|header|hgroup|legend|li|main|menu|nav|[ou]l|p|pre|section|summary|table"
+    r"|t(body|foot|head|r))\Z"
+)
+_BOLD = frozenset({"b", "strong", "u"})
+_HIDDEN = re.compile(
+    r"display\s*:\s*none|visibility\s*:\s*(hidden|collapse)|font-size\s*:\s*0*[01](\.\d+)?(px|pt|em|%)?\s*(;|!|\Z)"
+    r"|opacity\s*:\s*0*(\.0+)?\s*(;|!|\Z)|(left|top|text-indent)\s*:\s*-\d{3,}"
+    r"|clip\s*:\s*rect\(\s*0|mso-hide\s*:\s*all|(?<!-)color\s*:\s*(transparent|white|#fff\b|#ffffff\b)",
+    re.IGNORECASE,
+)
+_COLOURED = re.compile(r"background(-color)?\s*:\s*(?!white|#fff|transparent|none)", re.IGNORECASE)
+_BOLD_STYLE = re.compile(r"font-weight\s*:\s*(bold|[6-9]00)", re.IGNORECASE)
+_SPACES = re.compile(r"\s+")
+_RULE = re.compile(r"([^{}]{1,200})\{([^{}]{0,500})\}")
+
+
+def html_to_text(html: str) -> Converted:
+    """Readable text of an HTML note and its headings: h1 to h6, and bold words that fill a line or end in a colon.
+
+    >>> html_to_text("<h2>Plan</h2><table><tr><td>Na</td><td>131</td></tr></table><script>x()</script>").text
+    'Plan\\nNa | 131'
+
+    Raises UnreadableError `too-deep` past `MAX_DEPTH` open elements.
+    """
+    _check_depth(html)
+    tree = LexborHTMLParser(html)
+    if tree.body is None:
+        return Converted("")
+    size = _Size()
+    walk = _Walk(frozenset(_hidden_by_rules(tree)), size)
+    walk.children(tree.body, 0)
+    return finish("".join(walk.pieces), whole=not size.cut)
+
+
+def _check_depth(html: str) -> None:
+    depth = 0
+    for match in _TAG.finditer(html.encode("utf-8", "replace")):
+        name = match[3]
+        if name is None or name.lower() in _NO_DEPTH:
+            continue
+        depth = max(0, depth - 1) if match[2] else depth + 1
+        if depth > MAX_DEPTH:
+            raise UnreadableError("too-deep")
+
+
+def _hidden_by_rules(tree: LexborHTMLParser) -> list[int]:
+    """Elements that the document's own style sheet hides."""
+    rules = [rule for style in tree.css("style") for rule in _RULE.findall(style.text() or "")]
+    hiding = [selector.strip() for selector, body in rules if _is_hidden(body)][:_MAX_HIDING_RULES]
+    found: list[int] = []
+    for selector in hiding:
+        try:
+            found += [node.mem_id for node in tree.css(selector)]
+        except (ValueError, RuntimeError):  # a selector the engine does not know
+            continue
+    return found
+
+
+def _is_hidden(style: str) -> bool:
+    found = _HIDDEN.search(style)
+    return found is not None and not ("color" in found[0].lower() and _COLOURED.search(style))
+
+
+@dataclass(slots=True)
+class _Size:
+    """How much text the whole walk has met; past twice the limit it ends."""
+
+    length: int = 0
+    cut: bool = False
+
+
+@dataclass(slots=True)
+class _Walk:
+    hidden: frozenset[int]
+    size: _Size
+    pieces: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        self.pieces.append(text)
+
+    def children(self, node: LexborNode, depth: int) -> None:
+        if depth > 3 * MAX_DEPTH:
+            raise UnreadableError("too-deep")
+        for child in node.iter(include_text=True):
+            if self.size.length > 2 * MAX_CHARACTERS:
+                self.size.cut = True
+                return
+            self.element(child, child.tag or "", depth + 1)
+
+    def element(self, node: LexborNode, name: str, depth: int) -> None:
+        if name == "-text":
+            self.text(node)
+        elif name.startswith("-") or name in _DROPPED or self._hides(node):
+            return
+        elif name == "br":
+            self.add("\n")
+        elif name == "tr":
+            self.row(node, depth)
+        elif len(name) == 2 and name[0] == "h" and name[1] in "123456":
+            self.heading(node, int(name[1]), depth)
+        elif name in _BOLD or _BOLD_STYLE.search(_style(node)):
+            self.bold(node, name, depth)
+        elif name in {"input", "select"}:
+            self.add(_form_value(node, name))
+        else:
+            self.block(node, name, depth)
+
+    def text(self, node: LexborNode) -> None:
+        text = without_sentinels(node.text_content or "")
+        parent = node.parent
+        kept = parent is not None and parent.tag in {"pre", "textarea"}
+        self.add(text if kept else _SPACES.sub(" ", text))
+        self.size.length += len(self.pieces[-1])
+
+    def block(self, node: LexborNode, name: str, depth: int) -> None:
+        border = "\n" if _BLOCK.match(name) else ""
+        self.add(border + ("- " if name == "li" else ""))
+        self.children(node, depth)
+        self.add(border)
+
+    def apart(self, node: LexborNode, depth: int) -> str:
+        """The marked text of one element by itself."""
+        inner = _Walk(self.hidden, self.size)
+        inner.children(node, depth)
+        return "".join(inner.pieces)
+
+    def heading(self, node: LexborNode, level: int, depth: int) -> None:
+        self.add("\n" + _marked(self.apart(node, depth), level) + "\n")
+
+    def bold(self, node: LexborNode, name: str, depth: int) -> None:
+        """Bold words at the beginning of a line may be a heading; `finish` decides."""
+        inner = self.apart(node, depth)
+        border = "\n" if _BLOCK.match(name) else ""
+        begins = bool(border) or not self.pieces or "".join(self.pieces[-3:]).rstrip(" ").endswith("\n")
+        self.add(border + (_marked(inner, 7) if begins and "\n" not in inner.strip() else inner) + border)
+
+    def row(self, node: LexborNode, depth: int) -> None:
+        """Cells between borders; a cell that is a whole page, as in layout tables, keeps its lines."""
+        cells = [cell for cell in node.iter() if cell.tag in {"td", "th"} and not self._hides(cell)]
+        self.add("\n")
+        for number, cell in enumerate(cells):
+            inner = self.apart(cell, depth)
+            flat = " ".join(_plain(inner).split())
+            layout = len(cells) == 1 or len(flat) > 300 or cell.css_first("table") is not None
+            self.add((CELL if number else "") + (inner if layout else flat))
+        self.add("\n")
+
+    def _hides(self, node: LexborNode) -> bool:
+        return node.mem_id in self.hidden or "hidden" in node.attributes or _is_hidden(_style(node))
+
+
+def _style(node: LexborNode) -> str:
+    return node.attributes.get("style") or ""
+
+
+def _marked(inner: str, level: int) -> str:
+    title = " ".join(_plain(inner).split())
+    return heading_mark(title, level) if 0 < len(title) <= MAX_TITLE else inner
+
+
+def _plain(marked: str) -> str:
+    """Marked text as it will read; the codes within the marks go with them."""
+    return without_sentinels(re.sub("\x01\\d[^\x03]*\x03", "", marked))
+
+
+def _form_value(node: LexborNode, name: str) -> str:
+    """What a form says: ticked boxes and chosen options are findings."""
+    if name == "select":
+        chosen = node.css_first("option[selected]")
+        return f" {without_sentinels(chosen.text() or '').strip()} " if chosen is not None else ""
+    kind = (node.attributes.get("type") or "text").lower()
+    if kind in {"checkbox", "radio"}:
+        return "[x] " if "checked" in node.attributes else "[ ] "
+    return without_sentinels(node.attributes.get("value") or "") if kind in {"text", "number", "date"} else ""

@@ -1,0 +1,23 @@
+"""Bytes to resources: Bundles, NDJSON, references, and validation against the whole of FHIR."""
+
+from fhir_mapping.parsing.bundles import Bundle, unread
+from fhir_mapping.parsing.elements import Resource, decode_json
+from fhir_mapping.parsing.entries import ResourceEntry, source_of
+from fhir_mapping.parsing.references import Directory
+from fhir_mapping.parsing.resource_reader import check_utf8, read_bytes
+from fhir_mapping.parsing.validation import FhirFault, Validator, Version
+
+__all__ = [
+    "Bundle",
+    "Directory",
+    "FhirFault",
+    "Resource",
+    "ResourceEntry",
+    "Validator",
+    "Version",
+    "check_utf8",
+    "decode_json",
+    "read_bytes",
+    "source_of",
+    "unread",
+]

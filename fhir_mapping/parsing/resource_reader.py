@@ -1,0 +1,127 @@
+"""Bytes to resources: a Bundle, one resource, a list of them, or NDJSON; strict JSON throughout.
+
+A chart of seven megabytes is half claims, provenance and results that no feature asks for. So the whole input is
+checked as JSON once, but a resource becomes a dictionary only when somebody reads it (`ResourceEntry.resource`).
+Nothing is validated against the whole of FHIR here; that costs seconds on a real chart. Each reader of a resource type
+checks what it uses.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+
+import msgspec
+
+from fhir_mapping.core.errors import InvalidInputError
+from fhir_mapping.parsing.bundles import Bundle, decoded, read_bundle, unread
+from fhir_mapping.parsing.elements import Resource
+from fhir_mapping.parsing.entries import ParsedInput, ResourceEntry, named, source_of
+
+__all__ = [
+    "Bundle",
+    "ParsedInput",
+    "Resource",
+    "ResourceEntry",
+    "check_utf8",
+    "named",
+    "read_bundle",
+    "read_bytes",
+    "source_of",
+    "unread",
+]  # fmt: skip
+
+_ARRAY = re.compile(rb"\s*\[")
+_BOM = b"\xef\xbb\xbf"
+_CHUNK = 2**20
+_JSON = msgspec.json.Decoder(msgspec.Raw)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def read_bytes(raw: bytes | str) -> ParsedInput:
+    """Parse a Bundle, a resource, a list or NDJSON.
+
+    Raises InvalidInputError, with the position, for anything else: invalid JSON (NaN and infinities are invalid), a
+    root that is no object or list, an entry that is no resource.
+    """
+    data = raw.encode() if isinstance(raw, str) else bytes(raw)
+    data = data.removeprefix(_BOM)
+    if not data or data.isspace():
+        raise InvalidInputError("the input is empty; expected a FHIR Bundle, a list of resources, or NDJSON")
+    check_utf8(data)
+    try:
+        return _from_root(data)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"not a Bundle, a list of resources or NDJSON: {error}") from None
+    except msgspec.DecodeError as error:
+        lines = _ndjson(data)
+        if lines is None:
+            raise _not_json(error, len(data)) from None
+        return lines
+    except RecursionError:
+        raise InvalidInputError("not valid JSON: nests too deep") from None
+
+
+def check_utf8(data: bytes) -> None:
+    """Raises InvalidInputError, with the place, for bytes that are not UTF-8; strings nobody reads are not decoded."""
+    if data.isascii():
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    view = memoryview(data)
+    for start in range(0, len(data), _CHUNK):
+        try:
+            decoder.decode(view[start : start + _CHUNK], final=start + _CHUNK >= len(data))
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(
+                "not valid JSON: the bytes are not UTF-8", position=f"about byte {start + error.start}"
+            ) from None
+
+
+def _not_json(error: msgspec.DecodeError, size: int) -> InvalidInputError:
+    """Our error for msgspec's, which ends in `(byte 12)` or says that the input was truncated."""
+    message, _, place = str(error).removeprefix("JSON is malformed: ").partition(" (byte ")
+    return InvalidInputError(f"not valid JSON: {message}", position=f"byte {place.rstrip(')') or size}")
+
+
+def _ndjson(data: bytes) -> ParsedInput | None:
+    """NDJSON, or None when the first line is not an object by itself (then the JSON error tells more)."""
+    entries: list[ResourceEntry] = []
+    for number, line in enumerate(io.BytesIO(data), start=1):
+        if line.isspace():
+            continue
+        try:
+            _JSON.decode(line)
+        except msgspec.DecodeError as error:
+            if not entries:
+                return None
+            raise InvalidInputError(f"not valid JSON: {error}", position=f"line {number}") from None
+        entries.append(_entry(line, f"line {number}"))
+    return ParsedInput(tuple(entries), population=True)
+
+
+def _from_root(data: bytes) -> ParsedInput:
+    if _ARRAY.match(data) is None:
+        return _alone(data, "root")
+    parts = [_alone(item, f"[{number}]") for number, item in enumerate(_LIST.decode(data))]
+    return ParsedInput(
+        entries=tuple(entry for part in parts for entry in part.entries),
+        refused=tuple(refusal for part in parts for refusal in part.refused),
+        incomplete=frozenset().union(*(part.incomplete for part in parts)),
+    )
+
+
+def _alone(raw: msgspec.Raw | bytes, position: str) -> ParsedInput:
+    """A Bundle, or a resource that stands by itself."""
+    entry = _entry(raw, position)
+    if entry.kind == "Bundle":
+        return read_bundle(decoded(raw), name="Bundle")
+    _JSON.decode(raw)
+    return ParsedInput((entry,))
+
+
+def _entry(raw: msgspec.Raw | bytes, position: str) -> ResourceEntry:
+    try:
+        return ResourceEntry(raw)
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error), position=position) from None

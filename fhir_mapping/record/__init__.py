@@ -1,0 +1,28 @@
+"""PatientRecord and what is computed from one: features, problems, MEDS events, text for encoders."""
+
+from fhir_mapping.record.cutoff import known_resources
+from fhir_mapping.record.features import BEFORE_STAY, WITHOUT_STAY
+from fhir_mapping.record.meds import MedsEvent, meds_events
+from fhir_mapping.record.problem_list import (
+    active_groups,
+    comorbidity_groups,
+    current_problems,
+    is_in_hospice,
+    is_pregnant,
+)
+from fhir_mapping.record.serialization import CHARACTERS_PER_TOKEN, CURRENT_TIME
+
+__all__ = [
+    "BEFORE_STAY",
+    "CHARACTERS_PER_TOKEN",
+    "CURRENT_TIME",
+    "WITHOUT_STAY",
+    "MedsEvent",
+    "active_groups",
+    "comorbidity_groups",
+    "current_problems",
+    "is_in_hospice",
+    "is_pregnant",
+    "known_resources",
+    "meds_events",
+]

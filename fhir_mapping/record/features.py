@@ -1,0 +1,270 @@
+"""Measurements and stays to a `FeatureVector`: `<concept>.<aggregate>`, windows as suffixes, unknowns with reasons.
+
+Aggregates: last, first, min, max, mean, slope (per hour, least squares), count. Without a suffix they cover the current
+stay and the 24 hours of emergency care before it, or the last 365 days when there is no stay; the windows of
+`concepts.yaml` (`_24h`, `_48h`) look back from the prediction time. A feature that cannot be computed is absent from
+`values`; its concept's `.last` then stands in `unknown` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from fhir_mapping.core.times import age_range
+from fhir_mapping.core.values import (
+    Condition,
+    FeatureValue,
+    FeatureVector,
+    Measurement,
+    Medication,
+    Procedure,
+    Refusal,
+    Stay,
+    StayClass,
+)
+from fhir_mapping.record.problem_list import comorbidity_groups
+from fhir_mapping.record.record_view import RecordView
+from fhir_mapping.resources.admissions import admission_source, disposition
+from fhir_mapping.resources.stays import leads_to
+from fhir_mapping.terminology.codes import SNOMED
+from fhir_mapping.terminology.concepts import definitions
+from fhir_mapping.terminology.diagnosis_tables import Scheme, scheme_groups
+from fhir_mapping.terminology.drug_classes import Basis, classes_of, drug_class_table
+
+BEFORE_STAY = timedelta(hours=24)
+WITHOUT_STAY = timedelta(days=365)
+# Ends of the age bands that any score here asks for (adults, SAPS II, Charlson): an imprecise birth date gives an age
+# only where it cannot cross one.
+AGE_BANDS = (16, 18, 40, 50, 60, 70, 75, 80)
+OLDEST = 130
+_VENTILATION = frozenset({"40617009", "243147009", "243141005"})
+_MEDICATIONS = frozenset({"MedicationRequest", "MedicationStatement"})
+_STAY_FACTS = (
+    "length_of_stay", "hours_since_admission", "acute_admission", "intensive_care", "admission_source",
+    "discharge_disposition",
+)  # fmt: skip
+_UNDATED_SOURCES = 5  # a mean over 400 values names its newest few sources, not all
+
+
+def compute(record: RecordView) -> FeatureVector:
+    """All features of a record as of its prediction time."""
+    values: dict[str, FeatureValue] = {}
+    unknown: dict[str, str] = {}
+    begin = _window_start(record)
+    by_concept: dict[str, list[Measurement]] = {}
+    for item in record.measurements:
+        by_concept.setdefault(item.concept, []).append(item)
+    reasons = _refusal_reasons(record.refused)
+    if not record.measurements and any(refusal.reason == "code-not-mapped" for refusal in record.refused):
+        # A source that speaks only its own codes has not "never measured" anything.
+        reasons = dict.fromkeys(definitions().concepts, "code-not-mapped") | reasons
+    for concept in definitions().concepts.values():
+        found = by_concept.get(concept.name, [])
+        inside = [item for item in found if item.time >= begin]
+        if inside:
+            values.update(_aggregates(concept.name, inside, record.prediction_time))
+        else:
+            unknown[f"{concept.name}.last"] = _why_unknown(record, found, reasons.get(concept.name), "Observation")
+    for name, value, reason in _facts(record):
+        if value is None:
+            unknown[name] = reason
+        else:
+            values[name] = value
+    return FeatureVector(record.subject_id, record.prediction_time, values, unknown, record.refused)
+
+
+def _window_start(record: RecordView) -> datetime:
+    stay = record.current_stay
+    return record.prediction_time - WITHOUT_STAY if stay is None else stay.start - BEFORE_STAY
+
+
+def _refusal_reasons(refused: Sequence[Refusal]) -> dict[str, str]:
+    """One reason for which a value of each concept was refused (`detail` names it), the same in every entry order."""
+    ordered = sorted((r for r in refused if r.detail), key=lambda r: (r.source, r.reason))
+    return {str(refusal.detail): refusal.reason for refusal in ordered}
+
+
+def _why_unknown(record: RecordView, found: Sequence[Measurement], refusal: str | None, resource_type: str) -> str:
+    if found:
+        return "outside-window"
+    if refusal is not None:
+        return refusal
+    return "not-fetched" if resource_type in record.not_fetched else "none-found"
+
+
+def _aggregates(name: str, items: Sequence[Measurement], until: datetime) -> Iterator[tuple[str, FeatureValue]]:
+    yield from _window(name, items, "")
+    for suffix, hours in definitions().windows.items():
+        since = until - timedelta(hours=hours)
+        inside = [item for item in items if item.time >= since]
+        if inside:
+            yield from _window(name, inside, f"_{suffix}")
+
+
+def _window(name: str, items: Sequence[Measurement], suffix: str) -> Iterator[tuple[str, FeatureValue]]:
+    """Aggregates of one concept in one window; `items` are in time order and never empty."""
+    unit, newest, oldest = items[-1].unit, items[-1], items[0]
+    numbers = [item.value for item in items]
+    low, high = min(items, key=lambda item: item.value), max(items, key=lambda item: item.value)
+    for aggregate, item in (("last", newest), ("first", oldest), ("min", low), ("max", high)):
+        yield f"{name}.{aggregate}{suffix}", FeatureValue(item.value, unit, item.time, (item.source,))
+    sources = tuple(dict.fromkeys(item.source for item in items[-_UNDATED_SOURCES:]))
+    mean = sum(numbers) / len(numbers)
+    yield f"{name}.mean{suffix}", FeatureValue(round(mean, 6), unit, newest.time, sources)
+    yield f"{name}.count{suffix}", FeatureValue(float(len(items)), "1", newest.time, sources)
+    slope = slope_per_hour(items)
+    if slope is not None:
+        yield f"{name}.slope{suffix}", FeatureValue(round(slope, 6), f"{unit}/h", newest.time, sources)
+
+
+def slope_per_hour(items: Sequence[Measurement]) -> float | None:
+    """Least-squares slope in units per hour; None when all values share one time."""
+    hours = [(item.time - items[0].time).total_seconds() / 3600 for item in items]
+    mean_time = sum(hours) / len(hours)
+    spread = sum((hour - mean_time) ** 2 for hour in hours)
+    if spread == 0:
+        return None
+    mean_value = sum(item.value for item in items) / len(items)
+    return sum((h - mean_time) * (i.value - mean_value) for h, i in zip(hours, items, strict=True)) / spread
+
+
+Fact = tuple[str, FeatureValue | None, str]
+
+
+def _facts(record: RecordView) -> Iterator[Fact]:
+    """Demographics, the current stay, and use of care: (name, value or None, reason when None)."""
+    patient = (f"Patient/{record.subject_id}",)
+    yield from _age(record)
+    sex = None if record.sex is None else FeatureValue(record.sex, None, None, patient)
+    yield "sex.last", sex, record.demographics.unknown.get("sex", "none-found")
+    word = record.consciousness
+    aware = None if word is None else FeatureValue(word[0], None, word[1], (word[2],))
+    yield "consciousness.last", aware, _why_unknown(record, (), None, "Observation")
+    yield _ventilation(record)
+    yield from _stay_facts(record)
+    yield from _use_of_care(record)
+    yield from _comorbidities(record)
+    yield from _drug_classes(record)
+
+
+def _age(record: RecordView) -> Iterator[Fact]:
+    """Youngest and oldest age the birth date allows; `age.last` where both lie in one band, then the younger."""
+    at, patient = record.prediction_time, (f"Patient/{record.subject_id}",)
+    reason = record.demographics.unknown.get("birth", "none-found")
+    ages = None if record.birth is None else age_range(record.birth, at)
+    if record.birth is not None and (ages is None or ages[1] > OLDEST):
+        reason, ages = "implausible", None
+    if ages is None:
+        yield "age.last", None, reason
+        return
+    yield "age.min", _number(ages[0], "a", at, patient), ""
+    yield "age.max", _number(ages[1], "a", at, patient), ""
+    crossed = any(ages[0] < band <= ages[1] for band in AGE_BANDS)
+    yield "age.last", None if crossed else _number(ages[0], "a", at, patient), "imprecise"
+
+
+def _ventilation(record: RecordView) -> Fact:
+    """1 when ventilation is coded in this stay; 0 only when procedures were fetched and none says so."""
+    name, stay = "mechanical_ventilation.last", record.current_stay
+    if stay is None:
+        return name, None, "no-stay"
+    during = [p for p in record.procedures if p.performed and p.performed >= stay.start]
+    found = [p for p in during if any(c.system == SNOMED and c.code in _VENTILATION for c in p.codings)]
+    if found:
+        return name, FeatureValue(1.0, "1", found[-1].performed, tuple(p.source for p in found[-1:])), ""
+    known = "Procedure" not in record.not_fetched
+    return name, FeatureValue(0.0, "1", record.prediction_time, ()) if known else None, "not-fetched"
+
+
+def _stay_facts(record: RecordView) -> Iterator[Fact]:
+    stay, at = record.current_stay, record.prediction_time
+    if stay is None:
+        for name in _STAY_FACTS:
+            yield f"{name}.last", None, "no-stay"
+        return
+    source = (stay.source,)
+    days = stay.days_until(at)
+    yield "length_of_stay.last", _number(days, "d", at, source), stay.length_unknown or ""
+    yield "hours_since_admission.last", _number((at - stay.start).total_seconds() / 3600, "h", at, source), ""
+    for name, flag in (("acute_admission", stay.acute), ("intensive_care", stay.intensive_care)):
+        yield f"{name}.last", _number(None if flag is None else float(flag), "1", stay.start, source), "not-coded"
+    came, went = admission_source(stay), disposition(stay)
+    reason = "not-coded" if stay.admission_source is None else "code-not-understood"
+    yield "admission_source.last", None if came is None else FeatureValue(came, None, stay.start, source), reason
+    reason = "not-yet" if stay.running else "not-coded" if stay.discharge_disposition is None else "code-not-understood"
+    yield "discharge_disposition.last", None if went is None else FeatureValue(went, None, stay.end, source), reason
+
+
+def _comorbidities(record: RecordView) -> Iterator[Fact]:
+    """1 for each group of Charlson and Elixhauser the patient is in; 0 only where every condition could be read."""
+    for scheme in (Scheme.CHARLSON, Scheme.ELIXHAUSER):
+        found = comorbidity_groups(record, scheme)
+        reason = "not-fetched" if found.unknown < 0 else "code-not-mapped"
+        for group in scheme_groups(scheme):
+            sources = found.sources.get(group.name, ())
+            known = bool(sources) or found.unknown == 0
+            value = _number(float(bool(sources)) if known else None, "1", record.prediction_time, sources)
+            yield f"comorbidity_{scheme}_{group.slug}.last", value, reason
+
+
+def _drug_classes(record: RecordView) -> Iterator[Fact]:
+    """1 for each class of the drugs active now; 0 only where medications were fetched and each could be read."""
+    read = [(item.source, classes_of(item)) for item in record.medications if item.active]
+    fetched = not record.not_fetched & _MEDICATIONS
+    complete = fetched and all(found is not None for _, found in read)
+    for name in drug_class_table():
+        bases = {source: found[name] for source, found in read if found is not None and name in found}
+        if not bases:
+            nothing = FeatureValue(0.0, "1", record.prediction_time, ()) if complete else None
+            yield f"medication_{name}.last", nothing, "code-not-mapped" if fetched else "not-fetched"
+            continue
+        basis = None if Basis.CODE in bases.values() else str(Basis.NAME)
+        yield f"medication_{name}.last", FeatureValue(1.0, "1", record.prediction_time, tuple(bases), basis), ""
+
+
+def _use_of_care(record: RecordView) -> Iterator[Fact]:
+    at = record.prediction_time
+    encounters_known = "Encounter" not in record.not_fetched
+    now = record.current_stay
+    # The emergency visit a stay began with belongs to it; LACE counts the visits before that one.
+    before = [s for s in record.stays if now is None or (s.source != now.source and not _began(s, now))]
+    counts: Mapping[str, tuple[StayClass, int]] = {
+        "inpatient_stay.count_180d": (StayClass.INPATIENT, 180),
+        "inpatient_stay.count_365d": (StayClass.INPATIENT, 365),
+        "emergency_visit.count_180d": (StayClass.EMERGENCY, 180),
+        "emergency_visit.count_365d": (StayClass.EMERGENCY, 365),
+        "outpatient_visit.count_365d": (StayClass.OUTPATIENT, 365),
+    }
+    anchor = at if record.current_stay is None else record.current_stay.start
+    for name, (kind, days) in counts.items():
+        since = anchor - timedelta(days=days)
+        found = [s for s in before if s.stay_class is kind and since <= s.start <= anchor]
+        yield name, _count(found, at) if encounters_known else None, "not-fetched"
+    conditions = {c.text.casefold(): c for c in record.conditions if c.active}.values()
+    medications = {m.text.casefold(): m for m in record.medications if m.active}.values()
+    yield "condition.count", _count(conditions, at) if "Condition" not in record.not_fetched else None, "not-fetched"
+    known = not record.not_fetched & _MEDICATIONS
+    yield "medication.count", _count(medications, at) if known else None, "not-fetched"
+    known = "Procedure" not in record.not_fetched
+    year = [p for p in record.procedures if p.performed and p.performed >= at - timedelta(days=365)]
+    yield "procedure.count_365d", _count(year, at) if known else None, "not-fetched"
+    if record.current_stay is None:
+        yield "procedure.count", None, "no-stay"
+    else:
+        start = record.current_stay.start
+        during = [p for p in record.procedures if p.performed and p.performed >= start]
+        yield "procedure.count", _count(during, at) if known else None, "not-fetched"
+
+
+def _began(visit: Stay, stay: Stay) -> bool:
+    return visit.stay_class is StayClass.EMERGENCY and leads_to(visit, stay)
+
+
+def _count(items: Iterable[Stay | Condition | Medication | Procedure], at: datetime) -> FeatureValue:
+    sources = tuple(item.source for item in items)
+    return FeatureValue(float(len(sources)), "1", at, sources)
+
+
+def _number(value: float | None, unit: str, at: datetime, sources: tuple[str, ...]) -> FeatureValue | None:
+    return None if value is None else FeatureValue(round(value, 4), unit, at, sources)

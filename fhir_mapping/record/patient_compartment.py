@@ -1,0 +1,292 @@
+"""Whose resource it is and which version counts: every resource proven to be the patient's, once, or refused.
+
+A clinical resource of somebody else stops everything (ForeignPatientError), also where we do not read its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from fhir_mapping.core.errors import ForeignPatientError, PatientNotFoundError
+from fhir_mapping.core.times import parse_instant
+from fhir_mapping.core.values import Refusal
+from fhir_mapping.parsing.elements import Observation, Raw, Resource, fragment
+from fhir_mapping.parsing.references import WEB, Directory, Ownership, contained
+from fhir_mapping.parsing.resource_reader import ParsedInput, ResourceEntry
+from fhir_mapping.resources.measurements import refusals
+from fhir_mapping.terminology.codes import status_values
+
+NOTE_TYPES = frozenset({"DocumentReference", "Composition", "DiagnosticReport"})
+CLINICAL = frozenset(
+    {"Observation", "Condition", "Encounter", "MedicationRequest", "MedicationStatement", "MedicationAdministration",
+     "Procedure"}
+)  # fmt: skip
+# A mother in a newborn's chart is a RelatedPerson whose `patient` is the newborn; the others hold nobody's data.
+_NOT_ABOUT_A_PATIENT = frozenset({"Patient", "RelatedPerson", "Person", "Practitioner", "Group", "Device", "Bundle"})
+_INHERITED = ("status", "subject", "encounter", "issued", "effectiveDateTime", "effectivePeriod", "effectiveInstant")
+_NEVER = frozenset({"entered-in-error", "cancelled"})
+_READ = CLINICAL | NOTE_TYPES
+_HOLDERS = frozenset({"Observation", "DiagnosticReport"})
+Owned = tuple[str, ResourceEntry]
+
+
+def find_patient(reading: ParsedInput, directory: Directory, patient_id: str | None) -> tuple[str, Resource]:
+    """The id and the newest version of the Patient asked for, or of the only one there is.
+
+    Raises PatientNotFoundError, and ForeignPatientError when the data are about another patient than asked for.
+    """
+    matches: dict[str, Resource] = {}
+    included: dict[str, Resource] = {}
+    for position, entry in enumerate(reading.entries):
+        if entry.kind != "Patient":
+            continue
+        resource, identifier = entry.resource, entry.source(position).partition("/")[2]
+        if identifier.startswith("#"):
+            continue
+        patients = included if entry.include else matches
+        patients[identifier] = _newer(patients[identifier], resource) if identifier in patients else resource
+    everyone = included | matches
+    if patient_id is not None and patient_id not in everyone:
+        if everyone and not reading.population:
+            raise ForeignPatientError("the Patient in the data is not the one asked for", source="Patient")
+        raise PatientNotFoundError("no Patient with the id asked for", found=tuple(everyone))
+    choices = matches or included
+    if patient_id is None and not choices:
+        raise PatientNotFoundError("the data hold no Patient with an id")
+    if patient_id is None and len(choices) > 1:
+        raise PatientNotFoundError(f"the data hold {len(choices)} patients; say which one", found=tuple(choices))
+    chosen = patient_id if patient_id is not None else next(iter(choices))
+    if len(directory.homes(f"Patient/{chosen}")) > 1:
+        raise PatientNotFoundError("the data hold this id from several servers: these are different patients")
+    return chosen, everyone[chosen]
+
+
+def select_patient_resources(
+    reading: ParsedInput, directory: Directory, patient: str, refused: list[Refusal]
+) -> list[Owned]:
+    """Every resource proven to be the patient's (`Patient/p1`), each once in its newest version, panels unfolded."""
+    newest: dict[str, ResourceEntry] = {}
+    waiting: dict[str, ResourceEntry] = {}
+    proven: set[bytes] = set()
+    plain = True  # nothing to unfold, and no copies without an id
+    for position, entry in enumerate(reading.entries):
+        kind = entry.kind
+        if kind in _NOT_ABOUT_A_PATIENT:
+            continue
+        if kind == "OperationOutcome":
+            refused.append(Refusal(entry.source(position), "operation-outcome"))
+        read, reason = kind in _READ, None
+        subject, focus = _about(entry)
+        if focus or not _proven(entry, subject, directory, patient, proven):
+            subject = _decoded_subject(entry) if isinstance(subject, Raw) else subject
+            if not (read or subject):
+                continue
+            reason = _not_ours(entry, position, subject, focus, directory, patient, population=reading.population)
+        if not read or reason == "":
+            continue
+        source = entry.source(position)
+        if reason is None:
+            chosen = waiting if entry.include else newest
+            chosen[source] = entry if source not in chosen else _newer_entry(chosen[source], entry)
+            plain = plain and "/#" not in source and not (kind in _HOLDERS and _holds_others(entry))
+        elif not entry.include:
+            refused.extend(refusals(_read(entry), source, reason))
+    # `mode=include` is no match, but a member of a panel that is one belongs to it.
+    for member in [m for entry in newest.values() for m in _members(entry)] if waiting else ():
+        key = directory.key(member)
+        if key in waiting and key not in newest:
+            newest[key] = waiting[key]
+    return list(newest.items() if plain else _unfolded(_without_copies(newest), directory, patient, refused))
+
+
+def _proven(entry: ResourceEntry, subject: Any, directory: Directory, patient: str, proven: set[bytes]) -> bool:
+    """Whether the subject is the patient; found out once for the same bytes, but where the fullUrl has its say."""
+    somewhere = entry.full_url is not None and entry.full_url.startswith(WEB)
+    text = bytes(subject) if type(subject) is Raw and not somewhere else b""
+    if text in proven:
+        return True
+    ours = directory.ownership(subject, patient, entry.full_url) is Ownership.OURS
+    if ours and text:
+        proven.add(text)
+    return ours
+
+
+def _read(entry: ResourceEntry) -> Observation | Resource:
+    return entry.observation if entry.kind == "Observation" else entry.elements
+
+
+def _about(entry: ResourceEntry) -> tuple[Any, Any]:
+    """Subject and focus: as values, or as the bytes of them, which are the same for nearly every resource."""
+    kind = entry.kind
+    if kind != "Observation" and kind in _READ:
+        elements = entry.elements
+        return elements.get("subject") or elements.get("patient"), elements.get("focus")
+    seen = entry.observation if kind == "Observation" else entry.whose
+    return seen.subject or seen.patient, seen.focus
+
+
+def _decoded_subject(entry: ResourceEntry) -> Any:
+    seen = entry.observation if entry.kind == "Observation" else entry.whose
+    return fragment(seen.subject) or fragment(seen.patient)
+
+
+def _not_ours(
+    entry: ResourceEntry,
+    position: int,
+    subject: Any,
+    focus: Any,
+    directory: Directory,
+    patient: str,
+    *,
+    population: bool,
+) -> str | None:
+    """None when it is the patient's; "" when it is another member of a population; else the reason it is not used."""
+    home = entry.full_url
+    owners = {directory.ownership(s, patient, home) for s in (subject if isinstance(subject, list) else [subject])}
+    if Ownership.FOREIGN in owners:
+        if population:
+            return ""
+        source = entry.source(position)
+        raise ForeignPatientError(f"{source} belongs to another patient; nothing is computed", source=source)
+    if Ownership.NO_PATIENT in owners:
+        return "subject-not-a-patient"
+    if owners != {Ownership.OURS}:
+        return "subject-unprovable"
+    for item in focus if isinstance(focus, list) else [focus] if focus else ():
+        if directory.ownership(item, patient, home) is not Ownership.OURS:
+            return "focus-is-somebody-else"
+    return None
+
+
+def _newer(first: Resource, second: Resource) -> Resource:
+    """The newer of two versions of one resource, in whatever order they came; an error withdrawn wins a draw."""
+    return max(first, second, key=_version)
+
+
+def _newer_entry(first: ResourceEntry, second: ResourceEntry) -> ResourceEntry:
+    return first if _newer(first.resource, second.resource) is first.resource else second
+
+
+def _version(resource: Resource) -> tuple[datetime, str, bool, str]:
+    meta = resource.get("meta")
+    updated = parse_instant(meta.get("lastUpdated")) if isinstance(meta, dict) else None
+    number = str(meta.get("versionId", "")) if isinstance(meta, dict) else ""
+    return (
+        updated.latest if updated else datetime.min.replace(tzinfo=UTC),
+        number.rjust(20, "0"),
+        resource.get("status") == "entered-in-error",
+        _canonical(resource),
+    )
+
+
+def _canonical(resource: Resource) -> str:
+    try:
+        return orjson.dumps(resource, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # not from JSON: integers over 64 bits, keys that are no strings
+        return repr(resource)
+
+
+def _without_copies(entries: dict[str, ResourceEntry]) -> Iterator[Owned]:
+    """Resources without an id cannot be told apart by it: the same content twice is one."""
+    seen: set[str] = set()
+    for source, entry in entries.items():
+        if "/#" in source:
+            content = _canonical(entry.resource)
+            if content in seen:
+                continue
+            seen.add(content)
+        yield source, entry
+
+
+def _members(entry: ResourceEntry) -> list[Any]:
+    """What a panel or report holds."""
+    if entry.kind not in _HOLDERS:
+        return []
+    found = entry.observation.hasMember if entry.kind == "Observation" else entry.elements.get("result")
+    return found if isinstance(found, list) else []
+
+
+def _holds_others(entry: ResourceEntry) -> bool:
+    held = entry.observation.contained if entry.kind == "Observation" else entry.elements.get("contained")
+    return bool(held)
+
+
+def _unfolded(entries: Iterator[Owned], directory: Directory, patient: str, refused: list[Refusal]) -> Iterator[Owned]:
+    """The resources and the Observations contained in panels and reports; these take over what they do not say."""
+    for source, entry in entries:
+        yield source, entry
+        members = _members(entry)
+        if not members or not _holds_others(entry):
+            continue
+        resource = entry.resource
+        if _status(resource) in _NEVER or resource.get("modifierExtension"):
+            continue
+        for member in members:
+            text = member.get("reference") if isinstance(member, dict) else None
+            inner = contained(resource, text[1:]) if isinstance(text, str) and text.startswith("#") else None
+            if inner is None or inner.get("resourceType") != "Observation":
+                continue
+            if "subject" in inner and directory.ownership(inner["subject"], patient) is not Ownership.OURS:
+                refused.extend(refusals(inner, f"{source}{text}", "subject-unprovable"))
+                continue
+            dated = any(name.startswith("effective") for name in inner)
+            names = [name for name in _INHERITED if not (dated and name.startswith("effective"))]
+            yield f"{source}{text}", ResourceEntry({name: resource[name] for name in names if name in resource} | inner)
+
+
+def latest_time(resources: Sequence[Owned], patient: Resource) -> datetime | None:
+    """The latest clinical time in the data: the moment at which everything in it was known.
+
+    What never happened (an error, a plan) does not move it.
+    """
+    texts: list[Any] = []
+    for _, entry in resources:
+        if entry.kind == "Observation":
+            texts += _measured_at(entry.observation)
+        else:
+            texts += _happened_at(entry.elements)
+    instants = [instant for instant in map(parse_instant, _distinct(texts)) if instant is not None]
+    if instants:
+        return max(instant.latest for instant in instants)
+    born = parse_instant(patient.get("birthDate"))
+    return None if born is None else born.latest
+
+
+def _status(resource: Resource) -> str:
+    status = resource.get("status")
+    return status if isinstance(status, str) else ""
+
+
+_VOID = _NEVER | {"planned", "draft", "not-done", "preparation"}
+_MOMENTS = frozenset(
+    {"effectiveDateTime", "effectiveInstant", "issued", "authoredOn", "recordedDate", "date", "performedDateTime",
+     "onsetDateTime", "occurrenceDateTime"}
+)  # fmt: skip
+_PERIODS = frozenset({"period", "actualPeriod", "performedPeriod", "effectivePeriod", "occurrencePeriod"})
+
+
+def _measured_at(seen: Observation) -> tuple[Any, ...]:
+    if isinstance(seen.status, str) and seen.status in _VOID:
+        return ()
+    return seen.effectiveDateTime, seen.issued, seen.effectiveInstant, *_ends(seen.effectivePeriod)
+
+
+def _happened_at(elements: Resource) -> list[Any]:
+    if _status(elements) in _VOID:
+        return []
+    if "verificationStatus" in elements and "entered-in-error" in status_values(elements["verificationStatus"]):
+        return []
+    times = [elements[name] for name in _MOMENTS & elements.keys()]
+    return times + [end for name in _PERIODS & elements.keys() for end in _ends(elements[name])]
+
+
+def _distinct(texts: list[Any]) -> set[str]:
+    return {text for text in texts if isinstance(text, str)}
+
+
+def _ends(period: Any) -> tuple[Any, ...]:
+    return (period.get("start"), period.get("end")) if isinstance(period, dict) else ()

@@ -1,0 +1,383 @@
+"""PatientRecord: one patient as known at `prediction_time`. Whoever builds it, `cutoff` hides what came later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypedDict, Unpack
+
+from fhir_mapping.core.errors import InvalidInputError
+from fhir_mapping.core.times import FIRST_YEAR, moment, parse_instant
+from fhir_mapping.core.values import (
+    Administration,
+    Availability,
+    Condition,
+    FeatureVector,
+    Instant,
+    Measurement,
+    Medication,
+    Note,
+    Procedure,
+    Refusal,
+    Stay,
+    StayClass,
+)
+from fhir_mapping.notes import documents
+from fhir_mapping.notes.attachments import FetchAttachment
+from fhir_mapping.parsing.elements import Observation, Resource
+from fhir_mapping.parsing.prefetch import read_prefetch
+from fhir_mapping.parsing.references import Directory
+from fhir_mapping.parsing.resource_reader import ParsedInput, ResourceEntry, read_bytes
+from fhir_mapping.record import features, meds, serialization
+from fhir_mapping.record.cutoff import Cutoff, Known
+from fhir_mapping.record.patient_compartment import (
+    NOTE_TYPES,
+    Owned,
+    find_patient,
+    latest_time,
+    select_patient_resources,
+)
+from fhir_mapping.resources import clinical, stays
+from fhir_mapping.resources.demographics import Demographics, read_demographics
+from fhir_mapping.resources.measurements import (
+    Meanings,
+    Read,
+    meanings_of,
+    observed_at,
+    observed_by,
+    observed_later,
+    read_observations,
+    unmapped,
+    wanted,
+)
+from fhir_mapping.resources.modifiers import understood
+from fhir_mapping.resources.site_maps import SiteMap, shipped
+
+
+class RecordOptions(TypedDict, total=False):
+    """What every way to build a record may be told besides.
+
+    encounter_id       the stay to look at; without it the one running at the prediction time
+    not_fetched        resource types nobody asked for
+    fetch_attachment   `fetch_attachment(url)` brings notes outside the data, as bytes or as a Binary resource
+    site_map           translates a site's own codes; without one the shipped maps apply
+    undated_known      the data were fetched at `prediction_time`: what a running encounter holds without a date was
+                       known (`fhir_mapping.record.cutoff`); so it is where no `prediction_time` is given
+    """
+
+    encounter_id: str | None
+    not_fetched: frozenset[str]
+    fetch_attachment: FetchAttachment | None
+    site_map: SiteMap | None
+    undated_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PatientRecord:
+    """One patient as known at `prediction_time`.
+
+    >>> record = PatientRecord.from_json(b'[{"resourceType": "Patient", "id": "p", "birthDate": "1950-01-02"}]',
+    ...                                  prediction_time="2024-05-01T00:00:00Z")
+    >>> record.features().number("age.last"), record.current_stay
+    (74.0, None)
+
+    `PatientRecord.from_json(raw)` takes a Bundle, a list, one resource, or NDJSON; `from_resources` dictionaries;
+    `from_prefetch` the prefetch of a CDS Hooks request. All raise InvalidInputError, PatientNotFoundError, or, when a
+    clinical resource belongs to somebody else, ForeignPatientError.
+    """
+
+    subject_id: str
+    prediction_time: datetime
+    demographics: Demographics
+    current_stay: Stay | None
+    stays: tuple[Stay, ...]
+    conditions: tuple[Condition, ...]
+    medications: tuple[Medication, ...]
+    administrations: tuple[Administration, ...]
+    procedures: tuple[Procedure, ...]
+    measurements: tuple[Measurement, ...]
+    consciousness: tuple[str, datetime, str] | None
+    refused: tuple[Refusal, ...]
+    not_fetched: frozenset[str]
+    _notes: tuple[Note, ...] = field(repr=False)
+    _present: frozenset[str] = field(repr=False)
+    _charted: tuple[Owned, ...] = field(repr=False, compare=False)
+    _remembered: dict[str, FeatureVector] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    @property
+    def birth(self) -> Instant | None:
+        return self.demographics.birth
+
+    @property
+    def sex(self) -> str | None:
+        return self.demographics.sex
+
+    @property
+    def deceased(self) -> datetime | None:
+        """When the patient died, if that was by the prediction time."""
+        return self.demographics.deceased
+
+    @classmethod
+    def from_json(
+        cls,
+        raw: bytes | str,
+        patient_id: str | None = None,
+        prediction_time: datetime | str | None = None,
+        **options: Unpack[RecordOptions],
+    ) -> PatientRecord:
+        """From the bytes of a Bundle, a resource, a list of resources, or NDJSON.
+
+        `prediction_time=None` means the latest clinical time in the data. NDJSON may hold many patients: then
+        `patient_id` chooses one and the others' resources are left alone; in a Bundle they stop everything.
+        """
+        return _build(cls, read_bytes(raw), patient_id, prediction_time, options)
+
+    @classmethod
+    def from_resources(
+        cls,
+        resources: Iterable[Resource],
+        patient_id: str | None = None,
+        prediction_time: datetime | str | None = None,
+        **options: Unpack[RecordOptions],
+    ) -> PatientRecord:
+        """From parsed resources."""
+        return cls.from_entries(
+            (ResourceEntry(resource) for resource in resources), patient_id, prediction_time, **options
+        )
+
+    @classmethod
+    def from_entries(
+        cls,
+        entries: Iterable[ResourceEntry],
+        patient_id: str | None = None,
+        prediction_time: datetime | str | None = None,
+        **options: Unpack[RecordOptions],
+    ) -> PatientRecord:
+        """From entries as `fhir_mapping.parsing.resource_reader` makes them: of dictionaries, or of bytes that are not
+        decoded yet.
+        """
+        return _build(cls, ParsedInput(tuple(entries)), patient_id, prediction_time, options)
+
+    @classmethod
+    def from_prefetch(
+        cls,
+        prefetch: Mapping[str, Any],
+        *,
+        patient_id: str,
+        prediction_time: datetime,
+        expected: Mapping[str, str],
+        **options: Unpack[RecordOptions],
+    ) -> PatientRecord:
+        """From the prefetch of a CDS Hooks request; `expected` maps each template's key to its resource type.
+
+        Values are as parsed, or, for a Bundle, as `fhir_mapping.parsing.resource_reader.unread` left it: its resources
+        unread. A key that is missing, null, empty or an OperationOutcome means *not fetched*; an empty searchset means
+        *none found* (https://cds-hooks.hl7.org, "Prefetch Tokens" and "Prefetch Query Restrictions").
+        """
+        return _build(cls, read_prefetch(prefetch, expected), patient_id, prediction_time, options)
+
+    def availability(self, resource_type: str) -> Availability:
+        """Whether resources of this type came, are known to be none, or were not (completely) asked for."""
+        if resource_type in self._present:
+            return Availability.FETCHED
+        return Availability.NOT_FETCHED if resource_type in self.not_fetched else Availability.ABSENT
+
+    def features(self) -> FeatureVector:
+        """Named values in canonical units, each with its sources and time; what is unknown has a reason.
+
+        Computed once: every score, card and page of one record asks for them.
+        """
+        if "features" not in self._remembered:
+            self._remembered["features"] = features.compute(self)
+        return self._remembered["features"]
+
+    def notes(self) -> tuple[Note, ...]:
+        """Notes known by the prediction time, newest first, each text once."""
+        return self._notes
+
+    def to_markdown(self, budget: int = 4096) -> str:
+        """The record as Markdown for an encoder, at most `budget` tokens (about four characters each)."""
+        return serialization.to_markdown(self, budget)
+
+    def to_codes(self, budget: int = 4096) -> str:
+        """Recent code descriptions, newest first, each once, at most `budget` tokens."""
+        return serialization.to_codes(self, budget)
+
+    def to_meds(self) -> tuple[dict[str, Any], ...]:
+        """MEDS rows (subject_id, time, code, numeric_value, text_value) in time order."""
+        return meds.to_meds(self)
+
+    def charted(self) -> Iterator[tuple[str, Resource]]:
+        """Every Observation known by the prediction time as it was written, also those no feature reads."""
+        for source, entry in self._charted:
+            if not observed_by(entry.observation, self.prediction_time):
+                continue
+            resource = understood(entry.resource, source, [])
+            if resource is not None:
+                yield source, resource
+
+
+def _as_time(value: datetime | str | None) -> datetime | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        instant = parse_instant(value)
+        if instant is None:
+            raise InvalidInputError(f"prediction_time {value!r} is not a FHIR date or dateTime")
+        return moment(instant)
+    if value.tzinfo is None:
+        raise InvalidInputError("prediction_time has no time zone")
+    if value.year < FIRST_YEAR:
+        raise InvalidInputError(f"prediction_time in the year {value.year} is no time of care")
+    return value.astimezone(UTC)
+
+
+def _build(
+    cls: type[PatientRecord],
+    reading: ParsedInput,
+    patient_id: str | None,
+    prediction_time: datetime | str | None,
+    options: RecordOptions,
+) -> PatientRecord:
+    asked = _as_time(prediction_time)
+    site = options.get("site_map") or shipped()
+    directory = Directory.of(reading.entries, site.translate)
+    subject, patient = find_patient(reading, directory, patient_id)
+    refused = [*reading.refused]
+    ours = select_patient_resources(reading, directory, f"Patient/{subject}", refused)
+    at = asked or latest_time(ours, patient)
+    if at is None:
+        raise InvalidInputError("the data hold no time at all; give a prediction_time")
+    encounters = {source: site.translate(entry.elements) for source, entry in ours if entry.kind == "Encounter"}
+    cutoff = Cutoff(encounters, directory, at, undated_known=asked is None or options.get("undated_known", False))
+    directory.cut(lambda key, resource: cutoff.known(key, resource) is Known.YES)
+    known, later = _cut(ours, cutoff, refused)
+    observations, usable = _usable(known, site, cutoff, refused)
+
+    def of_type(*types: str) -> list[tuple[str, Resource]]:
+        return [item for item in usable if item[1]["resourceType"] in types]
+
+    def read(reader: Callable[..., Any], *types: str) -> tuple[Any, ...]:
+        answers = [reader(resource, source, directory, at) for source, resource in of_type(*types)]
+        refused.extend(answer for answer in answers if isinstance(answer, Refusal))
+        return tuple(answer for answer in answers if not isinstance(answer, Refusal))
+
+    all_stays, members, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at)
+    refused.extend(stay_refusals)
+    measurements, aware = read_observations(observations, directory, refused, preliminary=site.preliminary)
+    read_notes, note_refusals = documents.read_notes(
+        of_type(*NOTE_TYPES),
+        at,
+        directory,
+        f"Patient/{subject}",
+        fetch=options.get("fetch_attachment"),
+        undated=asked is None,
+        later=later,
+    )
+    refused.extend(note_refusals)
+    return cls(
+        subject_id=subject,
+        prediction_time=at,
+        demographics=read_demographics(patient, f"Patient/{subject}", at, refused),
+        current_stay=_current_stay(all_stays, members, at, options.get("encounter_id"), refused),
+        stays=all_stays,
+        conditions=read(clinical.read_condition, "Condition"),
+        medications=read(clinical.read_medication, "MedicationRequest", "MedicationStatement"),
+        administrations=read(clinical.read_administration, "MedicationAdministration"),
+        procedures=read(clinical.read_procedure, "Procedure"),
+        measurements=measurements,
+        consciousness=aware,
+        refused=tuple(refused),
+        not_fetched=options.get("not_fetched", frozenset()) | reading.incomplete,
+        _notes=read_notes,
+        _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
+        _charted=tuple(item for item in known if item[1].kind == "Observation"),
+    )
+
+
+def _cut(ours: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tuple[list[Owned], frozenset[str]]:
+    """What was known, and the sources of notes that were not: these stay, as what they replace was current then.
+
+    Observations go on whole: they are read from structs, and cut by their times in `_usable`.
+    """
+    kept: list[Owned] = []
+    later: set[str] = set()
+    for source, entry in ours:
+        if entry.kind == "Observation":
+            kept.append((source, entry))
+            continue
+        verdict = cutoff.known(source, entry.elements)
+        if verdict is Known.UNDATED:
+            refused.append(Refusal(source, "encounter-not-over"))
+        if verdict is Known.YES or entry.kind in NOTE_TYPES:
+            kept.append((source, entry))
+        if verdict is not Known.YES:
+            later.add(source)
+    return kept, frozenset(later)
+
+
+def _usable(
+    known: Sequence[Owned], site: SiteMap, cutoff: Cutoff, refused: list[Refusal]
+) -> tuple[list[Read], list[tuple[str, Resource]]]:
+    """What somebody reads, in standard codes, without the parts we may not use: Observations, and the other types."""
+    observations: list[Read] = []
+    others: list[tuple[str, Resource]] = []
+    unread: list[Meanings] = []
+    for source, entry in known:
+        if entry.kind != "Observation":
+            resource = understood(site.translate(entry.elements), source, refused, unmodified=entry.unmodified)
+            if resource is not None:
+                others.append((source, resource))
+            continue
+        seen = entry.observation
+        meanings = meanings_of(seen)
+        if site.speaks_in(seen, meanings):
+            seen = Observation.of(site.translate(entry.resource))
+            meanings = meanings_of(seen)
+        if not wanted(meanings):
+            if not any(meaning.speaks_loinc for meaning in meanings) and _observed(source, entry, cutoff, refused):
+                unread.append(meanings)
+        elif not _observed(source, entry, cutoff, refused):
+            continue
+        elif entry.unmodified and not seen.implicitRules:
+            observations.append((source, seen, meanings))
+        elif (usable := _usable_observation(source, entry, site, refused)) is not None:
+            observations.append((source, usable, meanings_of(usable)))
+    refused.extend(unmapped(unread))
+    return observations, others
+
+
+def _observed(source: str, entry: ResourceEntry, cutoff: Cutoff, refused: list[Refusal]) -> bool:
+    """Whether an Observation was known: by its times, and by its encounter where it has none."""
+    seen = entry.observation
+    if observed_later(seen, cutoff.prediction_time):
+        return False
+    if observed_at(seen) is None and cutoff.known(source, entry.resource) is Known.UNDATED:
+        refused.append(Refusal(source, "encounter-not-over"))
+        return False
+    return True
+
+
+def _usable_observation(source: str, entry: ResourceEntry, site: SiteMap, refused: list[Refusal]) -> Observation | None:
+    """None where nothing of it may be used."""
+    clean = understood(site.translate(entry.resource), source, refused, unmodified=entry.unmodified)
+    return None if clean is None else Observation.of(clean)
+
+
+def _current_stay(
+    all_stays: Sequence[Stay],
+    members: Mapping[str, str],
+    at: datetime,
+    encounter_id: str | None,
+    refused: list[Refusal],
+) -> Stay | None:
+    """The inpatient stay asked for, or the one running (or just ending) at the prediction time."""
+    inpatient = [stay for stay in all_stays if stay.stay_class is StayClass.INPATIENT]
+    if encounter_id is not None:
+        root = members.get(f"Encounter/{encounter_id.removeprefix('Encounter/')}")
+        if root is None:
+            refused.append(Refusal(f"Encounter/{encounter_id}", "encounter-not-found"))
+        return next((stay for stay in inpatient if stay.source == root), None)
+    running = [stay for stay in inpatient if stay.running or (stay.end is not None and stay.end >= at)]
+    return running[-1] if running else None

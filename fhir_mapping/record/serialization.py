@@ -1,0 +1,216 @@
+"""A record as text for an encoder: Markdown, and a list of codes.
+
+Both follow "Large Language Models are Powerful EHR Encoders" (arXiv 2502.17403): a constant current time (all dates
+become days before it), newest first, no end for a running visit, nothing after the prediction time. A budget is kept
+to by a counter of tokens the caller may give; without one a token is four characters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+
+from fhir_mapping.core.values import Measurement, Stay, StayClass
+from fhir_mapping.record.record_view import RecordView
+from fhir_mapping.terminology.concepts import definitions
+
+CURRENT_TIME = "2024-01-01"
+CHARACTERS_PER_TOKEN = 4
+_LAST_VALUES = 3
+_ADULT = 18.0
+# The 24 concepts of the paper, of which 22 are measured and two follow from weight and height. Its erythrocytes, which
+# we do not read, are replaced by lactate. Usual adult reference ranges in our units; without one a value has no word.
+_BODY: dict[str, tuple[float, float] | None] = {"weight": None, "height": None}
+_VITAL_SIGNS = {
+    "heart_rate": (60.0, 100.0),
+    "systolic_bp": (90.0, 140.0),
+    "diastolic_bp": (60.0, 90.0),
+    "temperature": (36.0, 38.0),
+    "respiratory_rate": (12.0, 20.0),
+    "spo2": (95.0, 100.0),
+}
+_LABS = {
+    "hemoglobin": (12.0, 17.5),
+    "hematocrit": (36.0, 51.0),
+    "wbc": (4.0, 11.0),
+    "platelets": (150.0, 400.0),
+    "sodium": (135.0, 145.0),
+    "potassium": (3.5, 5.1),
+    "chloride": (98.0, 107.0),
+    "bicarbonate": (22.0, 29.0),
+    "calcium": (8.6, 10.3),
+    "glucose": (70.0, 140.0),
+    "bun": (7.0, 20.0),
+    "creatinine": (0.6, 1.3),
+    "anion_gap": (4.0, 12.0),
+    "lactate": (0.5, 2.0),
+}
+Counter = Callable[[str], int]
+Range = tuple[float, float] | None
+
+
+def tokens(text: str) -> int:
+    """Tokens of a text when no tokenizer is at hand: one for every four characters begun.
+
+    >>> tokens(""), tokens("pulse"), tokens("rate")
+    (0, 2, 1)
+    """
+    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+
+
+def to_markdown(record: RecordView, budget: int, count: Counter = tokens) -> str:
+    """The paper's first serialisation, at most `budget` tokens by `count`, cut at a line border, old visits first."""
+    return _within(list(_markdown(record)), budget, count)
+
+
+def _markdown(record: RecordView) -> Iterator[str]:
+    age = record.features().number("age.last")
+    yield "# Electronic Healthcare Record"
+    yield ""
+    yield f"Current time: {CURRENT_TIME}"
+    yield ""
+    yield "## Demographics"
+    yield f"- Age: {'unknown' if age is None else int(age)}"
+    yield f"- Sex: {record.sex or 'unknown'}"
+    adult = age is not None and age >= _ADULT
+    for title, concepts in (("body metrics", _BODY), ("vital signs", _VITAL_SIGNS), ("lab results", _LABS)):
+        yield ""
+        yield f"## Recent {title}"
+        yield from (_latest(record, name, usual if adult else None) for name, usual in concepts.items())
+        if concepts is _BODY:
+            yield from _build(record, adult=adult)
+    stays = list(reversed(record.stays))
+    yield ""
+    yield "## Past visits"
+    yield from (f"- {_visit(stay, record.prediction_time)}" for stay in stays) if stays else iter(["- No recent data"])
+    yield ""
+    yield "## Events outside visits"
+    yield from _events(record, None) or ["- No recent data"]
+    for stay in stays:
+        events = _events(record, stay)
+        if events:
+            yield ""
+            yield f"### {_visit(stay, record.prediction_time)}"
+            yield from events
+
+
+def _latest(record: RecordView, name: str, usual: Range) -> str:
+    concept = definitions().concepts[name]
+    values = _newest([item for item in record.measurements if item.concept == name])
+    shown = ", ".join(_judged(item.value, usual) for item in values) or "No recent data"
+    return f"- {concept.label} ({concept.unit}): {shown}"
+
+
+def _newest(items: Sequence[Measurement]) -> list[Measurement]:
+    return list(reversed(items[-_LAST_VALUES:]))
+
+
+def _judged(value: float, usual: Range) -> str:
+    if usual is None:
+        return f"{value:g}"
+    return f"{value:g} ({'low' if value < usual[0] else 'high' if value > usual[1] else 'normal'})"
+
+
+def _build(record: RecordView, *, adult: bool) -> Iterator[str]:
+    """Body mass index, and body surface area after Mosteller (NEJM 1987), from the latest weight and height."""
+    latest = {item.concept: item.value for item in record.measurements if item.concept in _BODY}
+    mass = area = "No recent data"
+    if "weight" in latest and "height" in latest:
+        weight, metres = latest["weight"], latest["height"] / 100
+        mass = _judged(round(weight / metres**2, 1), (18.5, 25.0) if adult else None)
+        area = f"{math.sqrt(weight * metres / 36):.2f}"
+    yield f"- Body mass index (kg/m2): {mass}"
+    yield f"- Body surface area (m2): {area}"
+
+
+def _visit(stay: Stay, at: datetime) -> str:
+    when = _days_before(stay.start, at)
+    kind = f"{stay.stay_class} visit" if stay.stay_class is not StayClass.INPATIENT else "inpatient stay"
+    reason = f" for {', '.join(stay.reason_texts)}" if stay.reason_texts else ""
+    if stay.running:
+        return f"Current visit: {kind}{reason}, begun {when}"
+    length = stay.days_until(at)
+    duration = "unknown" if length is None else _days(length)
+    return f"{kind.capitalize()}{reason}, {when}, duration {duration}"
+
+
+def _days_before(moment: datetime | None, at: datetime) -> str:
+    if moment is None:
+        return "time unknown"
+    return f"{_days((at - moment).total_seconds() / 86_400)} before prediction time"
+
+
+def _days(number: float) -> str:
+    whole = int(number)
+    return "less than a day" if whole < 1 else "1 day" if whole == 1 else f"{whole} days"
+
+
+def _events(record: RecordView, stay: Stay | None) -> list[str]:
+    """What happened in one visit (or in none), each description once, and the last three values of a visit."""
+    known = {stay.source for stay in record.stays}
+
+    def here(source: str | None) -> bool:
+        return source == stay.source if stay is not None else source not in known
+
+    lines = [f"- Condition: {c.text}" for c in record.conditions if here(c.stay)]
+    lines += [f"- Medication: {m.text}" for m in record.medications if here(m.stay)]
+    lines += [f"- Procedure: {p.text}" for p in record.procedures if here(p.stay)]
+    if stay is not None:
+        lines += _values_during(record, stay)
+    return list(dict.fromkeys(lines))
+
+
+def _values_during(record: RecordView, stay: Stay) -> Iterator[str]:
+    end = stay.end if stay.end is not None else record.prediction_time if stay.running else stay.start
+    during: dict[str, list[Measurement]] = {}
+    for item in record.measurements:
+        if stay.start <= item.time <= end:
+            during.setdefault(item.concept, []).append(item)
+    for name, items in during.items():
+        concept = definitions().concepts[name]
+        yield f"- {concept.label} ({concept.unit}): {', '.join(f'{item.value:g}' for item in _newest(items))}"
+
+
+def to_codes(record: RecordView, budget: int, count: Counter = tokens) -> str:
+    """The paper's final serialisation: descriptions, newest first, each once, at most `budget` tokens by `count`."""
+    dated: list[tuple[datetime, str]] = []
+    dated += [(c.recorded or c.onset or _NEVER, c.text) for c in record.conditions]
+    dated += [(m.start or _NEVER, m.text) for m in record.medications]
+    dated += [(p.performed or _NEVER, p.text) for p in record.procedures]
+    dated += [(m.time, _measured(m)) for m in record.measurements]
+    dated += [(s.start, f"{s.stay_class} visit") for s in record.stays]
+    dated.sort(reverse=True)  # what has no date comes last, and of one moment the order of the input means nothing
+    return _within(dict.fromkeys(text for _, text in dated), budget, count)
+
+
+_NEVER = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
+
+
+def _measured(item: Measurement) -> str:
+    return definitions().concepts[item.concept].label
+
+
+def _within(lines: Iterable[str], budget: int, count: Counter) -> str:
+    """As many whole lines from the beginning as fit; of a first line that does not, as many characters."""
+    listed = list(lines)
+    whole = "\n".join(listed)
+    if count(whole) <= budget:
+        return whole
+    kept = _most(len(listed), lambda number: count("\n".join(listed[:number])) <= budget)
+    if kept:
+        return "\n".join(listed[:kept])
+    return whole[: _most(len(listed[0]), lambda number: count(whole[:number]) <= budget)]
+
+
+def _most(limit: int, fits: Callable[[int], bool]) -> int:
+    """The greatest number up to `limit` that fits, where every smaller one fits too.
+
+    >>> _most(10, lambda number: number * 3 <= 20)
+    6
+    """
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

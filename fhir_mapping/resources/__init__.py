@@ -1,0 +1,11 @@
+"""FHIR resources to values: patients, stays, conditions, medications, procedures, measurements, site maps."""
+
+from fhir_mapping.resources.admissions import DISPOSITIONS, admission_source, disposition
+from fhir_mapping.resources.stays import starts_stay
+
+__all__ = [
+    "DISPOSITIONS",
+    "admission_source",
+    "disposition",
+    "starts_stay",
+]

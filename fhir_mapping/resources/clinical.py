@@ -1,0 +1,277 @@
+"""Condition, medication and Procedure resources to frozen values, as known at `prediction_time`.
+
+The readers get what the cutoff lets through; what they still take from it is what changed later: ends, abatements.
+
+FHIR R4 Condition, MedicationRequest, MedicationStatement, Procedure (https://hl7.org/fhir/R4/resourcelist.html).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from fhir_mapping.core.reasons import status_reason
+from fhir_mapping.core.times import moment, parse_instant, reachable
+from fhir_mapping.core.values import Administration, Condition, Instant, Medication, Procedure, Refusal
+from fhir_mapping.parsing.references import Directory
+from fhir_mapping.parsing.resource_reader import Resource
+from fhir_mapping.resources.quantities import finite
+from fhir_mapping.terminology.codes import ICD9CM, ICD10, ICD10CM, codings, is_set, status_values, text_of
+
+_INACTIVE = frozenset({"inactive", "remission", "resolved"})
+_NOT_VERIFIED = ("entered-in-error", "refuted", "provisional", "differential", "unconfirmed")
+# A problem list also holds what is no problem of the patient: words at the beginning of an entry, or at its end.
+_RELATIVE = r"(?:mother|father|parent|sister|brother|sibling|grandmother|grandfather|aunt|uncle|son|daughter)"
+_FAMILY = re.compile(
+    r"(fh|fhx|maternal history|paternal history)\b|.*\bfamily (medical )?(history|hx)\b|"
+    rf"{_RELATIVE}( (with|has|had|died of)\b| ?[:–-])|"
+    rf".*(?: [–-] |\(|, | in ){_RELATIVE}\)?\Z",
+    re.IGNORECASE,
+)
+_UNSURE = re.compile(
+    r"(?:rule[ -]?out|ruled out|r/o|suspected|suspicion of|possible|probable|likely|presumed|questionable|query|"
+    r"concern(?:s|ing)? for|evaluat(?:e|ion) (?:of|for)|work(?:ing diagnosis|[ -]?up for)|ddx|"
+    r"at (increased |high )?risk|risk of|no (known|evidence|history|sign|significant)|absence of|without|denies|"
+    r"negative for|screening for|exposure to|contact with|prophylaxis for)\b|differential(?: diagnosis)?:|"
+    r"\?|.*\?\Z|.*\bv(?:s\.?|ersus) (?!host\b)|"
+    r".*(?:[,;:(–-] ?|\s)(?:ruled[ -]out|rule[ -]out|r/o|suspected|possible|probable|questionable|unlikely|unconfirmed|"
+    r"not (?:confirmed|present|found)|excluded|\?)[)\].]*\Z",
+    re.IGNORECASE,
+)
+# ICD families of codes that say the same: observation for suspected conditions, contact, screening; family history.
+_ICD10_UNSURE, _ICD10_FAMILY = ("Z03", "Z04", "Z11", "Z12", "Z13", "Z20"), ("Z80", "Z81", "Z82", "Z83", "Z84")
+_ICD9_UNSURE = ("V01", "V71", "V73", "V74", "V75", "V76", "V77", "V78", "V79", "V80", "V81", "V82")
+_ICD9_FAMILY = ("V16", "V17", "V18", "V19")
+_PROCEDURE_DONE = frozenset({"completed", "in-progress", "stopped"})
+_NOT_ORDERS = frozenset({"proposal", "plan", "option"})
+_MEDICATION_NEVER = frozenset({"entered-in-error", "cancelled", "draft", "not-taken"})
+_DEEPEST_MIXTURE = 3
+_MEDICATION_ACTIVE = frozenset({"active", "recorded"})  # recorded: R5 statement
+
+
+def _time(resource: Resource, *names: str) -> Instant | None:
+    """The first of the named elements that holds a time; a Period counts from its start."""
+    for name in names:
+        raw = resource.get(name)
+        found = parse_instant(raw.get("start")) if isinstance(raw, dict) else parse_instant(raw)
+        if found is not None:
+            return found
+    return None
+
+
+def _later(prediction_time: datetime, *instants: Instant | None) -> bool:
+    return any(instant is not None and not reachable(instant, prediction_time) for instant in instants)
+
+
+def _day(instant: Instant | None) -> datetime | None:
+    return None if instant is None else moment(instant) if instant.zone_assumed else instant.earliest
+
+
+def _that_day(instant: Instant | None, prediction_time: datetime) -> datetime | None:
+    """A bare day is that day, not the midnight before the admission on it: its end, or now if that comes first."""
+    return None if instant is None else min(moment(instant), prediction_time)
+
+
+def read_condition(
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime
+) -> Condition | Refusal:
+    """A problem or diagnosis, or why it is none."""
+    verification = status_values(resource.get("verificationStatus"))
+    unproven = next((word for word in _NOT_VERIFIED if word in verification), None)
+    if unproven is not None:
+        return Refusal(source, f"verification-{unproven}")
+    onset = _time(resource, "onsetDateTime", "onsetPeriod")
+    recorded = _time(resource, "recordedDate", "assertedDate")
+    text = text_of(resource.get("code"))
+    if not text:
+        return Refusal(source, "no-code")
+    if reason := _no_problem(resource.get("code"), text):
+        return Refusal(source, reason)
+    abated = _time(resource, "abatementDateTime", "abatementPeriod")
+    over = abated is not None and not _later(prediction_time, abated)
+    undated = any(resource.get(name) for name in ("abatementAge", "abatementString", "abatementRange"))
+    ended = bool(_INACTIVE & status_values(resource.get("clinicalStatus"))) or undated
+    ended = ended or resource.get("abatementBoolean") is True
+    # A status without a date is the status of today, not of then: it counts only when no abatement contradicts it.
+    active = not over and not (ended and abated is None)
+    return Condition(
+        source=source,
+        codings=codings(resource.get("code")),
+        text=text,
+        onset=_day(onset),
+        recorded=_day(recorded),
+        abated=moment(abated) if over and abated is not None else None,
+        active=active,
+        stay=directory.key(resource.get("encounter")),
+    )
+
+
+def _no_problem(code: Any, text: str) -> str | None:
+    """Why a coded or worded entry is no problem of this patient, or None.
+
+    >>> _no_problem(None, "Family history of diabetes"), _no_problem(None, "R/O sepsis"), _no_problem(None, "Sepsis")
+    ('family-history', 'not-confirmed', None)
+    >>> _no_problem(None, "Diabetes (family history)"), _no_problem(None, "Pneumonia, suspected")
+    ('family-history', 'not-confirmed')
+    """
+    found = codings(code)
+    icd10 = [coding.code.upper() for coding in found if coding.system in {ICD10, ICD10CM}]
+    icd9 = [coding.code.upper() for coding in found if coding.system == ICD9CM]
+    said = {_worded(text), *(_worded(coding.display) for coding in found if coding.display)}
+    if "family-history" in said or _among(icd10, _ICD10_FAMILY) or _among(icd9, _ICD9_FAMILY):
+        return "family-history"
+    if "not-confirmed" in said or _among(icd10, _ICD10_UNSURE) or _among(icd9, _ICD9_UNSURE):
+        return "not-confirmed"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _worded(text: str) -> str | None:
+    """What the words of an entry say against it; both may be so: then the family."""
+    return "family-history" if _FAMILY.match(text.strip()) else "not-confirmed" if _UNSURE.match(text.strip()) else None
+
+
+def _among(codes: list[str], families: tuple[str, ...]) -> bool:
+    return any(code.startswith(families) for code in codes)
+
+
+def read_medication(
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime
+) -> Medication | Refusal:
+    """A MedicationRequest or MedicationStatement, or why it is not used."""
+    status = resource.get("status")
+    if not isinstance(status, str) or status in _MEDICATION_NEVER:
+        return Refusal(source, status_reason(status))
+    if (
+        any(word.startswith("not-taking") for word in _adherence(resource))
+        or is_set(resource.get("wasNotTaken"))
+        or resource.get("taken") == "n"
+    ):
+        return Refusal(source, "status-not-taken")
+    if is_set(resource.get("doNotPerform")):
+        return Refusal(source, "do-not-perform")
+    if isinstance(resource.get("intent"), str) and resource["intent"] in _NOT_ORDERS:
+        return Refusal(source, f"intent-{resource['intent']}")
+    start = _time(resource, "authoredOn", "effectiveDateTime", "effectivePeriod", "dateAsserted")
+    concept, why = _drug(resource, directory)
+    text = text_of(concept)
+    if not text:
+        return Refusal(source, why)
+    end = _end_of_course(resource)
+    over = end is not None and not _later(prediction_time, end)
+    return Medication(
+        source=source,
+        codings=codings(concept),
+        text=text,
+        start=_day(start),
+        end=moment(end) if over and end is not None else None,
+        active=status in _MEDICATION_ACTIVE and not over and not _paused(resource),
+        stay=directory.key(resource.get("encounter") or resource.get("context")),
+    )
+
+
+def _adherence(resource: Resource) -> frozenset[str]:
+    adherence = resource.get("adherence")
+    return status_values(adherence.get("code")) if isinstance(adherence, dict) else frozenset()
+
+
+def _paused(resource: Resource) -> bool:
+    """R5 adherence: stopped, or on hold, for whatever reason."""
+    return any(word.startswith(("stopped", "on-hold")) for word in _adherence(resource))
+
+
+def _end_of_course(resource: Resource) -> Instant | None:
+    """The end of the course: effectivePeriod, else what the dispense request allows."""
+    dispense = resource.get("dispenseRequest")
+    allowed = dispense.get("validityPeriod") if isinstance(dispense, dict) else None
+    for period in (resource.get("effectivePeriod"), allowed):
+        end = parse_instant(period.get("end")) if isinstance(period, dict) else None
+        if end is not None:
+            return end
+    return None
+
+
+def read_administration(
+    resource: Resource, source: str, directory: Directory, _prediction_time: datetime
+) -> Administration | Refusal:
+    """A MedicationAdministration, or why it is not used."""
+    status = resource.get("status")
+    if not isinstance(status, str) or status not in {"completed", "in-progress", "stopped", "on-hold", "unknown"}:
+        return Refusal(source, status_reason(status))
+    given = _time(resource, "effectiveDateTime", "effectivePeriod", "occurenceDateTime", "occurencePeriod")
+    if given is None:
+        return Refusal(source, "no-time")
+    concept, why = _drug(resource, directory)
+    text = text_of(concept)
+    if not text:
+        return Refusal(source, why)
+    dosage = resource.get("dosage")
+    dose = dosage.get("dose") if isinstance(dosage, dict) else None
+    amount = dose.get("value") if isinstance(dose, dict) else None
+    unit = dose.get("code") or dose.get("unit") if isinstance(dose, dict) else None
+    return Administration(
+        source=source,
+        codings=codings(concept),
+        text=text,
+        time=given.earliest if not given.zone_assumed else moment(given),
+        dose=finite(amount),
+        unit=unit if isinstance(unit, str) else None,
+        stay=directory.key(resource.get("encounter") or resource.get("context")),
+    )
+
+
+def _drug(resource: Resource, directory: Directory) -> tuple[Any, str]:
+    """The CodeableConcept of the drug, inline (R4, R5) or of the Medication a reference leads to; why there is none."""
+    either = resource.get("medication")
+    inline = resource.get("medicationCodeableConcept")
+    if inline is None and isinstance(either, dict):
+        inline = either.get("concept")
+    if inline is not None:
+        return inline, "no-code"
+    reference = resource.get("medicationReference") or (either.get("reference") if isinstance(either, dict) else None)
+    medication = directory.resolve(reference, resource)
+    if medication is not None and medication.get("status") == "entered-in-error":
+        return None, "status-entered-in-error"
+    if medication is not None:
+        return _substance(medication, directory, 0), "no-code"
+    display = reference.get("display") if isinstance(reference, dict) else None
+    if isinstance(display, str):
+        return {"text": display}, "no-code"
+    return None, "no-code" if reference is None else "medication-not-found"
+
+
+def _substance(medication: Resource, directory: Directory, depth: int) -> Any:
+    """The code of a Medication, or, of a mixture without one, the codings and names of its ingredients (R4, R5)."""
+    code = medication.get("code")
+    ingredients = medication.get("ingredient")
+    if text_of(code) or not isinstance(ingredients, list) or depth == _DEEPEST_MIXTURE:
+        return code
+    parts = []
+    for ingredient in (item for item in ingredients if isinstance(item, dict)):
+        either = ingredient.get("item")
+        concept = ingredient.get("itemCodeableConcept") or (either.get("concept") if isinstance(either, dict) else None)
+        reference = ingredient.get("itemReference") or (either.get("reference") if isinstance(either, dict) else None)
+        inner = directory.resolve(reference, medication)
+        parts.append(_substance(inner, directory, depth + 1) if concept is None and inner is not None else concept)
+    raw = [part.get("coding") for part in parts if isinstance(part, dict)]
+    texts = " / ".join(dict.fromkeys(filter(None, map(text_of, parts))))
+    return {"coding": [coding for several in raw if isinstance(several, list) for coding in several], "text": texts}
+
+
+def read_procedure(
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime
+) -> Procedure | Refusal:
+    """A procedure that was done, or why it is not used."""
+    status = resource.get("status")
+    if not isinstance(status, str) or status not in _PROCEDURE_DONE:
+        return Refusal(source, status_reason(status))
+    if is_set(resource.get("notDone")) or is_set(resource.get("notPerformed")):
+        return Refusal(source, "status-not-done")
+    performed = _time(resource, "performedDateTime", "performedPeriod", "occurrenceDateTime", "occurrencePeriod")
+    text = text_of(resource.get("code"))
+    if not text:
+        return Refusal(source, "no-code")
+    stay = directory.key(resource.get("encounter") or resource.get("context"))
+    return Procedure(source, codings(resource.get("code")), text, _that_day(performed, prediction_time), stay)

@@ -1,0 +1,325 @@
+"""Encounter to `Stay`, R4 and R5: parts and touching inpatient encounters are one stay; a running stay hides its end.
+
+FHIR R4 Encounter (https://hl7.org/fhir/R4/encounter.html) and R5 (https://hl7.org/fhir/R5/encounter.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from fhir_mapping.core.reasons import status_reason
+from fhir_mapping.core.times import moment, parse_instant, reachable
+from fhir_mapping.core.values import Coding, Instant, Refusal, Stay, StayClass
+from fhir_mapping.parsing.references import Directory
+from fhir_mapping.parsing.resource_reader import Resource
+from fhir_mapping.terminology.codes import ACT_CODE, SNOMED, codings, first_code, status_values, system_of, text_of
+
+NEVER = frozenset({"cancelled", "entered-in-error", "planned", "discontinued"})
+OVER = frozenset({"finished", "completed", "discharged"})
+_CLASSES = {
+    "IMP": StayClass.INPATIENT,
+    "ACUTE": StayClass.INPATIENT,
+    "NONAC": StayClass.INPATIENT,
+    "EMER": StayClass.EMERGENCY,
+    "OBSENC": StayClass.OBSERVATION,
+    "AMB": StayClass.OUTPATIENT,
+    "VR": StayClass.OUTPATIENT,
+    "HH": StayClass.OUTPATIENT,
+    "FLD": StayClass.OUTPATIENT,
+}
+_ICU_SNOMED = frozenset({"305351004", "309904001", "309905000", "418433008", "1201000000103"})
+_ICU_LOCATIONS = frozenset({"ICU", "CCU", "PEDICU", "PEDNICU", "NICU", "SICU", "MICU"})
+_PRIORITY = {"EM": True, "UR": True, "S": True, "A": True, "EL": False, "R": False, "P": False, "CR": None}
+_ACUTE_TYPES = {"183452005": True, "50849002": True, "4525004": True, "8715000": False, "32485007": None}
+_EMERGENCY_BEFORE = timedelta(hours=24)
+# From hospital to hospital: HL7 discharge-disposition and NUBC discharge status; HL7 admit-source and NUBC source.
+_TO_HOSPITAL = frozenset({"other-hcf", "02", "05", "43", "65", "66"})
+_FROM_HOSPITAL = frozenset({"hosp-trans", "4"})
+_ON_THE_WAY = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encounter:
+    """What one Encounter resource says, before stays are put together."""
+
+    stay: Stay
+    parent: str | None
+    transferred_in: bool
+    flagged: bool
+    """A time without a zone."""
+
+
+def read_stays(
+    encounters: Sequence[tuple[str, Resource]], directory: Directory, prediction_time: datetime
+) -> tuple[tuple[Stay, ...], dict[str, str], tuple[Refusal, ...]]:
+    """Every stay begun by `prediction_time`, oldest first; which stay each Encounter belongs to; and the refusals."""
+    refused: list[Refusal] = []
+    read: dict[str, _Encounter] = {}
+    for source, resource in encounters:
+        answer = _read(resource, source, directory, prediction_time)
+        if isinstance(answer, Refusal):
+            refused.append(answer)
+        elif answer is not None:
+            read[source] = answer
+            if answer.stay.length_unknown is not None:
+                refused.append(Refusal(source, answer.stay.length_unknown))
+            if answer.flagged:
+                refused.append(Refusal(source, "time-without-zone", "read as UTC"))
+    roots = {source: _root(source, read) for source in read}
+    parts: dict[str, list[Stay]] = {}
+    for source, root in roots.items():
+        parts.setdefault(root, []).append(read[source].stay)
+    stays = [_with_parts(read[root].stay, members) for root, members in parts.items()]
+    arrivals = frozenset(source for source, encounter in read.items() if encounter.transferred_in)
+    merged, joined = _join_touching(sorted(stays, key=lambda stay: (stay.start, stay.source)), arrivals)
+    belongs = {source: joined.get(root, root) for source, root in roots.items()}
+    return tuple(_with_arrival(merged)), belongs, tuple(refused)
+
+
+def _read(
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime
+) -> _Encounter | Refusal | None:
+    status = resource.get("status")
+    if not isinstance(status, str) or status in NEVER:
+        return Refusal(source, status_reason(status))
+    start, end = period_of(resource)
+    if start is None:
+        return Refusal(source, "no-start")
+    if start.earliest > prediction_time:
+        return None
+    length_unknown = None
+    if end is not None and end.latest < start.earliest:
+        end, length_unknown = None, "period-reversed"
+    elif end is None and status in OVER:
+        length_unknown = "no-end"
+    ended = end is not None and reachable(end, prediction_time)
+    begin = start.earliest if not start.zone_assumed else min(moment(start), prediction_time)
+    reasons = list(_reasons(resource, directory))
+    stay = Stay(
+        source=source,
+        stay_class=stay_class_of(resource.get("class")),
+        start=begin,
+        end=max(begin, moment(end)) if ended and end is not None else None,
+        codings=_all_codings(resource),
+        reasons=tuple(coding for reason in reasons for coding in codings(reason)),
+        reason_texts=tuple(dict.fromkeys(filter(None, map(text_of, reasons)))),
+        acute=_acute(resource),
+        intensive_care=_intensive_care(resource, directory, prediction_time),
+        # Of a stay that does not say when it ended nobody knows whether its disposition was known by then.
+        discharge_disposition=_disposition(resource) if ended else None,
+        admission_source=first_code(_admission(resource).get("admitSource")),
+        length_unknown=length_unknown,
+    )
+    return _Encounter(
+        stay=stay,
+        parent=directory.key(resource.get("partOf")),
+        transferred_in=bool(_FROM_HOSPITAL & status_values(_admission(resource).get("admitSource"))),
+        flagged=start.zone_assumed or (end is not None and end.zone_assumed),
+    )
+
+
+def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
+    """Start and end: `period` in R4, `actualPeriod` in R5."""
+    period = resource.get("period") or resource.get("actualPeriod")
+    if not isinstance(period, dict):
+        return None, None
+    return parse_instant(period.get("start")), parse_instant(period.get("end"))
+
+
+def stay_class_of(raw: Any) -> StayClass:
+    """R4 has one Coding, R5 a list of CodeableConcepts, some servers one of these or a list of Codings; the first class
+    we know counts."""
+    for coding in (coding for item in (raw if isinstance(raw, list) else [raw]) for coding in _class_codings(item)):
+        if coding.system in {ACT_CODE, None} and coding.code in _CLASSES:
+            return _CLASSES[coding.code]
+    return StayClass.OTHER
+
+
+def _class_codings(raw: Any) -> tuple[Coding, ...]:
+    if isinstance(raw, dict) and isinstance(raw.get("code"), str):
+        return (Coding(system_of(raw.get("system")), raw["code"]),)
+    return codings(raw)
+
+
+def _all_codings(resource: Resource) -> tuple[Coding, ...]:
+    found: list[Coding] = []
+    for name in ("type", "serviceType"):
+        raw = resource.get(name)
+        for concept in raw if isinstance(raw, list) else [raw]:
+            found.extend(codings(concept))
+            if isinstance(concept, dict):  # R5 serviceType is a CodeableReference
+                found.extend(codings(concept.get("concept")))
+    return tuple(found)
+
+
+def _reasons(resource: Resource, directory: Directory) -> Iterator[Any]:
+    """Reasons as CodeableConcepts: R4 reasonCode and reasonReference, R5 reason[].value[]."""
+    yield from _list(resource.get("reasonCode"))
+    for reference in _list(resource.get("reasonReference")):
+        condition = directory.resolve(reference, resource)
+        if condition is not None and condition.get("resourceType") == "Condition":
+            yield condition.get("code")
+    for reason in _list(resource.get("reason")):
+        for value in _list(reason.get("value")) if isinstance(reason, dict) else ():
+            if not isinstance(value, dict):
+                continue
+            if value.get("concept"):
+                yield value["concept"]
+            condition = directory.resolve(value.get("reference"), resource)
+            if condition is not None and condition.get("resourceType") == "Condition":
+                yield condition.get("code")
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _admission(resource: Resource) -> dict[str, Any]:
+    found = resource.get("hospitalization") or resource.get("admission")
+    return found if isinstance(found, dict) else {}
+
+
+def _disposition(resource: Resource) -> str | None:
+    return first_code(_admission(resource).get("dischargeDisposition"))
+
+
+def _acute(resource: Resource) -> bool | None:
+    """From priority, admission source, or a type that says emergency or elective; None when nothing does."""
+    for coding in codings(resource.get("priority")):
+        if coding.code in _PRIORITY:
+            return _PRIORITY[coding.code]
+    if first_code(_admission(resource).get("admitSource")) == "emd":
+        return True
+    for coding in _all_codings(resource):
+        if coding.system == SNOMED and coding.code in _ACUTE_TYPES:
+            return _ACUTE_TYPES[coding.code]
+    return None
+
+
+def _intensive_care(resource: Resource, directory: Directory, prediction_time: datetime) -> bool | None:
+    """True by code of type, service or a location entered by now; False when its coded places are others; else None."""
+    if any(coding.system == SNOMED and coding.code in _ICU_SNOMED for coding in _all_codings(resource)):
+        return True
+    known = False
+    for item in _list(resource.get("location")):
+        if not isinstance(item, dict):
+            continue
+        period = item.get("period")
+        entered = parse_instant(period.get("start")) if isinstance(period, dict) else None
+        if entered is not None and entered.earliest > prediction_time:
+            continue
+        codes = list(_location_codes(item.get("location"), resource, directory))
+        if any(coding.code in _ICU_LOCATIONS for coding in codes):
+            return True
+        known = known or bool(codes)
+    return False if known else None
+
+
+def _location_codes(reference: Any, container: Resource, directory: Directory) -> Iterator[Coding]:
+    """Type codes of a Location and of what it is part of: a bed is in a ward."""
+    seen: list[Resource] = []
+    location = directory.resolve(reference, container)
+    while location is not None and location not in seen and len(seen) < 8:
+        seen.append(location)
+        for concept in _list(location.get("type")):
+            yield from codings(concept)
+        location = directory.resolve(location.get("partOf"), location)
+
+
+def _root(source: str, read: dict[str, _Encounter]) -> str:
+    """The outermost Encounter this one is part of; of a loop, its first in the alphabet.
+
+    An admission that is part of the emergency visit it came from is a stay of its own, not a part of that visit; and
+    an emergency visit that is part of the admission it led to stays a visit. An admission that begins when its whole is
+    over is no part of it: some systems name the earlier stay so in a readmission.
+    """
+    path = [source]
+    parent = read[source].parent
+    while parent in read and not _apart(read[path[-1]].stay, read[parent].stay):
+        if parent in path:
+            return min(path[path.index(parent) :])
+        path.append(parent)
+        parent = read[parent].parent
+    return path[-1]
+
+
+def _apart(stay: Stay, whole: Stay) -> bool:
+    emergency = stay.stay_class is StayClass.EMERGENCY and whole.stay_class is StayClass.INPATIENT
+    admission = stay.stay_class is StayClass.INPATIENT and whole.stay_class is not StayClass.INPATIENT
+    afterwards = stay.stay_class is StayClass.INPATIENT and whole.end is not None and stay.start >= whole.end
+    return emergency or admission or afterwards
+
+
+def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
+    if any(part.intensive_care for part in parts):
+        return replace(stay, intensive_care=True)
+    return stay
+
+
+def _join_touching(stays: list[Stay], arrivals: frozenset[str]) -> tuple[list[Stay], dict[str, str]]:
+    """Inpatient encounters that overlap or touch are one stay: a transfer is no readmission.
+
+    So is one that follows within six hours when either side calls it a transfer between hospitals (`arrivals`:
+    encounters whose admission source is another hospital).
+    """
+    merged: list[Stay] = []
+    joined: dict[str, str] = {}
+    for stay in stays:
+        last = next((s for s in reversed(merged) if s.stay_class is StayClass.INPATIENT), None)
+        if stay.stay_class is not StayClass.INPATIENT or last is None or not _touch(last, stay, arrivals):
+            merged.append(stay)
+            continue
+        joined[stay.source] = last.source
+        merged[merged.index(last)] = _join(last, stay)
+    return merged, joined
+
+
+def _touch(first: Stay, second: Stay, arrivals: frozenset[str]) -> bool:
+    if first.running:
+        return True
+    if first.end is None:
+        return False
+    transferred = first.discharge_disposition in _TO_HOSPITAL or second.source in arrivals
+    return second.start <= first.end + (_ON_THE_WAY if transferred else timedelta())
+
+
+def _join(first: Stay, second: Stay) -> Stay:
+    ends = [stay.end for stay in (first, second) if stay.end is not None]
+    running = first.running or second.running
+    return replace(
+        first,
+        end=None if running or second.length_unknown else max(ends),
+        length_unknown=None if running else second.length_unknown,
+        codings=first.codings + second.codings,
+        reasons=tuple(dict.fromkeys(first.reasons + second.reasons)),
+        reason_texts=tuple(dict.fromkeys(first.reason_texts + second.reason_texts)),
+        intensive_care=True if second.intensive_care else first.intensive_care,
+        discharge_disposition=None if running else second.discharge_disposition or first.discharge_disposition,
+    )
+
+
+def _with_arrival(stays: list[Stay]) -> Iterator[Stay]:
+    """An admission that nothing calls acute or elective is acute when it follows an emergency visit within a day."""
+    emergencies = [stay for stay in stays if stay.stay_class is StayClass.EMERGENCY]
+    for stay in stays:
+        if (
+            stay.stay_class is StayClass.INPATIENT
+            and stay.acute is None
+            and any(leads_to(e, stay) for e in emergencies)
+        ):
+            yield replace(stay, acute=True)
+        else:
+            yield stay
+
+
+def leads_to(visit: Stay, stay: Stay) -> bool:
+    """Whether an emergency visit is the one a stay began with: it ends, or runs, within the day before."""
+    return visit.start <= stay.start <= (visit.end or visit.start) + _EMERGENCY_BEFORE
+
+
+def starts_stay(resource: Resource) -> Instant | None:
+    """When an Encounter begins."""
+    return period_of(resource)[0]

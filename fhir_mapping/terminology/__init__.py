@@ -1,0 +1,32 @@
+"""Code systems, and the tables that say what codes mean: concepts, note terms, drug classes, diagnosis groups."""
+
+from fhir_mapping.terminology.codes import ACT_CODE, ICD9CM, ICD10, ICD10CM, LOINC, RXNORM, SNOMED, codings
+from fhir_mapping.terminology.concepts import ConceptDefinition, definitions
+from fhir_mapping.terminology.definition_files import DefinitionField, check_fields, read_yaml
+from fhir_mapping.terminology.diagnosis_tables import Scheme, diagnosis_groups, diagnosis_table, scheme_groups
+from fhir_mapping.terminology.drug_classes import drug_class_table
+from fhir_mapping.terminology.note_terms import GRADES, NoteConcept, note_phrases
+
+__all__ = [
+    "ACT_CODE",
+    "GRADES",
+    "ICD9CM",
+    "ICD10",
+    "ICD10CM",
+    "LOINC",
+    "RXNORM",
+    "SNOMED",
+    "ConceptDefinition",
+    "DefinitionField",
+    "NoteConcept",
+    "Scheme",
+    "check_fields",
+    "codings",
+    "definitions",
+    "diagnosis_groups",
+    "diagnosis_table",
+    "drug_class_table",
+    "note_phrases",
+    "read_yaml",
+    "scheme_groups",
+]

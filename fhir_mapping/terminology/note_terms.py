@@ -1,0 +1,161 @@
+"""How notes write what Observations code: `note_phrases.yaml`, checked when it is loaded, once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fhir_mapping.terminology.concepts import GROUPS, ConceptDefinition, Definitions, definitions
+from fhir_mapping.terminology.definition_files import DefinitionError, DefinitionField, check_fields, read_yaml
+
+__all__ = ["GRADES", "NoteConcept", "NotePhrases", "NoteState", "note_phrases", "parse"]
+
+GRADES: Mapping[str, int] = {"severely low": -2, "low": -1, "normal": 0, "high": 1, "severely high": 2}
+_HEAD = (
+    DefinitionField("concepts", dict),
+    DefinitionField("measured", dict),
+    DefinitionField("states", dict),
+    DefinitionField("pressures", list),
+    DefinitionField("blood_gases", list),
+    DefinitionField("adjectives", dict),
+)
+_WORDS = (
+    DefinitionField("names", list, required=False),
+    DefinitionField("grades", dict, required=False),
+    DefinitionField("unlike", dict, required=False),
+    DefinitionField("without_unit", list, required=False),
+)
+_MEASURED = (
+    *_WORDS,
+    DefinitionField("label", str),
+    DefinitionField("group", str, one_of=GROUPS),
+    DefinitionField("unit", str),
+    DefinitionField("range", list),
+    DefinitionField("units", list),
+)
+_STATE = (DefinitionField("label", str), DefinitionField("present", list), DefinitionField("absent", list))
+_UNLIKE = (DefinitionField("before", list, required=False), DefinitionField("after", list, required=False))
+
+
+@dataclass(frozen=True, slots=True)
+class NoteConcept:
+    """One concept as notes write it. A name with a capital letter is matched as written, another in any case."""
+
+    definition: ConceptDefinition
+    names: tuple[str, ...]
+    grades: Mapping[str, int]
+    """Phrase -> grade, from -2 (severely low) through 0 (normal) to 2 (severely high)."""
+    not_after: frozenset[str]
+    not_before: frozenset[str]
+    without_unit: tuple[float, float]
+    """Values in the canonical unit that a number without any unit may mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteState:
+    """Something that is true of a patient or not, with the phrases that say so."""
+
+    name: str
+    label: str
+    present: tuple[str, ...]
+    absent: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotePhrases:
+    concepts: Mapping[str, NoteConcept]
+    states: Mapping[str, NoteState]
+    pressures: tuple[str, ...]
+    blood_gases: tuple[str, ...]
+    adjectives: Mapping[str, int]
+    units: Mapping[str, str]
+    """Spellings of the units that only notes have."""
+
+    def label(self, name: str) -> str | None:
+        """A concept or state in the words of a clinician; None where there is none of that name."""
+        if name in self.states:
+            return self.states[name].label
+        return self.concepts[name].definition.label if name in self.concepts else None
+
+
+@cache
+def note_phrases() -> NotePhrases:
+    """The shipped words. Raises DefinitionError naming file, concept and field when they break their schema."""
+    name = "note_phrases.yaml"
+    return parse(read_yaml(files("fhir_mapping.definitions").joinpath(name).read_bytes(), name), name, definitions())
+
+
+def parse(document: Any, file: str, known: Definitions) -> NotePhrases:
+    """Check and read a document of note words; every concept of it must be one of `known`, or stand in `measured`."""
+    check_fields(document, _HEAD, file, "")
+    concepts = {name: _concept(known.concepts[name], {}, file, name) for name in known.concepts}
+    for name, raw in document["concepts"].items():
+        place = f"concepts.{name}"
+        if name not in known.concepts:
+            raise DefinitionError(file, place, "there is no such concept in concepts.yaml")
+        check_fields(raw, _WORDS, file, place)
+        concepts[name] = _concept(known.concepts[name], raw, file, place)
+    units: dict[str, str] = {}
+    for name, raw in document["measured"].items():
+        place = f"measured.{name}"
+        check_fields(raw, _MEASURED, file, place)
+        if name in known.concepts:
+            raise DefinitionError(file, place, "stands in concepts.yaml already")
+        low, high = _bounds(raw["range"], file, f"{place}.range")
+        definition = ConceptDefinition(name, raw["label"], raw["group"], raw["unit"], low, high, (), {})
+        concepts[name] = _concept(definition, raw, file, place)
+        units |= {str(spelling): raw["unit"] for spelling in raw["units"]}
+    claimed = {text for name in document["measured"] for text in concepts[name].names}
+    for name in known.concepts:
+        own = tuple(text for text in concepts[name].names if text not in claimed)
+        concepts[name] = replace(concepts[name], names=own)
+    states = {name: _state(name, raw, file) for name, raw in document["states"].items()}
+    pressures, gases = (_phrases(document[name], file, name) for name in ("pressures", "blood_gases"))
+    adjectives = _grades(document["adjectives"], file, "adjectives")
+    return NotePhrases(concepts, states, pressures, gases, adjectives, units)
+
+
+def _concept(definition: ConceptDefinition, raw: Mapping[str, Any], file: str, place: str) -> NoteConcept:
+    unlike = raw.get("unlike", {})
+    check_fields(unlike, _UNLIKE, file, f"{place}.unlike")
+    alone = raw.get("without_unit")
+    return NoteConcept(
+        definition=definition,
+        names=tuple(dict.fromkeys((definition.label.lower(), *_phrases(raw.get("names", []), file, f"{place}.names")))),
+        grades=_grades(raw.get("grades", {}), file, f"{place}.grades"),
+        not_after=frozenset(_phrases(unlike.get("before", []), file, f"{place}.unlike.before")),
+        not_before=frozenset(_phrases(unlike.get("after", []), file, f"{place}.unlike.after")),
+        without_unit=(definition.low, definition.high)
+        if alone is None
+        else _bounds(alone, file, f"{place}.without_unit"),
+    )
+
+
+def _state(name: str, raw: Any, file: str) -> NoteState:
+    place = f"states.{name}"
+    check_fields(raw, _STATE, file, place)
+    return NoteState(name, raw["label"], _phrases(raw["present"], file, place), _phrases(raw["absent"], file, place))
+
+
+def _grades(raw: Mapping[str, Any], file: str, place: str) -> dict[str, int]:
+    unknown = [word for word in raw if word not in GRADES]
+    if unknown:
+        raise DefinitionError(file, place, f"{unknown[0]!r} is none of {', '.join(GRADES)}")
+    return {phrase: GRADES[word] for word, found in raw.items() for phrase in _phrases(found, file, f"{place}.{word}")}
+
+
+def _phrases(raw: Any, file: str, place: str) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not all(isinstance(item, str) and item.strip() for item in raw):
+        raise DefinitionError(file, place, "expected a list of words; put those YAML reads as something else in quotes")
+    return tuple(raw)
+
+
+def _bounds(raw: Any, file: str, place: str) -> tuple[float, float]:
+    if not isinstance(raw, list) or len(raw) != 2 or not all(isinstance(b, int | float) for b in raw):
+        raise DefinitionError(file, place, "expected [low, high]")
+    if not raw[0] < raw[1]:
+        raise DefinitionError(file, place, "low must be below high")
+    return float(raw[0]), float(raw[1])

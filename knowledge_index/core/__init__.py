@@ -1,0 +1,11 @@
+"""What every part of the index shares: values, errors, and checked files on disk."""
+
+from knowledge_index.core.errors import not_installed
+from knowledge_index.core.storage import damaged_files, read_manifest, verify_index
+
+__all__ = [
+    "damaged_files",
+    "not_installed",
+    "read_manifest",
+    "verify_index",
+]

@@ -1,0 +1,156 @@
+"""Encoding in shards: 256 articles each, kept by content, made in this process or by Ray's workers.
+
+A shard is a file named by the hash of its encoder and texts, written under another name and renamed. So one that is
+there is whole, whoever made it, and a build goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from artifact_store import disable_telemetry
+from knowledge_index.core.errors import EncoderError
+from knowledge_index.core.values import Article
+from knowledge_index.encoders.registry import Encoder
+
+SHARD = 256
+"""Articles of one shard: about a quarter of a minute of encoding on one core."""
+
+Progress = Callable[[int, int], None]
+Texts = list[str]
+Engine = Callable[[Iterable[tuple[Path, Texts]]], Iterator[tuple[Path, NDArray[np.float32]]]]
+"""Takes shards to encode, gives them back encoded, in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """Encoded shards on disk, iterated as arrays of shape (articles of the shard, dimensions), one at a time."""
+
+    paths: tuple[Path, ...]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        for path in self.paths:
+            yield np.asarray(np.load(path, allow_pickle=False), np.float32)
+
+
+def encoded(
+    articles: Sequence[Article], folder: Path, encoder: Encoder, progress: Progress | None, engine: Engine | None = None
+) -> Shards:
+    """All shards of the articles; those that are not in `folder` are encoded now."""
+    paths: list[Path] = []
+    done = 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, len(articles))
+
+    def missing() -> Iterator[tuple[Path, Texts]]:
+        for start in range(0, len(articles), SHARD):
+            texts = [article.text for article in articles[start : start + SHARD]]
+            path = folder / f"{_digest(encoder, texts)}.npy"
+            paths.append(path)
+            if path.exists():
+                tell(len(texts))
+            else:
+                yield path, texts
+
+    for path, vectors in (engine or encode_in_process(encoder))(missing()):
+        _check_lengths(vectors, encoder)
+        _save(path, vectors)
+        tell(len(vectors))
+    return Shards(tuple(paths))
+
+
+def _check_lengths(vectors: NDArray[np.float32], encoder: Encoder) -> None:
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.all((np.abs(lengths - 1) < 0.01) | (lengths == 0)):
+        raise EncoderError(
+            f"{encoder.name} gives vectors that are not of length one (normalise: false): no index can use them"
+        )
+
+
+def encode_in_process(encoder: Encoder) -> Engine:
+    """The default engine: the encoder as it is, with its own threads."""
+
+    def run(shards: Iterable[tuple[Path, Texts]]) -> Iterator[tuple[Path, NDArray[np.float32]]]:
+        for path, texts in shards:
+            yield path, encoder.encode(texts)
+
+    return run
+
+
+def encode_on_ray(make_encoder: Callable[[], Encoder], workers: int) -> Engine:
+    """Encoding by Ray's workers, on this machine or on the cluster that `RAY_ADDRESS` names.
+
+    Each worker makes its encoder once. A worker that dies has its shard encoded again by another. Two shards for each
+    worker are under way at a time, so that memory does not grow with the index. Raises `EncoderError` without Ray.
+    """
+    disable_telemetry()
+    try:
+        import ray
+    except ImportError as error:
+        raise EncoderError("ray is not installed: pip install 'riskcards[scale]'") from error
+
+    def run(shards: Iterable[tuple[Path, Texts]]) -> Iterator[tuple[Path, NDArray[np.float32]]]:
+        started_here = not ray.is_initialized()
+        if started_here:
+            ray.init(
+                num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False,
+                object_store_memory=200_000_000, _metrics_export_port=None,
+            )  # fmt: skip
+        try:
+            yield from _on_workers(ray, make_encoder, workers, shards)
+        finally:
+            if started_here:
+                ray.shutdown()
+
+    return run
+
+
+_made: dict[str, Encoder] = {}
+"""The encoder of a worker process."""
+
+
+def _encode_on_worker(make_encoder: Callable[[], Encoder], texts: Texts) -> NDArray[np.float32]:
+    if "encoder" not in _made:
+        _made["encoder"] = make_encoder()
+    return _made["encoder"].encode(texts)
+
+
+def _on_workers(
+    ray: Any, make_encoder: Callable[[], Encoder], workers: int, shards: Iterable[tuple[Path, Texts]]
+) -> Iterator[tuple[Path, NDArray[np.float32]]]:
+    encode = ray.remote(num_cpus=1, max_retries=-1)(_encode_on_worker)
+    waiting: dict[Any, Path] = {}
+    for path, texts in shards:
+        waiting[encode.remote(make_encoder, texts)] = path
+        if len(waiting) >= 2 * workers:
+            yield _first_ready(ray, waiting)
+    while waiting:
+        yield _first_ready(ray, waiting)
+
+
+def _first_ready(ray: Any, waiting: dict[Any, Path]) -> tuple[Path, NDArray[np.float32]]:
+    ready = ray.wait(list(waiting), num_returns=1)[0][0]
+    return waiting.pop(ready), np.asarray(ray.get(ready), np.float32)
+
+
+def _digest(encoder: Encoder, texts: Texts) -> str:
+    return hashlib.sha256(orjson.dumps([encoder.name, encoder.fingerprint, texts])).hexdigest()[:32]
+
+
+def _save(path: Path, vectors: NDArray[np.float32]) -> None:
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as stream:
+        np.save(stream, vectors, allow_pickle=False)
+    unfinished.rename(path)

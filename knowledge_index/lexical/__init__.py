@@ -1,0 +1,1 @@
+"""Full-text retrieval: BM25 and its postings."""

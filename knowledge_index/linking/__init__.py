@@ -1,0 +1,7 @@
+"""From words and codes to MeSH concepts."""
+
+from knowledge_index.linking.linker import Linker
+
+__all__ = [
+    "Linker",
+]

@@ -1,0 +1,300 @@
+"""From a patient's words and codes to MeSH concepts.
+
+Codes are matched inside their own code system only. Text is matched by whole words in one pass (see `automaton`), the
+longest mention winning;
+abbreviations (`AF`, `MI`) only as written, so that "was" or "pe" never become diseases. A mention that its clause
+negates is returned, marked `negated`.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from knowledge_index.core.values import Concept, LinkedConcept
+from knowledge_index.linking.automaton import Automaton
+from knowledge_index.vocabulary.additional_names import ALL, DISEASES, DRUGS, Further, shipped, stem
+from knowledge_index.vocabulary.entries import VocabularyEntry, entries
+
+_TOKEN = re.compile(r"[^\W_]+(?:'[a-z]+)?")
+_GLUE = re.compile(r"[\s\-/,()]{1,4}\Z")
+_ABBREVIATION = re.compile(r"(?=(?:.*[A-Z]){2})[A-Za-z0-9]{2,6}\Z")
+
+SYSTEMS = {
+    "http://hl7.org/fhir/sid/icd-10-cm": "icd10cm",
+    "http://hl7.org/fhir/sid/icd-10": "icd10cm",
+    "urn:oid:2.16.840.1.113883.6.90": "icd10cm",
+    "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-diagnosis-icd10": "icd10cm",
+    "http://hl7.org/fhir/sid/icd-9-cm": "icd9cm",
+    "http://hl7.org/fhir/sid/icd-9-cm/diagnosis": "icd9cm",
+    "http://terminology.hl7.org/CodeSystem/icd9cm": "icd9cm",
+    "urn:oid:2.16.840.1.113883.6.103": "icd9cm",
+    "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-diagnosis-icd9": "icd9cm",
+    "urn:oid:2.16.840.1.113883.6.104": "icd9cm_procedure",
+    "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-procedure-icd9": "icd9cm_procedure",
+    "http://snomed.info/sct": "snomed",
+    "urn:oid:2.16.840.1.113883.6.96": "snomed",
+    "http://www.nlm.nih.gov/research/umls/rxnorm": "rxnorm",
+    "urn:oid:2.16.840.1.113883.6.88": "rxnorm",
+    "http://id.nlm.nih.gov/mesh": "mesh",
+    "https://www.nlm.nih.gov/mesh": "mesh",
+}
+"""Code systems by the URI they are known under. `icd-10` (WHO) shares the three-character categories we match by."""
+
+_WORDS = re.compile(r"[a-z]{3}")
+"""A code that is a name has small letters in a row."""
+_CODES_BY_PREFIX = ("icd10cm", "icd9cm", "icd9cm_procedure")
+# A display that does not say the patient has it: a question, a relative, a risk, a plan.
+_NOT_A_FACT = re.compile(
+    r"\b(family history|fh:|suspect\w*|at risk|risk of|screening|rule out|exclusion|negative|not detected|no\b|without|"
+    r"education|referral|counsel\w*|test|measurement|antibod\w*|culture|vaccin\w*|assessment|care plan)",
+    re.IGNORECASE,
+)
+
+_CLAUSE = re.compile(
+    r"[.;:!?](?=\s|\Z)|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))|"
+    r"\b(?:but|however|although|though|except|nevertheless|presents?|presented|admitted|developed|complains?|reports?|"
+    r"started|due to|because|secondary to|now has|has a|(?<!no )known|"
+    r"(?<!no )(?<!any )(?<!denies )(?<!past )(?<!medical )(?<!prior )(?<!without )history of)\b",
+    re.IGNORECASE,
+)
+_FARTHEST_NEGATION = 600
+"""Characters before a mention: a clause without end would be read again for each of its thousand mentions."""
+_NEGATION_BEFORE = re.compile(
+    r"\b(?:no|not|denies|denied|denying|without|negative for|absence of|ruled out for|free of|no evidence of|"
+    r"never had|neither|nor)\b(?!\s+(?:longer|only|change|increase|improvement|doubt|further))",
+    re.IGNORECASE,
+)
+_NEGATION_AFTER = re.compile(
+    r"\A[\s,]*(?:(?:was|were|is|are|has been|have been)\s+)?(?:ruled out|excluded|absent|not present|not seen|"
+    r"not found|negative|denied|resolved without)\b|\A\s*:\s*(?:no|none|denies|denied|negative|absent)\b",
+    re.IGNORECASE,
+)
+
+
+# `PE:` opens the physical examination in American notes; anywhere else it is an embolism.
+_SECTION_TITLE = re.compile(r"PE\s*:")
+
+
+REMEMBERED_CODINGS = 8192
+MAX_REMEMBERED_CHARACTERS = 256
+"""Of a coding's system, code and display together: a longer one is looked up each time."""
+
+_Mention = tuple[int, int, tuple[Concept, ...]]
+"""Start, end, and the concepts that are meant."""
+
+# `(SRC)` or `(DOX, ...)` right after a mention.
+_SHORT_FORM = re.compile(r"\s*\(([A-Z][A-Za-z0-9]{1,7})(?=[);,])")
+
+
+class _Name(NamedTuple):
+    """One way to write a concept. `exact` is set for abbreviations, which match only as written."""
+
+    concept: Concept
+    exact: str = ""
+
+
+class Linker:
+    """Finds concepts. `Linker(extra)` knows the vocabulary and, by name only, the concepts in `extra` (an index's).
+
+    Where `extra` writes a name that the vocabulary gives to another concept, the vocabulary's meaning stands: it was
+    chosen for hospital notes. `further` are the tables for codes that the vocabulary does not know, those shipped
+    unless others are given.
+    """
+
+    def __init__(
+        self,
+        extra: Iterable[Concept] = (),
+        vocabulary: Iterable[VocabularyEntry] | None = None,
+        further: Further | None = None,
+    ) -> None:
+        known = tuple(entries() if vocabulary is None else vocabulary)
+        self._entries = known
+        self._given_tables = further
+        self.concepts: dict[str, Concept] = {entry.concept.ui: entry.concept for entry in known}
+        names: dict[tuple[str, ...], list[_Name]] = {}
+        for entry in known:
+            for words, name in _ways_to_write(entry.concept, (*entry.concept.synonyms, *entry.rxnorm)):
+                names.setdefault(words, []).append(name)
+        ours = set(names)
+        for concept in extra:
+            self.concepts.setdefault(concept.ui, concept)
+            for words, name in _ways_to_write(self.concepts[concept.ui], (concept.name, *concept.synonyms)):
+                if words not in ours:
+                    names.setdefault(words, []).append(name)
+        self._names = [tuple(dict.fromkeys(found)) for found in names.values()]
+        self._automaton = Automaton(names)
+        # Problem lists and orders repeat a few thousand codings, in every opening of a chart.
+        self._remembered = lru_cache(maxsize=REMEMBERED_CODINGS)(self._of_coding)
+
+    # Codes ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _by_code(self) -> dict[tuple[str, str], list[Concept]]:
+        table: dict[tuple[str, str], list[Concept]] = {}
+        for entry in self._entries:
+            table.setdefault(("mesh", entry.concept.ui), []).append(entry.concept)
+            for system in (*_CODES_BY_PREFIX, "snomed"):
+                for code in getattr(entry, system):
+                    table.setdefault((system, code), []).append(entry.concept)
+        return table
+
+    def link_codes(self, codings: Iterable[tuple[str | None, str, str | None]]) -> tuple[LinkedConcept, ...]:
+        """Concepts of (system, code, display) codings, the most specific first, each concept once.
+
+        A code is looked up in its system; where the system or the code is unknown to us, the display is read as text
+        (or the code, where a local system writes names for codes). What the vocabulary does not know is looked up in
+        the tables of `vocabulary.further`, which hold the rest of ICD and the names of MeSH's diseases and drugs.
+        An ICD code implies the concepts of every category above it (`N18.6` is end-stage and chronic kidney disease).
+        """
+        found: dict[str, LinkedConcept] = {}
+        for system, code, display in codings:
+            short = len(code) + len(system or "") + len(display or "") <= MAX_REMEMBERED_CHARACTERS
+            for item in (self._remembered if short else self._of_coding)(system, code, display):
+                found.setdefault(item.concept.ui, item)
+        return tuple(found.values())
+
+    def _of_coding(self, system: str | None, code: str, display: str | None) -> tuple[LinkedConcept, ...]:
+        known = SYSTEMS.get((system or "").strip())
+        words = display or (code if not known and _WORDS.search(code) else "")
+        source = f"{known or system or 'text'}:{code.strip()}"
+        linked = list(self._from_code(known, code)) if known else []
+        linked = linked or self._from_display(words, source, known == "rxnorm")
+        return tuple(linked or self._from_further(known, code.strip(), words, source))
+
+    def _from_code(self, system: str, code: str) -> Iterator[LinkedConcept]:
+        written = code.strip()
+        key = written.replace(".", "").upper() if system in _CODES_BY_PREFIX else written
+        lengths = range(len(key), 0, -1) if system in _CODES_BY_PREFIX else (len(key),)
+        for length in lengths:
+            for concept in self._by_code.get((system, key[:length]), ()):
+                yield LinkedConcept(concept, written, f"{system}:{written}")
+
+    def _from_display(self, display: str, source: str, drug: bool) -> list[LinkedConcept]:
+        if not display or (not drug and _NOT_A_FACT.search(display)):
+            return []
+        return [
+            LinkedConcept(item.concept, item.mention, source) for item in self.link_text(display) if not item.negated
+        ]
+
+    def _from_further(self, system: str | None, code: str, display: str, source: str) -> Iterator[LinkedConcept]:
+        """What the further tables know of a code, or else of its display: drugs where the system is one of drugs."""
+        tables = self._given_tables or shipped()
+        if system in _CODES_BY_PREFIX:
+            concepts = tables.of_code(system, code.replace(".", "").upper())
+            yield from (LinkedConcept(concept, code, source) for concept in concepts)
+            if concepts:
+                return
+        drug = system == "rxnorm"
+        if not drug and _NOT_A_FACT.search(display):
+            return
+        clauses = _clauses(display)
+        for start, end, meant in tables.mentions(display, DRUGS if drug else DISEASES if system else ALL):
+            if not _negated(display, start, end, clauses):
+                yield from (LinkedConcept(concept, display[start:end], source) for concept in meant)
+
+    # Text ----------------------------------------------------------------------------------------------------------
+
+    def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
+        """Mentions in reading order, with offsets into `text`. Mentions do not overlap.
+
+        >>> [(item.concept.name, item.negated) for item in Linker().link_text("CHF, denies chest pain")]
+        [('Heart Failure', False), ('Chest Pain', True)]
+        """
+        tokens = list(_TOKEN.finditer(text))
+        clauses = _clauses(text)
+        found: list[LinkedConcept] = []
+        for start, end, concepts in _with_short_forms(text, list(self._mentions(text, tokens))):
+            negated = _negated(text, start, end, clauses)
+            found.extend(LinkedConcept(concept, text[start:end], "text", start, end, negated) for concept in concepts)
+        return tuple(found)
+
+    def _mentions(self, text: str, tokens: list[re.Match[str]]) -> Iterator[_Mention]:
+        """Every mention, the leftmost first and of those the longest."""
+        apart = [
+            at + 1 for at in range(len(tokens) - 1) if not _GLUE.match(text, tokens[at].end(), tokens[at + 1].start())
+        ]
+        possible: list[tuple[int, int, int]] = []
+        for start, end in pairwise((0, *apart, len(tokens))):
+            words = [stem(token.group()) for token in tokens[start:end]]
+            possible.extend((start + at, -length, name) for at, length, name in self._automaton.matches(words))
+        free = 0
+        for first, length, name in sorted(possible):
+            last = first - length - 1
+            if first < free or _SECTION_TITLE.match(text, tokens[first].start()):
+                continue
+            written = text[tokens[first].start() : tokens[last].end()]
+            meant = [way.concept for way in self._names[name] if not way.exact or way.exact == written]
+            if meant:
+                yield tokens[first].start(), tokens[last].end(), tuple(dict.fromkeys(meant))
+                free = last + 1
+
+
+def _with_short_forms(text: str, mentions: list[_Mention]) -> list[_Mention]:
+    """The mentions, and what the text itself abbreviates: after `scleroderma renal crisis (SRC)`, every `SRC`.
+
+    As in Schwartz and Hearst (2003) the short form's letters must stand in the long one, in order, the first first. A
+    short form that is a name of its own keeps that meaning.
+    """
+    taken = {start for start, _, _ in mentions}
+    more: list[_Mention] = []
+    for _, end, concepts in mentions:
+        short = _SHORT_FORM.match(text, end)
+        if short and _abbreviates(short.group(1), text[:end]):
+            uses = re.finditer(rf"\b{re.escape(short.group(1))}(?=s?\b)", text[short.start(1) :])
+            at = [short.start(1) + use.start() for use in uses]
+            more.extend((start, start + len(short.group(1)), concepts) for start in at if start not in taken)
+            taken.update(at)
+    return sorted([*mentions, *more], key=lambda mention: mention[0])
+
+
+def _abbreviates(short: str, before: str) -> bool:
+    """Whether the letters of `short` stand in order in as many words before it as it has letters, and one more.
+
+    >>> _abbreviates("SRC", "a patient with scleroderma renal crisis"), _abbreviates("NSR", "with heart failure")
+    (True, False)
+    """
+    letters = iter(" ".join(before.split()[-len(short) - 1 :]).lower())
+    starts = any(word[:1].lower() == short[0].lower() for word in before.split()[-len(short) - 1 :])
+    return starts and all(letter in letters for letter in short.lower())
+
+
+def _ways_to_write(concept: Concept, synonyms: Iterable[str]) -> Iterator[tuple[tuple[str, ...], _Name]]:
+    for name in dict.fromkeys((concept.name, in_plain_order(concept.name), *synonyms)):
+        words = tuple(stem(match.group()) for match in _TOKEN.finditer(name))
+        if words:
+            yield words, _Name(concept, name if is_abbreviation(name) else "")
+
+
+def in_plain_order(name: str) -> str:
+    """MeSH writes `Hypertension, Pulmonary`; people write the other way round.
+
+    >>> in_plain_order("Pulmonary Disease, Chronic Obstructive"), in_plain_order("Sepsis")
+    ('Chronic Obstructive Pulmonary Disease', 'Sepsis')
+    """
+    return " ".join(reversed(name.split(", ")))
+
+
+def is_abbreviation(name: str) -> bool:
+    """Whether a name is matched only as written.
+
+    >>> [is_abbreviation(name) for name in ("CHF", "HbA1c", "T2DM", "Sepsis", "flu", "ICU stay")]
+    [True, True, True, False, False, False]
+    """
+    return _ABBREVIATION.match(name) is not None
+
+
+def _clauses(text: str) -> list[int]:
+    """Offsets at which a clause ends and another begins."""
+    return [0, *(match.end() for match in _CLAUSE.finditer(text)), len(text)]
+
+
+def _negated(text: str, start: int, end: int, clauses: list[int]) -> bool:
+    clause_start = clauses[bisect_right(clauses, start) - 1]
+    if _NEGATION_BEFORE.search(text, max(clause_start, start - _FARTHEST_NEGATION), start):
+        return True
+    return _NEGATION_AFTER.match(text[end : end + 40]) is not None

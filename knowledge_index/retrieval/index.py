@@ -1,0 +1,357 @@
+"""An open index: linking, and retrieval by BM25, by vectors, by both, and over the graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knowledge_index.core.errors import ArtifactError, EncoderError, RetrievalError
+from knowledge_index.core.storage import ArticleStore, Manifest, load_array, load_json, opened, read_manifest
+from knowledge_index.core.values import Article, Community, Concept, Evidence, LinkedConcept, PathStep, Query
+from knowledge_index.encoders.registry import Encoder, encode_queries, encoder_named
+from knowledge_index.graph.communities import read_communities
+from knowledge_index.graph.files import load_graph, load_matrix
+from knowledge_index.lexical.bm25 import Bm25
+from knowledge_index.linking.linker import Linker, in_plain_order, is_abbreviation
+from knowledge_index.retrieval.passages import best_passage
+from knowledge_index.retrieval.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
+from knowledge_index.retrieval.reranker import Reranker
+from knowledge_index.vectors.stores import VectorStore, open_vectors
+
+_POOL = 100
+"""Candidates each of BM25 and the vectors puts forward, as in most published recipes; more where more is asked for."""
+
+
+_RERANKED = 50
+"""Candidates a cross-encoder reads: enough to lift what the walk put low, few enough to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """What a search found. `withheld` counts candidates among the first k that were too weak to show."""
+
+    evidence: tuple[Evidence, ...]
+    withheld: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """Candidates, best first, and the walk that reached them (for the graph only)."""
+
+    order: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    supported: NDArray[np.bool_]
+    walk: NDArray[np.float64] | None = None
+    seeds: tuple[int, ...] = ()
+
+
+class KnowledgeIndex:
+    """Evidence for a patient's problems.
+
+    KnowledgeIndex.open(path)                      an index built with `riskcards index build`
+    KnowledgeIndex.open_starter()                  the evidence base that comes with riskcards
+    index.search(Query("heart failure readmission", concepts=("D006333",)), k=5)
+
+    The encoder is loaded at the first question that needs it, so BM25 and linking work without one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        encoder: Encoder | None = None,
+        settings: GraphSettings = DEFAULTS,
+        vectors: VectorStore | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.settings = settings
+        self._path_opened, self._given_vectors = path, vectors
+        self._encoder = encoder
+        # Every file is opened here: the folder may hold another generation by the time of the first question.
+        folder = manifest.inside(path)
+        self._articles = ArticleStore(folder, manifest.counts["articles"])
+        self._bm25 = _load_bm25(folder, manifest)
+        self._concepts = _load_concepts(folder, manifest)
+        self.graph = load_graph(folder, len(self._articles), len(self._concepts))
+        self._community_of, self._communities = _load_communities(folder, manifest)
+        self._retracted = load_array(folder, "retracted", np.bool_, (len(self._articles),))
+        self._vectors = _checked_vectors(vectors or open_vectors(folder, manifest.vector_shards), folder, manifest)
+        if encoder is not None:
+            self._check_encoder(encoder)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        encoder: Encoder | None = None,
+        settings: GraphSettings = DEFAULTS,
+        vectors: VectorStore | None = None,
+    ) -> KnowledgeIndex:
+        """Open an index folder. Size and sha256 of every file are compared with the manifest before any is read.
+
+        Raises `ArtifactError` for a folder that is no index, was altered, or was made by another format version; and
+        `EncoderError` when `encoder` is not the one that made the vectors. `vectors` are asked instead of the
+        folder's own, such as the same vectors in PostgreSQL (`PgVectors`).
+        """
+        folder = Path(path)
+        return opened(folder, lambda manifest: cls(folder, manifest, encoder, settings, vectors))
+
+    def refreshed(self) -> KnowledgeIndex:
+        """This index, or, where its folder holds another generation by now, that one, opened with the same encoder.
+
+        Whoever holds the old one goes on using it, whole.
+        """
+        if read_manifest(self._path_opened) == self.manifest:
+            return self
+        return KnowledgeIndex.open(self._path_opened, self._encoder, self.settings, self._given_vectors)
+
+    @classmethod
+    def open_starter(cls) -> KnowledgeIndex:
+        """The starter evidence base, as shipped."""
+        return cls.open(cls.starter_folder())
+
+    @staticmethod
+    def starter_folder() -> Path:
+        """Where the starter index lies."""
+        return Path(str(files("knowledge_index").joinpath("starter", "index")))
+
+    def __len__(self) -> int:
+        return len(self._articles)
+
+    @cached_property
+    def pmids(self) -> frozenset[str]:
+        """Every PMID of the index, read once: for measuring, not for serving."""
+        return frozenset(self._articles[position].pmid for position in range(len(self._articles)))
+
+    def article(self, position: int) -> Article:
+        """The article at a position of the index, `0 <= position < len(index)`."""
+        return self._articles[position]
+
+    # Concepts ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _linker(self) -> Linker:
+        return Linker(self._concepts)
+
+    @cached_property
+    def _node(self) -> dict[str, int]:
+        return {concept.ui: len(self._articles) + number for number, concept in enumerate(self._concepts)}
+
+    def concept(self, ui: str) -> Concept | None:
+        """The concept of a descriptor id, or None when this index does not know it."""
+        return self._linker.concepts.get(ui)
+
+    def link_codes(self, codings: Iterable[tuple[str | None, str, str | None]]) -> tuple[LinkedConcept, ...]:
+        """Concepts of (system, code, display) codings that this index has; see `Linker.link_codes`.
+
+        Nothing could be found here with another one, and the next broader one would be another disease.
+        """
+        return tuple(item for item in self._linker.link_codes(codings) if item.concept.ui in self._linker.concepts)
+
+    def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
+        """Concepts mentioned in a text, negated mentions marked; see `Linker.link_text`."""
+        return self._linker.link_text(text)
+
+    # Retrieval -----------------------------------------------------------------------------------------------------
+
+    def search(
+        self, query: Query, k: int = 10, retriever: str = "graph", reranker: Reranker | None = None
+    ) -> tuple[Evidence, ...]:
+        """At most `k` passages, best first: fewer, even none, where what was found is too weak to show.
+
+        `retriever` is one of "bm25", "dense", "hybrid", "graph"; a `reranker` then reads the first of its candidates
+        and puts those in order. Retracted articles are never returned. Raises `RetrievalError` for another name or an
+        empty question.
+        """
+        return self.retrieve(query, k, retriever, reranker).evidence
+
+    def retrieve(
+        self, query: Query, k: int = 10, retriever: str = "graph", reranker: Reranker | None = None
+    ) -> Retrieval:
+        """`search`, with the count of what was withheld. Which answers are too weak is not the reranker's to say."""
+        found = self._rank(query, retriever, max(k, _RERANKED if reranker else 0))
+        if reranker:
+            found = self._reranked(found, self._asked(query), reranker)
+        shown = [at for at in range(min(k, len(found.order))) if found.supported[at]]
+        evidence = tuple(self._evidence(found, at, query, retriever) for at in shown)
+        return Retrieval(evidence, min(k, len(found.order)) - len(shown))
+
+    def ranking(self, query: Query, k: int = 100, retriever: str = "graph") -> tuple[tuple[str, float], ...]:
+        """(pmid, score) of the first `k`, nothing withheld: for measuring a retriever, not for showing."""
+        found = self._rank(query, retriever, k)
+        return tuple(
+            (self._articles[int(position)].pmid, float(score))
+            for position, score in zip(found.order[:k], found.scores[:k], strict=True)
+        )
+
+    def _rank(self, query: Query, retriever: str, k: int) -> _Ranked:
+        if retriever not in RETRIEVERS:
+            raise RetrievalError(f"no retriever named {retriever!r}; there are {', '.join(RETRIEVERS)}")
+        text = self._asked(query)
+        signals = self._signals(text, retriever, max(_POOL, k))
+        walk, seeds = None, {}
+        if retriever == "graph":
+            seeds = self._concept_seeds(query.concepts, text)
+            walk = self.graph.walk(signals.seeds(seeds, self.settings), self.settings.damping)
+            signals = signals.with_walk(walk[: len(self._articles)], self._near(seeds))
+        order, scores = rank(signals, retriever, self.settings)
+        keep = ~self._retracted[order]
+        order, scores = order[keep], scores[keep]
+        return _Ranked(order, scores, signals.supported(retriever)[order], walk, tuple(seeds))
+
+    def _asked(self, query: Query) -> str:
+        """The question in words: its own, or the names of its concepts."""
+        text = query.text.strip() or " ".join(concept.name for concept in map(self.concept, query.concepts) if concept)
+        if not text:
+            raise RetrievalError("an empty question: give text, or concepts this index knows")
+        return text
+
+    def _reranked(self, found: _Ranked, text: str, reranker: Reranker) -> _Ranked:
+        """The first candidates by the reranker's scores; the others stay behind them, as they were.
+
+        A candidate keeps a score of this run's scale: the better place, the higher of the scores that were given.
+        """
+        first = found.order[:_RERANKED]
+        scores = reranker.score(text, [self._articles[int(position)].text for position in first])
+        better = np.argsort(-scores, kind="stable")
+        order = np.concatenate([first[better], found.order[_RERANKED:]])
+        supported = np.concatenate([found.supported[:_RERANKED][better], found.supported[_RERANKED:]])
+        return replace(found, order=order, supported=supported)
+
+    def _spelled_out(self, text: str) -> str:
+        """Abbreviations replaced by the name of their concept: an abstract may never have written `AECOPD`.
+
+        Where one abbreviation has several meanings it stays as it is.
+        """
+        mentions = [item for item in self.link_text(text) if is_abbreviation(item.mention)]
+        meanings = Counter(item.start for item in mentions)
+        for item in reversed(mentions):
+            if meanings[item.start] == 1:
+                text = text[: item.start] + in_plain_order(item.concept.name) + text[item.end :]
+        return text
+
+    def _signals(self, text: str, retriever: str, pool: int) -> Signals:
+        spelled_out = self._spelled_out(text)
+        bm25, coverage = self._bm25.scores(spelled_out)
+        if retriever == "bm25":
+            return Signals(pool, bm25, coverage)
+        # Asked both ways: a name spelled out ("CF") can drown what else was asked, an abbreviation can mean nothing.
+        cosine, nearest = self._nearest(dict.fromkeys((text, spelled_out)), max(10 * _POOL, pool))
+        return Signals(pool, bm25, coverage, cosine, nearest)
+
+    def _nearest(self, texts: Iterable[str], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Cosine of every near article to the mean of the texts, shape (articles,), -1 elsewhere; and the nearest,
+        best first.
+        """
+        mean = encode_queries(self.encoder, list(texts)).mean(axis=0, keepdims=True)
+        vector = mean / np.linalg.norm(mean)
+        cosines, positions = self._vectors.search(vector, min(count, len(self._articles)))
+        # A compressed store may find fewer than it was asked for; the places left over hold -1.
+        found = positions[0] >= 0
+        out = np.full(len(self._articles), -1.0, np.float32)
+        out[positions[0][found]] = cosines[0][found]
+        return out, positions[0][found]
+
+    def _concept_seeds(self, given: Iterable[str], text: str) -> dict[int, float]:
+        """Node -> weight of the patient's concepts, the rarer the heavier (a concept on every article says nothing)."""
+        mentioned = (item.concept.ui for item in self.link_text(text) if not item.negated)
+        nodes = {self._node[ui] for ui in (*given, *mentioned) if ui in self._node}
+        starts = self.graph.weights.indptr
+        degree = {node: int(starts[node + 1] - starts[node]) for node in sorted(nodes)}
+        return {node: 1.0 / count for node, count in degree.items() if count}
+
+    def _near(self, seeds: Mapping[int, float]) -> NDArray[np.int64]:
+        """Articles that carry a seed concept as a heading."""
+        starts, nodes = self.graph.weights.indptr, self.graph.weights.indices
+        around = [nodes[starts[seed] : starts[seed + 1]] for seed in seeds]
+        joined = np.unique(np.concatenate(around)) if around else np.zeros(0, np.int32)
+        return joined[joined < len(self._articles)].astype(np.int64)
+
+    def _evidence(self, found: _Ranked, at: int, query: Query, retriever: str) -> Evidence:
+        position = int(found.order[at])
+        article = self._articles[position]
+        return Evidence(
+            pmid=article.pmid,
+            title=article.title,
+            passage=best_passage(article.abstract or article.title, query.text),
+            score=float(found.scores[at]),
+            retriever=retriever,
+            year=article.year,
+            study_type=article.study_type,
+            path=self._path(found, position),
+            mesh=tuple(heading.name for heading in article.mesh),
+            community=self._communities.get(int(self._community_of[position])),
+            references=article.references,
+        )
+
+    def _path(self, found: _Ranked, position: int) -> tuple[PathStep, ...]:
+        if found.walk is None or not found.seeds:
+            return ()
+        hops = self.graph.path(position, found.seeds, found.walk)
+        return tuple(PathStep(self._label(hop.source), hop.relation, self._label(hop.target)) for hop in hops)
+
+    def _label(self, node: int) -> str:
+        if node < len(self._articles):
+            return f"PMID {self._articles[node].pmid}"
+        return self._concepts[node - len(self._articles)].name
+
+    # Parts loaded when first needed ----------------------------------------------------------------------------------
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that made this index's vectors."""
+        if self._encoder is None:
+            encoder = encoder_named(self.manifest.encoder)
+            self._check_encoder(encoder)
+            self._encoder = encoder
+        return self._encoder
+
+    def _check_encoder(self, encoder: Encoder) -> None:
+        # Not by name: a model folder may lie elsewhere today.
+        made_by = (self.manifest.encoder_fingerprint, self.manifest.dimensions)
+        if made_by != (encoder.fingerprint, encoder.dimensions):
+            raise EncoderError(
+                f"the index was made with {self.manifest.encoder} ({self.manifest.encoder_fingerprint}), "
+                f"not with {encoder.name} ({encoder.fingerprint}): their vectors do not mix: name the "
+                "index's own encoder, or build it anew"
+            )
+
+
+def _checked_vectors(store: VectorStore, path: Path, manifest: Manifest) -> VectorStore:
+    if (len(store), store.dimensions) != (manifest.counts["articles"], manifest.dimensions):
+        raise ArtifactError(f"{len(store)} vectors of {store.dimensions} dimensions", path=str(path))
+    if getattr(store, "fingerprint", manifest.vectors_fingerprint) != manifest.vectors_fingerprint:
+        raise ArtifactError("the vectors in the database belong to another generation of the index", path=str(path))
+    return store
+
+
+def _load_bm25(folder: Path, manifest: Manifest) -> Bm25:
+    terms, articles = manifest.counts["terms"], manifest.counts["articles"]
+    vocabulary = {term: number for number, term in enumerate(load_json(folder / "terms.json", terms))}
+    matrix = load_matrix(folder, ("bm25_weights", "bm25_documents", "bm25_starts"), (terms, articles))
+    return Bm25(vocabulary, load_array(folder, "bm25_idf", np.float32, (terms,)), matrix)
+
+
+def _load_concepts(folder: Path, manifest: Manifest) -> tuple[Concept, ...]:
+    listed = load_json(folder / "concepts.json", manifest.counts["concepts"])
+    return tuple(Concept(ui, name, tuple(numbers), *map(tuple, names)) for ui, name, numbers, *names in listed)
+
+
+def _load_communities(folder: Path, manifest: Manifest) -> tuple[NDArray[np.int32], dict[int, Community]]:
+    """Community of each node, shape (nodes,), at the coarsest level, and those with a summary; none in an index made
+    before there were any, or whose graph has no edge.
+    """
+    nodes = manifest.counts["articles"] + manifest.counts["concepts"]
+    levels = manifest.counts.get("community_levels", 0)
+    if not levels:
+        return np.full(nodes, -1, np.int32), {}
+    labels = load_array(folder, "communities", np.int32, (levels, nodes))[-1]
+    listed = read_communities(folder, manifest.counts["communities"])
+    return labels, {item.number: item for item in listed if item.level == levels - 1}

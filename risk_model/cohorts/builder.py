@@ -1,0 +1,282 @@
+"""Building a cohort folder: read patients one at a time, label, exclude with reasons, split, write.
+
+Follow-up decides whether a negative is believed. `data`: until the last dated thing of the whole source (right where
+dates are real); `patient`: until the patient's own last (dates shifted per patient, as in MIMIC; strict); `none`: for
+ever; or a date.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+from artifact_store import whole_folder
+from fhir_mapping import FhirMappingError, SiteMap
+from risk_model.cohorts.fhir_source import PatientData, Progress
+from risk_model.cohorts.labelled_cohort import (
+    FORMAT,
+    LABELS,
+    MANIFEST,
+    PATIENTS,
+    SITE_MAP,
+    TASK,
+    CohortRow,
+    LabelledCohort,
+    counts,
+    sha256,
+)
+from risk_model.cohorts.patient_identity import People
+from risk_model.cohorts.splits import SPLITS, ByHash, SplitPlan, assign, folds
+from risk_model.core.errors import CohortError
+from risk_model.labels.labelling import Excluded, Labelled, label
+from risk_model.labels.task_definitions import TaskDefinition
+from risk_model.labels.timeline import PatientTimeline
+
+FOLLOW_UP = ("data", "patient", "none")
+_REPORT_EVERY = 500
+
+
+class PatientSource(Protocol):
+    """Where patients come from: `FhirFolder` or `MedsDataset`."""
+
+    @property
+    def not_fetched(self) -> frozenset[str]: ...
+
+    def patients(self) -> Iterator[PatientData]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CohortOptions:
+    """How to build. `folds` None takes as many as there can be, up to five; `site_map` is a file of a site's codes."""
+
+    plan: SplitPlan = field(default_factory=ByHash)
+    folds: int | None = None
+    follow_up: str | datetime = "data"
+    zone: tzinfo = UTC
+    described_source: str = ""
+    site_map: Path | None = None
+
+
+@dataclass
+class _Gathered:
+    rows: list[Labelled] = field(default_factory=list)
+    excluded: Counter[str] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
+    last: dict[str, datetime] = field(default_factory=dict)
+    given_split: dict[str, str] = field(default_factory=dict)
+    people: People = field(default_factory=People)
+    patients: int = 0
+    doubtful_stays: int = 0
+
+
+def build_cohort(
+    task: TaskDefinition, source: PatientSource, out: Path, options: CohortOptions, progress: Progress = lambda _: None
+) -> LabelledCohort:
+    """Build the cohort into `out`, which must be empty or absent.
+
+    Raises CohortError where there is nothing to learn from: no stays, no rows, no positive, no negative, or a fold that
+    would hold one class only.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CohortError(f"{out}: not an empty folder; give a new one")
+    with whole_folder(out, last=MANIFEST) as coming:  # half a cohort is none, and it is patient data
+        _build(task, source, coming, options, progress)
+    return LabelledCohort.open(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The rows of one task, without the data. `excluded` counts reasons."""
+
+    rows: tuple[CohortRow, ...]
+    excluded: Mapping[str, int]
+
+
+def label_all(
+    tasks: Sequence[TaskDefinition], source: PatientSource, options: CohortOptions, progress: Progress = lambda _: None
+) -> dict[str, Labels]:
+    """The rows of many tasks in one pass over the patients; a task may have none."""
+    gathered, site_map = {task.id: _Gathered() for task in tasks}, _site_map(options)
+    for number, patient in enumerate(source.patients(), 1):
+        for task in tasks:
+            _gather(task, patient, options, site_map, gathered[task.id])
+        if number % _REPORT_EVERY == 0:
+            progress(f"{number:,} patients labelled")
+    found = {}
+    for task in tasks:
+        one = gathered[task.id]
+        rows, _ = _rows(one, options, _believable(task, one, options))
+        found[task.id] = Labels(rows, dict(one.excluded.most_common()))
+    return found
+
+
+def _build(task: TaskDefinition, source: PatientSource, out: Path, options: CohortOptions, progress: Progress) -> None:
+    gathered, site_map = _Gathered(), _site_map(options)
+    with gzip.GzipFile(out / PATIENTS, "wb", compresslevel=4, mtime=0) as stream:
+        for patient in source.patients():
+            if _gather(task, patient, options, site_map, gathered):
+                line = {"subject_id": patient.subject_id, "resources": patient.resources}
+                stream.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            if gathered.patients % _REPORT_EVERY == 0:
+                progress(f"{gathered.patients:,} patients, {len(gathered.rows):,} rows")
+    progress(f"{gathered.patients:,} patients, {len(gathered.rows):,} rows")
+    rows, number_of_folds = _rows(gathered, options, short := _believable(task, gathered, options))
+    _check(task, rows, gathered)
+    (out / LABELS).write_bytes(b"".join(orjson.dumps(r.to_json(), option=orjson.OPT_APPEND_NEWLINE) for r in rows))
+    (out / TASK).write_text(task.text, "utf-8")
+    names = [LABELS, PATIENTS, TASK]
+    if options.site_map is not None:
+        (out / SITE_MAP).write_bytes(options.site_map.read_bytes())
+        names.append(SITE_MAP)
+    manifest = {
+        "format": FORMAT,
+        "task": task.id,
+        "definition": task.definition,
+        "title": task.title,
+        "timeline": task.timeline,
+        "source": options.described_source,
+        "patients_read": gathered.patients,
+        **counts(rows),
+        "persons": len({row.person for row in rows}),
+        "excluded": dict(gathered.excluded.most_common()),
+        "unreadable_patients": dict(gathered.unreadable.most_common()),
+        "negatives_with_short_follow_up": short.kept,
+        "encounter_classes": dict(gathered.classes.most_common()),
+        "splits": _plan_to_json(options, gathered),
+        "folds": number_of_folds,
+        "follow_up": options.follow_up if isinstance(options.follow_up, str) else options.follow_up.isoformat(),
+        "zone": str(options.zone),
+        "not_fetched": sorted(source.not_fetched),
+        "warnings": _warnings(rows, number_of_folds, gathered.doubtful_stays),
+        "site_maps": [] if site_map is None else list(site_map.names),
+        "sha256": {name: sha256(out / name) for name in names},
+    }
+    (out / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def _site_map(options: CohortOptions) -> SiteMap | None:
+    """Raises DefinitionError naming the file and the field."""
+    return None if options.site_map is None else SiteMap.open(options.site_map)
+
+
+def _gather(
+    task: TaskDefinition, patient: PatientData, options: CohortOptions, site_map: SiteMap | None, into: _Gathered
+) -> bool:
+    """Label one patient; whether there is a row. A patient whose data cannot be used is counted, with the reason."""
+    into.patients += 1
+    try:
+        timeline = PatientTimeline.of(patient.resources, patient.subject_id, site_map)
+    except FhirMappingError as error:
+        into.unreadable[type(error).__name__] += 1
+        return False
+    into.people.add(patient.subject_id, patient.resources)
+    into.doubtful_stays += timeline.within_other_encounters()
+    into.classes.update(stay.stay_class.value for stay in timeline.stays)
+    if timeline.last is not None:
+        into.last[patient.subject_id] = timeline.last
+    if patient.split is not None:
+        into.given_split[patient.subject_id] = patient.split
+    before = len(into.rows)
+    for answer in label(task, timeline, options.zone):
+        if isinstance(answer, Excluded):
+            into.excluded[answer.reason] += 1
+        else:
+            into.rows.append(answer)
+    return len(into.rows) > before
+
+
+@dataclass(frozen=True, slots=True)
+class _Believable:
+    rows: list[Labelled]
+    kept: int
+
+
+def _believable(task: TaskDefinition, gathered: _Gathered, options: CohortOptions) -> _Believable:
+    """Rows whose label is known, and how many negatives were kept though follow-up ends before their window."""
+    end_of_data = max(gathered.last.values(), default=None)
+    rows, kept = [], 0
+    for row in gathered.rows:
+        if isinstance(options.follow_up, datetime):
+            seen_until: datetime | None = options.follow_up
+        else:
+            seen_until = end_of_data if options.follow_up == "data" else gathered.last.get(row.subject_id)
+        forever = options.follow_up == "none" or row.needs_until is None or seen_until is None
+        short = not forever and row.needs_until is not None and seen_until is not None and row.needs_until > seen_until
+        if short and not task.keep_censored:
+            gathered.excluded["follow-up ends before the window"] += 1
+            continue
+        kept += short
+        rows.append(row)
+    return _Believable(rows, kept)
+
+
+def _rows(gathered: _Gathered, options: CohortOptions, believable: _Believable) -> tuple[tuple[CohortRow, ...], int]:
+    ordered = sorted(believable.rows, key=lambda r: (r.subject_id, r.prediction_time, r.encounter_id or ""))
+    persons = {row.subject_id: gathered.people.person(row.subject_id) for row in ordered}
+    places = _given(ordered, persons, gathered.given_split) or assign(ordered, persons, options.plan)
+    for place in places:
+        gathered.excluded["outside its split's period"] += place is None
+    inside = [(row, place) for row, place in zip(ordered, places, strict=True) if place is not None]
+    fold, number = folds([row for row, _ in inside], persons, options.folds) if inside else ([], 0)
+    made = tuple(
+        CohortRow(r.subject_id, r.encounter_id, r.prediction_time, r.label, r.level, place, f, persons[r.subject_id])
+        for (r, place), f in zip(inside, fold, strict=True)
+    )
+    gathered.excluded += Counter()  # drops the zeros
+    return made, number
+
+
+def _given(rows: Iterable[Labelled], persons: dict[str, str], given: dict[str, str]) -> list[str | None]:
+    """The source's own splits, by person: where two charts of one person disagree, the more guarded split wins."""
+    by_person: dict[str, str] = {}
+    for subject, split in given.items():
+        person = persons.get(subject)
+        if person is not None:
+            by_person[person] = max(by_person.get(person, "train"), split, key=SPLITS.index)
+    return [by_person.get(persons[row.subject_id], "train") for row in rows] if by_person else []
+
+
+def _plan_to_json(options: CohortOptions, gathered: _Gathered) -> dict[str, object]:
+    return {"kind": "given by the source"} if gathered.given_split else options.plan.to_json()
+
+
+def _check(task: TaskDefinition, rows: tuple[CohortRow, ...], gathered: _Gathered) -> None:
+    why = ", ".join(f"{reason} ({number})" for reason, number in gathered.excluded.most_common())
+    why += ", ".join(f"unreadable: {name} ({n})" for name, n in gathered.unreadable.most_common())
+    if not rows:
+        seen = ", ".join(f"{name} ({number})" for name, number in gathered.classes.most_common()) or "none"
+        raise CohortError(
+            f"no row for {task.id} ({task.definition}) in {gathered.patients} patients; encounters by class: {seen}; "
+            f"excluded: {why or 'nothing'}"
+        )
+    positives = sum(row.label for row in rows)
+    if positives in {0, len(rows)}:
+        missing = "positive" if positives == 0 else "negative"
+        raise CohortError(
+            f"no {missing} outcome among {len(rows)} rows for {task.id} ({task.definition}): nothing can be learned or "
+            f"measured; excluded: {why or 'nothing'}"
+        )
+
+
+def _warnings(rows: tuple[CohortRow, ...], number_of_folds: int, doubtful_stays: int) -> list[str]:
+    found = []
+    for name in SPLITS:
+        classes = {row.label for row in rows if row.split == name}
+        if len(classes) < 2:
+            found.append(f"{name}: {'empty' if not classes else 'one class only'}")
+    if doubtful_stays:
+        found.append(
+            f"{doubtful_stays} inpatient stays are part of an encounter of another class: the classes do not say what "
+            f"a hospital stay is, and moves within one may count as readmissions; map the classes first"
+        )
+    if number_of_folds == 0:
+        found.append("no folds: fewer than two patients with, or without, the outcome")
+    return found

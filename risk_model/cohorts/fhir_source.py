@@ -1,0 +1,71 @@
+"""A folder of FHIR as patients, one at a time: Bulk Data NDJSON, or a Bundle to a file; plain or .gz.
+
+Resources of one patient may lie in any file in any order: they are dealt by patient into buckets on disk first
+(`fhir_mapping.bulk.population`), so that memory holds one bucket at a time, whatever the size of the export. A
+patient's resources come with the Location, Medication and Binary resources they point at. A type of resource of which
+the folder has none at all counts as not fetched: that nobody exported procedures does not mean that there were none.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from fhir_mapping.bulk import BUNDLES, LINES, partition_by_patient
+
+Resource = dict[str, Any]
+Progress = Callable[[str], None]
+BUCKETS = 64
+"""The fewest; the order of patients, and so of a cohort's rows, goes by them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatientData:
+    """All the resources of one patient, its Patient first, and the folder's own split for it, if it has one."""
+
+    subject_id: str
+    resources: tuple[Resource, ...]
+    split: str | None = None
+
+
+class FhirFolder:
+    """FhirFolder(path) reads a folder once; `.patients()` then gives PatientData in the order of their ids.
+
+    Raises InvalidInputError for a folder without FHIR or without a Patient, and, naming file and line, for anything
+    that is not FHIR JSON. What belongs to nobody that could be proven is left out and counted.
+    """
+
+    def __init__(self, folder: Path, progress: Progress = lambda _: None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="riskcards-cohort-")
+        try:
+            self._dealt = partition_by_patient(
+                folder, Path(self._folder.name), progress, suffixes=LINES + BUNDLES, fewest=64, strict=True
+            )
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        found = self._dealt
+        progress(f"{found.resources:,} resources, {found.patient_count:,} patients")
+        if found.unowned:
+            first = found.faults[0]
+            progress(f"{found.unowned:,} resources left out, as {first.place}: {first.reason}")
+        self.patient_count, self.not_fetched = found.patient_count, found.not_fetched
+
+    def __enter__(self) -> FhirFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def patients(self) -> Iterator[PatientData]:
+        for number in range(self._dealt.buckets):
+            for subject, lines in self._dealt.charts(number):
+                resources: list[Resource] = [orjson.loads(line) for line in lines]
+                resources.sort(key=lambda resource: resource["resourceType"] != "Patient")
+                if resources[0]["resourceType"] == "Patient":
+                    yield PatientData(subject, tuple(resources))

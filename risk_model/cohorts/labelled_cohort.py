@@ -1,0 +1,166 @@
+"""A cohort: labelled prediction times of many patients, split, with the data to compute features from. A folder.
+
+::
+
+    cohort.json          task, definition, counts, exclusions by reason, splits, warnings, sha256 of the other files
+    task.yaml            the label definition itself, as it was
+    labels.jsonl         one row to a line, by patient and time:
+                         {"subject_id", "encounter_id", "prediction_time", "label": 0|1, "level": name or null,
+                          "split": "train"|"validation"|"test", "fold": 0.. or null, "person"}
+    patients.ndjson.gz   one labelled patient to a line: {"subject_id", "resources": [...]}, as they came
+    site_map.yaml        what its local codes mean, where it was built with a site map
+
+Rows of one person (see `patient_identity`) share split and fold. Nothing is pickled. Reading it back::
+
+    cohort = LabelledCohort.open(folder)                 # hashes checked first
+    for row, record in cohort.records("train"):          # a PatientRecord as of row.prediction_time
+        x, y = features(record), row.label
+
+`records` is the only way from a cohort to features, and a `PatientRecord` holds what was known then: resources that
+carry no date of their own (a discharge diagnosis, an undated procedure) count as known from the end of their encounter
+on (`fhir_mapping.record.cutoff`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from fhir_mapping import PatientRecord, SiteMap
+from risk_model.core.errors import CohortError
+from risk_model.labels.task_definitions import TaskDefinition, parse_task
+
+FORMAT = 1
+LABELS, PATIENTS, TASK, MANIFEST = "labels.jsonl", "patients.ndjson.gz", "task.yaml", "cohort.json"
+SITE_MAP = "site_map.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class CohortRow:
+    """One prediction. `person` is the same for two charts of one patient; splits and folds go by it."""
+
+    subject_id: str
+    encounter_id: str | None
+    prediction_time: datetime
+    label: int
+    level: str | None
+    split: str
+    fold: int | None
+    person: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "subject_id": self.subject_id,
+            "encounter_id": self.encounter_id,
+            "prediction_time": self.prediction_time.isoformat(),
+            "label": self.label,
+            "level": self.level,
+            "split": self.split,
+            "fold": self.fold,
+            "person": self.person,
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> CohortRow:
+        return cls(**{**raw, "prediction_time": datetime.fromisoformat(raw["prediction_time"])})
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledCohort:
+    """LabelledCohort.open(folder); `.manifest` is cohort.json, `.rows` every row in the order of the file."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    rows: tuple[CohortRow, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> LabelledCohort:
+        """Raises CohortError where a file is missing, altered since it was built, or of another format."""
+        try:
+            manifest = orjson.loads((folder / MANIFEST).read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            raise CohortError(f"{folder}: no cohort; make one with `riskcards cohort build`") from None
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise CohortError(f"{folder}: a cohort of another format; build it again")
+        for name, digest in manifest["sha256"].items():
+            if not (folder / name).is_file() or sha256(folder / name) != digest:
+                raise CohortError(f"{folder / name}: missing, or altered since the cohort was built; build it again")
+        lines = (folder / LABELS).read_bytes().splitlines()
+        return cls(folder, manifest, tuple(CohortRow.from_json(orjson.loads(line)) for line in lines))
+
+    @property
+    def task(self) -> str:
+        return str(self.manifest["task"])
+
+    @property
+    def definition(self) -> str:
+        return str(self.manifest["definition"])
+
+    @property
+    def asked(self) -> TaskDefinition:
+        """The definition it was built with, from its own copy of the file."""
+        return parse_task((self.folder / TASK).read_text("utf-8"), TASK)
+
+    @property
+    def site_map(self) -> SiteMap | None:
+        """The site map it was built with, from its own copy of the file."""
+        return SiteMap.open(self.folder / SITE_MAP) if SITE_MAP in self.manifest["sha256"] else None
+
+    def split(self, name: str | None = None) -> tuple[CohortRow, ...]:
+        """The rows of one split, or all."""
+        return tuple(row for row in self.rows if name is None or row.split == name)
+
+    def records(self, split: str | None = None) -> Iterator[tuple[CohortRow, PatientRecord]]:
+        """Each row with the record as known at its prediction time, in the order of the data: not that of the rows."""
+        wanted: dict[str, list[CohortRow]] = {}
+        for row in self.split(split):
+            wanted.setdefault(row.subject_id, []).append(row)
+        not_fetched, site_map = frozenset(self.manifest["not_fetched"]), self.site_map
+        with gzip.open(self.folder / PATIENTS) as stream:
+            for line in stream:
+                patient = orjson.loads(line)
+                for row in wanted.get(patient["subject_id"], ()):
+                    yield row, record_of(patient["resources"], row, not_fetched, site_map)
+
+
+def record_of(
+    resources: list[dict[str, Any]], row: CohortRow, not_fetched: frozenset[str], site_map: SiteMap | None = None
+) -> PatientRecord:
+    """The record of a row: what was known at its prediction time."""
+    return PatientRecord.from_resources(
+        resources,
+        row.subject_id,
+        row.prediction_time,
+        encounter_id=row.encounter_id,
+        not_fetched=not_fetched,
+        site_map=site_map,
+    )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def counts(rows: tuple[CohortRow, ...]) -> dict[str, Any]:
+    """How many rows, patients and positives, in all and by split; and the levels where there are any."""
+    by_split = {name: _count([r for r in rows if r.split == name]) for name in ("train", "validation", "test")}
+    found: dict[str, Any] = {**_count(list(rows)), "by_split": by_split}
+    levels = Counter(row.level for row in rows if row.level is not None)
+    return found | ({"levels": dict(sorted(levels.items()))} if levels else {})
+
+
+def _count(rows: list[CohortRow]) -> dict[str, int]:
+    return {
+        "rows": len(rows),
+        "patients": len({row.subject_id for row in rows}),
+        "positives": sum(row.label for row in rows),
+    }

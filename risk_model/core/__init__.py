@@ -1,0 +1,10 @@
+"""What every part of the model shares: tasks, values, errors, and signed model folders."""
+
+from risk_model.core.artifacts import open_manifest, write_json
+from risk_model.core.errors import LanguageModelError
+
+__all__ = [
+    "LanguageModelError",
+    "open_manifest",
+    "write_json",
+]

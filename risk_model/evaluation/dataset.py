@@ -1,0 +1,247 @@
+"""From a cohort folder to rows: inputs, outcomes, comparator scores and subgroups, each as of its prediction time."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fhir_mapping import PatientRecord
+from knowledge_index import Encoder, Evidence
+from risk_model.cohorts.labelled_cohort import MANIFEST, PATIENTS, CohortRow, LabelledCohort
+from risk_model.core.artifacts import signature
+from risk_model.core.errors import TrainingError
+from risk_model.core.tasks import TASKS
+from risk_model.core.values import NoteFindings, ScoreResult
+from risk_model.features.generic_inputs import candidates, known_often
+from risk_model.features.inputs import input_names
+from risk_model.features.note_measurements import noted_names
+from risk_model.features.rubrics import RUBRIC_OF_NOTES, Rubric
+from risk_model.first_stage import fusion
+from risk_model.first_stage.fusion import PatientReading, VectorBlock, frequent_findings, frequent_values, vector_of
+from risk_model.first_stage.patient_opinions import OpinionSource, asked_windows
+from risk_model.first_stage.training_rows import TrainingRows, check_outcomes
+from risk_model.models.conformal import AGE_BANDS, age_band
+from risk_model.notes.rule_reader import NoteReader
+from risk_model.prompts.note_prompt import Window
+from risk_model.prompts.opinion import Opinions
+from risk_model.scores.by_task import comparators
+
+Progress = Callable[[int, int], None]
+TRAINING = ("train", "validation")
+_RACE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race"
+
+
+class EvidenceSource(Protocol):
+    """Where evidence comes from before there is an estimate (`Pipeline.evidence_for`)."""
+
+    def __call__(self, record: PatientRecord, findings: NoteFindings, task: str) -> tuple[Evidence, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSources:
+    """What stage 1 may use; None leaves a block out."""
+
+    reader: NoteReader | None = None
+    encoder: Encoder | None = None
+    evidence: EvidenceSource | None = None
+    record: str = "record"
+    """Which of `fusion.RECORDS` the encoder is given."""
+    rubric: Rubric | None = None
+    opining: OpinionSource | None = None
+    """Asks a first stage's language model about one patient's notes."""
+
+    def read(self, record: PatientRecord, task: str) -> PatientReading:
+        findings = None if self.reader is None else self.reader.read(record.notes())
+        asks = self.evidence is not None and findings is not None
+        evidence = self.evidence(record, findings, task) if asks and self.evidence and findings else ()
+        opinions = Opinions() if self.opining is None else self.opining.read(record.notes())
+        return PatientReading(record, record.features(), findings, evidence, opinions)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows of a cohort in the order of its data; every array has one entry per row."""
+
+    rows: tuple[CohortRow, ...]
+    cohort: TrainingRows
+    comparators: Mapping[str, NDArray[np.float64]]
+    subgroups: Mapping[str, NDArray[np.bool_]]
+    abstentions: tuple[str, ...]
+    """Code of the model's abstention for each row, "" where it answers; all "" without a model."""
+    windows: tuple[tuple[Window, ...], ...] = ()
+    """Of each row what a language model is asked about (`language.opinions`), where the study was read for one."""
+
+
+def splits_for(cohort: LabelledCohort, wanted: str, trained_on: str | None) -> tuple[str | None, str]:
+    """(split to read or None for all, in words). `auto`: the test split of the cohort a model was trained on, else all
+    rows. Raises TrainingError for training rows of the model's own cohort: they would flatter it."""
+    own = trained_on == dataset_fingerprint(cohort.folder)
+    if wanted == "auto":
+        wanted = "test" if own else "all"
+    if own and wanted != "test":
+        raise TrainingError("this model was trained on this cohort: only its test split can judge it (--split test)")
+    if wanted == "all":
+        return None, "all rows of a cohort the model never saw"
+    return wanted, f"the {wanted} split, patients the model never saw"
+
+
+def dataset_fingerprint(folder: Path) -> str:
+    """The sha256 of a cohort's manifest, which holds those of its files."""
+    return str(signature(folder / MANIFEST)["sha256"])
+
+
+def read_training_dataset(
+    labelled: LabelledCohort,
+    task: str,
+    sources: DatasetSources,
+    progress: Progress = lambda _done, _all: None,
+    *,
+    windows: bool = False,
+) -> Dataset:
+    """The training and validation rows with all inputs of the task, findings and vectors.
+
+    A task without inputs chosen for it gets whatever its rows hold (`generic_inputs`). With `windows` the study also
+    holds what a language model is to be asked about.
+
+    Raises TrainingError for a cohort of another task or without rows to train on.
+    """
+    if labelled.task != task:
+        raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")
+    _check_rubric(sources, task)
+    wanted = [row for row in labelled.rows if row.split in TRAINING]
+    if not wanted:
+        raise TrainingError("the cohort has no rows in its train split")
+    # Before anything is read: a language model may take hours over the notes.
+    check_outcomes(np.array([float(row.label) for row in wanted]), [row.person for row in wanted])
+    rows, readings = [], []
+    for split in TRAINING:
+        for row, record in labelled.records(split):
+            rows.append(row)
+            readings.append(sources.read(record, task))
+            progress(len(rows), len(wanted))
+    names = list(input_names(task) if task in TASKS else candidates(reading.vector for reading in readings))
+    if sources.reader is not None:
+        read = [r.findings for r in readings if r.findings is not None]
+        stated = frequent_values(read)
+        names += noted_names(names, stated) + frequent_findings(read) + stated
+    if sources.rubric is not None:
+        names += sources.rubric.names
+    made = fusion.RowSources(rubric=sources.rubric)
+    x = np.stack([fusion.row(reading, names, made) for reading in readings])
+    if task not in TASKS:
+        places = known_often(names, x)
+        names, x = [names[place] for place in places], x[:, places]
+    cohort = _cohort(task, names, x, rows)
+    study = _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))
+    asked = tuple(asked_windows(reading.record.notes()) for reading in readings) if windows else ()
+    return replace(study, windows=asked)
+
+
+def _check_rubric(sources: DatasetSources, task: str) -> None:
+    """Raises TrainingError where a rubric was written for another task, or asks about notes that nobody reads."""
+    if sources.rubric is None:
+        return
+    if sources.rubric.task != task:
+        raise TrainingError(f"the rubric was written for the task {sources.rubric.task}, not {task}")
+    of_notes = [name for name in sources.rubric.names if name.startswith(RUBRIC_OF_NOTES)]
+    if of_notes and sources.reader is None:
+        asked = ", ".join(name.removeprefix(RUBRIC_OF_NOTES) for name in of_notes[:5])
+        raise TrainingError(f"items of the rubric ask what notes say ({asked}), so --note-reader is needed")
+
+
+def _cohort(task: str, names: Sequence[str], x: NDArray[np.float32], rows: Sequence[CohortRow]) -> TrainingRows:
+    y = np.array([float(row.label) for row in rows])
+    return TrainingRows(task, tuple(names), x, y, tuple(row.person for row in rows))
+
+
+def _blocks(readings: Sequence[PatientReading], sources: DatasetSources) -> tuple[VectorBlock, ...]:
+    """Raw vectors of every source there is; a source that no row has is left out."""
+    wanted = [(sources.record, sources.encoder is not None), ("notes", sources.reader is not None)]
+    wanted.append(("evidence", sources.evidence is not None and sources.encoder is not None))
+    dimensions = 384 if sources.encoder is None else sources.encoder.dimensions
+    blocks = []
+    for source, use in wanted:
+        if use:
+            vectors = np.stack([_vector(source, reading, sources.encoder, dimensions) for reading in readings])
+            if np.isfinite(vectors).any():
+                blocks.append(VectorBlock(source, vectors))
+    return tuple(blocks)
+
+
+def _vector(source: str, reading: PatientReading, encoder: Encoder | None, dimensions: int) -> NDArray[np.float32]:
+    found = reading.findings.embedding if source == "notes" and reading.findings is not None else None
+    return vector_of(source, reading, encoder, dimensions if found is None else len(found))
+
+
+def _study(
+    labelled: LabelledCohort,
+    rows: Sequence[CohortRow],
+    cohort: TrainingRows,
+    readings: Sequence[PatientReading],
+    codes: Sequence[str],
+) -> Dataset:
+    scores = [comparators(reading.record, cohort.task) for reading in readings]
+    ages = np.array([_number(reading.vector.number("age.last")) for reading in readings])
+    sexes = np.array([reading.vector.word("sex.last") or "" for reading in readings])
+    races = recorded_races(labelled.folder)
+    recorded = np.array([races.get(row.subject_id, "") for row in rows])
+    return Dataset(tuple(rows), cohort, _columns(scores), _subgroups(ages, sexes, recorded), tuple(codes))
+
+
+def study_of(
+    labelled: LabelledCohort,
+    rows: Sequence[CohortRow],
+    cohort: TrainingRows,
+    readings: Sequence[PatientReading],
+    codes: Sequence[str],
+) -> Dataset:
+    """Rows already made by a model (see `evaluate`), with their comparators and subgroups."""
+    return _study(labelled, rows, cohort, readings, codes)
+
+
+def _columns(scores: Sequence[tuple[ScoreResult, ...]]) -> dict[str, NDArray[np.float64]]:
+    """Each score as one number per row: the middle of its range with inputs missing, NaN where none applies."""
+    names = sorted({score.name for row in scores for score in row})
+    by_row = [{score.name: (score.low + score.high) / 2 for score in row} for row in scores]
+    return {name: np.array([row.get(name, np.nan) for row in by_row]) for name in names}
+
+
+def _subgroups(
+    ages: NDArray[np.float64], sexes: NDArray[np.str_], races: NDArray[np.str_]
+) -> dict[str, NDArray[np.bool_]]:
+    bands = np.array([age_band(age) if np.isfinite(age) else "" for age in ages.tolist()])
+    found = {"women": sexes == "female", "men": sexes == "male"}
+    found |= {f"age {name}": bands == name for _, name in AGE_BANDS}
+    found |= {f"recorded race: {name}": races == name for name in sorted(set(races.tolist()) - {""})}
+    return {name: mask for name, mask in found.items() if mask.any()}
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def recorded_races(folder: Path) -> dict[str, str]:
+    """US Core race in words, by subject; used for subgroup tables and by no model."""
+    found: dict[str, str] = {}
+    with gzip.open(folder / PATIENTS) as stream:
+        for line in stream:
+            patient = orjson.loads(line)
+            race = next((_race(r) for r in patient["resources"] if r.get("resourceType") == "Patient"), None)
+            if race:
+                found[patient["subject_id"]] = race
+    return found
+
+
+def _race(patient: Mapping[str, Any]) -> str | None:
+    for extension in patient.get("extension") or ():
+        if isinstance(extension, dict) and extension.get("url") == _RACE:
+            inner = extension.get("extension") or ()
+            return next((str(e.get("valueString")) for e in inner if e.get("url") == "text"), None)
+    return None

@@ -1,0 +1,155 @@
+"""A model folder on a cohort folder: metrics.json and report.html, with what the model declined to answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifact_store import check_writable, whole_folder
+from risk_model.cohorts.labelled_cohort import LabelledCohort
+from risk_model.core.artifacts import write_json
+from risk_model.core.errors import TrainingError
+from risk_model.core.tasks import Task
+from risk_model.evaluation.dataset import Dataset, DatasetSources, Progress, splits_for, study_of
+from risk_model.evaluation.performance import EvaluatedRows, evaluate, held_out_coverage
+from risk_model.first_stage.fusion import PatientReading
+from risk_model.first_stage.training_rows import TrainingRows
+from risk_model.models.conformal import categories_of
+from risk_model.models.estimator import RiskModel
+from risk_model.reports import html_report
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CohortPredictions:
+    """The rows of a cohort as a model sees them; `answered` are those it does not abstain on."""
+
+    study: Dataset
+    where: str
+    unspoken: int = 0
+    """Rows for which the first stage's language model gave no usable answer: they are judged without its estimate."""
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        return np.array([code == "" for code in self.study.abstentions])
+
+
+def predict_cohort(
+    model: RiskModel,
+    labelled: LabelledCohort,
+    sources: DatasetSources,
+    split: str = "auto",
+    progress: Progress | None = None,
+) -> CohortPredictions:
+    """Every row through the model's own code: the same inputs and abstentions as in the service.
+
+    Raises TrainingError for another task, and for rows the model was trained on.
+    """
+    if labelled.task != model.task:
+        raise TrainingError(f"the model answers {model.task} and the cohort was built for {labelled.task}")
+    trained_on = model.manifest.get("cohort", {}).get("sha256")
+    chosen, where = splits_for(labelled, split, trained_on)
+    wanted = labelled.split(chosen)
+    if not wanted:
+        raise TrainingError(f"the cohort has no rows in its {chosen} split")
+    rows, xs, readings, codes, unspoken = [], [], [], [], 0
+    for row, record in labelled.records(chosen):
+        reading = sources.read(record, model.task)
+        x, abstention = model.prepared(reading)
+        rows.append(row)
+        xs.append(x)
+        readings.append(PatientReading(record, reading.vector))
+        codes.append("" if abstention is None else abstention.code)
+        unspoken += bool(reading.opinions.failed)
+        if progress is not None:
+            progress(len(rows), len(wanted))
+    y = np.array([float(row.label) for row in rows])
+    cohort = TrainingRows(model.task, model.names, np.stack(xs), y, tuple(row.person for row in rows))
+    return CohortPredictions(study_of(labelled, rows, cohort, readings, codes), where, unspoken)
+
+
+def predicted_rows(model: RiskModel, answers: CohortPredictions) -> EvaluatedRows:
+    """The answered rows. Raises TrainingError when the model answers for none."""
+    study, answered = answers.study, answers.answered
+    if not answered.any():
+        reasons = ", ".join(f"{code} ({count})" for code, count in Counter(study.abstentions).most_common(3))
+        raise TrainingError(f"the model abstains on every row: {reasons}")
+    x = study.cohort.x[answered]
+    y, patients = study.cohort.y[answered], np.array(study.cohort.patients)[answered]
+    probability = as_served(model, x)
+    covered, distances = None, None
+    if model.conformal is not None:
+        kinds = categories_of(model.names, x)
+        covered, distances = held_out_coverage(model.conformal, y, probability, patients, kinds)
+    comparators = {name: score[answered] for name, score in study.comparators.items()}
+    subgroups = {name: mask[answered] for name, mask in study.subgroups.items()}
+    return EvaluatedRows(y, probability, patients, comparators, subgroups, covered, distances)
+
+
+def as_served(model: RiskModel, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities of rows (n, inputs): held within the bound where a language model has a part in them."""
+    found = model.probabilities(rows)
+    if not model.is_bounded:
+        return found
+    held = [model.bounded(p, row).probability for p, row in zip(found.tolist(), rows, strict=True)]
+    return np.array(held)
+
+
+def write_evaluation(
+    model: RiskModel, labelled: LabelledCohort, answers: CohortPredictions, out: Path, *, bootstraps: int, say: Say
+) -> dict[str, Any]:
+    """metrics.json and report.html in `out`; the document of metrics."""
+    check_writable(out)
+    rows = predicted_rows(model, answers)
+    document = evaluate(rows, bootstraps=bootstraps, progress=say)
+    declined = Counter(code for code in answers.study.abstentions if code)
+    document |= {
+        "measured_on": answers.where,
+        "model": {"id": model.manifest["model_id"], "version": model.manifest["version"]},
+        "task": model.task,
+        "label": labelled.definition,
+        "abstained": {"rows": sum(declined.values()), "reasons": dict(declined.most_common())},
+    }
+    if model.asks is not None:
+        document["first_stage"] = {"language_model": model.asks.model, "rows_without_its_answer": answers.unspoken}
+    with whole_folder(out) as coming:
+        write_pages(document, model.question, rows, coming, facts(model.question, labelled))
+    return document
+
+
+def write_pages(document: dict[str, Any], about: Task, rows: EvaluatedRows, out: Path, known: dict[str, str]) -> None:
+    write_json(out / "metrics.json", document)
+    title = f"{about.title}: evaluation of {document['model']['id']} {document['model']['version']}"
+    declined = document.get("abstained", {"rows": 0})["rows"]
+    words = (
+        f"{document['rows']} rows of {document['patients']} patients, outcome in {document['prevalence']['value']:.1%} "
+        f"({document['label']}); {document['measured_on']}. The model declined to answer for {declined} further rows."
+    )
+    page = html_report.evaluation(
+        title, words, document, rows.outcome, rows.probability, rivals=rows.comparators, facts={"title": title, **known}
+    )
+    (out / "report.html").write_text(page, "utf-8")
+
+
+def facts(about: Task, labelled: LabelledCohort) -> dict[str, str]:
+    """What a run knows of the TRIPOD+AI items."""
+    times = sorted(row.prediction_time for row in labelled.rows)
+    excluded = "; ".join(f"{reason}: {count}" for reason, count in labelled.manifest.get("excluded", {}).items())
+    return {
+        "purpose": f"Estimates the risk of {about.outcome}; informs clinicians, directs nothing.",
+        "source": "Routine records as FHIR resources; see cohort.json for files and counts.",
+        "dates": f"Prediction times from {times[0].date()} to {times[-1].date()}." if times else "No rows.",
+        "eligibility": f"Label definition {labelled.definition} (task.yaml). Excluded: {excluded or 'none'}.",
+        "preparation": "Mapped by code and unit; what cannot be trusted is refused with a reason, never guessed.",
+        "outcome": f"{about.outcome.capitalize()}, by definition {labelled.definition}, {about.horizon}.",
+        "predictors": "Routine vital signs, laboratory values, diagnoses and use of care, chosen before fitting.",
+        "measured": "As recorded up to the prediction time; nothing later can be reached.",
+        "calculated": "By the service's own code, row by row, with its abstentions.",
+    }

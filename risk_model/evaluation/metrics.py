@@ -1,0 +1,215 @@
+"""Discrimination and calibration with patient-level bootstrap intervals (TRIPOD+AI, STRATOS).
+
+Every metric is `{"value", "interval": [low, high]}` with a 95 % interval from resampling patients, not rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from risk_model.core.errors import TrainingError
+
+Floats = NDArray[np.float64]
+Metric = Callable[[Floats, Floats, Floats | None], float]
+"""(outcome, score or probability, weight of each row or None) -> value; rows in any order."""
+Family = Callable[[Floats, Floats, Floats | None], dict[str, float]]
+"""Several metrics that share their work."""
+EPSILON = 1e-6
+
+
+def auroc(outcome: Floats, score: Floats, weight: Floats | None = None) -> float:
+    """Area under the ROC curve (Mann-Whitney), ties shared.
+
+    >>> auroc(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8]))
+    0.75
+    """
+    return _area(*_counts(outcome, score, weight)[:2])
+
+
+def auprc(outcome: Floats, score: Floats, weight: Floats | None = None) -> float:
+    """Average precision, ties in one step; compare with the prevalence."""
+    return _average_precision(*_counts(outcome, score, weight)[:2])
+
+
+def _area(hits: Floats, misses: Floats) -> float:
+    return float(np.sum(np.diff(misses) * (hits[1:] + hits[:-1])) / (2 * hits[-1] * misses[-1]))
+
+
+def _average_precision(hits: Floats, misses: Floats) -> float:
+    taken = hits[1:] + misses[1:]
+    # A resample may take none of the highest rows: their step adds nothing.
+    precision = np.divide(hits[1:], taken, out=np.zeros_like(taken), where=taken > 0)
+    return float(np.sum(np.diff(hits) * precision) / hits[-1])
+
+
+def _counts(outcome: Floats, score: Floats, weight: Floats | None) -> tuple[Floats, Floats, Floats]:
+    """(with outcome, without) among rows at or above each distinct score, highest first, from (0, 0); the scores."""
+    order = np.argsort(-score, kind="stable")
+    ranked, w = score[order], np.ones(len(score)) if weight is None else weight[order]
+    last = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])
+    hits = np.cumsum(w * outcome[order])[last]
+    misses = np.cumsum(w * (1 - outcome[order]))[last]
+    return np.r_[0.0, hits], np.r_[0.0, misses], ranked[last]
+
+
+def logit(probability: Floats) -> Floats:
+    clipped = np.clip(probability, EPSILON, 1 - EPSILON)
+    return np.asarray(np.log(clipped / (1 - clipped)), dtype=np.float64)
+
+
+def sigmoid(x: Floats) -> Floats:
+    return np.asarray(expit(x), dtype=np.float64)
+
+
+def logistic_fit(
+    outcome: Floats, x: Floats, *, slope: float | None = None, weight: Floats | None = None, steps: int = 50
+) -> tuple[float, float]:
+    """(intercept, slope) of outcome on x by damped Newton; with `slope` given only the intercept is fitted.
+
+    x is standardised first and a step that lowers the likelihood is halved: plain Newton runs away when x is far from
+    the log-odds (a tenth of them, or shifted by two).
+    """
+    w: Floats = np.ones(len(x)) if weight is None else weight
+    offset = np.zeros(len(x)) if slope is None else slope * x
+    centre, spread = float(x.mean()), float(x.std()) or 1.0
+    columns = np.ones((len(x), 1)) if slope is not None else np.column_stack([np.ones(len(x)), (x - centre) / spread])
+    answer: Floats = np.zeros(columns.shape[1])
+
+    def loss(at: Floats) -> float:
+        z = offset + columns @ at
+        return float(w @ (np.logaddexp(0, z) - outcome * z))
+
+    best = loss(answer)
+    for _ in range(steps):
+        residual = w * (outcome - (p := sigmoid(offset + columns @ answer)))
+        gradient = columns.T @ residual
+        curvature = (columns.T * (w * p * (1 - p))) @ columns + 1e-9 * np.eye(columns.shape[1])
+        change = np.linalg.solve(curvature, gradient)
+        if gradient @ change < 1e-9:  # twice the likelihood still to be won
+            break
+        tried = next(((at, lost) for share in _SHARES if (lost := loss(at := answer + share * change)) < best), None)
+        if tried is None:
+            break
+        answer, best = tried
+    if slope is not None:
+        return float(answer[0]), slope
+    return float(answer[0] - answer[1] * centre / spread), float(answer[1] / spread)
+
+
+_SHARES = tuple(0.5 ** np.arange(12))
+
+
+def calibration_slope(outcome: Floats, probability: Floats, weight: Floats | None = None) -> float:
+    return logistic_fit(outcome, logit(probability), weight=weight)[1]
+
+
+def calibration_intercept(outcome: Floats, probability: Floats, weight: Floats | None = None) -> float:
+    """Calibration in the large: the intercept with the slope held at one."""
+    return logistic_fit(outcome, logit(probability), slope=1.0, weight=weight)[0]
+
+
+def observed_expected(outcome: Floats, probability: Floats, weight: Floats | None = None) -> float:
+    return float(np.average(outcome, weights=weight) / np.average(probability, weights=weight))
+
+
+def prevalence(outcome: Floats, probability: Floats, weight: Floats | None = None) -> float:  # noqa: ARG001 - a metric
+    return float(np.average(outcome, weights=weight))
+
+
+def brier(outcome: Floats, probability: Floats, weight: Floats | None = None) -> float:
+    return float(np.average((probability - outcome) ** 2, weights=weight))
+
+
+ALERT_RATES = (0.05, 0.1, 0.2)
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
+_CALIBRATION: Mapping[str, Metric] = {
+    "brier": brier,
+    "calibration_slope": calibration_slope,
+    "calibration_intercept": calibration_intercept,
+    "observed_expected": observed_expected,
+}
+PROBABILITY_METRICS: Mapping[str, Metric] = {"auroc": auroc, "auprc": auprc, **_CALIBRATION}
+SCORE_METRICS: Mapping[str, Metric] = {"auroc": auroc, "auprc": auprc}
+
+
+def ranking_metrics(outcome: Floats, score: Floats, weight: Floats | None = None) -> dict[str, float]:
+    """What needs only an order: AUROC, AUPRC, and at fixed alert rates the share of alerts that are right (PPV) and
+    the share of outcomes that are found (sensitivity), ties shared out."""
+    hits, misses, _ = _counts(outcome, score, weight)
+    found = {"auroc": _area(hits, misses), "auprc": _average_precision(hits, misses)}
+    for rate in ALERT_RATES:
+        alerts = rate * (hits[-1] + misses[-1])
+        right = float(np.interp(alerts, hits + misses, hits))
+        found[f"ppv_at_{100 * rate:.0f}_alerts_per_100"] = right / float(alerts)
+        found[f"sensitivity_at_{100 * rate:.0f}_alerts_per_100"] = right / float(hits[-1])
+    return found
+
+
+def report_metrics(outcome: Floats, probability: Floats, weight: Floats | None = None) -> dict[str, float]:
+    """Everything a report holds of a probability; net benefit as of Vickers and Elkin 2006, per row."""
+    hits, misses, values = _counts(outcome, probability, weight)
+    rows = float(hits[-1] + misses[-1])
+    found = {name: metric(outcome, probability, weight) for name, metric in _CALIBRATION.items()}
+    found["prevalence"] = float(hits[-1]) / rows
+    for at in THRESHOLDS:
+        reached = int(np.searchsorted(-values, -at, side="right"))
+        gain = hits[reached] - misses[reached] * at / (1 - at)
+        found[f"net_benefit_at_{100 * at:.0f}_percent"] = float(gain) / rows
+        found[f"alerts_per_100_at_{100 * at:.0f}_percent"] = 100 * float(hits[reached] + misses[reached]) / rows
+    return ranking_metrics(outcome, probability, weight) | found
+
+
+def subgroup_metrics(outcome: Floats, probability: Floats, weight: Floats | None = None) -> dict[str, float]:
+    """Discrimination and calibration of a part of the rows."""
+    wanted = {"auroc": auroc, **_CALIBRATION, "prevalence": prevalence}
+    return {name: metric(outcome, probability, weight) for name, metric in wanted.items()}
+
+
+def measure(
+    outcome: Floats,
+    score: Floats,
+    groups: Sequence[str] | NDArray[np.str_],
+    *,
+    metrics: Mapping[str, Metric] | Family = PROBABILITY_METRICS,
+    bootstraps: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Each metric with its 95 % interval from `bootstraps` resamples of patients.
+
+    A resample is a weight for each row (how often its patient was drawn), so rows are sorted once and not per resample.
+    Raises TrainingError when the outcome has one class only.
+    """
+    outcome, score = np.asarray(outcome, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    if len(outcome) == 0 or outcome.min() == outcome.max():
+        raise TrainingError("the outcome has one class only; nothing can be measured")
+    order = np.argsort(-score, kind="stable")
+    y, s = outcome[order], score[order]
+    _, patient = np.unique(np.asarray(groups)[order], return_inverse=True)
+    count = int(patient.max()) + 1
+    generator = np.random.default_rng(seed)
+    family = metrics if callable(metrics) else _family(metrics)
+    found = family(y, s, None)
+    samples = []
+    # Many short products: threads would wait for each other longer than they work.
+    with threadpool_limits(1, user_api="blas"):
+        for _ in range(bootstraps):
+            drawn = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)[patient]
+            if 0 < drawn @ y < drawn.sum():
+                samples.append(list(family(y, s, drawn).values()))
+    if not samples:
+        raise TrainingError("too few patients to resample: no resample holds both outcomes")
+    low, high = np.percentile(np.array(samples), [2.5, 97.5], axis=0)
+    return {
+        name: {"value": value, "interval": [float(low[i]), float(high[i])]}
+        for i, (name, value) in enumerate(found.items())
+    }
+
+
+def _family(metrics: Mapping[str, Metric]) -> Family:
+    return lambda y, s, w: {name: metric(y, s, w) for name, metric in metrics.items()}

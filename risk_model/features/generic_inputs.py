@@ -1,0 +1,51 @@
+"""Inputs of a task nobody chose inputs for: whatever the rows of its cohort hold, chosen without looking at outcomes.
+
+Left out, as for the shipped models: how often something was measured, which is a habit of one hospital.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhir_mapping import FeatureVector
+from fhir_mapping.terminology import definitions, diagnosis_table
+from risk_model.features.diseases import disease_names
+from risk_model.features.inputs import ADMITTED_FROM, DISCHARGED_TO, record_facts
+from risk_model.features.stay_history import HISTORY
+from risk_model.features.time_series import RATIOS, series_names
+
+AGGREGATES = ("last", "first", "min", "max", "mean", "slope")
+SMALLEST_SHARE, FEWEST_ROWS = 0.01, 5
+
+
+def candidates(vectors: Iterable[FeatureVector]) -> tuple[str, ...]:
+    """Every input these rows could have: concepts some row has a number of, and all that is no measurement."""
+    measured = {name.partition(".")[0] for vector in vectors for name in vector.values} & set(definitions().concepts)
+    concepts = [concept for concept in definitions().concepts if concept in measured]
+    ratios = {name for name, ratio in RATIOS.items() if {ratio.first, ratio.second} <= measured}
+    made = [
+        name
+        for name in series_names(concepts)
+        if name.partition(".")[0] in {*concepts, *ratios, "mechanical_ventilation"}
+    ]
+    return (
+        *record_facts(),
+        "sex.female",
+        *(f"{concept}.{aggregate}" for concept in concepts for aggregate in AGGREGATES),
+        *made,
+        *HISTORY,
+        *(f"group.{name}" for name in diagnosis_table().groups),
+        *(f"admitted_from.{place}" for place in ADMITTED_FROM),
+        *(f"discharged_to.{place}" for place in DISCHARGED_TO),
+        *disease_names(),
+    )
+
+
+def known_often(names: Sequence[str], x: NDArray[np.float32]) -> list[int]:
+    """Places of the inputs known in enough rows of `x` (rows, names)."""
+    enough = max(FEWEST_ROWS, SMALLEST_SHARE * len(x))
+    known = np.isfinite(x).sum(axis=0)
+    return [place for place in range(len(names)) if known[place] >= enough]

@@ -1,0 +1,46 @@
+"""Inputs of stage 2 made of what notes state: unknown where no note says it, however many were read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from risk_model.core.values import NoteValue, Polarity
+
+NOTE = "note."
+NUMERIC = ("last", "first", "min", "max")
+GRADED = ("grade", "grade_min", "grade_max")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def is_number_of(name: str) -> str | None:
+    """The concept whose number an input of notes is; None for a grade.
+
+    >>> is_number_of("note.gcs.min"), is_number_of("note.gcs.grade_min")
+    ('gcs', None)
+    """
+    concept, _, summary = name.removeprefix(NOTE).rpartition(".")
+    return concept if summary in NUMERIC else None
+
+
+def note_inputs(values: Iterable[NoteValue]) -> dict[str, float]:
+    """`note.<concept>.last|first|min|max` of numbers, `note.<concept>.grade|grade_min|grade_max` of statements.
+
+    Only what is said of this patient now; a concept that is not mentioned has no entry: unknown is never normal.
+    """
+    by_concept: dict[str, list[NoteValue]] = {}
+    for value in values:
+        if value.counts and value.polarity is not Polarity.UNCERTAIN:
+            by_concept.setdefault(value.concept, []).append(value)
+    found: dict[str, float] = {}
+    for concept, items in by_concept.items():
+        items.sort(key=lambda item: (item.time or _LONG_AGO, not item.earlier, item.note_source, item.start))
+        said = [item.value for item in items if item.value is not None]
+        if said:
+            summary = (said[-1], said[0], min(said), max(said))
+            found |= {f"{NOTE}{concept}.{name}": float(v) for name, v in zip(NUMERIC, summary, strict=True)}
+        grades = [item.grade for item in items if item.grade is not None]
+        if grades:
+            graded = (grades[-1], min(grades), max(grades))
+            found |= {f"{NOTE}{concept}.{name}": float(v) for name, v in zip(GRADED, graded, strict=True)}
+    return found

@@ -1,0 +1,50 @@
+"""What a patient's earlier inpatient stays say at the end of this one: how many, how recent, how long, and to where.
+
+Known only where Encounters were fetched. A stay whose begin and end are one moment has no known length.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fhir_mapping import PatientRecord, Stay, StayClass
+
+HISTORY = (
+    "earlier_stay.count", "earlier_stay.within_30d", "earlier_stay.length", "earlier_stay.same_reason",
+    "earlier_stay.to_home", "earlier_stay.before_last_365d", "earlier_stay.close_together",
+)  # fmt: skip
+MONTH, YEAR = timedelta(days=30), timedelta(days=365)
+_HOME = frozenset({"01", "home"})
+_CATEGORY = 3  # characters of an ICD code that name the disease without its detail
+
+
+def history(record: PatientRecord) -> dict[str, float]:
+    """Every input of `HISTORY` that is known: name -> number."""
+    now = record.current_stay
+    if now is None or "Encounter" in record.not_fetched:
+        return {}
+    before = earlier_stays(record, now)
+    known = {"earlier_stay.count": float(len(before)), "earlier_stay.within_30d": 0.0}
+    if not before:
+        return known
+    last = before[-1]
+    known["earlier_stay.within_30d"] = float(now.start - (last.end or last.start) <= MONTH)
+    gaps = zip(before, [*before[1:], now], strict=True)
+    known["earlier_stay.close_together"] = float(sum(b.start - (a.end or a.start) <= MONTH for a, b in gaps))
+    year_before = [stay for stay in before[:-1] if last.start - stay.start <= YEAR]
+    known["earlier_stay.before_last_365d"] = float(len(year_before))
+    length = last.days_until(record.prediction_time)
+    if length:
+        known["earlier_stay.length"] = length
+    if last.discharge_disposition is not None:
+        known["earlier_stay.to_home"] = float(last.discharge_disposition in _HOME)
+    categories = [{(c.system, c.code[:_CATEGORY]) for c in stay.reasons} for stay in (last, now)]
+    if all(categories):
+        known["earlier_stay.same_reason"] = float(bool(categories[0] & categories[1]))
+    return known
+
+
+def earlier_stays(record: PatientRecord, now: Stay) -> list[Stay]:
+    """Inpatient stays begun before this one, oldest first."""
+    stays = [s for s in record.stays if s.stay_class is StayClass.INPATIENT and s.source != now.source]
+    return sorted((stay for stay in stays if stay.start < now.start), key=lambda stay: stay.start)

@@ -1,0 +1,167 @@
+"""Labels: a task definition laid over a patient's timeline gives rows to learn from, and reasons where it gives none.
+
+The shipped definitions (`riskcards cohort tasks` prints them) of the two questions this project answers::
+
+    readmission_30d
+                      admission ---- discharge ------- 23:59 ----------------- 30 days ---|
+    ehrshot                                            predict |-- inpatient admission? --|   same-day return excluded
+    any-inpatient-30d                predict |------------------- inpatient admission? ---|
+    fhir-former                      predict |------------------- any encounter? ---------|
+    cms-hwr                          predict |------------------- first one unplanned? ---|   not: died, left against
+                                                                                              advice, transferred
+    hospital-score                   predict |------------------- avoidable admission? ---|   not: died, transferred
+    meds-tab                         predict |------------------- inpatient admission? ---|-- needs any later event
+
+    in_hospital_mortality
+                      admission -- 24 h (48 h; or every 24 h) ------------------------ discharge
+    in-hospital-death              predict |------------ dies before discharge? -------|      not: left or died before
+
+A row is (patient, encounter, prediction time, label). The same patient may give several; a split never parts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+
+from fhir_mapping import Stay
+from risk_model.labels.predicates import PredicateContext
+from risk_model.labels.task_definitions import TaskDefinition, Trigger
+from risk_model.labels.timeline import PatientTimeline, TimelineEvent
+
+_TOO_MANY = 400  # predictions in one stay: more than a year of daily ones
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A row. `needs_until` is how far follow-up must reach for a negative to be believed; None for what was seen."""
+
+    subject_id: str
+    encounter_id: str | None
+    prediction_time: datetime
+    label: int
+    level: str | None
+    needs_until: datetime | None
+    window_end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """A prediction that is not made, or whose outcome is not known, and why."""
+
+    subject_id: str
+    encounter_id: str | None
+    reason: str
+
+
+def label(task: TaskDefinition, timeline: PatientTimeline, zone: tzinfo) -> Iterator[Labelled | Excluded]:
+    """Every row and every exclusion of one patient; `zone` is the hospital's, for the end of a day."""
+    for stay, at in _predictions(task.trigger, timeline, zone):
+        encounter = None if stay is None else stay.source.partition("/")[2]
+        window_end = at + task.to if task.to is not None and at is not None else stay.end if stay is not None else None
+        reason = _impossible(task, timeline, stay, at)
+        if reason is not None or at is None:
+            yield Excluded(timeline.subject_id, encounter, reason or "no prediction time")
+            continue
+        context = PredicateContext(
+            timeline, stay, at, max(at, at + task.start), window_end, zone, task.start > timedelta(0)
+        )
+        reason = _not_eligible(task, context)
+        if reason is not None:
+            yield Excluded(timeline.subject_id, encounter, reason)
+            continue
+        answer, level = _outcome(task, context)
+        if answer is None:
+            yield Excluded(timeline.subject_id, encounter, "label unknown")
+            continue
+        open_end = window_end if task.to is not None and not answer and not _dead_by(timeline, window_end) else None
+        yield Labelled(timeline.subject_id, encounter, at, int(answer), level, open_end, window_end)
+
+
+def _predictions(
+    trigger: Trigger, timeline: PatientTimeline, zone: tzinfo
+) -> Iterator[tuple[Stay | None, datetime | None]]:
+    """(index stay, prediction time); no prediction time where the stay has not ended."""
+    if trigger.event in {"measurement", "report"}:
+        for event in timeline.events:
+            if event.time is not None and _triggers(trigger, event):
+                at = _shift(event.time, trigger, zone)
+                yield _running(timeline, at), at
+        return
+    for stay in timeline.stays:
+        if stay.stay_class not in trigger.classes:
+            continue
+        if trigger.event == "discharge":
+            yield stay, None if stay.end is None else _shift(stay.end, trigger, zone)
+            continue
+        at = _shift(stay.start, trigger, zone)
+        yield stay, at
+        until = stay.end or timeline.last
+        for _ in range(_TOO_MANY if trigger.every and until else 0):
+            at += trigger.every or timedelta(0)
+            if until is None or at >= until:
+                break
+            yield stay, at
+
+
+def _triggers(trigger: Trigger, event: TimelineEvent) -> bool:
+    if trigger.event == "measurement":
+        return event.concept == trigger.concept
+    return event.kind == "report" and any(s.holds(c.system, c.code) for s in trigger.codes for c in event.codings)
+
+
+def _shift(moment: datetime, trigger: Trigger, zone: tzinfo) -> datetime:
+    if trigger.at is not None:
+        return moment + trigger.at
+    local = moment.astimezone(zone).replace(hour=23, minute=59, second=0, microsecond=0)
+    return max(moment, local.astimezone(moment.tzinfo))
+
+
+def _running(timeline: PatientTimeline, at: datetime) -> Stay | None:
+    """The stay a measurement belongs to, so that features of that stay can be computed."""
+    inside = [s for s in timeline.stays if s.start <= at and (s.end is None or at <= s.end)]
+    inpatient = [s for s in inside if s.stay_class == "inpatient"]
+    return inpatient[-1] if inpatient else None
+
+
+def _impossible(task: TaskDefinition, timeline: PatientTimeline, stay: Stay | None, at: datetime | None) -> str | None:
+    """Why nobody could have predicted then: the stay was over, the patient dead, or the moment has not come."""
+    if at is None:
+        return "end of the stay unknown" if stay is not None and stay.length_unknown else "still in hospital"
+    if task.trigger.event == "admission" and stay is not None:
+        if stay.end is not None and stay.end <= at:
+            return "died before the prediction" if timeline.died_in(stay) else "left before the prediction"
+        died = timeline.died_in(stay)
+        death = timeline.death_time(stay) if died else None
+        if death is not None and death <= at:
+            return "died before the prediction"
+    if task.trigger.event in {"measurement", "report"} and timeline.stays and at <= timeline.stays[0].start:
+        return "before the first encounter"
+    death_day = timeline.death
+    over = death_day is not None and death_day.latest < (stay.start if stay is not None else at)
+    return "died before the stay" if over else None
+
+
+def _not_eligible(task: TaskDefinition, context: PredicateContext) -> str | None:
+    for reason, part in task.include.items():
+        if part.holds(context) is not True:
+            return f"not {reason}"
+    return next((reason for reason, part in task.exclude.items() if part.holds(context) is True), None)
+
+
+def _outcome(task: TaskDefinition, context: PredicateContext) -> tuple[bool | None, str | None]:
+    if task.label is not None:
+        return task.label.holds(context), None
+    unknown = False
+    for name, part in task.levels:
+        answer = part.holds(context)
+        if answer:
+            return (None, None) if unknown else (True, name)
+        unknown = unknown or answer is None
+    return (None, None) if unknown else (False, "none")
+
+
+def _dead_by(timeline: PatientTimeline, moment: datetime | None) -> bool:
+    """A patient who has died is followed to the end: nothing more can happen."""
+    return timeline.death is not None and moment is not None and timeline.death.latest <= moment

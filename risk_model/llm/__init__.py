@@ -1,0 +1,33 @@
+"""Language models: local, remote, quantised, adapted, and by name."""
+
+from risk_model.llm.adapter import base_fingerprint, check_adapter
+from risk_model.llm.backend import LanguageModel
+from risk_model.llm.local_model import LocalLanguageModel, find_weights
+from risk_model.llm.registry import (
+    RULES,
+    ReaderName,
+    ReaderNameError,
+    check_installed,
+    find_model,
+    language_model,
+    model_fingerprint,
+    model_identity,
+)
+from risk_model.llm.remote_model import Transport
+
+__all__ = [
+    "RULES",
+    "LanguageModel",
+    "LocalLanguageModel",
+    "ReaderName",
+    "ReaderNameError",
+    "Transport",
+    "base_fingerprint",
+    "check_adapter",
+    "check_installed",
+    "find_model",
+    "find_weights",
+    "language_model",
+    "model_fingerprint",
+    "model_identity",
+]

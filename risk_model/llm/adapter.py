@@ -1,0 +1,124 @@
+"""A tuned adapter as a folder: LoRA weights as safetensors, and a manifest that is checked before they are opened.
+
+manifest.json
+  base      the model it was tuned on: its name and the sha256 over its weights and tokenizer
+  data      sha256 over the examples, how many, and the sources they came from: styles, or hashed patients
+  teaches   where outcomes were taught: the task, and what its log-odds lack for having been taught on as many of each
+  settings, metrics
+  files     sha256 and size of each file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from artifact_store import disable_telemetry
+from risk_model.core.artifacts import signature, write_json
+from risk_model.core.errors import MissingExtraError, ModelArtifactError
+
+FORMAT = 1
+KIND = "note-reader-adapter"
+WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
+_NEEDED = ("base", "data", "settings", "metrics", "files")
+WEIGHT_FILES = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
+
+
+@contextmanager
+def opened_peft() -> Iterator[Any]:
+    """The peft package, without its warnings about names that transformers is about to give up: they are not ours.
+
+    Raises MissingExtraError where it is not installed.
+    """
+    disable_telemetry()
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtraError("peft") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield peft
+
+
+def base_fingerprint(folder: Path, gguf: str | None) -> str:
+    """sha256 over the weights and the tokenizer of a base model (see `local.find_weights`)."""
+    paths = [folder / gguf] if gguf is not None else [path for kind in WEIGHT_FILES for path in folder.glob(kind)]
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.name.encode())
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+class Hashed(Protocol):
+    """An example as its hash sees it."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+def data_hash(examples: Sequence[Hashed]) -> str:
+    """sha256 over the examples in their order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(orjson.dumps(example.to_json()))
+    return digest.hexdigest()
+
+
+def in_order(folder: Path) -> None:
+    """Names of layers are a set to peft, written in another order by each process: in alphabetical order here, so that
+    the same training gives the same files."""
+    config = orjson.loads((folder / CONFIG).read_bytes())
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"].sort()
+    write_json(folder / CONFIG, dict(sorted(config.items())))
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Sign the adapter's files; `facts` are `base`, `data`, `settings` and `metrics`."""
+    files = {name: signature(folder / name) for name in (WEIGHTS, CONFIG)}
+    manifest = {"format": FORMAT, "kind": KIND, **facts, "files": files}
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def check_adapter(folder: Path, base: str | None = None) -> Mapping[str, Any]:
+    """The manifest of an adapter whose files are as they were written.
+
+    Raises ModelArtifactError where one is missing or altered, or was tuned on another base than the one with
+    fingerprint `base`.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = orjson.loads(path.read_bytes())
+    except OSError as error:
+        reason = f"no adapter of `riskcards train-reader` here ({error.__class__.__name__})"
+        raise ModelArtifactError(reason, path=str(path)) from None
+    except orjson.JSONDecodeError as error:
+        raise ModelArtifactError(f"not JSON: {error.msg}", path=str(path)) from None
+    if not isinstance(manifest, dict) or (manifest.get("format"), manifest.get("kind")) != (FORMAT, KIND):
+        raise ModelArtifactError(f"not a manifest of a {KIND} of format {FORMAT}", path=str(path))
+    missing = [name for name in _NEEDED if not isinstance(manifest.get(name), dict)]
+    if missing or set(manifest["files"]) != {WEIGHTS, CONFIG}:
+        raise ModelArtifactError(f"the manifest lacks {', '.join(missing) or 'files'}", path=str(path))
+    for name, signed in manifest["files"].items():
+        _check(folder / name, signed)
+    if base is not None and manifest["base"].get("fingerprint") != base:
+        reason = f"it was tuned on {manifest['base'].get('name')!r}, whose weights are not those of this model"
+        raise ModelArtifactError(reason, path=str(folder))
+    return manifest
+
+
+def _check(path: Path, signed: object) -> None:
+    try:
+        found = signature(path)
+    except OSError as error:
+        raise ModelArtifactError(f"cannot be read ({error.__class__.__name__})", path=str(path)) from None
+    if found != signed:
+        raise ModelArtifactError("altered since it was written: its sha256 is not the manifest's", path=str(path))

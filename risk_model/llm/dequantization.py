@@ -1,0 +1,97 @@
+"""A GGUF file's weights as safetensors, made once: transformers unpacks it number by number, which takes half a minute.
+
+    folder = opened_before(weights, cache)          # None: not yet, or not whole
+    with alone(cache):                              # another process may have been sooner: look again
+        keep(model, tokenizer, weights, cache)
+
+Copies lie in the user's cache folder (`$XDG_CACHE_HOME/riskcards/models`), named by the sha256 of the GGUF file and the
+version of transformers, and are opened only where their own hashes are still those that were written down. Losing one
+costs half a minute. Nothing of them is ever part of this project.
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from artifact_store import disable_telemetry
+from risk_model.core.artifacts import write_json
+
+MANIFEST = "riskcards.json"
+
+
+def default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "riskcards" / "models"
+
+
+def opened_before(weights: Path, cache: Path) -> Path | None:
+    """The folder of the copy of these weights; None where there is none, or one that is not as it was written."""
+    folder = _place(weights, cache)
+    try:
+        files: dict[str, str] = orjson.loads((folder / MANIFEST).read_bytes())["files"]
+        whole = all(_sha256(folder / name) == known for name, known in files.items() if "/" not in name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return folder if whole and any(name.endswith(".safetensors") for name in files) else None
+
+
+@contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """One process unpacks at a time, the others wait for its copy; where nothing can be locked, nobody waits."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(cache / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def keep(model: Any, tokenizer: Any, weights: Path, cache: Path) -> None:
+    """Write the copy: whole or not at all. Where there is no room or no right to, there is none, and that is all."""
+    from safetensors.torch import save_model
+
+    folder = _place(weights, cache)
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="unfinished-") as made:
+            unfinished = Path(made) / "copy"
+            config = copy.deepcopy(model.config)
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config  # what is kept are plain numbers
+            config.save_pretrained(unfinished)
+            save_model(model, str(unfinished / "model.safetensors"), metadata={"format": "pt"})
+            tokenizer.save_pretrained(unfinished)
+            files = {path.name: _sha256(path) for path in sorted(unfinished.iterdir()) if path.is_file()}
+            write_json(unfinished / MANIFEST, {"of": weights.name, "files": files})
+            if folder.exists() and opened_before(weights, cache) is None:
+                folder.rename(Path(made) / "not whole")
+            unfinished.rename(folder)  # refused where another process was sooner: a whole copy is never taken away
+    except OSError:
+        return
+
+
+def _place(weights: Path, cache: Path) -> Path:
+    disable_telemetry()
+    import transformers
+
+    return cache / f"{_sha256(weights)[:32]}-{transformers.__version__}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

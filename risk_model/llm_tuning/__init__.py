@@ -1,0 +1,53 @@
+"""Tuning a local language model to read notes: examples, LoRA, checkpoints."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from risk_model.llm_tuning.example_sources import examples_from_notes, generated_examples
+    from risk_model.llm_tuning.examples import deduplicated
+    from risk_model.llm_tuning.lora import STYLES, TuningSettings, TuningSplit, tune
+    from risk_model.llm_tuning.risk_examples import (
+        WindowLessons,
+        labelled_notes,
+        learned_from,
+        place_of,
+        select_windows,
+    )
+
+__all__ = [
+    "STYLES",
+    "TuningSettings",
+    "TuningSplit",
+    "WindowLessons",
+    "deduplicated",
+    "examples_from_notes",
+    "generated_examples",
+    "labelled_notes",
+    "learned_from",
+    "place_of",
+    "select_windows",
+    "tune",
+]
+
+_MODULES = {
+    "STYLES": "risk_model.llm_tuning.lora",
+    "TuningSettings": "risk_model.llm_tuning.lora",
+    "TuningSplit": "risk_model.llm_tuning.lora",
+    "WindowLessons": "risk_model.llm_tuning.risk_examples",
+    "deduplicated": "risk_model.llm_tuning.examples",
+    "examples_from_notes": "risk_model.llm_tuning.example_sources",
+    "generated_examples": "risk_model.llm_tuning.example_sources",
+    "labelled_notes": "risk_model.llm_tuning.risk_examples",
+    "learned_from": "risk_model.llm_tuning.risk_examples",
+    "place_of": "risk_model.llm_tuning.risk_examples",
+    "select_windows": "risk_model.llm_tuning.risk_examples",
+    "tune": "risk_model.llm_tuning.lora",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name's module when the name is first asked for (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,0 +1,101 @@
+"""XGBoost, imported without scikit-learn: its optional wrappers would cost a serving process 50 MB and load joblib."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from risk_model.core.errors import ModelArtifactError
+from risk_model.features.diseases import DISEASE, REASON
+from risk_model.first_stage.fusion import without_notes
+
+FORGOTTEN = 10
+"""One row in so many is learned from without its diseases by ICD code: a chart coded otherwise is answered too."""
+
+
+def xgboost() -> Any:
+    """The xgboost module. Where scikit-learn is loaded already (training), nothing is hidden."""
+    if "xgboost" in sys.modules or "sklearn" in sys.modules:
+        import xgboost as loaded
+
+        return loaded
+    # None makes `import sklearn` raise ImportError, which xgboost takes for "not installed".
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    try:
+        import xgboost as loaded
+    finally:
+        del sys.modules["sklearn"]
+    return loaded
+
+
+# The last member of a model in UBJSON: "version", an array of three small integers (xgboost's Model IO schema).
+_VERSION = re.compile(rb"\x07version\[#L\x00{7}\x03[iU](.)[iU](.)[iU](.)\}\Z", re.DOTALL)
+
+
+def load_booster(path: Path) -> Any:
+    """The booster saved at `path`, for prediction in one thread.
+
+    xgboost 3.0 opens a model of 3.2 without a word and takes its base score for log-odds: a readmission estimate of
+    22 % became 67 %. So a library older than the one that wrote the model is refused.
+
+    Raises ModelArtifactError where the file is no model of xgboost, or was written by a later xgboost.
+    """
+    booster = xgboost().Booster({"nthread": 1})
+    try:
+        booster.load_model(path)
+    except xgboost().core.XGBoostError:
+        raise ModelArtifactError("not a model that xgboost can read", path=str(path)) from None
+    written = _VERSION.search(path.read_bytes())
+    if written is None:
+        raise ModelArtifactError("does not say which xgboost wrote it", path=str(path))
+    needed = (written[1][0], written[2][0])
+    here = tuple(int(part) for part in xgboost().__version__.split(".")[:2])
+    if here < needed:
+        written_by, ours = ".".join(map(str, needed)), xgboost().__version__
+        raise ModelArtifactError(
+            f"written by xgboost {written_by}, and xgboost {ours} may misread it: install {written_by} or newer",
+            path=str(path),
+        )
+    return booster
+
+
+def boost(
+    x: NDArray[np.float32],
+    y: NDArray[np.float64],
+    names: Sequence[str],
+    parameters: Mapping[str, Any],
+    threads: int,
+    *,
+    forget_notes: bool,
+) -> Any:
+    """A booster of rows (n, inputs), NaN for unknown; `parameters` are xgboost's, and `rounds`."""
+    settings = {key: value for key, value in parameters.items() if key != "rounds"}
+    fixed = {"objective": "binary:logistic", "tree_method": "hist", "seed": 7, "nthread": threads}
+    data = xgboost().DMatrix(forgetful(x, names, forget_notes), label=y, feature_names=list(names))
+    return xgboost().train(settings | fixed, data, num_boost_round=parameters["rounds"])
+
+
+def forgetful(x: NDArray[np.float32], names: Sequence[str], forget_notes: bool = False) -> NDArray[np.float32]:
+    """The rows as they are learned from: see `FORGOTTEN`. With `forget_notes` as many others without what notes say, so
+    that the estimate without notes, which bounds what a language model may do, is one the trees have learned."""
+    coded = [place for place, name in enumerate(names) if name.startswith((REASON, DISEASE))]
+    if not coded and not forget_notes:
+        return x
+    found = x.copy()
+    found[np.ix_(range(0, len(x), FORGOTTEN), coded)] = np.nan
+    if forget_notes:
+        chosen = slice(FORGOTTEN // 2, None, FORGOTTEN)
+        found[chosen] = without_notes(names, found[chosen])
+    return found
+
+
+def margin(booster: Any, x: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float64]:
+    """Log-odds of rows, shape (n,)."""
+    data = xgboost().DMatrix(x, feature_names=list(names))
+    return np.asarray(booster.predict(data, output_margin=True), dtype=np.float64)

@@ -1,0 +1,367 @@
+"""Stage 2 at work: a record in, a RiskEstimate out, or an abstention with its reason.
+
+The model's own manifest states its population and the inputs it needs; outside them it abstains. The data the shipped
+models learned from have no notes, so what notes say is shown beside their estimates and does not move them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fhir_mapping import FeatureVector, PatientRecord
+from knowledge_index import Encoder, Evidence
+from risk_model.core.artifacts import open_manifest, read_signed_json
+from risk_model.core.errors import ModelArtifactError
+from risk_model.core.tasks import Task, question_of, task_of
+from risk_model.core.values import Abstention, Counterfactual, DataGap, Driver, NoteFindings, RiskEstimate, StageVoice
+from risk_model.features import inputs
+from risk_model.features.note_inputs import NOTE
+from risk_model.features.note_measurements import NOTED
+from risk_model.first_stage import fusion
+from risk_model.first_stage.language_stage import LanguageStage
+from risk_model.first_stage.patient_opinions import asked_windows
+from risk_model.models.boosting import load_booster, xgboost
+from risk_model.models.conformal import Conformal, categories_of
+from risk_model.models.eligibility import outside
+from risk_model.models.explanation import Explained, counterfactuals, drivers
+from risk_model.models.model_files import opened_sources
+from risk_model.models.note_bounds import NOTE_BOUND, Bounded, within
+from risk_model.models.out_of_distribution import REFUSED, WARNED, Distribution, OutlierScore
+from risk_model.notes.rule_reader import LANGUAGE
+from risk_model.prompts.opinion import Opinions
+from risk_model.scores.by_task import comparators
+
+ALWAYS_KNOWN = 0.999
+_Z90 = 1.6448536269514722
+_NEIGHBOURS = 1
+_AT_ITS_BOUND = (
+    "What a language model read in the notes would have moved this estimate further than it is allowed to; it was held "
+    "at that bound."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RiskModel:
+    """A fitted model and its manifest.
+
+    RiskModel.open(path).estimate(record, findings)
+    """
+
+    manifest: Mapping[str, Any]
+    names: tuple[str, ...]
+    folder: Path
+    _booster: Any
+    conformal: Conformal | None = None
+    distribution: Distribution | None = None
+    sources: fusion.RowSources = fusion.NO_SOURCES
+
+    @classmethod
+    def open(cls, folder: str | Path, encoder: Encoder | None = None) -> RiskModel:
+        """Open a model directory; every file's hash is checked first. `encoder` spares opening the one it names.
+
+        Raises ModelArtifactError when it is missing, altered, of another format, or its inputs are not those the
+        manifest names.
+        """
+        folder = Path(folder)
+        manifest = open_manifest(folder)
+        booster = load_booster(folder / "model.ubj")
+        names = tuple(item["name"] for item in manifest["inputs"])
+        if tuple(booster.feature_names or ()) != names:
+            raise ModelArtifactError("its inputs are not those of the manifest", path=str(folder / "model.ubj"))
+        described = read_signed_json(folder, manifest, "distribution.json")
+        try:
+            conformal = Conformal.from_json(manifest["conformal"]) if "conformal" in manifest else None
+            distribution = None if described is None else Distribution.from_json(described)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelArtifactError(f"not written by this version: {error}", path=str(folder)) from None
+        sources = opened_sources(folder, manifest, names, encoder)
+        return cls(manifest, names, folder, booster, conformal, distribution, sources)
+
+    @property
+    def task(self) -> str:
+        return str(self.manifest["task"])
+
+    @property
+    def question(self) -> Task:
+        """What it answers, in words, and by which label definition."""
+        return question_of(self.manifest)
+
+    def estimate(
+        self,
+        record: PatientRecord,
+        findings: NoteFindings | None = None,
+        evidence: Sequence[Evidence] = (),
+        opinions: Opinions | None = None,
+    ) -> RiskEstimate:
+        """Probability with interval and drivers, or an abstention; comparators and data gaps in both cases.
+
+        `opinions` are those of the language model whose own estimate is an input; without them it was not asked.
+        """
+        vector = record.features()
+        if opinions is None:
+            opinions = self.unasked(record)
+        reading = fusion.PatientReading(record, vector, findings, tuple(evidence), opinions)
+        row, abstention = self.prepared(reading)
+        explained = self._explained(reading, row)
+        answer = None if abstention is not None else self._apply(explained)
+        held = self.reads_notes and self._heeds_a_language_model(findings)
+        bounded = self.bounded(answer.probability, row) if answer is not None and held else None
+        probability = None if answer is None else answer.probability if bounded is None else bounded.probability
+        stage, asks = self.sources.first_stage, self.asks
+        cautions = () if answer is None else _cautions(self._strangeness(self._seen(row, findings)))
+        return RiskEstimate(
+            task=self.task,
+            subject_id=record.subject_id,
+            prediction_time=record.prediction_time,
+            probability=probability,
+            interval=None if probability is None else self.interval(probability),
+            baseline=float(self.manifest["baseline"]),
+            drivers=() if answer is None else answer.drivers,
+            comparators=comparators(record, self.task),
+            gaps=self._gaps(row, vector),
+            abstention=abstention,
+            model_id=str(self.manifest["model_id"]),
+            model_version=str(self.manifest["version"]),
+            stay=None if record.current_stay is None else record.current_stay.source,
+            prediction_set=None if probability is None else self.outcomes(probability, row),
+            counterfactuals=() if answer is None or held else answer.counterfactuals,
+            cautions=cautions + ((_AT_ITS_BOUND,) if bounded is not None and bounded.cut else ()),
+            anchor=None if bounded is None else bounded.anchor,
+            reads_notes=self.reads_notes,
+            question=self.question,
+            inputs=tuple(row.tolist()),
+            reasons=() if answer is None or stage is None else stage.reasons(reading),
+            voice=None if asks is None else StageVoice(asks.model, opinions.waiting, opinions.failed),
+        )
+
+    def unasked(self, record: PatientRecord) -> Opinions:
+        """Of a patient about whom nobody asked the first stage's language model."""
+        return Opinions(waiting=len(asked_windows(record.notes()))) if self.asks is not None else Opinions()
+
+    def _heeds_a_language_model(self, findings: NoteFindings | None) -> bool:
+        """Whether one can have a part in this estimate: always where a first stage is one, for before it has spoken a
+        level must not be decided in another way than after."""
+        return _by_language_model(findings) or self.asks is not None
+
+    def _explained(self, reading: fusion.PatientReading, row: inputs.Row) -> Explained:
+        """Values and sources in words are those of the record with what notes state, where the model counts them in."""
+        record = reading.noted if any(name.startswith(NOTED) for name in self.names) else reading.record
+        return Explained(record, reading.vector if record is reading.record else record.features(), self.names, row)
+
+    @property
+    def reads_notes(self) -> bool:
+        """Whether what notes say can move this model's estimate."""
+        return any(fusion.moved_by_notes(name) for name in self.names)
+
+    @property
+    def asks(self) -> LanguageStage | None:
+        """The first stage where it is a language model's own estimate."""
+        stage = self.sources.first_stage
+        return stage if isinstance(stage, LanguageStage) else None
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it was trained for notes, or estimates from notes, of a language model."""
+        reader = str(self.manifest.get("note_reader", ""))
+        return self.reads_notes and (reader.startswith(LANGUAGE) or self.asks is not None)
+
+    @property
+    def heads(self) -> tuple[fusion.Head, ...]:
+        return self.sources.heads
+
+    @property
+    def embeds_notes(self) -> bool:
+        """Whether notes have to be embedded for it."""
+        stage = self.sources.first_stage
+        return any(head.source == "notes" for head in self.heads) or (stage is not None and stage.wants_embedding)
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether values that notes state are among its inputs, or those of its first stage."""
+        stage = self.sources.first_stage
+        return any(name.startswith((NOTE, NOTED)) for name in (*self.names, *(() if stage is None else stage.reads)))
+
+    def bounded(self, probability: float, row: inputs.Row) -> Bounded:
+        """A probability of a row that a language model had a part in, held near that of the same row without notes.
+
+        At most `note_bound` of the manifest away in log-odds, NOTE_BOUND where it has none.
+        """
+        anchor = float(self.probabilities(self._without_notes(row)[None, :])[0])
+        return within(probability, anchor, float(self.manifest.get("note_bound", NOTE_BOUND)))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the manifest, and through it over every file of the model."""
+        return hashlib.sha256(orjson.dumps(self.manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def replay(self, kept: Sequence[float], language: bool = False) -> float:
+        """The probability for an estimate's `inputs`, bit for bit what it was; `language` where it had an anchor.
+
+        Raises ModelArtifactError.
+        """
+        if len(kept) != len(self.names):
+            raise ModelArtifactError(f"{len(kept)} inputs, the model has {len(self.names)}", path=str(self.folder))
+        row = np.asarray(kept, dtype=np.float32)
+        probability = self.head(row)[0]
+        return self.bounded(probability, row).probability if language else probability
+
+    def prepared(self, reading: fusion.PatientReading) -> tuple[inputs.Row, Abstention | None]:
+        """The model's row for a patient, shape (inputs,), and why it may not answer, or None."""
+        row = fusion.row(reading, self.names, self.sources)
+        outsider = outside(self.manifest["population"], reading.record, reading.vector)
+        refused = outsider or self._unlearned(row, reading.findings)
+        return row, refused or _unlike(self._strangeness(self._seen(row, reading.findings)))
+
+    def _seen(self, row: inputs.Row, findings: NoteFindings | None) -> inputs.Row:
+        """What strangeness is judged by: no language model can make a patient strange."""
+        return self._without_notes(row) if self._heeds_a_language_model(findings) else row
+
+    def _without_notes(self, row: inputs.Row) -> inputs.Row:
+        return fusion.without_notes(self.names, row)
+
+    def _strangeness(self, row: inputs.Row) -> OutlierScore | None:
+        return None if self.distribution is None else self.distribution.strangeness(row)
+
+    @property
+    def reads_evidence(self) -> bool:
+        """Whether evidence has to be retrieved before the estimate."""
+        return any(head.source == "evidence" for head in self.heads)
+
+    def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probabilities of rows (n, inputs), NaN for unknown; no abstention: the caller has asked."""
+        return self._calibrated(self._predicted(rows, output_margin=True))
+
+    def _predicted(self, rows: NDArray[np.float32], **what: bool) -> NDArray[np.float64]:
+        """The booster's answer. Names were compared when the model was opened; for each row again they cost a third."""
+        data = xgboost().DMatrix(rows, nthread=1)
+        return np.asarray(self._booster.predict(data, validate_features=False, **what), dtype=np.float64)
+
+    def _calibrated(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
+        calibration = self.manifest["calibration"]
+        return np.asarray(1 / (1 + np.exp(-(calibration["intercept"] + calibration["slope"] * margin))))
+
+    def head(self, row: inputs.Row) -> tuple[float, NDArray[np.float64]]:
+        """Probability of one row (inputs,) and each input's contribution to its log-odds, exact tree SHAP."""
+        contributions = self._predicted(row[None, :], pred_contribs=True)[0]
+        probability = float(self._calibrated(contributions.sum()[None])[0])
+        return probability, contributions[:-1] * self.manifest["calibration"]["slope"]
+
+    def _apply(self, explained: Explained) -> _Answer:
+        probability, contributions = self.head(explained.row)
+        typical = {item["name"]: item.get("typical") for item in self.manifest["inputs"]}
+        lower = counterfactuals(explained, contributions, typical, probability, self.probabilities)
+        return _Answer(probability, drivers(explained, contributions), lower)
+
+    def outcomes(self, probability: float, row: inputs.Row) -> tuple[bool, ...] | None:
+        """The conformal prediction set: outcomes that cannot be ruled out; None without conformal borders."""
+        if self.conformal is None:
+            return None
+        return self.conformal.outcomes(probability, str(categories_of(self.names, row[None, :])[0]))
+
+    def interval(self, probability: float) -> tuple[float, float]:
+        """90 % interval: the rates to expect among groups of patients with such an estimate (see `conformal`).
+
+        It says how often such patients have the outcome, not whether this one will. Models without conformal borders
+        answer with the rate among the most similar out-of-fold patients (Wilson); rows of one patient count as one.
+        """
+        if self.conformal is not None:
+            return self.conformal.interval(probability)
+        bins: Sequence[Mapping[str, float]] = self.manifest["reliability"]
+        nearest = min(range(len(bins)), key=lambda i: abs(bins[i]["probability"] - probability))
+        near = bins[max(0, nearest - _NEIGHBOURS) : nearest + _NEIGHBOURS + 1]
+        rows, outcomes = sum(b["patients"] for b in near), sum(b["outcomes"] for b in near)
+        share = self.manifest["patients"] / self.manifest["rows"]
+        low, high = _wilson(outcomes * share, rows * share)
+        return min(low, probability), max(high, probability)
+
+    def _gaps(self, row: inputs.Row, vector: FeatureVector) -> tuple[DataGap, ...]:
+        """Concepts of which the model knows nothing here, though training patients mostly had them."""
+        gaps: dict[str, str] = {}
+        usual: dict[str, float] = {}
+        known: set[str] = set()
+        for item, value in zip(self.manifest["inputs"], row, strict=True):
+            concept = inputs.gap_of(item["name"])
+            usual[concept] = max(usual.get(concept, 0.0), item["known"])
+            if np.isfinite(value):
+                known.add(concept)
+        for concept, share in usual.items():
+            if concept not in known and share >= 0.25:
+                gaps[concept] = vector.unknown.get(f"{concept}.last", "unknown")
+        return tuple(DataGap(inputs.label_of(concept), reason) for concept, reason in gaps.items())
+
+    def _unlearned(self, row: inputs.Row, findings: NoteFindings | None) -> Abstention | None:
+        """Abstain when an input is unknown that training always knew: no tree has learned what its absence means.
+
+        Not for what a language model did not say: it cannot make the model abstain.
+        """
+        said = self._heeds_a_language_model(findings)
+        missing = {
+            inputs.label_of(inputs.concept_of(item["name"]))
+            for item, value in zip(self.manifest["inputs"], row, strict=True)
+            if item["known"] >= ALWAYS_KNOWN and not np.isfinite(value)
+            if not (said and fusion.moved_by_notes(item["name"]))
+        }
+        if not missing:
+            return None
+        named = ", ".join(sorted(missing)[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        reason = f"The model always had these inputs when it learned, and lacks them here: {named}."
+        return Abstention("input-unknown", reason)
+
+
+def _by_language_model(findings: NoteFindings | None) -> bool:
+    return findings is not None and findings.language_notes > 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    probability: float
+    drivers: tuple[Driver, ...]
+    counterfactuals: tuple[Counterfactual, ...]
+
+
+def _unlike(strangeness: OutlierScore | None) -> Abstention | None:
+    if strangeness is None or strangeness.verdict != "strange":
+        return None
+    least = f"{1 / REFUSED:,.0f}"
+    words = f"This patient's values are further from those the model learned from than 1 in {least} of its own patients"
+    return Abstention("unlike-training", f"{words}{_mostly(strangeness)}.")
+
+
+def _cautions(strangeness: OutlierScore | None) -> tuple[str, ...]:
+    if strangeness is None or strangeness.verdict == "usual":
+        return ()
+    words = f"Values like these are rare among the patients the model learned from (1 in {1 / WARNED:.0f})"
+    return (f"{words}{_mostly(strangeness)}. Read the estimate with more care.",)
+
+
+def _mostly(strangeness: OutlierScore) -> str:
+    labels = ", ".join(inputs.label_of(concept) for concept in strangeness.concepts)
+    return f"; most of all: {labels}" if labels else ""
+
+
+def _wilson(events: float, n: float) -> tuple[float, float]:
+    """Wilson score interval at 90 %.
+
+    >>> low, high = _wilson(10, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.061, 0.16)
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p, z = events / n, _Z90
+    centre, spread = (p + z * z / (2 * n)), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
+
+
+def shipped_folder(task: str) -> Path:
+    """Where the shipped model of a task lies."""
+    return Path(__file__).resolve().parents[1] / "shipped" / task_of(task).id

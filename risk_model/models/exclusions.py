@@ -1,0 +1,41 @@
+"""Patients for whom no model of ours is meant, whatever it was fitted on: hospice and palliative care, and obstetrics.
+
+Children are kept out by each model's own minimum age, and nobody estimates for the dead (`model.RiskModel.abstention`).
+Codes decide, of diagnoses, of the kind and service of the encounter, of procedures and of the discharge: words do not.
+"""
+
+from __future__ import annotations
+
+from fhir_mapping import PatientRecord
+from fhir_mapping.record import is_in_hospice, is_pregnant
+from risk_model.core.values import Abstention
+
+# NUBC patient discharge status 50 and 51, HL7 discharge-disposition, and SNOMED CT's discharges for hospice care.
+_TO_HOSPICE = frozenset({"50", "51", "hosp", "hospice", "428361000124107", "428371000124100"})
+
+
+def excluded(record: PatientRecord) -> Abstention | None:
+    """Why no model may speak for this patient, or None.
+
+    >>> from datetime import UTC, datetime
+    >>> patient = {"resourceType": "Patient", "id": "p"}
+    >>> code = {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "Z51.5"}]}
+    >>> care = {"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/p"}, "code": code}
+    >>> at = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> excluded(PatientRecord.from_resources([patient, care], prediction_time=at)).code
+    'hospice'
+    >>> excluded(PatientRecord.from_resources([patient], prediction_time=at)) is None
+    True
+    """
+    stay = record.current_stay
+    if stay is not None and stay.discharge_disposition in _TO_HOSPICE:
+        return Abstention("died-or-hospice", "The stay ended in hospice: no model of ours is meant for its patients.")
+    if is_in_hospice(record):
+        return Abstention(
+            "hospice", "The record shows hospice or palliative care: no model of ours is meant for its patients."
+        )
+    if is_pregnant(record):
+        return Abstention(
+            "obstetric", "The record shows pregnancy, childbirth or the weeks after: no model of ours is meant for it."
+        )
+    return None

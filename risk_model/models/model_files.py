@@ -1,0 +1,108 @@
+"""Files of a model folder that make inputs: heads, a first stage, a rubric. Hashes are checked before they are opened.
+
+opened_sources(folder, open_manifest(folder), names)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from knowledge_index import Encoder
+from knowledge_index.encoders import encoder_named
+from risk_model.core.artifacts import read_signed_json
+from risk_model.core.errors import ModelArtifactError, TaskDefinitionError
+from risk_model.features import inputs
+from risk_model.features.note_inputs import NOTE
+from risk_model.features.note_measurements import NOTED
+from risk_model.features.rubrics import PREFIX as RUBRIC
+from risk_model.features.rubrics import Rubric, parse_rubric
+from risk_model.first_stage import fusion
+from risk_model.first_stage.language_stage import LanguageStage
+from risk_model.first_stage.note_stage import FILE, FORMAT, LANGUAGE_MODEL, REGRESSION, NoteStage
+
+RUBRIC_FILE = "rubric.yaml"
+
+
+def opened_sources(
+    folder: Path, manifest: Mapping[str, Any], names: Sequence[str], encoder: Encoder | None = None
+) -> fusion.RowSources:
+    """What the inputs `names` of a model are made with; `encoder` spares opening the one its heads name.
+
+    Raises ModelArtifactError for a file that is none of ours, and for an input that nothing here could fill.
+    """
+    stage, rubric = _first_stage(folder, manifest), _rubric(folder, manifest)
+    listed = read_signed_json(folder, manifest, "heads.json") or []
+    try:
+        heads = tuple(fusion.Head.from_json(head) for head in listed)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelArtifactError(f"not written by this version: {error}", path=str(folder)) from None
+    _check_schema(names, _made(heads, stage, rubric), folder)
+    if any(head.source != "notes" for head in heads):
+        encoder = encoder or encoder_named(str(manifest.get("encoder")))
+        _check_encoder(manifest.get("encoder_fingerprint"), encoder, folder)
+    return fusion.RowSources(heads, encoder, rubric, stage)
+
+
+def _check_encoder(made_by: object, encoder: Encoder, folder: Path) -> None:
+    """Heads understand the vectors they were fitted on and no others."""
+    if made_by is not None and made_by != encoder.fingerprint:
+        raise ModelArtifactError(
+            f"its heads were fitted on vectors of encoder {made_by}, and {encoder.name} is {encoder.fingerprint} now: "
+            f"put that encoder back, or train again",
+            path=str(folder),
+        )
+
+
+def _first_stage(folder: Path, manifest: Mapping[str, Any]) -> fusion.FirstStage | None:
+    """The first stage of a model folder whose hashes were checked; None where it has none."""
+    raw = read_signed_json(folder, manifest, FILE)
+    if raw is None:
+        return None
+    try:
+        kind = raw.get("kind", REGRESSION)  # the first ones were all of that kind and did not say so
+        if raw["format"] != FORMAT or kind not in {REGRESSION, LANGUAGE_MODEL}:
+            raise ValueError(f"format {raw['format']} of kind {kind}")
+        return LanguageStage.from_json(raw) if kind == LANGUAGE_MODEL else NoteStage.from_json(raw)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelArtifactError(f"not a first stage of this version: {error}", path=str(folder / FILE)) from None
+
+
+def _rubric(folder: Path, manifest: Mapping[str, Any]) -> Rubric | None:
+    """The rubric of a model folder whose hashes were checked."""
+    if RUBRIC_FILE not in manifest["files"]:
+        return None
+    try:
+        return parse_rubric((folder / RUBRIC_FILE).read_text("utf-8"), RUBRIC_FILE)
+    except (OSError, UnicodeDecodeError, TaskDefinitionError) as error:
+        raise ModelArtifactError(f"not a rubric of this version: {error}", path=str(folder / RUBRIC_FILE)) from None
+
+
+def _made(heads: Sequence[fusion.Head], stage: fusion.FirstStage | None, rubric: Rubric | None) -> frozenset[str]:
+    """Names of the inputs that files of the model folder make."""
+    named = () if stage is None else stage.names
+    return frozenset((*(head.name for head in heads), *named, *(() if rubric is None else rubric.names)))
+
+
+def _check_schema(names: Sequence[str], made: frozenset[str], folder: Path) -> None:
+    """Every input must be one that this version can compute: an input nobody fills would be unknown for ever."""
+    lost = [name for name in names if name not in made and name.startswith((RUBRIC, fusion.ESTIMATED))]
+    if lost:
+        raise ModelArtifactError(
+            f"its manifest names no file that makes {lost[0]} (rubric.yaml, stage1.json): train it again",
+            path=str(folder),
+        )
+    strange = [
+        name
+        for name in names
+        if name not in made
+        and not name.startswith((fusion.FINDING, NOTE))
+        and not inputs.can_be_computed(name.removeprefix(NOTED))
+    ]
+    if strange:
+        listed = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
+        raise ModelArtifactError(
+            f"it needs inputs this version cannot compute: {listed}; train it again",
+            path=str(folder),
+        )

@@ -1,0 +1,81 @@
+"""The words of notes that name, grade or state something, ready to be looked for: `note_phrases.yaml` as patterns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from fhir_mapping.terminology import NoteConcept, definitions, note_phrases
+
+WORD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9&+]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A name or a phrase of the vocabulary; `value` is a grade or a state's 1 or 0, None for a measured name."""
+
+    pattern: re.Pattern[str]
+    length: int
+    kind: str
+    concept: str
+    value: int | None = None
+
+
+@cache
+def lexicon() -> Mapping[str, tuple[Phrase, ...]]:
+    """First word in lower case -> phrases that begin with it, longest first."""
+    found: dict[str, list[Phrase]] = {}
+    for text, kind, concept, value in _vocabulary():
+        first = WORD.match(text)
+        if first is not None:
+            exact = any(letter.isupper() for letter in text)
+            plural = "s?" if kind == "name" and not exact and len(text) > 3 else ""
+            pattern = re.compile(rf"{_spaced(text)}{plural}(?![A-Za-z0-9])", re.NOFLAG if exact else re.I)
+            for word in {first.group().lower(), first.group().lower() + plural.removesuffix("?")}:
+                found.setdefault(word, []).append(Phrase(pattern, len(text), kind, concept, value))
+    return {word: tuple(sorted(phrases, key=lambda phrase: -phrase.length)) for word, phrases in found.items()}
+
+
+@cache
+def adjectives() -> tuple[tuple[re.Pattern[str], int], ...]:
+    known = sorted(note_phrases().adjectives.items(), key=lambda item: -len(item[0]))
+    return tuple((re.compile(rf"\b{_spaced(word)}\b", re.I), grade) for word, grade in known)
+
+
+def part_of_another_name(text: str, phrase: Phrase, start: int, end: int) -> bool:
+    """`urine creatinine`, `lactate dehydrogenase`, `K/uL`: the name in the name of something else."""
+    if phrase.kind != "name":
+        return False
+    words = note_phrases().concepts[phrase.concept]
+    ahead = re.compile(r"[\s-]*([A-Za-z]+)").match(text, end)
+    behind = re.compile(r"([A-Za-z]+)[\s-]*\Z").search(text, max(0, start - 30), start)
+    previous = behind[1].lower() if behind else ""
+    following = ahead[1].lower() if ahead else ""
+    unit = re.compile(r"/[A-Za-z]").match(text, end) is not None or text[max(0, start - 1) : start] == "/"
+    return unit or previous in words.not_after or following in words.not_before or _other_specimen(words, previous)
+
+
+def _other_specimen(words: NoteConcept, previous: str) -> bool:
+    if words.definition.specimen not in {"blood", "arterial"} or not previous:
+        return False
+    others = (specimen for specimen in definitions().specimens if specimen.name in {"urine", "csf", "other"})
+    return any(previous.startswith(word) for specimen in others for word in specimen.words)
+
+
+def _vocabulary() -> Iterator[tuple[str, str, str, int | None]]:
+    words = note_phrases()
+    for name, concept in words.concepts.items():
+        yield from ((text, "name", name, None) for text in concept.names)
+        yield from ((text, "grade", name, grade) for text, grade in concept.grades.items())
+    for state in words.states.values():
+        yield from ((text, "state", state.name, 1) for text in state.present)
+        yield from ((text, "state", state.name, 0) for text in state.absent)
+    yield from ((text, "pressures", "", None) for text in words.pressures)
+    yield from ((text, "blood_gases", "", None) for text in words.blood_gases)
+
+
+def _spaced(text: str) -> str:
+    """A pattern in which a blank may be any white space or a hyphen."""
+    return re.escape(text).replace(r"\ ", r"[\s-]+").replace(r"\-", r"[\s-]?")

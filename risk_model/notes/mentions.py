@@ -1,0 +1,223 @@
+"""What a text mentions of the vocabulary: values, grades and states where they stand, before their context counts.
+
+Nothing here knows a concept by name but the three written in a form of their own: coma scale, pressures, blood gases.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from fhir_mapping.terminology import definitions, note_phrases
+from risk_model.core.values import Temporality
+from risk_model.notes.lexicon import WORD, Phrase, adjectives, lexicon, part_of_another_name
+from risk_model.notes.numbers import Number, number_before, numbers
+
+_BETWEEN = re.compile(
+    r"(?:\s*(?:[:=|,-]|\b(?:levels?|count|function|is|was|were|are|remains?|remained|now|still|has been|have been|"
+    r"stays?|again|only|persistently|currently|a bit|quite)\b))*\s*",
+    re.I,
+)
+_ATTRIBUTE = re.compile(r"(?:\s+(?:serum|blood|arterial|total|venous|his|her|the))*\s*\Z", re.I)
+_COMA = re.compile(r"(?<![A-Za-z0-9])E\s?([1-4])\s*,?\s*V\s?([1-5T])t?\s*,?\s*M\s?([1-6])(?!\d)", re.I)
+# The three parts in a row, eyes, verbal, motor: `GCS 3-4-5`, `GCS (3+4+5)`.
+_PARTS = re.compile(r"\s*[:=]?\s*\(?([1-4])\s?[-+/]\s?([1-5])\s?[-+/]\s?([1-6])(?![\d.])\)?")
+_JOINED = re.compile(r"\s?(?:/|&|,?\s?and\b)\s?", re.I)
+_LINK = r"(?:\s|[:=~|-]|\b(?:was|is|at|of|now|stable|initial|repeat|on|showed|shows|currently|latest)\b)*"
+_PRESSURE = re.compile(rf"{_LINK}(\d{{2,3}})\s?/\s?(\d{{2,3}})(?![\d/])", re.I)
+_TWO = re.compile(rf"{_LINK}(\d+(?:\.\d+)?)%?\s?(?:/|&|,?\s?and\b)\s?(\d*\.?\d+)(?![\d/]|\s?(?:%|[A-Za-z]))", re.I)
+_GAS = re.compile(
+    rf"{_LINK}(\d\.\d{{1,2}})\s?[/,]\s?(\d{{2,3}})\s?[/,]\s?(\d{{2,3}})(?:\s?[/,]\s?(\d{{1,2}})(?!\d))?", re.I
+)
+# Beside a pH, plain CO2 and O2 are pressures: `pH 7.21, CO2 60, O2 88`, `pH of 7.21 with a CO2 of 60`.
+_BESIDE_PH = re.compile(
+    r"(?:[\s,;/|(-]|\b(?:and|with|an?|the|his|her)\b)*(?P<name>(?P<co2>p?a?\s?co2|carbon dioxide)|p?a?\s?o2|oxygen)\b"
+    rf"{_LINK}(?P<value>\d{{1,3}}(?:\.\d+)?)(?!\s?(?:%|l\b|lit)|[\d/])(?P<kpa>\s?kpa\b)?(?:\s?mm\s?hg\b)?",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NoteMention:
+    """What a mention says before its context is looked at."""
+
+    concept: str
+    start: int
+    end: int
+    value: float | None = None
+    unit: str | None = None
+    grade: int | None = None
+    assumed: bool = False
+    earlier: bool = False
+    when: Temporality | None = None
+    """Where the mention's own words say it; else the words before it decide."""
+
+
+def mentions(text: str) -> Iterator[NoteMention]:
+    """In reading order, none inside another."""
+    free = 0
+    for word in WORD.finditer(text):
+        if word.start() < free:
+            continue
+        phrase, end = _longest(text, word)
+        if phrase is not None:
+            found = list(_of_phrase(text, phrase, word.start(), end))
+            if not found and phrase.kind == "name":
+                found = list(_stated_before(text, phrase.concept, word.start(), end, free))
+            free = max([end, *(said.end for said in found)])
+            yield from found
+        elif word.group()[0] in "Ee" and (coma := _COMA.match(text, word.start())):
+            free = coma.end()
+            yield _coma(word.start(), coma)
+
+
+def measured_at(text: str, number: int, concept: str) -> NoteMention | None:
+    """The value of a measured concept whose number stands at `number`; None where it can be none of that concept."""
+    pressures = _tuple(number, _PRESSURE.match(text, number), ("systolic_bp", "diastolic_bp"))
+    said = next((pressure for pressure in pressures if pressure.concept == concept), None)
+    words = note_phrases().concepts.get(concept)
+    found = None if words is None else next(numbers(text, number, words), None)
+    if said is not None or found is None or words is None:
+        return said
+    unit, when = words.definition.unit, _own_time(found)
+    return NoteMention(concept, number, found.end, found.value, unit, None, found.unit_assumed, found.earlier, when)
+
+
+def _longest(text: str, word: re.Match[str]) -> tuple[Phrase | None, int]:
+    """The longest phrase that begins with this word, and where it ends."""
+    for phrase in lexicon().get(word.group().lower(), ()):
+        match = phrase.pattern.match(text, word.start())
+        if match is None:
+            continue
+        paired = phrase.kind == "name" and any(_paired(text, phrase.concept, word.start(), match.end()))
+        if paired or not part_of_another_name(text, phrase, word.start(), match.end()):
+            return phrase, match.end()
+    return None, word.end()
+
+
+def _of_phrase(text: str, phrase: Phrase, start: int, end: int) -> Iterator[NoteMention]:
+    if phrase.kind == "grade":
+        yield NoteMention(phrase.concept, start, end, grade=phrase.value)
+    elif phrase.kind == "state":
+        yield NoteMention(phrase.concept, start, end, value=float(phrase.value or 0))
+    elif phrase.kind == "pressures":
+        yield from _tuple(start, _PRESSURE.match(text, end), ("systolic_bp", "diastolic_bp"))
+    elif phrase.kind == "blood_gases" or (phrase.concept == "ph" and _GAS.match(text, end)):
+        yield from _tuple(start, _GAS.match(text, end), ("ph", "paco2", "pao2", "bicarbonate"))
+    else:
+        found = list(_paired(text, phrase.concept, start, end)) or list(_measured(text, phrase.concept, start, end))
+        yield from found
+        if phrase.concept == "ph" and found:
+            yield from _beside_ph(text, found[-1].end)
+
+
+def _beside_ph(text: str, end: int) -> Iterator[NoteMention]:
+    """The pressures that follow a pH; each is read where it stands."""
+    while match := _BESIDE_PH.match(text, end):
+        definition = definitions().concepts["paco2" if match["co2"] else "pao2"]
+        value = definition.convert(float(match["value"]), "kPa" if match["kpa"] else definition.unit)
+        if value is None or not definition.low <= value <= definition.high:
+            return
+        yield NoteMention(
+            definition.name,
+            match.start("name"),
+            match.end(),
+            round(value, 6),
+            definition.unit,
+            assumed=not match["kpa"],
+        )
+        end = match.end()
+
+
+def _paired(text: str, concept: str, start: int, end: int) -> Iterator[NoteMention]:
+    """Two names and two values in the same order: `BUN/Cr 45/3.4`, `ALT and AST of 92 and 85`."""
+    joined = _JOINED.match(text, end)
+    word = None if joined is None else WORD.match(text, joined.end())
+    for phrase in () if word is None else lexicon().get(word.group().lower(), ()):
+        second = phrase.pattern.match(text, word.start()) if word is not None and phrase.kind == "name" else None
+        values = None if second is None else _TWO.match(text, second.end())
+        if values is None:
+            continue
+        named = [note_phrases().concepts[name] for name in (concept, phrase.concept)]
+        numbers_said = [float(raw) for raw in values.groups()]
+        fitting = [
+            words.definition.convert(n, "1") if "1" in words.definition.conversions and n <= 1 else n
+            for words, n in zip(named, numbers_said, strict=True)
+        ]
+        if all(
+            v is not None and w.without_unit[0] <= v <= w.without_unit[1] for w, v in zip(named, fitting, strict=True)
+        ):
+            for words, value in zip(named, fitting, strict=True):
+                yield NoteMention(
+                    words.definition.name, start, values.end(), value, words.definition.unit, assumed=True
+                )
+        return
+
+
+def _stated_before(text: str, concept: str, start: int, end: int, free: int) -> Iterator[NoteMention]:
+    """`20 cc/hr of urine`; what an earlier mention has read already, before `free`, is not read again."""
+    words = note_phrases().concepts[concept]
+    found = number_before(text, start, words)
+    if found is not None and found[1] >= free:
+        yield NoteMention(concept, found[1], end, found[0], words.definition.unit)
+
+
+def _measured(text: str, concept: str, start: int, end: int) -> Iterator[NoteMention]:
+    words = note_phrases().concepts[concept]
+    unit = words.definition.unit
+    coma = _COMA.match(text, _BETWEEN.match(text, end).end()) if concept == "gcs" else None  # type: ignore[union-attr]
+    parts = _PARTS.match(text, end) if concept == "gcs" else None
+    if coma is not None or parts is not None:
+        yield _coma(start, coma or parts)  # type: ignore[arg-type]
+        return
+    found = [
+        NoteMention(concept, start, n.end, n.value, unit, None, n.unit_assumed, n.earlier, _own_time(n))
+        for n in numbers(text, end, words)
+    ]
+    if found:
+        components = _COMA.search(text, found[-1].end, found[-1].end + 20) if concept == "gcs" else None
+        yield from found[:-1]
+        yield found[-1] if components is None else replace(found[-1], end=components.end())
+        return
+    graded = _graded(text, start, end)
+    if graded is not None:
+        yield NoteMention(concept, graded[0], graded[1], grade=graded[2])
+
+
+def _own_time(number: Number) -> Temporality | None:
+    return number.temporality if number.now or number.temporality is not Temporality.CURRENT else None
+
+
+def _graded(text: str, start: int, end: int) -> tuple[int, int, int] | None:
+    """An adjective right after or before a name: (start, end, grade)."""
+    after = _BETWEEN.match(text, end)
+    place = after.end() if after else end
+    for adjective, grade in adjectives():
+        match = adjective.match(text, place)
+        if match is not None:
+            return start, match.end(), grade
+    attribute = _ATTRIBUTE.search(text, max(0, start - 30), start)
+    edge = attribute.start() if attribute else start
+    for adjective, grade in adjectives():
+        for match in adjective.finditer(text, max(0, edge - 30), edge):
+            if match.end() == edge:
+                return match.start(), end, grade
+    return None
+
+
+def _coma(start: int, match: re.Match[str]) -> NoteMention:
+    """Eyes, verbal and motor added up; an intubated patient's verbal response counts one, as it is charted."""
+    eyes, verbal, motor = match.groups()
+    total = int(eyes) + (1 if verbal in "Tt" else int(verbal)) + int(motor)
+    return NoteMention("gcs", start, match.end(), float(total), definitions().concepts["gcs"].unit)
+
+
+def _tuple(start: int, match: re.Match[str] | None, concepts: Sequence[str]) -> Iterator[NoteMention]:
+    """Values written in a row, `120/80` or `7.32/35/88/18`; implausible ones left out."""
+    if match is None:
+        return
+    for concept, raw in zip(concepts, match.groups(), strict=False):
+        definition = definitions().concepts[concept]
+        if raw is not None and definition.low <= float(raw) <= definition.high:
+            yield NoteMention(concept, start, match.end(), float(raw), definition.unit, assumed=True)

@@ -1,0 +1,278 @@
+"""The whole way for one patient and one task: read notes, ask the literature, estimate. One call, one frozen answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from time import monotonic, perf_counter
+
+from fhir_mapping import PatientRecord
+from fhir_mapping.terminology import diagnosis_table
+from knowledge_index import Evidence, KnowledgeIndex, Query, spread
+from risk_model.core.errors import UnknownTaskError
+from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
+from risk_model.core.values import (
+    Assessment,
+    Driver,
+    Experiencer,
+    Finding,
+    LiteratureQuestion,
+    NoteFindings,
+    Polarity,
+    Temporality,
+)
+from risk_model.first_stage.patient_opinions import OpinionSource
+from risk_model.models.estimator import RiskModel, shipped_folder
+from risk_model.notes.rule_reader import NoteReader, RuleNoteReader
+from risk_model.prompts.opinion import Opinions
+
+NoteReaderWrapper = Callable[[RuleNoteReader], NoteReader]
+OpinionSourceFactory = Callable[[RiskModel], OpinionSource]
+"""Who brings the opinions of the language model that is a model's first stage. Raises ModelArtifactError where that is
+not the one the model was trained with."""
+MAX_QUERIES = 6
+MAX_EVIDENCE = 5
+PER_QUERY = 3
+# Looked through for papers of the problem's own heading: those on the outcome alone come first and are left out.
+PER_QUERY_SEEN = 20
+MAX_CONDITIONS = 40
+REMEMBERED_ANSWERS = 2048
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+# The outcome in the words and descriptors of the literature.
+_OUTCOME = {
+    IN_HOSPITAL_MORTALITY: ("hospital mortality", ("D017052",)),
+    READMISSION_30D: ("hospital readmission", ("D010359",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """A concept of this patient worth a question, and where it came from."""
+
+    ui: str
+    name: str
+    weight: float
+
+
+class Pipeline:
+    """Pipeline(index, reader, models).assess(record, "readmission_30d") -> Assessment
+
+    Pipeline.shipped() uses the starter index, the rule reader and the shipped models.
+    """
+
+    def __init__(
+        self,
+        index: KnowledgeIndex,
+        reader: NoteReader,
+        models: Mapping[str, RiskModel],
+        wrap: NoteReaderWrapper | None = None,
+        opining: Mapping[str, OpinionSource] | None = None,
+    ) -> None:
+        self._wrap = wrap
+        self._opining = dict(opining or {})
+        self.index = index
+        self.reader = reader
+        self.models = dict(models)
+        # An open index does not change, and few questions are new: a patient's problems are asked again with
+        # every opening of the chart, and those of others are often the same.
+        self._retrieve = lru_cache(maxsize=REMEMBERED_ANSWERS)(index.retrieve)
+
+    @classmethod
+    def shipped(
+        cls,
+        index: Path | None = None,
+        models: Path | None = None,
+        wrap: NoteReaderWrapper | None = None,
+        listen: OpinionSourceFactory | None = None,
+    ) -> Pipeline:
+        """The embedded defaults; `index` and `models` replace the starter index and the folder of shipped models,
+        `wrap` sets another note reader over the rules, and `listen` brings what first stages' language models say.
+
+        Raises ArtifactError or ModelArtifactError when a file is missing or altered.
+        """
+        opened = KnowledgeIndex.open_starter() if index is None else KnowledgeIndex.open(index)
+        folders = {task: shipped_folder(task) if models is None else models / task for task in TASKS}
+        opened_models = {task: RiskModel.open(path) for task, path in folders.items()}
+        reader = _reader(opened, opened_models.values(), wrap)
+        return cls(opened, reader, opened_models, wrap, _listening(opened_models, listen))
+
+    @classmethod
+    def with_model(
+        cls, model: RiskModel, wrap: NoteReaderWrapper | None = None, listen: OpinionSourceFactory | None = None
+    ) -> Pipeline:
+        """One model of a site's own, with the starter index and the rule reader."""
+        opened, models = KnowledgeIndex.open_starter(), {model.task: model}
+        return cls(opened, _reader(opened, [model], wrap), models, wrap, _listening(models, listen))
+
+    def refreshed(self) -> Pipeline:
+        """This pipeline, or, where the folder of its index holds another generation by now, one over that, with the
+        same models. Nothing that was remembered of the old one goes along; who is using it goes on, whole.
+
+        Raises ArtifactError when the new generation is damaged.
+        """
+        index = self.index.refreshed()
+        if index is self.index:
+            return self
+        ours = self._wrap is not None or isinstance(self.reader, RuleNoteReader)
+        reader = _reader(index, self.models.values(), self._wrap) if ours else self.reader
+        return Pipeline(index, reader, self.models, self._wrap, self._opining)
+
+    def by_rules(self) -> Pipeline:
+        """The same index and models with notes read by rules: for what no language model is to be asked about."""
+        return Pipeline(self.index, _reader(self.index, self.models.values()), self.models)
+
+    def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
+        """Everything behind a card. An abstaining model still gets its comparators, findings and evidence.
+
+        Past `deadline` (of `time.monotonic()`) no more literature is asked for; the assessment says so.
+        """
+        if task not in self.models:
+            raise UnknownTaskError(task, tuple(self.models))
+        clock = _Clock()
+        findings = self.reader.read(record.notes())
+        clock.lap("read notes")
+        model = self.models[task]
+        # A model that learned from evidence gets what is found before there are drivers to ask about.
+        before = self.evidence_for(record, findings, task) if model.reads_evidence else ()
+        estimate = model.estimate(record, findings, before, self.opinions(record, task))
+        clock.lap("estimate")
+        young = estimate.abstention is not None and estimate.abstention.code == "too-young"
+        # The evidence base is about adults: it may not speak for a child.
+        asks = () if young else self._problems(record, findings, estimate.drivers)
+        evidence, asked, cut = self._evidence(asks, task, deadline)
+        clock.lap("retrieve evidence")
+        withheld = sum(question.withheld for question in asked)
+        return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else (), asked)
+
+    def opinions(self, record: PatientRecord, task: str) -> Opinions | None:
+        """What the language model that is the first stage of a task's model says of the notes; None where none is."""
+        return self._opining[task].read(record.notes()) if task in self._opining else None
+
+    def evidence_for(self, record: PatientRecord, findings: NoteFindings, task: str) -> tuple[Evidence, ...]:
+        """The evidence for this patient's problems before there is an estimate."""
+        return self._evidence(self._problems(record, findings, ()), task, None)[0]
+
+    def evidence_on(self, words: Iterable[str], task: str) -> tuple[Evidence, ...]:
+        """The literature on subjects named by their MeSH headings (or words that mean one) and on a task's outcome.
+
+        As strict as for a patient's problems: reached from that heading, at most one step up or down the tree.
+        """
+        found: dict[str, Evidence] = {}
+        for text in words:
+            for linked in self.index.link_text(text)[:1]:
+                problem = _Problem(linked.concept.ui, linked.concept.name, 1.0)
+                found |= {item.pmid: item for item in self._on(problem, task)[0] if item.pmid not in found}
+        return tuple(found.values())
+
+    def _evidence(
+        self, problems: Sequence[_Problem], task: str, deadline: float | None
+    ) -> tuple[tuple[Evidence, ...], tuple[LiteratureQuestion, ...], bool]:
+        """Short questions, one per problem; of the answers those that hear each problem and repeat each other least."""
+        answers: list[Sequence[Evidence]] = []
+        asked: list[LiteratureQuestion] = []
+        cut = False
+        for problem in problems[:MAX_QUERIES]:
+            cut = deadline is not None and monotonic() > deadline
+            if cut:
+                break
+            near, withheld = self._on(problem, task)
+            answers.append(near)
+            pmids = tuple(item.pmid for item in near)
+            asked.append(LiteratureQuestion(_query(problem, task).text, problem.name, pmids, withheld))
+        return tuple(spread(answers, MAX_EVIDENCE)), tuple(asked), cut
+
+    def _on(self, problem: _Problem, task: str) -> tuple[tuple[Evidence, ...], int]:
+        """The best papers of a problem's own heading that are strong enough to show, at most PER_QUERY; and of the
+        places there are for them, how many only passages on something else, or too weak ones, could have taken.
+        """
+        found = self._retrieve(_query(problem, task), k=PER_QUERY_SEEN)
+        near = tuple(item for item in found.evidence if _near(item, problem))[:PER_QUERY]
+        others = found.withheld + len(found.evidence) - len(near)
+        return near, min(PER_QUERY - len(near), others)
+
+    def _problems(
+        self, record: PatientRecord, findings: NoteFindings, drivers: Sequence[Driver]
+    ) -> tuple[_Problem, ...]:
+        """The patient's problems, the most telling first: reasons of the stay, what notes assess, the problem list."""
+        weights: dict[str, _Problem] = {}
+
+        def add(ui: str, name: str, weight: float) -> None:
+            known = weights.get(ui)
+            weights[ui] = _Problem(ui, name, weight + (known.weight if known else 0.0))
+
+        stay = record.current_stay
+        for linked in self.index.link_codes((c.system, c.code, c.display) for c in (stay.reasons if stay else ())):
+            add(linked.concept.ui, linked.concept.name, 3.0)
+        for finding in findings.findings:
+            if _counts(finding):
+                add(finding.concept_ui, finding.name, 1.0 if finding.section in _TELLING else 0.3)
+        dated = [(c.recorded or c.onset or _LONG_AGO, c) for c in record.conditions if c.active]
+        dated.sort(key=lambda item: (item[0], item[1].source), reverse=True)
+        for _, condition in dated[:MAX_CONDITIONS]:
+            for linked in self.index.link_codes((c.system, c.code, c.display) for c in condition.codings):
+                add(linked.concept.ui, linked.concept.name, 1.0)
+        groups = diagnosis_table().groups
+        for driver in drivers:
+            # Diagnoses only: "blood pressure" as a question finds papers on its measurement, not on this patient.
+            if driver.contribution > 0 and driver.concept in groups:
+                for linked in self.index.link_text(driver.label):
+                    add(linked.concept.ui, linked.concept.name, min(2.0, 4 * driver.contribution))
+        return tuple(sorted(weights.values(), key=lambda problem: (-problem.weight, problem.ui)))
+
+
+def _reader(index: KnowledgeIndex, models: Iterable[RiskModel], wrap: NoteReaderWrapper | None = None) -> NoteReader:
+    """The rule reader, or what stands over it; it embeds notes, its slow part, and reads values only where a model
+    asks for them."""
+    asked = list(models)
+    embed, values = any(model.embeds_notes for model in asked), any(model.reads_values for model in asked)
+    rules = RuleNoteReader(index, embed, values)
+    return rules if wrap is None else wrap(rules)
+
+
+def _listening(models: Mapping[str, RiskModel], listen: OpinionSourceFactory | None) -> dict[str, OpinionSource]:
+    return {} if listen is None else {task: listen(model) for task, model in models.items() if model.asks is not None}
+
+
+_TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})
+
+
+# Relations of the MeSH tree and of indexing: each keeps the subject. Co-occurrence and citation may leave it.
+_KEEPS_SUBJECT = frozenset({"heading of", "main heading of", "broader than", "narrower than"})
+
+
+def _near(evidence: Evidence, problem: _Problem) -> bool:
+    """Whether a passage is about this problem: reached from it by headings, at most one step up or down the tree.
+
+    A passage reached from the outcome alone ("hospital mortality") may be about anybody's hospital stay.
+    """
+    steps = evidence.path
+    from_problem = bool(steps) and steps[0].source == problem.name
+    return from_problem and len(steps) <= 2 and all(step.relation in _KEEPS_SUBJECT for step in steps)
+
+
+def _counts(finding: Finding) -> bool:
+    return (
+        finding.polarity is Polarity.PRESENT
+        and finding.temporality is Temporality.CURRENT
+        and finding.experiencer is Experiencer.PATIENT
+    )
+
+
+def _query(problem: _Problem, task: str) -> Query:
+    """`Heart Failure hospital readmission`, with both descriptors as seeds of the graph."""
+    words, concepts = _OUTCOME.get(task, (task.replace("_", " "), ()))
+    return Query(f"{problem.name} {words}", (problem.ui, *concepts))
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last = perf_counter()
+        self.laps: tuple[tuple[str, float], ...] = ()
+
+    def lap(self, name: str) -> None:
+        now = perf_counter()
+        self.laps = (*self.laps, (name, round((now - self._last) * 1000, 2)))
+        self._last = now

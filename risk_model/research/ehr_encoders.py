@@ -1,0 +1,219 @@
+"""The EHRSHOT protocol on any MEDS dataset: record embeddings against counts of codes, task by task, few shots to all.
+
+After Wornow et al., "EHRSHOT" (NeurIPS 2023) and Hegselmann et al., "LLMs are powerful EHR encoders" (arXiv
+2502.17403): serialise, embed with a frozen encoder, scale to a largest value of one, L2 logistic regression with C from
+1e-6 to 1e6 chosen on validation; beside it counts of codes through LightGBM and through the same regression. AUROC and
+AUPRC on the test split with patient-level bootstraps.
+
+What a run made stays in its folder (`meds_examples`, vectors, results), each under a name that says what it depends
+on, so that a run that was stopped goes on and a further encoder costs only itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from knowledge_index import Encoder
+from knowledge_index.encoders import CachedEncoder, encode_long
+from risk_model.core.artifacts import write_json
+from risk_model.core.errors import TrainingError
+from risk_model.features.record_encoding import instruction_for
+from risk_model.research.few_shot import DRAWS, MOST_CODES, SHOTS, FewShotSplit, Representation, check, run_few_shot
+from risk_model.research.meds_examples import Examples, summary
+
+BASELINES = (
+    Representation("counts + LightGBM", "counts", "lightgbm"),
+    Representation("counts + logistic", "counts", "logistic"),
+)
+FEWEST = 100
+"""Test rows with, and without, an outcome below which an AUROC says nothing: Collins et al., Stat Med 2016."""
+_BLOCK = 128
+_SPLITS = ("train", "validation", "test")
+_VECTORS_BYTES = 2**36
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderProtocol:
+    """How much is drawn and resampled."""
+
+    shots: tuple[int, ...] = SHOTS
+    draws: int = DRAWS
+    bootstraps: int = 1000
+
+    def to_json(self) -> dict[str, Any]:
+        return {"shots": list(self.shots), "draws": self.draws, "bootstraps": self.bootstraps}
+
+
+def usable_tasks(examples: Mapping[str, Examples]) -> tuple[dict[str, Examples], dict[str, str]]:
+    """The tasks that can be learned and judged, and why each other one cannot."""
+    good, reasons = {}, {}
+    for task, found in examples.items():
+        if not found.rows:
+            reasons[task] = "no row of this data is one of the task's predictions"
+            continue
+        try:
+            for split in _SPLITS:
+                check(split, [row.label for row in found.rows if row.split == split])
+        except TrainingError as error:
+            reasons[task] = str(error)
+        else:
+            good[task] = found
+    return good, reasons
+
+
+def embed_all(
+    encoder: Encoder, tasks: Mapping[str, Examples], serialiser: str, kept: Path, progress: Callable[[int, int], None]
+) -> dict[str, NDArray[np.float32]]:
+    """Vectors of every task's rows, shape (rows, dimensions). A text that two tasks share is encoded once for both,
+    unless the encoder takes each task's own instruction."""
+    remembering = CachedEncoder(encoder, kept, _VECTORS_BYTES)
+    total, done = sum(len(examples.rows) for examples in tasks.values()), 0
+    found = {}
+    for task, examples in tasks.items():
+        path = examples.folder / f"vectors-{_digest(encoder.fingerprint, serialiser, instruction_for(task))}.npy"
+        if not path.exists():
+            made = _embed(remembering, examples.texts(serialiser), task, partial(_tell, progress, done, total))
+            _save(path, made)
+        found[task] = np.load(path, allow_pickle=False)
+        done += len(examples.rows)
+        progress(done, total)
+    return found
+
+
+def _tell(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    progress(before + done, total)
+
+
+def _embed(encoder: Encoder, texts: Iterable[str], task: str, progress: Callable[[int], None]) -> NDArray[np.float32]:
+    made: list[NDArray[np.float32]] = []
+    waiting = iter(texts)
+    while block := list(islice(waiting, _BLOCK)):
+        made.append(encode_long(encoder, block, instruction_for(task)))
+        progress(sum(map(len, made)))
+    return np.concatenate(made)
+
+
+def _save(path: Path, vectors: NDArray[np.float32]) -> None:
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as stream:
+        np.save(stream, vectors, allow_pickle=False)
+    unfinished.rename(path)
+
+
+def evaluate_task(
+    examples: Examples, matrix: Any, item: Representation, made_by: str, protocol: EncoderProtocol
+) -> dict[str, Any]:
+    """The few-shot table of one representation of one task, kept beside its examples. `made_by` says what the matrix
+    depends on."""
+    path = examples.folder / f"result-{_digest(made_by, item.learner, orjson.dumps(protocol.to_json()).decode())}.json"
+    if path.exists():
+        kept: dict[str, Any] = orjson.loads(path.read_bytes())
+        return kept
+    found = run_few_shot(
+        _parts(examples, matrix, item.matrix), representations=(item,), shots=protocol.shots, draws=protocol.draws,
+        bootstraps=protocol.bootstraps,
+    )  # fmt: skip
+    table = {k: cell.get(item.name, cell) for k, cell in found.items()}
+    unfinished = path.with_suffix(".part")
+    write_json(unfinished, table)
+    unfinished.rename(path)
+    return table
+
+
+def code_counts(examples: Examples) -> Any:
+    """Counts, shape (rows, codes): the codes that most training rows have, chosen without looking at outcomes."""
+    counts = examples.counts()
+    train = np.flatnonzero([row.split == "train" for row in examples.rows])
+    rows_with = np.asarray((counts[train] > 0).sum(axis=0)).ravel()
+    often = np.argsort(-rows_with, kind="stable")[:MOST_CODES]
+    return counts[:, np.sort(often[rows_with[often] > 0])]
+
+
+def _parts(examples: Examples, matrix: Any, name: str) -> dict[str, FewShotSplit]:
+    found = {}
+    for split in _SPLITS:
+        at = np.flatnonzero([row.split == split for row in examples.rows])
+        rows = [examples.rows[place] for place in at]
+        outcomes = np.array([float(row.label) for row in rows])
+        found[split] = FewShotSplit(outcomes, np.array([row.subject_id for row in rows]), {name: matrix[at]})
+    return found
+
+
+def results_document(
+    data: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    tasks: Mapping[str, Examples],
+    reasons: Mapping[str, str],
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """The whole result. `tables` is task -> representation -> k -> measures, or a reason."""
+    by_task = {
+        task: {"rows": summary(examples.rows), "representations": dict(tables[task])}
+        for task, examples in tasks.items()
+    }
+    return {
+        "warning": warning(tasks),
+        "data": dict(data),
+        "settings": dict(settings),
+        "tasks": by_task,
+        "left_out": dict(reasons),
+        "mean": mean_over_tasks(tables),
+    }
+
+
+def warning(tasks: Mapping[str, Examples]) -> str | None:
+    """The sentence that must stand above numbers from too few patients; None where there are enough."""
+    fewest = {task: _rarer_in_test(examples) for task, examples in tasks.items()}
+    few = {task: number for task, number in fewest.items() if number < FEWEST}
+    if not few:
+        return None
+    which = "These numbers" if len(few) == len(tasks) else f"The numbers of {', '.join(few)}"
+    return (
+        f"{which} mean nothing clinically: they show that the machinery runs. The test split has as few as "
+        f"{min(few.values())} rows of the rarer outcome; at least {FEWEST} are needed to judge a model."
+    )
+
+
+def _rarer_in_test(examples: Examples) -> int:
+    labels = [row.label for row in examples.rows if row.split == "test"]
+    return min(sum(labels), len(labels) - sum(labels))
+
+
+def mean_over_tasks(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """k -> representation -> mean AUROC and AUPRC, over the tasks that every representation has figures for at that k.
+
+    >>> cell = {"auroc": {"value": 0.7}, "auprc": {"value": 0.3}}
+    >>> mean_over_tasks({"a": {"counts": {"1": cell}}, "b": {"counts": {"1": {"reason": "too few"}}}})
+    {'1': {'counts': {'auroc': 0.7, 'auprc': 0.3, 'tasks': 1}}}
+    """
+    names = list(dict.fromkeys(name for table in tables.values() for name in table))
+    shots = list(dict.fromkeys(k for table in tables.values() for row in table.values() for k in row))
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for k in shots:
+        whole = [table for table in tables.values() if all("auroc" in table[name][k] for name in names)]
+        if whole:
+            found[k] = {
+                name: {m: float(np.mean([table[name][k][m]["value"] for table in whole])) for m in ("auroc", "auprc")}
+                | {"tasks": len(whole)}
+                for name in names
+            }
+    return found
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """A name for what the examples of a run depend on."""
+    return _digest(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode())

@@ -1,0 +1,184 @@
+"""The events of a MEDS subject as text for an encoder, and as counts of codes, as known at a prediction time.
+
+Nothing needs to be known of a vocabulary: words come from `description` in metadata/codes.parquet, and a code without
+one stands for itself. Both serialisations follow arXiv 2502.17403; see `fhir_mapping.record.serialization` for those of
+FHIR.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fhir_mapping.record import CHARACTERS_PER_TOKEN, CURRENT_TIME
+
+_BIRTH, _DEATH, _GENDER = "MEDS_BIRTH", "MEDS_DEATH", "GENDER"
+_SEXES = {"F": "female", "M": "male"}
+_YEAR = 365.25
+_LAST_VALUES = 3
+_MOST_MEASURED = 40
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectEvent:
+    """One row of MEDS data; `time` has no zone, as in MEDS, and is None for what never changes."""
+
+    time: datetime | None
+    code: str
+    number: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What codes mean: code -> description, and code -> all codes above it in its terminology."""
+
+    descriptions: Mapping[str, str]
+    ancestors: Mapping[str, tuple[str, ...]]
+
+    def words(self, code: str) -> str:
+        """
+        >>> Vocabulary({"LOINC//2951-2": "Sodium"}, {}).words("LOINC//2951-2")
+        'Sodium'
+        >>> Vocabulary({}, {}).words("LAB//50983//mEq/L")
+        'LAB 50983 mEq/L'
+        """
+        return self.descriptions.get(code) or code.replace("//", " ")
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, object]]) -> Vocabulary:
+        """From the rows of codes.parquet: `code`, `description`, `parent_codes`."""
+        descriptions: dict[str, str] = {}
+        parents: dict[str, tuple[str, ...]] = {}
+        for row in rows:
+            code, words, above = str(row["code"]), row.get("description"), row.get("parent_codes")
+            if isinstance(words, str) and words.strip():
+                descriptions[code] = " ".join(words.split())
+            if isinstance(above, list):
+                parents[code] = tuple(str(parent) for parent in above)
+        return cls(descriptions, {code: _above(code, parents) for code in parents})
+
+
+def _above(code: str, parents: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    waiting = list(parents.get(code, ()))
+    while waiting:
+        parent = waiting.pop()
+        if parent != code and parent not in found:
+            found[parent] = None
+            waiting.extend(parents.get(parent, ()))
+    return tuple(found)
+
+
+class Subject:
+    """All events of one subject, to be looked at as of any time: nothing later is among what is told."""
+
+    def __init__(self, events: Iterable[SubjectEvent], vocabulary: Vocabulary) -> None:
+        listed = list(events)
+        self._vocabulary = vocabulary
+        self._static = [event for event in listed if event.time is None]
+        dated = [(event.time, place, event) for place, event in enumerate(listed) if event.time is not None]
+        dated.sort(key=lambda item: item[:2])
+        self._times = [time for time, _, _ in dated]
+        self._dated = [event for _, _, event in dated]
+
+    def known(self, at: datetime) -> Sequence[SubjectEvent]:
+        """Dated events up to and including `at`, oldest first."""
+        return self._dated[: bisect_right(self._times, at)]
+
+    def counts(self, at: datetime) -> Counter[str]:
+        """How often each code occurs by then, and each code above it."""
+        found: Counter[str] = Counter()
+        for event in (*self._static, *self.known(at)):
+            if event.code not in {_BIRTH, _DEATH}:
+                found[event.code] += 1
+                found.update(self._vocabulary.ancestors.get(event.code, ()))
+        return found
+
+    def codes(self, at: datetime, budget: int) -> str:
+        """Descriptions, newest first, each once, at most `budget` tokens."""
+        return _within((self._vocabulary.words(event.code) for event in self._newest(at)), budget)
+
+    def markdown(self, at: datetime, budget: int) -> str:
+        """Demographics, the latest numbers, then what happened, newest first; at most `budget` tokens."""
+        return _within(self._markdown(at), budget, repeated=True)
+
+    def _newest(self, at: datetime) -> Iterator[SubjectEvent]:
+        skipped = (_BIRTH, _DEATH, _GENDER)
+        return (event for event in reversed(self.known(at)) if not event.code.startswith(skipped))
+
+    def _markdown(self, at: datetime) -> Iterator[str]:
+        yield from ("# Electronic Healthcare Record", "", f"Current time: {CURRENT_TIME}", "", "## Demographics")
+        yield f"- Age: {self._age(at)}"
+        yield f"- Sex: {self._sex(at)}"
+        yield from ("", "## Recent measurements")
+        yield from self._measured(at) or ["- No recent data"]
+        yield from ("", "## Events")
+        day = ""
+        told: set[str] = set()
+        for event in self._newest(at):
+            if event.number is not None or event.time is None:
+                continue
+            if (when := _days_before(event.time, at)) != day:
+                day = when
+                yield from ("", f"### {day}")
+                told.clear()
+            words = self._vocabulary.words(event.code)
+            if words not in told:
+                told.add(words)
+                yield f"- {words}"
+
+    def _age(self, at: datetime) -> str:
+        born = next((time for time, event in zip(self._times, self._dated, strict=True) if event.code == _BIRTH), None)
+        return "unknown" if born is None or born > at else str(int((at - born).days / _YEAR))
+
+    def _sex(self, at: datetime) -> str:
+        told = (event.code for event in (*self._static, *self.known(at)) if event.code.startswith(_GENDER))
+        letter = next(told, "").replace("//", "/").rpartition("/")[2][:1].upper()
+        return _SEXES.get(letter, "unknown")
+
+    def _measured(self, at: datetime) -> list[str]:
+        latest: dict[str, list[float]] = {}
+        for event in self._newest(at):
+            if event.number is None:
+                continue
+            values = latest.setdefault(self._vocabulary.words(event.code), [])
+            if len(values) < _LAST_VALUES:
+                values.append(event.number)
+        lines = [f"- {words}: {', '.join(f'{value:g}' for value in values)}" for words, values in latest.items()]
+        return lines[:_MOST_MEASURED]
+
+
+def _days_before(time: datetime, at: datetime) -> str:
+    days = (at - time).days
+    return f"{'Less than a day' if days < 1 else '1 day' if days == 1 else f'{days} days'} before prediction time"
+
+
+def _within(lines: Iterable[str], budget: int, *, repeated: bool = False) -> str:
+    """As many whole lines from the beginning as fit; of a first line that does not, as many characters.
+
+    >>> _within(["sodium", "sodium", "heart failure"], budget=3)
+    'sodium'
+    >>> _within(["heart failure"], budget=1)
+    'hear'
+    """
+    room = budget * CHARACTERS_PER_TOKEN
+    kept: list[str] = []
+    told: set[str] = set()
+    for line in lines:
+        if not repeated and line in told:
+            continue
+        told.add(line)
+        if room < len(line):
+            return "\n".join(kept) if kept else line[:room]
+        kept.append(line)
+        room -= len(line) + 1
+    return "\n".join(kept)
+
+
+SERIALISERS: Mapping[str, Callable[[Subject, datetime, int], str]] = {
+    "codes": Subject.codes,
+    "markdown": Subject.markdown,
+}

@@ -1,0 +1,203 @@
+"""A local version of a model: logistic recalibration on a hospital's own outcomes. Made by a person, never by itself.
+
+The intercept moves with 20 outcomes of each kind; intercept and slope with 100 (Van Calster et al. 2019 ask for about
+as many to judge calibration at all). What is reported as "after" is cross-fitted by patient: each row is corrected by
+the other folds, so that an improvement is no artefact of fitting. The ranking of patients does not change.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifact_store import check_writable, whole_folder
+from risk_model.core.artifacts import open_manifest, sign, signature, write_json
+from risk_model.core.errors import TrainingError
+from risk_model.evaluation.evaluate import CohortPredictions, predicted_rows
+from risk_model.evaluation.metrics import Family, logistic_fit, logit, measure, sigmoid, subgroup_metrics
+from risk_model.evaluation.performance import EvaluatedRows
+from risk_model.first_stage.training_rows import FOLDS, patient_folds
+from risk_model.models.conformal import FEWEST_GROUPS, GROUP_SIZES, Conformal, categories_of
+from risk_model.models.estimator import RiskModel
+from risk_model.reports import figures, html_report
+from risk_model.training.gradient_boosting import reliability
+
+FOR_INTERCEPT, FOR_SLOPE = 20, 100
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibration:
+    """log-odds -> intercept + slope * log-odds. `before` and `after` are probabilities of the same rows, `after` from
+    corrections that never saw the row's patient."""
+
+    intercept: float
+    slope: float
+    method: str
+    before: Floats
+    after: Floats
+
+
+def recalibrate(rows: EvaluatedRows) -> Recalibration:
+    """Raises TrainingError with too few outcomes of either kind to move even the intercept."""
+    fewest = int(min(rows.outcome.sum(), (1 - rows.outcome).sum()))
+    if fewest < FOR_INTERCEPT:
+        raise TrainingError(
+            f"{fewest} rows of the rarer outcome; recalibrating the intercept needs {FOR_INTERCEPT}, the slope as well "
+            f"{FOR_SLOPE}. Collect more patients: a correction from fewer would be noise"
+        )
+    fixed = None if fewest >= FOR_SLOPE else 1.0
+    x = logit(rows.probability)
+    fold = patient_folds(rows.patients.tolist(), FOLDS, rows.outcome)
+    after = np.zeros(len(x))
+    for number in range(FOLDS):
+        inside, outside = fold != number, fold == number
+        a, b = logistic_fit(rows.outcome[inside], x[inside], slope=fixed)
+        after[outside] = sigmoid(a + b * x[outside])
+    intercept, slope = logistic_fit(rows.outcome, x, slope=fixed)
+    if slope <= 0:
+        raise TrainingError(
+            "the estimates rank these patients backwards: recalibration cannot help; train a model here"
+        )
+    method = "intercept and slope" if fixed is None else "intercept only"
+    return Recalibration(intercept, slope, method, rows.probability, after)
+
+
+def write_recalibrated(
+    model: RiskModel,
+    answers: CohortPredictions,
+    cohort_sha256: str,
+    out: Path,
+    *,
+    bootstraps: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """A new model folder beside the old one; the document of what changed.
+
+    Raises TrainingError when there are too few outcomes, or `out` is not empty.
+    """
+    check_writable(out)
+    if out.exists() and any(out.iterdir()):
+        raise TrainingError(f"{out}: not empty; a new version gets a folder of its own")
+    rows = predicted_rows(model, answers)
+    change = recalibrate(rows)
+    say(f"{change.method}: intercept {change.intercept:+.3f}, slope {change.slope:.3f}")
+    family: Family = subgroup_metrics
+    before, after = (
+        measure(rows.outcome, p, rows.patients, metrics=family, bootstraps=bootstraps)
+        for p in (change.before, change.after)
+    )
+    version = next_version(str(model.manifest["version"]))
+    document = {
+        "method": change.method,
+        "intercept": change.intercept,
+        "slope": change.slope,
+        "from": {
+            "model_id": model.manifest["model_id"],
+            "version": model.manifest["version"],
+            "manifest_sha256": signature(model.folder / "manifest.json")["sha256"],
+        },
+        "version": version,
+        "cohort_sha256": cohort_sha256,
+        "rows": len(rows.outcome),
+        "outcomes": int(rows.outcome.sum()),
+        "before": before,
+        "after": after,
+        "after_measured": "cross-fitted by patient",
+    }
+    _write(model, answers, rows, change, document, out)
+    return document
+
+
+def next_version(version: str) -> str:
+    """
+    >>> next_version("1"), next_version("1+local.1")
+    ('1+local.1', '1+local.2')
+    """
+    base, _, number = version.partition("+local.")
+    return f"{base}+local.{int(number or 0) + 1}"
+
+
+def _write(
+    model: RiskModel,
+    answers: CohortPredictions,
+    rows: EvaluatedRows,
+    change: Recalibration,
+    document: dict[str, Any],
+    out: Path,
+) -> None:
+    manifest = dict(open_manifest(model.folder))
+    old = manifest["calibration"]
+    manifest["calibration"] = {
+        "intercept": change.intercept + change.slope * old["intercept"],
+        "slope": change.slope * old["slope"],
+    }
+    manifest |= {
+        "version": document["version"],
+        "baseline": float(rows.outcome.mean()),
+        "reliability": reliability(rows.outcome, change.after),
+        "rows": len(rows.outcome),
+        "patients": len(set(rows.patients.tolist())),
+        "outcomes": int(rows.outcome.sum()),
+        "recalibrated": {key: value for key, value in document.items() if key not in {"before", "after"}},
+    }
+    statement = _statement(model, answers, rows, change)
+    if statement is not None:
+        manifest["conformal"] = statement.to_json()
+    with whole_folder(out) as coming:
+        for name in manifest["files"]:
+            shutil.copyfile(model.folder / name, coming / name)
+        write_json(coming / "recalibration.json", document)
+        (coming / "recalibration.html").write_text(_page(model, rows, change, document), "utf-8")
+        write_json(coming / "manifest.json", manifest)
+        sign(coming, ("recalibration.json", "recalibration.html"))
+
+
+def _statement(
+    model: RiskModel, answers: CohortPredictions, rows: EvaluatedRows, change: Recalibration
+) -> Conformal | None:
+    """Calibrated here where there are patients enough; else the old borders, moved with the probabilities."""
+    if model.conformal is None:
+        return None
+    if len(set(rows.patients.tolist())) >= FEWEST_GROUPS * GROUP_SIZES[-1]:
+        kinds = categories_of(model.names, answers.study.cohort.x[answers.answered])
+        return Conformal.calibrate(rows.outcome, change.after, rows.patients, kinds)
+    old = model.conformal
+
+    def moved(border: float) -> float:
+        at_the_end = border in (0.0, 1.0)
+        return border if at_the_end else float(sigmoid(change.intercept + change.slope * logit(np.array(border))))
+
+    borders = {name: (moved(low), moved(high)) for name, (low, high) in old.borders.items()}
+    return Conformal(old.level, old.group, old.reach, borders)
+
+
+def _page(model: RiskModel, rows: EvaluatedRows, change: Recalibration, document: dict[str, Any]) -> str:
+    lines = "".join(
+        f"<tr><td>{escape(html_report.describe_measure(name))}</td>"
+        + "".join(f"<td class=n>{m[name]['value']:.3f} <span class=i>{_span(m[name])}</span></td>" for m in (b, a))
+        + "</tr>"
+        for b, a in [(document["before"], document["after"])]
+        for name in b
+    )
+    title = f"Recalibration of {model.manifest['model_id']}: version {document['version']}"
+    about = (
+        f"From version {document['from']['version']}, {document['method']}, on {document['rows']} rows with "
+        f"{document['outcomes']} outcomes. “After” is cross-fitted by patient. The ranking of patients is as before."
+    )
+    figure = figures.calibration_before_after(rows.outcome, change.before, change.after)
+    told = html_report.html_table(("measure", ">before", ">after"), lines)
+    body = f"<h1>{escape(title)}</h1><p class=dim>{escape(about)}</p><h2>Before and after</h2>"
+    return html_report.html_page(title, f"{body}<div class=figures><figure>{figure}</figure></div>{told}")
+
+
+def _span(metric: dict[str, Any]) -> str:
+    low, high = metric["interval"]
+    return f"{low:.3f} to {high:.3f}"

@@ -1,0 +1,304 @@
+"""J1 to J9 of the security duties: every way a token can be wrong is a 401 that says nothing, and one is enough."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import RSAAlgorithm
+
+from cds_hooks import FetchedKeys, KeyRefusedError, read_keys
+from cds_hooks.errors import TokenRefusedError
+from cds_service.auth.clients import ClientsFile
+from cds_service.auth.keys import jwks_fetcher
+from cds_service.auth.tokens import TokenVerifier
+from cds_service.net.outbound import OutboundResponse
+from cds_service.store.errors import StoreError
+from cds_service.store.store import Store
+from tests.cds_service.auth.ehr import PUBLIC, Ehr, bearer
+from tests.patience import patient_settings
+
+URL = f"{PUBLIC}/cds-services"
+
+
+@pytest.fixture(scope="module")
+def ehr() -> Ehr:
+    return Ehr()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(f"sqlite:///{tmp_path}/tokens.db")
+
+
+@pytest.fixture
+def verifier(ehr: Ehr, store: Store, tmp_path: Path) -> TokenVerifier:
+    clients = ClientsFile(ehr.configure(tmp_path / "clients.json", tenants=["north", "south"]))
+    return TokenVerifier(lambda: clients.clients, store)
+
+
+def refused(verifier: TokenVerifier, token: str, url: str = URL) -> str:
+    with pytest.raises(TokenRefusedError) as caught:
+        verifier.verify(f"Bearer {token}", url)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("algorithm", ["ES384", "RS384"])
+@pytest.mark.parametrize("audience", [URL, [URL, "https://other.example"]])
+def test_a_good_token_is_accepted(verifier: TokenVerifier, ehr: Ehr, algorithm: str, audience: Any) -> None:
+    token = ehr.token(URL, algorithm=algorithm, aud=audience, tenant="north")
+    caller = verifier.verify(f"Bearer {token}", URL)
+    assert (caller.client.name, caller.tenant) == ("general", "north")
+
+
+NOW = int(time.time())
+CLAIMS: list[tuple[str, dict[str, Any], str]] = [
+    ("another issuer", {"iss": "https://evil.example"}, "unknown-issuer"),
+    ("no issuer", {"iss": ...}, "iss-missing"),
+    ("issuer with a slash", {"iss": "https://ehr.example.org/"}, "unknown-issuer"),
+    ("another service", {"aud": f"{URL}/hospital-risk"}, "audience"),
+    ("the host alone", {"aud": PUBLIC}, "audience"),
+    ("no audience", {"aud": ...}, "audience"),
+    ("audience a number", {"aud": 7}, "audience"),
+    ("no exp", {"exp": ...}, "exp-not-an-integer"),
+    ("exp in words", {"exp": str(NOW + 100)}, "exp-not-an-integer"),
+    ("exp a fraction", {"exp": NOW + 0.5}, "exp-not-an-integer"),
+    ("exp true", {"exp": True}, "exp-not-an-integer"),
+    ("exp astronomical", {"exp": 10**30}, "exp-not-an-integer"),
+    ("no iat", {"iat": ...}, "iat-not-an-integer"),
+    ("expired", {"iat": NOW - 400, "exp": NOW - 200}, "expired"),
+    ("issued tomorrow", {"iat": NOW + 90_000, "exp": NOW + 90_100}, "not-yet-valid"),
+    ("not before tomorrow", {"nbf": NOW + 90_000}, "not-yet-valid"),
+    ("ten years", {"exp": NOW + 315_360_000}, "lifetime"),
+    ("ends before it begins", {"iat": NOW, "exp": NOW - 1}, "lifetime"),
+    ("no jti", {"jti": ...}, "jti-missing"),
+    ("empty jti", {"jti": ""}, "jti-missing"),
+    ("jti of 129", {"jti": "x" * 129}, "jti-missing"),
+    ("jti a number", {"jti": 4}, "jti-missing"),
+    ("another tenant", {"tenant": "east"}, "tenant"),
+    ("no tenant", {"tenant": ...}, "tenant"),
+]
+
+
+@pytest.mark.parametrize(("name", "claims", "reason"), CLAIMS, ids=[row[0] for row in CLAIMS])
+def test_wrong_claims(verifier: TokenVerifier, ehr: Ehr, name: str, claims: dict[str, Any], reason: str) -> None:
+    given = {"tenant": "north"} | claims
+    head, _, signature = ehr.token(URL).split(".")
+    del signature
+    # PyJWT refuses to encode some of these itself, so they are signed by hand.
+    payload = _b64(json.dumps(ehr.claims(URL, **given)).encode())
+    signer = jwt.get_algorithm_by_name("ES384")
+    signed = _b64(signer.sign(f"{head}.{payload}".encode(), ehr.ec_key))
+    assert refused(verifier, f"{head}.{payload}.{signed}") == reason
+
+
+HEADERS: list[tuple[str, dict[str, Any], str]] = [
+    ("no kid", {"kid": None}, "key-id"),
+    ("unknown kid", {"kid": "ec-2"}, "key"),
+    ("the key of another algorithm", {"kid": "rsa-1"}, "key"),
+    ("another type", {"typ": "at+jwt"}, "type"),
+    ("a key of its own", {"jwk": {"kty": "EC"}, "kid": "mine"}, "key"),
+    ("a jku we do not know", {"jku": "https://evil.example/keys"}, "key-url"),
+    ("critical extensions", {"crit": ["x"], "x": 1}, "header"),
+    ("a certificate address", {"x5u": "https://evil.example/c.pem", "kid": "theirs"}, "key"),
+]
+
+
+@pytest.mark.parametrize(("name", "headers", "reason"), HEADERS, ids=[row[0] for row in HEADERS])
+def test_wrong_headers(verifier: TokenVerifier, ehr: Ehr, name: str, headers: dict[str, Any], reason: str) -> None:
+    head = {"alg": "ES384", "typ": "JWT", "kid": "ec-1"} | headers
+    coded = _b64(json.dumps({k: v for k, v in head.items() if v is not None}).encode())
+    payload = _b64(json.dumps(ehr.claims(URL, tenant="north")).encode())
+    signer = jwt.get_algorithm_by_name("ES384")
+    signed = _b64(signer.sign(f"{coded}.{payload}".encode(), ehr.ec_key))
+    assert refused(verifier, f"{coded}.{payload}.{signed}") == reason
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def test_no_signature_no_shared_secret_no_other_key(verifier: TokenVerifier, ehr: Ehr) -> None:
+    claims = ehr.claims(URL, tenant="north")
+    unsigned = jwt.encode(claims, "", algorithm="none", headers={"kid": "ec-1"})
+    assert refused(verifier, unsigned) == "algorithm"
+    # The public key as a shared secret: the old confusion of asymmetric and symmetric.
+    shared = ehr.jwks()["keys"][0]["x"] * 2
+    assert refused(verifier, jwt.encode(claims, shared, algorithm="HS384", headers={"kid": "ec-1"})) == "algorithm"
+    stranger = ehr.token(URL, key=ec.generate_private_key(ec.SECP384R1()), tenant="north")
+    assert refused(verifier, stranger) == "signature"
+    head, payload, signature = ehr.token(URL, tenant="north").split(".")
+    other = _b64(json.dumps(ehr.claims(URL, tenant="south")).encode())
+    assert payload != other
+    assert refused(verifier, f"{head}.{other}.{signature}") == "signature"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer a.b", "Bearer é.b.c", "Bearer ..", "Bearer " + "x" * 9000],
+)
+def test_what_is_no_token(verifier: TokenVerifier, header: str | None) -> None:
+    with pytest.raises(TokenRefusedError):
+        verifier.verify(header, URL)
+
+
+def test_a_token_is_good_once_also_for_a_second_worker(verifier: TokenVerifier, ehr: Ehr, tmp_path: Path) -> None:
+    token = ehr.token(URL, tenant="north")
+    verifier.verify(f"Bearer {token}", URL)
+    assert refused(verifier, token) == "replayed"
+    second = Store(f"sqlite:///{tmp_path}/tokens.db")
+    clients = ClientsFile(tmp_path / "clients.json")
+    assert refused(TokenVerifier(lambda: clients.clients, second), token) == "replayed"
+    second.close()
+
+
+def test_of_many_at_once_exactly_one_passes(verifier: TokenVerifier, ehr: Ehr) -> None:
+    token = ehr.token(URL, tenant="north")
+
+    def attempt(_: int) -> bool:
+        try:
+            verifier.verify(f"Bearer {token}", URL)
+        except TokenRefusedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(attempt, range(50))) == 1
+
+
+def test_a_forged_token_does_not_burn_the_id_of_a_true_one(verifier: TokenVerifier, ehr: Ehr) -> None:
+    forged = ehr.token(URL, key=ec.generate_private_key(ec.SECP384R1()), jti="same", tenant="north")
+    assert refused(verifier, forged) == "signature"
+    verifier.verify(f"Bearer {ehr.token(URL, jti='same', tenant='north')}", URL)
+
+
+def test_without_its_store_nothing_is_accepted(ehr: Ehr, tmp_path: Path) -> None:
+    class Down:
+        def first_use(self, issuer: str, jti: str, expires: datetime) -> bool:
+            raise StoreError("down")
+
+    clients = ClientsFile(ehr.configure(tmp_path / "clients.json"))
+    with pytest.raises(StoreError):
+        TokenVerifier(lambda: clients.clients, Down()).verify(f"Bearer {ehr.token(URL)}", URL)
+
+
+class _KeyServer:
+    """Stands where the socket would be: what the key URL answers, and how often it was asked."""
+
+    def __init__(self, answer: Callable[[], OutboundResponse]) -> None:
+        self.answer, self.asked = answer, 0
+
+    def request(self, *_: Any, **__: Any) -> OutboundResponse:
+        self.asked += 1
+        return self.answer()
+
+
+def test_fetched_keys_are_refetched_seldom_and_kept_a_day(ehr: Ehr) -> None:
+    now = [0.0]
+    good = OutboundResponse(200, {}, json.dumps(ehr.jwks()).encode())
+    server = _KeyServer(lambda: good)
+    keys = FetchedKeys("https://ehr.example.org/jwks", jwks_fetcher(server), lambda: now[0])  # type: ignore[arg-type]
+    assert keys.get("ec-1") is not None
+    for _ in range(100):
+        assert keys.get("made-up") is None
+    assert server.asked == 1
+    now[0] = 31
+    assert keys.get("made-up") is None
+    assert server.asked == 2
+    server.answer = lambda: OutboundResponse(503, {}, b"")
+    now[0] = 20 * 3600
+    assert keys.get("ec-1") is not None
+    now[0] = 25 * 3600
+    assert keys.get("ec-1") is None
+    server.answer = lambda: OutboundResponse(200, {}, b'{"keys": "all of them"}')
+    now[0] = 26 * 3600
+    assert keys.get("ec-1") is None
+
+
+def _jwk(**changed: Any) -> dict[str, Any]:
+    key = Ehr().jwks()["keys"][0] | changed
+    return {name: value for name, value in key.items() if value is not ...}
+
+
+def test_unusable_keys_are_named() -> None:
+    small = json.loads(RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key()))
+    cases: list[tuple[Any, str]] = [
+        ([], "JWK set"),
+        ({"keys": []}, "JWK set"),
+        ({"keys": [small | {"kid": "a"}]}, "1024 bits"),
+        ({"keys": [_jwk(d="secret")]}, "private"),
+        ({"keys": [{"kty": "oct", "k": "secret", "kid": "a"}]}, "symmetric"),
+        ({"keys": [_jwk(kid=...)]}, "kid"),
+        ({"keys": [_jwk(), _jwk()]}, "twice"),
+        ({"keys": [_jwk(x="AAAA")]}, "not a usable"),
+        ({"keys": ["key"]}, "object"),
+    ]
+    for jwks, said in cases:
+        with pytest.raises(KeyRefusedError, match=said):
+            read_keys(jwks)
+
+
+def test_the_service_tells_a_stranger_nothing_and_logs_no_token(
+    ehr: Ehr, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from cds_service.application.factory import create_app
+
+    settings = patient_settings(
+        {
+            "RISKCARDS_PUBLIC_URL": PUBLIC,
+            "RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/service.db",
+            "RISKCARDS_CDS_CLIENTS": str(ehr.configure(tmp_path / "clients.json")),
+        }
+    )
+    app = create_app(settings)
+    client = app.test_client()
+    caplog.set_level(logging.DEBUG)
+    stale = ehr.token(URL, iat=NOW - 900, exp=NOW - 800)
+    answers = [
+        client.get("/cds-services"),
+        client.get("/cds-services", headers=bearer(stale)),
+        client.get("/cds-services", headers=bearer(ehr.token(f"{PUBLIC}/elsewhere"))),
+        # The Host header cannot make another address ours.
+        client.get(
+            "/cds-services",
+            headers=bearer(ehr.token("http://evil.example/cds-services")),
+            base_url="http://evil.example",
+        ),
+    ]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.get_data() for answer in answers}) == 1
+    assert answers[0].headers["WWW-Authenticate"] == "Bearer"
+    good = ehr.token(URL)
+    assert client.get("/cds-services", headers=bearer(good)).status_code == 200
+    assert client.get("/cds-services", headers=bearer(good)).status_code == 401
+    assert client.post("/cds-services/hospital-risk", json={}).status_code == 401
+    assert client.post("/cds-services/hospital-risk/feedback", json={}).status_code == 401
+    assert client.get("/health/live").status_code == 200
+    assert good not in caplog.text
+    assert good.split(".")[1] not in caplog.text
+    assert "reason=expired" in caplog.text
+    app.extensions["riskcards"].store.close()
+
+
+def test_times_are_our_clocks(ehr: Ehr, store: Store, tmp_path: Path) -> None:
+    """The leeway is a minute, on both sides."""
+    clients = ClientsFile(ehr.configure(tmp_path / "clients.json"))
+    at = [float(NOW)]
+    verifier = TokenVerifier(lambda: clients.clients, store, clock=lambda: datetime.fromtimestamp(at[0], UTC))
+    for moment, accepted in ((NOW - 61, False), (NOW - 59, True), (NOW + 159, True), (NOW + 161, False)):
+        at[0] = moment
+        token = ehr.token(URL, iat=NOW, exp=NOW + 100)
+        if accepted:
+            verifier.verify(f"Bearer {token}", URL)
+        else:
+            refused(verifier, token)

@@ -1,0 +1,75 @@
+"""When it is crowded: bounded work, bounded waiting, bounded bytes, and who is turned away is told at once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cds_hooks import HookError
+from cds_service.runtime.admission import Admission, RateLimit
+from tests.patience import PATIENT, until
+
+
+def test_no_more_work_than_places_and_the_rest_is_turned_away() -> None:
+    """Two are inside until everybody else waits or was turned away."""
+    admission = Admission(active=2, waiting=3, seconds=PATIENT, held_bytes=100)
+    together, most, lock, done = 0, 0, threading.Lock(), threading.Event()
+
+    def work(_: int) -> int:
+        nonlocal together, most
+        try:
+            with admission.enter():
+                with lock:
+                    together += 1
+                    most = max(most, together)
+                assert done.wait(PATIENT)
+                with lock:
+                    together -= 1
+                return 200
+        except HookError as error:
+            return error.status if error.retry_after else 0
+
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(work, number) for number in range(20)]
+        assert until(lambda: sum(each.done() for each in asked) == 15)
+        assert admission.load == (2, 3)
+        done.set()
+        answers = [each.result() for each in asked]
+    assert most == 2
+    assert (answers.count(200), answers.count(503)) == (5, 15)
+    assert admission.load == (0, 0)
+
+
+def test_waiting_ends() -> None:
+    admission = Admission(active=1, waiting=5, seconds=0.05, held_bytes=100)
+    with admission.enter(), pytest.raises(HookError, match="in time"), admission.enter():
+        pass
+    with admission.enter():
+        assert admission.load == (1, 0)
+
+
+def test_bytes_are_held_together_and_one_large_body_alone_is_served() -> None:
+    admission = Admission(active=1, waiting=1, seconds=1, held_bytes=100)
+    with admission.hold(60), pytest.raises(HookError, match="large"), admission.hold(60):
+        pass
+    with admission.hold(1000), pytest.raises(HookError), admission.hold(1):
+        pass
+    with admission.hold(60), admission.hold(40):
+        pass
+
+
+def test_a_rate_is_each_clients_own_and_refills() -> None:
+    now = [0.0]
+    limit = RateLimit(60, lambda: now[0])
+    for _ in range(10):
+        limit.take("a")
+    with pytest.raises(HookError) as caught:
+        limit.take("a")
+    assert (caught.value.status, caught.value.retry_after) == (429, 1)
+    limit.take("b")
+    now[0] = 1.5
+    limit.take("a")
+    for _ in range(1000):
+        RateLimit(0).take("a")

@@ -1,0 +1,214 @@
+"""A Bulk Data folder as a stream: any order, several shards, broken lines named, stopped runs gone on with."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fhir_mapping import InvalidInputError, PatientRecord
+from fhir_mapping.bulk import population
+from fhir_mapping.bulk.population import ExportFault, partition_by_patient
+from tests.fhir_mapping.record.test_cases import AT, PATIENT, STAY, observation
+
+BED = {"resourceType": "Location", "id": "bed", "partOf": {"reference": "Location/ward"}}
+WARD = {"resourceType": "Location", "id": "ward", "type": [{"coding": [{"code": "ICU"}]}]}
+
+
+def chart(patient: str) -> list[dict[str, Any]]:
+    owner = {"subject": {"reference": f"Patient/{patient}"}}
+    stay = STAY | owner | {"id": f"s-{patient}", "location": [{"location": {"reference": "Location/bed"}}]}
+    return [PATIENT | {"id": patient}, stay, observation(id=f"o-{patient}") | owner]
+
+
+def export(folder: Path, patients: int, shards: int = 2) -> list[dict[str, Any]]:
+    """`patients` charts in random order, a file to a type and shard, every second one packed."""
+    resources = [r for number in range(patients) for r in chart(f"p{number}")] + [BED, WARD]
+    random.Random(7).shuffle(resources)
+    folder.mkdir(exist_ok=True)
+    for kind in {r["resourceType"] for r in resources}:
+        for shard in range(shards):
+            mine = [r for n, r in enumerate(r for r in resources if r["resourceType"] == kind) if n % shards == shard]
+            raw = b"".join(orjson.dumps(r) + b"\n" for r in mine)
+            if shard % 2:
+                (folder / f"{kind}.{shard}.ndjson.gz").write_bytes(gzip.compress(raw))
+            else:
+                (folder / f"{kind}.{shard}.ndjson").write_bytes(raw)
+    return resources
+
+
+def records(folder: Path, work: Path) -> dict[str, PatientRecord]:
+    found = list(partition_by_patient(folder, work).patients(AT))
+    assert all(isinstance(item, PatientRecord) for item in found), found
+    return {item.subject_id: item for item in found if isinstance(item, PatientRecord)}
+
+
+def test_every_patient_comes_once_and_whole(tmp_path: Path) -> None:
+    export(tmp_path / "in", 40)
+    found = records(tmp_path / "in", tmp_path / "work")
+    assert set(found) == {f"p{number}" for number in range(40)}
+    for name, record in found.items():
+        resources = [*chart(name), BED, WARD]
+        alone = PatientRecord.from_resources(resources, prediction_time=AT, not_fetched=record.not_fetched)
+        assert record.features() == alone.features()
+        assert record.features().number("intensive_care.last") == 1  # the bed is in a ward that is in another file
+        assert "Procedure" in record.not_fetched  # nobody exported any: that is not "none found"
+
+
+BROKEN: list[tuple[str, bytes, str]] = [
+    ("cut", b'{"resourceType": "Obser', "Observation.0.ndjson:3"),
+    ("no object", b"[1]", "Observation.0.ndjson:3"),
+    ("no type", b'{"id": "x"}', "Observation.0.ndjson:3"),
+    ("no subject", b'{"resourceType": "Observation", "id": "x"}', "Observation.0.ndjson:3"),
+    ("elsewhere", b'{"resourceType": "Observation", "subject": {"reference": "https://e/Patient/p1"}}', "Observation.0.ndjson:3"),
+    ("not UTF-8", b'{"resourceType": "Observation", "x": "\xff"}', "Observation.0.ndjson:3"),
+    ("endless nest", b'{"resourceType": "Observation", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}", "Observation.0.ndjson:3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "line", "place"), BROKEN, ids=[row[0] for row in BROKEN])
+def test_a_broken_line_is_named_and_everything_else_kept(tmp_path: Path, name: str, line: bytes, place: str) -> None:
+    export(tmp_path / "in", 10)
+    path = tmp_path / "in" / "Observation.0.ndjson"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
+    dealt = partition_by_patient(tmp_path / "in", tmp_path / "work")
+    assert [fault.place for fault in dealt.faults] == [place]
+    assert dealt.fault_count == 1
+    found = list(dealt.patients(AT))
+    assert len(found) == 10
+    assert all(isinstance(item, PatientRecord) and item.measurements for item in found)
+
+
+def test_a_packed_file_that_is_cut_gives_what_it_has(tmp_path: Path) -> None:
+    export(tmp_path / "in", 200)
+    path = tmp_path / "in" / "Observation.1.ndjson.gz"
+    path.write_bytes(path.read_bytes()[:-40])
+    dealt = partition_by_patient(tmp_path / "in", tmp_path / "work")
+    assert dealt.faults[0].place.startswith("Observation.1.ndjson.gz:")
+    assert "cannot be read any further" in dealt.faults[0].reason
+
+
+def test_resources_of_a_patient_who_is_not_there_are_named(tmp_path: Path) -> None:
+    export(tmp_path / "in", 3)
+    (tmp_path / "in" / "more.ndjson").write_bytes(orjson.dumps(chart("ghost")[2]))
+    found = list(partition_by_patient(tmp_path / "in", tmp_path / "work").patients(AT))
+    assert [item.place for item in found if isinstance(item, ExportFault)] == ["Patient/ghost"]
+    assert sum(isinstance(item, PatientRecord) for item in found) == 3
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(tmp_path / "in", 30)
+    expected = {name: record.features() for name, record in records(tmp_path / "in", tmp_path / "whole").items()}
+    real, dealt = population._deal_file, []
+
+    def stopping(path: Path, *rest: Any) -> None:
+        if len(dealt) == 3:
+            with (tmp_path / "work" / "bucket-000.ndjson").open("ab") as stream:
+                stream.write(b"half a li")
+            raise KeyboardInterrupt
+        dealt.append(path.name)
+        real(path, *rest)
+
+    monkeypatch.setattr(population, "_deal_file", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        partition_by_patient(tmp_path / "in", tmp_path / "work")
+    monkeypatch.setattr(population, "_deal_file", lambda path, *rest: (dealt.append(path.name), real(path, *rest)))
+    found = records(tmp_path / "in", tmp_path / "work")
+    assert len(dealt) == len(set(dealt)) == len(list((tmp_path / "in").iterdir()))  # none was dealt twice
+    assert {name: record.features() for name, record in found.items()} == expected
+
+
+def test_another_input_starts_again(tmp_path: Path) -> None:
+    export(tmp_path / "in", 5)
+    records(tmp_path / "in", tmp_path / "work")
+    export(tmp_path / "in", 8)
+    assert len(records(tmp_path / "in", tmp_path / "work")) == 8
+
+
+def note(patient: str, url: str) -> dict[str, Any]:
+    return {
+        "resourceType": "DocumentReference",
+        "id": f"d-{patient}",
+        "status": "current",
+        "subject": {"reference": f"Patient/{patient}"},
+        "date": "2024-05-01T08:00:00Z",
+        "content": [{"attachment": {"contentType": "text/plain", "url": url}}],
+    }
+
+
+def binary(name: str, text: bytes) -> dict[str, Any]:
+    return {"resourceType": "Binary", "id": name, "contentType": "text/plain", "data": b64encode(text).decode()}
+
+
+def test_a_note_brings_its_binary_from_another_file_and_nobody_elses(tmp_path: Path) -> None:
+    """A Binary names no patient, and an export holds more of them than fit in memory."""
+    export(tmp_path / "in", 2)
+    files = {"a": binary("b0", b"Short of breath."), "b": binary("b1", b"No chest pain."), "c": note("p0", "Binary/b0")}
+    files["d"] = note("p1", "Binary/gone")
+    for name, resource in files.items():
+        (tmp_path / "in" / f"{name}.ndjson").write_bytes(orjson.dumps(resource))
+    found = records(tmp_path / "in", tmp_path / "work")
+    assert [note.text for note in found["p0"].notes()] == ["Short of breath."]
+    assert [(note.text, note.reason) for note in found["p1"].notes()] == [("", "url-not-fetched")]
+    (tmp_path / "in" / "a.ndjson").write_bytes(orjson.dumps(binary("other", b"Another export.")))
+    assert records(tmp_path / "in", tmp_path / "work")["p0"].notes()[0].reason == "url-not-fetched"
+
+
+@pytest.mark.parametrize(
+    ("request_url", "url", "reason"),
+    [
+        ("https://EHR.example:443/fhir/$export", "https://ehr.example/fhir/Binary/b0", None),
+        ("https://ehr.example/fhir/Group/g1/$export?_since=2024", "http://ehr.example/fhir/Binary/b0/_history/2", None),
+        ("https://ehr.example/fhir/Patient/$export", "https://other.example/fhir/Binary/b0", "url-of-unknown-server"),
+        (None, "https://ehr.example/fhir/Binary/b0", "url-of-unknown-server"),
+        (None, "https://ehr.example/fhir/Binary/b1", "url-not-fetched"),
+    ],
+)
+def test_a_binary_at_an_absolute_url_is_found_where_the_manifest_tells_the_exports_server(
+    tmp_path: Path, request_url: str | None, url: str, reason: str | None
+) -> None:
+    export(tmp_path / "in", 1)
+    for resource in (binary("b0", b"Short of breath."), note("p0", url)):
+        (tmp_path / "in" / f"{resource['id']}.ndjson").write_bytes(orjson.dumps(resource))
+    if request_url is not None:
+        manifest = {"transactionTime": "2024-05-02T00:00:00Z", "request": request_url, "output": []}
+        (tmp_path / "in" / "manifest.json").write_bytes(orjson.dumps(manifest))
+    (found,) = records(tmp_path / "in", tmp_path / "work")["p0"].notes()
+    assert (found.text, found.reason) == (("Short of breath.", None) if reason is None else ("", reason))
+
+
+def test_a_subject_at_an_absolute_url_of_the_exports_server_is_its_patient(tmp_path: Path) -> None:
+    export(tmp_path / "in", 1)
+    manifest = {"transactionTime": "", "request": "https://ehr.example/fhir/$export", "output": []}
+    (tmp_path / "in" / "manifest.json").write_bytes(orjson.dumps(manifest))
+    path = tmp_path / "in" / "Observation.0.ndjson"
+    path.write_bytes(path.read_bytes().replace(b'"Patient/p0"', b'"https://ehr.example/fhir/Patient/p0"'))
+    (record,) = records(tmp_path / "in", tmp_path / "work").values()
+    assert record.measurements
+
+
+@pytest.mark.parametrize("content", [None, b'{"resourceType": "Location", "id": "l"}'])
+def test_a_folder_without_patients_says_so(tmp_path: Path, content: bytes | None) -> None:
+    (tmp_path / "in").mkdir()
+    if content is not None:
+        (tmp_path / "in" / "a.ndjson").write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"no file in this folder|no Patient"):
+        partition_by_patient(tmp_path / "in", tmp_path / "work")
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 4))
+def test_any_number_of_files_gives_the_same_patients(patients: int, shards: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        export(Path(scratch) / "in", patients, shards)
+        assert len(records(Path(scratch) / "in", Path(scratch) / "work")) == patients

