@@ -13,6 +13,7 @@
 The client is `cds_hooks.client`. Only the blueprint needs Flask, only the client needs requests.
 """
 
+from cds_hooks.admission import Incoming
 from cds_hooks.cards import MAX_SUMMARY, Action, Card, CardCoding, HookResponse, Link, Source, Suggestion
 from cds_hooks.errors import (
     CallFailedError,
@@ -52,7 +53,7 @@ from cds_hooks.prefetch import (
     fill,
     resource_type,
 )
-from cds_hooks.registry import CdsHooks, Incoming
+from cds_hooks.registry import CdsHooks
 from cds_hooks.services import ServiceDefinition
 from cds_hooks.strict_json import parse_json
 from cds_hooks.tokens import MemoryReplayStore, ReplayStore, TokenSigner, Trust, TrustedIssuer, VerifiedToken

@@ -7,13 +7,16 @@ Every answer that is not 200 is an OperationOutcome.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from flask import Blueprint, Response, request
 
+from cds_hooks.admission import Admission, Incoming, Verifier
+from cds_hooks.cards import HookResponse
 from cds_hooks.errors import (
     HookError,
     MethodNotSupportedError,
@@ -22,14 +25,38 @@ from cds_hooks.errors import (
     UnsupportedMediaTypeError,
 )
 from cds_hooks.openapi import openapi_document
-from cds_hooks.registry import LOG, CdsHooks, Incoming
+from cds_hooks.services import ServiceDefinition
+
+LOG = logging.getLogger("cds_hooks")
 
 JSON_TYPES = frozenset({"application/json", "application/fhir+json", "application/json+fhir"})
 """Content types of requests: clients older than 2.0 send the last."""
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-def hooks_blueprint(hooks: CdsHooks, url_prefix: str = "", name: str = "cds_hooks") -> Blueprint:
+class HookServices(Protocol):
+    """What the routes need of `cds_hooks.CdsHooks`, which imports this module."""
+
+    @property
+    def services(self) -> Mapping[str, ServiceDefinition]: ...
+    @property
+    def trust(self) -> Verifier | None: ...
+    @property
+    def admission(self) -> Admission: ...
+    @property
+    def allowed_origins(self) -> frozenset[str]: ...
+    @property
+    def open_discovery(self) -> bool: ...
+    @property
+    def max_body_bytes(self) -> int: ...
+    def discovery(self) -> dict[str, Any]: ...
+    def caller(self, authorization: str | None, path: str) -> Any: ...
+    def definition(self, service_id: str) -> ServiceDefinition: ...
+    def answer(self, service_id: str, body: bytes, caller: Any = None) -> HookResponse: ...
+    def receive_feedback(self, service_id: str, body: bytes, caller: Any = None) -> Any: ...
+
+
+def hooks_blueprint(hooks: HookServices, url_prefix: str = "", name: str = "cds_hooks") -> Blueprint:
     """Routes of all services of `hooks`, those that are registered later too."""
     routes = Blueprint(name, __name__, url_prefix=url_prefix or None)
 
@@ -103,12 +130,12 @@ def _route(routes: Blueprint, path: str, method: str, view: Callable[..., Respon
     routes.add_url_rule(path, f"not_{view.__name__}", other, methods=others, provide_automatic_options=False)
 
 
-def _caller(hooks: CdsHooks) -> Any:
+def _caller(hooks: HookServices) -> Any:
     return hooks.caller(request.headers.get("Authorization"), request.path)
 
 
 @contextmanager
-def _body(hooks: CdsHooks, service_id: str, kind: str, caller: Any) -> Iterator[bytes]:
+def _body(hooks: HookServices, service_id: str, kind: str, caller: Any) -> Iterator[bytes]:
     """The body, once it is admitted. Raises HookError 413, 415, and what `admission` raises."""
     if request.mimetype not in JSON_TYPES:
         raise UnsupportedMediaTypeError("Content-Type must be application/json")
@@ -126,7 +153,7 @@ def _body(hooks: CdsHooks, service_id: str, kind: str, caller: Any) -> Iterator[
         yield body
 
 
-def _cors(hooks: CdsHooks) -> Callable[[Response], Response]:
+def _cors(hooks: HookServices) -> Callable[[Response], Response]:
     """CORS for browser-based clients, with preflight (CDS Hooks, "Cross-Origin Resource Sharing")."""
 
     def add(response: Response) -> Response:

@@ -16,11 +16,12 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cds_hooks.admission import Admission, Verifier
 from cds_hooks.cards import Card, HookResponse
 from cds_hooks.errors import HandlerFailedError, HookError, ServiceDefinitionError, UnknownServiceError
 from cds_hooks.feedback import Feedback, parse_feedback
@@ -41,30 +42,6 @@ FeedbackHandler = Callable[[str, tuple[Feedback, ...], Any], None]
 RequestFetch = Callable[[HookRequest, str], Any]
 """(request, filled query) -> the resource of the request's FHIR server. It decides which servers may be read; raises
 FetchError."""
-
-
-class Verifier(Protocol):
-    """Knows clients by their tokens: `cds_hooks.Trust`, or an object of your own."""
-
-    @property
-    def base_url(self) -> str: ...
-    def verify(self, authorization: str | None, url: str) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A request whose caller is known and whose body has not been read."""
-
-    service: str
-    kind: str
-    """"hook" or "feedback"."""
-    caller: Any
-    content_length: int | None
-    """Bytes; None where the client does not say."""
-
-
-Admission = Callable[[Incoming], AbstractContextManager[Any]]
-"""Entered before the body is read, left when the answer is ready. Raises HookError, such as 429 or 503, to refuse."""
 
 
 @dataclass(frozen=True, slots=True)
