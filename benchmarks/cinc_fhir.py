@@ -1,4 +1,4 @@
-"""PhysioNet/CinC Challenge 2012 rows to FHIR R4: one ICU stay, its first 48 hours, honest about what is unknown.
+"""PhysioNet/CinC Challenge 2012 rows to FHIR R4: one ICU stay, its first 48 hours; unknown stays unknown.
 
 The data name no dates: each stay begins at a fictitious 1 January 2012, 00:00 UTC, and the birth date is the first of
 January as many years earlier as the patient is old. -1 means unknown. A stay has no end: its length is the outcome's.

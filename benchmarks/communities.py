@@ -1,4 +1,4 @@
-"""What communities of the graph are worth: `python -m benchmarks.communities --data DIR --out DIR`.
+"""Ranking and spread with communities of the graph: `python -m benchmarks.communities --data DIR --out DIR`.
 
 Ranking, on the Cystic Fibrosis collection (DIR as for `benchmarks.cystic_fibrosis`): the first hundred of the graph
 retriever as they are; with a share of their community's mean score added; and chosen greedily, each article's score

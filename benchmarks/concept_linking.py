@@ -70,9 +70,9 @@ def main() -> None:
 
 def displays(linker: Linker, documents: Iterable[Annotated]) -> dict[str, float]:
     """Mentions taken out of their text, each once with each of its meanings."""
-    told = {(a.mention, a.ids) for document in documents for a in document.annotations if a.ids}
+    annotated = {(a.mention, a.ids) for document in documents for a in document.annotations if a.ids}
     given = right = near = 0
-    for mention, ids in sorted(told):
+    for mention, ids in sorted(annotated):
         found = [item.concept for item in linker.link_codes([(None, "", mention)])]
         if not found:
             continue
@@ -80,7 +80,12 @@ def displays(linker: Linker, documents: Iterable[Annotated]) -> dict[str, float]
         right += any(concept.ui in ids for concept in found)
         wanted = [number for ui in ids for number in numbers_of(linker, ui)]
         near += any(concept.ui in ids or _related(concept.tree_numbers, wanted) for concept in found)
-    return {"mentions": len(told), "linked": given / len(told), "right": right / given, "right_or_near": near / given}
+    return {
+        "mentions": len(annotated),
+        "linked": given / len(annotated),
+        "right": right / given,
+        "right_or_near": near / given,
+    }
 
 
 def numbers_of(linker: Linker, ui: str) -> tuple[str, ...]:
@@ -147,14 +152,14 @@ def measured(linker: Linker, documents: list[Annotated]) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     out: dict[str, Any] = {"concepts": len(linker.concepts), "abstracts_per_second": round(len(documents) / seconds)}
     for kind in BRANCHES:
-        told = [
+        annotated = [
             {(a.start, a.end, ui) for a in document.annotations if a.kind == kind for ui in a.ids}
             for document in documents
         ]
         seen = [{item[:3] for item in items if item[3] == kind} for items in found]
         out[kind] = {
-            "mentions": agreement(told, seen),
-            "documents": agreement(_concepts(told), _concepts(seen)),
+            "mentions": agreement(annotated, seen),
+            "documents": agreement(_concepts(annotated), _concepts(seen)),
         }
     return out
 
@@ -173,10 +178,10 @@ def _concepts(mentions: Iterable[set[tuple[int, int, str]]]) -> list[set[str]]:
     return [{ui for _, _, ui in items} for items in mentions]
 
 
-def agreement(told: Iterable[set[Any]], seen: Iterable[set[Any]]) -> dict[str, float]:
+def agreement(annotated: Iterable[set[Any]], seen: Iterable[set[Any]]) -> dict[str, float]:
     """Precision, recall and their harmonic mean over all documents together."""
     right = wanted = given = 0
-    for one, other in zip(told, seen, strict=True):
+    for one, other in zip(annotated, seen, strict=True):
         right, wanted, given = right + len(one & other), wanted + len(one), given + len(other)
     precision, recall = right / max(given, 1), right / max(wanted, 1)
     return {"precision": precision, "recall": recall, "f1": 2 * precision * recall / max(precision + recall, 1e-9)}

@@ -1,4 +1,4 @@
-"""Diabetes-130 rows to FHIR R4: one inpatient stay of a diabetic adult, honest about what the table does not say.
+"""Diabetes-130 rows to FHIR R4: one inpatient stay of a diabetic adult; what the table lacks stays unknown.
 
 The table names no dates: each stay ends at a fictitious 1 July 2005, 12:00 UTC. Age is a band of ten years: the birth
 date is the first of January of the year that makes the patient the middle of the band. The table counts earlier visits,

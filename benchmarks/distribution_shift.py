@@ -1,9 +1,9 @@
-"""Whether patients unlike the training patients are noticed: wrong units, lost feeds, another age; and false alarms.
+"""Detection of patients unlike the training patients: wrong units, lost feeds, another age; and false alarms.
 
     python -m benchmarks.distribution_shift --data DATA [--stays 1500] [--encounters 5000]
 
 The distance check (`risk_model.models.out_of_distribution`) is fitted anew on four fifths of the patients, through FHIR
-as the shipped models are, and judged on the fifth that took no part: as they are, and with one thing wrong in every
+as the shipped models are, and evaluated on the fifth that took no part: as they are, and with one thing wrong in every
 record. Shares that are warned of or refused, and that are refused, go to `benchmarks/results/distribution_shift.json`.
 """
 
@@ -135,7 +135,7 @@ def main() -> None:
     table = diabetes_fhir.read_admissions(options.data / "diabetes-130" / "encounters.csv.gz")
     admissions = list(islice((item for item in table if diabetes_fhir.eligible(item.row)), options.encounters))
     inpatients = collect(admissions, diabetes130.row_of, "encounters through FHIR")
-    say("judging")
+    say("evaluating")
     found: dict[str, Any] = {"meant": {"warned_or_refused": WARNED, "refused": REFUSED}}
     for task, rows, shifts in (
         (IN_HOSPITAL_MORTALITY, icu, MORTALITY),

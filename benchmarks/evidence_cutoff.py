@@ -1,4 +1,6 @@
-"""How weak is too weak: `python -m benchmarks.evidence_cutoff --data ori_pqal.json.gz` (PubMedQA's labelled set).
+"""The score below which evidence is withheld: `python -m benchmarks.evidence_cutoff --data ori_pqal.json.gz`.
+
+The data are PubMedQA's labelled set.
 
 Each of 1,000 questions has one right text: the conclusion its authors wrote (a sentence or two, like a finding of the
 starter base), and its abstract. For a cut-off on the cosine, and on the share of the question's words that are covered,

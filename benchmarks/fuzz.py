@@ -1,4 +1,4 @@
-"""Requests that were valid once and then had something done to them: how many are answered with a 5xx. None may be.
+"""The number of mutated requests that are answered with a 5xx; none may be.
 
     python -m benchmarks.fuzz [--requests 100000] [--seed 0] [--out benchmarks/results/fuzz.json]
 

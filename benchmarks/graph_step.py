@@ -1,4 +1,4 @@
-"""How fast the graph step is at 230,000 nodes and 2.4 million edges, and how near the exact PageRank.
+"""Speed of the graph step at 230,000 nodes and 2.4 million edges, and its overlap with exact PageRank.
 
     python -m benchmarks.graph_step [--articles FILE.jsonl.gz] [--peers] [--out benchmarks/results/graph_step.json]
 

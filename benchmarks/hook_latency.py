@@ -1,4 +1,4 @@
-"""How fast a 1 MB hook request is answered by the demo server, and what the serving process holds.
+"""Latency of a 1 MB hook request to the demo server, and memory of the serving process.
 
     python -m benchmarks.hook_latency [--requests 60] [--out benchmarks/results/hook_latency.json]
 

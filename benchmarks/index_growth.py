@@ -1,4 +1,4 @@
-"""What memory building the words and the graph of an index takes for each article more, and how long it takes.
+"""Memory and time that each further article adds to building postings and graph of an index.
 
     python -m benchmarks.index_growth [--articles 100000 300000] [--out benchmarks/results/index_growth.json]
 

@@ -1,4 +1,4 @@
-"""How long a large index takes to open, and what it holds in memory then.
+"""Time to open a large index, and its memory.
 
     python -m benchmarks.index_open --articles 1000000 [--out benchmarks/results/index_open.json]
 

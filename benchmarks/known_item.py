@@ -1,4 +1,4 @@
-"""A question finds its own abstract: `python -m benchmarks.known_item --data FILE --out DIR [--limit N]`.
+"""Known-item retrieval, a question's own abstract: `python -m benchmarks.known_item --data FILE --out DIR [--limit N]`.
 
 FILE is PubMedQA's labelled set: 1,000 questions, each the title of a PubMed article, with its abstract (less the
 conclusion) and MeSH terms. One index holds the abstracts without their titles; each question has one right answer.

@@ -1,10 +1,10 @@
-"""A hundred bodies of ten megabytes at the same moment against `riskcards serve`: what is answered, and what it holds.
+"""A hundred bodies of ten megabytes at the same moment against `riskcards serve`: answers and memory.
 
     python -m benchmarks.large_bodies [--bodies 100] [--workers 2] [--out benchmarks/results/large_bodies.json]
 
 Three in five are charts of ten megabytes, the others are brackets, one long string, and a body that says it is eleven.
-All connections are open before the first byte is sent. Meanwhile /health/live is asked ten times a second. Told are the
-statuses, the largest memory of all processes together above what they held before, how long health took, and whether
+All connections are open before the first byte is sent. Meanwhile /health/live is read 10 times a second. Reported:
+the statuses, the largest memory of all processes together above what they held before, how long health took, and whether
 an ordinary request is answered afterwards.
 """
 

@@ -1,4 +1,4 @@
-"""What the retrieval benchmarks share: vectors that are made once, figures that are rounded, results that are kept."""
+"""Shared by the retrieval benchmarks: cached vectors, rounded figures, results written as JSON."""
 
 from __future__ import annotations
 

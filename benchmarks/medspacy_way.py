@@ -1,4 +1,4 @@
-"""What medspacy makes of given mentions, in a process of its own: `python medspacy_way.py FILE`.
+"""The context medspacy gives to mentions, in a process of its own: `python medspacy_way.py FILE`.
 
 FILE is JSON: a list of {"text", "spans": [[start, end], ...]}. Answers with JSON: {"seconds", "said"}: seconds of the
 processor, and for each text and span the flags [negated, uncertain, historical, hypothetical, family]. Its default
@@ -22,7 +22,7 @@ def main() -> None:
     from loguru import logger
     from spacy.util import filter_spans
 
-    logger.disable("")  # PyRuSH tells every sentence it finds
+    logger.disable("")  # PyRuSH logs every sentence it finds
     nlp = medspacy.load(medspacy_enable=["medspacy_pyrush", "medspacy_context", "medspacy_sectionizer"])
 
     def read(text: str, spans: list[list[int]]) -> list[list[bool]]:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.note_rules [--windows 600] [--sentences FILE] [--out benchmarks/results/note_rules.json]
 
-Both are given the mentions that our vocabulary finds; what is compared is what they make of the words around. Judged
+Both are given the mentions that our vocabulary finds; compared is how they classify them by the words around. Evaluated
 are windows in the writing styles of the test part, by the metric of `risk_model.llm_tuning.examples`, and with
 `--sentences` sentences of real reports that a physician labelled: the test set of NegEx (2,376 sentences of 120
 reports, `rsAnnotations-1-120-random.txt` of github.com/chapmanbe/negex, not part of this project). Our rules were
@@ -58,16 +58,16 @@ class Sentence:
     labels: Mapping[str, bool]
 
     @property
-    def kept_for_judging(self) -> bool:
-        """Nobody looked at these while rules were written."""
+    def held_out(self) -> bool:
+        """These were not looked at while rules were written."""
         return sha256(self.text.lower().encode()).digest()[0] % 2 == 1
 
     def counts(self, said: MentionContext) -> Counter[str]:
         found: Counter[str] = Counter()
         for name, has in PROPERTIES.items():
-            told, read = self.labels[name], has(said)
-            found.update({f"told {name}": told, f"read {name}": read})
-            found.update({f"found {name}": told and read, f"right {name}": told and read})
+            labelled, read = self.labels[name], has(said)
+            found.update({f"told {name}": labelled, f"read {name}": read})
+            found.update({f"found {name}": labelled and read, f"right {name}": labelled and read})
         return found
 
 
@@ -139,7 +139,7 @@ def on_windows(examples: Sequence[ReaderExample], rules: RuleNoteReader, medspac
         return result | {"medspacy": ABSENT}
     said, _ = medspacy.said([(note.text, _spans(found)) for note, found in zip(notes, read, strict=True)])
     theirs = [
-        scores(example, NoteFindings(_judged(found.findings, contexts), None, "medspacy", 1, 0))
+        scores(example, NoteFindings(_scored(found.findings, contexts), None, "medspacy", 1, 0))
         for example, found, contexts in zip(examples, read, said, strict=True)
     ]
     return result | {"medspacy": summary(theirs, fields=STATUSES), "ahead": _ahead(ours, theirs, STATUSES)}
@@ -149,7 +149,7 @@ def _spans(read: NoteFindings) -> list[tuple[int, int]]:
     return [(finding.start, finding.end) for finding in read.findings]
 
 
-def _judged(findings: Sequence[Finding], contexts: Sequence[MentionContext]) -> tuple[Finding, ...]:
+def _scored(findings: Sequence[Finding], contexts: Sequence[MentionContext]) -> tuple[Finding, ...]:
     return tuple(replace(f, **said._asdict()) for f, said in zip(findings, contexts, strict=True))
 
 
@@ -202,7 +202,7 @@ def main() -> None:
     if options.sentences is None:
         print("no --sentences: real reports are left out", file=sys.stderr)
     else:
-        labelled = [one for one in sentences(options.sentences) if one.kept_for_judging]
+        labelled = [one for one in sentences(options.sentences) if one.held_out]
         result["labelled_sentences"] = on_sentences(labelled, medspacy)
     write(options.out, result)
 

@@ -1,7 +1,7 @@
-"""How five houses write: names, units, sentences. Data of `note_writing`, nothing of any patient.
+"""Five writing styles: names, units, sentences. Data of `note_writing`, nothing of any patient.
 
-Houses 0 to 2 were at hand when the value reader was made. Houses 3 and 4 were written before it was first run on any
-generated note and their misses were never looked at: they stand for notes of a hospital nobody has seen.
+Styles 0 to 2 were at hand when the value reader was made. Styles 3 and 4 were written before it was first run on any
+generated note and their misses were never looked at: they represent notes of a hospital not seen before.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class WritingStyle:
 
 _MG = {"creatinine": "mg/dL", "bun": "mg/dL", "bilirubin": "mg/dL", "lactate": "mmol/L", "bicarbonate": "mmol/L"}
 
-HOUSES: tuple[WritingStyle, ...] = (
+WRITING_STYLES: tuple[WritingStyle, ...] = (
     WritingStyle(
         names={
             "creatinine": "creatinine", "bun": "BUN", "bilirubin": "total bilirubin", "lactate": "lactate",
@@ -229,4 +229,4 @@ HOUSES: tuple[WritingStyle, ...] = (
     ),
 )  # fmt: skip
 UNSEEN = (3, 4)
-"""Houses the value reader was never looked at with."""
+"""Styles that were not looked at while the value reader was made."""

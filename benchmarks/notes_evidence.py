@@ -1,4 +1,4 @@
-"""The literature beside a patient's values: which problems they show, and a vector of what is known about those."""
+"""Literature for a patient's values: the problems they show, and a vector of the evidence on those."""
 
 from __future__ import annotations
 

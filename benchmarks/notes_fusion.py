@@ -1,11 +1,11 @@
-"""What notes give back when the record does not have it: structured, notes and both, against an oracle that sees all.
+"""Gain from notes that hold what the record lacks: structured, notes and both, against an oracle that sees all.
 
     python -m benchmarks.notes_fusion [--stays N] --out benchmarks/results/notes_fusion.json
 
 No open data set has notes and real outcomes. The honest substitute: CinC 2012 stays with real outcomes, of which a
-stated set of measurements (`note_writing.MOVED`) leaves the structured record and is told in generated notes. The
-figure is the share of the oracle's gain over structured-only that fusion wins back. Folds are patients and houses at
-once: whoever is judged is unknown to both stages, and so is the way his notes are written. The mortality models that
+stated set of measurements (`note_writing.MOVED`) leaves the structured record and is written in generated notes. The
+figure is the share of the oracle's gain over structured-only that fusion wins back. Folds are by patient and by writing
+style: evaluated patients are unknown to both stages, and so is the style of their notes. The mortality models that
 are shipped have no part in it.
 """
 
@@ -32,8 +32,8 @@ from benchmarks.measuring import Remembering, write
 from benchmarks.note_writing import MOVED, with_notes, writing_style_of, written
 from benchmarks.notes_evidence import EvidenceVectors, problems
 from benchmarks.notes_extraction import scores, summary
-from benchmarks.notes_told import newest_values, source_of, stated_values
 from benchmarks.outcome import say
+from benchmarks.perfect_reading import newest_values, source_of, stated_values
 from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from fhir_mapping import PatientRecord
 from knowledge_index import KnowledgeIndex
@@ -66,9 +66,9 @@ class FusionStay:
     structured: NDArray[np.float32]
     findings: NoteFindings
     stated: Mapping[str, Mapping[str, float]]
-    """Inputs made of the notes alone, by who reads: `read`, or a reader without a fault, `told` and `newest`."""
+    """Inputs made of the notes alone, by reader: `read`, or a reader without errors, `told` and `newest`."""
     noted: Mapping[str, NDArray[np.float32]]
-    """Structured inputs with those values among the measurements, by who reads."""
+    """Structured inputs with those values among the measurements, by reader."""
     texts: tuple[str, ...]
     windows: tuple[Window, ...]
     """What a language model that is a first stage is asked about."""
@@ -194,8 +194,8 @@ def recovered(y: Floats, margins: Mapping[str, Floats], arm: str) -> dict[str, A
 
 
 def run(stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, Any]:
-    """Every arm out of fold, house by house."""
-    houses = np.array([writing_style_of(stay.id) for stay in stays])
+    """Every arm out of fold, style by style."""
+    styles = np.array([writing_style_of(stay.id) for stay in stays])
     ids = [stay.id for stay in stays]
     margins: dict[str, Floats] = {}
     parameters = PARAMETERS[IN_HOSPITAL_MORTALITY]
@@ -203,7 +203,7 @@ def run(stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, Any]:
     for name, cohort in cohorts.items():
         say(f"{perf_counter():.0f} s: {name}: {len(cohort.names)} inputs, {len(cohort.blocks)} vectors")
         with threadpool_limits(1):  # many small fits: threads would wait for each other longer than they work
-            margins[name] = held_out_margins(cohort, houses, parameters, threads=1)
+            margins[name] = held_out_margins(cohort, styles, parameters, threads=1)
     say("bootstrapping")
     found = {name: measure(y, m, ids, metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS) for name, m in margins.items()}
     unchanged = {"structured", "oracle"}
@@ -229,15 +229,15 @@ def main() -> None:
             if number % 400 == 0:
                 say(f"stays through FHIR, notes written and read: {number} of {len(raw)}")
     y = np.array([outcomes[stay.id]["In-hospital_death"] for stay in stays])
-    by_house: dict[int, Counter[str]] = {}
+    by_style: dict[int, Counter[str]] = {}
     for stay in stays:
-        by_house.setdefault(writing_style_of(stay.id), Counter()).update(stay.extraction)
+        by_style.setdefault(writing_style_of(stay.id), Counter()).update(stay.extraction)
     result = {
         "stays": len(stays),
         "outcomes": int(y.sum()),
         "moved_into_notes": sorted(MOVED.values()),
         "judged": "out of fold by patient and by house: writing styles of the judged patients are unknown to training",
-        "extraction": summary(by_house),
+        "extraction": summary(by_style),
         **run(stays, y, options.cache),
     }
     say(f"{perf_counter() - begun:.0f} seconds")

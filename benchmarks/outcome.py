@@ -1,4 +1,4 @@
-"""What the two outcome benchmarks share: options, measuring, writing metrics.json, report.html and the model."""
+"""Shared by the two outcome benchmarks: options, metrics, writing metrics.json, report.html and the model."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def learning_curve(study: ComparedCohort, fitted: Fit) -> list[dict[str, Any]]:
         say(f"learning curve: {count} of {max(CURVE)} parts")
         learn = part < count
         margin = held_out_margins(cohort, fitted.fold, fitted.parameters, threads=WORKERS, learn=learn)
-        patients = len({name for name, taught in zip(cohort.patients, learn, strict=True) if taught})
+        patients = len({name for name, learns in zip(cohort.patients, learn, strict=True) if learns})
         answer = measure(
             cohort.y[rows], margin[rows], np.array(cohort.patients)[rows], metrics=SCORE_METRICS, bootstraps=200
         )
@@ -102,10 +102,10 @@ def evaluate(
             found |= measure(y[chosen], probability[chosen], patients[chosen], metrics=kinds, bootstraps=bootstraps)
             found["coverage"] = share(statements.covered[chosen], patients[chosen], bootstraps)
         metrics["subgroups"][name] = found
-    judged = EvaluatedRows(
+    evaluated = EvaluatedRows(
         y[rows], probability[rows], patients[rows], covered=statements.covered[rows], distances=statements.distances
     )
-    metrics["conformal"] = coverage(judged, bootstraps)
+    metrics["conformal"] = coverage(evaluated, bootstraps)
     metrics["rows"], metrics["patients"] = int(rows.sum()), len(set(patients[rows]))
     metrics["prevalence"] = float(y[rows].mean())
     return metrics | dict(study.facts)

@@ -1,9 +1,9 @@
-"""Questions of patients to the starter base: `python -m benchmarks.patient_queries --out DIR`.
+"""Retrieval of patients' problems from the starter base: `python -m benchmarks.patient_queries --out DIR`.
 
 The questions are those the product asks: for each problem coded in the charts of the demo (the newest conditions, as
 in `risk_model.pipeline.assess`), its name with the words of the outcome, and both descriptors. An article counts as
 relevant when NLM indexed it with the problem's descriptor or a narrower one of the MeSH tree. Retrieval must not see
-what judges it, so the index is built from the starter articles *without* their headings: the graph has mentions, tree
+its labels, so the index is built from the starter articles *without* their headings: the graph has mentions, tree
 and citations only. The criterion asks for the subject, not for usefulness at the bedside.
 
 `milliseconds_per_patient` is the whole retrieval of one patient, every question of the chart, warm, on the shipped

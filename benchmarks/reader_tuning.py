@@ -1,9 +1,9 @@
-"""A small language model before and after tuning, against the rules, on notes written as none of them learned.
+"""A small language model before and after tuning, against the rules, on notes in unseen writing styles.
 
     python -m benchmarks.reader_tuning --out benchmarks/results/reader_tuning.json [--train 120] [--test 24] [--quick]
 
-Examples are written from drawn records in twelve styles; tuning sees seven, two decide when it stops, three are judged.
-Every reader is judged by the same field-level metric on the same windows. A run that was stopped goes on.
+Examples are written from drawn records in twelve styles; tuning sees 7, 2 decide when it stops, 3 are evaluated.
+Every reader is measured by the same field-level metric on the same windows. A run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ def evaluated_model(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is tuned and judged, and where the parts that are done are kept."""
+    """What is tuned and evaluated, and where the parts that are done are kept."""
 
     model: str
     precision: str
     work: Path
     counts: tuple[int, int, int]
-    """Examples to learn from, to validate and to judge on."""
+    """Examples to learn from, to validate and to evaluate on."""
     settings: TuningSettings
     batch: int
     minutes: float
@@ -101,7 +101,7 @@ def run(plan: Plan) -> dict[str, Any] | None:
     index = KnowledgeIndex.open_starter()
     learn, validate, test = (generated_examples(index, part, n) for part, n in zip(PARTS, plan.counts, strict=True))
 
-    def judged(adapter: Path | None) -> dict[str, Any]:
+    def measured(adapter: Path | None) -> dict[str, Any]:
         counts, facts = evaluated_model(test, plan.opened(adapter), index, plan.batch)
         return summary(counts) | facts
 
@@ -109,8 +109,8 @@ def run(plan: Plan) -> dict[str, Any] | None:
     if not (plan.adapter / MANIFEST).exists() and not _tuned(plan, TuningSplit(learn, validate)):
         return None
     manifest = check_adapter(plan.adapter, base_fingerprint(*find_weights(plan.model)))
-    found["after"] = plan.remembered("after", lambda: judged(plan.adapter))
-    found["before"] = plan.remembered("before", lambda: judged(None))
+    found["after"] = plan.remembered("after", lambda: measured(plan.adapter))
+    found["before"] = plan.remembered("before", lambda: measured(None))
     for name, rates in found.items():
         say(f"{name}: F1 {rates['all']['f1']:.3f}")
     return {
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--answers", choices=["json", "compact"], default="json", help="the form that is taught")
+    parser.add_argument("--answers", choices=["json", "compact"], default="json", help="form of the tuned answers")
     parser.add_argument("--quick", action="store_true", help="40 examples, 4 steps: that it runs, not what it reaches")
     options = parser.parse_args()
     counts = (40, 4, 8) if options.quick else (options.train, options.validation, options.test)

@@ -1,4 +1,4 @@
-"""What is refused of the development data, and why: `python -m benchmarks.refusals DATA [--stays N] [--out FILE]`.
+"""Refusals in the development data, by reason: `python -m benchmarks.refusals DATA [--stays N] [--out FILE]`.
 
 DATA is the development data folder: twelve Synthea bundles, the MIMIC-IV demo on FHIR and 4,000 CinC 2012 stays. Counts
 by reason go to FILE as JSON. Every reason must be explained for its data set in `docs/reasons.md`; exit code 1 where

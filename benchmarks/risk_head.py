@@ -1,4 +1,4 @@
-"""How long one row takes in stage 2: probability and exact contributions, the distance check, counterfactuals.
+"""Time of one row in stage 2: probability and exact contributions, the distance check, counterfactuals.
 
     python -m benchmarks.risk_head [--models DIR]
 

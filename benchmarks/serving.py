@@ -56,7 +56,7 @@ def body_of_a_megabyte() -> bytes:
 
 
 def with_new_notes(body: bytes, seed: int, notes: int = 5, words: int = 750) -> bytes:
-    """The body with notes nobody has read: about 1,000 tokens each, dated like the newest one there is."""
+    """The body with notes not read before: about 1,000 tokens each, dated like the newest one there is."""
     request = json.loads(body)
     chance, words_known = random.Random(seed), _TEXT.split()
     entries = request["prefetch"]["documents"]["entry"]

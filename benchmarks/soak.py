@@ -1,13 +1,13 @@
-"""An hour of ordinary, slow and hostile clients against `riskcards serve`: does it grow, slow down, leak, or fail?
+"""An hour of ordinary, slow and hostile clients against `riskcards serve`: growth, latency, leaks and failures.
 
     python -m benchmarks.soak [--minutes 60] [--rate 3] [--out benchmarks/results/soak.json]
 
 Clients send on schedule what a ward sends, each request with a token of its own: charts seen before, charts with notes
-nobody has read, feedback, discovery, health and metrics; one in eight means harm (`soak_clients.HOSTILE`). Six more
-never hurry. Six times the knowledge index is updated under it, the clients file is written anew, and a service is
+that were not read before, feedback, discovery, health and metrics; one in eight is hostile (`soak_clients.HOSTILE`).
+Six more are slow. Six times the knowledge index is updated, the clients file is written anew, and a service is
 switched off and on again; near the beginning and near the end all workers are replaced (SIGHUP).
 
-Once in five seconds memory, open files and threads of all the processes of the server are read. What is told is the
+Once in five seconds memory, open files and threads of all the processes of the server are read. Reported is the
 slope of memory between the two replacements, by least squares, and what differs between the second and the last tenth.
 """
 
@@ -44,9 +44,9 @@ RESULT = Path(__file__).parent / "results" / "soak.json"
 _LOOK_EVERY = 5.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _SLOW_CLIENTS = 6
-# Of the whole time: when all workers are replaced. Memory is judged between the two.
+# Of the whole time: when all workers are replaced. Memory is measured between the two.
 _REPLACED = (0.08, 0.93)
-_JUDGED = (0.15, 0.92)
+_MEASURED = (0.15, 0.92)
 _CHANGED = (0.2, 0.32, 0.44, 0.56, 0.68, 0.8)
 
 
@@ -83,7 +83,7 @@ class SoakFolder:
         return sum(path.stat().st_size for path in self.folder.glob("soak.db*"))
 
     def write_clients(self, number: int) -> None:
-        """The clients file in one step; with `number`, one more EHR that nobody asks for."""
+        """The clients file in one step; with `number`, one more EHR that sends nothing."""
         more = [Signer().client() | {"name": f"other-{number}", "issuer": f"https://{number}.example"}] * bool(number)
         file = self.folder / "clients.new"
         file.write_text(json.dumps({"clients": [self.signer.client(), *more]}), "utf-8")
@@ -207,7 +207,7 @@ class Run:
                     change(self.place, number)
                 else:
                     os.kill(self.server, signal.SIGHUP)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the soak goes on and tells it
+            except Exception as error:  # noqa: BLE001 - whatever it is, the soak goes on and reports it
                 self.faults.append(f"{number}: {error.__class__.__name__}: {error}")
 
 
@@ -223,9 +223,9 @@ def summary_of(run: Run) -> dict[str, Any]:
     by_kind: dict[str, Counter[str]] = {}
     for _, kind, status, _ in seen.answers:
         by_kind.setdefault(kind, Counter())[str(status)] += 1
-    judged = [each for each in run.looks if _JUDGED[0] <= each.at / seconds <= _JUDGED[1]]
-    early = [each for each in judged if each.at / seconds < _JUDGED[0] + 0.1]
-    late = [each for each in judged if each.at / seconds > _JUDGED[1] - 0.1]
+    measured = [each for each in run.looks if _MEASURED[0] <= each.at / seconds <= _MEASURED[1]]
+    early = [each for each in measured if each.at / seconds < _MEASURED[0] + 0.1]
+    late = [each for each in measured if each.at / seconds > _MEASURED[1] - 0.1]
     parts = {}
     for name, low, high in (("second_tenth", 0.1, 0.2), ("last_tenth", 0.9, 1.01)):
         there = [item for item in seen.answers if low <= item[0] / seconds < high]
@@ -248,7 +248,7 @@ def summary_of(run: Run) -> dict[str, Any]:
         "operators_faults": run.faults,
         "known_charts_of_a_megabyte": parts,
         "processes": {
-            name: {"early": middle(early, name), "late": middle(late, name), "slope_an_hour": slope(judged, name)}
+            name: {"early": middle(early, name), "late": middle(late, name), "slope_an_hour": slope(measured, name)}
             for name in ("largest", "megabytes", "handles", "threads", "workers")
         },
     }

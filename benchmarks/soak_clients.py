@@ -1,4 +1,4 @@
-"""Who asks during the soak: a ward that signs its requests, clients that are slow, and clients that mean harm.
+"""Clients of the soak: a ward that signs its requests, clients that are slow, and clients that mean harm.
 
 Every request a hospital's EHR would send carries a token of its own (ES384). Hostile ones are sent as they are, over a
 bare socket where HTTP itself is what is wrong; each row of `HOSTILE` names the answers it may get, and none is a 5xx
@@ -28,7 +28,7 @@ from benchmarks.serving import body_of_a_megabyte, with_new_notes
 
 ISSUER = "https://ehr.soak.example"
 JSON = {"Content-Type": "application/json"}
-_GONE = 499  # nobody waited for the answer
+_GONE = 499  # the client closed before the answer
 
 
 @dataclass(frozen=True, slots=True)

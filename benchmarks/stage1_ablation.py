@@ -1,16 +1,16 @@
-"""What each part of stage 1 gives to stage 2: its estimate, its reasons, the notes themselves, the literature.
+"""Gain of each part of stage 1 for stage 2: its estimate, its reasons, the notes themselves, the literature.
 
     python -m benchmarks.stage1_ablation [--stays N] --out benchmarks/results/stage1_ablation.json
     python -m benchmarks.stage1_ablation --stays 800 --reader smollm2@bfloat16 [--tune 480] --out ...
 
-The stays, notes, houses and outcomes of `notes_fusion`: what moved into notes is nowhere in the structured record.
+Stays, notes, styles and outcomes are those of `notes_fusion`: what moved into notes is not in the structured record.
 Stage 1 is a logistic regression over what the notes say (`language.note_reasoner.NoteReasoner`), fitted anew for every
-fold; its reasons are the statements that weigh most, embedded. Every arm is judged out of fold by patient and by house.
+fold; its reasons are the statements that weigh most, embedded. Arms are evaluated out of fold by patient and style.
 One arm breaks the rule on purpose: its stage 1 answers for patients it learned from.
 
 With `--reader` a language model is the first stage beside that one, on the same stays. For a level of risk and a reason
-it is asked about the first of the windows that it would be asked about in service (`language.opinions.asked_windows`):
-the newest notes, as many as fit. With `--tune N` it is tuned first, on N windows of stays that come after those judged
+it is asked about the first of the windows that it would be asked about in service (`asked_windows`):
+the newest notes, as many as fit. With `--tune N` it is tuned first, on N windows of later stays
 (`stage1_tuning`). A run that was stopped goes on.
 """
 
@@ -147,12 +147,12 @@ def asked(reader: str, stays: Sequence[FusionStay], kept: Path) -> list[Opinions
     model = LocalLanguageModel(**local_options(reader))
     begun = perf_counter()
 
-    def tell(done: int, every: int) -> None:
+    def report(done: int, every: int) -> None:
         if done % 100 and done < every:
             return
         say(f"{perf_counter() - begun:.0f} s: {done} of {every} windows answered")
 
-    return ask_about_patients(model, [stay.windows[:1] for stay in stays], IN_HOSPITAL_MORTALITY, kept, tell)
+    return ask_about_patients(model, [stay.windows[:1] for stay in stays], IN_HOSPITAL_MORTALITY, kept, report)
 
 
 def local_options(reader: str) -> dict[str, Any]:
@@ -184,14 +184,14 @@ def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
 
 
 def run(stays: Sequence[FusionStay], y: Floats, chosen: Mapping[str, Arm], shares: bool = True) -> dict[str, Any]:
-    """Every arm out of fold, house by house, and what it gains over the one it builds on."""
-    houses = np.array([writing_style_of(stay.id) for stay in stays])
+    """Every arm out of fold, style by style, and what it gains over the one it builds on."""
+    styles = np.array([writing_style_of(stay.id) for stay in stays])
     ids = [stay.id for stay in stays]
     margins: dict[str, Floats] = {}
     for name, (cohort, also) in chosen.items():
         say(f"{perf_counter():.0f} s: {name}")
         with threadpool_limits(1):
-            margins[name] = held_out_margins(cohort, houses, PARAMETERS[IN_HOSPITAL_MORTALITY], also=also)
+            margins[name] = held_out_margins(cohort, styles, PARAMETERS[IN_HOSPITAL_MORTALITY], also=also)
     say("bootstrapping")
     steps = [name for name in chosen if ", " in name]
     return {
@@ -202,7 +202,7 @@ def run(stays: Sequence[FusionStay], y: Floats, chosen: Mapping[str, Arm], share
             for name in steps
             if name.rpartition(", ")[0] in margins
         },
-        # Of few stays some resamples have an oracle that gains nothing: no share can be told of them.
+        # Of few stays some resamples have an oracle that gains nothing: no share can be computed for them.
         **({"recovered": {name: recovered(y, margins, name) for name in steps}} if shares else {}),
     }
 
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=readme.ROOT / "out" / "notes_fusion", help="vectors made once")
     parser.add_argument("--reader", help="a language model as the first stage: smollm2, FOLDER+ADAPTER@bfloat16")
-    parser.add_argument("--tune", type=int, help="tune it first, on so many windows of stays after those judged")
+    parser.add_argument("--tune", type=int, help="tune it first, on so many windows of stays after those evaluated")
     parser.add_argument("--minutes", type=float, default=1e9, help="end tuning early, with the best adapter so far")
     options = parser.parse_args()
     stays, y = read(options.data, options.stays, say)
@@ -238,7 +238,7 @@ def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Float
     if options.tune is not None:
         name, adapter = ReaderName.of(reader), options.cache / f"adapter-{options.tune}-after-{len(stays)}"
         manifest = tuned(reader, options.data, len(stays), options.tune, adapter, options.minutes)
-        assert not learned_from(manifest, ids).any(), "tuned on stays that are judged"
+        assert not learned_from(manifest, ids).any(), "tuned on stays that are evaluated"
         reader = f"{name.model}+{adapter}@{name.precision}"
         teaching = {key: manifest[key] for key in ("data", "settings", "metrics")} | {
             key: value for key, value in manifest["teaches"].items() if key != "patients"
@@ -254,8 +254,8 @@ def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Float
     }
 
 
-def read(data: Path, most: int | None, tell: Callable[[str], None]) -> tuple[list[FusionStay], Floats]:
-    """The first stays, through FHIR, their notes written and read; and who died."""
+def read(data: Path, most: int | None, report: Callable[[str], None]) -> tuple[list[FusionStay], Floats]:
+    """The first stays, through FHIR, their notes written and read; and which patients died."""
     outcomes = cinc_fhir.read_outcomes(data / "Outcomes-a.csv")
     raw = list(islice(cinc_fhir.read_stays(data / "set-a.csv.gz"), most))
     stays: list[FusionStay] = []
@@ -263,7 +263,7 @@ def read(data: Path, most: int | None, tell: Callable[[str], None]) -> tuple[lis
         for stay in pool.imap(prepared, raw, chunksize=20):
             stays.append(stay)
             if len(stays) % 200 == 0:
-                tell(f"stays through FHIR, notes written and read: {len(stays)} of {len(raw)}")
+                report(f"stays through FHIR, notes written and read: {len(stays)} of {len(raw)}")
     return stays, np.array([outcomes[stay.id]["In-hospital_death"] for stay in stays], dtype=np.float64)
 
 

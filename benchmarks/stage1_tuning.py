@@ -1,7 +1,7 @@
-"""A language model taught outcomes on stays that nobody is judged on: for `stage1_ablation --tune`.
+"""A language model tuned on outcomes of stays that are not evaluated: for `stage1_ablation --tune`.
 
-It sees all notes of a stay, newest first, as far as they fit one window, in the writing of all houses; what became of
-the patient is the level it is taught. A run that was stopped goes on.
+It sees all notes of a stay, newest first, as far as they fit one window, in all writing styles; the
+patient's outcome is the level to answer. A run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from risk_model.llm_tuning.risk_examples import LabelledNotes
 _rules: RuleNoteReader | None = None
 
 
-def tuned(reader: str, data: Path, judged: int, count: int, out: Path, minutes: float) -> Mapping[str, Any]:
-    """Manifest of the adapter in `out`, tuned on `count` windows of stays after the first `judged`; once so many
+def tuned(reader: str, data: Path, evaluated: int, count: int, out: Path, minutes: float) -> Mapping[str, Any]:
+    """Manifest of the adapter in `out`, tuned on `count` windows of stays after the first `evaluated`; once so many
     `minutes` have gone it ends at the next validation."""
     name = ReaderName.of(reader)
     weights = base_fingerprint(*find_weights(name.model))
     if (out / MANIFEST).exists():
         return check_adapter(out, weights)
-    lessons = _lessons(data, judged, count)
+    lessons = _lessons(data, evaluated, count)
     say(f"{len(lessons.split.train)} windows to learn from, {len(lessons.split.validation)} to validate on")
     base = {"name": Path(name.model).name, "fingerprint": weights, "precision": name.precision}
     settings = TuningSettings(epochs=1, learning_rate=5e-4, validate_every=20, patience=3, max_tokens=1024)
@@ -50,9 +50,9 @@ def tuned(reader: str, data: Path, judged: int, count: int, out: Path, minutes: 
     )  # fmt: skip
 
 
-def _lessons(data: Path, judged: int, count: int) -> WindowLessons:
+def _lessons(data: Path, evaluated: int, count: int) -> WindowLessons:
     outcomes = cinc_fhir.read_outcomes(data / "Outcomes-a.csv")
-    stays = list(islice(cinc_fhir.read_stays(data / "set-a.csv.gz"), judged, None))
+    stays = list(islice(cinc_fhir.read_stays(data / "set-a.csv.gz"), evaluated, None))
     asked = [(stay, outcomes[stay.record_id]["In-hospital_death"]) for stay in stays]
     with get_context("spawn").Pool(2, _open) as pool:
         rows = list(pool.imap(_told, asked, chunksize=50))

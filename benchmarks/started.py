@@ -1,4 +1,4 @@
-"""`riskcards` as a process of its own, for the benchmarks that ask it over HTTP."""
+"""`riskcards` as a process of its own, for the benchmarks that call it over HTTP."""
 
 from __future__ import annotations
 

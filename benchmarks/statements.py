@@ -1,4 +1,4 @@
-"""What articles say of two concepts: `python -m benchmarks.statements --data BC5CDR --collection CF --out DIR`.
+"""Extraction of relations between concepts: `python -m benchmarks.statements --data BC5CDR --collection CF --out DIR`.
 
 First the rule extractor against BC5CDR's annotators (Li et al., Database 2016): chemical-induces-disease relations of
 1,500 abstracts, by abstract, with the shipped vocabulary and with the installed lexicons. The annotators joined what an
@@ -81,7 +81,7 @@ def compared(
 def extracted(linker: Linker, documents: list[Annotated], reader: TripleExtractor | None = None) -> dict[str, float]:
     """Precision and recall of (chemical, disease) pairs said to be cause and effect."""
     reader = reader or RuleTripleExtractor(linker)
-    told = [{(t.subject, t.object) for t in document.triples} for document in documents]
+    annotated = [{(t.subject, t.object) for t in document.triples} for document in documents]
     seen = [
         {
             (t.subject, t.object)
@@ -90,7 +90,7 @@ def extracted(linker: Linker, documents: list[Annotated], reader: TripleExtracto
         }
         for d in documents
     ]
-    return agreement(told, seen)
+    return agreement(annotated, seen)
 
 
 def _chemical(linker: Linker, ui: str) -> bool:

@@ -1,4 +1,4 @@
-"""What vectors cost as they become many: time, memory, disk and recall of our compressed store.
+"""Time, memory, disk and recall of the compressed vector store by number of vectors.
 
     python -m benchmarks.vector_scale --n 2000000 [--peers] [--out benchmarks/results/vector_scale.json]
 
@@ -109,7 +109,7 @@ def ask(search: Callable[[stores.Vectors], Any], questions: stores.Vectors) -> t
 
 
 def probe(folder: Path) -> None:
-    """In a fresh process: open the store, ask it, tell what that took."""
+    """In a fresh process: open the store, query it, report what that took."""
     import faiss
 
     faiss.omp_set_num_threads(1)

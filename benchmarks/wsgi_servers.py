@@ -1,10 +1,10 @@
-"""Which WSGI server in front of the service: gunicorn's workers and granian, on bodies of a megabyte, side by side.
+"""WSGI servers in front of the service: gunicorn's workers and granian, on bodies of one megabyte.
 
     python -m benchmarks.wsgi_servers [--rounds 3] [--seconds 10] [--out benchmarks/results/wsgi_servers.json]
 
 The same application, settings, clients and bodies for each: two processes, flat out with six clients, and at twelve
 requests a second (open loop). Every server is started, warmed, measured and stopped in each round, one after the
-other, so that what else the machine does falls on all of them; told is the middle of the rounds and its ratio to
+other, so that other load on the machine falls on all of them; reported is the middle of the rounds and its ratio to
 `riskcards serve`. Before that, each is left alone with clients that send a byte a second: when are they shut out, and
 does the server still stop? granian comes from the environment of `make peers`; without it that row says so.
 """
@@ -141,11 +141,11 @@ def slow_clients(port: int) -> dict[str, Any]:
             there = [each for each in there if each not in gone]
             for part, _ in gone:
                 shut[part].append(time.perf_counter() - started)
-    told = {
+    measured = {
         part: {"shut_after_seconds": statistics.median(times) if times else None, "still_open": _SLOW - len(times)}
         for part, times in shut.items()
     }
-    return {**told, "looked_for_seconds": _LOOKED, "health_beside_them_ms": health}
+    return {**measured, "looked_for_seconds": _LOOKED, "health_beside_them_ms": health}
 
 
 def is_shut(connection: socket.socket) -> bool:

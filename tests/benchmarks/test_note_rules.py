@@ -1,4 +1,4 @@
-"""Rules beside medspacy: labels are read as they stand, both are judged alike, and what is not installed is said."""
+"""Rules beside medspacy: labels are read unchanged, both are scored alike, and a missing package is reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ print(json.dumps({{"seconds": 1.0, "said": said}}))
 """
 
 
-def test_labelled_sentences_are_read_and_judged(tmp_path: Path) -> None:
+def test_labelled_sentences_are_read_and_scored(tmp_path: Path) -> None:
     file = tmp_path / "labelled.txt"
     file.write_text(LINES, "utf-8")
     read = list(sentences(file))
@@ -35,7 +35,7 @@ def test_labelled_sentences_are_read_and_judged(tmp_path: Path) -> None:
     assert [found["rules"][name]["f1"] for name in ("denied", "relative", "past")] == [1.0, 1.0, 1.0]
 
 
-def test_a_peer_that_denies_everything_is_judged_on_the_same_mentions(tmp_path: Path) -> None:
+def test_a_peer_that_denies_everything_is_scored_on_the_same_mentions(tmp_path: Path) -> None:
     peer = tmp_path / "python"
     peer.write_text(_WAY.format(python=sys.executable), "utf-8")
     peer.chmod(0o755)

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import cinc_fhir, note_writing, readme
 from benchmarks.cinc_fhir import IcuStay
-from benchmarks.note_styles import HOUSES, UNSEEN
+from benchmarks.note_styles import UNSEEN, WRITING_STYLES
 from benchmarks.note_writing import (
     MOVED,
     StatedValue,
@@ -50,9 +50,9 @@ def stay(record_id: str, shift: float = 0.0) -> IcuStay:
 PATIENTS = [stay(str(number)) for number in range(1, 26)]
 
 
-def test_every_house_writes() -> None:
-    assert {writing_style_of(patient.record_id) for patient in PATIENTS} == set(range(len(HOUSES)))
-    assert set(UNSEEN) < set(range(len(HOUSES)))
+def test_every_style_is_used() -> None:
+    assert {writing_style_of(patient.record_id) for patient in PATIENTS} == set(range(len(WRITING_STYLES)))
+    assert set(UNSEEN) < set(range(len(WRITING_STYLES)))
 
 
 def test_the_same_stay_and_seed_give_the_same_notes() -> None:
@@ -90,7 +90,7 @@ def test_the_notes_are_dated_within_the_first_48_hours_and_readable() -> None:
         assert all(note.status == "read" and note.time and cinc_fhir.ADMISSION < note.time <= AT for note in notes)
 
 
-def test_a_note_tells_nothing_of_what_is_measured_after_it() -> None:
+def test_a_note_states_nothing_that_is_measured_after_it() -> None:
     """Changing the last hours changes no earlier note."""
     patient = PATIENTS[3]
     late = tuple(row if row[0] < "40:00" else (row[0], row[1], row[2] + 1) for row in patient.rows)
@@ -100,7 +100,7 @@ def test_a_note_tells_nothing_of_what_is_measured_after_it() -> None:
 
 
 def test_the_label_cannot_be_in_the_text() -> None:
-    """The generator takes measurements alone, and no house has a word for the outcome."""
+    """The generator takes measurements alone, and no style has a phrase for the outcome."""
     assert list(inspect.signature(written).parameters) == ["stay", "seed"]
     assert "outcome" not in inspect.getsource(note_writing).partition('"""')[2].partition('"""')[2].lower()
     fatal = re.compile(
@@ -108,43 +108,43 @@ def test_the_label_cannot_be_in_the_text() -> None:
     )
     for patient in PATIENTS:
         assert not [note.text for note in written(patient, 1) if fatal.search(note.text)]
-    assert not fatal.search(json.dumps([[h.asides, h.filler, list(h.graded.values())] for h in HOUSES]))
+    assert not fatal.search(json.dumps([[h.asides, h.filler, list(h.graded.values())] for h in WRITING_STYLES]))
 
 
-def test_stays_with_and_without_the_outcome_get_the_same_houses(shared_data: object) -> None:
+def test_stays_with_and_without_the_outcome_get_the_same_styles(shared_data: object) -> None:
     folder = shared_data / "cinc2012"  # type: ignore[operator]
     outcomes = cinc_fhir.read_outcomes(folder / "Outcomes-a.csv")
     died = [writing_style_of(name) for name, row in outcomes.items() if row["In-hospital_death"]]
     rest = [writing_style_of(name) for name, row in outcomes.items() if not row["In-hospital_death"]]
-    shares = [np.bincount(part, minlength=len(HOUSES)) / len(part) for part in (died, rest)]
+    shares = [np.bincount(part, minlength=len(WRITING_STYLES)) / len(part) for part in (died, rest)]
     assert np.abs(shares[0] - shares[1]).max() < 0.05
 
 
-def test_each_house_has_words_for_every_grade() -> None:
-    for house in HOUSES:
+def test_each_style_has_phrases_for_every_grade() -> None:
+    for style in WRITING_STYLES:
         for concept, bands in note_writing._BANDS.items():
-            assert all(house.graded[f"{concept} {grade}"] for _, grade in bands)
+            assert all(style.graded[f"{concept} {grade}"] for _, grade in bands)
 
 
 def test_notes_hold_numbers_words_denials_copies_and_asides() -> None:
     notes = [note for patient in PATIENTS for note in written(patient, 1)]
-    told = [fact for note in notes for fact in note.told]
-    assert any(fact.grade is not None for fact in told)
-    assert any(fact.value is not None for fact in told)
+    stated = [fact for note in notes for fact in note.stated]
+    assert any(fact.grade is not None for fact in stated)
+    assert any(fact.value is not None for fact in stated)
     assert any(len(note.text.split("\n\n")) == 4 for note in notes)
-    asides = [aside.partition("{")[0] for house in HOUSES for aside in house.asides]
+    asides = [aside.partition("{")[0] for style in WRITING_STYLES for aside in style.asides]
     assert any(aside in note.text for aside in asides for note in notes)
 
 
-def test_the_reader_finds_what_the_houses_at_hand_tell() -> None:
-    """On houses it was developed with; the figure for unseen ones is measured, not demanded."""
-    reader, by_house = ValueReader(), dict[int, Counter[str]]()
+def test_the_reader_finds_what_the_known_styles_state() -> None:
+    """On styles it was developed with; the figure for unseen ones is measured, not demanded."""
+    reader, by_style = ValueReader(), dict[int, Counter[str]]()
     for patient in PATIENTS:
         for note in written(patient, 1):
             own = "\n\n".join(note.text.split("\n\n")[:2])
             found = [value for value in reader.read(own) if value.counts]
-            by_house.setdefault(writing_style_of(patient.record_id), Counter()).update(scores(note, found))
-    rates = summary(by_house)["houses_at_hand"]
+            by_style.setdefault(writing_style_of(patient.record_id), Counter()).update(scores(note, found))
+    rates = summary(by_style)["houses_at_hand"]
     assert all(rates[kind]["recall"] > 0.9 and rates[kind]["precision"] > 0.9 for kind in ("number", "grade", "state"))
 
 
@@ -157,10 +157,10 @@ def test_scores_count_misses_and_inventions() -> None:
     )
     found = list(ValueReader().read("Cr 3.4, BUN 60, drowsy"))
     counts = scores(note, found)
-    assert (counts["told number"], counts["told_found number"]) == (2, 1)
+    assert (counts["stated number"], counts["stated_found number"]) == (2, 1)
     assert (counts["read number"], counts["read_right number"]) == (2, 1)
-    assert (counts["told_found grade"], counts["read_right grade"]) == (1, 1)
-    assert scores(note, list(ValueReader().read("no lactataemia, alert and oriented")))["told_found grade"] == 0
+    assert (counts["stated_found grade"], counts["read_right grade"]) == (1, 1)
+    assert scores(note, list(ValueReader().read("no lactataemia, alert and oriented")))["stated_found grade"] == 0
 
 
 def test_problems_come_from_what_is_known_alone() -> None:

@@ -1,4 +1,4 @@
-"""The tuning benchmark runs from end to end on a tiny random model, stops when told to, and goes on."""
+"""The tuning benchmark runs from end to end on a tiny random model, stops at its limit, and goes on."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_it_is_measured_before_and_after_on_the_same_windows(model: Path, tmp_pa
     assert found is not None
     assert found["examples"] == {"learned_from": 8, "validated_on": 4, "judged_on": 4}
     assert found["readers"].keys() == {"rules", "before", "after"}
-    told = {name: rates["all"]["told"] for name, rates in found["readers"].items()}
-    assert len(set(told.values())) == 1
+    windows = {name: rates["all"]["told"] for name, rates in found["readers"].items()}
+    assert len(set(windows.values())) == 1
     assert (
         found["readers"]["rules"]["all"]["f1"] > found["readers"]["after"]["all"]["f1"]
     )  # random weights know nothing

@@ -1,6 +1,6 @@
-"""What a reader without a fault would have read: the values of generated notes as their writers meant them.
+"""Values of generated notes as a reader without errors finds them.
 
-Two of them, to tell apart where fusion loses: one reads exactly what was told; one also gets what the writers left out
+Two of them, to separate where fusion loses: one reads exactly what was written; one also gets what the writers left out
 or put in words, the newest value of everything at the time of each note.
 """
 
@@ -24,22 +24,22 @@ def source_of(stay: IcuStay, number: int) -> str:
 
 
 def stated_values(stay: IcuStay, seed: int) -> tuple[NoteValue, ...]:
-    """Everything the notes of a stay tell, each value at its note's time."""
+    """Everything the notes of a stay state, each value at its note's time."""
     found: list[NoteValue] = []
     for number, note in enumerate(written(stay, seed)):
-        for place, told in enumerate(note.told):
-            later = any(item.concept == told.concept for item in note.told[place + 1 :])
-            found.append(_value(told, note.hour, source_of(stay, number), place, earlier=later))
+        for place, stated in enumerate(note.stated):
+            later = any(item.concept == stated.concept for item in note.stated[place + 1 :])
+            found.append(_value(stated, note.hour, source_of(stay, number), place, earlier=later))
     return tuple(found)
 
 
 def newest_values(stay: IcuStay, seed: int) -> tuple[NoteValue, ...]:
-    """The newest value of every measurement at the time of each note, whether its writer told it or not."""
+    """The newest value of every measurement at the time of each note, whether it was written or not."""
     found: list[NoteValue] = []
     since = 0.0
     for number, note in enumerate(written(stay, seed)):
-        for place, told in enumerate(_newest(stay, since, note)):
-            found.append(_value(told, note.hour, source_of(stay, number), place, earlier=False))
+        for place, stated in enumerate(_newest(stay, since, note)):
+            found.append(_value(stated, note.hour, source_of(stay, number), place, earlier=False))
         since = note.hour
     return tuple(found)
 
@@ -53,13 +53,13 @@ def _newest(stay: IcuStay, since: float, note: WrittenNote) -> Iterator[StatedVa
             yield StatedValue(concept, new[-1])
 
 
-def _value(told: StatedValue, hour: float, source: str, place: int, *, earlier: bool) -> NoteValue:
-    known = definitions().concepts.get(told.concept)
+def _value(stated: StatedValue, hour: float, source: str, place: int, *, earlier: bool) -> NoteValue:
+    known = definitions().concepts.get(stated.concept)
     return NoteValue(
-        concept=told.concept,
-        value=None if told.value is None else told.value * _CANONICAL.get(told.concept, 1.0),
+        concept=stated.concept,
+        value=None if stated.value is None else stated.value * _CANONICAL.get(stated.concept, 1.0),
         unit=None if known is None else known.unit,
-        grade=told.grade,
+        grade=stated.grade,
         polarity=Polarity.PRESENT,
         temporality=Temporality.CURRENT,
         experiencer=Experiencer.PATIENT,
