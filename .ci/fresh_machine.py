@@ -1,4 +1,4 @@
-"""Installs riskcards as a stranger would and asks the demo for a card: an empty HOME, no package cache, nothing kept.
+"""Installs riskcards as a new user would and requests a card from the demo: empty HOME, no package cache, nothing kept.
 
     python .ci/fresh_machine.py checkout --pip 22.3      a clone, `make demo`, with the oldest pip Python 3.11 came with
     python .ci/fresh_machine.py checkout --pip newest    the same with today's newest pip
@@ -46,7 +46,7 @@ SMOKE = (
     "tests/cds_service/commands/test_command_score.py",
 )
 SMOKE_NEEDS = ("pytest", "hypothesis")
-# What a stranger's shell has too: where programs lie, how the network is reached. Not our settings, not our caches.
+# Variables any shell has: program paths, network access. Not our settings, not our caches.
 KEPT = re.compile(r"PATH|LANG|LC_\w+|TERM|TZ|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|PIP_\w+|\w*_proxy|\w*_PROXY|OPENBLAS_\w+")
 
 

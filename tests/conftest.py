@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, settings
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
 
-# Neither a slow example nor slow data is a fault: the machine may be busy.
+# Slow examples and slow data are no failures: the machine may be busy.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-# Folders whose tests share what is dear to open: a language model, a browser with a served demo, a service.
+# Folders whose tests share fixtures that are expensive to open: a language model, a browser with a served demo, a service.
 TOGETHER = ("tests/risk_model/llm/", "tests/end_to_end/", "tests/cds_service/app_pages/", "tests/contract/")
 # What takes longest, longest first.
 FIRST = (

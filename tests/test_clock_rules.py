@@ -1,4 +1,4 @@
-"""No test depends on how fast the machine is: speed is measured in benchmarks, and waiting is for conditions."""
+"""No test depends on the machine's speed: benchmarks measure speed, and tests wait for conditions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLEEPERS = {
     "cds_service/store/test_store.py": "a process is killed at random points",
 }
 SHORTEST = 60.0
-"""Seconds. Whoever waits for something that comes waits at least so long before failing."""
+"""Seconds. The shortest timeout of a wait before it fails."""
 
 
 @cache
@@ -73,7 +73,7 @@ def short_waits(tree: ast.AST) -> Iterator[int]:
                 yield call.lineno
 
 
-def test_nobody_sleeps_where_a_condition_can_be_waited_for() -> None:
+def test_tests_wait_for_conditions_instead_of_sleeping() -> None:
     found = {name for name, tree in trees() for call in calls(tree) if called(call) == "sleep"}
     assert found == set(SLEEPERS)
 
@@ -82,12 +82,12 @@ def test_no_test_asserts_time() -> None:
     assert [f"{name}:{line}" for name, tree in trees() for line in timed_asserts(tree)] == []
 
 
-def test_nobody_gives_up_after_a_moment() -> None:
+def test_no_wait_has_a_short_timeout() -> None:
     assert [f"{name}:{line}" for name, tree in trees() for line in short_waits(tree)] == []
 
 
-def test_a_service_under_test_has_time() -> None:
-    """Its settings come of `patient_settings` or `patient`."""
+def test_a_service_under_test_has_long_limits() -> None:
+    """Its settings come from `patient_settings` or `patient`."""
     hasty = ("Settings.from_environment", "Settings", "demo_settings")
     found = [
         f"{name}:{call.lineno}"

@@ -1,4 +1,4 @@
-"""An install from a lock resolves nothing, so that no release of tomorrow can break it.
+"""An install from a lock resolves nothing, so that no later release can break it.
 
 On 30 November 2026 `make demo` failed on every new machine: the lock pinned `coverage`, a dependency asked for
 `coverage[toml]`, pip resolved that anew, and a release of coverage had come out since the lock was written.

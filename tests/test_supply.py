@@ -35,7 +35,7 @@ def test_every_locked_package_has_a_version_and_hashes_and_is_in_the_bill(lock: 
     assert all(component["hashes"] for component in document["components"])
 
 
-def test_the_bill_is_read_by_others() -> None:
+def test_the_bill_is_read_by_the_cyclonedx_library() -> None:
     """The CycloneDX project's own library reads what we write."""
     from cyclonedx.model.bom import Bom
 
@@ -45,7 +45,7 @@ def test_the_bill_is_read_by_others() -> None:
 
 
 @pytest.mark.parametrize("lock", ["", "flask==3.1.0\n"])
-def test_what_has_no_hash_is_not_vouched_for(lock: str) -> None:
+def test_a_package_without_hash_is_an_error(lock: str) -> None:
     with pytest.raises(ValueError, match="no hash"):
         sbom().bill(lock)
 
