@@ -1,7 +1,7 @@
 """`python -m benchmarks`: every benchmark that runs on what is here, one after the other, then the README's figures.
 
 Results go to `benchmarks/results/`. The outcome and retrieval benchmarks need the development data folder
-(`RISKCARDS_DATA`, default `../shared/data`); without it they are passed over, and that is said. `--only NAME` runs one.
+(`RISKCARDS_DATA`, default `../shared/data`); without it they are skipped with a message. `--only NAME` runs one.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.cinc2012 --train DATA OUTCOMES [--test DATA OUTCOMES] --out DIR [--curve] [--ship]
 
-Each stay becomes FHIR resources, then a PatientRecord as of 24 and of 48 hours, then a row. Both rows train (they share
-a fold); the headline is at 48 hours, where SAPS-I and SOFA of the same stays stand beside it. Without --test every
-figure is out of fold by patient.
+Each stay becomes FHIR resources, then a PatientRecord as of 24 and of 48 hours, then a row. Both rows train (they
+share a fold); the headline is at 48 hours, beside SAPS-I and SOFA of the same stays. Without --test every figure is
+out of fold by patient.
 """
 
 from __future__ import annotations

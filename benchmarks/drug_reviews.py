@@ -2,10 +2,10 @@
 
 FILE holds 13,938 PubMed records, each with the reviews that screened it and whether they included it (Cohen et al.,
 JAMIA 2006). One index holds them all; each review is one question, its topic in plain words, and its own records are
-ranked by where they stand in the answer. Measured per review: the area under the ROC curve (an included record above
-an excluded one) and average precision; means over reviews, and the graph against the hybrid paired by review. The
-records have no MeSH headings: the graph stands on mentions alone. Inclusion was decided by study design more than by
-topic, so no retriever can come near 1. `--limit` takes the first N records of the file; vectors are kept in DIR.
+ranked by their place in the answer. Measured per review: the area under the ROC curve (an included record above an
+excluded one) and average precision; means over reviews, and the graph against the hybrid paired by review. The records
+have no MeSH headings: the graph has mentions alone. Inclusion was decided by study design more than by topic, so no
+retriever can come near 1. `--limit` takes the first N records of the file; vectors are kept in DIR.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Starts `riskcards demo` as a process of its own, waits until the ward's risks are known, and opens each page in a new
 browser context: the ward with its chart, the app over a chart, and the app after a whole SMART launch. Times are the
 browser's own, from the start of the navigation: the answer's first byte, the first content painted, the largest
-element painted, and (the app) when the course that loads afterwards stands.
+element painted, and (the app) the course, which loads afterwards.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ The graph is synthetic, in the shape of MeSH indexing: articles with a dozen hea
 law, a concept tree, citations of preferred articles, weights as `edges_of` gives them. The exact reference is power
 iteration by scipy until nothing changes. Overlap is the share of the step's first 50 articles that belong to the exact
 first 50 (ties at the border belong). `--articles` measures the same on the graph that `edges_of` makes of a file of
-articles; `--peers` adds networkx and igraph, where they are installed. Processor time stands
-beside the time that passed, in which other programs count too. No time is asserted anywhere.
+articles; `--peers` adds networkx and igraph, where they are installed. Processor time is given beside elapsed time,
+which includes other programs. No test asserts a time.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.index_open --articles 1000000 [--out benchmarks/results/index_open.json]
 
-The folder is synthetic in content and real in shape: so many records of 1.2 kB, ninety words of a vocabulary of 700,000
-in each, fifteen edges, and compressed vectors, written by the functions that write any index. It is opened twice in
-fresh processes: the first time every file is hashed. Each run adds its row to the results, by number of articles.
+The folder has synthetic content and a realistic shape: records of 1.2 kB, each with 90 words of a vocabulary of
+700,000, 15 edges, and compressed vectors, written by the functions that write any index. It is opened twice in fresh
+processes: the first time every file is hashed. Each run adds its row to the results, by number of articles.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python -m benchmarks.large_bodies [--bodies 100] [--workers 2] [--out benchmarks/results/large_bodies.json]
 
 Three in five are charts of ten megabytes, the others are brackets, one long string, and a body that says it is eleven.
-All connections are open before the first byte is sent. Meanwhile /health/live is read 10 times a second. Reported:
-the statuses, the largest memory of all processes together above what they held before, the time of health, and whether an
-ordinary request is answered afterwards.
+All connections are open before the first byte is sent. Meanwhile /health/live is read 10 times a second. Reported: the
+statuses, the peak memory of all processes together above the start, the time of health, and whether an ordinary
+request is answered afterwards.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
     python -m benchmarks.mapping [--data ../shared/data] [--rounds 15] [--out benchmarks/results/mapping.json]
 
 `riskcards` goes from bytes to features and decoded notes, of a hook body through the service's own strict reading; the
-others stop at parsed or validated objects. In each round every way runs once, in turn, each in a process of its own and
-right after json.loads on the same bytes in that process: the ratio to it is what a busy machine leaves true. Results
-are medians with quartiles; memory is the growth of the peak during one run, as a multiple of the input. HealthChain and
+others stop at parsed or validated objects. In each round every way runs once, in turn, each in a process of its own
+and right after json.loads on the same bytes in that process: the ratio to it holds on a busy machine too. Results are
+medians with quartiles; memory is the growth of the peak during one run, as a multiple of the input. HealthChain and
 fhirkit-rs do not fit our lock: `make peers` installs them, hash-locked by benchmarks/peers.txt, into .venv-peers;
-without it they are said to be not installed.
+without it they are reported as not installed.
 """
 
 from __future__ import annotations

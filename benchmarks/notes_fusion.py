@@ -2,11 +2,11 @@
 
     python -m benchmarks.notes_fusion [--stays N] --out benchmarks/results/notes_fusion.json
 
-No open data set has notes and real outcomes. The honest substitute: CinC 2012 stays with real outcomes, of which a
-stated set of measurements (`note_writing.MOVED`) leaves the structured record and is written in generated notes. The
-figure is the share of the oracle's gain over structured-only that fusion wins back. Folds are by patient and by writing
-style: evaluated patients are unknown to both stages, and so is the style of their notes. The mortality models that
-are shipped have no part in it.
+No open data set has notes and real outcomes. As a substitute, a stated set of measurements (`note_writing.MOVED`) of
+CinC 2012 stays with real outcomes leaves the structured record and is written in generated notes. The figure is the
+share of the oracle's gain over structured-only that fusion wins back. Folds are by patient and by writing style:
+evaluated patients are unknown to both stages, and so is the style of their notes. The shipped mortality models are not
+used.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 The questions are those the product asks: for each problem coded in the charts of the demo (the newest conditions, as
 in `risk_model.pipeline.assess`), its name with the words of the outcome, and both descriptors. An article counts as
 relevant when NLM indexed it with the problem's descriptor or a narrower one of the MeSH tree. Retrieval must not see
-its labels, so the index is built from the starter articles *without* their headings: the graph has mentions, tree
-and citations only. The criterion asks for the subject, not for usefulness at the bedside.
+its labels, so the index is built from the starter articles *without* their headings: the graph has mentions, tree and
+citations only. The criterion asks for the subject, not for usefulness at the bedside.
 
 `milliseconds_per_patient` is the whole retrieval of one patient, every question of the chart, warm, on the shipped
-starter index with its headings; `processor` is the processor time of the same, which a busy machine does not stretch,
-and `fastest` the median over patients of each one's fastest round, the nearest such a machine comes to a quiet one.
+starter index with its headings; `processor` is its processor time, which does not depend on other load, and `fastest`
+the median over patients of each one's fastest round.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python -m benchmarks.population [--patients 100000] [--out benchmarks/results/population.json]
 
-The folder is generated here: seven resources to a patient, a file to a type in four shards, half of them packed, lines
-in an order of no patient. `riskcards map` runs as a process of its own; the peak is of all its processes together.
+The folder is generated here: seven resources to a patient, a file to a type in four shards, half of them compressed,
+lines in an order that mixes patients. `riskcards map` runs as a process of its own; the peak is of all its processes
+together.
 """
 
 from __future__ import annotations

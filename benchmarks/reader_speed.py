@@ -5,9 +5,9 @@
 
 Measured apart, because they grow differently: reading in a prompt (prefill) at several lengths of context, whole
 answers held to the grammar (decode) one by one and side by side, and from them the time for a record by its length.
-`--shape` puts random weights in the shape of a larger model behind SmolLM2's tokenizer: its words mean nothing, its
-time is that of a real one. Records are notes of our own words repeated to a length. Processor time stands beside the
-time that passed, in which other programs count too. A result is kept beside those of other devices and shapes.
+`--shape` puts random weights in the shape of a larger model behind SmolLM2's tokenizer: its output is meaningless, its
+time is that of a real one. Records are notes of our own words repeated to a length. Processor time is given beside
+elapsed time, which includes other programs. A result is kept beside those of other devices and shapes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes the figures of `benchmarks/results/*.json` into README.md, between its two markers.
 
-`python -m benchmarks.readme` rewrites them; `python -m benchmarks.readme --check` fails when README and results differ,
-so that no figure stands in the README that a committed command did not measure.
+`python -m benchmarks.readme` rewrites them; `python -m benchmarks.readme --check` fails when README and results
+differ, so that every figure in the README was measured by a committed command.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ the best mean nDCG@10 on the other six is used on it, and every figure of the gr
 was not chosen on. The split is drawn ten times (seeds 0 to 9); the first is reported with its test, all ten with their
 spread. BM25, vectors and flat hybrid have nothing to choose. `default` is what ships, the same for every collection.
 
-`one_change_at_a_time` shows what each part of the shipped setting is worth, on all queries:
-what is not below the default did not help.
+`one_change_at_a_time` shows what each part of the shipped setting is worth, on all queries: a change that is not below
+the default did not help.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.rubric --data DIR [--stays 4000]
 
-The shipped rubric was written without a look at these stays. Its answers go through the regression of the few-shot
-protocol and through boosted trees; the task's own inputs go through the same trees. Five folds, the same for all.
-The result goes to `benchmarks/results/rubric.json`.
+The shipped rubric was written without looking at these stays. Its answers go through the regression of the few-shot
+protocol and through boosted trees; the task's own inputs go through the same trees. Five folds, the same for all. The
+result goes to `benchmarks/results/rubric.json`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows of the two open tables, made up here, become FHIR and come back as the values they were."""
+"""Invented rows of the two open tables keep their values through FHIR."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = """RecordID,Time,Parameter,Value
 """
 
 
-def test_an_icu_stay_comes_through_fhir(tmp_path: Path) -> None:
+def test_an_icu_stay_keeps_its_values_through_fhir(tmp_path: Path) -> None:
     file = tmp_path / "set.csv"
     file.write_text(ROWS)
     first, second = cinc_fhir.read_stays(file)
@@ -44,7 +44,7 @@ def test_an_icu_stay_comes_through_fhir(tmp_path: Path) -> None:
     assert features.number("intensive_care.last") == 1
 
 
-def test_an_encounter_of_a_diabetic_comes_through_fhir() -> None:
+def test_a_diabetic_encounter_keeps_its_values_through_fhir() -> None:
     row = dict.fromkeys(diabetes_fhir.DRUGS, "No") | {
         "encounter_id": "9", "patient_nbr": "7", "race": "?", "gender": "Female", "age": "[70-80)", "insulin": "Steady",
         "admission_type_id": "1", "discharge_disposition_id": "3", "time_in_hospital": "6", "num_procedures": "2",

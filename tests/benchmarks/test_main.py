@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: names what there is, passes over what it has no data for, and never calls a failure done."""
+"""`python -m benchmarks`: lists the benchmarks, skips those without data, and reports failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return main()
 
 
-def test_every_benchmark_is_there_and_knows_its_arguments(tmp_path: Path) -> None:
+def test_every_benchmark_exists_and_parses_its_arguments(tmp_path: Path) -> None:
     known = commands(tmp_path)
     beside = {path.stem for path in (readme.ROOT / "benchmarks").glob("*.py")}
     assert known.keys() <= beside
@@ -28,11 +28,11 @@ def test_every_benchmark_is_there_and_knows_its_arguments(tmp_path: Path) -> Non
         assert all(f'"{option}"' in text for option in arguments if option.startswith("--"))
 
 
-def test_the_data_are_where_it_looks(shared_data: Path) -> None:
+def test_the_data_paths_exist(shared_data: Path) -> None:
     assert all(needs is None or needs.exists() for needs, _ in commands(shared_data).values())
 
 
-def test_without_its_data_a_benchmark_is_passed_over_and_nothing_is_written(
+def test_without_its_data_a_benchmark_is_skipped_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RISKCARDS_DATA", str(tmp_path))
@@ -41,7 +41,7 @@ def test_without_its_data_a_benchmark_is_passed_over_and_nothing_is_written(
     assert "cinc2012: passed over" in capsys.readouterr().out
 
 
-def test_a_failed_benchmark_is_an_error_and_the_readme_stays(
+def test_a_failed_benchmark_is_an_error_and_leaves_the_readme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "diabetes-130").mkdir()

@@ -1,4 +1,4 @@
-"""The generated notes: the same every time, the only place of what moved, and blind to the outcome."""
+"""Generated notes: deterministic, the only place of the moved values, and independent of the outcome."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_same_stay_and_seed_give_the_same_notes() -> None:
         assert [note.text for note in written(patient, 1)] != [note.text for note in written(patient, 2)]
 
 
-def test_what_moved_is_nowhere_in_the_structured_record() -> None:
+def test_moved_values_are_not_in_the_structured_record() -> None:
     """Not as a resource, not as a feature, not by way of a ratio; and everything else stays as it was."""
     moved = {
         "gcs", "mechanical_ventilation", "fio2", "ph", "pao2", "paco2", "bicarbonate", "lactate", "creatinine", "bun",
@@ -163,13 +163,13 @@ def test_scores_count_misses_and_inventions() -> None:
     assert scores(note, list(ValueReader().read("no lactataemia, alert and oriented")))["stated_found grade"] == 0
 
 
-def test_problems_come_from_what_is_known_alone() -> None:
+def test_problems_use_known_values_only() -> None:
     stated = note_inputs(ValueReader().read("GCS 5, oliguric"))
     assert problems({"systolic_bp.min": 80.0} | stated) == ("hypotension", "coma", "oliguria")
     assert problems({}) == ()
 
 
-def test_the_share_that_is_won_back() -> None:
+def test_the_regained_share() -> None:
     generator = np.random.default_rng(1)
     y = (generator.random(600) < 0.3).astype(float)
     noise = generator.normal(size=600)

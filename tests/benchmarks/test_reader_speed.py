@@ -1,4 +1,4 @@
-"""The speed of a reader: random weights of any shape go the same way as a real model, on the same command."""
+"""The speed of a reader: random weights of any shape run through the same code and command as a real model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def model(tmp_path: Path) -> Path:
     return save_tiny_model(tmp_path / "tiny")
 
 
-def test_a_shape_is_measured_and_kept_beside_others(
+def test_a_shape_is_measured_and_added_to_the_results(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(reader_speed, "LENGTHS", (32,))
@@ -40,7 +40,7 @@ def test_a_shape_is_measured_and_kept_beside_others(
     assert all(record["records_per_minute"] > 0 for record in found[name]["records"])
 
 
-def test_without_a_device_it_says_so(
+def test_a_missing_device_is_reported(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch

@@ -20,7 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
-def test_it_is_measured_before_and_after_on_the_same_windows(model: Path, tmp_path: Path) -> None:
+def test_readers_are_measured_before_and_after_on_the_same_windows(model: Path, tmp_path: Path) -> None:
     settings = TuningSettings(rank=2, batch=2, epochs=1, validate_every=1, max_tokens=2048)
     plan = Plan(str(model), "float32", tmp_path, (8, 4, 4), settings, 4, minutes=0.0)
     assert run(plan) is None  # time was up at once: the first state is kept

@@ -1,4 +1,4 @@
-"""No resource of the development data is refused for a reason that the page does not explain."""
+"""Every reason for a refusal in the development data is explained in docs/reasons.md."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def test_every_reason_that_occurs_is_explained(shared_data: Path) -> None:
     assert "no-code" not in found["mimic"].refused
 
 
-def test_one_that_is_not_explained_is_named() -> None:
+def test_an_unexplained_reason_is_reported() -> None:
     odd = Census()
     odd.refused.update(["no-status", "implausible"])
     assert unexplained({"mimic": odd}, TEXT) == ["mimic: no-status"]
 
 
-def test_the_page_explains_reasons_there_are() -> None:
+def test_the_page_explains_only_existing_reasons() -> None:
     known = explained(TEXT)
     assert known.keys() == {"synthea", "mimic", "cinc2012"}
     assert all(reasons <= REASONS.keys() for reasons in known.values())

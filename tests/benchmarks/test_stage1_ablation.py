@@ -1,4 +1,4 @@
-"""The ablation of stage 1: arms that share folds share fits, and its cheating arm really cheats."""
+"""The ablation of stage 1: arms that share folds share fits, and the arm without cross-fitting overfits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.risk_model.first_stage.test_rationale import ByHeart, embed
 from tests.risk_model.simulated import simulated
 
 
-def test_the_arm_that_is_not_cross_fitted_is_taken_in_by_what_was_learned_by_heart() -> None:
+def test_the_arm_without_cross_fitting_trusts_a_memorising_first_stage() -> None:
     cohort = simulated(400)
     fold = patient_folds(cohort.patients, y=cohort.y)
     reasoner = ByHeart()
@@ -46,7 +46,7 @@ def test_inputs_made_of_notes_have_names_a_clinician_reads() -> None:
     assert found["finding.Delirium"] == "delirium"
 
 
-def test_a_gain_is_of_the_same_patients() -> None:
+def test_a_gain_is_paired_by_patient() -> None:
     generator = np.random.default_rng(1)
     y = (generator.random(400) < 0.3).astype(float)
     noise = generator.normal(size=400)
@@ -55,7 +55,7 @@ def test_a_gain_is_of_the_same_patients() -> None:
     assert 0 < low < high
 
 
-def test_the_committed_result_holds_what_the_guide_says_of_it() -> None:
+def test_the_guide_quotes_the_committed_result() -> None:
     result = json.loads((readme.RESULTS / "stage1_ablation.json").read_text("utf-8"))
     arms, guide = result["arms"], (readme.ROOT / "docs" / "tuning.md").read_text("utf-8")
     for name, found in arms.items():
