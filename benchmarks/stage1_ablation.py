@@ -234,13 +234,13 @@ def main() -> None:
 
 def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Floats) -> dict[str, Any]:
     """The arms of a language model, as it comes or tuned on other stays."""
-    reader, ids, teaching = options.reader, [stay.id for stay in stays], None
+    reader, ids, fitting = options.reader, [stay.id for stay in stays], None
     if options.tune is not None:
         name, adapter = ReaderName.of(reader), options.cache / f"adapter-{options.tune}-after-{len(stays)}"
         manifest = tuned(reader, options.data, len(stays), options.tune, adapter, options.minutes)
         assert not learned_from(manifest, ids).any(), "tuned on stays that are evaluated"
         reader = f"{name.model}+{adapter}@{name.precision}"
-        teaching = {key: manifest[key] for key in ("data", "settings", "metrics")} | {
+        fitting = {key: manifest[key] for key in ("data", "settings", "metrics")} | {
             key: value for key, value in manifest["teaches"].items() if key != "patients"
         }
     opinions = asked(reader, stays, options.cache / f"opinions-{sha256(reader.encode()).hexdigest()[:12]}.jsonl")
@@ -248,7 +248,7 @@ def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Float
         "stays": len(stays),
         "outcomes": int(y.sum()),
         "stage_1": f"{options.reader}: a level of risk and a reason for the newest notes of a stay, as many as fit",
-        "tuned_on": teaching,
+        "tuned_on": fitting,
         "alone": alone(opinions, ids, y),
         **run(stays, y, arms_with(opinions, stays, y, options.cache), shares=False),
     }

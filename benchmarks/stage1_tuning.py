@@ -55,7 +55,7 @@ def _lessons(data: Path, evaluated: int, count: int) -> WindowLessons:
     stays = list(islice(cinc_fhir.read_stays(data / "set-a.csv.gz"), evaluated, None))
     asked = [(stay, outcomes[stay.record_id]["In-hospital_death"]) for stay in stays]
     with get_context("spawn").Pool(2, _open) as pool:
-        rows = list(pool.imap(_told, asked, chunksize=50))
+        rows = list(pool.imap(_described, asked, chunksize=50))
     return select_windows(rows, IN_HOSPITAL_MORTALITY, count=count, most=1)
 
 
@@ -64,7 +64,7 @@ def _open() -> None:
     _rules = RuleNoteReader(KnowledgeIndex.open_starter(), embed=False)
 
 
-def _told(asked: tuple[cinc_fhir.IcuStay, int]) -> LabelledNotes:
+def _described(asked: tuple[cinc_fhir.IcuStay, int]) -> LabelledNotes:
     stay, outcome = asked
     assert _rules is not None
     notes = PatientRecord.from_resources(with_notes(stay, SEED), prediction_time=AT).notes()
