@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = ("cds_hooks", "fhir_mapping", "knowledge_index", "risk_model", "cds_service")
+PACKAGES = ("artifact_store", "cds_hooks", "fhir_mapping", "knowledge_index", "risk_model", "cds_service")
 PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 HEAVY = ("torch", "transformers", "ray", "xgboost", "sklearn", "onnxruntime", "faiss", "fhirclient", "fhir.resources")
 TALKATIVE = {"onnxruntime", "transformers", "peft", "ray"}
