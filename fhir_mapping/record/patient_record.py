@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 
@@ -216,6 +216,10 @@ class PatientRecord:
             resource = understood(entry.resource, source, [])
             if resource is not None:
                 yield source, resource
+
+    def without_charted(self) -> PatientRecord:
+        """A copy that keeps no raw Observations, for caches: its `charted()` yields nothing."""
+        return replace(self, _charted=())
 
 
 def _as_time(value: datetime | str | None) -> datetime | None:

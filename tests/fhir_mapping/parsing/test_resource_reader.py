@@ -105,6 +105,15 @@ def test_features_are_computed_once_and_anew_for_a_changed_record() -> None:
     assert changed.features().number("sodium.last") is None
 
 
+def test_a_copy_without_raw_observations_keeps_its_features() -> None:
+    record = as_two_ways([PATIENT, STAY, observation()], AT)[1]
+    copy = record.without_charted()
+    assert list(record.charted())
+    assert not list(copy.charted())
+    assert copy == record
+    assert copy.features() == record.features()
+
+
 PREFETCHED: list[tuple[str, Any]] = [
     ("parsed", observation()),
     ("an integer over 64 bits", observation(note=[{"text": 10**30}])),
