@@ -25,7 +25,7 @@ CLINICAL = frozenset(
     {"Observation", "Condition", "Encounter", "MedicationRequest", "MedicationStatement", "MedicationAdministration",
      "Procedure"}
 )  # fmt: skip
-# A mother in a newborn's chart is a RelatedPerson whose `patient` is the newborn; the others hold nobody's data.
+# A mother in a newborn's chart is a RelatedPerson owner `patient` is the newborn; the others hold nobody's data.
 _NOT_ABOUT_A_PATIENT = frozenset({"Patient", "RelatedPerson", "Person", "Practitioner", "Group", "Device", "Bundle"})
 _INHERITED = ("status", "subject", "encounter", "issued", "effectiveDateTime", "effectivePeriod", "effectiveInstant")
 _NEVER = frozenset({"entered-in-error", "cancelled"})
@@ -60,7 +60,7 @@ def find_patient(reading: ParsedInput, directory: Directory, patient_id: str | N
     if patient_id is None and len(choices) > 1:
         raise PatientNotFoundError(f"the data hold {len(choices)} patients; say which one", found=tuple(choices))
     chosen = patient_id if patient_id is not None else next(iter(choices))
-    if len(directory.homes(f"Patient/{chosen}")) > 1:
+    if len(directory.servers_of(f"Patient/{chosen}")) > 1:
         raise PatientNotFoundError("the data hold this id from several servers: these are different patients")
     return chosen, everyone[chosen]
 
@@ -125,12 +125,12 @@ def _about(entry: ResourceEntry) -> tuple[Any, Any]:
     if kind != "Observation" and kind in _READ:
         elements = entry.elements
         return elements.get("subject") or elements.get("patient"), elements.get("focus")
-    seen = entry.observation if kind == "Observation" else entry.whose
+    seen = entry.observation if kind == "Observation" else entry.owner
     return seen.subject or seen.patient, seen.focus
 
 
 def _decoded_subject(entry: ResourceEntry) -> Any:
-    seen = entry.observation if entry.kind == "Observation" else entry.whose
+    seen = entry.observation if entry.kind == "Observation" else entry.owner
     return fragment(seen.subject) or fragment(seen.patient)
 
 

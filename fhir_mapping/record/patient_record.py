@@ -255,7 +255,7 @@ def _build(
         raise InvalidInputError("the data hold no time at all; give a prediction_time")
     encounters = {source: site.translate(entry.elements) for source, entry in ours if entry.kind == "Encounter"}
     cutoff = Cutoff(encounters, directory, at, undated_known=asked is None or options.get("undated_known", False))
-    directory.cut(lambda key, resource: cutoff.known(key, resource) is Known.YES)
+    directory.restrict(lambda key, resource: cutoff.known(key, resource) is Known.YES)
     known, later = _cut(ours, cutoff, refused)
     observations, usable = _usable(known, site, cutoff, refused)
 
@@ -340,7 +340,7 @@ def _usable(
             seen = Observation.of(site.translate(entry.resource))
             meanings = meanings_of(seen)
         if not wanted(meanings):
-            if not any(meaning.speaks_loinc for meaning in meanings) and _observed(source, entry, cutoff, refused):
+            if not any(meaning.has_loinc for meaning in meanings) and _observed(source, entry, cutoff, refused):
                 unread.append(meanings)
         elif not _observed(source, entry, cutoff, refused):
             continue

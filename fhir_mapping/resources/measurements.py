@@ -104,7 +104,7 @@ def wanted(meanings: Meanings) -> bool:
 
 def unmapped(unread: Iterable[Meanings]) -> Iterator[Refusal]:
     """One refusal for each system of local codes nobody translated, with the number of its Observations."""
-    local = (meanings for meanings in unread if not any(meaning.speaks_loinc for meaning in meanings))
+    local = (meanings for meanings in unread if not any(meaning.has_loinc for meaning in meanings))
     systems = Counter(meanings[0].first_system for meanings in local)
     return (Refusal("Observation", "code-not-mapped", f"{n} of {s}") for s, n in sorted(systems.items()))
 
@@ -204,7 +204,7 @@ def _measuring(observation: Observation, meanings: Meanings, source: str, refuse
     for part, meaning in zip(observation.parts, meanings, strict=True):
         if meaning.concept is None:
             continue
-        if meaning.clear:
+        if meaning.consistent:
             found.append((part, meaning.concept, meaning.loinc))
         else:
             refused.append(Refusal(source, "codes-disagree", meaning.concept.name))
