@@ -111,12 +111,12 @@ class SiteMap:
         kind = resource.get("resourceType")
         if kind == "Encounter":
             resource = self._encounter(resource)
-        if not self._speaks(resource):
+        if not self._has_local_code(resource):
             return resource
         changed = {name: new for name, new in self._changes(resource) if new is not resource[name]}
         return {**resource, **changed} if changed else resource
 
-    def speaks_in(self, observation: Observation, meanings: Sequence[ObservationCodes]) -> bool:
+    def may_translate(self, observation: Observation, meanings: Sequence[ObservationCodes]) -> bool:
         """Whether an Observation, whose codes mean that, may hold anything to translate that somebody reads."""
         if observation.contained is not None:
             return True
@@ -130,24 +130,24 @@ class SiteMap:
     def _answers(self, part: ObservationPart) -> bool:
         quantity, answer = part.valueQuantity, part.valueCodeableConcept
         system = quantity.get("system") if isinstance(quantity, dict) else None
-        if system is not None and system != UCUM and self._local("valueQuantity", quantity):
+        if system is not None and system != UCUM and self._is_local("valueQuantity", quantity):
             return True
-        return isinstance(answer, dict) and self._local("valueCodeableConcept", answer)
+        return isinstance(answer, dict) and self._is_local("valueCodeableConcept", answer)
 
-    def _speaks(self, holder: Resource) -> bool:
+    def _has_local_code(self, holder: Resource) -> bool:
         """Whether anything in it stands in one of this map's systems: most of what comes does not."""
         for name in _BEARERS & holder.keys():
             value = holder[name]
             for item in value if isinstance(value, list) else (value,):
-                if isinstance(item, dict) and self._local(name, item):
+                if isinstance(item, dict) and self._is_local(name, item):
                     return True
         return False
 
-    def _local(self, name: str, item: Resource) -> bool:
+    def _is_local(self, name: str, item: Resource) -> bool:
         if type(item) is CodeableConcept:
             return not self._known.isdisjoint(item.systems)
         if name in _HOLDERS:
-            return self._speaks(item)
+            return self._has_local_code(item)
         codings = (item,) if name == "valueQuantity" else item.get("coding")
         for coding in codings if isinstance(codings, (list, tuple)) else ():
             system = coding.get("system") if isinstance(coding, dict) else None
