@@ -233,7 +233,7 @@ def _specimen(observation: Observation, directory: Directory, known: Definitions
         return by_code
     display = reference.get("display")
     text = f"{text_of(kind)} {display if isinstance(display, str) else ''}".lower()
-    return next((s.name for s in known.specimens if any(level in text for level in s.words)), None)
+    return next((s.name for s in known.specimens if any(word in text for word in s.words)), None)
 
 
 def _one_per_time(found: list[_Ranked], refused: list[Refusal]) -> Iterator[Measurement]:

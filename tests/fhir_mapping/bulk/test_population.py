@@ -79,10 +79,10 @@ def test_a_broken_line_is_named_and_everything_else_kept(tmp_path: Path, name: s
     path = tmp_path / "in" / "Observation.0.ndjson"
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
-    dealt = partition_by_patient(tmp_path / "in", tmp_path / "work")
-    assert [fault.place for fault in dealt.faults] == [place]
-    assert dealt.fault_count == 1
-    found = list(dealt.patients(AT))
+    partitions = partition_by_patient(tmp_path / "in", tmp_path / "work")
+    assert [fault.place for fault in partitions.faults] == [place]
+    assert partitions.fault_count == 1
+    found = list(partitions.patients(AT))
     assert len(found) == 10
     assert all(isinstance(item, PatientRecord) and item.measurements for item in found)
 
@@ -91,9 +91,9 @@ def test_a_packed_file_that_is_cut_gives_what_it_has(tmp_path: Path) -> None:
     export(tmp_path / "in", 200)
     path = tmp_path / "in" / "Observation.1.ndjson.gz"
     path.write_bytes(path.read_bytes()[:-40])
-    dealt = partition_by_patient(tmp_path / "in", tmp_path / "work")
-    assert dealt.faults[0].place.startswith("Observation.1.ndjson.gz:")
-    assert "cannot be read any further" in dealt.faults[0].reason
+    partitions = partition_by_patient(tmp_path / "in", tmp_path / "work")
+    assert partitions.faults[0].place.startswith("Observation.1.ndjson.gz:")
+    assert "cannot be read any further" in partitions.faults[0].reason
 
 
 def test_resources_of_a_patient_who_is_not_there_are_named(tmp_path: Path) -> None:
@@ -107,22 +107,22 @@ def test_resources_of_a_patient_who_is_not_there_are_named(tmp_path: Path) -> No
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export(tmp_path / "in", 30)
     expected = {name: record.features() for name, record in records(tmp_path / "in", tmp_path / "whole").items()}
-    real, dealt = population._deal_file, []
+    real, partitions = population._partition_file, []
 
     def stopping(path: Path, *rest: Any) -> None:
-        if len(dealt) == 3:
+        if len(partitions) == 3:
             with (tmp_path / "work" / "bucket-000.ndjson").open("ab") as stream:
                 stream.write(b"half a li")
             raise KeyboardInterrupt
-        dealt.append(path.name)
+        partitions.append(path.name)
         real(path, *rest)
 
-    monkeypatch.setattr(population, "_deal_file", stopping)
+    monkeypatch.setattr(population, "_partition_file", stopping)
     with pytest.raises(KeyboardInterrupt):
         partition_by_patient(tmp_path / "in", tmp_path / "work")
-    monkeypatch.setattr(population, "_deal_file", lambda path, *rest: (dealt.append(path.name), real(path, *rest)))
+    monkeypatch.setattr(population, "_partition_file", lambda path, *rest: (partitions.append(path.name), real(path, *rest)))
     found = records(tmp_path / "in", tmp_path / "work")
-    assert len(dealt) == len(set(dealt)) == len(list((tmp_path / "in").iterdir()))  # none was dealt twice
+    assert len(partitions) == len(set(partitions)) == len(list((tmp_path / "in").iterdir()))  # none was partitions twice
     assert {name: record.features() for name, record in found.items()} == expected
 
 

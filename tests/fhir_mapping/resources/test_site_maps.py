@@ -99,7 +99,7 @@ BROKEN: list[tuple[str, str]] = [
     ("observations: []", "site.yaml: name: is missing"),
     (
         "name: x\nobservations: [{systems: [u], items: {NA: natrium}}]",
-        r"observations\[0\].items.NA: no concept natrium",
+        r"observations\[0\].items.NA: unknown concept natrium",
     ),
     ("name: x\nobservations: [{systems: [u], items: {50983: sodium}}]", "put them in quotes"),
     ("name: x\nobservations: [{systems: [u], items: {NA: {concept: sodium, unit: kg}}}]", "cannot be converted"),
