@@ -84,7 +84,7 @@ class AttachmentReader:
         return form, converted
 
     def convert(self, form: Format, raw: bytes, charset: str | None = None) -> Converted:
-        """Returns the text; formats other than plain text are converted in the child process, within the time budget."""
+        """Returns the text; formats other than plain text are converted in the child process, within `budget`."""
         if form is Format.PLAIN:
             return cut(Converted(plain.decode(raw, charset)))
         return sandbox.convert(form, raw, charset, self.budget)

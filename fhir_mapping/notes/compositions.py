@@ -38,7 +38,7 @@ class CompositionReader:
 
         Raises UnreadableError with the first section's reason if no section could be read, `empty` without text.
         """
-        text_so_far, failures = Converted(""), []
+        total, failures = Converted(""), []
         for level, section in [(0, composition), *_sections(composition, 1)]:
             try:
                 body = self._body(section, level)
@@ -46,18 +46,18 @@ class CompositionReader:
                 failures.append(error.reason)
                 body = Converted("[this section could not be read]")
             part = _titled(section, level, body)
-            text_so_far = joined(text_so_far, part) if part.text else text_so_far
-            if len(text_so_far.text) > 2 * MAX_BYTES:
+            total = joined(total, part) if part.text else total
+            if len(total.text) > 2 * MAX_BYTES:
                 break
-        if failures and not text_so_far.text.replace("[this section could not be read]", "").strip():
+        if failures and not total.text.replace("[this section could not be read]", "").strip():
             raise UnreadableError(failures[0])
-        if not text_so_far.text:
+        if not total.text:
             raise UnreadableError("empty")
         return cut(
             Converted(
-                text_so_far.text,
-                text_so_far.headings,
-                text_so_far.warning or ("section-unreadable" if failures else None),
+                total.text,
+                total.headings,
+                total.warning or ("section-unreadable" if failures else None),
             )
         )
 

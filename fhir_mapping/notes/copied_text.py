@@ -58,7 +58,7 @@ class DistinctNotes:
         return False
 
     def _duplicate_of(self, note: Note, text: bytes) -> int | None:
-        """Returns the position of a duplicate: the same text, or, on one day in another format, one containing the other."""
+        """Returns the position of a duplicate: the same text, or nearly the same on one day in another format."""
         for position, (other, known) in enumerate(zip(self._notes, self._letters, strict=True)):
             if text == known:
                 return position
@@ -69,7 +69,7 @@ class DistinctNotes:
         return None
 
     def _better(self, note: Note, text: bytes, position: int) -> bool:
-        """Whether `note` has the longer text, or the same text in a more structured format, than the note that is there."""
+        """Whether `note` has a longer text than the known note, or the same text in a more structured format."""
         known = self._letters[position]
         if text != known:
             return len(text) > len(known)

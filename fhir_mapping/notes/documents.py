@@ -143,7 +143,7 @@ def _newer(old: _Candidate, new: _Candidate) -> bool:
 
 
 def _targets(resource: Resource, directory: Directory) -> Iterable[str]:
-    """Yields the keys a document replaces: R4 `target` or `targetReference`, R5 `code` as concept or RelatedArtifact."""
+    """Yields keys a document replaces: R4 `target` or `targetReference`, R5 `code` as concept or RelatedArtifact."""
     for relation in _list(resource.get("relatesTo")):
         if not isinstance(relation, dict):
             continue

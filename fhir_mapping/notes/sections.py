@@ -54,8 +54,8 @@ def find_sections(text: str, headings: Sequence[Heading] = ()) -> tuple[Section,
 
 def _headings_in(text: str) -> Iterable[Heading]:
     """Yields the headings among the lines of the text."""
-    # With a newline in front, the pattern can start with one, which is fast to search, and the offset of a match is that
-    # of its line in `text`.
+    # With a newline in front, the pattern can start with one, which is fast to search, and the offset of a match is
+    # that of its line in `text`.
     source = f"\n{text}"
     for match in _CANDIDATE.finditer(source):
         mark, words, colon, rest = match.groups()

@@ -43,7 +43,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class ConceptDefinition:
-    """One concept: canonical UCUM `unit`, plausible range `low`..`high` and conversions (factor, offset) to that unit."""
+    """One concept: canonical UCUM `unit`, plausible range `low`..`high` and conversions (factor, offset) to it."""
 
     name: str
     label: str

@@ -72,7 +72,7 @@ def test_many_hostile_notes_share_one_record_s_time_and_plain_text_is_read_all_t
     exchange = sandbox._pool.exchange
 
     def watched(request: bytes, budget: sandbox.TimeBudget) -> bytes:
-        left.append(budget.left)
+        left.append(budget.remaining)
         return exchange(request, budget)
 
     monkeypatch.setattr(sandbox._pool, "exchange", watched)
@@ -90,7 +90,7 @@ def test_a_record_whose_time_is_spent_converts_no_more() -> None:
         sandbox.convert(Format.HTML, b"x", budget=sandbox.TimeBudget(0))
     budget = sandbox.TimeBudget()
     sandbox.convert(Format.HTML, b"<p>x</p>" * 1000, budget=budget)
-    assert 0 < budget.left < sandbox.RECORD_SECONDS
+    assert 0 < budget.remaining < sandbox.RECORD_SECONDS
 
 
 @pytest.fixture(autouse=True)
