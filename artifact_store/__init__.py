@@ -1,13 +1,39 @@
-"""The shared bottom: files that appear whole or not at all, bounded caches, and libraries kept offline."""
+"""The shared bottom: atomic file writes, folders with a manifest, bounded caches, and libraries kept offline."""
 
 from artifact_store.atomic_io import check_writable, whole_file, whole_folder
+from artifact_store.lazy_imports import lazy_exports
 from artifact_store.lru_cache import LruCache
+from artifact_store.manifests import (
+    MANIFEST,
+    FileEntry,
+    FolderManifest,
+    ManifestError,
+    ManifestMissingError,
+    damaged_files,
+    open_manifest,
+    sha256_of,
+    verify_files,
+    write_json,
+    write_manifest,
+)
 from artifact_store.offline import disable_telemetry
 
 __all__ = [
+    "MANIFEST",
+    "FileEntry",
+    "FolderManifest",
     "LruCache",
+    "ManifestError",
+    "ManifestMissingError",
     "check_writable",
+    "damaged_files",
     "disable_telemetry",
+    "lazy_exports",
+    "open_manifest",
+    "sha256_of",
+    "verify_files",
     "whole_file",
     "whole_folder",
+    "write_json",
+    "write_manifest",
 ]

@@ -1,4 +1,4 @@
-"""FHIR JSON in, plain values out. No network, no clock, no machine learning."""
+"""Maps FHIR JSON to plain frozen values, without network, clock or machine learning."""
 
 from fhir_mapping.core.errors import FhirMappingError, ForeignPatientError, InvalidInputError, PatientNotFoundError
 from fhir_mapping.core.values import (

@@ -1,5 +1,8 @@
 """PubMed in, evidence out."""
 
+from typing import TYPE_CHECKING
+
+from artifact_store import lazy_exports
 from knowledge_index.core.errors import (
     ArticleError,
     ArtifactError,
@@ -22,9 +25,11 @@ from knowledge_index.core.values import (
 )
 from knowledge_index.encoders.registry import Encoder, MiniLMEncoder
 from knowledge_index.graph.communities import spread
-from knowledge_index.indexing.build import build_index
-from knowledge_index.indexing.update import compact_index, update_index
 from knowledge_index.retrieval.index import KnowledgeIndex, Retrieval
+
+if TYPE_CHECKING:
+    from knowledge_index.indexing.build import build_index
+    from knowledge_index.indexing.update import compact_index, update_index
 
 __all__ = [
     "Article",
@@ -52,3 +57,12 @@ __all__ = [
     "spread",
     "update_index",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "build_index": "knowledge_index.indexing.build",
+        "compact_index": "knowledge_index.indexing.update",
+        "update_index": "knowledge_index.indexing.update",
+    },
+)

@@ -1,6 +1,8 @@
 """PatientRecord and Evidence in, RiskEstimate out."""
 
-from risk_model.cohorts.labelled_cohort import LabelledCohort
+from typing import TYPE_CHECKING
+
+from artifact_store import lazy_exports
 from risk_model.core.errors import (
     CohortError,
     ModelArtifactError,
@@ -28,12 +30,15 @@ from risk_model.models.estimator import RiskModel
 from risk_model.notes.rule_reader import NoteReader, RuleNoteReader
 from risk_model.pipeline.assess import Pipeline
 from risk_model.pipeline.fhir_output import risk_assessment
-from risk_model.reports.model_cards import ModelCard, model_card
 from risk_model.scores.by_task import comparators
 from risk_model.scores.comorbidity import charlson, elixhauser
 from risk_model.scores.critical_care import saps2, sofa
 from risk_model.scores.early_warning import mews, news2, qsofa
 from risk_model.scores.readmission import hospital_score, lace
+
+if TYPE_CHECKING:
+    from risk_model.cohorts.labelled_cohort import LabelledCohort
+    from risk_model.reports.model_cards import ModelCard, model_card
 
 __all__ = [
     "IN_HOSPITAL_MORTALITY",
@@ -77,3 +82,12 @@ __all__ = [
     "saps2",
     "sofa",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "LabelledCohort": "risk_model.cohorts.labelled_cohort",
+        "ModelCard": "risk_model.reports.model_cards",
+        "model_card": "risk_model.reports.model_cards",
+    },
+)

@@ -22,11 +22,18 @@ settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-# Folders whose tests share fixtures that are expensive to open: a language model, a browser with a served demo, a service.
-TOGETHER = ("tests/risk_model/llm/", "tests/end_to_end/", "tests/cds_service/app_pages/", "tests/contract/")
+# Groups of folders whose tests share expensive fixtures: language models, a browser with a served demo, a service.
+TOGETHER = (
+    ("tests/risk_model/llm", "tests/risk_model/first_stage/", "tests/risk_model/prompts/"),
+    ("tests/end_to_end/",),
+    ("tests/cds_service/app_pages/",),
+    ("tests/contract/",),
+)
 # What takes longest, longest first.
 FIRST = (
-    "tests/risk_model/llm/",
+    "tests/risk_model/llm",
+    "tests/risk_model/first_stage/",
+    "tests/risk_model/prompts/",
     "tests/end_to_end/",
     "tests/cds_service/commands/test_command_train_reader_killed.py",
     "tests/cds_service/demo/test_demo.py",
@@ -48,7 +55,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+            return next((folders[0] for folders in TOGETHER if file.startswith(folders)), file)
 
     return ByFile(config, log)
 

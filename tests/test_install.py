@@ -7,6 +7,7 @@ On 30 November 2026 `make demo` failed on every new machine: the lock pinned `co
 from __future__ import annotations
 
 import base64
+import configparser
 import hashlib
 import re
 import subprocess
@@ -69,6 +70,21 @@ def test_the_lines_that_install_from_a_lock_are_found() -> None:
 def test_every_install_from_a_lock_resolves_nothing(file: str, line: str) -> None:
     assert "--no-deps" in line, f"{file}: {line}"
     assert "--require-hashes" in line, f"{file}: {line}"
+
+
+def test_every_package_is_in_the_wheel_the_image_and_the_checks() -> None:
+    """A package that is missing from setup.cfg works in the checkout and in nothing that is installed from it."""
+    packages = {path.parent.name for path in REPOSITORY.glob("*/py.typed")}
+    assert len(packages) == 6
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    assert {name.strip().rstrip("*") for name in setup["options.packages.find"]["include"].split()} == packages
+    assert set(setup["mypy"]["packages"].split(", ")) == packages
+    assert set(setup["importlinter"]["root_packages"].split()) == packages
+    assert set(setup["coverage:run"]["source"].split(", ")) == packages
+    assert packages < set(setup["tool:pytest"]["testpaths"].split())
+    copied = set(re.findall(r"^COPY (\w+) \1$", (REPOSITORY / "Dockerfile").read_text("utf-8"), re.MULTILINE))
+    assert copied == packages
 
 
 @pytest.mark.parametrize("lock", LOCKS)

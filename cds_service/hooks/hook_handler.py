@@ -172,7 +172,7 @@ class HookHandler:
         cut = any(assessment.left_out or assessment.waits for assessment in assessments)
         if request.prefetch.sha256 and not cut and not (wanting and self._fetches(asking)):
             # Without the parsed resources, which no card reads.
-            self.remembered.put(_key(asking), replace(known, record=replace(record, _charted=())))
+            self.remembered.put(_key(asking), replace(known, record=record.without_charted()))
         return known
 
     def _whole(self, asking: _Asking, gateway: Gateway) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Lock
 from time import perf_counter
 from typing import Any
@@ -55,7 +55,7 @@ class Trace:
         """Of what came only its kind and size is kept: a walk is remembered, a chart is not."""
         assert self.record is not None, "a walk is told where a record was made"
         came = None if self.prefetch is None else tuple(_arrived(self.prefetch, service, asked))
-        record = replace(self.record, _charted=())
+        record = self.record.without_charted()
         return RequestTrace(service, asked, self.size, came, record, assessments, answer, tuple(self.times))
 
 

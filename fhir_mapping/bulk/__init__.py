@@ -1,4 +1,4 @@
-"""Many patients: Bulk Data exports as streams of records, and MEDS datasets on disk."""
+"""Reads Bulk Data exports as streams of records, and writes MEDS datasets."""
 
 from fhir_mapping.bulk.export_files import BUNDLES, LINES, lines_of
 from fhir_mapping.bulk.meds_writer import MedsWriter

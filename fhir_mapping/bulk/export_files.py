@@ -1,7 +1,7 @@
-"""The files of an export, resource by resource, each with its patient: NDJSON line by line, a Bundle whole.
+"""Reads the files of an export resource by resource, with the patient id: NDJSON line by line, Bundles as a whole.
 
-References by `urn:uuid` or absolute URL are made relative where the input itself says what they mean: a Bundle by its
-fullUrls, a Bulk Data export by the `request` of its manifest, where that lies beside its files
+References by `urn:uuid` or absolute URL are made relative if the input itself resolves them: a Bundle by its fullUrls,
+a Bulk Data export by the `request` of its manifest, if it is in the same folder
 (https://hl7.org/fhir/uv/bulkdata/export.html#response---complete-status).
 """
 
@@ -25,23 +25,23 @@ LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 BUNDLES = (".json", ".json.gz")
 MAX_LINE = 64 * 2**20
 PERSONAL = CLINICAL | NOTE_TYPES
-# They name nobody: a patient comes with those its resources point at (a drug, a bed and its ward, a note's bytes).
+# Without a subject: a record gets those its resources refer to (a drug, a bed and its ward, a note's bytes).
 SHARED = frozenset({"Medication", "Location", "Binary"})
 _PATIENT = re.compile(r"(?:Patient/)?([A-Za-z0-9\-._]{1,64})(?:/_history/[^/]+)?\Z")
-_POINTING = re.compile(rb'"(?P<name>reference|url)"(?P<colon>\s*:\s*)"(?P<text>[^"\\]+)"')
+_REFERENCE = re.compile(rb'"(?P<name>reference|url)"(?P<colon>\s*:\s*)"(?P<text>[^"\\]+)"')
 _EXPORT = re.compile(r"(?P<base>https?://.+?)(?:/Patient|/Group/[^/]+)?/\$export(?:\?.*)?\Z", re.IGNORECASE)
-_MANIFEST_HEAD = 4096  # a Bundle of many megabytes is not read to find that it is none
+_MANIFEST_HEAD = 4096  # so that a Bundle of many megabytes is not read to find that it is not a manifest
 
-Complain = Callable[[str, InvalidInputError], None]
+ReportFault = Callable[[str, InvalidInputError], None]
 Key = Callable[[str], str | None]
 
 
 class UnownedError(InvalidInputError):
-    """A clinical resource of which nothing proves whose it is."""
+    """A clinical resource without a subject in this export."""
 
 
 class ExportedResource(NamedTuple):
-    """One resource as JSON on one line; `owner` is the patient's id, of what is shared its own, else nothing."""
+    """One resource as one line of JSON; `owner` is the patient id, of a shared resource its own id, else empty."""
 
     kind: str
     owner: bytes
@@ -66,7 +66,7 @@ _MANIFEST = msgspec.json.Decoder(_Manifest)
 
 
 def files_in(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
-    """The files of a folder and its subfolders, or the file itself. Raises InvalidInputError where there are none."""
+    """Returns the files of a folder and its subfolders, or the file itself. Raises InvalidInputError without any."""
     found = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
     files = tuple(path for path in found if path.name.endswith(suffixes))
     if not files:
@@ -75,33 +75,33 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
     return files
 
 
-def resources_of(path: Path, name: str, home: str | None, fault: Complain) -> Iterator[ExportedResource]:
-    """What a file of the server `home` holds. `fault(place, why)` hears of what cannot be used, and may raise."""
+def resources_of(path: Path, name: str, server: str | None, fault: ReportFault) -> Iterator[ExportedResource]:
+    """Yields the resources of a file exported by `server`. Calls `fault(place, error)` for the unusable ones."""
     if path.name.endswith(BUNDLES):
         try:
             with opened(path) as stream:
                 whole = stream.read()
-            yield from () if _manifest(whole) else _together(read_bytes(whole), name, fault)
+            yield from () if _manifest(whole) else _bundle_resources(read_bytes(whole), name, fault)
         except InvalidInputError as error:
             fault(name, error)
         except (OSError, EOFError, zlib.error) as error:
             fault(name, InvalidInputError(f"cannot be read: {error}"))
         return
-    key = _at(home)
+    key = _key_on(server)
     for number, line in lines_of(path, name, lambda place, why: fault(place, InvalidInputError(why))):
         place = f"{name}:{number}"
         try:
-            told = _told(line if home is None else relative(line, key))
-            if told.kind == "Bundle":
-                yield from _together(read_bytes(line), place, fault)
+            exported = _exported(line if server is None else relative(line, key))
+            if exported.kind == "Bundle":
+                yield from _bundle_resources(read_bytes(line), place, fault)
             else:
-                yield told
+                yield exported
         except InvalidInputError as error:
             fault(place, error)
 
 
 def lines_of(path: Path, name: str, fault: Callable[[str, str], None]) -> Iterator[tuple[int, bytes]]:
-    """The numbered lines of a file, plain or .gz; `fault(place, reason)` hears where it cannot be read any further."""
+    """Yields the numbered lines of a file, plain or .gz. Calls `fault(place, reason)` if reading stops early."""
     number = 0
     try:
         with opened(path) as stream:
@@ -117,16 +117,17 @@ def lines_of(path: Path, name: str, fault: Callable[[str, str], None]) -> Iterat
 
 
 def opened(path: Path) -> IO[bytes]:
+    """Returns the file opened for reading bytes, decompressed if it is .gz."""
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def home_of(files: Iterable[Path]) -> str | None:
-    """The server of an export, as `references.base_of` writes it, where a manifest among these files tells it."""
+def export_server(files: Iterable[Path]) -> str | None:
+    """Returns the server of an export, as `references.base_of` does, from a manifest among these files, or None."""
     for path in files:
         try:
             with opened(path) as stream:
-                begun = stream.read(_MANIFEST_HEAD)
-                whole = begun + stream.read() if b'"transactionTime"' in begun else b""
+                head = stream.read(_MANIFEST_HEAD)
+                whole = head + stream.read() if b'"transactionTime"' in head else b""
             found = _EXPORT.match(_MANIFEST.decode(whole)["request"])
         except (msgspec.DecodeError, OSError, EOFError, zlib.error):
             continue
@@ -136,30 +137,30 @@ def home_of(files: Iterable[Path]) -> str | None:
 
 
 def relative(line: bytes, key: Key) -> bytes:
-    """With references, and the URLs of Binaries, as `Type/id` where `key` tells it of their text."""
+    """Returns the line with references, and URLs of Binaries, replaced by the `Type/id` that `key` returns for them."""
 
-    def change(found: re.Match[bytes]) -> bytes:
+    def replaced(found: re.Match[bytes]) -> bytes:
         meant = key(found["text"].decode("utf-8", "replace"))
         if meant is None or (found["name"] == b"url" and not meant.startswith("Binary/")):
             return found[0]
         return b'"%b"%b"%b"' % (found["name"], found["colon"], meant.encode())
 
-    return _POINTING.sub(change, line)
+    return _REFERENCE.sub(replaced, line)
 
 
-def _at(home: str | None) -> Key:
-    """Of an absolute URL on `home` what follows it."""
+def _key_on(server: str | None) -> Key:
+    """Returns a function from an absolute URL on `server` to `Type/id`, or None for other URLs."""
 
     def key(text: str) -> str | None:
-        if home is None or base_of(text) != home:
+        if server is None or base_of(text) != server:
             return None
         return "/".join(text.partition("/_history/")[0].rsplit("/", 2)[1:])
 
     return key
 
 
-def _told(line: bytes) -> ExportedResource:
-    """Raises InvalidInputError for a line that is no resource, UnownedError where its patient cannot be told."""
+def _exported(line: bytes) -> ExportedResource:
+    """Returns the resource on a line. Raises InvalidInputError if it is none, UnownedError without a known patient."""
     check_utf8(line)
     try:
         head = _OWNER.decode(line)
@@ -184,14 +185,14 @@ def _told(line: bytes) -> ExportedResource:
 def _patient_id(text: Any) -> bytes:
     found = _PATIENT.match(text) if isinstance(text, str) else None
     if found is None:
-        raise InvalidInputError("a Patient without a usable id")
+        raise InvalidInputError("the Patient has no usable id")
     return found[1].encode()
 
 
-def _together(reading: ParsedInput, place: str, fault: Complain) -> Iterator[ExportedResource]:
-    """What a Bundle says: its references resolve within it, and what names nobody is of its only patient."""
+def _bundle_resources(reading: ParsedInput, place: str, fault: ReportFault) -> Iterator[ExportedResource]:
+    """Yields the resources of a Bundle with resolved references; without a subject they belong to its only patient."""
     if reading.incomplete:
-        raise InvalidInputError("this Bundle says itself that it is not everything; fetch all of its pages first")
+        raise InvalidInputError("the Bundle is incomplete; fetch all of its pages first")
     directory = Directory.of(reading.entries)
     patients = [entry.resource.get("id") for entry in reading.entries if entry.kind == "Patient"]
     for position, entry in enumerate(reading.entries):
@@ -210,11 +211,11 @@ def _entry(entry: ResourceEntry, directory: Directory, patients: list[Any]) -> E
         line = relative(line, directory.key)
     if entry.kind in PERSONAL and len(patients) == 1 and not (resource.get("subject") or resource.get("patient")):
         return ExportedResource(entry.kind, _patient_id(patients[0]), line)
-    return _told(line)
+    return _exported(line)
 
 
 def _manifest(whole: bytes) -> bool:
-    """Whether these bytes are the manifest of a Bulk Data export, often kept beside its files."""
+    """Whether these bytes are the manifest of a Bulk Data export, often kept in the same folder."""
     try:
         head = msgspec.json.decode(whole, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):

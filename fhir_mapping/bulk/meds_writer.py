@@ -1,10 +1,10 @@
-"""A MEDS dataset on disk: data/*.parquet, metadata/codes.parquet, metadata/dataset.json, subject splits where asked.
+"""Writes a MEDS dataset: data/*.parquet, metadata/codes.parquet, metadata/dataset.json, optional subject splits.
 
     with MedsWriter(folder, created_at=now) as dataset:      # needs the extra riskcards[meds]
         dataset.add(record)
 
-MEDS asks for integer subject ids: ours are 63 bits of a SHA-256 of the patient id, so that a patient has the same one
-in every export; `metadata/subject_ids.parquet` keeps which is whose, and is as confidential as the records.
+MEDS requires integer subject ids: ours are 63 bits of the SHA-256 of the patient id, so that a patient has the same one
+in every export. `metadata/subject_ids.parquet` maps them to patient ids and is as confidential as the records.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fhir_mapping.record.meds import MedsEvent, meds_events
 from fhir_mapping.record.record_view import RecordView
 
 SPLITS = (("train", 0.8), ("tuning", 0.9), ("held_out", 1.0))
-"""Split names with the share of subjects up to and including each."""
+"""Split names with the cumulative share of subjects."""
 EVENTS_PER_SHARD = 500_000
 _PARTS = ("data", "metadata")
 
@@ -35,7 +35,8 @@ class MedsExportError(FhirMappingError):
 
 
 def subject_number(patient_id: str) -> int:
-    """
+    """Returns the MEDS subject id of a patient id: a positive integer of at most 63 bits.
+
     >>> subject_number("p1") == subject_number("p1") > 0
     True
     """
@@ -43,10 +44,10 @@ def subject_number(patient_id: str) -> int:
 
 
 class MedsWriter:
-    """Writes records into a new MEDS dataset; a subject's events stand together, in time order, in one shard.
+    """Writes records into a new MEDS dataset; a subject's events are contiguous, in time order, in one shard.
 
-    `created_at` goes into dataset.json. `splits` writes metadata/subject_splits.parquet, decided by the subject id
-    alone: a patient never changes sides. Raises MedsExportError.
+    `created_at` goes into dataset.json. `splits` writes metadata/subject_splits.parquet by the subject id alone, so
+    that a patient is always in the same split. Raises MedsExportError if the extra is missing or `folder` is not empty.
     """
 
     def __init__(self, folder: Path, *, created_at: datetime, version: str = "", splits: bool = False) -> None:
@@ -57,7 +58,7 @@ class MedsWriter:
         except ImportError:
             raise MedsExportError("MEDS export needs the extra: pip install 'riskcards[meds]'") from None
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise MedsExportError(f"{folder}: not an empty folder; a dataset is never written over another")
+            raise MedsExportError(f"{folder}: not an empty folder; existing datasets are not overwritten")
         self._meds: Any = meds
         self._pa: Any = pyarrow
         self._folder = folder
@@ -66,9 +67,9 @@ class MedsWriter:
         self._splits = splits
         self._subjects: dict[int, str] = {}
         self._codes: dict[str, str | None] = {}
-        self._waiting: list[tuple[int, MedsEvent]] = []
+        self._pending: list[tuple[int, MedsEvent]] = []
         self._shards = 0
-        self._made = not folder.exists()
+        self._created_folder = not folder.exists()
         check_writable(folder)
         for name in _PARTS:
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -87,28 +88,29 @@ class MedsWriter:
     def _discard(self) -> None:
         for name in _PARTS:
             shutil.rmtree(self._folder / name, ignore_errors=True)
-        if self._made:
+        if self._created_folder:
             self._folder.rmdir()
 
     def add(self, record: RecordView) -> None:
+        """Adds all events of a record; each patient may be added once."""
         self.add_events(record.subject_id, meds_events(record))
 
     def add_events(self, patient_id: str, found: Iterable[MedsEvent]) -> None:
-        """The events of one patient, static ones first and the others in time order. Each patient comes once."""
+        """Adds all events of one patient, static first, then in time order. Raises MedsExportError the second time."""
         number = subject_number(patient_id)
         if number in self._subjects:
-            raise MedsExportError("a patient came twice; a subject's events must stand together")
+            raise MedsExportError("the same patient was added twice; a subject's events must be contiguous")
         self._subjects[number] = patient_id
         for event in found:
             if self._codes.get(event.code) is None:
                 self._codes[event.code] = event.description
-            self._waiting.append((number, event))
-        if len(self._waiting) >= EVENTS_PER_SHARD:
+            self._pending.append((number, event))
+        if len(self._pending) >= EVENTS_PER_SHARD:
             self._write_shard()
 
     def close(self) -> None:
-        """Write what waits, then the metadata; without dataset.json a dataset is not whole."""
-        if self._waiting or not self._shards:
+        """Writes the pending events, then the metadata; dataset.json last, as the mark of a complete dataset."""
+        if self._pending or not self._shards:
             self._write_shard()
         metadata = self._folder / "metadata"
         codes = sorted(self._codes.items())
@@ -137,7 +139,7 @@ class MedsWriter:
         (metadata / "dataset.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
 
     def _write_shard(self) -> None:
-        numbers, found = [number for number, _ in self._waiting], [event for _, event in self._waiting]
+        numbers, found = [number for number, _ in self._pending], [event for _, event in self._pending]
         # MEDS times have no zone; ours are UTC throughout.
         times = [None if event.time is None else event.time.replace(tzinfo=None) for event in found]
         columns = {
@@ -148,15 +150,15 @@ class MedsWriter:
             "text_value": self._pa.array([event.text_value for event in found], self._pa.large_string()),
         }
         self._write(self._meds.DataSchema, columns, self._folder / "data" / f"{self._shards}.parquet")
-        self._waiting.clear()
+        self._pending.clear()
         self._shards += 1
 
     def _write(self, schema: Any, columns: dict[str, Any], path: Path) -> None:
-        """Through the standard's own schema, which refuses what MEDS does not allow."""
+        """Writes a table through the MEDS schema, which rejects invalid columns."""
         self._pa.parquet.write_table(schema.align(self._pa.table(columns)), path)
 
 
 def _split(number: int) -> str:
-    # The subject number is already a hash; other bits of it decide the side.
+    # The subject number is a hash already; its remainder decides the split.
     share = (number % 100_003) / 100_003
-    return next(name for name, upto in SPLITS if share < upto)
+    return next(name for name, limit in SPLITS if share < limit)

@@ -1,12 +1,12 @@
-"""A Bulk Data export as a stream of records: any number of patients, in memory never more than one bucket of them.
+"""Reads a Bulk Data export of any size as a stream of records; only one bucket of patients is in memory.
 
-    dealt = deal(folder, work)                      # pass one: every line to the bucket of its patient, on disk
-    for item in dealt.patients(prediction_time):    # pass two: one bucket after the other
-        ...                                         # a PatientRecord, or a ExportFault that names what could not be one
+    found = partition_by_patient(folder, work)      # pass one: writes every line to the bucket of its patient, on disk
+    for item in found.patients(prediction_time):    # pass two: one bucket after the other
+        ...                                         # a PatientRecord, or an ExportFault for a patient without one
 
-A folder holds files as `export_files` reads them, each resource type in one or several, lines in any order. After each
-input file the state is written down: a run that was stopped goes on where it was. A type of resource of which the
-folder has none at all counts as not fetched.
+A folder has files as `export_files` reads them, each resource type in one or several, lines in any order. The state is
+saved after each input file, so that an interrupted run resumes. A resource type without any resource in the folder
+counts as not fetched.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from typing import IO
 
 import msgspec
 
-from fhir_mapping.bulk.export_files import LINES, PERSONAL, SHARED, UnownedError, files_in, home_of, resources_of
+from fhir_mapping.bulk.export_files import LINES, PERSONAL, SHARED, UnownedError, export_server, files_in, resources_of
 from fhir_mapping.core.errors import FhirMappingError, InvalidInputError
 from fhir_mapping.parsing.resource_reader import ResourceEntry
 from fhir_mapping.record.patient_record import PatientRecord
 from fhir_mapping.resources.site_maps import SiteMap
 
 NAMED_FAULTS = 1000
-"""So many faults are named; all are counted."""
-_BUCKET_BYTES = 4 * 2**20  # of which come thirty times as many bytes of features
-_MOST = 384  # in pass one each bucket is an open file
+"""The number of faults kept; all are counted."""
+_BUCKET_BYTES = 4 * 2**20  # features need about thirty times as many bytes
+_MAX_BUCKETS = 384  # in pass one each bucket is an open file
 _GZIP_RATIO = 12
-# Also at an absolute URL: that the Binary is here, but perhaps another server's, is what its reader has to be told.
-_POINTER = re.compile(
+# Absolute URLs too: their server may be another one, which the reader of the Binary decides.
+_REFERENCE = re.compile(
     rb'"(?:https?://[^"\s]{1,500}/)?((?:Medication|Location|Binary)/[A-Za-z0-9\-._]{1,64})(?:/_history/[^"/]+)?"'
 )
 _STATE, _SHARED_FILE = "state.json", "shared.sqlite"
@@ -45,18 +45,18 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ExportFault:
-    """A line or a patient that could not be used, while everything else was kept; `place` is `file:line` or its key."""
+    """A line or patient that could not be used; `place` is `file:line` or the patient's key. All others are kept."""
 
     place: str
     reason: str
 
 
 class _State(msgspec.Struct):
-    """What pass one has done, on disk beside the buckets; `ends` are the sizes of the files after the last input."""
+    """Progress of pass one, saved with the buckets; `ends` are the bucket sizes in bytes after the last input file."""
 
     inputs: list[tuple[str, int, int]]
     buckets: int
-    home: str | None = None
+    server: str | None = None
     resources: int = 0
     patients: int = 0
     unowned: int = 0
@@ -66,11 +66,11 @@ class _State(msgspec.Struct):
     faults: list[tuple[str, str]] = []
     fault_count: int = 0
 
-    def fault(self, place: str, why: InvalidInputError) -> None:
+    def fault(self, place: str, error: InvalidInputError) -> None:
         self.fault_count += 1
-        self.unowned += isinstance(why, UnownedError)
+        self.unowned += isinstance(error, UnownedError)
         if len(self.faults) < NAMED_FAULTS:
-            self.faults.append((place, str(why)))
+            self.faults.append((place, str(error)))
 
 
 def partition_by_patient(
@@ -82,44 +82,45 @@ def partition_by_patient(
     fewest: int = 4,
     strict: bool = False,
 ) -> PatientPartitions:
-    """Pass one. `work` is a folder of our own; one that was left half done, by the same input, is gone on with.
+    """Returns the resources of `folder`, partitioned by patient in `work`; an interrupted run on the same input
+    resumes.
 
-    Raises InvalidInputError when the folder has no file with one of the suffixes, or no Patient in it; with `strict`
-    for the first line that cannot be read too, naming its place. What belongs to nobody is counted either way. There
-    are at least `fewest` buckets, which the order of the patients follows.
+    Raises InvalidInputError if the folder has no file with one of the suffixes, or no Patient; with `strict` also for
+    the first line that cannot be read, naming its place. Resources without a patient are counted in any case. There
+    are at least `fewest` buckets; patients come in the order of the buckets.
     """
     files = files_in(folder, suffixes)
     root = folder if folder.is_dir() else folder.parent
     work.mkdir(parents=True, exist_ok=True)
-    state = _begun(work, files, root, fewest)
+    state = _resume_or_start(work, files, root, fewest)
 
-    def complain(place: str, why: InvalidInputError) -> None:
-        state.fault(place, why)
-        if strict and not isinstance(why, UnownedError):
-            raise InvalidInputError(f"{root / place}: {why}")
+    def report(place: str, error: InvalidInputError) -> None:
+        state.fault(place, error)
+        if strict and not isinstance(error, UnownedError):
+            raise InvalidInputError(f"{root / place}: {error}")
 
     for path in files:
         name = str(path.relative_to(root))
         if name in state.done:
             continue
-        _deal_file(path, name, work, state, complain)
+        _partition_file(path, name, work, state, report)
         state.done.append(name)
         _save(work, state)
         if progress is not None:
-            progress(f"{len(state.done)} of {len(files)} files dealt")
+            progress(f"{len(state.done)} of {len(files)} files partitioned")
     if not state.patients:
-        raise InvalidInputError(f"{folder}: no Patient in {len(files)} files; a population needs its patients")
+        raise InvalidInputError(f"{folder}: no Patient in {len(files)} files")
     return PatientPartitions(work)
 
 
-def _begun(work: Path, files: Sequence[Path], root: Path, fewest: int) -> _State:
-    """The state of an earlier run on the same files, its half-written tails cut off; else a fresh one."""
+def _resume_or_start(work: Path, files: Sequence[Path], root: Path, fewest: int) -> _State:
+    """Returns the state of an earlier run on the same files, with partly written lines removed, else a new one."""
     listed = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     state = _load(work)
     if state is None or state.inputs != listed:
         size = sum(n * (_GZIP_RATIO if name.endswith(".gz") else 1) for name, n, _ in listed)
-        home = home_of(path for path in root.glob("*.json") if path.is_file())
-        state = _State(listed, min(max(size // _BUCKET_BYTES, fewest), _MOST), home)
+        server = export_server(path for path in root.glob("*.json") if path.is_file())
+        state = _State(listed, min(max(size // _BUCKET_BYTES, fewest), _MAX_BUCKETS), server)
         (work / _SHARED_FILE).unlink(missing_ok=True)
     for path in work.glob("*.ndjson"):
         with path.open("r+b") as stream:
@@ -140,14 +141,14 @@ def _save(work: Path, state: _State) -> None:
     (work / f"{_STATE}.new").replace(work / _STATE)
 
 
-def _deal_file(
+def _partition_file(
     path: Path, name: str, work: Path, state: _State, fault: Callable[[str, InvalidInputError], None]
 ) -> None:
     kinds = set(state.kinds)
     with ExitStack() as stack:
         buckets = [stack.enter_context((work / _bucket(n)).open("ab")) for n in range(state.buckets)]
         shared = stack.enter_context(_Shared.writing(work / _SHARED_FILE))
-        for kind, owner, line in resources_of(path, name, state.home, fault):
+        for kind, owner, line in resources_of(path, name, state.server, fault):
             kinds.add(kind)
             state.resources += 1
             state.patients += kind == "Patient"
@@ -164,14 +165,14 @@ def _write(bucket: IO[bytes], patient: bytes, line: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What patients share, on disk by `Type/id`: the notes of an export are larger than memory."""
+    """Resources shared by patients, on disk by `Type/id`: the notes of an export are larger than memory."""
 
     database: sqlite3.Connection
 
     @classmethod
     @contextmanager
     def writing(cls, path: Path) -> Iterator[_Shared]:
-        """All of one input file or nothing of it: a file dealt again puts the same lines in the same places."""
+        """Opens for writing in one transaction per input file; a repeated file overwrites its own lines."""
         with closing(sqlite3.connect(path)) as database, database:
             database.execute("CREATE TABLE IF NOT EXISTS shared (key TEXT PRIMARY KEY, line BLOB NOT NULL)")
             yield cls(database)
@@ -194,7 +195,7 @@ def _bucket(number: int) -> str:
 
 @dataclass(slots=True)
 class PatientPartitions:
-    """The buckets of pass one. Another process may open the same `work` folder and read other buckets."""
+    """The buckets of pass one. Several processes may open the same `work` folder and read different buckets."""
 
     work: Path
     buckets: int = field(init=False)
@@ -209,7 +210,7 @@ class PatientPartitions:
     def __post_init__(self) -> None:
         state = _load(self.work)
         if state is None:
-            raise InvalidInputError(f"{self.work}: not the work folder of a population")
+            raise InvalidInputError(f"{self.work}: not a work folder of partition_by_patient")
         self.buckets = state.buckets
         self.not_fetched = PERSONAL - set(state.kinds)
         self.faults = tuple(ExportFault(place, reason) for place, reason in state.faults)
@@ -218,20 +219,21 @@ class PatientPartitions:
         self._shared = _Shared.reading(self.work / _SHARED_FILE)
 
     def patients(self, prediction_time: datetime | None = None) -> Iterator[PatientRecord | ExportFault]:
-        """Every patient as known at `prediction_time` (None: each at the latest time of its own data)."""
+        """Yields every patient as known at `prediction_time` (None: each at the latest time of its own data)."""
         for number in range(self.buckets):
             yield from self.bucket(number, prediction_time)
 
     def bucket(
         self, number: int, prediction_time: datetime | None = None, site_map: SiteMap | None = None
     ) -> Iterator[PatientRecord | ExportFault]:
-        """The patients of one bucket in the order of their ids."""
+        """Yields the patients of one bucket in the order of their ids."""
         for patient, lines in self.charts(number):
             yield self._record(patient, lines, prediction_time, site_map)
 
     def charts(self, number: int) -> Iterator[tuple[str, list[bytes]]]:
-        """The resources of each patient of one bucket, as JSON, with those they point at; a patient that only others
-        name has no Patient among them.
+        """Yields id and resources (as JSON) of each patient of one bucket, with shared resources they refer to.
+
+        A patient that is only referred to has no Patient resource.
         """
         path = self.work / _bucket(number)
         lines: dict[bytes, list[bytes]] = {}
@@ -241,7 +243,7 @@ class PatientPartitions:
                 lines.setdefault(patient, []).append(line)
         for patient in sorted(lines):
             own = lines.pop(patient)
-            yield patient.decode(), [*own, *self._pointed_at(own)]
+            yield patient.decode(), [*own, *self._referenced(own)]
 
     def _record(
         self, patient: str, lines: list[bytes], at: datetime | None, site_map: SiteMap | None
@@ -252,12 +254,12 @@ class PatientPartitions:
         except FhirMappingError as error:
             return ExportFault(f"Patient/{patient}", str(error))
 
-    def _pointed_at(self, lines: Iterable[bytes]) -> list[bytes]:
-        """The shared resources these lines refer to, and what those refer to."""
+    def _referenced(self, lines: Iterable[bytes]) -> list[bytes]:
+        """Returns the shared resources that these lines refer to, directly or indirectly."""
         found: dict[str, bytes | None] = {}
-        waiting = list(lines)
-        while waiting:
-            for key in {match.decode() for match in _POINTER.findall(waiting.pop())} - found.keys():
+        pending = list(lines)
+        while pending:
+            for key in {match.decode() for match in _REFERENCE.findall(pending.pop())} - found.keys():
                 found[key] = self._shared.get(key)
-                waiting += filter(None, (found[key],))
+                pending += filter(None, (found[key],))
         return [line for line in found.values() if line is not None]

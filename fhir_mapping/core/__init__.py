@@ -1,4 +1,4 @@
-"""What every part of the mapping shares: values, times, errors, reasons, and the formatting of quantities."""
+"""Values, times, errors, reason codes and number formatting shared by the whole package."""
 
 from fhir_mapping.core.formatting import format_number, format_quantity, format_unit
 from fhir_mapping.core.reasons import NOTE_REASONS, REASONS

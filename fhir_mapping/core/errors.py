@@ -1,22 +1,22 @@
-"""Errors of the mapping room.
+"""Exceptions of fhir_mapping.
 
 FhirMappingError
-├── InvalidInputError        the bytes are not the JSON, Bundle, list or NDJSON we read
-├── PatientNotFoundError     no Patient, or not the one asked for
-└── ForeignPatientError      a clinical resource belongs to somebody else: nothing may be computed from this data
+├── InvalidInputError        the input is not valid JSON, or not a Bundle, resource, list or NDJSON
+├── PatientNotFoundError     no Patient, several without a choice, or not the one requested
+└── ForeignPatientError      a clinical resource belongs to another patient: nothing is computed from these data
 """
 
 from __future__ import annotations
 
 
 class FhirMappingError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of the errors this package raises on purpose."""
 
 
 class InvalidInputError(FhirMappingError, ValueError):
     """The input cannot be read as FHIR JSON.
 
-    `position` says where: a byte offset, a line of NDJSON or a path such as `entry[3].resource`.
+    `position` is where: a byte offset, a line of NDJSON or a path such as `entry[3].resource`.
     """
 
     def __init__(self, message: str, *, position: str | None = None) -> None:
@@ -25,7 +25,10 @@ class InvalidInputError(FhirMappingError, ValueError):
 
 
 class PatientNotFoundError(FhirMappingError, LookupError):
-    """The data hold no Patient, several without a choice, or not the one asked for."""
+    """The data hold no Patient, several without a choice, or not the one requested.
+
+    `found` lists the ids that are there.
+    """
 
     def __init__(self, message: str, *, found: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -33,7 +36,10 @@ class PatientNotFoundError(FhirMappingError, LookupError):
 
 
 class ForeignPatientError(FhirMappingError):
-    """Another patient's clinical resource stands in this patient's data: a safety stop, not a row to skip."""
+    """The data contain another patient's clinical resource: a safety stop, not a row to skip.
+
+    `source` is its key, such as `Observation/o1`.
+    """
 
     def __init__(self, message: str, *, source: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Numbers and units as people write them: one way for cards, pages and reports."""
+"""Formats numbers and UCUM units for display, the same on cards, pages and reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNITS = {
 
 
 def format_unit(unit: str | None) -> str:
-    """A UCUM code as a clinician writes it; what has no other way of writing stays itself.
+    """Returns the display form of a UCUM code; a code without one is returned unchanged.
 
     >>> format_unit("mm[Hg]"), format_unit("mmol/L"), format_unit("{score}")
     ('mmHg', 'mmol/L', '')
@@ -18,7 +18,7 @@ def format_unit(unit: str | None) -> str:
 
 
 def format_number(value: float) -> str:
-    """Three figures, below one two; never with an exponent, and never fewer than all digits before the point.
+    """Returns `value` with three significant digits (two below 1), without exponent; integer digits are never dropped.
 
     >>> [format_number(value) for value in (12345, 138.2, 8.61, 0.774, 0.054, 0.00004, 0)]
     ['12345', '138', '8.61', '0.77', '0.054', '0.00004', '0']
@@ -31,11 +31,12 @@ def format_number(value: float) -> str:
 
 
 def format_quantity(value: float, unit: str | None) -> str:
-    """
+    """Returns number and display unit.
+
     >>> format_quantity(1500, "mL"), format_quantity(15, "{score}"), format_quantity(1, "d")
     ('1500 mL', '15', '1 day')
     """
-    number, words = format_number(value), format_unit(unit)
+    number, label = format_number(value), format_unit(unit)
     if number == "1" and unit in {"a", "d", "h"}:
-        words = words.removesuffix("s")
-    return f"{number} {words}".strip()
+        label = label.removesuffix("s")
+    return f"{number} {label}".strip()

@@ -1,7 +1,8 @@
-"""The frozen values that leave this room. FHIR's names for resources, MEDS's for time series.
+"""The frozen values this package returns. Resources have FHIR's names, time series those of MEDS.
 
-Every time is an aware `datetime` in UTC. A date without a time of day becomes the *end* of that day when it is
-compared with `prediction_time`, so that "that day" is never taken for midnight before it; see `Instant`.
+Every time is an aware `datetime` in UTC. A date without a time of day is compared with `prediction_time` by the *end*
+of that day, so that it is never taken for the midnight before; see `Instant`. `source` is the key of the resource a
+value was read from, such as `Observation/o1`; `stay` is the key of its Encounter.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 
 
 class Availability(StrEnum):
-    """What we know about a kind of resource. The three are never the same thing.
+    """Whether resources of one type are in the data.
 
-    FETCHED      asked for, and something usable came
-    ABSENT       asked for, and there is none (an empty searchset)
-    NOT_FETCHED  nobody asked, the answer was null, an error, or incomplete
+    FETCHED      requested, and at least one was returned
+    ABSENT       requested, and there is none (an empty searchset)
+    NOT_FETCHED  not requested, or the answer was null, an error, or incomplete
     """
 
     FETCHED = "fetched"
@@ -27,7 +28,7 @@ class Availability(StrEnum):
 
 
 class StayClass(StrEnum):
-    """Encounter class, reduced to what labels and scores ask for."""
+    """Encounter class, reduced to the classes that labels and scores distinguish."""
 
     INPATIENT = "inpatient"
     EMERGENCY = "emergency"
@@ -38,10 +39,10 @@ class StayClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """A point in time and how precisely it is known.
+    """A point in time with its precision.
 
-    `earliest` and `latest` are equal for an instant; for `2024-05-01` they span that day. `zone_assumed` is true
-    where the text carried a time without a zone (invalid FHIR): such a value is flagged and read as UTC.
+    `earliest` and `latest` are equal for an exact time; for `2024-05-01` they span that day. `zone_assumed` is true
+    for a time without a zone (invalid FHIR): such a value is flagged and read as UTC.
     """
 
     earliest: datetime
@@ -51,6 +52,8 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Coding:
+    """A FHIR Coding; `system` is normalised by `terminology.codes.system_of`."""
+
     system: str | None
     code: str
     display: str | None = None
@@ -58,7 +61,7 @@ class Coding:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A resource, or part of one, that was read and not used. `reason` is a stable code; `detail` has no PHI."""
+    """A resource, or part of one, that was not used. `reason` is a code of `core.reasons`; `detail` contains no PHI."""
 
     source: str
     reason: str
@@ -67,7 +70,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """One hospital contact as known at `prediction_time`: `end` is None while it runs, even if the data know better."""
+    """One hospital contact as known at `prediction_time`: `end` is None until then, even if the data hold it."""
 
     source: str
     stay_class: StayClass
@@ -77,25 +80,25 @@ class Stay:
     reasons: tuple[Coding, ...] = ()
     reason_texts: tuple[str, ...] = ()
     acute: bool | None = None
-    """True for an emergency or urgent admission, False for an elective one, None when the record does not say."""
+    """True for an emergency or urgent admission, False for an elective one, None if not recorded."""
     intensive_care: bool | None = None
-    """True where the stay, or a part of it begun by now, is in intensive care; None when the record does not say."""
+    """True if the stay, or a part of it that has started, is in intensive care; None if not recorded."""
     discharge_disposition: str | None = None
-    """Code of `dischargeDisposition`; always None while the stay runs."""
+    """Code of `dischargeDisposition`; always None before the stay has ended."""
     admission_source: str | None = None
     """Code of `admitSource`."""
     part_of: str | None = None
     length_unknown: str | None = None
-    """Why the stay has no length: it is over and does not say when (`no-end`), or ends before it begins
+    """Why the length of stay is unknown: it has ended without an end time (`no-end`), or ends before it starts
     (`period-reversed`). Then `end` is None and the stay is not running."""
 
     @property
     def running(self) -> bool:
-        """Whether the stay is not over, as far as is known by then."""
+        """Whether the stay has not ended, as known at `prediction_time`."""
         return self.end is None and self.length_unknown is None
 
     def days_until(self, moment: datetime) -> float | None:
-        """Length of stay in days at `moment`, or at its end if that comes first; None where it is unknown."""
+        """Returns the length of stay in days at `moment`, or at its end if earlier; None if unknown."""
         if self.length_unknown is not None:
             return None
         until = moment if self.end is None else min(self.end, moment)
@@ -104,6 +107,8 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
+    """A problem or diagnosis of the patient."""
+
     source: str
     codings: tuple[Coding, ...]
     text: str
@@ -111,12 +116,14 @@ class Condition:
     recorded: datetime | None
     abated: datetime | None
     active: bool
-    """Active at prediction_time: not refuted, not entered in error, not abated or resolved by then."""
+    """Active at `prediction_time`: not abated, resolved or inactive by then."""
     stay: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Medication:
+    """A medication order or statement; `active` at `prediction_time`."""
+
     source: str
     codings: tuple[Coding, ...]
     text: str
@@ -128,7 +135,7 @@ class Medication:
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """A dose that was given; `dose` in `unit` as charted."""
+    """A dose that was given; `dose` is in `unit`, both as charted."""
 
     source: str
     codings: tuple[Coding, ...]
@@ -141,6 +148,8 @@ class Administration:
 
 @dataclass(frozen=True, slots=True)
 class Procedure:
+    """A procedure that was performed."""
+
     source: str
     codings: tuple[Coding, ...]
     text: str
@@ -150,7 +159,7 @@ class Procedure:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One usable value of one concept, in that concept's canonical UCUM unit."""
+    """A value of one concept in its canonical UCUM `unit`."""
 
     concept: str
     value: float
@@ -162,9 +171,9 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class FeatureValue:
-    """`value` is a number in `unit`, or a word such as `female` for the few features that are words (unit None).
+    """A number in `unit`, or text such as `female` for the few categorical features (unit None).
 
-    `basis` is said only where a value was not read from a code: `name` for a class of drug told by the drug's name.
+    `basis` is set only if the value was not read from a code: `name` for a drug class derived from the drug's name.
     """
 
     value: float | str
@@ -190,11 +199,12 @@ class FeatureVector:
     refused: tuple[Refusal, ...]
 
     def number(self, name: str) -> float | None:
-        """The value as a number, or None when it is unknown. Unknown is never normal: no default stands in."""
+        """Returns the value in its unit, or None if it is unknown: no default is substituted."""
         found = self.values.get(name)
         return None if found is None or isinstance(found.value, str) else float(found.value)
 
     def word(self, name: str) -> str | None:
+        """Returns the text of a categorical feature, or None if it is unknown."""
         found = self.values.get(name)
         return found.value if found is not None and isinstance(found.value, str) else None
 
@@ -202,7 +212,7 @@ class FeatureVector:
         return iter(self.values)
 
     def to_json(self) -> dict[str, Any]:
-        """The shape of `riskcards map --to features --json`."""
+        """Returns the object that `riskcards map --to features --json` prints."""
         return {
             "subject_id": self.subject_id,
             "prediction_time": None if self.prediction_time is None else self.prediction_time.isoformat(),
@@ -226,9 +236,9 @@ class FeatureVector:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A named part of a note; `start` and `end` are character offsets into `Note.text`.
+    """A section of a note; `start` and `end` are character offsets into `Note.text`.
 
-    `code` is the LOINC code a CDA document or a Composition gave the section.
+    `code` is the LOINC section code of a CDA document or Composition.
     """
 
     name: str
@@ -240,7 +250,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class CopiedBlock:
-    """A passage of a note that stands word for word in an earlier one: `Note.text[start:end]` was first in `source`."""
+    """A verbatim copy from an earlier note: `Note.text[start:end]` first appeared in the note `source`."""
 
     start: int
     end: int
@@ -249,11 +259,11 @@ class CopiedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A clinical note as plain text. `status` is `read`, or why the text is empty (`unreadable`, `not-fetched`).
+    """A clinical note as plain text. `status` is `read`, `unreadable` or `not-fetched`; the latter two have no text.
 
-    `reason` is a stable code: why nothing could be read, or what is missing from a text that was (`text-cut`). `kind`
-    is what sort of note it is, whatever its title (`progress_note`, `discharge_summary`, ...; see `note_types`).
-    `other_sources` name the same note in other formats or resources; `copied` marks what came from earlier notes.
+    `reason` is a code of `core.reasons.NOTE_REASONS`: why there is no text, or what is missing from it (`text-cut`).
+    `kind` is the type of note whatever its title (`progress_note`, `discharge_summary`, ...; see `note_types`).
+    `other_sources` name duplicates in other formats or resources; `copied` marks passages from earlier notes.
     """
 
     id: str
@@ -272,11 +282,11 @@ class Note:
     preliminary: bool = False
 
     def copied_from(self, position: int) -> str | None:
-        """The earlier note that the character at `position` was copied from, or None where it is this note's own."""
+        """Returns the source of the earlier note the character at `position` was copied from, or None."""
         return next((block.source for block in self.copied if block.start <= position < block.end), None)
 
     def to_json(self) -> dict[str, Any]:
-        """The shape of one entry of `riskcards map --to notes --json`."""
+        """Returns one note of `riskcards map --to notes --json`."""
         return {
             "id": self.id,
             "type": self.type,

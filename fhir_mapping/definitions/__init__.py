@@ -1,1 +1,1 @@
-"""Data files of this package: concepts, note terms, diagnosis groups, drug classes, site maps."""
+"""Data files: concepts, note phrases, diagnosis groups, drug classes and site maps."""

@@ -1,1 +1,1 @@
-"""Notes as plain text: documents, compositions, attachments, sections, and text copied between notes."""
+"""Reads notes as plain text from documents, compositions and attachments, with sections and copied passages."""

@@ -1,4 +1,4 @@
-"""Attachments to text: checked bytes, one format among several, and a reason where nothing can be read.
+"""Converts attachments to text: checks the bytes, chooses one of several formats, and gives a reason on failure.
 
 FHIR R4 Attachment (https://hl7.org/fhir/R4/datatypes.html#Attachment) and Binary.
 """
@@ -22,31 +22,31 @@ from fhir_mapping.parsing.resource_reader import Resource
 
 MAX_BYTES = 5_000_000
 _CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
-# Of one note in several formats the one with the most structure is read, and plain text before what only prints well.
+# Of several formats of a note the most structured one is read; plain text comes before formats made for display.
 _PREFERENCE = {Format.XML: 0, Format.PLAIN: 1, Format.HTML: 2, Format.RTF: 3, Format.PDF: 4}
 
 _BINARY = re.compile(r"://.*/(Binary/[A-Za-z0-9\-._]{1,64})\Z")
 
 FetchAttachment = Callable[[str], bytes | Resource | None]
-"""Given an attachment's `url`, its bytes or a Binary resource; None where it may not or cannot be fetched."""
+"""Returns the bytes or the Binary resource of an attachment's `url`; None if it may not or cannot be fetched."""
 
 
 class NotFetchedError(UnreadableError):
-    """The attachment lies elsewhere and nobody brought it."""
+    """The attachment is at a URL and was not fetched."""
 
 
 @dataclass(slots=True)
 class AttachmentReader:
-    """Reads the attachments of one record: resolves Binary, and shares the time for conversions among its notes."""
+    """Reads the attachments of one record: resolves Binary references and limits the total conversion time."""
 
     directory: Directory
     fetch: FetchAttachment | None = None
     budget: sandbox.TimeBudget = field(default_factory=sandbox.TimeBudget)
 
     def best(self, attachments: Sequence[Mapping[str, Any]]) -> AttachmentText:
-        """The text of several representations of one note: the best that can be read, and why others could not.
+        """Returns the text of the best readable of several formats of one note, and why others could not be read.
 
-        Representations in the same format are parts of one note and are read together.
+        Attachments in the same format are parts of one note and are joined.
         """
         if not attachments:
             return AttachmentText(failures=("no-attachment",))
@@ -71,7 +71,7 @@ class AttachmentReader:
         return AttachmentText(None, _declared(attachments), reasons, not_fetched=elsewhere)
 
     def read(self, attachment: Mapping[str, Any]) -> tuple[Format, Converted]:
-        """One attachment's format and text. Raises UnreadableError, NotFetchedError where the bytes are elsewhere."""
+        """Returns format and text of one attachment. Raises UnreadableError, or NotFetchedError without its bytes."""
         content_type, raw = self._bytes(attachment)
         if len(raw) > MAX_BYTES:
             raise UnreadableError("too-large")
@@ -84,13 +84,13 @@ class AttachmentReader:
         return form, converted
 
     def convert(self, form: Format, raw: bytes, charset: str | None = None) -> Converted:
-        """Plain text here, every other format in the child process while the record's time lasts."""
+        """Returns the text; formats other than plain text are converted in the child process, within `budget`."""
         if form is Format.PLAIN:
             return cut(Converted(plain.decode(raw, charset)))
         return sandbox.convert(form, raw, charset, self.budget)
 
     def _bytes(self, attachment: Mapping[str, Any]) -> tuple[str | None, bytes]:
-        """The media type and the bytes: from `data`, a Binary in the input, or whoever fetches."""
+        """Returns media type and bytes: from `data`, a Binary in the input, or `fetch`."""
         content_type = attachment.get("contentType")
         content_type = content_type if isinstance(content_type, str) else None
         if attachment.get("data"):
@@ -102,15 +102,15 @@ class AttachmentReader:
         if found is None and self.fetch is not None:
             found = self.fetch(url)
         if found is None:
-            here = _BINARY.search(url)
-            same_id = here is not None and self.directory.resolve({"reference": here[1]}) is not None
+            binary = _BINARY.search(url)
+            same_id = binary is not None and self.directory.resolve({"reference": binary[1]}) is not None
             raise NotFetchedError("url-of-unknown-server" if same_id else "url-not-fetched")
-        return _unwrapped(found, content_type)
+        return _content_of(found, content_type)
 
 
 @dataclass(frozen=True, slots=True)
 class AttachmentText:
-    """What a note's attachments gave. `others` are the positions of representations that were not needed."""
+    """The text of a note's attachments, or why there is none. `others` are positions of attachments not needed."""
 
     converted: Converted | None = None
     form: str | None = None
@@ -120,7 +120,7 @@ class AttachmentText:
 
 
 def from_base64(data: Any) -> bytes:
-    """The bytes of a base64Binary; its length is checked first.
+    """Returns the bytes of a base64Binary; its length is checked first.
 
     >>> from_base64("VGly\\nZWQ=")
     b'Tired'
@@ -141,8 +141,8 @@ def from_base64(data: Any) -> bytes:
         raise UnreadableError("base64-invalid") from None
 
 
-def _unwrapped(found: bytes | Resource, content_type: str | None) -> tuple[str | None, bytes]:
-    """The bytes themselves, or those in a Binary resource, parsed or as FHIR JSON."""
+def _content_of(found: bytes | Resource, content_type: str | None) -> tuple[str | None, bytes]:
+    """Returns media type and bytes: as fetched, or from a Binary resource, parsed or as FHIR JSON."""
     binary = _binary(found) if isinstance(found, bytes) else found
     if isinstance(found, bytes) and binary is None:
         return content_type, found
@@ -155,7 +155,7 @@ def _unwrapped(found: bytes | Resource, content_type: str | None) -> tuple[str |
 
 
 def _binary(raw: bytes) -> Resource | None:
-    """A server asked for a Binary may answer with its JSON form instead of the bytes."""
+    """Returns the Binary if the bytes are its JSON form, which some servers return, else None."""
     if len(raw) > 2 * MAX_BYTES or raw.lstrip()[:1] != b"{":
         return None
     try:
@@ -166,7 +166,10 @@ def _binary(raw: bytes) -> Resource | None:
 
 
 def _check(attachment: Mapping[str, Any], raw: bytes) -> None:
-    """`size` counts the bytes before base64; `hash` is base64 of SHA-1 (hexadecimal, SHA-256 are seen in the wild)."""
+    """Checks `size`, the number of bytes before base64, and `hash`, base64 of SHA-1 (also hexadecimal or SHA-256).
+
+    Raises UnreadableError `size-disagrees` or `hash-disagrees`.
+    """
     size, expected = attachment.get("size"), attachment.get("hash")
     if isinstance(size, (int, str)) and not isinstance(size, bool) and str(size) != str(len(raw)):
         raise UnreadableError("size-disagrees")
@@ -182,7 +185,7 @@ def _check(attachment: Mapping[str, Any], raw: bytes) -> None:
 
 
 def _by_preference(attachments: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Attachments grouped by declared format: those with data before those elsewhere, the best format first."""
+    """Returns attachments grouped by declared format: those with data first, then by preference."""
     groups: dict[tuple[bool, float, str], list[Mapping[str, Any]]] = {}
     for attachment in attachments:
         mime = str(attachment.get("contentType") or "").partition(";")[0].strip().lower()
@@ -206,7 +209,7 @@ def _joined(parts: Sequence[Converted]) -> Converted:
 
 
 def joined(first: Converted, second: Converted, gap: str = "\n\n") -> Converted:
-    """One text after another, headings moved along."""
+    """Returns two texts joined, with the offsets of the headings adjusted."""
     before = first.text + gap if first.text else ""
-    moved = tuple(type(h)(h.title, h.start + len(before), h.level, h.code) for h in second.headings)
-    return Converted(before + second.text, first.headings + moved, first.warning or second.warning)
+    shifted = tuple(type(h)(h.title, h.start + len(before), h.level, h.code) for h in second.headings)
+    return Converted(before + second.text, first.headings + shifted, first.warning or second.warning)

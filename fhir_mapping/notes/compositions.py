@@ -1,4 +1,7 @@
-"""Composition to text: every section's narrative under its title; entries and reasons for being empty in words."""
+"""Converts a Composition to text: narrative under section titles, else the entries or the empty reason.
+
+FHIR R4 Composition (https://hl7.org/fhir/R4/composition.html).
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,11 @@ class CompositionReader:
     prediction_time: datetime
 
     def read(self, composition: Resource) -> Converted:
-        """The whole text. A section that cannot be read says so in its place and in the warning.
+        """Returns the text. An unreadable section is replaced by a remark, and the warning is set.
 
-        Raises UnreadableError with the first section's reason where nothing at all could be read, `empty` without text.
+        Raises UnreadableError with the first section's reason if no section could be read, `empty` without text.
         """
-        whole, failures = Converted(""), []
+        total, failures = Converted(""), []
         for level, section in [(0, composition), *_sections(composition, 1)]:
             try:
                 body = self._body(section, level)
@@ -43,17 +46,23 @@ class CompositionReader:
                 failures.append(error.reason)
                 body = Converted("[this section could not be read]")
             part = _titled(section, level, body)
-            whole = joined(whole, part) if part.text else whole
-            if len(whole.text) > 2 * MAX_BYTES:
+            total = joined(total, part) if part.text else total
+            if len(total.text) > 2 * MAX_BYTES:
                 break
-        if failures and not whole.text.replace("[this section could not be read]", "").strip():
+        if failures and not total.text.replace("[this section could not be read]", "").strip():
             raise UnreadableError(failures[0])
-        if not whole.text:
+        if not total.text:
             raise UnreadableError("empty")
-        return cut(Converted(whole.text, whole.headings, whole.warning or ("section-unreadable" if failures else None)))
+        return cut(
+            Converted(
+                total.text,
+                total.headings,
+                total.warning or ("section-unreadable" if failures else None),
+            )
+        )
 
     def _body(self, section: Resource, level: int) -> Converted:
-        """Narrative; without one the entries it lists; without those why it is empty."""
+        """Returns the narrative; without one the entries; without entries the empty reason."""
         narrative = section.get("text")
         div = narrative.get("div") if isinstance(narrative, dict) else None
         if level == 0 and isinstance(section.get("section"), list):
@@ -65,19 +74,19 @@ class CompositionReader:
             if found.text:
                 return found
         entries = "\n".join(self._entries(section))
-        silence = text_of(section.get("emptyReason"))
-        return Converted(entries or (f"[{clean(silence)}]" if silence else ""))
+        empty_reason = text_of(section.get("emptyReason"))
+        return Converted(entries or (f"[{clean(empty_reason)}]" if empty_reason else ""))
 
     def _entries(self, section: Resource) -> Iterator[str]:
         for reference in _list(section.get("entry"))[:MAX_ENTRIES]:
             if isinstance(reference, dict):
-                said = reference.get("display")
-                words = said if isinstance(said, str) and said else self._named(reference)
-                if words:
-                    yield f"- {' '.join(clean(words).split())}"
+                title_text = reference.get("display")
+                name = title_text if isinstance(title_text, str) and title_text else self._named(reference)
+                if name:
+                    yield f"- {' '.join(clean(name).split())}"
 
     def _named(self, reference: dict[str, Any]) -> str:
-        """What an entry is about, if it is proven to be this patient's, valid, and known by the prediction time."""
+        """Returns the name of an entry if it belongs to the patient, is valid, and was known at the prediction time."""
         found = self.attachments.directory.resolve(reference)
         if found is None or found.get("status") == "entered-in-error":
             return ""
@@ -94,8 +103,8 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _sections(holder: Resource, level: int) -> Iterator[tuple[int, Resource]]:
-    for section in _list(holder.get("section")):
+def _sections(parent: Resource, level: int) -> Iterator[tuple[int, Resource]]:
+    for section in _list(parent.get("section")):
         if isinstance(section, dict):
             yield level, section
             if level < MAX_DEPTH:
@@ -103,11 +112,11 @@ def _sections(holder: Resource, level: int) -> Iterator[tuple[int, Resource]]:
 
 
 def _titled(section: Resource, level: int, body: Converted) -> Converted:
-    """A section under its title. One with neither text nor parts has nothing to say."""
+    """Returns a section with its title; one with neither text nor subsections is left out."""
     if level == 0 or not (body.text or section.get("section")):
         return body
-    said = section.get("title")
-    title = said if isinstance(said, str) and said.strip() else text_of(section.get("code"))
+    title_text = section.get("title")
+    title = title_text if isinstance(title_text, str) and title_text.strip() else text_of(section.get("code"))
     title = " ".join(clean(title).split())
     if not title:
         return body

@@ -1,4 +1,4 @@
-"""The same note once, and what successive notes copy from one another: marked, never lost."""
+"""Removes duplicate notes and marks passages copied from earlier notes; no text is removed from a note."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dataclasses import replace
 from fhir_mapping.core.values import CopiedBlock, Note
 
 MIN_COPIED = 80
-"""Characters from which a passage found in an earlier note counts as copied; less is coincidence or a heading."""
+"""Minimum length in characters of a copied passage; shorter ones are coincidence or headings."""
 MAX_UNITS = 50_000
-_MOSTLY = 0.8
+_MIN_OVERLAP = 0.8
 _SENTENCE_END = re.compile(r"[.;!?]\s+")
 _NOT_LETTERS = re.compile(r"[\W_]+")
 _ASCII_LOWER = bytes(range(256)).lower()
 _ASCII_OTHERS = bytes(code for code in range(128) if not chr(code).isalnum())
-# The same text is kept in the form with the most structure; see `attachments`.
+# Of duplicates the most structured format is kept; see `attachments`.
 _RANK = ("xml", "plain", "markdown", "html", "rtf", "pdf")
 
 
 def letters(text: str) -> bytes:
-    """Letters and digits alone, in lower case: what formats do not change.
+    """Returns letters and digits in lower case, which are the same in every format of a note.
 
     >>> letters("Na | 131\\n- medica-\\ntion") == letters("Na 131, medication")
     True
@@ -33,7 +33,7 @@ def letters(text: str) -> bytes:
 
 
 class DistinctNotes:
-    """Notes read so far, newest first: the same note in another format joins the one already there."""
+    """The notes read so far, newest first; a duplicate in another format is merged into the note that is there."""
 
     def __init__(self) -> None:
         self._notes: list[Note] = []
@@ -43,9 +43,9 @@ class DistinctNotes:
         return sum(note.status == "read" for note in self._notes)
 
     def add(self, note: Note) -> bool:
-        """Take a note; False when it was there already and only its source was added."""
+        """Adds a note; returns False if it is a duplicate, of which only the source is added."""
         text = letters(note.text) if note.status == "read" else b""
-        position = self._same(note, text) if text else None
+        position = self._duplicate_of(note, text) if text else None
         if position is None:
             self._notes.append(note)
             self._letters.append(text)
@@ -57,26 +57,26 @@ class DistinctNotes:
         self._letters[position] = text if better is note else self._letters[position]
         return False
 
-    def _same(self, note: Note, text: bytes) -> int | None:
-        """Where the same text stands; also where, of one day and in another format, one text wholly holds the other."""
+    def _duplicate_of(self, note: Note, text: bytes) -> int | None:
+        """Returns the position of a duplicate: the same text, or nearly the same on one day in another format."""
         for position, (other, known) in enumerate(zip(self._notes, self._letters, strict=True)):
             if text == known:
                 return position
             if other.original_format != note.original_format and _same_day(note, other):
                 shorter, longer = sorted((text, known), key=len)
-                if shorter and len(shorter) >= _MOSTLY * len(longer) and shorter in longer:
+                if shorter and len(shorter) >= _MIN_OVERLAP * len(longer) and shorter in longer:
                     return position
         return None
 
     def _better(self, note: Note, text: bytes, position: int) -> bool:
-        """The fuller text; of equal ones the more structured format; of equal formats the one already there (newer)."""
+        """Whether `note` has a longer text than the known note, or the same text in a more structured format."""
         known = self._letters[position]
         if text != known:
             return len(text) > len(known)
         return _rank(note) < _rank(self._notes[position])
 
     def notes(self) -> tuple[Note, ...]:
-        """The notes with their copied blocks marked."""
+        """Returns the notes with their copied blocks marked."""
         return tuple(mark_copied(self._notes))
 
 
@@ -90,10 +90,10 @@ def _same_day(note: Note, other: Note) -> bool:
 
 
 def mark_copied(notes: Sequence[Note]) -> list[Note]:
-    """Each note (given newest first) with the passages that stand word for word in an earlier one of these notes.
+    """Returns the notes (newest first) with the passages marked that occur verbatim in an earlier one of them.
 
     A passage is a run of lines or sentences, MIN_COPIED characters or more, all found in one earlier note; `source` is
-    the earliest such note. Notes without a time take no part. At most MAX_UNITS lines and sentences are compared.
+    the earliest such note. Notes without a time are skipped. At most MAX_UNITS lines and sentences are compared.
     """
     marked = list(notes)
     seen: dict[str, set[int]] = {}
@@ -115,7 +115,7 @@ def mark_copied(notes: Sequence[Note]) -> list[Note]:
 
 
 def _units(text: str) -> Iterator[tuple[int, int, str]]:
-    """Lines, long ones by sentence: start, end, and what is compared."""
+    """Yields lines, long ones by sentence: start, end, and the text to compare."""
     start = 0
     for line in text.split("\n"):
         end = start + len(line)
@@ -138,7 +138,7 @@ def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _runs(
     text: str, units: Sequence[tuple[int, int, str]], seen: dict[str, set[int]]
 ) -> Iterator[tuple[int, int, set[int]]]:
-    """Maximal runs of units that stand in one and the same earlier note. Positions grow towards the past."""
+    """Yields the longest runs of units that occur in one earlier note. Positions increase towards the past."""
     begin, until = 0, 0
     common: set[int] = set()
     for start, end, key in units:

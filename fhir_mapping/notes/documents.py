@@ -1,6 +1,6 @@
-"""Notes: DocumentReference, Composition and DiagnosticReport.presentedForm to plain text with sections and offsets.
+"""Reads DocumentReference, Composition and DiagnosticReport.presentedForm as plain text with sections.
 
-What cannot be read is a `Note` that says so, with a reason; it is never missing without a word.
+An unreadable note is returned as a `Note` with a status and a reason; none is left out silently.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from fhir_mapping.parsing.resource_reader import Resource
 from fhir_mapping.terminology.codes import first_code
 
 MAX_NOTES = 20
-"""How many notes are read, newest first."""
+"""The number of notes read, newest first."""
 MAX_EXAMINED = 3 * MAX_NOTES
-"""How many are looked at for it: the same note again, or one that cannot be read, takes no other's place."""
+"""The number of notes examined: duplicates and unreadable ones do not count towards MAX_NOTES."""
 READ, UNREADABLE, NOT_FETCHED = "read", "unreadable", "not-fetched"
-# Tuples: what stands in these elements may be anything, also what cannot be hashed.
+# Tuples, not sets: the input may have unhashable values here.
 _NEVER = ("entered-in-error", "cancelled", "deprecated")
 _PRELIMINARY = ("preliminary", "registered", "partial")
 
@@ -43,11 +43,11 @@ def read_notes(
     undated: bool = False,
     later: frozenset[str] = frozenset(),
 ) -> tuple[tuple[Note, ...], tuple[Refusal, ...]]:
-    """Every note known by `prediction_time`, newest first, the same text once; and what was refused.
+    """Returns the notes known at `prediction_time`, newest first, without duplicates; and the refusals.
 
-    `patient` is the record's own key (`Patient/p1`). `fetch` brings attachments that lie elsewhere. A note without any
-    time cannot be shown to be known by then: it is refused unless `undated` says that everything in the data was.
-    `later` names notes that were not: they are not read, but one they replace was still the current one then.
+    `patient` is the record's key (`Patient/p1`). `fetch` returns attachments at a URL. A note without any time is
+    refused, as it may be later, unless `undated` states that everything in the data was known. `later` are the keys of
+    later notes: they are not read, but a note they replace was still current.
     """
     refused: list[Refusal] = []
     dated = []
@@ -88,10 +88,10 @@ def _candidates(
     found = []
     for source, resource in resources:
         status, doc_status = resource.get("status"), resource.get("docStatus")
-        wrong = next((word for word in (status, doc_status) if word in _NEVER), None)
-        if wrong is not None:
+        void = next((value for value in (status, doc_status) if value in _NEVER), None)
+        if void is not None:
             if source not in later:
-                refused.append(Refusal(source, f"status-{wrong}"))
+                refused.append(Refusal(source, f"status-{void}"))
             continue
         report = resource["resourceType"] == "DiagnosticReport"
         if not report or resource.get("presentedForm") or resource.get("conclusion"):
@@ -106,7 +106,7 @@ def _current(
     refused: list[Refusal],
     later: frozenset[str],
 ) -> list[_Candidate]:
-    """Without what was superseded or replaced by then. What a later note replaces was still the current one then."""
+    """Returns the notes not superseded or replaced at `prediction_time`; one replaced by a later note was current."""
     replaced, to_be_replaced = _replaced(candidates, prediction_time, directory, later)
     kept = []
     for candidate in candidates:
@@ -122,20 +122,20 @@ def _current(
 def _replaced(
     candidates: Sequence[_Candidate], prediction_time: datetime, directory: Directory, later: frozenset[str]
 ) -> tuple[set[str], set[str]]:
-    """Sources replaced by a note known by then, and those that a later one is going to replace.
+    """Returns the keys replaced by a note known at `prediction_time`, and those replaced only by a later one.
 
-    Of two notes that replace each other the newer stays.
+    Of two notes that replace each other the newer is kept.
     """
     by_source = {candidate.source: candidate for candidate in candidates}
     now: set[str] = set()
-    afterwards: set[str] = set()
+    later_on: set[str] = set()
     for candidate in candidates:
         for target in _targets(candidate.resource, directory):
             old = by_source.get(target)
             if target == candidate.source or (old is not None and _newer(old, candidate)):
                 continue
-            (now if candidate.known_by(prediction_time, later) else afterwards).add(target)
-    return now, afterwards - now
+            (now if candidate.known_by(prediction_time, later) else later_on).add(target)
+    return now, later_on - now
 
 
 def _newer(old: _Candidate, new: _Candidate) -> bool:
@@ -143,7 +143,7 @@ def _newer(old: _Candidate, new: _Candidate) -> bool:
 
 
 def _targets(resource: Resource, directory: Directory) -> Iterable[str]:
-    """What a document says it replaces: R4 `target` or `targetReference`, R5 `code` as a concept or RelatedArtifact."""
+    """Yields keys a document replaces: R4 `target` or `targetReference`, R5 `code` as concept or RelatedArtifact."""
     for relation in _list(resource.get("relatesTo")):
         if not isinstance(relation, dict):
             continue
@@ -160,16 +160,16 @@ def _list(value: Any) -> list[Any]:
 
 
 def _written_at(resource: Resource) -> Instant | None:
-    """When the note was written: `date`, a report's `issued`, the attachment's own `creation`, the time it is about,
-    and last the server's `meta.lastUpdated`, by which it was there at the latest."""
+    """Returns when the note was written: `date`, `issued`, the attachment's `creation`, the time it is about, or
+    `meta.lastUpdated`, by which it existed at the latest."""
     for value in (resource.get("date"), resource.get("issued")):
         found = parse_instant(value)
         if found is not None:
             return found
-    return _less_directly(resource)
+    return _fallback_time(resource)
 
 
-def _less_directly(resource: Resource) -> Instant | None:
+def _fallback_time(resource: Resource) -> Instant | None:
     created = [parse_instant(attachment.get("creation")) for attachment in _attachments(resource)]
     known = [instant for instant in created if instant is not None]
     if known:
@@ -213,10 +213,10 @@ class _Reader:
             self.refused += (Refusal(source, "attachment-unreadable", failure) for failure in reading.failures)
         if status == READ and reason is not None:
             self.refused.append(Refusal(source, "note-incomplete", reason))
-        name, kind = type_and_kind(resource)
+        type_text, kind = type_and_kind(resource)
         return Note(
             id=source,
-            type=name,
+            type=type_text,
             time=None if candidate.at is None else moment(candidate.at),
             text=converted.text,
             sections=find_sections(converted.text, converted.headings),
@@ -227,7 +227,7 @@ class _Reader:
             reason=reason,
             kind=kind,
             other_sources=tuple(f"{source}#content[{number}]" for number in reading.others),
-            preliminary=any(word in _PRELIMINARY for word in (resource.get("status"), resource.get("docStatus"))),
+            preliminary=any(value in _PRELIMINARY for value in (resource.get("status"), resource.get("docStatus"))),
         )
 
     def _reading(self, resource: Resource) -> AttachmentText:

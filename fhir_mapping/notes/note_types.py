@@ -1,4 +1,4 @@
-"""What sort of note a resource is, by its LOINC document type, else by the words of its type; and its author's role."""
+"""The type of a note, by its LOINC document code, else by the text of its type; and its author's role."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BY_LOINC = {
     }.items()
     for code in codes.split()
 }
-_BY_WORDS = tuple(
+_BY_TEXT = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("discharge_instructions", r"discharge instruction|after.visit|patient instruction"),
@@ -61,36 +61,37 @@ _BY_WORDS = tuple(
 
 
 def kind_of(concept: Any) -> str:
-    """
+    """Returns the kind of note of a type CodeableConcept, or `other`.
+
     >>> kind_of({"coding": [{"system": "http://loinc.org", "code": "18842-5"}]}), kind_of({"text": "ICU Progress Note"})
     ('discharge_summary', 'progress_note')
     """
     for coding in codings(concept):
         if coding.system == LOINC and coding.code in _BY_LOINC:
             return _BY_LOINC[coding.code]
-    return _by_words(text_of(concept))
+    return _kind_by_text(text_of(concept))
 
 
-def _by_words(text: str) -> str:
-    return next((kind for kind, words in _BY_WORDS if words.search(text.lower())), OTHER)
+def _kind_by_text(text: str) -> str:
+    return next((kind for kind, pattern in _BY_TEXT if pattern.search(text.lower())), OTHER)
 
 
 def type_and_kind(resource: Resource) -> tuple[str, str]:
-    """What a person would call the note, and its kind: by `type` or `code`, else by its title or description."""
+    """Returns display name and kind of a note: by `type` or `code`, else by its title or description."""
     concept = resource.get("type") or resource.get("code")
     text, kind = text_of(concept), kind_of(concept)
     if not any(character.isalpha() for character in text):
         text = kind.replace("_", " ") if kind != OTHER else _title(resource) or text
-    return text or str(resource["resourceType"]), kind if kind != OTHER else _by_words(text)
+    return text or str(resource["resourceType"]), kind if kind != OTHER else _kind_by_text(text)
 
 
 def _title(resource: Resource) -> str:
-    said = resource.get("title") or resource.get("description")
-    return " ".join(clean(said).split())[:100] if isinstance(said, str) else ""
+    text_found = resource.get("title") or resource.get("description")
+    return " ".join(clean(text_found).split())[:100] if isinstance(text_found, str) else ""
 
 
 def author_role(resource: Resource, directory: Directory) -> str | None:
-    """The first author's role in words, else what kind of resource the author is (`practitioner`, `device`, ...)."""
+    """Returns the first author's role as text, else its resource type (`practitioner`, `device`, ...), else None."""
     for name in ("author", "performer", "resultsInterpreter", "authenticator"):
         listed = resource.get(name)
         for author in listed if isinstance(listed, list) else [listed]:
@@ -105,18 +106,18 @@ def _role(author: Any, resource: Resource, directory: Directory) -> str | None:
         return None
     found = directory.resolve(author, resource)
     if found is not None:
-        return _said_role(found) or str(found.get("resourceType") or "").lower() or None
+        return _role_text(found) or str(found.get("resourceType") or "").lower() or None
     key = directory.key(author) or str(author.get("reference") or "")
     kind = key.split("/")[-2] if "/" in key else author.get("type")
     return kind.lower() if isinstance(kind, str) and kind.isalpha() else None
 
 
-def _said_role(person: Resource) -> str:
-    """PractitionerRole.code or specialty; Practitioner.qualification."""
+def _role_text(person: Resource) -> str:
+    """Returns the text of PractitionerRole.code or specialty, or of Practitioner.qualification."""
     for name in ("code", "specialty", "qualification"):
         listed = person.get(name)
         for item in listed if isinstance(listed, list) else ():
-            said = text_of(item.get("code") if name == "qualification" and isinstance(item, dict) else item)
-            if said:
-                return said
+            text_found = text_of(item.get("code") if name == "qualification" and isinstance(item, dict) else item)
+            if text_found:
+                return text_found
     return ""

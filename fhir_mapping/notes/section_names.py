@@ -1,4 +1,4 @@
-"""The names of sections: by LOINC section code, by the words of a heading; and which words headings are made of."""
+"""Names sections by LOINC section code or heading text, and recognises unmarked headings by their words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 OTHER = "other"
 MAX_TITLE = 80
-# Names by the words of a heading; the first that matches names the section.
+# Section names by heading text; the first match counts.
 _NAMES = tuple(
     (name, re.compile("|".join(patterns)))
     for name, patterns in {
@@ -91,7 +91,7 @@ _BY_LOINC = {
     }.items()
     for name in names.split()
 }
-# What unmarked headings are made of. "Patient denies allergies" is none: one of its words is not here.
+# The words of unmarked headings. "Patient denies allergies" is not a heading: one of its words is not listed.
 _HEADING_WORDS = """
     a about abuse active activities activity acute additional admission admit admitting advance adverse after
     alcohol all allergen allergic allergies allergy an anamnesis and anticoagulation appearance appointments
@@ -127,7 +127,7 @@ _SOAP = frozenset({"S", "O", "A", "P"})
 
 
 def section_name(title: str, code: str | None = None) -> str:
-    """The name of a section by its LOINC code, else by its title.
+    """Returns the name of a section by its LOINC code, else by its title.
 
     >>> section_name("Past Medical History"), section_name("Medicatie", "10160-0"), section_name("Weather")
     ('past_history', 'medications', 'other')
@@ -141,7 +141,7 @@ def _named(title: str) -> str:
 
 
 def is_heading_text(title: str, *, colon: bool) -> bool:
-    """Whether a title without any mark is a heading: all its words are heading words and they name a section.
+    """Whether an unmarked title is a heading: all its words are heading words and it names a section.
 
     >>> [is_heading_text(t, colon=False) for t in ("Past Medical History", "Patient denies allergies", "Weather")]
     [True, False, False]

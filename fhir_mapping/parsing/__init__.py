@@ -1,4 +1,4 @@
-"""Bytes to resources: Bundles, NDJSON, references, and validation against the whole of FHIR."""
+"""Parses JSON, NDJSON and Bundles into resources, resolves references, and validates against FHIR."""
 
 from fhir_mapping.parsing.bundles import Bundle, unread
 from fhir_mapping.parsing.elements import Resource, decode_json

@@ -1,4 +1,4 @@
-"""Bundles: their entries, what they say about being incomplete, and what a history takes back.
+"""Reads Bundles: entries, signs that the Bundle is incomplete, and deletions in a history.
 
 FHIR R4 Bundle (https://hl7.org/fhir/R4/bundle.html).
 """
@@ -24,7 +24,7 @@ _KEY = re.compile(r"(?:\A|/)(?P<key>[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64})(?:/_hi
 
 
 class BundleEntry(msgspec.Struct, gc=False, omit_defaults=True):
-    """One Bundle.entry, its resource left as bytes."""
+    """One Bundle.entry; its resource stays bytes."""
 
     resource: msgspec.Raw = _ABSENT
     fullUrl: Any = None
@@ -35,7 +35,7 @@ class BundleEntry(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class Bundle(msgspec.Struct, omit_defaults=True):
-    """A Bundle whose resources nobody has read yet."""
+    """A Bundle whose resources are not decoded yet."""
 
     resourceType: Any = None
     type: Any = None
@@ -45,17 +45,17 @@ class Bundle(msgspec.Struct, omit_defaults=True):
 
     @property
     def resources(self) -> Iterator[bytes]:
-        """As they came; an entry may have none."""
+        """The JSON of every resource; an entry may have none."""
         return (bytes(item.resource) for item in self.entry or () if item.resource is not _ABSENT)
 
     def find(self, identifier: str) -> Resource | None:
-        """The first resource with this id."""
-        word = identifier.encode()
-        told = (decode_json(resource) for resource in self.resources if word in resource)
-        return next((found for found in told if isinstance(found, dict) and found.get("id") == identifier), None)
+        """Returns the first resource with this id, or None."""
+        text = identifier.encode()
+        candidates = (decode_json(resource) for resource in self.resources if text in resource)
+        return next((found for found in candidates if isinstance(found, dict) and found.get("id") == identifier), None)
 
     def parsed(self) -> Resource:
-        """As a dictionary, in full."""
+        """Returns the whole Bundle as a dictionary."""
         whole: Resource = decode_json(msgspec.json.encode(self))
         return whole
 
@@ -65,12 +65,12 @@ _MEMBERS = BundleEntry.__struct_fields__[1:]
 
 
 def decoded(raw: bytes | msgspec.Raw) -> Bundle:
-    """The Bundle in these bytes. Raises msgspec.DecodeError."""
+    """Returns the Bundle in these bytes. Raises msgspec.DecodeError."""
     return _BUNDLE.decode(raw)
 
 
 def unread(raw: bytes) -> Bundle | None:
-    """The Bundle in these bytes, its resources left as they are; None for anything else."""
+    """Returns the Bundle in these bytes with its resources not decoded; None for anything else."""
     try:
         bundle = _BUNDLE.decode(raw)
     except (msgspec.DecodeError, RecursionError):
@@ -79,15 +79,16 @@ def unread(raw: bytes) -> Bundle | None:
 
 
 def read_bundle(bundle: Bundle | Resource, *, name: str, resource_type: str | None = None) -> ParsedInput:
-    """The entries of one Bundle; its signs of being incomplete mark `resource_type` (or every type it holds).
+    """Returns the entries of one Bundle. If it is incomplete, so is `resource_type` (by default every type in it).
 
-    One that came parsed is written out again first: what is in it is read faster as bytes.
+    `name` is the Bundle's place in the input, for errors. A Bundle that is a dictionary is serialised again first:
+    its resources are decoded faster from bytes. Raises InvalidInputError for an entry that is not a resource.
     """
     if isinstance(bundle, Bundle):
         return _read_bundle(bundle, name, resource_type)
     try:
         facts = _BUNDLE.decode(orjson.dumps(bundle))
-    except (TypeError, msgspec.DecodeError):  # not from JSON, or no Bundle: the other way says what is wrong
+    except (TypeError, msgspec.DecodeError):  # not from JSON, or not a Bundle: this way raises the precise error
         facts = _facts(bundle, name)
     return _read_bundle(facts, name, resource_type)
 
@@ -99,22 +100,22 @@ def _facts(bundle: Resource, name: str) -> Bundle:
     items = []
     for number, item in enumerate(raw or ()):
         if not isinstance(item, dict):
-            raise InvalidInputError("a Bundle entry that is not an object", position=f"{name}.entry[{number}]")
+            raise InvalidInputError("the Bundle entry is not an object", position=f"{name}.entry[{number}]")
         resource: Any = item.get("resource")
         items.append(BundleEntry(resource, *(item.get(member) for member in _MEMBERS)))
     return Bundle("Bundle", bundle.get("type"), bundle.get("total"), bundle.get("link"), items)
 
 
 def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: int = 0) -> ParsedInput:
-    """The entries of a Bundle, and of the Bundles in it (batch responses)."""
+    """Returns the entries of a Bundle and of the Bundles nested in it (batch responses)."""
     entries: list[ResourceEntry] = []
     refused: list[Refusal] = []
     incomplete: set[str] = set()
-    withdrawn: list[_Withdrawn] = []
+    deletions: list[_Deletion] = []
     broken = False
     for number, item in enumerate(bundle.entry or ()):
         if item.request is not None and (key := _deleted(item)):
-            withdrawn.append(_Withdrawn(key, len(entries), _modified(item.response)))
+            deletions.append(_Deletion(key, len(entries), _deleted_at(item.response)))
             refused.append(Refusal(key, "deleted"))
             continue
         search = item.search
@@ -143,8 +144,8 @@ def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: in
             incomplete |= inner.incomplete
         else:
             entries.append(entry)
-    if withdrawn or bundle.type == "history":
-        entries = list(_last_words(entries, withdrawn, told_in_order=bundle.type == "history"))
+    if deletions or bundle.type == "history":
+        entries = list(_without_deleted(entries, deletions, newest_first=bundle.type == "history"))
     reasons = list(_incompleteness(bundle, entries)) if bundle.type == "searchset" else []
     refused.extend(Refusal(name, reason) for reason in reasons)
     if broken or reasons:
@@ -152,16 +153,16 @@ def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: in
     return ParsedInput(tuple(entries), tuple(refused), frozenset(incomplete))
 
 
-class _Withdrawn(NamedTuple):
-    """A resource that was deleted: its key, how many entries were told before, and when."""
+class _Deletion(NamedTuple):
+    """A deleted resource: its key, the number of entries before the deletion, and its time."""
 
     key: str
-    told_before: int
+    entries_before: int
     at: Instant | None
 
 
 def _deleted(item: BundleEntry) -> str | None:
-    """`Observation/o1` of an entry that says that it was deleted."""
+    """Returns the key of the resource that a history entry marks as deleted, or None."""
     request = item.request
     if not isinstance(request, dict) or request.get("method") != "DELETE":
         return None
@@ -170,37 +171,41 @@ def _deleted(item: BundleEntry) -> str | None:
     return next((match["key"] for match in found if match), None)
 
 
-def _modified(response: Any) -> Instant | None:
+def _deleted_at(response: Any) -> Instant | None:
     return parse_instant(response.get("lastModified")) if isinstance(response, dict) else None
 
 
-def _last_words(
-    entries: list[ResourceEntry], withdrawn: list[_Withdrawn], *, told_in_order: bool
+def _without_deleted(
+    entries: list[ResourceEntry], deletions: list[_Deletion], *, newest_first: bool
 ) -> Iterator[ResourceEntry]:
-    """Entries without those deleted after they were written.
+    """Yields the entries without those deleted after they were written.
 
-    A history tells the newest first (https://hl7.org/fhir/R4/http.html#history): where its versions of one resource do
-    not say themselves which is newer, the first counts.
+    A history lists the newest first (https://hl7.org/fhir/R4/http.html#history): if the versions of a resource have
+    neither `lastUpdated` nor `versionId`, the first counts.
     """
-    told: set[str] = set()
+    seen: set[str] = set()
     for position, entry in enumerate(entries):
         key, meta = entry.source(position), entry.resource.get("meta")
         written = parse_instant(meta.get("lastUpdated")) if isinstance(meta, dict) else None
-        says_itself = written is not None or (isinstance(meta, dict) and bool(meta.get("versionId")))
-        if any(gone.key == key and _before(position, written, gone) for gone in withdrawn):
+        has_version = written is not None or (isinstance(meta, dict) and bool(meta.get("versionId")))
+        if any(deletion.key == key and _before(position, written, deletion) for deletion in deletions):
             continue
-        if not told_in_order or says_itself or key not in told:
+        if not newest_first or has_version or key not in seen:
             yield entry
-        told.add(key)
+        seen.add(key)
 
 
-def _before(position: int, written: Instant | None, gone: _Withdrawn) -> bool:
-    """Whether the entry at this position was deleted after it was written."""
-    return position >= gone.told_before if written is None or gone.at is None else written.latest <= gone.at.latest
+def _before(position: int, written: Instant | None, deletion: _Deletion) -> bool:
+    """Whether the entry at this position was written before the deletion."""
+    return (
+        position >= deletion.entries_before
+        if written is None or deletion.at is None
+        else written.latest <= deletion.at.latest
+    )
 
 
 def _failed(response: Any) -> bool:
-    """Whether a batch response says that this part of it went wrong."""
+    """Whether a batch response reports an error (4xx or 5xx) for this entry."""
     status = response.get("status") if isinstance(response, dict) else None
     return isinstance(status, str) and status.startswith(("4", "5"))
 

@@ -1,9 +1,9 @@
-"""The elements that are read of each type of resource, as the decoder gives them; it passes over all others.
+"""Typed decoders for the elements that the mapping uses of each resource type; all other elements are skipped.
 
 An Observation, of which a chart has thousands, becomes a struct whose code and subject stay bytes: a chart repeats the
-same few hundred of these, so what one means is found out once and remembered (`fragment`, `coded`). Other types that
-are read become dictionaries with the elements of `_READ`; of types that nobody reads only whose they are is decoded.
-That no element is missing here is proven by reading charts as bytes and as whole dictionaries: both say the same.
+same few hundred, so each is decoded once and cached (`fragment`, `coded`). Other mapped types become dictionaries with
+the elements of `_ELEMENT_NAMES`; of unmapped types only id and subject are decoded. Property tests compare charts read
+as bytes with whole dictionaries, so that no element is missing here.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from fhir_mapping.terminology.concepts import ConceptDefinition, definitions
 Resource = dict[str, Any]
 Raw = msgspec.Raw
 CONSCIOUSNESS_LOINC = frozenset({"80288-4", "67775-7", "11454-6"})
-_NOTHING: Final = Raw(b"")
-_MOST_DIGITS = 400  # no float holds more
-_LONGEST_REMEMBERED = 2000  # bytes: no code or subject is longer, and the caches stay small
+_EMPTY: Final = Raw(b"")
+_MAX_DIGITS = 400  # more than any float has
+_MAX_CACHED_BYTES = 2000  # real codes and subjects are shorter; keeps the caches small
 
 
-# Of every other type that is read; what follows FHIR's order is who and when, what it is, and the parts of some type.
-_READ = (
+# Elements of all other mapped types: subject and times, then codes and statuses, then elements of single types.
+_ELEMENT_NAMES = (
     "resourceType", "id", "meta", "implicitRules", "contained", "identifier", "status", "docStatus", "subject",
     "patient", "focus", "encounter", "context", "period", "actualPeriod", "date", "issued", "authoredOn",
     "dateAsserted", "recordedDate", "assertedDate", "effectiveDateTime", "effectiveInstant", "effectivePeriod",
@@ -48,24 +48,24 @@ _READ = (
 
 
 class OwnerElements(msgspec.Struct, gc=False):
-    """Id, subject and patient: all that is decoded of a type nobody reads."""
+    """Id, subject, patient and focus: all that is decoded of an unmapped type."""
 
     id: Any = None
-    subject: Raw = _NOTHING
-    patient: Raw = _NOTHING
+    subject: Raw = _EMPTY
+    patient: Raw = _EMPTY
     focus: Any = None
 
     @classmethod
     def of(cls, resource: Resource) -> OwnerElements:
-        """From a dictionary."""
+        """Returns the same elements of a decoded resource."""
         found = {name: Raw(_dumps(resource[name])) for name in ("subject", "patient") if name in resource}
         return cls(id=resource.get("id"), **found)
 
 
 class ObservationPart(msgspec.Struct, gc=False):
-    """Code and value of a component, or of an Observation itself."""
+    """Code and value[x] of an Observation or of one of its components."""
 
-    code: Raw = _NOTHING
+    code: Raw = _EMPTY
     dataAbsentReason: Any = None
     valueQuantity: Any = None
     valueCodeableConcept: Any = None
@@ -87,20 +87,20 @@ _values = attrgetter(*_NAMES)
 
 
 def values_of(part: ObservationPart) -> int:
-    """How many kinds of value it has."""
+    """Returns how many of the value[x] elements are present."""
     values: tuple[Any, ...] = _values(part)
     return len(values) - values.count(None)
 
 
 class Observation(ObservationPart, gc=False):
-    """What is read of an Observation. Elements of a wrong type are None, as if they were not there."""
+    """The elements used of an Observation. Elements of a wrong type are None, as if absent."""
 
     id: Any = None
     status: Any = None
     implicitRules: Any = None
     modifierExtension: Any = None
-    subject: Raw = _NOTHING
-    patient: Raw = _NOTHING
+    subject: Raw = _EMPTY
+    patient: Raw = _EMPTY
     focus: Any = None
     component: list[ObservationPart] = []
     hasMember: Any = None
@@ -114,7 +114,7 @@ class Observation(ObservationPart, gc=False):
 
     @classmethod
     def of(cls, resource: Resource) -> Observation:
-        """From a dictionary."""
+        """Returns the same elements of a decoded resource."""
         found = {name: value for name, value in resource.items() if name in _OBSERVATION and name != "component"}
         for name in ("code", "subject", "patient"):
             if name in found:
@@ -129,13 +129,15 @@ class Observation(ObservationPart, gc=False):
         return (self, *self.component) if self.component else (self,)
 
 
-# Of these a chart repeats the same few.
+# CodeableConcepts of which a chart repeats the same few; decoded once and cached.
 _CONCEPTS = frozenset(
     {"code", "type", "class", "serviceType", "priority", "clinicalStatus", "verificationStatus", "reasonCode",
      "medicationCodeableConcept"}
 )  # fmt: skip
-_ELEMENTS = cast(Any, TypedDict)("_ELEMENTS", dict.fromkeys(_READ, Any) | dict.fromkeys(_CONCEPTS, Raw), total=False)
-WHOSE = msgspec.json.Decoder(OwnerElements)
+_ELEMENTS = cast(Any, TypedDict)(
+    "_ELEMENTS", dict.fromkeys(_ELEMENT_NAMES, Any) | dict.fromkeys(_CONCEPTS, Raw), total=False
+)
+OWNER = msgspec.json.Decoder(OwnerElements)
 OBSERVATION = msgspec.json.Decoder(Observation)
 _DECODER: msgspec.json.Decoder[Resource] = msgspec.json.Decoder(_ELEMENTS)
 _OBSERVATION = frozenset(Observation.__struct_fields__)
@@ -152,14 +154,14 @@ def _part(component: Resource) -> ObservationPart:
 def _dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:  # not from JSON: integers over 64 bits, keys that are no strings, lone surrogates
+    except TypeError:  # not from JSON: integers over 64 bits, keys that are not strings, lone surrogates
         return json.dumps(value, skipkeys=True, default=str).encode()
 
 
 def decode_json(text: bytes) -> Any:
-    """JSON to values; a number beyond any float, such as 1e400, is an infinity: then that one value is refused.
+    """Returns the decoded JSON; a number too large for a float, such as 1e400, becomes infinity and is refused later.
 
-    Raises InvalidInputError for what is no JSON.
+    Raises InvalidInputError if the text is not JSON.
     """
     try:
         return orjson.loads(text)
@@ -174,7 +176,7 @@ def decode_json(text: bytes) -> Any:
 
 
 def _integer(digits: str) -> float:
-    return int(digits) if len(digits) < _MOST_DIGITS else math.inf
+    return int(digits) if len(digits) < _MAX_DIGITS else math.inf
 
 
 def _no_constant(name: str) -> float:
@@ -182,7 +184,10 @@ def _no_constant(name: str) -> float:
 
 
 def elements(raw: Raw | bytes) -> Resource:
-    """What is read of any other type. Raises msgspec.DecodeError for a number beyond any float."""
+    """Returns the used elements of a mapped type other than Observation.
+
+    Raises msgspec.DecodeError for a number too large for a float.
+    """
     found = _DECODER.decode(raw)
     for name in _CONCEPTS & found.keys():
         found[name] = fragment(found[name])
@@ -191,26 +196,26 @@ def elements(raw: Raw | bytes) -> Resource:
 
 @dataclass(frozen=True, slots=True)
 class ObservationCodes:
-    """What the codes of an Observation or component mean."""
+    """The meaning of the codes of an Observation or component."""
 
     concept: ConceptDefinition | None
     loinc: str | None
-    clear: bool
-    """Whether all its LOINC codes agree on the concept."""
+    consistent: bool
+    """Whether all its LOINC codes mean the same concept."""
     wanted: bool
-    """Whether a code is one we read, in whatever system; a site map may say which."""
-    speaks_loinc: bool
+    """Whether a code is that of a known concept in any system; a site map may translate the system."""
+    has_loinc: bool
     consciousness: bool
     systems: frozenset[str]
-    """As written."""
+    """Code system URIs as written."""
     first_system: str
-    """What to call its vocabulary where nobody translated it."""
+    """Name of its code system, for refusals of untranslated codes."""
 
 
 def coded(code: Raw) -> ObservationCodes:
-    """The meaning of a code, found out once for the same bytes."""
+    """Returns the meaning of a code; cached by its bytes."""
     text = bytes(code)
-    return _coded(text) if len(text) <= _LONGEST_REMEMBERED else _coded.__wrapped__(text)
+    return _coded(text) if len(text) <= _MAX_CACHED_BYTES else _coded.__wrapped__(text)
 
 
 @lru_cache(maxsize=8192)
@@ -220,21 +225,21 @@ def _coded(text: bytes) -> ObservationCodes:
     items = [item for item in raw if isinstance(item, dict)] if isinstance(raw, list) else []
     known = definitions()
     found: tuple[ConceptDefinition, str] | None = None
-    clear = True
+    consistent = True
     numbers = [item.get("code") for item in items if system_of(item.get("system")) == LOINC]
     for number in numbers:
         meant = known.by_loinc.get(number) if isinstance(number, str) else None
-        clear = clear and not (isinstance(number, str) and number in known.neighbours)
+        consistent = consistent and not (isinstance(number, str) and number in known.neighbours)
         if meant is not None:
-            clear = clear and (found is None or found[0] is meant)
+            consistent = consistent and (found is None or found[0] is meant)
             found = found or (meant, str(number))
     codes = [item["code"] for item in items if isinstance(item.get("code"), str)]
     return ObservationCodes(
         concept=found[0] if found else None,
         loinc=found[1] if found else None,
-        clear=clear,
+        consistent=consistent,
         wanted=any(code in known.by_loinc or code in CONSCIOUSNESS_LOINC for code in codes),
-        speaks_loinc=bool(numbers),
+        has_loinc=bool(numbers),
         consciousness=any(isinstance(n, str) and n in CONSCIOUSNESS_LOINC for n in numbers),
         systems=frozenset(item["system"] for item in items if isinstance(item.get("system"), str)),
         first_system=next((coding.system for coding in codings(concept) if coding.system), "no code system"),
@@ -242,15 +247,15 @@ def _coded(text: bytes) -> ObservationCodes:
 
 
 def fragment(raw: Raw) -> Any:
-    """The value of a code or subject, decoded once for the same bytes: to be looked at, never changed."""
+    """Returns the decoded value of a code or subject; cached by its bytes, so it must not be modified."""
     text = bytes(raw)
-    return _fragment(text) if len(text) <= _LONGEST_REMEMBERED else _decoded(text)
+    return _fragment(text) if len(text) <= _MAX_CACHED_BYTES else _decoded(text)
 
 
 def _decoded(text: bytes) -> Any:
     try:
         value = decode_json(text) if text else None
-    except InvalidInputError:  # a lone surrogate, which only the standard library reads
+    except InvalidInputError:  # a lone surrogate, which only the standard library accepts
         value = json.loads(text)
     if isinstance(value, list):
         return [CodeableConcept(item) if isinstance(item, dict) else item for item in value]

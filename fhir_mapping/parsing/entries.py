@@ -1,4 +1,4 @@
-"""A resource and where it came from; bytes become a dictionary only when somebody reads them."""
+"""A resource with its fullUrl; bytes are decoded only when an element is first used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fhir_mapping.core.errors import InvalidInputError
 from fhir_mapping.core.values import Refusal
 from fhir_mapping.parsing.elements import (
     OBSERVATION,
-    WHOSE,
+    OWNER,
     Observation,
     OwnerElements,
     Resource,
@@ -21,10 +21,10 @@ from fhir_mapping.parsing.elements import (
     elements,
 )
 
-_ID = re.compile(r"[A-Za-z0-9\-._]{1,64}\Z")  # the underscore is not FHIR's, and common all the same
+_ID = re.compile(r"[A-Za-z0-9\-._]{1,64}\Z")  # FHIR forbids the underscore, but it is common
 _NAMED_BY_URL = re.compile(r"(?:urn:uuid:|.*/)(?P<id>[A-Za-z0-9\-._]{1,64})\Z")
 _KIND = re.compile(rb'\s*\{\s*"resourceType"\s*:\s*"([A-Za-z]+)"')
-_WRITTEN_WHOLE = frozenset({"Composition"})  # its text may stand in any element
+_DECODED_IN_FULL = frozenset({"Composition"})  # its text may be in any element
 _T = TypeVar("_T")
 
 
@@ -37,10 +37,10 @@ _IDENTITY = msgspec.json.Decoder(_Identity)
 
 
 class ResourceEntry(msgspec.Struct, gc=False):
-    """A resource, where it came from, and whether it is data or (`include`) only something references may point at.
+    """A resource, its fullUrl, and whether it is a match or (`include`) only a target of references.
 
-    Made of a dictionary, or of bytes known to be JSON, which are decoded when they are first read. Raises
-    InvalidInputError for what is no resource.
+    `content` is a dictionary, or bytes known to be JSON, which are decoded on first use. Raises InvalidInputError if it
+    is not a resource.
     """
 
     content: Resource | msgspec.Raw | bytes
@@ -72,44 +72,44 @@ class ResourceEntry(msgspec.Struct, gc=False):
 
     @property
     def elements(self) -> Resource:
-        """The elements that are read of a type that is no Observation; the whole resource where that is here already,
-        or where a modifierExtension may stand anywhere in it."""
+        """The used elements of a type other than Observation; the whole resource if it is decoded already, or may
+        contain a modifierExtension."""
         if self._elements is None:
-            partly = self._resource is None and self.kind not in _WRITTEN_WHOLE and self.unmodified
+            partly = self._resource is None and self.kind not in _DECODED_IN_FULL and self.unmodified
             self._elements = (self._decoded(elements) if partly else None) or self.resource
         return self._elements
 
     @property
     def observation(self) -> Observation:
-        """What is read of an Observation."""
+        """The used elements of an Observation."""
         if self._observation is None:
             self._observation = self._decoded(OBSERVATION.decode) or Observation.of(self.resource)
         return self._observation
 
     @property
-    def whose(self) -> OwnerElements:
-        """Whose it is; of a type nobody reads nothing else is decoded."""
-        return self._decoded(WHOSE.decode) or OwnerElements.of(self.resource)
+    def owner(self) -> OwnerElements:
+        """Id, subject and focus; of an unmapped type nothing else is decoded."""
+        return self._decoded(OWNER.decode) or OwnerElements.of(self.resource)
 
     @property
     def unmodified(self) -> bool:
-        """Known to hold no modifierExtension: the word is not in its bytes, nor any escape that could spell it."""
+        """True if it has no modifierExtension: its bytes contain neither the word nor an escape that could spell it."""
         if self._unmodified is None:
             text = b"modifierExtension" if self._raw is None else bytes(self._raw)
             self._unmodified = b"modifierExtension" not in text and not (b"\\" in text and b"\\u" in text)
         return self._unmodified
 
     def source(self, position: int) -> str:
-        """`Observation/o1`; without a usable id the last part of the fullUrl, else the place in the input."""
+        """Returns the key, such as `Observation/o1`; see `source_of`."""
         if self._observation is not None:
             identifier = self._observation.id
         else:
             known = self._elements or self._resource
-            identifier = self.whose.id if known is None else known.get("id")
+            identifier = self.owner.id if known is None else known.get("id")
         return named(self.kind, identifier, position, self.full_url)
 
     def _decoded(self, decode: Callable[[msgspec.Raw | bytes], _T]) -> _T | None:
-        """None where the typed decoder cannot: of a dictionary, for a wrong type or a number beyond any float."""
+        """Returns None if it is a dictionary already, or has a wrong type or a number too large for a float."""
         if self._raw is None:
             return None
         try:
@@ -120,18 +120,18 @@ class ResourceEntry(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class ParsedInput:
-    """What was read: entries in input order, and what could not be."""
+    """The entries in input order, and what could not be used."""
 
     entries: tuple[ResourceEntry, ...]
     refused: tuple[Refusal, ...] = ()
     incomplete: frozenset[str] = field(default_factory=frozenset)
-    """Resource types of which the input says itself that it is not everything."""
+    """Resource types that the input itself marks as incomplete."""
     population: bool = False
-    """True for NDJSON, where many patients may stand side by side."""
+    """True for NDJSON, which may contain many patients."""
 
 
 def _kind_of(raw: msgspec.Raw | bytes) -> str:
-    """`resourceType`, which nearly every writer puts first. Raises InvalidInputError where there is none."""
+    """Returns `resourceType`, which nearly every writer puts first. Raises InvalidInputError if there is none."""
     found = _KIND.match(raw)
     if found:
         return found[1].decode()
@@ -146,12 +146,12 @@ def _kind(resource: Any) -> str:
         raise InvalidInputError("expected a FHIR resource (a JSON object)")
     kind = resource.get("resourceType")
     if not isinstance(kind, str):
-        raise InvalidInputError("a resource without resourceType")
+        raise InvalidInputError("the resource has no resourceType")
     return kind
 
 
 def source_of(resource: Resource, position: int, full_url: str | None = None) -> str:
-    """`Observation/o1`; without a usable id the last part of the fullUrl, else the place in the input.
+    """Returns the key `Type/id`; without a valid id the last part of the fullUrl, else the position in the input.
 
     >>> source_of({"resourceType": "Patient"}, 3, "urn:uuid:4f2a"), source_of({"resourceType": "Patient"}, 3)
     ('Patient/4f2a', 'Patient/#3')
@@ -160,7 +160,7 @@ def source_of(resource: Resource, position: int, full_url: str | None = None) ->
 
 
 def named(kind: str, identifier: Any, position: int, full_url: str | None) -> str:
-    """`source_of` for a type and an id."""
+    """Returns the key of a type and an id; see `source_of`."""
     if isinstance(identifier, str) and _ID.match(identifier):
         return f"{kind}/{identifier}"
     found = _NAMED_BY_URL.match(full_url) if full_url else None

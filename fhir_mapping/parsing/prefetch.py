@@ -1,4 +1,4 @@
-"""The prefetch of a CDS Hooks request to entries: what came, what did not, and what is no FHIR."""
+"""Reads the prefetch of a CDS Hooks request: entries, and the resource types that were not fetched."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from fhir_mapping.parsing.resource_reader import Bundle, ParsedInput, ResourceEn
 
 
 def read_prefetch(prefetch: Mapping[str, Any], expected: Mapping[str, str]) -> ParsedInput:
-    """The entries of every expected key; a type whose value did not come is among `incomplete`.
+    """Returns the entries of every expected key; a type without a value is in `incomplete`.
 
-    Raises InvalidInputError for a value that is no FHIR resource.
+    `expected` maps each prefetch key to its resource type. Raises InvalidInputError for a value that is not a FHIR
+    resource.
     """
     entries: list[ResourceEntry] = []
     refused: list[Refusal] = []
@@ -32,5 +33,5 @@ def read_prefetch(prefetch: Mapping[str, Any], expected: Mapping[str, str]) -> P
             incomplete.add(resource_type)
             refused.append(Refusal(f"prefetch.{key}", "not-fetched"))
         else:
-            raise InvalidInputError("a prefetch value that is no FHIR resource", position=f"prefetch.{key}")
+            raise InvalidInputError("the prefetch value is not a FHIR resource", position=f"prefetch.{key}")
     return ParsedInput(tuple(entries), tuple(refused), frozenset(incomplete))

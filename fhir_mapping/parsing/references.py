@@ -1,4 +1,4 @@
-"""References and whose resource it is: relative, absolute, urn:uuid, versioned; proven, or not used.
+"""Resolves references (relative, absolute, urn:uuid, versioned) and checks which patient a resource belongs to.
 
 FHIR R4 references (https://hl7.org/fhir/R4/references.html) and Bundle resolution (bundle.html#references).
 """
@@ -21,6 +21,8 @@ _RELATIVE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-._]{1,64}\Z")
 
 
 class Ownership(StrEnum):
+    """Whether a subject is the record's patient, another patient, or cannot be proven to be either."""
+
     OURS = "ours"
     FOREIGN = "foreign"
     UNPROVABLE = "unprovable"
@@ -29,7 +31,7 @@ class Ownership(StrEnum):
 
 
 def base_of(url: str | None) -> str | None:
-    """The server a resource's URL lies on, without scheme (http and https are one server) and the port it implies.
+    """Returns the server part of a resource URL, without scheme (http and https are equal) and default port, or None.
 
     >>> base_of("https://EHR.example:443/fhir/Patient/p/_history/2")
     'ehr.example/fhir'
@@ -42,7 +44,7 @@ def base_of(url: str | None) -> str | None:
 
 
 class Directory:
-    """Where every reference of one input leads; the resources themselves are indexed when one is first asked for."""
+    """Resolves the references of one input; the resources of a type are indexed on first use."""
 
     def __init__(
         self, entries: Sequence[ResourceEntry], translate: Callable[[Resource], Resource] | None = None
@@ -50,48 +52,48 @@ class Directory:
         self._entries = entries
         self._translate = translate
         self.by_url: dict[str, int] = {}
-        self._bases: set[str] = set()
-        self._homes: dict[str, set[str]] = {}
+        self._all_servers: set[str] = set()
+        self._servers: dict[str, set[str]] = {}
         self._keys: dict[str, str | None] = {}
         self._owners: dict[tuple[str | bytes, str, str | None], Ownership] = {}
         self._by_kind: dict[str, dict[str, ResourceEntry]] = {}
-        self._known: Callable[[str, Resource], bool] = lambda _key, _resource: True
+        self._is_known: Callable[[str, Resource], bool] = lambda _key, _resource: True
         for position, entry in enumerate(entries):
             url = entry.full_url
             if url:
                 self.by_url[_HISTORY.sub("", url) if "/_history/" in url else url] = position
                 if url.startswith(WEB):
-                    self._take_home(entry, position, url)
+                    self._register_server(entry, position, url)
 
-    def _take_home(self, entry: ResourceEntry, position: int, url: str) -> None:
+    def _register_server(self, entry: ResourceEntry, position: int, url: str) -> None:
         base = base_of(url)
         if base is not None:
-            self._bases.add(base)
+            self._all_servers.add(base)
             if entry.kind == "Patient":
-                self._homes.setdefault(entry.source(position), set()).add(base)
+                self._servers.setdefault(entry.source(position), set()).add(base)
 
     @classmethod
     def of(cls, entries: Sequence[ResourceEntry], translate: Callable[[Resource], Resource] | None = None) -> Directory:
-        """`translate` turns a site's codes into standard ones in every resource a reference leads to."""
+        """Returns a directory of `entries`; `translate` maps local codes of resolved resources to standard ones."""
         return cls(entries, translate)
 
-    def homes(self, patient: str) -> frozenset[str]:
-        """The servers on which the input says that this Patient lies."""
-        return frozenset(self._homes.get(patient, ()))
+    def servers_of(self, patient: str) -> frozenset[str]:
+        """Returns the servers that host this Patient according to the fullUrls."""
+        return frozenset(self._servers.get(patient, ()))
 
     def _of_kind(self, kind: str) -> dict[str, ResourceEntry]:
-        """The entries of one type by their key; only types that are pointed at are ever indexed."""
+        """Returns the entries of one type by key; only referenced types are ever indexed."""
         if kind not in self._by_kind:
             listed = enumerate(self._entries)
             self._by_kind[kind] = {entry.source(n): entry for n, entry in listed if entry.kind == kind}
         return self._by_kind[kind]
 
     def key(self, reference: Any) -> str | None:
-        """`Type/id` of a Reference (or its text) when it can be told, else None. `#contained` is not looked up here."""
+        """Returns `Type/id` of a Reference (or its text), or None if unknown. `#contained` is not resolved here."""
         text = reference.get("reference") if isinstance(reference, dict) else reference
         if not isinstance(text, str):
             return None
-        if text not in self._keys:  # a chart says whose it is thousands of times
+        if text not in self._keys:  # a chart repeats its subject thousands of times
             self._keys[text] = self._key(_HISTORY.sub("", text))
         return self._keys[text]
 
@@ -102,41 +104,41 @@ class Directory:
         if _RELATIVE.match(text):
             return text
         absolute = _ABSOLUTE.match(text)
-        return absolute["key"] if absolute and base_of(text) in self._bases else None
+        return absolute["key"] if absolute and base_of(text) in self._all_servers else None
 
-    def cut(self, known: Callable[[str, Resource], bool]) -> None:
-        """From now on a reference leads only to what `known` says was known."""
-        self._known = known
+    def restrict(self, is_known: Callable[[str, Resource], bool]) -> None:
+        """Resolve only references to resources for which `is_known(key, resource)` is true from now on."""
+        self._is_known = is_known
 
     def find(self, key: str) -> Resource | None:
-        """The resource of a key, known or not; None when it is not in the input."""
+        """Returns the resource of a key, even if not known at the prediction time; None if not in the input."""
         entry = self._of_kind(key.partition("/")[0]).get(key)
         return None if entry is None else self._translated(entry.resource)
 
     def resolve(self, reference: Any, container: Resource | None = None) -> Resource | None:
-        """The resource a reference means, also one contained in `container`; None when it is not in the input.
+        """Returns the referenced resource, also one contained in `container`; None if it is not in the input.
 
-        What carries a modifier we do not understand, or was not known at the prediction time, is not followed.
+        Resources with a modifierExtension, or not known at the prediction time, are not resolved.
         """
         text = reference.get("reference") if isinstance(reference, dict) else None
         if isinstance(text, str) and text.startswith("#") and container is not None:
             inner = contained(container, text[1:])
-            return inner if inner is not None and self._known(text, inner) else None
+            return inner if inner is not None and self._is_known(text, inner) else None
         key = self.key(reference)
         entry = None if key is None else self._of_kind(key.partition("/")[0]).get(key)
         if key is None or entry is None or entry.resource.get("modifierExtension"):
             return None
-        return self._translated(entry.resource) if self._known(key, entry.resource) else None
+        return self._translated(entry.resource) if self._is_known(key, entry.resource) else None
 
     def _translated(self, resource: Resource) -> Resource:
         return resource if self._translate is None else self._translate(resource)
 
     def ownership(self, reference: Any, patient: str, full_url: str | None = None) -> Ownership:
-        """Whether a subject is proven to be `patient` (`Patient/p1`), proven to be another, or neither.
+        """Returns whether a subject is proven to be `patient` (`Patient/p1`), proven to be another, or neither.
 
-        An absolute URL on another server than the Patient's is another patient even with the same id; a display
-        alone, a contained patient, a urn without its entry, or a relative reference in a resource that itself
-        (`full_url`) lies on another server prove nothing. A reference may be given as its bytes.
+        An absolute URL on another server than the Patient's is another patient even with the same id. A display
+        alone, a contained patient, a urn without its entry, or a relative reference in a resource that is itself
+        (`full_url`) on another server prove nothing. `reference` may be its bytes.
         """
         if isinstance(reference, Raw):
             text: Any = bytes(reference)
@@ -167,23 +169,23 @@ class Directory:
             return Ownership.UNPROVABLE
         if not key.startswith("Patient/"):
             return Ownership.NO_PATIENT
-        home = self._home(patient)
+        server = self._server_of(patient)
         if absolute:
-            if home is None:
+            if server is None:
                 return Ownership.UNPROVABLE
-            return Ownership.OURS if key == patient and base_of(text) == home else Ownership.FOREIGN
-        if key == patient and home is not None and (base or home) != home:
+            return Ownership.OURS if key == patient and base_of(text) == server else Ownership.FOREIGN
+        if key == patient and server is not None and (base or server) != server:
             return Ownership.UNPROVABLE
         return Ownership.OURS if key == patient else Ownership.FOREIGN
 
-    def _home(self, patient: str) -> str | None:
-        """The server the Patient lies on; where its entry does not say, the only server of the input."""
-        known = self._homes.get(patient) or self._bases
-        return next(iter(known)) if len(known) == 1 else None
+    def _server_of(self, patient: str) -> str | None:
+        """Returns the Patient's server: that of its fullUrl, else the only server of the input, else None."""
+        servers = self._servers.get(patient) or self._all_servers
+        return next(iter(servers)) if len(servers) == 1 else None
 
 
 def contained(container: Resource, identifier: str) -> Resource | None:
-    """A resource contained in `container`, by its id."""
+    """Returns the resource contained in `container` with this id, or None."""
     options = container.get("contained")
     listed = options if isinstance(options, list) else []
     found = next((r for r in listed if isinstance(r, dict) and r.get("id") == identifier), None)

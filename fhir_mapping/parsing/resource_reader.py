@@ -1,9 +1,8 @@
-"""Bytes to resources: a Bundle, one resource, a list of them, or NDJSON; strict JSON throughout.
+"""Reads a Bundle, one resource, a list of resources, or NDJSON from bytes, as strict JSON.
 
-A chart of seven megabytes is half claims, provenance and results that no feature asks for. So the whole input is
-checked as JSON once, but a resource becomes a dictionary only when somebody reads it (`ResourceEntry.resource`).
-Nothing is validated against the whole of FHIR here; that costs seconds on a real chart. Each reader of a resource type
-checks what it uses.
+Half of a seven-megabyte chart is claims, provenance and results that no feature uses. So the whole input is checked as
+JSON once, but a resource is decoded only on first use (`ResourceEntry.resource`). Nothing is validated against the FHIR
+schema here, which takes seconds on a real chart; each reader of a resource type checks the elements it uses.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def read_bytes(raw: bytes | str) -> ParsedInput:
-    """Parse a Bundle, a resource, a list or NDJSON.
+    """Returns the entries of a Bundle, a resource, a list or NDJSON.
 
     Raises InvalidInputError, with the position, for anything else: invalid JSON (NaN and infinities are invalid), a
-    root that is no object or list, an entry that is no resource.
+    root that is not an object or list, an entry that is not a resource.
     """
     data = raw.encode() if isinstance(raw, str) else bytes(raw)
     data = data.removeprefix(_BOM)
@@ -55,16 +54,16 @@ def read_bytes(raw: bytes | str) -> ParsedInput:
     except msgspec.ValidationError as error:
         raise InvalidInputError(f"not a Bundle, a list of resources or NDJSON: {error}") from None
     except msgspec.DecodeError as error:
-        lines = _ndjson(data)
+        lines = _read_ndjson(data)
         if lines is None:
             raise _not_json(error, len(data)) from None
         return lines
     except RecursionError:
-        raise InvalidInputError("not valid JSON: nests too deep") from None
+        raise InvalidInputError("not valid JSON: nested too deep") from None
 
 
 def check_utf8(data: bytes) -> None:
-    """Raises InvalidInputError, with the place, for bytes that are not UTF-8; strings nobody reads are not decoded."""
+    """Raises InvalidInputError, with the position, if the bytes are not UTF-8; strings not in use are never decoded."""
     if data.isascii():
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -79,13 +78,13 @@ def check_utf8(data: bytes) -> None:
 
 
 def _not_json(error: msgspec.DecodeError, size: int) -> InvalidInputError:
-    """Our error for msgspec's, which ends in `(byte 12)` or says that the input was truncated."""
+    """Returns our error for one of msgspec, which ends in `(byte 12)` or reports that the input was truncated."""
     message, _, place = str(error).removeprefix("JSON is malformed: ").partition(" (byte ")
     return InvalidInputError(f"not valid JSON: {message}", position=f"byte {place.rstrip(')') or size}")
 
 
-def _ndjson(data: bytes) -> ParsedInput | None:
-    """NDJSON, or None when the first line is not an object by itself (then the JSON error tells more)."""
+def _read_ndjson(data: bytes) -> ParsedInput | None:
+    """Returns the entries of NDJSON, or None if the first line is not JSON by itself (the other error says more)."""
     entries: list[ResourceEntry] = []
     for number, line in enumerate(io.BytesIO(data), start=1):
         if line.isspace():
@@ -102,8 +101,8 @@ def _ndjson(data: bytes) -> ParsedInput | None:
 
 def _from_root(data: bytes) -> ParsedInput:
     if _ARRAY.match(data) is None:
-        return _alone(data, "root")
-    parts = [_alone(item, f"[{number}]") for number, item in enumerate(_LIST.decode(data))]
+        return _bundle_or_resource(data, "root")
+    parts = [_bundle_or_resource(item, f"[{number}]") for number, item in enumerate(_LIST.decode(data))]
     return ParsedInput(
         entries=tuple(entry for part in parts for entry in part.entries),
         refused=tuple(refusal for part in parts for refusal in part.refused),
@@ -111,8 +110,8 @@ def _from_root(data: bytes) -> ParsedInput:
     )
 
 
-def _alone(raw: msgspec.Raw | bytes, position: str) -> ParsedInput:
-    """A Bundle, or a resource that stands by itself."""
+def _bundle_or_resource(raw: msgspec.Raw | bytes, position: str) -> ParsedInput:
+    """Returns the entries of a Bundle, or of a single resource."""
     entry = _entry(raw, position)
     if entry.kind == "Bundle":
         return read_bundle(decoded(raw), name="Bundle")

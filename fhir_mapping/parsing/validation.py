@@ -1,8 +1,8 @@
-"""Resources against the whole of FHIR, for `map --strict`: every fault with its FHIR path, in R4 or R5.
+"""Validates resources against FHIR R4 or R5 for `map --strict`; each fault has its FHIR path.
 
     Validator().faults(resource) -> (FhirFault(path="Observation.code", message="Field required", version="R4"), ...)
 
-This is fhir.resources at work, some twenty times slower than reading what we use; the hot path never comes here.
+Uses fhir.resources, about twenty times slower than reading only the used elements; never on the hot path.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Version = Literal["R4", "R5"]
 
 @dataclass(frozen=True, slots=True)
 class FhirFault:
-    """One fault; the message never quotes the value."""
+    """One fault; the message never contains the value."""
 
     path: str
     message: str
@@ -26,9 +26,9 @@ class FhirFault:
 
 
 class Validator:
-    """Validates resources in one version of FHIR, or (`version=None`) in the one that they fit better, R4 before R5.
+    """Validates resources in one FHIR version, or (`version=None`) in the one with fewer faults, R4 before R5.
 
-    R4 is checked by the models of R4B, which changed none of the resources of the clinical core.
+    R4 is checked by the models of R4B, which changed none of the clinical core resources.
     """
 
     def __init__(self, version: Version | None = None) -> None:
@@ -40,7 +40,7 @@ class Validator:
         self._versions: tuple[Version, ...] = (version,) if version else ("R4", "R5")
 
     def faults(self, resource: Resource) -> tuple[FhirFault, ...]:
-        """Every fault of a resource; none when it is valid in one of the versions asked for."""
+        """Returns every fault of a resource; none if it is valid in one of the requested versions."""
         found: list[tuple[FhirFault, ...]] = []
         for version in self._versions:
             found.append(self._faults(resource, version))
@@ -53,7 +53,7 @@ class Validator:
         try:
             model = self._models[version](kind)
         except (ValueError, KeyError, LookupError):
-            return (FhirFault(kind, f"no resource type of FHIR {version}", version),)
+            return (FhirFault(kind, f"not a resource type of FHIR {version}", version),)
         try:
             model.model_validate(resource)
         except self._invalid as error:

@@ -1,4 +1,4 @@
-"""PatientRecord and what is computed from one: features, problems, MEDS events, text for encoders."""
+"""PatientRecord, and the features, problems, MEDS events and encoder texts computed from it."""
 
 from fhir_mapping.record.cutoff import known_resources
 from fhir_mapping.record.features import BEFORE_STAY, WITHOUT_STAY

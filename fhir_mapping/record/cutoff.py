@@ -1,18 +1,18 @@
-"""The cut against the future: what of a patient's data was known at `prediction_time`. Every record passes through it.
+"""The temporal cutoff: removes what was not known at `prediction_time`. Every record passes through it.
 
-A resource that bears a date after `prediction_time` was not known. One without a date of its own is as old as the
-encounters it belongs to: a diagnosis is often coded at discharge and stored without any date, so it counts as known
-from the *end* of its encounter on::
+A resource with a date after `prediction_time` was not known. One without a date takes its time from its encounters: a
+diagnosis is often coded at discharge and stored without any date, so it counts as known from the *end* of its encounter
+on::
 
     encounter, as of prediction_time      its undated resources
-    ----[=====]--------|------            known: it was over
-    -------[===========|====]--           cut: coded by its end, which is later
-    -------[===========|......            cut: nothing says when the data were written
-    -------------------|--[===]--         cut: it had not begun
+    ----[=====]--------|------            known: it had ended
+    -------[===========|====]--           removed: coded by its end, which is later
+    -------[===========|......            removed: it is unknown when the data were written
+    -------------------|--[===]--         removed: it had not started
 
-The second and the third become known where the data were fetched at `prediction_time`, which the caller says by
-`undated_known`: what a server returns now of a running stay is known now, and an end that lies ahead is the planned
-discharge. Data later than `prediction_time` must not be asked: the answer would depend on the future.
+In the second and third case they are known if the data were fetched at `prediction_time`, which the caller states by
+`undated_known`: what a server returns now of a running stay is known now, and an end in the future is the planned
+discharge. The decision must not use data later than `prediction_time`, or it would depend on the future.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fhir_mapping.parsing.references import Directory, contained
 from fhir_mapping.record.patient_compartment import NOTE_TYPES
 from fhir_mapping.resources.stays import period_of, stay_class_of
 
-# Shared by many patients, or about none: they carry no time at which they became known.
+# Shared by many patients, or about none: they have no time at which they became known.
 _TIMELESS = frozenset(
     {"Patient", "Medication", "Location", "Organization", "Practitioner", "PractitionerRole", "RelatedPerson", "Device",
      "Binary", "Specimen", "Substance", "Group"}
@@ -40,7 +40,7 @@ _MEDICATION = ("authoredOn", "effectiveDateTime", "effectivePeriod", "dateAssert
                "occurencePeriod")  # fmt: skip
 _PERFORMED = ("performedDateTime", "performedPeriod", "occurrenceDateTime", "occurrencePeriod")
 _OBSERVED = ("issued", "effectiveDateTime", "effectiveInstant", "effectivePeriod")
-# When a resource of each type happened or was written.
+# The elements that date a resource of each type.
 _DATES = {
     "Condition": ("recordedDate", "assertedDate", *_ONSET),
     "Procedure": _PERFORMED,
@@ -53,42 +53,42 @@ _DATES = {
     "Observation": _OBSERVED,
     "Encounter": ("period", "actualPeriod"),
 }
-# Of types that only a reference leads to, such as an allergy named in a section of a Composition.
+# For types reached only by reference, such as an allergy listed in a section of a Composition.
 _ANY_DATE = tuple(dict.fromkeys([
     "recordedDate", "assertedDate", "date", *_MEDICATION, *_PERFORMED, *_OBSERVED, "recorded", "period", *_ONSET,
 ]))  # fmt: skip
-# A period of these says what they are about; they are written at its end.
+# The period of these types is what they are about; they are written at its end.
 _AT_END = NOTE_TYPES | {"Observation"}
-# A bare day, or a time of day without a zone. A month or a year does not say whether it was before or after.
+# The span of a date or of a time without a zone. A month or a year is too imprecise to be before or after.
 _A_DAY = timedelta(hours=26)
 
 
 class Known(Enum):
-    """What the cut says of one resource."""
+    """Whether a resource was known at the prediction time."""
 
     YES = auto()
     LATER = auto()
-    """It bears a date after the prediction time."""
+    """No: it has a date after the prediction time."""
     UNDATED = auto()
-    """Its own dates do not settle it, and an encounter it belongs to was not over."""
+    """No: its own dates do not decide, and an encounter it belongs to had not ended."""
 
 
-class _Standing(IntEnum):
-    """How far an encounter had come; the greatest is the furthest from being over."""
+class _EncounterState(IntEnum):
+    """The state of an encounter at the prediction time; the greatest is the furthest from its end."""
 
     OVER = 0
     OPEN = 1
-    """Begun, and no end is recorded."""
+    """Started, and no end is recorded."""
     RUNNING = 2
-    """Begun, and the recorded end is later."""
-    COMING = 3
+    """Started, and the recorded end is later."""
+    PLANNED = 3
 
 
 class Cutoff:
-    """Cutoff(encounters, directory, at).known("Condition/c1", resource) -> Known
+    """Cutoff(encounters, directory, prediction_time).known("Condition/c1", resource) -> Known
 
-    `encounters` are the patient's own by their key (`Encounter/e1`); others are looked up in the directory.
-    `undated_known` says that the data were fetched at `at`: the undated resources of a running encounter were known.
+    `encounters` are the patient's own by key (`Encounter/e1`); others are looked up in the directory. `undated_known`
+    means that the data were fetched at `prediction_time`: undated resources of a running encounter were known.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Cutoff:
         self._directory = directory
         self.prediction_time = prediction_time
         self._undated_known = undated_known
-        self._standings: dict[str, _Standing | None] = {}
-        self._naming: dict[str, list[str]] | None = None
+        self._states: dict[str, _EncounterState | None] = {}
+        self._listed_by_key: dict[str, list[str]] | None = None
 
     def known(self, source: str, resource: Resource) -> Known:
-        """Whether a resource was known at the prediction time. `source` is its key."""
+        """Returns whether a resource was known at the prediction time. `source` is its key."""
         kind = resource["resourceType"]
         if kind in _TIMELESS:
             return Known.YES
@@ -130,79 +130,79 @@ class Cutoff:
             settled = created is not None and created.latest <= self.prediction_time
         if settled or kind == "Encounter":
             return Known.YES
-        return Known.YES if self._allowed(self._standing_of(source, resource), dated=dated) else Known.UNDATED
+        return Known.YES if self._allowed(self._resource_state(source, resource), dated=dated) else Known.UNDATED
 
-    def _allowed(self, standing: _Standing, *, dated: bool) -> bool:
-        if standing is _Standing.COMING:
+    def _allowed(self, state: _EncounterState, *, dated: bool) -> bool:
+        if state is _EncounterState.PLANNED:
             return False
-        return dated or standing is _Standing.OVER or self._undated_known
+        return dated or state is _EncounterState.OVER or self._undated_known
 
-    def _standing_of(self, source: str, resource: Resource) -> _Standing:
-        """Of the encounters a resource belongs to the furthest from over; OVER where the data hold none of them.
+    def _resource_state(self, source: str, resource: Resource) -> _EncounterState:
+        """Returns the state of the resource's encounter that is furthest from its end; OVER if none is in the data.
 
-        One that names no encounter belongs to those that name it as a diagnosis or reason: it was known when the first
-        of these was over.
+        A resource without an encounter belongs to those that list it as a diagnosis or reason: it was known when the
+        first of these had ended.
         """
-        own = [self._named(reference, resource) for reference in _encounters_of(resource)]
-        found = [standing for standing in own if standing is not None]
+        own = [self._referenced_state(reference, resource) for reference in _encounters_of(resource)]
+        found = [state for state in own if state is not None]
         if found:
             return max(found)
-        naming = [] if own else [self._standing(key) for key in self._named_by().get(source, ())]
-        return min((standing for standing in naming if standing is not None), default=_Standing.OVER)
+        listing = [] if own else [self._state(key) for key in self._listed_by().get(source, ())]
+        return min((state for state in listing if state is not None), default=_EncounterState.OVER)
 
-    def _named(self, reference: Any, container: Resource) -> _Standing | None:
-        """The standing of the encounter a reference means; None where it is not in the data."""
+    def _referenced_state(self, reference: Any, container: Resource) -> _EncounterState | None:
+        """Returns the state of the referenced encounter; None if it is not in the data."""
         text = reference.get("reference") if isinstance(reference, dict) else None
         if not isinstance(text, str):
             return None
         if text.startswith("#"):
             inner = contained(container, text[1:])
-            return None if inner is None or inner.get("resourceType") != "Encounter" else self._standing_in(inner)
+            return None if inner is None or inner.get("resourceType") != "Encounter" else self._stay_state(inner)
         key = self._directory.key(reference)
-        if key is None:  # an absolute URL or a urn that no entry bears: its id must do
+        if key is None:  # an absolute URL or urn without an entry: look it up by its id
             key = "Encounter/" + text.partition("/_history/")[0].rpartition("/")[2].rpartition(":")[2]
-        return self._standing(key) if key.startswith("Encounter/") else None
+        return self._state(key) if key.startswith("Encounter/") else None
 
-    def _standing(self, key: str) -> _Standing | None:
-        if key not in self._standings:
-            self._standings[key] = None  # for encounters that are part of each other
+    def _state(self, key: str) -> _EncounterState | None:
+        if key not in self._states:
+            self._states[key] = None  # for encounters that are part of each other
             encounter = self._encounters.get(key) or self._directory.find(key)
-            self._standings[key] = None if encounter is None else self._standing_in(encounter)
-        return self._standings[key]
+            self._states[key] = None if encounter is None else self._stay_state(encounter)
+        return self._states[key]
 
-    def _standing_in(self, encounter: Resource) -> _Standing:
-        """A part of a stay is over with the whole: its diagnoses may be coded at the discharge of the stay.
+    def _stay_state(self, encounter: Resource) -> _EncounterState:
+        """Returns the state of an encounter, or of the stay it is part of, whose diagnoses may be coded at discharge.
 
-        An emergency visit that is part of the admission it led to is a visit of its own.
+        An emergency visit that is part of the admission it led to is a separate visit.
         """
-        standing = self._alone(encounter)
+        state = self._own_state(encounter)
         if stay_class_of(encounter.get("class")) is StayClass.EMERGENCY:
-            return standing
-        whole = self._named(encounter.get("partOf"), encounter)
-        return standing if whole is None else max(standing, whole)
+            return state
+        stay = self._referenced_state(encounter.get("partOf"), encounter)
+        return state if stay is None else max(state, stay)
 
-    def _alone(self, encounter: Resource) -> _Standing:
+    def _own_state(self, encounter: Resource) -> _EncounterState:
         start, end = period_of(encounter)
         if start is not None and start.earliest > self.prediction_time:
-            return _Standing.COMING
+            return _EncounterState.PLANNED
         if end is None:
-            return _Standing.OPEN
-        return _Standing.OVER if moment(end) <= self.prediction_time else _Standing.RUNNING
+            return _EncounterState.OPEN
+        return _EncounterState.OVER if moment(end) <= self.prediction_time else _EncounterState.RUNNING
 
-    def _named_by(self) -> Mapping[str, list[str]]:
-        """What encounters name as diagnosis or reason -> the keys of these encounters."""
-        if self._naming is None:
-            self._naming = {}
+    def _listed_by(self) -> Mapping[str, list[str]]:
+        """Returns, for each resource listed as a diagnosis or reason, the keys of the encounters that list it."""
+        if self._listed_by_key is None:
+            self._listed_by_key = {}
             for key, encounter in self._encounters.items():
                 for reference in _diagnoses_of(encounter):
-                    named = self._directory.key(reference)
-                    if named is not None:
-                        self._naming.setdefault(named, []).append(key)
-        return self._naming
+                    listed = self._directory.key(reference)
+                    if listed is not None:
+                        self._listed_by_key.setdefault(listed, []).append(key)
+        return self._listed_by_key
 
 
 def known_resources(resources: Iterable[Resource], prediction_time: datetime) -> list[Resource]:
-    """Those of a chart that were known at `prediction_time`, as they are."""
+    """Returns the resources of a chart that were known at `prediction_time`, unchanged."""
     entries = [ResourceEntry(resource) for resource in resources]
     listed = [(entry.source(position), entry) for position, entry in enumerate(entries)]
     encounters = {source: entry.resource for source, entry in listed if entry.kind == "Encounter"}
@@ -211,7 +211,7 @@ def known_resources(resources: Iterable[Resource], prediction_time: datetime) ->
 
 
 def _encounters_of(resource: Resource) -> Iterator[Any]:
-    """References to encounters: one, or for a DocumentReference a list within its context (R4) or at its root (R5)."""
+    """Yields references to encounters: one, or for a DocumentReference a list in `context` (R4) or `encounter` (R5)."""
     for value in (resource.get("encounter"), resource.get("context")):
         inner = value.get("encounter", value) if isinstance(value, dict) else value
         for item in inner if isinstance(inner, list) else [inner]:
@@ -220,7 +220,7 @@ def _encounters_of(resource: Resource) -> Iterator[Any]:
 
 
 def _diagnoses_of(encounter: Resource) -> Iterator[Any]:
-    """References to what an encounter was about: `diagnosis.condition`, `reasonReference`, R5 `reason.value`."""
+    """Yields the references `diagnosis.condition`, `reasonReference` and R5 `reason.value` of an encounter."""
     yield from _list(encounter.get("reasonReference"))
     for name, element in (("diagnosis", "condition"), ("reason", "value")):
         for item in _list(encounter.get(name)):
@@ -231,7 +231,7 @@ def _diagnoses_of(encounter: Resource) -> Iterator[Any]:
 
 
 def _created(resource: Resource) -> Instant | None:
-    """When the first attachment of a note was made."""
+    """Returns the earliest creation time of a note's attachments."""
     contents = [item.get("attachment") for item in _list(resource.get("content")) if isinstance(item, dict)]
     attachments = [item for item in (*contents, *_list(resource.get("presentedForm"))) if isinstance(item, dict)]
     found = [parse_instant(attachment.get("creation")) for attachment in attachments]

@@ -1,9 +1,9 @@
-"""Measurements and stays to a `FeatureVector`: `<concept>.<aggregate>`, windows as suffixes, unknowns with reasons.
+"""Computes the `FeatureVector` of a record: `<concept>.<aggregate>`, with a suffix for the time window.
 
-Aggregates: last, first, min, max, mean, slope (per hour, least squares), count. Without a suffix they cover the current
-stay and the 24 hours of emergency care before it, or the last 365 days when there is no stay; the windows of
-`concepts.yaml` (`_24h`, `_48h`) look back from the prediction time. A feature that cannot be computed is absent from
-`values`; its concept's `.last` then stands in `unknown` with the reason.
+Aggregates: last, first, min, max, mean, slope (least squares, per hour), count. Without a suffix they cover the current
+stay and the 24 hours before it, or the last 365 days if there is no stay; the windows of `concepts.yaml` (`_24h`,
+`_48h`) are hours before the prediction time. A feature that cannot be computed is absent from `values`; the `.last` of
+its concept is in `unknown` with the reason.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from fhir_mapping.terminology.drug_classes import Basis, classes_of, drug_class_
 
 BEFORE_STAY = timedelta(hours=24)
 WITHOUT_STAY = timedelta(days=365)
-# Ends of the age bands that any score here asks for (adults, SAPS II, Charlson): an imprecise birth date gives an age
-# only where it cannot cross one.
+# Limits of the age bands of all scores in use (adults, SAPS II, Charlson): an imprecise birth date gives an age only if
+# it lies in one band.
 AGE_BANDS = (16, 18, 40, 50, 60, 70, 75, 80)
 OLDEST = 130
 _VENTILATION = frozenset({"40617009", "243147009", "243141005"})
@@ -44,11 +44,11 @@ _STAY_FACTS = (
     "length_of_stay", "hours_since_admission", "acute_admission", "intensive_care", "admission_source",
     "discharge_disposition",
 )  # fmt: skip
-_UNDATED_SOURCES = 5  # a mean over 400 values names its newest few sources, not all
+_MAX_SOURCES = 5  # a mean over 400 values lists its newest sources, not all
 
 
 def compute(record: RecordView) -> FeatureVector:
-    """All features of a record as of its prediction time."""
+    """Returns all features of a record as of its prediction time; see `docs/features.md`."""
     values: dict[str, FeatureValue] = {}
     unknown: dict[str, str] = {}
     begin = _window_start(record)
@@ -57,7 +57,7 @@ def compute(record: RecordView) -> FeatureVector:
         by_concept.setdefault(item.concept, []).append(item)
     reasons = _refusal_reasons(record.refused)
     if not record.measurements and any(refusal.reason == "code-not-mapped" for refusal in record.refused):
-        # A source that speaks only its own codes has not "never measured" anything.
+        # With local codes only, it is unknown what was measured: that is not "none found".
         reasons = dict.fromkeys(definitions().concepts, "code-not-mapped") | reasons
     for concept in definitions().concepts.values():
         found = by_concept.get(concept.name, [])
@@ -80,7 +80,7 @@ def _window_start(record: RecordView) -> datetime:
 
 
 def _refusal_reasons(refused: Sequence[Refusal]) -> dict[str, str]:
-    """One reason for which a value of each concept was refused (`detail` names it), the same in every entry order."""
+    """Returns one refusal reason for each concept (named by `detail`), whatever the order of entries."""
     ordered = sorted((r for r in refused if r.detail), key=lambda r: (r.source, r.reason))
     return {str(refusal.detail): refusal.reason for refusal in ordered}
 
@@ -103,13 +103,13 @@ def _aggregates(name: str, items: Sequence[Measurement], until: datetime) -> Ite
 
 
 def _window(name: str, items: Sequence[Measurement], suffix: str) -> Iterator[tuple[str, FeatureValue]]:
-    """Aggregates of one concept in one window; `items` are in time order and never empty."""
+    """Yields the aggregates of one concept in one window; `items` are in time order and not empty."""
     unit, newest, oldest = items[-1].unit, items[-1], items[0]
     numbers = [item.value for item in items]
     low, high = min(items, key=lambda item: item.value), max(items, key=lambda item: item.value)
     for aggregate, item in (("last", newest), ("first", oldest), ("min", low), ("max", high)):
         yield f"{name}.{aggregate}{suffix}", FeatureValue(item.value, unit, item.time, (item.source,))
-    sources = tuple(dict.fromkeys(item.source for item in items[-_UNDATED_SOURCES:]))
+    sources = tuple(dict.fromkeys(item.source for item in items[-_MAX_SOURCES:]))
     mean = sum(numbers) / len(numbers)
     yield f"{name}.mean{suffix}", FeatureValue(round(mean, 6), unit, newest.time, sources)
     yield f"{name}.count{suffix}", FeatureValue(float(len(items)), "1", newest.time, sources)
@@ -119,7 +119,7 @@ def _window(name: str, items: Sequence[Measurement], suffix: str) -> Iterator[tu
 
 
 def slope_per_hour(items: Sequence[Measurement]) -> float | None:
-    """Least-squares slope in units per hour; None when all values share one time."""
+    """Returns the least-squares slope in units per hour; None if all values have the same time."""
     hours = [(item.time - items[0].time).total_seconds() / 3600 for item in items]
     mean_time = sum(hours) / len(hours)
     spread = sum((hour - mean_time) ** 2 for hour in hours)
@@ -133,14 +133,14 @@ Fact = tuple[str, FeatureValue | None, str]
 
 
 def _facts(record: RecordView) -> Iterator[Fact]:
-    """Demographics, the current stay, and use of care: (name, value or None, reason when None)."""
+    """Yields features of demographics, the current stay and use of care: (name, value or None, reason if None)."""
     patient = (f"Patient/{record.subject_id}",)
     yield from _age(record)
     sex = None if record.sex is None else FeatureValue(record.sex, None, None, patient)
     yield "sex.last", sex, record.demographics.unknown.get("sex", "none-found")
-    word = record.consciousness
-    aware = None if word is None else FeatureValue(word[0], None, word[1], (word[2],))
-    yield "consciousness.last", aware, _why_unknown(record, (), None, "Observation")
+    found = record.consciousness
+    avpu = None if found is None else FeatureValue(found[0], None, found[1], (found[2],))
+    yield "consciousness.last", avpu, _why_unknown(record, (), None, "Observation")
     yield _ventilation(record)
     yield from _stay_facts(record)
     yield from _use_of_care(record)
@@ -149,7 +149,7 @@ def _facts(record: RecordView) -> Iterator[Fact]:
 
 
 def _age(record: RecordView) -> Iterator[Fact]:
-    """Youngest and oldest age the birth date allows; `age.last` where both lie in one band, then the younger."""
+    """Yields the lowest and highest age the birth date allows, and as `age.last` the lowest if both are in one band."""
     at, patient = record.prediction_time, (f"Patient/{record.subject_id}",)
     reason = record.demographics.unknown.get("birth", "none-found")
     ages = None if record.birth is None else age_range(record.birth, at)
@@ -165,7 +165,7 @@ def _age(record: RecordView) -> Iterator[Fact]:
 
 
 def _ventilation(record: RecordView) -> Fact:
-    """1 when ventilation is coded in this stay; 0 only when procedures were fetched and none says so."""
+    """Returns 1 if ventilation is coded in this stay; 0 only if procedures were fetched and none is ventilation."""
     name, stay = "mechanical_ventilation.last", record.current_stay
     if stay is None:
         return name, None, "no-stay"
@@ -189,15 +189,19 @@ def _stay_facts(record: RecordView) -> Iterator[Fact]:
     yield "hours_since_admission.last", _number((at - stay.start).total_seconds() / 3600, "h", at, source), ""
     for name, flag in (("acute_admission", stay.acute), ("intensive_care", stay.intensive_care)):
         yield f"{name}.last", _number(None if flag is None else float(flag), "1", stay.start, source), "not-coded"
-    came, went = admission_source(stay), disposition(stay)
+    origin, destination = admission_source(stay), disposition(stay)
     reason = "not-coded" if stay.admission_source is None else "code-not-understood"
-    yield "admission_source.last", None if came is None else FeatureValue(came, None, stay.start, source), reason
+    yield "admission_source.last", None if origin is None else FeatureValue(origin, None, stay.start, source), reason
     reason = "not-yet" if stay.running else "not-coded" if stay.discharge_disposition is None else "code-not-understood"
-    yield "discharge_disposition.last", None if went is None else FeatureValue(went, None, stay.end, source), reason
+    yield (
+        "discharge_disposition.last",
+        None if destination is None else FeatureValue(destination, None, stay.end, source),
+        reason,
+    )
 
 
 def _comorbidities(record: RecordView) -> Iterator[Fact]:
-    """1 for each group of Charlson and Elixhauser the patient is in; 0 only where every condition could be read."""
+    """Yields 1 for each Charlson and Elixhauser group of the patient; 0 only if every condition is coded in ICD."""
     for scheme in (Scheme.CHARLSON, Scheme.ELIXHAUSER):
         found = comorbidity_groups(record, scheme)
         reason = "not-fetched" if found.unknown < 0 else "code-not-mapped"
@@ -209,7 +213,7 @@ def _comorbidities(record: RecordView) -> Iterator[Fact]:
 
 
 def _drug_classes(record: RecordView) -> Iterator[Fact]:
-    """1 for each class of the drugs active now; 0 only where medications were fetched and each could be read."""
+    """Yields 1 for each class of the active drugs; 0 only if medications were fetched and all are classifiable."""
     read = [(item.source, classes_of(item)) for item in record.medications if item.active]
     fetched = not record.not_fetched & _MEDICATIONS
     complete = fetched and all(found is not None for _, found in read)
@@ -227,8 +231,8 @@ def _use_of_care(record: RecordView) -> Iterator[Fact]:
     at = record.prediction_time
     encounters_known = "Encounter" not in record.not_fetched
     now = record.current_stay
-    # The emergency visit a stay began with belongs to it; LACE counts the visits before that one.
-    before = [s for s in record.stays if now is None or (s.source != now.source and not _began(s, now))]
+    # The emergency visit that led to the stay belongs to it; LACE counts the visits before that one.
+    before = [s for s in record.stays if now is None or (s.source != now.source and not _led_to(s, now))]
     counts: Mapping[str, tuple[StayClass, int]] = {
         "inpatient_stay.count_180d": (StayClass.INPATIENT, 180),
         "inpatient_stay.count_365d": (StayClass.INPATIENT, 365),
@@ -257,7 +261,7 @@ def _use_of_care(record: RecordView) -> Iterator[Fact]:
         yield "procedure.count", _count(during, at) if known else None, "not-fetched"
 
 
-def _began(visit: Stay, stay: Stay) -> bool:
+def _led_to(visit: Stay, stay: Stay) -> bool:
     return visit.stay_class is StayClass.EMERGENCY and leads_to(visit, stay)
 
 

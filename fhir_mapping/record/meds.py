@@ -1,7 +1,8 @@
-"""A record as events of the Medical Event Data Standard (MEDS 0.4, https://medical-event-data-standard.github.io).
+"""Converts a record to events of the Medical Event Data Standard (MEDS 0.4,
+https://medical-event-data-standard.github.io).
 
-Observations are exported as charted: numbers, words and codes, also those no feature reads; where a feature reads the
-value it has the same canonical unit here. Nothing later than the record's prediction time is among them.
+Observations are exported as charted (numbers, text and codes), also those no feature uses; a value that a feature uses
+is in the same canonical unit. No event is later than the record's prediction time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True, slots=True)
 class MedsEvent:
-    """One MEDS event of one subject; `time` is None for what does not change. `description` belongs to the code."""
+    """One MEDS event of one subject; `time` (UTC) is None for static facts. `description` is that of the code."""
 
     time: datetime | None
     code: str
@@ -39,15 +40,21 @@ class MedsEvent:
 
 
 def meds_events(record: RecordView) -> tuple[MedsEvent, ...]:
-    """Everything a record holds as events: static ones first, then in time order."""
-    found = [*_person(record), *_visits(record), *_observations(record), *_clinical(record), *_given(record)]
-    found += [MedsEvent(n.time, f"NOTE//{_word(n.type)}", None, n.text, n.type) for n in record.notes() if n.text]
+    """Returns all events of a record: static ones first, then in time order."""
+    found = [
+        *_static(record),
+        *_encounters(record),
+        *_observations(record),
+        *_clinical(record),
+        *_doses(record),
+    ]
+    found += [MedsEvent(n.time, f"NOTE//{_slug(n.type)}", None, n.text, n.type) for n in record.notes() if n.text]
     found.sort(key=lambda event: (event.time is not None, event.time or record.prediction_time, event.code))
     return tuple(dict.fromkeys(found))
 
 
 def to_meds(record: RecordView) -> tuple[dict[str, Any], ...]:
-    """The events as plain rows for JSON: subject_id, time, code, numeric_value, text_value."""
+    """Returns the events as rows for JSON: subject_id, time (ISO 8601), code, numeric_value, text_value."""
     return tuple(
         {
             "subject_id": record.subject_id,
@@ -60,7 +67,7 @@ def to_meds(record: RecordView) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _person(record: RecordView) -> Iterator[MedsEvent]:
+def _static(record: RecordView) -> Iterator[MedsEvent]:
     if record.sex:
         yield MedsEvent(None, f"GENDER//{record.sex.upper()}", description="Administrative gender")
     birth = record.birth
@@ -70,7 +77,7 @@ def _person(record: RecordView) -> Iterator[MedsEvent]:
         yield MedsEvent(record.deceased, "MEDS_DEATH", description="Death")
 
 
-def _visits(record: RecordView) -> Iterator[MedsEvent]:
+def _encounters(record: RecordView) -> Iterator[MedsEvent]:
     for stay in record.stays:
         name = f"ENCOUNTER//{stay.stay_class.upper()}"
         reasons = "; ".join(stay.reason_texts) or None
@@ -112,11 +119,11 @@ def _observations(record: RecordView) -> Iterator[MedsEvent]:
             if measured is not None:
                 yield MedsEvent(when, f"{name}//{measured.unit}", measured.value, None, text)
             else:
-                yield from _charted(part, name, when, text)
+                yield from _charted_value(part, name, when, text)
 
 
-def _charted(part: Resource, name: str, when: datetime | None, description: str) -> Iterator[MedsEvent]:
-    """A value as it was written: a number with its unit, a coded answer, or words; a bound such as `<5` is words."""
+def _charted_value(part: Resource, name: str, when: datetime | None, description: str) -> Iterator[MedsEvent]:
+    """Yields a value as charted: a number with its unit, a coded answer, or text; a bound such as `<5` is text."""
     quantity = part.get("valueQuantity")
     if isinstance(quantity, dict):
         unit = quantity.get("code") or quantity.get("unit")
@@ -139,8 +146,8 @@ def _charted(part: Resource, name: str, when: datetime | None, description: str)
             yield MedsEvent(when, name, number, None if number is not None else str(part[element]), description)
 
 
-def _given(record: RecordView) -> Iterator[MedsEvent]:
-    """Doses given; the number is the dose, and its unit stands in the code."""
+def _doses(record: RecordView) -> Iterator[MedsEvent]:
+    """Yields the doses given; the number is the dose, its unit is part of the code."""
     for dose in record.administrations:
         for code in _names(dose.codings, "DRUG"):
             name = f"ADMINISTERED//{code}//{dose.unit}" if dose.unit else f"ADMINISTERED//{code}"
@@ -148,19 +155,19 @@ def _given(record: RecordView) -> Iterator[MedsEvent]:
 
 
 def _names(found: tuple[Coding, ...], kind: str) -> list[str]:
-    """`VOCABULARY//code` for every coding of a vocabulary we know; else the local codes under `kind`."""
+    """Returns `VOCABULARY//code` for every coding of a standard vocabulary; else the local codes under `kind`."""
     names = [f"{_SYSTEMS[c.system]}//{c.code}" for c in found if c.system in _SYSTEMS]
     return names or [f"{kind}//{c.code}" for c in found] or [f"{kind}//UNCODED"]
 
 
 def _code_of(concept: Any) -> str | None:
-    """One name for what was observed or answered: the first known vocabulary, else a local code, else the words."""
+    """Returns one MEDS code for a concept: the first standard vocabulary, else a local code, else the text."""
     found = codings(concept)
     if found:
         return _names(found, "OBSERVATION")[0]
     text = text_of(concept)
-    return f"OBSERVATION//{_word(text)}" if text else None
+    return f"OBSERVATION//{_slug(text)}" if text else None
 
 
-def _word(text: str) -> str:
+def _slug(text: str) -> str:
     return _SPACE.sub("_", text.strip().lower())

@@ -1,6 +1,6 @@
-"""Whose resource it is and which version counts: every resource proven to be the patient's, once, or refused.
+"""Selects the patient's current resources: each one proven to belong to the patient, once, in its newest version.
 
-A clinical resource of somebody else stops everything (ForeignPatientError), also where we do not read its type.
+A clinical resource of another patient raises ForeignPatientError, even if its type is not mapped.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ CLINICAL = frozenset(
     {"Observation", "Condition", "Encounter", "MedicationRequest", "MedicationStatement", "MedicationAdministration",
      "Procedure"}
 )  # fmt: skip
-# A mother in a newborn's chart is a RelatedPerson whose `patient` is the newborn; the others hold nobody's data.
+# A mother in a newborn's chart is a RelatedPerson with the newborn as `patient`; the others hold no patient data.
 _NOT_ABOUT_A_PATIENT = frozenset({"Patient", "RelatedPerson", "Person", "Practitioner", "Group", "Device", "Bundle"})
 _INHERITED = ("status", "subject", "encounter", "issued", "effectiveDateTime", "effectivePeriod", "effectiveInstant")
 _NEVER = frozenset({"entered-in-error", "cancelled"})
-_READ = CLINICAL | NOTE_TYPES
-_HOLDERS = frozenset({"Observation", "DiagnosticReport"})
+_MAPPED = CLINICAL | NOTE_TYPES
+_PANELS = frozenset({"Observation", "DiagnosticReport"})
 Owned = tuple[str, ResourceEntry]
 
 
 def find_patient(reading: ParsedInput, directory: Directory, patient_id: str | None) -> tuple[str, Resource]:
-    """The id and the newest version of the Patient asked for, or of the only one there is.
+    """Returns the id and the newest version of the requested Patient, or of the only one.
 
-    Raises PatientNotFoundError, and ForeignPatientError when the data are about another patient than asked for.
+    Raises PatientNotFoundError, and ForeignPatientError if the data are about another patient than requested.
     """
     matches: dict[str, Resource] = {}
     included: dict[str, Resource] = {}
@@ -49,92 +49,95 @@ def find_patient(reading: ParsedInput, directory: Directory, patient_id: str | N
             continue
         patients = included if entry.include else matches
         patients[identifier] = _newer(patients[identifier], resource) if identifier in patients else resource
-    everyone = included | matches
-    if patient_id is not None and patient_id not in everyone:
-        if everyone and not reading.population:
-            raise ForeignPatientError("the Patient in the data is not the one asked for", source="Patient")
-        raise PatientNotFoundError("no Patient with the id asked for", found=tuple(everyone))
+    all_patients = included | matches
+    if patient_id is not None and patient_id not in all_patients:
+        if all_patients and not reading.population:
+            raise ForeignPatientError("the Patient in the data is not the one requested", source="Patient")
+        raise PatientNotFoundError("the data contain no Patient with the requested id", found=tuple(all_patients))
     choices = matches or included
     if patient_id is None and not choices:
-        raise PatientNotFoundError("the data hold no Patient with an id")
+        raise PatientNotFoundError("the data contain no Patient with an id")
     if patient_id is None and len(choices) > 1:
-        raise PatientNotFoundError(f"the data hold {len(choices)} patients; say which one", found=tuple(choices))
+        raise PatientNotFoundError(f"the data contain {len(choices)} patients; give a patient id", found=tuple(choices))
     chosen = patient_id if patient_id is not None else next(iter(choices))
-    if len(directory.homes(f"Patient/{chosen}")) > 1:
-        raise PatientNotFoundError("the data hold this id from several servers: these are different patients")
-    return chosen, everyone[chosen]
+    if len(directory.servers_of(f"Patient/{chosen}")) > 1:
+        raise PatientNotFoundError("the data contain this id from several servers: these are different patients")
+    return chosen, all_patients[chosen]
 
 
 def select_patient_resources(
     reading: ParsedInput, directory: Directory, patient: str, refused: list[Refusal]
 ) -> list[Owned]:
-    """Every resource proven to be the patient's (`Patient/p1`), each once in its newest version, panels unfolded."""
+    """Returns every resource proven to belong to `patient` (`Patient/p1`): key and entry, once, in its newest version.
+
+    Observations contained in panels and reports are listed too. `refused` gets what cannot be used.
+    """
     newest: dict[str, ResourceEntry] = {}
     waiting: dict[str, ResourceEntry] = {}
     proven: set[bytes] = set()
-    plain = True  # nothing to unfold, and no copies without an id
+    simple = True  # no contained members, and no duplicates without an id
     for position, entry in enumerate(reading.entries):
         kind = entry.kind
         if kind in _NOT_ABOUT_A_PATIENT:
             continue
         if kind == "OperationOutcome":
             refused.append(Refusal(entry.source(position), "operation-outcome"))
-        read, reason = kind in _READ, None
+        mapped, reason = kind in _MAPPED, None
         subject, focus = _about(entry)
         if focus or not _proven(entry, subject, directory, patient, proven):
             subject = _decoded_subject(entry) if isinstance(subject, Raw) else subject
-            if not (read or subject):
+            if not (mapped or subject):
                 continue
-            reason = _not_ours(entry, position, subject, focus, directory, patient, population=reading.population)
-        if not read or reason == "":
+            reason = _why_not_used(entry, position, subject, focus, directory, patient, population=reading.population)
+        if not mapped or reason == "":
             continue
         source = entry.source(position)
         if reason is None:
             chosen = waiting if entry.include else newest
             chosen[source] = entry if source not in chosen else _newer_entry(chosen[source], entry)
-            plain = plain and "/#" not in source and not (kind in _HOLDERS and _holds_others(entry))
+            simple = simple and "/#" not in source and not (kind in _PANELS and _has_contained(entry))
         elif not entry.include:
-            refused.extend(refusals(_read(entry), source, reason))
-    # `mode=include` is no match, but a member of a panel that is one belongs to it.
+            refused.extend(refusals(_elements_of(entry), source, reason))
+    # An entry with `mode=include` is not a match, but it counts as a member of a panel that is one.
     for member in [m for entry in newest.values() for m in _members(entry)] if waiting else ():
         key = directory.key(member)
         if key in waiting and key not in newest:
             newest[key] = waiting[key]
-    return list(newest.items() if plain else _unfolded(_without_copies(newest), directory, patient, refused))
+    return list(newest.items() if simple else _unfold(_without_duplicates(newest), directory, patient, refused))
 
 
 def _proven(entry: ResourceEntry, subject: Any, directory: Directory, patient: str, proven: set[bytes]) -> bool:
-    """Whether the subject is the patient; found out once for the same bytes, but where the fullUrl has its say."""
-    somewhere = entry.full_url is not None and entry.full_url.startswith(WEB)
-    text = bytes(subject) if type(subject) is Raw and not somewhere else b""
+    """Whether the subject is the patient; cached by its bytes, unless the fullUrl matters too."""
+    has_url = entry.full_url is not None and entry.full_url.startswith(WEB)
+    text = bytes(subject) if type(subject) is Raw and not has_url else b""
     if text in proven:
         return True
-    ours = directory.ownership(subject, patient, entry.full_url) is Ownership.OURS
-    if ours and text:
+    owned = directory.ownership(subject, patient, entry.full_url) is Ownership.OURS
+    if owned and text:
         proven.add(text)
-    return ours
+    return owned
 
 
-def _read(entry: ResourceEntry) -> Observation | Resource:
+def _elements_of(entry: ResourceEntry) -> Observation | Resource:
     return entry.observation if entry.kind == "Observation" else entry.elements
 
 
 def _about(entry: ResourceEntry) -> tuple[Any, Any]:
-    """Subject and focus: as values, or as the bytes of them, which are the same for nearly every resource."""
+    """Returns subject and focus; the subject may be its bytes, which are the same for nearly every resource."""
     kind = entry.kind
-    if kind != "Observation" and kind in _READ:
+    if kind != "Observation" and kind in _MAPPED:
         elements = entry.elements
         return elements.get("subject") or elements.get("patient"), elements.get("focus")
-    seen = entry.observation if kind == "Observation" else entry.whose
-    return seen.subject or seen.patient, seen.focus
+    decoded = entry.observation if kind == "Observation" else entry.owner
+    return decoded.subject or decoded.patient, decoded.focus
 
 
 def _decoded_subject(entry: ResourceEntry) -> Any:
-    seen = entry.observation if entry.kind == "Observation" else entry.whose
-    return fragment(seen.subject) or fragment(seen.patient)
+    decoded = entry.observation if entry.kind == "Observation" else entry.owner
+    return fragment(decoded.subject) or fragment(decoded.patient)
 
 
-def _not_ours(
+def _why_not_used(
     entry: ResourceEntry,
     position: int,
     subject: Any,
@@ -144,9 +147,9 @@ def _not_ours(
     *,
     population: bool,
 ) -> str | None:
-    """None when it is the patient's; "" when it is another member of a population; else the reason it is not used."""
-    home = entry.full_url
-    owners = {directory.ownership(s, patient, home) for s in (subject if isinstance(subject, list) else [subject])}
+    """Returns None for the patient's resource, "" for another patient's in a population, else why it is not used."""
+    full_url = entry.full_url
+    owners = {directory.ownership(s, patient, full_url) for s in (subject if isinstance(subject, list) else [subject])}
     if Ownership.FOREIGN in owners:
         if population:
             return ""
@@ -157,13 +160,13 @@ def _not_ours(
     if owners != {Ownership.OURS}:
         return "subject-unprovable"
     for item in focus if isinstance(focus, list) else [focus] if focus else ():
-        if directory.ownership(item, patient, home) is not Ownership.OURS:
+        if directory.ownership(item, patient, full_url) is not Ownership.OURS:
             return "focus-is-somebody-else"
     return None
 
 
 def _newer(first: Resource, second: Resource) -> Resource:
-    """The newer of two versions of one resource, in whatever order they came; an error withdrawn wins a draw."""
+    """Returns the newer of two versions of one resource, whatever their order; entered-in-error wins a tie."""
     return max(first, second, key=_version)
 
 
@@ -186,41 +189,41 @@ def _version(resource: Resource) -> tuple[datetime, str, bool, str]:
 def _canonical(resource: Resource) -> str:
     try:
         return orjson.dumps(resource, option=orjson.OPT_SORT_KEYS).decode()
-    except TypeError:  # not from JSON: integers over 64 bits, keys that are no strings
+    except TypeError:  # not from JSON: integers over 64 bits, keys that are not strings
         return repr(resource)
 
 
-def _without_copies(entries: dict[str, ResourceEntry]) -> Iterator[Owned]:
-    """Resources without an id cannot be told apart by it: the same content twice is one."""
-    seen: set[str] = set()
+def _without_duplicates(entries: dict[str, ResourceEntry]) -> Iterator[Owned]:
+    """Yields the resources without duplicates: of those without an id, the same content counts once."""
+    decoded: set[str] = set()
     for source, entry in entries.items():
         if "/#" in source:
             content = _canonical(entry.resource)
-            if content in seen:
+            if content in decoded:
                 continue
-            seen.add(content)
+            decoded.add(content)
         yield source, entry
 
 
 def _members(entry: ResourceEntry) -> list[Any]:
-    """What a panel or report holds."""
-    if entry.kind not in _HOLDERS:
+    """Returns the references to the members of a panel or results of a report."""
+    if entry.kind not in _PANELS:
         return []
     found = entry.observation.hasMember if entry.kind == "Observation" else entry.elements.get("result")
     return found if isinstance(found, list) else []
 
 
-def _holds_others(entry: ResourceEntry) -> bool:
+def _has_contained(entry: ResourceEntry) -> bool:
     held = entry.observation.contained if entry.kind == "Observation" else entry.elements.get("contained")
     return bool(held)
 
 
-def _unfolded(entries: Iterator[Owned], directory: Directory, patient: str, refused: list[Refusal]) -> Iterator[Owned]:
-    """The resources and the Observations contained in panels and reports; these take over what they do not say."""
+def _unfold(entries: Iterator[Owned], directory: Directory, patient: str, refused: list[Refusal]) -> Iterator[Owned]:
+    """Yields the resources, and Observations contained in panels and reports, which inherit missing elements."""
     for source, entry in entries:
         yield source, entry
         members = _members(entry)
-        if not members or not _holds_others(entry):
+        if not members or not _has_contained(entry):
             continue
         resource = entry.resource
         if _status(resource) in _NEVER or resource.get("modifierExtension"):
@@ -239,9 +242,9 @@ def _unfolded(entries: Iterator[Owned], directory: Directory, patient: str, refu
 
 
 def latest_time(resources: Sequence[Owned], patient: Resource) -> datetime | None:
-    """The latest clinical time in the data: the moment at which everything in it was known.
+    """Returns the latest clinical time in the data, at which all of it was known; without one, the birth date.
 
-    What never happened (an error, a plan) does not move it.
+    Resources that never happened (errors, plans) do not count.
     """
     texts: list[Any] = []
     for _, entry in resources:
@@ -261,26 +264,26 @@ def _status(resource: Resource) -> str:
     return status if isinstance(status, str) else ""
 
 
-_VOID = _NEVER | {"planned", "draft", "not-done", "preparation"}
-_MOMENTS = frozenset(
+_NOT_HAPPENED = _NEVER | {"planned", "draft", "not-done", "preparation"}
+_DATE_TIMES = frozenset(
     {"effectiveDateTime", "effectiveInstant", "issued", "authoredOn", "recordedDate", "date", "performedDateTime",
      "onsetDateTime", "occurrenceDateTime"}
 )  # fmt: skip
 _PERIODS = frozenset({"period", "actualPeriod", "performedPeriod", "effectivePeriod", "occurrencePeriod"})
 
 
-def _measured_at(seen: Observation) -> tuple[Any, ...]:
-    if isinstance(seen.status, str) and seen.status in _VOID:
+def _measured_at(decoded: Observation) -> tuple[Any, ...]:
+    if isinstance(decoded.status, str) and decoded.status in _NOT_HAPPENED:
         return ()
-    return seen.effectiveDateTime, seen.issued, seen.effectiveInstant, *_ends(seen.effectivePeriod)
+    return decoded.effectiveDateTime, decoded.issued, decoded.effectiveInstant, *_ends(decoded.effectivePeriod)
 
 
 def _happened_at(elements: Resource) -> list[Any]:
-    if _status(elements) in _VOID:
+    if _status(elements) in _NOT_HAPPENED:
         return []
     if "verificationStatus" in elements and "entered-in-error" in status_values(elements["verificationStatus"]):
         return []
-    times = [elements[name] for name in _MOMENTS & elements.keys()]
+    times = [elements[name] for name in _DATE_TIMES & elements.keys()]
     return times + [end for name in _PERIODS & elements.keys() for end in _ends(elements[name])]
 
 

@@ -1,9 +1,9 @@
-"""PatientRecord: one patient as known at `prediction_time`. Whoever builds it, `cutoff` hides what came later."""
+"""PatientRecord: one patient as known at `prediction_time`. `cutoff` removes later data on every way to build one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 
@@ -51,19 +51,19 @@ from fhir_mapping.resources.measurements import (
     unmapped,
     wanted,
 )
-from fhir_mapping.resources.modifiers import understood
+from fhir_mapping.resources.modifiers import usable_part
 from fhir_mapping.resources.site_maps import SiteMap, shipped
 
 
 class RecordOptions(TypedDict, total=False):
-    """What every way to build a record may be told besides.
+    """Optional arguments of every constructor of PatientRecord.
 
-    encounter_id       the stay to look at; without it the one running at the prediction time
-    not_fetched        resource types nobody asked for
-    fetch_attachment   `fetch_attachment(url)` brings notes outside the data, as bytes or as a Binary resource
-    site_map           translates a site's own codes; without one the shipped maps apply
-    undated_known      the data were fetched at `prediction_time`: what a running encounter holds without a date was
-                       known (`fhir_mapping.record.cutoff`); so it is where no `prediction_time` is given
+    encounter_id       id of the current stay; by default the one running at the prediction time
+    not_fetched        resource types that were not requested
+    fetch_attachment   `fetch_attachment(url)` returns a note at a URL, as bytes or as a Binary resource
+    site_map           translates a site's own codes; by default the shipped map
+    undated_known      the data were fetched at `prediction_time`: undated resources of a running encounter were known
+                       (`fhir_mapping.record.cutoff`); always true without a `prediction_time`
     """
 
     encounter_id: str | None
@@ -75,7 +75,7 @@ class RecordOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class PatientRecord:
-    """One patient as known at `prediction_time`.
+    """One patient as known at `prediction_time` (UTC).
 
     >>> record = PatientRecord.from_json(b'[{"resourceType": "Patient", "id": "p", "birthDate": "1950-01-02"}]',
     ...                                  prediction_time="2024-05-01T00:00:00Z")
@@ -83,8 +83,11 @@ class PatientRecord:
     (74.0, None)
 
     `PatientRecord.from_json(raw)` takes a Bundle, a list, one resource, or NDJSON; `from_resources` dictionaries;
-    `from_prefetch` the prefetch of a CDS Hooks request. All raise InvalidInputError, PatientNotFoundError, or, when a
-    clinical resource belongs to somebody else, ForeignPatientError.
+    `from_prefetch` the prefetch of a CDS Hooks request. All raise InvalidInputError, PatientNotFoundError, or, if a
+    clinical resource belongs to another patient, ForeignPatientError.
+
+    `consciousness` is the latest coded level (`alert`, `voice`, `pain`, `unresponsive` or `confusion`), its time and
+    its source.
     """
 
     subject_id: str
@@ -103,19 +106,21 @@ class PatientRecord:
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
     _charted: tuple[Owned, ...] = field(repr=False, compare=False)
-    _remembered: dict[str, FeatureVector] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _feature_cache: dict[str, FeatureVector] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
     def birth(self) -> Instant | None:
+        """The birth date with its precision, or None if unknown."""
         return self.demographics.birth
 
     @property
     def sex(self) -> str | None:
+        """FHIR administrative gender: `female`, `male` or `other`; None if unknown."""
         return self.demographics.sex
 
     @property
     def deceased(self) -> datetime | None:
-        """When the patient died, if that was by the prediction time."""
+        """The time of death if it is at or before the prediction time, else None."""
         return self.demographics.deceased
 
     @classmethod
@@ -126,10 +131,10 @@ class PatientRecord:
         prediction_time: datetime | str | None = None,
         **options: Unpack[RecordOptions],
     ) -> PatientRecord:
-        """From the bytes of a Bundle, a resource, a list of resources, or NDJSON.
+        """Returns the record in the bytes of a Bundle, a resource, a list of resources, or NDJSON.
 
-        `prediction_time=None` means the latest clinical time in the data. NDJSON may hold many patients: then
-        `patient_id` chooses one and the others' resources are left alone; in a Bundle they stop everything.
+        `prediction_time=None` means the latest clinical time in the data. NDJSON may contain many patients: then
+        `patient_id` selects one and the others are ignored; in a Bundle they raise ForeignPatientError.
         """
         return _build(cls, read_bytes(raw), patient_id, prediction_time, options)
 
@@ -141,7 +146,7 @@ class PatientRecord:
         prediction_time: datetime | str | None = None,
         **options: Unpack[RecordOptions],
     ) -> PatientRecord:
-        """From parsed resources."""
+        """Returns the record in parsed resources; arguments as in `from_json`."""
         return cls.from_entries(
             (ResourceEntry(resource) for resource in resources), patient_id, prediction_time, **options
         )
@@ -154,9 +159,7 @@ class PatientRecord:
         prediction_time: datetime | str | None = None,
         **options: Unpack[RecordOptions],
     ) -> PatientRecord:
-        """From entries as `fhir_mapping.parsing.resource_reader` makes them: of dictionaries, or of bytes that are not
-        decoded yet.
-        """
+        """Returns the record in entries of dictionaries or of undecoded JSON; arguments as in `from_json`."""
         return _build(cls, ParsedInput(tuple(entries)), patient_id, prediction_time, options)
 
     @classmethod
@@ -169,53 +172,57 @@ class PatientRecord:
         expected: Mapping[str, str],
         **options: Unpack[RecordOptions],
     ) -> PatientRecord:
-        """From the prefetch of a CDS Hooks request; `expected` maps each template's key to its resource type.
+        """Returns the record in the prefetch of a CDS Hooks request; `expected` maps each key to its resource type.
 
-        Values are as parsed, or, for a Bundle, as `fhir_mapping.parsing.resource_reader.unread` left it: its resources
-        unread. A key that is missing, null, empty or an OperationOutcome means *not fetched*; an empty searchset means
-        *none found* (https://cds-hooks.hl7.org, "Prefetch Tokens" and "Prefetch Query Restrictions").
+        A value is a dictionary, or a Bundle from `fhir_mapping.parsing.unread` with undecoded resources. A key that is
+        missing, null, empty or an OperationOutcome means *not fetched*; an empty searchset means *none found*
+        (https://cds-hooks.hl7.org, "Prefetch Tokens" and "Prefetch Query Restrictions").
         """
         return _build(cls, read_prefetch(prefetch, expected), patient_id, prediction_time, options)
 
     def availability(self, resource_type: str) -> Availability:
-        """Whether resources of this type came, are known to be none, or were not (completely) asked for."""
+        """Returns whether resources of this type were fetched, are known to be absent, or were not (all) fetched."""
         if resource_type in self._present:
             return Availability.FETCHED
         return Availability.NOT_FETCHED if resource_type in self.not_fetched else Availability.ABSENT
 
     def features(self) -> FeatureVector:
-        """Named values in canonical units, each with its sources and time; what is unknown has a reason.
+        """Returns named values in canonical UCUM units with sources and times, and reasons for unknown ones.
 
-        Computed once: every score, card and page of one record asks for them.
+        Computed once and cached: every score, card and page of a record needs them.
         """
-        if "features" not in self._remembered:
-            self._remembered["features"] = features.compute(self)
-        return self._remembered["features"]
+        if "features" not in self._feature_cache:
+            self._feature_cache["features"] = features.compute(self)
+        return self._feature_cache["features"]
 
     def notes(self) -> tuple[Note, ...]:
-        """Notes known by the prediction time, newest first, each text once."""
+        """Returns the notes known at the prediction time, newest first, without duplicates."""
         return self._notes
 
     def to_markdown(self, budget: int = 4096) -> str:
-        """The record as Markdown for an encoder, at most `budget` tokens (about four characters each)."""
+        """Returns the record as Markdown for an encoder, at most `budget` tokens of about four characters."""
         return serialization.to_markdown(self, budget)
 
     def to_codes(self, budget: int = 4096) -> str:
-        """Recent code descriptions, newest first, each once, at most `budget` tokens."""
+        """Returns code descriptions, newest first, each once, at most `budget` tokens of about four characters."""
         return serialization.to_codes(self, budget)
 
     def to_meds(self) -> tuple[dict[str, Any], ...]:
-        """MEDS rows (subject_id, time, code, numeric_value, text_value) in time order."""
+        """Returns MEDS rows (subject_id, time, code, numeric_value, text_value), static first, then in time order."""
         return meds.to_meds(self)
 
     def charted(self) -> Iterator[tuple[str, Resource]]:
-        """Every Observation known by the prediction time as it was written, also those no feature reads."""
+        """Yields key and resource of every Observation known at the prediction time, also those no feature uses."""
         for source, entry in self._charted:
             if not observed_by(entry.observation, self.prediction_time):
                 continue
-            resource = understood(entry.resource, source, [])
+            resource = usable_part(entry.resource, source, [])
             if resource is not None:
                 yield source, resource
+
+    def without_charted(self) -> PatientRecord:
+        """A copy that keeps no raw Observations, for caches: its `charted()` yields nothing."""
+        return replace(self, _charted=())
 
 
 def _as_time(value: datetime | str | None) -> datetime | None:
@@ -229,7 +236,7 @@ def _as_time(value: datetime | str | None) -> datetime | None:
     if value.tzinfo is None:
         raise InvalidInputError("prediction_time has no time zone")
     if value.year < FIRST_YEAR:
-        raise InvalidInputError(f"prediction_time in the year {value.year} is no time of care")
+        raise InvalidInputError(f"prediction_time is in the year {value.year}, before {FIRST_YEAR}")
     return value.astimezone(UTC)
 
 
@@ -240,19 +247,19 @@ def _build(
     prediction_time: datetime | str | None,
     options: RecordOptions,
 ) -> PatientRecord:
-    asked = _as_time(prediction_time)
+    requested = _as_time(prediction_time)
     site = options.get("site_map") or shipped()
     directory = Directory.of(reading.entries, site.translate)
     subject, patient = find_patient(reading, directory, patient_id)
     refused = [*reading.refused]
-    ours = select_patient_resources(reading, directory, f"Patient/{subject}", refused)
-    at = asked or latest_time(ours, patient)
+    owned = select_patient_resources(reading, directory, f"Patient/{subject}", refused)
+    at = requested or latest_time(owned, patient)
     if at is None:
-        raise InvalidInputError("the data hold no time at all; give a prediction_time")
-    encounters = {source: site.translate(entry.elements) for source, entry in ours if entry.kind == "Encounter"}
-    cutoff = Cutoff(encounters, directory, at, undated_known=asked is None or options.get("undated_known", False))
-    directory.cut(lambda key, resource: cutoff.known(key, resource) is Known.YES)
-    known, later = _cut(ours, cutoff, refused)
+        raise InvalidInputError("the data contain no dates; give a prediction_time")
+    encounters = {source: site.translate(entry.elements) for source, entry in owned if entry.kind == "Encounter"}
+    cutoff = Cutoff(encounters, directory, at, undated_known=requested is None or options.get("undated_known", False))
+    directory.restrict(lambda key, resource: cutoff.known(key, resource) is Known.YES)
+    known, later = _cut(owned, cutoff, refused)
     observations, usable = _usable(known, site, cutoff, refused)
 
     def of_type(*types: str) -> list[tuple[str, Resource]]:
@@ -265,14 +272,14 @@ def _build(
 
     all_stays, members, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at)
     refused.extend(stay_refusals)
-    measurements, aware = read_observations(observations, directory, refused, preliminary=site.preliminary)
+    measurements, avpu = read_observations(observations, directory, refused, preliminary=site.preliminary)
     read_notes, note_refusals = documents.read_notes(
         of_type(*NOTE_TYPES),
         at,
         directory,
         f"Patient/{subject}",
         fetch=options.get("fetch_attachment"),
-        undated=asked is None,
+        undated=requested is None,
         later=later,
     )
     refused.extend(note_refusals)
@@ -287,7 +294,7 @@ def _build(
         administrations=read(clinical.read_administration, "MedicationAdministration"),
         procedures=read(clinical.read_procedure, "Procedure"),
         measurements=measurements,
-        consciousness=aware,
+        consciousness=avpu,
         refused=tuple(refused),
         not_fetched=options.get("not_fetched", frozenset()) | reading.incomplete,
         _notes=read_notes,
@@ -296,23 +303,23 @@ def _build(
     )
 
 
-def _cut(ours: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tuple[list[Owned], frozenset[str]]:
-    """What was known, and the sources of notes that were not: these stay, as what they replace was current then.
+def _cut(owned: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tuple[list[Owned], frozenset[str]]:
+    """Returns what was known, and the keys of later notes, which are kept because what they replace was current then.
 
-    Observations go on whole: they are read from structs, and cut by their times in `_usable`.
+    Observations are not filtered here but in `_usable`, by the times in their structs.
     """
     kept: list[Owned] = []
     later: set[str] = set()
-    for source, entry in ours:
+    for source, entry in owned:
         if entry.kind == "Observation":
             kept.append((source, entry))
             continue
-        verdict = cutoff.known(source, entry.elements)
-        if verdict is Known.UNDATED:
+        answer = cutoff.known(source, entry.elements)
+        if answer is Known.UNDATED:
             refused.append(Refusal(source, "encounter-not-over"))
-        if verdict is Known.YES or entry.kind in NOTE_TYPES:
+        if answer is Known.YES or entry.kind in NOTE_TYPES:
             kept.append((source, entry))
-        if verdict is not Known.YES:
+        if answer is not Known.YES:
             later.add(source)
     return kept, frozenset(later)
 
@@ -320,49 +327,49 @@ def _cut(ours: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tuple
 def _usable(
     known: Sequence[Owned], site: SiteMap, cutoff: Cutoff, refused: list[Refusal]
 ) -> tuple[list[Read], list[tuple[str, Resource]]]:
-    """What somebody reads, in standard codes, without the parts we may not use: Observations, and the other types."""
+    """Returns the Observations of known concepts and the other resources, in standard codes, without unusable parts."""
     observations: list[Read] = []
     others: list[tuple[str, Resource]] = []
-    unread: list[Meanings] = []
+    untranslated: list[Meanings] = []
     for source, entry in known:
         if entry.kind != "Observation":
-            resource = understood(site.translate(entry.elements), source, refused, unmodified=entry.unmodified)
+            resource = usable_part(site.translate(entry.elements), source, refused, unmodified=entry.unmodified)
             if resource is not None:
                 others.append((source, resource))
             continue
-        seen = entry.observation
-        meanings = meanings_of(seen)
-        if site.speaks_in(seen, meanings):
-            seen = Observation.of(site.translate(entry.resource))
-            meanings = meanings_of(seen)
+        observation = entry.observation
+        meanings = meanings_of(observation)
+        if site.may_translate(observation, meanings):
+            observation = Observation.of(site.translate(entry.resource))
+            meanings = meanings_of(observation)
         if not wanted(meanings):
-            if not any(meaning.speaks_loinc for meaning in meanings) and _observed(source, entry, cutoff, refused):
-                unread.append(meanings)
+            if not any(meaning.has_loinc for meaning in meanings) and _observed(source, entry, cutoff, refused):
+                untranslated.append(meanings)
         elif not _observed(source, entry, cutoff, refused):
             continue
-        elif entry.unmodified and not seen.implicitRules:
-            observations.append((source, seen, meanings))
+        elif entry.unmodified and not observation.implicitRules:
+            observations.append((source, observation, meanings))
         elif (usable := _usable_observation(source, entry, site, refused)) is not None:
             observations.append((source, usable, meanings_of(usable)))
-    refused.extend(unmapped(unread))
+    refused.extend(unmapped(untranslated))
     return observations, others
 
 
 def _observed(source: str, entry: ResourceEntry, cutoff: Cutoff, refused: list[Refusal]) -> bool:
-    """Whether an Observation was known: by its times, and by its encounter where it has none."""
-    seen = entry.observation
-    if observed_later(seen, cutoff.prediction_time):
+    """Whether an Observation was known: by its times, or by its encounter if it has none."""
+    observation = entry.observation
+    if observed_later(observation, cutoff.prediction_time):
         return False
-    if observed_at(seen) is None and cutoff.known(source, entry.resource) is Known.UNDATED:
+    if observed_at(observation) is None and cutoff.known(source, entry.resource) is Known.UNDATED:
         refused.append(Refusal(source, "encounter-not-over"))
         return False
     return True
 
 
 def _usable_observation(source: str, entry: ResourceEntry, site: SiteMap, refused: list[Refusal]) -> Observation | None:
-    """None where nothing of it may be used."""
-    clean = understood(site.translate(entry.resource), source, refused, unmodified=entry.unmodified)
-    return None if clean is None else Observation.of(clean)
+    """Returns the Observation without unusable parts; None if nothing of it may be used."""
+    resource = usable_part(site.translate(entry.resource), source, refused, unmodified=entry.unmodified)
+    return None if resource is None else Observation.of(resource)
 
 
 def _current_stay(
@@ -372,7 +379,7 @@ def _current_stay(
     encounter_id: str | None,
     refused: list[Refusal],
 ) -> Stay | None:
-    """The inpatient stay asked for, or the one running (or just ending) at the prediction time."""
+    """Returns the requested inpatient stay, or the one running (or just ending) at the prediction time."""
     inpatient = [stay for stay in all_stays if stay.stay_class is StayClass.INPATIENT]
     if encounter_id is not None:
         root = members.get(f"Encounter/{encounter_id.removeprefix('Encounter/')}")

@@ -1,4 +1,4 @@
-"""The problems of a record and the diagnosis groups they fall into: comorbidities, pregnancy, hospice care."""
+"""Problems of a record and their diagnosis groups: comorbidities, pregnancy, hospice care."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from fhir_mapping.terminology.diagnosis_tables import (
 
 @dataclass(frozen=True, slots=True)
 class PatientGroups:
-    """Groups a patient is in (the lesser of two grades left out), each with its weight; `sources` name all found.
+    """The groups of a patient with their weights, without the lesser of two grades; `sources` has all groups found.
 
-    `unknown` counts the conditions coded in no ICD: any of them might belong to any group. It is -1 where the problem
-    list was not fetched at all.
+    `unknown` is the number of conditions not coded in ICD: any of them might belong to any group. It is -1 if the
+    problem list was not fetched.
     """
 
     weights: Mapping[str, int]
@@ -32,9 +32,9 @@ class PatientGroups:
 
 
 def current_problems(record: RecordView) -> Iterator[tuple[str, tuple[Coding, ...]]]:
-    """What the patient has by now, with its source: active conditions and the reasons of the stay.
+    """Yields source and codings of the patient's problems: conditions not abated, and the reasons of the stay.
 
-    A disease that does not leave (diabetes, a previous infarction) counts even when its entry is not marked active.
+    A lasting disease (diabetes, a previous infarction) counts even if its entry is not marked active.
     """
     for condition in record.conditions:
         if condition.active or condition.abated is None:
@@ -44,7 +44,7 @@ def current_problems(record: RecordView) -> Iterator[tuple[str, tuple[Coding, ..
 
 
 def active_groups(record: RecordView) -> Mapping[str, tuple[str, ...]]:
-    """Diagnosis groups the patient is in, each with its source ids."""
+    """Returns the diagnosis groups of the patient, each with its source keys."""
     found: dict[str, list[str]] = {}
     for source, codings in current_problems(record):
         for name in diagnosis_groups(codings):
@@ -53,7 +53,7 @@ def active_groups(record: RecordView) -> Mapping[str, tuple[str, ...]]:
 
 
 def comorbidity_groups(record: RecordView, scheme: Scheme) -> PatientGroups:
-    """The groups of a scheme that a record's problems and the reasons of its stay fall into."""
+    """Returns the groups of a comorbidity scheme for the problems of a record."""
     sources: dict[str, list[str]] = {}
     unread = 0
     for source, codings in current_problems(record):
@@ -67,17 +67,17 @@ def comorbidity_groups(record: RecordView, scheme: Scheme) -> PatientGroups:
 
 
 def is_pregnant(record: RecordView) -> bool:
-    """Whether a pregnancy is on the problem list now, or is the reason, kind or service of the stay."""
+    """Whether a pregnancy is an active problem, or the reason, type, service or a procedure of the stay."""
     return _concerns(record, diagnosis_table().pregnancy)
 
 
 def is_in_hospice(record: RecordView) -> bool:
-    """Whether hospice or palliative care is on the problem list now, or began with this stay."""
+    """Whether hospice or palliative care is an active problem, or the reason, type or a procedure of the stay."""
     return _concerns(record, diagnosis_table().hospice)
 
 
 def _concerns(record: RecordView, group: DiagnosisGroup) -> bool:
-    """Whether an active condition, or the stay's reason, kind, service or a procedure, is of the group."""
+    """Whether an active condition, or a reason, type, service or procedure of the stay, is in the group."""
     stay = record.current_stay
     found = [coding for condition in record.conditions if condition.active for coding in condition.codings]
     if stay is not None:

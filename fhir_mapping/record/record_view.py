@@ -1,4 +1,4 @@
-"""What features, problems and serialisations read of a record. `PatientRecord` is one; none of them imports it."""
+"""The read-only interface of `PatientRecord`, so that features, problems and serialisers do not import the class."""
 
 from __future__ import annotations
 

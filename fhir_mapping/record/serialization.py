@@ -1,8 +1,8 @@
-"""A record as text for an encoder: Markdown, and a list of codes.
+"""Serialises a record as text for an encoder: Markdown, or a list of code descriptions.
 
 Both follow "Large Language Models are Powerful EHR Encoders" (arXiv 2502.17403): a constant current time (all dates
-become days before it), newest first, no end for a running visit, nothing after the prediction time. A budget is kept
-to by a counter of tokens the caller may give; without one a token is four characters.
+become days before it), newest first, no end for a running visit, nothing after the prediction time. The length limit is
+in tokens by the caller's counter; by default a token is four characters.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CURRENT_TIME = "2024-01-01"
 CHARACTERS_PER_TOKEN = 4
 _LAST_VALUES = 3
 _ADULT = 18.0
-# The 24 concepts of the paper, of which 22 are measured and two follow from weight and height. Its erythrocytes, which
-# we do not read, are replaced by lactate. Usual adult reference ranges in our units; without one a value has no word.
+# The 24 concepts of the paper, of which 22 are measured and two are computed from weight and height. Its erythrocytes,
+# which are not mapped, are replaced by lactate. Adult reference ranges in canonical units; None: no low/high flag.
 _BODY: dict[str, tuple[float, float] | None] = {"weight": None, "height": None}
 _VITAL_SIGNS = {
     "heart_rate": (60.0, 100.0),
@@ -51,7 +51,7 @@ Range = tuple[float, float] | None
 
 
 def tokens(text: str) -> int:
-    """Tokens of a text when no tokenizer is at hand: one for every four characters begun.
+    """Returns the estimated number of tokens without a tokenizer: one per four characters, rounded up.
 
     >>> tokens(""), tokens("pulse"), tokens("rate")
     (0, 2, 1)
@@ -60,7 +60,7 @@ def tokens(text: str) -> int:
 
 
 def to_markdown(record: RecordView, budget: int, count: Counter = tokens) -> str:
-    """The paper's first serialisation, at most `budget` tokens by `count`, cut at a line border, old visits first."""
+    """Returns the paper's first serialisation, at most `budget` tokens by `count`; the last lines are cut first."""
     return _within(list(_markdown(record)), budget, count)
 
 
@@ -77,9 +77,9 @@ def _markdown(record: RecordView) -> Iterator[str]:
     for title, concepts in (("body metrics", _BODY), ("vital signs", _VITAL_SIGNS), ("lab results", _LABS)):
         yield ""
         yield f"## Recent {title}"
-        yield from (_latest(record, name, usual if adult else None) for name, usual in concepts.items())
+        yield from (_latest(record, name, normal if adult else None) for name, normal in concepts.items())
         if concepts is _BODY:
-            yield from _build(record, adult=adult)
+            yield from _body_measures(record, adult=adult)
     stays = list(reversed(record.stays))
     yield ""
     yield "## Past visits"
@@ -95,10 +95,10 @@ def _markdown(record: RecordView) -> Iterator[str]:
             yield from events
 
 
-def _latest(record: RecordView, name: str, usual: Range) -> str:
+def _latest(record: RecordView, name: str, normal: Range) -> str:
     concept = definitions().concepts[name]
     values = _newest([item for item in record.measurements if item.concept == name])
-    shown = ", ".join(_judged(item.value, usual) for item in values) or "No recent data"
+    shown = ", ".join(_with_flag(item.value, normal) for item in values) or "No recent data"
     return f"- {concept.label} ({concept.unit}): {shown}"
 
 
@@ -106,19 +106,19 @@ def _newest(items: Sequence[Measurement]) -> list[Measurement]:
     return list(reversed(items[-_LAST_VALUES:]))
 
 
-def _judged(value: float, usual: Range) -> str:
-    if usual is None:
+def _with_flag(value: float, normal: Range) -> str:
+    if normal is None:
         return f"{value:g}"
-    return f"{value:g} ({'low' if value < usual[0] else 'high' if value > usual[1] else 'normal'})"
+    return f"{value:g} ({'low' if value < normal[0] else 'high' if value > normal[1] else 'normal'})"
 
 
-def _build(record: RecordView, *, adult: bool) -> Iterator[str]:
-    """Body mass index, and body surface area after Mosteller (NEJM 1987), from the latest weight and height."""
+def _body_measures(record: RecordView, *, adult: bool) -> Iterator[str]:
+    """Yields body mass index, and body surface area after Mosteller (NEJM 1987), from the latest weight and height."""
     latest = {item.concept: item.value for item in record.measurements if item.concept in _BODY}
     mass = area = "No recent data"
     if "weight" in latest and "height" in latest:
         weight, metres = latest["weight"], latest["height"] / 100
-        mass = _judged(round(weight / metres**2, 1), (18.5, 25.0) if adult else None)
+        mass = _with_flag(round(weight / metres**2, 1), (18.5, 25.0) if adult else None)
         area = f"{math.sqrt(weight * metres / 36):.2f}"
     yield f"- Body mass index (kg/m2): {mass}"
     yield f"- Body surface area (m2): {area}"
@@ -147,15 +147,15 @@ def _days(number: float) -> str:
 
 
 def _events(record: RecordView, stay: Stay | None) -> list[str]:
-    """What happened in one visit (or in none), each description once, and the last three values of a visit."""
+    """Returns the events of one visit (or outside visits), each description once, with the last three values."""
     known = {stay.source for stay in record.stays}
 
-    def here(source: str | None) -> bool:
+    def belongs(source: str | None) -> bool:
         return source == stay.source if stay is not None else source not in known
 
-    lines = [f"- Condition: {c.text}" for c in record.conditions if here(c.stay)]
-    lines += [f"- Medication: {m.text}" for m in record.medications if here(m.stay)]
-    lines += [f"- Procedure: {p.text}" for p in record.procedures if here(p.stay)]
+    lines = [f"- Condition: {c.text}" for c in record.conditions if belongs(c.stay)]
+    lines += [f"- Medication: {m.text}" for m in record.medications if belongs(m.stay)]
+    lines += [f"- Procedure: {p.text}" for p in record.procedures if belongs(p.stay)]
     if stay is not None:
         lines += _values_during(record, stay)
     return list(dict.fromkeys(lines))
@@ -173,14 +173,14 @@ def _values_during(record: RecordView, stay: Stay) -> Iterator[str]:
 
 
 def to_codes(record: RecordView, budget: int, count: Counter = tokens) -> str:
-    """The paper's final serialisation: descriptions, newest first, each once, at most `budget` tokens by `count`."""
+    """Returns the paper's final serialisation: descriptions, newest first, each once, at most `budget` tokens."""
     dated: list[tuple[datetime, str]] = []
     dated += [(c.recorded or c.onset or _NEVER, c.text) for c in record.conditions]
     dated += [(m.start or _NEVER, m.text) for m in record.medications]
     dated += [(p.performed or _NEVER, p.text) for p in record.procedures]
     dated += [(m.time, _measured(m)) for m in record.measurements]
     dated += [(s.start, f"{s.stay_class} visit") for s in record.stays]
-    dated.sort(reverse=True)  # what has no date comes last, and of one moment the order of the input means nothing
+    dated.sort(reverse=True)  # undated ones last; sorted by text too, so that the input order does not matter
     return _within(dict.fromkeys(text for _, text in dated), budget, count)
 
 
@@ -192,21 +192,21 @@ def _measured(item: Measurement) -> str:
 
 
 def _within(lines: Iterable[str], budget: int, count: Counter) -> str:
-    """As many whole lines from the beginning as fit; of a first line that does not, as many characters."""
+    """Returns as many whole lines from the start as fit, or, if not even one does, as many characters of it."""
     listed = list(lines)
     whole = "\n".join(listed)
     if count(whole) <= budget:
         return whole
-    kept = _most(len(listed), lambda number: count("\n".join(listed[:number])) <= budget)
+    kept = _largest(len(listed), lambda number: count("\n".join(listed[:number])) <= budget)
     if kept:
         return "\n".join(listed[:kept])
-    return whole[: _most(len(listed[0]), lambda number: count(whole[:number]) <= budget)]
+    return whole[: _largest(len(listed[0]), lambda number: count(whole[:number]) <= budget)]
 
 
-def _most(limit: int, fits: Callable[[int], bool]) -> int:
-    """The greatest number up to `limit` that fits, where every smaller one fits too.
+def _largest(limit: int, fits: Callable[[int], bool]) -> int:
+    """Returns the greatest number up to `limit` that fits, given that every smaller one fits too.
 
-    >>> _most(10, lambda number: number * 3 <= 20)
+    >>> _largest(10, lambda number: number * 3 <= 20)
     6
     """
     low, high = 0, limit

@@ -1,4 +1,4 @@
-"""FHIR resources to values: patients, stays, conditions, medications, procedures, measurements, site maps."""
+"""Reads FHIR resources into values: patients, stays, conditions, medications, procedures, measurements, site maps."""
 
 from fhir_mapping.resources.admissions import DISPOSITIONS, admission_source, disposition
 from fhir_mapping.resources.stays import starts_stay

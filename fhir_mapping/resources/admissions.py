@@ -1,7 +1,7 @@
-"""Where a stay came from and where it went, by what the code means: `admitSource` and `dischargeDisposition`.
+"""Categories of `admitSource` and `dischargeDisposition` codes.
 
-HL7 admit-source and discharge-disposition (https://terminology.hl7.org), NUBC point of origin and patient discharge
-status, and the words of MIMIC-IV. Compared in lower case, without leading zeros.
+Covers HL7 admit-source and discharge-disposition (https://terminology.hl7.org), NUBC point of origin and patient
+discharge status, and the texts of MIMIC-IV. Codes are compared in lower case, without leading zeros.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _SOURCE_OF = {code: meaning for meaning, codes in _SOURCES.items() for code in c
 
 
 def disposition(stay: Stay) -> str | None:
-    """What a discharge disposition means: one of `DISPOSITIONS`, or None where it is not coded or not known to us."""
+    """Returns one of `DISPOSITIONS`, or None if the discharge disposition is not coded or its code is unknown."""
     code = stay.discharge_disposition
-    return None if code is None else _DISPOSITION_OF.get(_plain(code))
+    return None if code is None else _DISPOSITION_OF.get(_normalised(code))
 
 
 def admission_source(stay: Stay) -> str | None:
-    """Where a stay came from: one of `ADMISSION_SOURCES`, or None where it is not coded or not known to us."""
+    """Returns one of `ADMISSION_SOURCES`, or None if the admission source is not coded or its code is unknown."""
     code = stay.admission_source
-    return None if code is None else _SOURCE_OF.get(_plain(code))
+    return None if code is None else _SOURCE_OF.get(_normalised(code))
 
 
-def _plain(code: str) -> str:
+def _normalised(code: str) -> str:
     return code.strip().casefold().lstrip("0")

@@ -1,6 +1,6 @@
-"""Condition, medication and Procedure resources to frozen values, as known at `prediction_time`.
+"""Reads Condition, medication and Procedure resources into values, as known at `prediction_time`.
 
-The readers get what the cutoff lets through; what they still take from it is what changed later: ends, abatements.
+The cutoff has removed later resources; the readers remove later changes, such as ends and abatements.
 
 FHIR R4 Condition, MedicationRequest, MedicationStatement, Procedure (https://hl7.org/fhir/R4/resourcelist.html).
 """
@@ -22,7 +22,7 @@ from fhir_mapping.terminology.codes import ICD9CM, ICD10, ICD10CM, codings, is_s
 
 _INACTIVE = frozenset({"inactive", "remission", "resolved"})
 _NOT_VERIFIED = ("entered-in-error", "refuted", "provisional", "differential", "unconfirmed")
-# A problem list also holds what is no problem of the patient: words at the beginning of an entry, or at its end.
+# Problem lists also contain family history and unconfirmed problems, marked by words at the start or end of the text.
 _RELATIVE = r"(?:mother|father|parent|sister|brother|sibling|grandmother|grandfather|aunt|uncle|son|daughter)"
 _FAMILY = re.compile(
     r"(fh|fhx|maternal history|paternal history)\b|.*\bfamily (medical )?(history|hx)\b|"
@@ -40,7 +40,7 @@ _UNSURE = re.compile(
     r"not (?:confirmed|present|found)|excluded|\?)[)\].]*\Z",
     re.IGNORECASE,
 )
-# ICD families of codes that say the same: observation for suspected conditions, contact, screening; family history.
+# ICD categories with the same meaning: observation for suspected conditions, contact, screening; family history.
 _ICD10_UNSURE, _ICD10_FAMILY = ("Z03", "Z04", "Z11", "Z12", "Z13", "Z20"), ("Z80", "Z81", "Z82", "Z83", "Z84")
 _ICD9_UNSURE = ("V01", "V71", "V73", "V74", "V75", "V76", "V77", "V78", "V79", "V80", "V81", "V82")
 _ICD9_FAMILY = ("V16", "V17", "V18", "V19")
@@ -52,7 +52,7 @@ _MEDICATION_ACTIVE = frozenset({"active", "recorded"})  # recorded: R5 statement
 
 
 def _time(resource: Resource, *names: str) -> Instant | None:
-    """The first of the named elements that holds a time; a Period counts from its start."""
+    """Returns the time of the first of the named elements that has one; of a Period its start."""
     for name in names:
         raw = resource.get(name)
         found = parse_instant(raw.get("start")) if isinstance(raw, dict) else parse_instant(raw)
@@ -69,83 +69,83 @@ def _day(instant: Instant | None) -> datetime | None:
     return None if instant is None else moment(instant) if instant.zone_assumed else instant.earliest
 
 
-def _that_day(instant: Instant | None, prediction_time: datetime) -> datetime | None:
-    """A bare day is that day, not the midnight before the admission on it: its end, or now if that comes first."""
+def _end_of_day(instant: Instant | None, prediction_time: datetime) -> datetime | None:
+    """Returns the end of a date, or `prediction_time` if earlier; midnight may be before that day's admission."""
     return None if instant is None else min(moment(instant), prediction_time)
 
 
 def read_condition(
     resource: Resource, source: str, directory: Directory, prediction_time: datetime
 ) -> Condition | Refusal:
-    """A problem or diagnosis, or why it is none."""
+    """Returns a problem or diagnosis, or why it is not one of the patient."""
     verification = status_values(resource.get("verificationStatus"))
-    unproven = next((word for word in _NOT_VERIFIED if word in verification), None)
-    if unproven is not None:
-        return Refusal(source, f"verification-{unproven}")
+    unconfirmed = next((value for value in _NOT_VERIFIED if value in verification), None)
+    if unconfirmed is not None:
+        return Refusal(source, f"verification-{unconfirmed}")
     onset = _time(resource, "onsetDateTime", "onsetPeriod")
     recorded = _time(resource, "recordedDate", "assertedDate")
     text = text_of(resource.get("code"))
     if not text:
         return Refusal(source, "no-code")
-    if reason := _no_problem(resource.get("code"), text):
+    if reason := _excluded(resource.get("code"), text):
         return Refusal(source, reason)
     abated = _time(resource, "abatementDateTime", "abatementPeriod")
-    over = abated is not None and not _later(prediction_time, abated)
+    has_ended = abated is not None and not _later(prediction_time, abated)
     undated = any(resource.get(name) for name in ("abatementAge", "abatementString", "abatementRange"))
     ended = bool(_INACTIVE & status_values(resource.get("clinicalStatus"))) or undated
     ended = ended or resource.get("abatementBoolean") is True
-    # A status without a date is the status of today, not of then: it counts only when no abatement contradicts it.
-    active = not over and not (ended and abated is None)
+    # `clinicalStatus` is that of today, not of the prediction time: it counts only if there is no abatement date.
+    active = not has_ended and not (ended and abated is None)
     return Condition(
         source=source,
         codings=codings(resource.get("code")),
         text=text,
         onset=_day(onset),
         recorded=_day(recorded),
-        abated=moment(abated) if over and abated is not None else None,
+        abated=moment(abated) if has_ended and abated is not None else None,
         active=active,
         stay=directory.key(resource.get("encounter")),
     )
 
 
-def _no_problem(code: Any, text: str) -> str | None:
-    """Why a coded or worded entry is no problem of this patient, or None.
+def _excluded(code: Any, text: str) -> str | None:
+    """Returns the reason code if codes or text mean family history or an unconfirmed problem, else None.
 
-    >>> _no_problem(None, "Family history of diabetes"), _no_problem(None, "R/O sepsis"), _no_problem(None, "Sepsis")
+    >>> _excluded(None, "Family history of diabetes"), _excluded(None, "R/O sepsis"), _excluded(None, "Sepsis")
     ('family-history', 'not-confirmed', None)
-    >>> _no_problem(None, "Diabetes (family history)"), _no_problem(None, "Pneumonia, suspected")
+    >>> _excluded(None, "Diabetes (family history)"), _excluded(None, "Pneumonia, suspected")
     ('family-history', 'not-confirmed')
     """
     found = codings(code)
     icd10 = [coding.code.upper() for coding in found if coding.system in {ICD10, ICD10CM}]
     icd9 = [coding.code.upper() for coding in found if coding.system == ICD9CM]
-    said = {_worded(text), *(_worded(coding.display) for coding in found if coding.display)}
-    if "family-history" in said or _among(icd10, _ICD10_FAMILY) or _among(icd9, _ICD9_FAMILY):
+    reasons = {_text_reason(text), *(_text_reason(coding.display) for coding in found if coding.display)}
+    if "family-history" in reasons or _any_in(icd10, _ICD10_FAMILY) or _any_in(icd9, _ICD9_FAMILY):
         return "family-history"
-    if "not-confirmed" in said or _among(icd10, _ICD10_UNSURE) or _among(icd9, _ICD9_UNSURE):
+    if "not-confirmed" in reasons or _any_in(icd10, _ICD10_UNSURE) or _any_in(icd9, _ICD9_UNSURE):
         return "not-confirmed"
     return None
 
 
 @lru_cache(maxsize=4096)
-def _worded(text: str) -> str | None:
-    """What the words of an entry say against it; both may be so: then the family."""
+def _text_reason(text: str) -> str | None:
+    """Returns the reason code of a text, or None; family history comes first."""
     return "family-history" if _FAMILY.match(text.strip()) else "not-confirmed" if _UNSURE.match(text.strip()) else None
 
 
-def _among(codes: list[str], families: tuple[str, ...]) -> bool:
+def _any_in(codes: list[str], families: tuple[str, ...]) -> bool:
     return any(code.startswith(families) for code in codes)
 
 
 def read_medication(
     resource: Resource, source: str, directory: Directory, prediction_time: datetime
 ) -> Medication | Refusal:
-    """A MedicationRequest or MedicationStatement, or why it is not used."""
+    """Returns a MedicationRequest or MedicationStatement, or why it is not used."""
     status = resource.get("status")
     if not isinstance(status, str) or status in _MEDICATION_NEVER:
         return Refusal(source, status_reason(status))
     if (
-        any(word.startswith("not-taking") for word in _adherence(resource))
+        any(value.startswith("not-taking") for value in _adherence(resource))
         or is_set(resource.get("wasNotTaken"))
         or resource.get("taken") == "n"
     ):
@@ -160,14 +160,14 @@ def read_medication(
     if not text:
         return Refusal(source, why)
     end = _end_of_course(resource)
-    over = end is not None and not _later(prediction_time, end)
+    has_ended = end is not None and not _later(prediction_time, end)
     return Medication(
         source=source,
         codings=codings(concept),
         text=text,
         start=_day(start),
-        end=moment(end) if over and end is not None else None,
-        active=status in _MEDICATION_ACTIVE and not over and not _paused(resource),
+        end=moment(end) if has_ended and end is not None else None,
+        active=status in _MEDICATION_ACTIVE and not has_ended and not _paused(resource),
         stay=directory.key(resource.get("encounter") or resource.get("context")),
     )
 
@@ -178,12 +178,12 @@ def _adherence(resource: Resource) -> frozenset[str]:
 
 
 def _paused(resource: Resource) -> bool:
-    """R5 adherence: stopped, or on hold, for whatever reason."""
-    return any(word.startswith(("stopped", "on-hold")) for word in _adherence(resource))
+    """Whether R5 adherence is stopped or on hold, for any reason."""
+    return any(value.startswith(("stopped", "on-hold")) for value in _adherence(resource))
 
 
 def _end_of_course(resource: Resource) -> Instant | None:
-    """The end of the course: effectivePeriod, else what the dispense request allows."""
+    """Returns the end of effectivePeriod, else of the dispense request's validityPeriod."""
     dispense = resource.get("dispenseRequest")
     allowed = dispense.get("validityPeriod") if isinstance(dispense, dict) else None
     for period in (resource.get("effectivePeriod"), allowed):
@@ -196,7 +196,7 @@ def _end_of_course(resource: Resource) -> Instant | None:
 def read_administration(
     resource: Resource, source: str, directory: Directory, _prediction_time: datetime
 ) -> Administration | Refusal:
-    """A MedicationAdministration, or why it is not used."""
+    """Returns a MedicationAdministration, or why it is not used."""
     status = resource.get("status")
     if not isinstance(status, str) or status not in {"completed", "in-progress", "stopped", "on-hold", "unknown"}:
         return Refusal(source, status_reason(status))
@@ -223,7 +223,7 @@ def read_administration(
 
 
 def _drug(resource: Resource, directory: Directory) -> tuple[Any, str]:
-    """The CodeableConcept of the drug, inline (R4, R5) or of the Medication a reference leads to; why there is none."""
+    """Returns the drug's CodeableConcept, inline or from the referenced Medication (R4, R5), and why it is missing."""
     either = resource.get("medication")
     inline = resource.get("medicationCodeableConcept")
     if inline is None and isinstance(either, dict):
@@ -243,7 +243,7 @@ def _drug(resource: Resource, directory: Directory) -> tuple[Any, str]:
 
 
 def _substance(medication: Resource, directory: Directory, depth: int) -> Any:
-    """The code of a Medication, or, of a mixture without one, the codings and names of its ingredients (R4, R5)."""
+    """Returns the code of a Medication, or, of a mixture without one, the codings and names of its ingredients."""
     code = medication.get("code")
     ingredients = medication.get("ingredient")
     if text_of(code) or not isinstance(ingredients, list) or depth == _DEEPEST_MIXTURE:
@@ -263,7 +263,7 @@ def _substance(medication: Resource, directory: Directory, depth: int) -> Any:
 def read_procedure(
     resource: Resource, source: str, directory: Directory, prediction_time: datetime
 ) -> Procedure | Refusal:
-    """A procedure that was done, or why it is not used."""
+    """Returns a procedure that was performed, or why it is not used."""
     status = resource.get("status")
     if not isinstance(status, str) or status not in _PROCEDURE_DONE:
         return Refusal(source, status_reason(status))
@@ -274,4 +274,4 @@ def read_procedure(
     if not text:
         return Refusal(source, "no-code")
     stay = directory.key(resource.get("encounter") or resource.get("context"))
-    return Procedure(source, codings(resource.get("code")), text, _that_day(performed, prediction_time), stay)
+    return Procedure(source, codings(resource.get("code")), text, _end_of_day(performed, prediction_time), stay)

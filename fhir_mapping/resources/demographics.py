@@ -1,4 +1,4 @@
-"""Patient to birth, sex and death, as known at `prediction_time`; each unknown with its reason.
+"""Reads birth date, sex and death from Patient, as known at `prediction_time`, with reasons for unknown ones.
 
 FHIR R4 Patient (https://hl7.org/fhir/R4/patient.html).
 """
@@ -19,20 +19,20 @@ _SEXES = frozenset({"female", "male", "other"})
 
 @dataclass(frozen=True, slots=True)
 class Demographics:
-    """Who the patient is. `unknown` says why an element is None (`birth`, `sex`)."""
+    """Birth date, sex and time of death. `unknown` has the reason code if `birth` or `sex` is None."""
 
     birth: Instant | None = None
     sex: str | None = None
     deceased: datetime | None = None
     perhaps_deceased: bool = False
-    """Recorded as dead without a time, or with one too imprecise to say whether it was by the prediction time."""
+    """Recorded as dead without a time, or with one too imprecise to be before or after the prediction time."""
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_demographics(
     patient: Resource, source: str, prediction_time: datetime, refused: list[Refusal]
 ) -> Demographics:
-    """What the Patient resource says. Nothing of it is used when it carries a modifier we do not understand."""
+    """Returns the demographics of a Patient. Nothing of it is used if it has a modifierExtension or implicitRules."""
     if patient.get("modifierExtension") or patient.get("implicitRules"):
         refused.append(Refusal(source, "modifier-extension"))
         return Demographics(unknown={"birth": "modifier-extension", "sex": "modifier-extension"})

@@ -1,7 +1,7 @@
-"""Observation to `Measurement`: one usable value of a known concept in its canonical unit, or a refusal with a reason.
+"""Reads Observations into `Measurement`s in the canonical unit of a known concept, or refusals with a reason.
 
-FHIR R4 Observation (https://hl7.org/fhir/R4/observation.html). Codes are looked up by LOINC whatever their order; a
-local code with a familiar text is not guessed.
+FHIR R4 Observation (https://hl7.org/fhir/R4/observation.html). Concepts are found by LOINC code, in any
+position among the codings; local codes are never guessed from their text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fhir_mapping.resources.quantities import usable_value
 from fhir_mapping.terminology.codes import LOINC, SNOMED, codings, text_of
 from fhir_mapping.terminology.concepts import ConceptDefinition, Definitions, definitions
 
-# How much a value of one moment counts against another: a correction beats the original, a final a preliminary.
+# Which of two values with the same time is used: a correction before the original, a final before a preliminary one.
 _RANK = {"preliminary": 0, "final": 1, "amended": 2, "corrected": 2}
 _FITTING = {
     "blood": frozenset({"blood", "arterial", "venous", "capillary"}),
@@ -42,11 +42,11 @@ _CONSCIOUSNESS = {
 Consciousness = tuple[str, datetime, str]
 Meanings = tuple[ObservationCodes, ...]
 Read = tuple[str, Observation, Meanings]
-"""An Observation that is read: its source, itself, and what its codes mean."""
+"""An Observation of a known concept: its key, itself, and the meaning of its codes."""
 
 
 class _Ranked(NamedTuple):
-    """A value and, in this order, what settles a draw with another of the same concept and moment."""
+    """A value and, in this order, what decides between values of one concept at one time."""
 
     concept: str
     time: datetime
@@ -58,7 +58,7 @@ class _Ranked(NamedTuple):
     unit: str
 
     def before(self, other: _Ranked) -> str:
-        """Why the other of one moment is used and not this one."""
+        """Returns the reason code why `other`, with the same time, is used instead of this one."""
         if self.rank < other.rank:
             return "later-status-won"
         return "other-method-used" if self.by_reference < other.by_reference else "same-time-other-value"
@@ -71,46 +71,46 @@ def read_observations(
     *,
     preliminary: bool = True,
 ) -> tuple[tuple[Measurement, ...], Consciousness | None]:
-    """Every measurement, by concept and time, and the latest coded consciousness.
+    """Returns every measurement, ordered by concept and time, and the latest coded level of consciousness.
 
-    Of two values of one concept at one moment the later status counts (corrected, final, preliminary), then the
-    reference method (an arterial line beside a cuff), then the later issued, then the greater source id; the other is
-    named in `refused`. `preliminary=False` uses final values only.
+    Of two values of one concept at one time the later status counts (corrected, final, preliminary), then the
+    reference method (an arterial line before a cuff), then the later issued, then the greater source; the other is
+    listed in `refused`. `preliminary=False` uses final values only.
     """
     found: list[_Ranked] = []
-    aware: Consciousness | None = None
+    latest: Consciousness | None = None
     for source, observation, meanings in observations:
         parts = _measuring(observation, meanings, source, refused)
         if parts:
             _measure(observation, parts, source, directory, found, refused, preliminary=preliminary)
         if meanings[0].consciousness:
-            word = _consciousness(observation)
-            if word is not None and (aware is None or (word[1], source) > (aware[1], aware[2])):
-                aware = (*word, source)
-    return tuple(_upright(_settled(found, refused), refused)), aware
+            level = _consciousness(observation)
+            if level is not None and (latest is None or (level[1], source) > (latest[1], latest[2])):
+                latest = (*level, source)
+    return tuple(_without_inverted_pressures(_one_per_time(found, refused), refused)), latest
 
 
 def meanings_of(observation: Observation) -> Meanings:
-    """What the codes of an Observation and of its components mean, in the order of `parts`."""
+    """Returns the meanings of the codes of an Observation and of its components, in the order of `parts`."""
     if not observation.component:
         return (coded(observation.code),)
     return tuple([coded(part.code) for part in observation.parts])
 
 
 def wanted(meanings: Meanings) -> bool:
-    """Whether a code among these is one we read, in whatever system; reading looks closer."""
+    """Whether one of the codes is that of a known concept in any code system; a quick check before reading."""
     return meanings[0].wanted or (len(meanings) > 1 and any(meaning.wanted for meaning in meanings))
 
 
-def unmapped(unread: Iterable[Meanings]) -> Iterator[Refusal]:
-    """One refusal for each system of local codes nobody translated, with the number of its Observations."""
-    local = (meanings for meanings in unread if not any(meaning.speaks_loinc for meaning in meanings))
+def unmapped(untranslated: Iterable[Meanings]) -> Iterator[Refusal]:
+    """Returns one refusal for each local code system that no site map translates, with its number of Observations."""
+    local = (meanings for meanings in untranslated if not any(meaning.has_loinc for meaning in meanings))
     systems = Counter(meanings[0].first_system for meanings in local)
     return (Refusal("Observation", "code-not-mapped", f"{n} of {s}") for s, n in sorted(systems.items()))
 
 
 def concepts_of(resource: Observation | Resource) -> tuple[str, ...]:
-    """Names of the concepts an Observation and its components are coded as, for saying what a refusal takes away."""
+    """Returns the names of the concepts of an Observation and its components, for the `detail` of a refusal."""
     if isinstance(resource, dict):
         if resource.get("resourceType") != "Observation":
             return ()
@@ -120,17 +120,17 @@ def concepts_of(resource: Observation | Resource) -> tuple[str, ...]:
 
 
 def refusals(resource: Observation | Resource, source: str, reason: str) -> Iterator[Refusal]:
-    """One refusal of a resource, or one for each concept it would have measured."""
+    """Yields one refusal of a resource, or one for each concept it would have measured."""
     for name in concepts_of(resource) or (None,):
         yield Refusal(source, reason, name)
 
 
 def observed_at(observation: Observation) -> Instant | None:
-    """When the value was true: effectiveDateTime, -Instant, the end (else start) of effectivePeriod, the last event of
-    effectiveTiming, else issued.
+    """Returns the clinical time: effectiveDateTime, effectiveInstant, the end (else start) of effectivePeriod, the last
+    event of effectiveTiming, else issued.
 
-    Falling back to `issued` can only make a value look newer, never reach past the prediction time. A period that ends
-    before it begins is no time.
+    Using `issued` can only make a value look newer, never use one after the prediction time. A period that ends before
+    it starts gives None.
     """
     for text in (observation.effectiveDateTime, observation.effectiveInstant):
         if text is not None:
@@ -149,13 +149,13 @@ def observed_at(observation: Observation) -> Instant | None:
 
 
 def observed_by(observation: Observation, prediction_time: datetime) -> bool:
-    """Whether an Observation was both true and issued by then; one without a time is not known to be."""
+    """Whether an Observation was measured and issued by `prediction_time`; without a time it counts as not known."""
     return observed_at(observation) is not None and not observed_later(observation, prediction_time)
 
 
 def observed_later(observation: Observation, prediction_time: datetime) -> bool:
-    """Whether an Observation bears a time that may be later: a result counts from the moment it was issued, not from
-    the moment the blood was drawn."""
+    """Whether an Observation has a time that may be after `prediction_time`: a result is known when issued, not
+    when the blood was drawn."""
     for instant in (observed_at(observation), parse_instant(observation.issued)):
         if instant is not None and not reachable(instant, prediction_time):
             return True
@@ -172,7 +172,7 @@ def _measure(
     *,
     preliminary: bool,
 ) -> None:
-    """Every value of a known concept in one Observation, its components included."""
+    """Appends to `found` every value of a known concept in one Observation and its components."""
     at, issued = observed_at(observation), parse_instant(observation.issued)
     reason = _why_not(observation, at, preliminary=preliminary)
     if reason is not None:
@@ -199,12 +199,12 @@ _Measuring = tuple[ObservationPart, ConceptDefinition, str | None]
 
 
 def _measuring(observation: Observation, meanings: Meanings, source: str, refused: list[Refusal]) -> list[_Measuring]:
-    """The parts that measure a concept we read, with their LOINC."""
+    """Returns the parts that measure a known concept, with concept and LOINC code."""
     found: list[_Measuring] = []
     for part, meaning in zip(observation.parts, meanings, strict=True):
         if meaning.concept is None:
             continue
-        if meaning.clear:
+        if meaning.consistent:
             found.append((part, meaning.concept, meaning.loinc))
         else:
             refused.append(Refusal(source, "codes-disagree", meaning.concept.name))
@@ -221,7 +221,7 @@ def _why_not(observation: Observation, at: Instant | None, *, preliminary: bool)
 
 
 def _specimen(observation: Observation, directory: Directory, known: Definitions) -> str | None:
-    """The kind of specimen the resource points at, where it says one we know."""
+    """Returns the kind of the referenced specimen, or None if it is not a known one."""
     reference = observation.specimen
     if not isinstance(reference, dict):
         return None
@@ -236,8 +236,8 @@ def _specimen(observation: Observation, directory: Directory, known: Definitions
     return next((s.name for s in known.specimens if any(word in text for word in s.words)), None)
 
 
-def _settled(found: list[_Ranked], refused: list[Refusal]) -> Iterator[Measurement]:
-    """One value per concept and moment, in that order; what it was preferred to is named."""
+def _one_per_time(found: list[_Ranked], refused: list[Refusal]) -> Iterator[Measurement]:
+    """Yields one value per concept and time, in that order; the others are listed in `refused`."""
     found.sort()
     for ranked, after in zip(found, [*found[1:], None], strict=False):
         concept, time, rank, _, _, source, value, unit = ranked
@@ -247,8 +247,8 @@ def _settled(found: list[_Ranked], refused: list[Refusal]) -> Iterator[Measureme
             refused.append(Refusal(source, ranked.before(after)))
 
 
-def _upright(items: Iterator[Measurement], refused: list[Refusal]) -> Iterator[Measurement]:
-    """Without the pressures of a moment at which the systolic does not lie above the diastolic one."""
+def _without_inverted_pressures(items: Iterator[Measurement], refused: list[Refusal]) -> Iterator[Measurement]:
+    """Yields the measurements without pressures of times at which the systolic is not above the diastolic."""
     listed = list(items)
     systolic = {item.time: item.value for item in listed if item.concept == "systolic_bp"}
     diastolic = {item.time: item.value for item in listed if item.concept == "diastolic_bp"}
@@ -261,14 +261,14 @@ def _upright(items: Iterator[Measurement], refused: list[Refusal]) -> Iterator[M
 
 
 def _consciousness(observation: Observation) -> tuple[str, datetime] | None:
-    """Level of consciousness (AVPU and new confusion) as a word and its time."""
+    """Returns the level of consciousness (AVPU or new confusion) and its time, or None."""
     if observation.dataAbsentReason:
         return None
     at = observed_at(observation)
     if at is None or _why_not(observation, at, preliminary=True):
         return None
     for coding in codings(observation.valueCodeableConcept):
-        word = _CONSCIOUSNESS.get((coding.system or "", coding.code))
-        if word:
-            return word, moment(at)
+        level = _CONSCIOUSNESS.get((coding.system or "", coding.code))
+        if level:
+            return level, moment(at)
     return None

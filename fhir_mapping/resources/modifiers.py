@@ -1,4 +1,4 @@
-"""modifierExtension and implicitRules: what may turn a meaning round, and is not understood, is not used.
+"""Removes elements with a modifierExtension and resources with implicitRules, which may change their meaning.
 
 FHIR R4 extensibility (https://hl7.org/fhir/R4/extensibility.html#modifierExtension).
 """
@@ -13,7 +13,7 @@ from fhir_mapping.core.values import Refusal
 from fhir_mapping.parsing.elements import Resource
 from fhir_mapping.resources.measurements import refusals
 
-# Parts that stand for themselves: one that is not understood leaves the others true.
+# Elements independent of each other: removing one leaves the others true.
 _SEPARABLE = frozenset(
     {
         "component", "content", "section", "location", "participant", "referenceRange", "relatesTo", "presentedForm",
@@ -21,14 +21,16 @@ _SEPARABLE = frozenset(
         "evidence", "performer", "attester", "event",
     }
 )  # fmt: skip
-# `contained` is looked at where it is followed; the others carry no meaning of their own.
-_MEANINGLESS = frozenset({"contained", "text", "meta", "extension"})
+# `contained` is checked when a reference is resolved; the others have no clinical meaning.
+_NOT_CLINICAL = frozenset({"contained", "text", "meta", "extension"})
 
 
-def understood(resource: Resource, source: str, refused: list[Refusal], *, unmodified: bool = False) -> Resource | None:
-    """The resource without the parts we may not use, each named in `refused`; None when nothing of it may be used.
+def usable_part(
+    resource: Resource, source: str, refused: list[Refusal], *, unmodified: bool = False
+) -> Resource | None:
+    """Returns the resource without unusable parts, each listed in `refused`; None if nothing of it may be used.
 
-    `unmodified` says that no modifierExtension is in it, so that it need not be looked for.
+    `unmodified` means that it is known to have no modifierExtension, so that it need not be searched.
     """
     if resource.get("implicitRules"):
         refused.extend(refusals(resource, source, "implicit-rules"))
@@ -36,32 +38,35 @@ def understood(resource: Resource, source: str, refused: list[Refusal], *, unmod
     if resource.get("modifierExtension"):
         refused.extend(refusals(resource, source, "modifier-extension"))
         return None
-    if unmodified or not _mentioned(resource):
+    if unmodified or not _may_be_modified(resource):
         return resource
-    clean: Resource = {}
+    kept: Resource = {}
     for name, value in resource.items():
-        if name in _MEANINGLESS or not _carries(value):
-            clean[name] = value
+        if name in _NOT_CLINICAL or not _is_modified(value):
+            kept[name] = value
             continue
         if name not in _SEPARABLE:
             refused.extend(refusals(resource, source, "modifier-extension"))
             return None
         items = value if isinstance(value, list) else [value]
-        clean[name] = [item for item in items if not _carries(item)]
-        lost = {"resourceType": resource["resourceType"], "component": [item for item in items if _carries(item)]}
-        refused.extend(refusals(lost, f"{source}", "modifier-extension"))
-    return clean
+        kept[name] = [item for item in items if not _is_modified(item)]
+        removed = {
+            "resourceType": resource["resourceType"],
+            "component": [item for item in items if _is_modified(item)],
+        }
+        refused.extend(refusals(removed, f"{source}", "modifier-extension"))
+    return kept
 
 
-def _mentioned(resource: Resource) -> bool:
-    """Whether the word stands anywhere in the resource: one pass over its bytes is cheaper than a walk."""
+def _may_be_modified(resource: Resource) -> bool:
+    """Whether the word occurs anywhere in the resource: searching its bytes is faster than walking it."""
     try:
         return b'"modifierExtension"' in orjson.dumps(resource)
-    except TypeError:  # not from JSON: integers over 64 bits, keys that are no strings
+    except TypeError:  # not from JSON: integers over 64 bits, keys that are not strings
         return True
 
 
-def _carries(value: Any) -> bool:
+def _is_modified(value: Any) -> bool:
     waiting = [value]
     while waiting:
         item = waiting.pop()

@@ -1,4 +1,4 @@
-"""Value and unit of an Observation or component to a number in a concept's canonical unit, or why there is none.
+"""Converts the value of an Observation or component to a number in the concept's canonical unit, or gives a reason.
 
 FHIR R4 Observation.value[x] (https://hl7.org/fhir/R4/observation.html), UCUM (https://ucum.org).
 """
@@ -16,17 +16,17 @@ from fhir_mapping.terminology.concepts import ConceptDefinition, Definitions
 
 _NUMBER_WITH_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s+(\S+(?: \S+)?)|([A-Za-z%µμ/°]\S*))\s*\Z", re.ASCII)
 _BOUND = re.compile(r"\s*(?:[<>≤≥]|less than|greater than|more than|above|below)", re.IGNORECASE)
-_LEAST_SENTINEL = 9999
+_SMALLEST_SENTINEL = 9999
 _SENTINEL = re.compile(r"-?9{4,}(?:\.[09]*)?\Z")
 
 
 def usable_value(
     part: ObservationPart, concept: ConceptDefinition, known: Definitions, loinc: str | None = None
 ) -> tuple[float | None, str]:
-    """(value in the concept's unit, "") or (None, reason).
+    """Returns (value in the concept's unit, "") or (None, reason code).
 
-    A bound such as `<5` is censored and never 5; a word, a ratio, a range or a series is no number; a value beside a
-    data-absent reason is neither.
+    A bound such as `<5` is censored, never 5; text, ratios, ranges and series are not numbers; a value together with a
+    data-absent-reason is not used.
     """
     values = values_of(part)
     absent = bool(part.dataAbsentReason)
@@ -56,7 +56,7 @@ def usable_value(
 
 
 def _quantity(part: ObservationPart) -> tuple[dict[str, Any] | None, str]:
-    """A Quantity: valueQuantity, valueInteger, or a strict number with its unit in valueString."""
+    """Returns a Quantity from valueQuantity, valueInteger, or a plain number with its unit in valueString."""
     quantity = part.valueQuantity
     if type(quantity) is dict:
         return quantity, ""
@@ -82,13 +82,13 @@ def _number(quantity: dict[str, Any]) -> tuple[float | None, str]:
     number = raw if type(raw) is float and math.isfinite(raw) else finite(raw)
     if number is None:
         return None, "value-not-a-number"
-    if abs(number) >= _LEAST_SENTINEL and _SENTINEL.match(f"{number:f}".rstrip("0").rstrip(".")):
+    if abs(number) >= _SMALLEST_SENTINEL and _SENTINEL.match(f"{number:f}".rstrip("0").rstrip(".")):
         return None, "sentinel"
     return number, ""
 
 
 def finite(value: Any) -> float | None:
-    """A JSON number as a float; None for everything else, truth values and numbers beyond any float included.
+    """Returns a JSON number as a float; None for anything else, also for booleans and numbers too large for a float.
 
     >>> finite(5), finite(True), finite("5"), finite(10**400)
     (5.0, None, None, None)
@@ -103,22 +103,22 @@ def finite(value: Any) -> float | None:
 
 
 def _absent(quantity: dict[str, Any]) -> bool:
-    """A data-absent reason as an extension of the quantity or of its value."""
-    beside = quantity.get("_value")
-    holders = [quantity, beside] if isinstance(beside, dict) else [quantity]
+    """Whether the quantity or its value has a data-absent-reason extension."""
+    sibling = quantity.get("_value")
+    holders = [quantity, sibling] if isinstance(sibling, dict) else [quantity]
     found = [e for holder in holders for e in (holder.get("extension") or ()) if isinstance(e, dict)]
     return any(extension.get("url") == DATA_ABSENT for extension in found)
 
 
 def _unit(quantity: dict[str, Any], concept: ConceptDefinition, known: Definitions) -> tuple[str | None, str]:
-    """The UCUM unit of a quantity, or why there is none.
+    """Returns (UCUM unit, "") of a quantity, or (None, reason code).
 
-    A display unit nobody knows does not overrule a UCUM code; one that is known and says otherwise does: unknown.
+    An unknown display unit does not overrule the UCUM code; a known one that contradicts it makes the unit unknown.
     """
     code, display = quantity.get("code"), quantity.get("unit")
     from_code = known.unit(code) if isinstance(code, str) and code.strip() else None
     if from_code == concept.unit and display == code and quantity.get("system") == UCUM:
-        return from_code, ""  # as nearly every laboratory writes it
+        return from_code, ""  # the usual case
     from_display = known.unit(display) if isinstance(display, str) and display.strip() else None
     if from_code and system_of(quantity.get("system")) not in {None, UCUM}:
         from_code = from_code if from_display is None else None  # a unit code of another system is not UCUM

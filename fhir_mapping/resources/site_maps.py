@@ -1,4 +1,4 @@
-"""Site maps: a site's own codes into standard ones, at the door, so that nothing behind it knows a local code.
+"""Site maps: translate a site's own codes into standard ones on input, so that no other module sees a local code.
 
 SiteMap.open(Path("site.yaml")).translate(resource). `docs/site-maps.md` shows the file; a map of ours for MIMIC-IV
 always applies, because its URIs can mean nothing else. A local code is translated by its system and code, never guessed
@@ -39,18 +39,18 @@ _ENCOUNTER = (
     DefinitionField("classes", dict),
     DefinitionField("intensive_care", bool, required=False),
 )
-# Where codings stand in what we read: CodeableConcepts, and elements that hold some.
+# Mapped elements with codings: CodeableConcepts, and elements that contain them.
 _CONCEPTS = frozenset(
     {"code", "medicationCodeableConcept", "type", "serviceType", "priority", "reasonCode", "valueCodeableConcept",
      "admitSource", "dischargeDisposition"}
 )  # fmt: skip
 _HOLDERS = frozenset({"component", "hospitalization", "admission", "medication", "contained"})
-_BEARERS = _CONCEPTS | _HOLDERS | {"valueQuantity"}
+_CODED = _CONCEPTS | _HOLDERS | {"valueQuantity"}
 
 
 @dataclass(frozen=True, slots=True)
 class EncounterRule:
-    """Class codes of one kind of local Encounter: of an identifier's system, or of a class system."""
+    """Class codes of local Encounters with one identifier system or one class system."""
 
     classes: Mapping[str, str]
     """Local class code -> code of v3-ActCode."""
@@ -59,6 +59,7 @@ class EncounterRule:
     intensive_care: bool = False
 
     def fits(self, encounter: Resource) -> bool:
+        """Whether the Encounter has an identifier of the rule's system; without one, always."""
         if self.identifier is None:
             return True
         listed = encounter.get("identifier")
@@ -70,21 +71,21 @@ class EncounterRule:
 
 @dataclass(frozen=True, slots=True)
 class SiteMap:
-    """Local codes of one site, or of several laid over each other; the one laid on top wins."""
+    """Translations of local codes, of one site map or several merged ones; the later one takes precedence."""
 
     systems: Mapping[str, str] = field(default_factory=dict)
     items: Mapping[Code, tuple[str, str | None]] = field(default_factory=dict)
-    """(system, code) of an Observation -> LOINC and the unit the item alone fixes."""
+    """(system, code) of an Observation -> LOINC code and the unit of values without one."""
     codes: Mapping[Code, Code] = field(default_factory=dict)
     encounters: tuple[EncounterRule, ...] = ()
     preliminary: bool = True
-    """Whether preliminary results count until a final one comes."""
+    """Whether preliminary results are used until there is a final one."""
     names: tuple[str, ...] = ()
     _known: frozenset[str] = frozenset()
 
     @classmethod
     def open(cls, path: Path | str) -> SiteMap:
-        """The shipped maps with a site's own file on top. Raises DefinitionError naming file and field."""
+        """Returns the shipped map merged with a site's own file. Raises DefinitionError naming file and field."""
         path = Path(path)
         try:
             raw = path.read_bytes()
@@ -93,7 +94,7 @@ class SiteMap:
         return parse(read_yaml(raw, path.name), path.name).over(shipped())
 
     def over(self, under: SiteMap) -> SiteMap:
-        """This map laid over another."""
+        """Returns this map merged with `under`; this one takes precedence."""
         merged = replace(
             under,
             systems={**under.systems, **self.systems},
@@ -107,17 +108,17 @@ class SiteMap:
         return replace(merged, _known=frozenset(local))
 
     def translate(self, resource: Resource) -> Resource:
-        """The resource in standard codes; the same object when it holds nothing local."""
+        """Returns the resource with standard codes added; the same object if it has no local codes."""
         kind = resource.get("resourceType")
         if kind == "Encounter":
             resource = self._encounter(resource)
-        if not self._speaks(resource):
+        if not self._has_local_code(resource):
             return resource
         changed = {name: new for name, new in self._changes(resource) if new is not resource[name]}
         return {**resource, **changed} if changed else resource
 
-    def speaks_in(self, observation: Observation, meanings: Sequence[ObservationCodes]) -> bool:
-        """Whether an Observation, whose codes mean that, may hold anything to translate that somebody reads."""
+    def may_translate(self, observation: Observation, meanings: Sequence[ObservationCodes]) -> bool:
+        """Whether an Observation with these code meanings may have local codes that a feature would use."""
         if observation.contained is not None:
             return True
         wanted = False
@@ -125,29 +126,29 @@ class SiteMap:
             if not self._known.isdisjoint(meaning.systems):
                 return True
             wanted = wanted or meaning.wanted
-        return wanted and any(self._answers(part) for part in observation.parts)
+        return wanted and any(self._value_is_local(part) for part in observation.parts)
 
-    def _answers(self, part: ObservationPart) -> bool:
+    def _value_is_local(self, part: ObservationPart) -> bool:
         quantity, answer = part.valueQuantity, part.valueCodeableConcept
         system = quantity.get("system") if isinstance(quantity, dict) else None
-        if system is not None and system != UCUM and self._local("valueQuantity", quantity):
+        if system is not None and system != UCUM and self._is_local("valueQuantity", quantity):
             return True
-        return isinstance(answer, dict) and self._local("valueCodeableConcept", answer)
+        return isinstance(answer, dict) and self._is_local("valueCodeableConcept", answer)
 
-    def _speaks(self, holder: Resource) -> bool:
-        """Whether anything in it stands in one of this map's systems: most of what comes does not."""
-        for name in _BEARERS & holder.keys():
+    def _has_local_code(self, holder: Resource) -> bool:
+        """Whether anything in it is coded in one of this map's systems; most resources are not."""
+        for name in _CODED & holder.keys():
             value = holder[name]
             for item in value if isinstance(value, list) else (value,):
-                if isinstance(item, dict) and self._local(name, item):
+                if isinstance(item, dict) and self._is_local(name, item):
                     return True
         return False
 
-    def _local(self, name: str, item: Resource) -> bool:
+    def _is_local(self, name: str, item: Resource) -> bool:
         if type(item) is CodeableConcept:
             return not self._known.isdisjoint(item.systems)
         if name in _HOLDERS:
-            return self._speaks(item)
+            return self._has_local_code(item)
         codings = (item,) if name == "valueQuantity" else item.get("coding")
         for coding in codings if isinstance(codings, (list, tuple)) else ():
             system = coding.get("system") if isinstance(coding, dict) else None
@@ -156,14 +157,14 @@ class SiteMap:
         return False
 
     def _changes(self, holder: Resource) -> Iterator[tuple[str, Any]]:
-        fixed = self._unit_fixed(holder)
+        unit = self._unit_of_item(holder)
         for name, value in holder.items():
             if name in _CONCEPTS:
                 yield name, self._each(value, self._concept)
             elif name in _HOLDERS:
                 yield name, self._each(value, self._holder)
             elif name == "valueQuantity" and isinstance(value, dict):
-                yield name, self._quantity(value, fixed)
+                yield name, self._quantity(value, unit)
 
     def _each(self, value: Any, change: Any) -> Any:
         if not isinstance(value, list):
@@ -178,7 +179,7 @@ class SiteMap:
         return {**value, **changed} if changed else value
 
     def _concept(self, value: Any) -> Any:
-        """A CodeableConcept with the standard codings of its local ones before it."""
+        """Returns a CodeableConcept with the translated codings before the local ones."""
         raw = value.get("coding") if isinstance(value, dict) else None
         if not isinstance(raw, list):
             return value
@@ -200,16 +201,16 @@ class SiteMap:
             return {**coding, "system": target[0], "code": target[1]}
         return {**coding, "system": self.systems[system]} if system in self.systems else None
 
-    def _unit_fixed(self, holder: Resource) -> str | None:
-        """The unit an item alone fixes, for a value that says none."""
+    def _unit_of_item(self, holder: Resource) -> str | None:
+        """Returns the unit that the map gives an item, for values without one."""
         code = holder.get("code")
         raw = code.get("coding") if isinstance(code, dict) else None
-        found = (self.items.get((coding["system"], coding["code"])) for coding in _written(raw))
+        found = (self.items.get((coding["system"], coding["code"])) for coding in _complete(raw))
         return next((item[1] for item in found if item is not None), None)
 
-    def _quantity(self, quantity: dict[str, Any], fixed: str | None) -> dict[str, Any]:
-        if fixed is not None and not (quantity.get("unit") or quantity.get("code")):
-            return {**quantity, "unit": fixed, "code": fixed, "system": UCUM}
+    def _quantity(self, quantity: dict[str, Any], unit: str | None) -> dict[str, Any]:
+        if unit is not None and not (quantity.get("unit") or quantity.get("code")):
+            return {**quantity, "unit": unit, "code": unit, "system": UCUM}
         system = quantity.get("system")
         if isinstance(system, str) and system in self.systems:
             return {**quantity, "system": self.systems[system]}
@@ -232,15 +233,15 @@ class SiteMap:
         return encounter
 
 
-def _written(raw: Any) -> Iterator[dict[str, Any]]:
-    """The codings of a list that have both system and code."""
+def _complete(raw: Any) -> Iterator[dict[str, Any]]:
+    """Yields the codings of a list that have both system and code."""
     for item in raw if isinstance(raw, list) else ():
         if isinstance(item, dict) and isinstance(item.get("system"), str) and isinstance(item.get("code"), str):
             yield item
 
 
 def _classes(raw: Any) -> Iterator[tuple[str | None, str]]:
-    """System and code of every class of an Encounter, R4 or R5."""
+    """Yields system and code of every class of an Encounter, R4 or R5."""
     for item in raw if isinstance(raw, list) else [raw]:
         found = item.get("coding") if isinstance(item, dict) and "coding" in item else [item]
         for coding in found if isinstance(found, list) else ():
@@ -250,19 +251,19 @@ def _classes(raw: Any) -> Iterator[tuple[str | None, str]]:
 
 @cache
 def shipped() -> SiteMap:
-    """The map that always applies: MIMIC-IV."""
+    """Returns the map that always applies: MIMIC-IV."""
     name = "mimic-iv.yaml"
     raw = files("fhir_mapping.definitions").joinpath("site_maps", name).read_bytes()
     return parse(read_yaml(raw, name), name).over(SiteMap())
 
 
 def parse(document: Any, file: str) -> SiteMap:
-    """Check and read a site map.
+    """Returns a site map read from its YAML document. Raises DefinitionError naming file and field.
 
     >>> parse({"name": "x", "observations": [{"systems": ["urn:lab"], "items": {"NA": "natrium"}}]}, "x.yaml")
     Traceback (most recent call last):
-    fhir_mapping.terminology.definition_files.DefinitionError: x.yaml: observations[0].items.NA: no concept natrium; \
-see concepts.yaml
+    fhir_mapping.terminology.definition_files.DefinitionError: x.yaml: observations[0].items.NA: unknown \
+concept natrium; see concepts.yaml
     """
     check_fields(document, _HEAD, file, "")
     codes: dict[Code, Code] = {}
@@ -282,7 +283,7 @@ see concepts.yaml
 
 def _text(code: Any, file: str, place: str) -> str:
     if not isinstance(code, str):
-        raise DefinitionError(file, f"{place}.{code}", "codes are text: put them in quotes")
+        raise DefinitionError(file, f"{place}.{code}", "codes must be text: put them in quotes")
     return code
 
 
@@ -305,7 +306,7 @@ def _items(raw: Sequence[Any], file: str) -> Iterator[tuple[Code, tuple[str, str
             check_fields(parts, _ITEM, file, where)
             concept = known.concepts.get(parts["concept"]) or known.by_loinc.get(parts["concept"])
             if concept is None or not concept.loinc:
-                raise DefinitionError(file, where, f"no concept {parts['concept']}; see concepts.yaml")
+                raise DefinitionError(file, where, f"unknown concept {parts['concept']}; see concepts.yaml")
             unit = known.unit(parts["unit"]) if "unit" in parts else None
             if unit is not None and concept.convert(1.0, unit) is None:
                 raise DefinitionError(file, f"{where}.unit", f"{unit!r} cannot be converted into {concept.unit}")

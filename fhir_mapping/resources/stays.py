@@ -1,4 +1,4 @@
-"""Encounter to `Stay`, R4 and R5: parts and touching inpatient encounters are one stay; a running stay hides its end.
+"""Reads Encounters (R4, R5) into stays: parts and adjoining inpatient encounters are one; later ends are not shown.
 
 FHIR R4 Encounter (https://hl7.org/fhir/R4/encounter.html) and R5 (https://hl7.org/fhir/R5/encounter.html).
 """
@@ -18,7 +18,7 @@ from fhir_mapping.parsing.resource_reader import Resource
 from fhir_mapping.terminology.codes import ACT_CODE, SNOMED, codings, first_code, status_values, system_of, text_of
 
 NEVER = frozenset({"cancelled", "entered-in-error", "planned", "discontinued"})
-OVER = frozenset({"finished", "completed", "discharged"})
+ENDED = frozenset({"finished", "completed", "discharged"})
 _CLASSES = {
     "IMP": StayClass.INPATIENT,
     "ACUTE": StayClass.INPATIENT,
@@ -34,16 +34,16 @@ _ICU_SNOMED = frozenset({"305351004", "309904001", "309905000", "418433008", "12
 _ICU_LOCATIONS = frozenset({"ICU", "CCU", "PEDICU", "PEDNICU", "NICU", "SICU", "MICU"})
 _PRIORITY = {"EM": True, "UR": True, "S": True, "A": True, "EL": False, "R": False, "P": False, "CR": None}
 _ACUTE_TYPES = {"183452005": True, "50849002": True, "4525004": True, "8715000": False, "32485007": None}
-_EMERGENCY_BEFORE = timedelta(hours=24)
-# From hospital to hospital: HL7 discharge-disposition and NUBC discharge status; HL7 admit-source and NUBC source.
+_EMERGENCY_WINDOW = timedelta(hours=24)
+# Transfers between hospitals: HL7 discharge-disposition and NUBC discharge status; HL7 admit-source and NUBC source.
 _TO_HOSPITAL = frozenset({"other-hcf", "02", "05", "43", "65", "66"})
 _FROM_HOSPITAL = frozenset({"hosp-trans", "4"})
-_ON_THE_WAY = timedelta(hours=6)
+_TRANSFER_GAP = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True)
 class _Encounter:
-    """What one Encounter resource says, before stays are put together."""
+    """One Encounter resource, before encounters are combined into stays."""
 
     stay: Stay
     parent: str | None
@@ -55,18 +55,18 @@ class _Encounter:
 def read_stays(
     encounters: Sequence[tuple[str, Resource]], directory: Directory, prediction_time: datetime
 ) -> tuple[tuple[Stay, ...], dict[str, str], tuple[Refusal, ...]]:
-    """Every stay begun by `prediction_time`, oldest first; which stay each Encounter belongs to; and the refusals."""
+    """Returns the stays started by `prediction_time`, oldest first; each Encounter's stay, by key; and the refusals."""
     refused: list[Refusal] = []
     read: dict[str, _Encounter] = {}
     for source, resource in encounters:
-        answer = _read(resource, source, directory, prediction_time)
-        if isinstance(answer, Refusal):
-            refused.append(answer)
-        elif answer is not None:
-            read[source] = answer
-            if answer.stay.length_unknown is not None:
-                refused.append(Refusal(source, answer.stay.length_unknown))
-            if answer.flagged:
+        encounter = _read(resource, source, directory, prediction_time)
+        if isinstance(encounter, Refusal):
+            refused.append(encounter)
+        elif encounter is not None:
+            read[source] = encounter
+            if encounter.stay.length_unknown is not None:
+                refused.append(Refusal(source, encounter.stay.length_unknown))
+            if encounter.flagged:
                 refused.append(Refusal(source, "time-without-zone", "read as UTC"))
     roots = {source: _root(source, read) for source in read}
     parts: dict[str, list[Stay]] = {}
@@ -74,9 +74,9 @@ def read_stays(
         parts.setdefault(root, []).append(read[source].stay)
     stays = [_with_parts(read[root].stay, members) for root, members in parts.items()]
     arrivals = frozenset(source for source, encounter in read.items() if encounter.transferred_in)
-    merged, joined = _join_touching(sorted(stays, key=lambda stay: (stay.start, stay.source)), arrivals)
+    merged, joined = _join_adjoining(sorted(stays, key=lambda stay: (stay.start, stay.source)), arrivals)
     belongs = {source: joined.get(root, root) for source, root in roots.items()}
-    return tuple(_with_arrival(merged)), belongs, tuple(refused)
+    return tuple(_with_inferred_acute(merged)), belongs, tuple(refused)
 
 
 def _read(
@@ -93,22 +93,22 @@ def _read(
     length_unknown = None
     if end is not None and end.latest < start.earliest:
         end, length_unknown = None, "period-reversed"
-    elif end is None and status in OVER:
+    elif end is None and status in ENDED:
         length_unknown = "no-end"
     ended = end is not None and reachable(end, prediction_time)
-    begin = start.earliest if not start.zone_assumed else min(moment(start), prediction_time)
+    starts = start.earliest if not start.zone_assumed else min(moment(start), prediction_time)
     reasons = list(_reasons(resource, directory))
     stay = Stay(
         source=source,
         stay_class=stay_class_of(resource.get("class")),
-        start=begin,
-        end=max(begin, moment(end)) if ended and end is not None else None,
+        start=starts,
+        end=max(starts, moment(end)) if ended and end is not None else None,
         codings=_all_codings(resource),
         reasons=tuple(coding for reason in reasons for coding in codings(reason)),
         reason_texts=tuple(dict.fromkeys(filter(None, map(text_of, reasons)))),
         acute=_acute(resource),
         intensive_care=_intensive_care(resource, directory, prediction_time),
-        # Of a stay that does not say when it ended nobody knows whether its disposition was known by then.
+        # Without an end time it is unknown whether the disposition was known at the prediction time.
         discharge_disposition=_disposition(resource) if ended else None,
         admission_source=first_code(_admission(resource).get("admitSource")),
         length_unknown=length_unknown,
@@ -122,7 +122,7 @@ def _read(
 
 
 def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
-    """Start and end: `period` in R4, `actualPeriod` in R5."""
+    """Returns start and end: `period` in R4, `actualPeriod` in R5."""
     period = resource.get("period") or resource.get("actualPeriod")
     if not isinstance(period, dict):
         return None, None
@@ -130,8 +130,8 @@ def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
 
 
 def stay_class_of(raw: Any) -> StayClass:
-    """R4 has one Coding, R5 a list of CodeableConcepts, some servers one of these or a list of Codings; the first class
-    we know counts."""
+    """Returns the first known class. R4 has one Coding, R5 a list of CodeableConcepts, some servers one of these or a
+    list of Codings."""
     for coding in (coding for item in (raw if isinstance(raw, list) else [raw]) for coding in _class_codings(item)):
         if coding.system in {ACT_CODE, None} and coding.code in _CLASSES:
             return _CLASSES[coding.code]
@@ -156,7 +156,7 @@ def _all_codings(resource: Resource) -> tuple[Coding, ...]:
 
 
 def _reasons(resource: Resource, directory: Directory) -> Iterator[Any]:
-    """Reasons as CodeableConcepts: R4 reasonCode and reasonReference, R5 reason[].value[]."""
+    """Yields reasons as CodeableConcepts: R4 reasonCode and reasonReference, R5 reason[].value[]."""
     yield from _list(resource.get("reasonCode"))
     for reference in _list(resource.get("reasonReference")):
         condition = directory.resolve(reference, resource)
@@ -187,7 +187,7 @@ def _disposition(resource: Resource) -> str | None:
 
 
 def _acute(resource: Resource) -> bool | None:
-    """From priority, admission source, or a type that says emergency or elective; None when nothing does."""
+    """Returns whether priority, admission source or type mean emergency (True) or elective (False), else None."""
     for coding in codings(resource.get("priority")):
         if coding.code in _PRIORITY:
             return _PRIORITY[coding.code]
@@ -200,7 +200,7 @@ def _acute(resource: Resource) -> bool | None:
 
 
 def _intensive_care(resource: Resource, directory: Directory, prediction_time: datetime) -> bool | None:
-    """True by code of type, service or a location entered by now; False when its coded places are others; else None."""
+    """Returns True by the code of type, service or an entered location; False if all coded locations are others."""
     if any(coding.system == SNOMED and coding.code in _ICU_SNOMED for coding in _all_codings(resource)):
         return True
     known = False
@@ -219,7 +219,7 @@ def _intensive_care(resource: Resource, directory: Directory, prediction_time: d
 
 
 def _location_codes(reference: Any, container: Resource, directory: Directory) -> Iterator[Coding]:
-    """Type codes of a Location and of what it is part of: a bed is in a ward."""
+    """Yields type codes of a Location and of those it is part of: a bed is in a ward."""
     seen: list[Resource] = []
     location = directory.resolve(reference, container)
     while location is not None and location not in seen and len(seen) < 8:
@@ -230,15 +230,15 @@ def _location_codes(reference: Any, container: Resource, directory: Directory) -
 
 
 def _root(source: str, read: dict[str, _Encounter]) -> str:
-    """The outermost Encounter this one is part of; of a loop, its first in the alphabet.
+    """Returns the outermost Encounter this one is part of; of a loop, the alphabetically first.
 
-    An admission that is part of the emergency visit it came from is a stay of its own, not a part of that visit; and
-    an emergency visit that is part of the admission it led to stays a visit. An admission that begins when its whole is
-    over is no part of it: some systems name the earlier stay so in a readmission.
+    An admission that is part of the emergency visit it came from is a separate stay, and an emergency visit that is
+    part of the admission it led to remains a visit. An admission that starts when the Encounter named in `partOf` has
+    ended is a separate stay: some systems link readmissions so.
     """
     path = [source]
     parent = read[source].parent
-    while parent in read and not _apart(read[path[-1]].stay, read[parent].stay):
+    while parent in read and not _is_separate(read[path[-1]].stay, read[parent].stay):
         if parent in path:
             return min(path[path.index(parent) :])
         path.append(parent)
@@ -246,11 +246,11 @@ def _root(source: str, read: dict[str, _Encounter]) -> str:
     return path[-1]
 
 
-def _apart(stay: Stay, whole: Stay) -> bool:
-    emergency = stay.stay_class is StayClass.EMERGENCY and whole.stay_class is StayClass.INPATIENT
-    admission = stay.stay_class is StayClass.INPATIENT and whole.stay_class is not StayClass.INPATIENT
-    afterwards = stay.stay_class is StayClass.INPATIENT and whole.end is not None and stay.start >= whole.end
-    return emergency or admission or afterwards
+def _is_separate(stay: Stay, parent: Stay) -> bool:
+    emergency = stay.stay_class is StayClass.EMERGENCY and parent.stay_class is StayClass.INPATIENT
+    admission = stay.stay_class is StayClass.INPATIENT and parent.stay_class is not StayClass.INPATIENT
+    readmission = stay.stay_class is StayClass.INPATIENT and parent.end is not None and stay.start >= parent.end
+    return emergency or admission or readmission
 
 
 def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
@@ -259,17 +259,17 @@ def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
     return stay
 
 
-def _join_touching(stays: list[Stay], arrivals: frozenset[str]) -> tuple[list[Stay], dict[str, str]]:
-    """Inpatient encounters that overlap or touch are one stay: a transfer is no readmission.
+def _join_adjoining(stays: list[Stay], arrivals: frozenset[str]) -> tuple[list[Stay], dict[str, str]]:
+    """Joins inpatient encounters that overlap or adjoin into one stay: a transfer is not a readmission.
 
-    So is one that follows within six hours when either side calls it a transfer between hospitals (`arrivals`:
-    encounters whose admission source is another hospital).
+    An encounter within six hours is joined too if either side codes a transfer between hospitals (`arrivals`: keys of
+    encounters with another hospital as admission source). Also returns joined key -> key of the stay.
     """
     merged: list[Stay] = []
     joined: dict[str, str] = {}
     for stay in stays:
         last = next((s for s in reversed(merged) if s.stay_class is StayClass.INPATIENT), None)
-        if stay.stay_class is not StayClass.INPATIENT or last is None or not _touch(last, stay, arrivals):
+        if stay.stay_class is not StayClass.INPATIENT or last is None or not _adjoin(last, stay, arrivals):
             merged.append(stay)
             continue
         joined[stay.source] = last.source
@@ -277,13 +277,13 @@ def _join_touching(stays: list[Stay], arrivals: frozenset[str]) -> tuple[list[St
     return merged, joined
 
 
-def _touch(first: Stay, second: Stay, arrivals: frozenset[str]) -> bool:
+def _adjoin(first: Stay, second: Stay, arrivals: frozenset[str]) -> bool:
     if first.running:
         return True
     if first.end is None:
         return False
     transferred = first.discharge_disposition in _TO_HOSPITAL or second.source in arrivals
-    return second.start <= first.end + (_ON_THE_WAY if transferred else timedelta())
+    return second.start <= first.end + (_TRANSFER_GAP if transferred else timedelta())
 
 
 def _join(first: Stay, second: Stay) -> Stay:
@@ -301,8 +301,8 @@ def _join(first: Stay, second: Stay) -> Stay:
     )
 
 
-def _with_arrival(stays: list[Stay]) -> Iterator[Stay]:
-    """An admission that nothing calls acute or elective is acute when it follows an emergency visit within a day."""
+def _with_inferred_acute(stays: list[Stay]) -> Iterator[Stay]:
+    """Yields the stays; an admission not coded as acute or elective is acute within 24 hours of an emergency visit."""
     emergencies = [stay for stay in stays if stay.stay_class is StayClass.EMERGENCY]
     for stay in stays:
         if (
@@ -316,10 +316,10 @@ def _with_arrival(stays: list[Stay]) -> Iterator[Stay]:
 
 
 def leads_to(visit: Stay, stay: Stay) -> bool:
-    """Whether an emergency visit is the one a stay began with: it ends, or runs, within the day before."""
-    return visit.start <= stay.start <= (visit.end or visit.start) + _EMERGENCY_BEFORE
+    """Whether a stay starts during an emergency visit or within 24 hours of its end (of its start if it has none)."""
+    return visit.start <= stay.start <= (visit.end or visit.start) + _EMERGENCY_WINDOW
 
 
 def starts_stay(resource: Resource) -> Instant | None:
-    """When an Encounter begins."""
+    """Returns the start of an Encounter, or None."""
     return period_of(resource)[0]

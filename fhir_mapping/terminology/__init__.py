@@ -1,4 +1,4 @@
-"""Code systems, and the tables that say what codes mean: concepts, note terms, drug classes, diagnosis groups."""
+"""Code systems, and the tables that define concepts, note terms, drug classes and diagnosis groups."""
 
 from fhir_mapping.terminology.codes import ACT_CODE, ICD9CM, ICD10, ICD10CM, LOINC, RXNORM, SNOMED, codings
 from fhir_mapping.terminology.concepts import ConceptDefinition, definitions

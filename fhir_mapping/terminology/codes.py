@@ -1,4 +1,4 @@
-"""Codings and code systems: known wrong spellings of a system's URI become the right one, others stay as they are."""
+"""Reads CodeableConcepts and normalises code system URIs; unknown URIs stay unchanged."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ICD10 = "http://hl7.org/fhir/sid/icd-10"
 UCUM = "http://unitsofmeasure.org"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 
-# Other names of a system, without scheme, `urn:oid:`, version or closing slash, in lower case. The OIDs are those of
-# the HL7 OID registry; the others are spellings seen in real exports.
+# Other URIs of a system, without scheme, `urn:oid:`, version or trailing slash, in lower case. The OIDs are those of
+# the HL7 OID registry; the others occur in real exports.
 _OTHER_NAMES = {
     "2.16.840.1.113883.6.1": LOINC,
     "loinc.org": LOINC,
@@ -52,11 +52,11 @@ _OTHER_NAMES = {
 }
 
 
-_LONGEST_URI = 200  # nothing longer is a name we know, and the cache stays small
+_MAX_URI = 200  # characters; known URIs are shorter, and the cache stays small
 
 
 @lru_cache(maxsize=4096)
-def _named(uri: str) -> str:
+def _canonical(uri: str) -> str:
     bare = uri.strip().partition("|")[0].rstrip("/").lower()
     for prefix in ("urn:oid:", "oid:", "http://", "https://"):
         bare = bare.removeprefix(prefix)
@@ -66,20 +66,20 @@ def _named(uri: str) -> str:
 
 
 def system_of(uri: Any) -> str | None:
-    """The system's own URI, whatever a known wrong spelling says; others stay as they are.
+    """Returns the canonical URI of a code system; an unknown URI is returned unchanged.
 
     >>> system_of("urn:oid:2.16.840.1.113883.6.1"), system_of("https://loinc.org/")
     ('http://loinc.org', 'http://loinc.org')
     """
     if not isinstance(uri, str) or not uri:
         return None
-    return _named(uri) if len(uri) <= _LONGEST_URI else uri
+    return _canonical(uri) if len(uri) <= _MAX_URI else uri
 
 
 class CodeableConcept(dict[str, Any]):
-    """A CodeableConcept that stands in many resources: what it says is found out once. To be looked at, never changed.
+    """A CodeableConcept shared by many resources; its properties are computed once, so it must not be modified.
 
-    A plain dictionary is as good everywhere, and slower.
+    A plain dictionary works everywhere too, but slower.
     """
 
     @cached_property
@@ -87,23 +87,23 @@ class CodeableConcept(dict[str, Any]):
         return _codings(self)
 
     @cached_property
-    def said(self) -> str:
+    def display_text(self) -> str:
         return _text_of(self)
 
     @cached_property
-    def words(self) -> frozenset[str]:
-        return _status_words(self)
+    def statuses(self) -> frozenset[str]:
+        return _status_values(self)
 
     @cached_property
     def systems(self) -> frozenset[str]:
-        """As written."""
+        """Code system URIs as written."""
         raw = self.get("coding")
         items = [item for item in raw if isinstance(item, dict)] if isinstance(raw, list) else []
         return frozenset(item["system"] for item in items if isinstance(item.get("system"), str))
 
 
 def codings(concept: Any) -> tuple[Coding, ...]:
-    """The codings of a CodeableConcept, in order; anything that is not one gives none."""
+    """Returns the codings of a CodeableConcept in order; none for anything else."""
     return concept.found if type(concept) is CodeableConcept else _codings(concept)
 
 
@@ -120,16 +120,16 @@ def _is_code(value: Any) -> bool:
 
 def _coding(item: dict[str, Any]) -> Coding:
     display = item.get("display")
-    return _shared(system_of(item.get("system")), item["code"], display if isinstance(display, str) else None)
+    return _cached_coding(system_of(item.get("system")), item["code"], display if isinstance(display, str) else None)
 
 
 # A chart repeats the same few hundred codings thousands of times.
-_shared = lru_cache(maxsize=8192)(Coding)
+_cached_coding = lru_cache(maxsize=8192)(Coding)
 
 
 def text_of(concept: Any) -> str:
-    """What a person would read: `text`, else the first display, else the first code, else nothing."""
-    return concept.said if type(concept) is CodeableConcept else _text_of(concept)
+    """Returns the display text: `text`, else the first display, else the first code, else an empty string."""
+    return concept.display_text if type(concept) is CodeableConcept else _text_of(concept)
 
 
 def _text_of(concept: Any) -> str:
@@ -143,33 +143,33 @@ def _text_of(concept: Any) -> str:
 
 
 def first_code(concept: Any) -> str | None:
-    """The code of the first coding of a status-like CodeableConcept."""
+    """Returns the code of the first coding, or None."""
     found = codings(concept)
     return found[0].code if found else None
 
 
 def status_values(concept: Any) -> frozenset[str]:
-    """Every word a status may be read from, in lower case: codes, a bare string as in STU3, or the text alone.
+    """Returns the values of a status in lower case: its codes, a plain string (STU3), or, without codes, its text.
 
     >>> sorted(status_values({"coding": [{"code": "L-17"}, {"code": "refuted"}]}))
     ['l-17', 'refuted']
     """
-    return concept.words if type(concept) is CodeableConcept else _status_words(concept)
+    return concept.statuses if type(concept) is CodeableConcept else _status_values(concept)
 
 
-def _status_words(concept: Any) -> frozenset[str]:
+def _status_values(concept: Any) -> frozenset[str]:
     if concept is None:
         return frozenset()
     if isinstance(concept, str):
         return frozenset({concept.strip().lower()})
-    words = {coding.code.lower() for coding in codings(concept)}
-    if not words and isinstance(concept, dict) and isinstance(concept.get("text"), str):
-        words = {concept["text"].strip().lower()}
-    return frozenset(words)
+    statuses = {coding.code.lower() for coding in codings(concept)}
+    if not statuses and isinstance(concept, dict) and isinstance(concept.get("text"), str):
+        statuses = {concept["text"].strip().lower()}
+    return frozenset(statuses)
 
 
 def is_set(value: Any) -> bool:
-    """Whether a boolean that would take a meaning back is set: also where it is not written as one.
+    """Whether a negating boolean (such as `notDone`) is set, even if it is not written as a boolean.
 
     >>> is_set(True), is_set("true"), is_set("false"), is_set(None)
     (True, True, False, False)

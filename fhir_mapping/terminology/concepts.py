@@ -1,4 +1,4 @@
-"""What we read from Observation, as data: `concepts.yaml`, checked when it is loaded, once per process."""
+"""The concepts read from Observations, as defined in `concepts.yaml`, which is checked and loaded once per process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class ConceptDefinition:
-    """One concept: canonical UCUM `unit`, plausible `low`..`high` in it, and conversions into it (factor, offset)."""
+    """One concept: canonical UCUM `unit`, plausible range `low`..`high` and conversions (factor, offset) to it."""
 
     name: str
     label: str
@@ -57,10 +57,10 @@ class ConceptDefinition:
     specimen: str | None = None
     loinc_units: Mapping[str, Mapping[str, Conversion]] | None = None
     reference_method: frozenset[str] = frozenset()
-    """LOINC codes by the method that counts before the others' values of one moment."""
+    """LOINC codes of the reference method, whose values take precedence at the same time."""
 
     def convert(self, value: float, unit: str, loinc: str | None = None) -> float | None:
-        """`value` in the canonical unit, or None when `unit` cannot mean this concept."""
+        """Returns `value` in the canonical unit, or None if `unit` does not measure this concept."""
         special = (self.loinc_units or {}).get(loinc or "", {}).get(unit)
         if special is None and unit == self.unit:
             return value
@@ -70,7 +70,7 @@ class ConceptDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """A kind of specimen by its SNOMED CT and v2-0487 codes, else by words of its text."""
+    """A kind of specimen, recognised by its SNOMED CT and HL7 v2-0487 codes, else by words in its text."""
 
     name: str
     codes: frozenset[str]
@@ -79,20 +79,22 @@ class Specimen:
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
+    """The content of `concepts.yaml`."""
+
     concepts: Mapping[str, ConceptDefinition]
     by_loinc: Mapping[str, ConceptDefinition]
     neighbours: Mapping[str, str]
-    """LOINC of something near -> the concept it is not."""
+    """LOINC code of a similar measurement -> the concept it must not be taken for."""
     specimens: tuple[Specimen, ...]
     aggregates: tuple[str, ...]
     windows: Mapping[str, float]
-    """Suffix -> hours back from the prediction time."""
+    """Feature suffix -> hours before the prediction time."""
     _spellings: Mapping[str, str]
     _folded: Mapping[str, str]
     known_units: frozenset[str]
 
     def unit(self, text: str) -> str:
-        """The UCUM unit a spelling means; a spelling nobody knows stays as it is.
+        """Returns the UCUM unit of a spelling; an unknown spelling is returned unchanged.
 
         >>> definitions().unit("K/uL"), definitions().unit("MMOL/L"), definitions().unit("furlong")
         ('10*3/uL', 'mmol/L', 'furlong')
@@ -108,7 +110,7 @@ class Definitions:
         return stripped
 
     def spellings_of(self, unit: str) -> tuple[str, ...]:
-        """Every exact spelling of a UCUM unit, the unit itself among them.
+        """Returns every exact spelling of a UCUM unit, including the unit itself.
 
         >>> sorted(definitions().spellings_of("g/L"))
         ['g/L', 'g/l']
@@ -122,13 +124,13 @@ def _fold(spelling: str) -> str:
 
 @cache
 def definitions() -> Definitions:
-    """The shipped definitions. Raises DefinitionError naming file, concept and field when they break their schema."""
+    """Returns the shipped definitions. Raises DefinitionError naming file, concept and field if they are invalid."""
     name = "concepts.yaml"
     return parse(read_yaml(files("fhir_mapping.definitions").joinpath(name).read_bytes(), name), name)
 
 
 def parse(document: Any, file: str) -> Definitions:
-    """Check and read a definitions document.
+    """Returns the definitions of a YAML document. Raises DefinitionError naming file and field.
 
     >>> parse({"aggregates": [], "windows": {}, "neighbours": {}, "specimens": {}, "units": {},
     ...        "concepts": {"x": {"label": "X", "group": "laboratory", "range": [0, 1], "loinc": []}}}, "site.yaml")
@@ -151,7 +153,9 @@ def parse(document: Any, file: str) -> Definitions:
     neighbours = {str(code): name for name, found in document["neighbours"].items() for code in found}
     for code, name in neighbours.items():
         if name not in concepts or code in by_loinc:
-            raise DefinitionError(file, f"neighbours.{name}", f"{code} is read, or there is no such concept")
+            raise DefinitionError(
+                file, f"neighbours.{name}", f"{code} is the code of a concept, or {name} is not a concept"
+            )
     known = frozenset(unit for concept in concepts.values() for unit in (concept.unit, *concept.conversions))
     spellings, folded = _spellings(document["units"], known, file)
     return Definitions(
@@ -168,7 +172,7 @@ def parse(document: Any, file: str) -> Definitions:
 
 
 def _spellings(units: Mapping[str, Any], known: frozenset[str], file: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Exact spellings, and those that stay unambiguous without case and spaces (`G/L` and `g/L` do not)."""
+    """Returns exact spellings, and those unambiguous without case and spaces (`G/L` and `g/L` are not)."""
     exact = {unit: unit for unit in (*known, *units)}
     for unit, found in units.items():
         for spelling in found:
@@ -194,7 +198,7 @@ def _concept(name: str, raw: Any, file: str) -> ConceptDefinition:
     if len(bounds) != 2 or not all(isinstance(b, int | float) for b in bounds) or not bounds[0] < bounds[1]:
         raise DefinitionError(file, f"{place}.range", "expected [low, high] with low below high")
     if not all(isinstance(code, str) for code in raw["loinc"]):
-        raise DefinitionError(file, f"{place}.loinc", "codes are text: put them in quotes")
+        raise DefinitionError(file, f"{place}.loinc", "codes must be text: put them in quotes")
     conversions = _chemical(raw, file, place) | _conversions(raw.get("from", {}), file, f"{place}.from")
     special = {
         code: _conversions(found, file, f"{place}.loinc_units.{code}")
@@ -212,13 +216,13 @@ def _concept(name: str, raw: Any, file: str) -> ConceptDefinition:
         unitless=raw.get("unitless", False),
         specimen=raw.get("specimen"),
         loinc_units=special or None,
-        reference_method=_among(raw.get("reference_method", []), raw["loinc"], file, f"{place}.reference_method"),
+        reference_method=_methods(raw.get("reference_method", []), raw["loinc"], file, f"{place}.reference_method"),
     )
 
 
-def _among(codes: list[str], loinc: list[str], file: str, place: str) -> frozenset[str]:
+def _methods(codes: list[str], loinc: list[str], file: str, place: str) -> frozenset[str]:
     if not set(codes) <= set(loinc):
-        raise DefinitionError(file, place, "names a code that is not among loinc")
+        raise DefinitionError(file, place, "has a code that is not in loinc")
     return frozenset(codes)
 
 
@@ -235,7 +239,7 @@ def _conversions(raw: Any, file: str, place: str) -> dict[str, Conversion]:
 
 
 def _chemical(raw: Mapping[str, Any], file: str, place: str) -> dict[str, Conversion]:
-    """Moles, mass and equivalents into each other, for a concept in mg/dL or mmol/L.
+    """Returns conversions between moles, mass and equivalents, for a concept in mg/dL or mmol/L.
 
     1 mmol/L is a tenth of the molar mass in mg/dL; 1 mmol/L of an ion with charge 2 is 2 meq/L.
     """

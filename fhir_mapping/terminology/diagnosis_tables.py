@@ -1,9 +1,8 @@
-"""Diagnosis groups and comorbidity schemes: which groups a coded condition falls into, and which a patient is in.
+"""Diagnosis groups and comorbidity schemes of coded conditions.
 
 Two tables of `definitions/`: `diagnosis_groups.json` (the groups the shipped models read; ICD-9-CM, ICD-10, SNOMED CT)
 and `comorbidities.yaml` (Charlson, Elixhauser and SAPS II in ICD, after Quan et al., Med Care 2005;43:1130; Charlson
-also by the SNOMED CT ids of the diagnosis groups it names). The code system decides how a code is read; without one,
-never.
+also by the SNOMED CT ids of the diagnosis groups it refers to). Codes without a code system are never matched.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ READABLE_SYSTEMS = _ICD10 | _ICD9
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """ICD codes by their beginning, without dots; SNOMED CT by concept id."""
+    """ICD codes by prefix, without dots; SNOMED CT codes by concept id."""
 
     icd10: tuple[str, ...]
     icd9: tuple[str, ...]
     snomed: frozenset[str] = frozenset()
 
     def holds(self, coding: Coding) -> bool:
-        """Whether a coding is one of them.
+        """Whether a coding is one of these.
 
         >>> codes = Codes(("I50",), ("428",))
         >>> codes.holds(Coding(ICD10CM, "I50.9")), codes.holds(Coding(None, "I50.9"))
@@ -50,6 +49,8 @@ class Codes:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisGroup:
+    """A named group of diagnosis codes."""
+
     name: str
     label: str
     codes: Codes
@@ -62,16 +63,20 @@ class DiagnosisGroup:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisTable:
+    """The content of `diagnosis_groups.json`."""
+
     groups: Mapping[str, DiagnosisGroup]
     over: Mapping[str, tuple[str, ...]]
-    """A group that makes others of the same disease redundant in a score."""
+    """Group -> lesser groups of the same disease, which a score does not count in addition."""
     pregnancy: DiagnosisGroup
-    """No input of a model: adult scores are not meant for it."""
+    """Not a model input: adult scores are not valid for it."""
     hospice: DiagnosisGroup
-    """No input of a model either: its patients are outside all of them."""
+    """Not a model input: all models exclude these patients."""
 
 
 class Scheme(StrEnum):
+    """A published comorbidity scheme."""
+
     CHARLSON = "charlson"
     ELIXHAUSER = "elixhauser"
     SAPS2 = "saps2"
@@ -79,7 +84,7 @@ class Scheme(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SchemeGroup:
-    """A group of a scheme; `over` names the lesser grade that does not count beside this one."""
+    """A group of a scheme; `over` is the lesser grade that does not count in addition to this one."""
 
     name: str
     weight: int
@@ -91,12 +96,13 @@ class SchemeGroup:
 
     @property
     def slug(self) -> str:
-        """The name as features spell it: `mild_liver_disease`."""
+        """The name in feature names: `mild_liver_disease`."""
         return self.name.lower().replace(" ", "_")
 
 
 @cache
 def diagnosis_table() -> DiagnosisTable:
+    """Returns the shipped diagnosis groups."""
     raw = orjson.loads(_definition("diagnosis_groups.json"))
     groups = {name: _diagnosis_group(name, group) for name, group in raw["groups"].items()}
     over = {name: tuple(others) for name, others in raw["over"].items()}
@@ -114,7 +120,7 @@ def _diagnosis_group(name: str, raw: Mapping[str, Any]) -> DiagnosisGroup:
 
 @cache
 def scheme_groups(scheme: Scheme) -> tuple[SchemeGroup, ...]:
-    """The groups of a scheme in the order of its publication."""
+    """Returns the groups of a scheme in the order of its publication."""
     name = "comorbidities.yaml"
     return tuple(_group(group, raw) for group, raw in read_yaml(_definition(name), name)[scheme.value].items())
 
@@ -127,7 +133,7 @@ def _group(name: str, raw: Mapping[str, Any]) -> SchemeGroup:
 
 
 def expand(text: str) -> Iterator[str]:
-    """Every prefix of a range.
+    """Yields every code prefix of a range.
 
     >>> list(expand("I67-I70")), list(expand("4254-4256")), list(expand("E87"))
     (['I67', 'I68', 'I69', 'I70'], ['4254', '4255', '4256'], ['E87'])
@@ -143,7 +149,7 @@ def expand(text: str) -> Iterator[str]:
 
 
 def diagnosis_groups(codings: Iterable[Coding]) -> frozenset[str]:
-    """Names of the diagnosis groups that codings fall into."""
+    """Returns the names of the diagnosis groups that contain one of the codings."""
     return frozenset(name for coding in codings for name in _diagnoses_holding(coding))
 
 
@@ -154,4 +160,5 @@ def _diagnoses_holding(coding: Coding) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8192)
 def groups_holding(scheme: Scheme, coding: Coding) -> tuple[str, ...]:
+    """Returns the names of the groups of a scheme that contain the coding."""
     return tuple(group.name for group in scheme_groups(scheme) if group.holds(coding))

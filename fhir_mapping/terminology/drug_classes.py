@@ -1,7 +1,7 @@
-"""Classes of the drugs a patient takes: by ATC code, by RxNorm ingredient, or, marked as such, by the drug's name.
+"""Drug classes of medications: by ATC code, RxNorm ingredient or, marked as such, the drug's name.
 
-A name is read only where the drug is coded in RxNorm or NDC, whose codes of packs and strengths no small table holds;
-then the display's words decide. What is coded in none of the three stays unread: it may be of any class.
+A name is used only if the drug is coded in RxNorm or NDC, which have too many codes of packs and strengths for a table;
+then the words of the display decide. The class of a drug coded in none of the three is unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FIELDS = (
 
 
 class Basis(StrEnum):
-    """What a class was read from."""
+    """What a drug class was derived from."""
 
     CODE = "code"
     NAME = "name"
@@ -37,16 +37,19 @@ class Basis(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DrugClass:
+    """A drug class with its ATC prefixes, RxNorm ingredients and drug names."""
+
     name: str
     label: str
     atc: tuple[str, ...]
     rxnorm: frozenset[str]
     words: frozenset[str]
     not_words: tuple[str, ...]
-    """Beginnings of words that say the drug stays where it is put: on the skin, in the eye."""
+    """Prefixes of words that mean local use, such as on the skin or in the eye."""
 
     def coded(self, coding: Coding) -> bool:
-        """
+        """Whether a coding is in the class.
+
         >>> statin = drug_class_table()["statin"]
         >>> statin.coded(Coding(ATC, "C10AA05")), statin.coded(Coding(RXNORM, "83367"))
         (True, True)
@@ -56,7 +59,8 @@ class DrugClass:
         return coding.system == RXNORM and coding.code in self.rxnorm
 
     def named(self, text: str) -> bool:
-        """
+        """Whether a drug name is in the class.
+
         >>> drug_class_table()["corticosteroid"].named("hydrocortisone 1 % Topical Cream")
         False
         """
@@ -66,6 +70,7 @@ class DrugClass:
 
 @cache
 def drug_class_table() -> Mapping[str, DrugClass]:
+    """Returns the shipped drug classes by name."""
     name = "medication_classes.yaml"
     raw = read_yaml(files("fhir_mapping.definitions").joinpath(name).read_bytes(), name)["classes"]
     for key, parts in raw.items():
@@ -80,7 +85,7 @@ def drug_class_table() -> Mapping[str, DrugClass]:
 
 
 def classes_of(medication: Medication) -> Mapping[str, Basis] | None:
-    """The classes of a drug and what each was read from; None where neither code nor name can be read.
+    """Returns the classes of a drug and what each was derived from; None if they are unknown.
 
     >>> lisinopril = Coding(RXNORM, "314076", "lisinopril 10 MG Oral Tablet")
     >>> classes_of(Medication("m", (lisinopril,), "Lisinopril", None, None, True))

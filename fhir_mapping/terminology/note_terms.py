@@ -1,4 +1,4 @@
-"""How notes write what Observations code: `note_phrases.yaml`, checked when it is loaded, once per process."""
+"""The phrases for concepts in notes, as defined in `note_phrases.yaml`; checked and loaded once per process."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _HEAD = (
     DefinitionField("blood_gases", list),
     DefinitionField("adjectives", dict),
 )
-_WORDS = (
+_PHRASES = (
     DefinitionField("names", list, required=False),
     DefinitionField("grades", dict, required=False),
     DefinitionField("unlike", dict, required=False),
     DefinitionField("without_unit", list, required=False),
 )
 _MEASURED = (
-    *_WORDS,
+    *_PHRASES,
     DefinitionField("label", str),
     DefinitionField("group", str, one_of=GROUPS),
     DefinitionField("unit", str),
@@ -42,7 +42,7 @@ _UNLIKE = (DefinitionField("before", list, required=False), DefinitionField("aft
 
 @dataclass(frozen=True, slots=True)
 class NoteConcept:
-    """One concept as notes write it. A name with a capital letter is matched as written, another in any case."""
+    """The phrases for one concept. A name with a capital letter is matched exactly, others in any case."""
 
     definition: ConceptDefinition
     names: tuple[str, ...]
@@ -51,12 +51,12 @@ class NoteConcept:
     not_after: frozenset[str]
     not_before: frozenset[str]
     without_unit: tuple[float, float]
-    """Values in the canonical unit that a number without any unit may mean."""
+    """Range, in the canonical unit, in which a number without a unit is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoteState:
-    """Something that is true of a patient or not, with the phrases that say so."""
+    """A state that is present or absent in a patient, with the phrases for both."""
 
     name: str
     label: str
@@ -66,16 +66,18 @@ class NoteState:
 
 @dataclass(frozen=True, slots=True)
 class NotePhrases:
+    """The content of `note_phrases.yaml`."""
+
     concepts: Mapping[str, NoteConcept]
     states: Mapping[str, NoteState]
     pressures: tuple[str, ...]
     blood_gases: tuple[str, ...]
     adjectives: Mapping[str, int]
     units: Mapping[str, str]
-    """Spellings of the units that only notes have."""
+    """Spelling -> UCUM unit, for units that only notes have."""
 
     def label(self, name: str) -> str | None:
-        """A concept or state in the words of a clinician; None where there is none of that name."""
+        """Returns the display label of a concept or state; None for an unknown name."""
         if name in self.states:
             return self.states[name].label
         return self.concepts[name].definition.label if name in self.concepts else None
@@ -83,27 +85,30 @@ class NotePhrases:
 
 @cache
 def note_phrases() -> NotePhrases:
-    """The shipped words. Raises DefinitionError naming file, concept and field when they break their schema."""
+    """Returns the shipped phrases. Raises DefinitionError naming file, concept and field if they are invalid."""
     name = "note_phrases.yaml"
     return parse(read_yaml(files("fhir_mapping.definitions").joinpath(name).read_bytes(), name), name, definitions())
 
 
 def parse(document: Any, file: str, known: Definitions) -> NotePhrases:
-    """Check and read a document of note words; every concept of it must be one of `known`, or stand in `measured`."""
+    """Returns the phrases of a YAML document; each concept must be in `known` or in `measured`.
+
+    Raises DefinitionError naming file and field.
+    """
     check_fields(document, _HEAD, file, "")
     concepts = {name: _concept(known.concepts[name], {}, file, name) for name in known.concepts}
     for name, raw in document["concepts"].items():
         place = f"concepts.{name}"
         if name not in known.concepts:
-            raise DefinitionError(file, place, "there is no such concept in concepts.yaml")
-        check_fields(raw, _WORDS, file, place)
+            raise DefinitionError(file, place, "unknown concept; see concepts.yaml")
+        check_fields(raw, _PHRASES, file, place)
         concepts[name] = _concept(known.concepts[name], raw, file, place)
     units: dict[str, str] = {}
     for name, raw in document["measured"].items():
         place = f"measured.{name}"
         check_fields(raw, _MEASURED, file, place)
         if name in known.concepts:
-            raise DefinitionError(file, place, "stands in concepts.yaml already")
+            raise DefinitionError(file, place, "is in concepts.yaml already")
         low, high = _bounds(raw["range"], file, f"{place}.range")
         definition = ConceptDefinition(name, raw["label"], raw["group"], raw["unit"], low, high, (), {})
         concepts[name] = _concept(definition, raw, file, place)
@@ -149,7 +154,7 @@ def _grades(raw: Mapping[str, Any], file: str, place: str) -> dict[str, int]:
 
 def _phrases(raw: Any, file: str, place: str) -> tuple[str, ...]:
     if not isinstance(raw, list) or not all(isinstance(item, str) and item.strip() for item in raw):
-        raise DefinitionError(file, place, "expected a list of words; put those YAML reads as something else in quotes")
+        raise DefinitionError(file, place, "expected a list of text; put words such as yes and no in quotes")
     return tuple(raw)
 
 

@@ -19,8 +19,7 @@ import os
 import re
 import shutil
 from array import array
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,26 +29,20 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+import artifact_store
+from artifact_store import MANIFEST, FileEntry, ManifestError, ManifestMissingError, open_manifest
 from knowledge_index.core.errors import ArtifactError
 from knowledge_index.core.values import Article, MeshHeading, Notice
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 _MAX_MANIFEST = 1 << 20
 _MAX_ARTICLES = 100_000_000
-_READERS = 4
 _STAMP = ".verified.json"
 LARGE = 64 << 20
 """Bytes from which on a file that was hashed once is known by its inode, size and times."""
 _GENERATION = re.compile(r"(?:[0-9a-f]{12})?\Z")
 
 Opened = TypeVar("Opened")
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    sha256: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +66,7 @@ class Manifest:
     @property
     def size(self) -> int:
         """Bytes of all files together."""
-        return sum(entry.size for entry in self.files.values())
+        return sum(entry.size or 0 for entry in self.files.values())
 
     @property
     def vector_shards(self) -> int:
@@ -99,7 +92,7 @@ def publish(new: Path, folder: Path, manifest: Manifest) -> Manifest:
     for its files looks again: see `opened`.
     """
     for path in sorted(new.iterdir()):
-        manifest.files[path.name] = FileEntry(sha256_of(path), path.stat().st_size)
+        manifest.files[path.name] = FileEntry.of(path)
     digest = hashlib.sha256(orjson.dumps(asdict(manifest), option=orjson.OPT_SORT_KEYS)).hexdigest()
     manifest = replace(manifest, generation=digest[:12])
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,27 +152,26 @@ def opened(folder: Path, open_generation: Callable[[Manifest], Opened]) -> Opene
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest, its shape and limits checked; the files are not looked at."""
-    path = folder / MANIFEST
     try:
-        if path.stat().st_size > _MAX_MANIFEST:
-            raise ArtifactError("larger than any manifest", path=str(path))
-        content = orjson.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ArtifactError("not an index: no manifest.json here", path=str(folder)) from error
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise ArtifactError(f"cannot be read: {error}", path=str(path)) from error
+        content = open_manifest(folder, check=_check_format, max_bytes=_MAX_MANIFEST)
+    except ManifestMissingError as error:
+        raise ArtifactError(f"not an index: manifest.json {error.reason}", path=str(folder)) from error
+    except ManifestError as error:
+        raise ArtifactError(error.reason, path=error.path) from error
     try:
-        return _checked(content)
+        return _checked(content.fields, dict(content.files))
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"not a manifest we can use: {error}", path=str(path)) from error
+        raise ArtifactError(f"not a manifest we can use: {error}", path=str(folder / MANIFEST)) from error
 
 
-def _checked(content: Any) -> Manifest:
-    if content["format"] != FORMAT:
-        raise ValueError(f"format {content['format']!r}, this version reads {FORMAT}")
-    files = {name: FileEntry(str(entry["sha256"]), int(entry["size"])) for name, entry in content["files"].items()}
-    if any(Path(name).name != name or name.startswith(".") for name in files):
-        raise ValueError("a file name that leaves the folder")
+def _check_format(fields: Mapping[str, Any]) -> None:
+    if fields.get("format") != FORMAT:
+        raise ValueError(f"not a manifest of an index of format {FORMAT}: format {fields.get('format')!r}")
+
+
+def _checked(content: Mapping[str, Any], files: dict[str, FileEntry]) -> Manifest:
+    if any(entry.size is None for entry in files.values()):
+        raise ValueError("a file without its size")
     generation = str(content.get("generation", ""))
     if not _GENERATION.match(generation):
         raise ValueError("a generation that leaves the folder")
@@ -212,22 +204,9 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[ArtifactError]:
-    """One error for each file that is missing or differs, by name. The files are read side by side."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        checks = [
-            pool.submit(_problem, manifest.inside(folder) / name, entry)
-            for name, entry in sorted(manifest.files.items())
-        ]
-        return [problem for check in checks if (problem := check.result()) is not None]
-
-
-def _problem(path: Path, entry: FileEntry) -> ArtifactError | None:
-    try:
-        if path.stat().st_size == entry.size and sha256_of(path) == entry.sha256:
-            return None
-    except OSError as error:
-        return ArtifactError("missing" if isinstance(error, FileNotFoundError) else str(error), path=str(path))
-    return ArtifactError("altered since it was built (size or sha256 differs from the manifest)", path=str(path))
+    """One error for each file that is missing or differs, by name."""
+    found = artifact_store.damaged_files(manifest.inside(folder), manifest.files)
+    return [ArtifactError(problem.reason, path=problem.path) for problem in found]
 
 
 # What need not be hashed at every start -------------------------------------------------------------------------------
@@ -247,7 +226,7 @@ def _verify_what_may_have_changed(folder: Path, manifest: Manifest) -> None:
 
 
 def _is_large(name: str, entry: FileEntry) -> bool:
-    return entry.size >= LARGE and not name.endswith(".faiss")
+    return (entry.size or 0) >= LARGE and not name.endswith(".faiss")
 
 
 def _unchanged(folder: Path, manifest: Manifest) -> frozenset[str]:
@@ -281,11 +260,6 @@ def _stamp(folder: Path, manifest: Manifest) -> None:
     with suppress(OSError):
         coming.write_bytes(orjson.dumps(content))
         coming.replace(folder / _STAMP)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def save_array(folder: Path, name: str, array: NDArray[Any]) -> None:

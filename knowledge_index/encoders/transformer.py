@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import disable_telemetry
+from artifact_store import disable_telemetry, sha256_of
 from knowledge_index.core.errors import EncoderError, not_installed
-from knowledge_index.core.storage import sha256_of
 from knowledge_index.encoders.configuration import EncoderConfiguration, read_json
 from knowledge_index.encoders.long_text import TextPiece, windows
 from knowledge_index.encoders.minilm import by_length, plain

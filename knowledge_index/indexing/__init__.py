@@ -1,7 +1,12 @@
 """Building and updating an index folder."""
 
-from knowledge_index.indexing.build import Statements
-from knowledge_index.indexing.shards import Engine, encode_in_process, encode_on_ray
+from typing import TYPE_CHECKING
+
+from artifact_store import lazy_exports
+
+if TYPE_CHECKING:
+    from knowledge_index.indexing.build import Statements
+    from knowledge_index.indexing.shards import Engine, encode_in_process, encode_on_ray
 
 __all__ = [
     "Engine",
@@ -9,3 +14,13 @@ __all__ = [
     "encode_in_process",
     "encode_on_ray",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Engine": "knowledge_index.indexing.shards",
+        "Statements": "knowledge_index.indexing.build",
+        "encode_in_process": "knowledge_index.indexing.shards",
+        "encode_on_ray": "knowledge_index.indexing.shards",
+    },
+)

@@ -17,8 +17,9 @@ from typing import Any, overload
 import numpy as np
 import orjson
 
+from artifact_store import MANIFEST
 from knowledge_index.core.errors import ArticleError, ArtifactError
-from knowledge_index.core.storage import MANIFEST, Manifest, publish, save_array, save_articles
+from knowledge_index.core.storage import Manifest, publish, save_array, save_articles
 from knowledge_index.core.values import Article, Concept, Triple
 from knowledge_index.encoders.registry import Encoder
 from knowledge_index.graph.communities import write_communities

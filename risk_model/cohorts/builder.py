@@ -17,7 +17,7 @@ from typing import Protocol
 
 import orjson
 
-from artifact_store import whole_folder
+from artifact_store import sha256_of, whole_folder
 from fhir_mapping import FhirMappingError, SiteMap
 from risk_model.cohorts.fhir_source import PatientData, Progress
 from risk_model.cohorts.labelled_cohort import (
@@ -30,7 +30,6 @@ from risk_model.cohorts.labelled_cohort import (
     CohortRow,
     LabelledCohort,
     counts,
-    sha256,
 )
 from risk_model.cohorts.patient_identity import People
 from risk_model.cohorts.splits import SPLITS, ByHash, SplitPlan, assign, folds
@@ -157,7 +156,7 @@ def _build(task: TaskDefinition, source: PatientSource, out: Path, options: Coho
         "not_fetched": sorted(source.not_fetched),
         "warnings": _warnings(rows, number_of_folds, gathered.doubtful_stays),
         "site_maps": [] if site_map is None else list(site_map.names),
-        "sha256": {name: sha256(out / name) for name in names},
+        "sha256": {name: sha256_of(out / name) for name in names},
     }
     (out / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 

@@ -24,7 +24,6 @@ on (`fhir_mapping.record.cutoff`).
 from __future__ import annotations
 
 import gzip
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from typing import Any
 
 import orjson
 
+from artifact_store import ManifestError, ManifestMissingError, open_manifest
 from fhir_mapping import PatientRecord, SiteMap
 from risk_model.core.errors import CohortError
 from risk_model.labels.task_definitions import TaskDefinition, parse_task
@@ -85,16 +85,20 @@ class LabelledCohort:
     def open(cls, folder: Path) -> LabelledCohort:
         """Raises CohortError where a file is missing, altered since it was built, or of another format."""
         try:
-            manifest = orjson.loads((folder / MANIFEST).read_bytes())
-        except (OSError, orjson.JSONDecodeError):
+            manifest = open_manifest(
+                folder,
+                manifest_name=MANIFEST,
+                files_key="sha256",
+                required=(LABELS, PATIENTS, TASK),
+                check=_check_format,
+            )
+            manifest.verify()
+        except ManifestMissingError:
             raise CohortError(f"{folder}: no cohort; make one with `riskcards cohort build`") from None
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise CohortError(f"{folder}: a cohort of another format; build it again")
-        for name, digest in manifest["sha256"].items():
-            if not (folder / name).is_file() or sha256(folder / name) != digest:
-                raise CohortError(f"{folder / name}: missing, or altered since the cohort was built; build it again")
+        except ManifestError as error:
+            raise CohortError(f"{error}; build the cohort again") from None
         lines = (folder / LABELS).read_bytes().splitlines()
-        return cls(folder, manifest, tuple(CohortRow.from_json(orjson.loads(line)) for line in lines))
+        return cls(folder, manifest.fields, tuple(CohortRow.from_json(orjson.loads(line)) for line in lines))
 
     @property
     def task(self) -> str:
@@ -145,9 +149,9 @@ def record_of(
     )
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _check_format(fields: Mapping[str, Any]) -> None:
+    if fields.get("format") != FORMAT:
+        raise ValueError("a cohort of another format")
 
 
 def counts(rows: tuple[CohortRow, ...]) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """What every part of the model shares: tasks, values, errors, and signed model folders."""
 
-from risk_model.core.artifacts import open_manifest, write_json
+from risk_model.core.artifacts import open_manifest
 from risk_model.core.errors import LanguageModelError
 
 __all__ = [
     "LanguageModelError",
     "open_manifest",
-    "write_json",
 ]

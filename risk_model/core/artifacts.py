@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+import artifact_store
+from artifact_store import MANIFEST, FileEntry, ManifestError, ManifestMissingError, write_json
 from risk_model.core.errors import ModelArtifactError
 
 FORMAT = 1
@@ -19,8 +20,8 @@ _NEEDED = frozenset(
         "patients", "files",
     }
 )  # fmt: skip
-# What is opened must be signed: a manifest that names no files would otherwise let any file through.
-_SIGNED = frozenset({"model.ubj", "card.json"})
+# A manifest that names no files would otherwise let any file through.
+_REQUIRED_FILES = frozenset({"model.ubj", "card.json"})
 
 
 def open_manifest(folder: Path) -> Mapping[str, Any]:
@@ -28,48 +29,21 @@ def open_manifest(folder: Path) -> Mapping[str, Any]:
 
     Raises ModelArtifactError when the directory or a file is missing, altered, too large, or of another format.
     """
-    path = folder / "manifest.json"
     try:
-        manifest = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelArtifactError(f"no model here ({error.__class__.__name__})", path=str(path)) from None
-    except orjson.JSONDecodeError as error:
-        raise ModelArtifactError(f"not JSON: {error.msg}", path=str(path)) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ModelArtifactError(f"a manifest of format {FORMAT} is needed; train the model again", path=str(path))
-    if not manifest.keys() >= _NEEDED:
-        missing = ", ".join(sorted(_NEEDED - manifest.keys()))
-        raise ModelArtifactError(f"the manifest lacks {missing}", path=str(path))
-    signatures = manifest["files"]
-    if not isinstance(signatures, dict) or not signatures.keys() >= _SIGNED:
-        raise ModelArtifactError(f"its `files` must name {', '.join(sorted(_SIGNED))}", path=str(path))
-    for name, signature in signatures.items():
-        if "/" in name or not isinstance(signature, dict):
-            raise ModelArtifactError("its `files` must be names in this folder with sha256 and bytes", path=str(path))
-        _check(folder / name, signature)
-    return manifest
+        manifest = artifact_store.open_manifest(folder, required=_REQUIRED_FILES, check=_check_fields)
+        manifest.verify(max_bytes=MAX_FILE)
+    except ManifestMissingError as error:
+        raise ModelArtifactError(f"no model here: {error.reason}", path=error.path) from None
+    except ManifestError as error:
+        raise ModelArtifactError(error.reason, path=error.path) from None
+    return manifest.fields
 
 
-def _check(path: Path, signature: Mapping[str, Any]) -> None:
-    try:
-        if path.stat().st_size > MAX_FILE:
-            raise ModelArtifactError("larger than any model of ours", path=str(path))
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelArtifactError(f"cannot be read ({error.__class__.__name__})", path=str(path)) from None
-    if len(data) != signature.get("bytes") or hashlib.sha256(data).hexdigest() != signature.get("sha256"):
-        raise ModelArtifactError("altered since it was written: its sha256 is not the manifest's", path=str(path))
-
-
-def signature(path: Path) -> dict[str, Any]:
-    """What the manifest says of a file."""
-    data = path.read_bytes()
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-
-
-def write_json(path: Path, document: Any, *, indent: bool = True) -> None:
-    options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_INDENT_2 if indent else 0)
-    path.write_bytes(orjson.dumps(document, option=options))
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    if fields.get("format") != FORMAT:
+        raise ValueError(f"a manifest of format {FORMAT} is needed; train the model again")
+    if missing := sorted(_NEEDED - fields.keys()):
+        raise ValueError(f"the manifest lacks {', '.join(missing)}")
 
 
 def read_signed_json(folder: Path, manifest: Mapping[str, Any], name: str) -> Any:
@@ -83,7 +57,7 @@ def read_signed_json(folder: Path, manifest: Mapping[str, Any], name: str) -> An
 
 
 def sign(folder: Path, names: Iterable[str]) -> None:
-    """Add files of a model folder to its manifest, or renew what it says of them."""
-    manifest = orjson.loads((folder / "manifest.json").read_bytes())
-    manifest["files"] |= {name: signature(folder / name) for name in names}
-    write_json(folder / "manifest.json", manifest)
+    """Add files of a model folder to its manifest, or renew their entries."""
+    manifest = orjson.loads((folder / MANIFEST).read_bytes())
+    manifest["files"] |= {name: FileEntry.of(folder / name).to_json() for name in names}
+    write_json(folder / MANIFEST, manifest)

@@ -1,8 +1,19 @@
 """Models on cohorts they never saw: datasets, metrics, comparators, subgroups."""
 
-from risk_model.evaluation.dataset import TRAINING, Dataset, DatasetSources, dataset_fingerprint, read_training_dataset
-from risk_model.evaluation.evaluate import predict_cohort, write_evaluation
-from risk_model.evaluation.metrics import measure, subgroup_metrics
+from typing import TYPE_CHECKING
+
+from artifact_store import lazy_exports
+
+if TYPE_CHECKING:
+    from risk_model.evaluation.dataset import (
+        TRAINING,
+        Dataset,
+        DatasetSources,
+        dataset_fingerprint,
+        read_training_dataset,
+    )
+    from risk_model.evaluation.evaluate import predict_cohort, write_evaluation
+    from risk_model.evaluation.metrics import measure, subgroup_metrics
 
 __all__ = [
     "TRAINING",
@@ -15,3 +26,18 @@ __all__ = [
     "subgroup_metrics",
     "write_evaluation",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Dataset": "risk_model.evaluation.dataset",
+        "DatasetSources": "risk_model.evaluation.dataset",
+        "TRAINING": "risk_model.evaluation.dataset",
+        "dataset_fingerprint": "risk_model.evaluation.dataset",
+        "measure": "risk_model.evaluation.metrics",
+        "predict_cohort": "risk_model.evaluation.evaluate",
+        "read_training_dataset": "risk_model.evaluation.dataset",
+        "subgroup_metrics": "risk_model.evaluation.metrics",
+        "write_evaluation": "risk_model.evaluation.evaluate",
+    },
+)

@@ -12,10 +12,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from artifact_store import sha256_of
 from fhir_mapping import PatientRecord
 from knowledge_index import Encoder, Evidence
 from risk_model.cohorts.labelled_cohort import MANIFEST, PATIENTS, CohortRow, LabelledCohort
-from risk_model.core.artifacts import signature
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import TASKS
 from risk_model.core.values import NoteFindings, ScoreResult
@@ -94,7 +94,7 @@ def splits_for(cohort: LabelledCohort, wanted: str, trained_on: str | None) -> t
 
 def dataset_fingerprint(folder: Path) -> str:
     """The sha256 of a cohort's manifest, which holds those of its files."""
-    return str(signature(folder / MANIFEST)["sha256"])
+    return sha256_of(folder / MANIFEST)
 
 
 def read_training_dataset(

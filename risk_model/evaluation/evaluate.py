@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import check_writable, whole_folder
+from artifact_store import check_writable, whole_folder, write_json
 from risk_model.cohorts.labelled_cohort import LabelledCohort
-from risk_model.core.artifacts import write_json
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import Task
 from risk_model.evaluation.dataset import Dataset, DatasetSources, Progress, splits_for, study_of

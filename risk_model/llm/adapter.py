@@ -19,13 +19,13 @@ from typing import Any, Protocol
 
 import orjson
 
-from artifact_store import disable_telemetry
-from risk_model.core.artifacts import signature, write_json
+import artifact_store
+from artifact_store import ManifestError, ManifestMissingError, disable_telemetry, sha256_of, write_json
 from risk_model.core.errors import MissingExtraError, ModelArtifactError
 
 FORMAT = 1
 KIND = "note-reader-adapter"
-WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _NEEDED = ("base", "data", "settings", "metrics", "files")
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
 
@@ -52,8 +52,7 @@ def base_fingerprint(folder: Path, gguf: str | None) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(path.name.encode())
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of(path)))
     return digest.hexdigest()
 
 
@@ -81,11 +80,8 @@ def in_order(folder: Path) -> None:
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Sign the adapter's files; `facts` are `base`, `data`, `settings` and `metrics`."""
-    files = {name: signature(folder / name) for name in (WEIGHTS, CONFIG)}
-    manifest = {"format": FORMAT, "kind": KIND, **facts, "files": files}
-    write_json(folder / MANIFEST, manifest)
-    return manifest
+    """Writes the adapter's manifest; `facts` are `base`, `data`, `settings` and `metrics`."""
+    return artifact_store.write_manifest(folder, {"format": FORMAT, "kind": KIND, **facts}, (WEIGHTS, CONFIG))
 
 
 def check_adapter(folder: Path, base: str | None = None) -> Mapping[str, Any]:
@@ -94,31 +90,23 @@ def check_adapter(folder: Path, base: str | None = None) -> Mapping[str, Any]:
     Raises ModelArtifactError where one is missing or altered, or was tuned on another base than the one with
     fingerprint `base`.
     """
-    path = folder / MANIFEST
     try:
-        manifest = orjson.loads(path.read_bytes())
-    except OSError as error:
-        reason = f"no adapter of `riskcards train-reader` here ({error.__class__.__name__})"
-        raise ModelArtifactError(reason, path=str(path)) from None
-    except orjson.JSONDecodeError as error:
-        raise ModelArtifactError(f"not JSON: {error.msg}", path=str(path)) from None
-    if not isinstance(manifest, dict) or (manifest.get("format"), manifest.get("kind")) != (FORMAT, KIND):
-        raise ModelArtifactError(f"not a manifest of a {KIND} of format {FORMAT}", path=str(path))
-    missing = [name for name in _NEEDED if not isinstance(manifest.get(name), dict)]
-    if missing or set(manifest["files"]) != {WEIGHTS, CONFIG}:
-        raise ModelArtifactError(f"the manifest lacks {', '.join(missing) or 'files'}", path=str(path))
-    for name, signed in manifest["files"].items():
-        _check(folder / name, signed)
-    if base is not None and manifest["base"].get("fingerprint") != base:
-        reason = f"it was tuned on {manifest['base'].get('name')!r}, whose weights are not those of this model"
+        manifest = artifact_store.open_manifest(folder, required=(WEIGHTS, CONFIG), check=_check_fields)
+        manifest.verify()
+    except ManifestMissingError as error:
+        reason = f"no adapter of `riskcards train-reader` here: {error.reason}"
+        raise ModelArtifactError(reason, path=error.path) from None
+    except ManifestError as error:
+        raise ModelArtifactError(error.reason, path=error.path) from None
+    known = manifest.fields["base"]
+    if base is not None and known.get("fingerprint") != base:
+        reason = f"it was tuned on {known.get('name')!r}, whose weights are not those of this model"
         raise ModelArtifactError(reason, path=str(folder))
-    return manifest
+    return manifest.fields
 
 
-def _check(path: Path, signed: object) -> None:
-    try:
-        found = signature(path)
-    except OSError as error:
-        raise ModelArtifactError(f"cannot be read ({error.__class__.__name__})", path=str(path)) from None
-    if found != signed:
-        raise ModelArtifactError("altered since it was written: its sha256 is not the manifest's", path=str(path))
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    if (fields.get("format"), fields.get("kind")) != (FORMAT, KIND):
+        raise ValueError(f"not a manifest of a {KIND} of format {FORMAT}")
+    if missing := [name for name in _NEEDED if not isinstance(fields.get(name), dict)]:
+        raise ValueError(f"the manifest lacks {', '.join(missing)}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import fcntl
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,10 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from artifact_store import disable_telemetry
-from risk_model.core.artifacts import write_json
+from artifact_store import ManifestError, disable_telemetry, open_manifest, sha256_of, write_json
 
 MANIFEST = "riskcards.json"
 
@@ -37,11 +33,12 @@ def opened_before(weights: Path, cache: Path) -> Path | None:
     """The folder of the copy of these weights; None where there is none, or one that is not as it was written."""
     folder = _place(weights, cache)
     try:
-        files: dict[str, str] = orjson.loads((folder / MANIFEST).read_bytes())["files"]
-        whole = all(_sha256(folder / name) == known for name, known in files.items() if "/" not in name)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        manifest = open_manifest(folder, manifest_name=MANIFEST)
+        manifest.verify()
+        manifest.verify_no_other_files(MANIFEST)
+    except ManifestError:
         return None
-    return folder if whole and any(name.endswith(".safetensors") for name in files) else None
+    return folder if any(name.endswith(".safetensors") for name in manifest.files) else None
 
 
 @contextmanager
@@ -76,7 +73,7 @@ def keep(model: Any, tokenizer: Any, weights: Path, cache: Path) -> None:
             config.save_pretrained(unfinished)
             save_model(model, str(unfinished / "model.safetensors"), metadata={"format": "pt"})
             tokenizer.save_pretrained(unfinished)
-            files = {path.name: _sha256(path) for path in sorted(unfinished.iterdir()) if path.is_file()}
+            files = {path.name: sha256_of(path) for path in sorted(unfinished.iterdir()) if path.is_file()}
             write_json(unfinished / MANIFEST, {"of": weights.name, "files": files})
             if folder.exists() and opened_before(weights, cache) is None:
                 folder.rename(Path(made) / "not whole")
@@ -89,9 +86,4 @@ def _place(weights: Path, cache: Path) -> Path:
     disable_telemetry()
     import transformers
 
-    return cache / f"{_sha256(weights)[:32]}-{transformers.__version__}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return cache / f"{sha256_of(weights)[:32]}-{transformers.__version__}"

@@ -1,7 +1,8 @@
 """Tuning a local language model to read notes: examples, LoRA, checkpoints."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from artifact_store import lazy_exports
 
 if TYPE_CHECKING:
     from risk_model.llm_tuning.example_sources import examples_from_notes, generated_examples
@@ -30,24 +31,20 @@ __all__ = [
     "tune",
 ]
 
-_MODULES = {
-    "STYLES": "risk_model.llm_tuning.lora",
-    "TuningSettings": "risk_model.llm_tuning.lora",
-    "TuningSplit": "risk_model.llm_tuning.lora",
-    "WindowLessons": "risk_model.llm_tuning.risk_examples",
-    "deduplicated": "risk_model.llm_tuning.examples",
-    "examples_from_notes": "risk_model.llm_tuning.example_sources",
-    "generated_examples": "risk_model.llm_tuning.example_sources",
-    "labelled_notes": "risk_model.llm_tuning.risk_examples",
-    "learned_from": "risk_model.llm_tuning.risk_examples",
-    "place_of": "risk_model.llm_tuning.risk_examples",
-    "select_windows": "risk_model.llm_tuning.risk_examples",
-    "tune": "risk_model.llm_tuning.lora",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name's module when the name is first asked for (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "STYLES": "risk_model.llm_tuning.lora",
+        "TuningSettings": "risk_model.llm_tuning.lora",
+        "TuningSplit": "risk_model.llm_tuning.lora",
+        "WindowLessons": "risk_model.llm_tuning.risk_examples",
+        "deduplicated": "risk_model.llm_tuning.examples",
+        "examples_from_notes": "risk_model.llm_tuning.example_sources",
+        "generated_examples": "risk_model.llm_tuning.example_sources",
+        "labelled_notes": "risk_model.llm_tuning.risk_examples",
+        "learned_from": "risk_model.llm_tuning.risk_examples",
+        "place_of": "risk_model.llm_tuning.risk_examples",
+        "select_windows": "risk_model.llm_tuning.risk_examples",
+        "tune": "risk_model.llm_tuning.lora",
+    },
+)

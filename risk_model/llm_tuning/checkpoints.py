@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from risk_model.core.artifacts import signature, write_json
+from artifact_store import ManifestError, open_manifest, write_manifest
 from risk_model.core.errors import TrainingError
 
 Tensors = Mapping[str, Any]
 _NAME = re.compile(r"state-(\d{6})")
 _PARTS = ("weights", "best", "moments")
+_FILES = tuple(f"{part}.safetensors" for part in _PARTS)
+_STATE = "state.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,7 @@ def keep(out: Path, state: TrainingState) -> None:
     for part in _PARTS:
         save_file(dict(getattr(state, part)), unfinished / f"{part}.safetensors")
     facts = {"identity": state.identity, "step": state.step, "losses": state.losses}
-    files = {f"{part}.safetensors": signature(unfinished / f"{part}.safetensors") for part in _PARTS}
-    write_json(unfinished / "state.json", facts | {"files": files})
+    write_manifest(unfinished, facts, _FILES, manifest_name=_STATE)
     for path in (*unfinished.iterdir(), unfinished):
         _to_disk(path)
     unfinished.rename(target)
@@ -73,14 +72,14 @@ def newest(out: Path) -> TrainingState | None:
 
     folder = states[-1]
     try:
-        facts = orjson.loads((folder / "state.json").read_bytes())
-        signed = {name: signature(folder / name) for name in facts["files"]}
-        if signed != facts["files"] or set(signed) != {f"{part}.safetensors" for part in _PARTS}:
-            raise ValueError("altered")
+        manifest = open_manifest(folder, manifest_name=_STATE, required=_FILES)
+        manifest.verify()
+        manifest.verify_no_other_files(_STATE)
+        facts = manifest.fields
         loaded = {part: load_file(folder / f"{part}.safetensors") for part in _PARTS}
         losses = tuple((int(step), float(loss)) for step, loss in facts["losses"])
         return TrainingState(facts["identity"], int(facts["step"]), losses, **loaded)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ManifestError, OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder} is damaged ({error.__class__.__name__}); remove it and begin again") from None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from artifact_store import MANIFEST
 from risk_model.core.errors import TrainingError
 from risk_model.llm import adapter
 from risk_model.llm.local_model import LocalLanguageModel
@@ -114,7 +115,7 @@ def tune(
         "settings": asdict(settings) | {"targets": list(settings.targets)},
         **({} if teaches is None else {"teaches": dict(teaches)}),
     }
-    if (out / adapter.MANIFEST).exists():
+    if (out / MANIFEST).exists():
         raise TrainingError(f"{out} holds an adapter already; choose another folder")
     state = newest(out)
     if state is not None and not resume:

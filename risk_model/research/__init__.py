@@ -1,7 +1,8 @@
 """Protocols of the literature: few-shot, EHR encoders, MEDS examples, rubric prompts. Never imported by serving."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from artifact_store import lazy_exports
 
 if TYPE_CHECKING:
     from risk_model.research.ehr_encoders import (
@@ -61,36 +62,32 @@ __all__ = [
     "usable_tasks",
 ]
 
-_MODULES = {
-    "BASELINES": "risk_model.research.ehr_encoders",
-    "EMBEDDING_AND_COUNTS": "risk_model.research.few_shot",
-    "EncoderProtocol": "risk_model.research.ehr_encoders",
-    "Examples": "risk_model.research.meds_examples",
-    "RUBRIC": "risk_model.research.few_shot",
-    "Representation": "risk_model.research.few_shot",
-    "SERIALISERS": "risk_model.research.meds_text",
-    "code_counts": "risk_model.research.ehr_encoders",
-    "embed_all": "risk_model.research.ehr_encoders",
-    "evaluate_task": "risk_model.research.ehr_encoders",
-    "example_patients": "risk_model.research.rubric_prompt",
-    "examples_by_definition": "risk_model.research.meds_examples",
-    "examples_from_label_files": "risk_model.research.meds_examples",
-    "label_files": "risk_model.research.meds_examples",
-    "lightgbm_library": "risk_model.research.few_shot",
-    "prepare_examples": "risk_model.research.meds_examples",
-    "prompt_for_rubric": "risk_model.research.rubric_prompt",
-    "protocol_report": "risk_model.research.ehr_encoders_report",
-    "read_parts": "risk_model.research.few_shot",
-    "read_vocabulary": "risk_model.research.meds_examples",
-    "results_document": "risk_model.research.ehr_encoders",
-    "run_few_shot": "risk_model.research.few_shot",
-    "settings_digest": "risk_model.research.ehr_encoders",
-    "usable_tasks": "risk_model.research.ehr_encoders",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name's module when the name is first asked for (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "BASELINES": "risk_model.research.ehr_encoders",
+        "EMBEDDING_AND_COUNTS": "risk_model.research.few_shot",
+        "EncoderProtocol": "risk_model.research.ehr_encoders",
+        "Examples": "risk_model.research.meds_examples",
+        "RUBRIC": "risk_model.research.few_shot",
+        "Representation": "risk_model.research.few_shot",
+        "SERIALISERS": "risk_model.research.meds_text",
+        "code_counts": "risk_model.research.ehr_encoders",
+        "embed_all": "risk_model.research.ehr_encoders",
+        "evaluate_task": "risk_model.research.ehr_encoders",
+        "example_patients": "risk_model.research.rubric_prompt",
+        "examples_by_definition": "risk_model.research.meds_examples",
+        "examples_from_label_files": "risk_model.research.meds_examples",
+        "label_files": "risk_model.research.meds_examples",
+        "lightgbm_library": "risk_model.research.few_shot",
+        "prepare_examples": "risk_model.research.meds_examples",
+        "prompt_for_rubric": "risk_model.research.rubric_prompt",
+        "protocol_report": "risk_model.research.ehr_encoders_report",
+        "read_parts": "risk_model.research.few_shot",
+        "read_vocabulary": "risk_model.research.meds_examples",
+        "results_document": "risk_model.research.ehr_encoders",
+        "run_few_shot": "risk_model.research.few_shot",
+        "settings_digest": "risk_model.research.ehr_encoders",
+        "usable_tasks": "risk_model.research.ehr_encoders",
+    },
+)

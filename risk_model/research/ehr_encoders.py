@@ -23,9 +23,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from artifact_store import write_json
 from knowledge_index import Encoder
 from knowledge_index.encoders import CachedEncoder, encode_long
-from risk_model.core.artifacts import write_json
 from risk_model.core.errors import TrainingError
 from risk_model.features.record_encoding import instruction_for
 from risk_model.research.few_shot import DRAWS, MOST_CODES, SHOTS, FewShotSplit, Representation, check, run_few_shot

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from risk_model.core.artifacts import FORMAT, signature, write_json
+from artifact_store import write_json, write_manifest
+from risk_model.core.artifacts import FORMAT
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.metrics import logistic_fit
 from risk_model.first_stage.fusion import Block, Fused, Head, Learned, cross_fit, moved_by_notes, without_notes
@@ -274,9 +275,8 @@ def save(
         "population": dict(population),
         **(facts or {}),
         **({} if result.note_bound is None else {"note_bound": result.note_bound}),
-        "files": {name: signature(folder / name) for name in names},
     }
-    write_json(folder / "manifest.json", manifest)
+    write_manifest(folder, manifest, names)
 
 
 def _inputs(cohort: TrainingRows, forget_notes: bool) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import check_writable, whole_folder
-from risk_model.core.artifacts import open_manifest, sign, signature, write_json
+from artifact_store import check_writable, sha256_of, whole_folder, write_json
+from risk_model.core.artifacts import open_manifest, sign
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.evaluate import CohortPredictions, predicted_rows
 from risk_model.evaluation.metrics import Family, logistic_fit, logit, measure, sigmoid, subgroup_metrics
@@ -102,7 +102,7 @@ def write_recalibrated(
         "from": {
             "model_id": model.manifest["model_id"],
             "version": model.manifest["version"],
-            "manifest_sha256": signature(model.folder / "manifest.json")["sha256"],
+            "manifest_sha256": sha256_of(model.folder / "manifest.json"),
         },
         "version": version,
         "cohort_sha256": cohort_sha256,

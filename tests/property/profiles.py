@@ -1,4 +1,4 @@
-"""How long the mapper's properties search: seconds by default, minutes with `HYPOTHESIS_PROFILE=long`."""
+"""Hypothesis profiles of the mapping tests: seconds by default, minutes with `HYPOTHESIS_PROFILE=long`."""
 
 from __future__ import annotations
 

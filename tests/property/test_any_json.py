@@ -1,4 +1,4 @@
-"""Whatever JSON stands where FHIR is expected: an answer or one of our errors, never a crash, never a foreign reason.
+"""Any JSON instead of FHIR gives a record or a documented error, never a crash, and only known reason codes.
 
 `HYPOTHESIS_PROFILE=long pytest tests/property/test_any_json.py` searches for ten minutes instead of seconds.
 """
@@ -141,7 +141,7 @@ PLACES = [(number, path) for number, resource in enumerate(CHART) for path in pl
 
 @st.composite
 def odd_charts(draw: st.DrawFn) -> list[Resource]:
-    """The chart with one to four parts replaced by anything, or gone, or added."""
+    """The chart with one to four parts replaced, removed or added."""
     chart = copy.deepcopy(CHART)
     for number, path in draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=4)):
         holder: Any = chart[number]
@@ -153,7 +153,7 @@ def odd_charts(draw: st.DrawFn) -> list[Resource]:
             else:
                 holder[path[-1]] = draw(ANYTHING)
         except (KeyError, IndexError, TypeError):
-            continue  # an earlier change took this place away
+            continue  # an earlier change removed this part
     return [resource for resource in chart if isinstance(resource, dict)]
 
 
@@ -172,7 +172,7 @@ def use_all_of(record: PatientRecord) -> None:
 
 @searching
 @given(odd_charts())
-def test_any_json_gives_an_answer_or_one_of_our_errors(chart: list[Resource]) -> None:
+def test_any_json_gives_a_record_or_a_documented_error(chart: list[Resource]) -> None:
     try:
         record = PatientRecord.from_resources(chart, "p", AT)
     except FhirMappingError:
@@ -182,7 +182,7 @@ def test_any_json_gives_an_answer_or_one_of_our_errors(chart: list[Resource]) ->
 
 @searching
 @given(odd_charts(), st.none() | st.integers(-100_000, 100_000))
-def test_so_do_any_bytes(chart: list[Resource], days: int | None) -> None:
+def test_any_bytes_give_a_record_or_a_documented_error(chart: list[Resource], days: int | None) -> None:
     try:
         raw = orjson.dumps({"resourceType": "Bundle", "entry": [{"resource": r} for r in chart]})
     except TypeError:
@@ -196,7 +196,7 @@ def test_so_do_any_bytes(chart: list[Resource], days: int | None) -> None:
 
 
 def answer(read: Callable[[Any, str, datetime], PatientRecord], chart: Any) -> Any:
-    """What a chart says, or the kind of error it is."""
+    """Returns what was read from a chart, or the class of its error."""
     try:
         record = read(chart, "p", AT)
     except FhirMappingError as error:
@@ -206,8 +206,8 @@ def answer(read: Callable[[Any, str, datetime], PatientRecord], chart: Any) -> A
 
 @searching
 @given(odd_charts())
-def test_bytes_of_which_only_some_elements_are_read_say_what_whole_dictionaries_say(chart: list[Resource]) -> None:
-    """An element that a reader asks for and the typed decoder does not know would be missing from bytes alone."""
+def test_partly_decoded_bytes_equal_whole_dictionaries(chart: list[Resource]) -> None:
+    """An element that is used but unknown to the typed decoder would be missing only in bytes."""
     try:
         raw = orjson.dumps({"resourceType": "Bundle", "entry": [{"resource": r} for r in chart]})
     except TypeError:
@@ -217,12 +217,12 @@ def test_bytes_of_which_only_some_elements_are_read_say_what_whole_dictionaries_
 
 
 @pytest.mark.skipif(SECONDS == 0, reason="only with HYPOTHESIS_PROFILE=long")
-def test_for_as_long_as_asked() -> None:
-    """Keeps searching with new seeds until the time is over."""
+def test_repeat_with_new_seeds() -> None:
+    """Repeats the search with new seeds until the time limit."""
     until, rounds = time.monotonic() + SECONDS, 0
     while time.monotonic() < until:
-        test_any_json_gives_an_answer_or_one_of_our_errors()
-        test_so_do_any_bytes()
-        test_bytes_of_which_only_some_elements_are_read_say_what_whole_dictionaries_say()
+        test_any_json_gives_a_record_or_a_documented_error()
+        test_any_bytes_give_a_record_or_a_documented_error()
+        test_partly_decoded_bytes_equal_whole_dictionaries()
         rounds += 1
     assert rounds > 0, f"no round of {EXAMPLES} examples in {SECONDS} s"

@@ -1,4 +1,4 @@
-"""Whatever lies after the prediction time, dated or tied to a stay that was not over, changes nothing, however built.
+"""Data after the prediction time, dated or of a stay that had not ended, change no record, however it is built.
 
 The bug: undated resources of later stays were cut for cohorts and for nothing else, see tests/fhir_mapping/test_cutoff.
 """
@@ -44,7 +44,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Chart:
-    """What was known, what was not, and encounters as known and as they turned out."""
+    """Known and later resources, and the encounters as known at the prediction time and as they ended."""
 
     known: list[Resource]
     later: list[Resource]
@@ -105,7 +105,7 @@ def within(kind: str, reference: str) -> Resource:
 
 @st.composite
 def charts(draw: st.DrawFn) -> Chart:
-    """Up to six resources that were known and six that were not, of every type and by every tie."""
+    """Up to six known and six later resources of every type, linked to encounters in every way."""
     known, later, named = [], [], []
     for number in range(draw(st.integers(0, 6))):
         kind = draw(st.sampled_from(sorted(KINDS)))
@@ -133,7 +133,7 @@ def charts(draw: st.DrawFn) -> Chart:
 
 
 def as_bundle(resources: list[Resource]) -> PatientRecord:
-    """Every reference by the fullUrl of its entry, as Synthea writes it."""
+    """References by the fullUrl of their entry, as in Synthea."""
     urns = {f"{r['resourceType']}/{r['id']}": f"urn:uuid:{r['id']}" for r in resources}
     text = orjson.dumps({"resourceType": "Bundle", "type": "collection", "entry": [{"resource": r} for r in resources]})
     for key, urn in urns.items():
@@ -145,7 +145,7 @@ def as_bundle(resources: list[Resource]) -> PatientRecord:
 
 
 def as_prefetch(resources: list[Resource]) -> PatientRecord:
-    """The hook of a stay that is over: its moment is not the one the data were fetched at."""
+    """The hook of an ended stay: its prediction time is before the data were fetched."""
     kinds = {"Encounter", *KINDS}
     prefetch: dict[str, Any] = {"Patient": resources[0]}
     for kind in kinds:
@@ -178,7 +178,7 @@ WAYS: Mapping[str, Callable[[list[Resource]], PatientRecord]] = {
 
 
 def said(record: PatientRecord) -> dict[str, Any]:
-    """All that anybody downstream reads; `refused` names what was cut, and nothing reads that but a count."""
+    """Everything used downstream; of `refused`, which lists removed resources, only the number is used."""
     vector = record.features()
     return {
         "values": vector.values,

@@ -1,4 +1,4 @@
-"""Labels whatever the order of the resources, and whatever happens where a definition does not look."""
+"""Labels do not depend on the order of resources, or on events outside their windows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def resources_of(stays: list[tuple[Any, ...]]) -> list[Resource]:
 
 @settings(max_examples=60, deadline=None)
 @given(STAYS, st.integers(0, 10))
-def test_the_order_of_the_resources_and_repeats_change_nothing(stays: list[tuple[Any, ...]], seed: int) -> None:
+def test_order_and_duplicates_change_no_label(stays: list[tuple[Any, ...]], seed: int) -> None:
     resources = resources_of(stays)
     shuffled = [*resources, *resources[:2]]
     random.Random(seed).shuffle(shuffled)
@@ -46,8 +46,8 @@ def test_the_order_of_the_resources_and_repeats_change_nothing(stays: list[tuple
 
 @settings(max_examples=60, deadline=None)
 @given(STAYS, st.floats(0, 40))
-def test_what_happens_after_every_window_changes_no_label(stays: list[tuple[Any, ...]], later: float) -> None:
-    """A visit, an admission and a value long after the last window; only `meds-tab` asks whether there is any."""
+def test_events_after_the_windows_change_no_label(stays: list[tuple[Any, ...]], later: float) -> None:
+    """A visit, an admission and a value long after the last window; only `meds-tab` uses whether there is one."""
     resources = resources_of(stays)
     far = 300 + 20 + 366 + later
     future = [visit(far), stay("far", far + 1, far + 3), lab(far + 2, "2951-2", 101, "mmol/L")]
@@ -64,7 +64,7 @@ def test_what_happens_after_every_window_changes_no_label(stays: list[tuple[Any,
 
 @settings(max_examples=60, deadline=None)
 @given(STAYS)
-def test_a_prediction_lies_before_its_window_and_never_after_its_stay_has_ended(stays: list[tuple[Any, ...]]) -> None:
+def test_prediction_times_precede_the_window_and_the_end_of_the_stay(stays: list[tuple[Any, ...]]) -> None:
     timeline = PatientTimeline.of([PERSON, *resources_of(stays)], "p")
     ends = {s.source.partition("/")[2]: s.end for s in timeline.stays}
     for task in shipped_definitions().values():

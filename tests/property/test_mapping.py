@@ -1,4 +1,4 @@
-"""Properties of the mapper: order, duplicates, zones and errors change nothing; nothing later can be reached."""
+"""Properties of the mapping: order, duplicates, zones and errors change nothing; later data are not reachable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CODES = [("2951-2", "mmol/L", 120, 150), ("8867-4", "/min", 40, 160), ("2160-0",
 
 @st.composite
 def charts(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Observations within ten days of the admission, some after any moment asked about."""
+    """Observations within ten days of the admission, some after the prediction time."""
     found = []
     for number in range(draw(st.integers(0, 12))):
         code, unit, low, high = draw(st.sampled_from(CODES))
@@ -56,9 +56,7 @@ def test_order_duplicates_and_errors_change_nothing(chart: list[dict[str, Any]],
 
 @settings(max_examples=60, deadline=None)
 @given(charts(), MOMENTS)
-def test_nothing_later_than_the_prediction_time_changes_or_shows_anything(
-    chart: list[dict[str, Any]], at: datetime
-) -> None:
+def test_later_data_change_no_feature(chart: list[dict[str, Any]], at: datetime) -> None:
     ended = STAY | {"status": "finished", "period": STAY["period"] | {"end": "2024-05-30T08:00:00Z"}}
     whole = PatientRecord.from_resources([PATIENT, ended, *chart], prediction_time=at)
     known = [r for r in chart if datetime.fromisoformat(r["effectiveDateTime"]) <= at]

@@ -1,4 +1,4 @@
-"""What must not change when a chart says the same in another way: on the generated patients and the golden bundles.
+"""Equivalent charts give the same result: on the generated patients and the golden bundles.
 
 A chart is changed in a way that means nothing (order, zone, unit, version of FHIR, form of reference, wrong entries
 taken back); its features and notes must be those of the chart as it was. The conversion factors are written out here,
@@ -33,7 +33,7 @@ GENERATED = ("asthma", "embolism-icu", "trauma-icu", "sparse")
 CHARTS = (*GOLDEN, *GENERATED)
 SERVER = "https://ehr.example.org/fhir"
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)\Z")
-# LOINC -> (unit as charted, another unit, how many of it to one as charted, what it starts at)
+# LOINC -> (unit as charted, another unit, factor, offset)
 UNITS = {
     "2160-0": ("mg/dL", "umol/L", 88.42, 0.0),
     "38483-4": ("mg/dL", "umol/L", 88.42, 0.0),
@@ -64,7 +64,7 @@ def chart(name: str) -> bytes:
     else:
         raw = (EXAMPLES / name / "bundle.json").read_bytes()
     bundle = orjson.loads(raw)
-    for number, entry in enumerate(bundle["entry"]):  # a place in the order is no identity
+    for number, entry in enumerate(bundle["entry"]):  # a position is not an id
         entry["resource"].setdefault("id", f"given-{number}")
     return orjson.dumps(bundle)
 
@@ -108,7 +108,7 @@ def duplicates(bundle: Bundle, chance: random.Random) -> None:
 
 
 def other_zones(bundle: Bundle, chance: random.Random) -> None:
-    """Every instant in another zone; dates without a time of day stay as they are."""
+    """Every time in another zone; dates stay unchanged."""
 
     def moved(value: Any) -> Any:
         if isinstance(value, dict):
@@ -136,7 +136,7 @@ def other_units(bundle: Bundle, chance: random.Random) -> None:
 
 
 def fifth_release(bundle: Bundle, _: random.Random) -> None:
-    """Encounters, procedures, orders and documents as FHIR R5 writes them."""
+    """Encounters, procedures, orders and documents in FHIR R5."""
     for resource in resources(bundle):
         change = _FIFTH.get(resource["resourceType"])
         if change is not None:
@@ -186,7 +186,7 @@ _FIFTH = {
 
 
 def absolute_references(bundle: Bundle, chance: random.Random) -> None:
-    """Every reference inside the chart as the address of the resource on one server, some with a version."""
+    """Every reference as an absolute URL on one server, some with a version."""
     homes: dict[str, str] = {}
     for entry in bundle["entry"]:
         resource = entry["resource"]
@@ -209,14 +209,14 @@ def absolute_references(bundle: Bundle, chance: random.Random) -> None:
 
 
 def wrong_entries(bundle: Bundle, chance: random.Random) -> None:
-    """Entries that were taken back: the same with another value and `entered-in-error`."""
+    """Retracted entries: copies with another value and `entered-in-error`."""
     for entry in list(bundle["entry"]):
         if chance.random() < 0.5:
-            for wrong in _taken_back(entry["resource"]):
+            for wrong in _retracted(entry["resource"]):
                 bundle["entry"].insert(chance.randrange(len(bundle["entry"]) + 1), {"resource": wrong})
 
 
-def _taken_back(resource: Resource) -> Iterator[Resource]:
+def _retracted(resource: Resource) -> Iterator[Resource]:
     wrong = copy.deepcopy(resource) | {"id": f"{resource['id'][:50]}-wrong"}
     if resource["resourceType"] == "Condition":
         yield wrong | {"verificationStatus": {"coding": [{"code": "entered-in-error"}]}}
@@ -242,7 +242,7 @@ SEEDS = st.integers(0, 2**32)
 @pytest.mark.parametrize("change", SAME)
 @few
 @given(seed=SEEDS)
-def test_the_same_said_in_another_way_maps_to_the_same(change: str, name: str, seed: int) -> None:
+def test_equivalent_charts_map_to_the_same_features(change: str, name: str, seed: int) -> None:
     chance = random.Random(seed)
     at = chance.choice(moments(name))
     bundle = orjson.loads(chart(name))
@@ -251,14 +251,14 @@ def test_the_same_said_in_another_way_maps_to_the_same(change: str, name: str, s
     before = as_it_was(name, at)
     assert values == before[0]
     assert notes == before[2]
-    if change != "wrong_entries":  # there an unknown may now say that one was taken back
+    if change != "wrong_entries":  # the reason of an unknown feature may be a retracted entry
         assert unknown == before[1]
 
 
 @pytest.mark.parametrize("name", CHARTS)
 @few
 @given(seed=SEEDS)
-def test_several_changes_at_once_change_nothing_either(name: str, seed: int) -> None:
+def test_several_equivalent_changes_together_change_nothing(name: str, seed: int) -> None:
     chance = random.Random(seed)
     at = chance.choice(moments(name))
     bundle = orjson.loads(chart(name))
@@ -270,7 +270,7 @@ def test_several_changes_at_once_change_nothing_either(name: str, seed: int) -> 
 @pytest.mark.parametrize("name", CHARTS)
 @few
 @given(seed=SEEDS)
-def test_other_units_are_the_same_quantities(name: str, seed: int) -> None:
+def test_converted_units_give_the_same_values(name: str, seed: int) -> None:
     chance = random.Random(seed)
     at = chance.choice(moments(name))
     bundle = orjson.loads(chart(name))
@@ -296,7 +296,7 @@ FOREIGN: dict[str, Resource] = {
 
 @pytest.mark.parametrize("name", CHARTS)
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_resource_of_another_patient_stops_the_chart_wherever_it_stands(kind: str, name: str) -> None:
+def test_a_resource_of_another_patient_is_an_error_anywhere_in_a_chart(kind: str, name: str) -> None:
     bundle = orjson.loads(chart(name))
     foreign = {"resourceType": kind, "id": "foreign", "subject": {"reference": "Patient/somebody-else"}} | FOREIGN[kind]
     bundle["entry"].insert(random.Random(name + kind).randrange(len(bundle["entry"])), {"resource": foreign})

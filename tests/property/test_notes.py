@@ -1,4 +1,4 @@
-"""Properties of notes: no bytes under no type hurt the reader, and no text that leaves it hides anything."""
+"""Properties of notes: no bytes of any type crash the reader, and its text has no invisible characters."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WHOLE = [
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A whole file with some of its bytes changed, doubled or cut out."""
+    """A valid file with some bytes changed, duplicated or removed."""
     data = bytearray(draw(st.sampled_from(WHOLE)))
     for _ in range(draw(st.integers(0, 12))):
         start = draw(st.integers(0, max(0, len(data) - 1)))
@@ -70,7 +70,7 @@ def check(note: Note) -> None:
 
 
 def hides_nothing(text: str) -> bool:
-    """No control but newline and tab, no surrogate, and no format character but those that are drawn."""
+    """Whether there are no controls except newline and tab, no surrogates, and no invisible format characters."""
     drawn = {chr(c) for c in (*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD)}
     drawn |= {chr(c) for c in range(0x13430, 0x13440)}
     unseen = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -79,7 +79,7 @@ def hides_nothing(text: str) -> bool:
 
 @settings(max_examples=250, deadline=None)
 @given(CONTENTS, st.one_of(st.none(), st.sampled_from(TYPES), st.text(max_size=30)))
-def test_any_bytes_under_any_type_are_text_that_hides_nothing_or_a_reason(data: bytes, kind: str | None) -> None:
+def test_any_bytes_give_visible_text_or_a_reason(data: bytes, kind: str | None) -> None:
     check(read(document(data, kind)))
 
 
@@ -132,18 +132,18 @@ def test_any_composition_makes_one_note(sections: list[dict[str, Any]], text: An
     check(read(source | {"subject": {"reference": "Patient/p"}, "text": text}))
 
 
-def test_every_character_there_is_leaves_only_what_can_be_seen() -> None:
+def test_no_invisible_character_is_kept() -> None:
     everything = "".join(map(chr, range(0x110000)))
     assert hides_nothing(clean(everything))
     lost = set(everything) - set(clean(everything))
     visible = {c for c in lost if unicodedata.category(c)[0] in "LNPS"}
-    # Blank although they count as letters (Hangul fillers, Khmer inherent vowels); U+FFFC stands for an object.
+    # Blank although they count as letters (Hangul fillers, Khmer inherent vowels); U+FFFC represents an object.
     assert visible <= {"\u115f", "\u1160", "\u3164", "\uffa0", "\ufffc"}
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200))
-def test_text_comes_back_as_it_was_written_in_every_unicode_encoding(text: str) -> None:
+def test_text_is_unchanged_in_every_unicode_encoding(text: str) -> None:
     written = clean(text.encode("utf-8", "ignore").decode()).strip("\n")
     if not written.strip():
         return
@@ -160,7 +160,7 @@ def test_text_comes_back_as_it_was_written_in_every_unicode_encoding(text: str) 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="Pln:ABC#*_=-. \n1[]|>SOAP", max_size=120))
-def test_sections_lie_in_the_text_in_order_whatever_it_is(text: str) -> None:
+def test_sections_are_ordered_and_within_the_text(text: str) -> None:
     found = find_sections(text)
     assert all(section.start < section.end for section in found)
     assert all(first.end == second.start for first, second in itertools.pairwise(found))
@@ -174,7 +174,7 @@ WORDS = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(WORDS.map(" ".join), min_size=1, max_size=5))
-def test_plain_rtf_agrees_with_another_reader(paragraphs: list[str]) -> None:
+def test_rtf_text_equals_that_of_another_library(paragraphs: list[str]) -> None:
     escaped = ["".join(c if c.isascii() else f"\\'{c.encode('cp1252')[0]:02x}" for c in p) for p in paragraphs]
     data = rtf(*escaped)
     assert letters(rtf_to_text(data).text) == letters(oracle(data.decode("latin-1")))
@@ -187,7 +187,7 @@ LINES = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(LINES, min_size=1, max_size=4))
-def test_a_copied_block_is_word_for_word_in_the_note_it_names_and_every_such_run_is_marked(
+def test_copied_blocks_equal_those_of_a_naive_search(
     days: list[list[str]],
 ) -> None:
     notes = [
@@ -211,7 +211,7 @@ def test_a_copied_block_is_word_for_word_in_the_note_it_names_and_every_such_run
 
 
 @pytest.mark.parametrize("data", WHOLE)
-def test_every_whole_file_is_read(data: bytes) -> None:
+def test_every_undamaged_file_is_read(data: bytes) -> None:
     note = read(document(data, None))
     assert note.status == "read"
     assert base64.b64decode(document(data, None)["content"][0]["attachment"]["data"]) == data

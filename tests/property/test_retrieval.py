@@ -113,9 +113,7 @@ def test_the_vector_index_finds_what_comparing_with_every_article_finds(
     k=st.integers(0, 12),
     retriever=st.sampled_from(["bm25", "dense", "hybrid", "graph"]),
 )
-def test_what_is_shown_is_a_part_of_the_ranking_in_its_order(
-    index: KnowledgeIndex, question: str, k: int, retriever: str
-) -> None:
+def test_shown_articles_keep_the_ranking_order(index: KnowledgeIndex, question: str, k: int, retriever: str) -> None:
     ranked = [pmid for pmid, _ in index.ranking(Query(question), k, retriever)]
     found = index.retrieve(Query(question), k, retriever)
     shown = [item.pmid for item in found.evidence]
@@ -131,7 +129,7 @@ LINKER = Linker()
 
 
 @given(st.text(max_size=300))
-def test_mentions_quote_any_text_and_do_not_overlap(text: str) -> None:
+def test_mentions_quote_the_text_and_do_not_overlap(text: str) -> None:
     mentions = LINKER.link_text(text)
     assert all(item.mention == text[item.start : item.end] for item in mentions)
     spans = sorted({(item.start or 0, item.end or 0) for item in mentions})

@@ -1,4 +1,4 @@
-"""The texts for encoders: budgets kept exactly, order and layout of the paper, and nothing of the future in them."""
+"""Texts for encoders: exact token budget, order and layout of the paper, no data after the prediction time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def iso(hours: int) -> str:
 
 @st.composite
 def events(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Resources around the prediction time; each says in its own words when it is: `past 3` or `future 3`."""
+    """Resources around the prediction time; the text of each has its time: `past 3` or `future 3`."""
     found: list[dict[str, Any]] = []
     for number in range(draw(st.integers(1, 14))):
         hours = draw(st.integers(-3000, 3000).filter(bool))
@@ -64,8 +64,8 @@ def test_nothing_after_the_prediction_time_is_in_a_text(chart: list[dict[str, An
 
 @settings(max_examples=60, deadline=None)
 @given(events(), st.integers(1, 5000), st.integers(1, 5000))
-def test_the_end_of_a_running_stay_cannot_appear(chart: list[dict[str, Any]], first: int, second: int) -> None:
-    """However long the stay will last, the texts are the same."""
+def test_the_end_of_a_running_stay_is_not_in_a_text(chart: list[dict[str, Any]], first: int, second: int) -> None:
+    """The texts do not depend on the later end of the stay."""
 
     def text(hours: int) -> tuple[str, str]:
         period = {"start": iso(-30), "end": iso(hours)}
@@ -78,7 +78,7 @@ def test_the_end_of_a_running_stay_cannot_appear(chart: list[dict[str, Any]], fi
 
 @settings(max_examples=80, deadline=None)
 @given(events(), st.integers(1, 600), st.sampled_from([tokens, len, lambda text: len(re.findall(r"\w+|\W", text))]))
-def test_a_budget_is_kept_to_and_used(chart: list[dict[str, Any]], budget: int, count: Any) -> None:
+def test_texts_use_the_token_budget(chart: list[dict[str, Any]], budget: int, count: Any) -> None:
     found = record(chart)
     for form in (to_markdown, to_codes):
         whole, cut = form(found, 10**9, count), form(found, budget, count)
@@ -100,7 +100,7 @@ HEADINGS = [
 ]
 
 
-def test_the_layout_is_the_papers() -> None:
+def test_the_layout_is_that_of_the_paper() -> None:
     text = record([STAY, observation(effectiveDateTime=iso(-2))]).to_markdown()
     assert [line for line in text.splitlines() if line.startswith(("# ", "## "))] == HEADINGS
     concepts = text[text.index("## Recent body") : text.index("## Past visits")]
@@ -113,7 +113,7 @@ def test_the_layout_is_the_papers() -> None:
     ("birth", "shown"),
     [("1950-02-03", "150 (high), 140 (normal), 130 (low)"), ("2015-02-03", "150, 140, 130"), (None, "150, 140, 130")],
 )
-def test_the_last_three_values_newest_first_judged_for_adults_only(birth: str | None, shown: str) -> None:
+def test_the_last_three_values_have_low_high_flags_for_adults_only(birth: str | None, shown: str) -> None:
     values = [
         observation(value=value, id=f"o{value}", effectiveDateTime=iso(value - 200)) for value in (125, 130, 140, 150)
     ]

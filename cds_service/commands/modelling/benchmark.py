@@ -81,8 +81,8 @@ def ehr_encoders(
     run that was stopped goes on where it was; another encoder added later costs only itself. docs/ehrshot.md is the
     guide for EHRSHOT and MIMIC-IV.
     """
+    from artifact_store import write_json
     from knowledge_index.encoders import check_encoder
-    from risk_model.core import write_json
     from risk_model.reports import require_matplotlib
     from risk_model.research import EncoderProtocol, lightgbm_library, protocol_report, results_document, usable_tasks
 

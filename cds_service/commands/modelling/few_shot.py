@@ -59,9 +59,9 @@ def command(
     k = 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128 and all; as many examples again choose the regularisation; judged on
     the test split with patient-level bootstraps. Any task a cohort can be built for will do. OUT gets few_shot.json.
     """
+    from artifact_store import write_json
     from knowledge_index.encoders import available_threads, encoder_named
     from risk_model import LabelledCohort
-    from risk_model.core import write_json
     from risk_model.features import Rubric
     from risk_model.research import EMBEDDING_AND_COUNTS, RUBRIC, read_parts, run_few_shot
 

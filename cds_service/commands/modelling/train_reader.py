@@ -28,7 +28,7 @@ GENERATED = "generated"
     multiple=True,
     default=(GENERATED,),
     show_default=True,
-    help="Where examples come from: `generated_examples`, or a folder of FHIR with notes. May be given several times.",
+    help="Where examples come from: `generated`, or a folder of FHIR with notes. May be given several times.",
 )
 @click.option(
     "--cohort", type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -1,7 +1,7 @@
-"""CDA R2 documents (HL7 Clinical Document Architecture) to text: sections with titles and LOINC codes, tables, lists.
+"""Converts CDA R2 documents (HL7 Clinical Document Architecture) to text with sections, tables and lists.
 
-Entities and document types are refused before anything is expanded. A section that says why it has nothing (nullFlavor)
-says so in the text: no information is not "none". Runs in the child process only.
+Document types and entities are refused before anything is expanded. The nullFlavor of a section is written into the
+text: "no information" does not mean "none". Runs in the child process only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_DEPTH = 200
 _NAMESPACE = "{urn:hl7-org:v3}"
 _XHTML = "{http://www.w3.org/1999/xhtml}html"
 _LOINC = "2.16.840.1.113883.6.1"
-# HL7 v3 NullFlavor, in words (https://terminology.hl7.org/CodeSystem-v3-NullFlavor.html).
+# Displays of HL7 v3 NullFlavor (https://terminology.hl7.org/CodeSystem-v3-NullFlavor.html).
 _NULL_FLAVOR = {
     "NI": "no information",
     "UNK": "unknown",
@@ -48,9 +48,9 @@ Embedded = Callable[[str, bytes], Converted]
 
 
 def cda_to_text(raw: bytes, embedded: Embedded) -> Converted:
-    """The narrative of a ClinicalDocument. `embedded(media_type, bytes)` reads what a nonXMLBody carries.
+    """Returns the narrative of a ClinicalDocument. `embedded(media_type, bytes)` converts the content of a nonXMLBody.
 
-    Raises UnreadableError: `xml-invalid`, `xml-doctype` (any document type, and with it every entity), `xml-not-cda`,
+    Raises UnreadableError: `xml-invalid`, `xml-doctype` (any document type declaration), `xml-not-cda`,
     `too-deep`.
     """
     try:
@@ -79,11 +79,11 @@ def _child(element: Element | None, name: str) -> Element | None:
     return None if element is None else next((child for child in element if _name(child) == name), None)
 
 
-def _sections(holder: Element, level: int) -> Iterator[str]:
-    """Sections in order, nested ones after their own text."""
+def _sections(parent: Element, level: int) -> Iterator[str]:
+    """Yields sections in order, each followed by its subsections."""
     if level > MAX_DEPTH:
         raise UnreadableError("too-deep")
-    for component in holder:
+    for component in parent:
         section = _child(component, "section") if _name(component) == "component" else None
         if section is not None:
             yield from _section(section, level)
@@ -96,13 +96,13 @@ def _section(section: Element, level: int) -> Iterator[str]:
     title = title or (code.get("displayName") or "" if code is not None else "")
     if title or loinc:
         yield "\n" + heading_mark(title or str(loinc), level, loinc) + "\n"
-    yield "".join(f"[{words}]\n" for words in dict.fromkeys(_silences(section, text)))
+    yield "".join(f"[{display}]\n" for display in dict.fromkeys(_null_flavors(section, text)))
     if text is not None:
         yield "".join(_narrative(text, 0)) + "\n"
     yield from _sections(section, level + 1)
 
 
-def _silences(*elements: Element | None) -> Iterator[str]:
+def _null_flavors(*elements: Element | None) -> Iterator[str]:
     for element in elements:
         flavor = element.get("nullFlavor") if element is not None else None
         if flavor:
@@ -110,16 +110,16 @@ def _silences(*elements: Element | None) -> Iterator[str]:
 
 
 def _inline(element: Element | None) -> Iterator[str]:
-    """Text without markup."""
+    """Yields the text of an element without markup."""
     if element is not None:
         yield from (without_sentinels(text) for text in element.itertext())
 
 
 def _narrative(element: Element, depth: int) -> Iterator[str]:
-    """CDA's own markup: tables, lists, paragraphs, content; text marked as deleted is left out."""
+    """Yields the text of CDA narrative: tables, lists, paragraphs; text marked as deleted is left out."""
     if depth > MAX_DEPTH:
         raise UnreadableError("too-deep")
-    yield _words(element.text)
+    yield _normalised(element.text)
     for child in element:
         name = _name(child)
         if name == "br":
@@ -129,12 +129,12 @@ def _narrative(element: Element, depth: int) -> Iterator[str]:
         elif name == "item":
             yield "\n- " + " ".join("".join(_narrative(child, depth + 1)).strip().split(" ")) + "\n"
         elif child.get("revised") != "delete" and name != "renderMultiMedia":
-            border = "\n" if name in _LINES else ""
-            yield border + "".join(_narrative(child, depth + 1)) + border
-        yield _words(child.tail)
+            line_break = "\n" if name in _LINES else ""
+            yield line_break + "".join(_narrative(child, depth + 1)) + line_break
+        yield _normalised(child.tail)
 
 
-def _words(text: str | None) -> str:
+def _normalised(text: str | None) -> str:
     return re.sub(r"\s+", " ", without_sentinels(text)) if text else ""
 
 

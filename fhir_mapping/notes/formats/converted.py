@@ -1,7 +1,7 @@
-"""What every format becomes: text, the headings it marks itself, or a reason why there is none.
+"""The result of every converter: text with the headings marked by the format, or a reason why there is none.
 
-Readers of marked-up formats write one string in which a heading stands between sentinels, so that white space can be
-settled afterwards without moving offsets; `finish` takes them out again.
+Converters of marked-up formats return one string in which sentinel characters enclose each heading, so that white
+space can be normalised before offsets are computed; `finish` removes the sentinels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SPACES = re.compile(r"[ \t\r\f\v\u00a0]+")
 
 
 class UnreadableError(ValueError):
-    """The bytes give no text. `reason` is a stable code without patient data."""
+    """The bytes cannot be converted to text. `reason` is a code of `core.reasons.NOTE_REASONS`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -28,7 +28,7 @@ class UnreadableError(ValueError):
 
 
 class Heading(NamedTuple):
-    """A heading at character `start`; `level` counts from 1 (the outermost), `code` is a LOINC section code."""
+    """A heading at character offset `start`; `level` counts from 1 (outermost), `code` is a LOINC section code."""
 
     title: str
     start: int
@@ -38,14 +38,17 @@ class Heading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Converted:
+    """The text of a note and its headings."""
+
     text: str
     headings: tuple[Heading, ...] = ()
     warning: str | None = None
-    """A reason code where the text is not everything, such as `text-cut` or `pdf-pages-without-text`."""
+    """A reason code if the text is incomplete, such as `text-cut` or `pdf-pages-without-text`."""
 
 
 def heading_mark(title: str, level: int, code: str | None = None) -> str:
-    """
+    """Returns a heading enclosed in sentinels, for `finish`.
+
     >>> finish("x" + "\\n" + heading_mark("Plan", 2)).headings
     (Heading(title='Plan', start=2, level=2, code=None),)
     """
@@ -53,13 +56,14 @@ def heading_mark(title: str, level: int, code: str | None = None) -> str:
 
 
 def without_sentinels(text: str) -> str:
+    """Returns text from the input without sentinel characters."""
     return _SENTINELS.sub("", text)
 
 
 def finish(marked: str, *, whole: bool = True) -> Converted:
-    """Lines with single spaces and no blank ones, and the headings at their offsets. `whole`: nothing was left out.
+    """Returns lines with single spaces, without blank ones, and headings at their offsets. `whole`: nothing is missing.
 
-    A marked title is a heading when it fills its line or ends in a colon; bold words within prose are none.
+    A marked title is a heading if it fills its line or ends in a colon; bold words within prose are not.
 
     >>> finish(heading_mark("Plan:", 1) + " rest  now\\n\\n" + heading_mark("sepsis", 1) + " is gone").text
     'Plan: rest now\\nsepsis is gone'
@@ -83,7 +87,7 @@ def finish(marked: str, *, whole: bool = True) -> Converted:
 
 
 def cut(converted: Converted) -> Converted:
-    """At most MAX_CHARACTERS of text; a cut is said."""
+    """Returns at most MAX_CHARACTERS of text, with the warning `text-cut` if it was longer."""
     if len(converted.text) <= MAX_CHARACTERS:
         return converted
     kept = tuple(heading for heading in converted.headings if heading.start < MAX_CHARACTERS)

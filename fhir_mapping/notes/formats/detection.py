@@ -1,4 +1,4 @@
-"""What a note's bytes are, and whether that agrees with what was declared."""
+"""Detects the format of a note's bytes and compares it with the declared content type."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from fhir_mapping.notes.formats.converted import UnreadableError
 
 
 class Format(StrEnum):
+    """A supported note format."""
+
     PLAIN = "text/plain"
     HTML = "text/html"
     RTF = "text/rtf"
@@ -28,21 +30,21 @@ _DECLARED = {
     "application/pdf": Format.PDF,
     "application/x-pdf": Format.PDF,
 }
-_UNSAID = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/unknown"})
-_OTHERS = (
+_UNSPECIFIC = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/unknown"})
+_UNSUPPORTED = (
     b"PK\x03\x04", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\x00", b"MM\x00*", b"\xd0\xcf\x11\xe0", b"\x1f\x8b",
     b"7z\xbc\xaf", b"\xfd7zXZ", b"\x7fELF",
 )  # fmt: skip
-_PAGE = re.compile(rb"(<\?xml[^>]*>\s*)?(<!--.{0,600}?-->\s*)*(<!doctype\s+html|<html\b)", re.DOTALL)
-_FRAGMENT = re.compile(rb"<(html|head|body|div|p|span|table|h[1-6]|ul|ol|b|strong|br|font|pre|center)\b[^<]{0,300}>")
+_HTML_PAGE = re.compile(rb"(<\?xml[^>]*>\s*)?(<!--.{0,600}?-->\s*)*(<!doctype\s+html|<html\b)", re.DOTALL)
+_HTML_TAG = re.compile(rb"<(html|head|body|div|p|span|table|h[1-6]|ul|ol|b|strong|br|font|pre|center)\b[^<]{0,300}>")
 _XML = re.compile(rb"<\?xml\b|<!doctype\b|<([\w.-]+:)?clinicaldocument\b")
 
 
 def format_of(content_type: str | None, raw: bytes) -> Format:
-    """The format to read `raw` in.
+    """Returns the format of `raw`.
 
-    Raises UnreadableError: `format-not-supported` for what we do not read, `type-disagrees` where the bytes are
-    something other than declared. A type that is absent or says nothing (octet-stream) is sniffed.
+    Raises UnreadableError: `format-not-supported` for other formats, `type-disagrees` if the bytes are not of the
+    declared type. Without a declared type, or with octet-stream, the format is detected from the bytes.
 
     >>> format_of("text/plain", b"%PDF-1.7")
     Traceback (most recent call last):
@@ -52,7 +54,7 @@ def format_of(content_type: str | None, raw: bytes) -> Format:
     """
     mime = (content_type or "").partition(";")[0].strip().lower()
     sniffed = _sniff(raw)
-    if mime in _UNSAID:
+    if mime in _UNSPECIFIC:
         if sniffed == "other":
             raise UnreadableError("format-not-supported")
         return _as_format(sniffed, raw)
@@ -65,7 +67,7 @@ def format_of(content_type: str | None, raw: bytes) -> Format:
 
 
 def declared_format(mime: str) -> Format | None:
-    """The format a media type names; None where it is none we read."""
+    """Returns the format of a media type, or None if it is not supported."""
     if mime in _DECLARED:
         return _DECLARED[mime]
     if mime.startswith("text/"):
@@ -74,28 +76,28 @@ def declared_format(mime: str) -> Format | None:
 
 
 def _sniff(raw: bytes) -> Format | str | None:
-    """A format whose signature is beyond doubt, "other" for one we do not read, None for text or nothing certain."""
-    if raw.startswith(_OTHERS):
+    """Returns a format with a clear signature, "other" for an unsupported one, None for text or an unclear one."""
+    if raw.startswith(_UNSUPPORTED):
         return "other"
     head = _head(raw)
     if head.startswith(b"%pdf-"):
         return Format.PDF
     if head.startswith(b"{\\rtf"):
         return Format.RTF
-    if _PAGE.match(head):
+    if _HTML_PAGE.match(head):
         return Format.HTML
     return Format.XML if _XML.match(head) else None
 
 
 def _head(raw: bytes) -> bytes:
-    """The beginning in lower case, without byte order marks, UTF-16's zeros and white space before it."""
+    """Returns the beginning in lower case, without byte order mark, UTF-16 zero bytes and leading white space."""
     return raw[:4096].lstrip(b"\xef\xbb\xbf\xff\xfe").replace(b"\x00", b"").lstrip().lower()
 
 
 def _as_format(sniffed: Format | str | None, raw: bytes) -> Format:
     if isinstance(sniffed, Format):
         return sniffed
-    return Format.HTML if _FRAGMENT.match(_head(raw)) else Format.PLAIN
+    return Format.HTML if _HTML_TAG.match(_head(raw)) else Format.PLAIN
 
 
 def _agree(declared: Format, sniffed: Format | str | None, raw: bytes) -> bool:

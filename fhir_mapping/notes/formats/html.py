@@ -1,7 +1,7 @@
-"""HTML to text: script, style, deleted and hidden elements go; blocks, list items and table cells keep their borders.
+"""Converts HTML to text without script, style, deleted and hidden elements; blocks, lists and tables stay separated.
 
-The nesting is measured before the parser sees the document: the parser is quadratic in depth and would take minutes
-over a megabyte of nested `<div>`. Runs in the child process only.
+The nesting depth is checked before parsing: the parser takes quadratic time in depth, minutes for a megabyte of nested
+`<div>`. Runs in the child process only.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from fhir_mapping.notes.formats.converted import (
 
 MAX_DEPTH = 200
 _MAX_HIDING_RULES = 50
-# Comments and scripts are stepped over whole, also unclosed ones, so that one pass is enough whatever they hold.
+# Comments and scripts match as a whole, also unclosed ones, so that one pass is enough.
 _TAG = re.compile(
     rb"<!--(?>.*?(?:-->|\Z))|<(script|style)\b(?>.*?(?:</\1|\Z))|<(/?)([a-zA-Z][a-zA-Z0-9]*)", re.DOTALL | re.IGNORECASE
 )
-# Void elements, and those whose end tag may be left out: an unclosed <p> or <li> ends where the next begins.
+# Void elements, and those with an optional end tag: an unclosed <p> or <li> ends where the next starts.
 _NO_DEPTH_TAGS = b"""
     area base body br caption col colgroup dd dt embed head hr html img input li link meta optgroup option p rp rt
     source tbody td tfoot th thead tr track wbr
@@ -57,7 +57,7 @@ _RULE = re.compile(r"([^{}]{1,200})\{([^{}]{0,500})\}")
 
 
 def html_to_text(html: str) -> Converted:
-    """Readable text of an HTML note and its headings: h1 to h6, and bold words that fill a line or end in a colon.
+    """Returns the visible text of an HTML note and its headings: h1 to h6, and bold text that is a line or ends in `:`.
 
     >>> html_to_text("<h2>Plan</h2><table><tr><td>Na</td><td>131</td></tr></table><script>x()</script>").text
     'Plan\\nNa | 131'
@@ -86,7 +86,7 @@ def _check_depth(html: str) -> None:
 
 
 def _hidden_by_rules(tree: LexborHTMLParser) -> list[int]:
-    """Elements that the document's own style sheet hides."""
+    """Returns the ids of elements hidden by the document's style sheet."""
     rules = [rule for style in tree.css("style") for rule in _RULE.findall(style.text() or "")]
     hiding = [selector.strip() for selector, body in rules if _is_hidden(body)][:_MAX_HIDING_RULES]
     found: list[int] = []
@@ -105,7 +105,7 @@ def _is_hidden(style: str) -> bool:
 
 @dataclass(slots=True)
 class _Size:
-    """How much text the whole walk has met; past twice the limit it ends."""
+    """Characters of text seen so far; the walk stops at twice the limit."""
 
     length: int = 0
     cut: bool = False
@@ -155,33 +155,33 @@ class _Walk:
         self.size.length += len(self.pieces[-1])
 
     def block(self, node: LexborNode, name: str, depth: int) -> None:
-        border = "\n" if _BLOCK.match(name) else ""
-        self.add(border + ("- " if name == "li" else ""))
+        line_break = "\n" if _BLOCK.match(name) else ""
+        self.add(line_break + ("- " if name == "li" else ""))
         self.children(node, depth)
-        self.add(border)
+        self.add(line_break)
 
-    def apart(self, node: LexborNode, depth: int) -> str:
-        """The marked text of one element by itself."""
+    def text_of(self, node: LexborNode, depth: int) -> str:
+        """Returns the marked text of one element."""
         inner = _Walk(self.hidden, self.size)
         inner.children(node, depth)
         return "".join(inner.pieces)
 
     def heading(self, node: LexborNode, level: int, depth: int) -> None:
-        self.add("\n" + _marked(self.apart(node, depth), level) + "\n")
+        self.add("\n" + _marked(self.text_of(node, depth), level) + "\n")
 
     def bold(self, node: LexborNode, name: str, depth: int) -> None:
-        """Bold words at the beginning of a line may be a heading; `finish` decides."""
-        inner = self.apart(node, depth)
-        border = "\n" if _BLOCK.match(name) else ""
-        begins = bool(border) or not self.pieces or "".join(self.pieces[-3:]).rstrip(" ").endswith("\n")
-        self.add(border + (_marked(inner, 7) if begins and "\n" not in inner.strip() else inner) + border)
+        """Adds bold text; at the start of a line it may be a heading, which `finish` decides."""
+        inner = self.text_of(node, depth)
+        line_break = "\n" if _BLOCK.match(name) else ""
+        starts_line = bool(line_break) or not self.pieces or "".join(self.pieces[-3:]).rstrip(" ").endswith("\n")
+        self.add(line_break + (_marked(inner, 7) if starts_line and "\n" not in inner.strip() else inner) + line_break)
 
     def row(self, node: LexborNode, depth: int) -> None:
-        """Cells between borders; a cell that is a whole page, as in layout tables, keeps its lines."""
+        """Adds the cells of a row with separators; a cell of a layout table keeps its lines."""
         cells = [cell for cell in node.iter() if cell.tag in {"td", "th"} and not self._hides(cell)]
         self.add("\n")
         for number, cell in enumerate(cells):
-            inner = self.apart(cell, depth)
+            inner = self.text_of(cell, depth)
             flat = " ".join(_plain(inner).split())
             layout = len(cells) == 1 or len(flat) > 300 or cell.css_first("table") is not None
             self.add((CELL if number else "") + (inner if layout else flat))
@@ -201,15 +201,15 @@ def _marked(inner: str, level: int) -> str:
 
 
 def _plain(marked: str) -> str:
-    """Marked text as it will read; the codes within the marks go with them."""
+    """Returns marked text without the heading marks and their codes."""
     return without_sentinels(re.sub("\x01\\d[^\x03]*\x03", "", marked))
 
 
 def _form_value(node: LexborNode, name: str) -> str:
-    """What a form says: ticked boxes and chosen options are findings."""
+    """Returns the value of a form field: ticked boxes and selected options are findings."""
     if name == "select":
-        chosen = node.css_first("option[selected]")
-        return f" {without_sentinels(chosen.text() or '').strip()} " if chosen is not None else ""
+        selected = node.css_first("option[selected]")
+        return f" {without_sentinels(selected.text() or '').strip()} " if selected is not None else ""
     kind = (node.attributes.get("type") or "text").lower()
     if kind in {"checkbox", "radio"}:
         return "[x] " if "checked" in node.attributes else "[ ] "

@@ -1,4 +1,4 @@
-"""PDF to text by PDFium: what is encrypted, damaged or scanned says so. Runs in the child process only."""
+"""Converts PDF to text with PDFium. Runs in the child process only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pypdfium2  # type: ignore[import-untyped]
 from fhir_mapping.notes.formats.converted import MAX_CHARACTERS, Converted, UnreadableError, finish, without_sentinels
 
 MAX_PAGES = 300
-# PDFium puts these where a word was hyphenated at the end of a line.
+# PDFium marks a word hyphenated at the end of a line with these.
 _HYPHENATED = re.compile("[\x02\ufffe](\r?\n)?")
 
 
 def pdf_to_text(raw: bytes) -> Converted:
-    """The text of every page.
+    """Returns the text of every page.
 
     Raises UnreadableError: `pdf-encrypted` (it needs a password), `pdf-damaged`, `pdf-without-text` (scanned pages).
-    A document in which only some pages hold text is read, with the warning `pdf-pages-without-text`.
+    A document with text on only some pages is read, with the warning `pdf-pages-without-text`.
     """
     try:
         document = pypdfium2.PdfDocument(raw)
@@ -44,7 +44,7 @@ def _pages(document: pypdfium2.PdfDocument) -> tuple[list[str], str | None]:
 
 
 def _page(document: pypdfium2.PdfDocument, number: int) -> str:
-    """What stands on the page; text placed outside it is seen by nobody and read by nobody."""
+    """Returns the visible text of a page; text placed outside it is ignored."""
     try:
         text = document[number].get_textpage().get_text_bounded()
     except pypdfium2.PdfiumError:

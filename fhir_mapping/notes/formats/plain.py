@@ -1,8 +1,7 @@
-"""Plain text: bytes to characters, and characters to text that hides nothing.
+"""Decodes plain text and removes invisible characters.
 
-Removed: control characters but newline and tab, lone surrogates, bidirectional controls, zero-width characters, tag
-characters and variation selectors. All of them are invisible; they reorder, split or smuggle what a reader sees. What
-is visible stays as it was written.
+Removed are control characters except newline and tab, lone surrogates, bidirectional controls, zero-width characters,
+tag characters and variation selectors: they can reorder, split or hide text. Visible characters are unchanged.
 """
 
 from __future__ import annotations
@@ -13,66 +12,66 @@ import re
 from fhir_mapping.notes.formats.converted import UnreadableError
 
 _BREAKS = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-_UNSEEN = re.compile(
+_INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ud800-\udfff"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _ASCII_CONTROLS = bytes(code for code in (*range(32), 127) if code not in b"\n\t")
-# Others exist in Python and are not for notes: punycode and idna are quadratic, unicode_escape is a language.
+# Python's other codecs are not safe for notes: punycode and idna take quadratic time, unicode_escape evaluates escapes.
 _ENCODINGS = re.compile(
     r"(utf-(8|16|32)(-[lb]e)?(-sig)?|ascii|iso8859-\d+|cp\d{3,5}|koi8-[rut]|mac-(roman|cyrillic|greek|latin2|turkish)"
     r"|shift_jis|euc_(jp|kr)|gb2312|gbk|gb18030|big5|tis-620|johab)\Z"
 )
-_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_MOSTLY_TEXT = 0.05
+_MAX_CONTROL_SHARE = 0.05
 
 
 def decode(raw: bytes, charset: str | None = None) -> str:
-    """The characters of a plain text note, cleaned.
+    """Returns the cleaned text of a plain text note.
 
-    A byte order mark beats the declared charset, the declared charset beats UTF-8, and windows-1252 reads what is left;
-    it also stands for iso-8859-1 and us-ascii, as in every browser (https://encoding.spec.whatwg.org/#names-and-labels).
+    Tried in order: a byte order mark, the declared charset, UTF-8, windows-1252. The last is also used for iso-8859-1
+    and us-ascii, as in browsers (https://encoding.spec.whatwg.org/#names-and-labels).
 
     >>> decode("Müde".encode("utf-16-le")), decode(b"caf\\xe9", "iso-8859-1")
     ('Müde', 'café')
 
-    Raises UnreadableError `not-text` for bytes that are no text in any of these.
+    Raises UnreadableError `not-text` for binary data.
     """
     if raw.isascii() and b"\x00" not in raw and charset_of(charset) in _SAME_AS_ASCII:
         text = raw.decode("ascii")
-        return text.strip("\n") if len(raw.translate(None, _ASCII_CONTROLS)) == len(raw) else _settled(text)
-    return _settled(_characters(raw, charset))
+        return text.strip("\n") if len(raw.translate(None, _ASCII_CONTROLS)) == len(raw) else _cleaned_text(text)
+    return _cleaned_text(_characters(raw, charset))
 
 
 def clean(text: str) -> str:
-    """Text without what cannot be seen; every kind of line end becomes a newline.
+    """Returns text without invisible characters; every kind of line end becomes a newline.
 
     >>> clean("no\\u202e pain\\r\\nrest")
     'no pain\\nrest'
     """
-    return _UNSEEN.sub("", _BREAKS.sub("\n", text))
+    return _INVISIBLE.sub("", _BREAKS.sub("\n", text))
 
 
-def _settled(text: str) -> str:
+def _cleaned_text(text: str) -> str:
     cleaned = clean(text).strip("\n")
-    if len(cleaned) < len(text) * (1 - _MOSTLY_TEXT) and _controls(text) > len(text) * _MOSTLY_TEXT:
+    if len(cleaned) < len(text) * (1 - _MAX_CONTROL_SHARE) and _control_count(text) > len(text) * _MAX_CONTROL_SHARE:
         raise UnreadableError("not-text")
     return cleaned
 
 
-def _controls(text: str) -> int:
+def _control_count(text: str) -> int:
     return sum(character < " " and character not in "\n\r\t\f\v" for character in text)
 
 
 def charset_of(declared: str | None) -> str | None:
-    """Python's name of a declared charset, or None where it is none we read.
+    """Returns Python's name of a declared charset, or None if it is not supported.
 
     >>> charset_of("ISO-8859-1"), charset_of("windows-1251"), charset_of("punycode")
     ('cp1252', 'cp1251', None)
@@ -90,11 +89,11 @@ _SAME_AS_ASCII = frozenset({None, "utf-8", "cp1252", "cp1250", "cp1251", "iso885
 
 
 def _characters(raw: bytes, declared: str | None) -> str:
-    for mark, encoding in _MARKS:
+    for mark, encoding in _BYTE_ORDER_MARKS:
         if raw.startswith(mark):
             return raw.decode(encoding, "replace")
     charset = charset_of(declared)
-    wide = _wide(raw, charset)
+    wide = _wide_encoding(raw, charset)
     if wide is not None:
         return raw.decode(wide, "replace")
     for encoding in filter(None, (charset, "utf-8")):
@@ -107,8 +106,8 @@ def _characters(raw: bytes, declared: str | None) -> str:
     return raw.decode("cp1252", "replace")
 
 
-def _wide(raw: bytes, charset: str | None) -> str | None:
-    """UTF-16 without a mark: which half of each pair is nearly always zero tells the byte order."""
+def _wide_encoding(raw: bytes, charset: str | None) -> str | None:
+    """Returns the UTF-16 or UTF-32 encoding of bytes without byte order mark, or None; zero bytes identify UTF-16."""
     if charset in {"utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}:
         return charset
     head = raw[:2000]

@@ -1,6 +1,6 @@
-"""RTF 1.9 to text: code pages by font, Unicode escapes, tables; hidden and deleted text, headers and comments go.
+"""Converts RTF 1.9 to text: code pages, Unicode escapes, tables; without hidden or deleted text, headers and comments.
 
-One pass without recursion, so that depth costs nothing. Runs in the child process only.
+One pass without recursion, so that nesting depth is cheap. Runs in the child process only.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _TOKEN = re.compile(
     r"\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,9})?[ ]?|\\'(?P<byte>[0-9a-fA-F]{2})|\\(?P<symbol>[^a-zA-Z])"
     r"|(?P<brace>[{}])|[\r\n]+|(?P<text>[^\\{}\r\n]+)|\\",
 )
-_LINES = frozenset({"par", "sect", "page", "line", "softline"})
-_CHARACTERS = {
+_LINE_BREAKS = frozenset({"par", "sect", "page", "line", "softline"})
+_SYMBOLS = {
     "tab": "\t", "emdash": "—", "endash": "–", "emspace": " ", "enspace": " ", "qmspace": " ", "bullet": "•",
     "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”",
 }  # fmt: skip
-# Groups whose words are no part of the running text.
-_ASIDE_WORDS = """
+# Groups that are not part of the running text.
+_IGNORED_GROUP_WORDS = """
     annotation atnauthor atndate atnicn atnid atnref bkmkend bkmkstart colorschememapping colortbl datastore do filetbl
     fldinst footer footerf footerl footerr generator header headerf headerl headerr info latentstyles listoverridetable
     listtable nonshppict objdata object pict pntxta pntxtb revtbl rsidtbl rxe shpinst stylesheet tc themedata txe xe
     xmlnstbl
 """
-_ASIDE = frozenset(_ASIDE_WORDS.split())
+_IGNORED_GROUPS = frozenset(_IGNORED_GROUP_WORDS.split())
 _CODE_PAGES = {"ansi": "cp1252", "mac": "mac-roman", "pc": "cp437", "pca": "cp850"}
 # \fcharset to code page; 0, 1 and 2 leave it to the document (RTF specification 1.9.1, "Font Table").
 _CHARSETS = {
@@ -48,7 +48,7 @@ _CHARSETS = {
 
 
 def rtf_to_text(raw: bytes) -> Converted:
-    """Readable text of an RTF note; a short paragraph in bold is a heading.
+    """Returns the visible text of an RTF note; a short paragraph in bold is a heading.
 
     >>> rtf_to_text(rb"{\\rtf1\\ansi\\ansicpg1251{\\b Plan}\\par \\'c4\\u1072?{\\v hidden}}").text
     'Plan\\nДа'
@@ -64,11 +64,11 @@ def rtf_to_text(raw: bytes) -> Converted:
             break
     reader.paragraph()
     whole = reader.closed or position >= len(source)
-    return finish(_joined("".join(reader.pieces)), whole=whole)
+    return finish(_join_surrogates("".join(reader.pieces)), whole=whole)
 
 
-def _joined(text: str) -> str:
-    """Surrogate pairs written as two escapes become one character; lone ones go."""
+def _join_surrogates(text: str) -> str:
+    """Returns text with surrogate pairs from two escapes as one character; lone ones are removed."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
 
 
@@ -77,7 +77,7 @@ class _Group:
     aside: bool = False
     font: int | None = None
     fallback: int = 1
-    """How many characters stand in for a Unicode escape (`uc`)."""
+    """The number of fallback characters after a Unicode escape (`uc`)."""
     bold: bool = False
     hidden: bool = False
     deleted: bool = False
@@ -102,7 +102,7 @@ class _Reader:
     closed: bool = False
 
     def token(self, match: re.Match[str]) -> int:
-        """Take one token; returns how many further characters it stands for (binary data)."""
+        """Processes one token; returns the number of characters to skip after it (binary data)."""
         kind = match.lastgroup
         starred, self.starred = self.starred, False
         if kind == "text":
@@ -120,11 +120,11 @@ class _Reader:
     def bytes(self, data: bytes) -> None:
         skipped = min(self.to_skip, len(data))
         self.to_skip -= skipped
-        if not self._silent():
+        if not self._ignored():
             self.raw += data[skipped:]
             self.length += len(data)
 
-    def _silent(self) -> bool:
+    def _ignored(self) -> bool:
         return self.group.aside or self.group.hidden or self.group.deleted or self.html_markup
 
     def brace(self, brace: str) -> None:
@@ -147,7 +147,7 @@ class _Reader:
         elif symbol in "{}\\":
             self.bytes(symbol.encode())
         elif symbol in "~_":
-            self.say(" " if symbol == "~" else "-")
+            self.add(" " if symbol == "~" else "-")
 
     def word(self, word: str, number: int | None, starred: bool) -> int:
         self.flush()
@@ -156,25 +156,25 @@ class _Reader:
         if self.to_skip and word not in {"u", "uc"}:
             self.to_skip -= 1
             return 0
-        if word in _ASIDE or (starred and word not in {"shptxt", "nesttableprops"}):
+        if word in _IGNORED_GROUPS or (starred and word not in {"shptxt", "nesttableprops"}):
             self.group = replace(self.group, aside=True)
-        elif word in _LINES:
+        elif word in _LINE_BREAKS:
             self.break_line(word)
         elif word in {"cell", "nestcell"}:
-            self.say(CELL)
+            self.add(CELL)
         elif word in {"row", "nestrow"}:
             self.end_row()
         elif word == "u" and number is not None:
-            self.say(chr(number % 0x10000))
+            self.add(chr(number % 0x10000))
             self.to_skip = self.group.fallback
-        elif word in _CHARACTERS:
-            self.say(_CHARACTERS[word])
+        elif word in _SYMBOLS:
+            self.add(_SYMBOLS[word])
         else:
             self.state(word, number)
         return 0
 
     def state(self, word: str, number: int | None) -> None:
-        """Words that change how what follows is read."""
+        """Processes control words that change the state of the group."""
         on = number != 0
         if word == "uc":
             self.group = replace(self.group, fallback=min(max(number or 0, 0), 8))
@@ -196,7 +196,7 @@ class _Reader:
             self.characters(word, number or 0)
 
     def characters(self, word: str, number: int) -> None:
-        """Words that say in which code page bytes are written."""
+        """Processes control words that set the code page."""
         if word == "f":
             self.group = replace(self.group, font=number)
         elif word == "fcharset" and self.group.font is not None and number in _CHARSETS:
@@ -215,10 +215,10 @@ class _Reader:
             font = self.default_font if self.group.font is None else self.group.font
             text = self.raw.decode(self.font_encodings.get(font, self.encoding), "replace")
             self.raw.clear()
-            self.say(text)
+            self.add(text)
 
-    def say(self, text: str) -> None:
-        if self._silent():
+    def add(self, text: str) -> None:
+        if self._ignored():
             return
         self.flush()
         self.line.append(without_sentinels(text))
@@ -226,15 +226,15 @@ class _Reader:
         self.all_bold = self.all_bold and (self.group.bold or not text.strip(" \t|"))
 
     def break_line(self, word: str) -> None:
-        if self._silent():
+        if self._ignored():
             return
         if self.group.in_table and word != "page":
-            self.say(" ")
+            self.add(" ")
         else:
             self.paragraph()
 
     def end_row(self) -> None:
-        """Cells end with a border; the last one needs none."""
+        """Ends a table row; the separator after the last cell is removed."""
         self.flush()
         line = "".join(self.line).removesuffix(CELL)
         self.line, self.all_bold = [line], False

@@ -1,8 +1,8 @@
-"""The parent's side of the bounded child process in which foreign formats are read.
+"""The parent side of the child process with resource limits in which note formats other than plain text are converted.
 
-A child starts when the first note needs one (about a fifth of a second), stays warm for the next, and is replaced when
-it dies, exceeds a limit or has done its share. Safe under threads (each job has a child to itself) and under fork (a
-forked worker never touches its parent's children). The parent never waits longer than the job's wall-clock limit.
+A child starts when the first note needs one (about 0.2 seconds), is kept for later notes, and is replaced when it dies,
+exceeds a limit or has done JOBS_PER_CHILD jobs. Thread-safe (one job per child at a time) and fork-safe (a forked
+worker never uses its parent's children). The parent never waits longer than the job's time limit.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _LIMIT_SIGNALS = frozenset({-signal.SIGPROF, -signal.SIGXCPU})
 
 @dataclass(slots=True)
 class TimeBudget:
-    """Seconds left for the conversions of one record. Starting a child is not a note's fault and does not count."""
+    """Seconds remaining for the conversions of one record. The start of a child does not count."""
 
-    left: float = field(default_factory=lambda: RECORD_SECONDS)
+    remaining: float = field(default_factory=lambda: RECORD_SECONDS)
 
 
 class _Child:
-    """One running child and its pipes."""
+    """A running child process and its pipes."""
 
     def __init__(self) -> None:
         try:
@@ -70,11 +70,11 @@ class _Child:
             raise UnreadableError("converter-unavailable") from None
 
     def exchange(self, request: bytes, deadline: float) -> bytes:
-        """Send a request and read one frame. Raises UnreadableError `time-limit` or `converter-crashed`."""
-        left, answer = memoryview(request), bytearray()
+        """Sends a request and returns the answer. Raises UnreadableError `time-limit` or `converter-crashed`."""
+        remaining, answer = memoryview(request), bytearray()
         poll = select.poll()
         poll.register(self.from_child, select.POLLIN)
-        if left:
+        if remaining:
             poll.register(self.to_child, select.POLLOUT)
         while True:
             wait = deadline - time.monotonic()
@@ -82,34 +82,34 @@ class _Child:
                 raise UnreadableError("time-limit")
             for descriptor, _ in poll.poll(wait * 1000):
                 if descriptor == self.from_child:
-                    answer += self._received()
+                    answer += self._receive()
                 else:
-                    left = self._sent(left)
-                    if not left:
+                    remaining = self._send(remaining)
+                    if not remaining:
                         poll.unregister(self.to_child)
-            whole = 4 + struct.unpack(">I", answer[:4])[0] if len(answer) >= 4 else None
-            if whole is not None and whole > _MAX_ANSWER:
+            size = 4 + struct.unpack(">I", answer[:4])[0] if len(answer) >= 4 else None
+            if size is not None and size > _MAX_ANSWER:
                 raise UnreadableError("converter-crashed")
-            if whole is not None and len(answer) >= whole:
-                return bytes(answer[4:whole])
+            if size is not None and len(answer) >= size:
+                return bytes(answer[4:size])
 
-    def _received(self) -> bytes:
+    def _receive(self) -> bytes:
         with suppress(BlockingIOError):
             piece = os.read(self.from_child, 2**20)
             if not piece:
-                raise UnreadableError(self._why_ended())
+                raise UnreadableError(self._end_reason())
             return piece
         return b""
 
-    def _sent(self, left: memoryview) -> memoryview:
+    def _send(self, remaining: memoryview) -> memoryview:
         try:
-            return left[os.write(self.to_child, left) :]
+            return remaining[os.write(self.to_child, remaining) :]
         except BlockingIOError:
-            return left
+            return remaining
         except OSError:
-            raise UnreadableError(self._why_ended()) from None
+            raise UnreadableError(self._end_reason()) from None
 
-    def _why_ended(self) -> str:
+    def _end_reason(self) -> str:
         with suppress(subprocess.TimeoutExpired):
             return "time-limit" if self.process.wait(1) in _LIMIT_SIGNALS else "converter-crashed"
         return "converter-crashed"
@@ -120,7 +120,7 @@ class _Child:
         self.abandon()
 
     def abandon(self) -> None:
-        """Let go of the pipes only: in a forked process the child is still its parent's."""
+        """Closes the pipes only: in a forked process the child still belongs to the parent."""
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 with suppress(OSError):
@@ -128,7 +128,7 @@ class _Child:
 
 
 class _Pool:
-    """At most CHILDREN children; a job that finds all of them at work waits, no longer than its own limit."""
+    """At most CHILDREN children; if all are busy, a job waits no longer than its own time limit."""
 
     def __init__(self) -> None:
         self.free = threading.BoundedSemaphore(CHILDREN)
@@ -136,19 +136,19 @@ class _Pool:
         self.all: set[_Child] = set()
 
     def exchange(self, request: bytes, budget: TimeBudget) -> bytes:
-        seconds = min(JOB_SECONDS, budget.left)
+        seconds = min(JOB_SECONDS, budget.remaining)
         if not self.free.acquire(timeout=seconds):
             raise UnreadableError("converter-busy")
         try:
             child = self._child()
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
-                answer = child.exchange(request, begun + seconds)
+                answer = child.exchange(request, started + seconds)
             except BaseException:
                 self._discard(child)
                 raise
             finally:
-                budget.left -= time.monotonic() - begun
+                budget.remaining -= time.monotonic() - started
             child.jobs += 1
             self.idle.append(child)
             return answer
@@ -190,15 +190,15 @@ def _after_fork() -> None:
 
 
 def warm() -> None:
-    """Start a child ahead of the first note that needs one. A service calls it in each worker.
+    """Starts a child before the first note needs one. A service calls this in each worker.
 
-    Raises UnreadableError `converter-unavailable` where none can be started.
+    Raises UnreadableError `converter-unavailable` if none can be started.
     """
     convert(Format.HTML, b"")
 
 
 def close() -> None:
-    """End every child now. The next job starts a new one."""
+    """Ends all children. The next job starts a new one."""
     _pool.close()
 
 
@@ -207,13 +207,13 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def convert(form: Format, raw: bytes, charset: str | None = None, budget: TimeBudget | None = None) -> Converted:
-    """Read `raw` as `form` in a child, within JOB_SECONDS and what is left of the record's `budget`.
+    """Returns `raw`, in format `form`, converted by a child within JOB_SECONDS and the record's `budget`.
 
-    Raises UnreadableError: the reasons of the format's reader, and `time-limit`, `memory-limit`, `converter-crashed`,
-    `converter-busy`, `converter-unavailable`, `record-time-spent`.
+    Raises UnreadableError: the reasons of the format's converter, and `time-limit`, `memory-limit`,
+    `converter-crashed`, `converter-busy`, `converter-unavailable`, `record-time-spent`.
     """
     budget = budget or TimeBudget()
-    if budget.left <= 0:
+    if budget.remaining <= 0:
         raise UnreadableError("record-time-spent")
     head = orjson.dumps({"format": form.value, "charset": charset})
     request = b"".join((struct.pack(">I", len(head)), head, struct.pack(">I", len(raw)), raw))
@@ -230,20 +230,20 @@ def convert(form: Format, raw: bytes, charset: str | None = None, budget: TimeBu
 
 
 def _checked(found: Any) -> Converted:
-    """The child read hostile bytes: its answer is input like any other."""
+    """Returns the child's answer after validation: it has read untrusted bytes."""
     text = found["text"]
     if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
-        raise ValueError("no text of the promised length")
+        raise ValueError("not a text within the length limit")
     cleaned = clean(text)
     headings = tuple(
-        Heading(clean(title).replace("\n", " "), _moved(text, start, cleaned), int(level), code and str(code))
+        Heading(clean(title).replace("\n", " "), _shifted(text, start, cleaned), int(level), code and str(code))
         for title, start, level, code in found["headings"]
     )
     return Converted(cleaned, headings, found["warning"] and str(found["warning"])[:40])
 
 
-def _moved(text: str, start: int, cleaned: str) -> int:
-    """Where a heading stands once cleaning has taken characters out before it."""
+def _shifted(text: str, start: int, cleaned: str) -> int:
+    """Returns the offset of a heading after cleaning has removed characters before it."""
     if not 0 <= start <= len(text):
-        raise ValueError("a heading outside the text")
+        raise ValueError("the heading is outside the text")
     return start if len(cleaned) == len(text) else len(clean(text[:start]))

@@ -1,7 +1,7 @@
-"""The child's side: limits first, then one job after another from standard input until it closes.
+"""The child side: sets its resource limits, then converts notes from standard input until it closes.
 
-A frame is a length (4 bytes, big endian) and that many bytes. A job is two frames, a JSON head and the note's bytes; an
-answer is one frame of JSON. Nothing is unpickled on either side, and standard error goes nowhere: no note is logged.
+A frame is a length (4 bytes, big endian) and that many bytes. A job is two frames, a JSON header and the note's bytes;
+an answer is one frame of JSON. Nothing is unpickled on either side. Standard error is discarded: no note is logged.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _OPEN_FILES = 32
 
 
 def main() -> None:
-    """Serve jobs until the parent closes the pipe. Start as `python -I -c ...`, see `sandbox`."""
+    """Processes jobs until the parent closes the pipe. Started by `sandbox` as `python -I -c ...`."""
     answers = os.dup(1)
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)  # whatever a native library prints is no answer
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)  # what native libraries print must not get into the answers
     _limit()
     _write(answers, b"{}")  # ready
     while (head := _read_frame()) is not None:
@@ -54,7 +54,7 @@ def _limit() -> None:
 
 
 def _timed(head: dict[str, Any], body: bytes) -> dict[str, Any]:
-    """One job under its own CPU limit: the kernel ends the process, whatever native code it is in."""
+    """Returns the answer to one job; at its CPU limit the kernel ends the process, even in native code."""
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     try:
         return _answer(convert(Format(head["format"]), body, head.get("charset")))
@@ -62,7 +62,7 @@ def _timed(head: dict[str, Any], body: bytes) -> dict[str, Any]:
         return {"reason": error.reason}
     except (MemoryError, RecursionError):
         return {"reason": "memory-limit"}
-    except Exception:  # noqa: BLE001 - whatever else a parser raises on hostile bytes is its crash, not ours
+    except Exception:  # noqa: BLE001 - any other exception of a parser is reported as a crash
         return {"reason": "converter-crashed"}
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -70,13 +70,13 @@ def _timed(head: dict[str, Any], body: bytes) -> dict[str, Any]:
 
 def _answer(found: Converted) -> dict[str, Any]:
     headings = [[heading.title, heading.start, heading.level, heading.code] for heading in found.headings]
-    # A lone surrogate is no text to JSON either; what a parser leaves of them goes here.
+    # JSON has no lone surrogates; a parser may leave some.
     text = found.text.encode("utf-8", "replace").decode()
     return {"text": text, "headings": headings, "warning": found.warning}
 
 
 def convert(form: Format, raw: bytes, charset: str | None = None) -> Converted:
-    """Read `raw` as `form`. Imports only the parser it needs."""
+    """Returns `raw` converted from `form`. Imports only the parser it needs."""
     if form is Format.PLAIN:
         return cut(Converted(plain.decode(raw, charset)))
     return _READERS[form](raw, charset)
@@ -85,17 +85,18 @@ def convert(form: Format, raw: bytes, charset: str | None = None) -> Converted:
 def _html(raw: bytes, charset: str | None) -> Converted:
     from fhir_mapping.notes.formats.html import html_to_text
 
-    return html_to_text(plain.decode(raw, charset or _charset_within(raw)))
+    return html_to_text(plain.decode(raw, charset or _declared_charset(raw)))
 
 
-def _charset_within(raw: bytes) -> str | None:
-    """What a page declares of itself: `<meta charset=...>` or an XML declaration."""
+def _declared_charset(raw: bytes) -> str | None:
+    """Returns the charset in `<meta charset=...>` or an XML declaration, or None."""
     head = raw[:1024].lower()
-    for name in (b"charset=", b"encoding="):
-        _, found, after = head.partition(name)
+    for attribute in (b"charset=", b"encoding="):
+        _, found, after = head.partition(attribute)
         if found:
-            word = after.lstrip(b"\"' ")[:40]
-            return word[: next((i for i, c in enumerate(word) if c in b"\"' />;"), len(word))].decode("ascii", "ignore")
+            name = after.lstrip(b"\"' ")[:40]
+            end = next((i for i, c in enumerate(name) if c in b"\"' />;"), len(name))
+            return name[:end].decode("ascii", "ignore")
     return None
 
 
@@ -118,7 +119,7 @@ def _xml(raw: bytes, _charset: str | None) -> Converted:
 
 
 def _embedded(media_type: str, raw: bytes) -> Converted:
-    """The body of an unstructured CDA document: any format but another CDA document."""
+    """Returns the converted body of an unstructured CDA document; it must not be another CDA document."""
     form = format_of(media_type, raw)
     if form is Format.XML:
         raise UnreadableError("xml-not-cda")

@@ -192,7 +192,7 @@ def test_a_file_that_is_gone_altered_or_another_is_told(work: Path, tmp_path: Pa
     for folder in (gone, altered, unsigned, other):
         shutil.copytree(work / "model", folder)
     (gone / name).unlink()
-    with pytest.raises(ModelArtifactError, match="cannot be read"):
+    with pytest.raises(ModelArtifactError, match="missing"):
         RiskModel.open(gone)
     (altered / name).write_bytes((altered / name).read_bytes() + b" ")
     with pytest.raises(ModelArtifactError, match="altered since it was written"):

@@ -1,4 +1,4 @@
-"""MEDS: every kind of resource becomes events, nothing later does, and the dataset is one other readers can open."""
+"""MEDS: every mapped resource type becomes events, later ones do not, and another library can open the dataset."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def test_every_kind_of_resource_is_an_event(
         GIVEN | {"status": "not-done"},
     ],
 )
-def test_what_was_not_known_or_not_done_is_no_event(later: dict[str, Any]) -> None:
+def test_later_and_void_resources_are_not_events(later: dict[str, Any]) -> None:
     assert meds_events(record(later, MEDICATION)) == meds_events(record(MEDICATION))
 
 
-def test_static_events_come_first_and_the_others_in_time_order() -> None:
+def test_static_events_come_first_then_in_time_order() -> None:
     times = [event.time for event in meds_events(record(observation(), GIVEN, MEDICATION))]
     dated = [time for time in times if time is not None]
     assert times == [None] * (len(times) - len(dated)) + sorted(dated)
@@ -98,7 +98,7 @@ def people(count: int) -> list[PatientRecord]:
     return made
 
 
-def test_a_dataset_passes_the_standards_own_schemas(tmp_path: Path) -> None:
+def test_a_dataset_passes_the_meds_schemas(tmp_path: Path) -> None:
     meds = pytest.importorskip("meds")
     parquet = pytest.importorskip("pyarrow.parquet")
     with MedsWriter(tmp_path / "d", created_at=NOW, splits=True) as dataset:
@@ -135,7 +135,7 @@ def test_meds_reader_opens_the_dataset_and_finds_every_event(tmp_path: Path) -> 
     assert [event.numeric_value for event in subject.events] == [event.numeric_value for event in expected]
 
 
-def test_a_patient_comes_once_and_nothing_is_written_over(tmp_path: Path) -> None:
+def test_duplicate_patients_and_existing_folders_are_errors(tmp_path: Path) -> None:
     dataset = MedsWriter(tmp_path / "d", created_at=NOW)
     dataset.add(people(1)[0])
     with pytest.raises(MedsExportError, match="twice"):
@@ -145,7 +145,7 @@ def test_a_patient_comes_once_and_nothing_is_written_over(tmp_path: Path) -> Non
         MedsWriter(tmp_path / "d", created_at=NOW)
 
 
-def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def missing(name: str, *rest: Any) -> Any:

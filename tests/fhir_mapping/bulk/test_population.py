@@ -1,4 +1,4 @@
-"""A Bulk Data folder as a stream: any order, several shards, broken lines named, stopped runs gone on with."""
+"""Bulk Data folders: lines in any order, several shards, broken lines reported, interrupted runs resumed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def chart(patient: str) -> list[dict[str, Any]]:
 
 
 def export(folder: Path, patients: int, shards: int = 2) -> list[dict[str, Any]]:
-    """`patients` charts in random order, a file to a type and shard, every second one packed."""
+    """Writes `patients` charts in random order, one file for each type and shard, every second one compressed."""
     resources = [r for number in range(patients) for r in chart(f"p{number}")] + [BED, WARD]
     random.Random(7).shuffle(resources)
     folder.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def records(folder: Path, work: Path) -> dict[str, PatientRecord]:
     return {item.subject_id: item for item in found if isinstance(item, PatientRecord)}
 
 
-def test_every_patient_comes_once_and_whole(tmp_path: Path) -> None:
+def test_every_patient_is_read_once_with_all_resources(tmp_path: Path) -> None:
     export(tmp_path / "in", 40)
     found = records(tmp_path / "in", tmp_path / "work")
     assert set(found) == {f"p{number}" for number in range(40)}
@@ -58,8 +58,8 @@ def test_every_patient_comes_once_and_whole(tmp_path: Path) -> None:
         resources = [*chart(name), BED, WARD]
         alone = PatientRecord.from_resources(resources, prediction_time=AT, not_fetched=record.not_fetched)
         assert record.features() == alone.features()
-        assert record.features().number("intensive_care.last") == 1  # the bed is in a ward that is in another file
-        assert "Procedure" in record.not_fetched  # nobody exported any: that is not "none found"
+        assert record.features().number("intensive_care.last") == 1  # the ward of the bed is in another file
+        assert "Procedure" in record.not_fetched  # not exported, which is not "none found"
 
 
 BROKEN: list[tuple[str, bytes, str]] = [
@@ -74,29 +74,29 @@ BROKEN: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "line", "place"), BROKEN, ids=[row[0] for row in BROKEN])
-def test_a_broken_line_is_named_and_everything_else_kept(tmp_path: Path, name: str, line: bytes, place: str) -> None:
+def test_a_broken_line_is_reported_and_all_others_are_kept(tmp_path: Path, name: str, line: bytes, place: str) -> None:
     export(tmp_path / "in", 10)
     path = tmp_path / "in" / "Observation.0.ndjson"
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
-    dealt = partition_by_patient(tmp_path / "in", tmp_path / "work")
-    assert [fault.place for fault in dealt.faults] == [place]
-    assert dealt.fault_count == 1
-    found = list(dealt.patients(AT))
+    partitions = partition_by_patient(tmp_path / "in", tmp_path / "work")
+    assert [fault.place for fault in partitions.faults] == [place]
+    assert partitions.fault_count == 1
+    found = list(partitions.patients(AT))
     assert len(found) == 10
     assert all(isinstance(item, PatientRecord) and item.measurements for item in found)
 
 
-def test_a_packed_file_that_is_cut_gives_what_it_has(tmp_path: Path) -> None:
+def test_a_truncated_gzip_file_is_read_as_far_as_possible(tmp_path: Path) -> None:
     export(tmp_path / "in", 200)
     path = tmp_path / "in" / "Observation.1.ndjson.gz"
     path.write_bytes(path.read_bytes()[:-40])
-    dealt = partition_by_patient(tmp_path / "in", tmp_path / "work")
-    assert dealt.faults[0].place.startswith("Observation.1.ndjson.gz:")
-    assert "cannot be read any further" in dealt.faults[0].reason
+    partitions = partition_by_patient(tmp_path / "in", tmp_path / "work")
+    assert partitions.faults[0].place.startswith("Observation.1.ndjson.gz:")
+    assert "cannot be read any further" in partitions.faults[0].reason
 
 
-def test_resources_of_a_patient_who_is_not_there_are_named(tmp_path: Path) -> None:
+def test_resources_of_a_missing_patient_are_reported(tmp_path: Path) -> None:
     export(tmp_path / "in", 3)
     (tmp_path / "in" / "more.ndjson").write_bytes(orjson.dumps(chart("ghost")[2]))
     found = list(partition_by_patient(tmp_path / "in", tmp_path / "work").patients(AT))
@@ -104,29 +104,31 @@ def test_resources_of_a_patient_who_is_not_there_are_named(tmp_path: Path) -> No
     assert sum(isinstance(item, PatientRecord) for item in found) == 3
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export(tmp_path / "in", 30)
     expected = {name: record.features() for name, record in records(tmp_path / "in", tmp_path / "whole").items()}
-    real, dealt = population._deal_file, []
+    real, partitions = population._partition_file, []
 
     def stopping(path: Path, *rest: Any) -> None:
-        if len(dealt) == 3:
+        if len(partitions) == 3:
             with (tmp_path / "work" / "bucket-000.ndjson").open("ab") as stream:
                 stream.write(b"half a li")
             raise KeyboardInterrupt
-        dealt.append(path.name)
+        partitions.append(path.name)
         real(path, *rest)
 
-    monkeypatch.setattr(population, "_deal_file", stopping)
+    monkeypatch.setattr(population, "_partition_file", stopping)
     with pytest.raises(KeyboardInterrupt):
         partition_by_patient(tmp_path / "in", tmp_path / "work")
-    monkeypatch.setattr(population, "_deal_file", lambda path, *rest: (dealt.append(path.name), real(path, *rest)))
+    monkeypatch.setattr(
+        population, "_partition_file", lambda path, *rest: (partitions.append(path.name), real(path, *rest))
+    )
     found = records(tmp_path / "in", tmp_path / "work")
-    assert len(dealt) == len(set(dealt)) == len(list((tmp_path / "in").iterdir()))  # none was dealt twice
+    assert len(partitions) == len(set(partitions)) == len(list((tmp_path / "in").iterdir()))  # none was processed twice
     assert {name: record.features() for name, record in found.items()} == expected
 
 
-def test_another_input_starts_again(tmp_path: Path) -> None:
+def test_a_changed_input_starts_a_new_run(tmp_path: Path) -> None:
     export(tmp_path / "in", 5)
     records(tmp_path / "in", tmp_path / "work")
     export(tmp_path / "in", 8)
@@ -148,8 +150,8 @@ def binary(name: str, text: bytes) -> dict[str, Any]:
     return {"resourceType": "Binary", "id": name, "contentType": "text/plain", "data": b64encode(text).decode()}
 
 
-def test_a_note_brings_its_binary_from_another_file_and_nobody_elses(tmp_path: Path) -> None:
-    """A Binary names no patient, and an export holds more of them than fit in memory."""
+def test_a_note_gets_only_its_own_binary_from_another_file(tmp_path: Path) -> None:
+    """A Binary has no subject, and all of an export do not fit into memory."""
     export(tmp_path / "in", 2)
     files = {"a": binary("b0", b"Short of breath."), "b": binary("b1", b"No chest pain."), "c": note("p0", "Binary/b0")}
     files["d"] = note("p1", "Binary/gone")
@@ -172,7 +174,7 @@ def test_a_note_brings_its_binary_from_another_file_and_nobody_elses(tmp_path: P
         (None, "https://ehr.example/fhir/Binary/b1", "url-not-fetched"),
     ],
 )
-def test_a_binary_at_an_absolute_url_is_found_where_the_manifest_tells_the_exports_server(
+def test_a_binary_at_an_absolute_url_is_found_by_the_manifest(
     tmp_path: Path, request_url: str | None, url: str, reason: str | None
 ) -> None:
     export(tmp_path / "in", 1)
@@ -185,7 +187,7 @@ def test_a_binary_at_an_absolute_url_is_found_where_the_manifest_tells_the_expor
     assert (found.text, found.reason) == (("Short of breath.", None) if reason is None else ("", reason))
 
 
-def test_a_subject_at_an_absolute_url_of_the_exports_server_is_its_patient(tmp_path: Path) -> None:
+def test_an_absolute_subject_on_the_export_server_is_resolved(tmp_path: Path) -> None:
     export(tmp_path / "in", 1)
     manifest = {"transactionTime": "", "request": "https://ehr.example/fhir/$export", "output": []}
     (tmp_path / "in" / "manifest.json").write_bytes(orjson.dumps(manifest))
@@ -196,7 +198,7 @@ def test_a_subject_at_an_absolute_url_of_the_exports_server_is_its_patient(tmp_p
 
 
 @pytest.mark.parametrize("content", [None, b'{"resourceType": "Location", "id": "l"}'])
-def test_a_folder_without_patients_says_so(tmp_path: Path, content: bytes | None) -> None:
+def test_a_folder_without_patients_is_an_error(tmp_path: Path, content: bytes | None) -> None:
     (tmp_path / "in").mkdir()
     if content is not None:
         (tmp_path / "in" / "a.ndjson").write_bytes(content)

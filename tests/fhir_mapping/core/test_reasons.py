@@ -1,4 +1,4 @@
-"""One table of reason codes: the page shows it, and the code uses nothing else."""
+"""The table of reason codes: the documentation shows it, and the code uses no others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def literals() -> Iterator[tuple[str, str]]:
-    """Every text in the package that stands where a reason does: the second argument of a refusal."""
+    """Yields file and text of every reason in the package: the second argument of a Refusal."""
     for path in sorted((REPOSITORY / "fhir_mapping").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
@@ -30,12 +30,12 @@ def literals() -> Iterator[tuple[str, str]]:
 def test_every_reason_in_the_code_is_in_the_table() -> None:
     found = list(literals())
     assert len(found) > 20
-    strange = {
+    unknown = {
         (file, text)
         for file, text in found
         if text not in REASONS and not any(reason.startswith(text) for reason in REASONS)
     }
-    assert not strange
+    assert not unknown
 
 
 def test_every_reason_a_note_gives_is_in_the_table() -> None:
@@ -57,10 +57,10 @@ def test_the_page_shows_the_table() -> None:
     assert page.endswith(table())
 
 
-def test_a_code_stands_once_and_is_no_sentence() -> None:
+def test_reason_codes_are_unique() -> None:
     assert sum(len(reasons) for reasons in GROUPS.values()) == len(REASONS)
     assert all(reason.replace("-", "").isalpha() and reason.islower() for reason in REASONS)
 
 
-def test_a_foreign_status_never_becomes_a_reason() -> None:
+def test_an_unknown_status_is_not_in_the_reason() -> None:
     assert {status_reason(s) for s in ("John Smith", 5, ["final"], {"a": 1}, "")} == {"status-not-understood"}

@@ -1,4 +1,4 @@
-"""Small files in the formats hospitals send, written by hand so that each says exactly what a case needs."""
+"""Builds small note files in the formats hospitals use, for single test cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PAD = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE64
 
 
 def pdf(pages: Sequence[Sequence[str]], *, password: str | None = None, streams: Sequence[bytes] = ()) -> bytes:
-    """A PDF with one line of Helvetica per string; a page without lines is as good as scanned.
+    """A PDF with one line of Helvetica per string; a page without lines is like a scanned one.
 
     `password` encrypts it (RC4, 40 bit: standard security handler, revision 2); `streams` are further pages, already
     deflated.
@@ -90,19 +90,19 @@ def _rc4(key: bytes, data: bytes) -> bytes:
 
 
 def deflated(piece: bytes, times: int) -> bytes:
-    """A long repetition, compressed without ever standing in memory whole."""
+    """A long repetition, compressed piece by piece to save memory."""
     packer = zlib.compressobj(9)
     block = piece * 1000
     return b"".join([*(packer.compress(block) for _ in range(times // 1000)), packer.flush()])
 
 
 def rtf(*paragraphs: str, head: str = r"\ansi\ansicpg1252") -> bytes:
-    """An RTF document; paragraphs are RTF themselves."""
+    """An RTF document; the paragraphs are RTF too."""
     return ("{\\rtf1" + head + " " + "\\par\n".join(paragraphs) + "}").encode("latin-1")
 
 
 def cda(*sections: str, head: str = "", body: str | None = None) -> bytes:
-    """A ClinicalDocument; sections are the inside of <section>, `body` stands for the whole structuredBody."""
+    """A ClinicalDocument; sections are the inside of <section>, `body` replaces the structuredBody."""
     inside = "".join(f"<component><section>{section}</section></component>" for section in sections)
     structured = body if body is not None else f"<structuredBody>{inside}</structuredBody>"
     return (

@@ -1,4 +1,4 @@
-"""The same note once; copied passages marked with where they came from; nothing lost."""
+"""Duplicate notes are merged, copied passages are marked with their source, and no text is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_same_note_in_three_formats_is_read_once(chosen: tuple[int, ...]) ->
     assert sum(refusal.reason == "same-note-again" for refusal in found.refused) == 2
 
 
-def test_a_format_that_adds_a_title_is_the_same_note_and_the_fuller_one_is_kept() -> None:
+def test_of_duplicates_the_longer_text_is_kept() -> None:
     titled = pdf([["General Hospital", *LINES]])
     (note,) = notes(document(PLAIN, id="a"), document(titled, "application/pdf", id="b")).notes()
     assert (note.source, note.other_sources) == ("DocumentReference/b", ("DocumentReference/a",))
@@ -44,19 +44,19 @@ CHANGES = [(b"4.1", b"4.7"), (b"treated", b"not treated"), (b"home on day 5", b"
 
 
 @pytest.mark.parametrize(("old", "new"), CHANGES)
-def test_notes_that_differ_by_a_word_are_two(old: bytes, new: bytes) -> None:
+def test_notes_that_differ_by_a_word_are_not_duplicates(old: bytes, new: bytes) -> None:
     other = document(PLAIN.replace(old, new), id="b")
     assert len(notes(document(HTML, "text/html", id="a"), other).notes()) == 2
 
 
-def test_an_addendum_is_kept_whichever_format_carries_it() -> None:
+def test_an_addendum_is_kept_in_either_format() -> None:
     (note,) = notes(document(HTML, "text/html", id="a"), document(PLAIN + b"\nBetter.", id="b")).notes()
     assert note.text.endswith("Better.")
     apart = notes(document(HTML, "text/html", id="a"), document(PLAIN + b"\nBetter.", id="b", date="2024-05-01"))
     assert len(apart.notes()) == 2
 
 
-def test_the_same_words_in_successive_notes_are_one_note_with_all_its_sources() -> None:
+def test_duplicates_are_one_note_with_all_sources() -> None:
     found = notes(*(document(PLAIN, id=f"d{day}", date=f"2024-05-0{day}T08:00:00Z") for day in (1, 2, 3))).notes()
     (note,) = found
     assert note.source == "DocumentReference/d3"
@@ -72,7 +72,7 @@ def progress(day: int, *parts: str) -> dict[str, object]:
     return document("\n".join(parts).encode(), id=f"d{day}", date=f"2024-05-0{day}T08:00:00Z")
 
 
-def test_a_copied_block_is_marked_with_the_note_it_first_stood_in() -> None:
+def test_a_copied_block_names_its_first_note() -> None:
     third, second, first = notes(
         progress(1, "Day one.", HISTORY, "Plan: admit"),
         progress(2, "Day two, better.", HISTORY, "Plan: continue"),
@@ -99,14 +99,14 @@ def test_a_copied_sentence_within_a_long_paragraph_is_marked() -> None:
     assert second.text[block.start : block.end].strip() == copied
 
 
-def test_headings_and_short_lines_in_common_are_no_copy() -> None:
+def test_common_headings_and_short_lines_are_not_copies() -> None:
     shared = "Assessment\nStable.\nPlan"
     assert len(shared) < MIN_COPIED
     second, _ = notes(progress(1, shared, "rest"), progress(2, shared, "home"), at="2024-05-04").notes()
     assert second.copied == ()
 
 
-def test_one_changed_number_is_not_hidden_in_a_copy() -> None:
+def test_a_changed_number_is_not_marked_as_copied() -> None:
     second, _ = notes(
         progress(
             1, HISTORY, "Creatinine 1.1 mg/dL and falling under fluids and antibiotics since the admission yesterday."

@@ -1,4 +1,4 @@
-"""Notes in the forms hospitals send them; what cannot be read says so, with a reason, and is never missing."""
+"""Notes in the formats hospitals send; an unreadable note is returned with a reason, never dropped."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ UNREADABLE: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "source", "reason"), UNREADABLE, ids=[row[0] for row in UNREADABLE])
-def test_an_unreadable_note_says_so(name: str, source: dict[str, Any], reason: str) -> None:
+def test_an_unreadable_note_has_a_reason(name: str, source: dict[str, Any], reason: str) -> None:
     found = notes(source)
     (note,) = found.notes()
     assert (note.status, note.reason, note.text, note.sections) == ("unreadable", reason, "", ())
@@ -187,7 +187,7 @@ SHA1, SHA256 = hashlib.sha1(b"Tired"), hashlib.sha256(b"Tired")
         {"url": "https://elsewhere.example/1"},
     ],
 )
-def test_data_that_agrees_with_hash_and_size_is_read_whatever_the_url(checks: dict[str, Any]) -> None:
+def test_data_matching_hash_and_size_are_read(checks: dict[str, Any]) -> None:
     assert only(document(b"Tired", attachment=checks)).text == "Tired"
 
 
@@ -196,7 +196,7 @@ def test_wrapped_base64_is_read() -> None:
     assert only(document(None, attachment={"data": data})).text == ("Tired " * 30)
 
 
-def test_a_partly_scanned_pdf_is_read_and_says_what_is_missing() -> None:
+def test_a_partly_scanned_pdf_is_read_with_a_warning() -> None:
     found = notes(document(pdf([["Tired"], []]), "application/pdf"))
     (note,) = found.notes()
     assert (note.status, note.reason, note.text) == ("read", "pdf-pages-without-text", "Tired")
@@ -204,7 +204,7 @@ def test_a_partly_scanned_pdf_is_read_and_says_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize(("data", "kind"), [(b"word " * 50_000, "text/plain"), (b"<p>word</p>" * 50_000, "text/html")])
-def test_a_long_text_is_cut_and_says_so(data: bytes, kind: str) -> None:
+def test_a_long_text_is_cut_with_a_warning(data: bytes, kind: str) -> None:
     note = only(document(data, kind))
     assert (note.status, note.reason, len(note.text)) == ("read", "text-cut", 200_000)
 
@@ -234,7 +234,7 @@ def test_a_url_to_a_binary_in_the_same_bundle_is_resolved() -> None:
     assert [note.text for note in found.notes()] == ["Tired", "Pale"]
 
 
-def test_a_url_elsewhere_is_not_fetched_unless_somebody_brings_it() -> None:
+def test_an_external_url_is_read_only_with_a_fetch_function() -> None:
     source = document(None, "text/plain", attachment={"url": "https://ehr.example/fhir/Binary/9"})
     found = notes(source)
     (note,) = found.notes()
@@ -253,8 +253,8 @@ def test_a_url_elsewhere_is_not_fetched_unless_somebody_brings_it() -> None:
     assert only(source, fetch_attachment=lambda url: None).status == "not-fetched"
 
 
-def test_only_notes_that_may_be_read_are_fetched() -> None:
-    """Nothing is asked for a note that is later, superseded, or has its text at hand."""
+def test_only_current_notes_without_text_are_fetched() -> None:
+    """No URL is fetched for a note that is later, superseded, or has its data inline."""
     asked: list[str] = []
 
     def fetch(url: str) -> bytes:
@@ -282,7 +282,7 @@ def test_several_formats_of_one_document_are_one_note() -> None:
     assert note.other_sources == ("DocumentReference/d#content[0]", "DocumentReference/d#content[1]")
 
 
-def test_a_broken_format_gives_way_to_the_next_and_is_named() -> None:
+def test_a_broken_format_is_refused_and_the_next_is_read() -> None:
     content = [
         {"attachment": attachment(b"%PDF-", "text/plain")},
         {"attachment": attachment(rtf("Tired"), "text/rtf")},
@@ -293,7 +293,7 @@ def test_a_broken_format_gives_way_to_the_next_and_is_named() -> None:
     assert ("attachment-unreadable", "type-disagrees") in {(r.reason, r.detail) for r in found.refused}
 
 
-def test_parts_in_the_same_format_are_read_together() -> None:
+def test_attachments_in_the_same_format_are_joined() -> None:
     content = [{"attachment": attachment(text, "text/plain")} for text in (b"Page one", b"Page two", b"Page one")]
     assert only(document(None, content=content)).text == "Page one\n\nPage two"
 
@@ -302,7 +302,7 @@ def replaces(target: str) -> list[dict[str, Any]]:
     return [{"code": "replaces", "target": {"reference": target}}]
 
 
-def test_superseded_wrong_and_later_notes_are_not_read() -> None:
+def test_superseded_void_and_later_notes_are_not_read() -> None:
     replaced = document(b"Old", id="old")
     replacing = document(b"New", id="new", relatesTo=replaces("DocumentReference/old"))
     wrong = document(b"Wrong", id="wrong", status="entered-in-error")
@@ -310,7 +310,7 @@ def test_superseded_wrong_and_later_notes_are_not_read() -> None:
     assert [note.text for note in notes(replaced, replacing, wrong, later).notes()] == ["New"]
 
 
-def test_a_note_replaced_only_later_was_the_current_one_then() -> None:
+def test_a_note_replaced_only_later_is_read() -> None:
     old = document(b"Old", id="old", status="superseded")
     correction = document(b"New", id="new", date="2024-05-04T10:00:00Z", relatesTo=replaces("DocumentReference/old"))
     assert [note.text for note in notes(old, correction).notes()] == ["Old"]
@@ -318,21 +318,21 @@ def test_a_note_replaced_only_later_was_the_current_one_then() -> None:
     assert [note.text for note in notes(old).notes()] == []
 
 
-def test_of_two_notes_that_replace_each_other_the_newer_stays() -> None:
+def test_of_notes_that_replace_each_other_the_newer_is_read() -> None:
     first = document(b"One", id="one", date="2024-05-01T10:00:00Z", relatesTo=replaces("DocumentReference/two"))
     second = document(b"Two", id="two", relatesTo=replaces("DocumentReference/one"))
     itself = document(b"Three", id="three", relatesTo=replaces("DocumentReference/three"))
     assert {note.text for note in notes(first, second, itself).notes()} == {"Two", "Three"}
 
 
-def test_an_r5_relation_replaces_too() -> None:
+def test_r5_relations_replace_notes() -> None:
     code = {"coding": [{"system": "http://hl7.org/fhir/document-relationship-type", "code": "replaces"}]}
     relation = [{"code": code, "target": {"reference": "DocumentReference/old/_history/2"}}]
     found = notes(document(b"Old", id="old"), document(b"New", id="new", relatesTo=relation))
     assert [note.text for note in found.notes()] == ["New"]
 
 
-def test_a_note_without_any_time_is_not_shown_to_be_known_by_then() -> None:
+def test_a_note_without_a_time_is_refused() -> None:
     undated = document(b"Tired")
     del undated["date"]
     assert notes(undated).notes() == ()
@@ -343,7 +343,7 @@ def test_a_note_without_any_time_is_not_shown_to_be_known_by_then() -> None:
     assert notes(undated | {"meta": {"lastUpdated": "2024-05-09T10:00:00Z"}}).notes() == ()
 
 
-def test_at_most_twenty_notes_are_read_newest_first_and_the_others_are_named() -> None:
+def test_the_newest_twenty_notes_are_read() -> None:
     many = [document(f"Note {n}".encode(), id=f"n{n}", date=f"2024-04-{n:02d}") for n in range(1, 29)]
     unread = [document(b"%PDF-", id=f"u{n}", date="2024-05-01") for n in range(3)]
     found = notes(*many, *unread)
@@ -352,7 +352,7 @@ def test_at_most_twenty_notes_are_read_newest_first_and_the_others_are_named() -
     assert sum(refusal.reason == "more-notes-than-read" for refusal in found.refused) == 8
 
 
-def test_what_sort_of_note_by_whom_and_whether_preliminary() -> None:
+def test_kind_author_role_and_preliminary_status() -> None:
     role = {
         "resourceType": "PractitionerRole",
         "id": "r",
@@ -372,7 +372,7 @@ def test_what_sort_of_note_by_whom_and_whether_preliminary() -> None:
     assert found["B"].author_role == "practitioner"
 
 
-def test_a_note_without_a_type_is_called_by_its_title() -> None:
+def test_a_note_without_a_type_is_named_by_its_title() -> None:
     note = only(document(b"A", description="ICU  progress note\u200b"))
     assert (note.type, note.kind) == ("ICU progress note", "progress_note")
     assert (only(document(b"A")).type, only(document(b"A")).kind) == ("DocumentReference", "other")
@@ -390,7 +390,7 @@ def report(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_reports_hold_notes_too() -> None:
+def test_diagnostic_reports_are_notes() -> None:
     form = [attachment(rtf("No effusion"), "application/rtf")]
     assert only(report(presentedForm=form, conclusion="other")).text == "No effusion"
     note = only(report(conclusion="No acute disease"))
@@ -411,14 +411,14 @@ def composition(*sections: dict[str, Any], **more: Any) -> dict[str, Any]:
     }
 
 
-def test_compositions_give_their_sections() -> None:
+def test_compositions_have_sections() -> None:
     note = only(composition({"title": "Hospital course", "text": {"div": "<div>Improved.</div>"}}))
     (section,) = note.sections
     assert section.name == "hospital_course"
     assert note.text[section.start : section.end] == "Hospital course\nImproved."
 
 
-def test_nested_sections_entries_and_reasons_for_being_empty() -> None:
+def test_nested_sections_entries_and_empty_reasons() -> None:
     condition = {
         "resourceType": "Condition",
         "id": "x",
@@ -448,7 +448,7 @@ def test_nested_sections_entries_and_reasons_for_being_empty() -> None:
     ]
 
 
-def test_a_section_that_cannot_be_read_says_so_in_its_place() -> None:
+def test_an_unreadable_section_is_replaced_by_a_remark() -> None:
     deep = {"title": "Plan", "text": {"div": "<div>" * 1000}}
     found = notes(composition(deep, {"title": "Course", "text": {"div": "<div>Improved.</div>"}}))
     (note,) = found.notes()

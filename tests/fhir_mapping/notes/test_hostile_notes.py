@@ -1,4 +1,4 @@
-"""Notes made to hurt: each ends in a reason within its limits, the parent never hangs, and the others are still read."""
+"""Malicious notes: each ends with a reason within its limits, and the other notes of the record are still read."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ LIMITS = {None, "text-cut", "too-deep", "time-limit", "memory-limit", "converter
 
 
 @pytest.mark.parametrize(("name", "data", "kind"), HOSTILE, ids=[row[0] for row in HOSTILE])
-def test_a_hostile_note_ends_within_its_limits_and_another_is_still_read(name: str, data: bytes, kind: str) -> None:
-    """The limit on the child's own processor time holds on any machine."""
+def test_hostile_notes_end_within_limits_and_others_are_read(name: str, data: bytes, kind: str) -> None:
+    """The limit is on the CPU time of the child, which does not depend on the load of the machine."""
     found = notes(document(data, kind, id="a"), document(b"<p>Tired</p>", "text/html", id="b", date="2024-05-01"))
     hostile, harmless = found.notes()
     assert hostile.reason in LIMITS
@@ -64,15 +64,15 @@ def test_a_hostile_note_ends_within_its_limits_and_another_is_still_read(name: s
     assert (harmless.status, harmless.text) == ("read", "Tired")
 
 
-def test_many_hostile_notes_share_one_record_s_time_and_plain_text_is_read_all_the_same(
+def test_hostile_notes_share_the_time_budget_of_a_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each is given what those before it have left."""
+    """Each note gets the time that the notes before it have not used."""
     left: list[float] = []
     exchange = sandbox._pool.exchange
 
     def watched(request: bytes, budget: sandbox.TimeBudget) -> bytes:
-        left.append(budget.left)
+        left.append(budget.remaining)
         return exchange(request, budget)
 
     monkeypatch.setattr(sandbox._pool, "exchange", watched)
@@ -85,12 +85,12 @@ def test_many_hostile_notes_share_one_record_s_time_and_plain_text_is_read_all_t
     assert {note.reason for note in found} <= LIMITS | {"record-time-spent"}
 
 
-def test_a_record_whose_time_is_spent_converts_no_more() -> None:
+def test_no_conversion_without_remaining_time() -> None:
     with pytest.raises(UnreadableError, match="record-time-spent"):
         sandbox.convert(Format.HTML, b"x", budget=sandbox.TimeBudget(0))
     budget = sandbox.TimeBudget()
     sandbox.convert(Format.HTML, b"<p>x</p>" * 1000, budget=budget)
-    assert 0 < budget.left < sandbox.RECORD_SECONDS
+    assert 0 < budget.remaining < sandbox.RECORD_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def child_pid() -> int:
     return int(child.process.pid)
 
 
-def test_a_child_is_warm_for_the_next_note_and_replaced_when_it_dies() -> None:
+def test_a_child_is_reused_and_replaced_when_it_dies() -> None:
     first = child_pid()
     assert child_pid() == first
     os.kill(first, signal.SIGKILL)
@@ -118,7 +118,7 @@ def test_a_child_is_warm_for_the_next_note_and_replaced_when_it_dies() -> None:
     assert child_pid() != first
 
 
-def test_a_child_that_stops_answering_is_ended() -> None:
+def test_an_unresponsive_child_is_killed() -> None:
     pid = child_pid()
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(UnreadableError, match="time-limit"):
@@ -126,7 +126,7 @@ def test_a_child_that_stops_answering_is_ended() -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_child_has_limits_a_clean_environment_and_no_files() -> None:
+def test_the_child_has_resource_limits_and_no_environment() -> None:
     os.environ["SECRET_OF_THE_TEST"] = "x"
     try:
         sandbox.close()
@@ -142,14 +142,14 @@ def test_a_child_has_limits_a_clean_environment_and_no_files() -> None:
     assert not [path for path in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(path).startswith("socket:")]
 
 
-def test_a_service_may_start_its_child_ahead() -> None:
+def test_a_service_can_start_a_child_in_advance() -> None:
     sandbox.close()
     sandbox.warm()
     (child,) = sandbox._pool.idle
     assert child_pid() == child.process.pid
 
 
-def test_threads_have_a_child_each_and_never_more_than_allowed() -> None:
+def test_threads_use_separate_children_up_to_the_limit() -> None:
     texts = [f"note {n}" for n in range(24)]
     answers: dict[str, str] = {}
 
@@ -166,7 +166,7 @@ def test_threads_have_a_child_each_and_never_more_than_allowed() -> None:
     assert len(sandbox._pool.all) <= sandbox.CHILDREN
 
 
-def test_a_forked_worker_starts_its_own_child_and_leaves_its_parents_alone() -> None:
+def test_a_forked_worker_uses_its_own_child() -> None:
     pid = child_pid()
     worker = os.fork()
     if worker == 0:  # pragma: no cover - runs in the forked process
@@ -197,7 +197,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_where_no_child_can_be_started_the_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_child_the_note_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.close()
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(UnreadableError, match="converter-unavailable"):
@@ -216,13 +216,13 @@ LIES: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize(("name", "answer"), LIES, ids=[row[0] for row in LIES])
-def test_a_child_taken_over_is_not_believed(name: str, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_answers_of_a_child_are_rejected(name: str, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox._pool, "exchange", lambda request, budget: answer)
     with pytest.raises(UnreadableError, match="converter-crashed"):
         sandbox.convert(Format.HTML, b"x")
 
 
-def test_what_a_child_says_is_cleaned_like_any_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_of_a_child_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = b'{"text": "a\\u0000b\\u202ec\\nPlan", "headings": [["Pl\\u200ban", 6, 1, null]], "warning": null}'
     monkeypatch.setattr(sandbox._pool, "exchange", lambda request, budget: answer)
     found = sandbox.convert(Format.HTML, b"x")

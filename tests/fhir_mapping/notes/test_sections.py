@@ -1,4 +1,4 @@
-"""Headings in the styles clinicians and systems write them; prose is none."""
+"""Headings in the styles of clinicians and systems; prose is not a heading."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STYLES: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "text"), STYLES, ids=[row[0] for row in STYLES])
-def test_a_heading_in_every_style(name: str, text: str) -> None:
+def test_headings_in_every_style(name: str, text: str) -> None:
     whole = f"Seen today.\n\n{text}\n\nPLAN: rest"
     past, plan = find_sections(whole)
     assert (past.name, plan.name) == ("past_history", "plan")
@@ -73,7 +73,7 @@ PROSE = [
 
 
 @pytest.mark.parametrize("text", PROSE)
-def test_prose_lists_and_values_open_no_section(text: str) -> None:
+def test_prose_lists_and_values_are_not_headings(text: str) -> None:
     assert find_sections(f"Seen today.\n{text}\nmore") == ()
 
 
@@ -118,7 +118,7 @@ def test_unknown_headings_end_the_section_before_them() -> None:
     ]  # fmt: skip
 
 
-def test_a_deeper_heading_of_unknown_words_keeps_the_name_above_it() -> None:
+def test_unknown_subheadings_keep_the_name_of_their_parent() -> None:
     text = "# Assessment\nill\n## Lungs\nbad\n# Weather\nsun\n## Wind\nnone"
     assert [s.name for s in find_sections(text)] == ["assessment", "assessment", "other", "other"]
 
@@ -142,7 +142,7 @@ MARKED: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "data", "kind"), MARKED, ids=[row[0] for row in MARKED])
-def test_a_heading_the_format_marks_needs_no_known_words(name: str, data: bytes, kind: str) -> None:
+def test_headings_marked_by_the_format_may_have_any_text(name: str, data: bytes, kind: str) -> None:
     note = only(document(data, kind))
     first, plan = note.sections
     assert (first.title, plan.name) == ("Verlauf", "plan")
@@ -150,7 +150,7 @@ def test_a_heading_the_format_marks_needs_no_known_words(name: str, data: bytes,
     assert "Ruhe" in note.text[plan.start : plan.end]
 
 
-def test_bold_words_within_prose_open_no_section() -> None:
+def test_bold_words_in_prose_are_not_headings() -> None:
     note = only(
         document(b"<p>He had <b>sepsis</b> and was <b>treated</b>.</p><p><b>Sepsis</b> is gone.</p>", "text/html")
     )

@@ -1,4 +1,4 @@
-"""Bytes that are no FHIR: a clear error with the place; NDJSON; the twelve Synthea bundles."""
+"""Input that is not FHIR gives an error with its position; NDJSON; the twelve Synthea bundles."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_malformed_bytes_are_an_input_error(name: str, raw: bytes) -> None:
         PatientRecord.from_json(raw)
 
 
-def test_the_error_says_where() -> None:
+def test_the_error_has_a_position() -> None:
     with pytest.raises(InvalidInputError, match="line 2"):
         PatientRecord.from_json(b'{"resourceType": "Patient", "id": "p"}\n{"resourceType": ')
 
 
-def test_ndjson_may_hold_a_population_and_one_is_chosen() -> None:
+def test_one_patient_is_selected_from_ndjson() -> None:
     lines = [
         b'{"resourceType": "Patient", "id": "p", "gender": "male"}',
         b'{"resourceType": "Patient", "id": "q", "gender": "female"}',
@@ -54,7 +54,7 @@ def test_ndjson_may_hold_a_population_and_one_is_chosen() -> None:
     assert record.conditions == ()
 
 
-# Implausible: Synthea's metabolic panel writes total protein in g/L and calls it g/dL.
+# Implausible: Synthea's metabolic panel has total protein in g/L with the unit g/dL.
 EXPLAINED = {
     "more-notes-than-read", "same-time-other-value", "same-note-again", "encounter-not-found", "status-entered-in-error",
     "implausible",
@@ -88,21 +88,30 @@ def as_two_ways(resources: list[dict[str, Any]], at: datetime) -> tuple[PatientR
 
 
 @pytest.mark.parametrize("row", [*VALUES, *REFUSED], ids=[row[0] for row in (*VALUES, *REFUSED)])
-def test_bytes_read_lazily_say_what_dictionaries_say(row: tuple[str, dict[str, Any], str, Any]) -> None:
-    """An Observation's head decides whether its values are decoded at all; it must miss nothing that is read."""
+def test_lazily_decoded_bytes_equal_dictionaries(row: tuple[str, dict[str, Any], str, Any]) -> None:
+    """An Observation's values are decoded only if its code is of interest; none may be missed."""
     observation = {name: value for name, value in row[1].items() if name != "code_"}
     whole, lazy = as_two_ways([PATIENT, STAY, observation], AT)
     assert lazy.features() == whole.features()
     assert lazy == whole
 
 
-def test_features_are_computed_once_and_anew_for_a_changed_record() -> None:
-    """Every score, card and page of a record asks for them; an answer to "what if" is a changed record."""
+def test_features_are_cached_per_record() -> None:
+    """Every score, card and page of a record uses them; a what-if calculation uses a changed record."""
     record = as_two_ways([PATIENT, STAY, observation()], AT)[1]
     changed = replace(record, measurements=())
     assert record.features() is record.features()
     assert record.features().number("sodium.last") == 140
     assert changed.features().number("sodium.last") is None
+
+
+def test_a_copy_without_raw_observations_keeps_its_features() -> None:
+    record = as_two_ways([PATIENT, STAY, observation()], AT)[1]
+    copy = record.without_charted()
+    assert list(record.charted())
+    assert not list(copy.charted())
+    assert copy == record
+    assert copy.features() == record.features()
 
 
 PREFETCHED: list[tuple[str, Any]] = [
@@ -113,7 +122,7 @@ PREFETCHED: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "resource"), PREFETCHED, ids=[row[0] for row in PREFETCHED])
-def test_a_parsed_prefetch_says_the_same_whether_it_can_be_written_as_json_or_not(name: str, resource: Any) -> None:
+def test_a_parsed_prefetch_that_is_not_json_is_read(name: str, resource: Any) -> None:
     labs = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": resource}]}
     prefetch = {"patient": PATIENT, "labs": labs}
     expected = {"patient": "Patient", "labs": "Observation"}
@@ -121,7 +130,7 @@ def test_a_parsed_prefetch_says_the_same_whether_it_can_be_written_as_json_or_no
     assert [(item.concept, item.value) for item in record.measurements] == [("sodium", 140)]
 
 
-def test_a_resource_whose_type_does_not_come_first_is_read() -> None:
+def test_resource_type_need_not_come_first() -> None:
     raw = (
         b'{"entry": [{"resource": {"id": "p", "gender": "male", "resourceType": "Patient"}}], "resourceType": "Bundle"}'
     )
@@ -130,8 +139,8 @@ def test_a_resource_whose_type_does_not_come_first_is_read() -> None:
 
 @pytest.mark.parametrize("number", [b"1e400", b"-1e999", b"9" * 5000])
 @pytest.mark.parametrize("inside", ["entry", "component", "subject"])
-def test_a_number_beyond_any_float_refuses_that_value_alone(number: bytes, inside: str) -> None:
-    """One 1e400 anywhere in a chart used to refuse all of it."""
+def test_only_the_value_too_large_for_a_float_is_refused(number: bytes, inside: str) -> None:
+    """A single 1e400 in a chart made the whole chart invalid."""
     code = {"coding": [{"system": "http://loinc.org", "code": "2951-2"}]}
     value = {"code": code, "valueQuantity": {"value": "@", "unit": "mmol/L"}}
     bad = {
@@ -147,7 +156,7 @@ def test_a_number_beyond_any_float_refuses_that_value_alone(number: bytes, insid
     assert wrong == ([] if inside == "subject" else [("value-not-a-number", "sodium")])
 
 
-def test_the_place_of_bytes_that_are_not_utf8_is_told_in_parts_nobody_reads() -> None:
+def test_invalid_utf8_in_unused_elements_has_a_position() -> None:
     raw = b'{"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Claim", "x": "%s\xff"}}]}'
     with pytest.raises(InvalidInputError, match=r"UTF-8.*byte 2[0-9]{6}"):
         PatientRecord.from_json(raw % ("ä".encode() * 1_000_000))

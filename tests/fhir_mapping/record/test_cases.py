@@ -1,4 +1,4 @@
-"""FHIR as it really comes: one row per case, what the mapper makes of it. Unknown is never normal."""
+"""FHIR in real data: one row per case with the expected result. Unknown is never normal."""
 
 from __future__ import annotations
 
@@ -118,9 +118,7 @@ REFUSED: list[tuple[str, Resource, str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "resource", "feature", "reason"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_cannot_be_trusted_is_unknown_with_a_reason(
-    name: str, resource: Resource, feature: str, reason: str
-) -> None:
+def test_unreliable_values_are_unknown_with_a_reason(name: str, resource: Resource, feature: str, reason: str) -> None:
     found = record(resource)
     assert found.features().number(feature) is None
     assert feature in found.features().unknown
@@ -165,17 +163,17 @@ TIMES: list[tuple[str, str, bool]] = [
 
 
 @pytest.mark.parametrize(("name", "when", "known"), TIMES, ids=[row[0] for row in TIMES])
-def test_only_what_is_known_by_then_is_reachable(name: str, when: str, known: bool) -> None:
+def test_only_data_up_to_the_prediction_time_are_used(name: str, when: str, known: bool) -> None:
     found = record(observation(effectiveDateTime=when)).features()
     assert (found.number("sodium.last") is not None) is known
 
 
-def test_a_result_is_known_when_it_is_issued_not_when_the_blood_is_drawn() -> None:
+def test_a_result_is_known_when_it_is_issued() -> None:
     late = observation(effectiveDateTime="2024-05-03T08:00:00Z", issued="2024-05-03T13:00:00Z")
     assert record(late).features().number("sodium.last") is None
 
 
-# At AT, 3 May 2024. Bands that scores ask for: 16, 18, 40, 50, 60, 70, 75, 80.
+# At AT, 3 May 2024. Age bands of the scores: 16, 18, 40, 50, 60, 70, 75, 80.
 AGES: list[tuple[str, float | None, str | None]] = [
     ("1950-02-03", 74.0, None),
     ("1950-02", 74.0, None),
@@ -198,7 +196,7 @@ def test_an_imprecise_birth_date_gives_an_age_only_within_one_band(
     assert found.unknown.get("age.last") == reason
 
 
-def test_the_range_of_an_imprecise_age_is_always_told() -> None:
+def test_an_imprecise_age_has_a_range() -> None:
     found = PatientRecord.from_resources([PATIENT | {"birthDate": "1949"}, STAY], prediction_time=AT).features()
     assert (found.number("age.min"), found.number("age.max")) == (74, 75)
 
@@ -215,7 +213,7 @@ ABSENT = {"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-ab
         (PATIENT | {"modifierExtension": [{"url": "x"}]}, "modifier-extension"),
     ],
 )
-def test_an_absent_birth_date_says_why(patient: Resource, reason: str) -> None:
+def test_a_missing_birth_date_has_a_reason(patient: Resource, reason: str) -> None:
     found = PatientRecord.from_resources([patient, STAY], prediction_time=AT)
     assert found.birth is None
     assert found.features().unknown["age.last"] == reason
@@ -236,12 +234,12 @@ DEATHS: list[tuple[str, Resource, bool, bool]] = [
 
 
 @pytest.mark.parametrize(("name", "change", "dead", "perhaps"), DEATHS, ids=[row[0] for row in DEATHS])
-def test_death_counts_when_it_happened_by_then(name: str, change: Resource, dead: bool, perhaps: bool) -> None:
+def test_only_death_before_the_prediction_time_is_known(name: str, change: Resource, dead: bool, perhaps: bool) -> None:
     found = PatientRecord.from_resources([PATIENT | change, STAY], prediction_time=AT)
     assert (found.deceased is not None, found.demographics.perhaps_deceased) == (dead, perhaps)
 
 
-def test_deidentified_years_far_ahead_are_legal() -> None:
+def test_deidentified_years_in_the_future_are_valid() -> None:
     patient = PATIENT | {"birthDate": "2080-01-01"}
     stay = STAY | {"period": {"start": "2150-05-01T08:00:00Z"}}
     found = PatientRecord.from_resources([patient, stay], prediction_time="2150-05-02T08:00:00Z")

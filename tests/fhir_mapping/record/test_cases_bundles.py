@@ -1,4 +1,4 @@
-"""Bundles as they really come: references in every form, versions, deletions, pages, and what was not fetched."""
+"""Bundles in real data: references in every form, versions, deletions, pages, and types not fetched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOREIGN = [
 ]
 
 
-def test_another_patients_resource_stops_everything() -> None:
+def test_another_patients_resource_is_an_error() -> None:
     with pytest.raises(ForeignPatientError):
         record(FOREIGN[0])
 
@@ -102,7 +102,7 @@ PREFETCH: list[tuple[str, Any, Availability, str | None]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "availability", "reason"), PREFETCH, ids=[row[0] for row in PREFETCH])
-def test_not_fetched_none_found_and_refused_stay_three_things(
+def test_not_fetched_none_found_and_refused_are_distinct(
     name: str, value: Any, availability: Availability, reason: str | None
 ) -> None:
     found = PatientRecord.from_prefetch(
@@ -115,7 +115,7 @@ def test_not_fetched_none_found_and_refused_stay_three_things(
     assert found.features().unknown.get("sodium.last") == reason
 
 
-def test_counts_of_use_are_unknown_when_encounters_were_not_fetched() -> None:
+def test_visit_counts_are_unknown_without_encounters() -> None:
     found = PatientRecord.from_prefetch(
         {"patient": PATIENT}, patient_id="p", prediction_time=AT, expected=EXPECTED
     ).features()
@@ -130,7 +130,7 @@ GONE: Resource = {
 UNDATED: Resource = {"request": {"method": "DELETE", "url": "https://ehr.example/fhir/Observation/o"}}
 HISTORIES: list[tuple[str, list[Resource], float | None]] = [
     ("deleted last", [GONE, {"resource": observation()}], None),
-    ("deleted last, told last", [{"resource": observation(meta=OLDER)}, GONE], None),
+    ("deleted last, entries_of_history last", [{"resource": observation(meta=OLDER)}, GONE], None),
     ("deleted, no time said", [UNDATED, {"resource": observation()}], None),
     (
         "named by its fullUrl",
@@ -166,11 +166,17 @@ HISTORIES: list[tuple[str, list[Resource], float | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "told", "value"), HISTORIES, ids=[row[0] for row in HISTORIES])
-def test_the_last_word_of_a_history_counts(name: str, told: list[Resource], value: float | None) -> None:
-    history = {"resourceType": "Bundle", "type": "history", "entry": [{"resource": PATIENT}, {"resource": STAY}, *told]}
+@pytest.mark.parametrize(("name", "entries_of_history", "value"), HISTORIES, ids=[row[0] for row in HISTORIES])
+def test_the_newest_version_of_a_history_is_used(
+    name: str, entries_of_history: list[Resource], value: float | None
+) -> None:
+    history = {
+        "resourceType": "Bundle",
+        "type": "history",
+        "entry": [{"resource": PATIENT}, {"resource": STAY}, *entries_of_history],
+    }
     found = PatientRecord.from_json(json.dumps(history), prediction_time=AT)
     assert found.features().number("sodium.last") == value
     assert ("deleted" in {refusal.reason for refusal in found.refused}) == any(
-        entry.get("request", {}).get("method") == "DELETE" for entry in told
+        entry.get("request", {}).get("method") == "DELETE" for entry in entries_of_history
     )

@@ -1,4 +1,4 @@
-"""References, Bundles, statuses and stays as they really come: whose a resource is, whether it counts, which stay."""
+"""References, Bundles, statuses and stays in real data: the patient of a resource, its validity, its stay."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OURS: list[tuple[str, Resource, Resource]] = [
 
 
 @pytest.mark.parametrize(("name", "patient", "result"), OURS, ids=[row[0] for row in OURS])
-def test_it_is_the_patients(name: str, patient: Resource, result: Resource) -> None:
+def test_resources_proven_to_be_the_patients_are_used(name: str, patient: Resource, result: Resource) -> None:
     assert read(patient, result).features().number("sodium.last") == 140
 
 
@@ -57,7 +57,7 @@ DROPPED: list[tuple[str, Resource, str]] = [
 
 
 @pytest.mark.parametrize(("name", "result", "reason"), DROPPED, ids=[row[0] for row in DROPPED])
-def test_it_is_not_used_and_said(name: str, result: Resource, reason: str) -> None:
+def test_unprovable_subjects_are_refused(name: str, result: Resource, reason: str) -> None:
     found = read(HOME, result)
     assert found.features().number("sodium.last") is None
     assert reason in {refusal.reason for refusal in found.refused}
@@ -71,12 +71,12 @@ def test_it_is_not_used_and_said(name: str, result: Resource, reason: str) -> No
         {"resourceType": "AllergyIntolerance", "id": "a", "patient": {"reference": "Patient/q"}},
     ],
 )
-def test_somebody_elses_clinical_resource_stops_everything(result: Resource) -> None:
+def test_a_clinical_resource_of_another_patient_is_an_error(result: Resource) -> None:
     with pytest.raises(ForeignPatientError):
         read(HOME, entry(result))
 
 
-def test_one_id_on_two_servers_is_two_patients() -> None:
+def test_the_same_id_on_two_servers_is_an_error() -> None:
     with pytest.raises(PatientNotFoundError):
         read(HOME, entry(PATIENT, "https://other.example/fhir/Patient/p"))
 
@@ -131,7 +131,7 @@ NO_PROBLEM = [
 
 
 @pytest.mark.parametrize(("condition", "reason"), NO_PROBLEM)
-def test_what_is_no_problem_of_the_patient(condition: Resource, reason: str) -> None:
+def test_family_history_and_unconfirmed_conditions_are_refused(condition: Resource, reason: str) -> None:
     found = record(condition)
     assert found.conditions == ()
     assert reason in {refusal.reason for refusal in found.refused}
@@ -144,7 +144,7 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize("text", PROBLEMS)
-def test_what_only_sounds_so_is_a_problem(text: str) -> None:
+def test_similar_texts_are_problems(text: str) -> None:
     assert [condition.text for condition in record(problem(text)).conditions] == [text]
 
 
@@ -152,7 +152,7 @@ def stay(**more: Any) -> Resource:
     return STAY | {"status": "finished"} | more
 
 
-def test_a_stay_over_without_a_usable_end_has_no_length_and_is_not_running() -> None:
+def test_an_ended_stay_without_a_usable_end_has_no_length() -> None:
     for period, reason in (
         ({"start": "2024-05-01T08:00:00Z"}, "no-end"),
         ({"start": "2024-05-01", "end": "2024-04-01"}, "period-reversed"),
@@ -174,8 +174,8 @@ def test_a_transfer_between_hospitals_is_one_stay() -> None:
 WHOLE = {"partOf": {"reference": "Encounter/a"}}
 
 
-def test_a_readmission_that_calls_the_earlier_stay_its_whole_is_a_stay_of_its_own() -> None:
-    """clinosim writes readmissions so: the later stay vanished in the earlier one, whose length was then shown."""
+def test_a_readmission_linked_by_part_of_is_a_separate_stay() -> None:
+    """clinosim links readmissions so: the later stay was merged into the earlier one and got its length."""
     closed = {"start": "2024-04-01T08:00:00Z", "end": "2024-04-04T08:00:00Z"}
     found = PatientRecord.from_resources([PATIENT, stay(id="a", period=closed), STAY | WHOLE], prediction_time=AT)
     assert [one.source for one in found.stays] == ["Encounter/a", "Encounter/stay"]
@@ -184,7 +184,7 @@ def test_a_readmission_that_calls_the_earlier_stay_its_whole_is_a_stay_of_its_ow
     assert found.features().number("inpatient_stay.count_180d") == 1
 
 
-def test_a_part_that_begins_as_its_whole_ends_is_the_same_stay_and_lengthens_it() -> None:
+def test_an_adjoining_part_extends_the_stay() -> None:
     closed = {"start": "2024-04-28T08:00:00Z", "end": "2024-05-01T08:00:00Z"}
     found = PatientRecord.from_resources([PATIENT, stay(id="a", period=closed), STAY | WHOLE], prediction_time=AT)
     assert [(one.source, one.running) for one in found.stays] == [("Encounter/a", True)]
@@ -196,7 +196,7 @@ def test_parts_in_a_loop_are_one_stay() -> None:
     assert [s.source for s in found.stays] == ["Encounter/a"]
 
 
-def test_the_emergency_visit_a_stay_began_with_is_not_one_before_it() -> None:
+def test_the_emergency_visit_of_a_stay_is_not_a_previous_visit() -> None:
     visit = stay(id="e", period={"start": "2024-05-01T02:00:00Z", "end": "2024-05-01T08:00:00Z"}) | {
         "class": {"code": "EMER"}
     }
@@ -205,7 +205,7 @@ def test_the_emergency_visit_a_stay_began_with_is_not_one_before_it() -> None:
     assert record(earlier).features().number("emergency_visit.count_180d") == 1
 
 
-def test_a_procedure_dated_to_the_day_of_admission_is_of_this_stay() -> None:
+def test_a_procedure_on_the_day_of_admission_is_in_the_stay() -> None:
     done = {"resourceType": "Procedure", "id": "x", "status": "completed", "code": {"text": "X"}}
     done |= {"subject": {"reference": "Patient/p"}, "performedDateTime": "2024-05-01"}
     assert record(done).features().number("procedure.count") == 1

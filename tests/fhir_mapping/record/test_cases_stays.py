@@ -1,4 +1,4 @@
-"""Stays, problems and orders as they really come: R4 and R5, parts and transfers, statuses known then."""
+"""Stays, problems and orders in real data: R4 and R5, parts and transfers, status at the prediction time."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ STATUSES: list[tuple[str, Resource, bool]] = [
 
 
 @pytest.mark.parametrize(("name", "change", "active"), STATUSES, ids=[row[0] for row in STATUSES])
-def test_conditions_as_known_then(name: str, change: Resource, active: bool) -> None:
+def test_conditions_as_known_at_the_prediction_time(name: str, change: Resource, active: bool) -> None:
     condition = {
         "resourceType": "Condition",
         "id": "c",
@@ -98,7 +98,7 @@ def test_conditions_as_known_then(name: str, change: Resource, active: bool) -> 
         ({"adherence": {"code": {"coding": [{"code": "on-hold-as-directed"}]}}}, False),
     ],
 )
-def test_orders_that_are_none_are_not_active(change: Resource, active: bool) -> None:
+def test_void_orders_are_not_active(change: Resource, active: bool) -> None:
     order = {
         "resourceType": "MedicationRequest",
         "id": "m",
@@ -112,7 +112,7 @@ def test_orders_that_are_none_are_not_active(change: Resource, active: bool) -> 
     assert any(m.active for m in record(order).medications) is active
 
 
-def test_a_drug_named_by_a_medication_entered_in_error_is_not_known() -> None:
+def test_a_medication_entered_in_error_is_refused() -> None:
     drug = {"resourceType": "Medication", "id": "w", "status": "entered-in-error", "code": {"text": "Warfarin"}}
     order = {"resourceType": "MedicationRequest", "id": "m", "status": "active", "intent": "order"}
     order |= {"subject": {"reference": "Patient/p"}, "medicationReference": {"reference": "Medication/w"}}

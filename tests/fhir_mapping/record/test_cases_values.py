@@ -1,4 +1,4 @@
-"""Values as they really come: censored, in words, absent, conflicting, converted, of the wrong specimen, tied."""
+"""Values in real data: censored, text, absent, conflicting, converted, from the wrong specimen, with the same time."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ USABLE: list[tuple[str, Resource, str, float]] = [
 
 
 @pytest.mark.parametrize(("name", "resource", "feature", "value"), USABLE, ids=[row[0] for row in USABLE])
-def test_it_is_read_and_converted(name: str, resource: Resource, feature: str, value: float) -> None:
+def test_values_are_read_and_converted(name: str, resource: Resource, feature: str, value: float) -> None:
     assert record(resource).features().number(feature) == pytest.approx(value, rel=2e-4)
 
 
@@ -143,7 +143,7 @@ UNKNOWN: list[tuple[str, Resource, str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "resource", "feature", "reason"), UNKNOWN, ids=[row[0] for row in UNKNOWN])
-def test_it_is_unknown_and_the_feature_says_why(name: str, resource: Resource, feature: str, reason: str) -> None:
+def test_unusable_values_are_unknown_with_a_reason(name: str, resource: Resource, feature: str, reason: str) -> None:
     found = record(resource)
     assert found.features().number(feature) is None
     assert found.features().unknown[feature] == reason
@@ -162,11 +162,11 @@ NEVER_TAKEN: list[tuple[str, Resource, str]] = [
 
 
 @pytest.mark.parametrize(("name", "resource", "feature"), NEVER_TAKEN, ids=[row[0] for row in NEVER_TAKEN])
-def test_a_neighbour_is_never_taken_for_it(name: str, resource: Resource, feature: str) -> None:
+def test_similar_measurements_are_not_confused(name: str, resource: Resource, feature: str) -> None:
     assert record(resource).features().number(feature) is None
 
 
-def test_a_source_of_local_codes_alone_says_so_and_not_never_measured() -> None:
+def test_with_local_codes_only_the_reason_is_code_not_mapped() -> None:
     found = record(coded(("urn:local", "NA")), coded(("urn:local", "K"), id="o2"))
     assert found.features().unknown["sodium.last"] == "code-not-mapped"
     refusal = next(r for r in found.refused if r.reason == "code-not-mapped")
@@ -184,7 +184,7 @@ TIES: list[tuple[str, Resource, Resource, float, str]] = [
 
 
 @pytest.mark.parametrize(("name", "one", "other", "value", "reason"), TIES, ids=[row[0] for row in TIES])
-def test_of_two_values_of_one_moment_one_counts_and_the_other_is_named(
+def test_one_of_two_values_with_the_same_time_is_used(
     name: str, one: Resource, other: Resource, value: float, reason: str
 ) -> None:
     for order in ((one, other), (other, one)):
@@ -194,7 +194,7 @@ def test_of_two_values_of_one_moment_one_counts_and_the_other_is_named(
         assert [r.reason for r in found.refused if r.reason != "encounter-not-found"] == [reason]
 
 
-def test_pressures_of_one_moment_in_two_observations_are_compared_too() -> None:
+def test_pressures_in_two_observations_are_compared() -> None:
     systolic, diastolic = observation("8480-6", 60, "mm[Hg]", id="s"), observation("8462-4", 90, "mm[Hg]", id="d")
     found = record(systolic, diastolic).features()
     assert found.unknown["systolic_bp.last"] == found.unknown["diastolic_bp.last"] == "pressure-inverted"
@@ -204,7 +204,7 @@ MEMBER = {k: v for k, v in observation().items() if k in {"resourceType", "code"
 PANEL = no_value(code="24321-2", id="panel", hasMember=[{"reference": "#na"}], contained=[MEMBER])
 
 
-def test_members_of_a_panel_count_contained_or_beside_it() -> None:
+def test_panel_members_are_used_contained_or_not() -> None:
     assert record(PANEL).features().number("sodium.last") == 140
     beside = PANEL | {"hasMember": [{"reference": "Observation/o"}], "contained": []}
     assert record(beside, observation()).features().number("sodium.count") == 1
@@ -213,7 +213,7 @@ def test_members_of_a_panel_count_contained_or_beside_it() -> None:
     assert record(loop).features().number("sodium.last") == 140
 
 
-def test_results_contained_in_a_report_count() -> None:
+def test_results_contained_in_a_report_are_used() -> None:
     report = {
         "resourceType": "DiagnosticReport",
         "id": "r",
@@ -228,14 +228,14 @@ def test_results_contained_in_a_report_count() -> None:
     assert found.values["sodium.last"].sources == ("DiagnosticReport/r#na",)
 
 
-def test_every_canonical_unit_is_its_own_spelling() -> None:
+def test_every_canonical_unit_is_a_known_spelling() -> None:
     known = definitions()
     assert all(known.unit(concept.unit) == concept.unit for concept in known.concepts.values())
     assert sum(concept.group == "laboratory" for concept in known.concepts.values()) >= 35
 
 
 @pytest.mark.parametrize("constant", [b"NaN", b"-Infinity"])
-def test_a_value_that_is_no_json_number_stops_the_whole_input(constant: bytes) -> None:
+def test_a_value_that_is_not_a_json_number_is_an_error(constant: bytes) -> None:
     from fhir_mapping import InvalidInputError
 
     with pytest.raises(InvalidInputError):

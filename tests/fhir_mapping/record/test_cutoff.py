@@ -1,4 +1,4 @@
-"""The cut against the future, case by case: what belongs to an encounter that was not over is not known.
+"""The temporal cutoff, case by case: resources of an encounter that had not ended are not known.
 
 The bug: this cut was made for cohorts alone. A record as of 2 January held an active sepsis diagnosed in June's stay
 where the Condition had no date, in `score --as-of`, `map --as-of`, bulk scoring, hooks, MEDS and the course of the app.
@@ -90,10 +90,10 @@ TIED: list[tuple[str, list[Resource], Resource, bool]] = [
 
 
 @pytest.mark.parametrize(("name", "encounters", "change", "known"), TIED, ids=[row[0] for row in TIED])
-def test_a_condition_is_known_when_its_encounters_were_over(
+def test_a_condition_is_known_when_its_encounters_have_ended(
     name: str, encounters: list[Resource], change: Resource, known: bool
 ) -> None:
-    """Three ways in, one answer. What is cut is named, except what bears a later date itself."""
+    """Three constructors, one result. Removed resources are refused, unless they have a later date themselves."""
     resources = [PATIENT, *encounters, SEPSIS | change]
     lines = b"\n".join(orjson.dumps(resource) for resource in resources)
     bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": r} for r in resources]}
@@ -108,7 +108,7 @@ def test_a_condition_is_known_when_its_encounters_were_over(
     assert (SEPSIS | change in known_resources(resources, AT)) is known
 
 
-def test_urns_of_a_bundle_lead_to_its_encounters() -> None:
+def test_urns_in_a_bundle_resolve_to_encounters() -> None:
     entries = [
         {"fullUrl": "urn:uuid:00000000-0000-0000-0000-00000000000a", "resource": PATIENT},
         {"fullUrl": "urn:uuid:00000000-0000-0000-0000-00000000000b", "resource": LATER},
@@ -127,8 +127,8 @@ LIVE: list[tuple[str, Resource, bool]] = [
 
 
 @pytest.mark.parametrize(("name", "encounter", "known"), LIVE, ids=[row[0] for row in LIVE])
-def test_what_a_server_holds_now_of_a_running_stay_is_known_now(name: str, encounter: Resource, known: bool) -> None:
-    """Fetched at the prediction time; fetched later, nobody knows when it was written."""
+def test_data_of_a_running_stay_fetched_now_are_known(name: str, encounter: Resource, known: bool) -> None:
+    """If fetched at the prediction time; if fetched later, it is unknown when they were written."""
     chart = (encounter, SEPSIS | within("stay"))
     assert bool(build(*chart, undated_known=True).conditions) is known
     assert not build(*chart).conditions
@@ -139,8 +139,8 @@ def test_without_a_prediction_time_everything_in_the_data_is_known() -> None:
     assert len(PatientRecord.from_resources(resources).conditions) == 1
 
 
-def test_what_is_later_in_the_data_does_not_decide_whether_an_open_stay_counts() -> None:
-    """Else a record would tell that there is a future: here, that the patient lived to have a sodium measured."""
+def test_later_data_do_not_affect_an_open_stay() -> None:
+    """Otherwise a record would reveal the future: here, that the patient lived to have a sodium measured."""
     later = observation(effectiveDateTime="2024-05-20T06:00:00Z")
     chart = (STAY, SEPSIS | within("stay"))
     assert build(*chart).features().values == build(*chart, later).features().values
@@ -169,7 +169,7 @@ OF_EVERY_TYPE: list[tuple[str, Resource]] = [
     ("DiagnosticReport", note("DiagnosticReport")),
     ("Composition", note("Composition")),
 ]  # fmt: skip
-# The date that says when each type was known, and one that may be earlier.
+# The element that dates each type, and one that may be earlier.
 DATED: list[tuple[str, Resource]] = [
     ("Condition", {"recordedDate": "2024-06-02", "onsetDateTime": "2020"}),
     ("Condition", {"assertedDate": "2024-06-02", "onsetDateTime": "2020"}),
@@ -196,7 +196,7 @@ DATED: list[tuple[str, Resource]] = [
 _OF = dict(OF_EVERY_TYPE)
 
 
-def said(found: PatientRecord) -> list[Any]:
+def all_texts(found: PatientRecord) -> list[Any]:
     vector = found.features()
     values = {name: (v.value, v.sources) for name, v in vector.values.items()}
     told = [values, vector.unknown, [n.text for n in found.notes()], found.to_markdown(), found.to_codes()]
@@ -205,26 +205,26 @@ def said(found: PatientRecord) -> list[Any]:
 
 @pytest.mark.parametrize(("kind", "resource"), OF_EVERY_TYPE, ids=[row[0] for row in OF_EVERY_TYPE])
 @pytest.mark.parametrize("encounter", ["stay", "later"])
-def test_undated_and_of_a_stay_that_is_not_over(kind: str, resource: Resource, encounter: str) -> None:
+def test_undated_resources_of_a_running_stay_are_refused(kind: str, resource: Resource, encounter: str) -> None:
     references = [within(encounter)]
     if kind == "DocumentReference":
         references = [{"encounter": [within(encounter)["encounter"]]}, {"context": {"encounter": [within(encounter)["encounter"]]}}]  # fmt: skip
     for reference in references:
         found = build(RUNNING, LATER, resource | reference)
-        expected = said(build(RUNNING, LATER))
-        assert said(found) == expected
+        expected = all_texts(build(RUNNING, LATER))
+        assert all_texts(found) == expected
         assert cut(found) == [f"{kind}/c"]
 
 
 @pytest.mark.parametrize(("kind", "dates"), DATED, ids=[f"{kind} {', '.join(dates)}" for kind, dates in DATED])
-def test_dated_later_shows_nowhere_and_is_not_even_named(kind: str, dates: Resource) -> None:
+def test_later_resources_are_neither_used_nor_refused(kind: str, dates: Resource) -> None:
     found = build(STAY, _OF[kind] | dates)
-    assert said(found) == said(build(STAY))
+    assert all_texts(found) == all_texts(build(STAY))
     assert found.refused == ()
 
 
 @pytest.mark.parametrize("kind", ["Condition", "Procedure", "MedicationRequest", "DocumentReference"])
-def test_an_undated_one_is_known_when_its_stay_has_ended(kind: str) -> None:
+def test_undated_resources_are_known_when_the_stay_has_ended(kind: str) -> None:
     resource = _OF[kind] | (within("past") if kind != "DocumentReference" else {"context": {"encounter": [within("past")["encounter"]]}})  # fmt: skip
     found = build(PAST, resource)
     assert cut(found) == []
@@ -234,7 +234,7 @@ def test_an_undated_one_is_known_when_its_stay_has_ended(kind: str) -> None:
         assert len((*found.conditions, *found.procedures, *found.medications)) == 1
 
 
-def test_a_note_that_will_be_replaced_by_an_undated_one_of_a_later_stay_is_still_read() -> None:
+def test_a_note_replaced_by_an_undated_later_one_is_read() -> None:
     old = note("DocumentReference", date="2024-05-02T08:00:00Z", id="old", status="superseded")
     relation = [{"code": "replaces", "target": {"reference": "DocumentReference/old"}}]
     new = note("DocumentReference", id="new", relatesTo=relation, context={"encounter": [within("later")["encounter"]]})
@@ -243,8 +243,8 @@ def test_a_note_that_will_be_replaced_by_an_undated_one_of_a_later_stay_is_still
     assert cut(found) == ["DocumentReference/new"]
 
 
-def test_no_reference_leads_to_what_was_not_known() -> None:
-    """A stay's reason and a section's entry were looked up past the cut."""
+def test_references_to_later_resources_do_not_resolve() -> None:
+    """A stay's reason and a section's entry were resolved without the cutoff."""
     reason = RUNNING | {"reasonReference": [{"reference": "Condition/c"}]}
     allergy = {"resourceType": "AllergyIntolerance", "id": "a", "code": {"text": "Sepsis"}, "patient": MINE["subject"]}
     section = {"title": "Problems", "entry": [{"reference": "Condition/c"}, {"reference": "AllergyIntolerance/a"}]}
@@ -260,8 +260,8 @@ def test_no_reference_leads_to_what_was_not_known() -> None:
     assert known.notes()[0].text.count("Sepsis") == 2
 
 
-def test_what_is_later_decides_no_reason_for_being_unknown() -> None:
-    """Local codes, conflicting codes and modifiers of later values were counted in what is unknown now."""
+def test_later_data_do_not_affect_reasons_for_unknown_features() -> None:
+    """Local codes, conflicting codes and modifiers of later values gave reasons for unknown features."""
     local = {"coding": [{"system": "urn:local", "code": "NA"}]}
     both = {"coding": [{"system": "http://loinc.org", "code": code} for code in ("2951-2", "2823-3")]}
     for change in ({"code": local}, {"code": both}, {"modifierExtension": [{"url": "x"}]}, {"status": "cancelled"}):
@@ -270,15 +270,15 @@ def test_what_is_later_decides_no_reason_for_being_unknown() -> None:
         assert found.refused == ()
 
 
-def test_what_is_written_at_discharge_is_not_known_before() -> None:
+def test_discharge_documents_are_not_known_before_discharge() -> None:
     at_discharge = {"dischargeDisposition": {"coding": [{"code": "exp"}]}}
     ended = RUNNING | {"hospitalization": at_discharge, "length": {"value": 8, "unit": "d"}}
-    assert said(build(ended)) == said(build(RUNNING)) == said(build(STAY))
+    assert all_texts(build(ended)) == all_texts(build(RUNNING)) == all_texts(build(STAY))
     dead = PATIENT | {"deceasedDateTime": "2024-05-09T08:00:00Z"}
-    assert said(PatientRecord.from_resources([dead, ended], prediction_time=AT)) == said(build(STAY))
+    assert all_texts(PatientRecord.from_resources([dead, ended], prediction_time=AT)) == all_texts(build(STAY))
 
 
-def test_the_moment_an_encounter_ends_its_undated_diagnoses_are_known() -> None:
+def test_undated_diagnoses_are_known_at_the_end_of_the_encounter() -> None:
     for end in ("2024-05-03T12:00:00Z", "2024-05-03T12:00:00"):
         stay = RUNNING | {"period": STAY["period"] | {"end": end}}
         chart = [PATIENT, stay, SEPSIS | within("stay")]

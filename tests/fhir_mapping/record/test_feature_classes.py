@@ -1,4 +1,4 @@
-"""Groups a patient is in, classes of drugs, and where a stay came from and went: 1, 0, or unknown with a reason."""
+"""Comorbidity groups, drug classes, admission source and disposition: 1, 0, or unknown with a reason."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_condition_puts_the_patient_into_its_groups(condition: Resource, featu
     assert all(found.values[name].sources == (f"Condition/{condition['id']}",) for name in ones)
 
 
-def test_none_is_known_only_where_every_condition_could_be_read() -> None:
+def test_absent_groups_are_known_only_with_readable_conditions() -> None:
     name = "comorbidity_charlson_dementia.last"
     assert vector().number(name) == 0.0
     assert vector(problem(ICD10, "E66.9")).number(name) == 0.0
@@ -80,7 +80,7 @@ def test_none_is_known_only_where_every_condition_could_be_read() -> None:
         ({"system": RXNORM, "code": "161", "display": "acetaminophen"}, set(), None),
     ],
 )  # fmt: skip
-def test_a_drug_is_of_its_classes(coding: Resource, expected: set[str], basis: str | None) -> None:
+def test_a_drug_has_its_classes(coding: Resource, expected: set[str], basis: str | None) -> None:
     found = vector(order(coding))
     values = {name: value for name, value in found.values.items() if name.startswith("medication_")}
     assert len(values) == len(drug_class_table())
@@ -100,13 +100,13 @@ def test_a_drug_is_of_its_classes(coding: Resource, expected: set[str], basis: s
         ({"system": RXNORM, "code": "4603"}, frozenset({"MedicationStatement"}), "not-fetched"),
     ],
 )
-def test_a_drug_nobody_can_read_may_be_of_any_class(coding: Resource, not_fetched: frozenset[str], reason: str) -> None:
+def test_the_class_of_an_unreadable_drug_is_unknown(coding: Resource, not_fetched: frozenset[str], reason: str) -> None:
     assert vector(order(coding), not_fetched=not_fetched).unknown["medication_statin.last"] == reason
 
 
 @pytest.mark.parametrize("version", ["R4", "R5"])
 @pytest.mark.parametrize("place", ["bundle", "contained"])
-def test_a_mixture_is_its_ingredients(version: str, place: str) -> None:
+def test_a_mixture_has_the_classes_of_its_ingredients(version: str, place: str) -> None:
     """A Medication without a code, such as an infusion, was refused as `no-code`: 2,843 orders of the MIMIC-IV demo."""
     drug = {"resourceType": "Medication", "id": "a", "code": {"coding": [{"system": ATC, "code": "J01DH02"}]}}
     salt = {"coding": [{"system": RXNORM, "code": "9863", "display": "sodium chloride"}]}
@@ -127,14 +127,14 @@ def test_a_mixture_is_its_ingredients(version: str, place: str) -> None:
     assert record.features().number("medication_antibiotic.last") == 1.0
 
 
-def test_a_mixture_of_itself_ends_and_a_drug_that_is_not_there_is_said() -> None:
+def test_circular_mixtures_end_and_missing_drugs_are_refused() -> None:
     loop = {"resourceType": "Medication", "id": "l", "ingredient": [{"itemReference": {"reference": "Medication/l"}}]}
     asked = order(medicationReference={"reference": "Medication/l"})
     assert PatientRecord.from_resources([PATIENT, loop, asked], "p", AT).refused[0].reason == "no-code"
     assert PatientRecord.from_resources([PATIENT, asked], "p", AT).refused[0].reason == "medication-not-found"
 
 
-def test_where_a_stay_came_from_and_went() -> None:
+def test_admission_source_and_discharge_disposition() -> None:
     def moved(**hospitalization: Any) -> Resource:
         coded = {name: {"coding": [{"code": code}]} for name, code in hospitalization.items()}
         return STAY | {"hospitalization": coded}
@@ -150,7 +150,7 @@ def test_where_a_stay_came_from_and_went() -> None:
     assert "discharge_disposition.last" not in running.values
 
 
-def test_every_group_and_class_is_in_the_answer() -> None:
+def test_every_group_and_class_has_a_feature() -> None:
     found = vector()
     named = {f"comorbidity_{s}_{g.slug}.last" for s in (Scheme.CHARLSON, Scheme.ELIXHAUSER) for g in scheme_groups(s)}
     named |= {f"medication_{name}.last" for name in drug_class_table()}
@@ -159,7 +159,7 @@ def test_every_group_and_class_is_in_the_answer() -> None:
 
 
 @pytest.mark.parametrize(("cuff", "line"), [("o1", "o2"), ("o2", "o1")])
-def test_an_arterial_line_counts_before_a_cuff_of_the_same_moment(cuff: str, line: str) -> None:
+def test_an_arterial_line_is_preferred_to_a_cuff(cuff: str, line: str) -> None:
     def pressure(identifier: str, code: str, value: int) -> Resource:
         return {
             "resourceType": "Observation", "id": identifier, "status": "final", **SUBJECT,

@@ -1,4 +1,4 @@
-"""Site maps: a local code means what the file says and nothing else; errors name the file and the field."""
+"""Site maps: local codes are translated by the file only; errors name the file and the field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIMIC = "http://mimic.mit.edu/fhir/mimic/CodeSystem"
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """The map of the guide."""
+    """The site map in the guide."""
     path = tmp_path / "site.yaml"
     path.write_text(GUIDE.read_text("utf-8").partition("```yaml\n")[2].partition("```")[0], "utf-8")
     return path
@@ -99,7 +99,7 @@ BROKEN: list[tuple[str, str]] = [
     ("observations: []", "site.yaml: name: is missing"),
     (
         "name: x\nobservations: [{systems: [u], items: {NA: natrium}}]",
-        r"observations\[0\].items.NA: no concept natrium",
+        r"observations\[0\].items.NA: unknown concept natrium",
     ),
     ("name: x\nobservations: [{systems: [u], items: {50983: sodium}}]", "put them in quotes"),
     ("name: x\nobservations: [{systems: [u], items: {NA: {concept: sodium, unit: kg}}}]", "cannot be converted"),
@@ -113,7 +113,7 @@ BROKEN: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "message"), BROKEN)
-def test_a_faulty_file_is_named_with_its_field(site: Path, text: str, message: str) -> None:
+def test_errors_name_the_file_and_the_field(site: Path, text: str, message: str) -> None:
     site.write_text(text, "utf-8")
     with pytest.raises(DefinitionError, match=message):
         SiteMap.open(site)
@@ -126,7 +126,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         SiteMap.open(tmp_path / "nowhere.yaml")
 
 
-def test_the_command_and_the_setting_take_one(site: Path, tmp_path: Path) -> None:
+def test_the_command_and_the_setting_accept_a_site_map(site: Path, tmp_path: Path) -> None:
     chart = tmp_path / "chart.json"
     chart.write_bytes(orjson.dumps([PATIENT, STAY, local(LAB, "NA", value=140, unit="mmol/L")]))
     answer = CliRunner().invoke(cli, ["map", str(chart), "--site-map", str(site), "--json"])
@@ -157,7 +157,7 @@ def test_mimic_items_classes_and_dispositions_need_no_file() -> None:
     assert (found.features().number("sodium.last"), found.features().number("heart_rate.last")) == (140, 80)
 
 
-def test_the_guide_counts_what_is_shipped() -> None:
+def test_the_guide_has_the_number_of_shipped_items() -> None:
     codes = {code for _, code in shipped().items}
     assert "50983" in codes
     guide = GUIDE.read_text("utf-8")

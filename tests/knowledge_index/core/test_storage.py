@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
+from artifact_store import manifests
 from knowledge_index import ArtifactError, KnowledgeIndex, MiniLMEncoder, build_index
 from knowledge_index.core import storage
 from knowledge_index.core.storage import (
@@ -67,7 +68,7 @@ def test_a_missing_or_cut_file_is_named(copy: Path, name: str) -> None:
 
 
 BAD_MANIFESTS = [
-    (b"", "cannot be read"),
+    (b"", "not JSON"),
     (b"[]", "not a manifest"),
     (b"{}", "not a manifest"),
     ({"format": 99}, "format 99"),
@@ -142,8 +143,8 @@ def large(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_large_file_is_hashed_once(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
-    real = storage.sha256_of
-    monkeypatch.setattr(storage, "sha256_of", lambda path: hashed.append(path.name) or real(path))
+    real = manifests.sha256_of
+    monkeypatch.setattr(manifests, "sha256_of", lambda path: hashed.append(path.name) or real(path))
     KnowledgeIndex.open(large)
     assert hashed == ["vectors.faiss"]
     verify_index(large)

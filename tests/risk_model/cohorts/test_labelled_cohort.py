@@ -285,6 +285,25 @@ def test_an_altered_cohort_is_not_opened(tmp_path: Path) -> None:
         LabelledCohort.open(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"sha256": None}, "must name the files"),
+        ({"sha256": {}}, "must name the files"),
+        ({"sha256": {"labels.jsonl": 3}}, "needs a sha256"),
+        ({"sha256": {"labels.jsonl": "0" * 64}}, r"must name patients\.ndjson\.gz, task\.yaml"),
+        ({"sha256": {"../labels.jsonl": "0" * 64}}, "leaves the folder"),
+        ({"format": 2}, "another format"),
+    ],
+)
+def test_a_malformed_manifest_is_a_cohort_error(tmp_path: Path, change: dict[str, object], reason: str) -> None:
+    """A cohort.json without `sha256` used to raise KeyError."""
+    path = make(tmp_path, population(6)).folder / "cohort.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CohortError, match=reason):
+        LabelledCohort.open(path.parent)
+
+
 def test_the_command_builds_tells_and_lists(tmp_path: Path) -> None:
     folder = write(tmp_path / "fhir", population())
     answer = run("build", "--task", "readmission_30d", "--label", "ehrshot", "--fhir", folder, "--out", tmp_path / "o", "--json")  # fmt: skip

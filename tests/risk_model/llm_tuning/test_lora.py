@@ -149,7 +149,7 @@ def test_an_adapter_of_another_model_is_refused(folder: Path, split: TuningSplit
 )  # fmt: skip
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, manifest: str | None, words: str) -> None:
     if manifest is not None:
-        (tmp_path / adapter.MANIFEST).write_text(manifest)
+        (tmp_path / "manifest.json").write_text(manifest)
     with pytest.raises(ModelArtifactError, match=words):
         adapter.check_adapter(tmp_path)
 
