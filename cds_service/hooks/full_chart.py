@@ -7,7 +7,7 @@ from typing import Any
 
 from cds_hooks import FHIR_ID
 from cds_service.hooks.locations import newest_first, read_places
-from cds_service.net.fhir_server import FhirServer
+from cds_service.net.fhir_server import GatewayFhirServer
 from cds_service.net.gateway import Gateway, GatewayError
 
 MOST_OF_A_CHART = 20
@@ -32,7 +32,7 @@ def fetch_patient_resources(
     if not FHIR_ID.match(patient):
         raise GatewayError("not-an-id")
     gateway = Gateway([server], seconds, private_networks)
-    source = FhirServer(gateway, server, token)
+    source = GatewayFhirServer(gateway, server, token)
     resources = [source.request_json(f"Patient/{patient}")]
     missing = set()
     for kind in _TYPES_OF_A_CHART:

@@ -12,8 +12,8 @@ from typing import Any
 from cds_service.net.gateway import Gateway
 
 
-class FhirServer:
-    """FhirServer(gateway, "https://ehr.example.org/fhir", token).search("Condition", patient="1", _count=500)
+class GatewayFhirServer:
+    """GatewayFhirServer(gateway, "https://ehr.example.org/fhir", token).search("Condition", patient="1", _count=500)
 
     Both methods raise GatewayError.
     """

@@ -9,7 +9,7 @@ from typing import Any
 from cds_hooks import FHIR_ID
 from cds_service.demo.ward.patients import DemoPatient, DemoWard, as_it_is, as_of_now, check, running_since
 from cds_service.hooks.full_chart import fetch_patient_resources
-from cds_service.net.fhir_server import FhirServer
+from cds_service.net.fhir_server import GatewayFhirServer
 from cds_service.net.gateway import Gateway, GatewayError
 from fhir_mapping import FhirMappingError, InvalidInputError
 from fhir_mapping.parsing import Resource
@@ -32,7 +32,7 @@ def from_server(
     """
     networks, now = tuple(private_networks), now or datetime.now(UTC)
     try:
-        chosen = _chosen(FhirServer(Gateway([url], LIST_SECONDS, networks), url))
+        chosen = _chosen(GatewayFhirServer(Gateway([url], LIST_SECONDS, networks), url))
     except GatewayError as error:
         raise InvalidInputError(f"{url}: patients cannot be listed ({error})") from None
     if not chosen:
@@ -54,7 +54,7 @@ def from_server(
     return DemoWard(patients, tuple(refused), f"patients of {url}")
 
 
-def _chosen(server: FhirServer) -> list[str]:
+def _chosen(server: GatewayFhirServer) -> list[str]:
     """Ids, those of running inpatient stays first. A server that cannot search encounters so still lists patients."""
     try:
         running = server.search("Encounter", status="in-progress", _count=MAX_PATIENTS)
