@@ -78,8 +78,7 @@ def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
         task=task.id,
         title=task.title,
         outcome=task.outcome,
-        learned_from=LEARNED_FROM.get(estimate.model_id)
-        or str(model.manifest["population"]["describe_prediction_set"]),
+        learned_from=LEARNED_FROM.get(estimate.model_id) or str(model.manifest["population"]["in_words"]),
         probability=None if probability is None else percent(probability),
         of_100=0 if probability is None else round(100 * probability),
         frequency="" if probability is None else frequency(probability),
