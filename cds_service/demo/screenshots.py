@@ -98,13 +98,13 @@ def _app_pictures(browser: Any, address: str, ward: DemoWard) -> None:
         page.close()
     page = browser.new_page(viewport={"width": 1440, "height": 960})
     page.goto(f"{address.removesuffix('/app')}/")
-    walk = page.get_attribute("a[href^='/demo/walk/']", "href")
+    trace = page.get_attribute("a[href^='/demo/trace/']", "href")
     page.click(".launch")
     page.frame_locator("#app-frame").locator("svg.line").first.wait_for()
     page.screenshot(path=str(IMAGES / "demo-app.png"))
     page.set_viewport_size({"width": 1200, "height": 1500})
-    page.goto(f"{address.removesuffix('/demo/app')}{walk}")
-    page.screenshot(path=str(IMAGES / "demo-walk.png"))
+    page.goto(f"{address.removesuffix('/demo/app')}{trace}")
+    page.screenshot(path=str(IMAGES / "demo-trace.png"))
     page.close()
 
 

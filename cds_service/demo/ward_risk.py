@@ -68,6 +68,6 @@ class WardRisks:
             why = estimate.abstention.reason if estimate.abstention else ""
             return WardRisk(label, "–", f"{title}: no estimate. {why}", False, None)
         words = percent(estimate.probability)
-        usual = "" if estimate.baseline is None else f" (usual {percent(estimate.baseline)})"
+        average = "" if estimate.baseline is None else f" (cohort average {percent(estimate.baseline)})"
         warns = estimate.probability >= self._thresholds[estimate.task]
-        return WardRisk(label, words, f"{title} {words}{usual}", warns, estimate.probability)
+        return WardRisk(label, words, f"{title} {words}{average}", warns, estimate.probability)

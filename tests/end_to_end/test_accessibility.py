@@ -80,9 +80,9 @@ def test_the_ward_where_the_service_refuses(page: Any, demo: Flask, shown: DemoW
     assert judged(page) == []
 
 
-def test_the_walk_of_a_request(page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any) -> None:
+def test_the_request_trace(page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any) -> None:
     page.goto(f"{address}/demo/#{ids['Rogers']}")
-    page.goto(address + str(page.wait_for_selector("a[href^='/demo/walk/']").get_attribute("href")))
+    page.goto(address + str(page.wait_for_selector("a[href^='/demo/trace/']").get_attribute("href")))
     assert judged(page) == []
 
 

@@ -118,7 +118,7 @@ def test_a_line_breaks_where_the_model_is_silent(sepsis: Case) -> None:
     view = course_view(spoke.task, start, told)
     assert len(view.segments) == 2
     assert [point.at is None for point in view.points] == [False, True, False, False]
-    assert "No estimate at 1 of 4 moments" in view.says
+    assert "No estimate at 1 of 4 time points" in view.says
 
 
 def test_one_click_leads_from_a_driver_to_every_value_it_was_read_from(sepsis: Case) -> None:
@@ -162,7 +162,7 @@ def test_what_if_is_the_whole_way_again_with_the_value_changed(
     text = response.get_data(as_text=True)
     assert response.status_code == 200
     assert Document(text).faults == []
-    assert "need not change what happens to this patient" in " ".join(Document(text).text)
+    assert "may not change this patient's outcome" in " ".join(Document(text).text)
     whole = Document(app.test_client().post(f"{address}what-if", data={"lactate": "1.1"}).get_data(as_text=True))
     assert whole.faults == []
 
@@ -173,7 +173,7 @@ def test_what_if_is_the_whole_way_again_with_the_value_changed(
         ({"lactate": "-3"}, "Lactate: a number from"),
         ({"lactate": "much"}, "Lactate: a number from"),
         ({"lactate": "nan"}, "Lactate: a number from"),
-        ({"discharged_to": "the moon"}, "one of the places"),
+        ({"discharged_to": "the moon"}, "one of the listed places"),
     ],
 )
 def test_what_cannot_be_asked_is_told_and_nothing_is_answered(
@@ -273,8 +273,8 @@ def test_a_driver_has_papers_or_the_page_says_under_what_none_is_held(app: Flask
         page = client.get(f"/demo/app/{patient}/drivers").get_data(as_text=True)
         for driver in page.split('<li class="driver ')[1:]:
             driver = driver.partition("</details>")[0]
-            has, none = "Literature on it" in driver, "holds nothing under" in driver
-            assert has or none or "time was up" in driver
+            has, none = "<h4>Literature</h4>" in driver, "has no article under" in driver
+            assert has or none or "ran out of time" in driver
             said_none, shown = said_none + none, shown + has
     assert shown > said_none > 0
 

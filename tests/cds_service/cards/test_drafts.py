@@ -97,7 +97,7 @@ FAULTY = [
     ("readmission_30d: [{label: a, code: {code: x}}]", r"\[0\].code.system: is missing"),
     (
         "readmission_30d: [{label: a, code: {system: s, code: 'two  words '}}]",
-        r"\[0\]: no valid FHIR R4 Task: Task.code",
+        r"\[0\]: not a valid FHIR R4 Task: Task.code",
     ),
     ("readmission_30d: [{label: a, owner: me}]", r"\[0\].owner: unknown field"),
     (f"readmission_30d: [{{label: {'a' * 101}}}]", r"\[0\].label: longer than 100"),

@@ -105,7 +105,7 @@ def test_a_patient_with_notes_has_an_estimate_with_reasons(model: RiskModel, rec
     place = model.names.index("stage1.logit")
     assert len({assessment.estimate.inputs[place] for _, assessment in told}) > 1
     record, assessment = next(item for item in told if item[1].estimate.reasons)
-    assert "What weighs most in them" in detail([assessment], record)
+    assert "Strongest note findings for" in detail([assessment], record)
 
 
 def test_without_notes_the_first_stage_is_unknown_and_not_average(
@@ -143,7 +143,7 @@ def test_score_and_the_service_say_the_same_and_replay_finds_it_again(
     settings = patient(Settings(database_url=f"sqlite:///{tmp_path / 'cards.db'}", models=str(models)))
     answer = create_app(settings).test_client().post("/cds-services/readmission-30d", json=hook_of(work, record))
     card = answer.get_json()["cards"][0]
-    assert "What weighs most in them" in card["detail"]
+    assert "Strongest note findings for" in card["detail"]
     env = {"RISKCARDS_DATABASE_URL": settings.database_url, "RISKCARDS_MODELS": str(models)}
     replayed = run("replay", card["uuid"], "--json", env=env)
     assert replayed.exit_code == 0, replayed.output
