@@ -1,4 +1,4 @@
-"""The EHR simulator under /demo: pages and charts. The hook calls themselves go from the browser to the service."""
+"""The EHR simulator under /demo: pages and charts. Hook calls go from the browser to the service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fhir_mapping import SiteMap
 
 MAX_MARKDOWN = 60_000
 _STATIC = Path(__file__).parent / "static"
-# As an EHR should: tables, no raw HTML, no images.
+# What an EHR should render: tables, but no raw HTML and no images.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table").disable("image")
 _POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -37,8 +37,8 @@ _POLICY = (
 
 
 def create_demo_app(settings: Settings, ward: DemoWard, store: Store | None = None) -> Flask:
-    """The service with the simulator beside it. With SMART clients (`demo_settings`) the app is launched as by an EHR;
-    without, the simulator opens it on the chart it has open.
+    """Returns the service with the simulator. With SMART clients (`demo_settings`) the app is launched as by an EHR;
+    without, the simulator opens it on the selected chart.
     """
     app = create_app(settings, store=store)
     answering: HookHandler = app.extensions["riskcards"].answering
@@ -56,7 +56,7 @@ def create_demo_app(settings: Settings, ward: DemoWard, store: Store | None = No
 
 
 def _charts(ward: DemoWard, site_map: SiteMap | None) -> ChartSource:
-    """The ward as charts the app can be opened on; here the word in the address is the patient's id."""
+    """The ward as chart source of the app; the session id in the URL is the patient's id."""
 
     def chart_of(patient: str, /) -> OpenChart:
         found = _known(ward, patient)
@@ -121,7 +121,7 @@ def simulator(
 
 
 def render_markdown(text: str) -> str:
-    """Card detail to HTML; raw HTML in it is shown, not run; links open elsewhere without a referrer."""
+    """Renders card detail as HTML; raw HTML is escaped, and links open in a new tab without a referrer."""
     html: str = _MARKDOWN.render(text)
     return html.replace("<a href=", '<a target="_blank" rel="noopener noreferrer" href=')
 
@@ -135,7 +135,7 @@ def _known(ward: DemoWard, patient: str) -> DemoPatient:
 def _traced(traces: RequestTraces, hook_instance: str) -> RequestTrace:
     found = traces.of(hook_instance)
     if found is None:
-        raise HookError(404, "not-found", "this request is not remembered any more: open the chart again")
+        raise HookError(404, "not-found", "this request trace has expired: open the chart again")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The pictures of the documentation, from the running demo in headless Chromium: `make screenshots`."""
+"""Takes the screenshots of the documentation from the running demo in headless Chromium: `make screenshots`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def main() -> None:
 
 @contextmanager
 def served() -> Iterator[tuple[str, DemoWard]]:
-    """The demo at an address of its own, its EHR included, every chart read once."""
+    """Yields the address and ward of a running demo with its EHR, every chart assessed once."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])

@@ -35,7 +35,7 @@ REFERENCE_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
 _VITALS = frozenset({"heart_rate", "systolic_bp", "respiratory_rate", "spo2", "temperature"})
 ADULT = 18
 SHOWN_NOTES = 12
-"""Whose text the page holds; a mark of an older one leads to the list."""
+"""Newest notes whose text is on the page; marks of older ones link to the list."""
 At = Callable[[datetime], float]
 
 
@@ -91,7 +91,7 @@ class ChartTimeline:
 
 
 def timelines(record: PatientRecord) -> tuple[ChartTimeline, ...]:
-    """The wide and the narrow picture; nothing where nothing was measured in the time shown."""
+    """Returns the wide and the narrow timeline; empty without measurements in the period."""
     begun, ended = _window(record)
     shown = [m for m in record.measurements if begun <= m.time <= ended]
     concepts = _chosen(shown)
@@ -101,7 +101,7 @@ def timelines(record: PatientRecord) -> tuple[ChartTimeline, ...]:
 
 
 def _window(record: PatientRecord) -> tuple[datetime, datetime]:
-    """The stay, or the month before the last value where there is none."""
+    """The period shown: the stay, or without one the month before the last value."""
     stay, now = record.current_stay, record.prediction_time
     if stay is not None:
         return stay.start, max(now, stay.start + timedelta(hours=1))
@@ -161,7 +161,7 @@ def _laid_out(
 
 
 def _bar(record: PatientRecord, begun: datetime, ended: datetime, x_of: At) -> tuple[float, float, str] | None:
-    """The stay as far as it has come; None for a patient who is not in hospital."""
+    """The bar of the current stay up to now; None without a stay."""
     stay = record.current_stay
     if stay is None:
         return None
@@ -197,7 +197,7 @@ def _lane(concept: str, found: Sequence[Measurement], x_of: At, top: float, adul
 
 
 def _thinned(found: Sequence[Measurement]) -> list[Measurement]:
-    """So many of them evenly over the whole time that a line can be seen; the lowest, the highest and the last stay."""
+    """Thins the values evenly for drawing; keeps the lowest, the highest and the last."""
     step = -(-len(found) // _POINTS)
     kept = {id(m) for m in found[::step]} | {id(found[-1])}
     kept |= {id(min(found, key=lambda m: m.value)), id(max(found, key=lambda m: m.value))}
@@ -213,7 +213,7 @@ def _kind(value: float, normal: tuple[float, float] | None) -> str:
 def _events(
     record: PatientRecord, begun: datetime, ended: datetime
 ) -> Iterator[tuple[str, list[tuple[datetime, str, str]]]]:
-    """Lanes of what happened: notes, each a link to its text on the page; procedures; medications begun."""
+    """The event lanes: notes (linked to their text), procedures, medication starts."""
     notes = [
         (n.time, f"{n.type}, {n.time:%-d %b %H:%M}", f"#note-{k}" if k < SHOWN_NOTES else "#notes")
         for k, n in enumerate(record.notes())

@@ -105,7 +105,7 @@ def test_a_card_links_to_its_request_trace(page: Any, address: str) -> None:
     assert page.faults == []
 
 
-def test_the_ward_list_tells_each_patients_risk_and_sorts_by_it(page: Any) -> None:
+def test_the_ward_list_shows_each_patients_risk_and_sorts_by_it(page: Any) -> None:
     page.wait_for_function("document.querySelectorAll('.risks[data-ask]').length === 0")
     rogers = page.inner_text(".patient:has-text('Rogers') .risks")
     summary = page.inner_text(".card h3")

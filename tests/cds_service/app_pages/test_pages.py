@@ -37,7 +37,7 @@ def document(app: Flask, address: str, status: int = 200) -> Document:
     return Document(response.get_data(as_text=True))
 
 
-def test_every_demo_patient_has_a_whole_page(app: Flask, patient: str) -> None:
+def test_every_demo_patient_has_a_complete_page(app: Flask, patient: str) -> None:
     page = document(app, f"/demo/app/{patient}/")
     assert page.faults == []
     assert len(page.all("h1")) == len(page.all("main")) == 1

@@ -30,20 +30,20 @@ def assessed() -> tuple[Assessment, PatientRecord]:
 def test_cautions_stand_beside_the_number(assessed: tuple[Assessment, PatientRecord]) -> None:
     assessment, record = assessed
     assert "Caution" not in detail([assessment], record)
-    strange = replace(assessment.estimate, cautions=("Unlike most <b>patients</b> the model learned from.",))
-    text = detail([replace(assessment, estimate=strange)], record)
+    atypical = replace(assessment.estimate, cautions=("Unlike most <b>patients</b> the model learned from.",))
+    text = detail([replace(assessment, estimate=atypical)], record)
     assert "**Caution:** Unlike most" in text
     assert "<b>" not in text
 
 
-def test_time_up_is_said_and_is_not_nothing_found(assessed: tuple[Assessment, PatientRecord]) -> None:
+def test_a_literature_timeout_differs_from_no_result(assessed: tuple[Assessment, PatientRecord]) -> None:
     assessment, record = assessed
     text = detail([replace(assessment, evidence=(), left_out=("literature",))], record)
     assert "The literature search ran out of time" in text
     assert "No article in the evidence base" not in text
 
 
-def test_past_its_deadline_the_pipeline_asks_no_literature_and_says_so(
+def test_past_its_deadline_the_pipeline_skips_the_literature(
     assessed: tuple[Assessment, PatientRecord],
 ) -> None:
     _, record = assessed
@@ -54,7 +54,7 @@ def test_past_its_deadline_the_pipeline_asks_no_literature_and_says_so(
 
 
 @pytest.mark.parametrize(("probability", "anchor", "indicator"), [(0.40, 0.10, "info"), (0.10, 0.40, "warning")])
-def test_the_level_of_a_card_is_none_of_a_language_models(
+def test_a_language_model_never_sets_the_alert_level(
     assessed: tuple[Assessment, PatientRecord], probability: float, anchor: float, indicator: str
 ) -> None:
     """The number is the bounded one; colour and suggestions come of the estimate without notes."""
@@ -83,7 +83,7 @@ def test_a_question_without_established_scores_says_so_and_blames_no_age(
     assert "age is known" not in text
 
 
-def test_notes_in_which_nothing_was_found_say_so_and_what_was_dropped(
+def test_notes_without_findings_and_dropped_claims_are_reported(
     assessed: tuple[Assessment, PatientRecord],
 ) -> None:
     """A small model's two notes without a finding once left nothing but the words that it had read them."""

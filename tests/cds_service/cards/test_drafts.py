@@ -107,7 +107,7 @@ FAULTY = [
 
 
 @pytest.mark.parametrize(("text", "said"), FAULTY, ids=[said for _, said in FAULTY])
-def test_a_faulty_file_is_told_which_field_and_stops_the_start(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_suggestions_file_names_the_field_and_stops_startup(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "suggestions.yaml"
     file.write_text(text)
     with pytest.raises(DefinitionError, match=rf"suggestions.yaml: .*{said}"):

@@ -167,9 +167,11 @@ def test_a_value_is_high_or_low_only_where_there_is_a_range_for_the_patient(ward
         rate = lanes["Heart rate"]
         assert (rate.band is not None) is ranged
         low, high = REFERENCE_RANGES["heart_rate"]
-        told = [float(mark.says.split(": ")[1].split()[0]) for mark in rate.marks]
+        reported = [float(mark.says.split(": ")[1].split()[0]) for mark in rate.marks]
         kinds = (
-            ["high" if v > high else "low" if v < low else "normal" for v in told] if ranged else ["plain"] * len(told)
+            ["high" if v > high else "low" if v < low else "normal" for v in reported]
+            if ranged
+            else ["plain"] * len(reported)
         )
         assert [mark.kind for mark in rate.marks] == kinds
 
@@ -184,8 +186,8 @@ def test_a_long_series_is_thinned_over_its_whole_time(ward: DemoWard) -> None:
     lane = next(lane for lane in picture.lanes if lane.label == "Heart rate")
     assert len(rates) > len(lane.marks) > 30
     assert f"{len(rates)} values" in lane.says
-    told = {float(mark.says.split(": ")[1].split()[0]) for mark in lane.marks}
-    assert {float(format_number(extreme(m.value for m in rates))) for extreme in (min, max)} <= told
+    reported = {float(mark.says.split(": ")[1].split()[0]) for mark in lane.marks}
+    assert {float(format_number(extreme(m.value for m in rates))) for extreme in (min, max)} <= reported
     shown = lane.marks[-1].x - lane.marks[0].x
     whole = (picture.width - picture.left) * (rates[-1].time - rates[0].time) / (NOW - stay.start)
     assert shown == pytest.approx(whole, rel=0.05)
