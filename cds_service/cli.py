@@ -1,6 +1,6 @@
-"""The `riskcards` command: a root that finds its subcommands by name and turns our errors into exit codes.
+"""The `riskcards` command: imports subcommands when they are called and maps errors to exit codes.
 
-0 done, 1 our fault or the machine's, 2 wrong use, 3 bad input, 4 abstained.
+0 done, 1 internal or system error, 2 usage error, 3 bad input, 4 abstained.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ import sys
 
 import click
 
-from cds_service.commands.shared.exit_codes import BAD_INPUT, DONE, OUR_FAULT
+from cds_service.commands.shared.exit_codes import BAD_INPUT, DONE, INTERNAL_ERROR
 
-# Listed in the order a newcomer meets them; a command's module is imported only when it is asked for.
+# In the order of --help. A command's module is imported only when the command is called.
 COMMANDS = {
-    "demo": "The whole product in your browser, on synthetic patients and embedded defaults.",
-    "serve": "The production server: CDS Hooks, feedback, model cards, health.",
-    "read-ahead": "The worker that has a language model read notes ahead of the hooks.",
-    "map": "FHIR files in; features, notes, Markdown, codes or MEDS rows out.",
-    "score": "A patient's risk as a FHIR RiskAssessment.",
-    "cohort": "Labelled cohorts from FHIR or MEDS, by a named label definition or your own.",
-    "train": "A model of your own, from a cohort.",
-    "evaluate": "A model on patients it never saw: metrics.json and a report.",
-    "recalibrate": "A new version of a model, fitted to your own outcome rate.",
-    "train-reader": "A language model taught to read notes: LoRA on a local one, from records whose notes are known.",
-    "few-shot": "The few-shot protocol: record embeddings against counts, at every number of examples.",
-    "rubric": "Questions about a record, written once by a model or a clinician, answered by rules.",
-    "benchmark": "Published protocols, such as EHRSHOT's, on data you have the right to.",
-    "index": "Build, search, check and evaluate a PubMed index.",
-    "card": "A model card as HTML, JSON or CHAI XML.",
-    "client": "The EHRs that may call: add, list, rotate keys, remove.",
-    "mode": "Off, silent, pilot, live; and the kill switch.",
-    "audit": "The chain of what was answered: verify, read, retention.",
-    "replay": "An answered card's estimates, computed again and compared.",
-    "outcomes": "What really happened, for monitoring.",
-    "monitor": "Alert burden, overrides, drift and calibration, from what was answered.",
-    "doctor": "What is installed, configured, hashed and reachable.",
+    "demo": "Try everything in your browser, with synthetic patients.",
+    "serve": "Run the production server: CDS Hooks, feedback, model cards, health.",
+    "read-ahead": "Run the worker that reads notes with a language model before hooks need them.",
+    "map": "Convert FHIR files to features, notes, Markdown, codes or MEDS.",
+    "score": "Estimate the risk of a patient or a folder of patients, as FHIR RiskAssessment.",
+    "cohort": "Build a labelled cohort from FHIR or MEDS, by a shipped label definition or your own.",
+    "train": "Train a model on a cohort.",
+    "evaluate": "Evaluate a model on held-out patients: metrics.json and a report.",
+    "recalibrate": "Recalibrate a model to your own outcome rate, as a new version.",
+    "train-reader": "Fine-tune a local language model (LoRA) to read notes.",
+    "few-shot": "Compare record embeddings with code counts for few training examples.",
+    "rubric": "Create and check a rubric: questions about a record that rules answer.",
+    "benchmark": "Run published benchmarks, such as EHRSHOT, on your own data.",
+    "index": "Build, search, verify and evaluate a PubMed index.",
+    "card": "Print a model card as HTML, JSON or CHAI XML.",
+    "client": "Manage the EHRs that may call the service: add, list, rotate keys, remove.",
+    "mode": "Show or set the mode: off, silent, pilot, live; includes the kill switch.",
+    "audit": "Verify, export and trim the audit chain of all answers.",
+    "replay": "Recompute the estimates of a past card and compare.",
+    "outcomes": "Import actual outcomes, for monitoring.",
+    "monitor": "Report alert burden, overrides, drift and calibration.",
+    "doctor": "Check the installation: packages, settings, models, index, keys, database.",
 }
 
 _MODULES = {
@@ -86,7 +86,7 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="riskcards")
 def cli() -> None:
-    """Risk cards for the EHR sidebar: in-hospital mortality and 30-day readmission, explained and grounded in PubMed.
+    """Risk cards for the EHR sidebar: in-hospital mortality and 30-day readmission, explained and supported by PubMed.
 
     \b
     Start here:    riskcards demo
@@ -94,7 +94,8 @@ def cli() -> None:
     Look inside:   riskcards map patient.json --as-of 2024-05-01 --to features --json
     Literature:    riskcards index search starter "heart failure readmission"
 
-    Every command has --help. Exit codes: 0 done, 1 our fault or the machine's, 2 wrong use, 3 bad input, 4 abstained.
+    Every command has --help. Exit codes: 0 done, 1 internal or system error, 2 usage error, 3 bad input,
+    4 abstained.
     """
 
 
@@ -111,14 +112,14 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # Whoever read our output has read enough; Python would complain once more when it flushes.
+        # The reader closed the pipe (`| head`); without this Python reports the error again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(OUR_FAULT)
+        sys.exit(INTERNAL_ERROR)
     except OSError as error:
         if error.errno is None and not _SHORT_WRITE.fullmatch(str(error)):
             raise
         click.echo(f"riskcards: {_in_words(error)}", err=True)
-        sys.exit(OUR_FAULT)
+        sys.exit(INTERNAL_ERROR)
     except Exception as error:
         code = _code_of(error)
         if code is None:
@@ -128,7 +129,7 @@ def main() -> None:
 
 
 def _code_of(error: Exception) -> int | None:
-    """Of an error of ours. The rooms are imported only now: neither --help nor an early Ctrl-C waits for them."""
+    """The exit code of our own errors, else None. The packages are imported here so that --help starts fast."""
     from fhir_mapping import FhirMappingError
     from knowledge_index import KnowledgeIndexError
     from risk_model import RiskModelError
@@ -137,16 +138,22 @@ def _code_of(error: Exception) -> int | None:
 
 
 def _in_words(error: OSError) -> str:
-    """What the machine refused, where, and what to do about it."""
+    """The message of a system error: path, reason and remedy."""
     where = f"{error.filename}: " if error.filename else ""
     number = error.errno or errno.ENOSPC
     return f"{where}{os.strerror(number)}{_ADVICE.get(number, '')}"
 
 
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
-"""What numpy says of a full disk, without a number."""
-_ROOM, _RIGHTS = "; make room or choose another place, and start again", "; choose a place this user may use"
-_ADVICE = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _RIGHTS, errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS}
+"""numpy's message for a full disk; it has no errno."""
+_SPACE, _RIGHTS = "; free some space or choose another path, then run again", "; choose a path this user can write to"
+_ADVICE = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: _RIGHTS,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+}
 
 
 if __name__ == "__main__":

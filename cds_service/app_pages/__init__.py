@@ -1,4 +1,4 @@
-"""The clinician's app behind the risk card: the whole reasoning on one page, rendered by the server."""
+"""The clinician's app behind the risk card: a server-rendered page that explains the estimate."""
 
 from cds_service.app_pages.blueprint import app_pages
 from cds_service.app_pages.chart import ChartSource, OpenChart

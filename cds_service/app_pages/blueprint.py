@@ -1,15 +1,15 @@
-"""The app's routes. Each request reads the chart anew: nothing of a patient is kept here between two of them.
+"""The app's routes. Each request reads the chart again; no patient data are kept between requests.
 
     GET  {prefix}/{session}/                 the page
-    GET  {prefix}/{session}/course           the risk over the stay, asked for after the first paint
-    GET  {prefix}/{session}/drivers          the drivers with the literature on each, asked for after the first paint
-    POST {prefix}/{session}/what-if          other values, the model asked again
+    GET  {prefix}/{session}/course           the risk over the stay, loaded after the first paint
+    GET  {prefix}/{session}/drivers          the drivers with their literature, loaded after the first paint
+    POST {prefix}/{session}/what-if          the estimate recalculated with other values
     GET  {prefix}/{session}/note/{key}       one note with its findings marked
     POST {prefix}/{session}/feedback         useful or not, with a comment
     GET  {prefix}/{session}/style.css        the EHR's colours and sizes
     GET  {prefix}/static/{name}
 
-`course`, `drivers` and `what-if` answer the app's script with a fragment, and everybody else with a whole page.
+`course`, `drivers` and `what-if` return a fragment to the app's script (header X-Fragment) and otherwise a whole page.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from risk_model.reports import shared_stylesheet
 
 LOG = logging.getLogger("riskcards")
 SERVICE = "app"
-"""Under this name what the app showed, and what was said of it, stand in the store."""
+"""The service name of the app's estimates and feedback in the store."""
 MODE_OF = "hospital-risk"
-"""The service whose mode decides whether estimates may be seen."""
+"""The service whose mode decides whether estimates are shown."""
 MAX_COMMENT = 4_000
 OPINIONS = {"useful": "useful", "not-useful": "not useful"}
 _STATIC = Path(__file__).resolve().parents[1] / "static"
@@ -56,7 +56,7 @@ _FILES = frozenset({"app.css", "shared.css", "app.js", "app.svg"})
 def app_pages(
     name: str, url_prefix: str, source: ChartSource, answering: HookHandler, frames: Sequence[str] = ()
 ) -> Blueprint:
-    """The app under a prefix, over charts of a source. `frames` may show its pages where there is no chart to ask."""
+    """Returns the app's blueprint for the charts of a source. `frames` may embed its pages when no chart is open."""
     pages = Blueprint(name, __name__, url_prefix=url_prefix)
     view = _Pages(source, answering)
     pages.add_url_rule("/<session>/", "page", view.page)
@@ -77,7 +77,7 @@ def app_pages(
 
 def static_file(file: str) -> Response:
     if file not in _FILES:
-        raise HookError(404, "not-found", "There is no such file.")
+        raise HookError(404, "not-found", "This file does not exist.")
     if file.endswith(".css"):
         return Response(_stylesheets()[file], mimetype="text/css")
     return send_from_directory(_STATIC, file)
@@ -85,7 +85,7 @@ def static_file(file: str) -> Response:
 
 @cache
 def _stylesheets() -> Mapping[str, str]:
-    """The house's look alone, and with the app's own in one file: what is seen first waits for one answer less."""
+    """The shared stylesheet, and the app's combined with it in one file to save a request before the first paint."""
     return {
         "shared.css": shared_stylesheet(),
         "app.css": shared_stylesheet() + (_STATIC / "app.css").read_text("utf-8"),
@@ -126,16 +126,16 @@ class _Pages:
             question = WhatIfQuestion.of_form(request.form, offered)
         except HookError as error:
             fault = error.diagnostics
-        told: tuple[WhatIfAnswer, ...] = ()
+        compared: tuple[WhatIfAnswer, ...] = ()
         if question:
             after = self._assess(changed(record, question))
-            told = answers([a.estimate for a in before], [a.estimate for a in after])
+            compared = answers([a.estimate for a in before], [a.estimate for a in after])
         response = _html(
             "app_what_if_page.html",
             "_app_what_if.html",
             levers=question.shown(offered),
             places=PLACES,
-            answers=told,
+            answers=compared,
             fault=fault,
             asked=bool(question),
             **_head(chart, record),
@@ -147,7 +147,7 @@ class _Pages:
         chart, record = self._open(session)
         note = find_note(record.notes(), key)
         if note is None:
-            raise HookError(404, "not-found", "This note is not in the chart any more.")
+            raise HookError(404, "not-found", "This note is no longer in the chart.")
         findings = self.answering.pipeline.reader.read(record.notes()).findings
         return _html("app_note.html", note=whole_note(note, findings), **_head(chart, record))
 
@@ -160,10 +160,10 @@ class _Pages:
         opinion, shown = request.form.get("opinion", ""), request.form.get("view", "")
         comment = request.form.get("comment", "").strip()[:MAX_COMMENT]
         if opinion not in OPINIONS:
-            raise HookError(400, "value", "Say whether it was useful or not useful.")
-        # The id of what was shown is known to nobody but its reader: it also proves where this form came from.
+            raise HookError(400, "value", "Choose useful or not useful.")
+        # Only the reader of the page has its id, so the id also protects the form against CSRF.
         if not 0 < len(shown) <= 36 or self.answering.store.card_service(shown) != SERVICE:
-            raise HookError(404, "not-found", "The page this is about is not known any more. Open the app again.")
+            raise HookError(404, "not-found", "This page has expired. Open the app again.")
         entry: dict[str, Any] = {"card": shown, "outcome": opinion, "outcomeTimestamp": datetime.now(UTC).isoformat()}
         if comment:
             entry["overrideReason"] = {"userComment": comment}
@@ -172,21 +172,21 @@ class _Pages:
         return _html("app_thanks.html", "_app_thanks.html", opinion=OPINIONS[opinion], comment=bool(comment))
 
     def _open(self, session: str) -> tuple[OpenChart, PatientRecord]:
-        """The chart and its record. Raises HookError: 403 where estimates are not to be seen, else the source's."""
+        """The chart and its record. Raises HookError: 403 if estimates may not be shown, else the source's."""
         chart = self.source(session)
         _frame(chart)
         mode = self.answering.modes.of(MODE_OF, chart.tenant)
         pilot = mode is Mode.PILOT and chart.user in self.answering.settings.pilot_users
         if mode is not Mode.LIVE and not pilot:
-            raise HookError(403, "suppressed", "Risk estimates are not shown here at present: they are switched off.")
-        # An EHR that does not say who looks has let them in by its own rules; one that does is taken at its word.
+            raise HookError(403, "suppressed", "Risk estimates are currently switched off here.")
+        # Without a user the EHR's own access rules apply; with one, the role must be allowed.
         if chart.user and chart.user.partition("/")[0] not in self.answering.settings.roles:
-            raise HookError(403, "suppressed", "Risk estimates are for clinicians of this site.")
+            raise HookError(403, "suppressed", "Risk estimates are available to clinicians of this site only.")
         try:
             return chart, chart.read()
         except ForeignPatientError:
             self.answering.store.record_event("foreign-patient", "", {"service": SERVICE})
-            raise HookError(412, "conflict", "The chart holds data of another patient; nothing is estimated.") from None
+            raise HookError(412, "conflict", "The chart contains data of another patient: no estimate.") from None
 
     def _assess(self, record: PatientRecord) -> list[Assessment]:
         deadline = time.monotonic() + self.answering.settings.deadline_seconds
@@ -194,7 +194,7 @@ class _Pages:
             return [self.answering.pipeline.assess(record, task, deadline) for task in self.answering.pipeline.models]
 
     def _record(self, chart: OpenChart, record: PatientRecord, assessments: Sequence[Assessment]) -> str:
-        """Keeps what is about to be shown, so that it can be replayed; its id. Raises StoreError: nothing is shown."""
+        """Records the estimates before they are shown and returns the id. Raises StoreError: nothing is shown."""
         shown = str(uuid.uuid4())
         stay = record.current_stay.source if record.current_stay else None
         models = self.answering.pipeline.models
@@ -215,18 +215,18 @@ class _Pages:
         return shown
 
     def _courses(self, chart: OpenChart, record: PatientRecord) -> tuple[tuple[CourseView, ...], bool]:
-        """A line for each task, and whether every moment was reached in time."""
+        """The risk over the stay of each task, and whether every time point was calculated before the deadline."""
         stay = record.current_stay
         if stay is None:
             return (), True
         deadline = time.monotonic() + self.answering.settings.deadline_seconds
         pipeline, admission = self.answering.pipeline, self.answering.admission
-        told = list(estimates_over(chart.read, record, pipeline, admission, deadline))
-        whole = len(told) == len(moments(stay.start, record.prediction_time))
+        estimated = list(estimates_over(chart.read, record, pipeline, admission, deadline))
+        whole = len(estimated) == len(moments(stay.start, record.prediction_time))
         views = (
-            course_view(task, stay.start, [(moment, estimates[task]) for moment, estimates in reversed(told)])
+            course_view(task, stay.start, [(moment, estimates[task]) for moment, estimates in reversed(estimated)])
             for task in pipeline.models
-            if told
+            if estimated
         )
         return tuple(views), whole
 
@@ -236,11 +236,11 @@ def _head(chart: OpenChart, record: PatientRecord) -> dict[str, Any]:
 
 
 def _html(page: str, fragment: str | None = None, /, **values: Any) -> Response:
-    """The fragment for the app's own script, the whole page for everybody else."""
+    """The fragment for the app's script, otherwise the whole page."""
     wanted = fragment if fragment and request.headers.get("X-Fragment") == "1" else page
     depth = "../" if request.endpoint and request.endpoint.endswith(".note") else ""
-    look = {"scheme": g.get("scheme", ""), "styled": g.get("styled", False)}
-    return make_response(render_template(wanted, root=depth, **look, **values))
+    style = {"scheme": g.get("scheme", ""), "styled": g.get("styled", False)}
+    return make_response(render_template(wanted, root=depth, **style, **values))
 
 
 def _problem(error: HookError) -> Response:
@@ -257,7 +257,14 @@ def _unusable(error: FhirMappingError) -> Response:
 
 def _store_down(error: StoreError) -> Response:
     LOG.error("store %s", error)
-    return _problem(HookError(503, "transient", "What is shown must be recorded, and cannot be now.", retry_after=5))
+    return _problem(
+        HookError(
+            503,
+            "transient",
+            "The audit store is unavailable. Try again in a moment.",
+            retry_after=5,
+        )
+    )
 
 
 def _frame(chart: OpenChart) -> None:

@@ -1,4 +1,4 @@
-"""What the app is opened on: one patient's chart, from a SMART session or from the demo's ward."""
+"""The chart the app shows: one patient's, from a SMART session or from the demo."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Protocol
 from fhir_mapping import PatientRecord, SiteMap
 from fhir_mapping.parsing import Resource
 
-# What only the reader of notes needs; leaving it out makes a record cheap to cut again.
+# Resource types that only the note reader needs; without them a record is cheap to rebuild.
 NOTE_TYPES = frozenset({"DocumentReference", "Composition", "DiagnosticReport", "Binary"})
 
 
 class ReadAt(Protocol):
-    """The record as known at a moment; None means the moment of the estimate. Raises HookError, FhirMappingError."""
+    """Returns the record as of a time; None means the time of the estimate. Raises HookError, FhirMappingError."""
 
     def __call__(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord: ...
 
@@ -26,23 +26,23 @@ def _no_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class OpenChart:
-    """One chart as one user has it open. `user` is a reference such as Practitioner/7, or empty where nobody says."""
+    """One chart as one user has it open. `user` is a reference such as Practitioner/7, or empty if unknown."""
 
     read: ReadAt
     user: str
     name: Callable[[], str] = _no_name
-    """For the page's banner; says nothing where the EHR shows its own."""
+    """The patient's name for the page's banner; empty where the EHR shows its own banner."""
     about: str = ""
-    """Anything the reader must know of these data, such as that they are synthetic."""
+    """A remark on these data, such as "synthetic patient"."""
     frame_ancestors: tuple[str, ...] = ("'none'",)
-    """Who may show the app in a frame, as CSP sources."""
+    """The origins that may embed the app, as CSP sources."""
     tenant: str | None = None
     style: Mapping[str, str] = field(default_factory=dict)
-    """The EHR's look: checked values by SMART's names."""
+    """The EHR's style: validated values by their SMART names."""
 
 
 class ChartSource(Protocol):
-    """The word in the app's address to the chart behind it. Raises HookError 404, 401 where there is none."""
+    """Returns the chart of a session id in the app's URL. Raises HookError 404, 401 if there is none."""
 
     def __call__(self, session: str, /) -> OpenChart: ...
 
@@ -50,7 +50,7 @@ class ChartSource(Protocol):
 def reader_of(
     resources: Sequence[Resource], patient: str, encounter: str | None, as_of: datetime, site_map: SiteMap | None = None
 ) -> ReadAt:
-    """The reader of a chart whose resources are all at hand, fetched at `as_of`."""
+    """Returns a reader of a chart whose resources were all fetched at `as_of`."""
 
     def read(at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
         kept = resources if with_notes else [r for r in resources if r.get("resourceType") not in NOTE_TYPES]

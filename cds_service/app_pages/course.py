@@ -1,4 +1,4 @@
-"""The risk as it would have been said earlier in the stay: the record cut again at each past moment."""
+"""The risk over the stay: the estimate recalculated from the record as of each past time point."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fhir_mapping import PatientRecord
 from risk_model import TASKS, NoteFindings, Pipeline, RiskEstimate
 
 MAX_POINTS = 14
-# Steps in hours; the smallest that needs at most MAX_POINTS is used. Days, where a stay is longer than three.
+# Steps in hours; the smallest that needs at most MAX_POINTS points is used.
 STEPS = (6, 12, 24, 48, 96, 168, 336, 720)
 LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT = 38.0, 10.0, 12.0, 30.0, 400.0, 190.0
 
 
 @dataclass(frozen=True, slots=True)
 class CoursePoint:
-    """One moment: either a probability in words or why there is none."""
+    """One time point: a probability as text, or why there is none."""
 
     when: str
     day: str
@@ -37,7 +37,7 @@ class CoursePoint:
 
 @dataclass(frozen=True, slots=True)
 class CourseView:
-    """One task's line and its table. `segments` are broken where the model abstains."""
+    """One task's line and table. `segments` are interrupted where the model abstains."""
 
     task: str
     title: str
@@ -56,7 +56,7 @@ class CourseView:
 
 
 def moments(start: datetime, now: datetime) -> tuple[datetime, ...]:
-    """Evenly from the start of the stay, now last; at most MAX_POINTS.
+    """Returns at most MAX_POINTS evenly spaced times from the start of the stay; the last is now.
 
     >>> from datetime import UTC
     >>> [m.hour for m in moments(datetime(2026, 1, 1, 8, tzinfo=UTC), datetime(2026, 1, 1, 21, tzinfo=UTC))]
@@ -72,9 +72,9 @@ def moments(start: datetime, now: datetime) -> tuple[datetime, ...]:
 def estimates_over(
     read: ReadAt, record: PatientRecord, pipeline: Pipeline, admission: Admission, deadline: float
 ) -> Iterator[tuple[datetime, Mapping[str, RiskEstimate]]]:
-    """The estimates of every task at each moment, newest first, until `deadline` (of `time.monotonic`) has passed.
+    """Yields the estimates of every task at each time point, newest first, until `deadline` (`time.monotonic`).
 
-    Each moment takes a place of its own: a card that is asked for meanwhile does not wait for the whole line.
+    Each time point enters admission control separately, so a concurrent hook does not wait for all of them.
     """
     stay = record.current_stay
     if stay is None:
@@ -86,8 +86,8 @@ def estimates_over(
         with admission.enter():
             then = read(moment, with_notes=with_notes)
             findings = pipeline.reader.read(then.notes()) if with_notes else None
-            told = {task: _estimate(pipeline, task, then, findings) for task in pipeline.models}
-        yield moment, told
+            estimated = {task: _estimate(pipeline, task, then, findings) for task in pipeline.models}
+        yield moment, estimated
 
 
 def _estimate(pipeline: Pipeline, task: str, record: PatientRecord, findings: NoteFindings | None) -> RiskEstimate:
@@ -96,12 +96,12 @@ def _estimate(pipeline: Pipeline, task: str, record: PatientRecord, findings: No
     return model.estimate(record, findings, evidence, pipeline.opinions(record, task))
 
 
-def course_view(task: str, start: datetime, told: Sequence[tuple[datetime, RiskEstimate]]) -> CourseView:
-    """`told` oldest first; the last one is now."""
-    now = told[-1][0]
+def course_view(task: str, start: datetime, estimated: Sequence[tuple[datetime, RiskEstimate]]) -> CourseView:
+    """Returns the view of `estimated`, oldest first; the last one is now."""
+    now = estimated[-1][0]
     span = max(1.0, (now - start).total_seconds())
-    highest = [*(e.interval[1] for _, e in told if e.interval), *(e.baseline for _, e in told if e.baseline)]
-    top = nice_top(max([*highest, *(e.probability or 0.0 for _, e in told)], default=1.0))
+    highest = [*(e.interval[1] for _, e in estimated if e.interval), *(e.baseline for _, e in estimated if e.baseline)]
+    top = nice_top(max([*highest, *(e.probability or 0.0 for _, e in estimated)], default=1.0))
 
     def x_of(moment: datetime) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (moment - start).total_seconds() / span
@@ -119,10 +119,10 @@ def course_view(task: str, start: datetime, told: Sequence[tuple[datetime, RiskE
             None if e.probability is None else (x_of(moment), y_of(e.probability)),
             x_of(moment),
         )
-        for moment, e in told
+        for moment, e in estimated
     )
-    runs = list(_runs(told))
-    baseline = next((e.baseline for _, e in told if e.baseline), None)
+    runs = list(_runs(estimated))
+    baseline = next((e.baseline for _, e in estimated if e.baseline), None)
     return CourseView(
         task=task,
         title=TASKS[task].title,
@@ -135,16 +135,16 @@ def course_view(task: str, start: datetime, told: Sequence[tuple[datetime, RiskE
         baseline_words="" if baseline is None else percent(baseline),
         ticks=tuple((y_of(top * part), f"{100 * top * part:g} %") for part in (0.0, 0.5, 1.0)),
         days=tuple((x_of(moment), _since(start, moment)) for moment in _marks(start, now)),
-        says=_says([e for _, e in told]),
+        says=_says([e for _, e in estimated]),
     )
 
 
 def _runs(
-    told: Sequence[tuple[datetime, RiskEstimate]],
+    estimated: Sequence[tuple[datetime, RiskEstimate]],
 ) -> Iterator[list[tuple[datetime, RiskEstimate]]]:
-    """Unbroken stretches with a probability."""
+    """The consecutive time points with a probability."""
     run: list[tuple[datetime, RiskEstimate]] = []
-    for moment, estimate in told:
+    for moment, estimate in estimated:
         if estimate.probability is None:
             if run:
                 yield run
@@ -162,7 +162,7 @@ def _band(edges: Sequence[tuple[float, float, float]]) -> str:
 
 
 def _marks(start: datetime, now: datetime) -> tuple[datetime, ...]:
-    """Up to five marks on the time axis, whole steps from admission."""
+    """Up to five marks on the time axis, in whole steps from admission."""
     hours = (now - start).total_seconds() / 3600
     step = next((s for s in STEPS if hours / s <= 4), max(1.0, hours / 4))
     return tuple(start + timedelta(hours=step * n) for n in range(int(hours / step) + 1))
@@ -180,12 +180,12 @@ def _since(start: datetime, moment: datetime) -> str:
     return f"{hours:.0f} h" if hours < 72 else f"day {hours / 24:.0f}"
 
 
-def _says(told: Sequence[RiskEstimate]) -> str:
-    """The line in one sentence: first and last, highest and lowest."""
-    known = [e.probability for e in told if e.probability is not None]
+def _says(estimated: Sequence[RiskEstimate]) -> str:
+    """One sentence: first, last, lowest and highest estimate."""
+    known = [e.probability for e in estimated if e.probability is not None]
     if not known:
-        return "The model abstained at every moment of this stay."
-    silent = len(told) - len(known)
-    words = f"From {percent(known[0])} to {percent(known[-1])}"
-    words += f"; lowest {percent(min(known))}, highest {percent(max(known))}."
-    return words + (f" No estimate at {silent} of {len(told)} moments." if silent else "")
+        return "The model gave no estimate at any time in this stay."
+    without = len(estimated) - len(known)
+    text = f"From {percent(known[0])} to {percent(known[-1])}"
+    text += f"; lowest {percent(min(known))}, highest {percent(max(known))}."
+    return text + (f" No estimate at {without} of {len(estimated)} time points." if without else "")

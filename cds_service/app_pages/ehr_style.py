@@ -1,5 +1,6 @@
-"""The EHR's colours and sizes on the app's pages (SMART 2.2, "Styling"): only values whose shape was checked, and only
-where the text stays readable. Nothing of the EHR's file is passed on as it came.
+"""The EHR's colours and sizes as CSS of the app's pages (SMART 2.2, "Styling").
+
+Only validated values are used, and only if the text stays readable; nothing of the EHR's file is copied verbatim.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 READABLE = 4.5
-"""WCAG 2.2, 1.4.3: the least contrast of text."""
+"""WCAG 2.2, 1.4.3: the minimum contrast of text."""
 DARK = 0.18
-"""Below this luminance a background is a dark one."""
+"""A background below this luminance is dark."""
 _FONT_PX, _RADIUS_PX = (12.0, 20.0), (0.0, 24.0)
 _PX = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)px\Z")
 _HEX = re.compile(r"#[0-9a-fA-F]{6}\Z")
@@ -18,13 +19,13 @@ _ROOT = re.compile(r"#[0-9a-fA-F]{3}\Z")
 
 
 def scheme_of(style: Mapping[str, str]) -> str:
-    """light or dark, by the EHR's background; empty where it gives none, and the browser's choice stands."""
+    """Returns light or dark by the EHR's background; empty without one, which keeps the browser's choice."""
     background = _colour(style.get("color_background"))
     return "" if background is None else "dark" if luminance(background) < DARK else "light"
 
 
 def stylesheet(style: Mapping[str, str]) -> str:
-    """CSS for what can be taken over.
+    """Returns CSS for the usable values.
 
     >>> stylesheet({"color_background": "#ffffff", "color_text": "#eeeeee", "dim_font_size": "14px"})
     'body{font-size:14px}'
@@ -38,7 +39,7 @@ def stylesheet(style: Mapping[str, str]) -> str:
 
 
 def _variables(style: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Background and text only together; another colour only where it can be read on that background."""
+    """Background and text only together; other colours only if readable on that background."""
     background, text = _colour(style.get("color_background")), _colour(style.get("color_text"))
     if background is None or text is None or contrast(background, text) < READABLE:
         return
@@ -70,7 +71,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def _colour(given: str | None) -> str | None:
-    """`#rrggbb`; anything else, a transparent colour too, is none."""
+    """`#rrggbb`, or None for anything else, transparent colours included."""
     if given and _ROOT.match(given):
         given = "#" + "".join(2 * sign for sign in given[1:])
     return given.lower() if given and _HEX.match(given) else None

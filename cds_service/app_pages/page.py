@@ -1,4 +1,4 @@
-"""The whole page as plain values: everything the templates print, nothing they would have to work out."""
+"""The app page as plain values: everything the templates print."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRONGEST = 3
 @dataclass(frozen=True, slots=True)
 class Banner:
     name: str
-    who: str
+    patient: str
     stay: str
     reason: str
     as_of: str
@@ -44,7 +44,7 @@ class TaskDrivers:
 
     @property
     def strongest(self) -> tuple[DriverView, ...]:
-        """What to say first when somebody asks why."""
+        """The strongest drivers of both groups, for the summary."""
         return tuple(sorted((*self.modifiable, *self.fixed), key=lambda one: -one.share)[:STRONGEST])
 
 
@@ -71,7 +71,7 @@ def models_of(assessments: Sequence[Assessment], pipeline: Pipeline) -> tuple[Ri
 def page_of(
     chart: OpenChart, record: PatientRecord, assessments: Sequence[Assessment], pipeline: Pipeline, view: str
 ) -> Page:
-    """`view` is the id under which what is shown was recorded. What `drivers_of` adds is not waited for."""
+    """Returns the page; `view` is the id under which it was recorded. `drivers_of` adds literature later."""
     models = models_of(assessments, pipeline)
     notes_say = concept_mentions(assessments[0].findings.findings, record.notes())
     problems = tuple(dict.fromkeys(c.text for c in record.conditions if c.active))
@@ -111,7 +111,7 @@ def banner_of(chart: OpenChart, record: PatientRecord) -> Banner:
 
 
 def drivers_of(record: PatientRecord, assessments: Sequence[Assessment], pipeline: Pipeline) -> tuple[TaskDrivers, ...]:
-    """The drivers again, each with the papers on it as far as time allows."""
+    """Returns the drivers with their literature, as far as time allows."""
     notes_say = concept_mentions(assessments[0].findings.findings, record.notes())
     until = time.monotonic() + SECONDS
     return tuple(_task_drivers(a.estimate, record, notes_say, pipeline, until) for a in assessments)

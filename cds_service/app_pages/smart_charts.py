@@ -1,4 +1,4 @@
-"""Charts of SMART sessions: who launched the app reads one patient's chart with the session's token."""
+"""Charts of SMART sessions: the patient's chart, read with the session's access token."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MOST_HELD = 8
 
 
 class Held:
-    """Charts a moment after they were fetched: a page and what it loads next are made from one reading of the server.
+    """Caches fetched charts for a few seconds, so that a page and its fragments use one read of the server.
 
-    By session, so never another's; nothing is held for longer than a click through the page takes.
+    The key is the session, so that charts are never shared between sessions.
     """
 
     def __init__(self, seconds: float = HELD_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +52,7 @@ class Held:
 
 
 def smart_charts(parts: SessionParts) -> ChartSource:
-    """The session in the app's address, for the browser that launched it. Raises HookError 404, 401."""
+    """Returns the chart of the session id in the URL, for the browser that launched it. Raises HookError 404, 401."""
     held = Held(HELD_SECONDS)
 
     def chart_of(session_id: str, /) -> OpenChart:
@@ -65,13 +65,13 @@ def smart_charts(parts: SessionParts) -> ChartSource:
 
 
 def frames_of(parts: SessionParts) -> tuple[str, ...]:
-    """Every EHR that may show the app: where there is no session, its page must still be able to say so."""
+    """The origins of every EHR that may embed the app: the error page without a session is embedded too."""
     registrations = () if parts.smart is None else parts.smart.registrations.values()
     return tuple(sorted({place for each in registrations for place in each.client.frame_ancestors}))
 
 
 class _Reader:
-    """Asks the server once in a request, and only when a record is wanted: feedback needs none."""
+    """Reads the server at most once in a request, and only if a record is needed: feedback needs none."""
 
     def __init__(self, parts: SessionParts, session: SmartSession, held: Held) -> None:
         self._parts = parts
@@ -93,7 +93,7 @@ class _Reader:
 
 
 def name_of(patient: Any) -> str:
-    """`Family, Given` of the official name, else of the first; empty where there is none that can be read.
+    """`Family, Given` of the official name, else of the first; empty without a usable name.
 
     >>> name_of({"name": [{"family": "Doe", "given": ["Ann", "B."]}]}), name_of({"name": "?"}), name_of(None)
     ('Doe, Ann B.', '', '')

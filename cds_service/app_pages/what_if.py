@@ -1,7 +1,7 @@
-"""What the model would say of other values: the record with them changed goes the whole way again.
+"""What-if estimates: the record with changed values, recalculated in full.
 
-Everything made from a value changes with it (extremes, slopes, ratios, scores), and a patient made unlike any the model
-knows gets an abstention as anybody would. It is what the model has learned of other patients: an association.
+Everything derived from a value changes with it (extremes, slopes, ratios, scores), and the model abstains if the
+changed record is out of distribution. The result is an association learned from other patients, not a treatment effect.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from risk_model.features import MODIFIABLE, concept_of
 
 SHOWN = 6
 LEAVES = "discharged_to"
-# Where the patient might go, each by a code of the NUBC list that the models' inputs know.
+# Discharge destinations by their NUBC code, as the models read them.
 PLACES = {
     "01": "home",
     "06": "home with home care",
@@ -35,7 +35,7 @@ PLACES = {
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """A modifiable value the models read and the record has. `moves` is the driver's direction, if it is one."""
+    """A modifiable input that the record has. `moves` is its direction if it is a driver."""
 
     concept: str
     label: str
@@ -70,7 +70,7 @@ class Levers:
 
 
 def levers(assessments: Sequence[Assessment], record: PatientRecord, models: Sequence[RiskModel]) -> Levers:
-    """What may be asked about, the strongest drivers first; nothing where no model answers."""
+    """Returns the changeable inputs, the strongest drivers first; none if every model abstains."""
     answering = [(a, m) for a, m in zip(assessments, models, strict=True) if a.estimate.probability is not None]
     read = {concept_of(name) for _, model in answering for name in model.names}
     moves: dict[str, float] = {}
@@ -95,14 +95,14 @@ def _lever(concept: ConceptDefinition, last: float, contribution: float) -> Leve
 
 @dataclass(frozen=True, slots=True)
 class WhatIfQuestion:
-    """Concept -> the value it is to have throughout the stay, and where the patient is to go (a code of PLACES)."""
+    """Values by concept for the whole stay, and the discharge destination (a code of PLACES)."""
 
     values: Mapping[str, float]
     leaving: str = ""
 
     @classmethod
     def of_form(cls, form: Mapping[str, str], offered: Levers) -> WhatIfQuestion:
-        """Only what was offered and differs from now. Raises HookError 400 naming what cannot be read."""
+        """Reads the offered fields that differ from now. Raises HookError 400 naming an invalid field."""
         values: dict[str, float] = {}
         for lever in offered.measured:
             text = form.get(lever.concept, "").strip().replace(",", ".")
@@ -110,11 +110,11 @@ class WhatIfQuestion:
                 values[lever.concept] = _number(text, lever)
         leaving = form.get(LEAVES, "")
         if leaving and (leaving not in PLACES or not offered.leaves):
-            raise HookError(400, "value", "Where the patient goes: choose one of the places listed.")
+            raise HookError(400, "value", "Discharge to: choose one of the listed places.")
         return cls(values, leaving)
 
     def shown(self, offered: Levers) -> Levers:
-        """The form again, with what was asked in it."""
+        """Returns the form with the submitted values."""
         asked = tuple(
             replace(lever, asked=f"{self.values[lever.concept]:.10g}") if lever.concept in self.values else lever
             for lever in offered.measured
@@ -130,14 +130,14 @@ def _number(text: str, lever: Lever) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise HookError(400, "value", f"{wanted} is needed.") from None
+        raise HookError(400, "value", f"{wanted} is required.") from None
     if not lever.low <= value <= lever.high:
-        raise HookError(400, "value", f"{wanted} is needed.")
+        raise HookError(400, "value", f"{wanted} is required.")
     return value
 
 
 def changed(record: PatientRecord, question: WhatIfQuestion) -> PatientRecord:
-    """The record as if every value of the window had been the one asked for, at the times they were taken."""
+    """Returns the record with every value in the window replaced, at the original times."""
     since = window(record)
     measurements = tuple(
         replace(m, value=question.values[m.concept]) if m.concept in question.values and m.time >= since else m
@@ -150,13 +150,13 @@ def changed(record: PatientRecord, question: WhatIfQuestion) -> PatientRecord:
 
 
 def answers(before: Sequence[RiskEstimate], after: Sequence[RiskEstimate]) -> tuple[WhatIfAnswer, ...]:
-    """Side by side, for tasks that had an answer to begin with."""
-    told = []
+    """Returns before and after for every task that had an estimate before."""
+    compared = []
     for old, new in zip(before, after, strict=True):
         if old.probability is None:
             continue
         top = max(old.probability, new.probability or 0.0)
-        told.append(
+        compared.append(
             WhatIfAnswer(
                 old.task,
                 TASKS[old.task].title,
@@ -169,7 +169,7 @@ def answers(before: Sequence[RiskEstimate], after: Sequence[RiskEstimate]) -> tu
                 _scores(old, new),
             )
         )
-    return tuple(told)
+    return tuple(compared)
 
 
 def _scores(old: RiskEstimate, new: RiskEstimate) -> tuple[tuple[str, str, str], ...]:

@@ -1,4 +1,4 @@
-"""Cards: assessments in the words of CDS Hooks. Fixed templates; every foreign string is escaped."""
+"""CDS Hooks cards built from assessments by fixed templates; every string from a chart is escaped."""
 
 from cds_service.cards.card import build_card
 from cds_service.cards.escape import gfm, plain

@@ -30,16 +30,16 @@ OVERRIDE_CODES = frozenset(code for code, _ in _REASONS)
 # Scores in the order they lead when the model abstains.
 _LEADING = {READMISSION_30D: ("LACE", "HOSPITAL"), IN_HOSPITAL_MORTALITY: ("NEWS2", "qSOFA")}
 _ALARMING = frozenset({"high"})
-# Scores that warn by themselves, whatever the model says: a NEWS2 of 7 calls for urgent assessment.
-_ALWAYS_HEARD = frozenset({"NEWS2"})
+# Scores that warn whatever the model estimates: a NEWS2 of 7 calls for urgent assessment.
+_WARNS_ALONE = frozenset({"NEWS2"})
 
-# Here a high score is expected, and an alarm would only be a burden.
+# Abstention codes for patients in whom a high score is expected: a warning would add nothing.
 NEVER_WARNS = frozenset({"deceased", "died-or-hospice", "hospice"})
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Above these a card is a warning; below it informs. Nothing a model says alone is ever `critical`."""
+    """Risk thresholds by task: at or above one the card is a warning, below it is info. No card is ever `critical`."""
 
     by_task: Mapping[str, float]
 
@@ -54,9 +54,9 @@ def build_card(
     save_at: datetime | None = None,
     launches_app: bool = False,
 ) -> dict[str, Any]:
-    """One combined card; the most pressing task leads.
+    """Returns one card for all tasks; the task of the highest rank comes first.
 
-    With `save_at`, now, it also offers to keep the estimates; `launches_app` adds the link of the SMART app.
+    `save_at` (now) adds the suggestion to save the estimates; `launches_app` adds the link to the SMART app.
     """
     ordered = sorted(assessments, key=lambda a: _rank(a.estimate, thresholds), reverse=True)
     leading, base, identifier = ordered[0].estimate, public_url.rstrip("/"), new_uuid()
@@ -84,10 +84,10 @@ def build_card(
 
 
 def _links(ordered: Sequence[Assessment], card: str, base: str, launches_app: bool) -> tuple[Link, ...]:
-    """The SMART app, whose appContext is the card's id, meaningless without our store; then the model cards."""
+    """The SMART app link (its appContext is the card's id, which only our store resolves), then the model cards."""
     tasks = [assessment.estimate.task for assessment in ordered]
     models = [Link(f"Model card: {TASKS[task].title}", _model_card(task, base)) for task in tasks]
-    app = [Link("Open the whole reasoning", f"{base}/launch", "smart", card)] if launches_app else []
+    app = [Link("Explain this estimate", f"{base}/launch", "smart", card)] if launches_app else []
     return (*app, *models)
 
 
@@ -96,14 +96,14 @@ def _model_card(task: str, base: str) -> str:
 
 
 def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
-    """2 and more warns: over the threshold, or, when the model abstains, a leading score that is high for certain."""
+    """The rank of a task; 2 and above warns: risk over the threshold, or a high leading score if the model abstains."""
     if estimate.abstention is not None and estimate.abstention.code in NEVER_WARNS:
         return 0.0
     threshold = thresholds.by_task[estimate.task]
-    heard = any(score.name in _ALWAYS_HEARD and score.band in _ALARMING for score in estimate.comparators)
+    score_warns = any(score.name in _WARNS_ALONE and score.band in _ALARMING for score in estimate.comparators)
     if estimate.probability is not None:
         over = estimate.decisive is not None and estimate.decisive >= threshold
-        return (2 if heard or over else 1) + estimate.probability
+        return (2 if score_warns or over else 1) + estimate.probability
     score = _leading_score(estimate)
     return 2.0 if score is not None and score.band in _ALARMING else 0.5 if score is not None else 0.0
 
@@ -111,14 +111,14 @@ def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
 def _leading_score(estimate: RiskEstimate) -> ScoreResult | None:
     by_name = {score.name: score for score in estimate.comparators}
     options = [by_name[name] for name in _LEADING[estimate.task] if name in by_name]
-    # A range that spans bands says nothing yet and may not lead.
+    # A range of points that spans bands gives no risk level and may not lead.
     complete = [score for score in options if score.complete]
-    telling = [score for score in options if score.band is not None]
-    return next(iter(complete or telling), None)
+    banded = [score for score in options if score.band is not None]
+    return next(iter(complete or banded), None)
 
 
 def _summary(estimates: Sequence[RiskEstimate]) -> str:
-    """Under 140 characters, plain text: the leading answer, and the other in short."""
+    """The summary in plain text, under 140 characters; only the leading task where both do not fit."""
     text = "; ".join(_short(estimate) for estimate in estimates)
     return plain(text if len(text) <= MAX_SUMMARY else _short(estimates[0]), MAX_SUMMARY)
 
@@ -126,7 +126,7 @@ def _summary(estimates: Sequence[RiskEstimate]) -> str:
 def _short(estimate: RiskEstimate) -> str:
     title = TASKS[estimate.task].title
     if estimate.probability is not None and estimate.baseline is not None:
-        return f"{title} {percent(estimate.probability)} (usual {percent(estimate.baseline)})"
+        return f"{title} {percent(estimate.probability)} (cohort average {percent(estimate.baseline)})"
     score = _leading_score(estimate)
     if score is None:
         return f"{title}: no estimate"

@@ -1,4 +1,4 @@
-"""The detail of a card in GitHub Flavored Markdown: how likely, against what, why, on which data, which literature."""
+"""The detail of a card in GitHub Flavored Markdown: estimate, cohort average, drivers, notes, literature, data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime
 
 from cds_service.cards.escape import gfm
 from fhir_mapping import FeatureVector, PatientRecord
+from fhir_mapping.core import REASONS
 from risk_model import (
     TASKS,
     Assessment,
@@ -38,7 +39,28 @@ _REASONS = {
     "data-absent": "recorded as absent",
     "pressure-inverted": "systolic not above diastolic",
 }
-# By model: one that a site trained is about its own patients.
+# What a clinician reads of data that were not used: (noun, rest), with the count before them.
+_NOT_USED = {
+    "more-notes-than-read": ("older note", "not read"),
+    "same-note-again": ("duplicate note", ""),
+    "note-unreadable": ("note", "unreadable"),
+    "note-not-fetched": ("note", "not available to this service"),
+    "implausible": ("implausible value", ""),
+    "censored": ("value", "given only as a bound such as <5"),
+    "data-absent": ("value", "recorded as absent"),
+    "no-value": ("item", "without a value"),
+    "no-unit": ("value", "without a unit"),
+    "unit-conflict": ("value", "with an unclear unit"),
+    "unit-not-understood": ("value", "with an unknown unit"),
+    "pressure-inverted": ("blood pressure", "with systolic not above diastolic"),
+    "same-time-other-value": ("value", "replaced by another of the same time"),
+    "other-method-used": ("cuff pressure", "replaced by an arterial line pressure"),
+    "code-not-mapped": ("item", "with an unrecognised code"),
+    "family-history": ("item", "about a family member"),
+    "not-confirmed": ("item", "recorded as unconfirmed"),
+    "no-time": ("item", "without a usable time"),
+}
+# The training cohorts of the shipped models. A model trained by a site describes its own patients.
 LEARNED_FROM = {
     "riskcards-icu-mortality-cinc2012": "adult intensive care stays, 2001–2008",
     "riskcards-readmission-diabetes130": "diabetic inpatients, 1999–2008",
@@ -56,7 +78,7 @@ def percent(probability: float) -> str:
 
 
 def detail(assessments: Sequence[Assessment], record: PatientRecord) -> str:
-    """One text for one or both tasks of a stay; what they share (data, notes, literature) is told once."""
+    """One text for one or both tasks of a stay; what they share (data, notes, literature) appears once."""
     lines: list[str] = []
     for assessment in assessments:
         lines += [*_answer(assessment.estimate), ""]
@@ -79,21 +101,21 @@ def _answer(estimate: RiskEstimate) -> Iterator[str]:
             ratio = estimate.probability / estimate.baseline
             learned_from = LEARNED_FROM.get(estimate.model_id, "the cohort it was trained on")
             yield (
-                f"Compared with {percent(estimate.baseline)} among the patients the model learned from "
-                f"({learned_from}): **{ratio:.1f} times** as high."
+                f"Cohort average: {percent(estimate.baseline)} ({learned_from}). "
+                f"This patient's risk is **{ratio:.1f} times** as high."
             )
         for caution in estimate.cautions:
-            yield f"**Unusual.** {gfm(caution, 300)}"
+            yield f"**Caution:** {gfm(caution, 300)}"
         yield ""
         yield from _drivers(estimate.drivers)
     elif estimate.abstention is not None:
-        yield f"**No estimate by the model.** {gfm(estimate.abstention.reason, 400)}"
+        yield f"**No model estimate.** {gfm(estimate.abstention.reason, 400)}"
         yield ""
     yield from _scores(estimate.comparators, estimate.task)
 
 
 def _drivers(drivers: Sequence[Driver]) -> Iterator[str]:
-    for title, modifiable in (("What could be changed", True), ("What is given", False)):
+    for title, modifiable in (("Modifiable", True), ("Not modifiable", False)):
         chosen = [driver for driver in drivers if driver.modifiable is modifiable]
         if not chosen:
             continue
@@ -107,100 +129,100 @@ def _drivers(drivers: Sequence[Driver]) -> Iterator[str]:
 
 def _scores(scores: Sequence[ScoreResult], task: str) -> Iterator[str]:
     if task not in TASKS:
-        yield "No established score is shown for this question."
+        yield "No established score is available for this outcome."
         return
     if not scores:
-        yield "No established score applies: they are for adults whose age is known."
+        yield "No established score applies: scores require an adult of known age."
         return
     usable = [score for score in scores if score.inputs]
     for score in scores:
         if not score.inputs:
-            yield f"{score.name} cannot be scored: none of its inputs is known."
+            yield f"{score.name} not calculated: none of its inputs is known."
     if not usable:
         return
     yield ""
-    yield "| established score | points | published risk | missing |"
+    yield "| Established score | Points | Published risk | Missing inputs |"
     yield "|---|---|---|---|"
     for score in usable:
         risk = percent(score.expected_risk) if score.expected_risk is not None else "–"
         band = f" ({score.band})" if score.band else ""
-        missing = ", ".join(score.missing) or "nothing"
+        missing = ", ".join(score.missing) or "none"
         yield f"| {score.name} | {score.in_words()}{band} | {risk} | {gfm(missing)} |"
 
 
 def _notes(assessments: Sequence[Assessment]) -> Iterator[str]:
     findings = assessments[0].findings
-    yield "### What the notes say"
+    yield "### Findings in the notes"
     yield ""
     if findings.notes_read == 0:
         unread = f"; {findings.notes_unreadable} could not be read" if findings.notes_unreadable else ""
         yield f"No note was read{unread}."
         yield ""
         return
-    telling = [
+    present = [
         f
         for f in findings.findings
         if f.polarity is Polarity.PRESENT
         and f.temporality is Temporality.CURRENT
         and f.experiencer is Experiencer.PATIENT
     ]
-    named = {finding.concept_ui: finding for finding in reversed(telling)}
+    named = {finding.concept_ui: finding for finding in reversed(present)}
     denied = {f.concept_ui: f for f in findings.findings if f.polarity is Polarity.ABSENT and f.concept_ui not in named}
-    said = ", ".join(f"{gfm(f.name)} (“{gfm(f.quote, 60)}”)" for f in list(named.values())[:MAX_FINDINGS])
-    unsaid = ", ".join(gfm(f.name) for f in list(denied.values())[:MAX_FINDINGS])
-    yield f"Read: {_counted(findings.notes_read, 'note')}" + (
+    stated = ", ".join(f"{gfm(f.name)} (“{gfm(f.quote, 60)}”)" for f in list(named.values())[:MAX_FINDINGS])
+    negated = ", ".join(gfm(f.name) for f in list(denied.values())[:MAX_FINDINGS])
+    yield f"{_counted(findings.notes_read, 'note')} read" + (
         f", {findings.notes_unreadable} could not be read." if findings.notes_unreadable else "."
     )
     yield ""
-    if said:
-        yield f"- Present: {said}"
-    if unsaid:
-        yield f"- Denied: {unsaid}"
-    if not said and not unsaid:
-        yield "- Nothing was found in them that the patient has now, and nothing that is denied."
+    if stated:
+        yield f"- Present: {stated}"
+    if negated:
+        yield f"- Denied: {negated}"
+    if not stated and not negated:
+        yield "- No current and no denied findings."
     if findings.unanchored_dropped:
-        claims = _counted(findings.unanchored_dropped, "claim")
-        yield f"- Left out: {claims} of the language model that the notes do not bear out."
+        claims = _counted(findings.unanchored_dropped, "language model finding")
+        yield f"- Left out: {claims} not supported by the text of the notes."
     if findings.language_notes or findings.waiting or findings.language_failed:
-        yield f"- {_who_read(findings)}"
+        yield f"- {_readers(findings)}"
     for assessment in assessments:
         yield from _first_stage(assessment.estimate)
-    yield f"- {_what_it_moves([assessment.estimate for assessment in assessments])}"
+    yield f"- {_effect_of_notes([assessment.estimate for assessment in assessments])}"
     yield ""
 
 
 def _first_stage(estimate: RiskEstimate) -> Iterator[str]:
-    """What a first stage makes of the notes. A language model's reasons are sentences of a note, and quoted as such."""
+    """The first stage's reasons. A language model's reasons are sentences of a note, and quoted as such."""
     title = estimate.asked.title
     if estimate.voice is None and estimate.reasons:
-        yield f"- What weighs most in them for {title}: {'; '.join(gfm(reason, 80) for reason in estimate.reasons)}."
+        yield f"- Strongest note findings for {title}: {'; '.join(gfm(reason, 80) for reason in estimate.reasons)}."
     if estimate.voice is not None:
         model = replace(estimate.voice, model=gfm(estimate.voice.model, 200))
-        words = model.in_words([gfm(reason, 160) for reason in estimate.reasons])
-        if words:
-            yield f"- {title}: {words}"
+        text = model.in_words([gfm(reason, 160) for reason in estimate.reasons])
+        if text:
+            yield f"- {title}: {text}"
 
 
-def _who_read(findings: NoteFindings) -> str:
-    """Where a language model is asked too: which reader read, and what it has yet to read or could not."""
+def _readers(findings: NoteFindings) -> str:
+    """Which reader read how many notes, and how many the language model has yet to read or could not."""
     by_rules = findings.notes_read - findings.language_notes
     model = findings.reader.rpartition("#")[2].rpartition("/")[2].removeprefix("language:")
-    who = [f"the language model {gfm(model, 60)} ({findings.language_notes})"] if findings.language_notes else []
-    who += [f"rules ({by_rules})"] if by_rules else []
-    words = f"Read by {' and '.join(who)}."
+    readers = [f"the language model {gfm(model, 60)} ({findings.language_notes})"] if findings.language_notes else []
+    readers += [f"rules ({by_rules})"] if by_rules else []
+    text = f"Read by {' and '.join(readers)}."
     if findings.waiting:
-        words += f" {_counted(findings.waiting, 'note')} not read by the language model yet: it reads ahead, not now."
+        text += f" {_counted(findings.waiting, 'note')} not read by the language model yet."
     if findings.language_failed:
-        words += f" The language model gave no usable answer for {_counted(findings.language_failed, 'note')}."
-    return words
+        text += f" The language model gave no usable answer for {_counted(findings.language_failed, 'note')}."
+    return text
 
 
-def _what_it_moves(estimates: Sequence[RiskEstimate]) -> str:
+def _effect_of_notes(estimates: Sequence[RiskEstimate]) -> str:
     if not any(estimate.reads_notes for estimate in estimates):
-        return "What notes say is shown beside the estimate; it does not change the number."
+        return "Findings in the notes are shown for information; they do not change the estimate."
     if any(estimate.anchor is not None for estimate in estimates):
-        return "What a language model read can move the number within a bound, and never the level of this card."
-    return "What notes say is part of the estimate."
+        return "Language model findings can change the estimate within a limit, but never the alert level of this card."
+    return "Findings in the notes are part of the estimate."
 
 
 def _literature(assessments: Sequence[Assessment]) -> Iterator[str]:
@@ -218,16 +240,16 @@ def _literature(assessments: Sequence[Assessment]) -> Iterator[str]:
         if evidence.path:
             yield f"  - found by: {gfm(evidence.path_in_words(), 200)}"
     if any("literature" in assessment.left_out for assessment in assessments):
-        yield "Time was up before the literature was searched; open the chart again to see it."
+        yield "The literature search ran out of time; open the chart again to repeat it."
     elif not seen:
-        yield "Nothing in the evidence base is close enough to this patient's problems to be shown."
+        yield "No article in the evidence base is relevant enough to this patient's problems."
     yield ""
 
 
 def _data(assessments: Sequence[Assessment], record: PatientRecord) -> Iterator[str]:
     yield "### Data used"
     yield ""
-    yield f"As known on {_day(record.prediction_time)}."
+    yield f"Data as of {_day(record.prediction_time)}."
     yield ""
     vector = record.features()
     yield from _used(record, vector)
@@ -245,11 +267,23 @@ def _data(assessments: Sequence[Assessment], record: PatientRecord) -> Iterator[
         yield f"- Not available to this service: {', '.join(sorted(record.not_fetched))}"
     refused = Counter(refusal.reason for refusal in record.refused if refusal.reason != "not-fetched")
     if refused:
-        yield "- Read but not used: " + ", ".join(f"{reason} ({count})" for reason, count in refused.most_common(6))
+        yield "- Not used: " + "; ".join(_not_used(reason, count) for reason, count in refused.most_common(6))
+
+
+def _not_used(code: str, count: int) -> str:
+    """
+    >>> _not_used("more-notes-than-read", 20), _not_used("status-on-hold", 1)
+    ('20 older notes not read', '1 item: on hold')
+    """
+    if code in _NOT_USED:
+        noun, rest = _NOT_USED[code]
+        return f"{_counted(count, noun)} {rest}".strip()
+    reason = REASONS.get(code, code)
+    return f"{_counted(count, 'item')}: {reason[:1].lower()}{reason[1:]}"
 
 
 def _gaps_matter(assessment: Assessment) -> bool:
-    """Whether the model could have spoken: what it lacks is of no interest outside its population."""
+    """Whether missing inputs are listed: not for a patient outside the model's population."""
     abstention = assessment.estimate.abstention
     return abstention is None or abstention.code in {"too-little-data", "input-unknown"}
 
@@ -263,14 +297,14 @@ def _used(record: PatientRecord, vector: FeatureVector) -> Iterator[str]:
     values = [m for m in record.measurements if start is None or m.time >= start]
     if values:
         times = [value.time for value in values]
-        yield f"- {_counted(len(values), 'measurement')} of this stay, {_day(min(times))} to {_day(max(times))}"
+        yield f"- {_counted(len(values), 'measurement')} in this stay, {_day(min(times))} to {_day(max(times))}"
     else:
-        yield "- No measurement of this stay"
+        yield "- No measurements in this stay"
     active = {condition.text for condition in record.conditions if condition.active}
     drugs = {medication.text for medication in record.medications if medication.active}
     yield f"- {_counted(len(active), 'active problem')}, {_counted(len(drugs), 'medication')}"
     if start is not None:
-        yield f"- Stay begun {_day(start)}; length so far {vector.number('length_of_stay.last') or 0:.1f} days"
+        yield f"- Admitted {_day(start)}; length of stay so far {vector.number('length_of_stay.last') or 0:.1f} days"
 
 
 def _day(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""What a card offers to do: drafts of FHIR R4 resources, built in or a site's own from a file.
+"""The suggestions of a card: draft FHIR R4 resources, built in or from a site's own file.
 
 read_drafts(Path("suggestions.yaml")) -> {"readmission_30d": (Draft(...), ...), ...}
 
@@ -24,7 +24,7 @@ KINDS = ("Task", "ServiceRequest", "Appointment")
 MAX_LABEL = 100
 MAX_DRAFTS = 10
 MAX_DAYS = 365
-# Appointment.priority is a number as of iCalendar: 1 is the most urgent, 5 the usual.
+# Appointment.priority is a number as of iCalendar: 1 is the most urgent, 5 is normal.
 _APPOINTMENT_PRIORITY = {"routine": 5, "urgent": 3, "asap": 2, "stat": 1}
 _FIELDS = (
     DefinitionField("label", str),
@@ -39,7 +39,7 @@ _CODE = (DefinitionField("system", str), DefinitionField("code", str), Definitio
 
 @dataclass(frozen=True, slots=True)
 class DraftContext:
-    """Whom and which stay a draft is for: references as they stand in a resource, and the moment of the estimate."""
+    """The subject and encounter references of a draft, and the time of the estimate."""
 
     subject: str
     encounter: str | None
@@ -48,14 +48,14 @@ class DraftContext:
     @classmethod
     def of(cls, record: PatientRecord) -> DraftContext:
         stay = record.current_stay
-        # A stay without an id of its own cannot be referred to.
+        # A stay without an id of its own cannot be referenced.
         encounter = stay.source if stay is not None and "#" not in stay.source else None
         return cls(f"Patient/{record.subject_id}", encounter, record.prediction_time)
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One suggestion. `days` is when it is due, counted from the estimate; `text` says more than the label."""
+    """One suggestion. It is due `days` after the estimate; `text` is a longer description than the label."""
 
     label: str
     kind: str = "Task"
@@ -74,12 +74,12 @@ class Draft:
 
     @property
     def concept(self) -> dict[str, Any]:
-        """The code as a CodeableConcept, with the words a person reads."""
-        words: dict[str, Any] = {"text": self.text or self.label}
+        """The code as a CodeableConcept, with its text."""
+        concept: dict[str, Any] = {"text": self.text or self.label}
         if self.code is None:
-            return words
+            return concept
         coding = {"system": self.code.system, "code": self.code.code}
-        return {"coding": [coding | ({"display": self.code.display} if self.code.display else {})], **words}
+        return {"coding": [coding | ({"display": self.code.display} if self.code.display else {})], **concept}
 
 
 def _task(draft: Draft, place: DraftContext) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _service_request(draft: Draft, place: DraftContext) -> dict[str, Any]:
 
 
 def _appointment(draft: Draft, place: DraftContext) -> dict[str, Any]:
-    """Without a start: only a proposed appointment may lack it (app-3); whoever books it chooses within the period."""
+    """Without a start: only a proposed appointment may lack it (app-3). The time is chosen when it is booked."""
     appointment: dict[str, Any] = {
         "status": "proposed",
         "description": draft.text or draft.label,
@@ -121,7 +121,7 @@ def _appointment(draft: Draft, place: DraftContext) -> dict[str, Any]:
     if draft.priority is not None:
         appointment["priority"] = _APPOINTMENT_PRIORITY[draft.priority]
     if place.encounter is not None:
-        # R4's Appointment knows no encounter of its own.
+        # R4's Appointment has no encounter element.
         appointment["supportingInformation"] = [{"reference": place.encounter}]
     return appointment
 
@@ -135,7 +135,7 @@ def _encounter(place: DraftContext) -> dict[str, Any]:
 
 
 Drafts = Mapping[str, tuple[Draft, ...]]
-"""Task -> what is offered when its risk is over the threshold."""
+"""Task -> the suggestions shown when its risk is over the threshold."""
 BUILT_IN: Drafts = MappingProxyType(
     {
         READMISSION_30D: (
@@ -151,7 +151,7 @@ BUILT_IN: Drafts = MappingProxyType(
 
 
 def read_drafts(path: Path) -> Drafts:
-    """A site's drafts (YAML or JSON); a task the file does not name keeps ours, an empty list offers nothing.
+    """Returns a site's drafts (YAML or JSON). Other tasks keep the built-in ones; an empty list has none.
 
     Every draft is built once and validated as FHIR R4. Raises DefinitionError naming file, task and field.
     """
@@ -167,7 +167,7 @@ def read_drafts(path: Path) -> Drafts:
 
 def _of_task(items: list[Any], file: str, task: str) -> tuple[Draft, ...]:
     if len(items) > MAX_DRAFTS:
-        raise DefinitionError(file, task, f"{len(items)} drafts; a card with more than {MAX_DRAFTS} is not read")
+        raise DefinitionError(file, task, f"{len(items)} drafts; at most {MAX_DRAFTS} are allowed")
     return tuple(_draft(item, file, f"{task}[{number}]") for number, item in enumerate(items))
 
 
@@ -193,5 +193,5 @@ def _draft(item: Any, file: str, place: str) -> Draft:
     )
     example = draft.resource(DraftContext("Patient/example", "Encounter/example", datetime(2026, 1, 1, tzinfo=UTC)))
     for fault in Validator("R4").faults(example):
-        raise DefinitionError(file, place, f"no valid FHIR R4 {draft.kind}: {fault.path}: {fault.message}")
+        raise DefinitionError(file, place, f"not a valid FHIR R4 {draft.kind}: {fault.path}: {fault.message}")
     return draft

@@ -1,4 +1,4 @@
-"""Foreign strings on a card: escaped for GitHub Flavored Markdown, without control or direction characters, capped."""
+"""Escapes strings from charts and models for GitHub Flavored Markdown, without control or bidi characters, capped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plain(text: str, limit: int = 200) -> str:
 
 
 def gfm(text: str, limit: int = 200) -> str:
-    """`plain`, escaped so that a Markdown renderer shows exactly these characters and makes no link of them.
+    """`plain`, escaped so that a Markdown renderer shows exactly these characters and links nothing.
 
     >>> gfm("<b>*5*</b> www.evil.example")
     '\\\\<b\\\\>\\\\*5\\\\*\\\\</b\\\\> www\\\\.evil.example'

@@ -1,7 +1,7 @@
-"""An offer to keep an estimate in the record: a FHIR R4 RiskAssessment, and a Provenance that says whose it is.
+"""The suggestion to save an estimate in the record: a FHIR R4 RiskAssessment and its Provenance.
 
-Both are created together, so the Provenance refers to the RiskAssessment by the id it has in this card; a client that
-gives ids of its own puts its own in both places.
+Both are created together, so the Provenance references the RiskAssessment by the id in this card; a client that
+assigns its own ids replaces it in both places.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 
 
 def save_offer(assessments: Sequence[Assessment], card: str, public_url: str, recorded: datetime) -> Suggestion | None:
-    """One suggestion that creates both resources for every estimate; None where no estimate was given.
+    """Returns one suggestion that creates both resources for every estimate; None without an estimate.
 
-    `card` is the card's uuid: with it the record leads back to what `riskcards replay` computes again.
+    `card` is the card's uuid, so that `riskcards replay` can recompute a saved estimate.
     """
     actions = [
         action
@@ -36,10 +36,10 @@ def save_offer(assessments: Sequence[Assessment], card: str, public_url: str, re
 def _actions(assessment: Assessment, card: str, public_url: str, recorded: datetime) -> list[Action]:
     title = TASKS[assessment.estimate.task].title
     resource = {**risk_assessment(assessment), "id": str(uuid.uuid4())}
-    proof = provenance(resource, card, public_url, recorded)
+    made_by = provenance(resource, card, public_url, recorded)
     return [
         Action.create(f"RiskAssessment: {title}", resource),
-        Action.create(f"Provenance of the RiskAssessment: {title}", proof),
+        Action.create(f"Provenance of the RiskAssessment: {title}", made_by),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The EHR simulator under /demo: pages and charts. The hook calls themselves go from the browser to the service."""
+"""The EHR simulator under /demo: pages and charts. Hook calls go from the browser to the service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fhir_mapping import SiteMap
 
 MAX_MARKDOWN = 60_000
 _STATIC = Path(__file__).parent / "static"
-# As an EHR should: tables, no raw HTML, no images.
+# What an EHR should render: tables, but no raw HTML and no images.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table").disable("image")
 _POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -37,26 +37,26 @@ _POLICY = (
 
 
 def create_demo_app(settings: Settings, ward: DemoWard, store: Store | None = None) -> Flask:
-    """The service with the simulator beside it. With SMART clients (`demo_settings`) the app is launched as by an EHR;
-    without, the simulator opens it on the chart it has open.
+    """Returns the service with the simulator. With SMART clients (`demo_settings`) the app is launched as by an EHR;
+    without, the simulator opens it on the selected chart.
     """
     app = create_app(settings, store=store)
     answering: HookHandler = app.extensions["riskcards"].answering
     answering.launches_app = True
-    walks, risks = RequestTraces(), WardRisks(answering)
-    answering.watch = walks.keep
+    traces, risks = RequestTraces(), WardRisks(answering)
+    answering.watch = traces.keep
     app.extensions["riskcards-ward"] = risks
     app.register_blueprint(
         app_pages("demo_app", "/demo/app", _charts(ward, answering.site_map), answering, ("'self'",))
     )
-    app.register_blueprint(simulator(ward, answering, walks, risks, launches=bool(settings.smart_clients)))
+    app.register_blueprint(simulator(ward, answering, traces, risks, launches=bool(settings.smart_clients)))
     if settings.smart_clients:
         app.register_blueprint(ehr_routes(DemoEhr(settings.public_url.rstrip("/"), ward)))
     return app
 
 
 def _charts(ward: DemoWard, site_map: SiteMap | None) -> ChartSource:
-    """The ward as charts the app can be opened on; here the word in the address is the patient's id."""
+    """The ward as chart source of the app; the session id in the URL is the patient's id."""
 
     def chart_of(patient: str, /) -> OpenChart:
         found = _known(ward, patient)
@@ -67,7 +67,7 @@ def _charts(ward: DemoWard, site_map: SiteMap | None) -> ChartSource:
 
 
 def simulator(
-    ward: DemoWard, answering: HookHandler, walks: RequestTraces, risks: WardRisks, *, launches: bool
+    ward: DemoWard, answering: HookHandler, traces: RequestTraces, risks: WardRisks, *, launches: bool
 ) -> Blueprint:
     """Routes of the simulator for one ward of patients."""
     demo = Blueprint("demo", __name__, url_prefix="/demo", template_folder="templates")
@@ -100,15 +100,15 @@ def simulator(
             raise HookError(404, "not-found", "no such service")
         return json_response(hook_request(found, SERVICES[service_id]))
 
-    @demo.get("/walk/<hook_instance>")
-    def walk(hook_instance: str) -> str:
-        found = _walked(walks, hook_instance)
+    @demo.get("/trace/<hook_instance>")
+    def trace(hook_instance: str) -> str:
+        found = _traced(traces, hook_instance)
         view = trace_view(found, answering.pipeline.models)
-        return render_template("walk.html", walk=view, patient=found.asked.patient_id)
+        return render_template("trace.html", trace=view, patient=found.asked.patient_id)
 
-    @demo.get("/api/walk/<hook_instance>")
+    @demo.get("/api/trace/<hook_instance>")
     def times(hook_instance: str) -> Response:
-        return json_response(times_of(_walked(walks, hook_instance)))
+        return json_response(times_of(_traced(traces, hook_instance)))
 
     @demo.post("/api/markdown")
     def markdown() -> Response:
@@ -121,7 +121,7 @@ def simulator(
 
 
 def render_markdown(text: str) -> str:
-    """Card detail to HTML; raw HTML in it is shown, not run; links open elsewhere without a referrer."""
+    """Renders card detail as HTML; raw HTML is escaped, and links open in a new tab without a referrer."""
     html: str = _MARKDOWN.render(text)
     return html.replace("<a href=", '<a target="_blank" rel="noopener noreferrer" href=')
 
@@ -132,10 +132,10 @@ def _known(ward: DemoWard, patient: str) -> DemoPatient:
     return ward.patients[patient]
 
 
-def _walked(walks: RequestTraces, hook_instance: str) -> RequestTrace:
-    found = walks.of(hook_instance)
+def _traced(traces: RequestTraces, hook_instance: str) -> RequestTrace:
+    found = traces.of(hook_instance)
     if found is None:
-        raise HookError(404, "not-found", "this request is not remembered any more: open the chart again")
+        raise HookError(404, "not-found", "this request trace has expired: open the chart again")
     return found
 
 

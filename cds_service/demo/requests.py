@@ -1,4 +1,4 @@
-"""What the simulator sends: the body of a hook's request, prefetch filled from the patient's chart."""
+"""The simulator's hook requests, with prefetch filled from the patient's chart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ USER = "Practitioner/demo-clinician"
 
 
 def hook_request(patient: DemoPatient, service: Service) -> dict[str, Any]:
-    """The body an EHR would POST. Raises HookError 412 where the hook is about a stay and there is none."""
+    """Returns the body an EHR would POST. Raises HookError 412 if the hook needs a stay and there is none."""
     context: dict[str, str | None] = {"userId": USER, "patientId": patient.id}
     if patient.stay is not None:
         context["encounterId"] = patient.stay

@@ -1,4 +1,4 @@
-"""The pictures of the documentation, from the running demo in headless Chromium: `make screenshots`."""
+"""Takes the screenshots of the documentation from the running demo in headless Chromium: `make screenshots`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def main() -> None:
 
 @contextmanager
 def served() -> Iterator[tuple[str, DemoWard]]:
-    """The demo at an address of its own, its EHR included, every chart read once."""
+    """Yields the address and ward of a running demo with its EHR, every chart assessed once."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -98,13 +98,13 @@ def _app_pictures(browser: Any, address: str, ward: DemoWard) -> None:
         page.close()
     page = browser.new_page(viewport={"width": 1440, "height": 960})
     page.goto(f"{address.removesuffix('/app')}/")
-    walk = page.get_attribute("a[href^='/demo/walk/']", "href")
+    trace = page.get_attribute("a[href^='/demo/trace/']", "href")
     page.click(".launch")
     page.frame_locator("#app-frame").locator("svg.line").first.wait_for()
     page.screenshot(path=str(IMAGES / "demo-app.png"))
     page.set_viewport_size({"width": 1200, "height": 1500})
-    page.goto(f"{address.removesuffix('/demo/app')}{walk}")
-    page.screenshot(path=str(IMAGES / "demo-walk.png"))
+    page.goto(f"{address.removesuffix('/demo/app')}{trace}")
+    page.screenshot(path=str(IMAGES / "demo-trace.png"))
     page.close()
 
 

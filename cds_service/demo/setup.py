@@ -19,7 +19,7 @@ def demo_settings(address: str, folder: Path) -> Settings:
         "RISKCARDS_PUBLIC_URL": address,
         "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/demo.db",
         "RISKCARDS_SESSION_KEY_FILE": str(folder / "session.key"),
-        # Each request goes the whole way, so that its walk can be shown.
+        # Every request is computed in full, so that its trace is complete.
         "RISKCARDS_REMEMBER_SECONDS": "0",
     }
     if is_loopback(address):

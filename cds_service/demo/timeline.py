@@ -1,4 +1,4 @@
-"""The chart on one time axis: the stay, vital signs and laboratory values with their usual ranges, notes and events.
+"""The chart on one time axis: the stay, vital signs and laboratory values with reference ranges, notes and events.
 
 Geometry only; the template draws it as SVG. It is laid out twice, for a wide and for a narrow page, so that its letters
 stay the same size on both.
@@ -22,8 +22,8 @@ _POINTS = 60
 _LABS = 7
 _OUTPATIENT = timedelta(days=30)
 _STEPS = (3, 6, 12, 24, 48, 96, 168, 336, 720, 2160)
-# Usual ranges of adults, to see at a glance what is far from them; a laboratory's own may differ a little.
-USUAL: Mapping[str, tuple[float, float]] = MappingProxyType(
+# Reference ranges of adults for orientation; those of a laboratory may differ a little.
+REFERENCE_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "heart_rate": (60, 100), "respiratory_rate": (12, 20), "systolic_bp": (100, 140), "temperature": (36, 38),
         "spo2": (94, 100), "sodium": (135, 145), "potassium": (3.5, 5.1), "bicarbonate": (22, 29),
@@ -35,13 +35,13 @@ USUAL: Mapping[str, tuple[float, float]] = MappingProxyType(
 _VITALS = frozenset({"heart_rate", "systolic_bp", "respiratory_rate", "spo2", "temperature"})
 ADULT = 18
 SHOWN_NOTES = 12
-"""Whose text the page holds; a mark of an older one leads to the list."""
+"""Newest notes whose text is on the page; marks of older ones link to the list."""
 At = Callable[[datetime], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One value: `kind` is usual, high or low (drawn as a dot, a tip up, a tip down) or plain without a range."""
+    """One value: `kind` is normal, high or low (drawn as a dot, a tip up, a tip down) or plain without a range."""
 
     x: float
     y: float
@@ -51,7 +51,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The values of one concept. `band` is (top, height) of the usual range; `says` tells the lane in a sentence."""
+    """The values of one concept. `band` is (top, height) of the reference range; `says` describes the lane."""
 
     y: float
     label: str
@@ -91,7 +91,7 @@ class ChartTimeline:
 
 
 def timelines(record: PatientRecord) -> tuple[ChartTimeline, ...]:
-    """The wide and the narrow picture; nothing where nothing was measured in the time shown."""
+    """Returns the wide and the narrow timeline; empty without measurements in the period."""
     begun, ended = _window(record)
     shown = [m for m in record.measurements if begun <= m.time <= ended]
     concepts = _chosen(shown)
@@ -101,7 +101,7 @@ def timelines(record: PatientRecord) -> tuple[ChartTimeline, ...]:
 
 
 def _window(record: PatientRecord) -> tuple[datetime, datetime]:
-    """The stay, or the month before the last value where there is none."""
+    """The period shown: the stay, or without one the month before the last value."""
     stay, now = record.current_stay, record.prediction_time
     if stay is not None:
         return stay.start, max(now, stay.start + timedelta(hours=1))
@@ -110,24 +110,24 @@ def _window(record: PatientRecord) -> tuple[datetime, datetime]:
 
 
 def _chosen(shown: Sequence[Measurement]) -> tuple[str, ...]:
-    """The vital signs, and of the laboratory the values furthest from their usual range, then those measured most."""
+    """The vital signs, then the laboratory values furthest from their reference range, then those measured most."""
     values: dict[str, list[float]] = {}
     for measured in shown:
-        if measured.concept in USUAL:
+        if measured.concept in REFERENCE_RANGES:
             values.setdefault(measured.concept, []).append(measured.value)
     labs = [concept for concept in values if concept not in _VITALS]
-    labs.sort(key=lambda c: (-max(_outside(value, USUAL[c]) for value in values[c]), -len(values[c])))
+    labs.sort(key=lambda c: (-max(_outside(value, REFERENCE_RANGES[c]) for value in values[c]), -len(values[c])))
     kept = {*labs[:_LABS], *_VITALS}
-    return tuple(concept for concept in USUAL if concept in values and concept in kept)
+    return tuple(concept for concept in REFERENCE_RANGES if concept in values and concept in kept)
 
 
-def _outside(value: float, usual: tuple[float, float]) -> float:
-    """How far from the usual range, in widths of it.
+def _outside(value: float, normal: tuple[float, float]) -> float:
+    """How far from the reference range, in widths of the range.
 
     >>> _outside(4.0, (0.5, 2.0)) > _outside(150, (135, 145)), _outside(140, (135, 145))
     (True, 0.0)
     """
-    low, high = usual
+    low, high = normal
     return max(0.0, value - high, low - value) / (high - low)
 
 
@@ -161,7 +161,7 @@ def _laid_out(
 
 
 def _bar(record: PatientRecord, begun: datetime, ended: datetime, x_of: At) -> tuple[float, float, str] | None:
-    """The stay as far as it has come; None for a patient who is not in hospital."""
+    """The bar of the current stay up to now; None without a stay."""
     stay = record.current_stay
     if stay is None:
         return None
@@ -171,9 +171,9 @@ def _bar(record: PatientRecord, begun: datetime, ended: datetime, x_of: At) -> t
 
 def _lane(concept: str, found: Sequence[Measurement], x_of: At, top: float, adult: bool) -> Lane:
     known = definitions().concepts[concept]
-    usual = USUAL.get(concept) if adult else None
+    normal = REFERENCE_RANGES.get(concept) if adult else None
     values = [m.value for m in found]
-    low, high = min([*values, *(usual or ())]), max([*values, *(usual or ())])
+    low, high = min([*values, *(normal or ())]), max([*values, *(normal or ())])
     reach = (high - low) or 1.0
 
     def y_of(value: float) -> float:
@@ -184,36 +184,36 @@ def _lane(concept: str, found: Sequence[Measurement], x_of: At, top: float, adul
     drawn = _thinned(found)
     points: list[Point] = [(x_of(m.time), y_of(m.value)) for m in drawn]
     marks = tuple(
-        Mark(x, y, _kind(m.value, usual), f"{m.time:%-d %b %H:%M}: {format_number(m.value)} {unit}")
+        Mark(x, y, _kind(m.value, normal), f"{m.time:%-d %b %H:%M}: {format_number(m.value)} {unit}")
         for (x, y), m in zip(points, drawn, strict=True)
     )
-    outside = sum(_kind(value, usual) in {"high", "low"} for value in values)
+    outside = sum(_kind(value, normal) in {"high", "low"} for value in values)
     least, most, last = map(format_number, (min(values), max(values), values[-1]))
     says = f"{known.label}: {len(found)} value{'' if len(found) == 1 else 's'}, {least} to {most} {unit}"
     says += f"; last {last} at {found[-1].time:%-d %b %H:%M}"
-    says += "" if usual is None else f"; usual {usual[0]:g} to {usual[1]:g}, {outside} outside it"
-    band = None if usual is None else (y_of(usual[1]), round(y_of(usual[0]) - y_of(usual[1]), 1))
+    says += "" if normal is None else f"; reference range {normal[0]:g} to {normal[1]:g}, {outside} outside"
+    band = None if normal is None else (y_of(normal[1]), round(y_of(normal[0]) - y_of(normal[1]), 1))
     return Lane(top, known.label, f"{last} {unit}".strip(), polyline(points), marks, band, says)
 
 
 def _thinned(found: Sequence[Measurement]) -> list[Measurement]:
-    """So many of them evenly over the whole time that a line can be seen; the lowest, the highest and the last stay."""
+    """Thins the values evenly for drawing; keeps the lowest, the highest and the last."""
     step = -(-len(found) // _POINTS)
     kept = {id(m) for m in found[::step]} | {id(found[-1])}
     kept |= {id(min(found, key=lambda m: m.value)), id(max(found, key=lambda m: m.value))}
     return [m for m in found if id(m) in kept]
 
 
-def _kind(value: float, usual: tuple[float, float] | None) -> str:
-    if usual is None:
+def _kind(value: float, normal: tuple[float, float] | None) -> str:
+    if normal is None:
         return "plain"
-    return "high" if value > usual[1] else "low" if value < usual[0] else "usual"
+    return "high" if value > normal[1] else "low" if value < normal[0] else "normal"
 
 
 def _events(
     record: PatientRecord, begun: datetime, ended: datetime
 ) -> Iterator[tuple[str, list[tuple[datetime, str, str]]]]:
-    """Lanes of what happened: notes, each a link to its text on the page; procedures; medications begun."""
+    """The event lanes: notes (linked to their text), procedures, medication starts."""
     notes = [
         (n.time, f"{n.type}, {n.time:%-d %b %H:%M}", f"#note-{k}" if k < SHOWN_NOTES else "#notes")
         for k, n in enumerate(record.notes())
@@ -221,7 +221,7 @@ def _events(
     ]
     done = [(p.performed, p.text, "") for p in record.procedures if p.performed]
     begun_drugs = [(m.start, m.text, "#medications") for m in record.medications if m.start]
-    for label, listed in (("Notes", notes), ("Procedures", done), ("Medications begun", begun_drugs)):
+    for label, listed in (("Notes", notes), ("Procedures", done), ("Medication starts", begun_drugs)):
         inside = [(at, says, href) for at, says, href in listed if at is not None and begun <= at <= ended]
         if inside:
             yield label, inside

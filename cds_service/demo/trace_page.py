@@ -1,4 +1,4 @@
-"""A request's walk through the four packages as plain values, in the order it went."""
+"""A request's trace through the four packages, as plain values in the order of the steps."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class NoteRow:
 
 
 @dataclass(frozen=True, slots=True)
-class RetrievalQuestion:
-    """What the index was asked for one task, and which articles it gave."""
+class RetrievalQuery:
+    """One query to the index for one task, and the articles found."""
 
     task: str
     text: str
@@ -75,7 +75,7 @@ class TraceView:
     steps: tuple[Step, ...]
     packages: tuple[tuple[str, float], ...]
     arrived: tuple[Arrived, ...]
-    remembered: bool
+    reused: bool
     as_of: str
     stay: str
     mapped: tuple[tuple[str, int], ...]
@@ -85,7 +85,7 @@ class TraceView:
     notes: tuple[NoteRow, ...]
     said: tuple[ConceptMentions, ...]
     reader: str
-    questions: tuple[RetrievalQuestion, ...]
+    questions: tuple[RetrievalQuery, ...]
     evidence: tuple[Evidence, ...]
     risks: tuple[RiskNow, ...]
     drivers: tuple[tuple[str, tuple[DriverView, ...]], ...]
@@ -96,25 +96,25 @@ class TraceView:
     answer: str
 
 
-def trace_view(walk: RequestTrace, models: Mapping[str, RiskModel]) -> TraceView:
-    """Everything the page prints; computed when it is opened, never while the clinician waits for the card."""
-    record, steps = walk.record, tuple(_steps(walk))
-    assessments = walk.assessments
+def trace_view(trace: RequestTrace, models: Mapping[str, RiskModel]) -> TraceView:
+    """Returns everything the page prints; computed when the page is opened, not during the hook request."""
+    record, steps = trace.record, tuple(_steps(trace))
+    assessments = trace.assessments
     vector = record.features()
-    card: Mapping[str, Any] = next(iter(walk.answer["cards"]), {})
+    card: Mapping[str, Any] = next(iter(trace.answer["cards"]), {})
     notes_say = concept_mentions(assessments[0].findings.findings, record.notes()) if assessments else ()
     used = tuple(models[a.estimate.task] for a in assessments)
     return TraceView(
-        title=walk.service.title,
-        service=walk.service.id,
-        hook=walk.service.hook,
-        hook_instance=walk.asked.hook_instance,
-        size=f"{walk.size / 1024:.0f} KB",
-        total=walk.milliseconds,
+        title=trace.service.title,
+        service=trace.service.id,
+        hook=trace.service.hook,
+        hook_instance=trace.asked.hook_instance,
+        size=f"{trace.size / 1024:.0f} KB",
+        total=trace.milliseconds,
         steps=steps,
         packages=_packages(steps),
-        arrived=walk.arrived or (),
-        remembered=walk.arrived is None,
+        arrived=trace.arrived or (),
+        reused=trace.arrived is None,
         as_of=format_moment(record.prediction_time),
         stay=_stay(record),
         mapped=_mapped(record),
@@ -132,31 +132,31 @@ def trace_view(walk: RequestTrace, models: Mapping[str, RiskModel]) -> TraceView
         summary=str(card.get("summary", "")),
         indicator=str(card.get("indicator", "")),
         suggestions=tuple(suggestion["label"] for suggestion in card.get("suggestions", ())),
-        answer=orjson.dumps(walk.answer, option=orjson.OPT_INDENT_2).decode(),
+        answer=orjson.dumps(trace.answer, option=orjson.OPT_INDENT_2).decode(),
     )
 
 
-def times_of(walk: RequestTrace) -> list[dict[str, Any]]:
+def times_of(trace: RequestTrace) -> list[dict[str, Any]]:
     """The steps for the inspector."""
     return [
         {"package": step.package, "step": step.name, "milliseconds": round(step.milliseconds, 1)}
-        for step in _steps(walk)
+        for step in _steps(trace)
     ]
 
 
-def _steps(walk: RequestTrace) -> Iterator[Step]:
-    """The request's own laps, that of the assessment told in the pipeline's steps."""
-    told: list[tuple[str, str, float]] = []
-    for name, took in walk.laps:
+def _steps(trace: RequestTrace) -> Iterator[Step]:
+    """The laps of the request; the assessment is split into the pipeline's steps."""
+    timed: list[tuple[str, str, float]] = []
+    for name, took in trace.laps:
         if name != "assess":
-            told.append(("fhir_mapping" if name == "map the chart" else "cds_service", name, took))
+            timed.append(("fhir_mapping" if name == "map the chart" else "cds_service", name, took))
             continue
-        several = len(walk.assessments) > 1
-        for assessment in walk.assessments:
-            about = f": {TASKS[assessment.estimate.task].title}" if several else ""
-            told += [(_PACKAGE_OF[step], f"{step}{about}", ms) for step, ms in assessment.timings]
-    total, at = sum(took for _, _, took in told) or 1.0, 0.0
-    for package, name, took in told:
+        several = len(trace.assessments) > 1
+        for assessment in trace.assessments:
+            suffix = f": {TASKS[assessment.estimate.task].title}" if several else ""
+            timed += [(_PACKAGE_OF[step], f"{step}{suffix}", ms) for step, ms in assessment.timings]
+    total, at = sum(took for _, _, took in timed) or 1.0, 0.0
+    for package, name, took in timed:
         yield Step(package, name, took, round(100 * at / total, 2), round(100 * took / total, 2))
         at += took
 
@@ -169,7 +169,7 @@ def _packages(steps: Sequence[Step]) -> tuple[tuple[str, float], ...]:
 def _stay(record: PatientRecord) -> str:
     stay = record.current_stay
     if stay is None:
-        return "No inpatient stay is running, so there is nothing to estimate and no card."
+        return "No current inpatient stay, so no estimate and no card."
     where = ", in intensive care" if stay.intensive_care else ""
     return f"{stay.source}, since {format_moment(stay.start)}{where}"
 
@@ -214,15 +214,15 @@ def _reader(assessments: Sequence[Assessment]) -> str:
     findings = assessments[0].findings
     unreadable = f", {findings.notes_unreadable} could not be read" if findings.notes_unreadable else ""
     return (
-        f"{findings.reader} read {findings.notes_read} notes{unreadable}: "
-        f"{len(findings.findings)} findings, each anchored in the note's own words, and {len(findings.values)} values."
+        f"Reader {findings.reader}: {findings.notes_read} notes read{unreadable}; "
+        f"{len(findings.findings)} findings, each with its quote, and {len(findings.values)} values."
     )
 
 
-def _questions(assessments: Sequence[Assessment]) -> Iterator[RetrievalQuestion]:
+def _questions(assessments: Sequence[Assessment]) -> Iterator[RetrievalQuery]:
     for assessment in assessments:
         for asked in assessment.asked:
-            found = ", ".join(f"PMID {pmid}" for pmid in asked.pmids) or "nothing near enough"
-            yield RetrievalQuestion(
+            found = ", ".join(f"PMID {pmid}" for pmid in asked.pmids) or "none"
+            yield RetrievalQuery(
                 TASKS[assessment.estimate.task].title, asked.text, asked.concept, found, asked.withheld
             )

@@ -1,4 +1,4 @@
-"""What the simulator's pages show of a chart: plain values, ready to print."""
+"""The charts of the simulator's pages as formatted values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ConceptRow:
 class WardRow:
     id: str
     name: str
-    who: str
+    age_and_sex: str
     where: str
     reason: str
     story: str

@@ -1,4 +1,4 @@
-"""The risk beside each name of the ward list: what the service would say on opening the chart, without a card."""
+"""The risks in the ward list: the estimates of patient-view, without recording a card."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class WardRisk:
 
 
 class WardRisks:
-    """WardRisks(answering).of(patient) -> a WardRisk for each task; worked out once, () without an inpatient stay."""
+    """WardRisks(answering).of(patient) -> a WardRisk for each task; computed once, () without an inpatient stay."""
 
     def __init__(self, answering: HookHandler) -> None:
         self._answering = answering
@@ -44,11 +44,11 @@ class WardRisks:
         self._lock = Lock()
 
     def known(self, patient: DemoPatient) -> tuple[WardRisk, ...] | None:
-        """Without working anything out."""
+        """Returns the cached risks, if any."""
         return self._known.get(patient.id)
 
     def of(self, patient: DemoPatient) -> tuple[WardRisk, ...]:
-        # One at a time: the list is asked for while the first chart is being opened, and must not slow it.
+        # One at a time, so that the list does not slow down the first chart.
         with self._lock:
             if patient.id not in self._known:
                 self._known[patient.id] = tuple(map(self._risk, self._assess(patient)))
@@ -58,7 +58,7 @@ class WardRisks:
         try:
             return self._answering.preview(SERVICE, orjson.dumps(hook_request(patient, SERVICE)))
         except HookError:
-            # What is wrong with the chart is said where it is opened.
+            # The error is shown when the chart is opened.
             return ()
 
     def _risk(self, assessment: Assessment) -> WardRisk:
@@ -68,6 +68,6 @@ class WardRisks:
             why = estimate.abstention.reason if estimate.abstention else ""
             return WardRisk(label, "–", f"{title}: no estimate. {why}", False, None)
         words = percent(estimate.probability)
-        usual = "" if estimate.baseline is None else f" (usual {percent(estimate.baseline)})"
+        average = "" if estimate.baseline is None else f" (cohort average {percent(estimate.baseline)})"
         warns = estimate.probability >= self._thresholds[estimate.task]
-        return WardRisk(label, words, f"{title} {words}{usual}", warns, estimate.probability)
+        return WardRisk(label, words, f"{title} {words}{average}", warns, estimate.probability)

@@ -1,1 +1,1 @@
-"""What stands behind an estimate, as plain values: drivers, literature, notes, data quality."""
+"""The explanation of an estimate as plain values: drivers, literature, note findings, data quality."""

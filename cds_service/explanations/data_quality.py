@@ -1,4 +1,4 @@
-"""What the estimate had to do without: missing, old, refused, not fetched. Unknown is never normal, and is said."""
+"""Data quality behind an estimate: missing, outdated, refused and unfetched inputs. Unknown is never normal."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from fhir_mapping.terminology import definitions
 from risk_model import TASKS, Assessment, RiskModel
 from risk_model.features import concept_of
 
-# Hours after which the last value of a stay is called old: a round of vital signs, a day's laboratory and a night.
+# Hours after which the last value of a stay is outdated: a round of vital signs; daily laboratory tests and a night.
 STALE_HOURS = {"vital sign": 12.0, "laboratory": 36.0}
-# What does not change within a stay's hours is not old after a round.
+# Values that hardly change during a stay are never outdated.
 _SLOW = frozenset({"weight", "height"})
 SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Inputs that are missing for one reason, wanted by the same models or scores."""
+    """Inputs that are missing for one reason and used by the same models or scores."""
 
     names: tuple[str, ...]
     reason: str
     code: str
-    wanted_by: str
+    used_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +86,28 @@ def quality(assessments: Sequence[Assessment], record: PatientRecord, models: Se
 
 
 def _missing(assessments: Sequence[Assessment]) -> tuple[Missing, ...]:
-    """What models and scores would have used; those a score misses come with the score's name."""
-    wanted: dict[tuple[str, str], list[str]] = {}
+    """The missing inputs of models and scores, grouped by reason and by what uses them."""
+    users: dict[tuple[str, str], list[str]] = {}
     for assessment in assessments:
         for gap in assessment.estimate.gaps:
-            wanted.setdefault((gap.name, gap.reason), []).append(TASKS[assessment.estimate.task].title)
-    named = {name.casefold() for name, _ in wanted}
+            users.setdefault((gap.name, gap.reason), []).append(TASKS[assessment.estimate.task].title)
+    named = {name.casefold() for name, _ in users}
     for assessment in assessments:
         for score in assessment.estimate.comparators:
             for name in score.missing:
                 if name.casefold() not in named:
-                    wanted.setdefault((name, ""), []).append(score.name)
+                    users.setdefault((name, ""), []).append(score.name)
     grouped: dict[tuple[str, str], list[str]] = {}
-    for (name, code), by in wanted.items():
+    for (name, code), by in users.items():
         grouped.setdefault((code, ", ".join(dict.fromkeys(by))), []).append(name)
     return tuple(
-        Missing(tuple(names), describe_reason(code) if code else "Not known to the score", code, by)
+        Missing(tuple(names), describe_reason(code) if code else "Not available to the score", code, by)
         for (code, by), names in grouped.items()
     )
 
 
 def _stale(record: PatientRecord, concepts: set[str]) -> tuple[Stale, ...]:
-    """The last value of a concept a model reads, where it is older than a round; oldest first."""
+    """The inputs whose last value is older than STALE_HOURS, oldest first."""
     newest = {m.concept: m.time for m in sorted(record.measurements, key=lambda m: m.time)}
     since = record.current_stay.start if record.current_stay else None
     found = []

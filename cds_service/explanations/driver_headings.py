@@ -1,7 +1,7 @@
-"""The MeSH headings a clinician would look a model's input up under: one row for every input of the shipped models.
+"""The MeSH headings of every input of the shipped models, for literature search.
 
-Diagnoses stand here too: the models' groups have names of their own ("Disease of veins or low blood pressure"), which
-no heading has. A concept without a row is looked up under its own name.
+Diagnosis groups are included: their names ("Disease of veins or low blood pressure") match no heading. A concept
+without a row is searched under its own name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The literature behind a driver: papers on what was measured or counted, beside those on the patient's problems."""
+"""Literature on a driver: articles about the measured or counted concept."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from cds_service.explanations.evidence import LiteratureItem, reading
 from risk_model import TASKS, Driver, Pipeline
 
 SECONDS = 1.0
-"""For all drivers of a page together: what is not asked by then is said to be so."""
+"""Time limit in seconds for all drivers of a page; drivers not searched by then are marked."""
 MAX_PAPERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class DriverLiterature:
-    """What the literature has on a driver. `under` are the headings it was looked for under that the index knows."""
+    """The articles on a driver. `under` are the searched headings that the index contains."""
 
     papers: tuple[LiteratureItem, ...]
     under: tuple[str, ...]
 
 
 def headings_of(driver: Driver) -> tuple[str, ...]:
-    """The headings to look a driver up under; its own name where it has no row."""
+    """The headings to search for a driver; its own name without a row in DRIVER_HEADINGS."""
     return DRIVER_HEADINGS.get(driver.concept) or (driver.label,)
 
 
 def papers_for_driver(driver: Driver, task: str, pipeline: Pipeline, until: float) -> DriverLiterature | None:
-    """At most two papers whose heading is this driver's; None where time (of `time.monotonic()`) was up before."""
+    """Returns at most two articles under this driver's headings; None after `until` (a `time.monotonic()` value)."""
     if time.monotonic() > until:
         return None
-    words = headings_of(driver)
-    found = pipeline.evidence_on(words, task)[:MAX_PAPERS]
-    linked = (linked.concept.name for text in words for linked in pipeline.index.link_text(text)[:1])
+    headings = headings_of(driver)
+    found = pipeline.evidence_on(headings, task)[:MAX_PAPERS]
+    linked = (linked.concept.name for text in headings for linked in pipeline.index.link_text(text)[:1])
     return DriverLiterature(
-        tuple(reading(item, [TASKS[task].title]) for item in found), tuple(dict.fromkeys(linked)) or words
+        tuple(reading(item, [TASKS[task].title]) for item in found), tuple(dict.fromkeys(linked)) or headings
     )

@@ -1,4 +1,4 @@
-"""From a driver to what stands behind it: a series of values, entries of the chart, or the words of a note."""
+"""Drivers with their source data: series of values, chart entries, or passages of notes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from risk_model.features import RATIOS
 
 SHOWN_VALUES = 12
 SHOWN_ENTRIES = 20
-_STRENGTHS = ((0.4, "strongly"), (0.15, "clearly"), (0.0, "slightly"))
+_STRENGTHS = ((0.4, "strongly"), (0.15, "moderately"), (0.0, "slightly"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class ValueSeries:
-    """Values of one concept over the window the estimate reads, newest first; `more` older ones are not listed."""
+    """Values of one concept within the estimate's window, newest first; `more` older ones are not listed."""
 
     label: str
     unit: str
@@ -45,7 +45,7 @@ class ValueSeries:
 
 @dataclass(frozen=True, slots=True)
 class ChartEntry:
-    """One entry of the chart: what it says, when, and its id."""
+    """One chart entry: its text, time and source id."""
 
     text: str
     when: str
@@ -54,7 +54,7 @@ class ChartEntry:
 
 @dataclass(frozen=True, slots=True)
 class DriverView:
-    """One driver and its ground. `direction` is raises or lowers; `share` is its bar's length in percent."""
+    """One driver with its source data. `direction` is raises or lowers; `share` is its bar's length in percent."""
 
     anchor: str
     concept: str
@@ -71,7 +71,7 @@ class DriverView:
     more_entries: int
     said: tuple[ConceptMentions, ...]
     literature: DriverLiterature | None
-    """None where the literature was not asked, or not yet."""
+    """None if the literature was not searched, or not yet."""
 
 
 def driver_views(
@@ -81,9 +81,9 @@ def driver_views(
     pipeline: Pipeline | None = None,
     until: float = 0.0,
 ) -> tuple[DriverView, ...]:
-    """Every driver of an estimate with what it was read from, in the estimate's order: the strongest first.
+    """Returns the drivers of an estimate with their source data, in the estimate's order: the strongest first.
 
-    With a `pipeline` each also with the papers on it, asked for until a time of `time.monotonic()`.
+    With a `pipeline` each also has its articles, searched `until` a `time.monotonic()` value.
     """
     most = max((abs(driver.contribution) for driver in estimate.drivers), default=1.0)
     charted = _charted(record)
@@ -118,7 +118,7 @@ def driver_views(
 
 
 def _said(driver: Driver, notes_say: Sequence[ConceptMentions]) -> tuple[ConceptMentions, ...]:
-    """What notes say of a driver that was read from them, or whose concept they name."""
+    """The mentions in notes that are a driver's source or name its concept."""
     keys = {note_key(source) for source in driver.sources}
     name = driver.concept.removeprefix("finding.").casefold()
     names = {name, driver.label.casefold()}
@@ -130,15 +130,16 @@ def _said(driver: Driver, notes_say: Sequence[ConceptMentions]) -> tuple[Concept
 
 
 def window(record: PatientRecord) -> datetime:
-    """Since when values count: the stay and the emergency care before it, or a year (as
-    `fhir_mapping.record.features`).
+    """The start of the window of values: the stay and emergency care before it, or a year without a stay.
+
+    The same as in `fhir_mapping.record.features`.
     """
     stay = record.current_stay
     return record.prediction_time - WITHOUT_STAY if stay is None else stay.start - BEFORE_STAY
 
 
 def _series(record: PatientRecord, concept: str) -> Iterator[ValueSeries]:
-    """The series of a measured concept; of a ratio, those of both its parts."""
+    """The series of a measured concept; for a ratio, of both its parts."""
     ratio = RATIOS.get(concept)
     known = definitions().concepts
     for part in (concept,) if ratio is None else (ratio.first, ratio.second):
@@ -158,7 +159,7 @@ def _one_series(label: str, found: Sequence[Measurement]) -> ValueSeries:
 
 
 def _charted(record: PatientRecord) -> Mapping[str, ChartEntry]:
-    """Everything a driver may name as its source that is no measurement: source -> what it says."""
+    """The chart entries that may be a driver's source, measurements aside, by source id."""
     return {entry.source: entry for entry in _entries(record)}
 
 

@@ -1,4 +1,4 @@
-"""The literature as a reading list, and the way to it as a graph: words of the chart, headings, articles, citations."""
+"""The literature as a reading list, and the retrieval paths as a graph of chart terms, headings and articles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS = {"chart": "In the chart", "heading": "MeSH heading", "article": "Articl
 
 @dataclass(frozen=True, slots=True)
 class LiteratureItem:
-    """One article of the list. `url` is PubMed's for the numeric PMID; `anchor` is its place on the page."""
+    """One article of the list. `url` is its PubMed page; `anchor` is its id on the page."""
 
     anchor: str
     pmid: int
@@ -56,7 +56,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceGraph:
-    """Laid out in columns, every node a link within the page; `sentences` say each edge in words."""
+    """Laid out in columns, every node a link within the page; `sentences` describe each edge as text."""
 
     width: float
     height: float
@@ -67,7 +67,7 @@ class EvidenceGraph:
 
     @property
     def citations(self) -> int:
-        """How many edges say that one article cites another."""
+        """The number of citations between articles."""
         return sum(edge.relation in {"cites", "cited by"} for edge in self.edges)
 
 
@@ -85,7 +85,7 @@ def literature(
     notes_say: Sequence[ConceptMentions],
     index: KnowledgeIndex,
 ) -> Literature:
-    """Each article once, with the tasks it was found for; the graph only where a path was told."""
+    """Returns each article once, with the tasks it was found for; the graph only if there are retrieval paths."""
     tasks: dict[str, list[str]] = {}
     found: dict[str, Evidence] = {}
     for assessment in assessments:
@@ -99,7 +99,7 @@ def literature(
 
 
 def reading(item: Evidence, tasks: Sequence[str]) -> LiteratureItem:
-    """One article as the page lists it."""
+    """Returns one article as the page lists it."""
     facts = ", ".join(filter(None, (item.study_type, str(item.year) if item.year else "year unknown")))
     return LiteratureItem(
         f"pmid-{int(item.pmid)}", int(item.pmid), plain(item.title, 300), plain(item.passage, 1200), facts, item.url,
@@ -109,7 +109,7 @@ def reading(item: Evidence, tasks: Sequence[str]) -> LiteratureItem:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Words of this chart that mean a heading, and where on the page they stand."""
+    """A chart term that maps to a heading, with its link within the page."""
 
     words: str
     href: str
@@ -118,7 +118,7 @@ class Origin:
 def origins(
     record: PatientRecord, notes_say: Sequence[ConceptMentions], index: KnowledgeIndex
 ) -> Mapping[str, tuple[Origin, ...]]:
-    """Heading -> the words of this chart that mean it: reasons of the stay, active problems, findings in notes."""
+    """The chart terms of each heading: reasons for admission, active problems, findings in notes."""
     found: dict[str, dict[str, Origin]] = {}
 
     def add(heading: str, words: str, href: str) -> None:
@@ -157,10 +157,10 @@ class _Drawing:
 
 
 def _graph(evidence: Sequence[Evidence], said: Mapping[str, tuple[Origin, ...]]) -> EvidenceGraph | None:
-    """Columns: the chart's words, each heading on the way, articles, and articles they led to by citation."""
+    """Columns: chart terms, each heading of the paths, articles, and articles reached by citation."""
     drawing = _Drawing()
     by_pmid = {f"PMID {int(item.pmid)}": item for item in evidence}
-    # Articles that headings lead to stand in one column, however many headings there are on the way.
+    # Articles reached from headings share one column, whatever the number of headings on their paths.
     first_articles = 1 + max((_headings(item) for item in evidence), default=0)
     for item in evidence:
         names = [step.source for step in item.path[:1]] + [step.target for step in item.path]
@@ -177,7 +177,7 @@ def _graph(evidence: Sequence[Evidence], said: Mapping[str, tuple[Origin, ...]])
 
 
 def _citations(drawing: _Drawing, evidence: Sequence[Evidence]) -> None:
-    """Which of the listed articles cites which; one that was found by its text alone stands in no graph."""
+    """Adds the citations between listed articles; articles found by text search alone are not in the graph."""
     listed = {item.pmid: f"PMID {int(item.pmid)}" for item in evidence}
     for item in evidence:
         for cited in item.references:
@@ -186,7 +186,7 @@ def _citations(drawing: _Drawing, evidence: Sequence[Evidence]) -> None:
 
 
 def _headings(item: Evidence) -> int:
-    """How many headings a path passes before its first article."""
+    """The number of headings before the first article of a path."""
     names = [step.source for step in item.path[:1]] + [step.target for step in item.path]
     return next((place for place, name in enumerate(names) if name.startswith("PMID ")), len(names))
 
@@ -207,7 +207,7 @@ def _origins(drawing: _Drawing, heading: str, said: Iterable[Origin]) -> None:
 
 
 def _laid_out(drawing: _Drawing) -> EvidenceGraph:
-    """Nodes stacked within their columns, each beside those that lead to it; edges curve between the facing sides."""
+    """Stacks nodes within their columns, near the nodes that lead to them; edges curve between the facing sides."""
     columns = sorted({node.column for node in drawing.nodes.values()})
     heights = {
         column: sum(_height(node) + GAP for node in drawing.nodes.values() if node.column == column) - GAP
@@ -234,7 +234,7 @@ def _laid_out(drawing: _Drawing) -> EvidenceGraph:
 
 
 def _led_from(key: str, drawing: _Drawing, placed: Mapping[str, Node]) -> float:
-    """The mean height of the nodes to the left that lead here: sorted by it, few edges cross."""
+    """The mean y of the nodes that lead here; sorting by it keeps edges from crossing."""
     sources = [placed[e.source] for e in drawing.edges.values() if e.target == key and e.source in placed]
     return sum(node.y + node.height / 2 for node in sources) / len(sources) if sources else 0.0
 

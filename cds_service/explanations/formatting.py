@@ -1,4 +1,4 @@
-"""Times and reason codes as the pages write them."""
+"""Formats times and reason codes for the pages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from fhir_mapping.core import NOTE_REASONS, REASONS
 
 
 def format_moment(moment: datetime | None) -> str:
-    """`21 Nov 2026, 09:04 UTC`; what has no time says so."""
+    """`21 Nov 2026, 09:04 UTC`, or `time unknown`."""
     return "time unknown" if moment is None else f"{moment:%-d %b %Y, %H:%M} UTC"
 
 
 def describe_reason(code: str) -> str:
-    """The sentence of docs/reasons.md for a code; an unknown code stays itself rather than get a wrong meaning.
+    """Returns the description of a reason code (docs/reasons.md); an unknown code is returned unchanged.
 
     >>> describe_reason("none-found"), describe_reason("some-new-code")
     ('Asked for, and there is none', 'some-new-code')
@@ -21,7 +21,7 @@ def describe_reason(code: str) -> str:
     return REASONS.get(code) or NOTE_REASONS.get(code) or _MORE.get(code, code)
 
 
-# Codes the model room adds to those of the mapper.
+# Codes of risk_model that fhir_mapping does not have.
 _MORE = {"unknown": "Not recorded"}
 
 

@@ -1,6 +1,6 @@
-"""What notes say, with the words themselves: passages around each finding, and whole notes with every finding marked.
+"""Findings in notes with their passages, and whole notes with every finding marked.
 
-Texts leave here as plain pieces; the template escapes each and puts <mark> between them, so that offsets stay true.
+Note text is returned in plain pieces; the template escapes each and adds <mark>, so that offsets stay valid.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from risk_model import Experiencer, Finding, Polarity, Temporality
 AROUND = 140
 MAX_PASSAGES = 3
 MAX_MARKED = 400
-_KINDS = ("present", "uncertain", "denied", "in the past", "planned or feared", "of the family")
+_KINDS = ("present", "uncertain", "denied", "past", "planned or possible", "family history")
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """The words around one finding: `before`, the marked `quote`, `after`. `note` is the key of the whole note."""
+    """The text around one finding: `before`, the marked `quote`, `after`. `note` is the key of the whole note."""
 
     note: str
     title: str
@@ -34,7 +34,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class ConceptMentions:
-    """One concept as the notes hold it, with its newest passages; `times` counts all of them."""
+    """One concept mentioned in notes, with its newest passages; `times` is the number of mentions."""
 
     anchor: str
     name: str
@@ -45,7 +45,7 @@ class ConceptMentions:
 
 @dataclass(frozen=True, slots=True)
 class NotePiece:
-    """A piece of a note's text; `finding` is what it says, empty for the text between."""
+    """A piece of a note's text; `finding` describes a marked piece and is empty for other text."""
 
     text: str
     finding: str = ""
@@ -62,7 +62,7 @@ class WholeNote:
 
 
 def note_key(source: str) -> str:
-    """A note in an address: neither its title nor its id, which may name the patient."""
+    """The key of a note in URLs: a hash, as its title or id may name the patient."""
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
@@ -71,7 +71,7 @@ def anchor_of(name: str) -> str:
 
 
 def concept_mentions(findings: Iterable[Finding], notes: Sequence[Note]) -> tuple[ConceptMentions, ...]:
-    """Concepts the notes name, the patient's present ones first, then by how often they are named."""
+    """Returns the concepts mentioned in notes, present ones first, then by number of mentions."""
     by_source = {note.source: note for note in notes}
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
@@ -95,20 +95,20 @@ def concept_mentions(findings: Iterable[Finding], notes: Sequence[Note]) -> tupl
 
 
 def kind_of(finding: Finding) -> str:
-    """Whose and when comes before whether: a father's stroke is not the patient's, denied or not."""
+    """Returns one of _KINDS. Experiencer comes before polarity: a father's stroke is family history, denied or not."""
     if finding.experiencer is Experiencer.FAMILY:
-        return "of the family"
+        return "family history"
     if finding.polarity is Polarity.ABSENT:
         return "denied"
     if finding.temporality is Temporality.HISTORICAL:
-        return "in the past"
+        return "past"
     if finding.temporality is Temporality.HYPOTHETICAL:
-        return "planned or feared"
+        return "planned or possible"
     return "uncertain" if finding.polarity is Polarity.UNCERTAIN else "present"
 
 
 def passage(finding: Finding, note: Note) -> Passage:
-    """The finding's words with about 140 characters on either side, cut at spaces."""
+    """Returns the finding's quote with about 140 characters on either side, cut at spaces."""
     text, start, end = note.text, finding.start, finding.end
     first = max(0, start - AROUND)
     last = min(len(text), end + AROUND)
@@ -123,7 +123,7 @@ def passage(finding: Finding, note: Note) -> Passage:
 
 
 def whole_note(note: Note, findings: Iterable[Finding]) -> WholeNote:
-    """The note cut at its findings. Where two overlap, the one that begins first (then the longer) is marked."""
+    """Returns the note split at its findings. Of two that overlap, the first to begin (then the longer) is marked."""
     mine = sorted((f for f in findings if f.note_source == note.source), key=lambda f: (f.start, -f.end))
     pieces: list[NotePiece] = []
     at = marked = 0

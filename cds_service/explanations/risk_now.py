@@ -1,4 +1,4 @@
-"""How likely, against what: one answer per task, as a natural frequency and as bars beside usual and other scores."""
+"""The current risk of each task: natural frequency, interval, and bars beside the cohort average and scores."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cds_service.cards.detail import LEARNED_FROM, percent
 from risk_model import TASKS, RiskEstimate, RiskModel, ScoreResult
 from risk_model.models import describe_prediction_set
 
-# Ends of a bar's scale: a risk of 3 % must not look like nothing beside one of 90 %.
+# Ends of a bar's scale: a risk of 3 % stays visible without a bar of 90 % beside it.
 SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
 ACROSS, DOWN = 25, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row of the comparison; lengths in percent of the scale's end."""
+    """One bar of the comparison; lengths in percent of the scale."""
 
     label: str
     value: str
@@ -40,7 +40,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class RiskNow:
-    """Either `probability` in words with its bars, or `abstention` in words; scores in both cases."""
+    """Formatted text of one estimate: `probability` with bars, or `abstention`; scores in both cases."""
 
     task: str
     title: str
@@ -60,7 +60,7 @@ class RiskNow:
     cautions: tuple[str, ...]
     model: str
     voice: str
-    """What a language model's own estimate has to do with it."""
+    """How a language model's own estimate contributes, as text."""
 
     @property
     def dots(self) -> tuple[tuple[int, int, bool], ...]:
@@ -69,7 +69,7 @@ class RiskNow:
 
 
 def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
-    """`model` is the one that made the estimate: it says whom it learned from."""
+    """Returns the view of an estimate; `model` made it and describes its training cohort."""
     task = TASKS[estimate.task]
     probability = estimate.probability
     bars = tuple(_bars(estimate))
@@ -111,7 +111,7 @@ def format_interval(interval: tuple[float, float]) -> str:
 
 
 def _against(estimate: RiskEstimate) -> str:
-    """The ratio in words; near one it is called that, not "1.0 times as high"."""
+    """The ratio to the cohort average as text; "about as high as" near one."""
     if estimate.probability is None or not estimate.baseline:
         return ""
     ratio = estimate.probability / estimate.baseline
@@ -143,21 +143,21 @@ def _bars(estimate: RiskEstimate) -> Iterator[Bar]:
             ours=True,
         )
     if estimate.baseline is not None:
-        yield Bar("Usual", percent(estimate.baseline), along(estimate.baseline))
+        yield Bar("Cohort average", percent(estimate.baseline), along(estimate.baseline))
     for score in estimate.comparators:
         if score.expected_risk is not None:
             yield Bar(f"{score.name} {score.in_words()}", percent(score.expected_risk), along(score.expected_risk))
 
 
 def _score(score: ScoreResult, quiet: bool) -> Score:
-    """`quiet` for the patients nobody is to be alarmed about, as on cards."""
+    """`quiet` for patients whose high score raises no alarm, as on cards."""
     says = [score.band] if score.band else []
     if score.expected_risk is not None:
         says.append(f"published risk {percent(score.expected_risk)}")
     if not score.inputs:
-        says = ["cannot be scored"]
+        says = ["not calculated"]
     elif not says:
-        says = ["open: depends on what is missing"] if score.missing else ["–"]
+        says = ["depends on missing inputs"] if score.missing else ["–"]
     points = score.in_words() if score.inputs else "–"
     band = score.band or ""
     return Score(

@@ -1,7 +1,7 @@
 """The audit chain as FHIR R4 AuditEvent (https://hl7.org/fhir/R4/auditevent.html), for a hospital's audit repository.
 
 Each event carries the number and the hash of its entry: what was exported can be held against the chain later. Patients
-appear as in the store, by a salted hash; no estimate and no input is told.
+appear as in the store, by a salted hash; estimates and inputs are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _URI = "urn:ietf:rfc:3986"
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What an entry of the chain is in the words of DICOM's audit messages. `outcome`: 0 success, 4 minor failure."""
+    """The DICOM audit codes of an entry kind. `outcome`: 0 success, 4 minor failure."""
 
     code: str
     display: str
@@ -44,7 +44,7 @@ _OTHER = _Kind("110100", "Application Activity", "E")
 
 
 def audit_event(entry: AuditEntry, public_url: str) -> dict[str, Any]:
-    """One entry of the chain as an AuditEvent whose id is the entry's hash. One emptied by retention says so."""
+    """Returns an entry as AuditEvent with the entry's hash as id; entries emptied by retention are marked."""
     base, kind, body = public_url.rstrip("/"), _KINDS.get(entry.kind, _OTHER), entry.body or {}
     event: dict[str, Any] = {
         "resourceType": "AuditEvent",
@@ -67,15 +67,15 @@ def audit_event(entry: AuditEntry, public_url: str) -> dict[str, Any]:
 
 
 def _agents(entry: AuditEntry, body: Mapping[str, Any], base: str) -> Iterator[dict[str, Any]]:
-    """Who asked, by the name the clients file gives them, and the service that answered."""
+    """The requesting client, by its name in the clients file, and the answering service."""
     asked = entry.kind in {"card", "feedback", "foreign-patient"}
-    who = str(body.get("client") or ("a client without a token" if asked else "an operator"))
-    yield {"name": who, "requestor": True}
+    agent = str(body.get("client") or ("a client without a token" if asked else "an operator"))
+    yield {"name": agent, "requestor": True}
     yield {"who": {"identifier": {"system": _URI, "value": base}, "display": "riskcards"}, "requestor": False}
 
 
 def _entities(entry: AuditEntry, body: Mapping[str, Any], base: str) -> Iterator[dict[str, Any]]:
-    detail = {"entry": str(entry.seq), "hash": entry.hash} | dict(_told(entry, body))
+    detail = {"entry": str(entry.seq), "hash": entry.hash} | dict(_details(entry, body))
     yield {
         "what": {"identifier": {"system": f"{base}/audit-subjects", "value": entry.subject or entry.kind}},
         "type": {"system": _ENTITY_TYPE, "code": "2", "display": "System Object"},
@@ -89,8 +89,8 @@ def _entities(entry: AuditEntry, body: Mapping[str, Any], base: str) -> Iterator
         }
 
 
-def _told(entry: AuditEntry, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Short facts of an entry that say nothing of the patient."""
+def _details(entry: AuditEntry, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The details of an entry that contain no patient data."""
     if entry.body is None:
         yield "content", "removed by retention"
     for name in (

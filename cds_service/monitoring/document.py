@@ -1,6 +1,6 @@
 """The document of `riskcards monitor --json`: alert burden, feedback, abstentions, drift, calibration.
 
-Nothing here changes a model, a threshold or a mode: what it finds is put in words under `alarms`, for a person.
+Read-only: findings that need a person's decision are listed under `alarms`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FEW = 100
 
 
 def watch(store: Store, models: Mapping[str, RiskModel], *, days: int, now: datetime) -> dict[str, Any]:
-    """Everything of the last `days`. Raises StoreError."""
+    """Returns the report of the last `days`. Raises StoreError."""
     since = now - timedelta(days=days)
     counts, said, answered = store.history.counts(since), store.history.feedback(since), store.history.estimates(since)
     document: dict[str, Any] = {
@@ -46,7 +46,7 @@ def watch(store: Store, models: Mapping[str, RiskModel], *, days: int, now: date
 
 
 def burden(counts: Iterable[Count]) -> dict[str, dict[str, Any]]:
-    """By service: cards made, shown, warnings, each per 100 made, and why the others were not shown."""
+    """By service: cards made, shown, warnings, each per 100 made, and the reasons others were not shown."""
     made: Counter[str] = Counter()
     fates: dict[str, Counter[str]] = {}
     warnings: Counter[str] = Counter()
@@ -82,7 +82,7 @@ def by_day(counts: Iterable[Count]) -> list[dict[str, Any]]:
 
 
 def feedback(counts: Iterable[Count], said: Sequence[FeedbackEntry]) -> dict[str, dict[str, Any]]:
-    """By service: of the cards shown, how many were answered, accepted and overridden, and with which reasons.
+    """By service: of the cards shown, the numbers answered, accepted and overridden, with override reasons.
 
     A card both accepted and then set aside, as some clients report it, counts as accepted. A reason that is not of
     the list we send is "other": a client may write anything there.
@@ -114,7 +114,7 @@ def _known(reason: str) -> str:
 
 
 def abstentions(answered: Sequence[Answered]) -> dict[str, dict[str, Any]]:
-    """By task: how many estimates were asked for, and how many withheld, by code."""
+    """By task: the numbers of estimates requested and withheld, by code."""
     asked = Counter(item.task for item in answered)
     answer = {}
     for task, estimates in sorted(asked.items()):
@@ -130,7 +130,7 @@ def abstentions(answered: Sequence[Answered]) -> dict[str, dict[str, Any]]:
 
 
 def alarms(document: Mapping[str, Any]) -> list[str]:
-    """What a person should look at, in words."""
+    """The findings that need attention, as text."""
     found = []
     for service, item in document["feedback"].items():
         rate = item["overridden_per_100_answered"]

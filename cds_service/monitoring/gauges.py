@@ -1,4 +1,4 @@
-"""The main figures of monitoring for /metrics: counted by the database, at most once a minute, in each worker."""
+"""The main monitoring figures for /metrics, queried at most once a minute in each worker."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Gauges:
         self._figures: Figures = {}
 
     def figures(self) -> Figures:
-        """Not older than a minute. Raises StoreError."""
+        """Returns figures at most a minute old. Raises StoreError."""
         with self._lock:
             if self._clock() - self._read >= FRESH_SECONDS:
-                # Also when the database does not answer: it is not asked again with every scrape.
+                # Set before the query, so that a database that is down is not queried on every scrape.
                 self._read = self._clock()
                 self._figures = dict(self._counted())
             return self._figures
@@ -47,7 +47,7 @@ class Gauges:
         since = datetime.now(UTC) - timedelta(days=DAYS)
         history = self._store.history
         counts, answered = history.counts(since), history.estimates(since)
-        # Whether a patient came back is known a month later: calibration is of a longer time than the rest.
+        # Readmission is known a month later, so calibration covers a longer period.
         with_outcome = history.estimates(datetime.now(UTC) - timedelta(days=CALIBRATED_DAYS), with_outcome=True)
         tables = (burden(counts), feedback(counts, history.feedback(since)), abstentions(answered))
         for table in tables:
@@ -58,8 +58,8 @@ class Gauges:
             found = compare_distributions("probability", own, compare_training_probabilities(model), TRAINING)
             if found.psi is not None:
                 yield (task, "estimates_psi"), found.psi
-            judged = calibration_now(latest(with_outcome, model))
-            for name, value in judged.items():
+            reported = calibration_now(latest(with_outcome, model))
+            for name, value in reported.items():
                 yield (task, f"calibration_{name.removeprefix('calibration_')}"), value
 
 

@@ -1,6 +1,6 @@
-"""What /metrics tells: answers, statuses, times, alert burden, overrides, abstentions. Every label has a closed set.
+"""The Prometheus metrics: answers, statuses, times, alert burden, overrides, abstentions. Label values are closed sets.
 
-No label ever holds a value from a request: names of services, tasks and results are ours.
+Label values never come from a request: they are our names of services, tasks and results.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether a model still fits its patients: drift against training, calibration against imported outcomes.
 
-Charts are opened again and again: of each patient the newest estimate counts, once. Only estimates of the model now in
-use are looked at; those of other versions are counted and left out.
+Only the newest estimate of each patient counts. Only estimates of the model in use are compared; those of other
+versions are counted.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _SHOWN = ("auroc", "calibration_slope", "calibration_intercept", "observed_expec
 
 
 def version_of(model: RiskModel) -> str:
-    """As the store names a model beside an estimate."""
+    """The name of a model in the store."""
     return f"{model.manifest['model_id']} {model.manifest['version']}"
 
 
 def latest(answered: Sequence[Answered], model: RiskModel) -> list[Answered]:
-    """Of each patient the newest estimate of this model that has a probability; one with an outcome goes before."""
+    """The newest estimate with a probability of each patient by this model; one with an outcome takes precedence."""
     found: dict[str, Answered] = {}
     for item in answered:
         if item.task != model.task or item.model != version_of(model) or item.probability is None:
@@ -53,7 +53,7 @@ def latest(answered: Sequence[Answered], model: RiskModel) -> list[Answered]:
 
 
 def drift(store: Store, model: RiskModel, since: datetime, answered: Sequence[Answered]) -> dict[str, Any]:
-    """Inputs, estimates and missingness of the newest cards; each comparison says what it was compared with."""
+    """Inputs, estimates and missingness of the newest cards; each comparison names its reference."""
     own = latest(answered, model)
     others = sum(item.task == model.task and item.model != version_of(model) for item in answered)
     probabilities = np.array([item.probability for item in own], dtype=np.float64)
@@ -74,7 +74,7 @@ def drift(store: Store, model: RiskModel, since: datetime, answered: Sequence[An
 
 
 def _rows(bodies: Iterable[Mapping[str, Any]], model: RiskModel) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Inputs (patients, inputs) of this very model, the first met of each patient, and the entry each came from."""
+    """The inputs (patients, inputs) of this model, the first entry of each patient, and the entries."""
     rows: dict[str, list[float]] = {}
     entries: list[int] = []
     for body in bodies:
@@ -111,7 +111,7 @@ def _column(rows: NDArray[np.float32], place: int) -> NDArray[np.float64]:
 
 
 def calibration(own: Sequence[Answered], model: RiskModel) -> dict[str, Any]:
-    """Observed against expected, slope and intercept with 95 % intervals; fewer than 100 outcomes are not judged."""
+    """Observed against expected, slope and intercept with 95 % intervals; needs 100 outcomes."""
     known, happened, probabilities = _with_outcome(own)
     facts = {"model": version_of(model), "patients": len(known), "with_the_outcome": int(happened.sum())}
     reason = _too_few(happened)
@@ -123,7 +123,7 @@ def calibration(own: Sequence[Answered], model: RiskModel) -> dict[str, Any]:
 
 
 def calibration_now(own: Sequence[Answered]) -> dict[str, float]:
-    """The same figures without their intervals, which take hundreds of resamples; {} where nothing is judged."""
+    """The same figures without their intervals, which take hundreds of resamples; {} with too few."""
     _, happened, probabilities = _with_outcome(own)
     if _too_few(happened):
         return {}
@@ -138,7 +138,7 @@ def _with_outcome(own: Sequence[Answered]) -> tuple[list[Answered], NDArray[np.f
 
 
 def _too_few(happened: NDArray[np.float64]) -> str:
-    """Why nothing is judged; "" where it is."""
+    """The reason for no result, or an empty string."""
     if len(happened) < FEWEST:
         return f"{len(happened)} patients with an outcome; fewer than {FEWEST} are not judged"
     if min(happened.sum(), len(happened) - happened.sum()) < FEWEST_OF_A_KIND:

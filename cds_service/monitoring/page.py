@@ -1,4 +1,4 @@
-"""The monitoring document as one HTML page: no script, nothing from another host, fit for print."""
+"""The monitoring report as one printable HTML page without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ MOST_INPUTS = 12
 
 
 def monitoring_page(document: Mapping[str, Any]) -> str:
-    """The document of `monitoring.watch` for people."""
+    """Returns the HTML report of a `monitoring.watch` document."""
     title = f"Monitoring: the last {document['days']} days"
     begun, ended = (datetime.fromisoformat(document[name]) for name in ("from", "to"))
-    about = f"{_moment(begun)} to {_moment(ended)}. This page changes nothing; what to do is yours."
+    about = f"{_moment(begun)} to {_moment(ended)}. Read-only report."
     body = f"<h1>{escape(title)}</h1><p class=dim>{escape(about)}</p>{_alarms(document['alarms'])}"
     body += f"<h2>Alert burden</h2>{_days(document['by_day'])}{_burden(document['burden'])}"
-    body += f"<h2>What people made of it</h2>{_feedback(document['feedback'])}"
+    body += f"<h2>Feedback</h2>{_feedback(document['feedback'])}"
     body += f"<h2>Estimates withheld</h2>{_abstentions(document['abstentions'])}"
     for task, item in document["drift"].items():
-        body += f"<h2>{escape(_title(task))}: are the patients those of training?</h2>{_drift(task, item)}"
+        body += f"<h2>{escape(_title(task))}: drift from the training data</h2>{_drift(task, item)}"
     for task, item in document["calibration"].items():
-        body += f"<h2>{escape(_title(task))}: do the estimates come true?</h2>{_calibration(item)}"
+        body += f"<h2>{escape(_title(task))}: calibration</h2>{_calibration(item)}"
     for task, groups in document["subgroups"].items():
-        body += f"<h2>{escape(_title(task))}: for whom?</h2>{_subgroups(groups)}"
+        body += f"<h2>{escape(_title(task))}: subgroups</h2>{_subgroups(groups)}"
     return html_page(title, body)
 
 
@@ -48,13 +48,13 @@ def _service(name: str) -> str:
 
 def _alarms(alarms: Sequence[str]) -> str:
     if not alarms:
-        return "<p>Nothing here asks for attention, as far as there are cards enough to tell.</p>"
+        return "<p>No alarms. Comparisons need enough cards.</p>"
     lines = "".join(f"<li>{escape(_in_titles(alarm))}</li>" for alarm in alarms)
-    return f"<div class=note><b>Asks for attention</b><ul>{lines}</ul></div>"
+    return f"<div class=note><b>Needs attention</b><ul>{lines}</ul></div>"
 
 
 def _in_titles(alarm: str) -> str:
-    """An alarm names tasks by their ids, as programs do; people read titles."""
+    """Replaces the task ids of an alarm by their titles."""
     for task, about in TASKS.items():
         alarm = alarm.replace(task, about.title)
     return alarm
@@ -62,7 +62,7 @@ def _in_titles(alarm: str) -> str:
 
 def _days(days: Sequence[Mapping[str, Any]]) -> str:
     if not days:
-        return "<p class=dim>No card was made.</p>"
+        return "<p class=dim>No cards.</p>"
     drawn = cards_by_day(*([day[name] for day in days] for name in ("day", "shown", "warnings")))
     return f"<div class=figures><figure>{drawn}<figcaption><b>Cards by day.</b></figcaption></figure></div>"
 
@@ -108,7 +108,7 @@ def _abstentions(abstentions: Mapping[str, Any]) -> str:
         )
         for task, item in abstentions.items()
     )
-    return _table(("task", "asked for", "withheld", "per 100", "reasons"), rows)
+    return _table(("task", "requested", "withheld", "per 100", "reasons"), rows)
 
 
 def _drift(task: str, item: Mapping[str, Any]) -> str:
@@ -117,8 +117,8 @@ def _drift(task: str, item: Mapping[str, Any]) -> str:
     measured = [each for each in item["inputs"] if "psi" in each][:MOST_INPUTS]
     compared = [{**item["probabilities"], "name": "estimated probability"}, *measured]
     body = (
-        f"<p class=dim>{escape(about)}. Below {FEWEST} patients nothing is compared. PSI is the population "
-        f"stability index: above {WATCH:g} worth a look, above {SHIFTED:g} shifted, where chance alone gives less.</p>"
+        f"<p class=dim>{escape(about)}. Comparisons need {FEWEST} patients. PSI is the population "
+        f"stability index: watch above {WATCH:g}, shifted above {SHIFTED:g}, if more than by chance alone.</p>"
     )
     if measured:
         names, values = [describe_input(each["name"]) for each in measured], [each["psi"] for each in measured]
@@ -133,19 +133,19 @@ def _drift(task: str, item: Mapping[str, Any]) -> str:
     gone = [each for each in item["missingness"] if each["moved"]]
     if gone:
         unknown = ((describe_input(each["input"]), _share(each["training"]), _share(each["now"])) for each in gone)
-        body += _table(("known otherwise than in training", "unknown in training", "unknown now"), unknown)
+        body += _table(("missing values unlike training", "unknown in training", "unknown now"), unknown)
     return body
 
 
 def _calibration(item: Mapping[str, Any]) -> str:
     about = f"{item['model']}: {item['patients']} patients with an outcome, {item['with_the_outcome']} had it."
     if "reason" in item:
-        return f"<p class=dim>{escape(about)} Not judged: {escape(item['reason'])}.</p>"
+        return f"<p class=dim>{escape(about)} Not evaluated: {escape(item['reason'])}.</p>"
     return f"<p>{escape(about)}</p>{metric_table(item)}"
 
 
 def _subgroups(groups: Mapping[str, Any]) -> str:
-    """Shares per 100 patients with their 95 % intervals; small groups are counted and not judged."""
+    """Rates per 100 patients with 95 % intervals; small groups are counted but not evaluated."""
     names = ("warned", "withheld", "mean_estimate")
     ratios = ("observed_expected", "auroc")
     rows = (
@@ -160,7 +160,7 @@ def _subgroups(groups: Mapping[str, Any]) -> str:
         )
         for name, item in groups.items()
     )
-    head = ("group", "patients", "warned of, per 100", "withheld, per 100", "mean estimate, per 100", "with outcomes",
+    head = ("group", "patients", "warnings, per 100", "withheld, per 100", "mean estimate, per 100", "with outcomes",
             "observed : expected", "AUROC")  # fmt: skip
     return _table(head, rows)
 
@@ -174,10 +174,10 @@ def _interval(found: Mapping[str, Any] | None, times: int) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A column of numbers stands to the right, its head too; the last cell of a short row spans the rest."""
+    """Number columns are right-aligned; the last cell of a short row spans the rest."""
     lines = [tuple(row) for row in rows]
     if not lines:
-        return "<p class=dim>Nothing yet.</p>"
+        return "<p class=dim>No data yet.</p>"
     whole = [row for row in lines if len(row) == len(head)]
     right = [place > 0 and all(_is_number(row[place]) for row in whole) for place in range(len(head))]
     body = "".join(f"<tr>{_cells(row, right)}</tr>" for row in lines)

@@ -1,4 +1,4 @@
-"""The same questions by subgroup (S8): who is warned of, from whom an estimate is withheld, for whom it comes true.
+"""Monitoring by subgroup (S8): warning rate, abstention rate and calibration.
 
 Groups are those the models' own inputs tell: age band, sex, both, intensive care, acute admission. Fewer than 100
 patients are counted and not judged. Of each patient the newest card counts, once.
@@ -24,7 +24,7 @@ _CALIBRATION = ("auroc", "observed_expected", "calibration_slope")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One patient as last asked about: the groups, whether a warning was shown, the estimate, the outcome."""
+    """The latest state of one patient: groups, whether a warning was shown, estimate, outcome."""
 
     groups: tuple[str, ...]
     warned: bool
@@ -39,7 +39,7 @@ def subgroups(
     happened = {a.patient: a.happened for a in answered if a.task == model.task and a.happened is not None}
     members = list(_members(bodies, model, happened))
     names = dict.fromkeys(name for member in members for name in member.groups)
-    return {name: _judged([member for member in members if name in member.groups]) for name in sorted(names)}
+    return {name: _evaluated([member for member in members if name in member.groups]) for name in sorted(names)}
 
 
 def _members(
@@ -84,7 +84,7 @@ _EITHER = (
 )
 
 
-def _judged(members: Sequence[Member]) -> dict[str, Any]:
+def _evaluated(members: Sequence[Member]) -> dict[str, Any]:
     count = len(members)
     if count < FEWEST:
         return {"patients": count, "reason": f"fewer than {FEWEST} patients: not judged"}
@@ -101,7 +101,7 @@ def _judged(members: Sequence[Member]) -> dict[str, Any]:
 
 
 def _true(members: Sequence[Member]) -> dict[str, Any]:
-    """Discrimination and calibration among those whose outcome is known, or why they are not judged."""
+    """Discrimination and calibration of patients with a known outcome, or the reason for none."""
     known = [m for m in members if m.probability is not None and m.happened is not None]
     happened = np.array([bool(m.happened) for m in known], dtype=np.float64)
     facts = {"with_outcomes": len(known)}

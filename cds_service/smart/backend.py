@@ -1,4 +1,4 @@
-"""Backend services (SMART 2.2, "Backend Services"): no user, no launch; our key alone speaks, with `system/` scopes."""
+"""Backend services (SMART 2.2, "Backend Services"): access without a user, by our key, with `system/` scopes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cds_service.oauth.grant import Grant, client_credentials
 from cds_service.oauth.scopes import system_scopes
 from cds_service.smart.parts import Registration, register
 
-# Renewed when less is left: one request at a bulk server may take a while to be looked at.
+# A token with less time left is renewed: a bulk server may queue a request.
 EARLY_SECONDS = 60
 
 
 class BackendAccess:
-    """BackendAccess(find_backend(path, "general", server, networks)).token() -> a token good for another minute"""
+    """BackendAccess(find_backend(path, "general", server, networks)).token() -> a token valid for at least a minute"""
 
     def __init__(self, registration: Registration) -> None:
         self.registration = registration
@@ -26,7 +26,7 @@ class BackendAccess:
         self._lock = Lock()
 
     def token(self) -> str:
-        """Raises LaunchRefusedError where the server gives none."""
+        """Returns a valid access token. Raises LaunchRefusedError if the server grants none."""
         with self._lock:
             if self._grant is None or self._grant.expires - EARLY_SECONDS <= time.time():
                 self._grant = self._ask()
@@ -45,7 +45,7 @@ def find_backend(path: Path, name: str, server: str, private_networks: tuple[str
     clients = {client.name: client for client in read_smart_clients(path).values()}
     client = clients.get(name)
     if client is None:
-        raise SmartSetupError(f"{path}: no client {name!r}; there are {', '.join(clients) or 'none'}")
+        raise SmartSetupError(f"{path}: no client {name!r}; known clients: {', '.join(clients) or 'none'}")
     if client.type != "asymmetric":
         raise SmartSetupError(f"{path}: {name} is {client.type}; backend services need an asymmetric client")
     if canonical(client.iss) != canonical(server):

@@ -2,7 +2,7 @@
 
     kick-off -> 202 with a status URL -> 202 ... 202 -> 200 with the list of files -> the files -> DELETE
 
-An export that is not whole is none: a file that is missing would look like patients without laboratory values.
+Incomplete exports are rejected: a missing file would look like patients without laboratory values.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BUSY = frozenset({429, 503})
 
 
 class ExportError(Exception):
-    """The export did not come whole. `reason` says at which step, without anything of a patient."""
+    """The export failed. `reason` names the step, without patient data."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -44,7 +44,7 @@ def export(
     say: Callable[[str], None] = lambda _: None,
     hours: float = 12.0,
 ) -> list[Path]:
-    """Every type we read, of all patients or of a Group, one file for each of the server's. Raises ExportError."""
+    """Exports every type we read, of all patients or a Group, one file per server file. Raises ExportError."""
     start = f"Group/{group}/$export" if group else "Patient/$export"
     base = access.registration.client.iss.rstrip("/")
     headers = {"Accept": "application/fhir+json", "Prefer": "respond-async"}
@@ -59,13 +59,13 @@ def export(
 
 
 def _finished(access: BackendAccess, url: str, deadline: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """The list of files, once there is one."""
+    """Polls until the list of files is ready, and returns it."""
     while time.monotonic() < deadline:
         answer = _ask(access, "GET", url, {"Accept": "application/json"})
         if answer.status == 200:
             return _manifest(answer)
         if answer.status != 202 and answer.status not in _BUSY:
-            raise ExportError(f"the server gave the export up (status {answer.status})")
+            raise ExportError(f"the server cancelled the export (status {answer.status})")
         pause = _pause(answer)
         say(f"the server is preparing the export; asking again in {pause:.0f} s")
         time.sleep(pause)
@@ -73,7 +73,7 @@ def _finished(access: BackendAccess, url: str, deadline: float, say: Callable[[s
 
 
 def _pause(answer: OutboundResponse) -> float:
-    """`Retry-After` in seconds; servers that give a date or nothing are asked again after ten."""
+    """`Retry-After` in seconds; ten if the server gives a date or nothing."""
     try:
         return min(max(0.0, float(answer.headers.get("retry-after", "10"))), LONGEST_PAUSE)
     except ValueError:
@@ -93,7 +93,7 @@ def _manifest(answer: OutboundResponse) -> dict[str, Any]:
     if not isinstance(found, dict) or not good:
         raise ExportError("the server's list of files cannot be read")
     if found.get("error"):
-        raise ExportError("the server could not export everything; an export that is not whole is none")
+        raise ExportError("the server could not export everything; incomplete exports are rejected")
     return found
 
 
@@ -106,13 +106,13 @@ def _download(access: BackendAccess, manifest: dict[str, Any], folder: Path, say
         with path.open("wb") as stream:
             answer = _ask(access, "GET", file["url"], {"Accept": "application/fhir+ndjson"}, needs_token, stream)
         if answer.status != 200:
-            raise ExportError(f"file {number} ({file['type']}) did not come (status {answer.status})")
+            raise ExportError(f"file {number} ({file['type']}) could not be downloaded (status {answer.status})")
         paths.append(path)
     return paths
 
 
 def _tidy(access: BackendAccess, url: str) -> None:
-    """The server may forget the files; one that does not know how keeps them until they expire."""
+    """Asks the server to delete the files; without support they stay until they expire."""
     try:
         _ask(access, "DELETE", url, {"Accept": "application/json"})
     except (ExportError, LaunchRefusedError):
@@ -122,9 +122,11 @@ def _tidy(access: BackendAccess, url: str) -> None:
 def _ask(
     access: BackendAccess, method: str, url: str, headers: dict[str, str], with_token: bool = True, into: Any = None
 ) -> OutboundResponse:
-    """One request, to a host of this client only; the token goes with it, and never elsewhere."""
+    """Sends a request with the token, only to hosts of this client."""
     if not access.registration.client.trusts(url):
-        raise ExportError("the server points to another host than those configured; `hosts` names them")
+        raise ExportError(
+            "the server redirects to a host that is not configured; add it to `hosts` in the SMART clients file"
+        )
     headers = headers | ({"Authorization": f"Bearer {access.token()}"} if with_token else {})
     seconds, size = (REQUEST_SECONDS, MAX_ANSWER) if into is None else (FILE_SECONDS, MAX_FILE)
     try:

@@ -1,6 +1,6 @@
-"""A patient's chart through the gateway: the same searches and the same reading as a card's prefetch.
+"""A patient's chart through the gateway, by the same searches as a card's prefetch.
 
-The app behind a card must show what the card was made from, so there is one set of searches for both.
+The app must show the data its card was made from, so both use one set of searches.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SERVICE = SERVICES["readmission-30d"]
 
 @dataclass(frozen=True, slots=True)
 class FetchedChart:
-    """What one reading of the server brought at `fetched`. `as_of` is that moment, or the encounter's end.
+    """The resources read from the server at `fetched`. `as_of` is that time, or the encounter's end.
 
     Types the user may not read are *not fetched*, never *none*.
     """
@@ -44,7 +44,7 @@ class FetchedChart:
     answering: HookHandler
 
     def record(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
-        """The record as known at a moment, by default `as_of`. Raises HookError 412."""
+        """Returns the record as of a time, by default `as_of`. Raises HookError 412."""
         left_out = frozenset() if with_notes else _NOTES
         moment = at or self.as_of
         try:
@@ -68,7 +68,7 @@ class FetchedChart:
 def fetch_chart(
     gateway: Gateway, server: str, token: str, patient: str, encounter: str | None, answering: HookHandler
 ) -> FetchedChart:
-    """The searches of a card's prefetch, asked with the user's token. Raises HookError 401, 502."""
+    """Runs the searches of a card's prefetch with the user's token. Raises HookError 401, 502."""
     deadline = time.monotonic() + CHART_SECONDS
     context = {"patientId": patient, "encounterId": encounter}
     queries = {key: fill(template, context) for key, template in _SERVICE.prefetch.items()}

@@ -1,7 +1,7 @@
-"""The two halves of a launch (SMART App Launch 2.2; RFC 6749, 7636, 9207): off to the EHR's login, and back from it.
+"""The two halves of a launch (SMART App Launch 2.2; RFC 6749, 7636, 9207): redirect to the login, and callback.
 
-What is needed between them (PKCE verifier, nonce, endpoints) is kept under the `state` for ten minutes and taken out
-once; the browser holds a cookie of its own for each launch, without which the state is worth nothing.
+The data between them (PKCE verifier, nonce, endpoints) are stored under the `state` for ten minutes and used once. Each
+launch has its own cookie; the state is only valid together with it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _RESOURCE_TYPE = re.compile(r"[A-Za-z]{1,64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The parameters of a callback, as the browser brought them."""
+    """The parameters of a callback request."""
 
     state: str
     code: str
@@ -50,7 +50,7 @@ class Returned:
 
 
 def begin(smart: SmartParts, iss: str, launch: str, response: Response) -> str:
-    """Where to send the browser, for an EHR launch or (`launch` empty) a standalone one; the cookie is on `response`.
+    """Returns the authorization URL of an EHR or (`launch` empty) standalone launch; sets a cookie on `response`.
 
     Raises LaunchRefusedError, StoreError.
     """
@@ -58,7 +58,7 @@ def begin(smart: SmartParts, iss: str, launch: str, response: Response) -> str:
     client = registration.client
     server = smart.server_of(registration)
     if not server.authorization_endpoint or not server.token_endpoint:
-        advice = "The EHR cannot be used: its smart-configuration names no authorization or token endpoint."
+        advice = "The EHR's smart-configuration has no authorization or token endpoint. Contact your EHR support."
         raise LaunchRefusedError("no-endpoints", advice, status=502)
     scope = " ".join(launch_scopes(server, from_ehr=bool(launch), configured=client.scopes))
     state, cookie, nonce, verifier = (secrets.token_urlsafe(size) for size in (32, 32, 32, 48))
@@ -69,7 +69,7 @@ def begin(smart: SmartParts, iss: str, launch: str, response: Response) -> str:
         "jwks_uri": server.jwks_uri,
         "scope": scope,
         "cookie": fingerprint(cookie),
-        # Without openid in the request an id_token answers nothing of ours and is not looked at.
+        # Without the openid scope an id_token is not checked.
         "nonce": nonce if "openid" in scope.split() else "",
         "verifier": verifier,
     }
@@ -92,23 +92,29 @@ def begin(smart: SmartParts, iss: str, launch: str, response: Response) -> str:
 
 
 def finish(smart: SmartParts, returned: Returned, cookies: Mapping[str, str], response: Response) -> SmartSession:
-    """The session of a launch that came back; its cookie is on `response`. Raises LaunchRefusedError, StoreError."""
+    """Returns the session of a completed launch; sets a cookie on `response`. Raises LaunchRefusedError, StoreError."""
     kept = smart.vault.take(KIND, returned.state) if returned.state else None
     cookie = cookies.get(launch_cookie(returned.state), "")
     if kept is None or not hmac.compare_digest(fingerprint(cookie), kept["cookie"]):
-        advice = "This launch is over ten minutes old, was already used, or began in another browser. Launch again."
+        advice = (
+            "This launch has expired, was already used, or began in another browser. Launch the app again from the EHR."
+        )
         raise LaunchRefusedError("state" if kept is None else "cookie", advice)
     registration = smart.registration(kept["iss"])
     server = AuthorizationServer(kept["issuer"], "", kept["token_endpoint"], kept["jwks_uri"])
     if returned.iss and server.issuer and returned.iss != server.issuer:
-        # Another server's answer in this one's place (RFC 9207).
-        raise LaunchRefusedError("answer-of-another-issuer", "The answer came from another server. Launch again.")
+        # Mix-up attack: the response of another authorization server (RFC 9207).
+        raise LaunchRefusedError(
+            "answer-of-another-issuer", "The answer came from another server. Launch the app again from the EHR."
+        )
     if returned.error:
         raise LaunchRefusedError(
             "ehr-refused", f"The EHR did not grant access: {returned.error}. {returned.description}"
         )
     if not returned.code:
-        raise LaunchRefusedError("no-code", "The EHR's answer holds no code. Launch the app again from the EHR.")
+        raise LaunchRefusedError(
+            "no-code", "The EHR's answer has no authorization code. Launch the app again from the EHR."
+        )
     client, outbound = registration.client, registration.outbound
     grant = exchange_code(
         client, outbound, server.token_endpoint, returned.code, smart.redirect_uri, kept["verifier"], kept["scope"]
@@ -119,13 +125,13 @@ def finish(smart: SmartParts, returned: Returned, cookies: Mapping[str, str], re
         launch_cookie(returned.state), path=smart.cookie_path(CALLBACK), secure=smart.secure, httponly=True,
         samesite="None" if smart.secure else "Lax", partitioned=smart.secure,
     )  # fmt: skip
-    told = {"client": client.name, "patient_hash": smart.store.patient_hash(session.patient_id)}
-    smart.store.record_event("smart-launch", fingerprint(session.id), told | {"scopes": list(session.scopes)})
+    details = {"client": client.name, "patient_hash": smart.store.patient_hash(session.patient_id)}
+    smart.store.record_event("smart-launch", fingerprint(session.id), details | {"scopes": list(session.scopes)})
     return session
 
 
 def launch_cookie(state: str) -> str:
-    """One name for each launch, so that two that run at once do not take each other's."""
+    """The cookie name of a launch, so that concurrent launches do not overwrite each other."""
     return f"riskcards-launch-{fingerprint(state)[:16]}"
 
 
@@ -141,7 +147,7 @@ def challenge(verifier: str) -> str:
 def _about(
     grant: Grant, registration: Registration, server: AuthorizationServer, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything a session knows beside its id and scopes. Raises LaunchRefusedError without a patient."""
+    """The session data besides id and scopes. Raises LaunchRefusedError without a patient."""
     client, outbound, iss = registration.client, registration.outbound, kept["iss"]
     user = None
     if grant.id_token and kept["nonce"]:
@@ -149,18 +155,18 @@ def _about(
     context = grant.context
     patient = context.get("patient")
     if not isinstance(patient, str) or not FHIR_ID.match(patient):
-        advice = "The EHR named no patient. Open a patient's chart and launch the app from there."
+        advice = "The EHR did not select a patient. Open a patient's chart and launch the app from there."
         raise LaunchRefusedError("no-patient", advice)
     encounter = context.get("encounter")
     if encounter is not None and not (isinstance(encounter, str) and FHIR_ID.match(encounter)):
-        raise LaunchRefusedError("encounter", "The EHR named an encounter in a form that cannot be used.")
+        raise LaunchRefusedError("encounter", "The EHR sent an invalid encounter id.")
     return {
         "iss": iss,
         "client": client.name,
         "patient_id": patient,
         "encounter_id": encounter,
         "user": user,
-        # Only an EHR that says so shows its own banner.
+        # The EHR shows its own banner only if it says so.
         "need_patient_banner": context.get("need_patient_banner") is not False,
         "style": style_of(context.get("smart_style_url"), iss, server.token_endpoint, outbound),
         "frame_ancestors": client.frame_ancestors,

@@ -1,4 +1,4 @@
-"""What the SMART routes share: the registrations, the vault, one way out and one gateway for each FHIR server."""
+"""Shared by the SMART routes: registrations, vault, and one outbound session and gateway per FHIR server."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from cds_service.store.store import Store
 
 CHART_SECONDS = 20.0
 DISCOVERED_SECONDS = 60.0
-# A hospital behind one address opens many charts; a flood costs a row of the store each.
+# A hospital behind one address opens many charts; each launch costs a row in the store.
 LAUNCHES_A_MINUTE = 1200
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """One client with its ways out: its authorization server's, and its FHIR server's."""
+    """One client with its outbound sessions: for its authorization server and its FHIR server."""
 
     client: SmartClient
     outbound: Outbound
@@ -43,7 +43,7 @@ class SmartParts:
     store: Store
     public_url: str
     rate: RateLimit = field(default_factory=lambda: RateLimit(LAUNCHES_A_MINUTE))
-    """For each address launches come from."""
+    """Rate limit per client address."""
     discovered: dict[str, tuple[float, AuthorizationServer]] = field(default_factory=dict)
 
     @classmethod
@@ -65,7 +65,7 @@ class SmartParts:
         return found
 
     def server_of(self, registration: Registration) -> AuthorizationServer:
-        """What the FHIR server says of its authorization server, asked once a minute. Raises LaunchRefusedError."""
+        """Returns the FHIR server's SMART configuration, fetched at most once a minute. Raises LaunchRefusedError."""
         iss = registration.client.iss
         until, known = self.discovered.get(iss, (0.0, None))
         if known is None or until < time.monotonic():
@@ -79,11 +79,11 @@ class SmartParts:
 
     @property
     def secure(self) -> bool:
-        """Whether cookies may be bound to https; only on this very machine they are not."""
+        """Whether cookies require https; only on localhost they do not."""
         return not is_loopback(self.public_url)
 
     def cookie_path(self, path: str) -> str:
-        """A path of ours as the browser sees it: the public URL may have one of its own."""
+        """Returns a path as the browser sees it: below the path of the public URL."""
         return urlsplit(self.public_url).path.rstrip("/") + path
 
 
@@ -92,7 +92,7 @@ def check_setup(settings: Settings) -> Mapping[str, SmartClient] | None:
     if not settings.smart_clients:
         return None
     if urlsplit(settings.public_url).scheme != "https" and not is_loopback(settings.public_url):
-        raise SmartSetupError("RISKCARDS_PUBLIC_URL must be https where SMART clients are configured")
+        raise SmartSetupError("RISKCARDS_PUBLIC_URL must be https if SMART clients are configured")
     return read_smart_clients(Path(settings.smart_clients), os.environ)
 
 

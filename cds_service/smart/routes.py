@@ -1,4 +1,4 @@
-"""GET /launch, /smart/callback and /.well-known/jwks.json. A launch that cannot go on ends on a page that says why."""
+"""GET /launch, /smart/callback and /.well-known/jwks.json. A failed launch shows a page with the reason."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cds_service.store.errors import StoreError
 
 LOG = logging.getLogger("riskcards")
 _NOWHERE = "'none'"
-_SHOWN = 300  # characters of what the EHR says of its refusal
+_SHOWN = 300  # characters of the EHR's error message
 
 
 def smart_routes(smart: SmartParts | None) -> Blueprint:
-    """Without configured clients the key set is empty and a launch says that there are none."""
+    """Returns the SMART routes. Without clients the key set is empty and a launch is refused."""
     routes = Blueprint("smart", __name__)
 
     @routes.get("/launch")
@@ -28,7 +28,7 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
         response = Response(status=303)
         iss = _parameter("iss")
         if not iss:
-            advice = "A launch names its EHR: /launch?iss=<FHIR base URL>. Launch the app from the EHR."
+            advice = "The launch has no iss parameter (the FHIR base URL). Launch the app from the EHR."
             raise LaunchRefusedError("no-iss", advice)
         parts = _configured(smart)
         try:
@@ -71,7 +71,7 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
     @routes.errorhandler(StoreError)
     def store_down(error: StoreError) -> Response:
         LOG.error("store %s", error)
-        return _page("The app's own store does not answer. Launch it again in a moment.", 503)
+        return _page("The app's database is not available. Launch the app again in a moment.", 503)
 
     @routes.after_request
     def guarded(response: Response) -> Response:
@@ -81,7 +81,7 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
             "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
             f"frame-ancestors {frames or _NOWHERE}"
         )
-        # The address of the callback holds the code.
+        # The callback URL contains the code.
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
@@ -90,18 +90,16 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
 
 def _configured(smart: SmartParts | None) -> SmartParts:
     if smart is None:
-        advice = "No EHR is registered here: RISKCARDS_SMART_CLIENTS names the file of SMART clients."
+        advice = "No EHR is registered here. Set RISKCARDS_SMART_CLIENTS to a file of SMART clients."
         raise LaunchRefusedError("not-configured", advice, status=404)
     return smart
 
 
 def _parameter(name: str) -> str:
-    """One value, or "". Twice the same name is two stories in one request (RFC 6749, section 3.1)."""
+    """One value, or "". Repeated parameters are rejected (RFC 6749, section 3.1)."""
     given = request.args.getlist(name)
     if len(given) > 1 or any(len(value) > MAX_PARAMETER or not value.isprintable() for value in given):
-        raise LaunchRefusedError(
-            "parameter", f"The parameter {name} cannot be used. Launch the app again from the EHR."
-        )
+        raise LaunchRefusedError("parameter", f"The parameter {name} is invalid. Launch the app again from the EHR.")
     return given[0] if given else ""
 
 

@@ -1,6 +1,6 @@
-"""The session of one launched app: who looks at which patient, and the chart as that user may read it.
+"""The session of one launched app: user, patient, and the chart that the user may read.
 
-What the pages under `/app/{session}/` are built on:
+Used by the pages under `/app/{session}/`:
 
     session = open_session(parts, session_id, request)      # HookError 401, 404
     record = chart_of(parts, session)                       # HookError 401, 412, 502, 503
@@ -33,9 +33,9 @@ from cds_service.smart.parts import SmartParts
 from fhir_mapping import PatientRecord
 
 KIND = "session"
-# A shift: whoever works longer launches again.
+# One shift; after that the app is launched again.
 LONGEST = timedelta(hours=8)
-# A token that ends while a chart is being read is renewed before.
+# Tokens are renewed this early, so that none expires while a chart is read.
 EARLY_SECONDS = 30
 LEASE_SECONDS = 10
 _ID = re.compile(r"[A-Za-z0-9_-]{43}\Z")
@@ -43,7 +43,7 @@ _ENDED = "there is no such session, or it has ended: launch the app again from t
 
 
 class SessionParts(Protocol):
-    """What is needed of the app's parts (`app.extensions["riskcards"]`)."""
+    """The parts of the app (`app.extensions["riskcards"]`) that sessions need."""
 
     @property
     def smart(self) -> SmartParts | None: ...
@@ -54,7 +54,7 @@ class SessionParts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SmartSession:
-    """One launch. `style` holds checked CSS values by SMART's names; `user` is a reference such as Practitioner/7."""
+    """One launch. `style` has validated CSS values by SMART's names; `user` is a reference such as Practitioner/7."""
 
     id: str
     iss: str
@@ -71,7 +71,7 @@ class SmartSession:
 
 
 def open_session(parts: SessionParts, session_id: str, request: Request) -> SmartSession:
-    """The session of that id, for the browser that launched it. Raises HookError 404 (none), 401 (not its browser)."""
+    """Returns the session of an id. Raises HookError 404 (no session), 401 (launched in another browser)."""
     kept = _kept(parts.smart, session_id)
     cookie = request.cookies.get(cookie_name(session_id), "")
     if not hmac.compare_digest(fingerprint(cookie), kept["cookie"]):
@@ -80,7 +80,7 @@ def open_session(parts: SessionParts, session_id: str, request: Request) -> Smar
 
 
 def chart_of(parts: SessionParts, session: SmartSession) -> PatientRecord:
-    """The patient's chart, read now with the session's token: what a card of the same moment is made from.
+    """Returns the patient's record, read now with the session's token: the data a card of this time is made from.
 
     Raises HookError 401 when access has ended, 412 when the chart cannot be used, 502 when it cannot be read.
     """
@@ -88,7 +88,7 @@ def chart_of(parts: SessionParts, session: SmartSession) -> PatientRecord:
 
 
 def fetched_chart_of(parts: SessionParts, session: SmartSession) -> FetchedChart:
-    """The same reading, from which the record can be made as of any moment before. Raises HookError 401, 502."""
+    """Returns the fetched chart, from which the record of any earlier time can be built. Raises HookError 401, 502."""
     smart = parts.smart
     if smart is None:
         raise HookError(404, "not-found", _ENDED)
@@ -98,7 +98,7 @@ def fetched_chart_of(parts: SessionParts, session: SmartSession) -> FetchedChart
 
 
 def page_headers(session: SmartSession) -> dict[str, str]:
-    """For every page below /app: nothing inline, nothing from elsewhere, shown only inside the EHR that launched it."""
+    """Headers of every page below /app: no inline or external content, embeddable only by the launching EHR."""
     ancestors = " ".join(session.frame_ancestors) or "'none'"
     return {
         "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -112,7 +112,7 @@ def page_headers(session: SmartSession) -> dict[str, str]:
 def new_session(
     smart: SmartParts, response: Response, token_endpoint: str, grant: Grant, **about: Any
 ) -> tuple[SmartSession, Response]:
-    """A session with an id nobody has seen before; its cookie is set on `response`. Raises StoreError."""
+    """Returns a new session and sets its cookie on `response`. Raises StoreError."""
     session = SmartSession(id=secrets.token_urlsafe(32), scopes=grant.scopes, **about)
     cookie = secrets.token_urlsafe(32)
     began = datetime.now(UTC)
@@ -130,12 +130,12 @@ def new_session(
 
 
 def cookie_name(session_id: str) -> str:
-    """One name for each launch."""
+    """The cookie name of a session."""
     return f"riskcards-{fingerprint(session_id)[:16]}"
 
 
 def set_cookie(smart: SmartParts, response: Response, name: str, value: str, path: str, lifetime: timedelta) -> None:
-    """Inside an EHR's frame we are a third party: SameSite=None and, for browsers that keep frames apart, Partitioned.
+    """Sets a cookie that works in the EHR's frame: SameSite=None and Partitioned, as the app is a third party there.
 
     Both need Secure, which plain http on this very machine has not; there the cookie is Lax.
     """
@@ -177,7 +177,7 @@ def _grant(tokens: Mapping[str, Any]) -> Grant:
 
 
 def _token(smart: SmartParts, session_id: str) -> str:
-    """An access token that is still good, renewed where it is not.
+    """Returns a valid access token, renewed if needed.
 
     Servers use up a refresh token with its first use: of several requests that need a new token one asks, the
     others wait for what it got.
@@ -199,7 +199,7 @@ def _token(smart: SmartParts, session_id: str) -> str:
 
 
 def _renewed(smart: SmartParts, session_id: str) -> str:
-    """Read again under the lease: another request may have renewed it just before."""
+    """Renews the token under the lease, unless another request just did."""
     kept = _kept(smart, session_id)
     grant, registration = _grant(kept["tokens"]), smart.registration(kept["session"]["iss"])
     if grant.expires - EARLY_SECONDS > time.time():

@@ -1,6 +1,6 @@
-"""The EHR's look, from `smart_style_url` (SMART 2.2, "Styling"): values by SMART's names, each of a shape we know.
+"""The EHR's style from `smart_style_url` (SMART 2.2, "Styling"), validated.
 
-Nothing of the file is passed on as it came: a value that is not a colour, a length or a list of font names is left out.
+Only values that are a colour, a length or a list of font names are used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SHAPES = {
 
 
 def style_of(url: Any, iss: str, token_endpoint: str, outbound: Outbound) -> dict[str, str]:
-    """Empty when there is none, it lies at another origin than the EHR's own, or it does not come in time."""
+    """Returns the style; empty if there is none, it is at another origin than the EHR, or it times out."""
     if not isinstance(url, str) or not any(_same_origin(url, own) for own in (iss, token_endpoint)):
         return {}
     try:

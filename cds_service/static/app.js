@@ -1,9 +1,10 @@
-// The page works without this file. With it the course comes by itself, forms answer in place, the graph lights up.
+// Optional: the page works without scripts. Loads the risk over time and the literature, submits forms in place,
+// highlights the evidence graph.
 "use strict";
 
 const fragment = (url, options = {}) => fetch(url, { ...options, headers: { ...(options.headers || {}), "X-Fragment": "1" } });
 
-// What stands there stays until the answer has come; what was opened in it stays open.
+// Replaces the content of `place` when the answer arrives; opened details stay open.
 async function load(place) {
   const waiting = place.dataset.words && document.createElement("p");
   if (waiting) {
@@ -22,7 +23,7 @@ async function load(place) {
     if (focused) document.getElementById(focused)?.querySelector("summary")?.focus();
     place.dataset.loaded = "yes";
   } catch (error) {
-    if (waiting) waiting.textContent = `It could not be loaded (${error.message}).`;
+    if (waiting) waiting.textContent = `Could not load this part (${error.message}).`;
   }
 }
 
@@ -41,7 +42,7 @@ async function send(form) {
     const failed = document.createElement("p");
     failed.className = "bad";
     failed.setAttribute("role", "alert");
-    failed.textContent = `It could not be sent (${error.message}). Nothing is lost: try again.`;
+    failed.textContent = `Could not send (${error.message}). Your input is kept: try again.`;
     place.prepend(failed);
   } finally {
     button.disabled = false;
@@ -74,7 +75,7 @@ document.addEventListener("submit", (event) => {
   send(event.target);
 });
 window.addEventListener("hashchange", openTarget);
-// After the first paint, and one after the other: what is seen first has the machine to itself.
+// After the first paint, one at a time, so that the first part shown is not slowed down.
 async function loadAll() {
   for (const place of document.querySelectorAll("[data-load]")) await load(place);
 }

@@ -35,8 +35,8 @@ OPEN_ALL = """() => {
 
 
 @pytest.fixture(scope="module")
-def judged(browser: Any) -> Callable[[Any], list[str]]:
-    """judged(page) -> what axe finds on the page as it stands, in every look."""
+def violations_of(browser: Any) -> Callable[[Any], list[str]]:
+    """violations_of(page) -> what axe finds on the page as it stands, in every look."""
     sync = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     axe = sync.Axe()
 
@@ -63,31 +63,33 @@ def page(browser: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", ["Rogers", "McDonald", "Mason"])
 def test_the_ward_with_a_card(
-    page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any, name: str
+    page: Any, demo: Flask, ids: dict[str, str], address: str, violations_of: Any, name: str
 ) -> None:
     page.goto(f"{address}/demo/#{ids[name]}")
     page.wait_for_selector("#cards[data-answered]", state="attached")
     page.wait_for_selector("#times tr", state="attached")
-    assert judged(page) == []
+    assert violations_of(page) == []
 
 
-def test_the_ward_where_the_service_refuses(page: Any, demo: Flask, shown: DemoWard, address: str, judged: Any) -> None:
+def test_the_ward_where_the_service_refuses(
+    page: Any, demo: Flask, shown: DemoWard, address: str, violations_of: Any
+) -> None:
     outpatient = next(p for p in shown.patients.values() if p.stay is None)
     page.goto(f"{address}/demo/#{outpatient.id}")
     page.wait_for_selector("#cards[data-answered]", state="attached")
     page.click("button[data-service=readmission-30d]")
     page.wait_for_selector(".problem")
-    assert judged(page) == []
+    assert violations_of(page) == []
 
 
-def test_the_walk_of_a_request(page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any) -> None:
+def test_the_request_trace(page: Any, demo: Flask, ids: dict[str, str], address: str, violations_of: Any) -> None:
     page.goto(f"{address}/demo/#{ids['Rogers']}")
-    page.goto(address + str(page.wait_for_selector("a[href^='/demo/walk/']").get_attribute("href")))
-    assert judged(page) == []
+    page.goto(address + str(page.wait_for_selector("a[href^='/demo/trace/']").get_attribute("href")))
+    assert violations_of(page) == []
 
 
 @pytest.mark.parametrize("name", ["Rogers", "McDonald", "Mason", "Mendoza"])
-def test_the_app(page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any, name: str) -> None:
+def test_the_app(page: Any, demo: Flask, ids: dict[str, str], address: str, violations_of: Any, name: str) -> None:
     page.goto(f"{address}/demo/app/{ids[name]}/")
     page.wait_for_selector("[data-load=course][data-loaded], #course:not(:has([data-load]))", state="attached")
     page.wait_for_selector("[data-load=drivers][data-loaded], main:not(:has([data-load=drivers]))", state="attached")
@@ -95,10 +97,10 @@ def test_the_app(page: Any, demo: Flask, ids: dict[str, str], address: str, judg
         page.fill("#if-bun", "20")
         page.click(".what-if button")
         page.wait_for_selector("[data-answered='1']")
-    assert judged(page) == []
+    assert violations_of(page) == []
 
 
-def test_the_apps_other_pages(page: Any, demo: Flask, ids: dict[str, str], address: str, judged: Any) -> None:
+def test_the_apps_other_pages(page: Any, demo: Flask, ids: dict[str, str], address: str, violations_of: Any) -> None:
     app = f"{address}/demo/app/{ids['Rogers']}/"
     page.goto(app)
     note = page.locator("a[href^='note/']").first.get_attribute("href")
@@ -109,7 +111,7 @@ def test_the_apps_other_pages(page: Any, demo: Flask, ids: dict[str, str], addre
         f"{address}/launch?iss=https://x.example",
     ):
         page.goto(place)
-        assert judged(page) == [], place
+        assert violations_of(page) == [], place
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["evaluation", "card", "monitoring", "quiet"])
-def test_the_reports(page: Any, reports: dict[str, Path], judged: Any, name: str) -> None:
+def test_the_reports(page: Any, reports: dict[str, Path], violations_of: Any, name: str) -> None:
     page.goto(reports[name].as_uri())
-    assert judged(page) == []
+    assert violations_of(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1"), "at 400 px"

@@ -148,7 +148,7 @@ def test_what_was_opened_stays_open_when_the_literature_comes(
     page.route("**/drivers", lambda route: held.append(route))
     page.goto(f"{address}/demo/app/{ids['Rogers']}/")
     page.click(".driver summary >> nth=0")
-    assert "on its way" in page.inner_text(".driver [open]")
+    assert "Searching the literature" in page.inner_text(".driver [open]")
     held[0].continue_()
     page.wait_for_selector("[data-load=drivers][data-loaded]")
     assert "Literature on it" in page.inner_text(".driver [open]")

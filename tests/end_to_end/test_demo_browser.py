@@ -84,28 +84,28 @@ def test_the_inspector_shows_what_went_over_the_wire(page: Any, tmp_path: Path) 
     assert (tmp_path / "inspector.png").stat().st_size > 10_000
 
 
-def test_the_walk_of_a_cards_request_is_one_click_away(page: Any, address: str) -> None:
+def test_a_card_links_to_its_request_trace(page: Any, address: str) -> None:
     """Through all four packages, with the same numbers as on the card, and gone when nobody remembers it."""
     choose(page, "Rogers")
     summary = page.inner_text(".card h3")
     with page.expect_popup() as opened:
         page.click("text=How this card was made")
-    walk = opened.value
-    walk.wait_for_selector("#out")
-    assert summary in walk.inner_text("#out")
-    assert all(figure in summary for figure in walk.locator(".figure b").all_inner_texts())
-    assert walk.locator(".steps rect").count() == walk.locator("section:first-of-type tbody tr").count() >= 8
-    assert walk.locator("#found .readings a").count() > 0
-    assert "vitals" in walk.inner_text("#in")
-    walk.click("#mapped summary >> nth=0")
-    assert "sodium.last" in walk.inner_text("#mapped")
-    walk.close()
-    answer = page.request.get(f"{address}/demo/walk/00000000-0000-0000-0000-000000000000")
+    trace = opened.value
+    trace.wait_for_selector("#out")
+    assert summary in trace.inner_text("#out")
+    assert all(figure in summary for figure in trace.locator(".figure b").all_inner_texts())
+    assert trace.locator(".steps rect").count() == trace.locator("section:first-of-type tbody tr").count() >= 8
+    assert trace.locator("#found .readings a").count() > 0
+    assert "vitals" in trace.inner_text("#in")
+    trace.click("#mapped summary >> nth=0")
+    assert "sodium.last" in trace.inner_text("#mapped")
+    trace.close()
+    answer = page.request.get(f"{address}/demo/trace/00000000-0000-0000-0000-000000000000")
     assert answer.status == 404
     assert page.faults == []
 
 
-def test_the_ward_list_tells_each_patients_risk_and_sorts_by_it(page: Any) -> None:
+def test_the_ward_list_shows_each_patients_risk_and_sorts_by_it(page: Any) -> None:
     page.wait_for_function("document.querySelectorAll('.risks[data-ask]').length === 0")
     rogers = page.inner_text(".patient:has-text('Rogers') .risks")
     summary = page.inner_text(".card h3")
@@ -130,7 +130,7 @@ def test_the_timeline_is_read_by_keyboard_and_leads_to_a_note(page: Any, width: 
     assert page.locator(".timeline:visible").count() == 1
     lane = shown.locator("g[tabindex]").first
     lane.focus()
-    assert re.match(r"Heart rate: \d+ values, .* usual 60 to 100", lane.get_attribute("aria-label"))
+    assert re.match(r"Heart rate: \d+ values, .* reference range 60 to 100", lane.get_attribute("aria-label"))
     size = shown.locator("text").first.evaluate("node => node.getBoundingClientRect().height")
     assert size >= 9, "letters stay letters on a narrow page"
     note = shown.locator("a[href^='#note-']").first

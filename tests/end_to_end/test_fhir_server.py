@@ -50,7 +50,7 @@ def test_the_ward_of_a_server_shows_its_patients_with_their_risks(
     app.extensions["riskcards"].store.close()
 
 
-def test_a_parameter_the_server_does_not_know_is_told_and_not_ignored(server: str, patients: list[DemoPatient]) -> None:
+def test_an_unsupported_search_parameter_is_an_error(server: str, patients: list[DemoPatient]) -> None:
     """sekmet-fhir cannot search Composition by patient. Asked leniently it answers with those of every patient, and
     each chart was then another patient's; asked strictly it says so, and the type counts as not fetched.
     """

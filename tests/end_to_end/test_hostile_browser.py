@@ -108,7 +108,7 @@ def test_harm_is_shown_and_does_nothing(browser: Any, served: tuple[str, str]) -
     assert page.inner_text("#chart").count("<script>window.ran=1</script>") >= 5
     assert "<script>" in page.inner_text(".card")
     untouched(page)
-    walk = str(page.locator("a[href^='/demo/walk/']").first.get_attribute("href"))
+    trace = str(page.locator("a[href^='/demo/trace/']").first.get_attribute("href"))
     page.click(".launch")
     page.frame_locator("#app-frame").locator("[data-load=course][data-loaded]").wait_for()
     untouched(page)
@@ -120,7 +120,7 @@ def test_harm_is_shown_and_does_nothing(browser: Any, served: tuple[str, str]) -
     assert "{{7*7}}" in shown
     page.locator(".node").first.focus()
     untouched(page)
-    for place in (f"{address}/demo/app/{patient}/{page.get_attribute('a[href^=note]', 'href')}", address + walk):
+    for place in (f"{address}/demo/app/{patient}/{page.get_attribute('a[href^=note]', 'href')}", address + trace):
         page.goto(place)
         assert "<script>" in page.inner_text("body")
         untouched(page)

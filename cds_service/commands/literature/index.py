@@ -24,17 +24,17 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Build, search, check and evaluate a PubMed index.
+    """Build, search, verify and evaluate a PubMed index.
 
     \b
-    Ask the shipped evidence:   riskcards index search starter "heart failure readmission"
+    Search shipped articles:    riskcards index search starter "heart failure readmission"
     Index your own literature:  riskcards index build --source pubmed-xml pubmed25n0001.xml.gz --out my-index
-    Ask PubMed and index that:  riskcards index build --source eutils "sepsis[majr] AND mortality[mh]" --out sepsis
+    Index a PubMed query:       riskcards index build --source eutils "sepsis[majr] AND mortality[mh]" --out sepsis
     Keep it up to date:         riskcards index update my-index --source pubmed-xml pubmed25n1300.xml.gz
     Compare the retrievers:     riskcards index evaluate my-index --queries q.jsonl --qrels qrels.tsv
-    Before you deploy it:       riskcards index verify my-index
+    Verify before deployment:   riskcards index verify my-index
 
-    DIR is an index folder, or the word `starter` for the evidence base that comes with riskcards.
+    DIR is an index folder, or `starter` for the evidence base shipped with riskcards.
     """
 
 
@@ -45,16 +45,14 @@ command.add_command(update)
 @command.command()
 @click.argument("folder", metavar="DIR")
 @click.argument("text")
-@click.option("-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="At most this many.")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Most results.")
 @click.option("--retriever", default="graph", show_default=True, type=click.Choice(RETRIEVERS))
 @click.option(
     "--concept", "concepts", multiple=True, metavar="UI", help="A MeSH descriptor id to start from (D006333)."
 )
-@click.option(
-    "--reranker", metavar="PATH", help="A cross-encoder's folder: it reads the first 50 answers and orders them anew."
-)
-@store_option("Ask the vectors in this PostgreSQL instead of the folder's own; written by `index build --store`.")
-@click.option("--encoder", metavar="NAME", help="The index's encoder, where its folder has moved since.")
+@click.option("--reranker", metavar="PATH", help="A cross-encoder folder, to rerank the first 50 results.")
+@store_option("Use the vectors in this PostgreSQL instead of the folder's; written by `index build --store`.")
+@click.option("--encoder", metavar="NAME", help="The index's encoder, if its folder has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print results, linked concepts and paths as JSON.")
 def search(
     folder: str,
@@ -67,26 +65,26 @@ def search(
     encoder: str | None,
     as_json: bool,
 ) -> None:
-    """Ask an index a short question in clinical words.
+    """Search an index with a short clinical question.
 
-    Weak matches are withheld, so there may be fewer than k answers, or none. With the graph each answer tells the way
-    from the patient's concept to the article.
+    Weak matches are withheld, so there may be fewer than k results, or none. The graph retriever shows the path from
+    the query's concept to each article.
 
     \b
     riskcards index search starter "CHF readmission"
     riskcards index search my-index "hyponatremia mortality" -k 5 --retriever hybrid --json
     riskcards index search my-index "sepsis mortality" --reranker models/medcpt-cross-encoder
     """
-    second_look = CrossEncoder(reranker) if reranker else None
+    rescorer = CrossEncoder(reranker) if reranker else None
     with opened_with(store, path_of(folder), encoder) as index:
-        found = index.retrieve(Query(text, concepts), k, retriever, second_look)
+        found = index.retrieve(Query(text, concepts), k, retriever, rescorer)
         linked = index.link_text(text)
     if as_json:
         print_json(_found_json(text, retriever, linked, found))
         return
     if linked:
         names = dict.fromkeys(("not " if item.negated else "") + item.concept.name for item in linked)
-        click.secho("Understood: " + " · ".join(names), dim=True)
+        click.secho("Concepts: " + " · ".join(names), dim=True)
     for rank, item in enumerate(found.evidence, 1):
         _print_evidence(rank, item)
     click.secho(_withheld(len(found.evidence), found.withheld), dim=True)
@@ -122,30 +120,30 @@ def _print_evidence(rank: int, item: Evidence) -> None:
 
 def _withheld(shown: int, withheld: int) -> str:
     if not shown and not withheld:
-        return "\nNothing in this index matches."
+        return "\nNo match in this index."
     if not shown:
-        return f"\nNothing strong enough to show; {withheld} weak matches withheld."
+        return f"\nNo strong match; {withheld} weak matches withheld."
     return f"\n{withheld} weak matches withheld." if withheld else ""
 
 
 @command.command()
 @click.argument("folder", metavar="DIR")
 @click.option("--queries", required=True, type=_FILE, help='JSON lines {"id", "text"}.')
-@click.option("--qrels", required=True, type=_FILE, help="TREC's four columns: query, 0, PMID, grade.")
+@click.option("--qrels", required=True, type=_FILE, help="TREC qrels with four columns: query, 0, PMID, grade.")
 @click.option("--json", "as_json", is_flag=True, help="Print the measures as JSON.")
 def evaluate(folder: str, queries: Path, qrels: Path, as_json: bool) -> None:
-    """Measure every retriever on judged queries, side by side.
+    """Compare the retrievers on queries with relevance judgements.
 
     nDCG@10 with linear gains, precision at 10, recall at 100; means over the queries that have a relevant article,
-    with 95 % bootstrap intervals, and each retriever against the flat hybrid by a paired randomisation test. Nothing
-    is withheld here.
+    with 95 % bootstrap intervals, and each retriever against the flat hybrid by a paired randomisation test. Weak
+    matches are not withheld here.
     """
     index = _open(folder)
-    asked, judged = read_queries(queries), read_qrels(qrels)
-    left_out = unmatched_queries(index, asked, judged)
+    questions, relevance = read_queries(queries), read_qrels(qrels)
+    left_out = unmatched_queries(index, questions, relevance)
     _report_unmatched(left_out)
-    with bar("asking", len(asked) * len(RETRIEVERS)) as progress:
-        scores = evaluate_index(index, asked, judged, progress=progress)
+    with bar("searching", len(questions) * len(RETRIEVERS)) as progress:
+        scores = evaluate_index(index, questions, relevance, progress=progress)
     if as_json:
         print_json(_measured_json(scores, left_out))
         return
@@ -165,12 +163,12 @@ def evaluate(folder: str, queries: Path, qrels: Path, as_json: bool) -> None:
 
 
 def _report_unmatched(left_out: UnmatchedQueries) -> None:
-    told = (
+    counts = (
         (left_out.queries_without_judgements, "queries have no relevant article in the qrels and are left out"),
         (left_out.judged_but_not_asked, "queries of the qrels are not among the queries"),
         (left_out.articles_not_indexed, "relevant articles are not in this index and count as not found"),
     )
-    for ids, words in told:
+    for ids, words in counts:
         if ids:
             more = ", ..." if len(ids) > REFUSED_SHOWN else ""
             click.echo(f"{len(ids):,} {words}: {', '.join(ids[:REFUSED_SHOWN])}{more}", err=True)
@@ -195,7 +193,7 @@ def _measured_json(scores: dict[str, RetrievalScores], left_out: UnmatchedQuerie
 @click.argument("folder", metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def info(folder: str, as_json: bool) -> None:
-    """What an index holds, what made it, and what updates left behind. The files are not checked: `verify` does that.
+    """Show the content, encoder and size of an index. Files are not checked; use `verify`.
 
     \b
     riskcards index info starter
@@ -220,17 +218,17 @@ def info(folder: str, as_json: bool) -> None:
         click.echo(f"{'':18}{item.in_words()}")
     gone = manifest.counts.get("vector_rows_gone", 0)
     if 5 * gone > manifest.counts["articles"]:
-        click.echo(f"{gone:,} rows of vectors are gone but still looked at: riskcards index update {folder} --compact")
+        click.echo(f"{gone:,} deleted vectors still take search time; run: riskcards index update {folder} --compact")
 
 
 @command.command(name="verify")
 @click.argument("folder", metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 def verify_command(folder: str, as_json: bool) -> None:
-    """Compare size and sha256 of every file with the manifest.
+    """Verify size and sha256 of every file against the manifest.
 
-    Exit 0: unaltered. Exit 3: no index, or files missing or altered; each is named. An altered index is never opened:
-    build it again, or put back a copy of the folder.
+    Exit code 0: unchanged. Exit code 3: no index, or files missing or changed; each is named. A changed index cannot be
+    opened: build it again or restore a backup.
     """
     path = path_of(folder)
     manifest = read_manifest(path)

@@ -1,4 +1,4 @@
-"""`riskcards index build` and `update`: from article sources to an index folder."""
+"""`riskcards index build` and `update`: index folders from article sources."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @dataclass(frozen=True, slots=True)
 class ArticleSource:
-    """Where articles come from, as the options say it."""
+    """The article source given by the options."""
 
     kind: str
     inputs: tuple[str, ...]
@@ -61,7 +61,7 @@ class ArticleSource:
     eutils_url: str = NCBI
 
     def files(self, cache: Path) -> list[Path]:
-        """The files to read; `UsageError` for what is not there. A query's pages are fetched into `cache` first."""
+        """Returns the files to read; a query's pages are fetched into `cache`. Raises UsageError for missing files."""
         if self.kind == "eutils":
             return self._fetched(" ".join(self.inputs), cache)
         paths = [Path(given) for given in self.inputs]
@@ -73,25 +73,25 @@ class ArticleSource:
     def _fetched(self, query: str, cache: Path) -> list[Path]:
         folder = cache / hashlib.sha256(query.encode()).hexdigest()[:16]
         client = Eutils(eutils_fetch(self.eutils_url), self.api_key)
-        click.echo(f"PubMed's answer to {query!r} is kept in {folder}", err=True)
+        click.echo(f"PubMed results for {query!r} are saved in {folder}", err=True)
         with bar("fetching", 0) as progress:
             return client.download(query, folder, limit=self.limit, progress=progress)
 
 
 def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
-    """The options of `build` and `update` that say where articles come from."""
+    """Adds the article source options of `build` and `update`."""
     options = (
-        click.option("--annotations", multiple=True, type=_FILE, help="PubTator or BioC: concepts to add to articles."),
+        click.option("--annotations", multiple=True, type=_FILE, help="PubTator or BioC file of concepts to add."),
         click.option("--triples", metavar="HOW", help=TRIPLES_HELP),
-        click.option("--limit", type=click.IntRange(1), help="eutils: at most so many records."),
-        click.option("--api-key", envvar="RISKCARDS_NCBI_API_KEY", help="eutils: NCBI's key, for 10 requests/s not 3."),
-        click.option("--eutils-url", envvar="RISKCARDS_EUTILS_URL", default=NCBI, help="eutils: a mirror's address."),
-        click.option("--workers", type=click.IntRange(1, 256), help="Encoded side by side.  [default: all processors]"),
+        click.option("--limit", type=click.IntRange(1), help="eutils: most records."),
+        click.option("--api-key", envvar="RISKCARDS_NCBI_API_KEY", help="eutils: NCBI API key; 10 requests/s, not 3."),
+        click.option("--eutils-url", envvar="RISKCARDS_EUTILS_URL", default=NCBI, help="eutils: base URL of a mirror."),
+        click.option("--workers", type=click.IntRange(1, 256), help="Parallel encoders.  [default: all processors]"),
         click.option(
             "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
-            help="Where shards are encoded: here, or on Ray's workers (RAY_ADDRESS names a cluster).",
+            help="Where shards are encoded: locally or on Ray workers (RAY_ADDRESS names a cluster).",
         ),
-        store_option("Then also write the vectors into this PostgreSQL (pgvector), whole, in one transaction."),
+        store_option("Also write the vectors to this PostgreSQL (pgvector), in one transaction."),
         click.option("--json", "as_json", is_flag=True, help="Print the manifest and the counts as JSON."),
     )  # fmt: skip
     for option in reversed(options):
@@ -112,10 +112,10 @@ def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
 @click.option(
     "--vocabulary",
     metavar="FILE",
-    help="More names of concepts: NLM's MeSH descriptor file (XML or ASCII), a compiled vocabulary, or `lexicons`.",
+    help="Additional concept names: NLM's MeSH descriptor file (XML or ASCII), a compiled vocabulary, or `lexicons`.",
 )
 @click.option("--encoder", default=DEFAULT, show_default=True, metavar="NAME", help=ENCODER_HELP)
-@click.option("--resume", is_flag=True, help="Go on after a build that was stopped: only missing shards are encoded.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted build: only missing shards are encoded.")
 @source_options
 def build(
     inputs: tuple[str, ...],
@@ -143,14 +143,13 @@ def build(
     riskcards index build --source pubmed-xml baseline/ --out pubmed --engine ray --workers 16 --resume
     riskcards index build --source pubtator marked.pubtator.gz --out marked --triples pubtator
 
-    INPUT is files or folders, plain or .gz. A JSON line is
-    {"pmid", "title", "abstract", "mesh": [{"ui"?, "name", "major"}], "year"?, "references": [pmid]}.
-    A record that cannot be read is reported with its file and place and left out; of two records with one PMID the
-    last wins, and DeleteCitation takes out. The folder appears whole at the end; searches of an index that is built
-    anew go on with the old one until then. A folder that holds anything but an index is not touched.
+    INPUT is files or folders, plain or .gz. A JSON line is {"pmid", "title", "abstract", "mesh": [{"ui"?, "name",
+    "major"}], "year"?, "references": [pmid]}. Unreadable records are reported with file and position and skipped; of
+    two records with one PMID the last wins, and DeleteCitation removes articles. The folder is written atomically:
+    searches use the old index until the end. A folder that contains anything but an index is not overwritten.
 
-    A build that was stopped keeps its shards beside the folder (OUT.work): run it again with --resume. Exit codes:
-    0 built, 2 wrong use, 3 bad input (no usable record, an unreadable source).
+    An interrupted build keeps its shards in OUT.work: run it again with --resume. Exit codes: 0 built, 2 usage error,
+    3 bad input (no usable record, an unreadable source).
     """
     if (source == "starter") == bool(inputs):
         raise click.UsageError("--source starter takes no INPUT" if inputs else f"--source {source} needs INPUT")
@@ -193,9 +192,9 @@ def build(
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option("--source", type=click.Choice([*SOURCES, "eutils"]), help="What INPUT is; see `index build`.")
-@click.option("--remove", multiple=True, metavar="PMID", help="An article to take out; may be repeated.")
-@click.option("--encoder", metavar="NAME", help="The index's encoder, where its folder has moved since.")
-@click.option("--compact", is_flag=True, help="Afterwards write the vectors as one shard, without what is gone.")
+@click.option("--remove", multiple=True, metavar="PMID", help="An article to remove; may be repeated.")
+@click.option("--encoder", metavar="NAME", help="The index's encoder, if its folder has moved.")
+@click.option("--compact", is_flag=True, help="Merge the vectors into one shard without deleted ones.")
 @source_options
 def update(
     folder: Path,
@@ -214,16 +213,16 @@ def update(
     store: str | None,
     as_json: bool,
 ) -> None:
-    """Add, replace and take out articles without encoding the others again.
+    """Add, replace and remove articles without encoding the others again.
 
     \b
     riskcards index update pubmed --source pubmed-xml updatefiles/pubmed26n1335.xml.gz
     riskcards index update pubmed --remove 12345678
     riskcards index update pubmed --compact
 
-    New versions replace old ones, DeleteCitation and --remove take out, a retraction notice marks the article it names.
-    Searches go on meanwhile; the new state takes the place of the old one at once. `riskcards index info DIR` shows the
-    shards that updates leave and the rows that are gone: with many of them, --compact.
+    New versions replace old ones, DeleteCitation and --remove delete articles, and a retraction notice marks the
+    article it names. The update is atomic: searches use the old state until the end. `riskcards index info DIR` shows
+    shards and deleted rows; use --compact if there are many.
     """
     if bool(inputs) != bool(source):
         raise click.UsageError("INPUT needs --source" if inputs else "--source needs INPUT")
@@ -254,13 +253,13 @@ def update(
             return
         click.echo(
             f"added {changed.added:,} · replaced {changed.replaced:,} · unchanged {changed.unchanged:,} · "
-            f"taken out {changed.removed:,}\n{manifest.counts['articles']:,} articles in {folder}"
+            f"removed {changed.removed:,}\n{manifest.counts['articles']:,} articles in {folder}"
         )
 
 
 @contextmanager
 def _collected(source: ArticleSource, cache: Path) -> Iterator[CollectedArticles]:
-    """The articles of a source, kept in a temporary file while they are used."""
+    """Yields the articles of a source from a temporary file."""
     if source.kind == "starter":
         yield starter_articles()
         return
@@ -282,7 +281,7 @@ def _collected(source: ArticleSource, cache: Path) -> Iterator[CollectedArticles
 
 
 class _Counted:
-    """An engine that counts the shards it is given: those that were there from before never come to it."""
+    """An engine that counts the shards it encodes, without those of an earlier build."""
 
     def __init__(self, engine: Engine) -> None:
         self.shards = 0

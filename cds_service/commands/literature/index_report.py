@@ -1,4 +1,4 @@
-"""What the `riskcards index` commands share: how they name a folder, show progress, and print."""
+"""Shared by the `riskcards index` commands: folder names, progress and output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STARTER_FOLDER = "starter"
 
 
 def path_of(folder: str) -> Path:
-    """The word `starter` is the shipped index, unless a folder of that name holds one."""
+    """Returns the index folder; `starter` is the shipped index, unless a folder of that name holds one."""
     path = Path(folder)
     if folder == _STARTER_FOLDER and not (path / "manifest.json").exists():
         return KnowledgeIndex.starter_folder()
@@ -39,13 +39,13 @@ def bar(label: str, length: int) -> Iterator[Callable[[int, int], None]]:
 
 
 def count_records(read: int) -> None:
-    """A running count: how many records the files hold is known only at their end."""
+    """Prints a running count: the total is unknown until the files end."""
     if read % 500 == 0:
         click.echo(f"\rreading   {read:,} records", nl=False, err=True)
 
 
 def report_records(collected: CollectedArticles) -> None:
-    """On standard error: what was left out, with file and place, and what was kept but is worth knowing."""
+    """Prints skipped records with file and position, and notices about kept ones, to standard error."""
     for error in collected.refused[:REFUSED_SHOWN]:
         click.echo(f"left out: {error}", err=True)
     more = len(collected.refused) - REFUSED_SHOWN
@@ -57,7 +57,7 @@ def report_records(collected: CollectedArticles) -> None:
 
 
 def records_json(collected: CollectedArticles) -> dict[str, Any]:
-    """The same for programs; every refused record is listed."""
+    """Returns the same as JSON values, with every refused record."""
     return {
         "read": collected.read,
         "refused": len(collected.refused),

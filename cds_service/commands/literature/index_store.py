@@ -1,4 +1,4 @@
-"""The vectors of an index in the hospital's PostgreSQL: `--store` of `riskcards index build`, `update` and `search`."""
+"""Index vectors in PostgreSQL: `--store` of `riskcards index build`, `update` and `search`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from knowledge_index.vectors import PgVectors, StoredVectors
 
 
 def store_option(words: str) -> Callable[[Any], Any]:
-    """`--store URL`. A password belongs into `~/.pgpass` or PGPASSWORD, not on a command line that all can list."""
+    """`--store URL`. Passwords belong in `~/.pgpass` or PGPASSWORD: command lines are visible to other users."""
     return click.option("--store", metavar="postgresql://...", callback=_checked, help=words)
 
 
 def _checked(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value is not None and not re.match(r"postgres(ql)?://", value):
-        raise click.BadParameter("a store is postgresql://[user@]host[:port]/database")
+        raise click.BadParameter("expected postgresql://[user@]host[:port]/database")
     return value
 
 
 def name_of(folder: Path) -> str:
-    """The table's name for an index folder: its own, in the letters a table may have.
+    """Returns the table name for an index folder.
 
     >>> name_of(Path("/data/PubMed-2026")), name_of(Path("2026"))
     ('pubmed_2026', 'index_2026')
@@ -37,7 +37,7 @@ def name_of(folder: Path) -> str:
 
 
 def write_vectors_to(store: str | None, folder: Path, manifest: Manifest) -> None:
-    """Replace what the store holds of this index; nothing without a store."""
+    """Replaces the vectors of this index in the store, if one is given."""
     if store is None:
         return
     with closing(PgVectors(store, name_of(folder))) as table:
@@ -47,7 +47,7 @@ def write_vectors_to(store: str | None, folder: Path, manifest: Manifest) -> Non
 
 @contextmanager
 def opened_with(store: str | None, folder: Path, encoder: str | None = None) -> Iterator[KnowledgeIndex]:
-    """The index, its vectors asked in the store where one is given; `encoder` is where it lies now, if it moved."""
+    """Yields the index, with vectors from the store if one is given; `encoder` replaces a moved encoder folder."""
     opened = None if encoder is None else encoder_named(encoder)
     if store is None:
         yield KnowledgeIndex.open(folder, opened)

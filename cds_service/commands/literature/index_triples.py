@@ -1,4 +1,4 @@
-"""`--triples` of `riskcards index build` and `update`: who reads what articles say of two concepts."""
+"""`--triples` of `riskcards index build` and `update`: extracts relations between concepts from articles."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from risk_model.llm import RULES, LanguageModel, ReaderName, ReaderNameError, la
 from risk_model.prompts import Message
 
 HELP = (
-    "Also read what articles say of two concepts (X induces Y): by rules, from the relations of the PubTator or "
-    "BioC JSON files given (pubtator), or by a language model: llm:smollm2, llm:FOLDER, llm:https://HOST/v1#MODEL."
+    "Also extract relations between concepts (X induces Y): by rules, from the relations in the given PubTator or "
+    "BioC JSON files (pubtator), or by a language model: llm:smollm2, llm:FOLDER, llm:https://HOST/v1#MODEL."
 )
 _MODEL = "llm:"
 _SECONDS_FOR_ONE = 120.0
@@ -32,7 +32,7 @@ _SECONDS_FOR_ONE = 120.0
 
 @dataclass(slots=True)
 class TripleOptions:
-    """What `--triples` asks for. After the build `counts` tells what became of a model's answers."""
+    """The extractor of `--triples`. After the build `counts` has the numbers of kept and dropped answers."""
 
     statements: Statements | None = None
     counts: Counter[str] | None = None
@@ -41,7 +41,7 @@ class TripleOptions:
 def reading(
     triples: str | None, source: str, files: Iterable[Path], annotations: Iterable[Path], out: Path
 ) -> TripleOptions:
-    """`UsageError` for a word that is none of these, or for relations without a file that could hold them."""
+    """Returns the extractor. Raises UsageError for an unknown value, or for relations without a file of them."""
     if triples is None:
         return TripleOptions()
     if triples == "rules":
@@ -54,12 +54,14 @@ def reading(
         given = annotated_triples(marked)
         return TripleOptions(lambda linker: GivenTriples(given))
     if not triples.startswith(_MODEL) or triples in (_MODEL, _MODEL + RULES):
-        raise click.UsageError(f"--triples {triples}: rules, pubtator, llm:smollm2, llm:FOLDER or llm:URL#MODEL")
+        raise click.UsageError(
+            f"--triples {triples}: expected rules, pubtator, llm:smollm2, llm:FOLDER or llm:URL#MODEL"
+        )
     return model_reading(triples.removeprefix(_MODEL), out.with_name(out.name + ".answers"))
 
 
 def model_reading(name: str, answers: Path) -> TripleOptions:
-    """A model of this machine or of a server; its answers are kept in a folder beside the index."""
+    """Returns the extractor of a local or served model; its answers are cached beside the index."""
     try:
         model = language_model(ReaderName.of(name), ModelServers.of(opened_settings()))
     except ReaderNameError as error:
@@ -80,7 +82,7 @@ class _Asked:
 
 
 def asking(model: LanguageModel) -> Ask:
-    """The model as `knowledge_index` asks it."""
+    """Adapts a language model to the interface of `knowledge_index`."""
 
     def ask(question: TripleQuestion) -> str:
         messages = (Message("system", question.system), Message("user", question.user))
@@ -94,6 +96,6 @@ def asking(model: LanguageModel) -> Ask:
 
 
 def report_triples(read: TripleOptions) -> None:
-    """On standard error: what of a model's answers was kept, and what was dropped and why."""
+    """Prints the numbers of kept and dropped model answers to standard error."""
     if read.counts:
         click.echo("statements: " + " · ".join(f"{what} {n:,}" for what, n in sorted(read.counts.items())), err=True)

@@ -1,4 +1,4 @@
-"""`riskcards benchmark`: protocols of the literature on data a user has the right to."""
+"""`riskcards benchmark`: published benchmark protocols on local data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EHRSHOT = (
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Published protocols on your own data: nothing is sent anywhere.
+    """Run published benchmarks on your own data; no data leave this machine.
 
     \b
     riskcards benchmark ehr-encoders --meds dataset/ --encoder minilm --out results/
@@ -32,29 +32,34 @@ def command() -> None:
 
 
 @command.command(name="ehr-encoders")
-@click.option("--meds", required=True, type=_FOLDER, help="The MEDS dataset: data/*.parquet, metadata/.")
-@click.option("--tasks", default="ehrshot", show_default=True, help="Names with commas between, or all of EHRSHOT.")
-@click.option("--labels", type=_FOLDER, help="Label files, one or a folder for each task, instead of our definitions.")
+@click.option("--meds", required=True, type=_FOLDER, help="MEDS dataset folder (data/*.parquet, metadata/).")
+@click.option("--tasks", default="ehrshot", show_default=True, help="Comma-separated task names, or ehrshot for all.")
+@click.option("--labels", type=_FOLDER, help="Folder of label files, instead of our label definitions.")
 @click.option("--encoder", "encoders", multiple=True, default=("minilm",), metavar="NAME", help=ENCODER_HELP)
 @click.option(
     "--serialiser", "serialisers", multiple=True, default=("codes",), show_default=True,
     type=click.Choice(["codes", "markdown"]), help="How a record becomes text; may be repeated.",
 )  # fmt: skip
-@click.option("--budget", default=8000, show_default=True, type=click.IntRange(64), help="Tokens of a record's text.")
+@click.option(
+    "--budget", default=8000, show_default=True, type=click.IntRange(64), help="Most tokens of a record's text."
+)
 @click.option(
     "--shares", default=(1 / 3, 1 / 3), nargs=2, type=click.FloatRange(0.01, 0.9), metavar="V T",
-    help="Validation and test where the dataset has no splits of its own.  [default: a third each]",
+    help="Shares of validation and test if the dataset has no splits.  [default: a third each]",
 )  # fmt: skip
 @click.option(
     "--follow-up", default="patient", show_default=True, type=click.Choice(["data", "patient", "none"]),
-    help="How long patients are seen, for our definitions: `patient` where dates are shifted.",
+    help="End of follow-up for our definitions; use `patient` if dates are shifted.",
 )  # fmt: skip
 @click.option("--draws", default=5, show_default=True, type=click.IntRange(1), help="Random draws for each k.")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
 @click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Results; run again to go on."
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Results folder; run again to resume.",
 )
-@click.option("--json", "as_json", is_flag=True, help="results.json on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json.")
 def ehr_encoders(
     meds: Path,
     tasks: str,
@@ -69,17 +74,17 @@ def ehr_encoders(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Record embeddings against counts with LightGBM, from 1 example of each kind to all: the protocol of EHRSHOT.
+    """Compare record embeddings with LightGBM on code counts, from 1 example per class to all (EHRSHOT protocol).
 
     \b
     riskcards benchmark ehr-encoders --meds dataset/ --encoder minilm --encoder static --out results/
     riskcards benchmark ehr-encoders --meds ehrshot/ --labels benchmark/ --tasks guo_readmission,new_lupus \\
         --encoder qwen3-embedding:/models/Qwen3-Embedding-0.6B --out results/
 
-    Records are cut at each prediction time and told in words of metadata/codes.parquet. OUT gets results.json and
-    report.html; OUT/work holds records as text and vectors, patient data both: guard it, and remove it when done. A
-    run that was stopped goes on where it was; another encoder added later costs only itself. docs/ehrshot.md is the
-    guide for EHRSHOT and MIMIC-IV.
+    Records end at each prediction time and become text with the names in metadata/codes.parquet. OUT gets results.json
+    and report.html. OUT/work holds records as text and vectors: patient data, so protect it and delete it when done. An
+    interrupted run resumes; an encoder added later computes only its own part. See docs/ehrshot.md for EHRSHOT and
+    MIMIC-IV.
     """
     from artifact_store import write_json
     from knowledge_index.encoders import check_encoder
@@ -89,19 +94,19 @@ def ehr_encoders(
     if sum(shares) >= 1:
         raise click.BadParameter("the shares of validation and test must leave something to train on")
     require_matplotlib()
-    lightgbm_library()  # missed now, not after hours of encoding
+    lightgbm_library()  # fail before hours of encoding
     for name in encoders:
         check_encoder(name)
     wanted = list(dict.fromkeys(EHRSHOT if tasks == "ehrshot" else [name.strip() for name in tasks.split(",") if name]))
-    asked = {"tasks": wanted, "budget": budget, "shares": shares, "follow_up": follow_up, "labels": str(labels or "")}
-    prepared = _prepared(meds, labels, wanted, asked, out / "work")
+    options = {"tasks": wanted, "budget": budget, "shares": shares, "follow_up": follow_up, "labels": str(labels or "")}
+    prepared = _prepared(meds, labels, wanted, options, out / "work")
     good, reasons = usable_tasks(prepared)
     for task, why in reasons.items():
         report_line(f"{task}: left out, {why}")
     protocol = EncoderProtocol(draws=draws, bootstraps=bootstraps)
     tables = _tables(good, encoders, serialisers, protocol, out / "work" / "vectors")
     subjects = len({row.subject_id for examples in good.values() for row in examples.rows})
-    settings = {**asked, **protocol.to_json(), "encoders": encoders, "serialisers": serialisers}
+    settings = {**options, **protocol.to_json(), "encoders": encoders, "serialisers": serialisers}
     settings.pop("labels")
     settings["labelled_by"] = "label files" if labels else "task definitions of riskcards"
     document = results_document({"name": _name(meds), "subjects": subjects}, settings, good, reasons, tables)
@@ -114,9 +119,9 @@ def ehr_encoders(
 
 
 def _prepared(
-    meds: Path, labels: Path | None, tasks: Sequence[str], asked: Mapping[str, Any], work: Path
+    meds: Path, labels: Path | None, tasks: Sequence[str], options: Mapping[str, Any], work: Path
 ) -> dict[str, Examples]:
-    """The examples of every task: those of an earlier run with the same questions, or made now."""
+    """Returns the examples of every task, from an earlier run with the same settings if there is one."""
     from risk_model.cohorts import ByHash, MedsDataset
     from risk_model.labels import find_definition
     from risk_model.research import (
@@ -134,20 +139,22 @@ def _prepared(
         read = [*source.files, *(path for task in tasks if labels for path in label_files(labels, task))]
         read += [path for path in (meds / "metadata" / "codes.parquet",) if path.exists()]
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in read]
-        folder = work / settings_digest({**asked, "files": files})
+        folder = work / settings_digest({**options, "files": files})
         if all((folder / task / "rows.jsonl").exists() for task in tasks):
             report_line("records serialised by an earlier run")
             return {task: Examples.open(folder / task) for task in tasks}
-        validation, test = asked["shares"]
+        validation, test = options["shares"]
         if labels is not None:
             wanted = examples_from_label_files(labels, tasks, source.splits, validation, test)
         else:
             chosen = [find_definition(task, "ehrshot" if task in EHRSHOT else None) for task in tasks]
             wanted = examples_by_definition(
-                chosen, source, ByHash(validation, test), str(asked["follow_up"]), report_line
+                chosen, source, ByHash(validation, test), str(options["follow_up"]), report_line
             )
         folder.mkdir(parents=True, exist_ok=True)
-        made = prepare_examples(wanted, source, read_vocabulary(meds), folder, list(SERIALISERS), int(asked["budget"]))
+        made = prepare_examples(
+            wanted, source, read_vocabulary(meds), folder, list(SERIALISERS), int(options["budget"])
+        )
         for task, rows in wanted.items():
             if lost := len(rows) - len(made[task].rows):
                 report_line(f"{task}: {lost} predictions of subjects that are not in the data are left out")
@@ -173,19 +180,19 @@ def _tables(
             with counting(f"records embedded by {item.name}") as progress:
                 vectors = embed_all(encoder, tasks, serialiser, kept, progress)
             for task, examples in tasks.items():
-                report_line(f"{task}: judging {item.name}")
+                report_line(f"{task}: evaluating {item.name}")
                 made_by = f"{encoder.fingerprint} {serialiser}"
                 found[task][item.name] = evaluate_task(examples, vectors[task], item, made_by, protocol)
     for task, examples in tasks.items():
         counts = code_counts(examples)
         for item in BASELINES:
-            report_line(f"{task}: judging {item.name}")
+            report_line(f"{task}: evaluating {item.name}")
             found[task][item.name] = evaluate_task(examples, counts, item, "counts", protocol)
     return found
 
 
 def _name(meds: Path) -> str:
-    """What the dataset calls itself, else its folder's name."""
+    """Returns the dataset's name in its metadata, else its folder name."""
     try:
         described = orjson.loads((meds / "metadata" / "dataset.json").read_bytes())
         return str(described.get("dataset_name") or meds.resolve().name)
@@ -205,4 +212,4 @@ def _show(document: Mapping[str, Any], out: Path) -> None:
             click.echo(f"  {name:<32}" + "  ".join(f"k={k} {value:.3f}" for k, value in cells.items()))
     for task, why in document["left_out"].items():
         click.echo(f"\n{task}: left out, {why}")
-    click.echo(f"\nwritten to {out}: report.html to read, results.json for programs")
+    click.echo(f"\nwritten to {out}: report.html and results.json")

@@ -12,9 +12,9 @@ import orjson
 @click.argument("model")
 @click.option("--format", "form", type=click.Choice(["html", "json", "chai-xml"]), default="html", show_default=True)
 def command(model: str, form: str) -> None:
-    """Where a model comes from, how well it does, and where it must not be used.
+    """Print the model card: training data, performance and limits of use.
 
-    MODEL is a model directory, or a task whose shipped model is meant: in_hospital_mortality, readmission_30d.
+    MODEL is a model folder, or a task for its shipped model: in_hospital_mortality, readmission_30d.
 
     \b
     riskcards card readmission_30d > card.html

@@ -1,4 +1,4 @@
-"""`riskcards cohort`: labelled prediction times from FHIR or MEDS, split by patient, to train and evaluate on."""
+"""`riskcards cohort`: builds labelled cohorts from FHIR or MEDS, split by patient."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @click.group(name="cohort")
 def command() -> None:
-    """Cohorts: who, predicted when, with which outcome.
+    """Build cohorts: patients, prediction times and outcomes.
 
     \b
-    What can be asked:   riskcards cohort tasks
+    All tasks:           riskcards cohort tasks
     One definition:      riskcards cohort tasks readmission_30d --label cms-hwr
     From Bulk Data:      riskcards cohort build --task readmission_30d --fhir export/ --out cohort/
     From MEDS:           riskcards cohort build --task in_hospital_mortality --meds dataset/ --out cohort/
-    Your own question:   riskcards cohort build --task my_task.yaml --fhir export/ --out cohort/
+    Your own task:       riskcards cohort build --task my_task.yaml --fhir export/ --out cohort/
 
     Then: riskcards train --task TASK --cohort cohort/ --out model/
     """
@@ -41,7 +41,7 @@ class _Zone(click.ParamType):  # type: ignore[type-arg]  # subscriptable only si
         try:
             return UTC if value == "UTC" else ZoneInfo(str(value))
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            self.fail(f"{value!r} is no time zone such as Europe/Berlin or America/New_York", param, ctx)
+            self.fail(f"{value!r} is not a time zone such as Europe/Berlin or America/New_York", param, ctx)
 
 
 class _FollowUp(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
@@ -77,14 +77,14 @@ class _Shares(click.ParamType):  # type: ignore[type-arg]  # subscriptable only 
 
 
 def _midnight(moment: datetime) -> datetime:
-    """A bare date reads as its end; a period begins with the day."""
+    """The start of a bare date, which TimeType reads as its end."""
     last = moment.replace(hour=23, minute=59, second=59, microsecond=999999)
     return moment.replace(hour=0, minute=0, second=0, microsecond=0) if moment == last else moment
 
 
 @command.command(name="build")
 @click.option("--task", required=True, help="A task of `riskcards cohort tasks`, or a task file of your own (.yaml).")
-@click.option("--label", "definition", metavar="DEFINITION", help="Label definition; default: the task's first.")
+@click.option("--label", "definition", metavar="DEFINITION", help="Label definition.  [default: the task's first]")
 @click.option("--fhir", type=click.Path(path_type=Path), help="Folder of Bulk Data NDJSON, or of Bundles; .gz too.")
 @click.option("--meds", type=click.Path(path_type=Path), help="MEDS dataset (parquet); needs the extra [meds].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; new or empty.")
@@ -96,13 +96,15 @@ def _midnight(moment: datetime) -> datetime:
     show_default=True,
     help="Shares of validation and test by hash of the patient, or the dates on which each begins.",
 )
-@click.option("--folds", type=click.IntRange(min=2), help="Folds, each with both classes; default: up to 5.")
+@click.option(
+    "--folds", type=click.IntRange(min=2), help="Number of folds, each with both classes.  [default: up to 5]"
+)
 @click.option(
     "--follow-up",
     type=_FollowUp(),
     default="data",
     show_default=True,
-    help="How long patients are seen: to the end of the data, to their own last entry (shifted dates), ever, a date.",
+    help="End of follow-up: of the data, each patient's last entry (for shifted dates), unlimited (none), or a date.",
 )
 @click.option(
     "--site-map",
@@ -110,8 +112,10 @@ def _midnight(moment: datetime) -> datetime:
     callback=site_map_file,
     help="YAML file that translates a site's own codes; kept with the cohort.",
 )
-@click.option("--zone", type=_Zone(), default="UTC", show_default=True, help="The hospital's, for the end of a day.")
-@click.option("--json", "as_json", is_flag=True, help="cohort.json on standard output.")
+@click.option(
+    "--zone", type=_Zone(), default="UTC", show_default=True, help="The hospital's time zone, for the end of a day."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print cohort.json.")
 def build_command(
     task: str,
     definition: str | None,
@@ -131,9 +135,9 @@ def build_command(
     riskcards cohort build --task readmission_30d --label ehrshot --fhir export/ --out cohort/
     riskcards cohort build --task in_hospital_mortality --meds dataset/ --split 2022-01-01,2022-07-01 --out cohort/
 
-    OUT gets cohort.json (counts, exclusions by reason), labels.jsonl (one prediction to a line), task.yaml (the
-    definition) and patients.ndjson.gz (the data of the labelled patients: patient data, guard it as such).
-    Splits never part a patient, also not two charts of one person. What cannot be told is excluded, with the reason.
+    OUT gets cohort.json (counts, exclusions by reason), labels.jsonl (one prediction per line), task.yaml (the
+    definition) and patients.ndjson.gz (the data of the labelled patients: protect it as patient data). All charts of a
+    patient are in one split. Rows whose outcome is unknown are excluded, with the reason.
     """
     if (fhir is None) == (meds is None):
         raise click.UsageError("give --fhir DIR or --meds DIR")
@@ -182,7 +186,7 @@ def _summary(found: dict[str, Any], out: Path) -> str:
 @click.option("--label", "definition", metavar="DEFINITION", help="One of its label definitions.")
 @click.option("--json", "as_json", is_flag=True, help="For programs to read.")
 def tasks_command(task: str | None, definition: str | None, as_json: bool) -> None:
-    """The tasks and their label definitions; with TASK, their timelines; with --label, the file, to start your own.
+    """List tasks and label definitions; with TASK their timelines, with --label the file to adapt.
 
     \b
     riskcards cohort tasks

@@ -1,4 +1,4 @@
-"""`riskcards evaluate`: a model on a cohort, as metrics.json and a report a clinician can read."""
+"""`riskcards evaluate`: measures a model on a cohort, as metrics.json and report.html."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "all", "train", "validation", "test"]),
-    help="Rows to judge; auto: the test split of the model's own cohort, all rows of any other.",
+    help="Rows to evaluate; auto: the test split of the training cohort, all rows of any other.",
 )
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
-@click.option("--json", "as_json", is_flag=True, help="metrics.json on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print metrics.json.")
 def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, as_json: bool) -> None:
-    """Measure a model on patients it never saw.
+    """Evaluate a model on held-out patients.
 
     \b
     riskcards evaluate --model model/ --cohort cohort/ --out evaluation/
     riskcards evaluate --model model/ --cohort next-year/ --out evaluation-next-year/ --json
 
     OUT gets metrics.json and report.html: discrimination, calibration, net benefit, alerts per 100, subgroups (fewer
-    than 100 rows are not reported), the established scores on the same rows, whether the 90 % statements held, and the
-    TRIPOD+AI checklist as far as a run can fill it. Intervals are 95 %, from resampling patients. What the model
-    declined to answer is counted with its reasons, and not scored.
+    than 100 rows are not reported), the established scores on the same rows, coverage of the 90 % intervals, and the
+    TRIPOD+AI checklist as far as a run can fill it. Intervals are 95 %, by bootstrap over patients. Abstentions are
+    counted by reason and not scored.
     """
     from risk_model import LabelledCohort, RiskModel
     from risk_model.evaluation import predict_cohort, write_evaluation
@@ -50,7 +50,7 @@ def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, a
         answers = predict_cohort(opened, labelled, sources, split, progress)
     if answers.unspoken:
         report_line(
-            f"{answers.unspoken} rows are judged without their first stage: its language model gave no usable answer"
+            f"{answers.unspoken} rows are evaluated without their first stage: its language model gave no usable answer"
         )
     found = write_evaluation(opened, labelled, answers, out, bootstraps=bootstraps, say=report_line)
     if as_json:

@@ -1,4 +1,4 @@
-"""`riskcards few-shot`: the protocol of the record-encoder paper in one command."""
+"""`riskcards few-shot`: compares record embeddings with code counts for few training examples."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from knowledge_index.encoders import DEFAULT
 @click.option("--budget", default=8000, show_default=True, type=click.IntRange(64), help="Tokens of the record's text.")
 @click.option(
     "--rubric", "rubric_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Also judge the answers to a rubric: see `riskcards rubric`.",
+    help="Also evaluate the answers to a rubric; see `riskcards rubric`.",
 )  # fmt: skip
-@click.option("--note-reader", help=f"With --rubric: who answers its items on what notes say: {READER_HELP}")
+@click.option("--note-reader", help=f"With --rubric: the note reader for its items about notes: {READER_HELP}")
 @click.option("--draws", default=5, show_default=True, type=click.IntRange(1), help="Random draws for each k.")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
-@click.option("--json", "as_json", is_flag=True, help="few_shot.json on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print few_shot.json.")
 def command(
     cohort: Path,
     out: Path,
@@ -50,14 +50,14 @@ def command(
     bootstraps: int,
     as_json: bool,
 ) -> None:
-    """Record embeddings against counts of codes, from 1 example of each kind to all there are.
+    """Compare record embeddings with code counts, from 1 training example per class to all.
 
     \b
     riskcards cohort build --task readmission_30d --label ehrshot --fhir export/ --out cohort/
     riskcards few-shot --cohort cohort/ --out few-shot/
 
-    k = 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128 and all; as many examples again choose the regularisation; judged on
-    the test split with patient-level bootstraps. Any task a cohort can be built for will do. OUT gets few_shot.json.
+    k = 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128 and all; as many again for validation; evaluated on the test
+    split with patient-level bootstraps, for any cohort task. OUT gets few_shot.json.
     """
     from artifact_store import write_json
     from knowledge_index.encoders import available_threads, encoder_named
@@ -66,14 +66,14 @@ def command(
     from risk_model.research import EMBEDDING_AND_COUNTS, RUBRIC, read_parts, run_few_shot
 
     if note_reader and rubric_file is None:
-        raise click.UsageError("--note-reader belongs to --rubric")
+        raise click.UsageError("--note-reader needs --rubric")
     labelled = LabelledCohort.open(cohort)
     opened = keeping(encoder_named(encoder, available_threads()), encoder, out)
     with counting("records embedded") as progress:
         rubric = None if rubric_file is None else Rubric.open(rubric_file)
         reader = open_sources(None, note_reader, beside=out).reader
         parts = read_parts(labelled, opened, serialiser, budget, progress, rubric, reader)
-    judged = EMBEDDING_AND_COUNTS if rubric is None else (*EMBEDDING_AND_COUNTS, RUBRIC)
+    compared = EMBEDDING_AND_COUNTS if rubric is None else (*EMBEDDING_AND_COUNTS, RUBRIC)
     document: dict[str, Any] = {
         "task": labelled.task,
         "label": labelled.definition,
@@ -82,7 +82,7 @@ def command(
         "budget": budget,
         "draws": draws,
         "rows": {name: len(part.y) for name, part in parts.items()},
-        "shots": run_few_shot(parts, representations=judged, draws=draws, bootstraps=bootstraps, say=report_line),
+        "shots": run_few_shot(parts, representations=compared, draws=draws, bootstraps=bootstraps, say=report_line),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "few_shot.json", document)
@@ -90,7 +90,7 @@ def command(
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         return
     click.echo(f"{labelled.task} ({labelled.definition}), AUROC on the test split")
-    click.echo(f"{'k':>5}" + "".join(f"{item.name:>26}" for item in judged))
+    click.echo(f"{'k':>5}" + "".join(f"{item.name:>26}" for item in compared))
     for k, kinds in document["shots"].items():
         click.echo(f"{k:>5}" + _cells(kinds))
 

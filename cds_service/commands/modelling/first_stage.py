@@ -1,4 +1,4 @@
-"""`riskcards train --stage1`: which first stage is meant, and a language model asked about the notes of a cohort."""
+"""`riskcards train --stage1`: selects the first stage and queries its language model about a cohort's notes."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ REGRESSION = "regression"
 
 
 def checked_stage(name: str | None, note_reader: str | None) -> str | None:
-    """What --stage1 says; wrong use where it is no language model's name, or the regression has nothing to read."""
+    """Validates --stage1. Raises UsageError for an unknown model, or for the regression without a note reader."""
     if name is None:
         return None
     if name == REGRESSION:
         if not note_reader:
-            raise click.UsageError("--stage1 needs --note-reader: it learns from what the notes say")
+            raise click.UsageError("--stage1 needs --note-reader, as it learns from findings in notes")
         return name
     if checked_name(name).kind == "rules":
-        raise click.UsageError("--stage1 rules: say --stage1 alone for a regression over what the rules read")
+        raise click.UsageError(
+            "--stage1 rules: give --stage1 without NAME for a regression over the findings of the rules"
+        )
     return name
 
 
 def answers_of(out: Path) -> Path:
-    """Where the language model's answers are kept beside a model folder."""
+    """The file of cached language model answers beside a model folder."""
     return out.with_name(f"{out.name}.answers.jsonl")
 
 
 def exclude_tuning_patients(labelled: LabelledCohort, name: str | None) -> LabelledCohort:
-    """The rows of patients that a first stage's adapter was not tuned among: what it says of the others tells their
-    outcomes. Raises TrainingError where none is left, ModelArtifactError for an altered adapter."""
+    """Returns the rows of patients not used for tuning: the adapter's answers leak the outcomes of tuning patients.
+
+    Raises TrainingError if none is left, ModelArtifactError for an altered adapter.
+    """
     from risk_model import TrainingError
     from risk_model.llm import check_adapter
     from risk_model.llm_tuning import learned_from
@@ -48,17 +52,17 @@ def exclude_tuning_patients(labelled: LabelledCohort, name: str | None) -> Label
     if adapter is None:
         return labelled
     manifest = check_adapter(Path(adapter))
-    taught = learned_from(manifest, [row.person for row in labelled.rows])
-    taught |= learned_from(manifest, [row.subject_id for row in labelled.rows])
-    if taught.all():
+    in_tuning = learned_from(manifest, [row.person for row in labelled.rows])
+    in_tuning |= learned_from(manifest, [row.subject_id for row in labelled.rows])
+    if in_tuning.all():
         raise TrainingError("the adapter was tuned among all these patients: tune one on a --share, or on others")
-    if taught.any():
-        report_line(f"{taught.sum()} of {len(taught)} rows left out: the adapter was tuned among their patients")
-    return replace(labelled, rows=tuple(row for row, was in zip(labelled.rows, taught, strict=True) if not was))
+    if in_tuning.any():
+        report_line(f"{in_tuning.sum()} of {len(in_tuning)} rows left out: the adapter was tuned on their patients")
+    return replace(labelled, rows=tuple(row for row, was in zip(labelled.rows, in_tuning, strict=True) if not was))
 
 
 def stage_of(model: RiskModel) -> str | None:
-    """Where the language model lies that is a model's first stage; None where none is. Raises ModelArtifactError."""
+    """Returns the name of a model's first-stage language model, or None. Raises ModelArtifactError."""
     from cds_service.background.language_models import stage1_name
     from cds_service.commands.shared.opened import opened_settings
 
@@ -66,7 +70,7 @@ def stage_of(model: RiskModel) -> str | None:
 
 
 def stage_to_fit(name: str | None, study: Dataset, question: Task, out: Path) -> StageToFit | None:
-    """Raises ModelArtifactError, MissingExtraError; LanguageModelError where the model cannot be asked to the end."""
+    """Returns the first stage to fit, or None. Raises ModelArtifactError, MissingExtraError, LanguageModelError."""
     from knowledge_index.encoders import DEFAULT, available_threads, encoder_named
     from risk_model.first_stage import NoteRegression
 
@@ -81,13 +85,9 @@ def _asked(name: str, study: Dataset, question: Task, kept: Path, encoder: Encod
     from risk_model.llm import model_identity
 
     model, mark = opened_models()(name), model_identity(checked_name(name))
-    report_line(
-        f"{name} is asked about {sum(map(len, study.windows))} passages of notes; its answers are kept in {kept}"
-    )
+    report_line(f"{name} reads {sum(map(len, study.windows))} passages of notes; its answers are cached in {kept}")
     with counting("passages answered") as progress:
         opinions = ask_about_patients(model, study.windows, question, kept, progress)
-    silent = sum(not patient.whole for patient in opinions)
-    report_line(
-        f"{len(opinions) - silent} of {len(opinions)} rows have its estimate; {kept} quotes notes: guard it like them"
-    )
+    unanswered = sum(not patient.whole for patient in opinions)
+    report_line(f"{len(opinions) - unanswered} of {len(opinions)} rows have its estimate; {kept} holds patient data")
     return AskedModel.of(name, mark, opinions, encoder)

@@ -1,4 +1,4 @@
-"""`riskcards recalibrate`: a new version of a model, fitted to a hospital's own outcome rate."""
+"""`riskcards recalibrate`: a new version of a model, fitted to a hospital's outcome rate."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.command(name="recalibrate")
 @click.option("--model", required=True, type=_FOLDER, help="The model folder to start from; it is not changed.")
 @click.option("--cohort", required=True, type=_FOLDER, help="Recent patients of this hospital, with outcomes.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="New folder.")
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the new version."
+)
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
-@click.option("--json", "as_json", is_flag=True, help="What changed, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
 def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool) -> None:
-    """Fit a model's probabilities to your own patients, as a new version.
+    """Recalibrate a model to your own patients, as a new version.
 
     \b
     riskcards recalibrate --model model/ --cohort recent/ --out model-recalibrated/
 
-    The ranking of patients stays; intercept (from 20 outcomes on) and slope (from 100 on) of the log-odds move. The
-    new version names the one it came from, with its hash; recalibration.html shows calibration before and after,
-    "after" cross-fitted by patient. riskcards never does this by itself: compare, then point the service at it.
+    The ranking of patients is unchanged; the intercept (with 20 or more outcomes) and slope (100 or more) of the
+    log-odds are refitted. The new version names its source with its hash; recalibration.html shows calibration before
+    and after, "after" cross-fitted by patient. Never automatic: compare, then configure the service to use it.
     """
     from risk_model import LabelledCohort, RiskModel
     from risk_model.evaluation import dataset_fingerprint, predict_cohort
@@ -44,7 +46,7 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
     sha256 = dataset_fingerprint(cohort)
     if answers.unspoken:
         report_line(
-            f"{answers.unspoken} rows are judged without their first stage: its language model gave no usable answer"
+            f"{answers.unspoken} rows are evaluated without their first stage: its language model gave no usable answer"
         )
     found = write_recalibrated(opened, answers, sha256, out, bootstraps=bootstraps, say=report_line)
     if as_json:
@@ -54,7 +56,7 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
     for name in ("calibration_intercept", "calibration_slope", "observed_expected", "brier"):
         cells = [_shown(found[when][name]) for when in ("before", "after")]
         click.echo(f"{name:<24}{cells[0]:>26}{cells[1]:>26}")
-    click.echo(f"version {found['version']} ({found['method']}) written to {out}; nothing uses it until you say so")
+    click.echo(f"version {found['version']} ({found['method']}) written to {out}; not in use until you configure it")
 
 
 def _shown(metric: dict[str, Any]) -> str:

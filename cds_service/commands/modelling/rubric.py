@@ -1,4 +1,4 @@
-"""`riskcards rubric`: questions a language model or a clinician writes once, answered from records by rules."""
+"""`riskcards rubric`: questions by a language model or clinician, answered from records by rules."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Rubrics: what to look for in a record, written once, read without a language model.
+    """Create and check rubrics: questions about a record, answered by rules without a language model.
 
     \b
-    Ask your own model:  riskcards rubric prompt --cohort cohort/ --out prompt.md
-    Check its answer:    riskcards rubric check answer.md --cohort cohort/ --out rubric.yaml
-    What it is worth:    riskcards few-shot --cohort cohort/ --rubric rubric.yaml --out few-shot/
+    Write a prompt:      riskcards rubric prompt --cohort cohort/ --out prompt.md
+    Check the answer:    riskcards rubric check answer.md --cohort cohort/ --out rubric.yaml
+    Measure its value:   riskcards few-shot --cohort cohort/ --rubric rubric.yaml --out few-shot/
     """
 
 
@@ -32,7 +32,7 @@ def command() -> None:
 def prompt_command(cohort: Path, examples: int, budget: int, out: Path) -> None:
     """Write the prompt that asks a language model for a rubric, with example patients of the training split.
 
-    The file holds patient data. Give it to a model inside the hospital only; nothing is sent from here.
+    The file holds patient data: use it only with a model inside the hospital. This command sends no data.
     """
     from risk_model import LabelledCohort
     from risk_model.cohorts import TASK
@@ -54,7 +54,7 @@ def prompt_command(cohort: Path, examples: int, budget: int, out: Path) -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the rubric alone, as YAML.")
 @click.option("--json", "as_json", is_flag=True, help="For programs to read.")
 def check_command(answer: Path, cohort: Path | None, out: Path | None, as_json: bool) -> None:
-    """Check a rubric, or a language model's answer with one in a fenced block. Exit 3 names the field that is wrong."""
+    """Check a rubric, or a model's answer with one in a fenced block. Exit code 3 if invalid, naming the field."""
     from risk_model.features import Rubric, without_code_fence
 
     rubric = Rubric.open(answer)
@@ -70,7 +70,7 @@ def check_command(answer: Path, cohort: Path | None, out: Path | None, as_json: 
         document = {"task": rubric.task, "title": rubric.title, "author": rubric.author, "items": items}
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         return
-    click.echo(f"{rubric.title or rubric.task}: {len(rubric.items)} items, no fault found")
+    click.echo(f"{rubric.title or rubric.task}: {len(rubric.items)} items, valid")
     for item in rubric.items:
         share = f"{100 * known[item.name]:>4.0f} % known  " if known else ""
         click.echo(f"  {share}{item.id:<24}{item.type:<8}{item.question}")

@@ -1,4 +1,4 @@
-"""`riskcards train`: a model folder from a cohort folder."""
+"""`riskcards train`: trains a model on a cohort."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option("--cohort", required=True, type=_COHORT, help="Folder of `riskcards cohort build`.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The model folder.")
-@click.option("--encoder", metavar="NAME", help=f"Also learn from an embedding of the record. {ENCODER_HELP}")
+@click.option("--encoder", metavar="NAME", help=f"Also use an embedding of the record as input. {ENCODER_HELP}")
 @click.option(
     "--serialiser", default="codes", show_default=True, type=click.Choice(["codes", "markdown"]),
     help="With --encoder: how a record becomes text.",
 )  # fmt: skip
-@click.option("--note-reader", help=f"Also learn from what the notes say, as read by {READER_HELP}")
-@click.option("--evidence", is_flag=True, help="Also learn from the literature found; needs both above, and is slow.")
+@click.option("--note-reader", help=f"Also use findings in notes as input, read by {READER_HELP}")
+@click.option(
+    "--evidence", is_flag=True, help="Also use retrieved literature as input; needs --encoder and --note-reader; slow."
+)
 @click.option(
     "--stage1", is_flag=False, flag_value=REGRESSION, metavar="[NAME]",
-    help="Also a first stage that estimates from notes and says why: alone a regression over what --note-reader reads, "
-    "with NAME that language model's own estimate (smollm2, a model folder, https://HOST/v1#MODEL).",
+    help="Also use a first-stage estimate from notes, with reasons: without NAME a regression over the findings of "
+    "--note-reader, with NAME the estimate of that language model (smollm2, a model folder, https://HOST/v1#MODEL).",
 )  # fmt: skip
 @click.option(
     "--rubric", "rubric_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Also learn from the answers to a rubric: see `riskcards rubric`.",
+    help="Also use the answers to a rubric as input; see `riskcards rubric`.",
 )  # fmt: skip
 @click.option("--model-id", help="Name of the model.  [default: TASK-local]")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
-@click.option("--json", "as_json", is_flag=True, help="metrics.json on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print metrics.json.")
 def command(
     task: str,
     cohort: Path,
@@ -62,19 +64,16 @@ def command(
     riskcards evaluate --model model/ --cohort cohort/ --out evaluation/
     riskcards score patient.json --model model/
 
-    The training and validation splits are learned from; the test split is left for `evaluate`. Inputs that never vary
-    are left out and named. With --stage1 a first stage reads the notes too: its estimate and the embedding of its
-    reasons become inputs, cross-fitted by patient, and it is kept as stage1.json beside the model. A language model is
-    asked about a few passages of each patient's newest notes; what it answered is kept in OUT.answers.jsonl. What a
-    language model reads with --note-reader is kept in OUT.readings.jsonl, and what --encoder embeds, unless it is a
-    shipped one, in OUT.vectors: a run that was stopped goes on from there. These tell of patients: guard them.
+    Uses the training and validation splits; the test split is left for `evaluate`. Constant inputs are left out and
+    reported. With --stage1 the first stage's estimate and the embedding of its reasons become inputs, cross-fitted by
+    patient, and it is saved as stage1.json. A language model reads a few passages of each patient's newest notes.
+    Language model answers are cached in OUT.answers.jsonl, findings of --note-reader in OUT.readings.jsonl, vectors of
+    a custom --encoder in OUT.vectors, so that an interrupted run resumes. These files hold patient data: protect them.
 
-    OUT gets the model (XGBoost's own format), manifest.json with the sha256 of every file, the model card, and
-    metrics.json and report.html measured out of fold by patient, of estimates as they would be served. Nothing in it is
-    pickled.
+    OUT gets the model (XGBoost format, no pickle), manifest.json with the sha256 of every file, the model card, and
+    metrics.json and report.html, measured out of fold by patient on estimates as they would be served.
 
-    At least 10 rows with the outcome and 10 without are needed, from 5 patients each; for figures you can rely on,
-    some hundreds of each.
+    Needs at least 10 rows with and 10 without the outcome, from 5 patients each; reliable results need some hundreds.
     """
     from risk_model import LabelledCohort
     from risk_model.evaluation import read_training_dataset
@@ -85,17 +84,17 @@ def command(
 
     if evidence and not (encoder and note_reader):
         raise click.UsageError("--evidence needs --encoder and --note-reader")
-    asked = checked_stage(stage1, note_reader)
+    chosen_stage = checked_stage(stage1, note_reader)
     rubric = None if rubric_file is None else Rubric.open(rubric_file)
-    labelled = exclude_tuning_patients(LabelledCohort.open(cohort), asked)
+    labelled = exclude_tuning_patients(LabelledCohort.open(cohort), chosen_stage)
     task = find_definition(task).id if task.endswith((".yaml", ".yml")) else task
     opened = open_sources(encoder, note_reader, evidence, beside=out)
     form = next(name for name, form in RECORDS.items() if form == serialiser)
     sources = replace(opened, record=form, rubric=rubric)
     with counting("rows read") as progress:
-        study = read_training_dataset(labelled, task, sources, progress, windows=asked not in {None, REGRESSION})
+        study = read_training_dataset(labelled, task, sources, progress, windows=chosen_stage not in {None, REGRESSION})
     name = model_id or f"{task.replace('_', '-')}-local"
-    stage = stage_to_fit(asked, study, labelled.asked.question, out)
+    stage = stage_to_fit(chosen_stage, study, labelled.asked.question, out)
     found = build_model(
         labelled, study, sources, out, model_id=name, bootstraps=bootstraps, first_stage=stage, say=report_line
     )

@@ -1,4 +1,4 @@
-"""`riskcards train-reader`: a LoRA adapter for a local language model that reads notes."""
+"""`riskcards train-reader`: tunes a LoRA adapter of a local language model that reads notes."""
 
 from __future__ import annotations
 
@@ -28,80 +28,92 @@ GENERATED = "generated"
     multiple=True,
     default=(GENERATED,),
     show_default=True,
-    help="Where examples come from: `generated`, or a folder of FHIR with notes. May be given several times.",
+    help="Source of examples: `generated`, or a folder of FHIR with notes; may be repeated.",
 )
 @click.option(
     "--cohort", type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Teach it outcomes instead: the rows of a folder of `riskcards cohort build`, its notes and labels.",
+    help="Tune it on outcomes instead: a folder of `riskcards cohort build` with notes.",
 )  # fmt: skip
 @click.option("--task", help="With --cohort: the task it was built for.")
 @click.option(
     "--share", default=0.5, show_default=True, type=click.FloatRange(0, 1, min_open=True),
-    help="With --cohort: of its patients, by hash. The others are left for a model whose first stage it will be.",
+    help="With --cohort: the share of patients to use, by hash; the others are left to train a model with it.",
 )  # fmt: skip
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The adapter's folder.")
-@click.option("--resume", is_flag=True, help="Go on with training that was stopped; same options as before.")
+@click.option("--resume", is_flag=True, help="Resume interrupted training, with the same options.")
 @click.option(
     "--examples", default=600, show_default=True, type=click.IntRange(8),
-    help="Generated ones, or windows of a cohort's notes, to learn from.",
+    help="Number of generated examples, or of windows of a cohort's notes.",
 )  # fmt: skip
-@click.option("--each", default=20, show_default=True, type=click.IntRange(1), help="Windows told of each FHIR record.")
-@click.option("--epochs", default=2, show_default=True, type=click.IntRange(1))
-@click.option("--max-steps", type=click.IntRange(1), help="Stop after so many batches, whatever --epochs says.")
-@click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Examples to a step.")
 @click.option(
-    "--rank", default=16, show_default=True, type=click.IntRange(1), help="Of the LoRA matrices; alpha is twice."
+    "--each", default=20, show_default=True, type=click.IntRange(1), help="Windows generated from each FHIR record."
 )
-@click.option("--targets", default="all-linear", show_default=True, help="Layers by name, with commas between them.")
-@click.option("--learning-rate", default=1e-3, show_default=True, type=click.FloatRange(0, min_open=True))
-@click.option("--validate-every", default=25, show_default=True, type=click.IntRange(1), help="Steps.")
+@click.option("--epochs", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--max-steps", type=click.IntRange(1), help="Most batches, regardless of --epochs.")
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(1), help="Examples per step.")
 @click.option(
-    "--patience", default=3, show_default=True, type=click.IntRange(1), help="Validations without a better one."
+    "--rank",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Rank of the LoRA matrices; alpha is twice the rank.",
+)
+@click.option("--targets", default="all-linear", show_default=True, help="Comma-separated layer names.")
+@click.option("--learning-rate", default=1e-3, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option(
+    "--validate-every", default=25, show_default=True, type=click.IntRange(1), help="Steps between validations."
+)
+@click.option(
+    "--patience",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Validations without improvement before stopping.",
 )
 @click.option(
     "--max-tokens", default=768, show_default=True, type=click.IntRange(16), help="Longer examples are left out."
 )
 @click.option(
     "--answers", default="json", show_default=True, type=click.Choice(["json", "compact"]),
-    help="What it is taught to answer in; compact lines are shorter and easier for a small model.",
+    help="Answer format; compact lines are shorter and easier for a small model.",
 )  # fmt: skip
 @click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or 8bit.")
 @click.option("--seed", default=7, show_default=True, type=int)
-@click.option("--json", "as_json", is_flag=True, help="The adapter's manifest on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the adapter's manifest.")
 def command(**chosen: Any) -> None:
-    """Teach a local language model to read notes: a LoRA adapter, the model itself stays as it is.
+    """Fine-tune a local language model to read notes, as a LoRA adapter; the model itself is unchanged.
 
     \b
     riskcards train-reader --out reader/                                  SmolLM2-135M on generated notes
     riskcards train-reader --notes export/ --notes generated --out reader/
     riskcards train-reader --model /models/Qwen3-8B --precision bfloat16 --notes export/ --out reader/
     riskcards train-reader --task in_hospital_mortality --cohort cohort/ --out opinion/
-    riskcards train-reader --out reader/ --resume                         after it was stopped
+    riskcards train-reader --out reader/ --resume                         after an interruption
 
-    What a record holds is the label: conditions and measurements are told in sentences of many styles, with denials,
-    relatives, abbreviations and numbers that are nobody's; of a FHIR folder's own notes those passages are taken on
-    which the record and the rule reader agree. Styles, and patients, to validate on are never learned from. Training
-    stops when they are read no better, and the best adapter so far is kept.
+    Labels come from the structured record: conditions and measurements become sentences in many styles, with negations,
+    relatives, abbreviations and unrelated numbers; of a FHIR folder's own notes, passages are used on which the record
+    and the rule reader agree. Styles and patients for validation are excluded from training. Training stops when the
+    validation loss no longer improves; the best adapter is kept.
 
-    With --cohort it is taught to give a level of risk and a reason instead, for a first stage. The outcome of a row of
-    the training and validation splits is the label, as many with it as without, which is put back into the log-odds.
-    The reason is the sentence that weighs most in a regression fitted on other patients. The manifest names the
-    patients of its --share, hashed: what it says of them tells outcomes, so `riskcards train --stage1` leaves them out.
+    With --cohort the model learns to give a risk level and a reason, for a first stage. The label is the outcome of
+    rows in the training and validation splits, balanced; the log-odds are corrected for it. The reason is the sentence
+    with the largest weight in a regression fitted on other patients. The manifest has hashes of the patients of
+    --share: `riskcards train --stage1` excludes them, as the adapter has seen their outcomes.
 
-    OUT gets the adapter as safetensors and manifest.json: the base model's sha256, the examples' sha256, settings,
-    losses, and the sha256 of each file, checked whenever it is opened. A stopped run leaves its state there; --resume
-    ends with the same weights as if it had not been stopped. No patient's words are in any of these files, but weights
-    tuned on real notes can repeat them: guard such an adapter like the notes.
+    OUT gets the adapter as safetensors and manifest.json with settings, losses and the sha256 of the base model, the
+    examples and each file, verified on every load. An interrupted run resumes with --resume and ends with the same
+    weights. The files contain no note text, but weights tuned on real notes can reproduce it: protect such an adapter
+    as patient data.
 
-    Needs pip install "riskcards[llm]". Two CPU cores tune SmolLM2 at 100 to 200 tokens a second: for models of some
-    billion weights use a GPU. Exit codes: 0 done, 2 wrong use, 3 model, folder or state that cannot be used.
+    Needs pip install "riskcards[llm]". Two CPU cores process 100 to 200 tokens a second with SmolLM2; use a GPU for
+    models with billions of weights. Exit codes: 0 done, 2 usage error, 3 unusable model, folder or state.
     """
     from knowledge_index import KnowledgeIndex
     from risk_model.llm import LocalLanguageModel, base_fingerprint, check_installed, find_weights
     from risk_model.llm_tuning import STYLES, TuningSettings, tune
 
     if (chosen["cohort"] is None) != (chosen["task"] is None):
-        raise click.UsageError("--task and --cohort are given together")
+        raise click.UsageError("--task and --cohort need each other")
     check_installed("peft")
     weights = find_weights(chosen["model"])
     out: Path = chosen["out"]
@@ -109,7 +121,7 @@ def command(**chosen: Any) -> None:
     lessons = _lessons(chosen, KnowledgeIndex.open_starter())
     split = lessons.split
     others = "in other styles" if split.sources == STYLES else "of other patients"
-    report_line(f"{len(split.train)} examples to learn from, {len(split.validation)} to validate on, {others}")
+    report_line(f"{len(split.train)} training examples, {len(split.validation)} validation examples {others}")
     names = (
         "rank",
         "learning_rate",
@@ -144,11 +156,11 @@ def command(**chosen: Any) -> None:
         click.echo(orjson.dumps(manifest, option=orjson.OPT_INDENT_2).decode())
         return
     first, lowest = manifest["metrics"]["validation"][0]["loss"], manifest["metrics"]["lowest"]
-    click.echo(f"loss on {split.sources} to validate on: {first:.3f} before, {lowest:.3f} after\nwritten to {out}")
+    click.echo(f"validation loss on {split.sources}: {first:.3f} before, {lowest:.3f} after\nwritten to {out}")
 
 
 def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowLessons:
-    """What is taught: to read notes, or the outcomes of a cohort. Raises TrainingError for a cohort of another task."""
+    """Returns the training examples: notes, or outcomes of a cohort. Raises TrainingError for another task's cohort."""
     from risk_model import LabelledCohort, RuleNoteReader, TrainingError
     from risk_model.evaluation import TRAINING
     from risk_model.llm_tuning import WindowLessons, labelled_notes, place_of, select_windows
@@ -165,7 +177,7 @@ def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowLessons:
         for row, record in labelled.records(split)
         if place_of(row.person, "taught") < chosen["share"]
     )
-    with counting("rows told") as moved:
+    with counting("rows converted") as moved:
         return select_windows(
             rows, labelled.asked.question, count=chosen["examples"], seed=chosen["seed"],
             progress=lambda n: moved(n, len(labelled.rows)),
@@ -182,7 +194,7 @@ def _split(notes: Sequence[str], examples: int, each: int, seed: int, index: Kno
             continue
         if not Path(source).is_dir():
             raise click.UsageError(f"--notes {source}: expected `generated` or a folder of FHIR files")
-        with counting("records told") as moved:
+        with counting("records converted") as moved:
             found = examples_from_notes(
                 _records(Path(source)), index, each=each, seed=seed, progress=lambda n: moved(n, n)
             )

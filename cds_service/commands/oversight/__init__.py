@@ -1,1 +1,1 @@
-"""Commands that look back: audit, monitor, outcomes, replay."""
+"""Oversight commands: audit, monitor, outcomes, replay."""

@@ -1,4 +1,4 @@
-"""`riskcards audit`: the chain of everything that was answered, and whether it still holds."""
+"""`riskcards audit`: verify, list, export and purge the audit chain."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cds_service.monitoring.audit_events import audit_event
 
 @click.group(name="audit")
 def command() -> None:
-    """Check, read and trim what is kept of cards, feedback and changes of mode.
+    """Verify, export and trim the audit chain of cards, feedback and mode changes.
 
     \b
-    riskcards audit verify                       every entry follows from the one before
-    riskcards audit head                         its last number and hash, to be kept elsewhere
-    riskcards audit verify --head 1207:9f3c...   nothing was cut off since then
+    riskcards audit verify                       is every entry linked to the one before?
+    riskcards audit head                         last entry's number and hash, to keep elsewhere
+    riskcards audit verify --head 1207:9f3c...   nothing was removed since then
     riskcards audit export --fhir > events.ndjson   for a FHIR audit repository
-    riskcards audit purge --older-than 730       retention: the chain stays, the content goes
+    riskcards audit purge --older-than 730       retention: deletes content, keeps the hashes
     """
 
 
@@ -32,7 +32,7 @@ def command() -> None:
 @config_option
 @click.pass_context
 def verify(ctx: click.Context, head: str | None, as_json: bool, config: Path | None) -> None:
-    """Walk the whole chain. Exit code 3 when it is broken, naming the first entry that is."""
+    """Verify the whole chain. Exit code 3 if it is broken; the first broken entry is named."""
     with opened_store(config) as store:
         found = store.verify_audit()
         fault = found.fault or (_cut(store.audit_hashes(), head) if head else None)
@@ -42,7 +42,7 @@ def verify(ctx: click.Context, head: str | None, as_json: bool, config: Path | N
         click.echo(
             f"broken: {fault}"
             if fault
-            else f"{found.entries} {'entry' if found.entries == 1 else 'entries'}, each follows from the one before"
+            else f"{found.entries} {'entry' if found.entries == 1 else 'entries'}, chain intact"
         )
     if fault:
         ctx.exit(BAD_INPUT)
@@ -63,7 +63,7 @@ def _cut(hashes: dict[int, str], head: str) -> str | None:
 @command.command()
 @config_option
 def head(config: Path | None) -> None:
-    """The last entry's NUMBER:HASH. Keep it where the database's owner cannot reach."""
+    """Print the last entry's NUMBER:HASH. Keep it where the database owner cannot change it."""
     with opened_store(config) as store:
         found = store.verify_audit()
     click.echo(f"{found.entries}:{found.head}")
@@ -73,7 +73,7 @@ def head(config: Path | None) -> None:
 @click.option("--kind", help="Only entries of this kind: card, feedback, mode, foreign-patient, purge, outcomes.")
 @config_option
 def list_(kind: str | None, config: Path | None) -> None:
-    """The entries as JSON lines, oldest first."""
+    """List the entries as JSON lines, oldest first."""
     with opened_store(config) as store:
         for entry in store.audit_entries(kind):
             click.echo(
@@ -87,10 +87,12 @@ def list_(kind: str | None, config: Path | None) -> None:
 @click.option(
     "--fhir", is_flag=True, required=True, expose_value=False, help="As FHIR R4 AuditEvent, one a line (NDJSON)."
 )
-@click.option("--after", default=0, type=click.IntRange(0), help="Only entries after this number: the last exported.")
+@click.option(
+    "--after", default=0, type=click.IntRange(0), help="Only entries after this number, such as the last one exported."
+)
 @config_option
 def export(after: int, config: Path | None) -> None:
-    """The chain for an audit repository. Its estimates and inputs stay here; patients are salted hashes."""
+    """Export the chain for an audit repository, without estimates and inputs; patients are salted hashes."""
     public_url = opened_settings(config).public_url
     with opened_store(config) as store:
         for entry in store.audit_entries():
@@ -99,10 +101,10 @@ def export(after: int, config: Path | None) -> None:
 
 
 @command.command()
-@click.option("--older-than", required=True, type=click.IntRange(1), help="Days.")
+@click.option("--older-than", required=True, type=click.IntRange(1), help="Age in days.")
 @config_option
 def purge(older_than: int, config: Path | None) -> None:
-    """Remove cards, estimates, feedback and outcomes older than so many days. The chain keeps their hashes."""
+    """Delete cards, estimates, feedback and outcomes older than this many days. The chain keeps their hashes."""
     with opened_store(config) as store:
         gone = store.purge(datetime.now(UTC) - timedelta(days=older_than))
     click.echo(f"{gone} cards removed")

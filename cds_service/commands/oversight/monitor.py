@@ -14,19 +14,21 @@ from cds_service.commands.shared.opened import config_option, opened_settings, o
 
 
 @click.command(name="monitor")
-@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far back to look.")
-@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write a page for people.")
-@click.option("--json", "as_json", is_flag=True, help="Everything, for programs to read.")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="Period in days.")
+@click.option(
+    "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML report to this file."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the full report as JSON.")
 @config_option
 def command(days: int, page: Path | None, as_json: bool, config: Path | None) -> None:
-    """Whether the cards are a burden, whether people follow them, and whether the models still fit.
+    """Report alert burden, overrides, abstentions, drift and calibration.
 
     \b
-    riskcards monitor                          the last 30 days in short
-    riskcards monitor --days 90 --html m.html  with figures, on one page without script
-    riskcards outcomes import outcomes.csv     brings what calibration is judged by
+    riskcards monitor                          summary of the last 30 days
+    riskcards monitor --days 90 --html m.html  HTML report with figures, without scripts
+    riskcards outcomes import outcomes.csv     adds the outcomes that calibration needs
 
-    It reads the store and tells. Nothing is changed by it: recalibration, thresholds and modes are a person's.
+    Read-only report: recalibration, thresholds and modes are changed by people.
     """
     from cds_service.monitoring.document import watch
     from cds_service.monitoring.page import monitoring_page
@@ -48,17 +50,17 @@ def command(days: int, page: Path | None, as_json: bool, config: Path | None) ->
     if as_json:
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         return
-    _say(document)
+    _print_summary(document)
     if page is not None:
         click.echo(f"written: {page}")
 
 
-def _say(document: dict[str, Any]) -> None:
+def _print_summary(document: dict[str, Any]) -> None:
     for service, item in document["burden"].items():
         rate = document["feedback"].get(service, {}).get("overridden_per_100_answered")
-        told = "no feedback" if rate is None else f"{rate:.0f} of 100 answered overridden"
+        feedback = "no feedback" if rate is None else f"{rate:.0f} of 100 answered overridden"
         shown, warnings = item["shown_per_100"], item["warnings_per_100"]
-        click.echo(f"{service:<24}{item['made']:>7} cards, {shown:.0f} of 100 shown, {warnings:.0f} warned; {told}")
+        click.echo(f"{service:<24}{item['made']:>7} cards, {shown:.0f} of 100 shown, {warnings:.0f} warned; {feedback}")
     for task, item in document["abstentions"].items():
         click.echo(f"{task:<24}{item['withheld_per_100']:>7.0f} of 100 estimates withheld")
     for task, item in document["drift"].items():
@@ -67,12 +69,12 @@ def _say(document: dict[str, Any]) -> None:
         click.echo(f"{task:<24}estimates against training: {figure}")
     for task, item in document["calibration"].items():
         ratio = item.get("observed_expected")
-        told = item.get("reason", "")
+        result = item.get("reason", "")
         if ratio is not None:
             low, high = ratio["interval"]
-            told = f"observed : expected {ratio['value']:.2f} ({low:.2f} to {high:.2f})"
-        click.echo(f"{task:<24}{told}")
+            result = f"observed : expected {ratio['value']:.2f} ({low:.2f} to {high:.2f})"
+        click.echo(f"{task:<24}{result}")
     for alarm in document["alarms"]:
-        click.echo(f"look: {alarm}")
+        click.echo(f"attention: {alarm}")
     if not document["burden"]:
-        click.echo(f"no card in the last {document['days']} days")
+        click.echo(f"no cards in the last {document['days']} days")

@@ -1,4 +1,4 @@
-"""`riskcards outcomes`: what really happened, for monitoring calibration at this site."""
+"""`riskcards outcomes`: imports actual outcomes, for monitoring calibration at this site."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 @click.group(name="outcomes")
 def command() -> None:
-    """Tell the service how stays ended.
+    """Import actual outcomes, so that `riskcards monitor` can measure calibration.
 
     \b
     riskcards outcomes import outcomes.csv       columns: card, task, happened (1 or 0)
@@ -28,12 +28,12 @@ def command() -> None:
 @config_option
 @click.pass_context
 def import_(ctx: click.Context, file: Path, config: Path | None) -> None:
-    """Read a CSV with the columns card, task and happened. All of it is kept or, when a row is wrong, nothing."""
+    """Import a CSV with the columns card, task and happened. If a row is invalid, nothing is imported."""
     outcomes, faults = _read(file)
     with opened_store(config) as store:
         for number, (card, _, _) in outcomes.items():
             if store.card_service(card) is None:
-                faults.append(f"line {number}: no card {card[:40]} is kept")
+                faults.append(f"line {number}: unknown card {card[:40]}")
         if faults:
             for fault in faults[:20]:
                 click.echo(f"riskcards: {file.name}: {fault}", err=True)

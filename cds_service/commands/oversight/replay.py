@@ -1,4 +1,4 @@
-"""`riskcards replay`: an answered card's estimates computed again from what was kept."""
+"""`riskcards replay`: recomputes the estimates of a past card from its recorded inputs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cds_service.hooks.estimate_records import replay
 @config_option
 @click.pass_context
 def command(ctx: click.Context, uuid: str, as_json: bool, config: Path | None) -> None:
-    """Put the recorded inputs of card UUID through the model again and compare, bit for bit.
+    """Recompute the estimates of card UUID from its recorded inputs and compare them bit for bit.
 
-    Exit code 3 when the card is not known, was made by another model, or gives another number.
+    Exit code 3 if the card is unknown, was made by another model, or the results differ.
 
     \b
     riskcards replay 6f1d0c7e-2b7e-4d57-8a26-0f8f4f0b9a11
@@ -32,7 +32,7 @@ def command(ctx: click.Context, uuid: str, as_json: bool, config: Path | None) -
     with opened_store(config) as store:
         kept = store.card_record(uuid)
     if kept is None:
-        click.echo(f"riskcards: no card {uuid} is kept (never sent, or retention has removed it)", err=True)
+        click.echo(f"riskcards: unknown card {uuid} (never sent, or removed by retention)", err=True)
         ctx.exit(BAD_INPUT)
     models = opened_settings(config).models
     found = []

@@ -1,6 +1,6 @@
-"""What `riskcards score` reads from a FHIR server: one patient's chart, or an export of many; with a login or without.
+"""Reads `riskcards score` input from a FHIR server: one patient's chart or a bulk export, with or without login.
 
-Whatever the server's trouble, it is not our fault (exit 1): the input could not be had (exit 3).
+Errors of the server are bad input (exit 3), not internal errors (exit 1).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def fetched(server: str, smart_client: str | None, patient: str) -> tuple[list[dict[str, Any]], frozenset[str]]:
-    """One patient's resources, and the types that could not be fetched. Raises InvalidInputError."""
+    """Returns one patient's resources and the types that could not be fetched. Raises InvalidInputError."""
     from cds_service.hooks.full_chart import fetch_patient_resources
     from cds_service.net.gateway import GatewayError
     from cds_service.oauth.errors import LaunchRefusedError
@@ -38,7 +38,7 @@ def fetched(server: str, smart_client: str | None, patient: str) -> tuple[list[d
 
 @contextmanager
 def exported(server: str, smart_client: str, group: str | None) -> Iterator[Path]:
-    """A folder with the server's patients, gone afterwards. Raises InvalidInputError."""
+    """Yields a temporary folder with the exported patients. Raises InvalidInputError."""
     from cds_hooks import FHIR_ID
     from cds_service.commands.shared.model_sources import report_line
     from cds_service.oauth.errors import LaunchRefusedError
@@ -62,7 +62,7 @@ def _access(server: str, smart_client: str) -> BackendAccess:
 
     settings = opened_settings()
     if not settings.smart_clients:
-        raise click.UsageError("--smart-client needs RISKCARDS_SMART_CLIENTS, see docs/settings.md")
+        raise click.UsageError("--smart-client needs RISKCARDS_SMART_CLIENTS; see docs/settings.md")
     try:
         found = find_backend(Path(settings.smart_clients), smart_client, server, settings.private_networks)
     except SmartSetupError as error:

@@ -1,4 +1,4 @@
-"""`riskcards map`: FHIR in; features, notes, Markdown, codes or MEDS out. One patient, or a folder of any number."""
+"""`riskcards map`: converts one patient or a folder from FHIR to features, notes, Markdown, codes or MEDS."""
 
 from __future__ import annotations
 
@@ -21,21 +21,29 @@ BAD_INPUT = 3
 
 @click.command(name="map")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--as-of", type=TimeType(), help="What was known at this time; a bare date means its end. Default: all.")
-@click.option("--patient", help="Which patient, when a file holds several.")
-@click.option("--encounter", help="Id of the stay to look at; default: the one running at that time.")
+@click.option(
+    "--as-of", type=TimeType(), help="Use only data known at this time; a date means its end.  [default: all data]"
+)
+@click.option("--patient", help="The patient id, if the files hold several patients.")
+@click.option("--encounter", help="The encounter id of the stay.  [default: the stay at that time]")
 @click.option("--site-map", type=SiteMapType(), help="YAML file that translates a site's own codes.")
 @click.option("--to", "form", type=click.Choice(FORMS), default="features", show_default=True)
 @click.option(
-    "--budget", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens for markdown, codes."
+    "--budget", type=click.IntRange(min=1), default=4096, show_default=True, help="Most tokens of markdown and codes."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs to read. A folder always gives JSON Lines.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write there: a file; with --to meds a new MEDS dataset.")
-@click.option("--splits", is_flag=True, help="With --to meds --out: train, tuning, held_out by patient.")
-@click.option("--work", type=click.Path(file_okay=False, path_type=Path), help="Keep a folder's progress here; resume.")
-@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="For folders.")
-@click.option("--strict", is_flag=True, help="First check every resource against all of FHIR; stop at faults.")
-@click.option("--fhir-version", type=click.Choice(["R4", "R5"]), help="For --strict; default: whichever fits better.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON. A folder always gives JSON Lines.")
+@click.option("--out", type=click.Path(path_type=Path), help="Output file; with --to meds a new dataset folder.")
+@click.option("--splits", is_flag=True, help="With --to meds --out: split patients into train, tuning, held_out.")
+@click.option(
+    "--work", type=click.Path(file_okay=False, path_type=Path), help="For folders: keep progress here, to resume."
+)
+@click.option(
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="For folders: number of processes."
+)
+@click.option("--strict", is_flag=True, help="First validate every resource against FHIR; stop if any is invalid.")
+@click.option(
+    "--fhir-version", type=click.Choice(["R4", "R5"]), help="For --strict.  [default: the one that fits better]"
+)
 def command(
     files: tuple[Path, ...],
     as_of: datetime | None,
@@ -52,24 +60,24 @@ def command(
     strict: bool,
     fhir_version: str | None,
 ) -> None:
-    """What a FHIR record holds, as known at one moment.
+    """Convert FHIR to features, notes, Markdown, codes or MEDS, as known at one time.
 
-    FILES are JSON Bundles, lists or NDJSON, plain or .gz; several are read as one patient. One folder instead is many
-    patients: Bulk Data (*.ndjson, *.ndjson.gz, a resource type in one or several files) or a Bundle to a file.
+    FILES are JSON Bundles, lists or NDJSON, plain or .gz; several are read as one patient. A folder holds many
+    patients: Bulk Data (*.ndjson, *.ndjson.gz, one or several files per resource type) or one Bundle per file.
 
     \b
     riskcards map patient.json --as-of 2024-05-01 --to features      values in canonical units, unknowns with reasons
     riskcards map patient.json --to notes --json                     notes as plain text with their sections
     riskcards map patient.json --to markdown --budget 8192           the record as text for a language model
-    riskcards map patient.json --strict                              is it valid FHIR? every fault with its path
-    riskcards map export/ --to features --out features.jsonl         a Bulk Data export, one line to a patient
+    riskcards map patient.json --strict                              validate FHIR; every fault with its path
+    riskcards map export/ --to features --out features.jsonl         a Bulk Data export, one line per patient
     riskcards map export/ --to meds --out dataset/ --splits          a MEDS dataset for research
-    riskcards map export/ --work state/ --out all.jsonl --processes 2    stopped? the same command goes on
+    riskcards map export/ --work state/ --out all.jsonl --processes 2    run again to resume
 
-    What is unknown or refused says why. Nothing later than --as-of shows; what bears no date is known from the end of
-    its encounter on. Lines and patients that cannot be read are named on standard error, and everything else is kept.
+    Unknown features and refused resources have reason codes. Data later than --as-of are excluded; undated data count
+    from the end of their encounter. Unreadable lines and patients are reported on standard error and skipped.
 
-    Exit codes: 0 done, 2 wrong use, 3 something in the input could not be read (or is not valid FHIR, with --strict).
+    Exit codes: 0 done, 2 usage error, 3 part of the input is unreadable (or invalid FHIR, with --strict).
     """
     folder = _folder(files)
     _check_use(folder, form, out, patient=patient, encounter=encounter, splits=splits, work=work)
@@ -107,7 +115,7 @@ def command(
 def _folder(files: tuple[Path, ...]) -> Path | None:
     folders = [path for path in files if path.is_dir()]
     if folders and len(files) > 1:
-        raise click.UsageError("give one folder, or files of one patient; not both, and not several folders")
+        raise click.UsageError("give either one folder or the files of one patient")
     return folders[0] if folders else None
 
 
@@ -122,12 +130,12 @@ def _check_use(
     work: Path | None,
 ) -> None:
     if folder is not None and (patient or encounter):
-        raise click.UsageError("--patient and --encounter choose within files; a folder gives every patient")
+        raise click.UsageError("--patient and --encounter apply to files; a folder converts every patient")
     if folder is not None and form == "meds" and out is None:
         raise click.UsageError("--to meds of a folder needs --out DIR for the dataset")
     if folder is None and work is not None:
-        raise click.UsageError("--work keeps the progress of a folder; there is none")
+        raise click.UsageError("--work needs a folder as input")
     if splits and (form != "meds" or out is None):
-        raise click.UsageError("--splits goes with --to meds --out DIR")
+        raise click.UsageError("--splits needs --to meds --out DIR")
     if out is not None and out.is_dir() and form != "meds":
         raise click.UsageError(f"--out {out} is a folder; give a file")

@@ -33,7 +33,7 @@ Mapped = tuple[str, bytes | tuple[MedsEvent, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What is wanted of each record."""
+    """The output format for each record."""
 
     name: str
     budget: int
@@ -41,7 +41,7 @@ class Form:
     site_map: SiteMap | None = None
 
     def document(self, record: PatientRecord) -> dict[str, object]:
-        """The record in the shape of `--json`."""
+        """Returns the record as the document of `--json`."""
         if self.name == "features":
             return record.features().to_json()
         head: dict[str, object] = {
@@ -64,8 +64,8 @@ class Form:
 def map_folder(
     folder: Path, form: Form, *, out: Path | None, work: Path | None, processes: int, splits: bool = False
 ) -> int:
-    """Map every patient of a folder; the number of lines, files and patients that could not be."""
-    faults, goes_on = _Faults(), work is not None
+    """Maps every patient of a folder; returns the number of unreadable lines, files and patients."""
+    faults, resumable = _Faults(), work is not None
     with ExitStack() as stack:
         if work is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskcards-map-")))
@@ -74,8 +74,8 @@ def map_folder(
             dealt = partition_by_patient(folder, work / "buckets", lambda text: click.echo(text, err=True))
             faults.add_all(dealt.faults, dealt.fault_count)
             batches = mapped_buckets(dealt, form, processes)
-            if goes_on and form.name != "meds" and out is not None:
-                return faults.tell(_resumable(dealt, form, processes, out, work / "written.json", faults))
+            if resumable and form.name != "meds" and out is not None:
+                return faults.report(_resumable(dealt, form, processes, out, work / "written.json", faults))
         elif not bundle_files(folder):
             raise click.UsageError(f"{folder}: no .ndjson, .ndjson.gz, .json or .json.gz file in this folder")
         else:
@@ -83,15 +83,15 @@ def map_folder(
         kept = (item for batch in batches for item in batch)
         if form.name == "meds":
             assert out is not None
-            return faults.tell(_to_dataset(kept, out, faults, splits=splits))
+            return faults.report(_to_dataset(kept, out, faults, splits=splits))
         stream = stack.enter_context(whole_file(out)) if out is not None else sys.stdout.buffer
-        return faults.tell(sum(_write(stream, item, faults) for item in kept))
+        return faults.report(sum(_write(stream, item, faults) for item in kept))
 
 
 def mapped_buckets(
     dealt: PatientPartitions, form: Form, processes: int, first: int = 0
 ) -> Iterator[list[Mapped | ExportFault]]:
-    """The mapped patients of one bucket after the other, in order; no more buckets in memory than processes + 1."""
+    """Yields the mapped patients bucket by bucket, in order; at most processes + 1 buckets are in memory."""
     numbers = iter(range(first, dealt.buckets))
     if processes == 1:
         yield from (_bucket(dealt, form, number) for number in numbers)
@@ -108,7 +108,7 @@ _OPENED: dict[str, PatientPartitions] = {}
 
 
 def _bucket_of(work: str, form: Form, number: int) -> list[Mapped | ExportFault]:
-    """A bucket in a process of its own, which opens the work folder once."""
+    """Maps a bucket in a worker process, which opens the work folder once."""
     if work not in _OPENED:
         _OPENED[work] = PatientPartitions(Path(work))
     return _bucket(_OPENED[work], form, number)
@@ -122,7 +122,7 @@ def _bucket(dealt: PatientPartitions, form: Form, number: int) -> list[Mapped | 
 
 
 def _bundles(folder: Path, form: Form) -> Iterator[Mapped | ExportFault]:
-    """A folder with a Bundle to a file, as Synthea writes it."""
+    """Maps a folder with one Bundle per file, as Synthea writes it."""
     paths = bundle_files(folder)
     for number, path in enumerate(paths, start=1):
         try:
@@ -135,7 +135,7 @@ def _bundles(folder: Path, form: Form) -> Iterator[Mapped | ExportFault]:
 
 
 def _resumable(dealt: PatientPartitions, form: Form, processes: int, out: Path, state: Path, faults: _Faults) -> int:
-    """Write JSON Lines bucket by bucket, and beside them what is written: the same command goes on after a stop."""
+    """Writes JSON Lines bucket by bucket and records the progress, so that the same command resumes."""
     key = [str(out.resolve()), form.name, form.budget, None if form.as_of is None else form.as_of.isoformat()]
     done, size, patients = 0, 0, 0
     if state.exists() and out.exists():
@@ -179,7 +179,7 @@ def _to_dataset(found: Iterable[Mapped | ExportFault], out: Path, faults: _Fault
 
 
 class _Faults:
-    """What could not be read: the first few by name, all by number."""
+    """Counts unreadable input; the first NAMED faults are printed."""
 
     def __init__(self) -> None:
         self._named: list[ExportFault] = []
@@ -189,11 +189,11 @@ class _Faults:
         self._named.extend(islice(found, NAMED - len(self._named)))
         self._count += count
 
-    def tell(self, patients: int) -> int:
-        """Say on standard error what was done and what was not; how many faults there were."""
+    def report(self, patients: int) -> int:
+        """Prints the summary to standard error and returns the number of faults."""
         for fault in self._named:
             click.echo(f"{fault.place}: {fault.reason}", err=True)
         if self._count > len(self._named):
             click.echo(f"... and {self._count - len(self._named)} more", err=True)
-        click.echo(f"{patients} patients mapped, {self._count} lines or patients not", err=True)
+        click.echo(f"{patients} patients mapped, {self._count} lines or patients not readable", err=True)
         return self._count

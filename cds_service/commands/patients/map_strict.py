@@ -1,4 +1,4 @@
-"""`riskcards map --strict`: every resource of the input against the whole of FHIR."""
+"""`riskcards map --strict`: validates every resource of the input against FHIR."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fhir_mapping.parsing import FhirFault, ResourceEntry, Validator, Version, r
 
 @dataclass(frozen=True, slots=True)
 class ValidationFaults:
-    """How many resources were looked at, and their faults as (file, resource, fault)."""
+    """The number of validated resources, and their faults as (file, resource, fault)."""
 
     resources: int
     faults: tuple[tuple[str, str, FhirFault], ...]
@@ -53,7 +53,7 @@ def faults_in(paths: Sequence[Path], version: str | None) -> ValidationFaults:
 
 
 def _entries(paths: Sequence[Path]) -> Iterator[tuple[str, str, ResourceEntry | str]]:
-    """(file, resource, entry), or the reason instead of an entry where there is none."""
+    """Yields (file, resource, entry), with an error message in place of an unreadable entry."""
     for path in paths:
         if path.is_dir():
             for file in line_files(path):

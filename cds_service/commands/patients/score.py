@@ -1,4 +1,4 @@
-"""`riskcards score`: a patient's risk as a FHIR RiskAssessment."""
+"""`riskcards score`: estimates risk as FHIR RiskAssessment."""
 
 from __future__ import annotations
 
@@ -24,18 +24,24 @@ _DEFAULT = "readmission_30d"
 
 @click.command(name="score")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--fhir-server", help="Base URL of a FHIR R4 server to read the patient from, instead of FILES.")
+@click.option("--fhir-server", help="Base URL of a FHIR R4 server to read from, instead of FILES.")
 @click.option("--smart-client", help="The client of RISKCARDS_SMART_CLIENTS to log in as (SMART Backend Services).")
 @click.option("--group", help="With --smart-client and --out: export this Group instead of all patients.")
-@click.option("--patient", help="Id of the patient.")
-@click.option("--encounter", help="Id of the stay; default: the one running at that time.")
-@click.option("--as-of", type=TimeType(), help="What was known at this time; a bare date means its end. Default: all.")
-@click.option("--task", help="Default: what --model answers, else readmission_30d; or in_hospital_mortality.")
+@click.option("--patient", help="The patient id.")
+@click.option("--encounter", help="The encounter id of the stay.  [default: the stay at that time]")
+@click.option(
+    "--as-of", type=TimeType(), help="Use only data known at this time; a date means its end.  [default: all data]"
+)
+@click.option(
+    "--task", help="readmission_30d or in_hospital_mortality.  [default: the task of --model, else readmission_30d]"
+)
 @click.option("--site-map", type=SiteMapType(), help="YAML file that translates a site's own codes.")
-@click.option("--model", type=click.Path(file_okay=False, path_type=Path), help="A model folder; default: the shipped.")
+@click.option(
+    "--model", type=click.Path(file_okay=False, path_type=Path), help="A model folder.  [default: the shipped model]"
+)
 @click.option("--note-reader", default="rules", show_default=True, help=READER_HELP)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With a folder: the NDJSON file to write.")
-@click.option("--json", "as_json", is_flag=True, help="The RiskAssessment itself.")
+@click.option("--json", "as_json", is_flag=True, help="Print the RiskAssessment as JSON.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -53,7 +59,7 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Estimate one patient's risk, from FHIR files or a FHIR server; or that of every patient in a folder.
+    """Estimate the risk of one patient from FHIR files or a FHIR server, or of every patient in a folder.
 
     \b
     riskcards score patient.json --task in_hospital_mortality --as-of 2024-02-11T03:00:00Z
@@ -63,11 +69,11 @@ def command(
     riskcards score export/ --out risks.ndjson --task readmission_30d --model model/
     riskcards score --fhir-server https://ehr.example.org/fhir --smart-client general --out risks.ndjson
 
-    A folder (Bulk Data NDJSON or Bundles) gives one RiskAssessment to a line, the same as the service would answer; a
-    patient that cannot be read is an OperationOutcome on its line, and the exit code is then 3. With --smart-client and
-    --out the folder is exported from the server first (Bulk Data Access), logged in with the client's key.
+    A folder (Bulk Data NDJSON or Bundles) gives one RiskAssessment per line, the same as the service gives; an
+    unreadable patient gives an OperationOutcome and exit code 3. With --smart-client and --out the patients are first
+    exported from the server (Bulk Data Access) with the client's key.
 
-    Exit code 4 when the model abstains: the answer then says why, and still holds the established scores.
+    Exit code 4 if the model abstains: the output has the reason and the established scores.
     """
     from cds_service.cards.detail import detail
     from cds_service.commands.shared.model_sources import report_line
@@ -80,13 +86,13 @@ def command(
     pipeline, asked = _pipeline(task, model, note_reader)
     if smart_client and fhir_server and out is not None:
         if files or patient or encounter:
-            raise click.UsageError("an export is scored whole: give neither FILES nor --patient nor --encounter")
+            raise click.UsageError("an export scores all patients: omit FILES, --patient and --encounter")
         with exported(fhir_server, smart_client, group) as folder:
             _bulk(ctx, folder, out, pipeline, asked, as_of, site_map)
         return
     if any(path.is_dir() for path in files) or out is not None:
         if len(files) != 1 or not files[0].is_dir() or out is None or patient or encounter or fhir_server:
-            raise click.UsageError("give one folder with --out FILE.ndjson, and neither --patient nor --encounter")
+            raise click.UsageError("a folder needs --out FILE.ndjson, without --patient, --encounter or further files")
         _bulk(ctx, files[0], out, pipeline, asked, as_of, site_map)
         return
     record = _record(files, fhir_server, smart_client, patient, encounter, as_of, site_map)
@@ -102,9 +108,9 @@ def command(
 
 
 def _pipeline(task: str | None, model: Path | None, note_reader: str) -> tuple[Pipeline, str]:
-    """The shipped pipeline or one of this model, and the task it is asked for.
+    """Returns the pipeline and the task to estimate.
 
-    Raises UsageError for a task nobody answers, and ModelArtifactError where the model answers another.
+    Raises UsageError for an unknown task, ModelArtifactError if the model estimates another one.
     """
     from cds_service.background.language_models import asked_at_once
     from cds_service.commands.shared.model_sources import open_reader, opened_models
@@ -119,7 +125,7 @@ def _pipeline(task: str | None, model: Path | None, note_reader: str) -> tuple[P
         return Pipeline.shipped(wrap=wrap), task or _DEFAULT
     opened = RiskModel.open(model)
     if task not in {None, opened.task}:
-        raise ModelArtifactError(f"this model answers {opened.task}; say --task {opened.task}", path=str(model))
+        raise ModelArtifactError(f"this model answers {opened.task}; use --task {opened.task}", path=str(model))
     return Pipeline.with_model(opened, wrap, asked_at_once(opened_settings(), models)), opened.task
 
 
@@ -139,14 +145,14 @@ def _bulk(
     with FhirFolder(folder, report_line) as source, counting("patients scored") as progress:
         found = score_folder(pipeline, source, task, out, as_of=as_of, site_map=site_map, progress=progress)
     report_line(
-        f"{found.answered} answered, {sum(found.abstained.values())} declined, {len(found.refused)} not readable: {out}"
+        f"{found.answered} answered, {sum(found.abstained.values())} declined, {len(found.refused)} unreadable: {out}"
     )
     for code, count in found.abstained.most_common():
         report_line(f"  declined {count}: {code}")
     if not found.answered and "no-inpatient-stay" in found.abstained and as_of is None:
-        report_line("  no stay is running where the data end; --as-of TIME scores patients as they were then")
+        report_line("  no stay is open at the end of the data; use --as-of TIME to score at an earlier time")
     for subject, reason in found.refused[:REFUSED_SHOWN]:
-        report_line(f"  not readable: Patient/{subject}: {reason}")
+        report_line(f"  unreadable: Patient/{subject}: {reason}")
     if found.refused:
         ctx.exit(BAD_INPUT)
 

@@ -1,4 +1,4 @@
-"""Scoring a folder: every patient through the code the service runs, one RiskAssessment to a line."""
+"""Scores every patient of a folder with the service's pipeline, one RiskAssessment per line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from risk_model.cohorts import FhirFolder
 
 @dataclass
 class Scored:
-    """What came of it. `refused` is (patient, reason); nobody is left out silently."""
+    """Counts of a run. `refused` is (patient, reason), so that no patient is skipped silently."""
 
     answered: int = 0
     abstained: Counter[str] = field(default_factory=Counter)
@@ -35,10 +35,10 @@ def score_folder(
     site_map: SiteMap | None = None,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Scored:
-    """Write `out` (NDJSON, in the order of patient ids within the folder's shards), whole or not at all.
+    """Writes `out` atomically (NDJSON, in the order of patient ids within the folder's shards).
 
-    An abstention is a RiskAssessment with its reason. A patient that cannot be read is an OperationOutcome on a line of
-    its own, in its place.
+    An abstention is a RiskAssessment with its reason. An unreadable patient is an
+    OperationOutcome in its place.
     """
     found = Scored()
     total = source.patient_count

@@ -1,1 +1,1 @@
-"""Commands that serve: demo, serve, read-ahead, clients, modes, doctor."""
+"""Commands that run or manage the service: demo, serve, read-ahead, client, mode, doctor."""

@@ -16,7 +16,7 @@ from cds_service.commands.shared.opened import opened_settings
 def command() -> None:
     """Add, list, change and remove the EHRs that may call this service.
 
-    They stand in the file that RISKCARDS_CDS_CLIENTS names (or --file); a running service reads it again by itself.
+    They are stored in the file of RISKCARDS_CDS_CLIENTS (or --file); a running service reloads it by itself.
 
     \b
     riskcards client add general --issuer https://ehr.example.org \\
@@ -28,20 +28,26 @@ def command() -> None:
 
 _file = click.option("--file", "path", type=click.Path(dir_okay=False, path_type=Path), help="The clients file.")
 _jwks = click.option(
-    "--jwks", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A JWK set of public keys, pinned."
+    "--jwks",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with its public keys (JWK set), pinned.",
 )
-_jwks_url = click.option("--jwks-url", default="", help="Where the client publishes its keys (https).")
+_jwks_url = click.option("--jwks-url", default="", help="URL of its public keys (JWK set, https).")
 
 
 @command.command()
 @click.argument("name")
-@click.option("--issuer", required=True, help="The `iss` of its tokens, letter for letter.")
+@click.option("--issuer", required=True, help="The exact `iss` of its tokens.")
 @_jwks
 @_jwks_url
-@click.option("--fhir-server", "servers", multiple=True, help="A FHIR base URL this client's requests may name.")
-@click.option("--tenant", "tenants", multiple=True, help="Tokens must name one of these.")
-@click.option("--algorithm", "algorithms", multiple=True, help="ES384 and RS384 when none is given.")
-@click.option("--max-lifetime", default=300, show_default=True, help="Seconds a token may be valid for.")
+@click.option(
+    "--fhir-server", "servers", multiple=True, help="A FHIR base URL that its requests may use; may be repeated."
+)
+@click.option("--tenant", "tenants", multiple=True, help="An accepted tenant claim; may be repeated.")
+@click.option(
+    "--algorithm", "algorithms", multiple=True, help="An accepted signature algorithm.  [default: ES384 and RS384]"
+)
+@click.option("--max-lifetime", default=300, show_default=True, help="Longest accepted token lifetime, in seconds.")
 @_file
 def add(
     name: str,
@@ -58,9 +64,7 @@ def add(
     place = _place(path)
     known = _read(place) if place.exists() else ()
     if any(client.name == name or client.issuer == issuer for client in known):
-        raise click.UsageError(
-            f"there is a client {name!r} or an issuer {issuer!r} already; see `riskcards client list`"
-        )
+        raise click.UsageError(f"client {name!r} or issuer {issuer!r} exists already; see `riskcards client list`")
     item = {
         "name": name,
         "issuer": issuer,
@@ -82,7 +86,7 @@ def add(
 @click.option("--json", "as_json", is_flag=True, help="For programs to read.")
 @_file
 def list_(as_json: bool, path: Path | None) -> None:
-    """Who may call, with which keys, for what."""
+    """List the clients with their keys, algorithms and FHIR servers."""
     clients = _read(_place(path))
     if as_json:
         click.echo(orjson.dumps([client.to_json() for client in clients], option=orjson.OPT_INDENT_2).decode())
@@ -100,7 +104,7 @@ def list_(as_json: bool, path: Path | None) -> None:
 @click.argument("name")
 @_file
 def remove(name: str, path: Path | None) -> None:
-    """Accept no token of this client any more."""
+    """Stop accepting tokens of this client."""
     place = _place(path)
     clients = _read(place)
     _named(clients, name)
@@ -129,7 +133,7 @@ def rotate(name: str, jwks: Path | None, jwks_url: str, path: Path | None) -> No
 def _place(path: Path | None) -> Path:
     given = path or opened_settings().cds_clients
     if not given:
-        raise click.UsageError("which file? Set RISKCARDS_CDS_CLIENTS or give --file clients.json")
+        raise click.UsageError("no clients file: set RISKCARDS_CDS_CLIENTS or give --file clients.json")
     return Path(given)
 
 
@@ -144,7 +148,7 @@ def _named(clients: tuple[CdsClient, ...], name: str) -> CdsClient:
     for client in clients:
         if client.name == name:
             return client
-    raise click.UsageError(f"no client {name!r}; there are {', '.join(c.name for c in clients) or 'none'}")
+    raise click.UsageError(f"no client {name!r}; known clients: {', '.join(c.name for c in clients) or 'none'}")
 
 
 def _json(path: Path) -> Any:

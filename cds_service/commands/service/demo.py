@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _warm(app: Flask, ward: DemoWard) -> None:
-    """Every chart read once ahead of the first click: notes are encoded, models loaded, the ward's risks known."""
+    """Assesses every chart once, so that models are loaded and notes encoded before the first click."""
     risks = app.extensions["riskcards-ward"]
     for patient in ward.patients.values():
         risks.of(patient)
@@ -35,7 +35,7 @@ def _ward(folder: Path | None, server: str | None) -> DemoWard:
     from cds_service.demo.ward.patients import shipped
 
     if folder is not None and server is not None:
-        raise click.UsageError("--patients and --fhir-server: choose one of them")
+        raise click.UsageError("give either --patients or --fhir-server, not both")
     if server is not None:
         networks = opened_settings().private_networks
         return from_server(server, networks, lambda words: click.echo(f"\r{words}", nl=False, err=True))
@@ -48,15 +48,15 @@ def _ward(folder: Path | None, server: str | None) -> DemoWard:
 @click.option(
     "--patients",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of Synthea R4 bundles instead of the shipped patients.",
+    help="Use the patients of a folder of Synthea R4 bundles.",
 )
-@click.option("--fhir-server", metavar="URL", help="An open FHIR R4 server: its patients instead of the shipped ones.")
-@click.option("--no-browser", is_flag=True, help="Print the address only.")
+@click.option("--fhir-server", metavar="URL", help="Use the patients of an open FHIR R4 server.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser, only print the address.")
 def command(host: str, port: int, patients: Path | None, fhir_server: str | None, no_browser: bool) -> None:
-    """A small EHR in your browser that calls the real service.
+    """Try the service in a demo EHR in your browser.
 
     Choose a patient: opening the chart fires patient-view; the buttons fire encounter-start and encounter-discharge.
-    Cards can be accepted or dismissed. Nothing is kept after you stop it with Ctrl-C.
+    Cards can be accepted or dismissed. Ctrl-C stops the demo and deletes its data.
 
     \b
     riskcards demo
@@ -77,7 +77,7 @@ def command(host: str, port: int, patients: Path | None, fhir_server: str | None
     for name, reason in ward.refused:
         click.echo(f"not shown: {name}: {reason}", err=True)
     if not ward.patients:
-        raise InvalidInputError("no patient that can be shown: give a folder of FHIR R4 charts, a file to a patient")
+        raise InvalidInputError("no usable patients: give a folder of FHIR R4 Bundles, one file per patient")
     with tempfile.TemporaryDirectory(prefix="riskcards-demo-") as folder:
         address = f"http://{host}:{port}"
         app = create_demo_app(demo_settings(address, Path(folder)), ward)
@@ -85,7 +85,7 @@ def command(host: str, port: int, patients: Path | None, fhir_server: str | None
         settle()
         seconds = time.perf_counter() - started
         click.echo(f"riskcards demo: {address}/demo/   {len(ward.patients)} patients, ready in {seconds:.1f} s")
-        click.echo("For demonstration only, never for care. Ctrl-C stops it.")
+        click.echo("For demonstration only, not for patient care. Ctrl-C stops it.")
         threading.Thread(target=_warm, args=(app, ward), daemon=True).start()
         if not no_browser:
             threading.Timer(0.3, webbrowser.open, (f"{address}/demo/",)).start()

@@ -1,4 +1,4 @@
-"""`riskcards doctor`: what is installed, configured, hashed and reachable."""
+"""`riskcards doctor`: checks packages, settings, models, index, clients and database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EXTRAS = {"llm": "torch", "scale": "ray"}
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at: `ok`, `missing` (an optional part) or `failed`, and what to do."""
+    """One check: `ok`, `missing` (an optional part) or `failed`, with details or a remedy."""
 
     name: str
     result: str
@@ -34,9 +34,9 @@ class Check:
 @click.option("--json", "as_json", is_flag=True, help="For programs to read.")
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Look over this installation: packages, settings, models, index, encoder, clients and their keys, app, database.
+    """Check this installation: packages, settings, models, index, encoder, clients and their keys, app, database.
 
-    Exit code 1 when something the service needs has failed.
+    Exit code 1 if a required check failed.
     """
     checks = [*_packages(), *(_tried(name, look) for name, look in _LOOKS)]
     if as_json:
@@ -66,7 +66,7 @@ def _packages() -> list[Check]:
 def _tried(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, "ok", look())
-    except Exception as error:  # noqa: BLE001 - the doctor reports whatever ails; it never falls ill itself
+    except Exception as error:  # noqa: BLE001 - every failure is reported as a failed check
         return Check(name, "failed", f"{error.__class__.__name__}: {error}")
 
 
@@ -84,7 +84,7 @@ def _models() -> str:
 
     given = Settings.from_environment(os.environ).models
     models = [RiskModel.open(Path(given) / task if given else shipped_folder(task)) for task in TASKS]
-    return ", ".join(f"{m.manifest['model_id']} {m.manifest['version']} (hashes agree)" for m in models)
+    return ", ".join(f"{m.manifest['model_id']} {m.manifest['version']} (hashes verified)" for m in models)
 
 
 def _index() -> str:
@@ -93,14 +93,14 @@ def _index() -> str:
 
     given = Settings.from_environment(os.environ).index
     index = KnowledgeIndex.open(Path(given)) if given else KnowledgeIndex.open_starter()
-    return f"{len(index)} articles (hashes agree)"
+    return f"{len(index)} articles (hashes verified)"
 
 
 def _encoder() -> str:
     from knowledge_index import MiniLMEncoder
 
     encoder = MiniLMEncoder()
-    return f"{encoder.name}, {encoder.encode(['heart failure']).shape[1]} dimensions (hashes agree)"
+    return f"{encoder.name}, {encoder.encode(['heart failure']).shape[1]} dimensions (hashes verified)"
 
 
 def _note_reader() -> str:

@@ -1,4 +1,4 @@
-"""What `riskcards doctor` looks at of a service: the EHRs that may call it, the SMART app's keys, the database."""
+"""Service checks of `riskcards doctor`: EHR clients, the SMART app's keys, the database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Look = Callable[[], str]
 
 
 def clients() -> str:
-    """Every EHR of the clients file, with keys that can be had now. Raises for the first whose keys cannot."""
+    """Checks that the keys of every EHR client can be fetched. Raises for the first that fails."""
     from cds_hooks import KeyRefusedError
     from cds_service.auth.clients import ClientsFile
     from cds_service.auth.keys import fetch_keys
@@ -21,22 +21,22 @@ def clients() -> str:
 
     settings = Settings.from_environment(os.environ)
     if not settings.cds_clients:
-        return f"{NOTHING}: only `serve --insecure` and the demo start without RISKCARDS_CDS_CLIENTS"
-    outbound, told = Outbound(Networks.of(settings.private_networks)), []
+        return f"{NOTHING}: without RISKCARDS_CDS_CLIENTS only `serve --insecure` and the demo start"
+    outbound, checked = Outbound(Networks.of(settings.private_networks)), []
     for client in ClientsFile(Path(settings.cds_clients)).clients.values():
         if client.keys is not None:
-            told.append(f"{client.name}: {len(client.keys)} pinned keys")
+            checked.append(f"{client.name}: {len(client.keys)} pinned keys")
             continue
         try:
             keys = fetch_keys(client.jwks_url, outbound)
         except (OutboundError, KeyRefusedError) as error:
             raise ValueError(f"{client.name}: no keys from {client.jwks_url} ({error})") from None
-        told.append(f"{client.name}: {len(keys)} keys from {client.jwks_url}")
-    return "; ".join(told)
+        checked.append(f"{client.name}: {len(keys)} keys from {client.jwks_url}")
+    return "; ".join(checked)
 
 
 def smart_app() -> str:
-    """Every SMART registration with its server's discovery document, and the key sessions are encrypted with."""
+    """Checks every SMART registration, its server's discovery document, and the session encryption key."""
     from cds_service.oauth.discovery import discover
     from cds_service.oauth.errors import SmartError
     from cds_service.oauth.vault import open_cipher
@@ -45,22 +45,22 @@ def smart_app() -> str:
     settings = Settings.from_environment(os.environ)
     registered = check_setup(settings)
     if registered is None:
-        return f"{NOTHING}: no app is offered without RISKCARDS_SMART_CLIENTS"
+        return f"{NOTHING}: the SMART app needs RISKCARDS_SMART_CLIENTS"
     path = settings.session_key_path()
-    if path.exists():  # a doctor makes none
+    if path.exists():  # checking must not create it
         open_cipher(path)
-    told = [f"session key {path}" if path.exists() else f"session key {path} will be made at the first start"]
+    checked = [f"session key {path}" if path.exists() else f"session key {path} will be created at the first start"]
     for iss, client in registered.items():
         try:
             discover(client, register(client, settings.private_networks).outbound, iss)
         except SmartError as error:
             raise ValueError(f"{client.name}: {iss} cannot be used ({error})") from None
-        told.append(f"{client.name}: {client.type}, {len(client.keys)} signing keys, discovery answers")
-    return "; ".join(told)
+        checked.append(f"{client.name}: {client.type}, {len(client.keys)} signing keys, discovery answers")
+    return "; ".join(checked)
 
 
 def database() -> str:
-    """That it takes a write, what it is, how long its audit chain is, and that the chain holds."""
+    """Checks that the database is writable and the audit chain is intact."""
     from cds_service.store.errors import StoreError
     from cds_service.store.store import Store
 

@@ -15,20 +15,20 @@ from cds_service.protocol.services import SERVICES
 @click.command(name="mode")
 @click.argument("mode", required=False, type=click.Choice([mode.value for mode in Mode]))
 @click.option("--service", type=click.Choice([EVERY, *SERVICES]), default=EVERY, show_default=True)
-@click.option("--tenant", default=EVERY, show_default=True, help="As the tenant claim of the client's tokens says.")
-@click.option("--reason", default="", help="Why; kept in the audit chain.")
+@click.option("--tenant", default=EVERY, show_default=True, help="The tenant claim of the client's tokens.")
+@click.option("--reason", default="", help="The reason, recorded in the audit chain.")
 @click.option("--json", "as_json", is_flag=True, help="For programs to read.")
 @config_option
 def command(mode: str | None, service: str, tenant: str, reason: str, as_json: bool, config: Path | None) -> None:
-    """Show or set what the running services do. Takes effect within five seconds, in every worker.
+    """Show or set the mode of the running services. Takes effect within five seconds in every worker.
 
     \b
-    off      nothing is read or estimated        silent   estimated and kept, never shown
+    off      no reading, no estimates            silent   estimated and recorded, never shown
     live     cards are shown                     pilot    shown to RISKCARDS_PILOT_USERS only
 
     \b
-    riskcards mode                                        what is set
-    riskcards mode off --reason "unexpected rates"        the kill switch: everything, everywhere
+    riskcards mode                                        show the modes
+    riskcards mode off --reason "unexpected rates"        the kill switch: all services
     riskcards mode silent --service readmission-30d       one service
     """
     with opened_store(config) as store:
@@ -44,4 +44,4 @@ def command(mode: str | None, service: str, tenant: str, reason: str, as_json: b
         click.echo(f"{set_to:<8}service {named}, tenant {of}")
     click.echo(f"{default:<8}everything else")
     if known.get((EVERY, EVERY)) == Mode.OFF:
-        click.echo("The kill switch is on: no service answers with cards until `riskcards mode live`.")
+        click.echo("The kill switch is on: no cards are returned until `riskcards mode live`.")

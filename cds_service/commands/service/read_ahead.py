@@ -1,4 +1,4 @@
-"""`riskcards read-ahead`: the worker that has language models read what hooks left."""
+"""`riskcards read-ahead`: the worker that runs language models on queued notes."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ EMPTY_SECONDS, FAILED_SECONDS = 1.0, 5.0
 
 @click.command(name="read-ahead")
 @config_option
-@click.option("--once", is_flag=True, help="Read what is there, then end.")
+@click.option("--once", is_flag=True, help="Process the queue once, then exit.")
 @click.option(
-    "--batch", default=8, show_default=True, type=click.IntRange(1), help="Notes a local model reads at once."
+    "--batch", default=8, show_default=True, type=click.IntRange(1), help="Notes that a local model reads at once."
 )
 @click.option(
     "--lease", default=30.0, show_default=True, type=click.FloatRange(1),
-    help="Seconds after which the notes of a worker that died are another's.",
+    help="Seconds after which another worker takes over the notes of a stopped one.",
 )  # fmt: skip
 def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
-    """Read notes ahead of the hooks, with the language model of RISKCARDS_NOTE_READER and those that are first stages.
+    """Read queued notes with the language model of RISKCARDS_NOTE_READER and those of first stages.
 
     \b
     RISKCARDS_NOTE_READER=smollm2 riskcards serve --insecure
     RISKCARDS_NOTE_READER=smollm2 riskcards read-ahead
 
-    A hook that finds notes which no language model has read yet is answered by the rules, and leaves the notes,
-    encrypted, in the store. This reads them and keeps what they say for the next hook. Models of RISKCARDS_MODELS whose
-    first stage is a language model leave passages of notes in the same way; this asks that model about them. It needs
-    the same settings and the same session key file as the service, and may run on another machine, one with a GPU.
-    Several may run: a note is read by one of them, and what a worker was at when it was killed is done by another.
+    A hook never waits for a language model: it is answered by the rules, and its new notes are queued, encrypted, in
+    the store. This worker reads them and stores the findings for the next hook. Passages for models of RISKCARDS_MODELS
+    whose first stage is a language model are queued in the same way. The worker needs the settings and session key file
+    of the service and may run on another machine, such as one with a GPU. Several workers may run: each note is read by
+    one of them, and another takes over if a worker is killed.
     """
     from cds_service.background.leases import Leases
     from cds_service.background.read_ahead import HELD, ReadAhead, open_vault
@@ -50,12 +50,12 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
     if not desks:
         raise click.UsageError(
             "RISKCARDS_NOTE_READER is rules, and no model of RISKCARDS_MODELS has a language model as its first stage: "
-            "nothing has to be read ahead"
+            "there is nothing to read ahead; set RISKCARDS_NOTE_READER to a language model"
         )
     with opened_store(config) as store, Leases(store.sealed, HELD, lease) as leases:
         worker = ReadAhead(open_vault(settings, store), [desk for _, desk in desks], leases)
         names = " and ".join(dict.fromkeys(name for name, _ in desks))
-        click.echo(f"{names} reads; {worker.waiting()} notes and passages wait", err=True)
+        click.echo(f"reading with {names}; {worker.waiting()} notes and passages queued", err=True)
         while True:
             failed = worker.failed
             if worker.step():
@@ -69,7 +69,7 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
 
 
 def desks_of(settings: Settings, batch: int) -> list[tuple[str, Desk[Any, Any]]]:
-    """The work of this worker, with the name of the model that does it; a model that has two kinds is opened once."""
+    """Returns the queues of this worker with their model names; a model with two queues is opened once."""
     from cds_service.background.language_models import ModelServers, OpenedModels, asking_models, stage1_name
     from cds_service.background.read_ahead import NOTES, Desk, windows_for
     from knowledge_index import KnowledgeIndex

@@ -22,25 +22,25 @@ _LINE = "%(asctime)s level=%(levelname)s worker=%(process)d %(message)s"
 @click.command(name="serve")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Processes that answer.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
 @config_option
-@click.option("--insecure", is_flag=True, help="Answer any client. For demonstration and development only.")
+@click.option("--insecure", is_flag=True, help="Accept requests without authentication. For development only.")
 def command(host: str, port: int, workers: int, config: Path | None, insecure: bool) -> None:
     """Serve CDS Hooks, feedback, model cards, health and metrics.
 
     Settings come from RISKCARDS_* and --config. RISKCARDS_CDS_CLIENTS names the file of the EHRs whose tokens are
-    accepted (`riskcards client add` writes it); without it this refuses to start unless --insecure says that everybody
-    who reaches the port may ask.
+    accepted (`riskcards client add` writes it); without it the service starts only with --insecure, open to anyone who
+    can reach the port.
 
-    SIGHUP replaces all workers by such that read settings, models and index anew, without a pause; when those do not
-    start, the old ones go on. SIGTERM lets what runs finish.
+    SIGHUP reloads settings, models and index without downtime; if the new workers fail, the old ones keep running.
+    SIGTERM finishes running requests, then stops.
 
     \b
     riskcards client add general --file clients.json --issuer https://ehr.example.org --jwks-url https://...
     RISKCARDS_CDS_CLIENTS=clients.json RISKCARDS_PUBLIC_URL=https://cds.example.org riskcards serve --workers 2
     riskcards serve --insecure
     """
-    with _counted_together():
+    with _shared_metrics():
         settings = _checked(config, insecure)
         log_to_stderr(settings.log_level, _LINE)
         check_port(host, port)
@@ -49,11 +49,11 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
 
 
 @contextmanager
-def _counted_together() -> Iterator[None]:
-    """A folder into whose files the workers count, so that any of them can tell the sum.
+def _shared_metrics() -> Iterator[None]:
+    """A folder for prometheus_client's multiprocess mode, so that any worker reports the metrics of all.
 
-    Its name is read when prometheus_client is first imported, so before anything of ours that counts. A worker is a
-    fork of this process and leaves through here as well when it is replaced: the folder is not its own to take away.
+    Must be set before prometheus_client is imported. Replaced workers, forks of this process, leave through here too
+    and must not delete the folder.
     """
     folder, owner = tempfile.mkdtemp(prefix="riskcards-metrics-"), os.getpid()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
@@ -66,7 +66,7 @@ def _counted_together() -> Iterator[None]:
 
 
 def _checked(config: Path | None, insecure: bool) -> Settings:
-    """Settings whose clients and keys can be read; what cannot be used is told before a port is opened."""
+    """Returns the settings after validating clients and keys. Raises UsageError before a port is opened."""
     from cds_service.auth.clients import ClientsError, ClientsFile
     from cds_service.oauth.errors import SmartError
     from cds_service.smart.parts import check_setup
@@ -80,20 +80,20 @@ def _checked(config: Path | None, insecure: bool) -> Settings:
             raise click.UsageError(f"RISKCARDS_CDS_CLIENTS: {error}") from None
     elif not insecure:
         raise click.UsageError(
-            "no clients are configured, so the service would be open to everybody. Name the EHRs that may call with "
-            "`riskcards client add` and RISKCARDS_CDS_CLIENTS; for a trial on a closed network add --insecure."
+            "no clients are configured, so the service would accept anyone. Add the EHRs that may call with "
+            "`riskcards client add` and set RISKCARDS_CDS_CLIENTS; for a trial on a closed network add --insecure."
         )
     try:
         check_setup(settings)
     except SmartError as error:
         raise click.UsageError(f"RISKCARDS_SMART_CLIENTS: {error}") from None
-    # Only its files are looked at: who reads with it is `riskcards read-ahead`, here or on another machine.
+    # Checks only that its files exist: `riskcards read-ahead` runs the model, here or on another machine.
     model_fingerprint(ReaderName.of(settings.note_reader))
     return settings
 
 
 def _check_opened(settings: Settings, config: Path | None) -> None:
-    """Database, key and models, once: each worker would stumble over them by itself, and the last error win."""
+    """Opens database, key and models once, so that an error is reported once and not by every worker."""
     from cds_service.oauth.errors import SmartError
     from cds_service.oauth.vault import open_cipher
     from risk_model import TASKS
@@ -122,7 +122,7 @@ def _run(settings: Settings, again: Callable[[], Settings], host: str, port: int
     from knowledge_index.core import verify_index
 
     bound_arenas()
-    # Every byte, once: the workers then trust large files by inode, size and times.
+    # Hash every byte once; the workers then trust large files by inode, size and times.
     verify_index(Path(settings.index) if settings.index else KnowledgeIndex.starter_folder())
 
     class Server(BaseApplication):  # type: ignore[misc]
@@ -131,8 +131,8 @@ def _run(settings: Settings, again: Callable[[], Settings], host: str, port: int
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
-            # In each worker, after the fork: database connections and inference threads do not survive one. The
-            # settings too, so that a worker that follows others follows their file.
+            # In each worker, after the fork: database connections and inference threads do not survive a fork.
+            # Settings are read again here so that SIGHUP applies changes.
             app = create_app(again())
             IndexWatch(app.extensions["riskcards"].answering).start()
             warm(app.extensions["riskcards"].answering.pipeline)
@@ -147,8 +147,8 @@ def _options(settings: Settings, address: str, workers: int) -> dict[str, Any]:
     return {
         "bind": address,
         "workers": workers,
-        # Threads are for waiting: on slow clients, and for a place among those that compute. How many compute
-        # or send bodies at a time is bounded by settings; the rest stay free for /health.
+        # Threads mostly wait for slow clients or admission; settings bound how many compute or receive bodies at a
+        # time, so the rest stay free for /health.
         "worker_class": "cds_service.application.gunicorn_worker.BoundedThreadWorker",
         "threads": max(256, 2 * (settings.max_active + settings.max_waiting)),
         "child_exit": _forget,
@@ -157,13 +157,13 @@ def _options(settings: Settings, address: str, workers: int) -> dict[str, Any]:
         "max_requests": 20_000,
         "max_requests_jitter": 2_000,
         "limit_request_field_size": 8_190,
-        # No second way in: the service is controlled by signals alone.
+        # The service is controlled by signals only.
         "control_socket_disable": True,
     }
 
 
 def _forget(_: Any, worker: Any) -> None:
-    """What a dead worker was doing is no longer counted as being done."""
+    """Removes the in-progress gauges of a dead worker."""
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -1,1 +1,1 @@
-"""What several commands share: files, settings and store, model sources, exit codes."""
+"""Shared by several commands: input files, settings and store, model sources, exit codes."""

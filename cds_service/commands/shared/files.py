@@ -1,4 +1,4 @@
-"""Reading the FILE arguments of commands: JSON or NDJSON, gzip or plain, several files of one patient together."""
+"""Reading the FILE arguments of commands: JSON or NDJSON, gzip or plain, several files of one patient."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def line_files(folder: Path) -> list[Path]:
 
 
 def bundle_files(folder: Path) -> list[Path]:
-    """The files of a folder and its subfolders that hold a Bundle each."""
+    """The Bundle files of a folder and its subfolders, one Bundle each."""
     return _ending(folder, BUNDLES)
 
 
@@ -68,7 +68,7 @@ def load_record(
 
 
 class SiteMapType(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
-    """A site map file, checked when it is named."""
+    """A site map file, validated when the option is parsed."""
 
     name = "file"
 
@@ -82,7 +82,7 @@ class SiteMapType(click.ParamType):  # type: ignore[type-arg]  # subscriptable o
 
 
 def site_map_file(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
-    """The path of a site map that was opened once, so that a mistake in it stops the command before any work."""
+    """Validates a site map and returns its path, so that a mistake in it stops the command before any work."""
     try:
         if value is not None:
             SiteMap.open(value)

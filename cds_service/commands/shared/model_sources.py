@@ -1,4 +1,4 @@
-"""What the commands that learn and judge share: where stage 1 comes from, and a progress bar that counts rows."""
+"""Shared by the commands that train and evaluate: the note reader, the encoder, and progress output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READER_HELP = "rules, smollm2, a model folder (+ADAPTER), or https://HOST/v1#MOD
 ENCODER_HELP = "minilm, static, hf:FOLDER, a family with a folder (medcpt:FOLDER), or a file: see docs/encoders.md."
 
 _SILENCE = 30.0
-"""Seconds without a word after which the next row is told."""
+"""Seconds without output after which the next row is reported."""
 
 
 def open_sources(
@@ -35,8 +35,9 @@ def open_sources(
     models: OpenedModels | None = None,
     beside: Path | None = None,
 ) -> DatasetSources:
-    """Stage 1 by name; nothing is opened that is not asked for. What a language model reads and an encoder of the
-    site's own embeds is kept `beside` an output, so that a run that was stopped goes on.
+    """Returns the encoder and note reader of these names; what is not named is not opened.
+
+    Language model readings and vectors of custom encoders are cached `beside` an output, so that a run can resume.
 
     Raises EncoderError for an unknown encoder.
     """
@@ -56,13 +57,13 @@ def open_sources(
 
 
 def sources_of(model: RiskModel) -> DatasetSources:
-    """The stage 1 a model was trained with."""
+    """Returns the encoder and note reader that a model was trained with."""
     from cds_service.background.language_models import asked_at_once
     from cds_service.commands.shared.opened import opened_settings
 
     reader, opened = model.manifest.get("note_reader"), opened_models()
     named = None if reader is None else str(reader)
-    # A language model's readings are kept under its name; all others were the rules'.
+    # The manifest names a language model as `language:NAME`; any other reader is the rules.
     said = named.removeprefix("language:") if named and named.startswith("language:") else named and "rules"
     sources = open_sources(model.manifest.get("encoder"), said, model.reads_evidence, opened)
     if model.asks is None:
@@ -71,7 +72,7 @@ def sources_of(model: RiskModel) -> DatasetSources:
 
 
 def opened_models() -> OpenedModels:
-    """Language models by name, each opened once; servers are asked as the settings say."""
+    """Returns language models by name, each opened once; servers as configured in the settings."""
     from cds_service.background.language_models import ModelServers, OpenedModels
     from cds_service.commands.shared.opened import opened_settings
 
@@ -79,7 +80,7 @@ def opened_models() -> OpenedModels:
 
 
 def keeping(encoder: Encoder, name: str, beside: Path | None) -> Encoder:
-    """An encoder whose vectors are kept by content; one that is shipped is quicker than that is worth."""
+    """Returns the encoder with a vector cache; a shipped encoder is too fast to need one."""
     from knowledge_index.encoders import SHIPPED, CachedEncoder
 
     if beside is None or name in SHIPPED:
@@ -88,7 +89,7 @@ def keeping(encoder: Encoder, name: str, beside: Path | None) -> Encoder:
 
 
 def open_reader(name: str, opened: OpenedModels | None = None, kept: Path | None = None) -> NoteReaderWrapper:
-    """What sets the note reader of a name over the rules; a name that is none is wrong use."""
+    """Returns the wrapper that adds the named note reader to the rules. Raises UsageError for an unknown name."""
     from cds_service.background.language_models import reader_named
 
     checked_name(name)
@@ -97,7 +98,7 @@ def open_reader(name: str, opened: OpenedModels | None = None, kept: Path | None
 
 
 def checked_name(name: str) -> ReaderName:
-    """The name of a note reader taken apart; one that is none is wrong use."""
+    """Parses the name of a note reader. Raises UsageError for an unknown name."""
     from risk_model.llm import ReaderName, ReaderNameError
 
     try:
@@ -108,8 +109,8 @@ def checked_name(name: str) -> ReaderName:
 
 @contextmanager
 def counting(label: str) -> Iterator[Callable[[int, int], None]]:
-    """`progress(done, total)`: a bar on a terminal; elsewhere a line for each tenth, and for each row that comes half
-    a minute after the last line: a language model may take that long for one."""
+    """Yields `progress(done, total)`: a bar on a terminal, else a line for each tenth of the rows and at least every
+    half minute, as a language model may need that long for one row."""
     if sys.stderr.isatty():
         with click.progressbar(length=1, label=label, file=sys.stderr, show_pos=True) as bar:
 
@@ -120,15 +121,15 @@ def counting(label: str) -> Iterator[Callable[[int, int], None]]:
             yield move
         return
 
-    told = time.monotonic()
+    reported = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if done == total or done % max(1, total // 10) == 0 or time.monotonic() - told > _SILENCE:
-            told = time.monotonic()
+    def report(done: int, total: int) -> None:
+        nonlocal reported
+        if done == total or done % max(1, total // 10) == 0 or time.monotonic() - reported > _SILENCE:
+            reported = time.monotonic()
             report_line(f"{label}: {done} of {total}")
 
-    yield tell
+    yield report
 
 
 def report_line(message: str) -> None:

@@ -1,4 +1,4 @@
-"""What several commands open first: the settings and the store, with errors in words a person can act on."""
+"""Opens settings and store for commands, with actionable error messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cds_service.store.store import Store
 
 
 def opened_settings(config: Path | None = None) -> Settings:
-    """From RISKCARDS_* and a file; a fault is wrong use."""
+    """Returns the settings of RISKCARDS_* and a file. Raises UsageError for an invalid setting."""
     try:
         return Settings.from_environment(os.environ, config)
     except SettingsError as error:
@@ -27,7 +27,7 @@ def opened_settings(config: Path | None = None) -> Settings:
 
 @contextmanager
 def opened_store(config: Path | None = None) -> Iterator[Store]:
-    """The store the settings name, closed afterwards; a store that does not answer is told, with its URL's name."""
+    """Yields the configured store and closes it. Raises ClickException naming the database if it cannot be opened."""
     settings = opened_settings(config)
     try:
         store = Store(settings.store_url())
@@ -40,13 +40,13 @@ def opened_store(config: Path | None = None) -> Iterator[Store]:
 
 
 def log_to_stderr(level: str, line: str = "%(asctime)s level=%(levelname)s %(message)s") -> None:
-    """Of what libraries say, without the builds of itself that faiss looked for and did not find."""
+    """Logs to standard error, without faiss's messages about CPU builds it did not find."""
     logging.basicConfig(level=level, format=line)
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
 
 
 def check_port(host: str, port: int) -> None:
-    """Told before any work: a place where nobody may listen. One that the system's service manager holds is its own."""
+    """Raises ClickException if the port cannot be bound. Skipped under socket activation (LISTEN_FDS)."""
     if "LISTEN_FDS" in os.environ:
         return
     try:
@@ -54,11 +54,11 @@ def check_port(host: str, port: int) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise click.ClickException(f"port {port} is in use; try --port {port % 65535 + 1}") from None
-        raise click.ClickException(f"{host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}") from None
+        raise click.ClickException(f"{host}:{port} cannot be used: {os.strerror(error.errno or 0)}") from None
 
 
 config_option = click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON settings; see docs/settings.md.",
+    help="JSON settings file; see docs/settings.md.",
 )

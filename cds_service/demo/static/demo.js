@@ -1,5 +1,5 @@
-// The EHR's side of CDS Hooks: discovery, hook calls with prefetch, cards, suggestions, feedback. Nothing is trusted:
-// text goes in as text, card detail is rendered by the server with raw HTML off.
+// The EHR's side of CDS Hooks: discovery, hook calls with prefetch, cards, suggestions, feedback. Answers are not
+// trusted: text is inserted as text, and the server renders card detail with raw HTML off.
 "use strict";
 
 const state = { services: new Map(), patient: null, turn: 0 };
@@ -75,10 +75,10 @@ function problem(outcome, status) {
   byId("cards").replaceChildren(element("p", { class: "problem", role: "alert" }, why || "No reason given."));
 }
 
-const walkLink = (hookInstance, words) => element("a", { href: `/demo/walk/${encodeURIComponent(hookInstance)}`, target: "_blank", rel: "noopener noreferrer" }, words);
+const traceLink = (hookInstance, words) => element("a", { href: `/demo/trace/${encodeURIComponent(hookInstance)}`, target: "_blank", rel: "noopener noreferrer" }, words);
 
 function noCard(hookInstance) {
-  return element("p", { class: "none" }, "No card: the service has nothing to say here. ", walkLink(hookInstance, "How it came to that"));
+  return element("p", { class: "none" }, "No card for this patient and event. ", traceLink(hookInstance, "Request trace"));
 }
 
 async function drawCard(serviceId, card, hookInstance) {
@@ -95,7 +95,7 @@ async function drawCard(serviceId, card, hookInstance) {
     suggestionList(serviceId, card),
     detail,
     overrideForm(serviceId, card),
-    element("p", { class: "links" }, walkLink(hookInstance, "How this card was made"), ...linksOf(card, "absolute")));
+    element("p", { class: "links" }, traceLink(hookInstance, "Request trace"), ...linksOf(card, "absolute")));
   return node;
 }
 
@@ -106,8 +106,8 @@ function drawLink(link) {
   return element("button", { type: "button", class: "launch", on: { click: () => guarded(() => openApp(link)) } }, link.label);
 }
 
-// An EHR launches a smart link with its own address and a launch code (SMART 2.2). Where the demo is not reached at the
-// address it was started with, no launch can come back to it: the app is then opened on the chart directly.
+// An EHR launches a smart link with its FHIR base URL and a launch code (SMART 2.2). If the demo is not reached at the
+// address it was started with, the launch cannot redirect back, so the app is opened on the chart directly.
 async function openApp(link) {
   const launches = document.body.dataset.launches === "yes" && new URL(link.url).origin === location.origin;
   byId("app-frame").src = launches ? await launchUrl(link) : `/demo/app/${encodeURIComponent(state.patient)}/`;
@@ -163,7 +163,7 @@ function overrideForm(serviceId, card) {
 
 async function feedback(serviceId, entry) {
   const answer = await post(`/cds-services/${serviceId}/feedback`, { feedback: [entry] });
-  say(answer.ok ? "Feedback recorded." : `Feedback was refused (${answer.status}).`, !answer.ok);
+  say(answer.ok ? "Feedback recorded." : `Feedback was rejected (${answer.status}).`, !answer.ok);
   return answer.ok;
 }
 
@@ -178,12 +178,12 @@ function inspect(service, request, status, body, milliseconds) {
 }
 
 async function showTimes(hookInstance) {
-  const answer = await fetch(`/demo/api/walk/${encodeURIComponent(hookInstance)}`);
+  const answer = await fetch(`/demo/api/trace/${encodeURIComponent(hookInstance)}`);
   const steps = answer.ok ? await answer.json() : [];
   byId("times").replaceChildren(...steps.map((one) => element("tr", {}, element("td", {}, one.package), element("td", {}, one.step), element("td", { class: "n" }, one.milliseconds.toFixed(1)))));
 }
 
-// The ward's risks come one by one after the page stands: nobody waits for a list to read one chart.
+// Fills in the risks of the ward one by one after the page is shown.
 async function fillRisks() {
   for (const place of document.querySelectorAll(".risks[data-ask]")) {
     const answer = await fetch(`/demo/api/risk/${encodeURIComponent(place.closest(".patient").dataset.patient)}`);
@@ -206,7 +206,7 @@ function sortWard() {
 
 const clip = (text) => (text.length > 60000 ? `${text.slice(0, 60000)}\n… ${text.length - 60000} more characters` : text);
 
-// From the timeline to a note: its text opened and in view, the address left alone.
+// Opens the note of a timeline link and scrolls to it, without changing the address.
 function openNote(event) {
   const link = event.target.closest("a[href^='#note']");
   const note = link && document.getElementById(link.getAttribute("href").slice(1));

@@ -25,7 +25,7 @@ _DATES = {
 
 
 class ChartError(ValueError):
-    """A search this chart does not know how to answer; answering it wrongly would be worse."""
+    """A search that this chart does not support."""
 
 
 class Chart:
@@ -56,7 +56,7 @@ class Chart:
         """The Patient. Raises ChartError when there is none."""
         found = next((r for r in self.resources if r.get("resourceType") == "Patient"), None)
         if found is None:
-            raise ChartError("the chart holds no Patient")
+            raise ChartError("the chart has no Patient")
         return dict(found)
 
     def fill(self, templates: Mapping[str, str], context: Mapping[str, str | None]) -> dict[str, Any]:
@@ -97,10 +97,10 @@ class Chart:
         if name == "category":
             wanted = set(value.split(","))
             return any(coding.code in wanted for item in resource.get("category", []) for coding in codings(item))
-        raise ChartError(f"this chart does not search by {name!r}")
+        raise ChartError(f"this chart does not support searching by {name!r}")
 
     def _includes(self, kind: str, page: list[Resource]) -> list[Resource]:
-        """Locations of encounters, as many servers send them along: they tell an intensive care unit."""
+        """Locations of encounters, as many servers include them; they identify intensive care units."""
         if kind != "Encounter":
             return []
         found: dict[str, Resource] = {}
@@ -117,7 +117,7 @@ class Chart:
 
 def _sort_key(kind: str, value: str) -> Callable[[Resource], str]:
     if value.lstrip("-") != "date":
-        raise ChartError(f"this chart does not sort by {value!r}")
+        raise ChartError(f"this chart does not support sorting by {value!r}")
     paths = _DATES.get(kind, ())
 
     def key(resource: Resource) -> str:

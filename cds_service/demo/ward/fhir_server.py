@@ -1,4 +1,4 @@
-"""`--fhir-server URL`: the ward of a FHIR server, read once through the gateway. What cannot be shown is named."""
+"""`--fhir-server URL`: the ward of a FHIR server, read once through the gateway. Unusable charts are listed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fhir_mapping.parsing import Resource
 
 MAX_PATIENTS = 30
 LIST_SECONDS, CHART_SECONDS = 20.0, 60.0
-# A stay that has been running for longer is rather one that nobody closed.
+# A longer open stay was probably never closed.
 LONGEST_STAY = timedelta(days=180)
 _NOT_FHIR = (KeyError, TypeError, AttributeError, IndexError)
 Say = Callable[[str], None]
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 def from_server(
     url: str, private_networks: Iterable[str] = (), say: Say = lambda words: None, now: datetime | None = None
 ) -> DemoWard:
-    """At most 30 patients, those whose stay is running first. Raises InvalidInputError where none can be listed.
+    """At most 30 patients, those whose stay is running first. Raises InvalidInputError if none can be listed.
 
     A running stay is shown as it is. Where a patient has none, the chart is moved in time so that the last inpatient
     stay is current; the story beside the name says so.
@@ -62,8 +62,8 @@ def _chosen(server: GatewayFhirServer) -> list[str]:
         running = {}
     here = [_subject(resource) for resource in _resources(running) if _inpatient(resource)]
     listed = server.search("Patient", _count=2 * MAX_PATIENTS)
-    everybody = [str(resource.get("id", "")) for resource in _resources(listed)]
-    return [identifier for identifier in dict.fromkeys(here + everybody) if FHIR_ID.match(identifier)]
+    all_patients = [str(resource.get("id", "")) for resource in _resources(listed)]
+    return [identifier for identifier in dict.fromkeys(here + all_patients) if FHIR_ID.match(identifier)]
 
 
 def _patient(url: str, identifier: str, networks: tuple[str, ...], now: datetime) -> DemoPatient:

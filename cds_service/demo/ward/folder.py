@@ -1,4 +1,4 @@
-"""`--patients DIR`: the charts of a folder; Synthea bundles, and Bulk Data NDJSON. What cannot be shown is named."""
+"""`--patients DIR`: the charts of a folder; Synthea bundles, and Bulk Data NDJSON. Unusable files are listed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ MAX_FILE = 64 * 2**20
 MAX_LINE = 8 * 2**20
 _BUNDLES = (".json", ".json.gz")
 _LINES = (".ndjson", ".ndjson.gz")
-# Of a Bulk Data export only what the service reads is kept; `Location` belongs to nobody and to every stay.
+# Of a Bulk Data export only what the service reads is kept; `Location` has no patient and is shared by stays.
 _READ = frozenset(
     {"Patient", "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference",
      "Composition", "DiagnosticReport", "Location"}
 )  # fmt: skip
 
-# What a file that is JSON, but not quite FHIR, makes a reader stumble over: the file is named, the ward still opens.
+# Errors of files that are JSON but not valid FHIR: the file is listed and the ward still opens.
 _NOT_FHIR = (KeyError, TypeError, AttributeError, IndexError)
 
 Refused = list[tuple[str, str]]
 
 
 def from_folder(folder: Path, now: datetime | None = None) -> DemoWard:
-    """Every patient of a folder and its subfolders, at most 60; a file or line that is no FHIR is named, not hidden.
+    """Every patient of a folder and its subfolders, at most 60; a file or line that is not FHIR is listed.
 
     `.json` and `.json.gz` files are bundles of one patient each, as Synthea writes them (files without a Patient,
     such as its hospital and practitioner files, are named too). `.ndjson` files of one folder are one Bulk Data export.
@@ -96,14 +96,14 @@ def _read(path: Path) -> Resource:
 
 
 def _export(paths: list[Path], refused: Refused, now: datetime | None) -> Iterator[DemoPatient]:
-    """Read twice, so that a large export never stands in memory: who is chosen, then what is theirs."""
+    """Reads an export twice to limit memory: first to choose patients, then to read their resources."""
     chosen = _chosen(_lines(paths, []))
     charts: dict[str, list[Resource]] = {patient: [] for patient in chosen}
     places: list[Resource] = []
     for resource in _lines(paths, refused):
         if resource["resourceType"] == "Location":
             places.append(resource)
-        elif (patient := _whose(resource)) in charts:
+        elif (patient := _patient_of(resource)) in charts:
             charts[patient].append(resource)
     for patient, resources in charts.items():
         entries = [{"resource": resource} for resource in resources + _places_of(resources, places)]
@@ -116,15 +116,15 @@ def _export(paths: list[Path], refused: Refused, now: datetime | None) -> Iterat
 
 
 def _chosen(resources: Iterable[Resource]) -> list[str]:
-    """At most 60 patients, those who were inpatients first: a ward of strangers to the hospital shows nothing."""
+    """At most 60 patients, inpatients first: outpatients have no estimate to show."""
     stays: dict[str, int] = {}
     for resource in resources:
         if resource["resourceType"] == "Patient":
-            stays.setdefault(_whose(resource), 0)
+            stays.setdefault(_patient_of(resource), 0)
         elif resource["resourceType"] == "Encounter":
             kind = resource.get("class")
             inpatient = isinstance(kind, dict) and kind.get("code") in {"IMP", "ACUTE", "NONAC"}
-            stays[_whose(resource)] = stays.get(_whose(resource), 0) + inpatient
+            stays[_patient_of(resource)] = stays.get(_patient_of(resource), 0) + inpatient
     stays.pop("", None)
     return sorted(stays, key=lambda patient: -stays[patient])[:MAX_PATIENTS]
 
@@ -156,8 +156,8 @@ def _resources(stream: Iterable[bytes], name: str, refused: Refused) -> Iterator
         refused.append((name, f"no FHIR resource in line {', '.join(map(str, broken[:5]))}{more}"))
 
 
-def _whose(resource: Resource) -> str:
-    """The patient's id; empty when the resource does not say."""
+def _patient_of(resource: Resource) -> str:
+    """The patient's id, or empty if the resource has none."""
     if resource["resourceType"] == "Patient":
         return str(resource.get("id", ""))
     subject = resource.get("subject") or resource.get("patient")
@@ -167,7 +167,7 @@ def _whose(resource: Resource) -> str:
 
 
 def _places_of(resources: Iterable[Resource], places: list[Resource]) -> list[Resource]:
-    """The Locations these stays name, and what those are part of: a bed is in a ward."""
+    """The Locations of these stays and their parents: a bed is in a ward."""
     by_key = {f"Location/{place.get('id')}": place for place in places}
     found: dict[str, Resource] = {}
     waiting = [

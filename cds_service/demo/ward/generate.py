@@ -29,7 +29,7 @@ KEPT = frozenset(
     {"Patient", "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference",
      "Composition", "Location"}
 )  # fmt: skip
-# Parts nobody here reads and that make files large.
+# Unused parts that make files large.
 _DROPPED_FIELDS = frozenset({"meta", "identifier", "participant", "performer", "custodian", "attester", "extension"})
 CLINOSIM = {
     "7": ["simulate", "--country", "US", "--population", "700", "--seed", "7", "--start", "2026-01-01", "--end",
@@ -126,7 +126,7 @@ def _write(out: Path, choice: Choice, run: list[dict[str, Any]]) -> dict[str, st
     if choice.intensive_care:
         _place_in_intensive_care([entry["resource"] for entry in kept])
     if choice.moment == "first-day":
-        # What comes after that day would never be shown.
+        # Later data would never be shown.
         resources = [entry["resource"] for entry in kept]
         kept = [{"resource": r} for r in visible_resources(resources, anchor_of(resources, choice.moment))]
     document = {"resourceType": "Bundle", "type": "collection", "entry": kept}
@@ -136,7 +136,7 @@ def _write(out: Path, choice: Choice, run: list[dict[str, Any]]) -> dict[str, st
 
 
 def _find(choice: Choice, run: list[dict[str, Any]]) -> str:
-    """The patient's id; the newborn and the outpatient are found by what they are."""
+    """The patient's id; the newborn and the outpatient are found by their charts."""
     if choice.patient == "newborn":
         births = [r for r in run if r["resourceType"] == "Condition" and "Z38" in json.dumps(r.get("code"))]
         return str(births[0]["subject"]["reference"].split("/")[1])

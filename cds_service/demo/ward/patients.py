@@ -1,4 +1,4 @@
-"""The demo's patients: charts whose last inpatient stay is made current. `folder.py` reads charts of others."""
+"""The demo's patients: charts whose last inpatient stay is made current. `folder.py` reads other charts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fhir_mapping.parsing import Resource
 
 @dataclass(frozen=True, slots=True)
 class DemoPatient:
-    """A chart as of now. `story` tells what to look for; `stay` is the current inpatient stay's id, if there is one.
+    """A chart as of now. `story` describes the case; `stay` is the current inpatient stay's id, if there is one.
 
     Charts are kept packed: a ward of parsed ones would be most of the process's memory.
     """
@@ -48,7 +48,7 @@ def _unpacked(packed: bytes) -> Chart:
 
 @dataclass(frozen=True, slots=True)
 class DemoWard:
-    """Patients in order, and what could not be shown, each with its reason. `source` is said at the page's head."""
+    """Patients in order, and the unusable charts with reasons. `source` appears in the page header."""
 
     patients: Mapping[str, DemoPatient]
     refused: tuple[tuple[str, str], ...] = ()
@@ -84,12 +84,12 @@ def as_it_is(bundle: Resource, story: str, source: str, now: datetime) -> DemoPa
 
 
 def check(patient: DemoPatient) -> None:
-    """Raises FhirMappingError for a chart nothing can be computed of, such as one with another patient's data in it."""
+    """Raises FhirMappingError for an unusable chart, such as one with another patient's data."""
     PatientRecord.from_resources(patient.chart.resources, patient.id, datetime.now(UTC), encounter_id=patient.stay)
 
 
 def running_since(resources: Iterable[Resource]) -> datetime | None:
-    """When the newest inpatient stay without an end began."""
+    """The start of the newest open inpatient stay."""
     begun = [_period(r) for r in resources if r.get("resourceType") == "Encounter" and _inpatient(r)]
     return max((start for start, end in begun if start is not None and end is None), default=None)
 
@@ -121,7 +121,7 @@ def anchor_of(resources: Iterable[Resource], moment: str) -> datetime:
     periods = [_period(r) for r in listed if r.get("resourceType") == "Encounter"]
     ends = [moment for period in periods for moment in period if moment is not None]
     if not ends:
-        raise ValueError("no encounter with a time in it")
+        raise ValueError("the chart has no encounter with a time")
     return max(ends) + timedelta(hours=1)
 
 

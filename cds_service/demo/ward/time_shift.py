@@ -1,4 +1,4 @@
-"""Moving a synthetic chart in time: every date by the same amount, then only what is known by now, as an EHR has it."""
+"""Shifts a synthetic chart in time by a constant, and removes what is not known yet."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def _moved_attachment(attachment: dict[str, Any], by: timedelta) -> dict[str, An
         return attachment
     replace: Callable[[re.Match[str]], str] = lambda found: move_text(found.group(), by)  # noqa: E731
     data = base64.b64encode(_IN_TEXT.sub(replace, text).encode()).decode()
-    # Size and hash were of the old text.
+    # Size and hash belong to the old text.
     kept = {name: item for name, item in attachment.items() if name not in {"hash", "size"}}
     return {**kept, "data": data}
 
 
 def visible_resources(resources: list[Resource], now: datetime) -> list[Resource]:
-    """What the EHR shows at `now`: later resources are gone, a running encounter has no end and no disposition."""
+    """Returns the chart at `now`: without later resources; a running encounter has no end and no disposition."""
     kept = []
     for resource in known_resources(resources, now):
         if resource["resourceType"] != "Encounter":
@@ -99,7 +99,7 @@ def _running(encounter: Resource, now: datetime) -> Resource:
 
 
 def _not_yet(resource: Resource, now: datetime) -> Resource:
-    """What a generator wrote with hindsight: a death to come, a problem that will have resolved."""
+    """Removes future knowledge: a later death, a later resolved problem."""
     kept = dict(resource)
     for name in ("deceasedDateTime", "abatementDateTime"):
         happens = parse_instant(kept.get(name))

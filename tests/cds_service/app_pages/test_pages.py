@@ -37,7 +37,7 @@ def document(app: Flask, address: str, status: int = 200) -> Document:
     return Document(response.get_data(as_text=True))
 
 
-def test_every_demo_patient_has_a_whole_page(app: Flask, patient: str) -> None:
+def test_every_demo_patient_has_a_complete_page(app: Flask, patient: str) -> None:
     page = document(app, f"/demo/app/{patient}/")
     assert page.faults == []
     assert len(page.all("h1")) == len(page.all("main")) == 1
@@ -46,7 +46,7 @@ def test_every_demo_patient_has_a_whole_page(app: Flask, patient: str) -> None:
     assert all("//" not in a.get("src", "") + a.get("href", "") for a in page.all("script") + page.all("link"))
     text = " ".join(page.text)
     assert text.count("patients like this one") + text.count("No estimate") >= 2
-    assert "Unknown is never taken for normal" in text
+    assert "Unknown values are never treated as normal" in text
 
 
 def test_the_course_is_a_page_and_a_fragment(app: Flask, patient: str) -> None:
@@ -199,7 +199,7 @@ def test_where_cards_are_not_shown_the_app_shows_nothing_either(
 
 def test_only_the_roles_of_the_site_see_it(app: Flask, opened: Callable[..., str]) -> None:
     page = document(app, opened(resources(SEPSIS), user="Patient/p"), 403)
-    assert "for clinicians" in " ".join(page.text)
+    assert "available to clinicians" in " ".join(page.text)
 
 
 def test_no_such_session_and_another_patients_data_are_said_in_words(

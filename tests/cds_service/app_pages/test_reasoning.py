@@ -63,25 +63,25 @@ def rogers(ward: DemoWard) -> DemoPatient:
 def test_moments_are_few_rising_and_end_now(start: datetime, hours: float) -> None:
     begin = start.replace(year=2020, tzinfo=UTC)
     now = begin + timedelta(hours=hours)
-    told = moments(begin, now)
-    assert 1 <= len(told) <= MAX_POINTS
-    assert told[-1] == now
-    assert list(told) == sorted(set(told))
-    assert all(moment > begin for moment in told[:-1])
+    reported = moments(begin, now)
+    assert 1 <= len(reported) <= MAX_POINTS
+    assert reported[-1] == now
+    assert list(reported) == sorted(set(reported))
+    assert all(moment > begin for moment in reported[:-1])
 
 
 def test_every_past_point_is_the_estimate_of_that_time(app: Flask, answering: HookHandler, ward: DemoWard) -> None:
     """Each point equals what the model says of a record cut at that moment, notes and all."""
     patient, now = rogers(ward), datetime.now(UTC)
     read = reader_of(patient.chart.resources, patient.id, patient.stay, now)
-    told = list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + PATIENT))
-    assert len(told) >= 4
-    for moment, estimates in told:
+    reported = list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + PATIENT))
+    assert len(reported) >= 4
+    for moment, estimates in reported:
         record = PatientRecord.from_resources(patient.chart.resources, patient.id, moment, encounter_id=patient.stay)
         for task, estimate in estimates.items():
             whole = answering.pipeline.assess(record, task).estimate
             assert (estimate.probability, estimate.abstention) == (whole.probability, whole.abstention)
-    assert len({e["in_hospital_mortality"].probability for _, e in told}) > 2
+    assert len({e["in_hospital_mortality"].probability for _, e in reported}) > 2
 
 
 def test_what_came_later_does_not_move_an_earlier_point(answering: HookHandler) -> None:
@@ -95,8 +95,8 @@ def test_what_came_later_does_not_move_an_earlier_point(answering: HookHandler) 
         record = _first(known)
         stay = str(record.current_stay.source.partition("/")[2]) if record.current_stay else None
         read = reader_of(known, record.subject_id, stay, SEPSIS_NOW)
-        told = estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + PATIENT)
-        return [(m, e["in_hospital_mortality"].inputs) for m, e in told if m < cut]
+        reported = estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + PATIENT)
+        return [(m, e["in_hospital_mortality"].inputs) for m, e in reported if m < cut]
 
     before, after = earlier(chart), earlier(later)
     assert before
@@ -109,16 +109,16 @@ def test_a_late_course_says_that_it_is_not_whole(app: Flask, ward: DemoWard, ans
     assert list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() - 1)) == []
 
 
-def test_a_line_breaks_where_the_model_is_silent(sepsis: Case) -> None:
+def test_the_line_is_interrupted_where_the_model_abstains(sepsis: Case) -> None:
     _, assessments, _ = sepsis
-    spoke = next(a.estimate for a in assessments if a.estimate.probability is not None)
+    estimated_tasks = next(a.estimate for a in assessments if a.estimate.probability is not None)
     silent = next(a.estimate for a in assessments if a.estimate.probability is None)
     start = SEPSIS_NOW - timedelta(days=4)
-    told = [(start + timedelta(days=n), silent if n == 2 else spoke) for n in range(1, 5)]
-    view = course_view(spoke.task, start, told)
+    reported = [(start + timedelta(days=n), silent if n == 2 else estimated_tasks) for n in range(1, 5)]
+    view = course_view(estimated_tasks.task, start, reported)
     assert len(view.segments) == 2
     assert [point.at is None for point in view.points] == [False, True, False, False]
-    assert "No estimate at 1 of 4 moments" in view.says
+    assert "No estimate at 1 of 4 time points" in view.says
 
 
 def test_one_click_leads_from_a_driver_to_every_value_it_was_read_from(sepsis: Case) -> None:
@@ -139,7 +139,7 @@ def test_one_click_leads_from_a_driver_to_every_value_it_was_read_from(sepsis: C
     assert measured >= 3
 
 
-def test_what_if_is_the_whole_way_again_with_the_value_changed(
+def test_what_if_recalculates_everything_with_the_changed_value(
     app: Flask, answering: HookHandler, sepsis: Case, opened: Callable[..., str]
 ) -> None:
     """As if the chart itself had held the value: the same number as from resources rewritten by hand."""
@@ -162,27 +162,27 @@ def test_what_if_is_the_whole_way_again_with_the_value_changed(
     text = response.get_data(as_text=True)
     assert response.status_code == 200
     assert Document(text).faults == []
-    assert "need not change what happens to this patient" in " ".join(Document(text).text)
+    assert "may not change this patient's outcome" in " ".join(Document(text).text)
     whole = Document(app.test_client().post(f"{address}what-if", data={"lactate": "1.1"}).get_data(as_text=True))
     assert whole.faults == []
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "reported"),
     [
         ({"lactate": "-3"}, "Lactate: a number from"),
         ({"lactate": "much"}, "Lactate: a number from"),
         ({"lactate": "nan"}, "Lactate: a number from"),
-        ({"discharged_to": "the moon"}, "one of the places"),
+        ({"discharged_to": "the moon"}, "one of the listed places"),
     ],
 )
-def test_what_cannot_be_asked_is_told_and_nothing_is_answered(
-    app: Flask, opened: Callable[..., str], form: dict[str, str], told: str
+def test_invalid_what_if_values_are_rejected_with_the_allowed_range(
+    app: Flask, opened: Callable[..., str], form: dict[str, str], reported: str
 ) -> None:
     response = app.test_client().post(f"{opened(resources(SEPSIS))}what-if", data=form)
     page = Document(response.get_data(as_text=True))
     assert response.status_code == 400
-    assert told in " ".join(page.text)
+    assert reported in " ".join(page.text)
     assert not [a for _, a in page.tags if a.get("class") == "answers"]
 
 
@@ -195,15 +195,15 @@ def test_unknown_names_and_unchanged_values_ask_nothing(sepsis: Case) -> None:
         WhatIfQuestion.of_form({"discharged_to": "01"}, replace(offered, leaves=False))
 
 
-def test_whom_a_model_learned_from_is_its_own_word(answering: HookHandler, ward: DemoWard) -> None:
+def test_the_training_cohort_is_read_from_the_model_manifest(answering: HookHandler, ward: DemoWard) -> None:
     """A site's own readmission model learned from the site's patients, not from those of the shipped one."""
     patient = next(p for p in ward.patients.values() if "Santiago" in p.name)
     record = PatientRecord.from_resources(patient.chart.resources, patient.id, encounter_id=patient.stay)
     shipped = answering.pipeline.models[READMISSION_30D]
     population = shipped.manifest["population"] | {"in_words": "patients of 18 to 97 years of our own"}
     ours = replace(shipped, manifest=shipped.manifest | {"model_id": "our-own", "population": population})
-    told = [risk_now(model.estimate(record, None), model).learned_from for model in (shipped, ours)]
-    assert told == ["diabetic inpatients, 1999–2008", "patients of 18 to 97 years of our own"]
+    reported = [risk_now(model.estimate(record, None), model).learned_from for model in (shipped, ours)]
+    assert reported == ["diabetic inpatients, 1999–2008", "patients of 18 to 97 years of our own"]
 
 
 def test_an_abstention_has_scores_and_no_number(answering: HookHandler, ward: DemoWard) -> None:
@@ -225,11 +225,11 @@ def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: Ho
         PathStep("Shock, Septic", "heading of", "PMID 1"),
         PathStep("PMID 1", "cited by", "PMID 2"),
     )
-    told = tuple(
+    reported = tuple(
         Evidence(str(n), f"Article {n}", "words", 1.0, "graph", 2000 + n, "cohort", steps[: n + 1]) for n in (1, 2)
     )
     notes_say = concept_mentions(assessments[0].findings.findings, record.notes())
-    drawn = literature([replace(assessments[0], evidence=told)], record, notes_say, answering.pipeline.index).graph
+    drawn = literature([replace(assessments[0], evidence=reported)], record, notes_say, answering.pipeline.index).graph
     assert drawn is not None
     at = {node.id: node for node in drawn.nodes}
     assert all(at[edge.source].x < at[edge.target].x for edge in drawn.edges)
@@ -246,11 +246,11 @@ def test_listed_articles_that_cite_each_other_are_joined(answering: HookHandler,
     """Only among the listed ones, from the citing to the cited, said in words; the arc stays within the picture."""
     record, assessments, _ = sepsis
     found_by = (PathStep("Sepsis", "heading of", "PMID 1"), PathStep("Sepsis", "heading of", "PMID 2"))
-    told = tuple(
+    reported = tuple(
         Evidence(str(n), f"Article {n}", "words", 1.0, "graph", 2000, "cohort", (found_by[n - 1],), references=cited)
         for n, cited in ((1, ("2", "999")), (2, ()))
     )
-    drawn = literature([replace(assessments[0], evidence=told)], record, (), answering.pipeline.index).graph
+    drawn = literature([replace(assessments[0], evidence=reported)], record, (), answering.pipeline.index).graph
     assert drawn is not None
     (citation,) = (edge for edge in drawn.edges if edge.relation == "cites")
     assert drawn.citations == 1
@@ -267,26 +267,26 @@ def test_every_input_of_the_shipped_models_has_headings_to_look_it_up_under(answ
     assert inputs - set(DRIVER_HEADINGS) == set()
 
 
-def test_a_driver_has_papers_or_the_page_says_under_what_none_is_held(app: Flask, ward: DemoWard) -> None:
+def test_a_driver_has_articles_or_names_the_searched_headings(app: Flask, ward: DemoWard) -> None:
     client, said_none, shown = app.test_client(), 0, 0
     for patient in ward.patients:
         page = client.get(f"/demo/app/{patient}/drivers").get_data(as_text=True)
         for driver in page.split('<li class="driver ')[1:]:
             driver = driver.partition("</details>")[0]
-            has, none = "Literature on it" in driver, "holds nothing under" in driver
-            assert has or none or "time was up" in driver
+            has, none = "<h4>Literature</h4>" in driver, "has no article under" in driver
+            assert has or none or "ran out of time" in driver
             said_none, shown = said_none + none, shown + has
     assert shown > said_none > 0
 
 
 def test_data_quality_counts_what_was_refused_missing_and_old(sepsis: Case) -> None:
     record, assessments, models = sepsis
-    told = quality(assessments, record, models)
+    reported = quality(assessments, record, models)
     refused = [refusal for refusal in record.refused if refusal.reason != "not-fetched"]
-    assert sum(one.count for one in told.refused) == len(refused)
+    assert sum(one.count for one in reported.refused) == len(refused)
     gaps = {gap.name for a in assessments for gap in a.estimate.gaps}
-    assert gaps <= {name for missing in told.missing for name in missing.names}
-    assert told.stale == ()
+    assert gaps <= {name for missing in reported.missing for name in missing.names}
+    assert reported.stale == ()
     aged = replace(record, prediction_time=record.prediction_time + timedelta(hours=max(STALE_HOURS.values()) + 24))
     assert len(quality(assessments, aged, models).stale) > 10
     unasked = replace(record, not_fetched=frozenset({"Condition"}))
@@ -294,5 +294,5 @@ def test_data_quality_counts_what_was_refused_missing_and_old(sepsis: Case) -> N
 
 
 @pytest.mark.parametrize("code", [*REASONS, *NOTE_REASONS])
-def test_every_reason_code_has_its_words(code: str) -> None:
+def test_every_reason_code_has_a_description(code: str) -> None:
     assert describe_reason(code) == (REASONS.get(code) or NOTE_REASONS[code])

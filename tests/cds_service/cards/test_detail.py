@@ -29,21 +29,21 @@ def assessed() -> tuple[Assessment, PatientRecord]:
 
 def test_cautions_stand_beside_the_number(assessed: tuple[Assessment, PatientRecord]) -> None:
     assessment, record = assessed
-    assert "Unusual." not in detail([assessment], record)
-    strange = replace(assessment.estimate, cautions=("Unlike most <b>patients</b> the model learned from.",))
-    text = detail([replace(assessment, estimate=strange)], record)
-    assert "**Unusual.** Unlike most" in text
+    assert "Caution" not in detail([assessment], record)
+    atypical = replace(assessment.estimate, cautions=("Unlike most <b>patients</b> the model learned from.",))
+    text = detail([replace(assessment, estimate=atypical)], record)
+    assert "**Caution:** Unlike most" in text
     assert "<b>" not in text
 
 
-def test_time_up_is_said_and_is_not_nothing_found(assessed: tuple[Assessment, PatientRecord]) -> None:
+def test_a_literature_timeout_differs_from_no_result(assessed: tuple[Assessment, PatientRecord]) -> None:
     assessment, record = assessed
     text = detail([replace(assessment, evidence=(), left_out=("literature",))], record)
-    assert "Time was up before the literature was searched" in text
-    assert "Nothing in the evidence base" not in text
+    assert "The literature search ran out of time" in text
+    assert "No article in the evidence base" not in text
 
 
-def test_past_its_deadline_the_pipeline_asks_no_literature_and_says_so(
+def test_past_its_deadline_the_pipeline_skips_the_literature(
     assessed: tuple[Assessment, PatientRecord],
 ) -> None:
     _, record = assessed
@@ -54,7 +54,7 @@ def test_past_its_deadline_the_pipeline_asks_no_literature_and_says_so(
 
 
 @pytest.mark.parametrize(("probability", "anchor", "indicator"), [(0.40, 0.10, "info"), (0.10, 0.40, "warning")])
-def test_the_level_of_a_card_is_none_of_a_language_models(
+def test_a_language_model_never_sets_the_alert_level(
     assessed: tuple[Assessment, PatientRecord], probability: float, anchor: float, indicator: str
 ) -> None:
     """The number is the bounded one; colour and suggestions come of the estimate without notes."""
@@ -68,7 +68,7 @@ def test_the_level_of_a_card_is_none_of_a_language_models(
     assert f"**{100 * probability:.0f} %**" in card["detail"]
     assert "the language model small (1)" in card["detail"]
     assert "1 note not read by the language model yet" in card["detail"]
-    assert "never the level of this card" in card["detail"]
+    assert "never the alert level of this card" in card["detail"]
 
 
 def test_a_question_without_established_scores_says_so_and_blames_no_age(
@@ -79,18 +79,18 @@ def test_a_question_without_established_scores_says_so_and_blames_no_age(
     asked = find_definition("long_stay").question
     own = replace(assessment.estimate, task="long_stay", question=asked, comparators=())
     text = detail([replace(assessment, estimate=own)], record)
-    assert "No established score is shown for this question." in text
+    assert "No established score is available for this outcome." in text
     assert "age is known" not in text
 
 
-def test_notes_in_which_nothing_was_found_say_so_and_what_was_dropped(
+def test_notes_without_findings_and_dropped_claims_are_reported(
     assessed: tuple[Assessment, PatientRecord],
 ) -> None:
     """A small model's two notes without a finding once left nothing but the words that it had read them."""
     assessment, record = assessed
     empty = NoteFindings((), None, "language:small", 2, 0, unanchored_dropped=3, language_notes=2)
     text = detail([replace(assessment, findings=empty)], record)
-    assert "Nothing was found in them that the patient has now" in text
-    assert "Left out: 3 claims of the language model that the notes do not bear out." in text
+    assert "No current and no denied findings." in text
+    assert "Left out: 3 language model findings not supported by the text of the notes." in text
     assert "Nothing was found in them" not in detail([assessment], record)
     assert "Left out" not in detail([assessment], record)

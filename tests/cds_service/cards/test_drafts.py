@@ -97,7 +97,7 @@ FAULTY = [
     ("readmission_30d: [{label: a, code: {code: x}}]", r"\[0\].code.system: is missing"),
     (
         "readmission_30d: [{label: a, code: {system: s, code: 'two  words '}}]",
-        r"\[0\]: no valid FHIR R4 Task: Task.code",
+        r"\[0\]: not a valid FHIR R4 Task: Task.code",
     ),
     ("readmission_30d: [{label: a, owner: me}]", r"\[0\].owner: unknown field"),
     (f"readmission_30d: [{{label: {'a' * 101}}}]", r"\[0\].label: longer than 100"),
@@ -107,7 +107,7 @@ FAULTY = [
 
 
 @pytest.mark.parametrize(("text", "said"), FAULTY, ids=[said for _, said in FAULTY])
-def test_a_faulty_file_is_told_which_field_and_stops_the_start(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_suggestions_file_names_the_field_and_stops_startup(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "suggestions.yaml"
     file.write_text(text)
     with pytest.raises(DefinitionError, match=rf"suggestions.yaml: .*{said}"):

@@ -51,7 +51,7 @@ def test_clients_with_pinned_and_with_fetched_keys(tmp_path: Path, monkeypatch: 
     assert f"keys from {url}" in detail
 
 
-def test_an_app_whose_server_or_key_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_smart_app_with_an_unusable_server_or_key_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ec.pem").write_bytes(new_ec_pem())
     (tmp_path / "ec.pem").chmod(0o600)
     client = {

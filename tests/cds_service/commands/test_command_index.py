@@ -117,7 +117,7 @@ def test_search_json(run: Run, built: Path) -> None:
 def test_search_for_people(run: Run, built: Path) -> None:
     answer = run("search", built, "hyponatremia and death", "--retriever", "hybrid")
     assert answer.code == 0
-    assert "Understood: Hyponatremia" in answer.out
+    assert "Concepts: Hyponatremia" in answer.out
     assert "1. Low sodium" in answer.out
     assert "https://pubmed.ncbi.nlm.nih.gov/2/" in answer.out
 
@@ -131,7 +131,7 @@ def test_an_empty_question_is_bad_input(run: Run, built: Path) -> None:
 def test_search_says_when_everything_was_too_weak(run: Run, built: Path) -> None:
     answer = run("search", built, "varnish of violins")
     assert answer.code == 0
-    assert "Nothing strong enough to show; 3 weak matches withheld." in answer.out
+    assert "No strong match; 3 weak matches withheld." in answer.out
 
 
 def test_search_from_a_concept(run: Run, built: Path) -> None:
@@ -254,7 +254,7 @@ def test_annotations_without_a_relation_are_bad_input(run: Run, jsonl: Path, tmp
     assert (answer.code, "no relation of two concepts" in answer.err) == (3, True)
 
 
-def test_a_reranker_that_is_no_folder_is_told(run: Run, built: Path, tmp_path: Path) -> None:
+def test_a_reranker_must_be_a_folder(run: Run, built: Path, tmp_path: Path) -> None:
     answer = run("search", built, "sepsis", "--reranker", tmp_path / "nothing")
     assert answer.code in (1, 2, 3)
     assert "holds no model" in answer.err
@@ -270,7 +270,7 @@ def test_a_vocabulary_s_names_are_linked_in_the_index(run: Run, tmp_path: Path) 
     assert [item["ui"] for item in orjson.loads(answer.out)["concepts"]] == ["D900001"]
 
 
-def test_evaluate_tells_significance_intervals_and_ids_that_do_not_match(run: Run, tmp_path: Path) -> None:
+def test_evaluate_reports_significance_intervals_and_unmatched_ids(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(map(orjson.dumps, ARTICLES)))
     assert run("build", "--source", "jsonl", tmp_path / "a.jsonl", "--out", tmp_path / "index").code == 0
     (tmp_path / "q.jsonl").write_text('{"id": "1", "text": "sepsis"}\n{"id": "2", "text": "nothing judged"}\n')

@@ -166,11 +166,11 @@ def test_strict_on_a_folder_names_file_and_line(run: Run, tmp_path: Path) -> Non
 
 WRONG: list[tuple[str, list[str], str]] = [
     ("nothing there", ["absent.json"], "does not exist"),
-    ("two folders", ["in", "in"], "one folder"),
-    ("a patient of a folder", ["in", "--patient", "p"], "choose within files"),
+    ("two folders", ["in", "in"], "either one folder"),
+    ("a patient of a folder", ["in", "--patient", "p"], "apply to files"),
     ("a dataset to stdout", ["in", "--to", "meds"], "needs --out"),
-    ("work without a folder", ["chart.json", "--work", "w"], "there is none"),
-    ("splits of features", ["in", "--splits"], "goes with --to meds"),
+    ("work without a folder", ["chart.json", "--work", "w"], "needs a folder"),
+    ("splits of features", ["in", "--splits"], "needs --to meds"),
     ("a folder for a file", ["chart.json", "--out", "in"], "give a file"),
     ("an empty folder", ["empty"], "no .ndjson"),
     ("no time", ["chart.json", "--as-of", "soon"], "is not a date"),

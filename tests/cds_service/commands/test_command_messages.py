@@ -1,4 +1,4 @@
-"""What goes wrong around a command is said in a line: what, where, what to do; and nothing half done is left."""
+"""Errors of commands are one line with cause, path and remedy; no partial output is left."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     return invoke
 
 
-def test_a_full_disk_is_told_as_one(run: Run) -> None:
+def test_a_full_disk_is_reported_with_a_remedy(run: Run) -> None:
     code, said = run("map", CHART, "--out", "/dev/full")
     assert code == 1
-    assert said == "riskcards: No space left on device; make room or choose another place, and start again\n"
+    assert said == "riskcards: No space left on device; free some space or choose another path, then run again\n"
 
 
 @pytest.mark.parametrize("command", [["map", "--to", "meds"], ["cohort", "build", "--task", "readmission_30d"]])
-def test_a_place_where_nothing_can_be_made(run: Run, tmp_path: Path, command: list[str]) -> None:
+def test_an_output_path_that_cannot_be_created(run: Run, tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "file").touch()
     export(tmp_path / "in", 2)
     source = [tmp_path / "in"] if command[0] == "map" else ["--fhir", tmp_path / "in"]
@@ -50,15 +50,17 @@ def test_a_place_where_nothing_can_be_made(run: Run, tmp_path: Path, command: li
     assert said.splitlines()[-1] == f"riskcards: {tmp_path}/file/out: Not a directory"
 
 
-def test_words_for_what_a_machine_refuses() -> None:
+def test_messages_of_system_errors() -> None:
     assert cli._in_words(OSError(errno.EROFS, "", "/srv/m")) == (
-        "/srv/m: Read-only file system; choose a place this user may use"
+        "/srv/m: Read-only file system; choose a path this user can write to"
     )
     assert cli._in_words(OSError("98304 requested and 16352 written")).startswith("No space left on device; ")
     assert cli._in_words(OSError(errno.EMFILE, "Too many open files")) == "Too many open files"
 
 
-def test_a_stop_leaves_nothing_half_done(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_leaves_no_partial_output(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     export(tmp_path / "in", 3)
 
     def stopped(*_: Any, **__: Any) -> Any:
@@ -73,14 +75,14 @@ def test_a_stop_leaves_nothing_half_done(run: Run, tmp_path: Path, monkeypatch: 
     assert {path.name for path in tmp_path.iterdir()} - {"cache", "data"} == {"in"}
 
 
-def test_a_demo_without_anybody_to_show_does_not_begin(run: Run, tmp_path: Path) -> None:
+def test_a_demo_without_usable_patients_does_not_start(run: Run, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     code, said = run("demo", "--no-browser", "--patients", tmp_path / "in", "--port", free_port())
     assert code == 3
-    assert "no patient that can be shown" in said.splitlines()[-1]
+    assert "no usable patients" in said.splitlines()[-1]
 
 
-def test_what_all_workers_would_stumble_over_is_told_once_before_they_start(run: Run, tmp_path: Path) -> None:
+def test_startup_errors_are_reported_once_before_workers_start(run: Run, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for command in (["serve", "--insecure"], ["demo", "--no-browser"]):
@@ -107,7 +109,7 @@ def test_what_all_workers_would_stumble_over_is_told_once_before_they_start(run:
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
 
-def test_outcomes_that_are_no_text_are_bad_input(run: Run, tmp_path: Path) -> None:
+def test_binary_outcome_files_are_bad_input(run: Run, tmp_path: Path) -> None:
     (tmp_path / "o.csv").write_bytes(b"\xfc\x00\x01")
     code, said = run("outcomes", "import", tmp_path / "o.csv", RISKCARDS_DATABASE_URL="sqlite://")
     assert (code, "not a CSV file in UTF-8" in said) == (3, True)

@@ -48,7 +48,7 @@ def test_an_adapter_from_generated_notes_and_a_hospitals_records(model: Path, tm
     assert LocalLanguageModel(model, adapter=tmp_path / "reader").name.endswith("reader")
 
 
-def test_an_adapter_that_was_taught_outcomes_names_its_patients_hashed(model: Path, tmp_path: Path) -> None:
+def test_an_outcome_adapter_lists_hashes_of_its_tuning_patients(model: Path, tmp_path: Path) -> None:
     write(tmp_path / "export", ward(400))
     cohort = tmp_path / "cohort"
     build = ("cohort", "build", "--task", "readmission_30d", "--fhir", tmp_path / "export", "--out", cohort)
@@ -80,7 +80,7 @@ def test_an_adapter_that_was_taught_outcomes_names_its_patients_hashed(model: Pa
     assert run("--model", model, "--task", "readmission_30d", "--out", tmp_path / "x").exit_code == 2
 
 
-def test_wrong_use_and_bad_input_are_told_apart(model: Path, tmp_path: Path) -> None:
+def test_usage_errors_and_bad_input_have_different_exit_codes(model: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "reader")
     assert run(*out, "--notes", tmp_path / "nowhere").exit_code == 2
     assert run("--model", model).exit_code == 2
@@ -91,6 +91,6 @@ def test_wrong_use_and_bad_input_are_told_apart(model: Path, tmp_path: Path) -> 
     assert "holds an adapter already" in str(again.exception)
 
 
-def test_help_teaches() -> None:
-    text = run("--help").output
+def test_help_names_resume_exit_codes_and_the_extra() -> None:
+    text = " ".join(run("--help").output.split())
     assert all(word in text for word in ("--resume", "Exit codes", "riskcards[llm]", "sha256"))

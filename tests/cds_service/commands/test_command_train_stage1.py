@@ -91,21 +91,21 @@ def test_the_folder_holds_the_first_stage_and_the_rubric_signed(work: Path, mode
 
 def test_the_card_says_that_there_is_a_first_stage_and_a_rubric(work: Path) -> None:
     card = json.loads(done("card", work / "model", "--format", "json").stdout)
-    told = card["attributes"]["development"]["relevance"]
-    assert "first stage estimates the outcome from what notes say" in told
-    assert "cross-fitted by patient" in told
-    assert "A rubric (a clinician, by hand) adds 2 questions" in told
+    reported = card["attributes"]["development"]["relevance"]
+    assert "first stage estimates the outcome from what notes say" in reported
+    assert "cross-fitted by patient" in reported
+    assert "A rubric (a clinician, by hand) adds 2 questions" in reported
 
 
 def test_a_patient_with_notes_has_an_estimate_with_reasons(model: RiskModel, records: list[PatientRecord]) -> None:
     pipeline = Pipeline.with_model(model)
-    told = [(record, pipeline.assess(record, TASK)) for record in records if record.notes()]
-    reasons = {reason for _, assessment in told for reason in assessment.estimate.reasons}
+    reported = [(record, pipeline.assess(record, TASK)) for record in records if record.notes()]
+    reasons = {reason for _, assessment in reported for reason in assessment.estimate.reasons}
     assert any("heart failure" in reason and "risk" in reason for reason in reasons)
     place = model.names.index("stage1.logit")
-    assert len({assessment.estimate.inputs[place] for _, assessment in told}) > 1
-    record, assessment = next(item for item in told if item[1].estimate.reasons)
-    assert "What weighs most in them" in detail([assessment], record)
+    assert len({assessment.estimate.inputs[place] for _, assessment in reported}) > 1
+    record, assessment = next(item for item in reported if item[1].estimate.reasons)
+    assert "Strongest note findings for" in detail([assessment], record)
 
 
 def test_without_notes_the_first_stage_is_unknown_and_not_average(
@@ -143,7 +143,7 @@ def test_score_and_the_service_say_the_same_and_replay_finds_it_again(
     settings = patient(Settings(database_url=f"sqlite:///{tmp_path / 'cards.db'}", models=str(models)))
     answer = create_app(settings).test_client().post("/cds-services/readmission-30d", json=hook_of(work, record))
     card = answer.get_json()["cards"][0]
-    assert "What weighs most in them" in card["detail"]
+    assert "Strongest note findings for" in card["detail"]
     env = {"RISKCARDS_DATABASE_URL": settings.database_url, "RISKCARDS_MODELS": str(models)}
     replayed = run("replay", card["uuid"], "--json", env=env)
     assert replayed.exit_code == 0, replayed.output
@@ -187,7 +187,7 @@ def hook_of(work: Path, record: PatientRecord) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", [FILE, RUBRIC_FILE])
-def test_a_file_that_is_gone_altered_or_another_is_told(work: Path, tmp_path: Path, name: str) -> None:
+def test_missing_altered_or_replaced_files_are_reported(work: Path, tmp_path: Path, name: str) -> None:
     gone, altered, unsigned, other = (tmp_path / word for word in ("gone", "altered", "unsigned", "other"))
     for folder in (gone, altered, unsigned, other):
         shutil.copytree(work / "model", folder)
@@ -246,7 +246,7 @@ def test_what_a_language_model_read_reaches_the_first_stage_within_the_bound(
     assert isinstance(Pipeline.with_model(model).reader, RuleNoteReader)
 
 
-def test_wrong_use_is_told_apart_from_bad_input(work: Path, tmp_path: Path) -> None:
+def test_usage_errors_differ_from_bad_input(work: Path, tmp_path: Path) -> None:
     arguments = ("train", "--task", TASK, "--cohort", work / "cohort", "--out", tmp_path / "m", "--bootstraps", "20")
     assert run(*arguments, "--stage1").exit_code == 2
     unread = run(*arguments, "--rubric", work / "rubric.yaml")

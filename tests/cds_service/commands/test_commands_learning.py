@@ -73,7 +73,7 @@ def test_every_figure_has_an_interval_that_holds_it(hospital: Path) -> None:
         assert metric["interval"][0] <= metric["interval"][1]
 
 
-def test_small_subgroups_are_counted_and_not_judged(hospital: Path) -> None:
+def test_small_subgroups_are_counted_and_not_evaluated(hospital: Path) -> None:
     groups = metrics(hospital / "model")["subgroups"]
     assert "recorded race: White" in groups
     for group in groups.values():
@@ -90,7 +90,7 @@ def test_the_card_of_a_local_model_says_all_31_things_and_promises_nothing(hospi
         assert "any-inpatient-30d" in done("card", hospital / "model", "--format", form).output
 
 
-def test_evaluation_judges_the_test_split_of_its_own_cohort(hospital: Path, tmp_path: Path) -> None:
+def test_evaluation_uses_the_test_split_of_its_own_cohort(hospital: Path, tmp_path: Path) -> None:
     done("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", tmp_path, *QUICK)
     found = metrics(tmp_path)
     expected = json.loads((hospital / "cohort" / "cohort.json").read_text())["by_split"]["test"]["rows"]
@@ -98,7 +98,7 @@ def test_evaluation_judges_the_test_split_of_its_own_cohort(hospital: Path, tmp_
     assert "never saw" in found["measured_on"]
 
 
-def test_training_rows_never_judge_their_own_model(hospital: Path, tmp_path: Path) -> None:
+def test_training_rows_never_evaluate_their_own_model(hospital: Path, tmp_path: Path) -> None:
     result = run("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", tmp_path,
                  "--split", "train")  # fmt: skip
     assert isinstance(result.exception, RiskModelError)
@@ -170,12 +170,12 @@ def test_bulk_scores_are_the_online_answers_bit_for_bit(hospital: Path, tmp_path
         assert found[patient] == json.loads(json.dumps(risk_assessment(pipeline.assess(online, TASK))))
 
 
-def test_a_folder_whose_patients_have_all_left_is_told_how_to_be_scored(hospital: Path, tmp_path: Path) -> None:
+def test_a_folder_without_open_stays_suggests_as_of(hospital: Path, tmp_path: Path) -> None:
     """Without a time a chart ends long after its last stay: sixty answers said no-inpatient-stay and no more."""
     folder, model = write(tmp_path / "export", ward(3, seed=11)), hospital / "model"
-    told = done("score", folder, "--out", tmp_path / "a.ndjson", "--task", TASK, "--model", model)
-    assert "declined 3: no-inpatient-stay" in told.output
-    assert "--as-of TIME" in told.output
+    reported = done("score", folder, "--out", tmp_path / "a.ndjson", "--task", TASK, "--model", model)
+    assert "declined 3: no-inpatient-stay" in reported.output
+    assert "--as-of TIME" in reported.output
 
 
 def test_a_patient_that_cannot_be_read_keeps_its_line(hospital: Path, tmp_path: Path) -> None:

@@ -76,17 +76,17 @@ def test_it_is_evaluated_on_patients_it_never_saw(own: Path, tmp_path: Path) -> 
     assert "Back within a quarter" in (tmp_path / "report.html").read_text("utf-8")
 
 
-def test_it_scores_without_being_told_its_task(own: Path, tmp_path: Path) -> None:
+def test_score_takes_the_task_from_the_model(own: Path, tmp_path: Path) -> None:
     # As at discharge: nothing that came after the stay is in the export.
     charts = [[r for r in chart if not r["id"].endswith(("-b", "-later"))] for chart in ward(60, seed=21)]
     write(tmp_path / "today", charts)
     done("score", tmp_path / "today", "--model", own / "model", "--out", tmp_path / "risks.ndjson")
     answers = list(lines(tmp_path / "risks.ndjson"))
-    told = [a for a in answers if "probabilityDecimal" in a["prediction"][0]]
+    reported = [a for a in answers if "probabilityDecimal" in a["prediction"][0]]
     assert len(answers) == 60
-    assert len(told) > 40
-    assert told[0]["prediction"][0]["outcome"] == {"text": "Back within a quarter"}
-    assert told[0]["code"]["text"] == "Back within a quarter (label house-rule)"
+    assert len(reported) > 40
+    assert reported[0]["prediction"][0]["outcome"] == {"text": "Back within a quarter"}
+    assert reported[0]["code"]["text"] == "Back within a quarter (label house-rule)"
     (tmp_path / "one.json").write_text(json.dumps(charts[0]))
     one = run("score", tmp_path / "one.json", "--model", own / "model")
     assert one.exit_code in {0, 4}, one.output

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cds_service.demo.blueprint import render_markdown
-from cds_service.demo.timeline import USUAL, timelines
+from cds_service.demo.timeline import REFERENCE_RANGES, timelines
 from cds_service.demo.ward.chart import Chart, ChartError
 from cds_service.demo.ward.folder import from_folder
 from cds_service.demo.ward.patients import DemoWard, shipped
@@ -166,10 +166,12 @@ def test_a_value_is_high_or_low_only_where_there_is_a_range_for_the_patient(ward
         lanes = {lane.label: lane for lane in timelines(record)[0].lanes}
         rate = lanes["Heart rate"]
         assert (rate.band is not None) is ranged
-        low, high = USUAL["heart_rate"]
-        told = [float(mark.says.split(": ")[1].split()[0]) for mark in rate.marks]
+        low, high = REFERENCE_RANGES["heart_rate"]
+        reported = [float(mark.says.split(": ")[1].split()[0]) for mark in rate.marks]
         kinds = (
-            ["high" if v > high else "low" if v < low else "usual" for v in told] if ranged else ["plain"] * len(told)
+            ["high" if v > high else "low" if v < low else "normal" for v in reported]
+            if ranged
+            else ["plain"] * len(reported)
         )
         assert [mark.kind for mark in rate.marks] == kinds
 
@@ -184,14 +186,14 @@ def test_a_long_series_is_thinned_over_its_whole_time(ward: DemoWard) -> None:
     lane = next(lane for lane in picture.lanes if lane.label == "Heart rate")
     assert len(rates) > len(lane.marks) > 30
     assert f"{len(rates)} values" in lane.says
-    told = {float(mark.says.split(": ")[1].split()[0]) for mark in lane.marks}
-    assert {float(format_number(extreme(m.value for m in rates))) for extreme in (min, max)} <= told
+    reported = {float(mark.says.split(": ")[1].split()[0]) for mark in lane.marks}
+    assert {float(format_number(extreme(m.value for m in rates))) for extreme in (min, max)} <= reported
     shown = lane.marks[-1].x - lane.marks[0].x
     whole = (picture.width - picture.left) * (rates[-1].time - rates[0].time) / (NOW - stay.start)
     assert shown == pytest.approx(whole, rel=0.05)
 
 
-def test_what_is_furthest_from_usual_is_shown(ward: DemoWard) -> None:
+def test_the_values_furthest_from_the_reference_range_are_shown(ward: DemoWard) -> None:
     patient = next(p for p in ward.patients.values() if p.name.startswith("Rogers"))
     record = PatientRecord.from_resources(patient.chart.resources, patient.id, NOW, encounter_id=patient.stay)
     assert {"Creatinine", "Blood urea nitrogen", "Lactate"} <= {lane.label for lane in timelines(record)[0].lanes}

@@ -38,7 +38,7 @@ def test_six_of_eleven_patients_get_at_least_one(estimates: dict[str, list[RiskE
     assert (sum(some), len(some)) >= (6, 11)
 
 
-def test_who_gets_none_is_outside_the_population_and_not_merely_strange(
+def test_patients_without_an_estimate_are_outside_the_population(
     estimates: dict[str, list[RiskEstimate]],
 ) -> None:
     reasons = Counter(e.abstention.code for found in estimates.values() for e in found if e.abstention is not None)

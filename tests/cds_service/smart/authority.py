@@ -218,24 +218,24 @@ class Realm:
         """Bulk Data: kick-off, two times not ready, the list, the files."""
         token = headers.get("Authorization", "").removeprefix("Bearer ")
         self.asked.append((path, token))
-        told = self.wrong.get("export", {})
+        reported = self.wrong.get("export", {})
         if token not in self.tokens or self.tokens[token]:
             return 401, {}, {}
         if "$export" in path:
             assert headers["Prefer"] == "respond-async"
             self.polls = 0
-            return told.get("kick-off", 202), {}, {"Content-Location": told.get("status", "export/status")}
+            return reported.get("kick-off", 202), {}, {"Content-Location": reported.get("status", "export/status")}
         if path == "export/status":
             self.polls += 1
             if self.polls < 3:
-                return told.get("waiting", 202), {}, {"Retry-After": "0", "X-Progress": "half"}
+                return reported.get("waiting", 202), {}, {"Retry-After": "0", "X-Progress": "half"}
             kinds = sorted({each["resourceType"] for chart in self.charts.values() for each in chart.resources})
             files = [{"type": kind, "url": f"{self.base}/export/{kind}"} for kind in kinds]
             manifest = {"requiresAccessToken": True, "output": files, "error": []}
-            return 200, _changed(manifest, told.get("manifest")), {}
+            return 200, _changed(manifest, reported.get("manifest")), {}
         kind = path.rpartition("/")[2]
         lines = [each for chart in self.charts.values() for each in chart.resources if each["resourceType"] == kind]
-        return told.get("file", 200), "\n".join(map(json.dumps, lines)).encode(), {}
+        return reported.get("file", 200), "\n".join(map(json.dumps, lines)).encode(), {}
 
 
 def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPServer]:

@@ -45,7 +45,7 @@ def test_what_if_and_feedback_work_in_a_session(browser: Browser, ehr: Realm, ap
     assert app.extensions["riskcards"].store.feedback()[-1]["card"] == shown
 
 
-def test_another_browser_sees_nothing_and_is_told_so(browser: Browser, ehr: Realm, app: Flask) -> None:
+def test_another_browser_is_refused_with_a_message(browser: Browser, ehr: Realm, app: Flask) -> None:
     home = browser.launch(ehr).headers["Location"]
     other = Browser(app)
     for address in (home, f"{home}course", f"{home}note/0123456789abcdef"):
@@ -60,15 +60,15 @@ def test_another_browser_sees_nothing_and_is_told_so(browser: Browser, ehr: Real
 
 def test_two_patients_open_at_once_never_mix(browser: Browser, ehr: Realm) -> None:
     homes = {launch: browser.launch(ehr, launch).headers["Location"] for launch in ("for-walter", "for-ines")}
-    told = {launch: browser.get(home).get_data(as_text=True) for launch, home in homes.items()}
-    assert _who(told["for-walter"]) != _who(told["for-ines"])
+    reported = {launch: browser.get(home).get_data(as_text=True) for launch, home in homes.items()}
+    assert _identity(reported["for-walter"]) != _identity(reported["for-ines"])
     for _ in range(2):
-        assert {launch: _who(browser.get(home).get_data(as_text=True)) for launch, home in homes.items()} == {
-            launch: _who(text) for launch, text in told.items()
+        assert {launch: _identity(browser.get(home).get_data(as_text=True)) for launch, home in homes.items()} == {
+            launch: _identity(text) for launch, text in reported.items()
         }
 
 
-def _who(page: str) -> str:
+def _identity(page: str) -> str:
     found = re.search(r'<header class="banner">.*?<b>(.*?)</b>', page, re.DOTALL)
     assert found is not None
     return found.group(1)

@@ -82,16 +82,16 @@ def test_an_export_brings_every_patient(access: BackendAccess, ehr: Realm, tmp_p
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no export": ({"kick-off": 404}, "does not start"),
-    "given up": ({"waiting": 500}, "gave the export up"),
-    "status elsewhere": ({"status": "https://evil.example/status"}, "another host"),
+    "given up": ({"waiting": 500}, "cancelled the export"),
+    "status elsewhere": ({"status": "https://evil.example/status"}, "host that is not configured"),
     "a file elsewhere": (
         {"manifest": {"output": [{"type": "Patient", "url": "https://evil.example/p"}]}},
-        "another host",
+        "host that is not configured",
     ),
     "a path for a type": ({"manifest": {"output": [{"type": "../x", "url": "u"}]}}, "cannot be read"),
     "no list": ({"manifest": {"output": ...}}, "cannot be read"),
-    "errors": ({"manifest": {"error": [{"type": "OperationOutcome", "url": "u"}]}}, "not whole is none"),
-    "a file that is gone": ({"file": 404}, "did not come"),
+    "errors": ({"manifest": {"error": [{"type": "OperationOutcome", "url": "u"}]}}, "incomplete exports are rejected"),
+    "a file that is gone": ({"file": 404}, "could not be downloaded"),
 }
 
 
@@ -138,9 +138,9 @@ def test_an_export_is_scored_whole(score: Run, ehr: Realm, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("wrong", "code", "word"),
-    [({"token": {"access_token": ...}}, 3, "no access"), ({"export": {"file": 500}}, 3, "did not come")],
+    [({"token": {"access_token": ...}}, 3, "no access"), ({"export": {"file": 500}}, 3, "could not be downloaded")],
 )
-def test_trouble_is_told_and_leaves_no_file(
+def test_export_errors_are_reported_and_leave_no_file(
     score: Run, ehr: Realm, tmp_path: Path, wrong: dict[str, Any], code: int, word: str
 ) -> None:
     ehr.wrong = wrong
@@ -161,5 +161,5 @@ def test_trouble_is_told_and_leaves_no_file(
         ("--fhir-server", "BASE", "--group", "g", "--patient", "walter"),
     ],
 )
-def test_wrong_use_is_told(score: Run, ehr: Realm, arguments: tuple[str, ...]) -> None:
+def test_usage_errors_are_reported(score: Run, ehr: Realm, arguments: tuple[str, ...]) -> None:
     assert score(*(ehr.base if word == "BASE" else word for word in arguments))[0] == 2

@@ -44,9 +44,9 @@ def test_two_patients_in_two_frames_never_mix(
     context: Any, ehr: Realm, realms: dict[str, Realm], browser: Browser
 ) -> None:
     walter, ines = framed(context, "for-walter"), framed(context, "for-ines")
-    told = [frame.locator(".banner p").first.inner_text() for _, frame in (walter, ines)]
-    assert told[0] != told[1]
-    for (page, frame), before in ((walter, told[0]), (ines, told[1])):
+    reported = [frame.locator(".banner p").first.inner_text() for _, frame in (walter, ines)]
+    assert reported[0] != reported[1]
+    for (page, frame), before in ((walter, reported[0]), (ines, reported[1])):
         frame.locator(".banner").evaluate("() => location.reload()")
         frame.locator("#now").wait_for()
         assert frame.locator(".banner p").first.inner_text() == before
@@ -92,7 +92,7 @@ def test_the_configuration_is_asked_once_a_minute(browser: Browser, ehr: Realm) 
     assert browser.begin(ehr, "for-walter").status_code == 303
 
 
-def test_a_flood_of_launches_is_told_to_wait(browser: Browser, ehr: Realm, app: Flask) -> None:
+def test_a_flood_of_launches_gets_retry_after(browser: Browser, ehr: Realm, app: Flask) -> None:
     app.extensions["riskcards"].smart.rate._buckets["127.0.0.1"] = (0.0, time.monotonic())
     answer = browser.begin(ehr, "for-walter")
     assert answer.status_code == 429

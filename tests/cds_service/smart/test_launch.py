@@ -57,7 +57,7 @@ def test_the_request_says_what_the_standard_asks(browser: Browser, ehr: Realm) -
 
 
 @pytest.mark.parametrize(
-    ("told", "some", "none"),
+    ("reported", "some", "none"),
     [
         ({"capabilities": ["permission-v1"]}, "patient/Observation.read", "openid"),
         ({"capabilities": ["permission-v1", "permission-v2"]}, "patient/Observation.rs", "openid"),
@@ -68,9 +68,9 @@ def test_the_request_says_what_the_standard_asks(browser: Browser, ehr: Realm) -
     ],
 )
 def test_scopes_are_asked_for_in_the_servers_words(
-    browser: Browser, ehr: Realm, told: dict[str, Any], some: str, none: str
+    browser: Browser, ehr: Realm, reported: dict[str, Any], some: str, none: str
 ) -> None:
-    ehr.wrong = {"configuration": {"scopes_supported": []} | told}
+    ehr.wrong = {"configuration": {"scopes_supported": []} | reported}
     scopes = asked(browser, ehr)["scope"].split()
     assert some in scopes
     assert none not in scopes
@@ -127,19 +127,19 @@ def test_the_launch_context_is_kept_as_far_as_it_makes_sense(
     browser: Browser, ehr: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(style, "STYLE_SECONDS", 30.0)
-    told = {
+    reported = {
         "need_patient_banner": False,
         "smart_style_url": f"{ehr.issuer}/style.json",
         "fhirContext": [{"reference": "ImagingStudy/1"}, {"reference": "../x"}, {"canonical": "y"}, 7],
         "intent": "reconcile",
     }
-    ehr.wrong = {"token": told}
+    ehr.wrong = {"token": reported}
     session = browser.session(browser.launch(ehr))
     assert not session.need_patient_banner
     assert session.style == {"color_background": "#edeae3"}
     assert session.fhir_context == ("ImagingStudy/1",)
     assert session.intent == "reconcile"
-    ehr.wrong = {"token": dict.fromkeys(told, "nonsense")}
+    ehr.wrong = {"token": dict.fromkeys(reported, "nonsense")}
     session = browser.session(browser.launch(ehr))
     assert session.need_patient_banner
     assert (session.style, session.fhir_context, session.intent) == ({}, (), "nonsense")
@@ -233,14 +233,14 @@ def test_a_session_opens_in_its_own_browser_only(app: Flask, browser: Browser, e
         Browser(app).session(mine)
     assert caught.value.status == 401
     # The cookie of one session under the name of the other.
-    stranger = Browser(app)
+    foreign = Browser(app)
     (cookie,) = [each for each in yours.headers.getlist("Set-Cookie") if "Path=/app" in each]
     path = mine.headers["Location"]
     name = f"riskcards-{fingerprint(path.split('/')[2])[:16]}"
     value = cookie.partition("=")[2].partition(";")[0]
-    stranger.client.set_cookie(name, value, domain="cds.example.org", path=path.rstrip("/"))
+    foreign.client.set_cookie(name, value, domain="cds.example.org", path=path.rstrip("/"))
     with pytest.raises(HookError) as caught:
-        stranger.session(mine)
+        foreign.session(mine)
     assert caught.value.status == 401
     for identifier in ("x" * 43, "short", "../" * 14 + "a"):
         with pytest.raises(HookError) as caught:

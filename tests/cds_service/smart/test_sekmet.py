@@ -67,13 +67,13 @@ def test_every_kind_of_client_is_launched_and_reads_the_chart(
 
 
 def test_two_patients_side_by_side_are_two(context: Any, ehr: Realm, realms: dict[str, Realm], fhir: str) -> None:
-    told = []
+    reported = []
     for patient in EXAMPLE_OF:
         over(ehr, fhir, patient)
-        told.append(framed(context, f"for-{patient}"))
-    words = [frame.locator(".banner").inner_text() for _, frame in told]
+        reported.append(framed(context, f"for-{patient}"))
+    words = [frame.locator(".banner").inner_text() for _, frame in reported]
     assert words[0] != words[1]
-    for (page, frame), before in zip(told, words, strict=True):
+    for (page, frame), before in zip(reported, words, strict=True):
         frame.locator(".banner").evaluate("() => location.reload()")
         frame.locator("#now").wait_for()
         assert frame.locator(".banner").inner_text() == before

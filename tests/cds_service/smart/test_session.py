@@ -113,13 +113,13 @@ def test_without_renewal_a_session_ends_with_its_token(browser: Browser, ehr: Re
     assert refused(browser, browser.launch(ehr)) == 404
 
 
-def test_a_revoked_token_is_told(browser: Browser, ehr: Realm) -> None:
+def test_a_revoked_token_asks_for_a_new_launch(browser: Browser, ehr: Realm) -> None:
     answer = browser.launch(ehr)
     ehr.wrong = {"revoked": tuple(ehr.tokens)}
     assert refused(browser, answer) == 401
 
 
-def test_a_patient_who_cannot_be_read_is_no_empty_chart(browser: Browser, ehr: Realm) -> None:
+def test_an_unreadable_patient_is_an_error_and_not_an_empty_chart(browser: Browser, ehr: Realm) -> None:
     answer = browser.launch(ehr)
     ehr.wrong = {"forbidden": ("Patient",)}
     assert refused(browser, answer) == 502

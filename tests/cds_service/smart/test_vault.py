@@ -69,7 +69,9 @@ def test_expired_entries_are_removed(vault: Vault, store: Store, way: str) -> No
     assert fingerprint("old") not in names
 
 
-def test_the_database_alone_tells_nothing_and_cannot_be_rearranged(vault: Vault, store: Store, tmp_path: Path) -> None:
+def test_the_database_without_the_key_reveals_nothing_and_cannot_be_rearranged(
+    vault: Vault, store: Store, tmp_path: Path
+) -> None:
     vault.put("session", "mine", {"token": CANARY}, soon())
     vault.put("session", "yours", {"token": "t2"}, soon())
     with store.sealed.engine.begin() as connection:
@@ -82,8 +84,8 @@ def test_the_database_alone_tells_nothing_and_cannot_be_rearranged(vault: Vault,
         )
     assert vault.get("session", "mine") == {"token": CANARY}
     assert vault.get("session", "yours") is None, "an entry that was moved to another's place is none"
-    stranger = Vault(store.sealed, open_cipher(tmp_path / "another.key"))
-    assert stranger.get("session", "mine") is None
+    foreign = Vault(store.sealed, open_cipher(tmp_path / "another.key"))
+    assert foreign.get("session", "mine") is None
 
 
 def test_the_key_is_made_once_and_its_owners_alone(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_the_key_is_made_once_and_its_owners_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "mode", "word"), [("", 0o600, "Fernet"), ("short", 0o600, "Fernet"), ("", 0o644, "chmod")]
 )
-def test_a_key_that_cannot_be_used_is_told(tmp_path: Path, content: str, mode: int, word: str) -> None:
+def test_unusable_keys_are_reported(tmp_path: Path, content: str, mode: int, word: str) -> None:
     path = tmp_path / "session.key"
     path.write_text(content)
     os.chmod(path, mode)

@@ -361,7 +361,7 @@ def test_a_model_that_reads_notes_and_is_a_first_stage_is_opened_once(
     assert opened == ["small"]
 
 
-def test_wrong_use_is_told(work: Path, tmp_path: Path) -> None:
+def test_usage_errors_are_reported(work: Path, tmp_path: Path) -> None:
     arguments = ("train", "--task", TASK, "--cohort", work / "cohort", "--out", tmp_path / "m", "--stage1")
     assert run(*arguments, "rules").exit_code == 2
     assert "no note reader named" in run(*arguments, "no-such-model").output
