@@ -124,9 +124,7 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         population, "_partition_file", lambda path, *rest: (partitions.append(path.name), real(path, *rest))
     )
     found = records(tmp_path / "in", tmp_path / "work")
-    assert (
-        len(partitions) == len(set(partitions)) == len(list((tmp_path / "in").iterdir()))
-    )  # none was processed twice
+    assert len(partitions) == len(set(partitions)) == len(list((tmp_path / "in").iterdir()))  # none was processed twice
     assert {name: record.features() for name, record in found.items()} == expected
 
 
