@@ -192,7 +192,7 @@ def _patient_id(text: Any) -> bytes:
 def _bundle_resources(reading: ParsedInput, place: str, fault: ReportFault) -> Iterator[ExportedResource]:
     """Yields the resources of a Bundle with resolved references; without a subject they belong to its only patient."""
     if reading.incomplete:
-        raise InvalidInputError("the Bundle is incomplete; fetch all of its pages first")
+        raise InvalidInputError("the Bundle is incomplete, not everything was fetched; fetch all of its pages first")
     directory = Directory.of(reading.entries)
     patients = [entry.resource.get("id") for entry in reading.entries if entry.kind == "Patient"]
     for position, entry in enumerate(reading.entries):

@@ -107,7 +107,7 @@ class Directory:
         return absolute["key"] if absolute and base_of(text) in self._all_servers else None
 
     def restrict(self, is_known: Callable[[str, Resource], bool]) -> None:
-        """Resolve only references to resources for which `is_known(key, resource)` is true from now on."""
+        """Limits references to resources for which `is_known(key, resource)` is true."""
         self._is_known = is_known
 
     def find(self, key: str) -> Resource | None:

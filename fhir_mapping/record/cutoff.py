@@ -171,7 +171,7 @@ class Cutoff:
         return self._states[key]
 
     def _stay_state(self, encounter: Resource) -> _EncounterState:
-        """Returns the state of an encounter, or of the stay it is part of, whose diagnoses may be coded at discharge.
+        """Returns the state of an encounter, or of the stay it is part of: diagnoses may be coded at discharge.
 
         An emergency visit that is part of the admission it led to is a separate visit.
         """

@@ -1,6 +1,6 @@
 """Data after the prediction time, dated or of a stay that had not ended, change no record, however it is built.
 
-The bug: undated resources of later stays were cut for cohorts and for nothing else, see tests/fhir_mapping/test_cutoff.
+The bug: undated resources of later stays were removed for cohorts only, see tests/fhir_mapping/test_cutoff.
 """
 
 from __future__ import annotations

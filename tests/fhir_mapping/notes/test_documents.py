@@ -52,7 +52,7 @@ READ: list[tuple[str, bytes, str | None, str]] = [
     ("windows-1251", "Да".encode("cp1251"), 'text/plain; charset="windows-1251"', "Да"),
     ("undeclared windows-1252", "Müde".encode("cp1252"), "text/plain", "Müde"),
     ("declared UTF-8, written windows-1252", "Müde".encode("cp1252"), "text/plain; charset=utf-8", "Müde"),
-    ("a charset nobody knows", "Müde".encode(), "text/plain; charset=x-none", "Müde"),
+    ("an unknown charset", "Müde".encode(), "text/plain; charset=x-none", "Müde"),
     ("a charset that is a language", b"\\u0041", "text/plain; charset=unicode_escape", "\\u0041"),
     ("UTF-16 with mark", "Müde".encode("utf-16"), "text/plain", "Müde"),
     ("UTF-16 without mark, declared", "Müde".encode("utf-16-le"), "text/plain; charset=UTF-16", "Müde"),

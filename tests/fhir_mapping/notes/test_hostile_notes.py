@@ -204,7 +204,7 @@ def test_without_a_child_the_note_is_unreadable(monkeypatch: pytest.MonkeyPatch)
         html("x")
 
 
-LIES: list[tuple[str, bytes]] = [
+INVALID_ANSWERS: list[tuple[str, bytes]] = [
     ("no JSON", b"x"),
     ("a list", b"[]"),
     ("no text", b'{"headings": [], "warning": null}'),
@@ -215,7 +215,7 @@ LIES: list[tuple[str, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "answer"), LIES, ids=[row[0] for row in LIES])
+@pytest.mark.parametrize(("name", "answer"), INVALID_ANSWERS, ids=[row[0] for row in INVALID_ANSWERS])
 def test_invalid_answers_of_a_child_are_rejected(name: str, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox._pool, "exchange", lambda request, budget: answer)
     with pytest.raises(UnreadableError, match="converter-crashed"):

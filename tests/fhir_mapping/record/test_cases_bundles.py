@@ -123,15 +123,15 @@ def test_visit_counts_are_unknown_without_encounters() -> None:
 
 
 NEWER, OLDER = {"lastUpdated": "2024-05-02T09:00:00Z"}, {"lastUpdated": "2024-05-02T07:00:00Z"}
-GONE: Resource = {
+DELETED: Resource = {
     "request": {"method": "DELETE", "url": "Observation/o"},
     "response": {"status": "204", "lastModified": "2024-05-02T08:00:00Z"},
 }
 UNDATED: Resource = {"request": {"method": "DELETE", "url": "https://ehr.example/fhir/Observation/o"}}
 HISTORIES: list[tuple[str, list[Resource], float | None]] = [
-    ("deleted last", [GONE, {"resource": observation()}], None),
-    ("deleted last, entries_of_history last", [{"resource": observation(meta=OLDER)}, GONE], None),
-    ("deleted, no time said", [UNDATED, {"resource": observation()}], None),
+    ("deleted last", [DELETED, {"resource": observation()}], None),
+    ("deleted last, listed last", [{"resource": observation(meta=OLDER)}, DELETED], None),
+    ("deleted without a time", [UNDATED, {"resource": observation()}], None),
     (
         "named by its fullUrl",
         [{"fullUrl": "urn:x/Observation/o", "request": {"method": "DELETE"}}, {"resource": observation()}],
@@ -139,13 +139,13 @@ HISTORIES: list[tuple[str, list[Resource], float | None]] = [
     ),
     (
         "written again",
-        [{"resource": observation(value=141, meta=NEWER)}, GONE, {"resource": observation(meta=OLDER)}],
+        [{"resource": observation(value=141, meta=NEWER)}, DELETED, {"resource": observation(meta=OLDER)}],
         141,
     ),
     ("written again, no times", [{"resource": observation(value=141)}, UNDATED, {"resource": observation()}], 141),
     (
         "another one was deleted",
-        [GONE | {"request": {"method": "DELETE", "url": "Observation/x"}}, {"resource": observation()}],
+        [DELETED | {"request": {"method": "DELETE", "url": "Observation/x"}}, {"resource": observation()}],
         140,
     ),
     ("changed, the newest first", [{"resource": observation()}, {"resource": observation(value=150)}], 140),

@@ -65,7 +65,7 @@ STATUSES: list[tuple[str, Resource, bool]] = [
     ("resolved", {"clinicalStatus": {"coding": [{"code": "resolved"}]}}, False),
     ("refuted", {"verificationStatus": {"coding": [{"code": "refuted"}]}}, False),
     ("provisional", {"verificationStatus": {"coding": [{"code": "provisional"}]}}, False),
-    ("begun later", {"onsetDateTime": "2024-06-01"}, False),
+    ("started later", {"onsetDateTime": "2024-06-01"}, False),
     ("recorded later", {"recordedDate": "2024-06-01"}, False),
     ("over before", {"abatementDateTime": "2024-01-01"}, False),
     ("over later", {"abatementDateTime": "2024-06-01", "clinicalStatus": {"coding": [{"code": "resolved"}]}}, True),

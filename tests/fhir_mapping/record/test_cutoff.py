@@ -57,7 +57,7 @@ TIED: list[tuple[str, list[Resource], Resource, bool]] = [
     ("an encounter that is not in the data", [], within("elsewhere"), True),
     ("a stay that ends later", [RUNNING], within("stay"), False),
     ("a stay without an end", [STAY], within("stay"), False),
-    ("a stay not begun", [LATER], within("later"), False),
+    ("a stay not started", [LATER], within("later"), False),
     ("one stay over and one not", [PAST, LATER], {"encounter": [{"reference": "Encounter/past"}, {"reference": "Encounter/later"}]}, False),
     ("a part that is over of a stay that is not", [RUNNING, PART], within("part"), False),
     ("a part of a stay that is over", [PAST, PART | {"partOf": {"reference": "Encounter/past"}}], within("part"), True),
@@ -78,14 +78,14 @@ TIED: list[tuple[str, list[Resource], Resource, bool]] = [
         LATER | {"diagnosis": [{"condition": {"reference": "Condition/c"}}]},
     ], {}, True),
     ("recorded before, in a later stay", [LATER], within("later") | {"recordedDate": "2024-05-02"}, True),
-    ("begun before, in a later stay", [LATER], within("later") | {"onsetDateTime": "2020"}, False),
-    ("begun before, in a running stay", [RUNNING], within("stay") | {"onsetDateTime": "2020"}, True),
+    ("started before, in a later stay", [LATER], within("later") | {"onsetDateTime": "2020"}, False),
+    ("started before, in a running stay", [RUNNING], within("stay") | {"onsetDateTime": "2020"}, True),
     ("recorded in a year that is not over, in a later stay", [LATER], within("later") | {"recordedDate": "2024"}, False),
     ("recorded in a year that is not over, in a running stay", [RUNNING], within("stay") | {"recordedDate": "2024"}, False),
     ("recorded today, in a running stay", [RUNNING], within("stay") | {"recordedDate": "2024-05-03"}, True),
     ("a date that is none, in a later stay", [LATER], within("later") | {"recordedDate": "in June"}, False),
     ("over and recorded later", [PAST], within("past") | {"recordedDate": "2024-06-01"}, False),
-    ("begun later, recorded before", [], {"onsetDateTime": "2024-06-01", "recordedDate": "2024-05-01"}, False),
+    ("started later, recorded before", [], {"onsetDateTime": "2024-06-01", "recordedDate": "2024-05-01"}, False),
 ]  # fmt: skip
 
 
@@ -121,8 +121,8 @@ def test_urns_in_a_bundle_resolve_to_encounters() -> None:
 LIVE: list[tuple[str, Resource, bool]] = [
     ("running, without an end", STAY, True),
     ("running, with a planned discharge", RUNNING, True),
-    ("not begun", LATER | {"id": "stay"}, False),
-    ("not begun, without an end", without_end(LATER) | {"id": "stay"}, False),
+    ("not started", LATER | {"id": "stay"}, False),
+    ("not started, without an end", without_end(LATER) | {"id": "stay"}, False),
 ]
 
 
@@ -199,8 +199,8 @@ _OF = dict(OF_EVERY_TYPE)
 def all_texts(found: PatientRecord) -> list[Any]:
     vector = found.features()
     values = {name: (v.value, v.sources) for name, v in vector.values.items()}
-    told = [values, vector.unknown, [n.text for n in found.notes()], found.to_markdown(), found.to_codes()]
-    return [*told, found.to_meds(), found.stays, found.deceased]
+    texts = [values, vector.unknown, [n.text for n in found.notes()], found.to_markdown(), found.to_codes()]
+    return [*texts, found.to_meds(), found.stays, found.deceased]
 
 
 @pytest.mark.parametrize(("kind", "resource"), OF_EVERY_TYPE, ids=[row[0] for row in OF_EVERY_TYPE])

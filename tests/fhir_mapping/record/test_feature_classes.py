@@ -63,8 +63,8 @@ def test_absent_groups_are_known_only_with_readable_conditions() -> None:
         assert vector(unread).unknown[name] == "code-not-mapped"
     assert vector(not_fetched=frozenset({"Condition"})).unknown[name] == "not-fetched"
     assert vector(problem(ICD10, "F03"), not_fetched=frozenset({"Condition"})).number(name) == 1.0
-    gone = problem(ICD10, "F03", abatementDateTime="2020-01-01")
-    assert vector(gone).number(name) == 0.0
+    abated = problem(ICD10, "F03", abatementDateTime="2020-01-01")
+    assert vector(abated).number(name) == 0.0
 
 
 @pytest.mark.parametrize(
