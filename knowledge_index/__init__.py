@@ -1,4 +1,4 @@
-"""PubMed in, evidence out."""
+"""Indexes PubMed articles and retrieves them as evidence."""
 
 from knowledge_index.core.errors import (
     ArticleError,

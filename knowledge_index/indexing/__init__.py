@@ -1,4 +1,4 @@
-"""Building and updating an index folder."""
+"""Builds and updates index folders."""
 
 from knowledge_index.indexing.build import Statements
 from knowledge_index.indexing.shards import Engine, encode_in_process, encode_on_ray

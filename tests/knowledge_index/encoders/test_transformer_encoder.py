@@ -126,7 +126,7 @@ def test_a_model_that_stays_causal_whatever_mask_it_gets_is_refused(
 ) -> None:
     from knowledge_index.encoders import transformer
 
-    monkeypatch.setattr(transformer._Tower, "_everyone_sees", lambda _self, mask: mask)
+    monkeypatch.setattr(transformer._Tower, "_full_attention", lambda _self, mask: mask)
     with pytest.raises(EncoderError, match="stays causal"):
         TransformerEncoder(EncoderConfiguration("tiny", models["llama"], "mean", bidirectional=True))
 

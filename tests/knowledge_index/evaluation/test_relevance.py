@@ -56,7 +56,7 @@ def test_ids_on_one_side_only_are_told_and_all_of_them_are_an_error(index: Knowl
     queries = {"1": Query("lactate in sepsis"), "2": Query("not judged")}
     told = unmatched_queries(index, queries, {"1": {"105": 2, "999": 1, "888": 0}, "3": {"101": 1}})
     assert told.queries_without_judgements == ("2",)
-    assert told.judged_but_not_asked == ("3",)
+    assert told.judgements_without_query == ("3",)
     assert told.articles_not_indexed == ("999",)
     with pytest.raises(RetrievalError, match=r"ids agree.*Queries: 1, 2; qrels: q1"):
         unmatched_queries(index, queries, {"q1": {"105": 1}})

@@ -188,7 +188,7 @@ def test_a_coding_is_looked_up_once_and_a_long_one_each_time() -> None:
     long = [linker.link_codes([("urn:local", "X1", "Heart failure, " + 60 * "very ")])[0].concept for _ in range(2)]
     assert again[0][0] is again[1][0]
     assert long[0] == long[1] == again[0][0].concept
-    assert linker._remembered.cache_info().currsize == 1
+    assert linker._cached.cache_info().currsize == 1
 
 
 def test_each_concept_is_linked_once_and_names_its_source(linker: Linker) -> None:

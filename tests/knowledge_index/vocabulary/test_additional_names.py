@@ -11,10 +11,18 @@ from pathlib import Path
 import pytest
 
 from knowledge_index import Concept, KnowledgeIndex, MiniLMEncoder, build_index
-from knowledge_index.linking.derive_tables import _NOBODY_S, linked, names_of
+from knowledge_index.linking.derive_tables import _NO_DISEASE_ICD10, linked, names_of
 from knowledge_index.linking.linker import Linker
 from knowledge_index.vocabulary import entries
-from knowledge_index.vocabulary.additional_names import ALL, DISEASES, DRUGS, Further, NameTable, key_of, shipped
+from knowledge_index.vocabulary.additional_names import (
+    ALL,
+    DISEASES,
+    DRUGS,
+    AdditionalNames,
+    NameTable,
+    key_of,
+    shipped,
+)
 from tests.knowledge_index.conftest import article
 
 FOLDER = Path(entries.__file__).parent
@@ -66,7 +74,7 @@ def test_a_table_finds_every_key_and_no_other() -> None:
     assert NameTable(b"").get("a") is None
 
 
-TABLES = Further(
+TABLES = AdditionalNames(
     NameTable(b"D1\tGout\tC05.1\nD2\tGouty Stone\tC05.1.2\nD3\tColchicine\tD03.1\n"),
     NameTable(b"icd10cm:M10\tD1\n"),
     NameTable(b"colchicine\tD3\ngout\tD1\ngouty stone\tD2\n"),
@@ -112,7 +120,7 @@ def test_descriptions_become_rows() -> None:
         ("Z80", "Family history of sepsis"),
         ("W03", "Burns by falling"),
     ]
-    found = dict(linked(descriptions, Linker(concepts, vocabulary=()), _NOBODY_S))
+    found = dict(linked(descriptions, Linker(concepts, vocabulary=()), _NO_DISEASE_ICD10))
     assert found == {"J18": ["D1"], "J181": ["D1", "D2"], "F32": ["D3"], "T30": ["D4"]}
 
 

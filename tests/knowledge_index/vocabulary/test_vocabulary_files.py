@@ -13,7 +13,7 @@ import pytest
 
 from knowledge_index import ArtifactError, Concept, KnowledgeIndex, MiniLMEncoder, Query, build_index
 from knowledge_index.linking.linker import Linker
-from knowledge_index.vocabulary.lexicons import as_written, read_lexicon
+from knowledge_index.vocabulary.lexicons import read_lexicon, with_upper_case_abbreviations
 from knowledge_index.vocabulary.plain_pickle import read
 from knowledge_index.vocabulary.vocabulary_files import (
     from_lexicons,
@@ -135,7 +135,15 @@ def test_no_lexicon_is_an_error_that_says_what_to_install(monkeypatch: pytest.Mo
 
 def test_abbreviations_get_their_capitals_back() -> None:
     names = ["acute kidney injury", "aki", "gout", "hbv", "t-20", "als", "acne"]
-    assert list(as_written(names)) == ["acute kidney injury", "AKI", "gout", "HBV", "T-20", "ALS", "acne"]
+    assert list(with_upper_case_abbreviations(names)) == [
+        "acute kidney injury",
+        "AKI",
+        "gout",
+        "HBV",
+        "T-20",
+        "ALS",
+        "acne",
+    ]
 
 
 def test_a_compiled_vocabulary_is_read_back_and_repeats_itself(tmp_path: Path) -> None:
