@@ -90,9 +90,7 @@ def test_negated_mentions_are_no_seeds(index: KnowledgeIndex) -> None:
         (Query("", ("D999999",)), "graph", "an empty question"),
     ],
 )
-def test_invalid_queries_are_errors(
-    index: KnowledgeIndex, query: Query, retriever: str, message: str
-) -> None:
+def test_invalid_queries_are_errors(index: KnowledgeIndex, query: Query, retriever: str, message: str) -> None:
     with pytest.raises(RetrievalError, match=message):
         index.search(query, 10, retriever)
 
