@@ -1,7 +1,7 @@
 """Atomic file writes: output is written to a temporary path and renamed once it is complete.
 
-with whole_file(out) as stream: ...      # bytes; an earlier file at `out` stays until the block succeeds
-with whole_folder(out) as coming: ...    # files written into `coming` are moved to `out`
+with atomic_file(out) as stream: ...      # bytes; an earlier file at `out` stays until the block succeeds
+with atomic_folder(out) as coming: ...    # files written into `coming` are moved to `out`
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
-def whole_file(out: Path) -> Iterator[IO[bytes]]:
+def atomic_file(out: Path) -> Iterator[IO[bytes]]:
     """A binary stream whose content replaces the file `out` when the block succeeds.
 
     A device or a pipe is written to directly. Raises OSError; its `filename` is `out` where the system gave none.
@@ -38,12 +38,12 @@ def whole_file(out: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def whole_folder(out: Path, last: str = "manifest.json") -> Iterator[Path]:
+def atomic_folder(out: Path, last: str = "manifest.json") -> Iterator[Path]:
     """A temporary folder whose files are moved into `out` when the block succeeds.
 
     `out` is created first, so that missing permission fails before the work is done. The file named `last` marks the
     folder as complete and is moved after all others. Files of `out` that are not written again stay. Raises OSError as
-    `whole_file` does.
+    `atomic_file` does.
     """
     made = not out.exists()
     coming = out / ".coming"
@@ -64,7 +64,7 @@ def whole_folder(out: Path, last: str = "manifest.json") -> Iterator[Path]:
 
 def check_writable(out: Path) -> None:
     """Raises OSError where no folder can be created or written at `out`: call it before hours of work."""
-    with whole_folder(out):
+    with atomic_folder(out):
         pass
 
 

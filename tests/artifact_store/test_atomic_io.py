@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact_store.atomic_io import check_writable, whole_file, whole_folder
+from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
 
 
 def left(folder: Path) -> list[str]:
@@ -15,13 +15,13 @@ def left(folder: Path) -> list[str]:
 
 
 def fail_writing_a_file(out: Path, trouble: BaseException) -> None:
-    with whole_file(out) as stream:
+    with atomic_file(out) as stream:
         stream.write(b"half")
         raise trouble
 
 
 def fail_writing_a_folder(out: Path, trouble: BaseException) -> None:
-    with whole_folder(out) as coming:
+    with atomic_folder(out) as coming:
         (coming / "model.ubj").write_text("half")
         raise trouble
 
@@ -46,21 +46,21 @@ def test_a_successful_write_replaces_the_old_files(tmp_path: Path) -> None:
     out = tmp_path / "model"
     (out / ".coming").mkdir(parents=True)
     (out / ".coming" / "stale").write_text("of a run that was killed")
-    with whole_folder(out) as coming:
+    with atomic_folder(out) as coming:
         for name in ("manifest.json", "a"):
             (coming / name).write_text("new")
         assert left(out) == [".coming/a", ".coming/manifest.json"]
     assert left(out) == ["a", "manifest.json"]
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "target.json")
-    with whole_file(link) as stream:
+    with atomic_file(link) as stream:
         stream.write(b"{}")
     assert link.is_symlink()
     assert (tmp_path / "target.json").read_bytes() == b"{}"
 
 
 def test_devices_are_written_to_directly() -> None:
-    with whole_file(Path("/dev/null")) as stream:
+    with atomic_file(Path("/dev/null")) as stream:
         stream.write(b"gone")
     assert Path("/dev/null").is_char_device()
 
