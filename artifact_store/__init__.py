@@ -1,6 +1,6 @@
 """The shared bottom: atomic file writes, folders with a manifest, bounded caches, and libraries kept offline."""
 
-from artifact_store.atomic_io import check_writable, whole_file, whole_folder
+from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
 from artifact_store.lazy_imports import lazy_exports
 from artifact_store.lru_cache import LruCache
 from artifact_store.manifests import (
@@ -25,6 +25,8 @@ __all__ = [
     "LruCache",
     "ManifestError",
     "ManifestMissingError",
+    "atomic_file",
+    "atomic_folder",
     "check_writable",
     "damaged_files",
     "disable_telemetry",
@@ -32,8 +34,6 @@ __all__ = [
     "open_manifest",
     "sha256_of",
     "verify_files",
-    "whole_file",
-    "whole_folder",
     "write_json",
     "write_manifest",
 ]

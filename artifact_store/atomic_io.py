@@ -1,7 +1,7 @@
-"""Output that is there whole or not at all: written beside its place, and put there when the last byte is written.
+"""Atomic file writes: output is written to a temporary path and renamed once it is complete.
 
-with whole_file(out) as stream: ...      # bytes; what was at `out` before stays until the block ends well
-with whole_folder(out) as coming: ...    # files written into `coming` come to lie in `out`
+with atomic_file(out) as stream: ...      # bytes; an earlier file at `out` stays until the block succeeds
+with atomic_folder(out) as coming: ...    # files written into `coming` are moved to `out`
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
-def whole_file(out: Path) -> Iterator[IO[bytes]]:
-    """A device or a pipe is written to as it is. Raises OSError, which names `out` where the system named nothing."""
+def atomic_file(out: Path) -> Iterator[IO[bytes]]:
+    """A binary stream whose content replaces the file `out` when the block succeeds.
+
+    A device or a pipe is written to directly. Raises OSError; its `filename` is `out` where the system gave none.
+    """
     if out.exists() and not out.is_file():
         with out.open("wb") as stream:
             yield stream
@@ -35,18 +38,19 @@ def whole_file(out: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def whole_folder(out: Path, last: str = "manifest.json") -> Iterator[Path]:
-    """The folder is made at once, so that a place nobody may write to is told before the work is done.
+def atomic_folder(out: Path, last: str = "manifest.json") -> Iterator[Path]:
+    """A temporary folder whose files are moved into `out` when the block succeeds.
 
-    `last` is what tells readers that the folder is whole: it is put in place after all others. Files of `out` that are
-    not written anew stay. Raises OSError as `whole_file` does.
+    `out` is created first, so that missing permission fails before the work is done. The file named `last` marks the
+    folder as complete and is moved after all others. Files of `out` that are not written again stay. Raises OSError as
+    `atomic_file` does.
     """
     made = not out.exists()
     coming = out / ".coming"
     with _named(out):
         out.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.rmtree(coming, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(coming, ignore_errors=True)  # left by a run that was killed
             coming.mkdir()
             yield coming
             for path in sorted(coming.iterdir(), key=lambda path: path.name == last):
@@ -54,13 +58,13 @@ def whole_folder(out: Path, last: str = "manifest.json") -> Iterator[Path]:
         finally:
             shutil.rmtree(coming, ignore_errors=True)
             if made:
-                with suppress(OSError):  # there is something in it, then
+                with suppress(OSError):  # not empty: the files were moved
                     out.rmdir()
 
 
 def check_writable(out: Path) -> None:
-    """Raises OSError where no folder can be made or written at `out`; asked before hours of work, not after them."""
-    with whole_folder(out):
+    """Raises OSError where no folder can be created or written at `out`: call it before hours of work."""
+    with atomic_folder(out):
         pass
 
 
@@ -69,7 +73,7 @@ def _named(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # A full disk names what was copied, or nothing; what is written aside is nobody's business.
+        # A full disk names the copied file or none, and the temporary path means nothing to the caller.
         if error.errno in _FULL or not error.filename or str(error.filename).startswith(str(out)):
             error.filename = str(out)
         raise

@@ -1,4 +1,4 @@
-"""Answers remembered by what was asked, the latest used longest; safe between threads."""
+"""A bounded, thread-safe cache that evicts the least recently used value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Value]):
-    """
+    """LruCache(most) keeps the `most` values used last.
+
     >>> answers: LruCache[int] = LruCache(1)
     >>> answers.put("one", 1), answers.put("two", 2), answers.get("one"), answers.get("two")
     (1, 2, None, 2)
@@ -30,7 +31,7 @@ class LruCache(Generic[Value]):
         return known
 
     def put(self, key: Hashable, value: Value) -> Value:
-        """The value itself."""
+        """Stores the value and returns it."""
         with self._lock:
             self._known[key] = value
             while len(self._known) > self._most:

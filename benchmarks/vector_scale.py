@@ -118,7 +118,7 @@ def probe(folder: Path) -> None:
     questions, exact = np.load(folder / "questions.npy"), np.load(folder / "truth.npy")
     rows: dict[str, Any] = {"open_s": round(seconds, 3), "open_resident_mb": resident() - before}
     for probes in (32, 64, 128, 256):
-        opened.look_into(probes)
+        opened.set_probes(probes)
         milliseconds, found = ask(lambda question: opened.search(question, 10), questions)
         rows[f"probes_{probes}"] = {"ms": milliseconds, "recall@10": round(recall(found, exact), 4)}
     rows["asked_resident_mb"] = resident() - before

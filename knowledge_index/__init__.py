@@ -1,4 +1,4 @@
-"""PubMed in, evidence out."""
+"""Indexes PubMed articles and retrieves them as evidence."""
 
 from typing import TYPE_CHECKING
 

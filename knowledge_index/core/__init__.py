@@ -1,4 +1,4 @@
-"""What every part of the index shares: values, errors, and checked files on disk."""
+"""Values, errors and verified index files, shared by all sub-packages."""
 
 from knowledge_index.core.errors import not_installed
 from knowledge_index.core.storage import damaged_files, read_manifest, verify_index

@@ -1,11 +1,11 @@
-"""Errors of the knowledge room.
+"""Errors of `knowledge_index`.
 
 KnowledgeIndexError
 ├── ArticleError           an article record cannot be read; names file and record
 ├── ArtifactError          an index or model file is missing, altered or of another format: it is not opened
 ├── EncoderError           the encoder cannot be loaded (names the package or extra to install)
 ├── RetrievalError         a query that cannot be answered, such as an unknown retriever name
-└── SourceError            a remote source of articles cannot be read, or answers something else than articles
+└── SourceError            a remote source of articles cannot be read, or its answer is malformed
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def not_installed(package: str, then: str = "", *, extra: str = "llm") -> str:
 
 
 class KnowledgeIndexError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of this package's errors."""
 
 
 class ArticleError(KnowledgeIndexError, ValueError):
@@ -54,7 +54,7 @@ class RetrievalError(KnowledgeIndexError, ValueError):
 
 
 class SourceError(KnowledgeIndexError):
-    """A remote source cannot be read. `passing` tells whether to ask again may help."""
+    """A remote source cannot be read. `passing` is true where a retry may succeed."""
 
     def __init__(self, message: str, *, passing: bool = False) -> None:
         super().__init__(message)

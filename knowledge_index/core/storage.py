@@ -3,11 +3,11 @@
     my-index/manifest.json          which generation is current, and the hash of each of its files
     my-index/3f9c2e41d07b/...       that generation's files; the name is taken from their hashes
 
-A new generation is written beside the current one and becomes it when `manifest.json` is replaced: one rename inside
-the folder, so that readers see the old index or the new one, also where the folder is a mounted volume and also after
-a power cut. Who has opened the old one goes on using it.
+A new generation is written beside the current one and becomes current when `manifest.json` is replaced. This is one
+rename inside the folder, so readers see either the old or the new index, even on a mounted volume or after a power cut.
+Processes that have opened the old generation keep using it.
 
-Nothing is opened before its hash has been checked: of FAISS files with one flipped bit most load and search silently.
+Nothing is opened before its hash has been checked: most FAISS files with one flipped bit load and search without error.
 Arrays are `.npy` without pickle; no file carries a time, so two builds of the same input give the same hashes.
 """
 
@@ -39,7 +39,7 @@ _MAX_MANIFEST = 1 << 20
 _MAX_ARTICLES = 100_000_000
 _STAMP = ".verified.json"
 LARGE = 64 << 20
-"""Bytes from which on a file that was hashed once is known by its inode, size and times."""
+"""Bytes. A file at least this large is hashed once, then recognised by its inode, size and times."""
 _GENERATION = re.compile(r"(?:[0-9a-f]{12})?\Z")
 
 Opened = TypeVar("Opened")
@@ -47,10 +47,12 @@ Opened = TypeVar("Opened")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an index is made of. `source` says where its articles came from, `encoder` and its fingerprint which exact
-    weights made the vectors; `counts` holds articles, concepts, edges, terms and retracted, and after an update the
-    shards of vectors and the rows in them that are gone. `generation` names the folder of the files; empty where they
-    lie beside the manifest, as in indexes of the first version.
+    """The manifest of an index.
+
+    `source` is the origin of its articles; `encoder` and `encoder_fingerprint` identify the exact weights that computed
+    the vectors. `counts` holds the numbers of articles, concepts, edges, terms and retracted articles, and after an
+    update those of vector shards and removed rows. `generation` is the subfolder of the files; empty where they are
+    beside the manifest, as in indexes of the first version.
     """
 
     source: str
@@ -65,7 +67,7 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Total size of the files in bytes."""
         return sum(entry.size or 0 for entry in self.files.values())
 
     @property
@@ -74,11 +76,11 @@ class Manifest:
 
     @property
     def vectors_fingerprint(self) -> str:
-        """Which vectors these are: the encoder's weights and the generation."""
+        """Identifies the vectors: encoder weights and generation."""
         return f"{self.encoder_fingerprint}:{self.generation}"
 
     def inside(self, folder: Path) -> Path:
-        """Where the files of this generation lie."""
+        """The folder of this generation's files."""
         return folder / self.generation
 
     def to_json(self) -> bytes:
@@ -86,10 +88,10 @@ class Manifest:
 
 
 def publish(new: Path, folder: Path, manifest: Manifest) -> Manifest:
-    """Make the files in `new` the current generation of the index in `folder`; returns the manifest complete.
+    """Makes the files in `new` the current generation of the index in `folder`; returns the complete manifest.
 
-    What was there before goes once the new generation stands. Whoever looked at the old manifest and comes too late
-    for its files looks again: see `opened`.
+    The previous generation is removed afterwards. A reader that has read the old manifest and no longer finds its files
+    reads the manifest again: see `opened`.
     """
     for path in sorted(new.iterdir()):
         manifest.files[path.name] = FileEntry.of(path)
@@ -97,7 +99,7 @@ def publish(new: Path, folder: Path, manifest: Manifest) -> Manifest:
     manifest = replace(manifest, generation=digest[:12])
     folder.mkdir(parents=True, exist_ok=True)
     earlier = read_manifest(folder) if (folder / MANIFEST).exists() else None
-    if not _stands(folder, manifest):
+    if not _is_published(folder, manifest):
         shutil.rmtree(manifest.inside(folder), ignore_errors=True)
         new.rename(manifest.inside(folder))
     coming = folder / f"{MANIFEST}.new"
@@ -110,8 +112,8 @@ def publish(new: Path, folder: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _stands(folder: Path, manifest: Manifest) -> bool:
-    """Whether this very generation is there already, undamaged, perhaps being read."""
+def _is_published(folder: Path, manifest: Manifest) -> bool:
+    """Whether this generation already exists undamaged, perhaps in use by readers."""
     try:
         verify_files(folder, manifest)
     except ArtifactError:
@@ -120,7 +122,7 @@ def _stands(folder: Path, manifest: Manifest) -> bool:
 
 
 def _remove_others(folder: Path, current: Manifest, earlier: Manifest | None) -> None:
-    """Remove generations that are not current, and the files of one that lay beside the manifest; nothing else."""
+    """Removes other generations, including the files of one that were beside the manifest; nothing else."""
     for path in folder.iterdir():
         if path.is_dir() and _GENERATION.match(path.name) and path.name != current.generation:
             shutil.rmtree(path, ignore_errors=True)
@@ -130,16 +132,15 @@ def _remove_others(folder: Path, current: Manifest, earlier: Manifest | None) ->
 
 
 def opened(folder: Path, open_generation: Callable[[Manifest], Opened]) -> Opened:
-    """What `open_generation` makes of the current generation, its files verified; once more where it was replaced
-    meanwhile.
+    """The result of `open_generation` on the current generation, whose files are verified first.
 
-    The same generation may have gone and come back by then: what is wrong with one is what is wrong with it twice.
+    Retries where the generation was replaced meanwhile; an error is raised once the same manifest has failed twice.
     """
     failed: Manifest | None = None
     while True:
         manifest = read_manifest(folder)
         try:
-            _verify_what_may_have_changed(folder, manifest)
+            _verify_changed_files(folder, manifest)
             return open_generation(manifest)
         except ArtifactError:
             if manifest == failed:
@@ -151,7 +152,7 @@ def opened(folder: Path, open_generation: Callable[[Manifest], Opened]) -> Opene
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest, its shape and limits checked; the files are not looked at."""
+    """The manifest, its structure and limits checked. The files are not read."""
     try:
         content = open_manifest(folder, check=_check_format, max_bytes=_MAX_MANIFEST)
     except ManifestMissingError as error:
@@ -191,14 +192,14 @@ def _checked(content: Mapping[str, Any], files: dict[str, FileEntry]) -> Manifes
 
 
 def verify_index(folder: Path) -> Manifest:
-    """Check size and sha256 of every file; `ArtifactError` names the first that differs, is missing or is unknown."""
+    """Checks size and sha256 of every file; `ArtifactError` names the first that is missing or differs."""
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     return manifest
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """`verify_index` for a manifest that was read."""
+    """`verify_index` for a manifest that is already read."""
     for problem in damaged_files(folder, manifest):
         raise problem
 
@@ -209,15 +210,14 @@ def damaged_files(folder: Path, manifest: Manifest) -> list[ArtifactError]:
     return [ArtifactError(problem.reason, path=problem.path) for problem in found]
 
 
-# What need not be hashed at every start -------------------------------------------------------------------------------
+# Files that are not hashed at every start -----------------------------------------------------------------------------
 #
-# Hashing the gigabytes of a large index takes longer than opening it. So the large files that are only read where an
-# answer needs them are hashed once; a stamp keeps inode, size and times of each, and while those are the same the file
-# is. FAISS files and everything small are hashed every time. `verify_index` and `riskcards index verify_index` hash
-# everything.
+# Hashing the gigabytes of a large index takes longer than opening it. So large memory-mapped files are hashed once; a
+# stamp records inode, size and times of each, and a file is trusted while those are unchanged. FAISS files and small
+# files are hashed every time. `verify_index` and `riskcards index verify` hash everything.
 
 
-def _verify_what_may_have_changed(folder: Path, manifest: Manifest) -> None:
+def _verify_changed_files(folder: Path, manifest: Manifest) -> None:
     unchanged = _unchanged(folder, manifest)
     changing = {name: entry for name, entry in manifest.files.items() if name not in unchanged}
     verify_files(folder, replace(manifest, files=changing))
@@ -230,7 +230,7 @@ def _is_large(name: str, entry: FileEntry) -> bool:
 
 
 def _unchanged(folder: Path, manifest: Manifest) -> frozenset[str]:
-    """Large files that are, by inode, size and times, those that were hashed when the stamp was written."""
+    """Names of large files whose inode, size and times are those in the stamp."""
     try:
         stamp = orjson.loads((folder / _STAMP).read_bytes())
         if stamp["manifest"] != hashlib.sha256(manifest.to_json()).hexdigest():
@@ -239,10 +239,10 @@ def _unchanged(folder: Path, manifest: Manifest) -> frozenset[str]:
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         return frozenset()
     large = (name for name, entry in manifest.files.items() if _is_large(name, entry))
-    return frozenset(name for name in large if seen.get(name) == _facts(manifest.inside(folder) / name))
+    return frozenset(name for name in large if seen.get(name) == _file_state(manifest.inside(folder) / name))
 
 
-def _facts(path: Path) -> tuple[int, ...]:
+def _file_state(path: Path) -> tuple[int, ...]:
     try:
         found = path.stat()
     except OSError:
@@ -251,9 +251,11 @@ def _facts(path: Path) -> tuple[int, ...]:
 
 
 def _stamp(folder: Path, manifest: Manifest) -> None:
-    """Remember the large files as they are now; where the folder cannot be written they are hashed again next time."""
+    """Writes the stamp; where the folder is read-only, large files are hashed again next time."""
     files = {
-        name: _facts(manifest.inside(folder) / name) for name, entry in manifest.files.items() if _is_large(name, entry)
+        name: _file_state(manifest.inside(folder) / name)
+        for name, entry in manifest.files.items()
+        if _is_large(name, entry)
     }
     content = {"manifest": hashlib.sha256(manifest.to_json()).hexdigest(), "files": files}
     coming = folder / f"{_STAMP}.{os.getpid()}"
@@ -276,7 +278,7 @@ def new_array(folder: Path, name: str, dtype: type[np.generic], count: int) -> N
 
 
 def load_array(folder: Path, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """An array mapped from disk; `shape` may leave a length open with None. `ArtifactError` when it is another kind."""
+    """An array mapped from disk; None in `shape` matches any length. `ArtifactError` for another dtype or shape."""
     path = folder / f"{name}.npy"
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -289,15 +291,15 @@ def load_array(folder: Path, name: str, dtype: type[np.generic], shape: tuple[in
 
 
 def load_json(path: Path, count: int) -> list[Any]:
-    """A list of `count` items; `ArtifactError` when it is none."""
+    """The list of `count` items in a JSON file; `ArtifactError` for anything else."""
     content = orjson.loads(path.read_bytes())
     if not isinstance(content, list) or len(content) != count:
         raise ArtifactError(f"expected a list of {count}", path=str(path))
     return content
 
 
-def give_pages_back(*arrays: NDArray[Any]) -> None:
-    """Let go of the pages of mapped arrays that were looked through once; they are read again where needed."""
+def release_pages(*arrays: NDArray[Any]) -> None:
+    """Frees the memory pages of mapped arrays after a full scan; they are read again where needed."""
     for array_ in arrays:
         mapped = getattr(array_, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -305,7 +307,7 @@ def give_pages_back(*arrays: NDArray[Any]) -> None:
 
 
 def save_articles(folder: Path, articles: Iterable[Article]) -> None:
-    """Articles as JSON lines, and the offset of each line, so that ten of a million open in the time of ten."""
+    """Writes articles as JSON lines with the offset of each line, so that single articles can be read directly."""
     offsets = array("q", [0])
     with (folder / "articles.jsonl").open("wb") as stream:
         for article in articles:
@@ -315,7 +317,7 @@ def save_articles(folder: Path, articles: Iterable[Article]) -> None:
 
 
 def article_to_json(article: Article) -> bytes:
-    """One line of `articles.jsonl`: what is empty is left out."""
+    """One line of `articles.jsonl`, without empty fields."""
     value = asdict(article)
     value["mesh"] = [_heading(heading) for heading in article.mesh]
     value["notices"] = [[notice.kind, notice.pmid] for notice in article.notices]
@@ -328,7 +330,7 @@ def _heading(heading: MeshHeading) -> list[Any]:
 
 
 def article_from_line(line: bytes) -> Article:
-    """The article of one line; `TypeError` or `ValueError` where it is none."""
+    """The article of one line; `TypeError` or `ValueError` where the line is malformed."""
     value = orjson.loads(line)
     mesh = tuple(
         MeshHeading(name, ui, major, *map(tuple, qualifiers)) for name, ui, major, *qualifiers in value.pop("mesh", ())
@@ -339,7 +341,7 @@ def article_from_line(line: bytes) -> Article:
 
 
 class ArticleStore:
-    """Articles of an index by position, read from disk when asked for."""
+    """Articles of an index by position, read from disk on access."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self._path = folder / "articles.jsonl"

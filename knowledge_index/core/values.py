@@ -1,4 +1,4 @@
-"""The frozen values of the knowledge room, in the words of information retrieval and of MeSH."""
+"""The frozen values of `knowledge_index`, in the terms of information retrieval and MeSH."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class MeshHeading:
     """One MeSH heading of an article. `ui` is the descriptor id (`D006333`); empty where the source gives names.
 
-    `qualifiers` are names of subheadings (`therapy`), a star before those that are major topics of their own.
+    `qualifiers` are names of subheadings (`therapy`), with a leading star where the subheading is a major topic.
     """
 
     name: str
@@ -20,9 +20,9 @@ class MeshHeading:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What PubMed says of an article's standing: `kind` is its RefType (`RetractionIn`, `ErratumIn`, `RetractionOf`).
+    """A PubMed notice about an article: `kind` is its RefType (`RetractionIn`, `ErratumIn`, `RetractionOf`).
 
-    `pmid` is the other article's id, empty where the other has none.
+    `pmid` is the id of the other article, empty where it has none.
     """
 
     kind: str
@@ -31,9 +31,9 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """One PubMed record, or one entry of the starter base (then `abstract` is our own sentence of finding).
+    """One PubMed record, or one entry of the starter base, whose `abstract` is a summary sentence of this project.
 
-    `language` is MEDLINE's three letters where it is not English; the title is then a translation.
+    `language` is MEDLINE's three-letter code where it is not English; the title is then a translation.
     """
 
     pmid: str
@@ -49,7 +49,7 @@ class Article:
 
     @property
     def text(self) -> str:
-        """What is indexed: title and abstract."""
+        """The indexed text: title and abstract."""
         return f"{self.title}\n{self.abstract}".strip()
 
 
@@ -65,7 +65,7 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class Triple:
-    """What an article says of two concepts: `relation` reads between their names (`induces`, `treats`)."""
+    """A statement of an article about two concepts; `relation` is a verb phrase (`induces`, `treats`)."""
 
     subject: str
     relation: str
@@ -75,7 +75,7 @@ class Triple:
 
 @dataclass(frozen=True, slots=True)
 class LinkedConcept:
-    """A concept found for a patient: from a code, or from words (then `start`, `end` are offsets into that text)."""
+    """A concept found for a patient: from a code, or from text (then `start`, `end` are offsets into it)."""
 
     concept: Concept
     mention: str
@@ -87,7 +87,7 @@ class LinkedConcept:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A short question to the literature: text for BM25 and the encoder, descriptor ids as seeds for the graph."""
+    """A literature query: text for BM25 and the encoder, descriptor ids as seeds for the graph."""
 
     text: str
     concepts: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class PathStep:
-    """One edge on the way from a patient concept to an article; `relation` reads as words (`cited by`)."""
+    """One edge on the path from a patient concept to an article; `relation` is a phrase (`cited by`)."""
 
     source: str
     relation: str
@@ -104,10 +104,10 @@ class PathStep:
 
 @dataclass(frozen=True, slots=True)
 class Community:
-    """Articles of an index more tied to one another than to the rest: one community of one level (0 is the finest).
+    """One community of articles at one level of the hierarchy (0 is the finest).
 
-    `concepts` are the names that tie them most, `titles` those of the articles most cited in the index; `parent` is
-    the number of the community of the next level that holds this one, None at the last.
+    `concepts` are the names of its most strongly linked concepts, `titles` those of its articles most cited in the
+    index; `parent` is the number of the enclosing community at the next level, None at the coarsest.
     """
 
     level: int
@@ -118,7 +118,7 @@ class Community:
     parent: int | None = None
 
     def in_words(self) -> str:
-        """A sentence about it.
+        """A sentence that describes the community.
 
         >>> Community(0, 3, 12, ("Heart Failure", "Aged"), ("After discharge.",)).in_words()
         '12 articles on Heart Failure and Aged, such as "After discharge".'
@@ -132,8 +132,8 @@ class Community:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A retrieved passage. `score` is comparable within one run only; `path` tells how the graph reached it, and
-    `community` which part of the literature it belongs to (None where it stands alone).
+    """A retrieved passage. `score` is comparable within one run only; `path` is how the graph reached it, and
+    `community` the part of the literature it belongs to (None where it has none).
     """
 
     pmid: str
@@ -147,14 +147,14 @@ class Evidence:
     mesh: tuple[str, ...] = ()
     community: Community | None = None
     references: tuple[str, ...] = ()
-    """PMIDs the article cites, as far as the index was told."""
+    """PMIDs the article cites, as far as the source lists them."""
 
     @property
     def url(self) -> str:
         return f"https://pubmed.ncbi.nlm.nih.gov/{int(self.pmid)}/"
 
     def path_in_words(self) -> str:
-        """`Heart Failure -> heading of -> 12345678`; empty when only text matched."""
+        """`Heart Failure -> heading of -> 12345678`; empty where only text matched."""
         if not self.path:
             return ""
         return self.path[0].source + "".join(f" → {step.relation} → {step.target}" for step in self.path)

@@ -1,4 +1,4 @@
-"""Text encoders by name; heavy packages are imported only for the encoder asked for."""
+"""Text encoders by name; heavy packages are imported only by the encoder that needs them."""
 
 from knowledge_index.encoders.long_text import encode_long, weighted_mean
 from knowledge_index.encoders.registry import DEFAULT, SHIPPED, available_threads, check_encoder, encoder_named

@@ -1,26 +1,26 @@
-"""An encoder's configuration: a model folder and how its authors meant it to be used.
+"""An encoder's configuration: a model folder and how to use it as its authors intended.
 
 ::
 
     # encoder.yaml (or .json); folders are relative to this file
     model: Qwen3-Embedding-0.6B      # config.json, tokenizer.json and *.safetensors, as downloaded from Hugging Face
-    query_model: null                # another folder where questions have a model of their own (MedCPT)
+    query_model: null                # another folder where queries have a model of their own (MedCPT)
     pooling: last_token              # mean | cls | last_token
-    pool_over: all                   # all | text: without the template's own words (LLM2Vec)
-    bidirectional: false             # true: every token of a causal model sees every other (LLM2Vec)
-    max_tokens: 8192                 # longer texts are cut, or averaged over pieces where a whole record is encoded
+    pool_over: all                   # all | text: without the template's tokens (LLM2Vec)
+    bidirectional: false             # true: full attention in a causal model (LLM2Vec)
+    max_tokens: 8192                 # longer texts are truncated, or averaged over chunks for whole records
     query_template: "Instruct: {instruction}\nQuery:{text}"
     instruction: Given a clinical question, retrieve passages that answer it
     document_template: "{text}"
-    end_mark: "<|endoftext|>"       # the last token is this one, added where the tokenizer does not
+    end_mark: "<|endoftext|>"       # the last token, added where the tokenizer does not
     padding_side: left               # right | left
-    normalise: true                  # false is for records only: an index asks for vectors of length one
-    dimensions: null                 # the first so many (models trained for it, such as Qwen3-Embedding)
+    normalise: true                  # false for records only: an index needs unit vectors
+    dimensions: null                 # keep the first N (models trained for it, such as Qwen3-Embedding)
     dtype: auto                      # auto (as in the files) | float32 | bfloat16 | float16
     device: auto                     # auto | cpu | cuda | cuda:0 | mps
 
-Names of encoders that are made from one: `encoder.yaml`, `FAMILY:FOLDER` for a configuration that comes with riskcards
-(see `families`), and `hf:FOLDER`, where the folder (`1_Pooling/config.json`) or the kind of model says how to pool.
+Names of configured encoders: `encoder.yaml`; `FAMILY:FOLDER` for a configuration shipped with riskcards (see
+`families`); `hf:FOLDER`, where the folder (`1_Pooling/config.json`) or the model type gives the pooling.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 SUFFIXES = (".yaml", ".yml", ".json")
 _CAUSAL = frozenset({"qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3_text", "gpt2", "phi", "phi3"})
-_BOTH_WAYS = frozenset(
+_BIDIRECTIONAL = frozenset(
     {
         "bert", "roberta", "xlm-roberta", "distilbert", "mpnet", "electra", "deberta", "deberta-v2", "albert",
         "camembert", "modernbert", "nomic_bert",
@@ -52,7 +52,7 @@ _BOTH_WAYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfiguration:
-    """See the head of this module. `name` finds the encoder again and is no part of what its vectors depend on."""
+    """The keys are described in the module docstring. `name` selects the encoder and does not affect its vectors."""
 
     name: str
     model: Path
@@ -72,7 +72,7 @@ class EncoderConfiguration:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Raises EncoderError for a value that cannot be meant."""
+        """Raises EncoderError for an invalid value."""
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise self._wrong(name, f"is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
@@ -92,7 +92,7 @@ class EncoderConfiguration:
         return EncoderError(f"encoder configuration {self.name}: {key} {words}")
 
     def query(self, text: str, instruction: str | None = None) -> tuple[str, int]:
-        """A question as the model reads it, and where its own text begins. None takes the configuration's instruction.
+        """(rendered query, offset of `text` in it). `instruction` None means the configuration's.
 
         >>> asks = EncoderConfiguration("e5", Path("e5"), "mean", query_template="query: {text}")
         >>> asks.query("low sodium")
@@ -102,24 +102,24 @@ class EncoderConfiguration:
         return _filled(self.query_template, text, asked)
 
     def document(self, text: str) -> tuple[str, int]:
-        """A document as the model reads it, and where its own text begins."""
+        """(rendered document, offset of `text` in it)."""
         return _filled(self.document_template, text)
 
 
 def _filled(template: str, text: str, instruction: str = "") -> tuple[str, int]:
-    # Cut before it is filled: an instruction may hold "{text}" as words of its own.
+    # Split before filling: an instruction may contain "{text}" literally.
     before, after = (part.replace("{instruction}", instruction) for part in template.split("{text}"))
     return f"{before}{text}{after}", len(before)
 
 
 def in_folder(family: EncoderConfiguration, name: str, folder: Path) -> EncoderConfiguration:
-    """A shipped configuration for the model that lies in `folder`."""
+    """A shipped configuration for the model in `folder`."""
     asks = None if family.query_model is None else folder / family.query_model
     return replace(family, name=f"{name}:{folder}", model=folder / family.model, query_model=asks)
 
 
 def of_file(path: Path) -> EncoderConfiguration:
-    """The configuration in a YAML or JSON file. Raises EncoderError where it cannot be read or understood."""
+    """The configuration in a YAML or JSON file. Raises EncoderError where it cannot be read or is invalid."""
     import yaml
 
     try:
@@ -152,14 +152,15 @@ def _check_type(path: Path, key: str, value: Any, declared: str) -> None:
 
 
 def of_folder(folder: Path) -> EncoderConfiguration:
-    """What a folder says of itself: `1_Pooling/config.json` (the convention of sentence-transformers), else its kind of
-    model: mean for models that read both ways, the last token for causal ones. Raises EncoderError where neither tells.
+    """The configuration of a model folder. Pooling comes from `1_Pooling/config.json` (sentence-transformers), else
+    from the model type: mean for bidirectional models, the last token for causal ones. Raises EncoderError where
+    neither is known.
     """
     described = read_json(folder / "config.json")
     found: dict[str, Any] = {"pooling": _pooling(folder, described)}
     limit = read_json(folder / "sentence_bert_config.json", missing={}).get("max_seq_length")
     positions = limit or described.get("max_position_embeddings")
-    # RoBERTa counts its positions from two on: 514 of them hold 512 tokens.
+    # RoBERTa numbers positions from two: 514 of them hold 512 tokens.
     found["max_tokens"] = min(positions - 2 * (positions % 512 == 2), 8192) if isinstance(positions, int) else 512
     prompts = read_json(folder / "config_sentence_transformers.json", missing={}).get("prompts") or {}
     for key, names in (("query_template", ("query",)), ("document_template", ("document", "passage"))):
@@ -182,7 +183,7 @@ def _pooling(folder: Path, described: Mapping[str, Any]) -> str:
     if len(chosen) == 1:
         return chosen[0]
     kind = described.get("model_type")
-    if not said and kind in _BOTH_WAYS:
+    if not said and kind in _BIDIRECTIONAL:
         return "mean"
     if not said and kind in _CAUSAL:
         return "last_token"
@@ -193,7 +194,7 @@ def _pooling(folder: Path, described: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A JSON object of a model folder; `missing` where there is no such file. Raises EncoderError."""
+    """A JSON object of a model folder; `missing` where the file does not exist. Raises EncoderError."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Configurations that come with riskcards, for models a user downloads: FAMILY:FOLDER opens the model in FOLDER.
+"""Configurations shipped with riskcards for models that users download: FAMILY:FOLDER opens the model in FOLDER.
 
-Each says how its authors use it; the weights are theirs, with their licences, and none are shipped. Folders are
-relative to FOLDER. `docs/encoders.md` tells what to download and when to take which.
+Each follows its authors' usage. Weights have their authors' licences and are not shipped. Folders are relative to
+FOLDER. `docs/encoders.md` lists the downloads and when to choose which.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _HERE = Path()
 
 FAMILIES: Mapping[str, EncoderConfiguration] = {
     # Jin et al., "MedCPT", Bioinformatics 2023. Two BERTs, the first token of each. Its authors rank by inner product;
-    # our indexes are of vectors of length one, so this ranks by cosine.
+    # our indexes hold unit vectors, so this ranks by cosine.
     "medcpt": EncoderConfiguration(
         "medcpt", Path("MedCPT-Article-Encoder"), "cls", query_model=Path("MedCPT-Query-Encoder"), max_tokens=512
     ),
-    # Zhang et al., "Qwen3 Embedding", 2025. The last token, the end mark; an instruction before questions only.
+    # Zhang et al., "Qwen3 Embedding", 2025. The last token, the end mark; an instruction for queries only.
     "qwen3-embedding": EncoderConfiguration(
         "qwen3-embedding", _HERE, "last_token", query_template="Instruct: {instruction}\nQuery:{text}",
         instruction=_ASKED, end_mark="<|endoftext|>", max_tokens=8192, padding_side="left",
     ),
-    # BehnamGhader et al., "LLM2Vec", COLM 2024. Attention both ways over a causal model, mean over the text without the
-    # instruction. The folder holds the model with its adapters merged in.
+    # BehnamGhader et al., "LLM2Vec", COLM 2024. Bidirectional attention in a causal model, mean over the text without
+    # the instruction. The folder holds the model with its adapters merged in.
     "llm2vec": EncoderConfiguration(
         "llm2vec", _HERE, "mean", pool_over="text", bidirectional=True, query_template="{instruction}: {text}",
         instruction=_ASKED, max_tokens=512,
@@ -50,7 +50,7 @@ FAMILIES: Mapping[str, EncoderConfiguration] = {
 
 
 def configuration_named(name: str) -> EncoderConfiguration:
-    """The configuration behind a name. Raises EncoderError: an unknown name lists what there is."""
+    """The configuration of that name. Raises EncoderError; for an unknown name it lists the known ones."""
     family, colon, folder = name.partition(":")
     if colon and family == "hf":
         return of_folder(Path(folder).expanduser().resolve())

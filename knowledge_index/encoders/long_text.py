@@ -1,7 +1,7 @@
-"""Texts longer than an encoder holds: overlapping pieces, cut at word borders, averaged by their tokens.
+"""Encodes texts longer than an encoder's limit: overlapping chunks, cut at word boundaries, averaged by tokens.
 
-The paper on record encoders (arXiv 2502.17403) averages chunks for models that hold less than the record; so a record
-of 8,000 tokens and more goes through an encoder of 256.
+As in the paper on record encoders (arXiv 2502.17403), chunk vectors are averaged: an encoder limited to 256 tokens can
+encode a record of 8,000 tokens or more.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from knowledge_index.encoders.protocol import Encoder, encode_queries
 
 OVERLAP = 16
-"""Tokens two neighbouring pieces share, so that what stands at a border is read whole once."""
+"""Tokens shared by neighbouring chunks, so that text at a boundary is complete in one of them."""
 _CHARACTERS = 1000
 _BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """A part of a text and its weight: how many of the encoder's tokens it is."""
+    """A part of a text and its weight, its number of tokens."""
 
     text: str
     tokens: int
@@ -31,18 +31,18 @@ class TextPiece:
 
 @runtime_checkable
 class PieceEncoder(Encoder, Protocol):
-    """An encoder that can say where its own tokens allow a text to be cut."""
+    """An encoder that splits long texts at its own token boundaries."""
 
     def pieces(self, text: str, instruction: str | None = None) -> list[TextPiece]:
-        """The text in pieces that the encoder holds whole, with its instruction before each. None for an empty text."""
+        """The text in pieces that fit the encoder together with the instruction; empty for an empty text."""
         ...
 
 
 def encode_long(encoder: Encoder, texts: Sequence[str], instruction: str | None = None) -> NDArray[np.float32]:
     """Vectors of whole texts, shape (len(texts), dimensions), L2-normalised; a row of zeros for an empty text.
 
-    With an instruction ("" takes the encoder's own) a text is encoded as a query, as the paper does with records; None
-    encodes it as a document.
+    With an instruction ("" means the encoder's own) texts are encoded as queries, as the paper does with records; with
+    None as documents.
     """
     split = [pieces_of(encoder, text, instruction) for text in texts]
     distinct = list(dict.fromkeys(piece.text for pieces in split for piece in pieces))
@@ -65,26 +65,26 @@ def weighted_mean(vectors: Sequence[NDArray[np.float32]], weights: Sequence[floa
 
 
 def pieces_of(encoder: Encoder, text: str, instruction: str | None = None) -> list[TextPiece]:
-    """The text in pieces the encoder holds; 1,000 characters each where it has no word on its own tokens."""
+    """The text in pieces that fit the encoder; of 1,000 characters where the encoder does not split texts."""
     if isinstance(encoder, PieceEncoder):
         return encoder.pieces(text, instruction)
     cut = (text[at : at + _CHARACTERS] for at in range(0, len(text), _CHARACTERS))
     return [TextPiece(part, len(part)) for part in cut if part.strip()]
 
 
-def windows(text: str, offsets: Sequence[tuple[int, int]], room: int, overlap: int = OVERLAP) -> list[TextPiece]:
-    """The text in pieces of at most `room` tokens. `offsets` are the characters (from, to) of each token of the text.
+def windows(text: str, offsets: Sequence[tuple[int, int]], budget: int, overlap: int = OVERLAP) -> list[TextPiece]:
+    """The text in pieces of at most `budget` tokens. `offsets` are the (start, end) characters of each token.
 
     >>> words = [(0, 2), (3, 5), (6, 8), (9, 11), (12, 14)]
-    >>> [piece.text for piece in windows("aa bb cc dd ee", words, room=3, overlap=1)]
+    >>> [piece.text for piece in windows("aa bb cc dd ee", words, budget=3, overlap=1)]
     ['aa bb cc', 'cc dd ee']
     """
     found: list[TextPiece] = []
     start = 0
     while start < len(offsets):
-        end = min(start + room, len(offsets))
+        end = min(start + budget, len(offsets))
         if end < len(offsets):
-            end = _word_border(text, offsets, end, at_least=start + max(1, 3 * room // 4))
+            end = _word_border(text, offsets, end, at_least=start + max(1, 3 * budget // 4))
         found.append(TextPiece(text[offsets[start][0] : offsets[end - 1][1]], end - start))
         if end == len(offsets):
             break
@@ -93,7 +93,7 @@ def windows(text: str, offsets: Sequence[tuple[int, int]], room: int, overlap: i
 
 
 def _word_border(text: str, offsets: Sequence[tuple[int, int]], end: int, at_least: int) -> int:
-    """The last token border up to `end` where a word ends; a word longer than a quarter of the room is cut."""
+    """The last token boundary up to `end` where a word ends; a word longer than budget / 4 is cut."""
     for place in range(end, at_least, -1):
         first = offsets[place][0]
         if text[first : first + 1].isspace() or text[first - 1 : first].isspace():

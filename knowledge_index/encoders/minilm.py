@@ -1,4 +1,4 @@
-"""The default encoder, which needs no torch: all-MiniLM-L6-v2 as int8 ONNX, found as files of installed packages."""
+"""The default encoder, without torch: all-MiniLM-L6-v2 as int8 ONNX, from files of installed packages."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ TOKENIZER = (
 )
 
 _TABLE = "inner.embeddings.word_embeddings"
-"""Word pieces are looked up here, in the mapped file: onnxruntime would unfold all 30,522 rows to 47 MB of floats."""
+"""Word pieces are looked up in the mapped file: onnxruntime would expand all 30,522 rows to 47 MB of floats."""
 _BATCH_TOKENS = 1024
-"""Tokens of one batch: more is hardly faster on a processor and costs a server 20 MB for every thousand."""
+"""Tokens per batch: larger batches are hardly faster on a CPU and use 20 MB per thousand tokens."""
 
 
 class MiniLMEncoder:
     """all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0), int8 weights, on onnxruntime.
 
     MiniLMEncoder()                      one thread, the right choice inside a server worker
-    MiniLMEncoder(threads=4)             batches side by side, for building an index
+    MiniLMEncoder(threads=4)             batches in parallel, for building an index
 
-    Mean pooling over the attention mask, then L2 norm, as its authors do. Texts are cut at 256 tokens. The weights are
-    dequantised inside the graph, so a vector does not depend on what else was in its batch. Vectors are kept by content
-    hash (`cache_size` of them, 1.5 KB each): text that did not change is never encoded twice.
+    Mean pooling over the attention mask, then L2 norm, as its authors do. Texts are truncated at 256 tokens. The
+    weights are dequantised inside the graph, so a vector does not depend on its batch. Vectors are cached by content
+    hash (`cache_size` of them, 1.5 KB each): unchanged text is not encoded again.
     """
 
     name = "all-MiniLM-L6-v2-int8"
@@ -61,18 +61,19 @@ class MiniLMEncoder:
         disable_telemetry()
         try:
             import onnxruntime
-            import tokenizers  # noqa: F401  # named here when it is missing
+            import tokenizers  # noqa: F401  # reported here when missing
         except ImportError as error:
             raise EncoderError(f"{error.name} is not installed: pip install onnxruntime tokenizers") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # The arena keeps the largest batch ever seen: 200 MB after one long note. Without it a query costs 0.1 ms more.
+        # The arena keeps the memory of the largest batch: 200 MB after one long note. Without it a query takes 0.1 ms
+        # more.
         options.enable_cpu_mem_arena = False
         self._table, self._scale = tensors(model, (f"{_TABLE}.weight_q", f"{_TABLE}.weight_scale"))
         graph, self._looked_up = without_table(model, _TABLE)
-        with tempfile.NamedTemporaryFile(suffix=".onnx") as file:  # a session made of bytes keeps them for good
+        with tempfile.NamedTemporaryFile(suffix=".onnx") as file:  # a session created from bytes keeps them in memory
             file.write(graph)
             file.flush()
             self._session = onnxruntime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
@@ -83,32 +84,32 @@ class MiniLMEncoder:
         self._cache: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
         self._cache_size = cache_size
         self._lock = Lock()
-        _give_memory_back()
+        _release_memory()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of shape (len(texts), 384), float32, L2-normalised. An empty text has a vector too, and no meaning.
+        """Vectors of shape (len(texts), 384), float32, L2-normalised. The vector of an empty text is meaningless.
 
         >>> MiniLMEncoder().encode(["heart failure"]).shape
         (1, 384)
         """
         keys = [hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in texts]
-        known = self._remembered(keys)
+        known = self._cached(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if missing:
             fresh = dict(zip(missing, self._run(list(missing.values())), strict=True))
-            self._remember(fresh)
+            self._store(fresh)
             known |= fresh
         return np.stack([known[key] for key in keys]) if keys else np.zeros((0, self.dimensions), np.float32)
 
     def pieces(self, text: str, instruction: str | None = None) -> list[TextPiece]:
-        """The text in pieces of 254 tokens and less; it takes no instruction."""
+        """The text in pieces of at most 254 tokens; `instruction` is ignored."""
         if self._whole is None:
             self._whole = self.read_tokenizer(truncate=False)
         return windows(text, self._whole.encode(plain(text), add_special_tokens=False).offsets, self.max_tokens - 2)
 
     @classmethod
     def read_tokenizer(cls, *, truncate: bool) -> Any:
-        """The file carries its own truncation (128) and padding to 128: both are set here instead."""
+        """The tokenizer without the file's own truncation and padding (128 tokens)."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_file(str(package_file(*TOKENIZER)))
@@ -119,21 +120,21 @@ class MiniLMEncoder:
             tokenizer.no_truncation()
         return tokenizer
 
-    def _remembered(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    def _cached(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         with self._lock:
             found = {key: self._cache[key] for key in keys if key in self._cache}
             for key in found:
                 self._cache.move_to_end(key)
         return found
 
-    def _remember(self, vectors: dict[bytes, NDArray[np.float32]]) -> None:
+    def _store(self, vectors: dict[bytes, NDArray[np.float32]]) -> None:
         with self._lock:
             self._cache.update(vectors)
             while len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
 
     def _run(self, texts: list[str]) -> NDArray[np.float32]:
-        # 256 tokens are never more than these characters' worth; a whole note would be tokenised only to be cut.
+        # 256 tokens never exceed 8,000 characters: the rest of a long note need not be tokenised.
         clean = [plain(text[:8000]) for text in texts]
         tokens = [item.ids for item in self._tokenizer.encode_batch(clean)]
         batches = by_length([len(ids) for ids in tokens], _BATCH_TOKENS)
@@ -149,7 +150,7 @@ class MiniLMEncoder:
             with ThreadPoolExecutor(self._threads) as pool:
                 list(pool.map(work, batches))
         if sum(map(len, tokens)) > _BATCH_TOKENS // 8:
-            _give_memory_back()
+            _release_memory()
         return out
 
     def _batch(self, tokens: list[list[int]]) -> NDArray[np.float32]:
@@ -168,12 +169,12 @@ class MiniLMEncoder:
 
 
 def plain(text: str) -> str:
-    """Lone surrogates (RTF notes leave them) are no text to a tokenizer: each becomes a question mark."""
+    """The text with lone surrogates (from RTF notes) replaced by question marks, as tokenizers reject them."""
     return text.encode("utf-8", "replace").decode()
 
 
 def by_length(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
-    """Rows of like length together, at most `most_tokens` tokens with padding, in each batch.
+    """Batches of rows of similar length, each of at most `most_tokens` tokens with padding.
 
     >>> by_length([3, 256, 4], 1024)
     [[0, 2, 1]]
@@ -188,17 +189,17 @@ def by_length(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     return batches
 
 
-def _give_memory_back() -> None:
-    """Return freed heap to the system, where the C library can (glibc).
+def _release_memory() -> None:
+    """Returns freed heap memory to the system, where the C library supports it (glibc).
 
-    Loading unfolds the weights through temporary copies: without this the process keeps 65 MB it never uses again.
+    Loading expands the weights through temporary copies: without this the process keeps 65 MB of unused memory.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def package_file(package: str, inside: str, sha256: str, distribution: str) -> Path:
-    """Path of a checked file of an installed package, which is not imported: it would bring its own dependencies."""
+    """Path of a verified file of an installed package, without importing the package and its dependencies."""
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     if not folders:

@@ -1,4 +1,4 @@
-"""Parts of an ONNX file, without the onnx package: the few fields of its protocol buffers that lead there."""
+"""Reads tensors of an ONNX file without the onnx package, by parsing the needed protocol buffer fields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Data = bytes | mmap.mmap
 
 
 class _Field(NamedTuple):
-    """One field of a message: where it begins, where its content begins and ends, its value if it is a whole number."""
+    """One field of a message: its offset, the start and end of its content, its value if it is an integer."""
 
     number: int
     begins: int
@@ -32,9 +32,9 @@ class _Field(NamedTuple):
 
 
 def tensors(path: Path, endings: tuple[str, ...]) -> list[NDArray[Any]]:
-    """The initializers whose names end so, in that order: read-only views of the mapped file.
+    """The initializers whose names end with `endings`, in that order: read-only views of the mapped file.
 
-    Raises EncoderError where the file does not hold them.
+    Raises EncoderError where one is missing.
     """
     found: dict[str, NDArray[Any]] = {}
     data = _mapped(path)
@@ -48,10 +48,10 @@ def tensors(path: Path, endings: tuple[str, ...]) -> list[NDArray[Any]]:
 
 
 def without_table(path: Path, table: str) -> tuple[bytes, str]:
-    """(the model without the tensors whose names begin with `table` and the nodes that only unfold and look it up, the
-    name of the input, float32 of (batch, tokens, width), that stands for what was looked up).
+    """(the model without the embedding table, the name of the input that replaces the lookup).
 
-    Raises EncoderError where nothing of the model begins so.
+    Removes the tensors whose names begin with `table` and the nodes that expand and look it up. The new input is
+    float32 of shape (batch, tokens, width). Raises EncoderError where no name begins with `table`.
     """
     data, looked_up = _mapped(path), ""
     parts: list[bytes] = []

@@ -1,4 +1,4 @@
-"""What an encoder is."""
+"""The encoder interfaces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ Vectors = NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """Turns texts into vectors. `fingerprint` names the exact weights: vectors of two fingerprints never mix."""
+    """Turns texts into vectors.
+
+    `fingerprint` identifies the exact weights: vectors of different fingerprints are incompatible.
+    """
 
     @property
     def name(self) -> str: ...
@@ -24,22 +27,22 @@ class Encoder(Protocol):
     def dimensions(self) -> int: ...
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of shape (len(texts), dimensions), float32, L2-normalised. What an encoder cannot hold is cut off;
+        """Vectors of shape (len(texts), dimensions), float32, L2-normalised. Longer texts are truncated;
         `long_text.encode_long` averages instead."""
         ...
 
 
 @runtime_checkable
 class QueryEncoder(Encoder, Protocol):
-    """An encoder that takes a question otherwise than a document: by an instruction, or by a model of its own."""
+    """An encoder that treats queries differently: with an instruction or a separate model."""
 
     def encode_queries(self, texts: Sequence[str], instruction: str | None = None) -> Vectors:
-        """As `encode`. `instruction` says what is asked for; None takes the configuration's."""
+        """As `encode`. `instruction` describes the task; None means the configuration's."""
         ...
 
 
 def encode_queries(encoder: Encoder, texts: Sequence[str], instruction: str | None = None) -> Vectors:
-    """Questions as the encoder wants them; one that knows no difference gets them as they are."""
+    """Vectors of queries: with `encode_queries` where the encoder has it, else with `encode`."""
     if isinstance(encoder, QueryEncoder):
         return encoder.encode_queries(texts, instruction)
     return encoder.encode(texts)

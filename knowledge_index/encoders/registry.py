@@ -1,12 +1,12 @@
 """Text encoders by name.
 
     encoder_named("minilm")                     the default: all-MiniLM-L6-v2 as int8 ONNX, no torch
-    encoder_named("static")                     its table of word pieces alone: far faster, nearer to word matching
+    encoder_named("static")                     its word piece embeddings only: far faster, closer to word matching
     encoder_named("hf:FOLDER")                  a model folder as Hugging Face publishes them
-    encoder_named("medcpt:FOLDER")              the same with a configuration that comes with riskcards (`families`)
+    encoder_named("medcpt:FOLDER")              the same with a configuration shipped with riskcards (`families`)
     encoder_named("encoder.yaml")               a configuration of your own (`configuration`), YAML or JSON
 
-An encoder's own `name` finds it again: folders in it are whole paths. `docs/encoders.md` is the guide.
+An encoder can be opened again by its own `name`: folders in it are absolute. The guide is `docs/encoders.md`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ SHIPPED: Mapping[str, Callable[[int], Encoder]] = {
 
 
 def encoder_named(name: str, threads: int = 1) -> Encoder:
-    """The encoder of that name (see the head of this module). `threads` are those of the default encoder.
+    """The encoder of that name (see the module docstring). `threads` applies to the default encoder.
 
-    Raises EncoderError: an unknown name lists what there is, a missing package names the extra that brings it.
+    Raises EncoderError; for an unknown name it lists the known ones, for a missing package the extra to install.
     """
     if name in SHIPPED:
         return SHIPPED[name](threads)
@@ -61,17 +61,16 @@ def encoder_named(name: str, threads: int = 1) -> Encoder:
 
 
 def check_encoder(name: str) -> None:
-    """Raises EncoderError where `encoder_named` would, as far as that is seen without opening weights: what is wrong is
-    said before hours of work with another encoder."""
+    """Raises EncoderError where `encoder_named` would, without opening weights: call it before hours of work."""
     if name in SHIPPED:
         return
     configuration = configuration_named(name)
     for folder in (configuration.model, configuration.query_model):
         if folder is not None:
             read_json(folder / "config.json")
-    from knowledge_index.encoders.transformer import needs_packages
+    from knowledge_index.encoders.transformer import check_packages
 
-    needs_packages()
+    check_packages()
 
 
 def available_threads() -> int:

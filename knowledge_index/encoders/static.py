@@ -1,4 +1,4 @@
-"""A static encoder: the table of word pieces of the default model, weighted and averaged. No network is run."""
+"""A static encoder: the word piece embeddings of the default model, weighted and averaged; no inference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from knowledge_index.encoders.minilm import MODEL, TOKENIZER, MiniLMEncoder, pac
 from knowledge_index.encoders.onnx_file import tensors
 
 _FIRST_WORD = 1996
-"""The vocabulary lists words from here on by how often they occur; before it stand characters and reserved places."""
+"""From this index on, the vocabulary is sorted by frequency; before are characters and reserved tokens."""
 _SMOOTHING = 1e-3
 
 
@@ -20,9 +20,9 @@ class StaticEncoder:
     """The word pieces' own vectors (all-MiniLM-L6-v2, int8), summed with weights of smooth inverse frequency.
 
     After Arora, Liang and Ma, "A simple but tough-to-beat baseline for sentence embeddings" (ICLR 2017), with their
-    weight a / (a + p), a = .001. p follows Zipf's law from a word's place in the vocabulary, so that no corpus is
-    needed. Order and context are lost: it finds shared and kindred words. Any length; 12 MB; `docs/encoders.md` has
-    what it is good for, measured.
+    weight a / (a + p), a = .001. p is estimated by Zipf's law from a word's rank in the vocabulary, without a
+    corpus. Order and context are ignored: it matches shared and related words. Any length; 12 MB; measurements are in
+    `docs/encoders.md`.
     """
 
     name = "static"
@@ -44,11 +44,11 @@ class StaticEncoder:
         found = self._tokenizer.encode_batch([plain(text) for text in texts], add_special_tokens=False)
         out = np.zeros((len(texts), self.dimensions), np.float32)
         for row, item in enumerate(found):
-            # Each word piece once, times how often: a record repeats itself.
+            # Each distinct word piece once, times its count: records are repetitive.
             ids, times = np.unique(np.array(item.ids, np.int64), return_counts=True)
             out[row] = (self._weights[ids] * times) @ self._table[ids].astype(np.float32)
         return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True).clip(1e-12), np.float32)
 
     def pieces(self, text: str, instruction: str | None = None) -> list[TextPiece]:
-        """The whole text: it is never cut."""
+        """The whole text as one piece."""
         return [TextPiece(text, 1)] if text.strip() else []

@@ -1,6 +1,6 @@
 """Any Hugging Face encoder, through transformers and accelerate: needs the extra `[llm]`.
 
-Weights are read from safetensors only, from local files only, and no code that comes with a model is run.
+Weights are read from local safetensors files only; a model's own code is never executed.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model",
 )  # fmt: skip
-# What an encoding does not depend on: where its files lie (their content counts), and on what it is computed.
+# Encodings do not depend on the location of the files (their content is hashed) or on the device.
 _NOT_FINGERPRINTED = frozenset({"name", "model", "query_model", "device", "dtype"})
 
 
 class TransformerEncoder:
     """TransformerEncoder(configuration_named("qwen3-embedding:/models/Qwen3-Embedding-0.6B"))
 
-    `encode` takes documents, `encode_queries` questions: with the configuration's instruction or another, and by a
-    model of their own where there is one. What is longer than `max_tokens` is cut; `long_text.encode_long` averages
+    `encode` takes documents, `encode_queries` queries, with the configuration's instruction or another, and with the
+    query model where there is one. Texts longer than `max_tokens` are truncated; `long_text.encode_long` averages
     pieces instead. A vector does not depend on its batch beyond the rounding of its dtype.
 
     Raises EncoderError: the extra is missing, a file is missing or not safetensors, or the model cannot do what the
@@ -68,20 +68,20 @@ class TransformerEncoder:
         return self._vectors(self._documents, [self.configuration.document(plain(text)) for text in texts], texts)
 
     def encode_queries(self, texts: Sequence[str], instruction: str | None = None) -> Vectors:
-        """Questions to vectors of the same space. `instruction` None takes the configuration's."""
+        """Queries to vectors of the same space. `instruction` None means the configuration's."""
         asked = [self.configuration.query(plain(text), instruction) for text in texts]
         return self._vectors(self._queries, asked, texts)
 
     def pieces(self, text: str, instruction: str | None = None) -> list[TextPiece]:
-        """The text in pieces that fit with their template; a query's where an instruction is given."""
+        """The text in pieces that fit with the document template, or with an instruction the query template."""
         if instruction is None:
             tower, (template, _) = self._documents, self.configuration.document("")
         else:
             tower, (template, _) = self._queries, self.configuration.query("", instruction or None)
-        room = self.max_tokens - tower.length(template)
-        if room < 1:
+        budget = self.max_tokens - tower.length(template)
+        if budget < 1:
             raise EncoderError(f"{self.name}: the instruction alone fills its {self.max_tokens} tokens")
-        return windows(text, tower.offsets(plain(text)), room)
+        return windows(text, tower.offsets(plain(text)), budget)
 
     def _vectors(self, tower: _Tower, rendered: Sequence[tuple[str, int]], texts: Sequence[str]) -> Vectors:
         if not rendered:
@@ -94,7 +94,7 @@ class TransformerEncoder:
 
 
 class _Tower:
-    """One model with its tokenizer. Texts come rendered: (whole text, where the text proper begins, where it ends)."""
+    """One model with its tokenizer. Texts are given rendered: (text, start and end of the original text in it)."""
 
     def __init__(self, configuration: EncoderConfiguration, folder: Path) -> None:
         self._asked = configuration
@@ -116,7 +116,7 @@ class _Tower:
             raise EncoderError(not_installed(error.name or "accelerate")) from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise EncoderError(f"{folder}: cannot be opened as a model: {_first_line(error)}") from error
-        # A pooler is not used here and often not saved; anything else that is missing would be random numbers.
+        # A pooler is unused and often not saved; any other missing weight would be random.
         missing = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
         if missing:
             raise EncoderError(f"{folder}: the weights lack {missing[0]} and {len(missing) - 1} more")
@@ -130,19 +130,19 @@ class _Tower:
         self._left = configuration.padding_side == "left"
         self._positions = self._left and self._positions_needed()
         if configuration.bidirectional:
-            self._check_sees_both_ways()
+            self._check_bidirectional()
 
     def length(self, text: str) -> int:
-        """Tokens of a rendered text with those the tokenizer adds."""
+        """The number of tokens of a rendered text, including special tokens."""
         return len(self._tokens(text)[0])
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Characters (from, to) of every token of a text by itself."""
+        """The (start, end) characters of every token of a text."""
         found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return [(start, end) for start, end in found["offset_mapping"] if end > start]
 
     def encode(self, spans: Sequence[tuple[str, int, int]]) -> NDArray[np.float32]:
-        """Pooled vectors, shape (len(spans), width); texts of like length together."""
+        """Pooled vectors, shape (len(spans), width); in batches of similar length."""
         tokens = [self._tokens(text) for text, _, _ in spans]
         most = _BATCH_TOKENS.get(self._model.device.type, _BATCH_TOKENS_ELSEWHERE)
         out = np.empty((len(spans), self.width), np.float32)
@@ -152,20 +152,20 @@ class _Tower:
         return out
 
     def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids and their characters, with the end mark last where one is asked for."""
-        room = self._asked.max_tokens - (self._end is not None)
-        found = self._tokenizer(text, truncation=True, max_length=room, return_offsets_mapping=True)
+        """Token ids and their characters, with the end mark last where one is configured."""
+        max_length = self._asked.max_tokens - (self._end is not None)
+        found = self._tokenizer(text, truncation=True, max_length=max_length, return_offsets_mapping=True)
         ids, offsets = list(found["input_ids"]), list(found["offset_mapping"])
         if self._end is not None and ids[-1:] != [self._end]:
             return [*ids, self._end], [*offsets, (0, 0)]
         return ids, offsets
 
     def _weights(self, offsets: Sequence[tuple[int, int]], start: int, end: int) -> NDArray[np.float32]:
-        """How much each token counts in the pooled vector, shape (tokens,), not all zero."""
+        """The weight of each token in the pooled vector, shape (tokens,), not all zero."""
         weights = np.zeros(len(offsets), np.float32)
         if self._asked.pooling == "mean":
             inside = [last > start and first < end for first, last in offsets]
-            # A text without a token of its own is told apart by its template alone.
+            # A text without tokens of its own is pooled over the template.
             weights[:] = inside if self._asked.pool_over == "text" and any(inside) else 1
         else:
             weights[0 if self._asked.pooling == "cls" else -1] = 1
@@ -191,19 +191,22 @@ class _Tower:
 
     def _forward(self, padded: Any, mask: Any) -> Any:
         """Hidden states of the last layer, shape (texts, tokens, width)."""
-        feed = {"input_ids": padded, "attention_mask": self._everyone_sees(mask) if self._asked.bidirectional else mask}
+        feed = {
+            "input_ids": padded,
+            "attention_mask": self._full_attention(mask) if self._asked.bidirectional else mask,
+        }
         if self._positions:
             feed["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
         device = self._model.device
         return self._model(**{key: value.to(device) for key, value in feed.items()}).last_hidden_state
 
-    def _everyone_sees(self, mask: Any) -> Any:
-        """A mask of four dimensions, which a model takes instead of its own causal one: every token that is one."""
+    def _full_attention(self, mask: Any) -> Any:
+        """A four-dimensional mask that replaces the model's causal one: attention to every non-padding token."""
         hidden = (1 - mask[:, None, None, :]).to(self._model.dtype) * self._torch.finfo(self._model.dtype).min
         return hidden.expand(-1, 1, mask.shape[1], -1)
 
-    def _check_sees_both_ways(self) -> None:
-        """A model that ignores the mask would be causal in silence: its first token must feel the last."""
+    def _check_bidirectional(self) -> None:
+        """Raises EncoderError for a model that ignores the mask: its first token must depend on the last."""
         ids = self._torch.tensor([[1, 2, 3], [1, 2, 4]])
         with self._torch.inference_mode():
             first = self._forward(ids, self._torch.ones_like(ids))[:, 0].float()
@@ -220,7 +223,7 @@ class _Tower:
         return int(width)
 
     def _positions_needed(self) -> bool:
-        """Whether a model padded on the left must be told its positions; RoBERTa's kind counts by itself."""
+        """Whether a left-padded model needs explicit positions; RoBERTa models compute them."""
         kind = str(self._model.config.model_type)
         if "position_ids" in inspect.signature(self._model.forward).parameters:
             return "roberta" not in kind and kind != "camembert"
@@ -241,7 +244,7 @@ class _Tower:
 
 @contextmanager
 def _quietly(transformers: Any) -> Iterator[None]:
-    """Without bars and reports of loading: what matters in them is checked, and said, here."""
+    """Suppresses progress bars and loading reports: missing weights are checked explicitly."""
     logging = transformers.utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -263,7 +266,7 @@ def _check_files(folder: Path) -> None:
 
 
 def _fingerprint(configuration: EncoderConfiguration, towers: Sequence[_Tower]) -> str:
-    """32 hex digits of the sha256 over weights, tokenizer, model and encoder configuration, and the dtype in use."""
+    """32 hex digits of the sha256 over weights, tokenizer, model and encoder configuration, and dtype."""
     asked = {key: value for key, value in asdict(configuration).items() if key not in _NOT_FINGERPRINTED}
     described: dict[str, Any] = {"configuration": asked, "files": []}
     for tower in towers:
@@ -282,12 +285,12 @@ def _device(asked: str, torch: Any) -> str:
 
 
 def _placement(device: str) -> dict[str, Any]:
-    """`auto` lets accelerate spread a model over the devices there are."""
+    """Arguments of `from_pretrained`; `auto` lets accelerate distribute the model over the devices."""
     return {} if device == "cpu" else {"device_map": device}
 
 
-def needs_packages() -> None:
-    """Raises EncoderError where a package of the extra is missing; imports none."""
+def check_packages() -> None:
+    """Raises EncoderError where a package of the extra is missing, without importing it."""
     for name in ("torch", "transformers", "safetensors"):
         if importlib.util.find_spec(name) is None:
             raise EncoderError(not_installed(name))

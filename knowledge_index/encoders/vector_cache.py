@@ -1,8 +1,8 @@
-"""Vectors kept on disk by content, so that no text is encoded twice, on any day, by any process.
+"""A cache of vectors on disk, keyed by content and shared by processes.
 
-One SQLite file for each encoder fingerprint, in WAL mode: several processes read and write it at once, a write is whole
-or not there, and a row carries its checksum. It is bounded: the vectors written longest ago go first. Vectors of
-records tell about patients: the file is readable by its owner alone, and as confidential as the records.
+One SQLite file per encoder fingerprint, in WAL mode: several processes may read and write it, writes are atomic, and
+each row has a checksum. The cache is bounded and evicts the oldest vectors first. Vectors of records reveal patient
+data: the file is readable by its owner only, and as confidential as the records.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _ROW_OVERHEAD = 64
 
 
 class CachedEncoder:
-    """CachedEncoder(encoder, folder): the same encoder, its vectors remembered in `folder`.
+    """CachedEncoder(encoder, folder): the same encoder, its vectors cached in `folder`.
 
-    A vector that was damaged on disk is made anew. Raises EncoderError where the file is no such file at all.
+    A damaged vector is computed again. Raises EncoderError where the file is not a cache.
     """
 
     def __init__(self, encoder: Encoder, folder: Path, most_bytes: int = MOST_BYTES) -> None:
@@ -46,21 +46,21 @@ class CachedEncoder:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """As the encoder's own."""
-        return self._remembered(texts, "document", self._encoder.encode)
+        return self._cached(texts, "document", self._encoder.encode)
 
     def encode_queries(self, texts: Sequence[str], instruction: str | None = None) -> Vectors:
-        """As the encoder's own, remembered by instruction too; where it knows no difference, documents are queries."""
+        """As the encoder's own, cached by instruction too; encoded as documents where the encoder has no queries."""
         if not isinstance(self._encoder, QueryEncoder):
             return self.encode(texts)
         kind = "query" if instruction is None else f"query {instruction}"
         asked = self._encoder.encode_queries
-        return self._remembered(texts, kind, lambda missing: asked(missing, instruction))
+        return self._cached(texts, kind, lambda missing: asked(missing, instruction))
 
     def pieces(self, text: str, instruction: str | None = None) -> list[TextPiece]:
         """As the encoder's own."""
         return pieces_of(self._encoder, text, instruction)
 
-    def _remembered(self, texts: Sequence[str], kind: str, make: Callable[[list[str]], Vectors]) -> Vectors:
+    def _cached(self, texts: Sequence[str], kind: str, make: Callable[[list[str]], Vectors]) -> Vectors:
         keys = [hashlib.sha256(f"{kind}\0{text}".encode("utf-8", "surrogatepass")).digest() for text in texts]
         with self._opened() as database:
             known = self._read(database, keys)
@@ -95,7 +95,7 @@ class CachedEncoder:
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one transaction: none is carried into another thread or a forked process."""
+        """A connection for one transaction: connections are never shared between threads or forked processes."""
         try:
             with closing(sqlite3.connect(self._path, timeout=60)) as database, database:
                 yield database

@@ -1,4 +1,4 @@
-"""Retrieval measured against relevance judgements."""
+"""Evaluates retrieval against relevance judgements."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Retrieval measured against relevance judgements: queries as JSON lines, qrels in TREC's four columns."""
+"""Evaluates retrieval against relevance judgements: queries as JSON lines, qrels in TREC's four columns."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RetrievalScores:
         return {measure: list(interval(self.column(measure))) for measure in MEASURES}
 
     def versus(self, other: RetrievalScores) -> dict[str, Paired]:
-        """This retriever against another on the same queries, by measure."""
+        """Paired comparison with another retriever on the same queries, by measure."""
         if list(self.by_query) != list(other.by_query):
             raise RetrievalError("two runs over different queries cannot be paired")
         return {measure: paired(self.column(measure), other.column(measure)) for measure in MEASURES}
@@ -55,15 +55,22 @@ class RetrievalScores:
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedQueries:
-    """Ids that stand on one side only. They are no fault in themselves; all of them together would be."""
+    """Ids without a counterpart. Some are expected; only a complete mismatch is an error."""
 
     queries_without_judgements: tuple[str, ...]
-    judged_but_not_asked: tuple[str, ...]
+    judgements_without_query: tuple[str, ...]
     articles_not_indexed: tuple[str, ...]
+
+    def to_json(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "queries_without_judgements": self.queries_without_judgements,
+            "judged_but_not_asked": self.judgements_without_query,
+            "articles_not_indexed": self.articles_not_indexed,
+        }
 
 
 def unmatched_queries(index: KnowledgeIndex, queries: Mapping[str, Query], qrels: Qrels) -> UnmatchedQueries:
-    """What queries, judgements and index do not share. Raises `RetrievalError` where they share nothing."""
+    """Ids that queries, judgements and index do not share. Raises `RetrievalError` where they share none."""
     asked = {name: qrels[name] for name in queries if name in qrels}
     if not asked:
         raise RetrievalError(
@@ -88,20 +95,20 @@ def evaluate_retrieval(
     retrievers: Sequence[str] = RETRIEVERS,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, RetrievalScores]:
-    """Every retriever on the same queries; nothing is withheld. Queries without a relevant article are left out."""
-    judged = {
+    """Scores of every retriever on the same queries, without a cutoff; skips queries without a relevant article."""
+    evaluated = {
         name: query for name, query in queries.items() if any(grade > 0 for grade in qrels.get(name, {}).values())
     }
-    if not judged:
+    if not evaluated:
         raise RetrievalError("no query has a relevant article in the qrels: do their ids agree?")
     results: dict[str, RetrievalScores] = {}
     for number, retriever in enumerate(retrievers):
         values: dict[str, tuple[float, float, float]] = {}
-        for done, (name, query) in enumerate(judged.items(), 1):
+        for done, (name, query) in enumerate(evaluated.items(), 1):
             ranking = [pmid for pmid, _ in index.ranking(query, 100, retriever)]
             values[name] = measured(ranking, qrels[name])
             if progress is not None:
-                progress(number * len(judged) + done, len(retrievers) * len(judged))
+                progress(number * len(evaluated) + done, len(retrievers) * len(evaluated))
         results[retriever] = RetrievalScores.of(values)
     return results
 
@@ -128,18 +135,18 @@ def _discounted(gains: Sequence[int]) -> float:
 
 
 def precision(ranking: Sequence[str], grades: Mapping[str, int], depth: int) -> float:
-    """Share of the first `depth` places that hold a relevant article; a short list has empty places."""
+    """Share of relevant articles among the first `depth` ranks; missing ranks count as irrelevant."""
     return sum(grades.get(pmid, 0) > 0 for pmid in ranking[:depth]) / depth
 
 
 def recall(ranking: Sequence[str], grades: Mapping[str, int], depth: int) -> float:
-    """Share of the relevant articles that stand in the first `depth` places."""
+    """Share of the relevant articles found in the first `depth` ranks."""
     relevant = {pmid for pmid, grade in grades.items() if grade > 0}
     return len(relevant & set(ranking[:depth])) / len(relevant) if relevant else 0.0
 
 
 def read_queries(path: Path) -> dict[str, Query]:
-    """Queries of a JSON-lines file: `{"id", "text", "concepts"?: [descriptor id]}`. An id stands once."""
+    """Queries of a JSON-lines file: `{"id", "text", "concepts"?: [descriptor id]}`. Ids are unique."""
     queries: dict[str, Query] = {}
     for number, line in _lines(path):
         name, query = _query(line, f"{path}, line {number}")
@@ -167,7 +174,7 @@ def _query(line: str, place: str) -> tuple[str, Query]:
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Judgements in TREC's four columns: query, iteration (ignored), article, grade. A pair is judged once."""
+    """Judgements in TREC's four columns: query, iteration (ignored), article, grade. Pairs are unique."""
     qrels: dict[str, dict[str, int]] = {}
     for number, line in _lines(path):
         try:
@@ -183,7 +190,7 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their number. A byte order mark is passed over."""
+    """(number, line) of the non-blank lines; a byte order mark is skipped."""
     for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
         try:
             text = line.decode()
@@ -194,6 +201,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _some(ids: Mapping[str, object] | Sequence[str]) -> str:
-    """The first ids, in words for a message."""
+    """The first ids, for a message."""
     listed = list(ids)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3:,} more" if len(listed) > 3 else "")

@@ -1,8 +1,8 @@
-"""Whether a difference between two retrievers is more than chance: paired by query, no assumption of normality.
+"""Significance of the difference between two retrievers: paired by query, without assuming normality.
 
 Smucker, Allan and Carterette, "A comparison of statistical significance tests for information retrieval evaluation"
-(CIKM 2007): the randomisation test for p, the bootstrap over queries for the interval. Both are seeded: the same
-figures give the same answer.
+(CIKM 2007): the randomisation test for p, the bootstrap over queries for the interval. Both are seeded and
+deterministic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Mean difference of one retriever to another over the same queries, its 95 % interval and two-sided p."""
+    """Mean difference between two retrievers over the same queries, its 95 % interval and two-sided p."""
 
     difference: float
     interval: tuple[float, float]
@@ -30,7 +30,7 @@ class Paired:
 
 
 def paired(one: Sequence[float], other: Sequence[float]) -> Paired:
-    """Compare the values of the same queries, in the same order.
+    """Compares the values of two retrievers for the same queries, in the same order.
 
     >>> paired([0.5, 0.6, 0.7], [0.5, 0.6, 0.7])
     Paired(difference=0.0, interval=(0.0, 0.0), p=1.0)
@@ -39,7 +39,7 @@ def paired(one: Sequence[float], other: Sequence[float]) -> Paired:
     mean = float(differences.mean())
     signs = np.random.default_rng(_SEED).choice((-1.0, 1.0), size=(ROUNDS, len(differences)))
     extreme = np.abs(signs @ differences) >= abs(differences.sum()) - 1e-9
-    # The labelling that was seen is one of the possible ones: p is never zero.
+    # The observed labelling counts as one permutation: p is never zero.
     p = (int(extreme.sum()) + 1) / (ROUNDS + 1)
     return Paired(mean, interval(differences), p)
 

@@ -1,11 +1,11 @@
-"""Communities of the graph: articles and concepts more tied to one another than to the rest, in levels.
+"""Communities of the graph: hierarchical clusters of strongly connected articles and concepts.
 
 Louvain (Blondel et al., J. Stat. Mech. 2008): nodes move to the neighbouring community where modularity gains most; the
-communities become the nodes of the next level. Half of the nodes move at a time, as array operations, so that two do
-not swap places for ever and nothing is left to chance. Memory holds a few million edges and some numbers for each node.
+communities become the nodes of the next level. Half of the nodes move at a time, as array operations, which prevents
+endless swaps and is deterministic. Memory holds a few million edges and some numbers per node.
 
-The hierarchy, its summaries and the decay follow KARE (ICLR 2025), which uses Leiden and a language model. Here a
-summary is made from counts and names, so that nothing in it is invented.
+The hierarchy, its summaries and the decay follow KARE (ICLR 2025), which uses Leiden and a language model. Here
+summaries consist of counts and names only, so they cannot contain invented statements.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ Labels = NDArray[np.int32]
 
 LEVELS = 3
 DECAY = 0.5
-"""What is left of a passage's worth for each one of its community that was taken before it: KARE's choice."""
+"""Factor on a passage's value for each passage of its community taken before it: KARE's value."""
 _ROUNDS = 20
 _SETTLED = 0.002
-"""Share of the nodes: when fewer move, the level stands."""
+"""Share of the nodes: the level has converged when fewer move."""
 _EDGES = 1 << 22
 _CITED_BY = RELATIONS.index("cited by")
 _NAMED, _QUOTED = 3, 2
 
 
 def levels_of(weights: sparse.csr_array) -> list[Labels]:
-    """Community of every node, shape (nodes,), numbered from 0; one array for each level, the finest first, at most
-    `LEVELS`; none where the graph has no edge.
+    """The community of every node, shape (nodes,), numbered from 0: one array per level, finest first, at most
+    `LEVELS`; empty where the graph has no edge.
     """
     matrix, found = weights, list[Labels]()
     while matrix.nnz and len(found) < LEVELS:
@@ -55,7 +55,7 @@ def levels_of(weights: sparse.csr_array) -> list[Labels]:
 def write_communities(
     folder: Path, graph: KnowledgeGraph, articles: Sequence[Article], concepts: Sequence[Concept]
 ) -> tuple[int, int]:
-    """Write the community files of an index; returns the number of levels and of communities with a summary."""
+    """Writes the community files of an index; returns the numbers of levels and of communities with a summary."""
     levels = levels_of(graph.weights)
     if not levels:
         return 0, 0
@@ -67,7 +67,7 @@ def write_communities(
 
 
 def read_communities(folder: Path, count: int) -> list[Community]:
-    """Every community with a summary, the finest level first; `ArtifactError` when there are not `count`."""
+    """Every community with a summary, the finest level first; `ArtifactError` where there are not `count`."""
     path = folder / "communities.json"
     try:
         return [
@@ -79,7 +79,7 @@ def read_communities(folder: Path, count: int) -> list[Community]:
 
 
 def largest_communities(folder: Path, manifest: Manifest, count: int = 5) -> list[Community]:
-    """Of the coarsest level, those with most articles."""
+    """The `count` largest communities of the coarsest level."""
     if not manifest.counts.get("community_levels"):
         return []
     listed = read_communities(manifest.inside(folder), manifest.counts["communities"])
@@ -87,13 +87,13 @@ def largest_communities(folder: Path, manifest: Manifest, count: int = 5) -> lis
 
 
 def _settled(matrix: sparse.csr_array) -> Labels:
-    """Communities of one level."""
+    """The communities of one level."""
     nodes = matrix.shape[0]
     degree = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
     labels = np.arange(nodes)
     scattered = np.arange(nodes) * 2654435761
     for turn in range(_ROUNDS):
-        # Other halves in each round: two nodes of one half may swap places, in another they cannot.
+        # Another split in each round: two nodes that swap within one half cannot in another.
         half = (scattered >> (10 + turn)) & 1
         moved = sum(_move(matrix, labels, degree, half == side) for side in (0, 1))
         if moved <= _SETTLED * nodes:
@@ -104,8 +104,8 @@ def _settled(matrix: sparse.csr_array) -> Labels:
 def _move(
     matrix: sparse.csr_array, labels: NDArray[np.int64], degree: NDArray[np.float64], may: NDArray[np.bool_]
 ) -> int:
-    """Move each node that `may` to the community where modularity gains most; returns how many moved. All look at the
-    communities as they were. Changes `labels`.
+    """Moves each node in `may` to the community with the largest modularity gain; returns how many moved. All gains
+    are computed before any move. Changes `labels`.
     """
     together, total = np.bincount(labels, degree, minlength=len(labels)), degree.sum()
     moves = [_best_moves(labels, degree, together / total, *part) for part in _edges(matrix, may)]
@@ -122,7 +122,7 @@ def _best_moves(
     columns: NDArray[np.int64],
     weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Nodes of `rows` that gain by moving, and where to. `together` is the share of all weight in each community."""
+    """Nodes of `rows` that gain by moving, and where to. `together` is each community's share of the total weight."""
     tie, at = np.unique(rows * len(labels) + labels[columns], return_inverse=True)
     node, community = tie // len(labels), tie % len(labels)
     own = community == labels[node]
@@ -130,7 +130,7 @@ def _best_moves(
     gain = np.bincount(at, weights, minlength=len(tie)) - degree[node] * share
     order = np.lexsort((community, -gain, node))
     best = order[np.unique(node[order], return_index=True)[1]]
-    # A node without a tie to its own community gains this by staying.
+    # The gain of staying for a node without an edge to its own community.
     mover = node[best]
     staying = -degree[mover] * (together[labels[mover]] - degree[mover] / degree.sum())
     staying[np.searchsorted(mover, node[own])] = gain[own]
@@ -141,7 +141,7 @@ def _best_moves(
 def _edges(
     matrix: sparse.csr_array, may: NDArray[np.bool_]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
-    """(rows, columns, weights) of the edges that leave nodes which `may` move, some millions at a time."""
+    """(rows, columns, weights) of the edges of nodes in `may`, a few million at a time."""
     for rows, place in _parts(matrix):
         columns = matrix.indices[place]
         keep = may[rows] & (rows != columns)
@@ -149,7 +149,7 @@ def _edges(
 
 
 def _joined(matrix: sparse.csr_array, labels: Labels) -> sparse.csr_array:
-    """The graph whose nodes are the communities; what ties a community together is its edge to itself."""
+    """The graph whose nodes are the communities; edges within a community become a self-loop."""
     many = int(labels.max()) + 1
     keys, sums = [], []
     for rows, place in _parts(matrix):
@@ -157,12 +157,12 @@ def _joined(matrix: sparse.csr_array, labels: Labels) -> sparse.csr_array:
         keys.append(key)
         sums.append(np.bincount(at, matrix.data[place], minlength=len(key)))
     row, column = np.divmod(np.concatenate(keys), many)
-    # Cells of one place are summed.
+    # Duplicate cells are summed.
     return sparse.coo_array((np.concatenate(sums), (row, column)), shape=(many, many)).tocsr()
 
 
 def _parts(matrix: sparse.csr_array) -> Iterator[tuple[NDArray[np.int64], slice]]:
-    """The row of each edge, and where the edges stand, some millions at a time, whole rows."""
+    """(row of each edge, slice of the edges) for a few million edges at a time, in complete rows."""
     starts = matrix.indptr
     first = 0
     while first < matrix.shape[0]:
@@ -175,7 +175,7 @@ def _parts(matrix: sparse.csr_array) -> Iterator[tuple[NDArray[np.int64], slice]
 def described(
     graph: KnowledgeGraph, levels: Sequence[Labels], articles: Sequence[Article], concepts: Sequence[Concept]
 ) -> Iterator[Community]:
-    """The communities of each level that hold at least two articles, by number."""
+    """The communities of each level with at least two articles, by number."""
     cited = _cited(graph)
     for level, labels in enumerate(levels):
         mine = labels[: graph.articles]
@@ -196,7 +196,7 @@ def described(
 
 
 def _cited(graph: KnowledgeGraph) -> NDArray[np.int64]:
-    """How often each article is cited by others of the index, shape (articles,)."""
+    """How often each article is cited within the index, shape (articles,)."""
     cited = np.zeros(graph.weights.shape[0], np.int64)
     for rows, place in _parts(graph.weights):
         cited += np.bincount(rows[graph.relations[place] == _CITED_BY], minlength=len(cited))
@@ -204,7 +204,7 @@ def _cited(graph: KnowledgeGraph) -> NDArray[np.int64]:
 
 
 def _named(graph: KnowledgeGraph, labels: Labels, concepts: int) -> dict[int, list[int]]:
-    """Community -> the concepts that its articles hang on most."""
+    """Community -> the concepts most strongly linked to its articles."""
     keys: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     sums: list[NDArray[Any]] = [np.zeros(0)]
     for rows, place in _parts(graph.weights):
@@ -231,11 +231,10 @@ def spread(
     limit: int,
     community: Callable[[Evidence], Hashable] = lambda item: item.community and item.community.number,
 ) -> list[Evidence]:
-    """At most `limit` passages of several answers: the best of each first, and rather from a community that has not
-    spoken yet.
+    """At most `limit` passages of several answers, diversified over communities.
 
-    A passage is worth 1 / its place, halved for each passage of its community taken before it; one that is in several
-    answers counts where it stands best. A tie goes to the better place, then to the earlier answer.
+    The value of a passage is 1 / rank, halved for each passage of its community taken before it; a passage in several
+    answers counts at its best rank. Ties go to the better rank, then to the earlier answer.
     """
     left: dict[str, tuple[int, int, Evidence]] = {}
     for number, answer in enumerate(answers):
@@ -248,6 +247,6 @@ def spread(
     while left and len(taken) < limit:
         best = max(left.values(), key=lambda one: (DECAY ** used[community(one[2])] / one[0], -one[0], -one[1]))
         taken.append(left.pop(best[2].pmid)[2])
-        if (spoken := community(best[2])) is not None:
-            used[spoken] += 1
+        if (key := community(best[2])) is not None:
+            used[key] += 1
     return taken

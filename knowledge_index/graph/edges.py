@@ -1,7 +1,7 @@
-"""What becomes an edge of the graph: headings, mentions, the MeSH tree, citations, statements, co-occurrence.
+"""Creates the edges of the graph: headings, mentions, the MeSH tree, citations, statements, co-occurrence.
 
-Edges come as arrays, a few thousand articles at a time; what must be known of all articles first (how many carry a
-heading) is kept as four bytes for each heading. Where two join the same nodes, those that come first keep their words.
+Edges are yielded as arrays, a few thousand articles at a time. Statistics over all articles (how many carry a heading)
+take four bytes per heading. Where two edges join the same nodes, the first keeps its relation.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from knowledge_index.linking.linker import Linker
 Numbers = NDArray[np.int64]
 
 PART = 1 << 14
-"""Articles looked at together."""
+"""Articles per batch."""
 _LEAST, _EACH = 3, 5
-"""Articles that two concepts must share to be joined, and such edges of each concept."""
+"""Minimum number of shared articles for a co-occurrence edge, and maximum number of such edges per concept."""
 _PAIRS = 1 << 21
 
 _HEADING, _MAIN_HEADING, _NARROWER, _CITES, _TOGETHER, _MENTIONED, _ASSOCIATED = (
@@ -34,7 +34,7 @@ _HEADING, _MAIN_HEADING, _NARROWER, _CITES, _TOGETHER, _MENTIONED, _ASSOCIATED =
     )
 )  # fmt: skip
 
-# Headings that nearly every clinical article carries say nothing about it (NLM calls most of them check tags).
+# Headings that nearly every clinical article carries are uninformative (NLM calls most of them check tags).
 CHECK_TAGS = frozenset(
     ("Humans", "Human", "Male", "Female", "Adult", "Aged", "Aged, 80 and over", "Middle Aged", "Adolescence",
      "Adolescent", "Child", "Child, Preschool", "Infant", "Infant, Newborn", "Young Adult", "Animals", "Animal",
@@ -55,7 +55,7 @@ class Edges(NamedTuple):
 
 
 def concept_key(name: str, ui: str) -> str:
-    """A concept's id: its descriptor id, or, where a source gives names only, the name itself behind `name:`.
+    """A concept's id: its descriptor id, or `name:` and the name where the source gives no id.
 
     >>> concept_key("Heart Failure", "D006333"), concept_key("Mucus", "")
     ('D006333', 'name:mucus')
@@ -64,7 +64,7 @@ def concept_key(name: str, ui: str) -> str:
 
 
 def is_check_tag(name: str) -> bool:
-    """Whether a heading is left out of the graph: check tags, in NLM's present or former writing.
+    """Whether a heading is left out of the graph: check tags, in NLM's current or former spelling.
 
     >>> is_check_tag("Humans"), is_check_tag("CHILD-PRESCHOOL"), is_check_tag("Heart Failure")
     (True, True, False)
@@ -81,7 +81,7 @@ def edges_of(
     """All edges of the graph whose nodes are the articles, then the concepts.
 
     `concepts` hold at least every heading of the articles (see `build.concepts_of`); `by_name` gives the descriptor
-    id for a heading that came without one. `triples` are what the articles say of two concepts.
+    id of a heading without one. `triples` are the articles' statements about two concepts.
     """
     node = {concept.ui: len(articles) + number for number, concept in enumerate(concepts)}
     linker = Linker(concept for concept in concepts if concept.synonyms)
@@ -104,7 +104,7 @@ def edges_of(
 
 
 class Lists:
-    """A list of whole numbers for each article, one behind the other: four bytes a number.
+    """A list of integers for each article, concatenated: four bytes per integer.
 
     >>> lists = Lists()
     >>> lists.append([7, 8]); lists.append([9])
@@ -123,7 +123,7 @@ class Lists:
         return len(self._ends) - 1
 
     def parts(self, size: int = PART) -> Iterator[tuple[Numbers, Numbers]]:
-        """The article of each number, and the numbers, of `size` articles at a time."""
+        """(article of each number, numbers) for `size` articles at a time."""
         for start in range(0, len(self), size):
             ends = np.array(self._ends[start : start + size + 1], np.int64)
             values = np.array(self._values[ends[0] : ends[-1]], np.int64)
@@ -131,7 +131,7 @@ class Lists:
 
 
 def heading_nodes(article: Article, node: Mapping[str, int], by_name: Mapping[str, str]) -> dict[int, bool]:
-    """Node of each heading of the article -> whether it is a major one; check tags left out."""
+    """Node of each heading of the article -> whether it is a major topic; without check tags."""
     found: dict[int, bool] = {}
     for heading in article.mesh:
         if is_check_tag(heading.name):
@@ -143,7 +143,7 @@ def heading_nodes(article: Article, node: Mapping[str, int], by_name: Mapping[st
 
 
 def _holding(lists: Lists, nodes: int, shift: int) -> Numbers:
-    """How many articles hold each node, shape (nodes,)."""
+    """The number of articles with each node, shape (nodes,)."""
     holding = np.zeros(nodes, np.int64)
     for _, values in lists.parts():
         holding += np.bincount(values >> shift, minlength=nodes)
@@ -151,7 +151,7 @@ def _holding(lists: Lists, nodes: int, shift: int) -> Numbers:
 
 
 def _heading_edges(headings: Lists, nodes: int) -> Iterator[Edges]:
-    """A rare heading tells more about its article than a common one, a major heading twice as much as a minor one."""
+    """Edges from articles to headings: rare headings weigh more, major headings twice as much as minor ones."""
     holding = _holding(headings, nodes, 1)
     for article, coded in headings.parts():
         concept, major = coded >> 1, (coded & 1).astype(np.bool_)
@@ -160,9 +160,9 @@ def _heading_edges(headings: Lists, nodes: int) -> Iterator[Edges]:
 
 
 def _mention_edges(mentions: Lists, nodes: int) -> Iterator[Edges]:
-    """Concepts of the vocabularies that title or abstract name: what an article without indexing (yet) hangs on.
+    """Edges to vocabulary concepts named in title or abstract: they connect articles that are not (yet) indexed.
 
-    Weighted as a minor heading at half; where the concept is a heading already, the heading's edge stands.
+    The weight is half that of a minor heading. Where the concept is also a heading, the heading's edge is kept.
     """
     holding = _holding(mentions, nodes, 0)
     for article, concept in mentions.parts():
@@ -170,7 +170,7 @@ def _mention_edges(mentions: Lists, nodes: int) -> Iterator[Edges]:
 
 
 def _tree_edges(concepts: Sequence[Concept], first: int) -> Edges:
-    """Each concept to its nearest ancestors that are in the graph, one for each of its places in the tree."""
+    """From each concept to its nearest ancestors in the graph, one per tree number."""
     place = {number: first + at for at, concept in enumerate(concepts) for number in concept.tree_numbers}
     pairs: list[tuple[int, int]] = []
     for number, child in place.items():
@@ -200,11 +200,11 @@ def _citation_edges(articles: Sequence[Article], pmids: NDArray[np.bytes_]) -> I
 
 
 def _statement_edges(triples: Iterable[Triple], node: Mapping[str, int]) -> Edges:
-    """The more articles say it, the heavier; of two on the same concepts the more frequent keeps its words."""
-    told = Counter((triple.subject, triple.relation, triple.object) for triple in set(triples))
+    """Edges of statements, weighted by the number of articles; the most frequent relation of a pair is kept."""
+    stated = Counter((triple.subject, triple.relation, triple.object) for triple in set(triples))
     rows = [
         (node[one], node[other], count, RELATIONS.index(words) if words in RELATIONS else _ASSOCIATED)
-        for (one, words, other), count in told.most_common()
+        for (one, words, other), count in stated.most_common()
         if one in node and other in node
     ]
     table = np.array(rows, np.int64).reshape(-1, 4)
@@ -214,7 +214,7 @@ def _statement_edges(triples: Iterable[Triple], node: Mapping[str, int]) -> Edge
 def _together_edges(headings: Lists, articles: int, nodes: int) -> Edges:
     """Concepts that share articles more often than chance, by normalised pointwise mutual information.
 
-    Kept where at least `_LEAST` articles carry both, the best `_EACH` for a concept.
+    Kept where at least `_LEAST` articles carry both, at most `_EACH` per concept.
     """
     pairs, shared = _shared(headings, nodes)
     frequent = shared >= _LEAST
@@ -224,7 +224,7 @@ def _together_edges(headings: Lists, articles: int, nodes: int) -> Edges:
     information = chance / np.maximum(np.log(articles / shared), 1e-9)
     above = information > 0
     one, other, information = one[above], other[above], information[above]
-    # Both ends of each pair, by concept and then best first; a tie goes to the pair further on.
+    # Both ends of each pair, by concept and then best first; ties go to the later pair.
     end, pair = np.concatenate([one, other]), np.tile(np.arange(len(one)), 2)
     order = np.lexsort((-pair, -information[pair], end))
     first = np.searchsorted(end[order], end[order])
@@ -233,7 +233,7 @@ def _together_edges(headings: Lists, articles: int, nodes: int) -> Edges:
 
 
 def _shared(headings: Lists, nodes: int) -> tuple[Numbers, NDArray[np.int64]]:
-    """Pairs of concepts as `one * nodes + other`, sorted, and how many articles carry both; each of shape (pairs,)."""
+    """Pairs of concepts as `one * nodes + other`, sorted, and the number of shared articles; each of shape (pairs,)."""
     pairs, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
     waiting: list[Numbers] = []
     for article, coded in headings.parts():
@@ -245,7 +245,7 @@ def _shared(headings: Lists, nodes: int) -> tuple[Numbers, NDArray[np.int64]]:
 
 
 def _pairs(article: Numbers, concept: Numbers, nodes: int) -> Numbers:
-    """Every two concepts of an article, shape (pairs,); articles with as many concepts are taken together."""
+    """All pairs of concepts of each article, shape (pairs,); articles with equally many concepts form one batch."""
     order = np.lexsort((concept, article))
     concept = concept[order]
     first, many = np.unique(article[order], return_index=True, return_counts=True)[1:]
@@ -260,7 +260,7 @@ def _pairs(article: Numbers, concept: Numbers, nodes: int) -> Numbers:
 def _counted(
     pairs: Numbers, counts: NDArray[np.int64], waiting: Sequence[Numbers]
 ) -> tuple[Numbers, NDArray[np.int64]]:
-    """The same pairs with what was waiting added."""
+    """The pairs merged with the pending ones."""
     new, seen = np.unique(np.concatenate([*waiting, np.zeros(0, np.int64)]), return_counts=True)
     joined, inverse = np.unique(np.concatenate([pairs, new]), return_inverse=True)
     total = np.zeros(len(joined), np.int64)

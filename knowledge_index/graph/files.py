@@ -1,4 +1,4 @@
-"""The graph from its edges, in memory or straight into the files of an index; and back from these files."""
+"""Builds the graph from its edges, in memory or in the files of an index, and reads these files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from knowledge_index.core.errors import ArtifactError
-from knowledge_index.core.storage import give_pages_back, load_array, save_array
+from knowledge_index.core.storage import load_array, release_pages, save_array
 from knowledge_index.graph.edges import Edges
 from knowledge_index.graph.knowledge_graph import OPPOSITE, KnowledgeGraph
 from knowledge_index.graph.sparse_cells import CellFiles, RowBlock
 
 _ARTICLES, _CONCEPTS = 1 << 17, 1 << 8
-"""Nodes sorted together: a concept may have a thousand times the edges of an article."""
+"""Nodes sorted together; a concept may have a thousand times as many edges as an article."""
 _FILES = 384
-"""Ranges of each at most, for all their files are open together."""
+"""Maximum number of ranges of each kind: all their files are open at once."""
 
 
 def build_graph(edges: Iterable[Edges], articles: int, nodes: int) -> KnowledgeGraph:
@@ -33,9 +33,7 @@ def build_graph(edges: Iterable[Edges], articles: int, nodes: int) -> KnowledgeG
 
 
 def write_graph(folder: Path, edges: Iterable[Edges], articles: int, nodes: int) -> int:
-    """Write the graph files of an index; returns the number of edges, each direction counted. Memory holds the edges
-    of some nodes at a time.
-    """
+    """Writes the graph files of an index; returns the number of directed edges. Memory holds one range of nodes."""
     starts = np.zeros(nodes + 1, np.int64)
     columns = _Growing("graph_nodes", folder.parent)
     values = _Growing("graph_weights", folder.parent)
@@ -55,15 +53,15 @@ def write_graph(folder: Path, edges: Iterable[Edges], articles: int, nodes: int)
 
 
 def load_graph(folder: Path, articles: int, concepts: int) -> KnowledgeGraph:
-    """The graph of an index folder, mapped from its files."""
+    """The graph of an index folder, memory-mapped."""
     nodes = articles + concepts
     matrix = load_matrix(folder, ("graph_weights", "graph_nodes", "graph_starts"), (nodes, nodes))
     return KnowledgeGraph(articles, matrix, load_array(folder, "graph_relations", np.uint8, (matrix.nnz,)))
 
 
 def load_matrix(folder: Path, names: tuple[str, str, str], shape: tuple[int, int]) -> sparse.csr_array:
-    """A matrix of an index folder from its files of values, columns and row starts; `ArtifactError` where they do not
-    fit one another.
+    """A matrix of an index folder from its files of values, columns and row starts; `ArtifactError` where they are
+    inconsistent.
     """
     data = load_array(folder, names[0], np.float32, (None,))
     columns = load_array(folder, names[1], np.int32, (len(data),))
@@ -71,7 +69,7 @@ def load_matrix(folder: Path, names: tuple[str, str, str], shape: tuple[int, int
     within = len(data) == 0 or (int(columns.min()) >= 0 and int(columns.max()) < shape[1])
     if int(starts[0]) != 0 or int(starts[-1]) != len(data) or (np.diff(starts) < 0).any() or not within:
         raise ArtifactError("offsets do not fit the values", path=str(folder / f"{names[2]}.npy"))
-    give_pages_back(columns)
+    release_pages(columns)
     if len(data) < 2**31:
         # SciPy copies the columns to the wider of the two integer types: a gigabyte for a million articles.
         return sparse.csr_array((data, columns, starts.astype(np.int32)), shape=shape, copy=False)
@@ -82,8 +80,8 @@ def load_matrix(folder: Path, names: tuple[str, str, str], shape: tuple[int, int
 
 
 def _sorted(edges: Iterable[Edges], articles: int, nodes: int, folder: Path | None) -> Iterator[RowBlock]:
-    """Rows of the matrix, both directions of each edge; of two edges between the same nodes the first keeps its words,
-    and headings come before everything else.
+    """Rows of the matrix with both directions of each edge. Of two edges between the same nodes the first keeps its
+    relation; headings come first.
     """
     of_articles, of_concepts = (max(least, -(-many // _FILES)) for least, many in (
         (_ARTICLES, articles), (_CONCEPTS, nodes - articles)
@@ -94,7 +92,7 @@ def _sorted(edges: Iterable[Edges], articles: int, nodes: int, folder: Path | No
         apart = source != target
         source, target, weight, relation = source[apart], target[apart], weight[apart], relation[apart]
         both = np.concatenate([relation, OPPOSITE[relation]])
-        # Edge by edge, not direction by direction: of A cites B and B cites A the first must win at both ends.
+        # Both directions of an edge together: of `A cites B` and `B cites A` the first must win at both ends.
         turn = np.arange(2 * len(source)).reshape(2, -1).T.ravel()
         rows, columns = np.concatenate([source, target]), np.concatenate([target, source])
         cells.add(rows[turn], columns[turn], np.concatenate([weight, weight])[turn], both[turn])
@@ -102,7 +100,7 @@ def _sorted(edges: Iterable[Edges], articles: int, nodes: int, folder: Path | No
 
 
 class _Growing:
-    """A `.npy` file written from front to end; how long it gets is known only then."""
+    """A `.npy` file written sequentially; its length is known only at the end."""
 
     def __init__(self, name: str, beside: Path) -> None:
         self._name = name

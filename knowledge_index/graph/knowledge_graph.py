@@ -1,8 +1,8 @@
-"""The graph of articles and MeSH concepts, and the personalised PageRank that walks it.
+"""The graph of articles and MeSH concepts, and personalised PageRank on it.
 
 Nodes are the articles (in index order), then the concepts. Edges are headings, mentions, the MeSH tree, citations,
-statements and co-occurrence; each is walked in both directions and knows how it reads either way, so that a path can
-be told in words.
+statements and co-occurrence. Each edge is traversed in both directions and has a phrase for either, so that a path can
+be shown in words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy import sparse
 from knowledge_index.graph.pagerank import local_push
 
 DAMPING = 0.5
-"""HippoRAG 2's choice: half of the walk returns to the patient at every step, so evidence stays near its concept."""
+"""HippoRAG 2's value: half of the walk returns to the seeds at every step, so evidence stays near its concept."""
 
 RELATIONS = (
     "heading of",
@@ -46,7 +46,7 @@ RELATIONS = (
     "is associated with",
 )
 OPPOSITE = np.array((1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 23), np.uint8)
-"""How each of `RELATIONS` reads the other way."""
+"""The inverse of each relation in `RELATIONS`."""
 
 
 EDGE_KINDS = {
@@ -58,7 +58,7 @@ EDGE_KINDS = {
     "mentions": (9, 10),
     "statements": tuple(range(11, 24)),
 }
-"""Numbers in `RELATIONS` of the edges of one kind."""
+"""Kind of edge -> its indexes in `RELATIONS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class KnowledgeGraph:
     relations: NDArray[np.uint8]
 
     def without(self, kind: str) -> KnowledgeGraph:
-        """The same graph less the edges of one of `EDGE_KINDS`: to measure what they are worth."""
+        """The graph without the edges of one of `EDGE_KINDS`, for ablation."""
         keep = ~np.isin(self.relations, EDGE_KINDS[kind])
         rows = np.repeat(np.arange(self.weights.shape[0]), np.diff(self.weights.indptr))[keep]
         starts = np.searchsorted(rows, np.arange(self.weights.shape[0] + 1))
@@ -90,16 +90,16 @@ class KnowledgeGraph:
     def walk(self, seeds: Mapping[int, float], damping: float = DAMPING) -> NDArray[np.float64]:
         """Personalised PageRank of every node, shape (nodes,), summing to 1; zeros when there are no seeds.
 
-        What stands on a node without edges returns to the seeds. See `pagerank.local_push`.
+        The mass on a node without edges returns to the seeds. See `pagerank.local_push`.
         """
         return local_push(self.weights, seeds, damping)
 
     def path(self, article: int, seeds: Iterable[int], rank: NDArray[np.float64], length: int = 3) -> tuple[Hop, ...]:
-        """The way by which most of the walk came from one of `seeds` to the article: at most `length` edges; empty
-        when no seed is that near.
+        """The path that carried most of the walk from one of `seeds` to the article: at most `length` edges; empty
+        where no seed is that near.
 
-        Searched backwards from the article, the 24 best neighbours of each node, so its cost does not grow with the
-        graph.
+        Searches backwards from the article over the 24 best neighbours of each node, so its cost does not grow with
+        the graph.
         """
         wanted = set(seeds)
         frontier: list[tuple[float, int, tuple[Hop, ...]]] = [(1.0, article, ())]

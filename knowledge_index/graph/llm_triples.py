@@ -1,10 +1,9 @@
-"""Statements (subject, relation, object) as a language model reads them, checked before any is believed.
+"""Extracts statements (subject, relation, object) with a language model and validates each of them.
 
-This package knows no model and no network: the caller gives `Ask`, whatever stands behind it. The model sees numbered
-sentences and the concepts found in them, and answers a JSON list. Of its answer a statement is kept where the sentence
-exists, subject and object stand in it word for word and are concepts the linker finds there unnegated, and the relation
-is one of `RELATION_WORDS`; everything else is dropped and counted. Answers are kept by the hash of model and question,
-so that a build that was stopped asks nothing twice.
+This package contains no model and no network client: the caller passes `Ask`. The model sees numbered sentences and the
+concepts found in them, and answers a JSON list. A statement is kept where the sentence exists, subject and object occur
+in it verbatim and are concepts the linker finds there unnegated, and the relation is one of `RELATION_WORDS`; all
+others are dropped and counted. Answers are cached by the hash of model and question: a resumed build repeats none.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from knowledge_index.core.values import Article, LinkedConcept, Triple
 from knowledge_index.linking.linker import Linker
 
 RELATION_WORDS = ("induces", "prevents", "treats", "decreases", "increases", "predicts", "is associated with")
-"""Those the graph has words for in both directions."""
+"""The relations for which the graph has phrases in both directions."""
 _SYSTEM = (
     "You read abstracts of medical articles. List what they state about pairs of the given concepts, as JSON: "
     '[{"sentence": 1, "subject": "...", "relation": "...", "object": "..."}]. Subject and object are concepts of that '
@@ -39,9 +38,11 @@ _GIVE_UP = 5
 
 @dataclass(frozen=True, slots=True)
 class TripleQuestion:
-    """One article's question. `grammar` (llguidance's Lark) is for models that can be held to one: it allows only
-    sentences, relations and concepts that are there. `schema` (JSON schema) is for servers, which hold an answer to an
-    object: there the list is its only member. Others may ignore both; the answer is checked all the same.
+    """The prompt for one article.
+
+    `grammar` (llguidance's Lark) constrains decoding to the given sentences, relations and concepts. `schema` (JSON
+    schema) is for servers, which require an object: the list is its only member. A backend may ignore both; answers are
+    validated in any case.
     """
 
     system: str
@@ -56,7 +57,7 @@ Ask = Callable[[TripleQuestion], str]
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
-    """One sentence, and its unnegated mentions: as written -> descriptor id."""
+    """One sentence, and its unnegated mentions: text -> descriptor id."""
 
     text: str
     concepts: dict[str, str]
@@ -65,9 +66,9 @@ class _Sentence:
 class ModelTripleExtractor:
     """ModelTripleExtractor(linker, ask, "smollm2 1f3a", folder).extract(article) -> triples
 
-    `model` names the model and the state of its weights: answers of another are asked for anew. `counts` tells what
-    became of the answers. One article that cannot be answered is passed over and counted; after five in a row the
-    `SourceError` of the last is raised, for the server is gone and an empty graph would hide it.
+    `model` identifies the model and its weights and is part of the cache key. `counts` holds the numbers of kept and
+    dropped statements by reason. An article without an answer is skipped and counted; after five in a row the last
+    `SourceError` is raised, since an unreachable server would otherwise give an empty graph.
     """
 
     def __init__(self, linker: Linker, ask: Ask, model: str, cache: Path, counts: Counter[str] | None = None) -> None:
@@ -96,7 +97,7 @@ class ModelTripleExtractor:
         return [_Sentence(text, _named(self._linker.link_text(text))) for text in texts[:_MOST_SENTENCES]]
 
     def _answer(self, question: TripleQuestion) -> str | None:
-        """From the folder, or from the model and then into the folder. What fails is not kept."""
+        """The answer from the cache or from the model. Failures are not cached."""
         asked = "\n".join((self._model, question.system, question.user))
         path = self._cache / f"{hashlib.sha256(asked.encode()).hexdigest()}.txt"
         if path.is_file():
@@ -119,7 +120,7 @@ class ModelTripleExtractor:
         return answer
 
     def _listed(self, answer: str) -> list[Any]:
-        """The statements of an answer, whatever words stand around them; of one cut short, those that are whole."""
+        """The statements of an answer, ignoring surrounding text; of a truncated answer, the complete ones."""
         found = _LIST.search(answer)
         for text in (found.group() if found else "", f"{answer[answer.find('[') :].rpartition('}')[0]}}}]"):
             try:
@@ -136,7 +137,7 @@ def _named(linked: Sequence[LinkedConcept]) -> dict[str, str]:
 
 
 def _checked(item: Any, sentences: Sequence[_Sentence], pmid: str) -> tuple[Triple | None, str]:
-    """The statement, or why it is none."""
+    """(statement, "") or (None, reason)."""
     if not isinstance(item, dict):
         return None, "dropped: no object with sentence, subject, relation and object"
     number, relation = item.get("sentence"), item.get("relation")
@@ -157,17 +158,17 @@ def _checked(item: Any, sentences: Sequence[_Sentence], pmid: str) -> tuple[Trip
 
 
 def _question(sentences: Sequence[_Sentence]) -> TripleQuestion:
-    """Sentences that name two concepts are shown with them; the others are there to be understood by."""
+    """The prompt: all sentences for context, with the concepts of those that name at least two."""
     lines = [f"{number}. {sentence.text}" for number, sentence in enumerate(sentences, 1)]
-    told = {number: s.concepts for number, s in enumerate(sentences, 1) if len(set(s.concepts.values())) > 1}
-    lines += ["", "Concepts:", *(f"{number}: {'; '.join(concepts)}" for number, concepts in told.items())]
-    return TripleQuestion(_SYSTEM, "\n".join(lines), _grammar(told), _schema(told))
+    named = {number: s.concepts for number, s in enumerate(sentences, 1) if len(set(s.concepts.values())) > 1}
+    lines += ["", "Concepts:", *(f"{number}: {'; '.join(concepts)}" for number, concepts in named.items())]
+    return TripleQuestion(_SYSTEM, "\n".join(lines), _grammar(named), _schema(named))
 
 
-def _schema(told: Mapping[int, Mapping[str, str]]) -> dict[str, Any]:
-    names = {"enum": sorted({name for concepts in told.values() for name in concepts})}
+def _schema(named: Mapping[int, Mapping[str, str]]) -> dict[str, Any]:
+    names = {"enum": sorted({name for concepts in named.values() for name in concepts})}
     members = {
-        "sentence": {"enum": sorted(told)},
+        "sentence": {"enum": sorted(named)},
         "subject": names,
         "relation": {"enum": list(RELATION_WORDS)},
         "object": names,
@@ -180,15 +181,15 @@ def _object(members: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
 
 
-def _grammar(told: dict[int, dict[str, str]]) -> str:
+def _grammar(named: dict[int, dict[str, str]]) -> str:
     relations = " | ".join(_quoted(word) for word in RELATION_WORDS)
     rules = [
         "%llguidance {}",
         'start: "[]" | "[" statement (", " statement){0,5} "]"',
-        "statement: " + " | ".join(f"statement_{number}" for number in told),
+        "statement: " + " | ".join(f"statement_{number}" for number in named),
         f"relation: {relations}",
     ]
-    for number, concepts in told.items():
+    for number, concepts in named.items():
         rules.append(f"name_{number}: " + " | ".join(map(_quoted, concepts)))
         rules.append(
             f'statement_{number}: "{{\\"sentence\\": {number}, \\"subject\\": " name_{number} ", \\"relation\\": " '

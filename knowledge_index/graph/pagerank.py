@@ -1,8 +1,8 @@
-"""Personalised PageRank, near the seeds only: what an answer needs does not lie at the other end of the literature.
+"""Personalised PageRank by local push: only nodes near the seeds are visited.
 
-Local push of Andersen, Chung and Lang, "Local Graph Partitioning using PageRank Vectors" (FOCS 2006), fig. 1, all nodes
-above the threshold at once instead of one by one: then each round is a handful of array operations, and no compiler is
-needed at run time (see docs/decisions/0010-graph-step.md).
+Local push of Andersen, Chung and Lang, "Local Graph Partitioning using PageRank Vectors" (FOCS 2006), fig. 1, with all
+nodes above the threshold pushed at once: each round is a few array operations, and no compiler is needed at run time
+(see docs/decisions/0010-graph-step.md).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 TOLERANCE = 3e-6
-"""Residual, for each edge of a node, that is not pushed on. Measured by `python -m benchmarks.graph_step`."""
+"""Residual per edge below which a node is not pushed. Measured by `python -m benchmarks.graph_step`."""
 
 _FEW = 4
-"""A round that touches fewer than a quarter of the nodes scatters; a larger one sums over all of them."""
+"""A round that touches fewer than 1/4 of the nodes scatters its updates; a larger one sums over all nodes."""
 
 
 def local_push(
@@ -25,8 +25,8 @@ def local_push(
 ) -> NDArray[np.float64]:
     """PageRank of every node, shape (nodes,): p = (1 - damping) s + damping W D^-1 p; zeros without seeds.
 
-    `weights` is symmetric with shape (nodes, nodes). What stands on a node without edges returns to the seeds. At most
-    1 / ((1 - damping) * tolerance) edges are walked, however large the graph is.
+    `weights` is symmetric with shape (nodes, nodes). The mass on a node without edges returns to the seeds. At most
+    1 / ((1 - damping) * tolerance) edges are visited, whatever the size of the graph.
 
     >>> line = sparse.csr_array(np.array([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]))
     >>> local_push(line, {0: 1.0}, damping=0.5, tolerance=1e-12).round(3).tolist()
@@ -49,7 +49,7 @@ def local_push(
         frontier = _spread(weights, degree, frontier, damping * pushed, residual, tolerance)
     # Each residual would give at least its own share to its own node.
     rank += (1.0 - damping) * residual
-    # Nodes without edges let their mass go; handing it back to the seeds is the same as scaling what is there.
+    # Nodes without edges lose their mass; returning it to the seeds equals scaling the result.
     rank /= rank.sum()
     return rank
 
@@ -62,7 +62,7 @@ def _spread(
     residual: NDArray[np.float64],
     tolerance: float,
 ) -> NDArray[np.int64]:
-    """Give the mass of each frontier node to its neighbours' residual; returns the nodes now above the threshold."""
+    """Pushes the mass of each frontier node to its neighbours' residual; returns the nodes now above the threshold."""
     linked = degree[frontier] > 0
     frontier, mass = frontier[linked], mass[linked]
     counts = degree[frontier].astype(np.int64)

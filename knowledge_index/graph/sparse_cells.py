@@ -1,4 +1,4 @@
-"""A sparse matrix larger than memory: its cells wait in files by range of rows, and each range is sorted alone."""
+"""A sparse matrix larger than memory: cells are stored in files by range of rows and sorted one range at a time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _CELL = np.dtype([("row", "<i4"), ("column", "<i4"), ("value", "<f4"), ("kind", 
 
 
 class RowBlock(NamedTuple):
-    """Rows that follow one another: cells of each, shape (rows,); and of the cells, by row and column, shape (cells,),
-    the columns, values and kinds.
+    """Consecutive rows: the number of cells of each, shape (rows,); and, in row and column order, the columns, values
+    and kinds of the cells, each of shape (cells,).
     """
 
     counts: NDArray[np.int64]
@@ -25,10 +25,10 @@ class RowBlock(NamedTuple):
 
 
 class CellFiles:
-    """Cells in any order; of several at one place the one that came first stays.
+    """Cells added in any order; of several at one position the first is kept.
 
-    `bounds` are the first rows of the ranges, and at the end the number of rows; `folder` is where the files wait,
-    without names. Memory holds the cells of one range, three times while they are sorted.
+    `bounds` are the first rows of the ranges, then the number of rows. The temporary files in `folder` are unnamed.
+    Memory holds the cells of one range, three times while sorting.
     """
 
     def __init__(self, bounds: NDArray[np.int64], columns: int, folder: Path | None = None) -> None:
@@ -51,7 +51,7 @@ class CellFiles:
             self._streams[at].write(part.tobytes())
 
     def rows(self) -> Iterator[RowBlock]:
-        """Every range in turn; to be asked once, for the files go."""
+        """Yields every range. Can be called once: it deletes the files."""
         for first, end, stream in zip(self._bounds[:-1], self._bounds[1:], self._streams, strict=True):
             stream.seek(0)
             cells = np.frombuffer(stream.read(), _CELL)

@@ -1,7 +1,7 @@
-"""What an article says of two concepts: (subject, relation, object), read from its sentences.
+"""Extracts statements about two concepts, (subject, relation, object), from the sentences of an article.
 
-`TripleExtractor` is the seam: rules by default, the annotators' own relations from a PubTator file, or any reader that
-yields triples of descriptor ids. Nothing is taken from a negated mention or across a sentence.
+`TripleExtractor` is the interface: rules by default, annotated relations from a PubTator file, or any other extractor
+that yields triples of descriptor ids. Negated mentions and pairs across sentences are not used.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from knowledge_index.linking.linker import Linker
 
 
 class TripleExtractor(Protocol):
-    """Reads one article. Subjects and objects are descriptor ids; the relation reads between their names."""
+    """Extracts the statements of one article. Subjects and objects are descriptor ids; the relation is a phrase."""
 
     def extract(self, article: Article) -> Iterable[Triple]: ...
 
 
 _FARTHEST = 80
-"""Characters between two mentions: farther apart the verb seldom joins them."""
+"""Maximum characters between two mentions: beyond, the verb seldom relates them."""
 
 # (relation, words in the active voice, participle of the passive voice)
 _VERBS = (
@@ -48,7 +48,7 @@ _NEGATED = re.compile(r"\b(?:not|no|neither|nor|without|did not|failed to)\b", r
 
 
 class GivenTriples:
-    """GivenTriples({pmid: triples}) tells what is known already; of another article what `otherwise` reads in it."""
+    """GivenTriples({pmid: triples}) yields known statements, and for other articles those of `otherwise`."""
 
     def __init__(self, given: Mapping[str, Sequence[Triple]], otherwise: TripleExtractor | None = None) -> None:
         self._given, self._otherwise = given, otherwise
@@ -60,7 +60,7 @@ class GivenTriples:
 
 
 class RuleTripleExtractor:
-    """Two concepts that follow each other in a sentence with a verb of relation between them.
+    """Two consecutive concepts of a sentence with a verb of relation between them.
 
     >>> from knowledge_index.linking.linker import Linker
     >>> article = Article("1", "Hyponatremia caused by furosemide", "Furosemide relieved edema.")

@@ -1,4 +1,4 @@
-"""Building and updating an index folder."""
+"""Builds and updates index folders."""
 
 from typing import TYPE_CHECKING
 

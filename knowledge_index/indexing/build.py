@@ -1,8 +1,8 @@
 """Builds an index folder from articles: vectors, BM25, graph, articles, manifest.
 
-Vectors are the expensive part and are made shard by shard into a work folder beside the target, each shard named by
-the hash of its encoder and texts. A build that was killed and is run again with `resume=True` encodes only the shards
-that are not there; the folder goes once the index stands.
+Vectors are the expensive part and are computed shard by shard in a work folder beside the target; each shard is named
+by the hash of its encoder and texts. A killed build that is run again with `resume=True` encodes only the missing
+shards. The work folder is removed once the index is complete.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from knowledge_index.vocabulary.entries import entries, tree_numbers
 
 STATEMENTS = "statements.json"
 Statements = Callable[[Linker], TripleExtractor]
-"""Makes the reader of what articles say, from a linker that knows the index's names."""
+"""Creates the extractor of statements from a linker with the index's names."""
 
 
 def build_index(
@@ -49,16 +49,14 @@ def build_index(
     vocabulary: Iterable[Concept] = (),
     statements: Statements | None = None,
 ) -> Manifest:
-    """Build an index into `out` (made whole, then put in its place) and return its manifest.
+    """Builds an index into `out` atomically and returns its manifest.
 
-    `progress(done, total)` is told the articles encoded so far. Of two articles with one PMID the last wins. A mapping
-    from PMID to article (`SpooledArticles`) is read as it is asked for, never all at once. `engine` encodes elsewhere
-    than in this process, see `shards`. `vocabulary` adds concepts with their names to the shipped ones (see
-    `vocabulary.compiled`); the index keeps them. `statements` makes the reader of what articles say of two
-    concepts (`RuleTripleExtractor`): none by default, for it did not help retrieval (decision 0009); what was read is
-    kept, so that an update reads new articles only. Raises
-    `ArticleError` when there is no article at all,
-    `ArtifactError` when `out` holds something that is not an index.
+    `progress(done, total)` counts encoded articles. Of two articles with one PMID the last wins. A mapping from PMID to
+    article (`SpooledArticles`) is read one article at a time. `engine` encodes outside this process, see `shards`.
+    `vocabulary` adds concepts with their names to the shipped ones (see `vocabulary_files`); the index stores them.
+    `statements` creates the extractor of statements about two concepts (`RuleTripleExtractor`): none by default, as it
+    did not improve retrieval (decision 0009); statements are stored, so that an update reads new articles only.
+    Raises `ArticleError` where there is no article, `ArtifactError` where `out` contains something else than an index.
     """
     listed = Ordered(articles if isinstance(articles, Mapping) else {article.pmid: article for article in articles})
     if not listed:
@@ -79,7 +77,7 @@ def build_index(
 
 
 def work_folder(out: Path, resume: bool) -> Path:
-    """The folder beside an index where shards wait; what an earlier build left there is kept only with `resume`."""
+    """The folder for shards beside an index; shards of an earlier build are kept only with `resume`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     work = out.with_name(out.name + ".work")
     if not resume and (work / "shards").exists():
@@ -89,7 +87,7 @@ def work_folder(out: Path, resume: bool) -> Path:
 
 
 def described(source: str, encoder: Encoder, counts: dict[str, int]) -> Manifest:
-    """The manifest of an index just written, its files still to be hashed."""
+    """The manifest of a new index, still without its files."""
     return Manifest(source, encoder.name, encoder.fingerprint, encoder.dimensions, counts, f"riskcards {_version()}")
 
 
@@ -99,7 +97,7 @@ def write_text_and_graph(
     vocabulary: Sequence[Concept] = (),
     statements: Statements | None = None,
 ) -> dict[str, int]:
-    """Write everything but the vectors; returns the counts for the manifest."""
+    """Writes everything but the vectors; returns the counts for the manifest."""
     terms = write_bm25(folder, (article.text for article in articles))
     by_name = _descriptor_by_name(articles, vocabulary)
     concepts = concepts_of(articles, by_name, vocabulary)
@@ -130,7 +128,7 @@ def write_text_and_graph(
 
 
 class Ordered(Sequence[Article]):
-    """The articles of a mapping by position, each fetched when it is asked for."""
+    """The articles of a mapping by position, each read on access."""
 
     def __init__(self, articles: Mapping[Any, Article]) -> None:
         self._articles, self._keys = articles, list(articles)
@@ -149,7 +147,7 @@ class Ordered(Sequence[Article]):
 
 
 def stored_statements(folder: Path) -> dict[str, list[Triple]] | None:
-    """What the articles of an index said when they were read, by PMID; None where nobody asked them."""
+    """The stored statements of an index by PMID; None where it was built without."""
     path = folder / STATEMENTS
     if not path.is_file():
         return None
@@ -160,19 +158,19 @@ def stored_statements(folder: Path) -> dict[str, list[Triple]] | None:
 
 
 def stored_vocabulary(folder: Path) -> tuple[Concept, ...]:
-    """The concepts whose names an index keeps itself: what its vocabulary was."""
+    """The vocabulary an index was built with: the concepts whose names it stores."""
     rows = orjson.loads((folder / "concepts.json").read_bytes())
     return tuple(Concept(row[0], row[1], tuple(row[2]), tuple(row[3])) for row in rows if len(row) > 3)
 
 
 def _row(concept: Concept) -> list[Any]:
-    """Id, name, tree numbers, and, where a vocabulary gave them, the other names."""
+    """Id, name, tree numbers and, where the vocabulary has them, the other names."""
     row = [concept.ui, concept.name, list(concept.tree_numbers)]
     return [*row, list(concept.synonyms)] if concept.synonyms else row
 
 
 def _descriptor_by_name(articles: Iterable[Article], vocabulary: Sequence[Concept]) -> dict[str, str]:
-    """Lower-case heading name -> descriptor id, from the vocabularies and from the articles that do give ids."""
+    """Lower-case heading name -> descriptor id, from the vocabularies and from headings with ids."""
     shipped = (entry.concept for entry in entries())
     known = {" ".join(concept.name.lower().split()): concept.ui for concept in (*vocabulary, *shipped)}
     given = (heading for article in articles for heading in article.mesh if heading.ui)
@@ -182,10 +180,10 @@ def _descriptor_by_name(articles: Iterable[Article], vocabulary: Sequence[Concep
 def concepts_of(
     articles: Iterable[Article], by_name: dict[str, str], vocabulary: Sequence[Concept] = ()
 ) -> tuple[Concept, ...]:
-    """The concepts of a graph: every heading of the articles (check tags left out) and the vocabularies.
+    """The concepts of a graph: every heading of the articles (without check tags) and the vocabularies.
 
-    The vocabularies' concepts are there even where no article carries them: a patient's concept then reaches its
-    neighbours in the MeSH tree. Names of the shipped vocabulary come with the program, those of others stay here.
+    The vocabularies' concepts are included even without articles, so that a patient's concept reaches its neighbours in
+    the MeSH tree. Names of the shipped vocabulary are part of the program; those of other vocabularies are stored here.
     """
     found = {entry.concept.ui: replace(entry.concept, synonyms=()) for entry in entries()}
     for concept in vocabulary:

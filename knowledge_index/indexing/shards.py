@@ -1,7 +1,7 @@
-"""Encoding in shards: 256 articles each, kept by content, made in this process or by Ray's workers.
+"""Encodes articles in shards of 256, keyed by content, in this process or on Ray workers.
 
-A shard is a file named by the hash of its encoder and texts, written under another name and renamed. So one that is
-there is whole, whoever made it, and a build goes on where it was stopped.
+A shard is a file named by the hash of its encoder and texts, written under a temporary name and renamed. A shard that
+exists is therefore complete, and a stopped build can be resumed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from knowledge_index.core.values import Article
 from knowledge_index.encoders.registry import Encoder
 
 SHARD = 256
-"""Articles of one shard: about a quarter of a minute of encoding on one core."""
+"""Articles per shard: about 15 seconds of encoding on one core."""
 
 Progress = Callable[[int, int], None]
 Texts = list[str]
 Engine = Callable[[Iterable[tuple[Path, Texts]]], Iterator[tuple[Path, NDArray[np.float32]]]]
-"""Takes shards to encode, gives them back encoded, in any order."""
+"""Encodes shards and yields them in any order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Shards:
 def encoded(
     articles: Sequence[Article], folder: Path, encoder: Encoder, progress: Progress | None, engine: Engine | None = None
 ) -> Shards:
-    """All shards of the articles; those that are not in `folder` are encoded now."""
+    """All shards of the articles; those missing in `folder` are encoded."""
     paths: list[Path] = []
     done = 0
 
-    def tell(more: int) -> None:
+    def report(more: int) -> None:
         nonlocal done
         done += more
         if progress is not None:
@@ -60,14 +60,14 @@ def encoded(
             path = folder / f"{_digest(encoder, texts)}.npy"
             paths.append(path)
             if path.exists():
-                tell(len(texts))
+                report(len(texts))
             else:
                 yield path, texts
 
     for path, vectors in (engine or encode_in_process(encoder))(missing()):
         _check_lengths(vectors, encoder)
         _save(path, vectors)
-        tell(len(vectors))
+        report(len(vectors))
     return Shards(tuple(paths))
 
 
@@ -80,7 +80,7 @@ def _check_lengths(vectors: NDArray[np.float32], encoder: Encoder) -> None:
 
 
 def encode_in_process(encoder: Encoder) -> Engine:
-    """The default engine: the encoder as it is, with its own threads."""
+    """The default engine: the encoder in this process, with its own threads."""
 
     def run(shards: Iterable[tuple[Path, Texts]]) -> Iterator[tuple[Path, NDArray[np.float32]]]:
         for path, texts in shards:
@@ -90,10 +90,10 @@ def encode_in_process(encoder: Encoder) -> Engine:
 
 
 def encode_on_ray(make_encoder: Callable[[], Encoder], workers: int) -> Engine:
-    """Encoding by Ray's workers, on this machine or on the cluster that `RAY_ADDRESS` names.
+    """An engine that encodes on Ray workers, on this machine or on the cluster at `RAY_ADDRESS`.
 
-    Each worker makes its encoder once. A worker that dies has its shard encoded again by another. Two shards for each
-    worker are under way at a time, so that memory does not grow with the index. Raises `EncoderError` without Ray.
+    Each worker creates its encoder once. The shard of a worker that dies is encoded by another. At most two shards per
+    worker are in flight, which bounds memory. Raises `EncoderError` without Ray.
     """
     disable_telemetry()
     try:

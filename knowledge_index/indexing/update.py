@@ -1,12 +1,11 @@
-"""Changes an index without encoding it again: new articles become one more shard, what is gone is marked.
+"""Updates an index without encoding it again: new articles become another shard, removed rows are marked.
 
     generation 1    vectors.faiss                                     rows 0 .. 99
-    update          vectors.faiss + vectors-1.faiss + vector_rows     rows 0 .. 103, of which 2 are gone
+    update          vectors.faiss + vectors-1.faiss + vector_rows     rows 0 .. 103, of which 2 are removed
     compact         vectors.faiss                                     rows 0 .. 101
 
-The files that did not change are the same files (hard links). Words, graph and records are written anew from the
-articles, since a word's weight and a heading's depend on all of them. The new generation takes the place of the old
-one at once, see `storage.publish`.
+Unchanged files are hard links. BM25, graph and articles are written again, since the weights of terms and headings
+depend on all articles. The new generation replaces the old one atomically, see `storage.publish`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from knowledge_index.vectors.files import StoredVectors, write_shard, write_vect
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What an update did: articles new to the index, replaced by a new version, found as they were, and removed."""
+    """The numbers of articles an update added, replaced, found unchanged and removed."""
 
     added: int
     replaced: int
@@ -59,12 +58,12 @@ def update_index(
     engine: Engine | None = None,
     statements: Statements | None = None,
 ) -> tuple[Manifest, Changed]:
-    """Put `articles` (by PMID) into the index and take the PMIDs `removed` out of it.
+    """Adds or replaces `articles` (by PMID) and removes the PMIDs `removed`.
 
-    Of articles that stay, those in `retracted` are marked so. Only texts that are new to the index are encoded, and
-    only they are read for `statements`: what the others said is kept.
-    Nothing is written when nothing changes. Raises `ArtifactError` for a folder that is no index or was altered,
-    `EncoderError` for another encoder than made it, `ArticleError` when no article would be left.
+    Remaining articles in `retracted` are marked as retracted. Only new texts are encoded and read for `statements`;
+    stored statements are kept. Nothing is written when nothing changes. Raises `ArtifactError` for a folder that is no
+    index or was altered, `EncoderError` for another encoder than the index's, `ArticleError` when no article would be
+    left.
     """
     manifest = verify_index(folder)
     if manifest.encoder_fingerprint != encoder.fingerprint:
@@ -90,7 +89,7 @@ def update_index(
 
 
 def compact_index(folder: Path) -> Manifest:
-    """Write the vectors anew as one shard without the rows that are gone; everything else stays as it is."""
+    """Rewrites the vectors as one shard without removed rows; all other files are unchanged."""
     manifest = verify_index(folder)
     old = manifest.inside(folder)
     if manifest.vector_shards == 1 and not (old / "vector_rows.npy").exists():
@@ -109,8 +108,8 @@ def compact_index(folder: Path) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """`kept` are old positions, `fresh` PMIDs to append; of `fresh`, `encode` have a text the index has not seen, and
-    `reused` tells the old position whose vector the others keep.
+    """`kept` are old positions, `fresh` PMIDs to append. Of `fresh`, `encode` have a new text; `reused` maps the others
+    to the old position of their vector.
     """
 
     kept: list[int]
@@ -149,13 +148,13 @@ def _planned(store: ArticleStore, articles: Mapping[str, Article], removed: Coll
 
 
 def _marked(store: ArticleStore, retracted: set[str]) -> dict[str, Article]:
-    """New versions of the stored articles that were not known to be retracted."""
+    """New versions of the stored articles in `retracted` that are not yet marked."""
     stored = (store[position] for position in range(len(store)))
     return {old.pmid: replace(old, retracted=True) for old in stored if old.pmid in retracted and not old.retracted}
 
 
 def _statements(old: Path, store: ArticleStore, plan: _Plan, read: Statements | None) -> Statements | None:
-    """What articles that stay said before, and a reader of the new ones; None where neither is."""
+    """Stored statements of kept articles, and an extractor for new ones; None where there is neither."""
     known = stored_statements(old)
     if known is None:
         return read
@@ -164,7 +163,7 @@ def _statements(old: Path, store: ArticleStore, plan: _Plan, read: Statements | 
 
 
 class _Union(Mapping[int, Article]):
-    """Kept and fresh articles by their new position, each read when it is asked for."""
+    """Kept and fresh articles by their new position, each read on access."""
 
     def __init__(self, store: ArticleStore, articles: Mapping[str, Article], plan: _Plan) -> None:
         self._store, self._articles, self._plan = store, articles, plan
@@ -182,7 +181,7 @@ class _Union(Mapping[int, Article]):
 
 
 def _extend_vectors(manifest: Manifest, old: Path, new: Path, plan: _Plan, fresh: Shards) -> dict[str, int]:
-    """Link the old shards, write the new one, say where each row now stands; returns counts for the manifest."""
+    """Links the old shards, writes the new one and the row mapping; returns counts for the manifest."""
     shards = manifest.vector_shards
     for name in manifest.files:
         if name.startswith("vectors"):
@@ -204,7 +203,7 @@ def _extend_vectors(manifest: Manifest, old: Path, new: Path, plan: _Plan, fresh
 
 
 def _rows(old: Path, manifest: Manifest) -> NDArray[np.int64]:
-    """Position of each stored row so far: as many as articles, in order, until the first update."""
+    """The position of each stored row; the identity until the first update."""
     if (old / "vector_rows.npy").exists():
         return load_array(old, "vector_rows", np.int64, (None,))
     return np.arange(manifest.counts["articles"])
@@ -218,7 +217,7 @@ def _empty(folder: Path) -> Path:
 
 
 def _link(old: Path, new: Path) -> None:
-    """The same file under another name; a copy where the file system cannot."""
+    """Creates a hard link, or a copy where the file system has none."""
     try:
         os.link(old, new)
     except OSError:

@@ -1,4 +1,4 @@
-"""BM25 over a sparse matrix whose cells already hold the weights, so that a query is a sum of a few rows.
+"""BM25 over a sparse matrix of precomputed weights, so that a query is a sum of a few rows.
 
 Weights are those of Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009), eq. 3.15, with Lucene's
 idf, log(1 + (N - df + .5) / (df + .5)), which is never negative.
@@ -32,7 +32,7 @@ STOPWORDS = frozenset(
         "we were what when where whether which while who why will with would"
     )
 )
-# Longest first; what remains must keep three letters. Light on purpose: "mortality" and "mortal" stay apart.
+# Longest first; the stem must keep three letters. Deliberately light: "mortality" and "mortal" stay distinct.
 _SUFFIXES = (
     ("ations", "ate"), ("ation", "ate"), ("ities", "ity"), ("ies", "y"), ("sses", "ss"), ("ing", ""), ("edly", ""),
     ("ed", ""), ("es", "e"), ("s", ""),
@@ -53,7 +53,7 @@ def stem(word: str) -> str:
 
 
 def terms(text: str) -> list[str]:
-    """Index terms of a text, in order: lower case, accents folded, stop words left out, stemmed.
+    """The index terms of a text, in order: lower case, without accents and stop words, stemmed.
 
     >>> terms("Anémias in the elderly")
     ['anemia', 'elderly']
@@ -72,7 +72,7 @@ class Bm25:
 
     @classmethod
     def build(cls, texts: Iterable[str]) -> Bm25:
-        """In memory; `write_bm25` gives the same in files."""
+        """An in-memory index; `write_bm25` writes the same to files."""
         postings = Postings(texts, terms)
         documents, weights = np.empty(len(postings), np.int32), np.empty(len(postings), np.float32)
         idf = _fill(postings, documents, weights)
@@ -82,8 +82,8 @@ class Bm25:
     def scores(self, query: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores and coverage of every document, each of shape (documents,).
 
-        Coverage is the share, by idf, of the query's terms that the document holds: 1.0 holds them all. Terms the
-        index has never seen count as the rarest, so that a question about something else covers little.
+        Coverage is the share, by idf, of the query's terms that occur in the document: 1.0 for all. Unknown terms count
+        as the rarest, so that an unrelated query has low coverage.
         """
         documents = self.weights.shape[1]
         score, covered = np.zeros(documents, np.float32), np.zeros(documents, np.float32)
@@ -103,7 +103,7 @@ class Bm25:
 
 
 def write_bm25(folder: Path, texts: Iterable[str]) -> int:
-    """Write the BM25 files of an index; returns the number of terms. Memory holds the vocabulary, not the postings."""
+    """Writes the BM25 files of an index; returns the number of terms. Memory holds only the vocabulary."""
     postings = Postings(texts, terms, folder.parent)
     documents = new_array(folder, "bm25_documents", np.int32, len(postings))
     weights = new_array(folder, "bm25_weights", np.float32, len(postings))
@@ -114,7 +114,7 @@ def write_bm25(folder: Path, texts: Iterable[str]) -> int:
 
 
 def _fill(postings: Postings, documents: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Put every posting and its weight in its place; returns the idf of every term, shape (terms,)."""
+    """Fills documents and weights; returns the idf of every term, shape (terms,)."""
     count, length = len(postings.lengths), postings.lengths.astype(np.float64)
     average = max(length.mean(), 1.0) if count else 1.0
     idf = np.log1p((count - postings.holding + 0.5) / (postings.holding + 0.5))

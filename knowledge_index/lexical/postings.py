@@ -1,6 +1,4 @@
-"""Which document holds which term, and how often: collected in blocks on disk, so that memory holds one block and the
-vocabulary, however many documents there are.
-"""
+"""Postings (term, document, count), collected in blocks on disk: memory holds one block and the vocabulary."""
 
 from __future__ import annotations
 
@@ -14,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.core.storage import give_pages_back
+from knowledge_index.core.storage import release_pages
 
 BLOCK = 1 << 21
-"""Postings of a block: 25 MB, four times that while it is sorted."""
+"""Postings per block: 25 MB, four times that while sorting."""
 
 _POSTING = np.dtype([("term", "<i4"), ("document", "<i4"), ("count", "<i4")])
 Weigh = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
@@ -25,10 +23,10 @@ Weigh = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], NDAr
 
 
 class Postings:
-    """Postings of texts split by `terms`; `folder` is where the blocks wait, in a file without a name.
+    """Postings of texts split by `terms`; the blocks are kept in an unnamed temporary file in `folder`.
 
-    `vocabulary` numbers the terms as they first occur, `lengths` has shape (documents,), `holding` (terms,): how many
-    documents hold a term. Cells of one term follow one another, in the order of the documents, from `starts[term]`.
+    `vocabulary` numbers the terms by first occurrence; `lengths` has shape (documents,); `holding`, shape (terms,), is
+    the document frequency. The cells of a term are contiguous, in document order, from `starts[term]`.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class Postings:
         return sum(self._blocks)
 
     def fill(self, documents: NDArray[np.int32], weights: NDArray[np.float32], weigh: Weigh) -> None:
-        """Write every cell to its place; both arrays, in memory or mapped from files, have shape (postings,)."""
+        """Fills both arrays, in memory or memory-mapped, each of shape (postings,)."""
         following = self.starts[:-1].copy()
         for cells in self._sorted():
             term = cells["term"].astype(np.int64)
@@ -71,7 +69,7 @@ class Postings:
             documents[at] = cells["document"]
             weights[at] = weigh(term, cells["document"].astype(np.int64), cells["count"].astype(np.int64))
             following[present] += many
-            give_pages_back(documents, weights)
+            release_pages(documents, weights)
 
     def close(self) -> None:
         self._stream.close()

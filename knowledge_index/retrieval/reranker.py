@@ -1,10 +1,10 @@
-"""An optional second look: a cross-encoder reads question and passage together and puts the best answers in order.
+"""Optional reranking: a cross-encoder scores query and passage together and reorders the first results.
 
     riskcards index search my-index "sepsis mortality" --reranker models/medcpt-cross-encoder
 
-Slower than the walk by a thousand times and more (each passage runs through a transformer), so it sees only the first
-answers. Any sequence-classification model with one score a pair will do, such as MedCPT's cross-encoder (trained on
-PubMed searches) or the MiniLM cross-encoders for MS MARCO; the folder holds config, tokenizer and safetensors weights.
+Over a thousand times slower than the walk (each passage runs through a transformer), so it scores only the first
+results. Any sequence-classification model with one score per pair can be used, such as MedCPT's cross-encoder (trained
+on PubMed searches) or the MiniLM cross-encoders for MS MARCO; the folder needs config, tokenizer and safetensors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BATCH, _TOKENS = 16, 512
 
 
 class Reranker(Protocol):
-    """Scores passages for a question: shape (passages,), higher is better, comparable within one call."""
+    """Scores passages for a query: shape (passages,), higher is better, comparable within one call."""
 
     name: str
 
@@ -33,8 +33,8 @@ class Reranker(Protocol):
 class CrossEncoder:
     """CrossEncoder("models/medcpt-cross-encoder").score("sepsis mortality", ["Lactate in sepsis. ..."])
 
-    Nothing is fetched: the folder is local, its weights are safetensors, and no code of it is run. Raises
-    `EncoderError` where it cannot be read, is no such model, or the `llm` extra is not installed.
+    The folder is local, its weights are safetensors, and its code is never executed. Raises `EncoderError` where it
+    cannot be read, is another kind of model, or the `llm` extra is not installed.
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
@@ -66,9 +66,9 @@ class CrossEncoder:
         self.name = path.name
 
     def score(self, question: str, passages: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (passages,). What is longer than the model reads is cut at its end; the question never is."""
+        """Scores, shape (passages,). Passages longer than the model's limit are truncated; the query never is."""
         out = np.zeros(len(passages), np.float32)
-        # Of like length together, so that little is padded.
+        # Batches of similar length need little padding.
         order = sorted(range(len(passages)), key=lambda at: len(passages[at]))
         for start in range(0, len(order), _BATCH):
             part = order[start : start + _BATCH]

@@ -1,9 +1,9 @@
-"""Concept annotations of abstracts, as PubTator and BioC files give them: articles whose headings are what was marked.
+"""Reads PubTator and BioC files: articles whose headings are their concept annotations.
 
 PubTator files are read by `pubtator`. BioC, XML or JSON: `document` with `id`, `passage`s and their `annotation`s
 (bioc.dtd, Comeau et al., Database 2013; NLM's PubTator Central export; for JSON see `bioc_json`). Only MeSH descriptors
-become headings; gene, species, variant and supplementary ids are left out. An annotation is what a reader or a program
-marked, never NLM's indexing, so no heading of it is a major one.
+become headings; gene, species, variant and supplementary ids are left out. Annotations are made by readers or programs
+and are not NLM's indexing, so none of these headings is major.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Marked = list[tuple[str, Sequence[str]]]
 
 
 def pubtator_articles(path: Path, refuse: Refuse = raise_it) -> Iterator[Article]:
-    """Articles of a PubTator file. Relations between concepts are passed over."""
+    """Articles of a PubTator file. Relations between concepts are ignored."""
     for document in read_pubtator(path, refuse):
         written = document.article
         marked: Marked = [(found.mention, found.ids) for found in document.annotations]
@@ -54,7 +54,7 @@ def _is_json(path: Path) -> bool:
         with open_stream(path) as stream:
             return stream.read(256).lstrip(b"\xef\xbb\xbf \r\n\t").startswith((b"{", b"["))
     except (OSError, EOFError, zlib.error):
-        # Told by the reader, with its place.
+        # The reader reports the error with its position.
         return path.name.endswith((".json", ".json.gz"))
 
 
@@ -77,7 +77,7 @@ def _bioc_json_articles(path: Path, refuse: Refuse) -> Iterator[Article]:
 
 
 _PARTS = {"title": "title", "front": "title", "abstract": "abstract"}
-"""What a passage's `type` or `section_type` says it is. Anything else (references, tables) is not indexed."""
+"""`type` or `section_type` of a passage -> part of the article. Others (references, tables) are not indexed."""
 
 _Passage = tuple[str, str, Marked]
 """Part of the article, text, annotations."""
@@ -126,16 +126,16 @@ def _passage_in(passage: dict[str, Any]) -> _Passage:
 
 
 def annotated_triples(paths: Iterable[Path], refuse: Refuse = raise_it) -> dict[str, tuple[Triple, ...]]:
-    """The annotators' own relations, by PMID, of PubTator and BioC JSON files (of MeSH descriptors; XML has none we
-    read). Raises `ArticleError` where the files hold none.
+    """The annotators' own relations, by PMID, of PubTator and BioC JSON files (of MeSH descriptors; not from
+    BioC XML). Raises `ArticleError` where the files hold none.
     """
     listed, found = list(paths), dict[str, tuple[Triple, ...]]()
     for path in listed:
         if _is_json(path):
-            said = ((d, _stated(document)) for _, document in read_bioc_json(path, refuse) for d in [_pmid(document)])
+            stated = ((d, _stated(document)) for _, document in read_bioc_json(path, refuse) for d in [_pmid(document)])
         else:
-            said = ((d.article.pmid, d.triples) for d in read_pubtator(path, refuse))
-        found |= {pmid: triples for pmid, triples in said if triples}
+            stated = ((d.article.pmid, d.triples) for d in read_pubtator(path, refuse))
+        found |= {pmid: triples for pmid, triples in stated if triples}
     if not found:
         names = ", ".join(map(str, listed)) or "no file"
         raise ArticleError(
@@ -195,7 +195,7 @@ def _article(pmid: Any, title: str, abstract: str, marked: Marked) -> Article:
 
 
 def _headings(marked: Marked) -> Iterator[MeshHeading]:
-    """One heading for each descriptor: named as the vocabulary names it, or else by its most frequent mention."""
+    """One heading for each descriptor: with the vocabulary's name, or else its most frequent mention."""
     mentions: dict[str, Counter[str]] = {}
     for mention, ids in marked:
         for one in ids:

@@ -1,8 +1,7 @@
-"""Article sources: which readers there are, and what came out of the files they read.
+"""The article sources and the collection of articles from files.
 
-A record that cannot be read becomes an `ArticleError` naming file and record and is handed to `refuse`; every other
-record is kept. What is kept but worth knowing (no abstract, another language, a PMID for the second time) is counted,
-with the first places.
+A malformed record becomes an `ArticleError` with file and record and is passed to `refuse`; all other records are kept.
+Notable records (no abstract, another language, a repeated PMID) are counted, with the first locations.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _PLACES = 3
 
 def read_jsonl(path: Path, refuse: Refuse = raise_it) -> Iterator[Article]:
     """Articles of a JSON-lines file: `{"pmid", "title", "abstract", "mesh": [{"ui"?, "name", "major"}], "year"?,
-    "references": [pmid], "study_type"?, "retracted"?}`. Unknown keys are let be; blank lines are passed over.
+    "references": [pmid], "study_type"?, "retracted"?}`. Unknown keys and blank lines are ignored.
     """
     for number, line in enumerate(lines_of(path, refuse), 1):
         if not line.strip():
@@ -57,12 +56,12 @@ SOURCES: Mapping[str, tuple[Callable[[Path, Refuse], Iterator[Article | Deletion
     "pubtator": (pubtator_articles, (".pubtator", ".pubtator.gz", ".txt", ".txt.gz")),
     "bioc": (bioc_articles, BIOC_ENDINGS),
 }
-"""Name of a source -> its reader, and how its files end in a folder."""
+"""Name of a source -> its reader and the file name endings looked for in a folder."""
 
 
 @dataclass(slots=True)
 class Noticed:
-    """How often something was noticed, and the first places."""
+    """How often something was noticed, and the first locations."""
 
     count: int = 0
     places: list[str] = field(default_factory=list)
@@ -74,9 +73,9 @@ class Noticed:
 
 
 class SpooledArticles(MutableMapping[str, Article]):
-    """Articles by PMID, kept in a file: memory holds a PMID and an offset for each, not its text.
+    """Articles by PMID in a file; memory holds PMID and offset of each, not its text.
 
-    What is replaced or deleted stays in the file until it is closed, as a temporary file is.
+    Replaced or deleted articles stay in the file, which is meant to be temporary.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -111,10 +110,10 @@ class SpooledArticles(MutableMapping[str, Article]):
 
 @dataclass(slots=True)
 class CollectedArticles:
-    """What came out of the sources. Of two records with one PMID the last wins, as in PubMed's update files.
+    """The articles of the sources. Of two records with one PMID the last wins, as in PubMed's update files.
 
-    `deletions` are the PMIDs withdrawn and not given again, `retracted` those that a retraction notice names,
-    `noticed` what was kept and is worth knowing.
+    `deletions` are the PMIDs withdrawn and not added again, `retracted` those named by a retraction notice, `noticed`
+    the notable records that were kept.
     """
 
     articles: MutableMapping[str, Article] = field(default_factory=dict)
@@ -135,10 +134,10 @@ def collect_articles(
     articles: MutableMapping[str, Article] | None = None,
     annotations: Mapping[str, tuple[MeshHeading, ...]] | None = None,
 ) -> CollectedArticles:
-    """Read files and folders of a source (a key of `SOURCES`) in name order, keeping count of what was refused.
+    """The articles in files and folders of a source (a key of `SOURCES`), read in name order, and the refused records.
 
-    `progress` is called with the number of records read so far. `articles` is where they are kept: a dict unless a
-    `SpooledArticles` is given. `annotations` are headings to add to articles by PMID.
+    `progress` is called with the number of records read so far. `articles` stores them: a dict by default, or a
+    `SpooledArticles`. `annotations` are headings to add to articles by PMID.
     """
     reader, endings = SOURCES[source]
     collected = CollectedArticles({} if articles is None else articles)
@@ -159,7 +158,7 @@ def collect_articles(
 
 
 def _differs_from_its_md5(path: Path) -> ArticleError | None:
-    """NLM puts `pubmed26n0001.xml.gz.md5` beside each file: where it was fetched too, it must agree."""
+    """An error where the file differs from NLM's `pubmed26n0001.xml.gz.md5` beside it."""
     beside = path.with_name(path.name + ".md5")
     if not beside.is_file() or not path.is_file():
         return None
@@ -168,8 +167,8 @@ def _differs_from_its_md5(path: Path) -> ArticleError | None:
         found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if stated and stated.group().lower() == found:
         return None
-    told = f"is not what {beside.name} says: fetch it again; nothing of it is read"
-    return ArticleError(told, file=str(path), record="none")
+    reason = f"is not what {beside.name} says: fetch it again; nothing of it is read"
+    return ArticleError(reason, file=str(path), record="none")
 
 
 def _annotated(item: Article | Deletion, annotations: Mapping[str, tuple[MeshHeading, ...]]) -> Article | Deletion:
@@ -201,7 +200,7 @@ def _take(collected: CollectedArticles, item: Article | Deletion, place: str) ->
 
 
 def files_of(inputs: Iterable[Path], endings: tuple[str, ...]) -> Iterator[Path]:
-    """The files among the inputs, and those with these endings in the folders among them, by name."""
+    """The input files, and the files with these endings in input folders, by name."""
     for path in inputs:
         if not path.is_dir():
             yield path

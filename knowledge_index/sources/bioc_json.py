@@ -1,8 +1,9 @@
-"""Documents of BioC JSON files, read as a stream: a collection, a list, PubTator 3's answer, or one document a line.
+"""Reads the documents of BioC JSON files as a stream: a collection, a list, PubTator 3's answer, or one document a
+line.
 
 A document is the object that holds `passages` (BioC JSON of Comeau et al., Bioinformatics 2019; PubTator 3's export).
-The text is cut into documents before any of it is parsed: memory holds one, and a malformed one costs only itself,
-for reading goes on at the next place where an object begins.
+The text is split into documents before parsing: memory holds one, and a malformed document affects only itself, since
+reading resumes at the start of the next object.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _WRAPPERS = (b'"documents"', b'"PubTator3"')
 
 @dataclass(slots=True)
 class _Container:
-    """An open object or list: where it begins, the key being read, and whether it holds passages."""
+    """An open object or list: its start, the current key, and whether it contains passages."""
 
     start: int
     closes: bytes
@@ -43,7 +44,7 @@ class _Container:
 
 @dataclass(slots=True)
 class Cutter:
-    """What is read and not yet given out, and the containers that are open in it."""
+    """The unread buffer and its open containers."""
 
     held: bytes = b""
     at: int = 0
@@ -52,7 +53,7 @@ class Cutter:
     lost: bool = False
 
     def documents(self, chunk: bytes, last: bool) -> Iterator[bytes | str]:
-        """The bytes of each document that is whole by now, or a message for one that cannot be."""
+        """The bytes of each complete document, or an error message for a malformed one."""
         self.held += chunk
         while self.at < len(self.held):
             if self.lost and not self._found_again():
@@ -78,7 +79,7 @@ class Cutter:
         return not self.lost
 
     def _problem(self, token: re.Match[bytes]) -> str:
-        """What stands where it cannot: brackets that do not match, an object in the place of a key."""
+        """A syntax error: brackets that do not match, an object in place of a key; else empty."""
         inside = self.open[-1].closes if self.open else b""
         if token["close"] and inside and token["close"] != inside:
             return f"malformed JSON: {token['close'].decode()} where {inside.decode()} must come"
@@ -87,7 +88,7 @@ class Cutter:
         return ""
 
     def _take(self, token: re.Match[bytes]) -> bytes:
-        """The document that this token closes, or nothing."""
+        """The document closed by this token, or nothing."""
         if token["open"]:
             self.open.append(_Container(token.start(), b"}" if token["open"] == b"{" else b"]"))
         elif token["string"] and self.open and self.before in (b"{", b","):
@@ -108,12 +109,12 @@ class Cutter:
         start = next((c.start for c in self.open if c.closes == b"}" and not c.wrapper), self.at)
         self.lost, self.open, self.before = True, [], b""
         named = _ID.search(self.held, start)
-        # An object without a key may be the next document: the last one was never closed.
+        # An object without a key may be the next document where the last was not closed.
         self.at += not self.held.startswith(b"{", self.at)
         return f"{problem}; in the document {named[1].decode()}" if named and named.start() <= self.at else problem
 
     def forget(self) -> None:
-        """Let go of what no open document needs."""
+        """Discards the part of the buffer that no open document needs."""
         first = next((c.start for c in self.open if c.closes == b"}" and not c.wrapper), self.at)
         self.held, self.at = self.held[first:], self.at - first
         for container in self.open:
@@ -121,7 +122,7 @@ class Cutter:
 
 
 def _with_end(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each chunk, and an empty last one: what a damaged archive gives before it breaks is used first."""
+    """Each chunk, then an empty last one: readable data before a defect in an archive is used first."""
     first = next(pieces, b"")
     yield first.removeprefix(b"\xef\xbb\xbf"), False
     yield from ((piece, False) for piece in pieces)
@@ -129,8 +130,8 @@ def _with_end(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 def read_bioc_json(path: Path, refuse: Refuse = raise_it) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number, document) of a file, plain or .gz; what cannot be read goes to `refuse` with its number and, where it
-    was seen, its id.
+    """(number, document) of a file, plain or .gz; malformed documents go to `refuse` with their number and, where
+    known, their id.
     """
     cutter, number = Cutter(), 0
 

@@ -1,12 +1,12 @@
-"""PubMed by query, through NCBI's E-utilities: search once, fetch page by page, keep every page on disk.
+"""Downloads PubMed records of a query through NCBI's E-utilities: one search, then pages stored on disk.
 
-This package knows no network: the caller gives a `Fetch`. Source: NCBI, "Entrez Programming Utilities Help" (the
+This package has no network client: the caller passes a `Fetch`. Source: NCBI, "Entrez Programming Utilities Help" (the
 history server, three requests a second without a key and ten with one, 10,000 records of a PubMed search at most).
 
-    folder/search.json             the query, how many it found, the history it lies in
+    folder/search.json             the query, its number of results, its entry on the history server
     folder/page-00000.xml.gz       records 0 .. 199 as they came, in the format of the baseline files
 
-A page that is there is not fetched again, so a download that was stopped goes on, and one that is complete asks nobody.
+Existing pages are not fetched again: a stopped download resumes, and a complete one makes no request.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import orjson
 from knowledge_index.core.errors import SourceError
 
 Fetch = Callable[[str, Mapping[str, str]], bytes]
-"""Asks a utility (`esearch` or `efetch`) with parameters and returns the body. Raises `SourceError`."""
+"""Requests a utility (`esearch` or `efetch`) with parameters and returns the body. Raises `SourceError`."""
 
 PAGE = 200
 MOST = 9_999
-"""Records of one search that PubMed hands out; beyond, only a narrower query or the baseline files help."""
+"""Maximum records per search; for more, use a narrower query or the baseline files."""
 _ATTEMPTS = 4
 _RECORD = re.compile(rb"<(?:PubmedArticle|PubmedBookArticle)[\s>]")
 _HISTORY_GONE = re.compile(rb"WebEnv|query_key|history", re.IGNORECASE)
@@ -36,7 +36,7 @@ _HISTORY_GONE = re.compile(rb"WebEnv|query_key|history", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search as the history server keeps it."""
+    """A search on the history server."""
 
     query: str
     count: int
@@ -45,7 +45,7 @@ class Search:
 
 
 class Pace:
-    """Lets requests through at most so many times a second."""
+    """Limits the number of requests per second."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class Pace:
 class Eutils:
     """Eutils(fetch, key).download("heart failure readmission", folder) -> paths of the pages, ready for `collect`.
 
-    Three requests a second without an API key, ten with one. A request that fails in a way that may pass is made four
-    times, waiting 1, 2 and 4 seconds.
+    Three requests a second without an API key, ten with one. A request with a transient failure is tried four
+    times, with waits of 1, 2 and 4 seconds.
     """
 
     def __init__(self, fetch: Fetch, api_key: str | None = None, pace: Pace | None = None) -> None:
@@ -82,13 +82,13 @@ class Eutils:
     def download(
         self, query: str, folder: Path, *, limit: int | None = None, progress: Callable[[int, int], None] | None = None
     ) -> list[Path]:
-        """Fetch the records of a query, newest first as PubMed sorts them, at most `limit`; returns their files.
+        """Fetches at most `limit` records of a query, newest first; returns their files.
 
-        Raises `SourceError` when nothing is found, more is found than PubMed hands out, or it cannot be read; pages
-        that did come stay for the next time.
+        Raises `SourceError` where nothing or too much is found, or a request fails; fetched pages are kept for the
+        next attempt.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        search = _remembered(folder, query) or self._search(query, folder)
+        search = _stored_search(folder, query) or self._search(query, folder)
         wanted = min(search.count, limit or search.count)
         if wanted > MOST:
             raise SourceError(
@@ -115,7 +115,7 @@ class Eutils:
         return search
 
     def _page(self, search: Search, start: int, many: int, path: Path, folder: Path) -> Search:
-        """Fetch one page; returns the search, made again where the history server had forgotten it."""
+        """Fetches one page; returns the search, repeated where its history has expired."""
         body = self._records(search, start, many)
         if _RECORD.search(body) is None and _HISTORY_GONE.search(body):
             found = search.count
@@ -150,7 +150,7 @@ class Eutils:
         raise AssertionError("unreachable")
 
 
-def _remembered(folder: Path, query: str) -> Search | None:
+def _stored_search(folder: Path, query: str) -> Search | None:
     try:
         search = Search(**orjson.loads((folder / "search.json").read_bytes()))
     except (OSError, TypeError, orjson.JSONDecodeError):

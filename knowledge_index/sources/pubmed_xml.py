@@ -1,7 +1,7 @@
-"""PubMed's own XML, baseline and update files, read as a stream, plain or gzipped.
+"""Reads PubMed XML, baseline and update files, as a stream, plain or gzipped.
 
-The XML is cut into its records before any of it is parsed. So one malformed record costs that record only, memory
-holds one record at a time, and no DTD is ever seen: an entity cannot be declared, let alone expand.
+The XML is split into records before parsing: a malformed record affects only itself, memory holds one record, and no
+DTD reaches the parser, so entities cannot be declared or expanded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHUNK = 1 << 20
 _PIECE = 1 << 16
 _RETRACTED = {"retracted publication", "D016441"}
 _STANDING = ("Retraction", "Erratum", "ExpressionOfConcern", "CorrectedandRepublished", "RetractedandRepublished")
-# Strongest design first: an article indexed as both review and trial is told by what it measured.
+# Strongest design first: of several publication types the first one counts.
 _STUDY_TYPES = (
     ("meta-analysis", "meta-analysis"),
     ("systematic review", "systematic review"),
@@ -67,7 +67,7 @@ def read_pubmed_xml(path: Path, refuse: Refuse = raise_it) -> Iterator[Article |
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """How records stand in a file: their start tag, and the name of the root element, by which the file is known."""
+    """The layout of a file: the start tag of records, and the root element that identifies the format."""
 
     start: re.Pattern[bytes]
     root: bytes
@@ -104,10 +104,10 @@ def fragments(path: Path, records: Records, refuse: Refuse) -> Iterator[bytes]:
 
 
 def chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """About `_CHUNK` bytes at a time. What a damaged archive still gives is given before its error is raised."""
+    """Chunks of about `_CHUNK` bytes. The readable part of a damaged archive is yielded before its error is raised."""
     waiting = bytearray()
     try:
-        # One large read of a damaged archive would raise and give nothing.
+        # One large read of a damaged archive would raise without data.
         while piece := stream.read1(_PIECE):  # type: ignore[attr-defined]
             waiting += piece
             if len(waiting) >= _CHUNK:
@@ -120,7 +120,7 @@ def chunks(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _cut(held: bytes, record_start: re.Pattern[bytes]) -> tuple[list[bytes], bytes]:
-    """Whole records in `held`, and what is left for the next chunk."""
+    """(complete records in `held`, rest for the next chunk)."""
     whole: list[bytes] = []
     position = 0
     while start := record_start.search(held, position):
@@ -128,13 +128,13 @@ def _cut(held: bytes, record_start: re.Pattern[bytes]) -> tuple[list[bytes], byt
         end = held.find(close, start.end())
         following = record_start.search(held, start.end())
         if following and (end < 0 or following.start() < end):
-            # A record that lost its end tag: give it up as it is, so that the next one is not swallowed with it.
+            # A record without end tag: yield it as it is, so that it does not absorb the next one.
             end, close = following.start(), b""
         if end < 0:
             return whole, held[start.start() :]
         position = end + len(close)
         whole.append(held[start.start() : position])
-    # Keep enough to find a start tag cut in two by the chunk's end, and the root element of an empty set.
+    # Keep enough to find a start tag split by the chunk boundary, and the root element of an empty set.
     return whole, held[max(position, len(held) - 64) :]
 
 
@@ -174,7 +174,7 @@ def _article_from_xml(element: ElementTree.Element) -> Article:
 
 
 def _notices(listed: ElementTree.Element | None) -> Iterator[Notice]:
-    """Retractions, errata and expressions of concern, either way round; comments and updates are left out."""
+    """Retractions, errata and expressions of concern, in both directions; comments and updates are left out."""
     for item in () if listed is None else listed.iterfind("CommentsCorrections"):
         kind = item.get("RefType", "")
         if kind.startswith(_STANDING):
@@ -196,7 +196,7 @@ def _sections(abstract: ElementTree.Element | None) -> Iterator[str]:
 def _publication_year(body: ElementTree.Element) -> int | None:
     date = body.find("Journal/JournalIssue/PubDate")
     text = "" if date is None else " ".join(_content(part) for part in date if part.tag in {"Year", "MedlineDate"})
-    # MedlineDate is free text ("1998 Dec-1999 Jan", "Fall 2003"): the first year named.
+    # MedlineDate is free text ("1998 Dec-1999 Jan", "Fall 2003"): use the first year.
     found = re.search(r"\b(1[89]|20)[0-9]{2}\b", text)
     return int(found.group()) if found else None
 
@@ -207,7 +207,7 @@ def _references(element: ElementTree.Element) -> list[str]:
 
 
 def _headings(listed: ElementTree.Element | None) -> Iterator[MeshHeading]:
-    """A heading is major when its descriptor or any of its qualifiers carries the star."""
+    """Headings; one is major where its descriptor or any of its qualifiers is a major topic."""
     for heading in () if listed is None else listed.iterfind("MeshHeading"):
         descriptor = heading.find("DescriptorName")
         if descriptor is None:

@@ -1,13 +1,13 @@
-"""PubTator files: abstracts with annotated concepts and relations (NCBI's format, also of BC5CDR and PubTator 3).
+"""Reads PubTator files: abstracts with annotated concepts and relations (NCBI's format, also of BC5CDR and PubTator 3).
 
     8701013|t|Title
     8701013|a|Abstract
     8701013 <tab> 0 <tab> 10 <tab> Famotidine <tab> Chemical <tab> D015738
     8701013 <tab> CID <tab> D015738 <tab> D003693
 
-Offsets count characters of title, one separator, abstract. A mention may carry several ids (`D001|D002`) or none
-(`-1`, `-`); ids of `MESH:` are written with and without that prefix. An empty line stands between documents.
-`annotations` makes articles with headings of what is read here.
+Offsets count characters of title, one separator, abstract. A mention may have several ids (`D001|D002`) or none (`-1`,
+`-`); the prefix `MESH:` of ids is optional. Documents are separated by an empty line. `annotations` turns the documents
+into articles with headings.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ RELATION_WORDS = {
     "Drug_Interaction": "interacts with",
     "Comparison": "is compared with",
 }
-"""How the relation types of BC5CDR, BioRED and PubTator 3 read; another type reads as it is written."""
+"""Relation types of BC5CDR, BioRED and PubTator 3 -> phrase; other types are used as written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A mention: offsets into the document's text, what is written there, its type, its ids."""
+    """A mention: offsets into the document's text, the mentioned text, its type, its ids."""
 
     start: int
     end: int
@@ -56,8 +56,8 @@ _TEXT = re.compile(r"([0-9]+)\|([ta])\|(.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """One document with what its annotators found. Its text is as it is written, for the offsets' sake; `line` is its
-    first line in the file.
+    """One document with its annotations. The text is unchanged, so that offsets stay valid; `line` is its first line
+    in the file.
     """
 
     article: Article
@@ -67,13 +67,13 @@ class Annotated:
 
     @property
     def text(self) -> str:
-        """What the offsets count in."""
+        """The text that offsets refer to."""
         return f"{self.article.title} {self.article.abstract}"
 
 
 @dataclass(slots=True)
 class _Open:
-    """A document whose lines are still being read."""
+    """A document that is still being read."""
 
     pmid: str
     line: int
@@ -87,7 +87,7 @@ class _Open:
 
 
 def read_pubtator(path: Path, refuse: Refuse = raise_it) -> Iterator[Annotated]:
-    """Documents of a file, plain or .gz. One with a line that cannot be read is refused whole; the error names it."""
+    """Documents of a file, plain or .gz. A document with a malformed line is refused; the error names the line."""
     for first, lines in _blocks(path, refuse):
         document = _Open(re.split(r"[|\t]", lines[0], maxsplit=1)[0].strip(), first)
         for number, line in enumerate(lines, first):
@@ -101,7 +101,7 @@ def read_pubtator(path: Path, refuse: Refuse = raise_it) -> Iterator[Annotated]:
 
 
 def _blocks(path: Path, refuse: Refuse) -> Iterator[tuple[int, list[str]]]:
-    """Number of the first line, and the lines, of each run of lines that are not empty."""
+    """(number of the first line, lines) of each run of non-empty lines."""
     block: list[str] = []
     number = 0
     for number, line in enumerate(lines_of(path, refuse), 1):
@@ -116,7 +116,7 @@ def _blocks(path: Path, refuse: Refuse) -> Iterator[tuple[int, list[str]]]:
 
 
 def _take(document: _Open, line: str) -> None:
-    """`ValueError` for a line that is neither text, mention nor relation of this document."""
+    """Adds a line to the document; `ValueError` where it is neither text, mention nor relation of it."""
     text, columns = _TEXT.fullmatch(line), line.split("\t")
     if (text.group(1) if text else columns[0].strip()) != document.pmid:
         raise ValueError(f"a line of another document ({line[:20]!r}) without an empty line between")

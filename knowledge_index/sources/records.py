@@ -1,4 +1,4 @@
-"""One article record: its checked fields, and the streams records come in."""
+"""Validates article records and opens their streams."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from knowledge_index.core.values import Article, MeshHeading
 Refuse = Callable[[ArticleError], None]
 
 MAX_TEXT = 200_000
-"""Characters of one abstract. PubMed's longest are near 30,000; more is a broken export, not an abstract."""
+"""Maximum characters of an abstract. PubMed's longest are near 30,000; more is a broken export."""
 MAX_RECORD = 32 * 1024 * 1024
-"""Bytes of one record, so that a file without line ends or end tags cannot fill the memory."""
+"""Maximum bytes of a record: bounds memory for files without line ends or end tags."""
 PMID = re.compile(r"[0-9]{1,10}\Z", re.ASCII)
 
 
@@ -30,12 +30,12 @@ class Deletion:
 
 
 def raise_it(error: ArticleError) -> NoReturn:
-    """The default for `refuse`: a caller who did not think about bad records hears of them."""
+    """The default for `refuse`: raises the error, so that malformed records are not ignored by accident."""
     raise error
 
 
 def article_from_json(value: Any) -> Article:
-    """One article of the JSONL contract; `ValueError` says which field is wrong.
+    """One article of the JSONL format; `ValueError` names the malformed field.
 
     >>> article_from_json({"pmid": 12, "title": "A title", "mesh": [{"name": "Heart Failure", "major": True}]}).mesh
     (MeshHeading(name='Heart Failure', ui='', major=True, qualifiers=()),)

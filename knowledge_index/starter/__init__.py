@@ -1,4 +1,4 @@
-"""The starter evidence base: real PMIDs with MeSH headings, each finding in one sentence of our own."""
+"""The starter evidence base: real PMIDs with MeSH headings, each finding summarised in one sentence by this project."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Rebuild the shipped starter index from its articles: `python -m knowledge_index.starter`."""
+"""Rebuilds the shipped starter index from its articles: `python -m knowledge_index.starter`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def starter_articles() -> CollectedArticles:
 
 
 def build(out: Path) -> Manifest:
-    """The starter index in `out`."""
+    """Builds the starter index into `out`."""
     articles = starter_articles().articles.values()
     return build_index(articles, out, MiniLMEncoder(threads=available_threads()), source="starter")
 

@@ -1,4 +1,4 @@
-"""Writes the vectors of an index: flat while they are few, compressed when they are many, in one or more shards."""
+"""Writes the vectors of an index in one or more shards: flat for small indexes, compressed for large ones."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from knowledge_index.vectors.stores import (
 )
 
 EXACT_BELOW = 50_000
-"""Below this a flat search takes a few milliseconds and finds everything."""
+"""Vectors. Below this a flat search takes a few milliseconds and is exact."""
 
 _POINTS_PER_LIST = 50
 _ROUNDS = 8
 _CHUNK = 8192
-"""Vectors handed to FAISS at once: 12 MB of them at 384 dimensions."""
+"""Vectors passed to FAISS at once: 12 MB at 384 dimensions."""
 
 
 def write_vectors(folder: Path, parts: Iterable[Vectors], count: int, *, lists: int | None = None) -> None:
-    """Write the first shard of an index from `parts`, arrays of shape (some, dimensions), iterated more than once.
+    """Writes the first shard of an index from `parts`, arrays of shape (rows, dimensions), iterated more than once.
 
-    `count` is how many vectors they hold together. Fewer than `EXACT_BELOW` are kept exactly, unless `lists` says
-    otherwise; more are compressed, trained on a sample of them. Memory holds the sample and one chunk.
+    `count` is the total number of vectors. Fewer than `EXACT_BELOW` are stored exactly, unless `lists` is given; more
+    are compressed, with quantizers trained on a sample. Memory holds the sample and one chunk.
     """
     if count < EXACT_BELOW and lists is None:
         write_flat(folder, parts)
@@ -47,7 +47,7 @@ def write_vectors(folder: Path, parts: Iterable[Vectors], count: int, *, lists: 
 
 
 def write_shard(folder: Path, shard: int, base: Path, parts: Iterable[Vectors], count: int) -> None:
-    """Write one more shard with the quantizers of the shard 0 that lies in `base`."""
+    """Writes one more shard with the quantizers of shard 0 in `base`."""
     if not is_compressed(base):
         write_flat(folder, parts, shard)
         return
@@ -69,7 +69,7 @@ def write_flat(folder: Path, parts: Iterable[Vectors], shard: int = 0) -> None:
 def write_compressed(
     folder: Path, lists: Any, codec: ByteCodes, parts: Iterable[Vectors], count: int, shard: int = 0
 ) -> None:
-    """Fill trained, empty `lists` and write them, and the byte codes beside them."""
+    """Fills trained, empty `lists` and writes them with the byte codes."""
     import faiss
 
     faiss_file, codes_file = shard_files(shard)
@@ -86,7 +86,7 @@ def write_compressed(
 
 
 def lists_for(count: int) -> int:
-    """Inverted lists for so many vectors: the power of two next to four times the square root.
+    """The number of inverted lists for `count` vectors: the power of two nearest to four times the square root.
 
     >>> lists_for(50_000), lists_for(1_000_000), lists_for(38_000_000)
     (1024, 4096, 32768)
@@ -95,7 +95,7 @@ def lists_for(count: int) -> int:
 
 
 def train_lists(sample: Vectors, lists: int) -> Any:
-    """Trained, empty inverted lists for vectors like the sample, shape (points, dimensions)."""
+    """Empty inverted lists, trained on the sample of shape (points, dimensions)."""
     import faiss
 
     dimensions = sample.shape[1]
@@ -117,7 +117,7 @@ def train_lists(sample: Vectors, lists: int) -> Any:
 
 
 def assigner(faiss: Any, dimensions: int) -> Any:
-    """The flat index that assigns points to centroids, the slow part of training: on all GPUs where there are any.
+    """The flat index that assigns points to centroids, the slow part of training; on all GPUs where present.
 
     The GPU build of FAISS is the same module and writes the same files.
     """
@@ -127,13 +127,13 @@ def assigner(faiss: Any, dimensions: int) -> Any:
 
 
 def sample_of(parts: Iterable[Vectors], count: int, lists: int) -> Vectors:
-    """Every so-manieth of `count` vectors: enough to train so many lists."""
+    """Evenly spaced vectors of `count`, enough to train that many lists."""
     stride = max(1, count // max(_POINTS_PER_LIST * lists, 4096))
     return np.concatenate([np.asarray(part[::stride], np.float32) for part in _chunks(parts)])
 
 
 def _chunks(parts: Iterable[Vectors]) -> Iterator[Vectors]:
-    """The same vectors in pieces of `_CHUNK`, so that how they come does not change what is written."""
+    """The same vectors in chunks of `_CHUNK` rows, so that the input's chunking does not change the files."""
     held: list[Vectors] = []
     waiting = 0
     for part in parts:
@@ -150,7 +150,7 @@ def _chunks(parts: Iterable[Vectors]) -> Iterator[Vectors]:
 
 
 class StoredVectors:
-    """The vectors of a verified index folder in the order of its articles, without those that are gone, in chunks."""
+    """The vectors of a verified index folder in article order, without removed rows, in chunks."""
 
     def __init__(self, folder: Path, shards: int) -> None:
         self._stores: list[CompressedVectors | FlatVectors] = (
@@ -179,7 +179,7 @@ class StoredVectors:
 
 
 def _runs(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Rows cut where they do not follow one another.
+    """Rows split into runs of consecutive numbers.
 
     >>> [run.tolist() for run in _runs(np.array([4, 5, 6, 2, 9]))]
     [[4, 5, 6], [2], [9]]

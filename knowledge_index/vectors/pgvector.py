@@ -1,7 +1,7 @@
-"""The vectors of an index in a hospital's own PostgreSQL, by the pgvector extension.
+"""The vectors of an index in a hospital's own PostgreSQL, with the pgvector extension.
 
-One table for each index, made here, and one row in `riskcards_indexes` that says which index and which encoder weights
-its vectors belong to. Every value is a parameter; a table's name is quoted by the driver and comes from a checked name.
+Each index has its own table, created here, and one row in `riskcards_indexes` with the fingerprint of its encoder.
+Every value is a parameter; table names are validated and quoted by the driver.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _EF_SEARCH = 200
 class PgVectors:
     """A `VectorStore` in PostgreSQL.
 
-    PgVectors(url, "pubmed").write(parts, fingerprint)      fills the table and puts it in place in one transaction
-    PgVectors(url, "pubmed").search(questions, k=10)        exact, or by HNSW once `build_hnsw` was called
+    PgVectors(url, "pubmed").write(parts, fingerprint)      replaces the table in one transaction
+    PgVectors(url, "pubmed").search(questions, k=10)        exact, or by HNSW after `build_hnsw`
     KnowledgeIndex.open(folder, vectors=PgVectors(url, "pubmed"))
 
     `url` is a libpq connection string. Raises `KnowledgeIndexError` without the driver, `ArtifactError` for a database
-    that cannot be used, `RetrievalError` when it goes away between two questions.
+    that cannot be used, `RetrievalError` when the connection is lost later.
     """
 
     def __init__(self, url: str, name: str) -> None:
@@ -62,7 +62,7 @@ class PgVectors:
 
     @property
     def fingerprint(self) -> str:
-        """What `write` was told the vectors belong to."""
+        """The fingerprint given to `write`."""
         return str(self._described()[0])
 
     def _described(self) -> tuple[str, int]:
@@ -95,7 +95,7 @@ class PgVectors:
     # Writing ---------------------------------------------------------------------------------------------------------
 
     def write(self, parts: Iterable[Vectors], fingerprint: str) -> None:
-        """Replace all vectors. Who searches meanwhile sees the old ones until the new ones are complete."""
+        """Replaces all vectors in one transaction; searches see the old ones until it commits."""
         with self._writing():
             self._connection.execute(self._in_table("DROP TABLE IF EXISTS {}"))
             first, dimensions = 0, 0
@@ -118,12 +118,12 @@ class PgVectors:
             self._copy(vectors, first)
 
     def remove(self, rows: Sequence[int]) -> None:
-        """Remove rows for good; PostgreSQL needs no compaction of ours."""
+        """Removes rows; PostgreSQL needs no compaction."""
         with self._writing():
             self._connection.execute(self._in_table("DELETE FROM {} WHERE row = ANY(%s)"), (list(rows),))
 
     def build_hnsw(self) -> None:
-        """From now on search approximately: for tables where reading every row takes too long."""
+        """Builds an HNSW index; from then on search is approximate. For tables too large to scan."""
         name = self._sql.Identifier(f"riskcards_vectors_{self.name}_hnsw")
         statement = self._sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (embedding vector_ip_ops)")
         with self._writing():
@@ -158,7 +158,7 @@ class PgVectors:
 
 
 class _Writing:
-    """One transaction; a failure of the database leaves everything as it was and becomes an `ArtifactError`."""
+    """One transaction; a database error rolls it back and becomes an `ArtifactError`."""
 
     def __init__(self, connection: Any, failure: type[Exception], name: str) -> None:
         self._transaction, self._failure, self._name = connection.transaction(), failure, name
@@ -173,5 +173,5 @@ class _Writing:
 
 
 def _first_line(error: Exception) -> str:
-    """The server's own words without the statement, which may quote what was sent."""
+    """The server's message without the statement, which may contain parameter values."""
     return (str(error).splitlines() or [error.__class__.__name__])[0]

@@ -1,14 +1,14 @@
-"""Nearest vectors by cosine: exact for a small index, compressed for a large one, and both in several shards.
+"""Nearest-neighbour search by cosine: exact for a small index, compressed for a large one, both in shards.
 
 flat          every vector as float32; exact. Below `vector_files.EXACT_BELOW` vectors.
 compressed    inverted lists of 4-bit product-quantised codes scanned in registers (FAISS `IVF,PQx4fs`: Johnson et al.,
               "Billion-scale similarity search with GPUs", 2019; André et al., "Quicker ADC", 2019) propose candidates;
               one byte for each dimension, read from a memory map, puts them in their final order.
-PostgreSQL    the same questions to pgvector: see `pgvector`.
+PostgreSQL    pgvector answers the same queries: see `pgvector`.
 
-Shards of one index share the trained quantizers, so that a shard can be written without looking at the others and
-searching them together gives what searching them merged would give. Rows that were removed or replaced stay in their
-shard, marked in `RemappedRows`, until `compact`.
+Shards of one index share the trained quantizers, so that a shard can be written without reading the others, and a
+search over all shards equals a search over the merged index. Rows that were removed or replaced stay in their shard,
+marked in `RemappedRows`, until `compact`.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from knowledge_index.core.errors import ArtifactError
 from knowledge_index.core.storage import load_array
 
 PROBES = 64
-"""Lists looked into for a question. Measured by `python -m benchmarks.vector_scale`, as is the depth."""
+"""Inverted lists probed per query. Measured by `python -m benchmarks.vector_scale`, as is the depth."""
 _DEPTH, _DEPTH_TIMES = 256, 2
-"""Candidates put in final order: at least 256, and twice as many as are asked for."""
+"""Candidates that are re-ranked: at least 256, and twice as many as requested."""
 
 Vectors = NDArray[np.float32]
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""Scores and rows, each of shape (questions, k), best first; where fewer were found, row -1 at score -inf."""
+"""Scores and rows, each of shape (queries, k), best first; padded with row -1 at score -inf."""
 
 
 class VectorStore(Protocol):
-    """Rows of L2-normalised vectors. A row's number is its place in the order of adding."""
+    """Rows of L2-normalised vectors. A row's number is its position in insertion order."""
 
     @property
     def dimensions(self) -> int: ...
 
     def __len__(self) -> int:
-        """Rows that can be found."""
+        """The number of searchable rows."""
         ...
 
     def search(self, questions: Vectors, k: int) -> Found:
-        """The `k` rows nearest by cosine to each of the questions, shape (questions, dimensions)."""
+        """The `k` rows nearest by cosine to each query, shape (queries, dimensions)."""
         ...
 
 
@@ -71,7 +71,7 @@ class FlatVectors:
         return int(self._index.ntotal)
 
     def stored(self, start: int, end: int) -> Vectors:
-        """Rows as they were added."""
+        """The stored rows `start` to `end`."""
         vectors: Vectors = self._index.reconstruct_n(start, end - start)
         return vectors
 
@@ -81,7 +81,7 @@ class FlatVectors:
 
 
 class ByteCodes:
-    """One byte for each dimension: `low + step * code`, the bounds taken from a sample; what lies outside is cut off.
+    """Scalar quantization to one byte per dimension: `low + step * code`, clipped to the bounds of a sample.
 
     >>> codec = ByteCodes.trained(np.array([[0.0, -1.0], [1.0, 1.0]], np.float32))
     >>> codec.encode(np.array([[0.25, 9.0]], np.float32)).tolist()
@@ -93,7 +93,7 @@ class ByteCodes:
 
     @classmethod
     def trained(cls, sample: Vectors) -> ByteCodes:
-        """The bounds of the sample in each dimension."""
+        """A codec with the bounds of the sample in each dimension."""
         low, high = sample.min(axis=0).astype(np.float32), sample.max(axis=0).astype(np.float32)
         return cls(low, np.maximum(high - low, np.float32(1e-6)) / np.float32(255))
 
@@ -105,26 +105,26 @@ class ByteCodes:
         return codes.astype(np.float32) * self.step + self.low
 
     def scores(self, codes: NDArray[np.uint8], question: Vectors) -> NDArray[np.float32]:
-        """Inner products of a question, shape (dimensions,), with coded vectors, shape (rows, dimensions)."""
+        """Inner products of a query, shape (dimensions,), with coded vectors, shape (rows, dimensions)."""
         return codes.astype(np.float32) @ (question * self.step) + np.float32(question @ self.low)
 
 
 class CompressedVectors:
-    """Candidates from inverted lists in memory, their final order from byte codes on disk; over one or more shards."""
+    """Candidates from inverted lists in memory, re-ranked by byte codes on disk; over one or more shards."""
 
     def __init__(self, shards: Sequence[tuple[Any, NDArray[np.uint8]]], codec: ByteCodes, probes: int = PROBES) -> None:
         self._shards, self._codec = tuple(shards), codec
         self._first = np.cumsum([0, *(len(codes) for _, codes in shards)])
         self.dimensions = int(shards[0][0].d)
-        self.look_into(probes)
+        self.set_probes(probes)
 
     @classmethod
     def open(cls, folder: Path, shards: Sequence[int] = (0,)) -> CompressedVectors:
         opened = [_read_compressed(folder, shard) for shard in shards]
         return cls(opened, read_codec(folder, int(opened[0][0].d)))
 
-    def look_into(self, probes: int) -> None:
-        """How many inverted lists to look into: more is slower and finds more."""
+    def set_probes(self, probes: int) -> None:
+        """Sets the number of inverted lists to probe: more is slower and finds more."""
         for lists, _ in self._shards:
             lists.nprobe = min(probes, int(lists.nlist))
 
@@ -132,7 +132,7 @@ class CompressedVectors:
         return int(self._first[-1])
 
     def stored(self, start: int, end: int) -> Vectors:
-        """Rows as exact as they are kept, normalised."""
+        """The decoded rows `start` to `end`, normalised."""
         parts = [
             codes[max(0, start - first) : max(0, end - first)]
             for (_, codes), first in zip(self._shards, self._first, strict=False)
@@ -159,7 +159,7 @@ class CompressedVectors:
 
 
 class ShardedVectors:
-    """Several stores as one; the rows of each follow those of the one before."""
+    """Several stores as one; their rows are concatenated."""
 
     def __init__(self, shards: Sequence[VectorStore]) -> None:
         self._shards = tuple(shards)
@@ -175,7 +175,7 @@ class ShardedVectors:
 
 
 class RemappedRows:
-    """A store whose rows were removed or moved: `position[row]` is what to answer for a row, -1 where it is gone."""
+    """A store with removed or moved rows: `position[row]` is the new number of a row, -1 where it was removed."""
 
     def __init__(self, store: VectorStore, position: NDArray[np.int64]) -> None:
         if len(position) != len(store):
@@ -191,7 +191,7 @@ class RemappedRows:
         return stacked([self._search(question[None], k) for question in questions])
 
     def _search(self, question: Vectors, k: int) -> Found:
-        # The nearest may all be gone: ask for more until enough are left, or there is no more.
+        # The nearest rows may all be removed: request more until enough remain or the store is exhausted.
         wanted, asked = min(k, self._alive), min(2 * k, len(self._store))
         while True:
             scores, rows = self._store.search(question, asked)
@@ -204,7 +204,7 @@ class RemappedRows:
 
 
 def shard_files(shard: int) -> tuple[str, str]:
-    """Names of a shard's FAISS file and of its byte codes.
+    """The file names of a shard's FAISS index and byte codes.
 
     >>> shard_files(0), shard_files(2)
     (('vectors.faiss', 'vectors_codes.npy'), ('vectors-2.faiss', 'vectors_codes-2.npy'))
@@ -214,7 +214,7 @@ def shard_files(shard: int) -> tuple[str, str]:
 
 
 def open_vectors(folder: Path, shards: int) -> VectorStore:
-    """All shards of an index folder whose files were verified; `vector_rows.npy` tells where rows went."""
+    """All shards of an index folder whose files were verified; `vector_rows.npy` maps rows to articles."""
     store: VectorStore
     if is_compressed(folder):
         store = CompressedVectors.open(folder, range(shards))
@@ -243,7 +243,7 @@ def _read_compressed(folder: Path, shard: int) -> tuple[Any, NDArray[np.uint8]]:
 
 
 def read_faiss(path: Path, kind: str) -> Any:
-    """Read a FAISS file that was verified before. Its own lengths are held to the size of the file."""
+    """Reads a verified FAISS file; allocations are bounded by the file size."""
     import faiss
 
     size = path.stat().st_size
@@ -259,7 +259,7 @@ def read_faiss(path: Path, kind: str) -> Any:
 
 
 def merged(found: Sequence[Found], first: NDArray[np.int64], at: int, k: int) -> Found:
-    """The `k` best of question number `at` over several stores whose rows begin at `first`."""
+    """The `k` best rows of query number `at` over several stores whose rows begin at `first`."""
     scores = np.concatenate([scores[at] for scores, _ in found])
     rows = np.concatenate(
         [np.where(rows[at] >= 0, rows[at] + start, -1) for (_, rows), start in zip(found, first, strict=False)]
@@ -268,7 +268,7 @@ def merged(found: Sequence[Found], first: NDArray[np.int64], at: int, k: int) ->
 
 
 def best_of(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Found:
-    """The `k` best of one question, ties by row, padded to `k`; both of shape (k,)."""
+    """The `k` best rows of one query, ties by row, padded to `k`; both of shape (k,)."""
     order = np.lexsort((rows, -scores))
     order = order[rows[order] >= 0][:k]
     out_scores, out_rows = np.full(k, -np.inf, np.float32), np.full(k, -1, np.int64)

@@ -1,4 +1,4 @@
-"""MeSH concepts with the words, abbreviations and codes that mean them."""
+"""MeSH concepts with their names, abbreviations and codes."""
 
 from typing import TYPE_CHECKING
 

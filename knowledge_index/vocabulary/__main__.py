@@ -1,8 +1,8 @@
-"""Make `tree.json`: `python -m knowledge_index.vocabulary.entries MESH_FOLDER`.
+"""Builds `tree.json`: `python -m knowledge_index.vocabulary.entries MESH_FOLDER`.
 
 MESH_FOLDER holds `terms.tsv.gz` (mesh_id, mesh_name) and `tree-numbers.tsv.gz` (mesh_id, mesh_name, mesh_tree_number),
-NLM's descriptors as tables. Only the descriptors we use are written: facts about them, not the tables. Names and
-descriptor ids in `concepts.json` are compared with the tables first; a wrong one stops the run.
+NLM's descriptors as tables. Only descriptors in use are written. Names and descriptor ids in `concepts.json` are first
+compared with the tables; a mismatch stops the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def used() -> dict[str, str]:
-    """Descriptor id -> name, from the vocabulary and from the starter articles' headings."""
+    """Descriptor id -> name, of the vocabulary and the starter articles' headings."""
     found = {item["ui"]: item["name"] for item in orjson.loads((HERE / "concepts.json").read_bytes())}
     for path in sorted((HERE.parent / "starter" / "articles").glob("*.jsonl")):
         for line in path.read_bytes().splitlines():

@@ -1,9 +1,10 @@
-"""Codes and names beyond `concepts.json`: diseases and drugs of MeSH that a chart may code and no note need mention.
+"""Codes and names beyond `concepts.json`: further MeSH diseases and drugs that appear as codes in charts.
 
-Three sorted tables, made by `python -m knowledge_index.linking.derive_tables` from what `SOURCES.md` names: descriptors
-(id, name, tree numbers), ICD codes and the descriptors their official descriptions name, and names of diseases and
-drugs. They serve codes and their displays only; the words of notes are read with the vocabulary and with what an index
-brings. A table is one block of bytes searched by halving: memory holds the bytes, not a hundred thousand strings.
+Three sorted tables, built by `python -m knowledge_index.linking.derive_tables` from the sources in `SOURCES.md`:
+descriptors (id, name, tree numbers), ICD codes with the descriptors named in their official descriptions, and names of
+diseases and drugs. They are used for codes and their displays only; notes are linked with the vocabulary and the
+index's own names. A table is one block of bytes with binary search: memory holds the bytes, not a hundred thousand
+strings.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from knowledge_index.core.values import Concept
 
 _WORD = re.compile(r"[^\W_]+(?:'[a-z]+)?")
 _LONGEST = 8
-"""Words of the longest name looked for."""
+"""Words of the longest name."""
 DRUGS = ("D",)
 DISEASES = ("C", "F")
 ALL = ("",)
@@ -62,8 +63,8 @@ class NameTable(Sequence[bytes]):
 
 
 @dataclass(frozen=True, slots=True)
-class Further:
-    """Further(descriptors, codes, names).of_code("icd10cm", "K5730") -> concepts"""
+class AdditionalNames:
+    """AdditionalNames(descriptors, codes, names).of_code("icd10cm", "K5730") -> concepts"""
 
     descriptors: NameTable
     codes: NameTable
@@ -78,16 +79,16 @@ class Further:
         return Concept(ui, name, tuple(filter(None, numbers.split(" "))))
 
     def of_code(self, system: str, code: str) -> list[Concept]:
-        """Concepts of an ICD code without its dot, or of the nearest category above it that has any."""
+        """Concepts of an ICD code without its dot, or of its nearest parent category with any."""
         for length in range(len(code), 2, -1):
             if (found := self.codes.get(f"{system}:{code[:length]}")) is not None:
                 return self._concepts(found, ALL)
         return []
 
     def mentions(self, text: str, branches: tuple[str, ...]) -> Iterator[tuple[int, int, list[Concept]]]:
-        """(start, end, concepts) of the names in a text, the leftmost first and of those the longest.
+        """(start, end, concepts) of the names in a text, leftmost first, longest first among those.
 
-        Only concepts of these branches of the MeSH tree.
+        Only concepts in these branches of the MeSH tree.
         """
         words = list(_WORD.finditer(text))
         keys = [stem(word.group()) for word in words]
@@ -111,11 +112,11 @@ class Further:
         return [concept for concept in known if any(n.startswith(branches) for n in concept.tree_numbers)]
 
 
-NOTHING = Further(NameTable(b""), NameTable(b""), NameTable(b""))
+NOTHING = AdditionalNames(NameTable(b""), NameTable(b""), NameTable(b""))
 
 
 def stem(word: str) -> str:
-    """Plural and case folded away; enough for names, and never joins two different words of the vocabulary.
+    """The word in lower case and singular; never merges two different words of the vocabulary.
 
     >>> stem("Strokes"), stem("Sepsis"), stem("Parkinson's"), stem("Arrhythmias")
     ('stroke', 'sepsis', 'parkinson', 'arrhythmia')
@@ -127,7 +128,7 @@ def stem(word: str) -> str:
 
 
 def key_of(name: str) -> str:
-    """How a name stands in the table.
+    """The table key of a name.
 
     >>> key_of("Non-small-cell lung cancers")
     'non small cell lung cancer'
@@ -136,9 +137,9 @@ def key_of(name: str) -> str:
 
 
 @cache
-def shipped() -> Further:
-    """The tables that come with riskcards."""
-    return Further(*(NameTable(_read(f"{name}.tsv.gz")) for name in ("descriptors", "codes", "names")))
+def shipped() -> AdditionalNames:
+    """The tables shipped with riskcards."""
+    return AdditionalNames(*(NameTable(_read(f"{name}.tsv.gz")) for name in ("descriptors", "codes", "names")))
 
 
 def _read(name: str) -> bytes:

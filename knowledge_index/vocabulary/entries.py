@@ -1,6 +1,6 @@
-"""The vocabulary for hospital patients: MeSH descriptors with the words, abbreviations and codes that mean them.
+"""The vocabulary for hospital patients: MeSH descriptors with their names, abbreviations and codes.
 
-`concepts.json` is written by this project: for each concept its MeSH descriptor, the synonyms clinicians write, and
+`concepts.json` is written by this project: for each concept its MeSH descriptor, synonyms used by clinicians, and
 the codes that imply it. `tree.json` holds the tree numbers of these and of the starter articles' headings; it is made
 from NLM's tables by `python -m knowledge_index.vocabulary.entries MESH_FOLDER`.
 """
@@ -18,8 +18,8 @@ from knowledge_index.core.values import Concept
 
 @dataclass(frozen=True, slots=True)
 class VocabularyEntry:
-    """A concept of the vocabulary. ICD codes are prefixes without the dot; SNOMED CT codes are whole; `rxnorm` holds
-    ingredient names as RxNorm writes them.
+    """A concept of the vocabulary. ICD codes are prefixes without the dot; SNOMED CT codes are complete; `rxnorm` holds
+    RxNorm ingredient names.
     """
 
     concept: Concept

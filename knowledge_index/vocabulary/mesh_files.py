@@ -1,6 +1,6 @@
-"""NLM's own descriptor files: `desc2026.xml` (or .gz) and the ASCII `d2026.bin`.
+"""Reads NLM's descriptor files: `desc2026.xml` (or .gz) and the ASCII `d2026.bin`.
 
-Both hold every MeSH descriptor with its tree numbers and entry terms; NLM gives them away every year. Formats:
+Both hold every MeSH descriptor with its tree numbers and entry terms; NLM publishes them every year. Formats:
 "MeSH XML Data Elements" and "MeSH ASCII Data Elements" of the MeSH documentation.
 """
 
@@ -18,9 +18,9 @@ from knowledge_index.core.values import Concept
 
 
 def read_descriptors(path: Path) -> Iterator[Concept]:
-    """Every descriptor of an official file, XML or ASCII by its content; entry terms are its synonyms.
+    """Every descriptor of an NLM file, with entry terms as synonyms; the format is detected from the content.
 
-    Raises `ArtifactError` for a file that is neither, or breaks off.
+    Raises `ArtifactError` for a file that is neither XML nor ASCII, or truncated.
     """
     with _open(path) as stream:
         start = stream.read(256).lstrip(b"\xef\xbb\xbf \r\n\t")
@@ -58,7 +58,7 @@ def _record(element: object, path: Path) -> Concept:
 
 
 def _from_ascii(path: Path) -> Iterator[Concept]:
-    """Records of `ELEMENT = value` lines. In an entry term, what follows the first bar is data about the term."""
+    """Records of `ELEMENT = value` lines. Text after the first bar of an entry term is metadata."""
     record: dict[str, list[str]] = {}
     with _open(path) as stream:
         for line in stream:

@@ -1,8 +1,8 @@
 """Reads plain data out of a pickle file without unpickling it.
 
-Some packages ship their word lists as pickles. Unpickling runs whatever the file says; here its opcodes are read by
-`pickletools`, which runs nothing, and only those that make dictionaries, lists, tuples, strings, numbers, booleans and
-None are understood. Any other opcode (a class, a call) is an error, so the worst a hostile file can do is be refused.
+Some packages ship their word lists as pickles. Unpickling executes code from the file; here `pickletools` only parses
+the opcodes, and those for dictionaries, lists, tuples, strings, numbers, booleans and None are interpreted. Any other
+opcode (a class, a call) is an error, so a hostile file is rejected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"))
 
 
 def read(content: bytes, path: str) -> Any:
-    """The value a pickle holds, if it is plain data. Raises `ArtifactError` naming `path` otherwise."""
+    """The plain data in a pickle. Raises `ArtifactError` with `path` for anything else."""
     reader = _Reader(path)
     try:
         for opcode, argument, _ in pickletools.genops(content):

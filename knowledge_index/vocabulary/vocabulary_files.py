@@ -1,7 +1,7 @@
-"""A vocabulary in plain form: one concept a line, `{"ui", "name", "tree_numbers", "synonyms"}`, gzip.
+"""Compiled vocabularies: gzip, one concept per line, `{"ui", "name", "tree_numbers", "synonyms"}`.
 
-Compiled once from NLM's descriptor file or from the installed lexicons, then given to `build_index`, which keeps the
-names in the index: nothing else is read when patients are served.
+Compiled once from NLM's descriptor file or from the installed lexicons, then passed to `build_index`, which stores the
+names in the index: serving reads the index only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from knowledge_index.vocabulary.mesh_files import read_descriptors
 
 
 def from_lexicons() -> tuple[Concept, ...]:
-    """Diseases and drugs of the installed lexicons. Raises `ArtifactError` naming what to install where none is."""
+    """Diseases and drugs of the installed lexicons. Raises `ArtifactError` with what to install where none is."""
     paths, ids = installed(), descriptor_ids()
     if not paths:
         names = " ".join(lexicon.distribution for lexicon in (*LEXICONS, DESCRIPTORS))
@@ -34,7 +34,7 @@ def from_mesh(path: Path) -> tuple[Concept, ...]:
 
 
 def vocabulary_named(name: str) -> tuple[Concept, ...]:
-    """`lexicons` for those that are installed; anything else is a file, compiled or NLM's, told by its content."""
+    """The concepts of the installed lexicons (`lexicons`) or of a file, compiled or NLM's, detected by content."""
     if name == "lexicons":
         return from_lexicons()
     path = Path(name)
@@ -52,7 +52,7 @@ def _is_compiled(path: Path) -> bool:
 
 
 def merged(concepts: Iterable[Concept]) -> tuple[Concept, ...]:
-    """One concept for each descriptor id, with the names and tree numbers of all that were given, by id."""
+    """One concept per descriptor id, by id, with the names and tree numbers of all concepts with that id."""
     found: dict[str, Concept] = {}
     for concept in concepts:
         known = found.get(concept.ui, concept)
@@ -66,14 +66,14 @@ def merged(concepts: Iterable[Concept]) -> tuple[Concept, ...]:
 
 
 def write_vocabulary(path: Path, concepts: Iterable[Concept]) -> None:
-    """The same concepts give the same bytes."""
+    """Writes a compiled vocabulary; output is deterministic."""
     rows = ({"ui": c.ui, "name": c.name, "tree_numbers": c.tree_numbers, "synonyms": c.synonyms} for c in concepts)
     content = b"".join(orjson.dumps(row) + b"\n" for row in rows)
     path.write_bytes(gzip.compress(content, mtime=0))
 
 
 def read_vocabulary(path: Path) -> Iterator[Concept]:
-    """Concepts of a compiled file. Raises `ArtifactError` with the line that cannot be used."""
+    """Concepts of a compiled file. Raises `ArtifactError` with the malformed line."""
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError) as error:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import orjson
 
-from artifact_store import sha256_of, whole_folder
+from artifact_store import atomic_folder, sha256_of
 from fhir_mapping import FhirMappingError, SiteMap
 from risk_model.cohorts.fhir_source import PatientData, Progress
 from risk_model.cohorts.labelled_cohort import (
@@ -86,7 +86,7 @@ def build_cohort(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CohortError(f"{out}: not an empty folder; give a new one")
-    with whole_folder(out, last=MANIFEST) as coming:  # half a cohort is none, and it is patient data
+    with atomic_folder(out, last=MANIFEST) as coming:  # half a cohort is none, and it is patient data
         _build(task, source, coming, options, progress)
     return LabelledCohort.open(out)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import check_writable, whole_folder, write_json
+from artifact_store import atomic_folder, check_writable, write_json
 from risk_model.cohorts.labelled_cohort import LabelledCohort
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import Task
@@ -118,7 +118,7 @@ def write_evaluation(
     }
     if model.asks is not None:
         document["first_stage"] = {"language_model": model.asks.model, "rows_without_its_answer": answers.unspoken}
-    with whole_folder(out) as coming:
+    with atomic_folder(out) as coming:
         write_pages(document, model.question, rows, coming, facts(model.question, labelled))
     return document
 

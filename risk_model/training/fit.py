@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from artifact_store import check_writable, whole_folder
+from artifact_store import atomic_folder, check_writable
 from risk_model.cohorts.labelled_cohort import LabelledCohort
 from risk_model.core.artifacts import sign
 from risk_model.core.errors import TrainingError
@@ -81,7 +81,7 @@ def build_model(
         "note_reader": None if sources.reader is None else sources.reader.name,
     }
     documents = _documents(fitted, sources, first_stage)
-    with whole_folder(out) as coming:
+    with atomic_folder(out) as coming:
         save(
             coming, fitted, study.cohort, model_id=model_id, version="1", population=population, card=card,
             facts=about, documents=documents,

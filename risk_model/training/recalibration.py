@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import check_writable, sha256_of, whole_folder, write_json
+from artifact_store import atomic_folder, check_writable, sha256_of, write_json
 from risk_model.core.artifacts import open_manifest, sign
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.evaluate import CohortPredictions, predicted_rows
@@ -151,7 +151,7 @@ def _write(
     statement = _statement(model, answers, rows, change)
     if statement is not None:
         manifest["conformal"] = statement.to_json()
-    with whole_folder(out) as coming:
+    with atomic_folder(out) as coming:
         for name in manifest["files"]:
             shutil.copyfile(model.folder / name, coming / name)
         write_json(coming / "recalibration.json", document)

@@ -1,4 +1,4 @@
-"""Output that is there whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -7,69 +7,69 @@ from pathlib import Path
 
 import pytest
 
-from artifact_store.atomic_io import check_writable, whole_file, whole_folder
+from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
 
 
 def left(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def half_a_file(out: Path, trouble: BaseException) -> None:
-    with whole_file(out) as stream:
+def fail_writing_a_file(out: Path, trouble: BaseException) -> None:
+    with atomic_file(out) as stream:
         stream.write(b"half")
         raise trouble
 
 
-def half_a_folder(out: Path, trouble: BaseException) -> None:
-    with whole_folder(out) as coming:
+def fail_writing_a_folder(out: Path, trouble: BaseException) -> None:
+    with atomic_folder(out) as coming:
         (coming / "model.ubj").write_text("half")
         raise trouble
 
 
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), ValueError()])
-def test_what_was_there_stays_when_the_new_does_not_come(tmp_path: Path, trouble: BaseException) -> None:
+def test_a_failed_write_leaves_the_old_files(tmp_path: Path, trouble: BaseException) -> None:
     (tmp_path / "model").mkdir()
     for name in ("manifest.json", "model.ubj"):
         (tmp_path / "model" / name).write_text("old")
     (tmp_path / "out.json").write_text("old")
     with pytest.raises(type(trouble)):
-        half_a_file(tmp_path / "out.json", trouble)
+        fail_writing_a_file(tmp_path / "out.json", trouble)
     for folder in ("model", "new"):
         with pytest.raises(type(trouble)):
-            half_a_folder(tmp_path / folder, trouble)
+            fail_writing_a_folder(tmp_path / folder, trouble)
     assert left(tmp_path) == ["model/manifest.json", "model/model.ubj", "out.json"]
     assert not (tmp_path / "new").exists()
     assert {path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {"old"}
 
 
-def test_what_comes_takes_the_place_of_what_was(tmp_path: Path) -> None:
+def test_a_successful_write_replaces_the_old_files(tmp_path: Path) -> None:
     out = tmp_path / "model"
     (out / ".coming").mkdir(parents=True)
     (out / ".coming" / "stale").write_text("of a run that was killed")
-    with whole_folder(out) as coming:
+    with atomic_folder(out) as coming:
         for name in ("manifest.json", "a"):
             (coming / name).write_text("new")
         assert left(out) == [".coming/a", ".coming/manifest.json"]
     assert left(out) == ["a", "manifest.json"]
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "target.json")
-    with whole_file(link) as stream:
+    with atomic_file(link) as stream:
         stream.write(b"{}")
     assert link.is_symlink()
     assert (tmp_path / "target.json").read_bytes() == b"{}"
 
 
-def test_a_device_is_written_to_and_not_replaced() -> None:
-    with whole_file(Path("/dev/null")) as stream:
+def test_devices_are_written_to_directly() -> None:
+    with atomic_file(Path("/dev/null")) as stream:
         stream.write(b"gone")
     assert Path("/dev/null").is_char_device()
 
 
-def test_an_error_names_the_place_that_was_asked_for(tmp_path: Path) -> None:
+def test_errors_name_the_requested_path(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file") as found:
         check_writable(tmp_path / "file" / "model")
     assert found.value.filename == str(tmp_path / "file" / "model")
     with pytest.raises(OSError, match="out") as found:
-        half_a_file(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device", "/some/source"))
+        fail_writing_a_file(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device", "/some/source"))
     assert found.value.filename == str(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""A small literature of our own, indexed once with the real encoder."""
+"""A small literature written for the tests, indexed once with the real encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public names of the room."""
+"""The public names of knowledge_index."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def evaluate(folder: str, queries: Path, qrels: Path, as_json: bool) -> None:
 def _report_unmatched(left_out: UnmatchedQueries) -> None:
     counts = (
         (left_out.queries_without_judgements, "queries have no relevant article in the qrels and are left out"),
-        (left_out.judged_but_not_asked, "queries of the qrels are not among the queries"),
+        (left_out.judgements_without_query, "queries of the qrels are not among the queries"),
         (left_out.articles_not_indexed, "relevant articles are not in this index and count as not found"),
     )
     for ids, words in counts:
@@ -185,7 +185,7 @@ def _measured_json(scores: dict[str, RetrievalScores], left_out: UnmatchedQuerie
         },
         "queries": len(next(iter(scores.values())).by_query),
         "queries_without_relevant": len(left_out.queries_without_judgements),
-        "unmatched": asdict(left_out),
+        "unmatched": left_out.to_json(),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import orjson
 
-from artifact_store import whole_file
+from artifact_store import atomic_file
 
 _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -60,7 +60,7 @@ def check_command(answer: Path, cohort: Path | None, out: Path | None, as_json: 
     rubric = Rubric.open(answer)
     known = {} if cohort is None else _known(rubric, cohort)
     if out is not None:
-        with whole_file(out) as stream:
+        with atomic_file(out) as stream:
             stream.write(without_code_fence(answer.read_text("utf-8")).encode())
     if as_json:
         items = [

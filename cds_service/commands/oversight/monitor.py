@@ -9,7 +9,7 @@ from typing import Any
 import click
 import orjson
 
-from artifact_store import whole_file
+from artifact_store import atomic_file
 from cds_service.commands.shared.opened import config_option, opened_settings, opened_store
 
 
@@ -45,7 +45,7 @@ def command(days: int, page: Path | None, as_json: bool, config: Path | None) ->
     with opened_store(config) as store:
         document = watch(store, opened, days=days, now=datetime.now(UTC))
     if page is not None:
-        with whole_file(page) as stream:
+        with atomic_file(page) as stream:
             stream.write(monitoring_page(document).encode())
     if as_json:
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import orjson
 
-from artifact_store import whole_file
+from artifact_store import atomic_file
 from cds_service.commands.patients.map_folder import FORMS, Form, map_folder
 from cds_service.commands.patients.map_strict import faults_in
 from cds_service.commands.patients.map_text import as_text
@@ -106,7 +106,7 @@ def command(
         else as_text(record, form, budget)
     )
     if out is not None:
-        with whole_file(out) as stream:
+        with atomic_file(out) as stream:
             stream.write(f"{text}\n".encode())
     else:
         click.echo(text)

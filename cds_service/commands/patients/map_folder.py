@@ -19,7 +19,7 @@ from typing import IO
 import click
 import orjson
 
-from artifact_store import whole_file
+from artifact_store import atomic_file
 from cds_service.commands.shared.files import bundle_files, line_files, read_file
 from fhir_mapping import FhirMappingError, PatientRecord, SiteMap
 from fhir_mapping.bulk import ExportFault, PatientPartitions, partition_by_patient
@@ -84,7 +84,7 @@ def map_folder(
         if form.name == "meds":
             assert out is not None
             return faults.report(_to_dataset(kept, out, faults, splits=splits))
-        stream = stack.enter_context(whole_file(out)) if out is not None else sys.stdout.buffer
+        stream = stack.enter_context(atomic_file(out)) if out is not None else sys.stdout.buffer
         return faults.report(sum(_write(stream, item, faults) for item in kept))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from artifact_store import whole_file
+from artifact_store import atomic_file
 from fhir_mapping import FhirMappingError, PatientRecord, SiteMap
 from risk_model import Pipeline, risk_assessment
 from risk_model.cohorts import FhirFolder
@@ -42,7 +42,7 @@ def score_folder(
     """
     found = Scored()
     total = source.patient_count
-    with whole_file(out) as stream:
+    with atomic_file(out) as stream:
         for number, patient in enumerate(source.patients(), start=1):
             try:
                 record = PatientRecord.from_resources(

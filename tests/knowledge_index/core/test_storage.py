@@ -1,4 +1,4 @@
-"""Artifacts: whole or not opened, and the same bytes from the same input."""
+"""Index files: verified before they are opened, and deterministic."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_manifest_names_every_file(index_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_one_flipped_bit_anywhere_and_it_is_not_opened(copy: Path, name: str) -> None:
+def test_a_flipped_bit_in_any_file_is_rejected(copy: Path, name: str) -> None:
     path = read_manifest(copy).inside(copy) / name
     content = bytearray(path.read_bytes())
     content[len(content) * 2 // 3] ^= 1
@@ -57,7 +57,7 @@ def test_one_flipped_bit_anywhere_and_it_is_not_opened(copy: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_or_cut_file_is_named(copy: Path, name: str) -> None:
+def test_missing_and_truncated_files_are_reported(copy: Path, name: str) -> None:
     path = read_manifest(copy).inside(copy) / name
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match="altered"):
@@ -85,7 +85,7 @@ BAD_MANIFESTS = [
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_MANIFESTS)
-def test_manifests_we_cannot_use(copy: Path, change: bytes | dict[str, object], message: str) -> None:
+def test_malformed_manifests_are_rejected(copy: Path, change: bytes | dict[str, object], message: str) -> None:
     path = copy / "manifest.json"
     content = change if isinstance(change, bytes) else orjson.dumps(orjson.loads(path.read_bytes()) | change)
     path.write_bytes(content)
@@ -99,7 +99,7 @@ def test_a_folder_without_manifest_is_no_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "count"), [("articles", 7), ("articles", 9), ("terms", 3), ("concepts", 3)])
-def test_counts_that_do_not_fit_the_files_are_refused(copy: Path, name: str, count: int) -> None:
+def test_inconsistent_counts_are_rejected(copy: Path, name: str, count: int) -> None:
     """The manifest is not itself hashed: one that lies about the counts must not lead to reading out of bounds."""
     path = copy / "manifest.json"
     content = orjson.loads(path.read_bytes())
@@ -115,13 +115,13 @@ def test_two_builds_of_the_same_input_give_the_same_hashes(index_folder: Path, t
     assert (tmp_path / "again" / "manifest.json").read_bytes() == (index_folder / "manifest.json").read_bytes()
 
 
-def test_articles_come_back_as_they_went_in(tmp_path: Path) -> None:
+def test_articles_round_trip(tmp_path: Path) -> None:
     save_articles(tmp_path, LITERATURE)
     store = ArticleStore(tmp_path, len(LITERATURE))
     assert [store[position] for position in range(len(store))] == list(LITERATURE)
 
 
-def test_arrays_of_another_kind_are_refused(tmp_path: Path) -> None:
+def test_arrays_of_another_dtype_or_shape_are_rejected(tmp_path: Path) -> None:
     save_array(tmp_path, "numbers", np.arange(6, dtype=np.int32))
     assert load_array(tmp_path, "numbers", np.int32, (None,)).tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ArtifactError, match="int32"):
@@ -152,7 +152,7 @@ def test_a_large_file_is_hashed_once(large: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_large_file_that_changed_is_hashed_again_even_with_its_old_time(large: Path, name: str) -> None:
+def test_changed_large_files_are_hashed_again(large: Path, name: str) -> None:
     path = read_manifest(large).inside(large) / name
     before = path.stat()
     content = bytearray(path.read_bytes())
@@ -166,7 +166,7 @@ def test_a_large_file_that_changed_is_hashed_again_even_with_its_old_time(large:
 @pytest.mark.parametrize(
     "stamp", [b"", b"[]", b"{}", b'{"manifest": "x", "files": {}}', b'{"manifest": 1, "files": 3}']
 )
-def test_a_stamp_that_is_none_is_no_leave(large: Path, stamp: bytes) -> None:
+def test_malformed_stamps_are_ignored(large: Path, stamp: bytes) -> None:
     path = read_manifest(large).inside(large) / "articles.jsonl"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     (large / ".verified.json").write_bytes(stamp)

@@ -62,7 +62,7 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_shipped_configurations_are_whole(family: str, tmp_path: Path) -> None:
+def test_shipped_configurations_are_valid(family: str, tmp_path: Path) -> None:
     found = configuration_named(f"{family}:{tmp_path}")
     assert found.name == f"{family}:{tmp_path.resolve()}"
     assert found.model.is_relative_to(tmp_path.resolve())
@@ -103,7 +103,7 @@ def test_a_file_describes_an_encoder(tmp_path: Path, suffix: str) -> None:
         ("model: [", "not YAML"),
     ],
 )
-def test_a_wrong_configuration_says_what_is_wrong(tmp_path: Path, content: str, words: str) -> None:
+def test_invalid_configurations_are_reported(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "encoder.yaml"
     path.write_text(content)
     with pytest.raises(EncoderError) as caught:
@@ -112,7 +112,7 @@ def test_a_wrong_configuration_says_what_is_wrong(tmp_path: Path, content: str, 
     assert "encoder.yaml" in str(caught.value)
 
 
-def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="cannot be read"):
         encoder_named(str(tmp_path / "encoder.yaml"))
 
@@ -127,7 +127,7 @@ def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
         ({"model_type": "own"}, {"pooling_mode": "last_token"}, ("last_token", 512)),
     ],
 )
-def test_a_model_folder_says_how_to_pool(
+def test_pooling_is_read_from_the_model_folder(
     tmp_path: Path, config: dict[str, object], pooling_file: dict[str, object] | None, expected: tuple[str, int]
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -146,7 +146,7 @@ def test_prompts_of_a_model_folder_are_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pooling", [{"pooling_mode_max_tokens": True}, None])
-def test_a_folder_that_does_not_tell_how_to_pool_is_not_guessed_at(tmp_path: Path, pooling: object) -> None:
+def test_unknown_pooling_is_an_error(tmp_path: Path, pooling: object) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "own"}')
     if pooling is not None:
         (tmp_path / "1_Pooling").mkdir()
@@ -158,7 +158,7 @@ def test_a_folder_that_does_not_tell_how_to_pool_is_not_guessed_at(tmp_path: Pat
 # long texts ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_long_record_is_more_than_its_first_256_tokens(encoder: MiniLMEncoder) -> None:
+def test_long_records_are_encoded_beyond_256_tokens(encoder: MiniLMEncoder) -> None:
     beginning = "routine visit without complaint . " * 200
     ends = [beginning + "metastatic pancreatic cancer " * 60, beginning + "appendectomy in childhood " * 60]
     cut = encoder.encode(ends)
@@ -187,7 +187,7 @@ def test_an_encoder_without_pieces_gets_a_thousand_characters_at_a_time() -> Non
     assert [len(text) for text in encoder.asked] == [1000, 500]  # equal pieces are encoded once
 
 
-def test_an_encoder_that_knows_no_questions_gets_them_as_they_are(encoder: MiniLMEncoder) -> None:
+def test_encoders_without_queries_encode_them_as_documents(encoder: MiniLMEncoder) -> None:
     assert not isinstance(encoder, QueryEncoder)
     np.testing.assert_array_equal(encode_queries(encoder, ["low sodium"], "find"), encoder.encode(["low sodium"]))
 
@@ -195,7 +195,7 @@ def test_an_encoder_that_knows_no_questions_gets_them_as_they_are(encoder: MiniL
 # the static encoder -------------------------------------------------------------------------------------------------
 
 
-def test_static_vectors_know_kindred_words_and_no_order() -> None:
+def test_static_vectors_match_related_words_in_any_order() -> None:
     encoder = StaticEncoder()
     asked, same, other, turned = encoder.encode(["heart failure", "cardiac failure", "knee pain", "failure heart"])
     assert asked @ same > asked @ other + 0.2
@@ -218,7 +218,7 @@ def test_static_weights_are_those_of_the_formula() -> None:
     np.testing.assert_allclose(encoder.encode(["the sepsis sepsis"])[0], expected / np.linalg.norm(expected), atol=1e-5)
 
 
-def test_static_vectors_need_no_runtime_of_networks() -> None:
+def test_static_vectors_need_no_onnxruntime() -> None:
     import subprocess
 
     code = (
@@ -243,7 +243,7 @@ def test_an_index_opens_with_the_encoder_its_manifest_names_and_with_no_other(tm
         KnowledgeIndex.open(tmp_path / "index", encoder_named("minilm"))
 
 
-def test_an_index_wants_vectors_of_length_one(tmp_path: Path) -> None:
+def test_an_index_requires_unit_vectors(tmp_path: Path) -> None:
     class Long(Counting):
         def encode(self, texts: Sequence[str]) -> np.ndarray:
             return super().encode(texts) * 7
@@ -259,7 +259,7 @@ def kept(folder: Path, encoder: Encoder, **options: int) -> CachedEncoder:
     return CachedEncoder(encoder, folder, **options)
 
 
-def test_what_is_kept_is_not_encoded_again_by_another_process(tmp_path: Path) -> None:
+def test_cached_vectors_are_shared_by_processes(tmp_path: Path) -> None:
     first, second = Counting(), Counting()
     made = kept(tmp_path, first).encode(["a", "bb", "a"])
     again = kept(tmp_path, second).encode(["bb", "a", "ccc"])
@@ -268,7 +268,7 @@ def test_what_is_kept_is_not_encoded_again_by_another_process(tmp_path: Path) ->
     assert second.asked == ["ccc"]
 
 
-def test_other_weights_and_other_instructions_are_other_vectors(tmp_path: Path) -> None:
+def test_cache_keys_include_weights_and_instruction(tmp_path: Path) -> None:
     encoder = Asking()
     one = kept(tmp_path, encoder)
     for _ in range(2):
@@ -281,7 +281,7 @@ def test_other_weights_and_other_instructions_are_other_vectors(tmp_path: Path) 
     assert len(list(tmp_path.glob("*.sqlite"))) == 2
 
 
-def test_an_encoder_that_knows_no_questions_keeps_one_vector_for_all_instructions(tmp_path: Path) -> None:
+def test_encoders_without_queries_cache_one_vector_per_text(tmp_path: Path) -> None:
     encoder = Counting()
     one = kept(tmp_path, encoder)
     one.encode_queries(["a"], "find")
@@ -289,7 +289,7 @@ def test_an_encoder_that_knows_no_questions_keeps_one_vector_for_all_instruction
     assert encoder.asked == ["a"]
 
 
-def test_a_damaged_vector_is_made_anew(tmp_path: Path) -> None:
+def test_damaged_vectors_are_computed_again(tmp_path: Path) -> None:
     encoder = Counting()
     made = kept(tmp_path, encoder).encode(["a"])
     (path,) = tmp_path.glob("*.sqlite")
@@ -301,7 +301,7 @@ def test_a_damaged_vector_is_made_anew(tmp_path: Path) -> None:
     assert encoder.asked == ["a", "a"]
 
 
-def test_a_file_that_holds_no_vectors_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_other_files_are_rejected_as_cache(tmp_path: Path) -> None:
     kept(tmp_path, Counting())
     (path,) = tmp_path.glob("*.sqlite")
     path.write_bytes(b"no database" * 500)
@@ -309,7 +309,7 @@ def test_a_file_that_holds_no_vectors_is_an_error_that_says_what_to_do(tmp_path:
         kept(tmp_path, Counting()).encode(["a"])
 
 
-def test_the_store_is_bounded_and_forgets_the_oldest(tmp_path: Path) -> None:
+def test_the_cache_evicts_the_oldest_vectors(tmp_path: Path) -> None:
     encoder = Counting()
     small = kept(tmp_path, encoder, most_bytes=10 * (3 * 4 + 64))
     small.encode([f"text {number}" for number in range(25)])
@@ -322,7 +322,7 @@ def test_the_store_is_bounded_and_forgets_the_oldest(tmp_path: Path) -> None:
     assert encoder.asked == ["text 0"]
 
 
-def test_nobody_else_may_read_vectors_of_patients(tmp_path: Path) -> None:
+def test_the_cache_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     kept(tmp_path, Counting()).encode(["a"])
     (path,) = tmp_path.glob("*.sqlite")
     assert path.stat().st_mode & 0o077 == 0
@@ -334,7 +334,7 @@ def _encode_many(folder: str, start: int) -> None:
         store.encode([f"text {number % 50}"])
 
 
-def test_processes_share_a_store(tmp_path: Path) -> None:
+def test_processes_share_a_cache(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_encode_many, args=(str(tmp_path), start)) for start in (0, 20)]
     for worker in workers:

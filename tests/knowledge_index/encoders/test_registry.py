@@ -23,7 +23,7 @@ def test_vectors_are_normalised_float32(encoder: MiniLMEncoder) -> None:
     assert encoder.encode([]).shape == (0, 384)
 
 
-def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+def test_the_runtime_sends_no_telemetry(tmp_path: Path) -> None:
     """onnxruntime's wheels keep a device id and a file of events in the home folder, to be sent to their maker."""
     code = "from knowledge_index import MiniLMEncoder; MiniLMEncoder().encode(['heart failure'])"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
@@ -31,7 +31,7 @@ def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*"))
 
 
-def test_near_in_meaning_is_near(encoder: MiniLMEncoder) -> None:
+def test_similar_texts_have_similar_vectors(encoder: MiniLMEncoder) -> None:
     asked, same, other = encoder.encode(["heart attack", "myocardial infarction", "knee replacement"])
     assert asked @ same > asked @ other + 0.2
 
@@ -42,7 +42,7 @@ def test_known_cosines_of_the_model(encoder: MiniLMEncoder) -> None:
     assert float(one @ other) == pytest.approx(0.695, abs=0.02)
 
 
-def test_looking_word_pieces_up_outside_the_graph_changes_no_bit(encoder: MiniLMEncoder) -> None:
+def test_external_embedding_lookup_is_bit_identical(encoder: MiniLMEncoder) -> None:
     """The graph as it is published unfolds its table of word pieces to floats; ours looks them up in the file."""
     import onnxruntime
 
@@ -62,7 +62,7 @@ def test_a_vector_does_not_depend_on_its_batch(encoder: MiniLMEncoder) -> None:
     np.testing.assert_allclose(alone[0], together[0], atol=1e-6)
 
 
-def test_text_that_did_not_change_is_never_encoded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_text_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = MiniLMEncoder(cache_size=2)
     asked: list[list[str]] = []
     run = encoder._run
@@ -75,7 +75,7 @@ def test_text_that_did_not_change_is_never_encoded_twice(monkeypatch: pytest.Mon
     assert asked == [["a", "b"], ["c"], ["b"]]
 
 
-def test_lone_surrogates_of_broken_notes_do_not_stop_it(encoder: MiniLMEncoder) -> None:
+def test_lone_surrogates_are_encoded(encoder: MiniLMEncoder) -> None:
     assert encoder.encode(["broken \udce9 text"]).shape == (1, 384)
 
 
@@ -91,7 +91,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         MiniLMEncoder()
 
 
-def test_an_altered_model_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_altered_model_file_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "carrier").mkdir()
     (tmp_path / "carrier" / "__init__.py").touch()
     (tmp_path / "carrier" / "model.onnx").write_bytes(b"not the model")
@@ -101,6 +101,6 @@ def test_an_altered_model_file_is_not_opened(tmp_path: Path, monkeypatch: pytest
         MiniLMEncoder()
 
 
-def test_an_unknown_name_lists_those_there_are() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(EncoderError, match="all-MiniLM-L6-v2-int8"):
         encoder_named("word2vec")

@@ -41,9 +41,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last_token"])
-def test_batched_and_padded_is_what_each_text_gives_alone(
-    models: dict[str, Path], kind: str, side: str, pooling: str
-) -> None:
+def test_batched_vectors_equal_single_vectors(models: dict[str, Path], kind: str, side: str, pooling: str) -> None:
     encoder = TransformerEncoder(EncoderConfiguration("tiny", models[kind], pooling, padding_side=side))  # type: ignore[arg-type]
     plain = Plain(models[kind])
     found = encoder.encode(TEXTS)
@@ -56,13 +54,13 @@ def test_batched_and_padded_is_what_each_text_gives_alone(
         close(encoder.encode([text])[0], vector)
 
 
-def test_without_normalising_lengths_are_the_models_own(models: dict[str, Path]) -> None:
+def test_unnormalised_vectors_keep_their_length(models: dict[str, Path]) -> None:
     encoder = TransformerEncoder(EncoderConfiguration("tiny", models["bert"], "cls", normalise=False))
     plain = Plain(models["bert"])
     close(encoder.encode(["low sodium"])[0], plain.hidden(plain.ids("low sodium"))[0])
 
 
-def test_two_towers_take_questions_and_documents(tmp_path: Path) -> None:
+def test_query_and_document_models_are_separate(tmp_path: Path) -> None:
     """MedCPT: one BERT for questions, another for articles, the first token of each."""
     tiny(tmp_path / "MedCPT-Article-Encoder", "bert", seed=1)
     tiny(tmp_path / "MedCPT-Query-Encoder", "bert", seed=2)
@@ -76,7 +74,7 @@ def test_two_towers_take_questions_and_documents(tmp_path: Path) -> None:
             close(vector, unit(plain.hidden(plain.ids(text))[0]))
 
 
-def test_qwen3_embedding_takes_the_end_mark_after_the_instruction_of_a_question(models: dict[str, Path]) -> None:
+def test_qwen3_embedding_appends_the_end_mark(models: dict[str, Path]) -> None:
     encoder = encoder_named(f"qwen3-embedding:{models['qwen3']}")
     plain = Plain(models["qwen3"])
     end = plain.tokenizer.convert_tokens_to_ids("<|endoftext|>")
@@ -87,7 +85,7 @@ def test_qwen3_embedding_takes_the_end_mark_after_the_instruction_of_a_question(
     close(asked[0], unit(plain.hidden(whole)[-1]))
 
 
-def test_an_end_mark_the_tokenizer_adds_is_not_added_again(models: dict[str, Path]) -> None:
+def test_an_end_mark_is_added_once(models: dict[str, Path]) -> None:
     marked = EncoderConfiguration("tiny", models["bert"], "last_token", end_mark="[SEP]")
     close(
         TransformerEncoder(marked).encode(TEXTS),
@@ -97,7 +95,7 @@ def test_an_end_mark_the_tokenizer_adds_is_not_added_again(models: dict[str, Pat
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen3"])
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_llm2vec_reads_both_ways_and_pools_the_text_without_its_instruction(
+def test_llm2vec_is_bidirectional_and_pools_without_the_instruction(
     models: dict[str, Path], kind: str, side: str
 ) -> None:
     shipped = encoder_named(f"llm2vec:{models[kind]}")
@@ -112,27 +110,23 @@ def test_llm2vec_reads_both_ways_and_pools_the_text_without_its_instruction(
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen3"])
-def test_the_last_word_changes_the_first_token_only_when_attention_goes_both_ways(
-    models: dict[str, Path], kind: str
-) -> None:
+def test_bidirectional_attention_reaches_the_first_token(models: dict[str, Path], kind: str) -> None:
     for both in (False, True):
         encoder = TransformerEncoder(EncoderConfiguration("tiny", models[kind], "cls", bidirectional=both))
         one, other = encoder.encode(["heart failure sodium", "heart failure sepsis"])
         assert np.allclose(one, other, atol=1e-6) is not both
 
 
-def test_a_model_that_stays_causal_whatever_mask_it_gets_is_refused(
-    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_that_stay_causal_are_rejected(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     from knowledge_index.encoders import transformer
 
-    monkeypatch.setattr(transformer._Tower, "_everyone_sees", lambda _self, mask: mask)
+    monkeypatch.setattr(transformer._Tower, "_full_attention", lambda _self, mask: mask)
     with pytest.raises(EncoderError, match="stays causal"):
         TransformerEncoder(EncoderConfiguration("tiny", models["llama"], "mean", bidirectional=True))
 
 
 @pytest.mark.parametrize("kind", ["bert", "qwen3"])
-def test_a_long_text_is_the_mean_of_its_pieces_by_their_tokens(models: dict[str, Path], kind: str) -> None:
+def test_long_texts_are_token_weighted_means_of_pieces(models: dict[str, Path], kind: str) -> None:
     encoder = TransformerEncoder(
         EncoderConfiguration("tiny", models[kind], "mean", max_tokens=64, query_template="{instruction} : {text}")
     )
@@ -151,7 +145,7 @@ def test_a_long_text_is_the_mean_of_its_pieces_by_their_tokens(models: dict[str,
     assert not found[2].any()
 
 
-def test_pieces_leave_nothing_out_and_cut_at_words(models: dict[str, Path]) -> None:
+def test_pieces_cover_the_text_and_end_at_words(models: dict[str, Path]) -> None:
     encoder = TransformerEncoder(EncoderConfiguration("tiny", models["bert"], "mean", max_tokens=40))
     numbered = " ".join(f"{chr(97 + at // 26)}{chr(97 + at % 26)} {word}" for at, word in enumerate(LONG.split()))
     pieces = encoder.pieces(numbered)
@@ -164,7 +158,7 @@ def test_pieces_leave_nothing_out_and_cut_at_words(models: dict[str, Path]) -> N
     assert at == len(numbered)
 
 
-def test_eight_thousand_tokens_and_more_are_one_vector(models: dict[str, Path]) -> None:
+def test_more_than_8000_tokens_give_one_vector(models: dict[str, Path]) -> None:
     encoder = TransformerEncoder(EncoderConfiguration("tiny", models["bert"], "mean", max_tokens=128))
     long = LONG * 24
     assert sum(piece.tokens for piece in encoder.pieces(long)) > 8000
@@ -202,7 +196,7 @@ def test_half_precision_is_near_and_has_a_fingerprint_of_its_own(models: dict[st
     assert one.fingerprint != other.fingerprint
 
 
-def test_a_model_that_writes_is_no_encoder(tmp_path: Path) -> None:
+def test_encoder_decoder_models_are_rejected(tmp_path: Path) -> None:
     from tests.knowledge_index.encoders.tiny_models import tokenizer, transformers
 
     config = transformers.T5Config(vocab_size=120, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
@@ -212,7 +206,7 @@ def test_a_model_that_writes_is_no_encoder(tmp_path: Path) -> None:
         TransformerEncoder(EncoderConfiguration("t5", tmp_path, "mean"))
 
 
-def test_what_cannot_be_opened_says_why(models: dict[str, Path], tmp_path: Path) -> None:
+def test_unreadable_models_are_reported(models: dict[str, Path], tmp_path: Path) -> None:
     pickled = tiny(tmp_path / "pickled", "bert")
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     with pytest.raises(EncoderError, match="is a pickle, which is not opened"):
@@ -227,7 +221,7 @@ def test_what_cannot_be_opened_says_why(models: dict[str, Path], tmp_path: Path)
         encoder.pieces("low sodium", "the patient has low sodium and heart failure")
 
 
-def test_weights_that_are_missing_are_not_made_up(tmp_path: Path) -> None:
+def test_missing_weights_are_rejected(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tiny(tmp_path / "model", "bert")
@@ -238,7 +232,7 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path: Path) -> None:
         encoder_named(f"hf:{folder}")
 
 
-def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
+def test_model_code_is_never_executed(tmp_path: Path) -> None:
     import json
 
     folder = tiny(tmp_path / "model", "bert")

@@ -1,4 +1,4 @@
-"""Measures against hand-computed values, and files that cannot be used."""
+"""Measures against hand-computed values, and malformed files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_precision_counts_empty_places_and_recall_counts_relevant_articles() -> 
     assert recall(["c", "c", "a"], GRADES, 2) == 0.0
 
 
-def test_every_retriever_is_measured_on_the_judged_queries_only(index: KnowledgeIndex) -> None:
+def test_retrievers_are_evaluated_on_queries_with_judgements(index: KnowledgeIndex) -> None:
     queries = {"1": Query("lactate in sepsis"), "2": Query("not judged"), "3": Query("nothing relevant")}
     scores = evaluate_retrieval(index, queries, {"1": {"105": 2}, "3": {"101": 0}})
     assert list(scores) == ["bm25", "dense", "hybrid", "graph"]
@@ -47,17 +47,17 @@ def test_every_retriever_is_measured_on_the_judged_queries_only(index: Knowledge
         assert list(item.by_query) == ["1"]
 
 
-def test_ids_that_do_not_agree_are_an_error_not_a_zero(index: KnowledgeIndex) -> None:
+def test_disjoint_ids_are_an_error(index: KnowledgeIndex) -> None:
     with pytest.raises(RetrievalError, match="ids agree"):
         evaluate_retrieval(index, {"1": Query("sepsis")}, {"q1": {"105": 1}})
 
 
-def test_ids_on_one_side_only_are_told_and_all_of_them_are_an_error(index: KnowledgeIndex) -> None:
+def test_unmatched_ids_are_reported(index: KnowledgeIndex) -> None:
     queries = {"1": Query("lactate in sepsis"), "2": Query("not judged")}
-    told = unmatched_queries(index, queries, {"1": {"105": 2, "999": 1, "888": 0}, "3": {"101": 1}})
-    assert told.queries_without_judgements == ("2",)
-    assert told.judged_but_not_asked == ("3",)
-    assert told.articles_not_indexed == ("999",)
+    unmatched = unmatched_queries(index, queries, {"1": {"105": 2, "999": 1, "888": 0}, "3": {"101": 1}})
+    assert unmatched.queries_without_judgements == ("2",)
+    assert unmatched.judgements_without_query == ("3",)
+    assert unmatched.articles_not_indexed == ("999",)
     with pytest.raises(RetrievalError, match=r"ids agree.*Queries: 1, 2; qrels: q1"):
         unmatched_queries(index, queries, {"q1": {"105": 1}})
     with pytest.raises(RetrievalError, match="no relevant article of the qrels is in this index: 999"):
@@ -115,7 +115,7 @@ GOOD = b'{"id": 1, "text": "sepsis"}\n'
         (b'{"id": 2, "text": "\xff"}', "line 2: not UTF-8"),
     ],
 )
-def test_malformed_queries_are_named(tmp_path: Path, line: bytes, message: str) -> None:
+def test_malformed_queries_are_reported(tmp_path: Path, line: bytes, message: str) -> None:
     (tmp_path / "q.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD + line)
     with pytest.raises(RetrievalError, match=message):
         read_queries(tmp_path / "q.jsonl")
@@ -132,7 +132,7 @@ def test_malformed_queries_are_named(tmp_path: Path, line: bytes, message: str) 
         (b"1 0 \xff 1", "line 2: not UTF-8"),
     ],
 )
-def test_malformed_judgements_are_named(tmp_path: Path, line: bytes, message: str) -> None:
+def test_malformed_judgements_are_reported(tmp_path: Path, line: bytes, message: str) -> None:
     (tmp_path / "r.tsv").write_bytes(b"1 0 101 1\n" + line)
     with pytest.raises(RetrievalError, match=message):
         read_qrels(tmp_path / "r.tsv")

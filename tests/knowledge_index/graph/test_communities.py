@@ -1,4 +1,4 @@
-"""Communities of the graph: found again where they were put, told in true sentences, kept in the index."""
+"""Communities of the graph: planted groups are found, described and stored in the index."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def modularity(weights: sparse.csr_array, labels: np.ndarray) -> float:  # type:
 
 
 @pytest.mark.parametrize("edges_at_a_time", [1, 40, 1 << 22])
-def test_groups_that_are_there_are_found(monkeypatch: pytest.MonkeyPatch, edges_at_a_time: int) -> None:
+def test_planted_groups_are_found(monkeypatch: pytest.MonkeyPatch, edges_at_a_time: int) -> None:
     monkeypatch.setattr(module, "_EDGES", edges_at_a_time)
     weights = cliques(6, 5)
     labels = levels_of(weights)[-1]
@@ -48,7 +48,7 @@ def test_groups_that_are_there_are_found(monkeypatch: pytest.MonkeyPatch, edges_
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11), st.floats(0.1, 5.0)), max_size=40))
-def test_every_level_holds_the_one_below_and_is_no_worse(edges: list[tuple[int, int, float]]) -> None:
+def test_levels_are_nested_with_increasing_modularity(edges: list[tuple[int, int, float]]) -> None:
     dense = np.zeros((12, 12))
     for one, other, weight in edges:
         if one != other:
@@ -63,7 +63,7 @@ def test_every_level_holds_the_one_below_and_is_no_worse(edges: list[tuple[int, 
         assert modularity(weights, labels) >= modularity(weights, np.arange(12)) - 1e-9
 
 
-def test_the_shipped_index_is_divided_and_told_in_words() -> None:
+def test_the_shipped_index_has_described_communities() -> None:
     shipped = KnowledgeIndex.open_starter()
     manifest = shipped.manifest
     listed = read_communities(manifest.inside(KnowledgeIndex.starter_folder()), manifest.counts["communities"])
@@ -76,12 +76,12 @@ def test_the_shipped_index_is_divided_and_told_in_words() -> None:
     assert any(item.community and "Heart Failure" in item.community.in_words() for item in heart)
 
 
-def test_two_builds_divide_alike(index: KnowledgeIndex) -> None:
+def test_communities_are_deterministic(index: KnowledgeIndex) -> None:
     one, other = (levels_of(index.graph.weights) for _ in range(2))
     assert all((a == b).all() for a, b in zip(one, other, strict=True))
 
 
-def test_a_summary_list_that_is_none_is_an_error(tmp_path: Path, index_folder: Path) -> None:
+def test_malformed_summaries_are_rejected(tmp_path: Path, index_folder: Path) -> None:
     count = read_manifest(index_folder).counts["communities"]
     (tmp_path / "communities.json").write_text("[[1, 2]]" if count != 1 else "[]")
     with pytest.raises(ArtifactError):
@@ -109,7 +109,7 @@ def evidence(pmid: int, community: int | None) -> Evidence:
         ([], 5, []),
     ],
 )
-def test_evidence_is_spread_over_answers_and_communities(
+def test_evidence_is_diversified_over_answers_and_communities(
     answers: list[list[tuple[int, int | None]]], limit: int, expected: list[int]
 ) -> None:
     found = [[evidence(*item) for item in answer] for answer in answers]

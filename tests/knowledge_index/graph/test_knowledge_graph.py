@@ -1,4 +1,4 @@
-"""The graph's edges and how they read."""
+"""The graph's edges and their relations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def edges(graph: KnowledgeGraph) -> set[tuple[int, str, int]]:
     }
 
 
-def test_headings_tree_and_citations_become_edges_read_both_ways() -> None:
+def test_headings_tree_and_citations_become_edges_in_both_directions() -> None:
     articles = (article("1", "t", "", "*Part/D2", references=("2", "999")), article("2", "t", "", "Other/D3"))
     graph = built(articles, CONCEPTS, {})
     assert edges(graph) == {
@@ -44,7 +44,7 @@ def test_headings_tree_and_citations_become_edges_read_both_ways() -> None:
     assert (graph.weights != graph.weights.T).nnz == 0
 
 
-def test_a_concept_an_article_names_without_indexing_is_an_edge() -> None:
+def test_mentions_become_edges() -> None:
     concepts = concepts_of((), {})
     number = next(at for at, concept in enumerate(concepts, 3) if concept.ui == "D018805")
     articles = (
@@ -56,7 +56,7 @@ def test_a_concept_an_article_names_without_indexing_is_an_edge() -> None:
     assert about == {(number, "mentioned in", 0), (number, "main heading of", 2)}
 
 
-def test_check_tags_are_no_concepts() -> None:
+def test_check_tags_are_excluded() -> None:
     names = {concept.name for concept in concepts_of(LITERATURE, {})}
     assert "Humans" not in names
     assert {"Heart Failure", "Telemedicine"} <= names
@@ -77,7 +77,7 @@ def test_concepts_often_indexed_together_are_joined() -> None:
     assert joined == {(24, "often indexed together with", 26), (26, "often indexed together with", 24)}
 
 
-def test_a_path_goes_the_way_most_of_the_walk_came() -> None:
+def test_the_path_follows_the_largest_flow() -> None:
     articles = (article("1", "t", "", "*Part/D2"), article("2", "t", "", "*Part/D2", references=("1",)))
     graph = built(articles, CONCEPTS, {})
     rank = graph.walk({2: 1.0})
@@ -86,7 +86,7 @@ def test_a_path_goes_the_way_most_of_the_walk_came() -> None:
     assert graph.path(0, [2], rank, length=1) == ()
 
 
-def test_a_graph_can_be_had_without_one_kind_of_edge() -> None:
+def test_one_kind_of_edge_can_be_removed() -> None:
     articles = (article("1", "t", "", "*Part/D2", references=("2",)), article("2", "t", "", "Other/D3"))
     graph = built(articles, CONCEPTS, {})
     less = edges(graph.without("citations"))
@@ -94,11 +94,11 @@ def test_a_graph_can_be_had_without_one_kind_of_edge() -> None:
     assert less < edges(graph)
 
 
-def test_a_walk_without_seeds_goes_nowhere() -> None:
+def test_a_walk_without_seeds_is_zero() -> None:
     graph = built(LITERATURE, concepts_of(LITERATURE, {}), {})
     assert not graph.walk({}).any()
 
 
-def test_a_walk_from_a_node_without_edges_stays() -> None:
+def test_a_walk_from_an_isolated_node_stays_there() -> None:
     graph = built((article("1", "t", ""),), CONCEPTS, {})
     np.testing.assert_allclose(graph.walk({0: 3.0}), [1.0, 0.0, 0.0, 0.0])

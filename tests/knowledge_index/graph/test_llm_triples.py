@@ -1,4 +1,4 @@
-"""Statements by a language model: what of its answers is believed, and what happens when it misbehaves."""
+"""Statements by a language model: which are accepted, and how failures are handled."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_question_shows_numbered_sentences_and_their_concepts(linker: Linker
         json.dumps([GOOD])[:-1] + ', {"sentence": 4, "subj',
     ],
 )
-def test_a_statement_of_the_sentence_s_own_words_is_kept(linker: Linker, tmp_path: Path, answer: str) -> None:
+def test_verbatim_statements_are_kept(linker: Linker, tmp_path: Path, answer: str) -> None:
     found, counts = read(linker, tmp_path, answer)
     assert found == [(FUROSEMIDE, "induces", HYPONATREMIA)]
     assert counts["kept"] == 1
@@ -90,7 +90,7 @@ def test_a_statement_of_the_sentence_s_own_words_is_kept(linker: Linker, tmp_pat
         ("Furosemide induces hyponatremia", "dropped: no object with sentence, subject, relation and object"),
     ],
 )
-def test_what_is_not_anchored_is_dropped_and_counted(linker: Linker, tmp_path: Path, item: object, why: str) -> None:
+def test_unsupported_statements_are_dropped_and_counted(linker: Linker, tmp_path: Path, item: object, why: str) -> None:
     found, counts = read(linker, tmp_path, json.dumps([item, statement(4, "Prednisone", "treats", "asthma")]))
     assert found == [(PREDNISONE, "treats", ASTHMA)]
     assert counts == {"answers": 1, why: 1, "kept": 1}
@@ -99,16 +99,16 @@ def test_what_is_not_anchored_is_dropped_and_counted(linker: Linker, tmp_path: P
 @pytest.mark.parametrize(
     "answer", ["", "I cannot help with that.", "{}", "[" * 5000, '[{"sentence": 2,', "null", "\x00"]
 )
-def test_an_answer_that_is_no_list_is_counted(linker: Linker, tmp_path: Path, answer: str) -> None:
+def test_malformed_answers_are_counted(linker: Linker, tmp_path: Path, answer: str) -> None:
     assert read(linker, tmp_path, answer) == ([], {"answers": 1, "answers that are no list": 1})
 
 
-def test_an_article_without_two_concepts_is_not_asked(linker: Linker, tmp_path: Path) -> None:
+def test_articles_with_fewer_than_two_concepts_are_skipped(linker: Linker, tmp_path: Path) -> None:
     reader = ModelTripleExtractor(linker, answering(), "x", tmp_path)
     assert list(reader.extract(Article("1", "Sepsis.", "Nothing else. Fever alone."))) == []
 
 
-def test_nothing_is_asked_twice_but_of_another_model(linker: Linker, tmp_path: Path) -> None:
+def test_answers_are_cached_per_model(linker: Linker, tmp_path: Path) -> None:
     answer = json.dumps([GOOD])
     first = list(ModelTripleExtractor(linker, answering(answer), "one", tmp_path).extract(ARTICLE))
     again = ModelTripleExtractor(linker, answering(), "one", tmp_path)
@@ -120,7 +120,7 @@ def test_nothing_is_asked_twice_but_of_another_model(linker: Linker, tmp_path: P
 
 
 class Server:
-    """A local server that answers a completion, after as many failures as it is told."""
+    """A local server that answers a completion, after a given number of failures."""
 
     def __init__(self) -> None:
         self.requests: list[bytes] = []
@@ -166,7 +166,7 @@ def articles(count: int) -> list[Article]:
     return [Article(str(n), f"Trial {n}", "Furosemide induced hyponatremia.") for n in range(1, count + 1)]
 
 
-def test_a_server_s_hiccup_costs_one_article_and_the_next_run_asks_only_for_it(
+def test_a_transient_failure_skips_one_article_until_the_next_run(
     linker: Linker, tmp_path: Path, server: Server
 ) -> None:
     server.fail = 2
@@ -179,7 +179,7 @@ def test_a_server_s_hiccup_costs_one_article_and_the_next_run_asks_only_for_it(
     assert (len(server.requests), again.counts["answers known from before"]) == (6, 2)
 
 
-def test_a_server_that_is_gone_is_an_error_and_no_empty_graph(linker: Linker, tmp_path: Path, server: Server) -> None:
+def test_an_unreachable_server_is_an_error(linker: Linker, tmp_path: Path, server: Server) -> None:
     server.fail = 10**6
     reader = ModelTripleExtractor(linker, server.ask, "served", tmp_path)
     with pytest.raises(SourceError, match="does not answer"):
@@ -188,9 +188,7 @@ def test_a_server_that_is_gone_is_an_error_and_no_empty_graph(linker: Linker, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_an_index_keeps_what_was_read_and_an_update_reads_only_what_is_new(
-    tmp_path: Path, encoder: MiniLMEncoder
-) -> None:
+def test_updates_extract_statements_of_new_articles_only(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     asked: list[str] = []
 
     def ask(question: TripleQuestion) -> str:

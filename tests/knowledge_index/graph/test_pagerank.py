@@ -35,7 +35,7 @@ def exact(weights: sparse.csr_array, seeds: dict[int, float], damping: float) ->
 
 @pytest.mark.parametrize("damping", [0.5, 0.85])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_first_fifty_are_those_of_the_exact_walk(seed: int, damping: float) -> None:
+def test_top_fifty_equal_exact_pagerank(seed: int, damping: float) -> None:
     weights = power_law(20_000, 100_000, seed)
     seeds = {int(node): 1.0 for node in np.random.default_rng(seed).integers(0, 20_000, 6)}
     truth, found = exact(weights, seeds, damping), local_push(weights, seeds, damping)
@@ -45,7 +45,7 @@ def test_the_first_fifty_are_those_of_the_exact_walk(seed: int, damping: float) 
     assert found.sum() == pytest.approx(1.0)
 
 
-def test_a_smaller_tolerance_comes_as_near_as_is_wanted() -> None:
+def test_a_smaller_tolerance_converges() -> None:
     weights = power_law(2_000, 9_000, 4)
     truth = exact(weights, {7: 2.0, 900: 1.0}, 0.5)
     distance = [
@@ -56,14 +56,14 @@ def test_a_smaller_tolerance_comes_as_near_as_is_wanted() -> None:
     assert distance[-1] < 2e-5  # the tolerance times the number of edges
 
 
-def test_the_far_end_of_the_literature_is_not_walked() -> None:
+def test_distant_nodes_are_not_visited() -> None:
     line = sparse.csr_array(sparse.diags_array([np.ones(99_999), np.ones(99_999)], offsets=[-1, 1]))
     rank = local_push(line, {0: 1.0}, 0.5)
     assert np.flatnonzero(rank).max() < 40
     assert (np.diff(rank[:10]) < 0).all()
 
 
-def test_the_same_question_has_the_same_answer_bit_for_bit() -> None:
+def test_pagerank_is_deterministic() -> None:
     weights = power_law(5_000, 30_000, 5)
     assert local_push(weights, {3: 1.0, 4: 2.0}, 0.5).tobytes() == local_push(weights, {3: 1.0, 4: 2.0}, 0.5).tobytes()
 
@@ -74,6 +74,6 @@ def test_mass_on_a_node_without_edges_returns_to_the_seeds(seeds: dict[int, floa
     np.testing.assert_allclose(local_push(weights, seeds, 0.5, 1e-12), exact(weights, seeds, 0.5), atol=1e-9)
 
 
-def test_no_seeds_no_walk() -> None:
+def test_without_seeds_the_result_is_zero() -> None:
     assert not local_push(power_law(50, 90, 6), {}, 0.5, TOLERANCE).any()
     assert not local_push(power_law(50, 90, 6), {3: 0.0}, 0.5, TOLERANCE).any()

@@ -18,7 +18,7 @@ def linker() -> Linker:
     return Linker()
 
 
-def told(linker: Linker, text: str) -> list[tuple[str, str, str]]:
+def extracted(linker: Linker, text: str) -> list[tuple[str, str, str]]:
     found = RuleTripleExtractor(linker).extract(Article("1", "Title", text))
     name = {ui: concept.name for ui, concept in linker.concepts.items()}
     return [(name[triple.subject], triple.relation, name[triple.object]) for triple in found]
@@ -36,8 +36,8 @@ def told(linker: Linker, text: str) -> list[tuple[str, str, str]]:
         ("Sepsis is strongly associated with delirium.", ("Sepsis", "is associated with", "Delirium")),
     ],
 )
-def test_a_sentence_says(linker: Linker, text: str, expected: tuple[str, str, str]) -> None:
-    assert told(linker, text) == [expected]
+def test_statements_are_extracted(linker: Linker, text: str, expected: tuple[str, str, str]) -> None:
+    assert extracted(linker, text) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,16 @@ def test_a_sentence_says(linker: Linker, text: str, expected: tuple[str, str, st
         "",
     ],
 )
-def test_a_sentence_that_says_nothing_of_the_two(linker: Linker, text: str) -> None:
-    assert told(linker, text) == []
+def test_sentences_without_a_relation_give_no_statement(linker: Linker, text: str) -> None:
+    assert extracted(linker, text) == []
 
 
-def test_every_relation_reads_both_ways() -> None:
+def test_every_relation_has_an_inverse() -> None:
     assert all(RELATIONS[number] for kind in EDGE_KINDS.values() for number in kind)
     assert sorted(number for kind in EDGE_KINDS.values() for number in kind) == list(range(len(RELATIONS)))
 
 
-def test_a_statement_is_a_way_through_the_graph(tmp_path: Path, encoder: MiniLMEncoder) -> None:
+def test_statements_become_paths(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     articles = [
         article("1", "Drug and salt", "Furosemide induced hyponatremia.", "*Diuretics/D004232"),
         article("2", "Low salt in hospital", "A study of wards.", "*Hyponatremia/D007010"),

@@ -1,4 +1,4 @@
-"""Building: whole or not at all, and after a kill only what is missing."""
+"""Builds are atomic, and a killed build resumes with the missing shards."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def test_a_changed_text_is_not_taken_from_an_old_shard(
 
 def test_progress_counts_articles(tmp_path: Path, encoder: MiniLMEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHARD", 3)
-    told: list[tuple[int, int]] = []
-    build_index(LITERATURE, tmp_path / "index", encoder, progress=lambda done, total: told.append((done, total)))
-    assert told == [(3, 8), (6, 8), (8, 8)]
+    reported: list[tuple[int, int]] = []
+    build_index(LITERATURE, tmp_path / "index", encoder, progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(3, 8), (6, 8), (8, 8)]
 
 
-def test_an_index_is_replaced_and_anything_else_is_not(tmp_path: Path, encoder: MiniLMEncoder) -> None:
+def test_only_an_index_is_overwritten(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     out = tmp_path / "index"
     build_index(LITERATURE, out, encoder)
     build_index(LITERATURE[:2], out, encoder)
@@ -106,7 +106,7 @@ def test_no_article_is_an_error(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     assert not (tmp_path / "index").exists()
 
 
-def test_an_index_of_one_article_without_headings_can_be_asked(tmp_path: Path, encoder: MiniLMEncoder) -> None:
+def test_an_index_of_one_article_can_be_searched(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     build_index([Article("1", "Frailty and falls", "")], tmp_path / "index", encoder)
     index = KnowledgeIndex.open(tmp_path / "index", encoder)
     for retriever in ("bm25", "dense", "hybrid", "graph"):

@@ -1,4 +1,4 @@
-"""Encoding in shards: killed and gone on with, here and on Ray's workers."""
+"""Encoding in shards: killed and resumed, in this process and on Ray workers."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ class Mortal(Quick):
         return super().encode(texts)
 
 
-def test_workers_that_are_killed_cost_nothing_but_time(tmp_path: Path) -> None:
+def test_killed_workers_are_replaced(tmp_path: Path) -> None:
     here = build_index(ARTICLES, tmp_path / "here", Quick())
     graves = tmp_path / "graves"
     graves.mkdir()
-    told: list[int] = []
+    reported: list[int] = []
     engine = encode_on_ray(partial(Mortal, graves, 2), workers=2)
     there = build_index(
-        ARTICLES, tmp_path / "there", Quick(), engine=engine, progress=lambda done, _: told.append(done)
+        ARTICLES, tmp_path / "there", Quick(), engine=engine, progress=lambda done, _: reported.append(done)
     )
     assert len(list(graves.iterdir())) >= 2, "workers did die"
     assert there == here, "the same rows, the same vectors, the same bytes"
-    assert told[-1] == len(ARTICLES)
+    assert reported[-1] == len(ARTICLES)
     assert len(KnowledgeIndex.open(tmp_path / "there")) == len(ARTICLES)
 
 
@@ -84,7 +84,7 @@ cli.main()
 """
 
 
-def test_a_build_that_was_killed_goes_on_with_its_unfinished_shards(tmp_path: Path) -> None:
+def test_a_killed_build_resumes_with_unfinished_shards(tmp_path: Path) -> None:
     """SIGKILL after the first of three shards; `--resume` then encodes only what is missing."""
     source, out = tmp_path / "articles.jsonl", tmp_path / "index"
     lines = [orjson.dumps({"pmid": n, "title": f"Subject {n}", "abstract": "Words " * 12}) for n in range(1, 700)]

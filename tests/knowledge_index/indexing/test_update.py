@@ -1,4 +1,4 @@
-"""Updates without encoding again: what is found afterwards is what a new build would find."""
+"""An updated index gives the results of a new build without encoding again."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def answers(index: KnowledgeIndex) -> list[list[tuple[str, float]]]:
     ]
 
 
-def test_an_updated_index_answers_as_one_built_anew(folder: Path, tmp_path: Path, encoder: MiniLMEncoder) -> None:
+def test_an_updated_index_equals_a_new_build(folder: Path, tmp_path: Path, encoder: MiniLMEncoder) -> None:
     counting = Counting(encoder)
     manifest, changed = update_index(folder, NEW, ["106", "999"], counting)
     assert changed == Changed(added=1, replaced=2, unchanged=1, removed=1)
@@ -70,7 +70,7 @@ def test_an_updated_index_answers_as_one_built_anew(folder: Path, tmp_path: Path
     assert answers(updated) == answers(anew)
 
 
-def test_compaction_leaves_one_shard_and_the_same_answers(folder: Path, encoder: MiniLMEncoder) -> None:
+def test_compaction_leaves_one_shard_and_the_same_results(folder: Path, encoder: MiniLMEncoder) -> None:
     update_index(folder, NEW, ["106"], encoder)
     update_index(folder, {}, ["105"], encoder)
     before = answers(KnowledgeIndex.open(folder, encoder))
@@ -109,14 +109,14 @@ def test_an_update_without_change_writes_nothing(folder: Path, encoder: MiniLMEn
     assert (folder / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_a_retraction_reaches_an_article_that_did_not_come_again(folder: Path, encoder: MiniLMEncoder) -> None:
+def test_retractions_mark_stored_articles(folder: Path, encoder: MiniLMEncoder) -> None:
     assert "103" in {item.pmid for item in KnowledgeIndex.open(folder, encoder).search(Query(QUESTIONS[1]))}
     manifest, changed = update_index(folder, {}, [], encoder, retracted=["103", "107"])
     assert (changed.replaced, manifest.counts["retracted"]) == (1, 2)
     assert "103" not in {item.pmid for item in KnowledgeIndex.open(folder, encoder).search(Query(QUESTIONS[1]))}
 
 
-def test_what_an_update_refuses(folder: Path, encoder: MiniLMEncoder, tmp_path: Path) -> None:
+def test_invalid_updates_are_rejected(folder: Path, encoder: MiniLMEncoder, tmp_path: Path) -> None:
     class Other(Counting):
         def __init__(self) -> None:
             super().__init__(encoder)
@@ -161,7 +161,7 @@ def test_an_index_of_the_first_version_is_updated_into_a_generation(folder: Path
     assert len(KnowledgeIndex.open(folder)) == len(LITERATURE) - 1
 
 
-def test_swaps_under_load_give_no_failed_and_no_mixed_answer(folder: Path, encoder: MiniLMEncoder) -> None:
+def test_replacing_an_index_under_load_is_atomic(folder: Path, encoder: MiniLMEncoder) -> None:
     """Each answer comes from one generation: one has only odd years in its titles, the other only even ones."""
     generations = [
         {item.pmid: replace(item, title=f"{item.title} ({word})") for item in LITERATURE} for word in ("odd", "even")
@@ -211,7 +211,7 @@ def test_the_vectors_of_an_index_answer_from_postgresql(folder: Path, encoder: M
         store.close()
 
 
-def test_a_generation_that_was_gone_for_a_moment_is_opened_again(folder: Path, encoder: MiniLMEncoder) -> None:
+def test_opening_retries_a_replaced_generation(folder: Path, encoder: MiniLMEncoder) -> None:
     """The same generation may be replaced and come back while it is opened: its manifest tells nothing of that."""
     build_index(LITERATURE, folder, encoder)
     tried: list[Manifest] = []
@@ -226,7 +226,7 @@ def test_a_generation_that_was_gone_for_a_moment_is_opened_again(folder: Path, e
     assert len(tried) == 2
 
 
-def test_a_file_that_stays_away_is_an_artifact_error(folder: Path, encoder: MiniLMEncoder) -> None:
+def test_a_missing_file_is_an_artifact_error(folder: Path, encoder: MiniLMEncoder) -> None:
     build_index(LITERATURE, folder, encoder)
 
     def open_generation(manifest: Manifest) -> str:

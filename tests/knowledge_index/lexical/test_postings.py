@@ -29,14 +29,14 @@ def filled(postings: Postings) -> tuple[list[int], list[float]]:
 
 
 @pytest.mark.parametrize("block", [1, 2, 5])
-def test_the_size_of_a_block_changes_nothing(block: int) -> None:
+def test_block_size_does_not_change_postings(block: int) -> None:
     small, one = Postings(TEXTS, terms, block=block), Postings(TEXTS, terms)
     assert small.vocabulary == one.vocabulary
     assert small.starts.tolist() == one.starts.tolist()
     assert filled(small) == filled(one)
 
 
-def test_the_files_hold_what_memory_holds(tmp_path: Path) -> None:
+def test_written_bm25_equals_the_in_memory_index(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
     in_memory = Bm25.build(TEXTS)
@@ -46,7 +46,7 @@ def test_the_files_hold_what_memory_holds(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
 
 
-def test_texts_without_a_word_are_an_index_without_a_term(tmp_path: Path) -> None:
+def test_texts_without_words_give_no_terms(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
     assert write_bm25(folder, ["", "the"]) == 0
@@ -57,7 +57,7 @@ CELLS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 
 
 
 @given(CELLS, st.sets(st.integers(1, 9)), st.integers(1, 60))
-def test_cells_come_by_row_and_column_and_the_first_of_a_place_stays(
+def test_cells_are_sorted_and_the_first_duplicate_is_kept(
     cells: list[tuple[int, int, int]], inner: set[int], at_a_time: int
 ) -> None:
     expected: dict[tuple[int, int], int] = {}
@@ -74,7 +74,7 @@ def test_cells_come_by_row_and_column_and_the_first_of_a_place_stays(
     assert (values == kinds / 2).all()
 
 
-def test_the_graph_is_the_same_in_files_and_in_ranges_of_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_in_files_equals_the_in_memory_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
     concepts = concepts_of(LITERATURE, {})

@@ -21,13 +21,13 @@ def naive(names: list[tuple[str, ...]], text: list[str]) -> set[tuple[int, int, 
 
 
 @given(NAMES, st.lists(st.sampled_from("abcx"), max_size=30))
-def test_every_occurrence_is_found_and_nothing_else(names: list[tuple[str, ...]], text: list[str]) -> None:
+def test_matches_equal_naive_search(names: list[tuple[str, ...]], text: list[str]) -> None:
     found = list(Automaton(names).matches(text))
     assert len(found) == len(set(found))
     assert set(found) == naive(names, text)
 
 
-def test_matches_come_by_their_end_the_longest_first() -> None:
+def test_matches_are_ordered_by_end_longest_first() -> None:
     automaton = Automaton([("heart", "failure"), ("failure",), ("acute", "heart", "failure")])
     assert list(automaton.matches(["acute", "heart", "failure"])) == [(0, 3, 2), (1, 2, 0), (2, 1, 1)]
 

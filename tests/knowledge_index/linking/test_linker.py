@@ -37,7 +37,7 @@ def found(linker: Linker, text: str) -> list[tuple[str, bool]]:
         ("taking Lasix", "Furosemide"),
     ],
 )
-def test_the_words_clinicians_write(linker: Linker, text: str, expected: str) -> None:
+def test_clinical_terms_are_linked(linker: Linker, text: str, expected: str) -> None:
     assert expected in [name for name, _ in found(linker, text)]
 
 
@@ -46,7 +46,7 @@ def test_the_longest_mention_wins_and_mentions_do_not_overlap(linker: Linker) ->
     assert [name for name, _ in found(linker, text)] == ["Heart Failure, Systolic", "Kidney Failure, Chronic"]
 
 
-def test_a_text_s_own_abbreviation_means_what_it_stood_for(linker: Linker) -> None:
+def test_abbreviations_defined_in_the_text_are_linked(linker: Linker) -> None:
     text = "Acute respiratory distress (ZRD) and hyponatremia (HN). The HN was mild, HNX and hn were not meant. No ZRD."
     mentions = [(item.mention, item.concept.name) for item in linker.link_text(text)]
     assert mentions.count(("HN", "Hyponatremia")) == 2
@@ -73,7 +73,7 @@ def test_offsets_quote_the_text(linker: Linker) -> None:
         "",
     ],
 )
-def test_what_is_no_mention(linker: Linker, text: str) -> None:
+def test_unrelated_words_are_not_linked(linker: Linker, text: str) -> None:
     names = {name for name, _ in found(linker, text)}
     assert not names & {"Pulmonary Embolism", "Atrial Fibrillation", "Chest Pain", "Myocardial Infarction", "Seizures"}
     assert "Diabetes Mellitus" not in names
@@ -156,7 +156,7 @@ def test_codes_of_every_system(linker: Linker, coding: tuple[str | None, str, st
         (("http://example.org/formulary", "BISA10", None), []),
     ],
 )
-def test_what_the_vocabulary_does_not_know_is_in_the_further_tables(
+def test_unknown_codes_are_found_in_the_additional_tables(
     linker: Linker, coding: tuple[str | None, str, str | None], expected: list[str]
 ) -> None:
     assert [item.concept.name for item in linker.link_codes([coding])] == expected
@@ -178,17 +178,17 @@ def test_what_the_vocabulary_does_not_know_is_in_the_further_tables(
         (SNOMED, "x", "No evidence of sepsis"),
     ],
 )
-def test_a_code_means_nothing_outside_its_system(linker: Linker, coding: tuple[str | None, str, str | None]) -> None:
+def test_codes_are_matched_within_their_system(linker: Linker, coding: tuple[str | None, str, str | None]) -> None:
     assert linker.link_codes([coding]) == ()
 
 
-def test_a_coding_is_looked_up_once_and_a_long_one_each_time() -> None:
+def test_short_codings_are_cached() -> None:
     linker = Linker()
     again = [linker.link_codes([(ICD10, "I50.9", "Heart failure")]) for _ in range(2)]
     long = [linker.link_codes([("urn:local", "X1", "Heart failure, " + 60 * "very ")])[0].concept for _ in range(2)]
     assert again[0][0] is again[1][0]
     assert long[0] == long[1] == again[0][0].concept
-    assert linker._remembered.cache_info().currsize == 1
+    assert linker._cached.cache_info().currsize == 1
 
 
 def test_each_concept_is_linked_once_and_names_its_source(linker: Linker) -> None:
@@ -196,7 +196,7 @@ def test_each_concept_is_linked_once_and_names_its_source(linker: Linker) -> Non
     assert [(item.concept.ui, item.source) for item in linked] == [("D006333", "icd10cm:I50.9")]
 
 
-def test_a_denial_reaches_through_a_long_list_and_not_through_a_note_without_end(linker: Linker) -> None:
+def test_negation_has_a_bounded_reach(linker: Linker) -> None:
     complaints = ", ".join(["fever", "cough", "nausea", "headache"] * 200)
     negated = [item.negated for item in linker.link_text(f"Denies {complaints}")]
     reached = negated.index(False)
@@ -211,5 +211,5 @@ def test_an_index_s_own_headings_are_known_by_name() -> None:
     assert linker.concepts["name:sweat"].name == "Sweat"
 
 
-def test_every_system_is_one_we_have_codes_or_names_for() -> None:
+def test_every_code_system_is_supported() -> None:
     assert set(SYSTEMS.values()) == {"icd10cm", "icd9cm", "icd9cm_procedure", "snomed", "rxnorm", "mesh"}

@@ -12,7 +12,7 @@ from knowledge_index.retrieval.ranking import RETRIEVERS
 
 
 @pytest.mark.parametrize("retriever", RETRIEVERS)
-def test_the_article_that_answers_comes_first(index: KnowledgeIndex, retriever: str) -> None:
+def test_the_relevant_article_ranks_first(index: KnowledgeIndex, retriever: str) -> None:
     found = index.search(Query("hyponatremia and death in hospital"), k=3, retriever=retriever)
     assert found[0].pmid == "103"
     assert found[0].retriever == retriever
@@ -30,14 +30,14 @@ def test_retracted_articles_are_never_shown(index: KnowledgeIndex, retriever: st
     assert "107" not in dict(index.ranking(Query("heart failure"), 10, retriever))
 
 
-def test_an_answer_tells_its_way_from_the_patient_s_concept(index: KnowledgeIndex) -> None:
+def test_evidence_has_a_path_from_the_patient_s_concept(index: KnowledgeIndex) -> None:
     by_pmid = {item.pmid: item for item in index.search(Query("CHF readmission"), 10)}
     assert by_pmid["101"].path[-1].target == "PMID 101"
     assert by_pmid["101"].path[0].source in {"Heart Failure", "Patient Readmission"}
     assert by_pmid["101"].path_in_words().count("main heading of") == 1
 
 
-def test_a_path_may_lead_over_the_tree_and_over_citations(index: KnowledgeIndex) -> None:
+def test_paths_use_the_tree_and_citations(index: KnowledgeIndex) -> None:
     query = Query("early return to hospital", ("D054144",))  # Heart Failure, Diastolic: no article carries it
     paths = {item.pmid: item.path for item in index.search(query, 10)}
     assert paths["101"] == (
@@ -50,7 +50,7 @@ def test_flat_retrievers_have_no_path(index: KnowledgeIndex) -> None:
     assert all(not item.path for item in index.search(Query("heart failure"), 10, "hybrid"))
 
 
-def test_weak_matches_are_withheld_not_padded(index: KnowledgeIndex) -> None:
+def test_weak_matches_are_withheld(index: KnowledgeIndex) -> None:
     found = index.retrieve(Query("repair of violins in the baroque era"), 5)
     assert found.evidence == ()
     assert found.withheld == 5
@@ -71,11 +71,11 @@ def test_bm25_and_linking_need_no_encoder(index_folder: Path, monkeypatch: pytes
         index.search(Query("prednisone"))
 
 
-def test_concepts_alone_are_a_question(index: KnowledgeIndex) -> None:
+def test_concepts_alone_are_a_query(index: KnowledgeIndex) -> None:
     assert index.search(Query("", ("D018805",)), 1)[0].pmid == "105"
 
 
-def test_a_negated_mention_seeds_nothing(index: KnowledgeIndex) -> None:
+def test_negated_mentions_are_no_seeds(index: KnowledgeIndex) -> None:
     paths = [item.path for item in index.search(Query("return to hospital, no sepsis"), 10)]
     assert paths
     assert all(path[0].source != "Sepsis" for path in paths if path)
@@ -90,24 +90,24 @@ def test_a_negated_mention_seeds_nothing(index: KnowledgeIndex) -> None:
         (Query("", ("D999999",)), "graph", "an empty question"),
     ],
 )
-def test_questions_that_cannot_be_answered(index: KnowledgeIndex, query: Query, retriever: str, message: str) -> None:
+def test_invalid_queries_are_errors(index: KnowledgeIndex, query: Query, retriever: str, message: str) -> None:
     with pytest.raises(RetrievalError, match=message):
         index.search(query, 10, retriever)
 
 
 @pytest.mark.parametrize("text", ["?", "the of and", "日本語", "\x00", "x" * 50_000, "a\udce9b"])
 @pytest.mark.parametrize("retriever", RETRIEVERS)
-def test_odd_questions_are_answered_without_a_fault(index: KnowledgeIndex, text: str, retriever: str) -> None:
+def test_unusual_queries_raise_no_error(index: KnowledgeIndex, text: str, retriever: str) -> None:
     assert len(index.search(Query(text), 3, retriever)) <= 3
 
 
-def test_a_search_can_be_repeated(index: KnowledgeIndex) -> None:
+def test_searches_are_deterministic(index: KnowledgeIndex) -> None:
     query = Query("heart failure after discharge", ("D006333",))
     assert index.search(query) == index.search(query)
     assert index.search(query, k=0) == ()
 
 
-def test_an_encoder_of_other_weights_is_refused(index_folder: Path) -> None:
+def test_an_encoder_with_other_weights_is_rejected(index_folder: Path) -> None:
     other = MiniLMEncoder()
     other.fingerprint = "another model"
     with pytest.raises(EncoderError, match="another model"):

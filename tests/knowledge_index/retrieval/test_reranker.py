@@ -48,7 +48,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_scores_are_those_of_each_pair_alone(model_folder: Path) -> None:
+def test_batched_scores_equal_single_scores(model_folder: Path) -> None:
     """Batched, padded and sorted by length, a pair scores as it does by itself: tokens, segments and mask by hand."""
     import torch
     from transformers import BertForSequenceClassification
@@ -70,7 +70,7 @@ def test_scores_are_those_of_each_pair_alone(model_folder: Path) -> None:
     assert len(set(np.round(scores[:4], 4))) == 4
 
 
-def test_an_index_answers_in_the_model_s_order(index: KnowledgeIndex, model_folder: Path) -> None:
+def test_results_are_in_the_reranker_s_order(index: KnowledgeIndex, model_folder: Path) -> None:
     model = CrossEncoder(model_folder)
     query = Query("heart failure readmission")
     plain = index.retrieve(query, 5)
@@ -96,7 +96,7 @@ class Backwards:
         return np.arange(len(passages), dtype=np.float32)
 
 
-def test_weak_and_retracted_answers_stay_out_whatever_the_model_says(index: KnowledgeIndex) -> None:
+def test_reranking_keeps_cutoffs_and_excludes_retracted_articles(index: KnowledgeIndex) -> None:
     model = Backwards()
     plain = index.retrieve(Query("heart failure readmission"), 100)
     again = index.retrieve(Query("heart failure readmission"), 100, reranker=model)
@@ -107,7 +107,7 @@ def test_weak_and_retracted_answers_stay_out_whatever_the_model_says(index: Know
 
 
 @pytest.mark.parametrize("case", ["nothing", "no config", "two labels", "pickled weights", "no weights"])
-def test_a_folder_that_is_no_cross_encoder_is_told(model_folder: Path, tmp_path: Path, case: str) -> None:
+def test_other_model_folders_are_rejected(model_folder: Path, tmp_path: Path, case: str) -> None:
     folder = tmp_path / "model"
     if case != "nothing":
         folder.mkdir()

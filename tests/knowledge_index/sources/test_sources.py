@@ -26,7 +26,7 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 BASELINE, UPDATE = DATA / "pubmed.xml", DATA / "pubmed-update.xml"
 
 
-def test_an_update_file_is_read_whole() -> None:
+def test_update_files_are_read() -> None:
     corrected, withdrawn, notice, *deletions = read_pubmed_xml(UPDATE)
     assert isinstance(corrected, Article)
     assert (corrected.title, corrected.language) == ("Low sodium at admission, corrected", "ger")
@@ -66,7 +66,7 @@ def test_a_record_given_again_after_its_deletion_stays() -> None:
     assert collect_articles("pubmed-xml", [UPDATE, BASELINE]).deletions == {"90000077"}
 
 
-def test_articles_kept_in_a_file_are_those_that_went_in() -> None:
+def test_spooled_articles_round_trip() -> None:
     with tempfile.TemporaryFile() as stream:
         kept = SpooledArticles(stream)
         whole = replace(LITERATURE[0], notices=(Notice("ErratumIn", "5"),), language="fre")
@@ -77,7 +77,7 @@ def test_articles_kept_in_a_file_are_those_that_went_in() -> None:
         assert ("104" in kept, "101" in kept, len(kept)) == (False, True, len(LITERATURE) - 1)
 
 
-def test_a_large_file_is_read_in_little_memory(tmp_path: Path) -> None:
+def test_large_files_are_read_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.xml.gz"
     text = "Words of an abstract that is repeated to be long. " * 20
     path.write_bytes(gzip.compress(xml(*(f"{text}{n}" for n in range(15_000))), 1))
@@ -217,7 +217,7 @@ def test_relations_of_bioc_json(tmp_path: Path, form: str, expected: tuple[str, 
     assert annotated_triples([tmp_path / "a.json"]) == {"31": (Triple(*expected, "31"),)}
 
 
-def test_bioc_json_is_cut_the_same_wherever_its_chunks_end() -> None:
+def test_bioc_json_is_independent_of_chunk_boundaries() -> None:
     for form, content in BIOC_FORMS.items():
         whole = list(Cutter().documents(content, True))
         assert len(whole) == 2, form
@@ -228,7 +228,7 @@ def test_bioc_json_is_cut_the_same_wherever_its_chunks_end() -> None:
         assert [*found, *cutter.documents(b"", True)] == whole, form
 
 
-def test_a_large_bioc_json_file_is_read_in_little_memory(tmp_path: Path) -> None:
+def test_large_bioc_json_files_are_read_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     passage = {"infons": {"type": "abstract"}, "text": "Words of an abstract that is long. " * 20, "annotations": []}
     documents = [{"id": str(n), "passages": [passage]} for n in range(1, 10_001)]
@@ -338,7 +338,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named_and_everything_else_is_kept(tmp_path: Path, case: str) -> None:
+def test_malformed_records_are_reported_and_others_kept(tmp_path: Path, case: str) -> None:
     source, name, content, kept, record = BAD[case]
     (tmp_path / name).write_bytes(content)
     collected = collect_articles(source, [tmp_path / name])
@@ -349,7 +349,7 @@ def test_bad_input_is_named_and_everything_else_is_kept(tmp_path: Path, case: st
     assert len(collected.articles) == kept if kept is not None else 0 < len(collected.articles) < 4000
 
 
-def test_a_flipped_bit_in_an_archive_is_told_and_the_md5_beside_it_keeps_it_out(tmp_path: Path) -> None:
+def test_damaged_archives_are_reported_and_rejected_by_md5(tmp_path: Path) -> None:
     packed = gzip.compress(MANY)
     damaged = packed[:9000] + bytes([packed[9000] ^ 64]) + packed[9001:]
     path = tmp_path / "a.xml.gz"
@@ -376,7 +376,7 @@ NOTICED = {
 
 
 @pytest.mark.parametrize("case", NOTICED)
-def test_what_is_odd_is_kept_and_noticed_with_its_place(tmp_path: Path, case: str) -> None:
+def test_notable_records_are_kept_and_located(tmp_path: Path, case: str) -> None:
     records, words, place = NOTICED[case]
     (tmp_path / "a.jsonl").write_bytes(jsonl(*records))
     collected = collect_articles("jsonl", [tmp_path / "a.jsonl"])
@@ -387,14 +387,12 @@ def test_what_is_odd_is_kept_and_noticed_with_its_place(tmp_path: Path, case: st
     }
 
 
-def test_only_the_first_places_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+def test_only_the_first_locations_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(jsonl(*(one(n, abstract="") for n in range(1, 51))))
     noticed = collect_articles("jsonl", [tmp_path / "a.jsonl"]).noticed["no abstract, the title alone is indexed"]
     assert (noticed.count, len(noticed.places)) == (50, 3)
 
 
-def test_a_source_without_a_single_article_is_an_error_not_an_empty_index(
-    tmp_path: Path, encoder: MiniLMEncoder
-) -> None:
+def test_a_source_without_articles_is_an_error(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     with pytest.raises(ArticleError, match="no article to index"):
         build_index(CollectedArticles().articles, tmp_path / "index", encoder)

@@ -96,7 +96,7 @@ def test_there_are_at_least_150_articles_each_once() -> None:
     assert [pmid for pmid, count in counted.items() if count > 1] == []
 
 
-def test_every_entry_is_whole() -> None:
+def test_every_entry_is_complete() -> None:
     odd = {
         entry["pmid"]
         for entry in entries()
@@ -115,7 +115,7 @@ def test_a_finding_is_one_sentence() -> None:
     assert several == []
 
 
-def test_every_pmid_is_a_record_we_have_read(records: dict[str, dict[str, dict[str, Any]]]) -> None:
+def test_every_pmid_is_in_the_source_records(records: dict[str, dict[str, dict[str, Any]]]) -> None:
     assert {e["pmid"] for e in entries() if e["pmid"] not in records[e["mesh_source"]]} == set()
 
 
@@ -129,7 +129,7 @@ def test_every_descriptor_is_mesh_s_own(mesh: dict[str, str]) -> None:
     assert wrong == set()
 
 
-def test_every_descriptor_has_its_place_in_the_tree() -> None:
+def test_every_descriptor_has_a_tree_number() -> None:
     """Fails after headings were added until `python -m knowledge_index.vocabulary.entries MESH_FOLDER` has been run."""
     used = {heading["ui"] for entry in entries() for heading in entry["mesh"] if heading.get("ui")}
     assert used - set(tree_numbers()) == {"D005260", "D008297"} & used  # Female and Male stand outside the tree
@@ -162,7 +162,7 @@ def test_every_year_is_the_record_s(records: dict[str, dict[str, dict[str, Any]]
     assert wrong == set()
 
 
-def test_nothing_is_quoted(records: dict[str, dict[str, dict[str, Any]]]) -> None:
+def test_findings_do_not_quote_abstracts(records: dict[str, dict[str, dict[str, Any]]]) -> None:
     shared = {
         entry["pmid"]: " ".join(min(common))
         for entry in entries()
@@ -192,7 +192,7 @@ def test_the_shipped_index_holds_the_committed_articles(starter: KnowledgeIndex)
     assert shipped(starter) == list(starter_articles().articles.values())
 
 
-def test_the_shipped_graph_and_terms_are_what_a_build_gives_today(starter: KnowledgeIndex, tmp_path: Path) -> None:
+def test_a_new_build_equals_the_shipped_graph_and_terms(starter: KnowledgeIndex, tmp_path: Path) -> None:
     """Fails after the articles, the vocabulary or the graph's rules changed until the starter has been built again.
 
     Files of floating-point weights are left out: another processor may round their last bit otherwise.
@@ -203,7 +203,7 @@ def test_the_shipped_graph_and_terms_are_what_a_build_gives_today(starter: Knowl
     assert {name for name in exact if fresh[name] != starter.manifest.files[name]} == set()
 
 
-def test_the_shipped_vectors_are_those_of_the_texts(starter: KnowledgeIndex, encoder: MiniLMEncoder) -> None:
+def test_shipped_vectors_match_the_texts(starter: KnowledgeIndex, encoder: MiniLMEncoder) -> None:
     fresh = encoder.encode([article.text for article in shipped(starter)])
     stored = starter._vectors.stored(0, len(starter))
     assert float((fresh * stored).sum(axis=1).min()) > 0.999
@@ -234,7 +234,7 @@ def test_the_problems_of_hospital_patients_find_evidence(starter: KnowledgeIndex
 
 
 @pytest.mark.parametrize("question", ["violin varnish recipes", "offside rule in football", "python packaging"])
-def test_what_is_not_medicine_finds_nothing(starter: KnowledgeIndex, question: str) -> None:
+def test_non_medical_queries_find_nothing(starter: KnowledgeIndex, question: str) -> None:
     assert starter.search(Query(question), 10) == ()
 
 

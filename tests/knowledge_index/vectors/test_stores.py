@@ -1,4 +1,4 @@
-"""One suite for every store of vectors: flat, compressed, in shards, with rows gone, and in PostgreSQL."""
+"""One suite for every store of vectors: flat, compressed, in shards, with removed rows, and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, compressed: Path) -> I
         made.close()
 
 
-def test_the_nearest_are_found(store: VectorStore, request: pytest.FixtureRequest) -> None:
+def test_nearest_vectors_are_found(store: VectorStore, request: pytest.FixtureRequest) -> None:
     scores, rows = store.search(QUESTIONS, 10)
     assert (scores.shape, rows.shape) == ((60, 10), (60, 10))
     share = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, EXACT, strict=True)])
@@ -119,7 +119,7 @@ def test_the_nearest_are_found(store: VectorStore, request: pytest.FixtureReques
     np.testing.assert_allclose(scores, np.take_along_axis(QUESTIONS @ VECTORS.T, rows, 1), atol=0.02)
 
 
-def test_a_store_tells_its_size(store: VectorStore) -> None:
+def test_stores_report_their_size(store: VectorStore) -> None:
     assert (len(store), store.dimensions) == (COUNT, DIMENSIONS)
 
 
@@ -128,7 +128,7 @@ def test_a_vector_finds_itself(store: VectorStore) -> None:
     assert rows[:, 0].tolist() == [0, 1100, COUNT - 1]
 
 
-def test_asking_for_more_than_there_is_pads(store: VectorStore) -> None:
+def test_results_are_padded_to_k(store: VectorStore) -> None:
     scores, rows = store.search(QUESTIONS[:1], COUNT + 5)
     found = rows[0] >= 0
     assert not found[-5:].any()
@@ -143,13 +143,13 @@ def test_shards_searched_together_equal_the_merged_index(compressed: Path, tmp_p
     np.testing.assert_allclose(apart_scores, scores, atol=1e-6)
 
 
-def test_two_writings_of_the_same_vectors_give_the_same_bytes(compressed: Path, tmp_path: Path) -> None:
+def test_written_vectors_are_deterministic(compressed: Path, tmp_path: Path) -> None:
     module.write_vectors(tmp_path, [VECTORS[:7], VECTORS[7:2000], VECTORS[2000:]], COUNT, lists=LISTS)
     for path in compressed.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_rows_that_are_gone_are_never_found_even_where_all_near_ones_are(compressed: Path) -> None:
+def test_removed_rows_are_never_found(compressed: Path) -> None:
     position = np.arange(COUNT)
     nearest = np.argsort(-(QUESTIONS[0] @ VECTORS.T))
     position[nearest[:500]] = -1
@@ -162,18 +162,18 @@ def test_rows_that_are_gone_are_never_found_even_where_all_near_ones_are(compres
     assert set(RemappedRows(FlatVectors.of(VECTORS), position).search(QUESTIONS[:1], 10)[1][0]) == set(nearest[500:510])
 
 
-def test_rows_must_fit_their_store() -> None:
+def test_row_mapping_must_fit_the_store() -> None:
     with pytest.raises(ValueError, match="2 positions for 3 rows"):
         RemappedRows(FlatVectors.of(VECTORS[:3]), np.arange(2))
 
 
-def test_shards_of_shards_keep_their_numbers() -> None:
+def test_nested_shards_keep_row_numbers() -> None:
     inner = ShardedVectors([FlatVectors.of(VECTORS[:5]), FlatVectors.of(VECTORS[5:9])])
     outer = ShardedVectors([inner, FlatVectors.of(VECTORS[9:20])])
     assert outer.search(VECTORS[:20], 1)[1][:, 0].tolist() == list(range(20))
 
 
-def test_compressed_vectors_come_back_nearly_as_they_went_in(compressed: Path, tmp_path: Path) -> None:
+def test_compressed_vectors_are_decoded_approximately(compressed: Path, tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     apart = in_shards(compressed, tmp_path / "shards")
     for store in (open_vectors(compressed, 1), apart):
@@ -182,7 +182,7 @@ def test_compressed_vectors_come_back_nearly_as_they_went_in(compressed: Path, t
         assert (store.stored(1099, 1105) * VECTORS[1099:1105]).sum(axis=1).min() > 0.9998
 
 
-def test_few_vectors_are_kept_exactly_and_many_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_indexes_are_exact_and_large_ones_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module.write_vectors(tmp_path, [VECTORS], COUNT)
     assert [path.name for path in tmp_path.iterdir()] == ["vectors.faiss"]
     monkeypatch.setattr(module, "EXACT_BELOW", COUNT)
@@ -195,12 +195,12 @@ def test_few_vectors_are_kept_exactly_and_many_are_not(tmp_path: Path, monkeypat
     ]
 
 
-def test_a_wrong_count_is_noticed(compressed: Path, tmp_path: Path) -> None:
+def test_a_wrong_vector_count_is_an_error(compressed: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3000 vectors came, 2999 were announced"):
         module.write_shard(tmp_path, 1, compressed, [VECTORS], COUNT - 1)
 
 
-def test_a_gpu_assigns_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_uses_gpus_where_present(monkeypatch: pytest.MonkeyPatch) -> None:
     """The GPU build of FAISS is not on this machine: its two calls are stood in for."""
     asked: list[Any] = []
     fake = SimpleNamespace(
@@ -223,7 +223,7 @@ def test_a_gpu_assigns_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
         (lambda folder: save_array(folder, "vectors_scale", np.zeros((1, 1), np.float32)), "expected float32"),
     ],
 )
-def test_files_that_do_not_belong_together_are_refused(
+def test_inconsistent_vector_files_are_rejected(
     compressed: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
 ) -> None:
     folder = Path(shutil.copytree(compressed, tmp_path / "copy"))
@@ -248,7 +248,7 @@ def test_rows_are_added_and_removed_in_postgresql(postgres: str) -> None:
         assert store.search(VECTORS[[149]], 1)[1][0, 0] != 149
 
 
-def test_a_writing_that_fails_leaves_the_old_vectors(postgres: str) -> None:
+def test_a_failed_write_keeps_the_old_vectors(postgres: str) -> None:
     with closing(PgVectors(postgres, "whole")) as store:
         store.write([VECTORS[:100]], "first")
         with pytest.raises(ArtifactError, match="refused"):
@@ -257,17 +257,17 @@ def test_a_writing_that_fails_leaves_the_old_vectors(postgres: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a-b", "a;drop table x", "x" * 41, '"'])
-def test_names_that_are_no_names_are_refused_before_any_connection(name: str) -> None:
+def test_invalid_names_are_rejected_before_connecting(name: str) -> None:
     with pytest.raises(ArtifactError, match="a name is"):
         PgVectors("postgresql://nowhere.invalid", name)
 
 
-def test_a_database_that_is_not_there_is_an_artifact_error() -> None:
+def test_an_unreachable_database_is_an_artifact_error() -> None:
     with pytest.raises(ArtifactError, match="PostgreSQL cannot be used"):
         PgVectors("host=/nonexistent dbname=x", "absent")
 
 
-def test_an_index_that_is_not_in_the_database_says_so(postgres: str) -> None:
+def test_a_missing_database_index_is_an_artifact_error(postgres: str) -> None:
     with closing(PgVectors(postgres, "never_written")) as store:
         with pytest.raises(ArtifactError, match="no vectors of that name"):
             _ = store.fingerprint
@@ -275,7 +275,7 @@ def test_an_index_that_is_not_in_the_database_says_so(postgres: str) -> None:
             store.search(QUESTIONS, 3)
 
 
-def test_a_connection_that_is_lost_is_an_error_and_no_empty_answer(postgres: str) -> None:
+def test_a_lost_connection_is_a_retrieval_error(postgres: str) -> None:
     store = PgVectors(postgres, "lost")
     store.write([VECTORS[:10]], "x")
     store.close()

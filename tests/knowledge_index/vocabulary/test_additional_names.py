@@ -1,4 +1,4 @@
-"""The compiled tables of codes and names: whole, in order, and true to MeSH; and how a description becomes a row."""
+"""The compiled tables of codes and names: complete, sorted, consistent with MeSH, and derived from descriptions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from pathlib import Path
 import pytest
 
 from knowledge_index import Concept, KnowledgeIndex, MiniLMEncoder, build_index
-from knowledge_index.linking.derive_tables import _NOBODY_S, linked, names_of
+from knowledge_index.linking.derive_tables import _NO_DISEASE_ICD10, linked, names_of
 from knowledge_index.linking.linker import Linker
 from knowledge_index.vocabulary import entries
-from knowledge_index.vocabulary.additional_names import ALL, DISEASES, DRUGS, Further, NameTable, key_of, shipped
+from knowledge_index.vocabulary.additional_names import (
+    ALL,
+    DISEASES,
+    DRUGS,
+    AdditionalNames,
+    NameTable,
+    key_of,
+    shipped,
+)
 from tests.knowledge_index.conftest import article
 
 FOLDER = Path(entries.__file__).parent
@@ -26,7 +34,7 @@ def rows(table: NameTable) -> list[tuple[str, str]]:
     return [(key, table.get(key) or "") for key in keys]
 
 
-def test_the_tables_are_sorted_small_and_whole() -> None:
+def test_tables_are_sorted_complete_and_small() -> None:
     tables = shipped()
     for table in (tables.descriptors, tables.codes, tables.names):
         keys = [table[row] for row in range(len(table))]
@@ -66,7 +74,7 @@ def test_a_table_finds_every_key_and_no_other() -> None:
     assert NameTable(b"").get("a") is None
 
 
-TABLES = Further(
+TABLES = AdditionalNames(
     NameTable(b"D1\tGout\tC05.1\nD2\tGouty Stone\tC05.1.2\nD3\tColchicine\tD03.1\n"),
     NameTable(b"icd10cm:M10\tD1\n"),
     NameTable(b"colchicine\tD3\ngout\tD1\ngouty stone\tD2\n"),
@@ -88,12 +96,12 @@ def test_the_longest_name_of_the_branch_is_found(text: str, branches: tuple[str,
     assert [word.lower() for word in found] == [word.lower() for word in expected]
 
 
-def test_a_code_without_a_row_takes_its_category_s() -> None:
+def test_codes_inherit_from_their_category() -> None:
     assert [concept.name for concept in TABLES.of_code("icd10cm", "M1034X9")] == ["Gout"]
     assert TABLES.of_code("icd10cm", "M11") == TABLES.of_code("icd9cm", "M10") == []
 
 
-def test_descriptions_become_rows() -> None:
+def test_rows_are_derived_from_descriptions() -> None:
     concepts = [
         Concept("D1", "Pneumonia", ("C08.381.677",)),
         Concept("D2", "Sepsis", ("C01.757",)),
@@ -112,7 +120,7 @@ def test_descriptions_become_rows() -> None:
         ("Z80", "Family history of sepsis"),
         ("W03", "Burns by falling"),
     ]
-    found = dict(linked(descriptions, Linker(concepts, vocabulary=()), _NOBODY_S))
+    found = dict(linked(descriptions, Linker(concepts, vocabulary=()), _NO_DISEASE_ICD10))
     assert found == {"J18": ["D1"], "J181": ["D1", "D2"], "F32": ["D3"], "T30": ["D4"]}
 
 
@@ -130,14 +138,14 @@ def test_names_with_several_meanings_and_abbreviations_are_left_out() -> None:
     assert key_of("Kidney Stones") == "kidney stone"
 
 
-def test_an_index_links_what_it_has(index: KnowledgeIndex) -> None:
+def test_an_index_links_its_own_concepts_only(index: KnowledgeIndex) -> None:
     gingivitis = (SNOMED, "66383009", "Gingivitis (disorder)")
     linked = index.link_codes([(ICD10, "I50.9", None), gingivitis])
     assert [item.concept.name for item in linked] == ["Heart Failure"]
     assert [item.concept.name for item in Linker().link_codes([gingivitis])] == ["Gingivitis"]
 
 
-def test_the_tables_know_what_an_index_may_have(tmp_path: Path, encoder: MiniLMEncoder) -> None:
+def test_tables_link_concepts_of_an_index(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     build_index([article("1", "Gums", "Sore gums.", "*Gingivitis/D005891")], tmp_path / "index", encoder)
     index = KnowledgeIndex.open(tmp_path / "index", encoder)
     assert [item.concept.ui for item in index.link_codes([(ICD10, "K05.10", None)])] == ["D005891"]

