@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from cds_hooks.errors import (
     FetchError,
@@ -35,10 +35,18 @@ _CONTEXT = re.compile(r"context\.(\w+)\Z")
 _INSTANCE = re.compile(r"[A-Z][A-Za-z]+/(?:\{\{[\w.]+\}\}|[A-Za-z0-9\-.]{1,64})\Z")
 _TYPE = re.compile(r"[A-Z][A-Za-z]+\Z")
 
+
+class UnreadBundle(Protocol):
+    """A Bundle of a reader whose resources are not decoded yet: an object with these members of the Bundle."""
+
+    resourceType: Any
+    entry: Any
+
+
 Reader = Callable[[bytes, int], Mapping[str, Any]]
 """(bytes of the prefetch object, levels of nesting it may have) -> its members. Raises HookError 400.
 
-A reader may return an object of its own, with a list `entry`, for each Bundle.
+A reader may return an UnreadBundle for each Bundle.
 """
 Fetch = Callable[[str], Any]
 """A filled query such as `Patient/1` -> the FHIR resource. Raises FetchError."""
@@ -101,7 +109,7 @@ def check_entries(members: Mapping[str, Any]) -> None:
     """Raises TooLargeError where the Bundles of a prefetch have more than 20,000 entries together."""
     entries = 0
     for value in members.values():
-        listed = value.get("entry") if isinstance(value, dict) else getattr(value, "entry", None)
+        listed = _member(value, "entry")
         entries += len(listed) if isinstance(listed, list) else 0
     if entries > MAX_ENTRIES:
         raise TooLargeError(f"more than {MAX_ENTRIES} entries in prefetch")
@@ -195,7 +203,12 @@ def arrived(value: Any, kind: str) -> bool:
     >>> arrived({"resourceType": "Bundle"}, "Observation"), arrived({"resourceType": "OperationOutcome"}, "Patient")
     (True, False)
     """
-    return isinstance(value, dict) and value.get("resourceType") in ("Bundle", kind)
+    return _member(value, "resourceType") in ("Bundle", kind)
+
+
+def _member(value: Any, name: str) -> Any:
+    """Of a resource as parsed, or of an UnreadBundle."""
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
 def fetch_all(queries: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict[str, FetchError]]:

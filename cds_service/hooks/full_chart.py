@@ -1,4 +1,4 @@
-"""Everything a server has of one patient: what `riskcards score --fhir-server` and the demo's ward are made from."""
+"""A patient's resources from a FHIR server, for `riskcards score --fhir-server` and the demo."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from cds_hooks import FHIR_ID
-from cds_service.hooks.locations import newest_first, read_places
+from cds_service.hooks.locations import newest_first, read_locations
 from cds_service.net.gateway import Gateway, GatewayError
 
-MOST_OF_A_CHART = 20
-"""Locations read for one chart."""
-_TYPES_OF_A_CHART = (
+MAX_LOCATIONS = 20
+"""Locations read for one patient."""
+_TYPES = (
     "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference", "Composition",
 )  # fmt: skip
 
@@ -24,7 +24,7 @@ def fetch_patient_resources(
     seconds: float = 60.0,
     private_networks: Iterable[str] = (),
 ) -> tuple[list[dict[str, Any]], frozenset[str]]:
-    """A patient's chart for `riskcards score --fhir-server`: its resources, and the types that could not be fetched.
+    """(the resources of a patient, the types that could not be fetched completely)
 
     Raises GatewayError when the Patient itself cannot be read.
     """
@@ -33,7 +33,7 @@ def fetch_patient_resources(
     gateway = Gateway([server], seconds, private_networks)
     resources = [gateway.fetch(server, f"Patient/{patient}", token)]
     missing = set()
-    for kind in _TYPES_OF_A_CHART:
+    for kind in _TYPES:
         try:
             bundle = gateway.fetch(server, f"{kind}?patient={patient}&_count=500", token)
         except GatewayError:
@@ -45,6 +45,5 @@ def fetch_patient_resources(
         if bundle.get("link"):
             missing.add(kind)
     stays = [resource for resource in resources if resource.get("resourceType") == "Encounter"]
-    return resources + read_places(newest_first(stays), gateway, server, token, most=MOST_OF_A_CHART), frozenset(
-        missing
-    )
+    locations = read_locations(newest_first(stays), gateway, server, token, most=MAX_LOCATIONS)
+    return resources + locations, frozenset(missing)

@@ -18,9 +18,9 @@ from cds_service.config.modes import Mode, ModeBoard
 from cds_service.config.settings import Settings
 from cds_service.hooks.assessment_cache import AssessmentCache, CachedAssessment, Key
 from cds_service.hooks.estimate_records import estimate_record
-from cds_service.hooks.locations import expecting_places, lacks_places, with_places
-from cds_service.hooks.note_attachments import notes_by_url, urls_of_notes
-from cds_service.hooks.prediction_time import find_encounter, prediction_time
+from cds_service.hooks.locations import lacks_locations, with_locations
+from cds_service.hooks.note_attachments import note_urls, notes_by_url
+from cds_service.hooks.prediction_time import prediction_time
 from cds_service.hooks.prefetch import complete, has_gaps
 from cds_service.hooks.request_trace import RequestTrace, Trace
 from cds_service.monitoring.metrics import Metrics
@@ -31,6 +31,7 @@ from cds_service.runtime.admission import Admission
 from cds_service.runtime.deadlines import DeadlineRunner
 from cds_service.store.store import CardRecord, Store
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord, SiteMap
+from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment, Pipeline
 
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
@@ -101,7 +102,7 @@ class HookHandler:
         """Read and assess a request without a card: what was read once (encoded notes, opened models) stays warm."""
         asking = _Asking(service, parse_request(body, service), Mode.SILENT, None, Due.of(self.settings))
         prefetch = complete(asking.request, service, self.gateway(None))
-        record = self._record(asking, prefetch, find_encounter(prefetch, asking.request.encounter_id))
+        record = self._record(asking, prefetch, prefetch.encounter(asking.request.encounter_id))
         if record.current_stay is None:
             return ()
         return tuple(self.pipeline.assess(record, task) for task in service.tasks)
@@ -152,11 +153,11 @@ class HookHandler:
         return answer
 
     def _worked_out(
-        self, asking: _Asking, prefetch: dict[str, Any], notes: Callable[[str], dict[str, Any] | None] | None
+        self, asking: _Asking, prefetch: FhirPrefetch, notes: Callable[[str], dict[str, Any] | None] | None
     ) -> CachedAssessment | None:
         """The record and its estimates; None without an inpatient stay. Raises HookError 412 where one was named."""
         request, service, pipeline = asking.request, asking.service, self.pipeline
-        encounter = find_encounter(prefetch, request.encounter_id)
+        encounter = prefetch.encounter(request.encounter_id)
         record = asking.trace.record = self._record(asking, prefetch, encounter, notes)
         asking.trace.lap("map the chart")
         if record.current_stay is None:
@@ -165,8 +166,8 @@ class HookHandler:
             return None
         assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in service.tasks)
         asking.trace.lap("assess")
-        wanting = has_gaps(request.prefetch, service) or any(urls_of_notes(prefetch.get("documents")))
-        wanting = wanting or lacks_places(prefetch, request.encounter_id)
+        wanting = has_gaps(request.prefetch, service) or any(note_urls(prefetch))
+        wanting = wanting or lacks_locations(prefetch, request.encounter_id)
         known = CachedAssessment(record, assessments, encounter, pipeline, wanting)
         # What a language model reads meanwhile belongs to the next answer, however soon it is asked for.
         cut = any(assessment.left_out or assessment.waits for assessment in assessments)
@@ -175,11 +176,11 @@ class HookHandler:
             self.remembered.put(_key(asking), replace(known, record=replace(record, _charted=())))
         return known
 
-    def _whole(self, asking: _Asking, gateway: Gateway) -> dict[str, Any]:
+    def _whole(self, asking: _Asking, gateway: Gateway) -> FhirPrefetch:
         """The prefetch with what did not come, where we may fetch it; the places of the stay among it."""
         request, until = asking.request, asking.due.fetched
         prefetch = complete(request, asking.service, gateway, until)
-        return with_places(prefetch, request.encounter_id, gateway, request.fhir_server, request.access_token, until)
+        return with_locations(prefetch, request.encounter_id, gateway, request.fhir_server, request.access_token, until)
 
     def _fetches(self, asking: _Asking) -> bool:
         """Whether this request lets us fetch what it lacks: the next try may bring what this one did not."""
@@ -262,7 +263,7 @@ class HookHandler:
     def _record(
         self,
         asking: _Asking,
-        prefetch: dict[str, Any],
+        prefetch: FhirPrefetch,
         encounter: Mapping[str, Any] | None,
         notes: Callable[[str], dict[str, Any] | None] | None = None,
     ) -> PatientRecord:
@@ -275,7 +276,7 @@ class HookHandler:
                 patient_id=request.patient_id,
                 prediction_time=at,
                 encounter_id=request.encounter_id,
-                expected=expecting_places(service.expected(), prefetch),
+                expected=prefetch.expected,
                 fetch_attachment=notes,
                 site_map=self.site_map,
                 undated_known=at == now,

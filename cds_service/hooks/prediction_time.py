@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fhir_mapping.core import parse_instant
-from fhir_mapping.parsing import Bundle
 from fhir_mapping.resources import starts_stay
 
 FIRST_DAY = timedelta(hours=24)
@@ -35,21 +34,3 @@ def _end(encounter: Mapping[str, Any]) -> datetime | None:
     period = encounter.get("period") or encounter.get("actualPeriod")
     instant = parse_instant(period.get("end")) if isinstance(period, dict) else None
     return None if instant is None else instant.latest
-
-
-def find_encounter(prefetch: Mapping[str, Any], encounter_id: str | None) -> Mapping[str, Any] | None:
-    """The Encounter of the context in prefetch, by its own template or among all encounters."""
-    if encounter_id is None:
-        return None
-    single = prefetch.get("encounter")
-    if isinstance(single, dict) and single.get("resourceType") == "Encounter" and single.get("id") == encounter_id:
-        return single
-    bundle = prefetch.get("encounters")
-    if isinstance(bundle, Bundle):
-        return bundle.find(encounter_id)
-    listed = bundle.get("entry") if isinstance(bundle, dict) else None
-    for entry in listed if isinstance(listed, list) else ():
-        resource = entry.get("resource") if isinstance(entry, dict) else None
-        if isinstance(resource, dict) and resource.get("id") == encounter_id:
-            return resource
-    return None

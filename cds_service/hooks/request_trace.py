@@ -15,10 +15,9 @@ from typing import Any
 import orjson
 
 from cds_hooks import HookRequest, fill
-from cds_service.hooks.prefetch import arrived
 from cds_service.protocol.services import Service
 from fhir_mapping import PatientRecord
-from fhir_mapping.parsing import Bundle
+from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment
 
 KEPT = 12
@@ -39,7 +38,7 @@ class Trace:
     """What a request leaves on its way: Trace(size).lap("map the chart") adds (step, milliseconds since the last)."""
 
     size: int = 0
-    prefetch: Mapping[str, Any] | None = None
+    prefetch: FhirPrefetch | None = None
     record: PatientRecord | None = None
     times: list[tuple[str, float]] = field(default_factory=list)
     _last: float = field(default_factory=perf_counter)
@@ -101,19 +100,20 @@ class RequestTraces:
             return self._walks.get(hook_instance)
 
 
-def _arrived(prefetch: Mapping[str, Any], service: Service, asked: HookRequest) -> Iterator[Arrived]:
+def _arrived(prefetch: FhirPrefetch, service: Service, asked: HookRequest) -> Iterator[Arrived]:
     context = {"patientId": asked.patient_id, "encounterId": asked.encounter_id, "userId": asked.user_id}
-    expected = service.expected()
     for key, template in service.prefetch.items():
-        value = prefetch.get(key)
-        value = value.parsed() if isinstance(value, Bundle) else value
+        value = prefetch.to_json(key)
         size = 0.0 if value is None else len(orjson.dumps(value)) / 1024
-        yield Arrived(key, fill(template, context) or template, _came(value, expected[key]), size)
+        yield Arrived(
+            key,
+            fill(template, context) or template,
+            "nothing: not fetched" if prefetch.is_missing(key) else _came(value),
+            size,
+        )
 
 
-def _came(value: Any, kind: str) -> str:
-    if not arrived(value, kind):
-        return "nothing: not fetched"
+def _came(value: Mapping[str, Any]) -> str:
     if value.get("resourceType") != "Bundle":
         return "1 resource"
     entries = value.get("entry")

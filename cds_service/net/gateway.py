@@ -160,7 +160,7 @@ class Gateway:
             return first
         entries, page = _entries(first), first
         for _ in range(MAX_PAGES):
-            following = _next(page)
+            following = next_link(page.get("link"))
             if following is None:
                 return {**first, "entry": entries, "link": []}
             try:
@@ -220,14 +220,8 @@ def _entries(page: dict[str, Any]) -> list[Any]:
     return list(found) if isinstance(found, list) else []
 
 
-def has_more(value: Any) -> bool:
-    """Whether this is a Bundle that says there are further pages."""
-    return isinstance(value, dict) and value.get("resourceType") == "Bundle" and _next(value) is not None
-
-
-def _next(page: dict[str, Any]) -> str | None:
-    """The `next` link of a page; a page of another shape has none that could be followed."""
-    links = page.get("link")
+def next_link(links: Any) -> str | None:
+    """The URL of the link `next` of a `Bundle.link`; None where there is none, or it is malformed."""
     for link in links if isinstance(links, list) else ():
         if isinstance(link, dict) and link.get("relation") == "next" and isinstance(link.get("url"), str):
             return str(link["url"])

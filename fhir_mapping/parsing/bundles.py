@@ -48,12 +48,6 @@ class Bundle(msgspec.Struct, omit_defaults=True):
         """As they came; an entry may have none."""
         return (bytes(item.resource) for item in self.entry or () if item.resource is not _ABSENT)
 
-    def find(self, identifier: str) -> Resource | None:
-        """The first resource with this id."""
-        word = identifier.encode()
-        told = (decode_json(resource) for resource in self.resources if word in resource)
-        return next((found for found in told if isinstance(found, dict) and found.get("id") == identifier), None)
-
     def parsed(self) -> Resource:
         """As a dictionary, in full."""
         whole: Resource = decode_json(msgspec.json.encode(self))

@@ -12,7 +12,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from cds_service.application.factory import create_app
-from cds_service.hooks.locations import lacks_places, newest_first
+from cds_service.hooks.locations import lacks_locations, newest_first
+from fhir_mapping.parsing import FhirPrefetch
 from tests.cds_service.fhir_server import FhirServer
 from tests.contract.conftest import whole_request
 from tests.patience import patient_settings
@@ -127,7 +128,7 @@ def test_an_odd_encounter_names_a_place_or_none(changed: dict[str, Any], lacks: 
     """A period that was a list was once our 500."""
     encounter = {"resourceType": "Encounter", "id": "e", "location": PLACE, "period": {"start": "2026-01-01"}} | changed
     bundle = {"resourceType": "Bundle", "entry": [{"resource": encounter}]}
-    assert lacks_places({"encounters": bundle}, "e") is lacks
+    assert lacks_locations(FhirPrefetch({"encounters": bundle}, {"encounters": "Encounter"}), "e") is lacks
 
 
 def test_stays_that_do_not_say_when_they_began_come_last() -> None:
