@@ -36,6 +36,7 @@ from cds_hooks.errors import (
     UnknownCardError,
     UnknownServiceError,
     UnsupportedMediaTypeError,
+    UnusablePrefetchError,
     operation_outcome,
 )
 from cds_hooks.feedback import AcceptedFeedback, Feedback, OverriddenFeedback, OverrideReason, parse_feedback
@@ -108,6 +109,7 @@ __all__ = [
     "UnknownCardError",
     "UnknownServiceError",
     "UnsupportedMediaTypeError",
+    "UnusablePrefetchError",
     "VerifiedToken",
     "VerifyingKey",
     "arrived",

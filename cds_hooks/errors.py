@@ -7,7 +7,8 @@
     ├── UnknownServiceError         404  no such service
     ├── UnknownCardError            404  feedback on a card that this service did not send
     ├── MethodNotSupportedError     405  not the method of this address
-    ├── MissingPrefetchError        412  required data did not come and could not be fetched
+    ├── UnusablePrefetchError       412  the prefetch does not hold the data an answer needs
+    │   └── MissingPrefetchError    412  required data did not come and could not be fetched
     ├── TooLargeError               413  more bytes or entries than the service takes
     ├── UnsupportedMediaTypeError   415  not JSON, or compressed
     ├── HandlerFailedError          500  the handler raised or returned something that is not cards
@@ -96,12 +97,19 @@ class MethodNotSupportedError(HookError):
         self.allowed = allowed
 
 
-class MissingPrefetchError(HookError):
+class UnusablePrefetchError(HookError):
+    """412: a handler raises it where the data are of another patient, or lack the encounter of the context."""
+
+    def __init__(self, code: str, diagnostics: str) -> None:
+        super().__init__(412, code, diagnostics)
+
+
+class MissingPrefetchError(UnusablePrefetchError):
     """412. `missing` are the templates that are required and unanswered, by key."""
 
     def __init__(self, missing: Mapping[str, str], why: str = "") -> None:
         templates = ", ".join(f"{key} = {template}" for key, template in missing.items())
-        super().__init__(412, "not-found", f"prefetch is missing and could not be fetched: {templates}{why}")
+        super().__init__("not-found", f"prefetch is missing and could not be fetched: {templates}{why}")
         self.missing = dict(missing)
 
 

@@ -105,7 +105,7 @@ class HookRequest:
             return self
         try:
             members = reader(self.prefetch.raw, MAX_DEPTH - 1)
-        except HookError:
+        except MalformedRequestError:
             # Not one object: a fault, to be reported at its place in the body, or the cut was in the wrong place, and
             # then other members were cut out with it.
             return replace(_whole(self.body, self.hook, self.required_context), caller=self.caller)

@@ -44,7 +44,7 @@ class UnreadBundle(Protocol):
 
 
 Reader = Callable[[bytes, int], Mapping[str, Any]]
-"""(bytes of the prefetch object, levels of nesting it may have) -> its members. Raises HookError 400.
+"""(bytes of the prefetch object, levels of nesting it may have) -> its members. Raises MalformedRequestError.
 
 A reader may return an UnreadBundle for each Bundle.
 """

@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cds_hooks import HookError, HookRequest
+from cds_hooks import HookRequest, MalformedRequestError, UnusablePrefetchError
 from cds_service.auth.tokens import Caller
 from cds_service.cards.card import Thresholds, build_card
-from cds_service.cards.drafts import BUILT_IN, read_drafts
-from cds_service.config.alert_policy import RATE_WINDOW, Shown
+from cds_service.cards.drafts import BUILT_IN, Drafts, read_drafts
+from cds_service.config.alert_policy import RATE_WINDOW, QuietRules, Shown
 from cds_service.config.modes import Mode, ModeBoard
 from cds_service.config.settings import Settings
 from cds_service.hooks.assessment_cache import AssessmentCache, CachedAssessment, Key
+from cds_service.hooks.current_pipeline import CurrentPipeline
 from cds_service.hooks.estimate_records import estimate_record
 from cds_service.hooks.locations import lacks_locations, with_locations
 from cds_service.hooks.note_attachments import note_urls, notes_by_url
@@ -66,30 +67,68 @@ class _Asking:
     trace: Trace = field(default_factory=Trace)
 
 
-class HookHandler:
-    """HookHandler(settings, pipeline, store, metrics, admission).answer(service, body, caller) -> {"cards": [...]}"""
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(
-        self, settings: Settings, pipeline: Pipeline, store: Store, metrics: Metrics, admission: Admission
-    ) -> None:
-        self.settings = settings
-        self.pipeline = pipeline
-        self.store = store
-        self.metrics = metrics
-        self.admission = admission
-        self.modes = ModeBoard(store, Mode(settings.mode))
-        self.quiet = settings.quiet_rules()
-        # A site map that cannot be read stops the start: without it local codes would be unknown, silently.
-        self.site_map = SiteMap.open(settings.site_map) if settings.site_map else None
-        self.drafts = read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN
-        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-        # Whether an EHR that asks us can launch the app: cards then carry its link.
-        self.launches_app = False
-        # Who wants to see each request's whole walk; nothing of it is kept otherwise.
-        self.watch: Callable[[RequestTrace], None] | None = None
-        self.steps = DeadlineRunner()
-        self.remembered = AssessmentCache(settings.remember_seconds)
-        self._gateways: dict[tuple[str, ...], Gateway] = {}
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HookHandler:
+    """HookHandler.open(settings, pipeline, store, metrics, admission).answer(service, body, caller) -> {"cards": [...]}
+
+    `launches_app`: whether the EHR can launch the SMART app; cards then link it. `on_trace` gets the trace of every
+    request; without it none is kept. `clock` gives the time of a request, with time zone.
+    """
+
+    settings: Settings
+    current: CurrentPipeline
+    store: Store
+    metrics: Metrics
+    admission: Admission
+    launches_app: bool
+    on_trace: Callable[[RequestTrace], None] | None
+    clock: Callable[[], datetime]
+    modes: ModeBoard
+    quiet: QuietRules
+    site_map: SiteMap | None
+    drafts: Drafts
+    cache: AssessmentCache
+    steps: DeadlineRunner = field(default_factory=DeadlineRunner)
+    _gateways: dict[tuple[str, ...], Gateway] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        pipeline: Pipeline,
+        store: Store,
+        metrics: Metrics,
+        admission: Admission,
+        *,
+        launches_app: bool = False,
+        on_trace: Callable[[RequestTrace], None] | None = None,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> HookHandler:
+        """Raises an error for a site map or suggestions file that cannot be read: local codes would be unknown."""
+        return cls(
+            settings=settings,
+            current=CurrentPipeline(pipeline),
+            store=store,
+            metrics=metrics,
+            admission=admission,
+            launches_app=launches_app,
+            on_trace=on_trace,
+            clock=clock,
+            modes=ModeBoard(store, Mode(settings.mode)),
+            quiet=settings.quiet_rules(),
+            site_map=SiteMap.open(settings.site_map) if settings.site_map else None,
+            drafts=read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN,
+            cache=AssessmentCache(settings.remember_seconds),
+        )
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The one in use now; see CurrentPipeline."""
+        return self.current.pipeline
 
     def gateway(self, caller: Caller | None) -> Gateway:
         """The way to this client's FHIR servers: those of the client's own configuration, never another's."""
@@ -112,8 +151,8 @@ class HookHandler:
     ) -> dict[str, Any]:
         """The cards for one request, when `due`; by default in the seconds of the settings from now.
 
-        Raises HookError for everything that is not guidance or its honest absence, StoreError when what has to be kept
-        was not kept in time.
+        Raises HookError for a request that cannot be answered, OverloadedError, and StoreError where the card could not
+        be stored in time: what is not stored is not shown.
         """
         due, trace = due or Due.of(self.settings), Trace(len(body))
         mode = self.steps.run(due.answered, self.modes.of, service.id, None if caller is None else caller.tenant)
@@ -148,21 +187,24 @@ class HookHandler:
 
     def _seen(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
         """The answer, after whoever watches was told of the walk to it: without the token, which nobody keeps."""
-        if self.watch is not None and asking.trace.record is not None:
-            self.watch(asking.trace.walk(asking.service, asking.request.without_secrets(), assessments, answer))
+        if self.on_trace is not None and asking.trace.record is not None:
+            self.on_trace(asking.trace.walk(asking.service, asking.request.without_secrets(), assessments, answer))
         return answer
 
     def _worked_out(
         self, asking: _Asking, prefetch: FhirPrefetch, notes: Callable[[str], dict[str, Any] | None] | None
     ) -> CachedAssessment | None:
-        """The record and its estimates; None without an inpatient stay. Raises HookError 412 where one was named."""
+        """The record and its estimates; None without an inpatient stay.
+
+        Raises UnusablePrefetchError where the context names a stay that is not in the data.
+        """
         request, service, pipeline = asking.request, asking.service, self.pipeline
         encounter = prefetch.encounter(request.encounter_id)
         record = asking.trace.record = self._record(asking, prefetch, encounter, notes)
         asking.trace.lap("map the chart")
         if record.current_stay is None:
             if request.encounter_id is not None and service.hook != "patient-view":
-                raise HookError(412, "not-found", "context.encounterId: no such inpatient stay in the data")
+                raise UnusablePrefetchError("not-found", "context.encounterId: no such inpatient stay in the data")
             return None
         assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in service.tasks)
         asking.trace.lap("assess")
@@ -173,7 +215,7 @@ class HookHandler:
         cut = any(assessment.left_out or assessment.waits for assessment in assessments)
         if request.prefetch.sha256 and not cut and not (wanting and self._fetches(asking)):
             # Without the parsed resources, which no card reads.
-            self.remembered.put(_key(asking), replace(known, record=replace(record, _charted=())))
+            self.cache.put(_key(asking), replace(known, record=replace(record, _charted=())))
         return known
 
     def _whole(self, asking: _Asking, gateway: Gateway) -> FhirPrefetch:
@@ -188,7 +230,7 @@ class HookHandler:
 
     def _known(self, asking: _Asking) -> CachedAssessment | None:
         """What was worked out of these very bytes less than a minute ago, by the pipeline that still answers."""
-        known = self.remembered.get(_key(asking)) if asking.request.prefetch.sha256 else None
+        known = self.cache.get(_key(asking)) if asking.request.prefetch.sha256 else None
         if known is None or known.pipeline is not self.pipeline or (known.wanting and self._fetches(asking)):
             return None
         at = prediction_time(asking.service.hook, known.encounter, self.clock())
@@ -290,11 +332,11 @@ class HookHandler:
                 {"service": service.id, "client": None if caller is None else caller.client.name},
             )
             # 409 is not in the specification's list; 412 is true: the data an answer needs are not there.
-            raise HookError(412, "conflict", f"another patient's data in prefetch: {error}") from None
+            raise UnusablePrefetchError("conflict", f"another patient's data in prefetch: {error}") from None
         except PatientNotFoundError as error:
-            raise HookError(412, "not-found", f"prefetch.patient: {error}") from None
+            raise UnusablePrefetchError("not-found", f"prefetch.patient: {error}") from None
         except InvalidInputError as error:
-            raise HookError(400, "structure", str(error)) from None
+            raise MalformedRequestError("structure", str(error)) from None
 
 
 def _key(asking: _Asking) -> Key:

@@ -22,7 +22,7 @@ _OBJECT = re.compile(rb'\{[ \t\r\n]*"[A-Za-z]')
 def parse_prefetch(text: bytes, levels: int = MAX_DEPTH) -> dict[str, Any]:
     """The members of a JSON object, as strict as `parse_json`; those that are Bundles keep their resources as bytes.
 
-    One thing is left to whoever reads a resource: a number in it beyond any float. Raises HookError 400.
+    One thing is left to whoever reads a resource: a number in it beyond any float. Raises MalformedRequestError.
     """
     check_depth(text, levels)
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ def discharge() -> dict[str, Any]:
     return whole_request("diabetic-heart-failure-discharge")
 
 
-def make(pipeline: Pipeline, folder: Path, **settings: str) -> Flask:
+def make(
+    pipeline: Pipeline, folder: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC), **settings: str
+) -> Flask:
     given = {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/quiet.db"} | settings
-    return create_app(patient_settings(given), pipeline)
+    return create_app(patient_settings(given), pipeline, clock=clock)
 
 
 def cards(app: Flask, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -73,8 +76,7 @@ def test_the_kill_switch_stops_a_running_service_and_survives_a_restart(
     monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path}/quiet.db")
     app = make(pipeline, tmp_path)
     now = [0.0]
-    answering = app.extensions["riskcards"].answering
-    answering.modes = ModeBoard(answering.store, Mode.LIVE, lambda: now[0])
+    monkeypatch.setattr(app.extensions["riskcards"].answering.modes, "_clock", lambda: now[0])
     assert len(cards(app, discharge)) == 1
     run = CliRunner().invoke(cli, ["mode", "live", "--service", "readmission-30d"])
     assert run.exit_code == 0, run.output
@@ -105,7 +107,9 @@ def test_the_more_specific_mode_wins(tmp_path: Path) -> None:
 def test_an_override_snoozes_for_that_user_until_time_passes_or_risk_moves(
     pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any]
 ) -> None:
-    app = make(pipeline, tmp_path, RISKCARDS_SNOOZE_HOURS="8", RISKCARDS_SNOOZE_DELTA="0.02")
+    later = [timedelta()]
+    quiet = {"RISKCARDS_SNOOZE_HOURS": "8", "RISKCARDS_SNOOZE_DELTA": "0.02"}
+    app = make(pipeline, tmp_path, clock=lambda: datetime.now(UTC) + later[0], **quiet)
     card = cards(app, discharge)[0]
     assert len(cards(app, discharge)) == 1
     override = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-01-01T10:00:00Z"}
@@ -113,9 +117,7 @@ def test_an_override_snoozes_for_that_user_until_time_passes_or_risk_moves(
     assert cards(app, discharge) == []
     colleague = discharge | {"context": discharge["context"] | {"userId": "Practitioner/colleague"}}
     assert len(cards(app, colleague)) == 1
-    answering = app.extensions["riskcards"].answering
-    clock = answering.clock
-    answering.clock = lambda: clock() + timedelta(hours=9)
+    later[0] = timedelta(hours=9)
     assert len(cards(app, discharge)) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,11 @@ def assessed(shipped: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def make(pipeline: Pipeline, folder: Path, **settings: str) -> Flask:
+def make(
+    pipeline: Pipeline, folder: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC), **settings: str
+) -> Flask:
     given = {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/r.db"} | settings
-    return create_app(patient_settings(given), pipeline)
+    return create_app(patient_settings(given), pipeline, clock=clock)
 
 
 def test_the_same_prefetch_again_is_worked_out_once_and_kept_twice(
@@ -103,16 +106,15 @@ def test_another_client_is_not_answered_from_it(shipped: Pipeline, tmp_path: Pat
 def test_it_ends_with_time_with_another_model_and_where_it_is_switched_off(
     shipped: Pipeline, tmp_path: Path, assessed: list[str]
 ) -> None:
-    app, request = make(shipped, tmp_path), whole_request("sepsis-icu-first-day")
+    now = datetime.now(UTC)
+    app, request = make(shipped, tmp_path, clock=lambda: now), whole_request("sepsis-icu-first-day")
     answering, client = app.extensions["riskcards"].answering, app.test_client()
     url = "/cds-services/in-hospital-mortality"
-    now = datetime.now(UTC)
-    answering.clock = lambda: now
     answered = [client.post(url, json=request).status_code for _ in range(2)]
     assert (answered, len(assessed)) == ([200, 200], 1)
-    answering.pipeline = Pipeline(shipped.index, shipped.reader, shipped.models)
+    answering.current.replace(Pipeline(shipped.index, shipped.reader, shipped.models))
     client.post(url, json=request)
-    assert answering.remembered._known.popitem()[1][1].pipeline is answering.pipeline
+    assert answering.cache._known.popitem()[1][1].pipeline is answering.pipeline
     off = make(shipped, tmp_path, RISKCARDS_REMEMBER_SECONDS="0")
     for _ in range(2):
         off.test_client().post(url, json=request)
@@ -120,16 +122,15 @@ def test_it_ends_with_time_with_another_model_and_where_it_is_switched_off(
 
 
 def test_a_running_stay_is_read_anew_after_a_minute(shipped: Pipeline, tmp_path: Path, assessed: list[str]) -> None:
-    app, request = make(shipped, tmp_path), whole_request(CASE)
-    answering, client = app.extensions["riskcards"].answering, app.test_client()
-    now = datetime.now(UTC)
+    now, late = datetime.now(UTC), [0]
+    app, request = make(shipped, tmp_path, clock=lambda: now + timedelta(seconds=late[0])), whole_request(CASE)
+    client = app.test_client()
     for entry in request["prefetch"]["encounters"]["entry"]:
         if entry["resource"]["id"] == "stay":
             entry["resource"]["period"] = {"start": (now - timedelta(days=3)).isoformat()}
             entry["resource"]["status"] = "in-progress"
     request["prefetch"]["encounter"] = None
-    for late in (0, 30, 59, 61):
-        answering.clock = lambda late=late: now + timedelta(seconds=late)
+    for late[0] in (0, 30, 59, 61):
         assert client.post(URL, json=request).status_code == 200
     assert len(assessed) == 2
 
