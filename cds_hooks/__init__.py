@@ -1,4 +1,4 @@
-"""CDS Hooks for Python: services by decorator, cards that cannot be built wrong, and a client for tests and EHRs.
+"""CDS Hooks for Python: services by decorator, validated cards, and a client for tests and EHRs.
 
     from cds_hooks import Card, CdsHooks, HookRequest, Source
 

@@ -19,7 +19,7 @@
     ├── ServiceDefinitionError      a service or prefetch template that cannot be registered
     └── KeyRefusedError             a JWK set that cannot be used
     FetchError                      a FHIR server or a key server could not be read: reason
-    ClientError                     what a client meets: `cds_hooks.client`
+    ClientError                     a call by `cds_hooks.client` failed
     ├── CallFailedError             no HTTP answer came
     ├── CallRefusedError            an answer other than 200: status, outcome
     └── InvalidAnswerError          a 200 whose body breaks the specification
@@ -60,7 +60,7 @@ class MalformedRequestError(HookError):
 
 
 class TokenRefusedError(HookError):
-    """401. `reason` is for the log of the service; the client is told nothing (RFC 6750, section 3.1)."""
+    """401. `reason` is for the log of the service and never in the answer (RFC 6750, section 3.1)."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(401, "login", "authentication is required")
@@ -159,8 +159,8 @@ class KeyRefusedError(ValueError):
 
 
 class FetchError(Exception):
-    """A server could not be read. `reason` is a stable code without patient data; `status` is the HTTP status where the
-    server answered with one that is no success."""
+    """A server could not be read. `reason` is a stable code without patient data; `status` is the server's HTTP status
+    if that was the reason."""
 
     def __init__(self, reason: str, *, status: int | None = None) -> None:
         super().__init__(reason if status is None else f"{reason}: {status}")
@@ -169,7 +169,7 @@ class FetchError(Exception):
 
 
 class ClientError(Exception):
-    """What went wrong for a CDS client."""
+    """Base class of the errors of a CDS client."""
 
 
 class CallFailedError(ClientError):

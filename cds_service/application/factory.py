@@ -46,7 +46,7 @@ def create_app(
     """The service. Without a `pipeline` the shipped models and starter index are opened (hashes checked first).
 
     `launches_app`: whether cards link the SMART app; by default, whether SMART clients are configured.
-    Raises ArtifactError, ModelArtifactError, SmartSetupError or StoreError rather than start without a part of itself.
+    Raises ArtifactError, ModelArtifactError, SmartSetupError or StoreError if any part cannot be opened.
     """
     store = store or Store(settings.store_url(), settings.store_seconds)
     if pipeline is None:
@@ -70,7 +70,7 @@ def create_app(
 
 
 def _errors(app: Flask, cds: ServiceParts) -> None:
-    """Every exception becomes a status with an OperationOutcome; nothing of the request is logged."""
+    """Answers every exception with a status and an OperationOutcome, and never logs request content."""
 
     def label() -> str:
         found = (request.view_args or {}).get("service_id", "")
@@ -108,7 +108,7 @@ def _errors(app: Flask, cds: ServiceParts) -> None:
         incident = uuid.uuid4().hex[:12]
         known = isinstance(error, FhirMappingError | KnowledgeIndexError | RiskModelError)
         cds.metrics.answered(label(), "status-500")
-        # The type and the place, never the message: a message may quote the patient's data.
+        # The type and the line of code, never the message, which may quote patient data.
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next

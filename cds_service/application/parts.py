@@ -1,4 +1,4 @@
-"""What the parts of a service share: settings, models, store, limits, clients."""
+"""The shared objects of the service: settings, models, store, limits, clients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class HandlerOptions(TypedDict, total=False):
 class ServiceParts:
     """ServiceParts.open(settings, pipeline, store)
 
-    What the routes share. `demo`, tests and commands reach it as `app.extensions["riskcards"]`.
+    The objects that the routes share, also found in `app.extensions["riskcards"]`.
     """
 
     settings: Settings
@@ -95,7 +95,7 @@ class ServiceParts:
         return self.answering.pipeline
 
     def in_time(self, step: Callable[_P, _T], /, *args: _P.args, **more: _P.kwargs) -> _T:
-        """A step that asks the store, within the time an answer may take. Raises StoreError past it."""
+        """The result of a step that uses the store. Raises StoreError after the seconds that an answer may take."""
         return self.answering.steps.run(time.monotonic() + self.settings.deadline_seconds, step, *args, **more)
 
     def caller(self) -> Caller | None:

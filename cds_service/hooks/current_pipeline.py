@@ -11,11 +11,11 @@ from risk_model import Pipeline
 class CurrentPipeline:
     """CurrentPipeline(pipeline).pipeline
 
-    Whoever needs one pipeline throughout takes it once: `pipeline` may be another one at the next access.
+    Read it once where one pipeline is needed throughout: it may be another one at the next access.
     """
 
     pipeline: Pipeline
 
     def replace(self, pipeline: Pipeline) -> None:
-        """Requests that began before go on with the pipeline they took."""
+        """Replaces it for later requests; those in progress keep the pipeline that they read."""
         self.pipeline = pipeline

@@ -1,4 +1,4 @@
-"""One hook request answered: read, assess, build the card, keep it, and only then show it."""
+"""Answers hook requests: reads the data, assesses the risks, builds the card, and stores it before it is shown."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment, Pipeline
 
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
-# Of the time for an answer: when fetching ends, and when no more literature is asked for. The rest is for keeping it.
+# Shares of the time for an answer after which fetching ends and the assessment starts no more searches for literature;
+# the rest is for storing the card.
 _FETCHING, _ASSESSING = 0.65, 0.85
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """When an answer's parts must be done, of `time.monotonic()`."""
+    """The deadlines of the parts of an answer, of `time.monotonic()`."""
 
     fetched: float
     assessed: float
@@ -50,14 +51,14 @@ class Due:
 
     @classmethod
     def of(cls, settings: Settings, spent: float = 0.0) -> Due:
-        """From now, with `spent` seconds of the time gone."""
+        """The deadlines from now, of which `spent` seconds have already passed."""
         now, seconds = time.monotonic() - spent, settings.deadline_seconds
         return cls(now + _FETCHING * seconds, now + _ASSESSING * seconds, now + seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
-    """One request on its way through."""
+    """One request with its mode, client, deadlines and trace."""
 
     service: Service
     request: HookRequest
@@ -131,14 +132,14 @@ class HookHandler:
         return self.current.pipeline
 
     def gateway(self, caller: Caller | None) -> Gateway:
-        """The way to this client's FHIR servers: those of the client's own configuration, never another's."""
+        """The gateway to this client's FHIR servers, never to those of another client."""
         servers = self.settings.fhir_servers if caller is None else caller.client.fhir_servers
         if servers not in self._gateways:
             self._gateways[servers] = Gateway(servers, self.settings.fetch_seconds, self.settings.private_networks)
         return self._gateways[servers]
 
     def preview(self, service: Service, body: bytes) -> tuple[Assessment, ...]:
-        """Read and assess a request without a card: what was read once (encoded notes, opened models) stays warm."""
+        """The assessments of a request without a card; encoded notes and opened models stay cached."""
         asking = _Asking(service, parse_request(body, service), Mode.SILENT, None, Due.of(self.settings))
         prefetch = complete(asking.request, service, self.gateway(None))
         record = self._record(asking, prefetch, prefetch.encounter(asking.request.encounter_id))
@@ -149,7 +150,7 @@ class HookHandler:
     def answer(
         self, service: Service, body: bytes, caller: Caller | None = None, due: Due | None = None
     ) -> dict[str, Any]:
-        """The cards for one request, when `due`; by default in the seconds of the settings from now.
+        """The cards for one request, within the deadlines `due`; by default those of the settings, from now.
 
         Raises HookError for a request that cannot be answered, OverloadedError, and StoreError where the card could not
         be stored in time: what is not stored is not shown.
@@ -159,7 +160,7 @@ class HookHandler:
         with self.admission.enter(due.answered):
             asking = _Asking(service, open_request(body, service), mode, caller, due, trace)
             silenced = mode is Mode.OFF or asking.request.user_id.partition("/")[0] not in self.settings.roles
-            known = None if silenced else self._known(asking)
+            known = None if silenced else self._cached(asking)
             card = None if known is None else self._card(asking, known)
             if known is None:
                 asking = replace(asking, request=read_prefetch(asking.request))
@@ -168,30 +169,30 @@ class HookHandler:
             self.metrics.answered(service.id, "off" if mode is Mode.OFF else "role")
             return _NO_GUIDANCE
         if known is None or card is None:
-            # Waiting for another server takes no place from those that compute.
+            # Fetching is done outside of admission: it must not take a slot from requests that compute.
             gateway = self.gateway(caller).for_one_hook()
-            prefetch = self._whole(asking, gateway)
+            prefetch = self._completed(asking, gateway)
             notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
             trace.prefetch = prefetch
             trace.lap("fetch what did not come")
             with self.admission.enter(due.answered):
-                known = self._worked_out(asking, prefetch, notes)
+                known = self._assessed(asking, prefetch, notes)
                 if known is None:
                     self.metrics.answered(service.id, "no-stay")
-                    return self._seen(asking, (), _NO_GUIDANCE)
+                    return self._traced(asking, (), _NO_GUIDANCE)
                 card = self._card(asking, known)
         trace.record = known.record
-        answer = self._kept(asking, known, card)
+        answer = self._stored(asking, known, card)
         trace.lap("build and keep the card")
-        return self._seen(asking, known.assessments, answer)
+        return self._traced(asking, known.assessments, answer)
 
-    def _seen(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
-        """The answer, after whoever watches was told of the walk to it: without the token, which nobody keeps."""
+    def _traced(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer, after its trace, without the token, was given to `on_trace`."""
         if self.on_trace is not None and asking.trace.record is not None:
             self.on_trace(asking.trace.walk(asking.service, asking.request.without_secrets(), assessments, answer))
         return answer
 
-    def _worked_out(
+    def _assessed(
         self, asking: _Asking, prefetch: FhirPrefetch, notes: Callable[[str], dict[str, Any] | None] | None
     ) -> CachedAssessment | None:
         """The record and its estimates; None without an inpatient stay.
@@ -211,25 +212,25 @@ class HookHandler:
         wanting = has_gaps(request.prefetch, service) or any(note_urls(prefetch))
         wanting = wanting or lacks_locations(prefetch, request.encounter_id)
         known = CachedAssessment(record, assessments, encounter, pipeline, wanting)
-        # What a language model reads meanwhile belongs to the next answer, however soon it is asked for.
+        # Findings that a language model is still reading must reach the next answer, so this one is not cached.
         cut = any(assessment.left_out or assessment.waits for assessment in assessments)
         if request.prefetch.sha256 and not cut and not (wanting and self._fetches(asking)):
-            # Without the parsed resources, which no card reads.
+            # Without the parsed resources, which no card needs.
             self.cache.put(_key(asking), replace(known, record=replace(record, _charted=())))
         return known
 
-    def _whole(self, asking: _Asking, gateway: Gateway) -> FhirPrefetch:
-        """The prefetch with what did not come, where we may fetch it; the places of the stay among it."""
+    def _completed(self, asking: _Asking, gateway: Gateway) -> FhirPrefetch:
+        """The prefetch, with gaps and the Locations of the stay fetched where allowed."""
         request, until = asking.request, asking.due.fetched
         prefetch = complete(request, asking.service, gateway, until)
         return with_locations(prefetch, request.encounter_id, gateway, request.fhir_server, request.access_token, until)
 
     def _fetches(self, asking: _Asking) -> bool:
-        """Whether this request lets us fetch what it lacks: the next try may bring what this one did not."""
+        """Whether this request allows fetching: then a repeated one may get what was missing."""
         return bool(asking.request.access_token) and self.gateway(asking.caller).allows(asking.request.fhir_server)
 
-    def _known(self, asking: _Asking) -> CachedAssessment | None:
-        """What was worked out of these very bytes less than a minute ago, by the pipeline that still answers."""
+    def _cached(self, asking: _Asking) -> CachedAssessment | None:
+        """The cached assessment of the same bytes by the current pipeline, if it is still valid."""
         known = self.cache.get(_key(asking)) if asking.request.prefetch.sha256 else None
         if known is None or known.pipeline is not self.pipeline or (known.wanting and self._fetches(asking)):
             return None
@@ -249,8 +250,8 @@ class HookHandler:
             launches_app=self.launches_app,
         )
 
-    def _kept(self, asking: _Asking, known: CachedAssessment, card: dict[str, Any]) -> dict[str, Any]:
-        """The answer with this card, or without it where it is not to be seen; kept before it is answered."""
+    def _stored(self, asking: _Asking, known: CachedAssessment, card: dict[str, Any]) -> dict[str, Any]:
+        """The answer, with the card unless it is suppressed, after the card was stored."""
         service, request, caller, due = asking.service, asking.request, asking.caller, asking.due
         now = self.clock()
         if card["indicator"] == "warning" and self.quiet.warnings_per_100:
@@ -296,8 +297,8 @@ class HookHandler:
         if not self.quiet.snooze_hours:
             return Shown.SHOWN
         scope = (asking.request.patient_id, stay, user, asking.service.id)
-        whose = None if asking.caller is None else asking.caller.asker
-        override = self.steps.run(asking.due.answered, self.store.last_override, *scope, whose)
+        asker = None if asking.caller is None else asking.caller.asker
+        override = self.steps.run(asking.due.answered, self.store.last_override, *scope, asker)
         if self.quiet.suppressed(override, [assessment.estimate for assessment in assessments], now):
             return Shown.SUPPRESSED
         return Shown.SHOWN
@@ -331,7 +332,7 @@ class HookHandler:
                 request.hook_instance,
                 {"service": service.id, "client": None if caller is None else caller.client.name},
             )
-            # 409 is not in the specification's list; 412 is true: the data an answer needs are not there.
+            # 409 is not among the specification's statuses; 412 fits: the data for an answer is not there.
             raise UnusablePrefetchError("conflict", f"another patient's data in prefetch: {error}") from None
         except PatientNotFoundError as error:
             raise UnusablePrefetchError("not-found", f"prefetch.patient: {error}") from None
@@ -341,5 +342,5 @@ class HookHandler:
 
 def _key(asking: _Asking) -> Key:
     caller, request = asking.caller, asking.request
-    whose = (None, None) if caller is None else (caller.client.name, caller.tenant)
-    return (*whose, asking.service.id, request.patient_id, request.encounter_id, request.prefetch.sha256)
+    client = (None, None) if caller is None else (caller.client.name, caller.tenant)
+    return (*client, asking.service.id, request.patient_id, request.encounter_id, request.prefetch.sha256)

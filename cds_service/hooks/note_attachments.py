@@ -1,4 +1,4 @@
-"""Notes whose text lies at a URL: fetched from the server that named them, with the same token, and from no other."""
+"""Notes with their text at a URL: fetched only from the FHIR server that named it, with the same token."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from cds_service.hooks.prefetch import fetch_all
 from cds_service.net.gateway import Gateway
 from fhir_mapping.parsing import FhirPrefetch
 
-# Each is one more request; the searches bring at most fifty notes.
+# Each is one more request; a search for notes returns at most fifty.
 MAX_ATTACHMENTS = 20
 
 
 def notes_by_url(
     request: HookRequest, prefetch: FhirPrefetch, gateway: Gateway, deadline: float
 ) -> Callable[[str], dict[str, Any] | None] | None:
-    """What a hook's notes lie at, fetched with the hook's own token; None where there is nothing to fetch or no way."""
+    """A lookup of note attachments by URL, fetched with the hook's token; None if none may be fetched."""
     server = request.fhir_server
     if not server or not request.access_token or not gateway.allows(server):
         return None
@@ -30,9 +30,9 @@ def notes_by_url(
 def binaries(
     prefetch: FhirPrefetch, gateway: Gateway, server: str, token: str, deadline: float | None
 ) -> Callable[[str], dict[str, Any] | None]:
-    """Notes whose text lies in a Binary of the same server, fetched several at a time, the newest notes' first.
+    """A lookup of note attachments by URL: Binary resources of the same server, fetched several at a time.
 
-    Any other address is not asked, and the note then says that it was not fetched.
+    Other URLs are not fetched; the record then says so for the note.
     """
     identifiers = (_binary_id(url, server) for url in note_urls(prefetch))
     wanted = dict.fromkeys(identifier for identifier in identifiers if identifier is not None)
@@ -57,7 +57,7 @@ def _objects(holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _binary_id(url: str, server: str) -> str | None:
-    """The id of a Binary at this very server, from an absolute or relative URL; None for everything else.
+    """The id of a Binary at this server, from an absolute or relative URL; None for any other URL.
 
     >>> _binary_id("Binary/b1", "https://ehr.example/fhir")
     'b1'

@@ -1,7 +1,7 @@
-"""When a hook's question is asked: now; the encounter's end where it has ended; a day after start at encounter-start.
+"""The prediction time of a hook: now, the end of an ended encounter, or 24 hours after start for encounter-start.
 
-Sandboxes and replays hold stays that ended long ago, and de-identified data stays a century ahead: an encounter that
-has a period is judged by it, and the wall clock only bounds an encounter that is running and has begun.
+Sandboxes and replays have stays that ended long ago, and de-identified data has stays far in the future. So the period
+of the encounter decides, and the clock only limits an encounter that has begun and not ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FIRST_DAY = timedelta(hours=24)
 
 
 def prediction_time(hook: str, encounter: Mapping[str, Any] | None, now: datetime) -> datetime:
-    """The moment as of which the record is read."""
+    """The time as of which the record is read; later data is left out."""
     if encounter is None:
         return now
     start, end = starts_stay(dict(encounter)), _end(encounter)

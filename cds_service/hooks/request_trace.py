@@ -1,6 +1,6 @@
-"""One hook request's walk through the four packages: what came in, what was made of it, how long each step took.
+"""The trace of a hook request: what came in, what was made of it, and how long each step took.
 
-Kept only where somebody asked to watch (`Answering.watch`), which the demo does for its page of the walk.
+Traces are kept only with `HookHandler.on_trace`, which the demo uses for its trace page.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEPT = 12
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """One prefetch key: what was asked of the FHIR server, what came, and how large it is."""
+    """One prefetch key: its query, what came, and its size."""
 
     key: str
     query: str
@@ -35,7 +35,7 @@ class Arrived:
 
 @dataclass(slots=True)
 class Trace:
-    """What a request leaves on its way: Trace(size).lap("map the chart") adds (step, milliseconds since the last)."""
+    """A trace in the making: Trace(size).lap("map the chart") adds (step, milliseconds since the last lap)."""
 
     size: int = 0
     prefetch: FhirPrefetch | None = None
@@ -51,8 +51,8 @@ class Trace:
     def walk(
         self, service: Service, asked: HookRequest, assessments: tuple[Assessment, ...], answer: Mapping[str, Any]
     ) -> RequestTrace:
-        """Of what came only its kind and size is kept: a walk is remembered, a chart is not."""
-        assert self.record is not None, "a walk is told where a record was made"
+        """The finished trace; of the prefetch it has only what came and its size, no patient data."""
+        assert self.record is not None, "a trace is finished only after a record was made"
         came = None if self.prefetch is None else tuple(_arrived(self.prefetch, service, asked))
         record = replace(self.record, _charted=())
         return RequestTrace(service, asked, self.size, came, record, assessments, answer, tuple(self.times))
@@ -60,16 +60,14 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class RequestTrace:
-    """Everything that was made for one answer. `asked` is without token and prefetch; without a stay there are no
-    `assessments`.
-    """
+    """The finished trace of one answer; `asked` has no token and no prefetch, `assessments` is empty without a stay."""
 
     service: Service
     asked: HookRequest
     size: int
     """Of the request's body, in bytes."""
     arrived: tuple[Arrived, ...] | None
-    """None where the same bytes came a moment ago: they were not read again."""
+    """None if the assessment came from the cache: the prefetch was not read."""
     record: PatientRecord
     assessments: tuple[Assessment, ...]
     answer: Mapping[str, Any]
@@ -81,7 +79,7 @@ class RequestTrace:
 
 
 class RequestTraces:
-    """The last few walks by their `hookInstance`; older ones are gone. Safe to use from several threads."""
+    """The newest traces by `hookInstance`. Thread-safe."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
