@@ -1,4 +1,4 @@
-"""Modes, thresholds, snooze, the cap on warnings, roles: what a clinician sees and what is only kept."""
+"""Modes, thresholds, snooze, the cap on warnings, and roles: which cards are shown and which only stored."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_roles(pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any]) ->
         ("QUIET_BELOW_THRESHOLD", "perhaps"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(name: str, value: str) -> None:
+def test_invalid_settings_are_refused(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         patient_settings({f"RISKCARDS_{name}": value})
 
@@ -184,7 +184,7 @@ def test_a_card_replays_bit_for_bit_and_a_changed_record_does_not(
     assert CliRunner().invoke(cli, ["audit", "verify"]).exit_code == 3
 
 
-def test_outcomes_come_from_a_table_whole_or_not_at_all(
+def test_outcomes_are_imported_from_a_table_all_or_none(
     pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path}/quiet.db")
