@@ -60,7 +60,7 @@ LEASE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf(Generic[Asked, Answer]):
+class JobQueue(Generic[Asked, Answer]):
     """One kind of job in the store: the kinds of its entries, and the JSON forms of a job and of its answer."""
 
     unread: str
@@ -71,7 +71,7 @@ class Shelf(Generic[Asked, Answer]):
     answer_from_json: Callable[[Mapping[str, Any]], Answer]
 
 
-NOTES: Shelf[Note, NoteReading] = Shelf(
+NOTES: JobQueue[Note, NoteReading] = JobQueue(
     UNREAD,
     READING,
     lambda note: {"note": note_to_json(note)},
@@ -81,12 +81,12 @@ NOTES: Shelf[Note, NoteReading] = Shelf(
 )
 
 
-def windows_for(mark: str) -> Shelf[RiskPrompt, Opinion]:
+def windows_for(mark: str) -> JobQueue[RiskPrompt, Opinion]:
     """The queue of prompts for one first-stage language model, named by its fingerprint `mark`.
 
     A worker takes only jobs that its model can answer; jobs for a model that is no longer served expire.
     """
-    return Shelf(
+    return JobQueue(
         f"ask:{mark[:12]}",
         OPINION,
         lambda prompt: {"question": question_to_json(prompt)},
@@ -139,7 +139,7 @@ def open_vault(settings: Settings, store: Store) -> Vault:
 class SealedAnswers(Generic[Asked, Answer]):
     """Answers in the store, recent ones also in memory; none if the store fails or is slow."""
 
-    def __init__(self, vault: Vault, shelf: Shelf[Asked, Answer]) -> None:
+    def __init__(self, vault: Vault, shelf: JobQueue[Asked, Answer]) -> None:
         self._vault, self._shelf = vault, shelf
         self._known: LruCache[Answer] = LruCache(MOST_ASKED)
         self._asked: LruCache[float] = LruCache(4 * MOST_ASKED)
@@ -187,10 +187,10 @@ class SealedAnswers(Generic[Asked, Answer]):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk(Generic[Asked, Answer]):
+class QueueWorker(Generic[Asked, Answer]):
     """A queue with the model that answers its jobs; `answers` returns an answer or an error for each job."""
 
-    shelf: Shelf[Asked, Answer]
+    shelf: JobQueue[Asked, Answer]
     answers: Callable[[Sequence[Asked]], Sequence[Answer | LanguageModelError]]
     batch: int = 1
     """Jobs per call of `answers`."""
@@ -203,7 +203,7 @@ class ReadAhead:
     a job, and the jobs of a worker that dies are answered by another.
     """
 
-    def __init__(self, vault: Vault, desks: Sequence[Desk[Any, Any]], leases: Leases) -> None:
+    def __init__(self, vault: Vault, desks: Sequence[QueueWorker[Any, Any]], leases: Leases) -> None:
         self._vault, self._desks, self._leases = vault, tuple(desks), leases
         self.read = 0
         self.failed = 0
@@ -219,7 +219,7 @@ class ReadAhead:
         worked = [self._worked(desk) for desk in self._desks]  # a batch of every queue, even if the first had jobs
         return any(worked)
 
-    def _worked(self, desk: Desk[Any, Any]) -> bool:
+    def _worked(self, desk: QueueWorker[Any, Any]) -> bool:
         taken = self.claimed(desk)
         try:
             asked = {place: self._opened(desk, place, value) for place, value in taken.items()}
@@ -231,7 +231,7 @@ class ReadAhead:
                 self._leases.release(place)
         return bool(taken)
 
-    def claimed(self, desk: Desk[Any, Any]) -> dict[str, dict[str, Any]]:
+    def claimed(self, desk: QueueWorker[Any, Any]) -> dict[str, dict[str, Any]]:
         """The oldest jobs that no other worker has leased, by fingerprint."""
         found: dict[str, dict[str, Any]] = {}
         for place in self._vault.entries.oldest(desk.shelf.unread, LOOKED_THROUGH):
@@ -246,7 +246,7 @@ class ReadAhead:
                 found[place] = value
         return found
 
-    def _wanted(self, desk: Desk[Any, Any], place: str) -> dict[str, Any] | None:
+    def _wanted(self, desk: QueueWorker[Any, Any], place: str) -> dict[str, Any] | None:
         """A leased job with one more attempt counted; None if it needs no answer."""
         unread = desk.shelf.unread
         value = self._vault.at(unread, place)
@@ -259,7 +259,7 @@ class ReadAhead:
         self._vault.replace(unread, value["key"], value | {"attempt": value["attempt"] + 1}, expires)
         return value
 
-    def _opened(self, desk: Desk[Any, Any], place: str, value: Mapping[str, Any]) -> Any | None:
+    def _opened(self, desk: QueueWorker[Any, Any], place: str, value: Mapping[str, Any]) -> Any | None:
         """The decoded job; None, and deleted, if another version wrote it: its hooks will ask again."""
         try:
             return desk.shelf.asked_from_json(value)
@@ -269,7 +269,7 @@ class ReadAhead:
             return None
 
     def _done(
-        self, desk: Desk[Any, Any], place: str, value: Mapping[str, Any], answer: object | LanguageModelError
+        self, desk: QueueWorker[Any, Any], place: str, value: Mapping[str, Any], answer: object | LanguageModelError
     ) -> None:
         unread = desk.shelf.unread
         if isinstance(answer, LanguageModelError):

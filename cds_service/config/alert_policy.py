@@ -26,7 +26,7 @@ class Shown(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class QuietRules:
+class AlertPolicy:
     """After an override that user sees no card on that stay for `snooze_hours`, unless a risk changed by `delta`.
 
     0 hours means no snooze; at most 72 hours count. `warnings_per_100` limits the warnings among a service's cards of

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cds_service.cards.drafts import read_drafts
-from cds_service.config.alert_policy import QuietRules
+from cds_service.config.alert_policy import AlertPolicy
 from cds_service.config.modes import Mode
 from cds_service.net.outbound import Networks
 from cds_service.protocol.services import SERVICES
@@ -144,8 +144,8 @@ class Settings:
         named = dict(_stage1_model(item) for item in self.stage1_models)
         return named.get(task) or named.get("") or trained_with
 
-    def quiet_rules(self) -> QuietRules:
-        return QuietRules(self.snooze_hours, self.snooze_delta, self.warnings_per_100, self.quiet_below_threshold)
+    def quiet_rules(self) -> AlertPolicy:
+        return AlertPolicy(self.snooze_hours, self.snooze_delta, self.warnings_per_100, self.quiet_below_threshold)
 
     def store_url(self) -> str:
         """The database URL; by default an SQLite file in the user's data folder."""

@@ -13,7 +13,7 @@ from cds_hooks import HookRequest, MalformedRequestError, UnusablePrefetchError
 from cds_service.auth.tokens import Caller
 from cds_service.cards.card import Thresholds, build_card
 from cds_service.cards.drafts import BUILT_IN, Drafts, read_drafts
-from cds_service.config.alert_policy import RATE_WINDOW, QuietRules, Shown
+from cds_service.config.alert_policy import RATE_WINDOW, AlertPolicy, Shown
 from cds_service.config.modes import Mode, ModeBoard
 from cds_service.config.settings import Settings
 from cds_service.hooks.assessment_cache import AssessmentCache, CachedAssessment, Key
@@ -89,7 +89,7 @@ class HookHandler:
     on_trace: Callable[[RequestTrace], None] | None
     clock: Callable[[], datetime]
     modes: ModeBoard
-    quiet: QuietRules
+    quiet: AlertPolicy
     site_map: SiteMap | None
     drafts: Drafts
     cache: AssessmentCache

@@ -19,7 +19,16 @@ from sqlalchemy import select, text, update
 from cds_service.application.factory import create_app
 from cds_service.background import read_ahead
 from cds_service.background.leases import Leases
-from cds_service.background.read_ahead import HELD, NOTES, READING, UNREAD, Desk, ReadAhead, SealedAnswers, open_vault
+from cds_service.background.read_ahead import (
+    HELD,
+    NOTES,
+    READING,
+    UNREAD,
+    QueueWorker,
+    ReadAhead,
+    SealedAnswers,
+    open_vault,
+)
 from cds_service.cli import cli
 from cds_service.config.settings import Settings
 from cds_service.store.errors import StoreError
@@ -83,8 +92,8 @@ def expire_leases(store: Store) -> None:
         connection.execute(update(SEALED).where(SEALED.c.kind == HELD).values(expires=past))
 
 
-def desk_of(reader: LanguageNoteReader) -> Desk[Any, Any]:
-    return Desk(NOTES, reader.read_many)
+def desk_of(reader: LanguageNoteReader) -> QueueWorker[Any, Any]:
+    return QueueWorker(NOTES, reader.read_many)
 
 
 class Bench:
