@@ -139,8 +139,8 @@ def open_vault(settings: Settings, store: Store) -> Vault:
 class SealedAnswers(Generic[Asked, Answer]):
     """Answers in the store, recent ones also in memory; none if the store fails or is slow."""
 
-    def __init__(self, vault: Vault, shelf: JobQueue[Asked, Answer]) -> None:
-        self._vault, self._shelf = vault, shelf
+    def __init__(self, vault: Vault, jobs: JobQueue[Asked, Answer]) -> None:
+        self._vault, self._jobs = vault, jobs
         self._known: LruCache[Answer] = LruCache(MOST_ASKED)
         self._asked: LruCache[float] = LruCache(4 * MOST_ASKED)
         self._left: queue.Queue[tuple[str, Asked]] = queue.Queue(MOST_ASKED)
@@ -152,11 +152,11 @@ class SealedAnswers(Generic[Asked, Answer]):
         missing = [key for key in keys if key not in found]
         if missing:
             try:
-                until, shelf = time.monotonic() + PATIENCE, self._shelf
-                there = self._steps.run(until, self._vault.get_many, shelf.read, missing)
-                found |= {key: self._known.put(key, shelf.answer_from_json(raw)) for key, raw in there.items()}
+                until, jobs = time.monotonic() + PATIENCE, self._jobs
+                there = self._steps.run(until, self._vault.get_many, jobs.read, missing)
+                found |= {key: self._known.put(key, jobs.answer_from_json(raw)) for key, raw in there.items()}
             except (StoreError, LanguageModelError, KeyError, TypeError, ValueError) as error:
-                LOG.warning("%s not found: %s", self._shelf.read, error.__class__.__name__)
+                LOG.warning("%s not found: %s", self._jobs.read, error.__class__.__name__)
         return found
 
     def ask(self, wanted: Mapping[str, Asked]) -> None:
@@ -178,10 +178,10 @@ class SealedAnswers(Generic[Asked, Answer]):
         with self._writing:
             while not self._left.empty():
                 key, asked = self._left.get_nowait()
-                value = {"key": key, "attempt": 1, **self._shelf.asked_to_json(asked)}
+                value = {"key": key, "attempt": 1, **self._jobs.asked_to_json(asked)}
                 expires = datetime.now(UTC) + timedelta(hours=UNREAD_HOURS)
                 try:
-                    self._vault.put(self._shelf.unread, key, value, expires)
+                    self._vault.put(self._jobs.unread, key, value, expires)
                 except StoreError as error:
                     LOG.warning("a note was not left for reading: %s", error.__class__.__name__)
 
@@ -190,88 +190,90 @@ class SealedAnswers(Generic[Asked, Answer]):
 class QueueWorker(Generic[Asked, Answer]):
     """A queue with the model that answers its jobs; `answers` returns an answer or an error for each job."""
 
-    shelf: JobQueue[Asked, Answer]
+    jobs: JobQueue[Asked, Answer]
     answers: Callable[[Sequence[Asked]], Sequence[Answer | LanguageModelError]]
     batch: int = 1
     """Jobs per call of `answers`."""
 
 
 class ReadAhead:
-    """ReadAhead(vault, desks, leases).step() -> True if there were jobs
+    """ReadAhead(vault, workers, leases).step() -> True if there were jobs
 
     A job stays in the store until its answer is stored. A worker leases the jobs it works on: only one worker answers
     a job, and the jobs of a worker that dies are answered by another.
     """
 
-    def __init__(self, vault: Vault, desks: Sequence[QueueWorker[Any, Any]], leases: Leases) -> None:
-        self._vault, self._desks, self._leases = vault, tuple(desks), leases
+    def __init__(self, vault: Vault, workers: Sequence[QueueWorker[Any, Any]], leases: Leases) -> None:
+        self._vault, self._workers, self._leases = vault, tuple(workers), leases
         self.read = 0
         self.failed = 0
 
     def waiting(self) -> int:
-        return sum(self._vault.entries.count(desk.shelf.unread) for desk in self._desks)
+        return sum(self._vault.entries.count(worker.jobs.unread) for worker in self._workers)
 
     def step(self) -> bool:
         """Answers a batch of each queue. A job on which the model or the worker fails is tried `ATTEMPTS` times in all.
 
         Raises StoreError.
         """
-        worked = [self._worked(desk) for desk in self._desks]  # a batch of every queue, even if the first had jobs
+        worked = [
+            self._worked(worker) for worker in self._workers
+        ]  # a batch of every queue, even if the first had jobs
         return any(worked)
 
-    def _worked(self, desk: QueueWorker[Any, Any]) -> bool:
-        taken = self.claimed(desk)
+    def _worked(self, worker: QueueWorker[Any, Any]) -> bool:
+        taken = self.claimed(worker)
         try:
-            asked = {place: self._opened(desk, place, value) for place, value in taken.items()}
+            asked = {place: self._opened(worker, place, value) for place, value in taken.items()}
             there = {place: item for place, item in asked.items() if item is not None}
-            for (place, _), answer in zip(there.items(), desk.answers(list(there.values())), strict=True):
-                self._done(desk, place, taken[place], answer)
+            for (place, _), answer in zip(there.items(), worker.answers(list(there.values())), strict=True):
+                self._done(worker, place, taken[place], answer)
         finally:
             for place in taken:
                 self._leases.release(place)
         return bool(taken)
 
-    def claimed(self, desk: QueueWorker[Any, Any]) -> dict[str, dict[str, Any]]:
+    def claimed(self, worker: QueueWorker[Any, Any]) -> dict[str, dict[str, Any]]:
         """The oldest jobs that no other worker has leased, by fingerprint."""
         found: dict[str, dict[str, Any]] = {}
-        for place in self._vault.entries.oldest(desk.shelf.unread, LOOKED_THROUGH):
-            if len(found) == desk.batch:
+        for place in self._vault.entries.oldest(worker.jobs.unread, LOOKED_THROUGH):
+            if len(found) == worker.batch:
                 break
             if not self._leases.claim(place):
                 continue
-            value = self._wanted(desk, place)
+            value = self._wanted(worker, place)
             if value is None:
                 self._leases.release(place)
             else:
                 found[place] = value
         return found
 
-    def _wanted(self, desk: QueueWorker[Any, Any], place: str) -> dict[str, Any] | None:
+    def _wanted(self, worker: QueueWorker[Any, Any], place: str) -> dict[str, Any] | None:
         """A leased job with one more attempt counted; None if it needs no answer."""
-        unread = desk.shelf.unread
+        unread = worker.jobs.unread
         value = self._vault.at(unread, place)
         if value is None:
             return None  # already answered, or encrypted with another key
-        if value["attempt"] > ATTEMPTS or self._vault.get(desk.shelf.read, value["key"]) is not None:
+        if value["attempt"] > ATTEMPTS or self._vault.get(worker.jobs.read, value["key"]) is not None:
             self._vault.entries.drop(unread, place)
             return None
         expires = datetime.now(UTC) + timedelta(hours=UNREAD_HOURS)
         self._vault.replace(unread, value["key"], value | {"attempt": value["attempt"] + 1}, expires)
         return value
 
-    def _opened(self, desk: QueueWorker[Any, Any], place: str, value: Mapping[str, Any]) -> Any | None:
+    def _opened(self, worker: QueueWorker[Any, Any], place: str, value: Mapping[str, Any]) -> Any | None:
         """The decoded job; None, and deleted, if another version wrote it: its hooks will ask again."""
         try:
-            return desk.shelf.asked_from_json(value)
+            return worker.jobs.asked_from_json(value)
         except (KeyError, TypeError, ValueError) as error:
             LOG.warning("an entry of another version was dropped: %s", error.__class__.__name__)
-            self._vault.entries.drop(desk.shelf.unread, place)
+            self._vault.entries.drop(worker.jobs.unread, place)
             return None
 
     def _done(
-        self, desk: QueueWorker[Any, Any], place: str, value: Mapping[str, Any], answer: object | LanguageModelError
+        self, worker: QueueWorker[Any, Any], place: str, value: Mapping[str, Any], answer: object | LanguageModelError
     ) -> None:
-        unread = desk.shelf.unread
+        unread = worker.jobs.unread
         if isinstance(answer, LanguageModelError):
             self.failed += 1
             LOG.warning("%s: not read: %s (attempt %d of %d)", unread, answer.reason, value["attempt"], ATTEMPTS)
@@ -279,6 +281,6 @@ class ReadAhead:
                 self._vault.entries.drop(unread, place)
             return
         until = datetime.now(UTC) + timedelta(days=ANSWER_DAYS)
-        self._vault.put(desk.shelf.read, value["key"], desk.shelf.answer_to_json(answer), until)
+        self._vault.put(worker.jobs.read, value["key"], worker.jobs.answer_to_json(answer), until)
         self._vault.entries.drop(unread, place)
         self.read += 1
