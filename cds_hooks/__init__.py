@@ -1,4 +1,4 @@
-"""CDS Hooks for Python: services by decorator, cards that cannot be built wrong, and a client for tests and EHRs.
+"""CDS Hooks for Python: services by decorator, validated cards, and a client for tests and EHRs.
 
     from cds_hooks import Card, CdsHooks, HookRequest, Source
 
@@ -37,6 +37,7 @@ from cds_hooks.errors import (
     UnknownCardError,
     UnknownServiceError,
     UnsupportedMediaTypeError,
+    UnusablePrefetchError,
     operation_outcome,
 )
 from cds_hooks.feedback import AcceptedFeedback, Feedback, OverriddenFeedback, OverrideReason, parse_feedback
@@ -109,6 +110,7 @@ __all__ = [
     "UnknownCardError",
     "UnknownServiceError",
     "UnsupportedMediaTypeError",
+    "UnusablePrefetchError",
     "VerifiedToken",
     "VerifyingKey",
     "arrived",

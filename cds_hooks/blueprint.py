@@ -1,4 +1,4 @@
-"""The protocol over HTTP as a Flask blueprint: the only module of the library that knows Flask or HTTP answers.
+"""The protocol over HTTP as a Flask blueprint: the only module of the library that uses Flask.
 
     GET  /cds-services    POST /cds-services/{id}    POST /cds-services/{id}/feedback    GET /openapi.json
 
@@ -57,7 +57,7 @@ class HookServices(Protocol):
 
 
 def hooks_blueprint(hooks: HookServices, url_prefix: str = "", name: str = "cds_hooks") -> Blueprint:
-    """Routes of all services of `hooks`, those that are registered later too."""
+    """The routes of all services of `hooks`, including those registered later."""
     routes = Blueprint(name, __name__, url_prefix=url_prefix or None)
 
     def discovery() -> Response:
@@ -115,7 +115,7 @@ def json_response(body: Any, status: int = 200) -> Response:
 
 
 def _route(routes: Blueprint, path: str, method: str, view: Callable[..., Response]) -> None:
-    """One method of an address; Flask would answer the others with a page outside the blueprint."""
+    """Allows one method for a path; Flask would answer others with an HTML page."""
     allowed = ("GET", "HEAD", "OPTIONS") if method == "GET" else (method, "OPTIONS")
 
     def other(**_: str) -> Response:
@@ -136,7 +136,7 @@ def _caller(hooks: HookServices) -> Any:
 
 @contextmanager
 def _body(hooks: HookServices, service_id: str, kind: str, caller: Any) -> Iterator[bytes]:
-    """The body, once it is admitted. Raises HookError 413, 415, and what `admission` raises."""
+    """The body, after `admission`, of which errors pass. Raises TooLargeError, UnsupportedMediaTypeError."""
     if request.mimetype not in JSON_TYPES:
         raise UnsupportedMediaTypeError("Content-Type must be application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":

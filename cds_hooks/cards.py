@@ -1,12 +1,12 @@
-"""Cards that cannot be built wrong (CDS Hooks, "CDS Service Response": card, suggestion, action, link, coding).
+"""Validated cards (CDS Hooks, "CDS Service Response": card, suggestion, action, link, coding).
 
     Card("Sodium is low", Source("Example hospital"))
     Card("Sodium is low", Source("Example hospital"), "warning", suggestions=(Suggestion("Order a sodium"),),
          selection_behavior="any")
     Card.from_json(card.to_json()) == card
 
-Every class checks itself when it is made and raises CardError naming the field; `to_json` never contains null, an empty
-string, an empty array or an empty object.
+Every class validates itself when it is made and raises CardError naming the field. `to_json` never contains null, an
+empty string, an empty array or an empty object.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CardCoding:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the guidance comes from. `url` is absolute and about the source; `icon` is the URL of a 100x100 PNG."""
+    """The source of the guidance. `url` is absolute and about the source; `icon` is the URL of a 100x100 PNG."""
 
     label: str
     url: str | None = None
@@ -166,7 +166,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Something a clinician may accept; its actions are done together."""
+    """A suggestion that a clinician may accept; its actions are done together."""
 
     label: str
     actions: tuple[Action, ...] = ()
@@ -274,7 +274,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class HookResponse:
-    """Cards, and actions the client does without asking anybody (`systemActions`)."""
+    """Cards, and actions that the client does without asking the clinician (`systemActions`)."""
 
     cards: tuple[Card, ...] = ()
     system_actions: tuple[Action, ...] = ()
@@ -344,7 +344,7 @@ def _object(raw: Any, name: str) -> Mapping[str, Any]:
 
 
 def _member(item: Mapping[str, Any], name: str) -> Any:
-    """A member that its class will check."""
+    """A member of any type, which its class validates."""
     if name not in item:
         raise CardError(f"{name}: required")
     return item[name]

@@ -1,4 +1,4 @@
-"""The client side, as an EHR needs it: discover, fill the prefetch, sign, call, read the cards, send feedback.
+"""A CDS client, as in an EHR: discovers services, fills the prefetch, signs, calls, reads cards, sends feedback.
 
 client = HookClient("https://cds.example.org", signer=TokenSigner("https://ehr.example.org", key, "key-1"))
 service = client.discover()[0]
@@ -41,7 +41,7 @@ _CHUNK_BYTES = 2**16
 class FhirServer:
     """FhirServer("https://ehr.example.org/fhir", session).read("Patient/1") -> resource
 
-    Authentication is the session's business. Redirects are not followed: a token would follow them to another host.
+    Authentication belongs to the session. Redirects are not followed: they could take a token to another host.
     """
 
     def __init__(self, base_url: str, session: requests.Session | None = None, timeout: float = 10.0) -> None:
@@ -67,9 +67,9 @@ class FhirServer:
 
 
 def fill_prefetch(service: ServiceDefinition, context: Mapping[str, Any], read: Fetch) -> dict[str, Any]:
-    """The prefetch a service asks for, read from a FHIR server; what cannot be read is None: the service is told so.
+    """The prefetch that a service asks for, read from a FHIR server; what cannot be read is null in the request.
 
-    Templates whose tokens the context cannot fill are left out (CDS Hooks, "Prefetch Template").
+    Templates with a token that the context lacks are left out (CDS Hooks, "Prefetch Template").
     """
     queries = {key: fill(template, context) for key, template in service.prefetch.items()}
     wanted = {key: query for key, query in queries.items() if query is not None}
@@ -135,7 +135,7 @@ class HookClient:
             raise InvalidAnswerError(str(error)) from None
 
     def send_feedback(self, service: ServiceDefinition, feedback: Iterable[Feedback]) -> None:
-        """Reports what became of cards of this service."""
+        """Sends feedback on cards of this service."""
         entries = [entry.to_json() for entry in feedback]
         self._call("POST", f"/cds-services/{service.id}/feedback", {"feedback": entries}, answers=False)
 

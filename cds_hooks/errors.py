@@ -7,7 +7,8 @@
     ├── UnknownServiceError         404  no such service
     ├── UnknownCardError            404  feedback on a card that this service did not send
     ├── MethodNotSupportedError     405  not the method of this address
-    ├── MissingPrefetchError        412  required data did not come and could not be fetched
+    ├── UnusablePrefetchError       412  the prefetch does not hold the data an answer needs
+    │   └── MissingPrefetchError    412  required data did not come and could not be fetched
     ├── TooLargeError               413  more bytes or entries than the service takes
     ├── UnsupportedMediaTypeError   415  not JSON, or compressed
     ├── HandlerFailedError          500  the handler raised or returned something that is not cards
@@ -18,7 +19,7 @@
     ├── ServiceDefinitionError      a service or prefetch template that cannot be registered
     └── KeyRefusedError             a JWK set that cannot be used
     FetchError                      a FHIR server or a key server could not be read: reason
-    ClientError                     what a client meets: `cds_hooks.client`
+    ClientError                     a call by `cds_hooks.client` failed
     ├── CallFailedError             no HTTP answer came
     ├── CallRefusedError            an answer other than 200: status, outcome
     └── InvalidAnswerError          a 200 whose body breaks the specification
@@ -59,7 +60,7 @@ class MalformedRequestError(HookError):
 
 
 class TokenRefusedError(HookError):
-    """401. `reason` is for the log of the service; the client is told nothing (RFC 6750, section 3.1)."""
+    """401. `reason` is for the log of the service and never in the answer (RFC 6750, section 3.1)."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(401, "login", "authentication is required")
@@ -96,12 +97,19 @@ class MethodNotSupportedError(HookError):
         self.allowed = allowed
 
 
-class MissingPrefetchError(HookError):
+class UnusablePrefetchError(HookError):
+    """412: a handler raises it where the data are of another patient, or lack the encounter of the context."""
+
+    def __init__(self, code: str, diagnostics: str) -> None:
+        super().__init__(412, code, diagnostics)
+
+
+class MissingPrefetchError(UnusablePrefetchError):
     """412. `missing` are the templates that are required and unanswered, by key."""
 
     def __init__(self, missing: Mapping[str, str], why: str = "") -> None:
         templates = ", ".join(f"{key} = {template}" for key, template in missing.items())
-        super().__init__(412, "not-found", f"prefetch is missing and could not be fetched: {templates}{why}")
+        super().__init__("not-found", f"prefetch is missing and could not be fetched: {templates}{why}")
         self.missing = dict(missing)
 
 
@@ -151,8 +159,8 @@ class KeyRefusedError(ValueError):
 
 
 class FetchError(Exception):
-    """A server could not be read. `reason` is a stable code without patient data; `status` is the HTTP status where the
-    server answered with one that is no success."""
+    """A server could not be read. `reason` is a stable code without patient data; `status` is the server's HTTP status
+    if that was the reason."""
 
     def __init__(self, reason: str, *, status: int | None = None) -> None:
         super().__init__(reason if status is None else f"{reason}: {status}")
@@ -161,7 +169,7 @@ class FetchError(Exception):
 
 
 class ClientError(Exception):
-    """What went wrong for a CDS client."""
+    """Base class of the errors of a CDS client."""
 
 
 class CallFailedError(ClientError):

@@ -1,4 +1,4 @@
-"""Feedback on cards (CDS Hooks, "Feedback"): parsed, and as objects that cannot be built wrong.
+"""Feedback on cards (CDS Hooks, "Feedback"): parsing, and validated objects.
 
     parse_feedback(body) -> (AcceptedFeedback(...), OverriddenFeedback(...))
     {"feedback": [AcceptedFeedback(card_uuid, "2026-06-01T10:00:00Z", (suggestion_uuid,)).to_json()]}
@@ -96,7 +96,7 @@ Feedback = AcceptedFeedback | OverriddenFeedback
 
 
 def parse_feedback(body: bytes) -> tuple[Feedback, ...]:
-    """The entries of one POST. Uuids come back in lower case: capitals name the same one (RFC 9562, section 4).
+    """The entries of one POST, with uuids in lower case: they are case-insensitive (RFC 9562, section 4).
 
     Raises MalformedRequestError 400 with the path of the fault, TooLargeError 413.
     """

@@ -18,7 +18,7 @@ from cds_hooks.prefetch import Prefetch, Reader, check_entries, checked_members
 from cds_hooks.strict_json import MAX_DEPTH, parse_json, split_prefetch
 
 FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
-_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}\Z")  # it becomes a header: no spaces, no line ends
+_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}\Z")  # it is sent in a header: no spaces, no line ends
 _USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson)/[A-Za-z0-9\-.]{1,64}\Z")
 
 HOOK_CONTEXT: Mapping[str, tuple[str, ...]] = {
@@ -35,7 +35,7 @@ _OBJECTS = {"draftOrders": dict, "appointments": dict, "selections": list}
 
 @dataclass(frozen=True, slots=True)
 class FhirAuthorization:
-    """The grant to read the client's FHIR server: transient, never stored, logged or sent to another host."""
+    """The grant to read the client's FHIR server: never stored, logged or sent to another host."""
 
     access_token: str = field(repr=False)
     scope: str = ""
@@ -59,9 +59,9 @@ class FhirAuthorization:
 
 @dataclass(frozen=True, slots=True)
 class HookRequest:
-    """One call of a service. Of the request only `hook` and `hook_instance` are in its repr: the rest is patient data.
+    """One call of a service. Its repr has only `hook` and `hook_instance`: the rest is patient data.
 
-    Ids in `context` have no type: a client that writes `Patient/1` for patientId means 1.
+    Ids in `context` have no type: `Patient/1` as patientId is read as 1.
     """
 
     hook: str
@@ -72,9 +72,9 @@ class HookRequest:
     authorization: FhirAuthorization | None = field(default=None, repr=False)
     extension: Mapping[str, Any] = field(default_factory=dict, repr=False)
     caller: Any = field(default=None, repr=False)
-    """What the trust object returned about the client; None without one."""
+    """The result of the trust object's `verify`; None without trust."""
     body: bytes = field(default=b"", repr=False)
-    """All of the request, while its prefetch is unparsed."""
+    """The whole request, while its prefetch is unparsed."""
     required_context: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -97,7 +97,7 @@ class HookRequest:
         return None if self.authorization is None else self.authorization.access_token
 
     def read_prefetch(self, reader: Reader = parse_json) -> HookRequest:
-        """The request with its prefetch parsed, by a reader of your own if you like.
+        """The request with its prefetch parsed, by `reader` if given.
 
         Raises MalformedRequestError 400, TooLargeError 413.
         """
@@ -105,15 +105,15 @@ class HookRequest:
             return self
         try:
             members = reader(self.prefetch.raw, MAX_DEPTH - 1)
-        except HookError:
-            # Not one object: a fault, to be reported at its place in the body, or the cut was in the wrong place, and
-            # then other members were cut out with it.
+        except MalformedRequestError:
+            # Either the prefetch is invalid, which is reported with its position in the body, or the body was split in
+            # the wrong place, and other members were cut out with it.
             return replace(_whole(self.body, self.hook, self.required_context), caller=self.caller)
         check_entries(members)
         return replace(self, prefetch=Prefetch(members, sha256=self.prefetch.sha256), body=b"")
 
     def without_secrets(self) -> HookRequest:
-        """The request without token and prefetch: what may be kept for a while."""
+        """The request without token and prefetch, which may be kept."""
         return replace(self, authorization=None, prefetch=Prefetch(), body=b"")
 
 
@@ -132,7 +132,7 @@ def parse_request(
         rest, raw = parted
         with suppress(HookError):
             return replace(_checked(rest, hook, required), prefetch=Prefetch.unparsed(raw), body=body)
-    # Also where the split request has a fault: all of it is then parsed to say what is wrong with it.
+    # If the split request is invalid, the whole body is parsed to report the error.
     return _whole(body, hook, required)
 
 
@@ -142,7 +142,7 @@ def _whole(body: bytes, hook: str, required: tuple[str, ...]) -> HookRequest:
 
 
 def _checked(raw: Mapping[str, Any], hook: str, required: tuple[str, ...]) -> HookRequest:
-    """Everything but the prefetch."""
+    """The request without its prefetch, validated."""
     if _required_text(raw, "hook") != hook:
         raise MalformedRequestError("value", f"hook: this service answers {hook}")
     context = raw.get("context")

@@ -1,4 +1,4 @@
-"""Public keys of clients: pinned, or fetched from their configured URL and never from where a token points."""
+"""Public keys of clients: pinned, or fetched from their configured URL and never from a URL in a token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jwt.exceptions import PyJWTError
 from cds_hooks.errors import FetchError, KeyRefusedError
 
 MIN_RSA_BITS = 2048
-# An unknown key may be a new one, but a stream of made-up names may not become a stream of fetches.
+# Seconds. An unknown `kid` may be a new key, but made-up ones must not cause a fetch each.
 REFETCH_SECONDS = 30.0
 REFRESH_SECONDS = 3600.0
 STALE_SECONDS = 24 * 3600.0
@@ -75,9 +75,9 @@ def read_keys(jwks: Any) -> Keys:
 
 
 def usable_keys(jwks: Any) -> Keys:
-    """Of a set that somebody else publishes, the keys that can be used: an unknown kind of key spoils no other.
+    """The usable keys of a published set: keys of unknown types are skipped.
 
-    A `kid` that is given twice names neither key. Raises KeyRefusedError where nothing is left.
+    Keys that share a `kid` are skipped too. Raises KeyRefusedError if no key is left.
     """
     listed = jwks.get("keys") if isinstance(jwks, Mapping) else None
     found: dict[str, VerifyingKey] = {}
@@ -96,7 +96,7 @@ def usable_keys(jwks: Any) -> Keys:
 
 
 def parse_keys(body: bytes) -> Keys:
-    """As `usable_keys`, of the body of a key server's answer. Raises KeyRefusedError."""
+    """The usable keys in the body of a key server's answer. Raises KeyRefusedError."""
     try:
         return usable_keys(orjson.loads(body))
     except orjson.JSONDecodeError:
@@ -136,8 +136,8 @@ def _any_algorithm(item: Mapping[str, Any]) -> str:
 class FetchedKeys:
     """FetchedKeys(url, fetch).get(kid): fetched when needed, at most every 30 s, used at most a day past their fetch.
 
-    A caller whose key is known never waits for a fetch that another began: neither a key server that hangs, nor a
-    stranger who makes it be asked, keeps anybody out.
+    A request with a known key never waits for a fetch that another one began. So neither a key server that hangs nor
+    requests with unknown keys lock out a client.
     """
 
     def __init__(self, url: str, fetch: JwksFetcher, clock: Callable[[], float] = time.monotonic) -> None:
@@ -149,19 +149,19 @@ class FetchedKeys:
         self._fetched = self._tried = float("-inf")
 
     def get(self, kid: str) -> VerifyingKey | None:
-        """The key of that name, or None when there is none that may still be used."""
+        """The key with that `kid`; None if there is none that is still valid."""
         if self._begins_fetch(kid):
             try:
                 self._fetch()
             finally:
                 self._fetching.release()
         elif kid not in self._keys:
-            with self._fetching:  # it may be among those that are just being fetched
+            with self._fetching:  # another thread may be fetching it
                 pass
         return self._keys.get(kid) if self._clock() - self._fetched <= STALE_SECONDS else None
 
     def _begins_fetch(self, kid: str) -> bool:
-        """Whether this caller fetches the keys now; nobody else then begins until `_fetching` is released."""
+        """Whether this thread must fetch the keys; no other does until `_fetching` is released."""
         with self._lock:
             now = self._clock()
             wanted = kid not in self._keys or now - self._fetched > REFRESH_SECONDS
@@ -175,5 +175,5 @@ class FetchedKeys:
         try:
             self._keys, self._fetched = parse_keys(self._fetch_jwks(self._url)), self._clock()
         except (FetchError, KeyRefusedError):
-            # The known keys stay valid until they are a day old: a restart of the EHR's key server locks nobody out.
+            # The known keys stay valid until they are a day old, so that the key server may be down for a while.
             return

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 of registered services: for readers, for gateways that validate, and for fuzzers."""
+"""The OpenAPI 3.1 document of registered services, for readers, for gateways that validate, and for fuzzers."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def operation(summary: str, schema: dict[str, Any], refusals: dict[str, Any]) ->
 
 
 def path_parameter(name: str, values: list[str]) -> dict[str, Any]:
-    """A parameter in the path that has one of these values."""
+    """A path parameter with one of these values."""
     return {"name": name, "in": "path", "required": True, "schema": {"enum": values}}
 
 
 def _request(services: list[ServiceDefinition]) -> dict[str, Any]:
-    """The schema of a hook request; of the context only what every service requires is required."""
+    """The schema of a hook request; only context members that every service requires are required."""
     first = services[0].context_fields if services else ()
     required = [name for name in first if all(name in each.context_fields for each in services)]
     return {

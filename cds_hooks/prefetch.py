@@ -1,4 +1,4 @@
-"""Prefetch: what came with a request, the templates it answers, and completion of what did not come.
+"""Prefetch: the values in a request, the templates of a service, and fetching of missing values.
 
 PrefetchTemplate("Observation?patient={{context.patientId}}&_count=50").fill({"patientId": "1"})
 complete(templates, request.prefetch, context, fetch)
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from cds_hooks.errors import (
     FetchError,
@@ -35,10 +35,18 @@ _CONTEXT = re.compile(r"context\.(\w+)\Z")
 _INSTANCE = re.compile(r"[A-Z][A-Za-z]+/(?:\{\{[\w.]+\}\}|[A-Za-z0-9\-.]{1,64})\Z")
 _TYPE = re.compile(r"[A-Z][A-Za-z]+\Z")
 
-Reader = Callable[[bytes, int], Mapping[str, Any]]
-"""(bytes of the prefetch object, levels of nesting it may have) -> its members. Raises HookError 400.
 
-A reader may return an object of its own, with a list `entry`, for each Bundle.
+class UnreadBundle(Protocol):
+    """A Bundle with resources that are not decoded yet: an object with these members of the Bundle."""
+
+    resourceType: Any
+    entry: Any
+
+
+Reader = Callable[[bytes, int], Mapping[str, Any]]
+"""(bytes of the prefetch object, levels of nesting it may have) -> its members. Raises MalformedRequestError.
+
+A reader may return an UnreadBundle for each Bundle.
 """
 Fetch = Callable[[str], Any]
 """A filled query such as `Patient/1` -> the FHIR resource. Raises FetchError."""
@@ -48,14 +56,14 @@ Fetch = Callable[[str], Any]
 class Prefetch(Mapping[str, Any]):
     """The prefetch of a request as a mapping of key to FHIR resource; Prefetch({"patient": {...}}).
 
-    One that nobody has parsed has only its bytes: `HookRequest.read_prefetch` parses them.
+    An unparsed one has only its bytes, which `HookRequest.read_prefetch` parses.
     """
 
     members: Mapping[str, Any] | None = field(default_factory=dict)
     raw: bytes = b""
-    """The bytes as they came, while nobody has parsed them."""
+    """The bytes as they came, while unparsed."""
     sha256: str = ""
-    """Hex digest of the bytes as they came; "" where they were not separated from the rest of the request."""
+    """Hex digest of the bytes as they came; "" if the request was parsed as a whole."""
 
     @classmethod
     def unparsed(cls, raw: bytes) -> Prefetch:
@@ -101,7 +109,7 @@ def check_entries(members: Mapping[str, Any]) -> None:
     """Raises TooLargeError where the Bundles of a prefetch have more than 20,000 entries together."""
     entries = 0
     for value in members.values():
-        listed = value.get("entry") if isinstance(value, dict) else getattr(value, "entry", None)
+        listed = _member(value, "entry")
         entries += len(listed) if isinstance(listed, list) else 0
     if entries > MAX_ENTRIES:
         raise TooLargeError(f"more than {MAX_ENTRIES} entries in prefetch")
@@ -109,7 +117,7 @@ def check_entries(members: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchTemplate:
-    """A template, checked when it is made: an instance read or a type search whose tokens are known.
+    """A validated template: an instance read or a type search with known tokens.
 
     >>> PrefetchTemplate("Patient/{{context.patientId}}").resource_type
     'Patient'
@@ -136,7 +144,7 @@ class PrefetchTemplate:
         if question and not all(names):
             raise ServiceDefinitionError(f"{path}?...: a search parameter has no name")
         if repeated:
-            # Clients have merged two `date=` into one condition: answers would silently be incomplete.
+            # Some clients merge two `date=` into one condition: results would silently be incomplete.
             raise ServiceDefinitionError(f"{path}?...: the parameter {repeated[0]} is repeated")
 
     @property
@@ -145,7 +153,7 @@ class PrefetchTemplate:
 
     @property
     def context_fields(self) -> frozenset[str]:
-        """Members of `context` that the template needs."""
+        """The members of `context` that the template needs."""
         found = _TOKEN.findall(self.text)
         return frozenset("userId" if token in USER_TOKENS else token.removeprefix("context.") for token in found)
 
@@ -154,7 +162,7 @@ class PrefetchTemplate:
 
 
 def resource_type(template: str) -> str:
-    """The resource type a template asks for.
+    """The resource type of a template.
 
     >>> resource_type("Observation?patient={{context.patientId}}")
     'Observation'
@@ -195,11 +203,16 @@ def arrived(value: Any, kind: str) -> bool:
     >>> arrived({"resourceType": "Bundle"}, "Observation"), arrived({"resourceType": "OperationOutcome"}, "Patient")
     (True, False)
     """
-    return isinstance(value, dict) and value.get("resourceType") in ("Bundle", kind)
+    return _member(value, "resourceType") in ("Bundle", kind)
+
+
+def _member(value: Any, name: str) -> Any:
+    """A member of a parsed resource or of an UnreadBundle."""
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
 def fetch_all(queries: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict[str, FetchError]]:
-    """(what came, why the rest did not), by key; several at a time."""
+    """(fetched resources, errors), each by key; several are fetched at a time."""
     found: dict[str, Any] = {}
     failed: dict[str, FetchError] = {}
     if not queries:
@@ -221,7 +234,7 @@ def complete(
     fetch: Fetch | None = None,
     required: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The prefetch with every template's key: as it came, fetched, or None where it could not be had.
+    """The prefetch with every template's key: the value as it came, the fetched one, or None.
 
     Raises MissingPrefetchError 412 naming the `required` templates that stay missing.
 

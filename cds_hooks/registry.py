@@ -1,4 +1,4 @@
-"""The services of an application and how a request to one of them is answered, without any web framework.
+"""The services of an application and the answering of their requests, without a web framework.
 
 hooks = CdsHooks(trust=Trust(...))
 
@@ -40,8 +40,10 @@ Handler = Callable[[HookRequest], Iterable[Card] | HookResponse]
 FeedbackHandler = Callable[[str, tuple[Feedback, ...], Any], None]
 """(service id, entries, caller). Raises UnknownCardError for a card this service did not send."""
 RequestFetch = Callable[[HookRequest, str], Any]
-"""(request, filled query) -> the resource of the request's FHIR server. It decides which servers may be read; raises
-FetchError."""
+"""(request, filled query) -> the resource of the request's FHIR server. It must check which servers may be read.
+
+Raises FetchError.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,10 @@ class _Registered:
 
 
 class CdsHooks:
-    """CdsHooks(trust=Trust(...)), or CdsHooks() for development: anybody may call.
+    """CdsHooks(trust=Trust(...)), or CdsHooks() without authentication for development.
 
-    `fetch` reads what did not come by prefetch; without it missing data is 412. `allowed_origins` are those of
-    browser-based clients ("*" allows all). `open_discovery` answers discovery without a token. `admission` limits load.
+    `fetch` reads missing prefetch values; without it they are 412. `allowed_origins` are those of browser-based clients
+    ("*" allows all). `open_discovery` answers discovery without a token. `admission` limits load.
     """
 
     def __init__(
@@ -98,9 +100,8 @@ class CdsHooks:
     ) -> Callable[[Handler], Handler]:
         """Registers the decorated handler, which stays as it is.
 
-        Every prefetch key is required, so that a handler never meets a gap it does not know of; those of
-        `optional_prefetch` may be None. With `raw_prefetch` the handler gets the prefetch as it came: unparsed and not
-        completed. Raises ServiceDefinitionError.
+        Every prefetch key has a value, except that those of `optional_prefetch` may be None. With `raw_prefetch` the
+        handler gets the prefetch as it came, unparsed and not completed. Raises ServiceDefinitionError.
         """
         definition = ServiceDefinition(
             id=id,
@@ -116,7 +117,7 @@ class CdsHooks:
     def register(
         self, definition: ServiceDefinition, *, optional_prefetch: Iterable[str] = (), raw_prefetch: bool = False
     ) -> Callable[[Handler], Handler]:
-        """As `service`, of a definition that stands elsewhere."""
+        """As `service`, with a ServiceDefinition."""
         optional = frozenset(optional_prefetch)
         if definition.id in self._services:
             raise ServiceDefinitionError(f"{definition.id}: registered twice")
@@ -146,7 +147,7 @@ class CdsHooks:
         return {"services": [definition.to_json() for definition in self.services.values()]}
 
     def caller(self, authorization: str | None, path: str) -> Any:
-        """Who calls the address `path` of this service; None without trust. Raises TokenRefusedError."""
+        """The client that calls `path`, as verified by the trust object; None without one. Raises TokenRefusedError."""
         return None if self.trust is None else self.trust.verify(authorization, f"{self.trust.base_url}{path}")
 
     def definition(self, service_id: str) -> ServiceDefinition:
@@ -181,7 +182,7 @@ class CdsHooks:
         return found
 
     def _completed(self, found: _Registered, request: HookRequest) -> dict[str, Any]:
-        """What came beside the templates is kept too: the client knows why it sent it."""
+        """The request with its prefetch completed; values without a template are kept."""
         templates = found.definition.prefetch
         read: Fetch | None = None
         if self.fetch is not None and request.fhir_server:
@@ -203,7 +204,7 @@ def _response(returned: Any) -> HookResponse:
 
 
 def _run(service_id: str, step: Callable[[], _T]) -> _T:
-    """What a step of the application returns. Its own HookError passes; anything else is HandlerFailedError 500."""
+    """The result of a step of the application. Its HookError is raised; any other exception is HandlerFailedError."""
     try:
         return step()
     except HookError:
@@ -214,6 +215,6 @@ def _run(service_id: str, step: Callable[[], _T]) -> _T:
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown"
-        # The type and the place, never the message: it may quote patient data.
+        # The type and the line of code, never the message, which may quote patient data.
         LOG.error("service=%s incident=%s error=%s at=%s", service_id, incident, error.__class__.__name__, place)
         raise HandlerFailedError(incident) from None

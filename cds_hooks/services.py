@@ -51,11 +51,11 @@ class ServiceDefinition:
         return HOOK_CONTEXT.get(self.hook, ()) if self.required_context is None else self.required_context
 
     def expected(self) -> dict[str, str]:
-        """Prefetch key -> resource type its value must have."""
+        """The resource type of each prefetch key's value."""
         return {key: resource_type(template) for key, template in self.prefetch.items()}
 
     def check_templates(self) -> None:
-        """Raises ServiceDefinitionError for a template that is invalid or needs what the hook's context has not."""
+        """Raises ServiceDefinitionError for a template that is invalid or needs a member the hook's context lacks."""
         known = _USUAL_CONTEXT | set(self.context_fields)
         for key, text in self.prefetch.items():
             try:
@@ -67,7 +67,7 @@ class ServiceDefinition:
                 raise ServiceDefinitionError(f"{self.id}.prefetch.{key}: {self.hook} has no context.{missing}")
 
     def to_json(self) -> dict[str, Any]:
-        """The service as discovery lists it."""
+        """The service as listed by discovery."""
         members = {
             "id": self.id,
             "hook": self.hook,
@@ -82,7 +82,7 @@ class ServiceDefinition:
 
     @classmethod
     def from_json(cls, raw: Any) -> ServiceDefinition:
-        """A service as a client finds it; its templates may use what `PrefetchTemplate` does not know.
+        """A service as a client receives it; its templates may be more general than `PrefetchTemplate`.
 
         Raises ServiceDefinitionError.
         """

@@ -1,8 +1,7 @@
 """Strict JSON: depth is checked before parsing, duplicate keys are rejected, the prefetch can be left unparsed.
 
-Most bytes of a hook request are its prefetch, and an EHR that fires a hook again sends the same prefetch again.
-`split_prefetch` takes it out of the body without parsing it, so that a service may look up by its hash what it already
-knows about these bytes.
+Most of a hook request is its prefetch, and an EHR that fires a hook again sends the same prefetch again.
+`split_prefetch` takes it out of the body without parsing it, so that a service may look up its hash in a cache.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def check_depth(body: bytes, levels: int = MAX_DEPTH) -> None:
 
 
 def parse_object(text: bytes) -> dict[str, Any]:
-    """As `parse_json`, for text whose depth is known. Raises MalformedRequestError."""
+    """As `parse_json`, for text of checked depth. Raises MalformedRequestError."""
     value = parse_value(text)
     if not isinstance(value, dict):
         raise MalformedRequestError("structure", "the body must be one JSON object")
@@ -90,7 +89,7 @@ def _depth(text: bytes) -> int:
 def has_duplicate_keys(text: bytes, value: Any) -> bool:
     r"""Whether the parser, which silently keeps the last of two equal keys, has dropped one.
 
-    Then fewer colons come out than went in: no colon is ever written differently, except one escaped as \u003a.
+    Then the parsed value has fewer colons than the text: a colon has no other form, except the escape \u003a.
 
     >>> texts = (rb'{"a:": "\u003a", "b" :2}', b'{"a": {"b": 1, "b": 2}}')
     >>> [has_duplicate_keys(text, orjson.loads(text)) for text in texts]
@@ -112,11 +111,10 @@ def _outside_strings(text: bytes) -> bytes:
 
 
 def split_prefetch(body: bytes) -> tuple[dict[str, Any], bytes] | None:
-    """(the request without its prefetch, the bytes of the prefetch), or None where a quick search cannot split them.
+    """(the request without its prefetch, the bytes of the prefetch), or None if a quick search cannot split them.
 
-    Sound however the end of the prefetch was guessed: in the request the prefetch is replaced by an unguessable mark,
-    and the rest must be strict JSON with that mark as its member `prefetch`. If the bytes cut out are one object by
-    themselves, which only parsing tells, then the body is exactly the two put together.
+    A wrong split is detected: the prefetch is replaced by an unguessable mark, and the rest must be strict JSON with
+    that mark as its member `prefetch`. If the bytes cut out then parse as one object, the split was right.
 
     >>> split_prefetch(b'{"hook": "h", "prefetch": {"a": {}}, "context": {}}')
     ({'hook': 'h', 'context': {}}, b'{"a": {}}')
@@ -136,7 +134,7 @@ def split_prefetch(body: bytes) -> tuple[dict[str, Any], bytes] | None:
 
 
 def _possible_ends(body: bytes, start: int) -> list[int]:
-    """Where the prefetch may end: before a member that follows it, or before the last bracket of the body."""
+    """Possible ends of the prefetch: before a member that follows it, or before the last bracket of the body."""
     siblings = [match.start() for match in _SIBLING.finditer(body, max(start, len(body) - _EDGE_BYTES))][:_MAX_TRIES]
     brackets = [body.rfind(b"}", start, place) for place in siblings]
     last = body.rfind(b"}", start, body.rfind(b"}"))

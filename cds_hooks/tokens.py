@@ -40,18 +40,18 @@ MAX_LIFETIME = 300
 """Seconds a token may be valid for (exp - iat), and the clock difference that is allowed."""
 DEFAULT_ALGORITHMS = ("ES384", "RS384")
 _TIMES = ("exp", "iat")
-# Three parts of base64url without padding (RFC 7515, section 7.1): many readers, PyJWT's too, accept other characters.
+# Three parts of base64url without padding (RFC 7515, section 7.1): many parsers, such as PyJWT, accept more characters.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\Z")
-# Claims are checked here, stricter than the library does; it checks the signature.
+# Claims are checked here, more strictly than by PyJWT, which checks the signature.
 _SIGNATURE_ONLY: Any = dict.fromkeys(
     ("verify_aud", "verify_exp", "verify_iat", "verify_nbf", "verify_iss", "verify_jti", "verify_sub"), False
 )
-# An extension we do not know must be understood (`crit`), or changes what is signed (`b64`): neither is accepted.
+# An unknown extension that must be understood (`crit`), or changes what is signed (`b64`), is not accepted.
 _REFUSED_HEADERS = frozenset({"crit", "b64", "zip", "enc"})
 
 
 class Issuer(Protocol):
-    """What is configured about one client: its `iss`, its keys (pinned, or at `jwks_url`) and its limits."""
+    """The configuration of one client: its `iss`, its keys (pinned, or at `jwks_url`) and its limits."""
 
     @property
     def issuer(self) -> str: ...
@@ -101,17 +101,17 @@ IssuerT = TypeVar("IssuerT", bound=Issuer)
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken(Generic[IssuerT]):
-    """Who called: the configured issuer, and the tenant where tenants are configured."""
+    """The verified client: the configured issuer, and the tenant if tenants are configured."""
 
     issuer: IssuerT
     tenant: str | None
 
 
 class ReplayStore(Protocol):
-    """Remembers token ids: across workers and restarts, where a service has several."""
+    """A store of used token ids, shared by all workers of a service and kept over restarts."""
 
     def first_use(self, issuer: str, jti: str, expires: datetime) -> bool:
-        """Whether this id was never seen of this issuer; it now is. Raises when that cannot be known."""
+        """Whether this issuer's token id is new; from now on it is used. Raises if that cannot be determined."""
 
 
 class MemoryReplayStore:
@@ -167,9 +167,9 @@ class Trust(Generic[IssuerT]):
         self._fetched: dict[str, FetchedKeys] = {}
 
     def verify(self, authorization: str | None, url: str) -> VerifiedToken[IssuerT]:
-        """Who calls `url`. Raises TokenRefusedError, and what the replay store raises.
+        """The client that calls `url`. Raises TokenRefusedError, and what the replay store raises.
 
-        The token's id is used up last, when everything else holds: a forged token must not burn a true one's id.
+        The token's id is marked as used last, when all else is valid: a forged token must not use up a valid one's id.
         """
         token = _bearer(authorization)
         header, claims = _unverified(token)
@@ -210,7 +210,7 @@ class Trust(Generic[IssuerT]):
         return self._fetched.setdefault(issuer.jwks_url, FetchedKeys(issuer.jwks_url, self._fetch_jwks))
 
     def _check(self, issuer: IssuerT, claims: Mapping[str, Any], url: str) -> str | None:
-        """The tenant of a token whose claims hold. Raises TokenRefusedError."""
+        """The tenant of a token with valid claims. Raises TokenRefusedError."""
         now = self._clock().timestamp()
         for name in _TIMES:
             if type(claims.get(name)) is not int or not 0 <= claims[name] < 2**40:
@@ -236,7 +236,7 @@ class Trust(Generic[IssuerT]):
 
 @dataclass(frozen=True, slots=True)
 class TokenSigner:
-    """What a client signs with. `private_key` is a key of `cryptography` or a PEM text."""
+    """Signs the tokens of a client. `private_key` is a key of `cryptography` or a PEM text."""
 
     issuer: str
     private_key: Any = field(repr=False)
@@ -255,7 +255,7 @@ class TokenSigner:
 
 
 def _bearer(authorization: str | None) -> str:
-    """The token of the header; two headers arrive as one with a comma, which no token has."""
+    """The token of the header; two headers arrive as one with a comma, which is refused."""
     scheme, _, rest = (authorization or "").partition(" ")
     token = rest.strip(" ")
     if scheme.lower() != "bearer" or len(token) > MAX_TOKEN or not _COMPACT.match(token):
@@ -264,9 +264,9 @@ def _bearer(authorization: str | None) -> str:
 
 
 def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims, only to find which client's key must verify them.
+    """Header and claims, unverified, only to find the client with the key that must verify them.
 
-    Parsed as strictly as any request: a token that two readers could understand differently is refused.
+    Parsed as strictly as any request: a token that two parsers could read differently is refused.
     """
     try:
         header, claims, _ = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in token.split("."))

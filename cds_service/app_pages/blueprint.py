@@ -36,6 +36,7 @@ from cds_service.config.modes import Mode
 from cds_service.explanations.notes import find_note, whole_note
 from cds_service.hooks.estimate_records import estimate_record
 from cds_service.hooks.hook_handler import HookHandler
+from cds_service.runtime.admission import OverloadedError
 from cds_service.store.errors import StoreError
 from cds_service.store.store import CardRecord
 from fhir_mapping import FhirMappingError, ForeignPatientError, PatientRecord
@@ -70,6 +71,7 @@ def app_pages(
     pages.register_error_handler(HookError, _problem)
     pages.register_error_handler(FhirMappingError, _unusable)
     pages.register_error_handler(StoreError, _store_down)
+    pages.register_error_handler(OverloadedError, _overloaded)
     pages.before_request(lambda: setattr(g, "frame_ancestors", " ".join(frames) or "'none'"))
     pages.after_request(_secure)
     return pages
@@ -253,6 +255,10 @@ def _problem(error: HookError) -> Response:
 
 def _unusable(error: FhirMappingError) -> Response:
     return _problem(HookError(412, "structure", f"The chart cannot be used: {error}"))
+
+
+def _overloaded(error: OverloadedError) -> Response:
+    return _problem(HookError(503, "throttled", str(error), retry_after=error.retry_after))
 
 
 def _store_down(error: StoreError) -> Response:

@@ -83,7 +83,7 @@ class _Reader:
         return self._chart().record(at, with_notes=with_notes)
 
     def name(self) -> str:
-        return name_of(self._chart().prefetch.get("patient"))
+        return name_of(self._chart().prefetch.to_json("patient"))
 
     def _chart(self) -> FetchedChart:
         if self._fetched is None:

@@ -9,6 +9,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Unpack
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -17,12 +18,13 @@ from cds_hooks import HookError
 from cds_hooks.blueprint import error_response
 from cds_service.app_pages.blueprint import app_pages
 from cds_service.app_pages.smart_charts import frames_of, smart_charts
-from cds_service.application.parts import ServiceParts
+from cds_service.application.parts import HandlerOptions, ServiceParts
 from cds_service.application.routes import document_routes, health_routes, hook_routes
 from cds_service.background.read_ahead import deferred_asking, deferred_reading
 from cds_service.config.settings import Settings
 from cds_service.monitoring.metrics import OTHER
 from cds_service.protocol.services import SERVICES
+from cds_service.runtime.admission import OverloadedError, RateLimitedError
 from cds_service.smart.routes import smart_routes
 from cds_service.store.errors import StoreError
 from cds_service.store.store import Store
@@ -33,10 +35,18 @@ from risk_model import Pipeline, RiskModelError
 LOG = logging.getLogger("riskcards")
 
 
-def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Store | None = None) -> Flask:
+def create_app(
+    settings: Settings,
+    pipeline: Pipeline | None = None,
+    store: Store | None = None,
+    *,
+    launches_app: bool | None = None,
+    **options: Unpack[HandlerOptions],
+) -> Flask:
     """The service. Without a `pipeline` the shipped models and starter index are opened (hashes checked first).
 
-    Raises ArtifactError, ModelArtifactError, SmartSetupError or StoreError rather than start without a part of itself.
+    `launches_app`: whether cards link the SMART app; by default, whether SMART clients are configured.
+    Raises ArtifactError, ModelArtifactError, SmartSetupError or StoreError if any part cannot be opened.
     """
     store = store or Store(settings.store_url(), settings.store_seconds)
     if pipeline is None:
@@ -48,20 +58,19 @@ def create_app(settings: Settings, pipeline: Pipeline | None = None, store: Stor
         )
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    cds = ServiceParts.open(settings, pipeline, store)
+    cds = ServiceParts.open(settings, pipeline, store, launches_app=launches_app, **options)
     app.extensions["riskcards"] = cds
     for routes in (hook_routes, document_routes, health_routes):
         app.register_blueprint(routes(cds))
     app.register_blueprint(smart_routes(cds.smart))
     app.register_blueprint(app_pages("app", "/app", smart_charts(cds), cds.answering, frames_of(cds)))
-    cds.answering.launches_app = cds.smart is not None
     _errors(app, cds)
     app.after_request(_cors(settings))
     return app
 
 
 def _errors(app: Flask, cds: ServiceParts) -> None:
-    """Every exception becomes a status with an OperationOutcome; nothing of the request is logged."""
+    """Answers every exception with a status and an OperationOutcome, and never logs request content."""
 
     def label() -> str:
         found = (request.view_args or {}).get("service_id", "")
@@ -72,6 +81,11 @@ def _errors(app: Flask, cds: ServiceParts) -> None:
         cds.metrics.answered(label(), f"status-{error.status}")
         LOG.info("refused status=%d code=%s", error.status, error.code)
         return error_response(error)
+
+    @app.errorhandler(OverloadedError)
+    def overloaded(error: OverloadedError) -> Response:
+        status = 429 if isinstance(error, RateLimitedError) else 503
+        return refused(HookError(status, "throttled", str(error), retry_after=error.retry_after))
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
@@ -94,7 +108,7 @@ def _errors(app: Flask, cds: ServiceParts) -> None:
         incident = uuid.uuid4().hex[:12]
         known = isinstance(error, FhirMappingError | KnowledgeIndexError | RiskModelError)
         cds.metrics.answered(label(), "status-500")
-        # The type and the place, never the message: a message may quote the patient's data.
+        # The type and the line of code, never the message, which may quote patient data.
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next

@@ -1,8 +1,8 @@
-"""gunicorn's thread worker with a limit on the time one request may take, and no word of a request in its log.
+"""gunicorn's thread worker with a time limit for each request; it never logs request content.
 
 The worker reads headers and bodies from blocking sockets: a client that sends a byte now and then would keep a thread
-for as long as it likes. Here the socket is shut when time is up, which ends the read. A proxy in front that takes in
-whole requests, as hospitals have, is still the better place to wait for slow senders.
+for ever. Here the socket is shut down at the time limit, which ends the read. A proxy that buffers whole requests is
+still the better protection against slow clients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cds_hooks import operation_outcome
 
 HEADER_SECONDS = 4.0
 REQUEST_SECONDS = 20.0
-_LOOK_EVERY = 0.5
+_CHECK_SECONDS = 0.5
 _MALFORMED = (400, "Bad Request")
 _REFUSALS = {
     "LimitRequestLine": (414, "URI Too Long"),
@@ -33,7 +33,7 @@ _REFUSALS = {
 
 
 class _Watch:
-    """Shuts sockets that are over their time."""
+    """Shuts down sockets that have passed their time limit."""
 
     def __init__(self) -> None:
         self._due: dict[int, tuple[float, socket.socket]] = {}
@@ -55,7 +55,7 @@ class _Watch:
 
     def _run(self) -> None:
         while True:
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_CHECK_SECONDS)
             now = time.monotonic()
             with self._lock:
                 late = [connection for due, connection in self._due.values() if due <= now]
@@ -67,7 +67,7 @@ class _Watch:
 
 
 class _Chunks:
-    """A body whose broken chunks end it like a broken connection: the sender's fault, a 400 and not our 500."""
+    """A body that ends at a malformed chunk like a broken connection: the client's error, 400 and not 500."""
 
     def __init__(self, body: Any) -> None:
         self._body = body
@@ -80,7 +80,7 @@ class _Chunks:
 
     @property
     def failed(self) -> bool:
-        """Asked before the connection is used again: where the next request would begin is then unknown."""
+        """Whether the body is malformed: the connection cannot be reused, as the next request's start is unknown."""
         return bool(self._body.failed)
 
 
@@ -96,9 +96,9 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
             return super().handle(conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """What is no HTTP request, or one the server refuses, answered without a word of it in the log or the answer.
+        """Answers a request that is malformed or refused, without its content in the log or the answer.
 
-        gunicorn's own quotes the line it could not read in both: a path, a header, the beginning of a body.
+        gunicorn's own handler quotes the malformed line in both: a path, a header, the beginning of a body.
         """
         fault = exc.__class__
         status, reason = _REFUSALS.get(fault.__name__, _MALFORMED)
@@ -113,7 +113,7 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
             client.sendall(f"{head}\r\n\r\n".encode() + body)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """The headers are there: from now on the time for the whole request counts."""
+        """Starts the time limit of the whole request, as its headers have arrived."""
         self._watch.until(conn.sock, REQUEST_SECONDS)
         req.body = _Chunks(req.body)
         return super().handle_request(req, conn)

@@ -1,11 +1,11 @@
-"""A new generation of the index is taken over without a restart."""
+"""Reloads the index while the service runs."""
 
 from __future__ import annotations
 
 import logging
 from threading import Event, Thread
 
-from cds_service.hooks.hook_handler import HookHandler
+from cds_service.hooks.current_pipeline import CurrentPipeline
 from knowledge_index import KnowledgeIndexError
 
 LOG = logging.getLogger(__name__)
@@ -13,14 +13,14 @@ SECONDS = 30.0
 
 
 class IndexWatch:
-    """IndexWatch(answering).start()      looks every half minute whether the index was built anew or updated
+    """IndexWatch(current).start()      checks every 30 seconds whether the index was rebuilt or updated
 
-    It is opened beside the old one, which answers until the new one stands; one that cannot be opened is told in the
-    log, and the old one goes on.
+    The new index is opened beside the old one, which answers meanwhile. If it cannot be opened, that is logged and the
+    old one stays in use.
     """
 
-    def __init__(self, answering: HookHandler, seconds: float = SECONDS) -> None:
-        self._answering, self._seconds = answering, seconds
+    def __init__(self, current: CurrentPipeline, seconds: float = SECONDS) -> None:
+        self._current, self._seconds = current, seconds
         self._stopped = Event()
 
     def start(self) -> None:
@@ -29,9 +29,9 @@ class IndexWatch:
     def stop(self) -> None:
         self._stopped.set()
 
-    def look(self) -> bool:
-        """Whether another generation was taken over."""
-        old = self._answering.pipeline
+    def check(self) -> bool:
+        """Whether another generation was loaded."""
+        old = self._current.pipeline
         try:
             new = old.refreshed()
         except (KnowledgeIndexError, OSError) as error:
@@ -39,10 +39,10 @@ class IndexWatch:
             return False
         if new is old:
             return False
-        self._answering.pipeline = new
+        self._current.replace(new)
         LOG.info("index generation %s taken over, %d articles", new.index.manifest.generation, len(new.index))
         return True
 
     def _run(self) -> None:
         while not self._stopped.wait(self._seconds):
-            self.look()
+            self.check()

@@ -1,4 +1,4 @@
-"""What the parts of a service share: settings, models, store, limits, clients."""
+"""The shared objects of the service: settings, models, store, limits, clients."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypedDict, TypeVar, Unpack
 
 from flask import request
 
-from cds_hooks import HookError
-from cds_hooks.errors import TokenRefusedError
+from cds_hooks import TokenRefusedError
 from cds_service.auth.clients import ClientsFile
 from cds_service.auth.tokens import Caller, TokenVerifier
 from cds_service.config.settings import Settings
 from cds_service.hooks.hook_handler import HookHandler
+from cds_service.hooks.request_trace import RequestTrace
 from cds_service.monitoring.gauges import Gauges
 from cds_service.monitoring.metrics import Metrics
 from cds_service.net.outbound import Networks
@@ -30,11 +31,18 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+class HandlerOptions(TypedDict, total=False):
+    """Options of HookHandler that only a demo or a test sets."""
+
+    on_trace: Callable[[RequestTrace], None]
+    clock: Callable[[], datetime]
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceParts:
     """ServiceParts.open(settings, pipeline, store)
 
-    What the routes share. `demo`, tests and commands reach it as `app.extensions["riskcards"]`.
+    The objects that the routes share, also found in `app.extensions["riskcards"]`.
     """
 
     settings: Settings
@@ -49,8 +57,16 @@ class ServiceParts:
     smart: SmartParts | None
 
     @classmethod
-    def open(cls, settings: Settings, pipeline: Pipeline, store: Store) -> ServiceParts:
-        """Raises ClientsError, SmartSetupError."""
+    def open(
+        cls,
+        settings: Settings,
+        pipeline: Pipeline,
+        store: Store,
+        *,
+        launches_app: bool | None = None,
+        **options: Unpack[HandlerOptions],
+    ) -> ServiceParts:
+        """`launches_app` is by default whether SMART clients are configured. Raises ClientsError, SmartSetupError."""
         metrics = Metrics()
         clients = ClientsFile(Path(settings.cds_clients)) if settings.cds_clients else None
         verifier = None
@@ -59,9 +75,11 @@ class ServiceParts:
         admission = Admission(
             settings.max_active, settings.max_waiting, settings.deadline_seconds, settings.max_held_bytes
         )
+        smart = SmartParts.open(settings, store)
+        launches = smart is not None if launches_app is None else launches_app
         return cls(
             settings,
-            HookHandler(settings, pipeline, store, metrics, admission),
+            HookHandler.open(settings, pipeline, store, metrics, admission, launches_app=launches, **options),
             store,
             metrics,
             Gauges(store, pipeline.models),
@@ -69,7 +87,7 @@ class ServiceParts:
             RateLimit(settings.requests_per_minute),
             verifier,
             clients,
-            SmartParts.open(settings, store),
+            smart,
         )
 
     @property
@@ -77,13 +95,13 @@ class ServiceParts:
         return self.answering.pipeline
 
     def in_time(self, step: Callable[_P, _T], /, *args: _P.args, **more: _P.kwargs) -> _T:
-        """A step that asks the store, within the time an answer may take. Raises StoreError past it."""
+        """The result of a step that uses the store. Raises StoreError after the seconds that an answer may take."""
         return self.answering.steps.run(time.monotonic() + self.settings.deadline_seconds, step, *args, **more)
 
     def caller(self) -> Caller | None:
-        """Who asks, by their token; None where no clients are configured. Raises HookError 401, StoreError.
+        """The client that the token names; None where no clients are configured. Raises TokenRefusedError, StoreError.
 
-        The address is our own configured one: a Host header can say anything.
+        The token's audience is compared with our configured address, never with the Host header.
         """
         if self.verifier is None:
             return None
@@ -93,6 +111,6 @@ class ServiceParts:
         except TokenRefusedError as error:
             self.metrics.token_refused()
             LOG.info("token refused reason=%s", error.reason)
-            raise HookError(401, "login", "authentication is required") from None
+            raise
         self.rate.take(caller.client.name)
         return caller

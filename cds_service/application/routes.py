@@ -1,4 +1,4 @@
-"""What is asked of the service over HTTP: hooks and feedback, what it says about itself, and how it fares."""
+"""HTTP routes: hooks and feedback, model cards and OpenAPI, health and metrics."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def hook_routes(cds: ServiceParts) -> Blueprint:
         caller = cds.caller()
         spent = time.perf_counter() - started
         with _body(cds) as body:
-            # How long the body took is the sender's own time.
+            # The time that the client took to send the body does not count.
             answer = cds.answering.answer(service, body, caller, Due.of(cds.settings, spent))
         took = time.perf_counter() - started
         cds.metrics.took(service.id, took)
@@ -64,7 +64,7 @@ def hook_routes(cds: ServiceParts) -> Blueprint:
 
 
 def document_routes(cds: ServiceParts) -> Blueprint:
-    """Model cards and the description of the interface."""
+    """Model cards and the OpenAPI document."""
     routes = Blueprint("documents", __name__)
 
     @routes.get("/model-cards/<task>")
@@ -88,7 +88,7 @@ def document_routes(cds: ServiceParts) -> Blueprint:
 
 
 def health_routes(cds: ServiceParts) -> Blueprint:
-    """For whoever watches the service."""
+    """Liveness, readiness and metrics."""
     routes = Blueprint("health", __name__)
 
     @routes.get("/health/live")
@@ -103,7 +103,7 @@ def health_routes(cds: ServiceParts) -> Blueprint:
             raise HookError(503, "transient", str(error), retry_after=5) from None
         answer = {"status": "ready", **_opened(cds.pipeline)}
         if cds.clients is not None and cds.clients.clients and cds.clients.fault:
-            # The clients of before go on; whoever watches readiness learns that a change was not taken.
+            # The previous clients stay in use; readiness reports that the change was not loaded.
             answer["clients"] = "the clients file was changed and cannot be read; the old clients are still served"
         return json_response(answer)
 
@@ -112,7 +112,7 @@ def health_routes(cds: ServiceParts) -> Blueprint:
         try:
             cds.metrics.watched(cds.in_time(cds.gauges.figures))
         except StoreError as error:
-            # The counters are still true, and readiness says that the store is down.
+            # The counters are still correct, and readiness reports that the store is down.
             LOG.error("monitoring %s", error)
         return Response(cds.metrics.text(*cds.admission.load), mimetype="text/plain; version=0.0.4")
 
@@ -120,7 +120,7 @@ def health_routes(cds: ServiceParts) -> Blueprint:
 
 
 def _opened(pipeline: Pipeline) -> dict[str, Any]:
-    """Models and index as they answer now: named, and by the hash of the manifest that their files were checked by."""
+    """The models and the index in use, with the hashes of their manifests."""
     models = {task: model.manifest for task, model in pipeline.models.items()}
     return {
         "models": {task: f"{manifest['model_id']} {manifest['version']}" for task, manifest in models.items()},
@@ -144,13 +144,13 @@ def _service(identifier: str) -> Service:
 
 @contextmanager
 def _body(cds: ServiceParts) -> Iterator[bytes]:
-    """The body, within the memory all bodies may take together. Raises HookError 413, 415, 503."""
+    """The body, within the memory limit of all bodies. Raises HookError 413 and 415, OverloadedError."""
     if request.mimetype not in _JSON_TYPES:
         raise HookError(415, "not-supported", "Content-Type must be application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise HookError(415, "not-supported", "the body must not be compressed")
     length, most = request.content_length, cds.settings.max_body_bytes
-    # A body in chunks says no length and would be cut at the limit without a word: a byte more tells that it goes on.
+    # A chunked body states no length and would be cut at the limit silently: one byte more shows that it goes on.
     request.max_content_length = most + 1
     with cds.admission.hold(most if length is None else min(length, 2**31)):
         body = request.get_data(cache=False)

@@ -1,7 +1,7 @@
-"""What a worker opens with its first request, opened before it says that it is ready.
+"""Loads what the first request needs before a worker reports ready.
 
-The encoder, the models' libraries and the vocabulary are opened by whoever needs them first. On a busy machine that
-takes seconds, and the first clinician of a fresh worker would be told to come again.
+The encoder, the models' libraries and the vocabulary are loaded at first use. On a busy machine that takes seconds, and
+the first request of a new worker would end in a 503.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from risk_model import Pipeline, RiskModelError
 
 _LOG = logging.getLogger(__name__)
 _NOTE = b"Assessment: heart failure with acute kidney injury. No pneumonia. Creatinine 2.1 mg/dL."
-_NOBODY = {"reference": "Patient/nobody"}
+_SUBJECT = {"reference": "Patient/made-up"}
 _BUNDLE = orjson.dumps(
     {
         "resourceType": "Bundle",
@@ -24,20 +24,20 @@ _BUNDLE = orjson.dumps(
         "entry": [
             {"resource": resource}
             for resource in (
-                {"resourceType": "Patient", "id": "nobody", "birthDate": "1950-01-01", "gender": "female"},
+                {"resourceType": "Patient", "id": "made-up", "birthDate": "1950-01-01", "gender": "female"},
                 {
                     "resourceType": "Encounter",
                     "id": "stay",
                     "status": "finished",
                     "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
-                    "subject": _NOBODY,
+                    "subject": _SUBJECT,
                     "period": {"start": "2020-01-01T08:00:00Z", "end": "2020-01-03T08:00:00Z"},
                 },
                 {
                     "resourceType": "DocumentReference",
                     "id": "note",
                     "status": "current",
-                    "subject": _NOBODY,
+                    "subject": _SUBJECT,
                     "date": "2020-01-02T08:00:00Z",
                     "content": [
                         {"attachment": {"contentType": "text/plain", "data": base64.b64encode(_NOTE).decode()}}
@@ -50,9 +50,9 @@ _BUNDLE = orjson.dumps(
 
 
 def warm(pipeline: Pipeline) -> None:
-    """A made-up patient goes the whole way, once for each task. What goes wrong here is for readiness to tell.
+    """Assesses a made-up patient for each task. A failure is only logged: readiness reports it.
 
-    No language model is asked about nobody: the note would wait to be read among those of patients.
+    No language model reads the made-up note: it would wait in the queue of patients' notes.
     """
     record, by_rules = PatientRecord.from_json(_BUNDLE), pipeline.by_rules()
     try:

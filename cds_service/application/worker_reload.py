@@ -1,8 +1,8 @@
-"""gunicorn's master, so that workers that serve are given up only for workers that serve.
+"""A gunicorn master with zero-downtime worker reload.
 
-gunicorn's own sends the old workers away when the new ones were forked, seconds before those can answer; and one worker
-that does not start, however long the others have served, shuts the whole server. A model file that was damaged on disk
-after the start would then take down a service that has the good one open.
+gunicorn's own master stops the old workers when the new ones are forked, seconds before those can answer, and stops the
+whole server if one worker fails to start. A model file that was damaged after the start would then take down a service
+that has the intact one open.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 
 _AGAIN_SECONDS = 5.0
-_NOT_STARTED = 5  # an exit status the master takes no notice of
+_NOT_STARTED = 5  # an exit status that the master ignores
 
 
 class ReloadingArbiter(Arbiter):  # type: ignore[misc]
     """ReloadingArbiter(application).run()
 
-    SIGHUP: new workers are started, and the old ones leave when all of the new can answer. Where a new one does not
-    start, the old ones stay. Settings, clients, index and models are read anew by each worker; address and number of
-    workers stay as they were.
+    SIGHUP reloads settings, clients, models and index without downtime: the old workers stop when all new ones can
+    answer. If a new worker fails to start, the old ones keep running. Address and number of workers do not change.
     """
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
         self._created: dict[int, float] = {}
-        self._leaving: set[int] = set()
-        self.cfg.set("post_fork", _bear_with)
+        self._stopping: set[int] = set()
+        self.cfg.set("post_fork", _tolerate_failure)
 
     def spawn_worker(self) -> Any:
         pid = super().spawn_worker()  # returns in the master only
@@ -48,23 +47,23 @@ class ReloadingArbiter(Arbiter):  # type: ignore[misc]
             return
         super().manage_workers()
         self._created = {pid: at for pid, at in self._created.items() if pid in self.WORKERS}
-        self._leaving &= self._created.keys()
+        self._stopping &= self._created.keys()
 
     def kill_worker(self, pid: int, sig: int) -> None:
-        """Told to leave once: a second SIGTERM would end it in the middle of leaving."""
-        if sig == signal.SIGTERM and pid in self._leaving:
+        """Sends SIGTERM only once: a second one would interrupt the graceful stop."""
+        if sig == signal.SIGTERM and pid in self._stopping:
             return
         if sig == signal.SIGTERM:
-            self._leaving.add(pid)
+            self._stopping.add(pid)
         super().kill_worker(pid, sig)
 
     def _answers(self, pid: int, worker: Any) -> bool:
-        """Whether it came as far as its main loop: only there does a worker give signs of life."""
+        """Whether the worker has reached its main loop: only there it updates its heartbeat."""
         return bool(worker.tmp.last_update() != self._created[pid])
 
 
-def _bear_with(arbiter: ReloadingArbiter, worker: Any) -> None:
-    """In the new process: one that follows others may fail to start, without an end to those."""
+def _tolerate_failure(arbiter: ReloadingArbiter, worker: Any) -> None:
+    """Runs in the new worker: its failure to start does not stop the server if older workers serve."""
     if worker.age > arbiter.num_workers:
         arbiter.WORKER_BOOT_ERROR = arbiter.APP_LOAD_ERROR = _NOT_STARTED
         load = worker.load_wsgi
@@ -73,7 +72,7 @@ def _bear_with(arbiter: ReloadingArbiter, worker: Any) -> None:
             try:
                 load()
             except Exception:
-                time.sleep(_AGAIN_SECONDS)  # or it would be tried anew without a pause
+                time.sleep(_AGAIN_SECONDS)  # otherwise it would be restarted without a pause
                 raise
 
         worker.load_wsgi = load_or_wait

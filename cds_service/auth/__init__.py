@@ -1,4 +1,4 @@
-"""Who may ask: configured CDS clients, their keys, and the verification of their tokens."""
+"""Authentication of CDS clients: the clients file, their keys, and the verification of their tokens."""
 
 from cds_service.auth.clients import CdsClient, ClientsError, ClientsFile
 from cds_service.auth.tokens import TokenVerifier

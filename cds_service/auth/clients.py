@@ -1,4 +1,4 @@
-"""The file of CDS clients: who may call, with which keys, for which tenants, and which FHIR servers are theirs.
+"""The file of CDS clients: their issuers, keys, tenants and FHIR servers.
 
 JSON or YAML:
 
@@ -33,12 +33,12 @@ _FILE_KEYS = frozenset({"clients"})
 
 
 class ClientsError(ValueError):
-    """The file cannot be used; the message names the client and the field, and says what would be right."""
+    """The file cannot be used; the message names the client, the field and what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class CdsClient:
-    """One issuer of tokens. Exactly one of `jwks` (pinned) and `jwks_url` is set."""
+    """A CDS client: one issuer of tokens. Exactly one of `jwks` (pinned keys) and `jwks_url` is set."""
 
     name: str
     issuer: str
@@ -52,7 +52,7 @@ class CdsClient:
     keys: Keys | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the file; what is the default is left out."""
+        """The client as written in the file, without fields that have their default."""
         return {
             known.name: list(value) if isinstance(value, tuple) else value
             for known in fields(self)
@@ -61,7 +61,7 @@ class CdsClient:
 
 
 class ClientsFile:
-    """ClientsFile(path).clients -> {issuer: CdsClient}; read again when the file changes, kept when it became bad."""
+    """ClientsFile(path).clients -> {issuer: CdsClient}; the file is read again when it changes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class ClientsFile:
 
     @property
     def clients(self) -> Mapping[str, CdsClient]:
-        """By issuer. A file that became unreadable leaves the clients as they were; `fault` then says why."""
+        """Clients by issuer. If the file has become unreadable, the last valid clients, and `fault` says why."""
         stamp = _stamp(self.path)
         if stamp != self._stamp:
             self._stamp = stamp
@@ -84,13 +84,13 @@ class ClientsFile:
 
 
 def read_clients(path: Path) -> tuple[CdsClient, ...]:
-    """Every client of a file. Raises ClientsError."""
+    """The clients of a file. Raises ClientsError."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ClientsError(f"{path}: cannot be read ({error.__class__.__name__})") from None
     try:
-        document = yaml.safe_load(text)  # YAML holds JSON
+        document = yaml.safe_load(text)  # JSON is valid YAML
     except yaml.YAMLError as error:
         raise ClientsError(f"{path}: neither JSON nor YAML: {str(error).splitlines()[0]}") from None
     if isinstance(document, Mapping) and set(document) != _FILE_KEYS:
@@ -108,7 +108,7 @@ def read_clients(path: Path) -> tuple[CdsClient, ...]:
 
 
 def client_of(item: Any, where: str) -> CdsClient:
-    """One client, checked: fields, algorithms, keys, URLs. Raises ClientsError."""
+    """The client of one item of the file, validated. Raises ClientsError."""
     if not isinstance(item, Mapping):
         raise ClientsError(f"{where}: expected an object")
     known = {each.name for each in fields(CdsClient)} - {"keys"}
@@ -123,17 +123,17 @@ def client_of(item: Any, where: str) -> CdsClient:
         issuer=item["issuer"],
         jwks=item.get("jwks"),
         jwks_url=item.get("jwks_url") or "",
-        algorithms=_words(item, "algorithms", where) or DEFAULT_ALGORITHMS,
-        tenants=_words(item, "tenants", where),
-        fhir_servers=_words(item, "fhir_servers", where),
+        algorithms=_strings(item, "algorithms", where) or DEFAULT_ALGORITHMS,
+        tenants=_strings(item, "tenants", where),
+        fhir_servers=_strings(item, "fhir_servers", where),
         max_lifetime=item.get("max_lifetime", 300),
     )
     return _checked(client, where)
 
 
-def _words(item: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
+def _strings(item: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     value = item.get(name) or []
-    if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
+    if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
         raise ClientsError(f"{where}.{name}: expected a list of strings")
     return tuple(value)
 
@@ -164,7 +164,7 @@ def _checked(client: CdsClient, where: str) -> CdsClient:
 
 
 def write_clients(path: Path, clients: Iterable[CdsClient]) -> None:
-    """Replace the file in one step, so that no reader sees half of it. Raises ClientsError."""
+    """Replaces the file atomically. Raises ClientsError."""
     document = json.dumps({"clients": [client.to_json() for client in clients]}, indent=2) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def write_clients(path: Path, clients: Iterable[CdsClient]) -> None:
 
 
 def with_keys(client: CdsClient, jwks: Mapping[str, Any] | None, jwks_url: str) -> CdsClient:
-    """The client with other keys, checked. Raises ClientsError."""
+    """The client with other keys, validated. Raises ClientsError."""
     return _checked(replace(client, jwks=jwks, jwks_url=jwks_url), client.name)
 
 

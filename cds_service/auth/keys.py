@@ -1,4 +1,4 @@
-"""Key sets of clients, read through the outbound gateway: within a second, no redirects, at most 64 KB."""
+"""Fetches the JWK sets of clients through the outbound gateway: at most 1 second and 64 KB, no redirects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FETCH_SECONDS = 1.0
 
 
 def jwks_fetcher(outbound: Outbound) -> JwksFetcher:
-    """The way `cds_hooks` reads a `jwks_url`. What it returns raises FetchError."""
+    """The function with which `cds_hooks` reads a `jwks_url`; it raises FetchError."""
 
     def fetch(url: str) -> bytes:
         try:
@@ -28,7 +28,7 @@ def jwks_fetcher(outbound: Outbound) -> JwksFetcher:
 
 
 def fetch_keys(url: str, outbound: Outbound) -> Keys:
-    """The keys behind a `jwks_url`, now, within a second. Raises OutboundError, KeyRefusedError."""
+    """The keys at a `jwks_url`, fetched now within 1 second. Raises OutboundError, KeyRefusedError."""
     answer = _answer(url, outbound)
     if answer.status != 200:
         raise KeyRefusedError(f"answered {answer.status}")

@@ -1,4 +1,4 @@
-"""Verification of our clients' tokens: by `cds_hooks`, with keys fetched through the outbound gateway."""
+"""Verification of CDS clients' tokens by `cds_hooks`, with keys fetched through the outbound gateway."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Caller:
 
     @property
     def asker(self) -> Asker:
-        """As the store knows them."""
+        """The client as cards and feedback in the store name it."""
         return Asker(self.client.name, self.tenant)
 
 
@@ -40,7 +40,10 @@ class TokenVerifier:
         self.trust = Trust("", clients, fetch_jwks=self._fetch_jwks, replay=replay, clock=clock)
 
     def verify(self, authorization: str | None, url: str) -> Caller:
-        """Who calls `url` (our configured address, never the Host header). Raises TokenRefusedError, StoreError."""
+        """The client that calls `url`, our configured address and never the Host header.
+
+        Raises TokenRefusedError, StoreError.
+        """
         found = self.trust.verify(authorization, url)
         return Caller(found.issuer, found.tenant)
 

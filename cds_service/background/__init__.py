@@ -1,1 +1,1 @@
-"""Work beside the hooks: language models, notes read ahead, leases."""
+"""Background work: language models, notes read ahead, leases."""

@@ -1,6 +1,6 @@
-"""Language models for the service: the way out to a hospital's model server, and readers by the settings' name.
+"""Language models for the service: requests to a hospital's model server, and note readers by their name in settings.
 
-One address is ever asked, the configured one: no redirects, checked addresses, capped bodies, a deadline (`outbound`).
+Only the configured URL is called: no redirects, checked addresses, limited size and time (`outbound`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_ANSWER = 2**20
 class ModelServers:
     """ModelServers(token_file, networks, seconds)(url) -> a transport to the model server at that URL
 
-    The bearer token is read anew from its file for each request.
+    The bearer token is read from its file for each request.
     """
 
     token_file: str = ""
@@ -57,7 +57,7 @@ class ModelServers:
 
 
 class OpenedModels:
-    """OpenedModels(servers)(name) -> the language model of that name, opened once however often it is asked for"""
+    """OpenedModels(servers)(name) -> the language model of that name, opened at the first call"""
 
     def __init__(self, servers: ModelServers) -> None:
         self.servers = servers
@@ -73,9 +73,9 @@ class OpenedModels:
 def reader_named(
     name: str, rules: RuleNoteReader, opened: OpenedModels, kept: Path | None = None
 ) -> RuleNoteReader | LanguageNoteReader:
-    """The note reader of a name, which reads at once: for commands. A hook never waits for one (see `read_ahead`).
+    """The note reader of a name, for commands: it reads at once. A hook never waits for one (see `read_ahead`).
 
-    What a language model has read is `kept` in a file, where one is named.
+    `kept` is a file that caches what a language model has read.
 
     Raises ModelArtifactError, MissingExtraError or ReaderNameError.
     """
@@ -86,7 +86,7 @@ def reader_named(
 
 
 def asked_at_once(settings: Settings, opened: OpenedModels) -> OpinionSourceFactory:
-    """Asks the language models that are first stages while an estimate waits: for commands."""
+    """First-stage opinions by language models, for commands: the estimate waits for them."""
 
     def listen(model: RiskModel) -> ImmediateOpinions:
         name = stage1_name(settings, model)
@@ -96,7 +96,7 @@ def asked_at_once(settings: Settings, opened: OpenedModels) -> OpinionSourceFact
 
 
 def asking_models(settings: Settings) -> list[RiskModel]:
-    """The models that are served and whose first stage is a language model. Raises ModelArtifactError."""
+    """The served models that have a language model as first stage. Raises ModelArtifactError."""
     if not settings.models:
         return []
     opened = (RiskModel.open(Path(settings.models) / task) for task in TASKS)
@@ -104,7 +104,7 @@ def asking_models(settings: Settings) -> list[RiskModel]:
 
 
 def stage1_name(settings: Settings, model: RiskModel) -> str:
-    """Where the language model lies that is the first stage of this one, after it was found to be that one.
+    """The language model that is the first stage of this model, after its identity was checked.
 
     Raises ModelArtifactError, MissingExtraError or ReaderNameError.
     """

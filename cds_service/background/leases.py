@@ -1,10 +1,9 @@
-"""Work that one of many workers does, and another takes over when that one dies.
+"""Leases: one of many workers does a piece of work, and another takes over if that one dies.
 
     with Leases(store.sealed, "held", 30) as leases:
         if leases.claim(name): ...; leases.release(name)
 
-A lease is an entry that expires; while its worker lives, a thread of it puts the end off. A worker that is killed puts
-nothing off any more.
+A lease is an entry with an expiry. A thread of its worker renews it; the leases of a worker that is killed expire.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ LOG = logging.getLogger("riskcards")
 
 
 class Leases:
-    """Leases(entries, kind, seconds).claim(name) -> True for one of all workers that claim at once
+    """Leases(entries, kind, seconds).claim(name) -> True for exactly one of the workers that claim it
 
-    `name` is a fingerprint: what is kept says nothing.
+    `name` is a fingerprint, so that the stored lease reveals nothing.
     """
 
     def __init__(self, entries: SealedEntries, kind: str, seconds: float) -> None:
@@ -51,7 +50,7 @@ class Leases:
         return True
 
     def release(self, name: str) -> None:
-        """A lease that cannot be given back ends by itself."""
+        """Releases a lease; one that cannot be released expires."""
         with self._lock:
             self._held.discard(name)
         try:

@@ -1,11 +1,10 @@
-"""Reading ahead: a hook leaves what no language model has read yet, a worker has one read it, the next hook finds it.
+"""Reading ahead: a hook queues notes for a language model, a worker has them read, the next hook finds the findings.
 
-    hook ── asks for ──▶ sealed "unread" ── read by `riskcards read-ahead` ──▶ sealed "reading" ──▶ next hook
+    hook ── queues ──▶ sealed "unread" ── read by `riskcards read-ahead` ──▶ sealed "reading" ──▶ next hook
 
-Two kinds of work go this way, each on a shelf of its own: notes to be read, and windows of notes about which the
-language model that is a first stage gives its own opinion. What waits and what is done is encrypted in the store with
-the service's key, named by a hash, and gone when answered or expired. A hook waits for the store a moment at most and
-for a model never.
+There are two kinds of jobs, each with its own queue: notes to read, and windows of notes for the opinion of a
+first-stage language model. Jobs and answers are encrypted in the store with the service's key, named by a hash, and
+deleted when answered or expired. A hook waits at most PATIENCE seconds for the store and never for a model.
 """
 
 from __future__ import annotations
@@ -51,18 +50,18 @@ Answer = TypeVar("Answer")
 UNREAD, READING, OPINION, HELD = "unread", "reading", "opinion", "held"
 UNREAD_HOURS, ANSWER_DAYS = 24, 30
 PATIENCE = 0.3
-"""Seconds a hook waits for answers from the store."""
+"""Seconds that a hook waits for answers from the store."""
 MOST_ASKED = 512
 ASKED_AGAIN_SECONDS = 300.0
 ATTEMPTS = 3
 LOOKED_THROUGH = 64
-"""Waiting entries a worker looks at to find some that no other is at."""
+"""Jobs that a worker examines to find unclaimed ones."""
 LEASE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf(Generic[Asked, Answer]):
-    """One kind of work in the store: the kinds of its entries, and what is asked and answered as plain JSON."""
+class JobQueue(Generic[Asked, Answer]):
+    """One kind of job in the store: the kinds of its entries, and the JSON forms of a job and of its answer."""
 
     unread: str
     read: str
@@ -72,7 +71,7 @@ class Shelf(Generic[Asked, Answer]):
     answer_from_json: Callable[[Mapping[str, Any]], Answer]
 
 
-NOTES: Shelf[Note, NoteReading] = Shelf(
+NOTES: JobQueue[Note, NoteReading] = JobQueue(
     UNREAD,
     READING,
     lambda note: {"note": note_to_json(note)},
@@ -82,10 +81,12 @@ NOTES: Shelf[Note, NoteReading] = Shelf(
 )
 
 
-def windows_for(mark: str) -> Shelf[RiskPrompt, Opinion]:
-    """What one language model, known by its fingerprint, is asked as a first stage: a worker takes up what it can
-    answer, and what was left for a model that is served no more expires."""
-    return Shelf(
+def windows_for(mark: str) -> JobQueue[RiskPrompt, Opinion]:
+    """The queue of prompts for one first-stage language model, named by its fingerprint `mark`.
+
+    A worker takes only jobs that its model can answer; jobs for a model that is no longer served expire.
+    """
+    return JobQueue(
         f"ask:{mark[:12]}",
         OPINION,
         lambda prompt: {"question": question_to_json(prompt)},
@@ -96,9 +97,9 @@ def windows_for(mark: str) -> Shelf[RiskPrompt, Opinion]:
 
 
 def deferred_reading(settings: Settings, store: Store) -> NoteReaderWrapper | None:
-    """What sets a language model's readings over the rules, as the settings say; None where rules alone read.
+    """The lookup of a language model's readings, as set in the settings; None if only rules read.
 
-    Raises ModelArtifactError or MissingExtraError for a model that is not there, SmartSetupError for a bad key.
+    Raises ModelArtifactError or MissingExtraError for a missing model, SmartSetupError for an invalid key.
     """
     name = ReaderName.of(settings.note_reader)
     if name.kind == RULES:
@@ -113,10 +114,10 @@ def deferred_reading(settings: Settings, store: Store) -> NoteReaderWrapper | No
 
 
 def deferred_asking(settings: Settings, store: Store) -> OpinionSourceFactory:
-    """What brings the opinions of the language models that are first stages: those there are.
+    """The lookup of the opinions of first-stage language models that are ready.
 
-    It raises ModelArtifactError or MissingExtraError for one that is not there or another than the model was trained
-    with, SmartSetupError for a bad key.
+    Raises ModelArtifactError or MissingExtraError for a model that is missing or not the one used in training,
+    SmartSetupError for an invalid key.
     """
     known: dict[str, SealedAnswers[RiskPrompt, Opinion]] = {}
 
@@ -136,10 +137,10 @@ def open_vault(settings: Settings, store: Store) -> Vault:
 
 
 class SealedAnswers(Generic[Asked, Answer]):
-    """Answers in the store, those used last in memory too. A store that fails or is slow is as if it held none."""
+    """Answers in the store, recent ones also in memory; none if the store fails or is slow."""
 
-    def __init__(self, vault: Vault, shelf: Shelf[Asked, Answer]) -> None:
-        self._vault, self._shelf = vault, shelf
+    def __init__(self, vault: Vault, jobs: JobQueue[Asked, Answer]) -> None:
+        self._vault, self._jobs = vault, jobs
         self._known: LruCache[Answer] = LruCache(MOST_ASKED)
         self._asked: LruCache[float] = LruCache(4 * MOST_ASKED)
         self._left: queue.Queue[tuple[str, Asked]] = queue.Queue(MOST_ASKED)
@@ -151,15 +152,15 @@ class SealedAnswers(Generic[Asked, Answer]):
         missing = [key for key in keys if key not in found]
         if missing:
             try:
-                until, shelf = time.monotonic() + PATIENCE, self._shelf
-                there = self._steps.run(until, self._vault.get_many, shelf.read, missing)
-                found |= {key: self._known.put(key, shelf.answer_from_json(raw)) for key, raw in there.items()}
+                until, jobs = time.monotonic() + PATIENCE, self._jobs
+                there = self._steps.run(until, self._vault.get_many, jobs.read, missing)
+                found |= {key: self._known.put(key, jobs.answer_from_json(raw)) for key, raw in there.items()}
             except (StoreError, LanguageModelError, KeyError, TypeError, ValueError) as error:
-                LOG.warning("%s not found: %s", self._shelf.read, error.__class__.__name__)
+                LOG.warning("%s not found: %s", self._jobs.read, error.__class__.__name__)
         return found
 
     def ask(self, wanted: Mapping[str, Asked]) -> None:
-        """Left for a thread of its own: an answer does not wait until a note is written down."""
+        """Queues jobs in a thread of their own: no card waits for that."""
         now = time.monotonic()
         for key, asked in wanted.items():
             before = self._asked.get(key)
@@ -170,108 +171,109 @@ class SealedAnswers(Generic[Asked, Answer]):
             threading.Thread(target=self.write_down, name="read-ahead", daemon=True).start()
 
     def write_down(self) -> None:
-        """What was asked for becomes entries of the store; what cannot be written is asked for again by a later hook.
+        """Writes jobs to the store; a later hook asks again for those that could not be written.
 
-        Several threads and workers may write the same entry down: it is there once.
+        Several threads and workers may write the same job: it is stored once.
         """
         with self._writing:
             while not self._left.empty():
                 key, asked = self._left.get_nowait()
-                value = {"key": key, "attempt": 1, **self._shelf.asked_to_json(asked)}
+                value = {"key": key, "attempt": 1, **self._jobs.asked_to_json(asked)}
                 expires = datetime.now(UTC) + timedelta(hours=UNREAD_HOURS)
                 try:
-                    self._vault.put(self._shelf.unread, key, value, expires)
+                    self._vault.put(self._jobs.unread, key, value, expires)
                 except StoreError as error:
                     LOG.warning("a note was not left for reading: %s", error.__class__.__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Desk(Generic[Asked, Answer]):
-    """A shelf with the model that does its work: an answer for each that is asked, or why there is none."""
+class QueueWorker(Generic[Asked, Answer]):
+    """A queue with the model that answers its jobs; `answers` returns an answer or an error for each job."""
 
-    shelf: Shelf[Asked, Answer]
+    jobs: JobQueue[Asked, Answer]
     answers: Callable[[Sequence[Asked]], Sequence[Answer | LanguageModelError]]
     batch: int = 1
-    """How many it is given at once."""
+    """Jobs per call of `answers`."""
 
 
 class ReadAhead:
-    """ReadAhead(vault, desks, leases).step() -> True when there was something to read
+    """ReadAhead(vault, workers, leases).step() -> True if there were jobs
 
-    An entry stays in the store until its answer is kept. Who is at it holds a lease: of several workers one answers it,
-    and the entries of one that dies are answered by the next.
+    A job stays in the store until its answer is stored. A worker leases the jobs it works on: only one worker answers
+    a job, and the jobs of a worker that dies are answered by another.
     """
 
-    def __init__(self, vault: Vault, desks: Sequence[Desk[Any, Any]], leases: Leases) -> None:
-        self._vault, self._desks, self._leases = vault, tuple(desks), leases
+    def __init__(self, vault: Vault, workers: Sequence[QueueWorker[Any, Any]], leases: Leases) -> None:
+        self._vault, self._workers, self._leases = vault, tuple(workers), leases
         self.read = 0
         self.failed = 0
 
     def waiting(self) -> int:
-        return sum(self._vault.entries.count(desk.shelf.unread) for desk in self._desks)
+        return sum(self._vault.entries.count(worker.jobs.unread) for worker in self._workers)
 
     def step(self) -> bool:
-        """Have some of each kind read, keep the answers. A failing model gets an entry again, `ATTEMPTS` times in all;
-        so does a worker that dies of one.
+        """Answers a batch of each queue. A job on which the model or the worker fails is tried `ATTEMPTS` times in all.
 
         Raises StoreError.
         """
-        worked = [self._worked(desk) for desk in self._desks]  # each kind has its turn
+        worked = [
+            self._worked(worker) for worker in self._workers
+        ]  # a batch of every queue, even if the first had jobs
         return any(worked)
 
-    def _worked(self, desk: Desk[Any, Any]) -> bool:
-        taken = self.claimed(desk)
+    def _worked(self, worker: QueueWorker[Any, Any]) -> bool:
+        taken = self.claimed(worker)
         try:
-            asked = {place: self._opened(desk, place, value) for place, value in taken.items()}
+            asked = {place: self._opened(worker, place, value) for place, value in taken.items()}
             there = {place: item for place, item in asked.items() if item is not None}
-            for (place, _), answer in zip(there.items(), desk.answers(list(there.values())), strict=True):
-                self._done(desk, place, taken[place], answer)
+            for (place, _), answer in zip(there.items(), worker.answers(list(there.values())), strict=True):
+                self._done(worker, place, taken[place], answer)
         finally:
             for place in taken:
                 self._leases.release(place)
         return bool(taken)
 
-    def claimed(self, desk: Desk[Any, Any]) -> dict[str, dict[str, Any]]:
-        """The oldest entries that nobody else is at, by their place in the store."""
+    def claimed(self, worker: QueueWorker[Any, Any]) -> dict[str, dict[str, Any]]:
+        """The oldest jobs that no other worker has leased, by fingerprint."""
         found: dict[str, dict[str, Any]] = {}
-        for place in self._vault.entries.oldest(desk.shelf.unread, LOOKED_THROUGH):
-            if len(found) == desk.batch:
+        for place in self._vault.entries.oldest(worker.jobs.unread, LOOKED_THROUGH):
+            if len(found) == worker.batch:
                 break
             if not self._leases.claim(place):
                 continue
-            value = self._wanted(desk, place)
+            value = self._wanted(worker, place)
             if value is None:
                 self._leases.release(place)
             else:
                 found[place] = value
         return found
 
-    def _wanted(self, desk: Desk[Any, Any], place: str) -> dict[str, Any] | None:
-        """The entry of a place that was claimed, with one more attempt counted; None where there is nothing to do."""
-        unread = desk.shelf.unread
+    def _wanted(self, worker: QueueWorker[Any, Any], place: str) -> dict[str, Any] | None:
+        """A leased job with one more attempt counted; None if it needs no answer."""
+        unread = worker.jobs.unread
         value = self._vault.at(unread, place)
         if value is None:
-            return None  # another has read it, or it was left with a key that is not ours
-        if value["attempt"] > ATTEMPTS or self._vault.get(desk.shelf.read, value["key"]) is not None:
+            return None  # already answered, or encrypted with another key
+        if value["attempt"] > ATTEMPTS or self._vault.get(worker.jobs.read, value["key"]) is not None:
             self._vault.entries.drop(unread, place)
             return None
         expires = datetime.now(UTC) + timedelta(hours=UNREAD_HOURS)
         self._vault.replace(unread, value["key"], value | {"attempt": value["attempt"] + 1}, expires)
         return value
 
-    def _opened(self, desk: Desk[Any, Any], place: str, value: Mapping[str, Any]) -> Any | None:
-        """What is asked; None, and gone, where another version wrote it: its hooks will ask again."""
+    def _opened(self, worker: QueueWorker[Any, Any], place: str, value: Mapping[str, Any]) -> Any | None:
+        """The decoded job; None, and deleted, if another version wrote it: its hooks will ask again."""
         try:
-            return desk.shelf.asked_from_json(value)
+            return worker.jobs.asked_from_json(value)
         except (KeyError, TypeError, ValueError) as error:
             LOG.warning("an entry of another version was dropped: %s", error.__class__.__name__)
-            self._vault.entries.drop(desk.shelf.unread, place)
+            self._vault.entries.drop(worker.jobs.unread, place)
             return None
 
     def _done(
-        self, desk: Desk[Any, Any], place: str, value: Mapping[str, Any], answer: object | LanguageModelError
+        self, worker: QueueWorker[Any, Any], place: str, value: Mapping[str, Any], answer: object | LanguageModelError
     ) -> None:
-        unread = desk.shelf.unread
+        unread = worker.jobs.unread
         if isinstance(answer, LanguageModelError):
             self.failed += 1
             LOG.warning("%s: not read: %s (attempt %d of %d)", unread, answer.reason, value["attempt"], ATTEMPTS)
@@ -279,6 +281,6 @@ class ReadAhead:
                 self._vault.entries.drop(unread, place)
             return
         until = datetime.now(UTC) + timedelta(days=ANSWER_DAYS)
-        self._vault.put(desk.shelf.read, value["key"], desk.shelf.answer_to_json(answer), until)
+        self._vault.put(worker.jobs.read, value["key"], worker.jobs.answer_to_json(answer), until)
         self._vault.entries.drop(unread, place)
         self.read += 1

@@ -1,1 +1,1 @@
-"""What a site decides: settings, modes of a service, alert policy."""
+"""A site's configuration: settings, modes of a service, alert policy."""

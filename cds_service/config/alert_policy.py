@@ -1,4 +1,4 @@
-"""When a card stays unseen, and when a warning is softened: alerts that come too often are not read at all."""
+"""Alert policy: when a card is suppressed and when a warning becomes info, against alert fatigue."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cds_service.store.store import Override
 from risk_model import RiskEstimate
 
 RATE_WINDOW = timedelta(hours=24)
-# A share of fewer cards than this says nothing.
+# The warning rate of fewer cards than this is not meaningful.
 _RATE_MINIMUM = 20
 MAX_SNOOZE_HOURS = 72.0
 
 
 class Shown(StrEnum):
-    """What became of a card; kept with it."""
+    """Whether a card was shown, or why not; stored with it."""
 
     SHOWN = "shown"
     SILENT = "silent"
@@ -26,11 +26,11 @@ class Shown(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class QuietRules:
-    """For `snooze_hours` after an override that user sees no card on that stay, unless a risk moved by `delta`.
+class AlertPolicy:
+    """After an override that user sees no card on that stay for `snooze_hours`, unless a risk changed by `delta`.
 
-    0 hours: no snooze; more than 72 count as 72. `warnings_per_100` caps warnings among a service's cards of the last
-    day (0: no cap).
+    0 hours means no snooze; at most 72 hours count. `warnings_per_100` limits the warnings among a service's cards of
+    the last 24 hours (0: no limit).
     """
 
     snooze_hours: float = 0.0
@@ -39,21 +39,21 @@ class QuietRules:
     quiet_below_threshold: bool = False
 
     def suppressed(self, override: Override | None, estimates: Sequence[RiskEstimate], now: datetime) -> bool:
-        """Whether this user has set these estimates aside not long ago, and nothing has moved since."""
+        """Whether this user's override is within the snooze and no estimate has changed since."""
         hours = min(self.snooze_hours, MAX_SNOOZE_HOURS)
         if override is None or now - override.at >= timedelta(hours=hours):
             return False
-        return all(_unmoved(override.probabilities, estimate, self.delta) for estimate in estimates)
+        return all(_unchanged(override.probabilities, estimate, self.delta) for estimate in estimates)
 
     def over_cap(self, warnings: int, cards: int) -> bool:
-        """Whether, after so many warnings among the cards of the window, one more would go over the cap."""
+        """Whether one more warning would exceed the cap, after `warnings` among `cards` in the window."""
         if not self.warnings_per_100:
             return False
         return cards >= _RATE_MINIMUM and 100 * (warnings + 1) > self.warnings_per_100 * (cards + 1)
 
 
-def _unmoved(seen: Mapping[str, float | None], estimate: RiskEstimate, delta: float) -> bool:
-    """A risk that appeared, vanished or moved is news; the same abstention again is none."""
+def _unchanged(seen: Mapping[str, float | None], estimate: RiskEstimate, delta: float) -> bool:
+    """Whether an estimate is as before: within `delta`, or an abstention again."""
     if estimate.task not in seen:
         return False
     before, now = seen[estimate.task], estimate.probability

@@ -1,8 +1,8 @@
 """Modes of a service: off, silent, pilot, live; and the kill switch, which is `off` for every service and tenant.
 
 off     nothing is read or estimated; the answer is `cards: []`
-silent  everything is done and kept, nothing is shown: how a site watches before it trusts
-pilot   shown to the named pilot users, silent for everybody else
+silent  cards are made and stored but not shown: a site evaluates them first
+pilot   shown to the named pilot users, silent for all other users
 live    shown
 """
 
@@ -16,7 +16,7 @@ from threading import Lock
 from cds_service.store.store import Store
 
 EVERY = "*"
-# A change made in another process is seen after this long: well under the five seconds a kill switch may take.
+# A change by another process takes effect after this time: well under the five seconds allowed for the kill switch.
 FRESH_SECONDS = 2.0
 
 
@@ -39,9 +39,9 @@ class ModeBoard:
         self._modes: dict[tuple[str, str], str] = {}
 
     def of(self, service: str, tenant: str | None) -> Mode:
-        """What was set for this service and tenant, the more specific first; `off` for all beats everything.
+        """The mode of this service and tenant: the most specific one that is set, unless all is `off`.
 
-        Raises StoreError: a service that cannot know whether it was switched off does not speak.
+        Raises StoreError: a service that cannot read its mode gives no cards.
         """
         modes = self._fresh()
         if modes.get((EVERY, EVERY)) == Mode.OFF:

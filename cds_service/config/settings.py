@@ -1,4 +1,4 @@
-"""Settings: RISKCARDS_* from the environment or a JSON file; frozen; an unknown name is an error, not a silence."""
+"""Settings: RISKCARDS_* from the environment or a JSON file, frozen. An unknown name is an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cds_service.cards.drafts import read_drafts
-from cds_service.config.alert_policy import QuietRules
+from cds_service.config.alert_policy import AlertPolicy
 from cds_service.config.modes import Mode
 from cds_service.net.outbound import Networks
 from cds_service.protocol.services import SERVICES
@@ -28,12 +28,12 @@ _NOT_OURS = frozenset({"RISKCARDS_DATA", "RISKCARDS_CHROMIUM", "RISKCARDS_NCBI_A
 
 
 class SettingsError(ValueError):
-    """A setting is unknown or cannot be read; the message names it and says what would be right."""
+    """A setting is unknown or invalid; the message names it and says what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the service may be told. `docs/settings.md` explains each."""
+    """The settings of the service; `docs/settings.md` explains each."""
 
     public_url: str = "http://127.0.0.1:8080"
     database_url: str = ""
@@ -92,7 +92,7 @@ class Settings:
         return settings
 
     def _check(self) -> None:
-        """What a type alone does not say. Raises SettingsError."""
+        """Checks ranges and combinations. Raises SettingsError."""
         if self.mode not in set(Mode):
             raise SettingsError(f"{PREFIX}MODE: {self.mode!r} is none of {', '.join(Mode)}")
         try:
@@ -121,7 +121,7 @@ class Settings:
                 )
 
     def _check_files(self) -> None:
-        """A file that is named and cannot be read stops the start: without it the service would silently do less."""
+        """Raises SettingsError for a configured file that cannot be read: the service would silently do less."""
         files: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
             ("SITE_MAP", self.site_map, SiteMap.open),
             ("SUGGESTIONS", self.suggestions, read_drafts),
@@ -133,26 +133,26 @@ class Settings:
                 raise SettingsError(f"{PREFIX}{name}: {error}") from None
 
     def thresholds_of(self, service: str, tasks: tuple[str, ...]) -> dict[str, float]:
-        """From which probability each task of a service warns: its own threshold, else the task's."""
+        """The probability from which each task of a service warns: the service's own threshold, else the task's."""
         by_task = {READMISSION_30D: self.readmission_threshold, IN_HOSPITAL_MORTALITY: self.mortality_threshold}
         own = dict(item.split("=", 1) for item in self.thresholds)
         return {task: float(own.get(f"{service}.{task}", by_task[task])) for task in tasks}
 
     def stage1_model(self, task: str, trained_with: str) -> str:
-        """Where the language model that is the first stage of a task's model lies here: what the settings say of that
-        task, else of any, else the name it was trained under."""
+        """The first-stage language model of a task's model: the setting for that task, else the setting for all tasks,
+        else the name it was trained under."""
         named = dict(_stage1_model(item) for item in self.stage1_models)
         return named.get(task) or named.get("") or trained_with
 
-    def quiet_rules(self) -> QuietRules:
-        return QuietRules(self.snooze_hours, self.snooze_delta, self.warnings_per_100, self.quiet_below_threshold)
+    def quiet_rules(self) -> AlertPolicy:
+        return AlertPolicy(self.snooze_hours, self.snooze_delta, self.warnings_per_100, self.quiet_below_threshold)
 
     def store_url(self) -> str:
         """The database URL; by default an SQLite file in the user's data folder."""
         return self.database_url or f"sqlite:///{_data_folder() / 'riskcards.db'}"
 
     def session_key_path(self) -> Path:
-        """The file of the key that SMART sessions are encrypted with; by default beside the default database."""
+        """The key file for SMART sessions; by default beside the default database."""
         return Path(self.session_key_file) if self.session_key_file else _data_folder() / "session.key"
 
 

@@ -40,11 +40,10 @@ def create_demo_app(settings: Settings, ward: DemoWard, store: Store | None = No
     """Returns the service with the simulator. With SMART clients (`demo_settings`) the app is launched as by an EHR;
     without, the simulator opens it on the selected chart.
     """
-    app = create_app(settings, store=store)
+    traces = RequestTraces()
+    app = create_app(settings, store=store, launches_app=True, on_trace=traces.keep)
     answering: HookHandler = app.extensions["riskcards"].answering
-    answering.launches_app = True
-    traces, risks = RequestTraces(), WardRisks(answering)
-    answering.watch = traces.keep
+    risks = WardRisks(answering)
     app.extensions["riskcards-ward"] = risks
     app.register_blueprint(
         app_pages("demo_app", "/demo/app", _charts(ward, answering.site_map), answering, ("'self'",))

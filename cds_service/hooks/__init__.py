@@ -1,1 +1,1 @@
-"""A hook's way: prefetch, prediction time, locations, note attachments, assessment, feedback, replay."""
+"""Answering a hook: prefetch, prediction time, locations, note attachments, assessment, feedback, replay."""

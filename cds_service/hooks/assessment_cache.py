@@ -1,12 +1,11 @@
-"""What was worked out of a prefetch a moment ago: an EHR that fires a hook again sends the same bytes again.
+"""Short-lived assessment cache: an EHR that fires a hook again sends the same prefetch again.
 
-Reading, mapping and estimating are pure: the same bytes for the same patient at the same time give the same record and
-the same estimates. So for a minute the answer to the same bytes is taken from here, as of the moment they first came:
-nothing can have been added to a record that is the same to the byte. Audit, modes, snoozes and the card's own id are
-made anew each time.
+Mapping and estimating are pure functions: the same bytes for the same patient at the same time give the same record and
+estimates. So for a minute the assessment of the same bytes is reused, as of the time they first came. Audit entries,
+modes, snoozes and card ids are made for each request.
 
-The key holds everything that bears on the result, the asking client and tenant first; nothing is found by another
-caller, for another patient or through another model. Nothing fetched with a token is ever kept here.
+The key has everything that the result depends on, with client and tenant: no other client, patient or model gets the
+same entry. Data fetched with a token is never cached.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ Key = tuple[str | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class CachedAssessment:
-    """A record, what was estimated of it by `pipeline`, and the encounter its time was judged by.
+    """A record, its assessments by `pipeline`, and the encounter that set its prediction time.
 
-    `wanting`: the prefetch lacked something, so whoever may fetch it must try anew.
+    `wanting`: the prefetch had gaps, so a request that may fetch them must not use this entry.
     """
 
     record: PatientRecord
@@ -41,8 +40,9 @@ class CachedAssessment:
 
 
 class AssessmentCache:
-    """AssessmentCache(60).get(key) -> Known | None   The `most` newest, none older than `seconds`; 0 remembers
-    nothing.
+    """AssessmentCache(60).get(key) -> CachedAssessment | None
+
+    Keeps the `most` newest entries for `seconds`; 0 seconds disables the cache.
     """
 
     def __init__(self, seconds: float, most: int = MOST, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,7 +67,7 @@ class AssessmentCache:
                 self._known.popitem(last=False)
 
     def _forget(self) -> None:
-        """Oldest first, as they were put: the first that is young enough ends it."""
+        """Removes expired entries; they are in order of insertion."""
         now = self._clock()
         while self._known and now - next(iter(self._known.values()))[0] >= self._seconds:
             self._known.popitem(last=False)

@@ -1,4 +1,4 @@
-"""What is kept of an estimate so that its card can be replayed: the model, the exact inputs, the answer."""
+"""Stored estimates, from which a card can be replayed: the model, the exact inputs, the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from risk_model import RiskEstimate, RiskModel
 
 
 def estimate_record(estimate: RiskEstimate, model: RiskModel) -> dict[str, Any]:
-    """Plain JSON; numbers are written so that reading them gives the same number (repr round trip), unknown is null."""
+    """The estimate as plain JSON; numbers survive a round trip exactly, unknown inputs are null."""
     return {
         "task": estimate.task,
         "probability": estimate.probability,
@@ -28,7 +28,7 @@ def estimate_record(estimate: RiskEstimate, model: RiskModel) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One estimate computed again. `same` is whether both numbers are equal, bit for bit."""
+    """One estimate computed again; `same` is whether both probabilities are bit for bit equal."""
 
     task: str
     recorded: float | None
@@ -41,7 +41,7 @@ class Replay:
 
 
 def replay(kept: Mapping[str, Any], model: RiskModel) -> Replay:
-    """The recorded inputs through the model again; a model other than the recorded one is said, not used."""
+    """The recorded inputs through the model again; if it is not the recorded model, only a note that says so."""
     task, recorded = str(kept["task"]), kept["probability"]
     if kept["abstention"] is not None:
         return Replay(task, None, None, "")

@@ -1,4 +1,4 @@
-"""Feedback on our cards: parsed by `cds_hooks`, then stored whole or not at all."""
+"""Stores feedback on cards, all entries of a request or none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from cds_service.store.store import Asker, Store
 
 
 def receive(body: bytes, service: Service, store: Store, asker: Asker | None = None) -> tuple[str, ...]:
-    """Store the entries of one POST, a repeated one once; returns the outcome of each.
+    """The outcome of each entry of one POST, which are stored; a repeated entry is stored once.
 
-    Raises HookError 400 with the path of the fault, 404 for a card this service never sent to who asks.
+    Raises MalformedRequestError, with the path of the fault, and UnknownCardError for a card not sent to this client.
     """
     entries = parse_feedback(body)
     for number, entry in enumerate(entries):

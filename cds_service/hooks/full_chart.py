@@ -1,4 +1,4 @@
-"""Everything a server has of one patient: what `riskcards score --fhir-server` and the demo's ward are made from."""
+"""A patient's resources from a FHIR server, for `riskcards score --fhir-server` and the demo."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from cds_hooks import FHIR_ID
-from cds_service.hooks.locations import newest_first, read_places
+from cds_service.hooks.locations import newest_first, read_locations
 from cds_service.net.fhir_server import GatewayFhirServer
 from cds_service.net.gateway import Gateway, GatewayError
 
-MOST_OF_A_CHART = 20
-"""Locations read for one chart."""
-_TYPES_OF_A_CHART = (
+MAX_LOCATIONS = 20
+"""Locations read for one patient."""
+_TYPES = (
     "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference", "Composition",
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ def fetch_patient_resources(
     seconds: float = 60.0,
     private_networks: Iterable[str] = (),
 ) -> tuple[list[dict[str, Any]], frozenset[str]]:
-    """A patient's chart for `riskcards score --fhir-server`: its resources, and the types that could not be fetched.
+    """(the resources of a patient, the types that could not be fetched completely)
 
     Raises GatewayError when the Patient itself cannot be read.
     """
@@ -35,7 +35,7 @@ def fetch_patient_resources(
     source = GatewayFhirServer(gateway, server, token)
     resources = [source.request_json(f"Patient/{patient}")]
     missing = set()
-    for kind in _TYPES_OF_A_CHART:
+    for kind in _TYPES:
         try:
             bundle = source.search(kind, patient=patient, _count=500)
         except GatewayError:
@@ -47,6 +47,5 @@ def fetch_patient_resources(
         if bundle.get("link"):
             missing.add(kind)
     stays = [resource for resource in resources if resource.get("resourceType") == "Encounter"]
-    return resources + read_places(newest_first(stays), gateway, server, token, most=MOST_OF_A_CHART), frozenset(
-        missing
-    )
+    locations = read_locations(newest_first(stays), gateway, server, token, most=MAX_LOCATIONS)
+    return resources + locations, frozenset(missing)

@@ -1,4 +1,4 @@
-"""One hook request answered: read, assess, build the card, keep it, and only then show it."""
+"""Answers hook requests: reads the data, assesses the risks, builds the card, and stores it before it is shown."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cds_hooks import HookError, HookRequest
+from cds_hooks import HookRequest, MalformedRequestError, UnusablePrefetchError
 from cds_service.auth.tokens import Caller
 from cds_service.cards.card import Thresholds, build_card
-from cds_service.cards.drafts import BUILT_IN, read_drafts
-from cds_service.config.alert_policy import RATE_WINDOW, Shown
+from cds_service.cards.drafts import BUILT_IN, Drafts, read_drafts
+from cds_service.config.alert_policy import RATE_WINDOW, AlertPolicy, Shown
 from cds_service.config.modes import Mode, ModeBoard
 from cds_service.config.settings import Settings
 from cds_service.hooks.assessment_cache import AssessmentCache, CachedAssessment, Key
+from cds_service.hooks.current_pipeline import CurrentPipeline
 from cds_service.hooks.estimate_records import estimate_record
-from cds_service.hooks.locations import expecting_places, lacks_places, with_places
-from cds_service.hooks.note_attachments import notes_by_url, urls_of_notes
-from cds_service.hooks.prediction_time import find_encounter, prediction_time
+from cds_service.hooks.locations import lacks_locations, with_locations
+from cds_service.hooks.note_attachments import note_urls, notes_by_url
+from cds_service.hooks.prediction_time import prediction_time
 from cds_service.hooks.prefetch import complete, has_gaps
 from cds_service.hooks.request_trace import RequestTrace, Trace
 from cds_service.monitoring.metrics import Metrics
@@ -31,16 +32,18 @@ from cds_service.runtime.admission import Admission
 from cds_service.runtime.deadlines import DeadlineRunner
 from cds_service.store.store import CardRecord, Store
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord, SiteMap
+from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment, Pipeline
 
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
-# Of the time for an answer: when fetching ends, and when no more literature is asked for. The rest is for keeping it.
+# Shares of the time for an answer after which fetching ends and the assessment starts no more searches for literature;
+# the rest is for storing the card.
 _FETCHING, _ASSESSING = 0.65, 0.85
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """When an answer's parts must be done, of `time.monotonic()`."""
+    """The deadlines of the parts of an answer, of `time.monotonic()`."""
 
     fetched: float
     assessed: float
@@ -48,14 +51,14 @@ class Due:
 
     @classmethod
     def of(cls, settings: Settings, spent: float = 0.0) -> Due:
-        """From now, with `spent` seconds of the time gone."""
+        """The deadlines from now, of which `spent` seconds have already passed."""
         now, seconds = time.monotonic() - spent, settings.deadline_seconds
         return cls(now + _FETCHING * seconds, now + _ASSESSING * seconds, now + seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
-    """One request on its way through."""
+    """One request with its mode, client, deadlines and trace."""
 
     service: Service
     request: HookRequest
@@ -65,43 +68,81 @@ class _Asking:
     trace: Trace = field(default_factory=Trace)
 
 
-class HookHandler:
-    """HookHandler(settings, pipeline, store, metrics, admission).answer(service, body, caller) -> {"cards": [...]}"""
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(
-        self, settings: Settings, pipeline: Pipeline, store: Store, metrics: Metrics, admission: Admission
-    ) -> None:
-        self.settings = settings
-        self.pipeline = pipeline
-        self.store = store
-        self.metrics = metrics
-        self.admission = admission
-        self.modes = ModeBoard(store, Mode(settings.mode))
-        self.quiet = settings.quiet_rules()
-        # A site map that cannot be read stops the start: without it local codes would be unknown, silently.
-        self.site_map = SiteMap.open(settings.site_map) if settings.site_map else None
-        self.drafts = read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN
-        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-        # Whether an EHR that asks us can launch the app: cards then carry its link.
-        self.launches_app = False
-        # Who wants to see each request's whole walk; nothing of it is kept otherwise.
-        self.watch: Callable[[RequestTrace], None] | None = None
-        self.steps = DeadlineRunner()
-        self.remembered = AssessmentCache(settings.remember_seconds)
-        self._gateways: dict[tuple[str, ...], Gateway] = {}
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HookHandler:
+    """HookHandler.open(settings, pipeline, store, metrics, admission).answer(service, body, caller) -> {"cards": [...]}
+
+    `launches_app`: whether the EHR can launch the SMART app; cards then link it. `on_trace` gets the trace of every
+    request; without it none is kept. `clock` gives the time of a request, with time zone.
+    """
+
+    settings: Settings
+    current: CurrentPipeline
+    store: Store
+    metrics: Metrics
+    admission: Admission
+    launches_app: bool
+    on_trace: Callable[[RequestTrace], None] | None
+    clock: Callable[[], datetime]
+    modes: ModeBoard
+    quiet: AlertPolicy
+    site_map: SiteMap | None
+    drafts: Drafts
+    cache: AssessmentCache
+    steps: DeadlineRunner = field(default_factory=DeadlineRunner)
+    _gateways: dict[tuple[str, ...], Gateway] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        pipeline: Pipeline,
+        store: Store,
+        metrics: Metrics,
+        admission: Admission,
+        *,
+        launches_app: bool = False,
+        on_trace: Callable[[RequestTrace], None] | None = None,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> HookHandler:
+        """Raises an error for a site map or suggestions file that cannot be read: local codes would be unknown."""
+        return cls(
+            settings=settings,
+            current=CurrentPipeline(pipeline),
+            store=store,
+            metrics=metrics,
+            admission=admission,
+            launches_app=launches_app,
+            on_trace=on_trace,
+            clock=clock,
+            modes=ModeBoard(store, Mode(settings.mode)),
+            quiet=settings.quiet_rules(),
+            site_map=SiteMap.open(settings.site_map) if settings.site_map else None,
+            drafts=read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN,
+            cache=AssessmentCache(settings.remember_seconds),
+        )
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The one in use now; see CurrentPipeline."""
+        return self.current.pipeline
 
     def gateway(self, caller: Caller | None) -> Gateway:
-        """The way to this client's FHIR servers: those of the client's own configuration, never another's."""
+        """The gateway to this client's FHIR servers, never to those of another client."""
         servers = self.settings.fhir_servers if caller is None else caller.client.fhir_servers
         if servers not in self._gateways:
             self._gateways[servers] = Gateway(servers, self.settings.fetch_seconds, self.settings.private_networks)
         return self._gateways[servers]
 
     def preview(self, service: Service, body: bytes) -> tuple[Assessment, ...]:
-        """Read and assess a request without a card: what was read once (encoded notes, opened models) stays warm."""
+        """The assessments of a request without a card; encoded notes and opened models stay cached."""
         asking = _Asking(service, parse_request(body, service), Mode.SILENT, None, Due.of(self.settings))
         prefetch = complete(asking.request, service, self.gateway(None))
-        record = self._record(asking, prefetch, find_encounter(prefetch, asking.request.encounter_id))
+        record = self._record(asking, prefetch, prefetch.encounter(asking.request.encounter_id))
         if record.current_stay is None:
             return ()
         return tuple(self.pipeline.assess(record, task) for task in service.tasks)
@@ -109,17 +150,17 @@ class HookHandler:
     def answer(
         self, service: Service, body: bytes, caller: Caller | None = None, due: Due | None = None
     ) -> dict[str, Any]:
-        """The cards for one request, when `due`; by default in the seconds of the settings from now.
+        """The cards for one request, within the deadlines `due`; by default those of the settings, from now.
 
-        Raises HookError for everything that is not guidance or its honest absence, StoreError when what has to be kept
-        was not kept in time.
+        Raises HookError for a request that cannot be answered, OverloadedError, and StoreError where the card could not
+        be stored in time: what is not stored is not shown.
         """
         due, trace = due or Due.of(self.settings), Trace(len(body))
         mode = self.steps.run(due.answered, self.modes.of, service.id, None if caller is None else caller.tenant)
         with self.admission.enter(due.answered):
             asking = _Asking(service, open_request(body, service), mode, caller, due, trace)
             silenced = mode is Mode.OFF or asking.request.user_id.partition("/")[0] not in self.settings.roles
-            known = None if silenced else self._known(asking)
+            known = None if silenced else self._cached(asking)
             card = None if known is None else self._card(asking, known)
             if known is None:
                 asking = replace(asking, request=read_prefetch(asking.request))
@@ -128,66 +169,69 @@ class HookHandler:
             self.metrics.answered(service.id, "off" if mode is Mode.OFF else "role")
             return _NO_GUIDANCE
         if known is None or card is None:
-            # Waiting for another server takes no place from those that compute.
+            # Fetching is done outside of admission: it must not take a slot from requests that compute.
             gateway = self.gateway(caller).for_one_hook()
-            prefetch = self._whole(asking, gateway)
+            prefetch = self._completed(asking, gateway)
             notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
             trace.prefetch = prefetch
             trace.lap("fetch what did not come")
             with self.admission.enter(due.answered):
-                known = self._worked_out(asking, prefetch, notes)
+                known = self._assessed(asking, prefetch, notes)
                 if known is None:
                     self.metrics.answered(service.id, "no-stay")
-                    return self._seen(asking, (), _NO_GUIDANCE)
+                    return self._traced(asking, (), _NO_GUIDANCE)
                 card = self._card(asking, known)
         trace.record = known.record
-        answer = self._kept(asking, known, card)
+        answer = self._stored(asking, known, card)
         trace.lap("build and keep the card")
-        return self._seen(asking, known.assessments, answer)
+        return self._traced(asking, known.assessments, answer)
 
-    def _seen(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
-        """The answer, after whoever watches was told of the walk to it: without the token, which nobody keeps."""
-        if self.watch is not None and asking.trace.record is not None:
-            self.watch(asking.trace.walk(asking.service, asking.request.without_secrets(), assessments, answer))
+    def _traced(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer, after its trace, without the token, was given to `on_trace`."""
+        if self.on_trace is not None and asking.trace.record is not None:
+            self.on_trace(asking.trace.walk(asking.service, asking.request.without_secrets(), assessments, answer))
         return answer
 
-    def _worked_out(
-        self, asking: _Asking, prefetch: dict[str, Any], notes: Callable[[str], dict[str, Any] | None] | None
+    def _assessed(
+        self, asking: _Asking, prefetch: FhirPrefetch, notes: Callable[[str], dict[str, Any] | None] | None
     ) -> CachedAssessment | None:
-        """The record and its estimates; None without an inpatient stay. Raises HookError 412 where one was named."""
+        """The record and its estimates; None without an inpatient stay.
+
+        Raises UnusablePrefetchError where the context names a stay that is not in the data.
+        """
         request, service, pipeline = asking.request, asking.service, self.pipeline
-        encounter = find_encounter(prefetch, request.encounter_id)
+        encounter = prefetch.encounter(request.encounter_id)
         record = asking.trace.record = self._record(asking, prefetch, encounter, notes)
         asking.trace.lap("map the chart")
         if record.current_stay is None:
             if request.encounter_id is not None and service.hook != "patient-view":
-                raise HookError(412, "not-found", "context.encounterId: no such inpatient stay in the data")
+                raise UnusablePrefetchError("not-found", "context.encounterId: no such inpatient stay in the data")
             return None
         assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in service.tasks)
         asking.trace.lap("assess")
-        wanting = has_gaps(request.prefetch, service) or any(urls_of_notes(prefetch.get("documents")))
-        wanting = wanting or lacks_places(prefetch, request.encounter_id)
+        wanting = has_gaps(request.prefetch, service) or any(note_urls(prefetch))
+        wanting = wanting or lacks_locations(prefetch, request.encounter_id)
         known = CachedAssessment(record, assessments, encounter, pipeline, wanting)
-        # What a language model reads meanwhile belongs to the next answer, however soon it is asked for.
+        # Findings that a language model is still reading must reach the next answer, so this one is not cached.
         cut = any(assessment.left_out or assessment.waits for assessment in assessments)
         if request.prefetch.sha256 and not cut and not (wanting and self._fetches(asking)):
-            # Without the parsed resources, which no card reads.
-            self.remembered.put(_key(asking), replace(known, record=record.without_charted()))
+            # Without the parsed resources, which no card needs.
+            self.cache.put(_key(asking), replace(known, record=record.without_charted()))
         return known
 
-    def _whole(self, asking: _Asking, gateway: Gateway) -> dict[str, Any]:
-        """The prefetch with what did not come, where we may fetch it; the places of the stay among it."""
+    def _completed(self, asking: _Asking, gateway: Gateway) -> FhirPrefetch:
+        """The prefetch, with gaps and the Locations of the stay fetched where allowed."""
         request, until = asking.request, asking.due.fetched
         prefetch = complete(request, asking.service, gateway, until)
-        return with_places(prefetch, request.encounter_id, gateway, request.fhir_server, request.access_token, until)
+        return with_locations(prefetch, request.encounter_id, gateway, request.fhir_server, request.access_token, until)
 
     def _fetches(self, asking: _Asking) -> bool:
-        """Whether this request lets us fetch what it lacks: the next try may bring what this one did not."""
+        """Whether this request allows fetching: then a repeated one may get what was missing."""
         return bool(asking.request.access_token) and self.gateway(asking.caller).allows(asking.request.fhir_server)
 
-    def _known(self, asking: _Asking) -> CachedAssessment | None:
-        """What was worked out of these very bytes less than a minute ago, by the pipeline that still answers."""
-        known = self.remembered.get(_key(asking)) if asking.request.prefetch.sha256 else None
+    def _cached(self, asking: _Asking) -> CachedAssessment | None:
+        """The cached assessment of the same bytes by the current pipeline, if it is still valid."""
+        known = self.cache.get(_key(asking)) if asking.request.prefetch.sha256 else None
         if known is None or known.pipeline is not self.pipeline or (known.wanting and self._fetches(asking)):
             return None
         at = prediction_time(asking.service.hook, known.encounter, self.clock())
@@ -206,8 +250,8 @@ class HookHandler:
             launches_app=self.launches_app,
         )
 
-    def _kept(self, asking: _Asking, known: CachedAssessment, card: dict[str, Any]) -> dict[str, Any]:
-        """The answer with this card, or without it where it is not to be seen; kept before it is answered."""
+    def _stored(self, asking: _Asking, known: CachedAssessment, card: dict[str, Any]) -> dict[str, Any]:
+        """The answer, with the card unless it is suppressed, after the card was stored."""
         service, request, caller, due = asking.service, asking.request, asking.caller, asking.due
         now = self.clock()
         if card["indicator"] == "warning" and self.quiet.warnings_per_100:
@@ -253,8 +297,8 @@ class HookHandler:
         if not self.quiet.snooze_hours:
             return Shown.SHOWN
         scope = (asking.request.patient_id, stay, user, asking.service.id)
-        whose = None if asking.caller is None else asking.caller.asker
-        override = self.steps.run(asking.due.answered, self.store.last_override, *scope, whose)
+        asker = None if asking.caller is None else asking.caller.asker
+        override = self.steps.run(asking.due.answered, self.store.last_override, *scope, asker)
         if self.quiet.suppressed(override, [assessment.estimate for assessment in assessments], now):
             return Shown.SUPPRESSED
         return Shown.SHOWN
@@ -262,7 +306,7 @@ class HookHandler:
     def _record(
         self,
         asking: _Asking,
-        prefetch: dict[str, Any],
+        prefetch: FhirPrefetch,
         encounter: Mapping[str, Any] | None,
         notes: Callable[[str], dict[str, Any] | None] | None = None,
     ) -> PatientRecord:
@@ -275,7 +319,7 @@ class HookHandler:
                 patient_id=request.patient_id,
                 prediction_time=at,
                 encounter_id=request.encounter_id,
-                expected=expecting_places(service.expected(), prefetch),
+                expected=prefetch.expected,
                 fetch_attachment=notes,
                 site_map=self.site_map,
                 undated_known=at == now,
@@ -288,15 +332,15 @@ class HookHandler:
                 request.hook_instance,
                 {"service": service.id, "client": None if caller is None else caller.client.name},
             )
-            # 409 is not in the specification's list; 412 is true: the data an answer needs are not there.
-            raise HookError(412, "conflict", f"another patient's data in prefetch: {error}") from None
+            # 409 is not among the specification's statuses; 412 fits: the data for an answer is not there.
+            raise UnusablePrefetchError("conflict", f"another patient's data in prefetch: {error}") from None
         except PatientNotFoundError as error:
-            raise HookError(412, "not-found", f"prefetch.patient: {error}") from None
+            raise UnusablePrefetchError("not-found", f"prefetch.patient: {error}") from None
         except InvalidInputError as error:
-            raise HookError(400, "structure", str(error)) from None
+            raise MalformedRequestError("structure", str(error)) from None
 
 
 def _key(asking: _Asking) -> Key:
     caller, request = asking.caller, asking.request
-    whose = (None, None) if caller is None else (caller.client.name, caller.tenant)
-    return (*whose, asking.service.id, request.patient_id, request.encounter_id, request.prefetch.sha256)
+    client = (None, None) if caller is None else (caller.client.name, caller.tenant)
+    return (*client, asking.service.id, request.patient_id, request.encounter_id, request.prefetch.sha256)

@@ -1,68 +1,66 @@
-"""Where a stay is: the Locations its encounters name, read with the token of the hook or of the session.
+"""The Locations that a stay's encounters name, read with the token of the hook or of the session.
 
-Only a Location tells an intensive care unit where the encounter's own codes do not, and a search for encounters brings
-it only from servers that include it unasked. A card and the app behind it read it here, so that both know the same.
+Where the encounter has no code of its own for an intensive care unit, only its Location says so, and few servers
+include it in a search for encounters. The card and the app behind it both read it here, so that they agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from cds_hooks import FHIR_ID
 from cds_service.hooks.prefetch import fetch_all
 from cds_service.net.gateway import Gateway
-from fhir_mapping.parsing import Bundle, decode_json
+from fhir_mapping.parsing import FhirPrefetch
 
-PLACES = "places"
-"""The key under which they stand in a prefetch: no template of ours asks for it."""
+LOCATIONS = "places"
+"""Their key in a prefetch; no prefetch template has it."""
 MOST = 6
-"""Reads for one hook or page: a bed, its ward and its building, for a stay and the one before it."""
+"""Locations read for one hook or page: bed, ward and building of a stay and of the one before it."""
 _ROUNDS = 4
 _STAYS = 2
 
 
-def with_places(
-    prefetch: Mapping[str, Any],
+def with_locations(
+    prefetch: FhirPrefetch,
     encounter_id: str | None,
     gateway: Gateway,
     server: str | None,
     token: str | None,
     deadline: float | None,
-) -> dict[str, Any]:
-    """The prefetch, and under PLACES the Locations of its stay that did not come with it, where we may ask.
+) -> FhirPrefetch:
+    """The prefetch, and under LOCATIONS those Locations of its stay that did not come with it, where we may read them.
 
-    The stay is the encounter of that id and its parts, else the two newest. What cannot be read stays unknown.
-    """  # fmt: skip
+    The stay is the encounter of that id and its parts, else the two newest. A Location that cannot be read is left out.
+    """
     if not server or not token or not gateway.allows(server):
-        return dict(prefetch)
+        return prefetch
     stays, held = _stays(prefetch, encounter_id)
-    found = read_places(stays, gateway, server, token, most=MOST, held=held, deadline=deadline)
+    found = read_locations(stays, gateway, server, token, most=MOST, held=held, deadline=deadline)
     if not found:
-        return dict(prefetch)
+        return prefetch
     base = server.rstrip("/")
     entries = [
-        {"fullUrl": f"{base}/Location/{place.get('id')}", "resource": place, "search": {"mode": "include"}}
-        for place in found
+        {"fullUrl": f"{base}/Location/{location.get('id')}", "resource": location, "search": {"mode": "include"}}
+        for location in found
     ]
-    return {**prefetch, PLACES: {"resourceType": "Bundle", "type": "searchset", "entry": entries}}
+    bundle = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
+    return prefetch.replace({LOCATIONS: bundle}, {LOCATIONS: "Location"})
 
 
-def lacks_places(prefetch: Mapping[str, Any], encounter_id: str | None) -> bool:
+def lacks_locations(prefetch: FhirPrefetch, encounter_id: str | None) -> bool:
     """Whether a stay names a Location that neither came nor was read."""
+    if LOCATIONS in prefetch.expected:
+        return False
     stays, held = _stays(prefetch, encounter_id)
-    named = {_referred(place.get("location")) for stay in stays for place in _objects(stay.get("location"))}
-    return PLACES not in prefetch and bool(named - held - {None})
-
-
-def expecting_places(expected: Mapping[str, str], prefetch: Mapping[str, Any]) -> Mapping[str, str]:
-    """The kinds of a prefetch by key, its places among them where they were read."""
-    return {**expected, PLACES: "Location"} if PLACES in prefetch else expected
+    named = {_referenced_id(at.get("location")) for stay in stays for at in _objects(stay.get("location"))}
+    return bool(named - held - {None})
 
 
 def newest_first(stays: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those that do not say when they began come last."""
+    """Encounters by start, the newest first; those without a start come last."""
 
     def begun(stay: Mapping[str, Any]) -> str:
         period = stay.get("period")
@@ -72,7 +70,7 @@ def newest_first(stays: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(stays, key=begun, reverse=True)
 
 
-def read_places(
+def read_locations(
     stays: Sequence[Mapping[str, Any]],
     gateway: Gateway,
     server: str,
@@ -82,22 +80,22 @@ def read_places(
     held: Collection[str] = (),
     deadline: float | None = None,
 ) -> list[dict[str, Any]]:
-    """The Locations the stays name and what those are part of, several at a time; at most so many, those held not."""
+    """The Locations that the stays name and those they are part of: at most `most`, without those in `held`."""
     known, found = set(held), []
-    waiting = [place.get("location") for stay in stays for place in _objects(stay.get("location"))]
+    references = [at.get("location") for stay in stays for at in _objects(stay.get("location"))]
     for _ in range(_ROUNDS):
-        fresh = (name for name in dict.fromkeys(map(_referred, waiting)) if name is not None and name not in known)
+        fresh = (name for name in dict.fromkeys(map(_referenced_id, references)) if name and name not in known)
         asked = list(islice(fresh, most - len(known) + len(held)))
         if not asked:
             break
         known |= set(asked)
         read, _failed = fetch_all({name: f"Location/{name}" for name in asked}, server, token, gateway, deadline)
         found += list(read.values())
-        waiting = [place.get("partOf") for place in read.values()]
+        references = [location.get("partOf") for location in read.values()]
     return found
 
 
-def _referred(reference: Any) -> str | None:
+def _referenced_id(reference: Any) -> str | None:
     """The id of a Location (or an Encounter) that a Reference names; None for anything else."""
     text = reference.get("reference") if isinstance(reference, dict) else None
     kind, _, identifier = text.rpartition("/") if isinstance(text, str) else ("", "", "")
@@ -105,29 +103,13 @@ def _referred(reference: Any) -> str | None:
     return identifier if fits else None
 
 
-def _stays(prefetch: Mapping[str, Any], encounter_id: str | None) -> tuple[list[Mapping[str, Any]], set[str]]:
-    """The encounters that tell where the patient is, newest first, and the ids of the Locations that came."""
-    encounters, held = _charted(prefetch)
-    parts = [e for e in encounters if encounter_id and encounter_id in (e.get("id"), _referred(e.get("partOf")))]
+def _stays(prefetch: FhirPrefetch, encounter_id: str | None) -> tuple[list[Mapping[str, Any]], set[str]]:
+    """(the encounters that say where the patient is, newest first; the ids of the Locations that came with them)"""
+    included = list(prefetch.encounters())
+    encounters = list({str(e.get("id")): e for e in included if e["resourceType"] == "Encounter"}.values())
+    held = {str(each.get("id")) for each in included if each["resourceType"] == "Location"}
+    parts = [e for e in encounters if encounter_id and encounter_id in (e.get("id"), _referenced_id(e.get("partOf")))]
     return newest_first(parts or encounters)[:_STAYS], held
-
-
-def _charted(prefetch: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], set[str]]:
-    """The encounters of a prefetch, and the ids of the Locations that came with them."""
-    listed = [one for key in ("encounter", "encounters") for one in _resources(prefetch.get(key))]
-    encounters = {str(one.get("id")): one for one in listed if one.get("resourceType") == "Encounter"}
-    held = {str(one.get("id")) for one in listed if one.get("resourceType") == "Location"}
-    return list(encounters.values()), held
-
-
-def _resources(value: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(value, Bundle):
-        found: Iterable[Any] = (decode_json(one) for one in value.resources if b"ocation" in one)
-    elif isinstance(value, dict) and value.get("resourceType") == "Bundle":
-        found = (entry.get("resource") for entry in _objects(value.get("entry")))
-    else:
-        found = (value,)
-    yield from (one for one in found if isinstance(one, dict))
 
 
 def _objects(listed: Any) -> list[dict[str, Any]]:

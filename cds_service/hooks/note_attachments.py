@@ -1,49 +1,49 @@
-"""Notes whose text lies at a URL: fetched from the server that named them, with the same token, and from no other."""
+"""Notes with their text at a URL: fetched only from the FHIR server that named it, with the same token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
 from cds_hooks import FHIR_ID, HookRequest
 from cds_service.hooks.prefetch import fetch_all
 from cds_service.net.gateway import Gateway
-from fhir_mapping.parsing import Bundle, decode_json
+from fhir_mapping.parsing import FhirPrefetch
 
-# Each is one more request; the searches bring at most fifty notes.
+# Each is one more request; a search for notes returns at most fifty.
 MAX_ATTACHMENTS = 20
 
 
 def notes_by_url(
-    request: HookRequest, prefetch: Mapping[str, Any], gateway: Gateway, deadline: float
+    request: HookRequest, prefetch: FhirPrefetch, gateway: Gateway, deadline: float
 ) -> Callable[[str], dict[str, Any] | None] | None:
-    """What a hook's notes lie at, fetched with the hook's own token; None where there is nothing to fetch or no way."""
-    server, documents = request.fhir_server, prefetch.get("documents")
+    """A lookup of note attachments by URL, fetched with the hook's token; None if none may be fetched."""
+    server = request.fhir_server
     if not server or not request.access_token or not gateway.allows(server):
         return None
-    if not any(_binary_id(url, server) for url in urls_of_notes(documents)):
+    if not any(_binary_id(url, server) for url in note_urls(prefetch)):
         return None
-    return binaries(documents, gateway, server, request.access_token, deadline)
+    return binaries(prefetch, gateway, server, request.access_token, deadline)
 
 
 def binaries(
-    documents: Any, gateway: Gateway, server: str, token: str, deadline: float | None
+    prefetch: FhirPrefetch, gateway: Gateway, server: str, token: str, deadline: float | None
 ) -> Callable[[str], dict[str, Any] | None]:
-    """Notes whose text lies in a Binary of the same server, fetched several at a time, the newest notes' first.
+    """A lookup of note attachments by URL: Binary resources of the same server, fetched several at a time.
 
-    Any other address is not asked, and the note then says that it was not fetched.
+    Other URLs are not fetched; the record then says so for the note.
     """
-    identifiers = (_binary_id(url, server) for url in urls_of_notes(documents))
+    identifiers = (_binary_id(url, server) for url in note_urls(prefetch))
     wanted = dict.fromkeys(identifier for identifier in identifiers if identifier is not None)
     queries = {identifier: f"Binary/{identifier}" for identifier in islice(wanted, MAX_ATTACHMENTS)}
     found, _ = fetch_all(queries, server, token, gateway, deadline)
     return lambda url: found.get(_binary_id(url, server) or "")
 
 
-def urls_of_notes(bundle: Any) -> Iterator[str]:
-    """Where the notes of a Bundle of DocumentReferences lie, those without data of their own."""
-    for resource in _resources(bundle):
+def note_urls(prefetch: FhirPrefetch) -> Iterator[str]:
+    """The URLs of the documents of a prefetch that have no data of their own."""
+    for resource in prefetch.resources("documents"):
         for content in _objects(resource, "content"):
             attachment = content.get("attachment")
             url = attachment.get("url") if isinstance(attachment, dict) and not attachment.get("data") else None
@@ -51,20 +51,13 @@ def urls_of_notes(bundle: Any) -> Iterator[str]:
                 yield url
 
 
-def _resources(bundle: Any) -> Iterable[Any]:
-    """Of a Bundle nobody has read those that may name a URL; the others have their data with them."""
-    if isinstance(bundle, Bundle):
-        return (decode_json(resource) for resource in bundle.resources if b'"url"' in resource or b"\\" in resource)
-    return (entry.get("resource") for entry in _objects(bundle, "entry"))
-
-
-def _objects(holder: Any, name: str) -> list[dict[str, Any]]:
-    listed = holder.get(name) if isinstance(holder, dict) else None
+def _objects(holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    listed = holder.get(name)
     return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
 
 
 def _binary_id(url: str, server: str) -> str | None:
-    """The id of a Binary at this very server, from an absolute or relative URL; None for everything else.
+    """The id of a Binary at this server, from an absolute or relative URL; None for any other URL.
 
     >>> _binary_id("Binary/b1", "https://ehr.example/fhir")
     'b1'

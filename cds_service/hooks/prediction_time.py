@@ -1,7 +1,7 @@
-"""When a hook's question is asked: now; the encounter's end where it has ended; a day after start at encounter-start.
+"""The prediction time of a hook: now, the end of an ended encounter, or 24 hours after start for encounter-start.
 
-Sandboxes and replays hold stays that ended long ago, and de-identified data stays a century ahead: an encounter that
-has a period is judged by it, and the wall clock only bounds an encounter that is running and has begun.
+Sandboxes and replays have stays that ended long ago, and de-identified data has stays far in the future. So the period
+of the encounter decides, and the clock only limits an encounter that has begun and not ended.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fhir_mapping.core import parse_instant
-from fhir_mapping.parsing import Bundle
 from fhir_mapping.resources import starts_stay
 
 FIRST_DAY = timedelta(hours=24)
 
 
 def prediction_time(hook: str, encounter: Mapping[str, Any] | None, now: datetime) -> datetime:
-    """The moment as of which the record is read."""
+    """The time as of which the record is read; later data is left out."""
     if encounter is None:
         return now
     start, end = starts_stay(dict(encounter)), _end(encounter)
@@ -35,21 +34,3 @@ def _end(encounter: Mapping[str, Any]) -> datetime | None:
     period = encounter.get("period") or encounter.get("actualPeriod")
     instant = parse_instant(period.get("end")) if isinstance(period, dict) else None
     return None if instant is None else instant.latest
-
-
-def find_encounter(prefetch: Mapping[str, Any], encounter_id: str | None) -> Mapping[str, Any] | None:
-    """The Encounter of the context in prefetch, by its own template or among all encounters."""
-    if encounter_id is None:
-        return None
-    single = prefetch.get("encounter")
-    if isinstance(single, dict) and single.get("resourceType") == "Encounter" and single.get("id") == encounter_id:
-        return single
-    bundle = prefetch.get("encounters")
-    if isinstance(bundle, Bundle):
-        return bundle.find(encounter_id)
-    listed = bundle.get("entry") if isinstance(bundle, dict) else None
-    for entry in listed if isinstance(listed, list) else ():
-        resource = entry.get("resource") if isinstance(entry, dict) else None
-        if isinstance(resource, dict) and resource.get("id") == encounter_id:
-            return resource
-    return None

@@ -1,6 +1,6 @@
-"""One hook request's walk through the four packages: what came in, what was made of it, how long each step took.
+"""The trace of a hook request: what came in, what was made of it, and how long each step took.
 
-Kept only where somebody asked to watch (`Answering.watch`), which the demo does for its page of the walk.
+Traces are kept only with `HookHandler.on_trace`, which the demo uses for its trace page.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import Any
 import orjson
 
 from cds_hooks import HookRequest, fill
-from cds_service.hooks.prefetch import arrived
 from cds_service.protocol.services import Service
 from fhir_mapping import PatientRecord
-from fhir_mapping.parsing import Bundle
+from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment
 
 KEPT = 12
@@ -26,7 +25,7 @@ KEPT = 12
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """One prefetch key: what was asked of the FHIR server, what came, and how large it is."""
+    """One prefetch key: its query, what came, and its size."""
 
     key: str
     query: str
@@ -36,10 +35,10 @@ class Arrived:
 
 @dataclass(slots=True)
 class Trace:
-    """What a request leaves on its way: Trace(size).lap("map the chart") adds (step, milliseconds since the last)."""
+    """A trace in the making: Trace(size).lap("map the chart") adds (step, milliseconds since the last lap)."""
 
     size: int = 0
-    prefetch: Mapping[str, Any] | None = None
+    prefetch: FhirPrefetch | None = None
     record: PatientRecord | None = None
     times: list[tuple[str, float]] = field(default_factory=list)
     _last: float = field(default_factory=perf_counter)
@@ -52,8 +51,8 @@ class Trace:
     def walk(
         self, service: Service, asked: HookRequest, assessments: tuple[Assessment, ...], answer: Mapping[str, Any]
     ) -> RequestTrace:
-        """Of what came only its kind and size is kept: a walk is remembered, a chart is not."""
-        assert self.record is not None, "a walk is told where a record was made"
+        """The finished trace; of the prefetch it has only what came and its size, no patient data."""
+        assert self.record is not None, "a trace is finished only after a record was made"
         came = None if self.prefetch is None else tuple(_arrived(self.prefetch, service, asked))
         record = self.record.without_charted()
         return RequestTrace(service, asked, self.size, came, record, assessments, answer, tuple(self.times))
@@ -61,16 +60,14 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class RequestTrace:
-    """Everything that was made for one answer. `asked` is without token and prefetch; without a stay there are no
-    `assessments`.
-    """
+    """The finished trace of one answer; `asked` has no token and no prefetch, `assessments` is empty without a stay."""
 
     service: Service
     asked: HookRequest
     size: int
     """Of the request's body, in bytes."""
     arrived: tuple[Arrived, ...] | None
-    """None where the same bytes came a moment ago: they were not read again."""
+    """None if the assessment came from the cache: the prefetch was not read."""
     record: PatientRecord
     assessments: tuple[Assessment, ...]
     answer: Mapping[str, Any]
@@ -82,7 +79,7 @@ class RequestTrace:
 
 
 class RequestTraces:
-    """The last few walks by their `hookInstance`; older ones are gone. Safe to use from several threads."""
+    """The newest traces by `hookInstance`. Thread-safe."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
@@ -101,19 +98,20 @@ class RequestTraces:
             return self._walks.get(hook_instance)
 
 
-def _arrived(prefetch: Mapping[str, Any], service: Service, asked: HookRequest) -> Iterator[Arrived]:
+def _arrived(prefetch: FhirPrefetch, service: Service, asked: HookRequest) -> Iterator[Arrived]:
     context = {"patientId": asked.patient_id, "encounterId": asked.encounter_id, "userId": asked.user_id}
-    expected = service.expected()
     for key, template in service.prefetch.items():
-        value = prefetch.get(key)
-        value = value.parsed() if isinstance(value, Bundle) else value
+        value = prefetch.to_json(key)
         size = 0.0 if value is None else len(orjson.dumps(value)) / 1024
-        yield Arrived(key, fill(template, context) or template, _came(value, expected[key]), size)
+        yield Arrived(
+            key,
+            fill(template, context) or template,
+            "nothing: not fetched" if prefetch.is_missing(key) else _came(value),
+            size,
+        )
 
 
-def _came(value: Any, kind: str) -> str:
-    if not arrived(value, kind):
-        return "nothing: not fetched"
+def _came(value: Mapping[str, Any]) -> str:
     if value.get("resourceType") != "Bundle":
         return "1 resource"
     entries = value.get("entry")

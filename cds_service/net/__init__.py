@@ -1,1 +1,1 @@
-"""The one way out: checked sockets, FHIR reads at allow-listed servers, NCBI's E-utilities."""
+"""Outbound network access: checked sockets, FHIR reads at allow-listed servers, NCBI's E-utilities."""

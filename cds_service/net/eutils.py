@@ -1,4 +1,4 @@
-"""The way out to NCBI's E-utilities: one host, two utilities, no redirects, no proxy, capped bodies and time."""
+"""Requests to NCBI's E-utilities: one host, two utilities, no redirects, no proxy, limited size and time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def eutils_fetch(base: str = NCBI, seconds: float = SECONDS) -> Fetch:
     """A `Fetch` for `knowledge_index.sources.eutils`. `base` is NCBI's address or that of a mirror, https unless it is
     local.
 
-    Parameters travel in the body of a POST, so that neither the API key nor a long query stands in a URL. What may
-    pass (429, 5xx, no connection, a cut answer) is a `SourceError` that says so.
+    Parameters are sent in the body of a POST, so that neither the API key nor a long query is in a URL. A transient
+    failure (429, 5xx, no connection, an incomplete answer) is a `SourceError` that says so.
     """
     parts = urlsplit(base)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL):
@@ -43,7 +43,7 @@ def eutils_fetch(base: str = NCBI, seconds: float = SECONDS) -> Fetch:
                     raise SourceError(f"PubMed answered {response.status_code} to {utility}", passing=passing)
                 return _capped(response, utility, deadline)
         except requests.RequestException as error:
-            # The exception's own words would name the URL and what was sent.
+            # The exception's message would contain the URL and the parameters.
             raise SourceError(f"PubMed cannot be reached: {error.__class__.__name__}", passing=True) from None
 
     return fetch

@@ -1,7 +1,7 @@
-"""The one way out: FHIR reads and searches at servers on the allow-list, and nothing else.
+"""FHIR reads and searches at servers on the allow-list.
 
-Every URL is built here and checked again before a socket opens; capped bodies, pages and time; the token goes with
-one request and is never a default of the session. Sockets are `outbound.py`'s.
+Every URL is built here and checked again before a socket opens. Sizes, pages and time are limited. The token belongs
+to one request and is never a default of the session. Sockets are opened by `outbound.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cds_service.net.outbound import Networks, Outbound, OutboundError
 
 MAX_BODY = 10 * 2**20
 MAX_PAGES = 20
-# What may come altogether for one search, and for one hook, its notes included: as much as two hooks may bring.
+# Bytes that may be fetched for one search, and for one hook with its notes: twice the largest hook request.
 MAX_FETCHED = 2 * MAX_BODY
 
 
@@ -45,8 +45,8 @@ class _Origin:
             raise GatewayError("not-a-server-url") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.fragment:
             raise GatewayError("not-a-server-url")
-        # A server may decode once more than we do: what hides behind a % or a \\ is looked at decoded, and a path that
-        # would still hide something then is none of ours.
+        # A server may decode the path once more than we do: it is checked in decoded form, and refused if it can be
+        # decoded further.
         path = unquote(parts.path)
         hidden = "%" in path or "\\" in url or any(ord(sign) <= 32 for sign in url)
         if hidden or ".." in path.split("/"):
@@ -55,13 +55,13 @@ class _Origin:
         return cls(parts.scheme, parts.hostname.lower(), port, path.rstrip("/"))
 
     def holds(self, other: _Origin) -> bool:
-        """Same scheme, host and port, and a path at or below ours: compared part by part, never as text within text."""
+        """Whether the other has the same scheme, host and port, and a path at or below this one, by path segments."""
         same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
         return same and (other.path == self.path or other.path.startswith(f"{self.path}/"))
 
 
 class Allowance:
-    """Bytes that may still come, for several threads that fetch at the same time."""
+    """A number of bytes that several threads together may still fetch."""
 
     def __init__(self, size: int) -> None:
         self._left = size
@@ -76,7 +76,7 @@ class Allowance:
 
 
 class _Counted:
-    """The body of one answer, as much of it as the allowance lets in."""
+    """The body of one answer, counted against an allowance."""
 
     def __init__(self, allowance: Allowance) -> None:
         self.body = bytearray()
@@ -88,8 +88,8 @@ class _Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Errand:
-    """What holds for all pages of one search."""
+class _FetchScope:
+    """The settings of all pages of one search."""
 
     base: _Origin
     token: str | None
@@ -100,8 +100,8 @@ class _Errand:
 class Gateway:
     """Gateway(allowed, seconds).fetch(server, "Observation?patient=1&_count=50", token) -> resource or merged Bundle
 
-    `private_networks` are the CIDR ranges in which allowed servers may live; a server named by its literal address,
-    or as localhost, is allowed where it is.
+    `private_networks` are the CIDR ranges in which allowed servers may be; a server named by its literal address, or
+    as localhost, needs no range.
     """
 
     def __init__(self, allowed: Iterable[str], seconds: float = 3.0, private_networks: Iterable[str] = ()) -> None:
@@ -114,16 +114,16 @@ class Gateway:
         self._allowance: Allowance | None = None
 
     def for_one_hook(self) -> Gateway:
-        """The same way out for one request, through which no more than MAX_FETCHED comes altogether.
+        """The gateway for one hook, with MAX_FETCHED bytes for all its fetches together.
 
-        Twenty pages of ten megabytes for each of eleven templates are each within their own caps, and gigabytes.
+        Twenty pages of ten megabytes for each of eleven templates would each be within their limits, and gigabytes.
         """
         one = copy(self)
         one._allowance = Allowance(MAX_FETCHED)
         return one
 
     def allows(self, server: str | None) -> bool:
-        """Whether a FHIR base URL is on the list."""
+        """Whether a FHIR base URL is on the allow-list."""
         if not server:
             return False
         try:
@@ -133,38 +133,38 @@ class Gateway:
         return any(allowed == origin for allowed in self._allowed)
 
     def fetch(self, server: str, query: str, token: str | None = None, deadline: float | None = None) -> dict[str, Any]:
-        """Read `Type/id` or search `Type?...`; the pages of a search come back as one searchset.
+        """The resource of `Type/id`, or all pages of a search `Type?...` as one searchset.
 
-        All of it within the gateway's seconds, and not past `deadline` (of `time.monotonic()`). A search
-        cut by a limit keeps its `next` link, so that the reader sees it is incomplete. Raises GatewayError.
+        Takes at most the gateway's seconds, and not past `deadline` (of `time.monotonic()`). A search that a limit
+        ended keeps its `next` link, which marks it as incomplete. Raises GatewayError.
         """
-        errand = self._errand(server, token, deadline)
-        return self._whole(self._get(f"{server.rstrip('/')}/{query}", errand), server, errand)
+        scope = self._scope(server, token, deadline)
+        return self._whole(self._get(f"{server.rstrip('/')}/{query}", scope), server, scope)
 
     def follow(self, server: str, bundle: dict[str, Any], token: str | None, deadline: float | None) -> dict[str, Any]:
-        """A searchset somebody else fetched, with its further pages; as it is when it says there are none.
+        """A searchset that the client fetched, with its further pages added.
 
         Raises GatewayError.
         """
-        return self._whole(bundle, server, self._errand(server, token, deadline))
+        return self._whole(bundle, server, self._scope(server, token, deadline))
 
-    def _errand(self, server: str, token: str | None, deadline: float | None) -> _Errand:
+    def _scope(self, server: str, token: str | None, deadline: float | None) -> _FetchScope:
         if not self.allows(server):
             raise GatewayError("server-not-allowed")
         until = min(time.monotonic() + self._seconds, deadline or float("inf"))
-        return _Errand(_Origin.of(server), token, until, self._allowance or Allowance(MAX_FETCHED))
+        return _FetchScope(_Origin.of(server), token, until, self._allowance or Allowance(MAX_FETCHED))
 
-    def _whole(self, first: dict[str, Any], server: str, errand: _Errand) -> dict[str, Any]:
-        """The first page and those that follow it, as one searchset; one that was cut keeps its `next`."""
+    def _whole(self, first: dict[str, Any], server: str, scope: _FetchScope) -> dict[str, Any]:
+        """The first page and the following pages as one searchset; an incomplete one keeps its `next` link."""
         if first.get("resourceType") != "Bundle":
             return first
         entries, page = _entries(first), first
         for _ in range(MAX_PAGES):
-            following = _next(page)
+            following = next_link(page.get("link"))
             if following is None:
                 return {**first, "entry": entries, "link": []}
             try:
-                page = self._get(_joined(server, following), errand)
+                page = self._get(_joined(server, following), scope)
             except GatewayError:
                 break
             entries += _entries(page)
@@ -172,19 +172,19 @@ class Gateway:
                 break
         return {**first, "entry": entries, "link": [{"relation": "next", "url": "not-followed"}]}
 
-    def _get(self, url: str, errand: _Errand) -> dict[str, Any]:
-        if not errand.base.holds(_Origin.of(url)):
+    def _get(self, url: str, scope: _FetchScope) -> dict[str, Any]:
+        if not scope.base.holds(_Origin.of(url)):
             raise GatewayError("other-origin")
         headers = {"Accept": "application/fhir+json"}
         if "?" in url:
-            # A server that does not know a parameter otherwise leaves it out, and answers with everybody's resources.
+            # Otherwise a server that does not know a parameter ignores it and answers with all patients' resources.
             headers["Prefer"] = "handling=strict"
-        if errand.token:
-            headers["Authorization"] = f"Bearer {errand.token}"
-        came = _Counted(errand.allowance)
+        if scope.token:
+            headers["Authorization"] = f"Bearer {scope.token}"
+        came = _Counted(scope.allowance)
         try:
             answer = self._outbound.request(
-                "GET", url, headers=headers, deadline=errand.deadline, max_bytes=MAX_BODY, into=came
+                "GET", url, headers=headers, deadline=scope.deadline, max_bytes=MAX_BODY, into=came
             )
         except OutboundError as error:
             raise GatewayError(error.reason) from None
@@ -200,7 +200,7 @@ class Gateway:
 
 
 def _is_fhir(resource: Any) -> bool:
-    """Whether it looks like a resource, and as a Bundle holds resources: what a server sent is no fault of who asks."""
+    """Whether this is a resource, and if a Bundle, one of resources; a malformed answer is the server's error."""
     if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
         return False
     held = [entry.get("resource", {}) if isinstance(entry, dict) else None for entry in _entries(resource)]
@@ -208,7 +208,7 @@ def _is_fhir(resource: Any) -> bool:
 
 
 def _joined(server: str, following: str) -> str:
-    """A link of a page as an address. Raises GatewayError."""
+    """The absolute URL of a page's link. Raises GatewayError."""
     try:
         return urljoin(f"{server.rstrip('/')}/", following)
     except ValueError:
@@ -220,14 +220,8 @@ def _entries(page: dict[str, Any]) -> list[Any]:
     return list(found) if isinstance(found, list) else []
 
 
-def has_more(value: Any) -> bool:
-    """Whether this is a Bundle that says there are further pages."""
-    return isinstance(value, dict) and value.get("resourceType") == "Bundle" and _next(value) is not None
-
-
-def _next(page: dict[str, Any]) -> str | None:
-    """The `next` link of a page; a page of another shape has none that could be followed."""
-    links = page.get("link")
+def next_link(links: Any) -> str | None:
+    """The URL of the link `next` of a `Bundle.link`; None where there is none, or it is malformed."""
     for link in links if isinstance(links, list) else ():
         if isinstance(link, dict) and link.get("relation") == "next" and isinstance(link.get("url"), str):
             return str(link["url"])

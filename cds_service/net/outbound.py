@@ -1,8 +1,8 @@
-"""Sockets to the outside: every one is opened here, to an address that was checked, and is cut at its deadline.
+"""Outbound HTTP: each socket is opened here, to a checked address, and closed at its deadline.
 
-A name is resolved once, every address it has is checked, and the connection goes to one of those very addresses, so an
-answer that changes between check and use (DNS rebinding) changes nothing. No redirects, no proxy from the environment,
-capped bodies, compressed ones included.
+A name is resolved once, each of its addresses is checked, and the connection goes to one of them: a DNS answer that
+changes between check and use (DNS rebinding) has no effect. No redirects, no proxy from the environment, and limited
+body sizes after decompression.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OutboundError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutboundResponse:
-    """What came back: status, headers by lower-case name, the whole decoded body."""
+    """An answer: status, headers by lower-case name, the whole decoded body."""
 
     status: int
     headers: Mapping[str, str]
@@ -48,7 +48,7 @@ class OutboundResponse:
 
 
 class Sink(Protocol):
-    """Where a body goes piece by piece; what it raises ends the exchange."""
+    """Takes a body in chunks; an exception that it raises ends the exchange."""
 
     def write(self, chunk: bytes, /) -> object: ...
 
@@ -73,17 +73,17 @@ def faces(address: IPAddress) -> tuple[IPAddress, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """Which addresses may be reached: the public internet, and the private networks a site names."""
+    """The addresses that may be reached: the public internet, and the private networks of the settings."""
 
     private: tuple[IPNetwork, ...] = ()
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Networks:
-        """From CIDR strings such as "10.20.0.0/16". Raises ValueError naming the one that is none."""
+        """From CIDR strings such as "10.20.0.0/16". Raises ValueError naming the invalid one."""
         return cls(tuple(ipaddress.ip_network(name) for name in names))
 
     def also(self, host: str) -> Networks:
-        """With a host that the configuration names by its literal address: naming it is allowing it."""
+        """These networks and a host that the configuration names by its literal address."""
         try:
             literal = ipaddress.ip_address(host)
         except ValueError:
@@ -124,9 +124,9 @@ class Outbound:
         body: bytes | None = None,
         into: Sink | None = None,
     ) -> OutboundResponse:
-        """One exchange; `deadline` is of `time.monotonic()`. The body of a 200 goes to `into` where one is given.
+        """The answer to one request; `deadline` is of `time.monotonic()`. The body of a 200 goes to `into`, if given.
 
-        Raises OutboundError; `into` may then hold a part.
+        Raises OutboundError; `into` may then have a part of the body.
         """
         left = deadline - time.monotonic()
         if left <= 0:
@@ -174,7 +174,7 @@ class Outbound:
 
 
 def _chunks(response: urllib3.BaseHTTPResponse, deadline: float, max_bytes: int) -> Iterator[bytes]:
-    """The body in pieces, unpacked no further than the cap: a small gzip may hold gigabytes."""
+    """The body in chunks, decompressed up to the limit: a small gzip may expand to gigabytes."""
     coding = response.headers.get("Content-Encoding", "identity").lower()
     if coding not in {"identity", "gzip"}:
         raise OutboundError("not-understood", "Content-Encoding")
@@ -189,14 +189,14 @@ def _chunks(response: urllib3.BaseHTTPResponse, deadline: float, max_bytes: int)
         if time.monotonic() >= deadline:
             raise OutboundError("too-slow")
     if time.monotonic() >= deadline:
-        # Cut in the middle of its headers an answer still looks whole.
+        # An answer that was cut within its headers still looks complete.
         raise OutboundError("too-slow")
     if unpack is not None and not unpack.eof:
         raise OutboundError("cut-off")
 
 
-# The connection a thread is waiting on, so that its deadline can close it: a server that sends its headers byte by
-# byte renews a socket's own timeout with each.
+# The connection that a thread waits on, for its deadline to close: a server that sends its headers byte by byte renews
+# the socket's own timeout with each byte.
 _WAITING = threading.local()
 
 
@@ -226,7 +226,7 @@ def _cut_at(deadline: float) -> Iterator[None]:
 
 
 class _CheckedHTTP(HTTPConnection):
-    """Connects to an address that was checked, and tells its thread's deadline which socket is in use."""
+    """Connects to a checked address, and registers the socket with its thread's deadline."""
 
     networks = Networks()
 
@@ -256,7 +256,7 @@ def _connect(host: str, port: int | None, timeout: Any, networks: Networks) -> s
         raise OutboundError("not-resolved") from None
     for *_, place in found:
         if not networks.allow(ipaddress.ip_address(str(place[0]).partition("%")[0])):
-            # One private address among public ones is reason enough: that is how a rebinding name looks.
+            # One private address among public ones is refused too: a rebinding name looks like that.
             raise OutboundError("address-not-allowed")
     family, kind, protocol, _, place = found[0]
     connection = socket.socket(family, kind, protocol)

@@ -1,4 +1,4 @@
-"""The file of SMART clients: at which FHIR servers we are registered as an app, and how we prove who we are.
+"""The file of SMART clients: the FHIR servers at which the app is registered, and its credentials there.
 
 JSON or YAML:
 
@@ -9,7 +9,7 @@ JSON or YAML:
         type: asymmetric                            # public | symmetric | asymmetric
         private_keys: [/etc/riskcards/smart.pem]    # asymmetric: EC P-384 or RSA; the first signs, all are published
         client_secret_file: /etc/riskcards/secret   # symmetric: this, or client_secret_env: NAME_OF_A_VARIABLE
-        hosts: [auth.example.org]                   # where its authorization server lives besides the host of iss
+        hosts: [auth.example.org]                   # hosts of its authorization server besides that of iss
         frame_ancestors: [https://ehr.example.org]  # which pages may show the app inside them
         scopes: [launch, patient/*.rs]              # optional; the default asks for what the app reads, and no more
 """
@@ -38,7 +38,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class SmartClient:
-    """Our registration at one FHIR server. Exactly the credential its type needs is there."""
+    """The app's registration at one FHIR server, with exactly the credential that its type needs."""
 
     name: str
     iss: str
@@ -51,7 +51,7 @@ class SmartClient:
     scopes: tuple[str, ...] = ()
 
     def trusts(self, url: str) -> bool:
-        """Whether an endpoint may live there: a host of this client, and https wherever the FHIR server has it.
+        """Whether an endpoint may be at this URL: a host of this client, with https if the FHIR server uses https.
 
         >>> SmartClient("n", "https://ehr.example/fhir", "id").trusts("https://ehr.example/token")
         True
@@ -71,20 +71,20 @@ class SmartClient:
 
 
 def canonical(iss: str) -> str:
-    """An `iss` for comparison: a slash at its end means nothing."""
+    """An `iss` for comparison, without a slash at its end."""
     return iss.rstrip("/")
 
 
 def is_loopback(url: str) -> bool:
-    """Plain http to this very machine: for development and demonstration."""
+    """Whether this is plain http to localhost, as in development and the demo."""
     parts = urlsplit(url)
     return parts.scheme == "http" and parts.hostname in _LOOPBACK
 
 
 def read_smart_clients(path: Path, env: Mapping[str, str] | None = None) -> Mapping[str, SmartClient]:
-    """Every client by canonical `iss`; secrets and keys are read now. Raises SmartSetupError."""
+    """The clients by canonical `iss`, with their secrets and keys read. Raises SmartSetupError."""
     try:
-        document = yaml.safe_load(path.read_text("utf-8"))  # YAML holds JSON
+        document = yaml.safe_load(path.read_text("utf-8"))  # JSON is valid YAML
     except (OSError, UnicodeDecodeError) as error:
         raise SmartSetupError(f"{path}: cannot be read ({error.__class__.__name__})") from None
     except yaml.YAMLError as error:
@@ -150,7 +150,7 @@ def _check_places(iss: str, lists: Mapping[str, tuple[str, ...]], where: str) ->
         if not _HOST.match(host):
             raise SmartSetupError(f"{where}.hosts: {host!r} is not a host, such as auth.example.org")
     for origin in lists["frame_ancestors"]:
-        # They are written into a header: nothing but an origin may stand there.
+        # They are written into a response header, so each must be an origin and nothing else.
         if not re.fullmatch(r"https?://(\*\.)?[A-Za-z0-9.\-]+(:\d{1,5})?", origin):
             raise SmartSetupError(f"{where}.frame_ancestors: {origin!r} is not an origin, such as https://ehr.example")
 

@@ -1,7 +1,7 @@
-"""What a FHIR server tells of its authorization server: `{iss}/.well-known/smart-configuration` (SMART 2.2).
+"""Discovery of the authorization server: `{iss}/.well-known/smart-configuration` (SMART 2.2).
 
-Each endpoint must live at a host of the client's configuration: what a server says is not reason enough to send a
-code, a key's proof or a clinician's browser anywhere.
+Each endpoint must be at a host of the client's configuration. The server's own document is not enough to send an
+authorization code, a client assertion or a clinician's browser to another host.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_DOCUMENT = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationServer:
-    """Absolute, checked URLs; "" where the server has none. `jwks_uri` is only looked for when it is needed."""
+    """Absolute, validated URLs; "" where the server has none. `jwks_uri` is only looked up when it is needed."""
 
     issuer: str
     authorization_endpoint: str
@@ -35,7 +35,10 @@ class AuthorizationServer:
 
 
 def discover(client: SmartClient, outbound: Outbound, iss: str) -> AuthorizationServer:
-    """Raises LaunchRefusedError: not reachable, not readable, an endpoint elsewhere, PKCE without S256."""
+    """The authorization server of a client's FHIR server.
+
+    Raises LaunchRefusedError if it is unreachable or unreadable, has an endpoint at another host, or lacks PKCE S256.
+    """
     base = iss.rstrip("/") + "/"
     document = fetch_json(outbound, f"{base}.well-known/smart-configuration", "smart-configuration")
     methods = document.get("code_challenge_methods_supported")
@@ -52,7 +55,7 @@ def discover(client: SmartClient, outbound: Outbound, iss: str) -> Authorization
 
 
 def key_set_url(client: SmartClient, outbound: Outbound, server: AuthorizationServer) -> str:
-    """Where the id_token's keys are; servers of SMART 1 tell it in their OpenID configuration only."""
+    """The URL of the id_token's keys, which SMART 1 servers state only in their OpenID configuration."""
     if server.jwks_uri or not client.trusts(server.issuer):
         return server.jwks_uri
     base = server.issuer.rstrip("/") + "/"
@@ -61,7 +64,7 @@ def key_set_url(client: SmartClient, outbound: Outbound, server: AuthorizationSe
 
 
 def fetch_json(outbound: Outbound, url: str, what: str) -> Mapping[str, Any]:
-    """A JSON object. Raises LaunchRefusedError naming `what`."""
+    """The JSON object at a URL. Raises LaunchRefusedError naming `what`."""
     try:
         answer = outbound.request(
             "GET",

@@ -1,4 +1,4 @@
-"""Token requests: a code, a refresh token or our own credentials in; a Grant out (RFC 6749, RFC 7523, SMART 2.2)."""
+"""Token requests for a code, a refresh token or client credentials (RFC 6749, RFC 7523, SMART 2.2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cds_service.oauth.errors import LaunchRefusedError
 TOKEN_SECONDS = 5.0
 MAX_ANSWER = 128 * 1024
 MAX_TOKEN = 16 * 1024
-# RFC 6749, section 5.1: without expires_in the server should have told otherwise; an hour is what servers give.
+# Seconds. RFC 6749, section 5.1 lets a server leave out expires_in; one hour is the common lifetime.
 UNSAID_SECONDS = 3600
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
@@ -28,7 +28,7 @@ _ERROR = re.compile(r"[a-z_]{1,40}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the server gave. `scopes` may be fewer than were asked for; `context` is the launch context beside them."""
+    """A granted token. `scopes` may be fewer than were requested; `context` is the launch context."""
 
     access_token: str = field(repr=False)
     expires: float  # seconds since the epoch
@@ -52,13 +52,16 @@ def exchange_code(
 
 
 def refresh(client: SmartClient, outbound: Outbound, endpoint: str, grant: Grant) -> Grant:
-    """A new grant; a server that keeps the refresh token does not repeat it. Raises LaunchRefusedError."""
+    """A renewed grant; if the server does not send a new refresh token, the old one stays valid.
+
+    Raises LaunchRefusedError.
+    """
     form = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token or ""}
     return _ask(client, outbound, endpoint, form, grant.scopes, grant.refresh_token)
 
 
 def client_credentials(client: SmartClient, outbound: Outbound, endpoint: str, scopes: Sequence[str]) -> Grant:
-    """Backend services: nobody is logged in, the key alone speaks. Raises LaunchRefusedError."""
+    """A grant for backend services: client credentials without a user. Raises LaunchRefusedError."""
     form = {"grant_type": "client_credentials", "scope": " ".join(scopes)}
     return _ask(client, outbound, endpoint, form, scopes)
 
@@ -115,7 +118,7 @@ def _object(answer: OutboundResponse) -> dict[str, Any]:
 
 def _grant(found: dict[str, Any], asked: Sequence[str], kept_refresh: str | None) -> Grant:
     token = found.pop("access_token", None)
-    # RFC 6749, section 5.1: the type's case does not matter, the token's does.
+    # RFC 6749, section 5.1: the type is case-insensitive, the token is not.
     if str(found.pop("token_type", "")).lower() != "bearer":
         raise _unusable("token-type")
     if not isinstance(token, str) or len(token) > MAX_TOKEN or not _TOKEN.match(token):
@@ -135,7 +138,7 @@ def _grant(found: dict[str, Any], asked: Sequence[str], kept_refresh: str | None
 
 
 def _seconds(given: Any) -> float:
-    """`expires_in`, a number by the specification and now and then a string."""
+    """`expires_in` in seconds: a number by the specification, and from some servers a string."""
     try:
         return min(max(0.0, float(given)), 86_400.0)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Who is using the app: the id_token checked (OpenID Connect Core, section 3.1.3.7; SMART 2.2, "fhirUser")."""
+"""The user's identity from the id_token (OpenID Connect Core, section 3.1.3.7; SMART 2.2, "fhirUser")."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cds_service.oauth.errors import LaunchRefusedError
 MAX_ID_TOKEN = 16 * 1024
 LEEWAY = 60
 _USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson|Person)/[A-Za-z0-9\-.]{1,64}\Z")
-# Checked here, with the words for the log; the library checks the signature.
+# These claims are checked here, with a reason for the log; the library checks the signature.
 _SIGNATURE_ONLY: Any = dict.fromkeys(
     ("verify_aud", "verify_exp", "verify_iat", "verify_nbf", "verify_iss", "verify_jti", "verify_sub"), False
 )
@@ -54,7 +54,7 @@ def _key(
     if not url:
         raise _refused("no-jwks-uri")
     fitting = [key for key in _keys(fetch_json(outbound, url, "key-set")) if key.fits(algorithm)]
-    # Some servers name no key: then there must be only one it could be.
+    # Some servers name no key: then exactly one key of the set must fit.
     named = fitting if kid is None else [key for key in fitting if key.kid == kid]
     if len(named) != 1:
         raise _refused("key")
@@ -62,7 +62,7 @@ def _key(
 
 
 def _keys(jwks: Mapping[str, Any]) -> list[VerifyingKey]:
-    """The keys we could use. A set may hold others, of other kinds and purposes, and keys without a name."""
+    """The usable keys; a set may also have keys of other types or uses, and keys without a `kid`."""
     listed = jwks.get("keys")
     found: list[VerifyingKey] = []
     for number, item in enumerate(listed if isinstance(listed, list) else ()):
@@ -82,7 +82,7 @@ def _check(claims: Mapping[str, Any], client_id: str, issuer: str, nonce: str) -
         raise _refused("issuer")
     if client_id not in listed or claims.get("azp", client_id) != client_id:
         raise _refused("audience")
-    # For several audiences the token must say which of them asked for it.
+    # With several audiences `azp` must name the one that requested the token.
     if len(listed) > 1 and "azp" not in claims:
         raise _refused("audience")
     for name in ("exp", "iat"):

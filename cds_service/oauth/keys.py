@@ -1,7 +1,7 @@
-"""Our own keys: they sign client assertions (SMART 2.2, "Client Authentication: Asymmetric"; RFC 7523) and are
-published, their public halves only, at /.well-known/jwks.json.
+"""The service's signing keys for client assertions (SMART 2.2, "Client Authentication: Asymmetric"; RFC 7523).
 
-The `kid` is the key's RFC 7638 thumbprint, so that it needs no bookkeeping: a new key has a new name.
+The public keys are published at /.well-known/jwks.json. A `kid` is the key's RFC 7638 thumbprint: a new key has a new
+`kid` by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from cds_hooks import MIN_RSA_BITS
 from cds_service.oauth.errors import SmartSetupError
 
-# At most five minutes by the specification; the server sees it within seconds.
+# Seconds. The specification allows at most five minutes; the server reads the assertion within seconds.
 ASSERTION_SECONDS = 240
 _REQUIRED = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")}
 
@@ -38,7 +38,7 @@ class SigningKey:
     jwk: dict[str, Any]
 
     def assertion(self, client_id: str, token_endpoint: str) -> str:
-        """A one-time proof that we are `client_id`, for this token endpoint only."""
+        """A one-time client assertion of `client_id` for this token endpoint."""
         now = int(time.time())
         claims = {
             "iss": client_id,
@@ -52,7 +52,7 @@ class SigningKey:
 
 
 def read_signing_key(path: Path, where: str) -> SigningKey:
-    """An unencrypted PEM file: EC P-384 signs ES384, RSA signs RS384. Raises SmartSetupError."""
+    """The signing key of an unencrypted PEM file: EC P-384 for ES384, RSA for RS384. Raises SmartSetupError."""
     try:
         private = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
@@ -69,7 +69,7 @@ def read_signing_key(path: Path, where: str) -> SigningKey:
 
 
 def published(keys: Iterable[SigningKey]) -> dict[str, Any]:
-    """The JWK set, each key once."""
+    """The JWK set of the public keys, each once."""
     return {"keys": list({key.kid: key.jwk for key in keys}.values())}
 
 

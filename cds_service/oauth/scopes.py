@@ -1,7 +1,7 @@
-"""Which scopes are asked for: what the app reads and no more, in the words the server knows (SMART 2.2, "Scopes").
+"""The scopes that are requested: only what the app reads, in the version the server supports (SMART 2.2, "Scopes").
 
-Version 2 says `patient/Observation.rs`, version 1 `patient/Observation.read`; a server tells by `permission-v2`,
-`permission-v1` and `scopes_supported` which it speaks.
+Version 2 writes `patient/Observation.rs`, version 1 `patient/Observation.read`. A server states its version by
+`permission-v2`, `permission-v1` and `scopes_supported`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def supports_v2_scopes(server: AuthorizationServer) -> bool:
 
 
 def launch_scopes(server: AuthorizationServer, *, from_ehr: bool, configured: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """For an EHR launch (`launch`) or a standalone one (`launch/patient`); a site's own list comes before ours."""
+    """Scopes of an EHR launch (`launch`) or a standalone launch (`launch/patient`); a site's own list wins."""
     wanted = configured or (*_identity(server), *(f"patient/{kind}.rs" for kind in READ))
     context = "launch" if from_ehr else "launch/patient"
     rest = (scope for scope in wanted if scope not in {"launch", "launch/patient"})
@@ -42,13 +42,13 @@ def launch_scopes(server: AuthorizationServer, *, from_ehr: bool, configured: tu
 
 
 def system_scopes(server: AuthorizationServer, configured: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """For backend services. Of a site's own list only the `system/` ones mean anything there."""
+    """Scopes of backend services; of a site's own list only those of `system/`."""
     own = tuple(scope for scope in configured if scope.startswith("system/"))
     return in_server_version(own or tuple(f"system/{kind}.rs" for kind in READ), server)
 
 
 def in_server_version(scopes: Iterable[str], server: AuthorizationServer) -> tuple[str, ...]:
-    """Each once, in the server's version.
+    """The scopes in the server's version, each once.
 
     >>> server = AuthorizationServer("", "", "", "", frozenset({"permission-v1"}))
     >>> in_server_version(["launch", "patient/Observation.rs"], server)
@@ -68,8 +68,8 @@ def _as_v1(scope: str) -> str:
 
 
 def _identity(server: AuthorizationServer) -> tuple[str, ...]:
-    """Who is using it, and staying online as long as they are: asked of servers that know of it, or do not tell."""
-    told = server.capabilities | server.scopes_supported
-    who = ("openid", "fhirUser") if not told or told & {"sso-openid-connect", "openid"} else ()
-    online = ("online_access",) if told & {"permission-online", "online_access"} else ()
-    return (*who, *online)
+    """Scopes for the user's identity and online access, if the server supports them or states no scopes."""
+    stated = server.capabilities | server.scopes_supported
+    identity = ("openid", "fhirUser") if not stated or stated & {"sso-openid-connect", "openid"} else ()
+    online = ("online_access",) if stated & {"permission-online", "online_access"} else ()
+    return (*identity, *online)

@@ -1,6 +1,6 @@
-"""What must outlive a request and is nobody's to read: PKCE verifiers, sessions, tokens; encrypted before it is kept.
+"""Encrypted storage for secrets that outlive a request: PKCE verifiers, sessions, tokens.
 
-The key is a file of ours (`RISKCARDS_SESSION_KEY_FILE`), not in the database: a stolen database opens no chart.
+The key is a file (`RISKCARDS_SESSION_KEY_FILE`) outside the database: a stolen database gives access to no chart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cds_service.store.sealed import SealedEntries
 
 
 def fingerprint(secret: str) -> str:
-    """What is kept in the place of something a browser holds; 256-bit secrets need no salt."""
+    """The hash that is stored instead of a browser's secret; 256-bit secrets need no salt."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -30,7 +30,7 @@ def fingerprint(secret: str) -> str:
 class Vault:
     """Vault(store.sealed, open_cipher(path)).put("launch", name, {...}, expires) · .take(...) · .get(...)
 
-    An entry that was encrypted with another key, or that stands in another entry's place, is none. Raises StoreError.
+    An entry that was encrypted with another key, or moved from another entry, is not found. Raises StoreError.
     """
 
     entries: SealedEntries
@@ -43,19 +43,19 @@ class Vault:
         return self._unseal(kind, name, self.entries.get(kind, fingerprint(name)))
 
     def at(self, kind: str, place: str) -> dict[str, Any] | None:
-        """The entry of a fingerprint, for those who found it in a list."""
+        """The entry of a fingerprint from a list."""
         body = self.entries.get(kind, place)
         return None if body is None else self._opened(kind, place, body)
 
     def get_many(self, kind: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Those there are, by name."""
+        """The names that have an entry."""
         by_print = {fingerprint(name): name for name in names}
         found = self.entries.get_many(kind, list(by_print))
         opened = {by_print[place]: self._opened(kind, place, body) for place, body in found.items()}
         return {name: value for name, value in opened.items() if value is not None}
 
     def take(self, kind: str, name: str) -> dict[str, Any] | None:
-        """Once only, in all workers."""
+        """Gets and removes an entry: of all workers only one gets it."""
         return self._unseal(kind, name, self.entries.take(kind, fingerprint(name)))
 
     def replace(self, kind: str, name: str, value: Mapping[str, Any], expires: datetime) -> bool:
@@ -65,7 +65,7 @@ class Vault:
         self.entries.drop(kind, fingerprint(name))
 
     def _seal(self, kind: str, name: str, value: Mapping[str, Any]) -> str:
-        # The place is sealed with the content: whoever can write to the database cannot move it to another.
+        # Kind and fingerprint are authenticated with the content: write access to the database cannot move an entry.
         sealed = self.cipher.encrypt(orjson.dumps({"place": [kind, fingerprint(name)], "value": dict(value)}))
         return sealed.decode()
 
@@ -81,7 +81,10 @@ class Vault:
 
 
 def open_cipher(path: Path) -> MultiFernet:
-    """The keys of a file, one a line, the first encrypts; made when there is none yet. Raises SmartSetupError."""
+    """The cipher of a key file with one key per line, the first of which encrypts; the file is made if missing.
+
+    Raises SmartSetupError.
+    """
     try:
         if not path.exists():
             _make(path)
@@ -98,7 +101,7 @@ def open_cipher(path: Path) -> MultiFernet:
 
 
 def _make(path: Path) -> None:
-    """Written whole and then linked to its name: of workers that start at once all get the key of the first."""
+    """Creates the key file atomically: workers that start at the same time all get the key of the first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("wb", dir=path.parent) as stream:  # made with mode 0600
         stream.write(Fernet.generate_key() + b"\n")

@@ -9,15 +9,21 @@ from cds_service.protocol.strict_json import parse_prefetch
 
 
 def open_request(body: bytes, service: Service) -> HookRequest:
-    """A request with everything checked but its prefetch, which may still be unparsed. Raises HookError 400, 403."""
+    """A request with everything checked but its prefetch, which may still be unparsed.
+
+    Raises MalformedRequestError, ForbiddenError.
+    """
     return cds_hooks.parse_request(body, service.hook, service.required_context, lazy=True)
 
 
 def read_prefetch(request: HookRequest) -> HookRequest:
-    """The request with its prefetch parsed and checked. Raises HookError 400, 413."""
+    """The request with its prefetch parsed and checked. Raises MalformedRequestError, TooLargeError."""
     return request.read_prefetch(parse_prefetch)
 
 
 def parse_request(body: bytes, service: Service) -> HookRequest:
-    """A checked request for `service`, whole. Raises HookError 400, 403, 413."""
+    """A checked request for `service`, with its prefetch.
+
+    Raises MalformedRequestError, ForbiddenError, TooLargeError.
+    """
     return read_prefetch(open_request(body, service))

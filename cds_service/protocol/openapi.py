@@ -1,4 +1,4 @@
-"""The service's routes as OpenAPI 3.1: for people who read, gateways that check, and the fuzzer of our tests."""
+"""The service's routes as OpenAPI 3.1, for readers, for gateways that validate, and for fuzzers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def openapi(public_url: str) -> dict[str, Any]:
 
 
 def _page(description: str) -> dict[str, Any]:
-    """Answers to a person's browser: a redirect, or a page that says what went wrong."""
+    """Answers to a browser: a redirect, or an error page."""
     wrong = {
         str(status): {"description": "A page that says what is wrong."} for status in (400, 401, 403, 404, 502, 503)
     }

@@ -1,4 +1,4 @@
-"""The three services and their prefetch templates, as discovery tells them (CDS Hooks 3.0, "Discovery")."""
+"""The three services and their prefetch templates, as discovery lists them (CDS Hooks 3.0, "Discovery")."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _USAGE = (
     "Reads FHIR R4. All it needs can come by prefetch; with fhirAuthorization it fetches "
     "what is missing from servers it is configured to trust."
 )
-# What every answer needs; without it and without a server to ask the answer is 412.
+# Required for every answer; if they neither came nor could be fetched, the answer is 412.
 REQUIRED = ("patient", "encounters")
 _ENCOUNTER = "Encounter/{{context.encounterId}}"
 _TEMPLATES = {
@@ -35,7 +35,7 @@ _TEMPLATES = {
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One CDS service. `tasks` are asked in this order; `needs_encounter` adds the encounter's own template."""
+    """One CDS service; `tasks` are in the order of the card."""
 
     id: str
     hook: str

@@ -1,4 +1,4 @@
-"""A prefetch parsed strictly, whose Bundles keep their resources as bytes until somebody reads them.
+"""Strict parsing of a prefetch that leaves the resources of its Bundles as bytes until they are read.
 
 Its Bundles are checked as strictly as the rest of the request (`cds_hooks.strict_json`).
 """
@@ -22,7 +22,7 @@ _OBJECT = re.compile(rb'\{[ \t\r\n]*"[A-Za-z]')
 def parse_prefetch(text: bytes, levels: int = MAX_DEPTH) -> dict[str, Any]:
     """The members of a JSON object, as strict as `parse_json`; those that are Bundles keep their resources as bytes.
 
-    One thing is left to whoever reads a resource: a number in it beyond any float. Raises HookError 400.
+    Only a number beyond any float is left to the reader of its resource. Raises MalformedRequestError.
     """
     check_depth(text, levels)
     try:
@@ -40,15 +40,15 @@ def parse_prefetch(text: bytes, levels: int = MAX_DEPTH) -> dict[str, Any]:
 def _strict_member(text: bytes) -> Any:
     bundle = unread(text)
     doubtful: list[bytes] = []
-    around = None if bundle is None else _around(_looked_at(bundle, doubtful), text)
+    around = None if bundle is None else _around(_examined(bundle, doubtful), text)
     found = parse_value(text if around is None else around)
     if any(map(_ambiguous, doubtful)):
         raise duplicate_key()
     return found if around is None else bundle
 
 
-def _looked_at(bundle: Bundle, doubtful: list[bytes]) -> Iterator[bytes]:
-    """Every resource of a Bundle; those whose form is not known to be unambiguous are also put aside."""
+def _examined(bundle: Bundle, doubtful: list[bytes]) -> Iterator[bytes]:
+    """Every resource of a Bundle; those with a form that is not known to be free of duplicates go to `doubtful`."""
     for resource in bundle.resources:
         if hash(resource.translate(None, _NUMBERS)) not in _unambiguous_forms or b"\\" in resource:
             doubtful.append(resource)
@@ -56,10 +56,10 @@ def _looked_at(bundle: Bundle, doubtful: list[bytes]) -> Iterator[bytes]:
 
 
 def _around(pieces: Iterable[bytes], text: bytes) -> bytes | None:
-    """The text with 0 for each object among these pieces of it, in their order; None where they are not found so.
+    """The text with 0 in place of each object among these pieces of it; None if they are not found in this order.
 
-    No string can hold the begin of one, a quotation mark before a letter: found is where an object stands. What
-    stands between two pieces again and again is kept twice: once for what it ends, once for what it begins.
+    No string can contain the beginning of an object, an unescaped quotation mark before a letter, so a match is an
+    object. Text that repeats between pieces is kept twice: once after and once before a piece.
 
     >>> _around([b'{"x": 1}'] * 4, b'[{"a": {"x": 1}}, {"a": {"x": 1}}, {"a": {"x": 1}}, {"a": {"x": 1}}]')
     b'[{"a": 0}, {"a": 0}, {"a": 0}]'
@@ -82,17 +82,17 @@ def _around(pieces: Iterable[bytes], text: bytes) -> bytes | None:
     return b"".join((*kept, text[at:]))
 
 
-# Resources say the same thing in the same form, again and again, with other numbers, dates and ids. What these
-# characters leave of a text is its form. It holds every name in its place, only shortened; so where the names of a form
-# differ in every object, they differ in all texts of that form. A backslash may spell a name otherwise.
+# Resources repeat the same form with other numbers, dates and ids. The form is the text without these characters. It
+# has every member name, only shortened: if the names in each object of a form differ, they differ in all texts of that
+# form. Texts with a backslash are excluded, as an escape may spell a name differently.
 _NUMBERS = b"0123456789abcdef-."
 _MOST_FORMS = 100_000
 _unambiguous_forms: set[int] = set()
-"""Hashes of the forms known to be so: of what patients' resources say, nothing else is kept."""
+"""Hashes of the forms without duplicate names; nothing else of a patient's resources is kept."""
 
 
 def _ambiguous(text: bytes) -> bool:
-    """Whether an object in this JSON names a member twice; if not, its form is remembered."""
+    """Whether an object in this JSON has duplicate names; if not, its form is remembered."""
     value = decode_json(text)
     if has_duplicate_keys(text, value):
         return True

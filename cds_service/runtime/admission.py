@@ -1,7 +1,7 @@
-"""Who may come in when it is crowded: bounded work, bounded waiting, bounded bytes, a rate for each client.
+"""Admission control: limits on concurrent work, on waiting requests, on bytes held, and on each client's rate.
 
-A request that cannot be served soon is told so at once (503 with Retry-After), instead of waiting until its EHR has
-given up on it.
+A request that cannot be served soon is refused at once, with the seconds after which to try again; otherwise it would
+wait until its EHR gives up on it.
 """
 
 from __future__ import annotations
@@ -11,73 +11,83 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
-from cds_hooks import HookError
-
 RETRY_SECONDS = 2
 _READERS = 4
 
 
+class OverloadedError(Exception):
+    """The service is at a limit. `retry_after` is in seconds; the message names the limit and no client."""
+
+    def __init__(self, reason: str, retry_after: int = RETRY_SECONDS) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class RateLimitedError(OverloadedError):
+    """One client sends more requests than its rate limit allows."""
+
+
 class Admission:
-    """with Admission(active=2, waiting=16, seconds=2.0, held_bytes=2**26).enter(): ...   Raises HookError 503."""
+    """with Admission(active=2, waiting=16, seconds=2.0, held_bytes=2**26).enter(): ..."""
 
     def __init__(self, active: int, waiting: int, seconds: float, held_bytes: int) -> None:
         self._active, self._waiting, self._seconds, self._bytes = active, waiting, seconds, held_bytes
         self._inside = self._queued = self._held = self._holders = 0
-        self._room = Condition(Lock())
+        self._changed = Condition(Lock())
 
     @contextmanager
     def enter(self, until: float | None = None) -> Iterator[None]:
-        """One of `active` places, waited for at most `seconds` behind at most `waiting` others.
+        """Takes one of `active` slots, after waiting at most `seconds` in a queue of at most `waiting`.
 
-        And not past `until` (of `time.monotonic()`), when whoever asked has given up.
+        Nor is it waited for past `until` (of `time.monotonic()`), when the client gives up. Raises OverloadedError.
         """
         patience = self._seconds if until is None else min(self._seconds, max(0.0, until - time.monotonic()))
-        with self._room:
+        with self._changed:
             if self._inside >= self._active and self._queued >= self._waiting:
-                raise _busy("too many requests are waiting")
+                raise OverloadedError("too many requests are waiting")
             self._queued += 1
             try:
-                if not self._room.wait_for(lambda: self._inside < self._active, patience):
-                    raise _busy("no place became free in time")
+                if not self._changed.wait_for(lambda: self._inside < self._active, patience):
+                    raise OverloadedError("no place became free in time")
                 self._inside += 1
             finally:
                 self._queued -= 1
         try:
             yield
         finally:
-            with self._room:
+            with self._changed:
                 self._inside -= 1
-                self._room.notify()
+                self._changed.notify()
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
-        """`size` bytes of the memory that bodies may take together, before the body is read.
+        """Reserves `size` bytes of the memory for all request bodies, before a body is read. Raises OverloadedError.
 
-        No more hold bodies than could ever be served: slow senders may not take every thread there is.
+        No more requests may hold bodies than could ever be served: slow senders must not take every thread.
         """
-        with self._room:
+        with self._changed:
             if self._holders >= self._active + self._waiting + _READERS:
-                raise _busy("too many requests are being sent")
+                raise OverloadedError("too many requests are being sent")
             if self._held + size > self._bytes and self._held:
-                raise _busy("too many large requests at once")
+                raise OverloadedError("too many large requests at once")
             self._held += size
             self._holders += 1
         try:
             yield
         finally:
-            with self._room:
+            with self._changed:
                 self._held -= size
                 self._holders -= 1
 
     @property
     def load(self) -> tuple[int, int]:
-        """(inside, waiting), for the metrics."""
-        with self._room:
+        """(requests being served, requests waiting), for the metrics."""
+        with self._changed:
             return self._inside, self._queued
 
 
 class RateLimit:
-    """RateLimit(600).take("client")   Raises HookError 429 above so many requests a minute; 0 means no limit."""
+    """RateLimit(600).take("client")   Raises RateLimitedError above that many requests a minute; 0 means no limit."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = per_minute / 60
@@ -95,8 +105,4 @@ class RateLimit:
             left = min(self._burst, left + (now - then) * self._rate)
             self._buckets[client] = (max(0.0, left - 1), now)
         if left < 1:
-            raise HookError(429, "throttled", "too many requests", retry_after=max(1, round((1 - left) / self._rate)))
-
-
-def _busy(why: str) -> HookError:
-    return HookError(503, "throttled", why, retry_after=RETRY_SECONDS)
+            raise RateLimitedError("too many requests", max(1, round((1 - left) / self._rate)))

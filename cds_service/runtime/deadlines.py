@@ -1,8 +1,8 @@
-"""Steps whose pace is somebody else's, such as the database's: whoever waits for one waits until a deadline, no longer.
+"""Deadlines for blocking steps, such as those of the database.
 
-A statement has its own timeout (`store.engine`), but an answer takes several of them, and a disk that hangs in a commit
-can be given up by nobody inside that commit. So each step runs in a thread of its own and is left behind when time is
-up. What was left behind may still come true later: a card may then be kept that nobody was shown, never the reverse.
+A statement has its own timeout (`store.engine`), but an answer takes several statements, and a commit to a disk that
+hangs cannot be interrupted. So each step runs in a thread of its own and is abandoned at its deadline. An abandoned
+step may still complete: then a card may be stored that was never shown, but none is shown that was not stored.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _AT_ONCE = 16
 class DeadlineRunner:
     """DeadlineRunner().run(deadline, store.record_card, record)   `deadline` is of `time.monotonic()`.
 
-    Raises StoreError when the step is not done by then; what the step raises goes through. At most sixteen steps run,
-    those left behind included; a step that has not begun when its time is up never runs.
+    Returns the step's result or raises its exception; raises StoreError at the deadline. At most sixteen steps run at
+    a time, abandoned ones included. A step that has not begun at its deadline never runs.
     """
 
     def __init__(self, at_once: int = _AT_ONCE) -> None:

@@ -1,4 +1,4 @@
-"""How a serving process keeps house: few malloc arenas, and a garbage collector that leaves what stays alone."""
+"""Memory settings of a serving process: few malloc arenas, and garbage collection that skips models and index."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _M_ARENA_MAX = -8  # malloc.h
 _M_TRIM_THRESHOLD = -1
 
 
-# A hook request makes about 60,000 objects, nearly all freed by reference count: the default of 700 would have the
-# collector look through them, and now and then through models and index too, a hundred times a request.
+# A hook request makes about 60,000 objects, nearly all freed by reference count. With the default of 700 the collector
+# would run a hundred times per request.
 _COLLECT_AFTER = 20_000
 
 
 def settle() -> None:
-    """Call when everything is loaded: what is there is never looked through again, what was freed is given back."""
+    """Excludes all present objects from garbage collection and returns free memory; call it when all is loaded."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 20, 50)
@@ -27,9 +27,9 @@ def settle() -> None:
 
 
 def bound_arenas(arenas: int = 2) -> None:
-    """Limit malloc's arenas for this process; elsewhere than on glibc this does nothing.
+    """Limits malloc's arenas for this process; does nothing without glibc.
 
-    glibc gives each thread an arena of its own and keeps what requests leave there; two arenas serve as well.
+    glibc gives each thread its own arena, whose free memory it keeps; two arenas are as fast.
     """
     if not sys.platform.startswith("linux"):
         return

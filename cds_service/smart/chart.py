@@ -6,21 +6,22 @@ The app must show the data its card was made from, so both use one set of search
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from cds_hooks import FetchError, HookError, fill
 from cds_service.hooks.hook_handler import HookHandler
-from cds_service.hooks.locations import expecting_places, with_places
+from cds_service.hooks.locations import with_locations
 from cds_service.hooks.note_attachments import binaries
-from cds_service.hooks.prediction_time import find_encounter, prediction_time
+from cds_service.hooks.prediction_time import prediction_time
 from cds_service.hooks.prefetch import fetch_all
 from cds_service.net.gateway import Gateway
 from cds_service.protocol.services import SERVICES
 from cds_service.smart.parts import CHART_SECONDS
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord
+from fhir_mapping.parsing import FhirPrefetch
 
 _HOOK = "patient-view"
 _NOTES = frozenset({"DocumentReference", "Composition"})
@@ -34,8 +35,7 @@ class FetchedChart:
     Types the user may not read are *not fetched*, never *none*.
     """
 
-    prefetch: Mapping[str, Any]
-    expected: Mapping[str, str]
+    prefetch: FhirPrefetch
     patient: str
     encounter: str | None
     as_of: datetime
@@ -53,7 +53,7 @@ class FetchedChart:
                 patient_id=self.patient,
                 prediction_time=moment,
                 encounter_id=self.encounter,
-                expected={key: kind for key, kind in self.expected.items() if kind not in left_out},
+                expected={key: kind for key, kind in self.prefetch.expected.items() if kind not in left_out},
                 fetch_attachment=self.fetch_attachment,
                 site_map=self.answering.site_map,
                 undated_known=moment == self.fetched,
@@ -78,15 +78,14 @@ def fetch_chart(
         raise _unreadable(failed["patient"])
     expected = {key: kind for key, kind in _SERVICE.expected().items() if key in wanted}
     now = answering.clock()
-    found = with_places(found, encounter, gateway, server, token, deadline)
+    prefetch = with_locations(FhirPrefetch(found, expected), encounter, gateway, server, token, deadline)
     return FetchedChart(
-        prefetch=found,
-        expected=expecting_places(expected, found),
+        prefetch=prefetch,
         patient=patient,
         encounter=encounter,
-        as_of=prediction_time(_HOOK, find_encounter(found, encounter), now),
+        as_of=prediction_time(_HOOK, prefetch.encounter(encounter), now),
         fetched=now,
-        fetch_attachment=binaries(found.get("documents"), gateway, server, token, deadline),
+        fetch_attachment=binaries(prefetch, gateway, server, token, deadline),
         answering=answering,
     )
 

@@ -6,10 +6,10 @@ import logging
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from cds_hooks import HookError
 from cds_hooks.blueprint import json_response
 from cds_service.oauth.errors import LaunchRefusedError
 from cds_service.oauth.keys import published
+from cds_service.runtime.admission import RateLimitedError
 from cds_service.smart.launch import MAX_PARAMETER, Returned, begin, finish
 from cds_service.smart.parts import SmartParts
 from cds_service.store.errors import StoreError
@@ -33,9 +33,9 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
         parts = _configured(smart)
         try:
             parts.rate.take(request.remote_addr or "")
-        except HookError as error:
+        except RateLimitedError as error:
             advice = "Too many launches at once. Launch the app again in a moment."
-            refused = _page(advice, error.status)
+            refused = _page(advice, 429)
             refused.headers["Retry-After"] = str(error.retry_after)
             return refused
         response.headers["Location"] = begin(parts, iss, _parameter("launch"), response)

@@ -1,4 +1,4 @@
-"""What is kept: cards before they are answered, feedback, used token ids, modes, and the audit chain."""
+"""The database: cards, feedback, used token ids, modes, and the audit chain."""
 
 from cds_service.store.audit import AuditEntry, Verification
 from cds_service.store.errors import StoreError

@@ -1,9 +1,9 @@
-"""The audit chain: each entry's hash covers the one before it, so that none can be changed, taken out or slipped in.
+"""The audit chain: each entry's hash covers the one before it, so that a changed, missing or inserted entry shows.
 
     hash(n) = sha256(hash(n-1) | n | at | kind | subject | sha256(body))
 
-Cutting entries off the end leaves a valid shorter chain: `riskcards audit head` prints the last number and hash, to be
-kept where the database's owner cannot reach, and `riskcards audit verify --head` checks against it.
+Without its last entries the chain is still valid: `riskcards audit head` prints the last number and hash, to be kept
+outside the reach of the database's owner, and `riskcards audit verify --head` checks against them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy import Connection, insert, select, text
 from cds_service.store.schema import AUDIT
 
 GENESIS = "0" * 64
-# Any number, the same in every process: PostgreSQL's writers of the chain queue behind it.
+# An arbitrary advisory lock id, the same in every process: PostgreSQL's writers of the chain wait for it.
 _LOCK = 0x7269736B
 
 
@@ -36,7 +36,7 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """`fault` is None when every link holds; else it names the first entry that does not."""
+    """The result of a verification; `fault` names the first invalid entry, None if there is none."""
 
     entries: int
     head: str
@@ -44,13 +44,13 @@ class Verification:
 
 
 def lock(connection: Connection) -> None:
-    """Queue up: one transaction at a time may add to the chain. SQLite's writers already queue."""
+    """Waits until this transaction alone may add to the chain; SQLite has only one writer anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 
 def append(connection: Connection, kind: str, subject: str, body: Mapping[str, Any]) -> None:
-    """Add one entry inside the caller's locked transaction: what it tells and the entry are kept together or not."""
+    """Adds one entry in the caller's locked transaction, so that the change and its entry are stored together."""
     last = connection.execute(select(AUDIT.c.seq, AUDIT.c.hash).order_by(AUDIT.c.seq.desc()).limit(1)).first()
     seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
     written = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
@@ -70,7 +70,7 @@ def append(connection: Connection, kind: str, subject: str, body: Mapping[str, A
 
 
 def verify(rows: Iterable[Any]) -> Verification:
-    """Walk the chain from its first entry. Rows as of the table, in the order of `seq`."""
+    """The verification of a chain from its first entry; `rows` of the table in the order of `seq`."""
     previous, expected = GENESIS, 1
     for row in rows:
         if row.seq != expected:

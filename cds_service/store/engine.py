@@ -16,9 +16,9 @@ _LOCKED_SECONDS = 5.0
 
 
 def open_engine(url: str, patience: float | None = None) -> Engine:
-    """An engine whose connections are as careful as we need. Raises SQLAlchemy's and the driver's errors.
+    """An engine for this database URL. Raises SQLAlchemy's and the driver's errors.
 
-    With `patience`, in seconds, no connection attempt, lock or statement is waited for any longer.
+    `patience` is the timeout, in seconds, of a connection attempt, a lock and a statement.
     """
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
@@ -36,7 +36,7 @@ def _durable(seconds: float) -> Callable[[Any, Any], None]:
     def prepare(connection: Any, _: Any) -> None:
         # Transactions are begun by `_begin`, not by the driver at the first write.
         connection.isolation_level = None
-        # WAL lets readers go on while one writes; FULL keeps what was acknowledged through a power cut.
+        # WAL lets others read during a write; FULL keeps committed data through a power cut.
         cursor = connection.cursor()
         wait = f"busy_timeout={1000 * seconds:.0f}"
         for pragma in (wait, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -47,7 +47,7 @@ def _durable(seconds: float) -> Callable[[Any, Any], None]:
 
 
 def _impatient(seconds: float) -> Callable[..., Any]:
-    """PostgreSQL's own timeouts are kept by the server: from one that fell silent nothing would ever come back."""
+    """Adds a timeout on our side: PostgreSQL's own are kept by the server, which may have stopped answering."""
     import psycopg
 
     class Impatient(psycopg.Connection[Any]):
@@ -55,13 +55,13 @@ def _impatient(seconds: float) -> Callable[..., Any]:
             return super().wait(self._until(gen, time.monotonic() + seconds), *rest, **more)
 
         def _until(self, gen: Any, deadline: float) -> Generator[Any, Any, Any]:
-            """The driver's own steps, stopped at the deadline; it looks in every tenth of a second."""
+            """Runs the driver's wait steps until the deadline, which is checked every 0.1 seconds."""
             try:
                 state = next(gen)
                 while True:
                     ready = yield state
                     if time.monotonic() > deadline:
-                        # What the server may still send would be taken for the answer to the next question.
+                        # An answer that arrives later would be taken for the answer to the next query.
                         self.pgconn.finish()
                         raise psycopg.OperationalError("the server does not answer")
                     state = gen.send(ready)
@@ -75,20 +75,20 @@ def _impatient(seconds: float) -> Callable[..., Any]:
 
 
 def _begin(connection: Connection) -> None:
-    # A reader that turns writer half-way may find its snapshot too old and cannot wait: writers say so at once.
+    # A reader that becomes a writer may find its snapshot outdated and cannot wait: so writers begin as writers.
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the schema to this version; one process at a time, the others wait."""
+    """Migrates the schema to this version; one process at a time, the others wait."""
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         known = inspect(connection)
         versioned = known.has_table("alembic_version")
         if versioned and connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == newest():
-            return  # nearly always, and then without alembic, which would stay in memory for good
+            return  # the usual case; alembic is then not imported, which would stay in memory
         _migrate(connection, made_before_versions=not versioned and known.has_table("cards"))
 
 

@@ -10,12 +10,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 
 class StoreError(Exception):
-    """The database did not take or give what it was asked; nothing was answered as if it had."""
+    """The database failed to read or write; no answer is given as if it had succeeded."""
 
 
 @contextmanager
 def opening(url: str) -> Iterator[None]:
-    """As `named`, while nothing of a patient has been sent yet: with the place, and the driver's first line."""
+    """As `named` for opening a database: the message also has its location and the first line of the driver's message.
+
+    No patient data has been sent yet, so the driver's message contains none.
+    """
     try:
         place = make_url(url)
     except ArgumentError:
@@ -31,7 +34,7 @@ def opening(url: str) -> Iterator[None]:
 
 @contextmanager
 def named(what: str) -> Iterator[None]:
-    """Every exception of the database and its driver becomes ours; its text may quote values and is left out."""
+    """Turns each exception of the database and its driver into a StoreError without its text: it may quote values."""
     try:
         yield
     except SQLAlchemyError as error:

@@ -1,4 +1,4 @@
-"""What was answered since a moment, read for monitoring: counts, feedback, estimates with outcomes, inputs."""
+"""Queries for monitoring, since a given time: counts, feedback, estimates with outcomes, model inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cds_service.store.schema import AUDIT, CARDS, ESTIMATES, FEEDBACK, OUTCOMES
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """So many cards of one day, service, indicator and fate (`quiet.Shown`)."""
+    """The number of cards of one day, service, indicator and display status (`alert_policy.Shown`)."""
 
     day: str
     service: str
@@ -28,7 +28,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One estimate as it was given; `happened` is None while no outcome was imported."""
+    """One estimate as it was shown; `happened` is None until its outcome is imported."""
 
     patient: str
     task: str
@@ -40,7 +40,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackEntry:
-    """One piece of feedback on a shown card; `reason` is the code of an override, "" for none."""
+    """One feedback entry on a shown card; `reason` is the code of an override, "" for none."""
 
     card: str
     service: str
@@ -48,7 +48,7 @@ class FeedbackEntry:
     reason: str
 
 
-# What the app showed is kept like a card and replays like one; it interrupted nobody and is no burden to count.
+# Pages of the app are stored and replayed like cards, but they are not alerts and are not counted.
 _VIEWS = "app"
 _IS_CARD = CARDS.c.service != _VIEWS
 
@@ -69,7 +69,7 @@ class History:
         kinds = (day, CARDS.c.service, CARDS.c.summary_kind, CARDS.c.shown)
         query = select(*kinds, func.count()).where(CARDS.c.created >= since, _IS_CARD).group_by(*kinds).order_by(day)
         with self._reading() as connection:
-            # Cards of before there were modes were all shown.
+            # Cards from before modes existed were all shown.
             return [Count(str(row[0]), row[1], row[2], row[3] or "shown", row[4]) for row in connection.execute(query)]
 
     def feedback(self, since: datetime) -> list[FeedbackEntry]:
@@ -86,7 +86,7 @@ class History:
             ]
 
     def estimates(self, since: datetime, *, with_outcome: bool = False) -> list[Answered]:
-        """Oldest first; `with_outcome` only those whose outcome was imported."""
+        """Estimates, the oldest first; with `with_outcome` only those whose outcome was imported."""
         known = and_(OUTCOMES.c.card == ESTIMATES.c.card, OUTCOMES.c.task == ESTIMATES.c.task)
         query = (
             select(
@@ -107,12 +107,12 @@ class History:
         return [Answered(*row[:5], None if row[5] is None else bool(row[5])) for row in rows]
 
     def newest(self, since: datetime, limit: int) -> Iterator[Mapping[str, Any]]:
-        """What the chain holds of the newest cards since a moment: newest first, at most `limit`; streamed."""
+        """Audit entries of the newest cards, the newest first, at most `limit`; streamed."""
         at = since.astimezone(UTC).isoformat()
         yield from self._bodies(AUDIT.c.at >= at, AUDIT.c.seq.desc(), limit)
 
     def first(self, limit: int) -> Iterator[Mapping[str, Any]]:
-        """The same of the first cards there ever were and retention has left."""
+        """Audit entries of the oldest cards that retention has kept."""
         yield from self._bodies(AUDIT.c.at >= "", AUDIT.c.seq, limit)
 
     def _bodies(self, where: Any, order: Any, limit: int) -> Iterator[Mapping[str, Any]]:

@@ -14,7 +14,7 @@ CARDS = Table(
     Column("hook_instance", String(36), nullable=False),
     Column("patient_hash", String(64), nullable=False),
     Column("summary_kind", String(16), nullable=False),
-    # Who it was for and what came of it: what suppression and the alert rate are counted from.
+    # Client, user and display status: suppression and the alert rate are computed from these.
     Column("scope_hash", String(64), index=True),
     Column("client", String(128)),
     Column("tenant", String(128)),
@@ -51,7 +51,7 @@ SALT = Table("salt", METADATA, Column("id", Integer, primary_key=True), Column("
 SEEN_TOKENS = Table(
     "seen_tokens",
     METADATA,
-    # sha256 of issuer and jti: an index of fixed width, and no name of a client in the database's own logs.
+    # sha256 of issuer and jti: an index of fixed width, and no client name in the database's logs.
     Column("fingerprint", String(64), primary_key=True),
     Column("expires", DateTime(timezone=True), nullable=False, index=True),
 )
@@ -59,7 +59,7 @@ SEALED = Table(
     "sealed",
     METADATA,
     Column("kind", String(16), primary_key=True),
-    # sha256 of what the browser holds: whoever reads the database cannot present it.
+    # sha256 of the browser's secret: it cannot be recovered from the database.
     Column("fingerprint", String(64), primary_key=True),
     Column("expires", DateTime(timezone=True), nullable=False, index=True),
     Column("body", Text, nullable=False),
@@ -86,12 +86,12 @@ OUTCOMES = Table(
 AUDIT = Table(
     "audit",
     METADATA,
-    # Counted by us under the chain's lock, not by the database: a gap in it is a missing entry.
+    # Numbered by the service under the chain's lock, not by the database: a gap means a missing entry.
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("at", String(40), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("subject", String(64), nullable=False, index=True),
-    # Emptied by retention; its hash stays, so the chain still verifies.
+    # Cleared by retention; the hash stays, so the chain still verifies.
     Column("body", Text),
     Column("body_hash", String(64), nullable=False),
     Column("hash", String(64), nullable=False),

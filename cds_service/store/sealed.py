@@ -1,7 +1,7 @@
-"""Short-lived entries whose content only the service can read: launches under way, sessions, leases.
+"""Encrypted entries with an expiry: pending launches, sessions, leases.
 
-The database sees a kind, a fingerprint, an expiry and ciphertext. An entry past its expiry is as if it were not there,
-whether or not it has been removed yet.
+The database has a kind, a fingerprint, an expiry and ciphertext. An expired entry is never returned, whether or not it
+has been deleted yet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SealedEntries:
     engine: Engine
 
     def put(self, kind: str, fingerprint: str, body: str, expires: datetime) -> bool:
-        """Keep a new entry; False when a living one of that name is there. What has expired goes on the way."""
+        """Stores a new entry; False if an unexpired one of that name exists. Also deletes expired entries."""
         values = {"kind": kind, "fingerprint": fingerprint, "body": body, "expires": expires}
         with named("the entry could not be kept"):
             try:
@@ -42,14 +42,14 @@ class SealedEntries:
             return connection.execution_options(reading=True).execute(query).scalar()
 
     def get_many(self, kind: str, fingerprints: Sequence[str]) -> dict[str, str]:
-        """Those there are, by fingerprint."""
+        """The unexpired entries of these fingerprints, by fingerprint."""
         living = (SEALED.c.kind == kind, SEALED.c.fingerprint.in_(fingerprints), SEALED.c.expires > datetime.now(UTC))
         query = select(SEALED.c.fingerprint, SEALED.c.body).where(*living)
         with named("the entries could not be read"), self.engine.connect() as connection:
             return {row.fingerprint: row.body for row in connection.execution_options(reading=True).execute(query)}
 
     def oldest(self, kind: str, most: int) -> list[str]:
-        """Fingerprints of those that expire first."""
+        """Fingerprints of the entries that expire first."""
         living = (SEALED.c.kind == kind, SEALED.c.expires > datetime.now(UTC))
         query = select(SEALED.c.fingerprint).where(*living).order_by(SEALED.c.expires).limit(most)
         with named("the entries could not be read"), self.engine.connect() as connection:
@@ -61,13 +61,13 @@ class SealedEntries:
             return int(connection.execution_options(reading=True).execute(query).scalar() or 0)
 
     def take(self, kind: str, fingerprint: str) -> str | None:
-        """The entry, which is then gone: of several that take at once, in any worker, one gets it."""
+        """The entry, which is then deleted: of concurrent calls, in any worker, only one gets it."""
         query = delete(SEALED).where(*_living(kind, fingerprint)).returning(SEALED.c.body)
         with named("the entry could not be taken"), self.engine.begin() as connection:
             return connection.execute(query).scalar()
 
     def replace(self, kind: str, fingerprint: str, body: str, expires: datetime) -> bool:
-        """New content for a living entry; False when there is none any more."""
+        """Replaces the content of an unexpired entry; False if there is none."""
         query = update(SEALED).where(*_living(kind, fingerprint)).values(body=body, expires=expires)
         with named("the entry could not be changed"), self.engine.begin() as connection:
             return connection.execute(query).rowcount == 1

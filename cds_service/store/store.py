@@ -1,6 +1,6 @@
-"""The store. No names, no notes, no resource content: estimates, their inputs as numbers, and the ids of the hook.
+"""The store: estimates, their numeric inputs, and the ids of the hook. No names, notes or resource content.
 
-The patient is kept as a salted hash, enough to find a patient's cards again by whoever holds the salt.
+The patient is stored as a salted hash: with the salt a patient's cards can be found again.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from cds_service.store.schema import (
 )
 from cds_service.store.sealed import SealedEntries
 
-# Used token ids are cleared now and then by whoever comes by, not by a job somebody must remember to run.
+# Expired token ids are deleted in passing by some of the writes, so that no job must be scheduled.
 _CLEAR_EVERY = 256
 
 
 @dataclass(frozen=True, slots=True)
 class CardRecord:
-    """One card as it is kept: `estimates` with the model and the exact inputs, so that it can be replayed."""
+    """One card to store; `estimates` have the model and the exact inputs, so that it can be replayed."""
 
     uuid: str
     service: str
@@ -60,7 +60,7 @@ class CardRecord:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """The client whose token came with a request, and the tenant named in it."""
+    """The client and the tenant that the token of a request names."""
 
     client: str | None
     tenant: str | None
@@ -68,7 +68,7 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """The last time this user set aside a card of this stay, and the estimates they had seen."""
+    """The last time this user overrode a card of this stay, and the estimates on that card."""
 
     at: datetime
     probabilities: Mapping[str, float | None] = field(default_factory=dict)
@@ -77,8 +77,8 @@ class Override:
 class Store:
     """Store("sqlite:///cards.db") · Store("postgresql://user:password@host/database")
 
-    Opening brings the schema up to date, however long that takes. Every method raises StoreError when the database does
-    not answer, with `patience` after so many seconds at one step.
+    Opening migrates the schema, however long that takes. Every method raises StoreError if the database fails, or does
+    not answer one step within `patience` seconds.
     """
 
     def __init__(self, url: str, patience: float | None = None) -> None:
@@ -102,12 +102,12 @@ class Store:
 
     @property
     def sealed(self) -> SealedEntries:
-        """Launches and sessions of the SMART app."""
+        """Encrypted entries: launches and sessions of the SMART app, leases."""
         return SealedEntries(self._engine)
 
     @property
     def history(self) -> History:
-        """What was answered, for monitoring."""
+        """Queries for monitoring."""
         return History(self._engine)
 
     @contextmanager
@@ -119,7 +119,7 @@ class Store:
         return self._hash(patient)
 
     def scope_hash(self, patient: str, encounter: str | None, user: str) -> str:
-        """One stay as one user sees it: what suppression remembers."""
+        """The hash of one stay and user, by which overrides are found."""
         return self._hash(patient, encounter or "", user)
 
     def _hash(self, *parts: str) -> str:
@@ -128,7 +128,7 @@ class Store:
     # Cards
 
     def record_card(self, record: CardRecord) -> None:
-        """The card, its estimates and suggestions, and the audit entry that covers them: written before it is sent."""
+        """Stores a card, its estimates and suggestions, and the audit entry that covers them, before it is sent."""
         patient = self.patient_hash(record.patient)
         offered = [{"uuid": uuid, "card": record.uuid} for uuid in record.suggestions]
         rows = [
@@ -165,11 +165,11 @@ class Store:
                 connection.execute(insert(ESTIMATES), rows)
             if offered:
                 connection.execute(insert(SUGGESTIONS), offered)
-            told = kept | {"indicator": record.indicator, "estimates": list(record.estimates)}
-            audit.append(connection, "card", record.uuid, told)
+            audited = kept | {"indicator": record.indicator, "estimates": list(record.estimates)}
+            audit.append(connection, "card", record.uuid, audited)
 
     def card_service(self, card: str, asker: Asker | None = None) -> str | None:
-        """Which service sent this card; None when none did, or not to this client and tenant."""
+        """The service that sent this card; None if none did, or not to this client and tenant."""
         query = select(CARDS.c.service).where(CARDS.c.uuid == card)
         if asker is not None:
             query = query.where(CARDS.c.client == asker.client, CARDS.c.tenant.is_not_distinct_from(asker.tenant))
@@ -181,14 +181,14 @@ class Store:
             return frozenset(connection.execute(select(SUGGESTIONS.c.uuid).where(SUGGESTIONS.c.card == card)).scalars())
 
     def card_record(self, card: str) -> dict[str, Any] | None:
-        """What the audit chain holds of a card; None when there is none or retention has emptied it."""
+        """The audit entry of a card; None if there is none or retention has cleared it."""
         query = select(AUDIT.c.body).where(AUDIT.c.subject == card, AUDIT.c.kind == "card")
         with self._reading() as connection:
             body = connection.execute(query).scalar()
         return None if body is None else orjson.loads(body)
 
     def warned_since(self, service: str, since: datetime) -> tuple[int, int]:
-        """(warnings shown, cards shown) of a service since a moment: what an alert-rate cap compares."""
+        """(warnings shown, cards shown) of a service since a time, for the cap on the alert rate."""
         shown = (CARDS.c.service == service, CARDS.c.created >= since, CARDS.c.shown == "shown")
         query = select(CARDS.c.summary_kind, func.count()).where(*shown).group_by(CARDS.c.summary_kind)
         with self._reading() as connection:
@@ -198,13 +198,13 @@ class Store:
     def last_override(
         self, patient: str, encounter: str | None, user: str, service: str, asker: Asker | None = None
     ) -> Override | None:
-        """The newest card of this scope that its user has overridden; ids are each client's and tenant's own."""
-        scope, whose = self.scope_hash(patient, encounter, user), asker or Asker(None, None)
+        """The newest override in this scope; ids of other clients and tenants are different scopes."""
+        scope, asked = self.scope_hash(patient, encounter, user), asker or Asker(None, None)
         query = (
             select(FEEDBACK.c.received, CARDS.c.uuid)
             .join(CARDS, CARDS.c.uuid == FEEDBACK.c.card)
             .where(CARDS.c.scope_hash == scope, CARDS.c.service == service, FEEDBACK.c.outcome == "overridden")
-            .where(CARDS.c.client.is_not_distinct_from(whose.client), CARDS.c.tenant.is_not_distinct_from(whose.tenant))
+            .where(CARDS.c.client.is_not_distinct_from(asked.client), CARDS.c.tenant.is_not_distinct_from(asked.tenant))
             .order_by(FEEDBACK.c.received.desc())
             .limit(1)
         )
@@ -219,7 +219,7 @@ class Store:
     # Feedback and outcomes
 
     def add_feedback(self, entries: Sequence[Mapping[str, Any]]) -> int:
-        """All of one POST or nothing; the same entry twice is kept once. Returns how many were new."""
+        """Stores all entries of one POST or none, a repeated entry once; returns the number of new ones."""
         new = 0
         with named("the feedback could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
@@ -232,19 +232,19 @@ class Store:
                 new += 1
                 values = {"card": entry["card"], "outcome": entry["outcome"], "received": datetime.now(UTC)}
                 connection.execute(insert(FEEDBACK).values(fingerprint=fingerprint, body=body.decode(), **values))
-                # A comment may name the patient: the chain holds its hash, the table its words.
-                told = {"outcome": entry["outcome"], "fingerprint": fingerprint}
-                audit.append(connection, "feedback", entry["card"], told)
+                # A comment may name the patient: the chain has only its hash, the table its text.
+                audited = {"outcome": entry["outcome"], "fingerprint": fingerprint}
+                audit.append(connection, "feedback", entry["card"], audited)
         return new
 
     def feedback(self) -> list[dict[str, Any]]:
-        """Every entry in the order it came."""
+        """All feedback in the order of arrival."""
         with self._reading() as connection:
             bodies = connection.execute(select(FEEDBACK.c.body).order_by(FEEDBACK.c.id)).scalars()
             return [orjson.loads(body) for body in bodies]
 
     def add_outcomes(self, outcomes: Sequence[tuple[str, str, bool]]) -> int:
-        """(card, task, happened) as they became known; a known one is kept as it was. Returns how many were new."""
+        """Stores outcomes (card, task, happened), each once; returns the number of new ones."""
         new = 0
         with named("the outcomes could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
@@ -260,7 +260,7 @@ class Store:
     # Tokens and modes
 
     def first_use(self, issuer: str, jti: str, expires: datetime) -> bool:
-        """Whether this token id was never seen of this issuer; it now is, in every worker and after a restart."""
+        """Whether this issuer's token id is new; from now on it is used, in all workers and after restarts."""
         fingerprint = hashlib.sha256(f"{issuer}\n{jti}".encode()).hexdigest()
         with named("the token could not be recorded"):
             try:
@@ -279,7 +279,7 @@ class Store:
             return {(row.service, row.tenant): row.mode for row in connection.execute(select(MODES))}
 
     def set_mode(self, service: str, tenant: str, mode: str, reason: str) -> None:
-        """Takes effect in every worker within seconds, and survives restarts. Audited."""
+        """Sets a mode, in all workers within seconds and for good, with an audit entry."""
         values = {"mode": mode, "changed": datetime.now(UTC), "reason": reason}
         place = (MODES.c.service == service, MODES.c.tenant == tenant)
         with named("the mode could not be recorded"), self._engine.begin() as connection:
@@ -291,32 +291,32 @@ class Store:
     # Audit, retention, health
 
     def record_event(self, kind: str, subject: str, body: Mapping[str, Any]) -> None:
-        """An audit entry of its own: a refusal that matters, a change by an operator."""
+        """Adds an audit entry for an event without a card: a refusal, or a change by an operator."""
         with named("the event could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
             audit.append(connection, kind, subject, body)
 
     def verify_audit(self) -> Verification:
-        """Walk the whole chain; streamed, so its length does not matter."""
+        """The verification of the whole chain, which is streamed."""
         with self._reading() as connection:
             return audit.verify(connection.execute(select(AUDIT).order_by(AUDIT.c.seq)).yield_per(500))
 
     def audit_entries(self, kind: str | None = None) -> list[AuditEntry]:
-        """The chain, oldest first."""
+        """Audit entries, the oldest first."""
         query = select(AUDIT).order_by(AUDIT.c.seq)
         with self._reading() as connection:
             rows = connection.execute(query if kind is None else query.where(AUDIT.c.kind == kind)).all()
         return [_entry(row) for row in rows]
 
     def audit_hashes(self) -> dict[int, str]:
-        """Number -> hash of every entry."""
+        """The hash of every audit entry by its number."""
         with self._reading() as connection:
             return {row.seq: row.hash for row in connection.execute(select(AUDIT.c.seq, AUDIT.c.hash))}
 
     def purge(self, before: datetime) -> int:
-        """Retention: cards, estimates, feedback and outcomes older than a moment go, the chain keeps their hashes.
+        """Deletes cards, estimates, feedback and outcomes before a time; the audit chain keeps their hashes.
 
-        Returns how many cards went.
+        Returns the number of cards deleted.
         """
         old = select(CARDS.c.uuid).where(CARDS.c.created < before)
         with named("nothing could be removed"), self._engine.begin() as connection:
@@ -331,7 +331,7 @@ class Store:
 
     @property
     def kind(self) -> str:
-        """What database it is, with its version: SQLite 3.45.1, PostgreSQL 16.2."""
+        """The database and its version, such as SQLite 3.45.1 or PostgreSQL 16.2."""
         with self._reading() as connection:
             names = {
                 "sqlite": ("SQLite", "SELECT sqlite_version()"),
@@ -341,7 +341,7 @@ class Store:
             return f"{name} {connection.exec_driver_sql(query).scalar()}"
 
     def check(self) -> None:
-        """Raises StoreError unless the database takes a write: one that only reads can record no card."""
+        """Raises StoreError unless the database accepts a write: a read-only one can store no card."""
         with named("the database does not answer"), self._engine.begin() as connection:
             connection.execute(update(SALT).where(SALT.c.id == 1).values(id=1))
 
@@ -355,5 +355,5 @@ def _entry(row: Row[Any]) -> AuditEntry:
 
 
 def _aware(moment: datetime) -> datetime:
-    """SQLite gives times back without their zone; all we keep are UTC."""
+    """The time with zone: SQLite returns times without it; all stored times are UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -3,6 +3,7 @@
 from fhir_mapping.parsing.bundles import Bundle, unread
 from fhir_mapping.parsing.elements import Resource, decode_json
 from fhir_mapping.parsing.entries import ResourceEntry, source_of
+from fhir_mapping.parsing.prefetch import FhirPrefetch
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import check_utf8, read_bytes
 from fhir_mapping.parsing.validation import FhirFault, Validator, Version
@@ -11,6 +12,7 @@ __all__ = [
     "Bundle",
     "Directory",
     "FhirFault",
+    "FhirPrefetch",
     "Resource",
     "ResourceEntry",
     "Validator",

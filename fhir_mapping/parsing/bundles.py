@@ -48,12 +48,6 @@ class Bundle(msgspec.Struct, omit_defaults=True):
         """The JSON of every resource; an entry may have none."""
         return (bytes(item.resource) for item in self.entry or () if item.resource is not _ABSENT)
 
-    def find(self, identifier: str) -> Resource | None:
-        """Returns the first resource with this id, or None."""
-        text = identifier.encode()
-        candidates = (decode_json(resource) for resource in self.resources if text in resource)
-        return next((found for found in candidates if isinstance(found, dict) and found.get("id") == identifier), None)
-
     def parsed(self) -> Resource:
         """Returns the whole Bundle as a dictionary."""
         whole: Resource = decode_json(msgspec.json.encode(self))

@@ -26,7 +26,7 @@ from fhir_mapping.core.values import (
 from fhir_mapping.notes import documents
 from fhir_mapping.notes.attachments import FetchAttachment
 from fhir_mapping.parsing.elements import Observation, Resource
-from fhir_mapping.parsing.prefetch import read_prefetch
+from fhir_mapping.parsing.prefetch import FhirPrefetch, read_prefetch
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import ParsedInput, ResourceEntry, read_bytes
 from fhir_mapping.record import features, meds, serialization
@@ -165,7 +165,7 @@ class PatientRecord:
     @classmethod
     def from_prefetch(
         cls,
-        prefetch: Mapping[str, Any],
+        prefetch: FhirPrefetch | Mapping[str, Any],
         *,
         patient_id: str,
         prediction_time: datetime,

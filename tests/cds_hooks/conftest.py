@@ -1,4 +1,4 @@
-"""A small application with every feature of the library, and the example, loaded as a person would run it."""
+"""A small application with every feature of the library, and the example application."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def minimal_app() -> Flask:
 
 
 def echo_hooks(kept: list[Any] | None = None, **options: Any) -> CdsHooks:
-    """One service that says what it was given; feedback on the card "unknown" is refused."""
+    """A service whose card repeats its input; feedback on the card "unknown" is refused."""
     hooks = CdsHooks(**options)
     templates = {"patient": "Patient/{{context.patientId}}", "labs": "Observation?patient={{context.patientId}}"}
 

@@ -1,4 +1,4 @@
-"""Cards that break the specification cannot be built; what is built is serialised without anything empty."""
+"""Cards that break the specification cannot be built; cards are serialised without empty members."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "build", "said"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_the_specification_forbids_cannot_be_built(name: str, build: Callable[[], Any], said: str) -> None:
+def test_invalid_cards_cannot_be_built(name: str, build: Callable[[], Any], said: str) -> None:
     with pytest.raises(CardError, match=said):
         build()
 
@@ -73,7 +73,7 @@ def whole_card() -> Card:
     )
 
 
-def test_a_whole_card_goes_out_and_comes_back() -> None:
+def test_a_full_card_survives_a_round_trip() -> None:
     card = whole_card()
     assert list(card.to_json()) == [
         "uuid", "summary", "detail", "indicator", "source", "overrideReasons", "links", "suggestions",
@@ -82,14 +82,14 @@ def test_a_whole_card_goes_out_and_comes_back() -> None:
     assert Card.from_json(card.to_json()) == card
 
 
-def test_a_bare_card_has_nothing_empty() -> None:
+def test_a_minimal_card_has_no_empty_members() -> None:
     card = Card("a", Source("b"), suggestions=[], detail="")  # type: ignore[arg-type]
     assert card.to_json() == {"uuid": card.uuid, "summary": "a", "indicator": "info", "source": {"label": "b"}}
     assert Card("a", Source("b")).uuid != card.uuid
     assert_valid_response(HookResponse((card,)).to_json())
 
 
-def test_system_actions_go_out_and_come_back() -> None:
+def test_system_actions_survive_a_round_trip() -> None:
     answer = HookResponse((), (Action.update("Mark as read", TASK),))
     assert answer.to_json() == {"cards": [], "systemActions": [answer.system_actions[0].to_json()]}
     assert HookResponse.from_json(answer.to_json()) == answer

@@ -1,4 +1,4 @@
-"""The client against services over a real HTTP server on 127.0.0.1: what an EHR does, from discovery to feedback."""
+"""The client against services over a real HTTP server on 127.0.0.1, from discovery to feedback."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NOW = "2026-06-01T10:00:00Z"
 
 @contextmanager
 def served(make: Callable[[str], Flask]) -> Iterator[str]:
-    """The address of an app that may know its own address."""
+    """The URL of a running app, which is given its own URL."""
     app = Flask("later")
     server = make_server("127.0.0.1", 0, lambda environ, start: app.wsgi_app(environ, start), threaded=True)
     address = f"http://127.0.0.1:{server.server_port}"
@@ -80,7 +80,7 @@ def test_the_minimal_example_answers_an_ehr() -> None:
         client.send_feedback(service, [OverriddenFeedback(card.uuid, NOW, OverrideReason(comment="I know"))])
 
 
-def test_the_whole_way_with_signed_tokens() -> None:
+def test_discovery_call_and_feedback_with_signed_tokens() -> None:
     ehr, kept = Ehr(), []
 
     def make(address: str) -> Flask:
@@ -111,8 +111,8 @@ def test_the_whole_way_with_signed_tokens() -> None:
             client.call(echo, CONTEXT)
         assert caught.value.status == 412
         assert caught.value.outcome is not None
-        stranger = TokenSigner(ISSUER, ec.generate_private_key(ec.SECP384R1()), "ec-1")
-        for signer in (None, stranger):
+        forger = TokenSigner(ISSUER, ec.generate_private_key(ec.SECP384R1()), "ec-1")
+        for signer in (None, forger):
             with pytest.raises(CallRefusedError) as caught:
                 HookClient(address, signer=signer).discover()
             assert caught.value.status == 401
@@ -136,7 +136,7 @@ def test_an_answer_that_breaks_the_specification_is_an_error(answer: bytes) -> N
             client.call(echo_hooks().services["echo"], CONTEXT)
 
 
-def test_a_service_that_is_not_there() -> None:
+def test_an_unreachable_service_is_an_error() -> None:
     with served(fhir_app) as address:
         with pytest.raises(CallRefusedError) as caught:
             HookClient(address).discover()

@@ -1,4 +1,4 @@
-"""Requests good and bad, prefetch, handlers that fail, feedback, CORS, methods, admission: over Flask's test client."""
+"""Valid and invalid requests, prefetch, failing handlers, feedback, CORS, methods and admission over HTTP."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_hostile_body_is_refused(data: bytes, kind: str, status: int) -> None:
     assert_outcome(client.post(FEEDBACK_URL, data=data, content_type=kind), status)
 
 
-def test_a_body_of_unstated_length_is_limited_too() -> None:
+def test_a_chunked_body_is_limited_too() -> None:
     client = app_of(echo_hooks(max_body_bytes=100)).test_client()
     chunked = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
     answer = client.post(
@@ -149,7 +149,7 @@ def test_unknown_services_and_other_methods(client: FlaskClient) -> None:
     assert client.head("/cds-services").status_code == 200
 
 
-def test_missing_prefetch_is_fetched_with_what_the_application_gives(body: dict[str, Any]) -> None:
+def test_missing_prefetch_is_fetched_by_the_application(body: dict[str, Any]) -> None:
     def fetch(request: HookRequest, query: str) -> Any:
         assert request.access_token == "t"
         if query.startswith("Observation"):
@@ -163,7 +163,7 @@ def test_missing_prefetch_is_fetched_with_what_the_application_gives(body: dict[
     assert client.post(URL, json=body).get_json()["cards"][0]["summary"] == "1: patient"
 
 
-def test_a_fetch_that_fails_says_so_in_the_412(body: dict[str, Any]) -> None:
+def test_a_failed_fetch_is_named_in_the_412(body: dict[str, Any]) -> None:
     def fetch(request: HookRequest, query: str) -> Any:
         raise FetchError("server-not-allowed")
 
@@ -228,8 +228,8 @@ def test_a_handler_may_ask_for_the_bytes_of_the_prefetch(body: dict[str, Any]) -
     assert patient == body["prefetch"]["patient"]
 
 
-def test_what_was_cut_out_with_the_prefetch_is_not_lost() -> None:
-    """A long extension hides where the prefetch ends: the token behind it belongs to the request all the same."""
+def test_a_wrong_split_of_the_prefetch_loses_no_member() -> None:
+    """A long extension hides the end of the prefetch; the token after it still belongs to the request."""
     long = json.dumps({"com.example": "x" * 20_000})
     grant = '"fhirServer": "https://ehr.example.org", "fhirAuthorization": {"access_token": "t"}'
     context = '"context": {"userId": "Practitioner/7", "patientId": "1"}'
@@ -276,7 +276,7 @@ BAD_DEFINITIONS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "changes", "said"), BAD_DEFINITIONS, ids=[row[0] for row in BAD_DEFINITIONS])
-def test_a_service_that_cannot_work_is_refused_at_registration(name: str, changes: dict[str, Any], said: str) -> None:
+def test_an_invalid_service_is_refused_at_registration(name: str, changes: dict[str, Any], said: str) -> None:
     usual = {"id": "new", "hook": "patient-view", "description": "New."}
     with pytest.raises(ServiceDefinitionError, match=said):
         echo_hooks().service(**(usual | changes))
@@ -342,7 +342,7 @@ def test_malformed_feedback_is_refused(
     assert not kept
 
 
-def test_feedback_that_says_nothing_cannot_be_built() -> None:
+def test_empty_feedback_cannot_be_built() -> None:
     for build in (
         lambda: AcceptedFeedback("c", NOW, ()),
         lambda: AcceptedFeedback("", NOW, ("s",)),

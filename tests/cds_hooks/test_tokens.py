@@ -1,4 +1,4 @@
-"""Tokens that are wrong in one way each are refused with the reason in the log and none in the answer."""
+"""Tokens with one defect each are refused, with the reason in the log and none in the answer."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_headers_without_a_token(trust: Trust[TrustedIssuer], header: str | None
         trust.verify(header, CALLED)
 
 
-def test_a_token_is_used_once_and_a_forged_one_burns_no_id(trust: Trust[TrustedIssuer], ehr: Ehr) -> None:
+def test_a_token_is_used_once_and_a_forged_one_uses_up_no_id(trust: Trust[TrustedIssuer], ehr: Ehr) -> None:
     forged = ehr.token(CALLED, key=ec.generate_private_key(ec.SECP384R1()), jti="one")
     assert refused(trust, forged) == "signature"
     token = ehr.token(CALLED, jti="one")
@@ -137,7 +137,7 @@ def test_a_token_is_used_once_and_a_forged_one_burns_no_id(trust: Trust[TrustedI
     assert refused(trust, token) == "replayed"
 
 
-def test_the_memory_of_used_ids_forgets_what_expired() -> None:
+def test_expired_token_ids_are_removed() -> None:
     from datetime import UTC, datetime, timedelta
 
     moment = [datetime(2026, 1, 1, tzinfo=UTC)]
@@ -166,7 +166,7 @@ def test_keys_are_fetched_from_the_configured_address_only(ehr: Ehr) -> None:
     assert asked == [address]
 
 
-def test_keys_outlive_their_server_for_a_day(ehr: Ehr) -> None:
+def test_keys_stay_valid_for_a_day_without_their_server(ehr: Ehr) -> None:
     now, up = [0.0], [True]
 
     def fetch(url: str) -> bytes:
@@ -193,7 +193,7 @@ def test_keys_outlive_their_server_for_a_day(ehr: Ehr) -> None:
         {"jwks": {"keys": [{"kty": "oct", "k": "eA", "kid": "a"}]}},
     ],
 )
-def test_an_issuer_that_cannot_be_trusted_is_not_configured(options: dict[str, Any]) -> None:
+def test_an_invalid_issuer_is_refused_at_configuration(options: dict[str, Any]) -> None:
     with pytest.raises(KeyRefusedError):
         TrustedIssuer(ISSUER, **options)
 
@@ -212,7 +212,7 @@ def test_over_http_it_is_401_without_a_reason(
             assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert "reason=no-token" in caplog.text
     token = ehr.token(CALLED)
-    # The Host header of an attacker does not move the audience.
+    # The Host header of an attacker does not change the audience.
     assert client.post(URL, json=body, headers={**bearer(token), "Host": "evil.example"}).status_code == 200
     assert client.get("/cds-services", headers=bearer(ehr.token(f"{PUBLIC}/cds-services"))).status_code == 200
     entry = {"card": "c", "outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}

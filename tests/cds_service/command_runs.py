@@ -1,7 +1,7 @@
-"""`riskcards` commands in a process that has no language packages: truly, or, where they are installed, blocked.
+"""Runs `riskcards` commands in a process without the packages of the extra `llm`: not installed, or blocked.
 
-python -m tests.cds_service.command_runs FILE            the commands of a JSON file, which then tells what became of
-each python -m tests.cds_service.command_runs -- serve ...    one command, until it ends
+python -m tests.cds_service.command_runs FILE            the commands of a JSON file, which is replaced by their results
+python -m tests.cds_service.command_runs -- serve ...    one command, until it ends
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INSTALLED = any(importlib.util.find_spec(package) for package in PACKAGES)
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One command: its exit code and what it said."""
+    """The result of one command: its exit code and output."""
 
     command: str
     code: int
@@ -40,16 +40,16 @@ class Ended:
 
 
 def run_commands(*commands: Sequence[object], **env: str) -> list[Ended]:
-    """Run them one after another in one new process; an error that nobody caught has code 1 and its traceback."""
+    """The results of commands run in turn in one new process; an uncaught error has code 1 and its traceback."""
     with TemporaryDirectory() as folder:
-        told = Path(folder) / "told.json"
-        told.write_text(json.dumps([list(map(str, command)) for command in commands]))
+        exchange = Path(folder) / "commands.json"
+        exchange.write_text(json.dumps([list(map(str, command)) for command in commands]))
         ended = subprocess.run(
-            [sys.executable, "-m", "tests.cds_service.command_runs", str(told)],
+            [sys.executable, "-m", "tests.cds_service.command_runs", str(exchange)],
             capture_output=True, text=True, timeout=900, check=False, env=clean() | env,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stderr
-        return [Ended(**one) for one in json.loads(told.read_text())]
+        return [Ended(**one) for one in json.loads(exchange.read_text())]
 
 
 @contextmanager
@@ -129,6 +129,6 @@ if __name__ == "__main__":
 
         sys.argv = ["riskcards", *sys.argv[2:]]
         main()
-    told = Path(sys.argv[1])
-    ended = [run(command) for command in json.loads(told.read_text())]
-    told.write_text(json.dumps([{name: getattr(one, name) for name in Ended.__slots__} for one in ended]))
+    exchange = Path(sys.argv[1])
+    ended = [run(command) for command in json.loads(exchange.read_text())]
+    exchange.write_text(json.dumps([{name: getattr(one, name) for name in Ended.__slots__} for one in ended]))

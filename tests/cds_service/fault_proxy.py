@@ -1,4 +1,4 @@
-"""A proxy that breaks: between the service and a database or FHIR server, it is down, slow, garbled or resets.
+"""A proxy between the service and a database or FHIR server that can be down, slow, garbled or reset connections.
 
 with FaultProxy(lambda: socket.create_connection(("127.0.0.1", 5432))) as proxy:
     proxy.become("slow")      # connections are taken and nothing comes back, for as long as it stays so
@@ -20,14 +20,14 @@ _GARBAGE = b"\x00\xff\x13garbage\r\n\r\n" * 8
 
 
 class FaultProxy:
-    """Listens on `port` of this machine; `target` opens a connection to what is really there."""
+    """Listens on `port` of localhost; `target` opens a connection to the real server."""
 
     def __init__(self, target: Callable[[], socket.socket]) -> None:
         self._target = target
         self._mode = "through"
         self._closed = False
         self.held = 0
-        """Connections that are kept waiting at this moment."""
+        """Connections that are kept waiting now."""
         self._listener: socket.socket | None = None
         self.port = 0
         self._listen()
@@ -40,7 +40,7 @@ class FaultProxy:
         self._stop_listening()
 
     def become(self, mode: str) -> None:
-        """One of FAULTS, or "through". Open connections feel it too."""
+        """Sets one of FAULTS, or "through", also for open connections."""
         self._mode = mode
         if mode == "down":
             self._stop_listening()
@@ -98,7 +98,7 @@ class FaultProxy:
         self.held -= 1
 
     def _step(self, client: socket.socket, server: socket.socket | None) -> bool:
-        """Move what is there; False when the connection is over."""
+        """Forwards available data; False at the end of the connection."""
         ready, _, _ = select([end for end in (client, server) if end is not None], [], [], _TICK)
         for end in ready:
             if self._mode not in {"through", "garbage", "reset"}:

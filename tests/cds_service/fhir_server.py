@@ -1,4 +1,4 @@
-"""A real FHIR server on this machine that answers, and misbehaves, as a test says."""
+"""A real HTTP server with FHIR answers and faults set by a test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class FhirServer:
-    """What a test server answers by path, and what it was asked with which token."""
+    """The answers of a test server by path, and the requests to it with their tokens."""
 
     url: str
     answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)

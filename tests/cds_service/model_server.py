@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks chat completions, and misbehaves as asked."""
+"""A real HTTP server for chat completions, with faults set by a test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class ModelServer:
-    """`behaviour` is looked at for each request; `asked` holds what came."""
+    """`behaviour` is read for each request; `asked` has the requests."""
 
     said: str
     behaviour: str = "well"

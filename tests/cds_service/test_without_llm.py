@@ -1,5 +1,6 @@
-"""Without the packages of `riskcards[llm]`: everything else works, and whoever asks for a language model is told what
-to install. `.ci/run` runs this before it installs those packages; where they are installed they are blocked.
+"""Without the packages of `riskcards[llm]`: all else works, and commands with a language model name the extra.
+
+`.ci/run` runs this before it installs those packages; where they are installed they are blocked.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ARTICLE = {"pmid": "1", "title": "Hyponatremia in heart failure", "abstract": "L
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export, a rubric, articles with queries, and what looks like language models until somebody opens it."""
+    """An export, a rubric, articles with queries, and empty stand-ins for language models."""
     folder = tmp_path_factory.mktemp("plain")
     write(folder / "export", ward(120, seed=11, shift=2.6))
     (folder / "rubric.yaml").write_text(RUBRIC)
@@ -56,7 +57,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learned(work: Path) -> list[Ended]:
-    """From an export to models and their reports; `work` holds index/, cohort/ and model-rules/ then."""
+    """Builds models and reports from an export; `work` then has index/, cohort/ and model-rules/."""
     cohort, model, few = work / "cohort", work / "model-rules", ("--bootstraps", 20)
     return run_commands(
         ("cohort", "tasks"),
@@ -100,15 +101,15 @@ def assert_none(bad: Iterable[Ended]) -> None:
         pytest.fail(said, pytrace=False)
 
 
-def test_every_command_says_what_it_does() -> None:
+def test_every_command_has_help() -> None:
     assert_done(run_commands(*((name, "--help") for name in COMMANDS)))
 
 
-def test_everything_else_works(work: Path) -> None:
+def test_commands_without_a_language_model_work(work: Path) -> None:
     bare = work / "bare.json"
     bare.write_text(json.dumps({"resourceType": "Patient", "id": "p", "birthDate": "1950-01-01", "gender": "male"}))
     reader, clients = "https://127.0.0.1:9/v1#model", ("--file", work / "clients.json")
-    doctor, *scored, nobody, asked = run_commands(
+    doctor, *scored, without_stay, asked = run_commands(
         ("doctor", "--json"),
         *(("map", CHART, "--to", form) for form in ("features", "notes", "markdown", "codes", "meds")),
         ("score", CHART, "--json"),
@@ -130,10 +131,10 @@ def test_everything_else_works(work: Path) -> None:
     assert EXTRA in looked["torch"]["detail"]
     assert_done([doctor, *scored])
     # It abstains, for there is no stay; a model on a server needs no packages here.
-    assert [nobody.code, asked.code] == [4, 4]
+    assert [without_stay.code, asked.code] == [4, 4]
 
 
-def test_models_are_made_and_judged(learned: list[Ended]) -> None:
+def test_models_are_trained_and_evaluated(learned: list[Ended]) -> None:
     assert_done(learned)
     assert json.loads(learned[-1].out)["resourceType"] == "RiskAssessment"
 
@@ -183,27 +184,27 @@ ENCODERS = ("hf:{work}/model", "qwen3-embedding:{work}/model", "{work}/encoder.y
 TRIPLES = ("index", "build", "--source", "starter", "--out", "{work}/no", "--triples")
 
 
-def assert_told(work: Path, *asked: tuple[object, ...]) -> None:
-    """Each command names the extra, as bad input, and leaves nothing behind."""
+def assert_extra_named(work: Path, *asked: tuple[object, ...]) -> None:
+    """Asserts that each command names the extra, as bad input, and writes nothing."""
     ended = run_commands(*([str(word).replace("{work}", str(work)) for word in words] for words in asked))
     assert_none(one for one in ended if one.code != BAD_INPUT or EXTRA not in one.err or "Traceback" in one.err)
     assert not list(work.glob("no*"))
 
 
-def test_whoever_asks_for_a_language_model_is_told_the_extra(work: Path, learned: list[Ended]) -> None:
+def test_commands_with_a_language_model_name_the_extra(work: Path, learned: list[Ended]) -> None:
     readers = (
         (*words, name) for words in ASKING.values() for name in (READERS if words[0] == "score" else READERS[:2])
     )
     triples = ((*TRIPLES, f"llm:{name}") for name in READERS[:3])
-    assert_told(work, *readers, *triples)
+    assert_extra_named(work, *readers, *triples)
 
 
-def test_whoever_asks_for_an_encoder_that_needs_one_is_told_the_extra(
+def test_commands_with_an_encoder_that_needs_it_name_the_extra(
     work: Path, learned: list[Ended], indexed: list[Ended]
 ) -> None:
     named = ((*words, name) for words in ENCODING.values() for name in ENCODERS)
     second_look = ("index", "search", "starter", "sodium", "--reranker", work / "model")
-    assert_told(work, second_look, *named)
+    assert_extra_named(work, second_look, *named)
 
 
 @pytest.mark.parametrize("reader", ["smollm2", "{work}/model"])
@@ -217,7 +218,7 @@ def test_a_worker_of_a_language_model_and_the_doctor_say_so(work: Path, reader: 
     assert EXTRA in failed[0]
 
 
-def test_a_service_says_before_it_opens_a_port_that_its_model_is_not_there(work: Path) -> None:
+def test_a_missing_model_is_reported_before_the_port_opens(work: Path) -> None:
     """Its files are enough for it (another machine may read with them); smollm2's come with no extra."""
     (ended,) = run_commands(("serve", "--insecure"), **_settings(work, "smollm2"))
     assert ended.code == BAD_INPUT

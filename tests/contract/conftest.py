@@ -37,7 +37,7 @@ def fhir() -> Iterator[FhirServer]:
 
 @pytest.fixture
 def discharge() -> dict[str, Any]:
-    """A whole, valid request of the discharge hook; tests change copies of it."""
+    """A complete, valid request of the discharge hook; tests change copies of it."""
     return whole_request("diabetic-heart-failure-discharge")
 
 

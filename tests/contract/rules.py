@@ -1,4 +1,4 @@
-"""The rules of CDS Hooks as assertions over JSON: what any client may rely on, for every test that sees an answer."""
+"""The rules of CDS Hooks as assertions over JSON, for every test that reads an answer."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def assert_valid_card(card: dict[str, Any]) -> None:
 
 
 def assert_outcome(response: Any, status: int) -> str:
-    """An error is its status with an OperationOutcome that says why; returns what it says."""
+    """The diagnostics of an answer, which must be an OperationOutcome with this status."""
     assert response.status_code == status, response.get_data(as_text=True)[:500]
     body = response.get_json()
     OperationOutcome.model_validate(body)

@@ -1,4 +1,4 @@
-"""A 2.0 client and a 3.0 client, as they differ on the wire, and what clients of either kind really send."""
+"""A 2.0 client and a 3.0 client, as their requests differ, and requests of real clients of both versions."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_discovery_call_and_feedback(client: FlaskClient, version: str) -> None:
     assert (answer.status_code, answer.mimetype) == (200, "application/json")
     assert_valid_response(answer.get_json())
     card = answer.get_json()["cards"][0]
-    # What a 2.0 client requires of a card is all there, and what 3.0 adds is only more of it.
+    # A card has all that a 2.0 client requires; 3.0 only adds to it.
     assert {"summary", "indicator", "source"} <= card.keys()
     said = {"card": card["uuid"].upper(), "outcome": "overridden", "outcomeTimestamp": "2026-01-01T08:00:00.123+01:00"}
-    told = client.post(f"{URL}/feedback", data=json.dumps({"feedback": [said]}), headers=headers)
-    assert told.status_code == 200
+    answer = client.post(f"{URL}/feedback", data=json.dumps({"feedback": [said]}), headers=headers)
+    assert answer.status_code == 200
 
 
-def test_a_browser_may_ask_from_its_own_page(client: FlaskClient) -> None:
+def test_cors_allows_browser_clients(client: FlaskClient) -> None:
     wish = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
     for address in ("/cds-services", URL, f"{URL}/feedback"):
         answer = client.options(address, headers={"Origin": ORIGIN} | wish)
@@ -89,7 +89,7 @@ def test_a_browser_may_ask_from_its_own_page(client: FlaskClient) -> None:
         lambda body: body["context"].update(userId="PractitionerRole/A2340113"),
     ],
 )
-def test_what_clients_really_send_is_answered(
+def test_requests_of_real_clients_are_answered(
     client: FlaskClient, version: str, change: Callable[[Body], object]
 ) -> None:
     answer = ask(client, version, change)
@@ -115,28 +115,28 @@ def test_what_clients_really_send_is_answered(
         (412, lambda body: body["prefetch"].update(encounters={"resourceType": "Basic"}, encounter=None)),
     ],
 )
-def test_what_cannot_be_answered_says_why(
+def test_requests_that_cannot_be_answered_are_explained(
     client: FlaskClient, version: str, status: int, change: Callable[[Body], object]
 ) -> None:
     assert assert_outcome(ask(client, version, change), status)
 
 
-def test_a_resource_of_another_kind_is_no_answer_to_a_template(client: FlaskClient, version: str) -> None:
-    """It was read as an empty answer: a patient without earlier stays, at nine per cent instead of twenty-one."""
+def test_a_resource_of_another_type_counts_as_not_fetched(client: FlaskClient, version: str) -> None:
+    """It was read as an empty answer: no earlier stays, and an estimate of 9 instead of 21 percent."""
     wrong = ask(client, version, lambda body: body["prefetch"].update(encounters={"resourceType": "Basic"}))
     none = ask(client, version, lambda body: body["prefetch"].update(encounters=None))
     assert wrong.get_json()["cards"][0]["detail"] == none.get_json()["cards"][0]["detail"]
     assert "Not available to this service: Encounter" in wrong.get_json()["cards"][0]["detail"]
 
 
-def test_a_method_that_is_not_there_says_which_are(client: FlaskClient) -> None:
+def test_a_405_lists_the_allowed_methods(client: FlaskClient) -> None:
     for method in ("get", "put", "delete", "patch"):
         answer = getattr(client, method)(URL)
         assert assert_outcome(answer, 405)
         assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
 
 
-def test_one_bad_entry_of_feedback_keeps_none(client: FlaskClient) -> None:
+def test_one_invalid_feedback_entry_rejects_all(client: FlaskClient) -> None:
     card = client.post(URL, json=whole_request(CASE)).get_json()["cards"][0]
     good = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-03-01T00:00:00Z"}
     store = client.application.extensions["riskcards"].store

@@ -1,7 +1,7 @@
-"""Nothing of a patient leaves by a side door (H1): twenty canaries through every route, at DEBUG, failures included.
+"""No patient data leaks (H1): twenty canary strings through every route, at DEBUG, failures included.
 
-They stand in names, identifiers, ids, codes, notes, tokens, comments, addresses. Cards are for the clinician who sent
-the chart and may hold them; logs, metrics, error bodies, temporary files and the audit chain may not.
+They are in names, identifiers, ids, codes, notes, tokens, comments and addresses. Cards may contain them; logs,
+metrics, error bodies, temporary files and the audit chain may not.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CANARY = {place: f"canary-{number:02d}-{place}" for number, place in enumerate(P
 
 
 def a_chart_of_canaries() -> dict[str, Any]:
-    """A whole request in which every place that can hold a foreign string holds its canary."""
+    """A complete request with a canary in every place that can have a string of the client."""
     text = json.dumps(whole_request("diabetic-heart-failure-discharge"))
     text = text.replace("Patient/walter", f"Patient/{CANARY['patient-id']}").replace('"walter"', _quoted("patient-id"))
     text = text.replace("Encounter/stay", f"Encounter/{CANARY['encounter-id']}")
@@ -92,7 +92,7 @@ def witness(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., None]:
-    """Looks for canaries wherever something may have been left: logs, output, temporary files, and what it is given."""
+    """Asserts that no canary is in the logs, the output, temporary files and the given texts."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -117,14 +117,14 @@ def make(pipeline: Pipeline, folder: Path, **settings: str) -> Flask:
 
 
 def left_behind(app: Flask) -> str:
-    """What the audit chain and the metrics hold."""
+    """The text of the audit chain and the metrics."""
     store = app.extensions["riskcards"].store
     entries = [(entry.kind, entry.subject, entry.body) for entry in store.audit_entries()]
     return json.dumps(entries) + app.test_client().get("/metrics").get_data(as_text=True)
 
 
 def test_every_canary_is_sent() -> None:
-    """But for those of headers and of feedback, which have their own tests below."""
+    """Except those of headers and of feedback, which have their own tests below."""
     encoded = base64.b64encode(b"Assessment: heart failure. ").decode()[:20]
     text = json.dumps(a_chart_of_canaries())
     missing = {place for place, canary in CANARY.items() if canary not in text}
@@ -141,9 +141,9 @@ def test_a_card_and_its_feedback(pipeline: Pipeline, tmp_path: Path, witness: Ca
     assert CANARY["condition-text"] not in card["summary"]
     reason = {"reason": {"code": CANARY["condition-code"]}, "userComment": CANARY["comment"]}
     entry = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-01-01T00:00:00Z"}
-    told = client.post(f"{SERVICE}/feedback", json={"feedback": [entry | {"overrideReason": reason}]})
-    assert told.status_code == 200
-    witness(left_behind(app), told.get_data(as_text=True))
+    answer = client.post(f"{SERVICE}/feedback", json={"feedback": [entry | {"overrideReason": reason}]})
+    assert answer.status_code == 200
+    witness(left_behind(app), answer.get_data(as_text=True))
 
 
 Change = Callable[[dict[str, Any]], None]
@@ -204,7 +204,7 @@ def test_a_request_that_is_refused(
     witness(answer.get_data(as_text=True), left_behind(app))
 
 
-def test_bodies_and_addresses_that_are_none(pipeline: Pipeline, tmp_path: Path, witness: Callable[..., None]) -> None:
+def test_malformed_bodies_and_paths(pipeline: Pipeline, tmp_path: Path, witness: Callable[..., None]) -> None:
     app = make(pipeline, tmp_path, RISKCARDS_MAX_BODY_BYTES="20000")
     client, name = app.test_client(), CANARY["family"]
     entry = {"card": name, "outcome": "overridden", "outcomeTimestamp": "2026-01-01T00:00:00Z"}
@@ -249,10 +249,10 @@ def test_tokens_that_are_refused(pipeline: Pipeline, tmp_path: Path, witness: Ca
     witness(left_behind(app), *(answer.get_data(as_text=True) for answer in answers))
 
 
-def test_our_own_faults(
+def test_internal_errors(
     pipeline: Pipeline, tmp_path: Path, witness: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception whose message quotes the chart, in each step of the way; and a store that is gone."""
+    """An exception with the chart in its message, in each step of an answer; and a store that is gone."""
     app = make(pipeline, tmp_path)
     client, parts = app.test_client(), app.extensions["riskcards"]
 
@@ -266,14 +266,14 @@ def test_our_own_faults(
             answer = client.post(SERVICE, json=a_chart_of_canaries())
         assert answer.status_code == 500, name
         said.append(answer.get_data(as_text=True))
-    told = left_behind(app)
+    left = left_behind(app)
     parts.store.close()
     for file in tmp_path.glob("c.db*"):
         file.unlink()
     (tmp_path / "c.db").mkdir()
     down = client.post(SERVICE, json=a_chart_of_canaries())
     assert down.status_code == 503
-    witness(told, *said, down.get_data(as_text=True))
+    witness(left, *said, down.get_data(as_text=True))
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_fhir_servers_that_fail(
 def test_the_pages_of_the_app(
     pipeline: Pipeline, tmp_path: Path, witness: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pages are for the clinician and may hold canaries; addresses, headers and what they leave behind may not."""
+    """Pages may contain canaries; URLs, headers, logs and stored data may not."""
     app, request = make(pipeline, tmp_path), a_chart_of_canaries()
     answering = app.extensions["riskcards"].answering
     values = request["prefetch"].values()
@@ -359,7 +359,7 @@ def test_the_pages_of_the_app(
     assert broken.status_code == 500
     headers = [str(answer.headers) for answer in (*answers, *refused, broken)]
     said = [answer.get_data(as_text=True) for answer in (*refused, broken)]
-    # What was asked wrongly in an open chart is answered on its page, to its clinician.
+    # An invalid request within an open chart is answered on its page.
     outside = [text for text in said if CANARY["reason"] not in text]
     assert len(outside) >= 3
     assert not [text for text in said if name in text and text not in outside]
@@ -367,7 +367,7 @@ def test_the_pages_of_the_app(
 
 
 def test_reading_the_guides_needs_no_chart(client: FlaskClient) -> None:
-    """The routes without a patient answer, so the list of routes above is whole."""
+    """The routes without a patient answer, so the list of routes above is complete."""
     rules = {rule.rule for rule in client.application.url_map.iter_rules()}
     open_routes = {"/cds-services", "/openapi.json", "/health/live", "/health/ready", "/metrics"}
     walked = {

@@ -1,4 +1,4 @@
-"""CDS Hooks from the outside: discovery, requests good and bad, cards, feedback, health."""
+"""CDS Hooks over HTTP: discovery, valid and invalid requests, cards, feedback, health."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ MALFORMED: list[tuple[str, Callable[[Request], None], int, str]] = [
 
 
 @pytest.mark.parametrize(("name", "change", "status", "said"), MALFORMED, ids=[row[0] for row in MALFORMED])
-def test_a_malformed_request_is_told_what_is_wrong(
+def test_a_malformed_request_is_an_outcome_that_names_the_error(
     client: FlaskClient, discharge: Request, name: str, change: Callable[[Request], None], status: int, said: str
 ) -> None:
     change(discharge)
@@ -136,9 +136,7 @@ BODIES: list[tuple[str, bytes, str, int]] = [
 
 
 @pytest.mark.parametrize(("name", "body", "kind", "status"), BODIES, ids=[row[0] for row in BODIES])
-def test_a_hostile_body_is_refused_before_it_hurts(
-    client: FlaskClient, name: str, body: bytes, kind: str, status: int
-) -> None:
+def test_a_hostile_body_is_refused_early(client: FlaskClient, name: str, body: bytes, kind: str, status: int) -> None:
     assert_outcome(client.post(URL, data=body, content_type=kind), status)
 
 
@@ -154,8 +152,8 @@ def test_a_grant_for_another_patient_is_refused(client: FlaskClient, discharge: 
     assert "patient" in assert_outcome(client.post(URL, json=discharge), 403)
 
 
-def test_no_call_back_to_a_server_that_is_not_on_the_list(client: FlaskClient, discharge: Request) -> None:
-    """The network guard of the tests would fail on any connection; the answer says why nothing was fetched."""
+def test_a_server_off_the_allow_list_is_not_called(client: FlaskClient, discharge: Request) -> None:
+    """The network guard of the tests would fail on any connection; the answer explains why nothing was fetched."""
     del discharge["prefetch"]
     discharge["fhirServer"] = "https://attacker.example/fhir"
     discharge["fhirAuthorization"] = {"access_token": "secret"}
@@ -281,9 +279,7 @@ def test_an_unexpected_fault_is_an_outcome_with_an_incident_and_no_patient_data(
 CANARIES = ("canary-name", "canary-note", "canary-lab", "canary-token", "canary-comment")
 
 
-def test_nothing_of_a_patient_reaches_the_log(
-    client: FlaskClient, discharge: Request, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_patient_data_is_logged(client: FlaskClient, discharge: Request, caplog: pytest.LogCaptureFixture) -> None:
     """Canary strings in names, notes, values, tokens and feedback, through good and bad answers, at DEBUG (H1)."""
     discharge["prefetch"]["patient"]["name"] = [{"family": "canary-name"}]
     discharge["fhirServer"] = "https://ehr.example.org/fhir"
@@ -309,8 +305,8 @@ HOSTILE = (
 )
 
 
-def test_hostile_text_from_the_chart_stays_text(client: FlaskClient, discharge: Request) -> None:
-    """Problem names, note headings and reasons are foreign strings: no markup of theirs may work (O1)."""
+def test_markup_in_the_chart_is_escaped(client: FlaskClient, discharge: Request) -> None:
+    """Problem names, note headings and reasons come from the chart: their markup must have no effect (O1)."""
     from cds_service.demo.blueprint import render_markdown
 
     for entry in discharge["prefetch"]["conditions"]["entry"]:
@@ -326,7 +322,7 @@ def test_hostile_text_from_the_chart_stays_text(client: FlaskClient, discharge: 
     assert 'href="javascript' not in page
 
 
-def test_the_same_request_gives_the_same_words(client: FlaskClient, discharge: Request) -> None:
+def test_the_same_request_gives_the_same_card(client: FlaskClient, discharge: Request) -> None:
     first, second = (client.post(URL, json=discharge).get_json()["cards"][0] for _ in range(2))
     assert first["detail"] == second["detail"]
     assert first["summary"] == second["summary"]
@@ -343,12 +339,12 @@ def test_the_same_request_gives_the_same_words(client: FlaskClient, discharge: R
         b'{"a" : {"k:\\\\": 1}, "b": "\\":", "b": 2}',
     ],
 )
-def test_an_object_that_names_a_member_twice_is_refused(client: FlaskClient, body: bytes) -> None:
-    """Two readers may take different ones of the two: one checks, the other acts."""
+def test_duplicate_json_keys_are_rejected(client: FlaskClient, body: bytes) -> None:
+    """Two parsers may use different ones of two equal keys: one checks, the other acts."""
     said = assert_outcome(client.post(URL, data=body, content_type="application/json"), 400)
     assert "twice" in said
 
 
-def test_names_that_only_look_alike_are_no_duplicates() -> None:
+def test_similar_json_keys_are_accepted() -> None:
     body = b'{"a": {"a": ["a", {"a": "a\\": \\"a"}]}, "a\\\\": 1, "a:": {}, "A" : ":"}'
     assert parse_json(body) == json.loads(body)

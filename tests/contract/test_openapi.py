@@ -1,4 +1,4 @@
-"""The service against its own description: schemathesis makes requests from it, valid and not, and checks answers."""
+"""The service conforms to its OpenAPI document: schemathesis sends valid and invalid requests, checks the answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=[f"{m} {p}" for p, m in OPERATIONS])
 @pytest.mark.filterwarnings("ignore")
-def test_answers_are_what_the_description_says(app: Flask, path: str, method: str) -> None:
+def test_answers_conform_to_the_openapi_document(app: Flask, path: str, method: str) -> None:
     operation = schemathesis.openapi.from_wsgi("/openapi.json", app)[path][method.upper()]
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)

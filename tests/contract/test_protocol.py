@@ -1,4 +1,4 @@
-"""The rules of the protocol over every service we ship: the product, and the minimal example of the library."""
+"""The rules of the protocol for the product and for the minimal example of the library."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Change = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """A service, a request it answers with a card, and its client."""
+class ServiceUnderTest:
+    """A service, a request that it answers with a card, and its client."""
 
     client: FlaskClient
     url: str
@@ -38,21 +38,21 @@ class Spoken:
 
 
 @pytest.fixture(params=["riskcards", "minimal-example"])
-def spoken(request: pytest.FixtureRequest) -> Spoken:
+def under_test(request: pytest.FixtureRequest) -> ServiceUnderTest:
     if request.param == "minimal-example":
-        return Spoken(minimal_app().test_client(), "/cds-services/birthday", copy.deepcopy(PATIENT_VIEW))
+        return ServiceUnderTest(minimal_app().test_client(), "/cds-services/birthday", copy.deepcopy(PATIENT_VIEW))
     app: Flask = request.getfixturevalue("app")
     whole = whole_request("diabetic-heart-failure-discharge")
-    return Spoken(app.test_client(), "/cds-services/readmission-30d", whole)
+    return ServiceUnderTest(app.test_client(), "/cds-services/readmission-30d", whole)
 
 
-def test_discovery_is_valid(spoken: Spoken) -> None:
-    assert_valid_discovery(spoken.client.get("/cds-services").get_json())
+def test_discovery_is_valid(under_test: ServiceUnderTest) -> None:
+    assert_valid_discovery(under_test.client.get("/cds-services").get_json())
 
 
-def test_a_whole_request_gets_a_valid_card(spoken: Spoken) -> None:
-    spoken.request["extension"] = {"com.example.more": {"deep": [1, 2]}}
-    answer = spoken.post(spoken.request)
+def test_a_whole_request_gets_a_valid_card(under_test: ServiceUnderTest) -> None:
+    under_test.request["extension"] = {"com.example.more": {"deep": [1, 2]}}
+    answer = under_test.post(under_test.request)
     assert answer.status_code == 200
     assert_valid_response(answer.get_json())
     assert answer.get_json()["cards"]
@@ -75,25 +75,29 @@ CHANGES: list[tuple[str, Change, int, str]] = [
 
 
 @pytest.mark.parametrize(("name", "change", "status", "said"), CHANGES, ids=[row[0] for row in CHANGES])
-def test_a_malformed_request_is_an_outcome(spoken: Spoken, name: str, change: Change, status: int, said: str) -> None:
-    change(spoken.request)
-    assert said in assert_outcome(spoken.post(spoken.request), status)
+def test_a_malformed_request_is_an_outcome(
+    under_test: ServiceUnderTest, name: str, change: Change, status: int, said: str
+) -> None:
+    change(under_test.request)
+    assert said in assert_outcome(under_test.post(under_test.request), status)
 
 
 @pytest.mark.parametrize(("name", "body", "kind", "status"), BODIES, ids=[row[0] for row in BODIES])
-def test_a_hostile_body_is_an_outcome(spoken: Spoken, name: str, body: bytes, kind: str, status: int) -> None:
-    assert_outcome(spoken.client.post(spoken.url, data=body, content_type=kind), status)
+def test_a_hostile_body_is_an_outcome(
+    under_test: ServiceUnderTest, name: str, body: bytes, kind: str, status: int
+) -> None:
+    assert_outcome(under_test.client.post(under_test.url, data=body, content_type=kind), status)
 
 
-def test_unknown_service_other_method_and_empty_feedback(spoken: Spoken) -> None:
-    assert_outcome(spoken.client.post("/cds-services/nothing", json={}), 404)
-    assert_outcome(spoken.client.get(spoken.url), 405)
-    assert_outcome(spoken.client.post(f"{spoken.url}/feedback", json={"feedback": []}), 400)
+def test_unknown_service_other_method_and_empty_feedback(under_test: ServiceUnderTest) -> None:
+    assert_outcome(under_test.client.post("/cds-services/nothing", json={}), 404)
+    assert_outcome(under_test.client.get(under_test.url), 405)
+    assert_outcome(under_test.client.post(f"{under_test.url}/feedback", json={"feedback": []}), 400)
 
 
-def test_preflight(spoken: Spoken) -> None:
+def test_preflight(under_test: ServiceUnderTest) -> None:
     asked = {"Origin": "https://ehr.example.org", "Access-Control-Request-Method": "POST"}
-    answer = spoken.client.options(spoken.url, headers=asked)
+    answer = under_test.client.options(under_test.url, headers=asked)
     assert answer.status_code == 200
     allowed = {name.strip() for name in answer.headers["Access-Control-Allow-Headers"].lower().split(",")}
     assert {"authorization", "content-type"} <= allowed

@@ -13,7 +13,7 @@ from cds_service.commands.shared.opened import config_option, log_to_stderr, ope
 from cds_service.config.settings import Settings
 
 if TYPE_CHECKING:
-    from cds_service.background.read_ahead import Desk
+    from cds_service.background.read_ahead import QueueWorker
 
 EMPTY_SECONDS, FAILED_SECONDS = 1.0, 5.0
 
@@ -68,10 +68,10 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
     click.echo(f"{worker.read} read, {worker.failed} attempts failed", err=True)
 
 
-def desks_of(settings: Settings, batch: int) -> list[tuple[str, Desk[Any, Any]]]:
+def desks_of(settings: Settings, batch: int) -> list[tuple[str, QueueWorker[Any, Any]]]:
     """Returns the queues of this worker with their model names; a model with two queues is opened once."""
     from cds_service.background.language_models import ModelServers, OpenedModels, asking_models, stage1_name
-    from cds_service.background.read_ahead import NOTES, Desk, windows_for
+    from cds_service.background.read_ahead import NOTES, QueueWorker, windows_for
     from knowledge_index import KnowledgeIndex
     from risk_model import RuleNoteReader
     from risk_model.first_stage import ask_model
@@ -83,15 +83,15 @@ def desks_of(settings: Settings, batch: int) -> list[tuple[str, Desk[Any, Any]]]
     def at_once(name: str) -> int:
         return batch if ReaderName.of(name).kind == "local" else 1
 
-    found: list[tuple[str, Desk[Any, Any]]] = []
+    found: list[tuple[str, QueueWorker[Any, Any]]] = []
     name = settings.note_reader
     if ReaderName.of(name).kind != RULES:
         index = KnowledgeIndex.open(Path(settings.index)) if settings.index else KnowledgeIndex.open_starter()
         rules = RuleNoteReader(index, embed=False)
         reader = LanguageNoteReader(opened(name), rules, note_seconds=10 * settings.note_reader_seconds)
-        found.append((name, Desk(NOTES, reader.read_many, at_once(name))))
+        found.append((name, QueueWorker(NOTES, reader.read_many, at_once(name))))
     stages = {m.asks.fingerprint: stage1_name(settings, m) for m in asking_models(settings) if m.asks is not None}
     for mark, name in stages.items():
         answers = partial(ask_model, opened(name), seconds=settings.note_reader_seconds)
-        found.append((name, Desk(windows_for(mark), answers, at_once(name))))
+        found.append((name, QueueWorker(windows_for(mark), answers, at_once(name))))
     return found

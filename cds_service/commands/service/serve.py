@@ -134,8 +134,9 @@ def _run(settings: Settings, again: Callable[[], Settings], host: str, port: int
             # In each worker, after the fork: database connections and inference threads do not survive a fork.
             # Settings are read again here so that SIGHUP applies changes.
             app = create_app(again())
-            IndexWatch(app.extensions["riskcards"].answering).start()
-            warm(app.extensions["riskcards"].answering.pipeline)
+            current = app.extensions["riskcards"].answering.current
+            IndexWatch(current).start()
+            warm(current.pipeline)
             settle()
             return app
 

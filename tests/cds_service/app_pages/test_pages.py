@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from cds_service.application.factory import create_app
 from cds_service.config.modes import Mode
 from cds_service.demo.ward.patients import DemoPatient, DemoWard
 from cds_service.explanations.notes import note_key
@@ -220,11 +221,8 @@ def test_a_card_links_the_app_only_where_it_can_be_launched(app: Flask, ward: De
     smart = [link for link in card["links"] if link["type"] == "smart"]
     assert smart[0]["appContext"] == card["uuid"]
     assert smart[0]["url"].endswith("/launch")
-    answering.launches_app = False
-    try:
-        again = client.post("/cds-services/hospital-risk", json=body).get_json()["cards"][0]
-    finally:
-        answering.launches_app = True
+    without = create_app(answering.settings, answering.pipeline, answering.store)
+    again = without.test_client().post("/cds-services/hospital-risk", json=body).get_json()["cards"][0]
     assert all(link["type"] == "absolute" for link in again["links"])
 
 

@@ -1,4 +1,4 @@
-"""Before a worker is ready, what its first request needs is open."""
+"""A worker loads what its first request needs before it reports ready."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ print(sorted(set(sys.modules) - opened))
 """
 
 
-def test_nothing_is_left_to_import_after_warming() -> None:
-    """A second patient brings in no module that the first did not, the encoder's runtime among them."""
+def test_warming_imports_every_module() -> None:
+    """A second patient imports no module that warming did not, such as the encoder's runtime."""
     code = OPENED.format(module="onnxruntime")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_a_model_that_cannot_answer_stops_no_worker(
+def test_a_failing_model_does_not_stop_the_worker(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -49,7 +49,7 @@ def test_a_model_that_cannot_answer_stops_no_worker(
 
 
 def test_no_language_model_is_asked_about_the_made_up_patient() -> None:
-    """A service over a language model asks it about every patient's notes, but for the one that nobody is."""
+    """A language model reads the notes of patients, but not of the made-up one."""
     asked: list[Sequence[Note]] = []
 
     class Counts:

@@ -1,4 +1,4 @@
-"""An EHR that signs: keys, key sets, tokens, and tokens that are wrong in one way each."""
+"""An EHR that signs tokens: keys, key sets, valid tokens, and tokens with one defect each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tokens as an attacker would make them, against the verifier and against the service over HTTP.
 
-The attacker knows the issuer's name, its public keys and its key URL, may have seen tokens of others, and owns keys of
-their own. Whatever they send is a 401 that costs little; never a 500, and never a call to a place they named.
+The attacker knows the issuer's name, its public keys and its key URL, may have seen tokens of others, and has own keys.
+Every such token is a cheap 401, never a 500, and never causes a request to a URL in the token.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ TOKENS: dict[str, Callable[[], str]] = {
     "issuer's name, attacker's key": lambda: EHR.token(URL, key=MINE.ec_key),
     "jti of spaces and ends of lines": lambda: forged(HEAD, EHR.claims(URL, jti=["a"]), EHR.ec_key),
 }
-# What stands around a good token and makes it none.
+# Authorization headers with a valid token that are refused all the same.
 AROUND: dict[str, Callable[[str], str]] = {
     "padding": lambda token: f"Bearer {token}==",
     "padding inside": lambda token: "Bearer " + token.replace(".", "==.", 1),
@@ -190,7 +190,7 @@ def verifier(tmp_path: Path) -> TokenVerifier:
 
 
 class KeyServer:
-    """Stands where the socket would be; `asked` are the addresses."""
+    """Replaces the socket; `asked` are the requested URLs."""
 
     def __init__(self, answer: Callable[[], OutboundResponse]) -> None:
         self.answer = answer
@@ -202,30 +202,30 @@ class KeyServer:
 
 
 @pytest.mark.parametrize("name", TOKENS)
-def test_a_forged_token_is_refused_and_makes_nobody_else_be_asked(verifier: TokenVerifier, name: str) -> None:
+def test_forged_tokens_are_refused_without_contacting_other_hosts(verifier: TokenVerifier, name: str) -> None:
     with pytest.raises(TokenRefusedError):
         verifier.verify(f"Bearer {TOKENS[name]()}", URL)
     assert set(verifier._outbound.asked) <= {JWKS_URL}  # type: ignore[attr-defined]
-    # The verifier is still whole.
+    # The verifier still works.
     verifier.verify(f"Bearer {EHR.token(URL)}", URL)
 
 
 @pytest.mark.parametrize("name", AROUND)
-def test_a_good_token_in_another_dress_is_none(verifier: TokenVerifier, name: str) -> None:
+def test_malformed_authorization_headers_are_refused(verifier: TokenVerifier, name: str) -> None:
     token = EHR.token(URL)
     with pytest.raises(TokenRefusedError):
         verifier.verify(AROUND[name](token), URL)
-    verifier.verify(f"Bearer {token}", URL)  # and it was not used up by that
+    verifier.verify(f"Bearer {token}", URL)  # its id was not used up
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-def test_the_scheme_is_read_without_case(verifier: TokenVerifier, scheme: str) -> None:
+def test_the_scheme_is_case_insensitive(verifier: TokenVerifier, scheme: str) -> None:
     """RFC 9110, section 11.1."""
     assert verifier.verify(f"{scheme} {EHR.token(URL)}", URL).client.name == "general"
 
 
-def test_a_signature_written_otherwise_is_the_same_token(verifier: TokenVerifier) -> None:
-    """Of an EC signature (r, s) everybody can make (r, n - s): the id is used up all the same."""
+def test_another_encoding_of_a_signature_is_a_replay(verifier: TokenVerifier) -> None:
+    """From an EC signature (r, s) anyone can make (r, n - s): the id is used up by it."""
     token = EHR.token(URL)
     verifier.verify(f"Bearer {token}", URL)
     signed, _, signature = token.rpartition(".")
@@ -236,7 +236,7 @@ def test_a_signature_written_otherwise_is_the_same_token(verifier: TokenVerifier
         verifier.verify(f"Bearer {signed}.{b64(other)}", URL)
 
 
-def test_an_id_is_its_issuers_own_and_good_once_over_all_tenants(tmp_path: Path) -> None:
+def test_token_ids_are_per_issuer_and_used_once_over_all_tenants(tmp_path: Path) -> None:
     path, other = tmp_path / "clients.json", Ehr(issuer="https://other.example")
     two = [
         {"name": "one", "issuer": EHR.issuer, "jwks": EHR.jwks(), "tenants": ["north", "south"]},
@@ -249,9 +249,9 @@ def test_an_id_is_its_issuers_own_and_good_once_over_all_tenants(tmp_path: Path)
     assert verifier.verify(f"Bearer {EHR.token(URL, jti=jti, tenant='north')}", URL).tenant == "north"
     with pytest.raises(TokenRefusedError, match="replayed"):
         verifier.verify(f"Bearer {EHR.token(URL, jti=jti, tenant='south')}", URL)
-    # Nobody can use up the ids of another issuer.
+    # An issuer cannot use up the ids of another.
     assert verifier.verify(f"Bearer {other.token(URL, jti=jti)}", URL).client.name == "two"
-    # A key of one issuer says nothing for the other.
+    # A key of one issuer is not valid for the other.
     with pytest.raises(TokenRefusedError, match="signature"):
         verifier.verify(f"Bearer {EHR.token(URL, key=other.ec_key, tenant='north')}", URL)
 
@@ -279,7 +279,7 @@ BAD_KEY_SERVERS: dict[str, Callable[[], OutboundResponse]] = {
 
 
 @pytest.mark.parametrize("name", BAD_KEY_SERVERS)
-def test_a_key_server_that_misbehaves_leaves_the_keys_of_before(name: str) -> None:
+def test_a_failing_key_server_leaves_the_known_keys(name: str) -> None:
     now = [0.0]
     server = KeyServer(lambda: OutboundResponse(200, {}, json.dumps(EHR.jwks()).encode()))
     keys = FetchedKeys(JWKS_URL, jwks_fetcher(server), lambda: now[0])  # type: ignore[arg-type]
@@ -290,7 +290,7 @@ def test_a_key_server_that_misbehaves_leaves_the_keys_of_before(name: str) -> No
     assert len(server.asked) == 2
 
 
-def test_one_key_of_a_kind_we_do_not_know_spoils_no_other() -> None:
+def test_keys_of_unknown_types_are_skipped() -> None:
     odd = [{"kty": "OKP", "crv": "Ed25519", "x": "AAAA", "kid": "ed"}, {"kty": "RSA"}, "?", OWN, OWN]
     answer = OutboundResponse(200, {}, json.dumps({"keys": [*odd, *EHR.jwks()["keys"]]}).encode())
     keys = FetchedKeys(JWKS_URL, jwks_fetcher(KeyServer(lambda: answer)))  # type: ignore[arg-type]
@@ -314,8 +314,8 @@ def test_keys_are_rotated_without_a_restart(verifier: TokenVerifier, monkeypatch
         verifier.verify(f"Bearer {EHR.token(URL)}", URL)  # the old key was withdrawn
 
 
-def test_a_slow_key_server_and_a_stranger_who_asks_for_it_keep_nobody_out() -> None:
-    """While one unknown key is looked for, those whose key is known are answered."""
+def test_a_slow_key_server_and_unknown_keys_block_no_known_client() -> None:
+    """While an unknown key is fetched, clients with a known key are answered."""
     now, hangs, asked = [0.0], threading.Event(), threading.Event()
     good = OutboundResponse(200, {}, json.dumps(EHR.jwks()).encode())
     server = KeyServer(lambda: good)
@@ -329,16 +329,16 @@ def test_a_slow_key_server_and_a_stranger_who_asks_for_it_keep_nobody_out() -> N
 
     server.answer, now[0] = slow, 31.0
     with ThreadPoolExecutor(3) as pool:
-        strangers = [pool.submit(keys.get, "made-up") for _ in range(2)]
+        unknowns = [pool.submit(keys.get, "made-up") for _ in range(2)]
         assert asked.wait(PATIENT)
         assert pool.submit(keys.get, "ec-1").result(PATIENT) is not None
-        assert not any(stranger.done() for stranger in strangers)
+        assert not any(unknown.done() for unknown in unknowns)
         hangs.set()
-        assert [stranger.result(PATIENT) for stranger in strangers] == [None, None]
+        assert [unknown.result(PATIENT) for unknown in unknowns] == [None, None]
     assert len(server.asked) == 2
 
 
-def test_of_many_at_once_after_a_start_one_fetches_and_all_get_their_key() -> None:
+def test_concurrent_first_requests_cause_one_key_fetch() -> None:
     begun, asking = threading.Barrier(8), []
 
     def slow() -> OutboundResponse:
@@ -358,7 +358,7 @@ def test_of_many_at_once_after_a_start_one_fetches_and_all_get_their_key() -> No
     assert len(server.asked) == 1
 
 
-def test_a_key_set_is_read_within_its_cap(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_key_set_is_limited(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = LIMITS["cds_service.auth.keys", "FETCH_SECONDS"]
     monkeypatch.setattr(trust_keys, "FETCH_SECONDS", seconds)
     monkeypatch.setattr(trust_keys, "time", SimpleNamespace(monotonic=lambda: 1000.0))
@@ -390,7 +390,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
     )
 
 
-def test_over_http_each_is_the_same_401_that_gives_no_reason(app: Flask) -> None:
+def test_every_refused_token_is_the_same_401_over_http(app: Flask) -> None:
     client, said = app.test_client(), set()
     headers = [f"Bearer {make()}" for make in TOKENS.values()]
     headers += [dress(EHR.token(URL)) for dress in AROUND.values()]
@@ -399,7 +399,7 @@ def test_over_http_each_is_the_same_401_that_gives_no_reason(app: Flask) -> None
             "/cds-services", headers={"Authorization": header.replace("\n", "").encode().decode("latin-1")}
         )
         if "\n" in header:
-            continue  # no header can hold it
+            continue  # not allowed in a header
         assert answer.status_code == 401, header[:60]
         said.add((answer.get_data(), answer.headers["WWW-Authenticate"]))
     assert len(said) == 1

@@ -1,4 +1,4 @@
-"""The clients file: every fault is named, a bad change keeps what was, the command writes what the service reads."""
+"""The clients file: every error is named, an invalid change keeps the old clients, and the command writes the file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changed", "said"), FAULTS, ids=[row[1] + str(i) for i, row in enumerate(FAULTS)])
-def test_a_fault_names_its_field(ehr: Ehr, tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+def test_an_invalid_field_is_named(ehr: Ehr, tmp_path: Path, changed: dict[str, Any], said: str) -> None:
     with pytest.raises(ClientsError, match=said):
         read_clients(ehr.configure(tmp_path / "clients.json", **changed))
 
@@ -61,7 +61,7 @@ def test_two_clients_of_one_issuer_are_refused(ehr: Ehr, tmp_path: Path) -> None
         read_clients(path)
 
 
-def test_a_change_is_seen_and_a_bad_one_keeps_what_was(ehr: Ehr, tmp_path: Path) -> None:
+def test_a_change_is_loaded_and_an_invalid_one_keeps_the_old_clients(ehr: Ehr, tmp_path: Path) -> None:
     path = ehr.configure(tmp_path / "clients.json")
     clients = ClientsFile(path)
     assert list(clients.clients) == [ISSUER]

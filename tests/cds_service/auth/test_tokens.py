@@ -1,4 +1,4 @@
-"""J1 to J9 of the security duties: every way a token can be wrong is a 401 that says nothing, and one is enough."""
+"""J1 to J9 of the security requirements: any defect of a token is a 401 without details."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def refused(verifier: TokenVerifier, token: str, url: str = URL) -> str:
 
 @pytest.mark.parametrize("algorithm", ["ES384", "RS384"])
 @pytest.mark.parametrize("audience", [URL, [URL, "https://other.example"]])
-def test_a_good_token_is_accepted(verifier: TokenVerifier, ehr: Ehr, algorithm: str, audience: Any) -> None:
+def test_a_valid_token_is_accepted(verifier: TokenVerifier, ehr: Ehr, algorithm: str, audience: Any) -> None:
     token = ehr.token(URL, algorithm=algorithm, aud=audience, tenant="north")
     caller = verifier.verify(f"Bearer {token}", URL)
     assert (caller.client.name, caller.tenant) == ("general", "north")
@@ -128,15 +128,15 @@ def _b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def test_no_signature_no_shared_secret_no_other_key(verifier: TokenVerifier, ehr: Ehr) -> None:
+def test_unsigned_symmetric_and_foreign_signatures_are_refused(verifier: TokenVerifier, ehr: Ehr) -> None:
     claims = ehr.claims(URL, tenant="north")
     unsigned = jwt.encode(claims, "", algorithm="none", headers={"kid": "ec-1"})
     assert refused(verifier, unsigned) == "algorithm"
-    # The public key as a shared secret: the old confusion of asymmetric and symmetric.
+    # The public key as a shared secret: algorithm confusion.
     shared = ehr.jwks()["keys"][0]["x"] * 2
     assert refused(verifier, jwt.encode(claims, shared, algorithm="HS384", headers={"kid": "ec-1"})) == "algorithm"
-    stranger = ehr.token(URL, key=ec.generate_private_key(ec.SECP384R1()), tenant="north")
-    assert refused(verifier, stranger) == "signature"
+    forged = ehr.token(URL, key=ec.generate_private_key(ec.SECP384R1()), tenant="north")
+    assert refused(verifier, forged) == "signature"
     head, payload, signature = ehr.token(URL, tenant="north").split(".")
     other = _b64(json.dumps(ehr.claims(URL, tenant="south")).encode())
     assert payload != other
@@ -147,12 +147,12 @@ def test_no_signature_no_shared_secret_no_other_key(verifier: TokenVerifier, ehr
     "header",
     [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer a.b", "Bearer é.b.c", "Bearer ..", "Bearer " + "x" * 9000],
 )
-def test_what_is_no_token(verifier: TokenVerifier, header: str | None) -> None:
+def test_malformed_tokens_are_refused(verifier: TokenVerifier, header: str | None) -> None:
     with pytest.raises(TokenRefusedError):
         verifier.verify(header, URL)
 
 
-def test_a_token_is_good_once_also_for_a_second_worker(verifier: TokenVerifier, ehr: Ehr, tmp_path: Path) -> None:
+def test_a_token_is_used_once_over_all_workers(verifier: TokenVerifier, ehr: Ehr, tmp_path: Path) -> None:
     token = ehr.token(URL, tenant="north")
     verifier.verify(f"Bearer {token}", URL)
     assert refused(verifier, token) == "replayed"
@@ -162,7 +162,7 @@ def test_a_token_is_good_once_also_for_a_second_worker(verifier: TokenVerifier, 
     second.close()
 
 
-def test_of_many_at_once_exactly_one_passes(verifier: TokenVerifier, ehr: Ehr) -> None:
+def test_one_of_concurrent_replays_passes(verifier: TokenVerifier, ehr: Ehr) -> None:
     token = ehr.token(URL, tenant="north")
 
     def attempt(_: int) -> bool:
@@ -176,13 +176,13 @@ def test_of_many_at_once_exactly_one_passes(verifier: TokenVerifier, ehr: Ehr) -
         assert sum(pool.map(attempt, range(50))) == 1
 
 
-def test_a_forged_token_does_not_burn_the_id_of_a_true_one(verifier: TokenVerifier, ehr: Ehr) -> None:
+def test_a_forged_token_does_not_use_up_a_valid_id(verifier: TokenVerifier, ehr: Ehr) -> None:
     forged = ehr.token(URL, key=ec.generate_private_key(ec.SECP384R1()), jti="same", tenant="north")
     assert refused(verifier, forged) == "signature"
     verifier.verify(f"Bearer {ehr.token(URL, jti='same', tenant='north')}", URL)
 
 
-def test_without_its_store_nothing_is_accepted(ehr: Ehr, tmp_path: Path) -> None:
+def test_no_token_is_accepted_without_the_store(ehr: Ehr, tmp_path: Path) -> None:
     class Down:
         def first_use(self, issuer: str, jti: str, expires: datetime) -> bool:
             raise StoreError("down")
@@ -193,7 +193,7 @@ def test_without_its_store_nothing_is_accepted(ehr: Ehr, tmp_path: Path) -> None
 
 
 class _KeyServer:
-    """Stands where the socket would be: what the key URL answers, and how often it was asked."""
+    """Replaces the socket: the answer of the key URL, and the number of requests."""
 
     def __init__(self, answer: Callable[[], OutboundResponse]) -> None:
         self.answer, self.asked = answer, 0
@@ -203,7 +203,7 @@ class _KeyServer:
         return self.answer()
 
 
-def test_fetched_keys_are_refetched_seldom_and_kept_a_day(ehr: Ehr) -> None:
+def test_fetched_keys_are_refetched_rarely_and_kept_a_day(ehr: Ehr) -> None:
     now = [0.0]
     good = OutboundResponse(200, {}, json.dumps(ehr.jwks()).encode())
     server = _KeyServer(lambda: good)
@@ -248,7 +248,7 @@ def test_unusable_keys_are_named() -> None:
             read_keys(jwks)
 
 
-def test_the_service_tells_a_stranger_nothing_and_logs_no_token(
+def test_a_401_has_no_details_and_tokens_are_not_logged(
     ehr: Ehr, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from cds_service.application.factory import create_app
@@ -268,7 +268,7 @@ def test_the_service_tells_a_stranger_nothing_and_logs_no_token(
         client.get("/cds-services"),
         client.get("/cds-services", headers=bearer(stale)),
         client.get("/cds-services", headers=bearer(ehr.token(f"{PUBLIC}/elsewhere"))),
-        # The Host header cannot make another address ours.
+        # The Host header does not change the audience.
         client.get(
             "/cds-services",
             headers=bearer(ehr.token("http://evil.example/cds-services")),
@@ -290,7 +290,7 @@ def test_the_service_tells_a_stranger_nothing_and_logs_no_token(
     app.extensions["riskcards"].store.close()
 
 
-def test_times_are_our_clocks(ehr: Ehr, store: Store, tmp_path: Path) -> None:
+def test_token_times_are_checked_by_the_service_clock(ehr: Ehr, store: Store, tmp_path: Path) -> None:
     """The leeway is a minute, on both sides."""
     clients = ClientsFile(ehr.configure(tmp_path / "clients.json"))
     at = [float(NOW)]

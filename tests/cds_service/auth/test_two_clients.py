@@ -1,4 +1,4 @@
-"""Two hospitals at one service, with the same ids for other people: neither answers or silences what is the other's."""
+"""Two hospitals at one service, with the same ids for different patients: their cards and overrides are separate."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def overrides(app: Flask, ehr: Ehr, card: str, tenant: Any = ...) -> int:
     return app.test_client().post(f"{PATH}/feedback", json={"feedback": [entry]}, headers=headers).status_code
 
 
-def test_feedback_is_taken_from_whom_the_card_was_sent_to_and_snoozes_nobody_else(app: Flask) -> None:
+def test_feedback_is_accepted_from_the_cards_client_only_and_snoozes_only_that_client(app: Flask) -> None:
     card = cards(app, NORTH, "a")[0]["uuid"]
     assert overrides(app, SOUTH, card) == 404
     assert overrides(app, NORTH, card, "b") == 404
-    assert cards(app, NORTH, "a"), "nobody of its own has set it aside"
+    assert cards(app, NORTH, "a"), "no user of this client has overridden it"
     assert overrides(app, NORTH, card, "a") == 200
     assert cards(app, NORTH, "a") == [], "snoozed where it was set aside"
-    # The same ids elsewhere are other people.
+    # The same ids at another client are other patients and users.
     assert cards(app, NORTH, "b")
     assert cards(app, SOUTH)

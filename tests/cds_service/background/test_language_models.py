@@ -1,4 +1,4 @@
-"""Readers by name, and a model server over real HTTP that may do anything."""
+"""Note readers by name, and a model server over real HTTP that may misbehave."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def reader(
     return found
 
 
-def test_an_endpoint_reads_and_what_is_not_anchored_is_dropped(
+def test_an_endpoint_reads_and_unanchored_findings_are_dropped(
     server: ModelServer, rules: RuleNoteReader, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("secret\n", "ascii")
@@ -55,7 +55,7 @@ def test_an_endpoint_reads_and_what_is_not_anchored_is_dropped(
     assert server.tokens == ["Bearer secret"]
 
 
-def test_a_server_that_knows_only_the_older_word_is_asked_in_it(server: ModelServer, rules: RuleNoteReader) -> None:
+def test_a_server_with_the_older_parameter_is_supported(server: ModelServer, rules: RuleNoteReader) -> None:
     server.behaviour = "old"
     found = reader(server, rules).read([note()])
     assert found.language_notes == 1
@@ -80,7 +80,7 @@ def test_a_server_that_misbehaves_costs_no_findings(
     assert caught.value.reason == reason
 
 
-def test_a_server_that_is_not_there_or_whose_token_is_not(rules: RuleNoteReader, server: ModelServer) -> None:
+def test_an_unreachable_server_and_a_missing_token_file(rules: RuleNoteReader, server: ModelServer) -> None:
     gone = reader_named("http://127.0.0.1:9/v1#small", rules, OpenedModels(ModelServers()))
     assert gone.read([note()]).language_failed == 1
     assert reader(server, rules, "/nowhere/token").read([note()]).language_failed == 1
@@ -91,23 +91,21 @@ def test_a_server_that_is_not_there_or_whose_token_is_not(rules: RuleNoteReader,
     "gpt", "", "https://llm.example/v1", "http://llm.example/v1#m", "https://user:x@llm.example/v1#m", "ftp://x/v1#m",
     "https://llm.example/v1?k=1#m",
 ])  # fmt: skip
-def test_a_name_that_names_nothing_says_which_names_there_are(name: str, rules: RuleNoteReader) -> None:
+def test_an_unknown_name_lists_the_known_ones(name: str, rules: RuleNoteReader) -> None:
     with pytest.raises(ReaderNameError):
         ReaderName.of(name)
     with pytest.raises(SettingsError, match="NOTE_READER"):
         Settings.from_environment({"RISKCARDS_NOTE_READER": name})
 
 
-def test_names_say_what_is_opened(rules: RuleNoteReader) -> None:
+def test_names_select_the_reader(rules: RuleNoteReader) -> None:
     assert ReaderName.of("smollm2+./tuned").adapter == "./tuned"
     assert reader_named("rules", rules, OpenedModels(ModelServers())) is rules
     with pytest.raises((ModelArtifactError, ImportError)):
         reader_named("./no/such/model", rules, OpenedModels(ModelServers()))
 
 
-def test_a_stopped_training_asks_for_no_reading_twice_and_embeds_nothing_twice(
-    server: ModelServer, tmp_path: Path
-) -> None:
+def test_a_resumed_training_repeats_no_reading_and_no_embedding(server: ModelServer, tmp_path: Path) -> None:
     out = tmp_path / "model"
     for _ in range(2):
         opened = open_sources("minilm", f"{server.url}#small", beside=out).reader

@@ -1,4 +1,4 @@
-"""A hook never waits for a language model, and the next one has what it read."""
+"""A hook never waits for a language model; the next hook has the model's findings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ from sqlalchemy import select, text, update
 from cds_service.application.factory import create_app
 from cds_service.background import read_ahead
 from cds_service.background.leases import Leases
-from cds_service.background.read_ahead import HELD, NOTES, READING, UNREAD, Desk, ReadAhead, SealedAnswers, open_vault
+from cds_service.background.read_ahead import (
+    HELD,
+    NOTES,
+    READING,
+    UNREAD,
+    QueueWorker,
+    ReadAhead,
+    SealedAnswers,
+    open_vault,
+)
 from cds_service.cli import cli
 from cds_service.config.settings import Settings
 from cds_service.store.errors import StoreError
@@ -77,14 +86,14 @@ def leases_of(store: Store) -> Leases:
 
 
 def expire_leases(store: Store) -> None:
-    """As if the workers that hold them had died a while ago."""
+    """Expires the leases, as if their workers had died."""
     with store._engine.begin() as connection:
         past = datetime.now(UTC) - timedelta(seconds=1)
         connection.execute(update(SEALED).where(SEALED.c.kind == HELD).values(expires=past))
 
 
-def desk_of(reader: LanguageNoteReader) -> Desk[Any, Any]:
-    return Desk(NOTES, reader.read_many)
+def desk_of(reader: LanguageNoteReader) -> QueueWorker[Any, Any]:
+    return QueueWorker(NOTES, reader.read_many)
 
 
 class Bench:
@@ -99,7 +108,7 @@ class Bench:
         self.worker = ReadAhead(self.vault, [desk_of(self.reader)], leases_of(store))
 
     def asked(self) -> None:
-        """What the hook left is written down by now."""
+        """Waits until the jobs of the hook are stored."""
         self.readings.write_down()
 
 
@@ -126,7 +135,7 @@ def test_another_process_finds_the_reading(settings: Settings, store: Store, ind
 
 
 def test_nothing_of_a_note_is_readable_in_the_database(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
-    """And the note itself is gone once it was read."""
+    """The note itself is deleted when it was read."""
     bench = Bench(settings, store, index, lambda _: SAID)
     bench.hook.read([note()])
     bench.asked()
@@ -143,7 +152,7 @@ def test_nothing_of_a_note_is_readable_in_the_database(settings: Settings, store
 
 
 @pytest.mark.parametrize("say", [refuses, breaks, rambles])
-def test_a_failing_model_is_asked_again_and_then_left_in_peace(
+def test_a_failing_model_is_retried_a_limited_number_of_times(
     settings: Settings, store: Store, index: KnowledgeIndex, say: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = Bench(settings, store, index, say)
@@ -157,8 +166,8 @@ def test_a_failing_model_is_asked_again_and_then_left_in_peace(
     assert "CHF" not in caplog.text
 
 
-def test_a_model_that_hangs_holds_no_hook(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
-    """The hook answers while the worker sits in a call that does not come back."""
+def test_a_hanging_model_blocks_no_hook(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+    """The hook answers while the worker waits in a call that does not return."""
     called, done = threading.Event(), threading.Event()
 
     def hang(_: Prompt) -> str:
@@ -179,9 +188,7 @@ def test_a_model_that_hangs_holds_no_hook(settings: Settings, store: Store, inde
     assert bench.hook.read([note()]).language_notes == 1
 
 
-def test_a_store_that_fails_or_hangs_is_as_if_it_held_nothing(
-    index: KnowledgeIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_or_hanging_store_has_no_readings(index: KnowledgeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store answers no sooner than the hook: a hook that waited for it would never answer."""
     answered = threading.Event()
 
@@ -208,7 +215,7 @@ def test_a_store_that_fails_or_hangs_is_as_if_it_held_nothing(
     answered.set()
 
 
-def test_of_several_workers_one_reads_a_note(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+def test_one_of_several_workers_reads_a_note(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
     model = SaysModel(lambda _: SAID)
     bench = Bench(settings, store, index, None)
     texts = [f"{TEXT} Bed {n}." for n in range(12)]
@@ -236,7 +243,7 @@ def test_an_expired_note_is_not_read(settings: Settings, store: Store, index: Kn
     assert not bench.worker.step()
 
 
-def test_a_reading_is_kept_whole(index: KnowledgeIndex) -> None:
+def test_a_reading_survives_a_round_trip(index: KnowledgeIndex) -> None:
     import orjson
 
     rules = RuleNoteReader(index, embed=False)
@@ -247,10 +254,10 @@ def test_a_reading_is_kept_whole(index: KnowledgeIndex) -> None:
         reading_from_json({"findings": [{"concept_ui": "x"}], "values": []})
 
 
-def test_a_card_says_who_read_and_a_second_one_has_the_models_reading(
+def test_a_card_names_its_reader_and_a_second_card_has_the_models_reading(
     settings: Settings, discharge: dict[str, Any]
 ) -> None:
-    """The whole way: the service, its store, the command, a model server; a server that is down blocks nothing."""
+    """End to end with service, store, command and model server; a server that is down blocks nothing."""
     with model_server(ReaderAnswer().to_text()) as server:
         asked = replace(settings, note_reader=f"{server.url}#small")
         app = create_app(asked)
@@ -280,7 +287,7 @@ def test_a_card_says_who_read_and_a_second_one_has_the_models_reading(
         assert second["indicator"] == first["indicator"]
 
 
-def test_rules_alone_have_nothing_to_read_ahead(settings: Settings) -> None:
+def test_a_rule_reader_has_nothing_to_read_ahead(settings: Settings) -> None:
     env = {"RISKCARDS_DATABASE_URL": settings.database_url, "RISKCARDS_NOTE_READER": "rules"}
     assert CliRunner().invoke(cli, ["read-ahead", "--once"], env=env).exit_code == 2
 
@@ -296,7 +303,7 @@ def test_a_command_reads_at_once(index: KnowledgeIndex) -> None:
 def test_a_worker_that_dies_at_any_step_loses_no_note_and_reads_none_twice(
     settings: Settings, store: Store, index: KnowledgeIndex
 ) -> None:
-    """Killed before it read, and after it kept the reading but before the note went: the next one sets it right."""
+    """Killed before reading, or between storing the reading and deleting the note: the next worker completes it."""
     model = SaysModel(lambda _: SAID)
     bench = Bench(settings, store, index, None)
     bench.hook.read([note(f"{TEXT} Bed {n}.") for n in range(2)])
@@ -315,7 +322,7 @@ def test_a_worker_that_dies_at_any_step_loses_no_note_and_reads_none_twice(
     assert (heir.read, heir.waiting(), model.asked) == (1, 0, 2)
 
 
-def test_a_note_that_kills_every_worker_is_given_up(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
+def test_a_note_that_kills_workers_is_dropped(settings: Settings, store: Store, index: KnowledgeIndex) -> None:
     bench = Bench(settings, store, index, lambda _: SAID)
     bench.hook.read([note()])
     bench.asked()
@@ -327,8 +334,8 @@ def test_a_note_that_kills_every_worker_is_given_up(settings: Settings, store: S
     assert bench.worker.waiting() == 0
 
 
-def test_a_worker_that_lives_keeps_its_notes(store: Store) -> None:
-    """A reading longer than the lease: the lease is put off before it ends, nobody else gets the note."""
+def test_a_running_worker_renews_its_leases(store: Store) -> None:
+    """During a reading longer than the lease, the lease is renewed and no other worker gets the note."""
 
     def ends() -> str:
         with store._engine.connect() as connection:
@@ -355,7 +362,7 @@ def test_a_worker_that_lives_keeps_its_notes(store: Store) -> None:
 def test_a_worker_killed_in_the_middle_of_a_queue_loses_nothing_and_nothing_is_read_twice(
     settings: Settings, store: Store, index: KnowledgeIndex, tmp_path: Path
 ) -> None:
-    """Real processes: SIGKILL while the model server holds the fourth answer back; another worker goes on."""
+    """Real processes: SIGKILL while the model server holds back the fourth answer; another worker continues."""
     with model_server(SAID) as server:
         asked = replace(settings, note_reader=f"{server.url}#small")
         readings = SealedAnswers(open_vault(asked, store), NOTES)

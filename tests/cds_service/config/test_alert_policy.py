@@ -1,8 +1,9 @@
-"""Modes, thresholds, snooze, the cap on warnings, roles: what a clinician sees and what is only kept."""
+"""Modes, thresholds, snooze, the cap on warnings, and roles: which cards are shown and which only stored."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ def discharge() -> dict[str, Any]:
     return whole_request("diabetic-heart-failure-discharge")
 
 
-def make(pipeline: Pipeline, folder: Path, **settings: str) -> Flask:
+def make(
+    pipeline: Pipeline, folder: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC), **settings: str
+) -> Flask:
     given = {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/quiet.db"} | settings
-    return create_app(patient_settings(given), pipeline)
+    return create_app(patient_settings(given), pipeline, clock=clock)
 
 
 def cards(app: Flask, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -73,8 +76,7 @@ def test_the_kill_switch_stops_a_running_service_and_survives_a_restart(
     monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path}/quiet.db")
     app = make(pipeline, tmp_path)
     now = [0.0]
-    answering = app.extensions["riskcards"].answering
-    answering.modes = ModeBoard(answering.store, Mode.LIVE, lambda: now[0])
+    monkeypatch.setattr(app.extensions["riskcards"].answering.modes, "_clock", lambda: now[0])
     assert len(cards(app, discharge)) == 1
     run = CliRunner().invoke(cli, ["mode", "live", "--service", "readmission-30d"])
     assert run.exit_code == 0, run.output
@@ -105,7 +107,9 @@ def test_the_more_specific_mode_wins(tmp_path: Path) -> None:
 def test_an_override_snoozes_for_that_user_until_time_passes_or_risk_moves(
     pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any]
 ) -> None:
-    app = make(pipeline, tmp_path, RISKCARDS_SNOOZE_HOURS="8", RISKCARDS_SNOOZE_DELTA="0.02")
+    later = [timedelta()]
+    quiet = {"RISKCARDS_SNOOZE_HOURS": "8", "RISKCARDS_SNOOZE_DELTA": "0.02"}
+    app = make(pipeline, tmp_path, clock=lambda: datetime.now(UTC) + later[0], **quiet)
     card = cards(app, discharge)[0]
     assert len(cards(app, discharge)) == 1
     override = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-01-01T10:00:00Z"}
@@ -113,9 +117,7 @@ def test_an_override_snoozes_for_that_user_until_time_passes_or_risk_moves(
     assert cards(app, discharge) == []
     colleague = discharge | {"context": discharge["context"] | {"userId": "Practitioner/colleague"}}
     assert len(cards(app, colleague)) == 1
-    answering = app.extensions["riskcards"].answering
-    clock = answering.clock
-    answering.clock = lambda: clock() + timedelta(hours=9)
+    later[0] = timedelta(hours=9)
     assert len(cards(app, discharge)) == 1
 
 
@@ -156,7 +158,7 @@ def test_roles(pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any]) ->
         ("QUIET_BELOW_THRESHOLD", "perhaps"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(name: str, value: str) -> None:
+def test_invalid_settings_are_refused(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         patient_settings({f"RISKCARDS_{name}": value})
 
@@ -182,7 +184,7 @@ def test_a_card_replays_bit_for_bit_and_a_changed_record_does_not(
     assert CliRunner().invoke(cli, ["audit", "verify"]).exit_code == 3
 
 
-def test_outcomes_come_from_a_table_whole_or_not_at_all(
+def test_outcomes_are_imported_from_a_table_all_or_none(
     pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path}/quiet.db")

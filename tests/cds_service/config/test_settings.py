@@ -14,18 +14,18 @@ from cds_service.config.settings import Settings, SettingsError
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "settings.md"
 
 
-def test_the_guide_lists_exactly_the_settings_there_are() -> None:
+def test_the_guide_lists_exactly_the_settings() -> None:
     documented = set(re.findall(r"^\| `RISKCARDS_(\w+)`", GUIDE.read_text("utf-8"), re.MULTILINE))
     assert documented == {field.name.upper() for field in fields(Settings)}
 
 
 @pytest.mark.parametrize("name", ["NCBI_API_KEY", "EUTILS_URL", "DATA", "CHROMIUM"])
-def test_names_read_elsewhere_are_in_the_guide_and_passed_over(name: str) -> None:
+def test_settings_of_other_programs_are_documented_and_ignored(name: str) -> None:
     assert f"`RISKCARDS_{name}`" in GUIDE.read_text("utf-8")
     assert Settings.from_environment({f"RISKCARDS_{name}": "x"}) == Settings.from_environment({})
 
 
-def test_an_unknown_name_is_an_error_that_names_the_nearest() -> None:
+def test_an_unknown_setting_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(SettingsError, match="RISKCARDS_PUBLIC_URL"):
         Settings.from_environment({"RISKCARDS_PUBLIK_URL": "https://x.example"})
 
@@ -47,7 +47,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"nothing": 1}'])
-def test_a_faulty_file_is_named(tmp_path: Path, content: str) -> None:
+def test_an_invalid_file_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "riskcards.json"
     file.write_text(content)
     with pytest.raises(SettingsError):

@@ -1,9 +1,10 @@
-"""The same bytes again: worked out once, kept each time, and never for anybody else or past what may be fetched."""
+"""The assessment cache: a repeated prefetch is assessed once, and never for another client, patient or model."""
 
 from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,14 @@ def assessed(shipped: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def make(pipeline: Pipeline, folder: Path, **settings: str) -> Flask:
+def make(
+    pipeline: Pipeline, folder: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC), **settings: str
+) -> Flask:
     given = {"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/r.db"} | settings
-    return create_app(patient_settings(given), pipeline)
+    return create_app(patient_settings(given), pipeline, clock=clock)
 
 
-def test_the_same_prefetch_again_is_worked_out_once_and_kept_twice(
+def test_a_repeated_prefetch_is_assessed_once_and_stored_twice(
     shipped: Pipeline, tmp_path: Path, assessed: list[str]
 ) -> None:
     app = make(shipped, tmp_path)
@@ -63,19 +66,19 @@ def test_the_same_prefetch_again_is_worked_out_once_and_kept_twice(
     assert {**first, "uuid": ""}.keys() == again.keys()
     assert (first["summary"], first["detail"]) == (again["summary"], again["detail"])
     store = app.extensions["riskcards"].store
-    kept, told = store.card_record(first["uuid"]), store.card_record(again["uuid"])
-    assert kept["estimates"] == told["estimates"]
-    assert told["hook_instance"] == instance
+    kept, repeated = store.card_record(first["uuid"]), store.card_record(again["uuid"])
+    assert kept["estimates"] == repeated["estimates"]
+    assert repeated["hook_instance"] == instance
 
 
-def test_nothing_else_is_taken_for_the_same(shipped: Pipeline, tmp_path: Path, assessed: list[str]) -> None:
+def test_a_different_request_is_assessed_anew(shipped: Pipeline, tmp_path: Path, assessed: list[str]) -> None:
     client, request = make(shipped, tmp_path).test_client(), whole_request(CASE)
     client.post(URL, json=request)
     changed = json.loads(json.dumps(request))
     changed["prefetch"]["patient"]["birthDate"] = "1950-01-01"
     assert client.post(URL, json=changed).status_code == 200
     assert len(assessed) == 2
-    # The same data under another patient's name in the context is somebody else's chart.
+    # The same data with another patient in the context is another chart.
     other = json.loads(json.dumps(request))
     other["context"]["patientId"] = "somebody-else"
     assert client.post(URL, json=other).status_code == 412
@@ -85,7 +88,7 @@ def test_nothing_else_is_taken_for_the_same(shipped: Pipeline, tmp_path: Path, a
     assert len(assessed) == 2
 
 
-def test_another_client_is_not_answered_from_it(shipped: Pipeline, tmp_path: Path, assessed: list[str]) -> None:
+def test_another_client_does_not_share_the_cache(shipped: Pipeline, tmp_path: Path, assessed: list[str]) -> None:
     first, second = Ehr(), Ehr(issuer="https://other.example.org")
     clients = first.configure(tmp_path / "clients.json")
     other = json.loads(second.configure(tmp_path / "other.json").read_text("utf-8"))
@@ -100,44 +103,42 @@ def test_another_client_is_not_answered_from_it(shipped: Pipeline, tmp_path: Pat
     assert len(assessed) == 2
 
 
-def test_it_ends_with_time_with_another_model_and_where_it_is_switched_off(
+def test_the_cache_depends_on_the_model_and_can_be_disabled(
     shipped: Pipeline, tmp_path: Path, assessed: list[str]
 ) -> None:
-    app, request = make(shipped, tmp_path), whole_request("sepsis-icu-first-day")
+    now = datetime.now(UTC)
+    app, request = make(shipped, tmp_path, clock=lambda: now), whole_request("sepsis-icu-first-day")
     answering, client = app.extensions["riskcards"].answering, app.test_client()
     url = "/cds-services/in-hospital-mortality"
-    now = datetime.now(UTC)
-    answering.clock = lambda: now
     answered = [client.post(url, json=request).status_code for _ in range(2)]
     assert (answered, len(assessed)) == ([200, 200], 1)
-    answering.pipeline = Pipeline(shipped.index, shipped.reader, shipped.models)
+    answering.current.replace(Pipeline(shipped.index, shipped.reader, shipped.models))
     client.post(url, json=request)
-    assert answering.remembered._known.popitem()[1][1].pipeline is answering.pipeline
+    assert answering.cache._known.popitem()[1][1].pipeline is answering.pipeline
     off = make(shipped, tmp_path, RISKCARDS_REMEMBER_SECONDS="0")
     for _ in range(2):
         off.test_client().post(url, json=request)
     assert len(assessed) == 3
 
 
-def test_a_running_stay_is_read_anew_after_a_minute(shipped: Pipeline, tmp_path: Path, assessed: list[str]) -> None:
-    app, request = make(shipped, tmp_path), whole_request(CASE)
-    answering, client = app.extensions["riskcards"].answering, app.test_client()
-    now = datetime.now(UTC)
+def test_a_cached_assessment_expires_after_a_minute(shipped: Pipeline, tmp_path: Path, assessed: list[str]) -> None:
+    now, late = datetime.now(UTC), [0]
+    app, request = make(shipped, tmp_path, clock=lambda: now + timedelta(seconds=late[0])), whole_request(CASE)
+    client = app.test_client()
     for entry in request["prefetch"]["encounters"]["entry"]:
         if entry["resource"]["id"] == "stay":
             entry["resource"]["period"] = {"start": (now - timedelta(days=3)).isoformat()}
             entry["resource"]["status"] = "in-progress"
     request["prefetch"]["encounter"] = None
-    for late in (0, 30, 59, 61):
-        answering.clock = lambda late=late: now + timedelta(seconds=late)
+    for late[0] in (0, 30, 59, 61):
         assert client.post(URL, json=request).status_code == 200
     assert len(assessed) == 2
 
 
-def test_what_may_be_fetched_is_tried_again(
+def test_gaps_that_may_be_fetched_bypass_the_cache(
     shipped: Pipeline, tmp_path: Path, assessed: list[str], fhir: FhirServer
 ) -> None:
-    """A server that failed a moment ago may answer now; what it gave is not for the next, who may hold less."""
+    """A server that just failed may answer now; what it gave is not cached for clients with fewer rights."""
     client = make(shipped, tmp_path, RISKCARDS_FHIR_SERVERS=fhir.url).test_client()
     request = whole_request(CASE)
     labs = request["prefetch"].pop("labs")
@@ -162,15 +163,15 @@ BODIES = [
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_parted_body_is_the_whole(body: bytes) -> None:
-    """Where it can be parted and both parts are objects, together they are what a parser reads."""
+def test_a_split_body_equals_the_parsed_body(body: bytes) -> None:
+    """If a body can be split and both parts are objects, they are together what a parser reads."""
     parted = split_prefetch(body)
     assert parted is not None
     rest, cut = parted
     try:
         found = {**rest, "prefetch": parse_json(cut)}
     except HookError:
-        assert b"unknown" in body  # an end that was guessed wrong shows itself
+        assert b"unknown" in body  # a wrong split is detected
     else:
         assert found == json.loads(body)
 
@@ -191,7 +192,7 @@ def test_a_parted_body_is_the_whole(body: bytes) -> None:
         b'{"prefetch": ' + b'{"a":' * 70 + b"1" + b"}" * 70 + b"}",
     ],
 )
-def test_what_is_refused_whole_is_refused_parted(body: bytes) -> None:
+def test_a_split_body_is_refused_like_the_whole(body: bytes) -> None:
     service, said = SERVICES["hospital-risk"], []
     for read in (parse_json, lambda raw: parse_request(raw, service)):
         with pytest.raises(HookError) as refused:
@@ -205,8 +206,8 @@ def _needs_hook(raw: dict[str, Any]) -> None:
         raise HookError(400, "required", "hook")
 
 
-def test_a_grant_behind_a_member_nobody_knows_is_still_seen() -> None:
-    """The end of the prefetch is guessed; a wrong guess must not lose what stands behind it."""
+def test_a_grant_after_an_unknown_member_is_read() -> None:
+    """The end of the prefetch is guessed; a wrong guess must not lose the members after it."""
     request = whole_request(CASE)
     prefetch = request.pop("prefetch")
     grant = {"unknown": {}, "fhirServer": "https://ehr.example/r4", "fhirAuthorization": {"access_token": "t"}}

@@ -1,4 +1,4 @@
-"""What a hook and the app know of an encounter's undated diagnoses: those a server holds now, and no later ones."""
+"""Undated diagnoses of an encounter in hooks and the app: those the server has now, and no later ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 def stay(identifier: str, days: float, end: float | None = None) -> dict[str, Any]:
-    """A stay that began so many days ago."""
+    """A stay that began this many days ago."""
     period = {"start": (NOW - timedelta(days=days)).isoformat()}
     if end is not None:
         period["end"] = (NOW - timedelta(days=end)).isoformat()
@@ -81,7 +81,7 @@ def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
     return {"resourceType": "Bundle", "type": "searchset", "total": len(entries), "entry": entries}
 
 
-def test_the_app_shows_what_is_known_now_and_no_earlier_point_of_its_course_does() -> None:
+def test_undated_diagnoses_are_shown_now_and_not_in_earlier_points_of_the_course() -> None:
     chart = [PATIENT, without_end(RUNNING), SEPSIS | within("now")]
     read = reader_of(chart, "p", "now", NOW)
     assert len(read().conditions) == len(read(NOW).conditions) == 1

@@ -1,6 +1,4 @@
-"""Where a stay is: read with the hook's token at its server, and at no other; what an odd encounter does not tell is
-unknown, and no fault.
-"""
+"""The Locations of a stay are read with the hook's token at its server only; malformed encounters are no error."""
 
 from __future__ import annotations
 
@@ -12,7 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from cds_service.application.factory import create_app
-from cds_service.hooks.locations import lacks_places, newest_first
+from cds_service.hooks.locations import lacks_locations, newest_first
+from fhir_mapping.parsing import FhirPrefetch
 from tests.cds_service.fhir_server import FhirServer
 from tests.contract.conftest import whole_request
 from tests.patience import patient_settings
@@ -37,7 +36,7 @@ def client(fhir: FhirServer, tmp_path: Path) -> Iterator[FlaskClient]:
 
 @pytest.fixture
 def request_body() -> dict[str, Any]:
-    """The stay of the example, in a bed that is part of an intensive care unit, which nothing else tells."""
+    """The stay of the example, in a bed of an intensive care unit, which only the Location says."""
     body = whole_request("sepsis-icu-first-day")
     for stay in stays(body):
         stay.pop("type", None)
@@ -62,11 +61,11 @@ def places(fhir: FhirServer) -> None:
     fhir.answer("/fhir/Location/unit", {"resourceType": "Location", "id": "unit", "type": [{"coding": [WARD]}]})
 
 
-def test_the_places_of_a_stay_are_read_with_the_hooks_token(
+def test_the_locations_of_a_stay_are_read_with_the_hooks_token(
     client: FlaskClient, fhir: FhirServer, request_body: dict[str, Any]
 ) -> None:
     places(fhir)
-    assert "%" not in summary(client, request_body), "nobody lets us ask where the patient is"
+    assert "%" not in summary(client, request_body), "no token, so no Location may be read"
     assert fhir.asked == []
     grant = {"access_token": "secret", "token_type": "Bearer", "expires_in": 300, "scope": "user/*.rs", "subject": "s"}
     allowed = request_body | {"fhirServer": fhir.url, "fhirAuthorization": grant}
@@ -75,10 +74,10 @@ def test_the_places_of_a_stay_are_read_with_the_hooks_token(
     assert asked == ["/fhir/Location/bed", "/fhir/Location/unit"]
     assert {token for _, token in fhir.asked} == {"Bearer secret"}
     assert "%" in summary(client, allowed)
-    assert [path for path, _ in fhir.asked] == asked, "remembered: not asked for again within the minute"
+    assert [path for path, _ in fhir.asked] == asked, "cached: not fetched again within the minute"
 
 
-def test_a_place_that_cannot_be_read_stays_unknown(
+def test_an_unreadable_location_stays_unknown(
     client: FlaskClient, fhir: FhirServer, request_body: dict[str, Any]
 ) -> None:
     grant = {"access_token": "secret", "token_type": "Bearer", "expires_in": 300, "scope": "user/*.rs", "subject": "s"}
@@ -88,7 +87,9 @@ def test_a_place_that_cannot_be_read_stays_unknown(
     assert "%" in summary(client, allowed), "what may still come is asked for anew"
 
 
-def test_loops_and_foreign_places_end(client: FlaskClient, fhir: FhirServer, request_body: dict[str, Any]) -> None:
+def test_location_loops_and_foreign_references_are_not_followed(
+    client: FlaskClient, fhir: FhirServer, request_body: dict[str, Any]
+) -> None:
     for stay in [
         *(e["resource"] for e in request_body["prefetch"]["encounters"]["entry"]),
         request_body["prefetch"]["encounter"],
@@ -123,14 +124,14 @@ def test_loops_and_foreign_places_end(client: FlaskClient, fhir: FhirServer, req
         ({"location": [{"location": {"reference": "Location/a/b?x"}}]}, False),
     ],
 )
-def test_an_odd_encounter_names_a_place_or_none(changed: dict[str, Any], lacks: bool) -> None:
-    """A period that was a list was once our 500."""
+def test_malformed_encounters_may_lack_a_location(changed: dict[str, Any], lacks: bool) -> None:
+    """A period that was a list once caused a 500."""
     encounter = {"resourceType": "Encounter", "id": "e", "location": PLACE, "period": {"start": "2026-01-01"}} | changed
     bundle = {"resourceType": "Bundle", "entry": [{"resource": encounter}]}
-    assert lacks_places({"encounters": bundle}, "e") is lacks
+    assert lacks_locations(FhirPrefetch({"encounters": bundle}, {"encounters": "Encounter"}), "e") is lacks
 
 
-def test_stays_that_do_not_say_when_they_began_come_last() -> None:
+def test_stays_without_a_start_come_last() -> None:
     stays: list[dict[str, Any]] = [{"id": "a"}, {"id": "b", "period": {"start": "2025"}}, {"id": "c", "period": {}}]
     stays.append({"id": "d", "period": {"start": "2026"}})
     assert [stay["id"] for stay in newest_first(stays)] == ["d", "b", "a", "c"]

@@ -1,4 +1,4 @@
-"""The moment a hook's question is asked, as a table."""
+"""The prediction time of each hook, as a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cds_service.hooks.prediction_time import find_encounter, prediction_time
+from cds_service.hooks.prediction_time import prediction_time
 
 NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
 ROWS = [
@@ -26,15 +26,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("name", "hook", "start", "end", "expected"), ROWS, ids=[row[0] for row in ROWS])
-def test_the_moment_of_each_hook(name: str, hook: str, start: str | None, end: str | None, expected: str) -> None:
+def test_prediction_time_of_each_hook(name: str, hook: str, start: str | None, end: str | None, expected: str) -> None:
     period = {key: f"{value}:00:00Z" for key, value in (("start", start), ("end", end)) if value}
     encounter = {"resourceType": "Encounter", "id": "e", "period": period} if period else None
     assert prediction_time(hook, encounter, NOW) == datetime.fromisoformat(f"{expected}:00:00+00:00")
-
-
-def test_the_encounter_is_found_alone_or_among_all() -> None:
-    encounter = {"resourceType": "Encounter", "id": "e"}
-    assert find_encounter({"encounter": encounter}, "e") == encounter
-    assert find_encounter({"encounters": {"entry": [{"resource": encounter}]}}, "e") == encounter
-    assert find_encounter({"encounters": {"entry": "x"}}, "e") is None
-    assert find_encounter({"encounter": encounter}, None) is None

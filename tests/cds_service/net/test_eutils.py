@@ -1,4 +1,4 @@
-"""E-utilities against a local server that answers as NCBI documents: history, pages, failures; never the real one."""
+"""E-utilities against a local server that answers as NCBI documents: history, pages, failures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def record(pmid: int) -> str:
 
 @dataclass
 class Ncbi:
-    """The recorded behaviour of the two utilities, and what was asked of them."""
+    """The documented behaviour of the two utilities, and the requests to them."""
 
     count: int = 450
     history: int = 1
@@ -82,7 +82,7 @@ def ncbi() -> Iterator[Ncbi]:
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only by sleeping."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -101,12 +101,12 @@ def eutils(ncbi: Ncbi, clock: Clock, key: str | None = None) -> Eutils:
 
 
 def test_a_query_becomes_pages_and_pages_become_articles(ncbi: Ncbi, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    pages = eutils(ncbi, Clock()).download("heart failure", tmp_path, progress=lambda *done: told.append(done))
+    reported: list[tuple[int, int]] = []
+    pages = eutils(ncbi, Clock()).download("heart failure", tmp_path, progress=lambda *done: reported.append(done))
     collected = collect_articles("pubmed-xml", pages)
     assert sorted(map(int, collected.articles)) == list(range(1, 451))
     assert isinstance(collected.articles["7"], Article)
-    assert told == [(200, 450), (400, 450), (450, 450)]
+    assert reported == [(200, 450), (400, 450), (450, 450)]
     search, *fetches = ncbi.asked
     assert (search["utility"], search["term"], search["usehistory"]) == ("esearch.fcgi", "heart failure", "y")
     assert [(item["retstart"], item["retmax"]) for item in fetches] == [("0", "200"), ("200", "200"), ("400", "50")]
@@ -114,7 +114,7 @@ def test_a_query_becomes_pages_and_pages_become_articles(ncbi: Ncbi, tmp_path: P
     assert all(item["tool"] == "riskcards" and "api_key" not in item for item in ncbi.asked)
 
 
-def test_what_is_on_disk_is_not_asked_for_again(ncbi: Ncbi, tmp_path: Path) -> None:
+def test_downloaded_pages_are_not_fetched_again(ncbi: Ncbi, tmp_path: Path) -> None:
     first = eutils(ncbi, Clock()).download("sepsis", tmp_path)
     before = [path.read_bytes() for path in first]
     asked = len(ncbi.asked)
@@ -126,7 +126,7 @@ def test_what_is_on_disk_is_not_asked_for_again(ncbi: Ncbi, tmp_path: Path) -> N
     assert [path.read_bytes() for path in first] == before
 
 
-def test_a_download_that_broke_off_goes_on(ncbi: Ncbi, tmp_path: Path) -> None:
+def test_an_interrupted_download_resumes(ncbi: Ncbi, tmp_path: Path) -> None:
     client = eutils(ncbi, Clock())
     client.download("copd", tmp_path, limit=PAGE)
     ncbi.failures = [400]
@@ -137,7 +137,7 @@ def test_a_download_that_broke_off_goes_on(ncbi: Ncbi, tmp_path: Path) -> None:
     assert [item["utility"] for item in ncbi.asked[asked:]] == ["efetch.fcgi", "efetch.fcgi"]
 
 
-def test_a_forgotten_history_is_searched_again(ncbi: Ncbi, tmp_path: Path) -> None:
+def test_an_expired_history_is_searched_again(ncbi: Ncbi, tmp_path: Path) -> None:
     client = eutils(ncbi, Clock())
     client.download("copd", tmp_path, limit=PAGE)
     ncbi.history = 2
@@ -149,7 +149,7 @@ def test_a_forgotten_history_is_searched_again(ncbi: Ncbi, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_what_may_pass_is_asked_again_after_a_while(ncbi: Ncbi, tmp_path: Path, status: int) -> None:
+def test_transient_failures_are_retried(ncbi: Ncbi, tmp_path: Path, status: int) -> None:
     clock = Clock()
     ncbi.failures = [status] * 3
     assert len(eutils(ncbi, clock).download("copd", tmp_path)) == 3
@@ -160,7 +160,7 @@ def test_what_may_pass_is_asked_again_after_a_while(ncbi: Ncbi, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("per_second", "key"), [(3, None), (10, "secret-key")])
-def test_the_pace_is_kept(tmp_path: Path, per_second: int, key: str | None) -> None:
+def test_the_request_rate_is_limited(tmp_path: Path, per_second: int, key: str | None) -> None:
     clock = Clock()
     moments: list[float] = []
 
@@ -175,7 +175,7 @@ def test_the_pace_is_kept(tmp_path: Path, per_second: int, key: str | None) -> N
     assert all(b - a >= 1 / per_second - 1e-9 for a, b in pairwise(moments))
 
 
-def test_the_key_makes_the_pace_and_travels_in_the_body(ncbi: Ncbi, tmp_path: Path) -> None:
+def test_the_api_key_raises_the_rate_and_is_sent_in_the_body(ncbi: Ncbi, tmp_path: Path) -> None:
     eutils(ncbi, Clock(), "secret-key").download("copd", tmp_path)
     assert {item["api_key"] for item in ncbi.asked} == {"secret-key"}
     assert "secret-key" not in (tmp_path / "search.json").read_text()
@@ -192,7 +192,7 @@ def test_the_key_makes_the_pace_and_travels_in_the_body(ncbi: Ncbi, tmp_path: Pa
         ("moved", 1, [302], "answered 302"),
     ],
 )
-def test_what_cannot_be_had_says_why(
+def test_failures_are_explained(
     ncbi: Ncbi, tmp_path: Path, query: str, count: int, status: list[int], message: str
 ) -> None:
     ncbi.count, ncbi.failures = count, status
@@ -200,7 +200,7 @@ def test_what_cannot_be_had_says_why(
         eutils(ncbi, Clock()).download(query, tmp_path)
 
 
-def test_a_server_that_is_not_there_and_one_without_https(tmp_path: Path) -> None:
+def test_an_unreachable_server_and_one_without_https(tmp_path: Path) -> None:
     clock = Clock()
     with pytest.raises(SourceError, match="cannot be reached: ConnectionError"):
         Eutils(eutils_fetch("http://127.0.0.1:9/eutils"), pace=clock.pace()).download("x", tmp_path)
@@ -209,7 +209,7 @@ def test_a_server_that_is_not_there_and_one_without_https(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"esearchresult": {}}', b"<html>maintenance</html>"])
-def test_an_answer_that_is_none_is_an_error(tmp_path: Path, body: bytes) -> None:
+def test_a_malformed_answer_is_an_error(tmp_path: Path, body: bytes) -> None:
     with pytest.raises(SourceError, match="not what it documents"):
         Eutils(lambda *_: body, pace=Clock().pace()).download("x", tmp_path)
 

@@ -1,4 +1,4 @@
-"""The one way out, against a real local server that misbehaves: redirects, foreign pages, slow and huge answers."""
+"""The gateway against a real local server that misbehaves: redirects, foreign pages, slow and huge answers."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_pages_of_a_search_come_back_as_one(fhir: FhirServer) -> None:
 
 
 def test_the_servers_own_total_is_kept(fhir: FhirServer) -> None:
-    """It was once replaced by the number of entries: Locations sent along with stays then counted as stays that are
-    missing, and a search that a server had cut short looked whole.
+    """It was once replaced by the number of entries: included Locations then counted as missing stays, and a search
+    that the server had truncated looked complete.
     """
     stay = {"resource": {"resourceType": "Encounter", "id": "e"}, "search": {"mode": "match"}}
     place = {"resource": {"resourceType": "Location", "id": "l"}, "search": {"mode": "include"}}
@@ -68,7 +68,7 @@ def test_the_servers_own_total_is_kept(fhir: FhirServer) -> None:
         assert Gateway([fhir.url], PATIENT).fetch(fhir.url, "Encounter?patient=p")["total"] == total
 
 
-def test_the_token_never_leaves_for_another_host(fhir: FhirServer, other: FhirServer) -> None:
+def test_the_token_is_never_sent_to_another_host(fhir: FhirServer, other: FhirServer) -> None:
     following = [{"relation": "next", "url": f"{other.url}/steal"}]
     fhir.answer("/fhir/Condition?patient=p", {"resourceType": "Bundle", "entry": [], "link": following})
     bundle = Gateway([fhir.url], PATIENT).fetch(fhir.url, "Condition?patient=p", "secret")
@@ -94,7 +94,7 @@ def test_redirects_and_endless_pages_are_not_followed(fhir: FhirServer, other: F
     ("status", "body", "reason"),
     [(500, {}, "status"), (200, b"<html>", "not-json"), (200, [1], "not-fhir"), (200, b" " * 11_000_000, "too-large")],
 )
-def test_answers_that_are_none_are_named(fhir: FhirServer, status: int, body: Any, reason: str) -> None:
+def test_malformed_answers_are_named(fhir: FhirServer, status: int, body: Any, reason: str) -> None:
     fhir.answer("/fhir/Patient/p", body, status)
     with pytest.raises(GatewayError, match=reason):
         Gateway([fhir.url], PATIENT).fetch(fhir.url, "Patient/p")
@@ -118,7 +118,7 @@ def test_missing_prefetch_is_fetched_with_the_given_token_or_412(fhir: FhirServe
 
 
 def test_further_pages_and_notes_of_a_prefetch_are_fetched(fhir: FhirServer, other: FhirServer, tmp_path: Path) -> None:
-    """With them the card is that of a prefetch that came whole; elsewhere the token does not go for them."""
+    """The card is then that of a complete prefetch; the token is not sent to other servers."""
     env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
     client, url = create_app(patient_settings(env)).test_client(), "/cds-services/readmission-30d"
     whole = client.post(url, json=whole_request("diabetic-heart-failure-discharge")).get_json()["cards"][0]["detail"]
@@ -142,7 +142,7 @@ def test_further_pages_and_notes_of_a_prefetch_are_fetched(fhir: FhirServer, oth
     assert other.asked == []
 
 
-def test_a_chart_is_read_whole_and_says_what_is_missing(fhir: FhirServer) -> None:
+def test_all_resources_of_a_patient_are_read_and_missing_types_named(fhir: FhirServer) -> None:
     fhir.answer("/fhir/Patient/p", {"resourceType": "Patient", "id": "p"})
     fhir.answer("/fhir/Encounter?patient=p&_count=500", {"resourceType": "Bundle", "entry": []})
     resources, missing = fetch_patient_resources(fhir.url, "p", seconds=PATIENT)
@@ -167,7 +167,7 @@ def test_a_store_that_is_down_is_503_and_no_card(tmp_path: Path) -> None:
 
 
 def asking(fhir: FhirServer, *kept: str) -> dict[str, Any]:
-    """A discharge whose prefetch holds only these keys; the rest may be fetched."""
+    """A discharge with only these prefetch keys; the rest may be fetched."""
     request = whole_request("diabetic-heart-failure-discharge")
     request["prefetch"] = {key: request["prefetch"][key] for key in kept}
     return request | {"fhirServer": fhir.url, "fhirAuthorization": {"access_token": "secret"}}
@@ -196,8 +196,8 @@ HOSTILE_PAGES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE_PAGES)
-def test_whatever_a_server_sends_is_no_fault_of_who_asks(fhir: FhirServer, tmp_path: Path, name: str) -> None:
-    """A `next` that is no address was once our 500, and entries that are none the client's 400."""
+def test_malformed_server_answers_are_gateway_errors(fhir: FhirServer, tmp_path: Path, name: str) -> None:
+    """A malformed `next` link once caused a 500, and malformed entries a 400."""
     env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
     client = create_app(patient_settings(env)).test_client()
     labs = "/fhir/Observation?patient=walter&category=laboratory&_sort=-date&_count=1000"
@@ -207,15 +207,15 @@ def test_whatever_a_server_sends_is_no_fault_of_who_asks(fhir: FhirServer, tmp_p
     assert answer.status_code == 200, answer.get_data(as_text=True)
     assert_valid_response(answer.get_json())
     assert not [path for path, _ in fhir.asked if "admin" in path]
-    # The same page where the client itself brings it.
+    # The same page in the client's own prefetch.
     if b"link" in HOSTILE_PAGES[name] and b'"link":{' not in HOSTILE_PAGES[name]:
         request["prefetch"]["labs"] = json.loads(HOSTILE_PAGES[name])
         assert client.post("/cds-services/readmission-30d", json=request).status_code == 200
         assert not [path for path, _ in fhir.asked if "admin" in path]
 
 
-def test_what_comes_for_one_hook_is_bounded_altogether(fhir: FhirServer, tmp_path: Path) -> None:
-    """Twenty pages of ten megabytes for each template were each within their caps: 3.5 gigabytes for one request."""
+def test_the_bytes_fetched_for_one_hook_are_limited(fhir: FhirServer, tmp_path: Path) -> None:
+    """Twenty pages of ten megabytes for each template were each within their limits: 3.5 gigabytes for one request."""
     env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/t.db", "RISKCARDS_FHIR_SERVERS": fhir.url}
     app = create_app(patient_settings(env))
     filler = b'{"resource":{"resourceType":"Condition","id":"c","text":{"div":"%s"}}}' % (b"x" * 3_000_000)

@@ -1,4 +1,4 @@
-"""Sockets to the outside against servers that mean harm: private addresses, rebinding names, drips, bombs."""
+"""Outbound requests to hostile servers: private addresses, DNS rebinding, slow answers, decompression bombs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_only_public_addresses_unless_named(address: str, allowed: bool) -> None
 
 @contextmanager
 def raw_server(behave: Callable[[socket.socket], None]) -> Iterator[int]:
-    """One thread a connection; `behave` gets the socket after the request has arrived."""
+    """A server with a thread for each connection; `behave` gets the socket after the request has arrived."""
     listener = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
 
@@ -113,7 +113,7 @@ HOSTILE: list[tuple[str, Callable[[socket.socket], None], str]] = [
 
 
 @pytest.mark.parametrize(("name", "behave", "reason"), HOSTILE, ids=[row[0] for row in HOSTILE])
-def test_a_hostile_server_costs_no_more_than_its_deadline(
+def test_a_hostile_server_cannot_exceed_the_deadline(
     name: str, behave: Callable[[socket.socket], None], reason: str
 ) -> None:
     with raw_server(behave) as port, pytest.raises(OutboundError) as caught:
@@ -121,7 +121,7 @@ def test_a_hostile_server_costs_no_more_than_its_deadline(
     assert caught.value.reason == reason
 
 
-def test_an_answer_comes_back_unpacked_and_redirects_do_not_lead_away() -> None:
+def test_answers_are_decompressed_and_redirects_not_followed() -> None:
     with raw_server(_answer(gzip.compress(b"hello"), b"Content-Encoding: gzip")) as port:
         assert ask(port).body == b"hello"
     moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
@@ -129,8 +129,8 @@ def test_an_answer_comes_back_unpacked_and_redirects_do_not_lead_away() -> None:
         assert ask(port).status == 302
 
 
-def test_a_name_that_points_inside_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when only one of its addresses is private, and when the name answers differently the second time."""
+def test_names_of_private_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if only one of its addresses is private, and if the name resolves differently the second time."""
     asked: list[str] = []
 
     def resolve(host: str, port: int, **_: Any) -> list[Any]:
@@ -159,7 +159,7 @@ def test_the_name_is_resolved_once_and_that_address_is_used(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("url", ["ftp://x/", "http://", "http://user@x/", "x", "file:///etc/passwd", "http://[::1"])
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_malformed_urls_are_refused(url: str) -> None:
     with pytest.raises(OutboundError):
         Outbound().request("GET", url, deadline=time.monotonic() + PATIENT, max_bytes=10)
 

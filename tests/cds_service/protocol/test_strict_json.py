@@ -1,4 +1,4 @@
-"""A prefetch read without its resources is refused for exactly what would be refused if all of it were parsed."""
+"""A prefetch with unread resources is refused exactly when the fully parsed one would be."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ SCALARS = st.sampled_from(["null", "0", "-1.5", "12345678901234567890", "true"])
 
 
 def written(pairs: list[tuple[str, str]]) -> str:
-    """An object as text, which a dictionary could not say: a name may come twice, or be spelled in escapes."""
+    """An object as text, for what a dictionary cannot express: duplicate names, and names with escapes."""
     return "{" + ", ".join(f"{name}: {value}" for name, value in pairs) + "}"
 
 
@@ -55,7 +55,7 @@ def whole(value: Any) -> Any:
 
 
 def known(bundle: dict[str, Any]) -> dict[str, Any]:
-    """Of a Bundle that was parsed, what one that was not parsed keeps."""
+    """The members of a parsed Bundle that an unread one keeps."""
     kept = {name: bundle.get(name) for name in ("resourceType", "type", "total", "link")}
     members = ("resource", "fullUrl", "search", "response", "modifierExtension")
     kept["entry"] = [{name: item.get(name) for name in members} for item in bundle.get("entry") or ()]
@@ -70,7 +70,7 @@ def said(read: Any, text: bytes) -> Any:
 
 
 @given(PREFETCHES)
-def test_what_is_refused_parsed_is_refused_unparsed(text: str) -> None:
+def test_unread_bundles_are_refused_like_parsed_ones(text: str) -> None:
     expected, found = said(parse_json, text.encode()), said(parse_prefetch, text.encode())
     if isinstance(expected, int) or isinstance(found, int):
         assert found == expected
@@ -100,15 +100,15 @@ ENTRY = '{"resource": {"resourceType": "Observation", "id": "%s", "code": {"text
         ],
     ],
 )
-def test_a_name_twice_is_found_wherever_it_stands(entries: list[str]) -> None:
-    """Also after resources of the same form, which need not be looked at again, and beside the resource."""
+def test_duplicate_names_are_found_anywhere(entries: list[str]) -> None:
+    """Also after resources of the same form, which are not examined again, and beside the resource."""
     text = f'{{"labs": {{"resourceType": "Bundle", "entry": [{", ".join(entries)}]}}}}'.encode()
     for _ in range(2):
         with pytest.raises(HookError, match="twice"):
             parse_prefetch(text)
 
 
-def test_a_number_beyond_any_float_is_for_the_reader_of_its_resource() -> None:
+def test_a_number_beyond_any_float_is_left_to_the_reader() -> None:
     text = '{"labs": {"resourceType": "Bundle", "entry": [%s]}, "patient": {"x": %s}}'
     resource = ENTRY.replace('"text": "x"', '"x": 1e400') % "1"
     assert isinstance(parse_prefetch((text % (resource, 1)).encode())["labs"], Bundle)

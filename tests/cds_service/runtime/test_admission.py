@@ -1,4 +1,4 @@
-"""When it is crowded: bounded work, bounded waiting, bounded bytes, and who is turned away is told at once."""
+"""Admission control: limits on concurrent work, waiting requests, bytes and rates."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cds_hooks import HookError
-from cds_service.runtime.admission import Admission, RateLimit
+from cds_service.runtime.admission import Admission, OverloadedError, RateLimit, RateLimitedError
 from tests.patience import PATIENT, until
 
 
-def test_no_more_work_than_places_and_the_rest_is_turned_away() -> None:
-    """Two are inside until everybody else waits or was turned away."""
+def test_requests_beyond_the_active_and_waiting_limits_are_refused() -> None:
+    """Two are served until every other request waits or was refused."""
     admission = Admission(active=2, waiting=3, seconds=PATIENT, held_bytes=100)
     together, most, lock, done = 0, 0, threading.Lock(), threading.Event()
 
@@ -28,8 +27,8 @@ def test_no_more_work_than_places_and_the_rest_is_turned_away() -> None:
                 with lock:
                     together -= 1
                 return 200
-        except HookError as error:
-            return error.status if error.retry_after else 0
+        except OverloadedError as error:
+            return 503 if error.retry_after else 0
 
     with ThreadPoolExecutor(20) as pool:
         asked = [pool.submit(work, number) for number in range(20)]
@@ -42,32 +41,32 @@ def test_no_more_work_than_places_and_the_rest_is_turned_away() -> None:
     assert admission.load == (0, 0)
 
 
-def test_waiting_ends() -> None:
+def test_waiting_is_limited_in_time() -> None:
     admission = Admission(active=1, waiting=5, seconds=0.05, held_bytes=100)
-    with admission.enter(), pytest.raises(HookError, match="in time"), admission.enter():
+    with admission.enter(), pytest.raises(OverloadedError, match="in time"), admission.enter():
         pass
     with admission.enter():
         assert admission.load == (1, 0)
 
 
-def test_bytes_are_held_together_and_one_large_body_alone_is_served() -> None:
+def test_bytes_held_are_limited_and_one_large_body_alone_is_served() -> None:
     admission = Admission(active=1, waiting=1, seconds=1, held_bytes=100)
-    with admission.hold(60), pytest.raises(HookError, match="large"), admission.hold(60):
+    with admission.hold(60), pytest.raises(OverloadedError, match="large"), admission.hold(60):
         pass
-    with admission.hold(1000), pytest.raises(HookError), admission.hold(1):
+    with admission.hold(1000), pytest.raises(OverloadedError), admission.hold(1):
         pass
     with admission.hold(60), admission.hold(40):
         pass
 
 
-def test_a_rate_is_each_clients_own_and_refills() -> None:
+def test_a_rate_limit_is_per_client_and_refills() -> None:
     now = [0.0]
     limit = RateLimit(60, lambda: now[0])
     for _ in range(10):
         limit.take("a")
-    with pytest.raises(HookError) as caught:
+    with pytest.raises(RateLimitedError) as caught:
         limit.take("a")
-    assert (caught.value.status, caught.value.retry_after) == (429, 1)
+    assert caught.value.retry_after == 1
     limit.take("b")
     now[0] = 1.5
     limit.take("a")

@@ -1,4 +1,4 @@
-"""One suite, two databases: SQLite in a file and a real PostgreSQL started for the tests."""
+"""Runs one test suite on SQLite and on a real PostgreSQL started for the tests."""
 
 from __future__ import annotations
 

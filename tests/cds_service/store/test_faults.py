@@ -1,8 +1,8 @@
-"""Database and FHIR server, each down, slow, garbled and resetting: always a true answer, in time, and then it heals.
+"""Database and FHIR server down, slow, garbled or resetting: each answer is correct and in time, and recovery follows.
 
-True is: an OperationOutcome with its status, or a card that says what is missing. Never an empty card list. In time is:
-while the fault still lasts. A slow connection is kept waiting by the proxy, and a slow step of the store by its test,
-until the answer is there: what waited for them would never end.
+Correct is an OperationOutcome with its status, or a card that says what is missing, never an empty card list. In time
+is while the fault lasts: the proxy holds a slow connection, and the test a slow step of the store, until the answer has
+arrived, so an answer that waited for them would never come.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome, assert_valid_response
 from tests.patience import PATIENT, patient_settings, until
 
-# How long is waited for what does not answer: what fails otherwise is known to have failed, and is not waited for.
+# Seconds to wait for something that does not answer; other failures are noticed at once.
 STORE, FETCH = "5", "0.7"
 URL = "/cds-services/readmission-30d"
 LABS = "Observation?patient=walter&category=laboratory&_sort=-date&_count=1000"
@@ -95,10 +95,10 @@ def test_a_database_that_fails(pipeline: Pipeline, database: tuple[FaultProxy, s
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_database_that_fails_between_reading_and_keeping(
+def test_a_database_that_fails_between_reading_and_storing(
     pipeline: Pipeline, database: tuple[FaultProxy, str], fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The card is made and cannot be kept: then it is not shown either."""
+    """A card that cannot be stored is not shown."""
     proxy, url = database
     app = make(pipeline, url, **({"RISKCARDS_STORE_SECONDS": STORE} if fault == "slow" else {}))
     assess = pipeline.assess
@@ -119,13 +119,13 @@ def test_a_database_that_fails_between_reading_and_keeping(
 def test_a_step_of_the_store_that_hangs(
     pipeline: Pipeline, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as a commit on a disk that hangs, which no timeout of the database ends: the answer does not wait for it."""
+    """Such as a commit to a hanging disk, which no database timeout ends: the answer does not wait for it."""
     settings = {"RISKCARDS_DEADLINE_SECONDS": "1.5", "RISKCARDS_SNOOZE_HOURS": "1", "RISKCARDS_WARNINGS_PER_100": "50"}
     app = make(pipeline, f"sqlite:///{tmp_path}/h.db", **settings)
     store, client, answered = app.extensions["riskcards"].store, app.test_client(), threading.Event()
     request = whole_request("diabetic-heart-failure-discharge")
     if step == "record_event":
-        request["prefetch"]["labs"]["entry"][0]["resource"]["subject"] = {"reference": "Patient/somebody-else"}
+        request["prefetch"]["labs"]["entry"][0]["resource"]["subject"] = {"reference": "Patient/another-patient"}
     goes_on = getattr(store, step)
 
     def hang(*asked: Any) -> Any:
@@ -142,8 +142,8 @@ def test_a_step_of_the_store_that_hangs(
     assert again.status_code == (412 if step == "record_event" else 200)
 
 
-def test_steps_left_behind_do_not_keep_the_others_out_for_ever() -> None:
-    """Those that had no turn in time never run; when the hanging ones end, the next has its turn."""
+def test_abandoned_steps_do_not_block_later_ones() -> None:
+    """Steps that did not begin in time never run; when the hanging ones end, later ones run."""
     steps, answered, ran = DeadlineRunner(at_once=2), threading.Event(), []
 
     def is_left_behind(number: int) -> None:
@@ -159,7 +159,7 @@ def test_steps_left_behind_do_not_keep_the_others_out_for_ever() -> None:
     assert ran == [0, 0]
 
 
-def test_a_locked_sqlite_is_not_waited_for_longer_than_said(tmp_path: Path) -> None:
+def test_waiting_for_a_locked_sqlite_is_limited(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/l.db"
     holder, store = Store(url), Store(url, 0.1)
     with holder._engine.begin(), pytest.raises(StoreError):
@@ -176,7 +176,7 @@ def asking(request: dict[str, Any], base: str, *missing: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fhir_server_that_fails_where_it_is_needed(
+def test_a_failing_fhir_server_with_required_data(
     pipeline: Pipeline, tmp_path: Path, fhir: tuple[FaultProxy, FhirServer, str], fault: str
 ) -> None:
     proxy, server, base = fhir
@@ -195,7 +195,7 @@ def test_a_fhir_server_that_fails_where_it_is_needed(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fhir_server_that_fails_where_it_would_help(
+def test_a_failing_fhir_server_with_optional_data(
     pipeline: Pipeline, tmp_path: Path, fhir: tuple[FaultProxy, FhirServer, str], fault: str
 ) -> None:
     proxy, server, base = fhir

@@ -1,4 +1,4 @@
-"""The store on both databases: what is acknowledged is kept, what is kept is chained, and the chain shows a change."""
+"""The store on both databases: acknowledged data is durable, and the audit chain covers it and detects changes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def card(**changed: Any) -> CardRecord:
     return CardRecord(**(given | changed))
 
 
-def test_a_card_is_kept_whole(store: Store) -> None:
+def test_a_card_is_stored_completely(store: Store) -> None:
     kept = card()
     store.record_card(kept)
     assert store.card_service(kept.uuid) == "hospital-risk"
@@ -61,7 +61,7 @@ def test_a_card_is_kept_whole(store: Store) -> None:
     assert store.card_record("unknown") is None
 
 
-def test_the_same_feedback_is_kept_once_also_when_it_comes_at_once(store: Store) -> None:
+def test_repeated_and_concurrent_feedback_is_stored_once(store: Store) -> None:
     kept = card()
     store.record_card(kept)
     entry = {"card": kept.uuid, "outcome": "overridden", "outcomeTimestamp": "2026-01-01T00:00:00Z"}
@@ -81,7 +81,7 @@ def test_a_token_id_is_used_once(store: Store, url: str) -> None:
     other.close()
 
 
-def test_modes_are_seen_by_others(store: Store, url: str) -> None:
+def test_modes_are_read_by_other_processes(store: Store, url: str) -> None:
     store.set_mode("*", "*", "silent", "trial")
     store.set_mode("*", "*", "off", "stop")
     other = Store(url)
@@ -116,7 +116,7 @@ def test_warnings_are_counted_among_shown_cards(store: Store) -> None:
     assert store.warned_since("readmission-30d", hour_ago) == (0, 0)
 
 
-def test_outcomes_are_kept_once(store: Store) -> None:
+def test_outcomes_are_stored_once(store: Store) -> None:
     kept = card()
     store.record_card(kept)
     assert store.add_outcomes([(kept.uuid, "readmission_30d", True)]) == 1
@@ -139,7 +139,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("name", "statement", "fault"), CHANGES, ids=[row[0] for row in CHANGES])
-def test_a_changed_chain_says_where(store: Store, url: str, name: str, statement: str, fault: str) -> None:
+def test_a_changed_chain_names_the_entry(store: Store, url: str, name: str, statement: str, fault: str) -> None:
     for _ in range(5):
         store.record_card(card())
     assert store.verify_audit().fault is None
@@ -178,7 +178,7 @@ def test_many_writers_make_one_chain(url: str) -> None:
 
 
 def test_a_database_of_this_version_is_opened_without_alembic(tmp_path: Path) -> None:
-    """Twelve megabytes of every worker otherwise, for a table that is as it should be."""
+    """alembic would take twelve megabytes in every worker, for a schema that is up to date."""
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
@@ -201,8 +201,8 @@ def test_migrations_make_what_the_schema_says(store: Store, url: str) -> None:
     engine.dispose()
 
 
-def test_a_database_from_before_migrations_is_taken_over(tmp_path: Path) -> None:
-    """Cards that were answered by the first form of the store are still known after the schema has grown."""
+def test_a_database_from_before_migrations_is_migrated(tmp_path: Path) -> None:
+    """Cards in the first version of the schema are found after its migration."""
     url = f"sqlite:///{tmp_path}/old.db"
     engine = create_engine(url)
     with engine.begin() as connection:
@@ -224,17 +224,17 @@ def test_a_database_from_before_migrations_is_taken_over(tmp_path: Path) -> None
     store.close()
 
 
-def test_a_database_that_cannot_be_opened_is_told_without_its_password(tmp_path: Path) -> None:
+def test_an_unopenable_database_is_named_without_its_password(tmp_path: Path) -> None:
     for url in (f"sqlite:///{tmp_path}/no/such/folder/x.db", "postgresql://user:hunter2@127.0.0.1:1/none", "nonsense"):
         with pytest.raises(StoreError) as caught:
             Store(url)
         assert "hunter2" not in str(caught.value)
 
 
-def test_no_write_no_health(tmp_path: Path) -> None:
+def test_a_read_only_database_is_not_ready(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/full.db")
     store.check()
-    # A page limit at the present size is what a full disk looks like to SQLite.
+    # A page limit at the current size acts like a full disk for SQLite.
     with store._engine.begin() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count=1")
     big = card(estimates=[dict(card().estimates[0], inputs=[0.5] * 50_000)])
@@ -258,7 +258,7 @@ while True:
 """
 
 
-def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
+def test_a_killed_writer_loses_no_acknowledged_card(tmp_path: Path) -> None:
     """kill -9 at random points; `KILLS` in the environment makes it longer (200 in the security duties)."""
     url = f"sqlite:///{tmp_path}/killed.db"
     Store(url).close()
@@ -291,8 +291,8 @@ def test_the_doctor_names_the_database_and_verifies_its_chain(
 
     store.record_card(card())
     monkeypatch.setenv("RISKCARDS_DATABASE_URL", url)
-    told = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)
-    line = next(item["detail"] for item in told if item["name"] == "database")
+    report = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)
+    line = next(item["detail"] for item in report if item["name"] == "database")
     kind = "PostgreSQL" if url.startswith("postgresql") else "SQLite"
     assert line.startswith(kind)
     assert line.endswith("takes a write; audit chain of 1 entries holds")

@@ -357,7 +357,7 @@ def test_a_model_that_reads_notes_and_is_a_first_stage_is_opened_once(
         service = served(at_a_server(work / "model", server, tmp_path / "m"), tmp_path)
         monkeypatch.setattr(language_models, "language_model", one)
         desks = desks_of(replace(service.settings, note_reader=f"{server.url}#small"), 8)
-    assert [desk.shelf.read for _, desk in desks] == ["reading", "opinion"]
+    assert [desk.jobs.read for _, desk in desks] == ["reading", "opinion"]
     assert opened == ["small"]
 
 

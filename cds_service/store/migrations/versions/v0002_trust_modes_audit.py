@@ -1,4 +1,4 @@
-"""Used token ids, modes, outcomes, the audit chain, and whom a card was for."""
+"""Used token ids, modes, outcomes, the audit chain, and the client and user of a card."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""SMART launches under way and sessions, encrypted by the service."""
+"""Pending SMART launches and sessions, encrypted by the service."""
 
 import sqlalchemy as sa
 from alembic import op
