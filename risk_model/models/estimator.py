@@ -117,7 +117,7 @@ class RiskModel:
         bounded = self.bounded(answer.probability, row) if answer is not None and held else None
         probability = None if answer is None else answer.probability if bounded is None else bounded.probability
         stage, asks = self.sources.first_stage, self.asks
-        cautions = () if answer is None else _cautions(self._strangeness(self._seen(row, findings)))
+        cautions = () if answer is None else _cautions(self._outlier_score(self._seen(row, findings)))
         return RiskEstimate(
             task=self.task,
             subject_id=record.subject_id,
@@ -219,17 +219,17 @@ class RiskModel:
         row = fusion.row(reading, self.names, self.sources)
         outsider = outside(self.manifest["population"], reading.record, reading.vector)
         refused = outsider or self._unlearned(row, reading.findings)
-        return row, refused or _unlike(self._strangeness(self._seen(row, reading.findings)))
+        return row, refused or _unlike(self._outlier_score(self._seen(row, reading.findings)))
 
     def _seen(self, row: inputs.Row, findings: NoteFindings | None) -> inputs.Row:
-        """What strangeness is judged by: no language model can make a patient strange."""
+        """What outlier is judged by: no language model can make a patient strange."""
         return self._without_notes(row) if self._heeds_a_language_model(findings) else row
 
     def _without_notes(self, row: inputs.Row) -> inputs.Row:
         return fusion.without_notes(self.names, row)
 
-    def _strangeness(self, row: inputs.Row) -> OutlierScore | None:
-        return None if self.distribution is None else self.distribution.strangeness(row)
+    def _outlier_score(self, row: inputs.Row) -> OutlierScore | None:
+        return None if self.distribution is None else self.distribution.outlier_score(row)
 
     @property
     def reads_evidence(self) -> bool:
@@ -328,23 +328,23 @@ class _Answer:
     counterfactuals: tuple[Counterfactual, ...]
 
 
-def _unlike(strangeness: OutlierScore | None) -> Abstention | None:
-    if strangeness is None or strangeness.verdict != "strange":
+def _unlike(outlier: OutlierScore | None) -> Abstention | None:
+    if outlier is None or outlier.verdict != "outlier":
         return None
     least = f"{1 / REFUSED:,.0f}"
     words = f"This patient's values are further from those the model learned from than 1 in {least} of its own patients"
-    return Abstention("unlike-training", f"{words}{_mostly(strangeness)}.")
+    return Abstention("unlike-training", f"{words}{_mostly(outlier)}.")
 
 
-def _cautions(strangeness: OutlierScore | None) -> tuple[str, ...]:
-    if strangeness is None or strangeness.verdict == "usual":
+def _cautions(outlier: OutlierScore | None) -> tuple[str, ...]:
+    if outlier is None or outlier.verdict == "typical":
         return ()
     words = f"Values like these are rare among the patients the model learned from (1 in {1 / WARNED:.0f})"
-    return (f"{words}{_mostly(strangeness)}. Read the estimate with more care.",)
+    return (f"{words}{_mostly(outlier)}. Read the estimate with more care.",)
 
 
-def _mostly(strangeness: OutlierScore) -> str:
-    labels = ", ".join(inputs.label_of(concept) for concept in strangeness.concepts)
+def _mostly(outlier: OutlierScore) -> str:
+    labels = ", ".join(inputs.label_of(concept) for concept in outlier.concepts)
     return f"; most of all: {labels}" if labels else ""
 
 

@@ -35,7 +35,7 @@ _RARELY_KNOWN, _NEARLY_ALWAYS = 0.02, 0.9
 
 @dataclass(frozen=True, slots=True)
 class OutlierScore:
-    """`verdict` is "usual", "unusual" (warn) or "strange" (abstain); `concepts` are those that make it so."""
+    """`verdict` is "typical", "unusual" (warn) or "outlier" (abstain); `concepts` are those that make it so."""
 
     score: float
     verdict: str
@@ -46,7 +46,7 @@ class OutlierScore:
 class Distribution:
     """What training patients looked like.
 
-    Distribution.fit(names, x, patients).strangeness(row)
+    Distribution.fit(names, x, patients).outlier_score(row)
     """
 
     names: tuple[str, ...]
@@ -88,15 +88,15 @@ class Distribution:
         furthest = float(np.quantile(extremes, 1 - WARNED / 2))
         return replace(_describe(chosen, places, columns), warn=warn, refuse=refuse, furthest=furthest)
 
-    def strangeness(self, row: NDArray[np.float32]) -> OutlierScore:
+    def outlier_score(self, row: NDArray[np.float32]) -> OutlierScore:
         """`row` is the model's whole row, shape (inputs of the model,)."""
         values = np.asarray(row, dtype=np.float64)[list(self.places)]
         score, parts = self._score(values, _normal_scores(values[None], self.knots, self.scales)[0])
         alone = bool(self.extremes(values[None])[0] > self.furthest)
-        verdict = "strange" if score > self.refuse else "unusual" if alone or score > self.warn else "usual"
+        verdict = "outlier" if score > self.refuse else "unusual" if alone or score > self.warn else "typical"
         order = np.argsort(-parts)[:3]
-        telling = tuple(concept_of(self.names[i]) for i in order if parts[i] > 1) if verdict != "usual" else ()
-        return OutlierScore(score, verdict, telling)
+        concepts = tuple(concept_of(self.names[i]) for i in order if parts[i] > 1) if verdict != "typical" else ()
+        return OutlierScore(score, verdict, concepts)
 
     def _score(self, values: Floats, normal: Floats) -> tuple[float, Floats]:
         """The score and what each input adds to it: how odd its being known or not is, and how odd its value."""

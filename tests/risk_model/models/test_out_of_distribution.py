@@ -20,8 +20,8 @@ def distribution() -> Distribution:
 
 
 def shares(distribution: Distribution, x: NDArray[np.float32]) -> tuple[float, float]:
-    verdicts = [distribution.strangeness(row).verdict for row in x]
-    return float(np.mean([v != "usual" for v in verdicts])), float(np.mean([v == "strange" for v in verdicts]))
+    verdicts = [distribution.outlier_score(row).verdict for row in x]
+    return float(np.mean([v != "typical" for v in verdicts])), float(np.mean([v == "outlier" for v in verdicts]))
 
 
 def test_false_alarms_are_as_rare_as_stated(distribution: Distribution) -> None:
@@ -40,7 +40,7 @@ def scaled(name: str, factor: float) -> NDArray[np.float32]:
 def test_a_value_in_another_unit_is_refused_and_named(distribution: Distribution, name: str, factor: float) -> None:
     x = scaled(name, factor)
     assert shares(distribution, x)[1] > 0.99
-    assert name.partition(".")[0] in distribution.strangeness(x[0]).concepts
+    assert name.partition(".")[0] in distribution.outlier_score(x[0]).concepts
 
 
 def test_missing_what_was_always_there_is_strange(distribution: Distribution) -> None:
@@ -70,7 +70,7 @@ def test_a_rare_diagnosis_alone_is_not_strange(distribution: Distribution) -> No
 def test_it_survives_json(distribution: Distribution) -> None:
     again = Distribution.from_json(json.loads(json.dumps(distribution.to_json())))
     row = simulated(1).x[0]
-    assert again.strangeness(row) == distribution.strangeness(row)
+    assert again.outlier_score(row) == distribution.outlier_score(row)
 
 
 @pytest.mark.parametrize("damage", [{"knots": [[1.0]]}, {"known": []}, {"places": ["x"]}])
@@ -82,7 +82,7 @@ def test_a_damaged_description_is_refused(distribution: Distribution, damage: di
 def test_nothing_to_look_at_is_nothing_strange() -> None:
     x = np.zeros((100, 1), np.float32)
     distribution = Distribution.fit(("group.cerebrovascular",), x, np.arange(100) % 5)
-    assert distribution.strangeness(x[0]).verdict == "usual"
+    assert distribution.outlier_score(x[0]).verdict == "typical"
     assert Distribution.from_json(distribution.to_json()).names == ()
 
 
