@@ -93,7 +93,7 @@ def tune(
     settings: TuningSettings,
     *,
     base: Mapping[str, str],
-    teaches: Mapping[str, Any] | None = None,
+    outcome_tuning: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: Progress = lambda _step, _steps, _words: None,
     enough: Callable[[], bool] = lambda: False,
@@ -112,7 +112,7 @@ def tune(
         "base": dict(base),
         "data": {"train": adapter.data_hash(split.train), "validation": adapter.data_hash(split.validation)},
         "settings": asdict(settings) | {"targets": list(settings.targets)},
-        **({} if teaches is None else {"teaches": dict(teaches)}),
+        **({} if outcome_tuning is None else {"teaches": dict(outcome_tuning)}),
     }
     if (out / adapter.MANIFEST).exists():
         raise TrainingError(f"{out} holds an adapter already; choose another folder")
