@@ -23,7 +23,7 @@ NOTED = "noted."
 _URINE_RATE, _URINE, _VENTILATED = "urine_rate", "urine_output", "mechanical_ventilation"
 _VENTILATION = Coding(SNOMED, "40617009", None)
 _LONGEST_PERIOD = 12  # hours that a rate of urine speaks for
-_TOLD_AGAIN = timedelta(hours=24)
+_CHARTED_AGAIN = timedelta(hours=24)
 _ROUNDED = 0.03
 
 
@@ -97,7 +97,7 @@ def _known_already(recorded: Sequence[Measurement], placed: _Placed) -> bool:
     """Whether the record holds what the note tells: the value within a day before; for urine any amount since."""
     if placed.value.concept == _URINE_RATE:
         return any(placed.before < item.time <= placed.time for item in recorded)
-    near, since = _ROUNDED * abs(placed.number), placed.time - _TOLD_AGAIN
+    near, since = _ROUNDED * abs(placed.number), placed.time - _CHARTED_AGAIN
     return any(since < item.time <= placed.time and abs(item.value - placed.number) <= near for item in recorded)
 
 

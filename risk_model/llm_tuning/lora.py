@@ -289,8 +289,8 @@ class _Run:
         """How many examples, and of which styles; of patients how many: who they are `teaches` says, hashed."""
         parts = {"train": self.train, "validation": self.validation}
         sources = {part: sorted({e.source for e in getattr(self.split, part)}) for part in parts}
-        told = sources if self.split.sources == STYLES else {part: len(listed) for part, listed in sources.items()}
-        return {"examples": {part: len(listed) for part, listed in parts.items()}, self.split.sources: told}
+        described = sources if self.split.sources == STYLES else {part: len(listed) for part, listed in sources.items()}
+        return {"examples": {part: len(listed) for part, listed in parts.items()}, self.split.sources: described}
 
 
 def tokens(model: LocalLanguageModel, example: TuningExample, answers: str = JSON) -> _Tokens:

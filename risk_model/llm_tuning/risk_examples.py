@@ -195,9 +195,9 @@ def _examples(
 ) -> list[RiskExample]:
     return [
         RiskExample(RiskPrompt(window, task), HIGH if row.outcome else LOW, reason, hashed(row.names[0]))
-        for row, told_why, wanted in zip(known, reasons, chosen, strict=True)
+        for row, texts, wanted in zip(known, reasons, chosen, strict=True)
         if wanted
-        for window, reason in list(zip(row.windows, told_why, strict=True))[:most]
+        for window, reason in list(zip(row.windows, texts, strict=True))[:most]
     ]
 
 

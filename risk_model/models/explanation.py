@@ -80,19 +80,19 @@ def counterfactuals(
     """
     sums = explained.by_concept(contributions)
     asked = [concept for concept, moves in sums.items() if moves > SMALLEST_CONTRIBUTION and _measured(concept)]
-    rows, told = [], []
+    rows, changes = [], []
     for concept in asked:
         changed, value = _changed(explained, concept, typical), explained.value_of(concept)
         instead = typical.get(f"{concept}.last")
         if changed is not None and value is not None and instead is not None:
             rows.append(changed)
-            told.append((concept, value, _with_unit(instead, explained.vector, concept)))
+            changes.append((concept, value, _with_unit(instead, explained.vector, concept)))
     if not rows:
         return ()
     answers = predict(np.array(rows, dtype=np.float32))
     found = [
         Counterfactual(concept, inputs.label_of(concept), value, instead, float(answer))
-        for (concept, value, instead), answer in zip(told, answers, strict=True)
+        for (concept, value, instead), answer in zip(changes, answers, strict=True)
         if answer <= probability - SMALLEST_CHANGE
     ]
     return tuple(sorted(found, key=lambda item: item.probability)[:MAX_COUNTERFACTUALS])

@@ -93,15 +93,15 @@ def _check_schema(names: Sequence[str], made: frozenset[str], folder: Path) -> N
             f"its manifest names no file that makes {lost[0]} (rubric.yaml, stage1.json): train it again",
             path=str(folder),
         )
-    strange = [
+    unknown = [
         name
         for name in names
         if name not in made
         and not name.startswith((fusion.FINDING, NOTE))
         and not inputs.can_be_computed(name.removeprefix(NOTED))
     ]
-    if strange:
-        listed = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
+    if unknown:
+        listed = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise ModelArtifactError(
             f"it needs inputs this version cannot compute: {listed}; train it again",
             path=str(folder),

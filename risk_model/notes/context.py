@@ -111,10 +111,10 @@ def _of_relative(sentence: str) -> bool:
     if triggers()["family_before"].search(words):
         return True
     for match in reversed(list(triggers()["relatives"].finditer(words))):
-        told = triggers()["tells"].match(words, match.end())
+        reports = triggers()["tells"].match(words, match.end())
         company = triggers()["company"].search(words[: match.start()])
-        spoken_of = re.match(r",? wh(?:o|ose)\b", words[match.end() :])
-        if not told and (spoken_of or not company):
+        described = re.match(r",? wh(?:o|ose)\b", words[match.end() :])
+        if not reports and (described or not company):
             return triggers()["patient"].search(words, match.end()) is None
     return False
 

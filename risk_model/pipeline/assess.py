@@ -208,7 +208,7 @@ class Pipeline:
             add(linked.concept.ui, linked.concept.name, 3.0)
         for finding in findings.findings:
             if _counts(finding):
-                add(finding.concept_ui, finding.name, 1.0 if finding.section in _TELLING else 0.3)
+                add(finding.concept_ui, finding.name, 1.0 if finding.section in _KEY_SECTIONS else 0.3)
         dated = [(c.recorded or c.onset or _LONG_AGO, c) for c in record.conditions if c.active]
         dated.sort(key=lambda item: (item[0], item[1].source), reverse=True)
         for _, condition in dated[:MAX_CONDITIONS]:
@@ -236,7 +236,7 @@ def _listening(models: Mapping[str, RiskModel], listen: OpinionSourceFactory | N
     return {} if listen is None else {task: listen(model) for task, model in models.items() if model.asks is not None}
 
 
-_TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})
+_KEY_SECTIONS = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})
 
 
 # Relations of the MeSH tree and of indexing: each keeps the subject. Co-occurrence and citation may leave it.

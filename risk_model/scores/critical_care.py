@@ -18,7 +18,7 @@ from risk_model.scores.items import ScoreItem, adult, below, item, total, with_r
 _WINDOW = timedelta(hours=24)
 # A blood gas belongs to the oxygen that was being given: the last setting before it, not older than this.
 _SETTING_HOLDS = timedelta(hours=4)
-_ROOM_AIR = 21.0
+_AMBIENT_AIR = 21.0
 _VASOPRESSORS = re.compile(r"\b(nor)?(epinephrine|adrenaline)\b|\bdopamine\b|\bdobutamine\b", re.IGNORECASE)
 _VASOPRESSOR_CODES = frozenset({"7512", "3992", "3628", "3616"})  # RxNorm ingredients
 
@@ -77,7 +77,7 @@ def oxygenation(record: PatientRecord) -> float | None:
         before = [s for s in settings if gas.time - _SETTING_HOLDS <= s.time <= gas.time]
         if before:
             fraction = max(before, key=lambda s: s.time).value
-            ratios.append(gas.value / (max(fraction, _ROOM_AIR) / 100))
+            ratios.append(gas.value / (max(fraction, _AMBIENT_AIR) / 100))
     return min(ratios, default=None)
 
 

@@ -75,7 +75,7 @@ def below(value: float, *bounds: tuple[float, int], otherwise: int) -> int:
 def item(name: str, value: float | None, unit: str, most: int, points: Callable[[float], int]) -> ScoreItem:
     if value is None:
         return ScoreItem(name, "", None, 0, most)
-    return ScoreItem(name, _told(value, unit), points(value))
+    return ScoreItem(name, _in_words(value, unit), points(value))
 
 
 def worst(
@@ -85,12 +85,12 @@ def worst(
     if low is None or high is None:
         return ScoreItem(name, "", None, 0, most)
     value = max((low, high), key=points)
-    return ScoreItem(name, _told(value, unit), points(value))
+    return ScoreItem(name, _in_words(value, unit), points(value))
 
 
-def _told(value: float, unit: str) -> str:
+def _in_words(value: float, unit: str) -> str:
     """
-    >>> _told(85.5, "%"), _told(1.001, "days")
+    >>> _in_words(85.5, "%"), _in_words(1.001, "days")
     ('85.5 %', '1 day')
     """
     number = f"{round(value, 2):g}"

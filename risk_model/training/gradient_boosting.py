@@ -163,8 +163,8 @@ def _held_out(
         progress(f"fold {place + 1} of {len(folds)}")
         fused = _fused(cohort, inside, fold, also)
         x, names = np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names)
-        taught = inside if learn is None else inside & learn
-        booster = boost(x[taught], cohort.y[taught], names, parameters, threads, forget_notes=forget_notes)
+        used = inside if learn is None else inside & learn
+        booster = boost(x[used], cohort.y[used], names, parameters, threads, forget_notes=forget_notes)
         raw[outside] = margin(booster, x[outside], names)
         without[outside] = margin(booster, without_notes(names, x[outside]), names)
     return raw, without
