@@ -54,9 +54,9 @@ def html_table(head: Sequence[str], rows: str, caption: str = "") -> str:
         else f"<th scope=col>{escape(name)}</th>"
         for name in head
     )
-    caption_html = f"<caption>{escape(caption)}</caption>" if caption else ""
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
-        f"<div class='table scroll' tabindex=0 role=group aria-label='{escape(caption) or 'Table'}'><table>{caption_html}"
+        f"<div class='table scroll' tabindex=0 role=group aria-label='{escape(caption) or 'Table'}'><table>{title}"
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -136,7 +136,7 @@ def _figures(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats])
         (
             figures.distributions(outcome, probability),
             "Estimates by outcome",
-            "The more overlap, the less the estimates separate the two groups.",
+            "Less overlap separates the outcomes better.",
         ),
         (figures.alerts(outcome, probability), "Alerts", "What more alerts buy, and what they cost."),
         (figures.decision_curve(outcome, probability), "Decision curve", "Use it only where it is the highest line."),
