@@ -1,4 +1,4 @@
-"""PatientRecord and Evidence in, RiskEstimate out."""
+"""Risk estimates: PatientRecord and Evidence in, RiskEstimate out."""
 
 from risk_model.cohorts.labelled_cohort import LabelledCohort
 from risk_model.core.errors import (

@@ -19,14 +19,14 @@ _NEEDED = frozenset(
         "patients", "files",
     }
 )  # fmt: skip
-# What is opened must be signed: a manifest that names no files would otherwise let any file through.
+# A file must be listed with its hash: otherwise a manifest without files would accept any file.
 _SIGNED = frozenset({"model.ubj", "card.json"})
 
 
 def open_manifest(folder: Path) -> Mapping[str, Any]:
-    """The checked manifest of a model directory.
+    """Returns the manifest of a model folder after checking it.
 
-    Raises ModelArtifactError when the directory or a file is missing, altered, too large, or of another format.
+    Raises ModelArtifactError if the folder or a file is missing, altered, too large, or of another format.
     """
     path = folder / "manifest.json"
     try:
@@ -62,7 +62,7 @@ def _check(path: Path, signature: Mapping[str, Any]) -> None:
 
 
 def signature(path: Path) -> dict[str, Any]:
-    """What the manifest says of a file."""
+    """Returns the manifest's entry for a file."""
     data = path.read_bytes()
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
@@ -73,7 +73,7 @@ def write_json(path: Path, document: Any, *, indent: bool = True) -> None:
 
 
 def read_signed_json(folder: Path, manifest: Mapping[str, Any], name: str) -> Any:
-    """A JSON file the checked manifest names, or None where it names none. Raises ModelArtifactError."""
+    """Returns a JSON file that the checked manifest lists, or None. Raises ModelArtifactError."""
     if name not in manifest["files"]:
         return None
     try:
@@ -83,7 +83,7 @@ def read_signed_json(folder: Path, manifest: Mapping[str, Any], name: str) -> An
 
 
 def sign(folder: Path, names: Iterable[str]) -> None:
-    """Add files of a model folder to its manifest, or renew what it says of them."""
+    """Adds files of a model folder to its manifest, or updates their entries."""
     manifest = orjson.loads((folder / "manifest.json").read_bytes())
     manifest["files"] |= {name: signature(folder / name) for name in names}
     write_json(folder / "manifest.json", manifest)
