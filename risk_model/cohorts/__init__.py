@@ -1,4 +1,4 @@
-"""Cohort folders: patients from FHIR or MEDS, labelled, split, and hashed."""
+"""Cohort folders: patients from FHIR or MEDS, labelled, split and hashed."""
 
 from risk_model.cohorts.builder import CohortOptions, build_cohort
 from risk_model.cohorts.fhir_source import FhirFolder
