@@ -87,7 +87,7 @@ def fit(
     what the same model says without notes, as they are in service where a language model reads (see `note_bounds`): so
     are then the prediction sets, the intervals and all metrics that are made of them.
 
-    Raises TrainingError when the cohort cannot teach: no outcomes, too few, or a fold with one class only.
+    Raises TrainingError if the cohort is unusable for training: no outcomes, too few, or a fold with one class only.
     """
     cohort.check()
     dropped = cohort.constants()
@@ -114,7 +114,7 @@ def fit(
     categories = categories_of(cohort.names, cohort.x)
     conformal = Conformal.calibrate(cohort.y, probability, cohort.patients, categories)
     progress("what training patients look like")
-    # Nothing that a reader says of notes makes a patient strange: a language model could say anything.
+    # Inputs from notes never make a patient an outlier: a language model could say anything.
     recorded = np.where([moved_by_notes(name) for name in cohort.names], np.float32(np.nan), cohort.x)
     distribution = Distribution.fit(cohort.names, recorded, fold)
     known = np.isfinite(forgetful(fused.columns, fused.names, note_bound is not None)).mean(axis=0).tolist()

@@ -70,7 +70,7 @@ def judged(rows: int, seed: int = 2) -> EvaluatedRows:
     return EvaluatedRows(y, p, np.arange(rows).astype(str), {"LACE": score}, groups, generator.random(rows) < 0.9)
 
 
-def test_a_comparator_is_judged_where_it_exists_and_the_model_beside_it() -> None:
+def test_comparator_and_model_are_evaluated_on_the_same_rows() -> None:
     rows = judged(800)
     found = evaluate(rows, bootstraps=50)["comparators"]["LACE"]
     assert found["rows"] == int(np.isfinite(rows.comparators["LACE"]).sum()) < 800
@@ -84,7 +84,7 @@ def test_fewer_than_a_hundred_rows_are_counted_and_suppressed() -> None:
     assert groups["women"]["coverage"]["value"] == pytest.approx(0.9, abs=0.05)
 
 
-def test_one_class_cannot_be_judged() -> None:
+def test_one_class_is_rejected() -> None:
     with pytest.raises(TrainingError, match="one class"):
         measure(np.zeros(10), np.linspace(0.1, 0.9, 10), list("abcdefghij"))
 

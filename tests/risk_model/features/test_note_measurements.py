@@ -106,7 +106,7 @@ def test_a_rate_of_urine_is_an_amount_for_each_hour_since_the_last() -> None:
     assert amounts == [20.0] * 6 + [30.0] * 10
 
 
-def test_urine_that_is_charted_is_not_told_again() -> None:
+def test_charted_urine_is_not_counted_again() -> None:
     record = noted(lab(12, "9187-6", 25, "mL"), note(6, "UO 20 mL/h"), note(16, "UO 30 mL/h"))
     amounts = [(item.source, item.value) for item in record.measurements if item.concept == "urine_output"]
     assert amounts == [("DocumentReference/n6", 20.0)] * 6 + [("Observation/lab12", 25.0)]

@@ -108,7 +108,7 @@ def test_one_that_shouts_at_everything_shouts_within_the_bound(believing: RiskMo
 
 
 @pytest.mark.parametrize("said", ["", "Sure! The risk is high.", '{"risk": "certain"}', '{"risk": ["high"]}', "risk: "])
-def test_what_is_no_opinion_is_as_if_it_had_not_spoken(believing: RiskModel, rules: RuleNoteReader, said: str) -> None:
+def test_invalid_opinions_count_as_no_answer(believing: RiskModel, rules: RuleNoteReader, said: str) -> None:
     silent, unasked = (told(believing, word, "", rules)[0] for word in (said, None))
     assert silent.voice is not None
     assert (silent.voice.failed, silent.voice.waiting) == (1, 0)

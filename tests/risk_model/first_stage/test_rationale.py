@@ -81,7 +81,7 @@ def test_a_cheating_first_stage_gains_and_spoils_nothing() -> None:
     assert 0.43 < nothing < 0.57
 
 
-def test_nothing_that_judges_a_row_was_taught_its_patients_outcome() -> None:
+def test_no_stage_scores_a_row_it_was_fitted_on() -> None:
     """Every first stage that is fitted for an outer fold was taught without that fold; turning the held-out outcomes
     around changes no column."""
     cohort = simulated(400, visits=2)
@@ -127,7 +127,7 @@ def test_reasons_are_what_moved_the_estimate_most() -> None:
     assert "lactate" not in reasons.in_words(int(unknown))  # what a note does not say is no reason
 
 
-def test_a_rationale_helps_where_it_tells_something() -> None:
+def test_an_informative_rationale_helps() -> None:
     """Stage 2 without lactate, notes that have it: estimate and rationale both win it back."""
     cohort = simulated(1500)
     fold = patient_folds(cohort.patients, y=cohort.y)

@@ -184,7 +184,7 @@ def test_it_stops_when_validation_gets_no_better(folder: Path, split: TuningSpli
     assert manifest["metrics"]["planned"] == 5 * 4  # type: ignore[index]
 
 
-def test_examples_that_cannot_teach_are_refused(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
+def test_unusable_examples_are_rejected(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
     for broken, words in (
         (TuningSplit([], split.validation), "no examples to learn from"),
         (TuningSplit(split.train, []), "no examples to validate on"),

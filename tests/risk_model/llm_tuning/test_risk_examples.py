@@ -58,7 +58,7 @@ def test_as_many_with_the_outcome_as_without_and_the_prior_put_back(ward: list[L
     assert select_windows(ward, TASK, count=60) == lessons
 
 
-def test_who_was_learned_from_is_known_by_every_id_and_by_nobody_without(ward: list[LabelledNotes]) -> None:
+def test_tuning_patients_are_recognised_only_by_their_ids(ward: list[LabelledNotes]) -> None:
     """Drawn or not: who was drawn depends on outcomes, so leaving out only those would tell them."""
     lessons = select_windows(ward[40:], TASK, count=60)
     manifest = {"teaches": lessons.outcome_tuning}
@@ -90,7 +90,7 @@ def test_the_own_outcome_has_no_part_in_the_own_reason(
     assert [first[n] for n in np.flatnonzero(fold == 2)] == [other[n] for n in np.flatnonzero(fold == 2)]
 
 
-def test_too_few_outcomes_teach_nothing(ward: list[LabelledNotes]) -> None:
+def test_too_few_outcomes_are_rejected(ward: list[LabelledNotes]) -> None:
     with pytest.raises(TrainingError, match="the fewest to learn from"):
         select_windows([row for row in ward if not row.outcome], TASK, count=60)
     silent = replace(ward[0], windows=())
@@ -107,7 +107,7 @@ def test_short_notes_share_a_window_and_long_ones_do_not() -> None:
     assert packed([]) == []
 
 
-def test_an_adapter_taught_outcomes_puts_the_prior_back_and_names_its_patients(
+def test_an_adapter_tuned_on_outcomes_restores_the_prior_and_lists_its_patients(
     ward: list[LabelledNotes], tmp_path: Path
 ) -> None:
     for package in ("torch", "transformers", "llguidance", "peft"):

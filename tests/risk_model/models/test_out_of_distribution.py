@@ -43,7 +43,7 @@ def test_a_value_in_another_unit_is_refused_and_named(distribution: Distribution
     assert name.partition(".")[0] in distribution.outlier_score(x[0]).concepts
 
 
-def test_missing_what_was_always_there_is_strange(distribution: Distribution) -> None:
+def test_missing_an_always_known_input_is_an_outlier(distribution: Distribution) -> None:
     x = simulated(200, seed=11).x.copy()
     x[:, [NAMES.index("sodium.last"), NAMES.index("heart_rate.last")]] = np.nan
     assert shares(distribution, x)[1] > 0.99
@@ -60,7 +60,7 @@ def test_empty_charts_in_training_hide_no_lost_feed() -> None:
     assert shares(distribution, held)[0] > 0.99
 
 
-def test_a_rare_diagnosis_alone_is_not_strange(distribution: Distribution) -> None:
+def test_a_rare_diagnosis_alone_is_not_an_outlier(distribution: Distribution) -> None:
     """Yes and no have no distance: a disease of eight in a hundred once made each such patient an alarm."""
     x = simulated(2000, seed=12).x.copy()
     x[:, NAMES.index("group.cerebrovascular")] = 1
@@ -79,14 +79,14 @@ def test_a_damaged_description_is_refused(distribution: Distribution, damage: di
         Distribution.from_json(distribution.to_json() | damage)
 
 
-def test_nothing_to_look_at_is_nothing_strange() -> None:
+def test_no_checked_inputs_is_typical() -> None:
     x = np.zeros((100, 1), np.float32)
     distribution = Distribution.fit(("group.cerebrovascular",), x, np.arange(100) % 5)
     assert distribution.outlier_score(x[0]).verdict == "typical"
     assert Distribution.from_json(distribution.to_json()).names == ()
 
 
-def test_a_skewed_value_far_too_low_is_as_strange_as_one_far_too_high() -> None:
+def test_skewed_values_far_too_low_and_far_too_high_are_outliers() -> None:
     """A bilirubin in another unit was refused when seventeen times too high, and looked usual when as much too low."""
     drawn = np.random.default_rng(3)
     x = np.column_stack([np.exp(drawn.normal(0, 1.0, 4000)), drawn.normal(138, 4, 4000)]).astype(np.float32)

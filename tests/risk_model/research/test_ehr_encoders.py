@@ -63,14 +63,14 @@ SUBJECT = Subject(
 )
 
 
-def test_codes_are_told_newest_first_each_once_and_nothing_later() -> None:
+def test_codes_are_listed_newest_first_each_once_and_nothing_later() -> None:
     assert SUBJECT.codes(NOON, 8000) == "Heart failure\nLOCAL ward\nSodium"
     assert SUBJECT.codes(before(1), 8000) == "LOCAL ward\nSodium\nHeart failure"
     assert SUBJECT.codes(NOON, 4) == "Heart failure"
     assert SUBJECT.codes(datetime(1949, 1, 1), 8000) == ""
 
 
-def test_markdown_tells_demographics_latest_values_and_events_by_day() -> None:
+def test_markdown_lists_demographics_latest_values_and_events_by_day() -> None:
     told = SUBJECT.markdown(NOON, 8000)
     assert told.splitlines()[:9] == [
         "# Electronic Healthcare Record", "", "Current time: 2024-01-01", "", "## Demographics", "- Age: 70",
@@ -229,9 +229,7 @@ def test_a_second_run_encodes_nothing_and_a_further_encoder_only_itself(
     assert "encoded again" in str(again.exception)
 
 
-def test_labels_of_nobody_in_the_data_are_counted_and_changed_labels_are_read_anew(
-    dataset: Path, tmp_path: Path
-) -> None:
+def test_labels_of_unknown_subjects_are_counted_and_changed_labels_reread(dataset: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels"
     labels.mkdir()
     known = pq.read_table(dataset / "labels" / "illness.parquet").to_pylist()
