@@ -26,10 +26,10 @@ CERTAIN = 6.0
 class ByHeart:
     """Knows the outcome of every row it learned from, and of no other; says so, and gives it as its reason."""
 
-    taught: list[Rows] = field(default_factory=list)
+    learned_rows: list[Rows] = field(default_factory=list)
 
     def learn(self, y: Floats, rows: Rows) -> Fitted:
-        self.taught.append(rows.copy())
+        self.learned_rows.append(rows.copy())
 
         def said(asked: Rows) -> Reasons:
             places = np.flatnonzero(asked)
@@ -89,8 +89,8 @@ def test_no_stage_scores_a_row_it_was_fitted_on() -> None:
     inside = fold != 0
     reasoner = ByHeart()
     plain = cross_fit([ReasonBlock(reasoner, embed)], cohort.y, inside, fold).columns
-    assert reasoner.taught
-    assert not any((rows & ~inside).any() for rows in reasoner.taught)
+    assert reasoner.learned_rows
+    assert not any((rows & ~inside).any() for rows in reasoner.learned_rows)
     turned = np.where(inside, cohort.y, 1 - cohort.y)
     np.testing.assert_array_equal(plain, cross_fit([ReasonBlock(ByHeart(), embed)], turned, inside, fold).columns)
 
@@ -151,8 +151,8 @@ def test_a_frozen_reasoner_says_the_same_whoever_is_held_out() -> None:
 
 def test_no_outcome_to_learn_from_is_unknown_and_not_a_guess() -> None:
     cohort = simulated(50)
-    nobody = np.zeros(50, bool)
-    reasons = notes_of(cohort.x, cohort.names).learn(cohort.y, nobody)(~nobody)
+    no_rows = np.zeros(50, bool)
+    reasons = notes_of(cohort.x, cohort.names).learn(cohort.y, no_rows)(~no_rows)
     assert np.isnan(reasons.logit).all()
     assert reasons.in_words(0) == "nothing in the notes stands out"
 

@@ -112,10 +112,10 @@ def test_notes_state_the_records_conditions_and_measurements(index: KnowledgeInd
     assert "D006471" in {*facts.present, *facts.past}
     assert not set(facts.others) & {*facts.present, *facts.past}
     examples = from_records([patient], index, "train", each=40)
-    told = {m.concept_ui for e in examples for m in e.mentions if (m.polarity, m.temporality, m.experiencer)
+    present = {m.concept_ui for e in examples for m in e.mentions if (m.polarity, m.temporality, m.experiencer)
             == STATUSES["present"]}  # fmt: skip
-    assert told
-    assert told <= set(facts.present)
+    assert present
+    assert present <= set(facts.present)
 
 
 def test_windows_of_notes_are_kept_only_where_record_and_rules_agree(

@@ -113,9 +113,9 @@ def test_a_model_tuned_on_lines_answers_in_json(index: KnowledgeIndex, tmp_path:
     base = {"name": "tiny", "fingerprint": adapter.base_fingerprint(*find_weights(folder))}
     manifest = tune(LocalLanguageModel(folder), split, tmp_path / "out", settings, base=base)
     assert manifest["settings"]["answers"] == COMPACT
-    taught = LocalLanguageModel(folder, adapter=tmp_path / "out")
+    tuned_model = LocalLanguageModel(folder, adapter=tmp_path / "out")
     prompts = [example.prompt() for example in generated_examples(index, "test", 4)]
-    alone = [taught.answer(prompt, max_tokens=150) for prompt in prompts]
-    assert list(answers(taught, prompts, max_tokens=150, batch=3)) == alone
+    alone = [tuned_model.answer(prompt, max_tokens=150) for prompt in prompts]
+    assert list(answers(tuned_model, prompts, max_tokens=150, batch=3)) == alone
     for prompt, said in zip(prompts, alone, strict=True):
         assert all(finding.quote in prompt.window.shown for finding in ReaderAnswer.from_text(said).findings)
