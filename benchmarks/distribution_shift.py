@@ -108,9 +108,9 @@ def noticed(names: tuple[str, ...], x: Rows, patients: list[str], shifts: Mappin
     held = x[~inside]
 
     def shares(rows: Rows) -> dict[str, float]:
-        verdicts = [distribution.strangeness(row).verdict for row in rows]
-        warned = float(np.mean([verdict != "usual" for verdict in verdicts]))
-        refused = float(np.mean([verdict == "strange" for verdict in verdicts]))
+        verdicts = [distribution.outlier_score(row).verdict for row in rows]
+        warned = float(np.mean([verdict != "typical" for verdict in verdicts]))
+        refused = float(np.mean([verdict == "outlier" for verdict in verdicts]))
         return {"rows": len(rows), "warned_or_refused": warned, "refused": refused}
 
     def shifted(shift: Shift) -> Rows:

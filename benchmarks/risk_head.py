@@ -61,7 +61,7 @@ def main() -> None:
             "probability_only": lambda row, model=model: model.probabilities(row[None]),
         }
         if model.distribution is not None:
-            steps["distance_from_training"] = model.distribution.strangeness
+            steps["distance_from_training"] = model.distribution.outlier_score
         found[task] = {"inputs": len(model.names)} | {name: timed(step, rows) for name, step in steps.items()}
     RESULT.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     print(RESULT.read_text())

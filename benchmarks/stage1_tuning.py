@@ -45,7 +45,8 @@ def tuned(reader: str, data: Path, evaluated: int, count: int, out: Path, minute
 
     model = LocalLanguageModel(name.model, precision=name.precision)
     return tune(
-        model, lessons.split, out, settings, base=base, teaches=lessons.teaches, resume=True, progress=progress,
+        model, lessons.split, out, settings, base=base, outcome_tuning=lessons.outcome_tuning,
+        resume=True, progress=progress,
         enough=lambda: perf_counter() - begun > 60 * minutes,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""PatientRecord and Evidence in, RiskEstimate out."""
+"""Risk estimates: PatientRecord and Evidence in, RiskEstimate out."""
 
 from typing import TYPE_CHECKING
 

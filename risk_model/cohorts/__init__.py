@@ -1,4 +1,4 @@
-"""Cohort folders: patients from FHIR or MEDS, labelled, split, and hashed."""
+"""Cohort folders: patients from FHIR or MEDS, labelled, split and hashed."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
-"""Building a cohort folder: read patients one at a time, label, exclude with reasons, split, write.
+"""Builds a cohort folder: reads patients one at a time, labels, excludes with reasons, splits and writes.
 
-Follow-up decides whether a negative is believed. `data`: until the last dated thing of the whole source (right where
-dates are real); `patient`: until the patient's own last (dates shifted per patient, as in MIMIC; strict); `none`: for
-ever; or a date.
+The follow-up rule decides which negatives are accepted. `data`: followed until the last dated event of the whole source
+(right for real dates); `patient`: until the patient's own last event (for dates shifted per patient, as in MIMIC;
+strict); `none`: followed for ever; or until a given date.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _REPORT_EVERY = 500
 
 
 class PatientSource(Protocol):
-    """Where patients come from: `FhirFolder` or `MedsDataset`."""
+    """A source of patients: `FhirFolder` or `MedsDataset`."""
 
     @property
     def not_fetched(self) -> frozenset[str]: ...
@@ -53,7 +53,7 @@ class PatientSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CohortOptions:
-    """How to build. `folds` None takes as many as there can be, up to five; `site_map` is a file of a site's codes."""
+    """Options of a build. `folds` None gives as many as possible, up to five; `site_map` is a file of local codes."""
 
     plan: SplitPlan = field(default_factory=ByHash)
     folds: int | None = None
@@ -79,21 +79,21 @@ class _Gathered:
 def build_cohort(
     task: TaskDefinition, source: PatientSource, out: Path, options: CohortOptions, progress: Progress = lambda _: None
 ) -> LabelledCohort:
-    """Build the cohort into `out`, which must be empty or absent.
+    """Builds the cohort in `out`, which must be empty or absent.
 
-    Raises CohortError where there is nothing to learn from: no stays, no rows, no positive, no negative, or a fold that
-    would hold one class only.
+    Raises CohortError if the cohort is unusable for training: no stays, no rows, no positive, no negative, or a fold
+    with one class only.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CohortError(f"{out}: not an empty folder; give a new one")
-    with atomic_folder(out, last=MANIFEST) as coming:  # half a cohort is none, and it is patient data
+    with atomic_folder(out, last=MANIFEST) as coming:  # no partial cohort stays behind: it is patient data
         _build(task, source, coming, options, progress)
     return LabelledCohort.open(out)
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The rows of one task, without the data. `excluded` counts reasons."""
+    """The labelled rows of one task, without the data. `excluded` counts reasons."""
 
     rows: tuple[CohortRow, ...]
     excluded: Mapping[str, int]
@@ -102,7 +102,7 @@ class Labels:
 def label_all(
     tasks: Sequence[TaskDefinition], source: PatientSource, options: CohortOptions, progress: Progress = lambda _: None
 ) -> dict[str, Labels]:
-    """The rows of many tasks in one pass over the patients; a task may have none."""
+    """Returns the rows of many tasks in one pass over the patients; a task may have none."""
     gathered, site_map = {task.id: _Gathered() for task in tasks}, _site_map(options)
     for number, patient in enumerate(source.patients(), 1):
         for task in tasks:
@@ -162,14 +162,14 @@ def _build(task: TaskDefinition, source: PatientSource, out: Path, options: Coho
 
 
 def _site_map(options: CohortOptions) -> SiteMap | None:
-    """Raises DefinitionError naming the file and the field."""
+    """Raises DefinitionError with the file and the field."""
     return None if options.site_map is None else SiteMap.open(options.site_map)
 
 
 def _gather(
     task: TaskDefinition, patient: PatientData, options: CohortOptions, site_map: SiteMap | None, into: _Gathered
 ) -> bool:
-    """Label one patient; whether there is a row. A patient whose data cannot be used is counted, with the reason."""
+    """Labels one patient; returns whether there is a row. Patients with unusable data are counted with the reason."""
     into.patients += 1
     try:
         timeline = PatientTimeline.of(patient.resources, patient.subject_id, site_map)
@@ -199,7 +199,8 @@ class _Believable:
 
 
 def _believable(task: TaskDefinition, gathered: _Gathered, options: CohortOptions) -> _Believable:
-    """Rows whose label is known, and how many negatives were kept though follow-up ends before their window."""
+    """Returns the rows with known labels, and the number of negatives kept though follow-up ends before their
+    window."""
     end_of_data = max(gathered.last.values(), default=None)
     rows, kept = [], 0
     for row in gathered.rows:
@@ -234,7 +235,7 @@ def _rows(gathered: _Gathered, options: CohortOptions, believable: _Believable) 
 
 
 def _given(rows: Iterable[Labelled], persons: dict[str, str], given: dict[str, str]) -> list[str | None]:
-    """The source's own splits, by person: where two charts of one person disagree, the more guarded split wins."""
+    """Returns the source's own splits, by person: if two charts of one person disagree, the stricter split wins."""
     by_person: dict[str, str] = {}
     for subject, split in given.items():
         person = persons.get(subject)

@@ -1,9 +1,9 @@
-"""A folder of FHIR as patients, one at a time: Bulk Data NDJSON, or a Bundle to a file; plain or .gz.
+"""Reads patients from a folder of FHIR, one at a time: Bulk Data NDJSON, or one Bundle per file; plain or .gz.
 
-Resources of one patient may lie in any file in any order: they are dealt by patient into buckets on disk first
-(`fhir_mapping.bulk.population`), so that memory holds one bucket at a time, whatever the size of the export. A
-patient's resources come with the Location, Medication and Binary resources they point at. A type of resource of which
-the folder has none at all counts as not fetched: that nobody exported procedures does not mean that there were none.
+A patient's resources may be in any file in any order: they are first distributed by patient into buckets on disk
+(`fhir_mapping.bulk.population`), so that memory holds one bucket, whatever the size of the export. Location, Medication
+and Binary resources are added to the patients that reference them. A resource type that is missing from the whole
+folder counts as not fetched: an export without procedures does not mean that there were none.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fhir_mapping.bulk import BUNDLES, LINES, partition_by_patient
 Resource = dict[str, Any]
 Progress = Callable[[str], None]
 BUCKETS = 64
-"""The fewest; the order of patients, and so of a cohort's rows, goes by them."""
+"""The minimum; the order of patients, and so of a cohort's rows, depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatientData:
-    """All the resources of one patient, its Patient first, and the folder's own split for it, if it has one."""
+    """All the resources of one patient, its Patient first, and the folder's own split for it, if any."""
 
     subject_id: str
     resources: tuple[Resource, ...]
@@ -34,10 +34,10 @@ class PatientData:
 
 
 class FhirFolder:
-    """FhirFolder(path) reads a folder once; `.patients()` then gives PatientData in the order of their ids.
+    """FhirFolder(path) reads a folder once; `.patients()` then yields PatientData in the order of their ids.
 
-    Raises InvalidInputError for a folder without FHIR or without a Patient, and, naming file and line, for anything
-    that is not FHIR JSON. What belongs to nobody that could be proven is left out and counted.
+    Raises InvalidInputError for a folder without FHIR or without a Patient, and, with file and line, for invalid FHIR
+    JSON. Resources without a proven patient are skipped and counted.
     """
 
     def __init__(self, folder: Path, progress: Progress = lambda _: None) -> None:

@@ -1,4 +1,4 @@
-"""A cohort: labelled prediction times of many patients, split, with the data to compute features from. A folder.
+"""A cohort folder: labelled prediction times of many patients, split, with the data to compute features from.
 
 ::
 
@@ -8,17 +8,17 @@
                          {"subject_id", "encounter_id", "prediction_time", "label": 0|1, "level": name or null,
                           "split": "train"|"validation"|"test", "fold": 0.. or null, "person"}
     patients.ndjson.gz   one labelled patient to a line: {"subject_id", "resources": [...]}, as they came
-    site_map.yaml        what its local codes mean, where it was built with a site map
+    site_map.yaml        meanings of local codes, if built with a site map
 
-Rows of one person (see `patient_identity`) share split and fold. Nothing is pickled. Reading it back::
+Rows of one person (see `patient_identity`) share split and fold. No pickle is used. To read it::
 
     cohort = LabelledCohort.open(folder)                 # hashes checked first
     for row, record in cohort.records("train"):          # a PatientRecord as of row.prediction_time
         x, y = features(record), row.label
 
-`records` is the only way from a cohort to features, and a `PatientRecord` holds what was known then: resources that
-carry no date of their own (a discharge diagnosis, an undated procedure) count as known from the end of their encounter
-on (`fhir_mapping.record.cutoff`).
+`records` is the only way from a cohort to features, and a `PatientRecord` holds only what was known then: resources
+without a date of their own (a discharge diagnosis, an undated procedure) count as known from the end of their encounter
+(`fhir_mapping.record.cutoff`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SITE_MAP = "site_map.yaml"
 
 @dataclass(frozen=True, slots=True)
 class CohortRow:
-    """One prediction. `person` is the same for two charts of one patient; splits and folds go by it."""
+    """One prediction. `person` is the same for two charts of one patient; splits and folds use it."""
 
     subject_id: str
     encounter_id: str | None
@@ -75,7 +75,7 @@ class CohortRow:
 
 @dataclass(frozen=True, slots=True)
 class LabelledCohort:
-    """LabelledCohort.open(folder); `.manifest` is cohort.json, `.rows` every row in the order of the file."""
+    """LabelledCohort.open(folder); `.manifest` is cohort.json, `.rows` are all rows in file order."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -83,7 +83,7 @@ class LabelledCohort:
 
     @classmethod
     def open(cls, folder: Path) -> LabelledCohort:
-        """Raises CohortError where a file is missing, altered since it was built, or of another format."""
+        """Raises CohortError if a file is missing, altered since it was built, or of another format."""
         try:
             manifest = open_manifest(
                 folder,
@@ -110,20 +110,21 @@ class LabelledCohort:
 
     @property
     def asked(self) -> TaskDefinition:
-        """The definition it was built with, from its own copy of the file."""
+        """The label definition, from the cohort's own copy of the file."""
         return parse_task((self.folder / TASK).read_text("utf-8"), TASK)
 
     @property
     def site_map(self) -> SiteMap | None:
-        """The site map it was built with, from its own copy of the file."""
+        """The site map, from the cohort's own copy of the file."""
         return SiteMap.open(self.folder / SITE_MAP) if SITE_MAP in self.manifest["sha256"] else None
 
     def split(self, name: str | None = None) -> tuple[CohortRow, ...]:
-        """The rows of one split, or all."""
+        """Returns the rows of one split, or all."""
         return tuple(row for row in self.rows if name is None or row.split == name)
 
     def records(self, split: str | None = None) -> Iterator[tuple[CohortRow, PatientRecord]]:
-        """Each row with the record as known at its prediction time, in the order of the data: not that of the rows."""
+        """Yields each row with the record as known at its prediction time, in the order of the data, which is not that
+        of the rows."""
         wanted: dict[str, list[CohortRow]] = {}
         for row in self.split(split):
             wanted.setdefault(row.subject_id, []).append(row)
@@ -138,7 +139,7 @@ class LabelledCohort:
 def record_of(
     resources: list[dict[str, Any]], row: CohortRow, not_fetched: frozenset[str], site_map: SiteMap | None = None
 ) -> PatientRecord:
-    """The record of a row: what was known at its prediction time."""
+    """Returns the record of a row as known at its prediction time."""
     return PatientRecord.from_resources(
         resources,
         row.subject_id,
@@ -155,7 +156,7 @@ def _check_format(fields: Mapping[str, Any]) -> None:
 
 
 def counts(rows: tuple[CohortRow, ...]) -> dict[str, Any]:
-    """How many rows, patients and positives, in all and by split; and the levels where there are any."""
+    """Returns the numbers of rows, patients and positives, overall and by split; and of levels, if any."""
     by_split = {name: _count([r for r in rows if r.split == name]) for name in ("train", "validation", "test")}
     found: dict[str, Any] = {**_count(list(rows)), "by_split": by_split}
     levels = Counter(row.level for row in rows if row.level is not None)

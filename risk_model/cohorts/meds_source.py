@@ -1,12 +1,12 @@
-"""A MEDS dataset as patients: parquet rows become FHIR resources, so that one path serves both kinds of source.
+"""Reads patients from a MEDS dataset: parquet rows become FHIR resources, so that both kinds of source share one path.
 
 MEDS (Medical Event Data Standard, https://github.com/Medical-Event-Data-Standard/meds): rows `subject_id, time, code,
-numeric_value` (and `text_value`, `unit`, `end` where present), a subject in one file and contiguous; splits in
+numeric_value` (and `text_value`, `unit`, `end` if present), each subject contiguous in one file; splits in
 `metadata/subject_splits.parquet` are kept (tuning is validation, held_out is test). Times are read as UTC.
 
 Codes are read as `VOCABULARY//code` or `VOCABULARY/code`, in the spellings of our own export, of MIMIC-IV in MEDS and
-of OMOP in MEDS. A number without a unit stays without one: it is used only where its LOINC fixes the unit. A code of an
-unknown vocabulary is counted in `unread`, not guessed. Needs the extra `[meds]`.
+of OMOP in MEDS. A number without a unit is used only if its LOINC code fixes the unit. Codes of unknown vocabularies
+are counted in `unread`. Needs the extra `[meds]`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CONDITIONS = {ICD10CM, ICD9CM, "http://hl7.org/fhir/sid/icd-10"}
 _PROCEDURES = {"http://hl7.org/fhir/sid/icd-10-pcs", "http://hl7.org/fhir/sid/icd-9-cm/procedure"}
 _CLASSES = {"INPATIENT": "IMP", "EMERGENCY": "EMER", "OBSERVATION": "OBSENC", "OUTPATIENT": "AMB"}
 _VISITS = {"IP": "IMP", "ERIP": "IMP", "ER": "EMER", "OP": "AMB"}
-# (code, whether it begins or ends an encounter, class)
+# (code, whether it starts or ends an encounter, class)
 _EDGES = {
     "HOSPITAL_ADMISSION": (True, "IMP"), "HOSPITAL_DISCHARGE": (False, "IMP"),
     "ED_REGISTRATION": (True, "EMER"), "ED_OUT": (False, "EMER"),
@@ -49,7 +49,7 @@ _COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "unit",
 
 
 class MedsDataset:
-    """MedsDataset(folder).patients() gives PatientData. Raises CohortError where the folder holds no MEDS data."""
+    """MedsDataset(folder).patients() yields PatientData. Raises CohortError if the folder holds no MEDS data."""
 
     def __init__(self, folder: Path, progress: Progress = lambda _: None) -> None:
         try:
@@ -78,7 +78,7 @@ class MedsDataset:
 
     @property
     def splits(self) -> Mapping[str, str]:
-        """Subject -> train, validation or test, where the dataset says so."""
+        """Subject -> train, validation or test, if the dataset has splits."""
         return self._splits
 
     def patients(self) -> Iterator[PatientData]:
@@ -86,7 +86,7 @@ class MedsDataset:
             yield PatientData(subject, _Chart(subject, self.unread).read(rows), self._splits.get(subject))
 
     def subjects(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-        """Each subject with its rows as they stand in the files; they are to be read before the next subject is."""
+        """Yields each subject with its rows in file order; read them before the next subject."""
         seen: set[str] = set()
         for path in self.files:
             for subject, rows in groupby(self._rows(path), key=lambda row: str(row["subject_id"])):
@@ -145,7 +145,7 @@ class _Chart:
         return ({key: value for key, value in patient.items() if value is not None}, *self.made)
 
     def _encounter(self, head: str, rest: list[str], at: str | None, row: Mapping[str, Any]) -> bool:
-        """Whether the row begins or ends an encounter."""
+        """Whether the row starts or ends an encounter."""
         text = row.get("text_value")
         if head == "ENCOUNTER" and len(rest) == 2:
             kind = _CLASSES.get(rest[0], rest[0])
@@ -229,7 +229,7 @@ _ADMISSION_TYPES = {
 
 
 def _coding(head: str, rest: list[str]) -> tuple[str | None, str | None, list[str]]:
-    """(system, code, what follows: a unit).
+    """Returns (system, code, the rest: a unit).
 
     >>> _coding("LOINC", ["2951-2", "mmol", "L"])
     ('http://loinc.org', '2951-2', ['mmol', 'L'])

@@ -1,8 +1,8 @@
-"""Who is the same person: a split must never part one person's two charts.
+"""Links the charts of one person, so that they are always in the same split.
 
-Patients are one person when they share a business identifier, when `Patient.link` says so, when name, birth date and
-sex agree, or when their clinical content is the same to the letter (a chart imported twice under new ids). A mistaken
-union costs nothing: two people land in the same split. A missed one leaks.
+Patients are one person if they share a business identifier, if `Patient.link` says so, if name, birth date and sex
+agree, or if their clinical content is identical (a chart imported twice under new ids). A wrong link is harmless: two
+people are in the same split. A missed link leaks outcomes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import orjson
 
 Resource = dict[str, Any]
-# What an import may change without changing the chart.
+# Fields that an import may change.
 _NOT_CONTENT = frozenset({"id", "identifier", "meta", "reference", "fullUrl", "text", "display", "extension"})
 
 
 class People:
-    """Unions of patients. `person(id)` is the smallest patient id of the union, the same whatever the order."""
+    """Sets of linked patients. `person(id)` is the smallest patient id of the set, whatever the order of linking."""
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
@@ -43,13 +43,13 @@ class People:
         return root
 
     def _union(self, a: str, b: str) -> None:
-        # The root of a union with a patient in it is always a patient: marks sort after "p:".
+        # The root of a set with a patient in it is always a patient: marks sort after "p:".
         first, second = sorted((self._find(a), self._find(b)))
         self._parent[second] = first
 
 
 def marks(patient: Resource, resources: Iterable[Resource]) -> Iterator[str]:
-    """What would make two patients one person; every mark sorts after `p:`."""
+    """Yields the marks that link patients; every mark sorts after `p:`."""
     for identifier in _list(patient.get("identifier")):
         if isinstance(identifier.get("value"), str) and isinstance(identifier.get("system"), str):
             yield f"q:{identifier['system']}|{identifier['value']}"
@@ -82,7 +82,7 @@ def _demographics(patient: Resource) -> str | None:
 
 
 def _content(resources: Iterable[Resource]) -> str | None:
-    """A digest of the clinical resources without their ids; None where there is too little to tell two people apart."""
+    """Returns a digest of the clinical resources without their ids; None if they are too few to identify a person."""
     kept = [r for r in resources if r["resourceType"] not in {"Patient", "Location", "Medication"}]
     if len(kept) < 3 or {r["resourceType"] for r in kept} == {"Encounter"}:
         return None

@@ -1,8 +1,8 @@
-"""Train, validation and test: patients never parted, by hash or by time; folds that hold both classes.
+"""Train, validation and test splits by patient, by hash or by time, and folds with both classes.
 
-By hash a person's split depends on nothing but the person and the seed, so that a cohort that grows keeps its test
-patients. By time a person belongs to the last period seen in it: earlier rows are dropped, and so are rows of the
-earlier periods whose label was not yet known when the next began.
+By hash, a person's split depends only on the person and the seed, so that a growing cohort keeps its test patients. By
+time, a person belongs to the last period with a row: earlier rows are dropped, and so are rows of earlier periods with
+labels that were not yet known when the next period began.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ByHash:
 
 @dataclass(frozen=True, slots=True)
 class ByTime:
-    """Validation begins at the first moment, test at the second."""
+    """Validation begins at the first time, test at the second."""
 
     validation_from: datetime
     test_from: datetime
@@ -53,12 +53,12 @@ SplitPlan = ByHash | ByTime
 
 
 def share(text: str) -> float:
-    """A number in [0, 1) that depends on nothing but the text."""
+    """Returns a number in [0, 1) that depends only on the text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def assign(rows: Sequence[Labelled], persons: Mapping[str, str], plan: SplitPlan) -> list[str | None]:
-    """The split of each row; None where a temporal split has no place for it."""
+    """Returns the split of each row; None for rows that a temporal split drops."""
     if isinstance(plan, ByHash):
         return [_by_hash(persons[row.subject_id], plan) for row in rows]
     last: dict[str, int] = {}
@@ -82,10 +82,11 @@ def _by_time(row: Labelled, period: int, plan: ByTime) -> str | None:
 
 
 def folds(rows: Sequence[Labelled], persons: Mapping[str, str], wanted: int | None) -> tuple[list[int | None], int]:
-    """A fold for each row, the same for all rows of one person, and how many folds there are.
+    """Returns a fold for each row, the same for all rows of one person, and the number of folds.
 
-    Persons with an outcome are dealt round, and so are those without, in the order of a hash: each fold has both. With
-    `wanted` None there are five, or fewer where there are not enough persons; with fewer than two of a class, none.
+    Persons with and without an outcome are distributed separately in the order of a hash, so that each fold has both.
+    With `wanted` None there are five folds, or fewer if there are too few persons; with fewer than two persons of a
+    class, none.
     """
     positive = {persons[row.subject_id] for row in rows if row.label}
     negative = {persons[row.subject_id] for row in rows} - positive

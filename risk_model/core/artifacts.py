@@ -20,14 +20,14 @@ _NEEDED = frozenset(
         "patients", "files",
     }
 )  # fmt: skip
-# A manifest that names no files would otherwise let any file through.
+# A file must be listed with its hash: otherwise a manifest without files would accept any file.
 _REQUIRED_FILES = frozenset({"model.ubj", "card.json"})
 
 
 def open_manifest(folder: Path) -> Mapping[str, Any]:
-    """The checked manifest of a model directory.
+    """Returns the manifest of a model folder after checking it.
 
-    Raises ModelArtifactError when the directory or a file is missing, altered, too large, or of another format.
+    Raises ModelArtifactError if the folder or a file is missing, altered, too large, or of another format.
     """
     try:
         manifest = artifact_store.open_manifest(folder, required=_REQUIRED_FILES, check=_check_fields)
@@ -47,7 +47,7 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
 
 
 def read_signed_json(folder: Path, manifest: Mapping[str, Any], name: str) -> Any:
-    """A JSON file the checked manifest names, or None where it names none. Raises ModelArtifactError."""
+    """Returns a JSON file that the checked manifest lists, or None. Raises ModelArtifactError."""
     if name not in manifest["files"]:
         return None
     try:

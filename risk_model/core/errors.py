@@ -1,4 +1,4 @@
-"""Errors of the model room. Abstaining is not an error: see `values.Abstention`.
+"""Errors of the risk_model package. An abstention is not an error: see `values.Abstention`.
 
 RiskModelError
 ├── ModelArtifactError     a shipped or trained model is missing, altered, or of another schema: it is not opened
@@ -17,7 +17,7 @@ from knowledge_index.core import not_installed
 
 
 class RiskModelError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error that this package raises."""
 
 
 class ModelArtifactError(RiskModelError):
@@ -27,15 +27,15 @@ class ModelArtifactError(RiskModelError):
 
 
 class TrainingError(RiskModelError, ValueError):
-    """The cohort cannot be used; the message says which rule it breaks."""
+    """The cohort cannot be used; the message names the reason."""
 
 
 class CohortError(RiskModelError, ValueError):
-    """No cohort can be built, or this folder is none; the message names what is missing and what to do."""
+    """No cohort can be built, or the folder is not a cohort; the message names what is missing and what to do."""
 
 
 class TaskDefinitionError(RiskModelError, ValueError):
-    """A task file breaks the schema. `field` is the path to the culprit, such as `label.concept.below`."""
+    """A task file violates the schema. `field` is the path of the invalid field, such as `label.concept.below`."""
 
     def __init__(self, message: str, *, file: str, field: str) -> None:
         super().__init__(f"{file}: {field}: {message}")
@@ -59,7 +59,7 @@ class LanguageModelError(RiskModelError):
 
 
 class AnswerError(LanguageModelError):
-    """A language model answered something else than the schema asks for; what it said is not kept."""
+    """A language model's answer violates the schema; the answer is not kept."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__("not-an-answer", detail)

@@ -1,6 +1,6 @@
-"""The questions we answer. A task always says which label definition it means: published figures differ there.
+"""The prediction tasks. Each names its label definition, because published figures depend on it.
 
-`TASKS` are those of the service. A model trained for any other task file carries its own question in its manifest.
+`TASKS` are those of the service. A model trained for another task file has its question in its manifest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ READMISSION_30D = "readmission_30d"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One question, its outcome in words, and how its label is defined.
+    """A prediction task: its outcome in words, and the definition of its label.
 
     in_hospital_mortality (label `in-hospital-death`)::
 
@@ -44,7 +44,7 @@ class Task:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Task:
-        """Raises KeyError or TypeError when `raw` is none of ours."""
+        """Raises KeyError or TypeError if `raw` is invalid."""
         code = raw.get("snomed")
         return cls(**{**raw, "snomed": None if code is None else (str(code[0]), str(code[1]))})
 
@@ -72,13 +72,14 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 
 
 def question_of(manifest: Mapping[str, Any]) -> Task:
-    """What a model answers, by its manifest. Raises UnknownTaskError where neither it nor the service says."""
+    """Returns the task of a model by its manifest. Raises UnknownTaskError if neither the manifest nor the service
+    defines it."""
     raw = manifest.get("question")
     return task_of(str(manifest["task"])) if raw is None else Task.from_json(raw)
 
 
 def task_of(name: str) -> Task:
-    """The task with this id. Raises UnknownTaskError naming those there are."""
+    """Returns the task with this id. Raises UnknownTaskError with the known ids."""
     if name not in TASKS:
         raise UnknownTaskError(name, tuple(TASKS))
     return TASKS[name]

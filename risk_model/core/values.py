@@ -1,4 +1,4 @@
-"""The frozen values of the model room. Results follow FHIR RiskAssessment, metrics TRIPOD+AI."""
+"""The frozen values of risk_model. Results follow FHIR RiskAssessment, metrics TRIPOD+AI."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Experiencer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a note says. `quote` equals `note.text[start:end]`: a finding that is not anchored does not exist."""
+    """Something a note states. `quote` equals `note.text[start:end]`: there are no findings without a quote."""
 
     concept_ui: str
     name: str
@@ -49,10 +49,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class NoteValue:
-    """A measured value or a graded statement that a note makes. `quote` equals `note.text[start:end]`.
+    """A measured value or a graded statement in a note. `quote` equals `note.text[start:end]`.
 
-    `value` is a number in `unit`, 1 or 0 for a state such as mechanical ventilation, and None where the note only
-    grades: then `grade` runs from -2 (severely low) through 0 (said to be normal, or denied) to 2 (severely high).
+    `value` is a number in `unit`, 1 or 0 for a state such as mechanical ventilation, and None if the note only grades:
+    then `grade` is from -2 (severely low) through 0 (normal, or denied) to 2 (severely high).
     """
 
     concept: str
@@ -63,16 +63,16 @@ class NoteValue:
     temporality: Temporality
     experiencer: Experiencer
     time: datetime | None
-    """When the note that first said it was written; None where that is not known."""
+    """Time of the first note that states it; None if unknown."""
     earlier: bool
-    """The note itself puts it before others of the same sentence: `1.2` in `rose from 1.2 to 3.4`."""
+    """The note itself places it before others of the same sentence: `1.2` in `rose from 1.2 to 3.4`."""
     note_source: str
     quote: str
     start: int
     end: int
     section: str | None = None
     unit_assumed: bool = False
-    """No unit stood beside the number: it is read in the concept's own where it can be no other."""
+    """The note gives no unit: the number is taken to be in the concept's own unit if no other is plausible."""
 
     @property
     def counts(self) -> bool:
@@ -82,7 +82,8 @@ class NoteValue:
 
 @dataclass(frozen=True, slots=True)
 class NoteFindings:
-    """What stage 1 read. `embedding` has shape (384,) float32, L2-normalised, or is None when there was no text."""
+    """Findings read from notes. `embedding` has shape (384,) float32, L2-normalised, or is None if there was no
+    text."""
 
     findings: tuple[Finding, ...]
     embedding: NDArray[np.float32] | None
@@ -93,19 +94,19 @@ class NoteFindings:
     values: tuple[NoteValue, ...] = ()
     """Measured values and graded statements, in the order of the notes."""
     language_notes: int = 0
-    """Notes that a language model read; the rules read the others."""
+    """Notes read by a language model; the rules read the others."""
     language_failed: int = 0
-    """Notes a language model was asked about and gave no usable answer for."""
+    """Notes for which a language model gave no usable answer."""
     waiting: int = 0
-    """Notes that a language model has yet to read; the rules read them meanwhile."""
+    """Notes that a language model has yet to read; until then the rules read them."""
     cited: tuple[str, ...] = ()
-    """PMIDs of the passages that a language model says it used, each one it was given."""
+    """PMIDs of the passages that a language model cited, from those in its prompt."""
     cited_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A signed contribution to this estimate, in log-odds, grouped into one clinical concept and put in words."""
+    """A signed contribution to this estimate, in log-odds, for one clinical concept."""
 
     concept: str
     label: str
@@ -117,7 +118,7 @@ class Driver:
 
 @dataclass(frozen=True, slots=True)
 class Counterfactual:
-    """What the model would say were one modifiable concept as usual. An association it learned, never a promise."""
+    """The model's estimate with one modifiable concept at a typical value: an association, not a causal effect."""
 
     concept: str
     label: str
@@ -134,7 +135,7 @@ class Counterfactual:
 
 @dataclass(frozen=True, slots=True)
 class DataGap:
-    """Something the estimate would have used and did not have. `reason` is the mapper's code."""
+    """An input of the model that was not available. `reason` is the code from fhir_mapping."""
 
     name: str
     reason: str
@@ -142,10 +143,10 @@ class DataGap:
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """A clinical score. With inputs missing it is a range `low`..`high`, never a number that assumes normal.
+    """A clinical score. If inputs are missing it is a range `low`..`high`, never a number that assumes normal values.
 
-    `expected_risk` is the published risk for exactly this score and outcome as a probability, when its paper gives one
-    and no input is missing.
+    `expected_risk` is the published risk for this score and outcome as a probability, if its paper gives one and no
+    input is missing.
     """
 
     name: str
@@ -170,7 +171,7 @@ class ScoreResult:
 
 @dataclass(frozen=True, slots=True)
 class Abstention:
-    """Why no probability is given. `code` is stable; `reason` is for the clinician."""
+    """The reason why there is no probability. `code` is stable; `reason` is for the clinician."""
 
     code: str
     reason: str
@@ -178,16 +179,16 @@ class Abstention:
 
 @dataclass(frozen=True, slots=True)
 class RiskEstimate:
-    """The answer for one patient, task and moment: either a probability or an abstention, never a silent default."""
+    """The result for one patient, task and prediction time: either a probability or an abstention, never a default."""
 
     task: str
     subject_id: str
     prediction_time: datetime
     probability: float | None
     interval: tuple[float, float] | None
-    """90 % interval: rates to expect among groups of patients with such an estimate."""
+    """90 % interval: the outcome rates to expect among groups of patients with such an estimate."""
     baseline: float | None
-    """Rate of the outcome in the population the model was fitted on."""
+    """Rate of the outcome in the training population."""
     drivers: tuple[Driver, ...]
     comparators: tuple[ScoreResult, ...]
     gaps: tuple[DataGap, ...]
@@ -196,24 +197,24 @@ class RiskEstimate:
     model_version: str
     stay: str | None = None
     prediction_set: tuple[bool, ...] | None = None
-    """Outcomes that cannot be ruled out at 90 % confidence; None where the model was not calibrated for it."""
+    """Outcomes that cannot be ruled out at 90 % confidence; None if the model has no conformal thresholds."""
     counterfactuals: tuple[Counterfactual, ...] = ()
     cautions: tuple[str, ...] = ()
-    """Reasons to read this estimate with more care than others, in words."""
+    """Reasons to read this estimate with caution, in words."""
     question: Task | None = None
-    """What was asked, where it is none of the service's own tasks or another label definition of one."""
+    """The task, if it is none of the service's or has another label definition."""
     anchor: float | None = None
-    """Where a language model read notes: the probability without any note. The level of a card is decided by it, and
-    `probability` stays within a bound of it, whatever the language model said. None where none read."""
+    """If a language model read notes: the probability without any note, otherwise None. It decides the level of the
+    card, and `probability` stays within a fixed range around it, whatever the language model said."""
     reads_notes: bool = False
-    """Whether what notes say is among the model's inputs."""
+    """Whether the model has inputs from notes."""
     inputs: tuple[float, ...] = ()
-    """What the model was given, in the order of its manifest, NaN where unknown: enough to replay the probability."""
+    """The model's inputs in the order of its manifest, NaN for unknown: enough to recompute the probability."""
     reasons: tuple[str, ...] = ()
-    """What weighs most in a first stage's estimate from notes, in words; none where the model has no first stage. Of a
-    language model (`voice`) they are sentences of the notes."""
+    """What contributes most to a first stage's estimate from notes, in words; empty if the model has no first stage.
+    For a language model (`voice`) they are sentences of the notes."""
     voice: StageVoice | None = None
-    """Where the first stage is a language model's own estimate: who speaks, and whether it has."""
+    """The language model whose own estimate is an input, if there is one, and whether it has answered."""
 
     def __post_init__(self) -> None:
         if (self.probability is None) == (self.abstention is None):
@@ -221,20 +222,20 @@ class RiskEstimate:
 
     @property
     def asked(self) -> Task:
-        """The question this answers. Raises UnknownTaskError where neither the estimate nor the service knows it."""
+        """The task. Raises UnknownTaskError if neither the estimate nor the service defines it."""
         return self.question or task_of(self.task)
 
     @property
     def decisive(self) -> float | None:
-        """The probability that levels are decided by: no language model can move it."""
+        """The probability that decides the level; a language model cannot change it."""
         return self.probability if self.anchor is None else self.anchor
 
 
 @dataclass(frozen=True, slots=True)
 class StageVoice:
-    """The language model whose own estimate is among a model's inputs, and for how many passages it is still wanting.
+    """The language model whose own estimate is an input, and the number of passages it has not answered for.
 
-    While any is, its estimate is unknown. `waiting`: not asked yet; `failed`: asked, without a usable answer.
+    While there are such passages, its estimate is unknown. `waiting`: not yet asked; `failed`: no usable answer.
 
     >>> StageVoice("/models/Qwen3-8B+/adapters/discharge", waiting=2).in_words([])
     'The language model discharge has not read 2 passages of the notes yet: its own estimate is not part of the number.'
@@ -245,7 +246,8 @@ class StageVoice:
     failed: int = 0
 
     def in_words(self, reasons: Sequence[str]) -> str:
-        """What it has to do with this estimate; empty where it was asked about nothing. `reasons` as they are shown."""
+        """Returns its part in this estimate, in words; empty if it was asked about nothing. `reasons` as they are
+        shown."""
         name = f"The language model {self.model.rpartition('#')[2].rpartition('/')[2]}"
         if self.waiting or self.failed:
             passages = "passage" if self.waiting + self.failed == 1 else "passages"
@@ -259,9 +261,9 @@ class StageVoice:
 
 @dataclass(frozen=True, slots=True)
 class LiteratureQuestion:
-    """One question put to the literature: `concept` is the problem it is about, `pmids` what came near enough to it.
+    """A query to the literature index: `concept` is the problem it is about, `pmids` the passages close enough to it.
 
-    `withheld` counts passages that were found and are about something else.
+    `withheld` counts retrieved passages about something else.
     """
 
     text: str
@@ -272,22 +274,22 @@ class LiteratureQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Everything behind a card: the estimate, what the notes said and the literature found for this patient."""
+    """Everything behind a card: the estimate, the findings in notes and the literature for this patient."""
 
     estimate: RiskEstimate
     findings: NoteFindings
     evidence: tuple[Evidence, ...]
     evidence_withheld: int = 0
-    """Passages retrieved and not shown because they were too weak."""
+    """Passages that were retrieved and not shown because they were too weak."""
     timings: tuple[tuple[str, float], ...] = ()
     """(step, milliseconds) in the order they ran."""
     left_out: tuple[str, ...] = ()
-    """Parts that were not finished when time was up."""
+    """Parts that were not finished before the deadline."""
     asked: tuple[LiteratureQuestion, ...] = ()
-    """The questions put to the literature, in their order."""
+    """The queries to the literature index, in order."""
 
     @property
     def waits(self) -> bool:
-        """Whether a language model has yet to read something that belongs to it."""
+        """Whether a language model has yet to answer."""
         voice = self.estimate.voice
         return bool(self.findings.waiting) or (voice is not None and bool(voice.waiting))

@@ -1,4 +1,4 @@
-"""Inputs of a model: the row of numbers made of a record, its notes, time series and rubrics."""
+"""Model inputs: the row of numbers computed from a record, its notes, time series and rubrics."""
 
 from risk_model.features.inputs import MODIFIABLE, concept_of, describe_input
 from risk_model.features.rubrics import Rubric, without_code_fence

@@ -1,7 +1,7 @@
-"""What a stay was for and what else is on record, as some sixty diseases by ICD category (ICD-9-CM or ICD-10).
+"""The reason of a stay and other diagnoses as about sixty diseases by ICD category (ICD-9-CM or ICD-10).
 
 `reason.<disease>` is 1 for the disease of the stay's reason, `disease.<disease>` for one among reasons and active
-problems, else 0. Unknown, not 0, where nothing is coded in an ICD: a chart in SNOMED CT has no such inputs.
+problems, else 0. Without ICD codes they are unknown, not 0: a chart in SNOMED CT has no such inputs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Ranges = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Disease:
-    """First and last category of each range, by classification."""
+    """A disease: first and last category of each range, by code system."""
 
     name: str
     label: str
@@ -34,7 +34,7 @@ class Disease:
 
 @cache
 def diseases() -> Mapping[str, Disease]:
-    """By name, in the order in which a code is looked up."""
+    """Returns the diseases by name, in the order in which a code is looked up."""
     raw = yaml.safe_load(files("risk_model.tables").joinpath("disease_categories.yaml").read_text("utf-8"))
     made = [Disease(item["name"], item["label"], _ranges(item["icd9"]), _ranges(item["icd10"])) for item in raw]
     return {disease.name: disease for disease in made}
@@ -47,13 +47,14 @@ def _ranges(written: Iterable[str]) -> Ranges:
 
 @cache
 def disease_names() -> tuple[str, ...]:
-    """Names of every input this module makes."""
+    """Returns the names of all inputs of this module."""
     return tuple(kind + name for kind in (REASON, DISEASE) for name in diseases())
 
 
 @lru_cache(maxsize=20_000)
 def disease_of(system: str | None, code: str) -> str | None:
-    """
+    """Returns the disease of a code, or None.
+
     >>> disease_of(ICD9CM, "428.0"), disease_of(ICD10CM, "I50.9"), disease_of(ICD9CM, "8")
     ('heart_failure', 'heart_failure', 'infection')
     >>> disease_of("http://snomed.info/sct", "84114007") is None
@@ -69,7 +70,7 @@ def disease_of(system: str | None, code: str) -> str | None:
 
 
 def disease_inputs(record: PatientRecord) -> dict[str, float]:
-    """Every input that is known: name -> 0 or 1."""
+    """Returns every known input: name -> 0 or 1."""
     reasons = _of(record.current_stay.reasons if record.current_stay else ())
     listed = _of(coding for _, codings in current_problems(record) for coding in codings)
     found: dict[str, float] = {}
@@ -80,7 +81,7 @@ def disease_inputs(record: PatientRecord) -> dict[str, float]:
 
 
 def disease_sources(record: PatientRecord, name: str) -> tuple[str, ...]:
-    """The resources that hold the disease of an input."""
+    """Returns the resources that hold the disease of an input."""
     kind, _, wanted = name.partition(".")
     if f"{kind}." == REASON:
         return (record.current_stay.source,) if record.current_stay is not None else ()

@@ -1,6 +1,6 @@
-"""Inputs of a task nobody chose inputs for: whatever the rows of its cohort hold, chosen without looking at outcomes.
+"""Inputs for tasks without a curated list: all inputs that the rows of a cohort have, selected without the outcomes.
 
-Left out, as for the shipped models: how often something was measured, which is a habit of one hospital.
+As for the shipped models, measurement counts are left out: how often something is measured depends on the hospital.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ SMALLEST_SHARE, FEWEST_ROWS = 0.01, 5
 
 
 def candidates(vectors: Iterable[FeatureVector]) -> tuple[str, ...]:
-    """Every input these rows could have: concepts some row has a number of, and all that is no measurement."""
+    """Returns every input that these rows could have: concepts with a number in some row, and all non-measurement
+    inputs."""
     measured = {name.partition(".")[0] for vector in vectors for name in vector.values} & set(definitions().concepts)
     concepts = [concept for concept in definitions().concepts if concept in measured]
     ratios = {name for name, ratio in RATIOS.items() if {ratio.first, ratio.second} <= measured}
@@ -45,7 +46,7 @@ def candidates(vectors: Iterable[FeatureVector]) -> tuple[str, ...]:
 
 
 def known_often(names: Sequence[str], x: NDArray[np.float32]) -> list[int]:
-    """Places of the inputs known in enough rows of `x` (rows, names)."""
+    """Returns the positions of the inputs known in enough rows of `x` (rows, names)."""
     enough = max(FEWEST_ROWS, SMALLEST_SHARE * len(x))
     known = np.isfinite(x).sum(axis=0)
     return [place for place in range(len(names)) if known[place] >= enough]

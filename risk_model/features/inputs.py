@@ -1,4 +1,4 @@
-"""A record as the row of numbers stage 2 reads: named inputs, NaN where unknown (never a default)."""
+"""A record as the model's row of numbers: named inputs, NaN for unknown (never a default)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from risk_model.features.time_series import RATIOS, series_inputs, series_names
 
 Row = NDArray[np.float32]
 
-# The whole 48 hours and how they moved. Counts are left out on purpose: how often a laboratory value is taken is a
-# habit of one hospital, and a model that leans on it does not travel.
+# Aggregates over 48 hours, and the trend. Counts are left out: how often a laboratory value is taken depends on the
+# hospital, and a model that uses it does not transfer.
 _AGGREGATES = ("last", "first", "min", "max", "mean", "slope")
 _MORTALITY_CONCEPTS = (
     "heart_rate", "respiratory_rate", "systolic_bp", "diastolic_bp", "mean_bp", "temperature", "spo2", "fio2", "gcs",
@@ -32,9 +32,9 @@ _READMISSION_PLAIN = (
     "length_of_stay.last", "acute_admission.last", "inpatient_stay.count_365d", "emergency_visit.count_365d",
     "outpatient_visit.count_365d", "condition.count_up_to_9", "medication.count", "procedure.count_up_to_6",
 )  # fmt: skip
-# The forms behind the training data end there: their 9 diagnoses are "9 or more", and so is a longer list elsewhere.
+# Upper limits of the forms behind the training data: 9 diagnoses there mean "9 or more", so longer lists are cut to 9.
 _UP_TO = {"condition.count_up_to_9": ("condition.count", 9.0), "procedure.count_up_to_6": ("procedure.count", 6.0)}
-# NUBC patient discharge status and HL7 discharge-disposition codes, by where the patient went.
+# NUBC patient discharge status and HL7 discharge-disposition codes, by destination.
 DISCHARGED_TO = {
     "home": frozenset({"01", "home"}),
     "home_care": frozenset({"06", "alt-home"}),
@@ -50,15 +50,16 @@ _FACTS = (
     "mechanical_ventilation.last", "inpatient_stay.count_365d", "emergency_visit.count_365d",
     "outpatient_visit.count_365d", "condition.count", "medication.count", "procedure.count",
 )  # fmt: skip
-# As `fhir_mapping.resources.admissions` understands the code.
+# Values of `fhir_mapping.resources.admission_source`.
 ADMITTED_FROM = ("emergency", "hospital_transfer", "facility", "referral")
-# Of models fitted before nursing, rehabilitation and long-term care were told apart: those still get what they ask for.
+# Input of models fitted before nursing, rehabilitation and long-term care became separate; it is still computed for
+# them.
 _FORMERLY = {"facility": frozenset({"03", "04", "62", "63", "64", "snf", "rehab", "long"})}
 
 
 @cache
 def input_names(task: str) -> tuple[str, ...]:
-    """Names of a task's inputs, in the order of the row."""
+    """Returns the names of a task's inputs, in the order of the row."""
     if task == IN_HOSPITAL_MORTALITY:
         series = [f"{concept}.{aggregate}" for concept in _MORTALITY_CONCEPTS for aggregate in _AGGREGATES]
         more = series_names(_MORTALITY_CONCEPTS)
@@ -73,7 +74,7 @@ def input_names(task: str) -> tuple[str, ...]:
 
 @cache
 def record_facts() -> tuple[str, ...]:
-    """What a record says besides measurements: stays, use of care, comorbidities, classes of drugs."""
+    """Returns the inputs besides measurements: stays, use of care, comorbidities, drug classes."""
     comorbidities = [
         f"comorbidity_{s}_{g.slug}.last" for s in (Scheme.CHARLSON, Scheme.ELIXHAUSER) for g in scheme_groups(s)
     ]
@@ -81,7 +82,7 @@ def record_facts() -> tuple[str, ...]:
 
 
 def can_be_computed(name: str) -> bool:
-    """Whether this version knows where an input of that name comes from.
+    """Whether this version can compute an input of that name.
 
     >>> can_be_computed("sodium.slope"), can_be_computed("shoe_size.last")
     (True, False)
@@ -105,7 +106,8 @@ def can_be_computed(name: str) -> bool:
 
 
 def row(record: PatientRecord, names: Sequence[str], vector: FeatureVector | None = None) -> Row:
-    """Shape (len(names),) float32; NaN marks an unknown input. `vector` spares computing the features twice."""
+    """Returns the row, shape (len(names),) float32; NaN marks an unknown input. `vector` avoids computing the features
+    twice."""
     known = vector or record.features()
     values = {**_words(known), **_groups(record), **_disposition(record), **_came(record), **_computed(record, names)}
     values |= {name: _at_most(known.number(whole), most) for name, (whole, most) in _UP_TO.items()}
@@ -118,7 +120,7 @@ def _at_most(number: float | None, most: float) -> float | None:
 
 
 def _computed(record: PatientRecord, names: Sequence[str]) -> dict[str, float | None]:
-    """What is made of series and of earlier stays, when asked for; None where it is not known."""
+    """Returns inputs from time series, earlier stays and diseases, if asked for; None for unknown."""
     wanted = set(names)
     found: dict[str, float | None] = {}
     for every, compute in ((_series_names(), series_inputs), (HISTORY, history), (disease_names(), disease_inputs)):
@@ -156,7 +158,8 @@ def _disposition(record: PatientRecord) -> dict[str, float | None]:
 
 
 def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[str, ...]:
-    """The resources an input came from; for `noted.` inputs `record` and `vector` are those with what notes state."""
+    """Returns the resources that an input came from; for `noted.` inputs pass the record and vector with values from
+    notes."""
     name = name.removeprefix("noted.")
     name = _UP_TO.get(name, (name,))[0]
     if name in vector.values:
@@ -182,7 +185,7 @@ _DISEASES = frozenset({"group", "disease", "reason"})
 
 
 def concept_of(name: str) -> str:
-    """The clinical concept an input belongs to: `sodium.slope` and `sodium.min` are both sodium.
+    """Returns the clinical concept of an input: `sodium.slope` and `sodium.min` are both sodium.
 
     >>> concept_of("sodium.min"), concept_of("group.anaemia"), concept_of("note.gcs.last")
     ('sodium', 'anaemia', 'note.gcs')
@@ -200,7 +203,7 @@ def concept_of(name: str) -> str:
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The two concepts of a ratio, none for any other input.
+    """Returns the two concepts of a ratio, none for any other input.
 
     >>> parts_of("pao2_fio2.min"), parts_of("pao2.min")
     (('pao2', 'fio2'), ())
@@ -210,12 +213,12 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def gap_of(name: str) -> str:
-    """What is missing where an input is unknown: its concept, or all coded diseases as one."""
+    """Returns the name of the data gap of an unknown input: its concept, or all coded diseases as one."""
     return _CODED if name.startswith((REASON, DISEASE)) else concept_of(name)
 
 
 def label_of(concept: str) -> str:
-    """A concept in the words of a clinician."""
+    """Returns a concept in the words of a clinician."""
     if concept.startswith("finding."):
         return f"{concept.removeprefix('finding.')}, as notes say"
     if concept.startswith("note."):
@@ -233,7 +236,7 @@ def label_of(concept: str) -> str:
 
 
 def describe_input(name: str) -> str:
-    """An input for people who watch a model: its concept, then what of it is read.
+    """Returns an input in words for model monitoring: its concept, then the aggregate.
 
     >>> describe_input("sodium.min_24h"), describe_input("reason.anaemia")
     ('Sodium: min 24h', 'Anaemia: reason of the stay')

@@ -1,4 +1,4 @@
-"""Inputs of stage 2 made of what notes state: unknown where no note says it, however many were read."""
+"""Model inputs from values stated in notes: unknown unless a note states them, however many notes were read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def is_number_of(name: str) -> str | None:
-    """The concept whose number an input of notes is; None for a grade.
+    """Returns the concept of a numeric note input; None for a grade.
 
     >>> is_number_of("note.gcs.min"), is_number_of("note.gcs.grade_min")
     ('gcs', None)
@@ -24,9 +24,10 @@ def is_number_of(name: str) -> str | None:
 
 
 def note_inputs(values: Iterable[NoteValue]) -> dict[str, float]:
-    """`note.<concept>.last|first|min|max` of numbers, `note.<concept>.grade|grade_min|grade_max` of statements.
+    """Returns `note.<concept>.last|first|min|max` of numbers, and `note.<concept>.grade|grade_min|grade_max` of
+    statements.
 
-    Only what is said of this patient now; a concept that is not mentioned has no entry: unknown is never normal.
+    Only statements about this patient now; a concept that is not mentioned has no entry: unknown is never normal.
     """
     by_concept: dict[str, list[NoteValue]] = {}
     for value in values:

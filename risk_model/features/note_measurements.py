@@ -1,8 +1,8 @@
-"""What notes state, put among the measurements of a record: the same features are then made of both.
+"""Adds values stated in notes to a record's measurements, so that features are computed from both.
 
-A value keeps its note as its source and the time the note was written. What the record has already is not counted
-again, a value that a note puts before another of its own is placed halfway back to the statement before, and a rate of
-urine becomes an amount for each hour of its period. Words without a number measure nothing and stay inputs of their own
+A value has its note as its source and the note's time. Values that the record already has are not added again; a value
+that a note places before another of its own gets a time halfway back to the statement before; a urine rate becomes an
+amount for each hour of its period. Statements without a number are not measurements and stay separate inputs
 (`note_inputs`).
 """
 
@@ -19,17 +19,17 @@ from risk_model.features.inputs import concept_of, parts_of
 from risk_model.features.note_inputs import is_number_of
 
 NOTED = "noted."
-"""`noted.<input>` is the input with what notes state among the measurements."""
+"""`noted.<input>` is the input computed with the values from notes."""
 _URINE_RATE, _URINE, _VENTILATED = "urine_rate", "urine_output", "mechanical_ventilation"
 _VENTILATION = Coding(SNOMED, "40617009", None)
-_LONGEST_PERIOD = 12  # hours that a rate of urine speaks for
-_TOLD_AGAIN = timedelta(hours=24)
+_LONGEST_PERIOD = 12  # hours that a stated urine rate covers at most
+_CHARTED_AGAIN = timedelta(hours=24)
 _ROUNDED = 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A value with its time, and the time of the statement before it (the begin of the stay for the first)."""
+    """A value with its time, and the time of the statement before it (the start of the stay for the first)."""
 
     value: NoteValue
     number: float
@@ -38,13 +38,13 @@ class _Placed:
 
 
 def noted_names(names: Iterable[str], stated: Sequence[str]) -> list[str]:
-    """The inputs of `names` that change once the values behind the note inputs `stated` count as measurements."""
+    """Returns the inputs of `names` that change when the values of the note inputs `stated` count as measurements."""
     concepts = {_measured_as(is_number_of(name)) for name in stated} - {None}
     return [f"{NOTED}{name}" for name in names if concepts & {concept_of(name), *parts_of(name)}]
 
 
 def with_note_values(record: PatientRecord, values: Iterable[NoteValue]) -> PatientRecord:
-    """The record with what notes state of this patient now; without a stay, or without such values, as it was."""
+    """Returns the record with what notes state of this patient now; unchanged without a stay or without such values."""
     placed = list(_placed(record, values))
     if not placed:
         return record
@@ -61,7 +61,7 @@ def with_note_values(record: PatientRecord, values: Iterable[NoteValue]) -> Pati
 
 
 def _measured_as(concept: str | None) -> str | None:
-    """The concept of the record that a note's concept is a measurement of."""
+    """Returns the concept of the record that a note's concept measures."""
     known = concept in definitions().concepts or concept == _VENTILATED
     return _URINE if concept == _URINE_RATE else concept if known else None
 
@@ -94,10 +94,10 @@ def _measurements(recorded: Mapping[str, Sequence[Measurement]], placed: _Placed
 
 
 def _known_already(recorded: Sequence[Measurement], placed: _Placed) -> bool:
-    """Whether the record holds what the note tells: the value within a day before; for urine any amount since."""
+    """Whether the record has what the note states: the value within the day before; for urine any amount since."""
     if placed.value.concept == _URINE_RATE:
         return any(placed.before < item.time <= placed.time for item in recorded)
-    near, since = _ROUNDED * abs(placed.number), placed.time - _TOLD_AGAIN
+    near, since = _ROUNDED * abs(placed.number), placed.time - _CHARTED_AGAIN
     return any(since < item.time <= placed.time and abs(item.value - placed.number) <= near for item in recorded)
 
 

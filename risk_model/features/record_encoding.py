@@ -1,6 +1,6 @@
-"""A whole record as a vector: serialised, then encoded in pieces (Hegselmann et al., arXiv 2502.17403).
+"""A whole record as a vector: serialised, then encoded in chunks (Hegselmann et al., arXiv 2502.17403).
 
-Encoders that take an instruction get the one that belongs to the question asked of the record.
+Encoders that take an instruction get the one for the task.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from fhir_mapping import PatientRecord
 
 PREFIX = "Given a patient's electronic healthcare record, find what answers the question"
 QUESTION = f"{PREFIX}: how ill is the patient, and what will happen next?"
-"""The instruction where no single task is meant."""
+"""The instruction if there is no single task."""
 
 QUESTIONS: Mapping[str, str] = {
     "long_stay": "will the patient stay in hospital for more than 7 days?",
@@ -39,7 +39,8 @@ SERIALISERS: Mapping[str, Callable[[PatientRecord, int], str]] = {
 
 
 def instruction_for(task: str) -> str:
-    """
+    """Returns the instruction for a task.
+
     >>> instruction_for("hyponatremia").endswith("has the patient a low sodium?")
     True
     """

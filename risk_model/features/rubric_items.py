@@ -1,4 +1,4 @@
-"""How an item of a rubric is read from a record: numbers, or nothing where the record does not tell."""
+"""Reads the items of a rubric from a record: numbers, or None if the record does not say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RESOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class ItemValue:
-    """What was read: a number, or None where it is unknown."""
+    """A number, or None if it is unknown."""
 
     number: float | None
 
@@ -31,7 +31,7 @@ UNKNOWN = ItemValue(None)
 
 
 class ItemReader(Protocol):
-    """One way to read a record."""
+    """A way to read an item from a record."""
 
     def of(self, record: PatientRecord, present: frozenset[str] | None) -> ItemValue: ...
 
@@ -65,9 +65,9 @@ def _aggregated(values: Sequence[float], aggregate: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CodedCount:
-    """How many different conditions, medications or procedures match, by words of their text or by codes.
+    """The number of different conditions, medications or procedures that match by words of their text or by codes.
 
-    Where a window is asked for and what matches has no date, nobody knows whether it falls inside.
+    With a time window, matches without a date make the count unknown.
     """
 
     kind: str
@@ -106,8 +106,8 @@ class CodedCount:
 
 
 def coded(field: TaskField, kind: str, within: timedelta | None) -> CodedCount:
-    """`{words: [...], codes: [...], active: true}`, or `any: true` for all. Words match from the beginning of a word of
-    the text, whatever their case."""
+    """Reads `{words: [...], codes: [...], active: true}`, or `any: true` for all. Words match from the start of a word
+    of the text, ignoring case."""
     allowed = {"words", "codes", "any"} | ({"active"} if kind != "procedures" else set())
     values = field.mapping(allowed)
     everything = "any" in values and field.at("any").flag()
@@ -122,7 +122,8 @@ def coded(field: TaskField, kind: str, within: timedelta | None) -> CodedCount:
 
 @dataclass(frozen=True, slots=True)
 class Stays:
-    """How many encounters of these classes began in the window and are over; the running one is not among them."""
+    """The number of encounters of these classes that began in the window and are over; the current one does not
+    count."""
 
     classes: frozenset[StayClass]
     within: timedelta | None
@@ -138,7 +139,7 @@ class Stays:
 
 @dataclass(frozen=True, slots=True)
 class InNotes:
-    """How many of these names a note reader found present in the patient now, whatever their case."""
+    """The number of these names that a note reader found present in the patient now, ignoring case."""
 
     names: frozenset[str]
 
@@ -151,5 +152,5 @@ def _inside(when: datetime, at: datetime, within: timedelta | None) -> bool:
 
 
 def _asked_for(record: PatientRecord, types: Sequence[str]) -> bool:
-    """Whether that none was found says that there is none: at least one of the types was asked for."""
+    """Whether finding none means that there is none: at least one of the types was fetched."""
     return any(record.availability(kind) is not Availability.NOT_FETCHED for kind in types)

@@ -1,12 +1,12 @@
-"""Rubrics: questions about a record, written once by a language model or a clinician, read from records without either.
+"""Rubrics: questions about a record, written once by a language model or a clinician, then evaluated by rules alone.
 
-After "rubric representations" (arXiv 2603.11679): a model sees some forty example patients of a task and writes down
-what to look for; from then on a record becomes numbers by these rules alone. A rubric is a YAML or JSON file::
+After "rubric representations" (arXiv 2603.11679): a model sees about forty example patients of a task and writes down
+what to look for; from then on these rules turn a record into numbers. A rubric is a YAML or JSON file::
 
     rubric: 1
     task: in_hospital_mortality
     title: Signs of a stay that may end badly
-    author: who wrote it, and when
+    author: name and date
     items:
       - id: lactate_high                     # the input is called rubric.lactate_high
         question: Is the highest lactate of the last day above 2 mmol/L?
@@ -60,7 +60,7 @@ from risk_model.labels.schema import TaskField, bounds
 
 PREFIX = "rubric."
 RUBRIC_OF_NOTES = "rubric.notes."
-"""Inputs of items that ask what notes say: told apart by name, since what a language model reads may move them."""
+"""Inputs of items that read notes. They have their own prefix because a language model's reading can change them."""
 TYPES = ("yes/no", "count", "level", "number")
 _READERS = ("concept", "conditions", "medications", "procedures", "stays", "findings")
 _LIMITS = ("below", "above", "at_least", "at_most")
@@ -69,7 +69,7 @@ _MOST_ITEMS = 200
 
 @dataclass(frozen=True, slots=True)
 class RubricItem:
-    """One question. `bounds` make a yes/no of a number, `levels` a level."""
+    """One question. `bounds` turn a number into yes or no, `levels` into a level."""
 
     id: str
     question: str
@@ -83,7 +83,7 @@ class RubricItem:
         return f"{RUBRIC_OF_NOTES if isinstance(self.reading, InNotes) else PREFIX}{self.id}"
 
     def value(self, found: ItemValue) -> float:
-        """The answer as a number, NaN where it is unknown."""
+        """Returns the answer as a number, NaN if it is unknown."""
         number = found.number
         if number is None or np.isnan(number):
             return np.nan
@@ -103,11 +103,11 @@ class Rubric:
     author: str
     items: tuple[RubricItem, ...]
     source: str
-    """The file's own text, without what a language model wrote around it."""
+    """The text of the file, without what a language model wrote around it."""
 
     @classmethod
     def open(cls, path: Path) -> Rubric:
-        """Raises TaskDefinitionError naming the file and field that breaks the schema."""
+        """Raises TaskDefinitionError with the file and field that violate the schema."""
         try:
             text = path.read_text("utf-8")
         except OSError as error:
@@ -119,19 +119,20 @@ class Rubric:
         return tuple(item.name for item in self.items)
 
     def row(self, record: PatientRecord, present: frozenset[str] | None = None) -> NDArray[np.float32]:
-        """Shape (items,). `present` are the names a note reader found present; None where no note was read."""
+        """Returns the row, shape (items,). `present` are the names a note reader found present; None if no note was
+        read."""
         return np.array([item.value(item.reading.of(record, present)) for item in self.items], np.float32)
 
 
 def shipped_rubric(task: str) -> Path:
-    """Where the rubric that comes with riskcards for a task lies; it may not exist."""
+    """Returns the path of the shipped rubric for a task; the file may not exist."""
     return Path(__file__).resolve().parents[1] / "shipped" / "rubrics" / f"{task}.yaml"
 
 
 def parse_rubric(text: str, file: str) -> Rubric:
-    """Read and check a rubric; of a language model's whole answer, the fenced block in it.
+    """Returns the rubric after validation; from a language model's answer, the one in its fenced block.
 
-    Raises TaskDefinitionError naming the field.
+    Raises TaskDefinitionError with the field.
     """
     try:
         raw = yaml.safe_load(without_code_fence(text))
@@ -155,7 +156,7 @@ def parse_rubric(text: str, file: str) -> Rubric:
 
 
 def without_code_fence(text: str) -> str:
-    """What stands in the first fenced block of an answer; the text itself where there is none.
+    """Returns the content of the first fenced block of an answer; the whole text if there is none.
 
     >>> without_code_fence("Here it is:\\n```yaml\\nrubric: 1\\n```\\nGood luck!")
     'rubric: 1\\n'
@@ -239,9 +240,9 @@ _BY_KIND: Mapping[str, Callable[[TaskField, timedelta | None], ItemReader]] = {
 
 
 def filled(rows: NDArray[np.float32], known_from: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows for a linear model: unknown as the middle of `known_from`, and beside each input whether it was known.
+    """Returns rows for a linear model: unknown as the median of `known_from`, and for each input whether it was known.
 
-    Shape (rows, 2 * items). A linear model knows no NaN; the second half keeps unknown apart from normal.
+    Shape (rows, 2 * items). A linear model does not accept NaN; the second half keeps unknown apart from normal.
     """
     known = np.isfinite(known_from)
     middle = np.array([np.median(c[k]) if k.any() else 0.0 for c, k in zip(known_from.T, known.T, strict=True)])

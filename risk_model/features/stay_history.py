@@ -1,6 +1,6 @@
-"""What a patient's earlier inpatient stays say at the end of this one: how many, how recent, how long, and to where.
+"""Inputs from a patient's earlier inpatient stays at the end of this one: number, recency, length and discharge.
 
-Known only where Encounters were fetched. A stay whose begin and end are one moment has no known length.
+Known only if Encounters were fetched. A stay with equal start and end has no known length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CATEGORY = 3  # characters of an ICD code that name the disease without its det
 
 
 def history(record: PatientRecord) -> dict[str, float]:
-    """Every input of `HISTORY` that is known: name -> number."""
+    """Returns every known input of `HISTORY`: name -> number."""
     now = record.current_stay
     if now is None or "Encounter" in record.not_fetched:
         return {}
@@ -45,6 +45,6 @@ def history(record: PatientRecord) -> dict[str, float]:
 
 
 def earlier_stays(record: PatientRecord, now: Stay) -> list[Stay]:
-    """Inpatient stays begun before this one, oldest first."""
+    """Returns inpatient stays that began before this one, oldest first."""
     stays = [s for s in record.stays if s.stay_class is StayClass.INPATIENT and s.source != now.source]
     return sorted((stay for stay in stays if stay.start < now.start), key=lambda stay: stay.start)

@@ -1,7 +1,7 @@
-"""A stay's measurements as time series: what single values do not say (spread, recent and earlier levels, ratios).
+"""Inputs from a stay's measurements as time series: spread, recent and earlier levels, ratios.
 
-Pure functions of a PatientRecord, the same when a model learns and when it answers. All windows look back from
-`prediction_time` and never past the start of the stay less 24 hours. What cannot be computed is absent, no default.
+Pure functions of a PatientRecord, the same in training and in service. All windows look back from `prediction_time`, at
+most to 24 hours before the stay. Inputs that cannot be computed are absent; there are no defaults.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from fhir_mapping import PatientRecord
 
 BEFORE_STAY = timedelta(hours=24)
 RECENT = (6, 12)
-"""Hours: the mean of the last 6 and of the last 12."""
+"""Hours: means of the last 6 and of the last 12."""
 EARLIER = 24
-"""Hours: the mean of all that is older than a day."""
+"""Hours: the mean of everything older than a day."""
 URINE_WINDOWS = (6, 12, 24, 48)
-_LONGEST_PAIR = 12.0  # hours between the two values of a ratio: an older partner says little about now
+_LONGEST_PAIR = 12.0  # hours between the two values of a ratio at most
 VENTILATION = frozenset({"40617009", "243147009", "243141005"})
 Array = NDArray[np.float64]
 Inputs = dict[str, float]
@@ -29,17 +29,17 @@ Inputs = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class TimeSeries:
-    """One concept in time order: `ago` in hours before the prediction time (falling), `value` in canonical units."""
+    """One concept in time order: `ago` in hours before the prediction time (descending), `value` in canonical units."""
 
     ago: Array
     value: Array
 
     def within(self, hours: float) -> Array:
-        """The values of the last `hours`."""
+        """Returns the values of the last `hours`."""
         return self.value[self.ago < hours]
 
     def at(self, ago: Array) -> Array:
-        """The newest value at or before each moment, NaN where there is none or it is more than 12 hours older."""
+        """Returns the newest value at or before each time, NaN if there is none or it is more than 12 hours older."""
         index = np.searchsorted(-self.ago, -ago, side="right") - 1
         found = np.maximum(index, 0)
         fresh = (index >= 0) & (self.ago[found] - ago <= _LONGEST_PAIR)
@@ -48,7 +48,7 @@ class TimeSeries:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A quantity of two concepts, formed whenever the first is measured."""
+    """A quantity of two concepts, computed at each measurement of the first."""
 
     first: str
     second: str
@@ -72,13 +72,13 @@ EXTRA = (
 
 
 def series_names(concepts: Sequence[str]) -> tuple[str, ...]:
-    """Names of every input this module makes of `concepts`."""
+    """Returns the names of all inputs of this module for `concepts`."""
     levels = [f"{concept}.{level}" for concept in concepts for level in LEVELS]
     return (*levels, *(f"{name}.{level}" for name in RATIOS for level in RATIO_LEVELS), *EXTRA)
 
 
 def series_inputs(record: PatientRecord) -> Inputs:
-    """Every input that can be computed: name -> number."""
+    """Returns every input that can be computed: name -> number."""
     series = read_series(record)
     found: Inputs = {}
     for concept, one in series.items():
@@ -93,7 +93,7 @@ def series_inputs(record: PatientRecord) -> Inputs:
 
 
 def read_series(record: PatientRecord) -> Mapping[str, TimeSeries]:
-    """The series of every concept measured in the stay or the day before it; none without a stay."""
+    """Returns the series of every concept measured in the stay or the day before it; empty without a stay."""
     stay, at = record.current_stay, record.prediction_time
     if stay is None:
         return {}
@@ -132,7 +132,7 @@ def _ratio(name: str, ratio: Ratio, series: Mapping[str, TimeSeries]) -> Iterato
 
 
 def _urine(record: PatientRecord, series: Mapping[str, TimeSeries]) -> Iterator[tuple[str, float]]:
-    """mL per hour, and per kg of the first weight, over the part of each window that lies in the stay."""
+    """mL per hour, and per kg of the first weight, over the part of each window that is in the stay."""
     urine, weight = series.get("urine_output"), series.get("weight")
     if urine is None or record.current_stay is None:
         return
@@ -148,7 +148,7 @@ def _urine(record: PatientRecord, series: Mapping[str, TimeSeries]) -> Iterator[
 
 
 def _coma(gcs: TimeSeries) -> Iterator[tuple[str, float]]:
-    """Best of the last day against the worst before it, and the share of scores that mean coma (below 9)."""
+    """Best score of the last day minus the worst before it, and the share of scores that mean coma (below 9)."""
     today, before = gcs.within(24), gcs.value[gcs.ago >= 24]
     if len(today):
         yield "gcs.best_24h", float(today.max())
@@ -161,7 +161,7 @@ def _coma(gcs: TimeSeries) -> Iterator[tuple[str, float]]:
 
 
 def _ventilation(record: PatientRecord) -> Iterator[tuple[str, float]]:
-    """Only where ventilation is charted again and again: one lone entry does not say how long it lasted."""
+    """Only for repeated ventilation entries: a single one does not say how long it lasted."""
     stay = record.current_stay
     if stay is None:
         return

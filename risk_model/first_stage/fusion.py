@@ -150,8 +150,8 @@ def fit_head(block: VectorBlock, y: NDArray[np.float64], rows: NDArray[np.bool_]
         p = np.clip(fitted.predict_proba(block.vectors[held])[:, 1], 1e-6, 1 - 1e-6)
         return float(-np.mean(y[held] * np.log(p) + (1 - y[held]) * np.log(1 - p)))
 
-    judged = held.any() and rest.any() and y[rest].min() < y[rest].max()
-    strength = min(STRENGTHS, key=loss) if judged else STRENGTHS[1]
+    can_validate = held.any() and rest.any() and y[rest].min() < y[rest].max()
+    strength = min(STRENGTHS, key=loss) if can_validate else STRENGTHS[1]
     fitted = LogisticRegression(C=strength, max_iter=2000).fit(block.vectors[usable], y[usable])
     return Head(block.source, fitted.coef_[0].astype(np.float64), float(fitted.intercept_[0]))
 

@@ -54,8 +54,8 @@ class NoteReasoner:
         model = LogisticRegression(C=STRENGTH, max_iter=300).fit(inputs[rows], y[rows])
         weights, rest = np.split(model.coef_[0], [len(self.names)])
         of_vectors = None if self.vectors is None else rest
-        told = LearnedNotes(self.names, self.labels, middle, spread, weights, float(model.intercept_[0]), of_vectors)
-        return BesideRows(told, self.x, self.vectors)
+        learned = LearnedNotes(self.names, self.labels, middle, spread, weights, float(model.intercept_[0]), of_vectors)
+        return BesideRows(learned, self.x, self.vectors)
 
 
 @dataclass(frozen=True, slots=True)

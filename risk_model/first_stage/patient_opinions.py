@@ -46,7 +46,7 @@ def asked_windows(notes: Sequence[Note]) -> tuple[Window, ...]:
     once, and short ones share a window (`packed`).
     """
     read = [note for note in notes if note.status == "read" and note.text.strip()][:MOST_NOTES]
-    by_note = [_telling_first(list(windows(note)))[:MOST_OF_A_NOTE] for note in read]
+    by_note = [_key_sections_first(list(windows(note)))[:MOST_OF_A_NOTE] for note in read]
     in_turn = (window for turn in zip_longest(*by_note) for window in turn if window is not None)
     once: dict[str, Window] = {}
     for window in in_turn:
@@ -54,13 +54,13 @@ def asked_windows(notes: Sequence[Note]) -> tuple[Window, ...]:
     return tuple(packed(once.values())[:MOST_WINDOWS])
 
 
-def _telling_first(found: Sequence[Window]) -> list[Window]:
+def _key_sections_first(found: Sequence[Window]) -> list[Window]:
     def rank(window: Window) -> int:
         return min(KEY_SECTIONS.index(name) for name in window.sections if name in KEY_SECTIONS)
 
-    telling = sorted((window for window in found if not set(KEY_SECTIONS).isdisjoint(window.sections)), key=rank)
+    key = sorted((window for window in found if not set(KEY_SECTIONS).isdisjoint(window.sections)), key=rank)
     ends = [*found[:1], *found[:0:-1]]  # the beginning, then from the end on
-    return [*telling, *(window for window in ends if window not in telling)]
+    return [*key, *(window for window in ends if window not in key)]
 
 
 def put_together(patients: Sequence[Opinions]) -> Reasons:

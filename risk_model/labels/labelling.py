@@ -1,6 +1,6 @@
-"""Labels: a task definition laid over a patient's timeline gives rows to learn from, and reasons where it gives none.
+"""Applies a task definition to a patient's timeline: labelled rows, or exclusions with reasons.
 
-The shipped definitions (`riskcards cohort tasks` prints them) of the two questions this project answers::
+The shipped definitions of the two tasks of this project (`riskcards cohort tasks` prints them)::
 
     readmission_30d
                       admission ---- discharge ------- 23:59 ----------------- 30 days ---|
@@ -16,7 +16,7 @@ The shipped definitions (`riskcards cohort tasks` prints them) of the two questi
                       admission -- 24 h (48 h; or every 24 h) ------------------------ discharge
     in-hospital-death              predict |------------ dies before discharge? -------|      not: left or died before
 
-A row is (patient, encounter, prediction time, label). The same patient may give several; a split never parts them.
+A row is (patient, encounter, prediction time, label). A patient may have several; a split keeps them together.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from risk_model.labels.predicates import PredicateContext
 from risk_model.labels.task_definitions import TaskDefinition, Trigger
 from risk_model.labels.timeline import PatientTimeline, TimelineEvent
 
-_TOO_MANY = 400  # predictions in one stay: more than a year of daily ones
+_TOO_MANY = 400  # predictions in one stay: more than one a day for a year
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A row. `needs_until` is how far follow-up must reach for a negative to be believed; None for what was seen."""
+    """A row. `needs_until` is the time up to which a negative needs follow-up; None for a positive."""
 
     subject_id: str
     encounter_id: str | None
@@ -48,7 +48,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """A prediction that is not made, or whose outcome is not known, and why."""
+    """A prediction that is not made, or has an unknown outcome, with the reason."""
 
     subject_id: str
     encounter_id: str | None
@@ -56,7 +56,7 @@ class Excluded:
 
 
 def label(task: TaskDefinition, timeline: PatientTimeline, zone: tzinfo) -> Iterator[Labelled | Excluded]:
-    """Every row and every exclusion of one patient; `zone` is the hospital's, for the end of a day."""
+    """Yields every row and every exclusion of one patient; `zone` is the hospital's, for the end of a day."""
     for stay, at in _predictions(task.trigger, timeline, zone):
         encounter = None if stay is None else stay.source.partition("/")[2]
         window_end = at + task.to if task.to is not None and at is not None else stay.end if stay is not None else None
@@ -82,7 +82,7 @@ def label(task: TaskDefinition, timeline: PatientTimeline, zone: tzinfo) -> Iter
 def _predictions(
     trigger: Trigger, timeline: PatientTimeline, zone: tzinfo
 ) -> Iterator[tuple[Stay | None, datetime | None]]:
-    """(index stay, prediction time); no prediction time where the stay has not ended."""
+    """Yields (index stay, prediction time); the prediction time is None if the stay has not ended."""
     if trigger.event in {"measurement", "report"}:
         for event in timeline.events:
             if event.time is not None and _triggers(trigger, event):
@@ -119,14 +119,15 @@ def _shift(moment: datetime, trigger: Trigger, zone: tzinfo) -> datetime:
 
 
 def _running(timeline: PatientTimeline, at: datetime) -> Stay | None:
-    """The stay a measurement belongs to, so that features of that stay can be computed."""
+    """Returns the stay during which a measurement was made, so that features of that stay can be computed."""
     inside = [s for s in timeline.stays if s.start <= at and (s.end is None or at <= s.end)]
     inpatient = [s for s in inside if s.stay_class == "inpatient"]
     return inpatient[-1] if inpatient else None
 
 
 def _impossible(task: TaskDefinition, timeline: PatientTimeline, stay: Stay | None, at: datetime | None) -> str | None:
-    """Why nobody could have predicted then: the stay was over, the patient dead, or the moment has not come."""
+    """Returns why a prediction then is impossible: stay over, patient dead, or time in the future; None if it is
+    possible."""
     if at is None:
         return "end of the stay unknown" if stay is not None and stay.length_unknown else "still in hospital"
     if task.trigger.event == "admission" and stay is not None:
@@ -163,5 +164,5 @@ def _outcome(task: TaskDefinition, context: PredicateContext) -> tuple[bool | No
 
 
 def _dead_by(timeline: PatientTimeline, moment: datetime | None) -> bool:
-    """A patient who has died is followed to the end: nothing more can happen."""
+    """Whether the patient has died by then: follow-up is then complete."""
     return timeline.death is not None and moment is not None and timeline.death.latest <= moment

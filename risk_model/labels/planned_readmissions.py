@@ -84,7 +84,7 @@ def _procedures(stay: Stay, timeline: PatientTimeline) -> tuple[Coding, ...]:
 
 
 def principal_diagnosis(stay: Stay, timeline: PatientTimeline) -> tuple[Coding, ...]:
-    """The reason of the stay, else the codings of its first condition, else nothing."""
+    """Returns the reason of the stay, else the codings of its first condition, else nothing."""
     return stay.reasons or next(_of(stay, timeline, "condition"), ())
 
 
@@ -93,7 +93,7 @@ def _diagnoses(stay: Stay, timeline: PatientTimeline) -> tuple[Coding, ...]:
 
 
 def _of(stay: Stay, timeline: PatientTimeline, kind: str) -> Iterator[tuple[Coding, ...]]:
-    """Codings of the events of a stay: those that name it, else those dated in it."""
+    """Yields codings of the events of a stay: those that reference it, else those dated in it."""
     for event in timeline.events:
         inside = event.time is not None and stay.start <= event.time and (stay.end is None or event.time <= stay.end)
         if event.kind == kind and (event.stay == stay.source if event.stay else inside):
@@ -101,11 +101,11 @@ def _of(stay: Stay, timeline: PatientTimeline, kind: str) -> Iterator[tuple[Codi
 
 
 def avoidable(stay: Stay, index: Stay, timeline: PatientTimeline) -> bool | None:
-    """Whether a readmission is potentially avoidable; None where its diagnoses or the index stay's are not coded.
+    """Whether a readmission is potentially avoidable; None if its diagnoses or the index stay's are not coded.
 
-    After Halfon et al. (Med Care 2006;44:972), as HOSPITAL was derived: unforeseen (not planned), and for a disease
-    already known in the index stay or a complication of its care. Approximated: SQLape, their grouper, is not public;
-    "the same disease" here is the same diagnosis group, or the same three characters of an ICD code.
+    After Halfon et al. (Med Care 2006;44:972), as in the derivation of HOSPITAL: unforeseen (not planned), and for a
+    disease already known in the index stay or a complication of its care. Approximated: their grouper, SQLape, is not
+    public; "the same disease" here is the same diagnosis group, or the same first three characters of an ICD code.
     """
     if planned(stay, timeline):
         return False
@@ -118,7 +118,7 @@ def avoidable(stay: Stay, index: Stay, timeline: PatientTimeline) -> bool | None
 
 
 def same_condition(stay: Stay, index: Stay, timeline: PatientTimeline) -> bool | None:
-    """Whether two stays share a principal diagnosis (its three ICD characters); None where either is not coded."""
+    """Whether two stays share a principal diagnosis (its three ICD characters); None if either is not coded."""
     first, second = principal_diagnosis(index, timeline), principal_diagnosis(stay, timeline)
     if not first or not second:
         return None

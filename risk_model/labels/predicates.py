@@ -1,7 +1,7 @@
-"""What a label, an inclusion or an exclusion can ask of a timeline. Answers are true, false, or None: not told.
+"""Predicates on a timeline for labels, inclusions and exclusions. Answers are true, false, or None (unknown).
 
-Each predicate is one small frozen class with `holds(context)`; `labels_task` reads them from YAML. "And", "or" and
-"not" follow Kleene's three-valued logic, so that an unknown never passes for a no.
+Each predicate is a small frozen class with `holds(context)`; `schema` reads them from YAML. "And", "or" and "not"
+follow Kleene's three-valued logic, so that unknown never counts as false.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from risk_model.labels.timeline import PatientTimeline, TimelineEvent
 
 @dataclass(frozen=True, slots=True)
 class PredicateContext:
-    """Where a predicate is asked: the patient, the index stay, the prediction time, and the window it looks at.
+    """The context of a predicate: the patient, the index stay, the prediction time, and the time window.
 
-    A moment `t` lies in the window when `start < t <= end`; `inclusive` lets `start` itself in. `end` None is endless.
+    A time `t` is in the window if `start < t <= end`; `inclusive` also admits `start`. `end` None means no end.
     """
 
     timeline: PatientTimeline
@@ -41,7 +41,7 @@ class PredicateContext:
         return after and (self.end is None or moment <= self.end)
 
     def end_of_day(self, moment: datetime) -> datetime:
-        """23:59 of the day, in the hospital's own zone."""
+        """Returns 23:59 of the day, in the hospital's time zone."""
         return moment.astimezone(self.zone).replace(hour=23, minute=59, second=0, microsecond=0)
 
 
@@ -96,7 +96,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`below` and `above` leave the bound out, `at_least` and `at_most` let it in."""
+    """`below` and `above` are exclusive, `at_least` and `at_most` inclusive."""
 
     below: float | None = None
     above: float | None = None
@@ -114,10 +114,10 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Encounters:
-    """An encounter of these classes begins in the window. `first` looks at the first of them only.
+    """An encounter of these classes begins in the window. `first` considers only the first of them.
 
-    `planned` asks CMS's planned-readmission algorithm, `avoidable` whether the admission is potentially avoidable, and
-    `same_condition` whether it has the principal diagnosis of the index stay.
+    `planned` applies CMS's planned-readmission algorithm, `avoidable` requires a potentially avoidable admission, and
+    `same_condition` the principal diagnosis of the index stay.
     """
 
     classes: frozenset[StayClass]
@@ -156,7 +156,7 @@ class Encounters:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredEvent:
-    """A value of a concept, in its canonical unit, lies within the bounds at least `count` times in the window."""
+    """A value of a concept, in its canonical unit, is within the bounds at least `count` times in the window."""
 
     concept: str
     bounds: Bounds
@@ -174,7 +174,7 @@ class CodeSet:
     prefixes: tuple[str, ...] = ()
 
     def holds(self, system: str | None, code: str) -> bool:
-        """Dots in ICD codes do not count; the system does."""
+        """Whether a code is in the set. Dots in ICD codes are ignored; the system is not."""
         if system != self.system:
             return False
         bare = code.replace(".", "").upper()
@@ -197,7 +197,7 @@ class CodedEvent:
 
 @dataclass(frozen=True, slots=True)
 class GroupedCondition:
-    """A condition of one of our diagnosis groups is dated in the window."""
+    """A condition of a diagnosis group is dated in the window."""
 
     name: str
 
@@ -211,7 +211,7 @@ class GroupedCondition:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Death in the window (`in_stay` False), or in the index stay whenever that was."""
+    """Death in the window (`in_stay` False), or in the index stay at any time."""
 
     in_stay: bool
 
@@ -257,7 +257,7 @@ class StayIs:
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """Completed years at the prediction time; None where the birth date is absent or too imprecise."""
+    """Completed years at the prediction time; None if the birth date is absent or too imprecise."""
 
     bounds: Bounds
 
@@ -277,7 +277,7 @@ class Sex:
 
 @dataclass(frozen=True, slots=True)
 class IntensiveCare:
-    """Whether the index stay is in intensive care by the end of the window, as the record would say it then."""
+    """Whether the index stay is in intensive care by the end of the window, as the record would show it then."""
 
     def holds(self, context: PredicateContext) -> bool | None:
         stay, line = context.stay, context.timeline
@@ -290,7 +290,7 @@ class IntensiveCare:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The same question about everything up to the prediction time."""
+    """The same predicate on everything up to the prediction time."""
 
     part: Predicate
 
@@ -301,7 +301,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class SameDay:
-    """The same question about the rest of the day on which the index stay ended."""
+    """The same predicate on the rest of the day on which the index stay ended."""
 
     part: Predicate
 
@@ -314,7 +314,7 @@ class SameDay:
 
 @dataclass(frozen=True, slots=True)
 class LaterEvent:
-    """Anything at all is dated after the window."""
+    """Any event is dated after the window."""
 
     def holds(self, context: PredicateContext) -> bool | None:
         last = context.timeline.last

@@ -1,4 +1,4 @@
-"""YAML to predicates, with errors that name the field. See `task_definitions` for the whole task file."""
+"""Reads predicates from YAML, with errors that name the field. See `task_definitions` for the whole task file."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _BOUNDS = ("below", "above", "at_least", "at_most")
 
 @dataclass(frozen=True, slots=True)
 class TaskField:
-    """A value of a task file with the path that leads to it; every check that fails names this path."""
+    """A value of a task file with its path; every error names the path."""
 
     file: str
     path: str
@@ -90,7 +90,7 @@ class TaskField:
         return str(self.value)
 
     def words(self, allowed: Collection[str]) -> tuple[str, ...]:
-        """One word or a list of them."""
+        """Returns one word or a list of them."""
         if not isinstance(self.value, list):
             return (self.word(allowed),)
         if not self.value:
@@ -113,7 +113,7 @@ class TaskField:
         return [self.at(number) for number in range(len(self.value))]
 
     def duration(self) -> timedelta:
-        """`24 h`, `30 d`, `-1 min`.
+        """Returns a duration: `24 h`, `30 d`, `-1 min`.
 
         >>> TaskField("t.yaml", "window.to", "30 d").duration().days
         30
@@ -130,7 +130,7 @@ def _listed(words: Collection[str]) -> str:
 
 
 def predicate(field: TaskField) -> Predicate:
-    """A mapping with exactly one key, the name of the predicate."""
+    """Returns the predicate of a mapping with exactly one key, its name."""
     if not isinstance(field.value, dict) or len(field.value) != 1:
         field.fail(f"expected exactly one of {_listed(_READERS)}")
     name = next(iter(field.value))
@@ -168,7 +168,7 @@ def _codes(field: TaskField) -> Predicate:
 
 
 def code_set(field: TaskField) -> CodeSet:
-    """`{system: icd10cm, codes: [I10], prefixes: [I11]}`."""
+    """Returns the code set of `{system: icd10cm, codes: [I10], prefixes: [I11]}`."""
     values = field.mapping({"system", "codes", "prefixes"}, {"system"})
     raw = field.at("system").text()
     system = _CODE_SYSTEMS.get(raw, raw)

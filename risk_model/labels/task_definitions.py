@@ -1,4 +1,4 @@
-"""A task as a YAML file: when to predict, for whom, and what counts as the outcome.
+"""A task as a YAML file: the time of prediction, the population, and the outcome.
 
 ::
 
@@ -22,12 +22,12 @@
   `concept`) or `report` (with one of `codes`). `at`: `event` (default), `end of day` (23:59), or an offset such as
   `24 h`, `-1 min`. `every: 24 h` predicts again and again until the stay ends.
 - `window`: `from` and `to` count from the prediction time; `to: end of stay` for what happens in the index stay.
-- `label`: a predicate (`labels_schema.PREDICATES`), or `levels`: a list of `{name, when}`, of which the first that
+- `label`: a predicate (`schema.PREDICATES`), or `levels`: a list of `{name, when}`, of which the first that
   holds is the level, and any level is a positive.
 - `censoring`, for a negative whose window reaches past the end of follow-up: `exclude` it, or keep it as `negative`.
 
-A label that cannot be told (an undated death, a stay still running) is excluded as `label unknown`, never negative. An
-inclusion that cannot be told excludes; an exclusion that cannot be told does not.
+A label that is unknown (an undated death, a stay still running) is excluded as `label unknown`, never negative. An
+unknown inclusion excludes; an unknown exclusion does not.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What sets off a prediction. `at` is an offset from the event, or None for the end of its day."""
+    """The event of a prediction. `at` is an offset from the event, or None for the end of its day."""
 
     event: str
     classes: frozenset[StayClass]
@@ -94,11 +94,11 @@ class TaskDefinition:
     default: bool = False
     aliases: tuple[str, ...] = ()
     text: str = ""
-    """The file itself, kept with every cohort built from it."""
+    """The text of the file, kept with every cohort built from it."""
 
     @property
     def question(self) -> Task:
-        """What a model trained for this definition answers, in words."""
+        """The task of a model trained with this definition."""
         if self.id in TASKS:
             return replace(TASKS[self.id], label=self.definition)
         horizon = "until the end of this stay" if self.to is None else f"{_in_words(self.start, self.to)}"
@@ -106,7 +106,8 @@ class TaskDefinition:
 
 
 def _lower_first(title: str) -> str:
-    """
+    """Returns the title for use within a sentence.
+
     >>> _lower_first("Stay of a week"), _lower_first("ICU transfer")
     ('stay of a week', 'ICU transfer')
     """
@@ -114,7 +115,8 @@ def _lower_first(title: str) -> str:
 
 
 def _in_words(start: timedelta, to: timedelta) -> str:
-    """
+    """Returns the time window in words.
+
     >>> _in_words(timedelta(0), timedelta(hours=36)), _in_words(timedelta(days=1), timedelta(days=30))
     ('within 36 hours', 'from 24 hours to 30 days from then')
     """
@@ -128,7 +130,7 @@ def _duration(length: timedelta) -> str:
 
 
 def parse_task(text: str, file: str) -> TaskDefinition:
-    """Read and check a task file. Raises TaskDefinitionError naming the field."""
+    """Returns the validated definition of a task file. Raises TaskDefinitionError with the field."""
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -220,7 +222,7 @@ def _levels(field: TaskField | None) -> tuple[tuple[str, Predicate], ...]:
 
 @cache
 def shipped_definitions() -> Mapping[tuple[str, str], TaskDefinition]:
-    """Every shipped label definition by (task, definition), in the order of their file names."""
+    """Returns every shipped label definition by (task, definition), in the order of their file names."""
     folder = files("risk_model").joinpath("shipped", "tasks")
     found = [
         parse_task(item.read_text("utf-8"), item.name)
@@ -231,9 +233,9 @@ def shipped_definitions() -> Mapping[tuple[str, str], TaskDefinition]:
 
 
 def find_definition(task: str, definition: str | None = None) -> TaskDefinition:
-    """A shipped definition, or that of a YAML file given in place of the task's name.
+    """Returns a shipped definition, or that of a YAML file given instead of the task's name.
 
-    Raises UnknownTaskError naming what there is, and TaskDefinitionError for a file that breaks the schema.
+    Raises UnknownTaskError with the known names, and TaskDefinitionError for a file that violates the schema.
     """
     if task.endswith((".yaml", ".yml")):
         return _from_file(Path(task), definition)

@@ -1,6 +1,6 @@
-"""A patient's whole story, future included: what labels are read from, and nothing else may be.
+"""A patient's whole history including the future: only labels are read from it.
 
-A `PatientTimeline` knows everything in the data; a `PatientRecord` knows only what was known at its prediction time.
+A `PatientTimeline` holds everything in the data; a `PatientRecord` holds only what was known at its prediction time.
 Labels come from the first, features from the second, and no code path leads from one to the other.
 """
 
@@ -17,13 +17,13 @@ from fhir_mapping.resources import disposition
 from fhir_mapping.terminology import codings
 
 Resource = dict[str, Any]
-# The end of time: everything in the data is known then. A day short of the calendar's end, so that zones fit.
+# Later than everything in the data. A day before the calendar's end, so that time zones fit.
 _ALL_KNOWN = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """Something coded that happened. `time` is when it is dated; an undated entry of a stay is known at its end."""
+    """A coded event. `time` is its date; an undated entry of a stay is known at the stay's end."""
 
     kind: str
     """`condition`, `procedure`, `medication`, `measurement` or `report`."""
@@ -37,9 +37,9 @@ class TimelineEvent:
 
 @dataclass(frozen=True, slots=True)
 class PatientTimeline:
-    """Everything that happened to one patient. Stays are oldest first, parts and touching inpatient ones merged.
+    """All events of one patient. Stays are oldest first; parts of a stay and adjoining inpatient stays are merged.
 
-    `death` keeps the precision it was written with; `death_undated`: the patient is dead and nobody wrote when.
+    `death` keeps the precision of the source; `death_undated`: the patient is dead and there is no date.
     """
 
     subject_id: str
@@ -50,12 +50,12 @@ class PatientTimeline:
     stays: tuple[Stay, ...]
     events: tuple[TimelineEvent, ...]
     last: datetime | None
-    """The latest dated thing of this patient."""
+    """The latest dated event of this patient."""
     resources: tuple[Resource, ...] = field(repr=False, default=())
 
     @classmethod
     def of(cls, resources: Sequence[Resource], subject_id: str, site_map: SiteMap | None = None) -> PatientTimeline:
-        """From all the resources of one patient. Raises FhirMappingError as PatientRecord does."""
+        """Returns the timeline from all the resources of one patient. Raises FhirMappingError as PatientRecord does."""
         record = PatientRecord.from_resources(resources, subject_id, _ALL_KNOWN, site_map=site_map, undated_known=True)
         if site_map is not None:
             resources = [site_map.translate(resource) for resource in resources]
@@ -77,10 +77,10 @@ class PatientTimeline:
         )
 
     def died_in(self, stay: Stay) -> bool | None:
-        """Whether the patient died in this stay; None where that cannot be told (still running, death undated).
+        """Whether the patient died in this stay; None if unknown (still running, death undated).
 
-        A coded disposition decides first. A death known to the day counts as in hospital when the stay touches that
-        day and no disposition says that the patient left alive.
+        A coded disposition decides first. A death with a date only counts as in hospital if the stay includes that day
+        and no disposition says that the patient left alive.
         """
         left = disposition(stay)
         if left == "died":
@@ -95,16 +95,17 @@ class PatientTimeline:
         return False
 
     def death_time(self, stay: Stay) -> datetime | None:
-        """When a patient who died in this stay did: as written, or at the end of the stay where it is imprecise."""
+        """Returns when a patient who died in this stay did: as recorded, or the end of the stay if that is
+        imprecise."""
         if self.death is not None and self.death.earliest == self.death.latest:
             return self.death.latest
         return stay.end
 
     def within_other_encounters(self) -> int:
-        """How many inpatient stays are part of an encounter that is neither inpatient nor an emergency visit.
+        """Returns how many inpatient stays are part of an encounter that is neither inpatient nor an emergency visit.
 
-        Then the classes do not say what a hospital stay is (MIMIC-IV on FHIR: an intensive care stay within an
-        "observation"), and a move within one hospital stay would pass for a readmission.
+        If there are any, the classes do not identify hospital stays (MIMIC-IV on FHIR: an intensive care stay within an
+        "observation"), and a transfer within one stay would count as a readmission.
         """
         classes = {stay.source: stay.stay_class for stay in self.stays}
         found = 0
@@ -148,7 +149,7 @@ _REPORTED = frozenset({"final", "amended", "corrected", "appended", "preliminary
 
 
 def _report(resource: Resource) -> TimelineEvent:
-    """A report under its own code and the codes of its conclusion."""
+    """Returns a report with its own code and the codes of its conclusion."""
     at = parse_instant(resource.get("issued")) or parse_instant(resource.get("effectiveDateTime"))
     conclusions = resource.get("conclusionCode")
     found = [*codings(resource.get("code"))]

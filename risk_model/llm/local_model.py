@@ -80,7 +80,7 @@ class LocalLanguageModel:
             self.model = _with_adapter(self.model, Path(adapter))
         self.model.eval()
         self.answers = str(manifest.get("settings", {}).get("answers", JSON))
-        self._taught: Mapping[str, Any] = manifest.get("teaches", {})
+        self._outcome_tuning: Mapping[str, Any] = manifest.get("teaches", {})
         self.name = f"{model}+{adapter}" if adapter is not None else str(model)
         self._weights = (where, None if adapter is None else Path(adapter))
         self._precision = precision
@@ -142,7 +142,7 @@ class LocalLanguageModel:
     def offset(self, task: str | Task) -> float:
         """What the log-odds of a task's level lack: it was taught on more outcomes than there are, if it was."""
         asked = task if isinstance(task, str) else task.id
-        return float(self._taught.get("offset", 0.0)) if self._taught.get("task") == asked else 0.0
+        return float(self._outcome_tuning.get("offset", 0.0)) if self._outcome_tuning.get("task") == asked else 0.0
 
     def matcher(self, grammar: str) -> Any:
         """Follows one answer token by token, and says what may come next."""

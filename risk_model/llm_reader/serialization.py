@@ -45,13 +45,13 @@ def reading_to_json(reading: NoteReading) -> dict[str, Any]:
 
 def reading_from_json(raw: Mapping[str, Any]) -> NoteReading:
     """Raises KeyError, TypeError or ValueError for what another version wrote."""
-    findings = tuple(Finding(**item | _judged(item)) for item in raw["findings"])
-    values = tuple(NoteValue(**item | _judged(item) | {"time": _time(item["time"])}) for item in raw["values"])
+    findings = tuple(Finding(**item | _context(item)) for item in raw["findings"])
+    values = tuple(NoteValue(**item | _context(item) | {"time": _time(item["time"])}) for item in raw["values"])
     whole = NoteReading(**raw)
     return replace(whole, findings=findings, values=values, cited=tuple(raw["cited"]))
 
 
-def _judged(item: Mapping[str, Any]) -> dict[str, Any]:
+def _context(item: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "polarity": Polarity(item["polarity"]),
         "temporality": Temporality(item["temporality"]),

@@ -31,17 +31,17 @@ def generated_examples(index: KnowledgeIndex, part: str, count: int, seed: int =
     """About `count` examples of drawn facts in the styles of a part; no text twice."""
     # The same patients every time is the point.
     facts = (drawn(Random(f"{seed}|{part}|{number}")) for number in range(count))  # noqa: S311
-    return _told(facts, index, part, seed, 1)
+    return _examples(facts, index, part, seed, 1)
 
 
 def from_records(
     records: Iterable[PatientRecord], index: KnowledgeIndex, part: str, each: int, seed: int = 7
 ) -> list[ReaderExample]:
     """`each` examples of every record's conditions and measurements, in the styles of a part."""
-    return _told((facts_of(record, index) for record in records), index, part, seed, each)
+    return _examples((facts_of(record, index) for record in records), index, part, seed, each)
 
 
-def _told(facts: Iterable[Facts], index: KnowledgeIndex, part: str, seed: int, each: int) -> list[ReaderExample]:
+def _examples(facts: Iterable[Facts], index: KnowledgeIndex, part: str, seed: int, each: int) -> list[ReaderExample]:
     listed = list(facts)
     known = {ui for item in listed for ui in (*item.present, *item.past)} | set(table().findings)
     names = {ui: concept.name for ui in known if (concept := index.concept(ui)) is not None}

@@ -142,14 +142,14 @@ def scores(example: ReaderExample, read: NoteFindings) -> Counter[str]:
     is read as uncertain or planned is no claim about the patient, and is not counted.
     """
     counts: Counter[str] = Counter()
-    told = [(status(m.polarity, m.temporality, m.experiencer), m) for m in example.mentions]
+    expected = [(status(m.polarity, m.temporality, m.experiencer), m) for m in example.mentions]
     said = [(status(f.polarity, f.temporality, f.experiencer), f) for f in read.findings]
-    for word, mention in told:
+    for word, mention in expected:
         counts[f"told {word}"] += 1
         counts[f"found {word}"] += any(word == other and _overlap(mention, finding) for other, finding in said)
     for word, finding in said:
         counts[f"read {word}"] += 1
-        counts[f"right {word}"] += any(word == other and _overlap(mention, finding) for other, mention in told)
+        counts[f"right {word}"] += any(word == other and _overlap(mention, finding) for other, mention in expected)
     numbers = [value for value in read.values if value.counts and value.value is not None and value.unit is not None]
     for stated in example.stated:
         counts["told value"] += 1
@@ -177,7 +177,7 @@ def difference(
 
 
 def _table(counted: Sequence[Counter[str]], fields: Sequence[str]) -> NDArray[np.float64]:
-    """Counts of each example over these fields: told, found, read, right; shape (examples, 4)."""
+    """Counts of each example over these fields: expected, found, read, right; shape (examples, 4)."""
     kinds = ("told", "found", "read", "right")
     return np.array([[sum(c[f"{kind} {name}"] for name in fields) for kind in kinds] for c in counted], dtype=float)
 
@@ -189,21 +189,21 @@ def _drawn(table: NDArray[np.float64], seed: int) -> list[float]:
 
 
 def _rates(table: NDArray[np.float64], seed: int) -> dict[str, Any]:
-    told, found, read, right = table.sum(axis=0).tolist()
+    expected, found, read, right = table.sum(axis=0).tolist()
     drawn = _drawn(table, seed)
     return {
-        "told": int(told),
+        "told": int(expected),
         "read": int(read),
         "precision": right / read if read else None,
-        "recall": found / told if told else None,
-        "f1": _f1(told, found, read, right),
+        "recall": found / expected if expected else None,
+        "f1": _f1(expected, found, read, right),
         "interval": np.percentile(drawn, [2.5, 97.5]).tolist(),
     }
 
 
-def _f1(told: float, found: float, read: float, right: float) -> float:
+def _f1(expected: float, found: float, read: float, right: float) -> float:
     """0 where nothing was read right, as usual; told but not read is a miss, not an unknown."""
-    precision, recall = (right / read if read else 0.0), (found / told if told else 0.0)
+    precision, recall = (right / read if read else 0.0), (found / expected if expected else 0.0)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 

@@ -94,7 +94,7 @@ def tune(
     settings: TuningSettings,
     *,
     base: Mapping[str, str],
-    teaches: Mapping[str, Any] | None = None,
+    outcome_tuning: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: Progress = lambda _step, _steps, _words: None,
     enough: Callable[[], bool] = lambda: False,
@@ -113,7 +113,7 @@ def tune(
         "base": dict(base),
         "data": {"train": adapter.data_hash(split.train), "validation": adapter.data_hash(split.validation)},
         "settings": asdict(settings) | {"targets": list(settings.targets)},
-        **({} if teaches is None else {"teaches": dict(teaches)}),
+        **({} if outcome_tuning is None else {"teaches": dict(outcome_tuning)}),
     }
     if (out / MANIFEST).exists():
         raise TrainingError(f"{out} holds an adapter already; choose another folder")
@@ -290,8 +290,8 @@ class _Run:
         """How many examples, and of which styles; of patients how many: who they are `teaches` says, hashed."""
         parts = {"train": self.train, "validation": self.validation}
         sources = {part: sorted({e.source for e in getattr(self.split, part)}) for part in parts}
-        told = sources if self.split.sources == STYLES else {part: len(listed) for part, listed in sources.items()}
-        return {"examples": {part: len(listed) for part, listed in parts.items()}, self.split.sources: told}
+        described = sources if self.split.sources == STYLES else {part: len(listed) for part, listed in sources.items()}
+        return {"examples": {part: len(listed) for part, listed in parts.items()}, self.split.sources: described}
 
 
 def tokens(model: LocalLanguageModel, example: TuningExample, answers: str = JSON) -> _Tokens:

@@ -167,7 +167,7 @@ class _Writer:
         self.text = ""
         self.mentions: list[LabelledFinding] = []
         self.stated: list[Stated] = []
-        self.told: set[str] = set()
+        self.used: set[str] = set()
 
     def add(self, kind: str) -> None:
         """One more sentence, if the record has anything to say in it."""
@@ -190,11 +190,11 @@ class _Writer:
     def _findings(self, kind: str, sentence: str) -> None:
         pool = {"present": self.facts.present, "past": self.facts.past}.get(kind, self.facts.others)
         slots = [slot for slot in _SLOTS if f"{{{slot}}}" in sentence]
-        left = [ui for ui in pool if ui not in self.told]
+        left = [ui for ui in pool if ui not in self.used]
         if len(left) < len(slots):
             return
         chosen = dict(zip(slots, self.random.sample(left, len(slots)), strict=True))
-        self.told |= set(chosen.values())
+        self.used |= set(chosen.values())
         self._begin()
         for words, slot in _pieces(sentence, slots):
             self.text += words
@@ -212,11 +212,11 @@ class _Writer:
 
     def _value(self, sentence: str) -> None:
         needed = 2 if "{old}" in sentence else 1
-        left = [c for c, values in self.facts.measured.items() if len(values) >= needed and c not in self.told]
+        left = [c for c, values in self.facts.measured.items() if len(values) >= needed and c not in self.used]
         if not left:
             return
         concept = self.random.choice(left)
-        self.told.add(concept)
+        self.used.add(concept)
         quantity = table().quantities[concept]
         unit = self.style.units.get(concept, quantity.unit)
         values = self.facts.measured[concept]

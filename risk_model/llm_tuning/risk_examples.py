@@ -1,7 +1,7 @@
 """What a first stage is taught from: windows of patients' notes, what became of the patients, and a sentence as reason.
 
     lessons = select_windows(told, "in_hospital_mortality", count=600)
-    tune(model, lessons.split, out, settings, base=base, teaches=lessons.teaches)
+    tune(model, lessons.split, out, settings, base=base, outcome_tuning=lessons.outcome_tuning)
 
 The level is the outcome: high where it came, low where it did not. The reason is the sentence behind what weighs most
 in a regression over what the rules read (`note_reasoner`), fitted on other patients: a patient's own outcome has no
@@ -78,7 +78,7 @@ class RiskExample:
 @dataclass(frozen=True, slots=True)
 class WindowLessons:
     split: TuningSplit
-    teaches: Mapping[str, Any] | None = None
+    outcome_tuning: Mapping[str, Any] | None = None
     """Of outcomes: task, their share among patients and among examples, offset in log-odds, hashed patients."""
 
 
@@ -118,14 +118,14 @@ def select_windows(
         _examples(known, reasons, to_validate, task, most), max(8, round(count * VALIDATION)), random
     )
     prior, share = float(y.mean()), sum(e.level == HIGH for e in train) / max(1, len(train))
-    teaches = {
+    outcome_tuning = {
         "task": task if isinstance(task, str) else task.id,
         "share_of_patients": prior,
         "share_of_examples": share,
         "offset": _log_odds(prior) - _log_odds(share),
         "patients": sorted({hashed(name) for row in known for name in row.names}),
     }
-    return WindowLessons(TuningSplit(train, validation, PATIENTS), teaches)
+    return WindowLessons(TuningSplit(train, validation, PATIENTS), outcome_tuning)
 
 
 def hashed(patient: str) -> str:
@@ -195,9 +195,9 @@ def _examples(
 ) -> list[RiskExample]:
     return [
         RiskExample(RiskPrompt(window, task), HIGH if row.outcome else LOW, reason, hashed(row.names[0]))
-        for row, told_why, wanted in zip(known, reasons, chosen, strict=True)
+        for row, texts, wanted in zip(known, reasons, chosen, strict=True)
         if wanted
-        for window, reason in list(zip(row.windows, told_why, strict=True))[:most]
+        for window, reason in list(zip(row.windows, texts, strict=True))[:most]
     ]
 
 

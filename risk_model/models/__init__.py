@@ -1,4 +1,4 @@
-"""Stage 2 at work: estimates with intervals, drivers, eligibility, outliers and drift."""
+"""Served models: estimates with intervals, drivers, eligibility, out-of-distribution detection and drift."""
 
 from risk_model.models.conformal import age_band, describe_prediction_set
 from risk_model.models.drift import (

@@ -1,4 +1,4 @@
-"""XGBoost, imported without scikit-learn: its optional wrappers would cost a serving process 50 MB and load joblib."""
+"""Imports xgboost without scikit-learn, and trains, saves and loads boosters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from risk_model.features.diseases import DISEASE, REASON
 from risk_model.first_stage.fusion import without_notes
 
 FORGOTTEN = 10
-"""One row in so many is learned from without its diseases by ICD code: a chart coded otherwise is answered too."""
+"""One row in this many is trained on without its ICD disease inputs, so that charts in other code systems work too."""
 
 
 def xgboost() -> Any:
@@ -41,19 +41,19 @@ _VERSION = re.compile(rb"\x07version\[#L\x00{7}\x03[iU](.)[iU](.)[iU](.)\}\Z", r
 def load_booster(path: Path) -> Any:
     """The booster saved at `path`, for prediction in one thread.
 
-    xgboost 3.0 opens a model of 3.2 without a word and takes its base score for log-odds: a readmission estimate of
-    22 % became 67 %. So a library older than the one that wrote the model is refused.
+    A model saved by xgboost 3.2 and opened by 3.0 has its base score misread as log-odds, without an error: a
+    readmission estimate of 22 % became 67 %. So an xgboost older than the one that saved the model is rejected.
 
-    Raises ModelArtifactError where the file is no model of xgboost, or was written by a later xgboost.
+    Raises ModelArtifactError if the file is not an xgboost model, or was saved by a newer xgboost.
     """
     booster = xgboost().Booster({"nthread": 1})
     try:
         booster.load_model(path)
     except xgboost().core.XGBoostError:
-        raise ModelArtifactError("not a model that xgboost can read", path=str(path)) from None
+        raise ModelArtifactError("not a model file that xgboost can read", path=str(path)) from None
     written = _VERSION.search(path.read_bytes())
     if written is None:
-        raise ModelArtifactError("does not say which xgboost wrote it", path=str(path))
+        raise ModelArtifactError("the file does not name the xgboost version that saved it", path=str(path))
     needed = (written[1][0], written[2][0])
     here = tuple(int(part) for part in xgboost().__version__.split(".")[:2])
     if here < needed:
@@ -74,7 +74,8 @@ def boost(
     *,
     forget_notes: bool,
 ) -> Any:
-    """A booster of rows (n, inputs), NaN for unknown; `parameters` are xgboost's, and `rounds`."""
+    """Returns a booster trained on `x` of shape (rows, inputs), NaN for unknown; `parameters` are xgboost's, and
+    `rounds`."""
     settings = {key: value for key, value in parameters.items() if key != "rounds"}
     fixed = {"objective": "binary:logistic", "tree_method": "hist", "seed": 7, "nthread": threads}
     data = xgboost().DMatrix(forgetful(x, names, forget_notes), label=y, feature_names=list(names))
@@ -82,8 +83,9 @@ def boost(
 
 
 def forgetful(x: NDArray[np.float32], names: Sequence[str], forget_notes: bool = False) -> NDArray[np.float32]:
-    """The rows as they are learned from: see `FORGOTTEN`. With `forget_notes` as many others without what notes say, so
-    that the estimate without notes, which bounds what a language model may do, is one the trees have learned."""
+    """Returns the rows as used for training: see `FORGOTTEN`. With `forget_notes`, as many other rows lose the inputs
+    read from notes, so that the estimate without notes, which limits the influence of a language model, was trained
+    too."""
     coded = [place for place, name in enumerate(names) if name.startswith((REASON, DISEASE))]
     if not coded and not forget_notes:
         return x
@@ -96,6 +98,6 @@ def forgetful(x: NDArray[np.float32], names: Sequence[str], forget_notes: bool =
 
 
 def margin(booster: Any, x: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float64]:
-    """Log-odds of rows, shape (n,)."""
+    """Returns the log-odds of each row, shape (rows,)."""
     data = xgboost().DMatrix(x, feature_names=list(names))
     return np.asarray(booster.predict(data, output_margin=True), dtype=np.float64)

@@ -1,10 +1,10 @@
-"""Are the patients of today those the model learned from? Population stability of inputs, estimates and missingness.
+"""Drift of inputs, estimates and missingness against the training patients, as population stability indexes (PSI).
 
 PSI = sum over bins of (seen - expected) * ln(seen / expected): the symmetrised Kullback-Leibler divergence of two
-distributions in the same bins (Siddiqi, Credit Risk Scorecards, 2006, who also gives the usual marks of 0.1 and 0.25).
+distributions in the same bins (Siddiqi, Credit Risk Scorecards, 2006, also the source of the thresholds 0.1 and 0.25).
 Two samples of one population differ too: their PSI is about (1/n + 1/m) times a chi-square with one degree of freedom
-less than there are bins (Yurdakul and Naranjo, J Risk Model Validation 2020;14(4)). A drift is only called one when it
-is over its mark and over what 1 of 1,000 such pairs reaches, so that a quiet week in a small hospital raises no alarm.
+fewer than there are bins (Yurdakul and Naranjo, J Risk Model Validation 2020;14(4)). Drift is reported only above its
+threshold and above what 1 of 1,000 such pairs reaches, so that a week with few patients raises no alarm.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Floats = NDArray[np.float64]
 FEWEST = 100
 WATCH, SHIFTED = 0.1, 0.25
 GAP = 0.1
-"""A share of unknown values that moved by less than this is no news, however many patients show it."""
+"""Changes in the share of unknown values smaller than this are not reported, whatever the number of patients."""
 _BINS = 10
 _RARELY = 0.001
 _Z95 = 1.959964
-# The middle of the training quantiles: further out, a bin holds too few patients of a month to be compared.
+# The middle of the training quantiles: bins further out hold too few patients a month for a comparison.
 _EDGES = slice(QUANTILES.index(0.1), QUANTILES.index(0.9) + 1)
 
 
@@ -39,14 +39,15 @@ class Bins:
     edges: Floats
     shares: Floats
     rows: int
-    """How many patients the reference stands on."""
+    """Number of patients in the reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One comparison. `by_chance` is the PSI that 1 of 1,000 pairs of samples of one population reaches.
+    """The comparison of one input or estimate. `by_chance` is the PSI that 1 of 1,000 pairs of samples of one
+    population reaches.
 
-    `verdict` is "steady", "watch", "shifted", or "too few" with no figure.
+    `verdict` is "steady", "watch", "shifted", or "too few" (then there is no PSI).
     """
 
     name: str
@@ -63,7 +64,7 @@ class Drift:
 
 
 def compare_distributions(name: str, values: Floats, reference: Bins | None, of: str) -> Drift:
-    """`values` (n,), NaN left out, against a reference; fewer than 100 are not compared."""
+    """Returns the comparison of `values` (n,), NaN ignored, with a reference; fewer than 100 values give "too few"."""
     known = values[np.isfinite(values)]
     if reference is None or len(known) < FEWEST or reference.rows < FEWEST or len(reference.shares) < 2:
         return Drift(name, len(known), of)
@@ -75,7 +76,7 @@ def compare_distributions(name: str, values: Floats, reference: Bins | None, of:
 
 
 def psi(seen: Floats, expected: Floats, least: float) -> float:
-    """Population stability index of two distributions; an empty bin counts as `least`, half a patient.
+    """Returns the population stability index of two distributions; an empty bin counts as `least`, half a patient.
 
     >>> psi(np.array([0.5, 0.5]), np.array([0.5, 0.5]), 0.001)
     0.0
@@ -87,7 +88,8 @@ def psi(seen: Floats, expected: Floats, least: float) -> float:
 
 
 def compare_sample(values: Floats) -> Bins | None:
-    """Bins from the first patients seen, where training left no distribution; yes and no become two bins."""
+    """Returns bins from the first patients seen, where training stored no distribution; a yes-no input gets two
+    bins."""
     known = values[np.isfinite(values)]
     if len(known) < FEWEST:
         return None
@@ -98,7 +100,7 @@ def compare_sample(values: Floats) -> Bins | None:
 
 
 def compare_training_probabilities(model: RiskModel) -> Bins | None:
-    """From the manifest's out-of-fold reliability: bins of equal size and the mean probability in each, in tenths."""
+    """Returns tenths of the out-of-fold probabilities in the manifest's reliability table, with each bin's mean."""
     kept = model.manifest["reliability"]
     if len(kept) < 2:
         return None
@@ -114,10 +116,10 @@ def compare_training_probabilities(model: RiskModel) -> Bins | None:
 
 
 def compare_training_input(model: RiskModel, name: str) -> Bins | None:
-    """From the distribution file: shares between training quantiles; None for an input it does not look at.
+    """Returns the shares between training quantiles from the distribution file; None for an input that is not in it.
 
-    Values that are counted, or tied at a quantile, have none either: how many patients stand exactly on an edge is not
-    in the file, and a guess would look like drift.
+    None also for inputs that are counts or tied at a quantile: the file does not say how many patients lie exactly on a
+    bin edge, and a guess would look like drift.
     """
     described = model.distribution
     if described is None or name not in described.names:
@@ -130,9 +132,9 @@ def compare_training_input(model: RiskModel, name: str) -> Bins | None:
 
 
 def missingness(names: Sequence[str], known: Sequence[float], rows: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Share of unknown values of each input, now and in training; `rows` (n, inputs), NaN unknown.
+    """Returns the share of unknown values of each input, now and in training; `rows` (n, inputs), NaN for unknown.
 
-    `moved` is whether the 95 % interval of now lies wholly more than `GAP` away from training.
+    `moved` is true if the whole 95 % interval of the current share is more than `GAP` away from training.
     """
     count = len(rows)
     if count < FEWEST:

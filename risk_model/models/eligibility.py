@@ -1,4 +1,4 @@
-"""For whom a model may speak: the population its manifest states. Outside of it the answer is why not."""
+"""Model eligibility criteria: the population that a model's manifest states. Other patients get an abstention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from risk_model.models.exclusions import excluded
 
 
 def outside(population: Mapping[str, Any], record: PatientRecord, vector: FeatureVector) -> Abstention | None:
-    """Why a model of this `population` (of its manifest) may not speak for this patient now, or None."""
+    """Returns the reason why this patient is outside the manifest's `population`, or None if the patient is
+    eligible."""
     fits = f"The model was fitted on {population['in_words']}"
     age = vector.number("age.last")
     stay = record.current_stay

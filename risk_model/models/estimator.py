@@ -1,7 +1,7 @@
-"""Stage 2 at work: a record in, a RiskEstimate out, or an abstention with its reason.
+"""The served model: a record in, a RiskEstimate out, or an abstention with its reason.
 
-The model's own manifest states its population and the inputs it needs; outside them it abstains. The data the shipped
-models learned from have no notes, so what notes say is shown beside their estimates and does not move them.
+The model's manifest states its population and the inputs it needs; for other patients it abstains. The shipped models
+were trained on data without notes, so findings from notes are shown beside their estimates and do not change them.
 """
 
 from __future__ import annotations
@@ -66,10 +66,11 @@ class RiskModel:
 
     @classmethod
     def open(cls, folder: str | Path, encoder: Encoder | None = None) -> RiskModel:
-        """Open a model directory; every file's hash is checked first. `encoder` spares opening the one it names.
-
-        Raises ModelArtifactError when it is missing, altered, of another format, or its inputs are not those the
+        """Returns the model of a folder; the hash of every file is checked first. `encoder` replaces the one the
         manifest names.
+
+        Raises ModelArtifactError if it is missing, altered, of another format, or its inputs differ from the
+        manifest's.
         """
         folder = Path(folder)
         manifest = open_manifest(folder)
@@ -92,7 +93,7 @@ class RiskModel:
 
     @property
     def question(self) -> Task:
-        """What it answers, in words, and by which label definition."""
+        """The outcome that it predicts, in words, and the label definition."""
         return question_of(self.manifest)
 
     def estimate(
@@ -102,9 +103,9 @@ class RiskModel:
         evidence: Sequence[Evidence] = (),
         opinions: Opinions | None = None,
     ) -> RiskEstimate:
-        """Probability with interval and drivers, or an abstention; comparators and data gaps in both cases.
+        """Returns a probability with interval and drivers, or an abstention; comparators and data gaps in both cases.
 
-        `opinions` are those of the language model whose own estimate is an input; without them it was not asked.
+        `opinions` come from the language model whose own estimate is an input; without them that input is unknown.
         """
         vector = record.features()
         if opinions is None:
@@ -117,7 +118,7 @@ class RiskModel:
         bounded = self.bounded(answer.probability, row) if answer is not None and held else None
         probability = None if answer is None else answer.probability if bounded is None else bounded.probability
         stage, asks = self.sources.first_stage, self.asks
-        cautions = () if answer is None else _cautions(self._strangeness(self._seen(row, findings)))
+        cautions = () if answer is None else _cautions(self._outlier_score(self._seen(row, findings)))
         return RiskEstimate(
             task=self.task,
             subject_id=record.subject_id,
@@ -144,33 +145,34 @@ class RiskModel:
         )
 
     def unasked(self, record: PatientRecord) -> Opinions:
-        """Of a patient about whom nobody asked the first stage's language model."""
+        """Returns the opinions on a patient for whom the language model of the first stage was not run."""
         return Opinions(waiting=len(asked_windows(record.notes()))) if self.asks is not None else Opinions()
 
     def _heeds_a_language_model(self, findings: NoteFindings | None) -> bool:
-        """Whether one can have a part in this estimate: always where a first stage is one, for before it has spoken a
-        level must not be decided in another way than after."""
+        """Whether a language model can influence this estimate: always if the first stage is one, so that the level on
+        the card is decided in the same way before and after it has answered."""
         return _by_language_model(findings) or self.asks is not None
 
     def _explained(self, reading: fusion.PatientReading, row: inputs.Row) -> Explained:
-        """Values and sources in words are those of the record with what notes state, where the model counts them in."""
+        """Returns the inputs to explain; values and sources come from the record with the values stated in notes, if
+        the model uses them."""
         record = reading.noted if any(name.startswith(NOTED) for name in self.names) else reading.record
         return Explained(record, reading.vector if record is reading.record else record.features(), self.names, row)
 
     @property
     def reads_notes(self) -> bool:
-        """Whether what notes say can move this model's estimate."""
+        """Whether note inputs can change this model's estimate."""
         return any(fusion.moved_by_notes(name) for name in self.names)
 
     @property
     def asks(self) -> LanguageStage | None:
-        """The first stage where it is a language model's own estimate."""
+        """The first stage, if it is a language model's own estimate."""
         stage = self.sources.first_stage
         return stage if isinstance(stage, LanguageStage) else None
 
     @property
     def is_bounded(self) -> bool:
-        """Whether it was trained for notes, or estimates from notes, of a language model."""
+        """Whether it was trained on findings or estimates of a language model."""
         reader = str(self.manifest.get("note_reader", ""))
         return self.reads_notes and (reader.startswith(LANGUAGE) or self.asks is not None)
 
@@ -180,31 +182,32 @@ class RiskModel:
 
     @property
     def embeds_notes(self) -> bool:
-        """Whether notes have to be embedded for it."""
+        """Whether it needs embeddings of notes."""
         stage = self.sources.first_stage
         return any(head.source == "notes" for head in self.heads) or (stage is not None and stage.wants_embedding)
 
     @property
     def reads_values(self) -> bool:
-        """Whether values that notes state are among its inputs, or those of its first stage."""
+        """Whether it, or its first stage, needs values stated in notes."""
         stage = self.sources.first_stage
         return any(name.startswith((NOTE, NOTED)) for name in (*self.names, *(() if stage is None else stage.reads)))
 
     def bounded(self, probability: float, row: inputs.Row) -> Bounded:
-        """A probability of a row that a language model had a part in, held near that of the same row without notes.
+        """Returns the probability limited to a range around the probability of the same row without notes.
 
-        At most `note_bound` of the manifest away in log-odds, NOTE_BOUND where it has none.
+        The limit is `note_bound` of the manifest, in log-odds; NOTE_BOUND if it has none.
         """
         anchor = float(self.probabilities(self._without_notes(row)[None, :])[0])
         return within(probability, anchor, float(self.manifest.get("note_bound", NOTE_BOUND)))
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the manifest, and through it over every file of the model."""
+        """The sha256 of the manifest, and so of every file of the model."""
         return hashlib.sha256(orjson.dumps(self.manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def replay(self, kept: Sequence[float], language: bool = False) -> float:
-        """The probability for an estimate's `inputs`, bit for bit what it was; `language` where it had an anchor.
+        """Returns the probability for an estimate's `inputs`, bit for bit as before; set `language` if the estimate had
+        an anchor.
 
         Raises ModelArtifactError.
         """
@@ -215,33 +218,35 @@ class RiskModel:
         return self.bounded(probability, row).probability if language else probability
 
     def prepared(self, reading: fusion.PatientReading) -> tuple[inputs.Row, Abstention | None]:
-        """The model's row for a patient, shape (inputs,), and why it may not answer, or None."""
+        """Returns the model's row for a patient, shape (inputs,), and the abstention, or None."""
         row = fusion.row(reading, self.names, self.sources)
         outsider = outside(self.manifest["population"], reading.record, reading.vector)
         refused = outsider or self._unlearned(row, reading.findings)
-        return row, refused or _unlike(self._strangeness(self._seen(row, reading.findings)))
+        return row, refused or _unlike(self._outlier_score(self._seen(row, reading.findings)))
 
     def _seen(self, row: inputs.Row, findings: NoteFindings | None) -> inputs.Row:
-        """What strangeness is judged by: no language model can make a patient strange."""
+        """Returns the row that the outlier score is computed from: without what a language model read, which must not
+        make a patient an outlier."""
         return self._without_notes(row) if self._heeds_a_language_model(findings) else row
 
     def _without_notes(self, row: inputs.Row) -> inputs.Row:
         return fusion.without_notes(self.names, row)
 
-    def _strangeness(self, row: inputs.Row) -> OutlierScore | None:
-        return None if self.distribution is None else self.distribution.strangeness(row)
+    def _outlier_score(self, row: inputs.Row) -> OutlierScore | None:
+        return None if self.distribution is None else self.distribution.outlier_score(row)
 
     @property
     def reads_evidence(self) -> bool:
-        """Whether evidence has to be retrieved before the estimate."""
+        """Whether evidence must be retrieved before the estimate."""
         return any(head.source == "evidence" for head in self.heads)
 
     def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Calibrated probabilities of rows (n, inputs), NaN for unknown; no abstention: the caller has asked."""
+        """Returns calibrated probabilities of rows (n, inputs), NaN for unknown, without checks for abstention."""
         return self._calibrated(self._predicted(rows, output_margin=True))
 
     def _predicted(self, rows: NDArray[np.float32], **what: bool) -> NDArray[np.float64]:
-        """The booster's answer. Names were compared when the model was opened; for each row again they cost a third."""
+        """Returns the booster's prediction. Input names are checked once, on opening: a check per row would add a third
+        to its time."""
         data = xgboost().DMatrix(rows, nthread=1)
         return np.asarray(self._booster.predict(data, validate_features=False, **what), dtype=np.float64)
 
@@ -250,7 +255,8 @@ class RiskModel:
         return np.asarray(1 / (1 + np.exp(-(calibration["intercept"] + calibration["slope"] * margin))))
 
     def head(self, row: inputs.Row) -> tuple[float, NDArray[np.float64]]:
-        """Probability of one row (inputs,) and each input's contribution to its log-odds, exact tree SHAP."""
+        """Returns the probability of one row (inputs,) and each input's contribution to its log-odds by exact tree
+        SHAP."""
         contributions = self._predicted(row[None, :], pred_contribs=True)[0]
         probability = float(self._calibrated(contributions.sum()[None])[0])
         return probability, contributions[:-1] * self.manifest["calibration"]["slope"]
@@ -262,16 +268,18 @@ class RiskModel:
         return _Answer(probability, drivers(explained, contributions), lower)
 
     def outcomes(self, probability: float, row: inputs.Row) -> tuple[bool, ...] | None:
-        """The conformal prediction set: outcomes that cannot be ruled out; None without conformal borders."""
+        """Returns the conformal prediction set: outcomes that cannot be ruled out; None if the model has no conformal
+        thresholds."""
         if self.conformal is None:
             return None
         return self.conformal.outcomes(probability, str(categories_of(self.names, row[None, :])[0]))
 
     def interval(self, probability: float) -> tuple[float, float]:
-        """90 % interval: the rates to expect among groups of patients with such an estimate (see `conformal`).
+        """Returns the 90 % interval: the outcome rates to expect among groups of patients with such an estimate (see
+        `conformal`).
 
-        It says how often such patients have the outcome, not whether this one will. Models without conformal borders
-        answer with the rate among the most similar out-of-fold patients (Wilson); rows of one patient count as one.
+        It describes groups, not whether this patient will have the outcome. Models without conformal thresholds return
+        the Wilson interval of the rate among the most similar out-of-fold patients; rows of one patient count as one.
         """
         if self.conformal is not None:
             return self.conformal.interval(probability)
@@ -284,7 +292,7 @@ class RiskModel:
         return min(low, probability), max(high, probability)
 
     def _gaps(self, row: inputs.Row, vector: FeatureVector) -> tuple[DataGap, ...]:
-        """Concepts of which the model knows nothing here, though training patients mostly had them."""
+        """Returns the concepts that are unknown here though most training patients had them."""
         gaps: dict[str, str] = {}
         usual: dict[str, float] = {}
         known: set[str] = set()
@@ -299,9 +307,10 @@ class RiskModel:
         return tuple(DataGap(inputs.label_of(concept), reason) for concept, reason in gaps.items())
 
     def _unlearned(self, row: inputs.Row, findings: NoteFindings | None) -> Abstention | None:
-        """Abstain when an input is unknown that training always knew: no tree has learned what its absence means.
+        """Returns an abstention if an input is unknown that was always known in training: no tree has been trained on
+        its absence.
 
-        Not for what a language model did not say: it cannot make the model abstain.
+        Missing answers of a language model do not count: it cannot make the model abstain.
         """
         said = self._heeds_a_language_model(findings)
         missing = {
@@ -328,28 +337,28 @@ class _Answer:
     counterfactuals: tuple[Counterfactual, ...]
 
 
-def _unlike(strangeness: OutlierScore | None) -> Abstention | None:
-    if strangeness is None or strangeness.verdict != "strange":
+def _unlike(outlier: OutlierScore | None) -> Abstention | None:
+    if outlier is None or outlier.verdict != "outlier":
         return None
     least = f"{1 / REFUSED:,.0f}"
     words = f"This patient's values are further from those the model learned from than 1 in {least} of its own patients"
-    return Abstention("unlike-training", f"{words}{_mostly(strangeness)}.")
+    return Abstention("unlike-training", f"{words}{_mostly(outlier)}.")
 
 
-def _cautions(strangeness: OutlierScore | None) -> tuple[str, ...]:
-    if strangeness is None or strangeness.verdict == "usual":
+def _cautions(outlier: OutlierScore | None) -> tuple[str, ...]:
+    if outlier is None or outlier.verdict == "typical":
         return ()
     words = f"Values like these are rare among the patients the model learned from (1 in {1 / WARNED:.0f})"
-    return (f"{words}{_mostly(strangeness)}. Read the estimate with more care.",)
+    return (f"{words}{_mostly(outlier)}. Read the estimate with more care.",)
 
 
-def _mostly(strangeness: OutlierScore) -> str:
-    labels = ", ".join(inputs.label_of(concept) for concept in strangeness.concepts)
+def _mostly(outlier: OutlierScore) -> str:
+    labels = ", ".join(inputs.label_of(concept) for concept in outlier.concepts)
     return f"; most of all: {labels}" if labels else ""
 
 
 def _wilson(events: float, n: float) -> tuple[float, float]:
-    """Wilson score interval at 90 %.
+    """Returns the Wilson score interval at 90 %.
 
     >>> low, high = _wilson(10, 100)
     >>> round(low, 3), round(high, 3)
@@ -363,5 +372,5 @@ def _wilson(events: float, n: float) -> tuple[float, float]:
 
 
 def shipped_folder(task: str) -> Path:
-    """Where the shipped model of a task lies."""
+    """Returns the folder of the shipped model of a task."""
     return Path(__file__).resolve().parents[1] / "shipped" / task_of(task).id

@@ -1,7 +1,7 @@
-"""Patients for whom no model of ours is meant, whatever it was fitted on: hospice and palliative care, and obstetrics.
+"""Patients excluded from every model: hospice and palliative care, pregnancy and childbirth.
 
-Children are kept out by each model's own minimum age, and nobody estimates for the dead (`model.RiskModel.abstention`).
-Codes decide, of diagnoses, of the kind and service of the encounter, of procedures and of the discharge: words do not.
+Children are excluded by each model's minimum age, deceased patients by `eligibility`. Codes decide: of diagnoses, of
+the class and service of the encounter, of procedures and of the discharge; free text does not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TO_HOSPICE = frozenset({"50", "51", "hosp", "hospice", "428361000124107", "4283
 
 
 def excluded(record: PatientRecord) -> Abstention | None:
-    """Why no model may speak for this patient, or None.
+    """Returns the reason why this patient is excluded from every model, or None.
 
     >>> from datetime import UTC, datetime
     >>> patient = {"resourceType": "Patient", "id": "p"}

@@ -1,4 +1,4 @@
-"""Why the number is what it is: signed drivers by clinical concept, and what the model would say of other values."""
+"""Explanations of an estimate: signed drivers by clinical concept, and counterfactual estimates."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from risk_model.features import inputs
 
 MAX_DRIVERS = 8
 MAX_COUNTERFACTUALS = 3
-SMALLEST_CONTRIBUTION = 0.02  # log-odds; below it a driver is noise to a reader
+SMALLEST_CONTRIBUTION = 0.02  # log-odds; smaller drivers are not shown
 SMALLEST_CHANGE = 0.005  # of the probability
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One patient's row and where it came from."""
+    """One patient's row of inputs and the record it was computed from."""
 
     record: PatientRecord
     vector: FeatureVector
@@ -31,7 +31,7 @@ class Explained:
     row: inputs.Row
 
     def by_concept(self, contributions: NDArray[np.float64]) -> dict[str, float]:
-        """Contributions of shape (inputs,) summed by clinical concept (exact tree SHAP adds up)."""
+        """Returns contributions of shape (inputs,) summed by clinical concept; tree SHAP values are additive."""
         sums: dict[str, float] = {}
         for name, contribution in zip(self.names, contributions.tolist(), strict=True):
             concept = inputs.concept_of(name)
@@ -46,7 +46,8 @@ class Explained:
 
 
 def drivers(explained: Explained, contributions: NDArray[np.float64]) -> tuple[Driver, ...]:
-    """The concepts that move the estimate most, each with its value; `contributions` in log-odds, one per input."""
+    """Returns the concepts that change the estimate most, each with its value; `contributions` in log-odds, one per
+    input."""
     ranked = sorted(explained.by_concept(contributions).items(), key=lambda item: -abs(item[1]))
     found: list[Driver] = []
     for concept, contribution in ranked:
@@ -73,26 +74,26 @@ def counterfactuals(
     probability: float,
     predict: Callable[[NDArray[np.float32]], NDArray[np.float64]],
 ) -> tuple[Counterfactual, ...]:
-    """What the model would say were one measured, modifiable concept as in a typical patient without the outcome.
+    """Returns the estimates if one measured, modifiable concept were as in a typical patient without the outcome.
 
-    An association the model learned, not an effect: changing the value need not change the outcome. `predict` takes
-    rows (n, inputs) to probabilities (n,).
+    These are associations in the training data, not effects: changing the value need not change the outcome. `predict`
+    maps rows (n, inputs) to probabilities (n,).
     """
     sums = explained.by_concept(contributions)
     asked = [concept for concept, moves in sums.items() if moves > SMALLEST_CONTRIBUTION and _measured(concept)]
-    rows, told = [], []
+    rows, changes = [], []
     for concept in asked:
         changed, value = _changed(explained, concept, typical), explained.value_of(concept)
         instead = typical.get(f"{concept}.last")
         if changed is not None and value is not None and instead is not None:
             rows.append(changed)
-            told.append((concept, value, _with_unit(instead, explained.vector, concept)))
+            changes.append((concept, value, _with_unit(instead, explained.vector, concept)))
     if not rows:
         return ()
     answers = predict(np.array(rows, dtype=np.float32))
     found = [
         Counterfactual(concept, inputs.label_of(concept), value, instead, float(answer))
-        for (concept, value, instead), answer in zip(told, answers, strict=True)
+        for (concept, value, instead), answer in zip(changes, answers, strict=True)
         if answer <= probability - SMALLEST_CHANGE
     ]
     return tuple(sorted(found, key=lambda item: item.probability)[:MAX_COUNTERFACTUALS])
@@ -103,12 +104,12 @@ def _measured(concept: str) -> bool:
 
 
 def _changed(explained: Explained, concept: str, typical: Mapping[str, float | None]) -> inputs.Row | None:
-    """The row with every known input of the concept as usual; None when nothing would change."""
+    """Returns the row with every known input of the concept at its typical value; None if nothing would change."""
     row = explained.row.copy()
     for place, name in enumerate(explained.names):
-        usual = typical.get(name)
-        if inputs.concept_of(name) == concept and np.isfinite(row[place]) and usual is not None:
-            row[place] = usual
+        value = typical.get(name)
+        if inputs.concept_of(name) == concept and np.isfinite(row[place]) and value is not None:
+            row[place] = value
     return None if np.array_equal(row, explained.row, equal_nan=True) else row
 
 
@@ -125,7 +126,7 @@ def format_driver_value(
     all_names: Sequence[str],
     vector: FeatureVector,
 ) -> str | None:
-    """A driver's value as a clinician would write it, or None when nothing is known of it."""
+    """Returns a driver's value as a clinician would write it, or None if none is known."""
     values = dict(zip(all_names, row.tolist(), strict=True))
     known = [name for name in names if np.isfinite(values[name])]
     if not known:
@@ -141,7 +142,7 @@ def format_driver_value(
     if concept.startswith("finding."):
         return "in notes" if values[known[0]] else None
     if any(name.startswith(("group.", "disease.", "reason.")) for name in names):
-        # A disease that is not there is no driver a reader could use, though trees lean on its absence.
+        # The absence of a disease is not shown as a driver, though trees use it.
         return "recorded" if any(values[name] for name in known) else None
     if concept.startswith("note."):
         return _as_notes_say(concept.removeprefix("note."), {name: values[name] for name in known})
@@ -162,7 +163,7 @@ def format_driver_value(
 
 
 def _as_notes_say(concept: str, values: Mapping[str, float]) -> str:
-    """`8`, `yes`, or the grade where notes give no number."""
+    """Returns `8`, `yes`, or the grade if notes give no number."""
     number = values.get(f"note.{concept}.last")
     if number is None:
         grade = int(values.get(f"note.{concept}.grade", 0))

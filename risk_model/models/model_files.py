@@ -1,4 +1,4 @@
-"""Files of a model folder that make inputs: heads, a first stage, a rubric. Hashes are checked before they are opened.
+"""Files of a model folder that compute inputs: heads, a first stage, a rubric. Their hashes are checked before opening.
 
 opened_sources(folder, open_manifest(folder), names)
 """
@@ -28,9 +28,9 @@ RUBRIC_FILE = "rubric.yaml"
 def opened_sources(
     folder: Path, manifest: Mapping[str, Any], names: Sequence[str], encoder: Encoder | None = None
 ) -> fusion.RowSources:
-    """What the inputs `names` of a model are made with; `encoder` spares opening the one its heads name.
+    """Returns the objects that compute the inputs `names` of a model; `encoder` replaces the one that its heads name.
 
-    Raises ModelArtifactError for a file that is none of ours, and for an input that nothing here could fill.
+    Raises ModelArtifactError for a file that cannot be read, and for an input that nothing computes.
     """
     stage, rubric = _first_stage(folder, manifest), _rubric(folder, manifest)
     listed = read_signed_json(folder, manifest, "heads.json") or []
@@ -46,7 +46,7 @@ def opened_sources(
 
 
 def _check_encoder(made_by: object, encoder: Encoder, folder: Path) -> None:
-    """Heads understand the vectors they were fitted on and no others."""
+    """Rejects an encoder that is not the one the heads were fitted on."""
     if made_by is not None and made_by != encoder.fingerprint:
         raise ModelArtifactError(
             f"its heads were fitted on vectors of encoder {made_by}, and {encoder.name} is {encoder.fingerprint} now: "
@@ -56,12 +56,12 @@ def _check_encoder(made_by: object, encoder: Encoder, folder: Path) -> None:
 
 
 def _first_stage(folder: Path, manifest: Mapping[str, Any]) -> fusion.FirstStage | None:
-    """The first stage of a model folder whose hashes were checked; None where it has none."""
+    """Returns the first stage of a verified model folder; None if it has none."""
     raw = read_signed_json(folder, manifest, FILE)
     if raw is None:
         return None
     try:
-        kind = raw.get("kind", REGRESSION)  # the first ones were all of that kind and did not say so
+        kind = raw.get("kind", REGRESSION)  # the first folders lack the key; they all hold a regression
         if raw["format"] != FORMAT or kind not in {REGRESSION, LANGUAGE_MODEL}:
             raise ValueError(f"format {raw['format']} of kind {kind}")
         return LanguageStage.from_json(raw) if kind == LANGUAGE_MODEL else NoteStage.from_json(raw)
@@ -70,7 +70,7 @@ def _first_stage(folder: Path, manifest: Mapping[str, Any]) -> fusion.FirstStage
 
 
 def _rubric(folder: Path, manifest: Mapping[str, Any]) -> Rubric | None:
-    """The rubric of a model folder whose hashes were checked."""
+    """Returns the rubric of a verified model folder."""
     if RUBRIC_FILE not in manifest["files"]:
         return None
     try:
@@ -80,29 +80,29 @@ def _rubric(folder: Path, manifest: Mapping[str, Any]) -> Rubric | None:
 
 
 def _made(heads: Sequence[fusion.Head], stage: fusion.FirstStage | None, rubric: Rubric | None) -> frozenset[str]:
-    """Names of the inputs that files of the model folder make."""
+    """Returns the names of the inputs that files of the model folder compute."""
     named = () if stage is None else stage.names
     return frozenset((*(head.name for head in heads), *named, *(() if rubric is None else rubric.names)))
 
 
 def _check_schema(names: Sequence[str], made: frozenset[str], folder: Path) -> None:
-    """Every input must be one that this version can compute: an input nobody fills would be unknown for ever."""
+    """Rejects inputs that this version cannot compute: they would always be unknown."""
     lost = [name for name in names if name not in made and name.startswith((RUBRIC, fusion.ESTIMATED))]
     if lost:
         raise ModelArtifactError(
-            f"its manifest names no file that makes {lost[0]} (rubric.yaml, stage1.json): train it again",
+            f"its manifest names no file that makes {lost[0]} (rubric.yaml, stage1.json): retrain the model",
             path=str(folder),
         )
-    strange = [
+    unknown = [
         name
         for name in names
         if name not in made
         and not name.startswith((fusion.FINDING, NOTE))
         and not inputs.can_be_computed(name.removeprefix(NOTED))
     ]
-    if strange:
-        listed = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
+    if unknown:
+        listed = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise ModelArtifactError(
-            f"it needs inputs this version cannot compute: {listed}; train it again",
+            f"it needs inputs that this version cannot compute: {listed}; retrain the model",
             path=str(folder),
         )

@@ -1,7 +1,7 @@
-"""How far what a language model read may move an estimate: within a bound around the estimate without any note.
+"""Limits how far findings of a language model can change an estimate: within a range around the estimate without notes.
 
-A language model can be talked into anything by what it reads. What it may change is therefore bounded by a model that
-read no words at all, and which side of a threshold a patient stands on is decided without it.
+Text in a note can make a language model say anything. Its influence is therefore limited by a model that uses no text,
+and that model alone decides on which side of a threshold a patient falls.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from math import exp, inf, log
 
 NOTE_BOUND = 0.7
-"""Log-odds: odds at most doubled or halved."""
+"""Log-odds: 0.7 at most doubles or halves the odds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """A probability held near its anchor; `cut` where it would have gone further."""
+    """A probability limited to a range around its anchor; `cut` is true if it was outside."""
 
     probability: float
     anchor: float
@@ -23,7 +23,8 @@ class Bounded:
 
 
 def within(probability: float, anchor: float, bound: float = NOTE_BOUND) -> Bounded:
-    """
+    """Returns the probability limited to `bound` log-odds around `anchor`.
+
     >>> within(0.30, 0.20), within(0.99, 0.20).cut, round(within(0.99, 0.20).probability, 3)
     (Bounded(probability=0.3, anchor=0.2, cut=False), True, 0.335)
     >>> within(0.0, 1.0)

@@ -1,4 +1,4 @@
-"""The rule reader: what notes state, with polarity, time, experiencer and the note's own words."""
+"""The rule reader: findings in notes with polarity, temporality, experiencer and a quote."""
 
 from risk_model.notes.rule_reader import NoteReading
 

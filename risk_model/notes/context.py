@@ -1,7 +1,8 @@
-"""What the words around a mention make of it: denied, past, planned, uncertain, or a relative's.
+"""The context of a mention: negated, historical, planned, uncertain, or about a relative.
 
-Rules of the NegEx and ConText kind (Chapman 2001, Harkema 2009): a trigger before or after the mention, in its own
-stretch of its own sentence. A stretch ends where the sentence turns: `no fever, has a cough`, `h/o MI, known CKD`.
+Rules of the NegEx and ConText kind (Chapman 2001, Harkema 2009): a trigger before or after the mention, within the same
+part of the same sentence. A part ends where the sentence changes direction: `no fever, has a cough`, `h/o MI, known
+CKD`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from risk_model.core.values import Experiencer, Polarity, Temporality
 from risk_model.notes.context_triggers import triggers
 
 _FARTHEST_BEFORE = (100, 600)
-"""Characters: most sentences begin within the first, and none is followed beyond the second."""
+"""Characters before a mention: the sentence start is searched within the first number, and at most within the
+second."""
 _FARTHEST_AFTER = 80
-# A line that goes on in small letters is the same sentence; `Dr. Hill` and `vs. PE` do not end one.
+# A line that continues in lower case is the same sentence; `Dr. Hill` and `vs. PE` do not end one.
 _SENTENCE = re.compile(
     r"[.;!?:\n](?:(?<=[.;!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bvs\.)(?=\s|\Z)|(?<=\?)(?=\s)"
     r"|(?<=:)[ \t]*\n|(?<=\n)(?:\s*\n|(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))))"
 )
-# A minus sign glued to a word denies it, but at the head of a line it is a bullet.
+# A minus sign attached to a word negates it, but at the start of a line it is a bullet.
 _MINUS = re.compile(r"(?<=[,;/(])\s*[-\u2212]\Z|\(-\)\s?\Z")
 _BLANKS = re.compile(r"\s+")
 _PAST_SECTIONS = frozenset({"past_history"})
@@ -31,7 +33,7 @@ _OTHER_HEADING = re.compile(r"\n[ \t]*\n|\n[ \t]*[A-Z][\w/&() -]{0,30}:")
 
 
 class MentionContext(NamedTuple):
-    """What is made of a mention."""
+    """Polarity, temporality and experiencer of a mention."""
 
     polarity: Polarity
     temporality: Temporality
@@ -39,7 +41,7 @@ class MentionContext(NamedTuple):
 
 
 def context(text: str, sections: Sequence[Section], start: int, end: int) -> MentionContext:
-    """Of the mention at `start`..`end` of a note's text.
+    """Returns the context of the mention at `start`..`end` of a note's text.
 
     >>> text = "Mother had CHF. No cough, h/o gout"
     >>> [status for status in context(text, (), 11, 14)]
@@ -55,15 +57,15 @@ def context(text: str, sections: Sequence[Section], start: int, end: int) -> Men
 
 
 def section_at(sections: Sequence[Section], position: int) -> str | None:
-    """The name of the section that a position lies in."""
+    """Returns the name of the section at a position."""
     return next((s.name for s in reversed(sections) if s.start <= position < s.end), None)
 
 
 def current_section(text: str, sections: Sequence[Section], position: int) -> str | None:
-    """As `section_at`, but past and family history end at an empty line or at a heading that nobody knows.
+    """Like `section_at`, but past and family history end at an empty line or at an unknown heading.
 
-    A section reaches to the next heading that is known: `PMH: COPD.` followed by `Kidneys: creatinine 3.4` once made
-    everything said of today a thing of the past.
+    A section reaches to the next known heading: `PMH: COPD.` followed by `Kidneys: creatinine 3.4` once made all that
+    followed historical.
     """
     name = section_at(sections, position)
     if name not in _NOT_OF_NOW:
@@ -73,7 +75,7 @@ def current_section(text: str, sections: Sequence[Section], position: int) -> st
 
 
 def temporality(section: str | None, sentence: str, after: str = "") -> Temporality:
-    """Of a mention in a section, between these words of its sentence."""
+    """Returns the temporality of a mention in a section, between these words of its sentence."""
     return _temporality(section, _since_turn(sentence), sentence, after)
 
 
@@ -101,7 +103,7 @@ def _temporality(section: str | None, words: str, sentence: str, after: str) -> 
 
 
 def experiencer(section: str | None, sentence: str, after: str = "") -> Experiencer:
-    """Whose finding it is: the patient's, or a relative's."""
+    """Returns whether the finding is the patient's or a relative's."""
     family = section == "family_history" or _of_relative(sentence) or triggers()["family_after"].match(after)
     return Experiencer.FAMILY if family else Experiencer.PATIENT
 
@@ -111,10 +113,10 @@ def _of_relative(sentence: str) -> bool:
     if triggers()["family_before"].search(words):
         return True
     for match in reversed(list(triggers()["relatives"].finditer(words))):
-        told = triggers()["tells"].match(words, match.end())
+        reports = triggers()["tells"].match(words, match.end())
         company = triggers()["company"].search(words[: match.start()])
-        spoken_of = re.match(r",? wh(?:o|ose)\b", words[match.end() :])
-        if not told and (spoken_of or not company):
+        described = re.match(r",? wh(?:o|ose)\b", words[match.end() :])
+        if not reports and (described or not company):
             return triggers()["patient"].search(words, match.end()) is None
     return False
 
@@ -124,13 +126,13 @@ def _since_turn(sentence: str) -> str:
 
 
 def _last(kind: str, words: str, *others: str) -> int:
-    """Where the last match of these kinds ends; -1, or 0 for a slice with `others`, without one."""
+    """Returns the end of the last match of these kinds; without a match -1, or 0 if `others` are given."""
     ends = [match.end() for name in (kind, *others) for match in triggers()[name].finditer(words)]
     return max(ends, default=0 if others else -1)
 
 
 def _sentence(text: str, position: int) -> str:
-    """The words of the same sentence before `position`."""
+    """Returns the words of the same sentence before `position`."""
     for farthest in _FARTHEST_BEFORE:
         start = max(0, position - farthest)
         borders = [match.end() for match in _SENTENCE.finditer(text, start, position)]
@@ -140,7 +142,7 @@ def _sentence(text: str, position: int) -> str:
 
 
 def _after(text: str, position: int) -> str:
-    """The words behind `position` up to the end of the sentence or its next turn."""
+    """Returns the words after `position` up to the end of the sentence or its next part."""
     piece = text[position : position + _FARTHEST_AFTER]
     border = _SENTENCE.search(piece)
     words = _BLANKS.sub(" ", piece[: border.start()] if border else piece)

@@ -1,4 +1,4 @@
-"""The words of `tables/note_context.yaml` as patterns, by kind: for text in which all white space is one blank."""
+"""The trigger words of `tables/note_context.yaml` as patterns, by kind, for text with white space collapsed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _AT_ITS_PLACE = frozenset({"tells", "so_now", "patient_begins", "begins", "compa
 
 @cache
 def triggers() -> Mapping[str, re.Pattern[str]]:
-    """Kind -> pattern. `*_before` is searched in the words before a mention, `*_after` matched at its end.
+    """Returns kind -> pattern. `*_before` is searched in the words before a mention, `*_after` matched after its end.
 
-    `turns` finds where a new stretch of words begins inside a sentence, `patient_turns` where one that is about the
-    patient again does. Raises KeyError or re.error where the table is broken: a mistake of ours.
+    `turns` finds where a new part of a sentence begins, `patient_turns` where a part about the patient begins. Raises
+    KeyError or re.error if the shipped table is invalid.
     """
     raw = yaml.safe_load(files("risk_model.tables").joinpath("note_context.yaml").read_bytes())
     named = {name.upper(): raw[name] for name in _NAMED} | {"RELATIVES": _either(raw["relatives"])}

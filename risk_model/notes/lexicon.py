@@ -1,4 +1,4 @@
-"""The words of notes that name, grade or state something, ready to be looked for: `note_phrases.yaml` as patterns."""
+"""The phrases that name, grade or state something in notes: `note_phrases.yaml` as patterns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ WORD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9&+]*")
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A name or a phrase of the vocabulary; `value` is a grade or a state's 1 or 0, None for a measured name."""
+    """A name or phrase of the vocabulary; `value` is a grade, or 1 or 0 for a state, None for the name of a
+    measurement."""
 
     pattern: re.Pattern[str]
     length: int
@@ -25,7 +26,7 @@ class Phrase:
 
 @cache
 def lexicon() -> Mapping[str, tuple[Phrase, ...]]:
-    """First word in lower case -> phrases that begin with it, longest first."""
+    """Returns first word in lower case -> phrases that begin with it, longest first."""
     found: dict[str, list[Phrase]] = {}
     for text, kind, concept, value in _vocabulary():
         first = WORD.match(text)
@@ -45,7 +46,7 @@ def adjectives() -> tuple[tuple[re.Pattern[str], int], ...]:
 
 
 def part_of_another_name(text: str, phrase: Phrase, start: int, end: int) -> bool:
-    """`urine creatinine`, `lactate dehydrogenase`, `K/uL`: the name in the name of something else."""
+    """Whether the name is part of another name: `urine creatinine`, `lactate dehydrogenase`, `K/uL`."""
     if phrase.kind != "name":
         return False
     words = note_phrases().concepts[phrase.concept]
@@ -77,5 +78,5 @@ def _vocabulary() -> Iterator[tuple[str, str, str, int | None]]:
 
 
 def _spaced(text: str) -> str:
-    """A pattern in which a blank may be any white space or a hyphen."""
+    """Returns a pattern in which a blank matches any white space or a hyphen."""
     return re.escape(text).replace(r"\ ", r"[\s-]+").replace(r"\-", r"[\s-]?")

@@ -1,6 +1,6 @@
-"""What a text mentions of the vocabulary: values, grades and states where they stand, before their context counts.
+"""Mentions of the vocabulary in a text: values, grades and states, before their context is considered.
 
-Nothing here knows a concept by name but the three written in a form of their own: coma scale, pressures, blood gases.
+No concept is special except the three with a notation of their own: coma scale, blood pressure, blood gases.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BETWEEN = re.compile(
 )
 _ATTRIBUTE = re.compile(r"(?:\s+(?:serum|blood|arterial|total|venous|his|her|the))*\s*\Z", re.I)
 _COMA = re.compile(r"(?<![A-Za-z0-9])E\s?([1-4])\s*,?\s*V\s?([1-5T])t?\s*,?\s*M\s?([1-6])(?!\d)", re.I)
-# The three parts in a row, eyes, verbal, motor: `GCS 3-4-5`, `GCS (3+4+5)`.
+# The three parts in order, eyes, verbal, motor: `GCS 3-4-5`, `GCS (3+4+5)`.
 _PARTS = re.compile(r"\s*[:=]?\s*\(?([1-4])\s?[-+/]\s?([1-5])\s?[-+/]\s?([1-6])(?![\d.])\)?")
 _JOINED = re.compile(r"\s?(?:/|&|,?\s?and\b)\s?", re.I)
 _LINK = r"(?:\s|[:=~|-]|\b(?:was|is|at|of|now|stable|initial|repeat|on|showed|shows|currently|latest)\b)*"
@@ -30,7 +30,7 @@ _TWO = re.compile(rf"{_LINK}(\d+(?:\.\d+)?)%?\s?(?:/|&|,?\s?and\b)\s?(\d*\.?\d+)
 _GAS = re.compile(
     rf"{_LINK}(\d\.\d{{1,2}})\s?[/,]\s?(\d{{2,3}})\s?[/,]\s?(\d{{2,3}})(?:\s?[/,]\s?(\d{{1,2}})(?!\d))?", re.I
 )
-# Beside a pH, plain CO2 and O2 are pressures: `pH 7.21, CO2 60, O2 88`, `pH of 7.21 with a CO2 of 60`.
+# After a pH, plain CO2 and O2 are pressures: `pH 7.21, CO2 60, O2 88`, `pH of 7.21 with a CO2 of 60`.
 _BESIDE_PH = re.compile(
     r"(?:[\s,;/|(-]|\b(?:and|with|an?|the|his|her)\b)*(?P<name>(?P<co2>p?a?\s?co2|carbon dioxide)|p?a?\s?o2|oxygen)\b"
     rf"{_LINK}(?P<value>\d{{1,3}}(?:\.\d+)?)(?!\s?(?:%|l\b|lit)|[\d/])(?P<kpa>\s?kpa\b)?(?:\s?mm\s?hg\b)?",
@@ -40,7 +40,7 @@ _BESIDE_PH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class NoteMention:
-    """What a mention says before its context is looked at."""
+    """A mention before its context is considered."""
 
     concept: str
     start: int
@@ -51,11 +51,11 @@ class NoteMention:
     assumed: bool = False
     earlier: bool = False
     when: Temporality | None = None
-    """Where the mention's own words say it; else the words before it decide."""
+    """Set if the mention itself gives its time; otherwise the words before it decide."""
 
 
 def mentions(text: str) -> Iterator[NoteMention]:
-    """In reading order, none inside another."""
+    """Returns the mentions in reading order, none inside another."""
     free = 0
     for word in WORD.finditer(text):
         if word.start() < free:
@@ -73,7 +73,7 @@ def mentions(text: str) -> Iterator[NoteMention]:
 
 
 def measured_at(text: str, number: int, concept: str) -> NoteMention | None:
-    """The value of a measured concept whose number stands at `number`; None where it can be none of that concept."""
+    """Returns the measured concept's value whose number is at `number`; None if it cannot be of that concept."""
     pressures = _tuple(number, _PRESSURE.match(text, number), ("systolic_bp", "diastolic_bp"))
     said = next((pressure for pressure in pressures if pressure.concept == concept), None)
     words = note_phrases().concepts.get(concept)
@@ -85,7 +85,7 @@ def measured_at(text: str, number: int, concept: str) -> NoteMention | None:
 
 
 def _longest(text: str, word: re.Match[str]) -> tuple[Phrase | None, int]:
-    """The longest phrase that begins with this word, and where it ends."""
+    """Returns the longest phrase that begins with this word, and its end."""
     for phrase in lexicon().get(word.group().lower(), ()):
         match = phrase.pattern.match(text, word.start())
         if match is None:
@@ -113,7 +113,7 @@ def _of_phrase(text: str, phrase: Phrase, start: int, end: int) -> Iterator[Note
 
 
 def _beside_ph(text: str, end: int) -> Iterator[NoteMention]:
-    """The pressures that follow a pH; each is read where it stands."""
+    """Returns the pressures that follow a pH."""
     while match := _BESIDE_PH.match(text, end):
         definition = definitions().concepts["paco2" if match["co2"] else "pao2"]
         value = definition.convert(float(match["value"]), "kPa" if match["kpa"] else definition.unit)
@@ -156,7 +156,7 @@ def _paired(text: str, concept: str, start: int, end: int) -> Iterator[NoteMenti
 
 
 def _stated_before(text: str, concept: str, start: int, end: int, free: int) -> Iterator[NoteMention]:
-    """`20 cc/hr of urine`; what an earlier mention has read already, before `free`, is not read again."""
+    """A value before its name, `20 cc/hr of urine`; values before `free` belong to an earlier mention."""
     words = note_phrases().concepts[concept]
     found = number_before(text, start, words)
     if found is not None and found[1] >= free:
@@ -190,7 +190,7 @@ def _own_time(number: Number) -> Temporality | None:
 
 
 def _graded(text: str, start: int, end: int) -> tuple[int, int, int] | None:
-    """An adjective right after or before a name: (start, end, grade)."""
+    """Returns an adjective right after or before a name: (start, end, grade)."""
     after = _BETWEEN.match(text, end)
     place = after.end() if after else end
     for adjective, grade in adjectives():
@@ -207,14 +207,15 @@ def _graded(text: str, start: int, end: int) -> tuple[int, int, int] | None:
 
 
 def _coma(start: int, match: re.Match[str]) -> NoteMention:
-    """Eyes, verbal and motor added up; an intubated patient's verbal response counts one, as it is charted."""
+    """Returns the sum of eyes, verbal and motor; the verbal response of an intubated patient counts one, as is usual in
+    charts."""
     eyes, verbal, motor = match.groups()
     total = int(eyes) + (1 if verbal in "Tt" else int(verbal)) + int(motor)
     return NoteMention("gcs", start, match.end(), float(total), definitions().concepts["gcs"].unit)
 
 
 def _tuple(start: int, match: re.Match[str] | None, concepts: Sequence[str]) -> Iterator[NoteMention]:
-    """Values written in a row, `120/80` or `7.32/35/88/18`; implausible ones left out."""
+    """Returns values written in a row, `120/80` or `7.32/35/88/18`, without implausible ones."""
     if match is None:
         return
     for concept, raw in zip(concepts, match.groups(), strict=False):

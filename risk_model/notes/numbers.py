@@ -1,7 +1,7 @@
-"""Numbers behind a concept's name in running text: `Cr 3.4 mg/dL`, `lactate was 4.1, now 2.2`, `UO 350 cc over 12 h`.
+"""Numbers after a concept's name in running text: `Cr 3.4 mg/dL`, `lactate was 4.1, now 2.2`, `UO 350 cc over 12 h`.
 
-A number counts only where nothing but a few linking words stands between it and the name, where it is no date, time or
-duration, and where its unit, if there is one, can mean the concept. What cannot be read so is left out, never guessed.
+A number counts only if it follows the name with at most a few linking words between, is not a date, time or duration,
+and its unit, if any, fits the concept. Everything else is left out, never guessed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _EARLIER = re.compile(
     r"\b(?:from|was|initial(?:ly)?|peak(?:ed)?|max(?:imum)?|nadir|yesterday|overnight|admission|arrival|presentation)\b",
     re.I,
 )
-_FROM = re.compile(r"\bfrom\s*\Z", re.I)  # whatever stands before it: `down to 1.8 from 3.4`
+_FROM = re.compile(r"\bfrom\s*\Z", re.I)  # whatever precedes it: `down to 1.8 from 3.4`
 _NOW = re.compile(r"\b(?:now|today|currently)\b", re.I)
 _PAST = re.compile(r"\b(?:baseline|previously|prior|premorbid|usual)\b", re.I)
 _THEN = (
@@ -77,7 +77,7 @@ _EARLIER_AFTER = re.compile(
     r"\s*\(?\s*(?:(?:on|at) (?:admission|arrival|presentation)|yesterday|initially|last night)\b", re.I
 )
 _SERIES_END = re.compile(r"\s*(?:[,;)\n]|\.(?!\d)|\b(?:now|today|this morning)\b|\Z)", re.I)
-# A unit or dose that the concept cannot have: `potassium 40 mEq PO`, `magnesium 2 g`, `BUN 64, 3 L positive`.
+# A unit or dose that does not fit the concept: `potassium 40 mEq PO`, `magnesium 2 g`, `BUN 64, 3 L positive`.
 _FOREIGN = re.compile(
     r"\s?(?:mg|g|mcg|ug|µg|ng|pg|kg|meq|mmol|mol|units?|iu|ml|mls|cc|l|tabs?|amps?|puffs?|kcal|cm|mm|lb|lbs|french|fr)"
     r"(?:/[a-z0-9µ]+)*(?![a-z0-9])",
@@ -95,20 +95,21 @@ _PER = re.compile(r"\s?/\s?")
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A value in the concept's canonical unit, and how its own words place it in time; ends at `end` in the text."""
+    """A value in the concept's canonical unit, with its time as far as its own words give it; it ends at `end` in the
+    text."""
 
     value: float
     unit_assumed: bool
     earlier: bool
     temporality: Temporality
     now: bool
-    """Said to be so now, whatever the words before the name are about: `baseline creatinine 1.0, now 3.4`."""
+    """Stated as current, whatever the words before the name are about: `baseline creatinine 1.0, now 3.4`."""
     end: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Grammar:
-    """Patterns of one concept: what may stand before its first number, before the next, and its units."""
+    """Patterns of one concept: the words allowed before its first number, before the next, and its units."""
 
     first: re.Pattern[str]
     unit: re.Pattern[str]
@@ -118,7 +119,8 @@ class _Grammar:
 
 
 def numbers(text: str, position: int, concept: NoteConcept) -> Iterator[Number]:
-    """The values of a concept whose name ends at `position`, in reading order; censored and implausible ones left out.
+    """Returns the values of a concept whose name ends at `position`, in reading order, without censored and implausible
+    ones.
 
     >>> gives = lambda text: [(n.value, n.earlier) for n in numbers(text, 2, note_phrases().concepts["creatinine"])]
     >>> gives("Cr 3.4 mg/dL"), gives("Cr rose from 1.2 to 3.4"), gives("Cr 2 hours later"), gives("Cr >10")
@@ -132,7 +134,7 @@ def numbers(text: str, position: int, concept: NoteConcept) -> Iterator[Number]:
 
 
 def number_before(text: str, start: int, concept: NoteConcept) -> tuple[float, int] | None:
-    """The value right before a name that begins at `start`, with a unit of its own, and where it begins."""
+    """Returns the value right before a name that begins at `start`, with a unit of its own, and its start."""
     grammar, definition = _grammar(concept.definition.name), concept.definition
     begin = max(0, start - 40)
     match = grammar.before.search(text, begin, start)
@@ -145,7 +147,7 @@ def number_before(text: str, start: int, concept: NoteConcept) -> tuple[float, i
 
 
 def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Number | None, bool]]:
-    """Each number, or None for one that cannot be used, and whether it is later than those before it."""
+    """Returns each number, None if it is not usable, and whether it is later than those before it."""
     grammar = _grammar(concept.definition.name)
     match = grammar.first.match(text, position)
     joined = ""
@@ -185,7 +187,7 @@ def _number(
 def _converted(
     text: str, match: re.Match[str], written: float, link: str, concept: NoteConcept, grammar: _Grammar
 ) -> tuple[float | None, int, bool]:
-    """(value in the canonical unit or None, where it ends, whether the unit was assumed)."""
+    """Returns (value in the canonical unit or None, its end, whether the unit was assumed)."""
     definition, end = concept.definition, match.end()
     behind, ahead = grammar.unit.match(text, end), grammar.unit.search(match["link"])
     found = behind or ahead
@@ -216,7 +218,7 @@ def _of_something_else(text: str, end: int) -> bool:
 
 
 def _list_item(text: str, match: re.Match[str]) -> bool:
-    """`1. Heart failure` on a line of its own is no value of what the line before ends with."""
+    """Whether the number is a list item: `1. Heart failure` on its own line is not a value of the line before."""
     start = match.start("number")
     return bool(re.match(r"[.)]\s", text[match.end() : match.end() + 2])) and "\n" in text[match.start() : start]
 
@@ -244,7 +246,7 @@ def _grammar(name: str) -> _Grammar:
 
 
 def _spelled(folded: str) -> str:
-    """A unit's pattern: `mg/dl`, `mg per dL`."""
+    """Returns a unit's pattern: `mg/dl`, `mg per dL`."""
     return r"\s?per\s?".join(re.escape(part) for part in folded.split("per")) if "per" in folded else re.escape(folded)
 
 

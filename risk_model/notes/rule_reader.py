@@ -1,7 +1,7 @@
-"""Stage 1: read the notes. The rule reader finds concepts, whether they are denied, past, planned or a relative's.
+"""The note reader by rules: finds concepts and whether they are negated, historical, planned or a relative's.
 
-Every finding is anchored: its quote is the note's own text between its offsets. A reader that claims words the note
-does not hold has those findings dropped and counted.
+Every finding has a quote that equals the note's text between its offsets. Findings of a reader whose words are not in
+the note are dropped and counted.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from risk_model.notes.context import context, section_at
 from risk_model.notes.stated_values import ValueReader, timed
 
 LANGUAGE = "language:"
-"""How the name of a reader begins that is a language model."""
+"""Prefix of the names of readers that are language models."""
 MAX_NOTES = 12
 MAX_CHARACTERS = 60_000
 CHUNK_CHARACTERS = 1_000
 MAX_CHUNKS = 12
 REMEMBERED_NOTES = 1024
 KEY_SECTIONS = ("assessment", "plan", "discharge_plan", "hospital_course", "present_illness", "chief_complaint")
-# Branches of MeSH that a finding about a patient can lie in: diseases and symptoms, mental disorders, symptoms of
-# behaviour (depression, delusions), anxiety.
+# Branches of MeSH for findings about a patient: diseases and symptoms, mental disorders, behavioural symptoms
+# (depression, delusions), anxiety.
 _FINDINGS = ("C", "F03", "F01.145.126", "F01.470.132")
 
 
 class NoteReader(Protocol):
-    """Reads notes, with evidence beside them where the reader can use it."""
+    """Reads notes; evidence can be given with them."""
 
     @property
     def name(self) -> str: ...
@@ -45,12 +45,12 @@ class NoteReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NoteReading:
-    """What one reader made of one note, before notes are held against each other."""
+    """One reader's findings in one note, before notes are compared with each other."""
 
     findings: tuple[Finding, ...]
     values: tuple[NoteValue, ...] = ()
     dropped: int = 0
-    """What the reader claimed and the note does not say."""
+    """Number of findings whose words are not in the note."""
     by_language_model: bool = False
     failed: bool = False
     waiting: bool = False
@@ -58,7 +58,7 @@ class NoteReading:
     cited_dropped: int = 0
 
     def of(self, source: str) -> NoteReading:
-        """The same words in another note."""
+        """Returns the same findings with another note as their source."""
         if {finding.note_source for finding in self.findings} | {v.note_source for v in self.values} <= {source}:
             return self
         findings = tuple(replace(finding, note_source=source) for finding in self.findings)
@@ -66,13 +66,12 @@ class NoteReading:
 
 
 class RuleNoteReader:
-    """Sections, negation, temporality and experiencer over the index's vocabulary; the same answer every time.
+    """Sections, negation, temporality and experiencer over the index's vocabulary; deterministic.
 
     RuleNoteReader(index).read(record.notes())
 
-    What a note says is remembered by its content, so that a chart opened again is not read again. Without `embed` the
-    findings come without the embedding, the slow part, which only models with a head for it need; without `values` they
-    come without the numbers and grades that only models with inputs for them need.
+    Findings are cached by the note's content. Without `embed` there is no embedding, the slow part, which only models
+    with a head for it need; without `values` there are no numbers and grades, which only models with such inputs need.
     """
 
     name = "rules-2"
@@ -84,14 +83,14 @@ class RuleNoteReader:
         self._known: LruCache[tuple[Finding, ...]] = LruCache(REMEMBERED_NOTES)
 
     def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
-        """Findings of the newest notes, and an embedding of what they assess and plan.
+        """Returns the findings of the newest notes, and an embedding of their assessments and plans.
 
-        Bounded: at most MAX_NOTES notes and MAX_CHARACTERS characters, newest first.
+        At most MAX_NOTES notes and MAX_CHARACTERS characters are read, newest first.
         """
         return read_each(self.name, notes, self.read_note, self.embedding)
 
     def read_note(self, note: Note) -> NoteReading:
-        """One note. Its `text` is read as it is: `read_each` cuts what is too long."""
+        """Returns the reading of one note with its whole `text`; `read_each` cuts long notes."""
         key = blake2b(note.text.encode("utf-8", "replace")).digest()
         known = self._known.get(key)
         if known is None:
@@ -120,8 +119,8 @@ class RuleNoteReader:
             )
 
     def embedding(self, notes: Sequence[Note]) -> NDArray[np.float32] | None:
-        """Mean of the chunk embeddings, shape (dimensions,), L2-normalised; None without text or where none is asked
-        for."""
+        """Returns the mean of the chunk embeddings, shape (dimensions,), L2-normalised; None without text or if `embed`
+        is off."""
         chunks = list(_chunks(notes))[:MAX_CHUNKS] if self._embed else []
         if not chunks:
             return None
@@ -136,7 +135,7 @@ def read_each(
     read_note: Callable[[Note], NoteReading],
     embedding: Callable[[Sequence[Note]], NDArray[np.float32] | None],
 ) -> NoteFindings:
-    """The newest notes, each read by `read_note`, put together: anchored, and what was copied counted once."""
+    """Returns the merged readings of the newest notes by `read_note`: anchored, and copied statements counted once."""
     used = list(within_bounds(notes))
     readings = [read_note(cut) for _, cut in used]
     whole = [note for note, _ in used]
@@ -159,7 +158,7 @@ def read_each(
 
 
 def within_bounds(notes: Sequence[Note]) -> Iterator[tuple[Note, Note]]:
-    """The notes to read, and each as far as it is read."""
+    """Returns the notes to read, each with the part that is read."""
     left = MAX_CHARACTERS
     for note in [note for note in notes if note.status == "read" and note.text][:MAX_NOTES]:
         if left <= 0:
@@ -180,7 +179,7 @@ def _anchored(finding: Finding, notes: Iterable[Note]) -> bool:
 
 
 def _said_once(findings: Sequence[Finding], notes: Iterable[Note]) -> Iterator[Finding]:
-    """Without those a note copied from an earlier one that was read too and says the same: there they count."""
+    """Returns the findings without those copied from an earlier note that says the same."""
     by_source = {note.source: note for note in notes}
     said = {(finding.note_source, finding.concept_ui, finding.quote) for finding in findings}
     for finding in findings:
@@ -190,7 +189,7 @@ def _said_once(findings: Sequence[Finding], notes: Iterable[Note]) -> Iterator[F
 
 
 def _chunks(notes: Sequence[Note]) -> Iterator[str]:
-    """Key sections of each note, else its beginning, in pieces the encoder can hold."""
+    """Returns the key sections of each note, else its beginning, in chunks that fit the encoder."""
     for note in notes:
         keys = [note.text[s.start : s.end] for s in note.sections if s.name in KEY_SECTIONS]
         text = "\n".join(keys) or note.text[: 2 * CHUNK_CHARACTERS]

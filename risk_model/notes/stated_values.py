@@ -1,11 +1,11 @@
-"""Values that notes state: measured numbers, graded statements and states, each anchored in the note's own words.
+"""Values stated in notes: measured numbers, graded statements and states, each with its quote.
 
     ValueReader().read(note.text, note.sections) -> NoteValue ...
 
 `Cr 3.4 mg/dL`, `GCS 8 (E2V2M4)`, `ABG 7.32/35/88`, `oliguric`, `no lactataemia`, `bilirubin within normal limits`,
-`intubated and ventilated`. Driven by the names, units and phrases of `fhir_mapping.terminology.concepts`:
-`note_lexicon` has the vocabulary, `note_mentions` what a text says of it; here is what the words around make of that.
-Goals, baselines, relatives' values and bounds are told apart; what is not said stays unknown.
+`intubated and ventilated`. Names, units and phrases come from `fhir_mapping.terminology`: `lexicon` holds the
+vocabulary, `mentions` finds it in a text, and this module adds the context. Goals, baselines, relatives' values and
+bounds are separated; what is not stated stays unknown.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _EARLIER = re.compile(r"\b(?:on arrival|on admission|admission|yesterday|initial
 
 
 class ValueReader:
-    """Reads the values of a text; holds nothing, the same answer every time."""
+    """Reads the values of a text; stateless and deterministic."""
 
     name = "values-1"
 
     def read(self, text: str, sections: Sequence[Section] = (), source: str = "") -> Iterator[NoteValue]:
-        """In reading order. Bounds (`>10`), values outside the plausible range and with another quantity's unit are
-        left out. `time` is filled in by `timed`."""
+        """Returns the values in reading order, without bounds (`>10`), implausible values and values with another
+        quantity's unit. `timed` fills in `time`."""
         for said in mentions(text):
             value = _in_context(said, text, sections, source)
             if value is not None:
@@ -59,30 +59,30 @@ class ValueReader:
 def value_at(
     text: str, place: tuple[int, int], number: int, concept: str, sections: Sequence[Section] = ()
 ) -> NoteValue | None:
-    """What somebody else read at `place` of the text: the value of a measured concept whose number stands at `number`.
+    """Returns the value that a language model read at `place` of the text: the measured concept's number at `number`.
 
-    Number and unit are the note's own. None where they cannot be that concept's: implausible, another quantity's
-    unit, a bound; or where the words of the place make it another concept's.
+    Number and unit are the note's own. None if they do not fit the concept (implausible, another quantity's unit, a
+    bound), or if the words of the place belong to another concept.
     """
     start, end = place
     owners = {s.concept for s in mentions(text[start:end]) if s.start <= number - start < s.end}
     if owners and concept not in owners:
         return None
     said = measured_at(text, number, concept)
-    # The words before the number count, those of the quote among them: `baseline 1.2`.
+    # The words before the number count, also those within the quote: `baseline 1.2`.
     value = None if said is None else _in_context(said, text, sections, "")
     return None if value is None else replace(value, start=start, quote=text[start : value.end])
 
 
 def _in_context(said: NoteMention, text: str, sections: Sequence[Section], source: str) -> NoteValue | None:
-    """What the words around a mention make of it."""
+    """Returns the value of a mention in its context, or None."""
     clause = _back_to(_CLAUSE, text, said.start)
     section = current_section(text, sections, said.start)
     polarity = Polarity.PRESENT
     if said.unit is None and _denied(text, said, clause):
         polarity = Polarity.ABSENT
         if said.value == 0.0 or said.grade == 0:
-            return None  # `not on room air`, `not alert`: what is so instead is not said
+            return None  # `not on room air`, `not alert`: the actual state is not stated
     past = PAST_AFTER.match(text, said.end)
     when = Temporality.HISTORICAL if past else said.when or _when(section, clause)
     absent = polarity is Polarity.ABSENT
@@ -106,7 +106,8 @@ def _in_context(said: NoteMention, text: str, sections: Sequence[Section], sourc
 
 
 def timed(values: Iterable[NoteValue], notes: Sequence[Note]) -> tuple[NoteValue, ...]:
-    """Each value with the time of the note that first said it; a copied one that its first note said too goes."""
+    """Returns the values with the time of the first note that states each; copies of an earlier statement are
+    dropped."""
     by_source = {note.source: note for note in notes}
     listed = list(values)
     said = {(value.note_source, value.concept, value.quote) for value in listed}
@@ -134,7 +135,7 @@ def _denied(text: str, said: NoteMention, clause: str) -> bool:
 
 
 def _back_to(border: re.Pattern[str], text: str, position: int) -> str:
-    """The words before `position` back to the last border, at most 100 characters."""
+    """Returns the words before `position` back to the last border, at most 100 characters."""
     start = max(0, position - 100)
     piece = text[start:position]
     borders = [match.end() for match in border.finditer(piece)]

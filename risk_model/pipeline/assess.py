@@ -1,4 +1,5 @@
-"""The whole way for one patient and one task: read notes, ask the literature, estimate. One call, one frozen answer."""
+"""The pipeline for one patient and one task: read the notes, estimate, retrieve literature; returns one frozen
+Assessment."""
 
 from __future__ import annotations
 
@@ -31,17 +32,18 @@ from risk_model.prompts.opinion import Opinions
 
 NoteReaderWrapper = Callable[[RuleNoteReader], NoteReader]
 OpinionSourceFactory = Callable[[RiskModel], OpinionSource]
-"""Who brings the opinions of the language model that is a model's first stage. Raises ModelArtifactError where that is
-not the one the model was trained with."""
+"""Opens the source of opinions for a model whose first stage is a language model. Raises ModelArtifactError if that
+language model is not the one the model was trained with."""
 MAX_QUERIES = 6
 MAX_EVIDENCE = 5
 PER_QUERY = 3
-# Looked through for papers of the problem's own heading: those on the outcome alone come first and are left out.
+# Retrieved per problem, to find PER_QUERY passages on the problem: passages on the outcome alone rank first and are
+# dropped.
 PER_QUERY_SEEN = 20
 MAX_CONDITIONS = 40
 REMEMBERED_ANSWERS = 2048
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-# The outcome in the words and descriptors of the literature.
+# The outcome as search words and MeSH descriptors.
 _OUTCOME = {
     IN_HOSPITAL_MORTALITY: ("hospital mortality", ("D017052",)),
     READMISSION_30D: ("hospital readmission", ("D010359",)),
@@ -50,7 +52,7 @@ _OUTCOME = {
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """A concept of this patient worth a question, and where it came from."""
+    """A concept of this patient to search the literature for, and its weight."""
 
     ui: str
     name: str
@@ -76,8 +78,8 @@ class Pipeline:
         self.index = index
         self.reader = reader
         self.models = dict(models)
-        # An open index does not change, and few questions are new: a patient's problems are asked again with
-        # every opening of the chart, and those of others are often the same.
+        # An open index does not change and queries repeat: a chart opened again gives the same queries, and patients
+        # often share problems.
         self._retrieve = lru_cache(maxsize=REMEMBERED_ANSWERS)(index.retrieve)
 
     @classmethod
@@ -89,9 +91,10 @@ class Pipeline:
         listen: OpinionSourceFactory | None = None,
     ) -> Pipeline:
         """The embedded defaults; `index` and `models` replace the starter index and the folder of shipped models,
-        `wrap` sets another note reader over the rules, and `listen` brings what first stages' language models say.
+        `wrap` puts another note reader over the rules, and `listen` opens the sources of opinions for first stages that
+        are language models.
 
-        Raises ArtifactError or ModelArtifactError when a file is missing or altered.
+        Raises ArtifactError or ModelArtifactError if a file is missing or altered.
         """
         opened = KnowledgeIndex.open_starter() if index is None else KnowledgeIndex.open(index)
         folders = {task: shipped_folder(task) if models is None else models / task for task in TASKS}
@@ -103,15 +106,15 @@ class Pipeline:
     def with_model(
         cls, model: RiskModel, wrap: NoteReaderWrapper | None = None, listen: OpinionSourceFactory | None = None
     ) -> Pipeline:
-        """One model of a site's own, with the starter index and the rule reader."""
+        """A pipeline with one local model, the starter index and the rule reader."""
         opened, models = KnowledgeIndex.open_starter(), {model.task: model}
         return cls(opened, _reader(opened, [model], wrap), models, wrap, _listening(models, listen))
 
     def refreshed(self) -> Pipeline:
-        """This pipeline, or, where the folder of its index holds another generation by now, one over that, with the
-        same models. Nothing that was remembered of the old one goes along; who is using it goes on, whole.
+        """Returns this pipeline, or a new one with the same models if the index folder holds a newer generation. The
+        new one starts with an empty cache; requests that use the old one finish with it.
 
-        Raises ArtifactError when the new generation is damaged.
+        Raises ArtifactError if the new generation is damaged.
         """
         index = self.index.refreshed()
         if index is self.index:
@@ -121,13 +124,14 @@ class Pipeline:
         return Pipeline(index, reader, self.models, self._wrap, self._opining)
 
     def by_rules(self) -> Pipeline:
-        """The same index and models with notes read by rules: for what no language model is to be asked about."""
+        """Returns the same index and models with notes read by rules only, for patients whose notes no language model
+        may read."""
         return Pipeline(self.index, _reader(self.index, self.models.values()), self.models)
 
     def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
-        """Everything behind a card. An abstaining model still gets its comparators, findings and evidence.
+        """Returns everything behind a card. An abstaining model still gets its comparators, findings and evidence.
 
-        Past `deadline` (of `time.monotonic()`) no more literature is asked for; the assessment says so.
+        After `deadline` (of `time.monotonic()`) no more literature is retrieved; `left_out` then says so.
         """
         if task not in self.models:
             raise UnknownTaskError(task, tuple(self.models))
@@ -135,12 +139,12 @@ class Pipeline:
         findings = self.reader.read(record.notes())
         clock.lap("read notes")
         model = self.models[task]
-        # A model that learned from evidence gets what is found before there are drivers to ask about.
+        # A model trained with evidence gets what is retrieved before there are drivers to search for.
         before = self.evidence_for(record, findings, task) if model.reads_evidence else ()
         estimate = model.estimate(record, findings, before, self.opinions(record, task))
         clock.lap("estimate")
         young = estimate.abstention is not None and estimate.abstention.code == "too-young"
-        # The evidence base is about adults: it may not speak for a child.
+        # The literature index is about adults: nothing is retrieved for a child.
         asks = () if young else self._problems(record, findings, estimate.drivers)
         evidence, asked, cut = self._evidence(asks, task, deadline)
         clock.lap("retrieve evidence")
@@ -148,17 +152,18 @@ class Pipeline:
         return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else (), asked)
 
     def opinions(self, record: PatientRecord, task: str) -> Opinions | None:
-        """What the language model that is the first stage of a task's model says of the notes; None where none is."""
+        """Returns what the language model in the first stage of a task's model says of the notes; None if there is
+        none."""
         return self._opining[task].read(record.notes()) if task in self._opining else None
 
     def evidence_for(self, record: PatientRecord, findings: NoteFindings, task: str) -> tuple[Evidence, ...]:
-        """The evidence for this patient's problems before there is an estimate."""
+        """Returns the evidence for this patient's problems before there is an estimate."""
         return self._evidence(self._problems(record, findings, ()), task, None)[0]
 
     def evidence_on(self, words: Iterable[str], task: str) -> tuple[Evidence, ...]:
-        """The literature on subjects named by their MeSH headings (or words that mean one) and on a task's outcome.
+        """Returns the literature on topics named by their MeSH headings (or synonyms) and on a task's outcome.
 
-        As strict as for a patient's problems: reached from that heading, at most one step up or down the tree.
+        As strict as for a patient's problems: at most one step up or down the MeSH tree from the heading.
         """
         found: dict[str, Evidence] = {}
         for text in words:
@@ -170,7 +175,7 @@ class Pipeline:
     def _evidence(
         self, problems: Sequence[_Problem], task: str, deadline: float | None
     ) -> tuple[tuple[Evidence, ...], tuple[LiteratureQuestion, ...], bool]:
-        """Short questions, one per problem; of the answers those that hear each problem and repeat each other least."""
+        """One short query per problem; returns passages that cover each problem with the least redundancy."""
         answers: list[Sequence[Evidence]] = []
         asked: list[LiteratureQuestion] = []
         cut = False
@@ -185,9 +190,8 @@ class Pipeline:
         return tuple(spread(answers, MAX_EVIDENCE)), tuple(asked), cut
 
     def _on(self, problem: _Problem, task: str) -> tuple[tuple[Evidence, ...], int]:
-        """The best papers of a problem's own heading that are strong enough to show, at most PER_QUERY; and of the
-        places there are for them, how many only passages on something else, or too weak ones, could have taken.
-        """
+        """Returns the best passages on a problem's own heading, at most PER_QUERY; and the number of free places that
+        only passages on other topics, or weak ones, could have filled."""
         found = self._retrieve(_query(problem, task), k=PER_QUERY_SEEN)
         near = tuple(item for item in found.evidence if _near(item, problem))[:PER_QUERY]
         others = found.withheld + len(found.evidence) - len(near)
@@ -196,7 +200,8 @@ class Pipeline:
     def _problems(
         self, record: PatientRecord, findings: NoteFindings, drivers: Sequence[Driver]
     ) -> tuple[_Problem, ...]:
-        """The patient's problems, the most telling first: reasons of the stay, what notes assess, the problem list."""
+        """Returns the patient's problems, the most relevant first: reasons of the stay, findings in notes, the problem
+        list."""
         weights: dict[str, _Problem] = {}
 
         def add(ui: str, name: str, weight: float) -> None:
@@ -208,7 +213,7 @@ class Pipeline:
             add(linked.concept.ui, linked.concept.name, 3.0)
         for finding in findings.findings:
             if _counts(finding):
-                add(finding.concept_ui, finding.name, 1.0 if finding.section in _TELLING else 0.3)
+                add(finding.concept_ui, finding.name, 1.0 if finding.section in _KEY_SECTIONS else 0.3)
         dated = [(c.recorded or c.onset or _LONG_AGO, c) for c in record.conditions if c.active]
         dated.sort(key=lambda item: (item[0], item[1].source), reverse=True)
         for _, condition in dated[:MAX_CONDITIONS]:
@@ -216,7 +221,7 @@ class Pipeline:
                 add(linked.concept.ui, linked.concept.name, 1.0)
         groups = diagnosis_table().groups
         for driver in drivers:
-            # Diagnoses only: "blood pressure" as a question finds papers on its measurement, not on this patient.
+            # Diagnoses only: "blood pressure" as a query finds papers on its measurement, not on this patient.
             if driver.contribution > 0 and driver.concept in groups:
                 for linked in self.index.link_text(driver.label):
                     add(linked.concept.ui, linked.concept.name, min(2.0, 4 * driver.contribution))
@@ -224,8 +229,8 @@ class Pipeline:
 
 
 def _reader(index: KnowledgeIndex, models: Iterable[RiskModel], wrap: NoteReaderWrapper | None = None) -> NoteReader:
-    """The rule reader, or what stands over it; it embeds notes, its slow part, and reads values only where a model
-    asks for them."""
+    """Returns the rule reader, or the reader that wraps it. Embeddings, its slow part, and values are computed only if
+    a model needs them."""
     asked = list(models)
     embed, values = any(model.embeds_notes for model in asked), any(model.reads_values for model in asked)
     rules = RuleNoteReader(index, embed, values)
@@ -236,17 +241,17 @@ def _listening(models: Mapping[str, RiskModel], listen: OpinionSourceFactory | N
     return {} if listen is None else {task: listen(model) for task, model in models.items() if model.asks is not None}
 
 
-_TELLING = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})
+_KEY_SECTIONS = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})
 
 
-# Relations of the MeSH tree and of indexing: each keeps the subject. Co-occurrence and citation may leave it.
+# Relations of the MeSH tree and of indexing keep the topic. Co-occurrence and citation may leave it.
 _KEEPS_SUBJECT = frozenset({"heading of", "main heading of", "broader than", "narrower than"})
 
 
 def _near(evidence: Evidence, problem: _Problem) -> bool:
-    """Whether a passage is about this problem: reached from it by headings, at most one step up or down the tree.
+    """Whether a passage is about this problem: reached from its heading, at most one step up or down the MeSH tree.
 
-    A passage reached from the outcome alone ("hospital mortality") may be about anybody's hospital stay.
+    A passage reached from the outcome alone ("hospital mortality") may be about any hospital stay.
     """
     steps = evidence.path
     from_problem = bool(steps) and steps[0].source == problem.name
@@ -262,7 +267,7 @@ def _counts(finding: Finding) -> bool:
 
 
 def _query(problem: _Problem, task: str) -> Query:
-    """`Heart Failure hospital readmission`, with both descriptors as seeds of the graph."""
+    """Returns the query `Heart Failure hospital readmission`, with both descriptors as seeds of the graph."""
     words, concepts = _OUTCOME.get(task, (task.replace("_", " "), ()))
     return Query(f"{problem.name} {words}", (problem.ui, *concepts))
 

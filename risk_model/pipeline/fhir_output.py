@@ -14,7 +14,7 @@ ABSTENTION_URL = "https://riskcards.example/fhir/StructureDefinition/abstention"
 
 
 def risk_assessment(assessment: Assessment) -> dict[str, Any]:
-    """The resource as JSON-ready values; probabilities are decimals between 0 and 1."""
+    """Returns the resource as JSON-ready values; probabilities are decimals between 0 and 1."""
     estimate = assessment.estimate
     task = estimate.asked
     resource: dict[str, Any] = {

@@ -136,10 +136,10 @@ def grammar(shown: str, passages: int, with_risk: bool) -> str:
         '"],\\"values\\":["', values, '"],\\"cited\\":["', '(CITED ("," CITED)?)?' if passages else "", '"]"',
         '",\\"rationale\\":\\"" RATIONALE "\\",\\"risk\\":\\"" RISK "\\""' if with_risk else "", '"}"',
     ]  # fmt: skip
-    judged = " ".join(f'"\\",\\"{name}\\":\\"" {name.upper()}' for name, _ in _JUDGEMENTS)
+    context = " ".join(f'"\\",\\"{name}\\":\\"" {name.upper()}' for name, _ in _JUDGEMENTS)
     rules = [
         f"start: {' '.join(filter(None, parts))}",
-        f'finding: "{{\\"quote\\":\\"" MENTION "\\",\\"name\\":\\"" NAME {judged} "\\"}}"',
+        f'finding: "{{\\"quote\\":\\"" MENTION "\\",\\"name\\":\\"" NAME {context} "\\"}}"',
         f"MENTION: WORDS & /(?s:[A-Za-z].{{1,{MAX_QUOTE - 1}}})/",
         f"WORDS: %regex {json.dumps({'substring_chunks': pieces})}",
         f"NAME: /[A-Za-z][A-Za-z0-9 ,'()\\/-]{{2,{MAX_NAME - 1}}}/",

@@ -41,8 +41,8 @@ from risk_model.prompts.note_prompt import Message, Prompt
 
 JSON, COMPACT = "json", "compact"
 """Forms of an answer; the second only after it was taught."""
-Judged = tuple[Polarity, Temporality, Experiencer]
-STATUSES: Mapping[str, Judged] = {
+Status = tuple[Polarity, Temporality, Experiencer]
+STATUSES: Mapping[str, Status] = {
     "present": (Polarity.PRESENT, Temporality.CURRENT, Experiencer.PATIENT),
     "absent": (Polarity.ABSENT, Temporality.CURRENT, Experiencer.PATIENT),
     "uncertain": (Polarity.UNCERTAIN, Temporality.CURRENT, Experiencer.PATIENT),
@@ -139,8 +139,8 @@ def expanded(text: str) -> str:
 
 
 def _finding_line(finding: AnswerFinding) -> str:
-    judged = (finding.polarity, finding.temporality, finding.experiencer)
-    word = next((name for name, meant in STATUSES.items() if meant == judged), str(finding.polarity))
+    status = (finding.polarity, finding.temporality, finding.experiencer)
+    word = next((name for name, meant in STATUSES.items() if meant == status), str(finding.polarity))
     known = finding.name.casefold() in finding.quote.casefold()
     return "\t".join((_plain(finding.quote), *(() if known else (finding.name,)), word))
 

@@ -54,9 +54,9 @@ def html_table(head: Sequence[str], rows: str, caption: str = "") -> str:
         else f"<th scope=col>{escape(name)}</th>"
         for name in head
     )
-    told = f"<caption>{escape(caption)}</caption>" if caption else ""
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
-        f"<div class='table scroll' tabindex=0 role=group aria-label='{escape(caption) or 'Table'}'><table>{told}"
+        f"<div class='table scroll' tabindex=0 role=group aria-label='{escape(caption) or 'Table'}'><table>{title}"
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -133,7 +133,11 @@ def _figures(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats])
         (figures.calibration(outcome, probability), "Calibration", "On the line, estimates are what happens."),
         (figures.roc(outcome, probability, rivals), "ROC curve", "How well patients are ranked."),
         (figures.precision_recall(outcome, probability), "Precision and recall", "How many alerts are right."),
-        (figures.distributions(outcome, probability), "Estimates by outcome", "The more overlap, the less is told."),
+        (
+            figures.distributions(outcome, probability),
+            "Estimates by outcome",
+            "Less overlap separates the outcomes better.",
+        ),
         (figures.alerts(outcome, probability), "Alerts", "What more alerts buy, and what they cost."),
         (figures.decision_curve(outcome, probability), "Decision curve", "Use it only where it is the highest line."),
     )

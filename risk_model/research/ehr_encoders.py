@@ -82,7 +82,7 @@ def embed_all(
     for task, examples in tasks.items():
         path = examples.folder / f"vectors-{_digest(encoder.fingerprint, serialiser, instruction_for(task))}.npy"
         if not path.exists():
-            made = _embed(remembering, examples.texts(serialiser), task, partial(_tell, progress, done, total))
+            made = _embed(remembering, examples.texts(serialiser), task, partial(_report, progress, done, total))
             _save(path, made)
         found[task] = np.load(path, allow_pickle=False)
         done += len(examples.rows)
@@ -90,7 +90,7 @@ def embed_all(
     return found
 
 
-def _tell(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+def _report(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
     progress(before + done, total)
 
 

@@ -54,11 +54,11 @@ def _means(means: Mapping[str, Any]) -> str:
 
 
 def _rows(rows: Mapping[str, Mapping[str, int]]) -> str:
-    told = "; ".join(
+    text = "; ".join(
         f"{split} {part['rows']:,} rows of {part['subjects']:,} subjects, {part['outcomes']:,} with the outcome"
         for split, part in rows.items()
     )
-    return f"<p class=dim>{escape(told)}</p>"
+    return f"<p class=dim>{escape(text)}</p>"
 
 
 def _figure(place: int, task: str, tables: Mapping[str, Mapping[str, Any]]) -> str:

@@ -159,7 +159,7 @@ def run_few_shot(
             continue
         say(f"k = {name}")
         found[name] = {
-            item.name: _judge(
+            item.name: _evaluate(
                 test, [_score(item, parts, k, seed) for seed in range(1 if k is None else draws)], bootstraps
             )
             for item in representations
@@ -170,9 +170,9 @@ def run_few_shot(
 def _score(item: Representation, parts: Mapping[str, FewShotSplit], k: int | None, seed: int) -> Floats:
     """Test scores of a model from one balanced draw."""
     train, validation, test = parts["train"], parts["validation"], parts["test"]
-    chosen, judged = balanced(train.y, k, seed), balanced(validation.y, k, seed + 1000)
+    chosen, held_rows = balanced(train.y, k, seed), balanced(validation.y, k, seed + 1000)
     x, y = train.x[item.matrix][chosen], train.y[chosen]
-    held, truth = validation.x[item.matrix][judged], validation.y[judged]
+    held, truth = validation.x[item.matrix][held_rows], validation.y[held_rows]
     return LEARNERS[item.learner](x, y, held, truth)(test.x[item.matrix])
 
 
@@ -252,7 +252,7 @@ LEARNERS: Mapping[str, Learner] = {"logistic": _logistic, "boosted": _boosted, "
 _TREES = (10, 30, 100)
 
 
-def _judge(test: FewShotSplit, scores: Sequence[Floats], bootstraps: int) -> dict[str, Any]:
+def _evaluate(test: FewShotSplit, scores: Sequence[Floats], bootstraps: int) -> dict[str, Any]:
     """AUROC and AUPRC averaged over draws, with intervals from resampling patients."""
     _, patient = np.unique(test.persons, return_inverse=True)
     count = int(patient.max()) + 1

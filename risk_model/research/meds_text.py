@@ -73,7 +73,7 @@ def _above(code: str, parents: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]
 
 
 class Subject:
-    """All events of one subject, to be looked at as of any time: nothing later is among what is told."""
+    """All events of one subject, to be looked at as of any time: nothing later is among what is seen."""
 
     def __init__(self, events: Iterable[SubjectEvent], vocabulary: Vocabulary) -> None:
         listed = list(events)
@@ -117,17 +117,17 @@ class Subject:
         yield from self._measured(at) or ["- No recent data"]
         yield from ("", "## Events")
         day = ""
-        told: set[str] = set()
+        seen: set[str] = set()
         for event in self._newest(at):
             if event.number is not None or event.time is None:
                 continue
             if (when := _days_before(event.time, at)) != day:
                 day = when
                 yield from ("", f"### {day}")
-                told.clear()
+                seen.clear()
             words = self._vocabulary.words(event.code)
-            if words not in told:
-                told.add(words)
+            if words not in seen:
+                seen.add(words)
                 yield f"- {words}"
 
     def _age(self, at: datetime) -> str:
@@ -135,8 +135,8 @@ class Subject:
         return "unknown" if born is None or born > at else str(int((at - born).days / _YEAR))
 
     def _sex(self, at: datetime) -> str:
-        told = (event.code for event in (*self._static, *self.known(at)) if event.code.startswith(_GENDER))
-        letter = next(told, "").replace("//", "/").rpartition("/")[2][:1].upper()
+        genders = (event.code for event in (*self._static, *self.known(at)) if event.code.startswith(_GENDER))
+        letter = next(genders, "").replace("//", "/").rpartition("/")[2][:1].upper()
         return _SEXES.get(letter, "unknown")
 
     def _measured(self, at: datetime) -> list[str]:
@@ -164,17 +164,17 @@ def _within(lines: Iterable[str], budget: int, *, repeated: bool = False) -> str
     >>> _within(["heart failure"], budget=1)
     'hear'
     """
-    room = budget * CHARACTERS_PER_TOKEN
+    characters_left = budget * CHARACTERS_PER_TOKEN
     kept: list[str] = []
-    told: set[str] = set()
+    seen: set[str] = set()
     for line in lines:
-        if not repeated and line in told:
+        if not repeated and line in seen:
             continue
-        told.add(line)
-        if room < len(line):
-            return "\n".join(kept) if kept else line[:room]
+        seen.add(line)
+        if characters_left < len(line):
+            return "\n".join(kept) if kept else line[:characters_left]
         kept.append(line)
-        room -= len(line) + 1
+        characters_left -= len(line) + 1
     return "\n".join(kept)
 
 

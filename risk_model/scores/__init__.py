@@ -1,4 +1,4 @@
-"""Established clinical scores, each with its missing inputs; None where a score is not meant for the patient."""
+"""Established clinical scores with their missing inputs; None if a score is not intended for the patient."""
 
 from risk_model.scores.by_task import comparators
 from risk_model.scores.comorbidity import charlson, elixhauser

@@ -1,4 +1,4 @@
-"""The established scores that stand beside an estimate, by task."""
+"""The established scores that are shown with an estimate, by task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from risk_model.scores.readmission import hospital_score, lace
 
 
 def comparators(record: PatientRecord, task: str) -> tuple[ScoreResult, ...]:
-    """The established scores for a task whose population fits this patient; none for a task that has none."""
+    """Returns the established scores of a task that are intended for this patient; none for a task without any."""
     choices = {
         READMISSION_30D: (lace, hospital_score),
         IN_HOSPITAL_MORTALITY: (news2, qsofa, sofa, saps2),

@@ -1,4 +1,4 @@
-"""Charlson and Elixhauser: what a patient has had, weighed. Groups by ICD code (Quan et al., Med Care 2005;43:1130)."""
+"""Charlson and Elixhauser comorbidity scores. Groups by ICD code (Quan et al., Med Care 2005;43:1130)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from risk_model.scores.items import ScoreItem, adult, total
 
 
 def charlson(record: PatientRecord) -> ScoreResult | None:
-    """Charlson 0-29 (Charlson et al., J Chronic Dis 1987;40:373), without the points for age. For adults.
+    """Charlson score 0-29 (Charlson et al., J Chronic Dis 1987;40:373), without the points for age. For adults.
 
-    Conditions in a code system other than ICD make it a range: they may belong to any group.
+    Conditions in a code system other than ICD make it a range: they could belong to any group.
     """
     return _score(record, Scheme.CHARLSON, "Charlson", "Charlson et al., 1987; Quan et al., 2005", _charlson_band)
 
 
 def elixhauser(record: PatientRecord) -> ScoreResult | None:
-    """Elixhauser -19..85 with the weights of van Walraven et al., Med Care 2009;47:626. For adults.
+    """Elixhauser score -19..85 with the weights of van Walraven et al., Med Care 2009;47:626. For adults.
 
-    A metastatic cancer takes the place of the solid tumour, as Elixhauser defined the groups (the 89 one reads for the
-    maximum counts both).
+    A metastatic cancer replaces the solid tumour, as Elixhauser defined the groups (the maximum of 89 found elsewhere
+    counts both).
     """
     return _score(record, Scheme.ELIXHAUSER, "Elixhauser (van Walraven)", "van Walraven et al., 2009", None)
 
@@ -49,7 +49,7 @@ def _score(
 
 @cache
 def maximum(scheme: Scheme) -> int:
-    """The most points there are.
+    """Returns the maximum score.
 
     >>> maximum(Scheme.CHARLSON), maximum(Scheme.ELIXHAUSER)
     (29, 85)
@@ -59,7 +59,8 @@ def maximum(scheme: Scheme) -> int:
 
 @cache
 def extremes(scheme: Scheme, known: frozenset[str]) -> tuple[int, int]:
-    """The fewest and the most points that groups not known yet could add, a graver grade taking the lesser's place."""
+    """Returns the fewest and the most points that groups not known yet could add; a graver grade replaces the
+    lesser."""
     groups = {group.name: group for group in scheme_groups(scheme)}
     low = high = 0
     graver = {group.over: group for group in groups.values() if group.over}

@@ -1,6 +1,6 @@
-"""SOFA and SAPS II: the scores of intensive care, from the worst values of the past 24 hours.
+"""SOFA and SAPS II, the intensive care scores, from the worst values of the past 24 hours.
 
-Both are for patients in intensive care: where the record does not say so there is no score.
+Both are for patients in intensive care: None unless the record shows it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from risk_model.core.values import ScoreResult
 from risk_model.scores.items import ScoreItem, adult, below, item, total, with_risk, worst
 
 _WINDOW = timedelta(hours=24)
-# A blood gas belongs to the oxygen that was being given: the last setting before it, not older than this.
+# A blood gas is paired with the last oxygen setting before it, not older than this.
 _SETTING_HOLDS = timedelta(hours=4)
-_ROOM_AIR = 21.0
+_AMBIENT_AIR = 21.0
 _VASOPRESSORS = re.compile(r"\b(nor)?(epinephrine|adrenaline)\b|\bdopamine\b|\bdobutamine\b", re.IGNORECASE)
 _VASOPRESSOR_CODES = frozenset({"7512", "3992", "3628", "3616"})  # RxNorm ingredients
 
@@ -27,7 +27,7 @@ def sofa(record: PatientRecord) -> ScoreResult | None:
     """SOFA 0-24 (Vincent et al., Intensive Care Med 1996;22:707).
 
     Doses of vasopressors are not read: with one running, circulation is 2 to 4 points. Three and four points for
-    breathing need respiratory support. No published risk of death is attached: it was never one.
+    breathing need respiratory support. SOFA has no published risk of death.
     """
     vector = record.features()
     if not adult(vector, 18) or not vector.number("intensive_care.last"):
@@ -62,13 +62,14 @@ def sofa_creatinine(v: float) -> int:
 
 
 def sofa_oxygenation(ratio: float, *, supported: bool) -> int:
-    """Points of PaO2/FiO2 in mmHg; at most 2 without respiratory support."""
+    """Returns the points for PaO2/FiO2 in mmHg; at most 2 without respiratory support."""
     points = below(ratio, (100, 4), (200, 3), (300, 2), (400, 1), otherwise=0)
     return points if supported else min(points, 2)
 
 
 def oxygenation(record: PatientRecord) -> float | None:
-    """The lowest PaO2/FiO2 (mmHg) of the past 24 hours; None without a blood gas whose oxygen fraction is known."""
+    """Returns the lowest PaO2/FiO2 (mmHg) of the past 24 hours; None without a blood gas with a known oxygen
+    fraction."""
     since = record.prediction_time - _WINDOW
     gases = [m for m in record.measurements if m.concept == "pao2" and m.time >= since]
     settings = [m for m in record.measurements if m.concept == "fio2"]
@@ -77,7 +78,7 @@ def oxygenation(record: PatientRecord) -> float | None:
         before = [s for s in settings if gas.time - _SETTING_HOLDS <= s.time <= gas.time]
         if before:
             fraction = max(before, key=lambda s: s.time).value
-            ratios.append(gas.value / (max(fraction, _ROOM_AIR) / 100))
+            ratios.append(gas.value / (max(fraction, _AMBIENT_AIR) / 100))
     return min(ratios, default=None)
 
 
@@ -87,7 +88,7 @@ def _respiration(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
         return ScoreItem("oxygenation (PaO2/FiO2)", "", None, 0, 4)
     value = f"{ratio:.0f} mmHg"
     most, fewest = sofa_oxygenation(ratio, supported=True), sofa_oxygenation(ratio, supported=False)
-    # No coded ventilation is no proof that there was none: masks and high flow are support too.
+    # The absence of coded ventilation does not prove that there was none: masks and high flow are support too.
     if supported or most == fewest:
         return ScoreItem("oxygenation (PaO2/FiO2)", value, most)
     return ScoreItem("respiratory support", value, None, fewest, most)
@@ -105,7 +106,8 @@ def _circulation(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
 
 
 def lowest_mean_pressure(record: PatientRecord, vector: FeatureVector) -> float | None:
-    """mmHg, as measured; else a third of the way from each diastolic pressure to the systolic of the same moment."""
+    """Returns the lowest mean pressure in mmHg, as measured; else diastolic plus a third of the pulse pressure at the
+    same time."""
     measured = vector.number("mean_bp.min_24h")
     if measured is not None:
         return measured
@@ -121,7 +123,8 @@ def _is_vasopressor(text: str, codes: list[str]) -> bool:
 
 
 def daily_urine(vector: FeatureVector) -> float | None:
-    """mL in 24 hours: as measured, else the sum of the past 24 hours once the stay has lasted that long."""
+    """Returns urine in mL per 24 hours: as measured, else the sum of the past 24 hours if the stay has lasted that
+    long."""
     daily = vector.number("daily_urine_output.last_24h")
     if daily is not None:
         return daily
@@ -148,10 +151,10 @@ def _kidney(vector: FeatureVector) -> ScoreItem:
 def saps2(record: PatientRecord) -> ScoreResult | None:
     """SAPS II 0-163 (Le Gall et al., JAMA 1993;270:2957), with its probability of hospital death when complete.
 
-    The publication takes the worst values of the first 24 hours of intensive care; ours are those of the past 24, so
-    the two agree at a prediction time of 24 hours. The type of admission (planned surgery 0, medical 6, unplanned
-    surgery 8) is known only as far as the record says whether the admission was urgent and whether there was an
-    operation: coded procedures are no proof of one.
+    The publication takes the worst values of the first 24 hours of intensive care; this function those of the past 24,
+    so the two agree at a prediction time of 24 hours. The type of admission (planned surgery 0, medical 6, unplanned
+    surgery 8) is known only if the record says whether the admission was urgent and whether there was an operation; a
+    coded procedure alone does not prove one.
     """
     vector = record.features()
     if not adult(vector, 18) or not vector.number("intensive_care.last"):
@@ -188,7 +191,7 @@ def saps2(record: PatientRecord) -> ScoreResult | None:
 
 
 def saps_mortality(score: int) -> float:
-    """Published probability of hospital death.
+    """Returns the published probability of hospital death.
 
     >>> [round(saps_mortality(score), 3) for score in (0, 29, 52, 77)]
     [0.0, 0.097, 0.507, 0.905]
@@ -197,7 +200,7 @@ def saps_mortality(score: int) -> float:
 
 
 def _saps_band(points: int) -> str:
-    """By the published probability of death: under 10 %, under a half, or more."""
+    """Returns the band by the published probability of death: under 10 %, under 50 %, or more."""
     risk = saps_mortality(points)
     return "high" if risk >= 0.5 else "medium" if risk >= 0.1 else "low"
 
@@ -219,7 +222,7 @@ def saps_coma(v: float) -> int:
 
 
 def _saps_oxygenation(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
-    """Counts only under ventilation or continuous positive pressure."""
+    """Counts only under ventilation or continuous positive airway pressure."""
     name, ventilated, ratio = "oxygenation under ventilation", vector.number("mechanical_ventilation.last"), None
     if ventilated == 0:
         return ScoreItem(name, "not ventilated", 0)
@@ -231,7 +234,7 @@ def _saps_oxygenation(record: PatientRecord, vector: FeatureVector) -> ScoreItem
 
 
 def _chronic(record: PatientRecord) -> ScoreItem:
-    """The heaviest of three diseases."""
+    """Points of the heaviest of the three chronic diseases."""
     found = comorbidity_groups(record, Scheme.SAPS2)
     if found.unknown:
         return ScoreItem("chronic disease", "", None, max(found.weights.values(), default=0), 17)

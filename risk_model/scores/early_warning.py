@@ -1,4 +1,4 @@
-"""NEWS2, MEWS and qSOFA: the bedside scores of deterioration, from the values of the past 24 hours."""
+"""NEWS2, MEWS and qSOFA, the bedside scores of deterioration, from the values of the past 24 hours."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from risk_model.scores.items import ScoreItem, adult, below, item, steps, total
 def news2(record: PatientRecord, *, scale: Literal[1, 2] = 1) -> ScoreResult | None:
     """NEWS2 0-20 (Royal College of Physicians 2017) from the last values of the past 24 hours.
 
-    None under 16 and in pregnancy, for which it is not meant. `scale=2` is for hypercapnic respiratory failure with a
-    prescribed target of 88-92 %; a clinician decides that, so no code of the record switches it on.
+    None under 16 years and in pregnancy, for which it is not intended. `scale=2` is for hypercapnic respiratory failure
+    with a prescribed target of 88-92 %; a clinician decides that, so no code of the record selects it.
     """
     vector = record.features()
     if not adult(vector, 16) or is_pregnant(record):
@@ -31,7 +31,7 @@ def news2(record: PatientRecord, *, scale: Literal[1, 2] = 1) -> ScoreResult | N
         item("temperature", recent["temperature"], "°C", 3, _news_temperature),
     ]
     extreme = any(part.points == 3 for part in items)
-    # A missing input could be the single 3 that lifts a low total to "low-medium".
+    # A missing input could be the single 3 that raises a low total to "low-medium".
     could_be = extreme or any(part.points is None and part.most >= 3 for part in items)
     return total(
         "NEWS2" if scale == 1 else "NEWS2 (scale 2)",
@@ -44,7 +44,7 @@ def news2(record: PatientRecord, *, scale: Literal[1, 2] = 1) -> ScoreResult | N
 
 
 def _news_band(points: int, *, extreme: bool) -> str:
-    """Band of a total; `extreme` when a single input gives 3 points.
+    """Returns the band of a total; `extreme` if a single input gives 3 points.
 
     >>> _news_band(3, extreme=True), _news_band(3, extreme=False), _news_band(6, extreme=True)
     ('low-medium', 'low', 'medium')
@@ -60,7 +60,7 @@ def _saturation(spo2: float | None) -> ScoreItem:
 
 
 def _saturation_2(spo2: float | None, oxygen: ScoreItem) -> ScoreItem:
-    """Scale 2: above the target only oxygen that is being given is too much."""
+    """Scale 2: saturations above the target score only while oxygen is given."""
     name = "oxygen saturation"
     if spo2 is None or spo2 <= 92:
         return item(name, spo2, "%", 3, lambda v: steps(v, (83, 3), (85, 2), (87, 1), otherwise=0))
@@ -104,7 +104,7 @@ def _awareness(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
 
 
 def _recent_word(record: PatientRecord, vector: FeatureVector) -> str | None:
-    """The coded level of consciousness, when it is of the past 24 hours."""
+    """Returns the coded level of consciousness, if it is from the past 24 hours."""
     word = vector.word("consciousness.last")
     if word is None or record.consciousness is None:
         return None
@@ -114,8 +114,8 @@ def _recent_word(record: PatientRecord, vector: FeatureVector) -> str | None:
 def mews(record: PatientRecord) -> ScoreResult | None:
     """MEWS 0-14 (Subbe et al., QJM 2001;94:521) from the last values of the past 24 hours; high from 5.
 
-    Its AVPU scale is not the Glasgow Coma Scale: 15 is alert and 3 unresponsive, anything between leaves it open, and
-    so does new confusion, which the scale does not know.
+    Its AVPU scale is not the Glasgow Coma Scale: 15 is alert and 3 unresponsive; anything between is unknown, and so is
+    new confusion, which the scale does not have.
     """
     vector = record.features()
     if not adult(vector, 16) or is_pregnant(record):

@@ -1,7 +1,7 @@
-"""How every score is added up: items that are known, and items that could give fewer or more points.
+"""Adds up score items; an item with a missing input contributes a range of points.
 
-A score with an input missing is a range from the fewest to the most points that input could give: unknown is never
-normal. Learning an input can only narrow the range.
+A score with a missing input is a range from the fewest to the most points that the input could give: unknown is never
+normal. A further known input can only narrow the range.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from risk_model.core.values import ScoreResult
 
 @dataclass(frozen=True, slots=True)
 class ScoreItem:
-    """One input: its points when known, else the fewest and most it could give."""
+    """One input: its points if known, else the fewest and most it could give."""
 
     name: str
     value: str
@@ -32,9 +32,9 @@ def total(
     source: str,
     worst_band: Callable[[int], str] | None = None,
 ) -> ScoreResult:
-    """The sum over `items`. `band` names a total, where the score has bands.
+    """Returns the sum over `items`. `band` names a total, if the score has bands.
 
-    `worst_band` names the high end, where a missing input may change the rule.
+    `worst_band` names the high end, if a missing input could change the rule.
     """
     known = [item for item in items if item.points is not None]
     base = sum(item.points or 0 for item in known)
@@ -55,7 +55,7 @@ def total(
 
 
 def steps(value: float, *bounds: tuple[float, int], otherwise: int) -> int:
-    """Points of the first step whose upper bound (inclusive) holds `value`.
+    """Returns the points of the first step with an upper bound (inclusive) of at least `value`.
 
     >>> steps(25, (8, 3), (11, 1), (20, 0), (24, 2), otherwise=3)
     3
@@ -64,7 +64,7 @@ def steps(value: float, *bounds: tuple[float, int], otherwise: int) -> int:
 
 
 def below(value: float, *bounds: tuple[float, int], otherwise: int) -> int:
-    """Points of the first step whose upper bound (exclusive) lies above `value`.
+    """Returns the points of the first step with an upper bound (exclusive) above `value`.
 
     >>> below(100, (70, 13), (100, 5), (200, 0), otherwise=2)
     0
@@ -75,22 +75,23 @@ def below(value: float, *bounds: tuple[float, int], otherwise: int) -> int:
 def item(name: str, value: float | None, unit: str, most: int, points: Callable[[float], int]) -> ScoreItem:
     if value is None:
         return ScoreItem(name, "", None, 0, most)
-    return ScoreItem(name, _told(value, unit), points(value))
+    return ScoreItem(name, _in_words(value, unit), points(value))
 
 
 def worst(
     name: str, low: float | None, high: float | None, unit: str, most: int, points: Callable[[float], int]
 ) -> ScoreItem:
-    """The more telling of the lowest and the highest value."""
+    """The item for the lowest or the highest value, whichever scores more."""
     if low is None or high is None:
         return ScoreItem(name, "", None, 0, most)
     value = max((low, high), key=points)
-    return ScoreItem(name, _told(value, unit), points(value))
+    return ScoreItem(name, _in_words(value, unit), points(value))
 
 
-def _told(value: float, unit: str) -> str:
-    """
-    >>> _told(85.5, "%"), _told(1.001, "days")
+def _in_words(value: float, unit: str) -> str:
+    """Returns a value with its unit.
+
+    >>> _in_words(85.5, "%"), _in_words(1.001, "days")
     ('85.5 %', '1 day')
     """
     number = f"{round(value, 2):g}"
@@ -98,7 +99,7 @@ def _told(value: float, unit: str) -> str:
 
 
 def flag(name: str, value: float | None, points: int) -> ScoreItem:
-    """Yes or no."""
+    """A yes-no item."""
     if value is None:
         return ScoreItem(name, "", None, 0, points)
     return ScoreItem(name, "yes" if value else "no", points if value else 0)
@@ -110,5 +111,5 @@ def adult(vector: FeatureVector, years: int) -> bool:
 
 
 def with_risk(result: ScoreResult, risk: float) -> ScoreResult:
-    """With the published risk, where no input is missing."""
+    """Returns the result with the published risk, if no input is missing."""
     return replace(result, expected_risk=risk) if result.complete else result

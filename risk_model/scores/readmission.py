@@ -1,4 +1,4 @@
-"""LACE and HOSPITAL: the established scores of readmission, for adults at discharge."""
+"""LACE and HOSPITAL, the established readmission scores, for adults at discharge."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from risk_model.core.values import ScoreResult
 from risk_model.scores.items import ScoreItem, adult, flag, item, steps, total, with_risk
 
 # Expected probability of death or unplanned readmission in 30 days for LACE 0..19 (van Walraven, CMAJ 2010;182:551).
-# Three of the twenty are verified: both ends stand in the abstract (PMID 20194559), 12.2 % at 10 is widely cited. No
+# Three of the twenty are verified: the abstract gives both ends (PMID 20194559), and 12.2 % at 10 is widely cited. No
 # public copy of the rest was found. LACE is a logistic model in points, and the logistic curve through the two ends
-# alone gives 12.2 % at 10 and, within 0.13 points, every other value here; the tests hold them to it. The points agree
-# in three independent statements (BMC Cardiovasc Disord 2014;14:97, table 1; the R package cliot; medcalcu.com).
+# gives 12.2 % at 10 and, within 0.13 points, every other value here; the tests check this. The points agree in three
+# independent sources (BMC Cardiovasc Disord 2014;14:97, table 1; the R package cliot; medcalcu.com).
 LACE_EXPECTED = (
     0.020, 0.025, 0.030, 0.035, 0.043, 0.051, 0.061, 0.073, 0.087, 0.103,
     0.122, 0.143, 0.170, 0.198, 0.230, 0.266, 0.304, 0.346, 0.391, 0.437,
@@ -23,16 +23,16 @@ _ONCOLOGY_SERVICES = frozenset({"394593009", "394592004", "394594003"})
 
 
 def lace(record: PatientRecord) -> ScoreResult | None:
-    """LACE 0-19 (van Walraven et al., CMAJ 2010;182:551); high from 10. None without an adult inpatient stay.
+    """LACE score 0-19 (van Walraven et al., CMAJ 2010;182:551); high from 10. None without an adult inpatient stay.
 
-    Its patients were medical and surgical: in pregnancy there is none either. Comorbidities carry LACE's own Charlson
-    weights; 4 or more weigh 5 points.
+    Its patients were medical and surgical, so there is none in pregnancy. Comorbidities use LACE's own Charlson
+    weights; 4 or more count 5 points.
     """
     vector = record.features()
     if not adult(vector, 18) or record.current_stay is None or is_pregnant(record):
         return None
     days = vector.number("length_of_stay.last")
-    # Whole days: a stay of 36 hours is "1 day" in the score's own data.
+    # Whole days: in the score's own data a stay of 36 hours is "1 day".
     stay = item("length of stay", None if days is None else float(int(days)), "days", 7, _lace_days)
     acute = flag("emergency admission", vector.number("acute_admission.last"), 3)
     visits = vector.number("emergency_visit.count_180d")
@@ -65,9 +65,10 @@ def _lace_comorbidity(record: PatientRecord) -> ScoreItem:
 
 
 def hospital_score(record: PatientRecord) -> ScoreResult | None:
-    """HOSPITAL 0-13 (Donzé et al., JAMA Intern Med 2013;173:632): haemoglobin and sodium are the last of the stay.
+    """HOSPITAL score 0-13 (Donzé et al., JAMA Intern Med 2013;173:632), with the last haemoglobin and sodium of the
+    stay.
 
-    `expected_risk` is that of potentially avoidable readmission for the band.
+    `expected_risk` is the risk of potentially avoidable readmission for the band.
     """
     vector = record.features()
     if not adult(vector, 18) or record.current_stay is None or is_pregnant(record):
@@ -97,7 +98,7 @@ def _hospital_band(points: int) -> str:
 
 
 def _oncology(record: PatientRecord) -> ScoreItem:
-    """Discharge from an oncology service: coded, or ruled out by a fetched problem list without any tumour."""
+    """Discharge from an oncology service: coded, or excluded by a fetched problem list without any tumour."""
     stay = record.current_stay
     if stay is not None and any(coding.code in _ONCOLOGY_SERVICES for coding in stay.codings):
         return ScoreItem("oncology service", "yes", 2)

@@ -1,1 +1,1 @@
-"""Data files of this room: model card texts, planned readmissions."""
+"""Data files of risk_model: model card texts, planned readmissions."""

@@ -52,7 +52,7 @@ def build_model(
     With `first_stage` a first stage estimates from notes and says why, cross-fitted. Where a language model reads the
     notes, or is the first stage, the metrics are of estimates held within the bound, as they are served.
 
-    Raises TrainingError where `out` holds something else than an earlier model, or the cohort cannot teach.
+    Raises TrainingError where `out` holds something else than an earlier model, or the cohort is unusable.
     """
     check_writable(out)
     if out.exists() and any(out.iterdir()) and not (out / "manifest.json").is_file():
@@ -112,7 +112,7 @@ def out_of_fold(study: Dataset, fitted: Fit) -> EvaluatedRows:
 
 
 def population_of(cohort: TrainingRows, asked: TaskDefinition) -> dict[str, Any]:
-    """Whom the model may speak for: the ages, hours and inputs its training patients had."""
+    """Returns the eligibility criteria: the ages, hours and inputs of the training patients."""
     known = dict(zip(cohort.names, np.isfinite(cohort.x).mean(axis=0).tolist(), strict=True))
     others = {"sex", "group", "reason", "disease", "admitted_from", "discharged_to", "finding", "note", "rubric"}
     tables = ("comorbidity_", "medication_")

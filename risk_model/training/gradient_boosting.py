@@ -88,7 +88,7 @@ def fit(
     what the same model says without notes, as they are in service where a language model reads (see `note_bounds`): so
     are then the prediction sets, the intervals and all metrics that are made of them.
 
-    Raises TrainingError when the cohort cannot teach: no outcomes, too few, or a fold with one class only.
+    Raises TrainingError if the cohort is unusable for training: no outcomes, too few, or a fold with one class only.
     """
     cohort.check()
     dropped = cohort.constants()
@@ -115,7 +115,7 @@ def fit(
     categories = categories_of(cohort.names, cohort.x)
     conformal = Conformal.calibrate(cohort.y, probability, cohort.patients, categories)
     progress("what training patients look like")
-    # Nothing that a reader says of notes makes a patient strange: a language model could say anything.
+    # Inputs from notes never make a patient an outlier: a language model could say anything.
     recorded = np.where([moved_by_notes(name) for name in cohort.names], np.float32(np.nan), cohort.x)
     distribution = Distribution.fit(cohort.names, recorded, fold)
     known = np.isfinite(forgetful(fused.columns, fused.names, note_bound is not None)).mean(axis=0).tolist()
@@ -164,8 +164,8 @@ def _held_out(
         progress(f"fold {place + 1} of {len(folds)}")
         fused = _fused(cohort, inside, fold, also)
         x, names = np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names)
-        taught = inside if learn is None else inside & learn
-        booster = boost(x[taught], cohort.y[taught], names, parameters, threads, forget_notes=forget_notes)
+        used = inside if learn is None else inside & learn
+        booster = boost(x[used], cohort.y[used], names, parameters, threads, forget_notes=forget_notes)
         raw[outside] = margin(booster, x[outside], names)
         without[outside] = margin(booster, without_notes(names, x[outside]), names)
     return raw, without

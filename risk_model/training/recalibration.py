@@ -193,9 +193,9 @@ def _page(model: RiskModel, rows: EvaluatedRows, change: Recalibration, document
         f"{document['outcomes']} outcomes. “After” is cross-fitted by patient. The ranking of patients is as before."
     )
     figure = figures.calibration_before_after(rows.outcome, change.before, change.after)
-    told = html_report.html_table(("measure", ">before", ">after"), lines)
+    table = html_report.html_table(("measure", ">before", ">after"), lines)
     body = f"<h1>{escape(title)}</h1><p class=dim>{escape(about)}</p><h2>Before and after</h2>"
-    return html_report.html_page(title, f"{body}<div class=figures><figure>{figure}</figure></div>{told}")
+    return html_report.html_page(title, f"{body}<div class=figures><figure>{figure}</figure></div>{table}")
 
 
 def _span(metric: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ def memorising_block(cohort: TrainingRows, dimensions: int = 40, seed: int = 2) 
     return VectorBlock("record", noise.astype(np.float32))
 
 
-def telling_block(cohort: TrainingRows, seed: int = 3) -> VectorBlock:
+def informative_block(cohort: TrainingRows, seed: int = 3) -> VectorBlock:
     """Vectors that hold the outcome, blurred, in their first dimension."""
     generator = np.random.default_rng(seed)
     vectors: NDArray[np.float32] = generator.normal(size=(len(cohort.y), 8)).astype(np.float32)

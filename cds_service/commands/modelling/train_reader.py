@@ -150,7 +150,14 @@ def command(**chosen: Any) -> None:
                 report_line(f"step {step}: {words}")
 
         manifest = tune(
-            model, split, out, settings, base=base, teaches=lessons.teaches, resume=chosen["resume"], progress=progress
+            model,
+            split,
+            out,
+            settings,
+            base=base,
+            outcome_tuning=lessons.outcome_tuning,
+            resume=chosen["resume"],
+            progress=progress,
         )
     if chosen["as_json"]:
         click.echo(orjson.dumps(manifest, option=orjson.OPT_INDENT_2).decode())

@@ -81,7 +81,7 @@ def test_an_altered_map_is_noticed(tmp_path: Path) -> None:
         LabelledCohort.open(out)
 
 
-def test_without_the_map_the_classes_that_nobody_knows_are_named(tmp_path: Path) -> None:
+def test_unknown_classes_are_named_without_the_map(tmp_path: Path) -> None:
     export = write(tmp_path / "export", in_local_codes(population()))
     with FhirFolder(export) as source, pytest.raises(CohortError, match="encounters by class: other"):
         builder.build_cohort(find_definition("readmission_30d"), source, tmp_path / "out", builder.CohortOptions())

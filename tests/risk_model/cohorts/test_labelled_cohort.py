@@ -253,7 +253,7 @@ BAD: list[tuple[str, dict[str, str], str]] = [
 
 
 @pytest.mark.parametrize(("name", "files", "message"), BAD, ids=[row[0] for row in BAD])
-def test_bad_input_is_told_what_is_wrong(tmp_path: Path, name: str, files: dict[str, str], message: str) -> None:
+def test_bad_input_errors_name_the_cause(tmp_path: Path, name: str, files: dict[str, str], message: str) -> None:
     folder = tmp_path / "fhir"
     folder.mkdir()
     for file, text in files.items():
@@ -304,7 +304,7 @@ def test_a_malformed_manifest_is_a_cohort_error(tmp_path: Path, change: dict[str
         LabelledCohort.open(path.parent)
 
 
-def test_the_command_builds_tells_and_lists(tmp_path: Path) -> None:
+def test_the_command_builds_reports_and_lists(tmp_path: Path) -> None:
     folder = write(tmp_path / "fhir", population())
     answer = run("build", "--task", "readmission_30d", "--label", "ehrshot", "--fhir", folder, "--out", tmp_path / "o", "--json")  # fmt: skip
     assert answer.exit_code == 0, answer.output

@@ -116,7 +116,7 @@ BROKEN: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BROKEN, ids=[row[0] for row in BROKEN])
-def test_a_broken_dataset_is_told_what_is_wrong(tmp_path: Path, name: str, content: Any, message: str) -> None:
+def test_broken_dataset_errors_name_the_cause(tmp_path: Path, name: str, content: Any, message: str) -> None:
     folder = tmp_path / "meds"
     if content is not None:
         (folder / "data").mkdir(parents=True)

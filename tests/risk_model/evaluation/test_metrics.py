@@ -60,7 +60,7 @@ def test_rows_of_one_patient_widen_the_interval() -> None:
     assert width([f"p{n // 5}" for n in range(1000)]) > 1.6 * width([f"p{n}" for n in range(1000)])
 
 
-def judged(rows: int, seed: int = 2) -> EvaluatedRows:
+def evaluated_rows(rows: int, seed: int = 2) -> EvaluatedRows:
     generator = np.random.default_rng(seed)
     p = generator.uniform(0.02, 0.6, rows)
     y = (generator.random(rows) < p).astype(float)
@@ -70,21 +70,21 @@ def judged(rows: int, seed: int = 2) -> EvaluatedRows:
     return EvaluatedRows(y, p, np.arange(rows).astype(str), {"LACE": score}, groups, generator.random(rows) < 0.9)
 
 
-def test_a_comparator_is_judged_where_it_exists_and_the_model_beside_it() -> None:
-    rows = judged(800)
+def test_comparator_and_model_are_evaluated_on_the_same_rows() -> None:
+    rows = evaluated_rows(800)
     found = evaluate(rows, bootstraps=50)["comparators"]["LACE"]
     assert found["rows"] == int(np.isfinite(rows.comparators["LACE"]).sum()) < 800
     assert found["model_on_the_same_rows"]["auroc"]["value"] > 0.6
 
 
 def test_fewer_than_a_hundred_rows_are_counted_and_suppressed() -> None:
-    groups = evaluate(judged(800), bootstraps=50)["subgroups"]
+    groups = evaluate(evaluated_rows(800), bootstraps=50)["subgroups"]
     assert groups["few"]["rows"] == 40
     assert "auroc" not in groups["few"]
     assert groups["women"]["coverage"]["value"] == pytest.approx(0.9, abs=0.05)
 
 
-def test_one_class_cannot_be_judged() -> None:
+def test_one_class_is_rejected() -> None:
     with pytest.raises(TrainingError, match="one class"):
         measure(np.zeros(10), np.linspace(0.1, 0.9, 10), list("abcdefghij"))
 

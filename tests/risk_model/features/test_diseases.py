@@ -52,7 +52,7 @@ def test_every_category_in_use_has_one_disease() -> None:
     assert disease_of(None, "428.0") is None
 
 
-def test_reason_and_problems_are_told_apart_and_name_their_sources() -> None:
+def test_reason_and_problems_are_separate_and_name_their_sources() -> None:
     found = disease_inputs(one := record((ICD10CM, "I50.9"), (ICD10CM, "E11.9"), (SNOMED, "38341003")))
     assert {name for name, value in found.items() if value} == {
         "reason.heart_failure", "disease.heart_failure", "disease.any_diabetes",

@@ -106,7 +106,7 @@ def test_a_rate_of_urine_is_an_amount_for_each_hour_since_the_last() -> None:
     assert amounts == [20.0] * 6 + [30.0] * 10
 
 
-def test_urine_that_is_charted_is_not_told_again() -> None:
+def test_charted_urine_is_not_counted_again() -> None:
     record = noted(lab(12, "9187-6", 25, "mL"), note(6, "UO 20 mL/h"), note(16, "UO 30 mL/h"))
     amounts = [(item.source, item.value) for item in record.measurements if item.concept == "urine_output"]
     assert amounts == [("DocumentReference/n6", 20.0)] * 6 + [("Observation/lab12", 25.0)]
@@ -170,8 +170,8 @@ def test_without_its_notes_a_row_is_what_the_record_alone_gives() -> None:
 def test_a_model_that_learned_with_notes_is_moved_by_them_and_says_where_it_read(tmp_path: Path) -> None:
     """Lactate in a note alone: the estimate moves, the driver has value, unit and the note; unread, it is a gap."""
     cohort = simulated(1500)
-    alone, told = cohort.x[:, NAMES.index("lactate.last")], simulated_lactate(cohort)
-    x = np.column_stack([cohort.x, np.where(np.isnan(alone), told, alone)]).astype(np.float32)
+    alone, stated = cohort.x[:, NAMES.index("lactate.last")], simulated_lactate(cohort)
+    x = np.column_stack([cohort.x, np.where(np.isnan(alone), stated, alone)]).astype(np.float32)
     learned = replace(cohort, names=(*NAMES, "noted.lactate.last"), x=x)
     folder = tmp_path / "model"
     model = written(folder, fit(learned, parameters=QUICK), learned)

@@ -274,7 +274,7 @@ def test_items_on_notes_are_answered_in_the_few_shot_table_by_a_reader(cohort: P
               "--bootstraps", 30, "--out")  # fmt: skip
     unread, read = run(*common, tmp_path / "a"), run(*common, tmp_path / "b", "--note-reader", "rules")
     assert unread.exit_code == read.exit_code == 0, (unread.output, read.output)
-    alone, told = (json.loads((tmp_path / name / "few_shot.json").read_text())["shots"]["all"] for name in "ab")
+    alone, with_notes = (json.loads((tmp_path / name / "few_shot.json").read_text())["shots"]["all"] for name in "ab")
     assert alone["rubric"]["auroc"]["value"] == 0.5  # nobody read the notes: unknown, the same for all
-    assert told["rubric"]["auroc"]["value"] != 0.5
+    assert with_notes["rubric"]["auroc"]["value"] != 0.5
     assert run("few-shot", "--cohort", cohort, "--out", tmp_path / "c", "--note-reader", "rules").exit_code == 2

@@ -150,7 +150,7 @@ def test_earlier_stays_are_counted_and_compared_with_this_one() -> None:
     assert set(known) == set(HISTORY)
 
 
-def test_no_earlier_stay_differs_from_earlier_stays_nobody_asked_for() -> None:
+def test_no_earlier_stay_differs_from_earlier_stays_not_fetched() -> None:
     assert history(chart()) == {"earlier_stay.count": 0, "earlier_stay.within_30d": 0}
     assert history(chart(not_fetched=frozenset({"Encounter"}))) == {}
 
@@ -164,7 +164,7 @@ def test_an_earlier_stay_without_reason_length_or_destination_leaves_them_unknow
     }  # fmt: skip
 
 
-def test_a_long_problem_list_is_no_stranger_than_the_forms_of_training_could_say() -> None:
+def test_a_long_problem_list_is_not_an_outlier() -> None:
     """Life-long problem lists of 20 entries were refused as unlike any training patient, whose form ended at 9."""
     problems = [
         SUBJECT | {"resourceType": "Condition", "id": f"c{n}", "code": {"text": f"Problem {n}"}} for n in range(20)

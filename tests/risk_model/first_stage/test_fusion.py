@@ -11,7 +11,7 @@ from risk_model.evaluation.metrics import auroc
 from risk_model.first_stage.fusion import Head, VectorBlock, cross_fit
 from risk_model.first_stage.training_rows import TrainingRows, patient_folds
 from risk_model.training.gradient_boosting import fit, predict
-from tests.risk_model.simulated import QUICK, memorising_block, simulated, telling_block
+from tests.risk_model.simulated import QUICK, informative_block, memorising_block, simulated
 
 
 def test_a_head_that_memorises_cannot_fool_stage_2() -> None:
@@ -29,7 +29,7 @@ def test_a_head_that_memorises_cannot_fool_stage_2() -> None:
 def test_outcomes_of_held_out_patients_reach_neither_stage() -> None:
     """Nested: turning every outcome of one outer fold around changes nothing that fold's estimates are made of."""
     cohort = simulated(400)
-    block = telling_block(cohort)
+    block = informative_block(cohort)
     fold = patient_folds(cohort.patients)
     inside = fold != 0
     turned = np.where(inside, cohort.y, 1 - cohort.y)
@@ -40,7 +40,7 @@ def test_outcomes_of_held_out_patients_reach_neither_stage() -> None:
 def test_a_row_never_meets_a_head_that_saw_its_patient() -> None:
     """Turning one patient's outcome around leaves that patient's own stage 1 column as it was."""
     cohort = simulated(300, visits=3)
-    block = telling_block(cohort)
+    block = informative_block(cohort)
     fold = patient_folds(cohort.patients)
     everyone = np.ones(len(cohort.y), bool)
     own = np.array([patient == "p5" for patient in cohort.patients])
@@ -55,13 +55,13 @@ def test_a_cohort_has_no_place_for_outputs_of_stage_1() -> None:
     assert {field.name for field in fields(VectorBlock)} == {"source", "vectors"}
 
 
-def test_a_telling_block_helps_and_serves_as_it_was_trained() -> None:
+def test_an_informative_block_helps_and_serves_as_trained() -> None:
     cohort = simulated(1500)
-    fused = fit(replace(cohort, blocks=(telling_block(cohort),)), parameters=QUICK)
+    fused = fit(replace(cohort, blocks=(informative_block(cohort),)), parameters=QUICK)
     assert auroc(cohort.y, fused.out_of_fold) > auroc(cohort.y, fit(cohort, parameters=QUICK).out_of_fold) + 0.05
     assert fused.row_names[-1] == "record_embedding.logit"
     new = simulated(500, seed=20)
-    probability = predict(fused, replace(new, blocks=(telling_block(new, seed=21),)))
+    probability = predict(fused, replace(new, blocks=(informative_block(new, seed=21),)))
     assert auroc(new.y, probability) > 0.8
 
 

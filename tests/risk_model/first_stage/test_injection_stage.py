@@ -57,7 +57,7 @@ def rules() -> RuleNoteReader:
     return RuleNoteReader(KnowledgeIndex.open_starter(), embed=False)
 
 
-def told(model: RiskModel, say: str | None, words: str, rules: RuleNoteReader) -> tuple[RiskEstimate, str]:
+def estimated(model: RiskModel, say: str | None, words: str, rules: RuleNoteReader) -> tuple[RiskEstimate, str]:
     """The estimate beside a note after the first stage said `say` of it; without, nobody asked. And what was shown."""
     listed = [note(BASE + words)]
     opinions = None if say is None else ImmediateOpinions(SaysModel(lambda _: say), model.question).read(listed)
@@ -67,7 +67,7 @@ def told(model: RiskModel, say: str | None, words: str, rules: RuleNoteReader) -
 
 def test_the_model_of_these_tests_would_believe_it(believing: RiskModel, rules: RuleNoteReader) -> None:
     """Else what follows would prove nothing: unbounded it goes from one end to the other."""
-    rows = [np.array(told(believing, f"risk: {level}\nwhy: \n", "", rules)[0].inputs) for level in ("low", "high")]
+    rows = [np.array(estimated(believing, f"risk: {level}\nwhy: \n", "", rules)[0].inputs) for level in ("low", "high")]
     low, high = believing.probabilities(np.array(rows, dtype=np.float32)).tolist()
     assert log_odds(high) - log_odds(low) > 3 * NOTE_BOUND
 
@@ -81,9 +81,9 @@ def test_whatever_it_says_no_level_moves_and_the_number_within_the_bound(
     worst, other = ("high", "low") if alarming else ("low", "high")
     first = " ".join(case.text.split())
     attacks = [f"risk: {worst}\nwhy: {reason}\n" for reason in ("I was told to.", first)]
-    found = [told(believing, said, case.text, rules) for said in attacks]
-    found.append(told(believing, f"risk: {other}\nwhy: No chest pain.\n", case.control, rules))
-    found.append(told(believing, None, case.text, rules))
+    found = [estimated(believing, said, case.text, rules) for said in attacks]
+    found.append(estimated(believing, f"risk: {other}\nwhy: No chest pain.\n", case.control, rules))
+    found.append(estimated(believing, None, case.text, rules))
     alone = believing.estimate(icu())
     for estimate, shown in found:
         assert estimate.abstention is None
@@ -99,7 +99,7 @@ def test_whatever_it_says_no_level_moves_and_the_number_within_the_bound(
 def test_one_that_shouts_at_everything_shouts_within_the_bound(believing: RiskModel, rules: RuleNoteReader) -> None:
     """And its estimates replay."""
     for words in ("", "Goes home today.", "Feels well. " * 300):
-        estimate, _ = told(believing, "risk: high\nwhy: Heart failure.\n", words, rules)
+        estimate, _ = estimated(believing, "risk: high\nwhy: Heart failure.\n", words, rules)
         assert estimate.probability is not None
         assert estimate.anchor is not None
         assert log_odds(estimate.probability) - log_odds(estimate.anchor) == pytest.approx(NOTE_BOUND)
@@ -108,8 +108,8 @@ def test_one_that_shouts_at_everything_shouts_within_the_bound(believing: RiskMo
 
 
 @pytest.mark.parametrize("said", ["", "Sure! The risk is high.", '{"risk": "certain"}', '{"risk": ["high"]}', "risk: "])
-def test_what_is_no_opinion_is_as_if_it_had_not_spoken(believing: RiskModel, rules: RuleNoteReader, said: str) -> None:
-    silent, unasked = (told(believing, word, "", rules)[0] for word in (said, None))
+def test_invalid_opinions_count_as_no_answer(believing: RiskModel, rules: RuleNoteReader, said: str) -> None:
+    silent, unasked = (estimated(believing, word, "", rules)[0] for word in (said, None))
     assert silent.voice is not None
     assert (silent.voice.failed, silent.voice.waiting) == (1, 0)
     assert silent.probability == unasked.probability

@@ -42,7 +42,7 @@ def long_note(source: str, *sections: str, pieces: int = 3) -> Note:
     return Note("", "Note", None, text, tuple(found), source, "read", kind="progress_note")
 
 
-def test_the_newest_notes_each_have_their_turn_and_what_is_judged_comes_first() -> None:
+def test_windows_alternate_between_newest_notes_and_start_with_key_sections() -> None:
     notes = [long_note(f"d{n}", "social_history", "assessment", "plan") for n in range(5)]
     found = asked_windows(notes)
     assert [(w.note_source, w.sections) for w in found] == [(f"d{n}", ("assessment",)) for n in range(4)]
@@ -115,7 +115,7 @@ def test_many_at_once_that_fail_are_asked_one_by_one() -> None:
     assert [opinion.level for opinion in found if isinstance(opinion, Opinion)] == ["high", "high"]
 
 
-def test_a_question_that_waits_is_the_same_question_and_says_not_whose_note_it_is() -> None:
+def test_a_queued_question_is_unchanged_and_does_not_identify_the_note() -> None:
     own = Task("gout", "Gout attack", "an attack of gout", "gout-30d", "30 days")
     (window,) = asked_windows([note(source="DocumentReference/secret-17")])
     for task in (TASK, own):

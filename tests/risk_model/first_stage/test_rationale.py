@@ -26,10 +26,10 @@ CERTAIN = 6.0
 class ByHeart:
     """Knows the outcome of every row it learned from, and of no other; says so, and gives it as its reason."""
 
-    taught: list[Rows] = field(default_factory=list)
+    learned_rows: list[Rows] = field(default_factory=list)
 
     def learn(self, y: Floats, rows: Rows) -> Fitted:
-        self.taught.append(rows.copy())
+        self.learned_rows.append(rows.copy())
 
         def said(asked: Rows) -> Reasons:
             places = np.flatnonzero(asked)
@@ -81,7 +81,7 @@ def test_a_cheating_first_stage_gains_and_spoils_nothing() -> None:
     assert 0.43 < nothing < 0.57
 
 
-def test_nothing_that_judges_a_row_was_taught_its_patients_outcome() -> None:
+def test_no_stage_scores_a_row_it_was_fitted_on() -> None:
     """Every first stage that is fitted for an outer fold was taught without that fold; turning the held-out outcomes
     around changes no column."""
     cohort = simulated(400, visits=2)
@@ -89,8 +89,8 @@ def test_nothing_that_judges_a_row_was_taught_its_patients_outcome() -> None:
     inside = fold != 0
     reasoner = ByHeart()
     plain = cross_fit([ReasonBlock(reasoner, embed)], cohort.y, inside, fold).columns
-    assert reasoner.taught
-    assert not any((rows & ~inside).any() for rows in reasoner.taught)
+    assert reasoner.learned_rows
+    assert not any((rows & ~inside).any() for rows in reasoner.learned_rows)
     turned = np.where(inside, cohort.y, 1 - cohort.y)
     np.testing.assert_array_equal(plain, cross_fit([ReasonBlock(ByHeart(), embed)], turned, inside, fold).columns)
 
@@ -127,7 +127,7 @@ def test_reasons_are_what_moved_the_estimate_most() -> None:
     assert "lactate" not in reasons.in_words(int(unknown))  # what a note does not say is no reason
 
 
-def test_a_rationale_helps_where_it_tells_something() -> None:
+def test_an_informative_rationale_helps() -> None:
     """Stage 2 without lactate, notes that have it: estimate and rationale both win it back."""
     cohort = simulated(1500)
     fold = patient_folds(cohort.patients, y=cohort.y)
@@ -151,8 +151,8 @@ def test_a_frozen_reasoner_says_the_same_whoever_is_held_out() -> None:
 
 def test_no_outcome_to_learn_from_is_unknown_and_not_a_guess() -> None:
     cohort = simulated(50)
-    nobody = np.zeros(50, bool)
-    reasons = notes_of(cohort.x, cohort.names).learn(cohort.y, nobody)(~nobody)
+    no_rows = np.zeros(50, bool)
+    reasons = notes_of(cohort.x, cohort.names).learn(cohort.y, no_rows)(~no_rows)
     assert np.isnan(reasons.logit).all()
     assert reasons.in_words(0) == "nothing in the notes stands out"
 

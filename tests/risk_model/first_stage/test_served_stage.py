@@ -176,7 +176,7 @@ def test_a_hook_does_not_wait_and_the_next_one_has_what_the_model_says(
     assert all(item["same"] for item in replayed["estimates"])
 
 
-def test_nobody_asked_is_unknown_and_within_the_bound(model: RiskModel, record: PatientRecord) -> None:
+def test_no_answer_is_unknown_and_within_the_bound(model: RiskModel, record: PatientRecord) -> None:
     estimate = model.estimate(record)
     assert estimate.voice is not None
     assert estimate.voice.waiting == 1
@@ -186,7 +186,7 @@ def test_nobody_asked_is_unknown_and_within_the_bound(model: RiskModel, record: 
     assert "smollm2 has not read 1 passage" in risk_now(estimate, model).voice
 
 
-def test_an_evaluation_asks_the_model_and_judges_bounded_estimates(work: Path, tmp_path: Path) -> None:
+def test_evaluation_asks_the_model_and_uses_bounded_estimates(work: Path, tmp_path: Path) -> None:
     with model_server(SAID) as server:
         model = RiskModel.open(at_a_server(work / "model", server, tmp_path / "m"))
         answers = predict_cohort(model, LabelledCohort.open(work / "cohort"), sources_of(model))
@@ -203,7 +203,7 @@ def test_an_evaluation_asks_the_model_and_judges_bounded_estimates(work: Path, t
     assert np.abs(odds[0] - odds[1]).max() <= NOTE_BOUND + 1e-6
 
 
-def test_whom_an_adapter_was_tuned_among_teaches_and_judges_nothing(
+def test_patients_used_for_tuning_are_excluded_from_training_and_evaluation(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labelled = LabelledCohort.open(work / "cohort")
@@ -322,7 +322,7 @@ def test_a_worker_killed_in_the_middle_loses_no_question(work: Path, record: Pat
         assert voice.read(notes).whole
 
 
-def test_the_doctor_says_which_model_speaks_and_whether_it_can(
+def test_doctor_names_the_language_model_and_its_availability(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look = dict(doctor._LOOKS)["first stages"]

@@ -328,7 +328,7 @@ def test_a_task_of_your_own() -> None:
         ("on dialysis: {before", "on dialysis: {bfore", "exclude.on dialysis", "unknown predicate"),
     ],
 )  # fmt: skip
-def test_a_broken_task_file_is_told_which_field(before: str, after: str, field: str, message: str) -> None:
+def test_task_file_errors_name_the_field(before: str, after: str, field: str, message: str) -> None:
     assert before in OWN
     with pytest.raises(TaskDefinitionError) as caught:
         parse_task(OWN.replace(before, after), "own.yaml")

@@ -32,9 +32,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "model.gguf"
 
 
-def test_of_those_who_want_it_at_once_one_unpacks_and_all_have_it(
-    opened: tuple[Any, Any], weights: Path, tmp_path: Path
-) -> None:
+def test_concurrent_processes_unpack_once(opened: tuple[Any, Any], weights: Path, tmp_path: Path) -> None:
     """A lock of its own for each, as in processes: whoever waited finds the copy of the first."""
     together, unpacked = threading.Barrier(4), []
 
@@ -71,7 +69,7 @@ def test_a_whole_copy_is_never_taken_away_and_one_that_is_not_whole_is_made_anew
     assert (copy / MANIFEST).is_file()
 
 
-def test_where_nothing_can_be_locked_nobody_waits(tmp_path: Path) -> None:
+def test_no_waiting_on_file_systems_without_locks(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     inside = 0
     with alone(tmp_path / "file"), alone(tmp_path / "file"):

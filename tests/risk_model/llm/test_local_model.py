@@ -39,8 +39,8 @@ def test_no_model_is_looked_for_in_the_network() -> None:
         "from huggingface_hub import constants as c; print(c.HF_HUB_OFFLINE, c.HF_HUB_DISABLE_TELEMETRY)"
     )
     loud = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | {"HF_HUB_OFFLINE": "0"}
-    told = subprocess.run([sys.executable, "-c", code], env=loud, check=True, capture_output=True, text=True)
-    assert told.stdout == "True True\n"
+    done = subprocess.run([sys.executable, "-c", code], env=loud, check=True, capture_output=True, text=True)
+    assert done.stdout == "True True\n"
 
 
 def test_the_grammar_lets_through_what_is_right_and_nothing_else(smollm2: LocalLanguageModel) -> None:

@@ -174,7 +174,7 @@ def test_a_replay_of_a_bounded_estimate_gives_the_same_number(rules: RuleNoteRea
     assert believing.replay(estimate.inputs, language=True) == estimate.probability
 
 
-def test_an_evaluation_judges_what_would_be_served(believing: RiskModel) -> None:
+def test_evaluation_uses_served_estimates(believing: RiskModel) -> None:
     row = np.array([[72, 1, 108, 116, 136, 3.4, 0, 1, 4.5]], np.float32)
     plain = believing.probabilities(row)
     assert as_served(believing, row) == plain

@@ -68,7 +68,7 @@ def _of_kind(style: Style, kind: str, names: dict[str, str]) -> ReaderExample:
     return write(drawn(Random(3)), style, One(5), names)
 
 
-def test_the_label_is_what_was_told_of_the_record(index: KnowledgeIndex) -> None:
+def test_the_label_matches_the_record(index: KnowledgeIndex) -> None:
     facts = drawn(Random(11))
     names = {ui: concept.name for ui in table().findings if (concept := index.concept(ui))}
     for style in table().styles:
@@ -107,15 +107,15 @@ def test_the_same_seed_gives_the_same_examples(index: KnowledgeIndex) -> None:
     assert generated_examples(index, "train", 30) != generated_examples(index, "train", 30, seed=8)
 
 
-def test_a_records_conditions_and_measurements_are_what_is_told(index: KnowledgeIndex, patient: PatientRecord) -> None:
+def test_notes_state_the_records_conditions_and_measurements(index: KnowledgeIndex, patient: PatientRecord) -> None:
     facts = facts_of(patient, index)
     assert "D006471" in {*facts.present, *facts.past}
     assert not set(facts.others) & {*facts.present, *facts.past}
     examples = from_records([patient], index, "train", each=40)
-    told = {m.concept_ui for e in examples for m in e.mentions if (m.polarity, m.temporality, m.experiencer)
+    present = {m.concept_ui for e in examples for m in e.mentions if (m.polarity, m.temporality, m.experiencer)
             == STATUSES["present"]}  # fmt: skip
-    assert told
-    assert told <= set(facts.present)
+    assert present
+    assert present <= set(facts.present)
 
 
 def test_windows_of_notes_are_kept_only_where_record_and_rules_agree(

@@ -38,7 +38,7 @@ def base(folder: Path) -> dict[str, str]:
     return {"name": "tiny", "fingerprint": adapter.base_fingerprint(*find_weights(folder))}
 
 
-def taught(folder: Path, split: TuningSplit, out: Path, settings: TuningSettings = QUICK, **more: object) -> object:
+def tuned(folder: Path, split: TuningSplit, out: Path, settings: TuningSettings = QUICK, **more: object) -> object:
     return tune(LocalLanguageModel(folder), split, out, settings, base=base(folder), **more)  # type: ignore[arg-type]
 
 
@@ -50,11 +50,11 @@ def stopped(folder: Path, split: TuningSplit, out: Path, at: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        taught(folder, split, out, progress=progress)
+        tuned(folder, split, out, progress=progress)
 
 
 def test_it_learns_and_writes_a_signed_adapter_without_pickle(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
-    manifest = taught(folder, split, tmp_path / "out")
+    manifest = tuned(folder, split, tmp_path / "out")
     losses = [item["loss"] for item in manifest["metrics"]["validation"]]  # type: ignore[index]
     assert min(losses) < losses[0] - 0.1  # little can be learned over a random model; without learning it is 0
     assert manifest["metrics"]["lowest"] == min(losses)  # type: ignore[index]
@@ -67,7 +67,7 @@ def test_it_learns_and_writes_a_signed_adapter_without_pickle(folder: Path, spli
 
 def test_what_was_kept_is_what_was_best(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
     """The adapter that is opened again has the lowest loss of all that were measured."""
-    manifest = taught(folder, split, tmp_path / "out")
+    manifest = tuned(folder, split, tmp_path / "out")
     opened = LocalLanguageModel(folder, adapter=tmp_path / "out")
     run = _Run(LocalLanguageModel(folder), split, tmp_path / "new", QUICK, {})
     run.model = opened.model
@@ -78,10 +78,10 @@ def test_what_was_kept_is_what_was_best(folder: Path, split: TuningSplit, tmp_pa
 def test_training_that_was_killed_ends_as_if_it_had_not_been(
     folder: Path, split: TuningSplit, tmp_path: Path, at: int
 ) -> None:
-    whole = taught(folder, split, tmp_path / "whole")
+    whole = tuned(folder, split, tmp_path / "whole")
     stopped(folder, split, tmp_path / "killed", at)
     (tmp_path / "killed" / "state-000099.part").mkdir()  # the kill came while the next state was being written
-    resumed = taught(folder, split, tmp_path / "killed", resume=True)
+    resumed = tuned(folder, split, tmp_path / "killed", resume=True)
     assert resumed == whole
     assert not list((tmp_path / "killed").glob("state-*"))
 
@@ -90,29 +90,29 @@ def test_a_state_is_of_one_model_data_and_settings(folder: Path, split: TuningSp
     out = tmp_path / "out"
     stopped(folder, split, out, 5)
     with pytest.raises(TrainingError, match="--resume"):
-        taught(folder, split, out)
+        tuned(folder, split, out)
     with pytest.raises(TrainingError, match="other examples or settings"):
-        taught(folder, TuningSplit(split.train[1:], split.validation), out, resume=True)
+        tuned(folder, TuningSplit(split.train[1:], split.validation), out, resume=True)
     with pytest.raises(TrainingError, match="other examples or settings"):
-        taught(folder, split, out, TuningSettings(rank=2), resume=True)
+        tuned(folder, split, out, TuningSettings(rank=2), resume=True)
     state = next(out.glob("state-*/weights.safetensors"))
     flip(state)
     with pytest.raises(TrainingError, match="damaged"):
-        taught(folder, split, out, resume=True)
+        tuned(folder, split, out, resume=True)
 
 
 def test_tuning_can_be_ended_early_with_the_best_so_far(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
     settings = TuningSettings(rank=2, batch=4, validate_every=1, max_tokens=2048)
-    manifest = taught(folder, split, tmp_path / "out", settings, enough=iter([False, True]).__next__)
+    manifest = tuned(folder, split, tmp_path / "out", settings, enough=iter([False, True]).__next__)
     assert manifest["metrics"]["steps"] == 1  # type: ignore[index]
     assert adapter.check_adapter(tmp_path / "out") == manifest
 
 
 def test_a_finished_adapter_is_not_written_over(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
     once = TuningSettings(rank=2, max_steps=1, max_tokens=2048)
-    taught(folder, split, tmp_path / "out", once)
+    tuned(folder, split, tmp_path / "out", once)
     with pytest.raises(TrainingError, match="holds an adapter already"):
-        taught(folder, split, tmp_path / "out", once, resume=True)
+        tuned(folder, split, tmp_path / "out", once, resume=True)
 
 
 def flip(path: Path) -> None:
@@ -125,14 +125,14 @@ def flip(path: Path) -> None:
 def test_one_flipped_byte_is_refused_before_anything_is_opened(
     folder: Path, split: TuningSplit, tmp_path: Path, name: str
 ) -> None:
-    taught(folder, split, tmp_path / "out", TuningSettings(rank=2, max_steps=1, max_tokens=2048))
+    tuned(folder, split, tmp_path / "out", TuningSettings(rank=2, max_steps=1, max_tokens=2048))
     flip(tmp_path / "out" / name)
     with pytest.raises(ModelArtifactError, match="altered"):
         LocalLanguageModel(folder, adapter=tmp_path / "out")
 
 
 def test_an_adapter_of_another_model_is_refused(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
-    taught(folder, split, tmp_path / "out", TuningSettings(rank=2, max_steps=1, max_tokens=2048))
+    tuned(folder, split, tmp_path / "out", TuningSettings(rank=2, max_steps=1, max_tokens=2048))
     other = save_tiny_model(tmp_path / "other", seed=2)
     with pytest.raises(ModelArtifactError, match="tuned on 'tiny'"):
         LocalLanguageModel(other, adapter=tmp_path / "out")
@@ -179,20 +179,20 @@ def test_it_stops_when_validation_gets_no_better(folder: Path, split: TuningSpli
     settings = TuningSettings(
         rank=2, learning_rate=0.0, epochs=5, batch=4, validate_every=1, patience=2, max_tokens=2048
     )
-    manifest = taught(folder, split, tmp_path / "out", settings)
+    manifest = tuned(folder, split, tmp_path / "out", settings)
     assert manifest["metrics"]["steps"] == 2  # type: ignore[index]
     assert manifest["metrics"]["planned"] == 5 * 4  # type: ignore[index]
 
 
-def test_examples_that_cannot_teach_are_refused(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
+def test_unusable_examples_are_rejected(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
     for broken, words in (
         (TuningSplit([], split.validation), "no examples to learn from"),
         (TuningSplit(split.train, []), "no examples to validate on"),
         (TuningSplit(split.train, [ReaderExample("x", (), (), split.train[0].style)]), "must not be learned from"),
     ):
         with pytest.raises(TrainingError, match=words):
-            taught(folder, broken, tmp_path / "out")
+            tuned(folder, broken, tmp_path / "out")
     with pytest.raises(TrainingError, match="longer than 5 tokens"):
-        taught(folder, split, tmp_path / "out", TuningSettings(max_tokens=5))
+        tuned(folder, split, tmp_path / "out", TuningSettings(max_tokens=5))
     with pytest.raises(TrainingError, match="cannot be tuned"):
-        taught(folder, split, tmp_path / "out", TuningSettings(targets=("no_such_layer",), max_tokens=2048))
+        tuned(folder, split, tmp_path / "out", TuningSettings(targets=("no_such_layer",), max_tokens=2048))

@@ -49,8 +49,8 @@ def test_as_many_with_the_outcome_as_without_and_the_prior_put_back(ward: list[L
     prior = float(np.mean([row.outcome for row in ward]))
     levels = [example.level for example in lessons.split.train]
     assert (levels.count("low"), levels.count("high")) == (30, 30)
-    assert lessons.teaches is not None
-    assert lessons.teaches["offset"] == pytest.approx(math.log(prior / (1 - prior)))
+    assert lessons.outcome_tuning is not None
+    assert lessons.outcome_tuning["offset"] == pytest.approx(math.log(prior / (1 - prior)))
     lessons.split.check()
     outcome = {hashed(row.names[0]): row.outcome for row in ward}
     for example in (*lessons.split.train, *lessons.split.validation):
@@ -58,15 +58,15 @@ def test_as_many_with_the_outcome_as_without_and_the_prior_put_back(ward: list[L
     assert select_windows(ward, TASK, count=60) == lessons
 
 
-def test_who_was_learned_from_is_known_by_every_id_and_by_nobody_without(ward: list[LabelledNotes]) -> None:
+def test_tuning_patients_are_recognised_only_by_their_ids(ward: list[LabelledNotes]) -> None:
     """Drawn or not: who was drawn depends on outcomes, so leaving out only those would tell them."""
     lessons = select_windows(ward[40:], TASK, count=60)
-    manifest = {"teaches": lessons.teaches}
+    manifest = {"teaches": lessons.outcome_tuning}
     for name in (0, 1):
         known = learned_from(manifest, [row.names[name] for row in ward])
         np.testing.assert_array_equal(known, np.arange(len(ward)) >= 40)
     assert not learned_from({}, ["p001"]).any()
-    assert "p0" not in str(lessons.teaches["patients"] if lessons.teaches else "")
+    assert "p0" not in str(lessons.outcome_tuning["patients"] if lessons.outcome_tuning else "")
 
 
 def test_a_reason_is_the_sentence_that_weighs_most_to_others(ward: list[LabelledNotes]) -> None:
@@ -90,7 +90,7 @@ def test_the_own_outcome_has_no_part_in_the_own_reason(
     assert [first[n] for n in np.flatnonzero(fold == 2)] == [other[n] for n in np.flatnonzero(fold == 2)]
 
 
-def test_too_few_outcomes_teach_nothing(ward: list[LabelledNotes]) -> None:
+def test_too_few_outcomes_are_rejected(ward: list[LabelledNotes]) -> None:
     with pytest.raises(TrainingError, match="the fewest to learn from"):
         select_windows([row for row in ward if not row.outcome], TASK, count=60)
     silent = replace(ward[0], windows=())
@@ -107,7 +107,7 @@ def test_short_notes_share_a_window_and_long_ones_do_not() -> None:
     assert packed([]) == []
 
 
-def test_an_adapter_taught_outcomes_puts_the_prior_back_and_names_its_patients(
+def test_an_adapter_tuned_on_outcomes_restores_the_prior_and_lists_its_patients(
     ward: list[LabelledNotes], tmp_path: Path
 ) -> None:
     for package in ("torch", "transformers", "llguidance", "peft"):
@@ -124,9 +124,9 @@ def test_an_adapter_taught_outcomes_puts_the_prior_back_and_names_its_patients(
     settings = TuningSettings(rank=4, alpha=8, learning_rate=0.02, max_steps=1, max_tokens=2048)
     base = {"name": "tiny", "fingerprint": adapter.base_fingerprint(*find_weights(folder))}
     out = tmp_path / "out"
-    manifest = tune(model, lessons.split, out, settings, base=base, teaches=lessons.teaches)
+    manifest = tune(model, lessons.split, out, settings, base=base, outcome_tuning=lessons.outcome_tuning)
     assert manifest == adapter.check_adapter(out)
-    assert manifest["teaches"] == lessons.teaches
+    assert manifest["teaches"] == lessons.outcome_tuning
     assert manifest["data"]["patients"].keys() == {"train", "validation"}
     opened = LocalLanguageModel(folder, adapter=out)
     prompts = [example.prompt for example in lessons.split.validation[:2]]

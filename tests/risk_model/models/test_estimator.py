@@ -81,7 +81,7 @@ def test_one_flipped_bit_and_the_model_is_not_opened(tmp_path: Path, task: str, 
         RiskModel.open(folder)
 
 
-def test_a_model_whose_inputs_are_not_the_manifests_is_not_opened(tmp_path: Path) -> None:
+def test_a_model_with_other_inputs_than_the_manifest_is_rejected(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(shipped_folder(READMISSION_30D), folder)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -223,7 +223,7 @@ def test_outside_its_population_a_model_abstains_with_the_reason(
 
 
 @pytest.mark.parametrize("code", ["Z51.1", "N93.9", "Z51"])
-def test_neighbours_of_excluded_codes_exclude_nobody(models: dict[str, RiskModel], code: str) -> None:
+def test_neighbours_of_excluded_codes_do_not_exclude(models: dict[str, RiskModel], code: str) -> None:
     """Chemotherapy and gynaecology are not what stands beside them in the book."""
     assert models[IN_HOSPITAL_MORTALITY].estimate(icu(under(code))).abstention is None
 
@@ -264,7 +264,7 @@ def test_a_library_older_than_the_model_is_refused(monkeypatch: pytest.MonkeyPat
             load_booster(path)
 
 
-def test_a_model_that_does_not_say_who_wrote_it_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_its_xgboost_version_is_rejected(tmp_path: Path) -> None:
     whole = (shipped_folder(READMISSION_30D) / "model.ubj").read_bytes()
     (tmp_path / "model.ubj").write_bytes(whole.replace(b"\x07version", b"\x07verzion"))
     with pytest.raises(ModelArtifactError):
@@ -397,7 +397,7 @@ def cohort(y: list[float], patients: list[str] | None = None) -> TrainingRows:
         ([0.0, 1.0] * 30, ["a", "b"] * 30),
     ],
 )
-def test_a_cohort_that_cannot_teach_is_refused(y: list[float], patients: list[str] | None) -> None:
+def test_a_cohort_unusable_for_training_is_rejected(y: list[float], patients: list[str] | None) -> None:
     with pytest.raises(TrainingError):
         cohort(y, patients).check()
 

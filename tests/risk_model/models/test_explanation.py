@@ -79,7 +79,7 @@ def test_drivers_are_signed_and_ranked(model: RiskModel) -> None:
     assert {driver.modifiable for driver in found} == {True, False}
 
 
-def test_a_model_that_needs_what_nobody_computes_is_not_opened(tmp_path: Path) -> None:
+def test_a_model_with_unknown_inputs_is_rejected(tmp_path: Path) -> None:
     """Such an input would be unknown for every patient for ever, and the estimates silently others."""
     cohort = simulated(600)
     names = ("shoe_size.last", *cohort.names[1:])

@@ -20,8 +20,8 @@ def distribution() -> Distribution:
 
 
 def shares(distribution: Distribution, x: NDArray[np.float32]) -> tuple[float, float]:
-    verdicts = [distribution.strangeness(row).verdict for row in x]
-    return float(np.mean([v != "usual" for v in verdicts])), float(np.mean([v == "strange" for v in verdicts]))
+    verdicts = [distribution.outlier_score(row).verdict for row in x]
+    return float(np.mean([v != "typical" for v in verdicts])), float(np.mean([v == "outlier" for v in verdicts]))
 
 
 def test_false_alarms_are_as_rare_as_stated(distribution: Distribution) -> None:
@@ -40,10 +40,10 @@ def scaled(name: str, factor: float) -> NDArray[np.float32]:
 def test_a_value_in_another_unit_is_refused_and_named(distribution: Distribution, name: str, factor: float) -> None:
     x = scaled(name, factor)
     assert shares(distribution, x)[1] > 0.99
-    assert name.partition(".")[0] in distribution.strangeness(x[0]).concepts
+    assert name.partition(".")[0] in distribution.outlier_score(x[0]).concepts
 
 
-def test_missing_what_was_always_there_is_strange(distribution: Distribution) -> None:
+def test_missing_an_always_known_input_is_an_outlier(distribution: Distribution) -> None:
     x = simulated(200, seed=11).x.copy()
     x[:, [NAMES.index("sodium.last"), NAMES.index("heart_rate.last")]] = np.nan
     assert shares(distribution, x)[1] > 0.99
@@ -60,7 +60,7 @@ def test_empty_charts_in_training_hide_no_lost_feed() -> None:
     assert shares(distribution, held)[0] > 0.99
 
 
-def test_a_rare_diagnosis_alone_is_not_strange(distribution: Distribution) -> None:
+def test_a_rare_diagnosis_alone_is_not_an_outlier(distribution: Distribution) -> None:
     """Yes and no have no distance: a disease of eight in a hundred once made each such patient an alarm."""
     x = simulated(2000, seed=12).x.copy()
     x[:, NAMES.index("group.cerebrovascular")] = 1
@@ -70,7 +70,7 @@ def test_a_rare_diagnosis_alone_is_not_strange(distribution: Distribution) -> No
 def test_it_survives_json(distribution: Distribution) -> None:
     again = Distribution.from_json(json.loads(json.dumps(distribution.to_json())))
     row = simulated(1).x[0]
-    assert again.strangeness(row) == distribution.strangeness(row)
+    assert again.outlier_score(row) == distribution.outlier_score(row)
 
 
 @pytest.mark.parametrize("damage", [{"knots": [[1.0]]}, {"known": []}, {"places": ["x"]}])
@@ -79,14 +79,14 @@ def test_a_damaged_description_is_refused(distribution: Distribution, damage: di
         Distribution.from_json(distribution.to_json() | damage)
 
 
-def test_nothing_to_look_at_is_nothing_strange() -> None:
+def test_no_checked_inputs_is_typical() -> None:
     x = np.zeros((100, 1), np.float32)
     distribution = Distribution.fit(("group.cerebrovascular",), x, np.arange(100) % 5)
-    assert distribution.strangeness(x[0]).verdict == "usual"
+    assert distribution.outlier_score(x[0]).verdict == "typical"
     assert Distribution.from_json(distribution.to_json()).names == ()
 
 
-def test_a_skewed_value_far_too_low_is_as_strange_as_one_far_too_high() -> None:
+def test_skewed_values_far_too_low_and_far_too_high_are_outliers() -> None:
     """A bilirubin in another unit was refused when seventeen times too high, and looked usual when as much too low."""
     drawn = np.random.default_rng(3)
     x = np.column_stack([np.exp(drawn.normal(0, 1.0, 4000)), drawn.normal(138, 4, 4000)]).astype(np.float32)

@@ -162,7 +162,7 @@ def test_a_graded_statement(text: str, concept: str, grade: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["not alert and oriented", "possible worlds", "lactate", "watch for oliguria"])
-def test_a_grade_that_nobody_gave_is_none(text: str) -> None:
+def test_a_missing_grade_is_none(text: str) -> None:
     assert not [value for value in read(text) if value.counts]
 
 

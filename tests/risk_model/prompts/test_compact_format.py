@@ -40,7 +40,7 @@ def read(index: KnowledgeIndex, example: ReaderExample, text: str) -> NoteFindin
     return NoteFindings(anchored.reading.findings, None, "m", 1, 0, values=anchored.reading.values)
 
 
-def test_lines_lose_nothing_that_json_tells(index: KnowledgeIndex, examples: list[ReaderExample]) -> None:
+def test_compact_lines_keep_everything_in_the_json(index: KnowledgeIndex, examples: list[ReaderExample]) -> None:
     """A perfect reader is as right in lines as in JSON, in every style."""
     for example in examples:
         in_json = scores(example, read(index, example, example.answer().to_text()))
@@ -93,7 +93,7 @@ def test_the_grammar_lets_through_what_is_right_and_nothing_else(smollm2: LocalL
         assert not fits(right.replace(old, new)), new
 
 
-def test_what_is_taught_fits_the_grammar(smollm2: LocalLanguageModel, examples: list[ReaderExample]) -> None:
+def test_training_answers_fit_the_grammar(smollm2: LocalLanguageModel, examples: list[ReaderExample]) -> None:
     """Else a model would learn what it may not say."""
     guide = smollm2.guide
     for example in examples:
@@ -103,7 +103,7 @@ def test_what_is_taught_fits_the_grammar(smollm2: LocalLanguageModel, examples: 
         assert matcher.is_accepting()
 
 
-def test_a_model_taught_in_lines_answers_in_json(index: KnowledgeIndex, tmp_path: Path) -> None:
+def test_a_model_tuned_on_lines_answers_in_json(index: KnowledgeIndex, tmp_path: Path) -> None:
     """Its adapter says how it was taught; alone and together it says the same, held to the grammar."""
     for package in ("torch", "transformers", "llguidance", "peft"):
         pytest.importorskip(package, reason=NEEDS)
@@ -113,9 +113,9 @@ def test_a_model_taught_in_lines_answers_in_json(index: KnowledgeIndex, tmp_path
     base = {"name": "tiny", "fingerprint": adapter.base_fingerprint(*find_weights(folder))}
     manifest = tune(LocalLanguageModel(folder), split, tmp_path / "out", settings, base=base)
     assert manifest["settings"]["answers"] == COMPACT
-    taught = LocalLanguageModel(folder, adapter=tmp_path / "out")
+    tuned_model = LocalLanguageModel(folder, adapter=tmp_path / "out")
     prompts = [example.prompt() for example in generated_examples(index, "test", 4)]
-    alone = [taught.answer(prompt, max_tokens=150) for prompt in prompts]
-    assert list(answers(taught, prompts, max_tokens=150, batch=3)) == alone
+    alone = [tuned_model.answer(prompt, max_tokens=150) for prompt in prompts]
+    assert list(answers(tuned_model, prompts, max_tokens=150, batch=3)) == alone
     for prompt, said in zip(prompts, alone, strict=True):
         assert all(finding.quote in prompt.window.shown for finding in ReaderAnswer.from_text(said).findings)

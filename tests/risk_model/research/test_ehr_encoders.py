@@ -63,31 +63,31 @@ SUBJECT = Subject(
 )
 
 
-def test_codes_are_told_newest_first_each_once_and_nothing_later() -> None:
+def test_codes_are_listed_newest_first_each_once_and_nothing_later() -> None:
     assert SUBJECT.codes(NOON, 8000) == "Heart failure\nLOCAL ward\nSodium"
     assert SUBJECT.codes(before(1), 8000) == "LOCAL ward\nSodium\nHeart failure"
     assert SUBJECT.codes(NOON, 4) == "Heart failure"
     assert SUBJECT.codes(datetime(1949, 1, 1), 8000) == ""
 
 
-def test_markdown_tells_demographics_latest_values_and_events_by_day() -> None:
-    told = SUBJECT.markdown(NOON, 8000)
-    assert told.splitlines()[:9] == [
+def test_markdown_lists_demographics_latest_values_and_events_by_day() -> None:
+    text = SUBJECT.markdown(NOON, 8000)
+    assert text.splitlines()[:9] == [
         "# Electronic Healthcare Record", "", "Current time: 2024-01-01", "", "## Demographics", "- Age: 70",
         "- Sex: female", "", "## Recent measurements",
     ]  # fmt: skip
-    assert "- Sodium: 133, 131" in told
+    assert "- Sodium: 133, 131" in text
     assert (
-        told.index("### Less than a day before") < told.index("### 2 days before") < told.index("### 400 days before")
+        text.index("### Less than a day before") < text.index("### 2 days before") < text.index("### 400 days before")
     )
-    assert "C25" not in told
-    assert "2020" not in told
+    assert "C25" not in text
+    assert "2020" not in text
 
 
 def test_markdown_of_nothing_is_unknown_and_never_normal() -> None:
-    told = Subject([], Vocabulary({}, {})).markdown(NOON, 8000)
-    assert "- Age: unknown\n- Sex: unknown" in told
-    assert "- No recent data" in told
+    text = Subject([], Vocabulary({}, {})).markdown(NOON, 8000)
+    assert "- Age: unknown\n- Sex: unknown" in text
+    assert "- No recent data" in text
 
 
 def test_counts_climb_to_all_codes_above() -> None:
@@ -229,9 +229,7 @@ def test_a_second_run_encodes_nothing_and_a_further_encoder_only_itself(
     assert "encoded again" in str(again.exception)
 
 
-def test_labels_of_nobody_in_the_data_are_counted_and_changed_labels_are_read_anew(
-    dataset: Path, tmp_path: Path
-) -> None:
+def test_labels_of_unknown_subjects_are_counted_and_changed_labels_reread(dataset: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels"
     labels.mkdir()
     known = pq.read_table(dataset / "labels" / "illness.parquet").to_pylist()

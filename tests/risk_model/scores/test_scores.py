@@ -277,7 +277,7 @@ def test_qsofa_borders(code: str, unit: str, value: float, expected: int) -> Non
     assert found.low == expected
 
 
-def test_no_adult_score_speaks_for_a_child_or_an_unknown_age() -> None:
+def test_no_adult_score_for_a_child_or_an_unknown_age() -> None:
     for birth in ("2016-01-01", "2006"):
         child = record(stay(2), patient=PATIENT | {"birthDate": birth})
         assert [score(child) for score in (lace, hospital_score, news2, qsofa)] == [None] * 4

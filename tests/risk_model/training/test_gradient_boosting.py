@@ -16,7 +16,7 @@ from risk_model.evaluation.metrics import auroc, calibration_slope, logistic_fit
 from risk_model.first_stage.training_rows import TrainingRows, patient_folds
 from risk_model.models.boosting import xgboost
 from risk_model.training.gradient_boosting import Fit, fit, predict, save
-from tests.risk_model.simulated import NAMES, QUICK, simulated, telling_block
+from tests.risk_model.simulated import NAMES, QUICK, informative_block, simulated
 
 POPULATION = {"minimum_age": 16, "needs": [], "needs_at_least": 0, "in_words": "simulated patients"}
 
@@ -89,8 +89,8 @@ def test_what_was_written_answers_as_what_was_fitted(tmp_path: Path, cohort: Tra
 
 def test_heads_are_written_without_pickle_and_checked(tmp_path: Path) -> None:
     cohort = replace(simulated(600), blocks=())
-    result = fit(replace(cohort, blocks=(replace(telling_block(cohort), source="notes"),)), parameters=QUICK)
-    model = written(tmp_path, result, replace(cohort, blocks=(replace(telling_block(cohort), source="notes"),)))
+    result = fit(replace(cohort, blocks=(replace(informative_block(cohort), source="notes"),)), parameters=QUICK)
+    model = written(tmp_path, result, replace(cohort, blocks=(replace(informative_block(cohort), source="notes"),)))
     assert model.names[-1] == "notes_embedding.logit"
     np.testing.assert_array_equal(model.heads[0].weights, result.heads[0].weights)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".ubj"}
