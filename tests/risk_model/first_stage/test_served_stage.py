@@ -148,9 +148,11 @@ def test_what_is_kept_names_the_model_and_not_its_weights(work: Path, model: Ris
     assert FILE in model.manifest["files"]
     assert {"stage1.logit", "rationale_embedding.logit"} <= set(model.names)
     assert model.manifest["note_bound"] == NOTE_BOUND
-    told = json.loads(done("card", work / "model", "--format", "json").stdout)["attributes"]["development"]["relevance"]
-    assert "first stage is the language model smollm2" in told
-    assert "at most 0.7 in log-odds, and no level" in told
+    relevance = json.loads(done("card", work / "model", "--format", "json").stdout)["attributes"]["development"][
+        "relevance"
+    ]
+    assert "first stage is the language model smollm2" in relevance
+    assert "at most 0.7 in log-odds, and no level" in relevance
     answers = work / "model.answers.jsonl"
     assert stat.S_IMODE(answers.stat().st_mode) == 0o600
     assert len(answers.read_text().splitlines()) == 2  # of some fifty notes two are different

@@ -133,7 +133,7 @@ def test_an_adapter_tuned_on_outcomes_restores_the_prior_and_lists_its_patients(
     assert opened.offset("readmission_30d") == 0
     offset = opened.offset(TASK)
     with_prior = [opinion.number for opinion in opinions(opened, prompts, reasons=False)]
-    opened._taught = {}
+    opened._outcome_tuning = {}
     without = [opinion.number for opinion in opinions(opened, prompts, reasons=False)]
     assert with_prior == pytest.approx([number + offset for number in without])
     assert offset < 0

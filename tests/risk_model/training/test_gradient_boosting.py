@@ -140,18 +140,20 @@ def test_where_a_language_model_reads_held_out_probabilities_are_as_served(
     """Notes that tell the outcome: out of fold, too, they move a probability no further than the bound, so metrics,
     intervals and prediction sets are those of what would be served."""
     said = np.where(np.random.default_rng(3).random(len(cohort.y)) < 0.9, cohort.y, 1 - cohort.y)
-    told = replace(cohort, names=(*NAMES, "finding.Sepsis"), x=np.column_stack([cohort.x, said]).astype(np.float32))
-    free, held_near = fit(told, parameters=QUICK, note_bound=50.0), fit(told, parameters=QUICK, note_bound=0.7)
-    assert auroc(told.y, cohort_only(cohort)) < auroc(told.y, held_near.out_of_fold) < auroc(told.y, free.out_of_fold)
+    noted = replace(cohort, names=(*NAMES, "finding.Sepsis"), x=np.column_stack([cohort.x, said]).astype(np.float32))
+    free, held_near = fit(noted, parameters=QUICK, note_bound=50.0), fit(noted, parameters=QUICK, note_bound=0.7)
+    assert (
+        auroc(noted.y, cohort_only(cohort)) < auroc(noted.y, held_near.out_of_fold) < auroc(noted.y, free.out_of_fold)
+    )
     assert np.abs(logit(held_near.out_of_fold) - logit(free.out_of_fold)).max() > 0.7
     save(
-        tmp_path, held_near, told, model_id="m", version="1", population=POPULATION, card={}, facts={"note_bound": 0.7}
+        tmp_path, held_near, noted, model_id="m", version="1", population=POPULATION, card={}, facts={"note_bound": 0.7}
     )
     model = RiskModel.open(tmp_path)
-    rows = told.x[:200]
+    rows = noted.x[:200]
     served = [model.bounded(p, row).probability for p, row in zip(model.probabilities(rows), rows, strict=True)]
     assert model.manifest["note_bound"] == 0.7
-    without = np.where([name == "finding.Sepsis" for name in told.names], np.nan, rows).astype(np.float32)
+    without = np.where([name == "finding.Sepsis" for name in noted.names], np.nan, rows).astype(np.float32)
     assert np.abs(logit(np.array(served)) - logit(model.probabilities(without))).max() <= 0.7 + 1e-6
 
 
