@@ -43,9 +43,9 @@ PHRASES = {
 }
 # Parts of a name that are said of people, never of software, models or data.
 OF_PEOPLE = {
-    "who", "whom", "whose", "tell", "tells", "told", "telling", "speak", "speaks", "spoke", "spoken", "speaking", "teach",
-    "teaches", "taught", "teaching", "judge", "judges", "judged", "judging", "strange", "stranger", "strangeness", "house",
-    "room", "rooms", "nobody", "somebody", "everybody", "folk",
+    "who", "whom", "whose", "tell", "tells", "told", "telling", "speak", "speaks", "spoke", "spoken", "speaking",
+    "teach", "teaches", "taught", "teaching", "judge", "judges", "judged", "judging", "strange", "stranger",
+    "strangeness", "house", "room", "rooms", "nobody", "somebody", "everybody", "folk",
 }  # fmt: skip
 HERE = {"tests/test_vocabulary.py"}
 
