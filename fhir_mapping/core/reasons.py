@@ -134,6 +134,7 @@ NOTE_REASONS = {
     "pdf-damaged": "A damaged PDF",
     "pdf-without-text": "A PDF without text, such as a scan",
     "pdf-pages-without-text": "Some pages of the PDF have no text",
+    "section-unreadable": "A section of the document could not be read",
     "text-cut": "Longer than the limit; the rest was cut off",
     "time-limit": "The conversion took too long",
     "memory-limit": "The conversion needed too much memory",

@@ -34,8 +34,9 @@ def read_demographics(
 ) -> Demographics:
     """Returns the demographics of a Patient. Nothing of it is used if it has a modifierExtension or implicitRules."""
     if patient.get("modifierExtension") or patient.get("implicitRules"):
-        refused.append(Refusal(source, "modifier-extension"))
-        return Demographics(unknown={"birth": "modifier-extension", "sex": "modifier-extension"})
+        reason = "modifier-extension" if patient.get("modifierExtension") else "implicit-rules"
+        refused.append(Refusal(source, reason))
+        return Demographics(unknown={"birth": reason, "sex": reason})
     unknown: dict[str, str] = {}
     birth = parse_instant(patient.get("birthDate"))
     if absent(patient, "birthDate"):

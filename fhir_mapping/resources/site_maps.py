@@ -183,9 +183,7 @@ class SiteMap:
         raw = value.get("coding") if isinstance(value, dict) else None
         if not isinstance(raw, list):
             return value
-        local = [
-            c for c in raw if isinstance(c, dict) and isinstance(c.get("system"), str) and c["system"] in self._known
-        ]
+        local = [coding for coding in _complete(raw) if coding["system"] in self._known]
         standard = [new for coding in local if (new := self._coding(coding)) is not None]
         return {**value, "coding": [*standard, *raw]} if standard else value
 

@@ -211,6 +211,7 @@ ABSENT = {"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-ab
         (PATIENT | {"_birthDate": ABSENT}, "value-and-absent-reason"),
         ({"resourceType": "Patient", "id": "p"}, "none-found"),
         (PATIENT | {"modifierExtension": [{"url": "x"}]}, "modifier-extension"),
+        (PATIENT | {"implicitRules": "http://x"}, "implicit-rules"),
     ],
 )
 def test_a_missing_birth_date_has_a_reason(patient: Resource, reason: str) -> None:

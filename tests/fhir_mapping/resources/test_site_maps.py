@@ -57,6 +57,16 @@ def test_local_items(site: Path, name: str, resource: Resource, feature: str, va
     assert record(resource).features().number(feature) is None
 
 
+@pytest.mark.parametrize("code", [{}, {"code": None}, {"code": ["NA"]}, {"code": {"value": "NA"}}, {"code": 7}])
+@pytest.mark.parametrize("system", [f"{MIMIC}/mimic-d-labitems", f"{MIMIC}/mimic-diagnosis-icd9"])
+def test_a_local_coding_without_a_usable_code_is_left_alone(system: str, code: dict[str, Any]) -> None:
+    """A Coding of a mapped system without `code` raised KeyError, and one with a list TypeError."""
+    concept = {"code": {"coding": [{"system": system} | code], "text": "sodium"}}
+    problem = {"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/p"}} | concept
+    found = record(observation() | concept, problem)
+    assert found.features().number("sodium.last") is None
+
+
 def test_bytes_and_dictionaries_are_translated_alike(site: Path) -> None:
     resources = [PATIENT, STAY, *(item | {"id": f"o{n}"} for n, (_, item, _, _) in enumerate(ITEMS))]
     raw = orjson.dumps({"resourceType": "Bundle", "entry": [{"resource": r} for r in resources]})
