@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from artifact_store import MANIFEST
 from benchmarks import readme
 from benchmarks.measuring import write
 from benchmarks.outcome import say
@@ -26,7 +27,6 @@ from knowledge_index import KnowledgeIndex
 from risk_model import NoteFindings, RuleNoteReader
 from risk_model.core.errors import AnswerError
 from risk_model.llm import LocalLanguageModel, base_fingerprint, check_adapter, find_weights
-from risk_model.llm.adapter import MANIFEST
 from risk_model.llm.batching import answers
 from risk_model.llm_reader.anchoring import Anchored
 from risk_model.llm_tuning import TuningSettings, TuningSplit, generated_examples, tune

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from artifact_store import MANIFEST
 from benchmarks import cinc_fhir
 from benchmarks.notes_fusion import AT, SEED, with_notes
 from benchmarks.outcome import say
@@ -20,7 +21,6 @@ from fhir_mapping import PatientRecord
 from knowledge_index import KnowledgeIndex
 from risk_model import IN_HOSPITAL_MORTALITY, RuleNoteReader
 from risk_model.llm import LocalLanguageModel, ReaderName, base_fingerprint, check_adapter, find_weights
-from risk_model.llm.adapter import MANIFEST
 from risk_model.llm_tuning import TuningSettings, WindowLessons, labelled_notes, select_windows, tune
 from risk_model.llm_tuning.risk_examples import LabelledNotes
 

@@ -16,7 +16,7 @@ def describe_reason(code: str) -> str:
     """Returns the description of a reason code (docs/reasons.md); an unknown code is returned unchanged.
 
     >>> describe_reason("none-found"), describe_reason("some-new-code")
-    ('Asked for, and there is none', 'some-new-code')
+    ('Requested, and there is none', 'some-new-code')
     """
     return REASONS.get(code) or NOTE_REASONS.get(code) or _MORE.get(code, code)
 

@@ -151,7 +151,7 @@ def test_what_was_opened_stays_open_when_the_literature_comes(
     assert "Searching the literature" in page.inner_text(".driver [open]")
     held[0].continue_()
     page.wait_for_selector("[data-load=drivers][data-loaded]")
-    assert "Literature on it" in page.inner_text(".driver [open]")
+    assert "PMID" in page.inner_text(".driver [open]")
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
     page.close()
 

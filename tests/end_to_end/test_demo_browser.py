@@ -85,11 +85,11 @@ def test_the_inspector_shows_what_went_over_the_wire(page: Any, tmp_path: Path) 
 
 
 def test_a_card_links_to_its_request_trace(page: Any, address: str) -> None:
-    """Through all four packages, with the same numbers as on the card, and gone when nobody remembers it."""
+    """Through all four packages, with the same numbers as on the card, and gone once it is no longer kept."""
     choose(page, "Rogers")
     summary = page.inner_text(".card h3")
     with page.expect_popup() as opened:
-        page.click("text=How this card was made")
+        page.click(".card >> text=Request trace")
     trace = opened.value
     trace.wait_for_selector("#out")
     assert summary in trace.inner_text("#out")
