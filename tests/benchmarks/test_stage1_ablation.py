@@ -25,7 +25,7 @@ def test_the_arm_without_cross_fitting_trusts_a_memorising_first_stage() -> None
         columns = cross_fit([InFold(reasoner, embed)], cohort.y, inside, fold).columns
         assert auroc(cohort.y[inside], columns[inside, 0].astype(float)) == 1
         assert not columns[~inside, 0].any()
-    assert not any(rows.all() for rows in reasoner.taught)
+    assert not any(rows.all() for rows in reasoner.learned_rows)
 
 
 def test_the_same_rows_are_fitted_once() -> None:
@@ -36,7 +36,7 @@ def test_the_same_rows_are_fitted_once() -> None:
     first = reasoner.learn(cohort.y, half)
     assert reasoner.learn(cohort.y, half.copy()) is first
     reasoner.learn(cohort.y, ~half)
-    assert len(inner.taught) == 2
+    assert len(inner.learned_rows) == 2
 
 
 def test_inputs_made_of_notes_have_names_a_clinician_reads() -> None:
