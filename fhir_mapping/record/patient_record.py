@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -257,7 +258,10 @@ def _build(
     if at is None:
         raise InvalidInputError("the data contain no dates; give a prediction_time")
     encounters = {source: site.translate(entry.elements) for source, entry in owned if entry.kind == "Encounter"}
-    cutoff = Cutoff(encounters, directory, at, undated_known=requested is None or options.get("undated_known", False))
+    # The directory holds the cutoff from here on. A proxy back keeps the two from outliving this call: together they
+    # hold every resource, and serving collects cycles rarely.
+    undated_known = requested is None or options.get("undated_known", False)
+    cutoff = Cutoff(encounters, weakref.proxy(directory), at, undated_known=undated_known)
     directory.restrict(lambda key, resource: cutoff.known(key, resource) is Known.YES)
     known, later = _cut(owned, cutoff, refused)
     observations, usable = _usable(known, site, cutoff, refused)

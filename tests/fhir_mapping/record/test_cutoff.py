@@ -7,6 +7,7 @@ where the Condition had no date, in `score --as-of`, `map --as-of`, bulk scoring
 from __future__ import annotations
 
 import base64
+import gc
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,8 @@ import orjson
 import pytest
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.record.cutoff import known_resources
+from fhir_mapping.parsing.references import Directory
+from fhir_mapping.record.cutoff import Cutoff, known_resources
 from tests.fhir_mapping.record.test_cases import AT, PATIENT, STAY, Resource, observation
 
 MINE: Resource = {"subject": {"reference": "Patient/p"}}
@@ -284,3 +286,15 @@ def test_undated_diagnoses_are_known_at_the_end_of_the_encounter() -> None:
         chart = [PATIENT, stay, SEPSIS | within("stay")]
         assert PatientRecord.from_resources(chart, prediction_time=AT).conditions
         assert not PatientRecord.from_resources(chart, prediction_time=AT - timedelta(minutes=1)).conditions
+
+
+def test_the_input_is_freed_once_the_record_is_made() -> None:
+    """Directory and Cutoff referred to each other: each record kept all its resources until a rare garbage collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        found = PatientRecord.from_resources([PATIENT, PAST, STAY, observation(), SEPSIS | within("stay")], "p", AT)
+        assert not [each for each in gc.get_objects() if isinstance(each, Directory | Cutoff)]
+    finally:
+        gc.enable()
+    assert found.stays
