@@ -29,7 +29,7 @@ help:  ## this list
 	$(CHECK)
 	@touch $@
 
-# Without --no-compile modules that no test imports would take half a minute and 350 MB.
+# --no-compile: most modules of these packages are never imported; the others are compiled when they first are.
 .venv/.ready: .venv/.runtime requirements/dev.txt
 	$(INSTALL) --no-compile -r requirements/dev.txt
 	$(CHECK)

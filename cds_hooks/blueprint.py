@@ -8,7 +8,7 @@ Every answer that is not 200 is an OperationOutcome.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -93,7 +93,7 @@ def hooks_blueprint(hooks: HookServices, url_prefix: str = "", name: str = "cds_
         LOG.info("refused status=%d code=%s%s", error.status, error.code, reason)
         return error_response(error)
 
-    routes.after_request(_cors(hooks))
+    routes.after_request(cors_headers(hooks.allowed_origins))
     return routes
 
 
@@ -153,11 +153,11 @@ def _body(hooks: HookServices, service_id: str, kind: str, caller: Any) -> Itera
         yield body
 
 
-def _cors(hooks: HookServices) -> Callable[[Response], Response]:
-    """CORS for browser-based clients, with preflight (CDS Hooks, "Cross-Origin Resource Sharing")."""
+def cors_headers(allowed: Collection[str]) -> Callable[[Response], Response]:
+    """Adds CORS headers for the allowed origins, or `*` (CDS Hooks, "Cross-Origin Resource Sharing")."""
 
     def add(response: Response) -> Response:
-        origin, allowed = request.headers.get("Origin"), hooks.allowed_origins
+        origin = request.headers.get("Origin")
         if origin and ("*" in allowed or origin in allowed):
             response.headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"

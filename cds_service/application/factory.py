@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Unpack
 
@@ -15,7 +14,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from cds_hooks import HookError
-from cds_hooks.blueprint import error_response
+from cds_hooks.blueprint import cors_headers, error_response
 from cds_service.app_pages.blueprint import app_pages
 from cds_service.app_pages.smart_charts import frames_of, smart_charts
 from cds_service.application.parts import HandlerOptions, ServiceParts
@@ -65,7 +64,7 @@ def create_app(
     app.register_blueprint(smart_routes(cds.smart))
     app.register_blueprint(app_pages("app", "/app", smart_charts(cds), cds.answering, frames_of(cds)))
     _errors(app, cds)
-    app.after_request(_cors(settings))
+    app.after_request(cors_headers(settings.allowed_origins))
     return app
 
 
@@ -115,21 +114,3 @@ def _errors(app: Flask, cds: ServiceParts) -> None:
         place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown"
         LOG.error("incident=%s error=%s at=%s known=%s", incident, error.__class__.__name__, place, known)
         return error_response(HookError(500, "exception", f"our fault; incident {incident}"))
-
-
-def _cors(settings: Settings) -> Callable[[Response], Response]:
-    """CORS for browser-based clients; preflight is answered by Flask's own OPTIONS."""
-
-    def add(response: Response) -> Response:
-        origin = request.headers.get("Origin")
-        if origin and ("*" in settings.allowed_origins or origin in settings.allowed_origins):
-            response.headers["Access-Control-Allow-Origin"] = "*" if "*" in settings.allowed_origins else origin
-            response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
-            response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Accept"
-            response.headers["Access-Control-Expose-Headers"] = "Origin, Accept, Content-Location, Location"
-            response.headers["Vary"] = "Origin"
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    return add

@@ -144,7 +144,9 @@ def test_a_link_within_the_folder_is_followed(folder: Path) -> None:
     (folder / "..data").mkdir()
     (folder / "a.bin").rename(folder / "..data" / "a.bin")
     (folder / "a.bin").symlink_to(Path("..data") / "a.bin")
-    open_manifest(folder).verify()
+    manifest = open_manifest(folder)
+    manifest.verify()
+    assert damaged_files(folder, manifest.files) == []
 
 
 def test_every_damaged_file_is_listed_by_name(folder: Path) -> None:
