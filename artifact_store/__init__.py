@@ -1,6 +1,7 @@
-"""The shared bottom: atomic file writes, folders with a manifest, bounded caches, and libraries kept offline."""
+"""The shared bottom: atomic file writes, folders with a manifest, caches, and libraries kept offline."""
 
 from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
+from artifact_store.content_cache import CacheError, ContentCache, content_key
 from artifact_store.lazy_imports import lazy_exports
 from artifact_store.lru_cache import LruCache
 from artifact_store.manifests import (
@@ -20,6 +21,8 @@ from artifact_store.offline import disable_telemetry
 
 __all__ = [
     "MANIFEST",
+    "CacheError",
+    "ContentCache",
     "FileEntry",
     "FolderManifest",
     "LruCache",
@@ -28,6 +31,7 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "check_writable",
+    "content_key",
     "damaged_files",
     "disable_telemetry",
     "lazy_exports",
