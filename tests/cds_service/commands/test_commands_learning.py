@@ -20,7 +20,7 @@ from knowledge_index.encoders.registry import encoder_named
 from risk_model import Pipeline, RiskModel, model_card, risk_assessment
 from risk_model.cohorts.fhir_source import FhirFolder
 from risk_model.core.errors import ModelArtifactError, RiskModelError
-from risk_model.reports.html_report import flat
+from risk_model.reports.evaluation_page import flat
 from risk_model.reports.model_cards import ATTRIBUTES
 from tests.risk_model.ward import ward, write
 
