@@ -3,7 +3,6 @@
 from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
 from artifact_store.content_cache import CacheError, ContentCache, content_key
 from artifact_store.lazy_imports import lazy_exports
-from artifact_store.lru_cache import LruCache
 from artifact_store.manifests import (
     MANIFEST,
     FileEntry,
@@ -17,6 +16,7 @@ from artifact_store.manifests import (
     write_json,
     write_manifest,
 )
+from artifact_store.memory_cache import MemoryCache
 from artifact_store.offline import disable_telemetry
 
 __all__ = [
@@ -25,9 +25,9 @@ __all__ = [
     "ContentCache",
     "FileEntry",
     "FolderManifest",
-    "LruCache",
     "ManifestError",
     "ManifestMissingError",
+    "MemoryCache",
     "atomic_file",
     "atomic_folder",
     "check_writable",

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from artifact_store import LruCache
+from artifact_store import MemoryCache
 from fhir_mapping import Note
 from risk_model.core.errors import AnswerError, LanguageModelError
 from risk_model.core.tasks import READMISSION_30D, Task
@@ -103,7 +103,7 @@ class ImmediateOpinions:
     def __init__(self, model: LanguageModel, task: str | Task, seconds: float | None = None) -> None:
         self.model = model
         self._task, self._seconds = task, seconds
-        self._known: LruCache[Opinion] = LruCache(REMEMBERED)
+        self._known: MemoryCache[Opinion] = MemoryCache(REMEMBERED)
 
     def read(self, notes: Sequence[Note]) -> Opinions:
         prompts = {key_of(self.model.fingerprint, p): p for p in prompts_of(asked_windows(notes), self._task)}

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import orjson
 
-from artifact_store import LruCache
+from artifact_store import MemoryCache
 from fhir_mapping import Note
 from knowledge_index import Evidence, KnowledgeIndex, Query, RetrievalError
 from risk_model.core.errors import LanguageModelError
@@ -62,7 +62,7 @@ class LanguageNoteReader:
         self._note_seconds = note_seconds
         self._with_evidence = with_evidence
         self._max_tokens = max_tokens
-        self._known: KnownReadings = LruCache(REMEMBERED) if known is None else known
+        self._known: KnownReadings = MemoryCache(REMEMBERED) if known is None else known
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """Renders HTML reports from Jinja templates: no script, no resources from other hosts, fit for print.
 
-Templates extend `report_page.html` and import the macros of `report_macros.html`. Everything is escaped except SVG drawn
-by `figures`, which its template marks as safe.
+Templates extend `report_page.html` and import the macros of `report_macros.html`. Everything is escaped except the SVG
+of `figures`, which its template marks as safe.
 """
 
 from __future__ import annotations
