@@ -33,7 +33,7 @@ class CohortPredictions:
     study: Dataset
     where: str
     unspoken: int = 0
-    """Rows for which the first stage's language model gave no usable answer: they are judged without its estimate."""
+    """Rows without a usable answer of the first stage's language model: they are evaluated without its estimate."""
 
     @property
     def answered(self) -> NDArray[np.bool_]:

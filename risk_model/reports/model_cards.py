@@ -1,6 +1,6 @@
 """Model cards: the 31 predictive source attributes (45 CFR 170.315(b)(11)), from the training run itself.
 
-The text that only a person can write stands in `tables/card_<task>.json`; figures come from the run's own metrics.
+The text that only a person can write is in `tables/card_<task>.json`; figures come from the run's own metrics.
 Rendered as HTML, JSON and CHAI applied-model-card XML.
 """
 
@@ -97,7 +97,7 @@ def model_card(folder: Path) -> ModelCard:
 
 
 def local_texts(about: Task, facts: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """The texts of a model trained from a cohort folder: what a run can know, and who has to complete the rest."""
+    """Returns the texts of a model trained from a cohort folder; what the run cannot know is left to the site."""
     known = {"outcome": about.outcome, "horizon": about.horizon, **facts}
     texts = orjson.loads(files("risk_model.tables").joinpath("card_local.json").read_bytes())
     return {group: {name: text.format(**known) for name, text in names.items()} for group, names in texts.items()}
@@ -172,7 +172,7 @@ def _fairness(metrics: Mapping[str, Any]) -> str:
         )
         for name, group in metrics["subgroups"].items()
     ]
-    return "; ".join(parts) + "." if parts else "No subgroup could be told apart: neither age nor sex is recorded."
+    return "; ".join(parts) + "." if parts else "No subgroups: neither age nor sex is recorded."
 
 
 def _interval(metric: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""A local version of a model: logistic recalibration on a hospital's own outcomes. Made by a person, never by itself.
+"""A local version of a model: logistic recalibration on its own outcomes. Run by a person, never automatically.
 
-The intercept moves with 20 outcomes of each kind; intercept and slope with 100 (Van Calster et al. 2019 ask for about
-as many to judge calibration at all). What is reported as "after" is cross-fitted by patient: each row is corrected by
+The intercept moves with 20 outcomes of each kind; intercept and slope with 100 (Van Calster et al. 2019 recommend about
+as many to assess calibration at all). What is reported as "after" is cross-fitted by patient: each row is corrected by
 the other folds, so that an improvement is no artefact of fitting. The ranking of patients does not change.
 """
 

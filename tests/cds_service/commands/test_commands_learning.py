@@ -102,7 +102,7 @@ def test_training_rows_never_evaluate_their_own_model(hospital: Path, tmp_path: 
     result = run("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", tmp_path,
                  "--split", "train")  # fmt: skip
     assert isinstance(result.exception, RiskModelError)
-    assert "only its test split" in str(result.exception)
+    assert "evaluate it on the test split" in str(result.exception)
 
 
 def test_the_report_stands_alone_and_is_the_same_each_time(hospital: Path, tmp_path: Path) -> None:
