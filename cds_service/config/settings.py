@@ -18,7 +18,7 @@ from cds_service.config.modes import Mode
 from cds_service.net.outbound import Networks
 from cds_service.protocol.services import SERVICES
 from fhir_mapping import DefinitionError, SiteMap
-from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
+from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, LevelPolicy
 from risk_model.llm import RULES, ReaderName, ReaderNameError
 
 PREFIX = "RISKCARDS_"
@@ -52,6 +52,7 @@ class Settings:
     readmission_threshold: float = 0.15
     mortality_threshold: float = 0.15
     thresholds: tuple[str, ...] = ()
+    level_follows: str = LevelPolicy.CAUTIOUS
     quiet_below_threshold: bool = False
     warnings_per_100: float = 0.0
     snooze_hours: float = 0.0
@@ -95,6 +96,8 @@ class Settings:
         """Checks ranges and combinations. Raises SettingsError."""
         if self.mode not in set(Mode):
             raise SettingsError(f"{PREFIX}MODE: {self.mode!r} is none of {', '.join(Mode)}")
+        if self.level_follows not in set(LevelPolicy):
+            raise SettingsError(f"{PREFIX}LEVEL_FOLLOWS: {self.level_follows!r} is none of {', '.join(LevelPolicy)}")
         try:
             Networks.of(self.private_networks)
         except ValueError as error:
