@@ -244,10 +244,11 @@ class HookHandler:
             known.assessments,
             known.record,
             public_url=self.settings.public_url,
-            thresholds=Thresholds(self.settings.thresholds_of(service.id, service.tasks)),
+            thresholds=Thresholds(self.settings.thresholds_of(service.id, service.tasks), self.settings.cautious_level),
             drafts=self.drafts,
             save_at=self.clock() if self.settings.offer_risk_assessment else None,
             launches_app=self.launches_app,
+            zone=self.settings.zone(),
         )
 
     def _stored(self, asking: _Asking, known: CachedAssessment, card: dict[str, Any]) -> dict[str, Any]:
