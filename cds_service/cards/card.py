@@ -13,10 +13,10 @@ from cds_service.cards.detail import detail
 from cds_service.cards.drafts import BUILT_IN, URGENT_REVIEW, DraftContext, Drafts
 from cds_service.cards.escape import plain
 from cds_service.cards.save_offer import save_offer
-from cds_service.cards.scores import best_score, cautious_risk, disagreement, score_words
+from cds_service.cards.scores import disagreement, leading_score, score_words
 from cds_service.cards.wording import outcome_name, percent
 from fhir_mapping import PatientRecord
-from risk_model import TASKS, Assessment, RiskEstimate
+from risk_model import TASKS, Assessment, LevelPolicy, RiskEstimate, compare_with_score
 
 REASONS_SYSTEM = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes"
 # The code system's own displays are sentences about "PC CDS"; these are what a clinician would say.
@@ -42,11 +42,11 @@ NEVER_WARNS = frozenset({"deceased", "died-or-hospice", "hospice"})
 class Thresholds:
     """Risk thresholds by task: at or above one the card is a warning, below it is info. No card is ever `critical`.
 
-    Where an estimate and the best-fitting score disagree, `cautious` lets the higher of the two decide.
+    `follows` decides which reading counts where an estimate and the best-fitting score disagree.
     """
 
     by_task: Mapping[str, float]
-    cautious: bool = True
+    follows: LevelPolicy = LevelPolicy.CAUTIOUS
 
 
 def build_card(
@@ -106,10 +106,10 @@ def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
     if estimate.abstention is not None and estimate.abstention.code in NEVER_WARNS:
         return 0.0
     if estimate.probability is not None:
-        risk = cautious_risk(estimate) if thresholds.cautious else estimate.decisive
+        risk = compare_with_score(estimate).deciding(thresholds.follows, estimate.decisive)
         over = risk is not None and risk >= thresholds.by_task[estimate.task]
         return (2 if over or _urgent(estimate) else 1) + estimate.probability
-    score = best_score(estimate)
+    score = leading_score(estimate)
     return 2.0 if score is not None and score.band in _ALARMING else 0.5 if score is not None else 0.0
 
 
@@ -128,7 +128,7 @@ def _short(estimate: RiskEstimate) -> str:
     if estimate.probability is not None and estimate.baseline is not None:
         differs = ", scores disagree" if disagreement(estimate) else ""
         return f"{name} {percent(estimate.probability)} (cohort average {percent(estimate.baseline)}{differs})"
-    score = best_score(estimate)
+    score = leading_score(estimate)
     return f"{name}: no estimate" + ("" if score is None else f"; {score_words(score)}")
 
 

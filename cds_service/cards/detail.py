@@ -6,12 +6,11 @@ best-fitting established score, what is missing, one paper. Notes, literature, d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cds_service.cards.escape import gfm
-from cds_service.cards.scores import best_score, disagreement, first_choice, score_words
+from cds_service.cards.scores import disagreement, leading_score, score_words
 from cds_service.cards.wording import driver_words, lower_first, outcome_name, percent, percent_range
-from knowledge_index import Evidence
 from risk_model import Assessment, Driver, RiskEstimate
 
 MAX_WORDS: Mapping[int, int] = {1: 90, 2: 130}
@@ -52,12 +51,12 @@ def _answer(estimate: RiskEstimate, strongest: int) -> Iterator[str]:
     if estimate.probability is not None:
         yield from (f"**Caution:** {gfm(caution, 160)}" for caution in estimate.cautions[:1])
         yield from _drivers(estimate.drivers, strongest)
-    score = best_score(estimate)
+    score = leading_score(estimate)
     if score is not None:
         words = disagreement(estimate)
         yield f"{gfm(score_words(score))}." + (f" **{gfm(words)}**" if words else "")
     elif estimate.comparators:
-        yield f"{gfm(first_choice(estimate))} not calculated: no input is known."
+        yield f"No score: too much is missing for {gfm(_either(s.name for s in estimate.comparators))}."
     missing = missing_that_matters(estimate)
     if missing:
         yield f"Missing: {gfm(', '.join(missing), 120)}."
@@ -85,7 +84,7 @@ def missing_that_matters(estimate: RiskEstimate) -> tuple[str, ...]:
     """Returns at most three missing inputs: those of the best-fitting score first, which widen its range, then those
     of the model. None for a patient outside the model's population.
     """
-    score = best_score(estimate)
+    score = leading_score(estimate)
     of_score = () if score is None else score.missing
     helps = estimate.abstention is None or estimate.abstention.code in _DATA_WOULD_HELP
     of_model = tuple(lower_first(gap.name) for gap in estimate.gaps) if helps else ()
@@ -99,11 +98,14 @@ def _paper(assessments: Sequence[Assessment]) -> Iterator[str]:
     """The first paper about one of the drivers or problems and the outcome, with its title as published."""
     for assessment in assessments:
         for evidence in assessment.evidence:
-            if getattr(evidence, "factor", "") and getattr(evidence, "outcome", ""):
-                yield f"Evidence: [{gfm(_cited(evidence), 160)}]({evidence.url})."
+            if evidence.factor and evidence.outcome:
+                about = f"{evidence.factor} and {evidence.outcome}"
+                yield f"Evidence on {gfm(about, 80)}: [{gfm(evidence.citation or evidence.title, 120)}]({evidence.url})."
 
 
-def _cited(evidence: Evidence) -> str:
-    where = " ".join(filter(None, (getattr(evidence, "journal", ""), str(evidence.year or ""))))
-    first = getattr(evidence, "first_author", "")
-    return f"{first} et al., {where}" if first else f"{evidence.title.rstrip('.')}, {where}".rstrip(", ")
+def _either(names: Iterable[str]) -> str:
+    """
+    >>> _either(["NEWS2", "qSOFA"])
+    'NEWS2 or qSOFA'
+    """
+    return " or ".join(names)

@@ -1,79 +1,45 @@
-"""The established score beside an estimate: which one fits best, its published risk, and whether the two agree."""
+"""The established score beside an estimate, in words: its published risk, and where the two disagree."""
 
 from __future__ import annotations
 
 from cds_service.cards.wording import percent_range
-from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, RiskEstimate, ScoreResult
+from risk_model import Agreement, RiskEstimate, ScoreResult, compare_with_score
 
-# In the order in which they fit: intensive care scores exist only for patients in intensive care.
-_BEST = {
-    IN_HOSPITAL_MORTALITY: ("SAPS II", "SOFA", "NEWS2", "qSOFA"),
-    READMISSION_30D: ("LACE", "HOSPITAL"),
-}
-DISAGREES = "disagrees"
+# Scores whose published risk is about the estimate's own outcome. That of NEWS2 is death within a day: on a card it
+# would be read as the risk of dying in hospital.
+_SAME_OUTCOME = frozenset({"SAPS II", "LACE"})
 
 
-def best_score(estimate: RiskEstimate) -> ScoreResult | None:
-    """Returns the first score that gives a level or a published risk, else the first with a known input, else None."""
-    by_name = {score.name: score for score in estimate.comparators if score.inputs}
-    fitting = [by_name[name] for name in _BEST.get(estimate.task, ()) if name in by_name]
-    telling = [score for score in fitting if score.band is not None or published_risk(score) is not None]
-    return next(iter(telling or fitting), None)
-
-
-def first_choice(estimate: RiskEstimate) -> str:
-    """Returns the name of the score that fits best, calculated or not."""
-    names = {score.name for score in estimate.comparators}
-    return next((name for name in _BEST.get(estimate.task, ()) if name in names), estimate.comparators[0].name)
-
-
-def published_risk(score: ScoreResult) -> tuple[float, float] | None:
-    """Returns the lowest and the highest published risk of the score's points; None if none is published."""
-    known: tuple[float, float] | None = getattr(score, "published_risk", None)
-    if known is None and score.expected_risk is not None:
-        known = (score.expected_risk, score.expected_risk)
-    return known
-
-
-def agreement(estimate: RiskEstimate) -> str:
-    """Returns "agrees", "disagrees" or "unknown": whether the estimate and the best-fitting score's published risk do.
-
-    They disagree where the estimate lies outside the published range and its interval does not reach that range.
-    """
-    known: str | None = getattr(estimate, "agreement", None)
-    return known or _compared(estimate)
-
-
-def _compared(estimate: RiskEstimate) -> str:
-    score = best_score(estimate)
-    risk = None if score is None else published_risk(score)
-    if risk is None or estimate.probability is None:
-        return "unknown"
-    low, high = estimate.interval or (estimate.probability, estimate.probability)
-    return DISAGREES if high < risk[0] or low > risk[1] else "agrees"
+def leading_score(estimate: RiskEstimate) -> ScoreResult | None:
+    """Returns the score that fits best; else one that gives a level in spite of what is missing, else None."""
+    best = compare_with_score(estimate).score
+    levels = (score for score in estimate.comparators if score.inputs and score.band is not None)
+    if best is None or (best.band is None and best.published_risk is None):
+        return next(levels, best)
+    return best
 
 
 def disagreement(estimate: RiskEstimate) -> str:
     """Returns one plain sentence where estimate and score disagree, else an empty text."""
-    score = best_score(estimate)
-    risk = None if score is None else published_risk(score)
-    if score is None or risk is None or agreement(estimate) != DISAGREES:
+    found = compare_with_score(estimate)
+    if found.score is None or found.score.published_risk is None or found.agreement is not Agreement.DISAGREES:
         return ""
-    return f"Scores disagree: {score.name} suggests {percent_range(*risk)}."
+    return f"Scores disagree: {found.score.name} suggests {percent_range(*found.score.published_risk)}."
 
 
-def cautious_risk(estimate: RiskEstimate) -> float | None:
-    """Returns the higher of the estimate and, where they disagree, the highest published risk of the score."""
-    score, risk = best_score(estimate), estimate.decisive
-    published = None if score is None else published_risk(score)
-    if risk is None or published is None or agreement(estimate) != DISAGREES:
-        return risk
-    return max(risk, published[1])
+def comparable_risk(score: ScoreResult) -> tuple[float, float] | None:
+    """Returns the published risk if it is about the estimate's own outcome."""
+    return score.published_risk if score.name in _SAME_OUTCOME else None
+
+
+def points_words(score: ScoreResult) -> str:
+    """Returns points, or their range where inputs are missing: `50–70`."""
+    return f"{score.low}" if score.low == score.high else f"{score.low}–{score.high}"
 
 
 def score_words(score: ScoreResult) -> str:
     """Returns name, points, level and published risk: `SAPS II 50–70, published risk 46–81 %`."""
-    points = f"{score.low}" if score.low == score.high else f"{score.low}–{score.high}"
     level = f" ({score.band})" if score.band else ""
-    risk = published_risk(score)
-    return f"{score.name} {points}{level}" + ("" if risk is None else f", published risk {percent_range(*risk)}")
+    risk = comparable_risk(score)
+    shown = "" if risk is None else f", published risk {percent_range(*risk)}"
+    return f"{score.name} {points_words(score)}{level}{shown}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from cds_service.cards.escape import gfm
-from risk_model import IN_HOSPITAL_MORTALITY, Driver, Task
+from risk_model import IN_HOSPITAL_MORTALITY, Abnormality, Driver, Task
 
 _RECORDED = "recorded"
 # Shorter than the concept's label, as charts abbreviate them.
@@ -99,6 +99,8 @@ def driver_words(driver: Driver) -> str:
 
     >>> driver_words(Driver("bun", "Blood urea nitrogen", "97.8 mg/dL (range 60 to 97.8)", 0.5, True))
     'BUN 97.8 mg/dL'
+    >>> driver_words(Driver("albumin", "Albumin", "2.3 g/dL", 0.5, True, abnormal=Abnormality.LOW))
+    'albumin 2.3 g/dL (low)'
     >>> driver_words(Driver("earlier_stay", "Earlier hospital stays on record", "2", 0.5, False))
     '2 earlier hospital stays'
     >>> driver_words(Driver("heart_failure", "Heart failure", "recorded", 0.5, False))
@@ -127,7 +129,8 @@ def _by_kind(driver: Driver, value: str) -> str:
         return f"going {value}" if value.startswith("home") else f"going to {value}"
     if driver.concept == "admitted_from":
         return f"from {value}"
-    return f"{label} {value}"
+    flag = f" ({driver.abnormal})" if driver.abnormal in {Abnormality.LOW, Abnormality.HIGH} else ""
+    return f"{label} {value}{flag}"
 
 
 def _count(value: str, one: str, several: str) -> str:

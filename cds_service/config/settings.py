@@ -20,7 +20,7 @@ from cds_service.config.modes import Mode
 from cds_service.net.outbound import Networks
 from cds_service.protocol.services import SERVICES
 from fhir_mapping import DefinitionError, SiteMap
-from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
+from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, LevelPolicy
 from risk_model.llm import RULES, ReaderName, ReaderNameError
 
 PREFIX = "RISKCARDS_"
@@ -54,7 +54,7 @@ class Settings:
     readmission_threshold: float = 0.15
     mortality_threshold: float = 0.15
     thresholds: tuple[str, ...] = ()
-    cautious_level: bool = True
+    level_follows: str = LevelPolicy.CAUTIOUS
     time_zone: str = "UTC"
     quiet_below_threshold: bool = False
     warnings_per_100: float = 0.0
@@ -99,6 +99,8 @@ class Settings:
         """Checks ranges and combinations. Raises SettingsError."""
         if self.mode not in set(Mode):
             raise SettingsError(f"{PREFIX}MODE: {self.mode!r} is none of {', '.join(Mode)}")
+        if self.level_follows not in set(LevelPolicy):
+            raise SettingsError(f"{PREFIX}LEVEL_FOLLOWS: {self.level_follows!r} is none of {', '.join(LevelPolicy)}")
         try:
             Networks.of(self.private_networks)
         except ValueError as error:

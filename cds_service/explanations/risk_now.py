@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cds_service.cards.card import NEVER_WARNS
-from cds_service.cards.scores import best_score, disagreement, published_risk
+from cds_service.cards.scores import comparable_risk, disagreement, leading_score, points_words
 from cds_service.cards.wording import outcome_name, percent, percent_range
 from risk_model import RiskEstimate, RiskModel, ScoreResult
 from risk_model.models import describe_prediction_set
@@ -78,7 +78,7 @@ class RiskNow:
 
 def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
     """Returns the view of an estimate; `model` made it and describes its training cohort."""
-    task, best = estimate.asked, best_score(estimate)
+    task, best = estimate.asked, leading_score(estimate)
     probability = estimate.probability
     bars = tuple(_bars(estimate))
     quiet = estimate.abstention is not None and estimate.abstention.code in NEVER_WARNS
@@ -131,7 +131,7 @@ def _against(estimate: RiskEstimate) -> str:
 
 def _scale(estimate: RiskEstimate) -> float:
     shown = [estimate.probability or 0.0, estimate.baseline or 0.0, *(estimate.interval or ())]
-    shown += [end for score in estimate.comparators for end in published_risk(score) or ()]
+    shown += [end for score in estimate.comparators for end in comparable_risk(score) or ()]
     return next(end for end in SCALES if max(shown) <= end)
 
 
@@ -154,20 +154,20 @@ def _bars(estimate: RiskEstimate) -> Iterator[Bar]:
     if estimate.baseline is not None:
         yield Bar("Cohort average", percent(estimate.baseline), along(estimate.baseline))
     for score in estimate.comparators:
-        risk = published_risk(score)
+        risk = comparable_risk(score)
         if risk is not None:
             low, high = map(along, risk)
-            name = f"{score.name} {score.low if score.low == score.high else f'{score.low}–{score.high}'}"
             # A range of points is drawn as a range of risks: its bar is the part that is sure.
-            yield Bar(name, percent_range(*risk), low, *((low, high) if low != high else ()))
+            ends = (low, high) if low != high else (None, None)
+            yield Bar(f"{score.name} {points_words(score)}", percent_range(*risk), low, *ends)
 
 
 def _score(score: ScoreResult, quiet: bool) -> Score:
     """`quiet` for patients whose high score raises no alarm, as on cards."""
     says = [score.band] if score.band else []
-    risk = published_risk(score)
+    risk = score.published_risk
     if risk is not None:
-        says.append(f"published risk {percent_range(*risk)}")
+        says.append(f"published risk {percent_range(*risk)} ({score.published_outcome})")
     if not score.inputs:
         says = ["not calculated: no input is known"]
     elif not says:

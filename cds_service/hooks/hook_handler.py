@@ -33,7 +33,7 @@ from cds_service.runtime.deadlines import DeadlineRunner
 from cds_service.store.store import CardRecord, Store
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord, SiteMap
 from fhir_mapping.parsing import FhirPrefetch
-from risk_model import Assessment, Pipeline
+from risk_model import Assessment, LevelPolicy, Pipeline
 
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
 # Shares of the time for an answer after which fetching ends and the assessment starts no more searches for literature;
