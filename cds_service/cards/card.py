@@ -13,7 +13,7 @@ from cds_service.cards.detail import detail
 from cds_service.cards.drafts import BUILT_IN, URGENT_REVIEW, DraftContext, Drafts
 from cds_service.cards.escape import plain
 from cds_service.cards.save_offer import save_offer
-from cds_service.cards.scores import disagreement, leading_score, score_words
+from cds_service.cards.scores import disagreement, fitting_scores, leading_score, score_words
 from cds_service.cards.wording import outcome_name, percent
 from fhir_mapping import PatientRecord
 from risk_model import TASKS, Assessment, LevelPolicy, RiskEstimate, compare_with_score
@@ -114,7 +114,7 @@ def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
 
 
 def _urgent(estimate: RiskEstimate) -> bool:
-    return any(score.name == _WARNS_ALONE and score.band in _ALARMING for score in estimate.comparators)
+    return any(score.name == _WARNS_ALONE and score.band in _ALARMING for score in fitting_scores(estimate))
 
 
 def _summary(estimates: Sequence[RiskEstimate]) -> str:

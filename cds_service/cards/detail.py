@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cds_service.cards.escape import gfm
-from cds_service.cards.scores import disagreement, leading_score, score_words
+from cds_service.cards.scores import disagreement, fitting_scores, leading_score, score_words
 from cds_service.cards.wording import driver_words, lower_first, outcome_name, percent, percent_range
 from risk_model import Assessment, Driver, RiskEstimate
 
@@ -56,7 +56,7 @@ def _answer(estimate: RiskEstimate, strongest: int) -> Iterator[str]:
         words = disagreement(estimate)
         yield f"{gfm(score_words(score))}." + (f" **{gfm(words)}**" if words else "")
     elif estimate.comparators:
-        yield f"No score: too much is missing for {gfm(_either(s.name for s in estimate.comparators))}."
+        yield f"No score: too much is missing for {gfm(_either(s.name for s in fitting_scores(estimate)))}."
     missing = missing_that_matters(estimate)
     if missing:
         yield f"Missing: {gfm(', '.join(missing), 120)}."

@@ -55,7 +55,7 @@ class DraftContext:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One suggestion. It is due at the end of the day `days` after the estimate; `text` describes more than the label."""
+    """One suggestion, due at the end of the day `days` after the estimate; `text` describes more than the label."""
 
     label: str
     kind: str = "Task"

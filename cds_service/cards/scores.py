@@ -8,12 +8,21 @@ from risk_model import Agreement, RiskEstimate, ScoreResult, compare_with_score
 # Scores whose published risk is about the estimate's own outcome. That of NEWS2 is death within a day: on a card it
 # would be read as the risk of dying in hospital.
 _SAME_OUTCOME = frozenset({"SAPS II", "LACE"})
+_INTENSIVE_CARE_SCORES = frozenset({"SAPS II", "SOFA"})
+_WARD_SCORES = frozenset({"NEWS2", "NEWS2 (scale 2)", "qSOFA"})
+
+
+def fitting_scores(estimate: RiskEstimate) -> tuple[ScoreResult, ...]:
+    """Returns the scores for the patient's place: in intensive care its own, not those that call for it."""
+    names = {score.name for score in estimate.comparators}
+    ward = _WARD_SCORES if names & _INTENSIVE_CARE_SCORES else frozenset()
+    return tuple(score for score in estimate.comparators if score.name not in ward)
 
 
 def leading_score(estimate: RiskEstimate) -> ScoreResult | None:
     """Returns the score that fits best; else one that gives a level in spite of what is missing, else None."""
     best = compare_with_score(estimate).score
-    levels = (score for score in estimate.comparators if score.inputs and score.band is not None)
+    levels = (score for score in fitting_scores(estimate) if score.inputs and score.band is not None)
     if best is None or (best.band is None and best.published_risk is None):
         return next(levels, best)
     return best

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cds_service.cards.card import NEVER_WARNS
-from cds_service.cards.scores import comparable_risk, disagreement, leading_score, points_words
+from cds_service.cards.scores import comparable_risk, disagreement, fitting_scores, leading_score, points_words
 from cds_service.cards.wording import outcome_name, percent, percent_range
 from risk_model import RiskEstimate, RiskModel, ScoreResult
 from risk_model.models import describe_prediction_set
@@ -97,7 +97,7 @@ def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
         scale=percent(_scale(estimate)),
         abstention=None if estimate.abstention is None else estimate.abstention.reason,
         code=None if estimate.abstention is None else estimate.abstention.code,
-        scores=tuple(_score(score, quiet) for score in sorted(estimate.comparators, key=lambda s: s is not best)),
+        scores=tuple(_score(score, quiet) for score in sorted(fitting_scores(estimate), key=lambda s: s is not best)),
         cautions=estimate.cautions,
         model=f"{estimate.model_id} {estimate.model_version}",
         voice="" if estimate.voice is None else estimate.voice.in_words(estimate.reasons),
@@ -131,7 +131,7 @@ def _against(estimate: RiskEstimate) -> str:
 
 def _scale(estimate: RiskEstimate) -> float:
     shown = [estimate.probability or 0.0, estimate.baseline or 0.0, *(estimate.interval or ())]
-    shown += [end for score in estimate.comparators for end in comparable_risk(score) or ()]
+    shown += [end for score in fitting_scores(estimate) for end in comparable_risk(score) or ()]
     return next(end for end in SCALES if max(shown) <= end)
 
 
@@ -153,7 +153,7 @@ def _bars(estimate: RiskEstimate) -> Iterator[Bar]:
         )
     if estimate.baseline is not None:
         yield Bar("Cohort average", percent(estimate.baseline), along(estimate.baseline))
-    for score in estimate.comparators:
+    for score in fitting_scores(estimate):
         risk = comparable_risk(score)
         if risk is not None:
             low, high = map(along, risk)

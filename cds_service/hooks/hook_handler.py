@@ -244,7 +244,9 @@ class HookHandler:
             known.assessments,
             known.record,
             public_url=self.settings.public_url,
-            thresholds=Thresholds(self.settings.thresholds_of(service.id, service.tasks), self.settings.cautious_level),
+            thresholds=Thresholds(
+                self.settings.thresholds_of(service.id, service.tasks), LevelPolicy(self.settings.level_follows)
+            ),
             drafts=self.drafts,
             save_at=self.clock() if self.settings.offer_risk_assessment else None,
             launches_app=self.launches_app,

@@ -11,15 +11,18 @@ import pytest
 
 from cds_service.cards.card import Thresholds, build_card
 from cds_service.cards.detail import MAX_WORDS, detail, missing_that_matters
-from cds_service.cards.scores import agreement, best_score, cautious_risk, disagreement, score_words
+from cds_service.cards.scores import disagreement, fitting_scores, leading_score, score_words
 from cds_service.explanations.reading import reading_words
 from fhir_mapping import PatientRecord
+from knowledge_index import Evidence
 from risk_model import (
     IN_HOSPITAL_MORTALITY,
     READMISSION_30D,
+    Abnormality,
     Abstention,
     Assessment,
     Driver,
+    LevelPolicy,
     NoteFindings,
     Pipeline,
     RiskEstimate,
@@ -77,7 +80,7 @@ def test_every_golden_card_is_read_in_seconds(case: Any) -> None:
         tasks = card["detail"].count(", cohort average") + card["detail"].count(": no estimate.**")
         assert len(card["detail"].split()) <= MAX_WORDS[tasks]
         assert len(card.get("suggestions", ())) <= 1
-        for code in ("none-found", "more-notes-than-read", "heading of", "→", "–\n", "| –"):
+        for code in ("none-found", "more-notes-than-read", "heading of", "→", "|"):
             assert code not in card["detail"]
 
 
@@ -96,67 +99,99 @@ def test_the_words_are_capped_whatever_the_chart_holds() -> None:
 
 def test_the_card_of_the_issue() -> None:
     drivers = (
-        Driver("bun", "Blood urea nitrogen", "97.8 mg/dL (range 60 to 97.8)", 0.9, True),
+        Driver("bun", "Blood urea nitrogen", "97.8 mg/dL (range 60 to 97.8)", 0.9, True, abnormal=Abnormality.HIGH),
         Driver("age", "Age", "83 years", 0.5, False),
-        Driver("albumin", "Albumin", "2.3 g/dL", 0.4, True),
-        Driver("sodium", "Sodium", "128 mmol/L", 0.1, True),
+        Driver("albumin", "Albumin", "2.3 g/dL", 0.4, True, abnormal=Abnormality.LOW),
+        Driver("sodium", "Sodium", "128 mmol/L", 0.1, True, abnormal=Abnormality.LOW),
     )
     text = written(an_estimate(drivers=drivers))
-    assert "Raises: BUN 97.8 mg/dL, age 83, albumin 2.3 g/dL." in text.replace(" (high)", "").replace(" (low)", "")
+    assert "Raises: BUN 97.8 mg/dL (high), age 83, albumin 2.3 g/dL (low)." in text
     assert "sodium" not in text
     assert "Lowers" not in text
 
 
 @pytest.mark.parametrize(
-    ("interval", "risk", "verdict"),
+    ("interval", "risk", "words"),
     [
-        ((0.09, 0.25), (0.55, 0.77), "disagrees"),
-        ((0.60, 0.75), (0.02, 0.20), "disagrees"),
-        ((0.09, 0.25), (0.20, 0.40), "agrees"),
-        ((0.09, 0.25), (0.15, 0.15), "agrees"),
-        ((0.09, 0.25), None, "unknown"),
+        ((0.09, 0.25), (0.55, 0.77), "Scores disagree: SAPS II suggests 55–77 %."),
+        ((0.60, 0.75), (0.02, 0.20), "Scores disagree: SAPS II suggests 2–20 %."),
+        ((0.09, 0.25), (0.20, 0.40), ""),
+        ((0.09, 0.25), (0.15, 0.15), ""),
+        ((0.09, 0.25), None, ""),
     ],
 )
 def test_scores_that_disagree_are_said_to_disagree(
-    interval: tuple[float, float], risk: tuple[float, float] | None, verdict: str, monkeypatch: pytest.MonkeyPatch
+    interval: tuple[float, float], risk: tuple[float, float] | None, words: str
 ) -> None:
-    score = a_score("SAPS II", 54, 67, band="high", missing=("bilirubin",))
-    monkeypatch.setattr("cds_service.cards.scores.published_risk", lambda score: risk)
+    score = a_score("SAPS II", 54, 67, band="high", missing=("bilirubin",), published_risk=risk)
     estimate = an_estimate(probability=sum(interval) / 2, interval=interval, comparators=(score,))
-    assert agreement(estimate) == verdict
-    assert bool(disagreement(estimate)) is (verdict == "disagrees")
+    assert disagreement(estimate) == words
+    assert ("Scores disagree" in written(estimate)) is bool(words)
 
 
 def test_the_level_follows_the_more_cautious_reading_unless_the_site_says_otherwise(
     assessed: tuple[Assessment, PatientRecord],
 ) -> None:
     _, record = assessed
-    score = a_score("SAPS II", 60, 60, band="high", expected_risk=0.68)
+    score = a_score("SAPS II", 60, 60, band="high", published_risk=(0.68, 0.68))
     read = Assessment(an_estimate(probability=0.05, interval=(0.03, 0.09), comparators=(score,)), NO_NOTES, ())
-    for cautious, indicator in ((True, "warning"), (False, "info")):
-        thresholds = Thresholds({IN_HOSPITAL_MORTALITY: 0.15}, cautious)
+    for follows, indicator in ((LevelPolicy.CAUTIOUS, "warning"), (LevelPolicy.ESTIMATE, "info")):
+        thresholds = Thresholds({IN_HOSPITAL_MORTALITY: 0.15}, follows)
         card = build_card([read], record, public_url="https://cds.example", thresholds=thresholds)
         assert card["indicator"] == indicator
         assert "**Scores disagree: SAPS II suggests 68 %.**" in card["detail"]
         assert card["summary"] == "Hospital death 5 % (cohort average 14 %, scores disagree)"
-    assert cautious_risk(read.estimate) == 0.68
-
-
-def test_a_score_lower_than_the_estimate_lowers_no_level() -> None:
-    score = a_score("SAPS II", 10, 10, band="low", expected_risk=0.01)
-    assert cautious_risk(an_estimate(probability=0.4, interval=(0.3, 0.5), comparators=(score,))) == 0.4
 
 
 def test_the_best_fitting_score_leads() -> None:
     unknown = a_score("SAPS II", 0, 163, inputs=(), missing=("age",))
-    ranged = a_score("NEWS2", 3, 9, missing=("air or oxygen",))
-    quick = a_score("qSOFA", 2, 2, band="high")
-    assert best_score(an_estimate(comparators=(quick, ranged, unknown))) is quick
+    ranged = a_score("NEWS2", 3, 9, maximum=20, missing=("air or oxygen",))
+    quick = a_score("qSOFA", 2, 2, maximum=3, band="high")
+    assert leading_score(an_estimate(comparators=(quick, ranged, unknown))) is quick
     whole = replace(ranged, low=9, band="high")
-    assert best_score(an_estimate(comparators=(quick, whole, unknown))) is whole
-    assert best_score(an_estimate(comparators=(unknown,))) is None
-    assert "SAPS II not calculated: no input is known." in written(an_estimate(comparators=(unknown,)))
+    assert leading_score(an_estimate(comparators=(quick, whole, unknown))) is whole
+    assert leading_score(an_estimate(comparators=(unknown,))) is None
+    assert "No score: too much is missing for SAPS II." in written(an_estimate(comparators=(unknown,)))
     assert score_words(ranged) == "NEWS2 3–9"
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (a_score("SAPS II", 50, 70, published_risk=(0.46, 0.81)), "SAPS II 50–70, published risk 46–81 %"),
+        (a_score("LACE", 13, 13, band="high", published_risk=(0.198, 0.198)), "LACE 13 (high), published risk 20 %"),
+        (a_score("NEWS2", 9, 9, band="high", published_risk=(0.078, 0.078)), "NEWS2 9 (high)"),
+        (a_score("SOFA", 12, 14, band="high", published_risk=(0.8, 1.0)), "SOFA 12–14 (high)"),
+    ],
+)
+def test_a_published_risk_of_another_outcome_is_not_on_the_card(score: ScoreResult, words: str) -> None:
+    """NEWS2's is death within a day, SOFA's death in intensive care: beside hospital death they would be misread."""
+    assert score_words(score) == words
+
+
+def a_paper(factor: str | None, outcome: str | None) -> Evidence:
+    return Evidence(
+        "20194559", "Derivation and validation of an index.", "", 1.0, "graph", 2010,
+        first_author="van Walraven", journal="CMAJ", factor=factor, outcome=outcome,
+    )  # fmt: skip
+
+
+def test_one_paper_and_only_where_factor_and_outcome_match() -> None:
+    estimate = an_estimate()
+    for paper in (a_paper(None, "mortality"), a_paper("BUN", None)):
+        assert "PMID" not in detail([Assessment(estimate, NO_NOTES, (paper,))])
+        assert "pubmed" not in detail([Assessment(estimate, NO_NOTES, (paper,))])
+    both = (a_paper("blood urea nitrogen", "mortality"), a_paper("age", "mortality"))
+    text = detail([Assessment(estimate, NO_NOTES, both)])
+    assert text.count("pubmed.ncbi.nlm.nih.gov") == 1
+    assert "Evidence on blood urea nitrogen and mortality: [van Walraven et al., CMAJ 2010]" in text
+
+
+def test_an_intensive_care_patient_gets_intensive_care_scores() -> None:
+    """A ward's call for critical care means nothing in intensive care: neither its level nor its suggestion."""
+    saps, news = a_score("SAPS II", 40, 60), a_score("NEWS2", 11, 11, maximum=20, band="high")
+    assert [score.name for score in fitting_scores(an_estimate(comparators=(news, saps)))] == ["SAPS II"]
+    assert [score.name for score in fitting_scores(an_estimate(comparators=(news,)))] == ["NEWS2"]
 
 
 def test_what_is_missing_matters_only_where_data_would_help() -> None:
@@ -182,7 +217,7 @@ def test_one_suggestion_and_never_a_limit_of_treatment_from_a_number(
 ) -> None:
     """The model card forbids decisions to limit treatment; at a NEWS2 of 7 the RCP asks for an urgent review."""
     _, record = assessed
-    news = a_score("NEWS2", 7, 7, band=band)
+    news = a_score("NEWS2", 7, 7, maximum=20, band=band)
     read = Assessment(an_estimate(probability=0.6, interval=(0.5, 0.7), comparators=(news,)), NO_NOTES, ())
     card = build_card(
         [read], record, public_url="https://cds.example", thresholds=Thresholds({IN_HOSPITAL_MORTALITY: 0.15})
