@@ -8,9 +8,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cds_service.cards.drafts import read_drafts
 from cds_service.config.alert_policy import AlertPolicy
@@ -53,6 +55,7 @@ class Settings:
     mortality_threshold: float = 0.15
     thresholds: tuple[str, ...] = ()
     level_follows: str = LevelPolicy.CAUTIOUS
+    time_zone: str = "UTC"
     quiet_below_threshold: bool = False
     warnings_per_100: float = 0.0
     snooze_hours: float = 0.0
@@ -102,6 +105,12 @@ class Settings:
             Networks.of(self.private_networks)
         except ValueError as error:
             raise SettingsError(f"{PREFIX}PRIVATE_NETWORKS: {error}") from None
+        try:
+            self.zone()
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            raise SettingsError(
+                f"{PREFIX}TIME_ZONE: {self.time_zone!r} is not a known time zone, such as Europe/Berlin"
+            ) from None
         self._check_files()
         try:
             ReaderName.of(self.note_reader)
@@ -140,6 +149,10 @@ class Settings:
         by_task = {READMISSION_30D: self.readmission_threshold, IN_HOSPITAL_MORTALITY: self.mortality_threshold}
         own = dict(item.split("=", 1) for item in self.thresholds)
         return {task: float(own.get(f"{service}.{task}", by_task[task])) for task in tasks}
+
+    def zone(self) -> tzinfo:
+        """The hospital's time zone, in which the day ends that a suggestion is due."""
+        return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
 
     def stage1_model(self, task: str, trained_with: str) -> str:
         """The first-stage language model of a task's model: the setting for that task, else the setting for all tasks,

@@ -111,10 +111,20 @@ def driver_views(
                 entries=entries[:SHOWN_ENTRIES],
                 more_entries=max(0, len(entries) - SHOWN_ENTRIES),
                 said=_said(driver, notes_say),
-                literature=None if pipeline is None else papers_for_driver(driver, estimate.task, pipeline, until),
+                literature=(
+                    None
+                    if pipeline is None
+                    else papers_for_driver(driver, estimate.task, pipeline, until, _codings(driver, record))
+                ),
             )
         )
     return tuple(views)
+
+
+def _codings(driver: Driver, record: PatientRecord) -> tuple[tuple[str | None, str, str | None], ...]:
+    """The codings of the conditions that are a driver's source."""
+    behind = (condition for condition in record.conditions if condition.source in driver.sources)
+    return tuple((coding.system, coding.code, coding.display) for item in behind for coding in item.codings)
 
 
 def _said(driver: Driver, notes_say: Sequence[ConceptMentions]) -> tuple[ConceptMentions, ...]:

@@ -34,7 +34,7 @@ from cds_service.runtime.deadlines import DeadlineRunner
 from cds_service.store.store import CardRecord, Store
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord, SiteMap
 from fhir_mapping.parsing import FhirPrefetch
-from risk_model import Assessment, Pipeline
+from risk_model import Assessment, LevelPolicy, Pipeline
 
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
 # Shares of the time for an answer after which fetching ends and the assessment starts no more searches for literature;
@@ -245,10 +245,13 @@ class HookHandler:
             known.assessments,
             known.record,
             public_url=self.settings.public_url,
-            thresholds=Thresholds(self.settings.thresholds_of(service.id, service.tasks)),
+            thresholds=Thresholds(
+                self.settings.thresholds_of(service.id, service.tasks), LevelPolicy(self.settings.level_follows)
+            ),
             drafts=self.drafts,
             save_at=self.clock() if self.settings.offer_risk_assessment else None,
             launches_app=self.launches_app,
+            zone=self.settings.zone(),
         )
 
     def _stored(self, asking: _Asking, known: CachedAssessment, card: dict[str, Any]) -> dict[str, Any]:

@@ -309,15 +309,17 @@ class StageVoice:
 
 @dataclass(frozen=True, slots=True)
 class LiteratureQuestion:
-    """A query to the literature index: `concept` is the problem it is about, `pmids` the passages close enough to it.
+    """A query to the literature index: `concept` is the factor it is about, `pmids` the articles about factor and
+    outcome.
 
-    `withheld` counts retrieved passages about something else.
+    `withheld` counts articles about both that were too weak; `gap` is a sentence if there is none to show.
     """
 
     text: str
     concept: str
     pmids: tuple[str, ...]
     withheld: int
+    gap: str = ""
 
 
 @dataclass(frozen=True, slots=True)
