@@ -196,7 +196,7 @@ def test_rolling_predicts_every_day_until_the_end_and_no_longer() -> None:
     assert {r.label for r in rows if isinstance(r, Labelled)} == {1}
 
 
-def test_nobody_is_predicted_after_a_death_that_is_only_a_date() -> None:
+def test_no_prediction_after_a_death_that_is_only_a_date() -> None:
     """The discharge was entered three days after the death."""
     task = find_definition("in_hospital_mortality", "in-hospital-death-rolling")
     person = {"resourceType": "Patient", "id": "p", "deceasedDateTime": "2024-01-02"}
@@ -205,7 +205,7 @@ def test_nobody_is_predicted_after_a_death_that_is_only_a_date() -> None:
     assert {r.reason for r in found if isinstance(r, Excluded)} == {"died before the prediction"}
 
 
-def test_a_stay_that_nobody_closed_is_excluded_once() -> None:
+def test_a_stay_never_closed_is_excluded_once() -> None:
     task = find_definition("in_hospital_mortality", "in-hospital-death-rolling")
     resources = [{"resourceType": "Patient", "id": "p"}, stay("old", -3000, None, left=None), stay("a", 0, 1.5)]
     found = list(label(task, PatientTimeline.of(resources, "p"), UTC))
