@@ -163,6 +163,9 @@ def _charted(record: PatientRecord) -> Mapping[str, ChartEntry]:
     return {entry.source: entry for entry in _entries(record)}
 
 
+_STATES = {True: "", False: " ({})", None: " (perhaps {})"}
+
+
 def _entries(record: PatientRecord) -> Iterable[ChartEntry]:
     birth = record.birth
     born = "birth date unknown" if birth is None else f"Born {birth.earliest:%-d %b %Y}"
@@ -170,10 +173,10 @@ def _entries(record: PatientRecord) -> Iterable[ChartEntry]:
         born = f"Born between {birth.earliest:%-d %b %Y} and {birth.latest:%-d %b %Y}"
     yield ChartEntry(f"{born}, {record.sex or 'sex unknown'}", "", f"Patient/{record.subject_id}")
     for condition in record.conditions:
-        state = "" if condition.active else " (no longer active)"
+        state = _STATES[condition.active].format("no longer active")
         yield ChartEntry(condition.text + state, _day(condition.recorded or condition.onset), condition.source)
     for medication in record.medications:
-        state = "" if medication.active else " (ended)"
+        state = _STATES[medication.active].format("ended")
         yield ChartEntry(medication.text + state, _day(medication.start), medication.source)
     for dose in record.administrations:
         yield ChartEntry(f"{dose.text}, given", _day(dose.time), dose.source)

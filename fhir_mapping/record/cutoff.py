@@ -28,7 +28,8 @@ from fhir_mapping.parsing.elements import Resource
 from fhir_mapping.parsing.entries import ResourceEntry
 from fhir_mapping.parsing.references import Directory, contained
 from fhir_mapping.record.patient_compartment import NOTE_TYPES
-from fhir_mapping.resources.stays import period_of, stay_class_of
+from fhir_mapping.resources.encounter_classes import class_of
+from fhir_mapping.resources.stays import NEVER, period_of
 
 # Shared by many patients, or about none: they have no time at which they became known.
 _TIMELESS = frozenset(
@@ -132,6 +133,15 @@ class Cutoff:
             return Known.YES
         return Known.YES if self._allowed(self._resource_state(source, resource), dated=dated) else Known.UNDATED
 
+    def undated_death_is_known(self) -> bool:
+        """Whether a death recorded without a time may have been before: not if an encounter began or ended later."""
+        later = {_EncounterState.RUNNING, _EncounterState.PLANNED}
+        return self._undated_known or all(
+            self._own_state(encounter) not in later
+            for encounter in self._encounters.values()
+            if encounter.get("status") not in NEVER
+        )
+
     def _allowed(self, state: _EncounterState, *, dated: bool) -> bool:
         if state is _EncounterState.PLANNED:
             return False
@@ -176,7 +186,7 @@ class Cutoff:
         An emergency visit that is part of the admission it led to is a separate visit.
         """
         state = self._own_state(encounter)
-        if stay_class_of(encounter.get("class")) is StayClass.EMERGENCY:
+        if class_of(encounter.get("class")).stay_class is StayClass.EMERGENCY:
             return state
         stay = self._referenced_state(encounter.get("partOf"), encounter)
         return state if stay is None else max(state, stay)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from fhir_mapping.core.times import moment
-from fhir_mapping.core.values import Coding
+from fhir_mapping.core.values import Coding, Note
 from fhir_mapping.parsing.elements import Observation, Resource
 from fhir_mapping.record.record_view import RecordView
 from fhir_mapping.resources.measurements import concepts_of, observed_at
@@ -48,9 +48,20 @@ def meds_events(record: RecordView) -> tuple[MedsEvent, ...]:
         *_clinical(record),
         *_doses(record),
     ]
-    found += [MedsEvent(n.time, f"NOTE//{_slug(n.type)}", None, n.text, n.type) for n in record.notes() if n.text]
+    found += [_note(record, note) for note in record.notes() if note.text]
     found.sort(key=lambda event: (event.time is not None, event.time or record.prediction_time, event.code))
     return tuple(dict.fromkeys(found))
+
+
+def _note(record: RecordView, note: Note) -> MedsEvent:
+    return MedsEvent(note.time or record.prediction_time, f"NOTE//{_slug(note.type)}", None, note.text, note.type)
+
+
+def _known_from(record: RecordView, encounter: str | None) -> datetime:
+    """Returns the time from which an undated fact of an encounter was known: the end of its stay, else the prediction
+    time. Without a time MEDS would count it as known at birth."""
+    stay = record.stay_of(encounter)
+    return record.prediction_time if stay is None or stay.end is None else stay.end
 
 
 def to_meds(record: RecordView) -> tuple[dict[str, Any], ...]:
@@ -89,15 +100,17 @@ def _encounters(record: RecordView) -> Iterator[MedsEvent]:
 
 def _clinical(record: RecordView) -> Iterator[MedsEvent]:
     for condition in record.conditions:
-        when = condition.recorded or condition.onset
+        when = condition.recorded or condition.onset or _known_from(record, condition.stay)
         for code in _names(condition.codings, "CONDITION"):
             yield MedsEvent(when, code, None, condition.text, condition.text)
     for medication in record.medications:
+        when = medication.start or _known_from(record, medication.stay)
         for code in _names(medication.codings, "DRUG"):
-            yield MedsEvent(medication.start, code, None, medication.text, medication.text)
+            yield MedsEvent(when, code, None, medication.text, medication.text)
     for procedure in record.procedures:
+        when = procedure.performed or _known_from(record, procedure.stay)
         for code in _names(procedure.codings, "PROCEDURE"):
-            yield MedsEvent(procedure.performed, code, None, procedure.text, procedure.text)
+            yield MedsEvent(when, code, None, procedure.text, procedure.text)
 
 
 def _observations(record: RecordView) -> Iterator[MedsEvent]:

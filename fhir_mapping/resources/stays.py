@@ -5,7 +5,7 @@ FHIR R4 Encounter (https://hl7.org/fhir/R4/encounter.html) and R5 (https://hl7.o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,30 +15,19 @@ from fhir_mapping.core.times import moment, parse_instant, reachable
 from fhir_mapping.core.values import Coding, Instant, Refusal, Stay, StayClass
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
-from fhir_mapping.terminology.codes import ACT_CODE, SNOMED, codings, first_code, status_values, system_of, text_of
+from fhir_mapping.resources.admissions import read_acute, read_disposition, read_source
+from fhir_mapping.resources.encounter_classes import class_periods
+from fhir_mapping.resources.intensive_care import in_intensive_care
+from fhir_mapping.terminology.codes import codings, text_of
 
 NEVER = frozenset({"cancelled", "entered-in-error", "planned", "discontinued"})
 ENDED = frozenset({"finished", "completed", "discharged"})
-_CLASSES = {
-    "IMP": StayClass.INPATIENT,
-    "ACUTE": StayClass.INPATIENT,
-    "NONAC": StayClass.INPATIENT,
-    "EMER": StayClass.EMERGENCY,
-    "OBSENC": StayClass.OBSERVATION,
-    "AMB": StayClass.OUTPATIENT,
-    "VR": StayClass.OUTPATIENT,
-    "HH": StayClass.OUTPATIENT,
-    "FLD": StayClass.OUTPATIENT,
-}
-_ICU_SNOMED = frozenset({"305351004", "309904001", "309905000", "418433008", "1201000000103"})
-_ICU_LOCATIONS = frozenset({"ICU", "CCU", "PEDICU", "PEDNICU", "NICU", "SICU", "MICU"})
-_PRIORITY = {"EM": True, "UR": True, "S": True, "A": True, "EL": False, "R": False, "P": False, "CR": None}
-_ACUTE_TYPES = {"183452005": True, "50849002": True, "4525004": True, "8715000": False, "32485007": None}
 _EMERGENCY_WINDOW = timedelta(hours=24)
-# Transfers between hospitals: HL7 discharge-disposition and NUBC discharge status; HL7 admit-source and NUBC source.
-_TO_HOSPITAL = frozenset({"other-hcf", "02", "05", "43", "65", "66"})
-_FROM_HOSPITAL = frozenset({"hosp-trans", "4"})
+_TO_HOSPITAL = frozenset({"hospital", "psychiatric"})
 _TRANSFER_GAP = timedelta(hours=6)
+_MICROSECOND = timedelta(microseconds=1)
+# Visits in person, whose values are not those of an inpatient stay they began in.
+_VISITS = frozenset({StayClass.OUTPATIENT, StayClass.EMERGENCY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +36,67 @@ class _Encounter:
 
     stay: Stay
     parent: str | None
-    transferred_in: bool
     flagged: bool
     """A time without a zone."""
+    class_written: str | None
+    earlier: tuple[Stay, ...]
+    """What it was before its class changed: the emergency visit an admission began as."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaysRead:
+    """The stays started by the prediction time, oldest first; each Encounter's stay, by key; and the refusals."""
+
+    stays: tuple[Stay, ...]
+    members: Mapping[str, str]
+    refused: tuple[Refusal, ...]
+    _parents: Mapping[str, str | None]
+
+    def other_visits(self, current: Stay) -> frozenset[str]:
+        """Returns the keys of the visits in person that began during a stay and are neither part of it nor led to it.
+
+        Not among them are home and virtual visits, and encounters whose class is not understood: what these record is
+        measured on the inpatient, or may be.
+        """
+        by_source = {stay.source: stay for stay in self.stays}
+        found = set()
+        for key, root in self.members.items():
+            visit = by_source.get(root)
+            if visit is None or root == current.source or visit.remote or visit.stay_class not in _VISITS:
+                continue
+            inside = visit.start >= current.start and (current.end is None or visit.start <= current.end)
+            if inside and not leads_to(visit, current) and not self._related(key, current.source):
+                found.add(key)
+        return frozenset(found)
+
+    def _related(self, key: str, stay: str) -> bool:
+        """Whether an encounter is part of a stay, or the stay part of it."""
+        return stay in self._ancestors(key) or any(
+            key in self._ancestors(member) for member, root in self.members.items() if root == stay
+        )
+
+    def _ancestors(self, key: str) -> set[str]:
+        found: set[str] = set()
+        parent = self._parents.get(key)
+        while parent is not None and parent not in found:
+            found.add(parent)
+            found.add(self.members.get(parent, parent))
+            parent = self._parents.get(parent)
+        return found
 
 
 def read_stays(
-    encounters: Sequence[tuple[str, Resource]], directory: Directory, prediction_time: datetime
-) -> tuple[tuple[Stay, ...], dict[str, str], tuple[Refusal, ...]]:
-    """Returns the stays started by `prediction_time`, oldest first; each Encounter's stay, by key; and the refusals."""
+    encounters: Sequence[tuple[str, Resource]],
+    directory: Directory,
+    prediction_time: datetime,
+    *,
+    current: bool = False,
+) -> StaysRead:
+    """Returns the stays of a patient's Encounters. `current` means that the data were fetched at `prediction_time`."""
     refused: list[Refusal] = []
     read: dict[str, _Encounter] = {}
     for source, resource in encounters:
-        encounter = _read(resource, source, directory, prediction_time)
+        encounter = _read(resource, source, directory, prediction_time, current=current)
         if isinstance(encounter, Refusal):
             refused.append(encounter)
         elif encounter is not None:
@@ -73,14 +110,21 @@ def read_stays(
     for source, root in roots.items():
         parts.setdefault(root, []).append(read[source].stay)
     stays = [_with_parts(read[root].stay, members) for root, members in parts.items()]
-    arrivals = frozenset(source for source, encounter in read.items() if encounter.transferred_in)
-    merged, joined = _join_adjoining(sorted(stays, key=lambda stay: (stay.start, stay.source)), arrivals)
-    belongs = {source: joined.get(root, root) for source, root in roots.items()}
-    return tuple(_with_inferred_acute(merged)), belongs, tuple(refused)
+    for root in parts:
+        stays.extend(read[root].earlier)
+        if (reason := read[root].stay.class_unknown) is not None:
+            refused.append(Refusal(root, reason, read[root].class_written))
+    merged, joined = _join_adjoining(sorted(stays, key=lambda stay: (stay.start, stay.source)))
+    return StaysRead(
+        tuple(_with_inferred_acute(merged)),
+        {source: joined.get(root, root) for source, root in roots.items()},
+        tuple(refused),
+        {source: encounter.parent for source, encounter in read.items()},
+    )
 
 
 def _read(
-    resource: Resource, source: str, directory: Directory, prediction_time: datetime
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime, *, current: bool
 ) -> _Encounter | Refusal | None:
     status = resource.get("status")
     if not isinstance(status, str) or status in NEVER:
@@ -98,27 +142,63 @@ def _read(
     ended = end is not None and reachable(end, prediction_time)
     starts = start.earliest if not start.zone_assumed else min(moment(start), prediction_time)
     reasons = list(_reasons(resource, directory))
+    types = _all_codings(resource)
+    came = read_source(resource)
+    acute, why_not = read_acute(resource, came.meaning, types)
+    icu, why_no_icu = in_intensive_care(resource, types, directory, prediction_time, settled=current or ended)
+    # Without an end time it is unknown whether the disposition was known at the prediction time.
+    went = read_disposition(resource) if ended else None
+    periods = class_periods(resource, prediction_time)
+    kind = periods[-1].encounter_class
     stay = Stay(
         source=source,
-        stay_class=stay_class_of(resource.get("class")),
+        stay_class=kind.stay_class,
         start=starts,
         end=max(starts, moment(end)) if ended and end is not None else None,
-        codings=_all_codings(resource),
+        codings=types,
         reasons=tuple(coding for reason in reasons for coding in codings(reason)),
         reason_texts=tuple(dict.fromkeys(filter(None, map(text_of, reasons)))),
-        acute=_acute(resource),
-        intensive_care=_intensive_care(resource, directory, prediction_time),
-        # Without an end time it is unknown whether the disposition was known at the prediction time.
-        discharge_disposition=_disposition(resource) if ended else None,
-        admission_source=first_code(_admission(resource).get("admitSource")),
+        acute=acute,
+        intensive_care=icu,
+        discharge_disposition=went.code if went is not None else None,
+        destination=went.meaning if went is not None else None,
+        origin=came.meaning,
+        unknown=_given(
+            acute_admission=why_not,
+            intensive_care=why_no_icu,
+            admission_source=came.reason,
+            discharge_disposition=went.reason if went is not None else "",
+        ),
+        class_unknown=kind.unknown,
+        remote=kind.remote,
         length_unknown=length_unknown,
+        start_span=_span(start),
+        end_span=_span(end),
     )
+    earlier = []
+    for period, following in zip(periods, periods[1:], strict=False):
+        change = min(max(following.start or starts, starts), stay.end or prediction_time)
+        before = replace(stay, stay_class=period.encounter_class.stay_class, end=change, end_span=timedelta())
+        earlier.append(replace(before, class_unknown=None, length_unknown=None, destination=None, intensive_care=None))
+        stay = replace(stay, start=change, start_span=timedelta())
     return _Encounter(
         stay=stay,
         parent=directory.key(resource.get("partOf")),
-        transferred_in=bool(_FROM_HOSPITAL & status_values(_admission(resource).get("admitSource"))),
         flagged=start.zone_assumed or (end is not None and end.zone_assumed),
+        class_written=kind.written,
+        earlier=tuple(earlier),
     )
+
+
+def _given(**reasons: str) -> dict[str, str]:
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _span(instant: Instant | None) -> timedelta:
+    """Returns how imprecise a time is: a day for a date. A time without a zone is flagged, and read as written."""
+    if instant is None or instant.zone_assumed or instant.earliest == instant.latest:
+        return timedelta()
+    return instant.latest - instant.earliest + _MICROSECOND
 
 
 def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
@@ -127,21 +207,6 @@ def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
     if not isinstance(period, dict):
         return None, None
     return parse_instant(period.get("start")), parse_instant(period.get("end"))
-
-
-def stay_class_of(raw: Any) -> StayClass:
-    """Returns the first known class. R4 has one Coding, R5 a list of CodeableConcepts, some servers one of these or a
-    list of Codings."""
-    for coding in (coding for item in (raw if isinstance(raw, list) else [raw]) for coding in _class_codings(item)):
-        if coding.system in {ACT_CODE, None} and coding.code in _CLASSES:
-            return _CLASSES[coding.code]
-    return StayClass.OTHER
-
-
-def _class_codings(raw: Any) -> tuple[Coding, ...]:
-    if isinstance(raw, dict) and isinstance(raw.get("code"), str):
-        return (Coding(system_of(raw.get("system")), raw["code"]),)
-    return codings(raw)
 
 
 def _all_codings(resource: Resource) -> tuple[Coding, ...]:
@@ -177,58 +242,6 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _admission(resource: Resource) -> dict[str, Any]:
-    found = resource.get("hospitalization") or resource.get("admission")
-    return found if isinstance(found, dict) else {}
-
-
-def _disposition(resource: Resource) -> str | None:
-    return first_code(_admission(resource).get("dischargeDisposition"))
-
-
-def _acute(resource: Resource) -> bool | None:
-    """Returns whether priority, admission source or type mean emergency (True) or elective (False), else None."""
-    for coding in codings(resource.get("priority")):
-        if coding.code in _PRIORITY:
-            return _PRIORITY[coding.code]
-    if first_code(_admission(resource).get("admitSource")) == "emd":
-        return True
-    for coding in _all_codings(resource):
-        if coding.system == SNOMED and coding.code in _ACUTE_TYPES:
-            return _ACUTE_TYPES[coding.code]
-    return None
-
-
-def _intensive_care(resource: Resource, directory: Directory, prediction_time: datetime) -> bool | None:
-    """Returns True by the code of type, service or an entered location; False if all coded locations are others."""
-    if any(coding.system == SNOMED and coding.code in _ICU_SNOMED for coding in _all_codings(resource)):
-        return True
-    known = False
-    for item in _list(resource.get("location")):
-        if not isinstance(item, dict):
-            continue
-        period = item.get("period")
-        entered = parse_instant(period.get("start")) if isinstance(period, dict) else None
-        if entered is not None and entered.earliest > prediction_time:
-            continue
-        codes = list(_location_codes(item.get("location"), resource, directory))
-        if any(coding.code in _ICU_LOCATIONS for coding in codes):
-            return True
-        known = known or bool(codes)
-    return False if known else None
-
-
-def _location_codes(reference: Any, container: Resource, directory: Directory) -> Iterator[Coding]:
-    """Yields type codes of a Location and of those it is part of: a bed is in a ward."""
-    seen: list[Resource] = []
-    location = directory.resolve(reference, container)
-    while location is not None and location not in seen and len(seen) < 8:
-        seen.append(location)
-        for concept in _list(location.get("type")):
-            yield from codings(concept)
-        location = directory.resolve(location.get("partOf"), location)
-
-
 def _root(source: str, read: dict[str, _Encounter]) -> str:
     """Returns the outermost Encounter this one is part of; of a loop, the alphabetically first.
 
@@ -259,17 +272,17 @@ def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
     return stay
 
 
-def _join_adjoining(stays: list[Stay], arrivals: frozenset[str]) -> tuple[list[Stay], dict[str, str]]:
+def _join_adjoining(stays: list[Stay]) -> tuple[list[Stay], dict[str, str]]:
     """Joins inpatient encounters that overlap or adjoin into one stay: a transfer is not a readmission.
 
-    An encounter within six hours is joined too if either side codes a transfer between hospitals (`arrivals`: keys of
-    encounters with another hospital as admission source). Also returns joined key -> key of the stay.
+    An encounter within six hours is joined too if either side codes a transfer between hospitals. Also returns joined
+    key -> key of the stay.
     """
     merged: list[Stay] = []
     joined: dict[str, str] = {}
     for stay in stays:
         last = next((s for s in reversed(merged) if s.stay_class is StayClass.INPATIENT), None)
-        if stay.stay_class is not StayClass.INPATIENT or last is None or not _adjoin(last, stay, arrivals):
+        if stay.stay_class is not StayClass.INPATIENT or last is None or not _adjoin(last, stay):
             merged.append(stay)
             continue
         joined[stay.source] = last.source
@@ -277,27 +290,32 @@ def _join_adjoining(stays: list[Stay], arrivals: frozenset[str]) -> tuple[list[S
     return merged, joined
 
 
-def _adjoin(first: Stay, second: Stay, arrivals: frozenset[str]) -> bool:
+def _adjoin(first: Stay, second: Stay) -> bool:
     if first.running:
         return True
     if first.end is None:
         return False
-    transferred = first.discharge_disposition in _TO_HOSPITAL or second.source in arrivals
+    transferred = first.destination in _TO_HOSPITAL or second.origin == "hospital_transfer"
     return second.start <= first.end + (_TRANSFER_GAP if transferred else timedelta())
 
 
 def _join(first: Stay, second: Stay) -> Stay:
-    ends = [stay.end for stay in (first, second) if stay.end is not None]
     running = first.running or second.running
+    ended = [stay for stay in (first, second) if stay.end is not None]
+    last = None if running or second.length_unknown else max(ended, key=lambda stay: stay.end or stay.start)
+    left = second if second.discharge_disposition or second.destination else first
     return replace(
         first,
-        end=None if running or second.length_unknown else max(ends),
+        end=None if last is None else last.end,
+        end_span=timedelta() if last is None else last.end_span,
         length_unknown=None if running else second.length_unknown,
         codings=first.codings + second.codings,
         reasons=tuple(dict.fromkeys(first.reasons + second.reasons)),
         reason_texts=tuple(dict.fromkeys(first.reason_texts + second.reason_texts)),
         intensive_care=True if second.intensive_care else first.intensive_care,
-        discharge_disposition=None if running else second.discharge_disposition or first.discharge_disposition,
+        discharge_disposition=None if running else left.discharge_disposition,
+        destination=None if running else left.destination,
+        unknown={**first.unknown, "discharge_disposition": left.unknown.get("discharge_disposition", "")},
     )
 
 

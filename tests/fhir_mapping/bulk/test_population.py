@@ -24,7 +24,11 @@ WARD = {"resourceType": "Location", "id": "ward", "type": [{"coding": [{"code": 
 
 def chart(patient: str) -> list[dict[str, Any]]:
     owner = {"subject": {"reference": f"Patient/{patient}"}}
-    stay = STAY | owner | {"id": f"s-{patient}", "location": [{"location": {"reference": "Location/bed"}}]}
+    stay = (
+        STAY
+        | owner
+        | {"id": f"s-{patient}", "location": [{"location": {"reference": "Location/bed"}, "period": STAY["period"]}]}
+    )
     return [PATIENT | {"id": patient}, stay, observation(id=f"o-{patient}") | owner]
 
 
