@@ -61,8 +61,8 @@ GROUPS = {
         "(detail: how many, of which system)",
         "code-not-understood": "The code is not one of those supported here",
         "no-class": "The encounter has no class: whether it is an inpatient stay is unknown",
-        "class-not-understood": "The class of the encounter is of a code system that is not supported, so whether it is "
-        "an inpatient stay is unknown; a site map can translate it (detail: the class)",
+        "class-not-understood": "The class of the encounter is not one of those supported here, so whether it is an "
+        "inpatient stay is unknown; a site map can translate it (detail: the class)",
         "other-encounter": "Made in another visit during the stay, such as a clinic appointment",
         "several-subjects": "It names several subjects, and which of them it is about is unknown",
     },

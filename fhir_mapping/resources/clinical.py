@@ -109,19 +109,17 @@ def read_condition(
 
 def _is_active(resource: Resource, abated: Instant | None, at: datetime, *, current: bool) -> bool | None:
     """Returns whether a condition was active: by its abatement date; without one by a status known to be of then."""
+    known = current or status_is_of(resource, at)
     if abated is not None:
         if reachable(abated, at):
             return False
-        return None if abated.earliest <= at and abated.latest - abated.earliest > _A_DAY else True
+        imprecise = abated.earliest <= at and abated.latest - abated.earliest > _A_DAY
+        if not (imprecise and known):
+            return None if imprecise else True
     ended = any(resource.get(name) for name in ("abatementAge", "abatementString", "abatementRange"))
-    ended = (
-        ended
-        or resource.get("abatementBoolean") is True
-        or bool(_INACTIVE & status_values(resource.get("clinicalStatus")))
-    )
-    if not ended:
-        return True
-    return False if current or status_is_of(resource, at) else None
+    ended = ended or resource.get("abatementBoolean") is True
+    ended = ended or bool(_INACTIVE & status_values(resource.get("clinicalStatus")))
+    return (False if known else None) if ended else True
 
 
 def _excluded(code: Any, text: str) -> str | None:

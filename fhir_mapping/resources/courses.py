@@ -46,11 +46,12 @@ def in_use(
         return False, end
     if status in _NOT_BEGUN:
         return False, None
-    if _may_be_over(end, prediction_time):
+    known = current or status_is_of(resource, prediction_time)
+    if _may_be_over(end, prediction_time) and not known:
         return None, None
     if status in _RUNNING and not _paused(resource):
         return True, None
-    if current or status_is_of(resource, prediction_time):
+    if known:
         return False, None
     if status not in _OVER:
         return None, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from fhir_mapping.core.reasons import status_reason
@@ -176,7 +177,7 @@ def _read(
         end_span=_span(end),
     )
     earlier = []
-    for period, following in zip(periods, periods[1:], strict=False):
+    for period, following in pairwise(periods):
         change = min(max(following.start or starts, starts), stay.end or prediction_time)
         before = replace(stay, stay_class=period.encounter_class.stay_class, end=change, end_span=timedelta())
         earlier.append(replace(before, class_unknown=None, length_unknown=None, destination=None, intensive_care=None))

@@ -1,6 +1,7 @@
 """Inputs from a patient's earlier inpatient stays at the end of this one: number, recency, length and discharge.
 
-Known only if Encounters were fetched, and the class of every earlier one is understood. A stay with equal start and end has no known length.
+Known only if Encounters were fetched, and the class of every earlier one is understood. A stay with equal start and
+end has no known length.
 """
 
 from __future__ import annotations
