@@ -9,7 +9,7 @@ from math import exp
 
 from cds_service.explanations.driver_literature import DriverLiterature, papers_for_driver
 from cds_service.explanations.formatting import format_moment
-from cds_service.explanations.notes import ConceptMentions, note_key
+from cds_service.explanations.notes import FAMILY_HISTORY, ConceptMentions, note_key
 from cds_service.explanations.svg import Spark, spark
 from fhir_mapping import Measurement, PatientRecord
 from fhir_mapping.core import format_number, format_unit
@@ -118,14 +118,15 @@ def driver_views(
 
 
 def _said(driver: Driver, notes_say: Sequence[ConceptMentions]) -> tuple[ConceptMentions, ...]:
-    """The mentions in notes that are a driver's source or name its concept."""
+    """The mentions in notes that are a driver's source or name its concept; a relative's disease proves nothing."""
     keys = {note_key(source) for source in driver.sources}
     name = driver.concept.removeprefix("finding.").casefold()
     names = {name, driver.label.casefold()}
     return tuple(
         said
         for said in notes_say
-        if said.name.casefold() in names or any(passage.note in keys for passage in said.passages)
+        if said.kind != FAMILY_HISTORY
+        and (said.name.casefold() in names or any(passage.note in keys for passage in said.passages))
     )
 
 

@@ -178,7 +178,12 @@ def _with_pages_joined(whole: ParsedInput) -> ParsedInput:
             refused.remove(Refusal(page.name, reason))
     lacking = {kind for page in whole.pages if page not in complete and page.reasons for kind in page.incomplete}
     filled = {kind for page in complete if page.reasons for kind in page.incomplete} - lacking
-    return replace(whole, refused=tuple(refused), incomplete=(whole.incomplete - filled) | whole.broken)
+    return replace(
+        whole,
+        refused=tuple(refused),
+        incomplete=(whole.incomplete - filled) | whole.broken,
+        pages=tuple(page._replace(reasons=()) if page in complete else page for page in whole.pages),
+    )
 
 
 def _chain(first: SearchPage, by_url: Mapping[str | None, SearchPage]) -> list[SearchPage]:

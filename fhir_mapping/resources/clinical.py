@@ -122,6 +122,11 @@ def _is_active(resource: Resource, abated: Instant | None, at: datetime, *, curr
     return (False if known else None) if ended else True
 
 
+def is_problem(concept: Any) -> bool:
+    """Whether a CodeableConcept names a disease of the patient: not a relative's, and not only a suspected one."""
+    return _excluded(concept, text_of(concept)) is None
+
+
 def _excluded(code: Any, text: str) -> str | None:
     """Returns the reason code if codes or text mean family history or an unconfirmed problem, else None.
 

@@ -19,9 +19,8 @@ from fhir_mapping.core.times import parse_instant, reachable
 from fhir_mapping.core.values import Instant, StayClass
 from fhir_mapping.parsing.elements import Resource
 from fhir_mapping.parsing.references import Directory
-from fhir_mapping.resources.encounter_classes import class_of
+from fhir_mapping.resources.encounter_classes import class_of, period_of
 from fhir_mapping.resources.quantities import finite
-from fhir_mapping.resources.stays import period_of
 from fhir_mapping.terminology.codes import status_values
 
 _RUNNING = frozenset({"active", "recorded"})  # recorded: R5 statement

@@ -1,4 +1,4 @@
-"""The class of an Encounter: what it is, what it was at earlier times (`classHistory`), and why it is unknown.
+"""The class and period of an Encounter: what it is, what it was at earlier times (`classHistory`), and why it is unknown.
 
 A class of another code system than those of `encounter_codes.yaml` is legal (the binding is extensible), and what it
 means is not known here: it is never taken for "no inpatient stay".
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from fhir_mapping.core.times import moment, parse_instant
-from fhir_mapping.core.values import Coding, StayClass
+from fhir_mapping.core.values import Coding, Instant, StayClass
 from fhir_mapping.parsing.elements import Resource
 from fhir_mapping.terminology.codes import coding, codings
 from fhir_mapping.terminology.encounter_codes import meanings
@@ -39,6 +39,14 @@ class ClassPeriod(NamedTuple):
 
     encounter_class: EncounterClass
     start: datetime | None
+
+
+def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
+    """Returns start and end: `period` in R4, `actualPeriod` in R5."""
+    period = resource.get("period") or resource.get("actualPeriod")
+    if not isinstance(period, dict):
+        return None, None
+    return parse_instant(period.get("start")), parse_instant(period.get("end"))
 
 
 def class_of(raw: Any) -> EncounterClass:

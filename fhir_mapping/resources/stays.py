@@ -12,17 +12,19 @@ from itertools import pairwise
 from typing import Any
 
 from fhir_mapping.core.reasons import status_reason
-from fhir_mapping.core.times import moment, parse_instant, reachable
+from fhir_mapping.core.times import moment, reachable
 from fhir_mapping.core.values import Coding, Instant, Refusal, Stay, StayClass
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
 from fhir_mapping.resources.admissions import read_acute, read_disposition, read_source
-from fhir_mapping.resources.encounter_classes import class_periods
+from fhir_mapping.resources.clinical import is_problem
+from fhir_mapping.resources.encounter_classes import class_periods, period_of
 from fhir_mapping.resources.intensive_care import in_intensive_care
-from fhir_mapping.terminology.codes import codings, text_of
+from fhir_mapping.terminology.codes import codings, status_values, text_of
 
 NEVER = frozenset({"cancelled", "entered-in-error", "planned", "discontinued"})
 ENDED = frozenset({"finished", "completed", "discharged"})
+_NO_REASON = frozenset({"refuted", "entered-in-error"})
 _EMERGENCY_WINDOW = timedelta(hours=24)
 _TO_HOSPITAL = frozenset({"hospital", "psychiatric"})
 _TRANSFER_GAP = timedelta(hours=6)
@@ -157,7 +159,8 @@ def _read(
         start=starts,
         end=max(starts, moment(end)) if ended and end is not None else None,
         codings=types,
-        reasons=tuple(coding for reason in reasons for coding in codings(reason)),
+        # A reason may be a relative's disease, or one that is only suspected: that is no problem of the patient.
+        reasons=tuple(coding for reason in reasons if is_problem(reason) for coding in codings(reason)),
         reason_texts=tuple(dict.fromkeys(filter(None, map(text_of, reasons)))),
         acute=acute,
         intensive_care=icu,
@@ -202,14 +205,6 @@ def _span(instant: Instant | None) -> timedelta:
     return instant.latest - instant.earliest + _MICROSECOND
 
 
-def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
-    """Returns start and end: `period` in R4, `actualPeriod` in R5."""
-    period = resource.get("period") or resource.get("actualPeriod")
-    if not isinstance(period, dict):
-        return None, None
-    return parse_instant(period.get("start")), parse_instant(period.get("end"))
-
-
 def _all_codings(resource: Resource) -> tuple[Coding, ...]:
     found: list[Coding] = []
     for name in ("type", "serviceType"):
@@ -222,21 +217,25 @@ def _all_codings(resource: Resource) -> tuple[Coding, ...]:
 
 
 def _reasons(resource: Resource, directory: Directory) -> Iterator[Any]:
-    """Yields reasons as CodeableConcepts: R4 reasonCode and reasonReference, R5 reason[].value[]."""
+    """Yields reasons as CodeableConcepts: R4 reasonCode and reasonReference, R5 reason[].value[].
+
+    A Condition that was refuted or entered in error is no reason.
+    """
     yield from _list(resource.get("reasonCode"))
-    for reference in _list(resource.get("reasonReference")):
-        condition = directory.resolve(reference, resource)
-        if condition is not None and condition.get("resourceType") == "Condition":
-            yield condition.get("code")
+    references = list(_list(resource.get("reasonReference")))
     for reason in _list(resource.get("reason")):
         for value in _list(reason.get("value")) if isinstance(reason, dict) else ():
             if not isinstance(value, dict):
                 continue
             if value.get("concept"):
                 yield value["concept"]
-            condition = directory.resolve(value.get("reference"), resource)
-            if condition is not None and condition.get("resourceType") == "Condition":
-                yield condition.get("code")
+            references.append(value.get("reference"))
+    for reference in references:
+        condition = directory.resolve(reference, resource)
+        if condition is None or condition.get("resourceType") != "Condition":
+            continue
+        if _NO_REASON.isdisjoint(status_values(condition.get("verificationStatus"))):
+            yield condition.get("code")
 
 
 def _list(value: Any) -> list[Any]:
