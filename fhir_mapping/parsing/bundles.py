@@ -146,12 +146,12 @@ def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: in
             entries.append(entry)
     if deletions or bundle.type == "history":
         entries = list(_without_deleted(entries, deletions, newest_first=bundle.type == "history"))
-    reasons = list(_incompleteness(bundle, entries)) if bundle.type == "searchset" else []
+    reasons = list(_incompleteness(bundle, entries))
     refused.extend(Refusal(name, reason) for reason in reasons)
     kinds = frozenset({resource_type} if resource_type else {entry.kind for entry in entries})
     if broken:
         failed_kinds |= kinds
-    if bundle.type == "searchset":
+    if bundle.type in _OF_SEARCHES:
         pages.append(_page(bundle, name, entries, tuple(reasons), kinds))
     return ParsedInput(
         tuple(entries),
@@ -183,6 +183,7 @@ _WITHHELD = frozenset(
     {"security", "login", "unknown", "expired", "forbidden", "suppressed", "too-costly", "too-long", "transient",
      "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"}
 )  # fmt: skip
+_OF_SEARCHES = frozenset({"searchset", "collection", None})
 _HARMLESS = frozenset({"information", "warning", "success"})
 
 
@@ -263,9 +264,10 @@ def _failed(response: Any) -> bool:
 
 
 def _incompleteness(bundle: Bundle, entries: list[ResourceEntry]) -> Iterator[str]:
+    """Yields why matches are missing: of a searchset, or of a collection, as which some servers answer a search."""
     if "next" in _links(bundle):
         yield "more-pages"
         return
-    total = bundle.total
+    total = bundle.total if bundle.type in _OF_SEARCHES else None
     if isinstance(total, int) and not isinstance(total, bool) and total > sum(not entry.include for entry in entries):
         yield "truncated"

@@ -102,14 +102,16 @@ def read_condition(
         onset=_day(onset),
         recorded=_day(recorded),
         abated=moment(abated) if has_ended and abated is not None else None,
-        active=_is_active(resource, abated, prediction_time, current=current),
+        active=_is_active(resource, recorded or onset, abated, prediction_time, current=current),
         stay=directory.key(resource.get("encounter")),
     )
 
 
-def _is_active(resource: Resource, abated: Instant | None, at: datetime, *, current: bool) -> bool | None:
+def _is_active(
+    resource: Resource, written: Instant | None, abated: Instant | None, at: datetime, *, current: bool
+) -> bool | None:
     """Returns whether a condition was active: by its abatement date; without one by a status known to be of then."""
-    known = current or status_is_of(resource, at)
+    known = current or status_is_of(resource, written, at)
     if abated is not None:
         if reachable(abated, at):
             return False

@@ -45,7 +45,7 @@ def in_use(
         return False, end
     if status in _NOT_BEGUN:
         return False, None
-    known = current or status_is_of(resource, prediction_time)
+    known = current or status_is_of(resource, start, prediction_time)
     if _may_be_over(end, prediction_time) and not known:
         return None, None
     if status in _RUNNING and not _paused(resource):
@@ -62,11 +62,17 @@ def in_use(
     return (False if _stay_is_over(resource, directory, prediction_time) else None), None
 
 
-def status_is_of(resource: Resource, prediction_time: datetime) -> bool:
-    """Whether a resource has not changed since `prediction_time`, so that its status is that of then."""
+def status_is_of(resource: Resource, written: Instant | None, prediction_time: datetime) -> bool:
+    """Whether a resource has not changed since `prediction_time`, so that its status is that of then.
+
+    In de-identified data the server's time is centuries before the stay: one before the resource was `written` says
+    nothing.
+    """
     meta = resource.get("meta")
     updated = parse_instant(meta.get("lastUpdated")) if isinstance(meta, dict) else None
-    return updated is not None and reachable(updated, prediction_time)
+    if updated is None or written is None or updated.latest < written.earliest:
+        return False
+    return reachable(updated, prediction_time)
 
 
 def _may_be_over(end: Instant | None, prediction_time: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""The class and period of an Encounter: what it is, what it was at earlier times (`classHistory`), and why it is unknown.
+"""The class and period of an Encounter: what it is, what it was before (`classHistory`), and why it is unknown.
 
 A class of another code system than those of `encounter_codes.yaml` is legal (the binding is extensible), and what it
 means is not known here: it is never taken for "no inpatient stay".

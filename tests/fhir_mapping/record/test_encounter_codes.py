@@ -159,9 +159,12 @@ def test_the_order_of_codings_has_no_meaning() -> None:
         vector = record.features()
         assert record.current_stay is not None
         found.add(
-            tuple(str(answer(vector, f"{name}.last")) for name in ("discharge_disposition", "admission_source", "acute_admission"))
-            + (record.current_stay.discharge_disposition, str(record.to_meds()))
-        )  # fmt: skip
+            (
+                *(str(answer(vector, f"{n}.last")) for n in ("discharge_disposition", "admission_source", "acute_admission")),
+                record.current_stay.discharge_disposition,
+                str(record.to_meds()),
+            )
+        )
     assert len(found) == 1
     assert next(iter(found))[:3] == ("facility", "emergency", "1.0")
 

@@ -68,6 +68,7 @@ COURSES: list[tuple[str, Resource, Any]] = [
     ("on hold today", order(status="on-hold"), UNKNOWN),
     ("completed, written two years ago", order(authoredOn="2023-01-10"), 0.0),
     ("completed, not changed since", order(meta={"lastUpdated": "2025-03-11T00:00:00Z"}), 0.0),
+    ("completed, in de-identified data", order(meta={"lastUpdated": "2018-03-11T00:00:00Z"}), UNKNOWN),
     ("completed, changed later", order(meta={"lastUpdated": "2025-03-20T00:00:00Z"}), UNKNOWN),
     ("ordered in an earlier stay", order(authoredOn="2025-01-11", encounter={"reference": "Encounter/old"}), 0.0),
     ("ordered in this stay", order(**IN_STAY), UNKNOWN),
@@ -124,6 +125,7 @@ CONDITIONS: list[tuple[str, Resource, Any]] = [
     ("inactive, local coding first", problem("x", clinicalStatus={"coding": [{"system": "urn:x", "code": "1"}, {"code": "inactive"}]}), UNKNOWN),
     ("resolved, at some age", problem("resolved", abatementAge={"value": 70}), UNKNOWN),
     ("resolved some time in March", problem("resolved", abatementDateTime="2025-03"), UNKNOWN),
+    ("resolved, in de-identified data", problem("resolved", meta={"lastUpdated": "2018-03-11T00:00:00Z"}), UNKNOWN),
     ("resolved, not changed since", problem("resolved", meta={"lastUpdated": "2025-03-11T00:00:00Z"}), 0.0),
 ]  # fmt: skip
 
