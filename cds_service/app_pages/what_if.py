@@ -15,6 +15,7 @@ from cds_service.explanations.drivers import window
 from cds_service.explanations.risk_now import frequency
 from fhir_mapping import PatientRecord
 from fhir_mapping.core import format_number, format_unit
+from fhir_mapping.resources import destination_of
 from fhir_mapping.terminology import ConceptDefinition, definitions
 from risk_model import TASKS, Assessment, RiskEstimate, RiskModel
 from risk_model.features import MODIFIABLE, concept_of
@@ -145,7 +146,7 @@ def changed(record: PatientRecord, question: WhatIfQuestion) -> PatientRecord:
     )
     stay = record.current_stay
     if question.leaving and stay is not None:
-        stay = replace(stay, discharge_disposition=question.leaving)
+        stay = replace(stay, discharge_disposition=question.leaving, destination=destination_of(question.leaving))
     return replace(record, measurements=measurements, current_stay=stay)
 
 

@@ -9,7 +9,7 @@ from math import exp
 
 from cds_service.explanations.driver_literature import DriverLiterature, papers_for_driver
 from cds_service.explanations.formatting import format_moment
-from cds_service.explanations.notes import ConceptMentions, note_key
+from cds_service.explanations.notes import FAMILY_HISTORY, ConceptMentions, note_key
 from cds_service.explanations.svg import Spark, spark
 from fhir_mapping import Measurement, PatientRecord
 from fhir_mapping.core import format_number, format_unit
@@ -122,14 +122,15 @@ def driver_views(
 
 
 def _said(driver: Driver, notes_say: Sequence[ConceptMentions]) -> tuple[ConceptMentions, ...]:
-    """The mentions in notes that are a driver's source or name its concept."""
+    """The mentions in notes that are a driver's source or name its concept; a relative's disease proves nothing."""
     keys = {note_key(source) for source in driver.sources}
     name = driver.concept.removeprefix("finding.").casefold()
     names = {name, driver.label.casefold()}
     return tuple(
         said
         for said in notes_say
-        if said.name.casefold() in names or any(passage.note in keys for passage in said.passages)
+        if said.kind != FAMILY_HISTORY
+        and (said.name.casefold() in names or any(passage.note in keys for passage in said.passages))
     )
 
 
@@ -167,6 +168,9 @@ def _charted(record: PatientRecord) -> Mapping[str, ChartEntry]:
     return {entry.source: entry for entry in _entries(record)}
 
 
+_STATES = {True: "", False: " ({})", None: " (perhaps {})"}
+
+
 def _entries(record: PatientRecord) -> Iterable[ChartEntry]:
     birth = record.birth
     born = "birth date unknown" if birth is None else f"Born {birth.earliest:%-d %b %Y}"
@@ -174,10 +178,10 @@ def _entries(record: PatientRecord) -> Iterable[ChartEntry]:
         born = f"Born between {birth.earliest:%-d %b %Y} and {birth.latest:%-d %b %Y}"
     yield ChartEntry(f"{born}, {record.sex or 'sex unknown'}", "", f"Patient/{record.subject_id}")
     for condition in record.conditions:
-        state = "" if condition.active else " (no longer active)"
+        state = _STATES[condition.active].format("no longer active")
         yield ChartEntry(condition.text + state, _day(condition.recorded or condition.onset), condition.source)
     for medication in record.medications:
-        state = "" if medication.active else " (ended)"
+        state = _STATES[medication.active].format("ended")
         yield ChartEntry(medication.text + state, _day(medication.start), medication.source)
     for dose in record.administrations:
         yield ChartEntry(f"{dose.text}, given", _day(dose.time), dose.source)

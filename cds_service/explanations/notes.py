@@ -17,6 +17,7 @@ AROUND = 140
 MAX_PASSAGES = 3
 MAX_MARKED = 400
 _KINDS = ("present", "uncertain", "denied", "past", "planned or possible", "family history")
+FAMILY_HISTORY = _KINDS[-1]
 
 
 @dataclass(frozen=True, slots=True)

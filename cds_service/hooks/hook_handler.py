@@ -36,6 +36,8 @@ from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFound
 from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment, LevelPolicy, Pipeline
 
+# Reasons of `PatientRecord.no_stay`; any other means that it is unknown whether the patient is in hospital.
+_CERTAINLY_NO_STAY = frozenset({"no-stay", "encounter-not-found"})
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
 # Shares of the time for an answer after which fetching ends and the assessment starts no more searches for literature;
 # the rest is for storing the card.
@@ -196,7 +198,7 @@ class HookHandler:
     def _assessed(
         self, asking: _Asking, prefetch: FhirPrefetch, notes: Callable[[str], dict[str, Any] | None] | None
     ) -> CachedAssessment | None:
-        """The record and its estimates; None without an inpatient stay.
+        """The record and its estimates; None if there is no inpatient stay. Where that is unknown, they abstain.
 
         Raises UnusablePrefetchError where the context names a stay that is not in the data.
         """
@@ -204,7 +206,7 @@ class HookHandler:
         encounter = prefetch.encounter(request.encounter_id)
         record = asking.trace.record = self._record(asking, prefetch, encounter, notes)
         asking.trace.lap("map the chart")
-        if record.current_stay is None:
+        if record.no_stay in _CERTAINLY_NO_STAY:
             if request.encounter_id is not None and service.hook != "patient-view":
                 raise UnusablePrefetchError("not-found", "context.encounterId: no such inpatient stay in the data")
             return None

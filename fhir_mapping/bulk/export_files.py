@@ -91,9 +91,10 @@ def resources_of(path: Path, name: str, server: str | None, fault: ReportFault) 
     for number, line in lines_of(path, name, lambda place, why: fault(place, InvalidInputError(why))):
         place = f"{name}:{number}"
         try:
-            exported = _exported(line if server is None else relative(line, key))
+            local = line if server is None else relative(line, key)
+            exported = _exported(local)
             if exported.kind == "Bundle":
-                yield from _bundle_resources(read_bytes(line), place, fault)
+                yield from _bundle_resources(read_bytes(local), place, fault)
             else:
                 yield exported
         except InvalidInputError as error:

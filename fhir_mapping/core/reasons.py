@@ -60,6 +60,11 @@ GROUPS = {
         "code-not-mapped": "Coded only in systems that are not supported; a site map file can translate local codes "
         "(detail: how many, of which system)",
         "code-not-understood": "The code is not one of those supported here",
+        "no-class": "The encounter has no class: whether it is an inpatient stay is unknown",
+        "class-not-understood": "The class of the encounter is not one of those supported here, so whether it is an "
+        "inpatient stay is unknown; a site map can translate it (detail: the class)",
+        "other-encounter": "Made in another visit during the stay, such as a clinic appointment",
+        "several-subjects": "It names several subjects, and which of them it is about is unknown",
     },
     "time": {
         "no-time": "No usable time",
@@ -73,6 +78,7 @@ GROUPS = {
         "imprecise": "Too imprecise to determine the value",
         "encounter-not-over": "Without a date, and its encounter had not ended at the prediction time: perhaps written "
         "later",
+        "status-of-later": "Only the status when the data were read is known, not that at the prediction time",
         "outside-window": "Measured, but outside the time window of the feature",
     },
     "value": {

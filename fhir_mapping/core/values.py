@@ -8,8 +8,8 @@ value was read from, such as `Observation/o1`; `stay` is the key of its Encounte
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -35,6 +35,7 @@ class StayClass(StrEnum):
     OBSERVATION = "observation"
     OUTPATIENT = "outpatient"
     OTHER = "other"
+    """None of these, or not understood (`Stay.class_unknown`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,22 @@ class Stay:
     intensive_care_from: datetime | None = None
     """Of an Encounter of its own: when intensive care began."""
     discharge_disposition: str | None = None
-    """Code of `dischargeDisposition`; always None before the stay has ended."""
-    admission_source: str | None = None
-    """Code of `admitSource`."""
+    """A code of `dischargeDisposition`, for display and export; always None before the stay has ended."""
+    destination: str | None = None
+    """Where the patient went, by `encounter_codes.yaml`: `died`, `home`, `nursing`, ...; None before the end."""
+    origin: str | None = None
+    """Where the patient came from: `emergency`, `hospital_transfer`, ..."""
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Reason codes of unknown facts: `acute_admission`, `admission_source`, `discharge_disposition`,
+    `intensive_care`."""
+    class_unknown: str | None = None
+    """Why it is unknown whether this is an inpatient stay: `no-class`, `class-not-understood` or `codes-disagree`."""
+    remote: bool = False
+    """A home or virtual visit: what it records during an inpatient stay is measured on the inpatient."""
+    start_span: timedelta = timedelta()
+    end_span: timedelta = timedelta()
+    """How imprecise the times are: the stay began at `start` or up to `start_span` later, and ended at `end` or up
+    to `end_span` earlier."""
     part_of: str | None = None
     length_unknown: str | None = None
     """Why the length of stay is unknown: it has ended without an end time (`no-end`), or ends before it starts
@@ -100,11 +114,31 @@ class Stay:
         return self.end is None and self.length_unknown is None
 
     def days_until(self, moment: datetime) -> float | None:
-        """Returns the length of stay in days at `moment`, or at its end if earlier; None if unknown."""
+        """Returns the length of stay in days at `moment`, or at its end if earlier; None if unknown or imprecise."""
+        bounds = self.days_between(moment)
+        return None if bounds is None or bounds[0] != bounds[1] else bounds[0]
+
+    def days_between(self, moment: datetime) -> tuple[float, float] | None:
+        """Returns the shortest and longest length of stay in days at `moment` that its period allows; None if unknown.
+
+        >>> from datetime import UTC, datetime, timedelta
+        >>> first, last = datetime(2025, 3, 10, tzinfo=UTC), datetime(2025, 3, 13, tzinfo=UTC)
+        >>> day = timedelta(days=1)
+        >>> Stay("Encounter/e", StayClass.INPATIENT, first, last, start_span=day, end_span=day).days_between(last)
+        (1.0, 3.0)
+        """
         if self.length_unknown is not None:
             return None
         until = moment if self.end is None else min(self.end, moment)
-        return (until - self.start).total_seconds() / 86_400
+        span = self.end_span if self.end is not None and self.end <= moment else timedelta()
+        longest = until - self.start
+        shortest = max(longest - self.start_span - span, timedelta())
+        return shortest.total_seconds() / 86_400, longest.total_seconds() / 86_400
+
+    def hours_between(self, moment: datetime) -> tuple[float, float]:
+        """Returns the fewest and most hours since admission at `moment`."""
+        most = moment - self.start
+        return max(most - self.start_span, timedelta()).total_seconds() / 3600, most.total_seconds() / 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +151,21 @@ class Condition:
     onset: datetime | None
     recorded: datetime | None
     abated: datetime | None
-    active: bool
-    """Active at `prediction_time`: not abated, resolved or inactive by then."""
+    active: bool | None
+    """Active at `prediction_time`: not abated, resolved or inactive by then; None if only today's status is known."""
     stay: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Medication:
-    """A medication order or statement; `active` at `prediction_time`."""
+    """A medication order or statement; `active` at `prediction_time`, None if only today's status is known."""
 
     source: str
     codings: tuple[Coding, ...]
     text: str
     start: datetime | None
     end: datetime | None
-    active: bool
+    active: bool | None
     stay: str | None = None
 
 
@@ -204,6 +238,22 @@ class FeatureVector:
         """Returns the value in its unit, or None if it is unknown: no default is substituted."""
         found = self.values.get(name)
         return None if found is None or isinstance(found.value, str) else float(found.value)
+
+    def bounds(self, name: str) -> tuple[float, float] | None:
+        """Returns the lowest and highest value that a feature may have; None if nothing is known.
+
+        >>> few, many = (FeatureValue(n, "1", None, ()) for n in (1.0, 3.0))
+        >>> found = {"stay.min_365d": few, "stay.max_365d": many}
+        >>> FeatureVector("p1", None, found, {"stay.count_365d": "class-not-understood"}, ()).bounds("stay.count_365d")
+        (1.0, 3.0)
+        """
+        value = self.number(name)
+        if value is not None:
+            return value, value
+        concept, _, aggregate = name.partition(".")
+        suffix = aggregate.removeprefix("last").removeprefix("count")
+        low, high = self.number(f"{concept}.min{suffix}"), self.number(f"{concept}.max{suffix}")
+        return None if low is None or high is None else (low, high)
 
     def word(self, name: str) -> str | None:
         """Returns the text of a categorical feature, or None if it is unknown."""

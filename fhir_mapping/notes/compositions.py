@@ -41,7 +41,7 @@ class CompositionReader:
         total, failures = Converted(""), []
         for level, section in [(0, composition), *_sections(composition, 1)]:
             try:
-                body = self._body(section, level)
+                body = self._body(section, level, composition)
             except UnreadableError as error:
                 failures.append(error.reason)
                 body = Converted("[this section could not be read]")
@@ -61,7 +61,7 @@ class CompositionReader:
             )
         )
 
-    def _body(self, section: Resource, level: int) -> Converted:
+    def _body(self, section: Resource, level: int, composition: Resource) -> Converted:
         """Returns the narrative; without one the entries; without entries the empty reason."""
         narrative = section.get("text")
         div = narrative.get("div") if isinstance(narrative, dict) else None
@@ -73,24 +73,28 @@ class CompositionReader:
             found = self.attachments.convert(Format.HTML, div.encode("utf-8", "replace"), "utf-8")
             if found.text:
                 return found
-        entries = "\n".join(self._entries(section))
+        entries = "\n".join(self._entries(section, composition))
         empty_reason = text_of(section.get("emptyReason"))
         return Converted(entries or (f"[{clean(empty_reason)}]" if empty_reason else ""))
 
-    def _entries(self, section: Resource) -> Iterator[str]:
+    def _entries(self, section: Resource, composition: Resource) -> Iterator[str]:
         for reference in _list(section.get("entry"))[:MAX_ENTRIES]:
             if isinstance(reference, dict):
                 title_text = reference.get("display")
-                name = title_text if isinstance(title_text, str) and title_text else self._named(reference)
+                name = title_text if isinstance(title_text, str) and title_text else self._named(reference, composition)
                 if name:
                     yield f"- {' '.join(clean(name).split())}"
 
-    def _named(self, reference: dict[str, Any]) -> str:
-        """Returns the name of an entry if it belongs to the patient, is valid, and was known at the prediction time."""
-        found = self.attachments.directory.resolve(reference)
+    def _named(self, reference: dict[str, Any], composition: Resource) -> str:
+        """Returns the name of an entry if it belongs to the patient, is valid, and was known at the prediction time.
+
+        A contained resource without a subject is about the subject of the Composition.
+        """
+        found = self.attachments.directory.resolve(reference, composition)
         if found is None or found.get("status") == "entered-in-error":
             return ""
-        subject = found.get("subject") or found.get("patient")
+        inside = str(reference.get("reference")).startswith("#")
+        subject = found.get("subject") or found.get("patient") or (composition.get("subject") if inside else None)
         if self.attachments.directory.ownership(subject, self.patient) is not Ownership.OURS:
             return ""
         times = [parse_instant(found.get(name)) for name in _TIMES]

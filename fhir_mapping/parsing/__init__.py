@@ -2,7 +2,7 @@
 
 from fhir_mapping.parsing.bundles import Bundle, unread
 from fhir_mapping.parsing.elements import Resource, decode_json
-from fhir_mapping.parsing.entries import ResourceEntry, source_of
+from fhir_mapping.parsing.entries import ParsedInput, ResourceEntry, source_of
 from fhir_mapping.parsing.prefetch import FhirPrefetch
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import check_utf8, read_bytes
@@ -13,6 +13,7 @@ __all__ = [
     "Directory",
     "FhirFault",
     "FhirPrefetch",
+    "ParsedInput",
     "Resource",
     "ResourceEntry",
     "Validator",

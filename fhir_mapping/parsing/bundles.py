@@ -16,7 +16,7 @@ from fhir_mapping.core.errors import InvalidInputError
 from fhir_mapping.core.times import parse_instant
 from fhir_mapping.core.values import Instant, Refusal
 from fhir_mapping.parsing.elements import Resource, decode_json
-from fhir_mapping.parsing.entries import ParsedInput, ResourceEntry
+from fhir_mapping.parsing.entries import ParsedInput, ResourceEntry, SearchPage
 
 _DEEPEST_BUNDLE = 4
 _ABSENT = msgspec.Raw(b"null")
@@ -105,6 +105,8 @@ def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: in
     entries: list[ResourceEntry] = []
     refused: list[Refusal] = []
     incomplete: set[str] = set()
+    failed_kinds: set[str] = set()
+    pages: list[SearchPage] = []
     deletions: list[_Deletion] = []
     broken = False
     for number, item in enumerate(bundle.entry or ()):
@@ -127,6 +129,8 @@ def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: in
             raise InvalidInputError(str(error), position=f"{name}.entry[{number}].resource") from None
         if item.modifierExtension:
             refused.append(Refusal(f"{name}.entry[{number}]", "modifier-extension"))
+        elif entry.kind == "OperationOutcome" and not failed and not withholds(entry.resource):
+            continue  # the server informs or warns, and returned every match
         elif entry.kind == "OperationOutcome" or mode == "outcome" or failed:
             refused.append(Refusal(f"{name}.entry[{number}]", "operation-outcome"))
             broken = True
@@ -136,15 +140,70 @@ def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: in
             entries.extend(inner.entries)
             refused.extend(inner.refused)
             incomplete |= inner.incomplete
+            failed_kinds |= inner.broken
+            pages.extend(inner.pages)
         else:
             entries.append(entry)
     if deletions or bundle.type == "history":
         entries = list(_without_deleted(entries, deletions, newest_first=bundle.type == "history"))
-    reasons = list(_incompleteness(bundle, entries)) if bundle.type == "searchset" else []
+    reasons = list(_incompleteness(bundle, entries))
     refused.extend(Refusal(name, reason) for reason in reasons)
-    if broken or reasons:
-        incomplete.update([resource_type] if resource_type else {entry.kind for entry in entries})
-    return ParsedInput(tuple(entries), tuple(refused), frozenset(incomplete))
+    kinds = frozenset({resource_type} if resource_type else {entry.kind for entry in entries})
+    if broken:
+        failed_kinds |= kinds
+    if bundle.type in _OF_SEARCHES:
+        pages.append(_page(bundle, name, entries, tuple(reasons), kinds))
+    return ParsedInput(
+        tuple(entries),
+        tuple(refused),
+        frozenset(incomplete | failed_kinds | (kinds if reasons else frozenset())),
+        frozenset(failed_kinds),
+        pages=tuple(pages),
+    )
+
+
+def _page(
+    bundle: Bundle, name: str, entries: list[ResourceEntry], reasons: tuple[str, ...], kinds: frozenset[str]
+) -> SearchPage:
+    matches = sum(not entry.include for entry in entries)
+    total = bundle.total if isinstance(bundle.total, int) and not isinstance(bundle.total, bool) else None
+    links = _links(bundle)
+    return SearchPage(name, links.get("self"), links.get("next"), matches, total, reasons, kinds)
+
+
+def _links(bundle: Bundle) -> dict[str, str | None]:
+    """Returns the links of a Bundle by relation; None for one without a URL."""
+    listed = bundle.link if isinstance(bundle.link, list) else []
+    found = {link.get("relation"): link.get("url") for link in listed if isinstance(link, dict)}
+    return {str(relation): url if isinstance(url, str) else None for relation, url in found.items()}
+
+
+# Codes of issues that say that results are missing, whatever their severity (https://hl7.org/fhir/valueset-issue-type.html).
+_WITHHELD = frozenset(
+    {"security", "login", "unknown", "expired", "forbidden", "suppressed", "too-costly", "too-long", "transient",
+     "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"}
+)  # fmt: skip
+_OF_SEARCHES = frozenset({"searchset", "collection", None})
+_HARMLESS = frozenset({"information", "warning", "success"})
+
+
+def withholds(outcome: Resource) -> bool:
+    """Whether an OperationOutcome beside matches says that results are missing: an error, or an issue that says so.
+
+    A search may return one that only informs or warns (https://hl7.org/fhir/R4/search.html#errors).
+
+    >>> withholds({"issue": [{"severity": "warning", "code": "not-supported"}]})
+    False
+    >>> withholds({"issue": [{"severity": "warning", "code": "suppressed"}]}), withholds({"issue": []})
+    (True, True)
+    """
+    issues = outcome.get("issue")
+    if not isinstance(issues, list) or not issues:
+        return True
+    return any(
+        not isinstance(issue, dict) or issue.get("severity") not in _HARMLESS or issue.get("code") in _WITHHELD
+        for issue in issues
+    )
 
 
 class _Deletion(NamedTuple):
@@ -205,11 +264,10 @@ def _failed(response: Any) -> bool:
 
 
 def _incompleteness(bundle: Bundle, entries: list[ResourceEntry]) -> Iterator[str]:
-    links = bundle.link
-    relations = {link.get("relation") for link in links if isinstance(link, dict)} if isinstance(links, list) else set()
-    if "next" in relations:
+    """Yields why matches are missing: of a searchset, or of a collection, as which some servers answer a search."""
+    if "next" in _links(bundle):
         yield "more-pages"
         return
-    total = bundle.total
+    total = bundle.total if bundle.type in _OF_SEARCHES else None
     if isinstance(total, int) and not isinstance(total, bool) and total > sum(not entry.include for entry in entries):
         yield "truncated"

@@ -43,7 +43,7 @@ _ELEMENT_NAMES = (
     "medication", "medicationCodeableConcept", "medicationReference", "dispenseRequest", "dosage", "reason",
     "reasonCode", "reasonReference", "diagnosis", "hospitalization", "admission", "location", "partOf",
     "content", "presentedForm", "conclusion", "result", "relatesTo", "author", "performer", "resultsInterpreter",
-    "authenticator",
+    "authenticator", "classHistory", "extension", "statusChanged", "dosageInstruction",
 )  # fmt: skip
 
 
@@ -111,12 +111,14 @@ class Observation(ObservationPart, gc=False):
     issued: Any = None
     specimen: Any = None
     contained: Any = None
+    encounter: Raw = _EMPTY
+    device: Raw = _EMPTY
 
     @classmethod
     def of(cls, resource: Resource) -> Observation:
         """Returns the same elements of a decoded resource."""
         found = {name: value for name, value in resource.items() if name in _OBSERVATION and name != "component"}
-        for name in ("code", "subject", "patient"):
+        for name in ("code", "subject", "patient", "encounter", "device"):
             if name in found:
                 found[name] = Raw(_dumps(found[name]))
         listed = resource.get("component")

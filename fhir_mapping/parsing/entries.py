@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypedDict, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 
@@ -118,6 +118,18 @@ class ResourceEntry(msgspec.Struct, gc=False):
             return None
 
 
+class SearchPage(NamedTuple):
+    """One page of a search: its place and URLs, its number of matches and that of all pages, why it is incomplete."""
+
+    name: str
+    own: str | None
+    following: str | None
+    matches: int
+    total: int | None
+    reasons: tuple[str, ...]
+    incomplete: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedInput:
     """The entries in input order, and what could not be used."""
@@ -126,8 +138,62 @@ class ParsedInput:
     refused: tuple[Refusal, ...] = ()
     incomplete: frozenset[str] = field(default_factory=frozenset)
     """Resource types that the input itself marks as incomplete."""
+    broken: frozenset[str] = field(default_factory=frozenset)
+    """Those of them that are incomplete for another reason than missing pages."""
     population: bool = False
     """True for NDJSON, which may contain many patients."""
+    pages: tuple[SearchPage, ...] = ()
+    """The pages of searches among the input."""
+
+    @classmethod
+    def merged(cls, parts: Iterable[ParsedInput]) -> ParsedInput:
+        """Returns several inputs as one: what one of them lacks is lacking, unless another has it.
+
+        A searchset with a next page is complete if that page is among the parts.
+        """
+        parts = list(parts)
+        whole = cls(
+            entries=tuple(entry for part in parts for entry in part.entries),
+            refused=tuple(refusal for part in parts for refusal in part.refused),
+            incomplete=frozenset[str]().union(*(part.incomplete for part in parts)),
+            broken=frozenset[str]().union(*(part.broken for part in parts)),
+            population=any(part.population for part in parts),
+            pages=tuple(page for part in parts for page in part.pages),
+        )
+        return whole if len(whole.pages) < 2 else _with_pages_joined(whole)
+
+
+def _with_pages_joined(whole: ParsedInput) -> ParsedInput:
+    """Returns the input without the gaps of searches all of whose pages are there."""
+    by_url: dict[str | None, SearchPage] = {page.own: page for page in whole.pages if page.own is not None}
+    led_to = {page.following for page in whole.pages}
+    refused, complete = list(whole.refused), set[SearchPage]()
+    for first in whole.pages:
+        chain = [] if first.own is not None and first.own in led_to else _chain(first, by_url)
+        total = max((page.total for page in chain if page.total is not None), default=0)
+        if chain and chain[-1].following is None and sum(page.matches for page in chain) >= total:
+            complete.update(chain)
+    for page in complete:
+        for reason in page.reasons:
+            refused.remove(Refusal(page.name, reason))
+    lacking = {kind for page in whole.pages if page not in complete and page.reasons for kind in page.incomplete}
+    filled = {kind for page in complete if page.reasons for kind in page.incomplete} - lacking
+    return replace(
+        whole,
+        refused=tuple(refused),
+        incomplete=(whole.incomplete - filled) | whole.broken,
+        pages=tuple(page._replace(reasons=()) if page in complete else page for page in whole.pages),
+    )
+
+
+def _chain(first: SearchPage, by_url: Mapping[str | None, SearchPage]) -> list[SearchPage]:
+    """Returns the pages of one search in order, as far as they are there."""
+    chain: list[SearchPage] = []
+    page: SearchPage | None = first
+    while page is not None and page not in chain:
+        chain.append(page)
+        page = None if page.following is None else by_url.get(page.following)
+    return chain
 
 
 def _kind_of(raw: msgspec.Raw | bytes) -> str:

@@ -102,7 +102,9 @@ def _read_value(value: Any, key: str, resource_type: str) -> ParsedInput:
     if isinstance(value, dict) and isinstance(kind, str) and kind != "OperationOutcome":
         return ParsedInput((ResourceEntry(value),))
     if value is None or value == {} or kind == "OperationOutcome":
-        return ParsedInput((), (Refusal(f"prefetch.{key}", "not-fetched"),), frozenset({resource_type}))
+        return ParsedInput(
+            (), (Refusal(f"prefetch.{key}", "not-fetched"),), frozenset({resource_type}), frozenset({resource_type})
+        )
     raise InvalidInputError("the prefetch value is not a FHIR resource", position=f"prefetch.{key}")
 
 
@@ -113,9 +115,4 @@ def read_prefetch(prefetch: FhirPrefetch | Mapping[str, Any], expected: Mapping[
     resource.
     """
     known = prefetch if isinstance(prefetch, FhirPrefetch) else FhirPrefetch(prefetch, expected)
-    parts = [known.read(key) for key in expected]
-    return ParsedInput(
-        entries=tuple(entry for part in parts for entry in part.entries),
-        refused=tuple(refusal for part in parts for refusal in part.refused),
-        incomplete=frozenset[str]().union(*(part.incomplete for part in parts)),
-    )
+    return ParsedInput.merged(known.read(key) for key in expected)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
+from dataclasses import replace
 
 import msgspec
 
@@ -85,29 +86,26 @@ def _not_json(error: msgspec.DecodeError, size: int) -> InvalidInputError:
 
 def _read_ndjson(data: bytes) -> ParsedInput | None:
     """Returns the entries of NDJSON, or None if the first line is not JSON by itself (the other error says more)."""
-    entries: list[ResourceEntry] = []
+    parts: list[ParsedInput] = []
     for number, line in enumerate(io.BytesIO(data), start=1):
         if line.isspace():
             continue
         try:
             _JSON.decode(line)
         except msgspec.DecodeError as error:
-            if not entries:
+            if not parts:
                 return None
             raise InvalidInputError(f"not valid JSON: {error}", position=f"line {number}") from None
-        entries.append(_entry(line, f"line {number}"))
-    return ParsedInput(tuple(entries), population=True)
+        entry = _entry(line, f"line {number}")
+        bundle = entry.kind == "Bundle"
+        parts.append(read_bundle(decoded(line), name=f"line {number}") if bundle else ParsedInput((entry,)))
+    return replace(ParsedInput.merged(parts), population=True)
 
 
 def _from_root(data: bytes) -> ParsedInput:
     if _ARRAY.match(data) is None:
         return _bundle_or_resource(data, "root")
-    parts = [_bundle_or_resource(item, f"[{number}]") for number, item in enumerate(_LIST.decode(data))]
-    return ParsedInput(
-        entries=tuple(entry for part in parts for entry in part.entries),
-        refused=tuple(refusal for part in parts for refusal in part.refused),
-        incomplete=frozenset().union(*(part.incomplete for part in parts)),
-    )
+    return ParsedInput.merged(_bundle_or_resource(item, f"[{n}]") for n, item in enumerate(_LIST.decode(data)))
 
 
 def _bundle_or_resource(raw: msgspec.Raw | bytes, position: str) -> ParsedInput:

@@ -28,7 +28,8 @@ from fhir_mapping.parsing.elements import Resource
 from fhir_mapping.parsing.entries import ResourceEntry
 from fhir_mapping.parsing.references import Directory, contained
 from fhir_mapping.record.patient_compartment import NOTE_TYPES
-from fhir_mapping.resources.stays import period_of, stay_class_of
+from fhir_mapping.resources.encounter_classes import class_of, period_of
+from fhir_mapping.resources.stays import NEVER
 
 # Shared by many patients, or about none: they have no time at which they became known.
 _TIMELESS = frozenset(
@@ -165,7 +166,7 @@ class Cutoff:
         start, end = period_of(encounter)
         own = Encountered(True, None if start is None else start.earliest, None if end is None else moment(end))
         seen = [encounter]
-        while stay_class_of(encounter.get("class")) is not StayClass.EMERGENCY:
+        while class_of(encounter.get("class")).stay_class is not StayClass.EMERGENCY:
             outer = self._referenced(encounter.get("partOf"), encounter)
             if outer is None or outer in seen:
                 break
@@ -176,6 +177,15 @@ class Cutoff:
             over = max(own.over, moment(end)) if own.over is not None and end is not None else None
             own, encounter = Encountered(True, begun, over), outer
         return own
+
+    def undated_death_is_known(self) -> bool:
+        """Whether a death recorded without a time may have been before: not if an encounter began or ended later."""
+        later = {_EncounterState.RUNNING, _EncounterState.PLANNED}
+        return self._undated_known or all(
+            self._own_state(encounter) not in later
+            for encounter in self._encounters.values()
+            if encounter.get("status") not in NEVER
+        )
 
     def _allowed(self, state: _EncounterState, *, dated: bool) -> bool:
         if state is _EncounterState.PLANNED:
@@ -237,7 +247,7 @@ class Cutoff:
         An emergency visit that is part of the admission it led to is a separate visit.
         """
         state = self._own_state(encounter)
-        if stay_class_of(encounter.get("class")) is StayClass.EMERGENCY:
+        if class_of(encounter.get("class")).stay_class is StayClass.EMERGENCY:
             return state
         stay = self._referenced_state(encounter.get("partOf"), encounter)
         return state if stay is None else max(state, stay)

@@ -130,6 +130,7 @@ def slope_per_hour(items: Sequence[Measurement]) -> float | None:
 
 
 Fact = tuple[str, FeatureValue | None, str]
+Counted = Stay | Condition | Medication | Procedure
 
 
 def _facts(record: RecordView) -> Iterator[Fact]:
@@ -168,8 +169,8 @@ def _ventilation(record: RecordView) -> Fact:
     """Returns 1 if ventilation is coded in this stay; 0 only if procedures were fetched and none is ventilation."""
     name, stay = "mechanical_ventilation.last", record.current_stay
     if stay is None:
-        return name, None, "no-stay"
-    during = [p for p in record.procedures if p.performed and p.performed >= stay.start]
+        return name, None, record.no_stay
+    during = _procedures_of(record, stay)
     found = [p for p in during if any(c.system == SNOMED and c.code in _VENTILATION for c in p.codings)]
     if found:
         return name, FeatureValue(1.0, "1", found[-1].performed, tuple(p.source for p in found[-1:])), ""
@@ -181,23 +182,35 @@ def _stay_facts(record: RecordView) -> Iterator[Fact]:
     stay, at = record.current_stay, record.prediction_time
     if stay is None:
         for name in _STAY_FACTS:
-            yield f"{name}.last", None, "no-stay"
+            yield f"{name}.last", None, record.no_stay
         return
     source = (stay.source,)
-    days = stay.days_until(at)
-    yield "length_of_stay.last", _number(days, "d", at, source), stay.length_unknown or ""
-    yield "hours_since_admission.last", _number((at - stay.start).total_seconds() / 3600, "h", at, source), ""
+    yield from _range("length_of_stay", stay.days_between(at), "d", at, source, stay.length_unknown or "")
+    yield from _range("hours_since_admission", stay.hours_between(at), "h", at, source, "")
     for name, flag in (("acute_admission", stay.acute), ("intensive_care", stay.intensive_care)):
-        yield f"{name}.last", _number(None if flag is None else float(flag), "1", stay.start, source), "not-coded"
+        reason = stay.unknown.get(name) or "not-coded"
+        yield f"{name}.last", _number(None if flag is None else float(flag), "1", stay.start, source), reason
     origin, destination = admission_source(stay), disposition(stay)
-    reason = "not-coded" if stay.admission_source is None else "code-not-understood"
+    reason = stay.unknown.get("admission_source") or "not-coded"
     yield "admission_source.last", None if origin is None else FeatureValue(origin, None, stay.start, source), reason
-    reason = "not-yet" if stay.running else "not-coded" if stay.discharge_disposition is None else "code-not-understood"
+    reason = "not-yet" if stay.running else stay.unknown.get("discharge_disposition") or "code-not-understood"
     yield (
         "discharge_disposition.last",
         None if destination is None else FeatureValue(destination, None, stay.end, source),
         reason,
     )
+
+
+def _range(
+    name: str, bounds: tuple[float, float] | None, unit: str, at: datetime, sources: tuple[str, ...], reason: str
+) -> Iterator[Fact]:
+    """Yields a number as `.last`, or, where only bounds are known, as `.min` and `.max`."""
+    if bounds is None or bounds[0] == bounds[1]:
+        yield f"{name}.last", _number(None if bounds is None else bounds[0], unit, at, sources), reason
+        return
+    yield f"{name}.last", None, "imprecise"
+    yield f"{name}.min", _number(bounds[0], unit, at, sources), ""
+    yield f"{name}.max", _number(bounds[1], unit, at, sources), ""
 
 
 def _comorbidities(record: RecordView) -> Iterator[Fact]:
@@ -213,15 +226,21 @@ def _comorbidities(record: RecordView) -> Iterator[Fact]:
 
 
 def _drug_classes(record: RecordView) -> Iterator[Fact]:
-    """Yields 1 for each class of the active drugs; 0 only if medications were fetched and all are classifiable."""
+    """Yields 1 for each class of the active drugs; 0 only if medications were fetched and all are classifiable.
+
+    A drug of which only today's status is known makes its classes unknown.
+    """
     read = [(item.source, classes_of(item)) for item in record.medications if item.active]
+    perhaps = [classes_of(item) for item in record.medications if item.active is None]
     fetched = not record.not_fetched & _MEDICATIONS
     complete = fetched and all(found is not None for _, found in read)
+    unclear = {name for found in perhaps for name in (drug_class_table() if found is None else found)}
     for name in drug_class_table():
         bases = {source: found[name] for source, found in read if found is not None and name in found}
         if not bases:
-            nothing = FeatureValue(0.0, "1", record.prediction_time, ()) if complete else None
-            yield f"medication_{name}.last", nothing, "code-not-mapped" if fetched else "not-fetched"
+            nothing = FeatureValue(0.0, "1", record.prediction_time, ()) if complete and name not in unclear else None
+            reason = "not-fetched" if not fetched else "status-of-later" if complete else "code-not-mapped"
+            yield f"medication_{name}.last", nothing, reason
             continue
         basis = None if Basis.CODE in bases.values() else str(Basis.NAME)
         yield f"medication_{name}.last", FeatureValue(1.0, "1", record.prediction_time, tuple(bases), basis), ""
@@ -243,29 +262,56 @@ def _use_of_care(record: RecordView) -> Iterator[Fact]:
     anchor = at if record.current_stay is None else record.current_stay.start
     for name, (kind, days) in counts.items():
         since = anchor - timedelta(days=days)
-        found = [s for s in before if s.stay_class is kind and since <= s.start <= anchor]
-        yield name, _count(found, at) if encounters_known else None, "not-fetched"
-    conditions = {c.text.casefold(): c for c in record.conditions if c.active}.values()
-    medications = {m.text.casefold(): m for m in record.medications if m.active}.values()
-    yield "condition.count", _count(conditions, at) if "Condition" not in record.not_fetched else None, "not-fetched"
-    known = not record.not_fetched & _MEDICATIONS
-    yield "medication.count", _count(medications, at) if known else None, "not-fetched"
-    known = "Procedure" not in record.not_fetched
+        inside = [s for s in before if since <= s.start <= anchor]
+        found = [s for s in inside if s.stay_class is kind]
+        perhaps = [s for s in inside if s.class_unknown]
+        yield from _counted(name, found, perhaps, at, "" if encounters_known else "not-fetched", "class-not-understood")
+    known = "" if "Condition" not in record.not_fetched else "not-fetched"
+    yield from _counted("condition.count", *_in_use(record.conditions), at, known, "status-of-later")
+    known = "not-fetched" if record.not_fetched & _MEDICATIONS else ""
+    yield from _counted("medication.count", *_in_use(record.medications), at, known, "status-of-later")
+    fetched = "Procedure" not in record.not_fetched
     year = [p for p in record.procedures if p.performed and p.performed >= at - timedelta(days=365)]
-    yield "procedure.count_365d", _count(year, at) if known else None, "not-fetched"
+    yield "procedure.count_365d", _count(year, at) if fetched else None, "not-fetched"
     if record.current_stay is None:
-        yield "procedure.count", None, "no-stay"
+        yield "procedure.count", None, record.no_stay
     else:
-        start = record.current_stay.start
-        during = [p for p in record.procedures if p.performed and p.performed >= start]
-        yield "procedure.count", _count(during, at) if known else None, "not-fetched"
+        during = _procedures_of(record, record.current_stay)
+        yield "procedure.count", _count(during, at) if fetched else None, "not-fetched"
+
+
+def _counted(
+    name: str, found: Sequence[Counted], perhaps: Sequence[Counted], at: datetime, missing: str, reason: str
+) -> Iterator[Fact]:
+    """Yields a count, or, where some items may or may not count, its fewest and most: `x.min_365d`, `x.max_365d`."""
+    if missing or not perhaps:
+        yield name, None if missing else _count(found, at), missing
+        return
+    yield name, None, reason
+    yield name.replace(".count", ".min"), _count(found, at), ""
+    yield name.replace(".count", ".max"), _count([*found, *perhaps], at), ""
+
+
+def _in_use(items: Iterable[Condition | Medication]) -> tuple[list[Counted], list[Counted]]:
+    """Returns the items active at the prediction time, each text once, and those that may have been."""
+    listed = list(items)
+    active = {item.text.casefold(): item for item in listed if item.active}
+    perhaps = {item.text.casefold(): item for item in listed if item.active is None}
+    return list(active.values()), [item for text, item in perhaps.items() if text not in active]
+
+
+def _procedures_of(record: RecordView, stay: Stay) -> list[Procedure]:
+    """Returns the procedures since the stay began, without those of other visits in person."""
+    return [
+        p for p in record.procedures if p.performed and p.performed >= stay.start and p.stay not in record.elsewhere
+    ]
 
 
 def _led_to(visit: Stay, stay: Stay) -> bool:
     return visit.stay_class is StayClass.EMERGENCY and leads_to(visit, stay)
 
 
-def _count(items: Iterable[Stay | Condition | Medication | Procedure], at: datetime) -> FeatureValue:
+def _count(items: Iterable[Counted], at: datetime) -> FeatureValue:
     sources = tuple(item.source for item in items)
     return FeatureValue(float(len(sources)), "1", at, sources)
 

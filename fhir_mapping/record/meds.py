@@ -65,8 +65,9 @@ def meds_events(record: RecordView) -> tuple[MedsEvent, ...]:
         *_clinical(record),
         *_doses(record),
     ]
+    at = record.prediction_time
     notes = (note for note in record.notes() if note.text)
-    found += [MedsEvent(n.time, f"NOTE//{_slug(n.type)}", None, n.text, n.type, n.source) for n in notes]
+    found += [MedsEvent(n.time or at, f"NOTE//{_slug(n.type)}", None, n.text, n.type, n.source) for n in notes]
     found.sort(key=lambda event: (event.time is not None, event.time or record.prediction_time, event.code))
     return tuple(dict.fromkeys(found))
 
@@ -136,8 +137,7 @@ def _encounters(record: RecordView) -> Iterator[MedsEvent]:
         if stay.acute is not None:
             kind = "EMERGENCY" if stay.acute else "ELECTIVE"
             yield event(stay.start, f"ADMISSION_TYPE//{kind}", None, "Admission type")
-        if stay.admission_source is not None:
-            source = admission_source(stay) or stay.admission_source
+        if (source := admission_source(stay)) is not None:
             yield event(stay.start, f"ADMISSION_SOURCE//{source}", None, "Admission source")
 
 
@@ -160,11 +160,12 @@ def _coded(
         yield MedsEvent(when, code, None, item.text, item.text, item.source, item.stay, end, system)
 
 
-def _known_from(record: RecordView, source: str, onset: datetime | None) -> datetime | None:
-    """Returns the time from which a record shows a resource without a date of its own; None if at any time."""
+def _known_from(record: RecordView, source: str, onset: datetime | None) -> datetime:
+    """Returns the time from which a resource without a date of its own was known: of one without an encounter its onset,
+    else the prediction time, because MEDS takes an event without a time for known at birth."""
     known = record.known_from(source)
     if known is None or not known.present:
-        return onset
+        return onset or record.prediction_time
     if onset is not None:
         return max(onset, known.begun or onset)
     return known.over if known.over is not None and known.over <= record.prediction_time else record.prediction_time

@@ -150,6 +150,9 @@ def _why_not_used(
     """Returns None for the patient's resource, "" for another patient's in a population, else why it is not used."""
     full_url = entry.full_url
     owners = {directory.ownership(s, patient, full_url) for s in (subject if isinstance(subject, list) else [subject])}
+    if Ownership.FOREIGN in owners and Ownership.OURS in owners:
+        # An account or a group appointment has several; a clinical resource about two patients is about neither alone.
+        return "several-subjects" if entry.kind in _MAPPED else None
     if Ownership.FOREIGN in owners:
         if population:
             return ""

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from fhir_mapping.core.errors import InvalidInputError
@@ -22,7 +23,6 @@ from fhir_mapping.core.values import (
     Procedure,
     Refusal,
     Stay,
-    StayClass,
 )
 from fhir_mapping.notes import documents
 from fhir_mapping.notes.attachments import FetchAttachment
@@ -39,6 +39,7 @@ from fhir_mapping.record.patient_compartment import (
     latest_time,
     select_patient_resources,
 )
+from fhir_mapping.record.stay_selection import NO_STAY, current_stay, made_elsewhere
 from fhir_mapping.resources import clinical, stays
 from fhir_mapping.resources.demographics import Demographics, read_demographics
 from fhir_mapping.resources.measurements import (
@@ -106,6 +107,12 @@ class PatientRecord:
     consciousness: tuple[str, datetime, str] | None
     refused: tuple[Refusal, ...]
     not_fetched: frozenset[str]
+    no_stay: str
+    """Why `current_stay` is None: `no-stay`, `encounter-not-found`, `not-fetched`, or why the class of the encounter
+    is unknown; an empty string if there is a stay."""
+    elsewhere: frozenset[str]
+    """Keys of visits in person during the stay that are not part of it."""
+    _members: Mapping[str, str] = field(repr=False)
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
     _charted: tuple[Owned, ...] = field(repr=False, compare=False)
@@ -140,7 +147,18 @@ class PatientRecord:
         `prediction_time=None` means the latest clinical time in the data. NDJSON may contain many patients: then
         `patient_id` selects one and the others are ignored; in a Bundle they raise ForeignPatientError.
         """
-        return _build(cls, read_bytes(raw), patient_id, prediction_time, options)
+        return cls.from_parsed(read_bytes(raw), patient_id, prediction_time, **options)
+
+    @classmethod
+    def from_parsed(
+        cls,
+        parsed: ParsedInput,
+        patient_id: str | None = None,
+        prediction_time: datetime | str | None = None,
+        **options: Unpack[RecordOptions],
+    ) -> PatientRecord:
+        """Returns the record in parsed input, of several files by `ParsedInput.merged`; arguments as in `from_json`."""
+        return _build(cls, parsed, patient_id, prediction_time, options)
 
     @classmethod
     def from_resources(
@@ -183,6 +201,11 @@ class PatientRecord:
         (https://cds-hooks.hl7.org, "Prefetch Tokens" and "Prefetch Query Restrictions").
         """
         return _build(cls, read_prefetch(prefetch, expected), patient_id, prediction_time, options)
+
+    def stay_of(self, encounter: str | None) -> Stay | None:
+        """Returns the stay that an Encounter (by its key) is or is part of; None if it is not known."""
+        root = self._members.get(encounter or "")
+        return next((stay for stay in self.stays if stay.source == root), None)
 
     def availability(self, resource_type: str) -> Availability:
         """Returns whether resources of this type were fetched, are known to be absent, or were not (all) fetched."""
@@ -281,10 +304,14 @@ def _build(
         refused.extend(answer for answer in answers if isinstance(answer, Refusal))
         return tuple(answer for answer in answers if not isinstance(answer, Refusal))
 
-    asked = options.get("encounter_id")
-    asked_key = None if asked is None else f"Encounter/{asked.removeprefix('Encounter/')}"
-    all_stays, members, each, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at, asked_key)
-    refused.extend(stay_refusals)
+    requested_stay = options.get("encounter_id")
+    requested_key = None if requested_stay is None else f"Encounter/{requested_stay.removeprefix('Encounter/')}"
+    read_stays = stays.read_stays(of_type("Encounter"), directory, at, requested_key, current=undated_known)
+    refused.extend(read_stays.refused)
+    stay, no_stay = current_stay(read_stays, at, requested_stay, refused)
+    elsewhere = frozenset() if stay is None else read_stays.other_visits(stay)
+    if stay is not None and elsewhere:
+        observations = [item for item in observations if not made_elsewhere(item, stay, elsewhere, directory, refused)]
     measurements, avpu = read_observations(observations, directory, refused, preliminary=site.preliminary)
     read_notes, note_refusals = documents.read_notes(
         of_type(*NOTE_TYPES),
@@ -296,18 +323,23 @@ def _build(
         later=later,
     )
     refused.extend(note_refusals)
-    conditions = read(clinical.read_condition, "Condition")
-    medications = read(clinical.read_medication, "MedicationRequest", "MedicationStatement")
+    conditions = read(partial(clinical.read_condition, current=undated_known), "Condition")
+    medications = read(
+        partial(clinical.read_medication, current=undated_known), "MedicationRequest", "MedicationStatement"
+    )
     procedures = read(clinical.read_procedure, "Procedure")
     undated = {c.source for c in conditions if c.recorded is None}
     undated |= {m.source for m in medications if m.start is None} | {p.source for p in procedures if not p.performed}
+    not_fetched = options.get("not_fetched", frozenset()) | reading.incomplete
     return cls(
         subject_id=subject,
         prediction_time=at,
-        demographics=read_demographics(patient, f"Patient/{subject}", at, refused),
-        current_stay=_current_stay(all_stays, members, at, asked_key, refused),
-        stays=all_stays,
-        encounters=each,
+        demographics=read_demographics(
+            patient, f"Patient/{subject}", at, refused, undated_death=cutoff.undated_death_is_known()
+        ),
+        current_stay=stay,
+        stays=read_stays.stays,
+        encounters=read_stays.encounters,
         conditions=conditions,
         medications=medications,
         administrations=read(clinical.read_administration, "MedicationAdministration"),
@@ -315,7 +347,10 @@ def _build(
         measurements=measurements,
         consciousness=avpu,
         refused=tuple(refused),
-        not_fetched=options.get("not_fetched", frozenset()) | reading.incomplete,
+        not_fetched=not_fetched,
+        no_stay="not-fetched" if no_stay == NO_STAY and "Encounter" in not_fetched and not requested_stay else no_stay,
+        elsewhere=elsewhere,
+        _members=read_stays.members,
         _notes=read_notes,
         _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
         _charted=tuple(item for item in known if item[1].kind == "Observation"),
@@ -390,21 +425,3 @@ def _usable_observation(source: str, entry: ResourceEntry, site: SiteMap, refuse
     """Returns the Observation without unusable parts; None if nothing of it may be used."""
     resource = usable_part(site.translate(entry.resource), source, refused, unmodified=entry.unmodified)
     return None if resource is None else Observation.of(resource)
-
-
-def _current_stay(
-    all_stays: Sequence[Stay],
-    members: Mapping[str, str],
-    at: datetime,
-    asked: str | None,
-    refused: list[Refusal],
-) -> Stay | None:
-    """Returns the requested inpatient stay, or the one running (or just ending) at the prediction time."""
-    inpatient = [stay for stay in all_stays if stay.stay_class is StayClass.INPATIENT]
-    if asked is not None:
-        root = members.get(asked)
-        if root is None:
-            refused.append(Refusal(asked, "encounter-not-found"))
-        return next((stay for stay in inpatient if stay.source == root), None)
-    running = [stay for stay in inpatient if stay.running or (stay.end is not None and stay.end >= at)]
-    return running[-1] if running else None

@@ -1,11 +1,12 @@
 """Reads FHIR resources into values: patients, stays, conditions, medications, procedures, measurements, site maps."""
 
-from fhir_mapping.resources.admissions import DISPOSITIONS, admission_source, disposition
+from fhir_mapping.resources.admissions import DISPOSITIONS, admission_source, destination_of, disposition
 from fhir_mapping.resources.stays import starts_stay
 
 __all__ = [
     "DISPOSITIONS",
     "admission_source",
+    "destination_of",
     "disposition",
     "starts_stay",
 ]

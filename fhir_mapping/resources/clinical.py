@@ -8,7 +8,7 @@ FHIR R4 Condition, MedicationRequest, MedicationStatement, Procedure (https://hl
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from fhir_mapping.core.times import moment, parse_instant, reachable
 from fhir_mapping.core.values import Administration, Condition, Instant, Medication, Procedure, Refusal
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
+from fhir_mapping.resources.courses import adherence, in_use, status_is_of
 from fhir_mapping.resources.quantities import finite
 from fhir_mapping.terminology.codes import ICD9CM, ICD10, ICD10CM, codings, is_set, status_values, text_of
 
@@ -48,7 +49,7 @@ _PROCEDURE_DONE = frozenset({"completed", "in-progress", "stopped"})
 _NOT_ORDERS = frozenset({"proposal", "plan", "option"})
 _MEDICATION_NEVER = frozenset({"entered-in-error", "cancelled", "draft", "not-taken"})
 _DEEPEST_MIXTURE = 3
-_MEDICATION_ACTIVE = frozenset({"active", "recorded"})  # recorded: R5 statement
+_A_DAY = timedelta(hours=26)  # the span of a date in any zone
 
 
 def _time(resource: Resource, *names: str) -> Instant | None:
@@ -75,9 +76,12 @@ def _end_of_day(instant: Instant | None, prediction_time: datetime) -> datetime 
 
 
 def read_condition(
-    resource: Resource, source: str, directory: Directory, prediction_time: datetime
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime, *, current: bool = True
 ) -> Condition | Refusal:
-    """Returns a problem or diagnosis, or why it is not one of the patient."""
+    """Returns a problem or diagnosis, or why it is not one of the patient.
+
+    `current` means that its status is that of the prediction time.
+    """
     verification = status_values(resource.get("verificationStatus"))
     unconfirmed = next((value for value in _NOT_VERIFIED if value in verification), None)
     if unconfirmed is not None:
@@ -91,11 +95,6 @@ def read_condition(
         return Refusal(source, reason)
     abated = _time(resource, "abatementDateTime", "abatementPeriod")
     has_ended = abated is not None and not _later(prediction_time, abated)
-    undated = any(resource.get(name) for name in ("abatementAge", "abatementString", "abatementRange"))
-    ended = bool(_INACTIVE & status_values(resource.get("clinicalStatus"))) or undated
-    ended = ended or resource.get("abatementBoolean") is True
-    # `clinicalStatus` is that of today, not of the prediction time: it counts only if there is no abatement date.
-    active = not has_ended and not (ended and abated is None)
     return Condition(
         source=source,
         codings=codings(resource.get("code")),
@@ -103,9 +102,31 @@ def read_condition(
         onset=_day(onset),
         recorded=_day(recorded),
         abated=moment(abated) if has_ended and abated is not None else None,
-        active=active,
+        active=_is_active(resource, recorded or onset, abated, prediction_time, current=current),
         stay=directory.key(resource.get("encounter")),
     )
+
+
+def _is_active(
+    resource: Resource, written: Instant | None, abated: Instant | None, at: datetime, *, current: bool
+) -> bool | None:
+    """Returns whether a condition was active: by its abatement date; without one by a status known to be of then."""
+    known = current or status_is_of(resource, written, at)
+    if abated is not None:
+        if reachable(abated, at):
+            return False
+        imprecise = abated.earliest <= at and abated.latest - abated.earliest > _A_DAY
+        if not (imprecise and known):
+            return None if imprecise else True
+    ended = any(resource.get(name) for name in ("abatementAge", "abatementString", "abatementRange"))
+    ended = ended or resource.get("abatementBoolean") is True
+    ended = ended or bool(_INACTIVE & status_values(resource.get("clinicalStatus")))
+    return (False if known else None) if ended else True
+
+
+def is_problem(concept: Any) -> bool:
+    """Whether a CodeableConcept names a disease of the patient: not a relative's, and not only a suspected one."""
+    return _excluded(concept, text_of(concept)) is None
 
 
 def _excluded(code: Any, text: str) -> str | None:
@@ -138,14 +159,17 @@ def _any_in(codes: list[str], families: tuple[str, ...]) -> bool:
 
 
 def read_medication(
-    resource: Resource, source: str, directory: Directory, prediction_time: datetime
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime, *, current: bool = True
 ) -> Medication | Refusal:
-    """Returns a MedicationRequest or MedicationStatement, or why it is not used."""
+    """Returns a MedicationRequest or MedicationStatement, or why it is not used.
+
+    `current` means that its status is that of the prediction time.
+    """
     status = resource.get("status")
     if not isinstance(status, str) or status in _MEDICATION_NEVER:
         return Refusal(source, status_reason(status))
     if (
-        any(value.startswith("not-taking") for value in _adherence(resource))
+        any(value.startswith("not-taking") for value in adherence(resource))
         or is_set(resource.get("wasNotTaken"))
         or resource.get("taken") == "n"
     ):
@@ -159,38 +183,16 @@ def read_medication(
     text = text_of(concept)
     if not text:
         return Refusal(source, why)
-    end = _end_of_course(resource)
-    has_ended = end is not None and not _later(prediction_time, end)
+    active, end = in_use(resource, start, directory, prediction_time, current=current)
     return Medication(
         source=source,
         codings=codings(concept),
         text=text,
         start=_day(start),
-        end=moment(end) if has_ended and end is not None else None,
-        active=status in _MEDICATION_ACTIVE and not has_ended and not _paused(resource),
+        end=None if end is None else moment(end),
+        active=active,
         stay=directory.key(resource.get("encounter") or resource.get("context")),
     )
-
-
-def _adherence(resource: Resource) -> frozenset[str]:
-    adherence = resource.get("adherence")
-    return status_values(adherence.get("code")) if isinstance(adherence, dict) else frozenset()
-
-
-def _paused(resource: Resource) -> bool:
-    """Whether R5 adherence is stopped or on hold, for any reason."""
-    return any(value.startswith(("stopped", "on-hold")) for value in _adherence(resource))
-
-
-def _end_of_course(resource: Resource) -> Instant | None:
-    """Returns the end of effectivePeriod, else of the dispense request's validityPeriod."""
-    dispense = resource.get("dispenseRequest")
-    allowed = dispense.get("validityPeriod") if isinstance(dispense, dict) else None
-    for period in (resource.get("effectivePeriod"), allowed):
-        end = parse_instant(period.get("end")) if isinstance(period, dict) else None
-        if end is not None:
-            return end
-    return None
 
 
 def read_administration(

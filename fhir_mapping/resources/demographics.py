@@ -32,9 +32,12 @@ class Demographics:
 
 
 def read_demographics(
-    patient: Resource, source: str, prediction_time: datetime, refused: list[Refusal]
+    patient: Resource, source: str, prediction_time: datetime, refused: list[Refusal], *, undated_death: bool = True
 ) -> Demographics:
-    """Returns the demographics of a Patient. Nothing of it is used if it has a modifierExtension or implicitRules."""
+    """Returns the demographics of a Patient. Nothing of it is used if it has a modifierExtension or implicitRules.
+
+    `undated_death` says whether a death without a time (`deceasedBoolean`) was known at `prediction_time`.
+    """
     if patient.get("modifierExtension") or patient.get("implicitRules"):
         reason = "modifier-extension" if patient.get("modifierExtension") else "implicit-rules"
         refused.append(Refusal(source, reason))
@@ -57,5 +60,6 @@ def read_demographics(
     unclear = died is not None and not known and died.earliest <= prediction_time
     if undated or unclear:
         refused.append(Refusal(source, "death-without-time" if undated else "death-time-imprecise"))
+    perhaps = (undated and undated_death) or unclear
     death = died if known or unclear else None
-    return Demographics(birth, sex, moment(died) if known and died else None, undated or unclear, unknown, death)
+    return Demographics(birth, sex, moment(died) if known and died else None, perhaps, unknown, death)

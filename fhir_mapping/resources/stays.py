@@ -5,44 +5,36 @@ FHIR R4 Encounter (https://hl7.org/fhir/R4/encounter.html) and R5 (https://hl7.o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from fhir_mapping.core.reasons import status_reason
-from fhir_mapping.core.times import moment, parse_instant, reachable
+from fhir_mapping.core.times import moment, reachable
 from fhir_mapping.core.values import Coding, Instant, Refusal, Stay, StayClass
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
-from fhir_mapping.terminology.codes import ACT_CODE, SNOMED, codings, first_code, status_values, system_of, text_of
+from fhir_mapping.resources.admissions import read_acute, read_disposition, read_source
+from fhir_mapping.resources.clinical import is_problem
+from fhir_mapping.resources.encounter_classes import class_periods, period_of
+from fhir_mapping.resources.intensive_care import in_intensive_care, intensive_care_from
+from fhir_mapping.terminology.codes import codings, status_values, text_of
 
 NEVER = frozenset({"cancelled", "entered-in-error", "planned", "discontinued"})
 ENDED = frozenset({"finished", "completed", "discharged"})
-_CLASSES = {
-    "IMP": StayClass.INPATIENT,
-    "ACUTE": StayClass.INPATIENT,
-    "NONAC": StayClass.INPATIENT,
-    "EMER": StayClass.EMERGENCY,
-    "OBSENC": StayClass.OBSERVATION,
-    "AMB": StayClass.OUTPATIENT,
-    "VR": StayClass.OUTPATIENT,
-    "HH": StayClass.OUTPATIENT,
-    "FLD": StayClass.OUTPATIENT,
-}
-_ICU_SNOMED = frozenset({"305351004", "309904001", "309905000", "418433008", "1201000000103"})
-_ICU_LOCATIONS = frozenset({"ICU", "CCU", "PEDICU", "PEDNICU", "NICU", "SICU", "MICU"})
-_PRIORITY = {"EM": True, "UR": True, "S": True, "A": True, "EL": False, "R": False, "P": False, "CR": None}
-_ACUTE_TYPES = {"183452005": True, "50849002": True, "4525004": True, "8715000": False, "32485007": None}
+_NO_REASON = frozenset({"refuted", "entered-in-error"})
 _EMERGENCY_WINDOW = timedelta(hours=24)
-# Transfers between hospitals: HL7 discharge-disposition and NUBC discharge status; HL7 admit-source and NUBC source.
-_TO_HOSPITAL = frozenset({"other-hcf", "02", "05", "43", "65", "66"})
-_FROM_HOSPITAL = frozenset({"hosp-trans", "4"})
+_TO_HOSPITAL = frozenset({"hospital", "psychiatric"})
 _TRANSFER_GAP = timedelta(hours=6)
 # Two inpatient encounters that begin within a day are one admission registered twice.
 _SAME_ADMISSION = timedelta(days=1)
 # An encounter open for longer, with a later one of its own beside it, was never closed: most stays are over by then.
 _NEVER_CLOSED = timedelta(days=14)
+_MICROSECOND = timedelta(microseconds=1)
+# Visits in person, whose values are not those of an inpatient stay they began in.
+_VISITS = frozenset({StayClass.OUTPATIENT, StayClass.EMERGENCY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +43,55 @@ class _Encounter:
 
     stay: Stay
     parent: str | None
-    transferred_in: bool
     flagged: bool
     """A time without a zone."""
+    class_written: str | None
+    earlier: tuple[Stay, ...]
+    """What it was before its class changed: the emergency visit an admission began as."""
 
 
-class StayReading(NamedTuple):
-    """The stays, oldest first; each Encounter's stay, by key; the Encounters before they are combined; refusals."""
+@dataclass(frozen=True, slots=True)
+class StaysRead:
+    """The stays started by the prediction time, oldest first; each Encounter's stay, by key; the Encounters before they
+    are combined; and the refusals."""
 
     stays: tuple[Stay, ...]
-    members: dict[str, str]
+    members: Mapping[str, str]
     encounters: tuple[Stay, ...]
     refused: tuple[Refusal, ...]
+    _parents: Mapping[str, str | None]
+
+    def other_visits(self, current: Stay) -> frozenset[str]:
+        """Returns the keys of the visits in person that began during a stay and are neither part of it nor led to it.
+
+        Not among them are home and virtual visits, and encounters whose class is not understood: what these record is
+        measured on the inpatient, or may be.
+        """
+        by_source = {stay.source: stay for stay in self.stays}
+        found = set()
+        for key, root in self.members.items():
+            visit = by_source.get(root)
+            if visit is None or root == current.source or visit.remote or visit.stay_class not in _VISITS:
+                continue
+            inside = visit.start >= current.start and (current.end is None or visit.start <= current.end)
+            if inside and not leads_to(visit, current) and not self._related(key, current.source):
+                found.add(key)
+        return frozenset(found)
+
+    def _related(self, key: str, stay: str) -> bool:
+        """Whether an encounter is part of a stay, or the stay part of it."""
+        return stay in self._ancestors(key) or any(
+            key in self._ancestors(member) for member, root in self.members.items() if root == stay
+        )
+
+    def _ancestors(self, key: str) -> set[str]:
+        found: set[str] = set()
+        parent = self._parents.get(key)
+        while parent is not None and parent not in found:
+            found.add(parent)
+            found.add(self.members.get(parent, parent))
+            parent = self._parents.get(parent)
+        return found
 
 
 def read_stays(
@@ -70,12 +99,18 @@ def read_stays(
     directory: Directory,
     prediction_time: datetime,
     asked: str | None = None,
-) -> StayReading:
-    """Returns the stays started by `prediction_time`. `asked` is the key of the Encounter the caller asks about."""
+    *,
+    current: bool = False,
+) -> StaysRead:
+    """Returns the stays of a patient's Encounters started by `prediction_time`.
+
+    `asked` is the key of the Encounter the caller asks about; `current` means that the data were fetched at
+    `prediction_time`.
+    """
     refused: list[Refusal] = []
     read: dict[str, _Encounter] = {}
     for source, resource in encounters:
-        encounter = _read(resource, source, directory, prediction_time)
+        encounter = _read(resource, source, directory, prediction_time, current=current)
         if isinstance(encounter, Refusal):
             refused.append(encounter)
         elif encounter is not None:
@@ -89,18 +124,25 @@ def read_stays(
     for source, root in roots.items():
         parts.setdefault(root, []).append(read[source].stay)
     stays = [_with_parts(read[root].stay, members) for root, members in parts.items()]
-    arrivals = frozenset(source for source, encounter in read.items() if encounter.transferred_in)
-    view = _View(arrivals, prediction_time, asked)
+    for root in parts:
+        stays.extend(read[root].earlier)
+        if (reason := read[root].stay.class_unknown) is not None:
+            refused.append(Refusal(root, reason, read[root].class_written))
+    view = _View(prediction_time, asked)
     merged, joined = _join_adjoining(sorted(stays, key=lambda stay: (stay.start, stay.source)), view)
     unclosed = [s.source for s in merged if s.length_unknown == "no-end" and read[s.source].stay.running]
     refused.extend(Refusal(source, "no-end") for source in unclosed)
-    belongs = {source: joined.get(root, root) for source, root in roots.items()}
-    each = tuple(replace(encounter.stay, part_of=encounter.parent) for encounter in read.values())
-    return StayReading(tuple(_with_inferred_acute(merged)), belongs, each, tuple(refused))
+    return StaysRead(
+        tuple(_with_inferred_acute(merged)),
+        {source: joined.get(root, root) for source, root in roots.items()},
+        tuple(replace(encounter.stay, part_of=encounter.parent) for encounter in read.values()),
+        tuple(refused),
+        {source: encounter.parent for source, encounter in read.items()},
+    )
 
 
 def _read(
-    resource: Resource, source: str, directory: Directory, prediction_time: datetime
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime, *, current: bool
 ) -> _Encounter | Refusal | None:
     status = resource.get("status")
     if not isinstance(status, str) or status in NEVER:
@@ -118,51 +160,65 @@ def _read(
     ended = end is not None and reachable(end, prediction_time)
     starts = start.earliest if not start.zone_assumed else min(moment(start), prediction_time)
     reasons = list(_reasons(resource, directory))
+    types = _all_codings(resource)
+    came = read_source(resource)
+    acute, why_not = read_acute(resource, came.meaning, types)
+    icu, why_no_icu = in_intensive_care(resource, types, directory, prediction_time, settled=current or ended)
+    # Without an end time it is unknown whether the disposition was known at the prediction time.
+    went = read_disposition(resource) if ended else None
+    periods = class_periods(resource, prediction_time)
+    kind = periods[-1].encounter_class
     stay = Stay(
         source=source,
-        stay_class=stay_class_of(resource.get("class")),
+        stay_class=kind.stay_class,
         start=starts,
         end=max(starts, moment(end)) if ended and end is not None else None,
-        codings=_all_codings(resource),
-        reasons=tuple(coding for reason in reasons for coding in codings(reason)),
+        codings=types,
+        # A reason may be a relative's disease, or one that is only suspected: that is no problem of the patient.
+        reasons=tuple(coding for reason in reasons if is_problem(reason) for coding in codings(reason)),
         reason_texts=tuple(dict.fromkeys(filter(None, map(text_of, reasons)))),
-        acute=_acute(resource),
-        intensive_care=(intensive := _intensive_care(resource, directory, prediction_time)),
-        intensive_care_from=_intensive_care_from(resource, directory, starts) if intensive else None,
-        # Without an end time it is unknown whether the disposition was known at the prediction time.
-        discharge_disposition=_disposition(resource) if ended else None,
-        admission_source=first_code(_admission(resource).get("admitSource")),
+        acute=acute,
+        intensive_care=icu,
+        intensive_care_from=intensive_care_from(resource, types, directory, starts) if icu else None,
+        discharge_disposition=went.code if went is not None else None,
+        destination=went.meaning if went is not None else None,
+        origin=came.meaning,
+        unknown=_given(
+            acute_admission=why_not,
+            intensive_care=why_no_icu,
+            admission_source=came.reason,
+            discharge_disposition=went.reason if went is not None else "",
+        ),
+        class_unknown=kind.unknown,
+        remote=kind.remote,
         length_unknown=length_unknown,
+        start_span=_span(start),
+        end_span=_span(end),
     )
+    earlier = []
+    for period, following in pairwise(periods):
+        change = min(max(following.start or starts, starts), stay.end or prediction_time)
+        before = replace(stay, stay_class=period.encounter_class.stay_class, end=change, end_span=timedelta())
+        earlier.append(replace(before, class_unknown=None, length_unknown=None, destination=None, intensive_care=None))
+        stay = replace(stay, start=change, start_span=timedelta())
     return _Encounter(
         stay=stay,
         parent=directory.key(resource.get("partOf")),
-        transferred_in=bool(_FROM_HOSPITAL & status_values(_admission(resource).get("admitSource"))),
         flagged=start.zone_assumed or (end is not None and end.zone_assumed),
+        class_written=kind.written,
+        earlier=tuple(earlier),
     )
 
 
-def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
-    """Returns start and end: `period` in R4, `actualPeriod` in R5."""
-    period = resource.get("period") or resource.get("actualPeriod")
-    if not isinstance(period, dict):
-        return None, None
-    return parse_instant(period.get("start")), parse_instant(period.get("end"))
+def _given(**reasons: str) -> dict[str, str]:
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
-def stay_class_of(raw: Any) -> StayClass:
-    """Returns the first known class. R4 has one Coding, R5 a list of CodeableConcepts, some servers one of these or a
-    list of Codings."""
-    for coding in (coding for item in (raw if isinstance(raw, list) else [raw]) for coding in _class_codings(item)):
-        if coding.system in {ACT_CODE, None} and coding.code in _CLASSES:
-            return _CLASSES[coding.code]
-    return StayClass.OTHER
-
-
-def _class_codings(raw: Any) -> tuple[Coding, ...]:
-    if isinstance(raw, dict) and isinstance(raw.get("code"), str):
-        return (Coding(system_of(raw.get("system")), raw["code"]),)
-    return codings(raw)
+def _span(instant: Instant | None) -> timedelta:
+    """Returns how imprecise a time is: a day for a date. A time without a zone is flagged, and read as written."""
+    if instant is None or instant.zone_assumed or instant.earliest == instant.latest:
+        return timedelta()
+    return instant.latest - instant.earliest + _MICROSECOND
 
 
 def _all_codings(resource: Resource) -> tuple[Coding, ...]:
@@ -177,90 +233,29 @@ def _all_codings(resource: Resource) -> tuple[Coding, ...]:
 
 
 def _reasons(resource: Resource, directory: Directory) -> Iterator[Any]:
-    """Yields reasons as CodeableConcepts: R4 reasonCode and reasonReference, R5 reason[].value[]."""
+    """Yields reasons as CodeableConcepts: R4 reasonCode and reasonReference, R5 reason[].value[].
+
+    A Condition that was refuted or entered in error is no reason.
+    """
     yield from _list(resource.get("reasonCode"))
-    for reference in _list(resource.get("reasonReference")):
-        condition = directory.resolve(reference, resource)
-        if condition is not None and condition.get("resourceType") == "Condition":
-            yield condition.get("code")
+    references = list(_list(resource.get("reasonReference")))
     for reason in _list(resource.get("reason")):
         for value in _list(reason.get("value")) if isinstance(reason, dict) else ():
             if not isinstance(value, dict):
                 continue
             if value.get("concept"):
                 yield value["concept"]
-            condition = directory.resolve(value.get("reference"), resource)
-            if condition is not None and condition.get("resourceType") == "Condition":
-                yield condition.get("code")
+            references.append(value.get("reference"))
+    for reference in references:
+        condition = directory.resolve(reference, resource)
+        if condition is None or condition.get("resourceType") != "Condition":
+            continue
+        if _NO_REASON.isdisjoint(status_values(condition.get("verificationStatus"))):
+            yield condition.get("code")
 
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _admission(resource: Resource) -> dict[str, Any]:
-    found = resource.get("hospitalization") or resource.get("admission")
-    return found if isinstance(found, dict) else {}
-
-
-def _disposition(resource: Resource) -> str | None:
-    return first_code(_admission(resource).get("dischargeDisposition"))
-
-
-def _acute(resource: Resource) -> bool | None:
-    """Returns whether priority, admission source or type mean emergency (True) or elective (False), else None."""
-    for coding in codings(resource.get("priority")):
-        if coding.code in _PRIORITY:
-            return _PRIORITY[coding.code]
-    if first_code(_admission(resource).get("admitSource")) == "emd":
-        return True
-    for coding in _all_codings(resource):
-        if coding.system == SNOMED and coding.code in _ACUTE_TYPES:
-            return _ACUTE_TYPES[coding.code]
-    return None
-
-
-def _intensive_care(resource: Resource, directory: Directory, prediction_time: datetime) -> bool | None:
-    """Returns True by the code of type, service or an entered location; False if all coded locations are others."""
-    if any(coding.system == SNOMED and coding.code in _ICU_SNOMED for coding in _all_codings(resource)):
-        return True
-    known = False
-    for item in _list(resource.get("location")):
-        if not isinstance(item, dict):
-            continue
-        period = item.get("period")
-        entered = parse_instant(period.get("start")) if isinstance(period, dict) else None
-        if entered is not None and entered.earliest > prediction_time:
-            continue
-        codes = list(_location_codes(item.get("location"), resource, directory))
-        if any(coding.code in _ICU_LOCATIONS for coding in codes):
-            return True
-        known = known or bool(codes)
-    return False if known else None
-
-
-def _intensive_care_from(resource: Resource, directory: Directory, start: datetime) -> datetime | None:
-    """Returns when an encounter in intensive care came there: at its start by its type, else with the location."""
-    if any(coding.system == SNOMED and coding.code in _ICU_SNOMED for coding in _all_codings(resource)):
-        return start
-    entered = []
-    for item in (item for item in _list(resource.get("location")) if isinstance(item, dict)):
-        period = item.get("period")
-        at = parse_instant(period.get("start")) if isinstance(period, dict) else None
-        if any(c.code in _ICU_LOCATIONS for c in _location_codes(item.get("location"), resource, directory)):
-            entered.append(start if at is None else max(start, at.earliest))
-    return min(entered, default=None)
-
-
-def _location_codes(reference: Any, container: Resource, directory: Directory) -> Iterator[Coding]:
-    """Yields type codes of a Location and of those it is part of: a bed is in a ward."""
-    seen: list[Resource] = []
-    location = directory.resolve(reference, container)
-    while location is not None and location not in seen and len(seen) < 8:
-        seen.append(location)
-        for concept in _list(location.get("type")):
-            yield from codings(concept)
-        location = directory.resolve(location.get("partOf"), location)
 
 
 def _root(source: str, read: dict[str, _Encounter]) -> str:
@@ -296,8 +291,6 @@ def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
 class _View(NamedTuple):
     """What decides whether two encounters are one stay besides themselves."""
 
-    arrivals: frozenset[str]
-    """Keys of encounters with another hospital as admission source."""
     prediction_time: datetime
     asked: str | None
 
@@ -312,7 +305,7 @@ def _join_adjoining(stays: list[Stay], view: _View) -> tuple[list[Stay], dict[st
     """Joins inpatient encounters that overlap or adjoin into one stay: a transfer is not a readmission.
 
     An encounter within six hours is joined too if either side codes a transfer between hospitals. An encounter that
-    nobody closed does not take in those that follow: its end is unknown. Also returns joined key -> key of the stay.
+    was never closed does not take in those that follow: its end is unknown. Also returns joined key -> key of the stay.
     """
     merged: list[Stay] = []
     joined: dict[str, str] = {}
@@ -335,22 +328,26 @@ def _adjoin(first: Stay, second: Stay, view: _View) -> bool:
         return second.start - first.start <= _SAME_ADMISSION or not view.never_closed(first, second)
     if first.end is None:
         return False
-    transferred = first.discharge_disposition in _TO_HOSPITAL or second.source in view.arrivals
+    transferred = first.destination in _TO_HOSPITAL or second.origin == "hospital_transfer"
     return second.start <= first.end + (_TRANSFER_GAP if transferred else timedelta())
 
 
 def _join(first: Stay, second: Stay, view: _View) -> Stay:
     """Returns one stay for two encounters: it ends with the later of them, as that one says."""
     last = _ends_with(first, second, view)
+    left = last if last.running or last.discharge_disposition or last.destination else first
     return replace(
         first,
         end=last.end,
+        end_span=last.end_span,
         length_unknown=last.length_unknown,
         codings=first.codings + second.codings,
         reasons=tuple(dict.fromkeys(first.reasons + second.reasons)),
         reason_texts=tuple(dict.fromkeys(first.reason_texts + second.reason_texts)),
         intensive_care=True if second.intensive_care else first.intensive_care,
-        discharge_disposition=last.discharge_disposition,
+        discharge_disposition=None if last.running else left.discharge_disposition,
+        destination=None if last.running else left.destination,
+        unknown={**first.unknown, "discharge_disposition": left.unknown.get("discharge_disposition", "")},
     )
 
 

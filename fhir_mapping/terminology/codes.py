@@ -55,11 +55,21 @@ _OTHER_NAMES = {
 _MAX_URI = 200  # characters; known URIs are shorter, and the cache stays small
 
 
-@lru_cache(maxsize=4096)
-def _canonical(uri: str) -> str:
+def bare_uri(uri: str) -> str:
+    """Returns a code system URI without scheme, `urn:oid:`, version and trailing slash, in lower case.
+
+    >>> bare_uri("https://www.nubc.org/CodeSystem/PointOfOrigin|2.0"), bare_uri("urn:oid:1.2.3")
+    ('www.nubc.org/codesystem/pointoforigin', '1.2.3')
+    """
     bare = uri.strip().partition("|")[0].rstrip("/").lower()
     for prefix in ("urn:oid:", "oid:", "http://", "https://"):
         bare = bare.removeprefix(prefix)
+    return bare
+
+
+@lru_cache(maxsize=4096)
+def _canonical(uri: str) -> str:
+    bare = bare_uri(uri)
     if bare.startswith("snomed.info/sct/"):  # an edition or version of SNOMED CT
         return SNOMED
     return _OTHER_NAMES.get(bare, uri)
@@ -116,6 +126,15 @@ def _codings(concept: Any) -> tuple[Coding, ...]:
 
 def _is_code(value: Any) -> bool:
     return isinstance(value, str) and value != ""
+
+
+def coding(item: Any) -> tuple[Coding, ...]:
+    """Returns a single Coding, such as `Encounter.class` in R4, as a tuple of one; none without a code.
+
+    >>> coding({"system": "urn:oid:2.16.840.1.113883.6.1", "code": "2951-2"})[0].system, coding({"display": "x"})
+    ('http://loinc.org', ())
+    """
+    return (_coding(item),) if isinstance(item, dict) and _is_code(item.get("code")) else ()
 
 
 def _coding(item: dict[str, Any]) -> Coding:

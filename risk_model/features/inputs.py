@@ -34,17 +34,10 @@ _READMISSION_PLAIN = (
 )  # fmt: skip
 # Upper limits of the forms behind the training data: 9 diagnoses there mean "9 or more", so longer lists are cut to 9.
 _UP_TO = {"condition.count_up_to_9": ("condition.count", 9.0), "procedure.count_up_to_6": ("procedure.count", 6.0)}
-# NUBC patient discharge status and HL7 discharge-disposition codes, by destination.
-DISCHARGED_TO = {
-    "home": frozenset({"01", "home"}),
-    "home_care": frozenset({"06", "alt-home"}),
-    "nursing": frozenset({"03", "04", "61", "64", "snf"}),
-    "rehabilitation": frozenset({"62", "rehab"}),
-    "long_term_care": frozenset({"63", "long"}),
-    "hospital": frozenset({"02", "05", "43", "66", "other-hcf"}),
-    "psychiatric": frozenset({"65", "psy"}),
-    "against_advice": frozenset({"07", "aadvice"}),
-}
+# Values of `Stay.destination`.
+DISCHARGED_TO = (
+    "home", "home_care", "nursing", "rehabilitation", "long_term_care", "hospital", "psychiatric", "against_advice",
+)  # fmt: skip
 _FACTS = (
     "age.last", "length_of_stay.last", "hours_since_admission.last", "acute_admission.last", "intensive_care.last",
     "mechanical_ventilation.last", "inpatient_stay.count_365d", "emergency_visit.count_365d",
@@ -54,7 +47,7 @@ _FACTS = (
 ADMITTED_FROM = ("emergency", "hospital_transfer", "facility", "referral")
 # Input of models fitted before nursing, rehabilitation and long-term care became separate; it is still computed for
 # them.
-_FORMERLY = {"facility": frozenset({"03", "04", "62", "63", "64", "snf", "rehab", "long"})}
+_FORMERLY = {"facility": frozenset({"nursing", "rehabilitation", "long_term_care", "facility"})}
 
 
 @cache
@@ -152,9 +145,9 @@ def _groups(record: PatientRecord) -> dict[str, float | None]:
 
 
 def _disposition(record: PatientRecord) -> dict[str, float | None]:
-    code = record.current_stay.discharge_disposition if record.current_stay else None
-    places = DISCHARGED_TO | _FORMERLY
-    return {f"discharged_to.{name}": None if code is None else float(code in c) for name, c in places.items()}
+    went = record.current_stay.destination if record.current_stay else None
+    places = {place: frozenset({place}) for place in DISCHARGED_TO} | _FORMERLY
+    return {f"discharged_to.{name}": None if went is None else float(went in meant) for name, meant in places.items()}
 
 
 def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[str, ...]:

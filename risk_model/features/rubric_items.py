@@ -80,24 +80,22 @@ class CodedCount:
         if not _asked_for(record, _RESOURCES[self.kind]):
             return UNKNOWN
         inside: set[str] = set()
-        undated = False
-        for text, codings, when in self._entries(record):
-            if not self._matches(text, codings):
+        unclear = False
+        for text, codings, when, active in self._entries(record):
+            if not self._matches(text, codings) or (self.active and active is False):
                 continue
-            if self.within is not None and when is None:
-                undated = True
+            if (self.within is not None and when is None) or (self.active and active is None):
+                unclear = True
             elif when is None or _inside(when, record.prediction_time, self.within):
                 inside.add(text.casefold())
-        return UNKNOWN if undated and not inside else ItemValue(float(len(inside)))
+        return UNKNOWN if unclear and not inside else ItemValue(float(len(inside)))
 
-    def _entries(self, record: PatientRecord) -> Iterable[tuple[str, tuple[Coding, ...], datetime | None]]:
+    def _entries(self, record: PatientRecord) -> Iterable[tuple[str, tuple[Coding, ...], datetime | None, bool | None]]:
         if self.kind == "conditions":
-            return (
-                (c.text, c.codings, c.recorded or c.onset) for c in record.conditions if c.active or not self.active
-            )
+            return ((c.text, c.codings, c.recorded or c.onset, c.active) for c in record.conditions)
         if self.kind == "medications":
-            return ((m.text, m.codings, m.start) for m in record.medications if m.active or not self.active)
-        return ((p.text, p.codings, p.performed) for p in record.procedures)
+            return ((m.text, m.codings, m.start, m.active) for m in record.medications)
+        return ((p.text, p.codings, p.performed, True) for p in record.procedures)
 
     def _matches(self, text: str, codings: tuple[Coding, ...]) -> bool:
         if self.words is not None and self.words.search(text):
@@ -132,9 +130,11 @@ class Stays:
         if not _asked_for(record, ("Encounter",)):
             return UNKNOWN
         current = record.current_stay
-        earlier = (stay for stay in record.stays if current is None or stay.source != current.source)
-        inside = (s for s in earlier if s.stay_class in self.classes and not s.running)
-        return ItemValue(float(sum(_inside(stay.start, record.prediction_time, self.within) for stay in inside)))
+        earlier = [stay for stay in record.stays if current is None or stay.source != current.source]
+        inside = [s for s in earlier if _inside(s.start, record.prediction_time, self.within) and not s.running]
+        if self.classes != frozenset(StayClass) and any(stay.class_unknown for stay in inside):
+            return UNKNOWN
+        return ItemValue(float(sum(stay.stay_class in self.classes for stay in inside)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Inputs from a patient's earlier inpatient stays at the end of this one: number, recency, length and discharge.
 
-Known only if Encounters were fetched. A stay with equal start and end has no known length.
+Known only if Encounters were fetched, and the class of every earlier one is understood. A stay with equal start and
+end has no known length.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ HISTORY = (
     "earlier_stay.to_home", "earlier_stay.before_last_365d", "earlier_stay.close_together",
 )  # fmt: skip
 MONTH, YEAR = timedelta(days=30), timedelta(days=365)
-_HOME = frozenset({"01", "home"})
 _CATEGORY = 3  # characters of an ICD code that name the disease without its detail
 
 
@@ -23,6 +23,8 @@ def history(record: PatientRecord) -> dict[str, float]:
     now = record.current_stay
     if now is None or "Encounter" in record.not_fetched:
         return {}
+    if any(stay.class_unknown and stay.start < now.start for stay in record.stays):
+        return {}  # any of them may be an inpatient stay
     before = earlier_stays(record, now)
     known = {"earlier_stay.count": float(len(before)), "earlier_stay.within_30d": 0.0}
     if not before:
@@ -36,8 +38,8 @@ def history(record: PatientRecord) -> dict[str, float]:
     length = last.days_until(record.prediction_time)
     if length:
         known["earlier_stay.length"] = length
-    if last.discharge_disposition is not None:
-        known["earlier_stay.to_home"] = float(last.discharge_disposition in _HOME)
+    if last.destination is not None:
+        known["earlier_stay.to_home"] = float(last.destination == "home")
     categories = [{(c.system, c.code[:_CATEGORY]) for c in stay.reasons} for stay in (last, now)]
     if all(categories):
         known["earlier_stay.same_reason"] = float(bool(categories[0] & categories[1]))

@@ -7,8 +7,25 @@ from typing import Any
 
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.record import active_groups
+from fhir_mapping.resources import destination_of
 from risk_model.core.values import Abstention
 from risk_model.models.exclusions import excluded
+
+_CLASS = "so it is not known whether this is an inpatient stay. A site map can translate the codes of this hospital."
+_NO_STAY = {
+    "no-stay": ("no-inpatient-stay", "There is no inpatient stay at this moment."),
+    "encounter-not-found": ("no-inpatient-stay", "The encounter is not in the data."),
+    "not-fetched": ("no-inpatient-stay", "The encounters were not (all) available, so the stay is not known."),
+    "no-class": (
+        "stay-not-understood",
+        "The encounter has no class, so it is not known whether this is an inpatient stay.",
+    ),
+    "class-not-understood": (
+        "stay-not-understood",
+        f"The class of the encounter is not one of those read here, {_CLASS}",
+    ),
+    "codes-disagree": ("stay-not-understood", f"The classes of the encounter contradict each other, {_CLASS}"),
+}
 
 
 def outside(population: Mapping[str, Any], record: PatientRecord, vector: FeatureVector) -> Abstention | None:
@@ -22,7 +39,7 @@ def outside(population: Mapping[str, Any], record: PatientRecord, vector: Featur
     if record.demographics.perhaps_deceased:
         return Abstention("deceased", "The record says that the patient has died, and not exactly when.")
     if stay is None and not population.get("without_stay"):
-        return Abstention("no-inpatient-stay", "There is no inpatient stay at this moment.")
+        return Abstention(*_NO_STAY.get(record.no_stay, _NO_STAY["no-stay"]))
     never = excluded(record)
     if never is not None:
         return never
@@ -44,11 +61,13 @@ def outside(population: Mapping[str, Any], record: PatientRecord, vector: Featur
 
 
 def _outside_time(vector: FeatureVector, population: Mapping[str, Any]) -> tuple[str, str] | None:
-    hours = vector.number("hours_since_admission.last") or 0.0
-    if hours < population.get("minimum_hours", 0):
-        return "too-early", f"Only {hours:.0f} hours have passed since admission."
-    if hours > population.get("maximum_hours", float("inf")):
-        return "too-late", f"{hours / 24:.0f} days have passed since admission."
+    fewest, most = vector.bounds("hours_since_admission.last") or (0.0, 0.0)
+    if fewest < population.get("minimum_hours", 0):
+        if most >= population["minimum_hours"]:
+            return "admission-time-imprecise", "The time of admission is known too imprecisely."
+        return "too-early", f"Only {most:.0f} hours have passed since admission."
+    if most > population.get("maximum_hours", float("inf")):
+        return "too-late", f"{most / 24:.0f} days have passed since admission."
     return None
 
 
@@ -59,6 +78,8 @@ def _outside_stay(record: PatientRecord, population: Mapping[str, Any]) -> tuple
             return "conditions-not-fetched", "The problem list was not available, so diabetes is unknown."
         return "outside-population", "No diabetes is recorded."
     stay = record.current_stay
-    if stay is not None and stay.discharge_disposition in population.get("excluded_dispositions", ()):
+    # Manifests list codes of NUBC and HL7; a stay may be coded in another system.
+    excluded_places = {destination_of(code) for code in population.get("excluded_dispositions", ())} - {None}
+    if stay is not None and stay.destination in excluded_places:
         return "died-or-hospice", "The stay ended in death or hospice."
     return None

@@ -10,9 +10,6 @@ from fhir_mapping import PatientRecord
 from fhir_mapping.record import is_in_hospice, is_pregnant
 from risk_model.core.values import Abstention
 
-# NUBC patient discharge status 50 and 51, HL7 discharge-disposition, and SNOMED CT's discharges for hospice care.
-_TO_HOSPICE = frozenset({"50", "51", "hosp", "hospice", "428361000124107", "428371000124100"})
-
 
 def excluded(record: PatientRecord) -> Abstention | None:
     """Returns the reason why this patient is excluded from every model, or None.
@@ -28,7 +25,7 @@ def excluded(record: PatientRecord) -> Abstention | None:
     True
     """
     stay = record.current_stay
-    if stay is not None and stay.discharge_disposition in _TO_HOSPICE:
+    if stay is not None and stay.destination == "hospice":
         return Abstention("died-or-hospice", "The stay ended in hospice: no model of ours is meant for its patients.")
     if is_in_hospice(record):
         return Abstention(

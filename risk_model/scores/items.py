@@ -78,6 +78,22 @@ def item(name: str, value: float | None, unit: str, most: int, points: Callable[
     return ScoreItem(name, _in_words(value, unit), points(value))
 
 
+def between(
+    name: str, bounds: tuple[float, float] | None, unit: str, most: int, points: Callable[[float], int]
+) -> ScoreItem:
+    """The item for a value known, or known to lie between bounds: the points of both ends, if they differ.
+
+    >>> between("length of stay", (1.0, 3.0), "days", 7, int)
+    ScoreItem(name='length of stay', value='', points=None, fewest=1, most=3)
+    """
+    if bounds is None or bounds[0] == bounds[1]:
+        return item(name, None if bounds is None else bounds[0], unit, most, points)
+    low, high = sorted(map(points, bounds))
+    if low != high:
+        return ScoreItem(name, "", None, low, high)
+    return ScoreItem(name, f"{_in_words(bounds[0], '')} to {_in_words(bounds[1], unit)}", low)
+
+
 def worst(
     name: str, low: float | None, high: float | None, unit: str, most: int, points: Callable[[float], int]
 ) -> ScoreItem:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fhir_mapping import PatientRecord
 from fhir_mapping.record import active_groups, is_pregnant
-from fhir_mapping.terminology import diagnosis_table
+from fhir_mapping.terminology import SNOMED, diagnosis_table
 from risk_model.core.values import ScoreResult
-from risk_model.scores.items import ScoreItem, adult, flag, item, steps, total, with_risk
+from risk_model.scores.items import ScoreItem, adult, between, flag, item, steps, total, with_risk
 
 # Expected probability of death or unplanned readmission in 30 days for LACE 0..19 (van Walraven, CMAJ 2010;182:551).
 # Three of the twenty are verified: the abstract gives both ends (PMID 20194559), and 12.2 % at 10 is widely cited. No
@@ -31,12 +31,10 @@ def lace(record: PatientRecord) -> ScoreResult | None:
     vector = record.features()
     if not adult(vector, 18) or record.current_stay is None or is_pregnant(record):
         return None
-    days = vector.number("length_of_stay.last")
-    # Whole days: in the score's own data a stay of 36 hours is "1 day".
-    stay = item("length of stay", None if days is None else float(int(days)), "days", 7, _lace_days)
+    stay = _lace_stay(vector.bounds("length_of_stay.last"))
     acute = flag("emergency admission", vector.number("acute_admission.last"), 3)
-    visits = vector.number("emergency_visit.count_180d")
-    emergency = item("emergency visits in 6 months", visits, "", 4, lambda v: min(4, int(v)))
+    visits = vector.bounds("emergency_visit.count_180d")
+    emergency = between("emergency visits in 6 months", visits, "", 4, lambda v: min(4, int(v)))
     result = total(
         "LACE",
         19,
@@ -49,6 +47,12 @@ def lace(record: PatientRecord) -> ScoreResult | None:
 
 def _lace_risk(points: int) -> tuple[float, float]:
     return LACE_EXPECTED[points], LACE_EXPECTED[points]
+
+
+def _lace_stay(days: tuple[float, float] | None) -> ScoreItem:
+    """The item of whole days: in the score's own data a stay of 36 hours is "1 day"."""
+    whole = None if days is None else (float(int(days[0])), float(int(days[1])))
+    return between("length of stay", whole, "days", 7, _lace_days)
 
 
 def _lace_days(days: float) -> int:
@@ -83,14 +87,14 @@ def hospital_score(record: PatientRecord) -> ScoreResult | None:
         item("sodium", vector.number("sodium.last"), "mmol/L", 1, lambda v: int(v < 135)),
         item("procedures in this stay", vector.number("procedure.count"), "", 1, lambda v: int(v > 0)),
         flag("non-elective admission", vector.number("acute_admission.last"), 1),
-        item(
+        between(
             "admissions in the year before",
-            vector.number("inpatient_stay.count_365d"),
+            vector.bounds("inpatient_stay.count_365d"),
             "",
             5,
             lambda v: steps(v, (1, 0), (5, 2), otherwise=5),
         ),
-        item("length of stay", vector.number("length_of_stay.last"), "days", 2, lambda v: 2 if v >= 5 else 0),
+        between("length of stay", vector.bounds("length_of_stay.last"), "days", 2, lambda v: 2 if v >= 5 else 0),
     ]
     result = total("HOSPITAL", 13, items, _hospital_band, "Donzé et al., JAMA Intern Med 2016")
     return with_risk(result, _hospital_risk, "potentially avoidable readmission within 30 days")
@@ -107,7 +111,7 @@ def _hospital_risk(points: int) -> tuple[float, float]:
 def _oncology(record: PatientRecord) -> ScoreItem:
     """Discharge from an oncology service: coded, or excluded by a fetched problem list without any tumour."""
     stay = record.current_stay
-    if stay is not None and any(coding.code in _ONCOLOGY_SERVICES for coding in stay.codings):
+    if stay is not None and any(c.system == SNOMED and c.code in _ONCOLOGY_SERVICES for c in stay.codings):
         return ScoreItem("oncology service", "yes", 2)
     if "Condition" in record.not_fetched or {"tumour", "metastatic"} & set(active_groups(record)):
         return ScoreItem("oncology service", "", None, 0, 2)

@@ -182,6 +182,43 @@ def test_patient_view_without_a_stay_is_no_error(client: FlaskClient, discharge:
     assert answer.get_json() == {"cards": []}
 
 
+VENDOR = {"system": "urn:oid:1.2.840.114350.1.72.1.7.7.10.696784.13260", "code": "4"}
+UNCLEAR: list[tuple[str, Any, str]] = [
+    ("a vendor's class", VENDOR, "class of the encounter is not one of those read"),
+    ("no class", None, "has no class"),
+    ("a short stay", {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "SS"}, "not one of those"),
+]
+
+
+@pytest.mark.parametrize("hook", ["patient-view", "encounter-discharge"])
+@pytest.mark.parametrize(("name", "written", "words"), UNCLEAR, ids=[row[0] for row in UNCLEAR])
+def test_a_stay_of_unknown_class_is_said(
+    client: FlaskClient, discharge: Request, hook: str, name: str, written: Any, words: str
+) -> None:
+    """A patient in hospital whose encounter has a class of another system got no card and no error."""
+    request = copy.deepcopy(discharge)
+    request["hook"] = hook
+    for entry in [{"resource": request["prefetch"]["encounter"]}, *request["prefetch"]["encounters"]["entry"]]:
+        if entry["resource"]["id"] == "stay":
+            entry["resource"].pop("class", None)
+            entry["resource"] |= {} if written is None else {"class": written}
+    url = "/cds-services/hospital-risk" if hook == "patient-view" else URL
+    body = client.post(url, json=request).get_json()
+    assert_valid_response(body)
+    assert words in body["cards"][0]["detail"]
+
+
+def test_encounters_that_did_not_come_are_said(client: FlaskClient, discharge: Request) -> None:
+    """The stay may be on the page of the search that did not come."""
+    discharge["hook"] = "patient-view"
+    del discharge["context"]["encounterId"]
+    more = {"relation": "next", "url": "https://ehr.example.org/fhir?page=2"}
+    discharge["prefetch"]["encounters"] = {"resourceType": "Bundle", "type": "searchset", "link": [more], "entry": []}
+    discharge["prefetch"].pop("encounter", None)
+    body = client.post("/cds-services/hospital-risk", json=discharge).get_json()
+    assert "not (all) available" in body["cards"][0]["detail"]
+
+
 def test_prefetch_alone_is_enough_and_null_means_not_fetched(client: FlaskClient, discharge: Request) -> None:
     for key in ("labs", "conditions", "documents"):
         discharge["prefetch"][key] = None

@@ -12,7 +12,7 @@ import click
 from fhir_mapping import DefinitionError, InvalidInputError, PatientRecord, SiteMap
 from fhir_mapping.bulk import BUNDLES, LINES
 from fhir_mapping.core import moment, parse_instant
-from fhir_mapping.parsing import ResourceEntry, read_bytes
+from fhir_mapping.parsing import ParsedInput, read_bytes
 
 MAX_FILE = 512 * 2**20
 
@@ -59,12 +59,12 @@ def load_record(
         if len(paths) == 1:
             raw = read_file(paths[0])
             return PatientRecord.from_json(raw, patient, as_of, encounter_id=encounter, site_map=site_map)
-        entries = [entry for path in paths for entry in _entries(path)]
+        parsed = ParsedInput.merged(_parsed(path) for path in paths)
     except InvalidInputError as error:
         if len(paths) == 1:
             raise InvalidInputError(f"{paths[0]}: {error}") from None
         raise
-    return PatientRecord.from_entries(entries, patient, as_of, encounter_id=encounter, site_map=site_map)
+    return PatientRecord.from_parsed(parsed, patient, as_of, encounter_id=encounter, site_map=site_map)
 
 
 class SiteMapType(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
@@ -91,9 +91,9 @@ def site_map_file(_ctx: click.Context, _param: click.Parameter, value: Path | No
     return value
 
 
-def _entries(path: Path) -> Sequence[ResourceEntry]:
+def _parsed(path: Path) -> ParsedInput:
     try:
-        return read_bytes(read_file(path)).entries
+        return read_bytes(read_file(path))
     except InvalidInputError as error:
         raise InvalidInputError(f"{path}: {error}") from None
 

@@ -24,7 +24,11 @@ WARD = {"resourceType": "Location", "id": "ward", "type": [{"coding": [{"code": 
 
 def chart(patient: str) -> list[dict[str, Any]]:
     owner = {"subject": {"reference": f"Patient/{patient}"}}
-    stay = STAY | owner | {"id": f"s-{patient}", "location": [{"location": {"reference": "Location/bed"}}]}
+    stay = (
+        STAY
+        | owner
+        | {"id": f"s-{patient}", "location": [{"location": {"reference": "Location/bed"}, "period": STAY["period"]}]}
+    )
     return [PATIENT | {"id": patient}, stay, observation(id=f"o-{patient}") | owner]
 
 
@@ -195,6 +199,23 @@ def test_an_absolute_subject_on_the_export_server_is_resolved(tmp_path: Path) ->
     path.write_bytes(path.read_bytes().replace(b'"Patient/p0"', b'"https://ehr.example/fhir/Patient/p0"'))
     (record,) = records(tmp_path / "in", tmp_path / "work").values()
     assert record.measurements
+
+
+def test_bundles_on_lines_have_references_on_the_export_server(tmp_path: Path) -> None:
+    """The references of a Bundle on a line were left absolute, and its resources lost their patient."""
+    export(tmp_path / "in", 1)
+    manifest = {"transactionTime": "", "request": "https://ehr.example/fhir/$export", "output": []}
+    (tmp_path / "in" / "manifest.json").write_bytes(orjson.dumps(manifest))
+    subject = {"subject": {"reference": "https://ehr.example/fhir/Patient/p0"}}
+    earlier = {"effectiveDateTime": "2024-05-01T10:00:00Z"}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [{"resource": observation(id="b") | subject | earlier}],
+    }
+    (tmp_path / "in" / "bundles.ndjson").write_bytes(orjson.dumps(bundle))
+    (record,) = records(tmp_path / "in", tmp_path / "work").values()
+    assert {item.source for item in record.measurements} == {"Observation/o-p0", "Observation/b"}
 
 
 @pytest.mark.parametrize("content", [None, b'{"resourceType": "Location", "id": "l"}'])

@@ -448,6 +448,18 @@ def test_nested_sections_entries_and_empty_reasons() -> None:
     ]
 
 
+def test_contained_section_entries_are_named() -> None:
+    """They were looked up without the Composition that contains them, and vanished."""
+    contained = [
+        {"resourceType": "Condition", "id": "in", "code": {"text": "Sepsis"}},
+        {"resourceType": "Condition", "id": "own", "code": {"text": "Shock"}, "subject": {"reference": "Patient/p"}},
+        {"resourceType": "Condition", "id": "his", "code": {"text": "Stroke"}, "subject": {"reference": "Patient/q"}},
+    ]
+    entries = [{"reference": f"#{identifier}"} for identifier in ("in", "own", "his", "gone")]
+    note = only(composition({"title": "Problems", "entry": entries}, contained=contained))
+    assert note.text == "Problems\n- Sepsis\n- Shock"
+
+
 def test_an_unreadable_section_is_replaced_by_a_remark() -> None:
     deep = {"title": "Plan", "text": {"div": "<div>" * 1000}}
     found = notes(composition(deep, {"title": "Course", "text": {"div": "<div>Improved.</div>"}}))

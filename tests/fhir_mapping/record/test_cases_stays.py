@@ -13,7 +13,7 @@ ENCOUNTERS: list[tuple[str, Resource, StayClass | None]] = [
     ("R5 period", {k: v for k, v in STAY.items() if k != "period"} | {"actualPeriod": STAY["period"]}, StayClass.INPATIENT),
     ("class as one CodeableConcept", STAY | {"class": {"coding": [{"code": "IMP"}]}}, StayClass.INPATIENT),
     ("R4 class as a list", STAY | {"class": [{"code": "IMP"}]}, StayClass.INPATIENT),
-    ("class a word", STAY | {"class": "inpatient"}, StayClass.OTHER),
+    ("class a word", STAY | {"class": "inpatient"}, StayClass.INPATIENT),
     ("emergency", STAY | {"class": {"code": "EMER"}}, StayClass.EMERGENCY),
     ("observation", STAY | {"class": {"code": "OBSENC"}}, StayClass.OBSERVATION),
     ("class of another system", STAY | {"class": {"system": "local", "code": "IMP"}}, StayClass.OTHER),

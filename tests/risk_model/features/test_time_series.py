@@ -35,6 +35,9 @@ def observation(code: str, hour: float, value: float) -> dict[str, Any]:
     }
 
 
+NUBC = "https://www.nubc.org/CodeSystem/PatDischargeStatus"
+
+
 def encounter(
     name: str, begin: datetime, end: datetime | None, code: str = "427.31", went: str | None = None
 ) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def encounter(
     made["class"] = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"}
     made["reasonCode"] = [{"coding": [{"system": "http://hl7.org/fhir/sid/icd-9-cm", "code": code}]}]
     if went:
-        made["hospitalization"] = {"dischargeDisposition": {"coding": [{"code": went}]}}
+        made["hospitalization"] = {"dischargeDisposition": {"coding": [{"system": NUBC, "code": went}]}}
     return made
 
 

@@ -218,6 +218,34 @@ def test_adult_scores_are_silent_in_pregnancy(code: dict[str, str], more: dict[s
     assert [score(patient) is None for score in (lace, hospital_score, news2)] == [silent] * 3
 
 
+def test_imprecise_and_unclassified_stays_give_ranges() -> None:
+    """Dates gave LACE 7 where hours gave 5; four earlier stays of a vendor's class gave HOSPITAL "1-3, low"."""
+    dates = STAY | {"status": "finished", "period": {"start": "2024-04-28", "end": "2024-04-30"}}
+    patient = PatientRecord.from_resources([PATIENT, dates], prediction_time=AT, encounter_id="stay")
+    found = lace(patient)
+    assert found is not None
+    assert "length of stay" in found.missing
+    assert (found.low, found.high) == (1, 6)  # one to three days, and an admission that may have been an emergency
+    vendor = {"class": {"system": "urn:oid:1.2.840.114350", "code": "4"}, "status": "finished"}
+    earlier = [
+        STAY
+        | vendor
+        | {"id": f"e{n}", "period": {"start": f"2024-0{n}-01T08:00:00Z", "end": f"2024-0{n}-03T08:00:00Z"}}
+        for n in (1, 2, 3, 4)
+    ]
+    some, all_of_them = hospital_score(record(stay(2), *earlier[:2])), hospital_score(record(stay(2), *earlier))
+    assert some is not None
+    assert all_of_them is not None
+    assert "admissions in the year before" in all_of_them.missing
+    assert all_of_them.high - all_of_them.low == some.high - some.low == hospital_range(earlier=2)
+
+
+def hospital_range(earlier: int) -> int:
+    """The width of HOSPITAL for a stay without values: 2 for blood, 1 for the admission, and 2 for 2 to 5 stays."""
+    assert 2 <= earlier <= 5
+    return 2 + 1 + 2
+
+
 def test_hospital_by_hand() -> None:
     """Anaemia 1, low sodium 1, a procedure 1, urgent 1, two admissions in the year 2, nine days 2: 8 of 13, high."""
     earlier = [

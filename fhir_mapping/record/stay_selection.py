@@ -1,0 +1,58 @@
+"""Selects the current stay of a record, says why there is none, and leaves out what other visits recorded during it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from fhir_mapping.core.times import moment
+from fhir_mapping.core.values import Refusal, Stay, StayClass
+from fhir_mapping.parsing.elements import Observation, fragment
+from fhir_mapping.parsing.references import Directory
+from fhir_mapping.resources.measurements import Read, concepts_of, observed_at
+from fhir_mapping.resources.stays import StaysRead
+
+NO_STAY = "no-stay"
+
+
+def current_stay(
+    read: StaysRead, at: datetime, encounter_id: str | None, refused: list[Refusal]
+) -> tuple[Stay | None, str]:
+    """Returns the requested inpatient stay, or the one running (or just ending) at the prediction time; and why there
+    is none: `no-stay`, `encounter-not-found`, or the reason why it is unknown whether an encounter is one."""
+    if encounter_id is None:
+        running = [stay for stay in read.stays if stay.running or (stay.end is not None and stay.end >= at)]
+        return _chosen(running)
+    root = read.members.get(f"Encounter/{encounter_id.removeprefix('Encounter/')}")
+    if root is None:
+        refused.append(Refusal(f"Encounter/{encounter_id.removeprefix('Encounter/')}", "encounter-not-found"))
+        return None, "encounter-not-found"
+    return _chosen([stay for stay in read.stays if stay.source == root])
+
+
+def _chosen(stays: Sequence[Stay]) -> tuple[Stay | None, str]:
+    inpatient = [stay for stay in stays if stay.stay_class is StayClass.INPATIENT]
+    if inpatient:
+        return inpatient[-1], ""
+    return None, next((stay.class_unknown for stay in reversed(stays) if stay.class_unknown), NO_STAY)
+
+
+def made_elsewhere(
+    read: Read, stay: Stay, visits: frozenset[str], directory: Directory, refused: list[Refusal]
+) -> bool:
+    """Whether an Observation of the stay's time was made in another visit (`StaysRead.other_visits`).
+
+    One that names a device is kept: monitors and home devices are on the patient, whatever encounter they write.
+    """
+    source, observation, _ = read
+    if not observation.encounter or observation.device or not _during(observation, stay):
+        return False
+    if directory.key(fragment(observation.encounter)) not in visits:
+        return False
+    refused.extend(Refusal(source, "other-encounter", name) for name in concepts_of(observation) or (None,))
+    return True
+
+
+def _during(observation: Observation, stay: Stay) -> bool:
+    at = observed_at(observation)
+    return at is not None and moment(at) >= stay.start and (stay.end is None or moment(at) <= stay.end)
