@@ -160,7 +160,10 @@ def test_the_order_of_codings_has_no_meaning() -> None:
         assert record.current_stay is not None
         found.add(
             (
-                *(str(answer(vector, f"{n}.last")) for n in ("discharge_disposition", "admission_source", "acute_admission")),
+                *(
+                    str(answer(vector, f"{n}.last"))
+                    for n in ("discharge_disposition", "admission_source", "acute_admission")
+                ),
                 record.current_stay.discharge_disposition,
                 str(record.to_meds()),
             )

@@ -53,7 +53,12 @@ EPIC_4119 = {
 }  # fmt: skip
 IGNORED = {"severity": "warning", "code": "not-supported"}
 PNEUMONIA = problem("active")
-LENGTH, HOURS, WENT, PROBLEMS = "length_of_stay.last", "hours_since_admission.last", "discharge_disposition.last", "condition.count"
+LENGTH, HOURS, WENT, PROBLEMS = (
+    "length_of_stay.last",
+    "hours_since_admission.last",
+    "discharge_disposition.last",
+    "condition.count",
+)
 MEDICATIONS, STAYS = "medication.count", "inpatient_stay.count_365d"
 EARLIER = {"id": "e", **ENDED, "period": {"start": "2024-12-01T08:00:00Z", "end": "2024-12-04T08:00:00Z"}}
 WARDS = [
@@ -88,7 +93,9 @@ INPUTS: list[tuple[str, str, list[Any], str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("report", "what", "parts", "name", "expected"), INPUTS, ids=[f"{row[0]}: {row[1]}" for row in INPUTS])
+@pytest.mark.parametrize(
+    ("report", "what", "parts", "name", "expected"), INPUTS, ids=[f"{row[0]}: {row[1]}" for row in INPUTS]
+)
 def test_an_input_of_a_public_report(report: str, what: str, parts: list[Any], name: str, expected: Any) -> None:
     assert answer(read(*parts), name) == expected
 
