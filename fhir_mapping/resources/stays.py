@@ -26,7 +26,7 @@ NEVER = frozenset({"cancelled", "entered-in-error", "planned", "discontinued"})
 ENDED = frozenset({"finished", "completed", "discharged"})
 _NO_REASON = frozenset({"refuted", "entered-in-error"})
 _EMERGENCY_WINDOW = timedelta(hours=24)
-_TO_HOSPITAL = frozenset({"hospital", "psychiatric"})
+_TO_HOSPITAL = "hospital"
 _TRANSFER_GAP = timedelta(hours=6)
 # Two inpatient encounters that begin within a day are one admission registered twice.
 _SAME_ADMISSION = timedelta(days=1)
@@ -328,7 +328,7 @@ def _adjoin(first: Stay, second: Stay, view: _View) -> bool:
         return second.start - first.start <= _SAME_ADMISSION or not view.never_closed(first, second)
     if first.end is None:
         return False
-    transferred = first.destination in _TO_HOSPITAL or second.origin == "hospital_transfer"
+    transferred = first.destination == _TO_HOSPITAL or second.origin == "hospital_transfer"
     return second.start <= first.end + (_TRANSFER_GAP if transferred else timedelta())
 
 

@@ -123,6 +123,7 @@ def _write(out: Path, choice: Choice, run: list[dict[str, Any]]) -> dict[str, st
         kept = [{"fullUrl": e["fullUrl"], "resource": _lean(e["resource"])} for e in _recent(entries)]
     else:
         kept = [{"resource": _lean(resource)} for resource in _of_patient(run, _find(choice, run))]
+    _date_places([entry["resource"] for entry in kept])
     if choice.intensive_care:
         _place_in_intensive_care([entry["resource"] for entry in kept])
     if choice.moment == "first-day":
@@ -175,6 +176,15 @@ def _recent(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _lean(resource: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in resource.items() if name not in _DROPPED_FIELDS}
+
+
+def _date_places(resources: list[dict[str, Any]]) -> None:
+    """Give ward and bed of each stay the stay's begin, which the generators leave out."""
+    for resource in resources:
+        places = resource.get("location", []) if resource["resourceType"] == "Encounter" else []
+        start = resource.get("period", {}).get("start")
+        for place in places if start is not None else ():
+            place.setdefault("period", {"start": start})
 
 
 def _place_in_intensive_care(resources: list[dict[str, Any]]) -> None:

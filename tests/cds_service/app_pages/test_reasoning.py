@@ -77,7 +77,9 @@ def test_every_past_point_is_the_estimate_of_that_time(app: Flask, answering: Ho
     reported = list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + PATIENT))
     assert len(reported) >= 4
     for moment, estimates in reported:
-        record = PatientRecord.from_resources(patient.chart.resources, patient.id, moment, encounter_id=patient.stay)
+        record = PatientRecord.from_resources(
+            patient.chart.resources, patient.id, moment, encounter_id=patient.stay, undated_known=moment == now
+        )
         for task, estimate in estimates.items():
             whole = answering.pipeline.assess(record, task).estimate
             assert (estimate.probability, estimate.abstention) == (whole.probability, whole.abstention)

@@ -40,7 +40,7 @@ def request_body() -> dict[str, Any]:
     body = whole_request("sepsis-icu-first-day")
     for stay in stays(body):
         stay.pop("type", None)
-        stay["location"] = [{"location": {"reference": "Location/bed"}}]
+        stay["location"] = [{"location": {"reference": "Location/bed"}, "period": {"start": stay["period"]["start"]}}]
     return body
 
 

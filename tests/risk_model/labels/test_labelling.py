@@ -47,7 +47,7 @@ def stay(
         **more,
     }
     if left is not None:
-        found["hospitalization"] = {"dischargeDisposition": {"coding": [{"code": left}]}}
+        found["hospitalization"] = {"dischargeDisposition": {"coding": [_disposition(left)]}}
     return found
 
 
@@ -75,6 +75,10 @@ def answers(resources: list[Resource], task: str, definition: str, patient: Reso
     for answer in label(find_definition(task, definition), timeline, UTC):
         found[answer.encounter_id or ""] = answer.reason if isinstance(answer, Excluded) else answer.label
     return found
+
+
+def _disposition(code: str) -> dict[str, str]:
+    return {"code": code} | ({"system": "https://www.nubc.org/CodeSystem/PatDischargeStatus"} if code.isdigit() else {})
 
 
 DIED, AMA, MOVED = "died in hospital", "left against medical advice", "transferred to acute care"
