@@ -114,14 +114,14 @@ def driver_views(
                 literature=(
                     None
                     if pipeline is None
-                    else papers_for_driver(driver, estimate.task, pipeline, until, _codings(driver, record))
+                    else papers_for_driver(driver, estimate.task, pipeline, until, codings_of(driver, record))
                 ),
             )
         )
     return tuple(views)
 
 
-def _codings(driver: Driver, record: PatientRecord) -> tuple[tuple[str | None, str, str | None], ...]:
+def codings_of(driver: Driver, record: PatientRecord) -> tuple[tuple[str | None, str, str | None], ...]:
     """The codings of the conditions that are a driver's source."""
     behind = (condition for condition in record.conditions if condition.source in driver.sources)
     return tuple((coding.system, coding.code, coding.display) for item in behind for coding in item.codings)
