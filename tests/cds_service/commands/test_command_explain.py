@@ -116,11 +116,40 @@ def test_a_folder_is_one_line_a_patient(explain: Explain, tmp_path: Path) -> Non
     assert all(line.keys() >= KEYS for line in lines)
     assert "1 estimated, 1 abstained, 0 unreadable" in answer.err
     alone = json.loads(explain(ICU, *at).out)
-    assert [line["probability"] for line in lines if line["probability"]] == [alone["probability"]]
+    assert alone in lines
     out = tmp_path / "told.ndjson"
     written = explain(folder, *at, "--out", out)
     assert written.out == ""
     assert [json.loads(line) for line in out.read_text("utf-8").splitlines()] == lines
+
+
+def test_an_unreadable_patient_is_a_line_with_its_error_and_exit_3(explain: Explain, tmp_path: Path) -> None:
+    shutil.copy(ICU, tmp_path / "a.json")
+    (tmp_path / "b.json").write_text("{")
+    answer = explain(tmp_path, *DEATH, *FIRST_DAY)
+    assert answer.code == 3
+    good, bad = answer.lines()
+    assert good["probability"]
+    assert bad.keys() == {"file", "task", "error"}
+    assert bad["file"] == "b.json"
+
+
+def test_an_export_is_one_line_a_patient_too(explain: Explain, tmp_path: Path) -> None:
+    """Bulk Data: resources spread over files by type."""
+    for entry in json.loads(ICU.read_text("utf-8"))["entry"]:
+        with (tmp_path / f"{entry['resource']['resourceType']}.ndjson").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry["resource"]) + "\n")
+    answer = explain(tmp_path, *DEATH, *FIRST_DAY)
+    assert answer.code == 0, answer.err
+    (line,) = answer.lines()
+    assert line.keys() >= KEYS
+    assert line["subject_id"] == "rosa"
+
+
+def test_an_empty_folder_is_bad_input(explain: Explain, tmp_path: Path) -> None:
+    answer = explain(tmp_path, *DEATH)
+    assert answer.code == 3
+    assert "no .json" in answer.err
 
 
 @pytest.mark.parametrize(
