@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from cds_service.cards.scores import fitting_scores
-from cds_service.explanations.drivers import codings_of
-from fhir_mapping import PatientRecord
 from knowledge_index import Evidence
 from risk_model import Assessment, Driver, Pipeline, ScoreResult, compare_with_score
 
@@ -15,7 +13,7 @@ MAX_PAPERS = 2
 """Papers a driver."""
 
 
-def explanation(assessment: Assessment, record: PatientRecord, pipeline: Pipeline) -> dict[str, Any]:
+def explanation(assessment: Assessment, pipeline: Pipeline) -> dict[str, Any]:
     """Returns the explanation of one estimate; probabilities from 0 to 1, contributions in log-odds, times ISO 8601.
 
     `evidence` holds every paper once: those about the patient's problems, then those about each driver.
@@ -24,7 +22,7 @@ def explanation(assessment: Assessment, record: PatientRecord, pipeline: Pipelin
     papers = {item.pmid: item for item in assessment.evidence}
     drivers = []
     for driver in estimate.drivers:
-        about = pipeline.evidence_on(driver.concept, estimate.task, codings_of(driver, record))[:MAX_PAPERS]
+        about = pipeline.evidence_on(driver.concept, estimate.task, assessment.factors)[:MAX_PAPERS]
         for item in about:
             papers.setdefault(item.pmid, item)
         drivers.append(_driver(driver, about))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from cds_service.cards.wording import outcome_name
 from cds_service.explanations.evidence import LiteratureItem, reading
 from risk_model import TASKS, Driver, Pipeline
 
@@ -27,18 +28,17 @@ def papers_for_driver(
     task: str,
     pipeline: Pipeline,
     until: float,
-    codings: Iterable[tuple[str | None, str, str | None]] = (),
+    own: Collection[str] | None = None,
 ) -> DriverLiterature | None:
     """Returns at most two articles about this driver and the outcome; None after `until` (of `time.monotonic()`).
 
-    `codings` are those of the conditions behind a driver that is a group of diagnoses.
+    `own` are the patient's factors (`Assessment.factors`): papers about other patients are left out.
     """
     if time.monotonic() > until:
         return None
-    given = tuple(codings)
-    found = pipeline.evidence_on(driver.concept, task, given)[:MAX_PAPERS]
+    found = pipeline.evidence_on(driver.concept, task, own)[:MAX_PAPERS]
     if found:
-        return DriverLiterature(tuple(reading(item, [TASKS[task].title]) for item in found))
-    subjects = pipeline.subjects_of(driver.concept, task, given)
+        return DriverLiterature(tuple(reading(item, [outcome_name(TASKS[task])]) for item in found))
+    subjects = pipeline.subjects_of(driver.concept, task, own)
     gaps = tuple(subject.gap_in_words() for subject in subjects)
     return DriverLiterature((), gaps or (f"The evidence base has no study of {driver.label} and this outcome",))

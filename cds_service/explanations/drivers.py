@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import exp
@@ -20,6 +20,7 @@ from risk_model.features import RATIOS
 
 SHOWN_VALUES = 12
 SHOWN_ENTRIES = 20
+_PROVES = frozenset({"present", "past"})
 _STRENGTHS = ((0.4, "strongly"), (0.15, "moderately"), (0.0, "slightly"))
 
 
@@ -80,10 +81,12 @@ def driver_views(
     notes_say: Sequence[ConceptMentions],
     pipeline: Pipeline | None = None,
     until: float = 0.0,
+    own: Collection[str] | None = None,
 ) -> tuple[DriverView, ...]:
     """Returns the drivers of an estimate with their source data, in the estimate's order: the strongest first.
 
-    With a `pipeline` each also has its articles, searched `until` a `time.monotonic()` value.
+    With a `pipeline` each also has its articles, searched `until` a `time.monotonic()` value; `own` are the patient's
+    factors (`Assessment.factors`).
     """
     most = max((abs(driver.contribution) for driver in estimate.drivers), default=1.0)
     charted = _charted(record)
@@ -112,30 +115,24 @@ def driver_views(
                 more_entries=max(0, len(entries) - SHOWN_ENTRIES),
                 said=_said(driver, notes_say),
                 literature=(
-                    None
-                    if pipeline is None
-                    else papers_for_driver(driver, estimate.task, pipeline, until, codings_of(driver, record))
+                    None if pipeline is None else papers_for_driver(driver, estimate.task, pipeline, until, own)
                 ),
             )
         )
     return tuple(views)
 
 
-def codings_of(driver: Driver, record: PatientRecord) -> tuple[tuple[str | None, str, str | None], ...]:
-    """The codings of the conditions that are a driver's source."""
-    behind = (condition for condition in record.conditions if condition.source in driver.sources)
-    return tuple((coding.system, coding.code, coding.display) for item in behind for coding in item.codings)
-
-
 def _said(driver: Driver, notes_say: Sequence[ConceptMentions]) -> tuple[ConceptMentions, ...]:
-    """The mentions in notes that are a driver's source or name its concept."""
+    """The mentions in notes that are a driver's source or name its concept: present in this patient, not in a
+    relative, denied or planned."""
     keys = {note_key(source) for source in driver.sources}
     name = driver.concept.removeprefix("finding.").casefold()
     names = {name, driver.label.casefold()}
     return tuple(
         said
         for said in notes_say
-        if said.name.casefold() in names or any(passage.note in keys for passage in said.passages)
+        if said.kind in _PROVES
+        and (said.name.casefold() in names or any(passage.note in keys for passage in said.passages))
     )
 
 

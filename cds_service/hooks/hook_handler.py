@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from artifact_store import MemoryCache
 from cds_hooks import HookRequest, MalformedRequestError, UnusablePrefetchError
 from cds_service.auth.tokens import Caller
 from cds_service.cards.card import Thresholds, build_card
@@ -16,7 +17,7 @@ from cds_service.cards.drafts import BUILT_IN, Drafts, read_drafts
 from cds_service.config.alert_policy import RATE_WINDOW, AlertPolicy, Shown
 from cds_service.config.modes import Mode, ModeBoard
 from cds_service.config.settings import Settings
-from cds_service.hooks.assessment_cache import AssessmentCache, CachedAssessment, Key
+from cds_service.hooks.assessment_cache import MOST, CachedAssessment, Key
 from cds_service.hooks.current_pipeline import CurrentPipeline
 from cds_service.hooks.estimate_records import estimate_record
 from cds_service.hooks.locations import lacks_locations, with_locations
@@ -92,7 +93,7 @@ class HookHandler:
     quiet: AlertPolicy
     site_map: SiteMap | None
     drafts: Drafts
-    cache: AssessmentCache
+    cache: MemoryCache[CachedAssessment]
     steps: DeadlineRunner = field(default_factory=DeadlineRunner)
     _gateways: dict[tuple[str, ...], Gateway] = field(default_factory=dict)
 
@@ -123,7 +124,7 @@ class HookHandler:
             quiet=settings.quiet_rules(),
             site_map=SiteMap.open(settings.site_map) if settings.site_map else None,
             drafts=read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN,
-            cache=AssessmentCache(settings.remember_seconds),
+            cache=MemoryCache(MOST, settings.remember_seconds),
         )
 
     @property

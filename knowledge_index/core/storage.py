@@ -336,7 +336,7 @@ def article_from_line(line: bytes) -> Article:
         MeshHeading(name, ui, major, *map(tuple, qualifiers)) for name, ui, major, *qualifiers in value.pop("mesh", ())
     )
     notices = tuple(Notice(*notice) for notice in value.pop("notices", ()))
-    for name in ("references", "factors", "outcomes"):
+    for name in ("references", "factors", "outcomes", "populations"):
         value[name] = tuple(value.get(name, ()))
     return Article(**({"title": "", "abstract": ""} | value), mesh=mesh, notices=notices)
 

@@ -35,6 +35,7 @@ class Article:
 
     `language` is MEDLINE's three-letter code where it is not English; the title is then a translation. `factors` and
     `outcomes` name what a curated article is about, each factor with each outcome; empty where nobody has said so.
+    `populations` are the factors of which its patients had one (infarction); empty for hospital patients in general.
     """
 
     pmid: str
@@ -51,6 +52,7 @@ class Article:
     journal: str | None = None
     factors: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
+    populations: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -203,6 +205,9 @@ class Evidence:
     factor: str | None = None
     """Label of the query's factor that the article is about; None if the query named none. Likewise `outcome`."""
     outcome: str | None = None
+    remoteness: int = 0
+    """0 where the article observes the factor itself; see `retrieval.subjects.remoteness`."""
+    populations: tuple[str, ...] = ()
 
     @property
     def finding(self) -> str:

@@ -193,6 +193,8 @@ class KnowledgeIndex:
         self, query: Query, k: int = 10, retriever: str = "graph", reranker: Reranker | None = None
     ) -> Retrieval:
         """`search` with the count of withheld candidates. The reranker does not change the cutoffs."""
+        if query.subject is not None and not len(self._under(query.subject.factor.headings)):
+            return Retrieval((), 0)
         found = self._rank(query, retriever, max(k, _RERANKED if reranker else 0))
         if reranker:
             found = self._reranked(found, self._asked(query), reranker)
@@ -361,6 +363,8 @@ class KnowledgeIndex:
             journal=article.journal,
             factor=query.subject.factor.label if query.subject else None,
             outcome=query.subject.outcome.label if query.subject else None,
+            remoteness=remoteness(article, query.subject.factor) if query.subject else 0,
+            populations=article.populations,
         )
 
     def _path(self, found: _Ranked, position: int) -> tuple[PathStep, ...]:

@@ -62,6 +62,7 @@ def article_from_json(value: Any) -> Article:
         journal=_text(value, "journal") or None,
         factors=_names(value, "factors"),
         outcomes=_names(value, "outcomes"),
+        populations=_names(value, "populations"),
     )
 
 

@@ -1,7 +1,8 @@
 """Factors and outcomes: the words in which a model's inputs, a patient's diagnoses and the literature meet.
 
-`risk_factors.json` is written by this project: for each factor its label in a sentence, the MeSH headings that papers about
-it carry, and the names under which models, scores and code groups know it (`concepts`).
+`risk_factors.json` is written by this project: for each factor its label in a sentence, the MeSH headings of papers
+about it, and the names under which models, scores and code groups know it (`concepts`). The order of its diseases, the
+most acute first, decides between factors of equal weight.
 """
 
 from __future__ import annotations

@@ -337,6 +337,8 @@ class Assessment:
     """Parts that were not finished before the deadline."""
     asked: tuple[LiteratureQuestion, ...] = ()
     """The queries to the literature index, in order."""
+    factors: tuple[str, ...] = ()
+    """Names of the patient's own factors in `knowledge_index.vocabulary`: diagnoses and findings."""
 
     @property
     def waits(self) -> bool:

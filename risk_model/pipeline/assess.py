@@ -3,29 +3,33 @@ Assessment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic, perf_counter
 
 from fhir_mapping import PatientRecord
-from knowledge_index import Evidence, Factor, KnowledgeIndex, Query, Subject, spread
+from knowledge_index import Evidence, KnowledgeIndex, Query, Subject, spread
 from risk_model.core.errors import UnknownTaskError
 from risk_model.core.tasks import TASKS
 from risk_model.core.values import Assessment, LiteratureQuestion, NoteFindings
 from risk_model.first_stage.patient_opinions import OpinionSource
 from risk_model.models.estimator import RiskModel, shipped_folder
 from risk_model.notes.rule_reader import NoteReader, RuleNoteReader
-from risk_model.pipeline.literature_factors import factor_of, factors_behind, factors_of_patient, outcome_of
+from risk_model.pipeline.literature_factors import PatientFactors, factors_behind, factors_of_patient, fits, outcome_of
 from risk_model.prompts.opinion import Opinions
 
 NoteReaderWrapper = Callable[[RuleNoteReader], NoteReader]
 OpinionSourceFactory = Callable[[RiskModel], OpinionSource]
 """Opens the source of opinions for a model whose first stage is a language model. Raises ModelArtifactError if that
 language model is not the one the model was trained with."""
-MAX_QUERIES = 8
+MAX_QUERIES = 6
+"""Factors with literature that are searched for a patient, and factors looked at before that."""
+MAX_FACTORS = 16
 MAX_EVIDENCE = 5
 PER_QUERY = 3
+PER_QUERY_SEEN = 24
+"""Articles about a subject that are read; those about other patients are left out."""
 REMEMBERED_ANSWERS = 2048
 
 
@@ -113,13 +117,12 @@ class Pipeline:
         before = self.evidence_for(record, findings, task) if model.reads_evidence else ()
         estimate = model.estimate(record, findings, before, self.opinions(record, task))
         clock.lap("estimate")
-        young = estimate.abstention is not None and estimate.abstention.code == "too-young"
-        # The literature index is about adults: nothing is retrieved for a child.
-        asks = () if young else factors_of_patient(record, findings, estimate.drivers, self.index)
-        evidence, asked, cut = self._evidence(asks, task, deadline)
+        factors = factors_of_patient(record, findings, estimate.drivers, self.index)
+        evidence, asked, cut = self._evidence(factors, task, deadline)
         clock.lap("retrieve evidence")
         withheld = sum(question.withheld for question in asked)
-        return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else (), asked)
+        left_out = ("literature",) if cut else ()
+        return Assessment(estimate, findings, evidence, withheld, clock.laps, left_out, asked, factors.own)
 
     def opinions(self, record: PatientRecord, task: str) -> Opinions | None:
         """Returns what the language model in the first stage of a task's model says of the notes; None if there is
@@ -130,55 +133,68 @@ class Pipeline:
         """Returns the evidence for this patient's problems before there is an estimate."""
         return self._evidence(factors_of_patient(record, findings, (), self.index), task, None)[0]
 
-    def evidence_on(
-        self, concept: str, task: str, codings: Iterable[tuple[str | None, str, str | None]] = ()
-    ) -> tuple[Evidence, ...]:
+    def evidence_on(self, concept: str, task: str, own: Collection[str] | None = None) -> tuple[Evidence, ...]:
         """Returns the literature on an input of a model, a score or a group of diagnoses, and on a task's outcome.
 
-        `codings` are the patient's own (system, code, display) behind a group: only papers about these diseases, or
-        about the group as a whole, are returned.
+        `own` are the patient's factors (`Assessment.factors`): only papers about such patients are returned, and of a
+        group only those about the patient's own diseases or the group as a whole. None if the patient is unknown.
         """
         found: dict[str, Evidence] = {}
-        for subject in self.subjects_of(concept, task, codings):
-            found |= {item.pmid: item for item in self._on(subject)[0] if item.pmid not in found}
-        return tuple(found.values())
+        for subject in self.subjects_of(concept, task, own):
+            found |= {item.pmid: item for item in self._on(subject, own)[0] if item.pmid not in found}
+        return tuple(sorted(found.values(), key=lambda item: item.remoteness))
 
-    def subjects_of(
-        self, concept: str, task: str, codings: Iterable[tuple[str | None, str, str | None]] = ()
-    ) -> tuple[Subject, ...]:
+    def subjects_of(self, concept: str, task: str, own: Collection[str] | None = None) -> tuple[Subject, ...]:
         """Returns what the literature on an input has to be about: its factors, each with the task's outcome."""
-        outcome, given = outcome_of(task, self.index), tuple(codings)
-        own = {factor_of(linked.concept, self.index).name for linked in self.index.link_codes(given)} if given else None
+        outcome = outcome_of(task, self.index)
         return tuple(Subject(factor, outcome) for factor in factors_behind(concept, own))
 
     def _evidence(
-        self, factors: Sequence[Factor], task: str, deadline: float | None
+        self, patient: PatientFactors, task: str, deadline: float | None
     ) -> tuple[tuple[Evidence, ...], tuple[LiteratureQuestion, ...], bool]:
-        """One query for each factor; returns articles that cover each factor with the least redundancy."""
+        """One query for each factor; returns articles that cover each factor with the least redundancy.
+
+        Articles that observe a factor itself come before those that have it as one variable of many.
+        """
         answers: list[Sequence[Evidence]] = []
         asked: list[LiteratureQuestion] = []
         outcome = outcome_of(task, self.index)
-        cut = False
-        for factor in factors[:MAX_QUERIES]:
-            cut = deadline is not None and monotonic() > deadline
-            if cut:
+        for factor in patient.ordered[:MAX_FACTORS]:
+            if sum(bool(answer) for answer in answers) >= MAX_QUERIES:
                 break
+            if deadline is not None and monotonic() > deadline:
+                return _shown(answers), tuple(asked), True
             subject = Subject(factor, outcome)
-            near, withheld = self._on(subject)
+            near, withheld = self._on(subject, patient.own)
             answers.append(near)
             pmids = tuple(item.pmid for item in near)
             gap = "" if near else subject.gap_in_words()
             asked.append(LiteratureQuestion(self._question(subject).text, factor.label, pmids, withheld, gap))
-        return tuple(spread(answers, MAX_EVIDENCE)), tuple(asked), cut
+        return _shown(answers), tuple(asked), False
 
-    def _on(self, subject: Subject) -> tuple[tuple[Evidence, ...], int]:
-        """Returns the best articles about a factor and an outcome, at most PER_QUERY; and how many about both were too
-        weak to be shown."""
-        found = self._retrieve(self._question(subject), k=PER_QUERY)
-        return found.evidence, min(PER_QUERY - len(found.evidence), found.withheld)
+    def _on(self, subject: Subject, own: Collection[str] | None) -> tuple[tuple[Evidence, ...], int]:
+        """Returns the best articles about a factor and an outcome in such patients, at most PER_QUERY; and the number
+        of others that were too weak to be shown.
+
+        `own` is None if the patient's factors are unknown: then the population does not matter.
+        """
+        found = self._retrieve(self._question(subject), k=PER_QUERY_SEEN)
+        fitting = [item for item in found.evidence if fits(item, subject.factor, own)][:PER_QUERY]
+        return tuple(fitting), min(PER_QUERY - len(fitting), found.withheld)
 
     def _question(self, subject: Subject) -> Query:
         return self.index.question(subject.factor, subject.outcome)
+
+
+def _shown(answers: Iterable[Sequence[Evidence]]) -> tuple[Evidence, ...]:
+    """Returns the articles to show of several answers, in their order; of each answer only the most direct ones, and of
+    articles with many variables one for each patient."""
+    direct = [[item for item in answer if item.remoteness == 0] for answer in answers]
+    indirect = [answer[:1] for answer in answers if answer and answer[0].remoteness]
+    first = spread(direct, MAX_EVIDENCE)
+    known = {item.pmid for item in first}
+    rest = [item for item in spread(indirect, MAX_EVIDENCE) if item.pmid not in known]
+    return (*first, *rest[: 1 if first else 2])[:MAX_EVIDENCE]
 
 
 def _reader(index: KnowledgeIndex, models: Iterable[RiskModel], wrap: NoteReaderWrapper | None = None) -> NoteReader:

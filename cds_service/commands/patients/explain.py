@@ -87,9 +87,7 @@ def _one(record: PatientRecord, out: Path | None, pipeline: Pipeline, task: str)
     from cds_service.explanations.as_json import explanation
 
     assessment = pipeline.assess(record, task)
-    text = orjson.dumps(
-        explanation(assessment, record, pipeline), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-    )
+    text = orjson.dumps(explanation(assessment, pipeline), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if out is None:
         click.echo(text.decode(), nl=False)
     else:
@@ -131,7 +129,7 @@ def _lines(
                 line = {**name, "task": task, "error": record}
             else:
                 assessment = pipeline.assess(record, task)
-                line = explanation(assessment, record, pipeline)
+                line = explanation(assessment, pipeline)
                 answered += assessment.estimate.abstention is None
                 abstained += assessment.estimate.abstention is not None
             write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
