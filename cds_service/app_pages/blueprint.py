@@ -50,6 +50,14 @@ MODE_OF = "hospital-risk"
 """The service whose mode decides whether estimates are shown."""
 MAX_COMMENT = 4_000
 OPINIONS = {"useful": "useful", "not-useful": "not useful"}
+# What to try, by status; the error's own words say what happened.
+_ADVICE = {
+    400: "Go back, correct the form and send it again.",
+    403: "Nothing is wrong with the chart. Your site decides who sees estimates, and when.",
+    412: "Check in the chart that it is the right patient and that the stay is recorded, then open the app again.",
+    429: "Wait a minute, then open the app again.",
+    503: "Wait a few seconds, then load this page again.",
+}
 _STATIC = Path(__file__).resolve().parents[1] / "static"
 _FILES = frozenset({"app.css", "shared.css", "app.js", "app.svg"})
 
@@ -246,7 +254,8 @@ def _html(page: str, fragment: str | None = None, /, **values: Any) -> Response:
 
 
 def _problem(error: HookError) -> Response:
-    response = _html("app_problem.html", reason=error.diagnostics, status=error.status)
+    advice = _ADVICE.get(error.status, "Close the app and open it again from the patient's chart.")
+    response = _html("app_problem.html", reason=error.diagnostics, advice=advice, status=error.status)
     response.status_code = error.status
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cds_service.app_pages.chart import ReadAt
-from cds_service.cards.wording import percent
+from cds_service.cards.wording import outcome_name, percent
 from cds_service.explanations.formatting import format_moment
 from cds_service.explanations.risk_now import format_interval
 from cds_service.explanations.svg import Point, nice_top, polyline
@@ -125,7 +125,7 @@ def course_view(task: str, start: datetime, estimated: Sequence[tuple[datetime, 
     baseline = next((e.baseline for _, e in estimated if e.baseline), None)
     return CourseView(
         task=task,
-        title=TASKS[task].title,
+        title=outcome_name(TASKS[task]),
         points=points,
         segments=tuple(polyline([(x_of(m), y_of(e.probability or 0.0)) for m, e in run]) for run in runs),
         bands=tuple(

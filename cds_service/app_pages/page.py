@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from cds_service.app_pages.chart import OpenChart
 from cds_service.app_pages.what_if import Levers, levers
+from cds_service.cards.wording import outcome_name
 from cds_service.explanations.data_quality import Quality, quality
 from cds_service.explanations.driver_literature import SECONDS
 from cds_service.explanations.drivers import DriverView, driver_views
 from cds_service.explanations.evidence import Literature, literature
 from cds_service.explanations.formatting import format_moment
 from cds_service.explanations.notes import ConceptMentions, concept_mentions
+from cds_service.explanations.reading import reading_words
 from cds_service.explanations.risk_now import RiskNow, risk_now
 from fhir_mapping import PatientRecord
 from risk_model import TASKS, Assessment, Pipeline, RiskEstimate, RiskModel
@@ -54,6 +56,7 @@ class Page:
     risks: tuple[RiskNow, ...]
     drivers: tuple[TaskDrivers, ...]
     said: tuple[ConceptMentions, ...]
+    reading: tuple[str, ...]
     literature: Literature
     quality: Quality
     levers: Levers
@@ -80,6 +83,7 @@ def page_of(
         risks=tuple(risk_now(a.estimate, model) for a, model in zip(assessments, models, strict=True)),
         drivers=tuple(_task_drivers(a.estimate, record, notes_say) for a in assessments),
         said=notes_say,
+        reading=reading_words(assessments),
         literature=literature(assessments, record, notes_say, pipeline.index),
         quality=quality(assessments, record, models),
         levers=levers(assessments, record, models),
@@ -127,7 +131,7 @@ def _task_drivers(
     views = driver_views(estimate, record, notes_say, pipeline, until)
     return TaskDrivers(
         estimate.task,
-        TASKS[estimate.task].title,
+        outcome_name(TASKS[estimate.task]),
         estimate.probability is None,
         tuple(view for view in views if view.modifiable),
         tuple(view for view in views if not view.modifiable),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cds_hooks import HookError
-from cds_service.cards.wording import percent
+from cds_service.cards.wording import outcome_name, percent
 from cds_service.explanations.drivers import window
 from cds_service.explanations.risk_now import frequency
 from fhir_mapping import PatientRecord
@@ -160,7 +160,7 @@ def answers(before: Sequence[RiskEstimate], after: Sequence[RiskEstimate]) -> tu
         compared.append(
             WhatIfAnswer(
                 old.task,
-                TASKS[old.task].title,
+                outcome_name(TASKS[old.task]),
                 percent(old.probability),
                 None if new.probability is None else percent(new.probability),
                 "" if new.probability is None else frequency(new.probability),

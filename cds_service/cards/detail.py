@@ -99,8 +99,8 @@ def _paper(assessments: Sequence[Assessment]) -> Iterator[str]:
     for assessment in assessments:
         for evidence in assessment.evidence:
             if evidence.factor and evidence.outcome:
-                about = f"{evidence.factor} and {evidence.outcome}"
-                yield f"Evidence on {gfm(about, 80)}: [{gfm(evidence.citation or evidence.title, 120)}]({evidence.url})."
+                about = gfm(f"{evidence.factor} and {evidence.outcome}", 80)
+                yield f"Evidence on {about}: [{gfm(evidence.citation or evidence.title, 120)}]({evidence.url})."
 
 
 def _either(names: Iterable[str]) -> str:

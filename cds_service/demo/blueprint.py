@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
+from flask import Blueprint, Flask, Response, redirect, render_template, request, send_from_directory
 from markdown_it import MarkdownIt
 
 from artifact_store import MemoryCache
@@ -14,6 +14,7 @@ from cds_hooks.blueprint import json_response
 from cds_service.app_pages.blueprint import app_pages
 from cds_service.app_pages.chart import ChartSource, OpenChart, reader_of
 from cds_service.application.factory import create_app
+from cds_service.cards.wording import outcome_name
 from cds_service.config.settings import Settings
 from cds_service.demo.ehr import DemoEhr, ehr_routes
 from cds_service.demo.requests import USER, hook_request
@@ -21,11 +22,13 @@ from cds_service.demo.trace_page import times_of, trace_view
 from cds_service.demo.view import chart_view, ward_view
 from cds_service.demo.ward.patients import DemoPatient, DemoWard
 from cds_service.demo.ward_risk import WardRisks
+from cds_service.explanations.formatting import format_moment
 from cds_service.hooks.hook_handler import HookHandler
 from cds_service.hooks.request_trace import RequestTrace
 from cds_service.protocol.services import SERVICES
 from cds_service.store.store import Store
 from fhir_mapping import SiteMap
+from risk_model import TASKS
 
 MAX_MARKDOWN = 60_000
 TRACES = 12
@@ -56,6 +59,8 @@ def create_demo_app(settings: Settings, ward: DemoWard, store: Store | None = No
     app.register_blueprint(
         app_pages("demo_app", "/demo/app", _charts(ward, answering.site_map), answering, ("'self'",))
     )
+    # The demo is all there is to see here.
+    app.add_url_rule("/", "demo_home", lambda: redirect("/demo/"))
     app.register_blueprint(simulator(ward, answering, traces, risks, launches=bool(settings.smart_clients)))
     if settings.smart_clients:
         app.register_blueprint(ehr_routes(DemoEhr(settings.public_url.rstrip("/"), ward)))
@@ -77,12 +82,20 @@ def simulator(ward: DemoWard, answering: HookHandler, traces: Traces, risks: War
     """Routes of the simulator for one ward of patients."""
     demo = Blueprint("demo", __name__, url_prefix="/demo", template_folder="templates")
     demo.after_request(_secure)
+    demo.add_app_template_filter(format_moment, "moment")
 
     @demo.get("/")
     def page() -> str:
         known = {patient.id: risks.known(patient) for patient in ward.patients.values()}
         return render_template(
-            "demo.html", ward=ward_view(ward), refused=ward.refused, risks=known, source=ward.source, launches=launches
+            "demo.html",
+            ward=ward_view(ward),
+            refused=ward.refused,
+            risks=known,
+            source=ward.source,
+            launches=launches,
+            now=format_moment(datetime.now(UTC)),
+            sorts=[(task, outcome_name(TASKS[task])) for task in SERVICES["hospital-risk"].tasks],
         )
 
     @demo.get("/static/<path:name>")
@@ -133,14 +146,14 @@ def render_markdown(text: str) -> str:
 
 def _known(ward: DemoWard, patient: str) -> DemoPatient:
     if patient not in ward.patients:
-        raise HookError(404, "not-found", "no such patient in this demo")
+        raise HookError(404, "not-found", "no such patient in this demo: choose one from the list")
     return ward.patients[patient]
 
 
 def _traced(traces: Traces, hook_instance: str) -> RequestTrace:
     found = traces.get(hook_instance)
     if found is None:
-        raise HookError(404, "not-found", "this request trace has expired: open the chart again")
+        raise HookError(404, "not-found", "this request trace has expired: open the chart again, then its trace")
     return found
 
 

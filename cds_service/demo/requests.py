@@ -18,7 +18,9 @@ def hook_request(patient: DemoPatient, service: Service) -> dict[str, Any]:
     if patient.stay is not None:
         context["encounterId"] = patient.stay
     if "encounterId" in service.required_context and patient.stay is None:
-        raise HookError(412, "not-found", "this patient has no inpatient stay to admit or discharge")
+        raise HookError(
+            412, "not-found", "this patient has no inpatient stay to admit or discharge: open the chart instead"
+        )
     return {
         "hook": service.hook,
         "hookInstance": str(uuid.uuid4()),

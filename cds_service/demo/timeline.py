@@ -32,6 +32,16 @@ REFERENCE_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         "albumin": (3.5, 5.0), "inr": (0.8, 1.2), "crp": (0, 10),
     }
 )  # fmt: skip
+# Those of the tables of the chart, which also list what the timeline leaves out.
+TABLE_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        **REFERENCE_RANGES,
+        "diastolic_bp": (60, 90), "mean_bp": (70, 105), "pao2": (75, 100), "paco2": (35, 45), "sao2": (94, 100),
+        "chloride": (98, 107), "calcium": (8.5, 10.5), "magnesium": (1.7, 2.4), "phosphate": (2.5, 4.5),
+        "alt": (7, 56), "ast": (8, 40), "alp": (40, 130), "hematocrit": (36, 50), "hba1c": (4, 5.6), "gcs": (15, 15),
+        "bnp": (0, 100),
+    }
+)  # fmt: skip
 _VITALS = frozenset({"heart_rate", "systolic_bp", "respiratory_rate", "spo2", "temperature"})
 ADULT = 18
 SHOWN_NOTES = 12

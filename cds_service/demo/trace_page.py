@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from cds_service.cards.wording import outcome_name
 from cds_service.explanations.data_quality import Quality, quality
 from cds_service.explanations.drivers import DriverView, driver_views
 from cds_service.explanations.formatting import describe_reason, format_moment
@@ -127,7 +128,9 @@ def trace_view(trace: RequestTrace, models: Mapping[str, RiskModel]) -> TraceVie
         questions=tuple(_questions(assessments)),
         evidence=tuple({item.pmid: item for a in assessments for item in a.evidence}.values()),
         risks=tuple(risk_now(a.estimate, model) for a, model in zip(assessments, used, strict=True)),
-        drivers=tuple((TASKS[a.estimate.task].title, driver_views(a.estimate, record, notes_say)) for a in assessments),
+        drivers=tuple(
+            (outcome_name(TASKS[a.estimate.task]), driver_views(a.estimate, record, notes_say)) for a in assessments
+        ),
         quality=quality(assessments, record, used) if assessments else None,
         summary=str(card.get("summary", "")),
         indicator=str(card.get("indicator", "")),
@@ -153,7 +156,7 @@ def _steps(trace: RequestTrace) -> Iterator[Step]:
             continue
         several = len(trace.assessments) > 1
         for assessment in trace.assessments:
-            suffix = f": {TASKS[assessment.estimate.task].title}" if several else ""
+            suffix = f": {outcome_name(TASKS[assessment.estimate.task])}" if several else ""
             timed += [(_PACKAGE_OF[step], f"{step}{suffix}", ms) for step, ms in assessment.timings]
     total, at = sum(took for _, _, took in timed) or 1.0, 0.0
     for package, name, took in timed:
@@ -224,5 +227,5 @@ def _questions(assessments: Sequence[Assessment]) -> Iterator[RetrievalQuery]:
         for asked in assessment.asked:
             found = ", ".join(f"PMID {pmid}" for pmid in asked.pmids) or "none"
             yield RetrievalQuery(
-                TASKS[assessment.estimate.task].title, asked.text, asked.concept, found, asked.withheld
+                outcome_name(TASKS[assessment.estimate.task]), asked.text, asked.concept, found, asked.withheld
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from cds_service.demo.timeline import SHOWN_NOTES, ChartTimeline, timelines
+from cds_service.demo.timeline import ADULT, SHOWN_NOTES, TABLE_RANGES, ChartTimeline, timelines
 from cds_service.demo.ward.patients import DemoPatient, DemoWard
 from fhir_mapping import Measurement, Note, PatientRecord, Stay, StayClass
 from fhir_mapping.core import format_number, format_unit
@@ -19,11 +19,13 @@ SPARK_WIDTH, SPARK_HEIGHT = 96, 22
 
 @dataclass(frozen=True, slots=True)
 class ConceptRow:
-    """One measured concept: last value, when, and its course as SVG points."""
+    """One measured concept: last value, `H` or `L` outside the reference range, when, and its course as SVG points."""
 
     label: str
     value: str
     unit: str
+    flag: str
+    reference: str
     when: str
     points: str
     last_point: tuple[float, float] | None
@@ -37,13 +39,13 @@ class WardRow:
     where: str
     reason: str
     story: str
+    has_stay: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ChartView:
     patient: WardRow
     source: str
-    has_stay: bool
     length: str
     problems: tuple[str, ...]
     medications: tuple[str, ...]
@@ -73,12 +75,11 @@ def chart_view(patient: DemoPatient) -> ChartView:
     return ChartView(
         patient=_ward_row(patient, record),
         source=patient.source,
-        has_stay=stay is not None,
         length="" if stay is None else _days(stay.days_until(record.prediction_time)),
         problems=tuple(dict.fromkeys(c.text for c in record.conditions if c.active)),
         medications=tuple(dict.fromkeys(m.text for m in record.medications if m.active)),
-        vitals=_rows(values, "vital sign"),
-        labs=_rows(values, "laboratory"),
+        vitals=_rows(values, "vital sign", record),
+        labs=_rows(values, "laboratory", record),
         notes=notes[:SHOWN_NOTES],
         more_notes=max(0, len(notes) - SHOWN_NOTES),
         stays=tuple(_stay_row(s) for s in reversed(record.stays[-SHOWN_STAYS:])),
@@ -102,11 +103,18 @@ def _ward_row(patient: DemoPatient, record: PatientRecord) -> WardRow:
         where += f", day {int(stay.days_until(record.prediction_time) or 0) + 1}"
     reason = "; ".join(stay.reason_texts) if stay is not None else "no inpatient stay"
     return WardRow(
-        patient.id, patient.name, f"{years} · {record.sex or 'sex unknown'}", where, reason or "–", patient.story
+        patient.id,
+        patient.name,
+        f"{years} · {record.sex or 'sex unknown'}",
+        where,
+        reason or "reason not recorded",
+        patient.story,
+        stay is not None,
     )
 
 
-def _rows(values: Sequence[Measurement], group: str) -> tuple[ConceptRow, ...]:
+def _rows(values: Sequence[Measurement], group: str, record: PatientRecord) -> tuple[ConceptRow, ...]:
+    adult = (record.features().number("age.last") or 0) >= ADULT
     rows = []
     for concept in definitions().concepts.values():
         found = [m for m in values if m.concept == concept.name] if concept.group == group else []
@@ -116,8 +124,19 @@ def _rows(values: Sequence[Measurement], group: str) -> tuple[ConceptRow, ...]:
             unit = format_unit(last.unit).replace("per minute", "/min")
             end = points[-1] if len(points) > 1 else None
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points) if end else ""
-            rows.append(ConceptRow(concept.label, format_number(last.value), unit, _when(last.time, values), line, end))
+            normal = TABLE_RANGES.get(concept.name) if adult else None
+            value, when = format_number(last.value), _when(last.time, values)
+            flag, reference = _flag(last.value, normal), "" if normal is None else f"{normal[0]:g}–{normal[1]:g}"
+            rows.append(ConceptRow(concept.label, value, unit, flag, reference, when, line, end))
     return tuple(rows)
+
+
+def _flag(value: float, normal: tuple[float, float] | None) -> str:
+    """
+    >>> _flag(2.3, (3.5, 5.0)), _flag(4.0, (3.5, 5.0)), _flag(4.0, None)
+    ('L', '', '')
+    """
+    return "" if normal is None else "L" if value < normal[0] else "H" if value > normal[1] else ""
 
 
 def _when(moment: datetime, values: Sequence[Measurement]) -> str:
@@ -150,7 +169,7 @@ def _stay_row(stay: Stay) -> tuple[str, str, str]:
     kind = {StayClass.INPATIENT: "Inpatient", StayClass.EMERGENCY: "Emergency", StayClass.OUTPATIENT: "Outpatient"}
     end = "running" if stay.running else _days(stay.days_until(stay.end or stay.start))
     return (
-        f"{stay.start:%d %b %Y}",
+        f"{stay.start:%-d %b %Y}",
         kind.get(stay.stay_class, "Other"),
-        f"{end} · {'; '.join(stay.reason_texts) or '–'}",
+        " · ".join(filter(None, (end, "; ".join(stay.reason_texts)))),
     )

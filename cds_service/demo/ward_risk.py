@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 
 from cds_hooks import HookError
-from cds_service.cards.wording import percent
+from cds_service.cards.scores import leading_score, points_words, score_words
+from cds_service.cards.wording import outcome_name, percent
 from cds_service.demo.requests import hook_request
 from cds_service.demo.ward.patients import DemoPatient
 from cds_service.hooks.hook_handler import HookHandler
 from cds_service.protocol.services import SERVICES
-from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Assessment
+from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, Assessment, LevelPolicy, compare_with_score
 
 SERVICE = SERVICES["hospital-risk"]
 _SHORT = {IN_HOSPITAL_MORTALITY: "death", READMISSION_30D: "readmission"}
@@ -22,13 +23,17 @@ _SHORT = {IN_HOSPITAL_MORTALITY: "death", READMISSION_30D: "readmission"}
 
 @dataclass(frozen=True, slots=True)
 class WardRisk:
-    """One task in the list: `words` is a percentage or a dash, `warns` whether a card on it would be a warning."""
+    """One task in the list: `words` is a percentage or a score's points, `warns` whether a card on it would warn.
 
+    `place` sorts the list: 1 and the probability where there is an estimate, else the share of the score's points.
+    """
+
+    task: str
     label: str
     words: str
     says: str
     warns: bool
-    probability: float | None
+    place: float
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -39,6 +44,7 @@ class WardRisks:
 
     def __init__(self, answering: HookHandler) -> None:
         self._answering = answering
+        self._follows = LevelPolicy(answering.settings.level_follows)
         self._thresholds = answering.settings.thresholds_of(SERVICE.id, SERVICE.tasks)
         self._known: dict[str, tuple[WardRisk, ...]] = {}
         self._lock = Lock()
@@ -62,12 +68,19 @@ class WardRisks:
             return ()
 
     def _risk(self, assessment: Assessment) -> WardRisk:
-        estimate, title = assessment.estimate, TASKS[assessment.estimate.task].title
+        estimate, title = assessment.estimate, outcome_name(assessment.estimate.asked)
         label = _SHORT.get(estimate.task, title)
-        if estimate.probability is None:
-            why = estimate.abstention.reason if estimate.abstention else ""
-            return WardRisk(label, "–", f"{title}: no estimate. {why}", False, None)
-        words = percent(estimate.probability)
-        average = "" if estimate.baseline is None else f" (cohort average {percent(estimate.baseline)})"
-        warns = estimate.probability >= self._thresholds[estimate.task]
-        return WardRisk(label, words, f"{title} {words}{average}", warns, estimate.probability)
+        if estimate.probability is not None:
+            words = percent(estimate.probability)
+            average = "" if estimate.baseline is None else f" (cohort average {percent(estimate.baseline)})"
+            deciding = compare_with_score(estimate).deciding(self._follows, estimate.decisive)
+            warns = deciding is not None and deciding >= self._thresholds[estimate.task]
+            return WardRisk(estimate.task, label, words, f"{title} {words}{average}", warns, 1 + estimate.probability)
+        why = estimate.abstention.reason if estimate.abstention else ""
+        score = leading_score(estimate)
+        if score is None:
+            return WardRisk(estimate.task, label, "–", f"{title}: no estimate. {why}", False, -1.0)
+        says = f"{title}: no estimate. {why} {score_words(score)}."
+        return WardRisk(
+            estimate.task, score.name, points_words(score), says, score.band == "high", score.low / score.maximum
+        )

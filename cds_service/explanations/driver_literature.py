@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from cds_service.cards.wording import outcome_name
 from cds_service.explanations.evidence import LiteratureItem, reading
 from risk_model import TASKS, Driver, Pipeline
 
@@ -37,7 +38,7 @@ def papers_for_driver(
         return None
     found = pipeline.evidence_on(driver.concept, task, own)[:MAX_PAPERS]
     if found:
-        return DriverLiterature(tuple(reading(item, [TASKS[task].title]) for item in found))
+        return DriverLiterature(tuple(reading(item, [outcome_name(TASKS[task])]) for item in found))
     subjects = pipeline.subjects_of(driver.concept, task, own)
     gaps = tuple(subject.gap_in_words() for subject in subjects)
     return DriverLiterature((), gaps or (f"The evidence base has no study of {driver.label} and this outcome",))

@@ -9,7 +9,7 @@ from math import exp
 
 from cds_service.explanations.driver_literature import DriverLiterature, papers_for_driver
 from cds_service.explanations.formatting import format_moment
-from cds_service.explanations.notes import FAMILY_HISTORY, ConceptMentions, note_key
+from cds_service.explanations.notes import ConceptMentions, note_key
 from cds_service.explanations.svg import Spark, spark
 from fhir_mapping import Measurement, PatientRecord
 from fhir_mapping.core import format_number, format_unit
@@ -20,6 +20,7 @@ from risk_model.features import RATIOS
 
 SHOWN_VALUES = 12
 SHOWN_ENTRIES = 20
+_PROVES = frozenset({"present", "past"})
 _STRENGTHS = ((0.4, "strongly"), (0.15, "moderately"), (0.0, "slightly"))
 
 
@@ -122,14 +123,15 @@ def driver_views(
 
 
 def _said(driver: Driver, notes_say: Sequence[ConceptMentions]) -> tuple[ConceptMentions, ...]:
-    """The mentions in notes that are a driver's source or name its concept; a relative's disease proves nothing."""
+    """The mentions in notes that are a driver's source or name its concept: present in this patient, not in a
+    relative, denied or planned."""
     keys = {note_key(source) for source in driver.sources}
     name = driver.concept.removeprefix("finding.").casefold()
     names = {name, driver.label.casefold()}
     return tuple(
         said
         for said in notes_say
-        if said.kind != FAMILY_HISTORY
+        if said.kind in _PROVES
         and (said.name.casefold() in names or any(passage.note in keys for passage in said.passages))
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cds_service.cards.escape import plain
+from cds_service.cards.wording import outcome_name
 from cds_service.explanations.notes import ConceptMentions
 from fhir_mapping import PatientRecord
 from knowledge_index import Evidence, KnowledgeIndex
@@ -91,7 +92,7 @@ def literature(
     for assessment in assessments:
         for item in assessment.evidence:
             found.setdefault(item.pmid, item)
-            tasks.setdefault(item.pmid, []).append(TASKS[assessment.estimate.task].title)
+            tasks.setdefault(item.pmid, []).append(outcome_name(TASKS[assessment.estimate.task]))
     readings = tuple(reading(item, tasks[item.pmid]) for item in found.values())
     graph = _graph(tuple(found.values()), origins(record, notes_say, index)) if found else None
     unfinished = any("literature" in assessment.left_out for assessment in assessments)

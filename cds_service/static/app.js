@@ -23,7 +23,7 @@ async function load(place) {
     if (focused) document.getElementById(focused)?.querySelector("summary")?.focus();
     place.dataset.loaded = "yes";
   } catch (error) {
-    if (waiting) waiting.textContent = `Could not load this part (${error.message}).`;
+    if (waiting) waiting.textContent = `This part could not be loaded (${error.message}). Load the page again; the rest of it is complete.`;
   }
 }
 

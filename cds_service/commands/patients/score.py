@@ -10,6 +10,7 @@ import click
 import orjson
 
 from cds_service.commands.patients.from_server import exported, fetched
+from cds_service.commands.shared.exit_codes import ABSTAINED, BAD_INPUT
 from cds_service.commands.shared.files import SiteMapType, TimeType, load_record
 from cds_service.commands.shared.model_sources import READER_HELP
 from fhir_mapping import PatientRecord, SiteMap
@@ -17,7 +18,6 @@ from fhir_mapping import PatientRecord, SiteMap
 if TYPE_CHECKING:
     from risk_model import Pipeline
 
-ABSTAINED, BAD_INPUT = 4, 3
 REFUSED_SHOWN = 10
 _DEFAULT = "readmission_30d"
 
@@ -77,13 +77,14 @@ def command(
     """
     from cds_service.cards.detail import detail
     from cds_service.commands.shared.model_sources import report_line
+    from cds_service.commands.shared.prediction_times import time_to_try
     from risk_model import risk_assessment
 
     if smart_client and not fhir_server:
         raise click.UsageError("--smart-client needs --fhir-server URL")
     if group and not (smart_client and out):
         raise click.UsageError("--group needs --smart-client and --out")
-    pipeline, asked = _pipeline(task, model, note_reader)
+    pipeline, asked = opened_pipeline(task, model, note_reader)
     if smart_client and fhir_server and out is not None:
         if files or patient or encounter:
             raise click.UsageError("an export scores all patients: omit FILES, --patient and --encounter")
@@ -103,11 +104,14 @@ def command(
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(detail([assessment]))
+    hint = time_to_try(record, assessment.estimate, pipeline)
+    if hint:
+        report_line(hint)
     if assessment.estimate.abstention is not None:
         ctx.exit(ABSTAINED)
 
 
-def _pipeline(task: str | None, model: Path | None, note_reader: str) -> tuple[Pipeline, str]:
+def opened_pipeline(task: str | None, model: Path | None, note_reader: str) -> tuple[Pipeline, str]:
     """Returns the pipeline and the task to estimate.
 
     Raises UsageError for an unknown task, ModelArtifactError if the model estimates another one.

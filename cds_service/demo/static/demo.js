@@ -31,15 +31,21 @@ async function discover() {
 }
 
 async function openPatient(id) {
+  sendUnsent();
   state.patient = id;
   closeApp();
   delete byId("cards").dataset.answered;
   for (const button of document.querySelectorAll(".patient")) button.setAttribute("aria-current", String(button.dataset.patient === id));
   const answer = await fetch(`/demo/patients/${encodeURIComponent(id)}`);
   byId("chart").innerHTML = answer.ok ? await answer.text() : "";
-  if (!answer.ok) byId("chart").textContent = "The chart could not be opened.";
+  if (!answer.ok) byId("chart").textContent = `The chart could not be opened (status ${answer.status}). Load this page again, or choose another patient.`;
   byId("chart").scrollTop = 0;
-  for (const button of document.querySelectorAll(".hooks button")) button.disabled = false;
+  const admitted = document.querySelector(".patient[aria-current=true]")?.hasAttribute("data-stay");
+  // A patient who is not in hospital is neither admitted nor discharged here.
+  for (const button of document.querySelectorAll(".hooks button")) {
+    button.disabled = false;
+    button.hidden = !admitted && button.dataset.service !== "hospital-risk";
+  }
   await fire("hospital-risk");
 }
 
@@ -61,7 +67,8 @@ async function fire(serviceId) {
   if (turn !== state.turn) return undefined;
   inspect(service, request, answer.status, body, milliseconds);
   if (!answer.ok) return problem(body, answer.status);
-  say(`${service.hook} answered in ${milliseconds} ms`);
+  const later = service.hook === "encounter-start" ? ": the estimate 24 hours after admission; at admission itself too little is known" : "";
+  say(`${service.hook} answered in ${milliseconds} ms${later}`);
   const drawn = await Promise.all(body.cards.map((card) => drawCard(serviceId, card, request.hookInstance)));
   if (turn !== state.turn) return undefined;
   byId("cards").replaceChildren(...(drawn.length ? drawn : [noCard(request.hookInstance)]));
@@ -69,10 +76,14 @@ async function fire(serviceId) {
   return undefined;
 }
 
+// What to try, by the status of the answer; the service's own words say what happened.
+const TRY = { 401: "Start the demo again: it makes its own login.", 404: "Load this page again.", 412: "Choose another event or patient.", 413: "This chart is larger than the service accepts.", 429: "Wait a minute, then open the chart again.", 503: "The service is busy: wait a few seconds, then open the chart again." };
+
 function problem(outcome, status) {
   say(`The service answered ${status}.`, true);
   const why = (outcome.issue || []).map((issue) => issue.diagnostics || issue.code).join("; ");
-  byId("cards").replaceChildren(element("p", { class: "problem", role: "alert" }, why || "No reason given."));
+  const next = TRY[status] || "Open the chart again; if it fails again, look at the output of riskcards demo.";
+  byId("cards").replaceChildren(element("div", { class: "problem", role: "alert" }, element("p", {}, `No card: ${why || "the service gave no reason"}.`), element("p", {}, next)));
 }
 
 const traceLink = (hookInstance, words) => element("a", { href: `/demo/trace/${encodeURIComponent(hookInstance)}`, target: "_blank", rel: "noopener noreferrer" }, words);
@@ -91,9 +102,9 @@ async function drawCard(serviceId, card, hookInstance) {
   const node = element("article", { class: `card ${card.indicator}`, "data-card": card.uuid },
     element("h3", {}, card.summary),
     element("p", { class: "source" }, "Source: ", element("a", { href: card.source.url, target: "_blank", rel: "noopener noreferrer" }, card.source.label)),
+    detail,
     ...linksOf(card, "smart"),
     suggestionList(serviceId, card),
-    detail,
     overrideForm(serviceId, card),
     element("p", { class: "links" }, traceLink(hookInstance, "Request trace"), ...linksOf(card, "absolute")));
   return node;
@@ -145,25 +156,48 @@ function suggestionList(serviceId, card) {
   }));
 }
 
+const UNDO_MS = 5000;
+const unsent = new Set();
+
+// The card closes at once; the feedback is sent when it can no longer be undone: an EHR cannot recall it.
+function dismiss(serviceId, entry, card, words) {
+  const sent = () => feedback(serviceId, entry, true);
+  const waiting = { send: () => { clearTimeout(waiting.timer); unsent.delete(waiting); undo.remove(); return sent(); } };
+  const undo = element("button", { type: "button", class: "undo", on: { click: () => {
+    clearTimeout(waiting.timer);
+    unsent.delete(waiting);
+    bar.remove();
+    card.hidden = false;
+    card.querySelector(".dismiss").focus();
+    say("Dismissal undone.");
+  } } }, "Undo");
+  const show = element("button", { type: "button", on: { click: () => { card.hidden = !card.hidden; show.textContent = card.hidden ? "Show" : "Hide"; } } }, "Show");
+  const bar = element("p", { class: "dismissed" }, element("span", {}, `Dismissed${words ? `: ${words}` : ""}`), undo, show);
+  card.hidden = true;
+  card.before(bar);
+  undo.focus();
+  waiting.timer = setTimeout(() => guarded(waiting.send), UNDO_MS);
+  unsent.add(waiting);
+}
+
+const sendUnsent = () => { for (const one of [...unsent]) guarded(one.send); };
+
 function overrideForm(serviceId, card) {
-  const choice = element("select", { "aria-label": "Reason" }, element("option", { value: "" }, "Dismiss because…"),
+  const choice = element("select", { "aria-label": "Reason" }, element("option", { value: "" }, "Reason (optional)"),
     ...(card.overrideReasons || []).map((reason) => element("option", { value: reason.code }, reason.display)));
   const comment = element("input", { type: "text", placeholder: "Comment", "aria-label": "Comment", maxlength: "500" });
-  const button = element("button", { type: "button", on: { click: async () => {
+  const button = element("button", { type: "button", class: "dismiss", on: { click: () => {
     const reason = (card.overrideReasons || []).find((item) => item.code === choice.value);
     const entry = { card: card.uuid, outcome: "overridden", outcomeTimestamp: new Date().toISOString() };
     if (reason || comment.value) entry.overrideReason = { ...(reason ? { reason: { code: reason.code, system: reason.system } } : {}), ...(comment.value ? { userComment: comment.value } : {}) };
-    if (await feedback(serviceId, entry)) {
-      button.closest(".card").classList.add("answered");
-      button.replaceWith(element("span", { class: "dim" }, "Dismissed"));
-    }
+    dismiss(serviceId, entry, button.closest(".card"), reason ? reason.display : "");
   } } }, "Dismiss");
-  return element("div", { class: "override" }, choice, comment, button);
+  return element("div", { class: "override" }, button, choice, comment);
 }
 
-async function feedback(serviceId, entry) {
-  const answer = await post(`/cds-services/${serviceId}/feedback`, { feedback: [entry] });
-  say(answer.ok ? "Feedback recorded." : `Feedback was rejected (${answer.status}).`, !answer.ok);
+async function feedback(serviceId, entry, leaving = false) {
+  const answer = await fetch(`/cds-services/${serviceId}/feedback`, { method: "POST", keepalive: leaving, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ feedback: [entry] }) });
+  say(answer.ok ? "Feedback recorded." : `Feedback was rejected (status ${answer.status}): open the chart again and repeat it.`, !answer.ok);
   return answer.ok;
 }
 
@@ -188,19 +222,18 @@ async function fillRisks() {
   for (const place of document.querySelectorAll(".risks[data-ask]")) {
     const answer = await fetch(`/demo/api/risk/${encodeURIComponent(place.closest(".patient").dataset.patient)}`);
     if (!answer.ok) continue;
-    place.replaceChildren(...(await answer.json()).map((one) => element("span", { class: one.warns ? "risk warns" : "risk", title: one.says, "data-risk": one.probability ?? undefined }, `${one.label} `, element("b", {}, one.words))));
+    place.replaceChildren(...(await answer.json()).map((one) => element("span", { class: one.warns ? "risk warns" : "risk", title: one.says, "data-task": one.task, "data-place": String(one.place) }, `${one.label} `, element("b", {}, one.words))));
     place.removeAttribute("data-ask");
   }
 }
 
+// By one outcome, the highest first; patients without an estimate follow, by the score shown instead.
 function sortWard() {
-  const button = byId("by-risk");
-  const wanted = button.getAttribute("aria-pressed") !== "true";
-  button.setAttribute("aria-pressed", String(wanted));
-  const highest = (row) => Math.max(-1, ...[...row.querySelectorAll("[data-risk]")].map((one) => Number(one.dataset.risk)));
+  const task = byId("sort").value;
+  const place = (row) => Number(row.querySelector(`[data-task="${task}"]`)?.dataset.place ?? -2);
   const rows = [...byId("patients").children];
-  rows.forEach((row, place) => { row.dataset.place ??= String(place); });
-  rows.sort((a, b) => (wanted ? highest(b) - highest(a) : Number(a.dataset.place) - Number(b.dataset.place)));
+  rows.forEach((row, number) => { row.dataset.listed ??= String(number); });
+  rows.sort((a, b) => (task && place(b) - place(a)) || Number(a.dataset.listed) - Number(b.dataset.listed));
   byId("patients").replaceChildren(...rows);
 }
 
@@ -222,16 +255,17 @@ async function start() {
   for (const button of document.querySelectorAll(".hooks button")) button.addEventListener("click", () => guarded(() => fire(button.dataset.service)));
   byId("chart").addEventListener("click", openNote);
   byId("app-close").addEventListener("click", closeApp);
-  byId("by-risk").addEventListener("click", sortWard);
-  byId("clock").textContent = new Date().toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  byId("sort").addEventListener("change", sortWard);
+  window.addEventListener("pagehide", sendUnsent);
   await discover();
   const first = decodeURIComponent(location.hash.slice(1)) || document.querySelector(".patient")?.dataset.patient;
   if (first) await openPatient(first);
   await fillRisks();
+  sortWard();
 }
 
 function guarded(action) {
-  return action().catch((error) => say(`Something failed: ${error.message}`, true));
+  return action().catch((error) => say(`This did not work: ${error.message}. Check that riskcards demo is still running, then load this page again.`, true));
 }
 
 guarded(start);
