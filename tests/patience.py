@@ -12,7 +12,6 @@ import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 import requests
@@ -52,7 +51,7 @@ def patient_settings(env: Mapping[str, str]) -> Settings:
 
 def patient(settings: Settings) -> Settings:
     """The same settings with long limits."""
-    return replace(settings, fetch_seconds=PATIENT, deadline_seconds=PATIENT, store_seconds=PATIENT)
+    return settings.with_changes(fetch_seconds=PATIENT, deadline_seconds=PATIENT, store_seconds=PATIENT)
 
 
 @contextmanager

@@ -7,12 +7,25 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 
 _LOCK = 0x6D696772
 _FIRST = "v0001"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCKED_SECONDS = 5.0
+SUPPORTED = ("sqlite", "postgresql")
+"""The databases, by the names of SQLAlchemy."""
+
+
+def database_of(url: str) -> URL:
+    """The parsed URL, with the driver we install for PostgreSQL. Raises ArgumentError.
+
+    >>> database_of("postgres://db.example.org/cards").drivername
+    'postgresql+psycopg'
+    """
+    scheme, colon, rest = url.partition("://")
+    driver = "postgresql+psycopg" if scheme in {"postgres", "postgresql"} else scheme
+    return make_url(f"{driver}{colon}{rest}")
 
 
 def open_engine(url: str, patience: float | None = None) -> Engine:
@@ -20,10 +33,8 @@ def open_engine(url: str, patience: float | None = None) -> Engine:
 
     `patience` is the timeout, in seconds, of a connection attempt, a lock and a statement.
     """
-    if url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     waits = {} if patience is None or ":memory:" in url else {"pool_timeout": patience}
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), **waits)
+    engine = create_engine(database_of(url), pool_pre_ping=not url.startswith("sqlite"), **waits)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _durable(patience or _LOCKED_SECONDS))
         event.listen(engine, "begin", _begin)

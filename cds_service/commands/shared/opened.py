@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 
-from cds_service.config.settings import Settings, SettingsError
+from cds_service.config.settings import Settings
+from cds_service.config.sources import SettingsError
 from cds_service.store.errors import StoreError
 from cds_service.store.store import Store
 
