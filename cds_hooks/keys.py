@@ -20,6 +20,8 @@ MIN_RSA_BITS = 2048
 # Seconds. An unknown `kid` may be a new key, but made-up ones must not cause a fetch each.
 REFETCH_SECONDS = 30.0
 REFRESH_SECONDS = 3600.0
+WAIT_SECONDS = 2.0
+"""That a request with an unknown `kid` waits for a fetch which another one began."""
 STALE_SECONDS = 24 * 3600.0
 ALGORITHMS: Mapping[str, tuple[str, str | None]] = {
     "ES256": ("EC", "P-256"),
@@ -155,9 +157,8 @@ class FetchedKeys:
                 self._fetch()
             finally:
                 self._fetching.release()
-        elif kid not in self._keys:
-            with self._fetching:  # another thread may be fetching it
-                pass
+        elif kid not in self._keys and self._fetching.acquire(timeout=WAIT_SECONDS):  # another may be fetching it
+            self._fetching.release()
         return self._keys.get(kid) if self._clock() - self._fetched <= STALE_SECONDS else None
 
     def _begins_fetch(self, kid: str) -> bool:

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, request
 
 from cds_hooks import HookError
 from cds_hooks.blueprint import json_response
+from cds_service.application.operators import check_operator
 from cds_service.application.parts import ServiceParts
 from cds_service.hooks.feedback import receive
 from cds_service.hooks.hook_handler import Due
@@ -97,23 +98,22 @@ def health_routes(cds: ServiceParts) -> Blueprint:
 
     @routes.get("/health/ready")
     def ready() -> Response:
+        check_operator(cds.settings, request)
         try:
-            cds.in_time(cds.store.check)
+            cds.watched(cds.store.check)
         except StoreError as error:
             raise HookError(503, "transient", str(error), retry_after=5) from None
-        answer = {"status": "ready", **_opened(cds.pipeline)}
-        if cds.clients is not None and cds.clients.clients and cds.clients.fault:
-            # The previous clients stay in use; readiness reports that the change was not loaded.
-            answer["clients"] = "the clients file was changed and cannot be read; the old clients are still served"
-        return json_response(answer)
+        if cds.clients is not None:
+            cds.clients.clients  # noqa: B018 - reads the file again if it changed; raises a 503 after the grace period
+            if cds.clients.fault:
+                reason = "the clients file cannot be read; the last clients are accepted for a grace period only"
+                raise HookError(503, "transient", reason, retry_after=60)
+        return json_response({"status": "ready", **_opened(cds.pipeline)})
 
     @routes.get("/metrics")
     def metrics() -> Response:
-        try:
-            cds.metrics.watched(cds.in_time(cds.gauges.figures))
-        except StoreError as error:
-            # The counters are still correct, and readiness reports that the store is down.
-            LOG.error("monitoring %s", error)
+        check_operator(cds.settings, request)
+        cds.metrics.watched(cds.gauges.latest())
         return Response(cds.metrics.text(*cds.admission.load), mimetype="text/plain; version=0.0.4")
 
     return routes

@@ -5,6 +5,7 @@ python -m cds_service.config.reference          prints it
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -41,4 +42,4 @@ def _about(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    print(settings_table())
+    sys.stdout.write(settings_table() + "\n")

@@ -17,18 +17,27 @@ from sqlalchemy.exc import ArgumentError
 from cds_service.cards.drafts import read_drafts
 from cds_service.config.alert_policy import MAX_SNOOZE_HOURS, AlertPolicy
 from cds_service.config.faults import PREFIX, described, unknown
-from cds_service.config.places import data_folder
 from cds_service.config.sources import Environment, SettingsError, once, read_settings_file
 from cds_service.config.values import USER_TYPES, each, is_list, number, origin, split, text, user, web_address
 from cds_service.net.outbound import Networks
 from cds_service.protocol.services import SERVICES
 from cds_service.store.engine import SUPPORTED, database_of
+from cds_service.store.places import data_folder
+from cds_service.store.store import Store
 from fhir_mapping import DefinitionError, SiteMap
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
 from risk_model.llm import RULES, ReaderName, ReaderNameError
 
 # Read by tests and the screenshots, not by the service.
-_NOT_OURS = frozenset({"RISKCARDS_DATA", "RISKCARDS_CHROMIUM", "RISKCARDS_NCBI_API_KEY", "RISKCARDS_EUTILS_URL"})
+_NOT_OURS = frozenset(
+    {
+        "RISKCARDS_DATA",
+        "RISKCARDS_CHROMIUM",
+        "RISKCARDS_NCBI_API_KEY",
+        "RISKCARDS_EUTILS_URL",
+        "RISKCARDS_ADMIN_ADDRESS",
+    }
+)
 _LONGEST = 900
 """Seconds: no time limit is longer."""
 
@@ -53,11 +62,26 @@ class Settings(BaseSettings):
         "SQLAlchemy URL of the store of cards and feedback, `sqlite:///...` or `postgresql://...`",
         shown="an SQLite file in the user's data folder",
     )
+    database_key_file: str = text(
+        "",
+        "Key of the patients' hashes and the seals of the audit chain, see [The database and its key]"
+        "(#the-database-and-its-key); created, readable by its owner only, for a new database",
+        kind="path",
+        shown="beside the SQLite file, or in the user's data folder",
+    )
     cds_clients: str = text(
         "",
         "File of the CDS clients whose tokens are verified, see [Clients](#clients)",
         kind="path",
         shown="unset: open, for demonstration and development",
+    )
+    clients_grace_seconds: float = number(
+        300.0,
+        0,
+        86_400,
+        "A clients file that can no longer be read may have been changed to shut a client out: the last clients are "
+        "accepted this long, then none (503)",
+        unit="seconds",
     )
     smart_clients: str = text(
         "",
@@ -82,6 +106,12 @@ class Settings(BaseSettings):
         (),
         "CIDR ranges in which FHIR servers and key URLs may live besides the public internet, such as `10.20.0.0/16`",
         kind="comma-separated CIDR ranges",
+    )
+    operator_token_file: str = text(
+        "",
+        "File with the bearer token for `/metrics` and `/health/ready` at the public address, see "
+        "[Health and metrics](#health-and-metrics); at the address of `riskcards serve --admin` they need none",
+        kind="path",
     )
     open_discovery: bool = text(False, "Answer discovery without a token although clients are configured")
     allowed_origins: tuple[str, ...] = text(("*",), "Origins for CORS", kind="`*`, or comma-separated origins")
@@ -166,6 +196,14 @@ class Settings(BaseSettings):
     max_active: int = number(1, 1, 64, "Hook requests one worker computes at a time", unit="requests")
     max_waiting: int = number(
         32, 0, 1000, "Hook requests that may wait for that; above it 503 at once", unit="requests"
+    )
+    worker_growth_bytes: int = number(
+        512 * 2**20,
+        0,
+        2**40,
+        "A worker whose own memory has grown by this since it began to serve is replaced, its successor first",
+        unit="bytes",
+        zero="never",
     )
     requests_per_minute: int = number(
         0, 0, 1_000_000, "Rate of each client, in each worker", unit="requests", zero="no limit"
@@ -403,6 +441,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The database URL; by default an SQLite file in the user's data folder."""
         return self.database_url or f"sqlite:///{data_folder() / 'riskcards.db'}"
+
+    def open_store(self, patience: float | None = None) -> Store:
+        """The database of these settings. Raises StoreError."""
+        key_file = Path(self.database_key_file) if self.database_key_file else None
+        return Store(self.store_url(), patience, key_file)
 
     def session_key_path(self) -> Path:
         """The key file for SMART sessions; by default beside the default database."""

@@ -15,6 +15,7 @@ from cds_service.app_pages.chart import ChartSource, OpenChart, reader_of
 from cds_service.application.factory import create_app
 from cds_service.config.settings import Settings
 from cds_service.demo.ehr import DemoEhr, ehr_routes
+from cds_service.demo.guard import DemoGuard
 from cds_service.demo.requests import USER, hook_request
 from cds_service.demo.trace_page import times_of, trace_view
 from cds_service.demo.view import chart_view, ward_view
@@ -36,12 +37,16 @@ _POLICY = (
 )
 
 
-def create_demo_app(settings: Settings, ward: DemoWard, store: Store | None = None) -> Flask:
+def create_demo_app(
+    settings: Settings, ward: DemoWard, store: Store | None = None, guard: DemoGuard | None = None
+) -> Flask:
     """Returns the service with the simulator. With SMART clients (`demo_settings`) the app is launched as by an EHR;
-    without, the simulator opens it on the selected chart.
+    without, the simulator opens it on the selected chart. `guard` says who may see its charts; by default requests to
+    the host of the public URL.
     """
     traces = RequestTraces()
     app = create_app(settings, store=store, launches_app=True, on_trace=traces.keep)
+    app.before_request((guard or DemoGuard(settings.public_url)).check)
     answering: HookHandler = app.extensions["riskcards"].answering
     risks = WardRisks(answering)
     app.extensions["riskcards-ward"] = risks

@@ -67,10 +67,12 @@ def audit_event(entry: AuditEntry, public_url: str) -> dict[str, Any]:
 
 
 def _agents(entry: AuditEntry, body: Mapping[str, Any], base: str) -> Iterator[dict[str, Any]]:
-    """The requesting client, by its name in the clients file, and the answering service."""
+    """The user or operator, the requesting client by its name in the clients file, and the answering service."""
     asked = entry.kind in {"card", "feedback", "foreign-patient"}
-    agent = str(body.get("client") or ("a client without a token" if asked else "an operator"))
-    yield {"name": agent, "requestor": True}
+    if body.get("user"):
+        yield {"who": {"identifier": {"system": f"{base}/users", "value": str(body["user"])}}, "requestor": True}
+    client = str(body.get("client") or ("a client without a token" if asked else body.get("by") or "an operator"))
+    yield {"name": client, "requestor": not body.get("user")}
     yield {"who": {"identifier": {"system": _URI, "value": base}, "display": "riskcards"}, "requestor": False}
 
 

@@ -1,16 +1,18 @@
-"""The main monitoring figures for /metrics, queried at most once a minute in each worker."""
+"""The main monitoring figures for /metrics, counted in the background, at most once a minute in each worker."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from threading import Lock
+from threading import Lock, Thread
 
 import numpy as np
 
 from cds_service.monitoring.document import abstentions, burden, feedback
 from cds_service.monitoring.model_fit import TRAINING, calibration_now, latest
+from cds_service.store.errors import StoreError
 from cds_service.store.store import Store
 from risk_model import RiskModel
 from risk_model.models import compare_distributions, compare_training_probabilities
@@ -18,6 +20,9 @@ from risk_model.models import compare_distributions, compare_training_probabilit
 DAYS = 7
 CALIBRATED_DAYS = 180
 FRESH_SECONDS = 60.0
+WAIT_SECONDS = 1.0
+_SHARE = 20
+LOG = logging.getLogger("riskcards")
 Figures = Mapping[tuple[str, str], float]
 
 
@@ -31,17 +36,40 @@ class Gauges:
         self._models = models
         self._clock = clock
         self._lock = Lock()
-        self._read = float("-inf")
+        self._due = float("-inf")
+        self._counting: Thread | None = None
         self._figures: Figures = {}
 
-    def figures(self) -> Figures:
-        """Returns figures at most a minute old. Raises StoreError."""
+    def latest(self, wait: float = WAIT_SECONDS) -> Figures:
+        """Returns the newest figures, at once: they are counted in the background, by one thread, when they are due.
+
+        Only the first ones are waited for, at most `wait` seconds. A count takes a twentieth of the time at most.
+        """
         with self._lock:
-            if self._clock() - self._read >= FRESH_SECONDS:
-                # Set before the query, so that a database that is down is not queried on every scrape.
-                self._read = self._clock()
-                self._figures = dict(self._counted())
-            return self._figures
+            if self._counting is None and self._clock() >= self._due:
+                self._counting = Thread(target=self._count, name="gauges", daemon=True)
+                self._counting.start()
+            counting, known = self._counting, self._figures
+        if counting is not None and not known:
+            counting.join(wait)
+        return self._figures
+
+    def figures(self) -> Figures:
+        """Counts now. Raises StoreError."""
+        return dict(self._counted())
+
+    def _count(self) -> None:
+        began = self._clock()
+        try:
+            self._figures = self.figures()
+        except StoreError as error:
+            # The counters are still correct, and readiness reports that the store is down.
+            LOG.error("monitoring %s", error)
+        finally:
+            took = self._clock() - began
+            with self._lock:
+                self._due = self._clock() + max(FRESH_SECONDS, _SHARE * took)
+                self._counting = None
 
     def _counted(self) -> Iterator[tuple[tuple[str, str], float]]:
         since = datetime.now(UTC) - timedelta(days=DAYS)

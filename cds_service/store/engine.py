@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+
+from cds_service.store.places import data_folder
 
 _LOCK = 0x6D696772
 _FIRST = "v0001"
@@ -43,6 +46,35 @@ def open_engine(url: str, patience: float | None = None) -> Engine:
     return engine
 
 
+def file_of(url: str) -> Path | None:
+    """The file of an SQLite database; None for another database, and for one in memory."""
+    parsed = database_of(url)
+    held = parsed.get_backend_name() != "sqlite" or parsed.database in {None, "", ":memory:"}
+    return None if held or str(parsed.database).startswith("file:") else Path(str(parsed.database))
+
+
+def default_key_file(url: str) -> Path | None:
+    """The key file of a database: beside an SQLite file, else in the user's data folder; None for one in memory."""
+    parsed, file = database_of(url), file_of(url)
+    if file is not None:
+        return file.with_name(f"{file.name}.key")
+    return None if parsed.get_backend_name() == "sqlite" else data_folder() / f"{parsed.database or 'database'}.key"
+
+
+def private_file(path: Path) -> None:
+    """Makes the file readable by its owner only, and creates it so: SQLite would leave that to the umask.
+
+    A file of another user is left as it is.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if each.exists() and each.stat().st_mode & 0o077 and each.stat().st_uid == os.geteuid():
+                each.chmod(0o600)
+    except OSError:
+        return  # the driver's own message says what is wrong
+
+
 def _durable(seconds: float) -> Callable[[Any, Any], None]:
     def prepare(connection: Any, _: Any) -> None:
         # Transactions are begun by `_begin`, not by the driver at the first write.
@@ -50,7 +82,8 @@ def _durable(seconds: float) -> Callable[[Any, Any], None]:
         # WAL lets others read during a write; FULL keeps committed data through a power cut.
         cursor = connection.cursor()
         wait = f"busy_timeout={1000 * seconds:.0f}"
-        for pragma in (wait, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # What is deleted is overwritten: the key of an older version, and what retention removes.
+        for pragma in (wait, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

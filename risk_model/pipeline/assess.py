@@ -3,7 +3,8 @@ Assessment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -109,6 +110,12 @@ class Pipeline:
         """A pipeline with one local model, the starter index and the rule reader."""
         opened, models = KnowledgeIndex.open_starter(), {model.task: model}
         return cls(opened, _reader(opened, [model], wrap), models, wrap, _listening(models, listen))
+
+    def only(self, tasks: Collection[str]) -> Pipeline:
+        """This pipeline with the models of these tasks alone, and the same cache."""
+        one = copy(self)
+        one.models = {task: model for task, model in self.models.items() if task in tasks}
+        return one
 
     def refreshed(self) -> Pipeline:
         """Returns this pipeline, or a new one with the same models if the index folder holds a newer generation. The

@@ -59,9 +59,8 @@ def smart_app(settings: Settings) -> str:
 def database(settings: Settings) -> str:
     """Checks that the database is writable and the audit chain is intact."""
     from cds_service.store.errors import StoreError
-    from cds_service.store.store import Store
 
-    store = Store(settings.store_url())
+    store = settings.open_store()
     try:
         store.check()
         chain = store.verify_audit()

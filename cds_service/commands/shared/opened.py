@@ -29,9 +29,15 @@ def opened_settings(config: Path | None = None) -> Settings:
 @contextmanager
 def opened_store(config: Path | None = None) -> Iterator[Store]:
     """Yields the configured store and closes it. Raises ClickException naming the database if it cannot be opened."""
-    settings = opened_settings(config)
+    with store_of(opened_settings(config)) as store:
+        yield store
+
+
+@contextmanager
+def store_of(settings: Settings) -> Iterator[Store]:
+    """Yields the store of these settings and closes it. Raises ClickException."""
     try:
-        store = Store(settings.store_url())
+        store = settings.open_store()
         try:
             yield store
         finally:

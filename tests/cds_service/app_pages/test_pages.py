@@ -187,6 +187,23 @@ def test_nothing_of_a_patient_reaches_the_log(
     assert "canary" not in caplog.text
 
 
+def test_a_task_that_is_off_is_on_no_page(
+    app: Flask, any_patient: str, answering: HookHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off: set[str] = set()
+    of = answering.modes.of
+    monkeypatch.setattr(
+        answering.modes, "of", lambda service, tenant: Mode.OFF if service in off else of(service, tenant)
+    )
+    off.add("task:readmission_30d")
+    address = f"/demo/app/{any_patient}"
+    for path in ("/", "/course", "/drivers"):
+        page = document(app, f"{address}{path}")
+        assert "readmission" not in " ".join(page.text).lower(), path
+    off.add("in-hospital-mortality")
+    document(app, f"{address}/", 403)
+
+
 @pytest.mark.parametrize("mode", ["off", "silent", "pilot"])
 def test_where_cards_are_not_shown_the_app_shows_nothing_either(
     app: Flask, any_patient: str, answering: HookHandler, mode: str, monkeypatch: pytest.MonkeyPatch

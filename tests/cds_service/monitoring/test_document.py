@@ -163,6 +163,7 @@ def test_monitor_prints_a_summary_json_and_a_page(
     store: Store, model: RiskModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path}/m.db")
+    store.services.mark("a service", {})
     assert "no cards in the last 30 days" in CliRunner().invoke(cli, ["monitor"]).output
     for n, p in enumerate(as_in_training(model, 130)):
         uuid = card(store, model, n, float(p), indicator="warning" if n % 3 == 0 else "info")
