@@ -16,6 +16,7 @@ from cds_hooks import HookError
 from cds_hooks.blueprint import json_response
 from cds_service.application.operators import check_operator
 from cds_service.application.parts import ServiceParts
+from cds_service.auth.tokens import Caller
 from cds_service.hooks.feedback import receive
 from cds_service.hooks.hook_handler import Due
 from cds_service.protocol.openapi import openapi
@@ -43,7 +44,7 @@ def hook_routes(cds: ServiceParts) -> Blueprint:
         service, started = _service(service_id), time.perf_counter()
         caller = cds.caller()
         spent = time.perf_counter() - started
-        with _body(cds) as body:
+        with _body(cds, caller) as body:
             # The time that the client took to send the body does not count.
             answer = cds.answering.answer(service, body, caller, Due.of(cds.settings, spent))
         took = time.perf_counter() - started
@@ -54,7 +55,7 @@ def hook_routes(cds: ServiceParts) -> Blueprint:
     @routes.post("/cds-services/<service_id>/feedback")
     def feedback(service_id: str) -> Response:
         service, caller = _service(service_id), cds.caller()
-        with _body(cds) as body:
+        with _body(cds, caller) as body:
             outcomes = cds.in_time(receive, body, service, cds.store, None if caller is None else caller.asker)
         for outcome in outcomes:
             cds.metrics.feedback(service.id, outcome)
@@ -143,7 +144,7 @@ def _service(identifier: str) -> Service:
 
 
 @contextmanager
-def _body(cds: ServiceParts) -> Iterator[bytes]:
+def _body(cds: ServiceParts, caller: Caller | None) -> Iterator[bytes]:
     """The body, within the memory limit of all bodies. Raises HookError 413 and 415, OverloadedError."""
     if request.mimetype not in _JSON_TYPES:
         raise HookError(415, "not-supported", "Content-Type must be application/json")
@@ -152,7 +153,7 @@ def _body(cds: ServiceParts) -> Iterator[bytes]:
     length, most = request.content_length, cds.settings.max_body_bytes
     # A chunked body states no length and would be cut at the limit silently: one byte more shows that it goes on.
     request.max_content_length = most + 1
-    with cds.admission.hold(most if length is None else min(length, 2**31)):
+    with cds.admission.hold(most if length is None else min(length, 2**31), caller.client.name if caller else ""):
         body = request.get_data(cache=False)
         if len(body) > most:
             raise HookError(413, "too-costly", f"a body holds at most {most} bytes")

@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         "[Health and metrics](#health-and-metrics); at the address of `riskcards serve --admin` they need none",
         kind="path",
     )
+    trusted_proxies: tuple[str, ...] = text(
+        (),
+        "CIDR ranges of your own proxies: their `X-Forwarded-For` names the browser whose launches are counted",
+        kind="comma-separated CIDR ranges",
+    )
     open_discovery: bool = text(False, "Answer discovery without a token although clients are configured")
     allowed_origins: tuple[str, ...] = text(("*",), "Origins for CORS", kind="`*`, or comma-separated origins")
     index: str = text(
@@ -342,7 +347,7 @@ class Settings(BaseSettings):
             raise ValueError("nobody would see a card; to show none, set RISKCARDS_MODE to silent or off")
         return values
 
-    @field_validator("private_networks")
+    @field_validator("private_networks", "trusted_proxies")
     @classmethod
     def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         Networks.of(values)

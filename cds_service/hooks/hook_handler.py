@@ -159,8 +159,9 @@ class HookHandler:
         be stored in time: what is not stored is not shown.
         """
         due, trace = due or Due.of(self.settings), Trace(len(body))
+        client = "" if caller is None else caller.client.name
         mode, tasks = self.steps.run(due.answered, self._in_force, service, None if caller is None else caller.tenant)
-        with self.admission.enter(due.answered):
+        with self.admission.enter(due.answered, client):
             asking = _Asking(service, open_request(body, service), mode, tasks, caller, due, trace)
             silenced = mode is Mode.OFF or asking.request.user_id.partition("/")[0] not in self.settings.roles
             known = None if silenced else self._cached(asking)
@@ -178,7 +179,7 @@ class HookHandler:
             notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
             trace.prefetch = prefetch
             trace.lap("fetch what did not come")
-            with self.admission.enter(due.answered):
+            with self.admission.enter(due.answered, client):
                 known = self._assessed(asking, prefetch, notes)
                 if known is None:
                     self.metrics.answered(service.id, "no-stay")
@@ -266,7 +267,8 @@ class HookHandler:
         service, request, caller, due = asking.service, asking.request, asking.caller, asking.due
         now = self.clock()
         if card["indicator"] == "warning" and self.quiet.warnings_per_100:
-            counted = self.steps.run(due.answered, self.store.warned_since, service.id, now - RATE_WINDOW)
+            asker = None if caller is None else caller.asker
+            counted = self.steps.run(due.answered, self.store.warned_since, service.id, now - RATE_WINDOW, asker)
             card["indicator"] = "info" if self.quiet.over_cap(*counted) else "warning"
         stay = known.record.current_stay.source if known.record.current_stay else None
         shown = self._shown(asking, stay, known.assessments, card, now)

@@ -40,10 +40,10 @@ class Gauges:
         self._counting: Thread | None = None
         self._figures: Figures = {}
 
-    def latest(self, wait: float = WAIT_SECONDS) -> Figures:
+    def latest(self) -> Figures:
         """Returns the newest figures, at once: they are counted in the background, by one thread, when they are due.
 
-        Only the first ones are waited for, at most `wait` seconds. A count takes a twentieth of the time at most.
+        Only the first ones are waited for, at most WAIT_SECONDS. A count takes a twentieth of the time at most.
         """
         with self._lock:
             if self._counting is None and self._clock() >= self._due:
@@ -51,7 +51,7 @@ class Gauges:
                 self._counting.start()
             counting, known = self._counting, self._figures
         if counting is not None and not known:
-            counting.join(wait)
+            counting.join(WAIT_SECONDS)
         return self._figures
 
     def figures(self) -> Figures:
@@ -65,6 +65,8 @@ class Gauges:
         except StoreError as error:
             # The counters are still correct, and readiness reports that the store is down.
             LOG.error("monitoring %s", error)
+        except Exception as error:  # noqa: BLE001 - a scrape must go on without these figures
+            LOG.error("monitoring error=%s", error.__class__.__name__)
         finally:
             took = self._clock() - began
             with self._lock:

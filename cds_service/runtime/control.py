@@ -78,11 +78,11 @@ class ControlSocket:
             return {"error": error.__class__.__name__}
 
 
-def ask(path: Path, question: Mapping[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
+def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any]:
     """The answer of the process at a socket. Raises ControlError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, _short(path) as short:
-            connection.settimeout(seconds)
+            connection.settimeout(SECONDS)
             connection.connect(short)
             connection.sendall(orjson.dumps(question) + b"\n")
             answer = orjson.loads(_line(connection))

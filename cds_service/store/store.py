@@ -224,9 +224,19 @@ class Store:
             body = connection.execute(query).scalar()
         return None if body is None else orjson.loads(body)
 
-    def warned_since(self, service: str, since: datetime) -> tuple[int, int]:
-        """(warnings shown, cards shown) of a service since a time, for the cap on the alert rate."""
-        shown = (CARDS.c.service == service, CARDS.c.created >= since, CARDS.c.shown == "shown")
+    def warned_since(self, service: str, since: datetime, asker: Asker | None = None) -> tuple[int, int]:
+        """(warnings shown, cards shown) of a service since a time, for the cap on the alert rate.
+
+        Those of one client and tenant, which are one site's; another site's cards change nothing in its alert rate.
+        """
+        asked = asker or Asker(None, None)
+        shown = (
+            CARDS.c.service == service,
+            CARDS.c.created >= since,
+            CARDS.c.shown == "shown",
+            CARDS.c.client.is_not_distinct_from(asked.client),
+            CARDS.c.tenant.is_not_distinct_from(asked.tenant),
+        )
         query = select(CARDS.c.summary_kind, func.count()).where(*shown).group_by(CARDS.c.summary_kind)
         with self._reading() as connection:
             counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
