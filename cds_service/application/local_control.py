@@ -79,15 +79,18 @@ class LocalControl:
         if mode not in set(Mode) or service not in {EVERY, *SERVICES, *tasks} or not tenant:
             return {"error": "unknown mode or service"}
         board = self._parts.answering.modes
+        # Only what shows less: a `live` that stays here alone would outlast an `off` that another machine sets.
+        kept_here = mode in {Mode.OFF, Mode.SILENT}
         if not store:
-            board.tell(service, tenant, mode if question.get("only_told") else None)
+            board.tell(service, tenant, mode if question.get("only_told") and kept_here else None)
             return {"told": True}
-        board.tell(service, tenant, mode)
+        if kept_here:
+            board.tell(service, tenant, mode)
         try:
             self._parts.in_time(self._parts.store.set_mode, service, tenant, mode, reason, by)
         except StoreError as error:
-            LOG.error("mode %s of %s/%s is in force here and not in the database: %s", mode, service, tenant, error)
-            return {"told": True, "stored": False, "why": str(error)}
+            LOG.error("mode %s of %s/%s is not in the database: %s", mode, service, tenant, error)
+            return {"told": kept_here, "stored": False}
         board.tell(service, tenant, None)
         return {"told": True, "stored": True}
 

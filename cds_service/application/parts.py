@@ -40,6 +40,18 @@ class HandlerOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
+class _TimedReplay:
+    """The used token ids in the store, within the time of an answer and in threads of their own."""
+
+    store: Store
+    seconds: float
+    steps: DeadlineRunner = field(default_factory=DeadlineRunner)
+
+    def first_use(self, issuer: str, jti: str, expires: datetime) -> bool:
+        return self.steps.run(time.monotonic() + self.seconds, self.store.first_use, issuer, jti, expires)
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceParts:
     """ServiceParts.open(settings, pipeline, store)
 
@@ -56,7 +68,6 @@ class ServiceParts:
     verifier: TokenVerifier | None
     clients: ClientsFile | None
     smart: SmartParts | None
-    verifying: DeadlineRunner = field(default_factory=lambda: DeadlineRunner(64))
     watching: DeadlineRunner = field(default_factory=lambda: DeadlineRunner(4))
 
     @classmethod
@@ -76,7 +87,8 @@ class ServiceParts:
         )
         verifier = None
         if clients is not None:
-            verifier = TokenVerifier(lambda: clients.clients, store, Networks.of(settings.private_networks))
+            replay = _TimedReplay(store, settings.deadline_seconds)
+            verifier = TokenVerifier(lambda: clients.clients, replay, Networks.of(settings.private_networks))
         admission = Admission(
             settings.max_active, settings.max_waiting, settings.deadline_seconds, settings.max_held_bytes
         )
@@ -119,7 +131,7 @@ class ServiceParts:
             return None
         url = f"{self.settings.public_url.rstrip('/')}{request.path}"
         try:
-            caller = self.verifying.run(self._until(), self.verifier.verify, request.headers.get("Authorization"), url)
+            caller = self.verifier.verify(request.headers.get("Authorization"), url)
         except TokenRefusedError as error:
             self.metrics.token_refused()
             LOG.info("token refused reason=%s", error.reason)

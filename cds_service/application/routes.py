@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import orjson
@@ -69,17 +70,22 @@ def document_routes(cds: ServiceParts) -> Blueprint:
     """Model cards and the OpenAPI document."""
     routes = Blueprint("documents", __name__)
 
+    @cache
+    def written(task: str, form: str) -> bytes:
+        """Anyone may ask for it, so it is written once."""
+        found = model_card(cds.pipeline.models[task].folder)
+        if form == "json":
+            return orjson.dumps(found.to_json())
+        return (found.to_html() if form == "html" else found.to_chai_xml()).encode()
+
     @routes.get("/model-cards/<task>")
     def card(task: str) -> Response:
         form = request.args.get("format", "html")
         if task not in TASKS or form not in _CARD_FORMS:
             raise HookError(404, "not-found", f"model cards: {', '.join(TASKS)}; formats: {', '.join(_CARD_FORMS)}")
-        found = model_card(cds.pipeline.models[task].folder)
-        if form == "json":
-            return json_response(found.to_json())
-        text = found.to_html() if form == "html" else found.to_chai_xml()
-        response = Response(text, mimetype=_CARD_FORMS[form])
-        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+        response = Response(written(task, form), mimetype=_CARD_FORMS[form])
+        if form != "json":
+            response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
         return response
 
     @routes.get("/openapi.json")

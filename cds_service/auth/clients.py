@@ -32,6 +32,7 @@ import yaml
 from cds_hooks import ALGORITHMS, HookError, KeyRefusedError, read_keys
 from cds_hooks.keys import Keys
 from cds_hooks.tokens import DEFAULT_ALGORITHMS
+from cds_service.net.gateway import Gateway, GatewayError
 
 LOG = logging.getLogger("riskcards")
 GRACE_SECONDS = 300.0
@@ -193,8 +194,12 @@ def _checked(client: CdsClient, where: str) -> CdsClient:
     if isinstance(lifetime, bool) or not isinstance(lifetime, int) or not 1 <= lifetime <= 3600:
         raise ClientsError(f"{where}.max_lifetime: 1 to 3600 seconds")
     for server in client.fhir_servers:
-        if urlsplit(server).scheme not in {"http", "https"}:
-            raise ClientsError(f"{where}.fhir_servers: {server!r} is not an absolute http(s) URL")
+        try:
+            Gateway([server])
+        except GatewayError:
+            raise ClientsError(
+                f"{where}.fhir_servers: {server!r} is not an absolute http(s) URL without credentials and dot segments"
+            ) from None
     return replace(client, keys=keys)
 
 

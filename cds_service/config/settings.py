@@ -447,10 +447,10 @@ class Settings(BaseSettings):
         """The database URL; by default an SQLite file in the user's data folder."""
         return self.database_url or f"sqlite:///{data_folder() / 'riskcards.db'}"
 
-    def open_store(self, patience: float | None = None) -> Store:
-        """The database of these settings. Raises StoreError."""
+    def open_store(self, patience: float | None = None, *, keyless: bool = False) -> Store:
+        """The database of these settings, see Store. Raises StoreError."""
         key_file = Path(self.database_key_file) if self.database_key_file else None
-        return Store(self.store_url(), patience, key_file)
+        return Store(self.store_url(), patience, key_file, keyless=keyless)
 
     def session_key_path(self) -> Path:
         """The key file for SMART sessions; by default beside the default database."""

@@ -35,43 +35,51 @@ class Gauges:
         self._store = store
         self._models = models
         self._clock = clock
-        self._lock = Lock()
-        self._due = float("-inf")
+        self._lock, self._starting = Lock(), Lock()
+        self._read, self._pause = float("-inf"), FRESH_SECONDS
         self._counting: Thread | None = None
         self._figures: Figures = {}
+
+    def figures(self) -> Figures:
+        """Returns figures at most a minute old, counted now if need be. Raises StoreError.
+
+        A count takes at most a twentieth of the time: of a large store the figures are older.
+        """
+        with self._lock:
+            if self._is_due():
+                # Set before the query, so that a database that is down is not queried on every scrape.
+                began = self._read = self._clock()
+                self._figures = dict(self._counted())
+                self._pause = max(FRESH_SECONDS, _SHARE * (self._clock() - began))
+            return self._figures
 
     def latest(self) -> Figures:
         """Returns the newest figures, at once: they are counted in the background, by one thread, when they are due.
 
-        Only the first ones are waited for, at most WAIT_SECONDS. A count takes a twentieth of the time at most.
+        Only the first ones are waited for, at most WAIT_SECONDS.
         """
-        with self._lock:
-            if self._counting is None and self._clock() >= self._due:
+        with self._starting:
+            if self._counting is None and self._is_due():
                 self._counting = Thread(target=self._count, name="gauges", daemon=True)
                 self._counting.start()
-            counting, known = self._counting, self._figures
-        if counting is not None and not known:
+            counting = self._counting
+        if counting is not None and not self._figures:
             counting.join(WAIT_SECONDS)
         return self._figures
 
-    def figures(self) -> Figures:
-        """Counts now. Raises StoreError."""
-        return dict(self._counted())
+    def _is_due(self) -> bool:
+        return self._clock() - self._read >= self._pause
 
     def _count(self) -> None:
-        began = self._clock()
         try:
-            self._figures = self.figures()
+            self.figures()
         except StoreError as error:
             # The counters are still correct, and readiness reports that the store is down.
             LOG.error("monitoring %s", error)
         except Exception as error:  # noqa: BLE001 - a scrape must go on without these figures
             LOG.error("monitoring error=%s", error.__class__.__name__)
         finally:
-            took = self._clock() - began
-            with self._lock:
-                self._due = self._clock() + max(FRESH_SECONDS, _SHARE * took)
-                self._counting = None
+            self._counting = None
 
     def _counted(self) -> Iterator[tuple[tuple[str, str], float]]:
         since = datetime.now(UTC) - timedelta(days=DAYS)

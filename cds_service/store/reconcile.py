@@ -98,10 +98,10 @@ class Reconciliation:
         return any(seq > row.seq and at <= before + _BETWEEN for seq, before in self._purged)
 
     def _card(self, row: Any, body: Mapping[str, Any]) -> str | None:
-        self._cards += 1
         kept = self._card_rows.get(row.subject)
         if kept is None:
-            return "its card was deleted"
+            return None if self._is_purged(row) else "its card was deleted"
+        self._cards += 1
         if kept.summary_kind != body["indicator"] or any(getattr(kept, name) != body.get(name) for name in _CARD):
             return "its card was changed"
         said = [(each["task"], each["probability"], each["abstention"]) for each in body["estimates"]]
@@ -109,10 +109,10 @@ class Reconciliation:
         return None if same else "the estimates of its card were changed"
 
     def _feedback_of(self, row: Any, body: Mapping[str, Any]) -> str | None:
-        self._feedback += 1
         kept = self._feedback_rows.get(body["fingerprint"])
         if kept is None:
-            return "its feedback was deleted"
+            return None if self._is_purged(row) else "its feedback was deleted"
+        self._feedback += 1
         same = hashlib.sha256(kept.body.encode()).hexdigest() == body["fingerprint"]
         same = same and (kept.card, kept.outcome) == (row.subject, body["outcome"])
         return None if same else "its feedback was changed"

@@ -20,9 +20,9 @@ from sqlalchemy.exc import IntegrityError
 from cds_service.store import audit
 from cds_service.store.audit import AuditEntry, Verification
 from cds_service.store.engine import default_key_file, file_of, open_engine, private_file, upgrade
-from cds_service.store.errors import TooMuchFeedbackError, named, opening
+from cds_service.store.errors import StoreError, TooMuchFeedbackError, named, opening
 from cds_service.store.history import History
-from cds_service.store.key import load_key
+from cds_service.store.key import StoreKey, load_key
 from cds_service.store.purge import purge
 from cds_service.store.reconcile import Reconciliation
 from cds_service.store.schema import (
@@ -101,11 +101,15 @@ class Store:
 
     Opening migrates the schema, however long that takes. Every method raises StoreError if the database fails, or does
     not answer one step within `patience` seconds. `key_file` is made for a new database; by default it is beside the
-    file of SQLite, else in the user's data folder.
+    file of SQLite, else in the user's data folder. `keyless`: for entries that are encrypted already, on a machine that
+    has no key; nothing about patients can then be written or verified.
     """
 
-    def __init__(self, url: str, patience: float | None = None, key_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, patience: float | None = None, key_file: Path | None = None, *, keyless: bool = False
+    ) -> None:
         self._uses = 0
+        self._loaded_key: StoreKey | None = None
         with opening(url):
             file = file_of(url)
             if file is not None:
@@ -113,12 +117,19 @@ class Store:
             key_file = key_file or default_key_file(url)
             self._engine = open_engine(url)
             upgrade(self._engine)
-            with self._engine.begin() as connection:
-                audit.lock(connection)
-                self._key = load_key(connection, key_file)
+            if not keyless:
+                with self._engine.begin() as connection:
+                    audit.lock(connection)
+                    self._loaded_key = load_key(connection, key_file)
             if patience is not None:
                 self._engine.dispose()
                 self._engine = open_engine(url, patience)
+
+    @property
+    def _key(self) -> StoreKey:
+        if self._loaded_key is None:
+            raise StoreError("the database was opened without its key")
+        return self._loaded_key
 
     @property
     def sealed(self) -> SealedEntries:
@@ -146,6 +157,10 @@ class Store:
     def scope_hash(self, patient: str, encounter: str | None, user: str) -> str:
         """The hash of one stay and user, by which overrides are found."""
         return self._key.pseudonym(patient, encounter or "", user)
+
+    def user_hash(self, user: str) -> str:
+        """The hash of a user such as Practitioner/17, by which a user's entries are found."""
+        return self._key.pseudonym("user", user)
 
     def stay_hash(self, encounter: str) -> str:
         """The hash of a stay, given by the id of its encounter or a reference to it."""
@@ -195,7 +210,7 @@ class Store:
                 connection.execute(insert(SUGGESTIONS), offered)
             audited = kept | {
                 "indicator": record.indicator,
-                "user": record.user,
+                "user_hash": self.user_hash(record.user),
                 "estimates": list(record.estimates),
             }
             audit.append(connection, self._key, "card", record.uuid, audited, now)
@@ -268,7 +283,7 @@ class Store:
     def add_feedback(self, entries: Sequence[Mapping[str, Any]], user: str | None = None) -> int:
         """Stores all entries of one POST or none, a repeated entry once; returns the number of new ones.
 
-        `user` is named in the audit entry, where it is known. Raises TooMuchFeedbackError.
+        `user` is named in the audit entry by a hash, where it is known. Raises TooMuchFeedbackError.
         """
         new = 0
         with named("the feedback could not be recorded"), self._engine.begin() as connection:
@@ -286,7 +301,9 @@ class Store:
                 values = {"card": entry["card"], "outcome": entry["outcome"], "received": datetime.now(UTC)}
                 connection.execute(insert(FEEDBACK).values(fingerprint=fingerprint, body=body.decode(), **values))
                 # A comment may name the patient: the chain has only its hash, the table its text.
-                audited = {"outcome": entry["outcome"], "fingerprint": fingerprint} | ({"user": user} if user else {})
+                audited = {"outcome": entry["outcome"], "fingerprint": fingerprint} | (
+                    {"user_hash": self.user_hash(user)} if user else {}
+                )
                 audit.append(connection, self._key, "feedback", entry["card"], audited)
         return new
 

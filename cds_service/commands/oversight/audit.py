@@ -90,12 +90,16 @@ def head(ctx: click.Context, unused: bool, config: Path | None) -> None:
 
 @command.command(name="list")
 @click.option("--kind", help="Only entries of this kind: card, feedback, mode, foreign-patient, purge, outcomes.")
+@click.option("--user", help="Only entries of this user, such as Practitioner/17: the chain has a hash of it.")
 @unused_option
 @config_option
-def list_(kind: str | None, unused: bool, config: Path | None) -> None:
+def list_(kind: str | None, user: str | None, unused: bool, config: Path | None) -> None:
     """List the entries as JSON lines, oldest first."""
     with service_database(config).opened(unused) as store:
+        wanted = None if user is None else store.user_hash(user)
         for entry in store.stream_audit(kind):
+            if wanted is not None and (entry.body or {}).get("user_hash") != wanted:
+                continue
             click.echo(
                 orjson.dumps(
                     {"seq": entry.seq, "at": entry.at, "kind": entry.kind, "subject": entry.subject, "body": entry.body}

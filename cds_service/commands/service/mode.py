@@ -73,7 +73,8 @@ def command(
     if mode is not None and database.users:
         stored = _tell(database.users, {"service": service, "tenant": tenant, "mode": mode, "reason": reason})
     if not stored:
-        click.echo(f"{mode}: in force in the running workers, and NOT in {database.name}, which does not answer.")
+        here = "in force in the running workers" if mode in {Mode.OFF, Mode.SILENT} else "not in force"
+        click.echo(f"{mode}: {here}, and NOT in {database.name}, which does not answer.")
         raise click.ClickException("repeat the command when the database answers: new workers would not know the mode")
     with database.opened(unused, LATELY if mode is not None else timedelta.max) as store:
         if mode is not None and not database.users:
@@ -85,10 +86,12 @@ def _tell(services: list[RunningService], about: dict[str, Any]) -> bool:
     """Tells every worker; whether the database has the mode. Raises ClickException if no worker takes it."""
     stored = True
     for service in services:
-        answers = service.tell({"ask": "set-mode", "by": operator(), **about})
-        if not answers:
-            raise click.ClickException(f"{service.settings.public_url}: no worker answers; run the command again")
-        stored &= all(answer.get("stored", False) for answer in answers)
+        answer = next(iter(service.tell({"ask": "set-mode", "by": operator(), **about}, most=1)), None)
+        if answer is None:
+            raise click.ClickException(f"{service.settings.public_url}: no worker took it; run the command again")
+        stored &= bool(answer["stored"])
+        # One worker has written it down; the others read it now, or take it while the database does not answer.
+        service.tell({"ask": "tell-mode", "only_told": not answer["stored"], **about})
     return stored
 
 

@@ -27,17 +27,17 @@ def opened_settings(config: Path | None = None) -> Settings:
 
 
 @contextmanager
-def opened_store(config: Path | None = None) -> Iterator[Store]:
+def opened_store(config: Path | None = None, *, keyless: bool = False) -> Iterator[Store]:
     """Yields the configured store and closes it. Raises ClickException naming the database if it cannot be opened."""
-    with store_of(opened_settings(config)) as store:
+    with store_of(opened_settings(config), keyless=keyless) as store:
         yield store
 
 
 @contextmanager
-def store_of(settings: Settings) -> Iterator[Store]:
+def store_of(settings: Settings, *, keyless: bool = False) -> Iterator[Store]:
     """Yields the store of these settings and closes it. Raises ClickException."""
     try:
-        store = settings.open_store()
+        store = settings.open_store(keyless=keyless)
         try:
             yield store
         finally:

@@ -37,10 +37,12 @@ class RunningService:
     settings: Settings
     workers: list[Path] = field(default_factory=list)
 
-    def tell(self, question: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The answers of the workers that answered."""
-        answers = []
+    def tell(self, question: Mapping[str, Any], most: int | None = None) -> list[dict[str, Any]]:
+        """The answers of the workers that answered, of at most so many."""
+        answers: list[dict[str, Any]] = []
         for worker in self.workers:
+            if most is not None and len(answers) >= most:
+                break
             with suppress(ControlError):
                 answers.append(ask(worker, question))
         return answers

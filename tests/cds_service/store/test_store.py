@@ -242,9 +242,11 @@ def test_entries_name_the_user_and_the_operator(store: Store) -> None:
     store.add_outcomes([], "anna")
     store.purge(datetime.now(UTC) - timedelta(days=365), "anna")
     named = {entry.kind: entry.body for entry in store.audit_entries()}
-    assert {kind: (body or {}).get("user") or (body or {}).get("by") for kind, body in named.items()} == {
-        "card": "Practitioner/u1", "feedback": "Practitioner/u1", "mode": "anna", "outcomes": "anna", "purge": "anna"
+    user = store.user_hash("Practitioner/u1")
+    assert {kind: (body or {}).get("user_hash") or (body or {}).get("by") for kind, body in named.items()} == {
+        "card": user, "feedback": user, "mode": "anna", "outcomes": "anna", "purge": "anna"
     }  # fmt: skip
+    assert "Practitioner/u1" not in str(named)
 
 
 def test_the_key_is_outside_the_database_and_private(tmp_path: Path) -> None:
