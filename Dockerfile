@@ -36,6 +36,6 @@ VOLUME /var/lib/riskcards
 EXPOSE 8080
 # No curl in a slim image: the interpreter asks instead.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
-  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health/ready', timeout=4)"]
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health/live', timeout=4)"]
 ENTRYPOINT ["riskcards"]
-CMD ["serve", "--host", "0.0.0.0", "--port", "8080"]
+CMD ["serve", "--host", "0.0.0.0", "--port", "8080", "--admin", "127.0.0.1:8081"]

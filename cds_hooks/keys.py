@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
 import orjson
@@ -20,6 +20,10 @@ MIN_RSA_BITS = 2048
 # Seconds. An unknown `kid` may be a new key, but made-up ones must not cause a fetch each.
 REFETCH_SECONDS = 30.0
 REFRESH_SECONDS = 3600.0
+WAIT_SECONDS = 2.0
+"""That a request with an unknown `kid` waits for a fetch which another one began."""
+MOST_WAITING = 32
+"""Requests that wait so for the keys of one client."""
 STALE_SECONDS = 24 * 3600.0
 ALGORITHMS: Mapping[str, tuple[str, str | None]] = {
     "ES256": ("EC", "P-256"),
@@ -145,6 +149,7 @@ class FetchedKeys:
         self._fetch_jwks = fetch
         self._clock = clock
         self._lock, self._fetching = Lock(), Lock()
+        self._waiting = BoundedSemaphore(MOST_WAITING)
         self._keys: Keys = {}
         self._fetched = self._tried = float("-inf")
 
@@ -155,9 +160,13 @@ class FetchedKeys:
                 self._fetch()
             finally:
                 self._fetching.release()
-        elif kid not in self._keys:
-            with self._fetching:  # another thread may be fetching it
-                pass
+        elif kid not in self._keys and self._waiting.acquire(blocking=False):
+            # Another thread may be fetching it. Not all may wait: made-up keys would take every thread.
+            try:
+                if self._fetching.acquire(timeout=WAIT_SECONDS):
+                    self._fetching.release()
+            finally:
+                self._waiting.release()
         return self._keys.get(kid) if self._clock() - self._fetched <= STALE_SECONDS else None
 
     def _begins_fetch(self, kid: str) -> bool:

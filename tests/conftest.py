@@ -88,6 +88,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    # No service that runs beside the tests is found, and told a mode.
+    monkeypatch.setenv("RISKCARDS_RUN_FOLDER", str(tmp_path / "run"))
 
 
 @pytest.fixture(autouse=True)

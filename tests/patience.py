@@ -12,7 +12,6 @@ import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 import requests
@@ -38,6 +37,9 @@ LIMITS: dict[tuple[str, str], float] = {
     ("cds_service.smart.session", "LEASE_SECONDS"): 10,
     ("cds_service.smart.style", "STYLE_SECONDS"): 1.5,
     ("cds_service.store.engine", "_LOCKED_SECONDS"): 5.0,
+    ("cds_service.monitoring.gauges", "WAIT_SECONDS"): 1.0,
+    ("cds_service.runtime.control", "SECONDS"): 5.0,
+    ("cds_hooks.keys", "WAIT_SECONDS"): 2.0,
     ("cds_service.auth.keys", "FETCH_SECONDS"): 1.0,
     ("fhir_mapping.notes.formats.sandbox", "JOB_SECONDS"): 2.5,
     ("fhir_mapping.notes.formats.sandbox", "RECORD_SECONDS"): 4.0,
@@ -52,7 +54,7 @@ def patient_settings(env: Mapping[str, str]) -> Settings:
 
 def patient(settings: Settings) -> Settings:
     """The same settings with long limits."""
-    return replace(settings, fetch_seconds=PATIENT, deadline_seconds=PATIENT, store_seconds=PATIENT)
+    return settings.with_changes(fetch_seconds=PATIENT, deadline_seconds=PATIENT, store_seconds=PATIENT)
 
 
 @contextmanager

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 import uuid
@@ -37,10 +38,10 @@ from cds_service.explanations.notes import find_note, whole_note
 from cds_service.hooks.estimate_records import estimate_record
 from cds_service.hooks.hook_handler import HookHandler
 from cds_service.runtime.admission import OverloadedError
-from cds_service.store.errors import StoreError
+from cds_service.store.errors import StoreError, TooMuchFeedbackError
 from cds_service.store.store import CardRecord
 from fhir_mapping import FhirMappingError, ForeignPatientError, PatientRecord
-from risk_model import Assessment
+from risk_model import Assessment, Pipeline
 from risk_model.reports import shared_stylesheet
 
 LOG = logging.getLogger("riskcards")
@@ -80,6 +81,7 @@ def app_pages(
     pages.register_error_handler(FhirMappingError, _unusable)
     pages.register_error_handler(StoreError, _store_down)
     pages.register_error_handler(OverloadedError, _overloaded)
+    pages.register_error_handler(TooMuchFeedbackError, _much)
     pages.before_request(lambda: setattr(g, "frame_ancestors", " ".join(frames) or "'none'"))
     pages.after_request(_secure)
     return pages
@@ -111,8 +113,8 @@ class _Pages:
 
     def page(self, session: str) -> Response:
         chart, record = self._open(session)
-        assessments = self._assess(record)
-        shown = self._record(chart, record, assessments)
+        assessments = self._assess(chart, record)
+        shown = self._record(session, chart, record, assessments)
         page = page_of(chart, record, assessments, self.answering.pipeline, shown)
         site = urlsplit(self.answering.settings.public_url).path.rstrip("/")
         return _html("app_page.html", page=page, places=PLACES, opinions=OPINIONS, site=site)
@@ -124,12 +126,12 @@ class _Pages:
 
     def drivers(self, session: str) -> Response:
         chart, record = self._open(session)
-        drivers = drivers_of(record, self._assess(record), self.answering.pipeline)
+        drivers = drivers_of(record, self._assess(chart, record), self.answering.pipeline)
         return _html("app_drivers_page.html", "_app_drivers.html", drivers=drivers, asked=True, **_head(chart, record))
 
     def what_if(self, session: str) -> Response:
         chart, record = self._open(session)
-        pipeline, before = self.answering.pipeline, self._assess(record)
+        pipeline, before = self.answering.pipeline, self._assess(chart, record)
         offered = levers(before, record, models_of(before, pipeline))
         question, fault = WhatIfQuestion({}), ""
         try:
@@ -138,7 +140,7 @@ class _Pages:
             fault = error.diagnostics
         compared: tuple[WhatIfAnswer, ...] = ()
         if question:
-            after = self._assess(changed(record, question))
+            after = self._assess(chart, changed(record, question))
             compared = answers([a.estimate for a in before], [a.estimate for a in after])
         response = _html(
             "app_what_if_page.html",
@@ -172,12 +174,13 @@ class _Pages:
         if opinion not in OPINIONS:
             raise HookError(400, "value", "Choose useful or not useful.")
         # Only the reader of the page has its id, so the id also protects the form against CSRF.
-        if not 0 < len(shown) <= 36 or self.answering.store.card_service(shown) != SERVICE:
+        store = self.answering.store
+        if not 0 < len(shown) <= 36 or store.card_service(shown) != SERVICE or store.hook_of(shown) != _mark(session):
             raise HookError(404, "not-found", "This page has expired. Open the app again.")
         entry: dict[str, Any] = {"card": shown, "outcome": opinion, "outcomeTimestamp": datetime.now(UTC).isoformat()}
         if comment:
             entry["overrideReason"] = {"userComment": comment}
-        self.answering.store.add_feedback([entry])
+        store.add_feedback([entry], chart.user)
         self.answering.metrics.feedback(SERVICE, opinion)
         return _html("app_thanks.html", "_app_thanks.html", opinion=OPINIONS[opinion], comment=bool(comment))
 
@@ -187,7 +190,7 @@ class _Pages:
         _frame(chart)
         mode = self.answering.modes.of(MODE_OF, chart.tenant)
         pilot = mode is Mode.PILOT and chart.user in self.answering.settings.pilot_users
-        if mode is not Mode.LIVE and not pilot:
+        if (mode is not Mode.LIVE and not pilot) or not self._pipeline(chart).models:
             raise HookError(403, "suppressed", "Risk estimates are currently switched off here.")
         # Without a user the EHR's own access rules apply; with one, the role must be allowed.
         if chart.user and chart.user.partition("/")[0] not in self.answering.settings.roles:
@@ -198,12 +201,18 @@ class _Pages:
             self.answering.store.record_event("foreign-patient", "", {"service": SERVICE})
             raise HookError(412, "conflict", "The chart contains data of another patient: no estimate.") from None
 
-    def _assess(self, record: PatientRecord) -> list[Assessment]:
+    def _assess(self, chart: OpenChart, record: PatientRecord) -> list[Assessment]:
         deadline = time.monotonic() + self.answering.settings.deadline_seconds
+        pipeline = self._pipeline(chart)
         with self.answering.admission.enter():
-            return [self.answering.pipeline.assess(record, task, deadline) for task in self.answering.pipeline.models]
+            return [pipeline.assess(record, task, deadline) for task in pipeline.models]
 
-    def _record(self, chart: OpenChart, record: PatientRecord, assessments: Sequence[Assessment]) -> str:
+    def _pipeline(self, chart: OpenChart) -> Pipeline:
+        """The pipeline with the tasks that are not off."""
+        pipeline = self.answering.pipeline
+        return pipeline.only(self.answering.modes.active(pipeline.models, chart.tenant))
+
+    def _record(self, session: str, chart: OpenChart, record: PatientRecord, assessments: Sequence[Assessment]) -> str:
         """Records the estimates before they are shown and returns the id. Raises StoreError: nothing is shown."""
         shown = str(uuid.uuid4())
         stay = record.current_stay.source if record.current_stay else None
@@ -212,7 +221,7 @@ class _Pages:
             CardRecord(
                 uuid=shown,
                 service=SERVICE,
-                hook_instance=shown,
+                hook_instance=_mark(session),
                 patient=record.subject_id,
                 encounter=stay,
                 user=chart.user,
@@ -230,7 +239,7 @@ class _Pages:
         if stay is None:
             return (), True
         deadline = time.monotonic() + self.answering.settings.deadline_seconds
-        pipeline, admission = self.answering.pipeline, self.answering.admission
+        pipeline, admission = self._pipeline(chart), self.answering.admission
         estimated = list(estimates_over(chart.read, record, pipeline, admission, deadline))
         whole = len(estimated) == len(moments(stay.start, record.prediction_time))
         views = (
@@ -239,6 +248,11 @@ class _Pages:
             if estimated
         )
         return tuple(views), whole
+
+
+def _mark(session: str) -> str:
+    """The session as the store names it: feedback on a page is taken from the session that was shown it."""
+    return hashlib.sha256(f"session {session}".encode()).hexdigest()[:36]
 
 
 def _head(chart: OpenChart, record: PatientRecord) -> dict[str, Any]:
@@ -268,6 +282,10 @@ def _unusable(error: FhirMappingError) -> Response:
 
 def _overloaded(error: OverloadedError) -> Response:
     return _problem(HookError(503, "throttled", str(error), retry_after=error.retry_after))
+
+
+def _much(_: TooMuchFeedbackError) -> Response:
+    return _problem(HookError(429, "throttled", "This page has had enough feedback. Thank you.", retry_after=3600))
 
 
 def _store_down(error: StoreError) -> Response:

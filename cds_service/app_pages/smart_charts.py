@@ -27,7 +27,13 @@ def smart_charts(parts: SessionParts) -> ChartSource:
     def chart_of(session_id: str, /) -> OpenChart:
         session = open_session(parts, session_id, request)
         reader = _Reader(parts, session, held)
-        chart = OpenChart(reader, user=session.user or "", frame_ancestors=session.frame_ancestors, style=session.style)
+        chart = OpenChart(
+            reader,
+            user=session.user or "",
+            frame_ancestors=session.frame_ancestors,
+            tenant=None if parts.smart is None else parts.smart.registration(session.iss).client.tenant,
+            style=session.style,
+        )
         return replace(chart, name=reader.name) if session.need_patient_banner else chart
 
     return chart_of

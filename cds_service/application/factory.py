@@ -17,6 +17,9 @@ from cds_hooks import HookError
 from cds_hooks.blueprint import cors_headers, error_response
 from cds_service.app_pages.blueprint import app_pages
 from cds_service.app_pages.smart_charts import frames_of, smart_charts
+from cds_service.app_pages.visible import visible
+from cds_service.application.local_control import mark_in_use
+from cds_service.application.operators import keep_to_admin_paths
 from cds_service.application.parts import HandlerOptions, ServiceParts
 from cds_service.application.routes import document_routes, health_routes, hook_routes
 from cds_service.background.read_ahead import deferred_asking, deferred_reading
@@ -25,7 +28,7 @@ from cds_service.monitoring.metrics import OTHER
 from cds_service.protocol.services import SERVICES
 from cds_service.runtime.admission import OverloadedError, RateLimitedError
 from cds_service.smart.routes import smart_routes
-from cds_service.store.errors import StoreError
+from cds_service.store.errors import StoreError, TooMuchFeedbackError
 from cds_service.store.store import Store
 from fhir_mapping import FhirMappingError
 from knowledge_index import KnowledgeIndexError
@@ -47,7 +50,8 @@ def create_app(
     `launches_app`: whether cards link the SMART app; by default, whether SMART clients are configured.
     Raises ArtifactError, ModelArtifactError, SmartSetupError or StoreError if any part cannot be opened.
     """
-    store = store or Store(settings.store_url(), settings.store_seconds)
+    store = store or settings.open_store(settings.store_seconds)
+    mark_in_use(store, settings)
     if pipeline is None:
         pipeline = Pipeline.shipped(
             Path(settings.index) if settings.index else None,
@@ -56,6 +60,7 @@ def create_app(
             deferred_asking(settings, store),
         )
     app = Flask("cds_service", static_folder=None)
+    app.jinja_options = {"finalize": visible}
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     cds = ServiceParts.open(settings, pipeline, store, launches_app=launches_app, **options)
     app.extensions["riskcards"] = cds
@@ -63,6 +68,7 @@ def create_app(
         app.register_blueprint(routes(cds))
     app.register_blueprint(smart_routes(cds.smart))
     app.register_blueprint(app_pages("app", "/app", smart_charts(cds), cds.answering, frames_of(cds)))
+    app.before_request(lambda: keep_to_admin_paths(request))
     _errors(app, cds)
     app.after_request(cors_headers(settings.allowed_origins))
     return app
@@ -101,6 +107,10 @@ def _errors(app: Flask, cds: ServiceParts) -> None:
         cds.metrics.answered(label(), "status-503")
         LOG.error("store %s", error)
         return error_response(HookError(503, "transient", "the audit store is not available", retry_after=5))
+
+    @app.errorhandler(TooMuchFeedbackError)
+    def much_feedback(_: TooMuchFeedbackError) -> Response:
+        return refused(HookError(429, "throttled", "a card of this request has enough feedback", retry_after=3600))
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:

@@ -1,28 +1,34 @@
 """gunicorn's thread worker with a time limit for each request; it never logs request content.
 
-The worker reads headers and bodies from blocking sockets: a client that sends a byte now and then would keep a thread
-for ever. Here the socket is shut down at the time limit, which ends the read. A proxy that buffers whole requests is
+Request heads are read by the main thread without blocking (`request_heads.py`): a thread is given to a request whose
+head is whole. Bodies are read from blocking sockets, and a client that sends a byte now and then would keep a thread
+for ever; so the socket is shut down at the time limit, which ends the read. A proxy that buffers whole requests is
 still the better protection against slow clients.
 """
 
 from __future__ import annotations
 
+import errno
+import selectors
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import orjson
 from gunicorn.http.errors import ParseException
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from cds_hooks import operation_outcome
+from cds_service.application.request_heads import RequestHeads
 
 HEADER_SECONDS = 4.0
 REQUEST_SECONDS = 20.0
 _CHECK_SECONDS = 0.5
+_NOT_NOW = frozenset({errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK})
 _MALFORMED = (400, "Bad Request")
 _REFUSALS = {
     "LimitRequestLine": (414, "URI Too Long"),
@@ -89,7 +95,58 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         self._watch = _Watch()
+        self._heads = RequestHeads(HEADER_SECONDS)
         super().init_process()
+
+    def accept(self, listener: Any) -> None:
+        """Takes a new connection, whose head is then waited for without a thread."""
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if error.errno not in _NOT_NOW:
+                raise
+            return
+        self.nr_conns += 1
+        self._await_head(TConn(self.cfg, client, address, listener.getsockname()))
+
+    def on_client_socket_readable(self, conn: Any, client: Any) -> None:
+        """A kept connection sends its next request: its head is waited for like the first."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self._await_head(conn)
+
+    def _await_head(self, conn: Any) -> None:
+        conn.sock.setblocking(False)
+        address = conn.client[0] if isinstance(conn.client, tuple) else ""
+        if not self._heads.add(conn, address):
+            self._shut(conn)
+            return
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_head_readable, conn))
+
+    def _on_head_readable(self, conn: Any, client: Any) -> None:
+        head = self._heads.read(conn)
+        if head is None:
+            return
+        self.poller.unregister(client)
+        if not head:
+            self._shut(conn)
+            return
+        conn.init()
+        conn.parser.unreader.unread(head)
+        conn.data_ready = True
+        self.enqueue_req(conn)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Called about once a second: also closes connections whose head is late."""
+        for conn in self._heads.late():
+            with suppress(OSError, KeyError, ValueError):
+                self.poller.unregister(conn.sock)
+            self._shut(conn)
+        super().murder_keepalived(force)
+
+    def _shut(self, conn: Any) -> None:
+        self.nr_conns -= 1
+        conn.close()
 
     def handle(self, conn: Any) -> Any:
         with self._watch.over(conn.sock, HEADER_SECONDS):

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import orjson
@@ -14,7 +15,9 @@ from flask import Blueprint, Response, request
 
 from cds_hooks import HookError
 from cds_hooks.blueprint import json_response
+from cds_service.application.operators import check_operator
 from cds_service.application.parts import ServiceParts
+from cds_service.auth.tokens import Caller
 from cds_service.hooks.feedback import receive
 from cds_service.hooks.hook_handler import Due
 from cds_service.protocol.openapi import openapi
@@ -42,7 +45,7 @@ def hook_routes(cds: ServiceParts) -> Blueprint:
         service, started = _service(service_id), time.perf_counter()
         caller = cds.caller()
         spent = time.perf_counter() - started
-        with _body(cds) as body:
+        with _body(cds, caller) as body:
             # The time that the client took to send the body does not count.
             answer = cds.answering.answer(service, body, caller, Due.of(cds.settings, spent))
         took = time.perf_counter() - started
@@ -53,7 +56,7 @@ def hook_routes(cds: ServiceParts) -> Blueprint:
     @routes.post("/cds-services/<service_id>/feedback")
     def feedback(service_id: str) -> Response:
         service, caller = _service(service_id), cds.caller()
-        with _body(cds) as body:
+        with _body(cds, caller) as body:
             outcomes = cds.in_time(receive, body, service, cds.store, None if caller is None else caller.asker)
         for outcome in outcomes:
             cds.metrics.feedback(service.id, outcome)
@@ -67,17 +70,22 @@ def document_routes(cds: ServiceParts) -> Blueprint:
     """Model cards and the OpenAPI document."""
     routes = Blueprint("documents", __name__)
 
+    @cache
+    def written(task: str, form: str) -> bytes:
+        """Anyone may ask for it, so it is written once."""
+        found = model_card(cds.pipeline.models[task].folder)
+        if form == "json":
+            return orjson.dumps(found.to_json())
+        return (found.to_html() if form == "html" else found.to_chai_xml()).encode()
+
     @routes.get("/model-cards/<task>")
     def card(task: str) -> Response:
         form = request.args.get("format", "html")
         if task not in TASKS or form not in _CARD_FORMS:
             raise HookError(404, "not-found", f"model cards: {', '.join(TASKS)}; formats: {', '.join(_CARD_FORMS)}")
-        found = model_card(cds.pipeline.models[task].folder)
-        if form == "json":
-            return json_response(found.to_json())
-        text = found.to_html() if form == "html" else found.to_chai_xml()
-        response = Response(text, mimetype=_CARD_FORMS[form])
-        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+        response = Response(written(task, form), mimetype=_CARD_FORMS[form])
+        if form != "json":
+            response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
         return response
 
     @routes.get("/openapi.json")
@@ -97,23 +105,22 @@ def health_routes(cds: ServiceParts) -> Blueprint:
 
     @routes.get("/health/ready")
     def ready() -> Response:
+        check_operator(cds.settings, request)
         try:
-            cds.in_time(cds.store.check)
+            cds.watched(cds.store.check)
         except StoreError as error:
             raise HookError(503, "transient", str(error), retry_after=5) from None
-        answer = {"status": "ready", **_opened(cds.pipeline)}
-        if cds.clients is not None and cds.clients.clients and cds.clients.fault:
-            # The previous clients stay in use; readiness reports that the change was not loaded.
-            answer["clients"] = "the clients file was changed and cannot be read; the old clients are still served"
-        return json_response(answer)
+        if cds.clients is not None:
+            cds.clients.clients  # noqa: B018 - reads the file again if it changed; raises a 503 after the grace period
+            if cds.clients.fault:
+                reason = "the clients file cannot be read; the last clients are accepted for a grace period only"
+                raise HookError(503, "transient", reason, retry_after=60)
+        return json_response({"status": "ready", **_opened(cds.pipeline)})
 
     @routes.get("/metrics")
     def metrics() -> Response:
-        try:
-            cds.metrics.watched(cds.in_time(cds.gauges.figures))
-        except StoreError as error:
-            # The counters are still correct, and readiness reports that the store is down.
-            LOG.error("monitoring %s", error)
+        check_operator(cds.settings, request)
+        cds.metrics.watched(cds.gauges.latest())
         return Response(cds.metrics.text(*cds.admission.load), mimetype="text/plain; version=0.0.4")
 
     return routes
@@ -143,7 +150,7 @@ def _service(identifier: str) -> Service:
 
 
 @contextmanager
-def _body(cds: ServiceParts) -> Iterator[bytes]:
+def _body(cds: ServiceParts, caller: Caller | None) -> Iterator[bytes]:
     """The body, within the memory limit of all bodies. Raises HookError 413 and 415, OverloadedError."""
     if request.mimetype not in _JSON_TYPES:
         raise HookError(415, "not-supported", "Content-Type must be application/json")
@@ -152,7 +159,7 @@ def _body(cds: ServiceParts) -> Iterator[bytes]:
     length, most = request.content_length, cds.settings.max_body_bytes
     # A chunked body states no length and would be cut at the limit silently: one byte more shows that it goes on.
     request.max_content_length = most + 1
-    with cds.admission.hold(most if length is None else min(length, 2**31)):
+    with cds.admission.hold(most if length is None else min(length, 2**31), caller.client.name if caller else ""):
         body = request.get_data(cache=False)
         if len(body) > most:
             raise HookError(413, "too-costly", f"a body holds at most {most} bytes")

@@ -15,20 +15,29 @@ JSON or YAML:
 from __future__ import annotations
 
 import json
+import logging
 import os
+import stat
 import tempfile
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
-from cds_hooks import ALGORITHMS, KeyRefusedError, read_keys
+from cds_hooks import ALGORITHMS, HookError, KeyRefusedError, read_keys
 from cds_hooks.keys import Keys
 from cds_hooks.tokens import DEFAULT_ALGORITHMS
+from cds_service.net.gateway import Gateway, GatewayError
 
+LOG = logging.getLogger("riskcards")
+GRACE_SECONDS = 300.0
+_AGAIN_SECONDS = 1.0
+_Stamp = tuple[int, int, int, int] | None
 _FILE_KEYS = frozenset({"clients"})
 
 
@@ -60,27 +69,54 @@ class CdsClient:
         }
 
 
-class ClientsFile:
-    """ClientsFile(path).clients -> {issuer: CdsClient}; the file is read again when it changes."""
+class ClientsUnavailableError(HookError):
+    """No client is known: the file cannot be read for longer than it may be. A 503, for the fault is ours."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self) -> None:
+        super().__init__(503, "transient", "the clients of this service cannot be read", retry_after=60)
+
+
+class ClientsFile:
+    """ClientsFile(path).clients -> {issuer: CdsClient}; the file is read again when it changes.
+
+    A file that can no longer be read may have been changed to shut a client out: the last clients are used for `grace`
+    seconds more, then none. `fault` says what is wrong, and the log has it as ERROR.
+    """
+
+    def __init__(self, path: Path, grace: float = GRACE_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
+        self._grace, self._clock = grace, clock
+        self._lock = Lock()
         self._stamp = _stamp(path)
         self._clients = {client.issuer: client for client in read_clients(path)}
+        self._failed = self._tried = float("-inf")
         self.fault: str | None = None
 
     @property
     def clients(self) -> Mapping[str, CdsClient]:
-        """Clients by issuer. If the file has become unreadable, the last valid clients, and `fault` says why."""
-        stamp = _stamp(self.path)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._clients = {client.issuer: client for client in read_clients(self.path)}
-                self.fault = None
-            except ClientsError as error:
-                self.fault = str(error)
-        return self._clients
+        """Clients by issuer. Raises ClientsUnavailableError if the file has been unreadable for too long."""
+        with self._lock:
+            stamp, now = _stamp(self.path), self._clock()
+            if stamp != self._stamp or (self.fault is not None and now - self._tried >= _AGAIN_SECONDS):
+                self._read(stamp, now)
+            if self.fault is not None and now - self._failed >= self._grace:
+                raise ClientsUnavailableError
+            return self._clients
+
+    def _read(self, stamp: _Stamp, now: float) -> None:
+        self._stamp, self._tried = stamp, now
+        try:
+            self._clients = {client.issuer: client for client in read_clients(self.path)}
+        except ClientsError as error:
+            if self.fault is None:
+                self._failed = now
+            if self.fault != str(error):
+                LOG.error("clients %s; the last ones are accepted for %.0f s, then none", error, self._grace)
+            self.fault = str(error)
+            return
+        if self.fault is not None:
+            LOG.info("clients read again, %d accepted", len(self._clients))
+        self.fault = None
 
 
 def read_clients(path: Path) -> tuple[CdsClient, ...]:
@@ -158,23 +194,54 @@ def _checked(client: CdsClient, where: str) -> CdsClient:
     if isinstance(lifetime, bool) or not isinstance(lifetime, int) or not 1 <= lifetime <= 3600:
         raise ClientsError(f"{where}.max_lifetime: 1 to 3600 seconds")
     for server in client.fhir_servers:
-        if urlsplit(server).scheme not in {"http", "https"}:
-            raise ClientsError(f"{where}.fhir_servers: {server!r} is not an absolute http(s) URL")
+        try:
+            Gateway([server])
+        except GatewayError:
+            raise ClientsError(
+                f"{where}.fhir_servers: {server!r} is not an absolute http(s) URL without credentials and dot segments"
+            ) from None
     return replace(client, keys=keys)
 
 
 def write_clients(path: Path, clients: Iterable[CdsClient]) -> None:
-    """Replaces the file atomically. Raises ClientsError."""
+    """Replaces the file atomically, with its owner, group and mode: the service, another user, must go on reading it.
+
+    Where a link leads to the file, the link stays. Raises ClientsError, and then nothing was changed.
+    """
     document = json.dumps({"clients": [client.to_json() for client in clients]}, indent=2) + "\n"
+    place = path.resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as stream:
-            stream.write(document)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(stream.name).replace(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        old = place.stat() if place.exists() else None
+        with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False, encoding="utf-8") as stream:
+            try:
+                stream.write(document)
+                stream.flush()
+                _own_as(stream.fileno(), old or place.parent.stat())
+                os.fchmod(stream.fileno(), 0o600 if old is None else stat.S_IMODE(old.st_mode))
+                os.fsync(stream.fileno())
+                Path(stream.name).replace(place)
+            except BaseException:
+                Path(stream.name).unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise ClientsError(f"{path}: cannot be written ({error.__class__.__name__})") from None
+
+
+def _own_as(file: int, old: os.stat_result) -> None:
+    """Gives the file the owner and group of `old`. Raises ClientsError where we may not."""
+    new = os.fstat(file)
+    if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid):
+        return
+    try:
+        os.fchown(file, old.st_uid, old.st_gid)
+    except PermissionError:
+        # In a folder of a group of ours the file's group may differ and nobody loses access by it.
+        if new.st_uid != old.st_uid:
+            raise ClientsError(
+                f"the clients file belongs to user {old.st_uid}, who could not read it any more; run this as that user "
+                "or as root"
+            ) from None
 
 
 def with_keys(client: CdsClient, jwks: Mapping[str, Any] | None, jwks_url: str) -> CdsClient:
@@ -182,9 +249,9 @@ def with_keys(client: CdsClient, jwks: Mapping[str, Any] | None, jwks_url: str) 
     return _checked(replace(client, jwks=jwks, jwks_url=jwks_url), client.name)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path) -> _Stamp:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

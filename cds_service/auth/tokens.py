@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cds_hooks import ReplayStore, TokenRefusedError, Trust
+from cds_hooks import FetchError, ReplayStore, TokenRefusedError, Trust
+from cds_service.auth import keys
 from cds_service.auth.clients import CdsClient
 from cds_service.auth.keys import jwks_fetcher
 from cds_service.net.outbound import Networks, Outbound
+from cds_service.runtime.deadlines import DeadlineRunner
+from cds_service.store.errors import StoreError
 from cds_service.store.store import Asker
 
+KEY_FETCHES = 8
+"""Key sets that are fetched at once."""
 __all__ = ["Caller", "TokenRefusedError", "TokenVerifier"]
 
 
@@ -37,6 +43,7 @@ class TokenVerifier:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._outbound = Outbound(networks)
+        self._fetches = DeadlineRunner(KEY_FETCHES)
         self.trust = Trust("", clients, fetch_jwks=self._fetch_jwks, replay=replay, clock=clock)
 
     def verify(self, authorization: str | None, url: str) -> Caller:
@@ -48,4 +55,8 @@ class TokenVerifier:
         return Caller(found.issuer, found.tenant)
 
     def _fetch_jwks(self, url: str) -> bytes:
-        return jwks_fetcher(self._outbound)(url)
+        # In a pool of its own and within its time, whatever hangs: name resolution, connection, answer.
+        try:
+            return self._fetches.run(time.monotonic() + 2 * keys.FETCH_SECONDS, jwks_fetcher(self._outbound), url)
+        except StoreError:
+            raise FetchError("too-slow") from None

@@ -4,18 +4,24 @@ off     nothing is read or estimated; the answer is `cards: []`
 silent  cards are made and stored but not shown: a site evaluates them first
 pilot   shown to the named pilot users, silent for all other users
 live    shown
+
+A task may be off too: no card and no page then has its estimate. The task of a service that is off is off everywhere,
+if that service has no other task: who switches off the readmission service means its estimate.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from threading import Lock
 
+from cds_service.protocol.services import SERVICES
 from cds_service.store.store import Store
 
 EVERY = "*"
+TASK = "task:"
+"""Before the name of a task, in the place of a service."""
 # A change by another process takes effect after this time: well under the five seconds allowed for the kill switch.
 FRESH_SECONDS = 2.0
 
@@ -37,19 +43,42 @@ class ModeBoard:
         self._lock = Lock()
         self._read = float("-inf")
         self._modes: dict[tuple[str, str], str] = {}
+        self._told: dict[tuple[str, str], str] = {}
 
     def of(self, service: str, tenant: str | None) -> Mode:
         """The mode of this service and tenant: the most specific one that is set, unless all is `off`.
 
         Raises StoreError: a service that cannot read its mode gives no cards.
         """
-        modes = self._fresh()
+        with self._lock:
+            told = dict(self._told)
+        # Told over the local socket while the database does not answer.
+        if told.get((EVERY, EVERY)) == Mode.OFF:
+            return Mode.OFF
+        modes = self._fresh() | told
         if modes.get((EVERY, EVERY)) == Mode.OFF:
             return Mode.OFF
         for place in ((service, tenant or EVERY), (service, EVERY), (EVERY, tenant or EVERY), (EVERY, EVERY)):
             if place in modes:
                 return Mode(modes[place])
         return self._default
+
+    def active(self, tasks: Iterable[str], tenant: str | None) -> tuple[str, ...]:
+        """Those of the tasks that are not off, in their order. Raises StoreError."""
+        return tuple(task for task in tasks if not self._is_off(task, tenant))
+
+    def _is_off(self, task: str, tenant: str | None) -> bool:
+        own = (service.id for service in SERVICES.values() if service.tasks == (task,))
+        return any(self.of(place, tenant) is Mode.OFF for place in (f"{TASK}{task}", *own))
+
+    def tell(self, service: str, tenant: str, mode: str | None) -> None:
+        """Puts a mode in force in this process at once; None for one that is in the database by now, which is read."""
+        with self._lock:
+            self._read = float("-inf")
+            if mode is None:
+                self._told.pop((service, tenant), None)
+            else:
+                self._told[service, tenant] = mode
 
     def _fresh(self) -> dict[tuple[str, str], str]:
         with self._lock:

@@ -1,148 +1,451 @@
-"""Settings: RISKCARDS_* from the environment or a JSON file, frozen. An unknown name is an error."""
+"""Settings: RISKCARDS_* from the environment or a JSON file, frozen, each with its type, range, unit and description.
+
+An unknown name and a value out of range are errors. `docs/settings.md` has the table that `reference.py` makes of this.
+"""
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pydantic import ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy.exc import ArgumentError
+
 from cds_service.cards.drafts import read_drafts
-from cds_service.config.alert_policy import AlertPolicy
-from cds_service.config.modes import Mode
+from cds_service.config.alert_policy import MAX_SNOOZE_HOURS, AlertPolicy
+from cds_service.config.faults import PREFIX, described, unknown
+from cds_service.config.sources import Environment, SettingsError, once, read_settings_file
+from cds_service.config.values import USER_TYPES, each, is_list, number, origin, split, text, user, web_address
 from cds_service.net.outbound import Networks
 from cds_service.protocol.services import SERVICES
+from cds_service.store.engine import SUPPORTED, database_of
+from cds_service.store.places import data_folder
+from cds_service.store.store import Store
 from fhir_mapping import DefinitionError, SiteMap
-from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, LevelPolicy
+from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
 from risk_model.llm import RULES, ReaderName, ReaderNameError
 
-PREFIX = "RISKCARDS_"
-_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 # Read by tests and the screenshots, not by the service.
-_NOT_OURS = frozenset({"RISKCARDS_DATA", "RISKCARDS_CHROMIUM", "RISKCARDS_NCBI_API_KEY", "RISKCARDS_EUTILS_URL"})
+_NOT_OURS = frozenset(
+    {
+        "RISKCARDS_DATA",
+        "RISKCARDS_CHROMIUM",
+        "RISKCARDS_NCBI_API_KEY",
+        "RISKCARDS_EUTILS_URL",
+        "RISKCARDS_ADMIN_ADDRESS",
+    }
+)
+_LONGEST = 900
+"""Seconds: no time limit is longer."""
 
 
-class SettingsError(ValueError):
-    """A setting is unknown or invalid; the message names it and says what is expected."""
+class Settings(BaseSettings):
+    """Settings.from_environment(os.environ, Path("riskcards.json"))   ·   Settings(mode="silent")
 
+    Without `from_environment` nothing is read from the environment. Raises SettingsError.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings of the service; `docs/settings.md` explains each."""
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, enable_decoding=False, str_strip_whitespace=True
+    )
 
-    public_url: str = "http://127.0.0.1:8080"
-    database_url: str = ""
-    cds_clients: str = ""
-    smart_clients: str = ""
-    session_key_file: str = ""
-    fhir_servers: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ("*",)
-    index: str = ""
-    models: str = ""
-    site_map: str = ""
-    suggestions: str = ""
-    offer_risk_assessment: bool = False
-    private_networks: tuple[str, ...] = ()
-    open_discovery: bool = False
-    readmission_threshold: float = 0.15
-    mortality_threshold: float = 0.15
-    thresholds: tuple[str, ...] = ()
-    level_follows: str = LevelPolicy.CAUTIOUS
-    time_zone: str = "UTC"
-    quiet_below_threshold: bool = False
-    warnings_per_100: float = 0.0
-    snooze_hours: float = 0.0
-    snooze_delta: float = 0.05
-    mode: str = "live"
-    pilot_users: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ("Practitioner", "PractitionerRole")
-    max_body_bytes: int = 10 * 2**20
-    max_held_bytes: int = 96 * 2**20
-    max_active: int = 1
-    max_waiting: int = 32
-    requests_per_minute: int = 0
-    fetch_seconds: float = 3.0
-    deadline_seconds: float = 4.5
-    store_seconds: float = 2.0
-    remember_seconds: float = 60.0
-    note_reader: str = "rules"
-    stage1_models: tuple[str, ...] = ()
-    note_reader_token_file: str = ""
-    note_reader_seconds: float = 60.0
-    log_level: str = "INFO"
+    public_url: str = text(
+        "http://127.0.0.1:8080",
+        "The absolute URL of this service for clients; links on cards start with it",
+        kind="http(s) URL",
+    )
+    database_url: str = text(
+        "",
+        "SQLAlchemy URL of the store of cards and feedback, `sqlite:///...` or `postgresql://...`",
+        shown="an SQLite file in the user's data folder",
+    )
+    database_key_file: str = text(
+        "",
+        "Key of the patients' hashes and the seals of the audit chain, see [The database and its key]"
+        "(#the-database-and-its-key); created, readable by its owner only, for a new database",
+        kind="path",
+        shown="beside the SQLite file, or in the user's data folder",
+    )
+    cds_clients: str = text(
+        "",
+        "File of the CDS clients whose tokens are verified, see [Clients](#clients)",
+        kind="path",
+        shown="unset: open, for demonstration and development",
+    )
+    clients_grace_seconds: float = number(
+        300.0,
+        0,
+        86_400,
+        "A clients file that can no longer be read may have been changed to shut a client out: the last clients are "
+        "accepted this long, then none (503)",
+        unit="seconds",
+    )
+    smart_clients: str = text(
+        "",
+        "File of the EHRs the SMART app may be launched from, see [SMART clients](#smart-clients)",
+        kind="path",
+        shown="none: no SMART app",
+    )
+    session_key_file: str = text(
+        "",
+        "Key that encrypts SMART sessions and tokens in the database; created, readable by its owner only, if it does "
+        "not exist",
+        kind="path",
+        shown="`session.key` in the user's data folder",
+    )
+    fhir_servers: tuple[str, ...] = text(
+        (),
+        "FHIR base URLs that missing prefetch may be fetched from when no clients are configured; with clients each "
+        "has its own list",
+        kind="comma-separated http(s) URLs",
+    )
+    private_networks: tuple[str, ...] = text(
+        (),
+        "CIDR ranges in which FHIR servers and key URLs may live besides the public internet, such as `10.20.0.0/16`",
+        kind="comma-separated CIDR ranges",
+    )
+    operator_token_file: str = text(
+        "",
+        "File with the bearer token for `/metrics` and `/health/ready` at the public address, see "
+        "[Health and metrics](#health-and-metrics); at the address of `riskcards serve --admin` they need none",
+        kind="path",
+    )
+    trusted_proxies: tuple[str, ...] = text(
+        (),
+        "CIDR ranges of your own proxies: their `X-Forwarded-For` names the browser whose launches are counted",
+        kind="comma-separated CIDR ranges",
+    )
+    open_discovery: bool = text(False, "Answer discovery without a token although clients are configured")
+    allowed_origins: tuple[str, ...] = text(("*",), "Origins for CORS", kind="`*`, or comma-separated origins")
+    index: str = text(
+        "",
+        "Folder of an index built with `riskcards index build`",
+        kind="path",
+        shown="the starter evidence base",
+    )
+    models: str = text("", "Folder with one model directory per task", kind="path", shown="the shipped models")
+    site_map: str = text(
+        "",
+        "YAML file that translates the hospital's own codes, see [site-maps.md](site-maps.md)",
+        kind="path",
+        shown="the shipped maps alone",
+    )
+    suggestions: str = text(
+        "",
+        "YAML or JSON file of the suggestions of cards, see [Suggestions](#suggestions)",
+        kind="path",
+        shown="the built-in ones",
+    )
+    offer_risk_assessment: bool = text(
+        False, "Offer on every card with an estimate to save it in the record, as RiskAssessment and Provenance"
+    )
+    readmission_threshold: float = number(
+        0.15,
+        0,
+        1,
+        "From this probability a readmission card is a warning and offers suggestions",
+        unit="probability",
+        above=True,
+    )
+    mortality_threshold: float = number(0.15, 0, 1, "The same for hospital death", unit="probability", above=True)
+    thresholds: tuple[str, ...] = text(
+        (),
+        "Thresholds for one service and task, such as `hospital-risk.readmission_30d=0.2`; before the two above",
+        kind="comma-separated SERVICE.TASK=PROBABILITY",
+    )
+    level_follows: Literal["cautious", "estimate"] = text(
+        "cautious",
+        "Where the estimate and the best-fitting established score disagree, the card's level follows the higher of "
+        "the estimate and the lower end of the score's published risk; `estimate`: the estimate alone",
+    )
+    time_zone: str = text(
+        "UTC",
+        "The hospital's time zone, such as `Europe/Berlin`: a suggestion is due when its day ends there",
+        kind="name of a time zone",
+    )
+    quiet_below_threshold: bool = text(False, "Show no card at all below the threshold (it is kept)")
+    warnings_per_100: float = number(
+        0.0,
+        0,
+        100,
+        "Cap on warnings among 100 cards of a service for one client in the last day; above it a card informs only",
+        unit="warnings per 100 cards",
+        zero="no cap",
+    )
+    snooze_hours: float = number(
+        0.0,
+        0,
+        MAX_SNOOZE_HOURS,
+        "After an override, show that user no card on that stay for so many hours, unless a risk moved",
+        unit="hours",
+        zero="no snooze",
+    )
+    snooze_delta: float = number(
+        0.05, 0, 1, "The change of a probability that ends the snooze", unit="probability", above=True
+    )
+    mode: Literal["off", "silent", "pilot", "live"] = text(
+        "live",
+        "`off`, `silent` (estimated and kept, never shown), `pilot` or `live`, until `riskcards mode` sets another",
+    )
+    pilot_users: tuple[str, ...] = text(
+        (), "Users who see cards in pilot mode, such as `Practitioner/17`", kind="comma-separated TYPE/ID"
+    )
+    roles: tuple[Literal["Practitioner", "PractitionerRole", "Patient", "RelatedPerson"], ...] = text(
+        ("Practitioner", "PractitionerRole"),
+        "Kinds of users who see cards; all others get `cards: []`",
+        kind=f"one or more of {', '.join(USER_TYPES)}",
+    )
+    max_body_bytes: int = number(10 * 2**20, 1024, 2**30, "Larger request bodies are refused with 413", unit="bytes")
+    max_held_bytes: int = number(
+        96 * 2**20,
+        1024,
+        2**40,
+        "Bodies that one worker holds at a time, together, at least one of the largest; above it 503",
+        unit="bytes",
+    )
+    max_active: int = number(1, 1, 64, "Hook requests one worker computes at a time", unit="requests")
+    max_waiting: int = number(
+        32, 0, 1000, "Hook requests that may wait for that; above it 503 at once", unit="requests"
+    )
+    worker_growth_bytes: int = number(
+        512 * 2**20,
+        0,
+        2**40,
+        "A worker whose own memory has grown by this since it began to serve is replaced, its successor first",
+        unit="bytes",
+        zero="never",
+    )
+    requests_per_minute: int = number(
+        0, 0, 1_000_000, "Rate of each client, in each worker", unit="requests", zero="no limit"
+    )
+    fetch_seconds: float = number(
+        3.0, 0, _LONGEST, "Time allowed for fetching one missing prefetch key", unit="seconds", above=True
+    )
+    deadline_seconds: float = number(
+        4.5,
+        0,
+        _LONGEST,
+        "A hook is answered within this, without what was too slow; a card that the database has not taken by then is "
+        "not shown (503)",
+        unit="seconds",
+        above=True,
+    )
+    store_seconds: float = number(
+        2.0,
+        0,
+        _LONGEST,
+        "Time the running service waits for its database at one step: a connection, a lock, a statement",
+        unit="seconds",
+        above=True,
+    )
+    remember_seconds: float = number(
+        60.0,
+        0,
+        _LONGEST,
+        "A prefetch that comes again byte for byte within this, from the same client for the same patient, is answered "
+        "from the assessment cache, as of the first request. Fetched data are never cached",
+        unit="seconds",
+        zero="no cache",
+    )
+    note_reader: str = text(
+        "rules",
+        "The reader of notes besides the rules: `smollm2`, a model folder (with `+ADAPTER`), or "
+        "`https://HOST/v1#MODEL`; it reads ahead of the hooks, see [language-models.md](language-models.md)",
+    )
+    stage1_models: tuple[str, ...] = text(
+        (),
+        "Place on this machine of the language model that is the first stage of a model of `RISKCARDS_MODELS`: `NAME`, "
+        "or `TASK=NAME`, named as a note reader is. It must be the model used in training, or the service does not "
+        "start",
+        kind="comma-separated names",
+        shown="the name in the model folder",
+    )
+    note_reader_token_file: str = text(
+        "", "File with the bearer token of the model server, of first stages too", kind="path"
+    )
+    note_reader_seconds: float = number(
+        60.0, 0, 3600, "Time for one answer of the model server", unit="seconds", above=True
+    )
+    run_folder: str = text(
+        "",
+        "Folder of the sockets of running services, readable by their user only, by which `riskcards mode` and the "
+        "other commands find them, see [Finding the running service](#finding-the-running-service)",
+        kind="path",
+        shown="`/run/riskcards` if the service may write there, else in the user's runtime or temporary folder",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = text(
+        "INFO", "Level of the log; no level logs patient data"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            faults = [described(fault, type(self).model_fields) for fault in error.errors(include_url=False)]
+            raise SettingsError("\n".join(dict.fromkeys(faults))) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is given: `from_environment` says which environment and file are read."""
+        return (init_settings,)
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str], config_file: Path | None = None) -> Settings:
         """Defaults, then the file's keys, then the environment. Raises SettingsError."""
-        given: dict[str, Any] = {}
-        if config_file is not None:
-            given.update(_from_file(config_file))
-        for name, value in env.items():
-            if name.startswith(PREFIX) and name not in _NOT_OURS:
-                given[name.removeprefix(PREFIX).lower()] = value
-        known = {field.name: field.default for field in fields(cls)}
-        values = {name: _convert(name, value, known) for name, value in given.items()}
-        settings = cls(**values)
-        if urlsplit(settings.public_url).scheme not in {"http", "https"}:
-            raise SettingsError(f"{PREFIX}PUBLIC_URL must be an absolute http(s) URL, not {settings.public_url!r}")
-        settings._check()
-        return settings
+        known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
+        others = sorted({name for name in env if name.startswith(PREFIX)} - known - _NOT_OURS)
+        if others:
+            raise SettingsError("\n".join(unknown(name, cls.model_fields) for name in others))
+        given: dict[str, Any] = {} if config_file is None else read_settings_file(config_file)
+        return cls(**{**given, **Environment(cls, {name: env[name] for name in known & set(env)})()})
 
-    def _check(self) -> None:
-        """Checks ranges and combinations. Raises SettingsError."""
-        if self.mode not in set(Mode):
-            raise SettingsError(f"{PREFIX}MODE: {self.mode!r} is none of {', '.join(Mode)}")
-        if self.level_follows not in set(LevelPolicy):
-            raise SettingsError(f"{PREFIX}LEVEL_FOLLOWS: {self.level_follows!r} is none of {', '.join(LevelPolicy)}")
+    def with_changes(self, **values: Any) -> Settings:
+        """These settings with some changed, checked again. Raises SettingsError."""
+        return Settings(**{**self.model_dump(), **values})
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read(cls, value: Any, info: Any) -> Any:
+        field = cls.model_fields[info.field_name]
+        if is_list(field):
+            return split(value)
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError("true and false are no numbers")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.strip().upper() if isinstance(value, str) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return web_address(value)
+
+    @field_validator("fhir_servers")
+    @classmethod
+    def _urls(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return each(web_address, values)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return each(origin, values)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
         try:
-            Networks.of(self.private_networks)
-        except ValueError as error:
-            raise SettingsError(f"{PREFIX}PRIVATE_NETWORKS: {error}") from None
-        try:
-            self.zone()
+            zone_named(value)
         except (ValueError, OSError, ZoneInfoNotFoundError):
-            raise SettingsError(
-                f"{PREFIX}TIME_ZONE: {self.time_zone!r} is not a known time zone, such as Europe/Berlin"
-            ) from None
-        self._check_files()
+            raise ValueError("expected a time zone such as Europe/Berlin") from None
+        return value
+
+    @field_validator("pilot_users")
+    @classmethod
+    def _users(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return each(user, values)
+
+    @field_validator("roles")
+    @classmethod
+    def _some(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if not values:
+            raise ValueError("nobody would see a card; to show none, set RISKCARDS_MODE to silent or off")
+        return values
+
+    @field_validator("private_networks", "trusted_proxies")
+    @classmethod
+    def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        Networks.of(values)
+        return values
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
         try:
-            ReaderName.of(self.note_reader)
+            if value and database_of(value).get_backend_name() not in SUPPORTED:
+                raise ValueError(f"expected the URL of a database of {' or '.join(SUPPORTED)}")
+        except ArgumentError:
+            raise ValueError("expected a URL such as sqlite:////srv/riskcards.db") from None
+        return value
+
+    @field_validator("note_reader")
+    @classmethod
+    def _reader(cls, value: str) -> str:
+        try:
+            ReaderName.of(value)
         except ReaderNameError as error:
-            raise SettingsError(f"{PREFIX}NOTE_READER: {error}") from None
-        for item in self.stage1_models:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("stage1_models")
+    @classmethod
+    def _stages(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for item in values:
             try:
                 named = ReaderName.of(_stage1_model(item)[1])
             except ReaderNameError as error:
-                raise SettingsError(f"{PREFIX}STAGE1_MODELS: {error}") from None
+                raise ValueError(str(error)) from None
             if named.kind == RULES:
-                raise SettingsError(f"{PREFIX}STAGE1_MODELS: {item!r}; expected NAME or TASK=NAME of a language model")
-        known = {f"{service.id}.{task}" for service in SERVICES.values() for task in service.tasks}
-        for item in self.thresholds:
-            place, _, value = item.partition("=")
-            if place not in known or not _is_share(value):
-                raise SettingsError(
-                    f"{PREFIX}THRESHOLDS: {item!r}; expected service.task=probability, such as "
-                    f"hospital-risk.readmission_30d=0.2, with one of {', '.join(sorted(known))}"
-                )
+                raise ValueError(f"{item!r}; expected NAME or TASK=NAME of a language model")
+        once(_stage1_model(item)[0] or "every task" for item in values)
+        return values
 
-    def _check_files(self) -> None:
-        """Raises SettingsError for a configured file that cannot be read: the service would silently do less."""
-        files: tuple[tuple[str, str, Callable[[Path], Any]], ...] = (
-            ("SITE_MAP", self.site_map, SiteMap.open),
-            ("SUGGESTIONS", self.suggestions, read_drafts),
-        )
-        for name, path, read in files:
-            try:
-                read(Path(path)) if path else None
-            except DefinitionError as error:
-                raise SettingsError(f"{PREFIX}{name}: {error}") from None
+    @field_validator("thresholds")
+    @classmethod
+    def _thresholds(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        known = {f"{service.id}.{task}" for service in SERVICES.values() for task in service.tasks}
+        for item in values:
+            place, _, value = item.partition("=")
+            if place not in known or not _is_probability(value):
+                raise ValueError(
+                    f"{item!r}; expected SERVICE.TASK=PROBABILITY, such as hospital-risk.readmission_30d=0.2, "
+                    f"above 0, at most 1, with one of {', '.join(sorted(known))}"
+                )
+        once(item.partition("=")[0] for item in values)
+        return values
+
+    @field_validator("site_map", "suggestions")
+    @classmethod
+    def _readable(cls, value: str, info: Any) -> str:
+        """A configured file that cannot be read is an error: the service would silently do less."""
+        read: Callable[[Path], Any] = SiteMap.open if info.field_name == "site_map" else read_drafts
+        try:
+            read(Path(value)) if value else None
+        except DefinitionError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"{PREFIX}MAX_HELD_BYTES: {self.max_held_bytes}; expected at least {PREFIX}MAX_BODY_BYTES, "
+                f"{self.max_body_bytes}: the largest body could never be read"
+            )
+        barred = [pilot for pilot in self.pilot_users if pilot.partition("/")[0] not in self.roles]
+        if barred:
+            raise ValueError(f"{PREFIX}PILOT_USERS: {barred[0]} is of no type in {PREFIX}ROLES and would see no card")
+        return self
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and hardly meant, for the log at start and for `riskcards doctor`."""
+        if self.mode == "pilot" and not self.pilot_users:
+            return (f"{PREFIX}MODE is pilot and {PREFIX}PILOT_USERS names nobody: no card is shown to anyone",)
+        return ()
 
     def thresholds_of(self, service: str, tasks: tuple[str, ...]) -> dict[str, float]:
         """The probability from which each task of a service warns: the service's own threshold, else the task's."""
@@ -152,7 +455,7 @@ class Settings:
 
     def zone(self) -> tzinfo:
         """The hospital's time zone, in which the day ends that a suggestion is due."""
-        return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
+        return zone_named(self.time_zone)
 
     def stage1_model(self, task: str, trained_with: str) -> str:
         """The first-stage language model of a task's model: the setting for that task, else the setting for all tasks,
@@ -165,47 +468,16 @@ class Settings:
 
     def store_url(self) -> str:
         """The database URL; by default an SQLite file in the user's data folder."""
-        return self.database_url or f"sqlite:///{_data_folder() / 'riskcards.db'}"
+        return self.database_url or f"sqlite:///{data_folder() / 'riskcards.db'}"
+
+    def open_store(self, patience: float | None = None, *, keyless: bool = False) -> Store:
+        """The database of these settings, see Store. Raises StoreError."""
+        key_file = Path(self.database_key_file) if self.database_key_file else None
+        return Store(self.store_url(), patience, key_file, keyless=keyless)
 
     def session_key_path(self) -> Path:
         """The key file for SMART sessions; by default beside the default database."""
-        return Path(self.session_key_file) if self.session_key_file else _data_folder() / "session.key"
-
-
-def _data_folder() -> Path:
-    base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    folder = base / "riskcards"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _from_file(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.__class__.__name__})") from None
-    except ValueError as error:
-        raise SettingsError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise SettingsError(f'{path}: expected one JSON object such as {{"public_url": "https://..."}}')
-    return document
-
-
-def _convert(name: str, value: Any, known: Mapping[str, Any]) -> Any:
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {PREFIX}{close[0].upper()}?" if close else ""
-        raise SettingsError(f"unknown setting {PREFIX}{name.upper()}{hint}")
-    default = known[name]
-    try:
-        if isinstance(default, tuple):
-            items = value.split(",") if isinstance(value, str) else value
-            return tuple(str(item).strip() for item in items if str(item).strip())
-        if isinstance(default, bool):
-            return _TRUTH[str(value).strip().lower()]
-        return type(default)(value)
-    except (TypeError, ValueError, KeyError):
-        raise SettingsError(f"{PREFIX}{name.upper()}: {value!r} is not a {type(default).__name__}") from None
+        return Path(self.session_key_file) if self.session_key_file else data_folder() / "session.key"
 
 
 def _stage1_model(item: str) -> tuple[str, str]:
@@ -218,8 +490,13 @@ def _stage1_model(item: str) -> tuple[str, str]:
     return (task, name) if given and re.fullmatch(r"[A-Za-z0-9_-]+", task) else ("", item)
 
 
-def _is_share(text: str) -> bool:
+def _is_probability(value: str) -> bool:
     try:
-        return 0 < float(text) <= 1
+        return 0 < float(value) <= 1
     except ValueError:
         return False
+
+
+def zone_named(name: str) -> tzinfo:
+    """Returns the time zone. Raises ValueError, OSError or ZoneInfoNotFoundError."""
+    return UTC if name == "UTC" else ZoneInfo(name)

@@ -17,6 +17,7 @@ from cds_service.application.factory import create_app
 from cds_service.cards.wording import outcome_name
 from cds_service.config.settings import Settings
 from cds_service.demo.ehr import DemoEhr, ehr_routes
+from cds_service.demo.guard import DemoGuard
 from cds_service.demo.requests import USER, hook_request
 from cds_service.demo.trace_page import times_of, trace_view
 from cds_service.demo.view import chart_view, ward_view
@@ -43,9 +44,12 @@ _POLICY = (
 )
 
 
-def create_demo_app(settings: Settings, ward: DemoWard, store: Store | None = None) -> Flask:
+def create_demo_app(
+    settings: Settings, ward: DemoWard, store: Store | None = None, guard: DemoGuard | None = None
+) -> Flask:
     """Returns the service with the simulator. With SMART clients (`demo_settings`) the app is launched as by an EHR;
-    without, the simulator opens it on the selected chart.
+    without, the simulator opens it on the selected chart. `guard` says who may see its charts; by default requests to
+    the host of the public URL.
     """
     traces: Traces = MemoryCache(TRACES)
 
@@ -53,6 +57,7 @@ def create_demo_app(settings: Settings, ward: DemoWard, store: Store | None = No
         traces.put(trace.asked.hook_instance, trace)
 
     app = create_app(settings, store=store, launches_app=True, on_trace=keep)
+    app.before_request((guard or DemoGuard(settings.public_url)).check)
     answering: HookHandler = app.extensions["riskcards"].answering
     risks = WardRisks(answering)
     app.extensions["riskcards-ward"] = risks

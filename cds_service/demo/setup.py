@@ -21,6 +21,8 @@ def demo_settings(address: str, folder: Path) -> Settings:
         "RISKCARDS_SESSION_KEY_FILE": str(folder / "session.key"),
         # Every request is computed in full, so that its trace is complete.
         "RISKCARDS_REMEMBER_SECONDS": "0",
+        # Its pages and charts are for its own address; no other website may read them.
+        "RISKCARDS_ALLOWED_ORIGINS": "",
     }
     if is_loopback(address):
         client = {"name": "demo-ehr", "iss": f"{address}/demo/fhir", "client_id": CLIENT_ID, "type": "public"}

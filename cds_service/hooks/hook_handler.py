@@ -61,11 +61,13 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
-    """One request with its mode, client, deadlines and trace."""
+    """One request with its mode, tasks, client, deadlines and trace."""
 
     service: Service
     request: HookRequest
     mode: Mode
+    tasks: tuple[str, ...]
+    """Those of the service that are not off."""
     caller: Caller | None
     due: Due
     trace: Trace = field(default_factory=Trace)
@@ -143,12 +145,13 @@ class HookHandler:
 
     def preview(self, service: Service, body: bytes) -> tuple[Assessment, ...]:
         """The assessments of a request without a card; encoded notes and opened models stay cached."""
-        asking = _Asking(service, parse_request(body, service), Mode.SILENT, None, Due.of(self.settings))
+        tasks = self.modes.active(service.tasks, None)
+        asking = _Asking(service, parse_request(body, service), Mode.SILENT, tasks, None, Due.of(self.settings))
         prefetch = complete(asking.request, service, self.gateway(None))
         record = self._record(asking, prefetch, prefetch.encounter(asking.request.encounter_id))
         if record.current_stay is None:
             return ()
-        return tuple(self.pipeline.assess(record, task) for task in service.tasks)
+        return tuple(self.pipeline.assess(record, task) for task in tasks)
 
     def answer(
         self, service: Service, body: bytes, caller: Caller | None = None, due: Due | None = None
@@ -159,9 +162,10 @@ class HookHandler:
         be stored in time: what is not stored is not shown.
         """
         due, trace = due or Due.of(self.settings), Trace(len(body))
-        mode = self.steps.run(due.answered, self.modes.of, service.id, None if caller is None else caller.tenant)
-        with self.admission.enter(due.answered):
-            asking = _Asking(service, open_request(body, service), mode, caller, due, trace)
+        client = "" if caller is None else caller.client.name
+        mode, tasks = self.steps.run(due.answered, self._in_force, service, None if caller is None else caller.tenant)
+        with self.admission.enter(due.answered, client):
+            asking = _Asking(service, open_request(body, service), mode, tasks, caller, due, trace)
             silenced = mode is Mode.OFF or asking.request.user_id.partition("/")[0] not in self.settings.roles
             known = None if silenced else self._cached(asking)
             card = None if known is None else self._card(asking, known)
@@ -178,7 +182,7 @@ class HookHandler:
             notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
             trace.prefetch = prefetch
             trace.lap("fetch what did not come")
-            with self.admission.enter(due.answered):
+            with self.admission.enter(due.answered, client):
                 known = self._assessed(asking, prefetch, notes)
                 if known is None:
                     self.metrics.answered(service.id, "no-stay")
@@ -188,6 +192,11 @@ class HookHandler:
         answer = self._stored(asking, known, card)
         trace.lap("build and keep the card")
         return self._traced(asking, known.assessments, answer)
+
+    def _in_force(self, service: Service, tenant: str | None) -> tuple[Mode, tuple[str, ...]]:
+        """(the mode of a service, those of its tasks that are not off); without any task the service is off."""
+        tasks = self.modes.active(service.tasks, tenant)
+        return self.modes.of(service.id, tenant) if tasks else Mode.OFF, tasks
 
     def _traced(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
         """The answer, after its trace, without the token, was given to `on_trace`."""
@@ -207,10 +216,13 @@ class HookHandler:
         record = asking.trace.record = self._record(asking, prefetch, encounter, notes)
         asking.trace.lap("map the chart")
         if record.no_stay in _CERTAINLY_NO_STAY:
-            if request.encounter_id is not None and service.hook != "patient-view":
-                raise UnusablePrefetchError("not-found", "context.encounterId: no such inpatient stay in the data")
+            # A chart may be opened on a clinic visit, which has no risk to show; an encounter that is not there is an
+            # error, in every hook: an empty list would say that there is none.
+            if request.encounter_id is not None and (service.hook != "patient-view" or encounter is None):
+                kind = "encounter" if service.hook == "patient-view" else "inpatient stay"
+                raise UnusablePrefetchError("not-found", f"context.encounterId: no such {kind} in the data")
             return None
-        assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in service.tasks)
+        assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in asking.tasks)
         asking.trace.lap("assess")
         wanting = has_gaps(request.prefetch, service) or any(note_urls(prefetch))
         wanting = wanting or lacks_locations(prefetch, request.encounter_id)
@@ -261,7 +273,8 @@ class HookHandler:
         service, request, caller, due = asking.service, asking.request, asking.caller, asking.due
         now = self.clock()
         if card["indicator"] == "warning" and self.quiet.warnings_per_100:
-            counted = self.steps.run(due.answered, self.store.warned_since, service.id, now - RATE_WINDOW)
+            asker = None if caller is None else caller.asker
+            counted = self.steps.run(due.answered, self.store.warned_since, service.id, now - RATE_WINDOW, asker)
             card["indicator"] = "info" if self.quiet.over_cap(*counted) else "warning"
         stay = known.record.current_stay.source if known.record.current_stay else None
         shown = self._shown(asking, stay, known.assessments, card, now)
@@ -349,4 +362,11 @@ class HookHandler:
 def _key(asking: _Asking) -> Key:
     caller, request = asking.caller, asking.request
     client = (None, None) if caller is None else (caller.client.name, caller.tenant)
-    return (*client, asking.service.id, request.patient_id, request.encounter_id, request.prefetch.sha256)
+    return (
+        *client,
+        asking.service.id,
+        ",".join(asking.tasks),
+        request.patient_id,
+        request.encounter_id,
+        request.prefetch.sha256,
+    )

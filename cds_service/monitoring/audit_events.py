@@ -67,10 +67,13 @@ def audit_event(entry: AuditEntry, public_url: str) -> dict[str, Any]:
 
 
 def _agents(entry: AuditEntry, body: Mapping[str, Any], base: str) -> Iterator[dict[str, Any]]:
-    """The requesting client, by its name in the clients file, and the answering service."""
+    """The user by a keyed hash, the requesting client by its name in the clients file or the operator, the service."""
     asked = entry.kind in {"card", "feedback", "foreign-patient"}
-    agent = str(body.get("client") or ("a client without a token" if asked else "an operator"))
-    yield {"name": agent, "requestor": True}
+    user = body.get("user_hash")
+    if user:
+        yield {"who": {"identifier": {"system": f"{base}/user-hashes", "value": str(user)}}, "requestor": True}
+    client = str(body.get("client") or ("a client without a token" if asked else body.get("by") or "an operator"))
+    yield {"name": client, "requestor": not user}
     yield {"who": {"identifier": {"system": _URI, "value": base}, "display": "riskcards"}, "requestor": False}
 
 

@@ -1,16 +1,18 @@
-"""The main monitoring figures for /metrics, queried at most once a minute in each worker."""
+"""The main monitoring figures for /metrics, counted in the background, at most once a minute in each worker."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from threading import Lock
+from threading import Lock, Thread
 
 import numpy as np
 
 from cds_service.monitoring.document import abstentions, burden, feedback
 from cds_service.monitoring.model_fit import TRAINING, calibration_now, latest
+from cds_service.store.errors import StoreError
 from cds_service.store.store import Store
 from risk_model import RiskModel
 from risk_model.models import compare_distributions, compare_training_probabilities
@@ -18,6 +20,9 @@ from risk_model.models import compare_distributions, compare_training_probabilit
 DAYS = 7
 CALIBRATED_DAYS = 180
 FRESH_SECONDS = 60.0
+WAIT_SECONDS = 1.0
+_SHARE = 20
+LOG = logging.getLogger("riskcards")
 Figures = Mapping[tuple[str, str], float]
 
 
@@ -30,18 +35,51 @@ class Gauges:
         self._store = store
         self._models = models
         self._clock = clock
-        self._lock = Lock()
-        self._read = float("-inf")
+        self._lock, self._starting = Lock(), Lock()
+        self._read, self._pause = float("-inf"), FRESH_SECONDS
+        self._counting: Thread | None = None
         self._figures: Figures = {}
 
     def figures(self) -> Figures:
-        """Returns figures at most a minute old. Raises StoreError."""
+        """Returns figures at most a minute old, counted now if need be. Raises StoreError.
+
+        A count takes at most a twentieth of the time: of a large store the figures are older.
+        """
         with self._lock:
-            if self._clock() - self._read >= FRESH_SECONDS:
+            if self._is_due():
                 # Set before the query, so that a database that is down is not queried on every scrape.
-                self._read = self._clock()
+                began = self._read = self._clock()
                 self._figures = dict(self._counted())
+                self._pause = max(FRESH_SECONDS, _SHARE * (self._clock() - began))
             return self._figures
+
+    def latest(self) -> Figures:
+        """Returns the newest figures, at once: they are counted in the background, by one thread, when they are due.
+
+        Only the first ones are waited for, at most WAIT_SECONDS.
+        """
+        with self._starting:
+            if self._counting is None and self._is_due():
+                self._counting = Thread(target=self._count, name="gauges", daemon=True)
+                self._counting.start()
+            counting = self._counting
+        if counting is not None and not self._figures:
+            counting.join(WAIT_SECONDS)
+        return self._figures
+
+    def _is_due(self) -> bool:
+        return self._clock() - self._read >= self._pause
+
+    def _count(self) -> None:
+        try:
+            self.figures()
+        except StoreError as error:
+            # The counters are still correct, and readiness reports that the store is down.
+            LOG.error("monitoring %s", error)
+        except Exception as error:  # noqa: BLE001 - a scrape must go on without these figures
+            LOG.error("monitoring error=%s", error.__class__.__name__)
+        finally:
+            self._counting = None
 
     def _counted(self) -> Iterator[tuple[tuple[str, str], float]]:
         since = datetime.now(UTC) - timedelta(days=DAYS)

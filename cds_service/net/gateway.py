@@ -49,7 +49,9 @@ class _Origin:
         # decoded further.
         path = unquote(parts.path)
         hidden = "%" in path or "\\" in url or any(ord(sign) <= 32 for sign in url)
-        if hidden or ".." in path.split("/"):
+        # `..;` is `..` for servers that take path parameters off after they checked the path (Tomcat and others).
+        climbs = any(part.partition(";")[0].strip() in {".", ".."} for part in path.split("/"))
+        if hidden or climbs:
             raise GatewayError("not-a-server-url")
         port = given or (443 if parts.scheme == "https" else 80)
         return cls(parts.scheme, parts.hostname.lower(), port, path.rstrip("/"))

@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from cds_service.net.resolver import RESOLVER
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _CHUNK = 65_536
@@ -99,7 +101,26 @@ class Networks:
         """
         if any(address in network for network in self.private):
             return True
-        return all(face.is_global and not (face.is_multicast or face.is_reserved) for face in faces(address))
+        return all(_is_public(face) for face in faces(address))
+
+
+# Not in every version of Python's own list: site-local (RFC 3879), 6to4 relays (RFC 7526), documentation (RFC 9637),
+# segment routing (RFC 9602), local NAT64 (RFC 8215), IPv4-compatible (RFC 4291).
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        ("fec0::/10", "192.88.99.0/24", "3fff::/20", "5f00::/16", "64:ff9b:1::/48", "::/96", "100::/64"),
+    )
+)
+
+
+def _is_public(address: IPAddress) -> bool:
+    """
+    >>> [_is_public(ipaddress.ip_address(a)) for a in ("2606:4700::1111", "fec0::1", "fd00::1", "::10.0.0.1")]
+    [True, False, False, False]
+    """
+    known = address.is_global and not (address.is_multicast or address.is_reserved)
+    return known and not any(address in network for network in _NOT_PUBLIC)
 
 
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -250,9 +271,12 @@ class _CheckedHTTPS(HTTPSConnection):
 
 
 def _connect(host: str, port: int | None, timeout: Any, networks: Networks) -> socket.socket:
+    deadline = time.monotonic() + float(timeout)
     try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except OSError:
+        found = RESOLVER.resolve(host.strip("[]"), port, deadline)
+    except TimeoutError:
+        raise OutboundError("too-slow", "name resolution") from None
+    except (OSError, UnicodeError):
         raise OutboundError("not-resolved") from None
     for *_, place in found:
         if not networks.allow(ipaddress.ip_address(str(place[0]).partition("%")[0])):
@@ -261,8 +285,9 @@ def _connect(host: str, port: int | None, timeout: Any, networks: Networks) -> s
     family, kind, protocol, _, place = found[0]
     connection = socket.socket(family, kind, protocol)
     try:
-        connection.settimeout(timeout)
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
         connection.connect(place)
+        connection.settimeout(timeout)
     except BaseException:
         connection.close()
         raise

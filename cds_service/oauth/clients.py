@@ -11,6 +11,7 @@ JSON or YAML:
         client_secret_file: /etc/riskcards/secret   # symmetric: this, or client_secret_env: NAME_OF_A_VARIABLE
         hosts: [auth.example.org]                   # hosts of its authorization server besides that of iss
         frame_ancestors: [https://ehr.example.org]  # which pages may show the app inside them
+        tenant: north                               # optional: the tenant whose modes hold for the app launched there
         scopes: [launch, patient/*.rs]              # optional; the default asks for what the app reads, and no more
 """
 
@@ -31,7 +32,7 @@ from cds_service.oauth.keys import SigningKey, read_signing_key
 
 TYPES = ("public", "symmetric", "asymmetric")
 _LISTS = ("private_keys", "hosts", "frame_ancestors", "scopes")
-_WORDS = ("name", "iss", "client_id", "type", "client_secret_file", "client_secret_env")
+_WORDS = ("name", "iss", "client_id", "type", "client_secret_file", "client_secret_env", "tenant")
 _HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?\Z")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -49,6 +50,7 @@ class SmartClient:
     hosts: tuple[str, ...] = ()
     frame_ancestors: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    tenant: str | None = None
 
     def trusts(self, url: str) -> bool:
         """Whether an endpoint may be at this URL: a host of this client, with https if the FHIR server uses https.
@@ -113,6 +115,8 @@ def _client(item: Any, where: str, env: Mapping[str, str]) -> SmartClient:
     for name in ("name", "iss", "client_id"):
         if not isinstance(item.get(name), str) or not item[name].strip():
             raise SmartSetupError(f"{where}.{name}: a non-empty string is required")
+    if not isinstance(item.get("tenant", ""), str) or item.get("tenant") == "":
+        raise SmartSetupError(f"{where}.tenant: a non-empty string is required")
     kind = item.get("type", "public")
     if kind not in TYPES:
         raise SmartSetupError(f"{where}.type: {kind!r} is none of {', '.join(TYPES)}")
@@ -135,6 +139,7 @@ def _client(item: Any, where: str, env: Mapping[str, str]) -> SmartClient:
         hosts=lists["hosts"],
         frame_ancestors=lists["frame_ancestors"],
         scopes=lists["scopes"],
+        tenant=item.get("tenant"),
     )
 
 

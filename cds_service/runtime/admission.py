@@ -7,12 +7,14 @@ wait until its EHR gives up on it.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
 RETRY_SECONDS = 2
 _READERS = 4
+_MOST_BUCKETS = 10_000
 
 
 class OverloadedError(Exception):
@@ -33,25 +35,34 @@ class Admission:
     def __init__(self, active: int, waiting: int, seconds: float, held_bytes: int) -> None:
         self._active, self._waiting, self._seconds, self._bytes = active, waiting, seconds, held_bytes
         self._inside = self._queued = self._held = self._holders = 0
+        # By client: requests that wait, bodies, bytes.
+        self._queued_of: Counter[str] = Counter()
+        self._holders_of: Counter[str] = Counter()
+        self._held_of: Counter[str] = Counter()
         self._changed = Condition(Lock())
 
     @contextmanager
-    def enter(self, until: float | None = None) -> Iterator[None]:
+    def enter(self, until: float | None = None, client: str = "") -> Iterator[None]:
         """Takes one of `active` slots, after waiting at most `seconds` in a queue of at most `waiting`.
 
-        Nor is it waited for past `until` (of `time.monotonic()`), when the client gives up. Raises OverloadedError.
+        Nor is it waited for past `until` (of `time.monotonic()`), when the client gives up. One `client` never has the
+        whole queue. Raises OverloadedError.
         """
         patience = self._seconds if until is None else min(self._seconds, max(0.0, until - time.monotonic()))
         with self._changed:
             if self._inside >= self._active and self._queued >= self._waiting:
                 raise OverloadedError("too many requests are waiting")
+            if client and self._inside >= self._active and self._queued_of[client] >= share(self._waiting):
+                raise OverloadedError("too many requests of this client are waiting")
             self._queued += 1
+            self._queued_of[client] += 1
             try:
                 if not self._changed.wait_for(lambda: self._inside < self._active, patience):
                     raise OverloadedError("no place became free in time")
                 self._inside += 1
             finally:
                 self._queued -= 1
+                _less(self._queued_of, client, 1)
         try:
             yield
         finally:
@@ -60,30 +71,53 @@ class Admission:
                 self._changed.notify()
 
     @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
+    def hold(self, size: int, client: str = "") -> Iterator[None]:
         """Reserves `size` bytes of the memory for all request bodies, before a body is read. Raises OverloadedError.
 
-        No more requests may hold bodies than could ever be served: slow senders must not take every thread.
+        No more requests may hold bodies than could ever be served: slow senders must not take every thread, and those
+        of one `client` leave a share to the others.
         """
+        most = self._active + self._waiting + _READERS
         with self._changed:
-            if self._holders >= self._active + self._waiting + _READERS:
+            if self._holders >= most or (client and self._holders_of[client] >= share(most)):
                 raise OverloadedError("too many requests are being sent")
             if self._held + size > self._bytes and self._held:
                 raise OverloadedError("too many large requests at once")
+            if client and self._held_of[client] and self._held_of[client] + size > share(self._bytes):
+                raise OverloadedError("too many large requests of this client at once")
             self._held += size
             self._holders += 1
+            self._held_of[client] += size
+            self._holders_of[client] += 1
         try:
             yield
         finally:
             with self._changed:
                 self._held -= size
                 self._holders -= 1
+                _less(self._held_of, client, size)
+                _less(self._holders_of, client, 1)
 
     @property
     def load(self) -> tuple[int, int]:
         """(requests being served, requests waiting), for the metrics."""
         with self._changed:
             return self._inside, self._queued
+
+
+def share(most: int) -> int:
+    """What one client may have of a limit: three quarters, so that another finds room; all of one or two.
+
+    >>> [share(most) for most in (1, 2, 4, 36)]
+    [1, 2, 3, 27]
+    """
+    return most if most < 3 else most - max(1, most // 4)
+
+
+def _less(counter: Counter[str], client: str, size: int) -> None:
+    counter[client] -= size
+    if counter[client] <= 0:
+        del counter[client]
 
 
 class RateLimit:
@@ -101,6 +135,10 @@ class RateLimit:
             return
         with self._lock:
             now = self._clock()
+            if len(self._buckets) >= _MOST_BUCKETS:
+                # Those that are full again say nothing.
+                full = self._burst / self._rate
+                self._buckets = {name: kept for name, kept in self._buckets.items() if now - kept[1] < full}
             left, then = self._buckets.get(client, (self._burst, now))
             left = min(self._burst, left + (now - then) * self._rate)
             self._buckets[client] = (max(0.0, left - 1), now)

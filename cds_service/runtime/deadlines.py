@@ -22,6 +22,8 @@ _AT_ONCE = 16
 class DeadlineRunner:
     """DeadlineRunner().run(deadline, store.record_card, record)   `deadline` is of `time.monotonic()`.
 
+    One for each kind of step that may hang: keys that do not come must not keep cards from being stored.
+
     Returns the step's result or raises its exception; raises StoreError at the deadline. At most sixteen steps run at
     a time, abandoned ones included. A step that has not begun at its deadline never runs.
     """

@@ -42,6 +42,7 @@ class SmartParts:
     vault: Vault
     store: Store
     public_url: str
+    trusted_proxies: tuple[str, ...] = ()
     rate: RateLimit = field(default_factory=lambda: RateLimit(LAUNCHES_A_MINUTE))
     """Rate limit per client address."""
     discovered: dict[str, tuple[float, AuthorizationServer]] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class SmartParts:
             return None
         found = {iss: register(client, settings.private_networks) for iss, client in clients.items()}
         vault = Vault(store.sealed, open_cipher(settings.session_key_path()))
-        return cls(found, vault, store, settings.public_url.rstrip("/"))
+        return cls(found, vault, store, settings.public_url.rstrip("/"), settings.trusted_proxies)
 
     def registration(self, iss: str) -> Registration:
         """Of an `iss` that a launch names. Raises LaunchRefusedError for one that is not on the list."""

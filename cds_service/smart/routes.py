@@ -7,6 +7,7 @@ import logging
 from flask import Blueprint, Response, make_response, render_template, request
 
 from cds_hooks.blueprint import json_response
+from cds_service.net.addresses import client_address
 from cds_service.oauth.errors import LaunchRefusedError
 from cds_service.oauth.keys import published
 from cds_service.runtime.admission import RateLimitedError
@@ -32,7 +33,8 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
             raise LaunchRefusedError("no-iss", advice)
         parts = _configured(smart)
         try:
-            parts.rate.take(request.remote_addr or "")
+            forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
+            parts.rate.take(client_address(request.remote_addr or "", forwarded, parts.trusted_proxies))
         except RateLimitedError as error:
             advice = "Too many launches at once. Launch the app again in a moment."
             refused = _page(advice, 429)

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+
+from cds_service.store.places import data_folder
 
 _LOCK = 0x6D696772
 _FIRST = "v0001"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCKED_SECONDS = 5.0
+SUPPORTED = ("sqlite", "postgresql")
+"""The databases, by the names of SQLAlchemy."""
+
+
+def database_of(url: str) -> URL:
+    """The parsed URL, with the driver we install for PostgreSQL. Raises ArgumentError.
+
+    >>> database_of("postgres://db.example.org/cards").drivername
+    'postgresql+psycopg'
+    """
+    scheme, colon, rest = url.partition("://")
+    driver = "postgresql+psycopg" if scheme in {"postgres", "postgresql"} else scheme
+    return make_url(f"{driver}{colon}{rest}")
 
 
 def open_engine(url: str, patience: float | None = None) -> Engine:
@@ -20,16 +36,43 @@ def open_engine(url: str, patience: float | None = None) -> Engine:
 
     `patience` is the timeout, in seconds, of a connection attempt, a lock and a statement.
     """
-    if url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     waits = {} if patience is None or ":memory:" in url else {"pool_timeout": patience}
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), **waits)
+    engine = create_engine(database_of(url), pool_pre_ping=not url.startswith("sqlite"), **waits)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _durable(patience or _LOCKED_SECONDS))
         event.listen(engine, "begin", _begin)
     elif patience is not None and engine.dialect.name == "postgresql":
         event.listen(engine, "do_connect", _impatient(patience))
     return engine
+
+
+def file_of(url: str) -> Path | None:
+    """The file of an SQLite database; None for another database, and for one in memory."""
+    parsed = database_of(url)
+    held = parsed.get_backend_name() != "sqlite" or parsed.database in {None, "", ":memory:"}
+    return None if held or str(parsed.database).startswith("file:") else Path(str(parsed.database))
+
+
+def default_key_file(url: str) -> Path | None:
+    """The key file of a database: beside an SQLite file, else in the user's data folder; None for one in memory."""
+    parsed, file = database_of(url), file_of(url)
+    if file is not None:
+        return file.with_name(f"{file.name}.key")
+    return None if parsed.get_backend_name() == "sqlite" else data_folder() / f"{parsed.database or 'database'}.key"
+
+
+def private_file(path: Path) -> None:
+    """Makes the file readable by its owner only, and creates it so: SQLite would leave that to the umask.
+
+    A file of another user is left as it is.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if each.exists() and each.stat().st_mode & 0o077 and each.stat().st_uid == os.geteuid():
+                each.chmod(0o600)
+    except OSError:
+        return  # the driver's own message says what is wrong
 
 
 def _durable(seconds: float) -> Callable[[Any, Any], None]:
@@ -39,7 +82,8 @@ def _durable(seconds: float) -> Callable[[Any, Any], None]:
         # WAL lets others read during a write; FULL keeps committed data through a power cut.
         cursor = connection.cursor()
         wait = f"busy_timeout={1000 * seconds:.0f}"
-        for pragma in (wait, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # What is deleted is overwritten: the key of an older version, and what retention removes.
+        for pragma in (wait, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -13,6 +13,10 @@ class StoreError(Exception):
     """The database failed to read or write; no answer is given as if it had succeeded."""
 
 
+class TooMuchFeedbackError(Exception):
+    """A card has as much feedback as is stored for one; more of it is no answer to the card."""
+
+
 @contextmanager
 def opening(url: str) -> Iterator[None]:
     """As `named` for opening a database: the message also has its location and the first line of the driver's message.

@@ -11,11 +11,13 @@ CARDS = Table(
     Column("uuid", String(36), primary_key=True),
     Column("created", DateTime(timezone=True), nullable=False, index=True),
     Column("service", String(64), nullable=False),
-    Column("hook_instance", String(36), nullable=False),
-    Column("patient_hash", String(64), nullable=False),
+    Column("hook_instance", String(36), nullable=False, index=True),
+    Column("patient_hash", String(64), nullable=False, index=True),
     Column("summary_kind", String(16), nullable=False),
     # Client, user and display status: suppression and the alert rate are computed from these.
     Column("scope_hash", String(64), index=True),
+    # The stay alone: outcomes are imported by it.
+    Column("stay_hash", String(64), index=True),
     Column("client", String(128)),
     Column("tenant", String(128)),
     Column("shown", String(16)),
@@ -47,7 +49,17 @@ FEEDBACK = Table(
     Column("outcome", String(16), nullable=False),
     Column("body", Text, nullable=False),
 )
+# A check value of the key, which is in a file.
 SALT = Table("salt", METADATA, Column("id", Integer, primary_key=True), Column("value", String(64), nullable=False))
+# The services that use this database: commands refuse one that none has used lately.
+SERVICES = Table(
+    "services",
+    METADATA,
+    Column("name", String(160), primary_key=True),
+    Column("started", DateTime(timezone=True), nullable=False),
+    Column("seen", DateTime(timezone=True), nullable=False),
+    Column("about", Text, nullable=False),
+)
 SEEN_TOKENS = Table(
     "seen_tokens",
     METADATA,
@@ -95,4 +107,6 @@ AUDIT = Table(
     Column("body", Text),
     Column("body_hash", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+    # An authentication code with the key outside the database; entries from before version 4 have none.
+    Column("seal", String(64)),
 )

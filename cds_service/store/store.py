@@ -1,27 +1,30 @@
 """The store: estimates, their numeric inputs, and the ids of the hook. No names, notes or resource content.
 
-The patient is stored as a salted hash: with the salt a patient's cards can be found again.
+The patient is stored as a keyed hash; the key is in a file outside the database (`key.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cds_service.store import audit
 from cds_service.store.audit import AuditEntry, Verification
-from cds_service.store.engine import open_engine, upgrade
-from cds_service.store.errors import named, opening
+from cds_service.store.engine import default_key_file, file_of, open_engine, private_file, upgrade
+from cds_service.store.errors import StoreError, TooMuchFeedbackError, named, opening
 from cds_service.store.history import History
+from cds_service.store.key import StoreKey, load_key
+from cds_service.store.purge import purge
+from cds_service.store.reconcile import Reconciliation
 from cds_service.store.schema import (
     AUDIT,
     CARDS,
@@ -30,14 +33,16 @@ from cds_service.store.schema import (
     MODES,
     OUTCOMES,
     SALT,
-    SEALED,
     SEEN_TOKENS,
     SUGGESTIONS,
 )
 from cds_service.store.sealed import SealedEntries
+from cds_service.store.services import ServiceUses
 
 # Expired token ids are deleted in passing by some of the writes, so that no job must be scheduled.
 _CLEAR_EVERY = 256
+MOST_FEEDBACK = 50
+"""Entries stored for one card: clinicians answer it a few times, a client that repeats itself would fill the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +79,67 @@ class Override:
     probabilities: Mapping[str, float | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class CardTasks:
+    """A card with the tasks it has an estimate, or an abstention, for."""
+
+    uuid: str
+    patient: tuple[str, str | None, str | None]
+    """Its hash, the client and the tenant."""
+    tasks: set[str]
+
+
+class ImportedOutcomes(NamedTuple):
+    """The numbers of outcomes that were new, and of known ones that were corrected."""
+
+    new: int
+    corrected: int
+
+
 class Store:
-    """Store("sqlite:///cards.db") · Store("postgresql://user:password@host/database")
+    """Store("sqlite:///cards.db") · Store("postgresql://user:password@host/database", key_file=Path("database.key"))
 
     Opening migrates the schema, however long that takes. Every method raises StoreError if the database fails, or does
-    not answer one step within `patience` seconds.
+    not answer one step within `patience` seconds. `key_file` is made for a new database; by default it is beside the
+    file of SQLite, else in the user's data folder. `keyless`: for entries that are encrypted already, on a machine that
+    has no key; nothing about patients can then be written or verified.
     """
 
-    def __init__(self, url: str, patience: float | None = None) -> None:
+    def __init__(
+        self, url: str, patience: float | None = None, key_file: Path | None = None, *, keyless: bool = False
+    ) -> None:
         self._uses = 0
+        self._loaded_key: StoreKey | None = None
         with opening(url):
+            file = file_of(url)
+            if file is not None:
+                private_file(file)
+            key_file = key_file or default_key_file(url)
             self._engine = open_engine(url)
             upgrade(self._engine)
-            self._salt = self._load_salt()
+            if not keyless:
+                with self._engine.begin() as connection:
+                    audit.lock(connection)
+                    self._loaded_key = load_key(connection, key_file)
             if patience is not None:
                 self._engine.dispose()
                 self._engine = open_engine(url, patience)
 
-    def _load_salt(self) -> str:
-        with self._engine.begin() as connection:
-            audit.lock(connection)
-            found = connection.execute(select(SALT.c.value)).scalar()
-            if found is None:
-                found = secrets.token_hex(32)
-                connection.execute(insert(SALT).values(id=1, value=found))
-        return str(found)
+    @property
+    def _key(self) -> StoreKey:
+        if self._loaded_key is None:
+            raise StoreError("the database was opened without its key")
+        return self._loaded_key
 
     @property
     def sealed(self) -> SealedEntries:
         """Encrypted entries: launches and sessions of the SMART app, leases."""
         return SealedEntries(self._engine)
+
+    @property
+    def services(self) -> ServiceUses:
+        """The services that use this database."""
+        return ServiceUses(self._engine)
 
     @property
     def history(self) -> History:
@@ -116,14 +152,19 @@ class Store:
             yield connection.execution_options(reading=True)
 
     def patient_hash(self, patient: str) -> str:
-        return self._hash(patient)
+        return self._key.pseudonym(patient)
 
     def scope_hash(self, patient: str, encounter: str | None, user: str) -> str:
         """The hash of one stay and user, by which overrides are found."""
-        return self._hash(patient, encounter or "", user)
+        return self._key.pseudonym(patient, encounter or "", user)
 
-    def _hash(self, *parts: str) -> str:
-        return hashlib.sha256(":".join((self._salt, *parts)).encode()).hexdigest()
+    def user_hash(self, user: str) -> str:
+        """The hash of a user such as Practitioner/17, by which a user's entries are found."""
+        return self._key.pseudonym("user", user)
+
+    def stay_hash(self, encounter: str) -> str:
+        """The hash of a stay, given by the id of its encounter or a reference to it."""
+        return self._key.pseudonym("stay", encounter.rpartition("/")[2])
 
     # Cards
 
@@ -150,14 +191,16 @@ class Store:
             "tenant": record.tenant,
             "shown": record.shown,
         }
+        now = datetime.now(UTC)
         with named("the card could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
             connection.execute(
                 insert(CARDS).values(
                     uuid=record.uuid,
-                    created=datetime.now(UTC),
+                    created=now,
                     summary_kind=record.indicator,
                     scope_hash=self.scope_hash(record.patient, record.encounter, record.user),
+                    stay_hash=self.stay_hash(record.encounter) if record.encounter else None,
                     **kept,
                 )
             )
@@ -165,8 +208,12 @@ class Store:
                 connection.execute(insert(ESTIMATES), rows)
             if offered:
                 connection.execute(insert(SUGGESTIONS), offered)
-            audited = kept | {"indicator": record.indicator, "estimates": list(record.estimates)}
-            audit.append(connection, "card", record.uuid, audited)
+            audited = kept | {
+                "indicator": record.indicator,
+                "user_hash": self.user_hash(record.user),
+                "estimates": list(record.estimates),
+            }
+            audit.append(connection, self._key, "card", record.uuid, audited, now)
 
     def card_service(self, card: str, asker: Asker | None = None) -> str | None:
         """The service that sent this card; None if none did, or not to this client and tenant."""
@@ -175,6 +222,11 @@ class Store:
             query = query.where(CARDS.c.client == asker.client, CARDS.c.tenant.is_not_distinct_from(asker.tenant))
         with self._reading() as connection:
             return connection.execute(query).scalar()
+
+    def hook_of(self, card: str) -> str | None:
+        """The hook instance of a card; of a page of the app, the mark of its session."""
+        with self._reading() as connection:
+            return connection.execute(select(CARDS.c.hook_instance).where(CARDS.c.uuid == card)).scalar()
 
     def suggestions_of(self, card: str) -> frozenset[str]:
         with self._reading() as connection:
@@ -187,9 +239,19 @@ class Store:
             body = connection.execute(query).scalar()
         return None if body is None else orjson.loads(body)
 
-    def warned_since(self, service: str, since: datetime) -> tuple[int, int]:
-        """(warnings shown, cards shown) of a service since a time, for the cap on the alert rate."""
-        shown = (CARDS.c.service == service, CARDS.c.created >= since, CARDS.c.shown == "shown")
+    def warned_since(self, service: str, since: datetime, asker: Asker | None = None) -> tuple[int, int]:
+        """(warnings shown, cards shown) of a service since a time, for the cap on the alert rate.
+
+        Those of one client and tenant, which are one site's; another site's cards change nothing in its alert rate.
+        """
+        asked = asker or Asker(None, None)
+        shown = (
+            CARDS.c.service == service,
+            CARDS.c.created >= since,
+            CARDS.c.shown == "shown",
+            CARDS.c.client.is_not_distinct_from(asked.client),
+            CARDS.c.tenant.is_not_distinct_from(asked.tenant),
+        )
         query = select(CARDS.c.summary_kind, func.count()).where(*shown).group_by(CARDS.c.summary_kind)
         with self._reading() as connection:
             counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
@@ -218,8 +280,11 @@ class Store:
 
     # Feedback and outcomes
 
-    def add_feedback(self, entries: Sequence[Mapping[str, Any]]) -> int:
-        """Stores all entries of one POST or none, a repeated entry once; returns the number of new ones."""
+    def add_feedback(self, entries: Sequence[Mapping[str, Any]], user: str | None = None) -> int:
+        """Stores all entries of one POST or none, a repeated entry once; returns the number of new ones.
+
+        `user` is named in the audit entry by a hash, where it is known. Raises TooMuchFeedbackError.
+        """
         new = 0
         with named("the feedback could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
@@ -229,12 +294,17 @@ class Store:
                 known = select(FEEDBACK.c.id).where(FEEDBACK.c.fingerprint == fingerprint)
                 if connection.execute(known).first() is not None:
                     continue
+                of_card = select(func.count()).where(FEEDBACK.c.card == entry["card"])
+                if (connection.execute(of_card).scalar() or 0) >= MOST_FEEDBACK:
+                    raise TooMuchFeedbackError
                 new += 1
                 values = {"card": entry["card"], "outcome": entry["outcome"], "received": datetime.now(UTC)}
                 connection.execute(insert(FEEDBACK).values(fingerprint=fingerprint, body=body.decode(), **values))
                 # A comment may name the patient: the chain has only its hash, the table its text.
-                audited = {"outcome": entry["outcome"], "fingerprint": fingerprint}
-                audit.append(connection, "feedback", entry["card"], audited)
+                audited = {"outcome": entry["outcome"], "fingerprint": fingerprint} | (
+                    {"user_hash": self.user_hash(user)} if user else {}
+                )
+                audit.append(connection, self._key, "feedback", entry["card"], audited)
         return new
 
     def feedback(self) -> list[dict[str, Any]]:
@@ -243,19 +313,50 @@ class Store:
             bodies = connection.execute(select(FEEDBACK.c.body).order_by(FEEDBACK.c.id)).scalars()
             return [orjson.loads(body) for body in bodies]
 
-    def add_outcomes(self, outcomes: Sequence[tuple[str, str, bool]]) -> int:
-        """Stores outcomes (card, task, happened), each once; returns the number of new ones."""
+    def add_outcomes(self, outcomes: Sequence[tuple[str, str, bool]], by: str = "") -> ImportedOutcomes:
+        """Stores outcomes (card, task, happened); one that is known and differs is corrected.
+
+        `by` is the operator, named in the audit entry.
+        """
+        changed: list[tuple[str, str, bool]] = []
         new = 0
         with named("the outcomes could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
             for card, task, happened in outcomes:
-                known = select(OUTCOMES.c.id).where(OUTCOMES.c.card == card, OUTCOMES.c.task == task)
-                if connection.execute(known).first() is None:
+                place = (OUTCOMES.c.card == card, OUTCOMES.c.task == task)
+                known = connection.execute(select(OUTCOMES.c.happened).where(*place)).scalar()
+                values = {"happened": int(happened), "received": datetime.now(UTC)}
+                if known is None:
                     new += 1
-                    values = {"happened": int(happened), "received": datetime.now(UTC)}
                     connection.execute(insert(OUTCOMES).values(card=card, task=task, **values))
-            audit.append(connection, "outcomes", "", {"new": new})
-        return new
+                elif bool(known) is not happened:
+                    connection.execute(update(OUTCOMES).where(*place).values(**values))
+                else:
+                    continue
+                changed.append((card, task, happened))
+            body = {"new": new, "corrected": len(changed) - new, "outcomes": changed} | _by(by)
+            audit.append(connection, self._key, "outcomes", "", body)
+        return ImportedOutcomes(new, len(changed) - new)
+
+    def cards_with(self, *, card: str = "", hook_instance: str = "", stay: str = "") -> list[CardTasks]:
+        """The cards of that id, or sent for that hook, or about that stay (for these without app pages)."""
+        place = CARDS.c.service != "app"
+        if card:
+            place = CARDS.c.uuid == card.lower()
+        elif hook_instance:
+            place = and_(place, CARDS.c.hook_instance == hook_instance)
+        else:
+            place = and_(place, CARDS.c.stay_hash == self.stay_hash(stay))
+        columns = (CARDS.c.uuid, CARDS.c.patient_hash, CARDS.c.client, CARDS.c.tenant, ESTIMATES.c.task)
+        query = select(*columns).join(ESTIMATES, ESTIMATES.c.card == CARDS.c.uuid, isouter=True).where(place)
+        found: dict[str, CardTasks] = {}
+        with self._reading() as connection:
+            for row in connection.execute(query.order_by(CARDS.c.created)):
+                about = found.setdefault(
+                    row.uuid, CardTasks(row.uuid, (row.patient_hash, row.client, row.tenant), set())
+                )
+                about.tasks.add(row.task)
+        return list(found.values())
 
     # Tokens and modes
 
@@ -278,7 +379,7 @@ class Store:
         with self._reading() as connection:
             return {(row.service, row.tenant): row.mode for row in connection.execute(select(MODES))}
 
-    def set_mode(self, service: str, tenant: str, mode: str, reason: str) -> None:
+    def set_mode(self, service: str, tenant: str, mode: str, reason: str, by: str = "") -> None:
         """Sets a mode, in all workers within seconds and for good, with an audit entry."""
         values = {"mode": mode, "changed": datetime.now(UTC), "reason": reason}
         place = (MODES.c.service == service, MODES.c.tenant == tenant)
@@ -286,7 +387,8 @@ class Store:
             audit.lock(connection)
             if connection.execute(update(MODES).where(*place).values(**values)).rowcount == 0:
                 connection.execute(insert(MODES).values(service=service, tenant=tenant, **values))
-            audit.append(connection, "mode", f"{service}/{tenant}"[:64], {"mode": mode, "reason": reason})
+            body = {"mode": mode, "reason": reason} | _by(by)
+            audit.append(connection, self._key, "mode", f"{service}/{tenant}"[:64], body)
 
     # Audit, retention, health
 
@@ -294,40 +396,49 @@ class Store:
         """Adds an audit entry for an event without a card: a refusal, or a change by an operator."""
         with named("the event could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
-            audit.append(connection, kind, subject, body)
+            audit.append(connection, self._key, kind, subject, body)
 
     def verify_audit(self) -> Verification:
-        """The verification of the whole chain, which is streamed."""
+        """The verification of the whole chain, which is streamed, and of the tables it covers."""
+        query = select(AUDIT).order_by(AUDIT.c.seq)
         with self._reading() as connection:
-            return audit.verify(connection.execute(select(AUDIT).order_by(AUDIT.c.seq)).yield_per(500))
+            look = Reconciliation(connection)
+            with connection.execution_options(yield_per=500).execute(query) as rows:
+                found = audit.verify(look.loaded(rows.partitions()), self._key, look.entry)
+            return found if found.fault else replace(found, fault=look.rest())
 
     def audit_entries(self, kind: str | None = None) -> list[AuditEntry]:
         """Audit entries, the oldest first."""
-        query = select(AUDIT).order_by(AUDIT.c.seq)
+        return list(self.stream_audit(kind))
+
+    def stream_audit(self, kind: str | None = None, after: int = 0) -> Iterator[AuditEntry]:
+        """Audit entries after a number, the oldest first, streamed."""
+        query = select(AUDIT).where(AUDIT.c.seq > after).order_by(AUDIT.c.seq)
         with self._reading() as connection:
-            rows = connection.execute(query if kind is None else query.where(AUDIT.c.kind == kind)).all()
-        return [_entry(row) for row in rows]
+            of_kind = query if kind is None else query.where(AUDIT.c.kind == kind)
+            with connection.execution_options(yield_per=500).execute(of_kind) as rows:
+                yield from map(_entry, rows)
+
+    def audit_hash(self, seq: int) -> str | None:
+        """The hash of an audit entry; None if there is none of that number."""
+        with self._reading() as connection:
+            return connection.execute(select(AUDIT.c.hash).where(AUDIT.c.seq == seq)).scalar()
 
     def audit_hashes(self) -> dict[int, str]:
         """The hash of every audit entry by its number."""
         with self._reading() as connection:
             return {row.seq: row.hash for row in connection.execute(select(AUDIT.c.seq, AUDIT.c.hash))}
 
-    def purge(self, before: datetime) -> int:
+    def sign_head(self, entries: int, head: str) -> str:
+        """The signature of a head of the chain, by the key outside the database."""
+        return self._key.seal(f"head {entries} {head}")
+
+    def purge(self, before: datetime, by: str = "") -> int:
         """Deletes cards, estimates, feedback and outcomes before a time; the audit chain keeps their hashes.
 
         Returns the number of cards deleted.
         """
-        old = select(CARDS.c.uuid).where(CARDS.c.created < before)
-        with named("nothing could be removed"), self._engine.begin() as connection:
-            audit.lock(connection)
-            for table in (ESTIMATES, SUGGESTIONS, FEEDBACK, OUTCOMES):
-                connection.execute(delete(table).where(table.c.card.in_(old)))
-            connection.execute(delete(SEALED).where(SEALED.c.expires <= datetime.now(UTC)))
-            gone = connection.execute(delete(CARDS).where(CARDS.c.created < before)).rowcount
-            connection.execute(update(AUDIT).where(AUDIT.c.at < before.astimezone(UTC).isoformat()).values(body=None))
-            audit.append(connection, "purge", "", {"before": before.astimezone(UTC).isoformat(), "cards": gone})
-        return gone
+        return purge(self._engine, self._key, before, _by(by))
 
     @property
     def kind(self) -> str:
@@ -347,6 +458,10 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _by(operator: str) -> dict[str, str]:
+    return {"by": operator} if operator else {}
 
 
 def _entry(row: Row[Any]) -> AuditEntry:

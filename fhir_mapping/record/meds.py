@@ -161,8 +161,8 @@ def _coded(
 
 
 def _known_from(record: RecordView, source: str, onset: datetime | None) -> datetime:
-    """Returns the time from which a resource without a date of its own was known: of one without an encounter its onset,
-    else the prediction time, because MEDS takes an event without a time for known at birth."""
+    """Returns the time from which a resource without a date of its own was known: without an encounter its onset, else
+    the prediction time, because MEDS takes an event without a time for known at birth."""
     known = record.known_from(source)
     if known is None or not known.present:
         return onset or record.prediction_time

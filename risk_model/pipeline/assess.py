@@ -4,6 +4,7 @@ Assessment."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -83,6 +84,12 @@ class Pipeline:
         """A pipeline with one local model, the starter index and the rule reader."""
         opened, models = KnowledgeIndex.open_starter(), {model.task: model}
         return cls(opened, _reader(opened, [model], wrap), models, wrap, _listening(models, listen))
+
+    def only(self, tasks: Collection[str]) -> Pipeline:
+        """This pipeline with the models of these tasks alone, and the same cache."""
+        one = copy(self)
+        one.models = {task: model for task, model in self.models.items() if task in tasks}
+        return one
 
     def refreshed(self) -> Pipeline:
         """Returns this pipeline, or a new one with the same models if the index folder holds a newer generation. The

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "RISKCARDS_CDS_CLIENTS": str(ehr.configure(folder / "clients.json")),
         "RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/serve.db",
         "RISKCARDS_INDEX": str(shutil.copytree(KnowledgeIndex.starter_folder(), folder / "index")),
+        "RISKCARDS_RUN_FOLDER": str(folder / "run"),
     }
     command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), "--workers", str(WORKERS)]
     with (
@@ -202,6 +204,107 @@ def test_slow_senders_do_not_keep_others_out(served: Served) -> None:
     finally:
         for connection in slow:
             connection.close()
+
+
+def test_hundreds_of_dripping_headers_take_no_thread(served: Served) -> None:
+    """Each held a thread for as long as its headers took, and 800 of them all: hooks were not answered."""
+    path = "/cds-services/readmission-30d"
+    body = json.dumps(whole_request("diabetic-heart-failure-discharge"))
+    with ExitStack() as slow:
+        connections = [
+            slow.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=PATIENT))
+            for _ in range(800)
+        ]
+        for number, connection in enumerate(connections):
+            # Others have been closed meanwhile: above the share of their address, or as they were late.
+            with suppress(OSError):
+                connection.sendall(b"POST /cds-services/hospital-risk HTTP/1.1\r\nX-Slow: "[: 10 + number % 40])
+        given = served.headers(path) | {"Content-Type": "application/json"}
+        answer = requests.post(f"{served.url}{path}", data=body, headers=given, timeout=PATIENT)
+        threads = [
+            int(line.split()[1])
+            for worker in workers_of(served.process.pid)
+            for line in Path(f"/proc/{worker}/status").read_text().splitlines()
+            if line.startswith("Threads:")
+        ]
+    assert answer.status_code == 200
+    assert max(threads) < 250, threads
+
+
+def test_the_kill_switch_reaches_the_running_service_from_any_shell(served: Served) -> None:
+    """`riskcards mode off` without --config wrote to another database, and cards went on."""
+    path, request = "/cds-services/readmission-30d", whole_request("diabetic-heart-failure-discharge")
+
+    def mode(*words: str) -> subprocess.CompletedProcess[str]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RISKCARDS_")}
+        env["RISKCARDS_RUN_FOLDER"] = str(served.folder / "run")
+        command = [sys.executable, "-m", "cds_service.cli", "mode", *words]
+        return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    def cards() -> int:
+        answer = requests.post(f"{served.url}{path}", json=request, headers=served.headers(path), timeout=PATIENT)
+        return len(answer.json()["cards"])
+
+    assert cards() == 1
+    done = mode("off", "--reason", "drill")
+    assert done.returncode == 0, done.stderr
+    assert "serve.db" in done.stdout
+    assert served.url in done.stdout
+    assert [cards() for _ in range(2 * WORKERS)] == [0] * 2 * WORKERS, "in every worker, at once"
+    assert mode("live").returncode == 0
+    assert cards() == 1
+
+
+def test_workers_that_grow_are_replaced_one_at_a_time_and_metrics_have_an_address_of_their_own(tmp_path: Path) -> None:
+    """A count of requests let anonymous health checks replace both workers at once: hooks stalled for ten seconds."""
+    ehr, ports = Ehr(), []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    public, (port, admin) = "https://cds.example.org", ports
+    (tmp_path / "token").write_text("an-operator\n")
+    settings = {
+        "RISKCARDS_PUBLIC_URL": public,
+        "RISKCARDS_CDS_CLIENTS": str(ehr.configure(tmp_path / "clients.json")),
+        "RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/grow.db",
+        "RISKCARDS_WORKER_GROWTH_BYTES": "1",
+        "RISKCARDS_OPERATOR_TOKEN_FILE": str(tmp_path / "token"),
+        "RISKCARDS_RUN_FOLDER": str(tmp_path / "run"),
+    }
+    command = [
+        sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), "--workers", "2",
+        "--admin", f"127.0.0.1:{admin}",
+    ]  # fmt: skip
+    with (
+        (tmp_path / "log.txt").open("wb") as log,
+        subprocess.Popen(command, env=os.environ | settings, cwd=ROOT, stdout=log, stderr=log) as process,
+    ):
+        _wait(f"http://127.0.0.1:{admin}/health/ready", process, tmp_path / "log.txt")
+        here, there = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"
+        operator = bearer("an-operator")
+        for path in ("/metrics", "/health/ready"):
+            assert requests.get(f"{here}{path}", timeout=PATIENT).status_code == 401
+            assert requests.get(f"{here}{path}", headers=bearer("guessed"), timeout=PATIENT).status_code == 401
+            assert requests.get(f"{here}{path}", headers=operator, timeout=PATIENT).status_code == 200
+            assert requests.get(f"{there}{path}", timeout=PATIENT).status_code == 200
+            forged = {"Host": f"127.0.0.1:{admin}", "X-Forwarded-For": "127.0.0.1"}
+            assert requests.get(f"{here}{path}", headers=forged, timeout=PATIENT).status_code == 401
+        assert requests.get(f"{here}/health/live", timeout=PATIENT).status_code == 200
+        assert requests.get(f"{there}/cds-services", timeout=PATIENT).status_code == 404
+        old, path, codes = workers_of(process.pid), "/cds-services", []
+
+        def replaced() -> bool:
+            token = bearer(ehr.token(f"{public}{path}"))
+            codes.append(requests.get(f"{here}{path}", headers=token, timeout=PATIENT).status_code)
+            return bool(old - workers_of(process.pid))
+
+        assert until(replaced), (tmp_path / "log.txt").read_text()
+        assert set(codes) == {200}
+        assert old & workers_of(process.pid), "the other one goes on"
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENT)
+    assert "has grown" in (tmp_path / "log.txt").read_text()
 
 
 def test_large_bodies_all_at_once_are_turned_away_or_answered_within_memory(served: Served) -> None:

@@ -10,7 +10,8 @@ import click
 import orjson
 
 from artifact_store import atomic_file
-from cds_service.commands.shared.opened import config_option, opened_settings, opened_store
+from cds_service.commands.shared.opened import config_option
+from cds_service.commands.shared.running import service_database, unused_option
 
 
 @click.command(name="monitor")
@@ -19,8 +20,9 @@ from cds_service.commands.shared.opened import config_option, opened_settings, o
     "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML report to this file."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the full report as JSON.")
+@unused_option
 @config_option
-def command(days: int, page: Path | None, as_json: bool, config: Path | None) -> None:
+def command(days: int, page: Path | None, as_json: bool, unused: bool, config: Path | None) -> None:
     """Report alert burden, overrides, abstentions, drift and calibration.
 
     \b
@@ -39,17 +41,19 @@ def command(days: int, page: Path | None, as_json: bool, config: Path | None) ->
     if page is not None:
         require_matplotlib()
 
-    models = opened_settings(config).models
+    database = service_database(config)
+    models = database.settings.models
     folders = {task: Path(models) / task if models else shipped_folder(task) for task in TASKS}
     opened = {task: RiskModel.open(folder) for task, folder in folders.items()}
-    with opened_store(config) as store:
-        document = watch(store, opened, days=days, now=datetime.now(UTC))
+    with database.opened(unused) as store:
+        document = {"database": database.name, **watch(store, opened, days=days, now=datetime.now(UTC))}
     if page is not None:
         with atomic_file(page) as stream:
             stream.write(monitoring_page(document).encode())
     if as_json:
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
         return
+    click.echo(f"database {database.name}")
     _print_summary(document)
     if page is not None:
         click.echo(f"written: {page}")

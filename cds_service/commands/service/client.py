@@ -10,6 +10,7 @@ import orjson
 
 from cds_service.auth.clients import CdsClient, ClientsError, client_of, read_clients, with_keys, write_clients
 from cds_service.commands.shared.opened import opened_settings
+from cds_service.commands.shared.running import running_services
 
 
 @click.group(name="client")
@@ -76,10 +77,12 @@ def add(
         "max_lifetime": max_lifetime,
     }
     try:
-        write_clients(place, (*known, client_of(item, name)))
+        clients = [*known, client_of(item, name)]
     except ClientsError as error:
         raise click.UsageError(str(error)) from None
+    _write(place, clients)
     click.echo(f"{name}: accepted ({place})")
+    _confirm(place, clients)
 
 
 @command.command(name="list")
@@ -108,8 +111,10 @@ def remove(name: str, path: Path | None) -> None:
     place = _place(path)
     clients = _read(place)
     _named(clients, name)
-    write_clients(place, [client for client in clients if client.name != name])
+    left = [client for client in clients if client.name != name]
+    _write(place, left)
     click.echo(f"{name}: removed ({place})")
+    _confirm(place, left)
 
 
 @command.command()
@@ -126,8 +131,10 @@ def rotate(name: str, jwks: Path | None, jwks_url: str, path: Path | None) -> No
         new = with_keys(old, None if jwks is None else _json(jwks), jwks_url)
     except ClientsError as error:
         raise click.UsageError(str(error)) from None
-    write_clients(place, [new if client is old else client for client in clients])
+    changed = [new if client is old else client for client in clients]
+    _write(place, changed)
     click.echo(f"{name}: keys replaced ({place})")
+    _confirm(place, changed)
 
 
 def _place(path: Path | None) -> Path:
@@ -135,6 +142,26 @@ def _place(path: Path | None) -> Path:
     if not given:
         raise click.UsageError("no clients file: set RISKCARDS_CDS_CLIENTS or give --file clients.json")
     return Path(given)
+
+
+def _write(place: Path, clients: list[CdsClient]) -> None:
+    try:
+        write_clients(place, clients)
+    except ClientsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _confirm(place: Path, clients: list[CdsClient]) -> None:
+    """Asks the running service of this user whether it has the change. Raises ClickException if it cannot read it."""
+    wanted = sorted(client.name for client in clients)
+    for service in running_services(opened_settings()):
+        if not service.settings.cds_clients or Path(service.settings.cds_clients).resolve() != place.resolve():
+            continue
+        for answer in service.tell({"ask": "clients"}):
+            if answer["fault"] or answer["clients"] != wanted:
+                why = answer["fault"] or "it still accepts the clients from before"
+                raise click.ClickException(f"{service.settings.public_url} has not taken over the change: {why}")
+        click.echo(f"{service.settings.public_url}: taken over")
 
 
 def _read(place: Path) -> tuple[CdsClient, ...]:

@@ -51,12 +51,20 @@ def _ward(folder: Path | None, server: str | None) -> DemoWard:
     help="Use the patients of a folder of Synthea R4 bundles.",
 )
 @click.option("--fhir-server", metavar="URL", help="Use the patients of an open FHIR R4 server.")
+@click.option(
+    "--allow-host", "hosts", multiple=True, metavar="NAME", help="A further host name under which it is opened."
+)
 @click.option("--no-browser", is_flag=True, help="Do not open a browser, only print the address.")
-def command(host: str, port: int, patients: Path | None, fhir_server: str | None, no_browser: bool) -> None:
+def command(
+    host: str, port: int, patients: Path | None, fhir_server: str | None, hosts: tuple[str, ...], no_browser: bool
+) -> None:
     """Try the service in a demo EHR in your browser.
 
     Choose a patient: opening the chart fires patient-view; the buttons fire encounter-start and encounter-discharge.
     Cards can be accepted or dismissed. Ctrl-C stops the demo and deletes its data.
+
+    The demo answers requests to its own host name only. With --patients or --fhir-server the charts are open to the
+    browser that opens the printed address, which has a key made for this run.
 
     \b
     riskcards demo
@@ -66,6 +74,7 @@ def command(host: str, port: int, patients: Path | None, fhir_server: str | None
     from werkzeug.serving import make_server
 
     from cds_service.demo.blueprint import create_demo_app
+    from cds_service.demo.guard import DemoGuard, allowed_hosts, new_secret
     from cds_service.demo.setup import demo_settings
     from cds_service.runtime.memory import bound_arenas, settle
 
@@ -79,16 +88,18 @@ def command(host: str, port: int, patients: Path | None, fhir_server: str | None
     if not ward.patients:
         raise InvalidInputError("no usable patients: give a folder of FHIR R4 Bundles, one file per patient")
     with tempfile.TemporaryDirectory(prefix="riskcards-demo-") as folder:
-        address = f"http://{host}:{port}"
-        app = create_demo_app(demo_settings(address, Path(folder)), ward)
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        secret = "" if patients is None and fhir_server is None else new_secret()
+        guard = DemoGuard(address, allowed_hosts(hosts), secret)
+        app = create_demo_app(demo_settings(address, Path(folder)), ward, guard=guard)
         server = make_server(host, port, app, threaded=True)
         settle()
         seconds = time.perf_counter() - started
-        click.echo(f"riskcards demo: {address}/demo/   {len(ward.patients)} patients, ready in {seconds:.1f} s")
+        click.echo(f"riskcards demo: {guard.link('/demo/')}   {len(ward.patients)} patients, ready in {seconds:.1f} s")
         click.echo("For demonstration only, not for patient care. Ctrl-C stops it.")
         threading.Thread(target=_warm, args=(app, ward), daemon=True).start()
         if not no_browser:
-            threading.Timer(0.3, webbrowser.open, (f"{address}/demo/",)).start()
+            threading.Timer(0.3, webbrowser.open, (guard.link("/demo/"),)).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:

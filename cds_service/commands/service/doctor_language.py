@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from cds_service.config.settings import Settings
 
 _ADVICE = {
     "not-resolved": "the host name cannot be resolved; correct RISKCARDS_NOTE_READER",
@@ -14,15 +14,13 @@ _ADVICE = {
 }
 
 
-def note_reader() -> str:
+def note_reader(settings: Settings) -> str:
     """Checks the note reader. Raises if packages or files are missing or the model server does not answer."""
     from cds_service.background.language_models import ModelServers
-    from cds_service.config.settings import Settings
     from risk_model.core import LanguageModelError
     from risk_model.llm import ReaderName, find_model, language_model
     from risk_model.prompts import Prompt, ReaderAnswer, Window, complete_json
 
-    settings = Settings.from_environment(os.environ)
     name = ReaderName.of(settings.note_reader)
     if name.kind == "local":
         find_model(name)
@@ -39,16 +37,14 @@ def note_reader() -> str:
     return "rules"
 
 
-def first_stages() -> str:
+def first_stages(settings: Settings) -> str:
     """Checks the first stages. Raises for a model it was not trained with, missing packages or files, or no answer."""
     from cds_service.background.language_models import ModelServers, asking_models, stage1_name
-    from cds_service.config.settings import Settings
     from risk_model.core import LanguageModelError
     from risk_model.first_stage import ask_model
     from risk_model.llm import ReaderName, find_model, language_model
     from risk_model.prompts import RiskPrompt, Window
 
-    settings = Settings.from_environment(os.environ)
     checked = []
     for model in asking_models(settings):
         name = stage1_name(settings, model)

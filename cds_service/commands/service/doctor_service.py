@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cds_service.config.settings import Settings
 
 NOTHING = "not configured"
-Look = Callable[[], str]
+Look = Callable[[Settings], str]
 
 
-def clients() -> str:
+def clients(settings: Settings) -> str:
     """Checks that the keys of every EHR client can be fetched. Raises for the first that fails."""
     from cds_hooks import KeyRefusedError
     from cds_service.auth.clients import ClientsFile
     from cds_service.auth.keys import fetch_keys
     from cds_service.net.outbound import Networks, Outbound, OutboundError
 
-    settings = Settings.from_environment(os.environ)
     if not settings.cds_clients:
         return f"{NOTHING}: without RISKCARDS_CDS_CLIENTS only `serve --insecure` and the demo start"
     outbound, checked = Outbound(Networks.of(settings.private_networks)), []
@@ -35,14 +33,13 @@ def clients() -> str:
     return "; ".join(checked)
 
 
-def smart_app() -> str:
+def smart_app(settings: Settings) -> str:
     """Checks every SMART registration, its server's discovery document, and the session encryption key."""
     from cds_service.oauth.discovery import discover
     from cds_service.oauth.errors import SmartError
     from cds_service.oauth.vault import open_cipher
     from cds_service.smart.parts import check_setup, register
 
-    settings = Settings.from_environment(os.environ)
     registered = check_setup(settings)
     if registered is None:
         return f"{NOTHING}: the SMART app needs RISKCARDS_SMART_CLIENTS"
@@ -59,12 +56,11 @@ def smart_app() -> str:
     return "; ".join(checked)
 
 
-def database() -> str:
+def database(settings: Settings) -> str:
     """Checks that the database is writable and the audit chain is intact."""
     from cds_service.store.errors import StoreError
-    from cds_service.store.store import Store
 
-    store = Store(Settings.from_environment(os.environ).store_url())
+    store = settings.open_store()
     try:
         store.check()
         chain = store.verify_audit()

@@ -52,7 +52,7 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
             "RISKCARDS_NOTE_READER is rules, and no model of RISKCARDS_MODELS has a language model as its first stage: "
             "there is nothing to read ahead; set RISKCARDS_NOTE_READER to a language model"
         )
-    with opened_store(config) as store, Leases(store.sealed, HELD, lease) as leases:
+    with opened_store(config, keyless=True) as store, Leases(store.sealed, HELD, lease) as leases:
         worker = ReadAhead(open_vault(settings, store), [desk for _, desk in desks], leases)
         names = " and ".join(dict.fromkeys(name for name, _ in desks))
         click.echo(f"reading with {names}; {worker.waiting()} notes and passages queued", err=True)

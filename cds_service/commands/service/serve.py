@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -13,9 +14,11 @@ from typing import Any
 
 import click
 
+from cds_service.application.operators import ADMIN_ENV, admin_address
 from cds_service.commands.shared.opened import check_port, config_option, log_to_stderr, opened_settings, opened_store
 from cds_service.config.settings import Settings
 
+LOG = logging.getLogger("riskcards")
 _LINE = "%(asctime)s level=%(levelname)s worker=%(process)d %(message)s"
 
 
@@ -23,9 +26,12 @@ _LINE = "%(asctime)s level=%(levelname)s worker=%(process)d %(message)s"
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@click.option(
+    "--admin", metavar="HOST:PORT", help="A further address, for /metrics and /health only, open to your own network."
+)
 @config_option
 @click.option("--insecure", is_flag=True, help="Accept requests without authentication. For development only.")
-def command(host: str, port: int, workers: int, config: Path | None, insecure: bool) -> None:
+def command(host: str, port: int, workers: int, admin: str | None, config: Path | None, insecure: bool) -> None:
     """Serve CDS Hooks, feedback, model cards, health and metrics.
 
     Settings come from RISKCARDS_* and --config. RISKCARDS_CDS_CLIENTS names the file of the EHRs whose tokens are
@@ -43,9 +49,16 @@ def command(host: str, port: int, workers: int, config: Path | None, insecure: b
     with _shared_metrics():
         settings = _checked(config, insecure)
         log_to_stderr(settings.log_level, _LINE)
+        for warning in settings.warnings():
+            LOG.warning("%s", warning)
         check_port(host, port)
+        addresses = [f"{host}:{port}"]
+        if admin is not None:
+            check_port(*admin_address(admin))
+            os.environ[ADMIN_ENV] = admin
+            addresses.append(admin)
         _check_opened(settings, config)
-        _run(settings, partial(_checked, config, insecure), host, port, workers)
+        _run(settings, partial(_checked, config, insecure), addresses, workers)
 
 
 @contextmanager
@@ -110,11 +123,12 @@ def _check_opened(settings: Settings, config: Path | None) -> None:
         open_manifest(Path(settings.models) / task)
 
 
-def _run(settings: Settings, again: Callable[[], Settings], host: str, port: int, workers: int) -> None:
+def _run(settings: Settings, again: Callable[[], Settings], addresses: list[str], workers: int) -> None:
     from gunicorn.app.base import BaseApplication
 
     from cds_service.application.factory import create_app
     from cds_service.application.index_reload import IndexWatch
+    from cds_service.application.local_control import LocalControl
     from cds_service.application.warmup import warm
     from cds_service.application.worker_reload import ReloadingArbiter
     from cds_service.runtime.memory import bound_arenas, settle
@@ -127,26 +141,27 @@ def _run(settings: Settings, again: Callable[[], Settings], host: str, port: int
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
-            for name, value in _options(settings, f"{host}:{port}", workers).items():
+            for name, value in _options(settings, addresses, workers).items():
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
             # In each worker, after the fork: database connections and inference threads do not survive a fork.
             # Settings are read again here so that SIGHUP applies changes.
             app = create_app(again())
-            current = app.extensions["riskcards"].answering.current
-            IndexWatch(current).start()
-            warm(current.pipeline)
+            parts = app.extensions["riskcards"]
+            IndexWatch(parts.answering.current).start()
+            warm(parts.answering.current.pipeline)
             settle()
+            LocalControl(parts).start()
             return app
 
-    ReloadingArbiter(Server()).run()
+    ReloadingArbiter(Server(), settings.worker_growth_bytes).run()
 
 
-def _options(settings: Settings, address: str, workers: int) -> dict[str, Any]:
+def _options(settings: Settings, addresses: list[str], workers: int) -> dict[str, Any]:
     """gunicorn's own settings."""
     return {
-        "bind": address,
+        "bind": addresses,
         "workers": workers,
         # Threads mostly wait for slow clients or admission; settings bound how many compute or receive bodies at a
         # time, so the rest stay free for /health.
@@ -155,8 +170,10 @@ def _options(settings: Settings, address: str, workers: int) -> dict[str, Any]:
         "child_exit": _forget,
         "timeout": 30,
         "graceful_timeout": 20,
-        "max_requests": 20_000,
-        "max_requests_jitter": 2_000,
+        # More than threads: connections that wait for their head or are kept open hold none.
+        "worker_connections": 4096,
+        # Workers are replaced by memory, one at a time (`worker_reload`): a count of requests is the clients' choice.
+        "max_requests": 0,
         "limit_request_field_size": 8_190,
         # The service is controlled by signals only.
         "control_socket_disable": True,

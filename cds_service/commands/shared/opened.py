@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 
-from cds_service.config.settings import Settings, SettingsError
+from cds_service.config.settings import Settings
+from cds_service.config.sources import SettingsError
 from cds_service.store.errors import StoreError
 from cds_service.store.store import Store
 
@@ -26,11 +27,17 @@ def opened_settings(config: Path | None = None) -> Settings:
 
 
 @contextmanager
-def opened_store(config: Path | None = None) -> Iterator[Store]:
+def opened_store(config: Path | None = None, *, keyless: bool = False) -> Iterator[Store]:
     """Yields the configured store and closes it. Raises ClickException naming the database if it cannot be opened."""
-    settings = opened_settings(config)
+    with store_of(opened_settings(config), keyless=keyless) as store:
+        yield store
+
+
+@contextmanager
+def store_of(settings: Settings, *, keyless: bool = False) -> Iterator[Store]:
+    """Yields the store of these settings and closes it. Raises ClickException."""
     try:
-        store = Store(settings.store_url())
+        store = settings.open_store(keyless=keyless)
         try:
             yield store
         finally:

@@ -18,6 +18,7 @@ from cds_service.demo.ward.patients import DemoPatient, DemoWard
 from cds_service.explanations.notes import note_key
 from cds_service.hooks.estimate_records import replay
 from cds_service.hooks.hook_handler import HookHandler
+from cds_service.store.store import MOST_FEEDBACK
 from fhir_mapping import PatientRecord
 from knowledge_index import Evidence, PathStep
 from risk_model import Assessment
@@ -185,6 +186,69 @@ def test_nothing_of_a_patient_reaches_the_log(
     client.post(f"{address}feedback", data={"view": "canary-view", "opinion": "useful", "comment": "canary-comment"})
     client.get(f"{address}note/canary-key")
     assert "canary" not in caplog.text
+
+
+def test_feedback_is_taken_from_the_session_that_was_shown_the_page_and_not_without_end(
+    app: Flask, opened: Callable[..., str], answering: HookHandler
+) -> None:
+    """A view of another session was accepted, and two thousand rows for one view."""
+    client = app.test_client()
+    mine, other = opened(resources(SEPSIS)), opened(resources(SEPSIS))
+    page = Document(client.get(mine).get_data(as_text=True))
+    shown = next(a["value"] for a in page.all("input") if a.get("name") == "view")
+    form = {"view": shown, "opinion": "useful"}
+    assert client.post(f"{other}feedback", data=form).status_code == 404
+    codes = [
+        client.post(f"{mine}feedback", data=form | {"comment": str(n)}).status_code for n in range(MOST_FEEDBACK + 3)
+    ]
+    assert codes == [200] * MOST_FEEDBACK + [429] * 3
+    entry = answering.store.audit_entries("feedback")[-1]
+    assert (entry.body or {})["user_hash"] == answering.store.user_hash("Practitioner/p")
+
+
+HIDDEN = {"override": "\u202e", "isolate": "\u2066", "mark": "\u200f", "tag": "\U000e0041", "zero width": "\u200b"}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_characters_that_nobody_sees_are_on_no_page(app: Flask, opened: Callable[..., str], name: str) -> None:
+    hidden, chart = HIDDEN[name], resources(SEPSIS)
+    stay = next(r for r in chart if r["resourceType"] == "Encounter")
+    stay["reasonCode"] = [{"text": f"septic{hidden} shock"}]
+    note = base64.b64encode(f"Assessment: no{hidden} pneumonia.".encode()).decode()
+    chart.append(
+        {
+            "resourceType": "DocumentReference", "id": "hidden", "status": "current", "subject": stay["subject"],
+            "type": {"text": f"Ward{hidden} round"}, "date": "2024-02-10T12:00:00Z",
+            "content": [{"attachment": {"contentType": "text/plain; charset=utf-8", "data": note}}],
+        }
+    )  # fmt: skip
+    address = opened(chart, name=lambda: f"Doe{hidden}, Ann")
+    client = app.test_client()
+    text = client.get(address).get_data(as_text=True)
+    assert "Doe, Ann" in text
+    assert "septic shock" in text
+    links = [a["href"].partition("#")[0] for a in Document(text).all("a") if a.get("href", "").startswith("note/")]
+    for each in (text, *(client.get(f"{address}{link}").get_data(as_text=True) for link in links)):
+        assert hidden not in each
+    joined = opened(resources(SEPSIS), name=lambda: "نمی\u200cدانم")
+    assert "نمی\u200cدانم" in client.get(joined).get_data(as_text=True), "joiners belong to a name"
+
+
+def test_a_task_that_is_off_is_on_no_page(
+    app: Flask, any_patient: str, answering: HookHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off: set[str] = set()
+    of = answering.modes.of
+    monkeypatch.setattr(
+        answering.modes, "of", lambda service, tenant: Mode.OFF if service in off else of(service, tenant)
+    )
+    off.add("task:readmission_30d")
+    address = f"/demo/app/{any_patient}"
+    for path in ("/", "/course", "/drivers"):
+        page = document(app, f"{address}{path}")
+        assert "readmission" not in " ".join(page.text).lower(), path
+    off.add("in-hospital-mortality")
+    document(app, f"{address}/", 403)
 
 
 @pytest.mark.parametrize("mode", ["off", "silent", "pilot"])

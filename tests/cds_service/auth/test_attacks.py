@@ -33,6 +33,7 @@ from cds_service.auth.keys import MAX_JWKS_BYTES, jwks_fetcher
 from cds_service.auth.tokens import TokenVerifier
 from cds_service.net.outbound import OutboundError, OutboundResponse
 from cds_service.store.store import Store
+from risk_model import Pipeline
 from tests.cds_service.auth.ehr import PUBLIC, Ehr
 from tests.patience import LIMITS, PATIENT, patient_settings, until
 
@@ -404,3 +405,36 @@ def test_every_refused_token_is_the_same_401_over_http(app: Flask) -> None:
         said.add((answer.get_data(), answer.headers["WWW-Authenticate"]))
     assert len(said) == 1
     assert client.get("/cds-services", headers={"Authorization": f"bearer {EHR.token(URL)}"}).status_code == 200
+
+
+def test_a_key_server_that_never_answers_keeps_no_other_client_out(tmp_path: Path) -> None:
+    """Its fetches took the threads of the store: every hook of every client failed."""
+    other, path, hanging = Ehr(issuer="https://other.example"), tmp_path / "clients.json", threading.Event()
+    two = [
+        {"name": "one", "issuer": EHR.issuer, "jwks_url": JWKS_URL},
+        {"name": "two", "issuer": other.issuer, "jwks": other.jwks()},
+    ]
+    path.write_text(json.dumps({"clients": two}))
+    settings = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/c.db", "RISKCARDS_CDS_CLIENTS": str(path)}
+    app = create_app(patient_settings({**settings, "RISKCARDS_PUBLIC_URL": PUBLIC}), Pipeline.shipped())
+    parts = app.extensions["riskcards"]
+
+    def never() -> OutboundResponse:
+        assert hanging.wait(PATIENT)
+        return OutboundResponse(404, {}, b"")
+
+    parts.verifier._outbound = KeyServer(never)
+    url = f"{PUBLIC}/cds-services"
+
+    def discovery(ehr: Ehr, kid: str = "ec-1") -> int:
+        client = app.test_client()
+        signed = jwt.encode(ehr.claims(url), ehr.ec_key, algorithm="ES384", headers={"kid": kid, "typ": "JWT"})
+        return client.get("/cds-services", headers={"Authorization": f"Bearer {signed}"}).status_code
+
+    with ThreadPoolExecutor(24) as pool:
+        waiting = [pool.submit(discovery, EHR, f"unknown-{number}") for number in range(24)]
+        assert until(lambda: parts.verifier._outbound.asked)
+        assert discovery(other) == 200
+        assert parts.in_time(parts.store.modes) == {}
+        hanging.set()
+        assert {each.result() for each in waiting} == {401}

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cds_service.auth.clients import ClientsError, ClientsFile, read_clients
+from cds_service.application.factory import create_app
+from cds_service.auth.clients import ClientsError, ClientsFile, ClientsUnavailableError, read_clients
 from cds_service.cli import cli
-from tests.cds_service.auth.ehr import ISSUER, Ehr
+from risk_model import Pipeline
+from tests.cds_service.auth.ehr import ISSUER, Ehr, bearer
+from tests.patience import patient_settings
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +99,91 @@ def test_add_list_rotate_remove(ehr: Ehr, tmp_path: Path) -> None:
     assert run("rotate", "nobody", "--jwks", str(keys))[0] == 2
     assert run("remove", "general")[0] == 0
     assert read_clients(place) == ()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o600, 0o664])
+def test_a_change_keeps_owner_and_mode(ehr: Ehr, tmp_path: Path, mode: int) -> None:
+    """`client remove` as root left the file to root alone: the service went on accepting the removed client."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may give a file away")
+    place = ehr.configure(tmp_path / "clients.json")
+    os.chown(place, 4711, 4712)
+    place.chmod(mode)
+    link = tmp_path / "link.json"
+    link.symlink_to(place)
+    for words in (["rotate", "general", "--jwks-url", "https://ehr.example.org/jwks"], ["remove", "general"]):
+        assert CliRunner().invoke(cli, ["client", *words, "--file", str(link)]).exit_code == 0
+        found = place.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4711, 4712, mode)
+    assert link.is_symlink()
+    assert read_clients(place) == ()
+
+
+def test_a_file_that_another_user_owns_is_not_taken_from_them(
+    ehr: Ehr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ehr.configure(tmp_path / "clients.json")
+    before = place.read_text()
+    if os.geteuid() == 0:
+        os.chown(place, 4711, 4712)
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.fchown", refused)
+    answer = CliRunner().invoke(cli, ["client", "remove", "general", "--file", str(place)])
+    if os.geteuid() == 0:
+        assert answer.exit_code == 1
+        assert "4711" in answer.output
+        assert place.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["clients.json"], "no temporary file is left"
+
+
+def test_an_unreadable_file_is_logged_and_after_the_grace_period_nobody_is_accepted(
+    ehr: Ehr, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may have been changed to shut a client out: its tokens were accepted for ever, and no log said so."""
+    path, now = ehr.configure(tmp_path / "clients.json"), [0.0]
+    clients = ClientsFile(path, 60.0, lambda: now[0])
+    kept = path.read_text()
+    path.unlink()
+    assert list(clients.clients) == [ISSUER]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    now[0] = 59.0
+    assert list(clients.clients) == [ISSUER]
+    now[0] = 60.0
+    with pytest.raises(ClientsUnavailableError):
+        _ = clients.clients
+    path.write_text("{")
+    with pytest.raises(ClientsUnavailableError):
+        _ = clients.clients
+    path.write_text(kept)
+    assert list(clients.clients) == [ISSUER]
+    assert clients.fault is None
+
+
+def test_the_service_is_not_ready_and_then_refuses_everybody(
+    ehr: Ehr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, url = ehr.configure(tmp_path / "clients.json"), "http://127.0.0.1:8080"
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/c.db", "CDS_CLIENTS": str(path)}
+    app = create_app(
+        patient_settings({f"RISKCARDS_{name}": value for name, value in settings.items()}), Pipeline.shipped()
+    )
+    now = [0.0]
+    file = app.extensions["riskcards"].clients
+    monkeypatch.setattr(file, "_clock", lambda: now[0])
+    client = app.test_client()
+
+    def discovery() -> int:
+        headers = bearer(ehr.token(f"{url}/cds-services"))
+        return client.get("/cds-services", headers=headers).status_code
+
+    assert (discovery(), client.get("/health/ready").status_code) == (200, 200)
+    path.write_text("{")
+    assert (discovery(), client.get("/health/ready").status_code) == (200, 503)
+    now[0] = 301.0
+    assert (discovery(), client.get("/health/ready").status_code) == (503, 503)
+    ehr.configure(path, issuer="https://other.example")
+    assert discovery() == 401
+    assert client.get("/health/ready").status_code == 200

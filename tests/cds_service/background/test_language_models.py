@@ -9,7 +9,8 @@ import pytest
 
 from cds_service.background.language_models import ModelServers, OpenedModels, reader_named
 from cds_service.commands.shared.model_sources import keeping, open_sources
-from cds_service.config.settings import Settings, SettingsError
+from cds_service.config.settings import Settings
+from cds_service.config.sources import SettingsError
 from knowledge_index import KnowledgeIndex, MiniLMEncoder
 from risk_model import RuleNoteReader
 from risk_model.core.errors import LanguageModelError, ModelArtifactError

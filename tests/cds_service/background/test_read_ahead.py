@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -259,7 +258,7 @@ def test_a_card_names_its_reader_and_a_second_card_has_the_models_reading(
 ) -> None:
     """End to end with service, store, command and model server; a server that is down blocks nothing."""
     with model_server(ReaderAnswer().to_text()) as server:
-        asked = replace(settings, note_reader=f"{server.url}#small")
+        asked = settings.with_changes(note_reader=f"{server.url}#small")
         app = create_app(asked)
         client = app.test_client()
         first = client.post(URL, json=discharge).get_json()["cards"][0]
@@ -364,7 +363,7 @@ def test_a_worker_killed_in_the_middle_of_a_queue_loses_nothing_and_nothing_is_r
 ) -> None:
     """Real processes: SIGKILL while the model server holds back the fourth answer; another worker continues."""
     with model_server(SAID) as server:
-        asked = replace(settings, note_reader=f"{server.url}#small")
+        asked = settings.with_changes(note_reader=f"{server.url}#small")
         readings = SealedAnswers(open_vault(asked, store), NOTES)
         mark = model_fingerprint(ReaderName.of(asked.note_reader))
         hook = DeferredNoteReader(asked.note_reader, mark, RuleNoteReader(index, embed=False), readings)

@@ -81,3 +81,15 @@ def test_a_broken_chain_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     result, detail = checks(monkeypatch, DATABASE_URL=url)["database"]
     assert result == "failed"
     assert "audit chain" in detail
+
+
+def test_the_settings_of_a_file_are_checked_and_every_fault_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "riskcards.json"
+    config.write_text(json.dumps({"readmission_threshold": 15, "roles": "practitioner"}), "utf-8")
+    run = CliRunner().invoke(cli, ["doctor", "--json", "--config", str(config)])
+    faults = [item["detail"] for item in json.loads(run.output) if item["result"] == "failed"]
+    assert run.exit_code == 1
+    assert [fault.partition(":")[0] for fault in faults] == ["RISKCARDS_READMISSION_THRESHOLD", "RISKCARDS_ROLES"]
+    config.write_text(json.dumps({"database_url": f"sqlite:///{tmp_path}/of-the-file.db"}), "utf-8")
+    CliRunner().invoke(cli, ["doctor", "--config", str(config)])
+    assert (tmp_path / "of-the-file.db").exists()

@@ -14,7 +14,7 @@ from flask import Flask
 from cds_service.application.factory import create_app
 from cds_service.cli import cli
 from cds_service.config.modes import Mode, ModeBoard
-from cds_service.config.settings import SettingsError
+from cds_service.config.sources import SettingsError
 from cds_service.store.store import Store
 from risk_model import Pipeline
 from tests.contract.conftest import whole_request
@@ -202,3 +202,110 @@ def test_outcomes_are_imported_from_a_table_all_or_none(
     assert "1 outcomes kept" in run(good).output
     assert "0 outcomes kept, 1 known" in run(good).output
     assert run("card,happened\n").exit_code == 3
+    assert "0 known already, 1 corrected" in run(good.replace(",1\n", ",0\n")).output
+
+
+def test_outcomes_are_imported_by_hook_or_stay_and_only_for_what_a_card_estimated(
+    pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path}/quiet.db")
+    app = make(pipeline, tmp_path)
+    first, second = (cards(app, discharge)[0]["uuid"] for _ in range(2))
+    hook, stay = discharge["hookInstance"], discharge["context"]["encounterId"]
+    table = tmp_path / "outcomes.csv"
+
+    def run(text: str) -> Any:
+        table.write_text(text)
+        return CliRunner().invoke(cli, ["outcomes", "import", str(table)])
+
+    refused = [
+        ("card,task,happened", f"{first},in_hospital_mortality,1", "has no estimate of in_hospital_mortality"),
+        ("stay,task,happened", f"{stay},in_hospital_mortality,1", "has no estimate of in_hospital_mortality"),
+        ("hookInstance,task,happened", f"{first},readmission_30d,1", "unknown hook_instance"),
+        ("stay,task,happened", "nowhere,readmission_30d,1", "unknown stay"),
+        ("card,stay,task,happened", f"{first},{stay},readmission_30d,1", "exactly one of"),
+        ("card,stay,task,happened", ",,readmission_30d,1", "exactly one of"),
+        ("card,task,happened", f"{first},readmission_30d,1,1", "more cells"),
+        ("card,task,happened", f"{first},readmission_30d,1\n{first.upper()},readmission_30d,0", "contradicts line 2"),
+        ("stay,card,task,happened", f"{stay},,readmission_30d,1\n,{first},readmission_30d,0", "contradicts line 2"),
+    ]
+    for head, row, fault in refused:
+        answer = run(f"{head}\n{row}\n")
+        assert answer.exit_code == 3, row
+        assert fault in answer.output
+    assert "2 outcomes kept" in run(f"hookInstance,task,happened\n{hook},readmission_30d,1\n").output
+    by_stay = run(f"Stay,Task,Happened\nEncounter/{stay},readmission_30d,0\n")
+    assert "0 outcomes kept, 0 known already, 2 corrected" in by_stay.output
+    assert second in str(app.extensions["riskcards"].store.audit_entries("outcomes")[-1].body)
+
+
+VIEW = "/cds-services/hospital-risk"
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        [("task:readmission_30d", "*")], [("readmission-30d", "*")], [("task:readmission_30d", "north")],
+        [("readmission-30d", "north"), ("in-hospital-mortality", "south")],
+    ],
+)  # fmt: skip
+def test_a_task_that_is_off_is_in_no_card(pipeline: Pipeline, tmp_path: Path, off: list[tuple[str, str]]) -> None:
+    """With both task services off, hospital-risk still showed both estimates."""
+    app = make(pipeline, tmp_path)
+    cds = app.extensions["riskcards"]
+    for service, tenant in off:
+        cds.store.set_mode(service, tenant, "off", "")
+    board = cds.answering.modes
+    assert board.active(("in_hospital_mortality", "readmission_30d"), "north") == ("in_hospital_mortality",)
+    elsewhere = board.active(("readmission_30d",), "west")
+    assert elsewhere == (() if off[0][1] == "*" else ("readmission_30d",))
+
+
+def test_the_kill_switch_works_for_each_task(pipeline: Pipeline, tmp_path: Path) -> None:
+    app, view = make(pipeline, tmp_path), whole_request("diabetic-heart-failure-view")
+    cds = app.extensions["riskcards"]
+
+    def tasks() -> list[str]:
+        cds.answering.modes.tell("*", "*", None)  # read again now
+        answer = app.test_client().post(VIEW, json=view)
+        assert answer.status_code == 200
+        if not answer.get_json()["cards"]:
+            return []
+        return [each["task"] for each in cds.store.audit_entries("card")[-1].body["estimates"]]
+
+    both = ["in_hospital_mortality", "readmission_30d"]
+    assert tasks() == both
+    cds.store.set_mode("readmission-30d", "*", "silent", "")
+    assert tasks() == both, "silent: the cards of that service alone"
+    cds.store.set_mode("readmission-30d", "*", "off", "")
+    assert tasks() == both[:1], "and the cached assessment is not used"
+    cds.store.set_mode("in-hospital-mortality", "*", "off", "")
+    assert tasks() == []
+    cds.store.set_mode("readmission-30d", "*", "live", "")
+    assert tasks() == both[1:]
+
+
+@pytest.mark.parametrize("encounter", ["no-such", "conditions"])
+def test_an_encounter_that_is_not_there_is_an_error_in_every_hook(
+    pipeline: Pipeline, tmp_path: Path, encounter: str
+) -> None:
+    app, view = make(pipeline, tmp_path), whole_request("diabetic-heart-failure-view")
+    view["context"]["encounterId"] = encounter
+    answer = app.test_client().post(VIEW, json=view)
+    assert answer.status_code == 412
+    assert "encounterId" in answer.get_data(as_text=True)
+
+
+def test_a_chart_opened_on_a_clinic_visit_has_no_card_and_is_no_error(pipeline: Pipeline, tmp_path: Path) -> None:
+    app, view = make(pipeline, tmp_path), whole_request("diabetic-heart-failure-view")
+    encounters = view["prefetch"]["encounters"]["entry"]
+    visit = {
+        "resourceType": "Encounter", "id": "visit", "status": "finished",
+        "subject": encounters[0]["resource"]["subject"],
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"},
+        "period": {"start": "2020-01-01T08:00:00Z", "end": "2020-01-01T09:00:00Z"},
+    }  # fmt: skip
+    encounters.append({"resource": visit, "search": {"mode": "match"}})
+    view["context"]["encounterId"] = "visit"
+    answer = app.test_client().post(VIEW, json=view)
+    assert (answer.status_code, answer.get_json()) == (200, {"cards": []})

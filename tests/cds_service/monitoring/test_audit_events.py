@@ -52,6 +52,10 @@ def test_every_entry_is_a_valid_event_that_leads_back_to_the_chain(kept: Store) 
     assert [hashes[int(detail["entry"])] for detail in details] == [detail["hash"] for detail in details]
     assert events[3]["outcome"] == "4"
     assert events[3]["agent"][0] == {"name": "general-hospital", "requestor": True}
+    assert events[0]["agent"][0]["who"]["identifier"]["value"] == kept.user_hash("Practitioner/1")
+    listed = CliRunner().invoke(cli, ["audit", "list", "--user", "Practitioner/1"]).output.splitlines()
+    assert [json.loads(line)["kind"] for line in listed] == ["card"]
+    assert CliRunner().invoke(cli, ["audit", "list", "--user", "Practitioner/2"]).output == ""
     later = CliRunner().invoke(cli, ["audit", "export", "--fhir", "--after", "4"]).output.splitlines()
     assert [json.loads(line)["id"] for line in later] == [hashes[5], hashes[6]]
 

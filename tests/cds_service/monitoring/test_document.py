@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from cds_service.monitoring.page import monitoring_page
 from cds_service.store.store import CardRecord, Store
 from risk_model import READMISSION_30D, Pipeline, RiskModel
 from risk_model.models.estimator import shipped_folder
-from tests.patience import patient_settings
+from tests.patience import PATIENT, patient_settings, until
 
 SERVICE = "readmission-30d"
 
@@ -163,6 +165,7 @@ def test_monitor_prints_a_summary_json_and_a_page(
     store: Store, model: RiskModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path}/m.db")
+    store.services.mark("a service", {})
     assert "no cards in the last 30 days" in CliRunner().invoke(cli, ["monitor"]).output
     for n, p in enumerate(as_in_training(model, 130)):
         uuid = card(store, model, n, float(p), indicator="warning" if n % 3 == 0 else "info")
@@ -255,3 +258,28 @@ def test_metrics_show_the_gauges_and_go_on_without_the_store(tmp_path: Path, mod
     (tmp_path / "g.db").mkdir()
     parts.gauges._read = float("-inf")
     assert "riskcards_answers" in app.test_client().get("/metrics").get_data(as_text=True)
+
+
+def test_scrapes_wait_for_no_count_and_the_first_ones_at_once_all_succeed(tmp_path: Path, model: RiskModel) -> None:
+    """Forty anonymous scrapes of a large store took every thread that stores cards; the first ones together failed."""
+    settings = patient_settings({"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/g.db"})
+    app = create_app(settings, Pipeline.shipped())
+    parts = app.extensions["riskcards"]
+    counts, going = [], threading.Event()
+    counted = parts.gauges._counted
+
+    def slow() -> Any:
+        counts.append(1)
+        assert going.wait(PATIENT)
+        return counted()
+
+    parts.gauges._counted = slow
+    card(parts.store, model, 1, 0.2)
+    parts.gauges._figures = {("riskcards", "known"): 1.0}  # what an earlier count found
+    with ThreadPoolExecutor(40) as pool:
+        codes = list(pool.map(lambda _: app.test_client().get("/metrics").status_code, range(40)))
+    assert codes == [200] * 40
+    assert parts.in_time(parts.store.modes) == {}, "the threads of the store are free"
+    assert len(counts) == 1
+    going.set()
+    assert until(lambda: (SERVICE, "shown_per_100") in parts.gauges.latest())

@@ -11,7 +11,7 @@ import pytest
 
 from cds_service.application.factory import create_app
 from cds_service.hooks.full_chart import fetch_patient_resources
-from cds_service.net.gateway import MAX_FETCHED, Gateway, GatewayError
+from cds_service.net.gateway import MAX_FETCHED, Gateway, GatewayError, _joined, _Origin
 from tests.cds_service.fhir_server import FhirServer, fhir_server
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome, assert_valid_response
@@ -231,3 +231,23 @@ def test_the_bytes_fetched_for_one_hook_are_limited(fhir: FhirServer, tmp_path: 
     sent = sum(len(fhir.answers[path][2]) for path, _ in fhir.asked if "page" in path)
     # Each of four threads may have been in the middle of one more page.
     assert MAX_FETCHED - 3_100_000 < sent < MAX_FETCHED + 10 * 3_100_000
+
+
+STEPS = ["..", "..;", "..;x=1", "%2e%2e", "%2e%2e;", "..%3b", ".;", "%2e;", "a/..;/..", "..;/..;", "..%20", "%2e"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_no_path_leaves_the_base_url(step: str) -> None:
+    """`/..;/` is `/../` for a server that takes path parameters off after a proxy has checked the path."""
+    server = "https://ehr.example.org/fhir/r4"
+    with pytest.raises(GatewayError):
+        _Origin.of(f"{server}/{step}/admin")
+    try:
+        assert not _Origin.of(server).holds(_Origin.of(_joined(server, f"{step}/admin?page=2")))
+    except GatewayError as error:
+        assert error.reason == "not-a-server-url"  # noqa: PT017 - refused in one of two ways
+
+
+@pytest.mark.parametrize("path", ["Patient?a=..;", "Patient/a..b", "Observation;v=1", "...;/x", "Patient/1?x=%2e%2e"])
+def test_other_semicolons_and_dots_are_no_steps(path: str) -> None:
+    assert _Origin.of("https://ehr.example.org/fhir").holds(_Origin.of(f"https://ehr.example.org/fhir/{path}"))

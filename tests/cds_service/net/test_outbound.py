@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from cds_service.net.addresses import client_address
 from cds_service.net.outbound import Networks, Outbound, OutboundError
-from tests.patience import PATIENT
+from cds_service.net.resolver import MOST_NAMES, Resolver
+from tests.patience import PATIENT, until
 
 ADDRESSES = [
     ("8.8.8.8", True),
@@ -37,6 +39,16 @@ ADDRESSES = [
     ("64:ff9b::a9fe:a9fe", False),
     ("2002:7f00:1::", False),
     ("2001:0:4136:e378:8000:63bf:80ff:fffe", False),
+    ("fec0::1", False),
+    ("feff:ffff::1", False),
+    ("::10.0.0.1", False),
+    ("::8.8.8.8", False),
+    ("64:ff9b:1::a00:1", False),
+    ("192.88.99.1", False),
+    ("3fff::1", False),
+    ("5f00::1", False),
+    ("2001:db8::1", False),
+    ("64:ff9b::808:808", True),
 ]
 
 
@@ -169,3 +181,69 @@ def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with raw_server(_answer(b"direct")) as port:
         assert ask(port).body == b"direct"
+
+
+def test_a_name_server_that_never_answers_costs_its_deadline_and_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`getaddrinfo` has no timeout: sixteen requests for such a name stopped every hook."""
+    answered, asked = threading.Event(), []
+    real = socket.getaddrinfo
+
+    def silent(host: str, *rest: Any, **more: Any) -> Any:
+        if host != "silent.example":
+            return real(host, *rest, **more)
+        asked.append(host)
+        assert answered.wait(PATIENT)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    outbound = Outbound(Networks.of(["127.0.0.0/8"]))
+    reasons: list[str] = []
+
+    def ask() -> None:
+        try:
+            outbound.request("GET", "http://silent.example/", deadline=time.monotonic() + 0.2, max_bytes=10)
+        except OutboundError as error:
+            reasons.append(error.reason)
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENT)
+    assert reasons == ["too-slow"] * 20
+    assert len(asked) == 1, "one thread waits for the name, whoever asks"
+    with raw_server(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as port:
+        url = f"http://localhost:{port}/"
+        answer = outbound.request("GET", url, deadline=time.monotonic() + PATIENT, max_bytes=10)
+    assert answer.body == b"ok"
+    answered.set()
+
+
+def test_as_many_silent_names_as_may_be_asked_for_do_not_make_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(PATIENT) and [])
+    resolver = Resolver()
+    for number in range(MOST_NAMES + 5):
+        with pytest.raises(TimeoutError):
+            resolver.resolve(f"{number}.example", 443, time.monotonic())
+    assert len(resolver._asked) == MOST_NAMES
+    answered.set()
+    assert until(lambda: not resolver._asked)
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "trusted", "address"),
+    [
+        ("198.51.100.1", "", (), "198.51.100.1"),
+        ("198.51.100.1", "6.6.6.6", (), "198.51.100.1"),
+        ("10.0.0.1", "203.0.113.7", ("10.0.0.0/8",), "203.0.113.7"),
+        ("10.0.0.1", "6.6.6.6, 203.0.113.7, 10.0.0.2", ("10.0.0.0/8",), "203.0.113.7"),
+        ("10.0.0.1", "unknown", ("10.0.0.0/8",), "10.0.0.1"),
+        ("10.0.0.1", "10.0.0.3", ("10.0.0.0/8",), "10.0.0.3"),
+        ("::1", "2001:db8::7", ("::1/128",), "2001:db8::7"),
+    ],
+)
+def test_the_address_behind_our_own_proxies(
+    remote: str, forwarded: str, trusted: tuple[str, ...], address: str
+) -> None:
+    assert client_address(remote, forwarded, trusted) == address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -72,3 +73,57 @@ def test_a_rate_limit_is_per_client_and_refills() -> None:
     limit.take("a")
     for _ in range(1000):
         RateLimit(0).take("a")
+
+
+def test_one_client_leaves_room_for_another() -> None:
+    """Ninety slow bodies of one client gave every other client 503."""
+    admission = Admission(active=1, waiting=3, seconds=PATIENT, held_bytes=1000)
+    with ExitStack() as held:
+        for _ in range(6):
+            held.enter_context(admission.hold(1, "slow"))
+        with pytest.raises(OverloadedError), admission.hold(1, "slow"):
+            pass
+        with admission.hold(1, "other"), admission.hold(1, ""):
+            pass
+    with admission.hold(700, "large"):
+        with pytest.raises(OverloadedError), admission.hold(100, "large"):
+            pass
+        with admission.hold(300, "other"):
+            pass
+    with admission.hold(1000, "alone"):
+        pass
+    for _ in range(6):  # all was given back
+        with admission.hold(1, "slow"):
+            pass
+
+
+def test_one_client_does_not_fill_the_queue() -> None:
+    admission, done = Admission(active=1, waiting=4, seconds=PATIENT, held_bytes=1), threading.Event()
+
+    def work(client: str) -> int:
+        try:
+            with admission.enter(client=client):
+                assert done.wait(PATIENT)
+            return 200
+        except OverloadedError:
+            return 503
+
+    with ThreadPoolExecutor(10) as pool:
+        first = pool.submit(work, "busy")
+        assert until(lambda: admission.load == (1, 0))
+        asked = [pool.submit(work, "busy") for _ in range(6)]
+        assert until(lambda: sum(each.done() for each in asked) == 3)
+        other = pool.submit(work, "other")
+        assert until(lambda: admission.load == (1, 4))
+        done.set()
+        assert (first.result(), other.result()) == (200, 200)
+        assert sorted(each.result() for each in asked) == [200, 200, 200, 503, 503, 503]
+
+
+def test_the_buckets_of_a_rate_limit_do_not_grow_without_end() -> None:
+    now = [0.0]
+    limit = RateLimit(60, lambda: now[0])
+    for number in range(30_000):
+        now[0] += 0.01
+        limit.take(str(number))
+    assert len(limit._buckets) <= 11_001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -17,9 +18,11 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from cds_service.store import migrations
+from cds_service.store import audit, migrations
+from cds_service.store import purge as purging
 from cds_service.store.engine import newest, open_engine
 from cds_service.store.errors import StoreError
+from cds_service.store.key import StoreKey
 from cds_service.store.schema import METADATA
 from cds_service.store.store import CardRecord, Store
 
@@ -116,11 +119,17 @@ def test_warnings_are_counted_among_shown_cards(store: Store) -> None:
     assert store.warned_since("readmission-30d", hour_ago) == (0, 0)
 
 
-def test_outcomes_are_stored_once(store: Store) -> None:
+def test_outcomes_are_stored_once_and_corrected(store: Store) -> None:
+    """A correction was dropped as "known already"."""
     kept = card()
     store.record_card(kept)
-    assert store.add_outcomes([(kept.uuid, "readmission_30d", True)]) == 1
-    assert store.add_outcomes([(kept.uuid, "readmission_30d", False)]) == 0
+    outcome = (kept.uuid, "readmission_30d")
+    assert store.add_outcomes([(*outcome, True)]) == (1, 0)
+    assert store.add_outcomes([(*outcome, True)]) == (0, 0)
+    assert store.add_outcomes([(*outcome, False)]) == (0, 1)
+    (answered,) = store.history.estimates(datetime.now(UTC) - timedelta(days=1), with_outcome=True)
+    assert answered.happened is False
+    assert store.verify_audit().fault is None
 
 
 CHANGES = [
@@ -151,6 +160,171 @@ def test_a_changed_chain_names_the_entry(store: Store, url: str, name: str, stat
     found = store.verify_audit()
     assert found.fault is not None
     assert found.fault.startswith(fault)
+
+
+BESIDE = [
+    ("a card's body emptied", "UPDATE audit SET body = NULL WHERE seq = 2", "entry 2: its content was removed"),
+    ("a card edited", "UPDATE cards SET summary_kind = 'info'", "entry 1: its card was changed"),
+    ("a card's patient", "UPDATE cards SET patient_hash = 'x'", "entry 1: its card was changed"),
+    ("an estimate edited", "UPDATE estimates SET probability = 0.9", "entry 1: the estimates"),
+    ("an estimate deleted", "DELETE FROM estimates", "entry 1: the estimates"),
+    ("feedback edited", "UPDATE feedback SET body = '{}'", "entry 3: its feedback was changed"),
+    ("feedback deleted", "DELETE FROM feedback", "entry 3: its feedback was deleted"),
+    ("a mode flipped", "UPDATE modes SET mode = 'live'", "mode of */*: live is set, the chain says off"),
+    ("a mode deleted", "DELETE FROM modes", "mode of */*: none is set, the chain says off"),
+    ("an outcome flipped", "UPDATE outcomes SET happened = 0", "outcome of card"),
+    ("an outcome deleted", "DELETE FROM outcomes", "outcome of card"),
+    ("a seal taken off", "UPDATE audit SET seal = NULL WHERE seq = 3", "entry 3: its seal"),
+    ("a seal changed", "UPDATE audit SET seal = hash WHERE seq = 2", "entry 2: its seal"),
+]  # fmt: skip
+
+
+def audited(store: Store) -> CardRecord:
+    """Two cards, feedback, a mode and an outcome; returns the first card."""
+    first = card()
+    for each in (first, card()):
+        store.record_card(each)
+    store.add_feedback([{"card": first.uuid, "outcome": "overridden"}])
+    store.set_mode("*", "*", "silent", "")
+    store.set_mode("*", "*", "off", "")
+    store.add_outcomes([(first.uuid, "readmission_30d", True)])
+    return first
+
+
+@pytest.mark.parametrize(("name", "statement", "fault"), BESIDE, ids=[row[0] for row in BESIDE])
+def test_what_is_changed_beside_the_chain_shows(store: Store, url: str, name: str, statement: str, fault: str) -> None:
+    """All of these passed `audit verify --head`."""
+    audited(store)
+    assert store.verify_audit().fault is None
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+    found = store.verify_audit().fault
+    assert found is not None
+    assert found.startswith(fault)
+
+
+def test_a_deleted_and_an_inserted_card_show(store: Store, url: str) -> None:
+    first = audited(store)
+    engine = open_engine(url)
+    copy = "SELECT 'new', created, service, hook_instance, patient_hash, summary_kind, shown FROM cards LIMIT 1"
+    with engine.begin() as connection:
+        connection.execute(
+            text(f"INSERT INTO cards (uuid, created, service, hook_instance, patient_hash, summary_kind, shown) {copy}")
+        )
+    assert store.verify_audit().fault == "3 cards are stored, 2 are in the chain"
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM cards WHERE uuid = 'new'"))
+        for table in ("estimates", "suggestions", "feedback", "outcomes"):
+            connection.execute(text(f"DELETE FROM {table} WHERE card = '{first.uuid}'"))
+        connection.execute(text(f"DELETE FROM cards WHERE uuid = '{first.uuid}'"))
+    engine.dispose()
+    assert store.verify_audit().fault == "entry 1: its card was deleted"
+
+
+def test_a_chain_made_without_the_key_shows(store: Store, url: str) -> None:
+    """A whole new chain, hashes and all, by someone who may write to the database but has no key."""
+    audited(store)
+    engine = open_engine(url)
+    forger = StoreKey("0" * 64)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM audit"))
+        audit.append(connection, forger, "mode", "*/*", {"mode": "off", "reason": ""})
+    engine.dispose()
+    assert store.verify_audit().fault == "entry 1: its seal is not of this service's key"
+
+
+def test_entries_name_the_user_and_the_operator(store: Store) -> None:
+    first = audited(store)
+    store.add_feedback([{"card": first.uuid, "outcome": "accepted"}], "Practitioner/u1")
+    store.set_mode("*", "*", "live", "", "anna")
+    store.add_outcomes([], "anna")
+    store.purge(datetime.now(UTC) - timedelta(days=365), "anna")
+    named = {entry.kind: entry.body for entry in store.audit_entries()}
+    user = store.user_hash("Practitioner/u1")
+    assert {kind: (body or {}).get("user_hash") or (body or {}).get("by") for kind, body in named.items()} == {
+        "card": user, "feedback": user, "mode": "anna", "outcomes": "anna", "purge": "anna"
+    }  # fmt: skip
+    assert "Practitioner/u1" not in str(named)
+
+
+def test_the_key_is_outside_the_database_and_private(tmp_path: Path) -> None:
+    file = tmp_path / "cards.db"
+    store = Store(f"sqlite:///{file}")
+    store.record_card(card())
+    key = tmp_path / "cards.db.key"
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("cards.db", "cards.db-wal", "cards.db-shm", "cards.db.key"), 0o600
+    )
+    held = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path != key)
+    assert key.read_bytes().strip() not in held
+    assert store.patient_hash("p1").encode() in held
+    store.close()
+
+
+def test_another_or_no_key_is_noticed_and_a_shared_one_is_taken(tmp_path: Path) -> None:
+    url, key = f"sqlite:///{tmp_path / 'cards.db'}", tmp_path / "cards.db.key"
+    first = Store(url)
+    hashed = first.patient_hash("p1")
+    first.close()
+    elsewhere = tmp_path / "kept.key"
+    key.rename(elsewhere)
+    with pytest.raises(StoreError, match="missing"):
+        Store(url)
+    Store(f"sqlite:///{tmp_path / 'other.db'}").close()
+    with pytest.raises(StoreError, match="not the key"):
+        Store(url, key_file=tmp_path / "other.db.key")
+    again = Store(url, key_file=elsewhere)
+    assert again.patient_hash("p1") == hashed
+    again.close()
+    elsewhere.chmod(0o644)
+    with pytest.raises(StoreError, match="chmod 600"):
+        Store(url, key_file=elsewhere)
+
+
+def test_the_salt_of_an_older_database_moves_to_the_file(store: Store, url: str, tmp_path: Path) -> None:
+    """The same patients keep the same hashes, and the salt is gone from the database."""
+    salt = "ab" * 32
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE salt SET value = '{salt}'"))
+    engine.dispose()
+    file = tmp_path / "moved.key"
+    moved = Store(url, key_file=file)
+    assert file.read_text().strip() == salt
+    assert moved.patient_hash("p1") == hashlib.sha256(f"{salt}:p1".encode()).hexdigest()
+    with engine.connect() as connection:
+        assert salt not in str(connection.execute(text("SELECT value FROM salt")).scalar())
+    engine.dispose()
+    moved.close()
+
+
+def test_retention_works_in_batches_and_is_continued(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One transaction for all held the writers' lock for nine seconds, and hooks were answered 503."""
+    monkeypatch.setattr("cds_service.store.purge.BATCH", 3)
+    taken: list[int] = []
+    batch = purging._batch
+
+    def interrupted(engine: Any, old: Any) -> int:
+        if len(taken) == 2:
+            raise StoreError("stopped")
+        taken.append(batch(engine, old))
+        return taken[-1]
+
+    for _ in range(10):
+        store.record_card(card())
+    store.record_event("foreign-patient", "h", {"service": "hospital-risk"})
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(purging, "_batch", interrupted)
+        with pytest.raises(StoreError):
+            store.purge(later)
+    assert taken == [3, 3]
+    assert store.verify_audit().fault is None, "an interrupted purge leaves a chain that verifies"
+    assert store.purge(later) == 4
+    assert store.verify_audit().fault is None
+    assert [entry.body for entry in store.audit_entries("foreign-patient")] == [None]
 
 
 def test_retention_removes_content_and_keeps_the_chain(store: Store) -> None:

@@ -12,7 +12,8 @@ import yaml
 from click.testing import CliRunner
 
 from cds_service.cli import cli
-from cds_service.config.settings import Settings, SettingsError
+from cds_service.config.settings import Settings
+from cds_service.config.sources import SettingsError
 from fhir_mapping import DefinitionError, PatientRecord, SiteMap, StayClass
 from fhir_mapping.resources.site_maps import shipped
 from tests.fhir_mapping.record.test_cases import AT, PATIENT, STAY, Resource, no_value, observation

@@ -1,0 +1,259 @@
+"""The database of `mode`, `audit`, `outcomes`, `monitor` and `replay`: the running service's, and no unused one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cds_service.application.local_control import LocalControl, absolute, mark_in_use
+from cds_service.cli import cli
+from cds_service.config.modes import Mode, ModeBoard
+from cds_service.config.settings import Settings
+from cds_service.runtime.control import ControlError, ControlSocket, ask, sockets
+from cds_service.store.errors import StoreError
+from cds_service.store.schema import SERVICES
+from cds_service.store.store import Store
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run() -> Run:
+    return lambda *words: CliRunner().invoke(cli, [str(word) for word in words])
+
+
+class Worker:
+    """One worker of a service: its store, modes and local socket, without pipeline and HTTP."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.store = settings.open_store()
+        mark_in_use(self.store, settings)
+        self.modes = ModeBoard(self.store, Mode.LIVE)
+        parts: Any = SimpleNamespace(
+            settings=settings,
+            store=self.store,
+            answering=SimpleNamespace(modes=self.modes),
+            in_time=lambda step, *words: step(*words),
+        )
+        folder = Path(settings.run_folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.socket = ControlSocket(folder, name, LocalControl(parts).answer)
+        self.socket.start()
+
+    def close(self) -> None:
+        self.socket.close()
+        self.store.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    started: list[Worker] = []
+
+    def start(database: str, name: str = "1-2", **changed: Any) -> Worker:
+        url = f"sqlite:///{tmp_path / database}"
+        started.append(Worker(Settings(database_url=url, run_folder=str(tmp_path / "run"), **changed), name))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.close()
+
+
+def test_the_kill_switch_without_config_reaches_the_running_service(
+    serve: Callable[..., Worker], run: Run, tmp_path: Path
+) -> None:
+    """It wrote to another database, said that the kill switch was on, and the service went on showing cards."""
+    worker, other = serve("of-the-service.db"), serve("of-the-service.db", "1-3")
+    assert worker.modes.of("hospital-risk", None) is Mode.LIVE
+    done = run("mode", "off", "--reason", "drill")
+    assert done.exit_code == 0, done.output
+    assert "of-the-service.db" in done.output
+    assert "kill switch is on" in done.output
+    assert worker.modes.of("hospital-risk", None) is other.modes.of("app", "north") is Mode.OFF, "and at once"
+    (entry,) = worker.store.audit_entries("mode")
+    assert entry.body is not None
+    assert entry.body["reason"] == "drill"
+    assert entry.body["by"]
+    assert not (tmp_path / "data" / "riskcards" / "riskcards.db").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("mode",), ("mode", "off"), ("mode", "live"), ("audit", "verify"), ("audit", "head"), ("audit", "list"),
+        ("audit", "export", "--fhir"), ("audit", "purge", "--older-than", "1"), ("monitor",), ("replay", "c1"),
+        ("outcomes", "import", "{file}"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+@pytest.mark.parametrize("given", ["nothing", "environment", "config"])
+def test_a_database_that_no_service_has_used_is_refused_and_not_made(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], given: str
+) -> None:
+    file, table, config = tmp_path / "unused.db", tmp_path / "outcomes.csv", tmp_path / "c.json"
+    table.write_text("card,task,happened\n")
+    more: tuple[object, ...] = ()
+    if given == "environment":
+        monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{file}")
+    elif given == "config":
+        config.write_text(json.dumps({"database_url": f"sqlite:///{file}"}))
+        more = ("--config", config)
+    asked = [word.format(file=table) for word in words]
+    refused = run(*asked, *more)
+    assert refused.exit_code == 2
+    assert "does not exist" in refused.output
+    assert not file.exists()
+    if given == "environment":
+        Store(f"sqlite:///{file}").close()
+        refused = run(*asked, *more)
+        assert refused.exit_code == 2
+        assert "no service has ever used it" in refused.output
+        assert "kill switch is on" not in refused.output
+        assert str(file) in refused.output
+
+
+def test_a_stale_environment_is_refused_and_the_running_service_named(
+    serve: Callable[..., Worker], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = serve("right.db", public_url="https://cds.example.org")
+    stale = f"sqlite:///{tmp_path / 'stale.db'}"
+    Store(stale).close()
+    monkeypatch.setenv("RISKCARDS_DATABASE_URL", stale)
+    refused = run("mode", "off")
+    assert refused.exit_code == 2
+    assert "https://cds.example.org" in refused.output
+    assert "right.db" in refused.output
+    assert worker.modes.of("hospital-risk", None) is Mode.LIVE
+    assert run("mode", "off", "--unused").exit_code == 0, "as told, and the other service is named"
+    assert worker.modes.of("hospital-risk", None) is Mode.LIVE
+
+
+@pytest.mark.parametrize(
+    ("age", "word", "code"), [(5, "mode", 0), (60, "mode", 2), (60, "audit", 0), (30_000, "audit", 2)]
+)
+def test_lately_is_minutes_for_a_mode_and_days_for_a_report(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: int, word: str, code: int
+) -> None:
+    url = f"sqlite:///{tmp_path / 'cards.db'}"
+    monkeypatch.setenv("RISKCARDS_DATABASE_URL", url)
+    store = Store(url)
+    store.services.mark("https://cds.example.org on h", {})
+    with store._engine.begin() as connection:
+        connection.execute(SERVICES.update().values(seen=datetime.now(UTC) - timedelta(minutes=age)))
+    store.close()
+    answer = run(*(("mode", "off") if word == "mode" else ("audit", "verify")))
+    assert answer.exit_code == code, answer.output
+    assert "https://cds.example.org" in answer.output or word == "audit"
+
+
+def test_several_services_must_be_told_apart(serve: Callable[..., Worker], run: Run, tmp_path: Path) -> None:
+    first, second = (
+        serve("a.db", "1-2", public_url="https://a.example"),
+        serve("b.db", "3-4", public_url="https://b.example"),
+    )
+    refused = run("mode", "off")
+    assert refused.exit_code == 2
+    assert "https://a.example" in refused.output
+    assert "https://b.example" in refused.output
+    config = tmp_path / "b.json"
+    config.write_text(json.dumps({"database_url": f"sqlite:///{tmp_path / 'b.db'}"}))
+    done = run("mode", "off", "--config", config)
+    assert done.exit_code == 0, done.output
+    assert "not changed: https://a.example" in done.output
+    assert (first.modes.of("app", None), second.modes.of("app", None)) == (Mode.LIVE, Mode.OFF)
+
+
+def test_the_kill_switch_works_while_the_database_does_not(
+    serve: Callable[..., Worker], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, other = serve("down.db"), serve("down.db", "1-3")
+
+    def down(*_: Any) -> None:
+        raise StoreError("the mode could not be recorded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.store, "set_mode", down)
+        patch.setattr(other.store, "set_mode", down)
+        told = run("mode", "off")
+    assert told.exit_code == 1
+    assert "NOT in sqlite" in told.output
+    assert worker.modes.of("hospital-risk", None) is other.modes.of("app", None) is Mode.OFF
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.store, "set_mode", down)
+        patch.setattr(other.store, "set_mode", down)
+        assert "not in force" in run("mode", "live").output
+    assert worker.modes.of("hospital-risk", None) is Mode.OFF, "a `live` needs the database"
+    assert run("mode", "live").exit_code == 0
+    assert other.modes.of("hospital-risk", None) is Mode.LIVE
+    assert worker.modes.of("hospital-risk", None) is Mode.LIVE
+
+
+def test_a_task_is_switched_off_and_on(serve: Callable[..., Worker], run: Run) -> None:
+    worker = serve("tasks.db")
+    assert run("mode", "off", "--task", "readmission_30d").exit_code == 0
+    assert worker.modes.active(("in_hospital_mortality", "readmission_30d"), None) == ("in_hospital_mortality",)
+    listed = json.loads(run("mode", "--json").output)
+    assert listed["set"] == [{"service": "task:readmission_30d", "tenant": "*", "mode": "off"}]
+    assert "tasks.db" in listed["database"]
+    assert run("mode", "live", "--task", "readmission_30d").exit_code == 0
+    assert len(worker.modes.active(("in_hospital_mortality", "readmission_30d"), None)) == 2
+    assert run("mode", "silent", "--task", "readmission_30d").exit_code == 2
+    assert run("mode", "off", "--task", "readmission_30d", "--service", "hospital-risk").exit_code == 2
+
+
+def test_the_socket_is_private_and_survives_nonsense(serve: Callable[..., Worker], tmp_path: Path) -> None:
+    worker = serve("quiet.db")
+    path = worker.socket.path
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    for line in (b"", b"\n", b"[]\n", b"{\n", b'{"ask": "what"}\n', b'{"ask": "set-mode", "mode": "boo"}\n', b"\xff\n"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(path))
+            connection.sendall(line)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(65536)
+    assert worker.store.modes() == {}
+    assert ask(path, {"ask": "modes"}) == {"modes": []}
+    with pytest.raises(ControlError):
+        ask(tmp_path / "run" / "gone.sock", {"ask": "modes"})
+
+
+def test_a_folder_that_others_may_write_to_is_not_looked_into(
+    serve: Callable[..., Worker], run: Run, tmp_path: Path
+) -> None:
+    """Another user could put a socket there that takes the kill switch and does nothing."""
+    worker = serve("open.db")
+    (tmp_path / "run").chmod(0o777)
+    assert sockets(tmp_path / "run") == []
+    assert run("mode", "off").exit_code == 2
+    assert worker.modes.of("app", None) is Mode.LIVE
+
+
+def test_a_folder_with_a_long_name_is_no_hindrance(tmp_path: Path) -> None:
+    """A socket's address has 107 bytes."""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir(mode=0o700)
+    control = ControlSocket(folder, f"{os.getpid()}-{threading.get_ident()}", lambda question: {"heard": question})
+    control.start()
+    assert ask(control.path, {"ask": "x"}) == {"heard": {"ask": "x"}}
+    control.close()
+    assert sockets(folder) == []
+
+
+def test_the_settings_that_a_service_tells_hold_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = absolute(Settings(database_url="sqlite:///cards.db", models="models", cds_clients="clients.json"))
+    assert told.database_url == f"sqlite:///{tmp_path / 'cards.db'}"
+    assert (told.models, told.cds_clients) == (str(tmp_path / "models"), str(tmp_path / "clients.json"))
+    assert told.database_key_file == str(tmp_path / "cards.db.key")
