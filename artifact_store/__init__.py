@@ -1,6 +1,8 @@
-"""The shared bottom: atomic file writes, folders with a manifest, bounded caches, and libraries kept offline."""
+"""The shared bottom: atomic file writes, folders with a manifest, bounded caches, names of code systems, and libraries
+kept offline."""
 
 from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
+from artifact_store.code_systems import CodeSystem, canonical_system
 from artifact_store.lazy_imports import lazy_exports
 from artifact_store.lru_cache import LruCache
 from artifact_store.manifests import (
@@ -20,6 +22,7 @@ from artifact_store.offline import disable_telemetry
 
 __all__ = [
     "MANIFEST",
+    "CodeSystem",
     "FileEntry",
     "FolderManifest",
     "LruCache",
@@ -27,6 +30,7 @@ __all__ = [
     "ManifestMissingError",
     "atomic_file",
     "atomic_folder",
+    "canonical_system",
     "check_writable",
     "damaged_files",
     "disable_telemetry",
