@@ -1,7 +1,7 @@
 """Names of code systems: every URI, OID and alias in use, and the one canonical URI of each system.
 
-The only table of its kind. National modifications of ICD-10 and of ATC keep the categories and codes of the WHO, which is
-all that is read of them, so they count as names of the WHO's system.
+The only table of its kind. National modifications of ICD-10 and of ATC keep the categories and codes of the WHO, which
+is all that is read of them, so they count as names of the WHO's system.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class CodeSystem:
 _NAMES = {
     CodeSystem.LOINC: ["2.16.840.1.113883.6.1", "loinc.org", "www.loinc.org", "loinc"],
     CodeSystem.SNOMED: [
-        "2.16.840.1.113883.6.96", "snomed.info/sct", "snomed.info", "www.snomed.org", "ihtsdo.org", "snomed", "snomedct",
-        "snomed-ct",
+        "2.16.840.1.113883.6.96", "snomed.info/sct", "snomed.info", "www.snomed.org", "ihtsdo.org", "snomed",
+        "snomedct", "snomed-ct",
     ],
     CodeSystem.ICD10CM: [
         "2.16.840.1.113883.6.90", "hl7.org/fhir/sid/icd-10-cm", "hl7.org/fhir/sid/icd10-cm", "icd10cm", "icd-10-cm",
@@ -78,23 +78,33 @@ _NAMES = {
     ],
     CodeSystem.RXNORM: ["2.16.840.1.113883.6.88", "www.nlm.nih.gov/research/umls/rxnorm", "rxnorm"],
     CodeSystem.ATC: [
-        "2.16.840.1.113883.6.73", "www.whocc.no/atc", "www.whocc.no/atcddd", "www.whocc.no/atc_ddd_index", "whocc.no/atc",
-        "atc", "terminology.hl7.org/codesystem/atc", "hl7.org/fhir/sid/atc",
+        "2.16.840.1.113883.6.73", "www.whocc.no/atc", "www.whocc.no/atcddd", "www.whocc.no/atc_ddd_index",
+        "whocc.no/atc", "atc", "terminology.hl7.org/codesystem/atc", "hl7.org/fhir/sid/atc",
         # Germany, Denmark, Finland, Norway, Sweden, France
         "fhir.de/codesystem/bfarm/atc", "fhir.de/codesystem/dimdi/atc", "1.2.276.0.76.5.467",
         "1.2.208.176.2.7", "1.2.246.537.6.32", "1.2.246.537.6.32.2007", "2.16.578.1.12.4.1.1.7180",
         "1.2.752.129.2.2.3.1.1", "1.2.250.1.213.2.3.2",
     ],
-    CodeSystem.NDC: ["2.16.840.1.113883.6.69", "hl7.org/fhir/sid/ndc", "mimic.mit.edu/fhir/mimic/codesystem/mimic-medication-ndc"],
+    CodeSystem.NDC: [
+        "2.16.840.1.113883.6.69", "hl7.org/fhir/sid/ndc", "mimic.mit.edu/fhir/mimic/codesystem/mimic-medication-ndc",
+    ],
     CodeSystem.MESH: ["id.nlm.nih.gov/mesh", "www.nlm.nih.gov/mesh", "2.16.840.1.113883.6.177"],
-    CodeSystem.NPU: ["1.2.208.176.2.1", "npu-terminology.org", "www.npu-terminology.org", "2.16.578.1.12.4.1.1.7280",
-          "1.2.752.108.1", "npu"],
+    CodeSystem.NPU: [
+        "1.2.208.176.2.1", "npu-terminology.org", "www.npu-terminology.org", "2.16.578.1.12.4.1.1.7280", "1.2.752.108.1",
+        "npu",
+    ],
     CodeSystem.DMD: ["dmd.nhs.uk", "read-codes/dmd", "2.16.840.1.113883.2.1.6.4", "2.16.840.1.113883.2.1.3.2.4.16.28"],
-    CodeSystem.UCUM: ["2.16.840.1.113883.6.8", "unitsofmeasure.org", "ucum.org", "www.unitsofmeasure.org",
-           "mimic.mit.edu/fhir/mimic/codesystem/mimic-units"],
-    CodeSystem.ACT_CODE: ["2.16.840.1.113883.5.4", "hl7.org/fhir/v3/actcode", "terminology.hl7.org/codesystem/v3-actcode"],
+    CodeSystem.UCUM: [
+        "2.16.840.1.113883.6.8", "unitsofmeasure.org", "ucum.org", "www.unitsofmeasure.org",
+        "mimic.mit.edu/fhir/mimic/codesystem/mimic-units",
+    ],
+    CodeSystem.ACT_CODE: [
+        "2.16.840.1.113883.5.4", "hl7.org/fhir/v3/actcode", "terminology.hl7.org/codesystem/v3-actcode",
+    ],
     CodeSystem.DATA_ABSENT: ["terminology.hl7.org/codesystem/data-absent-reason", "hl7.org/fhir/data-absent-reason"],
-    CodeSystem.NULL_FLAVOR: ["terminology.hl7.org/codesystem/v3-nullflavor", "hl7.org/fhir/v3/nullflavor", "2.16.840.1.113883.5.1008"],
+    CodeSystem.NULL_FLAVOR: [
+        "2.16.840.1.113883.5.1008", "hl7.org/fhir/v3/nullflavor", "terminology.hl7.org/codesystem/v3-nullflavor",
+    ],
 }  # fmt: skip
 _CANONICAL = {name: system for system, names in _NAMES.items() for name in names}
 _PREFIXES = ("urn:oid:", "oid:", "http://", "https://")

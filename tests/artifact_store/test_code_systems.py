@@ -27,9 +27,7 @@ def test_every_name_of_a_system_has_one_uri(name: str, system: str) -> None:
     assert canonical_system(name) == system
 
 
-@pytest.mark.parametrize(
-    "name", ["urn:mine", "", "http://snomed.info.example.org/sct", "http://loinc.org.example", "x" * 999]
-)
+@pytest.mark.parametrize("name", ["urn:mine", "", "http://snomed.info.example.org/sct", "x" * 999])
 def test_an_unknown_name_is_unchanged(name: str) -> None:
     assert canonical_system(name) == name
 
