@@ -2,7 +2,7 @@
 kept offline."""
 
 from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
-from artifact_store.code_systems import CodeSystem, canonical_system
+from artifact_store.code_systems import CodeSystem, bare_uri, canonical_system
 from artifact_store.lazy_imports import lazy_exports
 from artifact_store.lru_cache import LruCache
 from artifact_store.manifests import (
@@ -30,6 +30,7 @@ __all__ = [
     "ManifestMissingError",
     "atomic_file",
     "atomic_folder",
+    "bare_uri",
     "canonical_system",
     "check_writable",
     "damaged_files",

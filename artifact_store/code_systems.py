@@ -64,7 +64,7 @@ _NAMES = {
         "1.2.752.116.1.1.1.1.3", "1.2.752.116.1.1.1.1.8", "1.2.752.116.1.1.1", "1.3.6.1.4.1.28284.6.2.1.13",
     ],
     CodeSystem.ICD10PCS: [
-        "www.cms.gov/medicare/coding/icd10", "2.16.840.1.113883.6.4",
+        "www.cms.gov/medicare/coding/icd10", "2.16.840.1.113883.6.4", "hl7.org/fhir/sid/icd-10-pcs",
         "mimic.mit.edu/fhir/mimic/codesystem/mimic-procedure-icd10",
     ],
     CodeSystem.ICD9CM: [
@@ -90,8 +90,8 @@ _NAMES = {
     ],
     CodeSystem.MESH: ["id.nlm.nih.gov/mesh", "www.nlm.nih.gov/mesh", "2.16.840.1.113883.6.177"],
     CodeSystem.NPU: [
-        "1.2.208.176.2.1", "npu-terminology.org", "www.npu-terminology.org", "2.16.578.1.12.4.1.1.7280", "1.2.752.108.1",
-        "npu",
+        "1.2.208.176.2.1", "npu-terminology.org", "www.npu-terminology.org", "2.16.578.1.12.4.1.1.7280",
+        "1.2.752.108.1", "npu",
     ],
     CodeSystem.DMD: ["dmd.nhs.uk", "read-codes/dmd", "2.16.840.1.113883.2.1.6.4", "2.16.840.1.113883.2.1.3.2.4.16.28"],
     CodeSystem.UCUM: [
@@ -123,11 +123,21 @@ def canonical_system(name: str) -> str:
     return _canonical(name) if len(name) <= _MAX_CHARACTERS else name
 
 
-@lru_cache(maxsize=4096)
-def _canonical(name: str) -> str:
+def bare_uri(name: str) -> str:
+    """Returns the name of a code system without scheme, `urn:oid:`, version and trailing slash, in lower case.
+
+    >>> bare_uri("https://www.nubc.org/CodeSystem/PointOfOrigin|2.0"), bare_uri("urn:oid:1.2.3")
+    ('www.nubc.org/codesystem/pointoforigin', '1.2.3')
+    """
     bare = name.strip().partition("|")[0].rstrip("/").lower()
     for prefix in _PREFIXES:
         bare = bare.removeprefix(prefix)
+    return bare
+
+
+@lru_cache(maxsize=4096)
+def _canonical(name: str) -> str:
+    bare = bare_uri(name)
     if bare.startswith("snomed.info/sct/"):  # an edition or version of SNOMED CT
         return CodeSystem.SNOMED
     return _CANONICAL.get(bare, name)

@@ -17,12 +17,12 @@ from fhir_mapping.core.values import (
     FeatureValue,
     FeatureVector,
     Measurement,
-    Medication,
     Procedure,
     Refusal,
     Stay,
     StayClass,
 )
+from fhir_mapping.record.drugs_in_use import DrugInUse, distinct, drugs_in_use
 from fhir_mapping.record.problem_list import comorbidity_groups
 from fhir_mapping.record.record_view import RecordView
 from fhir_mapping.resources.admissions import admission_source, disposition
@@ -66,7 +66,7 @@ def compute(record: RecordView) -> FeatureVector:
             values.update(_aggregates(concept.name, inside, record.prediction_time))
         else:
             unknown[f"{concept.name}.last"] = _why_unknown(record, found, reasons.get(concept.name), "Observation")
-    for name, value, reason in _facts(record):
+    for name, value, reason in _facts(record, reasons):
         if value is None:
             unknown[name] = reason
         else:
@@ -132,7 +132,7 @@ def slope_per_hour(items: Sequence[Measurement]) -> float | None:
 Fact = tuple[str, FeatureValue | None, str]
 
 
-def _facts(record: RecordView) -> Iterator[Fact]:
+def _facts(record: RecordView, reasons: Mapping[str, str]) -> Iterator[Fact]:
     """Yields features of demographics, the current stay and use of care: (name, value or None, reason if None)."""
     patient = (f"Patient/{record.subject_id}",)
     yield from _age(record)
@@ -140,7 +140,7 @@ def _facts(record: RecordView) -> Iterator[Fact]:
     yield "sex.last", sex, record.demographics.unknown.get("sex", "none-found")
     found = record.consciousness
     avpu = None if found is None else FeatureValue(found[0], None, found[1], (found[2],))
-    yield "consciousness.last", avpu, _why_unknown(record, (), None, "Observation")
+    yield "consciousness.last", avpu, _why_unknown(record, (), reasons.get("consciousness"), "Observation")
     yield _ventilation(record)
     yield from _stay_facts(record)
     yield from _use_of_care(record)
@@ -201,20 +201,19 @@ def _stay_facts(record: RecordView) -> Iterator[Fact]:
 
 
 def _comorbidities(record: RecordView) -> Iterator[Fact]:
-    """Yields 1 for each Charlson and Elixhauser group of the patient; 0 only if every condition is coded in ICD."""
+    """Yields 1 for each Charlson and Elixhauser group of the patient; 0 only if every condition is understood."""
     for scheme in (Scheme.CHARLSON, Scheme.ELIXHAUSER):
         found = comorbidity_groups(record, scheme)
-        reason = "not-fetched" if found.unknown < 0 else "code-not-mapped"
         for group in scheme_groups(scheme):
             sources = found.sources.get(group.name, ())
             known = bool(sources) or found.unknown == 0
             value = _number(float(bool(sources)) if known else None, "1", record.prediction_time, sources)
-            yield f"comorbidity_{scheme}_{group.slug}.last", value, reason
+            yield f"comorbidity_{scheme}_{group.slug}.last", value, found.reason
 
 
 def _drug_classes(record: RecordView) -> Iterator[Fact]:
-    """Yields 1 for each class of the active drugs; 0 only if medications were fetched and all are classifiable."""
-    read = [(item.source, classes_of(item)) for item in record.medications if item.active]
+    """Yields 1 for each class of the drugs in use; 0 only if medications were fetched and all are classifiable."""
+    read = [(drug.source, classes_of(drug.codings, drug.text)) for drug in drugs_in_use(record)]
     fetched = not record.not_fetched & _MEDICATIONS
     complete = fetched and all(found is not None for _, found in read)
     for name in drug_class_table():
@@ -246,7 +245,7 @@ def _use_of_care(record: RecordView) -> Iterator[Fact]:
         found = [s for s in before if s.stay_class is kind and since <= s.start <= anchor]
         yield name, _count(found, at) if encounters_known else None, "not-fetched"
     conditions = {c.text.casefold(): c for c in record.conditions if c.active}.values()
-    medications = {m.text.casefold(): m for m in record.medications if m.active}.values()
+    medications = distinct(drugs_in_use(record))
     yield "condition.count", _count(conditions, at) if "Condition" not in record.not_fetched else None, "not-fetched"
     known = not record.not_fetched & _MEDICATIONS
     yield "medication.count", _count(medications, at) if known else None, "not-fetched"
@@ -265,7 +264,7 @@ def _led_to(visit: Stay, stay: Stay) -> bool:
     return visit.stay_class is StayClass.EMERGENCY and leads_to(visit, stay)
 
 
-def _count(items: Iterable[Stay | Condition | Medication | Procedure], at: datetime) -> FeatureValue:
+def _count(items: Iterable[Stay | Condition | DrugInUse | Procedure], at: datetime) -> FeatureValue:
     sources = tuple(item.source for item in items)
     return FeatureValue(float(len(sources)), "1", at, sources)
 

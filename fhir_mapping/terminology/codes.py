@@ -55,10 +55,8 @@ class CodeableConcept(dict[str, Any]):
 
     @cached_property
     def systems(self) -> frozenset[str]:
-        """Code system URIs as written."""
-        raw = self.get("coding")
-        items = [item for item in raw if isinstance(item, dict)] if isinstance(raw, list) else []
-        return frozenset(item["system"] for item in items if isinstance(item.get("system"), str))
+        """Canonical URIs of its code systems."""
+        return frozenset(coding.system for coding in self.found if coding.system is not None)
 
 
 def codings(concept: Any) -> tuple[Coding, ...]:

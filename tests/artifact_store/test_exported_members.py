@@ -9,7 +9,7 @@ def test_exported_members() -> None:
     assert all(hasattr(artifact_store, name) for name in artifact_store.__all__)
     assert sorted(artifact_store.__all__) == [
         "CodeSystem", "FileEntry", "FolderManifest", "LruCache", "MANIFEST", "ManifestError",
-        "ManifestMissingError", "atomic_file", "atomic_folder", "canonical_system", "check_writable",
+        "ManifestMissingError", "atomic_file", "atomic_folder", "bare_uri", "canonical_system", "check_writable",
         "damaged_files", "disable_telemetry", "lazy_exports", "open_manifest", "sha256_of", "verify_files",
         "write_json", "write_manifest",
     ]  # fmt: skip

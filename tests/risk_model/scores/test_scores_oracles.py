@@ -265,7 +265,7 @@ def test_a_condition_in_no_icd_code_makes_a_range() -> None:
     assert mixed is not None
     assert unasked is not None
     assert (plain.low, plain.high) == (1, 1)
-    assert (mixed.low, mixed.high, mixed.missing) == (1, 29, ("1 conditions in no ICD code",))
+    assert (mixed.low, mixed.high, mixed.missing) == (1, 29, ("1 conditions of an unknown code",))
     assert (unasked.low, unasked.high) == (0, 29)
     assert extremes(Scheme.ELIXHAUSER, frozenset()) == (-19, 85)
 
