@@ -1,11 +1,13 @@
 """Reads FHIR resources into values: patients, stays, conditions, medications, procedures, measurements, site maps."""
 
 from fhir_mapping.resources.admissions import DISPOSITIONS, admission_source, disposition
+from fhir_mapping.resources.measurements import meaning_of
 from fhir_mapping.resources.stays import starts_stay
 
 __all__ = [
     "DISPOSITIONS",
     "admission_source",
     "disposition",
+    "meaning_of",
     "starts_stay",
 ]

@@ -146,8 +146,8 @@ class Definitions:
     def spellings_of(self, unit: str) -> tuple[str, ...]:
         """Returns every exact spelling of a UCUM unit, including the unit itself.
 
-        >>> sorted(definitions().spellings_of("g/L"))
-        ['g/L', 'g/l']
+        >>> sorted(definitions().spellings_of("ng/L"))
+        ['ng/L', 'ng/l']
         """
         return tuple(spelling for spelling, meant in self._spellings.items() if meant == unit)
 
