@@ -28,24 +28,17 @@ from fhir_mapping import PatientRecord
 from fhir_mapping.resources import meaning_of
 
 RESULT = Path(__file__).parent / "results" / "public_examples.json"
-# Collection -> country. Names are of public repositories: owner and name.
+# Collection -> country: owner and name of public repositories that keep examples as JSON or XML. Many others keep
+# them only as FHIR Shorthand, which has to be compiled first.
 COLLECTIONS = {
     "HL7/US-Core": "United States",
-    "inferno-framework/us-core-test-kit": "United States",
-    "HL7/fhir-ips": "International Patient Summary",
     "NHSDigital/FHIR-R4-UKCORE-STAGING-MAIN": "United Kingdom",
     "hl7au/au-fhir-core": "Australia",
     "Nictiz/Nictiz-R4-zib2020": "Netherlands",
-    "gematik/spec-ISiK-Basismodul": "Germany",
     "medizininformatik-initiative/mii-testdata": "Germany",
     "medizininformatik-initiative/kerndatensatzmodul-labor": "Germany",
     "hl7-be/lab": "Belgium",
-    "hl7ch/ch-core": "Switzerland",
-    "hl7dk/dk-core": "Denmark",
     "fhir-fi/finnish-base-profiles": "Finland",
-    "hl7-eu/laboratory": "Europe",
-    "jami-fhir-jp-wg/jp-core-v1x": "Japan",
-    "HL7/cimi-vital-signs": "United States",
     "google/fhir": "HL7 FHIR R4 examples",
 }
 # Words of a code's display or text that name a concept, in the languages of the collections.

@@ -1,7 +1,8 @@
 """The drugs in use at `prediction_time`: active orders and statements, and what is being given.
 
 An administration is the strongest evidence that a drug is in use, and no order need be in the record. One counts while
-its infusion runs, and a single dose for a day: most drugs are given at least daily.
+its infusion runs, and a dose for a day after it: most drugs are given at least daily. Drugs given by infusion
+(`continuous` in `medication_classes.yaml`) are of their class only while it runs, or within the hour.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from fhir_mapping.core.values import Administration, Coding
 from fhir_mapping.record.record_view import RecordView
 
 DOSE_COUNTS_FOR = timedelta(hours=24)
+CONTINUOUS_COUNTS_FOR = timedelta(hours=1)
 
 
 class DrugInUse(NamedTuple):
@@ -21,6 +23,8 @@ class DrugInUse(NamedTuple):
     source: str
     codings: tuple[Coding, ...]
     text: str
+    continues: bool = True
+    """Whether it is ordered, or given now or in the last hour."""
 
 
 def drugs_in_use(record: RecordView) -> tuple[DrugInUse, ...]:
@@ -28,9 +32,11 @@ def drugs_in_use(record: RecordView) -> tuple[DrugInUse, ...]:
     found = [DrugInUse(item.source, item.codings, item.text) for item in record.medications if item.active]
     ordered = {drug.source for drug in found}
     keys = {key for drug in found for key in _keys(drug)}
-    for given in record.administrations:
-        drug = DrugInUse(given.source, given.codings, given.text)
-        if not _in_use(given, record) or given.order in ordered or not keys.isdisjoint(_keys(drug)):
+    for given in sorted(
+        record.administrations, key=lambda item: (not item.running, record.prediction_time - item.time)
+    ):
+        drug = DrugInUse(given.source, given.codings, given.text, _within(given, record, CONTINUOUS_COUNTS_FOR))
+        if not _within(given, record, DOSE_COUNTS_FOR) or given.order in ordered or not keys.isdisjoint(_keys(drug)):
             continue
         found.append(drug)
         keys.update(_keys(drug))
@@ -42,10 +48,8 @@ def distinct(drugs: tuple[DrugInUse, ...]) -> tuple[DrugInUse, ...]:
     return tuple({drug.text.casefold(): drug for drug in drugs}.values())
 
 
-def _in_use(given: Administration, record: RecordView) -> bool:
-    if given.running:
-        return True
-    return (given.end or given.time) >= record.prediction_time - DOSE_COUNTS_FOR
+def _within(given: Administration, record: RecordView, span: timedelta) -> bool:
+    return given.running or (given.end or given.time) >= record.prediction_time - span
 
 
 def _keys(drug: DrugInUse) -> set[object]:

@@ -213,11 +213,15 @@ def _comorbidities(record: RecordView) -> Iterator[Fact]:
 
 def _drug_classes(record: RecordView) -> Iterator[Fact]:
     """Yields 1 for each class of the drugs in use; 0 only if medications were fetched and all are classifiable."""
-    read = [(drug.source, classes_of(drug.codings, drug.text)) for drug in drugs_in_use(record)]
+    read = [(drug, classes_of(drug.codings, drug.text)) for drug in drugs_in_use(record)]
     fetched = not record.not_fetched & _MEDICATIONS
     complete = fetched and all(found is not None for _, found in read)
-    for name in drug_class_table():
-        bases = {source: found[name] for source, found in read if found is not None and name in found}
+    for name, drug_class in drug_class_table().items():
+        bases = {
+            drug.source: found[name]
+            for drug, found in read
+            if found is not None and name in found and (drug.continues or not drug_class.continuous)
+        }
         if not bases:
             nothing = FeatureValue(0.0, "1", record.prediction_time, ()) if complete else None
             yield f"medication_{name}.last", nothing, "code-not-mapped" if fetched else "not-fetched"

@@ -22,7 +22,7 @@ from fhir_mapping.terminology.icd import ICD_SYSTEMS, is_readable
 class PatientGroups:
     """The groups of a patient with their weights, without the lesser of two grades; `sources` has all groups found.
 
-    `unknown` is the number of conditions whose disease is not known (no ICD code, and no SNOMED CT disease of the maps):
+    `unknown` is the number of conditions whose disease is not known (no ICD code, no SNOMED CT disease of the maps):
     any of them might belong to any group. It is -1 if the problem list was not fetched. `reason` says why.
     """
 

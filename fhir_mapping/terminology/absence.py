@@ -33,7 +33,10 @@ _NONE = frozenset({
     "1631000175102",  # patient not on any medication
 })  # fmt: skip
 _UNKNOWN = frozenset({"261665006", "373068000"})  # unknown, undetermined
-_THING = r"(?:problems?|conditions?|diagnos[ei]s|medications?|medicines?|drugs?|drug therapy|procedures?|diseases?|disability)"
+_THING = (
+    r"(?:problems?|conditions?|diagnos[ei]s|medications?|medicines?|drugs?|drug therapy|procedures?|diseases?|"
+    r"disability)"
+)
 _KIND = r"(?:known|current|active|ongoing|relevant|significant|chronic|regular|home|other)"
 _WORDS_NONE = re.compile(
     rf"(?:there are )?(?:no|none)(?: {_KIND})* {_THING}(?: (?:or|and) \w+)?"

@@ -35,6 +35,7 @@ _FIELDS = (
     DefinitionField("rxnorm", list),
     DefinitionField("words", list),
     DefinitionField("not_words", list, required=False),
+    DefinitionField("continuous", bool, required=False),
 )
 
 
@@ -56,6 +57,8 @@ class DrugClass:
     words: frozenset[str]
     not_words: tuple[str, ...]
     """Prefixes of words that mean local use, such as on the skin or in the eye."""
+    continuous: bool = False
+    """Whether it is given by infusion, so that a dose that is over does not count."""
 
     def coded(self, coding: Coding) -> bool:
         """Whether a coding is in the class.
@@ -110,7 +113,7 @@ def drug_class_table() -> Mapping[str, DrugClass]:
     return {
         key: DrugClass(
             key, parts["label"], tuple(parts["atc"]), frozenset(parts["rxnorm"]), frozenset(parts["words"]),
-            tuple(parts.get("not_words", ())),
+            tuple(parts.get("not_words", ())), parts.get("continuous", False),
         )
         for key, parts in raw.items()
     }  # fmt: skip
