@@ -40,6 +40,8 @@ class ObservationCodes:
     """Names of the concepts that this panel measures."""
     words: str
     """Its text and the displays of all codings but those of a known concept: they may narrow it and its components."""
+    specimen: str | None
+    """The kind of specimen that the words name."""
     systems: frozenset[str]
     """Canonical URIs of its code systems."""
     first_system: str
@@ -69,6 +71,7 @@ def _coded(text: bytes) -> ObservationCodes:
         consciousness=any(key in CONSCIOUSNESS for key in _keys(found)),
         panel=next((known.panels[key] for key in _keys(found) if key in known.panels), ()),
         words=words,
+        specimen=known.specimen_of(words),
         systems=frozenset(coding.system for coding in found if coding.system is not None),
         first_system=next((coding.system for coding in found if coding.system), "no code system"),
     )

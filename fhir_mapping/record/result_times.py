@@ -19,6 +19,7 @@ from fhir_mapping.resources.measurements import observed_at
 TIMES = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued")
 _NEVER = frozenset({"entered-in-error", "cancelled"})
 Times = Mapping[str, Any]
+_NOTHING: Times = {}
 
 
 class ResultTimes:
@@ -40,8 +41,8 @@ class ResultTimes:
 
     def of(self, source: str, observation: Observation) -> Times:
         """Returns the elements that date an Observation; none if it has a time or nothing dates it."""
-        if _has_time(observation):
-            return {}
+        if observation.effectiveDateTime is not None or _has_time(observation):
+            return _NOTHING
         found: Times = {name: value for name, value in self._lister(source).items() if name in TIMES}
         if not found:
             found = self._drawn(observation)
@@ -95,8 +96,7 @@ class ResultTimes:
 
 def _has_time(observation: Observation) -> bool:
     return (
-        observation.effectiveDateTime is not None
-        or observation.issued is not None
+        observation.issued is not None
         or observation.effectivePeriod is not None
         or observation.effectiveInstant is not None
         or observation.effectiveTiming is not None

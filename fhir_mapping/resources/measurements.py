@@ -73,12 +73,17 @@ def read_observations(
         parts = _measuring(observation, meanings, source, refused)
         if parts:
             _measure(observation, parts, source, directory, found, refused, preliminary=preliminary)
-        refused += _unread_members(observation, meanings, source, preliminary=preliminary)
-        for part, meaning in zip(observation.parts, meanings, strict=True):
+        if meanings[0].panel:
+            refused += _unread_members(observation, meanings, source, preliminary=preliminary)
+        for part, meaning in zip(observation.parts, meanings, strict=True) if _has_scale(meanings) else ():
             if meaning.consciousness:
                 level = _level(observation, part, source, refused, preliminary=preliminary)
                 latest = level if latest is None or (level and level[1:] > latest[1:]) else latest
     return tuple(_without_inverted_pressures(_one_per_time(found, refused), refused)), latest
+
+
+def _has_scale(meanings: Meanings) -> bool:
+    return meanings[0].consciousness or (len(meanings) > 1 and any(meaning.consciousness for meaning in meanings))
 
 
 def meanings_of(observation: Observation) -> Meanings:
@@ -189,7 +194,7 @@ def _measure(
     rank, when, since = _RANK[observation.status], moment(at), issued.latest.timestamp() if issued else 0.0
     for part, concept, meaning in parts:
         value, why = usable_value(part, concept, known, meaning.loinc)
-        drawn = specimen or (_specimen_of(meaning.words, known) if concept.group == "laboratory" else None)
+        drawn = specimen or (meaning.specimen if concept.group == "laboratory" else None)
         if drawn is not None and concept.specimen and drawn not in _FITTING[concept.specimen]:
             value, why = None, "specimen-conflict"
         if value is None:
@@ -241,7 +246,7 @@ def _unread_members(
     """Yields a refusal for each concept of a panel that none of its components is coded as."""
     members = meanings[0].panel
     has_value = values_of(observation) > 0
-    if not members or (observation.hasMember and not observation.component and not has_value):
+    if observation.hasMember and not observation.component and not has_value:
         return
     read = {meaning.concept.name for meaning in meanings if meaning.concept is not None}
     missing = [name for name in members if name not in read]
@@ -292,13 +297,7 @@ def _specimen(observation: Observation, directory: Directory, known: Definitions
     if by_code is not None:
         return by_code
     display = reference.get("display")
-    return _specimen_of(f"{text_of(kind)} {display if isinstance(display, str) else ''}", known)
-
-
-def _specimen_of(words: str, known: Definitions) -> str | None:
-    """Returns the kind of specimen that words name, or None."""
-    text = words.lower()
-    return next((s.name for s in known.specimens if text and any(word in text for word in s.words)), None)
+    return known.specimen_of(f"{text_of(kind)} {display if isinstance(display, str) else ''}")
 
 
 def _one_per_time(found: list[_Ranked], refused: list[Refusal]) -> Iterator[Measurement]:

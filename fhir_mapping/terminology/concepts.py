@@ -143,6 +143,15 @@ class Definitions:
         # UCUM 1.9: an annotation does not change the unit, and alone it is the unit 1.
         return stripped if bare else "1"
 
+    def specimen_of(self, words: str) -> str | None:
+        """Returns the kind of specimen that words name, or None.
+
+        >>> definitions().specimen_of("Sodium, urine"), definitions().specimen_of("Sodium")
+        ('urine', None)
+        """
+        text = words.lower()
+        return next((s.name for s in self.specimens if text and any(word in text for word in s.words)), None)
+
     def spellings_of(self, unit: str) -> tuple[str, ...]:
         """Returns every exact spelling of a UCUM unit, including the unit itself.
 
