@@ -251,7 +251,9 @@ def _with_conclusion(form: AttachmentText | None, conclusion: str) -> Attachment
     if not conclusion:
         return form or AttachmentText(None, "text/plain", ("empty",))
     if form is None or form.converted is None:
-        return AttachmentText(cut(Converted(conclusion)), "text/plain", form.failures if form else ())
+        failures = form.failures if form else ()
+        missing = Converted(conclusion, warning=failures[0] if failures else None)
+        return AttachmentText(cut(missing), "text/plain", failures)
     if " ".join(conclusion.split()).casefold() in " ".join(form.converted.text.split()).casefold():
         return form
     return replace(form, converted=cut(joined(form.converted, Converted(conclusion))))

@@ -7,7 +7,6 @@ absent reason or a null flavor say that nothing is known: that is unknown, not n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
 
@@ -52,15 +51,15 @@ _WORDS_UNKNOWN = re.compile(
 )
 
 
-def absence_of(codings: Iterable[Coding], text: str) -> Absence | None:
+@lru_cache(maxsize=8192)
+def absence_of(codings: tuple[Coding, ...], text: str) -> Absence | None:
     """Returns what codes or text state instead of a condition, drug or procedure; None for a real one.
 
     >>> absence_of((), "No known medications"), absence_of((), "Information not available"), absence_of((), "Asthma")
     (<Absence.NONE: 'stated-none'>, <Absence.UNKNOWN: 'no-information'>, None)
     """
-    listed = tuple(codings)
-    stated = [state for coding in listed if (state := _of_code(coding)) is not None]
-    real = any(_of_code(coding) is None for coding in listed)
+    stated = [state for coding in codings if (state := _of_code(coding)) is not None]
+    real = len(stated) < len(codings)
     if Absence.UNKNOWN in stated and real:  # a reason for the lack of one coding beside another that is there
         stated = [state for state in stated if state is not Absence.UNKNOWN]
     if stated:
@@ -78,7 +77,6 @@ def _of_code(coding: Coding) -> Absence | None:
     return None if found is None else Absence.UNKNOWN if found[1] else Absence.NONE
 
 
-@lru_cache(maxsize=4096)
 def _of_words(text: str) -> Absence | None:
     plain = " ".join(text.split()).rstrip(".")
     return Absence.NONE if _WORDS_NONE.match(plain) else Absence.UNKNOWN if _WORDS_UNKNOWN.match(plain) else None

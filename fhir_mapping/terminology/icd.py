@@ -47,6 +47,7 @@ def icd10_of_snomed(coding: Coding) -> tuple[tuple[str, ...], bool]:
     return _snomed_map().get(coding.code, ((), False)) if coding.system == SNOMED else ((), False)
 
 
+@lru_cache(maxsize=8192)
 def is_readable(coding: Coding) -> bool:
     """Whether a coding says what the disease is: an ICD code, or a SNOMED CT disease with an ICD-10 code of its own."""
     return icd_code(coding) is not None or icd10_of_snomed(coding)[1]

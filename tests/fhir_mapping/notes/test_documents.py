@@ -404,10 +404,11 @@ def test_diagnostic_reports_are_notes() -> None:
     [
         (attachment(rtf("No effusion"), "application/rtf"), "No effusion\n\nLarge embolism", []),
         ({"contentType": "application/pdf", "url": "https://ehr.example.org/Binary/9"}, "Large embolism",
-         [("attachment-unreadable", "url-not-fetched")]),
+         [("attachment-unreadable", "url-not-fetched"), ("note-incomplete", "url-not-fetched")]),
         (attachment(b"%PDF-1.4 broken", "application/pdf"), "Large embolism",
-         [("attachment-unreadable", "pdf-damaged")]),
-        ({"contentType": "application/pdf"}, "Large embolism", [("attachment-unreadable", "no-data")]),
+         [("attachment-unreadable", "pdf-damaged"), ("note-incomplete", "pdf-damaged")]),
+        ({"contentType": "application/pdf"}, "Large embolism",
+         [("attachment-unreadable", "no-data"), ("note-incomplete", "no-data")]),
     ],
 )  # fmt: skip
 def test_conclusion_and_form_are_both_content(form: dict[str, Any], text: str, refused: list[tuple[str, str]]) -> None:
