@@ -248,8 +248,8 @@ def _end_of_infusion(resource: Resource) -> Instant | None:
 
 
 def _open_infusion(resource: Resource) -> bool:
-    """Whether an infusion without an end may still run. A status `completed` without an end says it is over."""
-    return _infusion(resource) is not None and resource.get("status") == "in-progress"
+    """Whether what has no end still runs: `in-progress` today, it ran at every moment since its start."""
+    return resource.get("status") == "in-progress"
 
 
 def _infusion(resource: Resource) -> dict[str, Any] | None:

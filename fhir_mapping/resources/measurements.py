@@ -8,7 +8,7 @@ refused for that concept: it is not "none found".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -69,16 +69,21 @@ def read_observations(
     """
     found: list[_Ranked] = []
     latest: Level | None = None
+    listing: list[tuple[str, Observation, tuple[str, ...]]] = []
     for source, observation, meanings in observations:
         parts = _measuring(observation, meanings, source, refused)
         if parts:
             _measure(observation, parts, source, directory, found, refused, preliminary=preliminary)
-        if meanings[0].panel:
+        if meanings[0].panel and _only_lists(observation):
+            listing.append((source, observation, meanings[0].panel))
+        elif meanings[0].panel:
             refused += _unread_members(observation, meanings, source, preliminary=preliminary)
         for part, meaning in zip(observation.parts, meanings, strict=True) if _has_scale(meanings) else ():
             if meaning.consciousness:
                 level = _level(observation, part, source, refused, preliminary=preliminary)
                 latest = level if latest is None or (level and level[1:] > latest[1:]) else latest
+    if listing:
+        refused += list(_unread_lists(listing, directory, {ranked.concept for ranked in found}, refused))
     return tuple(_without_inverted_pressures(_one_per_time(found, refused), refused)), latest
 
 
@@ -246,8 +251,6 @@ def _unread_members(
     """Yields a refusal for each concept of a panel that none of its components is coded as."""
     members = meanings[0].panel
     has_value = values_of(observation) > 0
-    if observation.hasMember and not observation.component and not has_value:
-        return
     read = {meaning.concept.name for meaning in meanings if meaning.concept is not None}
     missing = [name for name in members if name not in read]
     if not missing:
@@ -261,6 +264,27 @@ def _unread_members(
         local = any(not meaning.understood for meaning in meanings[1:])
         reason = "code-not-mapped" if local else "no-value"
     yield from (Refusal(source, reason, name) for name in missing)
+
+
+def _only_lists(panel: Observation) -> bool:
+    """Whether the values of a panel are those of other Observations."""
+    return bool(panel.hasMember) and not panel.component and not values_of(panel)
+
+
+def _unread_lists(
+    listing: Iterable[tuple[str, Observation, tuple[str, ...]]],
+    directory: Directory,
+    measured: Collection[str],
+    refused: Iterable[Refusal],
+) -> Iterator[Refusal]:
+    """Yields a refusal for each concept of a panel that no Observation measures, or was refused for, in the record."""
+    named = {refusal.detail for refusal in refused}
+    for source, panel, concepts in listing:
+        members = panel.hasMember if isinstance(panel.hasMember, list) else []
+        there = all(directory.resolve(member) is not None for member in members)
+        for name in concepts:
+            if name not in measured and name not in named and status_reason(panel.status) != "status-entered-in-error":
+                yield Refusal(source, "code-not-mapped" if there else "not-fetched", name)
 
 
 def _level(

@@ -190,6 +190,19 @@ def test_the_members_of_a_panel_speak_for_themselves() -> None:
     assert not found.refused
 
 
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ([single(118, LOCAL, id="s")], "code-not-mapped"),
+        ([], "not-fetched"),
+        ([single(118, SYSTOLIC, id="s", status="entered-in-error")], "status-entered-in-error"),
+    ],
+)
+def test_a_panel_whose_members_cannot_be_read_is_refused(members: list[Resource], reason: str) -> None:
+    found = record(panel(hasMember=[{"reference": "Observation/s"}]), *members).features()
+    assert found.unknown["systolic_bp.last"] == reason
+
+
 AVPU = concept((LOINC, "67775-7"))
 
 
@@ -378,6 +391,7 @@ VANCOMYCIN = concept(("http://www.nlm.nih.gov/research/umls/rxnorm", "11124", "v
     ("administration", "vasopressor", "antibiotic", "count"),
     [
         (given(4), 1, 0, 1),  # runs without an end
+        (given(4, effectivePeriod=None, effectiveDateTime="2024-05-03T08:00:00Z"), 1, 0, 1),
         (given(4, 10, status="completed"), 1, 0, 1),  # its end was later: status of today
         (given(4, 3.5, status="completed"), 1, 0, 1),  # ended half an hour ago: a change of rate
         (given(20, 10, status="completed"), 0, 0, 1),  # weaned
