@@ -1,6 +1,8 @@
-"""The shared bottom: atomic file writes, folders with a manifest, caches, and libraries kept offline."""
+"""The shared bottom: atomic file writes, folders with a manifest, caches, names of code systems, and libraries kept
+offline."""
 
 from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
+from artifact_store.code_systems import CodeSystem, bare_uri, canonical_system
 from artifact_store.content_cache import CacheError, ContentCache, content_key
 from artifact_store.lazy_imports import lazy_exports
 from artifact_store.manifests import (
@@ -22,6 +24,7 @@ from artifact_store.offline import disable_telemetry
 __all__ = [
     "MANIFEST",
     "CacheError",
+    "CodeSystem",
     "ContentCache",
     "FileEntry",
     "FolderManifest",
@@ -30,6 +33,8 @@ __all__ = [
     "MemoryCache",
     "atomic_file",
     "atomic_folder",
+    "bare_uri",
+    "canonical_system",
     "check_writable",
     "content_key",
     "damaged_files",

@@ -139,8 +139,18 @@ def _stay(identifier: str, row: Row, start: datetime, end: datetime, subject: Ma
         system = "http://terminology.hl7.org/CodeSystem/v3-ActPriority"
         resource["priority"] = {"coding": [{"system": system, "code": priority}]}
     if row["diag_1"] != "?":
-        resource["reasonCode"] = [{"coding": [{"system": ICD9, "code": row["diag_1"]}]}]
+        resource["reasonCode"] = [{"coding": [{"system": ICD9, "code": icd9(row["diag_1"])}]}]
     return resource
+
+
+def icd9(code: str) -> str:
+    """Returns a code of the table with the leading zeros it lost there.
+
+    >>> icd9("8"), icd9("41.5"), icd9("250.83"), icd9("V58")
+    ('008', '041.5', '250.83', 'V58')
+    """
+    category, dot, detail = code.partition(".")
+    return category.zfill(3) + dot + detail
 
 
 def _earlier_stays(
@@ -198,7 +208,7 @@ def _earlier_visits(row: Row, start: datetime, named: int, subject: Mapping[str,
 
 
 def _conditions(row: Row, start: datetime, parts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    named = [row[column] for column in ("diag_1", "diag_2", "diag_3") if row[column] != "?"]
+    named = [icd9(row[column]) for column in ("diag_1", "diag_2", "diag_3") if row[column] != "?"]
     codes: list[dict[str, Any]] = [
         {"coding": [{"system": ICD9, "code": code}], "text": f"ICD-9-CM {code}"} for code in named
     ]

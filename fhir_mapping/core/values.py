@@ -171,7 +171,10 @@ class Medication:
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """A dose that was given; `dose` is in `unit`, both as charted."""
+    """A dose that was given; `dose` is in `unit`, both as charted.
+
+    `end` is the end of an infusion that has ended by `prediction_time`; `running` an infusion that has not.
+    """
 
     source: str
     codings: tuple[Coding, ...]
@@ -180,6 +183,10 @@ class Administration:
     dose: float | None
     unit: str | None
     stay: str | None = None
+    end: datetime | None = None
+    running: bool = False
+    order: str | None = None
+    """Key of the MedicationRequest it carries out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ An unreadable note is returned as a `Note` with a status and a reason; none is l
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from fhir_mapping.core.times import moment, parse_instant, reachable
 from fhir_mapping.core.values import Instant, Note, Refusal
-from fhir_mapping.notes.attachments import AttachmentReader, AttachmentText, FetchAttachment
+from fhir_mapping.notes.attachments import AttachmentReader, AttachmentText, FetchAttachment, joined
 from fhir_mapping.notes.compositions import CompositionReader
 from fhir_mapping.notes.copied_text import DistinctNotes
 from fhir_mapping.notes.formats.converted import Converted, UnreadableError, cut
@@ -238,7 +238,22 @@ class _Reader:
                 return AttachmentText(None, "text/html", (error.reason,))
             return AttachmentText(found, "text/html")
         attachments, conclusion = _attachments(resource), resource.get("conclusion")
-        if attachments or not isinstance(conclusion, str) or resource["resourceType"] != "DiagnosticReport":
+        if not isinstance(conclusion, str) or resource["resourceType"] != "DiagnosticReport":
             return self.attachments.best(attachments)
-        text = clean(conclusion).strip()
-        return AttachmentText(cut(Converted(text)) if text else None, "text/plain", () if text else ("empty",))
+        return _with_conclusion(self.attachments.best(attachments) if attachments else None, clean(conclusion).strip())
+
+
+def _with_conclusion(form: AttachmentText | None, conclusion: str) -> AttachmentText:
+    """Returns the text of a report's form and its conclusion: both are content, and what the form repeats counts once.
+
+    If the form cannot be read, the conclusion is the text and the form's failure stays with it.
+    """
+    if not conclusion:
+        return form or AttachmentText(None, "text/plain", ("empty",))
+    if form is None or form.converted is None:
+        failures = form.failures if form else ()
+        missing = Converted(conclusion, warning=failures[0] if failures else None)
+        return AttachmentText(cut(missing), "text/plain", failures)
+    if " ".join(conclusion.split()).casefold() in " ".join(form.converted.text.split()).casefold():
+        return form
+    return replace(form, converted=cut(joined(form.converted, Converted(conclusion))))

@@ -1,16 +1,15 @@
 """Typed decoders for the elements that the mapping uses of each resource type; all other elements are skipped.
 
 An Observation, of which a chart has thousands, becomes a struct whose code and subject stay bytes: a chart repeats the
-same few hundred, so each is decoded once and cached (`fragment`, `coded`). Other mapped types become dictionaries with
-the elements of `_ELEMENT_NAMES`; of unmapped types only id and subject are decoded. Property tests compare charts read
-as bytes with whole dictionaries, so that no element is missing here.
+same few hundred, so each is decoded once and cached (`fragment`, `observation_codes.coded`). Other mapped types become
+dictionaries with the elements of `_ELEMENT_NAMES`; of unmapped types only id and subject are decoded. Property tests
+compare charts read as bytes with whole dictionaries, so that no element is missing here.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, TypedDict, cast
@@ -19,15 +18,13 @@ import msgspec
 import orjson
 
 from fhir_mapping.core.errors import InvalidInputError
-from fhir_mapping.terminology.codes import LOINC, CodeableConcept, codings, system_of
-from fhir_mapping.terminology.concepts import ConceptDefinition, definitions
+from fhir_mapping.terminology.codes import CodeableConcept
 
 Resource = dict[str, Any]
 Raw = msgspec.Raw
-CONSCIOUSNESS_LOINC = frozenset({"80288-4", "67775-7", "11454-6"})
 _EMPTY: Final = Raw(b"")
 _MAX_DIGITS = 400  # more than any float has
-_MAX_CACHED_BYTES = 2000  # real codes and subjects are shorter; keeps the caches small
+MAX_CACHED_BYTES = 2000  # real codes and subjects are shorter; keeps the caches small
 
 
 # Elements of all other mapped types: subject and times, then codes and statuses, then elements of single types.
@@ -43,7 +40,8 @@ _ELEMENT_NAMES = (
     "medication", "medicationCodeableConcept", "medicationReference", "dispenseRequest", "dosage", "reason",
     "reasonCode", "reasonReference", "diagnosis", "hospitalization", "admission", "location", "partOf",
     "content", "presentedForm", "conclusion", "result", "relatesTo", "author", "performer", "resultsInterpreter",
-    "authenticator", "classHistory", "extension", "statusChanged", "dosageInstruction",
+    "authenticator", "classHistory", "extension", "statusChanged", "dosageInstruction", "request", "prescription",
+    "specimen", "_code",
 )  # fmt: skip
 
 
@@ -110,6 +108,7 @@ class Observation(ObservationPart, gc=False):
     effectiveTiming: Any = None
     issued: Any = None
     specimen: Any = None
+    bodySite: Any = None
     contained: Any = None
     encounter: Raw = _EMPTY
     device: Raw = _EMPTY
@@ -196,65 +195,14 @@ def elements(raw: Raw | bytes) -> Resource:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class ObservationCodes:
-    """The meaning of the codes of an Observation or component."""
-
-    concept: ConceptDefinition | None
-    loinc: str | None
-    consistent: bool
-    """Whether all its LOINC codes mean the same concept."""
-    wanted: bool
-    """Whether a code is that of a known concept in any system; a site map may translate the system."""
-    has_loinc: bool
-    consciousness: bool
-    systems: frozenset[str]
-    """Code system URIs as written."""
-    first_system: str
-    """Name of its code system, for refusals of untranslated codes."""
-
-
-def coded(code: Raw) -> ObservationCodes:
-    """Returns the meaning of a code; cached by its bytes."""
-    text = bytes(code)
-    return _coded(text) if len(text) <= _MAX_CACHED_BYTES else _coded.__wrapped__(text)
-
-
-@lru_cache(maxsize=8192)
-def _coded(text: bytes) -> ObservationCodes:
-    concept = _decoded(text)
-    raw = concept.get("coding") if isinstance(concept, dict) else None
-    items = [item for item in raw if isinstance(item, dict)] if isinstance(raw, list) else []
-    known = definitions()
-    found: tuple[ConceptDefinition, str] | None = None
-    consistent = True
-    numbers = [item.get("code") for item in items if system_of(item.get("system")) == LOINC]
-    for number in numbers:
-        meant = known.by_loinc.get(number) if isinstance(number, str) else None
-        consistent = consistent and not (isinstance(number, str) and number in known.neighbours)
-        if meant is not None:
-            consistent = consistent and (found is None or found[0] is meant)
-            found = found or (meant, str(number))
-    codes = [item["code"] for item in items if isinstance(item.get("code"), str)]
-    return ObservationCodes(
-        concept=found[0] if found else None,
-        loinc=found[1] if found else None,
-        consistent=consistent,
-        wanted=any(code in known.by_loinc or code in CONSCIOUSNESS_LOINC for code in codes),
-        has_loinc=bool(numbers),
-        consciousness=any(isinstance(n, str) and n in CONSCIOUSNESS_LOINC for n in numbers),
-        systems=frozenset(item["system"] for item in items if isinstance(item.get("system"), str)),
-        first_system=next((coding.system for coding in codings(concept) if coding.system), "no code system"),
-    )
-
-
 def fragment(raw: Raw) -> Any:
     """Returns the decoded value of a code or subject; cached by its bytes, so it must not be modified."""
     text = bytes(raw)
-    return _fragment(text) if len(text) <= _MAX_CACHED_BYTES else _decoded(text)
+    return _fragment(text) if len(text) <= MAX_CACHED_BYTES else decoded_value(text)
 
 
-def _decoded(text: bytes) -> Any:
+def decoded_value(text: bytes) -> Any:
+    """Returns the decoded JSON of a code or subject; None for no bytes."""
     try:
         value = decode_json(text) if text else None
     except InvalidInputError:  # a lone surrogate, which only the standard library accepts
@@ -264,4 +212,4 @@ def _decoded(text: bytes) -> Any:
     return CodeableConcept(value) if isinstance(value, dict) else value
 
 
-_fragment = lru_cache(maxsize=8192)(_decoded)
+_fragment = lru_cache(maxsize=8192)(decoded_value)

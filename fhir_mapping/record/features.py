@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from fhir_mapping.core.times import age_range
 from fhir_mapping.core.values import (
@@ -23,6 +24,7 @@ from fhir_mapping.core.values import (
     Stay,
     StayClass,
 )
+from fhir_mapping.record.drugs_in_use import DrugInUse, distinct, drugs_in_use
 from fhir_mapping.record.problem_list import comorbidity_groups
 from fhir_mapping.record.record_view import RecordView
 from fhir_mapping.resources.admissions import admission_source, disposition
@@ -66,7 +68,7 @@ def compute(record: RecordView) -> FeatureVector:
             values.update(_aggregates(concept.name, inside, record.prediction_time))
         else:
             unknown[f"{concept.name}.last"] = _why_unknown(record, found, reasons.get(concept.name), "Observation")
-    for name, value, reason in _facts(record):
+    for name, value, reason in _facts(record, reasons):
         if value is None:
             unknown[name] = reason
         else:
@@ -130,10 +132,11 @@ def slope_per_hour(items: Sequence[Measurement]) -> float | None:
 
 
 Fact = tuple[str, FeatureValue | None, str]
-Counted = Stay | Condition | Medication | Procedure
+Counted = Stay | Condition | Medication | Procedure | DrugInUse
+Ordered = TypeVar("Ordered", Condition, Medication)
 
 
-def _facts(record: RecordView) -> Iterator[Fact]:
+def _facts(record: RecordView, reasons: Mapping[str, str]) -> Iterator[Fact]:
     """Yields features of demographics, the current stay and use of care: (name, value or None, reason if None)."""
     patient = (f"Patient/{record.subject_id}",)
     yield from _age(record)
@@ -141,7 +144,7 @@ def _facts(record: RecordView) -> Iterator[Fact]:
     yield "sex.last", sex, record.demographics.unknown.get("sex", "none-found")
     found = record.consciousness
     avpu = None if found is None else FeatureValue(found[0], None, found[1], (found[2],))
-    yield "consciousness.last", avpu, _why_unknown(record, (), None, "Observation")
+    yield "consciousness.last", avpu, _why_unknown(record, (), reasons.get("consciousness"), "Observation")
     yield _ventilation(record)
     yield from _stay_facts(record)
     yield from _use_of_care(record)
@@ -214,29 +217,32 @@ def _range(
 
 
 def _comorbidities(record: RecordView) -> Iterator[Fact]:
-    """Yields 1 for each Charlson and Elixhauser group of the patient; 0 only if every condition is coded in ICD."""
+    """Yields 1 for each Charlson and Elixhauser group of the patient; 0 only if every condition is understood."""
     for scheme in (Scheme.CHARLSON, Scheme.ELIXHAUSER):
         found = comorbidity_groups(record, scheme)
-        reason = "not-fetched" if found.unknown < 0 else "code-not-mapped"
         for group in scheme_groups(scheme):
             sources = found.sources.get(group.name, ())
             known = bool(sources) or found.unknown == 0
             value = _number(float(bool(sources)) if known else None, "1", record.prediction_time, sources)
-            yield f"comorbidity_{scheme}_{group.slug}.last", value, reason
+            yield f"comorbidity_{scheme}_{group.slug}.last", value, found.reason
 
 
 def _drug_classes(record: RecordView) -> Iterator[Fact]:
-    """Yields 1 for each class of the active drugs; 0 only if medications were fetched and all are classifiable.
+    """Yields 1 for each class of the drugs in use; 0 only if medications were fetched and all are classifiable.
 
     A drug of which only today's status is known makes its classes unknown.
     """
-    read = [(item.source, classes_of(item)) for item in record.medications if item.active]
-    perhaps = [classes_of(item) for item in record.medications if item.active is None]
+    read = [(drug, classes_of(drug.codings, drug.text)) for drug in drugs_in_use(record)]
+    perhaps = [classes_of(item.codings, item.text) for item in record.medications if item.active is None]
     fetched = not record.not_fetched & _MEDICATIONS
     complete = fetched and all(found is not None for _, found in read)
     unclear = {name for found in perhaps for name in (drug_class_table() if found is None else found)}
-    for name in drug_class_table():
-        bases = {source: found[name] for source, found in read if found is not None and name in found}
+    for name, drug_class in drug_class_table().items():
+        bases = {
+            drug.source: found[name]
+            for drug, found in read
+            if found is not None and name in found and (drug.continues or not drug_class.continuous)
+        }
         if not bases:
             nothing = FeatureValue(0.0, "1", record.prediction_time, ()) if complete and name not in unclear else None
             reason = "not-fetched" if not fetched else "status-of-later" if complete else "code-not-mapped"
@@ -267,9 +273,12 @@ def _use_of_care(record: RecordView) -> Iterator[Fact]:
         perhaps = [s for s in inside if s.class_unknown]
         yield from _counted(name, found, perhaps, at, "" if encounters_known else "not-fetched", "class-not-understood")
     known = "" if "Condition" not in record.not_fetched else "not-fetched"
-    yield from _counted("condition.count", *_in_use(record.conditions), at, known, "status-of-later")
+    yield from _counted("condition.count", *_active(record.conditions), at, known, "status-of-later")
     known = "not-fetched" if record.not_fetched & _MEDICATIONS else ""
-    yield from _counted("medication.count", *_in_use(record.medications), at, known, "status-of-later")
+    in_use = distinct(drugs_in_use(record))
+    named = {drug.text.casefold() for drug in in_use}
+    unclear = [drug for drug in _active(record.medications)[1] if drug.text.casefold() not in named]
+    yield from _counted("medication.count", in_use, unclear, at, known, "status-of-later")
     fetched = "Procedure" not in record.not_fetched
     year = [p for p in record.procedures if p.performed and p.performed >= at - timedelta(days=365)]
     yield "procedure.count_365d", _count(year, at) if fetched else None, "not-fetched"
@@ -292,7 +301,9 @@ def _counted(
     yield name.replace(".count", ".max"), _count([*found, *perhaps], at), ""
 
 
-def _in_use(items: Iterable[Condition | Medication]) -> tuple[list[Counted], list[Counted]]:
+def _active(
+    items: Iterable[Condition | Medication],
+) -> tuple[list[Condition | Medication], list[Condition | Medication]]:
     """Returns the items active at the prediction time, each text once, and those that may have been."""
     listed = list(items)
     active = {item.text.casefold(): item for item in listed if item.active}

@@ -27,7 +27,7 @@ from fhir_mapping.core.values import Coding, Condition, Instant, Medication, Pro
 from fhir_mapping.parsing.elements import Observation, Resource
 from fhir_mapping.record.record_view import RecordView
 from fhir_mapping.resources.admissions import admission_source, disposition
-from fhir_mapping.resources.measurements import concepts_of, observed_at
+from fhir_mapping.resources.measurements import meaning_of, observed_at
 from fhir_mapping.resources.quantities import finite
 from fhir_mapping.terminology.codes import ICD9CM, ICD10CM, LOINC, RXNORM, SNOMED, codings, text_of
 
@@ -185,8 +185,8 @@ def _observations(record: RecordView) -> Iterator[MedsEvent]:
                 continue
             name, system = coded
             text = text_of(part["code"])
-            concept = next(iter(concepts_of({"resourceType": "Observation", "code": part["code"]})), "")
-            measured = converted.get((source, concept))
+            concept = meaning_of(part["code"]).concept
+            measured = None if concept is None else converted.get((source, concept.name))
             when = moment(at) if at is not None else None
             found = (
                 iter([MedsEvent(when, f"{name}//{measured.unit}", measured.value, None, text)])

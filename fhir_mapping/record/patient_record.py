@@ -26,7 +26,7 @@ from fhir_mapping.core.values import (
 )
 from fhir_mapping.notes import documents
 from fhir_mapping.notes.attachments import FetchAttachment
-from fhir_mapping.parsing.elements import Observation, Resource
+from fhir_mapping.parsing.elements import Resource
 from fhir_mapping.parsing.prefetch import FhirPrefetch, read_prefetch
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import ParsedInput, ResourceEntry, read_bytes
@@ -39,22 +39,16 @@ from fhir_mapping.record.patient_compartment import (
     latest_time,
     select_patient_resources,
 )
+from fhir_mapping.record.result_times import ResultTimes
 from fhir_mapping.record.stay_selection import NO_STAY, current_stay, made_elsewhere
+from fhir_mapping.record.usable_resources import Charted, select_usable
 from fhir_mapping.resources import clinical, stays
 from fhir_mapping.resources.demographics import Demographics, read_demographics
-from fhir_mapping.resources.measurements import (
-    Meanings,
-    Read,
-    meanings_of,
-    observed_at,
-    observed_by,
-    observed_later,
-    read_observations,
-    unmapped,
-    wanted,
-)
-from fhir_mapping.resources.modifiers import usable_part
+from fhir_mapping.resources.measurements import read_observations
 from fhir_mapping.resources.site_maps import SiteMap, shipped
+from fhir_mapping.terminology.absence import Absence
+
+_MEDICATIONS = ("MedicationRequest", "MedicationStatement")
 
 
 class RecordOptions(TypedDict, total=False):
@@ -115,7 +109,7 @@ class PatientRecord:
     _members: Mapping[str, str] = field(repr=False)
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
-    _charted: tuple[Owned, ...] = field(repr=False, compare=False)
+    _charted: Charted = field(repr=False, compare=False)
     _known_from: Mapping[str, Encountered] = field(repr=False, compare=False)
     _feature_cache: dict[str, FeatureVector] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -240,12 +234,7 @@ class PatientRecord:
 
     def charted(self) -> Iterator[tuple[str, Resource]]:
         """Yields key and resource of every Observation known at the prediction time, also those no feature uses."""
-        for source, entry in self._charted:
-            if not observed_by(entry.observation, self.prediction_time):
-                continue
-            resource = usable_part(entry.resource, source, [])
-            if resource is not None:
-                yield source, resource
+        return self._charted.known_by(self.prediction_time)
 
     def known_from(self, source: str) -> Encountered | None:
         """Returns when a condition, medication or procedure without a date of its own was known; None for others."""
@@ -253,7 +242,7 @@ class PatientRecord:
 
     def without_charted(self) -> PatientRecord:
         """A copy that keeps no raw Observations, for caches: its `charted()` yields nothing."""
-        return replace(self, _charted=())
+        return replace(self, _charted=Charted())
 
 
 def _as_time(value: datetime | str | None) -> datetime | None:
@@ -294,7 +283,8 @@ def _build(
     cutoff = Cutoff(encounters, weakref.proxy(directory), at, undated_known=undated_known)
     directory.restrict(lambda key, resource: cutoff.known(key, resource) is Known.YES)
     known, later = _cut(owned, cutoff, refused)
-    observations, usable = _usable(known, site, cutoff, refused)
+    times = ResultTimes(known, later, directory, at)
+    observations, usable = select_usable(known, site, cutoff, times, refused)
 
     def of_type(*types: str) -> list[tuple[str, Resource]]:
         return [item for item in usable if item[1]["resourceType"] in types]
@@ -324,13 +314,12 @@ def _build(
     )
     refused.extend(note_refusals)
     conditions = read(partial(clinical.read_condition, current=undated_known), "Condition")
-    medications = read(
-        partial(clinical.read_medication, current=undated_known), "MedicationRequest", "MedicationStatement"
-    )
+    medications = read(partial(clinical.read_medication, current=undated_known), *_MEDICATIONS)
     procedures = read(clinical.read_procedure, "Procedure")
     undated = {c.source for c in conditions if c.recorded is None}
     undated |= {m.source for m in medications if m.start is None} | {p.source for p in procedures if not p.performed}
-    not_fetched = options.get("not_fetched", frozenset()) | reading.incomplete
+    found = {"Condition": conditions, "Procedure": procedures} | dict.fromkeys(_MEDICATIONS, medications)
+    not_fetched = options.get("not_fetched", frozenset()) | reading.incomplete | _stated_unknown(refused, found)
     return cls(
         subject_id=subject,
         prediction_time=at,
@@ -353,9 +342,15 @@ def _build(
         _members=read_stays.members,
         _notes=read_notes,
         _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
-        _charted=tuple(item for item in known if item[1].kind == "Observation"),
+        _charted=Charted(tuple(item for item in known if item[1].kind == "Observation"), site, times.settled),
         _known_from={source: cutoff.known_from(source, resource) for source, resource in usable if source in undated},
     )
+
+
+def _stated_unknown(refused: Iterable[Refusal], found: Mapping[str, Sequence[Any]]) -> frozenset[str]:
+    """Returns the types of which the data only state that nothing is known: that is not none."""
+    stated = {refusal.source.partition("/")[0] for refusal in refused if refusal.reason == Absence.UNKNOWN}
+    return frozenset(kind for kind in stated if not found.get(kind))
 
 
 def _cut(owned: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tuple[list[Owned], frozenset[str]]:
@@ -377,51 +372,3 @@ def _cut(owned: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tupl
         if answer is not Known.YES:
             later.add(source)
     return kept, frozenset(later)
-
-
-def _usable(
-    known: Sequence[Owned], site: SiteMap, cutoff: Cutoff, refused: list[Refusal]
-) -> tuple[list[Read], list[tuple[str, Resource]]]:
-    """Returns the Observations of known concepts and the other resources, in standard codes, without unusable parts."""
-    observations: list[Read] = []
-    others: list[tuple[str, Resource]] = []
-    untranslated: list[Meanings] = []
-    for source, entry in known:
-        if entry.kind != "Observation":
-            resource = usable_part(site.translate(entry.elements), source, refused, unmodified=entry.unmodified)
-            if resource is not None:
-                others.append((source, resource))
-            continue
-        observation = entry.observation
-        meanings = meanings_of(observation)
-        if site.may_translate(observation, meanings):
-            observation = Observation.of(site.translate(entry.resource))
-            meanings = meanings_of(observation)
-        if not wanted(meanings):
-            if not any(meaning.has_loinc for meaning in meanings) and _observed(source, entry, cutoff, refused):
-                untranslated.append(meanings)
-        elif not _observed(source, entry, cutoff, refused):
-            continue
-        elif entry.unmodified and not observation.implicitRules:
-            observations.append((source, observation, meanings))
-        elif (usable := _usable_observation(source, entry, site, refused)) is not None:
-            observations.append((source, usable, meanings_of(usable)))
-    refused.extend(unmapped(untranslated))
-    return observations, others
-
-
-def _observed(source: str, entry: ResourceEntry, cutoff: Cutoff, refused: list[Refusal]) -> bool:
-    """Whether an Observation was known: by its times, or by its encounter if it has none."""
-    observation = entry.observation
-    if observed_later(observation, cutoff.prediction_time):
-        return False
-    if observed_at(observation) is None and cutoff.known(source, entry.resource) is Known.UNDATED:
-        refused.append(Refusal(source, "encounter-not-over"))
-        return False
-    return True
-
-
-def _usable_observation(source: str, entry: ResourceEntry, site: SiteMap, refused: list[Refusal]) -> Observation | None:
-    """Returns the Observation without unusable parts; None if nothing of it may be used."""
-    resource = usable_part(site.translate(entry.resource), source, refused, unmodified=entry.unmodified)
-    return None if resource is None else Observation.of(resource)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fhir_mapping.core.values import Coding
 from fhir_mapping.record.record_view import RecordView
 from fhir_mapping.terminology.diagnosis_tables import (
-    READABLE_SYSTEMS,
     DiagnosisGroup,
     Scheme,
     diagnosis_groups,
@@ -16,19 +15,21 @@ from fhir_mapping.terminology.diagnosis_tables import (
     groups_holding,
     scheme_groups,
 )
+from fhir_mapping.terminology.icd import ICD_SYSTEMS, is_readable
 
 
 @dataclass(frozen=True, slots=True)
 class PatientGroups:
     """The groups of a patient with their weights, without the lesser of two grades; `sources` has all groups found.
 
-    `unknown` is the number of conditions not coded in ICD: any of them might belong to any group. It is -1 if the
-    problem list was not fetched.
+    `unknown` is the number of conditions whose disease is not known (no ICD code, no SNOMED CT disease of the maps):
+    any of them might belong to any group. It is -1 if the problem list was not fetched. `reason` says why.
     """
 
     weights: Mapping[str, int]
     unknown: int
     sources: Mapping[str, tuple[str, ...]]
+    reason: str = ""
 
 
 def current_problems(record: RecordView) -> Iterator[tuple[str, tuple[Coding, ...]]]:
@@ -55,15 +56,19 @@ def active_groups(record: RecordView) -> Mapping[str, tuple[str, ...]]:
 def comorbidity_groups(record: RecordView, scheme: Scheme) -> PatientGroups:
     """Returns the groups of a comorbidity scheme for the problems of a record."""
     sources: dict[str, list[str]] = {}
-    unread = 0
+    unread = malformed = 0
     for source, codings in current_problems(record):
-        unread += not any(coding.system in READABLE_SYSTEMS for coding in codings)
+        if not any(map(is_readable, codings)):
+            unread += 1
+            malformed += any(coding.system in ICD_SYSTEMS for coding in codings)
         for name in dict.fromkeys(name for coding in codings for name in groups_holding(scheme, coding)):
             sources.setdefault(name, []).append(source)
     lesser = {group.over for group in scheme_groups(scheme) if group.name in sources}
     weights = {g.name: g.weight for g in scheme_groups(scheme) if g.name in sources and g.name not in lesser}
     missing = "Condition" in record.not_fetched
-    return PatientGroups(weights, -1 if missing else unread, {name: tuple(found) for name, found in sources.items()})
+    reason = "not-fetched" if missing else "code-not-understood" if malformed else "code-not-mapped"
+    listed = {name: tuple(found) for name, found in sources.items()}
+    return PatientGroups(weights, -1 if missing else unread, listed, reason)
 
 
 def is_pregnant(record: RecordView) -> bool:

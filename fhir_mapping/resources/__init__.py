@@ -1,6 +1,7 @@
 """Reads FHIR resources into values: patients, stays, conditions, medications, procedures, measurements, site maps."""
 
 from fhir_mapping.resources.admissions import DISPOSITIONS, admission_source, destination_of, disposition
+from fhir_mapping.resources.measurements import meaning_of
 from fhir_mapping.resources.stays import starts_stay
 
 __all__ = [
@@ -8,5 +9,6 @@ __all__ = [
     "admission_source",
     "destination_of",
     "disposition",
+    "meaning_of",
     "starts_stay",
 ]

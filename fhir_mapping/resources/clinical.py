@@ -13,13 +13,15 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_mapping.core.reasons import status_reason
-from fhir_mapping.core.times import moment, parse_instant, reachable
+from fhir_mapping.core.times import absent, moment, parse_instant, reachable
 from fhir_mapping.core.values import Administration, Condition, Instant, Medication, Procedure, Refusal
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
 from fhir_mapping.resources.courses import adherence, in_use, status_is_of
 from fhir_mapping.resources.quantities import finite
-from fhir_mapping.terminology.codes import ICD9CM, ICD10, ICD10CM, codings, is_set, status_values, text_of
+from fhir_mapping.terminology.absence import Absence, absence_of
+from fhir_mapping.terminology.codes import ICD9CM, codings, is_set, status_values, text_of
+from fhir_mapping.terminology.icd import icd_code
 
 _INACTIVE = frozenset({"inactive", "remission", "resolved"})
 _NOT_VERIFIED = ("entered-in-error", "refuted", "provisional", "differential", "unconfirmed")
@@ -90,8 +92,8 @@ def read_condition(
     recorded = _time(resource, "recordedDate", "assertedDate")
     text = text_of(resource.get("code"))
     if not text:
-        return Refusal(source, "no-code")
-    if reason := _excluded(resource.get("code"), text):
+        return Refusal(source, _no_code(resource, resource.get("code")))
+    if reason := absence_of(codings(resource.get("code")), text) or _excluded(resource.get("code"), text):
         return Refusal(source, reason)
     abated = _time(resource, "abatementDateTime", "abatementPeriod")
     has_ended = abated is not None and not _later(prediction_time, abated)
@@ -129,6 +131,12 @@ def is_problem(concept: Any) -> bool:
     return _excluded(concept, text_of(concept)) is None
 
 
+def _no_code(resource: Resource, concept: Any, name: str = "code") -> str:
+    """Returns why there is no code: a data absent reason in its place says that nothing is known."""
+    stated = absent(resource, name) or (isinstance(concept, dict) and absent({"_code": concept}, "code"))
+    return Absence.UNKNOWN if stated else "no-code"
+
+
 def _excluded(code: Any, text: str) -> str | None:
     """Returns the reason code if codes or text mean family history or an unconfirmed problem, else None.
 
@@ -138,8 +146,8 @@ def _excluded(code: Any, text: str) -> str | None:
     ('family-history', 'not-confirmed')
     """
     found = codings(code)
-    icd10 = [coding.code.upper() for coding in found if coding.system in {ICD10, ICD10CM}]
-    icd9 = [coding.code.upper() for coding in found if coding.system == ICD9CM]
+    icd9 = [code for coding in found if coding.system == ICD9CM and (code := icd_code(coding))]
+    icd10 = [code for coding in found if coding.system != ICD9CM and (code := icd_code(coding))]
     reasons = {_text_reason(text), *(_text_reason(coding.display) for coding in found if coding.display)}
     if "family-history" in reasons or _any_in(icd10, _ICD10_FAMILY) or _any_in(icd9, _ICD9_FAMILY):
         return "family-history"
@@ -183,6 +191,8 @@ def read_medication(
     text = text_of(concept)
     if not text:
         return Refusal(source, why)
+    if reason := absence_of(codings(concept), text):
+        return Refusal(source, reason)
     active, end = in_use(resource, start, directory, prediction_time, current=current)
     return Medication(
         source=source,
@@ -196,19 +206,26 @@ def read_medication(
 
 
 def read_administration(
-    resource: Resource, source: str, directory: Directory, _prediction_time: datetime
+    resource: Resource, source: str, directory: Directory, prediction_time: datetime
 ) -> Administration | Refusal:
     """Returns a MedicationAdministration, or why it is not used."""
     status = resource.get("status")
     if not isinstance(status, str) or status not in {"completed", "in-progress", "stopped", "on-hold", "unknown"}:
         return Refusal(source, status_reason(status))
-    given = _time(resource, "effectiveDateTime", "effectivePeriod", "occurenceDateTime", "occurencePeriod")
+    given = _time(
+        resource, "effectiveDateTime", "effectivePeriod", "occurenceDateTime", "occurencePeriod", "occurrenceDateTime",
+        "occurrencePeriod",
+    )  # fmt: skip
     if given is None:
         return Refusal(source, "no-time")
     concept, why = _drug(resource, directory)
     text = text_of(concept)
     if not text:
         return Refusal(source, why)
+    if reason := absence_of(codings(concept), text):
+        return Refusal(source, reason)
+    end = _end_of_infusion(resource)
+    ended = end is not None and not _later(prediction_time, end)
     dosage = resource.get("dosage")
     dose = dosage.get("dose") if isinstance(dosage, dict) else None
     amount = dose.get("value") if isinstance(dose, dict) else None
@@ -221,7 +238,25 @@ def read_administration(
         dose=finite(amount),
         unit=unit if isinstance(unit, str) else None,
         stay=directory.key(resource.get("encounter") or resource.get("context")),
+        end=moment(end) if ended and end is not None else None,
+        running=not ended and (end is not None or _open_infusion(resource)),
+        order=directory.key(resource.get("request") or resource.get("prescription")),
     )
+
+
+def _end_of_infusion(resource: Resource) -> Instant | None:
+    period = _infusion(resource)
+    return None if period is None else parse_instant(period.get("end"))
+
+
+def _open_infusion(resource: Resource) -> bool:
+    """Whether what has no end still runs: `in-progress` today, it ran at every moment since its start."""
+    return resource.get("status") == "in-progress"
+
+
+def _infusion(resource: Resource) -> dict[str, Any] | None:
+    periods = (resource.get(name) for name in ("effectivePeriod", "occurencePeriod", "occurrencePeriod"))
+    return next((period for period in periods if isinstance(period, dict)), None)
 
 
 def _drug(resource: Resource, directory: Directory) -> tuple[Any, str]:
@@ -274,6 +309,8 @@ def read_procedure(
     performed = _time(resource, "performedDateTime", "performedPeriod", "occurrenceDateTime", "occurrencePeriod")
     text = text_of(resource.get("code"))
     if not text:
-        return Refusal(source, "no-code")
+        return Refusal(source, _no_code(resource, resource.get("code")))
+    if reason := absence_of(codings(resource.get("code")), text):
+        return Refusal(source, reason)
     stay = directory.key(resource.get("encounter") or resource.get("context"))
     return Procedure(source, codings(resource.get("code")), text, _end_of_day(performed, prediction_time), stay)

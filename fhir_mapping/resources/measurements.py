@@ -1,23 +1,26 @@
 """Reads Observations into `Measurement`s in the canonical unit of a known concept, or refusals with a reason.
 
-FHIR R4 Observation (https://hl7.org/fhir/R4/observation.html). Concepts are found by LOINC code, in any
-position among the codings; local codes are never guessed from their text.
+FHIR R4 Observation (https://hl7.org/fhir/R4/observation.html). Concepts are found by LOINC and SNOMED CT codes, in any
+position among the codings; local codes are never guessed from their text. What measures a concept and cannot be read is
+refused for that concept: it is not "none found".
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fhir_mapping.core.reasons import status_reason
 from fhir_mapping.core.times import moment, parse_instant, reachable
 from fhir_mapping.core.values import Instant, Measurement, Refusal
-from fhir_mapping.parsing.elements import Observation, ObservationCodes, ObservationPart, Resource, coded
+from fhir_mapping.parsing.elements import Observation, ObservationPart, Resource, values_of
+from fhir_mapping.parsing.observation_codes import ObservationCodes, coded
 from fhir_mapping.parsing.references import Directory
+from fhir_mapping.resources.consciousness import CONSCIOUSNESS, Level, level_of
 from fhir_mapping.resources.quantities import usable_value
-from fhir_mapping.terminology.codes import LOINC, SNOMED, codings, text_of
+from fhir_mapping.terminology.codes import SNOMED, codings, text_of
 from fhir_mapping.terminology.concepts import ConceptDefinition, Definitions, definitions
 
 # Which of two values with the same time is used: a correction before the original, a final before a preliminary one.
@@ -27,19 +30,6 @@ _FITTING = {
     "arterial": frozenset({"blood", "arterial"}),
     "urine": frozenset({"urine"}),
 }
-_CONSCIOUSNESS = {
-    (LOINC, "LA9340-6"): "alert",
-    (LOINC, "LA17108-4"): "voice",
-    (LOINC, "LA17107-6"): "pain",
-    (LOINC, "LA9343-0"): "unresponsive",
-    (SNOMED, "248234008"): "alert",
-    (SNOMED, "300202002"): "voice",
-    (SNOMED, "450847001"): "pain",
-    (SNOMED, "422768004"): "unresponsive",
-    (SNOMED, "130987000"): "confusion",
-    (SNOMED, "40917007"): "confusion",
-}
-Consciousness = tuple[str, datetime, str]
 Meanings = tuple[ObservationCodes, ...]
 Read = tuple[str, Observation, Meanings]
 """An Observation of a known concept: its key, itself, and the meaning of its codes."""
@@ -70,24 +60,35 @@ def read_observations(
     refused: list[Refusal],
     *,
     preliminary: bool = True,
-) -> tuple[tuple[Measurement, ...], Consciousness | None]:
-    """Returns every measurement, ordered by concept and time, and the latest coded level of consciousness.
+) -> tuple[tuple[Measurement, ...], Level | None]:
+    """Returns every measurement, ordered by concept and time, and the latest level of consciousness.
 
     Of two values of one concept at one time the later status counts (corrected, final, preliminary), then the
     reference method (an arterial line before a cuff), then the later issued, then the greater source; the other is
     listed in `refused`. `preliminary=False` uses final values only.
     """
     found: list[_Ranked] = []
-    latest: Consciousness | None = None
+    latest: Level | None = None
+    listing: list[tuple[str, Observation, tuple[str, ...]]] = []
     for source, observation, meanings in observations:
         parts = _measuring(observation, meanings, source, refused)
         if parts:
             _measure(observation, parts, source, directory, found, refused, preliminary=preliminary)
-        if meanings[0].consciousness:
-            level = _consciousness(observation)
-            if level is not None and (latest is None or (level[1], source) > (latest[1], latest[2])):
-                latest = (*level, source)
+        if meanings[0].panel and _only_lists(observation):
+            listing.append((source, observation, meanings[0].panel))
+        elif meanings[0].panel:
+            refused += _unread_members(observation, meanings, source, preliminary=preliminary)
+        for part, meaning in zip(observation.parts, meanings, strict=True) if _has_scale(meanings) else ():
+            if meaning.consciousness:
+                level = _level(observation, part, source, refused, preliminary=preliminary)
+                latest = level if latest is None or (level and level[1:] > latest[1:]) else latest
+    if listing:
+        refused += list(_unread_lists(listing, directory, {ranked.concept for ranked in found}, refused))
     return tuple(_without_inverted_pressures(_one_per_time(found, refused), refused)), latest
+
+
+def _has_scale(meanings: Meanings) -> bool:
+    return meanings[0].consciousness or (len(meanings) > 1 and any(meaning.consciousness for meaning in meanings))
 
 
 def meanings_of(observation: Observation) -> Meanings:
@@ -97,6 +98,11 @@ def meanings_of(observation: Observation) -> Meanings:
     return tuple([coded(part.code) for part in observation.parts])
 
 
+def meaning_of(code: Any) -> ObservationCodes:
+    """Returns the meaning of the decoded code of an Observation or component."""
+    return meanings_of(Observation.of({"code": code}))[0]
+
+
 def wanted(meanings: Meanings) -> bool:
     """Whether one of the codes is that of a known concept in any code system; a quick check before reading."""
     return meanings[0].wanted or (len(meanings) > 1 and any(meaning.wanted for meaning in meanings))
@@ -104,7 +110,7 @@ def wanted(meanings: Meanings) -> bool:
 
 def unmapped(untranslated: Iterable[Meanings]) -> Iterator[Refusal]:
     """Returns one refusal for each local code system that no site map translates, with its number of Observations."""
-    local = (meanings for meanings in untranslated if not any(meaning.has_loinc for meaning in meanings))
+    local = (meanings for meanings in untranslated if not any(meaning.understood for meaning in meanings))
     systems = Counter(meanings[0].first_system for meanings in local)
     return (Refusal("Observation", "code-not-mapped", f"{n} of {s}") for s, n in sorted(systems.items()))
 
@@ -115,8 +121,15 @@ def concepts_of(resource: Observation | Resource) -> tuple[str, ...]:
         if resource.get("resourceType") != "Observation":
             return ()
         resource = Observation.of(resource)
-    concepts = (coded(part.code).concept for part in resource.parts)
-    return tuple(dict.fromkeys(concept.name for concept in concepts if concept is not None))
+    return tuple(dict.fromkeys(name for part in resource.parts for name in _names(coded(part.code))))
+
+
+def _names(meaning: ObservationCodes) -> Iterator[str]:
+    if meaning.concept is not None:
+        yield meaning.concept.name
+    if meaning.consciousness:
+        yield CONSCIOUSNESS
+    yield from meaning.panel
 
 
 def refusals(resource: Observation | Resource, source: str, reason: str) -> Iterator[Refusal]:
@@ -184,31 +197,107 @@ def _measure(
     known = definitions()
     specimen = None if observation.specimen is None else _specimen(observation, directory, known)
     rank, when, since = _RANK[observation.status], moment(at), issued.latest.timestamp() if issued else 0.0
-    for part, concept, loinc in parts:
-        value, why = usable_value(part, concept, known, loinc)
-        if specimen is not None and concept.specimen and specimen not in _FITTING[concept.specimen]:
+    for part, concept, meaning in parts:
+        value, why = usable_value(part, concept, known, meaning.loinc)
+        drawn = specimen or (meaning.specimen if concept.group == "laboratory" else None)
+        if drawn is not None and concept.specimen and drawn not in _FITTING[concept.specimen]:
             value, why = None, "specimen-conflict"
         if value is None:
             refused.append(Refusal(source, why, concept.name))
             continue
-        by_reference = loinc in concept.reference_method
+        by_reference = meaning.loinc in concept.reference_method
         found.append(_Ranked(concept.name, when, rank, by_reference, since, source, value, concept.unit))
 
 
-_Measuring = tuple[ObservationPart, ConceptDefinition, str | None]
+_Measuring = tuple[ObservationPart, ConceptDefinition, ObservationCodes]
 
 
 def _measuring(observation: Observation, meanings: Meanings, source: str, refused: list[Refusal]) -> list[_Measuring]:
-    """Returns the parts that measure a known concept, with concept and LOINC code."""
+    """Returns the parts that measure a known concept, with concept and codes.
+
+    What is said of the whole (its code's text, the body site) narrows its components too.
+    """
     found: list[_Measuring] = []
+    site = observation.bodySite
     for part, meaning in zip(observation.parts, meanings, strict=True):
-        if meaning.concept is None:
+        concept = meaning.concept
+        if concept is None:
             continue
-        if meaning.consistent:
-            found.append((part, meaning.concept, meaning.loinc))
+        if not meaning.consistent or (part is not observation and _is_other(concept, meanings[0])):
+            refused.append(Refusal(source, "codes-disagree", concept.name))
+        elif site is not None and _elsewhere(concept, site):
+            refused.append(Refusal(source, "body-site-conflict", concept.name))
         else:
-            refused.append(Refusal(source, "codes-disagree", meaning.concept.name))
+            found.append((part, concept, meaning))
     return found
+
+
+def _is_other(concept: ConceptDefinition, whole: ObservationCodes) -> bool:
+    return bool(whole.words) and concept.is_other(whole.words)
+
+
+def _elsewhere(concept: ConceptDefinition, site: Any) -> bool:
+    """Whether a body site makes the value another quantity, such as a pressure in the pulmonary artery."""
+    codes = {coding.code for coding in codings(site) if coding.system in {SNOMED, None}}
+    if concept.peripheral and not codes.isdisjoint(definitions().central_sites):
+        return True
+    displays = " ".join(coding.display for coding in codings(site) if coding.display)
+    return concept.is_other(f"{text_of(site)} {displays}")
+
+
+def _unread_members(
+    observation: Observation, meanings: Meanings, source: str, *, preliminary: bool
+) -> Iterator[Refusal]:
+    """Yields a refusal for each concept of a panel that none of its components is coded as."""
+    members = meanings[0].panel
+    has_value = values_of(observation) > 0
+    read = {meaning.concept.name for meaning in meanings if meaning.concept is not None}
+    missing = [name for name in members if name not in read]
+    if not missing:
+        return
+    reason = _why_not(observation, observed_at(observation), preliminary=preliminary)
+    if reason is None and has_value:
+        reason = "value-not-a-number"
+    if reason is None and observation.dataAbsentReason:
+        reason = "data-absent"
+    if reason is None:
+        local = any(not meaning.understood for meaning in meanings[1:])
+        reason = "code-not-mapped" if local else "no-value"
+    yield from (Refusal(source, reason, name) for name in missing)
+
+
+def _only_lists(panel: Observation) -> bool:
+    """Whether the values of a panel are those of other Observations."""
+    return bool(panel.hasMember) and not panel.component and not values_of(panel)
+
+
+def _unread_lists(
+    listing: Iterable[tuple[str, Observation, tuple[str, ...]]],
+    directory: Directory,
+    measured: Collection[str],
+    refused: Iterable[Refusal],
+) -> Iterator[Refusal]:
+    """Yields a refusal for each concept of a panel that no Observation measures, or was refused for, in the record."""
+    named = {refusal.detail for refusal in refused}
+    for source, panel, concepts in listing:
+        members = panel.hasMember if isinstance(panel.hasMember, list) else []
+        there = all(directory.resolve(member) is not None for member in members)
+        for name in concepts:
+            if name not in measured and name not in named and status_reason(panel.status) != "status-entered-in-error":
+                yield Refusal(source, "code-not-mapped" if there else "not-fetched", name)
+
+
+def _level(
+    observation: Observation, part: ObservationPart, source: str, refused: list[Refusal], *, preliminary: bool
+) -> Level | None:
+    """Returns the level of consciousness with its time and source, or None after a refusal that says why."""
+    at = observed_at(observation)
+    reason = _why_not(observation, at, preliminary=preliminary)
+    level, why = (None, reason) if reason is not None else level_of(part)
+    if level is None or at is None:
+        refused.append(Refusal(source, why or "no-time", CONSCIOUSNESS))
+        return None
+    return level, moment(at), source
 
 
 def _why_not(observation: Observation, at: Instant | None, *, preliminary: bool) -> str | None:
@@ -232,8 +321,7 @@ def _specimen(observation: Observation, directory: Directory, known: Definitions
     if by_code is not None:
         return by_code
     display = reference.get("display")
-    text = f"{text_of(kind)} {display if isinstance(display, str) else ''}".lower()
-    return next((s.name for s in known.specimens if any(word in text for word in s.words)), None)
+    return known.specimen_of(f"{text_of(kind)} {display if isinstance(display, str) else ''}")
 
 
 def _one_per_time(found: list[_Ranked], refused: list[Refusal]) -> Iterator[Measurement]:
@@ -258,17 +346,3 @@ def _without_inverted_pressures(items: Iterator[Measurement], refused: list[Refu
             refused.append(Refusal(item.source, "pressure-inverted", item.concept))
         else:
             yield item
-
-
-def _consciousness(observation: Observation) -> tuple[str, datetime] | None:
-    """Returns the level of consciousness (AVPU or new confusion) and its time, or None."""
-    if observation.dataAbsentReason:
-        return None
-    at = observed_at(observation)
-    if at is None or _why_not(observation, at, preliminary=True):
-        return None
-    for coding in codings(observation.valueCodeableConcept):
-        level = _CONSCIOUSNESS.get((coding.system or "", coding.code))
-        if level:
-            return level, moment(at)
-    return None

@@ -16,6 +16,7 @@ from fhir_mapping.terminology.concepts import ConceptDefinition, Definitions
 
 _NUMBER_WITH_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s+(\S+(?: \S+)?)|([A-Za-z%µμ/°]\S*))\s*\Z", re.ASCII)
 _BOUND = re.compile(r"\s*(?:[<>≤≥]|less than|greater than|more than|above|below)", re.IGNORECASE)
+_EQUAL = (None, "", "=")  # HL7 v2 writes an exact value with an equals sign; converters copy it
 _SMALLEST_SENTINEL = 9999
 _SENTINEL = re.compile(r"-?9{4,}(?:\.[09]*)?\Z")
 
@@ -39,7 +40,7 @@ def usable_value(
     quantity, reason = _quantity(part)
     if quantity is None:
         return None, reason
-    if quantity.get("comparator"):
+    if quantity.get("comparator") not in _EQUAL:
         return None, "censored"
     number, reason = _number(quantity)
     if number is None:

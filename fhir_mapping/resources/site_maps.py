@@ -1,8 +1,8 @@
 """Site maps: translate a site's own codes into standard ones on input, so that no other module sees a local code.
 
-SiteMap.open(Path("site.yaml")).translate(resource). `docs/site-maps.md` shows the file; a map of ours for MIMIC-IV
-always applies, because its URIs can mean nothing else. A local code is translated by its system and code, never guessed
-by its name.
+SiteMap.open(Path("site.yaml")).translate(resource). `docs/site-maps.md` shows the file; maps of ours for MIMIC-IV and
+for NPU (the laboratory codes of the Nordic countries) always apply, because their codes can mean nothing else. A local
+code is translated by its system and code, never guessed by its name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fhir_mapping.parsing.elements import Observation, ObservationCodes, ObservationPart, Resource
+from fhir_mapping.parsing.elements import Observation, ObservationPart, Resource
+from fhir_mapping.parsing.observation_codes import ObservationCodes
 from fhir_mapping.terminology.codes import ACT_CODE, LOINC, SNOMED, UCUM, CodeableConcept, system_of
 from fhir_mapping.terminology.concepts import definitions
 from fhir_mapping.terminology.definition_files import DefinitionError, DefinitionField, check_fields, read_yaml
@@ -131,7 +132,7 @@ class SiteMap:
     def _value_is_local(self, part: ObservationPart) -> bool:
         quantity, answer = part.valueQuantity, part.valueCodeableConcept
         system = quantity.get("system") if isinstance(quantity, dict) else None
-        if system is not None and system != UCUM and self._is_local("valueQuantity", quantity):
+        if system is not None and system_of(system) != UCUM and self._is_local("valueQuantity", quantity):
             return True
         return isinstance(answer, dict) and self._is_local("valueCodeableConcept", answer)
 
@@ -152,7 +153,7 @@ class SiteMap:
         codings = (item,) if name == "valueQuantity" else item.get("coding")
         for coding in codings if isinstance(codings, (list, tuple)) else ():
             system = coding.get("system") if isinstance(coding, dict) else None
-            if isinstance(system, str) and system in self._known:
+            if isinstance(system, str) and system_of(system) in self._known:
                 return True
         return False
 
@@ -183,12 +184,11 @@ class SiteMap:
         raw = value.get("coding") if isinstance(value, dict) else None
         if not isinstance(raw, list):
             return value
-        local = [coding for coding in _complete(raw) if coding["system"] in self._known]
-        standard = [new for coding in local if (new := self._coding(coding)) is not None]
+        standard = [new for coding in _complete(raw) if (new := self._coding(coding)) is not None]
         return {**value, "coding": [*standard, *raw]} if standard else value
 
     def _coding(self, coding: dict[str, Any]) -> dict[str, Any] | None:
-        system, code = coding["system"], coding["code"]
+        system, code = system_of(coding["system"]) or "", coding["code"]
         if system not in self._known:
             return None
         item = self.items.get((system, code))
@@ -203,14 +203,14 @@ class SiteMap:
         """Returns the unit that the map gives an item, for values without one."""
         code = holder.get("code")
         raw = code.get("coding") if isinstance(code, dict) else None
-        found = (self.items.get((coding["system"], coding["code"])) for coding in _complete(raw))
+        found = (self.items.get((system_of(coding["system"]) or "", coding["code"])) for coding in _complete(raw))
         return next((item[1] for item in found if item is not None), None)
 
     def _quantity(self, quantity: dict[str, Any], unit: str | None) -> dict[str, Any]:
         if unit is not None and not (quantity.get("unit") or quantity.get("code")):
             return {**quantity, "unit": unit, "code": unit, "system": UCUM}
-        system = quantity.get("system")
-        if isinstance(system, str) and system in self.systems:
+        system = system_of(quantity.get("system"))
+        if system is not None and system in self.systems:
             return {**quantity, "system": self.systems[system]}
         return quantity
 
@@ -249,10 +249,12 @@ def _classes(raw: Any) -> Iterator[tuple[str | None, str]]:
 
 @cache
 def shipped() -> SiteMap:
-    """Returns the map that always applies: MIMIC-IV."""
-    name = "mimic-iv.yaml"
-    raw = files("fhir_mapping.definitions").joinpath("site_maps", name).read_bytes()
-    return parse(read_yaml(raw, name), name).over(SiteMap())
+    """Returns the maps that always apply: MIMIC-IV and NPU."""
+    found = SiteMap()
+    for name in ("npu.yaml", "mimic-iv.yaml"):
+        raw = files("fhir_mapping.definitions").joinpath("site_maps", name).read_bytes()
+        found = parse(read_yaml(raw, name), name).over(found)
+    return found
 
 
 def parse(document: Any, file: str) -> SiteMap:
@@ -268,7 +270,7 @@ concept natrium; see concepts.yaml
     for number, raw in enumerate(document.get("codes", [])):
         check_fields(raw, _CODES, file, f"codes[{number}]")
         for code, target in raw["items"].items():
-            codes[(raw["from"], _text(code, file, f"codes[{number}].items"))] = (raw["to"], str(target))
+            codes[(_uri(raw["from"]), _text(code, file, f"codes[{number}].items"))] = (raw["to"], str(target))
     return SiteMap(
         systems=_systems(document.get("systems", {}), file),
         items=dict(_items(document.get("observations", []), file)),
@@ -289,7 +291,11 @@ def _systems(raw: Mapping[Any, Any], file: str) -> dict[str, str]:
     for local, target in raw.items():
         if not isinstance(local, str) or not isinstance(target, str):
             raise DefinitionError(file, f"systems.{local}", "expected the URI of a standard system")
-    return {local: system_of(target) or target for local, target in raw.items()}
+    return {_uri(local): _uri(target) for local, target in raw.items()}
+
+
+def _uri(system: str) -> str:
+    return system_of(system) or system
 
 
 def _items(raw: Sequence[Any], file: str) -> Iterator[tuple[Code, tuple[str, str | None]]]:
@@ -310,7 +316,7 @@ def _items(raw: Sequence[Any], file: str) -> Iterator[tuple[Code, tuple[str, str
                 raise DefinitionError(file, f"{where}.unit", f"{unit!r} cannot be converted into {concept.unit}")
             loinc = parts["concept"] if parts["concept"] in known.by_loinc else concept.loinc[0]
             for system in group["systems"]:
-                yield (system, code), (loinc, unit)
+                yield (_uri(system), code), (loinc, unit)
 
 
 def _rules(raw: Sequence[Any], file: str) -> Iterator[EncounterRule]:

@@ -5,6 +5,7 @@ from fhir_mapping.terminology.concepts import ConceptDefinition, definitions
 from fhir_mapping.terminology.definition_files import DefinitionField, check_fields, read_yaml
 from fhir_mapping.terminology.diagnosis_tables import Scheme, diagnosis_groups, diagnosis_table, scheme_groups
 from fhir_mapping.terminology.drug_classes import drug_class_table
+from fhir_mapping.terminology.icd import icd_code
 from fhir_mapping.terminology.note_terms import GRADES, NoteConcept, note_phrases
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "diagnosis_groups",
     "diagnosis_table",
     "drug_class_table",
+    "icd_code",
     "note_phrases",
     "read_yaml",
     "scheme_groups",

@@ -1,78 +1,27 @@
-"""Reads CodeableConcepts and normalises code system URIs; unknown URIs stay unchanged."""
+"""Reads CodeableConcepts: `codings` yields every coding, each with the canonical URI of its code system."""
 
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
 from typing import Any
 
+from artifact_store import CodeSystem, canonical_system
 from fhir_mapping.core.values import Coding
 
-LOINC = "http://loinc.org"
-SNOMED = "http://snomed.info/sct"
-ICD10CM = "http://hl7.org/fhir/sid/icd-10-cm"
-ICD9CM = "http://hl7.org/fhir/sid/icd-9-cm"
-RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
-ATC = "http://www.whocc.no/atc"
-NDC = "http://hl7.org/fhir/sid/ndc"
-ICD10 = "http://hl7.org/fhir/sid/icd-10"
-UCUM = "http://unitsofmeasure.org"
-ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
-
-# Other URIs of a system, without scheme, `urn:oid:`, version or trailing slash, in lower case. The OIDs are those of
-# the HL7 OID registry; the others occur in real exports.
-_OTHER_NAMES = {
-    "2.16.840.1.113883.6.1": LOINC,
-    "loinc.org": LOINC,
-    "www.loinc.org": LOINC,
-    "loinc": LOINC,
-    "2.16.840.1.113883.6.96": SNOMED,
-    "snomed.info/sct": SNOMED,
-    "snomed.info": SNOMED,
-    "www.snomed.org": SNOMED,
-    "ihtsdo.org": SNOMED,
-    "2.16.840.1.113883.6.90": ICD10CM,
-    "hl7.org/fhir/sid/icd-10-cm": ICD10CM,
-    "2.16.840.1.113883.6.3": ICD10,
-    "hl7.org/fhir/sid/icd-10": ICD10,
-    "2.16.840.1.113883.6.103": ICD9CM,
-    "hl7.org/fhir/sid/icd-9-cm": ICD9CM,
-    "hl7.org/fhir/sid/icd-9-cm/diagnosis": ICD9CM,
-    "terminology.hl7.org/codesystem/icd9cm": ICD9CM,
-    "2.16.840.1.113883.6.88": RXNORM,
-    "www.nlm.nih.gov/research/umls/rxnorm": RXNORM,
-    "2.16.840.1.113883.6.73": ATC,
-    "www.whocc.no/atc": ATC,
-    "2.16.840.1.113883.6.69": NDC,
-    "hl7.org/fhir/sid/ndc": NDC,
-    "2.16.840.1.113883.5.4": ACT_CODE,
-    "hl7.org/fhir/v3/actcode": ACT_CODE,
-    "terminology.hl7.org/codesystem/v3-actcode": ACT_CODE,
-    "2.16.840.1.113883.6.8": UCUM,
-    "unitsofmeasure.org": UCUM,
-}
-
-
-_MAX_URI = 200  # characters; known URIs are shorter, and the cache stays small
-
-
-def bare_uri(uri: str) -> str:
-    """Returns a code system URI without scheme, `urn:oid:`, version and trailing slash, in lower case.
-
-    >>> bare_uri("https://www.nubc.org/CodeSystem/PointOfOrigin|2.0"), bare_uri("urn:oid:1.2.3")
-    ('www.nubc.org/codesystem/pointoforigin', '1.2.3')
-    """
-    bare = uri.strip().partition("|")[0].rstrip("/").lower()
-    for prefix in ("urn:oid:", "oid:", "http://", "https://"):
-        bare = bare.removeprefix(prefix)
-    return bare
-
-
-@lru_cache(maxsize=4096)
-def _canonical(uri: str) -> str:
-    bare = bare_uri(uri)
-    if bare.startswith("snomed.info/sct/"):  # an edition or version of SNOMED CT
-        return SNOMED
-    return _OTHER_NAMES.get(bare, uri)
+LOINC = CodeSystem.LOINC
+SNOMED = CodeSystem.SNOMED
+ICD10 = CodeSystem.ICD10
+ICD10CM = CodeSystem.ICD10CM
+ICD9CM = CodeSystem.ICD9CM
+RXNORM = CodeSystem.RXNORM
+ATC = CodeSystem.ATC
+NDC = CodeSystem.NDC
+NPU = CodeSystem.NPU
+DMD = CodeSystem.DMD
+UCUM = CodeSystem.UCUM
+ACT_CODE = CodeSystem.ACT_CODE
+DATA_ABSENT = CodeSystem.DATA_ABSENT
+NULL_FLAVOR = CodeSystem.NULL_FLAVOR
 
 
 def system_of(uri: Any) -> str | None:
@@ -83,7 +32,7 @@ def system_of(uri: Any) -> str | None:
     """
     if not isinstance(uri, str) or not uri:
         return None
-    return _canonical(uri) if len(uri) <= _MAX_URI else uri
+    return canonical_system(uri)
 
 
 class CodeableConcept(dict[str, Any]):
@@ -106,10 +55,8 @@ class CodeableConcept(dict[str, Any]):
 
     @cached_property
     def systems(self) -> frozenset[str]:
-        """Code system URIs as written."""
-        raw = self.get("coding")
-        items = [item for item in raw if isinstance(item, dict)] if isinstance(raw, list) else []
-        return frozenset(item["system"] for item in items if isinstance(item.get("system"), str))
+        """Canonical URIs of its code systems."""
+        return frozenset(coding.system for coding in self.found if coding.system is not None)
 
 
 def codings(concept: Any) -> tuple[Coding, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from fhir_mapping.terminology.codes import LOINC, SNOMED
 from fhir_mapping.terminology.definition_files import DefinitionError, DefinitionField, check_fields, read_yaml
 
 __all__ = ["ConceptDefinition", "DefinitionError", "Definitions", "Specimen", "definitions", "parse"]
@@ -23,19 +24,26 @@ _FIELDS = (
     DefinitionField("unit", str),
     DefinitionField("range", list),
     DefinitionField("loinc", list),
+    DefinitionField("snomed", list, required=False),
+    DefinitionField("other_words", list, required=False),
     DefinitionField("specimen", str, required=False, one_of=("blood", "arterial", "urine")),
     DefinitionField("from", dict, required=False),
     DefinitionField("molar_mass", float, required=False),
     DefinitionField("charge", int, required=False),
     DefinitionField("loinc_units", dict, required=False),
     DefinitionField("unitless", bool, required=False),
+    DefinitionField("peripheral", bool, required=False),
     DefinitionField("reference_method", list, required=False),
 )
+_PANEL = (DefinitionField("loinc", list), DefinitionField("snomed", list), DefinitionField("concepts", list))
 _HEAD = (
     DefinitionField("aggregates", list),
     DefinitionField("windows", dict),
-    DefinitionField("neighbours", dict),
+    DefinitionField("neighbours", list),
+    DefinitionField("companions", list, required=False),
+    DefinitionField("panels", list, required=False),
     DefinitionField("specimens", dict),
+    DefinitionField("central_sites", list, required=False),
     DefinitionField("units", dict),
     DefinitionField("concepts", dict),
 )
@@ -58,6 +66,18 @@ class ConceptDefinition:
     loinc_units: Mapping[str, Mapping[str, Conversion]] | None = None
     reference_method: frozenset[str] = frozenset()
     """LOINC codes of the reference method, whose values take precedence at the same time."""
+    snomed: tuple[str, ...] = ()
+    peripheral: bool = False
+    """Whether it is measured in the arteries of the limbs: a central body site is refused."""
+    _other: re.Pattern[str] | None = None
+
+    def is_other(self, words: str) -> bool:
+        """Whether words beside the code (display, text, body site) make the value another quantity.
+
+        >>> definitions().concepts["systolic_bp"].is_other("Pulmonary artery pressure")
+        True
+        """
+        return self._other is not None and self._other.search(words) is not None
 
     def convert(self, value: float, unit: str, loinc: str | None = None) -> float | None:
         """Returns `value` in the canonical unit, or None if `unit` does not measure this concept."""
@@ -83,8 +103,18 @@ class Definitions:
 
     concepts: Mapping[str, ConceptDefinition]
     by_loinc: Mapping[str, ConceptDefinition]
-    neighbours: Mapping[str, str]
-    """LOINC code of a similar measurement -> the concept it must not be taken for."""
+    by_code: Mapping[tuple[str, str], ConceptDefinition]
+    """(code system, code) of LOINC and SNOMED CT -> concept."""
+    codes: frozenset[str]
+    """Codes of concepts and panels in any system."""
+    companions: frozenset[str]
+    """LOINC codes of panels, which may stand beside the code of a member."""
+    panels: Mapping[tuple[str, str], tuple[str, ...]]
+    """(code system, code) of a panel -> names of the concepts it measures."""
+    central_sites: frozenset[str]
+    """SNOMED CT structures where a pressure is none of the limbs' arteries."""
+    neighbours: frozenset[str]
+    """SNOMED CT codes of similar measurements, which a concept must not be taken for."""
     specimens: tuple[Specimen, ...]
     aggregates: tuple[str, ...]
     windows: Mapping[str, float]
@@ -98,22 +128,35 @@ class Definitions:
 
         >>> definitions().unit("K/uL"), definitions().unit("MMOL/L"), definitions().unit("furlong")
         ('10*3/uL', 'mmol/L', 'furlong')
+        >>> definitions().unit("{scale}")
+        '1'
         """
         known = self._spellings.get(text)
         if known is not None:
             return known
         stripped = text.strip()
-        for spelling in (stripped, _ANNOTATION.sub("", stripped)):
+        bare = _ANNOTATION.sub("", stripped)
+        for spelling in (stripped, bare):
             found = self._spellings.get(spelling) or self._folded.get(_fold(spelling))
             if found is not None:
                 return found
-        return stripped
+        # UCUM 1.9: an annotation does not change the unit, and alone it is the unit 1.
+        return stripped if bare else "1"
+
+    def specimen_of(self, words: str) -> str | None:
+        """Returns the kind of specimen that words name, or None.
+
+        >>> definitions().specimen_of("Sodium, urine"), definitions().specimen_of("Sodium")
+        ('urine', None)
+        """
+        text = words.lower()
+        return next((s.name for s in self.specimens if text and any(word in text for word in s.words)), None)
 
     def spellings_of(self, unit: str) -> tuple[str, ...]:
         """Returns every exact spelling of a UCUM unit, including the unit itself.
 
-        >>> sorted(definitions().spellings_of("g/L"))
-        ['g/L', 'g/l']
+        >>> sorted(definitions().spellings_of("ng/L"))
+        ['ng/L', 'ng/l']
         """
         return tuple(spelling for spelling, meant in self._spellings.items() if meant == unit)
 
@@ -132,7 +175,7 @@ def definitions() -> Definitions:
 def parse(document: Any, file: str) -> Definitions:
     """Returns the definitions of a YAML document. Raises DefinitionError naming file and field.
 
-    >>> parse({"aggregates": [], "windows": {}, "neighbours": {}, "specimens": {}, "units": {},
+    >>> parse({"aggregates": [], "windows": {}, "neighbours": [], "specimens": {}, "units": {},
     ...        "concepts": {"x": {"label": "X", "group": "laboratory", "range": [0, 1], "loinc": []}}}, "site.yaml")
     Traceback (most recent call last):
     fhir_mapping.terminology.definition_files.DefinitionError: site.yaml: concepts.x.unit: is missing
@@ -150,18 +193,24 @@ def parse(document: Any, file: str) -> Definitions:
                     file, f"concepts.{concept.name}.loinc", f"{code} already means {by_loinc[code].name}"
                 )
             by_loinc[code] = concept
-    neighbours = {str(code): name for name, found in document["neighbours"].items() for code in found}
-    for code, name in neighbours.items():
-        if name not in concepts or code in by_loinc:
-            raise DefinitionError(
-                file, f"neighbours.{name}", f"{code} is the code of a concept, or {name} is not a concept"
-            )
+    by_code = {(LOINC, code): concept for code, concept in by_loinc.items()}
+    for concept in concepts.values():
+        for code in concept.snomed:
+            if (SNOMED, code) in by_code:
+                raise DefinitionError(file, f"concepts.{concept.name}.snomed", f"{code} already means another concept")
+            by_code[(SNOMED, code)] = concept
+    panels = dict(_panels(document.get("panels", ()), concepts, file))
     known = frozenset(unit for concept in concepts.values() for unit in (concept.unit, *concept.conversions))
     spellings, folded = _spellings(document["units"], known, file)
     return Definitions(
         concepts=concepts,
         by_loinc=by_loinc,
-        neighbours=neighbours,
+        by_code=by_code,
+        codes=frozenset(code for _, code in (*by_code, *panels)),
+        companions=frozenset(document.get("companions", ())),
+        panels=panels,
+        central_sites=frozenset(document.get("central_sites", ())),
+        neighbours=frozenset(document["neighbours"]),
         specimens=tuple(_specimens(document["specimens"], file)),
         aggregates=tuple(document["aggregates"]),
         windows={str(suffix): float(hours) for suffix, hours in document["windows"].items()},
@@ -183,6 +232,19 @@ def _spellings(units: Mapping[str, Any], known: frozenset[str], file: str) -> tu
     for spelling, unit in exact.items():
         meanings.setdefault(_fold(spelling), set()).add(unit)
     return exact, {folded: next(iter(found)) for folded, found in meanings.items() if len(found) == 1}
+
+
+def _panels(
+    raw: Sequence[Any], concepts: Mapping[str, ConceptDefinition], file: str
+) -> Iterator[tuple[tuple[str, str], tuple[str, ...]]]:
+    for number, panel in enumerate(raw):
+        check_fields(panel, _PANEL, file, f"panels[{number}]")
+        unknown = [name for name in panel["concepts"] if name not in concepts]
+        if unknown:
+            raise DefinitionError(file, f"panels[{number}].concepts", f"{unknown[0]!r} is not a concept")
+        for system, codes in ((LOINC, panel["loinc"]), (SNOMED, panel["snomed"])):
+            for code in codes:
+                yield (system, code), tuple(panel["concepts"])
 
 
 def _specimens(raw: Mapping[str, Any], file: str) -> Iterator[Specimen]:
@@ -217,7 +279,15 @@ def _concept(name: str, raw: Any, file: str) -> ConceptDefinition:
         specimen=raw.get("specimen"),
         loinc_units=special or None,
         reference_method=_methods(raw.get("reference_method", []), raw["loinc"], file, f"{place}.reference_method"),
+        snomed=tuple(raw.get("snomed", ())),
+        peripheral=raw.get("peripheral", False),
+        _other=_words(raw.get("other_words", ())),
     )
+
+
+def _words(beginnings: Sequence[str]) -> re.Pattern[str] | None:
+    listed = "|".join(re.escape(word) for word in beginnings)
+    return re.compile(rf"\b(?:{listed})", re.IGNORECASE) if listed else None
 
 
 def _methods(codes: list[str], loinc: list[str], file: str, place: str) -> frozenset[str]:

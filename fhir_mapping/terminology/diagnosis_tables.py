@@ -2,7 +2,8 @@
 
 Two tables of `definitions/`: `diagnosis_groups.json` (the groups the shipped models read; ICD-9-CM, ICD-10, SNOMED CT)
 and `comorbidities.yaml` (Charlson, Elixhauser and SAPS II in ICD, after Quan et al., Med Care 2005;43:1130; Charlson
-also by the SNOMED CT ids of the diagnosis groups it refers to). Codes without a code system are never matched.
+also by the SNOMED CT ids of the diagnosis groups it refers to). Any other SNOMED CT disease is of the groups of its
+ICD-10 code. Codes without a code system are never matched.
 """
 
 from __future__ import annotations
@@ -17,12 +18,9 @@ from typing import Any
 import orjson
 
 from fhir_mapping.core.values import Coding
-from fhir_mapping.terminology.codes import ICD9CM, ICD10, ICD10CM, SNOMED
+from fhir_mapping.terminology.codes import ICD9CM, SNOMED
 from fhir_mapping.terminology.definition_files import read_yaml
-
-_ICD10 = frozenset({ICD10CM, ICD10})
-_ICD9 = frozenset({ICD9CM})
-READABLE_SYSTEMS = _ICD10 | _ICD9
+from fhir_mapping.terminology.icd import icd10_of_snomed, icd_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +35,13 @@ class Codes:
         """Whether a coding is one of these.
 
         >>> codes = Codes(("I50",), ("428",))
-        >>> codes.holds(Coding(ICD10CM, "I50.9")), codes.holds(Coding(None, "I50.9"))
+        >>> codes.holds(Coding("http://hl7.org/fhir/sid/icd-10-cm", "I50.9")), codes.holds(Coding(None, "I50.9"))
         (True, False)
         """
         if coding.system == SNOMED:
-            return coding.code in self.snomed
-        if coding.system not in READABLE_SYSTEMS:
-            return False
-        return coding.code.replace(".", "").upper().startswith(self.icd10 if coding.system in _ICD10 else self.icd9)
+            return coding.code in self.snomed or any(c.startswith(self.icd10) for c in icd10_of_snomed(coding)[0])
+        code = icd_code(coding)
+        return code is not None and code.startswith(self.icd9 if coding.system == ICD9CM else self.icd10)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
+from artifact_store import bare_uri
 from fhir_mapping.core.values import Coding
-from fhir_mapping.terminology.codes import bare_uri
 from fhir_mapping.terminology.definition_files import DefinitionError, DefinitionField, check_fields, read_yaml
 
 Table = Literal["classes", "dispositions", "sources", "priorities", "intensive_care"]

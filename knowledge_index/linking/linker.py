@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from artifact_store import CodeSystem, canonical_system
 from knowledge_index.core.values import Concept, LinkedConcept
 from knowledge_index.linking.automaton import Automaton
 from knowledge_index.vocabulary.additional_names import ALL, DISEASES, DRUGS, AdditionalNames, shipped, stem
@@ -24,25 +25,15 @@ _GLUE = re.compile(r"[\s\-/,()]{1,4}\Z")
 _ABBREVIATION = re.compile(r"(?=(?:.*[A-Z]){2})[A-Za-z0-9]{2,6}\Z")
 
 SYSTEMS = {
-    "http://hl7.org/fhir/sid/icd-10-cm": "icd10cm",
-    "http://hl7.org/fhir/sid/icd-10": "icd10cm",
-    "urn:oid:2.16.840.1.113883.6.90": "icd10cm",
-    "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-diagnosis-icd10": "icd10cm",
-    "http://hl7.org/fhir/sid/icd-9-cm": "icd9cm",
-    "http://hl7.org/fhir/sid/icd-9-cm/diagnosis": "icd9cm",
-    "http://terminology.hl7.org/CodeSystem/icd9cm": "icd9cm",
-    "urn:oid:2.16.840.1.113883.6.103": "icd9cm",
-    "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-diagnosis-icd9": "icd9cm",
-    "urn:oid:2.16.840.1.113883.6.104": "icd9cm_procedure",
-    "http://mimic.mit.edu/fhir/mimic/CodeSystem/mimic-procedure-icd9": "icd9cm_procedure",
-    "http://snomed.info/sct": "snomed",
-    "urn:oid:2.16.840.1.113883.6.96": "snomed",
-    "http://www.nlm.nih.gov/research/umls/rxnorm": "rxnorm",
-    "urn:oid:2.16.840.1.113883.6.88": "rxnorm",
-    "http://id.nlm.nih.gov/mesh": "mesh",
-    "https://www.nlm.nih.gov/mesh": "mesh",
+    CodeSystem.ICD10CM: "icd10cm",
+    CodeSystem.ICD10: "icd10cm",
+    CodeSystem.ICD9CM: "icd9cm",
+    CodeSystem.ICD9CM_PROCEDURE: "icd9cm_procedure",
+    CodeSystem.SNOMED: "snomed",
+    CodeSystem.RXNORM: "rxnorm",
+    CodeSystem.MESH: "mesh",
 }
-"""Code systems by URI. `icd-10` (WHO) shares the three-character categories used for matching."""
+"""Code systems by canonical URI. `icd-10` (WHO) shares the three-character categories used for matching."""
 
 _WORDS = re.compile(r"[a-z]{3}")
 """A code that is a name has three lower-case letters in a row."""
@@ -157,7 +148,7 @@ class Linker:
         return tuple(found.values())
 
     def _of_coding(self, system: str | None, code: str, display: str | None) -> tuple[LinkedConcept, ...]:
-        known = SYSTEMS.get((system or "").strip())
+        known = SYSTEMS.get(canonical_system(system or ""))
         words = display or (code if not known and _WORDS.search(code) else "")
         source = f"{known or system or 'text'}:{code.strip()}"
         linked = list(self._from_code(known, code)) if known else []

@@ -15,7 +15,7 @@ import yaml
 
 from fhir_mapping import Coding, PatientRecord
 from fhir_mapping.record import current_problems
-from fhir_mapping.terminology import ICD9CM, ICD10, ICD10CM
+from fhir_mapping.terminology import ICD9CM, icd_code
 
 REASON, DISEASE = "reason.", "disease."
 _CATEGORY = 3  # characters of a code
@@ -55,14 +55,15 @@ def disease_names() -> tuple[str, ...]:
 def disease_of(system: str | None, code: str) -> str | None:
     """Returns the disease of a code, or None.
 
-    >>> disease_of(ICD9CM, "428.0"), disease_of(ICD10CM, "I50.9"), disease_of(ICD9CM, "8")
+    >>> disease_of(ICD9CM, "428.0"), disease_of(ICD10CM, "I50.9"), disease_of(ICD9CM, "008")
     ('heart_failure', 'heart_failure', 'infection')
     >>> disease_of("http://snomed.info/sct", "84114007") is None
     True
     """
-    if system not in {ICD9CM, ICD10, ICD10CM}:
+    known = icd_code(Coding(system, code))
+    if known is None:
         return None
-    category = code.upper().partition(".")[0][:_CATEGORY].zfill(_CATEGORY)
+    category = known[:_CATEGORY]
     for disease in diseases().values():
         if any(first <= category <= last for first, last in (disease.icd9 if system == ICD9CM else disease.icd10)):
             return disease.name

@@ -26,19 +26,16 @@ from typing import Any
 import yaml
 
 from fhir_mapping import Coding, Stay
-from fhir_mapping.terminology import ICD9CM, ICD10CM, SNOMED, diagnosis_groups
+from fhir_mapping.terminology import ICD9CM, ICD10, ICD10CM, SNOMED, diagnosis_groups
 from risk_model.labels.timeline import PatientTimeline
 
 _ICD10PCS = "http://www.cms.gov/Medicare/Coding/ICD10"
 _SYSTEMS = {
     ICD10CM: "icd10",
-    "http://hl7.org/fhir/sid/icd-10": "icd10",
+    ICD10: "icd10",
     ICD9CM: "icd9",
     _ICD10PCS: "icd10pcs",
-    "http://hl7.org/fhir/sid/icd-10-pcs": "icd10pcs",
-    "urn:oid:2.16.840.1.113883.6.4": "icd10pcs",
     "http://hl7.org/fhir/sid/icd-9-cm/procedure": "icd9pcs",
-    "urn:oid:2.16.840.1.113883.6.104": "icd9pcs",
     SNOMED: "snomed",
 }
 

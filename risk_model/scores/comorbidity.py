@@ -42,7 +42,7 @@ def _score(
     items = [ScoreItem(group, "recorded", weight) for group, weight in found.weights.items()]
     low, high = extremes(scheme, frozenset(found.weights))
     if found.unknown:
-        what = "conditions" if found.unknown < 0 else f"{found.unknown} conditions in no ICD code"
+        what = "conditions" if found.unknown < 0 else f"{found.unknown} conditions of an unknown code"
         items.append(ScoreItem(what, "", None, low, high))
     return total(name, maximum(scheme), items, band, source)
 

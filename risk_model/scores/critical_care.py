@@ -99,7 +99,9 @@ def _respiration(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
 
 def _circulation(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
     pressure = lowest_mean_pressure(record, vector)
-    running = any(_is_vasopressor(m.text, [c.code for c in m.codings]) for m in record.medications if m.active)
+    drugs = [(drug.text, drug.codings) for drug in record.medications if drug.active]
+    drugs += [(drug.text, drug.codings) for drug in record.administrations if drug.running]
+    running = any(_is_vasopressor(text, [c.code for c in codings]) for text, codings in drugs)
     if running:
         return ScoreItem("dose of vasopressors", "", None, 2, 4)
     known = not record.not_fetched & {"MedicationRequest", "MedicationStatement"}

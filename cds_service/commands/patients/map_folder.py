@@ -49,7 +49,7 @@ class Form:
             "prediction_time": record.prediction_time.isoformat(),
         }
         if self.name == "notes":
-            return head | {"notes": [note.to_json() for note in record.notes()]}
+            return head | {"notes": [note.to_json() for note in record.notes()], "refused": _refused_notes(record)}
         if self.name == "meds":
             return head | {"meds": list(record.to_meds())}
         text = record.to_markdown(self.budget) if self.name == "markdown" else record.to_codes(self.budget)
@@ -59,6 +59,15 @@ class Form:
         if self.name == "meds":
             return record.subject_id, meds_events(record)
         return record.subject_id, orjson.dumps(self.document(record), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _refused_notes(record: PatientRecord) -> list[dict[str, str]]:
+    """Returns the refusals of notes and of parts of them."""
+    return [
+        {"source": refusal.source, "reason": refusal.reason} | ({"detail": refusal.detail} if refusal.detail else {})
+        for refusal in record.refused
+        if refusal.source.startswith(("DocumentReference/", "Composition/", "DiagnosticReport/"))
+    ]
 
 
 def map_folder(

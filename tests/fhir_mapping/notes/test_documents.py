@@ -392,11 +392,31 @@ def report(**more: Any) -> dict[str, Any]:
 
 def test_diagnostic_reports_are_notes() -> None:
     form = [attachment(rtf("No effusion"), "application/rtf")]
-    assert only(report(presentedForm=form, conclusion="other")).text == "No effusion"
+    assert only(report(presentedForm=form, conclusion="no  effusion")).text == "No effusion"
     note = only(report(conclusion="No acute disease"))
     assert (note.text, note.kind, note.source) == ("No acute disease", "imaging_report", "DiagnosticReport/r")
     assert notes(report()).notes() == ()
     assert notes(report(status="cancelled", conclusion="x")).notes() == ()
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "refused"),
+    [
+        (attachment(rtf("No effusion"), "application/rtf"), "No effusion\n\nLarge embolism", []),
+        ({"contentType": "application/pdf", "url": "https://ehr.example.org/Binary/9"}, "Large embolism",
+         [("attachment-unreadable", "url-not-fetched"), ("note-incomplete", "url-not-fetched")]),
+        (attachment(b"%PDF-1.4 broken", "application/pdf"), "Large embolism",
+         [("attachment-unreadable", "pdf-damaged"), ("note-incomplete", "pdf-damaged")]),
+        ({"contentType": "application/pdf"}, "Large embolism",
+         [("attachment-unreadable", "no-data"), ("note-incomplete", "no-data")]),
+    ],
+)  # fmt: skip
+def test_conclusion_and_form_are_both_content(form: dict[str, Any], text: str, refused: list[tuple[str, str]]) -> None:
+    """A form that cannot be read hid the conclusion of its report."""
+    found = notes(report(presentedForm=[form], conclusion="Large embolism"))
+    (note,) = found.notes()
+    assert (note.status, note.text) == ("read", text)
+    assert [(refusal.reason, refusal.detail) for refusal in found.refused] == refused
 
 
 def composition(*sections: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -44,7 +44,19 @@ def order(coding: Resource | None = None, **more: Any) -> Resource:
         (problem(ICD10, "I50.9"), {"comorbidity_charlson_heart_failure", "comorbidity_elixhauser_congestive_heart_failure"}),
         (problem(ICD9, "585.4"), {"comorbidity_charlson_renal_disease", "comorbidity_elixhauser_renal_failure"}),
         (problem(ICD10, "E66.9"), {"comorbidity_elixhauser_obesity"}),
-        (problem(SNOMED, "84114007"), {"comorbidity_charlson_heart_failure"}),
+        (problem(SNOMED, "84114007"),
+         {"comorbidity_charlson_heart_failure", "comorbidity_elixhauser_congestive_heart_failure"}),
+        (problem(SNOMED, "59621000"), {"comorbidity_elixhauser_hypertension"}),
+        (problem(SNOMED, "195967001"),
+         {"comorbidity_charlson_chronic_pulmonary_disease", "comorbidity_elixhauser_chronic_pulmonary_disease"}),
+        (problem(SNOMED, "49436004"), {"comorbidity_elixhauser_cardiac_arrhythmias"}),
+        (problem("http://snomed.info/sct/11000172109", "40930008"), {"comorbidity_elixhauser_hypothyroidism"}),
+        (problem("http://fhir.de/CodeSystem/bfarm/icd-10-gm", "E66.00"), {"comorbidity_elixhauser_obesity"}),
+        (problem("http://hl7.org/fhir/sid/icd-10-nl", "E66.9"), {"comorbidity_elixhauser_obesity"}),
+        (problem("http://hl7.org/fhir/sid/icd-10-am", "E66.90"), {"comorbidity_elixhauser_obesity"}),
+        (problem("urn:oid:1.2.208.176.2.4", "DE669"), {"comorbidity_elixhauser_obesity"}),  # SKS
+        (problem("1.2.246.537.6.1.1999", "E66"), {"comorbidity_elixhauser_obesity"}),  # Finland
+        (problem("http://fhir.de/CodeSystem/bfarm/icd-10-gm", "E03.9+", id="dagger"), {"comorbidity_elixhauser_hypothyroidism"}),
         (problem(ICD10, "C78.0"), {"comorbidity_charlson_metastatic_solid_tumour", "comorbidity_elixhauser_metastatic_cancer"}),
     ],
 )  # fmt: skip
@@ -55,11 +67,21 @@ def test_a_condition_puts_the_patient_into_its_groups(condition: Resource, featu
     assert all(found.values[name].sources == (f"Condition/{condition['id']}",) for name in ones)
 
 
+@pytest.mark.parametrize("code", ["41.02", "42", "UNK", "I50.9", "4", "V4.5", "410.234"])
+def test_what_is_no_icd_9_code_is_not_understood(code: str) -> None:
+    """41.02 had lost its zero and scored as an infarction; UNK made every group absent."""
+    found = vector(problem(ICD9, code))
+    names = [name for name in found.unknown if name.startswith("comorbidity_")]
+    assert {found.unknown[name] for name in names} == {"code-not-understood"}
+    assert not [name for name in found.values if name.startswith("comorbidity_")]
+
+
 def test_absent_groups_are_known_only_with_readable_conditions() -> None:
     name = "comorbidity_charlson_dementia.last"
     assert vector().number(name) == 0.0
     assert vector(problem(ICD10, "E66.9")).number(name) == 0.0
-    for unread in (problem(SNOMED, "84114007"), problem(None, "F03"), problem("urn:local", "F03")):
+    assert vector(problem(SNOMED, "84114007")).number(name) == 0.0
+    for unread in (problem(SNOMED, "314529007"), problem(None, "F03"), problem("urn:local", "F03")):
         assert vector(unread).unknown[name] == "code-not-mapped"
     assert vector(not_fetched=frozenset({"Condition"})).unknown[name] == "not-fetched"
     assert vector(problem(ICD10, "F03"), not_fetched=frozenset({"Condition"})).number(name) == 1.0
@@ -78,6 +100,17 @@ def test_absent_groups_are_known_only_with_readable_conditions() -> None:
          {"ace_inhibitor", "thiazide"}, "name"),
         ({"system": RXNORM, "code": "2", "display": "hydrocortisone 10 MG/ML Topical Cream"}, set(), None),
         ({"system": RXNORM, "code": "161", "display": "acetaminophen"}, set(), None),
+        ({"system": "urn:local", "code": "LISIN", "display": "Lisinopril"}, {"ace_inhibitor"}, "name"),
+        ({"system": "http://fhir.de/CodeSystem/ifa/pzn", "code": "1", "display": "Bisoprolol-ratiopharm 5 mg"},
+         {"beta_blocker"}, "name"),
+        ({"system": "https://dmd.nhs.uk", "code": "1", "display": "Furosemide 40mg tablets"}, {"loop_diuretic"}, "name"),
+        ({"system": SNOMED, "code": "1", "display": "Product containing warfarin (medicinal product)"},
+         {"anticoagulant"}, "name"),
+        ({"system": SNOMED, "code": "1", "display": "Product containing zinc (medicinal product)"}, set(), None),
+        ({"system": "urn:local", "code": "1", "display": "Acetylsalicylsäure 100 mg"}, {"antiplatelet"}, "name"),
+        ({"system": "urn:local", "code": "1", "display": "Hydrocortison Salbe"}, set(), None),
+        ({"system": "http://fhir.de/CodeSystem/bfarm/atc", "code": "C07AB07"}, {"beta_blocker"}, None),
+        ({"system": "urn:oid:2.16.840.1.113883.6.73", "code": "C07AB07"}, {"beta_blocker"}, None),
     ],
 )  # fmt: skip
 def test_a_drug_has_its_classes(coding: Resource, expected: set[str], basis: str | None) -> None:
@@ -94,7 +127,7 @@ def test_a_drug_has_its_classes(coding: Resource, expected: set[str], basis: str
 @pytest.mark.parametrize(
     ("coding", "not_fetched", "reason"),
     [
-        ({"system": "urn:local", "code": "LISIN", "display": "Lisinopril"}, frozenset[str](), "code-not-mapped"),
+        ({"system": "urn:local", "code": "ZEST", "display": "Zestril"}, frozenset[str](), "code-not-mapped"),
         ({"code": "4603"}, frozenset[str](), "code-not-mapped"),
         ({"system": NDC, "code": "00093073401"}, frozenset[str](), "code-not-mapped"),
         ({"system": RXNORM, "code": "4603"}, frozenset({"MedicationStatement"}), "not-fetched"),

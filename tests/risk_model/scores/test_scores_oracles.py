@@ -236,7 +236,7 @@ def test_comorbidity_scores_agree_with_pycomorb(scheme: Scheme, version: str) ->
 
     chance = random.Random(f"{scheme}{version}")
     pool = [
-        code + tail
+        (code + tail)[: 5 if version == "icd9" else 7]
         for group in scheme_groups(scheme)
         for code in getattr(group.codes, version)
         for tail in ("", "0", "9")
@@ -259,13 +259,13 @@ def test_comorbidity_scores_agree_with_pycomorb(scheme: Scheme, version: str) ->
 
 def test_a_condition_in_no_icd_code_makes_a_range() -> None:
     plain = charlson(patient(condition("I50.9")))
-    mixed = charlson(patient(condition("I50.9"), condition("38341003", 1, "http://snomed.info/sct")))
+    mixed = charlson(patient(condition("I50.9"), condition("314529007", 1, "http://snomed.info/sct")))
     unasked = charlson(patient(not_fetched=frozenset({"Condition"})))
     assert plain is not None
     assert mixed is not None
     assert unasked is not None
     assert (plain.low, plain.high) == (1, 1)
-    assert (mixed.low, mixed.high, mixed.missing) == (1, 29, ("1 conditions in no ICD code",))
+    assert (mixed.low, mixed.high, mixed.missing) == (1, 29, ("1 conditions of an unknown code",))
     assert (unasked.low, unasked.high) == (0, 29)
     assert extremes(Scheme.ELIXHAUSER, frozenset()) == (-19, 85)
 
