@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from artifact_store import lazy_exports
+from knowledge_index.context import Experiencer, MentionContext, Polarity, Temporality, TextContext
 from knowledge_index.core.errors import (
     ArticleError,
     ArtifactError,
@@ -40,18 +41,23 @@ __all__ = [
     "Encoder",
     "EncoderError",
     "Evidence",
+    "Experiencer",
     "KnowledgeIndex",
     "KnowledgeIndexError",
     "LinkedConcept",
     "Manifest",
+    "MentionContext",
     "MeshHeading",
     "MiniLMEncoder",
     "Notice",
     "PathStep",
+    "Polarity",
     "Query",
     "Retrieval",
     "RetrievalError",
     "SourceError",
+    "Temporality",
+    "TextContext",
     "build_index",
     "compact_index",
     "spread",

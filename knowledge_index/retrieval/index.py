@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from knowledge_index.context import TextContext
 from knowledge_index.core.errors import ArtifactError, EncoderError, RetrievalError
 from knowledge_index.core.storage import ArticleStore, Manifest, load_array, load_json, opened, read_manifest
 from knowledge_index.core.values import Article, Community, Concept, Evidence, LinkedConcept, PathStep, Query
@@ -155,9 +156,9 @@ class KnowledgeIndex:
         """
         return tuple(item for item in self._linker.link_codes(codings) if item.concept.ui in self._linker.concepts)
 
-    def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
+    def link_text(self, text: str, said: TextContext | None = None) -> tuple[LinkedConcept, ...]:
         """Concepts mentioned in a text, negated mentions marked; see `Linker.link_text`."""
-        return self._linker.link_text(text)
+        return self._linker.link_text(text, said)
 
     # Retrieval -----------------------------------------------------------------------------------------------------
 

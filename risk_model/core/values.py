@@ -5,30 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index import Evidence
+from knowledge_index import Evidence, Experiencer, Polarity, Temporality
 from risk_model.core.tasks import Task, task_of
-
-
-class Polarity(StrEnum):
-    PRESENT = "present"
-    ABSENT = "absent"
-    UNCERTAIN = "uncertain"
-
-
-class Temporality(StrEnum):
-    CURRENT = "current"
-    HISTORICAL = "historical"
-    HYPOTHETICAL = "hypothetical"
-
-
-class Experiencer(StrEnum):
-    PATIENT = "patient"
-    FAMILY = "family"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +63,16 @@ class NoteValue:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadNote:
+    """A note that was not read, or with `part` not to its end. `reason`: `not-in-time`, `more-notes-than-read`,
+    `text-cut`, `more-mentions-than-read`, or `language-de` (an ISO 639-1 code)."""
+
+    source: str
+    reason: str
+    part: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NoteFindings:
     """Findings read from notes. `embedding` has shape (384,) float32, L2-normalised, or is None if there was no
     text."""
@@ -102,6 +94,7 @@ class NoteFindings:
     cited: tuple[str, ...] = ()
     """PMIDs of the passages that a language model cited, from those in its prompt."""
     cited_dropped: int = 0
+    not_read: tuple[UnreadNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

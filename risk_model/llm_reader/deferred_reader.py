@@ -16,7 +16,8 @@ from fhir_mapping import Note
 from knowledge_index import Evidence
 from risk_model.core.values import NoteFindings
 from risk_model.llm_reader.note_reader import reading_key
-from risk_model.notes.rule_reader import NoteReading, RuleNoteReader, read_each, within_bounds
+from risk_model.notes.reading import NoteReading, read_each, within_bounds
+from risk_model.notes.rule_reader import RuleNoteReader
 
 Wanted = TypeVar("Wanted", contravariant=True)
 Given = TypeVar("Given", covariant=True)

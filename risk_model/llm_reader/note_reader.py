@@ -22,7 +22,8 @@ from risk_model.core.errors import LanguageModelError
 from risk_model.core.values import NoteFindings
 from risk_model.llm.backend import MAX_TOKENS, AnswersMany, LanguageModel
 from risk_model.llm_reader.anchoring import Anchored
-from risk_model.notes.rule_reader import NoteReading, RuleNoteReader, is_finding, read_each
+from risk_model.notes.reading import NoteReading, read_each
+from risk_model.notes.rule_reader import RuleNoteReader, is_finding
 from risk_model.prompts.answers import ReaderAnswer, complete_json
 from risk_model.prompts.note_prompt import MAX_PASSAGES, Prompt, Window, passages, windows
 

@@ -11,7 +11,7 @@ from typing import Any
 from fhir_mapping import Note, Section
 from risk_model.core.tasks import Task
 from risk_model.core.values import Experiencer, Finding, NoteValue, Polarity, Temporality
-from risk_model.notes.rule_reader import NoteReading
+from risk_model.notes.reading import NoteReading
 from risk_model.prompts.note_prompt import Window
 from risk_model.prompts.risk_prompt import RiskPrompt
 

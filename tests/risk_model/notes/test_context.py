@@ -9,7 +9,7 @@ import pytest
 from fhir_mapping.notes.sections import find_sections
 from risk_model.llm_tuning.examples import status
 from risk_model.notes.context import context
-from risk_model.notes.context_triggers import triggers
+from knowledge_index.context.triggers import triggers
 
 CASES = {
     "present": [

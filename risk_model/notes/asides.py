@@ -1,0 +1,67 @@
+"""What stands beside a result and is none: flags, reference ranges, dates, masked words.
+
+    K 5.9 (3.5-5.0) H      HR 88 (72 - 131)      Cr 1.2 on 3/4      K 2.9 L      Cr [**2-14**] 1.2
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+DATE = r"(?:\d{1,2}/\d{1,2}(?:/(?:\d{4}|\d{2}))?|(?:19|20)\d\d-\d\d-\d\d)(?![\d/])"
+_PART = r"[<>]?\d+(?:[.,]\d+)?\s?%?"
+_REFERENCE = r"(?:(?:ref\w*|normals?|nl|nml|range|interval|therapeutic|lab|24\s?h\w*|min|max|limits?|uln|lln)\W{0,3})*"
+_RANGE = rf"{_REFERENCE}{_PART}\s*(?:-|–|—|to)\s*{_PART}(?:\s?/\s?\d+\s*[-–]\s*\d+)?(?:\s?[A-Za-zµ^*/%][^\n()\[\]]{{0,14}})?"
+_LIMIT = rf"{_REFERENCE}(?:[<>≤≥]=?|up to)\s*\d+(?:[.,]\d+)?[^\n()\[\]\d]{{0,12}}"
+# After a result the flag for low is `L`, unless litres of something follow.
+_FLAG = (
+    r"(?-i:(?:HH|LL|H|L)\b|\((?:HH|LL|H|L)\)|\*{1,2}|\[(?:H|L)\])(?!/)"
+    r"(?!\s?(?:nc|nasal|o2|oxygen|of|fluids?|bolus|ns|lr|ivf?|positive|pos|neg\w*|saline|crystalloids?|out|removed|via|per|"
+    r"over|in|on|overnight|net)\b)"
+)
+_ASIDE = re.compile(
+    rf"(?:\s*(?:{_FLAG}|\((?:high|low|critical\w*|normal|!)\)|[(\[]\s*{_RANGE}\s*[)\]]|[(\[]\s*{_LIMIT}\s*[)\]]"
+    rf"|\(\d+\s?[-–]\s?\d+\)\s?/\s?\(\d+\s?[-–]\s?\d+\)"
+    rf"|[(\[]\s*(?:on |at )?(?P<inside>{DATE})[^()\n]{{0,12}}[)\]]|,?\s?\b(?:on|from)\s+(?P<on>{DATE})|(?<=\s)(?P<bare>{DATE})))*",
+    re.I,
+)
+_FLAGGED = re.compile(rf"\s?{_FLAG}", re.I)
+_MASK = re.compile(r"\[\*\*[^\n]{0,80}?\*\*\]")
+
+
+class Aside(NamedTuple):
+    """Where what stands beside a result ends, and its day of the year, (year, month, day), if it gives one."""
+
+    end: int
+    day: tuple[int, int, int] | None
+
+
+def aside(text: str, position: int) -> Aside:
+    """Returns the end of flags, ranges and dates that begin at `position`.
+
+    >>> aside("5.9 (3.5-5.0) H", 3), aside("1.2 on 3/4, 2.3", 3), aside("1.2 mg", 3)
+    (Aside(end=15, day=None), Aside(end=10, day=(0, 3, 4)), Aside(end=3, day=None))
+    """
+    match = _ASIDE.match(text, position)
+    if match is None:
+        return Aside(position, None)
+    date = match["inside"] or match["on"] or match["bare"]
+    return Aside(match.end(), _day(date) if date else None)
+
+
+def flagged(text: str, position: int) -> bool:
+    """Whether the flag of a result begins at `position`: `K 2.9 L` is low, `3 L NC` is litres."""
+    return _FLAGGED.match(text, position) is not None
+
+
+def masked(text: str) -> str:
+    """Returns the text with blanks for what de-identification masked: `[**2-14**]` is a date, and no value."""
+    return _MASK.sub(lambda match: " " * len(match.group()), text) if "[**" in text else text
+
+
+def _day(date: str) -> tuple[int, int, int]:
+    numbers = [int(part) for part in re.split(r"[/-]", date)]
+    if "-" in date:
+        return numbers[0], numbers[1], numbers[2]
+    year = numbers[2] if len(numbers) == 3 else 0
+    return year % 100 if year else 0, numbers[0], numbers[1]
