@@ -39,8 +39,8 @@ def meanings() -> Mapping[str, Meaning]:
 
 def _meaning(raw: Mapping[str, Any]) -> Meaning:
     return Meaning(
-        before=_pattern(raw.get("before"), r"(?<!\w)(?:{})\Z"),
-        after=_pattern(raw.get("after"), r"(?:{})(?!\w)"),
+        before=_pattern(raw.get("before"), r"(?<![A-Za-z])(?:{})\Z"),
+        after=_pattern(raw.get("after"), r"(?:{})"),
         needs=_pattern(raw.get("needs"), r"(?<!\w)(?:{})(?!\w)"),
     )
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-DATE = r"(?:\d{1,2}/\d{1,2}(?:/(?:\d{4}|\d{2}))?|(?:19|20)\d\d-\d\d-\d\d)(?![\d/])"
+_MONTH_DAY = r"(?:(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])|(?:1[3-9]|2\d|3[01])/(?:0?[1-9]|1[0-2]))"
+DATE = rf"(?:{_MONTH_DAY}(?:/(?:\d{{4}}|\d{{2}}))?|(?:19|20)\d\d-\d\d-\d\d)(?![\d/])"
+_CLOCK = r"(?:\d{1,2}:\d{2}|[0-2]\d[0-5]\d(?!\d))(?:\s?(?:am|pm|hrs|h)\b)?"
 _PART = r"[<>]?\d+(?:[.,]\d+)?\s?%?"
 _REFERENCE = r"(?:(?:ref\w*|normals?|nl|nml|range|interval|therapeutic|lab|24\s?h\w*|min|max|limits?|uln|lln)\W{0,3})*"
 _RANGE = rf"{_REFERENCE}{_PART}\s*(?:-|–|—|to)\s*{_PART}(?:\s?/\s?\d+\s*[-–]\s*\d+)?(?:\s?[A-Za-zµ^*/%][^\n()\[\]]{{0,14}})?"
@@ -22,7 +24,8 @@ _FLAG = (
 _ASIDE = re.compile(
     rf"(?:\s*(?:{_FLAG}|\((?:high|low|critical\w*|normal|!)\)|[(\[]\s*{_RANGE}\s*[)\]]|[(\[]\s*{_LIMIT}\s*[)\]]"
     rf"|\(\d+\s?[-–]\s?\d+\)\s?/\s?\(\d+\s?[-–]\s?\d+\)"
-    rf"|[(\[]\s*(?:on |at )?(?P<inside>{DATE})[^()\n]{{0,12}}[)\]]|,?\s?\b(?:on|from)\s+(?P<on>{DATE})|(?<=\s)(?P<bare>{DATE})))*",
+    rf"|[(\[]\s*(?:on |at )?(?P<inside>{DATE})[^()\n]{{0,12}}[)\]]|,?\s?\b(?:on|from)\s+(?P<on>{DATE})|(?<=\s)(?P<bare>{DATE})"
+    rf"|(?:at|@)\s?{_CLOCK}|\(\s?(?:at |@ ?)?{_CLOCK}\s?\)))*",
     re.I,
 )
 _FLAGGED = re.compile(rf"\s?{_FLAG}", re.I)

@@ -41,7 +41,7 @@ _LINKING = """
     ranges ranging rapidly rather reached reaches reading reads reassuring recorded recovered recovering reduced
     returned returning returns revealed reveals rises roughly sat scored scoring serial settled settling severely
     sharply significantly sits sitting slid slowly somewhat spiked standing stands static steadily steady stood
-    b/l bl habitual strikingly tapered that titrated touched tripled unchanged weaned weaning worst good adequate satisfactory poor
+    poc b/l bl habitual strikingly tapered that titrated touched tripled unchanged weaned weaning worst good adequate satisfactory poor
 """
 _WORDS = "|".join(sorted(_LINKING.split(), key=len, reverse=True))
 _SPAN = rf"(?:years?|yrs?|y/?o|days?|d|weeks?|wks?|months?|minutes?|mins?|times|x|hourly|{_HOURS[:-2]})"

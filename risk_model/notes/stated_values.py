@@ -36,7 +36,7 @@ _PLANNED = re.compile(
     re.I,
 )
 _FORMER = re.compile(
-    r"\b(?:baseline|b/l|usual|premorbid|pre-?admission|outpatient|last (?:year|month|week|admission)|"
+    r"\b(?:baseline|b/l|usual|dry|ideal|premorbid|pre-?admission|outpatient|last (?:year|month|week|admission)|"
     r"(?:days?|weeks?|months?|years?) (?:ago|prior|earlier)|in (?:19|20)\d\d)\b",
     re.I,
 )
