@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -187,20 +188,25 @@ class Linker:
 
     # Text ----------------------------------------------------------------------------------------------------------
 
-    def link_text(self, text: str, said: TextContext | None = None) -> tuple[LinkedConcept, ...]:
-        """Mentions in reading order, with offsets into `text`. Mentions do not overlap. `said` is the text's context,
-        if the caller has it.
+    def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
+        """Mentions in reading order, with offsets into `text`, negated ones marked. Mentions do not overlap.
 
         >>> [(item.concept.name, item.negated) for item in Linker().link_text("CHF, denies chest pain")]
         [('Heart Failure', False), ('Chest Pain', True)]
         """
-        tokens = list(_TOKEN.finditer(text))
-        said = said or TextContext(text)
-        found: list[LinkedConcept] = []
-        for start, end, concepts in _with_short_forms(text, list(self._mentions(text, tokens))):
-            negated = said.polarity(start, end) is Polarity.ABSENT
-            found.extend(LinkedConcept(concept, text[start:end], "text", start, end, negated) for concept in concepts)
+        said = TextContext(text)
+        found = []
+        for item in self.mentions(text):
+            assert item.start is not None and item.end is not None
+            found.append(replace(item, negated=said.polarity(item.start, item.end) is Polarity.ABSENT))
         return tuple(found)
+
+    def mentions(self, text: str) -> Iterator[LinkedConcept]:
+        """Yields what `link_text` gives, without a look at the context: none is marked as negated."""
+        tokens = list(_TOKEN.finditer(text))
+        for start, end, concepts in _with_short_forms(text, list(self._mentions(text, tokens))):
+            for concept in concepts:
+                yield LinkedConcept(concept, text[start:end], "text", start, end)
 
     def _mentions(self, text: str, tokens: list[re.Match[str]]) -> Iterator[_Mention]:
         """Every mention: leftmost first, longest first among those."""

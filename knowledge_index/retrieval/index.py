@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.context import TextContext
 from knowledge_index.core.errors import ArtifactError, EncoderError, RetrievalError
 from knowledge_index.core.storage import ArticleStore, Manifest, load_array, load_json, opened, read_manifest
 from knowledge_index.core.values import Article, Community, Concept, Evidence, LinkedConcept, PathStep, Query
@@ -156,9 +155,13 @@ class KnowledgeIndex:
         """
         return tuple(item for item in self._linker.link_codes(codings) if item.concept.ui in self._linker.concepts)
 
-    def link_text(self, text: str, said: TextContext | None = None) -> tuple[LinkedConcept, ...]:
+    def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
         """Concepts mentioned in a text, negated mentions marked; see `Linker.link_text`."""
-        return self._linker.link_text(text, said)
+        return self._linker.link_text(text)
+
+    def mentions(self, text: str) -> Iterator[LinkedConcept]:
+        """Yields the concepts mentioned in a text without a look at their context."""
+        return self._linker.mentions(text)
 
     # Retrieval -----------------------------------------------------------------------------------------------------
 

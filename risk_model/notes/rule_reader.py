@@ -108,32 +108,42 @@ class RuleNoteReader:
         if foreign is not None:
             return NoteReading((), language=foreign)
         around = NoteContext(note.text, note.sections)
-        findings = _within(self._findings(note, around), deadline)
+        mentioned = self._mentioned(note.text)
+        findings = _within(self._findings(note, around, mentioned), deadline)
         values: tuple[NoteValue, ...] = ()
         if self._values is not None:
             values = _within(self._values.read(note.text, note.sections, note.source, around), deadline)
-        cut = len(findings) > MAX_MENTIONS or len(values) > MAX_MENTIONS
+        cut = max(len(findings), len(values), len(mentioned) / 2) > MAX_MENTIONS
         return NoteReading(findings[:MAX_MENTIONS], values[:MAX_MENTIONS], mentions_cut=cut)
 
-    def _findings(self, note: Note, around: NoteContext) -> Iterator[Finding]:
+    def _mentioned(self, text: str) -> list[tuple[Concept, int, int]]:
+        """Returns the first mentions of findings in a text, whatever their context: at most 2 MAX_MENTIONS and one."""
+        found = (
+            (linked.concept, linked.start, linked.end)
+            for linked in self.index.mentions(masked(text))
+            if linked.start is not None and linked.end is not None and is_finding(linked.concept)
+        )
+        return list(islice(found, 2 * MAX_MENTIONS + 1))
+
+    def _findings(
+        self, note: Note, around: NoteContext, mentioned: Iterable[tuple[Concept, int, int]]
+    ) -> Iterator[Finding]:
         text = note.text
-        for linked in self.index.link_text(masked(text), around.sentences):
-            if linked.start is None or linked.end is None or not is_finding(linked.concept):
+        for concept, start, end in mentioned:
+            if around.sentences.names_something_else(start, end):
                 continue
-            if around.sentences.names_something_else(linked.start, linked.end):
-                continue
-            said = around.of(linked.start, linked.end)
+            said = around.of(start, end)
             yield Finding(
-                concept_ui=linked.concept.ui,
-                name=linked.concept.name,
+                concept_ui=concept.ui,
+                name=concept.name,
                 polarity=said.polarity,
                 temporality=said.temporality,
                 experiencer=said.experiencer,
                 note_source=note.source,
-                quote=text[linked.start : linked.end],
-                start=linked.start,
-                end=linked.end,
-                section=around.section_at(linked.start),
+                quote=text[start:end],
+                start=start,
+                end=end,
+                section=around.section_at(start),
             )
 
     def embedding(self, notes: Sequence[Note]) -> NDArray[np.float32] | None:

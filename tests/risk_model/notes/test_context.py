@@ -98,7 +98,6 @@ CASES = {
     "planned": [
         "Return if <fever>",
         "Call if fever, new onset of chest pain, or <syncope>",
-        "r/o <PE>",
         "watch for <delirium>",
         "at risk of <falls>",
         "Screening for <cancer>",
@@ -114,6 +113,8 @@ CASES = {
         "concern for <sepsis>",
         "may have <CHF>",
         "?<cellulitis>",
+        "r/o <PE>",
+        "CT to rule out <PE>",
     ],
 }
 
