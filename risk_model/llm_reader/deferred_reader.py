@@ -43,7 +43,9 @@ class DeferredNoteReader:
         self._rules = rules
         self._readings = readings
 
-    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
+    def read(
+        self, notes: Sequence[Note], evidence: Sequence[Evidence] = (), *, deadline: float | None = None
+    ) -> NoteFindings:
         """`waiting` counts the notes that the model has yet to read; they are asked for."""
         keyed = {reading_key(self._fingerprint, cut): cut for _, cut in within_bounds(notes)}
         known = self._readings.get(list(keyed))
@@ -53,6 +55,6 @@ class DeferredNoteReader:
 
         def read(note: Note) -> NoteReading:
             found = known.get(reading_key(self._fingerprint, note))
-            return replace(self._rules.read_note(note), waiting=True) if found is None else found.of(note.source)
+            return replace(self._rules.read_note(note, deadline), waiting=True) if found is None else found.of(note.source)
 
-        return read_each(self.name, notes, read, self._rules.embedding)
+        return read_each(self.name, notes, read, self._rules.embedding, deadline=deadline)

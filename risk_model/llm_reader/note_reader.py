@@ -70,16 +70,18 @@ class LanguageNoteReader:
         """What a model trained on these readings keeps as its reader."""
         return f"language:{self.model.name}"
 
-    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
+    def read(
+        self, notes: Sequence[Note], evidence: Sequence[Evidence] = (), *, deadline: float | None = None
+    ) -> NoteFindings:
         """Never raises for a failing model: its notes are then read by the rules, and counted."""
 
         def read(note: Note) -> NoteReading:
             try:
                 return self.read_note(note, evidence)
             except LanguageModelError:
-                return replace(self.rules.read_note(note), failed=True)
+                return replace(self.rules.read_note(note, deadline), failed=True)
 
-        return read_each(self.name, notes, read, self.rules.embedding)
+        return read_each(self.name, notes, read, self.rules.embedding, deadline=deadline)
 
     def read_note(self, note: Note, evidence: Sequence[Evidence] = ()) -> NoteReading:
         """One note, all of it: one window without an answer, and there is no reading. Raises LanguageModelError."""

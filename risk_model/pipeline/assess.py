@@ -42,6 +42,7 @@ PER_QUERY = 3
 PER_QUERY_SEEN = 20
 MAX_CONDITIONS = 40
 REMEMBERED_ANSWERS = 2048
+_SHARE_OF_NOTES = 0.5
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 # The outcome as search words and MeSH descriptors.
 _OUTCOME = {
@@ -131,12 +132,15 @@ class Pipeline:
     def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
         """Returns everything behind a card. An abstaining model still gets its comparators, findings and evidence.
 
-        After `deadline` (of `time.monotonic()`) no more literature is retrieved; `left_out` then says so.
+        Notes get half of the time until `deadline` (of `time.monotonic()`), and after it no more literature is
+        retrieved; `left_out` then says so.
         """
         if task not in self.models:
             raise UnknownTaskError(task, tuple(self.models))
         clock = _Clock()
-        findings = self.reader.read(record.notes())
+        now = monotonic()
+        until = None if deadline is None else now + _SHARE_OF_NOTES * (deadline - now)
+        findings = self.reader.read(record.notes(), deadline=until)
         clock.lap("read notes")
         model = self.models[task]
         # A model trained with evidence gets what is retrieved before there are drivers to search for.
@@ -149,7 +153,9 @@ class Pipeline:
         evidence, asked, cut = self._evidence(asks, task, deadline)
         clock.lap("retrieve evidence")
         withheld = sum(question.withheld for question in asked)
-        return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else (), asked)
+        unread = any(note.reason == "not-in-time" for note in findings.not_read)
+        left_out = (*(("notes",) if unread else ()), *(("literature",) if cut else ()))
+        return Assessment(estimate, findings, evidence, withheld, clock.laps, left_out, asked)
 
     def opinions(self, record: PatientRecord, task: str) -> Opinions | None:
         """Returns what the language model in the first stage of a task's model says of the notes; None if there is
