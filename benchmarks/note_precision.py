@@ -2,10 +2,10 @@
 
     python -m benchmarks.note_precision [--part held_out] [--errors] [--out benchmarks/results/note_precision.json]
 
-`benchmarks/sentences/dev.tsv` was looked at while the rules were written, `held_out.tsv` was written before and not looked
-at. A line has a kind, a text and the values that count as current measurements, in order. In the text a finding is marked
-`[-chest pain]`: `+` present, `-` denied, `?` uncertain, `<` past, `>` planned or possible, `~` a relative's; several signs
-are alternatives. What is not marked is not present: a mention there may be read as denied or planned, not as present.
+`benchmarks/sentences/dev.tsv` was looked at while the rules were written, `held_out.tsv` was written before and not
+looked at. A line has a kind, a text and the values that count as current measurements, in order. In the text a finding
+is marked `[-chest pain]`: `+` present, `-` denied, `?` uncertain, `<` past, `>` planned or possible, `~` a relative's;
+several signs are alternatives. What is not marked is not present: a mention there may be read as denied or planned.
 A value is right if it is the next that is labelled of its concept, within 1 %.
 """
 

@@ -4,8 +4,8 @@
 
 One core, no cache, no embedding, values and findings. Ordinary notes are windows in the writing styles of the training
 part, put together to notes of about 4,000 characters, 1 MB in all. Hostile texts have 100 KB each: no full stop, one
-word again and again, many denials, many numbers, many headings. Each is read as one note without the bound on characters,
-and within the bounds of a hook.
+word again and again, many denials, many numbers, many headings. Each is read as one note without the bound on
+characters, and within the bounds of a hook.
 """
 
 from __future__ import annotations

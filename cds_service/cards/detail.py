@@ -14,12 +14,10 @@ from risk_model import (
     TASKS,
     Assessment,
     Driver,
-    Experiencer,
     NoteFindings,
     Polarity,
     RiskEstimate,
     ScoreResult,
-    Temporality,
 )
 
 MAX_FINDINGS = 8
@@ -157,15 +155,10 @@ def _notes(assessments: Sequence[Assessment]) -> Iterator[str]:
     if findings.notes_read == 0:
         unread = f"; {findings.notes_unreadable} could not be read" if findings.notes_unreadable else ""
         yield f"No note was read{unread}."
+        yield from (f"- {words}" for words in findings.unread_in_words())
         yield ""
         return
-    present = [
-        f
-        for f in findings.findings
-        if f.polarity is Polarity.PRESENT
-        and f.temporality is Temporality.CURRENT
-        and f.experiencer is Experiencer.PATIENT
-    ]
+    present = [finding for finding in findings.findings if finding.counts]
     named = {finding.concept_ui: finding for finding in reversed(present)}
     denied = {f.concept_ui: f for f in findings.findings if f.polarity is Polarity.ABSENT and f.concept_ui not in named}
     stated = ", ".join(f"{gfm(f.name)} (“{gfm(f.quote, 60)}”)" for f in list(named.values())[:MAX_FINDINGS])
@@ -180,6 +173,7 @@ def _notes(assessments: Sequence[Assessment]) -> Iterator[str]:
         yield f"- Denied: {negated}"
     if not stated and not negated:
         yield "- No current and no denied findings."
+    yield from (f"- {words}" for words in findings.unread_in_words())
     if findings.unanchored_dropped:
         claims = _counted(findings.unanchored_dropped, "language model finding")
         yield f"- Left out: {claims} not supported by the text of the notes."

@@ -29,7 +29,9 @@ class PlainText:
         done = removed = 0
         for run in _BLANKS.finditer(text):
             first = bisect_left(ends, run.start())
-            inside = first < len(ends) and ends[first] <= run.end() or first + 1 < len(ends) and ends[first + 1] <= run.end()
+            inside = (first < len(ends) and ends[first] <= run.end()) or (
+                first + 1 < len(ends) and ends[first + 1] <= run.end()
+            )
             pieces += (text[done : run.start()], "\n" if inside else " ")
             removed += run.end() - run.start() - 1
             done = run.end()

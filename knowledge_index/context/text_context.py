@@ -117,9 +117,7 @@ class TextContext:
             turn = max(turn, self._words.rfind(",", turn, around.start) + 1)
         before = self._places("past_before").last_end(turn, around.start) >= 0
         return (
-            Temporality.HISTORICAL
-            if past or before or known["past_after"].match(around.after)
-            else Temporality.CURRENT
+            Temporality.HISTORICAL if past or before or known["past_after"].match(around.after) else Temporality.CURRENT
         )
 
     def experiencer(self, start: int, end: int) -> Experiencer:
@@ -200,7 +198,9 @@ class TextContext:
         return _Places(starts, ends)
 
     def _of_relative(self, around: _Surroundings) -> bool:
-        turn = max(around.low, *(self._places(kind).last_end(around.low, around.start) for kind in ("patient_turns", "breaks")))
+        turn = max(
+            around.low, *(self._places(kind).last_end(around.low, around.start) for kind in ("patient_turns", "breaks"))
+        )
         if self._places("family_before").last_end(turn, around.start) >= 0:
             return True
         bearer = self._bearers.last_end(turn, around.start)

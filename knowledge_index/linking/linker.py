@@ -197,8 +197,8 @@ class Linker:
         said = TextContext(text)
         found = []
         for item in self.mentions(text):
-            assert item.start is not None and item.end is not None
-            found.append(replace(item, negated=said.polarity(item.start, item.end) is Polarity.ABSENT))
+            start, end = item.start or 0, item.end or 0
+            found.append(replace(item, negated=said.polarity(start, end) is Polarity.ABSENT))
         return tuple(found)
 
     def mentions(self, text: str) -> Iterator[LinkedConcept]:

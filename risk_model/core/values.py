@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,15 @@ class Finding:
     start: int
     end: int
     section: str | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is present, now, and the patient's own: what a card shows of notes."""
+        return (
+            self.polarity is Polarity.PRESENT
+            and self.temporality is Temporality.CURRENT
+            and self.experiencer is Experiencer.PATIENT
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,18 @@ class UnreadNote:
     part: bool = False
 
 
+_UNREAD = {
+    "not-in-time": "the time was up",
+    "more-notes-than-read": "older than the newest ones read",
+    "text-cut": "too long",
+    "more-mentions-than-read": "more findings than are read of one note",
+}
+
+
+def _unread_reason(code: str) -> str:
+    return _UNREAD.get(code) or f"written in a language that is not read ({code.removeprefix('language-')})"
+
+
 @dataclass(frozen=True, slots=True)
 class NoteFindings:
     """Findings read from notes. `embedding` has shape (384,) float32, L2-normalised, or is None if there was no
@@ -95,6 +117,14 @@ class NoteFindings:
     """PMIDs of the passages that a language model cited, from those in its prompt."""
     cited_dropped: int = 0
     not_read: tuple[UnreadNote, ...] = ()
+
+    def unread_in_words(self) -> tuple[str, ...]:
+        """Returns a line for each reason for which notes were not read, or not to their end."""
+        counted = Counter((note.reason, note.part) for note in self.not_read)
+        return tuple(
+            f"{count} note{'s' if count > 1 else ''} not read{' to the end' if part else ''}: {_unread_reason(reason)}"
+            for (reason, part), count in counted.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ class DeferredNoteReader:
 
         def read(note: Note) -> NoteReading:
             found = known.get(reading_key(self._fingerprint, note))
-            return replace(self._rules.read_note(note, deadline), waiting=True) if found is None else found.of(note.source)
+            return (
+                replace(self._rules.read_note(note, deadline), waiting=True) if found is None else found.of(note.source)
+            )
 
         return read_each(self.name, notes, read, self._rules.embedding, deadline=deadline)

@@ -1,6 +1,6 @@
 """What stands beside a result and is none: flags, reference ranges, dates, masked words.
 
-    K 5.9 (3.5-5.0) H      HR 88 (72 - 131)      Cr 1.2 on 3/4      K 2.9 L      Cr [**2-14**] 1.2
+K 5.9 (3.5-5.0) H      HR 88 (72 - 131)      Cr 1.2 on 3/4      K 2.9 L      Cr [**2-14**] 1.2
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ DATE = rf"(?:{_MONTH_DAY}(?:/(?:\d{{4}}|\d{{2}}))?|(?:19|20)\d\d-\d\d-\d\d)(?![\
 _CLOCK = r"(?:\d{1,2}:\d{2}|[0-2]\d[0-5]\d(?!\d))(?:\s?(?:am|pm|hrs|h)\b)?"
 _PART = r"[<>]?\d+(?:[.,]\d+)?\s?%?"
 _REFERENCE = r"(?:(?:ref\w*|normals?|nl|nml|range|interval|therapeutic|lab|24\s?h\w*|min|max|limits?|uln|lln)\W{0,3})*"
-_RANGE = rf"{_REFERENCE}{_PART}\s*(?:-|–|—|to)\s*{_PART}(?:\s?/\s?\d+\s*[-–]\s*\d+)?(?:\s?[A-Za-zµ^*/%][^\n()\[\]]{{0,14}})?"
+_RANGE = (
+    rf"{_REFERENCE}{_PART}\s*(?:-|–|—|to)\s*{_PART}(?:\s?/\s?\d+\s*[-–]\s*\d+)?(?:\s?[A-Za-zµ^*/%][^\n()\[\]]{{0,14}})?"
+)
 _LIMIT = rf"{_REFERENCE}(?:[<>≤≥]=?|up to)\s*\d+(?:[.,]\d+)?[^\n()\[\]\d]{{0,12}}"
 # After a result the flag for low is `L`, unless litres of something follow.
 _FLAG = (
@@ -24,7 +26,8 @@ _FLAG = (
 _ASIDE = re.compile(
     rf"(?:\s*(?:{_FLAG}|\((?:high|low|critical\w*|normal|!)\)|[(\[]\s*{_RANGE}\s*[)\]]|[(\[]\s*{_LIMIT}\s*[)\]]"
     rf"|\(\d+\s?[-–]\s?\d+\)\s?/\s?\(\d+\s?[-–]\s?\d+\)"
-    rf"|[(\[]\s*(?:on |at )?(?P<inside>{DATE})[^()\n]{{0,12}}[)\]]|,?\s?\b(?:on|from)\s+(?P<on>{DATE})|(?<=\s)(?P<bare>{DATE})"
+    rf"|[(\[]\s*(?:on |at )?(?P<inside>{DATE})[^()\n]{{0,12}}[)\]]"
+    rf"|,?\s?\b(?:on|from)\s+(?P<on>{DATE})|(?<=\s)(?P<bare>{DATE})"
     rf"|(?:at|@)\s?{_CLOCK}|\(\s?(?:at |@ ?)?{_CLOCK}\s?\)))*",
     re.I,
 )

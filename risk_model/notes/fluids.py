@@ -22,7 +22,10 @@ _TABLE_END = re.compile(
     r"\n[ \t]*\n|\n[ \t]*[A-Z][\w/ -]{0,30}:[ \t]*\n|\b(?:serum|plasma|blood|cbc|bmp|cmp|labs)\b", re.I
 )
 _LINES = re.compile(r"[ \t]*[:=-]?[ \t]*\n")
-_UNREMARKABLE = re.compile(r"\W{0,3}(?:was |is )?(?:neg(?:ative)?|clean|clear|unremarkable|normal|wnl|bland|pending|sent|pos(?:itive)?)\b", re.I)
+_UNREMARKABLE = re.compile(
+    r"\W{0,3}(?:was |is )?(?:neg(?:ative)?|clean|clear|unremarkable|normal|wnl|bland|pending|sent|pos(?:itive)?)\b",
+    re.I,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,13 @@ def other_fluids(text: str) -> OtherFluids:
             continue
         below = _LINES.match(text, match.end())
         begin = match.end() if below is None else below.end()
-        end = _END.search(text, begin, begin + _MOST) if below is None else _TABLE_END.search(text, begin, begin + _MOST)
+        end = (
+            _END.search(text, begin, begin + _MOST) if below is None else _TABLE_END.search(text, begin, begin + _MOST)
+        )
         starts.append(match.start())
         ends.append(min(len(text), begin + _MOST) if end is None else end.start())
         concepts.append(frozenset(note_phrases().fluids[str(match.lastgroup)].concepts))
     return OtherFluids(starts, ends, concepts)
-
-
-
 
 
 @cache

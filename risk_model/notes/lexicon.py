@@ -79,7 +79,13 @@ def part_of_another_name(text: str, phrase: Phrase, start: int, end: int) -> boo
     previous = behind[1].lower() if behind else ""
     following = ahead[1].lower() if ahead else ""
     unit = re.compile(r"/[A-Za-z]").match(text, end) is not None or text[max(0, start - 1) : start] == "/"
-    return unit or previous in words.not_after or following in words.not_before or following in note_phrases().no_result or _other_specimen(words, previous)
+    return (
+        unit
+        or previous in words.not_after
+        or following in words.not_before
+        or following in note_phrases().no_result
+        or _other_specimen(words, previous)
+    )
 
 
 def _other_specimen(words: NoteConcept, previous: str) -> bool:

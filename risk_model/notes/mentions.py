@@ -48,7 +48,10 @@ _PRESSURE_LINK = (
     r"high|soft|as|recheck(?:ed)?|manual|about|around|running|in|the|his|her|it|went)\b){0,12}+)"
 )
 _PRESSURE = re.compile(rf"{_PRESSURE_LINK}(\d{{2,3}})\s?/\s?(\d{{2,3}})(?![\d/])", re.I)
-_TWO = re.compile(rf"{_LINK}(\d+(?:\.\d+)?)%?\s?(?:/|&|,?\s?and\b)\s?(\d*\.?\d+)(?!\.?\d|/|\s?%|\s?(?!(?:from|on|at|today|now|yesterday|and|with|this|in|up|down|to)\b)[A-Za-z])", re.I)
+_TWO = re.compile(
+    rf"{_LINK}(\d+(?:\.\d+)?)%?\s?(?:/|&|,?\s?and\b)\s?(\d*\.?\d+)(?!\.?\d|/|\s?%|\s?(?!(?:from|on|at|today|now|yesterday|and|with|this|in|up|down|to)\b)[A-Za-z])",
+    re.I,
+)
 _GAS = re.compile(
     rf"{_LINK}(\d\.\d{{1,2}})\s?[/,]\s?(\d{{2,3}})\s?[/,]\s?(\d{{2,3}})(?:\s?[/,]\s?(\d{{1,2}})(?!\d))?", re.I
 )

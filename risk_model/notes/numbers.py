@@ -41,7 +41,8 @@ _LINKING = """
     ranges ranging rapidly rather reached reaches reading reads reassuring recorded recovered recovering reduced
     returned returning returns revealed reveals rises roughly sat scored scoring serial settled settling severely
     sharply significantly sits sitting slid slowly somewhat spiked standing stands static steadily steady stood
-    poc b/l bl habitual strikingly tapered that titrated touched tripled unchanged weaned weaning worst good adequate satisfactory poor
+    poc b/l bl habitual strikingly tapered
+    that titrated touched tripled unchanged weaned weaning worst good adequate satisfactory poor
 """
 _WORDS = "|".join(sorted(_LINKING.split(), key=len, reverse=True))
 _SPAN = rf"(?:years?|yrs?|y/?o|days?|d|weeks?|wks?|months?|minutes?|mins?|times|x|hourly|{_HOURS[:-2]})"
@@ -58,7 +59,8 @@ _PLACED = (
 # `->`, `–>`, `~>`, `=>`, `>>`, `→`, `⇒`, `↑`: people type an arrow in many ways.
 _ARROW = r"(?:[-–—~=_.]*(?:[→⇒⟶➔➜➝➞➙›»⟹↦⇨▶►]|>(?!=))+|[↑↓↗↘⬆⬇⇑⇓]+|(?<=\s)[—–](?=\s)|—(?=\s?\d))"
 NEXT_NUMBER = re.compile(
-    rf"\s*(?:{_ARROW}(?=\s*(?:[\d.~<>=]|(?:now|to)\b))|\.{{2,}}\s?(?=\d)|…\s?(?=\d)|[-–](?=\d)|,?\s*\b(?:and\s+)?(?:to|then|now|today|currently|later|subsequently)\b"
+    rf"\s*(?:{_ARROW}(?=\s*(?:[\d.~<>=]|(?:now|to)\b))|\.{{2,}}\s?(?=\d)|…\s?(?=\d)|[-–](?=\d)"
+    r"|,?\s*\b(?:and\s+)?(?:to|then|now|today|currently|later|subsequently)\b"
     rf"|[;,]\s*(?:and\s+)?(?=(?:now|then|today|currently|later|{_PLACED})\b)|,\s*(?=\d)|\(\s*(?=(?:{_PLACED}|\d+)\b)"
     r"|(?=\s(?:from|(?:up|down) from|was)\b))",
     re.I,
@@ -79,7 +81,11 @@ _THEN = (
     r"(?:ago|prior|earlier|before)|(?:a|one|two|three|six|several|few) (?:days?|weeks?|months?|years?) (?:ago|prior)|"
     r"(?:in|on) (?:(?:19|20)\d\d|clinic)|at (?:last )?discharge|as an outpatient)"
 )
-PAST_AFTER = re.compile(rf"\s*\(?\s*(?:at |his |her |which is |is )*{_THEN}(?!\s*(?:(?:is|was|of|around|about|approx\w*|near|at|ca\.?|circa|[:=~≈<>-])\s*)*\d)", re.I)
+PAST_AFTER = re.compile(
+    rf"\s*\(?\s*(?:at |his |her |which is |is )*{_THEN}"
+    r"(?!\s*(?:(?:is|was|of|around|about|approx\w*|near|at|ca\.?|circa|[:=~≈<>-])\s*)*\d)",
+    re.I,
+)
 _EARLIER_AFTER = re.compile(
     r"\s*\(?\s*(?:(?:on|at) (?:admission|arrival|presentation)|yesterday|initially|last night)\b", re.I
 )
@@ -176,7 +182,9 @@ def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Nu
         if number is not None:
             # Of a range both ends are of its time: `baseline 1.2-1.4`.
             ranged = past and joined.strip() in _RANGE_SIGNS
-            number = replace(number, day=beside.day, temporality=Temporality.HISTORICAL if ranged else number.temporality)
+            number = replace(
+                number, day=beside.day, temporality=Temporality.HISTORICAL if ranged else number.temporality
+            )
             past = number.temporality is Temporality.HISTORICAL
         yield number, bool(LATER.search(link)) and not PAST.search(link)
         end = beside.end

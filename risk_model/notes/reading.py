@@ -142,7 +142,9 @@ def _in_order(notes: Sequence[Note]) -> list[Note]:
     first_of_day: dict[object, int] = {}
     for note in readable:
         first_of_day.setdefault(None if note.time is None else note.time.date(), days[note.source])
-    return sorted(readable, key=lambda note: (first_of_day[None if note.time is None else note.time.date()], _rank(note)))
+    return sorted(
+        readable, key=lambda note: (first_of_day[None if note.time is None else note.time.date()], _rank(note))
+    )
 
 
 def _rank(note: Note) -> int:

@@ -18,12 +18,8 @@ from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
 from risk_model.core.values import (
     Assessment,
     Driver,
-    Experiencer,
-    Finding,
     LiteratureQuestion,
     NoteFindings,
-    Polarity,
-    Temporality,
 )
 from risk_model.first_stage.patient_opinions import OpinionSource
 from risk_model.models.estimator import RiskModel, shipped_folder
@@ -218,7 +214,7 @@ class Pipeline:
         for linked in self.index.link_codes((c.system, c.code, c.display) for c in (stay.reasons if stay else ())):
             add(linked.concept.ui, linked.concept.name, 3.0)
         for finding in findings.findings:
-            if _counts(finding):
+            if finding.counts:
                 add(finding.concept_ui, finding.name, 1.0 if finding.section in _KEY_SECTIONS else 0.3)
         dated = [(c.recorded or c.onset or _LONG_AGO, c) for c in record.conditions if c.active]
         dated.sort(key=lambda item: (item[0], item[1].source), reverse=True)
@@ -262,14 +258,6 @@ def _near(evidence: Evidence, problem: _Problem) -> bool:
     steps = evidence.path
     from_problem = bool(steps) and steps[0].source == problem.name
     return from_problem and len(steps) <= 2 and all(step.relation in _KEEPS_SUBJECT for step in steps)
-
-
-def _counts(finding: Finding) -> bool:
-    return (
-        finding.polarity is Polarity.PRESENT
-        and finding.temporality is Temporality.CURRENT
-        and finding.experiencer is Experiencer.PATIENT
-    )
 
 
 def _query(problem: _Problem, task: str) -> Query:

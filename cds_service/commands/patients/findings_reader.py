@@ -13,8 +13,6 @@ _ALL = ReadingBounds(notes=10_000, characters=512 * 2**20)
 """Commands read every note: no clinician waits."""
 
 
-
-
 _NOTES_NOT_READ = frozenset({"more-notes-than-read", "note-without-time"})
 
 

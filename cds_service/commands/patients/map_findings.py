@@ -85,4 +85,4 @@ def _context(item: dict[str, Any]) -> str:
 
 
 def _quoted(item: dict[str, Any]) -> str:
-    return f"{item['note']} {item['start']}-{item['end']} \"{' '.join(item['quote'].split())}\""
+    return f'{item["note"]} {item["start"]}-{item["end"]} "{" ".join(item["quote"].split())}"'

@@ -204,7 +204,11 @@ class _Walk:
         for number, cell in enumerate(cells):
             inner = self.text_of(cell, depth)
             flat = " ".join(_plain(inner).split())
-            layout = len(cells) == 1 or len(flat) > 300 or "\n" in inner.strip("\n") and cell.css_first("table") is not None
+            layout = (
+                len(cells) == 1
+                or len(flat) > 300
+                or ("\n" in inner.strip("\n") and cell.css_first("table") is not None)
+            )
             self.add((CELL if number else "") + (inner if layout else flat))
         self.add("\n")
 

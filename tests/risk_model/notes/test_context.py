@@ -7,9 +7,9 @@ import re
 import pytest
 
 from fhir_mapping.notes.sections import find_sections
+from knowledge_index.context.triggers import triggers
 from risk_model.llm_tuning.examples import status
 from risk_model.notes.context import context
-from knowledge_index.context.triggers import triggers
 
 CASES = {
     "present": [
