@@ -40,7 +40,7 @@ LIMITS: dict[tuple[str, str], float] = {
     ("cds_service.store.engine", "_LOCKED_SECONDS"): 5.0,
     ("cds_service.auth.keys", "FETCH_SECONDS"): 1.0,
     ("fhir_mapping.notes.formats.sandbox", "JOB_SECONDS"): 2.5,
-    ("fhir_mapping.notes.formats.sandbox", "RECORD_SECONDS"): 4.0,
+    ("fhir_mapping.notes.formats.sandbox", "RECORD_SECONDS"): 2.5,
     ("fhir_mapping.notes.formats.sandbox", "START_SECONDS"): 10.0,
 }
 

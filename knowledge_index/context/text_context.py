@@ -27,7 +27,8 @@ _MOST_DENIALS = 8
 # A minus sign attached to a word negates it, but at the start of a line it is a bullet.
 _MINUS = re.compile(r"(?<=[,;/(])\s*[-\u2212]\Z|\(-\)\s?\Z")
 _DESCRIBED = re.compile(r",? wh(?:o|ose)\b")
-_LIST_GOES_ON = re.compile(r"\b(?:or|nor|and)\b")
+_OF_ONE = {"not_denied_before": re.compile(r"\bn?or\b"), "one_denied_before": re.compile(r"\b(?:n?or|and)\b")}
+"""Kinds of denials of one thing, and the words that close a list of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,8 @@ class TextContext:
     def _denials(self) -> tuple[list[_Denial], list[int]]:
         """The denials in order, without those within a doubt (`cannot exclude`), and their ends."""
         found = [_Denial(start, end, len(self._words)) for start, end in self._spans("denied_before")]
-        found += [_Denial(start, end, self._one_item(end)) for start, end in self._spans("one_denied_before")]
+        for kind, goes_on in _OF_ONE.items():
+            found += [_Denial(start, end, self._one_item(end, goes_on)) for start, end in self._spans(kind)]
         doubts = self._places("uncertain_before")
         kept = sorted((denial for denial in found if not _within(denial.start, doubts)), key=lambda denial: denial.end)
         return kept, [denial.end for denial in kept]
@@ -162,13 +164,13 @@ class TextContext:
         places = self._places(kind)
         return list(zip(places.starts, places.ends, strict=True))
 
-    def _one_item(self, end: int) -> int:
-        """Returns where a denial of one thing ends: the first comma, unless `or` or `and` closes a list after it."""
+    def _one_item(self, end: int, goes_on: re.Pattern[str]) -> int:
+        """Returns where a denial of one thing ends: the first comma, unless such a word closes a list after it."""
         border = min(self._plain.sentence_end(end), end + 3 * _FARTHEST_AFTER)
         for kind in ("turns", "breaks", "onsets"):
             border = self._places(kind).first_start(end, border)
         comma = self._words.find(",", end, border)
-        if comma < 0 or _LIST_GOES_ON.search(self._words, comma, border):
+        if comma < 0 or goes_on.search(self._words, comma, border):
             return border
         return comma
 
@@ -179,7 +181,8 @@ class TextContext:
             if denial.end < around.turn or denial.start < around.low:
                 return False
             if around.start <= denial.until:
-                return True
+                listed = "," in self._words[denial.end : around.start]
+                return not (listed and triggers()["affirmed_after"].match(around.after))
         return False
 
     # Relatives -------------------------------------------------------------------------------------------------------
@@ -205,6 +208,12 @@ class TextContext:
             return True
         bearer = self._bearers.last_end(turn, around.start)
         return bearer >= 0 and self._places("patient").last_end(bearer, around.start) < 0
+
+    def of_patient(self, start: int, end: int) -> bool:
+        """Whether the words before a mention in its sentence name the patient, and no relative after that."""
+        around = self._around(start, end)
+        named = self._places("patient").last_end(around.low, around.start)
+        return named >= 0 and self._places("relatives").last_end(named, around.start) < 0
 
     # Other meanings --------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ from importlib.resources import files
 import yaml
 
 _NAMED = ("stated", "gone", "ago", "aged", "quality", "no_help", "tests")
-_BEGIN = ("denied_before", "one_denied_before", "past_before", "planned_before", "uncertain_before", "relatives",
-          "family_before", "begins")  # fmt: skip
+_BEGIN = (
+    "denied_before", "not_denied_before", "one_denied_before", "past_before", "planned_before", "uncertain_before",
+    "relatives", "family_before", "begins",
+)  # fmt: skip
 _AT_ITS_PLACE = frozenset({
     "tells", "so_now", "patient_begins", "begins", "company", "answered", "planned_just_before", "no_finding_before",
 })  # fmt: skip

@@ -23,12 +23,22 @@ _FLAG = (
     r"(?!\s?(?:nc|nasal|o2|oxygen|of|fluids?|bolus|ns|lr|ivf?|positive|pos|neg\w*|saline|crystalloids?|out|removed|via|per|"
     r"over|in|on|overnight|net)\b)"
 )
+# When or how it was measured: `1.2 on Monday, 2.3 on Tuesday`, `150/90 (sitting), 120/70`, `93% on RA -> 97%`.
+_DAY = r"(?:mon|tues?|wed(?:nes)?|thurs?|fri|sat(?:ur)?|sun)(?:day)?\b"
+_WHEN = (
+    rf"(?:on |last |this )?{_DAY}|\b(?:yesterday|today|tonight|overnight|last night|initially|now)\b"
+    r"|\b(?:this|yesterday|in the|late|early) (?:morning|afternoon|evening|am|pm)\b"
+    r"|\b(?:on|at|in|prior to|before|after) "
+    r"(?:admission|arrival|presentation|triage|rest|exertion|ed|er|clinic|home|midnight|noon|hd ?\d+)\b"
+    r"|\b(?:sitting|standing|supine|lying)\b|\((?:[a-z][a-z ]{1,18}|hd ?\d+|pod ?\d+|r|l|left|right)\)"
+    r"|\bon (?:ra|room air|bipap|cpap|hfnc|nrb|vent|\d+(?:\.\d+)? ?l(?:pm)?(?: nc)?)\b"
+)
 _ASIDE = re.compile(
     rf"(?:\s*(?:{_FLAG}|\((?:high|low|critical\w*|normal|!)\)|[(\[]\s*{_RANGE}\s*[)\]]|[(\[]\s*{_LIMIT}\s*[)\]]"
     rf"|\(\d+\s?[-–]\s?\d+\)\s?/\s?\(\d+\s?[-–]\s?\d+\)"
     rf"|[(\[]\s*(?:on |at )?(?P<inside>{DATE})[^()\n]{{0,12}}[)\]]"
     rf"|,?\s?\b(?:on|from)\s+(?P<on>{DATE})|(?<=\s)(?P<bare>{DATE})"
-    rf"|(?:at|@)\s?{_CLOCK}|\(\s?(?:at |@ ?)?{_CLOCK}\s?\)))*",
+    rf"|{_WHEN}|(?:at|@)\s?{_CLOCK}|\(\s?(?:at |@ ?)?{_CLOCK}\s?\)))*",
     re.I,
 )
 _FLAGGED = re.compile(rf"\s?{_FLAG}", re.I)

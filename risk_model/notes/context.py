@@ -12,7 +12,15 @@ from knowledge_index import Experiencer, MentionContext, Temporality, TextContex
 
 _PAST_SECTIONS = frozenset({"past_history", "allergies"})
 _NOT_OF_NOW = _PAST_SECTIONS | {"family_history"}
-_OTHER_HEADING = re.compile(r"\n[ \t]*\n|\n[ \t]*[A-Z][\w/&() -]{0,30}:")
+# What ends a section about the past: an empty line, a sentence about today and, but for allergies, an unknown heading
+# (`Penicillin: anaphylaxis` is none).
+_TODAY = (
+    r"(?i:[.;]\s+(?:(?:the )?(?:patient|pt|he|she|m[rs]s?\.? \w+) )?(?:is |was )?(?:now |today )?"
+    r"(?:presents?|presented|presenting|admitted|comes|came|complains?|c/o|here|today|currently|now)\b)"
+)
+_EMPTY_LINE = r"\n[ \t]*\n"
+_ENDS = re.compile(rf"{_EMPTY_LINE}|\n[ \t]*[A-Z][\w/&() -]{{0,30}}:|{_TODAY}")
+_ENDS_ALLERGIES = re.compile(rf"{_EMPTY_LINE}|{_TODAY}")
 
 
 class NoteContext:
@@ -45,7 +53,7 @@ class NoteContext:
     def experiencer(self, start: int, end: int, section: str | None) -> Experiencer:
         """Returns whether a mention in a section is the patient's or a relative's."""
         if section == "family_history":
-            return Experiencer.FAMILY
+            return Experiencer.PATIENT if self.sentences.of_patient(start, end) else Experiencer.FAMILY
         return self.sentences.experiencer(start, end)
 
     def section_at(self, position: int) -> str | None:
@@ -62,14 +70,17 @@ class NoteContext:
         found = self._section(position)
         if found is None or found.name not in _NOT_OF_NOW:
             return None if found is None else found.name
-        ends = self._other_headings
+        ends = self._ends_of_allergies if found.name == "allergies" else self._ends
         first = bisect_right(ends, found.start)
         return None if first < len(ends) and ends[first] <= position else found.name
 
     @cached_property
-    def _other_headings(self) -> list[int]:
-        """Ends of the empty lines and of the lines that begin like a heading."""
-        return [match.end() for match in _OTHER_HEADING.finditer(self.text)]
+    def _ends(self) -> list[int]:
+        return [match.end() for match in _ENDS.finditer(self.text)]
+
+    @cached_property
+    def _ends_of_allergies(self) -> list[int]:
+        return [match.end() for match in _ENDS_ALLERGIES.finditer(self.text)]
 
     def _section(self, position: int) -> Section | None:
         at = bisect_right(self._starts, position) - 1

@@ -37,7 +37,7 @@ _COMA = re.compile(r"(?<![A-Za-z0-9])E\s?([1-4])\s*,?\s*V\s?([1-5T])t?\s*,?\s*M\
 # The three parts in order, eyes, verbal, motor: `GCS 3-4-5`, `GCS (3+4+5)`.
 _PARTS = re.compile(r"\s*[:=]?\s*\(?([1-4])\s?[-+/]\s?([1-5])\s?[-+/]\s?([1-6])(?![\d.])\)?")
 _FEET = re.compile(
-    r"(?P<feet>[3-7])\s?(?:'|’|′|ft\.?|feet|foot)(?![\d'])(?:\s?(?P<inches>\d{1,2}(?:\.\d+)?)\s?(?:\"|''|”|″|in(?:ches|\.)?\b)?)?",
+    r"(?P<feet>[3-7])\s?(?:['’′](?!')|(?:ft\.?|feet|foot)(?!\d))(?:\s?(?P<inches>\d{1,2}(?:\.\d+)?)\s?(?:\"|''|”|″|in(?:ches|\.)?\b)?)?",
     re.I,
 )
 _JOINED = re.compile(r"\s?(?:/|&|,?\s?and\b)\s?", re.I)

@@ -41,7 +41,7 @@ _LINKING = """
     ranges ranging rapidly rather reached reaches reading reads reassuring recorded recovered recovering reduced
     returned returning returns revealed reveals rises roughly sat scored scoring serial settled settling severely
     sharply significantly sits sitting slid slowly somewhat spiked standing stands static steadily steady stood
-    poc b/l bl habitual strikingly tapered
+    poc b/l bl habitual usually strikingly tapered
     that titrated touched tripled unchanged weaned weaning worst good adequate satisfactory poor
 """
 _WORDS = "|".join(sorted(_LINKING.split(), key=len, reverse=True))
@@ -53,7 +53,7 @@ _NUMBER = (
     rf"(?!(?:\s?(?:-|–|to|and|or)\s?\d+)?\s?-?{_SPAN}\b)"
 )
 _PLACED = (
-    "from|was|up|down|baseline|b/l|bl|dry|usual|premorbid|previously|prior|peak|max|min|nadir|best|worst|highest|lowest|"
+    "from|was|up|down|baseline|b/l|bl|dry|usual(?:ly)?|premorbid|previously|prior|peak|max|min|nadir|best|worst|highest|lowest|"
     "yesterday|initially"
 )
 # `->`, `–>`, `~>`, `=>`, `>>`, `→`, `⇒`, `↑`: people type an arrow in many ways.
@@ -67,6 +67,7 @@ NEXT_NUMBER = re.compile(
 )
 LATER = re.compile(rf"{_ARROW}|\.{{2,}}|…|\b(?:to|then|now|today|currently|later|subsequently)\b", re.I)
 _BETWEEN = re.compile(r"\bbetween\b", re.I)
+_COLON = re.compile(r"\s*[:=]?\s*")
 _RANGE_SIGNS = frozenset({"-", "–", "—", "to", "and"})
 _AND = re.compile(r"\s+and(?=\s+\d)", re.I)
 EARLIER = re.compile(
@@ -75,9 +76,10 @@ EARLIER = re.compile(
 )
 _FROM = re.compile(r"\bfrom\s*\Z", re.I)  # whatever precedes it: `down to 1.8 from 3.4`
 NOW = re.compile(r"\b(?:now|today|currently)\b", re.I)
-PAST = re.compile(r"\b(?:baseline|b/l|bl|dry|previously|prior|premorbid|usual|habitual)\b", re.I)
+PAST = re.compile(r"\b(?:baseline|b/l|bl|dry|previously|prior|premorbid|usual(?:ly)?|habitual)\b", re.I)
 _THEN = (
-    r"(?:baseline|premorbid|previously|last (?:year|month|week|admission)|\d+ (?:days?|weeks?|months?|years?) "
+    r"(?:baseline(?! (?:is )?(?:unknown|not known|unclear|n/?a\b|pending|\?))"
+    r"|premorbid|previously|last (?:year|month|week|admission)|\d+ (?:days?|weeks?|months?|years?) "
     r"(?:ago|prior|earlier|before)|(?:a|one|two|three|six|several|few) (?:days?|weeks?|months?|years?) (?:ago|prior)|"
     r"(?:in|on) (?:(?:19|20)\d\d|clinic)|at (?:last )?discharge|as an outpatient)"
 )
@@ -168,7 +170,8 @@ def number_before(text: str, start: int, concept: NoteConcept) -> tuple[float, i
 def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Number | None, bool]]:
     """Returns each number, None if it is not usable, and whether it is later than those before it."""
     grammar = _grammar(concept.definition.name)
-    match = grammar.first.match(text, aside(text, position).end)
+    lead = aside(text, _COLON.match(text, position).end())  # type: ignore[union-attr]
+    match = grammar.first.match(text, lead.end if lead.day else aside(text, position).end)
     joined, past = "", False
     for _ in range(MOST_NUMBERS):
         if match is None or _list_item(text, match):
@@ -176,23 +179,25 @@ def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Nu
         link = joined + match["link"] if joined else re.sub(r"\bwas\b", "", match["link"], flags=re.I)
         number, end = _number(text, match, link, concept, grammar)
         beside = aside(text, end)
-        serial = joined.strip() == ","
+        serial = joined.strip() in {",", "and"}
         if serial and (number is None or (beside.end == end and not _SERIES_END.match(text, end))):
             return
         if number is not None:
             # Of a range both ends are of its time: `baseline 1.2-1.4`.
             ranged = past and joined.strip() in _RANGE_SIGNS
             number = replace(
-                number, day=beside.day, temporality=Temporality.HISTORICAL if ranged else number.temporality
+                number, day=beside.day or lead.day, temporality=Temporality.HISTORICAL if ranged else number.temporality
             )
             past = number.temporality is Temporality.HISTORICAL
         yield number, bool(LATER.search(link)) and not PAST.search(link)
-        end = beside.end
-        step = NEXT_NUMBER.match(text, end) or (_AND.match(text, end) if _BETWEEN.search(link) else None)
+        place, end = end, beside.end
+        more = _BETWEEN.search(link) or beside.end > place
+        step = NEXT_NUMBER.match(text, end) or (_AND.match(text, end) if more else None)
         if step is None:
             return
         joined = step.group()
-        match = grammar.first.match(text, step.end())
+        lead = aside(text, step.end())
+        match = grammar.first.match(text, lead.end if lead.day else step.end())
 
 
 def _number(

@@ -42,6 +42,9 @@ KEY_SECTIONS = ("assessment", "plan", "discharge_plan", "hospital_course", "pres
 # (depression, delusions), anxiety.
 _FINDINGS = ("C", "F03", "F01.145.126", "F01.470.132")
 
+# Of these branches, words that say nothing of a patient: body weight, recurrence, disease, syndrome, acute, chronic.
+_NO_FINDINGS = frozenset({"D001835", "D012008", "D004194", "D013577", "D000208", "D002908"})
+
 
 class NoteReader(Protocol):
     """Reads notes; evidence can be given with them."""
@@ -172,7 +175,7 @@ def _within(items: Iterable[_Item], deadline: float | None) -> tuple[_Item, ...]
 
 def is_finding(concept: Concept) -> bool:
     """Whether a patient can have it: a disease, a symptom, a mental disorder."""
-    return any(number.startswith(_FINDINGS) for number in concept.tree_numbers)
+    return concept.ui not in _NO_FINDINGS and any(number.startswith(_FINDINGS) for number in concept.tree_numbers)
 
 
 def _chunks(notes: Sequence[Note]) -> Iterator[str]:
