@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fhir_mapping.terminology import definitions, note_phrases
-from risk_model.core.values import Temporality
+from knowledge_index import Temporality
 from risk_model.notes.asides import aside
 from risk_model.notes.fluids import other_fluids
 from risk_model.notes.lexicon import WORD, Phrase, adjective_at, adjective_before, lexicon, part_of_another_name

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from fhir_mapping.terminology import NoteConcept, definitions, note_phrases
-from risk_model.core.values import Temporality
+from knowledge_index import Temporality
 from risk_model.notes.asides import aside, flagged
 
 MOST_LINKS = 16
