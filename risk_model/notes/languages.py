@@ -13,28 +13,28 @@ import yaml
 READ = "en"
 _WORD = re.compile(r"[^\W\d_]+")
 _LOOKED_AT = 20_000
-"""Characters from the beginning that tell the language."""
+"""Characters from the beginning that are looked at."""
 _FEW = 2
-"""Different words of a language without which a text tells nothing."""
+"""Different words of a language without which a text is too short to detect."""
 
 
 def other_language(text: str, declared: str | None = None) -> str | None:
     """Returns the ISO 639-1 code of a note's language if it is not one that is read, else None.
 
-    The words decide where they tell; else the `declared` language (a BCP 47 tag); else it is English.
+    The words decide where there are enough; else the `declared` language (a BCP 47 tag); else it is English.
 
     >>> other_language("Kein Diabetes mellitus. Vater mit Schlaganfall."), other_language("No diabetes.", "en-US")
     ('de', None)
     >>> other_language("Diabetes mellitus", "de-CH"), other_language("He has diabetes, the patient said", "de")
     ('de', None)
     """
-    told = _told(text)
-    if told is None and declared and not declared.isspace():
-        told = re.split(r"[-_]", declared.strip().lower())[0]
-    return None if told in (None, READ) else told
+    detected = _detected(text)
+    if detected is None and declared and not declared.isspace():
+        detected = re.split(r"[-_]", declared.strip().lower())[0]
+    return None if detected in (None, READ) else detected
 
 
-def _told(text: str) -> str | None:
+def _detected(text: str) -> str | None:
     """Returns the language whose words the text has most of, if it has clearly more of them than of others."""
     words = Counter(_WORD.findall(text[:_LOOKED_AT].lower()))
     counted = {

@@ -24,7 +24,7 @@ MAX_CHARACTERS = 60_000
 MAX_MENTIONS = 2_000
 """Findings, and values, read of one note: a note of 60,000 characters has some 600. Twice as many are looked at."""
 # Of one day, what a physician sums up is read before what is noted in passing.
-_TELLING = (
+_BY_IMPORTANCE = (
     ("discharge_summary", "history_and_physical", "emergency_note", "consultation"),
     ("progress_note", "initial_evaluation", "operative_note", "patient_summary"),
     ("procedure_note", "imaging_report", "pathology_report", "referral"),
@@ -148,7 +148,7 @@ def _in_order(notes: Sequence[Note]) -> list[Note]:
 
 
 def _rank(note: Note) -> int:
-    return next((rank for rank, kinds in enumerate(_TELLING) if note.kind in kinds), len(_TELLING))
+    return next((rank for rank, kinds in enumerate(_BY_IMPORTANCE) if note.kind in kinds), len(_BY_IMPORTANCE))
 
 
 def _beyond(notes: Sequence[Note], chosen: Sequence[tuple[Note, Note]]) -> list[UnreadNote]:

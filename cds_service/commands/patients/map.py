@@ -93,9 +93,9 @@ def command(
         click.echo(f"valid FHIR: {found.resources} resources", err=True)
     wanted = Form(form, budget, as_of, site_map)
     if form == "findings" and folder is None:
-        from cds_service.commands.patients.map_findings import Source, map_findings
+        from cds_service.commands.patients.map_findings import PatientChoice, map_findings
 
-        if map_findings(files, wanted, Source(patient, encounter), as_json=as_json, out=out):
+        if map_findings(files, wanted, PatientChoice(patient, encounter), as_json=as_json, out=out):
             raise click.exceptions.Exit(BAD_INPUT)
         return
     _check_text(files)

@@ -22,7 +22,7 @@ from fhir_mapping.notes import text_note
 TEXT = ".txt"
 
 
-def map_findings(files: Sequence[Path], form: Form, source: Source, *, as_json: bool, out: Path | None) -> int:
+def map_findings(files: Sequence[Path], form: Form, choice: PatientChoice, *, as_json: bool, out: Path | None) -> int:
     """Writes one document a file, as JSON Lines for several files; returns the number of files that are unreadable."""
     reader = FindingsReader()
     faults = 0
@@ -30,7 +30,7 @@ def map_findings(files: Sequence[Path], form: Form, source: Source, *, as_json: 
         stream: IO[bytes] = stack.enter_context(atomic_file(out)) if out is not None else sys.stdout.buffer
         for path in files:
             try:
-                document = {"file": str(path)} | reader.document(*_notes(path, form, source))
+                document = {"file": str(path)} | reader.document(*_notes(path, form, choice))
             except FhirMappingError as error:
                 if len(files) == 1:
                     raise
@@ -43,20 +43,20 @@ def map_findings(files: Sequence[Path], form: Form, source: Source, *, as_json: 
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PatientChoice:
     """The patient and the stay of FHIR files, as the command's options name them."""
 
     patient: str | None = None
     encounter: str | None = None
 
 
-def _notes(path: Path, form: Form, source: Source) -> tuple[Sequence[Note], Sequence[Refusal]]:
+def _notes(path: Path, form: Form, choice: PatientChoice) -> tuple[Sequence[Note], Sequence[Refusal]]:
     raw = read_file(path)
     if path.name.removesuffix(".gz").lower().endswith(TEXT):
         return (text_note(raw, str(path)),), ()
     try:
         record = PatientRecord.from_json(
-            raw, source.patient, form.as_of, encounter_id=source.encounter, site_map=form.site_map
+            raw, choice.patient, form.as_of, encounter_id=choice.encounter, site_map=form.site_map
         )
     except InvalidInputError as error:
         raise InvalidInputError(f"{path}: {error}") from None

@@ -34,7 +34,7 @@ def note(
     return Note(name, "Note", time_of, text, (), name, "read", kind=kind, language=language)
 
 
-def test_the_newest_day_comes_first_and_of_a_day_the_most_telling_note() -> None:
+def test_the_newest_day_comes_first_and_of_a_day_the_summaries() -> None:
     notes = [
         note("nursing", kind="nursing_note", day=3),
         note("summary", kind="discharge_summary", day=3),
@@ -87,7 +87,7 @@ def test_a_deadline_within_a_note_ends_its_reading(index: KnowledgeIndex) -> Non
         ("A/P: LA dilated, con't ASA", None, None),
     ],
 )
-def test_the_words_of_a_note_tell_its_language(text: str, declared: str | None, language: str | None) -> None:
+def test_the_language_of_a_note_is_detected_by_its_words(text: str, declared: str | None, language: str | None) -> None:
     assert other_language(text, declared) == language
 
 
