@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from artifact_store import lazy_exports
+from knowledge_index.context import Experiencer, MentionContext, Polarity, Temporality, TextContext
 from knowledge_index.core.errors import (
     ArticleError,
     ArtifactError,
@@ -43,21 +44,26 @@ __all__ = [
     "Encoder",
     "EncoderError",
     "Evidence",
+    "Experiencer",
     "Factor",
     "KnowledgeIndex",
     "KnowledgeIndexError",
     "LinkedConcept",
     "Manifest",
+    "MentionContext",
     "MeshHeading",
     "MiniLMEncoder",
     "Notice",
     "Outcome",
     "PathStep",
+    "Polarity",
     "Query",
     "Retrieval",
     "RetrievalError",
     "SourceError",
     "Subject",
+    "Temporality",
+    "TextContext",
     "build_index",
     "compact_index",
     "spread",

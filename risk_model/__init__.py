@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from artifact_store import lazy_exports
+from knowledge_index import Experiencer, Polarity, Temporality
 from risk_model.core.errors import (
     CohortError,
     ModelArtifactError,
@@ -20,14 +21,11 @@ from risk_model.core.values import (
     Counterfactual,
     DataGap,
     Driver,
-    Experiencer,
     Finding,
     LevelPolicy,
     NoteFindings,
-    Polarity,
     RiskEstimate,
     ScoreResult,
-    Temporality,
 )
 from risk_model.models.estimator import RiskModel
 from risk_model.notes.rule_reader import NoteReader, RuleNoteReader

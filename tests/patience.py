@@ -42,7 +42,7 @@ LIMITS: dict[tuple[str, str], float] = {
     ("cds_hooks.keys", "WAIT_SECONDS"): 2.0,
     ("cds_service.auth.keys", "FETCH_SECONDS"): 1.0,
     ("fhir_mapping.notes.formats.sandbox", "JOB_SECONDS"): 2.5,
-    ("fhir_mapping.notes.formats.sandbox", "RECORD_SECONDS"): 4.0,
+    ("fhir_mapping.notes.formats.sandbox", "RECORD_SECONDS"): 2.5,
     ("fhir_mapping.notes.formats.sandbox", "START_SECONDS"): 10.0,
 }
 

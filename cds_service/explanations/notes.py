@@ -45,6 +45,15 @@ class ConceptMentions:
 
 
 @dataclass(frozen=True, slots=True)
+class MentionsShown:
+    """`shown` are present, current and the patient's own; `others`, with what is denied, past, planned, possible or a
+    relative's, are one click away."""
+
+    shown: tuple[ConceptMentions, ...]
+    others: tuple[ConceptMentions, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NotePiece:
     """A piece of a note's text; `finding` describes a marked piece and is empty for other text."""
 
@@ -92,6 +101,15 @@ def concept_mentions(findings: Iterable[Finding], notes: Sequence[Note]) -> tupl
             ),
         )
         for (kind, name), found in ordered
+    )
+
+
+def sifted(mentions: Iterable[ConceptMentions]) -> MentionsShown:
+    """Returns what of the notes is shown at once, and what on request."""
+    listed = tuple(mentions)
+    return MentionsShown(
+        tuple(mention for mention in listed if mention.kind == _KINDS[0]),
+        tuple(mention for mention in listed if mention.kind != _KINDS[0]),
     )
 
 

@@ -339,6 +339,8 @@ class Note:
     other_sources: tuple[str, ...] = ()
     copied: tuple[CopiedBlock, ...] = ()
     preliminary: bool = False
+    language: str | None = None
+    """The language its resource declares, a BCP 47 tag."""
 
     def copied_from(self, position: int) -> str | None:
         """Returns the source of the earlier note the character at `position` was copied from, or None."""
@@ -365,4 +367,5 @@ class Note:
             "other_sources": list(self.other_sources),
             "copied": [{"start": c.start, "end": c.end, "source": c.source} for c in self.copied],
             "preliminary": self.preliminary,
+            "language": self.language,
         }

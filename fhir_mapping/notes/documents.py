@@ -27,6 +27,7 @@ MAX_NOTES = 20
 """The number of notes read, newest first."""
 MAX_EXAMINED = 3 * MAX_NOTES
 """The number of notes examined: duplicates and unreadable ones do not count towards MAX_NOTES."""
+_MAX_TAG = 35  # characters of a BCP 47 tag
 READ, UNREADABLE, NOT_FETCHED = "read", "unreadable", "not-fetched"
 # Tuples, not sets: the input may have unhashable values here.
 _NEVER = ("entered-in-error", "cancelled", "deprecated")
@@ -191,6 +192,14 @@ def _attachments(resource: Resource) -> list[dict[str, Any]]:
     return [attachment for attachment in found if isinstance(attachment, dict)]
 
 
+def _language(resource: Resource) -> str | None:
+    """Returns the language of a document: of its attachments, where they agree, else of the resource."""
+    of_parts = [attachment.get("language") for attachment in _attachments(resource)]
+    tags = {tag for tag in of_parts if isinstance(tag, str) and tag.strip()}
+    declared = tags.pop() if len(tags) == 1 else resource.get("language")
+    return declared[:_MAX_TAG] if isinstance(declared, str) and declared.strip() else None
+
+
 @dataclass(slots=True)
 class _Reader:
     attachments: AttachmentReader
@@ -227,6 +236,7 @@ class _Reader:
             reason=reason,
             kind=kind,
             other_sources=tuple(f"{source}#content[{number}]" for number in reading.others),
+            language=_language(resource),
             preliminary=any(value in _PRELIMINARY for value in (resource.get("status"), resource.get("docStatus"))),
         )
 

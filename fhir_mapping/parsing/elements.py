@@ -29,7 +29,8 @@ MAX_CACHED_BYTES = 2000  # real codes and subjects are shorter; keeps the caches
 
 # Elements of all other mapped types: subject and times, then codes and statuses, then elements of single types.
 _ELEMENT_NAMES = (
-    "resourceType", "id", "meta", "implicitRules", "contained", "identifier", "status", "docStatus", "subject",
+    "resourceType", "id", "meta", "implicitRules", "language", "contained", "identifier", "status", "docStatus",
+    "subject",
     "patient", "focus", "encounter", "context", "period", "actualPeriod", "date", "issued", "authoredOn",
     "dateAsserted", "recordedDate", "assertedDate", "effectiveDateTime", "effectiveInstant", "effectivePeriod",
     "performedDateTime", "performedPeriod", "occurrenceDateTime", "occurrencePeriod", "occurenceDateTime",

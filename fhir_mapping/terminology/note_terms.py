@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -21,6 +22,8 @@ _HEAD = (
     DefinitionField("pressures", list),
     DefinitionField("blood_gases", list),
     DefinitionField("adjectives", dict),
+    DefinitionField("fluids", dict, required=False),
+    DefinitionField("no_result", list, required=False),
 )
 _PHRASES = (
     DefinitionField("names", list, required=False),
@@ -37,6 +40,7 @@ _MEASURED = (
     DefinitionField("units", list),
 )
 _STATE = (DefinitionField("label", str), DefinitionField("present", list), DefinitionField("absent", list))
+_FLUID = (DefinitionField("words", list), DefinitionField("concepts", list))
 _UNLIKE = (DefinitionField("before", list, required=False), DefinitionField("after", list, required=False))
 
 
@@ -65,6 +69,14 @@ class NoteState:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteFluid:
+    """A specimen other than blood: patterns that name it in notes, and the concepts that are measured in it as well."""
+
+    words: tuple[str, ...]
+    concepts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NotePhrases:
     """The content of `note_phrases.yaml`."""
 
@@ -75,6 +87,9 @@ class NotePhrases:
     adjectives: Mapping[str, int]
     units: Mapping[str, str]
     """Spelling -> UCUM unit, for units that only notes have."""
+    fluids: Mapping[str, NoteFluid] = field(default_factory=dict)
+    no_result: frozenset[str] = frozenset()
+    """Words right after a name that make it no measurement: `low sodium diet`, `potassium replacement`."""
 
     def label(self, name: str) -> str | None:
         """Returns the display label of a concept or state; None for an unknown name."""
@@ -120,7 +135,24 @@ def parse(document: Any, file: str, known: Definitions) -> NotePhrases:
     states = {name: _state(name, raw, file) for name, raw in document["states"].items()}
     pressures, gases = (_phrases(document[name], file, name) for name in ("pressures", "blood_gases"))
     adjectives = _grades(document["adjectives"], file, "adjectives")
-    return NotePhrases(concepts, states, pressures, gases, adjectives, units)
+    fluids = {name: _fluid(raw, file, name, concepts) for name, raw in document.get("fluids", {}).items()}
+    no_result = frozenset(_phrases(document.get("no_result", []), file, "no_result"))
+    return NotePhrases(concepts, states, pressures, gases, adjectives, units, fluids, no_result)
+
+
+def _fluid(raw: Any, file: str, name: str, known: Mapping[str, NoteConcept]) -> NoteFluid:
+    place = f"fluids.{name}"
+    check_fields(raw, _FLUID, file, place)
+    fluid = NoteFluid(*(_phrases(raw[key], file, f"{place}.{key}") for key in ("words", "concepts")))
+    for concept in fluid.concepts:
+        if concept not in known:
+            raise DefinitionError(file, f"{place}.concepts", f"{concept!r} is no concept")
+    for pattern in fluid.words:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise DefinitionError(file, f"{place}.words", f"{pattern!r} is no regular expression: {error}") from None
+    return fluid
 
 
 def _concept(definition: ConceptDefinition, raw: Mapping[str, Any], file: str, place: str) -> NoteConcept:

@@ -8,13 +8,14 @@ mention negated by its clause is returned and marked `negated`.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from artifact_store import CodeSystem, canonical_system
+from knowledge_index.context import Polarity, TextContext
 from knowledge_index.core.values import Concept, LinkedConcept
 from knowledge_index.linking.automaton import Automaton
 from knowledge_index.vocabulary.additional_names import ALL, DISEASES, DRUGS, AdditionalNames, shipped, stem
@@ -45,27 +46,6 @@ _NOT_A_FACT = re.compile(
     re.IGNORECASE,
 )
 
-_CLAUSE = re.compile(
-    r"[.;:!?](?=\s|\Z)|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))|"
-    r"\b(?:but|however|although|though|except|nevertheless|presents?|presented|admitted|developed|complains?|reports?|"
-    r"started|due to|because|secondary to|now has|has a|(?<!no )known|"
-    r"(?<!no )(?<!any )(?<!denies )(?<!past )(?<!medical )(?<!prior )(?<!without )history of)\b",
-    re.IGNORECASE,
-)
-_FARTHEST_NEGATION = 600
-"""Characters searched before a mention; bounds the cost of a very long clause with many mentions."""
-_NEGATION_BEFORE = re.compile(
-    r"\b(?:no|not|denies|denied|denying|without|negative for|absence of|ruled out for|free of|no evidence of|"
-    r"never had|neither|nor)\b(?!\s+(?:longer|only|change|increase|improvement|doubt|further))",
-    re.IGNORECASE,
-)
-_NEGATION_AFTER = re.compile(
-    r"\A[\s,]*(?:(?:was|were|is|are|has been|have been)\s+)?(?:ruled out|excluded|absent|not present|not seen|"
-    r"not found|negative|denied|resolved without)\b|\A\s*:\s*(?:no|none|denies|denied|negative|absent)\b",
-    re.IGNORECASE,
-)
-
-
 # `PE:` opens the physical examination in American notes; anywhere else it is an embolism.
 _SECTION_TITLE = re.compile(r"PE\s*:")
 
@@ -80,12 +60,23 @@ _Mention = tuple[int, int, tuple[Concept, ...]]
 # `(SRC)` or `(DOX, ...)` right after a mention.
 _SHORT_FORM = re.compile(r"\s*\(([A-Z][A-Za-z0-9]{1,7})(?=[);,])")
 
+_SHORT_USE = re.compile(r"\b([A-Z][A-Za-z0-9]{1,7}?)(?=s?\b)")
+_SHORT = 4
+"""Characters of a name whose plural alone is the name."""
+_FARTHEST_LONG_FORM = 400
+"""Characters before a short form that may hold its long form."""
+
 
 class _Name(NamedTuple):
-    """One name of a concept. `exact` is set for abbreviations, which are case-sensitive."""
+    """One name of a concept. `exact` is set for abbreviations, which are case-sensitive; `plural` for short names that
+    end in s: `mets` is not `met`."""
 
     concept: Concept
     exact: str = ""
+    plural: bool = False
+
+    def written_so(self, written: str) -> bool:
+        return (not self.exact or self.exact == written) and (not self.plural or written[-1:] in "sS")
 
 
 class Linker:
@@ -181,26 +172,32 @@ class Linker:
         drug = system == "rxnorm"
         if not drug and _NOT_A_FACT.search(display):
             return
-        clauses = _clauses(display)
+        said = TextContext(display)
         for start, end, meant in tables.mentions(display, DRUGS if drug else DISEASES if system else ALL):
-            if not _negated(display, start, end, clauses):
+            if said.polarity(start, end) is not Polarity.ABSENT:
                 yield from (LinkedConcept(concept, display[start:end], source) for concept in meant)
 
     # Text ----------------------------------------------------------------------------------------------------------
 
     def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
-        """Mentions in reading order, with offsets into `text`. Mentions do not overlap.
+        """Mentions in reading order, with offsets into `text`, negated ones marked. Mentions do not overlap.
 
         >>> [(item.concept.name, item.negated) for item in Linker().link_text("CHF, denies chest pain")]
         [('Heart Failure', False), ('Chest Pain', True)]
         """
-        tokens = list(_TOKEN.finditer(text))
-        clauses = _clauses(text)
-        found: list[LinkedConcept] = []
-        for start, end, concepts in _with_short_forms(text, list(self._mentions(text, tokens))):
-            negated = _negated(text, start, end, clauses)
-            found.extend(LinkedConcept(concept, text[start:end], "text", start, end, negated) for concept in concepts)
+        said = TextContext(text)
+        found = []
+        for item in self.mentions(text):
+            start, end = item.start or 0, item.end or 0
+            found.append(replace(item, negated=said.polarity(start, end) is Polarity.ABSENT))
         return tuple(found)
+
+    def mentions(self, text: str) -> Iterator[LinkedConcept]:
+        """Yields what `link_text` gives, without a look at the context: none is marked as negated."""
+        tokens = list(_TOKEN.finditer(text))
+        for start, end, concepts in _with_short_forms(text, list(self._mentions(text, tokens))):
+            for concept in concepts:
+                yield LinkedConcept(concept, text[start:end], "text", start, end)
 
     def _mentions(self, text: str, tokens: list[re.Match[str]]) -> Iterator[_Mention]:
         """Every mention: leftmost first, longest first among those."""
@@ -217,7 +214,7 @@ class Linker:
             if first < free or _SECTION_TITLE.match(text, tokens[first].start()):
                 continue
             written = text[tokens[first].start() : tokens[last].end()]
-            meant = [way.concept for way in self._names[name] if not way.exact or way.exact == written]
+            meant = [way.concept for way in self._names[name] if way.written_so(written)]
             if meant:
                 yield tokens[first].start(), tokens[last].end(), tuple(dict.fromkeys(meant))
                 free = last + 1
@@ -229,15 +226,19 @@ def _with_short_forms(text: str, mentions: list[_Mention]) -> list[_Mention]:
     As in Schwartz and Hearst (2003), the letters of the short form must occur in the long form in order, starting with
     its first letter. A short form that is itself a name keeps that meaning.
     """
-    taken = {start for start, _, _ in mentions}
-    more: list[_Mention] = []
+    defined: dict[str, tuple[int, tuple[Concept, ...]]] = {}
     for _, end, concepts in mentions:
         short = _SHORT_FORM.match(text, end)
-        if short and _abbreviates(short.group(1), text[:end]):
-            uses = re.finditer(rf"\b{re.escape(short.group(1))}(?=s?\b)", text[short.start(1) :])
-            at = [short.start(1) + use.start() for use in uses]
-            more.extend((start, start + len(short.group(1)), concepts) for start in at if start not in taken)
-            taken.update(at)
+        if short and short[1] not in defined and _abbreviates(short[1], text[max(0, end - _FARTHEST_LONG_FORM) : end]):
+            defined[short[1]] = (short.start(1), concepts)
+    if not defined:
+        return mentions
+    taken = {start for start, _, _ in mentions}
+    more: list[_Mention] = []
+    for use in _SHORT_USE.finditer(text):
+        known = defined.get(use[1])
+        if known is not None and use.start() >= known[0] and use.start() not in taken:
+            more.append((use.start(), use.end(1), known[1]))
     return sorted([*mentions, *more], key=lambda mention: mention[0])
 
 
@@ -256,7 +257,8 @@ def _ways_to_write(concept: Concept, synonyms: Iterable[str]) -> Iterator[tuple[
     for name in dict.fromkeys((concept.name, in_plain_order(concept.name), *synonyms)):
         words = tuple(stem(match.group()) for match in _TOKEN.finditer(name))
         if words:
-            yield words, _Name(concept, name if is_abbreviation(name) else "")
+            short_plural = len(words) == 1 and len(name) <= _SHORT and name.endswith("s") and words[0] != name.lower()
+            yield words, _Name(concept, name if is_abbreviation(name) else "", short_plural)
 
 
 def in_plain_order(name: str) -> str:
@@ -275,15 +277,3 @@ def is_abbreviation(name: str) -> bool:
     [True, True, True, False, False, False]
     """
     return _ABBREVIATION.match(name) is not None
-
-
-def _clauses(text: str) -> list[int]:
-    """Offsets at which a clause ends and another begins."""
-    return [0, *(match.end() for match in _CLAUSE.finditer(text)), len(text)]
-
-
-def _negated(text: str, start: int, end: int, clauses: list[int]) -> bool:
-    clause_start = clauses[bisect_right(clauses, start) - 1]
-    if _NEGATION_BEFORE.search(text, max(clause_start, start - _FARTHEST_NEGATION), start):
-        return True
-    return _NEGATION_AFTER.match(text[end : end + 40]) is not None

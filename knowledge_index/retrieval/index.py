@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
@@ -176,6 +176,10 @@ class KnowledgeIndex:
     def link_text(self, text: str) -> tuple[LinkedConcept, ...]:
         """Concepts mentioned in a text, negated mentions marked; see `Linker.link_text`."""
         return self._linker.link_text(text)
+
+    def mentions(self, text: str) -> Iterator[LinkedConcept]:
+        """Yields the concepts mentioned in a text without a look at their context."""
+        return self._linker.mentions(text)
 
     # Retrieval -----------------------------------------------------------------------------------------------------
 

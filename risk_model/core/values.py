@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,25 +11,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index import Evidence
+from knowledge_index import Evidence, Experiencer, Polarity, Temporality
 from risk_model.core.tasks import Task, task_of
-
-
-class Polarity(StrEnum):
-    PRESENT = "present"
-    ABSENT = "absent"
-    UNCERTAIN = "uncertain"
-
-
-class Temporality(StrEnum):
-    CURRENT = "current"
-    HISTORICAL = "historical"
-    HYPOTHETICAL = "hypothetical"
-
-
-class Experiencer(StrEnum):
-    PATIENT = "patient"
-    FAMILY = "family"
 
 
 class Abnormality(StrEnum):
@@ -71,6 +55,15 @@ class Finding:
     end: int
     section: str | None = None
 
+    @property
+    def counts(self) -> bool:
+        """Whether it is present, now, and the patient's own: what a card shows of notes."""
+        return (
+            self.polarity is Polarity.PRESENT
+            and self.temporality is Temporality.CURRENT
+            and self.experiencer is Experiencer.PATIENT
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class NoteValue:
@@ -106,6 +99,28 @@ class NoteValue:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadNote:
+    """A note that was not read, or with `part` not to its end. `reason`: `not-in-time`, `more-notes-than-read`,
+    `text-cut`, `more-mentions-than-read`, or `language-de` (an ISO 639-1 code)."""
+
+    source: str
+    reason: str
+    part: bool = False
+
+
+_UNREAD = {
+    "not-in-time": "the time was up",
+    "more-notes-than-read": "older than the newest ones read",
+    "text-cut": "too long",
+    "more-mentions-than-read": "more findings than are read of one note",
+}
+
+
+def _unread_reason(code: str) -> str:
+    return _UNREAD.get(code) or f"written in a language that is not read ({code.removeprefix('language-')})"
+
+
+@dataclass(frozen=True, slots=True)
 class NoteFindings:
     """Findings read from notes. `embedding` has shape (384,) float32, L2-normalised, or is None if there was no
     text."""
@@ -127,6 +142,15 @@ class NoteFindings:
     cited: tuple[str, ...] = ()
     """PMIDs of the passages that a language model cited, from those in its prompt."""
     cited_dropped: int = 0
+    not_read: tuple[UnreadNote, ...] = ()
+
+    def unread_in_words(self) -> tuple[str, ...]:
+        """Returns a line for each reason for which notes were not read, or not to their end."""
+        counted = Counter((note.reason, note.part) for note in self.not_read)
+        return tuple(
+            f"{count} note{'s' if count > 1 else ''} not read{' to the end' if part else ''}: {_unread_reason(reason)}"
+            for (reason, part), count in counted.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)

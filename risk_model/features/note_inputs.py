@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from risk_model.core.values import NoteValue, Polarity
+from knowledge_index import Polarity
+from risk_model.core.values import NoteValue
 
 NOTE = "note."
 NUMERIC = ("last", "first", "min", "max")

@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 
 from fhir_mapping import Coding, Measurement, PatientRecord, Procedure
 from fhir_mapping.terminology import SNOMED, definitions
-from risk_model.core.values import NoteValue, Polarity
+from knowledge_index import Polarity
+from risk_model.core.values import NoteValue
 from risk_model.features.inputs import concept_of, parts_of
 from risk_model.features.note_inputs import is_number_of
 

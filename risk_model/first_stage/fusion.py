@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fhir_mapping import FeatureVector, PatientRecord
-from knowledge_index import Encoder, Evidence
+from knowledge_index import Encoder, Evidence, Experiencer, Polarity, Temporality
 from knowledge_index.encoders import encode_long, weighted_mean
-from risk_model.core.values import Experiencer, NoteFindings, Polarity, Temporality
+from risk_model.core.values import NoteFindings
 from risk_model.features import inputs
 from risk_model.features.note_inputs import NOTE, note_inputs
 from risk_model.features.note_measurements import NOTED, with_note_values

@@ -15,7 +15,8 @@ from fhir_mapping import Note
 from knowledge_index import Concept, KnowledgeIndex
 from risk_model.core.values import Finding, NoteValue
 from risk_model.notes.context import section_at
-from risk_model.notes.rule_reader import NoteReading, is_finding
+from risk_model.notes.reading import NoteReading
+from risk_model.notes.rule_reader import is_finding
 from risk_model.notes.stated_values import value_at
 from risk_model.prompts.answers import MAX_QUOTE, AnswerFinding, AnswerValue, ReaderAnswer
 from risk_model.prompts.note_prompt import Window, harmless

@@ -16,7 +16,8 @@ from fhir_mapping import Note
 from knowledge_index import Evidence
 from risk_model.core.values import NoteFindings
 from risk_model.llm_reader.note_reader import reading_key
-from risk_model.notes.rule_reader import NoteReading, RuleNoteReader, read_each, within_bounds
+from risk_model.notes.reading import NoteReading, read_each, within_bounds
+from risk_model.notes.rule_reader import RuleNoteReader
 
 Wanted = TypeVar("Wanted", contravariant=True)
 Given = TypeVar("Given", covariant=True)
@@ -42,7 +43,9 @@ class DeferredNoteReader:
         self._rules = rules
         self._readings = readings
 
-    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
+    def read(
+        self, notes: Sequence[Note], evidence: Sequence[Evidence] = (), *, deadline: float | None = None
+    ) -> NoteFindings:
         """`waiting` counts the notes that the model has yet to read; they are asked for."""
         keyed = {reading_key(self._fingerprint, cut): cut for _, cut in within_bounds(notes)}
         known = self._readings.get(list(keyed))
@@ -52,6 +55,8 @@ class DeferredNoteReader:
 
         def read(note: Note) -> NoteReading:
             found = known.get(reading_key(self._fingerprint, note))
-            return replace(self._rules.read_note(note), waiting=True) if found is None else found.of(note.source)
+            return (
+                replace(self._rules.read_note(note, deadline), waiting=True) if found is None else found.of(note.source)
+            )
 
-        return read_each(self.name, notes, read, self._rules.embedding)
+        return read_each(self.name, notes, read, self._rules.embedding, deadline=deadline)

@@ -22,7 +22,8 @@ from risk_model.core.errors import LanguageModelError
 from risk_model.core.values import NoteFindings
 from risk_model.llm.backend import MAX_TOKENS, AnswersMany, LanguageModel
 from risk_model.llm_reader.anchoring import Anchored
-from risk_model.notes.rule_reader import NoteReading, RuleNoteReader, is_finding, read_each
+from risk_model.notes.reading import NoteReading, read_each
+from risk_model.notes.rule_reader import RuleNoteReader, is_finding
 from risk_model.prompts.answers import ReaderAnswer, complete_json
 from risk_model.prompts.note_prompt import MAX_PASSAGES, Prompt, Window, passages, windows
 
@@ -69,16 +70,18 @@ class LanguageNoteReader:
         """What a model trained on these readings keeps as its reader."""
         return f"language:{self.model.name}"
 
-    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
+    def read(
+        self, notes: Sequence[Note], evidence: Sequence[Evidence] = (), *, deadline: float | None = None
+    ) -> NoteFindings:
         """Never raises for a failing model: its notes are then read by the rules, and counted."""
 
         def read(note: Note) -> NoteReading:
             try:
                 return self.read_note(note, evidence)
             except LanguageModelError:
-                return replace(self.rules.read_note(note), failed=True)
+                return replace(self.rules.read_note(note, deadline), failed=True)
 
-        return read_each(self.name, notes, read, self.rules.embedding)
+        return read_each(self.name, notes, read, self.rules.embedding, deadline=deadline)
 
     def read_note(self, note: Note, evidence: Sequence[Evidence] = ()) -> NoteReading:
         """One note, all of it: one window without an answer, and there is no reading. Raises LanguageModelError."""

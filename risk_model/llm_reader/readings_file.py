@@ -13,7 +13,7 @@ from threading import Lock
 import orjson
 
 from risk_model.llm_reader.serialization import reading_from_json, reading_to_json
-from risk_model.notes.rule_reader import NoteReading
+from risk_model.notes.reading import NoteReading
 
 FORMAT = 1
 """Of a line; others are read again."""

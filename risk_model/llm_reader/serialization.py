@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from fhir_mapping import Note, Section
+from knowledge_index import Experiencer, Polarity, Temporality
 from risk_model.core.tasks import Task
-from risk_model.core.values import Experiencer, Finding, NoteValue, Polarity, Temporality
-from risk_model.notes.rule_reader import NoteReading
+from risk_model.core.values import Finding, NoteValue
+from risk_model.notes.reading import NoteReading
 from risk_model.prompts.note_prompt import Window
 from risk_model.prompts.risk_prompt import RiskPrompt
 

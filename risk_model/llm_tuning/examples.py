@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fhir_mapping import Note
-from risk_model.core.values import Experiencer, Finding, NoteFindings, NoteValue, Polarity, Temporality
+from knowledge_index import Experiencer, Polarity, Temporality
+from risk_model.core.values import Finding, NoteFindings, NoteValue
 from risk_model.prompts.answers import MAX_FINDINGS, MAX_VALUES, AnswerFinding, AnswerValue, ReaderAnswer
 from risk_model.prompts.compact_format import COMPACT, CompactPrompt, in_lines
 from risk_model.prompts.note_prompt import Message, Prompt, Window

@@ -19,8 +19,7 @@ import yaml
 
 from fhir_mapping import PatientRecord
 from fhir_mapping.terminology import note_phrases
-from knowledge_index import KnowledgeIndex
-from risk_model.core.values import Experiencer, Polarity, Temporality
+from knowledge_index import Experiencer, KnowledgeIndex, Polarity, Temporality
 from risk_model.llm_tuning.examples import LabelledFinding, ReaderExample, Stated
 
 PARTS = ("train", "validation", "test")

@@ -1,150 +1,98 @@
-"""The context of a mention: negated, historical, planned, uncertain, or about a relative.
-
-Rules of the NegEx and ConText kind (Chapman 2001, Harkema 2009): a trigger before or after the mention, within the same
-part of the same sentence. A part ends where the sentence changes direction: `no fever, has a cough`, `h/o MI, known
-CKD`.
-"""
+"""The context of a mention in a note: that of its sentence (`knowledge_index.context`) and that of its section."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cached_property
 
 from fhir_mapping import Section
-from risk_model.core.values import Experiencer, Polarity, Temporality
-from risk_model.notes.context_triggers import triggers
+from knowledge_index import Experiencer, MentionContext, Temporality, TextContext
 
-_FARTHEST_BEFORE = (100, 600)
-"""Characters before a mention: the sentence start is searched within the first number, and at most within the
-second."""
-_FARTHEST_AFTER = 80
-# A line that continues in lower case is the same sentence; `Dr. Hill` and `vs. PE` do not end one.
-_SENTENCE = re.compile(
-    r"[.;!?:\n](?:(?<=[.;!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bvs\.)(?=\s|\Z)|(?<=\?)(?=\s)"
-    r"|(?<=:)[ \t]*\n|(?<=\n)(?:\s*\n|(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))))"
-)
-# A minus sign attached to a word negates it, but at the start of a line it is a bullet.
-_MINUS = re.compile(r"(?<=[,;/(])\s*[-\u2212]\Z|\(-\)\s?\Z")
-_BLANKS = re.compile(r"\s+")
-_PAST_SECTIONS = frozenset({"past_history"})
+_PAST_SECTIONS = frozenset({"past_history", "allergies"})
 _NOT_OF_NOW = _PAST_SECTIONS | {"family_history"}
-_OTHER_HEADING = re.compile(r"\n[ \t]*\n|\n[ \t]*[A-Z][\w/&() -]{0,30}:")
+# What ends a section about the past: an empty line, a sentence about today and, but for allergies, an unknown heading
+# (`Penicillin: anaphylaxis` is none).
+_TODAY = (
+    r"(?i:[.;]\s+(?:(?:the )?(?:patient|pt|he|she|m[rs]s?\.? \w+) )?(?:is |was )?(?:now |today )?"
+    r"(?:presents?|presented|presenting|admitted|comes|came|complains?|c/o|here|today|currently|now)\b)"
+)
+_EMPTY_LINE = r"\n[ \t]*\n"
+_ENDS = re.compile(rf"{_EMPTY_LINE}|\n[ \t]*[A-Z][\w/&() -]{{0,30}}:|{_TODAY}")
+_ENDS_ALLERGIES = re.compile(rf"{_EMPTY_LINE}|{_TODAY}")
 
 
-class MentionContext(NamedTuple):
-    """Polarity, temporality and experiencer of a mention."""
+class NoteContext:
+    """NoteContext(text, sections).of(start, end) -> MentionContext of the mention at these offsets
 
-    polarity: Polarity
-    temporality: Temporality
-    experiencer: Experiencer
+    >>> text = "Mother had CHF. No cough, h/o gout"
+    >>> [str(said) for said in NoteContext(text).of(29, 33)]
+    ['present', 'historical', 'patient']
+    """
+
+    def __init__(self, text: str, sections: Sequence[Section] = ()) -> None:
+        self.text = text
+        self.sentences = TextContext(text)
+        self._sections = sorted(sections, key=lambda section: section.start)
+        self._starts = [section.start for section in self._sections]
+
+    def of(self, start: int, end: int) -> MentionContext:
+        section = self.current_section(start)
+        past = section in _PAST_SECTIONS
+        return MentionContext(
+            self.sentences.polarity(start, end),
+            self.sentences.temporality(start, end, past=past),
+            self.experiencer(start, end, section),
+        )
+
+    def temporality(self, start: int, end: int, since: int, section: str | None) -> Temporality:
+        """Returns when a mention in a section is, by the words from `since` on."""
+        return self.sentences.temporality(start, end, since, past=section in _PAST_SECTIONS)
+
+    def experiencer(self, start: int, end: int, section: str | None) -> Experiencer:
+        """Returns whether a mention in a section is the patient's or a relative's."""
+        if section == "family_history":
+            return Experiencer.PATIENT if self.sentences.of_patient(start, end) else Experiencer.FAMILY
+        return self.sentences.experiencer(start, end)
+
+    def section_at(self, position: int) -> str | None:
+        """Returns the name of the section at a position."""
+        found = self._section(position)
+        return None if found is None else found.name
+
+    def current_section(self, position: int) -> str | None:
+        """Like `section_at`, but past and family history and allergies end at an empty line or an unknown heading.
+
+        A section reaches to the next known heading: `PMH: COPD.` followed by `Kidneys: creatinine 3.4` once made all
+        that followed historical.
+        """
+        found = self._section(position)
+        if found is None or found.name not in _NOT_OF_NOW:
+            return None if found is None else found.name
+        ends = self._ends_of_allergies if found.name == "allergies" else self._ends
+        first = bisect_right(ends, found.start)
+        return None if first < len(ends) and ends[first] <= position else found.name
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return [match.end() for match in _ENDS.finditer(self.text)]
+
+    @cached_property
+    def _ends_of_allergies(self) -> list[int]:
+        return [match.end() for match in _ENDS_ALLERGIES.finditer(self.text)]
+
+    def _section(self, position: int) -> Section | None:
+        at = bisect_right(self._starts, position) - 1
+        # Sections follow each other; one that ends early leaves words in none.
+        return self._sections[at] if at >= 0 and position < self._sections[at].end else None
 
 
 def context(text: str, sections: Sequence[Section], start: int, end: int) -> MentionContext:
-    """Returns the context of the mention at `start`..`end` of a note's text.
-
-    >>> text = "Mother had CHF. No cough, h/o gout"
-    >>> [status for status in context(text, (), 11, 14)]
-    [<Polarity.PRESENT: 'present'>, <Temporality.CURRENT: 'current'>, <Experiencer.FAMILY: 'family'>]
-    """
-    sentence, after = _sentence(text, start), _after(text, end)
-    section, words = current_section(text, sections, start), _since_turn(sentence)
-    return MentionContext(
-        _polarity(words, sentence, after),
-        _temporality(section, words, sentence, after),
-        experiencer(section, sentence, after),
-    )
+    """Returns the context of one mention of a note's text."""
+    return NoteContext(text, sections).of(start, end)
 
 
 def section_at(sections: Sequence[Section], position: int) -> str | None:
     """Returns the name of the section at a position."""
     return next((s.name for s in reversed(sections) if s.start <= position < s.end), None)
-
-
-def current_section(text: str, sections: Sequence[Section], position: int) -> str | None:
-    """Like `section_at`, but past and family history end at an empty line or at an unknown heading.
-
-    A section reaches to the next known heading: `PMH: COPD.` followed by `Kidneys: creatinine 3.4` once made all that
-    followed historical.
-    """
-    name = section_at(sections, position)
-    if name not in _NOT_OF_NOW:
-        return name
-    start = max(s.start for s in sections if s.start <= position)
-    return None if _OTHER_HEADING.search(text, start, position) else name
-
-
-def temporality(section: str | None, sentence: str, after: str = "") -> Temporality:
-    """Returns the temporality of a mention in a section, between these words of its sentence."""
-    return _temporality(section, _since_turn(sentence), sentence, after)
-
-
-def _polarity(words: str, sentence: str, after: str) -> Polarity:
-    planned = _last("planned_before", words)
-    doubts = [m.span() for m in triggers()["uncertain_before"].finditer(words) if m.end() > planned]
-    denials = [match.start() for match in triggers()["denied_before"].finditer(words)]
-    if triggers()["uncertain_after"].match(after):
-        return Polarity.UNCERTAIN
-    if any(not any(low <= denial < high for low, high in doubts) for denial in denials):
-        return Polarity.ABSENT
-    if _MINUS.search(sentence) or triggers()["denied_after"].match(after):
-        return Polarity.ABSENT
-    return Polarity.UNCERTAIN if doubts or words.endswith("?") else Polarity.PRESENT
-
-
-def _temporality(section: str | None, words: str, sentence: str, after: str) -> Temporality:
-    planned, doubted = (_last(kind, words) for kind in ("planned_before", "uncertain_before"))
-    if planned > doubted or triggers()["warned_before"].search(sentence):
-        return Temporality.HYPOTHETICAL
-    if triggers()["so_now"].match(after):
-        words = words.rpartition(",")[2]
-    past = section in _PAST_SECTIONS or _last("past_before", words) >= 0 or triggers()["past_after"].match(after)
-    return Temporality.HISTORICAL if past else Temporality.CURRENT
-
-
-def experiencer(section: str | None, sentence: str, after: str = "") -> Experiencer:
-    """Returns whether the finding is the patient's or a relative's."""
-    family = section == "family_history" or _of_relative(sentence) or triggers()["family_after"].match(after)
-    return Experiencer.FAMILY if family else Experiencer.PATIENT
-
-
-def _of_relative(sentence: str) -> bool:
-    words = sentence[_last("patient_turns", sentence, "breaks") :]
-    if triggers()["family_before"].search(words):
-        return True
-    for match in reversed(list(triggers()["relatives"].finditer(words))):
-        reports = triggers()["tells"].match(words, match.end())
-        company = triggers()["company"].search(words[: match.start()])
-        described = re.match(r",? wh(?:o|ose)\b", words[match.end() :])
-        if not reports and (described or not company):
-            return triggers()["patient"].search(words, match.end()) is None
-    return False
-
-
-def _since_turn(sentence: str) -> str:
-    return sentence[_last("turns", sentence, "breaks", "onsets") :]
-
-
-def _last(kind: str, words: str, *others: str) -> int:
-    """Returns the end of the last match of these kinds; without a match -1, or 0 if `others` are given."""
-    ends = [match.end() for name in (kind, *others) for match in triggers()[name].finditer(words)]
-    return max(ends, default=0 if others else -1)
-
-
-def _sentence(text: str, position: int) -> str:
-    """Returns the words of the same sentence before `position`."""
-    for farthest in _FARTHEST_BEFORE:
-        start = max(0, position - farthest)
-        borders = [match.end() for match in _SENTENCE.finditer(text, start, position)]
-        if borders:
-            break
-    return _BLANKS.sub(" ", text[borders[-1] if borders else start : position])
-
-
-def _after(text: str, position: int) -> str:
-    """Returns the words after `position` up to the end of the sentence or its next part."""
-    piece = text[position : position + _FARTHEST_AFTER]
-    border = _SENTENCE.search(piece)
-    words = _BLANKS.sub(" ", piece[: border.start()] if border else piece)
-    turns = [match.start() for name in ("turns", "breaks") if (match := triggers()[name].search(words))]
-    return words[: min(turns, default=len(words))]

@@ -9,6 +9,7 @@ from functools import cache
 
 from fhir_mapping.terminology import NoteConcept, definitions, note_phrases
 
+_BLANKS = re.compile(r"[\s-]+")
 WORD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9&+]*")
 
 
@@ -39,10 +40,33 @@ def lexicon() -> Mapping[str, tuple[Phrase, ...]]:
     return {word: tuple(sorted(phrases, key=lambda phrase: -phrase.length)) for word, phrases in found.items()}
 
 
+def adjective_at(text: str, position: int) -> tuple[int, int] | None:
+    """Returns the end and the grade of an adjective that begins at `position`."""
+    match = _adjectives()[0].match(text, position)
+    return None if match is None else (match.end(), _grade(match.group()))
+
+
+def adjective_before(text: str, position: int) -> tuple[int, int] | None:
+    """Returns the start and the grade of an adjective that ends at `position`, at most 30 characters before it."""
+    match = _adjectives()[1].search(text, max(0, position - 30), position)
+    return None if match is None else (match.start(), _grade(match.group()))
+
+
 @cache
-def adjectives() -> tuple[tuple[re.Pattern[str], int], ...]:
-    known = sorted(note_phrases().adjectives.items(), key=lambda item: -len(item[0]))
-    return tuple((re.compile(rf"\b{_spaced(word)}\b", re.I), grade) for word, grade in known)
+def _adjectives() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    known = sorted(note_phrases().adjectives, key=len, reverse=True)
+    either = "|".join(_spaced(word) for word in known)
+    return re.compile(rf"(?:{either})\b", re.I), re.compile(rf"\b(?:{either})\Z", re.I)
+
+
+def _grade(written: str) -> int:
+    """Returns the grade of an adjective, however it is spaced and hyphenated."""
+    return _grades()[_BLANKS.sub(" ", written.lower())]
+
+
+@cache
+def _grades() -> Mapping[str, int]:
+    return {_BLANKS.sub(" ", word.lower()): grade for word, grade in note_phrases().adjectives.items()}
 
 
 def part_of_another_name(text: str, phrase: Phrase, start: int, end: int) -> bool:
@@ -55,7 +79,13 @@ def part_of_another_name(text: str, phrase: Phrase, start: int, end: int) -> boo
     previous = behind[1].lower() if behind else ""
     following = ahead[1].lower() if ahead else ""
     unit = re.compile(r"/[A-Za-z]").match(text, end) is not None or text[max(0, start - 1) : start] == "/"
-    return unit or previous in words.not_after or following in words.not_before or _other_specimen(words, previous)
+    return (
+        unit
+        or previous in words.not_after
+        or following in words.not_before
+        or following in note_phrases().no_result
+        or _other_specimen(words, previous)
+    )
 
 
 def _other_specimen(words: NoteConcept, previous: str) -> bool:

@@ -10,9 +10,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fhir_mapping.terminology import definitions, note_phrases
-from risk_model.core.values import Temporality
-from risk_model.notes.lexicon import WORD, Phrase, adjectives, lexicon, part_of_another_name
-from risk_model.notes.numbers import Number, number_before, numbers
+from knowledge_index import Temporality
+from risk_model.notes.asides import aside
+from risk_model.notes.fluids import other_fluids
+from risk_model.notes.lexicon import WORD, Phrase, adjective_at, adjective_before, lexicon, part_of_another_name
+from risk_model.notes.numbers import (
+    EARLIER,
+    LATER,
+    MOST_NUMBERS,
+    NEXT_NUMBER,
+    NOW,
+    PAST,
+    PAST_AFTER,
+    Number,
+    number_before,
+    numbers,
+)
 
 _BETWEEN = re.compile(
     r"(?:\s*(?:[:=|,-]|\b(?:levels?|count|function|is|was|were|are|remains?|remained|now|still|has been|have been|"
@@ -23,10 +36,22 @@ _ATTRIBUTE = re.compile(r"(?:\s+(?:serum|blood|arterial|total|venous|his|her|the
 _COMA = re.compile(r"(?<![A-Za-z0-9])E\s?([1-4])\s*,?\s*V\s?([1-5T])t?\s*,?\s*M\s?([1-6])(?!\d)", re.I)
 # The three parts in order, eyes, verbal, motor: `GCS 3-4-5`, `GCS (3+4+5)`.
 _PARTS = re.compile(r"\s*[:=]?\s*\(?([1-4])\s?[-+/]\s?([1-5])\s?[-+/]\s?([1-6])(?![\d.])\)?")
+_FEET = re.compile(
+    r"(?P<feet>[3-7])\s?(?:['’′](?!')|(?:ft\.?|feet|foot)(?!\d))(?:\s?(?P<inches>\d{1,2}(?:\.\d+)?)\s?(?:\"|''|”|″|in(?:ches|\.)?\b)?)?",
+    re.I,
+)
 _JOINED = re.compile(r"\s?(?:/|&|,?\s?and\b)\s?", re.I)
 _LINK = r"(?:\s|[:=~|-]|\b(?:was|is|at|of|now|stable|initial|repeat|on|showed|shows|currently|latest)\b)*"
-_PRESSURE = re.compile(rf"{_LINK}(\d{{2,3}})\s?/\s?(\d{{2,3}})(?![\d/])", re.I)
-_TWO = re.compile(rf"{_LINK}(\d+(?:\.\d+)?)%?\s?(?:/|&|,?\s?and\b)\s?(\d*\.?\d+)(?![\d/]|\s?(?:%|[A-Za-z]))", re.I)
+_PRESSURE_LINK = (
+    r"(?P<link>(?:\s+|[:=~|(-]|\b(?:was|is|at|of|now|stable|initial(?:ly)?|repeat|on|showed|shows|currently|latest|today|from|to|"
+    r"then|down|up|dropped|fell|rose|improved|baseline|usual|previously|prior|arrival|admission|subsequently|later|only|low|"
+    r"high|soft|as|recheck(?:ed)?|manual|about|around|running|in|the|his|her|it|went)\b){0,12}+)"
+)
+_PRESSURE = re.compile(rf"{_PRESSURE_LINK}(\d{{2,3}})\s?/\s?(\d{{2,3}})(?![\d/])", re.I)
+_TWO = re.compile(
+    rf"{_LINK}(\d+(?:\.\d+)?)%?\s?(?:/|&|,?\s?and\b)\s?(\d*\.?\d+)(?!\.?\d|/|\s?%|\s?(?!(?:from|on|at|today|now|yesterday|and|with|this|in|up|down|to)\b)[A-Za-z])",
+    re.I,
+)
 _GAS = re.compile(
     rf"{_LINK}(\d\.\d{{1,2}})\s?[/,]\s?(\d{{2,3}})\s?[/,]\s?(\d{{2,3}})(?:\s?[/,]\s?(\d{{1,2}})(?!\d))?", re.I
 )
@@ -57,6 +82,7 @@ class NoteMention:
 def mentions(text: str) -> Iterator[NoteMention]:
     """Returns the mentions in reading order, none inside another."""
     free = 0
+    fluids = other_fluids(text)
     for word in WORD.finditer(text):
         if word.start() < free:
             continue
@@ -66,7 +92,7 @@ def mentions(text: str) -> Iterator[NoteMention]:
             if not found and phrase.kind == "name":
                 found = list(_stated_before(text, phrase.concept, word.start(), end, free))
             free = max([end, *(said.end for said in found)])
-            yield from found
+            yield from (said for said in found if not fluids.hold(said.concept, said.start))
         elif word.group()[0] in "Ee" and (coma := _COMA.match(text, word.start())):
             free = coma.end()
             yield _coma(word.start(), coma)
@@ -102,7 +128,7 @@ def _of_phrase(text: str, phrase: Phrase, start: int, end: int) -> Iterator[Note
     elif phrase.kind == "state":
         yield NoteMention(phrase.concept, start, end, value=float(phrase.value or 0))
     elif phrase.kind == "pressures":
-        yield from _tuple(start, _PRESSURE.match(text, end), ("systolic_bp", "diastolic_bp"))
+        yield from _pressures(text, start, end)
     elif phrase.kind == "blood_gases" or (phrase.concept == "ph" and _GAS.match(text, end)):
         yield from _tuple(start, _GAS.match(text, end), ("ph", "paco2", "pao2", "bicarbonate"))
     else:
@@ -110,6 +136,24 @@ def _of_phrase(text: str, phrase: Phrase, start: int, end: int) -> Iterator[Note
         yield from found
         if phrase.concept == "ph" and found:
             yield from _beside_ph(text, found[-1].end)
+
+
+def _pressures(text: str, start: int, end: int) -> Iterator[NoteMention]:
+    """Returns a pair of pressures and those that follow it: `150/90, now 88/45`, `150/90 -> 120/80 -> 85/40`."""
+    found: list[tuple[re.Match[str], str]] = []
+    match, joined = _PRESSURE.match(text, aside(text, end).end), ""
+    while match is not None and len(found) < MOST_NUMBERS:
+        found.append((match, joined + match["link"]))
+        step = NEXT_NUMBER.match(text, aside(text, match.end()).end)
+        joined = "" if step is None else step.group()
+        match = None if step is None else _PRESSURE.match(text, step.end())
+    for place, (pair, link) in enumerate(found):
+        overtaken = any(LATER.search(later) and not PAST.search(later) for _, later in found[place + 1 :])
+        earlier = overtaken or (EARLIER.search(link) is not None and LATER.search(link) is None)
+        past = PAST.search(link) or PAST_AFTER.match(text, pair.end())
+        when = Temporality.HISTORICAL if past else Temporality.CURRENT if NOW.search(link) else None
+        for said in _tuple(start, pair, ("systolic_bp", "diastolic_bp")):
+            yield replace(said, earlier=earlier, when=when)
 
 
 def _beside_ph(text: str, end: int) -> Iterator[NoteMention]:
@@ -166,6 +210,11 @@ def _stated_before(text: str, concept: str, start: int, end: int, free: int) -> 
 def _measured(text: str, concept: str, start: int, end: int) -> Iterator[NoteMention]:
     words = note_phrases().concepts[concept]
     unit = words.definition.unit
+    feet = _FEET.match(text, _BETWEEN.match(text, end).end()) if concept == "height" else None  # type: ignore[union-attr]
+    if feet is not None:
+        inches = 12 * int(feet["feet"]) + float(feet["inches"] or 0)
+        yield NoteMention(concept, start, feet.end(), round(2.54 * inches, 6), unit)
+        return
     coma = _COMA.match(text, _BETWEEN.match(text, end).end()) if concept == "gcs" else None  # type: ignore[union-attr]
     parts = _PARTS.match(text, end) if concept == "gcs" else None
     if coma is not None or parts is not None:
@@ -193,16 +242,14 @@ def _graded(text: str, start: int, end: int) -> tuple[int, int, int] | None:
     """Returns an adjective right after or before a name: (start, end, grade)."""
     after = _BETWEEN.match(text, end)
     place = after.end() if after else end
-    for adjective, grade in adjectives():
-        match = adjective.match(text, place)
-        if match is not None:
-            return start, match.end(), grade
+    said = adjective_at(text, place)
+    if said is not None:
+        return start, said[0], said[1]
     attribute = _ATTRIBUTE.search(text, max(0, start - 30), start)
     edge = attribute.start() if attribute else start
-    for adjective, grade in adjectives():
-        for match in adjective.finditer(text, max(0, edge - 30), edge):
-            if match.end() == edge:
-                return match.start(), end, grade
+    said = adjective_before(text, edge)
+    if said is not None:
+        return said[0], end, said[1]
     return None
 
 
@@ -218,7 +265,7 @@ def _tuple(start: int, match: re.Match[str] | None, concepts: Sequence[str]) -> 
     """Returns values written in a row, `120/80` or `7.32/35/88/18`, without implausible ones."""
     if match is None:
         return
-    for concept, raw in zip(concepts, match.groups(), strict=False):
+    for concept, raw in zip(concepts, match.groups()[-len(concepts) :], strict=False):
         definition = definitions().concepts[concept]
         if raw is not None and definition.low <= float(raw) <= definition.high:
             yield NoteMention(concept, start, match.end(), float(raw), definition.unit, assumed=True)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from fhir_mapping.terminology import NoteConcept, definitions, note_phrases
-from risk_model.core.values import Temporality
+from knowledge_index import Temporality
+from risk_model.notes.asides import aside, flagged
 
 MOST_LINKS = 16
-MOST_NUMBERS = 6
+MOST_NUMBERS = 8
 URINE_RATE = "urine_rate"
 _HOURS = r"(?:hours?|hrs?|(?-i:h))\b"  # `4.1H` is a value flagged high
 _TIME = rf"(?:(?:at|@)\s*)?\d{{1,2}}:\d{{2}}(?:\s?(?:am|pm|h|hrs)\b)?|(?:at|@)\s*[0-2]\d[0-5]\d(?:\s?{_HOURS})?"
@@ -40,46 +41,60 @@ _LINKING = """
     ranges ranging rapidly rather reached reaches reading reads reassuring recorded recovered recovering reduced
     returned returning returns revealed reveals rises roughly sat scored scoring serial settled settling severely
     sharply significantly sits sitting slid slowly somewhat spiked standing stands static steadily steady stood
-    strikingly tapered that titrated touched tripled unchanged weaned weaning worst good adequate satisfactory poor
+    poc b/l bl habitual usually strikingly tapered
+    that titrated touched tripled unchanged weaned weaning worst good adequate satisfactory poor
 """
 _WORDS = "|".join(sorted(_LINKING.split(), key=len, reverse=True))
 _SPAN = rf"(?:years?|yrs?|y/?o|days?|d|weeks?|wks?|months?|minutes?|mins?|times|x|hourly|{_HOURS[:-2]})"
 _NUMBER = (
     r"(?P<bound>[<>≤≥]=?\s*|(?:less|greater|more|lower|higher)\s+than\s+|(?:above|below|under|over)\s+)?"
     r"(?P<sign>[-−])?(?P<number>\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:[.,]\d+)?|\.\d+)"
-    r"(?!\d|[.,]\d|[:/](?!15\b)\d|(?:st|nd|rd|th)\b)"
+    r"(?!\d|[.,]\d|[:/](?!15\b)\d|(?:st|nd|rd|th)\b|\s?\+(?!\d))"
     rf"(?!(?:\s?(?:-|–|to|and|or)\s?\d+)?\s?-?{_SPAN}\b)"
 )
-_PLACED = "from|was|up|down|baseline|previously|prior|peak|max|min|nadir|best|worst|highest|lowest|yesterday|initially"
-_NEXT = re.compile(
-    r"\s*(?:-+>|→|=+>|>(?=\s*\d)|[-–](?=\d)|,?\s*\b(?:and\s+)?(?:to|then|now|today|currently|later|subsequently)\b"
+_PLACED = (
+    "from|was|up|down|baseline|b/l|bl|dry|usual(?:ly)?|premorbid|previously|prior|peak|max|min|nadir|best|worst|highest|lowest|"
+    "yesterday|initially"
+)
+# `->`, `–>`, `~>`, `=>`, `>>`, `→`, `⇒`, `↑`: people type an arrow in many ways.
+_ARROW = r"(?:[-–—~=_.]*(?:[→⇒⟶➔➜➝➞➙›»⟹↦⇨▶►]|>(?!=))+|[↑↓↗↘⬆⬇⇑⇓]+|(?<=\s)[—–](?=\s)|—(?=\s?\d))"
+NEXT_NUMBER = re.compile(
+    rf"\s*(?:{_ARROW}(?=\s*(?:[\d.~<>=]|(?:now|to)\b))|\.{{2,}}\s?(?=\d)|…\s?(?=\d)|[-–](?=\d)"
+    r"|,?\s*\b(?:and\s+)?(?:to|then|now|today|currently|later|subsequently)\b"
     rf"|[;,]\s*(?:and\s+)?(?=(?:now|then|today|currently|later|{_PLACED})\b)|,\s*(?=\d)|\(\s*(?=(?:{_PLACED}|\d+)\b)"
     r"|(?=\s(?:from|(?:up|down) from|was)\b))",
     re.I,
 )
-_LATER = re.compile(r"-+>|→|=+>|\A\s*>|\b(?:to|then|now|today|currently|later|subsequently)\b", re.I)
+LATER = re.compile(rf"{_ARROW}|\.{{2,}}|…|\b(?:to|then|now|today|currently|later|subsequently)\b", re.I)
 _BETWEEN = re.compile(r"\bbetween\b", re.I)
+_COLON = re.compile(r"\s*[:=]?\s*")
+_RANGE_SIGNS = frozenset({"-", "–", "—", "to", "and"})
 _AND = re.compile(r"\s+and(?=\s+\d)", re.I)
-_EARLIER = re.compile(
+EARLIER = re.compile(
     r"\b(?:from|was|initial(?:ly)?|peak(?:ed)?|max(?:imum)?|nadir|yesterday|overnight|admission|arrival|presentation)\b",
     re.I,
 )
 _FROM = re.compile(r"\bfrom\s*\Z", re.I)  # whatever precedes it: `down to 1.8 from 3.4`
-_NOW = re.compile(r"\b(?:now|today|currently)\b", re.I)
-_PAST = re.compile(r"\b(?:baseline|previously|prior|premorbid|usual)\b", re.I)
+NOW = re.compile(r"\b(?:now|today|currently)\b", re.I)
+PAST = re.compile(r"\b(?:baseline|b/l|bl|dry|previously|prior|premorbid|usual(?:ly)?|habitual)\b", re.I)
 _THEN = (
-    r"(?:baseline|premorbid|previously|last (?:year|month|week|admission)|\d+ (?:days?|weeks?|months?|years?) "
+    r"(?:baseline(?! (?:is )?(?:unknown|not known|unclear|n/?a\b|pending|\?))"
+    r"|premorbid|previously|last (?:year|month|week|admission)|\d+ (?:days?|weeks?|months?|years?) "
     r"(?:ago|prior|earlier|before)|(?:a|one|two|three|six|several|few) (?:days?|weeks?|months?|years?) (?:ago|prior)|"
     r"(?:in|on) (?:(?:19|20)\d\d|clinic)|at (?:last )?discharge|as an outpatient)"
 )
-PAST_AFTER = re.compile(rf"\s*\(?\s*(?:at |his |her |which is |is )*{_THEN}(?!\s*(?:is|was|of|[:=])?\s*\d)", re.I)
+PAST_AFTER = re.compile(
+    rf"\s*\(?\s*(?:at |his |her |which is |is )*{_THEN}"
+    r"(?!\s*(?:(?:is|was|of|around|about|approx\w*|near|at|ca\.?|circa|[:=~≈<>-])\s*)*\d)",
+    re.I,
+)
 _EARLIER_AFTER = re.compile(
     r"\s*\(?\s*(?:(?:on|at) (?:admission|arrival|presentation)|yesterday|initially|last night)\b", re.I
 )
 _SERIES_END = re.compile(r"\s*(?:[,;)\n]|\.(?!\d)|\b(?:now|today|this morning)\b|\Z)", re.I)
 # A unit or dose that does not fit the concept: `potassium 40 mEq PO`, `magnesium 2 g`, `BUN 64, 3 L positive`.
 _FOREIGN = re.compile(
-    r"\s?(?:mg|g|mcg|ug|µg|ng|pg|kg|meq|mmol|mol|units?|iu|ml|mls|cc|l|tabs?|amps?|puffs?|kcal|cm|mm|lb|lbs|french|fr)"
+    r"\s?(?:%|mg|g|mcg|ug|µg|ng|pg|kg|meq|mmol|mol|units?|iu|ml|mls|cc|l|tabs?|amps?|puffs?|kcal|cm|mm|lb|lbs|french|fr)"
     r"(?:/[a-z0-9µ]+)*(?![a-z0-9])",
     re.I,
 )
@@ -105,6 +120,8 @@ class Number:
     now: bool
     """Stated as current, whatever the words before the name are about: `baseline creatinine 1.0, now 3.4`."""
     end: int
+    day: tuple[int, int, int] | None = None
+    """The date that stands beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +144,14 @@ def numbers(text: str, position: int, concept: NoteConcept) -> Iterator[Number]:
     ([(3.4, False)], [(1.2, True), (3.4, False)], [], [])
     """
     found = list(_series(text, position, concept))
+    newest = max((number.day for number, _ in found if number is not None and number.day), default=None)
     for place, (number, _) in enumerate(found):
+        if number is None:
+            continue
         overtaken = any(later for _, later in found[place + 1 :])
-        if number is not None:
-            yield replace(number, earlier=True) if overtaken else number
+        if number.day is not None and newest is not None:
+            overtaken = number.day < newest
+        yield replace(number, earlier=overtaken or (number.earlier and number.day is None))
 
 
 def number_before(text: str, start: int, concept: NoteConcept) -> tuple[float, int] | None:
@@ -149,22 +170,34 @@ def number_before(text: str, start: int, concept: NoteConcept) -> tuple[float, i
 def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Number | None, bool]]:
     """Returns each number, None if it is not usable, and whether it is later than those before it."""
     grammar = _grammar(concept.definition.name)
-    match = grammar.first.match(text, position)
-    joined = ""
+    lead = aside(text, _COLON.match(text, position).end())  # type: ignore[union-attr]
+    match = grammar.first.match(text, lead.end if lead.day else aside(text, position).end)
+    joined, past = "", False
     for _ in range(MOST_NUMBERS):
         if match is None or _list_item(text, match):
             return
         link = joined + match["link"] if joined else re.sub(r"\bwas\b", "", match["link"], flags=re.I)
         number, end = _number(text, match, link, concept, grammar)
-        serial = joined.strip() == ","
-        if serial and (number is None or not _SERIES_END.match(text, end)):
+        beside = aside(text, end)
+        serial = joined.strip() in {",", "and"}
+        if serial and (number is None or (beside.end == end and not _SERIES_END.match(text, end))):
             return
-        yield number, bool(_LATER.search(link)) and not _PAST.search(link)
-        step = _NEXT.match(text, end) or (_AND.match(text, end) if _BETWEEN.search(link) else None)
+        if number is not None:
+            # Of a range both ends are of its time: `baseline 1.2-1.4`.
+            ranged = past and joined.strip() in _RANGE_SIGNS
+            number = replace(
+                number, day=beside.day or lead.day, temporality=Temporality.HISTORICAL if ranged else number.temporality
+            )
+            past = number.temporality is Temporality.HISTORICAL
+        yield number, bool(LATER.search(link)) and not PAST.search(link)
+        place, end = end, beside.end
+        more = _BETWEEN.search(link) or beside.end > place
+        step = NEXT_NUMBER.match(text, end) or (_AND.match(text, end) if more else None)
         if step is None:
             return
         joined = step.group()
-        match = grammar.first.match(text, step.end())
+        lead = aside(text, step.end())
+        match = grammar.first.match(text, lead.end if lead.day else step.end())
 
 
 def _number(
@@ -177,11 +210,11 @@ def _number(
     low, high = concept.without_unit if assumed else (concept.definition.low, concept.definition.high)
     if value is None or match["bound"] or not low <= value <= high:
         return None, end
-    past = bool(_PAST.search(link)) or bool(PAST_AFTER.match(text, end))
-    before = _FROM.search(link) or (_EARLIER.search(link) and not _LATER.search(link))
+    past = bool(PAST.search(link)) or bool(PAST_AFTER.match(text, end))
+    before = _FROM.search(link) or (EARLIER.search(link) and not LATER.search(link))
     earlier = bool(before or _EARLIER_AFTER.match(text, end))
     when = Temporality.HISTORICAL if past else Temporality.CURRENT
-    return Number(round(value, 6), assumed, earlier, when, bool(_NOW.search(link)), end), end
+    return Number(round(value, 6), assumed, earlier, when, bool(NOW.search(link)), end), end
 
 
 def _converted(
@@ -211,6 +244,8 @@ def _converted(
 
 def _of_something_else(text: str, end: int) -> bool:
     """Whether a dose or a unit of other concepts follows: `potassium 40 mEq PO`, `creatinine 3.4 mmHg`."""
+    if flagged(text, end):
+        return False
     if _FOREIGN.match(text, end):
         return True
     token = _TOKEN.match(text, end)
@@ -231,12 +266,15 @@ def _grammar(name: str) -> _Grammar:
     for unit in (definition.unit, *definition.conversions):
         units |= {_folded(spelling): unit for spelling in known.spellings_of(unit) if spelling not in {"in", "1"}}
     units |= {_folded(_PER.sub(" per ", spelling)): unit for spelling, unit in units.items() if "/" in spelling}
+    if "[in_i]" in definition.conversions:
+        # `in` is a word as well: only a length, and not `in the clinic`.
+        units |= dict.fromkeys(("in", "in.", "inch", "inches", '"', "''"), "[in_i]")
     spelled = "|".join(_spelled(unit) for unit in sorted(units, key=len, reverse=True))
     spelled = spelled or "(?!)"
-    after = re.compile(rf"\s?\(?(?P<unit>{spelled})(?![a-z0-9/])", re.I)
+    after = re.compile(rf"\s?\(?(?P<unit>{spelled})(?![a-z0-9/])(?!(?<=in) (?:the|a|an|clinic|\d))", re.I)
     dash = "" if definition.low < 0 else "|[-–—]"
     link = (
-        rf"(?:{_TIME}|{_PERIOD}|\s|[:=~≈|\t•*\[]{dash}|\.{{2,}}|\((?:{spelled})\)|\((?=\s?(?:\d|{_PLACED}))"
+        rf"(?:{_TIME}|{_PERIOD}|[^\S\n]+|\n|[:=~≈|\t•*\[]{dash}|\.{{2,}}|\((?:{spelled})\)|\((?=\s?(?:\d|{_PLACED}))"
         r"|,\s?(?=(?:now|currently|today)\b)|(?<=ing),\s?(?=\d)"
         rf"|\b(?:{_WORDS})\b)"
     )

@@ -6,10 +6,11 @@ the note are dropped and counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Protocol
+from itertools import islice
+from time import monotonic
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,21 @@ from artifact_store import MemoryCache
 from fhir_mapping import Note
 from knowledge_index import Concept, Evidence, KnowledgeIndex
 from risk_model.core.values import Finding, NoteFindings, NoteValue
-from risk_model.notes.context import context, section_at
-from risk_model.notes.stated_values import ValueReader, timed
+from risk_model.notes.asides import masked
+from risk_model.notes.context import NoteContext
+from risk_model.notes.languages import other_language
+from risk_model.notes.reading import (
+    DEFAULT_BOUNDS,
+    MAX_MENTIONS,
+    NoteReading,
+    OutOfTimeError,
+    ReadingBounds,
+    read_each,
+)
+from risk_model.notes.stated_values import ValueReader
 
 LANGUAGE = "language:"
 """Prefix of the names of readers that are language models."""
-MAX_NOTES = 12
-MAX_CHARACTERS = 60_000
 CHUNK_CHARACTERS = 1_000
 MAX_CHUNKS = 12
 REMEMBERED_NOTES = 1024
@@ -33,6 +42,9 @@ KEY_SECTIONS = ("assessment", "plan", "discharge_plan", "hospital_course", "pres
 # (depression, delusions), anxiety.
 _FINDINGS = ("C", "F03", "F01.145.126", "F01.470.132")
 
+# Of these branches, words that say nothing of a patient: body weight, recurrence, disease, syndrome, acute, chronic.
+_NO_FINDINGS = frozenset({"D001835", "D012008", "D004194", "D013577", "D000208", "D002908"})
+
 
 class NoteReader(Protocol):
     """Reads notes; evidence can be given with them."""
@@ -40,29 +52,11 @@ class NoteReader(Protocol):
     @property
     def name(self) -> str: ...
 
-    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings: ...
-
-
-@dataclass(frozen=True, slots=True)
-class NoteReading:
-    """One reader's findings in one note, before notes are compared with each other."""
-
-    findings: tuple[Finding, ...]
-    values: tuple[NoteValue, ...] = ()
-    dropped: int = 0
-    """Number of findings whose words are not in the note."""
-    by_language_model: bool = False
-    failed: bool = False
-    waiting: bool = False
-    cited: tuple[str, ...] = ()
-    cited_dropped: int = 0
-
-    def of(self, source: str) -> NoteReading:
-        """Returns the same findings with another note as their source."""
-        if {finding.note_source for finding in self.findings} | {v.note_source for v in self.values} <= {source}:
-            return self
-        findings = tuple(replace(finding, note_source=source) for finding in self.findings)
-        return replace(self, findings=findings, values=tuple(replace(v, note_source=source) for v in self.values))
+    def read(
+        self, notes: Sequence[Note], evidence: Sequence[Evidence] = (), *, deadline: float | None = None
+    ) -> NoteFindings:
+        """Returns what the notes say. Notes not read by `deadline` (of `time.monotonic()`) are in `not_read`."""
+        ...
 
 
 class RuleNoteReader:
@@ -74,48 +68,85 @@ class RuleNoteReader:
     with a head for it need; without `values` there are no numbers and grades, which only models with such inputs need.
     """
 
-    name = "rules-2"
+    name = "rules-3"
 
-    def __init__(self, index: KnowledgeIndex, embed: bool = True, values: bool = True) -> None:
+    def __init__(
+        self, index: KnowledgeIndex, embed: bool = True, values: bool = True, bounds: ReadingBounds = DEFAULT_BOUNDS
+    ) -> None:
         self.index = index
+        self._bounds = bounds
         self._embed = embed
         self._values = ValueReader() if values else None
-        self._known: MemoryCache[tuple[Finding, ...]] = MemoryCache(REMEMBERED_NOTES)
+        self._known: MemoryCache[NoteReading] = MemoryCache(REMEMBERED_NOTES)
 
-    def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
-        """Returns the findings of the newest notes, and an embedding of their assessments and plans.
+    def read(
+        self, notes: Sequence[Note], evidence: Sequence[Evidence] = (), *, deadline: float | None = None
+    ) -> NoteFindings:
+        """Returns the findings of the notes, newest and most telling first, and an embedding of their assessments and
+        plans. What is beyond the bounds or the deadline is in `not_read`."""
+        until = deadline
+        return read_each(
+            self.name,
+            notes,
+            lambda note: self.read_note(note, until),
+            self.embedding,
+            deadline=deadline,
+            bounds=self._bounds,
+        )
 
-        At most MAX_NOTES notes and MAX_CHARACTERS characters are read, newest first.
+    def read_note(self, note: Note, deadline: float | None = None) -> NoteReading:
+        """Returns the reading of one note with its whole `text`; `read_each` cuts long notes.
+
+        Raises OutOfTimeError if it is not done by `deadline`.
         """
-        return read_each(self.name, notes, self.read_note, self.embedding)
-
-    def read_note(self, note: Note) -> NoteReading:
-        """Returns the reading of one note with its whole `text`; `read_each` cuts long notes."""
-        key = blake2b(note.text.encode("utf-8", "replace")).digest()
+        sections = "".join(f"{section.name}:{section.start}-{section.end};" for section in note.sections)
+        key = blake2b(f"{note.language}{sections}\0{note.text}".encode("utf-8", "replace")).digest()
         known = self._known.get(key)
         if known is None:
-            known = self._known.put(key, tuple(self._findings(note)))
-        reader = self._values
-        values = () if reader is None else tuple(reader.read(note.text, note.sections, note.source))
-        return NoteReading(known, values).of(note.source)
+            known = self._known.put(key, self._read(note, deadline))
+        return known.of(note.source)
 
-    def _findings(self, note: Note) -> Iterator[Finding]:
+    def _read(self, note: Note, deadline: float | None) -> NoteReading:
+        foreign = other_language(note.text, note.language)
+        if foreign is not None:
+            return NoteReading((), language=foreign)
+        around = NoteContext(note.text, note.sections)
+        mentioned = self._mentioned(note.text)
+        findings = _within(self._findings(note, around, mentioned), deadline)
+        values: tuple[NoteValue, ...] = ()
+        if self._values is not None:
+            values = _within(self._values.read(note.text, note.sections, note.source, around), deadline)
+        cut = max(len(findings), len(values), len(mentioned) / 2) > MAX_MENTIONS
+        return NoteReading(findings[:MAX_MENTIONS], values[:MAX_MENTIONS], mentions_cut=cut)
+
+    def _mentioned(self, text: str) -> list[tuple[Concept, int, int]]:
+        """Returns the first mentions of findings in a text, whatever their context: at most 2 MAX_MENTIONS and one."""
+        found = (
+            (linked.concept, linked.start, linked.end)
+            for linked in self.index.mentions(masked(text))
+            if linked.start is not None and linked.end is not None and is_finding(linked.concept)
+        )
+        return list(islice(found, 2 * MAX_MENTIONS + 1))
+
+    def _findings(
+        self, note: Note, around: NoteContext, mentioned: Iterable[tuple[Concept, int, int]]
+    ) -> Iterator[Finding]:
         text = note.text
-        for linked in self.index.link_text(text):
-            if linked.start is None or linked.end is None or not is_finding(linked.concept):
+        for concept, start, end in mentioned:
+            if around.sentences.names_something_else(start, end):
                 continue
-            said = context(text, note.sections, linked.start, linked.end)
+            said = around.of(start, end)
             yield Finding(
-                concept_ui=linked.concept.ui,
-                name=linked.concept.name,
+                concept_ui=concept.ui,
+                name=concept.name,
                 polarity=said.polarity,
                 temporality=said.temporality,
                 experiencer=said.experiencer,
                 note_source=note.source,
-                quote=text[linked.start : linked.end],
-                start=linked.start,
-                end=linked.end,
-                section=section_at(note.sections, linked.start),
+                quote=text[start:end],
+                start=start,
+                end=end,
+                section=around.section_at(start),
             )
 
     def embedding(self, notes: Sequence[Note]) -> NDArray[np.float32] | None:
@@ -129,63 +160,22 @@ class RuleNoteReader:
         return (mean / length).astype(np.float32) if length else None
 
 
-def read_each(
-    name: str,
-    notes: Sequence[Note],
-    read_note: Callable[[Note], NoteReading],
-    embedding: Callable[[Sequence[Note]], NDArray[np.float32] | None],
-) -> NoteFindings:
-    """Returns the merged readings of the newest notes by `read_note`: anchored, and copied statements counted once."""
-    used = list(within_bounds(notes))
-    readings = [read_note(cut) for _, cut in used]
-    whole = [note for note, _ in used]
-    findings = [finding for reading in readings for finding in reading.findings]
-    anchored = [finding for finding in findings if _anchored(finding, whole)]
-    return NoteFindings(
-        findings=tuple(_said_once(anchored, whole)),
-        embedding=embedding(whole),
-        reader=name,
-        notes_read=len(used),
-        notes_unreadable=sum(note.status != "read" for note in notes),
-        unanchored_dropped=len(findings) - len(anchored) + sum(reading.dropped for reading in readings),
-        values=timed((value for reading in readings for value in reading.values), whole),
-        language_notes=sum(reading.by_language_model for reading in readings),
-        language_failed=sum(reading.failed for reading in readings),
-        waiting=sum(reading.waiting for reading in readings),
-        cited=tuple(dict.fromkeys(pmid for reading in readings for pmid in reading.cited)),
-        cited_dropped=sum(reading.cited_dropped for reading in readings),
-    )
+_Item = TypeVar("_Item")
 
 
-def within_bounds(notes: Sequence[Note]) -> Iterator[tuple[Note, Note]]:
-    """Returns the notes to read, each with the part that is read."""
-    left = MAX_CHARACTERS
-    for note in [note for note in notes if note.status == "read" and note.text][:MAX_NOTES]:
-        if left <= 0:
-            return
-        yield note, note if len(note.text) <= left else replace(note, text=note.text[:left])
-        left -= len(note.text)
+def _within(items: Iterable[_Item], deadline: float | None) -> tuple[_Item, ...]:
+    """Returns the first MAX_MENTIONS items and one more. Raises OutOfTimeError at the deadline."""
+    found = []
+    for item in islice(items, MAX_MENTIONS + 1):
+        if deadline is not None and monotonic() > deadline:
+            raise OutOfTimeError
+        found.append(item)
+    return tuple(found)
 
 
 def is_finding(concept: Concept) -> bool:
     """Whether a patient can have it: a disease, a symptom, a mental disorder."""
-    return any(number.startswith(_FINDINGS) for number in concept.tree_numbers)
-
-
-def _anchored(finding: Finding, notes: Iterable[Note]) -> bool:
-    return any(
-        note.source == finding.note_source and note.text[finding.start : finding.end] == finding.quote for note in notes
-    )
-
-
-def _said_once(findings: Sequence[Finding], notes: Iterable[Note]) -> Iterator[Finding]:
-    """Returns the findings without those copied from an earlier note that says the same."""
-    by_source = {note.source: note for note in notes}
-    said = {(finding.note_source, finding.concept_ui, finding.quote) for finding in findings}
-    for finding in findings:
-        origin = by_source[finding.note_source].copied_from(finding.start)
-        if (origin, finding.concept_ui, finding.quote) not in said:
-            yield finding
+    return concept.ui not in _NO_FINDINGS and any(number.startswith(_FINDINGS) for number in concept.tree_numbers)
 
 
 def _chunks(notes: Sequence[Note]) -> Iterator[str]:

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from fhir_mapping import Note, Section
-from risk_model.core.values import NoteValue, Polarity, Temporality
-from risk_model.notes.context import current_section, experiencer, temporality
+from knowledge_index import Polarity, Temporality
+from risk_model.core.values import NoteValue
+from risk_model.notes.asides import masked
+from risk_model.notes.context import NoteContext
 from risk_model.notes.mentions import NoteMention, measured_at, mentions
 from risk_model.notes.numbers import PAST_AFTER
 
-_SENTENCE = re.compile(r"[;!?\n]|\.(?!\d)")
 _CLAUSE = re.compile(r"[,;!?\n]|\.(?!\d)|\b(?:but|although|however|now|currently)\b", re.I)
 _NEGATED = re.compile(
     r"\b(?:no|not|non|denies|denied|without|never|neither|nor|no longer|ruled out|negative for|free of|absence of)\b"
@@ -35,7 +36,7 @@ _PLANNED = re.compile(
     re.I,
 )
 _FORMER = re.compile(
-    r"\b(?:baseline|b/l|usual|premorbid|pre-?admission|outpatient|last (?:year|month|week|admission)|"
+    r"\b(?:baseline|b/l|usual|dry|ideal|premorbid|pre-?admission|outpatient|last (?:year|month|week|admission)|"
     r"(?:days?|weeks?|months?|years?) (?:ago|prior|earlier)|in (?:19|20)\d\d)\b",
     re.I,
 )
@@ -45,13 +46,16 @@ _EARLIER = re.compile(r"\b(?:on arrival|on admission|admission|yesterday|initial
 class ValueReader:
     """Reads the values of a text; stateless and deterministic."""
 
-    name = "values-1"
+    name = "values-2"
 
-    def read(self, text: str, sections: Sequence[Section] = (), source: str = "") -> Iterator[NoteValue]:
-        """Returns the values in reading order, without bounds (`>10`), implausible values and values with another
-        quantity's unit. `timed` fills in `time`."""
-        for said in mentions(text):
-            value = _in_context(said, text, sections, source)
+    def read(
+        self, text: str, sections: Sequence[Section] = (), source: str = "", around: NoteContext | None = None
+    ) -> Iterator[NoteValue]:
+        """Yields the values in reading order, without bounds (`>10`), implausible values and values with another
+        quantity's unit. `timed` fills in `time`; `around` is the text's context, if the caller has it."""
+        around = around or NoteContext(text, sections)
+        for said in mentions(masked(text)):
+            value = _in_context(said, around, source)
             if value is not None:
                 yield value
 
@@ -70,21 +74,22 @@ def value_at(
         return None
     said = measured_at(text, number, concept)
     # The words before the number count, also those within the quote: `baseline 1.2`.
-    value = None if said is None else _in_context(said, text, sections, "")
+    value = None if said is None else _in_context(said, NoteContext(text, sections), "")
     return None if value is None else replace(value, start=start, quote=text[start : value.end])
 
 
-def _in_context(said: NoteMention, text: str, sections: Sequence[Section], source: str) -> NoteValue | None:
+def _in_context(said: NoteMention, around: NoteContext, source: str) -> NoteValue | None:
     """Returns the value of a mention in its context, or None."""
+    text = around.text
     clause = _back_to(_CLAUSE, text, said.start)
-    section = current_section(text, sections, said.start)
+    section = around.current_section(said.start)
     polarity = Polarity.PRESENT
     if said.unit is None and _denied(text, said, clause):
         polarity = Polarity.ABSENT
         if said.value == 0.0 or said.grade == 0:
             return None  # `not on room air`, `not alert`: the actual state is not stated
     past = PAST_AFTER.match(text, said.end)
-    when = Temporality.HISTORICAL if past else said.when or _when(section, clause)
+    when = Temporality.HISTORICAL if past else said.when or _when(said, around, section, clause)
     absent = polarity is Polarity.ABSENT
     return NoteValue(
         concept=said.concept,
@@ -93,7 +98,7 @@ def _in_context(said: NoteMention, text: str, sections: Sequence[Section], sourc
         grade=0 if absent and said.grade is not None else said.grade,
         polarity=polarity,
         temporality=when,
-        experiencer=experiencer(section, _back_to(_SENTENCE, text, said.start)),
+        experiencer=around.experiencer(said.start, said.end, section),
         time=None,
         earlier=said.earlier or bool(_EARLIER.search(clause)),
         note_source=source,
@@ -122,12 +127,12 @@ def timed(values: Iterable[NoteValue], notes: Sequence[Note]) -> tuple[NoteValue
     return tuple(kept)
 
 
-def _when(section: str | None, clause: str) -> Temporality:
+def _when(said: NoteMention, around: NoteContext, section: str | None, clause: str) -> Temporality:
     if _PLANNED.search(clause):
         return Temporality.HYPOTHETICAL
     if _FORMER.search(clause):
         return Temporality.HISTORICAL
-    return temporality(section, clause)
+    return around.temporality(said.start, said.end, said.start - len(clause), section)
 
 
 def _denied(text: str, said: NoteMention, clause: str) -> bool:

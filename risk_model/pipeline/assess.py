@@ -32,6 +32,7 @@ PER_QUERY = 3
 PER_QUERY_SEEN = 24
 """Articles about a subject that are read; those about other patients are left out."""
 REMEMBERED_ANSWERS = 2048
+_SHARE_OF_NOTES = 0.5
 
 
 class Pipeline:
@@ -112,12 +113,15 @@ class Pipeline:
     def assess(self, record: PatientRecord, task: str, deadline: float | None = None) -> Assessment:
         """Returns everything behind a card. An abstaining model still gets its comparators, findings and evidence.
 
-        After `deadline` (of `time.monotonic()`) no more literature is retrieved; `left_out` then says so.
+        Notes get half of the time until `deadline` (of `time.monotonic()`), and after it no more literature is
+        retrieved; `left_out` then says so.
         """
         if task not in self.models:
             raise UnknownTaskError(task, tuple(self.models))
         clock = _Clock()
-        findings = self.reader.read(record.notes())
+        now = monotonic()
+        until = None if deadline is None else now + _SHARE_OF_NOTES * (deadline - now)
+        findings = self.reader.read(record.notes(), deadline=until)
         clock.lap("read notes")
         model = self.models[task]
         # A model trained with evidence gets what is retrieved before there are drivers to search for.
@@ -128,7 +132,8 @@ class Pipeline:
         evidence, asked, cut = self._evidence(factors, task, deadline)
         clock.lap("retrieve evidence")
         withheld = sum(question.withheld for question in asked)
-        left_out = ("literature",) if cut else ()
+        unread = any(note.reason == "not-in-time" for note in findings.not_read)
+        left_out = (*(("notes",) if unread else ()), *(("literature",) if cut else ()))
         return Assessment(estimate, findings, evidence, withheld, clock.laps, left_out, asked, factors.own)
 
     def opinions(self, record: PatientRecord, task: str) -> Opinions | None:

@@ -11,7 +11,7 @@ from knowledge_index import Concept, Evidence, Factor, KnowledgeIndex, Outcome
 from knowledge_index.linking import in_plain_order
 from knowledge_index.vocabulary import OUTCOMES, factor_of_heading, factors, factors_of_concept
 from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
-from risk_model.core.values import Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
+from risk_model.core.values import Driver, NoteFindings
 from risk_model.features.inputs import parts_of
 
 MAX_CONDITIONS = 40
@@ -108,7 +108,7 @@ def _of_stay(record: PatientRecord, index: KnowledgeIndex) -> dict[Factor, float
 
 
 def _of_notes(findings: NoteFindings, index: KnowledgeIndex) -> dict[Factor, float]:
-    said = (item for item in findings.findings if _counts(item) and item.section in _KEY_SECTIONS)
+    said = (item for item in findings.findings if item.counts and item.section in _KEY_SECTIONS)
     concepts = (index.concept(finding.concept_ui) for finding in said)
     return {factor_of(concept, index): 1.0 for concept in concepts if concept is not None}
 
@@ -124,11 +124,3 @@ def _of_conditions(record: PatientRecord, index: KnowledgeIndex) -> dict[Factor,
             factor = factor_of(linked.concept, index)
             found[factor] = max(found.get(factor, 0.0), 2.0 if new else 1.0)
     return found
-
-
-def _counts(finding: Finding) -> bool:
-    return (
-        finding.polarity is Polarity.PRESENT
-        and finding.temporality is Temporality.CURRENT
-        and finding.experiencer is Experiencer.PATIENT
-    )

@@ -17,8 +17,8 @@ from functools import cache
 from typing import Any
 
 from fhir_mapping.terminology import note_phrases
+from knowledge_index import Experiencer, Polarity, Temporality
 from risk_model.core.errors import AnswerError
-from risk_model.core.values import Experiencer, Polarity, Temporality
 
 RISK_LEVELS = ("low", "moderate", "high")
 MAX_FINDINGS = 8

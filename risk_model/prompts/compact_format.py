@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Any
 
 from fhir_mapping.terminology import note_phrases
-from risk_model.core.values import Experiencer, Polarity, Temporality
+from knowledge_index import Experiencer, Polarity, Temporality
 from risk_model.prompts.answers import (
     MAX_FINDINGS,
     MAX_NAME,

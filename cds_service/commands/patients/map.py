@@ -13,7 +13,7 @@ from artifact_store import atomic_file
 from cds_service.commands.patients.map_folder import FORMS, Form, map_folder
 from cds_service.commands.patients.map_strict import faults_in
 from cds_service.commands.patients.map_text import as_text
-from cds_service.commands.shared.files import SiteMapType, TimeType, load_record
+from cds_service.commands.shared.files import SiteMapType, TimeType, load_record, text_files
 from fhir_mapping import SiteMap
 
 BAD_INPUT = 3
@@ -60,14 +60,16 @@ def command(
     strict: bool,
     fhir_version: str | None,
 ) -> None:
-    """Convert FHIR to features, notes, Markdown, codes or MEDS, as known at one time.
+    """Convert FHIR to features, notes, findings, Markdown, codes or MEDS, as known at one time.
 
-    FILES are JSON Bundles, lists or NDJSON, plain or .gz; several are read as one patient. A folder holds many
+    FILES are JSON Bundles, lists or NDJSON, plain or .gz; several are read as one patient (with --to findings each by
+    itself, and .txt files are notes). A folder holds many
     patients: Bulk Data (*.ndjson, *.ndjson.gz, one or several files per resource type) or one Bundle per file.
 
     \b
     riskcards map patient.json --as-of 2024-05-01 --to features      values in canonical units, unknowns with reasons
     riskcards map patient.json --to notes --json                     notes as plain text with their sections
+    riskcards map note.txt more/*.txt --to findings --json           findings and values of notes, one line per file
     riskcards map patient.json --to markdown --budget 8192           the record as text for a language model
     riskcards map patient.json --strict                              validate FHIR; every fault with its path
     riskcards map export/ --to features --out features.jsonl         a Bulk Data export, one line per patient
@@ -80,6 +82,8 @@ def command(
     Exit codes: 0 done, 2 usage error, 3 part of the input is unreadable (or invalid FHIR, with --strict).
     """
     folder = _folder(files)
+    if folder is not None and form == "findings" and (texts := text_files(folder)):
+        files, folder = tuple(texts), None
     _check_use(folder, form, out, patient=patient, encounter=encounter, splits=splits, work=work)
     if strict:
         found = faults_in(files, fhir_version)
@@ -88,6 +92,13 @@ def command(
             raise click.exceptions.Exit(BAD_INPUT)
         click.echo(f"valid FHIR: {found.resources} resources", err=True)
     wanted = Form(form, budget, as_of, site_map)
+    if form == "findings" and folder is None:
+        from cds_service.commands.patients.map_findings import PatientChoice, map_findings
+
+        if map_findings(files, wanted, PatientChoice(patient, encounter), as_json=as_json, out=out):
+            raise click.exceptions.Exit(BAD_INPUT)
+        return
+    _check_text(files)
     if folder is not None:
         if map_folder(folder, wanted, out=out, work=work, processes=processes, splits=splits):
             raise click.exceptions.Exit(BAD_INPUT)
@@ -110,6 +121,12 @@ def command(
             stream.write(f"{text}\n".encode())
     else:
         click.echo(text)
+
+
+def _check_text(files: tuple[Path, ...]) -> None:
+    text = next((path for path in files if path.suffix.lower() == ".txt"), None)
+    if text is not None:
+        raise click.UsageError(f"{text}: a plain text note; use --to findings")
 
 
 def _folder(files: tuple[Path, ...]) -> Path | None:

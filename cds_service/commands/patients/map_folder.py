@@ -9,12 +9,12 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 import orjson
@@ -25,7 +25,10 @@ from fhir_mapping import FhirMappingError, PatientRecord, SiteMap
 from fhir_mapping.bulk import ExportFault, PatientPartitions, partition_by_patient
 from fhir_mapping.record import MedsEvent, meds_events
 
-FORMS = ("features", "notes", "markdown", "codes", "meds")
+if TYPE_CHECKING:
+    from cds_service.commands.patients.findings_reader import FindingsReader
+
+FORMS = ("features", "notes", "findings", "markdown", "codes", "meds")
 NAMED = 20  # faults shown one by one; the others are counted
 
 Mapped = tuple[str, bytes | tuple[MedsEvent, ...]]
@@ -50,6 +53,8 @@ class Form:
         }
         if self.name == "notes":
             return head | {"notes": [note.to_json() for note in record.notes()], "refused": _refused_notes(record)}
+        if self.name == "findings":
+            return head | _findings_reader().document(record.notes(), record.refused)
         if self.name == "meds":
             return head | {"meds": list(record.to_meds())}
         text = record.to_markdown(self.budget) if self.name == "markdown" else record.to_codes(self.budget)
@@ -68,6 +73,14 @@ def _refused_notes(record: PatientRecord) -> list[dict[str, str]]:
         for refusal in record.refused
         if refusal.source.startswith(("DocumentReference/", "Composition/", "DiagnosticReport/"))
     ]
+
+
+@cache
+def _findings_reader() -> FindingsReader:
+    """Returns the reader of this process; only `--to findings` opens a vocabulary."""
+    from cds_service.commands.patients.findings_reader import FindingsReader
+
+    return FindingsReader()
 
 
 def map_folder(

@@ -42,6 +42,11 @@ def bundle_files(folder: Path) -> list[Path]:
     return _ending(folder, BUNDLES)
 
 
+def text_files(folder: Path) -> list[Path]:
+    """The plain text notes of a folder and its subfolders."""
+    return _ending(folder, (".txt", ".txt.gz"))
+
+
 def _ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(suffixes))
 

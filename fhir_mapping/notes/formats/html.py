@@ -23,6 +23,9 @@ from fhir_mapping.notes.formats.converted import (
 )
 
 MAX_DEPTH = 200
+MAX_ELEMENTS = 50_000
+"""A note of 200,000 characters, each word in a cell of its own, has some 40,000."""
+MAX_OPTIONS = 3_000
 _MAX_HIDING_RULES = 50
 # Comments and scripts match as a whole, also unclosed ones, so that one pass is enough.
 _TAG = re.compile(
@@ -64,25 +67,38 @@ def html_to_text(html: str) -> Converted:
 
     Raises UnreadableError `too-deep` past `MAX_DEPTH` open elements.
     """
-    _check_depth(html)
-    tree = LexborHTMLParser(html)
+    bounded, cut = _bounded(html)
+    tree = LexborHTMLParser(bounded)
     if tree.body is None:
         return Converted("")
-    size = _Size()
+    size = _Size(cut=cut)
     walk = _Walk(frozenset(_hidden_by_rules(tree)), size)
     walk.children(tree.body, 0)
     return finish("".join(walk.pieces), whole=not size.cut)
 
 
-def _check_depth(html: str) -> None:
-    depth = 0
-    for match in _TAG.finditer(html.encode("utf-8", "replace")):
-        name = match[3]
-        if name is None or name.lower() in _NO_DEPTH:
+def _bounded(html: str) -> tuple[str, bool]:
+    """Returns the part of a document that is parsed, and whether it is cut: after MAX_ELEMENTS elements, or within a
+    select of more than MAX_OPTIONS options, for which the parser takes quadratic time.
+
+    Raises UnreadableError `too-deep`.
+    """
+    depth = elements = options = 0
+    raw = html.encode("utf-8", "replace")
+    for match in _TAG.finditer(raw):
+        if match[3] is None:
+            continue
+        name = match[3].lower()
+        elements += not match[2]
+        options = 0 if name == b"select" else options + (name == b"option")
+        if elements > MAX_ELEMENTS or options > MAX_OPTIONS:
+            return raw[: match.start()].decode("utf-8", "ignore"), True
+        if name in _NO_DEPTH:
             continue
         depth = max(0, depth - 1) if match[2] else depth + 1
         if depth > MAX_DEPTH:
             raise UnreadableError("too-deep")
+    return html, False
 
 
 def _hidden_by_rules(tree: LexborHTMLParser) -> list[int]:
@@ -105,10 +121,15 @@ def _is_hidden(style: str) -> bool:
 
 @dataclass(slots=True)
 class _Size:
-    """Characters of text seen so far; the walk stops at twice the limit."""
+    """Characters of text seen so far; the walk stops at twice the limit. `cut` says that something was left out."""
 
     length: int = 0
     cut: bool = False
+
+    def spent(self) -> bool:
+        full = self.length > 2 * MAX_CHARACTERS
+        self.cut = self.cut or full
+        return full
 
 
 @dataclass(slots=True)
@@ -124,8 +145,7 @@ class _Walk:
         if depth > 3 * MAX_DEPTH:
             raise UnreadableError("too-deep")
         for child in node.iter(include_text=True):
-            if self.size.length > 2 * MAX_CHARACTERS:
-                self.size.cut = True
+            if self.size.spent():
                 return
             self.element(child, child.tag or "", depth + 1)
 
@@ -143,7 +163,8 @@ class _Walk:
         elif name in _BOLD or _BOLD_STYLE.search(_style(node)):
             self.bold(node, name, depth)
         elif name in {"input", "select"}:
-            self.add(_form_value(node, name))
+            self.add(self.chosen(node) if name == "select" else _field_value(node))
+            self.size.length += len(self.pieces[-1])
         else:
             self.block(node, name, depth)
 
@@ -183,9 +204,22 @@ class _Walk:
         for number, cell in enumerate(cells):
             inner = self.text_of(cell, depth)
             flat = " ".join(_plain(inner).split())
-            layout = len(cells) == 1 or len(flat) > 300 or cell.css_first("table") is not None
+            layout = (
+                len(cells) == 1
+                or len(flat) > 300
+                or ("\n" in inner.strip("\n") and cell.css_first("table") is not None)
+            )
             self.add((CELL if number else "") + (inner if layout else flat))
         self.add("\n")
+
+    def chosen(self, node: LexborNode) -> str:
+        """Returns the selected option of a select, also within an optgroup."""
+        for child in node.iter():
+            if child.tag == "option" and "selected" in child.attributes:
+                return f" {without_sentinels(child.text() or '').strip()} "
+            if child.tag == "optgroup" and (found := self.chosen(child)):
+                return found
+        return ""
 
     def _hides(self, node: LexborNode) -> bool:
         return node.mem_id in self.hidden or "hidden" in node.attributes or _is_hidden(_style(node))
@@ -205,11 +239,8 @@ def _plain(marked: str) -> str:
     return without_sentinels(re.sub("\x01\\d[^\x03]*\x03", "", marked))
 
 
-def _form_value(node: LexborNode, name: str) -> str:
-    """Returns the value of a form field: ticked boxes and selected options are findings."""
-    if name == "select":
-        selected = node.css_first("option[selected]")
-        return f" {without_sentinels(selected.text() or '').strip()} " if selected is not None else ""
+def _field_value(node: LexborNode) -> str:
+    """Returns the value of an input: ticked boxes are findings."""
     kind = (node.attributes.get("type") or "text").lower()
     if kind in {"checkbox", "radio"}:
         return "[x] " if "checked" in node.attributes else "[ ] "

@@ -31,6 +31,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _MAX_CONTROL_SHARE = 0.05
+_LINE_ENDS = str.maketrans(dict.fromkeys("\r\v\f\x85\u2028\u2029", "\n"))
 
 
 def decode(raw: bytes, charset: str | None = None) -> str:
@@ -48,6 +49,22 @@ def decode(raw: bytes, charset: str | None = None) -> str:
         text = raw.decode("ascii")
         return text.strip("\n") if len(raw.translate(None, _ASCII_CONTROLS)) == len(raw) else _cleaned_text(text)
     return _cleaned_text(_characters(raw, charset))
+
+
+def decode_in_place(raw: bytes) -> str:
+    """Returns the text of a plain text file with a blank in place of each invisible character, so that offsets into it
+    are offsets into the file's text.
+
+    >>> decode_in_place(b"\\nno pain\\r\\nrest\\x07")
+    '\\nno pain \\nrest '
+
+    Raises UnreadableError `not-text` for binary data.
+    """
+    text = _characters(raw, None)
+    if _control_count(text) > len(text) * _MAX_CONTROL_SHARE:
+        raise UnreadableError("not-text")
+    lines = text.replace("\r\n", " \n").translate(_LINE_ENDS)
+    return _INVISIBLE.sub(" ", lines)
 
 
 def clean(text: str) -> str:

@@ -21,6 +21,8 @@ from fhir_mapping.notes.formats.converted import (
 from fhir_mapping.notes.formats.plain import charset_of
 
 MAX_DEPTH = 1_000
+MAX_TOKENS = 300_000
+"""A note of 150,000 Cyrillic characters has that many: an escape and a fallback each."""
 _TOKEN = re.compile(
     r"\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,9})?[ ]?|\\'(?P<byte>[0-9a-fA-F]{2})|\\(?P<symbol>[^a-zA-Z])"
     r"|(?P<brace>[{}])|[\r\n]+|(?P<text>[^\\{}\r\n]+)|\\",
@@ -57,7 +59,9 @@ def rtf_to_text(raw: bytes) -> Converted:
     """
     reader = _Reader()
     source, position = raw.decode("latin-1"), 0
-    while position < len(source) and reader.length <= 4 * MAX_CHARACTERS:
+    tokens = 0
+    while position < len(source) and reader.length <= 2 * MAX_CHARACTERS and tokens < MAX_TOKENS:
+        tokens += 1
         match = _TOKEN.match(source, position)
         position = len(source) if match is None else match.end() + reader.token(match)
         if reader.closed:

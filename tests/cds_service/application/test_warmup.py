@@ -58,7 +58,9 @@ def test_no_language_model_is_asked_about_the_made_up_patient() -> None:
         def __init__(self, rules: RuleNoteReader) -> None:
             self._rules = rules
 
-        def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
+        def read(
+            self, notes: Sequence[Note], evidence: Sequence[Evidence] = (), *, deadline: float | None = None
+        ) -> NoteFindings:
             asked.append(notes)
             return self._rules.read(notes, evidence)
 

@@ -40,7 +40,7 @@ from risk_model.llm.registry import ReaderName, model_fingerprint
 from risk_model.llm_reader.deferred_reader import DeferredNoteReader
 from risk_model.llm_reader.note_reader import LanguageNoteReader
 from risk_model.llm_reader.serialization import note_from_json, reading_from_json, reading_to_json
-from risk_model.notes.rule_reader import NoteReading
+from risk_model.notes.reading import NoteReading
 from risk_model.prompts.answers import AnswerFinding, ReaderAnswer
 from risk_model.prompts.note_prompt import Prompt
 from tests.cds_service.model_server import model_server

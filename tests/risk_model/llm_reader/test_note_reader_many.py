@@ -12,7 +12,8 @@ from risk_model.core.errors import LanguageModelError
 from risk_model.llm.backend import MAX_TOKENS, ModelPrompt
 from risk_model.llm.local_model import LocalLanguageModel
 from risk_model.llm_reader.note_reader import LanguageNoteReader
-from risk_model.notes.rule_reader import NoteReading, RuleNoteReader
+from risk_model.notes.reading import NoteReading
+from risk_model.notes.rule_reader import RuleNoteReader
 from risk_model.prompts.answers import AnswerFinding, ReaderAnswer
 from tests.risk_model.conftest import NEEDS
 from tests.risk_model.language_fakes import SaysModel

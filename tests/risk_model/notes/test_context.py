@@ -7,9 +7,9 @@ import re
 import pytest
 
 from fhir_mapping.notes.sections import find_sections
+from knowledge_index.context.triggers import triggers
 from risk_model.llm_tuning.examples import status
 from risk_model.notes.context import context
-from risk_model.notes.context_triggers import triggers
 
 CASES = {
     "present": [
@@ -98,7 +98,6 @@ CASES = {
     "planned": [
         "Return if <fever>",
         "Call if fever, new onset of chest pain, or <syncope>",
-        "r/o <PE>",
         "watch for <delirium>",
         "at risk of <falls>",
         "Screening for <cancer>",
@@ -114,6 +113,8 @@ CASES = {
         "concern for <sepsis>",
         "may have <CHF>",
         "?<cellulitis>",
+        "r/o <PE>",
+        "CT to rule out <PE>",
     ],
 }
 

@@ -1,4 +1,4 @@
-"""The trigger words of `tables/note_context.yaml` as patterns, by kind, for text with white space collapsed."""
+"""The triggers of `note_context.yaml` as patterns, by kind, for text with white space collapsed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from importlib.resources import files
 
 import yaml
 
-_NAMED = ("stated", "gone", "ago", "aged")
-_BEGIN = ("denied_before", "past_before", "planned_before", "uncertain_before", "relatives", "family_before", "begins")
-_AT_ITS_PLACE = frozenset({"tells", "so_now", "patient_begins", "begins", "company"})
+_NAMED = ("stated", "gone", "ago", "aged", "quality", "no_help", "tests")
+_BEGIN = (
+    "denied_before", "not_denied_before", "one_denied_before", "past_before", "planned_before", "uncertain_before",
+    "relatives", "family_before", "begins",
+)  # fmt: skip
+_AT_ITS_PLACE = frozenset({
+    "tells", "so_now", "patient_begins", "begins", "company", "answered", "planned_just_before", "no_finding_before",
+})  # fmt: skip
 
 
 @cache
@@ -21,7 +26,7 @@ def triggers() -> Mapping[str, re.Pattern[str]]:
     `turns` finds where a new part of a sentence begins, `patient_turns` where a part about the patient begins. Raises
     KeyError or re.error if the shipped table is invalid.
     """
-    raw = yaml.safe_load(files("risk_model.tables").joinpath("note_context.yaml").read_bytes())
+    raw = yaml.safe_load(files("knowledge_index.context").joinpath("note_context.yaml").read_bytes())
     named = {name.upper(): raw[name] for name in _NAMED} | {"RELATIVES": _either(raw["relatives"])}
     listed = {kind: _either(lines) for kind, lines in raw.items() if kind not in _NAMED}
     whole = {
@@ -29,7 +34,7 @@ def triggers() -> Mapping[str, re.Pattern[str]]:
         for kind, lines in listed.items()
     }
     begin = _either(rf"(?<!\w){listed[kind]}(?!\w)" for kind in _BEGIN)
-    whole["turns"] = rf"(?:,|/|\band) ?(?=[+-](?:\w|\Z)|{begin})"
+    whole["turns"] = rf"(?:,|/|\band) ?(?=[+-]\w|{begin})"
     whole["patient_turns"] = rf"(?:,|\band) ?(?={listed['patient_begins']})"
     return {kind: _compiled(pattern, named) for kind, pattern in whole.items()}
 

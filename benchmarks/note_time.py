@@ -1,0 +1,104 @@
+"""Time of the rule reader: ordinary notes, and texts made to be slow.
+
+    python -m benchmarks.note_time [--out benchmarks/results/note_time.json]
+
+One core, no cache, no embedding, values and findings. Ordinary notes are windows in the writing styles of the training
+part, put together to notes of about 4,000 characters, 1 MB in all. Hostile texts have 100 KB each: no full stop, one
+word again and again, many denials, many numbers, many headings. Each is read as one note without the bound on
+characters, and within the bounds of a hook.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import readme
+from benchmarks.measuring import write
+from fhir_mapping import Note
+from fhir_mapping.notes.sections import find_sections
+from knowledge_index import KnowledgeIndex
+from risk_model import RuleNoteReader
+from risk_model.llm_tuning import generated_examples
+from risk_model.notes import ReadingBounds
+
+HOSTILE = 100_000
+ORDINARY = 1_000_000
+NOTE = 4_000
+_ALL = ReadingBounds(notes=10_000, characters=10 * ORDINARY)
+
+TEXTS: Mapping[str, Callable[[], str]] = {
+    "denials of one sentence": lambda: "denies " + "pain, " * (HOSTILE // 6),
+    "one denial a word": lambda: "no pain " * (HOSTILE // 8),
+    "without, and no end of it": lambda: "without pain " * (HOSTILE // 13),
+    "relatives": lambda: "mother had stroke " * (HOSTILE // 18),
+    "numbers": lambda: "Cr " + "1.2 -> " * (HOSTILE // 7),
+    "values": lambda: "Cr 1.2, K 4.1, Na 140, " * (HOSTILE // 23),
+    "names without values": lambda: "lactate creatinine bilirubin " * (HOSTILE // 29),
+    "pressures": lambda: "BP 120/80 -> " * (HOSTILE // 13),
+    "open brackets": lambda: "Cr (" * (HOSTILE // 4),
+    "blanks": lambda: "Cr" + " " * HOSTILE + "1.2",
+    "line breaks": lambda: "pain\n" * (HOSTILE // 5),
+    "empty lines": lambda: "\n" * HOSTILE,
+    "headings": lambda: "PMH: stroke\n\nPlan: pain\n" * (HOSTILE // 24),
+    "short forms": lambda: "".join(f"heart failure (HF{number}) " for number in range(HOSTILE // 22)),
+    "masked words": lambda: "[**2-14**] Cr " * (HOSTILE // 14),
+    "open masks": lambda: "[**" * (HOSTILE // 3),
+    "questions": lambda: "pain? " * (HOSTILE // 6),
+    "dashes": lambda: "-" * HOSTILE + " pain",
+    "one word": lambda: "a" * HOSTILE,
+    "abbreviations": lambda: "RA PE MI DM " * (HOSTILE // 12),
+    "urine": lambda: "UA: pH 7.0 " * (HOSTILE // 11),
+    "warnings": lambda: "call " * (HOSTILE // 5) + "pain",
+    "not": lambda: "not " * (HOSTILE // 4) + "pain",
+}
+
+
+def notes_of(texts: Mapping[str, str]) -> list[Note]:
+    return [Note(name, "Note", None, text, find_sections(text), name, "read") for name, text in texts.items()]
+
+
+def seconds(reader: RuleNoteReader, notes: list[Note]) -> tuple[float, dict[str, int]]:
+    begun = time.process_time()
+    read = reader.read(notes)
+    spent = time.process_time() - begun
+    return spent, {"findings": len(read.findings), "values": len(read.values), "not_read": len(read.not_read)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=readme.RESULTS / "note_time.json")
+    options = parser.parse_args()
+    index = KnowledgeIndex.open_starter()
+    unbounded = RuleNoteReader(index, embed=False, bounds=_ALL)
+    unbounded.read(notes_of({"first": "Cr 1.2, no chest pain"}))
+    result: dict[str, Any] = {"ordinary": ordinary(index, unbounded), "hostile": {}}
+    for name, text in TEXTS.items():
+        notes = notes_of({name: text()})
+        spent, counted = seconds(unbounded, notes)
+        hooked, _ = seconds(RuleNoteReader(index, embed=False), notes)
+        result["hostile"][name] = {"seconds": round(spent, 3), "seconds_in_a_hook": round(hooked, 3), **counted}
+    result["hostile_most_seconds"] = max(one["seconds"] for one in result["hostile"].values())
+    write(options.out, result)
+
+
+def ordinary(index: KnowledgeIndex, reader: RuleNoteReader) -> dict[str, Any]:
+    """Reads 1 MB of notes that are all different."""
+    examples = generated_examples(index, "train", 2400)
+    words = "\n\n".join(example.text for example in examples)
+    texts: dict[str, str] = {}
+    for number in range(ORDINARY // NOTE):
+        at = number * NOTE % max(1, len(words) - NOTE)
+        texts[f"note {number}"] = f"Note {number}.\n{words[at : at + NOTE]}"
+    notes = [replace(note, kind="progress_note") for note in notes_of(texts)]
+    spent, counted = seconds(reader, notes)
+    characters = sum(len(note.text) for note in notes)
+    return {"characters": characters, "notes": len(notes), "seconds": round(spent, 3), **counted}
+
+
+if __name__ == "__main__":
+    main()
