@@ -16,6 +16,8 @@ from risk_model.features.inputs import parts_of
 
 MAX_CONDITIONS = 40
 ADULT = 18
+SETTINGS = ("intensive_care", "ward")
+"""Populations that are a place of care: a paper on critically ill patients is not about a patient on the ward."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _OUTCOME_OF_TASK = {IN_HOSPITAL_MORTALITY: "mortality", READMISSION_30D: "readmission"}
 _KEY_SECTIONS = frozenset({"assessment", "hospital_course", "chief_complaint"})
@@ -63,8 +65,14 @@ def factors_behind(concept: str, own: Collection[str] | None) -> tuple[Factor, .
 
 
 def fits(item: Evidence, factor: Factor, own: Collection[str] | None) -> bool:
-    """Whether an article found for a factor is about patients with these factors."""
-    return not item.populations or own is None or any(name in own or name == factor.name for name in item.populations)
+    """Whether an article found for a factor is about such patients: in this setting, with one of these diseases."""
+    if own is None:
+        return True
+    settings = [name for name in item.populations if name in SETTINGS]
+    diseases = [name for name in item.populations if name not in SETTINGS]
+    return all(name in own for name in settings) and (
+        not diseases or any(name in own or name == factor.name for name in diseases)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,8 @@ def factors_of_patient(
         for factor, weight in found.items():
             known.setdefault(factor.name, factor)
             weights[factor.name] = weights.get(factor.name, 0.0) + weight
-    own = tuple(known)
+    stay = record.current_stay
+    own = (*known, SETTINGS[not stay.intensive_care]) if stay is not None else tuple(known)
     for driver in drivers:
         if driver.contribution > 0:
             for factor in factors_behind(driver.concept, own):
