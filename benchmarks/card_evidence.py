@@ -9,7 +9,9 @@ Three measurements on the starter evidence base:
   (`card_evidence_judged.tsv`): is it about this factor and this outcome in this kind of patient? An article without a
   judgement counts as not judged, and the run ends with an error.
 
-With `--data`, also the 40 commonest principal diagnoses of the Diabetes 130 table: which have an article.
+With `--data` (the development data folder) also its patients: each driver of every 40th stay of CinC
+2012 set A and of every 300th encounter of Diabetes 130, and which of the latter's 40 commonest principal diagnoses have
+an article.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks import cinc_fhir, diabetes_fhir
 from benchmarks.measuring import write
 from fhir_mapping import PatientRecord
 from knowledge_index import Evidence, KnowledgeIndex, Outcome
@@ -74,7 +78,7 @@ class Checked:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="encounters.csv.gz of Diabetes 130")
+    parser.add_argument("--data", type=Path, help="the development data folder")
     parser.add_argument("--out", type=Path, default=RESULT)
     chosen = parser.parse_args()
     pipeline = Pipeline.shipped()
@@ -87,7 +91,15 @@ def main() -> None:
         "judged": judged(cards),
     }
     if chosen.data is not None:
-        result["admission_diagnoses"] = admissions(pipeline, chosen.data)
+        table = chosen.data / "diabetes-130" / "encounters.csv.gz"
+        patients = {
+            "cinc2012": of_drivers(pipeline, stays(pipeline, chosen.data / "cinc2012" / "set-a.csv.gz")),
+            "diabetes130": of_drivers(pipeline, encounters(pipeline, table)),
+        }
+        drivers = sum(found["drivers"] for found in patients.values())
+        without = sum(sum(found["without_article"].values()) for found in patients.values())
+        result["patients"] = {"share_of_drivers_with_article": 1 - without / drivers, **patients}
+        result["admission_diagnoses"] = admissions(pipeline, table)
     write(chosen.out, result)
     if result["judged"]["not_judged"]:
         sys.exit("articles without a judgement: read them and add them to card_evidence_judged.tsv")
@@ -126,24 +138,50 @@ def golden(pipeline: Pipeline) -> Iterator[tuple[str, Assessment]]:
             yield path.parent.name, pipeline.assess(record, task)
 
 
+def stays(pipeline: Pipeline, path: Path) -> Iterator[tuple[str, Assessment]]:
+    """Every 40th stay, as of its newest resource, for death in hospital."""
+    for stay in islice(cinc_fhir.read_stays(path), 0, None, 40):
+        record = PatientRecord.from_resources(cinc_fhir.to_fhir(stay))
+        yield stay.record_id, pipeline.assess(record, "in_hospital_mortality")
+
+
+def encounters(pipeline: Pipeline, path: Path) -> Iterator[tuple[str, Assessment]]:
+    """Every 300th encounter that can be followed by another, at discharge, for readmission."""
+    for admission in islice(diabetes_fhir.read_admissions(path), 0, None, 300):
+        if diabetes_fhir.eligible(admission.row):
+            resources = diabetes_fhir.to_fhir(admission.row, admission.earlier)
+            record = PatientRecord.from_resources(resources, prediction_time=diabetes_fhir.DISCHARGE)
+            yield admission.row["encounter_id"], pipeline.assess(record, "readmission_30d")
+
+
 def golden_figures(pipeline: Pipeline, cards: list[tuple[str, Assessment]]) -> dict[str, Any]:
     """Articles of the golden cards, and of each of their drivers."""
-    on_cards, on_drivers, drivers, without = Checked(), Checked(), 0, []
-    for name, assessment in cards:
+    checked = Checked()
+    for _, assessment in cards:
+        checked.add(of_card(assessment))
+    return {"cards": checked.result(), "drivers": of_drivers(pipeline, cards)}
+
+
+def of_drivers(pipeline: Pipeline, cards: Iterable[tuple[str, Assessment]]) -> dict[str, Any]:
+    """Articles of each driver of these patients; `without_article` counts drivers by concept."""
+    checked, patients, drivers, without = Checked(), 0, 0, Counter[str]()
+    for _, assessment in cards:
         task = assessment.estimate.task
-        on_cards.add(of_card(assessment))
+        patients += bool(assessment.estimate.drivers)
         for driver in assessment.estimate.drivers:
             subjects = pipeline.subjects_of(driver.concept, task, assessment.factors)
             names = frozenset(subject.factor.name for subject in subjects)
             found = pipeline.evidence_on(driver.concept, task, assessment.factors)
-            on_drivers.add(Shown(names, TASKS[task], item) for item in found)
+            checked.add(Shown(names, TASKS[task], item) for item in found)
             drivers += 1
-            if not found:
-                without.append(f"{name}: {driver.concept}, {TASKS[task]}")
-    share = 1 - len(without) / drivers if drivers else None
+            without.update([] if found else [driver.concept])
+    share = 1 - without.total() / drivers if drivers else None
     return {
-        "cards": on_cards.result(),
-        "drivers": {"drivers": drivers, "share_with_article": share, **on_drivers.result(), "without_article": without},
+        "patients": patients,
+        "drivers": drivers,
+        "share_with_article": share,
+        **checked.result(),
+        "without_article": dict(without.most_common()),
     }
 
 
