@@ -9,15 +9,13 @@ from datetime import UTC, datetime
 from fhir_mapping import PatientRecord
 from knowledge_index import Concept, Evidence, Factor, KnowledgeIndex, Outcome
 from knowledge_index.linking import in_plain_order
-from knowledge_index.vocabulary import OUTCOMES, factor_of_heading, factors, factors_of_concept
+from knowledge_index.vocabulary import OUTCOMES, SETTINGS, factor_of_heading, factors, factors_of_concept
 from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 from risk_model.core.values import Driver, Experiencer, Finding, NoteFindings, Polarity, Temporality
 from risk_model.features.inputs import parts_of
 
 MAX_CONDITIONS = 40
 ADULT = 18
-SETTINGS = ("intensive_care", "ward")
-"""Populations that are a place of care: a paper on critically ill patients is not about a patient on the ward."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _OUTCOME_OF_TASK = {IN_HOSPITAL_MORTALITY: "mortality", READMISSION_30D: "readmission"}
 _KEY_SECTIONS = frozenset({"assessment", "hospital_course", "chief_complaint"})
