@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cds_service.app_pages.chart import OpenChart
@@ -118,7 +118,7 @@ def drivers_of(record: PatientRecord, assessments: Sequence[Assessment], pipelin
     """Returns the drivers with their literature, as far as time allows."""
     notes_say = concept_mentions(assessments[0].findings.findings, record.notes())
     until = time.monotonic() + SECONDS
-    return tuple(_task_drivers(a.estimate, record, notes_say, pipeline, until) for a in assessments)
+    return tuple(_task_drivers(a.estimate, record, notes_say, pipeline, until, a.factors) for a in assessments)
 
 
 def _task_drivers(
@@ -127,8 +127,9 @@ def _task_drivers(
     notes_say: Sequence[ConceptMentions],
     pipeline: Pipeline | None = None,
     until: float = 0.0,
+    own: Collection[str] | None = None,
 ) -> TaskDrivers:
-    views = driver_views(estimate, record, notes_say, pipeline, until)
+    views = driver_views(estimate, record, notes_say, pipeline, until, own)
     return TaskDrivers(
         estimate.task,
         outcome_name(TASKS[estimate.task]),

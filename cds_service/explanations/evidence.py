@@ -15,6 +15,8 @@ from risk_model import TASKS, Assessment
 
 MAX_CONDITIONS = 40
 MAX_ORIGINS = 3
+MAX_GAPS = 3
+"""Problems of each task, the most relevant first, whose missing literature is named."""
 CHARS, MAX_LINES, LINE, PAD, GAP = 19, 3, 13.0, 7.0, 10.0
 COLUMN, NODE, TOP, ARC = 138.0, 118.0, 22.0, 26.0
 _KINDS = {"chart": "In the chart", "heading": "MeSH heading", "article": "Article"}
@@ -22,16 +24,18 @@ _KINDS = {"chart": "In the chart", "heading": "MeSH heading", "article": "Articl
 
 @dataclass(frozen=True, slots=True)
 class LiteratureItem:
-    """One article of the list. `url` is its PubMed page; `anchor` is its id on the page."""
+    """One article of the list. `url` is its PubMed page; `anchor` is its id on the page; `facts` are first author,
+    journal, year and design; `about` names factor and outcome; `finding` is empty where only the title is known.
+    """
 
     anchor: str
     pmid: int
     title: str
-    passage: str
+    finding: str
     facts: str
     url: str
     tasks: str
-    found_by: str
+    about: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,13 @@ class EvidenceGraph:
 
 @dataclass(frozen=True, slots=True)
 class Literature:
+    """The reading list. `gaps` are sentences on the patient's first problems that no article is about."""
+
     readings: tuple[LiteratureItem, ...]
     graph: EvidenceGraph | None
     withheld: int
     unfinished: bool
+    gaps: tuple[str, ...] = ()
 
 
 def literature(
@@ -96,15 +103,18 @@ def literature(
     readings = tuple(reading(item, tasks[item.pmid]) for item in found.values())
     graph = _graph(tuple(found.values()), origins(record, notes_say, index)) if found else None
     unfinished = any("literature" in assessment.left_out for assessment in assessments)
-    return Literature(readings, graph, max(a.evidence_withheld for a in assessments), unfinished)
+    gaps = dict.fromkeys(question.gap for a in assessments for question in a.asked[:MAX_GAPS] if question.gap)
+    withheld = max(a.evidence_withheld for a in assessments)
+    return Literature(readings, graph, withheld, unfinished, tuple(plain(words, 200) for words in gaps))
 
 
 def reading(item: Evidence, tasks: Sequence[str]) -> LiteratureItem:
     """Returns one article as the page lists it."""
-    facts = ", ".join(filter(None, (item.study_type, str(item.year) if item.year else "year unknown")))
+    facts = " · ".join(filter(None, (plain(item.citation, 200), plain(item.study_type or "", 60))))
+    about = " and ".join(filter(None, (item.factor, item.outcome))) or "this patient's problems"
     return LiteratureItem(
-        f"pmid-{int(item.pmid)}", int(item.pmid), plain(item.title, 300), plain(item.passage, 1200), facts, item.url,
-        ", ".join(dict.fromkeys(tasks)), plain(item.path_in_words(), 300),
+        f"pmid-{int(item.pmid)}", int(item.pmid), plain(item.title, 400), plain(item.finding, 1200), facts, item.url,
+        ", ".join(dict.fromkeys(tasks)), plain(about, 200),
     )  # fmt: skip
 
 

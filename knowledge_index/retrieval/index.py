@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.core.errors import ArtifactError, EncoderError, RetrievalError
-from knowledge_index.core.storage import ArticleStore, Manifest, load_array, load_json, opened, read_manifest
+from knowledge_index.core.errors import EncoderError, RetrievalError
+from knowledge_index.core.storage import ArticleStore, Manifest, load_array, opened, read_manifest
 from knowledge_index.core.values import (
     Article,
-    Community,
     Concept,
     Evidence,
     Factor,
@@ -27,11 +26,10 @@ from knowledge_index.core.values import (
     Subject,
 )
 from knowledge_index.encoders.registry import Encoder, encode_queries, encoder_named
-from knowledge_index.graph.communities import read_communities
-from knowledge_index.graph.files import load_graph, load_matrix
+from knowledge_index.graph.files import load_graph
 from knowledge_index.graph.knowledge_graph import EDGE_KINDS
-from knowledge_index.lexical.bm25 import Bm25
 from knowledge_index.linking.linker import Linker, in_plain_order, is_abbreviation
+from knowledge_index.retrieval.loading import checked_vectors, load_bm25, load_communities, load_concepts
 from knowledge_index.retrieval.passages import best_passage
 from knowledge_index.retrieval.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
 from knowledge_index.retrieval.reranker import Reranker
@@ -95,12 +93,12 @@ class KnowledgeIndex:
         # Every file is opened here: the folder may contain another generation by the first query.
         folder = manifest.inside(path)
         self._articles = ArticleStore(folder, manifest.counts["articles"])
-        self._bm25 = _load_bm25(folder, manifest)
-        self._concepts = _load_concepts(folder, manifest)
+        self._bm25 = load_bm25(folder, manifest)
+        self._concepts = load_concepts(folder, manifest)
         self.graph = load_graph(folder, len(self._articles), len(self._concepts))
-        self._community_of, self._communities = _load_communities(folder, manifest)
+        self._community_of, self._communities = load_communities(folder, manifest)
         self._retracted = load_array(folder, "retracted", np.bool_, (len(self._articles),))
-        self._vectors = _checked_vectors(vectors or open_vectors(folder, manifest.vector_shards), folder, manifest)
+        self._vectors = checked_vectors(vectors or open_vectors(folder, manifest.vector_shards), folder, manifest)
         if encoder is not None:
             self._check_encoder(encoder)
 
@@ -402,36 +400,3 @@ class KnowledgeIndex:
                 f"not with {encoder.name} ({encoder.fingerprint}): their vectors do not mix: name the "
                 "index's own encoder, or build it anew"
             )
-
-
-def _checked_vectors(store: VectorStore, path: Path, manifest: Manifest) -> VectorStore:
-    if (len(store), store.dimensions) != (manifest.counts["articles"], manifest.dimensions):
-        raise ArtifactError(f"{len(store)} vectors of {store.dimensions} dimensions", path=str(path))
-    if getattr(store, "fingerprint", manifest.vectors_fingerprint) != manifest.vectors_fingerprint:
-        raise ArtifactError("the vectors in the database belong to another generation of the index", path=str(path))
-    return store
-
-
-def _load_bm25(folder: Path, manifest: Manifest) -> Bm25:
-    terms, articles = manifest.counts["terms"], manifest.counts["articles"]
-    vocabulary = {term: number for number, term in enumerate(load_json(folder / "terms.json", terms))}
-    matrix = load_matrix(folder, ("bm25_weights", "bm25_documents", "bm25_starts"), (terms, articles))
-    return Bm25(vocabulary, load_array(folder, "bm25_idf", np.float32, (terms,)), matrix)
-
-
-def _load_concepts(folder: Path, manifest: Manifest) -> tuple[Concept, ...]:
-    listed = load_json(folder / "concepts.json", manifest.counts["concepts"])
-    return tuple(Concept(ui, name, tuple(numbers), *map(tuple, names)) for ui, name, numbers, *names in listed)
-
-
-def _load_communities(folder: Path, manifest: Manifest) -> tuple[NDArray[np.int32], dict[int, Community]]:
-    """(community of each node at the coarsest level, shape (nodes,); communities with a summary). Empty in old indexes
-    and where the graph has no edge.
-    """
-    nodes = manifest.counts["articles"] + manifest.counts["concepts"]
-    levels = manifest.counts.get("community_levels", 0)
-    if not levels:
-        return np.full(nodes, -1, np.int32), {}
-    labels = load_array(folder, "communities", np.int32, (levels, nodes))[-1]
-    listed = read_communities(folder, manifest.counts["communities"])
-    return labels, {item.number: item for item in listed if item.level == levels - 1}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from knowledge_index.core.values import Article, Factor, Subject
 
-_NO_OBSERVATION = ("trial", "guideline", "consensus", "protocol")
+_NO_OBSERVATION = ("trial", "before-after", "guideline", "consensus", "protocol")
 
 
 def is_curated(article: Article) -> bool:
@@ -34,14 +34,11 @@ def is_about(article: Article, subject: Subject) -> bool:
 
 
 def remoteness(article: Article, factor: Factor) -> int:
-    """0 for an observation of this factor, 1 where it is one variable of several, 2 and 3 for trials and guidelines.
+    """0 for an observation of this factor, 1 where it is one variable of several (no major heading), 2 and 3 for trials
+    and guidelines.
 
     A trial says what a treatment does; a cohort or a score says what the factor means for the outcome.
     """
     observed = not any(word in (article.study_type or "") for word in _NO_OBSERVATION)
-    main = (
-        article.factors[0] == factor.name
-        if article.factors
-        else any(heading.major and heading.name in factor.headings for heading in article.mesh)
-    )
+    main = any(heading.major and heading.name in factor.headings for heading in article.mesh)
     return 2 * (not observed) + (not main)

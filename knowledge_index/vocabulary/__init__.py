@@ -5,11 +5,18 @@ from typing import TYPE_CHECKING
 from artifact_store import lazy_exports
 
 if TYPE_CHECKING:
-    from knowledge_index.vocabulary.risk_factors import OUTCOMES, factor_of_heading, factors, factors_of_concept
+    from knowledge_index.vocabulary.risk_factors import (
+        OUTCOMES,
+        SETTINGS,
+        factor_of_heading,
+        factors,
+        factors_of_concept,
+    )
     from knowledge_index.vocabulary.vocabulary_files import vocabulary_named
 
 __all__ = [
     "OUTCOMES",
+    "SETTINGS",
     "factor_of_heading",
     "factors",
     "factors_of_concept",
@@ -20,6 +27,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "OUTCOMES": "knowledge_index.vocabulary.risk_factors",
+        "SETTINGS": "knowledge_index.vocabulary.risk_factors",
         "factor_of_heading": "knowledge_index.vocabulary.risk_factors",
         "factors": "knowledge_index.vocabulary.risk_factors",
         "factors_of_concept": "knowledge_index.vocabulary.risk_factors",

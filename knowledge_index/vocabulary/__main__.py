@@ -1,8 +1,9 @@
 """Builds `tree.json`: `python -m knowledge_index.vocabulary MESH_FOLDER`.
 
 MESH_FOLDER holds `terms.tsv.gz` (mesh_id, mesh_name) and `tree-numbers.tsv.gz` (mesh_id, mesh_name, mesh_tree_number),
-NLM's descriptors as tables. Only descriptors in use are written. Names and descriptor ids in `concepts.json` are first
-compared with the tables; a mismatch stops the run.
+NLM's descriptors as tables. Only descriptors in use are written: those of the vocabulary, of the starter articles, of
+the risk factors, and those in the file already (indexes of hospitals may have come to use them). Names and descriptor
+ids in `concepts.json` are first compared with the tables; a mismatch stops the run.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ def used() -> dict[str, str]:
 def main(folder: Path) -> str:
     official = {row["mesh_id"]: row["mesh_name"] for row in rows(folder / "terms.tsv.gz")}
     names = used()
+    tree = HERE / "tree.json"
+    listed = orjson.loads((HERE / "risk_factors.json").read_bytes())
+    factors = {heading for factor in listed for heading in factor["headings"]}
+    kept = set(orjson.loads(tree.read_bytes())) if tree.exists() else set()
+    names |= {ui: name for ui, name in official.items() if ui in kept or name in factors}
     wrong = [f"{ui} {name}: {official.get(ui)}" for ui, name in names.items() if official.get(ui) != name]
     if wrong:
         return "names that differ from MeSH:\n" + "\n".join(sorted(wrong))
@@ -44,7 +50,7 @@ def main(folder: Path) -> str:
         if row["mesh_id"] in names:
             numbers[row["mesh_id"]].append(row["mesh_tree_number"])
     lines = (f"{orjson.dumps(ui).decode()}: {orjson.dumps(sorted(numbers[ui])).decode()}" for ui in sorted(names))
-    (HERE / "tree.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    tree.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return ""
 
 

@@ -31,6 +31,10 @@ OUTCOMES: Mapping[str, Outcome] = MappingProxyType(
 """The outcomes papers are about, by name; the first heading is the descriptor that seeds a search."""
 
 
+SETTINGS = ("intensive_care", "ward")
+"""Populations of articles that are a place of care; every other population is the name of a factor."""
+
+
 @cache
 def factors() -> Mapping[str, Factor]:
     """Every factor by name, in the order of `risk_factors.json`.

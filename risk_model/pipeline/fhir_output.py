@@ -82,5 +82,5 @@ def _notes(assessment: Assessment) -> list[str]:
         lines.append(f"{score.name} {score.in_words()}{risk}{missing} ({score.source}).")
     if estimate.gaps:
         lines.append("Not known: " + ", ".join(f"{gap.name} ({gap.reason})" for gap in estimate.gaps) + ".")
-    lines += [f"PMID {item.pmid}: {item.passage}" for item in assessment.evidence]
+    lines += [f"PMID {item.pmid}: {item.title} ({item.citation})" for item in assessment.evidence]
     return lines

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from fhir_mapping import PatientRecord
 from knowledge_index import Concept, Evidence, Factor, KnowledgeIndex, Outcome
 from knowledge_index.linking import in_plain_order
-from knowledge_index.vocabulary import OUTCOMES, factor_of_heading, factors, factors_of_concept
+from knowledge_index.vocabulary import OUTCOMES, SETTINGS, factor_of_heading, factors, factors_of_concept
 from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 from risk_model.core.values import Driver, NoteFindings
 from risk_model.features.inputs import parts_of
@@ -63,8 +63,14 @@ def factors_behind(concept: str, own: Collection[str] | None) -> tuple[Factor, .
 
 
 def fits(item: Evidence, factor: Factor, own: Collection[str] | None) -> bool:
-    """Whether an article found for a factor is about patients with these factors."""
-    return not item.populations or own is None or any(name in own or name == factor.name for name in item.populations)
+    """Whether an article found for a factor is about such patients: in this setting, with one of these diseases."""
+    if own is None:
+        return True
+    settings = [name for name in item.populations if name in SETTINGS]
+    diseases = [name for name in item.populations if name not in SETTINGS]
+    return all(name in own for name in settings) and (
+        not diseases or any(name in own or name == factor.name for name in diseases)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,8 @@ def factors_of_patient(
         for factor, weight in found.items():
             known.setdefault(factor.name, factor)
             weights[factor.name] = weights.get(factor.name, 0.0) + weight
-    own = tuple(known)
+    stay = record.current_stay
+    own = (*known, SETTINGS[not stay.intensive_care]) if stay is not None else tuple(known)
     for driver in drivers:
         if driver.contribution > 0:
             for factor in factors_behind(driver.concept, own):

@@ -141,7 +141,7 @@ _SYSTEM = (
 
 
 def _line(evidence: Evidence) -> str:
-    return harmless(f"{evidence.title} {evidence.passage}".replace("\n", " "))[:PASSAGE_CHARACTERS]
+    return harmless(f"{evidence.title} {evidence.finding}".strip().replace("\n", " "))[:PASSAGE_CHARACTERS]
 
 
 def _words(name: str) -> str:

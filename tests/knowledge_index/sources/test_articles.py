@@ -32,8 +32,11 @@ def test_pubmed_xml_is_read_whole() -> None:
         year=2014,
         references=("90000002",),
         study_type="randomized controlled trial",
+        first_author="Doe",
+        journal="Imag J",
     )
     assert isinstance(second, Article)
+    assert (second.first_author, second.journal) == ("Imaginary Study Group", None)
     assert (second.title, second.abstract, second.year) == ("Hyponaträmie bei Aufnahme", "", 2009)
     assert isinstance(third, Article)
     assert third.retracted
