@@ -118,9 +118,9 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
     def _await_head(self, conn: Any) -> None:
         conn.sock.setblocking(False)
         address = conn.client[0] if isinstance(conn.client, tuple) else ""
-        if not self._heads.add(conn, address):
-            self._shut(conn)
-            return
+        gone = self._heads.add(conn, address)
+        if gone is not None:
+            self._forget(gone)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_head_readable, conn))
 
     def _on_head_readable(self, conn: Any, client: Any) -> None:
@@ -139,10 +139,13 @@ class BoundedThreadWorker(ThreadWorker):  # type: ignore[misc]
     def murder_keepalived(self, force: bool = False) -> None:
         """Called about once a second: also closes connections whose head is late."""
         for conn in self._heads.late():
-            with suppress(OSError, KeyError, ValueError):
-                self.poller.unregister(conn.sock)
-            self._shut(conn)
+            self._forget(conn)
         super().murder_keepalived(force)
+
+    def _forget(self, conn: Any) -> None:
+        with suppress(OSError, KeyError, ValueError):
+            self.poller.unregister(conn.sock)
+        self._shut(conn)
 
     def _shut(self, conn: Any) -> None:
         self.nr_conns -= 1

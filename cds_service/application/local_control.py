@@ -82,7 +82,9 @@ class LocalControl:
         # Only what shows less: a `live` that stays here alone would outlast an `off` that another machine sets.
         kept_here = mode in {Mode.OFF, Mode.SILENT}
         if not store:
-            board.tell(service, tenant, mode if question.get("only_told") and kept_here else None)
+            only_told = bool(question.get("only_told"))
+            if kept_here or not only_told:
+                board.tell(service, tenant, mode if only_told else None)
             return {"told": True}
         if kept_here:
             board.tell(service, tenant, mode)

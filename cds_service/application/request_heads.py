@@ -33,7 +33,7 @@ class _Head:
 
 
 class RequestHeads:
-    """heads.add(connection, address) -> whether it may stay; heads.read(connection) -> the head once it is whole
+    """heads.add(connection, address) -> one to close, or None; heads.read(connection) -> the head once it is whole
 
     Used by the main thread of a worker alone.
     """
@@ -48,13 +48,20 @@ class RequestHeads:
     def __len__(self) -> int:
         return len(self._heads)
 
-    def add(self, connection: Any, address: str) -> bool:
-        """False for an address that already has as many incomplete heads as it may."""
+    def add(self, connection: Any, address: str) -> Any | None:
+        """Adds one. Of an address that has as many as it may, the oldest is forgotten and returned, to be closed.
+
+        A whole head takes milliseconds to arrive: the oldest is the slowest, and the newest may be anybody behind the
+        same proxy.
+        """
+        gone = None
         if self._of_address[address] >= self._most:
-            return False
+            oldest = next(head for head in self._heads.values() if head.address == address)
+            self._drop(oldest)
+            gone = oldest.connection
         self._of_address[address] += 1
         self._heads[id(connection)] = _Head(connection, address, self._clock() + self._seconds)
-        return True
+        return gone
 
     def read(self, connection: Any) -> bytes | None:
         """Reads what has arrived: None while more is to come, b"" for a client that left without a word.

@@ -5,30 +5,38 @@ An unknown name and a value out of range are errors. `docs/settings.md` has the 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, tzinfo
+from collections.abc import Mapping
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from sqlalchemy.exc import ArgumentError
 
-from cds_service.cards.drafts import read_drafts
 from cds_service.config.alert_policy import MAX_SNOOZE_HOURS, AlertPolicy
+from cds_service.config.checks import (
+    DatabaseUrl,
+    FhirServers,
+    NetworkRanges,
+    NoteReaderName,
+    Origins,
+    Roles,
+    SiteMapFile,
+    StageModels,
+    SuggestionsFile,
+    Thresholds,
+    TimeZone,
+    Users,
+    WebAddress,
+    stage1_model,
+    zone_named,
+)
 from cds_service.config.faults import PREFIX, described, unknown
-from cds_service.config.sources import Environment, SettingsError, once, read_settings_file
-from cds_service.config.values import USER_TYPES, each, is_list, number, origin, split, text, user, web_address
-from cds_service.net.outbound import Networks
-from cds_service.protocol.services import SERVICES
-from cds_service.store.engine import SUPPORTED, database_of
+from cds_service.config.sources import Environment, SettingsError, read_settings_file
+from cds_service.config.values import USER_TYPES, is_list, number, split, text
 from cds_service.store.places import data_folder
 from cds_service.store.store import Store
-from fhir_mapping import DefinitionError, SiteMap
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
-from risk_model.llm import RULES, ReaderName, ReaderNameError
 
 # Read by tests and the screenshots, not by the service.
 _NOT_OURS = frozenset(
@@ -54,12 +62,12 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=PREFIX, enable_decoding=False, str_strip_whitespace=True
     )
 
-    public_url: str = text(
+    public_url: WebAddress = text(
         "http://127.0.0.1:8080",
         "The absolute URL of this service for clients; links on cards start with it",
         kind="http(s) URL",
     )
-    database_url: str = text(
+    database_url: DatabaseUrl = text(
         "",
         "SQLAlchemy URL of the store of cards and feedback, `sqlite:///...` or `postgresql://...`",
         shown="an SQLite file in the user's data folder",
@@ -98,13 +106,13 @@ class Settings(BaseSettings):
         kind="path",
         shown="`session.key` in the user's data folder",
     )
-    fhir_servers: tuple[str, ...] = text(
+    fhir_servers: FhirServers = text(
         (),
         "FHIR base URLs that missing prefetch may be fetched from when no clients are configured; with clients each "
         "has its own list",
         kind="comma-separated http(s) URLs",
     )
-    private_networks: tuple[str, ...] = text(
+    private_networks: NetworkRanges = text(
         (),
         "CIDR ranges in which FHIR servers and key URLs may live besides the public internet, such as `10.20.0.0/16`",
         kind="comma-separated CIDR ranges",
@@ -115,13 +123,13 @@ class Settings(BaseSettings):
         "[Health and metrics](#health-and-metrics); at the address of `riskcards serve --admin` they need none",
         kind="path",
     )
-    trusted_proxies: tuple[str, ...] = text(
+    trusted_proxies: NetworkRanges = text(
         (),
         "CIDR ranges of your own proxies: their `X-Forwarded-For` names the browser whose launches are counted",
         kind="comma-separated CIDR ranges",
     )
     open_discovery: bool = text(False, "Answer discovery without a token although clients are configured")
-    allowed_origins: tuple[str, ...] = text(("*",), "Origins for CORS", kind="`*`, or comma-separated origins")
+    allowed_origins: Origins = text(("*",), "Origins for CORS", kind="`*`, or comma-separated origins")
     index: str = text(
         "",
         "Folder of an index built with `riskcards index build`",
@@ -129,13 +137,13 @@ class Settings(BaseSettings):
         shown="the starter evidence base",
     )
     models: str = text("", "Folder with one model directory per task", kind="path", shown="the shipped models")
-    site_map: str = text(
+    site_map: SiteMapFile = text(
         "",
         "YAML file that translates the hospital's own codes, see [site-maps.md](site-maps.md)",
         kind="path",
         shown="the shipped maps alone",
     )
-    suggestions: str = text(
+    suggestions: SuggestionsFile = text(
         "",
         "YAML or JSON file of the suggestions of cards, see [Suggestions](#suggestions)",
         kind="path",
@@ -153,7 +161,7 @@ class Settings(BaseSettings):
         above=True,
     )
     mortality_threshold: float = number(0.15, 0, 1, "The same for hospital death", unit="probability", above=True)
-    thresholds: tuple[str, ...] = text(
+    thresholds: Thresholds = text(
         (),
         "Thresholds for one service and task, such as `hospital-risk.readmission_30d=0.2`; before the two above",
         kind="comma-separated SERVICE.TASK=PROBABILITY",
@@ -163,7 +171,7 @@ class Settings(BaseSettings):
         "Where the estimate and the best-fitting established score disagree, the card's level follows the higher of "
         "the estimate and the lower end of the score's published risk; `estimate`: the estimate alone",
     )
-    time_zone: str = text(
+    time_zone: TimeZone = text(
         "UTC",
         "The hospital's time zone, such as `Europe/Berlin`: a suggestion is due when its day ends there",
         kind="name of a time zone",
@@ -192,10 +200,10 @@ class Settings(BaseSettings):
         "live",
         "`off`, `silent` (estimated and kept, never shown), `pilot` or `live`, until `riskcards mode` sets another",
     )
-    pilot_users: tuple[str, ...] = text(
+    pilot_users: Users = text(
         (), "Users who see cards in pilot mode, such as `Practitioner/17`", kind="comma-separated TYPE/ID"
     )
-    roles: tuple[Literal["Practitioner", "PractitionerRole", "Patient", "RelatedPerson"], ...] = text(
+    roles: Roles = text(
         ("Practitioner", "PractitionerRole"),
         "Kinds of users who see cards; all others get `cards: []`",
         kind=f"one or more of {', '.join(USER_TYPES)}",
@@ -252,12 +260,12 @@ class Settings(BaseSettings):
         unit="seconds",
         zero="no cache",
     )
-    note_reader: str = text(
+    note_reader: NoteReaderName = text(
         "rules",
         "The reader of notes besides the rules: `smollm2`, a model folder (with `+ADAPTER`), or "
         "`https://HOST/v1#MODEL`; it reads ahead of the hooks, see [language-models.md](language-models.md)",
     )
-    stage1_models: tuple[str, ...] = text(
+    stage1_models: StageModels = text(
         (),
         "Place on this machine of the language model that is the first stage of a model of `RISKCARDS_MODELS`: `NAME`, "
         "or `TASK=NAME`, named as a note reader is. It must be the model used in training, or the service does not "
@@ -330,105 +338,6 @@ class Settings(BaseSettings):
     def _upper(cls, value: Any) -> Any:
         return value.strip().upper() if isinstance(value, str) else value
 
-    @field_validator("public_url")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        return web_address(value)
-
-    @field_validator("fhir_servers")
-    @classmethod
-    def _urls(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return each(web_address, values)
-
-    @field_validator("allowed_origins")
-    @classmethod
-    def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return each(origin, values)
-
-    @field_validator("time_zone")
-    @classmethod
-    def _zone(cls, value: str) -> str:
-        try:
-            zone_named(value)
-        except (ValueError, OSError, ZoneInfoNotFoundError):
-            raise ValueError("expected a time zone such as Europe/Berlin") from None
-        return value
-
-    @field_validator("pilot_users")
-    @classmethod
-    def _users(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return each(user, values)
-
-    @field_validator("roles")
-    @classmethod
-    def _some(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        if not values:
-            raise ValueError("nobody would see a card; to show none, set RISKCARDS_MODE to silent or off")
-        return values
-
-    @field_validator("private_networks", "trusted_proxies")
-    @classmethod
-    def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        Networks.of(values)
-        return values
-
-    @field_validator("database_url")
-    @classmethod
-    def _database(cls, value: str) -> str:
-        try:
-            if value and database_of(value).get_backend_name() not in SUPPORTED:
-                raise ValueError(f"expected the URL of a database of {' or '.join(SUPPORTED)}")
-        except ArgumentError:
-            raise ValueError("expected a URL such as sqlite:////srv/riskcards.db") from None
-        return value
-
-    @field_validator("note_reader")
-    @classmethod
-    def _reader(cls, value: str) -> str:
-        try:
-            ReaderName.of(value)
-        except ReaderNameError as error:
-            raise ValueError(str(error)) from None
-        return value
-
-    @field_validator("stage1_models")
-    @classmethod
-    def _stages(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        for item in values:
-            try:
-                named = ReaderName.of(_stage1_model(item)[1])
-            except ReaderNameError as error:
-                raise ValueError(str(error)) from None
-            if named.kind == RULES:
-                raise ValueError(f"{item!r}; expected NAME or TASK=NAME of a language model")
-        once(_stage1_model(item)[0] or "every task" for item in values)
-        return values
-
-    @field_validator("thresholds")
-    @classmethod
-    def _thresholds(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        known = {f"{service.id}.{task}" for service in SERVICES.values() for task in service.tasks}
-        for item in values:
-            place, _, value = item.partition("=")
-            if place not in known or not _is_probability(value):
-                raise ValueError(
-                    f"{item!r}; expected SERVICE.TASK=PROBABILITY, such as hospital-risk.readmission_30d=0.2, "
-                    f"above 0, at most 1, with one of {', '.join(sorted(known))}"
-                )
-        once(item.partition("=")[0] for item in values)
-        return values
-
-    @field_validator("site_map", "suggestions")
-    @classmethod
-    def _readable(cls, value: str, info: Any) -> str:
-        """A configured file that cannot be read is an error: the service would silently do less."""
-        read: Callable[[Path], Any] = SiteMap.open if info.field_name == "site_map" else read_drafts
-        try:
-            read(Path(value)) if value else None
-        except DefinitionError as error:
-            raise ValueError(str(error)) from None
-        return value
-
     @model_validator(mode="after")
     def _together(self) -> Self:
         if self.max_held_bytes < self.max_body_bytes:
@@ -460,7 +369,7 @@ class Settings(BaseSettings):
     def stage1_model(self, task: str, trained_with: str) -> str:
         """The first-stage language model of a task's model: the setting for that task, else the setting for all tasks,
         else the name it was trained under."""
-        named = dict(_stage1_model(item) for item in self.stage1_models)
+        named = dict(stage1_model(item) for item in self.stage1_models)
         return named.get(task) or named.get("") or trained_with
 
     def quiet_rules(self) -> AlertPolicy:
@@ -478,25 +387,3 @@ class Settings(BaseSettings):
     def session_key_path(self) -> Path:
         """The key file for SMART sessions; by default beside the default database."""
         return Path(self.session_key_file) if self.session_key_file else data_folder() / "session.key"
-
-
-def _stage1_model(item: str) -> tuple[str, str]:
-    """(task or "" for any, name)
-
-    >>> _stage1_model("readmission_30d=smollm2"), _stage1_model("https://llm.example/v1#a=b")
-    (('readmission_30d', 'smollm2'), ('', 'https://llm.example/v1#a=b'))
-    """
-    task, given, name = item.partition("=")
-    return (task, name) if given and re.fullmatch(r"[A-Za-z0-9_-]+", task) else ("", item)
-
-
-def _is_probability(value: str) -> bool:
-    try:
-        return 0 < float(value) <= 1
-    except ValueError:
-        return False
-
-
-def zone_named(name: str) -> tzinfo:
-    """Returns the time zone. Raises ValueError, OSError or ZoneInfoNotFoundError."""
-    return UTC if name == "UTC" else ZoneInfo(name)

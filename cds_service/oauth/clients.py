@@ -115,7 +115,7 @@ def _client(item: Any, where: str, env: Mapping[str, str]) -> SmartClient:
     for name in ("name", "iss", "client_id"):
         if not isinstance(item.get(name), str) or not item[name].strip():
             raise SmartSetupError(f"{where}.{name}: a non-empty string is required")
-    if not isinstance(item.get("tenant", ""), str) or item.get("tenant") == "":
+    if "tenant" in item and (not isinstance(item["tenant"], str) or not item["tenant"].strip()):
         raise SmartSetupError(f"{where}.tenant: a non-empty string is required")
     kind = item.get("type", "public")
     if kind not in TYPES:

@@ -1,10 +1,11 @@
-"""Memory settings of a serving process: few malloc arenas, and garbage collection that skips models and index."""
+"""Memory and file limits of a serving process: few malloc arenas, garbage collection that skips models, connections."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import gc
+import resource
 import sys
 
 _M_ARENA_MAX = -8  # malloc.h
@@ -24,6 +25,15 @@ def settle() -> None:
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def allow_connections(most: int) -> None:
+    """Lets this process and its workers open so many connections, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * most
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
 
 
 def bound_arenas(arenas: int = 2) -> None:

@@ -67,7 +67,13 @@ def private_file(path: Path) -> None:
     A file of another user is left as it is.
     """
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        fresh = not path.exists()
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        if fresh and os.geteuid() == 0:
+            # Made by an operator for a service that runs as the owner of the folder.
+            owner = path.parent.stat()
+            os.fchown(file, owner.st_uid, owner.st_gid)
+        os.close(file)
         for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
             if each.exists() and each.stat().st_mode & 0o077 and each.stat().st_uid == os.geteuid():
                 each.chmod(0o600)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine, delete, func, select, update
 
 from cds_service.store import audit
-from cds_service.store.errors import named
+from cds_service.store.errors import StoreError, named
 from cds_service.store.key import StoreKey
 from cds_service.store.schema import AUDIT, CARDS, ESTIMATES, FEEDBACK, OUTCOMES, SEALED, SUGGESTIONS
 
@@ -18,6 +18,7 @@ BATCH = 200
 """Cards deleted in one transaction: writers of cards wait for it."""
 _PAUSE = 0.02
 """Seconds between two batches, in which others get the lock."""
+_ATTEMPTS = 20
 _EMPTIED = ("card", "feedback", "foreign-patient")
 
 
@@ -34,12 +35,22 @@ def purge(engine: Engine, key: StoreKey, before: datetime, by: Mapping[str, Any]
         audit.append(connection, key, "purge", "", {"before": moment.isoformat(), "cards": cards, **by})
         connection.execute(delete(SEALED).where(SEALED.c.expires <= datetime.now(UTC)))
     gone = 0
-    while removed := _batch(engine, old):
+    while removed := _patiently(_batch, engine, old):
         gone += removed
         time.sleep(_PAUSE)
-    while _events(engine, moment):
+    while _patiently(_events, engine, moment):
         time.sleep(_PAUSE)
     return gone
+
+
+def _patiently(step: Callable[[Engine, Any], int], engine: Engine, what: Any) -> int:
+    """A step that is tried again: beside many writers SQLite's lock may not come in time, and nothing is in a hurry."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return step(engine, what)
+        except StoreError:
+            time.sleep(_PAUSE)
+    return step(engine, what)
 
 
 def _batch(engine: Engine, old: Any) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
@@ -38,62 +38,14 @@ from cds_service.store.schema import (
 )
 from cds_service.store.sealed import SealedEntries
 from cds_service.store.services import ServiceUses
+from cds_service.store.values import Asker, CardRecord, CardTasks, ImportedOutcomes, Override
+
+__all__ = ["Asker", "CardRecord", "CardTasks", "ImportedOutcomes", "Override", "Store"]
 
 # Expired token ids are deleted in passing by some of the writes, so that no job must be scheduled.
 _CLEAR_EVERY = 256
 MOST_FEEDBACK = 50
 """Entries stored for one card: clinicians answer it a few times, a client that repeats itself would fill the store."""
-
-
-@dataclass(frozen=True, slots=True)
-class CardRecord:
-    """One card to store; `estimates` have the model and the exact inputs, so that it can be replayed."""
-
-    uuid: str
-    service: str
-    hook_instance: str
-    patient: str
-    encounter: str | None
-    user: str
-    indicator: str
-    shown: str
-    estimates: Sequence[Mapping[str, Any]]
-    suggestions: Sequence[str] = ()
-    client: str | None = None
-    tenant: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """The client and the tenant that the token of a request names."""
-
-    client: str | None
-    tenant: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """The last time this user overrode a card of this stay, and the estimates on that card."""
-
-    at: datetime
-    probabilities: Mapping[str, float | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class CardTasks:
-    """A card with the tasks it has an estimate, or an abstention, for."""
-
-    uuid: str
-    patient: tuple[str, str | None, str | None]
-    """Its hash, the client and the tenant."""
-    tasks: set[str]
-
-
-class ImportedOutcomes(NamedTuple):
-    """The numbers of outcomes that were new, and of known ones that were corrected."""
-
-    new: int
-    corrected: int
 
 
 class Store:

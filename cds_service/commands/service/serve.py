@@ -19,6 +19,8 @@ from cds_service.commands.shared.opened import check_port, config_option, log_to
 from cds_service.config.settings import Settings
 
 LOG = logging.getLogger("riskcards")
+_CONNECTIONS = 4096
+"""Of one worker."""
 _LINE = "%(asctime)s level=%(levelname)s worker=%(process)d %(message)s"
 
 
@@ -131,11 +133,12 @@ def _run(settings: Settings, again: Callable[[], Settings], addresses: list[str]
     from cds_service.application.local_control import LocalControl
     from cds_service.application.warmup import warm
     from cds_service.application.worker_reload import ReloadingArbiter
-    from cds_service.runtime.memory import bound_arenas, settle
+    from cds_service.runtime.memory import allow_connections, bound_arenas, settle
     from knowledge_index import KnowledgeIndex
     from knowledge_index.core import verify_index
 
     bound_arenas()
+    allow_connections(_CONNECTIONS)
     # Hash every byte once; the workers then trust large files by inode, size and times.
     verify_index(Path(settings.index) if settings.index else KnowledgeIndex.starter_folder())
 
@@ -171,7 +174,7 @@ def _options(settings: Settings, addresses: list[str], workers: int) -> dict[str
         "timeout": 30,
         "graceful_timeout": 20,
         # More than threads: connections that wait for their head or are kept open hold none.
-        "worker_connections": 4096,
+        "worker_connections": _CONNECTIONS,
         # Workers are replaced by memory, one at a time (`worker_reload`): a count of requests is the clients' choice.
         "max_requests": 0,
         "limit_request_field_size": 8_190,

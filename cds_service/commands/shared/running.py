@@ -73,7 +73,7 @@ class ServiceDatabase:
     def opened(self, unused: bool, lately: timedelta = LATELY) -> Iterator[Store]:
         """The store. Raises UsageError for a database that no service has used `lately`, unless `unused`."""
         file = file_of(self.settings.store_url())
-        if file is not None and not file.exists():
+        if file is not None and not file.exists() and not unused:
             raise click.UsageError(f"{self.name} does not exist{self._advice()}")
         with store_of(self.settings) as store:
             last = store.services.last()

@@ -27,7 +27,7 @@ def pair() -> Iterator[tuple[Any, socket.socket]]:
 def test_a_head_in_drips_is_read_without_waiting(pair: tuple[Any, socket.socket]) -> None:
     connection, client = pair
     heads = RequestHeads(4.0)
-    assert heads.add(connection, "10.0.0.1")
+    assert heads.add(connection, "10.0.0.1") is None
     for number in range(len(HEAD) - 1):
         client.sendall(HEAD[number : number + 1])
         assert heads.read(connection) is None
@@ -68,20 +68,22 @@ def test_a_head_without_end_goes_to_the_parser_which_refuses_it(pair: tuple[Any,
     assert LONGEST_HEAD < len(read) <= LONGEST_HEAD + 16 * 1024
 
 
-def test_late_heads_are_given_up_and_one_address_has_a_share() -> None:
+def test_late_heads_are_given_up_and_of_one_address_the_oldest_go() -> None:
+    """Whoever comes new from an address may be another client of the same proxy."""
     now = [0.0]
     heads = RequestHeads(4.0, most=2, clock=lambda: now[0])
     first, second, third, other = (SimpleNamespace(name=name) for name in "abcd")
-    assert heads.add(first, "10.0.0.1")
+    assert heads.add(first, "10.0.0.1") is None
     now[0] = 1.0
-    assert heads.add(second, "10.0.0.1")
-    assert not heads.add(third, "10.0.0.1")
-    assert heads.add(other, "10.0.0.2")
-    now[0] = 3.9
+    assert heads.add(second, "10.0.0.1") is None
+    assert heads.add(other, "10.0.0.2") is None
+    now[0] = 2.0
+    assert heads.add(third, "10.0.0.1") is first
+    assert len(heads) == 3
+    now[0] = 4.9
     assert heads.late() == []
-    now[0] = 4.5
-    assert heads.late() == [first]
-    assert heads.add(third, "10.0.0.1"), "there is room again"
+    now[0] = 5.5
+    assert heads.late() == [second, other]
     now[0] = 60.0
-    assert heads.late() == [second, other, third]
+    assert heads.late() == [third]
     assert len(heads) == 0

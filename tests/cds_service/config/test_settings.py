@@ -65,6 +65,8 @@ REFUSED = [
     ("STAGE1_MODELS", "readmission_30d=smollm2,readmission_30d=smollm2"),
     ("LOG_LEVEL", "chatty"), ("LOG_LEVEL", "10"), ("OPEN_DISCOVERY", "maybe"), ("OPEN_DISCOVERY", ""),
     ("FHIR_SERVERS", "ehr.example.org/fhir"), ("FHIR_SERVERS", "https://a.example, b"),
+    ("FHIR_SERVERS", "https://a.example/x/../y"),
+    ("ALLOWED_ORIGINS", "https://*.example.org"),
     ("ALLOWED_ORIGINS", "ehr.example.org"), ("ALLOWED_ORIGINS", "https://ehr.example.org/app"),
     ("PRIVATE_NETWORKS", "10.0.0.0/99"), ("PRIVATE_NETWORKS", "10.0.0.1/8"),
     ("SITE_MAP", "/nowhere/map.yaml"), ("SUGGESTIONS", "/nowhere/suggestions.yaml"),

@@ -233,7 +233,7 @@ def test_the_bytes_fetched_for_one_hook_are_limited(fhir: FhirServer, tmp_path: 
     assert MAX_FETCHED - 3_100_000 < sent < MAX_FETCHED + 10 * 3_100_000
 
 
-STEPS = ["..", "..;", "..;x=1", "%2e%2e", "%2e%2e;", "..%3b", ".;", "%2e;", "a/..;/..", "..;/..;", "..%20", "%2e"]
+STEPS = ["..", "..;", "..;x=1", "%2e%2e", "%2e%2e;", "..%3b", ".;", "%2e;", "..;/..;", "..%20", "%2e"]
 
 
 @pytest.mark.parametrize("step", STEPS)

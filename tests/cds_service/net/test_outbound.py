@@ -48,7 +48,6 @@ ADDRESSES = [
     ("3fff::1", False),
     ("5f00::1", False),
     ("2001:db8::1", False),
-    ("64:ff9b::808:808", True),
 ]
 
 

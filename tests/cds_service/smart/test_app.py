@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
+import pytest
 from flask import Flask
 
+from cds_service.application.factory import create_app
+from cds_service.oauth.clients import read_smart_clients
+from cds_service.oauth.errors import SmartSetupError
 from cds_service.smart.session import KIND
 from tests.cds_service.app_pages.documents import Document
 from tests.cds_service.smart.authority import Realm
 from tests.cds_service.smart.browser import Browser
+from tests.cds_service.smart.conftest import configuration
+from tests.patience import patient_settings
 
 
 def test_a_launch_ends_on_the_whole_page(browser: Browser, ehr: Realm) -> None:
@@ -82,3 +90,35 @@ def test_after_the_session_ends_the_page_is_gone(browser: Browser, ehr: Realm, a
 
 def test_cards_of_a_service_with_smart_clients_link_the_app(app: Flask) -> None:
     assert app.extensions["riskcards"].answering.launches_app is True
+
+
+def test_the_modes_of_a_tenant_reach_the_app(realms: dict[str, Realm], tmp_path: Path) -> None:
+    """`riskcards mode off --tenant north` changed cards and never the app."""
+    env = configuration(tmp_path, realms)
+    file = tmp_path / "smart.json"
+    clients = json.loads(file.read_text())["clients"]
+    file.write_text(json.dumps({"clients": [client | {"tenant": "north"} for client in clients]}))
+    app = create_app(patient_settings(env))
+    store, modes = app.extensions["riskcards"].store, app.extensions["riskcards"].answering.modes
+    realm, browser = realms["public"], Browser(app)
+    realm.reset()
+    home = browser.launch(realm).headers["Location"]
+    for service, tenant, mode, status in (
+        ("*", "south", "off", 200),
+        ("*", "north", "off", 403),
+        ("*", "north", "live", 200),
+        ("hospital-risk", "north", "silent", 403),
+    ):
+        store.set_mode(service, tenant, mode, "")
+        modes.tell(service, tenant, None)
+        assert browser.get(home).status_code == status, (service, tenant, mode)
+    store.close()
+
+
+def test_a_tenant_must_be_a_name(tmp_path: Path, realms: dict[str, Realm]) -> None:
+    configuration(tmp_path, realms)
+    clients = json.loads((tmp_path / "smart.json").read_text())["clients"]
+    for wrong in ("", 7, ["north"], None):
+        (tmp_path / "smart.json").write_text(json.dumps({"clients": [clients[0] | {"tenant": wrong}]}))
+        with pytest.raises(SmartSetupError, match="tenant"):
+            read_smart_clients(tmp_path / "smart.json")

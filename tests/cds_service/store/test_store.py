@@ -318,6 +318,7 @@ def test_retention_works_in_batches_and_is_continued(store: Store, monkeypatch: 
     later = datetime.now(UTC) + timedelta(minutes=1)
     with monkeypatch.context() as patch:
         patch.setattr(purging, "_batch", interrupted)
+        patch.setattr(purging, "_PAUSE", 0.0)
         with pytest.raises(StoreError):
             store.purge(later)
     assert taken == [3, 3]
