@@ -46,6 +46,8 @@ class Article:
     retracted: bool = False
     notices: tuple[Notice, ...] = ()
     language: str | None = None
+    version: int = 1
+    """PubMed's version of the record; the newest one is searched."""
 
     @property
     def text(self) -> str:

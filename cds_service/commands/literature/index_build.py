@@ -244,6 +244,7 @@ def update(
                 progress=progress,
                 engine=_engine(engine, made_by, workers),
                 statements=read.statements,
+                versions=collected.deleted_versions,
             )
         manifest = compact_index(folder) if compact else manifest
         write_vectors_to(store, folder, manifest)
