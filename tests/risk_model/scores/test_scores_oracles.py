@@ -11,13 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.terminology.diagnosis_tables import Scheme, scheme_groups
 from risk_model.core.values import ScoreResult
-from risk_model.scores.comorbidity import charlson, elixhauser, extremes
 from risk_model.scores.critical_care import (
     saps2,
     saps_age,
@@ -32,8 +28,7 @@ from risk_model.scores.critical_care import (
     sofa_oxygenation,
     sofa_platelets,
 )
-from risk_model.scores.early_warning import mews, news2, qsofa
-from risk_model.scores.readmission import hospital_score, lace
+from risk_model.scores.early_warning import news2, qsofa
 from tests.fhir_mapping.record.test_cases import PATIENT, observation
 from tests.risk_model.scores.test_scores import AT, ICD, points, stay
 
@@ -186,132 +181,64 @@ def test_saps2_by_hand() -> None:
     assert medical.expected_risk == pytest.approx(saps_mortality(without_admission - 3))
 
 
-def test_a_running_vasopressor_without_its_dose_is_a_range() -> None:
-    drug = {
-        "resourceType": "MedicationRequest", "id": "m", "status": "active", "intent": "order",
-        "subject": {"reference": "Patient/p"}, "authoredOn": "2024-05-03T01:00:00Z",
-        "medicationCodeableConcept": {"text": "norepinephrine 8 mg in 250 mL"},
+def drug(text: str, kind: str = "MedicationRequest", **more: Any) -> Resource:
+    times = (
+        {"authoredOn": "2024-05-03T01:00:00Z"}
+        if kind == "MedicationRequest"
+        else {"effectiveDateTime": "2024-05-03T01:00:00Z"}
+    )
+    status = "active" if kind == "MedicationRequest" else "completed"
+    return {
+        "resourceType": kind, "id": "m", "status": status, "intent": "order", "subject": {"reference": "Patient/p"},
+        "medicationCodeableConcept": {"text": text}, **times, **more,
     }  # fmt: skip
+
+
+DOSE = ("dose of vasopressors",)
+PRESSORS = [
+    ("norepinephrine 8 mg in 250 mL", 2, 4, DOSE),
+    ("Noradrenaline", 2, 4, DOSE),
+    ("dobutamine 250 MG in 50 ML", 2, 4, DOSE),
+    ("DOPamine 400 mg in D5W", 2, 4, DOSE),
+    ("epinephrine infusion 0.05 mcg/kg/min", 2, 4, DOSE),
+    ("epinephrine 1 MG/ML Injectable Solution", 1, 4, ("vasopressors",)),
+    ("0.3 ML Epinephrine 1 MG/ML Auto-Injector [EpiPen]", 1, 1, ()),
+    ("Epinephrine 0.15 MG/0.15ML Prefilled Syringe", 1, 1, ()),
+    ("Lidocaine Hydrochloride 10 MG/ML / Epinephrine 0.01 MG/ML Injectable Solution", 1, 1, ()),
+    ("bupivacaine with adrenaline 1:200000", 1, 1, ()),
+    ("Articaine / epinephrine dental cartridge", 1, 1, ()),
+    ("epinephrine 1 mg nebulised", 1, 1, ()),
+    ("racemic epinephrine 2.25 % inhalation solution", 1, 1, ()),
+    ("Epinephrine ophthalmic solution", 1, 1, ()),
+    ("adrenaline 0.5 mg IM", 1, 1, ()),
+    ("levodopa 100 mg", 1, 1, ()),
+    ("Dopamine agonist, as directed", 1, 1, ()),
+]
+
+
+@pytest.mark.parametrize(("text", "low", "high", "missing"), PRESSORS)
+def test_only_infusions_of_vasopressors_count(text: str, low: int, high: int, missing: tuple[str, ...]) -> None:
     whole = {"pao2": 90, "map": 65, "gcs": 15, "platelets": 200, "bilirubin": 1.0, "creatinine": 1.0, "urine": 1500}
     air = seen("fio2", 21, "2024-05-03T09:00:00Z")
-    found = sofa(patient(air, drug, **whole))
-    assert found is not None
-    assert (found.low, found.high, found.missing) == (2, 4, ("dose of vasopressors",))
     assert exact(sofa(patient(air, **whole))) == 1
-    unasked = sofa(patient(air, not_fetched=frozenset({"MedicationRequest"}), **whole))
-    assert unasked is not None
-    assert (unasked.low, unasked.high) == (1, 4)
+    for resource in (drug(text), drug(text, "MedicationAdministration")):
+        found = sofa(patient(air, resource, **whole))
+        assert found is not None
+        assert (found.low, found.high, found.missing) == (low, high, missing)
+    old = drug(text, "MedicationAdministration", effectiveDateTime="2024-05-01T12:00:00Z")
+    assert exact(sofa(patient(air, old, **whole))) == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "label", "borders"),
-    [
-        ("sbp", "systolic pressure", [(70, 3), (71, 2), (80, 2), (81, 1), (100, 1), (101, 0), (199, 0), (200, 2)]),
-        ("hr", "heart rate", [(40, 2), (41, 1), (50, 1), (51, 0), (100, 0), (101, 1), (110, 1), (111, 2), (129, 2), (130, 3)]),
-        ("rr", "respiratory rate", [(8, 2), (9, 0), (14, 0), (15, 1), (20, 1), (21, 2), (29, 2), (30, 3)]),
-        ("temp", "temperature", [(34.9, 2), (35, 0), (38.4, 0), (38.5, 2)]),
-        ("gcs", "consciousness (AVPU)", [(15, 0), (3, 3)]),
-    ],
-)  # fmt: skip
-def test_mews_borders(name: str, label: str, borders: list[tuple[float, int]]) -> None:
-    for value, expected in borders:
-        assert points(mews(patient(**{name: value})), label) == expected, value
-    assert "consciousness (AVPU)" in mews(patient(gcs=12)).missing  # type: ignore[union-attr]
+SI_BANDS = [
+    (sofa_bilirubin, 17.1, {19: 0, 20: 1, 32: 1, 33: 2, 101: 2, 102: 3, 204: 3, 205: 4}),
+    (sofa_creatinine, 88.4, {109: 0, 110: 1, 170: 1, 171: 2, 299: 2, 300: 3, 440: 3, 441: 4}),
+    (sofa_bilirubin, 1.0, {1.1: 0, 1.2: 1, 1.9: 1, 1.93: 1, 2.0: 2, 5.9: 2, 6.0: 3, 11.9: 3, 12.0: 4}),
+    (sofa_creatinine, 1.0, {1.1: 0, 1.2: 1, 1.9: 1, 1.94: 1, 2.0: 2, 3.4: 2, 3.5: 3, 4.9: 3, 5.0: 4}),
+]
 
 
-def test_scores_of_intensive_care_are_silent_elsewhere() -> None:
-    ward = PatientRecord.from_resources([PATIENT, stay(2), seen("gcs", 15)], prediction_time=AT)
-    assert sofa(ward) is None
-    assert saps2(ward) is None
-    assert mews(ward) is not None
-
-
-ICD9 = "http://hl7.org/fhir/sid/icd-9-cm"
-
-
-@pytest.mark.parametrize(("scheme", "version"), [(s, v) for s in (Scheme.CHARLSON, Scheme.ELIXHAUSER) for v in ("icd10", "icd9")])  # fmt: skip
-def test_comorbidity_scores_agree_with_pycomorb(scheme: Scheme, version: str) -> None:
-    import polars
-    from pycomorb import comorbidity
-
-    chance = random.Random(f"{scheme}{version}")
-    pool = [
-        code + tail
-        for group in scheme_groups(scheme)
-        for code in getattr(group.codes, version)
-        for tail in ("", "0", "9")
-    ]
-    letters = "ABCDEFGHIJKLMNOPQRSTZ" if version == "icd10" else "0123456789"
-    pool += [f"{letter}{n:02d}{tail}" for letter in letters for n in range(100) for tail in ("", "1")]
-    charts = {str(n): chance.sample(pool, chance.randint(1, 8)) for n in range(2500)}
-    rows = [{"id": n, "code": code, "age": 40} for n, codes in charts.items() for code in codes]
-    answer = comorbidity(scheme.value, polars.DataFrame(rows), icd_version=version, implementation="quan")
-    column = next(name for name in answer.columns if "Index" in name or "Score" in name)
-    expected = dict(zip(answer["id"], answer[column], strict=True))
-    score = charlson if scheme is Scheme.CHARLSON else elixhauser
-    system = ICD if version == "icd10" else ICD9
-    for n, codes in charts.items():
-        record = PatientRecord.from_resources(
-            [PATIENT, *(condition(code, i, system) for i, code in enumerate(codes))], prediction_time=AT
-        )
-        assert exact(score(record)) == expected[n], codes
-
-
-def test_a_condition_in_no_icd_code_makes_a_range() -> None:
-    plain = charlson(patient(condition("I50.9")))
-    mixed = charlson(patient(condition("I50.9"), condition("38341003", 1, "http://snomed.info/sct")))
-    unasked = charlson(patient(not_fetched=frozenset({"Condition"})))
-    assert plain is not None
-    assert mixed is not None
-    assert unasked is not None
-    assert (plain.low, plain.high) == (1, 1)
-    assert (mixed.low, mixed.high, mixed.missing) == (1, 29, ("1 conditions in no ICD code",))
-    assert (unasked.low, unasked.high) == (0, 29)
-    assert extremes(Scheme.ELIXHAUSER, frozenset()) == (-19, 85)
-
-
-ALL: tuple[Callable[[PatientRecord], ScoreResult | None], ...] = (
-    lace, hospital_score, news2, lambda r: news2(r, scale=2), mews, qsofa, sofa, saps2, charlson, elixhauser,
-)  # fmt: skip
-RANGES = {"rr": (5, 40), "spo2": (80, 100), "fio2": (21, 100), "sbp": (60, 230), "hr": (30, 170), "temp": (34, 41),
-          "gcs": (3, 15), "map": (40, 110), "platelets": (5, 400), "bilirubin": (0.2, 15), "creatinine": (0.3, 7),
-          "pao2": (40, 300), "urine": (100, 3000), "bun": (5, 120), "wbc": (0.5, 40), "k": (2.5, 7), "na": (118, 155),
-          "hco3": (8, 35), "hb": (6, 16)}  # fmt: skip
-TYPES = ("Condition", "Procedure", "MedicationRequest", "Encounter")
-
-
-@settings(max_examples=400, deadline=None)
-@given(
-    st.fixed_dictionaries({name: st.integers(int(low) + 1, int(high)) for name, (low, high) in RANGES.items()}),
-    st.sets(st.sampled_from(sorted(RANGES))),
-    st.sets(st.sampled_from(sorted(RANGES))),
-    st.sets(st.sampled_from(TYPES)),
-    st.sets(st.sampled_from(TYPES)),
-    st.booleans(),
-    st.sets(st.sampled_from(["C78.0", "I50.9", "E11.9", "E11.22", "C34.1", "B20", "E66.9", "F19.20"])),
-)
-def test_knowing_more_never_widens_a_range(
-    values: dict[str, int],
-    some: set[str],
-    more: set[str],
-    unasked: set[str],
-    still: set[str],
-    vent: bool,
-    codes: set[str],
+@pytest.mark.parametrize(("points", "factor", "expected"), SI_BANDS)
+def test_sofa_bands_in_the_unit_of_the_measurement(
+    points: Callable[[float], int], factor: float, expected: dict[float, int]
 ) -> None:
-    """The same patient twice, the second time with more values and more resource types known."""
-    extra = [condition(code, n) for n, code in enumerate(sorted(codes))] + ([VENTILATION] if vent else [])
-
-    def known(names: set[str], not_fetched: set[str]) -> PatientRecord:
-        kept = [r for r in extra if r["resourceType"] not in not_fetched]
-        measured = {name: float(values[name]) for name in names}
-        return patient(*kept, not_fetched=frozenset(not_fetched), **measured)
-
-    less, full = known(some, unasked), known(some | more, unasked & still)
-    for score in ALL:
-        before, after = score(less), score(full)
-        assert (before is None) == (after is None)
-        if before is not None and after is not None:
-            assert before.low <= after.low <= after.high <= before.high, (before, after)
-            assert set(after.missing) <= set(before.missing) or len(after.missing) <= len(before.missing)
-            assert before.band is None or before.band == after.band
+    assert {value: points(value / factor) for value in expected} == expected
