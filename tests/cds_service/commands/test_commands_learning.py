@@ -133,13 +133,33 @@ def test_recalibration_makes_a_new_version_and_leaves_the_old(hospital: Path, tm
     found = json.loads(done("recalibrate", *arguments, *QUICK).stdout)
     assert (hospital / "model" / "manifest.json").read_bytes() == before
     old, new = RiskModel.open(hospital / "model"), RiskModel.open(tmp_path / "new")
-    assert new.manifest["version"] == "1+local.1"
+    assert new.manifest["version"].startswith(f"{old.manifest['version']}.local.1.")
+    assert [entry["use"] for entry in new.manifest["cohorts_seen"]] == ["trained", "recalibrated"]
+    seen = run("evaluate", "--model", tmp_path / "new", "--cohort", tmp_path / "cohort", "--out", tmp_path / "e")
+    assert "has seen all of them" in str(seen.exception)
     assert new.manifest["recalibrated"]["from"]["version"] == old.manifest["version"]
     assert abs(found["after"]["observed_expected"]["value"] - 1) < 0.1
     assert abs(found["before"]["observed_expected"]["value"] - 1) > 0.2
     assert found["before"]["auroc"]["value"] == pytest.approx(found["after"]["auroc"]["value"], abs=0.03)
     again = run("recalibrate", *arguments, *QUICK)
     assert "not empty" in str(again.exception)
+
+
+def test_nothing_is_overwritten(hospital: Path) -> None:
+    before = {path: path.read_bytes() for path in (hospital / "model").rglob("*") if path.is_file()}
+    for arguments in (
+        ("train", "--task", TASK, "--cohort", hospital / "cohort", "--out", hospital / "model"),
+        ("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", hospital / "model"),
+    ):
+        assert "nothing is overwritten" in str(run(*arguments, *QUICK).exception)
+    assert {path: path.read_bytes() for path in (hospital / "model").rglob("*") if path.is_file()} == before
+
+
+def test_a_cohort_built_again_is_known_by_its_patients(hospital: Path, tmp_path: Path) -> None:
+    rebuilt = tmp_path / "rebuilt"
+    done("cohort", "build", "--task", TASK, "--fhir", hospital / "export", "--out", rebuilt, "--split", "0.1,0.3")
+    result = run("evaluate", "--model", hospital / "model", "--cohort", rebuilt, "--out", tmp_path / "e")
+    assert "has seen all of them" in str(result.exception)
 
 
 def test_too_few_outcomes_recalibrate_nothing(hospital: Path, tmp_path: Path) -> None:
