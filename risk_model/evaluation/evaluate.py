@@ -18,6 +18,8 @@ from risk_model.core.tasks import Task
 from risk_model.evaluation.cohorts_seen import SPLITS, splits_for
 from risk_model.evaluation.dataset import Dataset, DatasetSources, Progress, study_of
 from risk_model.evaluation.performance import EvaluatedRows, evaluate, held_out_coverage
+from risk_model.evaluation.predictions import FILE as PREDICTIONS
+from risk_model.evaluation.predictions import Prediction, parquet_available, write_predictions
 from risk_model.first_stage.fusion import PatientReading
 from risk_model.first_stage.training_rows import TrainingRows
 from risk_model.models.conformal import categories_of
@@ -105,7 +107,10 @@ def as_served(model: RiskModel, rows: NDArray[np.float32]) -> NDArray[np.float64
 def write_evaluation(
     model: RiskModel, labelled: LabelledCohort, answers: CohortPredictions, out: Path, *, bootstraps: int, say: Say
 ) -> dict[str, Any]:
-    """metrics.json and report.html in `out`; the document of metrics. Raises TrainingError where `out` is not empty."""
+    """metrics.json, report.html and predictions.parquet in `out`; the document of metrics.
+
+    Raises TrainingError where `out` is not empty.
+    """
     check_writable(out)
     if out.exists() and any(out.iterdir()):
         raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
@@ -123,7 +128,15 @@ def write_evaluation(
         document["first_stage"] = {"language_model": model.asks.model, "rows_without_its_answer": answers.unspoken}
     with atomic_folder(out) as coming:
         write_pages(document, model.question, rows, coming, facts(model.question, labelled))
+        if parquet_available():
+            write_predictions(coming / PREDICTIONS, _predictions(answers, rows))
     return document
+
+
+def _predictions(answers: CohortPredictions, rows: EvaluatedRows) -> list[Prediction]:
+    answered = [row for row, answers_it in zip(answers.study.rows, answers.answered, strict=True) if answers_it]
+    pairs = zip(answered, rows.probability.tolist(), strict=True)
+    return [Prediction(row.subject_id, row.prediction_time, found, bool(row.label)) for row, found in pairs]
 
 
 def write_pages(document: dict[str, Any], about: Task, rows: EvaluatedRows, out: Path, known: dict[str, str]) -> None:

@@ -27,11 +27,13 @@ from risk_model.models.model_files import RUBRIC_FILE
 from risk_model.models.note_bounds import NOTE_BOUND
 from risk_model.notes.rule_reader import LANGUAGE
 from risk_model.reports.model_cards import local_texts, training_card
-from risk_model.training.gradient_boosting import Fit, fit, save
+from risk_model.training.gradient_boosting import DEFAULT_PARAMETERS, PARAMETERS, Fit, fit, save
 from risk_model.training.usefulness import caution, why_useless
 
 OFTEN_KNOWN = 0.8
 MOST_NEEDED = 15
+_FEWEST_LEAVES = 10
+"""A cohort of any size may be divided into about so many leaves."""
 # NUBC and HL7 codes of stays that end in death or hospice: no readmission to predict.
 _NOT_DISCHARGED_ALIVE = [
     "20", "40", "41", "42", "50", "51", "exp", "hosp", "hospice", "hospice-home", "hospice-facility",
@@ -66,7 +68,8 @@ def build_model(
         raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
     also = () if first_stage is None else (first_stage.block(study.cohort),)
     bound = NOTE_BOUND if _has_a_language_model(sources, first_stage) else None
-    fitted = fit(study.cohort, progress=say, parameters=parameters, also=also, note_bound=bound)
+    chosen = dict(parameters or parameters_for(study.cohort))
+    fitted = fit(study.cohort, progress=say, parameters=chosen, also=also, note_bound=bound)
     rows = out_of_fold(study, fitted)
     document = evaluate(rows, bootstraps=bootstraps, progress=say)
     useless, version = why_useless(fitted, document), version_of(fitted)
@@ -108,6 +111,18 @@ def build_model(
         write_pages(document, asked.question, rows, coming, {**known, "objective": objective})
         sign(coming, ("metrics.json", "report.html"))
     return document
+
+
+def parameters_for(cohort: TrainingRows) -> dict[str, Any]:
+    """Returns the boosting parameters of the task, with leaves small enough for a cohort of this size to split.
+
+    `min_child_weight` counts the weight of rows, p(1-p), on each side of a split: as chosen on thousands of patients it
+    lets a cohort of some hundreds make none.
+    """
+    found = dict(PARAMETERS.get(cohort.task, DEFAULT_PARAMETERS))
+    rate = float(cohort.y.mean())
+    weight = len(cohort.y) * rate * (1 - rate) * float(found.get("subsample", 1))
+    return found | {"min_child_weight": min(float(found["min_child_weight"]), max(1.0, weight / _FEWEST_LEAVES))}
 
 
 def version_of(fitted: Fit) -> str:

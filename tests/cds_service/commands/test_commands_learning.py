@@ -95,6 +95,14 @@ def test_evaluation_uses_the_test_split_of_its_own_cohort(hospital: Path, tmp_pa
     found = metrics(tmp_path)
     expected = json.loads((hospital / "cohort" / "cohort.json").read_text())["by_split"]["test"]["rows"]
     assert found["rows"] + found["abstained"]["rows"] == expected
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(tmp_path / "predictions.parquet")
+    assert {name: str(table.schema.field(name).type) for name in table.column_names} == {
+        "subject_id": "int64", "prediction_time": "timestamp[us]", "boolean_value": "bool",
+        "predicted_boolean_value": "bool", "predicted_boolean_probability": "double",
+    }  # fmt: skip
+    assert table.num_rows == found["rows"]
+    assert sum(table["boolean_value"].to_pylist()) == found["outcomes"]
     assert "never saw" in found["measured_on"]
 
 
@@ -243,7 +251,7 @@ def test_a_cohort_with_hardly_an_outcome_is_refused(tmp_path: Path) -> None:
 def test_a_folder_with_other_things_is_not_written_to(hospital: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     result = run("train", "--task", TASK, "--cohort", hospital / "cohort", "--out", tmp_path, *QUICK)
-    assert "not a model folder" in str(result.exception)
+    assert "nothing is overwritten" in str(result.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
