@@ -27,9 +27,7 @@ from risk_model.labels import find_definition
 
 TASKS = (
     ("readmission_30d", "any-inpatient-30d"),
-    ("readmission_30d", "ehrshot"),
     ("in_hospital_mortality", "in-hospital-death"),
-    ("in_hospital_mortality", "in-hospital-death-rolling"),
     ("long_stay", "ehrshot"),
     ("icu_transfer", "ehrshot"),
 )

@@ -321,6 +321,7 @@ def article_to_json(article: Article) -> bytes:
     value = asdict(article)
     value["mesh"] = [_heading(heading) for heading in article.mesh]
     value["notices"] = [[notice.kind, notice.pmid] for notice in article.notices]
+    value["version"] = article.version if article.version > 1 else 0
     return orjson.dumps({name: item for name, item in value.items() if item or name == "pmid"})
 
 

@@ -53,6 +53,8 @@ class Article:
     factors: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     populations: tuple[str, ...] = ()
+    version: int = 1
+    """PubMed's version of the record; the newest one is searched."""
 
     @property
     def text(self) -> str:

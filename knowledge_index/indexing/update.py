@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,11 @@ def update_index(
     progress: Progress | None = None,
     engine: Engine | None = None,
     statements: Statements | None = None,
+    versions: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Manifest, Changed]:
     """Adds or replaces `articles` (by PMID) and removes the PMIDs `removed`.
+
+    A stored article is not replaced by an older version of itself, nor removed with one: `versions` of `removed`.
 
     Remaining articles in `retracted` are marked as retracted. Only new texts are encoded and read for `statements`;
     stored statements are kept. Nothing is written when nothing changes. Raises `ArtifactError` for a folder that is no
@@ -71,7 +75,7 @@ def update_index(
     old = manifest.inside(folder)
     store = ArticleStore(old, manifest.counts["articles"])
     articles = {**_marked(store, set(retracted) - set(articles)), **articles} if retracted else articles
-    plan = _planned(store, articles, removed)
+    plan = _planned(store, articles, removed, versions)
     if not (plan.changed.added or plan.changed.replaced or plan.changed.removed):
         return manifest, plan.changed
     if not plan.kept and not plan.fresh:
@@ -119,7 +123,9 @@ class _Plan:
     changed: Changed
 
 
-def _planned(store: ArticleStore, articles: Mapping[str, Article], removed: Collection[str]) -> _Plan:
+def _planned(
+    store: ArticleStore, articles: Mapping[str, Article], removed: Collection[str], versions: Mapping[str, int]
+) -> _Plan:
     gone = set(removed)
     kept: list[int] = []
     reused: dict[str, int] = {}
@@ -128,7 +134,9 @@ def _planned(store: ArticleStore, articles: Mapping[str, Article], removed: Coll
     for position in range(len(store)):
         old = store[position]
         new = articles.get(old.pmid)
-        if new is None and old.pmid not in gone:
+        if new is not None and new.version < old.version:
+            new = old
+        if new is None and (old.pmid not in gone or versions.get(old.pmid, old.version) < old.version):
             kept.append(position)
         if new is None:
             continue

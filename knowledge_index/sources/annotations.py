@@ -59,9 +59,10 @@ def _is_json(path: Path) -> bool:
 
 
 def _bioc_xml_articles(path: Path, refuse: Refuse) -> Iterator[Article]:
+    source = _source_of(path)
     for number, fragment in enumerate(fragments(path, _DOCUMENTS, refuse), 1):
         try:
-            yield _from_element(ElementTree.fromstring(fragment))  # noqa: S314 - no DTD reaches the parser
+            yield _from_element(ElementTree.fromstring(fragment), source)  # noqa: S314 - no DTD reaches the parser
         except ElementTree.ParseError as error:
             refuse(ArticleError(f"malformed XML: {error}", file=str(path), record=str(number)))
         except ValueError as error:
@@ -81,6 +82,25 @@ _PARTS = {"title": "title", "front": "title", "abstract": "abstract"}
 
 _Passage = tuple[str, str, Marked]
 """Part of the article, text, annotations."""
+_PMID_INFONS = ("article-id_pmid", "pmid")
+_PMC_INFONS = ("article-id_pmc", "pmcid", "article-id_pmcid", "article-id_pmcaid")
+_PMC_NUMBER = re.compile(r"(?:PMC)?[0-9]+\Z", re.IGNORECASE)
+
+
+def _article_number(identifier: str, infons: Iterable[Mapping[str, str]], source: str) -> str:
+    """Returns the PMID of a document: stated in its infons, else its id, unless that is a PMC number.
+
+    In PMC's files the id is the PMC number, with or without "PMC": as a PMID it would be another article. Raises
+    ValueError where there is no PMID.
+    """
+    listed = list(infons)
+    stated = next((item[key].strip() for key in _PMID_INFONS for item in listed if item.get(key, "").strip()), "")
+    if stated:
+        return stated
+    of_pmc = any(item.get(key) for key in _PMC_INFONS for item in listed) or "PMC" in source.upper()
+    if identifier.upper().startswith("PMC") or (of_pmc and _PMC_NUMBER.match(identifier)):
+        raise ValueError(f"document {identifier}: a PMC number and no PMID (article-id_pmid); it cannot be cited")
+    return identifier
 
 
 def _from_passages(pmid: Any, passages: Iterable[_Passage]) -> Article:
@@ -94,8 +114,26 @@ def _from_passages(pmid: Any, passages: Iterable[_Passage]) -> Article:
     return _article(pmid, " ".join(texts["title"]), " ".join(texts["abstract"]), marked)
 
 
-def _from_element(document: ElementTree.Element) -> Article:
-    return _from_passages((document.findtext("id") or "").strip(), map(_passage_of, document.iterfind("passage")))
+_SOURCE = re.compile(rb"<source>([^<]{0,200})</source>")
+
+
+def _source_of(path: Path) -> str:
+    """Returns the `source` of a BioC XML collection, such as PMC; empty where it is not in the head."""
+    try:
+        with open_stream(path) as stream:
+            found = _SOURCE.search(stream.read(4096))
+    except (OSError, EOFError, zlib.error):
+        return ""
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
+def _from_element(document: ElementTree.Element, source: str) -> Article:
+    passages = list(document.iterfind("passage"))
+    infons = [
+        {infon.get("key", ""): infon.text or "" for infon in item.iterfind("infon")} for item in (document, *passages)
+    ]
+    pmid = _article_number((document.findtext("id") or "").strip(), infons, source)
+    return _from_passages(pmid, map(_passage_of, passages))
 
 
 def _passage_of(passage: ElementTree.Element) -> _Passage:
@@ -112,7 +150,7 @@ def _infon(element: ElementTree.Element, key: str) -> str:
 
 def _from_object(document: dict[str, Any]) -> Article:
     passages = [_passage_in(item) for item in _objects(document, "passages")]
-    return _from_passages(document.get("pmid") or document.get("id"), passages)
+    return _from_passages(_pmid(document), passages)
 
 
 def _passage_in(passage: dict[str, Any]) -> _Passage:
@@ -132,7 +170,7 @@ def annotated_triples(paths: Iterable[Path], refuse: Refuse = raise_it) -> dict[
     listed, found = list(paths), dict[str, tuple[Triple, ...]]()
     for path in listed:
         if _is_json(path):
-            stated = ((d, _stated(document)) for _, document in read_bioc_json(path, refuse) for d in [_pmid(document)])
+            stated = _stated_in(path, refuse)
         else:
             stated = ((d.article.pmid, d.triples) for d in read_pubtator(path, refuse))
         found |= {pmid: triples for pmid, triples in stated if triples}
@@ -144,8 +182,23 @@ def annotated_triples(paths: Iterable[Path], refuse: Refuse = raise_it) -> dict[
     return found
 
 
+def _stated_in(path: Path, refuse: Refuse) -> Iterator[tuple[str, tuple[Triple, ...]]]:
+    for number, document in read_bioc_json(path, refuse):
+        try:
+            yield _pmid(document), _stated(document)
+        except ValueError as error:
+            refuse(ArticleError(str(error), file=str(path), record=str(number)))
+
+
 def _pmid(document: dict[str, Any]) -> str:
-    return _written(document, "pmid") or _written(document, "id")
+    """Returns the PMID of a document; raises ValueError where it has only a PMC number."""
+    if stated := _written(document, "pmid"):
+        return stated
+    holders = [document, *_objects(document, "passages")]
+    infons = [item.get("infons") for item in holders]
+    texts = [{key: str(value) for key, value in found.items()} for found in infons if isinstance(found, dict)]
+    texts.append({"pmcid": _written(document, "pmcid")})
+    return _article_number(_written(document, "id"), texts, _written(document, "source"))
 
 
 def _stated(document: dict[str, Any]) -> tuple[Triple, ...]:

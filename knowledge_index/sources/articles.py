@@ -111,9 +111,10 @@ class SpooledArticles(MutableMapping[str, Article]):
 
 @dataclass(slots=True)
 class CollectedArticles:
-    """The articles of the sources. Of two records with one PMID the last wins, as in PubMed's update files.
+    """The articles of the sources. Of two records with one PMID the newest version wins, of one version the last.
 
-    `deletions` are the PMIDs withdrawn and not added again, `retracted` those named by a retraction notice, `noticed`
+    `deletions` are the PMIDs withdrawn and not added again, `deleted_versions` the versions of those that name one,
+    `older` the versions that a newer one hides, `retracted` those named by a retraction notice, `noticed`
     the notable records that were kept.
     """
 
@@ -125,6 +126,8 @@ class CollectedArticles:
     deletions: set[str] = field(default_factory=set)
     retracted: set[str] = field(default_factory=set)
     noticed: dict[str, Noticed] = field(default_factory=dict)
+    deleted_versions: dict[str, int] = field(default_factory=dict)
+    older: dict[str, dict[int, Article]] = field(default_factory=dict)
 
 
 def collect_articles(
@@ -180,24 +183,48 @@ def _annotated(item: Article | Deletion, annotations: Mapping[str, tuple[MeshHea
 
 
 def _take(collected: CollectedArticles, item: Article | Deletion, place: str) -> None:
-    earlier = item.pmid in collected.articles
-    if earlier:
-        del collected.articles[item.pmid]
+    earlier = collected.articles.get(item.pmid)
     if isinstance(item, Deletion):
-        collected.deleted += earlier
-        collected.deletions.add(item.pmid)
+        _delete(collected, item, earlier)
         return
-    collected.duplicates += earlier
     collected.deletions.discard(item.pmid)
+    collected.deleted_versions.pop(item.pmid, None)
     collected.retracted |= {notice.pmid for notice in item.notices if notice.kind == "RetractionOf" and notice.pmid}
+    again = earlier is not None and earlier.version == item.version
     for what, noticed in (
-        ("a PMID for the second time, the last record is kept", earlier),
+        ("a PMID for the second time, the last record is kept", again),
+        ("a PMID in several versions, the newest is kept", earlier is not None and not again),
         ("no abstract, the title alone is indexed", not item.abstract),
         ("not in English", item.language is not None),
     ):
         if noticed:
             collected.noticed.setdefault(what, Noticed()).at(place)
+    collected.duplicates += earlier is not None
+    if earlier is not None and earlier.version > item.version:
+        collected.older.setdefault(item.pmid, {})[item.version] = item
+        return
+    if earlier is not None:
+        del collected.articles[item.pmid]
+        if not again:
+            collected.older.setdefault(item.pmid, {})[earlier.version] = earlier
     collected.articles[item.pmid] = item
+
+
+def _delete(collected: CollectedArticles, item: Deletion, current: Article | None) -> None:
+    """Withdraws one version of a record, or all; the newest one that is left counts."""
+    older = collected.older.get(item.pmid, {})
+    if item.version is not None and current is not None and item.version != current.version:
+        collected.deleted += older.pop(item.version, None) is not None
+        return
+    if current is not None:
+        collected.deleted += 1
+        del collected.articles[item.pmid]
+        if older and item.version is not None:
+            collected.articles[item.pmid] = older.pop(max(older))
+            return
+    collected.deletions.add(item.pmid)
+    if item.version is not None:
+        collected.deleted_versions[item.pmid] = max(item.version, collected.deleted_versions.get(item.pmid, 0))
 
 
 def files_of(inputs: Iterable[Path], endings: tuple[str, ...]) -> Iterator[Path]:

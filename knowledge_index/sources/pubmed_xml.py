@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 from knowledge_index.core.errors import ArticleError
 from knowledge_index.core.values import Article, MeshHeading, Notice
+from knowledge_index.sources.marked_text import content, parsed
 from knowledge_index.sources.records import (
     MAX_RECORD,
     PMID,
@@ -31,6 +32,10 @@ _CHUNK = 1 << 20
 _PIECE = 1 << 16
 _RETRACTED = {"retracted publication", "D016441"}
 _STANDING = ("Retraction", "Erratum", "ExpressionOfConcern", "CorrectedandRepublished", "RetractedandRepublished")
+_NO_TITLE = re.compile(
+    r"\[?\s*(?:(?:title )?not available|no title available|in process citation)\s*\]?\s*\.?\Z", re.IGNORECASE
+)
+_IN_BRACKETS = re.compile(r"\[.*\]\s*[.?!]?\Z", re.DOTALL)
 # Strongest design first: of several publication types the first one counts.
 _STUDY_TYPES = (
     ("meta-analysis", "meta-analysis"),
@@ -46,21 +51,21 @@ _STUDY_TYPES = (
 
 
 def read_pubmed_xml(path: Path, refuse: Refuse = raise_it) -> Iterator[Article | Deletion]:
-    """Articles of a PubMed baseline or update file, then the PMIDs it deletes.
+    """Articles and book chapters of a PubMed baseline or update file, then the PMIDs it deletes.
 
     Source of the element names: NLM's pubmed_250101 DTD (`PubmedArticleSet`).
     """
     for number, fragment in enumerate(fragments(path, _RECORDS, refuse), 1):
         try:
-            element = ElementTree.fromstring(fragment)  # noqa: S314 - a fragment has no DTD, so no entities: see above
+            element = parsed(fragment)
         except ElementTree.ParseError as error:
             refuse(ArticleError(f"malformed XML: {error}", file=str(path), record=_named(fragment, number)))
             continue
-        if element.tag == "DeleteCitation":
-            yield from (Deletion((pmid.text or "").strip()) for pmid in element.iter("PMID"))
+        if element.tag in {"DeleteCitation", "DeleteDocument"}:
+            yield from (Deletion(content(pmid), _version(pmid)) for pmid in element.iter("PMID"))
             continue
         try:
-            yield _article_from_xml(element)
+            yield _book_from_xml(element) if element.tag == "PubmedBookArticle" else _article_from_xml(element)
         except ValueError as error:
             refuse(ArticleError(str(error), file=str(path), record=_named(fragment, number)))
 
@@ -73,7 +78,9 @@ class Records:
     root: bytes
 
 
-_RECORDS = Records(re.compile(rb"<(PubmedArticle|DeleteCitation)[\s>]"), b"PubmedArticleSet")
+_RECORDS = Records(
+    re.compile(rb"<(PubmedArticle|PubmedBookArticle|DeleteCitation|DeleteDocument)[\s>]"), b"PubmedArticleSet"
+)
 
 
 def fragments(path: Path, records: Records, refuse: Refuse) -> Iterator[bytes]:
@@ -154,21 +161,23 @@ def _article_from_xml(element: ElementTree.Element) -> Article:
     body = citation.find("Article") if citation is not None else None
     if citation is None or body is None:
         raise ValueError("no MedlineCitation/Article")
-    types = [(item.get("UI", ""), _content(item).lower()) for item in body.iter("PublicationType")]
+    types = [(item.get("UI", ""), content(item).lower()) for item in body.iter("PublicationType")]
+    number = citation.find("PMID")
     record: dict[str, Any] = {
-        "pmid": _content(citation.find("PMID")),
-        "title": _content(body.find("ArticleTitle")).removeprefix("[").removesuffix("]."),
+        "pmid": content(number),
+        "title": _title(content(body.find("ArticleTitle")), content(body.find("VernacularTitle"))),
         "abstract": "\n".join(_sections(body.find("Abstract"))),
         "year": _publication_year(body),
         "references": _references(element),
-        "study_type": next((ours for theirs, ours in _STUDY_TYPES if any(theirs == name for _, name in types)), None),
+        "study_type": _study_type(name for _, name in types),
         "first_author": _first_author(body.find("AuthorList")),
-        "journal": _content(body.find("Journal/ISOAbbreviation")) or _content(body.find("Journal/Title")),
-        "language": language if (language := _content(body.find("Language"))) != "eng" else "",
+        "journal": content(body.find("Journal/ISOAbbreviation")) or content(body.find("Journal/Title")),
+        "language": language if (language := content(body.find("Language"))) != "eng" else "",
     }
     notices = tuple(_notices(citation.find("CommentsCorrectionsList")))
     return replace(
         article_from_json(record),
+        version=_version(number) or 1,
         mesh=tuple(_headings(citation.find("MeshHeadingList"))),
         notices=notices,
         retracted=any(_RETRACTED & set(pair) for pair in types) or any(n.kind == "RetractionIn" for n in notices),
@@ -178,7 +187,57 @@ def _article_from_xml(element: ElementTree.Element) -> Article:
 def _first_author(authors: ElementTree.Element | None) -> str:
     """The surname of the first author, or the name of the group that wrote the article."""
     first = None if authors is None else authors.find("Author")
-    return "" if first is None else _content(first.find("LastName")) or _content(first.find("CollectiveName"))
+    return "" if first is None else content(first.find("LastName")) or content(first.find("CollectiveName"))
+
+
+def _book_from_xml(element: ElementTree.Element) -> Article:
+    """Returns a record of NCBI Bookshelf: a chapter by its own title, a whole book by the book's."""
+    document = element.find("BookDocument")
+    if document is None:
+        raise ValueError("no BookDocument")
+    number, book = document.find("PMID"), document.find("Book")
+    title = content(document.find("ArticleTitle")) or content(None if book is None else book.find("BookTitle"))
+    language = content(document.find("Language"))
+    record = {
+        "pmid": content(number),
+        "title": _title(title, content(document.find("VernacularTitle"))),
+        "abstract": "\n".join(_sections(document.find("Abstract"))),
+        "year": _year_in(None if book is None else book.find("PubDate")),
+        "references": _references(element),
+        "study_type": _study_type(content(item).lower() for item in document.iter("PublicationType")),
+        "language": language if language != "eng" else "",
+    }
+    return replace(article_from_json(record), version=_version(number) or 1)
+
+
+def _study_type(names: Iterable[str]) -> str | None:
+    found = set(names)
+    return next((ours for theirs, ours in _STUDY_TYPES if theirs in found), None)
+
+
+def _version(pmid: ElementTree.Element | None) -> int | None:
+    written = "" if pmid is None else pmid.get("Version", "")
+    return int(written) if written.isascii() and written.isdigit() else None
+
+
+def _title(written: str, vernacular: str) -> str:
+    """Returns the title: of a translated one, in brackets as a whole, the inside; without an English one the original.
+
+    >>> _title("[Heart failure].", ""), _title("[18F]FDG uptake [corrected].", "")
+    ('Heart failure', '[18F]FDG uptake [corrected].')
+    >>> _title("[Not Available].", "Insuffisance cardiaque.")
+    'Insuffisance cardiaque.'
+    """
+    if _NO_TITLE.match(written):
+        return vernacular
+    if not _IN_BRACKETS.match(written):
+        return written
+    depth = 0
+    for position, character in enumerate(inside := written[: written.rindex("]") + 1]):
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if depth == 0:  # where the first bracket closes
+            return inside[1:-1].strip() if position == len(inside) - 1 else written
+    return written.removeprefix("[") if depth else written
 
 
 def _notices(listed: ElementTree.Element | None) -> Iterator[Notice]:
@@ -186,24 +245,23 @@ def _notices(listed: ElementTree.Element | None) -> Iterator[Notice]:
     for item in () if listed is None else listed.iterfind("CommentsCorrections"):
         kind = item.get("RefType", "")
         if kind.startswith(_STANDING):
-            yield Notice(kind, pmid if PMID.match(pmid := _content(item.find("PMID"))) else "")
-
-
-def _content(element: ElementTree.Element | None) -> str:
-    return "" if element is None else " ".join("".join(element.itertext()).split())
+            yield Notice(kind, pmid if PMID.match(pmid := content(item.find("PMID"))) else "")
 
 
 def _sections(abstract: ElementTree.Element | None) -> Iterator[str]:
     if abstract is None:
         return
     for part in abstract.iter("AbstractText"):
-        label, text = part.get("Label"), _content(part)
+        label, text = part.get("Label"), content(part)
         yield f"{label}: {text}" if label and label != "UNLABELLED" else text
 
 
 def _publication_year(body: ElementTree.Element) -> int | None:
-    date = body.find("Journal/JournalIssue/PubDate")
-    text = "" if date is None else " ".join(_content(part) for part in date if part.tag in {"Year", "MedlineDate"})
+    return _year_in(body.find("Journal/JournalIssue/PubDate"))
+
+
+def _year_in(date: ElementTree.Element | None) -> int | None:
+    text = "" if date is None else " ".join(content(part) for part in date if part.tag in {"Year", "MedlineDate"})
     # MedlineDate is free text ("1998 Dec-1999 Jan", "Fall 2003"): use the first year.
     found = re.search(r"\b(1[89]|20)[0-9]{2}\b", text)
     return int(found.group()) if found else None
@@ -211,7 +269,7 @@ def _publication_year(body: ElementTree.Element) -> int | None:
 
 def _references(element: ElementTree.Element) -> list[str]:
     ids = element.iterfind("PubmedData/ReferenceList//ArticleId[@IdType='pubmed']")
-    return sorted({text for item in ids if PMID.match(text := _content(item))}, key=int)
+    return sorted({text for item in ids if PMID.match(text := content(item))}, key=int)
 
 
 def _headings(listed: ElementTree.Element | None) -> Iterator[MeshHeading]:
@@ -222,7 +280,7 @@ def _headings(listed: ElementTree.Element | None) -> Iterator[MeshHeading]:
             continue
         major = any(part.get("MajorTopicYN") == "Y" for part in heading)
         qualifiers = tuple(
-            ("*" if part.get("MajorTopicYN") == "Y" else "") + _content(part)
+            ("*" if part.get("MajorTopicYN") == "Y" else "") + content(part)
             for part in heading.iterfind("QualifierName")
         )
-        yield MeshHeading(_content(descriptor), descriptor.get("UI", ""), major, qualifiers)
+        yield MeshHeading(content(descriptor), descriptor.get("UI", ""), major, qualifiers)

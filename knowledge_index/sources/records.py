@@ -24,9 +24,10 @@ PMID = re.compile(r"[0-9]{1,10}\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """A PMID that a PubMed update file withdraws."""
+    """A PMID that a PubMed update file withdraws, in one version or, None, in all."""
 
     pmid: str
+    version: int | None = None
 
 
 def raise_it(error: ArticleError) -> NoReturn:

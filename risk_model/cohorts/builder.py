@@ -34,12 +34,15 @@ from risk_model.cohorts.labelled_cohort import (
 from risk_model.cohorts.patient_identity import People
 from risk_model.cohorts.splits import SPLITS, ByHash, SplitPlan, assign, folds
 from risk_model.core.errors import CohortError
+from risk_model.labels.given_labels import GivenLabels
 from risk_model.labels.labelling import Excluded, Labelled, label
 from risk_model.labels.task_definitions import TaskDefinition
 from risk_model.labels.timeline import PatientTimeline
 
 FOLLOW_UP = ("data", "patient", "none")
 _REPORT_EVERY = 500
+_NO_REAL_YEAR, _NO_REAL_SPAN = 2100, 80
+"""Years of last entries that no real data have."""
 
 
 class PatientSource(Protocol):
@@ -66,6 +69,8 @@ class CohortOptions:
     zone: tzinfo = UTC
     described_source: str = ""
     site_map: Path | None = None
+    labels: GivenLabels | None = None
+    """Labels made elsewhere, instead of those of the definition."""
 
 
 @dataclass
@@ -155,7 +160,8 @@ def _build(task: TaskDefinition, source: PatientSource, out: Path, options: Coho
         "excluded": dict(gathered.excluded.most_common()),
         "patients_without_a_prediction": gathered.without_prediction,
         "unreadable_patients": dict(gathered.unreadable.most_common()),
-        "left_out": dict(source.left_out),
+        "left_out": dict(source.left_out) | ({} if options.labels is None else dict(options.labels.unused())),
+        "labels": None if options.labels is None else _labels_to_json(options.labels),
         "negatives_with_short_follow_up": short.kept,
         "encounter_classes": dict(gathered.classes.most_common()),
         "splits": _plan_to_json(options, gathered),
@@ -163,11 +169,16 @@ def _build(task: TaskDefinition, source: PatientSource, out: Path, options: Coho
         "follow_up": options.follow_up if isinstance(options.follow_up, str) else options.follow_up.isoformat(),
         "zone": str(options.zone),
         "not_fetched": sorted(source.not_fetched),
-        "warnings": _warnings(rows, number_of_folds, gathered.doubtful_stays),
+        "warnings": [*_warnings(rows, number_of_folds, gathered.doubtful_stays), *_shifted(task, gathered, options)],
         "site_maps": [] if site_map is None else list(site_map.names),
         "sha256": {name: sha256_of(out / name) for name in names},
     }
     (out / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def _labels_to_json(given: GivenLabels) -> dict[str, object]:
+    digest = {} if given.file.is_dir() else {"sha256": sha256_of(given.file)}
+    return {"file": given.file.name, "labels": sum(map(len, given.by_subject.values())), **digest}
 
 
 def _site_map(options: CohortOptions) -> SiteMap | None:
@@ -192,7 +203,9 @@ def _gather(
         into.last[patient.subject_id] = timeline.last
     if patient.split is not None:
         into.given_split[patient.subject_id] = patient.split
-    before, answers = len(into.rows), list(label(task, timeline, options.zone))
+    given = options.labels
+    before = len(into.rows)
+    answers = list(label(task, timeline, options.zone) if given is None else given.of(timeline))
     into.without_prediction += not answers
     for answer in answers:
         if isinstance(answer, Excluded):
@@ -274,6 +287,20 @@ def _check(task: TaskDefinition, rows: tuple[CohortRow, ...], gathered: _Gathere
             f"no {missing} outcome among {len(rows)} rows for {task.id} ({task.definition}): nothing can be learned or "
             f"measured; excluded: {why or 'nothing'}"
         )
+
+
+def _shifted(task: TaskDefinition, gathered: _Gathered, options: CohortOptions) -> list[str]:
+    """Returns a warning where follow-up by the whole data is asked for and each patient has a calendar of its own."""
+    if options.follow_up != "data" or task.to is None or options.labels is not None or not gathered.last:
+        return []
+    first, last = min(gathered.last.values()).year, max(gathered.last.values()).year
+    if last < _NO_REAL_YEAR and last - first < _NO_REAL_SPAN:
+        return []
+    return [
+        f"the patients' last entries are from {first} to {last}: dates shifted per patient, as in MIMIC. Follow-up to "
+        f"the end of the data means nothing then, and every negative seems followed; choose --follow-up patient "
+        f"(strict) or none"
+    ]
 
 
 def _warnings(rows: tuple[CohortRow, ...], number_of_folds: int, doubtful_stays: int) -> list[str]:

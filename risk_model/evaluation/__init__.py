@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from artifact_store import lazy_exports
 
 if TYPE_CHECKING:
+    from risk_model.evaluation.cohorts_seen import dataset_fingerprint
     from risk_model.evaluation.dataset import (
         TRAINING,
         Dataset,
         DatasetSources,
-        dataset_fingerprint,
         read_training_dataset,
     )
     from risk_model.evaluation.evaluate import predict_cohort, write_evaluation
@@ -33,7 +33,7 @@ __getattr__ = lazy_exports(
         "Dataset": "risk_model.evaluation.dataset",
         "DatasetSources": "risk_model.evaluation.dataset",
         "TRAINING": "risk_model.evaluation.dataset",
-        "dataset_fingerprint": "risk_model.evaluation.dataset",
+        "dataset_fingerprint": "risk_model.evaluation.cohorts_seen",
         "measure": "risk_model.evaluation.metrics",
         "predict_cohort": "risk_model.evaluation.evaluate",
         "read_training_dataset": "risk_model.evaluation.dataset",

@@ -12,10 +12,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from artifact_store import sha256_of
 from fhir_mapping import PatientRecord
 from knowledge_index import Encoder, Evidence
-from risk_model.cohorts.labelled_cohort import MANIFEST, PATIENTS, CohortRow, LabelledCohort
+from risk_model.cohorts.labelled_cohort import PATIENTS, CohortRow, LabelledCohort
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import TASKS
 from risk_model.core.values import NoteFindings, ScoreResult
@@ -77,24 +76,6 @@ class Dataset:
     """Code of the model's abstention for each row, "" where it answers; all "" without a model."""
     windows: tuple[tuple[Window, ...], ...] = ()
     """Of each row what a language model is asked about (`language.opinions`), where the study was read for one."""
-
-
-def splits_for(cohort: LabelledCohort, wanted: str, trained_on: str | None) -> tuple[str | None, str]:
-    """(split to read or None for all, in words). `auto`: the test split of the cohort a model was trained on, else all
-    rows. Raises TrainingError for training rows of the model's own cohort: they would flatter it."""
-    own = trained_on == dataset_fingerprint(cohort.folder)
-    if wanted == "auto":
-        wanted = "test" if own else "all"
-    if own and wanted != "test":
-        raise TrainingError("this model was trained on this cohort: evaluate it on the test split (--split test)")
-    if wanted == "all":
-        return None, "all rows of a cohort the model never saw"
-    return wanted, f"the {wanted} split, patients the model never saw"
-
-
-def dataset_fingerprint(folder: Path) -> str:
-    """The sha256 of a cohort's manifest, which holds those of its files."""
-    return sha256_of(folder / MANIFEST)
 
 
 def read_training_dataset(

@@ -15,8 +15,11 @@ from artifact_store import atomic_folder, check_writable, write_json
 from risk_model.cohorts.labelled_cohort import LabelledCohort
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import Task
-from risk_model.evaluation.dataset import Dataset, DatasetSources, Progress, splits_for, study_of
+from risk_model.evaluation.cohorts_seen import SPLITS, splits_for
+from risk_model.evaluation.dataset import Dataset, DatasetSources, Progress, study_of
 from risk_model.evaluation.performance import EvaluatedRows, evaluate, held_out_coverage
+from risk_model.evaluation.predictions import FILE as PREDICTIONS
+from risk_model.evaluation.predictions import Prediction, parquet_available, write_predictions
 from risk_model.first_stage.fusion import PatientReading
 from risk_model.first_stage.training_rows import TrainingRows
 from risk_model.models.conformal import categories_of
@@ -32,6 +35,7 @@ class CohortPredictions:
 
     study: Dataset
     where: str
+    splits: tuple[str, ...] = SPLITS
     unspoken: int = 0
     """Rows without a usable answer of the first stage's language model: they are evaluated without its estimate."""
 
@@ -53,8 +57,7 @@ def predict_cohort(
     """
     if labelled.task != model.task:
         raise TrainingError(f"the model answers {model.task} and the cohort was built for {labelled.task}")
-    trained_on = model.manifest.get("cohort", {}).get("sha256")
-    chosen, where = splits_for(labelled, split, trained_on)
+    chosen, where = splits_for(labelled, split, model.manifest)
     wanted = labelled.split(chosen)
     if not wanted:
         raise TrainingError(f"the cohort has no rows in its {chosen} split")
@@ -69,9 +72,9 @@ def predict_cohort(
         unspoken += bool(reading.opinions.failed)
         if progress is not None:
             progress(len(rows), len(wanted))
-    y = np.array([float(row.label) for row in rows])
+    y, read = np.array([float(row.label) for row in rows]), SPLITS if chosen is None else (chosen,)
     cohort = TrainingRows(model.task, model.names, np.stack(xs), y, tuple(row.person for row in rows))
-    return CohortPredictions(study_of(labelled, rows, cohort, readings, codes), where, unspoken)
+    return CohortPredictions(study_of(labelled, rows, cohort, readings, codes), where, read, unspoken)
 
 
 def predicted_rows(model: RiskModel, answers: CohortPredictions) -> EvaluatedRows:
@@ -104,8 +107,13 @@ def as_served(model: RiskModel, rows: NDArray[np.float32]) -> NDArray[np.float64
 def write_evaluation(
     model: RiskModel, labelled: LabelledCohort, answers: CohortPredictions, out: Path, *, bootstraps: int, say: Say
 ) -> dict[str, Any]:
-    """metrics.json and report.html in `out`; the document of metrics."""
+    """metrics.json, report.html and predictions.parquet in `out`; the document of metrics.
+
+    Raises TrainingError where `out` is not empty.
+    """
     check_writable(out)
+    if out.exists() and any(out.iterdir()):
+        raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
     rows = predicted_rows(model, answers)
     document = evaluate(rows, bootstraps=bootstraps, progress=say)
     declined = Counter(code for code in answers.study.abstentions if code)
@@ -120,7 +128,15 @@ def write_evaluation(
         document["first_stage"] = {"language_model": model.asks.model, "rows_without_its_answer": answers.unspoken}
     with atomic_folder(out) as coming:
         write_pages(document, model.question, rows, coming, facts(model.question, labelled))
+        if parquet_available():
+            write_predictions(coming / PREDICTIONS, _predictions(answers, rows))
     return document
+
+
+def _predictions(answers: CohortPredictions, rows: EvaluatedRows) -> list[Prediction]:
+    answered = [row for row, answers_it in zip(answers.study.rows, answers.answered, strict=True) if answers_it]
+    pairs = zip(answered, rows.probability.tolist(), strict=True)
+    return [Prediction(row.subject_id, row.prediction_time, found, bool(row.label)) for row, found in pairs]
 
 
 def write_pages(document: dict[str, Any], about: Task, rows: EvaluatedRows, out: Path, known: dict[str, str]) -> None:

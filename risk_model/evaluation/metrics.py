@@ -21,6 +21,9 @@ Metric = Callable[[Floats, Floats, Floats | None], float]
 Family = Callable[[Floats, Floats, Floats | None], dict[str, float]]
 """Several metrics that share their work."""
 EPSILON = 1e-6
+_SAME = 1e-9
+_STEEPEST = 100.0
+"""A slope beyond this is that of estimates which differ by next to nothing."""
 
 
 def auroc(outcome: Floats, score: Floats, weight: Floats | None = None) -> float:
@@ -106,7 +109,22 @@ _SHARES = tuple(0.5 ** np.arange(12))
 
 
 def calibration_slope(outcome: Floats, probability: Floats, weight: Floats | None = None) -> float:
-    return logistic_fit(outcome, logit(probability), weight=weight)[1]
+    """The slope of the outcome on the log-odds; NaN where no finite one exists: estimates that are all the same, or
+    that separate the outcomes."""
+    scores = logit(probability)
+    if _separate(outcome, scores, weight):
+        return float("nan")
+    slope = logistic_fit(outcome, scores, weight=weight)[1]
+    return slope if abs(slope) <= _STEEPEST else float("nan")
+
+
+def _separate(outcome: Floats, scores: Floats, weight: Floats | None) -> bool:
+    """Whether scores are all the same or separate the outcomes, so that the likelihood has no greatest value."""
+    counts = np.ones(len(scores), bool) if weight is None else weight > 0
+    with_it, without = scores[counts & (outcome == 1)], scores[counts & (outcome == 0)]
+    if not len(with_it) or not len(without):
+        return True
+    return bool(with_it.min() >= without.max() - _SAME or without.min() >= with_it.max() - _SAME)
 
 
 def calibration_intercept(outcome: Floats, probability: Floats, weight: Floats | None = None) -> float:
@@ -204,7 +222,12 @@ def measure(
                 samples.append(list(family(y, s, drawn).values()))
     if not samples:
         raise TrainingError("too few patients to resample: no resample holds both outcomes")
-    low, high = np.percentile(np.array(samples), [2.5, 97.5], axis=0)
+    drawn_values = np.array(samples)
+    low, high = np.percentile(drawn_values, [2.5, 97.5], axis=0)
+    # A metric that most resamples do not have has no interval either.
+    kept = np.isfinite(drawn_values)
+    for place in np.flatnonzero((kept.mean(axis=0) > 0.5) & ~kept.all(axis=0)):
+        low[place], high[place] = np.percentile(drawn_values[kept[:, place], place], [2.5, 97.5])
     return {
         name: {"value": value, "interval": [float(low[i]), float(high[i])]}
         for i, (name, value) in enumerate(found.items())

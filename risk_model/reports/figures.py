@@ -235,6 +235,24 @@ def shots(name: str, task: str, lines: Mapping[str, Mapping[str, Mapping[str, An
     return _svg(name, f"Few-shot: {task}", words, draw)
 
 
+def differences(measured: Mapping[str, Mapping[str, Any]], reference: str) -> str:
+    """Differences of AUROC from a reference, one line each with its interval: label -> {"value", "interval"}."""
+
+    def draw(axes: Any) -> None:
+        places = range(len(measured))
+        values = [item["value"] for item in measured.values()]
+        spans = [item["interval"] for item in measured.values()]
+        axes.hlines(places, [low for low, _ in spans], [high for _, high in spans], color=_DIM)
+        axes.plot(values, places, "o", color=_ACCENT)
+        axes.axvline(0, color=_LINE, linewidth=1)
+        axes.set_yticks(places, list(measured))
+        axes.invert_yaxis()
+        axes.set(xlabel=f"AUROC, difference from {reference}")
+
+    words = f"Difference of AUROC from {reference} with its 95 % interval, one line for each contender."
+    return _svg("differences", "Differences of AUROC", words, draw)
+
+
 def _svg(name: str, title: str, description: str, draw: Callable[[Any], None]) -> str:
     """One figure as an <svg> element: no fixed colours, no date, ids that begin with its name."""
     require_matplotlib()

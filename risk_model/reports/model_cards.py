@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as Xml
 
 import orjson
 
 from risk_model.core.artifacts import open_manifest
 from risk_model.core.tasks import Task, question_of
+from risk_model.reports.chai_card import VERSIONS, chai_xml
 from risk_model.reports.templating import render
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
@@ -41,7 +41,6 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "maintenance": ("validity_monitoring", "local_validity", "fairness_monitoring", "local_fairness"),
     "updates": ("update_process", "correction_frequency"),
 }
-NAMESPACE = "https://chai.org/applied-model-card"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +75,9 @@ class ModelCard:
             ],
         )
 
-    def to_chai_xml(self) -> str:
-        """CHAI applied model card: one element per attribute under its group."""
-        Xml.register_namespace("", NAMESPACE)
-        root = Xml.Element(f"{{{NAMESPACE}}}AppliedModelCard", {"model": self.model_id, "version": self.version})
-        for group, texts in self.attributes.items():
-            section = Xml.SubElement(root, f"{{{NAMESPACE}}}{_camel(group)}")
-            for name, text in texts.items():
-                Xml.SubElement(section, f"{{{NAMESPACE}}}{_camel(name)}").text = text
-        Xml.indent(root)
-        return Xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    def to_chai_xml(self, schema: str = VERSIONS[0]) -> str:
+        """Returns the CHAI applied model card, valid against CHAI's own schema of that version."""
+        return chai_xml(self.attributes, model_id=self.model_id, version=self.version, title=self.title, schema=schema)
 
 
 def model_card(folder: Path) -> ModelCard:
@@ -188,7 +180,3 @@ def _lines(text: str) -> list[str]:
     """The text in lines: figures of many groups one below the other, prose in one piece."""
     parts = text.split("; ")
     return [text] if len(parts) < 4 or "AUROC" not in text else parts
-
-
-def _camel(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))

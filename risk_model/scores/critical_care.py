@@ -6,7 +6,6 @@ Both are for patients in intensive care: None unless the record shows it.
 from __future__ import annotations
 
 import math
-import re
 from datetime import timedelta
 
 from fhir_mapping import FeatureVector, PatientRecord
@@ -14,22 +13,25 @@ from fhir_mapping.record import comorbidity_groups
 from fhir_mapping.terminology import Scheme
 from risk_model.core.values import ScoreResult
 from risk_model.scores.items import ScoreItem, adult, below, item, total, with_risk, worst
+from risk_model.scores.vasopressors import Vasopressor, vasopressor
 
 _WINDOW = timedelta(hours=24)
 # A blood gas is paired with the last oxygen setting before it, not older than this.
 _SETTING_HOLDS = timedelta(hours=4)
 _AMBIENT_AIR = 21.0
-_VASOPRESSORS = re.compile(r"\b(nor)?(epinephrine|adrenaline)\b|\bdopamine\b|\bdobutamine\b", re.IGNORECASE)
-_VASOPRESSOR_CODES = frozenset({"7512", "3992", "3628", "3616"})  # RxNorm ingredients
+_UMOL_PER_MG_DL_BILIRUBIN, _UMOL_PER_MG_DL_CREATININE = 17.1, 88.4
 
 
 def sofa(record: PatientRecord) -> ScoreResult | None:
     """SOFA 0-24 (Vincent et al., Intensive Care Med 1996;22:707).
 
-    Doses of vasopressors are not read: with one running, circulation is 2 to 4 points. Three and four points for
-    breathing need respiratory support. The publication gives no risk of death; above 11 points on admission more than
-    80 % of 352 patients of one Belgian unit died (Ferreira et al., JAMA 2001;286:1754, abstract; PMID 11594901). Tables
-    in circulation for fewer points could not be verified and are left out.
+    Doses of vasopressors are not read: with one running, circulation is 2 to 4 points; only infusions count (agents
+    given for at least an hour). Three and four points for breathing need respiratory support. The table states
+    bilirubin and creatinine in mg/dL and µmol/L, with other edges: a value counts by the unit it was measured in.
+
+    The publication gives no risk of death; above 11 points on admission more than 80 % of 352 patients of one Belgian
+    unit died (Ferreira et al., JAMA 2001;286:1754, abstract; PMID 11594901). Tables in circulation for fewer points
+    could not be verified and are left out.
     """
     vector = record.features()
     if not adult(vector, 18) or not vector.number("intensive_care.last"):
@@ -53,7 +55,14 @@ def sofa_platelets(v: float) -> int:
 
 
 def sofa_bilirubin(v: float) -> int:
-    return below(v, (1.2, 0), (2, 1), (6, 2), (12, 3), otherwise=4)
+    """Returns the points for bilirubin in mg/dL.
+
+    >>> sofa_bilirubin(1.9), sofa_bilirubin(32 / 17.1), sofa_bilirubin(33 / 17.1)
+    (1, 1, 2)
+    """
+    if _measured_in_mg_dl(v):
+        return below(v, (1.2, 0), (2, 1), (6, 2), (12, 3), otherwise=4)
+    return below(round(v * _UMOL_PER_MG_DL_BILIRUBIN), (20, 0), (33, 1), (102, 2), (205, 3), otherwise=4)
 
 
 def sofa_coma(v: float) -> int:
@@ -61,7 +70,19 @@ def sofa_coma(v: float) -> int:
 
 
 def sofa_creatinine(v: float) -> int:
-    return below(v, (1.2, 0), (2, 1), (3.5, 2), (5, 3), otherwise=4)
+    """Returns the points for creatinine in mg/dL.
+
+    >>> sofa_creatinine(1.2), sofa_creatinine(109 / 88.4), sofa_creatinine(170 / 88.4), sofa_creatinine(171 / 88.4)
+    (1, 0, 1, 2)
+    """
+    if _measured_in_mg_dl(v):
+        return below(v, (1.2, 0), (2, 1), (3.5, 2), (5, 3), otherwise=4)
+    return below(round(v * _UMOL_PER_MG_DL_CREATININE), (110, 0), (171, 1), (300, 2), (441, 3), otherwise=4)
+
+
+def _measured_in_mg_dl(value: float) -> bool:
+    """Whether a value in mg/dL was measured so: with at most two decimals. Others were converted from µmol/L."""
+    return abs(value - round(value, 2)) < 1e-6
 
 
 def sofa_oxygenation(ratio: float, *, supported: bool) -> int:
@@ -98,14 +119,11 @@ def _respiration(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
 
 
 def _circulation(record: PatientRecord, vector: FeatureVector) -> ScoreItem:
-    pressure = lowest_mean_pressure(record, vector)
-    drugs = [(drug.text, drug.codings) for drug in record.medications if drug.active]
-    drugs += [(drug.text, drug.codings) for drug in record.administrations if drug.running]
-    running = any(_is_vasopressor(text, [c.code for c in codings]) for text, codings in drugs)
-    if running:
+    pressure, given = lowest_mean_pressure(record, vector), vasopressor(record, record.prediction_time - _WINDOW)
+    if given is Vasopressor.INFUSED:
         return ScoreItem("dose of vasopressors", "", None, 2, 4)
     known = not record.not_fetched & {"MedicationRequest", "MedicationStatement"}
-    if not known:
+    if not known or given is Vasopressor.POSSIBLE:
         return ScoreItem("vasopressors", "", None, int(pressure is not None and pressure < 70), 4)
     return item("mean arterial pressure", pressure, "mmHg", 1, lambda v: int(v < 70))
 
@@ -121,10 +139,6 @@ def lowest_mean_pressure(record: PatientRecord, vector: FeatureVector) -> float 
     systolic = {m.time: m.value for m in recent if m.concept == "systolic_bp"}
     diastolic = {m.time: m.value for m in recent if m.concept == "diastolic_bp"}
     return min(((systolic[t] + 2 * diastolic[t]) / 3 for t in systolic.keys() & diastolic.keys()), default=None)
-
-
-def _is_vasopressor(text: str, codes: list[str]) -> bool:
-    return bool(_VASOPRESSORS.search(text)) or not _VASOPRESSOR_CODES.isdisjoint(codes)
 
 
 def daily_urine(vector: FeatureVector) -> float | None:

@@ -24,7 +24,7 @@ def news2(record: PatientRecord, *, scale: Literal[1, 2] = 1) -> ScoreResult | N
     if not adult(vector, 16) or is_pregnant(record):
         return None
     recent = {name: vector.number(f"{name}.last_24h") for name in _NEWS_NAMES}
-    oxygen = _oxygen(recent)
+    oxygen = _oxygen(vector)
     items = [
         item("respiratory rate", recent["respiratory_rate"], "/min", 3, _news_respiration),
         _saturation(recent["spo2"]) if scale == 1 else _saturation_2(recent["spo2"], oxygen),
@@ -64,7 +64,7 @@ def _news_band(points: int, *, extreme: bool) -> str:
     return "high" if points >= 7 else "medium" if points >= 5 else "low-medium" if extreme else "low"
 
 
-_NEWS_NAMES = ("respiratory_rate", "spo2", "oxygen_flow", "fio2", "systolic_bp", "heart_rate", "temperature", "gcs")
+_NEWS_NAMES = ("respiratory_rate", "spo2", "systolic_bp", "heart_rate", "temperature")
 
 
 def _saturation(spo2: float | None) -> ScoreItem:
@@ -98,12 +98,28 @@ def _news_temperature(v: float) -> int:
     return steps(v, (35.0, 3), (36.0, 1), (38.0, 0), (39.0, 1), otherwise=2)
 
 
-def _oxygen(recent: dict[str, float | None]) -> ScoreItem:
-    flow, fraction = recent["oxygen_flow"], recent["fio2"]
-    if flow is None and fraction is None:
+def _oxygen(vector: FeatureVector) -> ScoreItem:
+    """Air or oxygen by the newest of oxygen flow and inspired fraction; of both at one time either may be oxygen."""
+    found = [
+        (value.time, is_oxygen(number))
+        for name, is_oxygen in (("oxygen_flow", _flows), ("fio2", _enriched))
+        if (value := vector.values.get(f"{name}.last_24h")) is not None
+        and value.time is not None
+        and (number := vector.number(f"{name}.last_24h")) is not None
+    ]
+    if not found:
         return ScoreItem("air or oxygen", "", None, 0, 2)
-    given = (flow or 0) > 0 or (fraction or 21) > 21.5
+    newest = max(time for time, _ in found)
+    given = any(oxygen for time, oxygen in found if time == newest)
     return ScoreItem("air or oxygen", "oxygen" if given else "air", 2 if given else 0)
+
+
+def _flows(litres: float) -> bool:
+    return litres > 0
+
+
+def _enriched(percent: float) -> bool:
+    return percent > 21.5
 
 
 def _awareness(record: PatientRecord, vector: FeatureVector) -> ScoreItem:

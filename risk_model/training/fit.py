@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from risk_model.cohorts.labelled_cohort import LabelledCohort
 from risk_model.core.artifacts import sign
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import READMISSION_30D
-from risk_model.evaluation.dataset import Dataset, DatasetSources, dataset_fingerprint
+from risk_model.evaluation.cohorts_seen import dataset_fingerprint, seen
+from risk_model.evaluation.dataset import TRAINING, Dataset, DatasetSources
 from risk_model.evaluation.evaluate import facts, write_pages
 from risk_model.evaluation.performance import EvaluatedRows, evaluate
 from risk_model.first_stage.note_stage import FILE, StageToFit
@@ -25,10 +27,13 @@ from risk_model.models.model_files import RUBRIC_FILE
 from risk_model.models.note_bounds import NOTE_BOUND
 from risk_model.notes.rule_reader import LANGUAGE
 from risk_model.reports.model_cards import local_texts, training_card
-from risk_model.training.gradient_boosting import Fit, fit, save
+from risk_model.training.gradient_boosting import DEFAULT_PARAMETERS, PARAMETERS, Fit, fit, save
+from risk_model.training.usefulness import caution, why_useless
 
 OFTEN_KNOWN = 0.8
 MOST_NEEDED = 15
+_FEWEST_LEAVES = 10
+"""A cohort of any size may be divided into about so many leaves."""
 # NUBC and HL7 codes of stays that end in death or hospice: no readmission to predict.
 _NOT_DISCHARGED_ALIVE = [
     "20", "40", "41", "42", "50", "51", "exp", "hosp", "hospice", "hospice-home", "hospice-facility",
@@ -45,25 +50,34 @@ def build_model(
     bootstraps: int = 1000,
     first_stage: StageToFit | None = None,
     parameters: Mapping[str, Any] | None = None,
+    force: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Write model, card, metrics and report into `out`; the metrics, out of fold by patient.
 
+    The version holds a digest of the model, so that two models never share one.
+
     With `first_stage` a first stage estimates from notes and says why, cross-fitted. Where a language model reads the
     notes, or is the first stage, the metrics are of estimates held within the bound, as they are served.
 
-    Raises TrainingError where `out` holds something else than an earlier model, or the cohort is unusable.
+    Raises TrainingError where `out` is not empty, the cohort is unusable, or the model is useless (`why_useless`); with
+    `force` a useless one is saved, and its card and manifest say so.
     """
     check_writable(out)
-    if out.exists() and any(out.iterdir()) and not (out / "manifest.json").is_file():
-        raise TrainingError(f"{out}: not empty and not a model folder; choose another --out")
+    if out.exists() and any(out.iterdir()):
+        raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
     also = () if first_stage is None else (first_stage.block(study.cohort),)
     bound = NOTE_BOUND if _has_a_language_model(sources, first_stage) else None
-    fitted = fit(study.cohort, progress=say, parameters=parameters, also=also, note_bound=bound)
+    chosen = dict(parameters or parameters_for(study.cohort))
+    fitted = fit(study.cohort, progress=say, parameters=chosen, also=also, note_bound=bound)
     rows = out_of_fold(study, fitted)
-    document = evaluate(rows, bootstraps=bootstraps, progress=say) | {
+    document = evaluate(rows, bootstraps=bootstraps, progress=say)
+    useless, version = why_useless(fitted, document), version_of(fitted)
+    if useless is not None and not force:
+        raise TrainingError(f"not saved: {useless}. --force saves it with a mark in its card")
+    document |= {
         "measured_on": "out of fold by patient, calibration cross-fitted",
-        "model": {"id": model_id, "version": "1"},
+        "model": {"id": model_id, "version": version},
         "task": study.cohort.task,
         "label": labelled.definition,
     }
@@ -72,24 +86,49 @@ def build_model(
     known = facts(asked.question, labelled)
     texts = local_texts(asked.question, _card_facts(labelled, study, fitted, population, sources, first_stage))
     card = training_card(study.cohort.task, document, rows=document["rows"], patients=document["patients"], texts=texts)
-    about = {
+    mark = f"Saved by force: {useless}. It must not be used for patients." if useless else caution(document)
+    if mark is not None:
+        say(f"caution: {mark}")
+        card["cautions"]["known_risks"] = f"{mark} {card['cautions']['known_risks']}"
+    about: dict[str, Any] = {
         "question": asked.question.to_json(),
         "label": labelled.definition,
         "cohort": {"sha256": dataset_fingerprint(labelled.folder), "rows": document["rows"]},
+        "cohorts_seen": [seen(labelled, "trained", TRAINING)],
         "encoder": None if sources.encoder is None else sources.encoder.name,
         "encoder_fingerprint": None if sources.encoder is None else sources.encoder.fingerprint,
         "note_reader": None if sources.reader is None else sources.reader.name,
     }
+    if useless is not None:
+        about["forced"] = useless
     documents = _documents(fitted, sources, first_stage)
     with atomic_folder(out) as coming:
         save(
-            coming, fitted, study.cohort, model_id=model_id, version="1", population=population, card=card,
+            coming, fitted, study.cohort, model_id=model_id, version=version, population=population, card=card,
             facts=about, documents=documents,
         )  # fmt: skip
         objective = "Development, with internal validation."
         write_pages(document, asked.question, rows, coming, {**known, "objective": objective})
         sign(coming, ("metrics.json", "report.html"))
     return document
+
+
+def parameters_for(cohort: TrainingRows) -> dict[str, Any]:
+    """Returns the boosting parameters of the task, with leaves small enough for a cohort of this size to split.
+
+    `min_child_weight` counts the weight of rows, p(1-p), on each side of a split: as chosen on thousands of patients it
+    lets a cohort of some hundreds make none.
+    """
+    found = dict(PARAMETERS.get(cohort.task, DEFAULT_PARAMETERS))
+    rate = float(cohort.y.mean())
+    weight = len(cohort.y) * rate * (1 - rate) * float(found.get("subsample", 1))
+    return found | {"min_child_weight": min(float(found["min_child_weight"]), max(1.0, weight / _FEWEST_LEAVES))}
+
+
+def version_of(fitted: Fit) -> str:
+    """Returns the version of a new model: `1+` and a digest of its trees and calibration."""
+    digest = hashlib.sha256(bytes(fitted.booster.save_raw("ubj")) + repr(fitted.calibration).encode())
+    return f"1+{digest.hexdigest()[:8]}"
 
 
 def _documents(fitted: Fit, sources: DatasetSources, first_stage: StageToFit | None) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ the other folds, so that an improvement is no artefact of fitting. The ranking o
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact_store import atomic_folder, check_writable, sha256_of, write_json
+from risk_model.cohorts.labelled_cohort import LabelledCohort
 from risk_model.core.artifacts import open_manifest, sign
 from risk_model.core.errors import TrainingError
+from risk_model.evaluation.cohorts_seen import all_seen, seen
 from risk_model.evaluation.evaluate import CohortPredictions, predicted_rows
-from risk_model.evaluation.metrics import Family, logistic_fit, logit, measure, sigmoid, subgroup_metrics
+from risk_model.evaluation.metrics import (
+    Family,
+    calibration_slope,
+    logistic_fit,
+    logit,
+    measure,
+    sigmoid,
+    subgroup_metrics,
+)
 from risk_model.evaluation.performance import EvaluatedRows
 from risk_model.first_stage.training_rows import FOLDS, patient_folds
 from risk_model.models.conformal import FEWEST_GROUPS, GROUP_SIZES, Conformal, categories_of
@@ -63,9 +74,10 @@ def recalibrate(rows: EvaluatedRows) -> Recalibration:
         a, b = logistic_fit(rows.outcome[inside], x[inside], slope=fixed)
         after[outside] = sigmoid(a + b * x[outside])
     intercept, slope = logistic_fit(rows.outcome, x, slope=fixed)
-    if slope <= 0:
+    if slope <= 0 or not np.isfinite(calibration_slope(rows.outcome, rows.probability)):
         raise TrainingError(
-            "the estimates rank these patients backwards: recalibration cannot help; train a model here"
+            "the estimates are all the same, separate the outcomes completely, or rank these patients backwards: "
+            "recalibration cannot help; train a model here"
         )
     method = "intercept and slope" if fixed is None else "intercept only"
     return Recalibration(intercept, slope, method, rows.probability, after)
@@ -74,7 +86,7 @@ def recalibrate(rows: EvaluatedRows) -> Recalibration:
 def write_recalibrated(
     model: RiskModel,
     answers: CohortPredictions,
-    cohort_sha256: str,
+    labelled: LabelledCohort,
     out: Path,
     *,
     bootstraps: int,
@@ -95,7 +107,8 @@ def write_recalibrated(
         measure(rows.outcome, p, rows.patients, metrics=family, bootstraps=bootstraps)
         for p in (change.before, change.after)
     )
-    version = next_version(str(model.manifest["version"]))
+    entry = seen(labelled, "recalibrated", answers.splits)
+    version = next_version(str(model.manifest["version"]), entry["sha256"])
     document = {
         "method": change.method,
         "intercept": change.intercept,
@@ -106,24 +119,29 @@ def write_recalibrated(
             "manifest_sha256": sha256_of(model.folder / "manifest.json"),
         },
         "version": version,
-        "cohort_sha256": cohort_sha256,
+        "cohort_sha256": entry["sha256"],
         "rows": len(rows.outcome),
         "outcomes": int(rows.outcome.sum()),
         "before": before,
         "after": after,
         "after_measured": "cross-fitted by patient",
     }
-    _write(model, answers, rows, change, document, out)
+    _write(model, answers, rows, change, document, entry, out)
     return document
 
 
-def next_version(version: str) -> str:
+_LOCAL = re.compile(r"(?P<base>.*?)[+.]local\.(?P<number>[0-9]+)(?:\.[0-9a-f]+)?\Z")
+
+
+def next_version(version: str, cohort_sha256: str) -> str:
+    """Returns the version of a recalibration, which names its cohort: two cohorts never give one version.
+
+    >>> next_version("1", "ab12cd34ef"), next_version("1+local.1.ab12cd34", "99ff")
+    ('1+local.1.ab12cd34', '1+local.2.99ff')
     """
-    >>> next_version("1"), next_version("1+local.1")
-    ('1+local.1', '1+local.2')
-    """
-    base, _, number = version.partition("+local.")
-    return f"{base}+local.{int(number or 0) + 1}"
+    found = _LOCAL.match(version)
+    base, number = (found["base"], int(found["number"])) if found else (version, 0)
+    return f"{base}{'.' if '+' in base else '+'}local.{number + 1}.{cohort_sha256[:8]}"
 
 
 def _write(
@@ -132,9 +150,11 @@ def _write(
     rows: EvaluatedRows,
     change: Recalibration,
     document: dict[str, Any],
+    entry: dict[str, Any],
     out: Path,
 ) -> None:
     manifest = dict(open_manifest(model.folder))
+    manifest["cohorts_seen"] = [*all_seen(manifest), entry]
     old = manifest["calibration"]
     manifest["calibration"] = {
         "intercept": change.intercept + change.slope * old["intercept"],

@@ -254,6 +254,7 @@ def update(
                 progress=progress,
                 engine=shared.counted_engine(made_by),
                 statements=read.statements,
+                versions=collected.deleted_versions,
             )
         manifest = compact_index(folder) if compact else manifest
         write_vectors_to(shared.store, folder, manifest)

@@ -11,7 +11,14 @@ import orjson
 @click.command(name="card")
 @click.argument("model")
 @click.option("--format", "form", type=click.Choice(["html", "json", "chai-xml"]), default="html", show_default=True)
-def command(model: str, form: str) -> None:
+@click.option(
+    "--schema",
+    type=click.Choice(["v0.2", "v0.1"]),
+    default="v0.2",
+    show_default=True,
+    help="Of chai-xml: CHAI's schema.",
+)
+def command(model: str, form: str, schema: str) -> None:
     """Print the model card: training data, performance and limits of use.
 
     MODEL is a model folder, or a task for its shipped model: in_hospital_mortality, readmission_30d.
@@ -27,4 +34,4 @@ def command(model: str, form: str) -> None:
     if form == "json":
         click.echo(orjson.dumps(card.to_json(), option=orjson.OPT_INDENT_2).decode())
     else:
-        click.echo(card.to_html() if form == "html" else card.to_chai_xml(), nl=False)
+        click.echo(card.to_html() if form == "html" else card.to_chai_xml(schema), nl=False)

@@ -85,6 +85,11 @@ def _midnight(moment: datetime) -> datetime:
 @command.command(name="build")
 @click.option("--task", required=True, help="A task of `riskcards cohort tasks`, or a task file of your own (.yaml).")
 @click.option("--label", "definition", metavar="DEFINITION", help="Label definition.  [default: the task's first]")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Label file or folder of MEDS or ACES (parquet, csv), instead of a definition; TASK is then any name.",
+)
 @click.option("--fhir", type=click.Path(path_type=Path), help="Folder of Bulk Data NDJSON, or of Bundles; .gz too.")
 @click.option("--meds", type=click.Path(path_type=Path), help="MEDS dataset (parquet); needs the extra [meds].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; new or empty.")
@@ -119,6 +124,7 @@ def _midnight(moment: datetime) -> datetime:
 def build_command(
     task: str,
     definition: str | None,
+    labels: Path | None,
     fhir: Path | None,
     meds: Path | None,
     out: Path,
@@ -134,6 +140,7 @@ def build_command(
     \b
     riskcards cohort build --task readmission_30d --label ehrshot --fhir export/ --out cohort/
     riskcards cohort build --task in_hospital_mortality --meds dataset/ --split 2022-01-01,2022-07-01 --out cohort/
+    riskcards cohort build --task my_task --labels my_task.parquet --meds dataset/ --out cohort/
 
     OUT gets cohort.json (counts, exclusions by reason), labels.jsonl (one prediction per line), task.yaml (the
     definition) and patients.ndjson.gz (the data of the labelled patients: protect it as patient data). All charts of a
@@ -142,10 +149,14 @@ def build_command(
     if (fhir is None) == (meds is None):
         raise click.UsageError("give --fhir DIR or --meds DIR")
     from risk_model.cohorts import CohortOptions, build_cohort
-    from risk_model.labels import find_definition
+    from risk_model.labels import GivenLabels, find_definition, task_of_labels
 
-    chosen = find_definition(task, definition)
-    options = CohortOptions(plan, folds, follow_up, zone, "fhir" if fhir is not None else "meds", site_map)
+    if labels is not None and definition is not None:
+        raise click.UsageError("--labels gives the labels: omit --label")
+    chosen = find_definition(task, definition) if labels is None else task_of_labels(task)
+    given = None if labels is None else GivenLabels.open(labels)
+    kind = "fhir" if fhir is not None else "meds"
+    options = CohortOptions(plan, folds, follow_up, zone, kind, site_map, given)
 
     def progress(message: str) -> None:
         click.echo(message, err=True)

@@ -36,7 +36,8 @@ def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, a
     OUT gets metrics.json and report.html: discrimination, calibration, net benefit, alerts per 100, subgroups (fewer
     than 100 rows are not reported), the established scores on the same rows, coverage of the 90 % intervals, and the
     TRIPOD+AI checklist as far as a run can fill it. Intervals are 95 %, by bootstrap over patients. Abstentions are
-    counted by reason and not scored.
+    counted by reason and not scored. With the extra [meds] OUT also gets predictions.parquet, the answered rows in the
+    schema of meds-evaluation: patient data, protect it. OUT must be new or empty.
     """
     from risk_model import LabelledCohort, RiskModel
     from risk_model.evaluation import predict_cohort, write_evaluation

@@ -33,7 +33,7 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
     and after, "after" cross-fitted by patient. Never automatic: compare, then configure the service to use it.
     """
     from risk_model import LabelledCohort, RiskModel
-    from risk_model.evaluation import dataset_fingerprint, predict_cohort
+    from risk_model.evaluation import predict_cohort
     from risk_model.reports import require_matplotlib
     from risk_model.training import write_recalibrated
 
@@ -43,12 +43,11 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
     with counting("rows read") as progress:
         sources = sources_of(opened)
         answers = predict_cohort(opened, labelled, sources, "auto", progress)
-    sha256 = dataset_fingerprint(cohort)
     if answers.unspoken:
         report_line(
             f"{answers.unspoken} rows are evaluated without their first stage: its language model gave no usable answer"
         )
-    found = write_recalibrated(opened, answers, sha256, out, bootstraps=bootstraps, say=report_line)
+    found = write_recalibrated(opened, answers, labelled, out, bootstraps=bootstraps, say=report_line)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         return

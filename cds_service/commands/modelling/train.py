@@ -40,6 +40,7 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 )  # fmt: skip
 @click.option("--model-id", help="Name of the model.  [default: TASK-local]")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
+@click.option("--force", is_flag=True, help="Save a model that learned nothing, with a mark in its card.")
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json.")
 def command(
     task: str,
@@ -53,6 +54,7 @@ def command(
     rubric_file: Path | None,
     model_id: str | None,
     bootstraps: int,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Train a model on your own patients.
@@ -72,6 +74,9 @@ def command(
 
     OUT gets the model (XGBoost format, no pickle), manifest.json with the sha256 of every file, the model card, and
     metrics.json and report.html, measured out of fold by patient on estimates as they would be served.
+
+    OUT must be new or empty: no model is overwritten, and its version holds a digest of it. A model without a split, or
+    that ranks patients no better than chance out of fold, or backwards, is refused with the reason.
 
     Needs at least 10 rows with and 10 without the outcome, from 5 patients each; reliable results need some hundreds.
     """
@@ -96,8 +101,16 @@ def command(
     name = model_id or f"{task.replace('_', '-')}-local"
     stage = stage_to_fit(chosen_stage, study, labelled.asked.question, out)
     found = build_model(
-        labelled, study, sources, out, model_id=name, bootstraps=bootstraps, first_stage=stage, say=report_line
-    )
+        labelled,
+        study,
+        sources,
+        out,
+        model_id=name,
+        bootstraps=bootstraps,
+        first_stage=stage,
+        force=force,
+        say=report_line,
+    )  # fmt: skip
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
         return

@@ -95,6 +95,14 @@ def test_evaluation_uses_the_test_split_of_its_own_cohort(hospital: Path, tmp_pa
     found = metrics(tmp_path)
     expected = json.loads((hospital / "cohort" / "cohort.json").read_text())["by_split"]["test"]["rows"]
     assert found["rows"] + found["abstained"]["rows"] == expected
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(tmp_path / "predictions.parquet")
+    assert {name: str(table.schema.field(name).type) for name in table.column_names} == {
+        "subject_id": "int64", "prediction_time": "timestamp[us]", "boolean_value": "bool",
+        "predicted_boolean_value": "bool", "predicted_boolean_probability": "double",
+    }  # fmt: skip
+    assert table.num_rows == found["rows"]
+    assert sum(table["boolean_value"].to_pylist()) == found["outcomes"]
     assert "never saw" in found["measured_on"]
 
 
@@ -133,13 +141,33 @@ def test_recalibration_makes_a_new_version_and_leaves_the_old(hospital: Path, tm
     found = json.loads(done("recalibrate", *arguments, *QUICK).stdout)
     assert (hospital / "model" / "manifest.json").read_bytes() == before
     old, new = RiskModel.open(hospital / "model"), RiskModel.open(tmp_path / "new")
-    assert new.manifest["version"] == "1+local.1"
+    assert new.manifest["version"].startswith(f"{old.manifest['version']}.local.1.")
+    assert [entry["use"] for entry in new.manifest["cohorts_seen"]] == ["trained", "recalibrated"]
+    seen = run("evaluate", "--model", tmp_path / "new", "--cohort", tmp_path / "cohort", "--out", tmp_path / "e")
+    assert "has seen all of them" in str(seen.exception)
     assert new.manifest["recalibrated"]["from"]["version"] == old.manifest["version"]
     assert abs(found["after"]["observed_expected"]["value"] - 1) < 0.1
     assert abs(found["before"]["observed_expected"]["value"] - 1) > 0.2
     assert found["before"]["auroc"]["value"] == pytest.approx(found["after"]["auroc"]["value"], abs=0.03)
     again = run("recalibrate", *arguments, *QUICK)
     assert "not empty" in str(again.exception)
+
+
+def test_nothing_is_overwritten(hospital: Path) -> None:
+    before = {path: path.read_bytes() for path in (hospital / "model").rglob("*") if path.is_file()}
+    for arguments in (
+        ("train", "--task", TASK, "--cohort", hospital / "cohort", "--out", hospital / "model"),
+        ("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", hospital / "model"),
+    ):
+        assert "nothing is overwritten" in str(run(*arguments, *QUICK).exception)
+    assert {path: path.read_bytes() for path in (hospital / "model").rglob("*") if path.is_file()} == before
+
+
+def test_a_cohort_built_again_is_known_by_its_patients(hospital: Path, tmp_path: Path) -> None:
+    rebuilt = tmp_path / "rebuilt"
+    done("cohort", "build", "--task", TASK, "--fhir", hospital / "export", "--out", rebuilt, "--split", "0.1,0.3")
+    result = run("evaluate", "--model", hospital / "model", "--cohort", rebuilt, "--out", tmp_path / "e")
+    assert "has seen all of them" in str(result.exception)
 
 
 def test_too_few_outcomes_recalibrate_nothing(hospital: Path, tmp_path: Path) -> None:
@@ -223,7 +251,7 @@ def test_a_cohort_with_hardly_an_outcome_is_refused(tmp_path: Path) -> None:
 def test_a_folder_with_other_things_is_not_written_to(hospital: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     result = run("train", "--task", TASK, "--cohort", hospital / "cohort", "--out", tmp_path, *QUICK)
-    assert "not a model folder" in str(result.exception)
+    assert "nothing is overwritten" in str(result.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

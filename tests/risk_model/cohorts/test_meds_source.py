@@ -287,3 +287,84 @@ def test_a_subject_in_two_places_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(CohortError, match="subject 1 is not contiguous"):
         from_meds(dataset(tmp_path / "meds", rows), tmp_path / "out", "readmission_30d")
+
+
+GIVEN_TIME = START + timedelta(days=5)
+GIVEN = [
+    ("MEDS", {"subject_id": [1, 2, 9], "prediction_time": [GIVEN_TIME] * 3, "boolean_value": [True, False, True]}),
+    ("MEDS, integers", {"subject_id": [1, 2, 9], "prediction_time": [GIVEN_TIME] * 3, "integer_value": [3, 0, 1]}),
+    ("ACES", {"subject_id": [1, 2, 9], "index_timestamp": [GIVEN_TIME] * 3, "label": [1, 0, 1]}),
+    ("MEDS, all columns", {"subject_id": [1, 2, 9], "prediction_time": [GIVEN_TIME] * 3, "boolean_value": [True, False, True],
+                           "integer_value": [None] * 3, "categorical_value": ["a"] * 3}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "folder"])
+@pytest.mark.parametrize(("name", "columns"), GIVEN, ids=[row[0] for row in GIVEN])
+def test_labels_of_a_file(tmp_path: Path, name: str, columns: dict[str, list[Any]], form: str) -> None:
+    events = [(0, ADMITTED), (6, HOME)]
+    data = dataset(tmp_path / "meds", [row for subject in (1, 2, 3) for row in mimic(subject, *events)])
+    file = tmp_path / "labels" / ("a/0.parquet" if form == "folder" else f"l.{form}")
+    file.parent.mkdir(parents=True)
+    if form == "csv":
+        lines = [
+            ",".join(columns),
+            *(",".join("" if v is None else str(v) for v in row) for row in zip(*columns.values(), strict=True)),
+        ]
+        file.write_text("\n".join(lines))
+    else:
+        parquet.write_table(pyarrow.table(columns), file)
+    given = file if form != "folder" else tmp_path / "labels"
+    done = run("build", "--task", "my_task", "--labels", given, "--meds", data, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    cohort = LabelledCohort.open(tmp_path / "out")
+    assert [(row.subject_id, row.encounter_id, row.prediction_time, row.label) for row in cohort.rows] == [
+        ("1", "1-0", GIVEN_TIME.replace(tzinfo=UTC), 1), ("2", "2-0", GIVEN_TIME.replace(tzinfo=UTC), 0),
+    ]  # fmt: skip
+    assert (cohort.task, cohort.definition) == ("my_task", "given-labels")
+    assert cohort.manifest["left_out"] == {"labels of subjects that the data do not have": 1}
+    assert cohort.manifest["patients_without_a_prediction"] == 1
+    assert cohort.asked.question.id == "my_task"
+
+
+BAD_LABELS = [
+    ({"subject_id": [1], "boolean_value": [True]}, "no prediction_time"),
+    ({"subject_id": [1], "prediction_time": [GIVEN_TIME]}, "no boolean_value"),
+    ({"prediction_time": [GIVEN_TIME], "boolean_value": [True]}, "no subject_id"),
+    ({"subject_id": [1], "prediction_time": ["soon"], "boolean_value": [True]}, "is not a time"),
+    ({"subject_id": [1], "prediction_time": [GIVEN_TIME], "label": ["maybe"]}, "is not a label"),
+    ({"subject_id": [1, 1], "prediction_time": [GIVEN_TIME] * 2, "boolean_value": [True, False]}, "disagree"),
+    ({"subject_id": [1], "prediction_time": [GIVEN_TIME], "boolean_value": [None]}, "no label in it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "message"), BAD_LABELS, ids=[row[1] for row in BAD_LABELS])
+def test_label_files_that_cannot_be_used(tmp_path: Path, columns: dict[str, list[Any]], message: str) -> None:
+    data = dataset(tmp_path / "meds", mimic(1, (0, ADMITTED), (6, HOME)))
+    parquet.write_table(pyarrow.table(columns), tmp_path / "l.parquet")
+    answer = run("build", "--task", "t", "--labels", tmp_path / "l.parquet", "--meds", data, "--out", tmp_path / "out")
+    assert isinstance(answer.exception, CohortError)
+    assert message in str(answer.exception)
+
+
+@pytest.mark.parametrize(
+    ("years", "follow_up", "warned"), [(90, "data", True), (90, "none", False), (0, "data", False)]
+)
+def test_shifted_dates_warn_about_the_end_of_follow_up(
+    tmp_path: Path, years: int, follow_up: str, warned: bool
+) -> None:
+    rows = []
+    for subject in range(1, 5):
+        shift = 365.25 * years * (subject % 2)
+        events = [
+            (shift, ADMITTED),
+            (shift + 3, HOME),
+            (shift + 20, ADMITTED),
+            (shift + 22, HOME),
+            (shift + 99, "ED_OUT"),
+        ]
+        rows += mimic(subject, *events[: 2 if subject > 2 else 5], (shift + 99, "ICD10CM//I50.9"))
+    cohort = from_meds(
+        dataset(tmp_path / "meds", rows), tmp_path / "out", "readmission_30d", "any-inpatient-30d", follow_up=follow_up
+    )
+    assert any("--follow-up patient" in warning for warning in cohort.manifest["warnings"]) is warned

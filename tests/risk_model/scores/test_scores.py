@@ -195,6 +195,32 @@ def test_news2_bands_and_what_a_missing_input_does_to_them(
     assert (found.low, found.high, found.band) == (low, high, band)
 
 
+FLOW, FRACTION = ("3151-8", "L/min"), ("3150-6", "%")
+# (what, value, hour) of each setting, and the points for oxygen
+OXYGEN = [
+    ([(FLOW, 2, 2), (FRACTION, 21, 10)], 0),
+    ([(FRACTION, 21, 2), (FLOW, 2, 10)], 2),
+    ([(FRACTION, 40, 2), (FLOW, 0, 10)], 0),
+    ([(FLOW, 0, 10), (FRACTION, 40, 10)], 2),
+    ([(FLOW, 2, 10)], 2),
+    ([(FRACTION, 21, 10)], 0),
+    ([(FLOW, 4, 2), (FLOW, 0, 10)], 0),
+]
+
+
+@pytest.mark.parametrize(("settings", "expected"), OXYGEN)
+def test_news2_takes_the_newest_of_oxygen_flow_and_fraction(
+    settings: list[tuple[tuple[str, str], float, int]], expected: int
+) -> None:
+    seen = [
+        observation(code, value, unit, effectiveDateTime=f"2024-05-03T{hour:02}:00:00Z", id=f"x{number}")
+        for number, ((code, unit), value, hour) in enumerate(settings)
+    ]
+    found = news2(record(stay(2), *seen))
+    assert found is not None
+    assert points(found, "air or oxygen") == expected
+
+
 @pytest.mark.parametrize(
     ("code", "more", "silent"),
     [

@@ -186,21 +186,67 @@ def test_saps2_by_hand() -> None:
     assert medical.expected_risk == pytest.approx(saps_mortality(without_admission - 3))
 
 
-def test_a_running_vasopressor_without_its_dose_is_a_range() -> None:
-    drug = {
-        "resourceType": "MedicationRequest", "id": "m", "status": "active", "intent": "order",
-        "subject": {"reference": "Patient/p"}, "authoredOn": "2024-05-03T01:00:00Z",
-        "medicationCodeableConcept": {"text": "norepinephrine 8 mg in 250 mL"},
+def drug(text: str, kind: str = "MedicationRequest", **more: Any) -> Resource:
+    times = (
+        {"authoredOn": "2024-05-03T01:00:00Z"}
+        if kind == "MedicationRequest"
+        else {"effectiveDateTime": "2024-05-03T01:00:00Z"}
+    )
+    status = "active" if kind == "MedicationRequest" else "completed"
+    return {
+        "resourceType": kind, "id": "m", "status": status, "intent": "order", "subject": {"reference": "Patient/p"},
+        "medicationCodeableConcept": {"text": text}, **times, **more,
     }  # fmt: skip
+
+
+DOSE = ("dose of vasopressors",)
+PRESSORS = [
+    ("norepinephrine 8 mg in 250 mL", 2, 4, DOSE),
+    ("Noradrenaline", 2, 4, DOSE),
+    ("dobutamine 250 MG in 50 ML", 2, 4, DOSE),
+    ("DOPamine 400 mg in D5W", 2, 4, DOSE),
+    ("epinephrine infusion 0.05 mcg/kg/min", 2, 4, DOSE),
+    ("epinephrine 1 MG/ML Injectable Solution", 1, 4, ("vasopressors",)),
+    ("0.3 ML Epinephrine 1 MG/ML Auto-Injector [EpiPen]", 1, 1, ()),
+    ("Epinephrine 0.15 MG/0.15ML Prefilled Syringe", 1, 1, ()),
+    ("Lidocaine Hydrochloride 10 MG/ML / Epinephrine 0.01 MG/ML Injectable Solution", 1, 1, ()),
+    ("bupivacaine with adrenaline 1:200000", 1, 1, ()),
+    ("Articaine / epinephrine dental cartridge", 1, 1, ()),
+    ("epinephrine 1 mg nebulised", 1, 1, ()),
+    ("racemic epinephrine 2.25 % inhalation solution", 1, 1, ()),
+    ("Epinephrine ophthalmic solution", 1, 1, ()),
+    ("adrenaline 0.5 mg IM", 1, 1, ()),
+    ("levodopa 100 mg", 1, 1, ()),
+    ("Dopamine agonist, as directed", 1, 1, ()),
+]
+
+
+@pytest.mark.parametrize(("text", "low", "high", "missing"), PRESSORS)
+def test_only_infusions_of_vasopressors_count(text: str, low: int, high: int, missing: tuple[str, ...]) -> None:
     whole = {"pao2": 90, "map": 65, "gcs": 15, "platelets": 200, "bilirubin": 1.0, "creatinine": 1.0, "urine": 1500}
     air = seen("fio2", 21, "2024-05-03T09:00:00Z")
-    found = sofa(patient(air, drug, **whole))
-    assert found is not None
-    assert (found.low, found.high, found.missing) == (2, 4, ("dose of vasopressors",))
     assert exact(sofa(patient(air, **whole))) == 1
-    unasked = sofa(patient(air, not_fetched=frozenset({"MedicationRequest"}), **whole))
-    assert unasked is not None
-    assert (unasked.low, unasked.high) == (1, 4)
+    for resource in (drug(text), drug(text, "MedicationAdministration")):
+        found = sofa(patient(air, resource, **whole))
+        assert found is not None
+        assert (found.low, found.high, found.missing) == (low, high, missing)
+    old = drug(text, "MedicationAdministration", effectiveDateTime="2024-05-01T12:00:00Z")
+    assert exact(sofa(patient(air, old, **whole))) == 1
+
+
+SI_BANDS = [
+    (sofa_bilirubin, 17.1, {19: 0, 20: 1, 32: 1, 33: 2, 101: 2, 102: 3, 204: 3, 205: 4}),
+    (sofa_creatinine, 88.4, {109: 0, 110: 1, 170: 1, 171: 2, 299: 2, 300: 3, 440: 3, 441: 4}),
+    (sofa_bilirubin, 1.0, {1.1: 0, 1.2: 1, 1.9: 1, 1.93: 1, 2.0: 2, 5.9: 2, 6.0: 3, 11.9: 3, 12.0: 4}),
+    (sofa_creatinine, 1.0, {1.1: 0, 1.2: 1, 1.9: 1, 1.94: 1, 2.0: 2, 3.4: 2, 3.5: 3, 4.9: 3, 5.0: 4}),
+]
+
+
+@pytest.mark.parametrize(("points", "factor", "expected"), SI_BANDS)
+def test_sofa_bands_in_the_unit_of_the_measurement(
+    points: Callable[[float], int], factor: float, expected: dict[float, int]
+) -> None:
+    assert {value: points(value / factor) for value in expected} == expected
 
 
 @pytest.mark.parametrize(

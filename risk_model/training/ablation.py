@@ -1,0 +1,197 @@
+"""Compares learners, inputs and established scores on the same rows, out of fold by patient, with paired intervals.
+
+Every contender gives a score for each row from a fit that saw no row of its patient. Differences are resampled in
+pairs: one resample of patients is drawn for all contenders, so that what they share cancels out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifact_store import atomic_folder, check_writable, write_json
+from fhir_mapping.terminology import definitions
+from risk_model.core.errors import TrainingError
+from risk_model.evaluation.dataset import Dataset
+from risk_model.evaluation.metrics import auprc, auroc, brier, logistic_fit, sigmoid
+from risk_model.first_stage.training_rows import FOLDS, TrainingRows, patient_folds
+from risk_model.reports import figures
+from risk_model.reports.templating import render
+from risk_model.training.baselines import Learner, learners
+from risk_model.training.fit import parameters_for
+
+Floats = NDArray[np.float64]
+Say = Callable[[str], None]
+_NOTES = ("finding", "note", "noted", "rubric")
+_DIAGNOSES = ("condition", "disease", "group", "reason", "comorbidity")
+_CARE_BEFORE = ("earlier_stay", "emergency_visit", "inpatient_stay", "outpatient_visit")
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A score of each row, shape (rows,), NaN where there is none. `kind` is `learner`, `inputs` or `score`."""
+
+    name: str
+    kind: str
+    scores: Floats
+
+
+def block_of(name: str) -> str:
+    """Returns the input block of an input.
+
+    >>> block_of("sodium.last"), block_of("heart_rate.max_24h"), block_of("disease.I50"), block_of("age.last")
+    ('laboratory', 'vital signs', 'diagnoses', 'age and sex')
+    """
+    head = name.partition(".")[0]
+    if head.startswith(_NOTES):
+        return "notes"
+    if head.startswith(_DIAGNOSES):
+        return "diagnoses"
+    if head.startswith("medication"):
+        return "medications"
+    if head in {"age", "sex"}:
+        return "age and sex"
+    if head in _CARE_BEFORE:
+        return "earlier care"
+    concept = definitions().concepts.get(head)
+    if concept is None:
+        return "this stay"
+    return "vital signs" if concept.group == "vital sign" else concept.group
+
+
+def ablation(
+    study: Dataset, names: Sequence[str], *, bootstraps: int = 1000, say: Say = lambda _: None
+) -> dict[str, Any]:
+    """Returns the comparison: each contender's figures, and its difference from the first learner.
+
+    `names` are learners; the first is fitted again without each block of inputs. Raises TrainingError for unknown
+    names, and for a cohort that is unusable for training.
+    """
+    cohort = study.cohort
+    cohort.check()
+    cohort = cohort.select([name for name in cohort.names if name not in cohort.constants()])
+    if not cohort.names:
+        raise TrainingError("every input is the same in all rows; there is nothing to learn from")
+    found, missing = learners(names, parameters_for(cohort))
+    if not found:
+        raise TrainingError("; ".join(f"{name}: {why}" for name, why in missing.items()) or "no learner given")
+    fold = patient_folds(cohort.patients, FOLDS, cohort.y)
+    contenders = [*_by_learner(found, cohort, fold, say), *_by_block(found[0], cohort, fold, say)]
+    contenders += [Contender(name, "score", scores) for name, scores in study.comparators.items()]
+    say(f"{bootstraps:,} paired resamples of {len(set(cohort.patients))} patients")
+    return {
+        "task": cohort.task,
+        "rows": len(cohort.y),
+        "patients": len(set(cohort.patients)),
+        "outcomes": int(cohort.y.sum()),
+        "inputs": len(cohort.names),
+        "blocks": {block: len(places) for block, places in _blocks(cohort).items()},
+        "reference": found[0].name,
+        "measured_on": "out of fold by patient; settings chosen within the other folds",
+        "bootstraps": bootstraps,
+        "contenders": _measured(contenders, cohort, fold, bootstraps),
+        "not_compared": missing | _NOT_COMPARED,
+    }
+
+
+_NOT_COMPARED = {"lstm": "not implemented", "transformer": "not implemented; see `riskcards benchmark ehr-encoders`"}
+
+
+def _by_learner(found: Sequence[Learner], cohort: TrainingRows, fold: NDArray[np.int64], say: Say) -> list[Contender]:
+    made = []
+    for learner in found:
+        say(f"learner: {learner.name}")
+        made.append(Contender(learner.name, "learner", learner.held_out(cohort.x, cohort.y, cohort.patients, fold)))
+    return made
+
+
+def _by_block(learner: Learner, cohort: TrainingRows, fold: NDArray[np.int64], say: Say) -> list[Contender]:
+    blocks, made = _blocks(cohort), []
+    for block, places in blocks.items() if len(blocks) > 1 else ():
+        say(f"without: {block} ({len(places)} inputs)")
+        kept = np.setdiff1d(np.arange(len(cohort.names)), places)
+        scores = learner.held_out(cohort.x[:, kept], cohort.y, cohort.patients, fold)
+        made.append(Contender(f"{learner.name} without {block}", "inputs", scores))
+    return made
+
+
+def _blocks(cohort: TrainingRows) -> dict[str, NDArray[np.int64]]:
+    names = [block_of(name) for name in cohort.names]
+    return {block: np.flatnonzero([name == block for name in names]) for block in sorted(set(names))}
+
+
+def _measured(
+    contenders: Sequence[Contender], cohort: TrainingRows, fold: NDArray[np.int64], bootstraps: int
+) -> list[dict[str, Any]]:
+    reference = contenders[0]
+    _, patient = np.unique(np.asarray(cohort.patients), return_inverse=True)
+    generator, count = np.random.default_rng(0), int(patient.max()) + 1
+    weights = [
+        np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)[patient]
+        for _ in range(bootstraps)
+    ]
+    made = []
+    for contender in contenders:
+        known = np.isfinite(contender.scores)
+        y = cohort.y[known]
+        item: dict[str, Any] = {"name": contender.name, "kind": contender.kind, "rows": int(known.sum())}
+        if not 0 < y.sum() < len(y):
+            made.append(item | {"reason": "its rows have one class only"})
+            continue
+        scores, beside = contender.scores[known], reference.scores[known]
+        pairs = []
+        for weight in weights:
+            w = weight[known]
+            if 0 < w @ y < w.sum():
+                ours = (auroc(y, scores, w), auprc(y, scores, w))
+                pairs.append((*ours, ours[0] - auroc(y, beside, w)))
+        if not pairs:
+            raise TrainingError("too few patients to resample: no resample holds both outcomes")
+        low, high = np.percentile(np.array(pairs), [2.5, 97.5], axis=0)
+        values = (auroc(y, scores), auprc(y, scores), auroc(y, scores) - auroc(y, beside))
+        for place, name in enumerate(("auroc", "auprc", "auroc_difference")):
+            item[name] = {"value": values[place], "interval": [float(low[place]), float(high[place])]}
+        if contender.kind != "score":
+            item["brier"] = brier(cohort.y, _calibrated(cohort.y, contender.scores, fold))
+        made.append(item)
+    return made
+
+
+def _calibrated(y: Floats, scores: Floats, fold: NDArray[np.int64]) -> Floats:
+    """Probabilities by a calibration that was fitted on the other folds."""
+    found = np.zeros(len(y))
+    for number in np.unique(fold):
+        intercept, slope = logistic_fit(y[fold != number], scores[fold != number])
+        found[fold == number] = sigmoid(intercept + slope * scores[fold == number])
+    return found
+
+
+def write_ablation(document: dict[str, Any], out: Path) -> None:
+    """Writes ablation.json and ablation.html. Raises TrainingError where `out` is not empty."""
+    check_writable(out)
+    if out.exists() and any(out.iterdir()):
+        raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
+    with atomic_folder(out) as coming:
+        write_json(coming / "ablation.json", document)
+        (coming / "ablation.html").write_text(_page(document), "utf-8")
+
+
+def _page(document: Mapping[str, Any]) -> str:
+    measured = [item for item in document["contenders"] if "auroc" in item]
+    return render(
+        "ablation.html",
+        title=f"Ablation: {document['task']}",
+        about=f"{document['rows']} rows of {document['patients']} patients, {document['outcomes']} with the outcome; "
+        f"{document['measured_on']}. Differences from {document['reference']}, 95 % intervals by "
+        f"{document['bootstraps']} paired resamples of patients.",
+        contenders=measured,
+        drawn=figures.differences(
+            {item["name"]: item["auroc_difference"] for item in measured[1:]}, document["reference"]
+        ),
+        not_compared=document["not_compared"],
+    )
