@@ -142,6 +142,21 @@ class Stay:
 
 
 @dataclass(frozen=True, slots=True)
+class UndatedEncounter:
+    """An Encounter without a start: it may be an earlier stay, the present one, or a later one."""
+
+    source: str
+    stay_class: StayClass
+    class_unknown: str | None
+    running: bool
+    """Neither its status nor its period says that it has ended."""
+
+    def may_be(self, kind: StayClass) -> bool:
+        """Whether it is, or may be, of a class."""
+        return self.stay_class is kind or self.class_unknown is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """A problem or diagnosis of the patient."""
 

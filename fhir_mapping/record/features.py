@@ -23,6 +23,7 @@ from fhir_mapping.core.values import (
     Refusal,
     Stay,
     StayClass,
+    UndatedEncounter,
 )
 from fhir_mapping.record.drugs_in_use import DrugInUse, distinct, drugs_in_use
 from fhir_mapping.record.problem_list import comorbidity_groups
@@ -132,7 +133,7 @@ def slope_per_hour(items: Sequence[Measurement]) -> float | None:
 
 
 Fact = tuple[str, FeatureValue | None, str]
-Counted = Stay | Condition | Medication | Procedure | DrugInUse
+Counted = Stay | UndatedEncounter | Condition | Medication | Procedure | DrugInUse
 Ordered = TypeVar("Ordered", Condition, Medication)
 
 
@@ -271,7 +272,11 @@ def _use_of_care(record: RecordView) -> Iterator[Fact]:
         inside = [s for s in before if since <= s.start <= anchor]
         found = [s for s in inside if s.stay_class is kind]
         perhaps = [s for s in inside if s.class_unknown]
-        yield from _counted(name, found, perhaps, at, "" if encounters_known else "not-fetched", "class-not-understood")
+        undated = [item for item in record.undated_encounters if item.may_be(kind)]
+        missing = "" if encounters_known else "not-fetched"
+        yield from _counted(
+            name, found, [*perhaps, *undated], at, missing, "class-not-understood" if perhaps else "no-start"
+        )
     known = "" if "Condition" not in record.not_fetched else "not-fetched"
     yield from _counted("condition.count", *_active(record.conditions), at, known, "status-of-later")
     known = "not-fetched" if record.not_fetched & _MEDICATIONS else ""

@@ -23,6 +23,7 @@ from fhir_mapping.core.values import (
     Procedure,
     Refusal,
     Stay,
+    UndatedEncounter,
 )
 from fhir_mapping.notes import documents
 from fhir_mapping.notes.attachments import FetchAttachment
@@ -102,8 +103,9 @@ class PatientRecord:
     refused: tuple[Refusal, ...]
     not_fetched: frozenset[str]
     no_stay: str
-    """Why `current_stay` is None: `no-stay`, `encounter-not-found`, `not-fetched`, or why the class of the encounter
-    is unknown; an empty string if there is a stay."""
+    """Why `current_stay` is None: `no-stay`, `encounter-not-found`, `not-fetched`, or why it is unknown whether an
+    encounter is one (`no-start`, `no-class`, `class-not-understood`); an empty string if there is a stay."""
+    undated_encounters: tuple[UndatedEncounter, ...]
     elsewhere: frozenset[str]
     """Keys of visits in person during the stay that are not part of it."""
     _members: Mapping[str, str] = field(repr=False)
@@ -338,6 +340,7 @@ def _build(
         refused=tuple(refused),
         not_fetched=not_fetched,
         no_stay="not-fetched" if no_stay == NO_STAY and "Encounter" in not_fetched and not requested_stay else no_stay,
+        undated_encounters=read_stays.undated,
         elsewhere=elsewhere,
         _members=read_stays.members,
         _notes=read_notes,

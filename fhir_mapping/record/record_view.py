@@ -17,6 +17,7 @@ from fhir_mapping.core.values import (
     Procedure,
     Refusal,
     Stay,
+    UndatedEncounter,
 )
 from fhir_mapping.parsing.elements import Resource
 from fhir_mapping.record.cutoff import Encountered
@@ -62,6 +63,8 @@ class RecordView(Protocol):
     def not_fetched(self) -> frozenset[str]: ...
     @property
     def no_stay(self) -> str: ...
+    @property
+    def undated_encounters(self) -> tuple[UndatedEncounter, ...]: ...
     @property
     def elsewhere(self) -> frozenset[str]: ...
 

@@ -20,9 +20,13 @@ def current_stay(
 ) -> tuple[Stay | None, str]:
     """Returns the requested inpatient stay, or the one running (or just ending) at the prediction time; and why there
     is none: `no-stay`, `encounter-not-found`, or the reason why it is unknown whether an encounter is one."""
+    undated = [item for item in read.undated if item.may_be(StayClass.INPATIENT)]
     if encounter_id is None:
         running = [stay for stay in read.stays if stay.running or (stay.end is not None and stay.end >= at)]
-        return _chosen(running)
+        stay, reason = _chosen(running)
+        return stay, "no-start" if reason == NO_STAY and any(item.running for item in undated) else reason
+    if f"Encounter/{encounter_id.removeprefix('Encounter/')}" in {item.source for item in undated}:
+        return None, "no-start"
     root = read.members.get(f"Encounter/{encounter_id.removeprefix('Encounter/')}")
     if root is None:
         refused.append(Refusal(f"Encounter/{encounter_id.removeprefix('Encounter/')}", "encounter-not-found"))

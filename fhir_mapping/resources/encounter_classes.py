@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fhir_mapping.core.times import moment, parse_instant
+from fhir_mapping.core.times import parse_instant, reachable
 from fhir_mapping.core.values import Coding, Instant, StayClass
 from fhir_mapping.parsing.elements import Resource
 from fhir_mapping.terminology.codes import coding, codings
@@ -38,7 +38,7 @@ class ClassPeriod(NamedTuple):
     """A time in which an Encounter had one class; `start` is None for the start of the Encounter."""
 
     encounter_class: EncounterClass
-    start: datetime | None
+    start: Instant | None
 
 
 def period_of(resource: Resource) -> tuple[Instant | None, Instant | None]:
@@ -82,14 +82,14 @@ def class_periods(resource: Resource, prediction_time: datetime) -> list[ClassPe
         at 20:00       [EMER from the start, IMP from 18:00]
     """
     now = class_of(resource.get("class"))
-    history = sorted(_history(resource), key=lambda item: item[1])
-    if not history:
+    history = sorted(_history(resource), key=lambda item: (item[1].latest, item[1].earliest))
+    changed = bool(history) and now.unknown != "no-class" and now.stay_class is not history[-1][0].stay_class
+    if not history or (changed and history[-1][2] is None):  # no history, or one that contradicts the class
         return [ClassPeriod(now, None)]
     periods = [ClassPeriod(kind, start) for kind, start, _ in history]
-    last_end = history[-1][2]
-    if last_end is not None and now.unknown != "no-class" and now.stay_class is not history[-1][0].stay_class:
-        periods.append(ClassPeriod(now, last_end))
-    begun = [period for period in periods if period.start is None or period.start <= prediction_time]
+    if changed:
+        periods.append(ClassPeriod(now, history[-1][2]))
+    begun = [period for period in periods if period.start is None or reachable(period.start, prediction_time)]
     found: list[ClassPeriod] = []
     for period in begun or periods[:1]:
         if not found or period.encounter_class.stay_class is not found[-1].encounter_class.stay_class:
@@ -97,7 +97,7 @@ def class_periods(resource: Resource, prediction_time: datetime) -> list[ClassPe
     return [ClassPeriod(found[0].encounter_class, None), *found[1:]]
 
 
-def _history(resource: Resource) -> Iterator[tuple[EncounterClass, datetime, datetime | None]]:
+def _history(resource: Resource) -> Iterator[tuple[EncounterClass, Instant, Instant | None]]:
     """Yields class, start and end of each entry of `classHistory` that has a start."""
     listed = resource.get("classHistory")
     for item in listed if isinstance(listed, list) else ():
@@ -107,7 +107,7 @@ def _history(resource: Resource) -> Iterator[tuple[EncounterClass, datetime, dat
         start, end = parse_instant(period.get("start")), parse_instant(period.get("end"))
         kind = class_of(item.get("class"))
         if start is not None and kind.unknown is None:
-            yield kind, moment(start), None if end is None else moment(end)
+            yield kind, start, end
 
 
 def _class_codings(raw: Any) -> tuple[Coding, ...]:

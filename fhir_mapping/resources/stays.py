@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from fhir_mapping.core.reasons import status_reason
 from fhir_mapping.core.times import moment, reachable
-from fhir_mapping.core.values import Coding, Instant, Refusal, Stay, StayClass
+from fhir_mapping.core.values import Coding, Instant, Refusal, Stay, StayClass, UndatedEncounter
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
 from fhir_mapping.resources.admissions import read_acute, read_disposition, read_source
 from fhir_mapping.resources.clinical import is_problem
-from fhir_mapping.resources.encounter_classes import class_periods, period_of
+from fhir_mapping.resources.encounter_classes import class_of, class_periods, period_of
 from fhir_mapping.resources.intensive_care import in_intensive_care, intensive_care_from
 from fhir_mapping.terminology.codes import codings, status_values, text_of
 
@@ -59,6 +59,7 @@ class StaysRead:
     members: Mapping[str, str]
     encounters: tuple[Stay, ...]
     refused: tuple[Refusal, ...]
+    undated: tuple[UndatedEncounter, ...]
     _parents: Mapping[str, str | None]
 
     def other_visits(self, current: Stay) -> frozenset[str]:
@@ -108,11 +109,15 @@ def read_stays(
     `prediction_time`.
     """
     refused: list[Refusal] = []
+    undated: list[UndatedEncounter] = []
     read: dict[str, _Encounter] = {}
     for source, resource in encounters:
         encounter = _read(resource, source, directory, prediction_time, current=current)
         if isinstance(encounter, Refusal):
             refused.append(encounter)
+        elif isinstance(encounter, UndatedEncounter):
+            undated.append(encounter)
+            refused.append(Refusal(source, "no-start"))
         elif encounter is not None:
             read[source] = encounter
             if encounter.stay.length_unknown is not None:
@@ -137,19 +142,21 @@ def read_stays(
         {source: joined.get(root, root) for source, root in roots.items()},
         tuple(replace(encounter.stay, part_of=encounter.parent) for encounter in read.values()),
         tuple(refused),
+        tuple(undated),
         {source: encounter.parent for source, encounter in read.items()},
     )
 
 
 def _read(
     resource: Resource, source: str, directory: Directory, prediction_time: datetime, *, current: bool
-) -> _Encounter | Refusal | None:
+) -> _Encounter | UndatedEncounter | Refusal | None:
     status = resource.get("status")
     if not isinstance(status, str) or status in NEVER:
         return Refusal(source, status_reason(status))
     start, end = period_of(resource)
     if start is None:
-        return Refusal(source, "no-start")
+        found = class_of(resource.get("class"))
+        return UndatedEncounter(source, found.stay_class, found.unknown, running=status not in ENDED and end is None)
     if start.earliest > prediction_time:
         return None
     length_unknown = None
@@ -197,10 +204,11 @@ def _read(
     )
     earlier = []
     for period, following in pairwise(periods):
-        change = min(max(following.start or starts, starts), stay.end or prediction_time)
+        changed = following.start or start
+        change = min(max(changed.earliest, starts), stay.end or prediction_time)
         before = replace(stay, stay_class=period.encounter_class.stay_class, end=change, end_span=timedelta())
         earlier.append(replace(before, class_unknown=None, length_unknown=None, destination=None, intensive_care=None))
-        stay = replace(stay, start=change, start_span=timedelta())
+        stay = replace(stay, start=change, start_span=_span(replace(changed, earliest=min(change, changed.latest))))
     return _Encounter(
         stay=stay,
         parent=directory.key(resource.get("partOf")),

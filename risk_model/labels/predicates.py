@@ -116,6 +116,8 @@ class Bounds:
 class Encounters:
     """An encounter of these classes begins in the window. `first` considers only the first of them.
 
+    One whose class is not understood may be of these classes: without another the answer is unknown.
+
     `planned` applies CMS's planned-readmission algorithm, `avoidable` requires a potentially avoidable admission, and
     `same_condition` the principal diagnosis of the index stay.
     """
@@ -138,11 +140,12 @@ class Encounters:
     def _found(self, context: PredicateContext) -> Iterator[Stay]:
         index = context.stay.source if context.stay is not None else None
         for stay in context.timeline.stays:
-            if stay.stay_class in self.classes and stay.source != index and context.within(stay.start):
+            perhaps = stay.stay_class in self.classes or stay.class_unknown is not None
+            if perhaps and stay.source != index and context.within(stay.start):
                 yield stay
 
     def _fits(self, stay: Stay, context: PredicateContext) -> bool | None:
-        answers: list[bool | None] = []
+        answers: list[bool | None] = [] if stay.stay_class in self.classes else [None]
         if self.planned is not None:
             answers.append(planned(stay, context.timeline) is self.planned)
         if self.avoidable is not None and context.stay is not None:

@@ -16,6 +16,7 @@ _NO_STAY = {
     "no-stay": ("no-inpatient-stay", "There is no inpatient stay at this moment."),
     "encounter-not-found": ("no-inpatient-stay", "The encounter is not in the data."),
     "not-fetched": ("no-inpatient-stay", "The encounters were not (all) available, so the stay is not known."),
+    "no-start": ("stay-not-understood", "The encounter has no begin, so it is not known whether this stay has begun."),
     "no-class": (
         "stay-not-understood",
         "The encounter has no class, so it is not known whether this is an inpatient stay.",

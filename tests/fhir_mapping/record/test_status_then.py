@@ -190,6 +190,50 @@ def test_the_class_is_that_of_the_time(name: str, change: Resource) -> None:
     assert after.features().number("emergency_visit.count_365d") == 0.0
 
 
+def test_a_class_that_changed_on_a_date_began_on_that_day() -> None:
+    change = history((EMERGENCY, "2025-03-10", "2025-03-10"), (INPATIENT, "2025-03-10", None))
+    found = record(STAY | change).features()
+    assert found.bounds("hours_since_admission.last") == pytest.approx((34.0, 52.0))
+    assert record(STAY | change, at=datetime(2025, 3, 10, 20, tzinfo=UTC)).current_stay is None
+    # An open history that contradicts the class is left alone.
+    assert record(STAY | history((EMERGENCY, SIX, None))).current_stay is not None
+
+
+UNDATED: list[tuple[str, Resource, str, tuple[float, float]]] = [
+    ("running", {"status": "in-progress"}, "no-start", (0.0, 1.0)),
+    ("an end only", {"period": {"end": "2025-03-20"}}, "no-stay", (0.0, 1.0)),
+    (
+        "a sentinel as its start",
+        {"status": "in-progress", "period": {"start": "0001-01-01T00:00:00Z"}},
+        "no-start",
+        (0.0, 1.0),
+    ),
+    (
+        "running, of a vendor's class",
+        {"status": "in-progress", "class": {"system": "urn:x", "code": "1"}},
+        "no-start",
+        (0.0, 1.0),
+    ),
+    ("running, an emergency visit", {"status": "in-progress", "class": EMERGENCY}, "no-stay", (0.0, 0.0)),
+    ("cancelled", {"status": "cancelled"}, "no-stay", (0.0, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "reason", "stays"), UNDATED, ids=[row[0] for row in UNDATED])
+def test_an_encounter_without_a_start_may_be_a_stay(
+    name: str, change: Resource, reason: str, stays: tuple[float, float]
+) -> None:
+    """It was refused and then counted as no stay: nothing refused the count, and the hook answered without a card."""
+    undated = {key: value for key, value in (STAY | change).items() if key != "period" or key in change}
+    found = record(undated)
+    assert found.no_stay == reason
+    assert found.features().bounds("inpatient_stay.count_365d") == stays
+    # Control: beside a stay that is known, it is another one.
+    both = record(STAY | {"id": "t"}, undated)
+    assert both.current_stay is not None
+    assert both.features().bounds("inpatient_stay.count_365d") == stays
+
+
 def test_a_history_that_says_nothing_is_left_alone() -> None:
     for listed in (
         [],

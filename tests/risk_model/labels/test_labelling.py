@@ -83,6 +83,7 @@ def _disposition(code: str) -> dict[str, str]:
 
 DIED, AMA, MOVED = "died in hospital", "left against medical advice", "transferred to acute care"
 SAME = "continued the same day"
+UNCLEAR = "label unknown"
 UNSEEN = "not seen again after 30 days"
 FIRST = stay("a", 0, 3.5)
 END = visit(400)
@@ -99,6 +100,8 @@ TIMELINES: list[tuple[str, list[Resource], tuple[Any, ...]]] = [
     ("a transfer that touches is one stay", [FIRST, stay("b", 3.5, 6), END], (0, 0, 0, 0, 0, 0)),
     ("an intensive care part is one stay", [FIRST, stay("icu", 1, 2, "ACUTE", None, partOf={"reference": "Encounter/a"}), END], (0, 0, 0, 0, 0, 0)),
     ("an observation stay is no admission", [FIRST, stay("o", 10, 11, "OBSENC"), END], (0, 0, 1, 0, 0, 0)),
+    ("a class that is not understood may be an admission", [FIRST, stay("s", 10, 11, "SS"), END], (UNCLEAR, UNCLEAR, 1, UNCLEAR, UNCLEAR, UNCLEAR)),
+    ("an admission, and a class that is not understood", [FIRST, stay("s", 8, 9, "SS"), stay("b", 13, 15), END], (1, 1, 1, UNCLEAR, 1, 1)),
     ("an emergency visit is no admission", [FIRST, stay("e", 10, 10.2, "EMER"), END], (0, 0, 1, 0, 0, 0)),
     ("an outpatient visit", [FIRST, visit(10), END], (0, 0, 1, 0, 0, 0)),
     ("died in hospital", [stay("a", 0, 3.5, left="exp")], (0, DIED, DIED, DIED, DIED, UNSEEN)),

@@ -232,6 +232,9 @@ def test_only_infusions_of_vasopressors_count(text: str, low: int, high: int, mi
         assert (found.low, found.high, found.missing) == (low, high, missing)
     old = drug(text, "MedicationAdministration", effectiveDateTime="2024-05-01T12:00:00Z")
     assert exact(sofa(patient(air, old, **whole))) == 1
+    unasked = sofa(patient(air, not_fetched=frozenset({"MedicationRequest"}), **whole))
+    assert unasked is not None
+    assert (unasked.low, unasked.high) == (1, 4)
 
 
 SI_BANDS = [
