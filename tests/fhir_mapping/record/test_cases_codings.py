@@ -330,6 +330,8 @@ REASON = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
         (concept((SNOMED, "160245001")), "stated-none"),
         (concept((IPS, "no-known-problems")), "stated-none"),
         ({"text": "No known problems"}, "stated-none"),
+        (concept(("http://terminology.hl7.org/CodeSystem/list-empty-reason", "nilknown")), "stated-none"),
+        (concept(("http://terminology.hl7.org/CodeSystem/list-empty-reason", "notasked")), "no-information"),
         ({"text": "No current problems or disability"}, "stated-none"),
         ({"text": "None"}, "stated-none"),
         (concept((IPS, "no-problem-info")), "no-information"),
