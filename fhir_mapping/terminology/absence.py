@@ -24,14 +24,15 @@ class Absence(StrEnum):
 
 
 _IPS = re.compile(r"/CodeSystem/absent-unknown(?:-uv-ips)?\Z", re.IGNORECASE)
+_EMPTY_LIST = re.compile(r"/(?:CodeSystem/)?list-empty-reason\Z")
 _IPS_CODE = re.compile(r"no-(?:known-)?[a-z-]+?(-info)?\Z")
 _NONE = frozenset({
     "160245001",  # no current problems or disability
     "787481004", "787480003", "787483001", "787482006",  # no known medications, procedures, devices, immunizations
     "716186003", "409137002", "428607008", "429625007",  # no known allergy: none of them a problem
-    "1631000175102",  # patient not on any medication
+    "1631000175102", "182849000",  # patient not on any medication, no drug therapy prescribed
 })  # fmt: skip
-_UNKNOWN = frozenset({"261665006", "373068000"})  # unknown, undetermined
+_UNKNOWN = frozenset({"261665006", "373068000", "182904002"})  # unknown, undetermined, drug treatment unknown
 _THING = (
     r"(?:problems?|conditions?|diagnos[ei]s|medications?|medicines?|drugs?|drug therapy|procedures?|diseases?|"
     r"disability)"
@@ -73,6 +74,8 @@ def _of_code(coding: Coding) -> Absence | None:
         return Absence.NONE if code in _NONE else Absence.UNKNOWN if code in _UNKNOWN else None
     if system in {DATA_ABSENT, NULL_FLAVOR}:
         return Absence.UNKNOWN
+    if _EMPTY_LIST.search(system):
+        return Absence.NONE if code == "nilknown" else Absence.UNKNOWN
     found = _IPS_CODE.match(code) if _IPS.search(system) else None
     return None if found is None else Absence.UNKNOWN if found[1] else Absence.NONE
 

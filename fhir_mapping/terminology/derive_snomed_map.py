@@ -23,13 +23,18 @@ from fhir_mapping.terminology.diagnosis_tables import Scheme, diagnosis_groups, 
 
 OUT = Path(__file__).parents[1] / "definitions" / "snomed_icd10.tsv"
 _ICD10 = re.compile(r"[A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?\Z")
+# C80 (malignant neoplasm without a site) is in the groups of metastatic cancer, which a cancer of unnamed site is not.
+_UNSPECIFIC = ("C80",)
+# "Neoplasm of (a site)" in SNOMED CT, which the ontologies give to the cancer of that site.
+_NEOPLASM = re.compile(r"126[4-9]\d{5}\Z")
+_MALIGNANT = re.compile(r"cancer|carcinoma|sarcoma|lymphoma|leuk|melanoma|myeloma|blastoma|malignan", re.IGNORECASE)
 _CATEGORY = 3  # characters
 Table = dict[str, set[str]]
 
 
 def main(arguments: list[str]) -> None:
     xrefs, subclasses, mappings = map(Path, arguments)
-    snomed, icd = _doid(xrefs)
+    snomed, icd, labels = _doid(xrefs)
     to_mondo = _mondo(mappings / "mondo_exactmatch_sctid.sssom.tsv", "SCTID:")
     mondo_doid = _mondo(mappings / "mondo_exactmatch_doid.sssom.tsv", "")
     for mondo, codes in to_mondo.items():
@@ -44,9 +49,12 @@ def main(arguments: list[str]) -> None:
         names = {disease, *mondo_doid.get(disease, ())}
         codes = _valid(code for name in names for code in icd.get(name, ()))
         above = _valid(code for name in _above(names, parents) for code in icd.get(name, ()))
+        if not any(_MALIGNANT.search(labels.get(name, "")) for name in names):
+            above = {code for code in above if not code.startswith("C")}
         for identifier in identifiers:
-            exact[identifier] |= codes
-            broader[identifier] |= above
+            solid = {code for code in codes | above if code.startswith("C") and _NEOPLASM.match(identifier)}
+            exact[identifier] |= codes - solid
+            broader[identifier] |= above - solid
     rows = [(int(i), code, "=") for i, codes in exact.items() for code in codes]
     rows += [
         (int(i), code, "<") for i, codes in broader.items() if not exact[i] for code in codes if _proves_a_group(code)
@@ -61,21 +69,23 @@ def _proves_a_group(code: str) -> bool:
 
 
 def _valid(codes: Iterable[str]) -> set[str]:
-    return {code for code in codes if _ICD10.match(code)}
+    return {code for code in codes if _ICD10.match(code) and not code.startswith(_UNSPECIFIC)}
 
 
-def _doid(path: Path) -> tuple[Table, Table]:
-    """Returns the SNOMED CT identifiers and the ICD-10 codes of each disease of the Human Disease Ontology."""
+def _doid(path: Path) -> tuple[Table, Table, dict[str, str]]:
+    """Returns the SNOMED CT identifiers, ICD-10 codes and labels of the diseases of the Human Disease Ontology."""
+    labels: dict[str, str] = {}
     snomed: Table = defaultdict(set)
     icd: Table = defaultdict(set)
     with path.open(newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
+            labels[row["id"]] = row["label"]
             vocabulary, _, code = row["xref"].partition(":")
             if vocabulary.startswith("SNOMEDCT") and code.isdigit():
                 snomed[row["id"]].add(code)
             elif vocabulary in {"ICD10CM", "ICD10"}:
                 icd[row["id"]].add(code)
-    return snomed, icd
+    return snomed, icd, labels
 
 
 def _mondo(path: Path, prefix: str) -> Table:

@@ -20,8 +20,8 @@ _SNOMED_FILES = ("snomed_icd10.tsv", "snomed_common.tsv")
 ICD_SYSTEMS = frozenset({ICD10, ICD10CM, ICD9CM})
 # The letter D of the Danish SKS before the WHO's code; after it dagger, asterisk and other marks of the WHO and of
 # ICD-10-GM, or a dash for what is not specified.
-_ICD10 = re.compile(r"D?([A-Z]\d[0-9A-Z])(?:\.?([0-9A-Z]{1,4}))?(?:\.?-)?[+*!#†]?\Z")
-_ICD9 = re.compile(r"(\d{3}|V\d\d)(?:\.?(\d{1,2}))?\.?\Z|(E\d{3})(?:\.?(\d))?\.?\Z")
+_ICD10 = re.compile(r"D?([A-Z]\d[0-9AB])(?:\.?([0-9A-Z]{1,4}))?(?:\.?-)?[+*!#†]?\Z")
+_ICD9 = re.compile(r"((?!000)\d{3}|V\d\d)(?:\.?(\d{1,2}))?\.?\Z|(E\d{3})(?:\.?(\d))?\.?\Z")
 
 
 @lru_cache(maxsize=8192)  # a hospital's problem lists repeat the same few thousand codes

@@ -183,7 +183,7 @@ def test_a_panel_that_cannot_be_read_is_refused(observed: Resource, reason: str)
     assert ("Observation/o", reason, "diastolic_bp") in {(r.source, r.reason, r.detail) for r in found.refused}
 
 
-def test_the_members_of_a_panel_speak_for_themselves() -> None:
+def test_members_of_a_panel_are_read_from_their_own_observations() -> None:
     listed = panel(hasMember=[{"reference": "Observation/s"}])
     found = record(listed, single(118, SYSTOLIC, id="s"), single(74, DIASTOLIC, id="d"))
     assert (found.features().number("systolic_bp.last"), found.features().number("diastolic_bp.last")) == (118, 74)
@@ -198,7 +198,7 @@ def test_the_members_of_a_panel_speak_for_themselves() -> None:
         ([single(118, SYSTOLIC, id="s", status="entered-in-error")], "status-entered-in-error"),
     ],
 )
-def test_a_panel_whose_members_cannot_be_read_is_refused(members: list[Resource], reason: str) -> None:
+def test_a_panel_of_unreadable_members_is_refused(members: list[Resource], reason: str) -> None:
     found = record(panel(hasMember=[{"reference": "Observation/s"}]), *members).features()
     assert found.unknown["systolic_bp.last"] == reason
 
@@ -330,6 +330,8 @@ REASON = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
         (concept((SNOMED, "160245001")), "stated-none"),
         (concept((IPS, "no-known-problems")), "stated-none"),
         ({"text": "No known problems"}, "stated-none"),
+        (concept(("http://terminology.hl7.org/CodeSystem/list-empty-reason", "nilknown")), "stated-none"),
+        (concept(("http://terminology.hl7.org/CodeSystem/list-empty-reason", "notasked")), "no-information"),
         ({"text": "No current problems or disability"}, "stated-none"),
         ({"text": "None"}, "stated-none"),
         (concept((IPS, "no-problem-info")), "no-information"),

@@ -67,13 +67,18 @@ def test_a_condition_puts_the_patient_into_its_groups(condition: Resource, featu
     assert all(found.values[name].sources == (f"Condition/{condition['id']}",) for name in ones)
 
 
-@pytest.mark.parametrize("code", ["41.02", "42", "UNK", "I50.9", "4", "V4.5", "410.234"])
+@pytest.mark.parametrize("code", ["41.02", "42", "UNK", "I50.9", "4", "V4.5", "410.234", "000", "000.00"])
 def test_what_is_no_icd_9_code_is_not_understood(code: str) -> None:
     """41.02 had lost its zero and scored as an infarction; UNK made every group absent."""
     found = vector(problem(ICD9, code))
     names = [name for name in found.unknown if name.startswith("comorbidity_")]
     assert {found.unknown[name] for name in names} == {"code-not-understood"}
     assert not [name for name in found.values if name.startswith("comorbidity_")]
+
+
+@pytest.mark.parametrize("code", ["UNK", "I5", "I5O.9", "428.0", "I20-I25", "?", "Heart failure"])
+def test_what_is_no_icd_10_code_is_not_understood(code: str) -> None:
+    assert vector(problem(ICD10, code, id="x")).unknown["comorbidity_charlson_dementia.last"] == "code-not-understood"
 
 
 def test_absent_groups_are_known_only_with_readable_conditions() -> None:

@@ -38,7 +38,7 @@ def record(reason: tuple[str, str] | None, *problems: tuple[str, str]) -> Patien
         ("428.0", "I50.9", "heart_failure"), ("410.71", "I21.4", "infarction"), ("434.91", "I63.9", "stroke"),
         ("486", "J18.9", "lung_infection"), ("038.9", "A41.9", "sepsis"), ("250.83", "E11.649", "any_diabetes"),
         ("584.9", "N17.9", "acute_kidney"), ("820.8", "S72.001A", "fracture"), ("V57.89", "Z51.89", "aftercare"),
-        ("786.50", "R07.9", "chest_symptom"), ("8.45", "A04.7", "infection"), ("E885.9", "W01.0", "cause"),
+        ("786.50", "R07.9", "chest_symptom"), ("008.45", "A04.7", "infection"), ("E885.9", "W01.0", "cause"),
     ],
 )  # fmt: skip
 def test_both_classifications_name_the_same_disease(icd9: str, icd10: str, disease: str) -> None:
