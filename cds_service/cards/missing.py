@@ -57,7 +57,7 @@ def missing_inputs(estimate: RiskEstimate, record: PatientRecord) -> tuple[Missi
 
 
 def missing_that_matters(estimate: RiskEstimate, record: PatientRecord) -> tuple[str, ...]:
-    """Returns at most three: the score's first, which widen its range; the model's only for a patient it is made for."""
+    """Returns at most three: the score's first, which widen its range; the model's only for its own patients."""
     helps = estimate.abstention is None or estimate.abstention.code in _DATA_WOULD_HELP
     asked = [item for item in missing_inputs(estimate, record) if helps or item.by]
     return tuple(item.in_words() for item in asked[:MAX_MISSING])
