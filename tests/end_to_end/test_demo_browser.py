@@ -83,9 +83,8 @@ def test_an_outpatient_has_no_card_and_no_button_that_cannot_work(page: Any) -> 
 
 
 def test_an_error_says_what_happened_and_what_to_try(page: Any) -> None:
-    page.route("**/cds-services/hospital-risk", lambda route: route.fulfill(
-        status=503, content_type="application/json", body='{"issue": [{"code": "throttled", "diagnostics": "too busy"}]}'
-    ))  # fmt: skip
+    busy = '{"issue": [{"code": "throttled", "diagnostics": "too busy"}]}'
+    page.route("**/cds-services/hospital-risk", lambda route: route.fulfill(status=503, body=busy))
     page.click(".patient:has-text('Santiago')")
     page.wait_for_selector(".problem")
     assert "No card: too busy." in page.inner_text(".problem")
