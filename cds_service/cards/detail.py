@@ -11,11 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from cds_service.cards.escape import gfm
 from cds_service.cards.missing import missing_that_matters
 from cds_service.cards.scores import disagreement, fitting_scores, leading_score, score_words
-from cds_service.cards.wording import driver_words, outcome_name, percent, percent_range
+from cds_service.cards.wording import counted, driver_words, outcome_name, percent, percent_range
 from fhir_mapping import PatientRecord
 from risk_model import Assessment, Driver, RiskEstimate
 
 MAX_WORDS: Mapping[int, int] = {1: 90, 2: 130}
+# What a kind of resource holds, as a clinician calls it.
+_KINDS: Mapping[str, str] = {
+    "Composition": "notes",
+    "Condition": "problem list",
+    "DocumentReference": "notes",
+    "Encounter": "encounters",
+    "MedicationRequest": "medications",
+    "MedicationStatement": "medications",
+    "Observation": "measurements",
+    "Procedure": "procedures",
+}
 STRONGEST = 3
 """Drivers shown each way; fewer where the words would not fit."""
 
@@ -34,6 +45,8 @@ def detail(assessments: Sequence[Assessment], record: PatientRecord) -> str:
 
 def _written(assessments: Sequence[Assessment], record: PatientRecord, strongest: int, *, paper: bool) -> str:
     blocks = ["  \n".join(_answer(assessment.estimate, record, strongest)) for assessment in assessments]
+    limits = " ".join(_limits(assessments, record))
+    blocks += [limits] if limits else []
     if paper:
         blocks += list(_paper(assessments))[:1]
     return "\n\n".join(blocks)
@@ -78,6 +91,31 @@ def _drivers(drivers: Sequence[Driver], strongest: int) -> Iterator[str]:
         words = dict.fromkeys(driver_words(driver) for driver in chosen)
         if words:
             yield f"{title}: {', '.join(list(words)[:strongest])}."
+
+
+def _limits(assessments: Sequence[Assessment], record: PatientRecord) -> Iterator[str]:
+    """What the estimates could not use: data the service did not get, notes a language model has yet to read."""
+    absent = dict.fromkeys(_KINDS.get(name, f"{name} resources") for name in sorted(record.not_fetched))
+    if absent:
+        yield f"Not available to this service: {gfm(', '.join(absent), 120)}."
+    yield from _language_models(assessments)
+
+
+def _language_models(assessments: Sequence[Assessment]) -> Iterator[str]:
+    """Names a language model that takes part, and says what it has yet to read; its reasons are in the app."""
+    findings = assessments[0].findings
+    if findings.language_notes:
+        name = findings.reader.rpartition("#")[2].rpartition("/")[2].removeprefix("language:")
+        yield f"{counted(findings.language_notes, 'note')} read by the language model {gfm(name, 60)}."
+    if findings.waiting:
+        yield f"{counted(findings.waiting, 'note')} not read by the language model yet."
+    for estimate in (a.estimate for a in assessments if a.estimate.voice is not None):
+        voice = estimate.voice
+        if voice is not None and (voice.waiting or voice.failed):
+            yield gfm(voice.in_words(()), 200)
+        elif voice is not None and estimate.reasons:
+            name = voice.model.rpartition("#")[2].rpartition("/")[2]
+            yield f"The language model {gfm(name, 60)} estimates from the notes too."
 
 
 def _paper(assessments: Sequence[Assessment]) -> Iterator[str]:

@@ -47,9 +47,9 @@ def test_accepting_and_dismissing_reach_the_store(page: Any, demo: Flask) -> Non
     page.wait_for_selector(".suggestions button:has-text('✓')")
     page.select_option(".override select", index=1)
     page.fill(".override input", "seen on the round")
-    page.click(".override .dismiss")
-    assert page.locator(".card").is_hidden(), "a dismissed card closes"
-    page.wait_for_selector("#status:has-text('Feedback recorded')")
+    with page.expect_response("**/feedback"):
+        page.click(".override .dismiss")
+        assert page.locator(".card").is_hidden(), "a dismissed card closes"
     outcomes = [entry["outcome"] for entry in store.feedback()]
     assert "accepted" in outcomes
     assert "overridden" in outcomes

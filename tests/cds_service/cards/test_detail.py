@@ -295,6 +295,7 @@ def test_a_language_model_never_sets_the_alert_level(
     assert card["indicator"] == indicator
     assert ("suggestions" in card) == (indicator == "warning")
     assert f"{100 * probability:.0f} % (5–45 %)**" in card["detail"]
+    assert "1 note read by the language model small. 1 note not read by the language model yet." in card["detail"]
     told = " ".join(reading_words([read]))
     assert "the language model small (1)" in told
     assert "1 note not read by the language model yet" in told
