@@ -13,7 +13,7 @@ from cds_service.explanations.data_quality import Quality, quality
 from cds_service.explanations.driver_literature import SECONDS
 from cds_service.explanations.drivers import DriverView, driver_views
 from cds_service.explanations.evidence import Literature, literature
-from cds_service.explanations.formatting import format_moment
+from cds_service.explanations.formatting import format_moment, reason_words
 from cds_service.explanations.notes import ConceptMentions, concept_mentions
 from cds_service.explanations.reading import reading_words
 from cds_service.explanations.risk_now import RiskNow, risk_now
@@ -108,7 +108,7 @@ def banner_of(chart: OpenChart, record: PatientRecord) -> Banner:
         chart.name(),
         f"{years}, {record.sex or 'sex unknown'}",
         words,
-        "; ".join(stay.reason_texts) if stay is not None else "",
+        reason_words(stay.reason_texts) if stay is not None else "",
         format_moment(record.prediction_time),
         chart.about,
     )

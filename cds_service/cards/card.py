@@ -74,7 +74,7 @@ def build_card(
     card = Card(
         uuid=identifier,
         summary=_summary([assessment.estimate for assessment in ordered]),
-        detail=detail(ordered),
+        detail=detail(ordered, record),
         indicator="warning" if _rank(leading, thresholds) >= 2 else "info",
         source=Source(
             "riskcards",

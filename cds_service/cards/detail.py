@@ -9,32 +9,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cds_service.cards.escape import gfm
+from cds_service.cards.missing import missing_that_matters
 from cds_service.cards.scores import disagreement, fitting_scores, leading_score, score_words
-from cds_service.cards.wording import driver_words, lower_first, outcome_name, percent, percent_range
+from cds_service.cards.wording import counted, driver_words, outcome_name, percent, percent_range
+from fhir_mapping import PatientRecord
 from risk_model import Assessment, Driver, RiskEstimate
 
 MAX_WORDS: Mapping[int, int] = {1: 90, 2: 130}
+# What a kind of resource holds, as a clinician calls it.
+_KINDS: Mapping[str, str] = {
+    "Composition": "notes",
+    "Condition": "problem list",
+    "DocumentReference": "notes",
+    "Encounter": "encounters",
+    "MedicationRequest": "medications",
+    "MedicationStatement": "medications",
+    "Observation": "measurements",
+    "Procedure": "procedures",
+}
 STRONGEST = 3
 """Drivers shown each way; fewer where the words would not fit."""
-MAX_MISSING = 3
-# Abstentions after which data would still give an estimate: then what is missing matters.
-_DATA_WOULD_HELP = frozenset({"too-little-data", "input-unknown"})
 
 
-def detail(assessments: Sequence[Assessment]) -> str:
+def detail(assessments: Sequence[Assessment], record: PatientRecord) -> str:
     """Returns one text for the tasks of a stay, within MAX_WORDS."""
     limit = MAX_WORDS.get(len(assessments), max(MAX_WORDS.values()))
     text = ""
     for strongest in range(STRONGEST, 0, -1):
         for paper in (True, False):
-            text = _written(assessments, strongest, paper=paper)
+            text = _written(assessments, record, strongest, paper=paper)
             if len(text.split()) <= limit:
                 return text
     return _cut(text, limit)
 
 
-def _written(assessments: Sequence[Assessment], strongest: int, *, paper: bool) -> str:
-    blocks = ["  \n".join(_answer(assessment.estimate, strongest)) for assessment in assessments]
+def _written(assessments: Sequence[Assessment], record: PatientRecord, strongest: int, *, paper: bool) -> str:
+    blocks = ["  \n".join(_answer(assessment.estimate, record, strongest)) for assessment in assessments]
+    limits = " ".join(_limits(assessments, record))
+    blocks += [limits] if limits else []
     if paper:
         blocks += list(_paper(assessments))[:1]
     return "\n\n".join(blocks)
@@ -46,18 +58,19 @@ def _cut(text: str, limit: int) -> str:
     return " ".join(words[:limit]) + ("" if len(words) <= limit else " …")
 
 
-def _answer(estimate: RiskEstimate, strongest: int) -> Iterator[str]:
+def _answer(estimate: RiskEstimate, record: PatientRecord, strongest: int) -> Iterator[str]:
     yield _risk(estimate)
     if estimate.probability is not None:
-        yield from (f"**Caution:** {gfm(caution, 160)}" for caution in estimate.cautions[:1])
+        yield from (f"**Caution:** {gfm(caution, 240)}" for caution in estimate.cautions[:1])
         yield from _drivers(estimate.drivers, strongest)
     score = leading_score(estimate)
     if score is not None:
         words = disagreement(estimate)
-        yield f"{gfm(score_words(score))}." + (f" **{gfm(words)}**" if words else "")
+        # The sentence gives the published risk; it is not said twice.
+        yield f"{gfm(score_words(score, published=not words))}." + (f" **{gfm(words)}**" if words else "")
     elif estimate.comparators:
         yield f"No score: too much is missing for {gfm(_either(s.name for s in fitting_scores(estimate)))}."
-    missing = missing_that_matters(estimate)
+    missing = missing_that_matters(estimate, record)
     if missing:
         yield f"Missing: {gfm(', '.join(missing), 120)}."
 
@@ -80,18 +93,29 @@ def _drivers(drivers: Sequence[Driver], strongest: int) -> Iterator[str]:
             yield f"{title}: {', '.join(list(words)[:strongest])}."
 
 
-def missing_that_matters(estimate: RiskEstimate) -> tuple[str, ...]:
-    """Returns at most three missing inputs: those of the best-fitting score first, which widen its range, then those
-    of the model. None for a patient outside the model's population.
-    """
-    score = leading_score(estimate)
-    of_score = () if score is None else score.missing
-    helps = estimate.abstention is None or estimate.abstention.code in _DATA_WOULD_HELP
-    of_model = tuple(lower_first(gap.name) for gap in estimate.gaps) if helps else ()
-    named: dict[str, str] = {}
-    for name in (*of_score, *of_model):
-        named.setdefault(name.casefold().removeprefix("total "), name)
-    return tuple(named.values())[:MAX_MISSING]
+def _limits(assessments: Sequence[Assessment], record: PatientRecord) -> Iterator[str]:
+    """What the estimates could not use: data the service did not get, notes a language model has yet to read."""
+    absent = dict.fromkeys(_KINDS.get(name, f"{name} resources") for name in sorted(record.not_fetched))
+    if absent:
+        yield f"Not available to this service: {gfm(', '.join(absent), 120)}."
+    yield from _language_models(assessments)
+
+
+def _language_models(assessments: Sequence[Assessment]) -> Iterator[str]:
+    """Names a language model that takes part, and says what it has yet to read; its reasons are in the app."""
+    findings = assessments[0].findings
+    if findings.language_notes:
+        name = findings.reader.rpartition("#")[2].rpartition("/")[2].removeprefix("language:")
+        yield f"{counted(findings.language_notes, 'note')} read by the language model {gfm(name, 60)}."
+    if findings.waiting:
+        yield f"{counted(findings.waiting, 'note')} not read by the language model yet."
+    for estimate in (a.estimate for a in assessments if a.estimate.voice is not None):
+        voice = estimate.voice
+        if voice is not None and (voice.waiting or voice.failed):
+            yield gfm(voice.in_words(()), 200)
+        elif voice is not None and estimate.reasons:
+            name = voice.model.rpartition("#")[2].rpartition("/")[2]
+            yield f"The language model {gfm(name, 60)} estimates from the notes too."
 
 
 def _paper(assessments: Sequence[Assessment]) -> Iterator[str]:

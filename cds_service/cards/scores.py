@@ -21,10 +21,10 @@ def fitting_scores(estimate: RiskEstimate) -> tuple[ScoreResult, ...]:
 
 def leading_score(estimate: RiskEstimate) -> ScoreResult | None:
     """Returns the score that fits best; else one that gives a level in spite of what is missing, else None."""
-    best = compare_with_score(estimate).score
-    levels = (score for score in fitting_scores(estimate) if score.inputs and score.band is not None)
-    if best is None or (best.band is None and best.published_risk is None):
-        return next(levels, best)
+    fitting, best = fitting_scores(estimate), compare_with_score(estimate).score
+    levels = (score for score in fitting if score.inputs and score.band is not None)
+    if best not in fitting or best is None or (best.band is None and best.published_risk is None):
+        return next(levels, best if best in fitting else None)
     return best
 
 
@@ -46,9 +46,9 @@ def points_words(score: ScoreResult) -> str:
     return f"{score.low}" if score.low == score.high else f"{score.low}–{score.high}"
 
 
-def score_words(score: ScoreResult) -> str:
+def score_words(score: ScoreResult, *, published: bool = True) -> str:
     """Returns name, points, level and published risk: `SAPS II 50–70, published risk 46–81 %`."""
     level = f" ({score.band})" if score.band else ""
-    risk = comparable_risk(score)
+    risk = comparable_risk(score) if published else None
     shown = "" if risk is None else f", published risk {percent_range(*risk)}"
     return f"{score.name} {points_words(score)}{level}{shown}"

@@ -64,6 +64,8 @@ def main() -> None:
             if width < 900:
                 page.locator(".cds").scroll_into_view_if_needed()
             page.screenshot(path=str(IMAGES / f"{name}.png"))
+            if name == "demo":
+                page.locator(".card").first.screenshot(path=str(IMAGES / "card.png"))
             page.close()
         browser.close()
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from cds_service.demo.timeline import ADULT, SHOWN_NOTES, TABLE_RANGES, ChartTimeline, timelines
 from cds_service.demo.ward.patients import DemoPatient, DemoWard
+from cds_service.explanations.formatting import reason_words
 from fhir_mapping import Measurement, Note, PatientRecord, Stay, StayClass
 from fhir_mapping.core import format_number, format_unit
 from fhir_mapping.terminology import definitions
@@ -101,7 +102,7 @@ def _ward_row(patient: DemoPatient, record: PatientRecord) -> WardRow:
     where = "outpatient" if stay is None else "intensive care" if stay.intensive_care else "ward"
     if stay is not None:
         where += f", day {int(stay.days_until(record.prediction_time) or 0) + 1}"
-    reason = "; ".join(stay.reason_texts) if stay is not None else "no inpatient stay"
+    reason = reason_words(stay.reason_texts) if stay is not None else "no inpatient stay"
     return WardRow(
         patient.id,
         patient.name,
@@ -171,5 +172,5 @@ def _stay_row(stay: Stay) -> tuple[str, str, str]:
     return (
         f"{stay.start:%-d %b %Y}",
         kind.get(stay.stay_class, "Other"),
-        " · ".join(filter(None, (end, "; ".join(stay.reason_texts)))),
+        " · ".join(filter(None, (end, reason_words(stay.reason_texts)))),
     )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cds_service.cards.missing import OLD, missing_inputs
 from cds_service.cards.wording import counted, lower_first, outcome_name
 from cds_service.explanations.formatting import describe_reason, format_age
 from fhir_mapping import PatientRecord
@@ -18,6 +19,16 @@ STALE_HOURS = {"vital sign": 12.0, "laboratory": 36.0}
 # Values that hardly change during a stay are never outdated.
 _SLOW = frozenset({"weight", "height"})
 SHOWN = 12
+# Why an input is missing; the other codes say so themselves (docs/reasons.md).
+_MISSING = {
+    "": "not recorded in the past 24 hours",
+    "none-found": "never measured",
+    "not-fetched": "not available to this service",
+    "outside-window": "not measured in this stay",
+    "not-coded": "not recorded",
+    "no-stay": "no stay",
+    "unknown": "not recorded",
+}
 # What a clinician reads of data that were not used: (noun, rest), with the count before them.
 _NOT_USED = {
     "more-notes-than-read": ("older note", "not read"),
@@ -47,7 +58,6 @@ class Missing:
 
     names: tuple[str, ...]
     reason: str
-    code: str
     used_by: str
 
 
@@ -93,7 +103,7 @@ def quality(assessments: Sequence[Assessment], record: PatientRecord, models: Se
     findings = assessments[0].findings
     concepts = {concept_of(name) for model in models for name in model.names}
     return Quality(
-        missing=_missing(assessments),
+        missing=_missing(assessments, record),
         stale=_stale(record, concepts),
         refused=_refused(record),
         not_fetched=tuple(sorted(record.not_fetched)),
@@ -107,25 +117,17 @@ def quality(assessments: Sequence[Assessment], record: PatientRecord, models: Se
     )
 
 
-def _missing(assessments: Sequence[Assessment]) -> tuple[Missing, ...]:
+def _missing(assessments: Sequence[Assessment], record: PatientRecord) -> tuple[Missing, ...]:
     """The missing inputs of models and scores, grouped by reason and by what uses them."""
     users: dict[tuple[str, str], list[str]] = {}
     for assessment in assessments:
-        for gap in assessment.estimate.gaps:
-            users.setdefault((gap.name, gap.reason), []).append(outcome_name(assessment.estimate.asked))
-    named = {name.casefold() for name, _ in users}
-    for assessment in assessments:
-        for score in assessment.estimate.comparators:
-            for name in score.missing:
-                if name.casefold() not in named:
-                    users.setdefault((name, ""), []).append(score.name)
+        for item in missing_inputs(assessment.estimate, record):
+            reason = OLD if item.old else _MISSING.get(item.code) or describe_reason(item.code)
+            users.setdefault((item.name, reason), []).append(item.by or outcome_name(assessment.estimate.asked))
     grouped: dict[tuple[str, str], list[str]] = {}
-    for (name, code), by in users.items():
-        grouped.setdefault((code, ", ".join(dict.fromkeys(by))), []).append(name)
-    return tuple(
-        Missing(tuple(names), describe_reason(code) if code else "Not available to the score", code, by)
-        for (code, by), names in grouped.items()
-    )
+    for (name, reason), by in users.items():
+        grouped.setdefault((reason, ", ".join(dict.fromkeys(by))), []).append(name)
+    return tuple(Missing(tuple(names), reason, by) for (reason, by), names in grouped.items())
 
 
 def _stale(record: PatientRecord, concepts: set[str]) -> tuple[Stale, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from fhir_mapping.core import NOTE_REASONS, REASONS
@@ -10,6 +11,19 @@ from fhir_mapping.core import NOTE_REASONS, REASONS
 def format_moment(moment: datetime | None) -> str:
     """`21 Nov 2026, 09:04 UTC`, or `time unknown`."""
     return "time unknown" if moment is None else f"{moment:%-d %b %Y, %H:%M} UTC"
+
+
+def reason_words(texts: Iterable[str]) -> str:
+    """Returns the reasons of a stay, without one that another says in more words.
+
+    >>> reason_words(["Sepsis, unspecified organism", "Sepsis"]), reason_words(["Asthma", "COPD"])
+    ('Sepsis, unspecified organism', 'Asthma; COPD')
+    """
+    listed = list(dict.fromkeys(texts))
+    longer = {
+        text: [other for other in listed if other != text and text.casefold() in other.casefold()] for text in listed
+    }
+    return "; ".join(text for text in listed if not longer[text])
 
 
 def describe_reason(code: str) -> str:

@@ -228,7 +228,7 @@ def test_a_missing_model_is_reported_before_the_port_opens(work: Path) -> None:
     with listening(work, "serve", "--insecure", "--workers", 1, **_settings(work, f"{work}/model")) as address:
         answer = requests.post(f"{address}/cds-services/{HOOK}", json=whole_request(CASE), timeout=PATIENT)
         card = answer.json()["cards"][0]
-    assert "rules" in card["detail"]
+    assert "not read by the language model yet" in card["detail"]
 
 
 def _settings(work: Path, reader: str) -> dict[str, str]:

@@ -126,7 +126,7 @@ def test_a_resource_of_another_type_counts_as_not_fetched(client: FlaskClient, v
     wrong = ask(client, version, lambda body: body["prefetch"].update(encounters={"resourceType": "Basic"}))
     none = ask(client, version, lambda body: body["prefetch"].update(encounters=None))
     assert wrong.get_json()["cards"][0]["detail"] == none.get_json()["cards"][0]["detail"]
-    assert "Not available to this service: Encounter" in wrong.get_json()["cards"][0]["detail"]
+    assert "Not available to this service: encounters" in wrong.get_json()["cards"][0]["detail"]
 
 
 def test_a_405_lists_the_allowed_methods(client: FlaskClient) -> None:

@@ -223,8 +223,7 @@ def test_prefetch_alone_is_enough_and_null_means_not_fetched(client: FlaskClient
     for key in ("labs", "conditions", "documents"):
         discharge["prefetch"][key] = None
     card = client.post(URL, json=discharge).get_json()["cards"][0]
-    assert "Not available to this service" in card["detail"]
-    assert "No note was read" in card["detail"]
+    assert "Not available to this service: problem list, notes, measurements." in card["detail"]
 
 
 def test_cors_preflight(client: FlaskClient) -> None:

@@ -47,8 +47,9 @@ def test_accepting_and_dismissing_reach_the_store(page: Any, demo: Flask) -> Non
     page.wait_for_selector(".suggestions button:has-text('✓')")
     page.select_option(".override select", index=1)
     page.fill(".override input", "seen on the round")
-    page.click(".override button")
-    page.wait_for_selector(".card.answered")
+    with page.expect_response("**/feedback"):
+        page.click(".override .dismiss")
+        assert page.locator(".card").is_hidden(), "a dismissed card closes"
     outcomes = [entry["outcome"] for entry in store.feedback()]
     assert "accepted" in outcomes
     assert "overridden" in outcomes
@@ -56,12 +57,46 @@ def test_accepting_and_dismissing_reach_the_store(page: Any, demo: Flask) -> Non
     assert page.faults == []
 
 
-def test_no_stay_is_said_and_an_error_is_shown(page: Any) -> None:
+def test_a_dismissal_can_be_undone_before_it_is_sent(page: Any, demo: Flask) -> None:
+    store = demo.extensions["riskcards"].store
+    choose(page, "Rogers")
+    before = len(store.feedback())
+    page.click(".dismiss")
+    assert page.locator(".card").is_hidden()
+    page.click(".undo")
+    assert page.locator(".card").is_visible()
+    choose(page, "Santiago")
+    page.click(".dismiss")
+    choose(page, "Rogers")
+    page.wait_for_function("document.querySelectorAll('.dismissed').length === 0")
+    page.wait_for_timeout(300)
+    assert len(store.feedback()) == before + 1, "the undone one is not sent; the other at once when the chart is left"
+
+
+def test_an_outpatient_has_no_card_and_no_button_that_cannot_work(page: Any) -> None:
     choose(page, "Mendoza")
     assert "No card" in page.inner_text("#cards")
-    page.click("button[data-service=readmission-30d]")
+    assert page.locator("button[data-service=readmission-30d]").is_hidden()
+    assert page.locator("button[data-service=in-hospital-mortality]").is_hidden()
+    choose(page, "Rogers")
+    assert page.locator("button[data-service=readmission-30d]").is_visible()
+
+
+def test_an_error_says_what_happened_and_what_to_try(page: Any) -> None:
+    busy = '{"issue": [{"code": "throttled", "diagnostics": "too busy"}]}'
+    page.route("**/cds-services/hospital-risk", lambda route: route.fulfill(status=503, body=busy))
+    page.click(".patient:has-text('Santiago')")
     page.wait_for_selector(".problem")
-    assert "no inpatient stay" in page.inner_text(".problem")
+    assert "No card: too busy." in page.inner_text(".problem")
+    assert "wait a few seconds" in page.inner_text(".problem")
+
+
+def test_without_javascript_the_page_says_what_to_do(browser: Any, demo: Flask, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    assert page.goto(f"{address}/").url == f"{address}/demo/", "the address alone leads to the demo"
+    assert "needs JavaScript" in page.inner_text("noscript")
+    context.close()
 
 
 def test_a_narrow_window_keeps_everything_inside(page: Any) -> None:
@@ -110,14 +145,17 @@ def test_the_ward_list_shows_each_patients_risk_and_sorts_by_it(page: Any) -> No
     rogers = page.inner_text(".patient:has-text('Rogers') .risks")
     summary = page.inner_text(".card h3")
     assert all(figure in summary for figure in re.findall(r"\d+ %", rogers))
-    assert "–" in page.inner_text(".patient:has-text('McDonald') .risks"), "an abstention is no number"
-    page.click("#by-risk")
-    shown = page.locator(".patient").evaluate_all(
-        "rows => rows.map(row => Math.max(-1, ...[...row.querySelectorAll('[data-risk]')].map(o => +o.dataset.risk)))"
-    )
-    assert shown == sorted(shown, reverse=True)
-    assert max(shown) > 0
-    page.click("#by-risk")
+    without = page.inner_text(".patient:has-text('McDonald') .risks")
+    assert re.search(r"NEWS2 \d", without), "without an estimate the score stands there"
+    assert "%" not in without, "an abstention is no number"
+    for task in ("in_hospital_mortality", "readmission_30d"):
+        page.select_option("#sort", task)
+        shown = page.locator(".patient").evaluate_all(
+            f"rows => rows.map(row => Number(row.querySelector('[data-task={task}]')?.dataset.place ?? -2))"
+        )
+        assert shown == sorted(shown, reverse=True)
+        assert max(shown) > 1
+    page.select_option("#sort", "")
     assert "Rogers" in page.inner_text(".patient >> nth=0")
 
 

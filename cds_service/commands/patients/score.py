@@ -103,7 +103,7 @@ def command(
     if as_json:
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
     else:
-        click.echo(detail([assessment]))
+        click.echo(detail([assessment], record))
     hint = time_to_try(record, assessment.estimate, pipeline)
     if hint:
         report_line(hint)

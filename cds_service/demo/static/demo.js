@@ -102,10 +102,10 @@ async function drawCard(serviceId, card, hookInstance) {
   const node = element("article", { class: `card ${card.indicator}`, "data-card": card.uuid },
     element("h3", {}, card.summary),
     element("p", { class: "source" }, "Source: ", element("a", { href: card.source.url, target: "_blank", rel: "noopener noreferrer" }, card.source.label)),
+    overrideForm(serviceId, card),
     detail,
     ...linksOf(card, "smart"),
     suggestionList(serviceId, card),
-    overrideForm(serviceId, card),
     element("p", { class: "links" }, traceLink(hookInstance, "Request trace"), ...linksOf(card, "absolute")));
   return node;
 }

@@ -5,7 +5,8 @@ their own) with the seeds below, picks the patients named here, keeps the resour
 one gzip bundle each and `patients.json`.
 
 clinosim exports no intensive-care unit: for the three stays marked `intensive_care` the ward of the stay is turned into
-one (v3-RoleCode ICU), which makes them a scenario of ours on the generator's own physiology. Nothing else is altered.
+one (v3-RoleCode ICU), which makes them a scenario of ours on the generator's own physiology. `cleaning` removes what no
+hospital would write. Nothing else is altered.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cds_service.demo.ward.cleaning import cleaned
 from cds_service.demo.ward.patients import anchor_of
 from cds_service.demo.ward.time_shift import visible_resources
 
@@ -54,9 +56,10 @@ class Choice:
 
 CHOICES = (
     Choice("sepsis-icu", "clinosim 7", "pt-7ba736cdb392", "first-day",
-           "Sepsis with diabetes and kidney disease, discharged days ago, one day in intensive care.", True),
+           "Septic after a kidney infection two weeks ago, with diabetes and kidney disease: one day in "
+           "intensive care.", True),
     Choice("gi-bleed-diabetes", "clinosim 7", "pt-98bd2dfe7faf", "end",
-           "Diabetes, coronary and kidney disease, a gastrointestinal bleed: going home."),
+           "Gastric bleed with diabetes, cirrhosis, coronary and kidney disease: going home."),
     Choice("ketoacidosis", "clinosim 7", "pt-458e09c2376c", "end",
            "Diabetic ketoacidosis, a short stay: going home."),
     Choice("trauma-icu", "clinosim 7", "pt-98ac56764901", "first-day",
@@ -66,22 +69,31 @@ CHOICES = (
     Choice("copd", "clinosim 7", "pt-4f43785dc3a6", "end",
            "COPD, no diabetes: the readmission model abstains and LACE leads."),
     Choice("asthma", "clinosim 7", "pt-3f2de81b05c3", "end",
-           "Asthma at 44, a short stay: outside both models' populations, low LACE."),
+           "Asthma at 44, a short stay: outside both models' populations, a moderate LACE."),
     Choice("newborn", "clinosim 42", "newborn", "end",
-           "A newborn: no adult model or score may speak."),
+           "A newborn: the models and scores for adults abstain."),
     Choice("diabetes-notes", "synthea", "Stephan_Mertz", "end",
            "Years of notes, diabetes with complications: a short stay, few values."),
     Choice("sparse", "synthea", "Seymour_Rowe", "end",
-           "Nine days in hospital at 32, no diabetes, almost nothing measured: scores become ranges."),
+           "Nine days of rehabilitation at 32, no diabetes, almost nothing measured: scores become ranges."),
     Choice("outpatient", "clinosim 7", "outpatient", "end",
-           "Never an inpatient: opening the chart brings no card, and that is no error."),
+           "Chemotherapy for colon cancer, never an inpatient: opening the chart brings no card, and that "
+           "is no error."),
 )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    out: Path = parser.parse_args().out
+    parser.add_argument("--clean-only", action="store_true", help="clean the charts of --out again; generate nothing")
+    given = parser.parse_args()
+    out: Path = given.out
+    if given.clean_only:
+        for choice in CHOICES:
+            path = out / f"{choice.file}.json.gz"
+            _save(path, _cleaned(json.loads(gzip.decompress(path.read_bytes()))["entry"]))
+        _write_index(out, [_entry(choice) for choice in CHOICES])
+        return
     for program in ("clinosim", "synthea"):
         if shutil.which(program) is None:
             sys.exit(f"{program} is not on PATH: pip install clinosim==0.6.5 tietai-synthea==1.5.0, then try again")
@@ -90,6 +102,10 @@ def main() -> None:
         runs = {f"clinosim {seed}": _clinosim(seed, Path(work)) for seed in CLINOSIM}
         runs["synthea"] = _synthea(Path(work))
         entries = [_write(out, choice, runs[choice.run]) for choice in CHOICES]
+    _write_index(out, entries)
+
+
+def _write_index(out: Path, entries: list[dict[str, str]]) -> None:
     commands = {f"clinosim {seed}": f"clinosim {' '.join(args)}" for seed, args in CLINOSIM.items()}
     commands["synthea"] = f"synthea {' '.join(SYNTHEA)}"
     index = {"about": "Synthetic patients; nobody's data.", "commands": commands, "patients": entries}
@@ -126,13 +142,31 @@ def _write(out: Path, choice: Choice, run: list[dict[str, Any]]) -> dict[str, st
     _date_places([entry["resource"] for entry in kept])
     if choice.intensive_care:
         _place_in_intensive_care([entry["resource"] for entry in kept])
+    kept = _cleaned(kept)
     if choice.moment == "first-day":
         # Later data would never be shown.
         resources = [entry["resource"] for entry in kept]
         kept = [{"resource": r} for r in visible_resources(resources, anchor_of(resources, choice.moment))]
-    document = {"resourceType": "Bundle", "type": "collection", "entry": kept}
+    _save(out / f"{choice.file}.json.gz", kept)
+    return _entry(choice)
+
+
+def _cleaned(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of a cleaned chart, each with the fullUrl that others refer to it by."""
+    urls = {e["resource"].get("id"): e["fullUrl"] for e in entries if "fullUrl" in e}
+    return [
+        {"fullUrl": urls[r["id"]], "resource": r} if r.get("id") in urls else {"resource": r}
+        for r in cleaned([entry["resource"] for entry in entries])
+    ]
+
+
+def _save(path: Path, entries: list[dict[str, Any]]) -> None:
+    document = {"resourceType": "Bundle", "type": "collection", "entry": entries}
     data = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
-    (out / f"{choice.file}.json.gz").write_bytes(gzip.compress(data, 9, mtime=0))
+    path.write_bytes(gzip.compress(data, 9, mtime=0))
+
+
+def _entry(choice: Choice) -> dict[str, str]:
     return {"file": choice.file, "story": choice.story, "moment": choice.moment, "source": choice.run}
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cds_service.cards.card import Thresholds, build_card
-from cds_service.cards.detail import MAX_WORDS, detail, missing_that_matters
+from cds_service.cards.detail import MAX_WORDS, detail
+from cds_service.cards.missing import missing_that_matters
 from cds_service.cards.scores import disagreement, fitting_scores, leading_score, score_words
 from cds_service.explanations.reading import reading_words
 from fhir_mapping import PatientRecord
@@ -69,8 +70,29 @@ def a_score(name: str, low: int, high: int, **values: Any) -> ScoreResult:
 NO_NOTES = NoteFindings((), None, "rules", 0, 0)
 
 
+PATIENT = {"resourceType": "Patient", "id": "p1", "birthDate": "1943-01-01"}
+STAY = {
+    "resourceType": "Encounter", "id": "e1", "status": "in-progress", "class": {"code": "IMP"},
+    "subject": {"reference": "Patient/p1"}, "period": {"start": "2026-02-25T09:00:00Z"},
+}  # fmt: skip
+
+
+def a_record(*measured: tuple[str, float, str, str]) -> PatientRecord:
+    """A stay of four days with Observations of (LOINC code, value, unit, time)."""
+    values = [
+        {
+            "resourceType": "Observation", "id": f"o{n}", "status": "final", "subject": {"reference": "Patient/p1"},
+            "encounter": {"reference": "Encounter/e1"}, "effectiveDateTime": when,
+            "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+            "valueQuantity": {"value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": unit},
+        }
+        for n, (code, value, unit, when) in enumerate(measured)
+    ]  # fmt: skip
+    return PatientRecord.from_resources([PATIENT, STAY, *values], "p1", datetime(2026, 3, 1, 9, tzinfo=UTC))
+
+
 def written(*estimates: RiskEstimate) -> str:
-    return detail([Assessment(estimate, NO_NOTES, ()) for estimate in estimates])
+    return detail([Assessment(estimate, NO_NOTES, ()) for estimate in estimates], a_record())
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
@@ -147,9 +169,10 @@ def test_the_best_fitting_score_leads() -> None:
     unknown = a_score("SAPS II", 0, 163, inputs=(), missing=("age",))
     ranged = a_score("NEWS2", 3, 9, maximum=20, missing=("air or oxygen",))
     quick = a_score("qSOFA", 2, 2, maximum=3, band="high")
-    assert leading_score(an_estimate(comparators=(quick, ranged, unknown))) is quick
+    assert leading_score(an_estimate(comparators=(quick, ranged))) is quick
     whole = replace(ranged, low=9, band="high")
-    assert leading_score(an_estimate(comparators=(quick, whole, unknown))) is whole
+    assert leading_score(an_estimate(comparators=(quick, whole))) is whole
+    assert leading_score(an_estimate(comparators=(quick, whole, unknown))) is None, "no ward score in intensive care"
     assert leading_score(an_estimate(comparators=(unknown,))) is None
     assert "No score: too much is missing for SAPS II." in written(an_estimate(comparators=(unknown,)))
     assert score_words(ranged) == "NEWS2 3–9"
@@ -179,10 +202,10 @@ def a_paper(factor: str | None, outcome: str | None) -> Evidence:
 def test_one_paper_and_only_where_factor_and_outcome_match() -> None:
     estimate = an_estimate()
     for paper in (a_paper(None, "mortality"), a_paper("BUN", None)):
-        assert "PMID" not in detail([Assessment(estimate, NO_NOTES, (paper,))])
-        assert "pubmed" not in detail([Assessment(estimate, NO_NOTES, (paper,))])
+        assert "PMID" not in detail([Assessment(estimate, NO_NOTES, (paper,))], a_record())
+        assert "pubmed" not in detail([Assessment(estimate, NO_NOTES, (paper,))], a_record())
     both = (a_paper("blood urea nitrogen", "mortality"), a_paper("age", "mortality"))
-    text = detail([Assessment(estimate, NO_NOTES, both)])
+    text = detail([Assessment(estimate, NO_NOTES, both)], a_record())
     assert text.count("pubmed.ncbi.nlm.nih.gov") == 1
     assert "Evidence on blood urea nitrogen and mortality: [van Walraven et al., CMAJ 2010]" in text
 
@@ -198,11 +221,22 @@ def test_what_is_missing_matters_only_where_data_would_help() -> None:
     score = a_score("SAPS II", 54, 67, missing=("urine output", "bilirubin"))
     gaps = (DataGap("Total bilirubin", "none-found"), DataGap("Lactate", "none-found"), DataGap("Weight", "none-found"))
     known = an_estimate(comparators=(score,), gaps=gaps)
-    assert missing_that_matters(known) == ("urine output", "bilirubin", "lactate")
-    child = replace(
-        known, probability=None, interval=None, comparators=(), abstention=Abstention("too-young", "A child.")
-    )
-    assert missing_that_matters(child) == ()
+    assert missing_that_matters(known, a_record()) == ("urine output", "bilirubin", "lactate")
+    young = Abstention("too-young", "A child.")
+    child = replace(known, probability=None, interval=None, comparators=(), abstention=young)
+    assert missing_that_matters(child, a_record()) == ()
+
+
+def test_what_is_too_old_is_not_called_missing_and_what_is_charted_is_not_unmeasured() -> None:
+    old_bilirubin = ("1975-2", 1.0, "mg/dL", "2026-02-26T09:00:00Z")
+    daily_urine = ("3167-4", 900.0, "mL", "2026-03-01T06:00:00Z")
+    score = a_score("SAPS II", 54, 67, missing=("bilirubin",))
+    gaps = (DataGap("Urine output", "none-found"), DataGap("Lactate", "none-found"))
+    known = an_estimate(comparators=(score,), gaps=gaps)
+    record = a_record(old_bilirubin, daily_urine)
+    assert {m.concept for m in record.measurements} == {"bilirubin", "daily_urine_output"}
+    assert missing_that_matters(known, record) == ("bilirubin (older than 24 h)", "lactate")
+    assert missing_that_matters(known, a_record()) == ("bilirubin", "urine output", "lactate")
 
 
 @pytest.mark.parametrize(
@@ -228,10 +262,10 @@ def test_one_suggestion_and_never_a_limit_of_treatment_from_a_number(
 
 
 def test_cautions_stand_beside_the_number(assessed: tuple[Assessment, PatientRecord]) -> None:
-    assessment, _ = assessed
-    assert "Caution" not in detail([assessment])
+    assessment, record = assessed
+    assert "Caution" not in detail([assessment], record)
     atypical = replace(assessment.estimate, cautions=("Unlike most <b>patients</b> the model learned from.",))
-    text = detail([replace(assessment, estimate=atypical)])
+    text = detail([replace(assessment, estimate=atypical)], record)
     assert "**Caution:** Unlike most" in text
     assert "<b>" not in text
 
@@ -261,6 +295,7 @@ def test_a_language_model_never_sets_the_alert_level(
     assert card["indicator"] == indicator
     assert ("suggestions" in card) == (indicator == "warning")
     assert f"{100 * probability:.0f} % (5–45 %)**" in card["detail"]
+    assert "1 note read by the language model small. 1 note not read by the language model yet." in card["detail"]
     told = " ".join(reading_words([read]))
     assert "the language model small (1)" in told
     assert "1 note not read by the language model yet" in told
@@ -269,10 +304,10 @@ def test_a_language_model_never_sets_the_alert_level(
 
 def test_a_question_without_established_scores_blames_no_age(assessed: tuple[Assessment, PatientRecord]) -> None:
     """A model of one's own for stays of a week once told a patient of 76 that his age was unknown."""
-    assessment, _ = assessed
+    assessment, record = assessed
     asked = find_definition("long_stay").question
     own = replace(assessment.estimate, task="long_stay", question=asked, comparators=())
-    text = detail([replace(assessment, estimate=own)])
+    text = detail([replace(assessment, estimate=own)], record)
     assert text.startswith(f"**{asked.title} ")
     assert "score" not in text
     assert "age is known" not in text

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cds_service.application.factory import create_app
-from cds_service.cards.detail import detail
 from cds_service.cli import cli
 from cds_service.config.settings import Settings
+from cds_service.explanations.reading import reading_words
 from cds_service.hooks.estimate_records import estimate_record, replay
 from fhir_mapping import PatientRecord
 from risk_model import Pipeline, RiskModel, RuleNoteReader
@@ -104,8 +104,8 @@ def test_a_patient_with_notes_has_an_estimate_with_reasons(model: RiskModel, rec
     assert any("heart failure" in reason and "risk" in reason for reason in reasons)
     place = model.names.index("stage1.logit")
     assert len({assessment.estimate.inputs[place] for _, assessment in reported}) > 1
-    record, assessment = next(item for item in reported if item[1].estimate.reasons)
-    assert "Strongest note findings for" in detail([assessment], record)
+    assessment = next(found for _, found in reported if found.estimate.reasons)
+    assert "Strongest note findings for" in " ".join(reading_words([assessment]))
 
 
 def test_without_notes_the_first_stage_is_unknown_and_not_average(

@@ -147,7 +147,7 @@ def test_gaps_that_may_be_fetched_bypass_the_cache(
     fhir.answer("/fhir/Observation?patient=walter&category=laboratory&_sort=-date&_count=1000", labs)
     whole = client.post(URL, json=request | grant).get_json()["cards"][0]["detail"]
     without = client.post(URL, json=request).get_json()["cards"][0]["detail"]
-    assert "Not available to this service: Observation" in lacking
+    assert "Not available to this service: measurements" in lacking
     assert "Not available" not in whole
     assert without == lacking
     assert len(assessed) == 3

@@ -170,7 +170,7 @@ def test_a_hook_does_not_wait_and_the_next_one_has_what_the_model_says(
     ahead = done("read-ahead", "--once", env=service.env)
     assert "1 read, 0 attempts failed" in ahead.stderr
     second = service.card(work, record)
-    assert "smollm2 estimates from the notes too, and points to: “" in second["detail"]
+    assert "smollm2 estimates from the notes too." in second["detail"].replace("\\", "")
     found = service.inputs(second["uuid"])
     assert found["stage1.logit"] is not None
     assert second["indicator"] == first["indicator"]
@@ -269,7 +269,7 @@ def test_a_server_that_misbehaves_blocks_no_card_and_is_asked_again(
         service.card(work, record)
         done("read-ahead", "--once", env=service.env)
         card = service.card(work, record)
-        assert "points to: “No chest pain" in card["detail"]
+        assert "small estimates from the notes too." in card["detail"].replace("\\", "")
         assert score_at_once(work, record, service, tmp_path) == round(service.inputs(card["uuid"])[""] or math.nan, 4)
 
 
