@@ -139,7 +139,6 @@ def _write(out: Path, choice: Choice, run: list[dict[str, Any]]) -> dict[str, st
         kept = [{"fullUrl": e["fullUrl"], "resource": _lean(e["resource"])} for e in _recent(entries)]
     else:
         kept = [{"resource": _lean(resource)} for resource in _of_patient(run, _find(choice, run))]
-    _date_places([entry["resource"] for entry in kept])
     if choice.intensive_care:
         _place_in_intensive_care([entry["resource"] for entry in kept])
     kept = _cleaned(kept)
@@ -153,6 +152,7 @@ def _write(out: Path, choice: Choice, run: list[dict[str, Any]]) -> dict[str, st
 
 def _cleaned(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The entries of a cleaned chart, each with the fullUrl that others refer to it by."""
+    _date_places([entry["resource"] for entry in entries])
     urls = {e["resource"].get("id"): e["fullUrl"] for e in entries if "fullUrl" in e}
     return [
         {"fullUrl": urls[r["id"]], "resource": r} if r.get("id") in urls else {"resource": r}
