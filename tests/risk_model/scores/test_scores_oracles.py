@@ -291,7 +291,8 @@ def test_comorbidity_scores_agree_with_pycomorb(scheme: Scheme, version: str) ->
         for tail in ("", "0", "9")
     ]
     letters = "ABCDEFGHIJKLMNOPQRSTZ" if version == "icd10" else "0123456789"
-    pool += [f"{letter}{n:02d}{tail}" for letter in letters for n in range(100) for tail in ("", "1")]
+    categories = [f"{letter}{n:02d}" for letter in letters for n in range(100)]
+    pool += [code + tail for code in categories if code != "000" for tail in ("", "1")]  # ICD-9-CM begins with 001
     charts = {str(n): chance.sample(pool, chance.randint(1, 8)) for n in range(2500)}
     rows = [{"id": n, "code": code, "age": 40} for n, codes in charts.items() for code in codes]
     answer = comorbidity(scheme.value, polars.DataFrame(rows), icd_version=version, implementation="quan")
