@@ -19,12 +19,12 @@ from knowledge_index.core.values import (
     Evidence,
     Factor,
     LinkedConcept,
+    LiteratureSubject,
     MeshHeading,
     Notice,
     Outcome,
     PathStep,
     Query,
-    Subject,
 )
 from knowledge_index.encoders.registry import Encoder, MiniLMEncoder
 from knowledge_index.graph.communities import spread
@@ -47,6 +47,7 @@ __all__ = [
     "KnowledgeIndex",
     "KnowledgeIndexError",
     "LinkedConcept",
+    "LiteratureSubject",
     "Manifest",
     "MeshHeading",
     "MiniLMEncoder",
@@ -57,7 +58,6 @@ __all__ = [
     "Retrieval",
     "RetrievalError",
     "SourceError",
-    "Subject",
     "build_index",
     "compact_index",
     "spread",
