@@ -5,7 +5,7 @@ Three measurements on the starter evidence base:
 - all pairs: every factor with every outcome, and every input of the shipped models with its outcome, for a patient of
   whom nothing else is known. Each article is compared with its committed entry, which says what it is about.
 - the golden examples (`examples/`): each card's articles, and the articles of each of its drivers.
-- judgements (`card_evidence_judgements.tsv`): every article of the golden cards was read by title, finding and design as
+- judgements (`card_evidence_judgements.tsv`): each article of the golden cards was read by title, finding and design as
   a clinician would: is it about this factor and this outcome in this kind of patient? The run ends with an error if an
   article has no judgement.
 
