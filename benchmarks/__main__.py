@@ -57,6 +57,7 @@ def commands(data: Path) -> dict[str, tuple[Path | None, list[str]]]:
         "graph_step": (None, []),
         "vector_scale": (None, ["--n", "200000"]),
         "index_open": (None, ["--articles", "200000"]),
+        "card_evidence": (cinc, ["--data", str(data)]),
         "evidence_cutoff": (questions, ["--data", str(questions)]),
         "mapping": (data / "synthea", ["--data", str(data / "synthea")]),
         "population": (None, []),

@@ -5,9 +5,9 @@ Three measurements on the starter evidence base:
 - all pairs: every factor with every outcome, and every input of the shipped models with its outcome, for a patient of
   whom nothing else is known. Each article is compared with its committed entry, which says what it is about.
 - the golden examples (`examples/`): each card's articles, and the articles of each of its drivers.
-- judged: every article of the golden cards was read and judged by title, finding and design as a clinician would
-  (`card_evidence_judged.tsv`): is it about this factor and this outcome in this kind of patient? An article without a
-  judgement counts as not judged, and the run ends with an error.
+- judgements (`card_evidence_judgements.tsv`): each article of the golden cards was read by title, finding and design as
+  a clinician would: is it about this factor and this outcome in this kind of patient? The run ends with an error if an
+  article has no judgement.
 
 With `--data` (the development data folder) also its patients: each driver of every 40th stay of CinC
 2012 set A and of every 300th encounter of Diabetes 130, and which of the latter's 40 commonest principal diagnoses have
@@ -40,7 +40,7 @@ from risk_model.pipeline.literature_factors import factor_of
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "card_evidence.json"
-JUDGED = HERE / "card_evidence_judged.tsv"
+JUDGEMENTS = HERE / "card_evidence_judgements.tsv"
 ADMISSIONS = HERE / "card_evidence_admissions.tsv"
 EXAMPLES = HERE.parent / "examples"
 TASKS = {"in_hospital_mortality": "mortality", "readmission_30d": "readmission"}
@@ -88,7 +88,7 @@ def main() -> None:
         "pairs": all_pairs(pipeline),
         "model_inputs": {task: inputs(pipeline, task) for task in TASKS},
         "golden": golden_figures(pipeline, cards),
-        "judged": judged(cards),
+        "judgements": judgements(cards),
     }
     if chosen.data is not None:
         table = chosen.data / "diabetes-130" / "encounters.csv.gz"
@@ -101,8 +101,8 @@ def main() -> None:
         result["patients"] = {"share_of_drivers_with_article": 1 - without / drivers, **patients}
         result["admission_diagnoses"] = admissions(pipeline, table)
     write(chosen.out, result)
-    if result["judged"]["not_judged"]:
-        sys.exit("articles without a judgement: read them and add them to card_evidence_judged.tsv")
+    if result["judgements"]["without_judgement"]:
+        sys.exit("articles without a judgement: read them and add them to card_evidence_judgements.tsv")
 
 
 def all_pairs(pipeline: Pipeline) -> dict[str, Any]:
@@ -191,9 +191,9 @@ def of_card(assessment: Assessment) -> Iterator[Shown]:
         yield Shown(frozenset({labels.get(item.factor or "", "")}), TASKS[assessment.estimate.task], item)
 
 
-def judged(cards: list[tuple[str, Assessment]]) -> dict[str, Any]:
+def judgements(cards: list[tuple[str, Assessment]]) -> dict[str, Any]:
     """The judgements on every article of the golden cards."""
-    with JUDGED.open(encoding="utf-8") as stream:
+    with JUDGEMENTS.open(encoding="utf-8") as stream:
         read = list(csv.DictReader(stream, delimiter="\t"))
     known = {(row["case"], row["factor"], row["outcome"], row["pmid"]): row for row in read}
     rows, missing = [], []
@@ -207,7 +207,13 @@ def judged(cards: list[tuple[str, Assessment]]) -> dict[str, Any]:
                 rows.append({**row, "title": item.title, "citation": item.citation, "design": item.study_type})
     verdicts = Counter(row["verdict"] for row in rows)
     share = verdicts["yes"] / len(rows) if rows else None
-    return {"articles": len(rows), "verdicts": dict(verdicts), "share_yes": share, "not_judged": missing, "read": rows}
+    return {
+        "articles": len(rows),
+        "verdicts": dict(verdicts),
+        "share_yes": share,
+        "without_judgement": missing,
+        "read": rows,
+    }
 
 
 def admissions(pipeline: Pipeline, path: Path) -> dict[str, Any]:

@@ -20,12 +20,12 @@ from knowledge_index.core.values import (
     Evidence,
     Factor,
     LinkedConcept,
+    LiteratureSubject,
     MeshHeading,
     Notice,
     Outcome,
     PathStep,
     Query,
-    Subject,
 )
 from knowledge_index.encoders.registry import Encoder, MiniLMEncoder
 from knowledge_index.graph.communities import spread
@@ -49,6 +49,7 @@ __all__ = [
     "KnowledgeIndex",
     "KnowledgeIndexError",
     "LinkedConcept",
+    "LiteratureSubject",
     "Manifest",
     "MentionContext",
     "MeshHeading",
@@ -61,7 +62,6 @@ __all__ = [
     "Retrieval",
     "RetrievalError",
     "SourceError",
-    "Subject",
     "Temporality",
     "TextContext",
     "build_index",

@@ -120,7 +120,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class LiteratureSubject:
     """A factor and an outcome: what a paper has to be about."""
 
     factor: Factor
@@ -129,7 +129,7 @@ class Subject:
     def gap_in_words(self) -> str:
         """A sentence for a subject that no article is about.
 
-        >>> Subject(Factor("sepsis", "sepsis", ()), Outcome("mortality", "mortality", "", ())).gap_in_words()
+        >>> LiteratureSubject(Factor("sepsis", "sepsis", ()), Outcome("mortality", "mortality", "", ())).gap_in_words()
         'No study of sepsis and mortality in the evidence base'
         """
         return f"No study of {self.factor.label} and {self.outcome.label} in the evidence base"
@@ -144,7 +144,7 @@ class Query:
 
     text: str
     concepts: tuple[str, ...] = ()
-    subject: Subject | None = None
+    subject: LiteratureSubject | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from knowledge_index.core.values import (
     Evidence,
     Factor,
     LinkedConcept,
+    LiteratureSubject,
     Outcome,
     PathStep,
     Query,
-    Subject,
 )
 from knowledge_index.encoders.registry import Encoder, encode_queries, encoder_named
 from knowledge_index.graph.files import load_graph
@@ -206,7 +206,7 @@ class KnowledgeIndex:
         evidence = tuple(self._evidence(found, at, query, retriever) for at in shown)
         return Retrieval(evidence, min(k, len(found.order)) - len(shown))
 
-    def _about(self, found: _Ranked, query: Query, subject: Subject, k: int, retriever: str) -> Retrieval:
+    def _about(self, found: _Ranked, query: Query, subject: LiteratureSubject, k: int, retriever: str) -> Retrieval:
         """The candidates about the subject, the most direct first, in the retriever's order among equals.
 
         Only articles under one of the factor's headings are read. The cutoffs apply to articles that nobody curated.
@@ -230,7 +230,7 @@ class KnowledgeIndex:
         """The query for articles about a factor and an outcome: its words, and their headings as seeds of the graph."""
         named = (self._by_name.get(name) for name in (*factor.headings, *outcome.headings[:1]))
         concepts = tuple(dict.fromkeys(concept.ui for concept in named if concept is not None))
-        return Query(f"{factor.label} {outcome.words}", concepts, Subject(factor, outcome))
+        return Query(f"{factor.label} {outcome.words}", concepts, LiteratureSubject(factor, outcome))
 
     def broader(self, concept: Concept) -> tuple[Concept, ...]:
         """The concepts of this index directly above one in the MeSH tree."""

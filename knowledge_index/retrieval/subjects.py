@@ -6,7 +6,7 @@ one of the factor's headings, and one of the outcome's headings or subheadings.
 
 from __future__ import annotations
 
-from knowledge_index.core.values import Article, Factor, Subject
+from knowledge_index.core.values import Article, Factor, LiteratureSubject
 
 _NO_OBSERVATION = ("trial", "before-after", "guideline", "consensus", "protocol")
 
@@ -16,11 +16,11 @@ def is_curated(article: Article) -> bool:
     return bool(article.factors and article.outcomes)
 
 
-def is_about(article: Article, subject: Subject) -> bool:
+def is_about(article: Article, subject: LiteratureSubject) -> bool:
     """Whether the article is about the subject's factor and its outcome.
 
     >>> from knowledge_index.vocabulary.risk_factors import OUTCOMES, factors
-    >>> sodium = Subject(factors()["sodium"], OUTCOMES["mortality"])
+    >>> sodium = LiteratureSubject(factors()["sodium"], OUTCOMES["mortality"])
     >>> is_about(Article("1", "", "", factors=("sodium",), outcomes=("readmission",)), sodium)
     False
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic, perf_counter
 
 from fhir_mapping import PatientRecord
-from knowledge_index import Evidence, KnowledgeIndex, Query, Subject, spread
+from knowledge_index import Evidence, KnowledgeIndex, LiteratureSubject, Query, spread
 from risk_model.core.errors import UnknownTaskError
 from risk_model.core.tasks import TASKS
 from risk_model.core.values import Assessment, LiteratureQuestion, NoteFindings
@@ -156,10 +156,10 @@ class Pipeline:
             found |= {item.pmid: item for item in self._on(subject, own)[0] if item.pmid not in found}
         return tuple(sorted(found.values(), key=lambda item: item.remoteness))
 
-    def subjects_of(self, concept: str, task: str, own: Collection[str] | None = None) -> tuple[Subject, ...]:
+    def subjects_of(self, concept: str, task: str, own: Collection[str] | None = None) -> tuple[LiteratureSubject, ...]:
         """Returns what the literature on an input has to be about: its factors, each with the task's outcome."""
         outcome = outcome_of(task, self.index)
-        return tuple(Subject(factor, outcome) for factor in factors_behind(concept, own))
+        return tuple(LiteratureSubject(factor, outcome) for factor in factors_behind(concept, own))
 
     def _evidence(
         self, patient: PatientFactors, task: str, deadline: float | None
@@ -176,7 +176,7 @@ class Pipeline:
                 break
             if deadline is not None and monotonic() > deadline:
                 return _shown(answers), tuple(asked), True
-            subject = Subject(factor, outcome)
+            subject = LiteratureSubject(factor, outcome)
             near, withheld = self._on(subject, patient.own)
             answers.append(near)
             pmids = tuple(item.pmid for item in near)
@@ -184,7 +184,7 @@ class Pipeline:
             asked.append(LiteratureQuestion(self._question(subject).text, factor.label, pmids, withheld, gap))
         return _shown(answers), tuple(asked), False
 
-    def _on(self, subject: Subject, own: Collection[str] | None) -> tuple[tuple[Evidence, ...], int]:
+    def _on(self, subject: LiteratureSubject, own: Collection[str] | None) -> tuple[tuple[Evidence, ...], int]:
         """Returns the best articles about a factor and an outcome in such patients, at most PER_QUERY; and the number
         of others that were too weak to be shown.
 
@@ -194,7 +194,7 @@ class Pipeline:
         fitting = [item for item in found.evidence if fits(item, subject.factor, own)][:PER_QUERY]
         return tuple(fitting), min(PER_QUERY - len(fitting), found.withheld)
 
-    def _question(self, subject: Subject) -> Query:
+    def _question(self, subject: LiteratureSubject) -> Query:
         return self.index.question(subject.factor, subject.outcome)
 
 

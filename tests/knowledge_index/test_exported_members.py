@@ -12,5 +12,5 @@ def test_exported_members() -> None:
         "Article", "ArticleError", "ArtifactError", "Community", "Concept", "Encoder", "EncoderError", "Evidence",
         "Factor", "KnowledgeIndex", "KnowledgeIndexError", "LinkedConcept", "Manifest", "MeshHeading",
         "MiniLMEncoder", "Notice", "Outcome", "PathStep", "Query", "Retrieval", "RetrievalError", "SourceError",
-        "Subject", "build_index", "compact_index", "spread", "update_index",
+        "LiteratureSubject", "build_index", "compact_index", "spread", "update_index",
     }  # fmt: skip

@@ -11,15 +11,15 @@ from knowledge_index import (
     Evidence,
     Factor,
     KnowledgeIndex,
+    LiteratureSubject,
     MeshHeading,
     MiniLMEncoder,
-    Subject,
     build_index,
 )
 from knowledge_index.retrieval.subjects import is_about, remoteness
 from knowledge_index.vocabulary import OUTCOMES, factors
 
-SODIUM = Subject(factors()["sodium"], OUTCOMES["mortality"])
+SODIUM = LiteratureSubject(factors()["sodium"], OUTCOMES["mortality"])
 HYPONATREMIA = MeshHeading("Hyponatremia", "D007010", True)
 MORTALITY = MeshHeading("Hospital Mortality", "D017052")
 
@@ -98,7 +98,7 @@ def test_evidence_carries_its_citation_factor_and_outcome(index: KnowledgeIndex)
 def test_the_other_outcome_and_other_factors_find_nothing_of_these(index: KnowledgeIndex) -> None:
     assert [item.pmid for item in about(index, "sodium", "readmission")] == ["3"]
     assert about(index, "potassium", "mortality") == ()
-    assert Subject(factors()["sepsis"], OUTCOMES["mortality"]).gap_in_words() == (
+    assert LiteratureSubject(factors()["sepsis"], OUTCOMES["mortality"]).gap_in_words() == (
         "No study of sepsis and mortality in the evidence base"
     )
 
