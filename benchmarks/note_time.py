@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import readme
 from benchmarks.measuring import write
 from fhir_mapping import Note
@@ -29,6 +31,8 @@ from risk_model.notes import ReadingBounds
 HOSTILE = 100_000
 ORDINARY = 1_000_000
 NOTE = 4_000
+WORDS = 750
+CHARTS = 60
 _ALL = ReadingBounds(notes=10_000, characters=10 * ORDINARY)
 
 TEXTS: Mapping[str, Callable[[], str]] = {
@@ -76,7 +80,7 @@ def main() -> None:
     index = KnowledgeIndex.open_starter()
     unbounded = RuleNoteReader(index, embed=False, bounds=_ALL)
     unbounded.read(notes_of({"first": "Cr 1.2, no chest pain"}))
-    result: dict[str, Any] = {"ordinary": ordinary(index, unbounded), "hostile": {}}
+    result: dict[str, Any] = {"ordinary": ordinary(index, unbounded), "five_notes": five_notes(index), "hostile": {}}
     for name, text in TEXTS.items():
         notes = notes_of({name: text()})
         spent, counted = seconds(unbounded, notes)
@@ -88,8 +92,7 @@ def main() -> None:
 
 def ordinary(index: KnowledgeIndex, reader: RuleNoteReader) -> dict[str, Any]:
     """Reads 1 MB of notes that are all different."""
-    examples = generated_examples(index, "train", 2400)
-    words = "\n\n".join(example.text for example in examples)
+    words = _words(index)
     texts: dict[str, str] = {}
     for number in range(ORDINARY // NOTE):
         at = number * NOTE % max(1, len(words) - NOTE)
@@ -98,6 +101,30 @@ def ordinary(index: KnowledgeIndex, reader: RuleNoteReader) -> dict[str, Any]:
     spent, counted = seconds(reader, notes)
     characters = sum(len(note.text) for note in notes)
     return {"characters": characters, "notes": len(notes), "seconds": round(spent, 3), **counted}
+
+
+def five_notes(index: KnowledgeIndex) -> dict[str, Any]:
+    """Reads five notes of 750 words at once, none seen before, as a hook does: milliseconds of 60 charts."""
+    words = _words(index).split(" ")
+    result: dict[str, Any] = {}
+    for name, values in (("findings", False), ("findings and values", True)):
+        reader = RuleNoteReader(index, embed=False, values=values)
+        reader.read(notes_of({"first": "Cr 1.2, no chest pain"}))
+        spent = []
+        for chart in range(CHARTS):
+            begin = [(5 * chart + number) * WORDS % (len(words) - WORDS) for number in range(5)]
+            texts = {f"{chart} {at}": f"Note {chart} {at}. " + " ".join(words[at : at + WORDS]) for at in begin}
+            spent.append(1000 * seconds(reader, notes_of(texts))[0])
+        result[name] = {
+            "characters": round(sum(map(len, texts.values()))),
+            "p50_ms": round(float(np.quantile(spent, 0.5)), 1),
+            "p95_ms": round(float(np.quantile(spent, 0.95)), 1),
+        }
+    return result
+
+
+def _words(index: KnowledgeIndex) -> str:
+    return "\n\n".join(example.text for example in generated_examples(index, "train", 2400))
 
 
 if __name__ == "__main__":

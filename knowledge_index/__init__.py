@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from artifact_store import lazy_exports
-from knowledge_index.context import Experiencer, MentionContext, Polarity, Temporality, TextContext
+from knowledge_index.context import LANGUAGES, Experiencer, MentionContext, Polarity, Temporality, TextContext
 from knowledge_index.core.errors import (
     ArticleError,
     ArtifactError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from knowledge_index.indexing.update import compact_index, update_index
 
 __all__ = [
+    "LANGUAGES",
     "Article",
     "ArticleError",
     "ArtifactError",

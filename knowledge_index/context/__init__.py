@@ -2,8 +2,10 @@
 
 from knowledge_index.context.assertion import Experiencer, MentionContext, Polarity, Temporality
 from knowledge_index.context.text_context import TextContext
+from knowledge_index.context.triggers import LANGUAGES
 
 __all__ = [
+    "LANGUAGES",
     "Experiencer",
     "MentionContext",
     "Polarity",

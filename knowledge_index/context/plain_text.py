@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 
-# A line that continues in lower case is the same sentence; `Dr. Hill` and `vs. PE` do not end one.
+# A line that continues in lower case is the same sentence; `Dr. Hill`, `vs. PE`, `Z. n. TIA` do not end one.
 _BORDER = re.compile(
-    r"[.;!?:\n](?:(?<=[.;!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bvs\.)(?=\s|\Z)|(?<=\?)(?=\s)"
+    r"[.;!?:\n](?:(?<=[.;!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bvs\.)"
+    r"(?<!\bZ\.)(?<!\bZ\. n\.)(?<!\bV\.)(?<!\bV\. a\.)(?=\s|\Z)|(?<=\?)(?=\s)"
     r"|(?<=:)[ \t]*\n|(?<=\n)(?:\s*\n|(?=\s*(?:[-*•]|\d+[.)]|[A-Z]))))"
 )
 _BLANKS = re.compile(r"\s{2,}|[^\S ]")

@@ -16,7 +16,7 @@ from functools import cached_property
 from knowledge_index.context.assertion import Experiencer, MentionContext, Polarity, Temporality
 from knowledge_index.context.meanings import meanings
 from knowledge_index.context.plain_text import PlainText
-from knowledge_index.context.triggers import triggers
+from knowledge_index.context.triggers import LANGUAGES, triggers
 
 _FARTHEST_BEFORE = 600
 _FARTHEST_AFTER = 80
@@ -69,14 +69,15 @@ class _Surroundings:
 
 
 class TextContext:
-    """TextContext(text).of(start, end) -> MentionContext of the mention at these offsets
+    """TextContext(text, language).of(start, end) -> MentionContext of the mention at these offsets
 
     >>> text = "Mother had CHF. No cough, h/o gout"
     >>> [str(said) for said in TextContext(text).of(11, 14)], TextContext(text).polarity(19, 24).value
     (['present', 'current', 'family'], 'absent')
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, language: str = LANGUAGES[0]) -> None:
+        self._triggers = triggers(language)
         self._plain = PlainText(text)
         self._words = self._plain.words
         self._found: dict[str, _Places] = {}
@@ -86,7 +87,7 @@ class TextContext:
         return MentionContext(self.polarity(start, end), self.temporality(start, end), self.experiencer(start, end))
 
     def polarity(self, start: int, end: int) -> Polarity:
-        around, known = self._around(start, end), triggers()
+        around, known = self._around(start, end), self._triggers
         answered = known["answered"].match(self._words, around.end, around.end + _FARTHEST_AFTER)
         if answered is not None:
             return Polarity.ABSENT if answered["no"] else Polarity.PRESENT
@@ -103,7 +104,7 @@ class TextContext:
 
     def temporality(self, start: int, end: int, since: int = 0, *, past: bool = False) -> Temporality:
         """Returns when it is: `past` says that its section is about the past, words before `since` do not count."""
-        around, known = self._around(start, end, since), triggers()
+        around, known = self._around(start, end, since), self._triggers
         planned, doubted = (
             self._places(kind).last_end(around.turn, around.start) for kind in ("planned_before", "uncertain_before")
         )
@@ -123,7 +124,7 @@ class TextContext:
 
     def experiencer(self, start: int, end: int) -> Experiencer:
         around = self._around(start, end)
-        family = self._of_relative(around) or triggers()["family_after"].match(around.after)
+        family = self._of_relative(around) or self._triggers["family_after"].match(around.after)
         return Experiencer.FAMILY if family else Experiencer.PATIENT
 
     def _around(self, start: int, end: int, since: int = 0) -> _Surroundings:
@@ -144,7 +145,7 @@ class TextContext:
     def _places(self, kind: str) -> _Places:
         found = self._found.get(kind)
         if found is None:
-            spans = [match.span() for match in triggers()[kind].finditer(self._words)]
+            spans = [match.span() for match in self._triggers[kind].finditer(self._words)]
             found = self._found[kind] = _Places([start for start, _ in spans], [end for _, end in spans])
         return found
 
@@ -182,7 +183,7 @@ class TextContext:
                 return False
             if around.start <= denial.until:
                 listed = "," in self._words[denial.end : around.start]
-                return not (listed and triggers()["affirmed_after"].match(around.after))
+                return not (listed and self._triggers["affirmed_after"].match(around.after))
         return False
 
     # Relatives -------------------------------------------------------------------------------------------------------
@@ -193,8 +194,8 @@ class TextContext:
         places = self._places("relatives")
         starts, ends = [], []
         for start, end in zip(places.starts, places.ends, strict=True):
-            reports = triggers()["tells"].match(self._words, end)
-            company = triggers()["company"].search(self._words, max(0, start - _NEAR), start)
+            reports = self._triggers["tells"].match(self._words, end)
+            company = self._triggers["company"].search(self._words, max(0, start - _NEAR), start)
             if not reports and (_DESCRIBED.match(self._words, end) or not company):
                 starts.append(start)
                 ends.append(end)
@@ -220,7 +221,7 @@ class TextContext:
     def names_something_else(self, start: int, end: int) -> bool:
         """Whether the words there name something else than a finding: `DVT prophylaxis`, `stroke protocol`, `SpO2 97 %
         RA`, an empty box of a form."""
-        at, stop, known = self._plain.at(start), self._plain.at(end), triggers()
+        at, stop, known = self._plain.at(start), self._plain.at(end), self._triggers
         if known["no_finding_after"].match(self._words, stop, stop + _FARTHEST_AFTER):
             return True
         low = max(0, at - _NEAR)

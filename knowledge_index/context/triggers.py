@@ -1,4 +1,7 @@
-"""The triggers of `note_context.yaml` as patterns, by kind, for text with white space collapsed."""
+"""The triggers of `note_context.yaml` as patterns, by kind, for text with white space collapsed.
+
+Another language is a file more, `note_context.de.yaml`, with the kinds it has triggers of.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import yaml
 
@@ -19,14 +23,24 @@ _AT_ITS_PLACE = frozenset({
 })  # fmt: skip
 
 
+LANGUAGES = ("en", "de")
+"""Languages by ISO 639-1 code; the first has all kinds of triggers."""
+_NEVER = ["(?!)"]
+_NO_ANSWER = ["(?P<no>(?!))"]
+
+
 @cache
-def triggers() -> Mapping[str, re.Pattern[str]]:
+def triggers(language: str = LANGUAGES[0]) -> Mapping[str, re.Pattern[str]]:
     """Returns kind -> pattern. `*_before` is searched in the words before a mention, `*_after` matched after its end.
 
     `turns` finds where a new part of a sentence begins, `patient_turns` where a part about the patient begins. Raises
     KeyError or re.error if the shipped table is invalid.
     """
-    raw = yaml.safe_load(files("knowledge_index.context").joinpath("note_context.yaml").read_bytes())
+    raw = _read(LANGUAGES[0])
+    if language != LANGUAGES[0]:
+        own = _read(language)
+        absent = {kind: "(?!)" if kind in _NAMED else _NO_ANSWER if kind == "answered" else _NEVER for kind in raw}
+        raw = absent | own
     named = {name.upper(): raw[name] for name in _NAMED} | {"RELATIVES": _either(raw["relatives"])}
     listed = {kind: _either(lines) for kind, lines in raw.items() if kind not in _NAMED}
     whole = {
@@ -37,6 +51,12 @@ def triggers() -> Mapping[str, re.Pattern[str]]:
     whole["turns"] = rf"(?:,|/|\band) ?(?=[+-]\w|{begin})"
     whole["patient_turns"] = rf"(?:,|\band) ?(?={listed['patient_begins']})"
     return {kind: _compiled(pattern, named) for kind, pattern in whole.items()}
+
+
+def _read(language: str) -> dict[str, Any]:
+    name = "note_context.yaml" if language == LANGUAGES[0] else f"note_context.{language}.yaml"
+    read: dict[str, Any] = yaml.safe_load(files("knowledge_index.context").joinpath(name).read_bytes())
+    return read
 
 
 def _either(lines: Iterable[str]) -> str:

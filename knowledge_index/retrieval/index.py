@@ -35,6 +35,7 @@ from knowledge_index.retrieval.ranking import DEFAULTS, RETRIEVERS, GraphSetting
 from knowledge_index.retrieval.reranker import Reranker
 from knowledge_index.retrieval.subjects import is_about, is_curated, remoteness
 from knowledge_index.vectors.stores import VectorStore, open_vectors
+from knowledge_index.vocabulary.other_languages import names_in
 
 _POOL = 100
 """Minimum number of candidates from BM25 and from the vectors, as in most published pipelines."""
@@ -157,6 +158,11 @@ class KnowledgeIndex:
         return Linker(self._concepts)
 
     @cached_property
+    def _linkers(self) -> dict[str, Linker]:
+        """Linkers of other languages, by ISO 639-1 code."""
+        return {}
+
+    @cached_property
     def _node(self) -> dict[str, int]:
         return {concept.ui: len(self._articles) + number for number, concept in enumerate(self._concepts)}
 
@@ -175,9 +181,19 @@ class KnowledgeIndex:
         """Concepts mentioned in a text, negated mentions marked; see `Linker.link_text`."""
         return self._linker.link_text(text)
 
-    def mentions(self, text: str) -> Iterator[LinkedConcept]:
-        """Yields the concepts mentioned in a text without a look at their context."""
-        return self._linker.mentions(text)
+    def mentions(self, text: str, language: str = "en") -> Iterator[LinkedConcept]:
+        """Yields the concepts mentioned in a text of a language without a look at their context."""
+        return (self._linker if language == "en" else self._linker_of(language)).mentions(text)
+
+    def _linker_of(self, language: str) -> Linker:
+        """Returns the linker of another language's names, which are findings only."""
+        known = self._linkers.get(language)
+        if known is None:
+            concepts = self._linker.concepts
+            named = names_in(language).items()
+            found = [replace(concepts[ui], synonyms=names) for ui, names in named if ui in concepts]
+            known = self._linkers[language] = Linker(found, vocabulary=())
+        return known
 
     # Retrieval -----------------------------------------------------------------------------------------------------
 

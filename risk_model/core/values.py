@@ -101,7 +101,8 @@ class NoteValue:
 @dataclass(frozen=True, slots=True)
 class UnreadNote:
     """A note that was not read, or with `part` not to its end. `reason`: `not-in-time`, `more-notes-than-read`,
-    `text-cut`, `more-mentions-than-read`, or `language-de` (an ISO 639-1 code)."""
+    `text-cut`, `more-mentions-than-read`, `language-fr` (an ISO
+    639-1 code), or `values-de` where only findings are read."""
 
     source: str
     reason: str
@@ -117,6 +118,8 @@ _UNREAD = {
 
 
 def _unread_reason(code: str) -> str:
+    if code.startswith("values-"):
+        return f"values are not read in this language ({code.removeprefix('values-')}), findings are"
     return _UNREAD.get(code) or f"written in a language that is not read ({code.removeprefix('language-')})"
 
 

@@ -31,9 +31,9 @@ class NoteContext:
     ['present', 'historical', 'patient']
     """
 
-    def __init__(self, text: str, sections: Sequence[Section] = ()) -> None:
+    def __init__(self, text: str, sections: Sequence[Section] = (), language: str = "en") -> None:
         self.text = text
-        self.sentences = TextContext(text)
+        self.sentences = TextContext(text, language)
         self._sections = sorted(sections, key=lambda section: section.start)
         self._starts = [section.start for section in self._sections]
 

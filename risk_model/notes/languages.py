@@ -1,4 +1,4 @@
-"""The language of a note, by its frequent words: rules for English read English notes only."""
+"""The language of a note, by its frequent words: each language has rules of its own."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from importlib.resources import files
 
 import yaml
 
-READ = "en"
+_ENGLISH = "en"
 _WORD = re.compile(r"[^\W\d_]+")
 _LOOKED_AT = 20_000
 """Characters from the beginning that are looked at."""
 _FEW = 2
 """Different words of a language without which a text is too short to detect."""
 
+_LONG = 5
 
-def other_language(text: str, declared: str | None = None) -> str | None:
-    """Returns the ISO 639-1 code of a note's language if it is not one that is read, else None.
+
+def language_of(text: str, declared: str | None = None) -> str:
+    """Returns the ISO 639-1 code of a note's language.
 
     The words decide where there are enough; else the `declared` language (a BCP 47 tag); else it is English.
 
-    >>> other_language("Kein Diabetes mellitus. Vater mit Schlaganfall."), other_language("No diabetes.", "en-US")
-    ('de', None)
-    >>> other_language("Diabetes mellitus", "de-CH"), other_language("He has diabetes, the patient said", "de")
-    ('de', None)
+    >>> language_of("Kein Diabetes mellitus. Vater mit Schlaganfall."), language_of("No diabetes.", "en-US")
+    ('de', 'en')
+    >>> language_of("Diabetes mellitus", "de-CH"), language_of("He has diabetes, the patient said", "de")
+    ('de', 'en')
     """
     detected = _detected(text)
     if detected is None and declared and not declared.isspace():
         detected = re.split(r"[-_]", declared.strip().lower())[0]
-    return None if detected in (None, READ) else detected
+    return detected or _ENGLISH
 
 
 def _detected(text: str) -> str | None:
@@ -43,10 +45,12 @@ def _detected(text: str) -> str | None:
     }
     best = max(counted, key=lambda language: counted[language])
     hits, different = counted[best]
+    english = counted[_ENGLISH][0]
     if different < _FEW:
-        return None
-    english = counted[READ][0]
-    return best if best == READ or hits > 1.5 * english else READ if english >= _FEW else None
+        # Without a single English word, one long word will do.
+        alone = best != _ENGLISH and not english and any(len(word) >= _LONG for word in _words()[best] & words.keys())
+        return best if alone else None
+    return best if best == _ENGLISH or hits > 1.5 * english else _ENGLISH if english >= _FEW else None
 
 
 @cache

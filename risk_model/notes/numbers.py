@@ -68,6 +68,8 @@ NEXT_NUMBER = re.compile(
 LATER = re.compile(rf"{_ARROW}|\.{{2,}}|…|\b(?:to|then|now|today|currently|later|subsequently)\b", re.I)
 _BETWEEN = re.compile(r"\bbetween\b", re.I)
 _COLON = re.compile(r"\s*[:=]?\s*")
+_CHANGE = re.compile(r"\b(?:up|down|lost|gained)(?: by)?\s*\Z", re.I)
+_FAHRENHEIT = "[degF]"
 _RANGE_SIGNS = frozenset({"-", "–", "—", "to", "and"})
 _AND = re.compile(r"\s+and(?=\s+\d)", re.I)
 EARLIER = re.compile(
@@ -208,7 +210,8 @@ def _number(
     written = -float(plain) if match["sign"] and concept.definition.low < 0 else float(plain)
     value, end, assumed = _converted(text, match, written, link, concept, grammar)
     low, high = concept.without_unit if assumed else (concept.definition.low, concept.definition.high)
-    if value is None or match["bound"] or not low <= value <= high:
+    change = link != match["link"] and _CHANGE.search(link)  # `180 lbs (down 5 lbs)`
+    if value is None or match["bound"] or change or not low <= value <= high:
         return None, end
     past = bool(PAST.search(link)) or bool(PAST_AFTER.match(text, end))
     before = _FROM.search(link) or (EARLIER.search(link) and not LATER.search(link))
@@ -238,6 +241,8 @@ def _converted(
         return (written / float(period[1]), alone.end(), False) if alone and period else (None, end, False)
     if _of_something_else(text, end):
         return None, end, False
+    if _FAHRENHEIT in definition.conversions and written > definition.high:
+        return definition.convert(written, _FAHRENHEIT), end, True
     fraction = "1" in definition.conversions and written <= 1 and definition.low > 1
     return (definition.convert(written, "1") if fraction else written), end, True
 
@@ -249,7 +254,7 @@ def _of_something_else(text: str, end: int) -> bool:
     if _FOREIGN.match(text, end):
         return True
     token = _TOKEN.match(text, end)
-    return token is not None and token[1] != "in" and definitions().unit(token[1]) in definitions().known_units
+    return token is not None and token[1] not in {"in", "HR"} and definitions().unit(token[1]) in definitions().known_units
 
 
 def _list_item(text: str, match: re.Match[str]) -> bool:
@@ -274,7 +279,7 @@ def _grammar(name: str) -> _Grammar:
     after = re.compile(rf"\s?\(?(?P<unit>{spelled})(?![a-z0-9/])(?!(?<=in) (?:the|a|an|clinic|\d))", re.I)
     dash = "" if definition.low < 0 else "|[-–—]"
     link = (
-        rf"(?:{_TIME}|{_PERIOD}|[^\S\n]+|\n|[:=~≈|\t•*\[]{dash}|\.{{2,}}|\((?:{spelled})\)|\((?=\s?(?:\d|{_PLACED}))"
+        rf"(?:{_TIME}|{_PERIOD}|[^\S\n]+|\n|[:=~≈|\t•*\[↑↓]{dash}|\.{{2,}}|\((?:{spelled})\)|\((?=\s?(?:\d|{_PLACED}))"
         r"|,\s?(?=(?:now|currently|today)\b)|(?<=ing),\s?(?=\d)"
         rf"|\b(?:{_WORDS})\b)"
     )

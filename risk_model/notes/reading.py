@@ -53,6 +53,9 @@ class NoteReading:
     language: str | None = None
     """Set if the note is in a language that is not read: its code."""
 
+    values_language: str | None = None
+    """Set if only findings are read in the note's language: its code."""
+
     def of(self, source: str) -> NoteReading:
         """Returns the same findings with another note as their source."""
         if {finding.note_source for finding in self.findings} | {v.note_source for v in self.values} <= {source}:
@@ -103,6 +106,8 @@ def read_each(
             continue
         used.append(note)
         readings.append(reading)
+        if reading.values_language is not None:
+            not_read.append(UnreadNote(note.source, f"values-{reading.values_language}", part=True))
         if reading.mentions_cut:
             not_read.append(UnreadNote(note.source, "more-mentions-than-read", part=True))
     findings = [finding for reading in readings for finding in reading.findings]

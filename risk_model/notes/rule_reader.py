@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from artifact_store import MemoryCache
 from fhir_mapping import Note
-from knowledge_index import Concept, Evidence, KnowledgeIndex
+from knowledge_index import LANGUAGES, Concept, Evidence, KnowledgeIndex
 from risk_model.core.values import Finding, NoteFindings, NoteValue
 from risk_model.notes.asides import masked
 from risk_model.notes.context import NoteContext
-from risk_model.notes.languages import other_language
+from risk_model.notes.languages import language_of
 from risk_model.notes.reading import (
     DEFAULT_BOUNDS,
     MAX_MENTIONS,
@@ -107,23 +107,29 @@ class RuleNoteReader:
         return known.of(note.source)
 
     def _read(self, note: Note, deadline: float | None) -> NoteReading:
-        foreign = other_language(note.text, note.language)
-        if foreign is not None:
-            return NoteReading((), language=foreign)
-        around = NoteContext(note.text, note.sections)
-        mentioned = self._mentioned(note.text)
+        language = language_of(note.text, note.language)
+        if language not in LANGUAGES:
+            return NoteReading((), language=language)
+        around = NoteContext(note.text, note.sections, language)
+        mentioned = self._mentioned(note.text, language)
         findings = _within(self._findings(note, around, mentioned), deadline)
         values: tuple[NoteValue, ...] = ()
-        if self._values is not None:
+        # Names and units of values are English.
+        if self._values is not None and language == LANGUAGES[0]:
             values = _within(self._values.read(note.text, note.sections, note.source, around), deadline)
         cut = max(len(findings), len(values), len(mentioned) / 2) > MAX_MENTIONS
-        return NoteReading(findings[:MAX_MENTIONS], values[:MAX_MENTIONS], mentions_cut=cut)
+        return NoteReading(
+            findings[:MAX_MENTIONS],
+            values[:MAX_MENTIONS],
+            mentions_cut=cut,
+            values_language=None if language == LANGUAGES[0] else language,
+        )
 
-    def _mentioned(self, text: str) -> list[tuple[Concept, int, int]]:
+    def _mentioned(self, text: str, language: str) -> list[tuple[Concept, int, int]]:
         """Returns the first mentions of findings in a text, whatever their context: at most 2 MAX_MENTIONS and one."""
         found = (
             (linked.concept, linked.start, linked.end)
-            for linked in self.index.mentions(masked(text))
+            for linked in self.index.mentions(masked(text), language)
             if linked.start is not None and linked.end is not None and is_finding(linked.concept)
         )
         return list(islice(found, 2 * MAX_MENTIONS + 1))

@@ -59,6 +59,9 @@ KINDS: dict[str, list[tuple[str, str, str]]] = {
         ("Albumin 5% 250 mL x2", "", ""),
         ("Na 129 L, BUN 30, 2 L positive", "", "sodium 129; bun 30"),
         ("Given potassium 20 mEq and magnesium 4 g IV", "", ""),
+        ("T 98.6 HR 72 BP 120/80", "", "temperature 37; heart_rate 72; systolic_bp 120; diastolic_bp 80"),
+        ("Weight 180 lbs (down 5 lbs)", "", "weight 81.647"),
+        ("Cr ↑ 2.3", "", "creatinine 2.3"),
         ("2 g sodium diet, potassium repletion", "", ""),
     ],
     "pseudo-negation": [
