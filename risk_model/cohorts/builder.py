@@ -8,12 +8,17 @@ strict); `none`: followed for ever; or until a given date.
 from __future__ import annotations
 
 import gzip
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from functools import partial
+from io import BytesIO
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 
@@ -31,18 +36,27 @@ from risk_model.cohorts.labelled_cohort import (
     LabelledCohort,
     counts,
 )
-from risk_model.cohorts.patient_identity import People
+from risk_model.cohorts.patient_identity import People, marks_of
 from risk_model.cohorts.splits import SPLITS, ByHash, SplitPlan, assign, folds
 from risk_model.core.errors import CohortError
 from risk_model.labels.given_labels import GivenLabels
 from risk_model.labels.labelling import Excluded, Labelled, label
-from risk_model.labels.task_definitions import TaskDefinition
+from risk_model.labels.task_definitions import TaskDefinition, parse_task
 from risk_model.labels.timeline import PatientTimeline
 
 FOLLOW_UP = ("data", "patient", "none")
 _REPORT_EVERY = 500
 _NO_REAL_YEAR, _NO_REAL_SPAN = 2100, 80
 """Years of last entries that no real data have."""
+
+
+_Answer = tuple["PatientPart", "_Gathered", bytes]
+
+
+class PatientPart(Protocol):
+    """Some of the patients of a source."""
+
+    def patients(self) -> Iterator[PatientData]: ...
 
 
 class PatientSource(Protocol):
@@ -58,6 +72,14 @@ class PatientSource(Protocol):
 
     def patients(self) -> Iterator[PatientData]: ...
 
+    def parts(self) -> Sequence[PatientPart]:
+        """The patients in parts, which can be sent to other processes."""
+        ...
+
+    def count(self, part: Any) -> None:
+        """Adds what was left out of a part, once its patients were read."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class CohortOptions:
@@ -71,6 +93,8 @@ class CohortOptions:
     site_map: Path | None = None
     labels: GivenLabels | None = None
     """Labels made elsewhere, instead of those of the definition."""
+    workers: int = 1
+    """Processes that label; the cohort is the same with any number."""
 
 
 @dataclass
@@ -81,11 +105,23 @@ class _Gathered:
     unreadable: Counter[str] = field(default_factory=Counter)
     last: dict[str, datetime] = field(default_factory=dict)
     given_split: dict[str, str] = field(default_factory=dict)
-    people: People = field(default_factory=People)
+    marks: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     patients: int = 0
     doubtful_stays: int = 0
     without_prediction: int = 0
     """Patients without a stay or event that triggers a prediction."""
+
+    def add(self, other: _Gathered) -> None:
+        """Appends the patients of another part."""
+        self.rows += other.rows
+        self.marks += other.marks
+        for name in ("excluded", "classes", "unreadable"):
+            getattr(self, name).update(getattr(other, name))
+        self.last |= other.last
+        self.given_split |= other.given_split
+        self.patients += other.patients
+        self.doubtful_stays += other.doubtful_stays
+        self.without_prediction += other.without_prediction
 
 
 def build_cohort(
@@ -131,13 +167,15 @@ def label_all(
 
 def _build(task: TaskDefinition, source: PatientSource, out: Path, options: CohortOptions, progress: Progress) -> None:
     gathered, site_map = _Gathered(), _site_map(options)
-    with gzip.GzipFile(out / PATIENTS, "wb", compresslevel=4, mtime=0) as stream:
-        for patient in source.patients():
-            if _gather(task, patient, options, site_map, gathered):
-                line = {"subject_id": patient.subject_id, "resources": patient.resources}
-                stream.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-            if gathered.patients % _REPORT_EVERY == 0:
-                progress(f"{gathered.patients:,} patients, {len(gathered.rows):,} rows")
+    job = partial(_gather_part, task.text, options)
+    with (out / PATIENTS).open("wb") as stream:
+        for part, found, lines in _each(job, source.parts(), options.workers):
+            source.count(part)
+            gathered.add(found)
+            stream.write(lines)
+            if options.labels is not None:
+                options.labels.met.update(subject for subject, _ in found.marks)
+            progress(f"{gathered.patients:,} patients, {len(gathered.rows):,} rows")
     progress(f"{gathered.patients:,} patients, {len(gathered.rows):,} rows")
     rows, number_of_folds = _rows(gathered, options, short := _believable(task, gathered, options))
     _check(task, rows, gathered)
@@ -181,6 +219,31 @@ def _labels_to_json(given: GivenLabels) -> dict[str, object]:
     return {"file": given.file.name, "labels": sum(map(len, given.by_subject.values())), **digest}
 
 
+def _gather_part(task_file: str, options: CohortOptions, part: PatientPart) -> tuple[PatientPart, _Gathered, bytes]:
+    """Labels the patients of a part; returns it with its counts, and the labelled patients as gzipped lines."""
+    task = parse_task(task_file, TASK)  # a definition itself cannot be sent to another process
+    gathered, site_map, lines = _Gathered(), _site_map(options), BytesIO()
+    with gzip.GzipFile(fileobj=lines, mode="wb", compresslevel=4, mtime=0) as stream:
+        for patient in part.patients():
+            if _gather(task, patient, options, site_map, gathered):
+                line = {"subject_id": patient.subject_id, "resources": patient.resources}
+                stream.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    return part, gathered, lines.getvalue()
+
+
+def _each(job: Callable[[PatientPart], _Answer], parts: Sequence[PatientPart], workers: int) -> Iterator[_Answer]:
+    """Yields the answer for each part in order; at most workers + 1 parts are in memory."""
+    if workers == 1:
+        yield from map(job, parts)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting = iter(parts)
+        running = deque(pool.submit(job, part) for part in islice(waiting, workers + 1))
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(job, part) for part in islice(waiting, 1))
+
+
 def _site_map(options: CohortOptions) -> SiteMap | None:
     """Raises DefinitionError with the file and the field."""
     return None if options.site_map is None else SiteMap.open(options.site_map)
@@ -196,7 +259,7 @@ def _gather(
     except FhirMappingError as error:
         into.unreadable[type(error).__name__] += 1
         return False
-    into.people.add(patient.subject_id, patient.resources)
+    into.marks.append((patient.subject_id, marks_of(patient.resources)))
     into.doubtful_stays += timeline.within_other_encounters()
     into.classes.update(stay.stay_class.value for stay in timeline.stays)
     if timeline.last is not None:
@@ -243,7 +306,10 @@ def _believable(task: TaskDefinition, gathered: _Gathered, options: CohortOption
 
 def _rows(gathered: _Gathered, options: CohortOptions, believable: _Believable) -> tuple[tuple[CohortRow, ...], int]:
     ordered = sorted(believable.rows, key=lambda r: (r.subject_id, r.prediction_time, r.encounter_id or ""))
-    persons = {row.subject_id: gathered.people.person(row.subject_id) for row in ordered}
+    people = People()
+    for subject, marks in gathered.marks:
+        people.add(subject, marks)
+    persons = {row.subject_id: people.person(row.subject_id) for row in ordered}
     places = _given(ordered, persons, gathered.given_split) or assign(ordered, persons, options.plan)
     for place in places:
         gathered.excluded["outside its split's period"] += place is None

@@ -9,14 +9,14 @@ folder counts as not fetched: an export without procedures does not mean that th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from fhir_mapping.bulk import BUNDLES, LINES, partition_by_patient
+from fhir_mapping.bulk import BUNDLES, LINES, PatientPartitions, partition_by_patient
 
 Resource = dict[str, Any]
 Progress = Callable[[str], None]
@@ -31,6 +31,24 @@ class PatientData:
     subject_id: str
     resources: tuple[Resource, ...]
     split: str | None = None
+
+
+@dataclass
+class FhirPart:
+    """A bucket of patients; `without_patient` counts resources of a patient without a Patient, as it is read."""
+
+    work: Path
+    number: int
+    without_patient: int = 0
+
+    def patients(self) -> Iterator[PatientData]:
+        for subject, lines in PatientPartitions(self.work).charts(self.number):
+            resources: list[Resource] = [orjson.loads(line) for line in lines]
+            resources.sort(key=lambda resource: resource["resourceType"] != "Patient")
+            if resources[0]["resourceType"] == "Patient":
+                yield PatientData(subject, tuple(resources))
+            else:
+                self.without_patient += len(resources)
 
 
 class FhirFolder:
@@ -64,14 +82,17 @@ class FhirFolder:
         self._folder.cleanup()
 
     def patients(self) -> Iterator[PatientData]:
-        for number in range(self._dealt.buckets):
-            for subject, lines in self._dealt.charts(number):
-                resources: list[Resource] = [orjson.loads(line) for line in lines]
-                resources.sort(key=lambda resource: resource["resourceType"] != "Patient")
-                if resources[0]["resourceType"] == "Patient":
-                    yield PatientData(subject, tuple(resources))
-                else:
-                    self._without_patient += len(resources)
+        for part in self.parts():
+            yield from part.patients()
+            self.count(part)
+
+    def parts(self) -> Sequence[FhirPart]:
+        """Returns the patients in parts that other processes can read, in order."""
+        return [FhirPart(self._dealt.work, number) for number in range(self._dealt.buckets)]
+
+    def count(self, part: FhirPart) -> None:
+        """Adds what was left out of a part, once its patients were read."""
+        self._without_patient += part.without_patient
 
     @property
     def left_out(self) -> Mapping[str, int]:

@@ -24,10 +24,10 @@ class People:
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
 
-    def add(self, subject_id: str, resources: Sequence[Resource]) -> None:
-        patient = next(r for r in resources if r["resourceType"] == "Patient")
+    def add(self, subject_id: str, found: Iterable[str]) -> None:
+        """Links a patient to all with one of these marks (see `marks_of`)."""
         self._find(f"p:{subject_id}")
-        for mark in marks(patient, resources):
+        for mark in found:
             self._union(f"p:{subject_id}", mark)
 
     def person(self, subject_id: str) -> str:
@@ -46,6 +46,12 @@ class People:
         # The root of a set with a patient in it is always a patient: marks sort after "p:".
         first, second = sorted((self._find(a), self._find(b)))
         self._parent[second] = first
+
+
+def marks_of(resources: Sequence[Resource]) -> tuple[str, ...]:
+    """Returns the marks of one patient."""
+    patient = next(r for r in resources if r["resourceType"] == "Patient")
+    return tuple(marks(patient, resources))
 
 
 def marks(patient: Resource, resources: Iterable[Resource]) -> Iterator[str]:

@@ -37,7 +37,8 @@ class GivenLabels:
     file: Path
     by_subject: Mapping[str, tuple[tuple[datetime, bool], ...]]
     left_out: Counter[str] = field(default_factory=Counter)
-    _met: set[str] = field(default_factory=set)
+    met: set[str] = field(default_factory=set)
+    """The patients that were read."""
 
     @classmethod
     def open(cls, path: Path) -> GivenLabels:
@@ -63,7 +64,6 @@ class GivenLabels:
         name = next((name for name in names if name in self.by_subject), None)
         if name is None:
             return
-        self._met.add(name)
         first = min((event.time for event in timeline.events if event.time is not None), default=None)
         starts = [stay.start for stay in timeline.stays] + ([first] if first is not None else [])
         for at, answer in self.by_subject[name]:
@@ -78,7 +78,8 @@ class GivenLabels:
 
     def unused(self) -> Mapping[str, int]:
         """Returns the counts of labels that gave no row because of their file or the data, after all patients."""
-        missing = sum(len(rows) for name, rows in self.by_subject.items() if name not in self._met)
+        met = self.met | {str(subject_number(name)) for name in self.met}
+        missing = sum(len(rows) for name, rows in self.by_subject.items() if name not in met)
         return dict(self.left_out) | ({"labels of subjects that the data do not have": missing} if missing else {})
 
 

@@ -120,6 +120,13 @@ def _midnight(moment: datetime) -> datetime:
 @click.option(
     "--zone", type=_Zone(), default="UTC", show_default=True, help="The hospital's time zone, for the end of a day."
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes; any number gives one cohort.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print cohort.json.")
 def build_command(
     task: str,
@@ -133,6 +140,7 @@ def build_command(
     follow_up: str | datetime,
     site_map: Path | None,
     zone: tzinfo,
+    workers: int,
     as_json: bool,
 ) -> None:
     """Build a cohort folder.
@@ -156,7 +164,7 @@ def build_command(
     chosen = find_definition(task, definition) if labels is None else task_of_labels(task)
     given = None if labels is None else GivenLabels.open(labels)
     kind = "fhir" if fhir is not None else "meds"
-    options = CohortOptions(plan, folds, follow_up, zone, kind, site_map, given)
+    options = CohortOptions(plan, folds, follow_up, zone, kind, site_map, given, workers)
 
     def progress(message: str) -> None:
         click.echo(message, err=True)

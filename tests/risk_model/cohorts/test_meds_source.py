@@ -368,3 +368,35 @@ def test_shifted_dates_warn_about_the_end_of_follow_up(
         dataset(tmp_path / "meds", rows), tmp_path / "out", "readmission_30d", "any-inpatient-30d", follow_up=follow_up
     )
     assert any("--follow-up patient" in warning for warning in cohort.manifest["warnings"]) is warned
+
+
+@pytest.mark.parametrize("source", ["meds", "fhir"])
+def test_any_number_of_workers_gives_the_same_cohort(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charts = [whole_chart(f"p{number}", nested=number % 2 == 0) for number in range(12)]
+    write(tmp_path / "fhir", charts)
+    with MedsWriter(tmp_path / "meds", created_at=datetime(2024, 6, 1, tzinfo=UTC)) as written:
+        for chart in charts:
+            written.add(PatientRecord.from_resources(chart))
+    monkeypatch.setattr("risk_model.cohorts.meds_source._ROWS_A_PART", 40)
+    manifests = []
+    for workers in (1, 2):
+        out = tmp_path / f"out{workers}"
+        done = run("build", "--task", "readmission_30d", "--follow-up", "none", f"--{source}", tmp_path / source, "--out",
+                   out, "--workers", workers)  # fmt: skip
+        assert done.exit_code == 0, done.output
+        manifests.append((out / "cohort.json").read_bytes())
+    assert manifests[0] == manifests[1]
+
+
+def test_parts_hold_whole_subjects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row for subject in range(1, 8) for row in mimic(subject, *[(n, f"ICD10CM//A0{n}") for n in range(subject)])]
+    folder = dataset(tmp_path / "meds", rows)
+    table = parquet.read_table(folder / "data" / "0.parquet")
+    parquet.write_table(table, folder / "data" / "0.parquet", row_group_size=4)
+    for size in (1, 3, 5, 100):
+        monkeypatch.setattr("risk_model.cohorts.meds_source._ROWS_A_PART", size)
+        source = MedsDataset(folder)
+        found = [(subject, [row["code"] for row in own]) for subject, own in source.subjects()]
+        assert found == [(str(n), [f"ICD10CM//A0{k}" for k in range(n)]) for n in range(1, 8)]
