@@ -23,6 +23,7 @@ _CONCEPTS: Mapping[str, str] = MappingProxyType(
         "platelets": "platelets", "bilirubin": "bilirubin", "creatinine": "creatinine", "urea nitrogen": "bun",
         "white cells": "wbc", "potassium": "potassium", "sodium": "sodium", "bicarbonate": "bicarbonate",
         "mean arterial pressure": "mean_bp", "oxygenation (pao2/fio2)": "pao2", "air or oxygen": "fio2",
+        "hemoglobin": "hemoglobin",
     }
 )  # fmt: skip
 # Charted under one name, it is not missing under the other.

@@ -15,7 +15,7 @@ from fhir_mapping import Measurement, PatientRecord
 from fhir_mapping.core import format_number, format_unit
 from fhir_mapping.record import BEFORE_STAY, WITHOUT_STAY
 from fhir_mapping.terminology import definitions
-from risk_model import Driver, Pipeline, RiskEstimate
+from risk_model import Abnormality, Driver, Pipeline, RiskEstimate
 from risk_model.features import RATIOS
 
 SHOWN_VALUES = 12
@@ -55,12 +55,14 @@ class ChartEntry:
 
 @dataclass(frozen=True, slots=True)
 class DriverView:
-    """One driver with its source data. `direction` is raises or lowers; `share` is its bar's length in percent."""
+    """One driver with its source data. `abnormal` is low, high or empty, `direction` is raises or lowers; `share` is
+    its bar's length in percent."""
 
     anchor: str
     concept: str
     label: str
     value: str
+    abnormal: str
     direction: str
     strength: str
     odds: str
@@ -104,6 +106,7 @@ def driver_views(
                 concept=driver.concept,
                 label=driver.label,
                 value=driver.value,
+                abnormal=driver.abnormal if driver.abnormal in {Abnormality.LOW, Abnormality.HIGH} else "",
                 direction="raises" if driver.contribution > 0 else "lowers",
                 strength=next(word for least, word in _STRENGTHS if abs(driver.contribution) >= least),
                 odds=f"{exp(driver.contribution):.2f}",

@@ -94,7 +94,7 @@ def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
         against=_against(estimate),
         prediction_set="" if estimate.prediction_set is None else describe_prediction_set(estimate.prediction_set),
         bars=bars,
-        scale=percent(_scale(estimate)),
+        scale=f"{100 * _scale(estimate):.0f} %",
         abstention=None if estimate.abstention is None else estimate.abstention.reason,
         code=None if estimate.abstention is None else estimate.abstention.code,
         scores=tuple(_score(score, quiet) for score in sorted(fitting_scores(estimate), key=lambda s: s is not best)),

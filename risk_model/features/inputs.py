@@ -232,7 +232,7 @@ def describe_input(name: str) -> str:
     """Returns an input in words for model monitoring: its concept, then the aggregate.
 
     >>> describe_input("sodium.min_24h"), describe_input("reason.anaemia")
-    ('Sodium: min 24h', 'Anaemia: reason of the stay')
+    ('Sodium: min 24h', 'Anemia: reason of the stay')
     """
     kind, _, what = name.partition(".")
     if kind == "noted":

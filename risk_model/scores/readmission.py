@@ -82,7 +82,7 @@ def hospital_score(record: PatientRecord) -> ScoreResult | None:
     if not adult(vector, 18) or record.current_stay is None or is_pregnant(record):
         return None
     items = [
-        item("haemoglobin", vector.number("hemoglobin.last"), "g/dL", 1, lambda v: int(v < 12)),
+        item("hemoglobin", vector.number("hemoglobin.last"), "g/dL", 1, lambda v: int(v < 12)),
         _oncology(record),
         item("sodium", vector.number("sodium.last"), "mmol/L", 1, lambda v: int(v < 135)),
         item("procedures in this stay", vector.number("procedure.count"), "", 1, lambda v: int(v > 0)),

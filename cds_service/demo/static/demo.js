@@ -183,7 +183,7 @@ function dismiss(serviceId, entry, card, words) {
 const sendUnsent = () => { for (const one of [...unsent]) guarded(one.send); };
 
 function overrideForm(serviceId, card) {
-  const choice = element("select", { "aria-label": "Reason" }, element("option", { value: "" }, "Reason (optional)"),
+  const choice = element("select", { "aria-label": "Reason" }, element("option", { value: "" }, "Reason"),
     ...(card.overrideReasons || []).map((reason) => element("option", { value: reason.code }, reason.display)));
   const comment = element("input", { type: "text", placeholder: "Comment", "aria-label": "Comment", maxlength: "500" });
   const button = element("button", { type: "button", class: "dismiss", on: { click: () => {

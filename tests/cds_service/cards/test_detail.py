@@ -296,14 +296,14 @@ def test_a_language_model_never_sets_the_alert_level(
     assert ("suggestions" in card) == (indicator == "warning")
     assert f"{100 * probability:.0f} % (5–45 %)**" in card["detail"]
     assert "1 note read by the language model small. 1 note not read by the language model yet." in card["detail"]
-    told = " ".join(reading_words([read]))
-    assert "the language model small (1)" in told
-    assert "1 note not read by the language model yet" in told
-    assert "never the alert level of the card" in told
+    sentences = " ".join(reading_words([read]))
+    assert "the language model small (1)" in sentences
+    assert "1 note not read by the language model yet" in sentences
+    assert "never the alert level of the card" in sentences
 
 
 def test_a_question_without_established_scores_blames_no_age(assessed: tuple[Assessment, PatientRecord]) -> None:
-    """A model of one's own for stays of a week once told a patient of 76 that his age was unknown."""
+    """A model of one's own for stays of a week once sentences a patient of 76 that his age was unknown."""
     assessment, record = assessed
     asked = find_definition("long_stay").question
     own = replace(assessment.estimate, task="long_stay", question=asked, comparators=())
@@ -319,6 +319,6 @@ def test_notes_without_findings_and_dropped_claims_are_reported(
     """A small model's two notes without a finding once left nothing but the words that it had read them."""
     assessment, _ = assessed
     empty = NoteFindings((), None, "language:small", 2, 0, unanchored_dropped=3, language_notes=2)
-    told = " ".join(reading_words([replace(assessment, findings=empty)]))
-    assert "Left out: 3 language model findings not supported by the text of the notes." in told
+    sentences = " ".join(reading_words([replace(assessment, findings=empty)]))
+    assert "Left out: 3 language model findings not supported by the text of the notes." in sentences
     assert "Left out" not in " ".join(reading_words([assessment]))

@@ -61,23 +61,23 @@ def explain(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[
 def test_one_patient_is_one_object_with_the_keys_of_design(explain: Explain) -> None:
     answer = explain(ICU, *DEATH, *FIRST_DAY)
     assert answer.code == 0, answer.err
-    told = json.loads(answer.out)
-    assert told.keys() >= KEYS
-    assert told["interval"][0] < told["probability"] < told["interval"][1]
-    assert told["abstention"] is None
-    assert told["agreement"] in {"agrees", "disagrees", "unknown"}
-    assert {score["name"] for score in told["scores"]} == {"SAPS II", "SOFA"}
-    saps = next(score for score in told["scores"] if score["name"] == "SAPS II")
+    explained = json.loads(answer.out)
+    assert explained.keys() >= KEYS
+    assert explained["interval"][0] < explained["probability"] < explained["interval"][1]
+    assert explained["abstention"] is None
+    assert explained["agreement"] in {"agrees", "disagrees", "unknown"}
+    assert {score["name"] for score in explained["scores"]} == {"SAPS II", "SOFA"}
+    saps = next(score for score in explained["scores"] if score["name"] == "SAPS II")
     assert saps["points"][0] < saps["points"][1]
     assert saps["published_risk"][0] < saps["published_risk"][1]
     assert "bilirubin" in saps["missing"]
-    papers = {paper["pmid"] for paper in told["evidence"]}
-    for driver in told["drivers"]:
+    papers = {paper["pmid"] for paper in explained["evidence"]}
+    for driver in explained["drivers"]:
         assert driver.keys() >= DRIVER_KEYS
         assert driver["direction"] == ("raises" if driver["contribution"] > 0 else "lowers")
         assert driver["abnormal"] in {"low", "high", "normal", None}
         assert set(driver["evidence"]) <= papers
-    for paper in told["evidence"]:
+    for paper in explained["evidence"]:
         assert paper.keys() >= PAPER_KEYS
         assert paper["factor"]
         assert paper["outcome"]
@@ -92,11 +92,11 @@ def test_an_abstention_is_exit_4_and_names_the_time_that_works(explain: Explain)
         moment = late.err.rpartition("--as-of ")[2].strip()
         again = explain(ICU, *DEATH, "--as-of", moment, command=command)
         assert again.code == 0, again.err
-    told = json.loads(explain(WARD).out)
-    assert told["probability"] is None
-    assert told["abstention"]["reason"].startswith("No diabetes is recorded.")
-    assert told["drivers"] == []
-    assert [score["name"] for score in told["scores"]] == ["LACE", "HOSPITAL"]
+    explained = json.loads(explain(WARD).out)
+    assert explained["probability"] is None
+    assert explained["abstention"]["reason"].startswith("No diabetes is recorded.")
+    assert explained["drivers"] == []
+    assert [score["name"] for score in explained["scores"]] == ["LACE", "HOSPITAL"]
 
 
 def test_no_time_is_named_where_none_would_help(explain: Explain) -> None:
@@ -117,7 +117,7 @@ def test_a_folder_is_one_line_a_patient(explain: Explain, tmp_path: Path) -> Non
     assert "1 estimated, 1 abstained, 0 unreadable" in answer.err
     alone = json.loads(explain(ICU, *at).out)
     assert alone in lines
-    out = tmp_path / "told.ndjson"
+    out = tmp_path / "explained.ndjson"
     written = explain(folder, *at, "--out", out)
     assert written.out == ""
     assert [json.loads(line) for line in out.read_text("utf-8").splitlines()] == lines

@@ -118,7 +118,7 @@ def test_the_two_published_ends_alone_give_the_lace_risks_between() -> None:
 
 
 @pytest.mark.parametrize(("code", "value", "name", "expected"), [
-    ("718-7", 11.9, "haemoglobin", 1), ("718-7", 12.0, "haemoglobin", 0),
+    ("718-7", 11.9, "hemoglobin", 1), ("718-7", 12.0, "hemoglobin", 0),
     ("2951-2", 134, "sodium", 1), ("2951-2", 135, "sodium", 0),
 ])  # fmt: skip
 def test_hospital_laboratory_borders(code: str, value: float, name: str, expected: int) -> None:
