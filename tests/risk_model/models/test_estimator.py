@@ -240,8 +240,8 @@ def test_several_rows_of_one_patient_count_as_one_in_the_interval(models: dict[s
     """8,000 rows of 4,000 patients once counted as 8,000 patients, and the intervals were too narrow by a quarter."""
     model = models[IN_HOSPITAL_MORTALITY]
     assert model.manifest["rows"] == 2 * model.manifest["patients"]
-    as_patients = RiskModel(model.manifest, model.names, model.folder, None)  # no conformal borders: Wilson's interval
-    as_rows = RiskModel({**model.manifest, "patients": model.manifest["rows"]}, model.names, model.folder, None)
+    as_patients = replace(model, conformal=None)  # no conformal borders: Wilson's interval
+    as_rows = replace(as_patients, manifest={**model.manifest, "patients": model.manifest["rows"]})
 
     def width(opened: RiskModel) -> float:
         spans = [opened.interval(item["probability"]) for item in model.manifest["reliability"]]
