@@ -19,9 +19,10 @@ only raise the risk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class Column:
     """The concept of its normal range."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for its cached properties
 class Encoding:
     """The columns of a model's inputs and the reference of its patients.
 
@@ -167,34 +168,59 @@ class Encoding:
 
     def columns_of(self, x: Rows) -> Rows:
         """Returns the columns of rows (n, inputs), shape (n, columns); NaN where an input is unknown."""
-        if all(column.form is Form.PLAIN and column.direction == 0 for column in self.columns):
-            return x[:, [column.place for column in self.columns]]
         x = self._with_hours(x)
-        bounds = self._bounds(x)
-        made = np.empty((len(x), len(self.columns)), np.float32)
-        for number, column in enumerate(self.columns):
-            made[:, number] = _formed(x[:, column.place], column, bounds)
+        made = x[:, self._places]
+        low, high = self._bounds(x)
+        for form, (columns, scales) in self._by_form.items():
+            value, least, most = as_measured(made[:, columns]), low[:, scales], high[:, scales]
+            made[:, columns] = _FORMED[form](value, least, most)
         return made
 
     def reference(self, x: Rows, medians: Mapping[str, float | None]) -> Rows:
         """Returns the reference of each row, shape (n, inputs); `medians` are those of the training patients."""
-        found, bounds = np.array(x, dtype=np.float64), self._bounds(x)
+        found = np.array(x, dtype=np.float64)
+        low, high = self._bounds(x)
+        places, scales = self._normal
+        found[:, places] = np.clip(as_measured(x[:, places]), low[:, scales], high[:, scales])
         for place, (name, rest) in enumerate(zip(self.names, self.rests, strict=True)):
-            value = found[:, place]
-            if rest is Rest.NORMAL:
-                low, high = bounds[str(scale_of(name))]
-                found[:, place] = np.clip(as_measured(value), low, high)
-            elif rest is not Rest.OWN:
-                median = medians.get(name)
-                at = {Rest.NONE: 0.0, Rest.USUAL: 1.0}.get(rest, median)
-                found[:, place] = value if at is None else np.where(np.isnan(value), value, at)
+            at = _RESTS[rest] if rest in _RESTS else medians.get(name) if rest is Rest.MEDIAN else None
+            if at is not None:
+                found[np.isfinite(found[:, place]), place] = at
         return found.astype(np.float32)
 
-    def _bounds(self, x: Rows) -> dict[str, tuple[Floats, Floats]]:
-        """Returns the normal range of every scale for each row."""
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        return np.array([column.place for column in self.columns], dtype=np.int64)
+
+    @cached_property
+    def _scales(self) -> tuple[str, ...]:
+        """The concepts of the normal ranges in use."""
+        return tuple(sorted({scale for name in self.names if (scale := scale_of(name)) in self.ranges and scale}))
+
+    @cached_property
+    def _normal(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The positions of the inputs that have a normal range, and of their scales."""
+        found = [
+            (p, self._scales.index(str(scale_of(n)))) for p, n in enumerate(self.names) if self.rests[p] is Rest.NORMAL
+        ]
+        return _pairs(found)
+
+    @cached_property
+    def _by_form(self) -> Mapping[Form, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """The positions of the columns of each form but plain, and of their scales."""
+        found: dict[Form, list[tuple[int, int]]] = {}
+        for number, column in enumerate(self.columns):
+            if column.scale is not None:
+                found.setdefault(column.form, []).append((number, self._scales.index(column.scale)))
+        return {form: _pairs(pairs) for form, pairs in found.items()}
+
+    def _bounds(self, x: Rows) -> tuple[Floats, Floats]:
+        """Returns the lowest and the highest normal values of every scale for each row, each (n, scales)."""
         female, age = self._own(x, "sex.female"), self._own(x, "age.last")
-        scales = {scale for name in self.names if (scale := scale_of(name)) in self.ranges}
-        return {scale: self.ranges[scale].bounds(female, age) for scale in scales if scale is not None}
+        found = [self.ranges[scale].bounds(female, age) for scale in self._scales]
+        if not found:
+            return np.empty((len(x), 0)), np.empty((len(x), 0))
+        return np.stack([low for low, _ in found], axis=1), np.stack([high for _, high in found], axis=1)
 
     def _own(self, x: Rows, name: str) -> Floats:
         if name not in self.names:
@@ -278,17 +304,15 @@ def _rest(name: str, ranges: Mapping[str, RangeTable]) -> Rest:
     return Rest.MEDIAN
 
 
-def _formed(raw: Rows, column: Column, bounds: Mapping[str, tuple[Floats, Floats]]) -> Floats | Rows:
-    if column.form is Form.PLAIN or column.scale is None:
-        return raw
-    value = as_measured(raw)
-    low, high = bounds[column.scale]
-    if column.form is Form.FLOORED:
-        return np.maximum(value, low)
-    if column.form is Form.CAPPED:
-        return np.minimum(value, high)
-    if column.form is Form.BELOW:
-        return np.maximum(low - value, 0.0)
-    if column.form is Form.ABOVE:
-        return np.maximum(value - high, 0.0)
-    return np.clip(value, low, high)
+def _pairs(found: Sequence[tuple[int, int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return np.array([a for a, _ in found], dtype=np.int64), np.array([b for _, b in found], dtype=np.int64)
+
+
+_FORMED: Mapping[Form, Callable[[Floats, Floats, Floats], Floats]] = {
+    Form.FLOORED: lambda value, low, _: np.maximum(value, low),
+    Form.CAPPED: lambda value, _, high: np.minimum(value, high),
+    Form.BELOW: lambda value, low, _: np.maximum(low - value, 0.0),
+    Form.ABOVE: lambda value, _, high: np.maximum(value - high, 0.0),
+    Form.WITHIN: lambda value, low, high: np.clip(value, low, high),
+}
+_RESTS: Mapping[Rest, float] = {Rest.NONE: 0.0, Rest.USUAL: 1.0}

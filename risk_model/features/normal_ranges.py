@@ -24,7 +24,8 @@ _FILE = Path(__file__).resolve().parents[1] / "tables" / "normal_ranges.yaml"
 def as_measured(value: NDArray[np.floating]) -> Array:
     """Returns values as they were before they became float32, to four decimals: 1.1 and not 1.10000002384, which is
     above a bound of 1.1."""
-    return np.round(np.asarray(value, dtype=np.float64), 4)
+    exact: Array = np.asarray(value, dtype=np.float64)
+    return exact.round(4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,9 +255,13 @@ class RiskModel:
 
     def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Returns calibrated probabilities of rows (n, inputs), NaN for unknown, without checks for abstention."""
-        data = xgboost().DMatrix(self.encoding.columns_of(rows), nthread=1)
-        margin = self._booster.predict(data, validate_features=False, output_margin=True)
-        return self._calibrated(np.asarray(margin, dtype=np.float64))
+        return self._probabilities(self.encoding.columns_of(rows))
+
+    def _probabilities(self, columns: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Returns calibrated probabilities of rows of columns. Their names are checked once, on opening."""
+        data = xgboost().DMatrix(columns, nthread=1)
+        raw = self._booster.predict(data, validate_features=False, output_margin=True)
+        return self._calibrated(np.asarray(raw, dtype=np.float64))
 
     def _calibrated(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
         calibration = self.manifest["calibration"]
@@ -272,9 +276,8 @@ class RiskModel:
     def explain(self, row: inputs.Row) -> Explanation:
         """Returns the probability of one row (inputs,), that of its reference, and the exact contribution of every
         concept that has one."""
-        both = np.stack([row, self.reference(row)])
-        probability, reference = self.probabilities(both).tolist()
-        columns = self.encoding.columns_of(both)
+        columns = self.encoding.columns_of(np.stack([row, self.reference(row)]))
+        probability, reference = self._probabilities(columns).tolist()
         found = self._paths().contributions(columns[0], columns[1]) * self.manifest["calibration"]["slope"]
         contributions = dict(zip(self.encoding.concepts, found.tolist(), strict=True))
         return Explanation(probability, reference, {name: part for name, part in contributions.items() if part})
