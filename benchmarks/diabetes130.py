@@ -91,7 +91,7 @@ def main() -> None:
         study(options.test) if options.test else None,
         options.out,
         model_id="riskcards-readmission-diabetes130",
-        version="3.1",
+        version="4",
         population=POPULATION,
         ship=options.ship,
         curve=options.curve,

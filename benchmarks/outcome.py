@@ -123,8 +123,9 @@ def run(
     ship: bool,
     curve: bool = False,
     bootstraps: int = 1000,
+    more: Callable[[Fit], Mapping[str, Any]] = lambda _: {},
 ) -> dict[str, Any]:
-    """Fit, measure (on the test set, else out of fold), write, and ship when asked."""
+    """Fit, measure (on the test set, else out of fold), write, and ship when asked; `more` adds to metrics.json."""
     out.mkdir(parents=True, exist_ok=True)
     fitted: Fit = fit(train.cohort, progress=say)
     if test is None:
@@ -134,6 +135,7 @@ def run(
     say("measuring")
     statements = statements_of(fitted, study, probability, unseen=test is not None)
     metrics = evaluate(study, probability, statements, bootstraps) | {"measured_on": where}
+    metrics |= more(fitted)
     if curve:
         metrics["learning_curve"] = learning_curve(train, fitted)
     rows = np.ones(len(probability), bool) if study.primary is None else study.primary

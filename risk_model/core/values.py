@@ -288,6 +288,11 @@ class RiskEstimate:
     reasons: tuple[str, ...] = ()
     """What contributes most to a first stage's estimate from notes, in words; empty if the model has no first stage.
     For a language model (`voice`) they are sentences of the notes."""
+    reference: float | None = None
+    """Probability of the patient's reference: the same patient with every abnormal value at the nearest normal one."""
+    contributions: tuple[tuple[str, float], ...] = ()
+    """(concept, log-odds) of everything between `reference` and the model's probability, drivers and smaller ones:
+    their sum is exactly the difference, before a bound on what a language model read."""
     voice: StageVoice | None = None
     """The language model whose own estimate is an input, if there is one, and whether it has answered."""
 

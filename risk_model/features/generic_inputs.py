@@ -32,7 +32,7 @@ def candidates(vectors: Iterable[FeatureVector]) -> tuple[str, ...]:
         for name in series_names(concepts)
         if name.partition(".")[0] in {*concepts, *ratios, "mechanical_ventilation"}
     ]
-    return (
+    names = (
         *record_facts(),
         "sex.female",
         *(f"{concept}.{aggregate}" for concept in concepts for aggregate in AGGREGATES),
@@ -43,6 +43,7 @@ def candidates(vectors: Iterable[FeatureVector]) -> tuple[str, ...]:
         *(f"discharged_to.{place}" for place in DISCHARGED_TO),
         *disease_names(),
     )
+    return tuple(dict.fromkeys(names))  # a ratio may be measured as well as made of its parts
 
 
 def known_often(names: Sequence[str], x: NDArray[np.float32]) -> list[int]:

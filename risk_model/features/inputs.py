@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -13,6 +13,7 @@ from fhir_mapping.record import active_groups
 from fhir_mapping.resources import admission_source
 from fhir_mapping.terminology import Scheme, definitions, diagnosis_table, drug_class_table, note_phrases, scheme_groups
 from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
+from risk_model.core.values import Abnormality
 from risk_model.features.diseases import DISEASE, REASON, disease_inputs, disease_names, disease_sources, diseases
 from risk_model.features.stay_history import HISTORY, earlier_stays, history
 from risk_model.features.time_series import RATIOS, series_inputs, series_names
@@ -268,9 +269,33 @@ _LABELS = {
     "earlier_stay": "Earlier hospital stays on record",
     "shock_index": "Shock index (heart rate / systolic pressure)",
     "pulse_pressure": "Pulse pressure",
-    "pao2_fio2": "PaO2/FiO2",
     "bun_creatinine": "BUN to creatinine ratio",
 }
+# Departures that treatment corrects directly. A marker of illness (lactate, urea, a heart rate) is not modifiable: one
+# treats what is behind it.
+_TREATED: Mapping[str, frozenset[Abnormality]] = {
+    **dict.fromkeys(
+        ("sodium", "potassium", "glucose", "magnesium", "calcium", "ionized_calcium", "phosphate", "temperature"),
+        frozenset({Abnormality.LOW, Abnormality.HIGH}),
+    ),
+    **dict.fromkeys(
+        ("systolic_bp", "mean_bp", "spo2", "sao2", "pao2", "pao2_fio2", "hemoglobin", "hematocrit"),
+        frozenset({Abnormality.LOW}),
+    ),
+    **dict.fromkeys(("paco2", "inr"), frozenset({Abnormality.HIGH})),
+}
+_CHANGEABLE_PLANS = frozenset({"medication", "discharged_to", "anaemia"})
+
+
+def is_modifiable(concept: str, abnormal: Abnormality | None) -> bool:
+    """Returns whether clinicians change this concept directly, in the direction it is abnormal.
+
+    >>> is_modifiable("potassium", Abnormality.HIGH), is_modifiable("lactate", Abnormality.HIGH)
+    (True, False)
+    """
+    return concept in _CHANGEABLE_PLANS or (abnormal is not None and abnormal in _TREATED.get(concept, frozenset()))
+
+
 MODIFIABLE = frozenset(
     {
         "heart_rate", "respiratory_rate", "systolic_bp", "diastolic_bp", "mean_bp", "temperature", "spo2", "fio2",

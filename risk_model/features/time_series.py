@@ -84,7 +84,7 @@ def series_inputs(record: PatientRecord) -> Inputs:
     for concept, one in series.items():
         found.update(_levels(concept, one))
     for name, ratio in RATIOS.items():
-        found.update(_ratio(name, ratio, series))
+        found.update(_ratio_levels(name, series[name].value) if name in series else _ratio(name, ratio, series))
     found.update(_urine(record, series))
     if "gcs" in series:
         found.update(_coma(series["gcs"]))
@@ -126,7 +126,10 @@ def _ratio(name: str, ratio: Ratio, series: Mapping[str, TimeSeries]) -> Iterato
     usable = np.isfinite(other) & (other > 0)
     if not usable.any():
         return
-    values = ratio.of(first.value[usable], other[usable])
+    yield from _ratio_levels(name, ratio.of(first.value[usable], other[usable]))
+
+
+def _ratio_levels(name: str, values: Array) -> Iterator[tuple[str, float]]:
     levels = (values[-1], values.min(), values.max(), values.mean())
     yield from ((f"{name}.{level}", float(value)) for level, value in zip(RATIO_LEVELS, levels, strict=True))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from risk_model.core.errors import ModelArtifactError
 from risk_model.features.diseases import DISEASE, REASON
+from risk_model.features.encoding import Encoding
 from risk_model.first_stage.fusion import without_notes
 
 FORGOTTEN = 10
@@ -72,17 +73,21 @@ def load_booster(path: Path) -> Any:
 def boost(
     x: NDArray[np.float32],
     y: NDArray[np.float64],
-    names: Sequence[str],
+    encoding: Encoding,
     parameters: Mapping[str, Any],
     threads: int,
     *,
     forget_notes: bool,
 ) -> Any:
-    """Returns a booster trained on `x` of shape (rows, inputs), NaN for unknown; `parameters` are xgboost's, and
-    `rounds`."""
+    """Returns a booster trained on the columns of `x`, which has shape (rows, inputs), NaN for unknown; `parameters`
+    are xgboost's, and `rounds`."""
     settings = {key: value for key, value in parameters.items() if key != "rounds"}
-    fixed = {"objective": "binary:logistic", "tree_method": "hist", "seed": 7, "nthread": threads}
-    data = xgboost().DMatrix(forgetful(x, names, forget_notes), label=y, feature_names=list(names))
+    fixed = {
+        "objective": "binary:logistic", "tree_method": "hist", "seed": 7, "nthread": threads,
+        "monotone_constraints": encoding.constraints,
+    }  # fmt: skip
+    columns = encoding.columns_of(forgetful(x, encoding.names, forget_notes))
+    data = xgboost().DMatrix(columns, label=y, feature_names=encoding.column_names)
     return xgboost().train(settings | fixed, data, num_boost_round=parameters["rounds"])
 
 
@@ -101,7 +106,16 @@ def forgetful(x: NDArray[np.float32], names: Sequence[str], forget_notes: bool =
     return found
 
 
-def margin(booster: Any, x: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float64]:
-    """Returns the log-odds of each row, shape (rows,)."""
-    data = xgboost().DMatrix(x, feature_names=list(names))
+def reference_rows(described: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+    """Returns made-up patients, shape (3, inputs): the lowest, median and highest values of the manifest's inputs.
+
+    Their log-odds are kept in the manifest and checked on opening, against a library that reads a model differently.
+    """
+    rows = [[item.get(name) for item in described] for name in ("low", "median", "high")]
+    return np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=np.float32)
+
+
+def margin(booster: Any, x: NDArray[np.float32], encoding: Encoding) -> NDArray[np.float64]:
+    """Returns the log-odds of each row of inputs, shape (rows,)."""
+    data = xgboost().DMatrix(encoding.columns_of(x), feature_names=encoding.column_names)
     return np.asarray(booster.predict(data, output_margin=True), dtype=np.float64)

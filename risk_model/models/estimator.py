@@ -7,8 +7,9 @@ were trained on data without notes, so findings from notes are shown beside thei
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,17 @@ from risk_model.core.errors import ModelArtifactError
 from risk_model.core.tasks import Task, question_of, task_of
 from risk_model.core.values import Abstention, Counterfactual, DataGap, Driver, NoteFindings, RiskEstimate, StageVoice
 from risk_model.features import inputs
+from risk_model.features.encoding import Encoding
 from risk_model.features.note_inputs import NOTE
 from risk_model.features.note_measurements import NOTED
 from risk_model.first_stage import fusion
 from risk_model.first_stage.language_stage import LanguageStage
 from risk_model.first_stage.patient_opinions import asked_windows
-from risk_model.models.boosting import load_booster, xgboost
+from risk_model.models.baseline_shapley import LeafPaths
+from risk_model.models.boosting import load_booster, margin, reference_rows, xgboost
 from risk_model.models.conformal import Conformal, categories_of
 from risk_model.models.eligibility import outside
-from risk_model.models.explanation import Explained, counterfactuals, drivers
+from risk_model.models.explanation import Explained, Explanation, counterfactuals, drivers
 from risk_model.models.model_files import opened_sources
 from risk_model.models.note_bounds import NOTE_BOUND, Bounded, within
 from risk_model.models.out_of_distribution import REFUSED, WARNED, Distribution, OutlierScore
@@ -43,6 +46,7 @@ from risk_model.scores.by_task import comparators
 ALWAYS_KNOWN = 0.999
 _Z90 = 1.6448536269514722
 _NEIGHBOURS = 1
+_SAME_MARGIN = 1e-3  # log-odds; sums of float32 differ in their last digits between machines
 _AT_ITS_BOUND = (
     "What a language model read in the notes would have moved this estimate further than it is allowed to; it was held "
     "at that bound."
@@ -60,6 +64,9 @@ class RiskModel:
     names: tuple[str, ...]
     folder: Path
     _booster: Any
+    encoding: Encoding
+    _paths: Callable[[], LeafPaths]
+    """Read from the booster when the first estimate is explained."""
     conformal: Conformal | None = None
     distribution: Distribution | None = None
     sources: fusion.RowSources = fusion.NO_SOURCES
@@ -76,7 +83,8 @@ class RiskModel:
         manifest = open_manifest(folder)
         booster = load_booster(folder / "model.ubj")
         names = tuple(item["name"] for item in manifest["inputs"])
-        if tuple(booster.feature_names or ()) != names:
+        encoding = _encoding(manifest, names, folder)
+        if (booster.feature_names or []) != encoding.column_names:
             raise ModelArtifactError("its inputs are not those of the manifest", path=str(folder / "model.ubj"))
         described = read_signed_json(folder, manifest, "distribution.json")
         try:
@@ -85,7 +93,9 @@ class RiskModel:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelArtifactError(f"not written by this version: {error}", path=str(folder)) from None
         sources = opened_sources(folder, manifest, names, encoder)
-        return cls(manifest, names, folder, booster, conformal, distribution, sources)
+        _check_reads_alike(booster, encoding, manifest, folder)
+        paths = cache(lambda: LeafPaths.of(booster, encoding.players))
+        return cls(manifest, names, folder, booster, encoding, paths, conformal, distribution, sources)
 
     @property
     def task(self) -> str:
@@ -127,6 +137,8 @@ class RiskModel:
             interval=None if probability is None else self.interval(probability),
             baseline=float(self.manifest["baseline"]),
             drivers=() if answer is None else answer.drivers,
+            reference=None if answer is None else answer.explanation.reference,
+            contributions=() if answer is None else tuple(answer.explanation.contributions.items()),
             comparators=comparators(record, self.task),
             gaps=self._gaps(row, vector),
             abstention=abstention,
@@ -157,7 +169,8 @@ class RiskModel:
         """Returns the inputs to explain; values and sources come from the record with the values stated in notes, if
         the model uses them."""
         record = reading.noted if any(name.startswith(NOTED) for name in self.names) else reading.record
-        return Explained(record, reading.vector if record is reading.record else record.features(), self.names, row)
+        vector = reading.vector if record is reading.record else record.features()
+        return Explained(record, vector, self.names, row, self.reference(row))
 
     @property
     def reads_notes(self) -> bool:
@@ -214,7 +227,7 @@ class RiskModel:
         if len(kept) != len(self.names):
             raise ModelArtifactError(f"{len(kept)} inputs, the model has {len(self.names)}", path=str(self.folder))
         row = np.asarray(kept, dtype=np.float32)
-        probability = self.head(row)[0]
+        probability = float(self.probabilities(row[None, :])[0])
         return self.bounded(probability, row).probability if language else probability
 
     def prepared(self, reading: fusion.PatientReading) -> tuple[inputs.Row, Abstention | None]:
@@ -242,30 +255,37 @@ class RiskModel:
 
     def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Returns calibrated probabilities of rows (n, inputs), NaN for unknown, without checks for abstention."""
-        return self._calibrated(self._predicted(rows, output_margin=True))
+        return self._probabilities(self.encoding.columns_of(rows))
 
-    def _predicted(self, rows: NDArray[np.float32], **what: bool) -> NDArray[np.float64]:
-        """Returns the booster's prediction. Input names are checked once, on opening: a check per row would add a third
-        to its time."""
-        data = xgboost().DMatrix(rows, nthread=1)
-        return np.asarray(self._booster.predict(data, validate_features=False, **what), dtype=np.float64)
+    def _probabilities(self, columns: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Returns calibrated probabilities of rows of columns. Their names are checked once, on opening."""
+        data = xgboost().DMatrix(columns, nthread=1)
+        raw = self._booster.predict(data, validate_features=False, output_margin=True)
+        return self._calibrated(np.asarray(raw, dtype=np.float64))
 
     def _calibrated(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
         calibration = self.manifest["calibration"]
         return np.asarray(1 / (1 + np.exp(-(calibration["intercept"] + calibration["slope"] * margin))))
 
-    def head(self, row: inputs.Row) -> tuple[float, NDArray[np.float64]]:
-        """Returns the probability of one row (inputs,) and each input's contribution to its log-odds by exact tree
-        SHAP."""
-        contributions = self._predicted(row[None, :], pred_contribs=True)[0]
-        probability = float(self._calibrated(contributions.sum()[None])[0])
-        return probability, contributions[:-1] * self.manifest["calibration"]["slope"]
+    def reference(self, row: inputs.Row) -> inputs.Row:
+        """Returns the row of the patient's reference, shape (inputs,); see `risk_model.features.encoding`."""
+        medians = {item["name"]: item.get("median", item.get("typical")) for item in self.manifest["inputs"]}
+        found: inputs.Row = self.encoding.reference(row[None, :], medians)[0]
+        return found
+
+    def explain(self, row: inputs.Row) -> Explanation:
+        """Returns the probability of one row (inputs,), that of its reference, and the exact contribution of every
+        concept that has one."""
+        columns = self.encoding.columns_of(np.stack([row, self.reference(row)]))
+        probability, reference = self._probabilities(columns).tolist()
+        found = self._paths().contributions(columns[0], columns[1]) * self.manifest["calibration"]["slope"]
+        contributions = dict(zip(self.encoding.concepts, found.tolist(), strict=True))
+        return Explanation(probability, reference, {name: part for name, part in contributions.items() if part})
 
     def _apply(self, explained: Explained) -> _Answer:
-        probability, contributions = self.head(explained.row)
-        typical = {item["name"]: item.get("typical") for item in self.manifest["inputs"]}
-        lower = counterfactuals(explained, contributions, typical, probability, self.probabilities)
-        return _Answer(probability, drivers(explained, contributions), lower)
+        found = self.explain(explained.row)
+        lower = counterfactuals(explained, found.contributions, found.probability, self.probabilities)
+        return _Answer(found, drivers(explained, found.contributions), lower)
 
     def outcomes(self, probability: float, row: inputs.Row) -> tuple[bool, ...] | None:
         """Returns the conformal prediction set: outcomes that cannot be ruled out; None if the model has no conformal
@@ -332,9 +352,41 @@ def _by_language_model(findings: NoteFindings | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    probability: float
+    explanation: Explanation
     drivers: tuple[Driver, ...]
     counterfactuals: tuple[Counterfactual, ...]
+
+    @property
+    def probability(self) -> float:
+        return self.explanation.probability
+
+
+def _encoding(manifest: Mapping[str, Any], names: Sequence[str], folder: Path) -> Encoding:
+    """Returns the encoding of a model's inputs; the plain one for a model trained before there were encodings. Raises
+    ModelArtifactError for an encoding that is not valid."""
+    if "encoding" not in manifest:
+        return Encoding.plain(names)
+    try:
+        return Encoding.from_json(names, manifest["encoding"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelArtifactError(
+            f"not an encoding of this version: {error}; train the model again", path=str(folder)
+        ) from None
+
+
+def _check_reads_alike(booster: Any, encoding: Encoding, manifest: Mapping[str, Any], folder: Path) -> None:
+    """Raises ModelArtifactError if the model gives the manifest's made-up patients other log-odds than when it was
+    saved: then this xgboost reads the file differently."""
+    expected = manifest.get("reference_margins")
+    if expected is None:  # a folder of an earlier version
+        return
+    found = margin(booster, reference_rows(manifest["inputs"]), encoding)
+    if not np.allclose(found, expected, rtol=0, atol=_SAME_MARGIN):
+        raise ModelArtifactError(
+            f"its reference predictions come out differently with xgboost {xgboost().__version__}: install the version "
+            "it was trained with, or train it again",
+            path=str(folder / "model.ubj"),
+        )
 
 
 def _unlike(outlier: OutlierScore | None) -> Abstention | None:

@@ -1,8 +1,13 @@
-"""Explanations of an estimate: signed drivers by clinical concept, and counterfactual estimates."""
+"""Explanations of an estimate: signed drivers by clinical concept, and counterfactual estimates.
+
+An estimate is explained against the patient's own reference (`risk_model.features.encoding`): the same patient with
+every abnormal value at the nearest normal one. The contributions of all concepts add up, in log-odds, to the difference
+between the two. A normal value has none; a harmful departure has none or one that raises.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 
@@ -12,52 +17,123 @@ from numpy.typing import NDArray
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.core import format_number, format_quantity
 from fhir_mapping.terminology import GRADES, definitions, note_phrases
-from risk_model.core.values import Counterfactual, Driver
+from risk_model.core.values import Abnormality, Counterfactual, Driver
 from risk_model.features import inputs
+from risk_model.features.encoding import scale_of
+from risk_model.features.normal_ranges import as_measured, normal_range
 
 MAX_DRIVERS = 8
 MAX_COUNTERFACTUALS = 3
 SMALLEST_CONTRIBUTION = 0.02  # log-odds; smaller drivers are not shown
 SMALLEST_CHANGE = 0.005  # of the probability
+# Of a concept's inputs, those that a clinician reads, in the order they are preferred: the last value if it is abnormal
+# itself, else the worst of the stay.
+_SHOWN = ("last", "min", "max", "mean")
+_SHOWN_RATES = ("rate_per_kg_24h", "rate_per_kg_12h", "rate_per_kg_6h", "rate_24h", "rate_12h", "rate_6h")
+_UNITS = {"urine_output": "mL/h", "urine_output_per_kg": "mL/kg/h", "pao2_fio2": "mm[Hg]", "pulse_pressure": "mm[Hg]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A probability, that of the patient's reference, and what each concept adds between them, in log-odds.
+
+    The log-odds of `probability` are those of `reference` plus the sum of `contributions`.
+    """
+
+    probability: float
+    reference: float
+    contributions: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One patient's row of inputs and the record it was computed from."""
+    """One patient's row of inputs, its reference, and the record it was computed from."""
 
     record: PatientRecord
     vector: FeatureVector
     names: tuple[str, ...]
     row: inputs.Row
-
-    def by_concept(self, contributions: NDArray[np.float64]) -> dict[str, float]:
-        """Returns contributions of shape (inputs,) summed by clinical concept; tree SHAP values are additive."""
-        sums: dict[str, float] = {}
-        for name, contribution in zip(self.names, contributions.tolist(), strict=True):
-            concept = inputs.concept_of(name)
-            sums[concept] = sums.get(concept, 0.0) + contribution
-        return sums
+    reference: inputs.Row
 
     def names_of(self, concept: str) -> list[str]:
         return [name for name in self.names if inputs.concept_of(name) == concept]
 
-    def value_of(self, concept: str) -> str | None:
-        return format_driver_value(self.record, concept, self.names_of(concept), self.row, self.names, self.vector)
+    def value_of(self, concept: str) -> ShownValue | None:
+        """Returns what is shown of a concept; None if nothing of it is known."""
+        measured = self._measured(concept)
+        if measured is not None:
+            return measured
+        words = format_driver_value(self.record, concept, self.names_of(concept), self.row, self.names, self.vector)
+        return None if words is None else ShownValue(words)
+
+    def _measured(self, concept: str) -> ShownValue | None:
+        """Returns the abnormal value of a measurement that is nearest to now, else its last one."""
+        known = list(self._levels(concept))
+        if not known:
+            return None
+        chosen = next((item for item in known if item[3] is not Abnormality.NORMAL), known[0])
+        aggregate, number, unit, abnormal = chosen
+        words = format_quantity(number, unit)
+        last = next((item[1] for item in known if item[0] == "last"), None)
+        worst = {"min": "lowest", "max": "highest", "mean": "mean"}.get(aggregate)
+        if worst is not None and last is not None:
+            words += f" ({worst}; last {format_number(last)})"
+        elif aggregate.startswith("rate_"):
+            words += f" in the last {aggregate.rpartition('_')[2].removesuffix('h')} h"
+        return ShownValue(words, abnormal, number, unit)
+
+    def _levels(self, concept: str) -> Iterator[tuple[str, float, str | None, Abnormality]]:
+        """Returns (aggregate, value, unit, where it lies) of the known inputs that have a normal range."""
+        sex, age = self.record.sex, self.vector.number("age.last")
+        values = {name.removeprefix("noted."): self.row[place] for place, name in enumerate(self.names)}
+        for aggregate in (*_SHOWN, *_SHOWN_RATES):
+            name = f"{concept}.{aggregate}"
+            scale, value = scale_of(name), float(values.get(name, np.nan))
+            normal = None if scale is None else normal_range(scale, sex, age)
+            if normal is not None and np.isfinite(value):
+                number = float(as_measured(np.array(value)))
+                yield aggregate, number, _unit_of(str(scale)), normal.of(number)
 
 
-def drivers(explained: Explained, contributions: NDArray[np.float64]) -> tuple[Driver, ...]:
-    """Returns the concepts that change the estimate most, each with its value; `contributions` in log-odds, one per
-    input."""
-    ranked = sorted(explained.by_concept(contributions).items(), key=lambda item: -abs(item[1]))
+@dataclass(frozen=True, slots=True)
+class ShownValue:
+    """A driver's value: in words, where it lies beside the normal range, and the number itself."""
+
+    words: str
+    abnormal: Abnormality | None = None
+    number: float | None = None
+    unit: str | None = None
+
+
+def _unit_of(scale: str) -> str | None:
+    concept = definitions().concepts.get(scale)
+    return _UNITS.get(scale, None if concept is None else concept.unit)
+
+
+def drivers(explained: Explained, contributions: Mapping[str, float]) -> tuple[Driver, ...]:
+    """Returns the concepts that change the estimate most, each with its value; `contributions` in log-odds."""
+    ranked = sorted(contributions.items(), key=lambda item: -abs(item[1]))
     found: list[Driver] = []
     for concept, contribution in ranked:
         if abs(contribution) < SMALLEST_CONTRIBUTION or len(found) == MAX_DRIVERS:
             break
-        value = explained.value_of(concept)
-        if value is not None:
-            sources = _sources(explained, concept)
-            modifiable = concept in inputs.MODIFIABLE
-            found.append(Driver(concept, inputs.label_of(concept), value, contribution, modifiable, sources))
+        shown = explained.value_of(concept)
+        if shown is not None:
+            label, sources = inputs.label_of(concept), _sources(explained, concept)
+            modifiable = inputs.is_modifiable(concept, shown.abnormal)
+            found.append(
+                Driver(
+                    concept,
+                    label,
+                    shown.words,
+                    contribution,
+                    modifiable,
+                    sources,
+                    shown.abnormal,
+                    shown.number,
+                    shown.unit,
+                )
+            )
     return tuple(found)
 
 
@@ -69,25 +145,26 @@ def _sources(explained: Explained, concept: str) -> tuple[str, ...]:
 
 def counterfactuals(
     explained: Explained,
-    contributions: NDArray[np.float64],
-    typical: Mapping[str, float | None],
+    contributions: Mapping[str, float],
     probability: float,
     predict: Callable[[NDArray[np.float32]], NDArray[np.float64]],
 ) -> tuple[Counterfactual, ...]:
-    """Returns the estimates if one measured, modifiable concept were as in a typical patient without the outcome.
+    """Returns the estimates if one abnormal concept that is treated were at the nearest normal value.
 
     These are associations in the training data, not effects: changing the value need not change the outcome. `predict`
     maps rows (n, inputs) to probabilities (n,).
     """
-    sums = explained.by_concept(contributions)
-    asked = [concept for concept, moves in sums.items() if moves > SMALLEST_CONTRIBUTION and _measured(concept)]
     rows, changes = [], []
-    for concept in asked:
-        changed, value = _changed(explained, concept, typical), explained.value_of(concept)
-        instead = typical.get(f"{concept}.last")
-        if changed is not None and value is not None and instead is not None:
-            rows.append(changed)
-            changes.append((concept, value, _with_unit(instead, explained.vector, concept)))
+    for concept, contribution in contributions.items():
+        shown = explained.value_of(concept) if contribution > SMALLEST_CONTRIBUTION else None
+        if shown is None or shown.number is None or not inputs.is_modifiable(concept, shown.abnormal):
+            continue
+        scale = scale_of(f"{concept}.last")
+        normal = None if scale is None else normal_range(scale, explained.record.sex, _age(explained))
+        if normal is not None:
+            nearest = normal.low if shown.abnormal is Abnormality.LOW else normal.high
+            rows.append(_changed(explained, concept))
+            changes.append((concept, shown.words, format_quantity(nearest, shown.unit)))
     if not rows:
         return ()
     answers = predict(np.array(rows, dtype=np.float32))
@@ -99,23 +176,14 @@ def counterfactuals(
     return tuple(sorted(found, key=lambda item: item.probability)[:MAX_COUNTERFACTUALS])
 
 
-def _measured(concept: str) -> bool:
-    return concept in inputs.MODIFIABLE and concept in definitions().concepts
+def _age(explained: Explained) -> float | None:
+    return explained.vector.number("age.last")
 
 
-def _changed(explained: Explained, concept: str, typical: Mapping[str, float | None]) -> inputs.Row | None:
-    """Returns the row with every known input of the concept at its typical value; None if nothing would change."""
-    row = explained.row.copy()
-    for place, name in enumerate(explained.names):
-        value = typical.get(name)
-        if inputs.concept_of(name) == concept and np.isfinite(row[place]) and value is not None:
-            row[place] = value
-    return None if np.array_equal(row, explained.row, equal_nan=True) else row
-
-
-def _with_unit(value: float, vector: FeatureVector, concept: str) -> str:
-    known = vector.values.get(f"{concept}.last")
-    return format_quantity(value, None if known is None else known.unit)
+def _changed(explained: Explained, concept: str) -> inputs.Row:
+    """Returns the row with every input of the concept as in the reference."""
+    mine = np.array([inputs.concept_of(name) == concept for name in explained.names])
+    return np.where(mine, explained.reference, explained.row)
 
 
 def format_driver_value(

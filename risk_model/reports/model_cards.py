@@ -144,7 +144,15 @@ def _validity(metrics: Mapping[str, Any]) -> str:
     rate = metrics["prevalence"]
     share = rate["value"] if isinstance(rate, Mapping) else rate
     beside = f" On the same rows: {rivals}." if rivals else " No established score could be computed on these rows."
-    return f"{metrics['measured_on']}: {shown}; prevalence {share:.3f}.{beside}{_coverage(metrics)}"
+    return f"{metrics['measured_on']}: {shown}; prevalence {share:.3f}.{beside}{_by_hour(metrics)}{_coverage(metrics)}"
+
+
+def _by_hour(metrics: Mapping[str, Any]) -> str:
+    hours = metrics.get("by_hour", {})
+    if not hours:
+        return ""
+    shown = ", ".join(f"{hour} {_interval(found['auroc'])}" for hour, found in hours.items())
+    return f" AUROC by hours after admission, of the patients present then: {shown}."
 
 
 def _coverage(metrics: Mapping[str, Any]) -> str:

@@ -97,7 +97,7 @@ def oxygenation(record: PatientRecord) -> float | None:
     since = record.prediction_time - _WINDOW
     gases = [m for m in record.measurements if m.concept == "pao2" and m.time >= since]
     settings = [m for m in record.measurements if m.concept == "fio2"]
-    ratios = []
+    ratios = [m.value for m in record.measurements if m.concept == "pao2_fio2" and m.time >= since]
     for gas in gases:
         before = [s for s in settings if gas.time - _SETTING_HOLDS <= s.time <= gas.time]
         if before:

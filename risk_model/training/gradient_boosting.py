@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from artifact_store import write_json, write_manifest
 from risk_model.core.artifacts import FORMAT
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.metrics import logistic_fit
+from risk_model.features.encoding import Encoding, encoding_for
 from risk_model.first_stage.fusion import Block, Fused, Head, Learned, cross_fit, moved_by_notes, without_notes
 from risk_model.first_stage.training_rows import FOLDS, TrainingRows, patient_folds
-from risk_model.models.boosting import boost, forgetful, margin
+from risk_model.models.boosting import boost, forgetful, margin, reference_rows
 from risk_model.models.conformal import Conformal, categories_of
 from risk_model.models.note_bounds import within
 from risk_model.models.out_of_distribution import Distribution
@@ -37,9 +38,10 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
+# Of a site's own task: deeper trees than for death in intensive care, since its inputs hold diagnoses beside values.
 DEFAULT_PARAMETERS: Mapping[str, Any] = {
-    "max_depth": 4, "eta": 0.04, "subsample": 0.7, "colsample_bytree": 0.5, "min_child_weight": 5, "lambda": 5.0,
-    "rounds": 250,
+    "max_depth": 5, "eta": 0.03, "subsample": 0.6, "colsample_bytree": 0.3, "min_child_weight": 5, "lambda": 5.0,
+    "num_parallel_tree": 3, "rounds": 250,
 }  # fmt: skip
 
 
@@ -67,6 +69,9 @@ class Fit:
     """Names of the columns of stage 1 in their order, and the share of rows that have each."""
     also: tuple[Learned, ...] = ()
     """What the further first stages learned from all rows."""
+    encoding: Encoding = field(default_factory=lambda: encoding_for("", ()))
+    medians: tuple[float | None, ...] = ()
+    """Median of each input of the encoding among the training rows; None if it is never known."""
 
     @property
     def row_names(self) -> tuple[str, ...]:
@@ -107,8 +112,9 @@ def fit(
     calibration = logistic_fit(cohort.y, raw)
     progress("all rows")
     fused = _fused(cohort, np.ones(len(cohort.y), bool), fold, also)
-    x, names = np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names)
-    booster = boost(x, cohort.y, names, parameters, threads, forget_notes=note_bound is not None)
+    x = np.hstack([cohort.x, fused.columns])
+    encoding = encoding_for(cohort.task, (*cohort.names, *fused.names))
+    booster = boost(x, cohort.y, encoding, parameters, threads, forget_notes=note_bound is not None)
     probability = _cross_calibrated(cohort.y, raw, fold, raw)
     if note_bound is not None:
         probability = held(probability, _cross_calibrated(cohort.y, raw, fold, without), note_bound)
@@ -122,6 +128,7 @@ def fit(
     return Fit(
         booster, calibration, probability, parameters, cohort.names, dropped, fused.heads, fold, conformal,
         distribution, note_bound, tuple(zip(fused.names, known, strict=True)), fused.learned[len(cohort.blocks) :],
+        encoding, tuple(_median(column) for column in x.T),
     )  # fmt: skip
 
 
@@ -164,10 +171,11 @@ def _held_out(
         progress(f"fold {place + 1} of {len(folds)}")
         fused = _fused(cohort, inside, fold, also)
         x, names = np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names)
+        encoding = encoding_for(cohort.task, names)
         used = inside if learn is None else inside & learn
-        booster = boost(x[used], cohort.y[used], names, parameters, threads, forget_notes=forget_notes)
-        raw[outside] = margin(booster, x[outside], names)
-        without[outside] = margin(booster, without_notes(names, x[outside]), names)
+        booster = boost(x[used], cohort.y[used], encoding, parameters, threads, forget_notes=forget_notes)
+        raw[outside] = margin(booster, x[outside], encoding)
+        without[outside] = margin(booster, without_notes(names, x[outside]), encoding)
     return raw, without
 
 
@@ -214,7 +222,7 @@ def predict(result: Fit, cohort: TrainingRows) -> NDArray[np.float64]:
     x = cohort.select(result.names).x
     vectors = {block.source: block.vectors for block in cohort.blocks}
     columns = [head(vectors[head.source])[:, None] for head in result.heads]
-    raw = margin(result.booster, np.hstack([x, *columns]), result.row_names)
+    raw = margin(result.booster, np.hstack([x, *columns]), result.encoding)
     return np.asarray(1 / (1 + np.exp(-(result.calibration[0] + result.calibration[1] * raw))))
 
 
@@ -257,12 +265,15 @@ def save(
         (folder / name).write_bytes(content)
         names.append(name)
     cohort = cohort.select(result.names)
+    described = _with_medians([*_inputs(cohort, result.note_bound is not None), *_stage_inputs(result)], result)
     manifest = {
         "format": FORMAT,
         "model_id": model_id,
         "version": version,
         "task": cohort.task,
-        "inputs": [*_inputs(cohort, result.note_bound is not None), *_stage_inputs(result)],
+        "inputs": described,
+        "encoding": result.encoding.to_json(),
+        "reference_margins": margin(result.booster, reference_rows(described), result.encoding).tolist(),
         "dropped": list(result.dropped),
         "calibration": {"intercept": result.calibration[0], "slope": result.calibration[1]},
         "reliability": reliability(cohort.y, result.out_of_fold),
@@ -289,6 +300,10 @@ def _inputs(cohort: TrainingRows, forget_notes: bool) -> list[dict[str, Any]]:
         | {"typical": typical[i]}
         for i, name in enumerate(cohort.names)
     ]
+
+
+def _with_medians(described: list[dict[str, Any]], result: Fit) -> list[dict[str, Any]]:
+    return [item | {"median": median} for item, median in zip(described, result.medians, strict=True)]
 
 
 def _stage_inputs(result: Fit) -> list[dict[str, Any]]:

@@ -30,7 +30,6 @@ from risk_model import (
 )
 from risk_model.core.values import Experiencer, Polarity, Temporality
 from risk_model.evaluation.metrics import auprc, auroc, calibration_slope, measure
-from risk_model.features import inputs as model_inputs
 from risk_model.first_stage.training_rows import TrainingRows, patient_folds
 from risk_model.models.boosting import load_booster, xgboost
 from risk_model.models.estimator import shipped_folder
@@ -241,8 +240,8 @@ def test_several_rows_of_one_patient_count_as_one_in_the_interval(models: dict[s
     """8,000 rows of 4,000 patients once counted as 8,000 patients, and the intervals were too narrow by a quarter."""
     model = models[IN_HOSPITAL_MORTALITY]
     assert model.manifest["rows"] == 2 * model.manifest["patients"]
-    as_patients = RiskModel(model.manifest, model.names, model.folder, None)  # no conformal borders: Wilson's interval
-    as_rows = RiskModel({**model.manifest, "patients": model.manifest["rows"]}, model.names, model.folder, None)
+    as_patients = replace(model, conformal=None)  # no conformal borders: Wilson's interval
+    as_rows = replace(as_patients, manifest={**model.manifest, "patients": model.manifest["rows"]})
 
     def width(opened: RiskModel) -> float:
         spans = [opened.interval(item["probability"]) for item in model.manifest["reliability"]]
@@ -271,16 +270,14 @@ def test_a_model_without_its_xgboost_version_is_rejected(tmp_path: Path) -> None
         load_booster(tmp_path / "model.ubj")
 
 
-def test_contributions_add_up_to_the_estimate(models: dict[str, RiskModel]) -> None:
-    """Exact tree SHAP: contributions and bias sum to the log-odds, so the drivers tell the whole of it."""
-    model = models[IN_HOSPITAL_MORTALITY]
-    record = icu()
-    row = model_inputs.row(record, model.names)[None, :]
-    data = xgboost().DMatrix(row, feature_names=list(model.names))
-    total = float(model._booster.predict(data, pred_contribs=True).sum())
-    calibration = model.manifest["calibration"]
-    logit = calibration["intercept"] + calibration["slope"] * total
-    assert model.estimate(record).probability == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-6)
+@pytest.mark.parametrize("task", [IN_HOSPITAL_MORTALITY, READMISSION_30D])
+def test_contributions_add_up_to_the_estimate(models: dict[str, RiskModel], task: str) -> None:
+    estimate = models[task].estimate(icu() if task == IN_HOSPITAL_MORTALITY else home())
+    assert estimate.probability is not None
+    assert estimate.reference is not None
+    logits = [math.log(p / (1 - p)) for p in (estimate.probability, estimate.reference)]
+    assert logits[0] - logits[1] == pytest.approx(sum(part for _, part in estimate.contributions), abs=1e-4)
+    assert {driver.concept for driver in estimate.drivers} <= {concept for concept, _ in estimate.contributions}
 
 
 def test_nothing_recorded_later_moves_the_estimate(models: dict[str, RiskModel]) -> None:

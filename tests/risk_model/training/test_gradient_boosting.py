@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from risk_model import ModelArtifactError, RiskModel, TrainingError
 from risk_model.evaluation.metrics import auroc, calibration_slope, logistic_fit
 from risk_model.first_stage.training_rows import TrainingRows, patient_folds
-from risk_model.models.boosting import xgboost
 from risk_model.training.gradient_boosting import Fit, fit, predict, save
 from tests.risk_model.simulated import NAMES, QUICK, informative_block, simulated
 
@@ -97,28 +95,6 @@ def test_heads_are_written_without_pickle_and_checked(tmp_path: Path) -> None:
     (tmp_path / "heads.json").write_text("[]")
     with pytest.raises(ModelArtifactError, match="altered"):
         RiskModel.open(tmp_path)
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10_000))
-def test_contributions_sum_to_the_margin(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
-    model = _MODELS.get(0) or _MODELS.setdefault(0, _model(tmp_path_factory))
-    row = simulated(1, seed=seed).x[0]
-    probability, contributions = model.head(row)
-    data = xgboost().DMatrix(row[None, :], feature_names=list(model.names))
-    bias = float(model._booster.predict(data, pred_contribs=True)[0, -1])
-    calibration = model.manifest["calibration"]
-    logit = calibration["intercept"] + calibration["slope"] * bias + contributions.sum()
-    assert logit == pytest.approx(math.log(probability / (1 - probability)), abs=1e-4)
-    assert probability == pytest.approx(float(model.probabilities(row[None])[0]), abs=1e-6)
-
-
-_MODELS: dict[int, RiskModel] = {}
-
-
-def _model(factory: pytest.TempPathFactory) -> RiskModel:
-    cohort = simulated(800)
-    return written(factory.mktemp("model"), fit(cohort, parameters=QUICK), cohort)
 
 
 @settings(deadline=None, max_examples=50)
