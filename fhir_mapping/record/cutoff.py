@@ -139,7 +139,7 @@ class Cutoff:
         return self._undated_known or all(
             self._own_state(encounter) not in later
             for encounter in self._encounters.values()
-            if encounter.get("status") not in NEVER
+            if str(encounter.get("status")) not in NEVER
         )
 
     def _allowed(self, state: _EncounterState, *, dated: bool) -> bool:

@@ -36,7 +36,7 @@ def in_intensive_care(
     reason = "not-coded"
     listed = resource.get("location")
     for item in listed if isinstance(listed, list) else ():
-        if not isinstance(item, dict) or item.get("status") in _ELSEWHERE:
+        if not isinstance(item, dict) or str(item.get("status")) in _ELSEWHERE:
             continue
         entered = _entered(item.get("period"), prediction_time, settled=settled)
         if entered is False:
