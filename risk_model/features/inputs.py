@@ -115,9 +115,10 @@ def number(vector: FeatureVector, name: str) -> float | None:
     """Returns an input's value; of a length or count known only to lie between close bounds, the middle.
 
     >>> from fhir_mapping import FeatureValue
-    >>> at = lambda low, high: FeatureVector("p", None, {
-    ...     "medication.min": FeatureValue(low, "1", None, ()), "medication.max": FeatureValue(high, "1", None, ())}, {}, ())
-    >>> number(at(9.0, 10.0), "medication.count"), number(at(0.0, 1.0), "medication.count")
+    >>> def between(low: float, high: float) -> FeatureVector:
+    ...     found = {f"medication.{n}": FeatureValue(v, "1", None, ()) for n, v in (("min", low), ("max", high))}
+    ...     return FeatureVector("p", None, found, {}, ())
+    >>> number(between(9.0, 10.0), "medication.count"), number(between(0.0, 1.0), "medication.count")
     (9.5, None)
     """
     value = vector.number(name)
