@@ -8,9 +8,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cds_service.cards.drafts import read_drafts
 from cds_service.config.alert_policy import AlertPolicy
@@ -18,7 +20,7 @@ from cds_service.config.modes import Mode
 from cds_service.net.outbound import Networks
 from cds_service.protocol.services import SERVICES
 from fhir_mapping import DefinitionError, SiteMap
-from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
+from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, LevelPolicy
 from risk_model.llm import RULES, ReaderName, ReaderNameError
 
 PREFIX = "RISKCARDS_"
@@ -52,6 +54,8 @@ class Settings:
     readmission_threshold: float = 0.15
     mortality_threshold: float = 0.15
     thresholds: tuple[str, ...] = ()
+    level_follows: str = LevelPolicy.CAUTIOUS
+    time_zone: str = "UTC"
     quiet_below_threshold: bool = False
     warnings_per_100: float = 0.0
     snooze_hours: float = 0.0
@@ -95,10 +99,18 @@ class Settings:
         """Checks ranges and combinations. Raises SettingsError."""
         if self.mode not in set(Mode):
             raise SettingsError(f"{PREFIX}MODE: {self.mode!r} is none of {', '.join(Mode)}")
+        if self.level_follows not in set(LevelPolicy):
+            raise SettingsError(f"{PREFIX}LEVEL_FOLLOWS: {self.level_follows!r} is none of {', '.join(LevelPolicy)}")
         try:
             Networks.of(self.private_networks)
         except ValueError as error:
             raise SettingsError(f"{PREFIX}PRIVATE_NETWORKS: {error}") from None
+        try:
+            self.zone()
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            raise SettingsError(
+                f"{PREFIX}TIME_ZONE: {self.time_zone!r} is not a known time zone, such as Europe/Berlin"
+            ) from None
         self._check_files()
         try:
             ReaderName.of(self.note_reader)
@@ -137,6 +149,10 @@ class Settings:
         by_task = {READMISSION_30D: self.readmission_threshold, IN_HOSPITAL_MORTALITY: self.mortality_threshold}
         own = dict(item.split("=", 1) for item in self.thresholds)
         return {task: float(own.get(f"{service}.{task}", by_task[task])) for task in tasks}
+
+    def zone(self) -> tzinfo:
+        """The hospital's time zone, in which the day ends that a suggestion is due."""
+        return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
 
     def stage1_model(self, task: str, trained_with: str) -> str:
         """The first-stage language model of a task's model: the setting for that task, else the setting for all tasks,

@@ -32,7 +32,7 @@ from fhir_mapping.parsing.prefetch import FhirPrefetch, read_prefetch
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import ParsedInput, ResourceEntry, read_bytes
 from fhir_mapping.record import features, meds, serialization
-from fhir_mapping.record.cutoff import Cutoff, Known
+from fhir_mapping.record.cutoff import Cutoff, Encountered, Known
 from fhir_mapping.record.patient_compartment import (
     NOTE_TYPES,
     Owned,
@@ -89,6 +89,7 @@ class PatientRecord:
     `from_prefetch` the prefetch of a CDS Hooks request. All raise InvalidInputError, PatientNotFoundError, or, if a
     clinical resource belongs to another patient, ForeignPatientError.
 
+    `encounters` are the Encounters behind `stays`, one by one, with the key of the one each is part of.
     `consciousness` is the latest coded level (`alert`, `voice`, `pain`, `unresponsive` or `confusion`), its time and
     its source.
     """
@@ -98,6 +99,7 @@ class PatientRecord:
     demographics: Demographics
     current_stay: Stay | None
     stays: tuple[Stay, ...]
+    encounters: tuple[Stay, ...]
     conditions: tuple[Condition, ...]
     medications: tuple[Medication, ...]
     administrations: tuple[Administration, ...]
@@ -112,10 +114,10 @@ class PatientRecord:
     undated_encounters: tuple[UndatedEncounter, ...]
     elsewhere: frozenset[str]
     """Keys of visits in person during the stay that are not part of it."""
-    _members: Mapping[str, str] = field(repr=False)
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
     _charted: tuple[Owned, ...] = field(repr=False, compare=False)
+    _known_from: Mapping[str, Encountered] = field(repr=False, compare=False)
     _feature_cache: dict[str, FeatureVector] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
@@ -201,11 +203,6 @@ class PatientRecord:
         """
         return _build(cls, read_prefetch(prefetch, expected), patient_id, prediction_time, options)
 
-    def stay_of(self, encounter: str | None) -> Stay | None:
-        """Returns the stay that an Encounter (by its key) is or is part of; None if it is not known."""
-        root = self._members.get(encounter or "")
-        return next((stay for stay in self.stays if stay.source == root), None)
-
     def availability(self, resource_type: str) -> Availability:
         """Returns whether resources of this type were fetched, are known to be absent, or were not (all) fetched."""
         if resource_type in self._present:
@@ -245,6 +242,10 @@ class PatientRecord:
             resource = usable_part(entry.resource, source, [])
             if resource is not None:
                 yield source, resource
+
+    def known_from(self, source: str) -> Encountered | None:
+        """Returns when a condition, medication or procedure without a date of its own was known; None for others."""
+        return self._known_from.get(source)
 
     def without_charted(self) -> PatientRecord:
         """A copy that keeps no raw Observations, for caches: its `charted()` yields nothing."""
@@ -299,10 +300,11 @@ def _build(
         refused.extend(answer for answer in answers if isinstance(answer, Refusal))
         return tuple(answer for answer in answers if not isinstance(answer, Refusal))
 
-    read_stays = stays.read_stays(of_type("Encounter"), directory, at, current=undated_known)
+    asked = options.get("encounter_id")
+    asked_key = None if asked is None else f"Encounter/{asked.removeprefix('Encounter/')}"
+    read_stays = stays.read_stays(of_type("Encounter"), directory, at, asked_key, current=undated_known)
     refused.extend(read_stays.refused)
-    requested_stay = options.get("encounter_id")
-    stay, no_stay = current_stay(read_stays, at, requested_stay, refused)
+    stay, no_stay = current_stay(read_stays, at, asked_key, refused)
     elsewhere = frozenset() if stay is None else read_stays.other_visits(stay)
     if stay is not None and elsewhere:
         observations = [item for item in observations if not made_elsewhere(item, stay, elsewhere, directory, refused)]
@@ -318,6 +320,13 @@ def _build(
     )
     refused.extend(note_refusals)
     not_fetched = options.get("not_fetched", frozenset()) | reading.incomplete
+    conditions = read(partial(clinical.read_condition, current=undated_known), "Condition")
+    medications = read(
+        partial(clinical.read_medication, current=undated_known), "MedicationRequest", "MedicationStatement"
+    )
+    procedures = read(clinical.read_procedure, "Procedure")
+    undated = {c.source for c in conditions if c.recorded is None}
+    undated |= {m.source for m in medications if m.start is None} | {p.source for p in procedures if not p.performed}
     return cls(
         subject_id=subject,
         prediction_time=at,
@@ -326,23 +335,22 @@ def _build(
         ),
         current_stay=stay,
         stays=read_stays.stays,
-        conditions=read(partial(clinical.read_condition, current=undated_known), "Condition"),
-        medications=read(
-            partial(clinical.read_medication, current=undated_known), "MedicationRequest", "MedicationStatement"
-        ),
+        encounters=read_stays.encounters,
+        conditions=conditions,
+        medications=medications,
         administrations=read(clinical.read_administration, "MedicationAdministration"),
-        procedures=read(clinical.read_procedure, "Procedure"),
+        procedures=procedures,
         measurements=measurements,
         consciousness=avpu,
         refused=tuple(refused),
         not_fetched=not_fetched,
-        no_stay="not-fetched" if no_stay == NO_STAY and "Encounter" in not_fetched and not requested_stay else no_stay,
+        no_stay="not-fetched" if no_stay == NO_STAY and "Encounter" in not_fetched and not asked else no_stay,
         undated_encounters=read_stays.undated,
         elsewhere=elsewhere,
-        _members=read_stays.members,
         _notes=read_notes,
         _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
         _charted=tuple(item for item in known if item[1].kind == "Observation"),
+        _known_from={source: cutoff.known_from(source, resource) for source, resource in usable if source in undated},
     )
 
 

@@ -53,6 +53,24 @@ def in_intensive_care(
     return (False, "") if known and reason == "not-coded" else (None, reason)
 
 
+def intensive_care_from(
+    resource: Resource, types: tuple[Coding, ...], directory: Directory, start: datetime
+) -> datetime | None:
+    """Returns when an encounter in intensive care came there: at its start by its type, else with the location."""
+    if meanings("intensive_care", types):
+        return start
+    entered = []
+    listed = resource.get("location")
+    for item in listed if isinstance(listed, list) else ():
+        if not isinstance(item, dict) or str(item.get("status")) in _ELSEWHERE:
+            continue
+        period = item.get("period")
+        at = parse_instant(period.get("start")) if isinstance(period, dict) else None
+        if meanings("intensive_care", _location_codes(item.get("location"), resource, directory)):
+            entered.append(start if at is None else max(start, at.earliest))
+    return min(entered, default=None)
+
+
 def _entered(period: Any, prediction_time: datetime, *, settled: bool) -> bool | None:
     """Whether a location had been entered by the prediction time; None if that is unknown."""
     dates = period if isinstance(period, dict) else {}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_mapping.core.reasons import status_reason
 from fhir_mapping.core.times import moment, reachable
@@ -19,7 +19,7 @@ from fhir_mapping.parsing.resource_reader import Resource
 from fhir_mapping.resources.admissions import read_acute, read_disposition, read_source
 from fhir_mapping.resources.clinical import is_problem
 from fhir_mapping.resources.encounter_classes import class_of, class_periods, period_of
-from fhir_mapping.resources.intensive_care import in_intensive_care
+from fhir_mapping.resources.intensive_care import in_intensive_care, intensive_care_from
 from fhir_mapping.terminology.codes import codings, status_values, text_of
 
 NEVER = frozenset({"cancelled", "entered-in-error", "planned", "discontinued"})
@@ -31,6 +31,10 @@ _TRANSFER_GAP = timedelta(hours=6)
 _MICROSECOND = timedelta(microseconds=1)
 # Visits in person, whose values are not those of an inpatient stay they began in.
 _VISITS = frozenset({StayClass.OUTPATIENT, StayClass.EMERGENCY})
+# Two inpatient encounters that begin within a day are one admission registered twice.
+_SAME_ADMISSION = timedelta(days=1)
+# An encounter open for longer, with a later one of its own beside it, was never closed: most stays are over by then.
+_NEVER_CLOSED = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,12 @@ class _Encounter:
 
 @dataclass(frozen=True, slots=True)
 class StaysRead:
-    """The stays started by the prediction time, oldest first; each Encounter's stay, by key; and the refusals."""
+    """The stays started by the prediction time, oldest first; each Encounter's stay, by key; the Encounters before they
+    are combined; the refusals; and the Encounters without a start."""
 
     stays: tuple[Stay, ...]
     members: Mapping[str, str]
+    encounters: tuple[Stay, ...]
     refused: tuple[Refusal, ...]
     undated: tuple[UndatedEncounter, ...]
     _parents: Mapping[str, str | None]
@@ -89,14 +95,27 @@ class StaysRead:
         return found
 
 
+class StayReading(NamedTuple):
+    """The stays, oldest first; each Encounter's stay, by key; the Encounters before they are combined; refusals."""
+
+    stays: tuple[Stay, ...]
+    members: dict[str, str]
+    encounters: tuple[Stay, ...]
+    refused: tuple[Refusal, ...]
+
+
 def read_stays(
     encounters: Sequence[tuple[str, Resource]],
     directory: Directory,
     prediction_time: datetime,
+    asked: str | None = None,
     *,
     current: bool = False,
 ) -> StaysRead:
-    """Returns the stays of a patient's Encounters. `current` means that the data were fetched at `prediction_time`."""
+    """Returns the stays started by `prediction_time`. `asked` is the key of the Encounter the caller asks about.
+
+    `current` means that the data were fetched at `prediction_time`.
+    """
     refused: list[Refusal] = []
     undated: list[UndatedEncounter] = []
     read: dict[str, _Encounter] = {}
@@ -122,10 +141,14 @@ def read_stays(
         stays.extend(read[root].earlier)
         if (reason := read[root].stay.class_unknown) is not None:
             refused.append(Refusal(root, reason, read[root].class_written))
-    merged, joined = _join_adjoining(sorted(stays, key=lambda stay: (stay.start, stay.source)))
+    view = _View(prediction_time, asked)
+    merged, joined = _join_adjoining(sorted(stays, key=lambda stay: (stay.start, stay.source)), view)
+    unclosed = [s.source for s in merged if s.length_unknown == "no-end" and read[s.source].stay.running]
+    refused.extend(Refusal(source, "no-end") for source in unclosed)
     return StaysRead(
         tuple(_with_inferred_acute(merged)),
         {source: joined.get(root, root) for source, root in roots.items()},
+        tuple(replace(encounter.stay, part_of=encounter.parent) for encounter in read.values()),
         tuple(refused),
         tuple(undated),
         {source: encounter.parent for source, encounter in read.items()},
@@ -171,8 +194,10 @@ def _read(
         reason_texts=tuple(dict.fromkeys(filter(None, map(text_of, reasons)))),
         acute=acute,
         intensive_care=icu,
+        intensive_care_from=intensive_care_from(resource, types, directory, starts) if icu else None,
         discharge_disposition=went.code if went is not None else None,
         destination=went.meaning if went is not None else None,
+        admission_source=came.code,
         origin=came.meaning,
         unknown=_given(
             acute_admission=why_not,
@@ -280,51 +305,80 @@ def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
     return stay
 
 
-def _join_adjoining(stays: list[Stay]) -> tuple[list[Stay], dict[str, str]]:
+class _View(NamedTuple):
+    """What decides whether two encounters are one stay besides themselves."""
+
+    prediction_time: datetime
+    asked: str | None
+
+    def never_closed(self, stay: Stay, beside: Stay) -> bool:
+        """Whether an open stay was left open by mistake, given an encounter of its own beside it."""
+        if self.prediction_time - stay.start > _NEVER_CLOSED:
+            return True
+        return beside.source == self.asked and not beside.running
+
+
+def _join_adjoining(stays: list[Stay], view: _View) -> tuple[list[Stay], dict[str, str]]:
     """Joins inpatient encounters that overlap or adjoin into one stay: a transfer is not a readmission.
 
-    An encounter within six hours is joined too if either side codes a transfer between hospitals. Also returns joined
-    key -> key of the stay.
+    An encounter within six hours is joined too if either side codes a transfer between hospitals. An encounter that
+    nobody closed does not take in those that follow: its end is unknown. Also returns joined key -> key of the stay.
     """
     merged: list[Stay] = []
     joined: dict[str, str] = {}
     for stay in stays:
         last = next((s for s in reversed(merged) if s.stay_class is StayClass.INPATIENT), None)
-        if stay.stay_class is not StayClass.INPATIENT or last is None or not _adjoin(last, stay):
+        if stay.stay_class is not StayClass.INPATIENT or last is None:
             merged.append(stay)
-            continue
-        joined[stay.source] = last.source
-        merged[merged.index(last)] = _join(last, stay)
+        elif _adjoin(last, stay, view):
+            joined[stay.source] = last.source
+            merged[merged.index(last)] = _join(last, stay, view)
+        else:
+            if last.running:
+                merged[merged.index(last)] = replace(last, length_unknown="no-end")
+            merged.append(stay)
     return merged, joined
 
 
-def _adjoin(first: Stay, second: Stay) -> bool:
+def _adjoin(first: Stay, second: Stay, view: _View) -> bool:
     if first.running:
-        return True
+        return second.start - first.start <= _SAME_ADMISSION or not view.never_closed(first, second)
     if first.end is None:
         return False
     transferred = first.destination == _TO_HOSPITAL or second.origin == "hospital_transfer"
     return second.start <= first.end + (_TRANSFER_GAP if transferred else timedelta())
 
 
-def _join(first: Stay, second: Stay) -> Stay:
-    running = first.running or second.running
-    ended = [stay for stay in (first, second) if stay.end is not None]
-    last = None if running or second.length_unknown else max(ended, key=lambda stay: stay.end or stay.start)
-    left = second if second.discharge_disposition or second.destination else first
+def _join(first: Stay, second: Stay, view: _View) -> Stay:
+    """Returns one stay for two encounters: it ends with the later of them, as that one says."""
+    last = _ends_with(first, second, view)
     return replace(
         first,
-        end=None if last is None else last.end,
-        end_span=timedelta() if last is None else last.end_span,
-        length_unknown=None if running else second.length_unknown,
+        end=last.end,
+        end_span=last.end_span,
+        length_unknown=last.length_unknown,
         codings=first.codings + second.codings,
         reasons=tuple(dict.fromkeys(first.reasons + second.reasons)),
         reason_texts=tuple(dict.fromkeys(first.reason_texts + second.reason_texts)),
         intensive_care=True if second.intensive_care else first.intensive_care,
-        discharge_disposition=None if running else left.discharge_disposition,
-        destination=None if running else left.destination,
-        unknown={**first.unknown, "discharge_disposition": left.unknown.get("discharge_disposition", "")},
+        discharge_disposition=last.discharge_disposition,
+        destination=last.destination,
+        unknown={**first.unknown, "discharge_disposition": last.unknown.get("discharge_disposition", "")},
     )
+
+
+def _ends_with(first: Stay, second: Stay, view: _View) -> Stay:
+    """Returns the encounter with which a stay of two ends; an open one if the stay is still running."""
+    if first.running:
+        return second if second.running or view.never_closed(first, second) else first
+    if second.running:
+        inside = first.end is not None and second.start < first.end - _SAME_ADMISSION
+        return first if inside and view.never_closed(second, first) else second
+    if first.end is None or second.end is None:
+        return second
+    if first.end == second.end:  # two accounts of one discharge
+        return second if second.discharge_disposition else first
+    return max(first, second, key=lambda stay: stay.end or stay.start)
 
 
 def _with_inferred_acute(stays: list[Stay]) -> Iterator[Stay]:
