@@ -88,6 +88,8 @@ class Stay:
     """Of an Encounter of its own: when intensive care began."""
     discharge_disposition: str | None = None
     """A code of `dischargeDisposition`, for display and export; always None before the stay has ended."""
+    admission_source: str | None = None
+    """A code of `admitSource`, for display and export."""
     destination: str | None = None
     """Where the patient went, by `encounter_codes.yaml`: `died`, `home`, `nursing`, ...; None before the end."""
     origin: str | None = None

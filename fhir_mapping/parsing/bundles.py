@@ -151,7 +151,7 @@ def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: in
     kinds = frozenset({resource_type} if resource_type else {entry.kind for entry in entries})
     if broken:
         failed_kinds |= kinds
-    if bundle.type in _OF_SEARCHES:
+    if _of_search(bundle):
         pages.append(_page(bundle, name, entries, tuple(reasons), kinds))
     return ParsedInput(
         tuple(entries),
@@ -171,11 +171,15 @@ def _page(
     return SearchPage(name, links.get("self"), links.get("next"), matches, total, reasons, kinds)
 
 
+def _of_search(bundle: Bundle) -> bool:
+    return bundle.type is None or str(bundle.type) in _OF_SEARCHES
+
+
 def _links(bundle: Bundle) -> dict[str, str | None]:
     """Returns the links of a Bundle by relation; None for one without a URL."""
     listed = bundle.link if isinstance(bundle.link, list) else []
-    found = {link.get("relation"): link.get("url") for link in listed if isinstance(link, dict)}
-    return {str(relation): url if isinstance(url, str) else None for relation, url in found.items()}
+    found = ((str(link.get("relation")), link.get("url")) for link in listed if isinstance(link, dict))
+    return {relation: url if isinstance(url, str) else None for relation, url in found}
 
 
 # Codes of issues that say that results are missing, whatever their severity (https://hl7.org/fhir/valueset-issue-type.html).
@@ -183,7 +187,7 @@ _WITHHELD = frozenset(
     {"security", "login", "unknown", "expired", "forbidden", "suppressed", "too-costly", "too-long", "transient",
      "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"}
 )  # fmt: skip
-_OF_SEARCHES = frozenset({"searchset", "collection", None})
+_OF_SEARCHES = frozenset({"searchset", "collection"})
 _HARMLESS = frozenset({"information", "warning", "success"})
 
 
@@ -201,7 +205,9 @@ def withholds(outcome: Resource) -> bool:
     if not isinstance(issues, list) or not issues:
         return True
     return any(
-        not isinstance(issue, dict) or issue.get("severity") not in _HARMLESS or issue.get("code") in _WITHHELD
+        not isinstance(issue, dict)
+        or str(issue.get("severity")) not in _HARMLESS
+        or str(issue.get("code")) in _WITHHELD
         for issue in issues
     )
 
@@ -268,6 +274,6 @@ def _incompleteness(bundle: Bundle, entries: list[ResourceEntry]) -> Iterator[st
     if "next" in _links(bundle):
         yield "more-pages"
         return
-    total = bundle.total if bundle.type in _OF_SEARCHES else None
+    total = bundle.total if _of_search(bundle) else None
     if isinstance(total, int) and not isinstance(total, bool) and total > sum(not entry.include for entry in entries):
         yield "truncated"

@@ -146,6 +146,15 @@ class Cutoff:
             return Known.YES
         return Known.YES if self._allowed(self._resource_state(source, resource), dated=dated) else Known.UNDATED
 
+    def undated_death_is_known(self) -> bool:
+        """Whether a death recorded without a time may have been before: not if an encounter began or ended later."""
+        later = {_EncounterState.RUNNING, _EncounterState.PLANNED}
+        return self._undated_known or all(
+            self._own_state(encounter) not in later
+            for encounter in self._encounters.values()
+            if str(encounter.get("status")) not in NEVER
+        )
+
     def known_from(self, source: str, resource: Resource) -> Encountered:
         """Returns when an undated resource was known, by the rule of `known`. `source` is its key."""
         own = [self._referenced(reference, resource) for reference in _encounters_of(resource)]
@@ -177,15 +186,6 @@ class Cutoff:
             over = max(own.over, moment(end)) if own.over is not None and end is not None else None
             own, encounter = Encountered(True, begun, over), outer
         return own
-
-    def undated_death_is_known(self) -> bool:
-        """Whether a death recorded without a time may have been before: not if an encounter began or ended later."""
-        later = {_EncounterState.RUNNING, _EncounterState.PLANNED}
-        return self._undated_known or all(
-            self._own_state(encounter) not in later
-            for encounter in self._encounters.values()
-            if encounter.get("status") not in NEVER
-        )
 
     def _allowed(self, state: _EncounterState, *, dated: bool) -> bool:
         if state is _EncounterState.PLANNED:

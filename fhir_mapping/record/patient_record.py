@@ -108,7 +108,6 @@ class PatientRecord:
     undated_encounters: tuple[UndatedEncounter, ...]
     elsewhere: frozenset[str]
     """Keys of visits in person during the stay that are not part of it."""
-    _members: Mapping[str, str] = field(repr=False)
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
     _charted: Charted = field(repr=False, compare=False)
@@ -197,11 +196,6 @@ class PatientRecord:
         (https://cds-hooks.hl7.org, "Prefetch Tokens" and "Prefetch Query Restrictions").
         """
         return _build(cls, read_prefetch(prefetch, expected), patient_id, prediction_time, options)
-
-    def stay_of(self, encounter: str | None) -> Stay | None:
-        """Returns the stay that an Encounter (by its key) is or is part of; None if it is not known."""
-        root = self._members.get(encounter or "")
-        return next((stay for stay in self.stays if stay.source == root), None)
 
     def availability(self, resource_type: str) -> Availability:
         """Returns whether resources of this type were fetched, are known to be absent, or were not (all) fetched."""
@@ -296,11 +290,11 @@ def _build(
         refused.extend(answer for answer in answers if isinstance(answer, Refusal))
         return tuple(answer for answer in answers if not isinstance(answer, Refusal))
 
-    requested_stay = options.get("encounter_id")
-    requested_key = None if requested_stay is None else f"Encounter/{requested_stay.removeprefix('Encounter/')}"
-    read_stays = stays.read_stays(of_type("Encounter"), directory, at, requested_key, current=undated_known)
+    asked = options.get("encounter_id")
+    asked_key = None if asked is None else f"Encounter/{asked.removeprefix('Encounter/')}"
+    read_stays = stays.read_stays(of_type("Encounter"), directory, at, asked_key, current=undated_known)
     refused.extend(read_stays.refused)
-    stay, no_stay = current_stay(read_stays, at, requested_stay, refused)
+    stay, no_stay = current_stay(read_stays, at, asked_key, refused)
     elsewhere = frozenset() if stay is None else read_stays.other_visits(stay)
     if stay is not None and elsewhere:
         observations = [item for item in observations if not made_elsewhere(item, stay, elsewhere, directory, refused)]
@@ -339,10 +333,9 @@ def _build(
         consciousness=avpu,
         refused=tuple(refused),
         not_fetched=not_fetched,
-        no_stay="not-fetched" if no_stay == NO_STAY and "Encounter" in not_fetched and not requested_stay else no_stay,
+        no_stay="not-fetched" if no_stay == NO_STAY and "Encounter" in not_fetched and not asked else no_stay,
         undated_encounters=read_stays.undated,
         elsewhere=elsewhere,
-        _members=read_stays.members,
         _notes=read_notes,
         _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
         _charted=Charted(tuple(item for item in known if item[1].kind == "Observation"), site, times.settled),

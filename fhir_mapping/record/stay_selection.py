@@ -15,21 +15,19 @@ from fhir_mapping.resources.stays import StaysRead
 NO_STAY = "no-stay"
 
 
-def current_stay(
-    read: StaysRead, at: datetime, encounter_id: str | None, refused: list[Refusal]
-) -> tuple[Stay | None, str]:
-    """Returns the requested inpatient stay, or the one running (or just ending) at the prediction time; and why there
-    is none: `no-stay`, `encounter-not-found`, or the reason why it is unknown whether an encounter is one."""
+def current_stay(read: StaysRead, at: datetime, asked: str | None, refused: list[Refusal]) -> tuple[Stay | None, str]:
+    """Returns the stay of the Encounter `asked` (its key), or the one running (or just ending) at the prediction time;
+    and why there is none: `no-stay`, `encounter-not-found`, or why it is unknown whether an encounter is one."""
     undated = [item for item in read.undated if item.may_be(StayClass.INPATIENT)]
-    if encounter_id is None:
+    if asked is None:
         running = [stay for stay in read.stays if stay.running or (stay.end is not None and stay.end >= at)]
         stay, reason = _chosen(running)
         return stay, "no-start" if reason == NO_STAY and any(item.running for item in undated) else reason
-    if f"Encounter/{encounter_id.removeprefix('Encounter/')}" in {item.source for item in undated}:
+    if asked in {item.source for item in undated}:
         return None, "no-start"
-    root = read.members.get(f"Encounter/{encounter_id.removeprefix('Encounter/')}")
+    root = read.members.get(asked)
     if root is None:
-        refused.append(Refusal(f"Encounter/{encounter_id.removeprefix('Encounter/')}", "encounter-not-found"))
+        refused.append(Refusal(asked, "encounter-not-found"))
         return None, "encounter-not-found"
     return _chosen([stay for stay in read.stays if stay.source == root])
 

@@ -60,6 +60,6 @@ def read_demographics(
     unclear = died is not None and not known and died.earliest <= prediction_time
     if undated or unclear:
         refused.append(Refusal(source, "death-without-time" if undated else "death-time-imprecise"))
-    perhaps = (undated and undated_death) or unclear
     death = died if known or unclear else None
+    perhaps = (undated and undated_death) or unclear
     return Demographics(birth, sex, moment(died) if known and died else None, perhaps, unknown, death)

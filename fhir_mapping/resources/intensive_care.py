@@ -36,7 +36,7 @@ def in_intensive_care(
     reason = "not-coded"
     listed = resource.get("location")
     for item in listed if isinstance(listed, list) else ():
-        if not isinstance(item, dict) or item.get("status") in _ELSEWHERE:
+        if not isinstance(item, dict) or str(item.get("status")) in _ELSEWHERE:
             continue
         entered = _entered(item.get("period"), prediction_time, settled=settled)
         if entered is False:
@@ -62,11 +62,11 @@ def intensive_care_from(
     entered = []
     listed = resource.get("location")
     for item in listed if isinstance(listed, list) else ():
-        if not isinstance(item, dict) or item.get("status") in _ELSEWHERE:
+        if not isinstance(item, dict) or str(item.get("status")) in _ELSEWHERE:
             continue
-        if meanings("intensive_care", list(_location_codes(item.get("location"), resource, directory))):
-            period = item.get("period")
-            at = parse_instant(period.get("start")) if isinstance(period, dict) else None
+        period = item.get("period")
+        at = parse_instant(period.get("start")) if isinstance(period, dict) else None
+        if meanings("intensive_care", _location_codes(item.get("location"), resource, directory)):
             entered.append(start if at is None else max(start, at.earliest))
     return min(entered, default=None)
 

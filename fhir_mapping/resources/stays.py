@@ -28,13 +28,13 @@ _NO_REASON = frozenset({"refuted", "entered-in-error"})
 _EMERGENCY_WINDOW = timedelta(hours=24)
 _TO_HOSPITAL = "hospital"
 _TRANSFER_GAP = timedelta(hours=6)
+_MICROSECOND = timedelta(microseconds=1)
+# Visits in person, whose values are not those of an inpatient stay they began in.
+_VISITS = frozenset({StayClass.OUTPATIENT, StayClass.EMERGENCY})
 # Two inpatient encounters that begin within a day are one admission registered twice.
 _SAME_ADMISSION = timedelta(days=1)
 # An encounter open for longer, with a later one of its own beside it, was never closed: most stays are over by then.
 _NEVER_CLOSED = timedelta(days=14)
-_MICROSECOND = timedelta(microseconds=1)
-# Visits in person, whose values are not those of an inpatient stay they began in.
-_VISITS = frozenset({StayClass.OUTPATIENT, StayClass.EMERGENCY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class _Encounter:
 @dataclass(frozen=True, slots=True)
 class StaysRead:
     """The stays started by the prediction time, oldest first; each Encounter's stay, by key; the Encounters before they
-    are combined; and the refusals."""
+    are combined; the refusals; and the Encounters without a start."""
 
     stays: tuple[Stay, ...]
     members: Mapping[str, str]
@@ -103,10 +103,9 @@ def read_stays(
     *,
     current: bool = False,
 ) -> StaysRead:
-    """Returns the stays of a patient's Encounters started by `prediction_time`.
+    """Returns the stays started by `prediction_time`. `asked` is the key of the Encounter the caller asks about.
 
-    `asked` is the key of the Encounter the caller asks about; `current` means that the data were fetched at
-    `prediction_time`.
+    `current` means that the data were fetched at `prediction_time`.
     """
     refused: list[Refusal] = []
     undated: list[UndatedEncounter] = []
@@ -189,6 +188,7 @@ def _read(
         intensive_care_from=intensive_care_from(resource, types, directory, starts) if icu else None,
         discharge_disposition=went.code if went is not None else None,
         destination=went.meaning if went is not None else None,
+        admission_source=came.code,
         origin=came.meaning,
         unknown=_given(
             acute_admission=why_not,
@@ -343,7 +343,6 @@ def _adjoin(first: Stay, second: Stay, view: _View) -> bool:
 def _join(first: Stay, second: Stay, view: _View) -> Stay:
     """Returns one stay for two encounters: it ends with the later of them, as that one says."""
     last = _ends_with(first, second, view)
-    left = last if last.running or last.discharge_disposition or last.destination else first
     return replace(
         first,
         end=last.end,
@@ -353,9 +352,9 @@ def _join(first: Stay, second: Stay, view: _View) -> Stay:
         reasons=tuple(dict.fromkeys(first.reasons + second.reasons)),
         reason_texts=tuple(dict.fromkeys(first.reason_texts + second.reason_texts)),
         intensive_care=True if second.intensive_care else first.intensive_care,
-        discharge_disposition=None if last.running else left.discharge_disposition,
-        destination=None if last.running else left.destination,
-        unknown={**first.unknown, "discharge_disposition": left.unknown.get("discharge_disposition", "")},
+        discharge_disposition=last.discharge_disposition,
+        destination=last.destination,
+        unknown={**first.unknown, "discharge_disposition": last.unknown.get("discharge_disposition", "")},
     )
 
 

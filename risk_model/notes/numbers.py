@@ -254,7 +254,9 @@ def _of_something_else(text: str, end: int) -> bool:
     if _FOREIGN.match(text, end):
         return True
     token = _TOKEN.match(text, end)
-    return token is not None and token[1] not in {"in", "HR"} and definitions().unit(token[1]) in definitions().known_units
+    return (
+        token is not None and token[1] not in {"in", "HR"} and definitions().unit(token[1]) in definitions().known_units
+    )
 
 
 def _list_item(text: str, match: re.Match[str]) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.metrics import logit
+from risk_model.features.encoding import Encoding
 from risk_model.first_stage.training_rows import patient_folds
 from risk_model.models.boosting import boost, margin
 
@@ -79,8 +80,8 @@ def learners(names: Sequence[str], parameters: Settings) -> tuple[list[Learner],
 
 def _xgboost(parameters: Settings) -> Learner:
     def predict(x: Inputs, y: Floats, other: Inputs, settings: Settings) -> Floats:
-        names = [f"f{place}" for place in range(x.shape[1])]
-        return margin(boost(x, y, names, settings, 1, forget_notes=False), other, names)
+        encoding = Encoding.plain([f"f{place}" for place in range(x.shape[1])])
+        return margin(boost(x, y, encoding, settings, 1, forget_notes=False), other, encoding)
 
     deeper = {**parameters, "max_depth": int(parameters.get("max_depth", 4)) + 2}
     return Learner("xgboost", predict, (parameters, deeper))

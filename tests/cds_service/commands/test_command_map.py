@@ -210,3 +210,24 @@ def test_long_names_of_features_stand_apart_from_their_reasons(run: Run, tmp_pat
     condition = {"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/p"}, "code": {"text": "X"}}
     text = run(bundle(tmp_path / "chart.json", PATIENT, STAY, condition), "--to", "features")[1]
     assert "comorbidity_elixhauser_rheumatoid_arthritis_and_collagen_disease.last  code-not-mapped" in text
+
+
+def test_several_files_keep_what_one_keeps(run: Run, tmp_path: Path) -> None:
+    """More pages of a search and a population were lost when the same resources came in several files."""
+    page = {"resourceType": "Bundle", "type": "searchset", "link": [{"relation": "next", "url": "https://x/2"}]}
+    stays = tmp_path / "stays.json"
+    stays.write_bytes(orjson.dumps(page | {"entry": [{"resource": STAY}]}))
+    patient = tmp_path / "patient.json"
+    patient.write_bytes(orjson.dumps(PATIENT))
+    code, out, _ = run(patient, stays, "--json", "--as-of", "2024-05-03T12:00:00Z")
+    found = orjson.loads(out)
+    assert code == 0
+    assert found["unknown"]["inpatient_stay.count_365d"] == "not-fetched"
+    assert {item["reason"] for item in found["refused"]} == {"more-pages"}
+    patients, others = tmp_path / "Patient.ndjson", tmp_path / "Encounter.ndjson"
+    patients.write_bytes(b"\n".join(orjson.dumps(PATIENT | {"id": name}) for name in ("p", "q")))
+    owned = [STAY | {"id": name, "subject": {"reference": f"Patient/{name}"}} for name in ("p", "q")]
+    others.write_bytes(b"\n".join(map(orjson.dumps, owned)))
+    code, out, _ = run(patients, others, "--json", "--patient", "q", "--as-of", "2024-05-03T12:00:00Z")
+    assert code == 0
+    assert orjson.loads(out)["features"]["length_of_stay.last"]["sources"] == ["Encounter/q"]

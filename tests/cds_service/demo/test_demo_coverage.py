@@ -22,7 +22,11 @@ OUTSIDE = {"not-intensive-care", "outside-population", "too-young", "no-inpatien
 def estimates() -> dict[str, list[RiskEstimate]]:
     models = Pipeline.shipped().models
     patients = shipped(NOW).patients.values()
-    records = [PatientRecord.from_resources(p.chart.resources, p.id, NOW, encounter_id=p.stay) for p in patients]
+    # As the demo reads a chart: with the status of now.
+    records = [
+        PatientRecord.from_resources(p.chart.resources, p.id, NOW, encounter_id=p.stay, undated_known=True)
+        for p in patients
+    ]
     return {task: [model.estimate(record) for record in records] for task, model in models.items()}
 
 

@@ -119,3 +119,39 @@ def test_a_medication_entered_in_error_is_refused() -> None:
     found = record(order, drug)
     assert found.medications == ()
     assert ("MedicationRequest/m", "status-entered-in-error") in {(r.source, r.reason) for r in found.refused}
+
+
+ICD = "http://hl7.org/fhir/sid/icd-10-cm"
+REASONS: list[tuple[str, Resource, bool, bool]] = [
+    ("a disease", {"coding": [{"system": ICD, "code": "I50.9", "display": "Heart failure"}]}, True, True),
+    (
+        "a relative's, by its code",
+        {"coding": [{"system": ICD, "code": "Z82.4"}, {"system": ICD, "code": "I50.9"}]},
+        True,
+        False,
+    ),
+    (
+        "a relative's, by its text",
+        {"coding": [{"system": ICD, "code": "I50.9"}], "text": "Family history of heart failure"},
+        True,
+        False,
+    ),
+    ("a suspected one", {"coding": [{"system": ICD, "code": "I50.9"}], "text": "Rule out heart failure"}, True, False),
+]
+
+
+@pytest.mark.parametrize(("name", "concept", "shown", "counts"), REASONS, ids=[row[0] for row in REASONS])
+def test_a_reason_counts_as_a_problem_of_the_patient(name: str, concept: Resource, shown: bool, counts: bool) -> None:
+    """A reason such as "family history of heart failure" put the patient into the group of heart failure."""
+    subject = {"subject": {"reference": "Patient/p"}}
+    condition = {"resourceType": "Condition", "id": "r", "code": concept, **subject, "recordedDate": "2024-05-01"}
+    for reasons in ({"reasonCode": [concept]}, {"reasonReference": [{"reference": "Condition/r"}]}):
+        record = PatientRecord.from_resources([PATIENT, STAY | reasons, condition], prediction_time=AT)
+        assert record.current_stay is not None
+        assert bool(record.current_stay.reason_texts) is shown
+        assert record.features().number("comorbidity_charlson_heart_failure.last") == float(counts)
+    refuted = condition | {"verificationStatus": {"coding": [{"code": "refuted"}]}}
+    reference = {"reasonReference": [{"reference": "Condition/r"}]}
+    found = PatientRecord.from_resources([PATIENT, STAY | reference, refuted], prediction_time=AT)
+    assert found.current_stay is not None
+    assert found.current_stay.reason_texts == ()
