@@ -110,7 +110,7 @@ lock: .venv/.ready  ## resolve the lock files again from setup.cfg
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --extra build -c requirements/dev.txt \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  -o requirements/runtime.txt setup.cfg
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --extra llm --extra benchmark \
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --extra llm --extra llama --extra benchmark \
 	  -c requirements/dev.txt --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  -o .venv/llm.txt setup.cfg && $(BIN)/python .ci/llm_lock.py requirements/dev.txt < .venv/llm.txt > requirements/llm.txt
 

@@ -1,8 +1,8 @@
-"""The shared bottom: atomic file writes, folders with a manifest, bounded caches, and libraries kept offline."""
+"""The shared bottom: atomic file writes, folders with a manifest, caches, and libraries kept offline."""
 
 from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
+from artifact_store.content_cache import CacheError, ContentCache, content_key
 from artifact_store.lazy_imports import lazy_exports
-from artifact_store.lru_cache import LruCache
 from artifact_store.manifests import (
     MANIFEST,
     FileEntry,
@@ -16,18 +16,22 @@ from artifact_store.manifests import (
     write_json,
     write_manifest,
 )
+from artifact_store.memory_cache import MemoryCache
 from artifact_store.offline import disable_telemetry
 
 __all__ = [
     "MANIFEST",
+    "CacheError",
+    "ContentCache",
     "FileEntry",
     "FolderManifest",
-    "LruCache",
     "ManifestError",
     "ManifestMissingError",
+    "MemoryCache",
     "atomic_file",
     "atomic_folder",
     "check_writable",
+    "content_key",
     "damaged_files",
     "disable_telemetry",
     "lazy_exports",

@@ -66,7 +66,7 @@ class Sentence:
         found: Counter[str] = Counter()
         for name, has in PROPERTIES.items():
             labelled, read = self.labels[name], has(said)
-            found.update({f"told {name}": labelled, f"read {name}": read})
+            found.update({f"expected {name}": labelled, f"read {name}": read})
             found.update({f"found {name}": labelled and read, f"right {name}": labelled and read})
         return found
 

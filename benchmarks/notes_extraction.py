@@ -72,7 +72,7 @@ def _rates(counts: Counter[str]) -> dict[str, Any]:
     for kind in ("number", "grade", "state"):
         stated, read = counts[f"stated {kind}"], counts[f"read {kind}"]
         found[kind] = {
-            "told": stated,
+            "stated": stated,
             "read": read,
             "recall": counts[f"stated_found {kind}"] / stated if stated else None,
             "precision": counts[f"read_right {kind}"] / read if read else None,

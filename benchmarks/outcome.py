@@ -18,7 +18,7 @@ from risk_model.evaluation.metrics import SCORE_METRICS, observed_expected
 from risk_model.evaluation.performance import EvaluatedRows, coverage, held_out_coverage, share
 from risk_model.first_stage.training_rows import FOLDS, TrainingRows, patient_folds
 from risk_model.models.conformal import categories_of, cross_calibrated
-from risk_model.reports import html_report
+from risk_model.reports.evaluation_page import evaluation_page
 from risk_model.reports.model_cards import training_card
 from risk_model.training.gradient_boosting import Fit, fit, held_out_margins, predict, save
 
@@ -140,7 +140,7 @@ def run(
     about = (
         f"{metrics['rows']} rows of {metrics['patients']} patients, outcome in {metrics['prevalence']:.1%}; {where}."
     )
-    page = html_report.evaluation(title, about, metrics, study.cohort.y[rows], probability[rows])
+    page = evaluation_page(title, about, metrics, study.cohort.y[rows], probability[rows])
     (out / "report.html").write_text(page, "utf-8")
     _write_json(out / "metrics.json", metrics)
     card = training_card(train.cohort.task, metrics, rows=len(train.cohort.y), patients=len(set(train.cohort.patients)))

@@ -241,7 +241,7 @@ def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Float
         assert not learned_from(manifest, ids).any(), "tuned on stays that are evaluated"
         reader = f"{name.model}+{adapter}@{name.precision}"
         fitting = {key: manifest[key] for key in ("data", "settings", "metrics")} | {
-            key: value for key, value in manifest["teaches"].items() if key != "patients"
+            key: value for key, value in manifest["outcome_tuning"].items() if key != "patients"
         }
     opinions = asked(reader, stays, options.cache / f"opinions-{sha256(reader.encode()).hexdigest()[:12]}.jsonl")
     return {

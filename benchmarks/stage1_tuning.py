@@ -21,7 +21,7 @@ from fhir_mapping import PatientRecord
 from knowledge_index import KnowledgeIndex
 from risk_model import IN_HOSPITAL_MORTALITY, RuleNoteReader
 from risk_model.llm import LocalLanguageModel, ReaderName, base_fingerprint, check_adapter, find_weights
-from risk_model.llm_tuning import TuningSettings, WindowLessons, labelled_notes, select_windows, tune
+from risk_model.llm_tuning import TuningSettings, WindowExamples, labelled_notes, select_windows, tune
 from risk_model.llm_tuning.risk_examples import LabelledNotes
 
 _rules: RuleNoteReader | None = None
@@ -34,8 +34,8 @@ def tuned(reader: str, data: Path, evaluated: int, count: int, out: Path, minute
     weights = base_fingerprint(*find_weights(name.model))
     if (out / MANIFEST).exists():
         return check_adapter(out, weights)
-    lessons = _lessons(data, evaluated, count)
-    say(f"{len(lessons.split.train)} windows to learn from, {len(lessons.split.validation)} to validate on")
+    examples = _lessons(data, evaluated, count)
+    say(f"{len(examples.split.train)} windows to learn from, {len(examples.split.validation)} to validate on")
     base = {"name": Path(name.model).name, "fingerprint": weights, "precision": name.precision}
     settings = TuningSettings(epochs=1, learning_rate=5e-4, validate_every=20, patience=3, max_tokens=1024)
     begun = perf_counter()
@@ -45,13 +45,13 @@ def tuned(reader: str, data: Path, evaluated: int, count: int, out: Path, minute
 
     model = LocalLanguageModel(name.model, precision=name.precision)
     return tune(
-        model, lessons.split, out, settings, base=base, outcome_tuning=lessons.outcome_tuning,
+        model, examples.split, out, settings, base=base, outcome_tuning=examples.outcome_tuning,
         resume=True, progress=progress,
         enough=lambda: perf_counter() - begun > 60 * minutes,
     )  # fmt: skip
 
 
-def _lessons(data: Path, evaluated: int, count: int) -> WindowLessons:
+def _lessons(data: Path, evaluated: int, count: int) -> WindowExamples:
     outcomes = cinc_fhir.read_outcomes(data / "Outcomes-a.csv")
     stays = list(islice(cinc_fhir.read_stays(data / "set-a.csv.gz"), evaluated, None))
     asked = [(stay, outcomes[stay.record_id]["In-hospital_death"]) for stay in stays]

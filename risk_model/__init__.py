@@ -13,13 +13,16 @@ from risk_model.core.errors import (
 )
 from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Task
 from risk_model.core.values import (
+    Abnormality,
     Abstention,
+    Agreement,
     Assessment,
     Counterfactual,
     DataGap,
     Driver,
     Experiencer,
     Finding,
+    LevelPolicy,
     NoteFindings,
     Polarity,
     RiskEstimate,
@@ -30,6 +33,7 @@ from risk_model.models.estimator import RiskModel
 from risk_model.notes.rule_reader import NoteReader, RuleNoteReader
 from risk_model.pipeline.assess import Pipeline
 from risk_model.pipeline.fhir_output import risk_assessment
+from risk_model.scores.agreement import ScoreComparison, best_fitting, compare_with_score
 from risk_model.scores.by_task import comparators
 from risk_model.scores.comorbidity import charlson, elixhauser
 from risk_model.scores.critical_care import saps2, sofa
@@ -44,7 +48,9 @@ __all__ = [
     "IN_HOSPITAL_MORTALITY",
     "READMISSION_30D",
     "TASKS",
+    "Abnormality",
     "Abstention",
+    "Agreement",
     "Assessment",
     "CohortError",
     "Counterfactual",
@@ -53,6 +59,7 @@ __all__ = [
     "Experiencer",
     "Finding",
     "LabelledCohort",
+    "LevelPolicy",
     "ModelArtifactError",
     "ModelCard",
     "NoteFindings",
@@ -63,14 +70,17 @@ __all__ = [
     "RiskModel",
     "RiskModelError",
     "RuleNoteReader",
+    "ScoreComparison",
     "ScoreResult",
     "Task",
     "TaskDefinitionError",
     "Temporality",
     "TrainingError",
     "UnknownTaskError",
+    "best_fitting",
     "charlson",
     "comparators",
+    "compare_with_score",
     "elixhauser",
     "hospital_score",
     "lace",

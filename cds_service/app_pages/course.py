@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cds_service.app_pages.chart import ReadAt
-from cds_service.cards.detail import percent
+from cds_service.cards.wording import percent
 from cds_service.explanations.formatting import format_moment
 from cds_service.explanations.risk_now import format_interval
 from cds_service.explanations.svg import Point, nice_top, polyline

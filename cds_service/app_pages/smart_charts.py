@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from threading import Lock
 from typing import Any
 
 from flask import request
 
+from artifact_store import MemoryCache
 from cds_service.app_pages.chart import ChartSource, OpenChart
 from cds_service.smart.chart import FetchedChart
 from cds_service.smart.session import SessionParts, SmartSession, fetched_chart_of, open_session
@@ -19,41 +17,12 @@ from fhir_mapping import PatientRecord
 
 HELD_SECONDS = 5.0
 MOST_HELD = 8
-
-
-class Held:
-    """Caches fetched charts for a few seconds, so that a page and its fragments use one read of the server.
-
-    The key is the session, so that charts are never shared between sessions.
-    """
-
-    def __init__(self, seconds: float = HELD_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds, self._clock = seconds, clock
-        self._charts: OrderedDict[str, tuple[float, FetchedChart]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, session: str) -> FetchedChart | None:
-        with self._lock:
-            self._forget()
-            found = self._charts.get(session)
-            return None if found is None else found[1]
-
-    def put(self, session: str, chart: FetchedChart) -> None:
-        with self._lock:
-            self._forget()
-            self._charts[session] = (self._clock() + self._seconds, chart)
-
-    def _forget(self) -> None:
-        while self._charts:
-            first, (until, _) = next(iter(self._charts.items()))
-            if until > self._clock() and len(self._charts) < MOST_HELD:
-                return
-            del self._charts[first]
+"""Fetched charts are held for a few seconds by session, so that a page and its fragments use one read of the server."""
 
 
 def smart_charts(parts: SessionParts) -> ChartSource:
     """Returns the chart of the session id in the URL, for the browser that launched it. Raises HookError 404, 401."""
-    held = Held(HELD_SECONDS)
+    held: MemoryCache[FetchedChart] = MemoryCache(MOST_HELD, HELD_SECONDS)
 
     def chart_of(session_id: str, /) -> OpenChart:
         session = open_session(parts, session_id, request)
@@ -79,7 +48,7 @@ def frames_of(parts: SessionParts) -> tuple[str, ...]:
 class _Reader:
     """Reads the server at most once in a request, and only if a record is needed: feedback needs none."""
 
-    def __init__(self, parts: SessionParts, session: SmartSession, held: Held) -> None:
+    def __init__(self, parts: SessionParts, session: SmartSession, held: MemoryCache[FetchedChart]) -> None:
         self._parts = parts
         self._session = session
         self._held = held

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cds_hooks import HookError
-from cds_service.cards.detail import percent
+from cds_service.cards.wording import percent
 from cds_service.explanations.drivers import window
 from cds_service.explanations.risk_now import frequency
 from fhir_mapping import PatientRecord

@@ -49,7 +49,7 @@ class LocalControl:
         threading.Thread(target=self._seen, name="seen", daemon=True).start()
 
     def answer(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`about`: the settings in force; `clients`; `modes`; `set-mode`: in the database; `override-mode`: here only."""
+        """`about`: the settings in force; `clients`; `modes`; `set-mode`: in the database; `override-mode`: here."""
         asked = question.get("ask")
         if asked == "about":
             return {"settings": absolute(self._parts.settings).model_dump()}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from artifact_store import LruCache
+from artifact_store import MemoryCache
 from cds_service.background.language_models import stage1_name
 from cds_service.background.leases import Leases
 from cds_service.config.settings import Settings
@@ -141,8 +141,8 @@ class SealedAnswers(Generic[Asked, Answer]):
 
     def __init__(self, vault: Vault, jobs: JobQueue[Asked, Answer]) -> None:
         self._vault, self._jobs = vault, jobs
-        self._known: LruCache[Answer] = LruCache(MOST_ASKED)
-        self._asked: LruCache[float] = LruCache(4 * MOST_ASKED)
+        self._known: MemoryCache[Answer] = MemoryCache(MOST_ASKED)
+        self._asked: MemoryCache[float] = MemoryCache(4 * MOST_ASKED)
         self._left: queue.Queue[tuple[str, Asked]] = queue.Queue(MOST_ASKED)
         self._steps = DeadlineRunner(4)
         self._writing = threading.Lock()

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from cds_hooks import MAX_SUMMARY, Action, Card, CardCoding, Link, Source, Suggestion
 from cds_hooks.cards import new_uuid
-from cds_service.cards.detail import detail, percent
-from cds_service.cards.drafts import BUILT_IN, DraftContext, Drafts
+from cds_service.cards.detail import detail
+from cds_service.cards.drafts import BUILT_IN, URGENT_REVIEW, DraftContext, Drafts
 from cds_service.cards.escape import plain
 from cds_service.cards.save_offer import save_offer
+from cds_service.cards.scores import disagreement, fitting_scores, leading_score, score_words
+from cds_service.cards.wording import outcome_name, percent
 from fhir_mapping import PatientRecord
-from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS, Assessment, RiskEstimate, ScoreResult
+from risk_model import TASKS, Assessment, LevelPolicy, RiskEstimate, compare_with_score
 
 REASONS_SYSTEM = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes"
+# The code system's own displays are sentences about "PC CDS"; these are what a clinician would say.
 _REASONS = (
-    ("action-completed", "Recommended action was already completed"),
-    ("action-not-priority", "Recommended action is not relevant or a priority in current state of health"),
-    ("wrong-time-workflow", "PC CDS delivered at wrong time in workflow or patient lifecycle"),
-    ("inappropriate-recipient", "PC CDS delivered to inappropriate recipient/role"),
-    ("recipient-does-not-trust", "Recipient does not agree with or trust the recommended action"),
-    ("patient-refuses", "Patient refuses/declines (no context given)*"),
+    ("action-completed", "Already done"),
+    ("action-not-priority", "Not a priority for this patient now"),
+    ("wrong-time-workflow", "Not the right moment"),
+    ("inappropriate-recipient", "Not my patient or not my role"),
+    ("recipient-does-not-trust", "I do not agree with this estimate"),
+    ("patient-refuses", "The patient declines"),
 )
 _OVERRIDE_REASONS = tuple(CardCoding(code, REASONS_SYSTEM, display) for code, display in _REASONS)
 OVERRIDE_CODES = frozenset(code for code, _ in _REASONS)
-# Scores in the order they lead when the model abstains.
-_LEADING = {READMISSION_30D: ("LACE", "HOSPITAL"), IN_HOSPITAL_MORTALITY: ("NEWS2", "qSOFA")}
 _ALARMING = frozenset({"high"})
-# Scores that warn whatever the model estimates: a NEWS2 of 7 calls for urgent assessment.
-_WARNS_ALONE = frozenset({"NEWS2"})
+# The score that warns whatever the model estimates: a NEWS2 of 7 calls for an urgent review.
+_WARNS_ALONE = "NEWS2"
 
 # Abstention codes for patients in whom a high score is expected: a warning would add nothing.
 NEVER_WARNS = frozenset({"deceased", "died-or-hospice", "hospice"})
@@ -39,9 +40,13 @@ NEVER_WARNS = frozenset({"deceased", "died-or-hospice", "hospice"})
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Risk thresholds by task: at or above one the card is a warning, below it is info. No card is ever `critical`."""
+    """Risk thresholds by task: at or above one the card is a warning, below it is info. No card is ever `critical`.
+
+    `follows` decides which reading counts where an estimate and the best-fitting score disagree.
+    """
 
     by_task: Mapping[str, float]
+    follows: LevelPolicy = LevelPolicy.CAUTIOUS
 
 
 def build_card(
@@ -53,22 +58,23 @@ def build_card(
     drafts: Drafts = BUILT_IN,
     save_at: datetime | None = None,
     launches_app: bool = False,
+    zone: tzinfo = UTC,
 ) -> dict[str, Any]:
-    """Returns one card for all tasks; the task of the highest rank comes first.
+    """Returns one card for all tasks; the task of the highest rank comes first, and its suggestion is offered.
 
-    `save_at` (now) adds the suggestion to save the estimates; `launches_app` adds the link to the SMART app.
+    `save_at` (now) adds the suggestion to save the estimates; `launches_app` adds the link to the SMART app; `zone` is
+    the hospital's, in which a day ends.
     """
     ordered = sorted(assessments, key=lambda a: _rank(a.estimate, thresholds), reverse=True)
     leading, base, identifier = ordered[0].estimate, public_url.rstrip("/"), new_uuid()
-    place = DraftContext.of(record)
-    suggestions = [s for a in ordered for s in _suggestions(a.estimate, place, thresholds, drafts)]
+    suggestions = _suggestions(leading, DraftContext.of(record, zone), thresholds, drafts)
     offer = None if save_at is None else save_offer(ordered, identifier, public_url, save_at)
     if offer is not None:
         suggestions.append(offer)
     card = Card(
         uuid=identifier,
         summary=_summary([assessment.estimate for assessment in ordered]),
-        detail=detail(ordered, record),
+        detail=detail(ordered),
         indicator="warning" if _rank(leading, thresholds) >= 2 else "info",
         source=Source(
             "riskcards",
@@ -86,7 +92,7 @@ def build_card(
 def _links(ordered: Sequence[Assessment], card: str, base: str, launches_app: bool) -> tuple[Link, ...]:
     """The SMART app link (its appContext is the card's id, which only our store resolves), then the model cards."""
     tasks = [assessment.estimate.task for assessment in ordered]
-    models = [Link(f"Model card: {TASKS[task].title}", _model_card(task, base)) for task in tasks]
+    models = [Link(f"Model card: {outcome_name(TASKS[task])}", _model_card(task, base)) for task in tasks]
     app = [Link("Explain this estimate", f"{base}/launch", "smart", card)] if launches_app else []
     return (*app, *models)
 
@@ -99,22 +105,16 @@ def _rank(estimate: RiskEstimate, thresholds: Thresholds) -> float:
     """The rank of a task; 2 and above warns: risk over the threshold, or a high leading score if the model abstains."""
     if estimate.abstention is not None and estimate.abstention.code in NEVER_WARNS:
         return 0.0
-    threshold = thresholds.by_task[estimate.task]
-    score_warns = any(score.name in _WARNS_ALONE and score.band in _ALARMING for score in estimate.comparators)
     if estimate.probability is not None:
-        over = estimate.decisive is not None and estimate.decisive >= threshold
-        return (2 if score_warns or over else 1) + estimate.probability
-    score = _leading_score(estimate)
+        risk = compare_with_score(estimate).deciding(thresholds.follows, estimate.decisive)
+        over = risk is not None and risk >= thresholds.by_task[estimate.task]
+        return (2 if over or _urgent(estimate) else 1) + estimate.probability
+    score = leading_score(estimate)
     return 2.0 if score is not None and score.band in _ALARMING else 0.5 if score is not None else 0.0
 
 
-def _leading_score(estimate: RiskEstimate) -> ScoreResult | None:
-    by_name = {score.name: score for score in estimate.comparators}
-    options = [by_name[name] for name in _LEADING[estimate.task] if name in by_name]
-    # A range of points that spans bands gives no risk level and may not lead.
-    complete = [score for score in options if score.complete]
-    banded = [score for score in options if score.band is not None]
-    return next(iter(complete or banded), None)
+def _urgent(estimate: RiskEstimate) -> bool:
+    return any(score.name == _WARNS_ALONE and score.band in _ALARMING for score in fitting_scores(estimate))
 
 
 def _summary(estimates: Sequence[RiskEstimate]) -> str:
@@ -124,23 +124,21 @@ def _summary(estimates: Sequence[RiskEstimate]) -> str:
 
 
 def _short(estimate: RiskEstimate) -> str:
-    title = TASKS[estimate.task].title
+    name = outcome_name(estimate.asked)
     if estimate.probability is not None and estimate.baseline is not None:
-        return f"{title} {percent(estimate.probability)} (cohort average {percent(estimate.baseline)})"
-    score = _leading_score(estimate)
-    if score is None:
-        return f"{title}: no estimate"
-    risk = f", published risk {percent(score.expected_risk)}" if score.expected_risk is not None else ""
-    band = f", {score.band}" if score.band and not risk else ""
-    return f"{title}: model abstains; {score.name} {score.in_words()}{band}{risk}"
+        differs = ", scores disagree" if disagreement(estimate) else ""
+        return f"{name} {percent(estimate.probability)} (cohort average {percent(estimate.baseline)}{differs})"
+    score = leading_score(estimate)
+    return f"{name}: no estimate" + ("" if score is None else f"; {score_words(score)}")
 
 
 def _suggestions(
     estimate: RiskEstimate, place: DraftContext, thresholds: Thresholds, drafts: Drafts
 ) -> list[Suggestion]:
-    """Drafts a clinician may accept when the risk is over the threshold."""
+    """Drafts a clinician may accept when the risk is over the threshold: one, unless the site lists more."""
     if _rank(estimate, thresholds) < 2:
         return []
-    return [
-        Suggestion(draft.label, (Action.create(draft.label, draft.resource(place)),)) for draft in drafts[estimate.task]
-    ]
+    offered = drafts[estimate.task]
+    if offered is BUILT_IN[estimate.task] and _urgent(estimate):
+        offered = (URGENT_REVIEW,)
+    return [Suggestion(draft.label, (Action.create(draft.label, draft.resource(place)),)) for draft in offered]

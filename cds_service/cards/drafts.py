@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -39,23 +39,23 @@ _CODE = (DefinitionField("system", str), DefinitionField("code", str), Definitio
 
 @dataclass(frozen=True, slots=True)
 class DraftContext:
-    """The subject and encounter references of a draft, and the time of the estimate."""
+    """The subject and encounter references of a draft, and the time of the estimate in the hospital's time zone."""
 
     subject: str
     encounter: str | None
     moment: datetime
 
     @classmethod
-    def of(cls, record: PatientRecord) -> DraftContext:
+    def of(cls, record: PatientRecord, zone: tzinfo = UTC) -> DraftContext:
         stay = record.current_stay
         # A stay without an id of its own cannot be referenced.
         encounter = stay.source if stay is not None and "#" not in stay.source else None
-        return cls(f"Patient/{record.subject_id}", encounter, record.prediction_time)
+        return cls(f"Patient/{record.subject_id}", encounter, record.prediction_time.astimezone(zone))
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One suggestion. It is due `days` after the estimate; `text` is a longer description than the label."""
+    """One suggestion, due at the end of the day `days` after the estimate; `text` describes more than the label."""
 
     label: str
     kind: str = "Task"
@@ -70,7 +70,14 @@ class Draft:
         return {"resourceType": self.kind, **build(self, place)}
 
     def due(self, place: DraftContext) -> str:
-        return (place.moment + timedelta(days=self.days)).isoformat()
+        """The last second of the day: what is due the second it is made would be late when it is read.
+
+        >>> place = DraftContext("Patient/1", None, datetime(2026, 3, 1, 9, tzinfo=UTC))
+        >>> Draft("Call", days=2).due(place)
+        '2026-03-03T23:59:59+00:00'
+        """
+        day = place.moment.date() + timedelta(days=self.days)
+        return datetime.combine(day, time(23, 59, 59), place.moment.tzinfo).isoformat()
 
     @property
     def concept(self) -> dict[str, Any]:
@@ -138,16 +145,12 @@ Drafts = Mapping[str, tuple[Draft, ...]]
 """Task -> the suggestions shown when its risk is over the threshold."""
 BUILT_IN: Drafts = MappingProxyType(
     {
-        READMISSION_30D: (
-            Draft("Book a follow-up visit within 7 days of discharge", days=7),
-            Draft("Reconcile medications before discharge"),
-        ),
-        IN_HOSPITAL_MORTALITY: (
-            Draft("Review the plan of care with a senior clinician today"),
-            Draft("Talk about goals of care with the patient or family", days=1),
-        ),
+        READMISSION_30D: (Draft("Book a follow-up visit within 7 days of discharge", days=7),),
+        IN_HOSPITAL_MORTALITY: (Draft("Review the plan of care with a senior clinician today"),),
     }
 )
+URGENT_REVIEW = Draft("Request urgent review by a team with critical-care competencies", priority="urgent")
+"""Offered instead at a NEWS2 of 7 or more, as the Royal College of Physicians asks (NEWS2, 2017, chart 4)."""
 
 
 def read_drafts(path: Path) -> Drafts:

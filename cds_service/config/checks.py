@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator
 from sqlalchemy.exc import ArgumentError
@@ -94,6 +95,14 @@ def _readable(read: Callable[[Path], Any]) -> Callable[[str], str]:
     return check
 
 
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value) if value != "UTC" else None
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError("expected a known time zone, such as Europe/Berlin") from None
+    return value
+
+
 def stage1_model(item: str) -> tuple[str, str]:
     """(task or "" for any, name) of an item of RISKCARDS_STAGE1_MODELS
 
@@ -120,6 +129,7 @@ Users = Annotated[_Texts, AfterValidator(lambda values: each(user, values))]
 Thresholds = Annotated[_Texts, AfterValidator(_thresholds)]
 StageModels = Annotated[_Texts, AfterValidator(_stages)]
 NoteReaderName = Annotated[str, AfterValidator(_reader)]
+TimeZone = Annotated[str, AfterValidator(_zone)]
 SiteMapFile = Annotated[str, AfterValidator(_readable(SiteMap.open))]
 SuggestionsFile = Annotated[str, AfterValidator(_readable(read_drafts))]
 UserType = Literal["Practitioner", "PractitionerRole", "Patient", "RelatedPerson"]

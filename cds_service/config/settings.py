@@ -6,8 +6,10 @@ An unknown name and a value out of range are errors. `docs/settings.md` has the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -24,6 +26,7 @@ from cds_service.config.checks import (
     StageModels,
     SuggestionsFile,
     Thresholds,
+    TimeZone,
     Users,
     WebAddress,
     stage1_model,
@@ -144,7 +147,7 @@ class Settings(BaseSettings):
         "",
         "YAML or JSON file of the suggestions of cards, see [Suggestions](#suggestions)",
         kind="path",
-        shown="the built-in four",
+        shown="the built-in ones",
     )
     offer_risk_assessment: bool = text(
         False, "Offer on every card with an estimate to save it in the record, as RiskAssessment and Provenance"
@@ -157,13 +160,21 @@ class Settings(BaseSettings):
         unit="probability",
         above=True,
     )
-    mortality_threshold: float = number(
-        0.15, 0, 1, "The same for in-hospital mortality", unit="probability", above=True
-    )
+    mortality_threshold: float = number(0.15, 0, 1, "The same for hospital death", unit="probability", above=True)
     thresholds: Thresholds = text(
         (),
         "Thresholds for one service and task, such as `hospital-risk.readmission_30d=0.2`; before the two above",
         kind="comma-separated SERVICE.TASK=PROBABILITY",
+    )
+    level_follows: Literal["cautious", "estimate"] = text(
+        "cautious",
+        "Where the estimate and the best-fitting established score disagree, the card's level follows the higher of "
+        "the estimate and the lower end of the score's published risk; `estimate`: the estimate alone",
+    )
+    time_zone: TimeZone = text(
+        "UTC",
+        "The hospital's time zone, such as `Europe/Berlin`: a suggestion is due when its day ends there",
+        kind="name of a time zone",
     )
     quiet_below_threshold: bool = text(False, "Show no card at all below the threshold (it is kept)")
     warnings_per_100: float = number(
@@ -338,6 +349,10 @@ class Settings(BaseSettings):
         if barred:
             raise ValueError(f"{PREFIX}PILOT_USERS: {barred[0]} is of no type in {PREFIX}ROLES and would see no card")
         return self
+
+    def zone(self) -> tzinfo:
+        """The hospital's time zone, in which the day ends that a suggestion is due."""
+        return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
 
     def warnings(self) -> tuple[str, ...]:
         """What is allowed and hardly meant, for the log at start and for `riskcards doctor`."""

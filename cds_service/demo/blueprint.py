@@ -8,6 +8,7 @@ from pathlib import Path
 from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
 from markdown_it import MarkdownIt
 
+from artifact_store import MemoryCache
 from cds_hooks import HookError, parse_json
 from cds_hooks.blueprint import json_response
 from cds_service.app_pages.blueprint import app_pages
@@ -22,12 +23,15 @@ from cds_service.demo.view import chart_view, ward_view
 from cds_service.demo.ward.patients import DemoPatient, DemoWard
 from cds_service.demo.ward_risk import WardRisks
 from cds_service.hooks.hook_handler import HookHandler
-from cds_service.hooks.request_trace import RequestTrace, RequestTraces
+from cds_service.hooks.request_trace import RequestTrace
 from cds_service.protocol.services import SERVICES
 from cds_service.store.store import Store
 from fhir_mapping import SiteMap
 
 MAX_MARKDOWN = 60_000
+TRACES = 12
+"""The newest traces are kept, by `hookInstance`."""
+Traces = MemoryCache[RequestTrace]
 _STATIC = Path(__file__).parent / "static"
 # What an EHR should render: tables, but no raw HTML and no images.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table").disable("image")
@@ -44,8 +48,12 @@ def create_demo_app(
     without, the simulator opens it on the selected chart. `guard` says who may see its charts; by default requests to
     the host of the public URL.
     """
-    traces = RequestTraces()
-    app = create_app(settings, store=store, launches_app=True, on_trace=traces.keep)
+    traces: Traces = MemoryCache(TRACES)
+
+    def keep(trace: RequestTrace) -> None:
+        traces.put(trace.asked.hook_instance, trace)
+
+    app = create_app(settings, store=store, launches_app=True, on_trace=keep)
     app.before_request((guard or DemoGuard(settings.public_url)).check)
     answering: HookHandler = app.extensions["riskcards"].answering
     risks = WardRisks(answering)
@@ -70,9 +78,7 @@ def _charts(ward: DemoWard, site_map: SiteMap | None) -> ChartSource:
     return chart_of
 
 
-def simulator(
-    ward: DemoWard, answering: HookHandler, traces: RequestTraces, risks: WardRisks, *, launches: bool
-) -> Blueprint:
+def simulator(ward: DemoWard, answering: HookHandler, traces: Traces, risks: WardRisks, *, launches: bool) -> Blueprint:
     """Routes of the simulator for one ward of patients."""
     demo = Blueprint("demo", __name__, url_prefix="/demo", template_folder="templates")
     demo.after_request(_secure)
@@ -136,8 +142,8 @@ def _known(ward: DemoWard, patient: str) -> DemoPatient:
     return ward.patients[patient]
 
 
-def _traced(traces: RequestTraces, hook_instance: str) -> RequestTrace:
-    found = traces.of(hook_instance)
+def _traced(traces: Traces, hook_instance: str) -> RequestTrace:
+    found = traces.get(hook_instance)
     if found is None:
         raise HookError(404, "not-found", "this request trace has expired: open the chart again")
     return found

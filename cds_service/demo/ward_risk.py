@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from cds_hooks import HookError
-from cds_service.cards.detail import percent
+from cds_service.cards.wording import percent
 from cds_service.demo.requests import hook_request
 from cds_service.demo.ward.patients import DemoPatient
 from cds_service.hooks.hook_handler import HookHandler

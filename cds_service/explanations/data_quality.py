@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cds_service.cards.wording import counted, lower_first, outcome_name
 from cds_service.explanations.formatting import describe_reason, format_age
 from fhir_mapping import PatientRecord
 from fhir_mapping.terminology import definitions
-from risk_model import TASKS, Assessment, RiskModel
+from risk_model import Assessment, RiskModel
 from risk_model.features import concept_of
 
 # Hours after which the last value of a stay is outdated: a round of vital signs; daily laboratory tests and a night.
@@ -17,6 +18,27 @@ STALE_HOURS = {"vital sign": 12.0, "laboratory": 36.0}
 # Values that hardly change during a stay are never outdated.
 _SLOW = frozenset({"weight", "height"})
 SHOWN = 12
+# What a clinician reads of data that were not used: (noun, rest), with the count before them.
+_NOT_USED = {
+    "more-notes-than-read": ("older note", "not read"),
+    "same-note-again": ("duplicate note", ""),
+    "note-unreadable": ("note", "unreadable"),
+    "note-not-fetched": ("note", "not available to this service"),
+    "implausible": ("implausible value", ""),
+    "censored": ("value", "given only as a bound such as <5"),
+    "data-absent": ("value", "recorded as absent"),
+    "no-value": ("item", "without a value"),
+    "no-unit": ("value", "without a unit"),
+    "unit-conflict": ("value", "with an unclear unit"),
+    "unit-not-understood": ("value", "with an unknown unit"),
+    "pressure-inverted": ("blood pressure", "with systolic not above diastolic"),
+    "same-time-other-value": ("value", "replaced by another of the same time"),
+    "other-method-used": ("cuff pressure", "replaced by an arterial line pressure"),
+    "code-not-mapped": ("item", "with an unrecognised code"),
+    "family-history": ("item", "about a family member"),
+    "not-confirmed": ("item", "recorded as unconfirmed"),
+    "no-time": ("item", "without a usable time"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +61,7 @@ class Stale:
 class Refused:
     """Entries that were read and not used, by reason; `examples` are ids or the mapper's details, never content."""
 
-    reason: str
+    words: str
     code: str
     count: int
     examples: tuple[str, ...]
@@ -78,10 +100,10 @@ def quality(assessments: Sequence[Assessment], record: PatientRecord, models: Se
         notes_read=findings.notes_read,
         notes_unreadable=findings.notes_unreadable,
         known=tuple(
-            (TASKS[a.estimate.task].title, sum(value == value for value in a.estimate.inputs), len(a.estimate.inputs))
+            (outcome_name(a.estimate.asked), sum(value == value for value in a.estimate.inputs), len(a.estimate.inputs))
             for a in assessments
         ),
-        timings=tuple((TASKS[a.estimate.task].title, step, took) for a in assessments for step, took in a.timings),
+        timings=tuple((outcome_name(a.estimate.asked), step, took) for a in assessments for step, took in a.timings),
     )
 
 
@@ -90,7 +112,7 @@ def _missing(assessments: Sequence[Assessment]) -> tuple[Missing, ...]:
     users: dict[tuple[str, str], list[str]] = {}
     for assessment in assessments:
         for gap in assessment.estimate.gaps:
-            users.setdefault((gap.name, gap.reason), []).append(TASKS[assessment.estimate.task].title)
+            users.setdefault((gap.name, gap.reason), []).append(outcome_name(assessment.estimate.asked))
     named = {name.casefold() for name, _ in users}
     for assessment in assessments:
         for score in assessment.estimate.comparators:
@@ -126,13 +148,24 @@ def _refused(record: PatientRecord) -> tuple[Refused, ...]:
     counts = Counter(refusal.reason for refusal in refused)
     return tuple(
         Refused(
-            describe_reason(code),
+            not_used_words(code, count),
             code,
             count,
             tuple(_example(r.source, r.detail) for r in refused if r.reason == code)[:SHOWN],
         )
         for code, count in counts.most_common()
     )
+
+
+def not_used_words(code: str, count: int) -> str:
+    """
+    >>> not_used_words("more-notes-than-read", 20), not_used_words("status-on-hold", 1)
+    ('20 older notes not read', '1 item: on hold')
+    """
+    if code in _NOT_USED:
+        noun, rest = _NOT_USED[code]
+        return f"{counted(count, noun)} {rest}".strip()
+    return f"{counted(count, 'item')}: {lower_first(describe_reason(code))}"
 
 
 def _example(source: str, detail: str | None) -> str:

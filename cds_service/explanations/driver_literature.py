@@ -1,11 +1,11 @@
-"""Literature on a driver: articles about the measured or counted concept."""
+"""Literature on a driver: articles about the measured or counted factor and the estimate's outcome."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from cds_service.explanations.driver_headings import DRIVER_HEADINGS
 from cds_service.explanations.evidence import LiteratureItem, reading
 from risk_model import TASKS, Driver, Pipeline
 
@@ -16,24 +16,28 @@ MAX_PAPERS = 2
 
 @dataclass(frozen=True, slots=True)
 class DriverLiterature:
-    """The articles on a driver. `under` are the searched headings that the index contains."""
+    """The articles on a driver, or sentences that say what no article is about."""
 
     papers: tuple[LiteratureItem, ...]
-    under: tuple[str, ...]
+    gaps: tuple[str, ...] = ()
 
 
-def headings_of(driver: Driver) -> tuple[str, ...]:
-    """The headings to search for a driver; its own name without a row in DRIVER_HEADINGS."""
-    return DRIVER_HEADINGS.get(driver.concept) or (driver.label,)
+def papers_for_driver(
+    driver: Driver,
+    task: str,
+    pipeline: Pipeline,
+    until: float,
+    own: Collection[str] | None = None,
+) -> DriverLiterature | None:
+    """Returns at most two articles about this driver and the outcome; None after `until` (of `time.monotonic()`).
 
-
-def papers_for_driver(driver: Driver, task: str, pipeline: Pipeline, until: float) -> DriverLiterature | None:
-    """Returns at most two articles under this driver's headings; None after `until` (a `time.monotonic()` value)."""
+    `own` are the patient's factors (`Assessment.factors`): papers about other patients are left out.
+    """
     if time.monotonic() > until:
         return None
-    headings = headings_of(driver)
-    found = pipeline.evidence_on(headings, task)[:MAX_PAPERS]
-    linked = (linked.concept.name for text in headings for linked in pipeline.index.link_text(text)[:1])
-    return DriverLiterature(
-        tuple(reading(item, [TASKS[task].title]) for item in found), tuple(dict.fromkeys(linked)) or headings
-    )
+    found = pipeline.evidence_on(driver.concept, task, own)[:MAX_PAPERS]
+    if found:
+        return DriverLiterature(tuple(reading(item, [TASKS[task].title]) for item in found))
+    subjects = pipeline.subjects_of(driver.concept, task, own)
+    gaps = tuple(subject.gap_in_words() for subject in subjects)
+    return DriverLiterature((), gaps or (f"The evidence base has no study of {driver.label} and this outcome",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import exp
@@ -80,10 +80,12 @@ def driver_views(
     notes_say: Sequence[ConceptMentions],
     pipeline: Pipeline | None = None,
     until: float = 0.0,
+    own: Collection[str] | None = None,
 ) -> tuple[DriverView, ...]:
     """Returns the drivers of an estimate with their source data, in the estimate's order: the strongest first.
 
-    With a `pipeline` each also has its articles, searched `until` a `time.monotonic()` value.
+    With a `pipeline` each also has its articles, searched `until` a `time.monotonic()` value; `own` are the patient's
+    factors (`Assessment.factors`).
     """
     most = max((abs(driver.contribution) for driver in estimate.drivers), default=1.0)
     charted = _charted(record)
@@ -111,7 +113,9 @@ def driver_views(
                 entries=entries[:SHOWN_ENTRIES],
                 more_entries=max(0, len(entries) - SHOWN_ENTRIES),
                 said=_said(driver, notes_say),
-                literature=None if pipeline is None else papers_for_driver(driver, estimate.task, pipeline, until),
+                literature=(
+                    None if pipeline is None else papers_for_driver(driver, estimate.task, pipeline, until, own)
+                ),
             )
         )
     return tuple(views)

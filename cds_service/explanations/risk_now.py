@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cds_service.cards.card import NEVER_WARNS
-from cds_service.cards.detail import LEARNED_FROM, percent
-from risk_model import TASKS, RiskEstimate, RiskModel, ScoreResult
+from cds_service.cards.scores import comparable_risk, disagreement, fitting_scores, leading_score, points_words
+from cds_service.cards.wording import outcome_name, percent, percent_range
+from risk_model import RiskEstimate, RiskModel, ScoreResult
 from risk_model.models import describe_prediction_set
 
 # Ends of a bar's scale: a risk of 3 % stays visible without a bar of 90 % beside it.
 SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
-ACROSS, DOWN = 25, 4
+ACROSS, DOWN = 10, 10
+# The training cohorts of the shipped models. A model trained by a site describes its own patients.
+LEARNED_FROM = {
+    "riskcards-icu-mortality-cinc2012": "adult intensive care stays, 2001–2008",
+    "riskcards-readmission-diabetes130": "diabetic inpatients, 1999–2008",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class RiskNow:
     model: str
     voice: str
     """How a language model's own estimate contributes, as text."""
+    disagreement: str
+    """The sentence that says that estimate and score disagree; empty where they do not."""
 
     @property
     def dots(self) -> tuple[tuple[int, int, bool], ...]:
@@ -70,13 +78,13 @@ class RiskNow:
 
 def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
     """Returns the view of an estimate; `model` made it and describes its training cohort."""
-    task = TASKS[estimate.task]
+    task, best = estimate.asked, leading_score(estimate)
     probability = estimate.probability
     bars = tuple(_bars(estimate))
     quiet = estimate.abstention is not None and estimate.abstention.code in NEVER_WARNS
     return RiskNow(
         task=task.id,
-        title=task.title,
+        title=outcome_name(task),
         outcome=task.outcome,
         learned_from=LEARNED_FROM.get(estimate.model_id) or str(model.manifest["population"]["in_words"]),
         probability=None if probability is None else percent(probability),
@@ -89,10 +97,11 @@ def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
         scale=percent(_scale(estimate)),
         abstention=None if estimate.abstention is None else estimate.abstention.reason,
         code=None if estimate.abstention is None else estimate.abstention.code,
-        scores=tuple(_score(score, quiet) for score in estimate.comparators),
+        scores=tuple(_score(score, quiet) for score in sorted(fitting_scores(estimate), key=lambda s: s is not best)),
         cautions=estimate.cautions,
         model=f"{estimate.model_id} {estimate.model_version}",
         voice="" if estimate.voice is None else estimate.voice.in_words(estimate.reasons),
+        disagreement=disagreement(estimate),
     )
 
 
@@ -107,7 +116,7 @@ def frequency(probability: float) -> str:
 
 
 def format_interval(interval: tuple[float, float]) -> str:
-    return f"{percent(interval[0])} to {percent(interval[1])}"
+    return percent_range(*interval)
 
 
 def _against(estimate: RiskEstimate) -> str:
@@ -122,7 +131,7 @@ def _against(estimate: RiskEstimate) -> str:
 
 def _scale(estimate: RiskEstimate) -> float:
     shown = [estimate.probability or 0.0, estimate.baseline or 0.0, *(estimate.interval or ())]
-    shown += [score.expected_risk for score in estimate.comparators if score.expected_risk is not None]
+    shown += [end for score in fitting_scores(estimate) for end in comparable_risk(score) or ()]
     return next(end for end in SCALES if max(shown) <= end)
 
 
@@ -144,20 +153,25 @@ def _bars(estimate: RiskEstimate) -> Iterator[Bar]:
         )
     if estimate.baseline is not None:
         yield Bar("Cohort average", percent(estimate.baseline), along(estimate.baseline))
-    for score in estimate.comparators:
-        if score.expected_risk is not None:
-            yield Bar(f"{score.name} {score.in_words()}", percent(score.expected_risk), along(score.expected_risk))
+    for score in fitting_scores(estimate):
+        risk = comparable_risk(score)
+        if risk is not None:
+            low, high = map(along, risk)
+            # A range of points is drawn as a range of risks: its bar is the part that is sure.
+            ends = (low, high) if low != high else (None, None)
+            yield Bar(f"{score.name} {points_words(score)}", percent_range(*risk), low, *ends)
 
 
 def _score(score: ScoreResult, quiet: bool) -> Score:
     """`quiet` for patients whose high score raises no alarm, as on cards."""
     says = [score.band] if score.band else []
-    if score.expected_risk is not None:
-        says.append(f"published risk {percent(score.expected_risk)}")
+    risk = score.published_risk
+    if risk is not None:
+        says.append(f"published risk {percent_range(*risk)} ({score.published_outcome})")
     if not score.inputs:
-        says = ["not calculated"]
+        says = ["not calculated: no input is known"]
     elif not says:
-        says = ["depends on missing inputs"] if score.missing else ["–"]
+        says = ["level depends on missing inputs"] if score.missing else ["no published risk"]
     points = score.in_words() if score.inputs else "–"
     band = score.band or ""
     return Score(

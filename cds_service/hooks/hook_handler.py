@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from artifact_store import MemoryCache
 from cds_hooks import HookRequest, MalformedRequestError, UnusablePrefetchError
 from cds_service.auth.tokens import Caller
 from cds_service.cards.card import Thresholds, build_card
@@ -16,7 +17,7 @@ from cds_service.cards.drafts import BUILT_IN, Drafts, read_drafts
 from cds_service.config.alert_policy import RATE_WINDOW, AlertPolicy, Shown
 from cds_service.config.modes import Mode, ModeBoard
 from cds_service.config.settings import Settings
-from cds_service.hooks.assessment_cache import AssessmentCache, CachedAssessment, Key
+from cds_service.hooks.assessment_cache import MOST, CachedAssessment, Key
 from cds_service.hooks.current_pipeline import CurrentPipeline
 from cds_service.hooks.estimate_records import estimate_record
 from cds_service.hooks.locations import lacks_locations, with_locations
@@ -33,7 +34,7 @@ from cds_service.runtime.deadlines import DeadlineRunner
 from cds_service.store.store import CardRecord, Store
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord, SiteMap
 from fhir_mapping.parsing import FhirPrefetch
-from risk_model import Assessment, Pipeline
+from risk_model import Assessment, LevelPolicy, Pipeline
 
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
 # Shares of the time for an answer after which fetching ends and the assessment starts no more searches for literature;
@@ -94,7 +95,7 @@ class HookHandler:
     quiet: AlertPolicy
     site_map: SiteMap | None
     drafts: Drafts
-    cache: AssessmentCache
+    cache: MemoryCache[CachedAssessment]
     steps: DeadlineRunner = field(default_factory=DeadlineRunner)
     _gateways: dict[tuple[str, ...], Gateway] = field(default_factory=dict)
 
@@ -125,7 +126,7 @@ class HookHandler:
             quiet=settings.quiet_rules(),
             site_map=SiteMap.open(settings.site_map) if settings.site_map else None,
             drafts=read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN,
-            cache=AssessmentCache(settings.remember_seconds),
+            cache=MemoryCache(MOST, settings.remember_seconds),
         )
 
     @property
@@ -256,10 +257,13 @@ class HookHandler:
             known.assessments,
             known.record,
             public_url=self.settings.public_url,
-            thresholds=Thresholds(self.settings.thresholds_of(service.id, service.tasks)),
+            thresholds=Thresholds(
+                self.settings.thresholds_of(service.id, service.tasks), LevelPolicy(self.settings.level_follows)
+            ),
             drafts=self.drafts,
             save_at=self.clock() if self.settings.offer_risk_assessment else None,
             launches_app=self.launches_app,
+            zone=self.settings.zone(),
         )
 
     def _stored(self, asking: _Asking, known: CachedAssessment, card: dict[str, Any]) -> dict[str, Any]:

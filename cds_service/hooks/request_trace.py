@@ -5,10 +5,8 @@ Traces are kept only with `HookHandler.on_trace`, which the demo uses for its tr
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -19,8 +17,6 @@ from cds_service.protocol.services import Service
 from fhir_mapping import PatientRecord
 from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment
-
-KEPT = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +72,6 @@ class RequestTrace:
     @property
     def milliseconds(self) -> float:
         return sum(took for _, took in self.laps)
-
-
-class RequestTraces:
-    """The newest traces by `hookInstance`. Thread-safe."""
-
-    def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
-        self._walks: OrderedDict[str, RequestTrace] = OrderedDict()
-        self._lock = Lock()
-
-    def keep(self, walk: RequestTrace) -> None:
-        with self._lock:
-            self._walks[walk.asked.hook_instance] = walk
-            self._walks.move_to_end(walk.asked.hook_instance)
-            while len(self._walks) > self._kept:
-                self._walks.popitem(last=False)
-
-    def of(self, hook_instance: str) -> RequestTrace | None:
-        with self._lock:
-            return self._walks.get(hook_instance)
 
 
 def _arrived(prefetch: FhirPrefetch, service: Service, asked: HookRequest) -> Iterator[Arrived]:

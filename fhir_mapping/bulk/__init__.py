@@ -1,12 +1,13 @@
 """Reads Bulk Data exports as streams of records, and writes MEDS datasets."""
 
-from fhir_mapping.bulk.export_files import BUNDLES, LINES, lines_of
+from fhir_mapping.bulk.export_files import BUNDLES, LINES, PERSONAL, lines_of
 from fhir_mapping.bulk.meds_writer import MedsWriter
 from fhir_mapping.bulk.population import ExportFault, PatientPartitions, partition_by_patient
 
 __all__ = [
     "BUNDLES",
     "LINES",
+    "PERSONAL",
     "ExportFault",
     "MedsWriter",
     "PatientPartitions",

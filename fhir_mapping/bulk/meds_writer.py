@@ -46,6 +46,9 @@ def subject_number(patient_id: str) -> int:
 class MedsWriter:
     """Writes records into a new MEDS dataset; a subject's events are contiguous, in time order, in one shard.
 
+    Beside the columns of MEDS there are `resource` (`Condition/c1`), `encounter` (`Encounter/e1`), `system` (of a
+    local code) and `end`.
+
     `created_at` goes into dataset.json. `splits` writes metadata/subject_splits.parquet by the subject id alone, so
     that a patient is always in the same split. Raises MedsExportError if the extra is missing or `folder` is not empty.
     """
@@ -141,13 +144,17 @@ class MedsWriter:
     def _write_shard(self) -> None:
         numbers, found = [number for number, _ in self._pending], [event for _, event in self._pending]
         # MEDS times have no zone; ours are UTC throughout.
-        times = [None if event.time is None else event.time.replace(tzinfo=None) for event in found]
+        times = [_naive(event.time) for event in found]
         columns = {
             "subject_id": self._pa.array(numbers, self._pa.int64()),
             "time": self._pa.array(times, self._pa.timestamp("us")),
             "code": self._pa.array([event.code for event in found], self._pa.string()),
             "numeric_value": self._pa.array([event.numeric_value for event in found], self._pa.float32()),
             "text_value": self._pa.array([event.text_value for event in found], self._pa.large_string()),
+            "resource": self._pa.array([event.resource for event in found], self._pa.string()),
+            "encounter": self._pa.array([event.encounter for event in found], self._pa.string()),
+            "system": self._pa.array([event.system for event in found], self._pa.string()),
+            "end": self._pa.array([_naive(event.end) for event in found], self._pa.timestamp("us")),
         }
         self._write(self._meds.DataSchema, columns, self._folder / "data" / f"{self._shards}.parquet")
         self._pending.clear()
@@ -156,6 +163,10 @@ class MedsWriter:
     def _write(self, schema: Any, columns: dict[str, Any], path: Path) -> None:
         """Writes a table through the MEDS schema, which rejects invalid columns."""
         self._pa.parquet.write_table(schema.align(self._pa.table(columns)), path)
+
+
+def _naive(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=None)
 
 
 def _split(number: int) -> str:

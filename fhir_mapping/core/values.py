@@ -83,6 +83,8 @@ class Stay:
     """True for an emergency or urgent admission, False for an elective one, None if not recorded."""
     intensive_care: bool | None = None
     """True if the stay, or a part of it that has started, is in intensive care; None if not recorded."""
+    intensive_care_from: datetime | None = None
+    """Of an Encounter of its own: when intensive care began."""
     discharge_disposition: str | None = None
     """Code of `dischargeDisposition`; always None before the stay has ended."""
     admission_source: str | None = None

@@ -18,9 +18,9 @@ discharge. The decision must not use data later than `prediction_time`, or it wo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, IntEnum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_mapping.core.times import moment, parse_instant
 from fhir_mapping.core.values import Instant, StayClass
@@ -61,6 +61,7 @@ _ANY_DATE = tuple(dict.fromkeys([
 _AT_END = NOTE_TYPES | {"Observation"}
 # The span of a date or of a time without a zone. A month or a year is too imprecise to be before or after.
 _A_DAY = timedelta(hours=26)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Known(Enum):
@@ -82,6 +83,18 @@ class _EncounterState(IntEnum):
     RUNNING = 2
     """Started, and the recorded end is later."""
     PLANNED = 3
+
+
+class Encountered(NamedTuple):
+    """When a resource without a date of its own was known, by its encounters.
+
+    `present` is False if none of them is in the data: the resource was always known. `begun` is the time from which a
+    resource with an onset was known, `over` that of one without any date, None while an encounter has no end.
+    """
+
+    present: bool
+    begun: datetime | None = None
+    over: datetime | None = None
 
 
 class Cutoff:
@@ -132,6 +145,38 @@ class Cutoff:
             return Known.YES
         return Known.YES if self._allowed(self._resource_state(source, resource), dated=dated) else Known.UNDATED
 
+    def known_from(self, source: str, resource: Resource) -> Encountered:
+        """Returns when an undated resource was known, by the rule of `known`. `source` is its key."""
+        own = [self._referenced(reference, resource) for reference in _encounters_of(resource)]
+        found = [self._span(encounter) for encounter in own if encounter is not None]
+        if not found and not own:
+            keys = self._listed_by().get(source, ())
+            listing = [self._span(encounter) for key in keys if (encounter := self._encounter(key)) is not None]
+            # Known when the first of those that list it was over.
+            found = [min(listing, key=lambda span: span.over or _NEVER)] if listing else []
+        if not found:
+            return Encountered(present=False)
+        ends = [span.over for span in found]
+        begun = max((span.begun for span in found if span.begun is not None), default=None)
+        return Encountered(True, begun, max(filter(None, ends)) if all(ends) else None)
+
+    def _span(self, encounter: Resource) -> Encountered:
+        """Returns when an encounter, with the stay it is part of, had begun and was over."""
+        start, end = period_of(encounter)
+        own = Encountered(True, None if start is None else start.earliest, None if end is None else moment(end))
+        seen = [encounter]
+        while stay_class_of(encounter.get("class")) is not StayClass.EMERGENCY:
+            outer = self._referenced(encounter.get("partOf"), encounter)
+            if outer is None or outer in seen:
+                break
+            seen.append(outer)
+            start, end = period_of(outer)
+            starts = (own.begun, None if start is None else start.earliest)
+            begun = max((time for time in starts if time is not None), default=None)
+            over = max(own.over, moment(end)) if own.over is not None and end is not None else None
+            own, encounter = Encountered(True, begun, over), outer
+        return own
+
     def _allowed(self, state: _EncounterState, *, dated: bool) -> bool:
         if state is _EncounterState.PLANNED:
             return False
@@ -152,21 +197,37 @@ class Cutoff:
 
     def _referenced_state(self, reference: Any, container: Resource) -> _EncounterState | None:
         """Returns the state of the referenced encounter; None if it is not in the data."""
+        key = self._encounter_key(reference)
+        if key is None:
+            inner = self._referenced(reference, container)
+            return None if inner is None else self._stay_state(inner)
+        return self._state(key)
+
+    def _referenced(self, reference: Any, container: Resource) -> Resource | None:
+        """Returns the referenced encounter, also one contained in `container`; None if it is not in the data."""
+        key = self._encounter_key(reference)
+        if key is not None:
+            return self._encounter(key)
         text = reference.get("reference") if isinstance(reference, dict) else None
-        if not isinstance(text, str):
+        inner = contained(container, text[1:]) if isinstance(text, str) and text.startswith("#") else None
+        return None if inner is None or inner.get("resourceType") != "Encounter" else inner
+
+    def _encounter_key(self, reference: Any) -> str | None:
+        text = reference.get("reference") if isinstance(reference, dict) else None
+        if not isinstance(text, str) or text.startswith("#"):
             return None
-        if text.startswith("#"):
-            inner = contained(container, text[1:])
-            return None if inner is None or inner.get("resourceType") != "Encounter" else self._stay_state(inner)
         key = self._directory.key(reference)
         if key is None:  # an absolute URL or urn without an entry: look it up by its id
             key = "Encounter/" + text.partition("/_history/")[0].rpartition("/")[2].rpartition(":")[2]
-        return self._state(key) if key.startswith("Encounter/") else None
+        return key if key.startswith("Encounter/") else None
+
+    def _encounter(self, key: str) -> Resource | None:
+        return self._encounters.get(key) or self._directory.find(key)
 
     def _state(self, key: str) -> _EncounterState | None:
         if key not in self._states:
             self._states[key] = None  # for encounters that are part of each other
-            encounter = self._encounters.get(key) or self._directory.find(key)
+            encounter = self._encounter(key)
             self._states[key] = None if encounter is None else self._stay_state(encounter)
         return self._states[key]
 

@@ -31,7 +31,7 @@ from fhir_mapping.parsing.prefetch import FhirPrefetch, read_prefetch
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import ParsedInput, ResourceEntry, read_bytes
 from fhir_mapping.record import features, meds, serialization
-from fhir_mapping.record.cutoff import Cutoff, Known
+from fhir_mapping.record.cutoff import Cutoff, Encountered, Known
 from fhir_mapping.record.patient_compartment import (
     NOTE_TYPES,
     Owned,
@@ -87,6 +87,7 @@ class PatientRecord:
     `from_prefetch` the prefetch of a CDS Hooks request. All raise InvalidInputError, PatientNotFoundError, or, if a
     clinical resource belongs to another patient, ForeignPatientError.
 
+    `encounters` are the Encounters behind `stays`, one by one, with the key of the one each is part of.
     `consciousness` is the latest coded level (`alert`, `voice`, `pain`, `unresponsive` or `confusion`), its time and
     its source.
     """
@@ -96,6 +97,7 @@ class PatientRecord:
     demographics: Demographics
     current_stay: Stay | None
     stays: tuple[Stay, ...]
+    encounters: tuple[Stay, ...]
     conditions: tuple[Condition, ...]
     medications: tuple[Medication, ...]
     administrations: tuple[Administration, ...]
@@ -107,6 +109,7 @@ class PatientRecord:
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
     _charted: tuple[Owned, ...] = field(repr=False, compare=False)
+    _known_from: Mapping[str, Encountered] = field(repr=False, compare=False)
     _feature_cache: dict[str, FeatureVector] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
@@ -221,6 +224,10 @@ class PatientRecord:
             if resource is not None:
                 yield source, resource
 
+    def known_from(self, source: str) -> Encountered | None:
+        """Returns when a condition, medication or procedure without a date of its own was known; None for others."""
+        return self._known_from.get(source)
+
     def without_charted(self) -> PatientRecord:
         """A copy that keeps no raw Observations, for caches: its `charted()` yields nothing."""
         return replace(self, _charted=())
@@ -274,7 +281,9 @@ def _build(
         refused.extend(answer for answer in answers if isinstance(answer, Refusal))
         return tuple(answer for answer in answers if not isinstance(answer, Refusal))
 
-    all_stays, members, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at)
+    asked = options.get("encounter_id")
+    asked_key = None if asked is None else f"Encounter/{asked.removeprefix('Encounter/')}"
+    all_stays, members, each, stay_refusals = stays.read_stays(of_type("Encounter"), directory, at, asked_key)
     refused.extend(stay_refusals)
     measurements, avpu = read_observations(observations, directory, refused, preliminary=site.preliminary)
     read_notes, note_refusals = documents.read_notes(
@@ -287,16 +296,22 @@ def _build(
         later=later,
     )
     refused.extend(note_refusals)
+    conditions = read(clinical.read_condition, "Condition")
+    medications = read(clinical.read_medication, "MedicationRequest", "MedicationStatement")
+    procedures = read(clinical.read_procedure, "Procedure")
+    undated = {c.source for c in conditions if c.recorded is None}
+    undated |= {m.source for m in medications if m.start is None} | {p.source for p in procedures if not p.performed}
     return cls(
         subject_id=subject,
         prediction_time=at,
         demographics=read_demographics(patient, f"Patient/{subject}", at, refused),
-        current_stay=_current_stay(all_stays, members, at, options.get("encounter_id"), refused),
+        current_stay=_current_stay(all_stays, members, at, asked_key, refused),
         stays=all_stays,
-        conditions=read(clinical.read_condition, "Condition"),
-        medications=read(clinical.read_medication, "MedicationRequest", "MedicationStatement"),
+        encounters=each,
+        conditions=conditions,
+        medications=medications,
         administrations=read(clinical.read_administration, "MedicationAdministration"),
-        procedures=read(clinical.read_procedure, "Procedure"),
+        procedures=procedures,
         measurements=measurements,
         consciousness=avpu,
         refused=tuple(refused),
@@ -304,6 +319,7 @@ def _build(
         _notes=read_notes,
         _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
         _charted=tuple(item for item in known if item[1].kind == "Observation"),
+        _known_from={source: cutoff.known_from(source, resource) for source, resource in usable if source in undated},
     )
 
 
@@ -380,15 +396,15 @@ def _current_stay(
     all_stays: Sequence[Stay],
     members: Mapping[str, str],
     at: datetime,
-    encounter_id: str | None,
+    asked: str | None,
     refused: list[Refusal],
 ) -> Stay | None:
     """Returns the requested inpatient stay, or the one running (or just ending) at the prediction time."""
     inpatient = [stay for stay in all_stays if stay.stay_class is StayClass.INPATIENT]
-    if encounter_id is not None:
-        root = members.get(f"Encounter/{encounter_id.removeprefix('Encounter/')}")
+    if asked is not None:
+        root = members.get(asked)
         if root is None:
-            refused.append(Refusal(f"Encounter/{encounter_id}", "encounter-not-found"))
+            refused.append(Refusal(asked, "encounter-not-found"))
         return next((stay for stay in inpatient if stay.source == root), None)
     running = [stay for stay in inpatient if stay.running or (stay.end is not None and stay.end >= at)]
     return running[-1] if running else None

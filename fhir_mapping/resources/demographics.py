@@ -27,6 +27,8 @@ class Demographics:
     perhaps_deceased: bool = False
     """Recorded as dead without a time, or with one too imprecise to be before or after the prediction time."""
     unknown: Mapping[str, str] = field(default_factory=dict)
+    death: Instant | None = None
+    """The death with its precision; also one whose date has begun and is not over by the prediction time."""
 
 
 def read_demographics(
@@ -55,4 +57,5 @@ def read_demographics(
     unclear = died is not None and not known and died.earliest <= prediction_time
     if undated or unclear:
         refused.append(Refusal(source, "death-without-time" if undated else "death-time-imprecise"))
-    return Demographics(birth, sex, moment(died) if known and died else None, undated or unclear, unknown)
+    death = died if known or unclear else None
+    return Demographics(birth, sex, moment(died) if known and died else None, undated or unclear, unknown, death)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_mapping.core.reasons import status_reason
 from fhir_mapping.core.times import moment, parse_instant, reachable
@@ -39,6 +39,10 @@ _EMERGENCY_WINDOW = timedelta(hours=24)
 _TO_HOSPITAL = frozenset({"other-hcf", "02", "05", "43", "65", "66"})
 _FROM_HOSPITAL = frozenset({"hosp-trans", "4"})
 _TRANSFER_GAP = timedelta(hours=6)
+# Two inpatient encounters that begin within a day are one admission registered twice.
+_SAME_ADMISSION = timedelta(days=1)
+# An encounter open for longer, with a later one of its own beside it, was never closed: most stays are over by then.
+_NEVER_CLOSED = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,22 @@ class _Encounter:
     """A time without a zone."""
 
 
+class StayReading(NamedTuple):
+    """The stays, oldest first; each Encounter's stay, by key; the Encounters before they are combined; refusals."""
+
+    stays: tuple[Stay, ...]
+    members: dict[str, str]
+    encounters: tuple[Stay, ...]
+    refused: tuple[Refusal, ...]
+
+
 def read_stays(
-    encounters: Sequence[tuple[str, Resource]], directory: Directory, prediction_time: datetime
-) -> tuple[tuple[Stay, ...], dict[str, str], tuple[Refusal, ...]]:
-    """Returns the stays started by `prediction_time`, oldest first; each Encounter's stay, by key; and the refusals."""
+    encounters: Sequence[tuple[str, Resource]],
+    directory: Directory,
+    prediction_time: datetime,
+    asked: str | None = None,
+) -> StayReading:
+    """Returns the stays started by `prediction_time`. `asked` is the key of the Encounter the caller asks about."""
     refused: list[Refusal] = []
     read: dict[str, _Encounter] = {}
     for source, resource in encounters:
@@ -74,9 +90,13 @@ def read_stays(
         parts.setdefault(root, []).append(read[source].stay)
     stays = [_with_parts(read[root].stay, members) for root, members in parts.items()]
     arrivals = frozenset(source for source, encounter in read.items() if encounter.transferred_in)
-    merged, joined = _join_adjoining(sorted(stays, key=lambda stay: (stay.start, stay.source)), arrivals)
+    view = _View(arrivals, prediction_time, asked)
+    merged, joined = _join_adjoining(sorted(stays, key=lambda stay: (stay.start, stay.source)), view)
+    unclosed = [s.source for s in merged if s.length_unknown == "no-end" and read[s.source].stay.running]
+    refused.extend(Refusal(source, "no-end") for source in unclosed)
     belongs = {source: joined.get(root, root) for source, root in roots.items()}
-    return tuple(_with_inferred_acute(merged)), belongs, tuple(refused)
+    each = tuple(replace(encounter.stay, part_of=encounter.parent) for encounter in read.values())
+    return StayReading(tuple(_with_inferred_acute(merged)), belongs, each, tuple(refused))
 
 
 def _read(
@@ -107,7 +127,8 @@ def _read(
         reasons=tuple(coding for reason in reasons for coding in codings(reason)),
         reason_texts=tuple(dict.fromkeys(filter(None, map(text_of, reasons)))),
         acute=_acute(resource),
-        intensive_care=_intensive_care(resource, directory, prediction_time),
+        intensive_care=(intensive := _intensive_care(resource, directory, prediction_time)),
+        intensive_care_from=_intensive_care_from(resource, directory, starts) if intensive else None,
         # Without an end time it is unknown whether the disposition was known at the prediction time.
         discharge_disposition=_disposition(resource) if ended else None,
         admission_source=first_code(_admission(resource).get("admitSource")),
@@ -218,6 +239,19 @@ def _intensive_care(resource: Resource, directory: Directory, prediction_time: d
     return False if known else None
 
 
+def _intensive_care_from(resource: Resource, directory: Directory, start: datetime) -> datetime | None:
+    """Returns when an encounter in intensive care came there: at its start by its type, else with the location."""
+    if any(coding.system == SNOMED and coding.code in _ICU_SNOMED for coding in _all_codings(resource)):
+        return start
+    entered = []
+    for item in (item for item in _list(resource.get("location")) if isinstance(item, dict)):
+        period = item.get("period")
+        at = parse_instant(period.get("start")) if isinstance(period, dict) else None
+        if any(c.code in _ICU_LOCATIONS for c in _location_codes(item.get("location"), resource, directory)):
+            entered.append(start if at is None else max(start, at.earliest))
+    return min(entered, default=None)
+
+
 def _location_codes(reference: Any, container: Resource, directory: Directory) -> Iterator[Coding]:
     """Yields type codes of a Location and of those it is part of: a bed is in a ward."""
     seen: list[Resource] = []
@@ -259,46 +293,79 @@ def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
     return stay
 
 
-def _join_adjoining(stays: list[Stay], arrivals: frozenset[str]) -> tuple[list[Stay], dict[str, str]]:
+class _View(NamedTuple):
+    """What decides whether two encounters are one stay besides themselves."""
+
+    arrivals: frozenset[str]
+    """Keys of encounters with another hospital as admission source."""
+    prediction_time: datetime
+    asked: str | None
+
+    def never_closed(self, stay: Stay, beside: Stay) -> bool:
+        """Whether an open stay was left open by mistake, given an encounter of its own beside it."""
+        if self.prediction_time - stay.start > _NEVER_CLOSED:
+            return True
+        return beside.source == self.asked and not beside.running
+
+
+def _join_adjoining(stays: list[Stay], view: _View) -> tuple[list[Stay], dict[str, str]]:
     """Joins inpatient encounters that overlap or adjoin into one stay: a transfer is not a readmission.
 
-    An encounter within six hours is joined too if either side codes a transfer between hospitals (`arrivals`: keys of
-    encounters with another hospital as admission source). Also returns joined key -> key of the stay.
+    An encounter within six hours is joined too if either side codes a transfer between hospitals. An encounter that
+    nobody closed does not take in those that follow: its end is unknown. Also returns joined key -> key of the stay.
     """
     merged: list[Stay] = []
     joined: dict[str, str] = {}
     for stay in stays:
         last = next((s for s in reversed(merged) if s.stay_class is StayClass.INPATIENT), None)
-        if stay.stay_class is not StayClass.INPATIENT or last is None or not _adjoin(last, stay, arrivals):
+        if stay.stay_class is not StayClass.INPATIENT or last is None:
             merged.append(stay)
-            continue
-        joined[stay.source] = last.source
-        merged[merged.index(last)] = _join(last, stay)
+        elif _adjoin(last, stay, view):
+            joined[stay.source] = last.source
+            merged[merged.index(last)] = _join(last, stay, view)
+        else:
+            if last.running:
+                merged[merged.index(last)] = replace(last, length_unknown="no-end")
+            merged.append(stay)
     return merged, joined
 
 
-def _adjoin(first: Stay, second: Stay, arrivals: frozenset[str]) -> bool:
+def _adjoin(first: Stay, second: Stay, view: _View) -> bool:
     if first.running:
-        return True
+        return second.start - first.start <= _SAME_ADMISSION or not view.never_closed(first, second)
     if first.end is None:
         return False
-    transferred = first.discharge_disposition in _TO_HOSPITAL or second.source in arrivals
+    transferred = first.discharge_disposition in _TO_HOSPITAL or second.source in view.arrivals
     return second.start <= first.end + (_TRANSFER_GAP if transferred else timedelta())
 
 
-def _join(first: Stay, second: Stay) -> Stay:
-    ends = [stay.end for stay in (first, second) if stay.end is not None]
-    running = first.running or second.running
+def _join(first: Stay, second: Stay, view: _View) -> Stay:
+    """Returns one stay for two encounters: it ends with the later of them, as that one says."""
+    last = _ends_with(first, second, view)
     return replace(
         first,
-        end=None if running or second.length_unknown else max(ends),
-        length_unknown=None if running else second.length_unknown,
+        end=last.end,
+        length_unknown=last.length_unknown,
         codings=first.codings + second.codings,
         reasons=tuple(dict.fromkeys(first.reasons + second.reasons)),
         reason_texts=tuple(dict.fromkeys(first.reason_texts + second.reason_texts)),
         intensive_care=True if second.intensive_care else first.intensive_care,
-        discharge_disposition=None if running else second.discharge_disposition or first.discharge_disposition,
+        discharge_disposition=last.discharge_disposition,
     )
+
+
+def _ends_with(first: Stay, second: Stay, view: _View) -> Stay:
+    """Returns the encounter with which a stay of two ends; an open one if the stay is still running."""
+    if first.running:
+        return second if second.running or view.never_closed(first, second) else first
+    if second.running:
+        inside = first.end is not None and second.start < first.end - _SAME_ADMISSION
+        return first if inside and view.never_closed(second, first) else second
+    if first.end is None or second.end is None:
+        return second
+    if first.end == second.end:  # two accounts of one discharge
+        return second if second.discharge_disposition else first
+    return max(first, second, key=lambda stay: stay.end or stay.start)
 
 
 def _with_inferred_acute(stays: list[Stay]) -> Iterator[Stay]:

@@ -336,8 +336,9 @@ def article_from_line(line: bytes) -> Article:
         MeshHeading(name, ui, major, *map(tuple, qualifiers)) for name, ui, major, *qualifiers in value.pop("mesh", ())
     )
     notices = tuple(Notice(*notice) for notice in value.pop("notices", ()))
-    references = tuple(value.pop("references", ()))
-    return Article(**({"title": "", "abstract": ""} | value), mesh=mesh, references=references, notices=notices)
+    for name in ("references", "factors", "outcomes", "populations"):
+        value[name] = tuple(value.get(name, ()))
+    return Article(**({"title": "", "abstract": ""} | value), mesh=mesh, notices=notices)
 
 
 class ArticleStore:

@@ -31,9 +31,11 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """One PubMed record, or one entry of the starter base, whose `abstract` is a summary sentence of this project.
+    """One PubMed record, or one entry of the starter base, whose `abstract` is a sentence of this project or empty.
 
-    `language` is MEDLINE's three-letter code where it is not English; the title is then a translation.
+    `language` is MEDLINE's three-letter code where it is not English; the title is then a translation. `factors` and
+    `outcomes` name what a curated article is about, each factor with each outcome; empty where nobody has said so.
+    `populations` are the factors of which its patients had one (infarction); empty for hospital patients in general.
     """
 
     pmid: str
@@ -46,6 +48,11 @@ class Article:
     retracted: bool = False
     notices: tuple[Notice, ...] = ()
     language: str | None = None
+    first_author: str | None = None
+    journal: str | None = None
+    factors: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
+    populations: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -86,11 +93,56 @@ class LinkedConcept:
 
 
 @dataclass(frozen=True, slots=True)
+class Factor:
+    """Something that may raise or lower a risk: a measurement, a diagnosis, a score, a feature of the stay.
+
+    `label` is how a sentence names it ("serum sodium"); `headings` are the MeSH headings that papers about it carry;
+    `concepts` are the names under which models, scores and code groups know it.
+    """
+
+    name: str
+    label: str
+    headings: tuple[str, ...]
+    concepts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An outcome of a hospital stay: name, label, search words, and the MeSH headings and subheadings of papers."""
+
+    name: str
+    label: str
+    words: str
+    headings: tuple[str, ...]
+    qualifiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A factor and an outcome: what a paper has to be about."""
+
+    factor: Factor
+    outcome: Outcome
+
+    def gap_in_words(self) -> str:
+        """A sentence for a subject that no article is about.
+
+        >>> Subject(Factor("sepsis", "sepsis", ()), Outcome("mortality", "mortality", "", ())).gap_in_words()
+        'No study of sepsis and mortality in the evidence base'
+        """
+        return f"No study of {self.factor.label} and {self.outcome.label} in the evidence base"
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """A literature query: text for BM25 and the encoder, descriptor ids as seeds for the graph."""
+    """A literature query: text for BM25 and the encoder, descriptor ids as seeds for the graph.
+
+    With a `subject` only articles about its factor and its outcome are returned.
+    """
 
     text: str
     concepts: tuple[str, ...] = ()
+    subject: Subject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +200,29 @@ class Evidence:
     community: Community | None = None
     references: tuple[str, ...] = ()
     """PMIDs the article cites, as far as the source lists them."""
+    first_author: str | None = None
+    journal: str | None = None
+    factor: str | None = None
+    """Label of the query's factor that the article is about; None if the query named none. Likewise `outcome`."""
+    outcome: str | None = None
+    remoteness: int = 0
+    """0 where the article observes the factor itself; see `retrieval.subjects.remoteness`."""
+    populations: tuple[str, ...] = ()
+
+    @property
+    def finding(self) -> str:
+        """The passage where it says more than the title; empty where only a title is known."""
+        return "" if self.passage == self.title else self.passage
+
+    @property
+    def citation(self) -> str:
+        """First author, journal and year, as far as they are known.
+
+        >>> Evidence("1", "A title", "", 1.0, "graph", 2013, first_author="Corona", journal="PLoS One").citation
+        'Corona et al., PLoS One 2013'
+        """
+        journal = " ".join(filter(None, (self.journal, str(self.year) if self.year else None)))
+        return ", ".join(filter(None, (f"{self.first_author} et al." if self.first_author else None, journal)))
 
     @property
     def url(self) -> str:

@@ -6,18 +6,16 @@ import ctypes
 import hashlib
 import importlib.util
 import tempfile
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import disable_telemetry, sha256_of
+from artifact_store import MemoryCache, disable_telemetry, sha256_of
 from knowledge_index.core.errors import EncoderError
 from knowledge_index.encoders.long_text import TextPiece, windows
 from knowledge_index.encoders.onnx_file import tensors, without_table
@@ -81,9 +79,7 @@ class MiniLMEncoder:
         self._whole: Any = None
         self.fingerprint = f"{MODEL[2][:16]}-{TOKENIZER[2][:16]}"
         self._threads = max(1, threads)
-        self._cache: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
-        self._cache_size = cache_size
-        self._lock = Lock()
+        self._cache: MemoryCache[NDArray[np.float32]] = MemoryCache(cache_size)
         _release_memory()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -97,7 +93,8 @@ class MiniLMEncoder:
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if missing:
             fresh = dict(zip(missing, self._run(list(missing.values())), strict=True))
-            self._store(fresh)
+            for key, vector in fresh.items():
+                self._cache.put(key, vector)
             known |= fresh
         return np.stack([known[key] for key in keys]) if keys else np.zeros((0, self.dimensions), np.float32)
 
@@ -121,17 +118,8 @@ class MiniLMEncoder:
         return tokenizer
 
     def _cached(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        with self._lock:
-            found = {key: self._cache[key] for key in keys if key in self._cache}
-            for key in found:
-                self._cache.move_to_end(key)
-        return found
-
-    def _store(self, vectors: dict[bytes, NDArray[np.float32]]) -> None:
-        with self._lock:
-            self._cache.update(vectors)
-            while len(self._cache) > self._cache_size:
-                self._cache.popitem(last=False)
+        found = {key: self._cache.get(key) for key in keys}
+        return {key: vector for key, vector in found.items() if vector is not None}
 
     def _run(self, texts: list[str]) -> NDArray[np.float32]:
         # 256 tokens never exceed 8,000 characters: the rest of a long note need not be tokenised.

@@ -201,7 +201,7 @@ def _citation_edges(articles: Sequence[Article], pmids: NDArray[np.bytes_]) -> I
 
 def _statement_edges(triples: Iterable[Triple], node: Mapping[str, int]) -> Edges:
     """Edges of statements, weighted by the number of articles; the most frequent relation of a pair is kept."""
-    stated = Counter((triple.subject, triple.relation, triple.object) for triple in set(triples))
+    stated = Counter((triple.subject, triple.relation, triple.object) for triple in dict.fromkeys(triples))
     rows = [
         (node[one], node[other], count, RELATIONS.index(words) if words in RELATIONS else _ASSOCIATED)
         for (one, words, other), count in stated.most_common()

@@ -8,7 +8,6 @@ others are dropped and counted. Answers are cached by the hash of model and ques
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from artifact_store import CacheError, ContentCache, content_key
 from knowledge_index.core.errors import SourceError
 from knowledge_index.core.values import Article, LinkedConcept, Triple
 from knowledge_index.linking.linker import Linker
@@ -34,6 +34,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9(])|\n+")
 _LIST = re.compile(r"\[.*\]", re.DOTALL)
 _MOST_SENTENCES = 40
 _GIVE_UP = 5
+_MOST_ANSWERS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,16 @@ class ModelTripleExtractor:
 
     `model` identifies the model and its weights and is part of the cache key. `counts` holds the numbers of kept and
     dropped statements by reason. An article without an answer is skipped and counted; after five in a row the last
-    `SourceError` is raised, since an unreachable server would otherwise give an empty graph.
+    `SourceError` is raised, since an unreachable server would otherwise give an empty graph. Raises it too where
+    `cache` holds a file that is no cache.
     """
 
     def __init__(self, linker: Linker, ask: Ask, model: str, cache: Path, counts: Counter[str] | None = None) -> None:
-        self._linker, self._ask, self._model, self._cache = linker, ask, model, cache
+        self._linker, self._ask, self._model = linker, ask, model
+        try:
+            self._cache = ContentCache(cache / "answers.sqlite", _MOST_ANSWERS)
+        except CacheError as error:
+            raise SourceError(str(error)) from None
         self.counts: Counter[str] = Counter() if counts is None else counts
         self._failed = 0
 
@@ -98,11 +104,14 @@ class ModelTripleExtractor:
 
     def _answer(self, question: TripleQuestion) -> str | None:
         """The answer from the cache or from the model. Failures are not cached."""
-        asked = "\n".join((self._model, question.system, question.user))
-        path = self._cache / f"{hashlib.sha256(asked.encode()).hexdigest()}.txt"
-        if path.is_file():
+        key = content_key(self._model, question.system, question.user)
+        try:
+            known = self._cache.get([key])
+        except CacheError as error:
+            raise SourceError(str(error)) from None
+        if known:
             self.counts["answers known from before"] += 1
-            return path.read_text("utf-8")
+            return known[key].decode()
         try:
             answer = self._ask(question)
         except SourceError:
@@ -113,10 +122,7 @@ class ModelTripleExtractor:
             return None
         self._failed = 0
         self.counts["answers"] += 1
-        self._cache.mkdir(parents=True, exist_ok=True)
-        coming = path.with_suffix(".part")
-        coming.write_text(answer, "utf-8", "replace")
-        coming.rename(path)
+        self._cache.put({key: answer.encode("utf-8", "replace")})
         return answer
 
     def _listed(self, answer: str) -> list[Any]:

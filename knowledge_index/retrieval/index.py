@@ -14,15 +14,28 @@ from numpy.typing import NDArray
 
 from knowledge_index.core.errors import ArtifactError, EncoderError, RetrievalError
 from knowledge_index.core.storage import ArticleStore, Manifest, load_array, load_json, opened, read_manifest
-from knowledge_index.core.values import Article, Community, Concept, Evidence, LinkedConcept, PathStep, Query
+from knowledge_index.core.values import (
+    Article,
+    Community,
+    Concept,
+    Evidence,
+    Factor,
+    LinkedConcept,
+    Outcome,
+    PathStep,
+    Query,
+    Subject,
+)
 from knowledge_index.encoders.registry import Encoder, encode_queries, encoder_named
 from knowledge_index.graph.communities import read_communities
 from knowledge_index.graph.files import load_graph, load_matrix
+from knowledge_index.graph.knowledge_graph import EDGE_KINDS
 from knowledge_index.lexical.bm25 import Bm25
 from knowledge_index.linking.linker import Linker, in_plain_order, is_abbreviation
 from knowledge_index.retrieval.passages import best_passage
 from knowledge_index.retrieval.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
 from knowledge_index.retrieval.reranker import Reranker
+from knowledge_index.retrieval.subjects import is_about, is_curated, remoteness
 from knowledge_index.vectors.stores import VectorStore, open_vectors
 
 _POOL = 100
@@ -31,6 +44,11 @@ _POOL = 100
 
 _RERANKED = 50
 """Candidates passed to a cross-encoder: enough to promote low-ranked articles at acceptable latency."""
+
+_READ_ABOUT = 60
+"""Articles about a subject that compete for the places of an answer."""
+_HEADINGS = np.array((*EDGE_KINDS["minor headings"], *EDGE_KINDS["major headings"]), np.uint8)
+"""Relations between a heading and its articles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +193,67 @@ class KnowledgeIndex:
         self, query: Query, k: int = 10, retriever: str = "graph", reranker: Reranker | None = None
     ) -> Retrieval:
         """`search` with the count of withheld candidates. The reranker does not change the cutoffs."""
+        if query.subject is not None and not len(self._under(query.subject.factor.headings)):
+            return Retrieval((), 0)
         found = self._rank(query, retriever, max(k, _RERANKED if reranker else 0))
         if reranker:
             found = self._reranked(found, self._asked(query), reranker)
+        if query.subject is not None:
+            return self._about(found, query, query.subject, k, retriever)
         shown = [at for at in range(min(k, len(found.order))) if found.supported[at]]
         evidence = tuple(self._evidence(found, at, query, retriever) for at in shown)
         return Retrieval(evidence, min(k, len(found.order)) - len(shown))
+
+    def _about(self, found: _Ranked, query: Query, subject: Subject, k: int, retriever: str) -> Retrieval:
+        """The candidates about the subject, the most direct first, in the retriever's order among equals.
+
+        Only articles under one of the factor's headings are read. The cutoffs apply to articles that nobody curated.
+        """
+        articles: dict[int, Article] = {}
+        withheld = 0
+        for at in np.flatnonzero(np.isin(found.order, self._under(subject.factor.headings))):
+            article = self._articles[int(found.order[at])]
+            if not is_about(article, subject):
+                continue
+            if found.supported[at] or is_curated(article):
+                articles[int(at)] = article
+            else:
+                withheld += 1
+            if len(articles) >= _READ_ABOUT:
+                break
+        shown = sorted(articles, key=lambda at: remoteness(articles[at], subject.factor))[:k]
+        return Retrieval(tuple(self._evidence(found, at, query, retriever) for at in shown), withheld)
+
+    def question(self, factor: Factor, outcome: Outcome) -> Query:
+        """The query for articles about a factor and an outcome: its words, and their headings as seeds of the graph."""
+        named = (self._by_name.get(name) for name in (*factor.headings, *outcome.headings[:1]))
+        concepts = tuple(dict.fromkeys(concept.ui for concept in named if concept is not None))
+        return Query(f"{factor.label} {outcome.words}", concepts, Subject(factor, outcome))
+
+    def broader(self, concept: Concept) -> tuple[Concept, ...]:
+        """The concepts of this index directly above one in the MeSH tree."""
+        above = (self._by_tree.get(number.rpartition(".")[0]) for number in concept.tree_numbers)
+        return tuple(dict.fromkeys(found for found in above if found is not None))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Concept]:
+        return {concept.name: concept for concept in self._concepts}
+
+    @cached_property
+    def _by_tree(self) -> dict[str, Concept]:
+        return {number: concept for concept in self._concepts for number in concept.tree_numbers}
+
+    def _under(self, headings: Iterable[str]) -> NDArray[np.int64]:
+        """Positions of the articles with one of these headings."""
+        starts, nodes = self.graph.weights.indptr, self.graph.weights.indices
+        found = [np.zeros(0, np.int64)]
+        for name in headings:
+            concept = self._by_name.get(name)
+            if concept is not None:
+                node = self._node[concept.ui]
+                row = slice(starts[node], starts[node + 1])
+                found.append(nodes[row][np.isin(self.graph.relations[row], _HEADINGS)].astype(np.int64))
+        return np.unique(np.concatenate(found))
 
     def ranking(self, query: Query, k: int = 100, retriever: str = "graph") -> tuple[tuple[str, float], ...]:
         """(pmid, score) of the first `k` without cutoffs: for evaluation, not for display."""
@@ -286,6 +359,12 @@ class KnowledgeIndex:
             mesh=tuple(heading.name for heading in article.mesh),
             community=self._communities.get(int(self._community_of[position])),
             references=article.references,
+            first_author=article.first_author,
+            journal=article.journal,
+            factor=query.subject.factor.label if query.subject else None,
+            outcome=query.subject.outcome.label if query.subject else None,
+            remoteness=remoteness(article, query.subject.factor) if query.subject else 0,
+            populations=article.populations,
         )
 
     def _path(self, found: _Ranked, position: int) -> tuple[PathStep, ...]:

@@ -37,7 +37,8 @@ _PLACES = 3
 
 def read_jsonl(path: Path, refuse: Refuse = raise_it) -> Iterator[Article]:
     """Articles of a JSON-lines file: `{"pmid", "title", "abstract", "mesh": [{"ui"?, "name", "major"}], "year"?,
-    "references": [pmid], "study_type"?, "retracted"?}`. Unknown keys and blank lines are ignored.
+    "references": [pmid], "study_type"?, "retracted"?, "first_author"?, "journal"?, "factors": [name],
+    "outcomes": [name], "populations": [name]}`. Unknown keys and blank lines are ignored.
     """
     for number, line in enumerate(lines_of(path, refuse), 1):
         if not line.strip():

@@ -162,6 +162,8 @@ def _article_from_xml(element: ElementTree.Element) -> Article:
         "year": _publication_year(body),
         "references": _references(element),
         "study_type": next((ours for theirs, ours in _STUDY_TYPES if any(theirs == name for _, name in types)), None),
+        "first_author": _first_author(body.find("AuthorList")),
+        "journal": _content(body.find("Journal/ISOAbbreviation")) or _content(body.find("Journal/Title")),
         "language": language if (language := _content(body.find("Language"))) != "eng" else "",
     }
     notices = tuple(_notices(citation.find("CommentsCorrectionsList")))
@@ -171,6 +173,12 @@ def _article_from_xml(element: ElementTree.Element) -> Article:
         notices=notices,
         retracted=any(_RETRACTED & set(pair) for pair in types) or any(n.kind == "RetractionIn" for n in notices),
     )
+
+
+def _first_author(authors: ElementTree.Element | None) -> str:
+    """The surname of the first author, or the name of the group that wrote the article."""
+    first = None if authors is None else authors.find("Author")
+    return "" if first is None else _content(first.find("LastName")) or _content(first.find("CollectiveName"))
 
 
 def _notices(listed: ElementTree.Element | None) -> Iterator[Notice]:

@@ -58,6 +58,11 @@ def article_from_json(value: Any) -> Article:
         study_type=_text(value, "study_type") or None,
         retracted=_flag(value, "retracted"),
         language=_text(value, "language") or None,
+        first_author=_text(value, "first_author") or None,
+        journal=_text(value, "journal") or None,
+        factors=_names(value, "factors"),
+        outcomes=_names(value, "outcomes"),
+        populations=_names(value, "populations"),
     )
 
 
@@ -94,6 +99,13 @@ def _list(value: dict[str, Any], name: str) -> list[Any]:
     if not isinstance(items, list):
         raise ValueError(f"{name}: expected a list")
     return items
+
+
+def _names(value: dict[str, Any], name: str) -> tuple[str, ...]:
+    items = _list(value, name)
+    if not all(isinstance(item, str) and item for item in items):
+        raise ValueError(f"{name}: expected a list of names")
+    return tuple(items)
 
 
 def _flag(value: dict[str, Any], name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Builds `tree.json`: `python -m knowledge_index.vocabulary.entries MESH_FOLDER`.
+"""Builds `tree.json`: `python -m knowledge_index.vocabulary MESH_FOLDER`.
 
 MESH_FOLDER holds `terms.tsv.gz` (mesh_id, mesh_name) and `tree-numbers.tsv.gz` (mesh_id, mesh_name, mesh_tree_number),
 NLM's descriptors as tables. Only descriptors in use are written. Names and descriptor ids in `concepts.json` are first

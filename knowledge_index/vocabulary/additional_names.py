@@ -115,13 +115,19 @@ class AdditionalNames:
 NOTHING = AdditionalNames(NameTable(b""), NameTable(b""), NameTable(b""))
 
 
+_NO_PLURALS = frozenset({"mets"})
+"""Names whose singular is another word: "criteria are met" is no metastasis."""
+
+
 def stem(word: str) -> str:
     """The word in lower case and singular; never merges two different words of the vocabulary.
 
-    >>> stem("Strokes"), stem("Sepsis"), stem("Parkinson's"), stem("Arrhythmias")
-    ('stroke', 'sepsis', 'parkinson', 'arrhythmia')
+    >>> stem("Strokes"), stem("Sepsis"), stem("Parkinson's"), stem("Arrhythmias"), stem("mets")
+    ('stroke', 'sepsis', 'parkinson', 'arrhythmia', 'mets')
     """
     low = word.lower().removesuffix("'s")
+    if low in _NO_PLURALS:
+        return low
     if len(low) > 3 and low.endswith("s") and not low.endswith(("ss", "us", "is")):
         return low[:-1]
     return low

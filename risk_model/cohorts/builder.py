@@ -48,6 +48,11 @@ class PatientSource(Protocol):
     @property
     def not_fetched(self) -> frozenset[str]: ...
 
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Rows or resources of the source that were not used, by reason; complete once all patients were read."""
+        ...
+
     def patients(self) -> Iterator[PatientData]: ...
 
 
@@ -74,6 +79,8 @@ class _Gathered:
     people: People = field(default_factory=People)
     patients: int = 0
     doubtful_stays: int = 0
+    without_prediction: int = 0
+    """Patients without a stay or event that triggers a prediction."""
 
 
 def build_cohort(
@@ -146,7 +153,9 @@ def _build(task: TaskDefinition, source: PatientSource, out: Path, options: Coho
         **counts(rows),
         "persons": len({row.person for row in rows}),
         "excluded": dict(gathered.excluded.most_common()),
+        "patients_without_a_prediction": gathered.without_prediction,
         "unreadable_patients": dict(gathered.unreadable.most_common()),
+        "left_out": dict(source.left_out),
         "negatives_with_short_follow_up": short.kept,
         "encounter_classes": dict(gathered.classes.most_common()),
         "splits": _plan_to_json(options, gathered),
@@ -183,8 +192,9 @@ def _gather(
         into.last[patient.subject_id] = timeline.last
     if patient.split is not None:
         into.given_split[patient.subject_id] = patient.split
-    before = len(into.rows)
-    for answer in label(task, timeline, options.zone):
+    before, answers = len(into.rows), list(label(task, timeline, options.zone))
+    into.without_prediction += not answers
+    for answer in answers:
         if isinstance(answer, Excluded):
             into.excluded[answer.reason] += 1
         else:

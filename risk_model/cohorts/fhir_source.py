@@ -9,7 +9,7 @@ folder counts as not fetched: an export without procedures does not mean that th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class FhirFolder:
             first = found.faults[0]
             progress(f"{found.unowned:,} resources left out, as {first.place}: {first.reason}")
         self.patient_count, self.not_fetched = found.patient_count, found.not_fetched
+        self._without_patient = 0
 
     def __enter__(self) -> FhirFolder:
         return self
@@ -69,3 +70,14 @@ class FhirFolder:
                 resources.sort(key=lambda resource: resource["resourceType"] != "Patient")
                 if resources[0]["resourceType"] == "Patient":
                     yield PatientData(subject, tuple(resources))
+                else:
+                    self._without_patient += len(resources)
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Resources that are not used, by reason."""
+        found = {
+            "resources of nobody": self._dealt.unowned,
+            "resources of a patient without a Patient": self._without_patient,
+        }
+        return {reason: number for reason, number in found.items() if number}

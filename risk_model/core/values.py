@@ -31,6 +31,31 @@ class Experiencer(StrEnum):
     FAMILY = "family"
 
 
+class Abnormality(StrEnum):
+    """Where a value lies beside the normal range for age and sex (`risk_model.features.normal_ranges`)."""
+
+    LOW = "low"
+    HIGH = "high"
+    NORMAL = "normal"
+
+
+class Agreement(StrEnum):
+    """Whether an estimate and the best-fitting established score agree (`risk_model.scores.agreement`)."""
+
+    AGREES = "agrees"
+    DISAGREES = "disagrees"
+    UNKNOWN = "unknown"
+
+
+class LevelPolicy(StrEnum):
+    """Which reading decides the level of a card where estimate and score disagree."""
+
+    CAUTIOUS = "cautious"
+    """The higher of the estimate and the lower end of the score's published risk."""
+    ESTIMATE = "estimate"
+    """The estimate alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something a note states. `quote` equals `note.text[start:end]`: there are no findings without a quote."""
@@ -106,14 +131,29 @@ class NoteFindings:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A signed contribution to this estimate, in log-odds, for one clinical concept."""
+    """A signed contribution to this estimate, in log-odds, for one clinical concept.
+
+    A measured value raises the risk or is no driver: contributions are against a patient whose values are normal.
+    """
 
     concept: str
     label: str
     value: str
+    """In words, with its unit."""
     contribution: float
     modifiable: bool
     sources: tuple[str, ...] = ()
+    abnormal: Abnormality | None = None
+    """None where there is no normal range: age, diagnoses, use of care."""
+    number: float | None = None
+    """The value that `value` is about, in `unit`; None for anything but a number."""
+    unit: str | None = None
+    """UCUM unit of `number`; None for a number without one."""
+
+    @property
+    def direction(self) -> str:
+        """Returns `raises` or `lowers`."""
+        return "raises" if self.contribution > 0 else "lowers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +185,8 @@ class DataGap:
 class ScoreResult:
     """A clinical score. If inputs are missing it is a range `low`..`high`, never a number that assumes normal values.
 
-    `expected_risk` is the published risk for this score and outcome as a probability, if its paper gives one and no
-    input is missing.
+    `published_risk` is the range of published probabilities of `published_outcome` from `low` to `high` points; None if
+    no verified publication gives one for both ends.
     """
 
     name: str
@@ -157,12 +197,20 @@ class ScoreResult:
     missing: tuple[str, ...]
     inputs: tuple[tuple[str, str, int], ...]
     """(input, value in words, points) for every input that is known."""
-    expected_risk: float | None = None
     source: str = ""
+    published_risk: tuple[float, float] | None = None
+    published_outcome: str = ""
+    """What the published risk is about, in words; it need not be the outcome of the estimate beside it."""
 
     @property
     def complete(self) -> bool:
         return not self.missing
+
+    @property
+    def expected_risk(self) -> float | None:
+        """Returns the published risk if it is a single number."""
+        risk = self.published_risk
+        return risk[0] if risk is not None and self.complete and risk[0] == risk[1] else None
 
     def in_words(self) -> str:
         points = str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
@@ -261,15 +309,17 @@ class StageVoice:
 
 @dataclass(frozen=True, slots=True)
 class LiteratureQuestion:
-    """A query to the literature index: `concept` is the problem it is about, `pmids` the passages close enough to it.
+    """A query to the literature index: `concept` is the factor it is about, `pmids` the articles about factor and
+    outcome.
 
-    `withheld` counts retrieved passages about something else.
+    `withheld` counts articles about both that were too weak; `gap` is a sentence if there is none to show.
     """
 
     text: str
     concept: str
     pmids: tuple[str, ...]
     withheld: int
+    gap: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +337,8 @@ class Assessment:
     """Parts that were not finished before the deadline."""
     asked: tuple[LiteratureQuestion, ...] = ()
     """The queries to the literature index, in order."""
+    factors: tuple[str, ...] = ()
+    """Names of the patient's own factors in `knowledge_index.vocabulary`: diagnoses and findings."""
 
     @property
     def waits(self) -> bool:

@@ -86,7 +86,7 @@ def splits_for(cohort: LabelledCohort, wanted: str, trained_on: str | None) -> t
     if wanted == "auto":
         wanted = "test" if own else "all"
     if own and wanted != "test":
-        raise TrainingError("this model was trained on this cohort: only its test split can judge it (--split test)")
+        raise TrainingError("this model was trained on this cohort: evaluate it on the test split (--split test)")
     if wanted == "all":
         return None, "all rows of a cohort the model never saw"
     return wanted, f"the {wanted} split, patients the model never saw"
@@ -145,7 +145,7 @@ def read_training_dataset(
 
 
 def _check_rubric(sources: DatasetSources, task: str) -> None:
-    """Raises TrainingError where a rubric was written for another task, or asks about notes that nobody reads."""
+    """Raises TrainingError where a rubric was written for another task, or asks about notes that are not read."""
     if sources.rubric is None:
         return
     if sources.rubric.task != task:

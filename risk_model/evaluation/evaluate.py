@@ -21,7 +21,7 @@ from risk_model.first_stage.fusion import PatientReading
 from risk_model.first_stage.training_rows import TrainingRows
 from risk_model.models.conformal import categories_of
 from risk_model.models.estimator import RiskModel
-from risk_model.reports import html_report
+from risk_model.reports.evaluation_page import evaluation_page
 
 Say = Callable[[str], None]
 
@@ -33,7 +33,7 @@ class CohortPredictions:
     study: Dataset
     where: str
     unspoken: int = 0
-    """Rows for which the first stage's language model gave no usable answer: they are judged without its estimate."""
+    """Rows without a usable answer of the first stage's language model: they are evaluated without its estimate."""
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -131,7 +131,7 @@ def write_pages(document: dict[str, Any], about: Task, rows: EvaluatedRows, out:
         f"{document['rows']} rows of {document['patients']} patients, outcome in {document['prevalence']['value']:.1%} "
         f"({document['label']}); {document['measured_on']}. The model declined to answer for {declined} further rows."
     )
-    page = html_report.evaluation(
+    page = evaluation_page(
         title, words, document, rows.outcome, rows.probability, rivals=rows.comparators, facts={"title": title, **known}
     )
     (out / "report.html").write_text(page, "utf-8")

@@ -24,7 +24,7 @@ FEWEST_COVERED = 20
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedRows:
-    """Rows to judge: outcomes and probabilities of shape (rows,), a patient id for each row.
+    """Rows to evaluate: outcomes and probabilities of shape (rows,), a patient id for each row.
 
     `comparators` are scores (rows,) with NaN where a score could not be had; `subgroups` are masks (rows,). `covered`
     and `distances` come from `cross_calibrated` or `held_out_coverage`: whether the truth was in each row's prediction
@@ -45,7 +45,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """The document behind metrics.json. Raises TrainingError when the outcome has one class only."""
     if len(rows.outcome) == 0:
-        raise TrainingError("there are no rows to judge")
+        raise TrainingError("there are no rows to evaluate")
     progress(f"model: {bootstraps} resamples of {len(set(rows.patients))} patients")
     document: dict[str, Any] = dict(
         measure(rows.outcome, rows.probability, rows.patients, metrics=report_metrics, bootstraps=bootstraps)

@@ -1,9 +1,9 @@
 """Input blocks beside the structured record: note findings, and vectors that a first stage has to learn from.
 
-Four kinds of block, told apart by what they may know:
+Four kinds of block, by whether they may depend on outcomes:
 
 - *Findings* are read without outcomes: `finding.<concept>` is 1 where a note says the patient has it now, 0 where notes
-  were read and do not, unknown without notes. They stand in the row like any other input.
+  were read and do not, unknown without notes. They are inputs like any other.
 - *Values* that notes state (`note.<concept>.last|first|min|max`, `.grade`; see `note_inputs`) are read without
   outcomes too: unknown where no note says them, however many were read.
 - *Noted inputs* (`noted.<input>`; see `note_measurements`) are structured inputs with those values among the

@@ -28,7 +28,7 @@ from risk_model.prompts.opinion import Opinions
 
 @dataclass(frozen=True, slots=True)
 class LanguageStage:
-    """`model` is the name it was trained under, `fingerprint` what tells it from every other (`named.identity`)."""
+    """`model` is the name at training time, `fingerprint` identifies its weights (`model_identity`)."""
 
     model: str
     fingerprint: str

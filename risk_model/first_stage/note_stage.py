@@ -133,7 +133,7 @@ class StageToFit(Protocol):
 
     @property
     def language_model(self) -> str:
-        """Name of the language model whose own estimate it is; empty where none has a part."""
+        """Name of the language model that makes the estimate; empty if none does."""
         ...
 
     def block(self, cohort: TrainingRows) -> Block:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from artifact_store import LruCache
+from artifact_store import MemoryCache
 from fhir_mapping import Note
 from risk_model.core.errors import AnswerError, LanguageModelError
 from risk_model.core.tasks import READMISSION_30D, Task
@@ -40,10 +40,10 @@ class OpinionSource(Protocol):
 def asked_windows(notes: Sequence[Note]) -> tuple[Window, ...]:
     """The windows of a patient's notes (newest first) that a model is asked about, at most MOST_WINDOWS.
 
-    The newest notes tell how the patient is now. Of each, what clinicians judge comes first (assessment, plan, course);
-    a note without such sections tells at its beginning why the patient is here and at its end what is thought of it.
-    Every one of the newest notes has its turn before one has a second, words copied from note to note are asked about
-    once, and short ones share a window (`packed`).
+    The newest notes describe the patient's present state. Of each, the sections with clinical judgement come first
+    (assessment, plan, course); a note without such sections gives the reason for admission at its beginning and the
+    conclusions at its end. Each of the newest notes contributes one window before any contributes a second; text copied
+    from note to note is included once, and short notes share a window (`packed`).
     """
     read = [note for note in notes if note.status == "read" and note.text.strip()][:MOST_NOTES]
     by_note = [_key_sections_first(list(windows(note)))[:MOST_OF_A_NOTE] for note in read]
@@ -103,7 +103,7 @@ class ImmediateOpinions:
     def __init__(self, model: LanguageModel, task: str | Task, seconds: float | None = None) -> None:
         self.model = model
         self._task, self._seconds = task, seconds
-        self._known: LruCache[Opinion] = LruCache(REMEMBERED)
+        self._known: MemoryCache[Opinion] = MemoryCache(REMEMBERED)
 
     def read(self, notes: Sequence[Note]) -> Opinions:
         prompts = {key_of(self.model.fingerprint, p): p for p in prompts_of(asked_windows(notes), self._task)}

@@ -1,10 +1,10 @@
-"""Stage 1 that estimates and says why: its estimate and the embedding of its reasons become columns of stage 2.
+"""Stage 1 with reasons: its estimate and the embedding of its reasons become columns of stage 2.
 
     ReasonBlock(reasoner, embed).learn(y, rows, fold)      # a `fusion.Block`, so cross-fitted like any other
 
-A reason that was found with a patient's outcome at hand tells the outcome. Here that cannot happen: stage 2 learns from
-what `fusion.cross_fit` hands it, and the head that reads the reasons is itself fitted on reasons of patients whose
-outcomes the reasoner had not seen. A reasoner that learns nothing (a frozen language model) goes the same way.
+A reason that was derived from a patient's outcome leaks the outcome. To prevent that, stage 2 is trained on the output
+of `fusion.cross_fit`, and the head on the reasons is itself fitted on reasons of patients that the reasoner was not
+trained on. A frozen language model goes through the same steps.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Reasons:
     phrases: tuple[tuple[str, ...], ...]
 
     def in_words(self, row: int) -> str:
-        return "; ".join(self.phrases[row]) or "nothing in the notes stands out"
+        return "; ".join(self.phrases[row]) or "no finding of weight in the notes"
 
 
 Fitted = Callable[[Rows], Reasons]
@@ -100,7 +100,7 @@ class LearnedReasons:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A reasoner that was never taught these outcomes, such as a language model as it came: what it says is fixed."""
+    """A reasoner that was not trained on these outcomes, such as a language model without tuning."""
 
     reasons: Reasons
     """Of all rows."""

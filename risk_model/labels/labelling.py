@@ -97,7 +97,7 @@ def _predictions(
             continue
         at = _shift(stay.start, trigger, zone)
         yield stay, at
-        until = stay.end or timeline.last
+        until = stay.end or (timeline.last if stay.running else None)
         for _ in range(_TOO_MANY if trigger.every and until else 0):
             at += trigger.every or timedelta(0)
             if until is None or at >= until:
@@ -130,18 +130,20 @@ def _impossible(task: TaskDefinition, timeline: PatientTimeline, stay: Stay | No
     possible."""
     if at is None:
         return "end of the stay unknown" if stay is not None and stay.length_unknown else "still in hospital"
-    if task.trigger.event == "admission" and stay is not None:
-        if stay.end is not None and stay.end <= at:
-            return "died before the prediction" if timeline.died_in(stay) else "left before the prediction"
-        died = timeline.died_in(stay)
-        death = timeline.death_time(stay) if died else None
-        if death is not None and death <= at:
-            return "died before the prediction"
-    if task.trigger.event in {"measurement", "report"} and timeline.stays and at <= timeline.stays[0].start:
+    line, event = timeline, task.trigger.event
+    if event == "admission" and stay is not None and stay.end is not None and stay.end <= at:
+        return "died before the prediction" if line.died_in(stay) else "left before the prediction"
+    if event != "discharge" and line.dead_at(at, stay):
+        return (
+            "died before the stay"
+            if stay is not None and line.dead_at(stay.start, None)
+            else "died before the prediction"
+        )
+    if event in {"measurement", "report"} and line.stays and at <= line.stays[0].start:
         return "before the first encounter"
-    death_day = timeline.death
-    over = death_day is not None and death_day.latest < (stay.start if stay is not None else at)
-    return "died before the stay" if over else None
+    if event == "discharge" and stay is not None and line.death is not None and line.death.latest < stay.start:
+        return "died before the stay"
+    return None
 
 
 def _not_eligible(task: TaskDefinition, context: PredicateContext) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from fhir_mapping import Coding, Instant, PatientRecord, SiteMap, Stay, StayClass
+from fhir_mapping import Coding, Condition, Instant, Medication, PatientRecord, Procedure, SiteMap, Stay, StayClass
 from fhir_mapping.core import parse_instant
 from fhir_mapping.resources import disposition
 from fhir_mapping.terminology import codings
@@ -94,12 +94,14 @@ class PatientTimeline:
             return None
         return False
 
-    def death_time(self, stay: Stay) -> datetime | None:
-        """Returns when a patient who died in this stay did: as recorded, or the end of the stay if that is
-        imprecise."""
-        if self.death is not None and self.death.earliest == self.death.latest:
-            return self.death.latest
-        return stay.end
+    def dead_at(self, moment: datetime, stay: Stay | None) -> bool:
+        """Whether the patient had died by then: at the recorded time, by the end of a recorded day, or with the stay.
+
+        A discharge may be entered days after the death; the stay ends a day that is only known as a date.
+        """
+        if self.death is not None and self.death.latest <= moment:
+            return True
+        return stay is not None and stay.end is not None and stay.end <= moment and self.died_in(stay) is True
 
     def within_other_encounters(self) -> int:
         """Returns how many inpatient stays are part of an encounter that is neither inpatient nor an emergency visit.
@@ -128,15 +130,21 @@ class PatientTimeline:
 
 
 def _events(record: PatientRecord, resources: Sequence[Resource]) -> Iterator[TimelineEvent]:
-    ends = {stay.source: stay.end for stay in record.stays}
+    ends = {stay.source: stay.end for stay in record.encounters}
+
+    def known(item: Condition | Procedure | Medication) -> datetime | None:
+        """Returns the end of the encounters that an undated entry belongs to, or of the one that lists it."""
+        found = record.known_from(item.source)
+        return ends.get(item.stay or "") if found is None or found.over is None else found.over
+
     for condition in record.conditions:
-        when = condition.recorded or condition.onset or ends.get(condition.stay or "")
+        when = condition.recorded or condition.onset or known(condition)
         yield TimelineEvent("condition", when, condition.codings, stay=condition.stay, source=condition.source)
     for procedure in record.procedures:
-        when = procedure.performed or ends.get(procedure.stay or "")
+        when = procedure.performed or known(procedure)
         yield TimelineEvent("procedure", when, procedure.codings, stay=procedure.stay, source=procedure.source)
     for drug in record.medications:
-        when = drug.start or ends.get(drug.stay or "")
+        when = drug.start or known(drug)
         yield TimelineEvent("medication", when, drug.codings, stay=drug.stay, source=drug.source)
     for item in record.measurements:
         yield TimelineEvent("measurement", item.time, (), item.concept, item.value, source=item.source)

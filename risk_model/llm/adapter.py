@@ -3,7 +3,7 @@
 manifest.json
   base      the model it was tuned on: its name and the sha256 over its weights and tokenizer
   data      sha256 over the examples, how many, and the sources they came from: styles, or hashed patients
-  teaches   where outcomes were taught: the task, and what its log-odds lack for having been taught on as many of each
+  outcome_tuning   if tuned on outcomes: the task, the correction in log-odds for balanced examples, hashed patients
   settings, metrics
   files     sha256 and size of each file
 """
@@ -85,7 +85,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_adapter(folder: Path, base: str | None = None) -> Mapping[str, Any]:
-    """The manifest of an adapter whose files are as they were written.
+    """Returns the manifest of an adapter after its files were checked.
 
     Raises ModelArtifactError where one is missing or altered, or was tuned on another base than the one with
     fingerprint `base`.
@@ -100,7 +100,7 @@ def check_adapter(folder: Path, base: str | None = None) -> Mapping[str, Any]:
         raise ModelArtifactError(error.reason, path=error.path) from None
     known = manifest.fields["base"]
     if base is not None and known.get("fingerprint") != base:
-        reason = f"it was tuned on {known.get('name')!r}, whose weights are not those of this model"
+        reason = f"it was tuned on {known.get('name')!r}, which has other weights than this model"
         raise ModelArtifactError(reason, path=str(folder))
     return manifest.fields
 

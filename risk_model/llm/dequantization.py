@@ -43,7 +43,7 @@ def opened_before(weights: Path, cache: Path) -> Path | None:
 
 @contextmanager
 def alone(cache: Path) -> Iterator[None]:
-    """One process unpacks at a time, the others wait for its copy; where nothing can be locked, nobody waits."""
+    """Lets one process unpack at a time; the others wait. On a file system without locks none waits."""
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(cache / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -59,7 +59,7 @@ def alone(cache: Path) -> Iterator[None]:
 
 
 def keep(model: Any, tokenizer: Any, weights: Path, cache: Path) -> None:
-    """Write the copy: whole or not at all. Where there is no room or no right to, there is none, and that is all."""
+    """Writes the copy atomically. Without space or permission no copy is written, and no error is raised."""
     from safetensors.torch import save_model
 
     folder = _place(weights, cache)

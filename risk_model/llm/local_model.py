@@ -80,7 +80,7 @@ class LocalLanguageModel:
             self.model = _with_adapter(self.model, Path(adapter))
         self.model.eval()
         self.answers = str(manifest.get("settings", {}).get("answers", JSON))
-        self._outcome_tuning: Mapping[str, Any] = manifest.get("teaches", {})
+        self._outcome_tuning: Mapping[str, Any] = manifest.get("outcome_tuning", {})
         self.name = f"{model}+{adapter}" if adapter is not None else str(model)
         self._weights = (where, None if adapter is None else Path(adapter))
         self._precision = precision
@@ -130,34 +130,34 @@ class LocalLanguageModel:
     def answer_many(
         self, prompts: Sequence[ModelPrompt], *, max_tokens: int = MAX_TOKENS, deadline: float | None = None
     ) -> Iterator[str]:
-        """What `answer` says to each, side by side. Raises LanguageModelError past the deadline."""
+        """Yields the result of `answer` for each prompt, in batches. Raises LanguageModelError past the deadline."""
         return batching.answers(self, prompts, max_tokens=max_tokens, deadline=deadline)
 
     def opinions(
         self, prompts: Sequence[RiskPrompt], *, reasons: bool = True, deadline: float | None = None
     ) -> Iterator[Opinion]:
-        """Levels with their log-odds, and reasons where they are asked for. Raises LanguageModelError."""
+        """Yields risk levels with their log-odds, and with `reasons` a reason. Raises LanguageModelError."""
         return batching.opinions(self, prompts, reasons=reasons, deadline=deadline)
 
     def offset(self, task: str | Task) -> float:
-        """What the log-odds of a task's level lack: it was taught on more outcomes than there are, if it was."""
+        """Returns the correction in log-odds for a model tuned on balanced outcomes; 0 for other tasks and models."""
         asked = task if isinstance(task, str) else task.id
         return float(self._outcome_tuning.get("offset", 0.0)) if self._outcome_tuning.get("task") == asked else 0.0
 
     def matcher(self, grammar: str) -> Any:
-        """Follows one answer token by token, and says what may come next."""
+        """Returns a matcher that follows one answer token by token and lists the tokens that may come next."""
         return self._matcher(self.guide, self._matcher.grammar_from_lark(grammar), log_level=0)
 
     def encoded(self, text: str) -> list[int]:
-        """Words as tokens, without any of the chat format's own."""
+        """Returns the tokens of a text, without role markers."""
         return self._encode(text, special=False)
 
     def asked(self, prompt: ModelPrompt) -> ModelPrompt:
-        """The question in the form it was taught to answer."""
+        """Returns the prompt in the form that the model was tuned on."""
         return CompactPrompt(prompt) if self.answers == COMPACT and isinstance(prompt, Prompt) else prompt
 
     def in_json(self, prompt: ModelPrompt, said: str) -> str:
-        """What it said, as the answer's JSON."""
+        """Returns the answer as JSON."""
         return said if self.asked(prompt) is prompt else expanded(said)
 
     def _next(self, matcher: Any, logits: Any) -> list[int]:
@@ -172,8 +172,10 @@ class LocalLanguageModel:
         return [token, *forced]
 
     def tokens(self, messages: Sequence[Message], answering: bool = True) -> list[int]:
-        """The conversation in the model's own chat format. Only the format's own role markers become role tokens:
-        what a message says is text, whatever it looks like."""
+        """Returns the tokens of a conversation in the model's chat format.
+
+        Only the role markers of the format become role tokens; the content of a message is always plain text.
+        """
         marks = [_MARK.format(place) for place in range(len(messages))]
         framed = [{"role": m.role, "content": mark} for m, mark in zip(messages, marks, strict=True)]
         left = self.tokenizer.apply_chat_template(framed, tokenize=False, add_generation_prompt=answering)
@@ -184,8 +186,10 @@ class LocalLanguageModel:
         return found + self._encode(left, special=True)
 
     def _encode(self, text: str, special: bool) -> list[int]:
-        """With `special` role markers are role tokens; without they are letters, and none can be made of what is left
-        when one is taken away: Raises LanguageModelError otherwise, for no answer is better than an obedient one."""
+        """Returns the tokens of a text; only with `special` do role markers become role tokens.
+
+        Raises LanguageModelError if text of a message would still become a role token: it could give orders.
+        """
         if special:
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         while self._marks is not None and self._marks.search(text):
@@ -280,7 +284,7 @@ def _placement(torch: Any, transformers: Any, precision: str) -> dict[str, Any]:
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:
-    """The model with a LoRA adapter over it, whose files were checked."""
+    """Returns the model with a LoRA adapter; the files were checked before."""
     try:
         with opened_peft() as peft:
             tuned = peft.PeftModel.from_pretrained(model, folder, is_trainable=False)

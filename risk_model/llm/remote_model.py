@@ -1,9 +1,9 @@
-"""A model behind an OpenAI-compatible server (vLLM and others) of the hospital. Who speaks HTTP is given, not known.
+"""A model behind an OpenAI-compatible server of the hospital (vLLM, llama.cpp). The caller passes the transport.
 
     RemoteLanguageModel("https://llm.hospital.example/v1", "qwen3-8b", transport)
 
-The answer's schema goes with the request, so that the server holds the model to it while it decodes. What comes back is
-checked like any other model's: a server that ignores the schema gives errors, never findings.
+The request carries the JSON schema of the answer, so that the server can constrain decoding. Answers are validated like
+those of any other model: a server that ignores the schema causes errors, never findings.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The reader that asks a language model, window by window, and believes only what the note says.
+"""Reads notes with a language model, window by window, and keeps only what the note itself supports.
 
     LanguageNoteReader(LocalLanguageModel(), RuleNoteReader(index)).read(record.notes()) -> NoteFindings
 
-The rules stand behind it: a note for which the model gives no usable answer is read by them, and the findings say so.
+Where the model gives no usable answer for a note, the rules read it, and the findings say so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 
 import orjson
 
-from artifact_store import LruCache
+from artifact_store import MemoryCache
 from fhir_mapping import Note
 from knowledge_index import Evidence, KnowledgeIndex, Query, RetrievalError
 from risk_model.core.errors import LanguageModelError
@@ -62,7 +62,7 @@ class LanguageNoteReader:
         self._note_seconds = note_seconds
         self._with_evidence = with_evidence
         self._max_tokens = max_tokens
-        self._known: KnownReadings = LruCache(REMEMBERED) if known is None else known
+        self._known: KnownReadings = MemoryCache(REMEMBERED) if known is None else known
 
     @property
     def name(self) -> str:
@@ -124,7 +124,7 @@ class LanguageNoteReader:
         return self._known.put(reading_key(self.model.fingerprint, note), anchored.reading)
 
     def _prompt(self, window: Window, evidence: Sequence[Evidence]) -> tuple[Prompt, Sequence[Evidence]]:
-        """The question about a window, and the literature that stands beside it."""
+        """Returns the prompt for a window, with the literature."""
         beside = evidence or (self._evidence(window) if self._with_evidence else ())
         return Prompt(window, passages(beside)), beside
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from risk_model.llm_tuning.examples import deduplicated
     from risk_model.llm_tuning.lora import STYLES, TuningSettings, TuningSplit, tune
     from risk_model.llm_tuning.risk_examples import (
-        WindowLessons,
+        WindowExamples,
         labelled_notes,
         learned_from,
         place_of,
@@ -20,7 +20,7 @@ __all__ = [
     "STYLES",
     "TuningSettings",
     "TuningSplit",
-    "WindowLessons",
+    "WindowExamples",
     "deduplicated",
     "examples_from_notes",
     "generated_examples",
@@ -37,7 +37,7 @@ __getattr__ = lazy_exports(
         "STYLES": "risk_model.llm_tuning.lora",
         "TuningSettings": "risk_model.llm_tuning.lora",
         "TuningSplit": "risk_model.llm_tuning.lora",
-        "WindowLessons": "risk_model.llm_tuning.risk_examples",
+        "WindowExamples": "risk_model.llm_tuning.risk_examples",
         "deduplicated": "risk_model.llm_tuning.examples",
         "examples_from_notes": "risk_model.llm_tuning.example_sources",
         "generated_examples": "risk_model.llm_tuning.example_sources",

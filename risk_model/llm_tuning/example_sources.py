@@ -1,7 +1,7 @@
 """Where examples come from: drawn facts, FHIR records, and the notes of FHIR records.
 
-generated(index, "train", 600, seed=7)           # patients who never lived, told in the styles of a part
-from_records(records, index, "train", each=20)   # what real records hold, told in the same styles
+generated(index, "train", 600, seed=7)           # made-up patients, in the styles of a part
+from_records(records, index, "train", each=20)   # facts of real records, in the same styles
 from_notes(record, rules, index)                 # windows of real notes on which record and rules agree
 """
 
@@ -68,11 +68,11 @@ def examples_from_notes(
 
 
 def from_notes(record: PatientRecord, rules: RuleNoteReader, index: KnowledgeIndex) -> list[ReaderExample]:
-    """Windows of a record's notes in which everything the rules read is what the record says too.
+    """Returns windows of a record's notes in which all findings of the rules agree with the record.
 
-    A label nobody checked is not taken from the rules alone: a present or past finding must be a condition of the
-    record, a denied one must be none, a number must be measured within three days of the note. One disagreement, and
-    the window is left out; so is one in which nothing was read.
+    The rules alone are no label: a present or past finding must be a condition of the record, an absent one must not
+    be, and a number must be measured within three days of the note. A window with one disagreement is left out; so is
+    one without findings.
     """
     present, ever = _conditions(record, index)
     found = []

@@ -1,4 +1,4 @@
-"""Examples for teaching and judging a reader: a window of a note, and what a perfect reader answers about it."""
+"""Examples for tuning and evaluating a note reader: a window of a note with the right answer."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _RELATIVE_ERROR = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """What is asked, and the answer that is taught. The piece `weighty` of the answer counts as much as the rest."""
+class PromptAnswer:
+    """A prompt with its right answer. The part `weighty` of the answer has as much weight in the loss as the rest."""
 
     messages: Sequence[Message]
     answer: str
@@ -31,23 +31,23 @@ class Lesson:
 
 
 class TuningExample(Protocol):
-    """What a model can be tuned on."""
+    """An example that a model can be tuned on."""
 
     @property
     def source(self) -> str:
-        """Nothing of one source is on both sides of a split."""
+        """The unit of splitting: all examples of one source are on the same side."""
         ...
 
-    def lesson(self, answers: str) -> Lesson: ...
+    def prompt_answer(self, answers: str) -> PromptAnswer: ...
 
     def to_json(self) -> dict[str, Any]:
-        """What its hash is made of."""
+        """Returns the content that is hashed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledFinding:
-    """A finding the window names: `quote` stands at `start` of its text."""
+    """A finding that the window names; `quote` begins at `start` of its text."""
 
     quote: str
     start: int
@@ -80,7 +80,7 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class ReaderExample:
-    """A window's text with its label. `style` names who wrote it."""
+    """A window's text with its label. `style` is the writing style."""
 
     text: str
     mentions: tuple[LabelledFinding, ...]
@@ -88,7 +88,7 @@ class ReaderExample:
     style: str
 
     def answer(self) -> ReaderAnswer:
-        """What a model is taught to say."""
+        """Returns the right answer."""
         findings = [
             AnswerFinding(m.quote, m.name, m.polarity, m.temporality, m.experiencer)
             for m in sorted(self.mentions, key=lambda m: m.start)
@@ -101,23 +101,23 @@ class ReaderExample:
 
     @property
     def source(self) -> str:
-        """Nothing of one source is on both sides of a split."""
+        """The unit of splitting: all examples of one source are on the same side."""
         return self.style
 
     def prompt(self) -> Prompt:
         return Prompt(Window(self.text, 0, (), "other", "example"))
 
-    def lesson(self, answers: str) -> Lesson:
+    def prompt_answer(self, answers: str) -> PromptAnswer:
         if answers == COMPACT:
-            return Lesson(CompactPrompt(self.prompt()).messages, in_lines(self.answer()))
-        return Lesson(self.prompt().messages, self.answer().to_text())
+            return PromptAnswer(CompactPrompt(self.prompt()).messages, in_lines(self.answer()))
+        return PromptAnswer(self.prompt().messages, self.answer().to_text())
 
     def note(self, source: str) -> Note:
         """The window as a note of its own, for readers that take notes."""
         return Note(source, "Note", None, self.text, (), source, "read")
 
     def to_json(self) -> dict[str, Any]:
-        """What its hash is made of."""
+        """Returns the content that is hashed."""
         return {"text": self.text, "answer": self.answer().to_text(), "style": self.style}
 
 
@@ -135,7 +135,7 @@ def status(polarity: Polarity, temporality: Temporality, experiencer: Experience
 
 
 def scores(example: ReaderExample, read: NoteFindings) -> Counter[str]:
-    """Counts `told F`, `found F`, `read F`, `right F` of one example, by field F of FIELDS.
+    """Counts `expected F`, `found F`, `read F`, `right F` of one example, by field F of FIELDS.
 
     A finding is right where its quote overlaps one that the example names, and what is made of it (present, absent, a
     relative's, past) is the same; a value where it is the same number in the canonical unit of the same concept. What
@@ -145,14 +145,14 @@ def scores(example: ReaderExample, read: NoteFindings) -> Counter[str]:
     expected = [(status(m.polarity, m.temporality, m.experiencer), m) for m in example.mentions]
     said = [(status(f.polarity, f.temporality, f.experiencer), f) for f in read.findings]
     for word, mention in expected:
-        counts[f"told {word}"] += 1
+        counts[f"expected {word}"] += 1
         counts[f"found {word}"] += any(word == other and _overlap(mention, finding) for other, finding in said)
     for word, finding in said:
         counts[f"read {word}"] += 1
         counts[f"right {word}"] += any(word == other and _overlap(mention, finding) for other, mention in expected)
     numbers = [value for value in read.values if value.counts and value.value is not None and value.unit is not None]
     for stated in example.stated:
-        counts["told value"] += 1
+        counts["expected value"] += 1
         counts["found value"] += any(_same(stated, value) for value in numbers)
     for value in numbers:
         counts["read value"] += 1
@@ -178,7 +178,7 @@ def difference(
 
 def _table(counted: Sequence[Counter[str]], fields: Sequence[str]) -> NDArray[np.float64]:
     """Counts of each example over these fields: expected, found, read, right; shape (examples, 4)."""
-    kinds = ("told", "found", "read", "right")
+    kinds = ("expected", "found", "read", "right")
     return np.array([[sum(c[f"{kind} {name}"] for name in fields) for kind in kinds] for c in counted], dtype=float)
 
 
@@ -192,7 +192,7 @@ def _rates(table: NDArray[np.float64], seed: int) -> dict[str, Any]:
     expected, found, read, right = table.sum(axis=0).tolist()
     drawn = _drawn(table, seed)
     return {
-        "told": int(expected),
+        "expected": int(expected),
         "read": int(read),
         "precision": right / read if read else None,
         "recall": found / expected if expected else None,
@@ -202,7 +202,7 @@ def _rates(table: NDArray[np.float64], seed: int) -> dict[str, Any]:
 
 
 def _f1(expected: float, found: float, read: float, right: float) -> float:
-    """0 where nothing was read right, as usual; told but not read is a miss, not an unknown."""
+    """Returns F1, 0 if nothing was read correctly; expected but not read is a miss."""
     precision, recall = (right / read if read else 0.0), (found / expected if expected else 0.0)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 

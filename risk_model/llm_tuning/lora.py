@@ -1,10 +1,10 @@
-"""Teaching a local language model to read notes: LoRA on examples whose label a record gives.
+"""Tunes a local language model to read notes: LoRA on examples labelled by records.
 
     tune(LocalLanguageModel(), TuningSplit(train, validation), out, TuningSettings(epochs=2), base=...)
 
-Only the answer is learned (the prompt is masked), the lowest loss on validation styles decides which adapter is kept,
-and training that was stopped goes on where it was and ends with the same weights. Nothing is pickled: the state between
-is safetensors and JSON, written whole or not at all.
+The loss covers only the answer (the prompt is masked), the adapter with the lowest validation loss is kept, and
+interrupted training resumes and ends with the same weights. Nothing is pickled: checkpoints are safetensors and JSON,
+written atomically.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from risk_model.core.errors import TrainingError
 from risk_model.llm import adapter
 from risk_model.llm.local_model import LocalLanguageModel
 from risk_model.llm_tuning.checkpoints import Tensors, TrainingState, keep, newest, remove
-from risk_model.llm_tuning.examples import Lesson, TuningExample
+from risk_model.llm_tuning.examples import PromptAnswer, TuningExample
 from risk_model.prompts.compact_format import JSON
 from risk_model.prompts.note_prompt import Message
 
@@ -34,7 +34,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class TuningSettings:
-    """How to tune. A step is one batch; `targets` are names of linear layers, or `all-linear`."""
+    """Settings of tuning. A step is one batch; `targets` are names of linear layers, or `all-linear`."""
 
     rank: int = 16
     alpha: int = 32
@@ -49,24 +49,25 @@ class TuningSettings:
     max_tokens: int = 768
     seed: int = 7
     answers: str = JSON
-    """The form of the answers that are taught: `json`, or `compact` lines."""
+    """The form of the answers: `json`, or `compact` lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class TuningSplit:
-    """Examples to learn from and examples to decide by when to stop, of other sources: STYLES or PATIENTS."""
+    """Examples for training and, from other sources (STYLES or PATIENTS), examples for early stopping."""
 
     train: Sequence[TuningExample]
     validation: Sequence[TuningExample]
     sources: str = STYLES
 
     def check(self) -> None:
-        """Raises TrainingError where there is nothing to learn from, or a source on both sides."""
+        """Raises TrainingError if a side is empty, or a source is on both sides."""
         if not self.train or not self.validation:
-            raise TrainingError("no examples to learn from" if self.validation else "no examples to validate on")
+            raise TrainingError("no training examples" if self.validation else "no examples to validate on")
         both = {e.source for e in self.train} & {e.source for e in self.validation}
         if both:
-            raise TrainingError(f"{self.sources} to validate on must not be learned from: {', '.join(sorted(both))}")
+            named = ", ".join(sorted(both))
+            raise TrainingError(f"{self.sources} of the validation must not be in the training examples: {named}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,10 @@ def tune(
     progress: Progress = lambda _step, _steps, _words: None,
     enough: Callable[[], bool] = lambda: False,
 ) -> Mapping[str, Any]:
-    """Tune and write the adapter folder; returns its manifest. `base` is the model: name, fingerprint, precision;
-    `teaches` says what is taught where that is an outcome (see `risk_examples`).
+    """Tunes the model and writes the adapter folder; returns its manifest.
+
+    `base` is the model: name, fingerprint, precision. `outcome_tuning` describes tuning on outcomes (see
+    `risk_examples`).
 
     With `resume` it goes on from the state in `out`, if there is one of the same model, data and settings. Where
     `enough` says so after a validation it ends with the best adapter so far.
@@ -113,7 +116,7 @@ def tune(
         "base": dict(base),
         "data": {"train": adapter.data_hash(split.train), "validation": adapter.data_hash(split.validation)},
         "settings": asdict(settings) | {"targets": list(settings.targets)},
-        **({} if outcome_tuning is None else {"teaches": dict(outcome_tuning)}),
+        **({} if outcome_tuning is None else {"outcome_tuning": dict(outcome_tuning)}),
     }
     if (out / MANIFEST).exists():
         raise TrainingError(f"{out} holds an adapter already; choose another folder")
@@ -287,7 +290,7 @@ class _Run:
         return manifest
 
     def _data(self) -> dict[str, Any]:
-        """How many examples, and of which styles; of patients how many: who they are `teaches` says, hashed."""
+        """Returns the number of examples, and their styles or the number of patients."""
         parts = {"train": self.train, "validation": self.validation}
         sources = {part: sorted({e.source for e in getattr(self.split, part)}) for part in parts}
         described = sources if self.split.sources == STYLES else {part: len(listed) for part, listed in sources.items()}
@@ -296,20 +299,20 @@ class _Run:
 
 def tokens(model: LocalLanguageModel, example: TuningExample, answers: str = JSON) -> _Tokens:
     """Prompt and answer in the model's own chat format."""
-    lesson = example.lesson(answers)
-    given = model.tokens(lesson.messages)
-    whole = model.tokens([*lesson.messages, Message("assistant", lesson.answer)], answering=False)
+    pair = example.prompt_answer(answers)
+    given = model.tokens(pair.messages)
+    whole = model.tokens([*pair.messages, Message("assistant", pair.answer)], answering=False)
     if whole[: len(given)] != given:
         raise TrainingError("this model's chat format writes a prompt differently once it is answered")
-    return _Tokens(tuple(whole), len(given), _weighty(model, lesson))
+    return _Tokens(tuple(whole), len(given), _weighty(model, pair))
 
 
-def _weighty(model: LocalLanguageModel, lesson: Lesson) -> range:
-    """Where the weighty piece of an answer stands among its tokens."""
-    if not lesson.weighty:
+def _weighty(model: LocalLanguageModel, pair: PromptAnswer) -> range:
+    """Returns the positions of the weighty part among the tokens of the answer."""
+    if not pair.weighty:
         return range(0)
-    before, _, after = lesson.answer.partition(lesson.weighty)
-    until = len(model.encoded(lesson.answer)) - len(model.encoded(after))
+    before, _, after = pair.answer.partition(pair.weighty)
+    until = len(model.encoded(pair.answer)) - len(model.encoded(after))
     return range(len(model.encoded(before.rstrip())), until)
 
 

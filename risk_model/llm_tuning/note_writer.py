@@ -1,9 +1,9 @@
 """Notes written from what a record holds, so that the record is the label: `tables/note_styles.yaml`, put in sentences.
 
     facts = drawn(Random(7))                      # or facts_of(record, index)
-    example = write(facts, style, Random(7))      # a window of a note, and what a perfect reader answers
+    example = write(facts, style, Random(7))      # a window of a note with the right answer
 
-A style belongs to one part (train, validation, test); what is measured on test was written in ways nobody learned from.
+A style belongs to one part (train, validation, test): test notes are in styles that no training note has.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """One house's sentences by kind; see the table."""
+    """The sentences of one writing style, by kind; see the table."""
 
     name: str
     part: str
@@ -108,7 +108,7 @@ def _style(raw: Mapping[str, Any]) -> Style:
 
 
 def drawn(random: Random) -> Facts:
-    """The facts of a patient who never lived."""
+    """Returns the facts of a made-up patient."""
     names = list(table().findings)
     random.shuffle(names)
     measured = {

@@ -1,13 +1,13 @@
-"""What a first stage is taught from: windows of patients' notes, what became of the patients, and a sentence as reason.
+"""Tuning examples for a first stage: windows of patients' notes, the outcome, and a sentence as the reason.
 
-    lessons = select_windows(told, "in_hospital_mortality", count=600)
-    tune(model, lessons.split, out, settings, base=base, outcome_tuning=lessons.outcome_tuning)
+    windows = select_windows(labelled, "in_hospital_mortality", count=600)
+    tune(model, windows.split, out, settings, base=base, outcome_tuning=windows.outcome_tuning)
 
-The level is the outcome: high where it came, low where it did not. The reason is the sentence behind what weighs most
-in a regression over what the rules read (`note_reasoner`), fitted on other patients: a patient's own outcome has no
-part in it. Both outcomes are told equally often; what the log-odds lack for it stands in the manifest and is put back.
-All patients whose rows were at hand stand there too, hashed: the drawn ones, whose outcomes it may know by heart, and
-the rest, for who was drawn depends on outcomes. A stage 2 must not learn from any of them (see `learned_from`).
+The level is the outcome: high for patients with it, low without. The reason is the sentence with the largest weight in
+a regression on the findings of the rules (`note_reasoner`), fitted on other patients, so that a patient's own outcome
+has no part in it. Both outcomes are equally frequent in the examples; the manifest has the correction in log-odds. It
+also lists all available patients, hashed, not only those drawn, because the draw depends on outcomes. Stage 2 must not
+be trained on any of them (see `learned_from`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from risk_model.first_stage.fusion import FINDING, frequent_findings, frequent_v
 from risk_model.first_stage.note_reasoner import BesideRows, NoteReasoner, labels_of
 from risk_model.first_stage.patient_opinions import asked_windows
 from risk_model.first_stage.training_rows import patient_folds
-from risk_model.llm_tuning.examples import Lesson
+from risk_model.llm_tuning.examples import PromptAnswer
 from risk_model.llm_tuning.lora import PATIENTS, TuningSplit
 from risk_model.notes.rule_reader import RuleNoteReader
 from risk_model.prompts.note_prompt import Window
@@ -42,7 +42,7 @@ LOW, HIGH = "low", "high"
 VALIDATION = 0.15
 """Share of the windows that decide when to stop."""
 FEWEST = 20
-"""Patients of each outcome without which nothing is taught."""
+"""Fewest patients of each outcome for tuning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +60,15 @@ class LabelledNotes:
 
 @dataclass(frozen=True, slots=True)
 class RiskExample:
-    """A window with the level and the reason that are taught."""
+    """A window with its level and reason."""
 
     prompt: RiskPrompt
     level: str
     reason: str
     source: str
 
-    def lesson(self, answers: str) -> Lesson:
-        return Lesson(self.prompt.messages, self.prompt.written(self.level, self.reason), self.level)
+    def prompt_answer(self, answers: str) -> PromptAnswer:
+        return PromptAnswer(self.prompt.messages, self.prompt.written(self.level, self.reason), self.level)
 
     def to_json(self) -> dict[str, Any]:
         messages = [message.content for message in self.prompt.messages]
@@ -76,14 +76,14 @@ class RiskExample:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowLessons:
+class WindowExamples:
     split: TuningSplit
     outcome_tuning: Mapping[str, Any] | None = None
     """Of outcomes: task, their share among patients and among examples, offset in log-odds, hashed patients."""
 
 
 def labelled_notes(names: Sequence[str], notes: Sequence[Note], outcome: int, rules: RuleNoteReader) -> LabelledNotes:
-    """`notes` newest first. It is taught on the windows that it will be asked about."""
+    """Returns the windows of `notes` (newest first) that the model would be asked about, with the rules' findings."""
     return LabelledNotes(tuple(names), asked_windows(notes), rules.read(notes), outcome)
 
 
@@ -95,9 +95,10 @@ def select_windows(
     most: int = 2,
     seed: int = 7,
     progress: Callable[[int], None] = lambda _: None,
-) -> WindowLessons:
-    """At most `count` windows to learn from, `most` of a row, as many with the outcome as without; and some of other
-    patients to validate on. Raises TrainingError where too few patients had or had not the outcome."""
+) -> WindowExamples:
+    """Returns at most `count` training windows, at most `most` of a row, half of them with the outcome, and validation
+    windows of other patients. Raises TrainingError if too few patients had the outcome, or too few had not.
+    """
     known = []
     for number, row in enumerate(rows, start=1):
         known += [row] if row.windows else []
@@ -125,17 +126,17 @@ def select_windows(
         "offset": _log_odds(prior) - _log_odds(share),
         "patients": sorted({hashed(name) for row in known for name in row.names}),
     }
-    return WindowLessons(TuningSplit(train, validation, PATIENTS), outcome_tuning)
+    return WindowExamples(TuningSplit(train, validation, PATIENTS), outcome_tuning)
 
 
 def hashed(patient: str) -> str:
-    """A patient as a manifest names them: enough to be recognised by whoever has the id, no name to anybody else."""
+    """Returns a hash of a patient id for manifests: recognisable only by those who have the id."""
     return sha256(f"riskcards|{patient}".encode()).hexdigest()[:24]
 
 
 def learned_from(manifest: Mapping[str, Any], patients: Sequence[str]) -> NDArray[np.bool_]:
-    """Which of these patients an adapter was tuned among, shape (patients,): what it says of them tells outcomes."""
-    known = set(manifest.get("teaches", {}).get("patients", ()))
+    """Returns which patients an adapter was tuned on, shape (patients,): its answers about them leak outcomes."""
+    known = set(manifest.get("outcome_tuning", {}).get("patients", ()))
     return np.array([hashed(patient) in known for patient in patients], dtype=bool)
 
 

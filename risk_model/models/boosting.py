@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,21 @@ FORGOTTEN = 10
 """One row in this many is trained on without its ICD disease inputs, so that charts in other code systems work too."""
 
 
-def xgboost() -> Any:
-    """The xgboost module. Where scikit-learn is loaded already (training), nothing is hidden."""
-    if "xgboost" in sys.modules or "sklearn" in sys.modules:
-        import xgboost as loaded
+_IMPORTING = Lock()
 
-        return loaded
-    # None makes `import sklearn` raise ImportError, which xgboost takes for "not installed".
-    sys.modules["sklearn"] = None  # type: ignore[assignment]
-    try:
-        import xgboost as loaded
-    finally:
-        del sys.modules["sklearn"]
+
+def xgboost() -> Any:
+    """The xgboost module, imported without scikit-learn where that is not loaded yet (decision 32)."""
+    with _IMPORTING:
+        hidden = "xgboost" not in sys.modules and "sklearn" not in sys.modules
+        if hidden:
+            # None makes `import sklearn` raise ImportError, which xgboost takes for "not installed".
+            sys.modules["sklearn"] = None  # type: ignore[assignment]
+        try:
+            import xgboost as loaded
+        finally:
+            if hidden:
+                del sys.modules["sklearn"]
     return loaded
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import LruCache
+from artifact_store import MemoryCache
 from fhir_mapping import Note
 from knowledge_index import Concept, Evidence, KnowledgeIndex
 from risk_model.core.values import Finding, NoteFindings, NoteValue
@@ -80,7 +80,7 @@ class RuleNoteReader:
         self.index = index
         self._embed = embed
         self._values = ValueReader() if values else None
-        self._known: LruCache[tuple[Finding, ...]] = LruCache(REMEMBERED_NOTES)
+        self._known: MemoryCache[tuple[Finding, ...]] = MemoryCache(REMEMBERED_NOTES)
 
     def read(self, notes: Sequence[Note], evidence: Sequence[Evidence] = ()) -> NoteFindings:
         """Returns the findings of the newest notes, and an embedding of their assessments and plans.

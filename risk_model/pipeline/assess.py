@@ -5,30 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic, perf_counter
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.terminology import diagnosis_table
-from knowledge_index import Evidence, KnowledgeIndex, Query, spread
+from knowledge_index import Evidence, KnowledgeIndex, Query, Subject, spread
 from risk_model.core.errors import UnknownTaskError
-from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
-from risk_model.core.values import (
-    Assessment,
-    Driver,
-    Experiencer,
-    Finding,
-    LiteratureQuestion,
-    NoteFindings,
-    Polarity,
-    Temporality,
-)
+from risk_model.core.tasks import TASKS
+from risk_model.core.values import Assessment, LiteratureQuestion, NoteFindings
 from risk_model.first_stage.patient_opinions import OpinionSource
 from risk_model.models.estimator import RiskModel, shipped_folder
 from risk_model.notes.rule_reader import NoteReader, RuleNoteReader
+from risk_model.pipeline.literature_factors import PatientFactors, factors_behind, factors_of_patient, fits, outcome_of
 from risk_model.prompts.opinion import Opinions
 
 NoteReaderWrapper = Callable[[RuleNoteReader], NoteReader]
@@ -36,28 +25,13 @@ OpinionSourceFactory = Callable[[RiskModel], OpinionSource]
 """Opens the source of opinions for a model whose first stage is a language model. Raises ModelArtifactError if that
 language model is not the one the model was trained with."""
 MAX_QUERIES = 6
+"""Factors with literature that are searched for a patient, and factors looked at before that."""
+MAX_FACTORS = 16
 MAX_EVIDENCE = 5
 PER_QUERY = 3
-# Retrieved per problem, to find PER_QUERY passages on the problem: passages on the outcome alone rank first and are
-# dropped.
-PER_QUERY_SEEN = 20
-MAX_CONDITIONS = 40
+PER_QUERY_SEEN = 24
+"""Articles about a subject that are read; those about other patients are left out."""
 REMEMBERED_ANSWERS = 2048
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-# The outcome as search words and MeSH descriptors.
-_OUTCOME = {
-    IN_HOSPITAL_MORTALITY: ("hospital mortality", ("D017052",)),
-    READMISSION_30D: ("hospital readmission", ("D010359",)),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """A concept of this patient to search the literature for, and its weight."""
-
-    ui: str
-    name: str
-    weight: float
 
 
 class Pipeline:
@@ -150,13 +124,12 @@ class Pipeline:
         before = self.evidence_for(record, findings, task) if model.reads_evidence else ()
         estimate = model.estimate(record, findings, before, self.opinions(record, task))
         clock.lap("estimate")
-        young = estimate.abstention is not None and estimate.abstention.code == "too-young"
-        # The literature index is about adults: nothing is retrieved for a child.
-        asks = () if young else self._problems(record, findings, estimate.drivers)
-        evidence, asked, cut = self._evidence(asks, task, deadline)
+        factors = factors_of_patient(record, findings, estimate.drivers, self.index)
+        evidence, asked, cut = self._evidence(factors, task, deadline)
         clock.lap("retrieve evidence")
         withheld = sum(question.withheld for question in asked)
-        return Assessment(estimate, findings, evidence, withheld, clock.laps, ("literature",) if cut else (), asked)
+        left_out = ("literature",) if cut else ()
+        return Assessment(estimate, findings, evidence, withheld, clock.laps, left_out, asked, factors.own)
 
     def opinions(self, record: PatientRecord, task: str) -> Opinions | None:
         """Returns what the language model in the first stage of a task's model says of the notes; None if there is
@@ -165,74 +138,70 @@ class Pipeline:
 
     def evidence_for(self, record: PatientRecord, findings: NoteFindings, task: str) -> tuple[Evidence, ...]:
         """Returns the evidence for this patient's problems before there is an estimate."""
-        return self._evidence(self._problems(record, findings, ()), task, None)[0]
+        return self._evidence(factors_of_patient(record, findings, (), self.index), task, None)[0]
 
-    def evidence_on(self, words: Iterable[str], task: str) -> tuple[Evidence, ...]:
-        """Returns the literature on topics named by their MeSH headings (or synonyms) and on a task's outcome.
+    def evidence_on(self, concept: str, task: str, own: Collection[str] | None = None) -> tuple[Evidence, ...]:
+        """Returns the literature on an input of a model, a score or a group of diagnoses, and on a task's outcome.
 
-        As strict as for a patient's problems: at most one step up or down the MeSH tree from the heading.
+        `own` are the patient's factors (`Assessment.factors`): only papers about such patients are returned, and of a
+        group only those about the patient's own diseases or the group as a whole. None if the patient is unknown.
         """
         found: dict[str, Evidence] = {}
-        for text in words:
-            for linked in self.index.link_text(text)[:1]:
-                problem = _Problem(linked.concept.ui, linked.concept.name, 1.0)
-                found |= {item.pmid: item for item in self._on(problem, task)[0] if item.pmid not in found}
-        return tuple(found.values())
+        for subject in self.subjects_of(concept, task, own):
+            found |= {item.pmid: item for item in self._on(subject, own)[0] if item.pmid not in found}
+        return tuple(sorted(found.values(), key=lambda item: item.remoteness))
+
+    def subjects_of(self, concept: str, task: str, own: Collection[str] | None = None) -> tuple[Subject, ...]:
+        """Returns what the literature on an input has to be about: its factors, each with the task's outcome."""
+        outcome = outcome_of(task, self.index)
+        return tuple(Subject(factor, outcome) for factor in factors_behind(concept, own))
 
     def _evidence(
-        self, problems: Sequence[_Problem], task: str, deadline: float | None
+        self, patient: PatientFactors, task: str, deadline: float | None
     ) -> tuple[tuple[Evidence, ...], tuple[LiteratureQuestion, ...], bool]:
-        """One short query per problem; returns passages that cover each problem with the least redundancy."""
+        """One query for each factor; returns articles that cover each factor with the least redundancy.
+
+        Articles that observe a factor itself come before those that have it as one variable of many.
+        """
         answers: list[Sequence[Evidence]] = []
         asked: list[LiteratureQuestion] = []
-        cut = False
-        for problem in problems[:MAX_QUERIES]:
-            cut = deadline is not None and monotonic() > deadline
-            if cut:
+        outcome = outcome_of(task, self.index)
+        for factor in patient.ordered[:MAX_FACTORS]:
+            if sum(bool(answer) for answer in answers) >= MAX_QUERIES:
                 break
-            near, withheld = self._on(problem, task)
+            if deadline is not None and monotonic() > deadline:
+                return _shown(answers), tuple(asked), True
+            subject = Subject(factor, outcome)
+            near, withheld = self._on(subject, patient.own)
             answers.append(near)
             pmids = tuple(item.pmid for item in near)
-            asked.append(LiteratureQuestion(_query(problem, task).text, problem.name, pmids, withheld))
-        return tuple(spread(answers, MAX_EVIDENCE)), tuple(asked), cut
+            gap = "" if near else subject.gap_in_words()
+            asked.append(LiteratureQuestion(self._question(subject).text, factor.label, pmids, withheld, gap))
+        return _shown(answers), tuple(asked), False
 
-    def _on(self, problem: _Problem, task: str) -> tuple[tuple[Evidence, ...], int]:
-        """Returns the best passages on a problem's own heading, at most PER_QUERY; and the number of free places that
-        only passages on other topics, or weak ones, could have filled."""
-        found = self._retrieve(_query(problem, task), k=PER_QUERY_SEEN)
-        near = tuple(item for item in found.evidence if _near(item, problem))[:PER_QUERY]
-        others = found.withheld + len(found.evidence) - len(near)
-        return near, min(PER_QUERY - len(near), others)
+    def _on(self, subject: Subject, own: Collection[str] | None) -> tuple[tuple[Evidence, ...], int]:
+        """Returns the best articles about a factor and an outcome in such patients, at most PER_QUERY; and the number
+        of others that were too weak to be shown.
 
-    def _problems(
-        self, record: PatientRecord, findings: NoteFindings, drivers: Sequence[Driver]
-    ) -> tuple[_Problem, ...]:
-        """Returns the patient's problems, the most relevant first: reasons of the stay, findings in notes, the problem
-        list."""
-        weights: dict[str, _Problem] = {}
+        `own` is None if the patient's factors are unknown: then the population does not matter.
+        """
+        found = self._retrieve(self._question(subject), k=PER_QUERY_SEEN)
+        fitting = [item for item in found.evidence if fits(item, subject.factor, own)][:PER_QUERY]
+        return tuple(fitting), min(PER_QUERY - len(fitting), found.withheld)
 
-        def add(ui: str, name: str, weight: float) -> None:
-            known = weights.get(ui)
-            weights[ui] = _Problem(ui, name, weight + (known.weight if known else 0.0))
+    def _question(self, subject: Subject) -> Query:
+        return self.index.question(subject.factor, subject.outcome)
 
-        stay = record.current_stay
-        for linked in self.index.link_codes((c.system, c.code, c.display) for c in (stay.reasons if stay else ())):
-            add(linked.concept.ui, linked.concept.name, 3.0)
-        for finding in findings.findings:
-            if _counts(finding):
-                add(finding.concept_ui, finding.name, 1.0 if finding.section in _KEY_SECTIONS else 0.3)
-        dated = [(c.recorded or c.onset or _LONG_AGO, c) for c in record.conditions if c.active]
-        dated.sort(key=lambda item: (item[0], item[1].source), reverse=True)
-        for _, condition in dated[:MAX_CONDITIONS]:
-            for linked in self.index.link_codes((c.system, c.code, c.display) for c in condition.codings):
-                add(linked.concept.ui, linked.concept.name, 1.0)
-        groups = diagnosis_table().groups
-        for driver in drivers:
-            # Diagnoses only: "blood pressure" as a query finds papers on its measurement, not on this patient.
-            if driver.contribution > 0 and driver.concept in groups:
-                for linked in self.index.link_text(driver.label):
-                    add(linked.concept.ui, linked.concept.name, min(2.0, 4 * driver.contribution))
-        return tuple(sorted(weights.values(), key=lambda problem: (-problem.weight, problem.ui)))
+
+def _shown(answers: Iterable[Sequence[Evidence]]) -> tuple[Evidence, ...]:
+    """Returns the articles to show of several answers, in their order; of each answer only the most direct ones, and of
+    articles with many variables one for each patient."""
+    direct = [[item for item in answer if item.remoteness == 0] for answer in answers]
+    indirect = [answer[:1] for answer in answers if answer and answer[0].remoteness]
+    first = spread(direct, MAX_EVIDENCE)
+    known = {item.pmid for item in first}
+    rest = [item for item in spread(indirect, MAX_EVIDENCE) if item.pmid not in known]
+    return (*first, *rest[: 1 if first else 2])[:MAX_EVIDENCE]
 
 
 def _reader(index: KnowledgeIndex, models: Iterable[RiskModel], wrap: NoteReaderWrapper | None = None) -> NoteReader:
@@ -246,37 +215,6 @@ def _reader(index: KnowledgeIndex, models: Iterable[RiskModel], wrap: NoteReader
 
 def _listening(models: Mapping[str, RiskModel], listen: OpinionSourceFactory | None) -> dict[str, OpinionSource]:
     return {} if listen is None else {task: listen(model) for task, model in models.items() if model.asks is not None}
-
-
-_KEY_SECTIONS = frozenset({"assessment", "plan", "discharge_plan", "hospital_course", "chief_complaint"})
-
-
-# Relations of the MeSH tree and of indexing keep the topic. Co-occurrence and citation may leave it.
-_KEEPS_SUBJECT = frozenset({"heading of", "main heading of", "broader than", "narrower than"})
-
-
-def _near(evidence: Evidence, problem: _Problem) -> bool:
-    """Whether a passage is about this problem: reached from its heading, at most one step up or down the MeSH tree.
-
-    A passage reached from the outcome alone ("hospital mortality") may be about any hospital stay.
-    """
-    steps = evidence.path
-    from_problem = bool(steps) and steps[0].source == problem.name
-    return from_problem and len(steps) <= 2 and all(step.relation in _KEEPS_SUBJECT for step in steps)
-
-
-def _counts(finding: Finding) -> bool:
-    return (
-        finding.polarity is Polarity.PRESENT
-        and finding.temporality is Temporality.CURRENT
-        and finding.experiencer is Experiencer.PATIENT
-    )
-
-
-def _query(problem: _Problem, task: str) -> Query:
-    """Returns the query `Heart Failure hospital readmission`, with both descriptors as seeds of the graph."""
-    words, concepts = _OUTCOME.get(task, (task.replace("_", " "), ()))
-    return Query(f"{problem.name} {words}", (problem.ui, *concepts))
 
 
 class _Clock:

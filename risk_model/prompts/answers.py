@@ -3,7 +3,7 @@
     {"findings": [{"quote", "name", "polarity", "temporality", "experiencer"}],
      "values": [{"quote", "concept", "value", "unit"}], "cited": [1], "rationale": "...", "risk": "high"}
 
-Quotes stand first: the model copies, then judges. `rationale` and `risk` are there only where a risk was asked for.
+Quotes come first: the model copies, then classifies. `rationale` and `risk` are there only where a risk was asked for.
 """
 
 from __future__ import annotations

@@ -7,9 +7,8 @@
     why: Creatinine is high.
     risk: high
 
-⇥ is a tab: no quote can hold one. For models taught to answer so (`train-reader --answers compact`): a small one spends
-its few weights on what it says and not on brackets. What it says is expanded to the JSON of `answer` and checked like
-any other.
+⇥ is a tab: no quote can hold one. For models tuned on this form (`train-reader --answers compact`): a small model then
+spends its capacity on the content and not on brackets. The answer is expanded to JSON and checked like any other.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from risk_model.prompts.answers import (
 from risk_model.prompts.note_prompt import Message, Prompt
 
 JSON, COMPACT = "json", "compact"
-"""Forms of an answer; the second only after it was taught."""
+"""Forms of an answer; the second needs a model tuned on it."""
 Status = tuple[Polarity, Temporality, Experiencer]
 STATUSES: Mapping[str, Status] = {
     "present": (Polarity.PRESENT, Temporality.CURRENT, Experiencer.PATIENT),
@@ -63,7 +62,7 @@ _SYSTEM = (
 
 @dataclass(frozen=True)
 class CompactPrompt:
-    """CompactPrompt(prompt): what is asked of a model that was taught to answer in lines."""
+    """CompactPrompt(prompt): the prompt for a model that was tuned to answer in lines."""
 
     prompt: Prompt
 
@@ -101,7 +100,7 @@ class CompactPrompt:
 
 
 def in_lines(answer: ReaderAnswer) -> str:
-    """An answer as it is taught, in the order in which a note was read.
+    """Returns the right answer for tuning, in the order in which a note was read.
 
     >>> found, value = AnswerFinding("CHF", "Heart Failure"), AnswerValue("Cr 3.4 mg/dL", "creatinine", 3.4)
     >>> in_lines(ReaderAnswer((found,), (value,), (2,)))

@@ -39,7 +39,7 @@ class Opinion:
 
     @property
     def number(self) -> float:
-        """The log-odds; of a level without probabilities a fixed stand-in: -2, 0 or 2."""
+        """The log-odds; for a level without probabilities a fixed value: -2, 0 or 2."""
         return _NOMINAL[self.level] if self.log_odds is None else self.log_odds
 
     def to_json(self) -> dict[str, Any]:

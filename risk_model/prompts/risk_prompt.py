@@ -39,7 +39,7 @@ _SYSTEM = (
 
 @dataclass(frozen=True)
 class RiskPrompt:
-    """RiskPrompt(window, task): how high is the risk of the task's outcome as far as this window tells, and why."""
+    """RiskPrompt(window, task): asks for the risk of the task's outcome in view of this window, with a reason."""
 
     window: Window
     task: str | Task
@@ -70,7 +70,7 @@ class RiskPrompt:
 
     @property
     def reason_grammar(self) -> str:
-        """Of what stands after `why:`."""
+        """Grammar of the text after `why:`."""
         return "\n".join(["%llguidance {}", 'start: " " reason', *self._reason()])
 
     def _reason(self) -> Iterator[str]:
@@ -78,7 +78,7 @@ class RiskPrompt:
         yield f'reason: {sentences}"\\n"'
 
     def written(self, level: str, reason: str = "") -> str:
-        """An answer as it is taught."""
+        """Returns an answer for tuning."""
         return f"{RISK}{level}\n{WHY}{reason}\n"
 
     def read(self, said: str) -> Opinion:

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from artifact_store import lazy_exports
 
 if TYPE_CHECKING:
+    from risk_model.reports.evaluation_page import measures
     from risk_model.reports.figures import cards_by_day, require_matplotlib, stability
-    from risk_model.reports.html_report import html_page, html_table, metric_table, shared_stylesheet
+    from risk_model.reports.templating import render, shared_stylesheet
 
 __all__ = [
     "cards_by_day",
-    "html_page",
-    "html_table",
-    "metric_table",
+    "measures",
+    "render",
     "require_matplotlib",
     "shared_stylesheet",
     "stability",
@@ -22,11 +22,10 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "cards_by_day": "risk_model.reports.figures",
-        "html_page": "risk_model.reports.html_report",
-        "html_table": "risk_model.reports.html_report",
-        "metric_table": "risk_model.reports.html_report",
+        "measures": "risk_model.reports.evaluation_page",
+        "render": "risk_model.reports.templating",
         "require_matplotlib": "risk_model.reports.figures",
-        "shared_stylesheet": "risk_model.reports.html_report",
+        "shared_stylesheet": "risk_model.reports.templating",
         "stability": "risk_model.reports.figures",
     },
 )

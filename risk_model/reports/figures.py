@@ -1,7 +1,7 @@
 """The figures of a report as SVG: drawn by matplotlib, coloured by the page, the same bytes on every run.
 
 Colours are written as CSS variables of the page, so one drawing serves light, dark and print. Each figure carries a
-title and a description for screen readers, and ids of its own, so that several can stand on one page.
+title and a description for screen readers, and ids of its own, so that one page can hold several.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ POINTS = 300
 
 
 def require_matplotlib() -> None:
-    """Called before hours of work whose last step is a figure. Raises MissingExtraError without the extra `report`."""
+    """Fails before long work that ends with a figure. Raises MissingExtraError without the extra `report`."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -122,7 +122,7 @@ def decision_curve(outcome: Floats, probability: Floats) -> str:
         axes.set(xlabel="threshold probability", ylabel="net benefit per patient", ylim=(-0.15 * rate, 1.1 * rate))
         axes.legend(loc="upper right")
 
-    words = "Net benefit of alerting above each threshold, with the lines of alerting on everybody and on nobody."
+    words = "Net benefit of alerting above each threshold, with the lines of alerting on all patients and on none."
     return _svg("decision", "Decision curve", words, draw)
 
 

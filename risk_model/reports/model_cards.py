@@ -1,6 +1,6 @@
 """Model cards: the 31 predictive source attributes (45 CFR 170.315(b)(11)), from the training run itself.
 
-The text that only a person can write stands in `tables/card_<task>.json`; figures come from the run's own metrics.
+The text that only a person can write is in `tables/card_<task>.json`; figures come from the run's own metrics.
 Rendered as HTML, JSON and CHAI applied-model-card XML.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import orjson
 
 from risk_model.core.artifacts import open_manifest
 from risk_model.core.tasks import Task, question_of
-from risk_model.reports.html_report import html_page
+from risk_model.reports.templating import render
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "details": ("developer", "funding", "output_value", "output_type"),
@@ -65,20 +64,17 @@ class ModelCard:
         }
 
     def to_html(self) -> str:
-        title = f"Model card: {self.title}"
-        sections = "".join(
-            f"<h2>{escape(_words(group))}</h2><table class=facts>"
-            + "".join(
-                f"<tr><th scope=row>{escape(_words(key))}</th><td>{_said(text)}</td></tr>"
-                for key, text in texts.items()
-            )
-            + "</table>"
-            for group, texts in self.attributes.items()
+        return render(
+            "model_card.html",
+            title=f"Model card: {self.title}",
+            model_id=self.model_id,
+            version=self.version,
+            out_of_scope=self.attributes["cautions"]["out_of_scope"],
+            groups=[
+                (_words(group), [(_words(name), _lines(text)) for name, text in texts.items()])
+                for group, texts in self.attributes.items()
+            ],
         )
-        scope = escape(self.attributes["cautions"]["out_of_scope"])
-        warning = f"<p class=note><strong>Where it must not be used.</strong> {scope}</p>"
-        head = f"<h1>{escape(title)}</h1><p class=dim>{escape(self.model_id)}, version {escape(self.version)}</p>"
-        return html_page(title, head + warning + sections)
 
     def to_chai_xml(self) -> str:
         """CHAI applied model card: one element per attribute under its group."""
@@ -101,7 +97,7 @@ def model_card(folder: Path) -> ModelCard:
 
 
 def local_texts(about: Task, facts: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """The texts of a model trained from a cohort folder: what a run can know, and who has to complete the rest."""
+    """Returns the texts of a model trained from a cohort folder; what the run cannot know is left to the site."""
     known = {"outcome": about.outcome, "horizon": about.horizon, **facts}
     texts = orjson.loads(files("risk_model.tables").joinpath("card_local.json").read_bytes())
     return {group: {name: text.format(**known) for name, text in names.items()} for group, names in texts.items()}
@@ -176,7 +172,7 @@ def _fairness(metrics: Mapping[str, Any]) -> str:
         )
         for name, group in metrics["subgroups"].items()
     ]
-    return "; ".join(parts) + "." if parts else "No subgroup could be told apart: neither age nor sex is recorded."
+    return "; ".join(parts) + "." if parts else "No subgroups: neither age nor sex is recorded."
 
 
 def _interval(metric: Mapping[str, Any]) -> str:
@@ -188,12 +184,10 @@ def _words(name: str) -> str:
     return name.replace("inclusion_", "inclusion and ").replace("_", " ").capitalize()
 
 
-def _said(text: str) -> str:
-    """Figures of many groups stand under each other; prose stays prose."""
+def _lines(text: str) -> list[str]:
+    """The text in lines: figures of many groups one below the other, prose in one piece."""
     parts = text.split("; ")
-    if len(parts) < 4 or "AUROC" not in text:
-        return escape(text)
-    return ";<br> ".join(map(escape, parts))
+    return [text] if len(parts) < 4 or "AUROC" not in text else parts
 
 
 def _camel(name: str) -> str:

@@ -1,7 +1,7 @@
 """The TRIPOD+AI checklist (Collins et al., BMJ 2024;385:e078378), filled by the run as far as a run can know.
 
-What only people can say (aim, ethics, funding, patients' part in the study) is left to them, in so many words: an item
-that nobody filled must not look filled.
+What only people can say (aim, ethics, funding, patients' part in the study) is left to them, in so many words: an empty
+item must not look filled.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _ITEMS = (
     ("6c", "Treatments received, and how they were handled", "treatments"),
     ("7", "Data preparation and quality checks, the same across groups", "preparation"),
     ("8a", "Outcome, its horizon, how and when assessed", "outcome"),
-    ("8b", "Qualification of those who assessed it, if subjective", "assessors"),
+    ("8b", "Qualification of the assessors of the outcome, if subjective", "assessors"),
     ("8c", "Blinding of the assessment", "blinding"),
     ("9a", "How the first choice of predictors was made", "predictors"),
     ("9b", "Definition of predictors, how and when measured", "measured"),
-    ("9c", "Qualification of those who assessed them, if subjective", "assessors"),
+    ("9c", "Qualification of the assessors of the predictors, if subjective", "assessors"),
     ("10", "Sample size and how it was arrived at", "size"),
     ("11", "Missing data and how they were handled", "missing"),
     ("12a", "How the data were used: partitions", "partition"),

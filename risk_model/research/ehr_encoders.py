@@ -55,7 +55,7 @@ class EncoderProtocol:
 
 
 def usable_tasks(examples: Mapping[str, Examples]) -> tuple[dict[str, Examples], dict[str, str]]:
-    """The tasks that can be learned and judged, and why each other one cannot."""
+    """Returns the tasks with enough examples, and the reason for each that is left out."""
     good, reasons = {}, {}
     for task, found in examples.items():
         if not found.rows:
@@ -172,7 +172,7 @@ def results_document(
 
 
 def warning(tasks: Mapping[str, Examples]) -> str | None:
-    """The sentence that must stand above numbers from too few patients; None where there are enough."""
+    """Returns the warning above figures from too few patients; None if there are enough."""
     fewest = {task: _rarer_in_test(examples) for task, examples in tasks.items()}
     few = {task: number for task, number in fewest.items() if number < FEWEST}
     if not few:
@@ -180,7 +180,7 @@ def warning(tasks: Mapping[str, Examples]) -> str | None:
     which = "These numbers" if len(few) == len(tasks) else f"The numbers of {', '.join(few)}"
     return (
         f"{which} mean nothing clinically: they show that the machinery runs. The test split has as few as "
-        f"{min(few.values())} rows of the rarer outcome; at least {FEWEST} are needed to judge a model."
+        f"{min(few.values())} rows of the rarer outcome; at least {FEWEST} are needed to evaluate a model."
     )
 
 

@@ -1,14 +1,14 @@
 """The few-shot protocol for record encoders (Hegselmann et al., arXiv 2502.17403, after EHRSHOT's benchmark).
 
-k rows with the outcome and k without to learn from, and k and k of the validation split to choose the strength of
-regularisation by; k = 1 .. 128 and all there are; several draws for each k. Judged on the whole test split by AUROC
-and AUPRC with patient-level bootstraps, averaged over the draws. Representations:
+k training rows with the outcome and k without, and as many of the validation split to choose the strength of
+regularisation; k = 1 .. 128 and all; several draws for each k. Evaluated on the whole test split by AUROC and AUPRC
+with patient-level bootstraps, averaged over the draws. Representations:
 
 - `embedding`: the record as text through a frozen encoder, scaled to a largest value of one, L2 logistic regression;
 - `counts`: how often each code occurs before the prediction time, the same logistic regression;
 - `counts_boosted`: gradient-boosted trees on the counts.
 
-Any other matrix with a learner of `LEARNERS` can stand beside them (see `Representation`).
+Any other matrix with a learner of `LEARNERS` can be compared with them (see `Representation`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class FewShotSplit:
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """What is judged: the matrix of that name through a learner of `LEARNERS`."""
+    """What is evaluated: the matrix of that name with a learner of `LEARNERS`."""
 
     name: str
     matrix: str
@@ -115,7 +115,7 @@ def read_parts(
 
 
 def check(split: str, labels: Sequence[float]) -> None:
-    """Raises TrainingError where a split cannot be learned from or judged on."""
+    """Raises TrainingError if a split cannot be used for training or evaluation."""
     if not labels:
         raise TrainingError(f"the cohort has no rows in its {split} split; the protocol needs all three")
     if min(labels) == max(labels):
@@ -193,7 +193,7 @@ def _logistic(x: Matrix, y: Floats, held: Matrix, truth: Floats) -> Model:
 
     def fitted(strength: float) -> Any:
         with warnings.catch_warnings():
-            # Weakly regularised and separable: the direction stands long before the length of the weights does.
+            # Weakly regularised and separable: the direction converges long before the length of the weights.
             warnings.simplefilter("ignore", ConvergenceWarning)
             return make_pipeline(MaxAbsScaler(), LogisticRegression(C=strength, max_iter=500)).fit(x, y)
 

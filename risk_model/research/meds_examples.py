@@ -1,4 +1,4 @@
-"""Examples of a MEDS dataset for many tasks: who, predicted when, with which outcome, as text and as counts.
+"""Examples of a MEDS dataset for many tasks: subject, prediction time, outcome, text and counts.
 
 Labels come from this project's own task definitions, or from label files of the dataset: MEDS labels
 (`subject_id, prediction_time, boolean_value`) as parquet or CSV, or EHRSHOT's `labeled_patients.csv`
@@ -196,7 +196,7 @@ def prepare_examples(
 ) -> dict[str, Examples]:
     """Write the examples of every task below `out`, in one pass over the data; the examples in the order of the data.
 
-    A row whose subject is not in the data is left out: `len(wanted[task])` tells how many. Each task's folder appears
+    A row whose subject is not in the data is left out: `len(wanted[task])` counts them. Each task's folder appears
     whole.
     """
     by_subject: dict[str, list[tuple[str, PredictionExample]]] = {}
@@ -269,7 +269,7 @@ class _Writer:
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
-    """From metadata/codes.parquet; an empty one where the dataset has none: then codes stand for themselves."""
+    """From metadata/codes.parquet; an empty one where the dataset has none: then a code is its own description."""
     path = folder / "metadata" / "codes.parquet"
     if not path.is_file():
         return Vocabulary({}, {})

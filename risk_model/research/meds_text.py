@@ -1,7 +1,7 @@
 """The events of a MEDS subject as text for an encoder, and as counts of codes, as known at a prediction time.
 
-Nothing needs to be known of a vocabulary: words come from `description` in metadata/codes.parquet, and a code without
-one stands for itself. Both serialisations follow arXiv 2502.17403; see `fhir_mapping.record.serialization` for those of
+No vocabulary is needed: words come from `description` in metadata/codes.parquet, and a code without one is used as it
+is. Both serialisations follow arXiv 2502.17403; see `fhir_mapping.record.serialization` for those of
 FHIR.
 """
 

@@ -13,9 +13,9 @@ from risk_model.core.errors import TrainingError
 from risk_model.features.rubric_items import AGGREGATES
 
 _HEAD = """\
-You help to write a rubric: a list of questions whose answers tell, from a patient's electronic record, how likely this
-outcome is: {outcome}. The questions will be answered by a program that reads the record by the rules you give. Nobody
-will ask a language model again, so every question must be one that these rules can answer.
+You help to write a rubric: a list of questions that estimate, from a patient's electronic record, how likely this
+outcome is: {outcome}. A program will answer the questions by the rules you give, without a language model, so every
+question must be one that these rules can answer.
 
 Below are {count} example patients as known at the moment of prediction, half of them with the outcome. Find what sets
 the two apart in general; do not describe single patients, and copy no names, dates or numbers of theirs.

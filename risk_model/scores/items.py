@@ -110,6 +110,13 @@ def adult(vector: FeatureVector, years: int) -> bool:
     return age is not None and age >= years
 
 
-def with_risk(result: ScoreResult, risk: float) -> ScoreResult:
-    """Returns the result with the published risk, if no input is missing."""
-    return replace(result, expected_risk=risk) if result.complete else result
+def with_risk(result: ScoreResult, risk: Callable[[int], tuple[float, float] | None], outcome: str) -> ScoreResult:
+    """Returns the result with the range of published risks of `outcome` from its fewest to its most points.
+
+    `risk` returns the published range of a number of points, None where nothing is published; it does not fall with
+    rising points.
+    """
+    fewest, most = risk(result.low), risk(result.high)
+    if fewest is None or most is None:
+        return result
+    return replace(result, published_risk=(fewest[0], most[1]), published_outcome=outcome)

@@ -44,7 +44,11 @@ def lace(record: PatientRecord) -> ScoreResult | None:
         lambda p: "high" if p >= 10 else "moderate" if p >= 5 else "low",
         "van Walraven et al., CMAJ 2010",
     )
-    return with_risk(result, LACE_EXPECTED[result.low])
+    return with_risk(result, _lace_risk, "death or unplanned readmission within 30 days")
+
+
+def _lace_risk(points: int) -> tuple[float, float]:
+    return LACE_EXPECTED[points], LACE_EXPECTED[points]
 
 
 def _lace_days(days: float) -> int:
@@ -68,7 +72,7 @@ def hospital_score(record: PatientRecord) -> ScoreResult | None:
     """HOSPITAL score 0-13 (Donzé et al., JAMA Intern Med 2013;173:632), with the last haemoglobin and sodium of the
     stay.
 
-    `expected_risk` is the risk of potentially avoidable readmission for the band.
+    The published risk is that of potentially avoidable readmission, by band; readmissions of any kind are more.
     """
     vector = record.features()
     if not adult(vector, 18) or record.current_stay is None or is_pregnant(record):
@@ -89,12 +93,15 @@ def hospital_score(record: PatientRecord) -> ScoreResult | None:
         item("length of stay", vector.number("length_of_stay.last"), "days", 2, lambda v: 2 if v >= 5 else 0),
     ]
     result = total("HOSPITAL", 13, items, _hospital_band, "Donzé et al., JAMA Intern Med 2016")
-    risk = next((risk for _, band, risk in HOSPITAL_BANDS if band == result.band), None)
-    return result if risk is None else with_risk(result, risk)
+    return with_risk(result, _hospital_risk, "potentially avoidable readmission within 30 days")
 
 
 def _hospital_band(points: int) -> str:
     return next(band for bound, band, _ in HOSPITAL_BANDS if points <= bound)
+
+
+def _hospital_risk(points: int) -> tuple[float, float]:
+    return next((risk, risk) for bound, _, risk in HOSPITAL_BANDS if points <= bound)
 
 
 def _oncology(record: PatientRecord) -> ScoreItem:

@@ -1,4 +1,4 @@
-"""From a cohort to a model folder: fit, judge out of fold, write the card from the run, sign every file."""
+"""From a cohort to a model folder: fit, evaluate out of fold, write the model card, sign every file."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def population_of(cohort: TrainingRows, asked: TaskDefinition) -> dict[str, Any]
     needs = needs[:MOST_NEEDED]
     age = _bounds(cohort, "age.last")
     if age is None:
-        raise TrainingError("no row of the cohort has an age; a model needs to know whom it may speak for")
+        raise TrainingError("no row of the cohort has an age, which eligibility needs; check birthDate in the source")
     found: dict[str, Any] = {"minimum_age": int(age[0]), "needs": needs, "needs_at_least": (len(needs) + 1) // 2}
     words = f"patients of {int(age[0])} to {int(age[1])} years in the cohort it was trained on"
     hours = _bounds(cohort, "hours_since_admission.last")

@@ -1,7 +1,7 @@
-"""A local version of a model: logistic recalibration on a hospital's own outcomes. Made by a person, never by itself.
+"""A local version of a model: logistic recalibration on its own outcomes. Run by a person, never automatically.
 
-The intercept moves with 20 outcomes of each kind; intercept and slope with 100 (Van Calster et al. 2019 ask for about
-as many to judge calibration at all). What is reported as "after" is cross-fitted by patient: each row is corrected by
+The intercept moves with 20 outcomes of each kind; intercept and slope with 100 (Van Calster et al. 2019 recommend about
+as many to assess calibration at all). What is reported as "after" is cross-fitted by patient: each row is corrected by
 the other folds, so that an improvement is no artefact of fitting. The ranking of patients does not change.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,9 @@ from risk_model.evaluation.performance import EvaluatedRows
 from risk_model.first_stage.training_rows import FOLDS, patient_folds
 from risk_model.models.conformal import FEWEST_GROUPS, GROUP_SIZES, Conformal, categories_of
 from risk_model.models.estimator import RiskModel
-from risk_model.reports import figures, html_report
+from risk_model.reports import figures
+from risk_model.reports.evaluation_page import describe_measure
+from risk_model.reports.templating import render
 from risk_model.training.gradient_boosting import reliability
 
 FOR_INTERCEPT, FOR_SLOPE = 20, 100
@@ -180,24 +181,12 @@ def _statement(
 
 
 def _page(model: RiskModel, rows: EvaluatedRows, change: Recalibration, document: dict[str, Any]) -> str:
-    lines = "".join(
-        f"<tr><td>{escape(html_report.describe_measure(name))}</td>"
-        + "".join(f"<td class=n>{m[name]['value']:.3f} <span class=i>{_span(m[name])}</span></td>" for m in (b, a))
-        + "</tr>"
-        for b, a in [(document["before"], document["after"])]
-        for name in b
+    before, after = document["before"], document["after"]
+    return render(
+        "recalibration.html",
+        title=f"Recalibration of {model.manifest['model_id']}: version {document['version']}",
+        about=f"From version {document['from']['version']}, {document['method']}, on {document['rows']} rows with "
+        f"{document['outcomes']} outcomes. “After” is cross-fitted by patient. The ranking of patients is as before.",
+        drawn=figures.calibration_before_after(rows.outcome, change.before, change.after),
+        measures=[(describe_measure(name), before[name], after[name]) for name in before],
     )
-    title = f"Recalibration of {model.manifest['model_id']}: version {document['version']}"
-    about = (
-        f"From version {document['from']['version']}, {document['method']}, on {document['rows']} rows with "
-        f"{document['outcomes']} outcomes. “After” is cross-fitted by patient. The ranking of patients is as before."
-    )
-    figure = figures.calibration_before_after(rows.outcome, change.before, change.after)
-    table = html_report.html_table(("measure", ">before", ">after"), lines)
-    body = f"<h1>{escape(title)}</h1><p class=dim>{escape(about)}</p><h2>Before and after</h2>"
-    return html_report.html_page(title, f"{body}<div class=figures><figure>{figure}</figure></div>{table}")
-
-
-def _span(metric: dict[str, Any]) -> str:
-    low, high = metric["interval"]
-    return f"{low:.3f} to {high:.3f}"

@@ -8,7 +8,8 @@ import artifact_store
 def test_exported_members() -> None:
     assert all(hasattr(artifact_store, name) for name in artifact_store.__all__)
     assert sorted(artifact_store.__all__) == [
-        "FileEntry", "FolderManifest", "LruCache", "MANIFEST", "ManifestError", "ManifestMissingError", "atomic_file",
-        "atomic_folder", "check_writable", "damaged_files", "disable_telemetry", "lazy_exports", "open_manifest",
+        "CacheError", "ContentCache", "FileEntry", "FolderManifest", "MANIFEST", "ManifestError",
+        "ManifestMissingError", "MemoryCache", "atomic_file", "atomic_folder", "check_writable", "content_key",
+        "damaged_files", "disable_telemetry", "lazy_exports", "open_manifest",
         "sha256_of", "verify_files", "write_json", "write_manifest",
     ]  # fmt: skip

@@ -29,7 +29,7 @@ def test_readers_are_measured_before_and_after_on_the_same_windows(model: Path, 
     assert found is not None
     assert found["examples"] == {"learned_from": 8, "validated_on": 4, "judged_on": 4}
     assert found["readers"].keys() == {"rules", "before", "after"}
-    windows = {name: rates["all"]["told"] for name, rates in found["readers"].items()}
+    windows = {name: rates["all"]["expected"] for name, rates in found["readers"].items()}
     assert len(set(windows.values())) == 1
     assert (
         found["readers"]["rules"]["all"]["f1"] > found["readers"]["after"]["all"]["f1"]

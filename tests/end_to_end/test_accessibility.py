@@ -18,7 +18,7 @@ from cds_service.monitoring.document import watch
 from cds_service.monitoring.page import monitoring_page
 from risk_model import READMISSION_30D, RiskModel
 from risk_model.models.estimator import shipped_folder
-from risk_model.reports import html_report
+from risk_model.reports.evaluation_page import evaluation_page
 from risk_model.reports.model_cards import model_card
 from tests.cds_service.monitoring.test_document import card, look
 from tests.end_to_end.conftest import tab
@@ -139,7 +139,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     rivals = {"NEWS2": chance.random(900)}
     pages = {
-        "evaluation": html_report.evaluation("An evaluation", "900 rows", metrics, outcome, probability, rivals=rivals),
+        "evaluation": evaluation_page("An evaluation", "900 rows", metrics, outcome, probability, rivals=rivals),
         "card": model_card(shipped_folder(READMISSION_30D)).to_html(),
         "monitoring": monitoring_page(look(store, model)),
         "quiet": monitoring_page(watch(store, {}, days=1, now=datetime(2020, 1, 1, tzinfo=UTC))),

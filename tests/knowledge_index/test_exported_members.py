@@ -10,7 +10,7 @@ def test_exported_members() -> None:
     assert all(hasattr(knowledge_index, name) for name in knowledge_index.__all__)
     assert set(knowledge_index.__all__) == {
         "Article", "ArticleError", "ArtifactError", "Community", "Concept", "Encoder", "EncoderError", "Evidence",
-        "KnowledgeIndex", "KnowledgeIndexError", "LinkedConcept", "Manifest", "MeshHeading", "MiniLMEncoder",
-        "Notice", "PathStep", "Query", "Retrieval", "RetrievalError", "SourceError", "build_index", "compact_index",
-        "spread", "update_index",
+        "Factor", "KnowledgeIndex", "KnowledgeIndexError", "LinkedConcept", "Manifest", "MeshHeading",
+        "MiniLMEncoder", "Notice", "Outcome", "PathStep", "Query", "Retrieval", "RetrievalError", "SourceError",
+        "Subject", "build_index", "compact_index", "spread", "update_index",
     }  # fmt: skip

@@ -8,10 +8,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, fields
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import click
 import numpy as np
@@ -45,8 +45,30 @@ from knowledge_index.sources import (
 from knowledge_index.starter import starter_articles
 from knowledge_index.vocabulary import vocabulary_named
 
-P = ParamSpec("P")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedOptions:
+    """The options that `build` and `update` share, by their names in `shared_options`."""
+
+    annotations: tuple[Path, ...]
+    triples: str | None
+    limit: int | None
+    api_key: str | None
+    eutils_url: str
+    workers: int | None
+    engine: str
+    store: str | None
+    as_json: bool
+
+    def encoder(self, name: str) -> Encoder:
+        return encoder_named(name, self.workers or available_threads())
+
+    def counted_engine(self, encoder: Encoder) -> _CountedEngine:
+        if self.engine == "local":
+            return _CountedEngine(encode_in_process(encoder))
+        return _CountedEngine(encode_on_ray(partial(encoder_named, encoder.name), self.workers or available_threads()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +77,7 @@ class ArticleSource:
 
     kind: str
     inputs: tuple[str, ...]
-    annotations: tuple[Path, ...] = ()
-    limit: int | None = None
-    api_key: str | None = None
-    eutils_url: str = NCBI
+    options: SharedOptions
 
     def files(self, cache: Path) -> list[Path]:
         """Returns the files to read; a query's pages are fetched into `cache`. Raises UsageError for missing files."""
@@ -72,14 +91,14 @@ class ArticleSource:
 
     def _fetched(self, query: str, cache: Path) -> list[Path]:
         folder = cache / hashlib.sha256(query.encode()).hexdigest()[:16]
-        client = Eutils(eutils_fetch(self.eutils_url), self.api_key)
+        client = Eutils(eutils_fetch(self.options.eutils_url), self.options.api_key)
         click.echo(f"PubMed results for {query!r} are saved in {folder}", err=True)
         with bar("fetching", 0) as progress:
-            return client.download(query, folder, limit=self.limit, progress=progress)
+            return client.download(query, folder, limit=self.options.limit, progress=progress)
 
 
-def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
-    """Adds the article source options of `build` and `update`."""
+def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that `build` and `update` share; the command gets them as one `shared`."""
     options = (
         click.option("--annotations", multiple=True, type=_FILE, help="PubTator or BioC file of concepts to add."),
         click.option("--triples", metavar="HOW", help=TRIPLES_HELP),
@@ -94,9 +113,16 @@ def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
         store_option("Also write the vectors to this PostgreSQL (pgvector), in one transaction."),
         click.option("--json", "as_json", is_flag=True, help="Print the manifest and the counts as JSON."),
     )  # fmt: skip
+
+    @wraps(command)
+    def collecting(**given: Any) -> None:
+        shared = SharedOptions(**{field.name: given.pop(field.name) for field in fields(SharedOptions)})
+        command(**given, shared=shared)
+
+    decorated: Callable[..., None] = collecting
     for option in reversed(options):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
 @click.command()
@@ -116,7 +142,7 @@ def source_options(command: Callable[P, Any]) -> Callable[P, Any]:
 )
 @click.option("--encoder", default=DEFAULT, show_default=True, metavar="NAME", help=ENCODER_HELP)
 @click.option("--resume", is_flag=True, help="Resume an interrupted build: only missing shards are encoded.")
-@source_options
+@shared_options
 def build(
     inputs: tuple[str, ...],
     source: str,
@@ -124,15 +150,7 @@ def build(
     vocabulary: str | None,
     encoder: str,
     resume: bool,
-    annotations: tuple[Path, ...],
-    triples: str | None,
-    limit: int | None,
-    api_key: str | None,
-    eutils_url: str,
-    workers: int | None,
-    engine: str,
-    store: str | None,
-    as_json: bool,
+    shared: SharedOptions,
 ) -> None:
     """Build an index from articles.
 
@@ -153,13 +171,13 @@ def build(
     """
     if (source == "starter") == bool(inputs):
         raise click.UsageError("--source starter takes no INPUT" if inputs else f"--source {source} needs INPUT")
-    chosen = ArticleSource(source, inputs, annotations, limit, api_key, eutils_url)
-    read = reading(triples, source, map(Path, inputs), annotations, out)
+    chosen = ArticleSource(source, inputs, shared)
+    read = reading(shared.triples, source, map(Path, inputs), shared.annotations, out)
     started = time.perf_counter()
     with _collected(chosen, _beside(out, ".eutils")) as collected:
         report_records(collected)
-        made_by = encoder_named(encoder, workers or available_threads())
-        engine_used = _engine(engine, made_by, workers)
+        made_by = shared.encoder(encoder)
+        engine = shared.counted_engine(made_by)
         with bar("encoding", len(collected.articles)) as progress:
             manifest = build_index(
                 collected.articles,
@@ -168,17 +186,17 @@ def build(
                 progress=progress,
                 source=source,
                 resume=resume,
-                engine=engine_used,
+                engine=engine,
                 vocabulary=vocabulary_named(vocabulary) if vocabulary else (),
                 statements=read.statements,
             )
-        write_vectors_to(store, out, manifest)
+        write_vectors_to(shared.store, out, manifest)
         report_triples(read)
         seconds = time.perf_counter() - started
-        if as_json:
+        if shared.as_json:
             print_json(
                 records_json(collected)
-                | {"seconds": round(seconds, 2), "shards_encoded": engine_used.shards, "manifest": asdict(manifest)}
+                | {"seconds": round(seconds, 2), "shards_encoded": engine.shards, "manifest": asdict(manifest)}
             )
             return
         click.echo(
@@ -195,7 +213,7 @@ def build(
 @click.option("--remove", multiple=True, metavar="PMID", help="An article to remove; may be repeated.")
 @click.option("--encoder", metavar="NAME", help="The index's encoder, if its folder has moved.")
 @click.option("--compact", is_flag=True, help="Merge the vectors into one shard without deleted ones.")
-@source_options
+@shared_options
 def update(
     folder: Path,
     inputs: tuple[str, ...],
@@ -203,15 +221,7 @@ def update(
     remove: tuple[str, ...],
     encoder: str | None,
     compact: bool,
-    annotations: tuple[Path, ...],
-    triples: str | None,
-    limit: int | None,
-    api_key: str | None,
-    eutils_url: str,
-    workers: int | None,
-    engine: str,
-    store: str | None,
-    as_json: bool,
+    shared: SharedOptions,
 ) -> None:
     """Add, replace and remove articles without encoding the others again.
 
@@ -229,11 +239,11 @@ def update(
     if not (inputs or remove or compact):
         raise click.UsageError("nothing to do: give INPUT, --remove or --compact")
     manifest = read_manifest(folder)
-    chosen = ArticleSource(source or "none", inputs, annotations, limit, api_key, eutils_url)
-    read = reading(triples, chosen.kind, map(Path, inputs), annotations, folder)
+    chosen = ArticleSource(source or "none", inputs, shared)
+    read = reading(shared.triples, chosen.kind, map(Path, inputs), shared.annotations, folder)
     with _collected(chosen, _beside(folder, ".eutils")) as collected:
         report_records(collected)
-        made_by = encoder_named(encoder or manifest.encoder, workers or available_threads())
+        made_by = shared.encoder(encoder or manifest.encoder)
         with bar("encoding", len(collected.articles)) as progress:
             manifest, changed = update_index(
                 folder,
@@ -242,13 +252,13 @@ def update(
                 made_by,
                 retracted=collected.retracted,
                 progress=progress,
-                engine=_engine(engine, made_by, workers),
+                engine=shared.counted_engine(made_by),
                 statements=read.statements,
             )
         manifest = compact_index(folder) if compact else manifest
-        write_vectors_to(store, folder, manifest)
+        write_vectors_to(shared.store, folder, manifest)
         report_triples(read)
-        if as_json:
+        if shared.as_json:
             print_json(records_json(collected) | {"changed": asdict(changed), "manifest": asdict(manifest)})
             return
         click.echo(
@@ -267,7 +277,7 @@ def _collected(source: ArticleSource, cache: Path) -> Iterator[CollectedArticles
         yield CollectedArticles()
         return
     files = source.files(cache)
-    annotations = read_annotations(source.annotations)
+    annotations = read_annotations(source.options.annotations)
     reader = "pubmed-xml" if source.kind == "eutils" else source.kind
     shown = sys.stderr.isatty()
     with tempfile.TemporaryFile() as stream:
@@ -280,7 +290,7 @@ def _collected(source: ArticleSource, cache: Path) -> Iterator[CollectedArticles
         yield collected
 
 
-class _Counted:
+class _CountedEngine:
     """An engine that counts the shards it encodes, without those of an earlier build."""
 
     def __init__(self, engine: Engine) -> None:
@@ -291,12 +301,6 @@ class _Counted:
         for encoded in self._engine(shards):
             self.shards += 1
             yield encoded
-
-
-def _engine(name: str, encoder: Encoder, workers: int | None) -> _Counted:
-    if name == "local":
-        return _Counted(encode_in_process(encoder))
-    return _Counted(encode_on_ray(partial(encoder_named, encoder.name), workers or available_threads()))
 
 
 def _beside(folder: Path, ending: str) -> Path:

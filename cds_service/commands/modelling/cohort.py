@@ -177,6 +177,10 @@ def _summary(found: dict[str, Any], out: Path) -> str:
         lines.append(f"  {name:<12}{numbers}{share:>9}")
     if found["excluded"]:
         lines += ["", "excluded"] + [f"  {number:>8}  {reason}" for reason, number in found["excluded"].items()]
+    if found["patients_without_a_prediction"]:
+        lines.append(f"  {found['patients_without_a_prediction']:>8}  patients without a stay or event to predict at")
+    if found["left_out"]:
+        lines += ["", "not read"] + [f"  {number:>8}  {reason}" for reason, number in found["left_out"].items()]
     lines += [f"warning: {warning}" for warning in found["warnings"]]
     return "\n".join([*lines, "", f"written to {out}"])
 

@@ -14,7 +14,7 @@ from cds_service.commands.shared.model_sources import counting, report_line
 if TYPE_CHECKING:
     from fhir_mapping import PatientRecord
     from knowledge_index import KnowledgeIndex
-    from risk_model.llm_tuning import TuningSplit, WindowLessons
+    from risk_model.llm_tuning import TuningSplit, WindowExamples
 
 GENERATED = "generated"
 
@@ -118,8 +118,8 @@ def command(**chosen: Any) -> None:
     weights = find_weights(chosen["model"])
     out: Path = chosen["out"]
     out.mkdir(parents=True, exist_ok=True)
-    lessons = _lessons(chosen, KnowledgeIndex.open_starter())
-    split = lessons.split
+    examples = _lessons(chosen, KnowledgeIndex.open_starter())
+    split = examples.split
     others = "in other styles" if split.sources == STYLES else "of other patients"
     report_line(f"{len(split.train)} training examples, {len(split.validation)} validation examples {others}")
     names = (
@@ -155,7 +155,7 @@ def command(**chosen: Any) -> None:
             out,
             settings,
             base=base,
-            outcome_tuning=lessons.outcome_tuning,
+            outcome_tuning=examples.outcome_tuning,
             resume=chosen["resume"],
             progress=progress,
         )
@@ -166,14 +166,14 @@ def command(**chosen: Any) -> None:
     click.echo(f"validation loss on {split.sources}: {first:.3f} before, {lowest:.3f} after\nwritten to {out}")
 
 
-def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowLessons:
+def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowExamples:
     """Returns the training examples: notes, or outcomes of a cohort. Raises TrainingError for another task's cohort."""
     from risk_model import LabelledCohort, RuleNoteReader, TrainingError
     from risk_model.evaluation import TRAINING
-    from risk_model.llm_tuning import WindowLessons, labelled_notes, place_of, select_windows
+    from risk_model.llm_tuning import WindowExamples, labelled_notes, place_of, select_windows
 
     if chosen["cohort"] is None:
-        return WindowLessons(_split(chosen["notes"], chosen["examples"], chosen["each"], chosen["seed"], index))
+        return WindowExamples(_split(chosen["notes"], chosen["examples"], chosen["each"], chosen["seed"], index))
     labelled, task = LabelledCohort.open(chosen["cohort"]), chosen["task"]
     if labelled.task != task:
         raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")

@@ -102,7 +102,7 @@ def command(
     if as_json:
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
     else:
-        click.echo(detail([assessment], record))
+        click.echo(detail([assessment]))
     if assessment.estimate.abstention is not None:
         ctx.exit(ABSTAINED)
 

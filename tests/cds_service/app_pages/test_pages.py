@@ -22,7 +22,7 @@ from cds_service.store.store import MOST_FEEDBACK
 from fhir_mapping import PatientRecord
 from knowledge_index import Evidence, PathStep
 from risk_model import Assessment
-from risk_model.reports.html_report import shared_stylesheet
+from risk_model.reports.templating import shared_stylesheet
 from tests.cds_service.app_pages.conftest import SEPSIS, resources
 from tests.cds_service.app_pages.documents import Document
 

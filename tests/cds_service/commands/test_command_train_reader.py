@@ -57,8 +57,8 @@ def test_an_outcome_adapter_lists_hashes_of_its_tuning_patients(model: Path, tmp
     result = run("--model", model, "--task", "readmission_30d", "--cohort", cohort, "--out", out, *QUICK, "--json")
     assert result.exit_code == 0, (result.output, result.exception)
     manifest = json.loads(result.stdout)
-    assert manifest["teaches"]["task"] == "readmission_30d"
-    assert manifest["teaches"]["offset"] < 0
+    assert manifest["outcome_tuning"]["task"] == "readmission_30d"
+    assert manifest["outcome_tuning"]["offset"] < 0
     rows = LabelledCohort.open(cohort).rows
     known = learned_from(manifest, [row.subject_id for row in rows])
     splits = {row.split for row, was in zip(rows, known, strict=True) if was}

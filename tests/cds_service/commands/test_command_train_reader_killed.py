@@ -110,7 +110,7 @@ def test_an_adapter_for_another_base_or_of_another_form_is_bad_input(model: Path
 
     result = scored(f"{other}+{out}")
     assert result.code == BAD_INPUT
-    assert "whose weights are not those of this model" in result.err
+    assert "which has other weights than this model" in result.err
     manifest = json.loads((out / "manifest.json").read_text())
     (out / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
     result = scored(f"{model}+{out}")

@@ -20,7 +20,7 @@ from knowledge_index.encoders.registry import encoder_named
 from risk_model import Pipeline, RiskModel, model_card, risk_assessment
 from risk_model.cohorts.fhir_source import FhirFolder
 from risk_model.core.errors import ModelArtifactError, RiskModelError
-from risk_model.reports.html_report import flat
+from risk_model.reports.evaluation_page import flat
 from risk_model.reports.model_cards import ATTRIBUTES
 from tests.risk_model.ward import ward, write
 
@@ -102,7 +102,7 @@ def test_training_rows_never_evaluate_their_own_model(hospital: Path, tmp_path: 
     result = run("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", tmp_path,
                  "--split", "train")  # fmt: skip
     assert isinstance(result.exception, RiskModelError)
-    assert "only its test split" in str(result.exception)
+    assert "evaluate it on the test split" in str(result.exception)
 
 
 def test_the_report_stands_alone_and_is_the_same_each_time(hospital: Path, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_cache_depends_on_the_model_and_can_be_disabled(
     assert (answered, len(assessed)) == ([200, 200], 1)
     answering.current.replace(Pipeline(shipped.index, shipped.reader, shipped.models))
     client.post(url, json=request)
-    assert answering.cache._known.popitem()[1][1].pipeline is answering.pipeline
+    assert answering.cache._known.popitem()[1].pipeline is answering.pipeline
     off = make(shipped, tmp_path, RISKCARDS_REMEMBER_SECONDS="0")
     for _ in range(2):
         off.test_client().post(url, json=request)

@@ -218,7 +218,7 @@ def test_a_patient_is_in_each_group_once(store: Store, model: RiskModel) -> None
 
 
 def test_a_page_of_nothing_says_so(store: Store, model: RiskModel) -> None:
-    assert "No cards." in monitoring_page(look(store, model))
+    assert "No cards in this period." in monitoring_page(look(store, model))
 
 
 def test_gauges_are_counted_once_a_minute(store: Store, model: RiskModel) -> None:

@@ -294,8 +294,8 @@ def test_damaged_vectors_are_computed_again(tmp_path: Path) -> None:
     made = kept(tmp_path, encoder).encode(["a"])
     (path,) = tmp_path.glob("*.sqlite")
     with sqlite3.connect(path) as database:
-        (blob,) = database.execute("SELECT vector FROM vectors").fetchone()
-        database.execute("UPDATE vectors SET vector = ?", (bytes([blob[0] ^ 1]) + blob[1:],))
+        (blob,) = database.execute("SELECT value FROM contents").fetchone()
+        database.execute("UPDATE contents SET value = ?", (bytes([blob[0] ^ 1]) + blob[1:],))
     database.close()
     np.testing.assert_array_equal(kept(tmp_path, encoder).encode(["a"]), made)
     assert encoder.asked == ["a", "a"]
@@ -315,7 +315,7 @@ def test_the_cache_evicts_the_oldest_vectors(tmp_path: Path) -> None:
     small.encode([f"text {number}" for number in range(25)])
     (path,) = tmp_path.glob("*.sqlite")
     with sqlite3.connect(path) as database:
-        assert database.execute("SELECT count(*) FROM vectors").fetchone() == (10,)
+        assert database.execute("SELECT count(*) FROM contents").fetchone() == (10,)
     database.close()
     encoder.asked.clear()
     small.encode(["text 24", "text 0"])

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from fhir_mapping import PatientRecord
+from fhir_mapping.bulk import MedsWriter
+from fhir_mapping.bulk.meds_writer import subject_number
 from risk_model.cohorts.builder import CohortOptions, build_cohort
 from risk_model.cohorts.fhir_source import FhirFolder
 from risk_model.cohorts.labelled_cohort import LabelledCohort
@@ -106,6 +108,154 @@ def test_the_spellings_of_mimic_and_the_datasets_own_splits(tmp_path: Path) -> N
     assert (vector.number("acute_admission.last"), vector.number("intensive_care.last")) == (1.0, 1.0)
     assert vector.number("condition.count") == 1
     assert vector.number("age.last") == 54
+
+
+ADMITTED, HOME = "HOSPITAL_ADMISSION//URGENT", "HOSPITAL_DISCHARGE//HOME"
+# name, events by day, and (day of discharge, label) of each row of any-inpatient-30d
+PAIRS: list[tuple[str, list[tuple[float | None, str]], list[tuple[float, int]]]] = [
+    ("one after the other", [(0, ADMITTED), (3, HOME), (20, ADMITTED), (22, HOME)], [(3, 1), (22, 0)]),
+    ("inside a stay", [(0, ADMITTED), (2, ADMITTED), (3, HOME), (9, HOME), (20, ADMITTED), (22, HOME)], [(9, 1), (22, 0)]),
+    ("overlapping", [(0, ADMITTED), (3, ADMITTED), (4, HOME), (9, HOME), (50, ADMITTED), (52, HOME)], [(9, 0), (52, 0)]),
+    ("never closed", [(0, ADMITTED), (5, ADMITTED), (7, HOME), (20, ADMITTED), (22, HOME)], [(7, 1), (22, 0)]),
+    ("never closed, the last", [(0, ADMITTED), (3, HOME), (20, ADMITTED)], [(3, 1)]),
+    ("moved at the moment of discharge", [(0, ADMITTED), (3, ADMITTED), (3, HOME), (9, HOME), (50, ADMITTED), (52, HOME)], [(9, 0), (52, 0)]),
+    ("discharged in the moment of admission", [(0, ADMITTED), (0, HOME), (20, ADMITTED), (22, HOME)], [(0, 1), (22, 0)]),
+    ("discharged twice", [(0, ADMITTED), (3, HOME), (4, HOME), (20, ADMITTED), (22, HOME)], [(3, 1), (22, 0)]),
+    ("a discharge without a time", [(None, HOME), (0, ADMITTED), (3, HOME), (20, ADMITTED), (22, HOME)], [(3, 1), (22, 0)]),
+    ("emergency visits between", [(0, ADMITTED), (1, "ED_REGISTRATION"), (1, "ED_OUT"), (3, HOME), (20, ADMITTED), (22, HOME)], [(3, 1), (22, 0)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "events", "expected"), PAIRS, ids=[row[0] for row in PAIRS])
+def test_admissions_and_discharges_are_paired(
+    tmp_path: Path, name: str, events: list[tuple[float | None, str]], expected: list[tuple[float, int]]
+) -> None:
+    rows = mimic(1, *events) + mimic(2, (0, ADMITTED), (3, HOME)) + mimic(3, (0, ADMITTED), (3, HOME), (9, ADMITTED))
+    cohort = from_meds(
+        dataset(tmp_path / "meds", rows), tmp_path / "out", "readmission_30d", "any-inpatient-30d", follow_up="none"
+    )
+    found = [(row.prediction_time, row.label) for row in cohort.rows if row.subject_id == "1"]
+    assert found == [((START + timedelta(days=days)).replace(tzinfo=UTC), label) for days, label in expected]
+
+
+def test_events_without_a_time_are_unknown_until_the_last_stay_is_over(tmp_path: Path) -> None:
+    rows = mimic(
+        1, (None, "ICD10CM//I50.9"), (None, "LOINC//2951-2"), (0, ADMITTED), (3, HOME), (20, ADMITTED), (22, HOME)
+    )
+    rows += mimic(2, (0, ADMITTED), (3, HOME))
+    cohort = from_meds(
+        dataset(tmp_path / "meds", rows), tmp_path / "out", "readmission_30d", "any-inpatient-30d", follow_up="none"
+    )
+    counts = {
+        row.prediction_time.day: len(record.conditions) for row, record in cohort.records() if row.subject_id == "1"
+    }
+    assert counts == {4: 0, 23: 1}
+
+
+def test_deaths_that_are_only_dates_keep_their_day(tmp_path: Path) -> None:
+    """Midnight and the last second of a day are how a source of dates writes them: the stay of that day ended so."""
+    rows = mimic(3, (0, ADMITTED), (5, HOME))
+    for subject, death in ((1, 4.0), (2, 4.0 + 86_399 / 86_400)):
+        rows += mimic(subject, (0, ADMITTED), (4.5, "HOSPITAL_DISCHARGE"), (death, "MEDS_DEATH"))
+    cohort = from_meds(
+        dataset(tmp_path / "meds", sorted(rows, key=lambda row: (row["subject_id"], row["time"]))),
+        tmp_path / "out", "in_hospital_mortality", follow_up="none",
+    )  # fmt: skip
+    assert {row.subject_id: row.label for row in cohort.rows} == {"1": 1, "2": 1, "3": 0}
+
+
+def whole_chart(name: str, nested: bool, **death: Any) -> list[dict[str, Any]]:
+    """A patient with an intensive care part, an account inside the stay, undated diagnoses, a drug, a dose and a note."""
+    me = {"subject": {"reference": f"Patient/{name}"}}
+    act = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+    icd = "http://hl7.org/fhir/sid/icd-10-cm"
+
+    def encounter(key: str, begin: int, end: int, **more: Any) -> dict[str, Any]:
+        period = {"start": f"2024-01-{begin:02}T08:00:00Z", "end": f"2024-01-{end:02}T08:00:00Z"}
+        kind = {"system": act, "code": "IMP"}
+        return {
+            "resourceType": "Encounter",
+            "id": f"{name}-{key}",
+            "status": "finished",
+            "class": kind,
+            "period": period,
+            **me,
+            **more,
+        }
+
+    def condition(key: str, code: str, of: str, **more: Any) -> dict[str, Any]:
+        coding = [{"system": icd, "code": code}, {"system": "http://snomed.info/sct", "code": "84114007"}]
+        reference = {"reference": f"Encounter/{name}-{of}"}
+        return {
+            "resourceType": "Condition",
+            "id": f"{name}-{key}",
+            "code": {"coding": coding, "text": code},
+            "encounter": reference,
+            **me,
+            **more,
+        }
+
+    icu = {"type": [{"coding": [{"system": "http://snomed.info/sct", "code": "305351004"}]}]}
+    urgent = {
+        "priority": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActPriority", "code": "EM"}]}
+    }
+    plain = {"contentType": "text/plain", "data": "SGVhcnQgZmFpbHVyZS4="}
+    chart = [
+        {"resourceType": "Patient", "id": name, "gender": "female", "birthDate": "1950-03", **death},
+        encounter("a", 1, 9, **urgent),
+        encounter("icu", 3, 5, partOf={"reference": f"Encounter/{name}-a"}, **icu),
+        encounter("b", 20, 22),
+        condition("c1", "I50.9", "a"),
+        condition("c2", "N17.9", "b"),
+        condition("c3", "E11.9", "b", onsetDateTime="2010-02-03"),
+        {"resourceType": "DocumentReference", "id": f"{name}-n", "status": "current", "type": {"text": "Progress note"},
+         "date": "2024-01-04T10:00:00Z", "content": [{"attachment": plain}], **me},
+        {"resourceType": "Observation", "id": f"{name}-o", "status": "final", "effectiveDateTime": "2024-01-04T09:00:00Z",
+         "code": {"coding": [{"system": "http://loinc.org", "code": "2951-2"}]},
+         "valueQuantity": {"value": 128, "unit": "mmol/L", "code": "mmol/L", "system": "http://unitsofmeasure.org"}, **me},
+        {"resourceType": "MedicationAdministration", "id": f"{name}-d", "status": "completed", "effectiveDateTime": "2024-01-04T09:00:00Z",
+         "medicationCodeableConcept": {"coding": [{"system": "urn:local", "code": "F1"}], "text": "Furosemide"},
+         "dosage": {"dose": {"value": 40, "unit": "mg"}}, **me},
+    ]  # fmt: skip
+    return chart + ([encounter("n", 2, 3)] if nested else [])
+
+
+def test_a_dataset_of_ours_reads_back_as_it_was(tmp_path: Path) -> None:
+    charts = [
+        whole_chart("p", nested=True),
+        whole_chart("q", nested=False, deceasedDateTime="2024-01-22"),
+        whole_chart("r", nested=True, deceasedBoolean=True),
+    ]
+    with MedsWriter(tmp_path / "meds", created_at=datetime(2024, 6, 1, tzinfo=UTC)) as written:
+        for chart in charts:
+            written.add(PatientRecord.from_resources(chart))
+    names = {str(subject_number(chart[0]["id"])): chart[0]["id"] for chart in charts}
+    for task, definition in (
+        ("readmission_30d", "any-inpatient-30d"),
+        ("in_hospital_mortality", "in-hospital-death-rolling"),
+    ):
+        with FhirFolder(write(tmp_path / "fhir" / task, charts)) as source:
+            options = CohortOptions(follow_up="none")
+            expected = build_cohort(find_definition(task, definition), source, tmp_path / task / "a", options)
+        cohort = from_meds(tmp_path / "meds", tmp_path / task / "b", task, definition, follow_up="none")
+        assert cohort.manifest["excluded"] == expected.manifest["excluded"]
+        known = {
+            (row.subject_id, row.encounter_id, row.prediction_time): (row.label, record)
+            for row, record in expected.records()
+        }
+        found = {
+            (names[row.subject_id], row.encounter_id, row.prediction_time): (row.label, record)
+            for row, record in cohort.records()
+        }
+        assert {key: item[0] for key, item in found.items()} == {key: item[0] for key, item in known.items()}
+        for key, (_, record) in found.items():
+            other = known[key][1]
+            assert record.features().to_json()["features"].keys() == other.features().to_json()["features"].keys()
+            for name, value in record.features().to_json()["features"].items():
+                assert value["value"] == pytest.approx(other.features().to_json()["features"][name]["value"]), name
+            assert [note.text for note in record.notes()] == [note.text for note in other.notes()]
+            assert [dose.dose for dose in record.administrations] == [dose.dose for dose in other.administrations]
+        assert not cohort.manifest.get("left_out")
 
 
 BROKEN: list[tuple[str, Any, str]] = [

@@ -154,7 +154,7 @@ def test_no_outcome_to_learn_from_is_unknown_and_not_a_guess() -> None:
     no_rows = np.zeros(50, bool)
     reasons = notes_of(cohort.x, cohort.names).learn(cohort.y, no_rows)(~no_rows)
     assert np.isnan(reasons.logit).all()
-    assert reasons.in_words(0) == "nothing in the notes stands out"
+    assert reasons.in_words(0) == "no finding of weight in the notes"
 
 
 def test_a_phrase_is_embedded_once() -> None:

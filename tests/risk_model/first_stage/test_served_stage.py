@@ -211,7 +211,7 @@ def test_patients_used_for_tuning_are_excluded_from_training_and_evaluation(
     labelled = LabelledCohort.open(work / "cohort")
     people = sorted({row.person for row in labelled.rows})
     among: list[str] = []
-    monkeypatch.setattr("risk_model.llm.check_adapter", lambda _: {"teaches": {"patients": among}})
+    monkeypatch.setattr("risk_model.llm.check_adapter", lambda _: {"outcome_tuning": {"patients": among}})
     named = "/models/base+/models/outcomes"
     assert exclude_tuning_patients(labelled, named) == exclude_tuning_patients(labelled, SMOLLM2) == labelled
     among += [hashed(person) for person in people[:5]]

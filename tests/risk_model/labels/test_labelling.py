@@ -113,6 +113,12 @@ TIMELINES: list[tuple[str, list[Resource], tuple[Any, ...]]] = [
     ("a complication of care", [FIRST, stay("b", 20, 22, why="T81.4XXA"), END], (1, 1, 1, 1, 1, 1)),
     ("first planned, then unplanned", [FIRST, stay("b", 10, 12, why="Z51.11"), stay("c", 20, 22), END], (1, 1, 1, 0, 1, 1)),
     ("still in hospital", [stay("a", 0, None)], ("still in hospital",) * 6),
+    ("an account inside the stay is no discharge", [stay("a", 0, 9), stay("n", 2, 3), END], (0, 0, 0, 0, 0, 0)),
+    ("an account inside the stay does not say how it ended", [stay("a", 0, 9, left="aadvice"), stay("n", 2, 3), END], (0, 0, 0, AMA, AMA, 0)),
+    ("an account inside the stay that nobody closed", [stay("a", 0, 9), stay("n", 2, None, left=None), END], (0, 0, 0, 0, 0, 0)),
+    ("a stay that nobody closed before", [stay("old", -3000, None, left=None), FIRST, stay("b", 13, 15), END], (1, 1, 1, 1, 1, 1)),
+    ("a stay that nobody closed three weeks before", [stay("old", -21, None, left=None), FIRST, END], (0, 0, 0, 0, 0, 0)),
+    ("one admission registered twice, once without an end", [stay("a", 0, None, left=None), stay("twin", 0.2, 3.5), END], (0, 0, 0, 0, 0, 0)),
     ("cancelled return", [FIRST, stay("b", 10, 12) | {"status": "cancelled"}, END], (0, 0, 0, 0, 0, 0)),
 ]  # fmt: skip
 
@@ -167,6 +173,9 @@ DEATHS: list[tuple[str, list[Resource], Resource, tuple[Any, Any]]] = [
     ("still running", [stay("a", 0, None)], {}, ("label unknown",) * 2),
     ("still running, died", [stay("a", 0, None)], {"deceasedDateTime": day(4)}, (1, 1)),
     ("dead before", [stay("a", 0, 5)], {"deceasedDateTime": day(-3)}, ("died before the stay",) * 2),
+    ("an account inside the stay ends at home", [stay("a", 0, 5, left="exp"), stay("n", 2, 3)], {"deceasedDateTime": "2024-01-06"}, (1, 1)),
+    ("death in a stay that nobody closed", [stay("a", 0, None, left=None), stay("b", 40, 45)], {}, ("label unknown",) * 2),
+    ("dead by its date, discharged days after", [stay("a", 0.5, 5, left="exp")], {"deceasedDateTime": "2024-01-01"}, (DEAD, DEAD)),
     ("to hospice", [stay("a", 0, 5, left="hosp")], {}, (0, 0)),
     ("intensive care part", [stay("a", 0, 5, left="exp"), stay("icu", 1, 5, "ACUTE", None, partOf={"reference": "Encounter/a"})], {}, (1, 1)),
     ("an emergency visit has no row", [stay("a", 0, 5), stay("e", -1, 0, "EMER", "exp")], {}, (0, 0)),
@@ -176,7 +185,7 @@ DEATHS: list[tuple[str, list[Resource], Resource, tuple[Any, Any]]] = [
 @pytest.mark.parametrize(("name", "resources", "patient", "expected"), DEATHS, ids=[row[0] for row in DEATHS])
 def test_in_hospital_death(name: str, resources: list[Resource], patient: Resource, expected: tuple[Any, Any]) -> None:
     for definition, answer in zip(("in-hospital-death", "in-hospital-death-48h"), expected, strict=True):
-        assert answers(resources, "in_hospital_mortality", definition, patient) == {"a": answer}
+        assert answers(resources, "in_hospital_mortality", definition, patient)["a"] == answer
 
 
 def test_rolling_predicts_every_day_until_the_end_and_no_longer() -> None:
@@ -185,6 +194,22 @@ def test_rolling_predicts_every_day_until_the_end_and_no_longer() -> None:
     rows = list(label(task, PatientTimeline.of([person, stay("a", 0, 4.2, left="exp")], "p"), UTC))
     assert [r.prediction_time.isoformat() for r in rows if isinstance(r, Labelled)] == [day(n) for n in (1, 2, 3, 4)]
     assert {r.label for r in rows if isinstance(r, Labelled)} == {1}
+
+
+def test_no_prediction_after_a_death_that_is_only_a_date() -> None:
+    """The discharge was entered three days after the death."""
+    task = find_definition("in_hospital_mortality", "in-hospital-death-rolling")
+    person = {"resourceType": "Patient", "id": "p", "deceasedDateTime": "2024-01-02"}
+    found = list(label(task, PatientTimeline.of([person, stay("a", 0.5, 4.2, left="exp")], "p"), UTC))
+    assert [r.prediction_time.isoformat() for r in found if isinstance(r, Labelled)] == [day(1.5)]
+    assert {r.reason for r in found if isinstance(r, Excluded)} == {"died before the prediction"}
+
+
+def test_a_stay_never_closed_is_excluded_once() -> None:
+    task = find_definition("in_hospital_mortality", "in-hospital-death-rolling")
+    resources = [{"resourceType": "Patient", "id": "p"}, stay("old", -3000, None, left=None), stay("a", 0, 1.5)]
+    found = list(label(task, PatientTimeline.of(resources, "p"), UTC))
+    assert [(r.encounter_id, r.reason) for r in found if isinstance(r, Excluded)] == [("old", "label unknown")]
 
 
 def lab(number: float, code: str, value: float, unit: str) -> Resource:

@@ -139,7 +139,7 @@ def test_the_metric_counts_hits_misses_and_inventions(rules: RuleNoteReader, ind
     plain = next(e for e in examples if e.style == "clerking" and e.mentions and e.stated)
     nothing = NoteFindings((), None, "none", 1, 0)
     counts = scores(plain, nothing)
-    assert sum(counts[f"told {field}"] for field in (*FIELDS, "planned")) == len(plain.mentions) + len(plain.stated)
+    assert sum(counts[f"expected {field}"] for field in (*FIELDS, "planned")) == len(plain.mentions) + len(plain.stated)
     assert not any(counts[f"found {field}"] or counts[f"read {field}"] for field in FIELDS)
     read = rules.read([ReaderExample("No fever. Has sepsis. Creatinine 2.0 mg/dL.", (), (), "x").note("n")])
     invented = scores(replace(plain, mentions=(), stated=()), read)
@@ -157,15 +157,15 @@ def test_a_reversed_finding_is_a_miss_and_an_invention(rules: RuleNoteReader, in
     read = rules.read([example.note("n")])
     right, wrong = scores(example, read), scores(turned, read)
     assert right["right absent"] >= wrong["right absent"]
-    assert wrong["told absent"] == 0
+    assert wrong["expected absent"] == 0
 
 
 def test_the_summary_is_arithmetic() -> None:
     from collections import Counter
 
-    counts = [Counter({"told present": 2, "found present": 1, "read present": 4, "right present": 1})] * 30
+    counts = [Counter({"expected present": 2, "found present": 1, "read present": 4, "right present": 1})] * 30
     rates = summary(counts)["present"]
-    assert (rates["told"], rates["recall"], rates["precision"]) == (60, 0.5, 0.25)
+    assert (rates["expected"], rates["recall"], rates["precision"]) == (60, 0.5, 0.25)
     assert rates["f1"] == pytest.approx(1 / 3)
     assert np.ptp(rates["interval"]) == pytest.approx(0)
     assert summary(counts)["family"]["precision"] is None

@@ -186,9 +186,9 @@ def test_it_stops_when_validation_gets_no_better(folder: Path, split: TuningSpli
 
 def test_unusable_examples_are_rejected(folder: Path, split: TuningSplit, tmp_path: Path) -> None:
     for broken, words in (
-        (TuningSplit([], split.validation), "no examples to learn from"),
+        (TuningSplit([], split.validation), "no training examples"),
         (TuningSplit(split.train, []), "no examples to validate on"),
-        (TuningSplit(split.train, [ReaderExample("x", (), (), split.train[0].style)]), "must not be learned from"),
+        (TuningSplit(split.train, [ReaderExample("x", (), (), split.train[0].style)]), "must not be in the training"),
     ):
         with pytest.raises(TrainingError, match=words):
             tuned(folder, broken, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Outcomes as lessons: the prior put back, reasons no own outcome chose, patients apart."""
+"""Windows with outcomes as tuning examples: the prior corrected, reasons independent of the own outcome, patients apart."""
 
 from __future__ import annotations
 
@@ -45,36 +45,38 @@ def ward() -> list[LabelledNotes]:
 
 
 def test_as_many_with_the_outcome_as_without_and_the_prior_put_back(ward: list[LabelledNotes]) -> None:
-    lessons = select_windows(ward, TASK, count=60)
+    examples = select_windows(ward, TASK, count=60)
     prior = float(np.mean([row.outcome for row in ward]))
-    levels = [example.level for example in lessons.split.train]
+    levels = [example.level for example in examples.split.train]
     assert (levels.count("low"), levels.count("high")) == (30, 30)
-    assert lessons.outcome_tuning is not None
-    assert lessons.outcome_tuning["offset"] == pytest.approx(math.log(prior / (1 - prior)))
-    lessons.split.check()
+    assert examples.outcome_tuning is not None
+    assert examples.outcome_tuning["offset"] == pytest.approx(math.log(prior / (1 - prior)))
+    examples.split.check()
     outcome = {hashed(row.names[0]): row.outcome for row in ward}
-    for example in (*lessons.split.train, *lessons.split.validation):
+    for example in (*examples.split.train, *examples.split.validation):
         assert (example.level == "high") == bool(outcome[example.source])
-    assert select_windows(ward, TASK, count=60) == lessons
+    assert select_windows(ward, TASK, count=60) == examples
 
 
 def test_tuning_patients_are_recognised_only_by_their_ids(ward: list[LabelledNotes]) -> None:
     """Drawn or not: who was drawn depends on outcomes, so leaving out only those would tell them."""
-    lessons = select_windows(ward[40:], TASK, count=60)
-    manifest = {"teaches": lessons.outcome_tuning}
+    examples = select_windows(ward[40:], TASK, count=60)
+    manifest = {"outcome_tuning": examples.outcome_tuning}
     for name in (0, 1):
         known = learned_from(manifest, [row.names[name] for row in ward])
         np.testing.assert_array_equal(known, np.arange(len(ward)) >= 40)
     assert not learned_from({}, ["p001"]).any()
-    assert "p0" not in str(lessons.outcome_tuning["patients"] if lessons.outcome_tuning else "")
+    assert "p0" not in str(examples.outcome_tuning["patients"] if examples.outcome_tuning else "")
 
 
 def test_a_reason_is_the_sentence_that_weighs_most_to_others(ward: list[LabelledNotes]) -> None:
     """Of nobody is it chosen by the own outcome: with that one turned round the reason is the same."""
-    lessons = select_windows(ward, TASK, count=120)
-    reasons = [example.reason for example in lessons.split.train]
+    examples = select_windows(ward, TASK, count=120)
+    reasons = [example.reason for example in examples.split.train]
     assert np.mean([reason.startswith("Creatinine") for reason in reasons]) > 0.8
-    assert all(reason in example.prompt.sentences for reason, example in zip(reasons, lessons.split.train, strict=True))
+    assert all(
+        reason in example.prompt.sentences for reason, example in zip(reasons, examples.split.train, strict=True)
+    )
 
 
 def test_the_own_outcome_has_no_part_in_the_own_reason(
@@ -113,23 +115,23 @@ def test_an_adapter_tuned_on_outcomes_restores_the_prior_and_lists_its_patients(
     for package in ("torch", "transformers", "llguidance", "peft"):
         pytest.importorskip(package, reason=NEEDS)
     folder = save_tiny_model(tmp_path / "tiny")
-    lessons = select_windows(ward, TASK, count=8)
+    examples = select_windows(ward, TASK, count=8)
     model = LocalLanguageModel(folder)
-    piece = tokens(model, lessons.split.train[0])
+    piece = tokens(model, examples.split.train[0])
     answer = piece.ids[piece.prompt :]
-    assert model.guide.decode_str([answer[place] for place in piece.weighty]) == f" {lessons.split.train[0].level}"
+    assert model.guide.decode_str([answer[place] for place in piece.weighty]) == f" {examples.split.train[0].level}"
     assert sum(piece.weights[place] for place in piece.weighty) == pytest.approx(len(answer) / 2)
     assert sum(piece.weights) == pytest.approx(len(answer))
 
     settings = TuningSettings(rank=4, alpha=8, learning_rate=0.02, max_steps=1, max_tokens=2048)
     base = {"name": "tiny", "fingerprint": adapter.base_fingerprint(*find_weights(folder))}
     out = tmp_path / "out"
-    manifest = tune(model, lessons.split, out, settings, base=base, outcome_tuning=lessons.outcome_tuning)
+    manifest = tune(model, examples.split, out, settings, base=base, outcome_tuning=examples.outcome_tuning)
     assert manifest == adapter.check_adapter(out)
-    assert manifest["teaches"] == lessons.outcome_tuning
+    assert manifest["outcome_tuning"] == examples.outcome_tuning
     assert manifest["data"]["patients"].keys() == {"train", "validation"}
     opened = LocalLanguageModel(folder, adapter=out)
-    prompts = [example.prompt for example in lessons.split.validation[:2]]
+    prompts = [example.prompt for example in examples.split.validation[:2]]
     assert opened.offset("readmission_30d") == 0
     offset = opened.offset(TASK)
     with_prior = [opinion.number for opinion in opinions(opened, prompts, reasons=False)]

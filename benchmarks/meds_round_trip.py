@@ -1,0 +1,129 @@
+"""Compares cohorts from FHIR with cohorts from the MEDS export of the same data, row by row and input by input.
+
+`python -m benchmarks.meds_round_trip --fhir FOLDER --out FOLDER [--zone ZONE]` builds each cohort twice and writes
+metrics.json: rows of each source, rows that agree (patient, encounter, prediction time, label, level), and of the
+features of these rows those that agree within float32, by name where they do not. Exit code 1 if a row differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from fhir_mapping import PatientRecord
+from fhir_mapping.bulk import MedsWriter, partition_by_patient
+from fhir_mapping.bulk.meds_writer import subject_number
+from risk_model import LabelledCohort
+from risk_model.cohorts import CohortOptions, FhirFolder, MedsDataset, build_cohort
+from risk_model.labels import find_definition
+
+TASKS = (
+    ("readmission_30d", "any-inpatient-30d"),
+    ("readmission_30d", "ehrshot"),
+    ("in_hospital_mortality", "in-hospital-death"),
+    ("in_hospital_mortality", "in-hospital-death-rolling"),
+    ("long_stay", "ehrshot"),
+    ("icu_transfer", "ehrshot"),
+)
+Key = tuple[str, str | None, str]
+
+
+def export(folder: Path, out: Path, work: Path) -> None:
+    """Writes the MEDS dataset of a FHIR folder, as `riskcards map FOLDER --to meds` does."""
+    found = partition_by_patient(folder, work)
+    with MedsWriter(out, created_at=datetime.now(UTC)) as dataset:
+        for record in found.patients():
+            if isinstance(record, PatientRecord):
+                dataset.add(record)
+
+
+def compared(fhir: Path, meds: Path, work: Path, task: str, definition: str) -> dict[str, Any]:
+    """Returns how far the two cohorts of one definition agree."""
+    chosen, options = find_definition(task, definition), CohortOptions(follow_up="none")
+    with FhirFolder(fhir) as source:
+        left = build_cohort(chosen, source, work / "fhir", options)
+    with MedsDataset(meds) as dataset:
+        right = build_cohort(chosen, dataset, work / "meds", options)
+    rows, others = _rows(left), _rows(right)
+    same = {key for key, answer in rows.items() if others.get(key) == answer}
+    features = _features(left, same)
+    differing: Counter[str] = Counter()
+    total = equal = 0
+    for key, found in _features(right, same).items():
+        expected = features[key]
+        for name in expected.keys() | found.keys():
+            total += 1
+            agrees = _equal(expected.get(name), found.get(name))
+            equal += agrees
+            differing[name] += not agrees
+    return {
+        "rows_fhir": len(rows),
+        "rows_meds": len(others),
+        "rows_equal": len(same),
+        "excluded_fhir": left.manifest["excluded"],
+        "excluded_meds": right.manifest["excluded"],
+        "features": total,
+        "features_equal": equal,
+        "features_differing": {name: number for name, number in differing.most_common() if number},
+    }
+
+
+def _rows(cohort: LabelledCohort) -> dict[Key, tuple[int, str | None]]:
+    return {
+        (_number(row.subject_id), row.encounter_id, row.prediction_time.isoformat()): (row.label, row.level)
+        for row in cohort.rows
+    }
+
+
+def _number(subject: str) -> str:
+    return subject if subject.isdigit() and len(subject) > 15 else str(subject_number(subject))
+
+
+def _features(cohort: LabelledCohort, wanted: set[Key]) -> dict[Key, dict[str, float | str | None]]:
+    found = {}
+    for row, record in cohort.records():
+        key = (_number(row.subject_id), row.encounter_id, row.prediction_time.isoformat())
+        if key in wanted:
+            found[key] = {name: item["value"] for name, item in record.features().to_json()["features"].items()}
+    return found
+
+
+def _equal(one: float | str | None, other: float | str | None) -> bool:
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-6)
+    return one == other
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--fhir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        export(options.fhir, work / "meds", work / "buckets")
+        for task, definition in TASKS:
+            folder = work / f"{task}-{definition}"
+            folder.mkdir()
+            found[f"{task}/{definition}"] = compared(options.fhir, work / "meds", folder, task, definition)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "metrics.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    for title, item in found.items():
+        print(
+            f"{title:<50}{item['rows_equal']} of {item['rows_fhir']} rows; "
+            f"{item['features_equal']:,} of {item['features']:,} features"
+        )
+    return int(any(item["rows_equal"] != max(item["rows_fhir"], item["rows_meds"]) for item in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
