@@ -49,7 +49,7 @@ class LocalControl:
         threading.Thread(target=self._seen, name="seen", daemon=True).start()
 
     def answer(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`about`: the settings in force; `clients`; `modes`; `set-mode`: in the database; `tell-mode`: here only."""
+        """`about`: the settings in force; `clients`; `modes`; `set-mode`: in the database; `override-mode`: here."""
         asked = question.get("ask")
         if asked == "about":
             return {"settings": absolute(self._parts.settings).model_dump()}
@@ -58,7 +58,7 @@ class LocalControl:
         if asked == "modes":
             found = sorted(self._parts.store.modes().items())
             return {"modes": [{"service": s, "tenant": t, "mode": mode} for (s, t), mode in found]}
-        if asked in {"set-mode", "tell-mode"}:
+        if asked in {"set-mode", "override-mode"}:
             return self._mode(question, store=asked == "set-mode")
         return {"error": "unknown question"}
 
@@ -82,19 +82,19 @@ class LocalControl:
         # Only what shows less: a `live` that stays here alone would outlast an `off` that another machine sets.
         kept_here = mode in {Mode.OFF, Mode.SILENT}
         if not store:
-            only_told = bool(question.get("only_told"))
-            if kept_here or not only_told:
-                board.tell(service, tenant, mode if only_told else None)
-            return {"told": True}
+            here_only = bool(question.get("here_only"))
+            if kept_here or not here_only:
+                board.override(service, tenant, mode if here_only else None)
+            return {"applied": True}
         if kept_here:
-            board.tell(service, tenant, mode)
+            board.override(service, tenant, mode)
         try:
             self._parts.in_time(self._parts.store.set_mode, service, tenant, mode, reason, by)
         except StoreError as error:
             LOG.error("mode %s of %s/%s is not in the database: %s", mode, service, tenant, error)
-            return {"told": kept_here, "stored": False}
-        board.tell(service, tenant, None)
-        return {"told": True, "stored": True}
+            return {"applied": kept_here, "stored": False}
+        board.override(service, tenant, None)
+        return {"applied": True, "stored": True}
 
     def _seen(self) -> None:
         while not self._stopped.wait(SEEN_SECONDS):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -96,16 +95,11 @@ def _readable(read: Callable[[Path], Any]) -> Callable[[str], str]:
     return check
 
 
-def zone_named(name: str) -> tzinfo:
-    """Returns the time zone. Raises ValueError, OSError or ZoneInfoNotFoundError."""
-    return UTC if name == "UTC" else ZoneInfo(name)
-
-
-def _time_zone(value: str) -> str:
+def _zone(value: str) -> str:
     try:
-        zone_named(value)
+        ZoneInfo(value) if value != "UTC" else None
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        raise ValueError("expected a time zone such as Europe/Berlin") from None
+        raise ValueError("expected a known time zone, such as Europe/Berlin") from None
     return value
 
 
@@ -133,9 +127,9 @@ NetworkRanges = Annotated[_Texts, AfterValidator(_networks)]
 Origins = Annotated[_Texts, AfterValidator(lambda values: each(origin, values))]
 Users = Annotated[_Texts, AfterValidator(lambda values: each(user, values))]
 Thresholds = Annotated[_Texts, AfterValidator(_thresholds)]
-TimeZone = Annotated[str, AfterValidator(_time_zone)]
 StageModels = Annotated[_Texts, AfterValidator(_stages)]
 NoteReaderName = Annotated[str, AfterValidator(_reader)]
+TimeZone = Annotated[str, AfterValidator(_zone)]
 SiteMapFile = Annotated[str, AfterValidator(_readable(SiteMap.open))]
 SuggestionsFile = Annotated[str, AfterValidator(_readable(read_drafts))]
 UserType = Literal["Practitioner", "PractitionerRole", "Patient", "RelatedPerson"]

@@ -43,7 +43,7 @@ class ModeBoard:
         self._lock = Lock()
         self._read = float("-inf")
         self._modes: dict[tuple[str, str], str] = {}
-        self._told: dict[tuple[str, str], str] = {}
+        self._overrides: dict[tuple[str, str], str] = {}
 
     def of(self, service: str, tenant: str | None) -> Mode:
         """The mode of this service and tenant: the most specific one that is set, unless all is `off`.
@@ -51,11 +51,11 @@ class ModeBoard:
         Raises StoreError: a service that cannot read its mode gives no cards.
         """
         with self._lock:
-            told = dict(self._told)
+            overrides = dict(self._overrides)
         # Told over the local socket while the database does not answer.
-        if told.get((EVERY, EVERY)) == Mode.OFF:
+        if overrides.get((EVERY, EVERY)) == Mode.OFF:
             return Mode.OFF
-        modes = self._fresh() | told
+        modes = self._fresh() | overrides
         if modes.get((EVERY, EVERY)) == Mode.OFF:
             return Mode.OFF
         for place in ((service, tenant or EVERY), (service, EVERY), (EVERY, tenant or EVERY), (EVERY, EVERY)):
@@ -71,14 +71,14 @@ class ModeBoard:
         own = (service.id for service in SERVICES.values() if service.tasks == (task,))
         return any(self.of(place, tenant) is Mode.OFF for place in (f"{TASK}{task}", *own))
 
-    def tell(self, service: str, tenant: str, mode: str | None) -> None:
+    def override(self, service: str, tenant: str, mode: str | None) -> None:
         """Puts a mode in force in this process at once; None for one that is in the database by now, which is read."""
         with self._lock:
             self._read = float("-inf")
             if mode is None:
-                self._told.pop((service, tenant), None)
+                self._overrides.pop((service, tenant), None)
             else:
-                self._told[service, tenant] = mode
+                self._overrides[service, tenant] = mode
 
     def _fresh(self) -> dict[tuple[str, str], str]:
         with self._lock:

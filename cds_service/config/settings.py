@@ -6,9 +6,10 @@ An unknown name and a value out of range are errors. `docs/settings.md` has the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -29,7 +30,6 @@ from cds_service.config.checks import (
     Users,
     WebAddress,
     stage1_model,
-    zone_named,
 )
 from cds_service.config.faults import PREFIX, described, unknown
 from cds_service.config.sources import Environment, SettingsError, read_settings_file
@@ -350,6 +350,10 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}PILOT_USERS: {barred[0]} is of no type in {PREFIX}ROLES and would see no card")
         return self
 
+    def zone(self) -> tzinfo:
+        """The hospital's time zone, in which the day ends that a suggestion is due."""
+        return UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
+
     def warnings(self) -> tuple[str, ...]:
         """What is allowed and hardly meant, for the log at start and for `riskcards doctor`."""
         if self.mode == "pilot" and not self.pilot_users:
@@ -361,10 +365,6 @@ class Settings(BaseSettings):
         by_task = {READMISSION_30D: self.readmission_threshold, IN_HOSPITAL_MORTALITY: self.mortality_threshold}
         own = dict(item.split("=", 1) for item in self.thresholds)
         return {task: float(own.get(f"{service}.{task}", by_task[task])) for task in tasks}
-
-    def zone(self) -> tzinfo:
-        """The hospital's time zone, in which the day ends that a suggestion is due."""
-        return zone_named(self.time_zone)
 
     def stage1_model(self, task: str, trained_with: str) -> str:
         """The first-stage language model of a task's model: the setting for that task, else the setting for all tasks,

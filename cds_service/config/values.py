@@ -58,9 +58,9 @@ def expected(field: FieldInfo) -> str:
     bounds = f"above {low:g}" if low is not None else ""
     low, high = _limit(field, "ge"), _limit(field, "le")
     if low is not None and high is not None:
-        bounds = f"{low:.12g} to {high:.12g}"
+        bounds = f"{low:.15g} to {high:.15g}"
     elif high is not None:
-        bounds += f", at most {high:.12g}"
+        bounds += f", at most {high:.15g}"
     return ", ".join(part for part in (kind, extra(field, "unit"), bounds) if part)
 
 

@@ -1,4 +1,4 @@
-"""The local socket of a serving process, by which commands on this machine find the service and tell it a mode.
+"""The local socket of a serving process, by which commands on this machine find the service and set its mode.
 
 One JSON object to a line each way. The socket and its folder are open to the service's user (and root) only; the kernel
 says who is at the other end.

@@ -157,7 +157,7 @@ def _confirm(place: Path, clients: list[CdsClient]) -> None:
     for service in running_services(opened_settings()):
         if not service.settings.cds_clients or Path(service.settings.cds_clients).resolve() != place.resolve():
             continue
-        for answer in service.tell({"ask": "clients"}):
+        for answer in service.ask_workers({"ask": "clients"}):
             if answer["fault"] or answer["clients"] != wanted:
                 why = answer["fault"] or "it still accepts the clients from before"
                 raise click.ClickException(f"{service.settings.public_url} has not taken over the change: {why}")

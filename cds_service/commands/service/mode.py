@@ -71,7 +71,7 @@ def command(
     database = service_database(config)
     stored = True
     if mode is not None and database.users:
-        stored = _tell(database.users, {"service": service, "tenant": tenant, "mode": mode, "reason": reason})
+        stored = _set_in(database.users, {"service": service, "tenant": tenant, "mode": mode, "reason": reason})
     if not stored:
         here = "in force in the running workers" if mode in {Mode.OFF, Mode.SILENT} else "not in force"
         click.echo(f"{mode}: {here}, and NOT in {database.name}, which does not answer.")
@@ -82,16 +82,16 @@ def command(
         _show(database, store, as_json)
 
 
-def _tell(services: list[RunningService], about: dict[str, Any]) -> bool:
+def _set_in(services: list[RunningService], about: dict[str, Any]) -> bool:
     """Tells every worker; whether the database has the mode. Raises ClickException if no worker takes it."""
     stored = True
     for service in services:
-        answer = next(iter(service.tell({"ask": "set-mode", "by": operator(), **about}, most=1)), None)
+        answer = next(iter(service.ask_workers({"ask": "set-mode", "by": operator(), **about}, most=1)), None)
         if answer is None:
             raise click.ClickException(f"{service.settings.public_url}: no worker took it; run the command again")
         stored &= bool(answer["stored"])
         # One worker has written it down; the others read it now, or take it while the database does not answer.
-        service.tell({"ask": "tell-mode", "only_told": not answer["stored"], **about})
+        service.ask_workers({"ask": "override-mode", "here_only": not answer["stored"], **about})
     return stored
 
 

@@ -37,7 +37,7 @@ class RunningService:
     settings: Settings
     workers: list[Path] = field(default_factory=list)
 
-    def tell(self, question: Mapping[str, Any], most: int | None = None) -> list[dict[str, Any]]:
+    def ask_workers(self, question: Mapping[str, Any], most: int | None = None) -> list[dict[str, Any]]:
         """The answers of the workers that answered, of at most so many."""
         answers: list[dict[str, Any]] = []
         for worker in self.workers:

@@ -210,7 +210,7 @@ HIDDEN = {"override": "\u202e", "isolate": "\u2066", "mark": "\u200f", "tag": "\
 
 
 @pytest.mark.parametrize("name", HIDDEN)
-def test_characters_that_nobody_sees_are_on_no_page(app: Flask, opened: Callable[..., str], name: str) -> None:
+def test_invisible_characters_are_removed_from_pages(app: Flask, opened: Callable[..., str], name: str) -> None:
     hidden, chart = HIDDEN[name], resources(SEPSIS)
     stay = next(r for r in chart if r["resourceType"] == "Encounter")
     stay["reasonCode"] = [{"text": f"septic{hidden} shock"}]

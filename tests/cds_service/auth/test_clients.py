@@ -139,7 +139,7 @@ def test_a_file_that_another_user_owns_is_not_taken_from_them(
     assert [path.name for path in tmp_path.iterdir()] == ["clients.json"], "no temporary file is left"
 
 
-def test_an_unreadable_file_is_logged_and_after_the_grace_period_nobody_is_accepted(
+def test_an_unreadable_file_is_logged_and_fails_closed_after_the_grace_period(
     ehr: Ehr, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It may have been changed to shut a client out: its tokens were accepted for ever, and no log said so."""
@@ -162,7 +162,7 @@ def test_an_unreadable_file_is_logged_and_after_the_grace_period_nobody_is_accep
     assert clients.fault is None
 
 
-def test_the_service_is_not_ready_and_then_refuses_everybody(
+def test_the_service_is_not_ready_and_then_refuses_all_clients(
     ehr: Ehr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, url = ehr.configure(tmp_path / "clients.json"), "http://127.0.0.1:8080"

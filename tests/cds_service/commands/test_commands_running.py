@@ -134,7 +134,7 @@ def test_a_stale_environment_is_refused_and_the_running_service_named(
     assert "https://cds.example.org" in refused.output
     assert "right.db" in refused.output
     assert worker.modes.of("hospital-risk", None) is Mode.LIVE
-    assert run("mode", "off", "--unused").exit_code == 0, "as told, and the other service is named"
+    assert run("mode", "off", "--unused").exit_code == 0, "as asked, and the other service is named"
     assert worker.modes.of("hospital-risk", None) is Mode.LIVE
 
 
@@ -156,7 +156,7 @@ def test_lately_is_minutes_for_a_mode_and_days_for_a_report(
     assert "https://cds.example.org" in answer.output or word == "audit"
 
 
-def test_several_services_must_be_told_apart(serve: Callable[..., Worker], run: Run, tmp_path: Path) -> None:
+def test_several_services_must_be_distinguished(serve: Callable[..., Worker], run: Run, tmp_path: Path) -> None:
     first, second = (
         serve("a.db", "1-2", public_url="https://a.example"),
         serve("b.db", "3-4", public_url="https://b.example"),
@@ -184,9 +184,9 @@ def test_the_kill_switch_works_while_the_database_does_not(
     with monkeypatch.context() as patch:
         patch.setattr(worker.store, "set_mode", down)
         patch.setattr(other.store, "set_mode", down)
-        told = run("mode", "off")
-    assert told.exit_code == 1
-    assert "NOT in sqlite" in told.output
+        answer = run("mode", "off")
+    assert answer.exit_code == 1
+    assert "NOT in sqlite" in answer.output
     assert worker.modes.of("hospital-risk", None) is other.modes.of("app", None) is Mode.OFF
     with monkeypatch.context() as patch:
         patch.setattr(worker.store, "set_mode", down)
@@ -249,11 +249,9 @@ def test_a_folder_with_a_long_name_is_no_hindrance(tmp_path: Path) -> None:
     assert sockets(folder) == []
 
 
-def test_the_settings_that_a_service_tells_hold_from_any_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_of_a_service_are_valid_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    told = absolute(Settings(database_url="sqlite:///cards.db", models="models", cds_clients="clients.json"))
-    assert told.database_url == f"sqlite:///{tmp_path / 'cards.db'}"
-    assert (told.models, told.cds_clients) == (str(tmp_path / "models"), str(tmp_path / "clients.json"))
-    assert told.database_key_file == str(tmp_path / "cards.db.key")
+    answer = absolute(Settings(database_url="sqlite:///cards.db", models="models", cds_clients="clients.json"))
+    assert answer.database_url == f"sqlite:///{tmp_path / 'cards.db'}"
+    assert (answer.models, answer.cds_clients) == (str(tmp_path / "models"), str(tmp_path / "clients.json"))
+    assert answer.database_key_file == str(tmp_path / "cards.db.key")

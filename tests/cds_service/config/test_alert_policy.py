@@ -266,7 +266,7 @@ def test_the_kill_switch_works_for_each_task(pipeline: Pipeline, tmp_path: Path)
     cds = app.extensions["riskcards"]
 
     def tasks() -> list[str]:
-        cds.answering.modes.tell("*", "*", None)  # read again now
+        cds.answering.modes.override("*", "*", None)  # read again now
         answer = app.test_client().post(VIEW, json=view)
         assert answer.status_code == 200
         if not answer.get_json()["cards"]:

@@ -69,6 +69,9 @@ REFUSED = [
     ("ALLOWED_ORIGINS", "https://*.example.org"),
     ("ALLOWED_ORIGINS", "ehr.example.org"), ("ALLOWED_ORIGINS", "https://ehr.example.org/app"),
     ("PRIVATE_NETWORKS", "10.0.0.0/99"), ("PRIVATE_NETWORKS", "10.0.0.1/8"),
+    ("LEVEL_FOLLOWS", "score"),
+    ("TIME_ZONE", "Berlin"),
+    ("TIME_ZONE", ""),
     ("SITE_MAP", "/nowhere/map.yaml"), ("SUGGESTIONS", "/nowhere/suggestions.yaml"),
 ]  # fmt: skip
 TAKEN = [

@@ -34,13 +34,13 @@ def test_charts_need_the_secret_of_the_run(app: Flask, ward: DemoWard) -> None:
         "/demo/", f"/demo/patients/{name}", f"/demo/api/risk/{name}", f"/demo/app/{name}/", f"/demo/app/{name}/course",
         "/demo/trace/x", "/demo/static/demo.js", "/%64emo/",
     ]  # fmt: skip
-    stranger = app.test_client()
+    anonymous = app.test_client()
     for path in paths:
-        assert stranger.get(path).status_code == 403, path
-        assert stranger.get(f"{path}?key=guessed").status_code == 403, path
-    assert stranger.post(f"/demo/api/request/hospital-risk/{name}").status_code == 403
-    assert stranger.post(f"/demo/api/launch/{name}").status_code == 403
-    assert stranger.get("/demo/fhir/Patient/x").status_code == 401, "its own key: the token of a launch"
+        assert anonymous.get(path).status_code == 403, path
+        assert anonymous.get(f"{path}?key=guessed").status_code == 403, path
+    assert anonymous.post(f"/demo/api/request/hospital-risk/{name}").status_code == 403
+    assert anonymous.post(f"/demo/api/launch/{name}").status_code == 403
+    assert anonymous.get("/demo/fhir/Patient/x").status_code == 401, "its own key: the token of a launch"
     user = app.test_client()
     opened = user.get(f"/demo/?key={SECRET}")
     assert (opened.status_code, opened.headers["Location"]) == (303, "/demo/")

@@ -75,7 +75,7 @@ def test_a_rate_limit_is_per_client_and_refills() -> None:
         RateLimit(0).take("a")
 
 
-def test_one_client_leaves_room_for_another() -> None:
+def test_one_client_has_a_share_of_the_places() -> None:
     """Ninety slow bodies of one client gave every other client 503."""
     admission = Admission(active=1, waiting=3, seconds=PATIENT, held_bytes=1000)
     with ExitStack() as held:

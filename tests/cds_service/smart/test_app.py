@@ -110,7 +110,7 @@ def test_the_modes_of_a_tenant_reach_the_app(realms: dict[str, Realm], tmp_path:
         ("hospital-risk", "north", "silent", 403),
     ):
         store.set_mode(service, tenant, mode, "")
-        modes.tell(service, tenant, None)
+        modes.override(service, tenant, None)
         assert browser.get(home).status_code == status, (service, tenant, mode)
     store.close()
 
