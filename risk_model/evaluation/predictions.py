@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fhir_mapping.bulk.meds_writer import subject_number
+from fhir_mapping.bulk import subject_number
 from risk_model.core.errors import TrainingError
 
 FILE = "predictions.parquet"

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from fhir_mapping.bulk.meds_writer import subject_number
+from fhir_mapping.bulk import subject_number
 from risk_model.core.errors import CohortError, UnknownTaskError
 from risk_model.labels.labelling import Excluded, Labelled
 from risk_model.labels.task_definitions import TaskDefinition, find_definition, parse_task

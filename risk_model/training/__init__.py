@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from artifact_store import lazy_exports
 
 if TYPE_CHECKING:
-    from risk_model.training.ablation import ablation, write_ablation
+    from risk_model.training.ablation import ablate, write_ablation
     from risk_model.training.fit import build_model
     from risk_model.training.recalibration import write_recalibrated
 
 __all__ = [
-    "ablation",
+    "ablate",
     "build_model",
     "write_ablation",
     "write_recalibrated",
@@ -19,7 +19,7 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "ablation": "risk_model.training.ablation",
+        "ablate": "risk_model.training.ablation",
         "build_model": "risk_model.training.fit",
         "write_ablation": "risk_model.training.ablation",
         "write_recalibrated": "risk_model.training.recalibration",

@@ -64,7 +64,7 @@ def block_of(name: str) -> str:
     return "vital signs" if concept.group == "vital sign" else concept.group
 
 
-def ablation(
+def ablate(
     study: Dataset, names: Sequence[str], *, bootstraps: int = 1000, say: Say = lambda _: None
 ) -> dict[str, Any]:
     """Returns the comparison: each contender's figures, and its difference from the first learner.

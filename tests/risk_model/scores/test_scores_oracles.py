@@ -11,9 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fhir_mapping import PatientRecord
+from fhir_mapping.terminology.diagnosis_tables import Scheme, scheme_groups
 from risk_model.core.values import ScoreResult
+from risk_model.scores.comorbidity import charlson, elixhauser, extremes
 from risk_model.scores.critical_care import (
     saps2,
     saps_age,
@@ -28,7 +32,8 @@ from risk_model.scores.critical_care import (
     sofa_oxygenation,
     sofa_platelets,
 )
-from risk_model.scores.early_warning import news2, qsofa
+from risk_model.scores.early_warning import mews, news2, qsofa
+from risk_model.scores.readmission import hospital_score, lace
 from tests.fhir_mapping.record.test_cases import PATIENT, observation
 from tests.risk_model.scores.test_scores import AT, ICD, points, stay
 
@@ -242,3 +247,125 @@ def test_sofa_bands_in_the_unit_of_the_measurement(
     points: Callable[[float], int], factor: float, expected: dict[float, int]
 ) -> None:
     assert {value: points(value / factor) for value in expected} == expected
+
+
+def test_vasopressors_not_fetched_are_a_range() -> None:
+    whole = {"pao2": 90, "map": 65, "gcs": 15, "platelets": 200, "bilirubin": 1.0, "creatinine": 1.0, "urine": 1500}
+    air = seen("fio2", 21, "2024-05-03T09:00:00Z")
+    unasked = sofa(patient(air, not_fetched=frozenset({"MedicationRequest"}), **whole))
+    assert unasked is not None
+    assert (unasked.low, unasked.high) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "borders"),
+    [
+        ("sbp", "systolic pressure", [(70, 3), (71, 2), (80, 2), (81, 1), (100, 1), (101, 0), (199, 0), (200, 2)]),
+        ("hr", "heart rate", [(40, 2), (41, 1), (50, 1), (51, 0), (100, 0), (101, 1), (110, 1), (111, 2), (129, 2), (130, 3)]),
+        ("rr", "respiratory rate", [(8, 2), (9, 0), (14, 0), (15, 1), (20, 1), (21, 2), (29, 2), (30, 3)]),
+        ("temp", "temperature", [(34.9, 2), (35, 0), (38.4, 0), (38.5, 2)]),
+        ("gcs", "consciousness (AVPU)", [(15, 0), (3, 3)]),
+    ],
+)  # fmt: skip
+def test_mews_borders(name: str, label: str, borders: list[tuple[float, int]]) -> None:
+    for value, expected in borders:
+        assert points(mews(patient(**{name: value})), label) == expected, value
+    assert "consciousness (AVPU)" in mews(patient(gcs=12)).missing  # type: ignore[union-attr]
+
+
+def test_scores_of_intensive_care_are_silent_elsewhere() -> None:
+    ward = PatientRecord.from_resources([PATIENT, stay(2), seen("gcs", 15)], prediction_time=AT)
+    assert sofa(ward) is None
+    assert saps2(ward) is None
+    assert mews(ward) is not None
+
+
+ICD9 = "http://hl7.org/fhir/sid/icd-9-cm"
+
+
+@pytest.mark.parametrize(("scheme", "version"), [(s, v) for s in (Scheme.CHARLSON, Scheme.ELIXHAUSER) for v in ("icd10", "icd9")])  # fmt: skip
+def test_comorbidity_scores_agree_with_pycomorb(scheme: Scheme, version: str) -> None:
+    import polars
+    from pycomorb import comorbidity
+
+    chance = random.Random(f"{scheme}{version}")
+    pool = [
+        code + tail
+        for group in scheme_groups(scheme)
+        for code in getattr(group.codes, version)
+        for tail in ("", "0", "9")
+    ]
+    letters = "ABCDEFGHIJKLMNOPQRSTZ" if version == "icd10" else "0123456789"
+    pool += [f"{letter}{n:02d}{tail}" for letter in letters for n in range(100) for tail in ("", "1")]
+    charts = {str(n): chance.sample(pool, chance.randint(1, 8)) for n in range(2500)}
+    rows = [{"id": n, "code": code, "age": 40} for n, codes in charts.items() for code in codes]
+    answer = comorbidity(scheme.value, polars.DataFrame(rows), icd_version=version, implementation="quan")
+    column = next(name for name in answer.columns if "Index" in name or "Score" in name)
+    expected = dict(zip(answer["id"], answer[column], strict=True))
+    score = charlson if scheme is Scheme.CHARLSON else elixhauser
+    system = ICD if version == "icd10" else ICD9
+    for n, codes in charts.items():
+        record = PatientRecord.from_resources(
+            [PATIENT, *(condition(code, i, system) for i, code in enumerate(codes))], prediction_time=AT
+        )
+        assert exact(score(record)) == expected[n], codes
+
+
+def test_a_condition_in_no_icd_code_makes_a_range() -> None:
+    plain = charlson(patient(condition("I50.9")))
+    mixed = charlson(patient(condition("I50.9"), condition("38341003", 1, "http://snomed.info/sct")))
+    unasked = charlson(patient(not_fetched=frozenset({"Condition"})))
+    assert plain is not None
+    assert mixed is not None
+    assert unasked is not None
+    assert (plain.low, plain.high) == (1, 1)
+    assert (mixed.low, mixed.high, mixed.missing) == (1, 29, ("1 conditions in no ICD code",))
+    assert (unasked.low, unasked.high) == (0, 29)
+    assert extremes(Scheme.ELIXHAUSER, frozenset()) == (-19, 85)
+
+
+ALL: tuple[Callable[[PatientRecord], ScoreResult | None], ...] = (
+    lace, hospital_score, news2, lambda r: news2(r, scale=2), mews, qsofa, sofa, saps2, charlson, elixhauser,
+)  # fmt: skip
+RANGES = {"rr": (5, 40), "spo2": (80, 100), "fio2": (21, 100), "sbp": (60, 230), "hr": (30, 170), "temp": (34, 41),
+          "gcs": (3, 15), "map": (40, 110), "platelets": (5, 400), "bilirubin": (0.2, 15), "creatinine": (0.3, 7),
+          "pao2": (40, 300), "urine": (100, 3000), "bun": (5, 120), "wbc": (0.5, 40), "k": (2.5, 7), "na": (118, 155),
+          "hco3": (8, 35), "hb": (6, 16)}  # fmt: skip
+TYPES = ("Condition", "Procedure", "MedicationRequest", "Encounter")
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.fixed_dictionaries({name: st.integers(int(low) + 1, int(high)) for name, (low, high) in RANGES.items()}),
+    st.sets(st.sampled_from(sorted(RANGES))),
+    st.sets(st.sampled_from(sorted(RANGES))),
+    st.sets(st.sampled_from(TYPES)),
+    st.sets(st.sampled_from(TYPES)),
+    st.booleans(),
+    st.sets(st.sampled_from(["C78.0", "I50.9", "E11.9", "E11.22", "C34.1", "B20", "E66.9", "F19.20"])),
+)
+def test_knowing_more_never_widens_a_range(
+    values: dict[str, int],
+    some: set[str],
+    more: set[str],
+    unasked: set[str],
+    still: set[str],
+    vent: bool,
+    codes: set[str],
+) -> None:
+    """The same patient twice, the second time with more values and more resource types known."""
+    extra = [condition(code, n) for n, code in enumerate(sorted(codes))] + ([VENTILATION] if vent else [])
+
+    def known(names: set[str], not_fetched: set[str]) -> PatientRecord:
+        kept = [r for r in extra if r["resourceType"] not in not_fetched]
+        measured = {name: float(values[name]) for name in names}
+        return patient(*kept, not_fetched=frozenset(not_fetched), **measured)
+
+    less, full = known(some, unasked), known(some | more, unasked & still)
+    for score in ALL:
+        before, after = score(less), score(full)
+        assert (before is None) == (after is None)
+        if before is not None and after is not None:
+            assert before.low <= after.low <= after.high <= before.high, (before, after)
+            assert set(after.missing) <= set(before.missing) or len(after.missing) <= len(before.missing)
+            assert before.band is None or before.band == after.band

@@ -12,7 +12,7 @@ import pytest
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.dataset import Dataset
 from risk_model.first_stage.training_rows import TrainingRows, patient_folds
-from risk_model.training.ablation import ablation, block_of, write_ablation
+from risk_model.training.ablation import ablate, block_of, write_ablation
 from risk_model.training.baselines import LEARNERS, learners
 
 NAMES = ("age.last", "sodium.last", "heart_rate.last", "condition.count", "sex.female")
@@ -32,7 +32,7 @@ def study(rows: int = 400) -> Dataset:
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    return ablation(study(), ["logistic-regression"], bootstraps=100)
+    return ablate(study(), ["logistic-regression"], bootstraps=100)
 
 
 def test_what_matters_is_seen_to_matter(found: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ def test_every_learner_ranks_patients_it_has_not_seen(name: str) -> None:
 
 
 def test_the_answer_is_the_same_each_time(found: dict[str, Any]) -> None:
-    assert ablation(study(), ["logistic-regression"], bootstraps=100) == found
+    assert ablate(study(), ["logistic-regression"], bootstraps=100) == found
 
 
 def test_files_are_written_once(found: dict[str, Any], tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_files_are_written_once(found: dict[str, Any], tmp_path: Path) -> None:
 
 def test_an_unknown_learner_is_named() -> None:
     with pytest.raises(TrainingError, match="known are xgboost"):
-        ablation(study(), ["perceptron"])
+        ablate(study(), ["perceptron"])
 
 
 BLOCKS = [
