@@ -33,6 +33,7 @@ _CODES = (
 _NUMBERS = len(_VALUES)
 _BEGIN = datetime(2015, 1, 1, tzinfo=UTC).replace(tzinfo=None)  # MEDS times have no zone
 _STAY_EVERY = 400
+"""A stay and a readmission come in every so many events."""
 
 
 def write_dataset(folder: Path, events: int) -> int:
@@ -60,9 +61,9 @@ def _subject(subject: int, generator: np.random.Generator) -> list[dict[str, Any
     rows.append({"time": start - timedelta(days=20_000), "code": "MEDS_BIRTH"})
     for place, (kind, day) in enumerate(zip(chosen, days, strict=True)):
         at = start + timedelta(days=day)
-        if place % _STAY_EVERY == 0:
+        if place % _STAY_EVERY in {0, 20}:
             rows.append({"time": at, "code": "HOSPITAL_ADMISSION//URGENT"})
-        if place % _STAY_EVERY == _STAY_EVERY // 40:
+        if place % _STAY_EVERY in {5, 25}:
             rows.append({"time": at, "code": "HOSPITAL_DISCHARGE//HOME"})
         value = float(generator.normal(100, 10)) if kind < _NUMBERS else None
         rows.append({"time": at, "code": _CODES[kind], "numeric_value": value})

@@ -19,8 +19,7 @@ from typing import Any
 import orjson
 
 from fhir_mapping import PatientRecord
-from fhir_mapping.bulk import MedsWriter, partition_by_patient
-from fhir_mapping.bulk.meds_writer import subject_number
+from fhir_mapping.bulk import MedsWriter, partition_by_patient, subject_number
 from risk_model import LabelledCohort
 from risk_model.cohorts import CohortOptions, FhirFolder, MedsDataset, build_cohort
 from risk_model.labels import find_definition

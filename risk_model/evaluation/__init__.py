@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     )
     from risk_model.evaluation.evaluate import predict_cohort, write_evaluation
     from risk_model.evaluation.metrics import measure, subgroup_metrics
+    from risk_model.evaluation.predictions import Prediction, write_predictions
 
 __all__ = [
     "TRAINING",
     "Dataset",
     "DatasetSources",
+    "Prediction",
     "dataset_fingerprint",
     "measure",
     "predict_cohort",
     "read_training_dataset",
     "subgroup_metrics",
     "write_evaluation",
+    "write_predictions",
 ]
 
 __getattr__ = lazy_exports(
@@ -32,6 +35,7 @@ __getattr__ = lazy_exports(
     {
         "Dataset": "risk_model.evaluation.dataset",
         "DatasetSources": "risk_model.evaluation.dataset",
+        "Prediction": "risk_model.evaluation.predictions",
         "TRAINING": "risk_model.evaluation.dataset",
         "dataset_fingerprint": "risk_model.evaluation.cohorts_seen",
         "measure": "risk_model.evaluation.metrics",
@@ -39,5 +43,6 @@ __getattr__ = lazy_exports(
         "read_training_dataset": "risk_model.evaluation.dataset",
         "subgroup_metrics": "risk_model.evaluation.metrics",
         "write_evaluation": "risk_model.evaluation.evaluate",
+        "write_predictions": "risk_model.evaluation.predictions",
     },
 )

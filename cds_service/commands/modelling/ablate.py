@@ -47,15 +47,14 @@ def command(
     from risk_model import LabelledCohort
     from risk_model.evaluation import read_training_dataset
     from risk_model.reports import require_matplotlib
-    from risk_model.training import ablate as ablated
-    from risk_model.training import write_ablation
+    from risk_model.training import ablate, write_ablation
 
     require_matplotlib()
     labelled = LabelledCohort.open(cohort)
     sources = open_sources(None, note_reader, evidence=False, beside=out)
     with counting("rows read") as progress:
         study = read_training_dataset(labelled, labelled.task, sources, progress)
-    found = ablated(study, learners or LEARNERS, bootstraps=bootstraps, say=report_line)
+    found = ablate(study, learners or LEARNERS, bootstraps=bootstraps, say=report_line)
     write_ablation(found, out)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())

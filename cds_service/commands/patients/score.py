@@ -41,6 +41,11 @@ _DEFAULT = "readmission_30d"
 )
 @click.option("--note-reader", default="rules", show_default=True, help=READER_HELP)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With a folder: the NDJSON file to write.")
+@click.option(
+    "--predictions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --out: also a parquet file of the answers in the schema of meds-evaluation; needs the extra [meds].",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the RiskAssessment as JSON.")
 @click.pass_context
 def command(
@@ -57,6 +62,7 @@ def command(
     model: Path | None,
     note_reader: str,
     out: Path | None,
+    predictions: Path | None,
     as_json: bool,
 ) -> None:
     """Estimate the risk of one patient from FHIR files or a FHIR server, or of every patient in a folder.
@@ -82,6 +88,8 @@ def command(
 
     if smart_client and not fhir_server:
         raise click.UsageError("--smart-client needs --fhir-server URL")
+    if predictions is not None and out is None:
+        raise click.UsageError("--predictions needs a folder and --out FILE.ndjson")
     if group and not (smart_client and out):
         raise click.UsageError("--group needs --smart-client and --out")
     pipeline, asked = opened_pipeline(task, model, note_reader)
@@ -89,12 +97,12 @@ def command(
         if files or patient or encounter:
             raise click.UsageError("an export scores all patients: omit FILES, --patient and --encounter")
         with exported(fhir_server, smart_client, group) as folder:
-            _bulk(ctx, folder, out, pipeline, asked, as_of, site_map)
+            _bulk(ctx, folder, out, pipeline, asked, as_of, site_map, predictions)
         return
     if any(path.is_dir() for path in files) or out is not None:
         if len(files) != 1 or not files[0].is_dir() or out is None or patient or encounter or fhir_server:
             raise click.UsageError("a folder needs --out FILE.ndjson, without --patient, --encounter or further files")
-        _bulk(ctx, files[0], out, pipeline, asked, as_of, site_map)
+        _bulk(ctx, files[0], out, pipeline, asked, as_of, site_map, predictions)
         return
     record = _record(files, fhir_server, smart_client, patient, encounter, as_of, site_map)
     if note_reader != "rules" and record.notes():
@@ -141,13 +149,16 @@ def _bulk(
     task: str,
     as_of: datetime | None,
     site_map: SiteMap | None,
+    predictions: Path | None,
 ) -> None:
     from cds_service.commands.patients.score_folder import score_folder
     from cds_service.commands.shared.model_sources import counting, report_line
     from risk_model.cohorts import FhirFolder
 
     with FhirFolder(folder, report_line) as source, counting("patients scored") as progress:
-        found = score_folder(pipeline, source, task, out, as_of=as_of, site_map=site_map, progress=progress)
+        found = score_folder(
+            pipeline, source, task, out, as_of=as_of, site_map=site_map, predictions=predictions, progress=progress
+        )
     report_line(
         f"{found.answered} answered, {sum(found.abstained.values())} declined, {len(found.refused)} unreadable: {out}"
     )

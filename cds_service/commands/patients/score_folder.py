@@ -14,6 +14,7 @@ from artifact_store import atomic_file
 from fhir_mapping import FhirMappingError, PatientRecord, SiteMap
 from risk_model import Pipeline, risk_assessment
 from risk_model.cohorts import FhirFolder
+from risk_model.evaluation import Prediction, write_predictions
 
 
 @dataclass
@@ -33,14 +34,17 @@ def score_folder(
     *,
     as_of: datetime | None = None,
     site_map: SiteMap | None = None,
+    predictions: Path | None = None,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Scored:
     """Writes `out` atomically (NDJSON, in the order of patient ids within the folder's shards).
 
     An abstention is a RiskAssessment with its reason. An unreadable patient is an
-    OperationOutcome in its place.
+    OperationOutcome in its place. `predictions` is a parquet file to write the answers to as well, in the schema of
+    meds-evaluation.
     """
     found = Scored()
+    answers: list[Prediction] = []
     total = source.patient_count
     with atomic_file(out) as stream:
         for number, patient in enumerate(source.patients(), start=1):
@@ -54,12 +58,17 @@ def score_folder(
             else:
                 assessment = pipeline.assess(record, task)
                 abstention = assessment.estimate.abstention
-                if abstention is None:
+                if abstention is None and assessment.estimate.probability is not None:
                     found.answered += 1
-                else:
+                    answers.append(
+                        Prediction(patient.subject_id, record.prediction_time, assessment.estimate.probability)
+                    )
+                elif abstention is not None:
                     found.abstained[abstention.code] += 1
                 stream.write(_line(risk_assessment(assessment)))
             progress(number, total)
+    if predictions is not None:
+        write_predictions(predictions, answers)
     return found
 
 

@@ -270,12 +270,12 @@ def test_cautions_stand_beside_the_number(assessed: tuple[Assessment, PatientRec
     assert "<b>" not in text
 
 
-def test_past_its_deadline_the_pipeline_skips_the_literature(
+def test_past_its_deadline_the_pipeline_skips_notes_and_literature(
     assessed: tuple[Assessment, PatientRecord],
 ) -> None:
     _, record = assessed
     late = Pipeline.shipped().assess(record, READMISSION_30D, deadline=0.0)
-    assert late.left_out == ("literature",)
+    assert late.left_out == ("notes", "literature")
     assert late.evidence == ()
     assert late.estimate.probability is not None
 

@@ -15,6 +15,8 @@ from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 # Of eleven charts: the models speak for adults in intensive care, and for adult inpatients with diabetes.
 WITH_AN_ESTIMATE = {IN_HOSPITAL_MORTALITY: 3, READMISSION_30D: 5}
+# One has only normal values, of which none is a driver.
+WITH_DRIVERS = {IN_HOSPITAL_MORTALITY: 2, READMISSION_30D: 5}
 OUTSIDE = {"not-intensive-care", "outside-population", "too-young", "no-inpatient-stay"}
 
 
@@ -34,7 +36,7 @@ def estimates() -> dict[str, list[RiskEstimate]]:
 def test_as_many_as_before_get_an_estimate(estimates: dict[str, list[RiskEstimate]], task: str) -> None:
     answered = [estimate for estimate in estimates[task] if estimate.probability is not None]
     assert len(answered) >= WITH_AN_ESTIMATE[task]
-    assert all(estimate.drivers for estimate in answered)
+    assert sum(bool(estimate.drivers) for estimate in answered) >= WITH_DRIVERS[task]
 
 
 def test_six_of_eleven_patients_get_at_least_one(estimates: dict[str, list[RiskEstimate]]) -> None:
