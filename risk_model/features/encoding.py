@@ -64,7 +64,7 @@ _FLAGS = ("finding.", "admitted_from.", "discharged_to.", "medication_")
 _USUAL = frozenset({"admitted_from.referral", "discharged_to.home", "earlier_stay.to_home"})
 
 
-class Form(StrEnum):
+class ColumnForm(StrEnum):
     """How a column is made of its input."""
 
     PLAIN = "plain"
@@ -96,7 +96,7 @@ class Column:
 
     name: str
     place: int
-    form: Form
+    form: ColumnForm
     direction: int
     scale: str | None = None
     """The concept of its normal range."""
@@ -131,7 +131,7 @@ class Encoding:
 
         Its estimates are explained against the same reference; nothing keeps an abnormal value from lowering them.
         """
-        columns = tuple(Column(name, place, Form.PLAIN, 0) for place, name in enumerate(names))
+        columns = tuple(Column(name, place, ColumnForm.PLAIN, 0) for place, name in enumerate(names))
         return replace(cls.of(names, normal_ranges()), columns=columns)
 
     def to_json(self) -> dict[str, Any]:
@@ -206,9 +206,9 @@ class Encoding:
         return _pairs(found)
 
     @cached_property
-    def _by_form(self) -> Mapping[Form, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def _by_form(self) -> Mapping[ColumnForm, tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """The positions of the columns of each form but plain, and of their scales."""
-        found: dict[Form, list[tuple[int, int]]] = {}
+        found: dict[ColumnForm, list[tuple[int, int]]] = {}
         for number, column in enumerate(self.columns):
             if column.scale is not None:
                 found.setdefault(column.form, []).append((number, self._scales.index(column.scale)))
@@ -272,18 +272,18 @@ def _columns(place: int, name: str, ranges: Mapping[str, RangeTable], rising: fr
     if scale in ranges and scale is not None:
         yield from _measured_columns(place, name, scale, ranges[scale])
     elif not (concept_of(name) == "urine_output" and name.rpartition(".")[2] in _LEVELS):
-        yield Column(name, place, Form.PLAIN, int(_rises(name, rising)))
+        yield Column(name, place, ColumnForm.PLAIN, int(_rises(name, rising)))
 
 
 def _measured_columns(place: int, name: str, scale: str, table: RangeTable) -> Iterator[Column]:
     if not table.harm_low:
-        yield Column(name, place, Form.FLOORED, 1, scale)
+        yield Column(name, place, ColumnForm.FLOORED, 1, scale)
     elif not table.harm_high:
-        yield Column(name, place, Form.CAPPED, -1, scale)
+        yield Column(name, place, ColumnForm.CAPPED, -1, scale)
     else:
-        yield Column(f"{name}:below", place, Form.BELOW, 1, scale)
-        yield Column(f"{name}:above", place, Form.ABOVE, 1, scale)
-        yield Column(f"{name}:within", place, Form.WITHIN, 0, scale)
+        yield Column(f"{name}:below", place, ColumnForm.BELOW, 1, scale)
+        yield Column(f"{name}:above", place, ColumnForm.ABOVE, 1, scale)
+        yield Column(f"{name}:within", place, ColumnForm.WITHIN, 0, scale)
 
 
 def _rises(name: str, rising: frozenset[str]) -> bool:
@@ -308,11 +308,11 @@ def _pairs(found: Sequence[tuple[int, int]]) -> tuple[NDArray[np.int64], NDArray
     return np.array([a for a, _ in found], dtype=np.int64), np.array([b for _, b in found], dtype=np.int64)
 
 
-_FORMED: Mapping[Form, Callable[[Floats, Floats, Floats], Floats]] = {
-    Form.FLOORED: lambda value, low, _: np.maximum(value, low),
-    Form.CAPPED: lambda value, _, high: np.minimum(value, high),
-    Form.BELOW: lambda value, low, _: np.maximum(low - value, 0.0),
-    Form.ABOVE: lambda value, _, high: np.maximum(value - high, 0.0),
-    Form.WITHIN: lambda value, low, high: np.clip(value, low, high),
+_FORMED: Mapping[ColumnForm, Callable[[Floats, Floats, Floats], Floats]] = {
+    ColumnForm.FLOORED: lambda value, low, _: np.maximum(value, low),
+    ColumnForm.CAPPED: lambda value, _, high: np.minimum(value, high),
+    ColumnForm.BELOW: lambda value, low, _: np.maximum(low - value, 0.0),
+    ColumnForm.ABOVE: lambda value, _, high: np.maximum(value - high, 0.0),
+    ColumnForm.WITHIN: lambda value, low, high: np.clip(value, low, high),
 }
 _RESTS: Mapping[Rest, float] = {Rest.NONE: 0.0, Rest.USUAL: 1.0}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, Abnormality
-from risk_model.features.encoding import Encoding, Form, Rest, encoding_for, scale_of
+from risk_model.features.encoding import ColumnForm, Encoding, Rest, encoding_for, scale_of
 from risk_model.features.inputs import input_names
 from risk_model.features.normal_ranges import RangeTable, as_measured, normal_range, normal_ranges
 
@@ -92,7 +92,7 @@ def test_from_the_reference_to_any_patient_no_constrained_column_falls(task: str
         moves = (here[:, place] - there[:, place])[np.isfinite(here[:, place]) & np.isfinite(there[:, place])]
         if column.direction and encoding.rests[column.place] is not Rest.MEDIAN:
             assert (column.direction * moves >= -1e-5).all(), column.name
-        if column.form is Form.WITHIN:
+        if column.form is ColumnForm.WITHIN:
             assert (np.abs(moves) < 1e-4).all(), column.name
 
 
