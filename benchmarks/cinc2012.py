@@ -140,9 +140,9 @@ def by_hour(train: ComparedCohort, early: ComparedCohort, test: ComparedCohort |
     truth = {EARLY: (early, np.ones(len(early.cohort.y), bool)), 24: (study, ~at_48), 48: (study, at_48)}
     found: dict[str, Any] = {}
     for hours, (rows, chosen) in truth.items():
-        y, subjects = rows.cohort.y[chosen], np.array(rows.cohort.patients)[chosen]
-        answer = measure(y, scores[hours], subjects, metrics={"auroc": SCORE_METRICS["auroc"]}, bootstraps=200)
-        found[f"{hours} h"] = {**answer, "patients": len(set(subjects.tolist()))}
+        y, patients = rows.cohort.y[chosen], np.array(rows.cohort.patients)[chosen]
+        answer = measure(y, scores[hours], patients, metrics={"auroc": SCORE_METRICS["auroc"]}, bootstraps=200)
+        found[f"{hours} h"] = {**answer, "patients": len(set(patients.tolist()))}
     return found
 
 

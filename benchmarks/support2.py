@@ -120,24 +120,24 @@ def validate(train: Path, test: Path, out: Path) -> dict[str, Any]:
         inside = orjson.loads((work / "model" / "metrics.json").read_bytes())
         shipped = RiskModel.open(shipped_folder(IN_HOSPITAL_MORTALITY))
         fitted, as_is = predicted(shipped, learned), predicted(shipped, held)
-    y, subjects = trained.outcome, np.array(trained.subjects)
+    y, patients = trained.outcome, np.array(trained.subjects)
     intercept, slope = logistic_fit(fitted.outcome, fitted.logit)
     probability = sigmoid(trained.logit)
-    metrics: dict[str, Any] = dict(measure(y, probability, subjects, bootstraps=BOOTSTRAPS))
+    metrics: dict[str, Any] = dict(measure(y, probability, patients, bootstraps=BOOTSTRAPS))
     others = {
         "shipped mortality model as it is": sigmoid(as_is.logit),
         "shipped mortality model recalibrated": sigmoid(intercept + slope * as_is.logit),
     }
-    metrics["comparators"] = {n: dict(measure(y, p, subjects, bootstraps=BOOTSTRAPS)) for n, p in others.items()}
+    metrics["comparators"] = {n: dict(measure(y, p, patients, bootstraps=BOOTSTRAPS)) for n, p in others.items()}
     scores = rivals(test, trained.subjects)
     for name, score in scores.items():
         known = np.isfinite(score)
         metrics["comparators"][name] = dict(
-            measure(y[known], score[known], subjects[known], metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS)
+            measure(y[known], score[known], patients[known], metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS)
         )
     asked = np.isfinite(scores["physicians"])
     metrics["comparators"]["trained model, patients with a physician's estimate"] = dict(
-        measure(y[asked], probability[asked], subjects[asked], metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS)
+        measure(y[asked], probability[asked], patients[asked], metrics=SCORE_METRICS, bootstraps=BOOTSTRAPS)
     )
     metrics |= {
         "rows": len(y),

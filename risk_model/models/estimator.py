@@ -46,6 +46,7 @@ from risk_model.scores.by_task import comparators
 ALWAYS_KNOWN = 0.999
 _Z90 = 1.6448536269514722
 _NEIGHBOURS = 1
+_ROUNDING = 1e-9  # log-odds; a smaller sum of leaves is zero
 _SAME_MARGIN = 1e-3  # log-odds; sums of float32 differ in their last digits between machines
 _AT_ITS_BOUND = (
     "What a language model read in the notes would have moved this estimate further than it is allowed to; it was held "
@@ -280,7 +281,8 @@ class RiskModel:
         probability, reference = self._probabilities(columns).tolist()
         found = self._paths().contributions(columns[0], columns[1]) * self.manifest["calibration"]["slope"]
         contributions = dict(zip(self.encoding.concepts, found.tolist(), strict=True))
-        return Explanation(probability, reference, {name: part for name, part in contributions.items() if part})
+        kept = {name: part for name, part in contributions.items() if abs(part) > _ROUNDING}
+        return Explanation(probability, reference, kept)
 
     def _apply(self, explained: Explained) -> _Answer:
         found = self.explain(explained.row)
