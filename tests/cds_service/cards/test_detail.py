@@ -43,12 +43,13 @@ def test_a_literature_timeout_differs_from_no_result(assessed: tuple[Assessment,
     assert "No article in the evidence base" not in text
 
 
-def test_past_its_deadline_the_pipeline_skips_the_literature(
+def test_past_its_deadline_the_pipeline_skips_notes_and_literature(
     assessed: tuple[Assessment, PatientRecord],
 ) -> None:
     _, record = assessed
     late = Pipeline.shipped().assess(record, READMISSION_30D, deadline=0.0)
-    assert late.left_out == ("literature",)
+    assert late.left_out == ("notes", "literature")
+    assert "not read: the time was up" in detail([late], record)
     assert late.evidence == ()
     assert late.estimate.probability is not None
 
