@@ -18,7 +18,7 @@ from risk_model.notes.asides import aside, flagged
 MOST_LINKS = 16
 MOST_NUMBERS = 8
 URINE_RATE = "urine_rate"
-_HOURS = r"(?:hours?|hrs?|(?-i:h))\b"  # `4.1H` is a value flagged high
+_HOURS = r"(?:hours?|(?-i:HRS|[Hh]rs?|h))\b"  # `4.1H` is a value flagged high, `98.6 HR` precedes a heart rate
 _TIME = rf"(?:(?:at|@)\s*)?\d{{1,2}}:\d{{2}}(?:\s?(?:am|pm|h|hrs)\b)?|(?:at|@)\s*[0-2]\d[0-5]\d(?:\s?{_HOURS})?"
 _PERIOD = (
     rf"(?:(?:over|in|during|for)\s+)?(?:the\s+)?(?:last|past|previous|first)\s+\d{{1,2}}\s?{_HOURS}"

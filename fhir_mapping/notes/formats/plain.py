@@ -55,8 +55,8 @@ def decode_in_place(raw: bytes) -> str:
     """Returns the text of a plain text file with a blank in place of each invisible character, so that offsets into it
     are offsets into the file's text.
 
-    >>> decode_in_place(b"\\nno pain\\r\\nrest\\x07")
-    '\\nno pain \\nrest '
+    >>> decode_in_place(b"\\nno pain and no fever\\r\\nrest\\x07")
+    '\\nno pain and no fever \\nrest '
 
     Raises UnreadableError `not-text` for binary data.
     """

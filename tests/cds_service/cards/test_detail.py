@@ -276,6 +276,7 @@ def test_past_its_deadline_the_pipeline_skips_notes_and_literature(
     _, record = assessed
     late = Pipeline.shipped().assess(record, READMISSION_30D, deadline=0.0)
     assert late.left_out == ("notes", "literature")
+    assert "Notes were not read: the time was up." in detail([late], record)
     assert late.evidence == ()
     assert late.estimate.probability is not None
 

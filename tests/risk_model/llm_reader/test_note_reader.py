@@ -137,7 +137,7 @@ def test_a_cut_answer_keeps_what_was_whole(rules: RuleNoteReader) -> None:
 
 def test_both_readers_are_note_readers(rules: RuleNoteReader) -> None:
     readers: list[NoteReader] = [rules, LanguageNoteReader(SaysModel(rambles), rules)]
-    assert [reader.name for reader in readers] == ["rules-2", "language:says"]
+    assert [reader.name for reader in readers] == ["rules-3", "language:says"]
 
 
 def test_a_real_model_reads_and_everything_is_anchored(rules: RuleNoteReader, smollm2: LocalLanguageModel) -> None:
