@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import exp
 
 from cds_service.app_pages.chart import OpenChart
 from cds_service.app_pages.what_if import Levers, levers
-from cds_service.cards.wording import outcome_name
+from cds_service.cards.driver_lines import nothing_raises
+from cds_service.cards.wording import outcome_name, percent
 from cds_service.explanations.data_quality import Quality, quality
 from cds_service.explanations.driver_literature import SECONDS
 from cds_service.explanations.drivers import DriverView, driver_views
 from cds_service.explanations.evidence import Literature, literature
 from cds_service.explanations.formatting import format_moment, reason_words
-from cds_service.explanations.notes import ConceptMentions, concept_mentions
+from cds_service.explanations.notes import ConceptMentions, MentionsShown, concept_mentions, sifted
 from cds_service.explanations.reading import reading_words
 from cds_service.explanations.risk_now import RiskNow, risk_now
 from fhir_mapping import PatientRecord
@@ -43,6 +45,12 @@ class TaskDrivers:
     abstains: bool
     modifiable: tuple[DriverView, ...]
     fixed: tuple[DriverView, ...]
+    reference: str
+    """The estimated risk of the reference patient; empty where a model has none."""
+    rest: str
+    """By how much all inputs that are not drivers multiply the odds; empty where that is next to nothing."""
+    nothing_raises: str
+    """The sentence for an estimate that nothing raises, else empty."""
 
     @property
     def strongest(self) -> tuple[DriverView, ...]:
@@ -55,7 +63,7 @@ class Page:
     banner: Banner
     risks: tuple[RiskNow, ...]
     drivers: tuple[TaskDrivers, ...]
-    said: tuple[ConceptMentions, ...]
+    said: MentionsShown
     reading: tuple[str, ...]
     literature: Literature
     quality: Quality
@@ -82,7 +90,7 @@ def page_of(
         banner=banner_of(chart, record),
         risks=tuple(risk_now(a.estimate, model) for a, model in zip(assessments, models, strict=True)),
         drivers=tuple(_task_drivers(a.estimate, record, notes_say) for a in assessments),
-        said=notes_say,
+        said=sifted(notes_say),
         reading=reading_words(assessments),
         literature=literature(assessments, record, notes_say, pipeline.index),
         quality=quality(assessments, record, models),
@@ -136,4 +144,14 @@ def _task_drivers(
         estimate.probability is None,
         tuple(view for view in views if view.modifiable),
         tuple(view for view in views if not view.modifiable),
+        "" if estimate.reference is None else percent(estimate.reference),
+        _rest(estimate),
+        "" if any(view.direction == "raises" for view in views) else nothing_raises(estimate.task),
     )
+
+
+def _rest(estimate: RiskEstimate) -> str:
+    """Drivers and the rest add up, in log-odds, to the difference from the reference."""
+    listed = {driver.concept for driver in estimate.drivers}
+    factor = f"{exp(sum(added for concept, added in estimate.contributions if concept not in listed)):.2f}"
+    return "" if factor == "1.00" else factor

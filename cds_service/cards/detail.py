@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from cds_service.cards.driver_lines import driver_lines
 from cds_service.cards.escape import gfm
 from cds_service.cards.missing import missing_that_matters
-from cds_service.cards.scores import disagreement, fitting_scores, leading_score, score_words
-from cds_service.cards.wording import counted, driver_words, outcome_name, percent, percent_range
+from cds_service.cards.scores import comparable_risk, disagreement, fitting_scores, leading_score, score_words
+from cds_service.cards.wording import counted, outcome_name, percent, percent_range
 from fhir_mapping import PatientRecord
-from risk_model import Assessment, Driver, RiskEstimate
+from risk_model import Assessment, RiskEstimate
 
 MAX_WORDS: Mapping[int, int] = {1: 90, 2: 130}
 # What a kind of resource holds, as a clinician calls it.
@@ -62,7 +63,7 @@ def _answer(estimate: RiskEstimate, record: PatientRecord, strongest: int) -> It
     yield _risk(estimate)
     if estimate.probability is not None:
         yield from (f"**Caution:** {gfm(caution, 240)}" for caution in estimate.cautions[:1])
-        yield from _drivers(estimate.drivers, strongest)
+        yield from driver_lines(estimate, strongest)
     score = leading_score(estimate)
     if score is not None:
         words = disagreement(estimate)
@@ -83,14 +84,6 @@ def _risk(estimate: RiskEstimate) -> str:
     interval = "" if estimate.interval is None else f" ({percent_range(*estimate.interval)})"
     average = "" if estimate.baseline is None else f", cohort average {percent(estimate.baseline)}"
     return f"**{name} {percent(estimate.probability)}{interval}**{average}."
-
-
-def _drivers(drivers: Sequence[Driver], strongest: int) -> Iterator[str]:
-    for title, sign in (("Raises", 1), ("Lowers", -1)):
-        chosen = sorted((d for d in drivers if d.contribution * sign > 0), key=lambda d: -abs(d.contribution))
-        words = dict.fromkeys(driver_words(driver) for driver in chosen)
-        if words:
-            yield f"{title}: {', '.join(list(words)[:strongest])}."
 
 
 def _limits(assessments: Sequence[Assessment], record: PatientRecord) -> Iterator[str]:
@@ -121,12 +114,19 @@ def _language_models(assessments: Sequence[Assessment]) -> Iterator[str]:
 
 
 def _paper(assessments: Sequence[Assessment]) -> Iterator[str]:
-    """The first paper about one of the drivers or problems and the outcome, with its title as published."""
+    """The first paper about one of the drivers or problems and an outcome of which the card gives a risk."""
     for assessment in assessments:
+        if not _gives_risk(assessment.estimate):
+            continue
         for evidence in assessment.evidence:
             if evidence.factor and evidence.outcome:
                 about = gfm(f"{evidence.factor} and {evidence.outcome}", 80)
                 yield f"Evidence on {about}: [{gfm(evidence.citation or evidence.title, 120)}]({evidence.url})."
+
+
+def _gives_risk(estimate: RiskEstimate) -> bool:
+    score = leading_score(estimate)
+    return estimate.probability is not None or (score is not None and comparable_risk(score) is not None)
 
 
 def _either(names: Iterable[str]) -> str:

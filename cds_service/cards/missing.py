@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from cds_service.cards.scores import leading_score
-from cds_service.cards.wording import lower_first
+from cds_service.cards.wording import lower_first, short_name
 from fhir_mapping import PatientRecord
 from fhir_mapping.terminology import definitions
 from risk_model import RiskEstimate
@@ -26,6 +26,10 @@ _CONCEPTS: Mapping[str, str] = MappingProxyType(
         "hemoglobin": "hemoglobin",
     }
 )  # fmt: skip
+# The scores' names of inputs that are no measurement, as one would ask for them.
+_ASKED: Mapping[str, str] = MappingProxyType(
+    {"air or oxygen": "whether on oxygen", "type of admission": "whether admitted for surgery"}
+)
 # Charted under one name, it is not missing under the other.
 _ALSO: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"urine_output": ("daily_urine_output",), "mean_bp": ("systolic_bp",), "fio2": ("oxygen_flow",)}
@@ -44,23 +48,27 @@ class MissingInput:
     old: bool
     by: str
     code: str = ""
+    concept: str = ""
 
     def in_words(self) -> str:
-        return f"{self.name} ({OLD})" if self.old else self.name
+        short = short_name(self.concept, self.name)
+        return f"{short} ({OLD})" if self.old else short
 
 
 def missing_inputs(estimate: RiskEstimate, record: PatientRecord) -> tuple[MissingInput, ...]:
     """Returns every missing input once: those of the best-fitting score, then those of the model."""
     found: dict[str, MissingInput] = {}
     for item in (*_of_score(estimate, record), *_of_model(estimate, record)):
-        found.setdefault(item.name.casefold().removeprefix("total "), item)
+        found.setdefault(item.concept or item.name.casefold(), item)
     return tuple(found.values())
 
 
 def missing_that_matters(estimate: RiskEstimate, record: PatientRecord) -> tuple[str, ...]:
     """Returns at most three: the score's first, which widen its range; the model's only for its own patients."""
     helps = estimate.abstention is None or estimate.abstention.code in _DATA_WOULD_HELP
-    asked = [item for item in missing_inputs(estimate, record) if helps or item.by]
+    # What the reason of an abstention names is not said twice.
+    reason = "" if estimate.abstention is None else estimate.abstention.reason.casefold()
+    asked = [i for i in missing_inputs(estimate, record) if (helps or i.by) and i.name.casefold() not in reason]
     return tuple(item.in_words() for item in asked[:MAX_MISSING])
 
 
@@ -68,7 +76,7 @@ def _of_score(estimate: RiskEstimate, record: PatientRecord) -> Iterator[Missing
     score = leading_score(estimate)
     for name in () if score is None else score.missing:
         concept = _CONCEPTS.get(name.casefold(), "")
-        yield MissingInput(name, _charted(record, concept), score.name if score else "")
+        yield MissingInput(_ASKED.get(name, name), _charted(record, concept), score.name if score else "", "", concept)
 
 
 def _of_model(estimate: RiskEstimate, record: PatientRecord) -> Iterator[MissingInput]:
@@ -77,7 +85,7 @@ def _of_model(estimate: RiskEstimate, record: PatientRecord) -> Iterator[Missing
         concept = labels.get(gap.name, "")
         if any(_charted(record, other) for other in _ALSO.get(concept, ())):
             continue
-        yield MissingInput(lower_first(gap.name), _charted(record, concept), "", gap.reason)
+        yield MissingInput(lower_first(gap.name), _charted(record, concept), "", gap.reason, concept)
 
 
 def _charted(record: PatientRecord, concept: str) -> bool:

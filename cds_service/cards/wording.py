@@ -38,6 +38,7 @@ _PLAIN: Mapping[tuple[str, str], str] = MappingProxyType(
         ("acute_admission", "yes"): "emergency admission",
         ("acute_admission", "no"): "planned admission",
         ("intensive_care", "yes"): "in intensive care",
+        ("admitted_from", "emergency department"): "admitted through the emergency department",
     }
 )
 
@@ -94,6 +95,15 @@ def lower_first(text: str) -> str:
     return text if any(letter.isupper() for letter in first[1:]) or second else text[:1].lower() + text[1:]
 
 
+def short_name(concept: str, label: str) -> str:
+    """Returns the name of a concept as charts abbreviate it, else its label for the middle of a sentence.
+
+    >>> short_name("bun", "Blood urea nitrogen"), short_name("lactate", "Lactate")
+    ('BUN', 'lactate')
+    """
+    return _SHORT.get(concept) or lower_first(label)
+
+
 def driver_words(driver: Driver) -> str:
     """Returns a driver in few words, escaped for Markdown: name, newest value, and whether it is low or high.
 
@@ -107,6 +117,8 @@ def driver_words(driver: Driver) -> str:
     'heart failure'
     >>> driver_words(Driver("age", "Age", "83 years", 0.5, False))
     'age 83'
+    >>> driver_words(Driver("length_of_stay", "Length of stay", "12.71 days", 0.5, False))
+    '13 days in hospital'
     """
     # The range of a stay is in the app; the card has the newest value.
     value = driver.value.partition(" (range ")[0]
@@ -116,15 +128,17 @@ def driver_words(driver: Driver) -> str:
 
 def _by_kind(driver: Driver, value: str) -> str:
     if driver.concept in _COUNTED:
-        few = "only " if driver.contribution < 0 and value != "0" else ""
-        return few + _count(value, *_COUNTED[driver.concept])
-    label = _SHORT.get(driver.concept) or lower_first(driver.label)
+        return _count(value, *_COUNTED[driver.concept])
+    label = short_name(driver.concept, driver.label)
     if value == _RECORDED:
         return label
     if driver.concept == "age":
         return f"age {value.removesuffix(' years')}"
     if driver.concept == "sex":
         return f"{value} sex"
+    days = value.removesuffix(" days")
+    if driver.concept == "length_of_stay" and days.replace(".", "", 1).isdigit():
+        return f"{float(days):.0f} days in hospital"
     if driver.concept == "discharged_to":
         return f"going {value}" if value.startswith("home") else f"going to {value}"
     if driver.concept == "admitted_from":

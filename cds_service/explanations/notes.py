@@ -17,7 +17,6 @@ AROUND = 140
 MAX_PASSAGES = 3
 MAX_MARKED = 400
 _KINDS = ("present", "uncertain", "denied", "past", "planned or possible", "family history")
-FAMILY_HISTORY = _KINDS[-1]
 
 
 @dataclass(frozen=True, slots=True)

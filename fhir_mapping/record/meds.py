@@ -147,7 +147,9 @@ def _clinical(record: RecordView) -> Iterator[MedsEvent]:
         yield from _coded(condition, "CONDITION", when, condition.abated)
     for medication in record.medications:
         when = medication.start or _known_from(record, medication.source, None)
-        yield from _coded(medication, "DRUG", when, medication.end)
+        # An order that is over without an end is shown at its start alone: as running it would be so for ever.
+        over = medication.end if medication.active else medication.end or when
+        yield from _coded(medication, "DRUG", when, over)
     for procedure in record.procedures:
         when = procedure.performed or _known_from(record, procedure.source, None)
         yield from _coded(procedure, "PROCEDURE", when, None)

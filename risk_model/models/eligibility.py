@@ -47,7 +47,8 @@ def outside(population: Mapping[str, Any], record: PatientRecord, vector: Featur
     if age is None:
         return Abstention("age-unknown", f"The age is not known. {fits}.")
     if age < population["minimum_age"]:
-        return Abstention("too-young", f"The patient is {age:.0f} years old. {fits}.")
+        old = "younger than 1 year" if age < 1 else f"{int(age)} years old"
+        return Abstention("too-young", f"The patient is {old}. {fits}.")
     if population.get("intensive_care") and not (stay and stay.intensive_care):
         return Abstention("not-intensive-care", f"The record does not show intensive care. {fits}.")
     found = _outside_time(vector, population) or _outside_stay(record, population)

@@ -344,7 +344,7 @@ class RiskModel:
         if not missing:
             return None
         named = ", ".join(sorted(missing)[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        reason = f"The model always had these inputs when it learned, and lacks them here: {named}."
+        reason = f"Inputs that the model needs are not known: {named}."
         return Abstention("input-unknown", reason)
 
 
@@ -407,8 +407,10 @@ def _cautions(outlier: OutlierScore | None) -> tuple[str, ...]:
 
 
 def _mostly(outlier: OutlierScore) -> str:
-    labels = ", ".join(inputs.label_of(concept) for concept in outlier.concepts)
-    return f"; most of all: {labels}" if labels else ""
+    labels = (inputs.label_of(concept) for concept in outlier.concepts)
+    # Labels begin with a capital, which only abbreviations keep in a sentence.
+    named = ", ".join(label if label[1:2].isupper() else label[:1].lower() + label[1:] for label in labels)
+    return f"; most of all: {named}" if named else ""
 
 
 def _wilson(events: float, n: float) -> tuple[float, float]:

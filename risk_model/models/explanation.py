@@ -221,10 +221,13 @@ def format_driver_value(
     if concept in _FLAGS:
         return "yes" if values[known[0]] else "no"
     last = vector.values.get(f"{concept}.last") or vector.values.get(f"{concept}.count")
+    low, high = vector.number(f"{concept}.min"), vector.number(f"{concept}.max")
     if last is None:
+        # A count of which only the bounds are known enters as their mean, which nobody counted.
+        if low is not None and high is not None and low < high:
+            return f"{format_number(low)}–{format_number(high)}"
         return format_number(values[known[0]])
     words = last.value if isinstance(last.value, str) else format_quantity(last.value, last.unit)
-    low, high = vector.number(f"{concept}.min"), vector.number(f"{concept}.max")
     if low is not None and high is not None and low != high:
         words += f" (range {format_number(low)} to {format_number(high)})"
     return words

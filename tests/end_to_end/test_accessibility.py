@@ -74,11 +74,10 @@ def test_the_ward_with_a_card(
 def test_the_ward_where_the_service_refuses(
     page: Any, demo: Flask, shown: DemoWard, address: str, violations_of: Any
 ) -> None:
-    outpatient = next(p for p in shown.patients.values() if p.stay is None)
-    page.goto(f"{address}/demo/#{outpatient.id}")
-    page.wait_for_selector("#cards[data-answered]", state="attached")
-    page.click("button[data-service=readmission-30d]")
-    page.wait_for_selector(".problem")
+    busy = '{"issue": [{"code": "throttled", "diagnostics": "too busy"}]}'
+    page.route("**/cds-services/hospital-risk", lambda route: route.fulfill(status=503, body=busy))
+    page.goto(f"{address}/demo/#{next(iter(shown.patients))}")
+    page.wait_for_selector(".problem[role=alert] p")
     assert violations_of(page) == []
 
 

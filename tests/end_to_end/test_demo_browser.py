@@ -68,7 +68,7 @@ def test_a_dismissal_can_be_undone_before_it_is_sent(page: Any, demo: Flask) -> 
     choose(page, "Santiago")
     page.click(".dismiss")
     choose(page, "Rogers")
-    page.wait_for_function("document.querySelectorAll('.dismissed').length === 0")
+    page.wait_for_selector(".dismissed", state="detached")
     page.wait_for_timeout(300)
     assert len(store.feedback()) == before + 1, "the undone one is not sent; the other at once when the chart is left"
 
@@ -141,7 +141,7 @@ def test_a_card_links_to_its_request_trace(page: Any, address: str) -> None:
 
 
 def test_the_ward_list_shows_each_patients_risk_and_sorts_by_it(page: Any) -> None:
-    page.wait_for_function("document.querySelectorAll('.risks[data-ask]').length === 0")
+    page.wait_for_selector(".risks[data-ask]", state="detached")
     rogers = page.inner_text(".patient:has-text('Rogers') .risks")
     summary = page.inner_text(".card h3")
     assert all(figure in summary for figure in re.findall(r"\d+ %", rogers))

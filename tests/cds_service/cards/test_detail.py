@@ -11,6 +11,7 @@ import pytest
 
 from cds_service.cards.card import Thresholds, build_card
 from cds_service.cards.detail import MAX_WORDS, detail
+from cds_service.cards.driver_lines import driver_lines
 from cds_service.cards.missing import missing_that_matters
 from cds_service.cards.scores import disagreement, fitting_scores, leading_score, score_words
 from cds_service.explanations.reading import reading_words
@@ -132,6 +133,57 @@ def test_the_card_of_the_issue() -> None:
     assert "Lowers" not in text
 
 
+def a_driver(concept: str, value: str, contribution: float) -> Driver:
+    return Driver(concept, concept.replace("_", " ").capitalize(), value, contribution, False)
+
+
+@pytest.mark.parametrize(
+    ("task", "drivers", "lines"),
+    [
+        (IN_HOSPITAL_MORTALITY, [], ["No abnormal value raises the risk."]),
+        (READMISSION_30D, [], ["No input of the model raises the risk."]),
+        (READMISSION_30D, [("hypertension", "recorded", 0.04)], ["No single finding raises the risk noticeably."]),
+        (
+            IN_HOSPITAL_MORTALITY,
+            [("age", "52 years", -0.2)],
+            ["No abnormal value raises the risk.", "Lowers: age 52."],
+        ),
+        (
+            READMISSION_30D,
+            [("condition", "4", -0.3), ("medication", "6–7", -0.2), ("length_of_stay", "2.71 days", -0.2)],
+            ["No input of the model raises the risk."],
+        ),
+        (
+            READMISSION_30D,
+            [("medication", "17–18", 0.3), ("length_of_stay", "12.71 days", 0.2)],
+            ["Raises: 17–18 medications, 13 days in hospital."],
+        ),
+        (
+            READMISSION_30D,
+            [("acute_admission", "yes", 0.10), ("admitted_from", "emergency department", 0.09)],
+            ["Raises: emergency admission."],
+        ),
+        (
+            READMISSION_30D,
+            [("acute_admission", "yes", 0.08), ("admitted_from", "emergency department", 0.09)],
+            ["Raises: admitted through the emergency department."],
+        ),
+        (
+            READMISSION_30D,
+            [("liver", "recorded", 0.24), ("mild_liver", "recorded", 0.07), ("earlier_stay", "2", 0.06)],
+            ["Raises: liver, 2 earlier hospital stays."],
+        ),
+    ],
+)
+def test_a_card_names_each_fact_once_and_no_small_count_as_protection(
+    task: str, drivers: list[tuple[str, str, float]], lines: list[str]
+) -> None:
+    """Cards said "Lowers: only 6.5 medications" and "Raises: from emergency department, emergency admission"."""
+    estimate = an_estimate(task=task, drivers=tuple(a_driver(*driver) for driver in drivers))
+    assert list(driver_lines(estimate, 3)) == lines
+    assert [line.strip() for line in written(estimate).splitlines()[1:]] == lines
+
+
 @pytest.mark.parametrize(
     ("interval", "risk", "words"),
     [
@@ -210,6 +262,22 @@ def test_one_paper_and_only_where_factor_and_outcome_match() -> None:
     assert "Evidence on blood urea nitrogen and mortality: [van Walraven et al., CMAJ 2010]" in text
 
 
+def test_no_paper_about_an_outcome_without_a_risk() -> None:
+    """A ward patient with asthma, no estimate and a NEWS2 of 2 got a paper on mortality."""
+    none: dict[str, Any] = {
+        "probability": None,
+        "interval": None,
+        "abstention": Abstention("not-intensive-care", "No."),
+    }
+    news = a_score("NEWS2", 2, 2, maximum=20, band="low", published_risk=(0.001, 0.001))
+    lace = a_score("LACE", 6, 6, maximum=19, band="moderate", published_risk=(0.06, 0.06))
+    death, home = a_paper("asthma", "mortality"), a_paper("asthma", "readmission")
+    ward = Assessment(an_estimate(comparators=(news,), **none), NO_NOTES, (death,))
+    back = Assessment(an_estimate(task=READMISSION_30D, comparators=(lace,), **none), NO_NOTES, (home,))
+    assert "Evidence" not in detail([ward], a_record())
+    assert "Evidence on asthma and readmission" in detail([ward, back], a_record())
+
+
 def test_an_intensive_care_patient_gets_intensive_care_scores() -> None:
     """A ward's call for critical care means nothing in intensive care: neither its level nor its suggestion."""
     saps, news = a_score("SAPS II", 40, 60), a_score("NEWS2", 11, 11, maximum=20, band="high")
@@ -225,6 +293,11 @@ def test_what_is_missing_matters_only_where_data_would_help() -> None:
     young = Abstention("too-young", "A child.")
     child = replace(known, probability=None, interval=None, comparators=(), abstention=young)
     assert missing_that_matters(child, a_record()) == ()
+    unknown = Abstention("input-unknown", "Inputs that the model needs are not known: Lactate.")
+    lacking = replace(known, probability=None, interval=None, abstention=unknown)
+    assert missing_that_matters(lacking, a_record()) == ("urine output", "bilirubin", "weight"), "not said twice"
+    asked = an_estimate(comparators=(replace(score, missing=("urea nitrogen", "air or oxygen", "type of admission")),))
+    assert missing_that_matters(asked, a_record()) == ("BUN", "whether on oxygen", "whether admitted for surgery")
 
 
 def test_what_is_too_old_is_not_called_missing_and_what_is_charted_is_not_unmeasured() -> None:
