@@ -40,12 +40,22 @@ class UnownedError(InvalidInputError):
     """A clinical resource without a subject in this export."""
 
 
+class IncompleteError(InvalidInputError):
+    """A Bundle that says that matches are missing, of `kinds`; `patient` is the only one in it, or None."""
+
+    def __init__(self, kinds: frozenset[str], patient: str | None) -> None:
+        super().__init__("the Bundle is incomplete, not everything was fetched; fetch all of its pages first")
+        self.kinds, self.patient = kinds, patient
+
+
 class ExportedResource(NamedTuple):
-    """One resource as one line of JSON; `owner` is the patient id, of a shared resource its own id, else empty."""
+    """One resource as one line of JSON; `owner` is the patient id, or, if `shared`, its own id, else empty."""
 
     kind: str
     owner: bytes
     line: bytes
+    shared: bool = False
+    of_bundle: bool = False
 
 
 class _Owner(TypedDict, total=False):
@@ -173,7 +183,7 @@ def _exported(line: bytes) -> ExportedResource:
     if kind == "Patient":
         return ExportedResource(kind, _patient_id(identifier), line)
     if kind in SHARED:
-        return ExportedResource(kind, identifier.encode() if isinstance(identifier, str) else b"", line)
+        return ExportedResource(kind, identifier.encode() if isinstance(identifier, str) else b"", line, shared=True)
     if kind not in PERSONAL:
         return ExportedResource(kind, b"", line)
     subject = head.get("subject") or head.get("patient")
@@ -192,26 +202,34 @@ def _patient_id(text: Any) -> bytes:
 
 def _bundle_resources(reading: ParsedInput, place: str, fault: ReportFault) -> Iterator[ExportedResource]:
     """Yields the resources of a Bundle with resolved references; without a subject they belong to its only patient."""
-    if reading.incomplete:
-        raise InvalidInputError("the Bundle is incomplete, not everything was fetched; fetch all of its pages first")
     directory = Directory.of(reading.entries)
-    patients = [entry.resource.get("id") for entry in reading.entries if entry.kind == "Patient"]
+    patients = {entry.source(n).partition("/")[2] for n, entry in enumerate(reading.entries) if entry.kind == "Patient"}
+    only = next(iter(patients)) if len(patients) == 1 else None
+    if reading.incomplete:
+        fault(place, IncompleteError(reading.incomplete, only))
     for position, entry in enumerate(reading.entries):
         try:
-            yield _entry(entry, directory, patients)
+            yield _entry(entry, entry.source(position), directory, only)._replace(of_bundle=True)
         except InvalidInputError as error:
             fault(f"{place}: {entry.source(position)}", error)
 
 
-def _entry(entry: ResourceEntry, directory: Directory, patients: list[Any]) -> ExportedResource:
+def _entry(entry: ResourceEntry, source: str, directory: Directory, only: str | None) -> ExportedResource:
+    """Returns one resource of a Bundle under the id by which the others refer to it, often that of its fullUrl.
+
+    What a Bundle of one patient shares is that patient's: another Bundle may have another ward under the same id.
+    """
     if entry.kind not in PERSONAL | SHARED | {"Patient"}:
         return ExportedResource(entry.kind, b"", b"")
-    resource = entry.resource
+    resource, identifier = entry.resource, source.partition("/")[2]
+    if not identifier.startswith("#") and resource.get("id") != identifier:
+        resource = {**resource, "id": identifier}
     line = msgspec.json.encode(resource)
     if directory.by_url:
         line = relative(line, directory.key)
-    if entry.kind in PERSONAL and len(patients) == 1 and not (resource.get("subject") or resource.get("patient")):
-        return ExportedResource(entry.kind, _patient_id(patients[0]), line)
+    unowned = entry.kind in SHARED or not (resource.get("subject") or resource.get("patient"))
+    if only is not None and entry.kind != "Patient" and unowned:
+        return ExportedResource(entry.kind, _patient_id(only), line)
     return _exported(line)
 
 

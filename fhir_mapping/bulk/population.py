@@ -5,8 +5,9 @@
         ...                                         # a PatientRecord, or an ExportFault for a patient without one
 
 A folder has files as `export_files` reads them, each resource type in one or several, lines in any order. The state is
-saved after each input file, so that an interrupted run resumes. A resource type without any resource in the folder
-counts as not fetched.
+saved after each input file, so that an interrupted run resumes. A Bundle is a chart of its own: a type that it does
+not have, the patient has none of, unless the Bundle says that matches are missing. In an export, one file to a type, a
+type without any resource counts as not fetched.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from typing import IO
 
 import msgspec
 
-from fhir_mapping.bulk.export_files import LINES, PERSONAL, SHARED, UnownedError, export_server, files_in, resources_of
+from fhir_mapping.bulk.export_files import (
+    LINES,
+    PERSONAL,
+    IncompleteError,
+    UnownedError,
+    export_server,
+    files_in,
+    resources_of,
+)
 from fhir_mapping.core.errors import FhirMappingError, InvalidInputError
 from fhir_mapping.parsing.resource_reader import ResourceEntry
 from fhir_mapping.record.patient_record import PatientRecord
@@ -39,6 +48,7 @@ _REFERENCE = re.compile(
     rb'"(?:https?://[^"\s]{1,500}/)?((?:Medication|Location|Binary)/[A-Za-z0-9\-._]{1,64})(?:/_history/[^"/]+)?"'
 )
 _STATE, _SHARED_FILE = "state.json", "shared.sqlite"
+_EVERYBODY = ""
 
 Progress = Callable[[str], None]
 
@@ -63,10 +73,16 @@ class _State(msgspec.Struct):
     done: list[str] = []
     ends: dict[str, int] = {}
     kinds: list[str] = []
+    exported: bool = False
+    incomplete: dict[str, list[str]] = {}
     faults: list[tuple[str, str]] = []
     fault_count: int = 0
 
     def fault(self, place: str, error: InvalidInputError) -> None:
+        if isinstance(error, IncompleteError):
+            patient = error.patient or _EVERYBODY
+            self.incomplete[patient] = sorted(error.kinds.union(self.incomplete.get(patient, ())))
+            return
         self.fault_count += 1
         self.unowned += isinstance(error, UnownedError)
         if len(self.faults) < NAMED_FAULTS:
@@ -148,11 +164,12 @@ def _partition_file(
     with ExitStack() as stack:
         buckets = [stack.enter_context((work / _bucket(n)).open("ab")) for n in range(state.buckets)]
         shared = stack.enter_context(_Shared.writing(work / _SHARED_FILE))
-        for kind, owner, line in resources_of(path, name, state.server, fault):
+        for kind, owner, line, common, of_bundle in resources_of(path, name, state.server, fault):
             kinds.add(kind)
+            state.exported = state.exported or (kind in PERSONAL and not of_bundle)
             state.resources += 1
             state.patients += kind == "Patient"
-            if kind in SHARED:
+            if common:
                 shared.put(f"{kind}/{owner.decode()}", line)
             elif owner:
                 _write(buckets[zlib.crc32(owner) % state.buckets], owner, line)
@@ -205,6 +222,7 @@ class PatientPartitions:
     unowned: int = field(init=False)
     resources: int = field(init=False)
     patient_count: int = field(init=False)
+    _incomplete: dict[str, frozenset[str]] = field(init=False, repr=False)
     _shared: _Shared = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -212,11 +230,17 @@ class PatientPartitions:
         if state is None:
             raise InvalidInputError(f"{self.work}: not a work folder of partition_by_patient")
         self.buckets = state.buckets
-        self.not_fetched = PERSONAL - set(state.kinds)
+        self.not_fetched = PERSONAL - set(state.kinds) if state.exported else frozenset()
+        self._incomplete = {patient: frozenset(kinds) for patient, kinds in state.incomplete.items()}
         self.faults = tuple(ExportFault(place, reason) for place, reason in state.faults)
         self.fault_count, self.unowned = state.fault_count, state.unowned
         self.resources, self.patient_count = state.resources, state.patients
         self._shared = _Shared.reading(self.work / _SHARED_FILE)
+
+    def not_fetched_of(self, patient: str) -> frozenset[str]:
+        """Returns the types that were not, or not all, fetched for this patient."""
+        nothing: frozenset[str] = frozenset()
+        return self.not_fetched | self._incomplete.get(_EVERYBODY, nothing) | self._incomplete.get(patient, nothing)
 
     def patients(self, prediction_time: datetime | None = None) -> Iterator[PatientRecord | ExportFault]:
         """Yields every patient as known at `prediction_time` (None: each at the latest time of its own data)."""
@@ -243,14 +267,16 @@ class PatientPartitions:
                 lines.setdefault(patient, []).append(line)
         for patient in sorted(lines):
             own = lines.pop(patient)
-            yield patient.decode(), [*own, *self._referenced(own)]
+            # What the chart itself has comes last and so wins.
+            yield patient.decode(), [*self._referenced(own), *own]
 
     def _record(
         self, patient: str, lines: list[bytes], at: datetime | None, site_map: SiteMap | None
     ) -> PatientRecord | ExportFault:
         try:
             entries = [ResourceEntry(line) for line in lines]
-            return PatientRecord.from_entries(entries, patient, at, not_fetched=self.not_fetched, site_map=site_map)
+            not_fetched = self.not_fetched_of(patient)
+            return PatientRecord.from_entries(entries, patient, at, not_fetched=not_fetched, site_map=site_map)
         except FhirMappingError as error:
             return ExportFault(f"Patient/{patient}", str(error))
 

@@ -2,67 +2,83 @@
 
 A patient's resources may be in any file in any order: they are first distributed by patient into buckets on disk
 (`fhir_mapping.bulk.population`), so that memory holds one bucket, whatever the size of the export. Location, Medication
-and Binary resources are added to the patients that reference them. A resource type that is missing from the whole
-folder counts as not fetched: an export without procedures does not mean that there were none.
+and Binary resources are added to the patients that reference them. A resource type that is missing from a whole export
+counts as not fetched: an export without procedures does not mean that there were none. A Bundle is read as `FILE` is.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from fhir_mapping.bulk import BUNDLES, LINES, PatientPartitions, partition_by_patient
+from fhir_mapping import PatientRecord, SiteMap
+from fhir_mapping.bulk import BUNDLES, LINES, ExportFault, PatientPartitions, partition_by_patient
 
 Resource = dict[str, Any]
 Progress = Callable[[str], None]
 BUCKETS = 64
 """The minimum; the order of patients, and so of a cohort's rows, depends on it."""
+_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class PatientData:
-    """All the resources of one patient, its Patient first, and the folder's own split for it, if any."""
+    """All the resources of one patient, its Patient first, the folder's own split for it, if any, and the types that
+    were not, or not all, fetched."""
 
     subject_id: str
     resources: tuple[Resource, ...]
     split: str | None = None
+    not_fetched: frozenset[str] = frozenset()
+
+    def record(self, at: datetime | None, site_map: SiteMap | None = None) -> PatientRecord:
+        """Returns the record as known at a time (None: the latest in the data). Raises FhirMappingError."""
+        return PatientRecord.from_resources(
+            self.resources, self.subject_id, at, not_fetched=self.not_fetched, site_map=site_map
+        )
 
 
 @dataclass
 class FhirPart:
-    """A bucket of patients; `without_patient` counts resources of a patient without a Patient, as it is read."""
+    """A bucket of patients; `without_patient` fills, as it is read, with patient ids without a Patient and the number
+    of their resources."""
 
     work: Path
     number: int
-    without_patient: int = 0
+    without_patient: dict[str, int] = field(default_factory=dict)
 
     def patients(self) -> Iterator[PatientData]:
-        for subject, lines in PatientPartitions(self.work).charts(self.number):
+        dealt = PatientPartitions(self.work)
+        for subject, lines in dealt.charts(self.number):
             resources: list[Resource] = [orjson.loads(line) for line in lines]
             resources.sort(key=lambda resource: resource["resourceType"] != "Patient")
             if resources[0]["resourceType"] == "Patient":
-                yield PatientData(subject, tuple(resources))
+                yield PatientData(subject, tuple(resources), not_fetched=dealt.not_fetched_of(subject))
             else:
-                self.without_patient += len(resources)
+                self.without_patient[subject] = len(resources)
 
 
 class FhirFolder:
     """FhirFolder(path) reads a folder once; `.patients()` then yields PatientData in the order of their ids.
 
-    Raises InvalidInputError for a folder without FHIR or without a Patient, and, with file and line, for invalid FHIR
-    JSON. Resources without a proven patient are skipped and counted.
+    Raises InvalidInputError for a folder without FHIR or without a Patient, and, if `strict`, with file and line, for
+    invalid FHIR JSON and incomplete Bundles; else `faults` names what cannot be read, and the types that an incomplete
+    Bundle lacks count as not fetched. Resources without a proven patient are skipped and counted, patients without a
+    Patient named.
     """
 
-    def __init__(self, folder: Path, progress: Progress = lambda _: None) -> None:
+    def __init__(self, folder: Path, progress: Progress = lambda _: None, *, strict: bool = True) -> None:
+        self._progress = progress
         self._folder = tempfile.TemporaryDirectory(prefix="riskcards-cohort-")
         try:
             self._dealt = partition_by_patient(
-                folder, Path(self._folder.name), progress, suffixes=LINES + BUNDLES, fewest=64, strict=True
+                folder, Path(self._folder.name), progress, suffixes=LINES + BUNDLES, fewest=BUCKETS, strict=strict
             )
         except BaseException:
             self._folder.cleanup()
@@ -73,12 +89,20 @@ class FhirFolder:
             first = found.faults[0]
             progress(f"{found.unowned:,} resources left out, as {first.place}: {first.reason}")
         self.patient_count, self.not_fetched = found.patient_count, found.not_fetched
-        self._without_patient = 0
+        self.without_patient: dict[str, int] = {}
 
     def __enter__(self) -> FhirFolder:
         return self
 
+    @property
+    def faults(self) -> tuple[ExportFault, ...]:
+        """The files, lines and resources that were not read, at most `NAMED_FAULTS` of them."""
+        return self._dealt.faults
+
     def __exit__(self, *_: object) -> None:
+        if self.without_patient:
+            named = ", ".join(list(self.without_patient)[:_NAMED])
+            self._progress(f"{len(self.without_patient):,} patients left out, without a Patient resource: {named}")
         self._folder.cleanup()
 
     def patients(self) -> Iterator[PatientData]:
@@ -92,13 +116,13 @@ class FhirFolder:
 
     def count(self, part: FhirPart) -> None:
         """Adds what was left out of a part, once its patients were read."""
-        self._without_patient += part.without_patient
+        self.without_patient |= part.without_patient
 
     @property
     def left_out(self) -> Mapping[str, int]:
         """Resources that are not used, by reason."""
         found = {
             "resources of nobody": self._dealt.unowned,
-            "resources of a patient without a Patient": self._without_patient,
+            "resources of a patient without a Patient": sum(self.without_patient.values()),
         }
         return {reason: number for reason, number in found.items() if number}

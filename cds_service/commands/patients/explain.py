@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from risk_model import Pipeline
 
 Write = Callable[[bytes], Any]
-Charts = Iterator[tuple[int, dict[str, str], "PatientRecord | str"]]
-"""(number of patients, patient or file, record or why it cannot be read)"""
 
 
 @click.command(name="explain")
@@ -114,64 +112,32 @@ def _folder(
 def _lines(
     folder: Path, write: Write, pipeline: Pipeline, task: str, as_of: datetime | None, site_map: SiteMap | None
 ) -> int:
-    from cds_service.commands.shared.files import line_files
+    from cds_service.commands.patients.score_folder import not_read
     from cds_service.commands.shared.model_sources import counting, report_line
     from cds_service.explanations.as_json import explanation
+    from fhir_mapping import FhirMappingError
+    from risk_model.cohorts import FhirFolder
 
-    exported = bool(line_files(folder))
-    charts = _exported(folder, as_of, site_map) if exported else _bundles(folder, as_of, site_map)
     answered = abstained = refused = 0
-    with counting("patients explained") as progress:
-        for number, (total, name, record) in enumerate(charts, start=1):
+    with FhirFolder(folder, report_line, strict=False) as source, counting("patients explained") as progress:
+        for number, patient in enumerate(source.patients(), start=1):
             line: dict[str, Any]
-            if isinstance(record, str):
+            try:
+                assessment = pipeline.assess(patient.record(as_of, site_map), task)
+            except FhirMappingError as error:
                 refused += 1
-                line = {**name, "task": task, "error": record}
+                line = {"subject_id": patient.subject_id, "task": task, "error": str(error)}
             else:
-                assessment = pipeline.assess(record, task)
                 line = explanation(assessment, pipeline)
                 answered += assessment.estimate.abstention is None
                 abstained += assessment.estimate.abstention is not None
             write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-            progress(number, total)
+            progress(number, source.patient_count)
+        for place, reason in not_read(source):
+            refused += 1
+            name = {"subject_id": place.removeprefix("Patient/")} if place.startswith("Patient/") else {"file": place}
+            write(orjson.dumps({**name, "task": task, "error": reason}, option=orjson.OPT_APPEND_NEWLINE))
     report_line(f"{answered} estimated, {abstained} abstained, {refused} unreadable")
     if abstained and not answered and as_of is None:
         report_line("no patient has a stay in time for an estimate at the end of the data; try --as-of TIME")
     return refused
-
-
-def _exported(folder: Path, as_of: datetime | None, site_map: SiteMap | None) -> Charts:
-    """The patients of a Bulk Data export, whose resources are spread over files by type."""
-    from cds_service.commands.shared.model_sources import report_line
-    from fhir_mapping import FhirMappingError, PatientRecord
-    from risk_model.cohorts import FhirFolder
-
-    with FhirFolder(folder, report_line) as source:
-        for patient in source.patients():
-            name = {"subject_id": patient.subject_id}
-            try:
-                record = PatientRecord.from_resources(
-                    patient.resources, patient.subject_id, as_of, not_fetched=source.not_fetched, site_map=site_map
-                )
-            except FhirMappingError as error:
-                yield source.patient_count, name, str(error)
-            else:
-                yield source.patient_count, name, record
-
-
-def _bundles(folder: Path, as_of: datetime | None, site_map: SiteMap | None) -> Charts:
-    """The patients of a folder of Bundles, one whole chart in each file, as FILE would read it."""
-    from cds_service.commands.shared.files import bundle_files
-    from fhir_mapping import FhirMappingError, InvalidInputError
-
-    paths = bundle_files(folder)
-    if not paths:
-        raise InvalidInputError(f"{folder}: no .json, .json.gz, .ndjson or .ndjson.gz file here")
-    for path in paths:
-        name = {"file": str(path.relative_to(folder))}
-        try:
-            record = load_record([path], patient=None, as_of=as_of, encounter=None, site_map=site_map)
-        except FhirMappingError as error:
-            yield len(paths), name, str(error)
-        else:
-            yield len(paths), name, record

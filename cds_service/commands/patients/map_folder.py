@@ -20,9 +20,9 @@ import click
 import orjson
 
 from artifact_store import atomic_file
-from cds_service.commands.shared.files import bundle_files, line_files, read_file
-from fhir_mapping import FhirMappingError, PatientRecord, SiteMap
-from fhir_mapping.bulk import ExportFault, PatientPartitions, partition_by_patient
+from cds_service.commands.shared.files import bundle_files, line_files
+from fhir_mapping import PatientRecord, SiteMap
+from fhir_mapping.bulk import BUNDLES, LINES, ExportFault, PatientPartitions, partition_by_patient
 from fhir_mapping.record import MedsEvent, meds_events
 
 if TYPE_CHECKING:
@@ -91,18 +91,15 @@ def map_folder(
     with ExitStack() as stack:
         if work is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskcards-map-")))
-        batches: Iterator[list[Mapped | ExportFault]] = iter(())
-        if line_files(folder):
-            dealt = partition_by_patient(folder, work / "buckets", lambda text: click.echo(text, err=True))
-            faults.add_all(dealt.faults, dealt.fault_count)
-            batches = mapped_buckets(dealt, form, processes)
-            if resumable and form.name != "meds" and out is not None:
-                return faults.report(_resumable(dealt, form, processes, out, work / "written.json", faults))
-        elif not bundle_files(folder):
+        if not (line_files(folder) or bundle_files(folder)):
             raise click.UsageError(f"{folder}: no .ndjson, .ndjson.gz, .json or .json.gz file in this folder")
-        else:
-            batches = ([item] for item in _bundles(folder, form))
-        kept = (item for batch in batches for item in batch)
+        dealt = partition_by_patient(
+            folder, work / "buckets", lambda text: click.echo(text, err=True), suffixes=LINES + BUNDLES
+        )
+        faults.add_all(dealt.faults, dealt.fault_count)
+        if resumable and form.name != "meds" and out is not None:
+            return faults.report(_resumable(dealt, form, processes, out, work / "written.json", faults))
+        kept = (item for batch in mapped_buckets(dealt, form, processes) for item in batch)
         if form.name == "meds":
             assert out is not None
             return faults.report(_to_dataset(kept, out, faults, splits=splits))
@@ -141,19 +138,6 @@ def _bucket(dealt: PatientPartitions, form: Form, number: int) -> list[Mapped | 
         item if isinstance(item, ExportFault) else form.of(item)
         for item in dealt.bucket(number, form.as_of, form.site_map)
     ]
-
-
-def _bundles(folder: Path, form: Form) -> Iterator[Mapped | ExportFault]:
-    """Maps a folder with one Bundle per file, as Synthea writes it."""
-    paths = bundle_files(folder)
-    for number, path in enumerate(paths, start=1):
-        try:
-            raw = read_file(path)
-            yield form.of(PatientRecord.from_json(raw, prediction_time=form.as_of, site_map=form.site_map))
-        except FhirMappingError as error:
-            yield ExportFault(str(path), str(error))
-        if number % 100 == 0:
-            click.echo(f"{number} of {len(paths)} files mapped", err=True)
 
 
 def _resumable(dealt: PatientPartitions, form: Form, processes: int, out: Path, state: Path, faults: _Faults) -> int:

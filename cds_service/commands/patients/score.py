@@ -155,7 +155,7 @@ def _bulk(
     from cds_service.commands.shared.model_sources import counting, report_line
     from risk_model.cohorts import FhirFolder
 
-    with FhirFolder(folder, report_line) as source, counting("patients scored") as progress:
+    with FhirFolder(folder, report_line, strict=False) as source, counting("patients scored") as progress:
         found = score_folder(
             pipeline, source, task, out, as_of=as_of, site_map=site_map, predictions=predictions, progress=progress
         )
@@ -166,8 +166,8 @@ def _bulk(
         report_line(f"  declined {count}: {code}")
     if not found.answered and "no-inpatient-stay" in found.abstained and as_of is None:
         report_line("  no stay is open at the end of the data; use --as-of TIME to score at an earlier time")
-    for subject, reason in found.refused[:REFUSED_SHOWN]:
-        report_line(f"  unreadable: Patient/{subject}: {reason}")
+    for place, reason in found.refused[:REFUSED_SHOWN]:
+        report_line(f"  unreadable: {place}: {reason}")
     if found.refused:
         ctx.exit(BAD_INPUT)
 

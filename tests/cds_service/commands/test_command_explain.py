@@ -18,6 +18,12 @@ from tests.end_to_end.golden import EXAMPLES
 ICU = EXAMPLES / "sepsis-icu-first-day" / "bundle.json"
 HOME = EXAMPLES / "diabetic-heart-failure-discharge" / "bundle.json"
 WARD = EXAMPLES / "pneumonia-ward-abstains" / "bundle.json"
+ROLES = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
+PATIENT = next(
+    entry["resource"]["id"]
+    for entry in json.loads(ICU.read_text("utf-8"))["entry"]
+    if entry["resource"]["resourceType"] == "Patient"
+)
 DEATH = ("--task", "in_hospital_mortality")
 FIRST_DAY = ("--as-of", "2024-02-11T03:00:00Z")
 KEYS = {
@@ -134,6 +140,44 @@ def test_an_unreadable_patient_is_a_line_with_its_error_and_exit_3(explain: Expl
     assert bad["file"] == "b.json"
 
 
+def test_a_folder_of_bundles_is_read_as_each_file_is(explain: Explain, tmp_path: Path) -> None:
+    """A type that no file held once counted as not fetched; a ward without an id, or of another file, was lost."""
+    at, folder = (*DEATH, *FIRST_DAY), tmp_path / "charts"
+    folder.mkdir()
+    expected = {}
+    for name, kind in (("a", "ICU"), ("b", "HU")):
+        chart = json.loads(ICU.read_text("utf-8"))
+        chart["entry"] = [e for e in chart["entry"] if e["resource"]["resourceType"] not in {"Procedure", "Condition"}]
+        ward: dict[str, Any] = {"resourceType": "Location", "type": [{"coding": [{"system": ROLES, "code": kind}]}]}
+        chart["entry"].append({"fullUrl": "urn:uuid:3f0e9b1c-0000-4000-8000-000000000001", "resource": ward})
+        text = json.dumps(chart).replace(PATIENT, f"{PATIENT}-{name}")
+        chart = json.loads(text)
+        for entry in chart["entry"]:
+            if entry["resource"]["resourceType"] == "Encounter":
+                place = {"reference": "urn:uuid:3f0e9b1c-0000-4000-8000-000000000001"}
+                entry["resource"]["location"] = [{"location": place, "status": "active"}]
+        (folder / f"{name}.json").write_text(json.dumps(chart), "utf-8")
+        expected[f"{PATIENT}-{name}"] = json.loads(explain(folder / f"{name}.json", *at).out)
+    orphan = {"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/lost"}}
+    (folder / "c.ndjson").write_text(json.dumps({"resourceType": "Bundle", "entry": [{"resource": orphan}]}) + "\n")
+    answer = explain(folder, *at)
+    assert answer.code == 3
+    *found, lost = answer.lines()
+    assert {line["subject_id"]: line for line in found} == expected
+    assert lost["subject_id"] == "lost"
+    out = tmp_path / "risks.ndjson"
+    assert explain(folder, *at, "--out", out, command="score").code == 3
+    *scored, refused = (json.loads(line) for line in out.read_text("utf-8").splitlines())
+    assert refused["issue"][0]["expression"] == ["Patient/lost"]
+    assert len(scored) == 2
+    mapped = explain(folder, *FIRST_DAY, command="map")
+    for line in map(json.loads, mapped.out.splitlines()):
+        name = line["subject_id"].rpartition("-")[2]
+        alone = json.loads(explain(folder / f"{name}.json", *FIRST_DAY, "--json", command="map").out)
+        assert line["features"] == alone["features"]
+        assert line["unknown"] == alone["unknown"]
+
+
 def test_an_export_is_one_line_a_patient_too(explain: Explain, tmp_path: Path) -> None:
     """Bulk Data: resources spread over files by type."""
     for entry in json.loads(ICU.read_text("utf-8"))["entry"]:
@@ -149,7 +193,7 @@ def test_an_export_is_one_line_a_patient_too(explain: Explain, tmp_path: Path) -
 def test_an_empty_folder_is_bad_input(explain: Explain, tmp_path: Path) -> None:
     answer = explain(tmp_path, *DEATH)
     assert answer.code == 3
-    assert "no .json" in answer.err
+    assert ".ndjson" in answer.err
 
 
 @pytest.mark.parametrize(

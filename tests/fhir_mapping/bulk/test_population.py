@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 from base64 import b64encode
 from pathlib import Path
@@ -14,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_mapping import InvalidInputError, PatientRecord
-from fhir_mapping.bulk import population
-from fhir_mapping.bulk.population import ExportFault, partition_by_patient
+from fhir_mapping.bulk import BUNDLES, LINES, population
+from fhir_mapping.bulk.population import ExportFault, PatientPartitions, partition_by_patient
 from tests.fhir_mapping.record.test_cases import AT, PATIENT, STAY, observation
 
 BED = {"resourceType": "Location", "id": "bed", "partOf": {"reference": "Location/ward"}}
@@ -235,3 +236,47 @@ def test_any_number_of_files_gives_the_same_patients(patients: int, shards: int)
     with tempfile.TemporaryDirectory() as scratch:
         export(Path(scratch) / "in", patients, shards)
         assert len(records(Path(scratch) / "in", Path(scratch) / "work")) == patients
+
+
+def bundle(*resources: dict[str, Any], **more: Any) -> str:
+    return json.dumps(
+        {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": r} for r in resources], **more}
+    )
+
+
+def bundles(tmp_path: Path, *contents: str) -> PatientPartitions:
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    for number, content in enumerate(contents):
+        (folder / f"{number}.json").write_text(content, "utf-8")
+    return partition_by_patient(folder, tmp_path / "work", suffixes=LINES + BUNDLES)
+
+
+def test_a_bundle_has_none_of_what_it_does_not_hold_unless_it_says_so(tmp_path: Path) -> None:
+    whole = bundle(*chart("a"))
+    more_pages = bundle(*chart("b"), link=[{"relation": "next", "url": "https://ehr.example.org/fhir?page=2"}])
+    dealt = bundles(tmp_path, whole, more_pages)
+    assert dealt.not_fetched_of("a") == frozenset()
+    assert "Observation" in dealt.not_fetched_of("b")
+    assert dealt.fault_count == 0
+
+
+def test_an_incomplete_bundle_of_many_patients_leaves_each_of_them_incomplete(tmp_path: Path) -> None:
+    link = [{"relation": "next", "url": "https://ehr.example.org/fhir?page=2"}]
+    dealt = bundles(tmp_path, bundle(*chart("a")), bundle(*chart("b"), *chart("c"), link=link))
+    assert all("Observation" in dealt.not_fetched_of(patient) for patient in "abc")
+
+
+def test_every_bundle_has_its_own_wards(tmp_path: Path) -> None:
+    wards = [{"resourceType": "Location", "id": "1", "name": name} for name in ("Surgery", "Intensive care")]
+    visits = [
+        {"resourceType": "Encounter", "id": "e", "subject": {"reference": f"Patient/{patient}"},
+         "location": [{"location": {"reference": "Location/1"}}]} for patient in "ab"
+    ]  # fmt: skip
+    dealt = bundles(tmp_path, bundle(*chart("a"), wards[0], visits[0]), bundle(*chart("b"), wards[1], visits[1]))
+    for number in range(dealt.buckets):
+        for patient, lines in dealt.charts(number):
+            names = [
+                json.loads(line).get("name") for line in lines if b'"Location"' in line and b"Encounter" not in line
+            ]
+            assert names == [{"a": "Surgery", "b": "Intensive care"}[patient]]
