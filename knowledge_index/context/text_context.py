@@ -26,6 +26,9 @@ _MOST_DENIALS = 8
 """Denials before a mention that are looked at: past them, a sentence is no sentence."""
 # A minus sign attached to a word negates it, but at the start of a line it is a bullet.
 _MINUS = re.compile(r"(?<=[,;/(])\s*[-\u2212]\Z|\(-\)\s?\Z")
+# A question mark right before the mention, `?pneumonia`, `CXR: ? pneumonia`, that is not the end of a question.
+_ASKED = re.compile(r"(?:\A|(?<!\w))\?[ \n]?\Z|\?\Z")
+_OLD = re.compile(r"(?:old|prior|previous|remote) ", re.I)  # within the mention itself
 _DESCRIBED = re.compile(r",? wh(?:o|ose)\b")
 _OF_ONE = {"not_denied_before": re.compile(r"\bn?or\b"), "one_denied_before": re.compile(r"\b(?:n?or|and)\b")}
 """Kinds of denials of one thing, and the words that close a list of them."""
@@ -99,7 +102,7 @@ class TextContext:
             return Polarity.ABSENT
         planned = self._places("planned_before").last_end(around.turn, around.start)
         doubted = self._places("uncertain_before").last_end(around.turn, around.start) > planned
-        asked = around.start > around.turn and self._words[around.start - 1] == "?"
+        asked = _ASKED.search(self._words, max(0, around.start - 3), around.start) is not None
         return Polarity.UNCERTAIN if doubted or asked else Polarity.PRESENT
 
     def temporality(self, start: int, end: int, since: int = 0, *, past: bool = False) -> Temporality:
@@ -117,7 +120,7 @@ class TextContext:
         turn = around.turn
         if known["so_now"].match(around.after):
             turn = max(turn, self._words.rfind(",", turn, around.start) + 1)
-        before = self._places("past_before").last_end(turn, around.start) >= 0
+        before = self._places("past_before").last_end(turn, around.start) >= 0 or _OLD.match(self._words, around.start)
         return (
             Temporality.HISTORICAL if past or before or known["past_after"].match(around.after) else Temporality.CURRENT
         )

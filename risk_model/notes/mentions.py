@@ -27,12 +27,15 @@ from risk_model.notes.numbers import (
     numbers,
 )
 
+# The words before a name in a list of what is eaten: `renal diet (low potassium, low sodium)`.
+_DIET = re.compile(r"\bdiets?\s?[:(-]\s?[^.;:\n()]{0,50}\Z", re.I)
 _BETWEEN = re.compile(
     r"(?:\s*(?:[:=|,-]|\b(?:levels?|count|function|is|was|were|are|remains?|remained|now|still|has been|have been|"
     r"stays?|again|only|persistently|currently|a bit|quite)\b))*\s*",
     re.I,
 )
 _ATTRIBUTE = re.compile(r"(?:\s+(?:serum|blood|arterial|total|venous|his|her|the))*\s*\Z", re.I)
+_COLON = re.compile(r"\s*[:=]?\s*")
 _COMA = re.compile(r"(?<![A-Za-z0-9])E\s?([1-4])\s*,?\s*V\s?([1-5T])t?\s*,?\s*M\s?([1-6])(?!\d)", re.I)
 # The three parts in order, eyes, verbal, motor: `GCS 3-4-5`, `GCS (3+4+5)`.
 _PARTS = re.compile(r"\s*[:=]?\s*\(?([1-4])\s?[-+/]\s?([1-5])\s?[-+/]\s?([1-6])(?![\d.])\)?")
@@ -48,6 +51,13 @@ _PRESSURE_LINK = (
     r"high|soft|as|recheck(?:ed)?|manual|about|around|running|in|the|his|her|it|went)\b){0,12}+)"
 )
 _PRESSURE = re.compile(rf"{_PRESSURE_LINK}(\d{{2,3}})\s?/\s?(\d{{2,3}})(?![\d/])", re.I)
+# What stands between two pairs of pressures beside what stands between other values: `82/40, improved to 104/60`.
+_NEXT_PRESSURE = re.compile(
+    r"(?:[,;]|\n)?\s*(?:\b(?:and|but|is|was|has|now|then|with|after|following|post|fluids?|iv|ivf|bolus|nitro\w*|pressors?|improv(?:ed|ing)|"
+    r"respond(?:ed|ing)|increas(?:ed|ing)|decreas(?:ed|ing)|dropp(?:ed|ing)|drifted|came|went|repeat(?:ed)?|recheck(?:ed)?|later|"
+    r"subsequently|to|up|down|left|right|arm|sitting|standing|supine|lying)\b,?\s*){0,8}(?=\d{2,3}\s?/\s?\d{2,3}(?![\d/]))",
+    re.I,
+)
 _TWO = re.compile(
     rf"{_LINK}(\d+(?:\.\d+)?)%?\s?(?:/|&|,?\s?and\b)\s?(\d*\.?\d+)(?!\.?\d|/|\s?%|\s?(?!(?:from|on|at|today|now|yesterday|and|with|this|in|up|down|to)\b)[A-Za-z])",
     re.I,
@@ -112,14 +122,16 @@ def measured_at(text: str, number: int, concept: str) -> NoteMention | None:
 
 def _longest(text: str, word: re.Match[str]) -> tuple[Phrase | None, int]:
     """Returns the longest phrase that begins with this word, and its end."""
+    longest: tuple[Phrase, int] | None = None
     for phrase in lexicon().get(word.group().lower(), ()):
         match = phrase.pattern.match(text, word.start())
         if match is None:
             continue
-        paired = phrase.kind == "name" and any(_paired(text, phrase.concept, word.start(), match.end()))
-        if paired or not part_of_another_name(text, phrase, word.start(), match.end()):
-            return phrase, match.end()
-    return None, word.end()
+        if phrase.kind == "name" and any(_paired(text, phrase.concept, word.start(), match.end())):
+            return phrase, match.end()  # `PaO2/FiO2 88/0.5` are two values, whatever both names together mean
+        if longest is None and not part_of_another_name(text, phrase, word.start(), match.end()):
+            longest = phrase, match.end()
+    return longest or (None, word.end())
 
 
 def _of_phrase(text: str, phrase: Phrase, start: int, end: int) -> Iterator[NoteMention]:
@@ -141,10 +153,12 @@ def _of_phrase(text: str, phrase: Phrase, start: int, end: int) -> Iterator[Note
 def _pressures(text: str, start: int, end: int) -> Iterator[NoteMention]:
     """Returns a pair of pressures and those that follow it: `150/90, now 88/45`, `150/90 -> 120/80 -> 85/40`."""
     found: list[tuple[re.Match[str], str]] = []
-    match, joined = _PRESSURE.match(text, aside(text, end).end), ""
+    lead = aside(text, _COLON.match(text, end).end())  # type: ignore[union-attr]
+    match, joined = _PRESSURE.match(text, lead.end if text[lead.end - 1] in ")]" else aside(text, end).end), ""
     while match is not None and len(found) < MOST_NUMBERS:
         found.append((match, joined + match["link"]))
-        step = NEXT_NUMBER.match(text, aside(text, match.end()).end)
+        place = aside(text, match.end()).end
+        step = _NEXT_PRESSURE.match(text, place) or NEXT_NUMBER.match(text, place)
         joined = "" if step is None else step.group()
         match = None if step is None else _PRESSURE.match(text, step.end())
     for place, (pair, link) in enumerate(found):
@@ -245,6 +259,8 @@ def _graded(text: str, start: int, end: int) -> tuple[int, int, int] | None:
     said = adjective_at(text, place)
     if said is not None:
         return start, said[0], said[1]
+    if _DIET.search(text, max(0, start - 60), start):
+        return None
     attribute = _ATTRIBUTE.search(text, max(0, start - 30), start)
     edge = attribute.start() if attribute else start
     said = adjective_before(text, edge)

@@ -41,7 +41,7 @@ _LINKING = """
     ranges ranging rapidly rather reached reaches reading reads reassuring recorded recovered recovering reduced
     returned returning returns revealed reveals rises roughly sat scored scoring serial settled settling severely
     sharply significantly sits sitting slid slowly somewhat spiked standing stands static steadily steady stood
-    poc b/l bl habitual usually strikingly tapered
+    poc trend trends b/l bl habitual usually strikingly tapered
     that titrated touched tripled unchanged weaned weaning worst good adequate satisfactory poor
 """
 _WORDS = "|".join(sorted(_LINKING.split(), key=len, reverse=True))
@@ -52,6 +52,12 @@ _NUMBER = (
     r"(?!\d|[.,]\d|[:/](?!15\b)\d|(?:st|nd|rd|th)\b|\s?\+(?!\d))"
     rf"(?!(?:\s?(?:-|–|to|and|or)\s?\d+)?\s?-?{_SPAN}\b)"
 )
+# What became of it between two values: `6.2 trending down to 2.1`, `2.8, repleted, now 3.9`.
+_COURSE = (
+    r"[,;]?\s*(?:\b(?:and|has|is|was|since|which|trend(?:ed|ing)|clear(?:ed|ing)|improv(?:ed|ing)|correct(?:ed|ing)|replet(?:ed|ion)|"
+    r"replaced|treated|transfused|down|up|back|increas(?:ed|ing)|decreas(?:ed|ing)|dropp(?:ed|ing)|f(?:ell|alling)|ris(?:en|ing)|rose|"
+    r"came|went|responded|with|after|fluids?|ivf|bolus)\b,?\s+){0,5}"
+)
 _PLACED = (
     "from|was|up|down|baseline|b/l|bl|dry|usual(?:ly)?|premorbid|previously|prior|peak|max|min|nadir|best|worst|highest|lowest|"
     "yesterday|initially"
@@ -60,12 +66,12 @@ _PLACED = (
 _ARROW = r"(?:[-–—~=_.]*(?:[→⇒⟶➔➜➝➞➙›»⟹↦⇨▶►]|>(?!=))+|[↑↓↗↘⬆⬇⇑⇓]+|(?<=\s)[—–](?=\s)|—(?=\s?\d))"
 NEXT_NUMBER = re.compile(
     rf"\s*(?:{_ARROW}(?=\s*(?:[\d.~<>=]|(?:now|to)\b))|\.{{2,}}\s?(?=\d)|…\s?(?=\d)|[-–](?=\d)"
-    r"|,?\s*\b(?:and\s+)?(?:to|then|now|today|currently|later|subsequently)\b"
+    rf"|{_COURSE}\b(?:and\s+)?(?:to|then|now|today|currently|later|subsequently|repeat|recheck(?:ed)?)\b"
     rf"|[;,]\s*(?:and\s+)?(?=(?:now|then|today|currently|later|{_PLACED})\b)|,\s*(?=\d)|\(\s*(?=(?:{_PLACED}|\d+)\b)"
     r"|(?=\s(?:from|(?:up|down) from|was)\b))",
     re.I,
 )
-LATER = re.compile(rf"{_ARROW}|\.{{2,}}|…|\b(?:to|then|now|today|currently|later|subsequently)\b", re.I)
+LATER = re.compile(rf"{_ARROW}|\.{{2,}}|…|\b(?:to|then|now|today|currently|later|subsequently|repeat|recheck(?:ed)?)\b", re.I)
 _BETWEEN = re.compile(r"\bbetween\b", re.I)
 _COLON = re.compile(r"\s*[:=]?\s*")
 _CHANGE = re.compile(r"\b(?:up|down|lost|gained)(?: by)?\s*\Z", re.I)
@@ -86,14 +92,15 @@ _THEN = (
     r"(?:in|on) (?:(?:19|20)\d\d|clinic)|at (?:last )?discharge|as an outpatient)"
 )
 PAST_AFTER = re.compile(
-    rf"\s*\(?\s*(?:at |his |her |which is |is )*{_THEN}"
+    rf"\s*(?P<inside>\()?\s*(?:at |on |during |in |his |her |which is |is )*{_THEN}"
+    r"(?!(?(inside)[^)\n;\d]{0,25}\d|(?!)))"
     r"(?!\s*(?:(?:is|was|of|around|about|approx\w*|near|at|ca\.?|circa|[:=~≈<>-])\s*)*\d)",
     re.I,
 )
 _EARLIER_AFTER = re.compile(
     r"\s*\(?\s*(?:(?:on|at) (?:admission|arrival|presentation)|yesterday|initially|last night)\b", re.I
 )
-_SERIES_END = re.compile(r"\s*(?:[,;)\n]|\.(?!\d)|\b(?:now|today|this morning)\b|\Z)", re.I)
+_SERIES_END = re.compile(r"\s*(?:[,;)\n]|\.(?!\d)|\b(?:now|today|this morning|after|post|following)\b|\Z)", re.I)
 # A unit or dose that does not fit the concept: `potassium 40 mEq PO`, `magnesium 2 g`, `BUN 64, 3 L positive`.
 _FOREIGN = re.compile(
     r"\s?(?:%|mg|g|mcg|ug|µg|ng|pg|kg|meq|mmol|mol|units?|iu|ml|mls|cc|l|tabs?|amps?|puffs?|kcal|cm|mm|lb|lbs|french|fr)"
@@ -173,7 +180,7 @@ def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Nu
     """Returns each number, None if it is not usable, and whether it is later than those before it."""
     grammar = _grammar(concept.definition.name)
     lead = aside(text, _COLON.match(text, position).end())  # type: ignore[union-attr]
-    match = grammar.first.match(text, lead.end if lead.day else aside(text, position).end)
+    match = grammar.first.match(text, lead.end if lead.day or text[lead.end - 1] in ")]" else aside(text, position).end)
     joined, past = "", False
     for _ in range(MOST_NUMBERS):
         if match is None or _list_item(text, match):
@@ -273,6 +280,8 @@ def _grammar(name: str) -> _Grammar:
     for unit in (definition.unit, *definition.conversions):
         units |= {_folded(spelling): unit for spelling in known.spellings_of(unit) if spelling not in {"in", "1"}}
     units |= {_folded(_PER.sub(" per ", spelling)): unit for spelling, unit in units.items() if "/" in spelling}
+    if "[lb_av]" in definition.conversions:
+        units["#"] = "[lb_av]"
     if "[in_i]" in definition.conversions:
         # `in` is a word as well: only a length, and not `in the clinic`.
         units |= dict.fromkeys(("in", "in.", "inch", "inches", '"', "''"), "[in_i]")
@@ -281,7 +290,7 @@ def _grammar(name: str) -> _Grammar:
     after = re.compile(rf"\s?\(?(?P<unit>{spelled})(?![a-z0-9/])(?!(?<=in) (?:the|a|an|clinic|\d))", re.I)
     dash = "" if definition.low < 0 else "|[-–—]"
     link = (
-        rf"(?:{_TIME}|{_PERIOD}|[^\S\n]+|\n|[:=~≈|\t•*\[↑↓]{dash}|\.{{2,}}|\((?:{spelled})\)|\((?=\s?(?:\d|{_PLACED}))"
+        rf"(?:{_TIME}|{_PERIOD}|[-–—=]+>(?=\s?\d)|\(\s*\)|[^\S\n]+|\n|[:=~≈|\t•*\[↑↓]{dash}|\.{{2,}}|\((?:{spelled})\)|\((?=\s?(?:\d|{_PLACED}))"
         r"|,\s?(?=(?:now|currently|today)\b)|(?<=ing),\s?(?=\d)"
         rf"|\b(?:{_WORDS})\b)"
     )
