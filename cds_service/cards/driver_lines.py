@@ -20,7 +20,8 @@ _NO_PROTECTION = frozenset(
 # Concepts that state the same fact; on a card the strongest speaks for all.
 _SAME_FACT: Mapping[str, str] = MappingProxyType(
     {
-        "admitted_from": "acute_admission", "bun_creatinine": "bun", "mild_liver": "liver", "severe_liver": "liver",
+        "admitted_from": "acute_admission", "inpatient_stay": "earlier_stay",
+        "bun_creatinine": "bun", "mild_liver": "liver", "severe_liver": "liver",
         "any_diabetes": "diabetes", "diabetes_end_organ": "diabetes", "mean_bp": "systolic_bp",
         "diastolic_bp": "systolic_bp", "pao2_fio2": "pao2", "sao2": "spo2", "hematocrit": "hemoglobin",
         "spread_cancer": "cancer", "urine_output_per_kg": "urine_output",
