@@ -59,11 +59,11 @@ def _protects(driver: Driver) -> bool:
 
 def _distinct(drivers: Iterable[Driver]) -> Iterator[Driver]:
     """Yields the strongest driver of each fact, the strongest first."""
-    told: set[str] = set()
+    named: set[str] = set()
     for driver in sorted(drivers, key=lambda one: -abs(one.contribution)):
         fact = _SAME_FACT.get(driver.concept, driver.concept)
-        if fact not in told:
-            told.add(fact)
+        if fact not in named:
+            named.add(fact)
             yield driver
 
 
