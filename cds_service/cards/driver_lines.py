@@ -20,7 +20,8 @@ _NO_PROTECTION = frozenset(
 # Concepts that state the same fact; on a card the strongest speaks for all.
 _SAME_FACT: Mapping[str, str] = MappingProxyType(
     {
-        "admitted_from": "acute_admission", "bun_creatinine": "bun", "mild_liver": "liver", "severe_liver": "liver",
+        "admitted_from": "acute_admission", "inpatient_stay": "earlier_stay",
+        "bun_creatinine": "bun", "mild_liver": "liver", "severe_liver": "liver",
         "any_diabetes": "diabetes", "diabetes_end_organ": "diabetes", "mean_bp": "systolic_bp",
         "diastolic_bp": "systolic_bp", "pao2_fio2": "pao2", "sao2": "spo2", "hematocrit": "hemoglobin",
         "spread_cancer": "cancer", "urine_output_per_kg": "urine_output",
@@ -58,11 +59,11 @@ def _protects(driver: Driver) -> bool:
 
 def _distinct(drivers: Iterable[Driver]) -> Iterator[Driver]:
     """Yields the strongest driver of each fact, the strongest first."""
-    told: set[str] = set()
+    named: set[str] = set()
     for driver in sorted(drivers, key=lambda one: -abs(one.contribution)):
         fact = _SAME_FACT.get(driver.concept, driver.concept)
-        if fact not in told:
-            told.add(fact)
+        if fact not in named:
+            named.add(fact)
             yield driver
 
 

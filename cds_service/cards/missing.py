@@ -76,7 +76,9 @@ def _of_score(estimate: RiskEstimate, record: PatientRecord) -> Iterator[Missing
     score = leading_score(estimate)
     for name in () if score is None else score.missing:
         concept = _CONCEPTS.get(name.casefold(), "")
-        yield MissingInput(_ASKED.get(name, name), _charted(record, concept), score.name if score else "", "", concept)
+        old, by = _charted(record, concept), score.name if score else ""
+        asked = _ASKED.get(name)
+        yield MissingInput(name, old, by, "", concept) if asked is None else MissingInput(asked, old, by)
 
 
 def _of_model(estimate: RiskEstimate, record: PatientRecord) -> Iterator[MissingInput]:

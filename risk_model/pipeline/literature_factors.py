@@ -33,6 +33,10 @@ def outcome_of(task: str, index: KnowledgeIndex) -> Outcome:
     return Outcome(task, words, words, tuple(linked.concept.name for linked in index.link_text(words)))
 
 
+# MeSH lists bronchitis below the obstructive diseases of the lung; an acute disease is no chronic one.
+_CHRONIC = frozenset({"airways"})
+
+
 def factor_of(concept: Concept, index: KnowledgeIndex) -> Factor:
     """Returns the factor that papers about a MeSH heading are about: its own, or that of the disease directly above it;
     otherwise the heading itself.
@@ -43,7 +47,7 @@ def factor_of(concept: Concept, index: KnowledgeIndex) -> Factor:
     for above in index.broader(concept):
         specific = any(number.count(".") + 1 >= _SPECIFIC for number in above.tree_numbers)
         found = factor_of_heading(above.name) if specific else None
-        if found is not None:
+        if found is not None and found.name not in _CHRONIC:
             return found
     return Factor(concept.ui, in_plain_order(concept.name), (concept.name,))
 

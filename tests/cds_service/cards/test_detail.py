@@ -170,7 +170,12 @@ def a_driver(concept: str, value: str, contribution: float) -> Driver:
         ),
         (
             READMISSION_30D,
-            [("liver", "recorded", 0.24), ("mild_liver", "recorded", 0.07), ("earlier_stay", "2", 0.06)],
+            [
+                ("liver", "recorded", 0.24),
+                ("mild_liver", "recorded", 0.07),
+                ("earlier_stay", "2", 0.06),
+                ("inpatient_stay", "1", 0.05),
+            ],
             ["Raises: liver, 2 earlier hospital stays."],
         ),
     ],

@@ -95,6 +95,16 @@ def test_a_heading_without_a_factor_stands_for_itself(index: KnowledgeIndex) -> 
     assert [factor_of(item.concept, index).label for item in linked] == ["Nausea"]
 
 
+@pytest.mark.parametrize(("code", "chronic"), [("J20.9", False), ("J44.1", True), ("J42", True), ("J45.909", True)])
+def test_an_acute_bronchitis_is_no_chronic_disease_of_the_airways(
+    index: KnowledgeIndex, code: str, chronic: bool
+) -> None:
+    """A man of 32 with a knee injury and a bronchitis got a paper on chronic disease of the airways."""
+    found = {factor_of(item.concept, index).name for item in index.link_codes([(ICD, code, None)])}
+    assert found
+    assert bool(found & {"airways", "copd", "asthma"}) is chronic
+
+
 def test_a_group_counts_only_for_the_patient_s_own_diseases() -> None:
     def behind(own: set[str] | None) -> list[str]:
         return [factor.name for factor in factors_behind("bowel", own)]
