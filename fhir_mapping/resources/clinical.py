@@ -17,7 +17,7 @@ from fhir_mapping.core.times import absent, moment, parse_instant, reachable
 from fhir_mapping.core.values import Administration, Condition, Instant, Medication, Procedure, Refusal
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
-from fhir_mapping.resources.courses import adherence, in_use, status_is_of
+from fhir_mapping.resources.courses import adherence, in_use, status_is_of, validity_end
 from fhir_mapping.resources.quantities import finite
 from fhir_mapping.terminology.absence import Absence, absence_of
 from fhir_mapping.terminology.codes import ICD9CM, codings, is_set, status_values, text_of
@@ -202,6 +202,8 @@ def read_medication(
         end=None if end is None else moment(end),
         active=active,
         stay=directory.key(resource.get("encounter") or resource.get("context")),
+        status=status,
+        ended_by=None if active or end is not None else _day(validity_end(resource)),
     )
 
 

@@ -54,7 +54,7 @@ def in_use(
         return False, None
     if status not in _OVER:
         return None, None
-    valid = end or _validity_end(resource)
+    valid = end or validity_end(resource)
     if valid is not None:
         return (None if _may_be_over(valid, prediction_time) else not reachable(valid, prediction_time)), None
     if start is not None and prediction_time - start.latest > LONGEST_COURSE:
@@ -115,7 +115,7 @@ def _after(start: Instant | None, duration: Any) -> Instant | None:
     return Instant(start.earliest + span, start.latest + span, start.zone_assumed)
 
 
-def _validity_end(resource: Resource) -> Instant | None:
+def validity_end(resource: Resource) -> Instant | None:
     """Returns until when a prescription may be dispensed: it says nothing of an active order, but when an order that
     is over ended at the latest."""
     dispense = resource.get("dispenseRequest")
