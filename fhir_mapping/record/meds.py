@@ -9,7 +9,8 @@ its encounter, or, while that has none, the prediction time of the export. A nul
 
 Events also carry what MEDS has no place for, in columns of their own, so that a dataset of ours reads back as it was:
 the resource, its Encounter, the end of a course or infusion, or by when it had ended, the status of an order or
-statement, and the order of a dose. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text is the discharge disposition; without a time the end is unknown), `ENCOUNTER//ICU//START` when intensive care began,
+statement, and the order of a dose. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text is the discharge
+disposition; without a time the end is unknown), `ENCOUNTER//ICU//START` when intensive care began,
 `ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...` and `ADMISSION_SOURCE//...`. A birth or death with a date that is less than
 a time has the date, as recorded, as its text.
 """

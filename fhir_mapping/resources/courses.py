@@ -25,6 +25,7 @@ from fhir_mapping.terminology.codes import status_values
 
 _RUNNING = frozenset({"active", "recorded"})  # recorded: R5 statement
 _OVER = frozenset({"completed", "stopped", "ended", "unknown"})
+_SURELY_NOT_RUNNING = frozenset({"completed", "stopped", "ended", "on-hold"})
 _NOT_BEGUN = frozenset({"intended"})
 _DAY = timedelta(hours=26)
 # An order or statement without an end that is read as over is taken to have ended within a year.
@@ -51,7 +52,7 @@ def in_use(
     if status in _RUNNING and not _paused(resource):
         return True, None
     if known:
-        return False, None
+        return (False if status in _SURELY_NOT_RUNNING or _paused(resource) else None), None
     if status not in _OVER:
         return None, None
     valid = end or validity_end(resource)
