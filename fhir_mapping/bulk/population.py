@@ -48,7 +48,7 @@ _REFERENCE = re.compile(
     rb'"(?:https?://[^"\s]{1,500}/)?((?:Medication|Location|Binary)/[A-Za-z0-9\-._]{1,64})(?:/_history/[^"/]+)?"'
 )
 _STATE, _SHARED_FILE = "state.json", "shared.sqlite"
-_EVERYBODY = ""
+_ALL_PATIENTS = ""
 
 Progress = Callable[[str], None]
 
@@ -80,7 +80,7 @@ class _State(msgspec.Struct):
 
     def fault(self, place: str, error: InvalidInputError) -> None:
         if isinstance(error, IncompleteError):
-            patient = error.patient or _EVERYBODY
+            patient = error.patient or _ALL_PATIENTS
             self.incomplete[patient] = sorted(error.kinds.union(self.incomplete.get(patient, ())))
             return
         self.fault_count += 1
@@ -240,7 +240,7 @@ class PatientPartitions:
     def not_fetched_of(self, patient: str) -> frozenset[str]:
         """Returns the types that were not, or not all, fetched for this patient."""
         nothing: frozenset[str] = frozenset()
-        return self.not_fetched | self._incomplete.get(_EVERYBODY, nothing) | self._incomplete.get(patient, nothing)
+        return self.not_fetched | self._incomplete.get(_ALL_PATIENTS, nothing) | self._incomplete.get(patient, nothing)
 
     def patients(self, prediction_time: datetime | None = None) -> Iterator[PatientRecord | ExportFault]:
         """Yields every patient as known at `prediction_time` (None: each at the latest time of its own data)."""

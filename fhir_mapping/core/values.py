@@ -184,6 +184,10 @@ class Medication:
     end: datetime | None
     active: bool | None
     stay: str | None = None
+    status: str = "active"
+    """As recorded, which is that of the day the data were read."""
+    ended_by: datetime | None = None
+    """When a course without an end that is read as over had ended at the latest."""
 
 
 @dataclass(frozen=True, slots=True)

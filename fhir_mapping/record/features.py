@@ -29,6 +29,7 @@ from fhir_mapping.record.drugs_in_use import DrugInUse, distinct, drugs_in_use
 from fhir_mapping.record.problem_list import comorbidity_groups
 from fhir_mapping.record.record_view import RecordView
 from fhir_mapping.resources.admissions import admission_source, disposition
+from fhir_mapping.resources.clinical import NOT_IN_USE
 from fhir_mapping.resources.stays import leads_to
 from fhir_mapping.terminology.codes import SNOMED
 from fhir_mapping.terminology.concepts import definitions
@@ -43,6 +44,7 @@ AGE_BANDS = (16, 18, 40, 50, 60, 70, 75, 80)
 OLDEST = 130
 _VENTILATION = frozenset({"40617009", "243147009", "243141005"})
 _MEDICATIONS = frozenset({"MedicationRequest", "MedicationStatement"})
+_UNNAMED = frozenset({"medication-not-found", "no-code"})
 _STAY_FACTS = (
     "length_of_stay", "hours_since_admission", "acute_admission", "intensive_care", "admission_source",
     "discharge_disposition",
@@ -133,7 +135,7 @@ def slope_per_hour(items: Sequence[Measurement]) -> float | None:
 
 
 Fact = tuple[str, FeatureValue | None, str]
-Counted = Stay | UndatedEncounter | Condition | Medication | Procedure | DrugInUse
+Counted = Stay | UndatedEncounter | Condition | Medication | Procedure | DrugInUse | Refusal
 Ordered = TypeVar("Ordered", Condition, Medication)
 
 
@@ -234,9 +236,10 @@ def _drug_classes(record: RecordView) -> Iterator[Fact]:
     A drug of which only today's status is known makes its classes unknown.
     """
     read = [(drug, classes_of(drug.codings, drug.text)) for drug in drugs_in_use(record)]
+    unnamed = _unnamed_drugs(record)
     perhaps = [classes_of(item.codings, item.text) for item in record.medications if item.active is None]
     fetched = not record.not_fetched & _MEDICATIONS
-    complete = fetched and all(found is not None for _, found in read)
+    complete = fetched and not unnamed and all(found is not None for _, found in read)
     unclear = {name for found in perhaps for name in (drug_class_table() if found is None else found)}
     for name, drug_class in drug_class_table().items():
         bases = {
@@ -247,10 +250,22 @@ def _drug_classes(record: RecordView) -> Iterator[Fact]:
         if not bases:
             nothing = FeatureValue(0.0, "1", record.prediction_time, ()) if complete and name not in unclear else None
             reason = "not-fetched" if not fetched else "status-of-later" if complete else "code-not-mapped"
+            reason = unnamed[0].reason if fetched and unnamed else reason
             yield f"medication_{name}.last", nothing, reason
             continue
         basis = None if Basis.CODE in bases.values() else str(Basis.NAME)
         yield f"medication_{name}.last", FeatureValue(1.0, "1", record.prediction_time, tuple(bases), basis), ""
+
+
+def _unnamed_drugs(record: RecordView) -> list[Refusal]:
+    """Returns the orders and statements in use, or perhaps, that do not say of which drug they are."""
+    return [
+        refusal
+        for refusal in record.refused
+        if refusal.reason in _UNNAMED
+        and refusal.source.partition("/")[0] in _MEDICATIONS
+        and refusal.detail != NOT_IN_USE
+    ]
 
 
 def _use_of_care(record: RecordView) -> Iterator[Fact]:
@@ -283,7 +298,9 @@ def _use_of_care(record: RecordView) -> Iterator[Fact]:
     in_use = distinct(drugs_in_use(record))
     named = {drug.text.casefold() for drug in in_use}
     unclear = [drug for drug in _active(record.medications)[1] if drug.text.casefold() not in named]
-    yield from _counted("medication.count", in_use, unclear, at, known, "status-of-later")
+    unnamed = _unnamed_drugs(record)
+    reason = "status-of-later" if unclear else "medication-not-found"
+    yield from _counted("medication.count", in_use, [*unclear, *unnamed], at, known, reason)
     fetched = "Procedure" not in record.not_fetched
     year = [p for p in record.procedures if p.performed and p.performed >= at - timedelta(days=365)]
     yield "procedure.count_365d", _count(year, at) if fetched else None, "not-fetched"

@@ -8,8 +8,9 @@ A diagnosis, drug or procedure without a date of its own gets the time from whic
 its encounter, or, while that has none, the prediction time of the export. A null time means known at any time.
 
 Events also carry what MEDS has no place for, in columns of their own, so that a dataset of ours reads back as it was:
-the resource, its Encounter, and the end of a course. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text
-is the discharge disposition; without a time the end is unknown), `ENCOUNTER//ICU//START` when intensive care began,
+the resource, its Encounter, the end of a course or infusion, or by when it had ended, the status of an order or
+statement, and the order of a dose. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text is the discharge
+disposition; without a time the end is unknown), `ENCOUNTER//ICU//START` when intensive care began,
 `ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...` and `ADMISSION_SOURCE//...`. A birth or death with a date that is less than
 a time has the date, as recorded, as its text.
 """
@@ -52,6 +53,10 @@ class MedsEvent:
     encounter: str | None = None
     """Key of its Encounter."""
     end: datetime | None = None
+    status: str | None = None
+    """Status of an order or statement, as recorded."""
+    order: str | None = None
+    """Key of the MedicationRequest that a dose carries out."""
     system: str | None = None
     """Code system of a local code; the others are named in the code."""
 
@@ -147,9 +152,8 @@ def _clinical(record: RecordView) -> Iterator[MedsEvent]:
         yield from _coded(condition, "CONDITION", when, condition.abated)
     for medication in record.medications:
         when = medication.start or _known_from(record, medication.source, None)
-        # An order that is over without an end is shown at its start alone: as running it would be so for ever.
-        over = medication.end if medication.active else medication.end or when
-        yield from _coded(medication, "DRUG", when, over)
+        over = medication.end or medication.ended_by
+        yield from (replace(event, status=medication.status) for event in _coded(medication, "DRUG", when, over))
     for procedure in record.procedures:
         when = procedure.performed or _known_from(record, procedure.source, None)
         yield from _coded(procedure, "PROCEDURE", when, None)
@@ -159,7 +163,7 @@ def _coded(
     item: Condition | Medication | Procedure, kind: str, when: datetime | None, end: datetime | None
 ) -> Iterator[MedsEvent]:
     for code, system in _names(item.codings, kind):
-        yield MedsEvent(when, code, None, item.text, item.text, item.source, item.stay, end, system)
+        yield MedsEvent(when, code, None, item.text, item.text, item.source, item.stay, end, system=system)
 
 
 def _known_from(record: RecordView, source: str, onset: datetime | None) -> datetime:
@@ -227,9 +231,18 @@ def _doses(record: RecordView) -> Iterator[MedsEvent]:
     """Yields the doses given; the number is the dose, its unit is part of the code."""
     for dose in record.administrations:
         for code, system in _names(dose.codings, "DRUG"):
-            name = f"ADMINISTERED//{code}//{dose.unit}" if dose.unit else f"ADMINISTERED//{code}"
             yield MedsEvent(
-                dose.time, name, dose.dose, dose.text, f"{dose.text}, given", dose.source, dose.stay, system=system
+                dose.time,
+                f"ADMINISTERED//{code}//{dose.unit}" if dose.unit else f"ADMINISTERED//{code}",
+                dose.dose,
+                dose.text,
+                f"{dose.text}, given",
+                dose.source,
+                dose.stay,
+                dose.end,
+                "in-progress" if dose.running else None,
+                dose.order,
+                system,
             )
 
 

@@ -17,7 +17,7 @@ from fhir_mapping.core.times import absent, moment, parse_instant, reachable
 from fhir_mapping.core.values import Administration, Condition, Instant, Medication, Procedure, Refusal
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
-from fhir_mapping.resources.courses import adherence, in_use, status_is_of
+from fhir_mapping.resources.courses import adherence, in_use, status_is_of, validity_end
 from fhir_mapping.resources.quantities import finite
 from fhir_mapping.terminology.absence import Absence, absence_of
 from fhir_mapping.terminology.codes import ICD9CM, codings, is_set, status_values, text_of
@@ -49,6 +49,8 @@ _ICD9_UNSURE = ("V01", "V71", "V73", "V74", "V75", "V76", "V77", "V78", "V79", "
 _ICD9_FAMILY = ("V16", "V17", "V18", "V19")
 _PROCEDURE_DONE = frozenset({"completed", "in-progress", "stopped"})
 _NOT_ORDERS = frozenset({"proposal", "plan", "option"})
+NOT_IN_USE = "not in use"
+"""Detail of the refusal of a drug without a name that is not in use, and so leaves nothing open."""
 _MEDICATION_NEVER = frozenset({"entered-in-error", "cancelled", "draft", "not-taken"})
 _DEEPEST_MIXTURE = 3
 _A_DAY = timedelta(hours=26)  # the span of a date in any zone
@@ -189,11 +191,11 @@ def read_medication(
     start = _time(resource, "authoredOn", "effectiveDateTime", "effectivePeriod", "dateAsserted")
     concept, why = _drug(resource, directory)
     text = text_of(concept)
+    active, end = in_use(resource, start, directory, prediction_time, current=current)
     if not text:
-        return Refusal(source, why)
+        return Refusal(source, why, NOT_IN_USE if active is False else None)
     if reason := absence_of(codings(concept), text):
         return Refusal(source, reason)
-    active, end = in_use(resource, start, directory, prediction_time, current=current)
     return Medication(
         source=source,
         codings=codings(concept),
@@ -202,6 +204,8 @@ def read_medication(
         end=None if end is None else moment(end),
         active=active,
         stay=directory.key(resource.get("encounter") or resource.get("context")),
+        status=status,
+        ended_by=None if active or end is not None else _day(validity_end(resource)),
     )
 
 

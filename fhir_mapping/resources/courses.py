@@ -25,6 +25,7 @@ from fhir_mapping.terminology.codes import status_values
 
 _RUNNING = frozenset({"active", "recorded"})  # recorded: R5 statement
 _OVER = frozenset({"completed", "stopped", "ended", "unknown"})
+_SURELY_NOT_RUNNING = frozenset({"completed", "stopped", "ended", "on-hold"})
 _NOT_BEGUN = frozenset({"intended"})
 _DAY = timedelta(hours=26)
 # An order or statement without an end that is read as over is taken to have ended within a year.
@@ -51,10 +52,10 @@ def in_use(
     if status in _RUNNING and not _paused(resource):
         return True, None
     if known:
-        return False, None
+        return (False if status in _SURELY_NOT_RUNNING or _paused(resource) else None), None
     if status not in _OVER:
         return None, None
-    valid = end or _validity_end(resource)
+    valid = end or validity_end(resource)
     if valid is not None:
         return (None if _may_be_over(valid, prediction_time) else not reachable(valid, prediction_time)), None
     if start is not None and prediction_time - start.latest > LONGEST_COURSE:
@@ -115,7 +116,7 @@ def _after(start: Instant | None, duration: Any) -> Instant | None:
     return Instant(start.earliest + span, start.latest + span, start.zone_assumed)
 
 
-def _validity_end(resource: Resource) -> Instant | None:
+def validity_end(resource: Resource) -> Instant | None:
     """Returns until when a prescription may be dispensed: it says nothing of an active order, but when an order that
     is over ended at the latest."""
     dispense = resource.get("dispenseRequest")

@@ -102,14 +102,22 @@ class SubjectRows:
             return
         end = time_of(row.get("end"))
         content: Resource
-        if kind == "MedicationRequest" and end is None:
-            content = {"status": "active", "intent": "order", "medicationCodeableConcept": coded, "authoredOn": at}
-        elif kind in {"MedicationRequest", "MedicationStatement"}:
-            kind, period = "MedicationStatement", {"start": at, **({"end": end} if end else {})}
-            content = {"status": "active", "medicationCodeableConcept": coded}
-            content |= {"effectivePeriod": period} if at else {}
+        status = row.get("status") or "active"
+        if kind == "MedicationRequest":
+            content = {"status": status, "intent": "order", "medicationCodeableConcept": coded, "authoredOn": at}
+            if end:
+                content["dosageInstruction"] = [{"timing": {"repeat": {"boundsPeriod": {"end": end}}}}]
+        elif kind == "MedicationStatement":
+            content = {"status": status, "medicationCodeableConcept": coded}
+            period = {name: time for name, time in (("start", at), ("end", end)) if time}
+            content |= {"effectivePeriod": period} if period else {}
         elif kind == "MedicationAdministration":
-            content = {"status": "completed", "medicationCodeableConcept": coded, "effectiveDateTime": at}
+            content = {"status": row.get("status") or "completed", "medicationCodeableConcept": coded}
+            if end or content["status"] == "in-progress":
+                content["effectivePeriod"] = {"start": at, **({"end": end} if end else {})}
+            else:
+                content["effectiveDateTime"] = at
+            content |= {"request": {"reference": row["order"]}} if row.get("order") else {}
             if row.get("numeric_value") is not None:
                 content["dosage"] = {
                     "dose": {"value": row["numeric_value"], **({"unit": "/".join(tail)} if tail else {})}

@@ -46,6 +46,8 @@ _SOURCES = {
     "emergency": "emd", "hospital_transfer": "hosp-trans", "facility": "nursing", "psychiatric": "psych",
     "referral": "gp", "born": "born",
 }  # fmt: skip
+_POINT_OF_ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
+_ORIGINS = {"within_hospital": "D", "home": "1"}  # HL7's code system has neither
 _PRIORITY = "http://terminology.hl7.org/CodeSystem/v3-ActPriority"
 _ROLE = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
 
@@ -216,8 +218,11 @@ def _admission_type(encounter: Resource, fact: _Fact) -> None:
 
 
 def _admission_source(encounter: Resource, fact: _Fact) -> None:
-    code = _SOURCES.get(fact.value)
-    found = concept(None, fact.value) if code is None else concept(_SOURCE_SYSTEM, code)
+    if fact.value in _SOURCES:
+        found = concept(_SOURCE_SYSTEM, _SOURCES[fact.value])
+    else:
+        origin = _ORIGINS.get(fact.value)
+        found = concept(None, fact.value) if origin is None else concept(_POINT_OF_ORIGIN, origin)
     encounter.setdefault("hospitalization", {})["admitSource"] = found
 
 

@@ -25,7 +25,9 @@ from risk_model.cohorts.meds_chart import SubjectRows
 from risk_model.core.errors import CohortError
 
 _SPLITS = {"train": "train", "tuning": "validation", "held_out": "test"}
-_COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "resource", "system")
+_COLUMNS = (
+    "subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "resource", "system", "status", "order",
+)  # fmt: skip
 _ROWS_A_PART = 100_000
 _ENCOUNTER_COLUMNS = ("encounter", "visit_id", "encounter_id", "hadm_id")
 """An encounter id of a dataset: ours, OMOP's, MIMIC's."""

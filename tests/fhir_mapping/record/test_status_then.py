@@ -90,6 +90,45 @@ COURSES: list[tuple[str, Resource, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("drug", "expected"),
+    [
+        *((order(status=status), 0.0) for status in ("completed", "stopped", "on-hold", "ended")),
+        (order(status="active"), 1.0),
+        (order(status="unknown"), UNKNOWN),
+        (order(status="processed"), UNKNOWN),
+        (statement(status="unknown"), UNKNOWN),
+        (statement(status="unknown", effectivePeriod={"start": "2025-03-01", "end": "2025-03-09"}), 0.0),
+    ],
+)
+def test_a_status_of_now_settles_whether_a_drug_is_in_use_unless_it_says_unknown(drug: Resource, expected: Any) -> None:
+    found = record(STAY, drug, undated_known=True).features()
+    assert answer(found, "medication.count") == expected
+    assert answer(found, "medication_anticoagulant.last") == expected
+
+
+NAMELESS = {"medicationReference": {"reference": "Medication/elsewhere"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "count", "drug_class"),
+    [
+        ({"status": "active"} | NAMELESS, "medication-not-found", "medication-not-found"),
+        ({"status": "active", "medicationCodeableConcept": {}}, "medication-not-found", "no-code"),
+        ({"status": "completed"} | NAMELESS, 0.0, 0.0),
+        ({"status": "active"}, 1.0, 1.0),
+    ],
+)
+def test_a_drug_in_use_that_says_no_name_is_not_none(changes: Resource, count: Any, drug_class: Any) -> None:
+    drug = order(**changes)
+    if "medicationReference" in changes:
+        del drug["medicationCodeableConcept"]
+    found = record(STAY, drug, undated_known=True).features()
+    assert answer(found, "medication.count") == count
+    assert answer(found, "medication_anticoagulant.last") == drug_class
+    assert found.bounds("medication.count") == ((0.0, 1.0) if isinstance(count, str) else (count, count))
+
+
 @pytest.mark.parametrize(("name", "drug", "expected"), COURSES, ids=[row[0] for row in COURSES])
 def test_a_drug_is_in_use_by_its_own_dates(name: str, drug: Resource, expected: Any) -> None:
     """Of 30 running orders of the MIMIC-IV demo 0 counted in mid-stay: their status is that of after the stay."""

@@ -164,6 +164,10 @@ def test_deaths_that_are_only_dates_keep_their_day(tmp_path: Path) -> None:
     assert {row.subject_id: row.label for row in cohort.rows} == {"1": 1, "2": 1, "3": 0}
 
 
+RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
+ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
+
+
 def whole_chart(name: str, nested: bool, **death: Any) -> list[dict[str, Any]]:
     """A patient with an intensive care part, an account inside the stay, undated diagnoses, a drug, a dose and a note."""
     me = {"subject": {"reference": f"Patient/{name}"}}
@@ -195,6 +199,19 @@ def whole_chart(name: str, nested: bool, **death: Any) -> list[dict[str, Any]]:
             **more,
         }
 
+    def order(key: str, code: str, of: str, status: str = "completed", **more: Any) -> dict[str, Any]:
+        return {
+            "resourceType": "MedicationRequest",
+            "id": f"{name}-{key}",
+            "status": status,
+            "intent": "order",
+            "authoredOn": f"2024-01-{2 if of == 'a' else 20:02}T12:00:00Z",
+            "encounter": {"reference": f"Encounter/{name}-{of}"},
+            "medicationCodeableConcept": {"coding": [{"system": RXNORM, "code": code}]},
+            **me,
+            **more,
+        }
+
     icu = {"type": [{"coding": [{"system": "http://snomed.info/sct", "code": "305351004"}]}]}
     urgent = {
         "priority": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActPriority", "code": "EM"}]}
@@ -204,7 +221,7 @@ def whole_chart(name: str, nested: bool, **death: Any) -> list[dict[str, Any]]:
         {"resourceType": "Patient", "id": name, "gender": "female", "birthDate": "1950-03", **death},
         encounter("a", 1, 9, **urgent),
         encounter("icu", 3, 5, partOf={"reference": f"Encounter/{name}-a"}, **icu),
-        encounter("b", 20, 22),
+        encounter("b", 20, 22, hospitalization={"admitSource": {"coding": [{"system": ORIGIN, "code": "D"}]}}),
         condition("c1", "I50.9", "a"),
         condition("c2", "N17.9", "b"),
         condition("c3", "E11.9", "b", onsetDateTime="2010-02-03"),
@@ -216,6 +233,16 @@ def whole_chart(name: str, nested: bool, **death: Any) -> list[dict[str, Any]]:
         {"resourceType": "MedicationAdministration", "id": f"{name}-d", "status": "completed", "effectiveDateTime": "2024-01-04T09:00:00Z",
          "medicationCodeableConcept": {"coding": [{"system": "urn:local", "code": "F1"}], "text": "Furosemide"},
          "dosage": {"dose": {"value": 40, "unit": "mg"}}, **me},
+        order("valid", "29046", "a", dispenseRequest={"validityPeriod": {"end": "2024-01-09T08:00:00Z"}}),
+        order("given", "4603", "b", dispenseRequest={"validityPeriod": {"end": "2024-01-25T08:00:00Z"}}),
+        order("no-end", "11289", "a"),
+        order("running", "6809", "b", status="active"),
+        {"resourceType": "MedicationAdministration", "id": f"{name}-e", "status": "completed",
+         "effectivePeriod": {"start": "2024-01-21T09:00:00Z", "end": "2024-01-22T07:30:00Z"},
+         "medicationCodeableConcept": {"coding": [{"system": RXNORM, "code": "7512"}], "text": "Norepinephrine"}, **me},
+        {"resourceType": "MedicationAdministration", "id": f"{name}-f", "status": "completed",
+         "effectiveDateTime": "2024-01-21T20:00:00Z", "request": {"reference": f"MedicationRequest/{name}-given"},
+         "medicationCodeableConcept": {"coding": [{"system": "urn:local", "code": "F2"}], "text": "Lasix"}, **me},
     ]  # fmt: skip
     return chart + ([encounter("n", 2, 3)] if nested else [])
 
