@@ -14,7 +14,7 @@ _MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?"
 _WRITTEN = rf"(?:{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?|\d{{1,2}} {_MONTH})(?:,? (?:19|20)\d\d)?"
 DATE = rf"(?:{_WRITTEN}|{_MONTH_DAY}(?:/(?:\d{{4}}|\d{{2}}))?|(?:19|20)\d\d-\d\d-\d\d)(?![\d/])"
 _CLOCK = r"(?:\d{1,2}:\d{2}|[0-2]\d[0-5]\d(?!\d))(?:\s?(?:am|pm|hrs|h)\b)?"
-_PART = r"[<>]?\d+(?:[.,]\d+)?\s?%?"
+_PART = r"[<>]?\d+(?:[.,]\d+)?\s?%?(?:\s?°\s?[CF])?(?:\s?\([\d.]{1,6}\s?°?\s?[CF]?\))?"
 _REFERENCE = r"(?:(?:ref\w*|normals?|nl|nml|range|interval|therapeutic|lab|24\s?h\w*|min|max|limits?|uln|lln)\W{0,3})*"
 _RANGE = (
     rf"{_REFERENCE}{_PART}\s*(?:-|–|—|to)\s*{_PART}(?:\s?/\s?\d+\s*[-–]\s*\d+)?(?:\s?[A-Za-zµ^*/%][^\n()\[\]]{{0,14}})?"
@@ -37,9 +37,9 @@ _WHEN = (
     r"|\bon (?:ra|room air|bipap|cpap|hfnc|nrb|vent|\d+(?:\.\d+)? ?l(?:pm)?(?: nc)?)\b"
 )
 _ASIDE = re.compile(
-    rf"(?:\s*(?:{_FLAG}|\((?:high|low|critical\w*|normal|!)\)|[(\[]\s*{_RANGE}\s*[)\]]|[(\[]\s*{_LIMIT}\s*[)\]]"
+    rf"(?:\s*(?:{_FLAG}|\((?:high|low|critical\w*|normal|!)\)"
+    rf"|\(\d+\s?[-–]\s?\d+\)\s?/\s?\(\d+\s?[-–]\s?\d+\)|[(\[]\s*{_RANGE}\s*[)\]]|[(\[]\s*{_LIMIT}\s*[)\]]"
     rf"|[(\[]\d{{2,3}}/\d{{2,3}}\s?(?:-|–|to)\s?\d{{2,3}}/\d{{2,3}}[)\]]"
-    rf"|\(\d+\s?[-–]\s?\d+\)\s?/\s?\(\d+\s?[-–]\s?\d+\)"
     rf"|[(\[]\s*(?:on |at )?(?P<inside>{DATE})[^()\n]{{0,12}}[)\]]"
     rf"|,?\s?\b(?:on|from)\s+(?P<on>{DATE})|(?<=\s)(?P<bare>{DATE})"
     rf"|{_WHEN}|(?:at|@)\s?{_CLOCK}|\(\s?(?:at |@ ?)?{_CLOCK}\s?\)))*",

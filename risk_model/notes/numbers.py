@@ -56,7 +56,7 @@ _NUMBER = (
 _COURSE = (
     r"[,;]?\s*(?:\b(?:and|has|is|was|since|which|trend(?:ed|ing)|clear(?:ed|ing)|improv(?:ed|ing)|correct(?:ed|ing)|replet(?:ed|ion)|"
     r"replaced|treated|transfused|down|up|back|increas(?:ed|ing)|decreas(?:ed|ing)|dropp(?:ed|ing)|f(?:ell|alling)|ris(?:en|ing)|rose|"
-    r"came|went|responded|with|after|fluids?|ivf|bolus)\b,?\s+){0,5}"
+    r"came|went|responded|(?:down|up)trend(?:ed|ing)|given\s(?:\d+\sunits\s)?[a-z]+|\d+\sunits?(?:\sof\s[a-z]+)?|with|after|fluids?|ivf|bolus)\b,?\s+){0,5}"
 )
 _PLACED = (
     "from|was|up|down|baseline|b/l|bl|dry|usual(?:ly)?|premorbid|previously|prior|peak|max|min|nadir|best|worst|highest|lowest|"
@@ -65,7 +65,7 @@ _PLACED = (
 # `->`, `–>`, `~>`, `=>`, `>>`, `→`, `⇒`, `↑`: people type an arrow in many ways.
 _ARROW = r"(?:[-–—~=_.]*(?:[→⇒⟶➔➜➝➞➙›»⟹↦⇨▶►]|>(?!=))+|[↑↓↗↘⬆⬇⇑⇓]+|(?<=\s)[—–](?=\s)|—(?=\s?\d))"
 NEXT_NUMBER = re.compile(
-    rf"\s*(?:{_ARROW}(?=\s*(?:[\d.~<>=]|(?:now|to)\b))|\.{{2,}}\s?(?=\d)|…\s?(?=\d)|[-–](?=\d)"
+    rf"(?:'?s\b)?\s*(?:{_ARROW}(?=\s*(?:[\d.~<>=]|(?:now|to)\b))|\.{{2,}}\s?(?=\d)|…\s?(?=\d)|[-–](?=\d)"
     rf"|{_COURSE}\b(?:and\s+)?(?:to|then|now|today|currently|later|subsequently|repeat|recheck(?:ed)?)\b"
     rf"|[;,]\s*(?:and\s+)?(?=(?:now|then|today|currently|later|{_PLACED})\b)|,\s*(?=\d)|\(\s*(?=(?:{_PLACED}|\d+)\b)"
     r"|(?=\s(?:from|(?:up|down) from|was)\b))",
@@ -89,7 +89,8 @@ _THEN = (
     r"(?:baseline(?! (?:is )?(?:unknown|not known|unclear|n/?a\b|pending|\?))"
     r"|premorbid|previously|last (?:year|month|week|admission)|\d+ (?:days?|weeks?|months?|years?) "
     r"(?:ago|prior|earlier|before)|(?:a|one|two|three|six|several|few) (?:days?|weeks?|months?|years?) (?:ago|prior)|"
-    r"(?:in|on) (?:(?:19|20)\d\d|clinic)|at (?:last )?discharge|as an outpatient)"
+    r"(?:in|on) (?:(?:19|20)\d\d|clinic)|at (?:last )?discharge|as an outpatient"
+    r"|(?:on|in|at|from) (?:prior|previous|old|outside|outpatient) (?:labs?|admission|visit|check|value|results?))"
 )
 PAST_AFTER = re.compile(
     rf"\s*(?P<inside>\()?\s*(?:at |on |during |in |his |her |which is |is )*{_THEN}"
