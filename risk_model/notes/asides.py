@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 _MONTH_DAY = r"(?:(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])|(?:1[3-9]|2\d|3[01])/(?:0?[1-9]|1[0-2]))"
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?"
 _WRITTEN = rf"(?:{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?|\d{{1,2}} {_MONTH})(?:,? (?:19|20)\d\d)?"
 DATE = rf"(?:{_WRITTEN}|{_MONTH_DAY}(?:/(?:\d{{4}}|\d{{2}}))?|(?:19|20)\d\d-\d\d-\d\d)(?![\d/])"

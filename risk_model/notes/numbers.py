@@ -71,7 +71,9 @@ NEXT_NUMBER = re.compile(
     r"|(?=\s(?:from|(?:up|down) from|was)\b))",
     re.I,
 )
-LATER = re.compile(rf"{_ARROW}|\.{{2,}}|…|\b(?:to|then|now|today|currently|later|subsequently|repeat|recheck(?:ed)?)\b", re.I)
+LATER = re.compile(
+    rf"{_ARROW}|\.{{2,}}|…|\b(?:to|then|now|today|currently|later|subsequently|repeat|recheck(?:ed)?)\b", re.I
+)
 _BETWEEN = re.compile(r"\bbetween\b", re.I)
 _COLON = re.compile(r"\s*[:=]?\s*")
 _CHANGE = re.compile(r"\b(?:up|down|lost|gained)(?: by)?\s*\Z", re.I)
@@ -182,7 +184,7 @@ def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Nu
     grammar = _grammar(concept.definition.name)
     lead = aside(text, _COLON.match(text, position).end())  # type: ignore[union-attr]
     match = grammar.first.match(text, lead.end if lead.day or text[lead.end - 1] in ")]" else aside(text, position).end)
-    joined, past = "", False
+    joined, past, bracketed, last = "", False, False, position
     for _ in range(MOST_NUMBERS):
         if match is None or _list_item(text, match):
             return
@@ -193,12 +195,15 @@ def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Nu
         if serial and (number is None or (beside.end == end and not _SERIES_END.match(text, end))):
             return
         if number is not None:
-            # Of a range both ends are of its time: `baseline 1.2-1.4`.
-            ranged = past and joined.strip() in _RANGE_SIGNS
+            # Of a range both ends are of its time, `baseline 1.2-1.4`, and so is what follows in its brackets.
+            sign = joined.strip().lstrip("'s").strip()
+            ranged = past and (sign in _RANGE_SIGNS or (bracketed and ")" not in text[last : match.start("number")]))
+            bracketed = bracketed or "(" in link
             number = replace(
                 number, day=beside.day or lead.day, temporality=Temporality.HISTORICAL if ranged else number.temporality
             )
             past = number.temporality is Temporality.HISTORICAL
+        last = end
         yield number, bool(LATER.search(link)) and not PAST.search(link)
         place, end = end, beside.end
         more = _BETWEEN.search(link) or beside.end > place
