@@ -80,10 +80,10 @@ def masked(text: str) -> str:
 
 
 def _day(date: str) -> tuple[int, int, int]:
-    if month := re.search("[a-z]+", date, re.I):
-        year, day = re.search(r"(?:19|20)\d\d\Z", date), re.search(r"\d+", date)
-        number = _MONTHS.index(month[0][:3].lower()) + 1
-        return int(year[0]) % 100 if year else 0, number, int(day[0]) if day else 0
+    if named := re.search("[a-z]+", date, re.I):
+        written, day = re.search(r"(?:19|20)\d\d\Z", date), re.search(r"\d+", date)
+        month = _MONTHS.index(named[0][:3].lower()) + 1
+        return int(written[0]) % 100 if written else 0, month, int(day[0]) if day else 0
     numbers = [int(part) for part in re.split(r"[/-]", date)]
     if "-" in date:
         return numbers[0], numbers[1], numbers[2]
