@@ -9,12 +9,12 @@ import re
 from typing import NamedTuple
 
 _MONTH_DAY = r"(?:(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])|(?:1[3-9]|2\d|3[01])/(?:0?[1-9]|1[0-2]))"
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?"
 _WRITTEN = rf"(?:{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?|\d{{1,2}} {_MONTH})(?:,? (?:19|20)\d\d)?"
 DATE = rf"(?:{_WRITTEN}|{_MONTH_DAY}(?:/(?:\d{{4}}|\d{{2}}))?|(?:19|20)\d\d-\d\d-\d\d)(?![\d/])"
 _CLOCK = r"(?:\d{1,2}:\d{2}|[0-2]\d[0-5]\d(?!\d))(?:\s?(?:am|pm|hrs|h)\b)?"
-_PART = r"[<>]?\d+(?:[.,]\d+)?\s?%?"
+_PART = r"[<>]?\d+(?:[.,]\d+)?\s?%?(?:\s?°\s?[CF])?(?:\s?\([\d.]{1,6}\s?°?\s?[CF]?\))?"
 _REFERENCE = r"(?:(?:ref\w*|normals?|nl|nml|range|interval|therapeutic|lab|24\s?h\w*|min|max|limits?|uln|lln)\W{0,3})*"
 _RANGE = (
     rf"{_REFERENCE}{_PART}\s*(?:-|–|—|to)\s*{_PART}(?:\s?/\s?\d+\s*[-–]\s*\d+)?(?:\s?[A-Za-zµ^*/%][^\n()\[\]]{{0,14}})?"
@@ -37,9 +37,9 @@ _WHEN = (
     r"|\bon (?:ra|room air|bipap|cpap|hfnc|nrb|vent|\d+(?:\.\d+)? ?l(?:pm)?(?: nc)?)\b"
 )
 _ASIDE = re.compile(
-    rf"(?:\s*(?:{_FLAG}|\((?:high|low|critical\w*|normal|!)\)|[(\[]\s*{_RANGE}\s*[)\]]|[(\[]\s*{_LIMIT}\s*[)\]]"
+    rf"(?:\s*(?:{_FLAG}|\((?:high|low|critical\w*|normal|!)\)"
+    rf"|\(\d+\s?[-–]\s?\d+\)\s?/\s?\(\d+\s?[-–]\s?\d+\)|[(\[]\s*{_RANGE}\s*[)\]]|[(\[]\s*{_LIMIT}\s*[)\]]"
     rf"|[(\[]\d{{2,3}}/\d{{2,3}}\s?(?:-|–|to)\s?\d{{2,3}}/\d{{2,3}}[)\]]"
-    rf"|\(\d+\s?[-–]\s?\d+\)\s?/\s?\(\d+\s?[-–]\s?\d+\)"
     rf"|[(\[]\s*(?:on |at )?(?P<inside>{DATE})[^()\n]{{0,12}}[)\]]"
     rf"|,?\s?\b(?:on|from)\s+(?P<on>{DATE})|(?<=\s)(?P<bare>{DATE})"
     rf"|{_WHEN}|(?:at|@)\s?{_CLOCK}|\(\s?(?:at |@ ?)?{_CLOCK}\s?\)))*",
@@ -80,10 +80,10 @@ def masked(text: str) -> str:
 
 
 def _day(date: str) -> tuple[int, int, int]:
-    if month := re.search("[a-z]+", date, re.I):
-        year, day = re.search(r"(?:19|20)\d\d\Z", date), re.search(r"\d+", date)
-        number = _MONTHS.index(month[0][:3].lower()) + 1
-        return int(year[0]) % 100 if year else 0, number, int(day[0]) if day else 0
+    if named := re.search("[a-z]+", date, re.I):
+        written, day = re.search(r"(?:19|20)\d\d\Z", date), re.search(r"\d+", date)
+        month = _MONTHS.index(named[0][:3].lower()) + 1
+        return int(written[0]) % 100 if written else 0, month, int(day[0]) if day else 0
     numbers = [int(part) for part in re.split(r"[/-]", date)]
     if "-" in date:
         return numbers[0], numbers[1], numbers[2]

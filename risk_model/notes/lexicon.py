@@ -42,14 +42,31 @@ def lexicon() -> Mapping[str, tuple[Phrase, ...]]:
 
 def adjective_at(text: str, position: int) -> tuple[int, int] | None:
     """Returns the end and the grade of an adjective that begins at `position`."""
+    word = WORD.match(text, position)
+    if word is None or word.group().lower() not in _ends_of_adjectives()[0]:
+        return None
     match = _adjectives()[0].match(text, position)
     return None if match is None else (match.end(), _grade(match.group()))
 
 
 def adjective_before(text: str, position: int) -> tuple[int, int] | None:
     """Returns the start and the grade of an adjective that ends at `position`, at most 30 characters before it."""
+    if _last_word(text, position) not in _ends_of_adjectives()[1]:
+        return None
     match = _adjectives()[1].search(text, max(0, position - 30), position)
     return None if match is None else (match.start(), _grade(match.group()))
+
+
+def _last_word(text: str, position: int) -> str:
+    words = re.split(r"[^A-Za-z]", text[max(0, position - 30) : position])
+    return words[-1].lower()
+
+
+@cache
+def _ends_of_adjectives() -> tuple[frozenset[str], frozenset[str]]:
+    """Returns the first and the last words of the adjectives: most words are neither, and cost no search."""
+    split = [re.split(r"[^a-z]+", word.lower()) for word in note_phrases().adjectives]
+    return frozenset(words[0] for words in split), frozenset(words[-1] for words in split)
 
 
 @cache

@@ -51,6 +51,8 @@ _PRESSURE_LINK = (
     r"high|soft|as|recheck(?:ed)?|manual|about|around|running|in|the|his|her|it|went)\b){0,12}+)"
 )
 _PRESSURE = re.compile(rf"{_PRESSURE_LINK}(\d{{2,3}})\s?/\s?(\d{{2,3}})(?![\d/])", re.I)
+_LEAST_SYSTOLIC = 40
+"""A pair below it that follows another is a date, a score or a visual acuity: `150/92, vision 20/40`."""
 # What stands between two pairs of pressures beside what stands between other values: `82/40, improved to 104/60`.
 _NEXT_PRESSURE = re.compile(
     r"(?:[,;]|\n)?\s*(?:\b(?:and|but|is|was|has|now|then|with|after|following|post|fluids?|iv|ivf|bolus|nitro\w*|pressors?|improv(?:ed|ing)|"
@@ -97,7 +99,9 @@ def mentions(text: str) -> Iterator[NoteMention]:
         if word.start() < free:
             continue
         phrase, end = _longest(text, word)
-        if phrase is not None:
+        if phrase is not None and phrase.kind == "name" and fluids.hold(phrase.concept, word.start()):
+            free = end
+        elif phrase is not None:
             found = list(_of_phrase(text, phrase, word.start(), end))
             if not found and phrase.kind == "name":
                 found = list(_stated_before(text, phrase.concept, word.start(), end, free))
@@ -156,6 +160,8 @@ def _pressures(text: str, start: int, end: int) -> Iterator[NoteMention]:
     lead = aside(text, _COLON.match(text, end).end())  # type: ignore[union-attr]
     match, joined = _PRESSURE.match(text, lead.end if text[lead.end - 1] in ")]" else aside(text, end).end), ""
     while match is not None and len(found) < MOST_NUMBERS:
+        if found and int(match[2]) < _LEAST_SYSTOLIC:
+            break
         found.append((match, joined + match["link"]))
         place = aside(text, match.end()).end
         step = _NEXT_PRESSURE.match(text, place) or NEXT_NUMBER.match(text, place)

@@ -56,7 +56,7 @@ _NUMBER = (
 _COURSE = (
     r"[,;]?\s*(?:\b(?:and|has|is|was|since|which|trend(?:ed|ing)|clear(?:ed|ing)|improv(?:ed|ing)|correct(?:ed|ing)|replet(?:ed|ion)|"
     r"replaced|treated|transfused|down|up|back|increas(?:ed|ing)|decreas(?:ed|ing)|dropp(?:ed|ing)|f(?:ell|alling)|ris(?:en|ing)|rose|"
-    r"came|went|responded|with|after|fluids?|ivf|bolus)\b,?\s+){0,5}"
+    r"came|went|responded|(?:down|up)trend(?:ed|ing)|given\s(?:\d+\sunits\s)?[a-z]+|\d+\sunits?(?:\sof\s[a-z]+)?|with|after|fluids?|ivf|bolus)\b,?\s+){0,5}"
 )
 _PLACED = (
     "from|was|up|down|baseline|b/l|bl|dry|usual(?:ly)?|premorbid|previously|prior|peak|max|min|nadir|best|worst|highest|lowest|"
@@ -65,13 +65,15 @@ _PLACED = (
 # `->`, `–>`, `~>`, `=>`, `>>`, `→`, `⇒`, `↑`: people type an arrow in many ways.
 _ARROW = r"(?:[-–—~=_.]*(?:[→⇒⟶➔➜➝➞➙›»⟹↦⇨▶►]|>(?!=))+|[↑↓↗↘⬆⬇⇑⇓]+|(?<=\s)[—–](?=\s)|—(?=\s?\d))"
 NEXT_NUMBER = re.compile(
-    rf"\s*(?:{_ARROW}(?=\s*(?:[\d.~<>=]|(?:now|to)\b))|\.{{2,}}\s?(?=\d)|…\s?(?=\d)|[-–](?=\d)"
+    rf"(?:'?s\b)?\s*(?:{_ARROW}(?=\s*(?:[\d.~<>=]|(?:now|to)\b))|\.{{2,}}\s?(?=\d)|…\s?(?=\d)|[-–](?=\d)"
     rf"|{_COURSE}\b(?:and\s+)?(?:to|then|now|today|currently|later|subsequently|repeat|recheck(?:ed)?)\b"
     rf"|[;,]\s*(?:and\s+)?(?=(?:now|then|today|currently|later|{_PLACED})\b)|,\s*(?=\d)|\(\s*(?=(?:{_PLACED}|\d+)\b)"
     r"|(?=\s(?:from|(?:up|down) from|was)\b))",
     re.I,
 )
-LATER = re.compile(rf"{_ARROW}|\.{{2,}}|…|\b(?:to|then|now|today|currently|later|subsequently|repeat|recheck(?:ed)?)\b", re.I)
+LATER = re.compile(
+    rf"{_ARROW}|\.{{2,}}|…|\b(?:to|then|now|today|currently|later|subsequently|repeat|recheck(?:ed)?)\b", re.I
+)
 _BETWEEN = re.compile(r"\bbetween\b", re.I)
 _COLON = re.compile(r"\s*[:=]?\s*")
 _CHANGE = re.compile(r"\b(?:up|down|lost|gained)(?: by)?\s*\Z", re.I)
@@ -89,7 +91,8 @@ _THEN = (
     r"(?:baseline(?! (?:is )?(?:unknown|not known|unclear|n/?a\b|pending|\?))"
     r"|premorbid|previously|last (?:year|month|week|admission)|\d+ (?:days?|weeks?|months?|years?) "
     r"(?:ago|prior|earlier|before)|(?:a|one|two|three|six|several|few) (?:days?|weeks?|months?|years?) (?:ago|prior)|"
-    r"(?:in|on) (?:(?:19|20)\d\d|clinic)|at (?:last )?discharge|as an outpatient)"
+    r"(?:in|on) (?:(?:19|20)\d\d|clinic)|at (?:last )?discharge|as an outpatient"
+    r"|(?:on|in|at|from) (?:prior|previous|old|outside|outpatient) (?:labs?|admission|visit|check|value|results?))"
 )
 PAST_AFTER = re.compile(
     rf"\s*(?P<inside>\()?\s*(?:at |on |during |in |his |her |which is |is )*{_THEN}"
@@ -181,7 +184,7 @@ def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Nu
     grammar = _grammar(concept.definition.name)
     lead = aside(text, _COLON.match(text, position).end())  # type: ignore[union-attr]
     match = grammar.first.match(text, lead.end if lead.day or text[lead.end - 1] in ")]" else aside(text, position).end)
-    joined, past = "", False
+    joined, past, bracketed, last = "", False, False, position
     for _ in range(MOST_NUMBERS):
         if match is None or _list_item(text, match):
             return
@@ -192,12 +195,15 @@ def _series(text: str, position: int, concept: NoteConcept) -> Iterator[tuple[Nu
         if serial and (number is None or (beside.end == end and not _SERIES_END.match(text, end))):
             return
         if number is not None:
-            # Of a range both ends are of its time: `baseline 1.2-1.4`.
-            ranged = past and joined.strip() in _RANGE_SIGNS
+            # Of a range both ends are of its time, `baseline 1.2-1.4`, and so is what follows in its brackets.
+            sign = joined.strip().lstrip("'s").strip()
+            ranged = past and (sign in _RANGE_SIGNS or (bracketed and ")" not in text[last : match.start("number")]))
+            bracketed = bracketed or "(" in link
             number = replace(
                 number, day=beside.day or lead.day, temporality=Temporality.HISTORICAL if ranged else number.temporality
             )
             past = number.temporality is Temporality.HISTORICAL
+        last = end
         yield number, bool(LATER.search(link)) and not PAST.search(link)
         place, end = end, beside.end
         more = _BETWEEN.search(link) or beside.end > place
