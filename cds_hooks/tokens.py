@@ -43,6 +43,7 @@ DEFAULT_ALGORITHMS = ("ES384", "RS384")
 _TIMES = ("exp", "iat")
 # Three parts of base64url without padding (RFC 7515, section 7.1): many parsers, such as PyJWT, accept more characters.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\Z")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9._:/\[\]~-]{1,250}\Z")
 # Claims are checked here, more strictly than by PyJWT, which checks the signature.
 _SIGNATURE_ONLY: Any = dict.fromkeys(
     ("verify_aud", "verify_exp", "verify_iat", "verify_nbf", "verify_iss", "verify_jti", "verify_sub"), False
@@ -180,7 +181,7 @@ class Trust(Generic[IssuerT]):
         named = _string(claims, "iss", MAX_NAME)
         issuer = self._issuers().get(named)
         if issuer is None:
-            raise TokenRefusedError("unknown-issuer", received_iss=named)
+            raise TokenRefusedError("unknown-issuer", received_iss=_address(named))
         try:
             return self._verified(issuer, token, header, claims, url)
         except TokenRefusedError as error:
@@ -217,7 +218,7 @@ class Trust(Generic[IssuerT]):
         # `jku` may repeat what is configured; it is never followed. `jwk`, `x5u` and `x5c` are ignored.
         listed = (*((issuer.jwks_url,) if issuer.jwks_url else ()), *issuer.jku)
         if jku is not None and not (isinstance(jku, str) and any(_same(jku, each) for each in listed)):
-            raise TokenRefusedError("key-url", received_jku=jku, accepted=listed)
+            raise TokenRefusedError("key-url", received_jku=_address(jku), accepted=listed)
         key, known, fault = self._find_key(issuer, kid)
         if key is None:
             raise TokenRefusedError("key", received_kid=kid, known_kids=known, **({"jwks": fault} if fault else {}))
@@ -252,7 +253,7 @@ class Trust(Generic[IssuerT]):
         audience = claims.get("aud")
         listed = audience if isinstance(audience, list) else [audience]
         if not any(isinstance(item, str) and _same(item, url) for item in listed):
-            raise TokenRefusedError("audience", received_aud=audience, expected_aud=url)
+            raise TokenRefusedError("audience", received_aud=[_address(item) for item in listed], expected_aud=url)
         _string(claims, "jti", MAX_JTI)
         tenant = claims.get("tenant")
         if issuer.tenants and tenant not in issuer.tenants:
@@ -306,6 +307,17 @@ def _string(claims: Mapping[str, Any], name: str, longest: int) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= longest:
         raise TokenRefusedError(f"{name}-missing")
     return value
+
+
+def _address(value: Any) -> str:
+    """An address of a token for the log. Anything else may be anything, also of a patient, and is not shown.
+
+    >>> _address("https://ehr.example.org/a"), _address("Jane Doe"), _address(None)
+    ('https://ehr.example.org/a', '<not a URL>', '<none>')
+    """
+    if value is None:
+        return "<none>"
+    return value if isinstance(value, str) and _ADDRESS.match(value) else "<not a URL>"
 
 
 def _is_time(value: Any) -> bool:

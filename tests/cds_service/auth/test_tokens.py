@@ -365,8 +365,9 @@ def test_a_refusal_says_what_was_expected_and_what_came(ehr: Ehr, store: Store, 
     pinned = ClientsFile(ehr.configure(tmp_path / "pinned.json", jku=[JKU]))
     checked = TokenVerifier(lambda: pinned.clients, store)
     for verifier, token, said in (
-        (checked, ehr.token(f"{PUBLIC}/elsewhere"), f'received_aud="{PUBLIC}/elsewhere" expected_aud="{URL}"'),
-        (checked, ehr.token(URL, iss="https://evil.example\n2"), 'received_iss="https://evil.example\\n2"'),
+        (checked, ehr.token(f"{PUBLIC}/elsewhere"), f'received_aud=["{PUBLIC}/elsewhere"] expected_aud="{URL}"'),
+        (checked, ehr.token(URL, iss="https://evil.example"), 'received_iss="https://evil.example"'),
+        (checked, ehr.token(URL, iss="Jane Evil\nDoe"), 'received_iss="<not a URL>"'),
         (checked, ehr.token(URL, exp=int(time.time()) + 900), "accepted_seconds=300"),
         (fetched, ehr.token(URL), 'jwks="address-not-allowed"'),
     ):
@@ -374,7 +375,7 @@ def test_a_refusal_says_what_was_expected_and_what_came(ehr: Ehr, store: Store, 
             verifier.verify(f"Bearer {token}", URL)
         text = caught.value.log_text
         assert said in text
-        assert ('client="general"' in text) == ("evil" not in text)
+        assert ('client="general"' in text) == ("received_iss" not in text)
         assert "\n" not in text
         assert token.split(".")[2] not in text
 
