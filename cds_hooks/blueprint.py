@@ -23,6 +23,7 @@ from cds_hooks.errors import (
     TokenRefusedError,
     TooLargeError,
     UnsupportedMediaTypeError,
+    quoted,
 )
 from cds_hooks.openapi import openapi_document
 from cds_hooks.services import ServiceDefinition
@@ -89,8 +90,8 @@ def hooks_blueprint(hooks: HookServices, url_prefix: str = "", name: str = "cds_
 
     @routes.errorhandler(HookError)
     def refused(error: HookError) -> Response:
-        reason = f" reason={error.reason}" if isinstance(error, TokenRefusedError) else ""
-        LOG.info("refused status=%d code=%s%s", error.status, error.code, reason)
+        why = error.log_text if isinstance(error, TokenRefusedError) else f"why={quoted(error.diagnostics)}"
+        LOG.info("refused status=%d code=%s %s", error.status, error.code, why)
         return error_response(error)
 
     routes.after_request(cors_headers(hooks.allowed_origins))

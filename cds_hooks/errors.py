@@ -30,8 +30,11 @@ and `reason` never hold patient data.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+_MAX_LOGGED = 300
 
 
 class HookError(Exception):
@@ -60,12 +63,27 @@ class MalformedRequestError(HookError):
 
 
 class TokenRefusedError(HookError):
-    """401. `reason` is for the log of the service and never in the answer (RFC 6750, section 3.1)."""
+    """TokenRefusedError("audience", received_aud="https://cds.example.org", expected_aud="https://cds.example.org/x")
 
-    def __init__(self, reason: str) -> None:
+    401. `reason` and `details` are for the log of the service and never in the answer (RFC 6750, section 3.1). Details
+    are what an operator compares: addresses, issuers, key ids and times, never the token. They may come from a forged
+    token.
+    """
+
+    def __init__(self, reason: str, **details: object) -> None:
         super().__init__(401, "login", "authentication is required")
         self.args = (reason,)
         self.reason = reason
+        self.details = details
+
+    @property
+    def log_text(self) -> str:
+        """`reason=... name=value ...` on one line.
+
+        >>> TokenRefusedError("key-url", iss="https://ehr.example.org", received_jku=["x"]).log_text
+        'reason=key-url iss="https://ehr.example.org" received_jku=["x"]'
+        """
+        return " ".join((f"reason={self.reason}", *(f"{name}={quoted(value)}" for name, value in self.details.items())))
 
 
 class ForbiddenError(HookError):
@@ -160,10 +178,11 @@ class KeyRefusedError(ValueError):
 
 class FetchError(Exception):
     """A server could not be read. `reason` is a stable code without patient data; `status` is the server's HTTP status
-    if that was the reason."""
+    if that was the reason; `detail` is for the log."""
 
-    def __init__(self, reason: str, *, status: int | None = None) -> None:
-        super().__init__(reason if status is None else f"{reason}: {status}")
+    def __init__(self, reason: str, *, status: int | None = None, detail: str = "") -> None:
+        said = str(status) if status is not None else detail
+        super().__init__(f"{reason}: {said}" if said else reason)
         self.reason = reason
         self.status = status
 
@@ -187,6 +206,16 @@ class CallRefusedError(ClientError):
 
 class InvalidAnswerError(ClientError):
     """A 200 whose body breaks the specification; the message names the field."""
+
+
+def quoted(value: object) -> str:
+    """A foreign value for one line of a log: as ASCII JSON, cut after 300 characters.
+
+    >>> quoted(["a", 1.5]), len(quoted("x" * 999))
+    ('["a", 1.5]', 303)
+    """
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _MAX_LOGGED else f"{text[:_MAX_LOGGED]}..."
 
 
 def operation_outcome(code: str, diagnostics: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from cds_hooks.errors import FetchError, KeyRefusedError
+from cds_hooks.errors import FetchError, KeyRefusedError, quoted
+
+LOG = logging.getLogger("cds_hooks")
 
 MIN_RSA_BITS = 2048
 # Seconds. An unknown `kid` may be a new key, but made-up ones must not cause a fetch each.
@@ -152,6 +155,13 @@ class FetchedKeys:
         self._waiting = BoundedSemaphore(MOST_WAITING)
         self._keys: Keys = {}
         self._fetched = self._tried = float("-inf")
+        self.fault = ""
+        """Why the last fetch gave no keys: a code and its detail, "" if it gave some."""
+
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The ids of the keys of the last fetch that gave some."""
+        return tuple(sorted(self._keys))
 
     def get(self, kid: str) -> VerifyingKey | None:
         """The key with that `kid`; None if there is none that is still valid."""
@@ -183,6 +193,9 @@ class FetchedKeys:
     def _fetch(self) -> None:
         try:
             self._keys, self._fetched = parse_keys(self._fetch_jwks(self._url)), self._clock()
-        except (FetchError, KeyRefusedError):
+        except (FetchError, KeyRefusedError) as error:
             # The known keys stay valid until they are a day old, so that the key server may be down for a while.
-            return
+            self.fault = str(error)
+            LOG.warning("keys not fetched url=%s cause=%s", quoted(self._url), quoted(self.fault))
+        else:
+            self.fault = ""

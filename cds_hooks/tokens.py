@@ -36,12 +36,14 @@ MAX_TOKEN = 8 * 1024
 MAX_NAME = 1024
 MAX_JTI = 128
 LEEWAY = 60
+"""Seconds: the clock difference that is allowed, and what a lifetime may exceed its limit by."""
 MAX_LIFETIME = 300
-"""Seconds a token may be valid for (exp - iat), and the clock difference that is allowed."""
+"""Seconds a token may be valid for (exp - iat)."""
 DEFAULT_ALGORITHMS = ("ES384", "RS384")
 _TIMES = ("exp", "iat")
 # Three parts of base64url without padding (RFC 7515, section 7.1): many parsers, such as PyJWT, accept more characters.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\Z")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9._:/\[\]~-]{1,250}\Z")
 # Claims are checked here, more strictly than by PyJWT, which checks the signature.
 _SIGNATURE_ONLY: Any = dict.fromkeys(
     ("verify_aud", "verify_exp", "verify_iat", "verify_nbf", "verify_iss", "verify_jti", "verify_sub"), False
@@ -60,6 +62,8 @@ class Issuer(Protocol):
     @property
     def jwks_url(self) -> str: ...
     @property
+    def jku(self) -> tuple[str, ...]: ...
+    @property
     def algorithms(self) -> tuple[str, ...]: ...
     @property
     def tenants(self) -> tuple[str, ...]: ...
@@ -77,11 +81,12 @@ class TrustedIssuer:
     issuer: str
     jwks: Mapping[str, Any] | None = None
     jwks_url: str = ""
-    """Also the only `jku` that a token of this issuer may name."""
     algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
     tenants: tuple[str, ...] = ()
     """If given, a token must name one of them."""
     max_lifetime: int = MAX_LIFETIME
+    jku: tuple[str, ...] = ()
+    """URLs that the `jku` of a token may name, besides `jwks_url`. They are compared and never fetched."""
     keys: Keys | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -173,14 +178,25 @@ class Trust(Generic[IssuerT]):
         """
         token = _bearer(authorization)
         header, claims = _unverified(token)
-        issuer = self._issuers().get(_string(claims, "iss", MAX_NAME))
+        named = _string(claims, "iss", MAX_NAME)
+        issuer = self._issuers().get(named)
         if issuer is None:
-            raise TokenRefusedError("unknown-issuer")
+            raise TokenRefusedError("unknown-issuer", received_iss=_address(named))
+        try:
+            return self._verified(issuer, token, header, claims, url)
+        except TokenRefusedError as error:
+            # An operator looks for the client first.
+            raise TokenRefusedError(error.reason, iss=issuer.issuer, **error.details) from None
+
+    def _verified(
+        self, issuer: IssuerT, token: str, header: Mapping[str, Any], claims: Mapping[str, Any], url: str
+    ) -> VerifiedToken[IssuerT]:
+        """The client, whose id the token names, after every check. Raises TokenRefusedError."""
         key = self._key(issuer, header)
         try:
             jwt.decode(token, key.public, algorithms=[header["alg"]], options=_SIGNATURE_ONLY)
         except (PyJWTError, ValueError, TypeError):
-            raise TokenRefusedError("signature") from None
+            raise TokenRefusedError("signature", kid=header["kid"]) from None
         tenant = self._check(issuer, claims, url)
         jti = _string(claims, "jti", MAX_JTI)
         expires = datetime.fromtimestamp(claims["exp"] + LEEWAY, UTC)
@@ -191,20 +207,31 @@ class Trust(Generic[IssuerT]):
     def _key(self, issuer: IssuerT, header: Mapping[str, Any]) -> VerifyingKey:
         algorithm, kid, jku = header.get("alg"), header.get("kid"), header.get("jku")
         if not isinstance(algorithm, str) or algorithm not in issuer.algorithms:
-            raise TokenRefusedError("algorithm")
+            raise TokenRefusedError("algorithm", received_alg=algorithm, accepted=issuer.algorithms)
         if str(header.get("typ", "")).upper() != "JWT":
-            raise TokenRefusedError("type")
+            raise TokenRefusedError("type", received_typ=header.get("typ"))
         if not isinstance(kid, str) or not 0 < len(kid) <= MAX_NAME:
             raise TokenRefusedError("key-id")
-        if _REFUSED_HEADERS & set(header):
-            raise TokenRefusedError("header")
+        refused = _REFUSED_HEADERS & set(header)
+        if refused:
+            raise TokenRefusedError("header", received=sorted(refused))
         # `jku` may repeat what is configured; it is never followed. `jwk`, `x5u` and `x5c` are ignored.
-        if jku is not None and not (isinstance(jku, str) and issuer.jwks_url and _same(jku, issuer.jwks_url)):
-            raise TokenRefusedError("key-url")
-        key = issuer.keys.get(kid) if issuer.keys is not None else self._keys_of(issuer).get(kid)
-        if key is None or not key.fits(algorithm):
-            raise TokenRefusedError("key")
+        listed = (*((issuer.jwks_url,) if issuer.jwks_url else ()), *issuer.jku)
+        if jku is not None and not (isinstance(jku, str) and any(_same(jku, each) for each in listed)):
+            raise TokenRefusedError("key-url", received_jku=_address(jku), accepted=listed)
+        key, known, fault = self._find_key(issuer, kid)
+        if key is None:
+            raise TokenRefusedError("key", received_kid=kid, known_kids=known, **({"jwks": fault} if fault else {}))
+        if not key.fits(algorithm):
+            raise TokenRefusedError("key", received_kid=kid, received_alg=algorithm, key=(key.key_type, key.algorithm))
         return key
+
+    def _find_key(self, issuer: IssuerT, kid: str) -> tuple[VerifyingKey | None, tuple[str, ...], str]:
+        """(the key, the ids of all keys of the issuer, why they could not be fetched)"""
+        if issuer.keys is not None:
+            return issuer.keys.get(kid), tuple(sorted(issuer.keys)), ""
+        fetched = self._keys_of(issuer)
+        return fetched.get(kid), fetched.kids, fetched.fault
 
     def _keys_of(self, issuer: IssuerT) -> FetchedKeys:
         return self._fetched.setdefault(issuer.jwks_url, FetchedKeys(issuer.jwks_url, self._fetch_jwks))
@@ -213,24 +240,24 @@ class Trust(Generic[IssuerT]):
         """The tenant of a token with valid claims. Raises TokenRefusedError."""
         now = self._clock().timestamp()
         for name in _TIMES:
-            if type(claims.get(name)) is not int or not 0 <= claims[name] < 2**40:
-                raise TokenRefusedError(f"{name}-not-an-integer")
+            if not _is_time(claims.get(name)):
+                raise TokenRefusedError(f"{name}-not-a-time", **{f"received_{name}": claims.get(name)})
         lifetime = claims["exp"] - claims["iat"]
-        if not 0 < lifetime <= issuer.max_lifetime:
-            raise TokenRefusedError("lifetime")
+        if not 0 < lifetime <= issuer.max_lifetime + LEEWAY:
+            raise TokenRefusedError("lifetime", received_seconds=lifetime, accepted_seconds=issuer.max_lifetime)
         if claims["exp"] + LEEWAY <= now:
-            raise TokenRefusedError("expired")
+            raise TokenRefusedError("expired", received_exp=claims["exp"], now=int(now))
         not_before = claims.get("nbf", claims["iat"])
-        if type(not_before) is not int or max(claims["iat"], not_before) - LEEWAY > now:
-            raise TokenRefusedError("not-yet-valid")
+        if not _is_time(not_before) or max(claims["iat"], not_before) - LEEWAY > now:
+            raise TokenRefusedError("not-yet-valid", iat=claims["iat"], nbf=not_before, now=int(now))
         audience = claims.get("aud")
         listed = audience if isinstance(audience, list) else [audience]
         if not any(isinstance(item, str) and _same(item, url) for item in listed):
-            raise TokenRefusedError("audience")
+            raise TokenRefusedError("audience", received_aud=[_address(item) for item in listed], expected_aud=url)
         _string(claims, "jti", MAX_JTI)
         tenant = claims.get("tenant")
         if issuer.tenants and tenant not in issuer.tenants:
-            raise TokenRefusedError("tenant")
+            raise TokenRefusedError("tenant", received_tenant=tenant, accepted=issuer.tenants)
         return tenant if isinstance(tenant, str) and issuer.tenants else None
 
 
@@ -280,6 +307,26 @@ def _string(claims: Mapping[str, Any], name: str, longest: int) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= longest:
         raise TokenRefusedError(f"{name}-missing")
     return value
+
+
+def _address(value: Any) -> str:
+    """An address of a token for the log. Anything else may be anything, also of a patient, and is not shown.
+
+    >>> _address("https://ehr.example.org/a"), _address("Jane Doe"), _address(None)
+    ('https://ehr.example.org/a', '<not a URL>', '<none>')
+    """
+    if value is None:
+        return "<none>"
+    return value if isinstance(value, str) and _ADDRESS.match(value) else "<not a URL>"
+
+
+def _is_time(value: Any) -> bool:
+    """Whether this is a NumericDate: seconds, also with a fraction (RFC 7519, section 2).
+
+    >>> [_is_time(value) for value in (1.8e9 + 0.5, 0, True, "1", -1, float("inf"), 10**30)]
+    [True, True, False, False, False, False, False]
+    """
+    return type(value) in {int, float} and bool(0 <= value < 2**40)
 
 
 def _same(a: str, b: str) -> bool:

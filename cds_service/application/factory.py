@@ -10,11 +10,12 @@ import uuid
 from pathlib import Path
 from typing import Unpack
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from cds_hooks import HookError
 from cds_hooks.blueprint import cors_headers, error_response
+from cds_hooks.errors import quoted
 from cds_service.app_pages.blueprint import app_pages
 from cds_service.app_pages.smart_charts import frames_of, smart_charts
 from cds_service.app_pages.visible import visible
@@ -84,7 +85,11 @@ def _errors(app: Flask, cds: ServiceParts) -> None:
     @app.errorhandler(HookError)
     def refused(error: HookError) -> Response:
         cds.metrics.answered(label(), f"status-{error.status}")
-        LOG.info("refused status=%d code=%s", error.status, error.code)
+        client = g.get("riskcards_client")
+        LOG.info(
+            "refused status=%d code=%s service=%s client=%s why=%s",
+            error.status, error.code, label(), client, quoted(error.diagnostics),
+        )  # fmt: skip
         return error_response(error)
 
     @app.errorhandler(OverloadedError)

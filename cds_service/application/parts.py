@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec, TypedDict, TypeVar, Unpack
 
-from flask import request
+from flask import g, request
 
 from cds_hooks import TokenRefusedError
 from cds_service.auth.clients import ClientsFile
@@ -134,7 +134,8 @@ class ServiceParts:
             caller = self.verifier.verify(request.headers.get("Authorization"), url)
         except TokenRefusedError as error:
             self.metrics.token_refused()
-            LOG.info("token refused reason=%s", error.reason)
+            LOG.info("token refused %s", error.log_text)
             raise
+        g.riskcards_client = caller.client.name
         self.rate.take(caller.client.name)
         return caller

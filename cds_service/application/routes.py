@@ -48,9 +48,7 @@ def hook_routes(cds: ServiceParts) -> Blueprint:
         with _body(cds, caller) as body:
             # The time that the client took to send the body does not count.
             answer = cds.answering.answer(service, body, caller, Due.of(cds.settings, spent))
-        took = time.perf_counter() - started
-        cds.metrics.took(service.id, took)
-        LOG.info("hook service=%s cards=%d ms=%.0f", service.id, len(answer["cards"]), 1000 * took)
+        cds.metrics.took(service.id, time.perf_counter() - started)
         return json_response(answer)
 
     @routes.post("/cds-services/<service_id>/feedback")
@@ -60,7 +58,8 @@ def hook_routes(cds: ServiceParts) -> Blueprint:
             outcomes = cds.in_time(receive, body, service, cds.store, None if caller is None else caller.asker)
         for outcome in outcomes:
             cds.metrics.feedback(service.id, outcome)
-        LOG.info("feedback service=%s entries=%d", service.id, len(outcomes))
+        client = None if caller is None else caller.client.name
+        LOG.info("feedback service=%s client=%s entries=%d", service.id, client, len(outcomes))
         return Response(status=200)
 
     return routes

@@ -10,6 +10,7 @@ JSON or YAML:
         tenants: [north, south]          # optional: then a token must name one of them
         algorithms: [ES384, RS384]       # the default
         max_lifetime: 300                # seconds a token may be valid for
+        jku: [https://ehr.example.org/jwks.json]   # what the `jku` of its tokens may name besides jwks_url
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class CdsClient:
     tenants: tuple[str, ...] = ()
     fhir_servers: tuple[str, ...] = ()
     max_lifetime: int = 300
+    jku: tuple[str, ...] = ()
     # The pinned keys by `kid`, parsed once; None when they are fetched.
     keys: Keys | None = field(default=None, repr=False, compare=False)
 
@@ -163,6 +165,7 @@ def client_of(item: Any, where: str) -> CdsClient:
         tenants=_strings(item, "tenants", where),
         fhir_servers=_strings(item, "fhir_servers", where),
         max_lifetime=item.get("max_lifetime", 300),
+        jku=_strings(item, "jku", where),
     )
     return _checked(client, where)
 
@@ -193,6 +196,10 @@ def _checked(client: CdsClient, where: str) -> CdsClient:
     lifetime = client.max_lifetime
     if isinstance(lifetime, bool) or not isinstance(lifetime, int) or not 1 <= lifetime <= 3600:
         raise ClientsError(f"{where}.max_lifetime: 1 to 3600 seconds")
+    for url in client.jku:
+        # Only compared, never fetched: a test client's http address harms nobody.
+        if urlsplit(url).scheme not in {"http", "https"}:
+            raise ClientsError(f"{where}.jku: {url!r} is not an absolute http(s) URL")
     for server in client.fhir_servers:
         try:
             Gateway([server])

@@ -19,7 +19,7 @@ def jwks_fetcher(outbound: Outbound) -> JwksFetcher:
         try:
             answer = _answer(url, outbound)
         except OutboundError as error:
-            raise FetchError(error.reason) from None
+            raise FetchError(error.reason, detail=error.detail) from None
         if answer.status != 200:
             raise FetchError("status", status=answer.status)
         return answer.body

@@ -43,6 +43,7 @@ class TokenVerifier:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._outbound = Outbound(networks)
+        self._clients = clients
         self._fetches = DeadlineRunner(KEY_FETCHES)
         self.trust = Trust("", clients, fetch_jwks=self._fetch_jwks, replay=replay, clock=clock)
 
@@ -51,7 +52,11 @@ class TokenVerifier:
 
         Raises TokenRefusedError, StoreError.
         """
-        found = self.trust.verify(authorization, url)
+        try:
+            found = self.trust.verify(authorization, url)
+        except TokenRefusedError as error:
+            client = self._clients().get(str(error.details.get("iss")))
+            raise TokenRefusedError(error.reason, client=client and client.name, **error.details) from None
         return Caller(found.issuer, found.tenant)
 
     def _fetch_jwks(self, url: str) -> bytes:

@@ -356,9 +356,15 @@ class Settings(BaseSettings):
 
     def warnings(self) -> tuple[str, ...]:
         """What is allowed and hardly meant, for the log at start and for `riskcards doctor`."""
+        found = []
         if self.mode == "pilot" and not self.pilot_users:
-            return (f"{PREFIX}MODE is pilot and {PREFIX}PILOT_USERS names nobody: no card is shown to anyone",)
-        return ()
+            found.append(f"{PREFIX}MODE is pilot and {PREFIX}PILOT_USERS names nobody: no card is shown to anyone")
+        if self.cds_clients and "public_url" not in self.model_fields_set:
+            found.append(
+                f"{PREFIX}PUBLIC_URL is not set: the `aud` of clients' tokens must then begin with {self.public_url}, "
+                "and any other is refused; set it to the address that clients call"
+            )
+        return tuple(found)
 
     def thresholds_of(self, service: str, tasks: tuple[str, ...]) -> dict[str, float]:
         """The probability from which each task of a service warns: the service's own threshold, else the task's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from artifact_store import MemoryCache
-from cds_hooks import HookRequest, MalformedRequestError, UnusablePrefetchError
+from cds_hooks import HookError, HookRequest, MalformedRequestError, UnusablePrefetchError
 from cds_service.auth.tokens import Caller
 from cds_service.cards.card import Thresholds, build_card
 from cds_service.cards.drafts import BUILT_IN, Drafts, read_drafts
@@ -36,6 +37,7 @@ from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFound
 from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment, LevelPolicy, Pipeline
 
+LOG = logging.getLogger("riskcards")
 # Reasons of `PatientRecord.no_stay`; any other means that it is unknown whether the patient is in hospital.
 _CERTAINLY_NO_STAY = frozenset({"no-stay", "encounter-not-found"})
 _NO_GUIDANCE: dict[str, Any] = {"cards": []}
@@ -161,11 +163,27 @@ class HookHandler:
         Raises HookError for a request that cannot be answered, OverloadedError, and StoreError where the card could not
         be stored in time: what is not stored is not shown.
         """
-        due, trace = due or Due.of(self.settings), Trace(len(body))
+        trace, started = Trace(len(body)), time.perf_counter()
+        try:
+            return self._answer(service, body, caller, due or Due.of(self.settings), trace)
+        except HookError as error:
+            trace.result = f"status-{error.status}"
+            raise
+        finally:
+            client, tenant = (caller.client.name, caller.tenant) if caller else (None, None)
+            took = 1000 * (time.perf_counter() - started)
+            LOG.info(
+                "hook service=%s client=%s tenant=%s hookInstance=%s result=%s ms=%.0f",
+                service.id, client, tenant, trace.instance or None, trace.result, took,
+            )  # fmt: skip
+
+    def _answer(self, service: Service, body: bytes, caller: Caller | None, due: Due, trace: Trace) -> dict[str, Any]:
+        """As `answer`; what becomes of the request is left in the trace."""
         client = "" if caller is None else caller.client.name
         mode, tasks = self.steps.run(due.answered, self._in_force, service, None if caller is None else caller.tenant)
         with self.admission.enter(due.answered, client):
             asking = _Asking(service, open_request(body, service), mode, tasks, caller, due, trace)
+            trace.instance = asking.request.hook_instance
             silenced = mode is Mode.OFF or asking.request.user_id.partition("/")[0] not in self.settings.roles
             known = None if silenced else self._cached(asking)
             card = None if known is None else self._card(asking, known)
@@ -173,7 +191,7 @@ class HookHandler:
                 asking = replace(asking, request=read_prefetch(asking.request))
         trace.lap("read the request")
         if silenced:
-            self.metrics.answered(service.id, "off" if mode is Mode.OFF else "role")
+            self._count(asking, "off" if mode is Mode.OFF else "role")
             return _NO_GUIDANCE
         if known is None or card is None:
             # Fetching is done outside of admission: it must not take a slot from requests that compute.
@@ -185,13 +203,17 @@ class HookHandler:
             with self.admission.enter(due.answered, client):
                 known = self._assessed(asking, prefetch, notes)
                 if known is None:
-                    self.metrics.answered(service.id, "no-stay")
+                    self._count(asking, "no-stay")
                     return self._traced(asking, (), _NO_GUIDANCE)
                 card = self._card(asking, known)
         trace.record = known.record
         answer = self._stored(asking, known, card)
         trace.lap("build and keep the card")
         return self._traced(asking, known.assessments, answer)
+
+    def _count(self, asking: _Asking, result: str) -> None:
+        asking.trace.result = result
+        self.metrics.answered(asking.service.id, result)
 
     def _in_force(self, service: Service, tenant: str | None) -> tuple[Mode, tuple[str, ...]]:
         """(the mode of a service, those of its tasks that are not off); without any task the service is off."""
@@ -296,7 +318,7 @@ class HookHandler:
         self.steps.run(due.answered, self.store.record_card, record)
         abstained = all(assessment.estimate.abstention for assessment in known.assessments)
         result = "abstained" if abstained else "card"
-        self.metrics.answered(service.id, result if shown is Shown.SHOWN else shown)
+        self._count(asking, result if shown is Shown.SHOWN else shown)
         self.metrics.assessed(service.id, known.assessments, card["indicator"] if shown is Shown.SHOWN else None)
         return {"cards": [card]} if shown is Shown.SHOWN else _NO_GUIDANCE
 

@@ -39,14 +39,23 @@ def complete(request: HookRequest, service: Service, gateway: Gateway, deadline:
         found, failed = fetch_all(wanted, str(request.fhir_server), request.access_token, gateway, deadline)
         prefetch = prefetch.replace(found)
         why = "".join(f" (fetching {key} failed: {error.reason})" for key, error in failed.items())
-    elif missing and request.fhir_server and not gateway.allows(request.fhir_server):
-        why = " (fhirServer is not on the list of servers this service may read)"
+    elif missing:
+        why = f" ({_why_not_fetched(request)})"
     absent = [key for key in REQUIRED if prefetch.is_missing(key)]
     if absent == ["encounters"] and not prefetch.is_missing("encounter"):
         absent = []
     if absent:
         raise MissingPrefetchError({key: service.prefetch[key] for key in absent}, why)
     return prefetch
+
+
+def _why_not_fetched(request: HookRequest) -> str:
+    """What a request lacks for its gaps to be fetched, for the one who set the client up."""
+    if not request.fhir_server:
+        return "the request has no fhirServer and no fhirAuthorization to fetch it with"
+    if not request.access_token:
+        return "the request has a fhirServer and no fhirAuthorization to read it with"
+    return "fhirServer is not on the list of servers this service may read"
 
 
 def _is_unusable(prefetch: FhirPrefetch, key: str) -> bool:

@@ -34,6 +34,10 @@ class Trace:
     """A trace in the making: Trace(size).lap("map the chart") adds (step, milliseconds since the last lap)."""
 
     size: int = 0
+    instance: str = ""
+    """The `hookInstance`, once it is read."""
+    result: str = "failed"
+    """What the answer is: a card, or why there is none."""
     prefetch: FhirPrefetch | None = None
     record: PatientRecord | None = None
     times: list[tuple[str, float]] = field(default_factory=list)

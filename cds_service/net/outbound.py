@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+import ssl
 import threading
 import time
 import zlib
@@ -38,6 +39,7 @@ class OutboundError(Exception):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,7 @@ class Outbound:
                     raise
                 response.release_conn()
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            reason = "too-slow" if time.monotonic() >= deadline else "unreachable"
-            raise OutboundError(reason, error.__class__.__name__) from None
+            raise _failed(error, time.monotonic() >= deadline) from None
         return OutboundResponse(
             response.status, {name.lower(): value for name, value in response.headers.items()}, bytes(found)
         )
@@ -192,6 +193,15 @@ class Outbound:
                 pool = kind(key[1], key[2], maxsize=4, block=False, networks=self._networks)
                 self._pools[key] = pool
         return pool, f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+
+
+def _failed(error: Exception, late: bool) -> OutboundError:
+    """The error of an exchange that failed. A certificate has its own reason: its remedy is no network's."""
+    refused = error.args[0] if error.args and isinstance(error.args[0], ssl.SSLCertVerificationError) else None
+    if refused is not None:
+        # OpenSSL's own words, without names: "unable to get local issuer certificate".
+        return OutboundError("certificate", refused.verify_message)
+    return OutboundError("too-slow" if late else "unreachable", error.__class__.__name__)
 
 
 def _chunks(response: urllib3.BaseHTTPResponse, deadline: float, max_bytes: int) -> Iterator[bytes]:

@@ -40,3 +40,13 @@ def test_an_error_is_never_an_empty_card_list(app: Flask) -> None:
         assert got["status"] >= 400
         assert got["body"]["resourceType"] == "OperationOutcome"
         assert got["body"]["issue"][0]["diagnostics"]
+
+
+def test_no_two_examples_share_an_id() -> None:
+    """Loaded onto one server, the examples overwrote each other."""
+    owners: dict[str, str] = {}
+    for case in cases():
+        for entry in json.loads((case / "bundle.json").read_text("utf-8"))["entry"]:
+            name = f"{entry['resource']['resourceType']}/{entry['resource']['id']}"
+            assert entry["fullUrl"].endswith(f"/{name}")
+            assert owners.setdefault(name, case.name) == case.name, f"{name}: {owners[name]} and {case.name}"

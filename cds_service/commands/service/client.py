@@ -49,6 +49,9 @@ _jwks_url = click.option("--jwks-url", default="", help="URL of its public keys 
     "--algorithm", "algorithms", multiple=True, help="An accepted signature algorithm.  [default: ES384 and RS384]"
 )
 @click.option("--max-lifetime", default=300, show_default=True, help="Longest accepted token lifetime, in seconds.")
+@click.option(
+    "--jku", "jku", multiple=True, help="A URL that the `jku` of its tokens may name besides --jwks-url; never fetched."
+)
 @_file
 def add(
     name: str,
@@ -59,6 +62,7 @@ def add(
     tenants: tuple[str, ...],
     algorithms: tuple[str, ...],
     max_lifetime: int,
+    jku: tuple[str, ...],
     path: Path | None,
 ) -> None:
     """Accept tokens of a new issuer."""
@@ -75,6 +79,7 @@ def add(
         "tenants": list(tenants),
         "algorithms": list(algorithms),
         "max_lifetime": max_lifetime,
+        "jku": list(jku),
     }
     try:
         clients = [*known, client_of(item, name)]
@@ -99,6 +104,8 @@ def list_(as_json: bool, path: Path | None) -> None:
         click.echo(f"{client.name}\n  issuer        {client.issuer}\n  keys          {keys}")
         click.echo(f"  algorithms    {', '.join(client.algorithms)}; tokens valid up to {client.max_lifetime} s")
         click.echo(f"  FHIR servers  {', '.join(client.fhir_servers) or 'none: prefetch only'}")
+        if client.jku:
+            click.echo(f"  jku           {', '.join(client.jku)}")
         if client.tenants:
             click.echo(f"  tenants       {', '.join(client.tenants)}")
 

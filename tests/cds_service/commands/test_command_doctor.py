@@ -12,9 +12,10 @@ from cds_hooks import read_keys
 from cds_service.cli import cli
 from cds_service.store.store import CardRecord, Store
 from tests.cds_service.auth.ehr import Ehr
+from tests.cds_service.fhir_server import fhir_server
 from tests.cds_service.smart.authority import new_ec_pem
 
-LOOKS = ("EHR clients", "SMART app", "database")
+LOOKS = ("EHR clients", "FHIR servers", "SMART app", "database")
 
 
 def checks(monkeypatch: pytest.MonkeyPatch, **settings: str) -> dict[str, tuple[str, str]]:
@@ -49,6 +50,28 @@ def test_clients_with_pinned_and_with_fetched_keys(tmp_path: Path, monkeypatch: 
     result, detail = checks(monkeypatch, CDS_CLIENTS=str(fetched))["EHR clients"]
     assert result == "ok"
     assert f"keys from {url}" in detail
+
+
+def test_every_fhir_server_of_every_client_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys alone were checked, of the first client that failed alone; a wrong FHIR address showed at the first hook."""
+    ehr, database = Ehr(), f"sqlite:///{tmp_path}/d.db"
+    with fhir_server() as good, fhir_server() as old, fhir_server() as shut, fhir_server() as none:
+        good.answer("/fhir/metadata", {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"})
+        old.answer("/fhir/metadata", {"resourceType": "CapabilityStatement", "fhirVersion": "3.0.2"})
+        shut.answer("/fhir/metadata", {}, status=401)
+        path = ehr.configure(tmp_path / "clients.json", fhir_servers=[good.url, shut.url])
+        result, detail = checks(monkeypatch, CDS_CLIENTS=str(path), DATABASE_URL=database)["EHR clients"]
+        assert (result, "FHIR 4.0.1" in detail, "without a token" in detail) == ("ok", True, True)
+        gone = "http://127.0.0.1:9/fhir"
+        ehr.configure(path, fhir_servers=[gone, good.url, old.url, none.url])
+        result, detail = checks(monkeypatch)["EHR clients"]
+        assert result == "failed"
+        for said in (f"{gone} does not answer (unreachable", "is FHIR 3.0.2", "answers 404", f"{good.url} answers"):
+            assert said in detail
+        monkeypatch.delenv("RISKCARDS_CDS_CLIENTS")
+        result, detail = checks(monkeypatch, FHIR_SERVERS=f"{good.url},{gone}")["FHIR servers"]
+        assert (result, gone in detail) == ("failed", True)
+        assert not any(token for server in (good, old, shut, none) for _, token in server.asked)
 
 
 def test_a_smart_app_with_an_unusable_server_or_key_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import gzip
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from select import select
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cds_service.net.addresses import client_address
 from cds_service.net.outbound import Networks, Outbound, OutboundError
@@ -60,7 +67,7 @@ def test_only_public_addresses_unless_named(address: str, allowed: bool) -> None
 
 
 @contextmanager
-def raw_server(behave: Callable[[socket.socket], None]) -> Iterator[int]:
+def raw_server(behave: Callable[[socket.socket], None], *, reads: bool = True) -> Iterator[int]:
     """A server with a thread for each connection; `behave` gets the socket after the request has arrived."""
     listener = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
@@ -76,7 +83,8 @@ def raw_server(behave: Callable[[socket.socket], None]) -> Iterator[int]:
     def serve(connection: socket.socket) -> None:
         with connection:
             try:
-                connection.recv(65_536)
+                if reads:
+                    connection.recv(65_536)
                 behave(connection)
             except OSError:
                 return
@@ -246,3 +254,40 @@ def test_the_address_behind_our_own_proxies(
     remote: str, forwarded: str, trusted: tuple[str, ...], address: str
 ) -> None:
     assert client_address(remote, forwarded, trusted) == address
+
+
+def test_a_private_authority_is_named_and_can_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown certificate was "unreachable: SSLError"; `SSL_CERT_FILE` adds a hospital's own authority."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "A hospital's authority")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "tls.pem").write_bytes(private + made.public_bytes(Encoding.PEM))
+    (tmp_path / "authority.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "tls.pem")
+
+    def behave(connection: socket.socket) -> None:
+        with tls.wrap_socket(connection, server_side=True) as safe:
+            safe.recv(65_536)
+            safe.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with raw_server(behave, reads=False) as port:
+        url, networks = f"https://127.0.0.1:{port}/jwks", Networks.of(["127.0.0.0/8"])
+        with pytest.raises(OutboundError) as caught:
+            Outbound(networks).request("GET", url, deadline=time.monotonic() + PATIENT, max_bytes=9)
+        assert caught.value.reason == "certificate"
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        answer = Outbound(networks).request("GET", url, deadline=time.monotonic() + PATIENT, max_bytes=9)
+        assert answer.body == b"ok"

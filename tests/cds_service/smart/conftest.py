@@ -24,7 +24,8 @@ def charts() -> dict[str, Chart]:
     """Two patients, each under the id the launches name."""
     found = {}
     for name, example in EXAMPLE_OF.items():
-        text = (EXAMPLES / example / "bundle.json").read_text("utf-8")
+        # Ids are unique over all examples; the launches name the stay alone.
+        text = (EXAMPLES / example / "bundle.json").read_text("utf-8").replace('-view"', '"')
         own = next(e["resource"]["id"] for e in json.loads(text)["entry"] if e["resource"]["resourceType"] == "Patient")
         renamed = text.replace(f'"Patient/{own}"', f'"Patient/{name}"').replace(f'"id": "{own}"', f'"id": "{name}"')
         found[name] = Chart.from_bundle(json.loads(renamed))

@@ -1,0 +1,89 @@
+"""The shipped nginx configuration in front of the real service, against clients that never finish."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.cds_service.smart.sites import _certificate
+from tests.contract.conftest import whole_request
+from tests.patience import PATIENT, responds, until
+
+ROOT = Path(__file__).resolve().parents[2]
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _running(command: list[str], folder: Path, **env: str) -> Iterator[None]:
+    with (folder / "log.txt").open("ab") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env={"PATH": "/usr/bin:/bin", **env}, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENT)
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[int]:
+    """The port of nginx; of its file only addresses and folders are changed."""
+    port, inner = _free_port(), _free_port()
+    certificate = _certificate(tmp_path)
+    text = (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
+    text = text.replace("listen 443", f"listen 127.0.0.1:{port}").replace("127.0.0.1:8080", f"127.0.0.1:{inner}")
+    text = re.sub(r"/etc/nginx/tls/cds\.(pem|key)", str(certificate), text)
+    folders = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
+    text = text.replace("http {", f"http {{ client_body_temp_path {tmp_path}/body; {folders}", 1)
+    (tmp_path / "nginx.conf").write_text(f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n{text}")
+    service = [sys.executable, "-m", "cds_service.cli", "serve", "--insecure", "--port", str(inner), "--workers", "1"]
+    env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/p.db", "RISKCARDS_RUN_FOLDER": str(tmp_path / "run")}
+    with (
+        _running(service, tmp_path, HOME=str(tmp_path), **env),
+        _running([str(NGINX), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")], tmp_path),
+    ):
+        until(lambda: responds(f"http://127.0.0.1:{inner}/health/live"))
+        yield port
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+def test_hooks_are_answered_while_800_connections_stand_still(proxy: int) -> None:
+    """Half stop within their headers and half within their bodies; operators' paths are not there at all."""
+    tls = ssl.create_default_context()
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    head = b"POST /cds-services/hospital-risk HTTP/1.1\r\nHost: x\r\n"
+    body = head + b"Content-Type: application/json\r\nContent-Length: 5000000\r\n\r\n{"
+    with ExitStack() as slow, requests.Session() as session:
+        for number in range(800):
+            plain = slow.enter_context(socket.create_connection(("127.0.0.1", proxy), timeout=PATIENT))
+            slow.enter_context(tls.wrap_socket(plain)).sendall(body if number % 2 else head)
+        # The session's own setting gives way to a bundle that the environment names.
+        session.trust_env, session.verify = False, False
+        url = f"https://127.0.0.1:{proxy}"
+        request = json.dumps(whole_request("diabetic-heart-failure-discharge"))
+        given = {"Content-Type": "application/json"}
+        for _ in range(10):
+            answer = session.post(f"{url}/cds-services/readmission-30d", data=request, headers=given, timeout=PATIENT)
+            assert (answer.status_code, len(answer.json()["cards"])) == (200, 1)
+        paths = ("/metrics", "/health/ready", "/health/live", "/cds-services", "/app/static/app.css")
+        found = {path: session.get(f"{url}{path}", timeout=PATIENT).status_code for path in paths}
+    assert found == {
+        "/metrics": 404, "/health/ready": 404, "/health/live": 200, "/cds-services": 200, "/app/static/app.css": 200
+    }  # fmt: skip
