@@ -54,7 +54,7 @@ def splits_for(cohort: LabelledCohort, wanted: str, manifest: Mapping[str, Any])
         )
     if wanted not in left:
         raise TrainingError(
-            f"this model was {uses} on this cohort: only its {left[-1]} split can judge it (--split {left[-1]})"
+            f"this model was {uses} on this cohort: evaluate it on the {left[-1]} split (--split {left[-1]})"
         )
     return _words(wanted)
 

@@ -111,5 +111,5 @@ def test_startup_errors_are_reported_once_before_workers_start(run: Run, tmp_pat
 
 def test_binary_outcome_files_are_bad_input(run: Run, tmp_path: Path) -> None:
     (tmp_path / "o.csv").write_bytes(b"\xfc\x00\x01")
-    code, said = run("outcomes", "import", tmp_path / "o.csv", RISKCARDS_DATABASE_URL="sqlite://")
+    code, said = run("outcomes", "import", "--unused", tmp_path / "o.csv", RISKCARDS_DATABASE_URL="sqlite://")
     assert (code, "not a CSV file in UTF-8" in said) == (3, True)
