@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -52,14 +53,18 @@ def proxy(tmp_path: Path) -> Iterator[int]:
     text = re.sub(r"/etc/nginx/tls/cds\.(pem|key)", str(certificate), text)
     folders = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
     text = text.replace("http {", f"http {{ client_body_temp_path {tmp_path}/body; {folders}", 1)
-    (tmp_path / "nginx.conf").write_text(f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n{text}")
+    # Started by root, its workers are another user, who may not write to a test's folder.
+    user = "user root;" if os.geteuid() == 0 else ""
+    (tmp_path / "nginx.conf").write_text(
+        f"{user} daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n{text}"
+    )
     service = [sys.executable, "-m", "cds_service.cli", "serve", "--insecure", "--port", str(inner), "--workers", "1"]
     env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/p.db", "RISKCARDS_RUN_FOLDER": str(tmp_path / "run")}
     with (
         _running(service, tmp_path, HOME=str(tmp_path), **env),
         _running([str(NGINX), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")], tmp_path),
     ):
-        until(lambda: responds(f"http://127.0.0.1:{inner}/health/live"))
+        assert until(lambda: responds(f"http://127.0.0.1:{inner}/health/live"), PATIENT)
         yield port
 
 
@@ -81,7 +86,8 @@ def test_hooks_are_answered_while_800_connections_stand_still(proxy: int) -> Non
         given = {"Content-Type": "application/json"}
         for _ in range(10):
             answer = session.post(f"{url}/cds-services/readmission-30d", data=request, headers=given, timeout=PATIENT)
-            assert (answer.status_code, len(answer.json()["cards"])) == (200, 1)
+            assert answer.status_code == 200, answer.text
+            assert len(answer.json()["cards"]) == 1
         paths = ("/metrics", "/health/ready", "/health/live", "/cds-services", "/app/static/app.css")
         found = {path: session.get(f"{url}{path}", timeout=PATIENT).status_code for path in paths}
     assert found == {
