@@ -46,7 +46,8 @@ def test_the_ward_of_a_server_shows_its_patients_with_their_risks(
     assert f"patients of {server}" in page
     risks = {patient.name: client.get(f"/demo/api/risk/{patient.id}").get_json() for patient in patients}
     griffin = next(risk for name, risk in risks.items() if name.startswith("Griffin"))
-    assert griffin[0]["probability"] is not None, "his stay is in intensive care, which only its Location tells"
+    # His stay is in intensive care, which only its Location says.
+    assert (griffin[0]["label"], griffin[0]["words"][-1]) == ("death", "%")
     app.extensions["riskcards"].store.close()
 
 

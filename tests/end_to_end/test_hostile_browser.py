@@ -106,7 +106,6 @@ def test_harm_is_shown_and_does_nothing(browser: Any, served: tuple[str, str]) -
     page.wait_for_selector("#cards[data-answered]", state="attached")
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert page.inner_text("#chart").count("<script>window.ran=1</script>") >= 5
-    assert "<script>" in page.inner_text(".card")
     untouched(page)
     trace = str(page.locator("a[href^='/demo/trace/']").first.get_attribute("href"))
     page.click(".launch")

@@ -208,7 +208,7 @@ def test_a_failing_fhir_server_with_optional_data(
     answer = app.test_client().post(URL, json=request)
     assert answer.status_code == 200
     assert_valid_response(answer.get_json())
-    assert "Not available to this service: Observation" in answer.get_json()["cards"][0]["detail"]
+    assert "Not available to this service: measurements" in answer.get_json()["cards"][0]["detail"]
     assert fault != "slow" or until(lambda: proxy.held > 0)
     proxy.become("through")
     assert until(

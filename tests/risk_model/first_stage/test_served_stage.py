@@ -324,15 +324,11 @@ def test_a_worker_killed_in_the_middle_loses_no_question(work: Path, record: Pat
         assert voice.read(notes).whole
 
 
-def test_doctor_names_the_language_model_and_its_availability(
-    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_names_the_language_model_and_its_availability(work: Path, tmp_path: Path) -> None:
     look = dict(doctor._LOOKS)["first stages"]
 
     def seen(service: Service) -> str:
-        for name, value in service.env.items():
-            monkeypatch.setenv(name, value)
-        return look()
+        return look(service.settings)
 
     assert f"{TASK}: smollm2, the model it was trained with" in seen(served(work / "model", tmp_path / "a"))
     with model_server(SAID) as server:
@@ -358,7 +354,7 @@ def test_a_model_that_reads_notes_and_is_a_first_stage_is_opened_once(
     with model_server(SAID) as server:
         service = served(at_a_server(work / "model", server, tmp_path / "m"), tmp_path)
         monkeypatch.setattr(language_models, "language_model", one)
-        desks = desks_of(replace(service.settings, note_reader=f"{server.url}#small"), 8)
+        desks = desks_of(service.settings.with_changes(note_reader=f"{server.url}#small"), 8)
     assert [desk.jobs.read for _, desk in desks] == ["reading", "opinion"]
     assert opened == ["small"]
 

@@ -308,7 +308,7 @@ def test_the_mimic_demo_goes_the_whole_way_from_fhir_over_meds(shared_data: Path
     rows = found["tasks"]["long_stay"]["rows"]
     assert sum(part["rows"] for part in rows.values()) > 150
     assert "auroc" in found["tasks"]["long_stay"]["representations"]["static, codes"]["all"]
-    assert "no row of this data" in found["left_out"]["icu_transfer"]
+    assert "needs both in each split" in found["left_out"]["icu_transfer"]
 
 
 def test_an_encoder_that_cannot_be_opened_is_said_before_another_has_encoded(dataset: Path, tmp_path: Path) -> None:
