@@ -55,6 +55,7 @@ def disease_names() -> tuple[str, ...]:
 def disease_of(system: str | None, code: str) -> str | None:
     """Returns the disease of a code, or None.
 
+    >>> from fhir_mapping.terminology.codes import ICD9CM, ICD10CM
     >>> disease_of(ICD9CM, "428.0"), disease_of(ICD10CM, "I50.9"), disease_of(ICD9CM, "008")
     ('heart_failure', 'heart_failure', 'infection')
     >>> disease_of("http://snomed.info/sct", "84114007") is None
