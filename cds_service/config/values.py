@@ -26,7 +26,9 @@ def number(
     """A number from `low` to `high`, or above `low`. `zero` says what 0 means; nan and infinity are refused."""
     least: dict[str, Any] = {"gt": low} if above else {"ge": low}
     extra: dict[str, Any] = {"unit": unit, "zero": zero}
-    return Field(default, le=high, allow_inf_nan=False, description=about, json_schema_extra=extra, **least)
+    if isinstance(default, float):  # pydantic 2.9 does not take it for whole numbers
+        least["allow_inf_nan"] = False
+    return Field(default, le=high, description=about, json_schema_extra=extra, **least)
 
 
 def text(default: Any, about: str, *, kind: str = "", shown: str = "") -> Any:
