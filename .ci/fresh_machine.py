@@ -41,7 +41,7 @@ SMOKE = (
     "tests/end_to_end/test_golden.py",
     "tests/contract/test_contract.py",
     "tests/fhir_mapping/record/test_cases.py",
-    "tests/knowledge_index/starter/test_starter.py",
+    "tests/knowledge_index/indexing/test_starter.py",
     "tests/risk_model/models/test_estimator.py",
     "tests/cds_service/commands/test_command_score.py",
 )

@@ -32,7 +32,7 @@ from benchmarks import cinc_fhir, diabetes_fhir
 from benchmarks.measuring import write
 from fhir_mapping import PatientRecord
 from knowledge_index import Evidence, KnowledgeIndex, Outcome
-from knowledge_index.starter import starter_articles
+from knowledge_index.indexing import starter_articles
 from knowledge_index.vocabulary import OUTCOMES, factor_of_heading, factors
 from risk_model import Assessment, Pipeline
 from risk_model.features import concept_of

@@ -25,9 +25,9 @@ from benchmarks.measuring import write
 from benchmarks.patient_queries import CHARTS, problems, question
 from benchmarks.retrieval_settings import out_of_fold
 from knowledge_index import Evidence, KnowledgeIndex, spread
-from knowledge_index.evaluation import RetrievalScores
-from knowledge_index.evaluation.relevance import measured
 from knowledge_index.graph.communities import DECAY, levels_of
+from knowledge_index.retrieval import RetrievalScores
+from knowledge_index.retrieval.relevance import measured
 from risk_model.pipeline.assess import PER_QUERY
 
 RESULT = Path(__file__).parent / "results" / "communities.json"

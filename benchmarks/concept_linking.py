@@ -28,8 +28,8 @@ import orjson
 
 from benchmarks.measuring import write
 from knowledge_index import Concept
-from knowledge_index.linking import Linker
 from knowledge_index.sources.pubtator import Annotated, read_pubtator
+from knowledge_index.vocabulary import Linker
 from knowledge_index.vocabulary.__main__ import rows
 from knowledge_index.vocabulary.additional_names import NOTHING, shipped
 from knowledge_index.vocabulary.lexicons import installed

@@ -23,7 +23,7 @@ import orjson
 
 from benchmarks.measuring import Remembering, rounded, write
 from knowledge_index import Encoder, KnowledgeIndex, Query, build_index
-from knowledge_index.evaluation import evaluate_retrieval, read_qrels, read_queries
+from knowledge_index.retrieval import evaluate_retrieval, read_qrels, read_queries
 from knowledge_index.sources import collect_articles
 
 RESULT = Path(__file__).parent / "results" / "cystic_fibrosis.json"

@@ -20,8 +20,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.measuring import Remembering, write
 from knowledge_index import Article, KnowledgeIndex, Query, build_index
-from knowledge_index.evaluation.significance import paired
 from knowledge_index.retrieval import RETRIEVERS
+from knowledge_index.retrieval.significance import paired
 from knowledge_index.vocabulary import vocabulary_named
 
 RESULT = Path(__file__).parent / "results" / "drug_reviews.json"

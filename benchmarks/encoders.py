@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.cystic_fibrosis import prepared
 from benchmarks.measuring import rounded, write
 from knowledge_index.encoders import CachedEncoder, encoder_named
-from knowledge_index.evaluation import evaluate_retrieval
+from knowledge_index.retrieval import evaluate_retrieval
 from knowledge_index.sources import collect_articles
 
 RESULT = Path(__file__).parent / "results" / "encoders.json"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from knowledge_index import MiniLMEncoder
 from knowledge_index.encoders import available_threads
-from knowledge_index.lexical.bm25 import Bm25
+from knowledge_index.search.bm25 import Bm25
 
 RESULT = Path(__file__).parent / "results" / "evidence_cutoff.json"
 COSINES, COVERAGES = (0.25, 0.30, 0.35, 0.40, 0.45, 0.50), (0.3, 0.4, 0.5, 0.6)

@@ -27,7 +27,7 @@ from benchmarks.vector_scale import DIMENSIONS, Synthetic, resident
 from knowledge_index import Article, KnowledgeIndex, Manifest, MeshHeading
 from knowledge_index.core import storage
 from knowledge_index.core.storage import save_array
-from knowledge_index.vectors import files
+from knowledge_index.search import vector_files as files
 
 RESULT = Path(__file__).parent / "results" / "index_open.json"
 TERMS, WORDS, CONCEPTS, EDGES = 700_000, 90, 30_000, 15

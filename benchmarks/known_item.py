@@ -16,8 +16,8 @@ import orjson
 
 from benchmarks.measuring import Remembering, write
 from knowledge_index import Article, KnowledgeIndex, MeshHeading, Query, build_index
-from knowledge_index.evaluation.significance import interval, paired
 from knowledge_index.retrieval import RETRIEVERS
+from knowledge_index.retrieval.significance import interval, paired
 
 RESULT = Path(__file__).parent / "results" / "known_item.json"
 

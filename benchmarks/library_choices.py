@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measuring import write
-from knowledge_index.lexical.bm25 import K1, B, Bm25, terms
-from knowledge_index.linking.automaton import Automaton
+from knowledge_index.search.bm25 import K1, B, Bm25, terms
 from knowledge_index.sources import collect_articles
+from knowledge_index.vocabulary.automaton import Automaton
 
 RESULT = Path(__file__).parent / "results" / "library_choices.json"
 QUERIES, FIRST = 200, 10

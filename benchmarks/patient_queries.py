@@ -24,8 +24,8 @@ from typing import Any
 from benchmarks.measuring import Remembering, write
 from fhir_mapping import PatientRecord
 from knowledge_index import Article, Concept, KnowledgeIndex, Query, build_index
-from knowledge_index.evaluation import evaluate_retrieval
-from knowledge_index.starter import starter_articles
+from knowledge_index.indexing import starter_articles
+from knowledge_index.retrieval import evaluate_retrieval
 from risk_model.pipeline.assess import MAX_QUERIES, PER_QUERY
 
 RESULT = Path(__file__).parent / "results" / "patient_queries.json"

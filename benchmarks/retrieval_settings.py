@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.cystic_fibrosis import prepared
 from benchmarks.measuring import write
 from knowledge_index import KnowledgeIndex
-from knowledge_index.evaluation import RetrievalScores, evaluate_retrieval
 from knowledge_index.graph.knowledge_graph import EDGE_KINDS
+from knowledge_index.retrieval import RetrievalScores, evaluate_retrieval
 from knowledge_index.retrieval.ranking import DEFAULTS, GraphSettings
 
 RESULT = Path(__file__).parent / "results" / "retrieval_settings.json"

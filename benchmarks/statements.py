@@ -21,12 +21,12 @@ from benchmarks.cystic_fibrosis import prepared
 from benchmarks.measuring import Remembering, write
 from cds_service.commands.literature.index_triples import model_reading
 from knowledge_index import Concept, KnowledgeIndex, build_index
-from knowledge_index.evaluation import RetrievalScores, evaluate_retrieval
 from knowledge_index.graph import RuleTripleExtractor
 from knowledge_index.graph.triples import TripleExtractor
-from knowledge_index.linking import Linker
+from knowledge_index.retrieval import RetrievalScores, evaluate_retrieval
 from knowledge_index.sources import collect_articles
 from knowledge_index.sources.pubtator import Annotated, read_pubtator
+from knowledge_index.vocabulary import Linker
 from knowledge_index.vocabulary.lexicons import installed
 from knowledge_index.vocabulary.vocabulary_files import from_lexicons
 

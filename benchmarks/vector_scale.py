@@ -3,7 +3,7 @@
     python -m benchmarks.vector_scale --n 2000000 [--peers] [--out benchmarks/results/vector_scale.json]
 
 Vectors are synthetic: 384 dimensions, clusters around 2,000 centres with a power-law spectrum, normalised; questions
-are further draws. The store is built by `knowledge_index.vectors.stores` as an index is, in this process; it is opened
+are further draws. The store is built by `knowledge_index.search` as an index is, in this process; it is opened
 and asked in a fresh one, one question at a time on one thread. Recall@10 is against exact search over all vectors. Each
 run adds its row to the results, so that the figures of docs/scale.md can be repeated one by one. `--peers` adds flat
 search and HNSW (FAISS, M=32, ef 128) on the same vectors.
@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from knowledge_index.core.storage import save_array
-from knowledge_index.vectors import files as writing
-from knowledge_index.vectors import stores
+from knowledge_index.search import vector_files as writing
+from knowledge_index.search import vector_stores as stores
 
 RESULT = Path(__file__).parent / "results" / "vector_scale.json"
 DIMENSIONS, CENTRES, QUESTIONS, PART = 384, 2_000, 300, 16_384

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from knowledge_index.core.values import Article, Concept, Triple
 from knowledge_index.graph.knowledge_graph import RELATIONS
-from knowledge_index.linking.linker import Linker
+from knowledge_index.vocabulary.linker import Linker
 
 Numbers = NDArray[np.int64]
 

@@ -20,7 +20,7 @@ import orjson
 from artifact_store import CacheError, ContentCache, content_key
 from knowledge_index.core.errors import SourceError
 from knowledge_index.core.values import Article, LinkedConcept, Triple
-from knowledge_index.linking.linker import Linker
+from knowledge_index.vocabulary.linker import Linker
 
 RELATION_WORDS = ("induces", "prevents", "treats", "decreases", "increases", "predicts", "is associated with")
 """The relations for which the graph has phrases in both directions."""

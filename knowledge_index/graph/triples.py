@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from knowledge_index.core.values import Article, LinkedConcept, Triple
-from knowledge_index.linking.linker import Linker
+from knowledge_index.vocabulary.linker import Linker
 
 
 class TripleExtractor(Protocol):
@@ -62,7 +62,7 @@ class GivenTriples:
 class RuleTripleExtractor:
     """Two consecutive concepts of a sentence with a verb of relation between them.
 
-    >>> from knowledge_index.linking.linker import Linker
+    >>> from knowledge_index.vocabulary.linker import Linker
     >>> article = Article("1", "Hyponatremia caused by furosemide", "Furosemide relieved edema.")
     >>> [(t.subject, t.relation, t.object) for t in RuleTripleExtractor(Linker()).extract(article)]
     [('D005665', 'induces', 'D007010'), ('D005665', 'treats', 'D004487')]

@@ -1,4 +1,4 @@
-"""Builds and updates index folders."""
+"""Builds and updates index folders, the starter index among them."""
 
 from typing import TYPE_CHECKING
 
@@ -7,12 +7,14 @@ from artifact_store import lazy_exports
 if TYPE_CHECKING:
     from knowledge_index.indexing.build import Statements
     from knowledge_index.indexing.shards import Engine, encode_in_process, encode_on_ray
+    from knowledge_index.indexing.starter import starter_articles
 
 __all__ = [
     "Engine",
     "Statements",
     "encode_in_process",
     "encode_on_ray",
+    "starter_articles",
 ]
 
 __getattr__ = lazy_exports(
@@ -22,5 +24,6 @@ __getattr__ = lazy_exports(
         "Statements": "knowledge_index.indexing.build",
         "encode_in_process": "knowledge_index.indexing.shards",
         "encode_on_ray": "knowledge_index.indexing.shards",
+        "starter_articles": "knowledge_index.indexing.starter",
     },
 )

@@ -27,10 +27,10 @@ from knowledge_index.graph.edges import concept_key, edges_of, is_check_tag
 from knowledge_index.graph.files import load_graph, write_graph
 from knowledge_index.graph.triples import TripleExtractor
 from knowledge_index.indexing.shards import Engine, Progress, encoded
-from knowledge_index.lexical.bm25 import write_bm25
-from knowledge_index.linking.linker import Linker
-from knowledge_index.vectors.files import write_vectors
+from knowledge_index.search.bm25 import write_bm25
+from knowledge_index.search.vector_files import write_vectors
 from knowledge_index.vocabulary.entries import entries, tree_numbers
+from knowledge_index.vocabulary.linker import Linker
 
 STATEMENTS = "statements.json"
 Statements = Callable[[Linker], TripleExtractor]

@@ -35,7 +35,7 @@ from knowledge_index.indexing.build import (
     write_text_and_graph,
 )
 from knowledge_index.indexing.shards import Engine, Progress, Shards, encoded
-from knowledge_index.vectors.files import StoredVectors, write_shard, write_vectors
+from knowledge_index.search.vector_files import StoredVectors, write_shard, write_vectors
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,13 @@ from knowledge_index.core.values import (
 from knowledge_index.encoders.registry import Encoder, encode_queries, encoder_named
 from knowledge_index.graph.files import load_graph
 from knowledge_index.graph.knowledge_graph import EDGE_KINDS
-from knowledge_index.linking.linker import Linker, in_plain_order, is_abbreviation
 from knowledge_index.retrieval.loading import checked_vectors, load_bm25, load_communities, load_concepts
 from knowledge_index.retrieval.passages import best_passage
 from knowledge_index.retrieval.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
 from knowledge_index.retrieval.reranker import Reranker
 from knowledge_index.retrieval.subjects import is_about, is_curated, remoteness
-from knowledge_index.vectors.stores import VectorStore, open_vectors
+from knowledge_index.search.vector_stores import VectorStore, open_vectors
+from knowledge_index.vocabulary.linker import Linker, in_plain_order, is_abbreviation
 from knowledge_index.vocabulary.other_languages import names_in
 
 _POOL = 100

@@ -12,8 +12,8 @@ from knowledge_index.core.storage import Manifest, load_array, load_json
 from knowledge_index.core.values import Community, Concept
 from knowledge_index.graph.communities import read_communities
 from knowledge_index.graph.files import load_matrix
-from knowledge_index.lexical.bm25 import Bm25
-from knowledge_index.vectors.stores import VectorStore
+from knowledge_index.search.bm25 import Bm25
+from knowledge_index.search.vector_stores import VectorStore
 
 
 def checked_vectors(store: VectorStore, path: Path, manifest: Manifest) -> VectorStore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from knowledge_index.lexical.bm25 import terms
+from knowledge_index.search.bm25 import terms
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(])")
 _WHOLE = 700

@@ -8,8 +8,14 @@ from datetime import UTC, datetime
 
 from fhir_mapping import PatientRecord
 from knowledge_index import Concept, Evidence, Factor, KnowledgeIndex, Outcome
-from knowledge_index.linking import in_plain_order
-from knowledge_index.vocabulary import OUTCOMES, SETTINGS, factor_of_heading, factors, factors_of_concept
+from knowledge_index.vocabulary import (
+    OUTCOMES,
+    SETTINGS,
+    factor_of_heading,
+    factors,
+    factors_of_concept,
+    in_plain_order,
+)
 from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 from risk_model.core.values import Driver, NoteFindings
 from risk_model.features.inputs import parts_of

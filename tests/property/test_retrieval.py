@@ -17,9 +17,9 @@ from scipy import sparse
 from knowledge_index import KnowledgeIndex, MiniLMEncoder, Query
 from knowledge_index.graph.knowledge_graph import KnowledgeGraph
 from knowledge_index.graph.pagerank import local_push
-from knowledge_index.lexical.bm25 import Bm25, terms
-from knowledge_index.linking.linker import Linker
 from knowledge_index.retrieval.ranking import fuse
+from knowledge_index.search.bm25 import Bm25, terms
+from knowledge_index.vocabulary.linker import Linker
 from tests.knowledge_index.conftest import LITERATURE, index, index_folder
 
 __all__ = ["index", "index_folder"]

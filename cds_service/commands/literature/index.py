@@ -14,10 +14,17 @@ from cds_service.commands.literature.index_report import REFUSED_SHOWN, bar, pat
 from cds_service.commands.literature.index_store import opened_with, store_option
 from knowledge_index import Evidence, KnowledgeIndex, LinkedConcept, Query, Retrieval
 from knowledge_index.core import damaged_files, read_manifest
-from knowledge_index.evaluation import RetrievalScores, UnmatchedQueries, read_qrels, read_queries, unmatched_queries
-from knowledge_index.evaluation import evaluate_retrieval as evaluate_index
 from knowledge_index.graph import largest_communities
-from knowledge_index.retrieval import RETRIEVERS, CrossEncoder
+from knowledge_index.retrieval import (
+    RETRIEVERS,
+    CrossEncoder,
+    RetrievalScores,
+    UnmatchedQueries,
+    read_qrels,
+    read_queries,
+    unmatched_queries,
+)
+from knowledge_index.retrieval import evaluate_retrieval as evaluate_index
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -33,7 +33,7 @@ from cds_service.net.eutils import NCBI, eutils_fetch
 from knowledge_index import Article, Encoder, build_index, compact_index, update_index
 from knowledge_index.core import read_manifest
 from knowledge_index.encoders import DEFAULT, available_threads, encoder_named
-from knowledge_index.indexing import Engine, encode_in_process, encode_on_ray
+from knowledge_index.indexing import Engine, encode_in_process, encode_on_ray, starter_articles
 from knowledge_index.sources import (
     SOURCES,
     CollectedArticles,
@@ -42,7 +42,6 @@ from knowledge_index.sources import (
     collect_articles,
     read_annotations,
 )
-from knowledge_index.starter import starter_articles
 from knowledge_index.vocabulary import vocabulary_named
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

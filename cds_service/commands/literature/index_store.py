@@ -12,7 +12,7 @@ import click
 
 from knowledge_index import KnowledgeIndex, Manifest
 from knowledge_index.encoders import encoder_named
-from knowledge_index.vectors import PgVectors, StoredVectors
+from knowledge_index.search import PgVectors, StoredVectors
 
 
 def store_option(words: str) -> Callable[[Any], Any]:

@@ -16,8 +16,8 @@ from cds_service.commands.shared.opened import opened_settings
 from knowledge_index import SourceError
 from knowledge_index.graph import Ask, GivenTriples, ModelTripleExtractor, RuleTripleExtractor, TripleQuestion
 from knowledge_index.indexing import Statements
-from knowledge_index.linking import Linker
 from knowledge_index.sources import SOURCES, annotated_triples, files_of
+from knowledge_index.vocabulary import Linker
 from risk_model.core import LanguageModelError
 from risk_model.llm import RULES, LanguageModel, ReaderName, ReaderNameError, language_model
 from risk_model.prompts import Message

@@ -16,7 +16,7 @@ from knowledge_index import Article, KnowledgeIndex, MiniLMEncoder, build_index,
 from knowledge_index.core.errors import SourceError
 from knowledge_index.graph.knowledge_graph import RELATIONS
 from knowledge_index.graph.llm_triples import RELATION_WORDS, ModelTripleExtractor, TripleQuestion
-from knowledge_index.linking.linker import Linker
+from knowledge_index.vocabulary.linker import Linker
 from tests.knowledge_index.conftest import article
 from tests.patience import PATIENT
 

@@ -12,7 +12,7 @@ import pytest
 from knowledge_index import Article, KnowledgeIndex, MiniLMEncoder, Query, build_index
 from knowledge_index.graph.knowledge_graph import EDGE_KINDS, RELATIONS
 from knowledge_index.graph.triples import RuleTripleExtractor
-from knowledge_index.linking.linker import Linker
+from knowledge_index.vocabulary.linker import Linker
 from tests.knowledge_index.conftest import article
 
 

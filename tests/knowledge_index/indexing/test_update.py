@@ -25,8 +25,8 @@ from knowledge_index import (
 )
 from knowledge_index.core.storage import Manifest, opened, read_manifest, verify_index
 from knowledge_index.indexing.update import Changed
-from knowledge_index.vectors import files
-from knowledge_index.vectors.pgvector import PgVectors
+from knowledge_index.search import vector_files as files
+from knowledge_index.search.pgvector import PgVectors
 from tests.knowledge_index.conftest import LITERATURE, article
 from tests.knowledge_index.indexing.test_build import Counting
 

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from knowledge_index import Concept, KnowledgeIndex, MiniLMEncoder, build_index
-from knowledge_index.linking.derive_tables import _NO_DISEASE_ICD10, linked, names_of
-from knowledge_index.linking.linker import Linker
 from knowledge_index.vocabulary import entries
 from knowledge_index.vocabulary.additional_names import (
     ALL,
@@ -23,6 +21,8 @@ from knowledge_index.vocabulary.additional_names import (
     key_of,
     shipped,
 )
+from knowledge_index.vocabulary.derive_tables import _NO_DISEASE_ICD10, linked, names_of
+from knowledge_index.vocabulary.linker import Linker
 from tests.knowledge_index.conftest import article
 
 FOLDER = Path(entries.__file__).parent

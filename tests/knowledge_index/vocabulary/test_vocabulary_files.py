@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from knowledge_index import ArtifactError, Concept, KnowledgeIndex, MiniLMEncoder, Query, build_index
-from knowledge_index.linking.linker import Linker
 from knowledge_index.vocabulary.lexicons import read_lexicon, with_upper_case_abbreviations
+from knowledge_index.vocabulary.linker import Linker
 from knowledge_index.vocabulary.plain_pickle import read
 from knowledge_index.vocabulary.vocabulary_files import (
     from_lexicons,

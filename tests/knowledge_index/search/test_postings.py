@@ -14,8 +14,8 @@ from knowledge_index.graph.edges import edges_of
 from knowledge_index.graph.files import build_graph, write_graph
 from knowledge_index.graph.sparse_cells import CellFiles
 from knowledge_index.indexing.build import concepts_of
-from knowledge_index.lexical.bm25 import Bm25, terms, write_bm25
-from knowledge_index.lexical.postings import Postings
+from knowledge_index.search.bm25 import Bm25, terms, write_bm25
+from knowledge_index.search.postings import Postings
 from tests.knowledge_index.conftest import LITERATURE
 
 TEXTS = ["heart failure and sodium", "", "sodium, sodium and the kidney", "falls in heart failure", "kidney"]

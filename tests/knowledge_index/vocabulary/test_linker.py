@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from knowledge_index import Concept
-from knowledge_index.linking.linker import SYSTEMS, Linker
+from knowledge_index.vocabulary.linker import SYSTEMS, Linker
 
 ICD10, ICD9 = "http://hl7.org/fhir/sid/icd-10-cm", "http://hl7.org/fhir/sid/icd-9-cm"
 SNOMED, RXNORM = "http://snomed.info/sct", "http://www.nlm.nih.gov/research/umls/rxnorm"

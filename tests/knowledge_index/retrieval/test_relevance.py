@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from knowledge_index import KnowledgeIndex, Query, RetrievalError
-from knowledge_index.evaluation.relevance import (
+from knowledge_index.retrieval.relevance import (
     RetrievalScores,
     evaluate_retrieval,
     ndcg,
@@ -18,7 +18,7 @@ from knowledge_index.evaluation.relevance import (
     recall,
     unmatched_queries,
 )
-from knowledge_index.evaluation.significance import interval, paired
+from knowledge_index.retrieval.significance import interval, paired
 
 GRADES = {"a": 3, "b": 1, "c": 0, "d": -1}
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from artifact_store import CodeSystem, canonical_system
 from knowledge_index.context import Polarity, TextContext
 from knowledge_index.core.values import Concept, LinkedConcept
-from knowledge_index.linking.automaton import Automaton
 from knowledge_index.vocabulary.additional_names import ALL, DISEASES, DRUGS, AdditionalNames, shipped, stem
+from knowledge_index.vocabulary.automaton import Automaton
 from knowledge_index.vocabulary.entries import VocabularyEntry, entries
 
 _TOKEN = re.compile(r"[^\W_]+(?:'[a-z]+)?")

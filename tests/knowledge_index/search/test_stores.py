@@ -15,9 +15,9 @@ import pytest
 
 from knowledge_index import ArtifactError, KnowledgeIndexError, RetrievalError
 from knowledge_index.core.storage import save_array
-from knowledge_index.vectors import files as module
-from knowledge_index.vectors.pgvector import PgVectors
-from knowledge_index.vectors.stores import (
+from knowledge_index.search import vector_files as module
+from knowledge_index.search.pgvector import PgVectors
+from knowledge_index.search.vector_stores import (
     CompressedVectors,
     FlatVectors,
     RemappedRows,

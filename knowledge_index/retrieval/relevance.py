@@ -11,9 +11,9 @@ import orjson
 
 from knowledge_index.core.errors import RetrievalError
 from knowledge_index.core.values import Query
-from knowledge_index.evaluation.significance import Paired, interval, paired
 from knowledge_index.retrieval.index import KnowledgeIndex
 from knowledge_index.retrieval.ranking import RETRIEVERS
+from knowledge_index.retrieval.significance import Paired, interval, paired
 
 Qrels = Mapping[str, Mapping[str, int]]
 

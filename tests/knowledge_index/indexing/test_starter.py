@@ -23,7 +23,7 @@ import pytest
 
 from knowledge_index import Article, KnowledgeIndex, MiniLMEncoder, Query
 from knowledge_index.core.storage import verify_index
-from knowledge_index.starter.__main__ import HERE, build, starter_articles
+from knowledge_index.indexing.starter import HERE, build, starter_articles
 from knowledge_index.vocabulary import OUTCOMES, SETTINGS, factors
 from knowledge_index.vocabulary.entries import tree_numbers
 
@@ -195,7 +195,7 @@ def shipped(index: KnowledgeIndex) -> list[Article]:
 
 
 def test_the_shipped_index_holds_the_committed_articles(starter: KnowledgeIndex) -> None:
-    """Fails after articles change until `python -m knowledge_index.starter` has been run."""
+    """Fails after articles change until `python -m knowledge_index.indexing.starter` has been run."""
     assert shipped(starter) == list(starter_articles().articles.values())
 
 
@@ -213,7 +213,7 @@ def test_a_new_build_equals_the_shipped_graph_and_terms(starter: KnowledgeIndex,
 def test_two_builds_are_equal_byte_for_byte(tmp_path: Path) -> None:
     """The one command that builds the shipped index, in two processes with other hash seeds."""
     code = (
-        "import sys; from pathlib import Path; from knowledge_index.starter.__main__ import build; "
+        "import sys; from pathlib import Path; from knowledge_index.indexing.starter import build; "
         "build(Path(sys.argv[1]))"
     )
     made = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knowledge_index.core.storage import load_array, save_array
-from knowledge_index.vectors.stores import (
+from knowledge_index.search.vector_stores import (
     ByteCodes,
     CompressedVectors,
     FlatVectors,

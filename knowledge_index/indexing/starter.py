@@ -1,4 +1,4 @@
-"""Rebuilds the shipped starter index from its articles: `python -m knowledge_index.starter`."""
+"""Rebuilds the shipped starter index from its articles: `python -m knowledge_index.indexing.starter`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from knowledge_index.encoders.registry import MiniLMEncoder, available_threads
 from knowledge_index.indexing.build import build_index
 from knowledge_index.sources.articles import CollectedArticles, collect_articles
 
-HERE = Path(__file__).parent
+STARTER = Path(__file__).parents[1] / "starter"
 
 
 def starter_articles() -> CollectedArticles:
     """The articles as committed, in the order of their PMIDs."""
-    collected = collect_articles("jsonl", [HERE / "articles"])
+    collected = collect_articles("jsonl", [STARTER / "articles"])
     if collected.refused:
         raise collected.refused[0]
     collected.articles = {pmid: collected.articles[pmid] for pmid in sorted(collected.articles, key=int)}
@@ -28,5 +28,5 @@ def build(out: Path) -> Manifest:
 
 
 if __name__ == "__main__":
-    manifest = build(HERE / "index")
+    manifest = build(STARTER / "index")
     print(f"{manifest.counts['articles']} articles, {manifest.size} bytes")  # noqa: T201 - a command's answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge_index.linking.automaton import Automaton
+from knowledge_index.vocabulary.automaton import Automaton
 
 WORDS = st.sampled_from("abc")
 NAMES = st.lists(st.lists(WORDS, min_size=1, max_size=4).map(tuple), max_size=12, unique=True)

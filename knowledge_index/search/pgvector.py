@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from knowledge_index.core.errors import ArtifactError, KnowledgeIndexError, RetrievalError
-from knowledge_index.vectors.stores import Found, Vectors, best_of, stacked
+from knowledge_index.search.vector_stores import Found, Vectors, best_of, stacked
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _MOST_DIMENSIONS = 2000

@@ -1,1 +1,0 @@
-"""Full-text retrieval: BM25 and its postings."""
