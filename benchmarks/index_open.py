@@ -26,7 +26,7 @@ import orjson
 from benchmarks.vector_scale import DIMENSIONS, Synthetic, resident
 from knowledge_index import Article, KnowledgeIndex, Manifest, MeshHeading
 from knowledge_index.core import storage
-from knowledge_index.core.storage import save_array
+from knowledge_index.core.arrays import save_array
 from knowledge_index.search import vector_files as files
 
 RESULT = Path(__file__).parent / "results" / "index_open.json"

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from knowledge_index.core.storage import save_array
+from knowledge_index.core.arrays import save_array
 from knowledge_index.search import vector_files as writing
 from knowledge_index.search import vector_stores as stores
 

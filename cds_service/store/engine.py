@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 
+from cds_service.store.errors import named
 from cds_service.store.places import data_folder
 
 _LOCK = 0x6D696772
@@ -44,6 +47,18 @@ def open_engine(url: str, patience: float | None = None) -> Engine:
     elif patience is not None and engine.dialect.name == "postgresql":
         event.listen(engine, "do_connect", _impatient(patience))
     return engine
+
+
+@contextmanager
+def reading(engine: Engine, failure: str = "the database cannot be read") -> Iterator[Connection]:
+    """A connection for queries, which takes no lock of SQLite's writers. Raises StoreError with this message."""
+    with named(failure), engine.connect() as connection:
+        yield connection.execution_options(reading=True)
+
+
+def aware(moment: datetime) -> datetime:
+    """The time with zone: SQLite returns times without it; all stored times are UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def file_of(url: str) -> Path | None:

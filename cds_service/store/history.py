@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, and_, func, select
+from sqlalchemy import Engine, and_, func, select
 
-from cds_service.store.errors import named
+from cds_service.store.engine import reading
 from cds_service.store.schema import AUDIT, CARDS, ESTIMATES, FEEDBACK, OUTCOMES
 
 
@@ -59,16 +58,11 @@ class History:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with named("the database cannot be read"), self._engine.connect() as connection:
-            yield connection.execution_options(reading=True)
-
     def counts(self, since: datetime) -> list[Count]:
         day = func.date(CARDS.c.created)
         kinds = (day, CARDS.c.service, CARDS.c.summary_kind, CARDS.c.shown)
         query = select(*kinds, func.count()).where(CARDS.c.created >= since, _IS_CARD).group_by(*kinds).order_by(day)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             # Cards from before modes existed were all shown.
             return [Count(str(row[0]), row[1], row[2], row[3] or "shown", row[4]) for row in connection.execute(query)]
 
@@ -79,7 +73,7 @@ class History:
             .where(CARDS.c.created >= since, _IS_CARD)
             .order_by(FEEDBACK.c.id)
         )
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return [
                 FeedbackEntry(row[0], row[1], row[2], _reason(orjson.loads(row[3])))
                 for row in connection.execute(query)
@@ -102,7 +96,7 @@ class History:
             .where(CARDS.c.created >= since, _IS_CARD)
             .order_by(CARDS.c.created)
         )
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).all()
         return [Answered(*row[:5], None if row[5] is None else bool(row[5])) for row in rows]
 
@@ -118,7 +112,7 @@ class History:
     def _bodies(self, where: Any, order: Any, limit: int) -> Iterator[Mapping[str, Any]]:
         kept = (AUDIT.c.kind == "card", AUDIT.c.body.is_not(None), where)
         query = select(AUDIT.c.seq, AUDIT.c.body).where(*kept).order_by(order).limit(limit)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             for row in connection.execute(query).yield_per(200):
                 body = orjson.loads(row.body)
                 if body.get("service") != _VIEWS:

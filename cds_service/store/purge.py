@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, func, select, update
 
 from cds_service.store import audit
+from cds_service.store.engine import reading
 from cds_service.store.errors import StoreError, named
 from cds_service.store.key import StoreKey
 from cds_service.store.schema import AUDIT, CARDS, ESTIMATES, FEEDBACK, OUTCOMES, SEALED, SUGGESTIONS
@@ -19,6 +20,7 @@ BATCH = 200
 _PAUSE = 0.02
 """Seconds between two batches, in which others get the lock."""
 _ATTEMPTS = 20
+_INCOMPLETE = "not everything could be removed; run it again"
 _EMPTIED = ("card", "feedback", "foreign-patient")
 
 
@@ -54,7 +56,7 @@ def _patiently(step: Callable[[Engine, Any], int], engine: Engine, what: Any) ->
 
 
 def _batch(engine: Engine, old: Any) -> int:
-    with named("not everything could be removed; run it again"), engine.begin() as connection:
+    with named(_INCOMPLETE), engine.begin() as connection:
         cards = list(connection.execute(select(CARDS.c.uuid).where(old).limit(BATCH)).scalars())
         if not cards:
             return 0
@@ -70,11 +72,9 @@ def _batch(engine: Engine, old: Any) -> int:
 def _events(engine: Engine, before: datetime) -> int:
     """Empties old entries that belong to no card, such as refusals; returns how many."""
     old = (AUDIT.c.at < before.isoformat(), AUDIT.c.kind.in_(_EMPTIED), AUDIT.c.body.is_not(None))
-    with named("not everything could be removed; run it again"):
-        with engine.connect() as connection:
-            reading = connection.execution_options(reading=True)
-            entries = list(reading.execute(select(AUDIT.c.seq).where(*old).limit(BATCH)).scalars())
-        if entries:
-            with engine.begin() as connection:
-                connection.execute(update(AUDIT).where(AUDIT.c.seq.in_(entries)).values(body=None))
+    with reading(engine, _INCOMPLETE) as connection:
+        entries = list(connection.execute(select(AUDIT.c.seq).where(*old).limit(BATCH)).scalars())
+    if entries:
+        with named(_INCOMPLETE), engine.begin() as connection:
+            connection.execute(update(AUDIT).where(AUDIT.c.seq.in_(entries)).values(body=None))
     return len(entries)

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from cds_service.store.engine import reading
 from cds_service.store.errors import named
 from cds_service.store.schema import SEALED
 
@@ -38,27 +39,27 @@ class SealedEntries:
 
     def get(self, kind: str, fingerprint: str) -> str | None:
         query = select(SEALED.c.body).where(*_living(kind, fingerprint))
-        with named("the entry could not be read"), self.engine.connect() as connection:
-            return connection.execution_options(reading=True).execute(query).scalar()
+        with reading(self.engine, "the entry could not be read") as connection:
+            return connection.execute(query).scalar()
 
     def get_many(self, kind: str, fingerprints: Sequence[str]) -> dict[str, str]:
         """The unexpired entries of these fingerprints, by fingerprint."""
         living = (SEALED.c.kind == kind, SEALED.c.fingerprint.in_(fingerprints), SEALED.c.expires > datetime.now(UTC))
         query = select(SEALED.c.fingerprint, SEALED.c.body).where(*living)
-        with named("the entries could not be read"), self.engine.connect() as connection:
-            return {row.fingerprint: row.body for row in connection.execution_options(reading=True).execute(query)}
+        with reading(self.engine, "the entries could not be read") as connection:
+            return {row.fingerprint: row.body for row in connection.execute(query)}
 
     def oldest(self, kind: str, most: int) -> list[str]:
         """Fingerprints of the entries that expire first."""
         living = (SEALED.c.kind == kind, SEALED.c.expires > datetime.now(UTC))
         query = select(SEALED.c.fingerprint).where(*living).order_by(SEALED.c.expires).limit(most)
-        with named("the entries could not be read"), self.engine.connect() as connection:
-            return list(connection.execution_options(reading=True).execute(query).scalars())
+        with reading(self.engine, "the entries could not be read") as connection:
+            return list(connection.execute(query).scalars())
 
     def count(self, kind: str) -> int:
         query = select(func.count()).where(SEALED.c.kind == kind, SEALED.c.expires > datetime.now(UTC))
-        with named("the entries could not be counted"), self.engine.connect() as connection:
-            return int(connection.execution_options(reading=True).execute(query).scalar() or 0)
+        with reading(self.engine, "the entries could not be counted") as connection:
+            return int(connection.execute(query).scalar() or 0)
 
     def take(self, kind: str, fingerprint: str) -> str | None:
         """The entry, which is then deleted: of concurrent calls, in any worker, only one gets it."""

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Engine, delete, func, insert, select, update
 
+from cds_service.store.engine import aware, reading
 from cds_service.store.errors import named
 from cds_service.store.schema import CARDS, SERVICES
 
@@ -41,15 +42,10 @@ class ServiceUses:
     def last(self) -> ServiceUse | None:
         """The service that was seen last; a card that was stored later counts too. None if none ever was."""
         newest = select(SERVICES).order_by(SERVICES.c.seen.desc()).limit(1)
-        with named("the database cannot be read"), self.engine.connect() as connection:
-            reading = connection.execution_options(reading=True)
-            found = reading.execute(newest).first()
-            card = reading.execute(select(func.max(CARDS.c.created))).scalar()
-        uses = [] if found is None else [ServiceUse(found.name, _aware(found.seen), orjson.loads(found.about))]
+        with reading(self.engine) as connection:
+            found = connection.execute(newest).first()
+            card = connection.execute(select(func.max(CARDS.c.created))).scalar()
+        uses = [] if found is None else [ServiceUse(found.name, aware(found.seen), orjson.loads(found.about))]
         if card is not None:
-            uses.append(ServiceUse("a service", _aware(card), {}))
+            uses.append(ServiceUse("a service", aware(card), {}))
         return max(uses, key=lambda use: use.seen, default=None)
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

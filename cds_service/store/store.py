@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Row, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cds_service.store import audit
 from cds_service.store.audit import AuditEntry, Verification
-from cds_service.store.engine import default_key_file, file_of, open_engine, private_file, upgrade
+from cds_service.store.cards import CardHashes, cards_with, insert_card
+from cds_service.store.engine import aware, default_key_file, file_of, open_engine, private_file, reading, upgrade
 from cds_service.store.errors import StoreError, TooMuchFeedbackError, named, opening
 from cds_service.store.history import History
 from cds_service.store.key import StoreKey, load_key
@@ -98,11 +98,6 @@ class Store:
         """Queries for monitoring."""
         return History(self._engine)
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with named("the database cannot be read"), self._engine.connect() as connection:
-            yield connection.execution_options(reading=True)
-
     def patient_hash(self, patient: str) -> str:
         return self._key.pseudonym(patient)
 
@@ -122,72 +117,37 @@ class Store:
 
     def record_card(self, record: CardRecord) -> None:
         """Stores a card, its estimates and suggestions, and the audit entry that covers them, before it is sent."""
-        patient = self.patient_hash(record.patient)
-        offered = [{"uuid": uuid, "card": record.uuid} for uuid in record.suggestions]
-        rows = [
-            {
-                "card": record.uuid,
-                "task": estimate["task"],
-                "probability": estimate["probability"],
-                "abstention": estimate["abstention"],
-                "model": f"{estimate['model_id']} {estimate['model_version']}",
-                "drivers": orjson.dumps(estimate["drivers"]).decode(),
-            }
-            for estimate in record.estimates
-        ]
-        kept = {
-            "service": record.service,
-            "hook_instance": record.hook_instance,
-            "patient_hash": patient,
-            "client": record.client,
-            "tenant": record.tenant,
-            "shown": record.shown,
-        }
-        now = datetime.now(UTC)
+        hashes = CardHashes(
+            patient=self.patient_hash(record.patient),
+            scope=self.scope_hash(record.patient, record.encounter, record.user),
+            user=self.user_hash(record.user),
+            stay=self.stay_hash(record.encounter) if record.encounter else None,
+        )
         with named("the card could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
-            connection.execute(
-                insert(CARDS).values(
-                    uuid=record.uuid,
-                    created=now,
-                    summary_kind=record.indicator,
-                    scope_hash=self.scope_hash(record.patient, record.encounter, record.user),
-                    stay_hash=self.stay_hash(record.encounter) if record.encounter else None,
-                    **kept,
-                )
-            )
-            if rows:
-                connection.execute(insert(ESTIMATES), rows)
-            if offered:
-                connection.execute(insert(SUGGESTIONS), offered)
-            audited = kept | {
-                "indicator": record.indicator,
-                "user_hash": self.user_hash(record.user),
-                "estimates": list(record.estimates),
-            }
-            audit.append(connection, self._key, "card", record.uuid, audited, now)
+            insert_card(connection, self._key, record, hashes)
 
     def card_service(self, card: str, asker: Asker | None = None) -> str | None:
         """The service that sent this card; None if none did, or not to this client and tenant."""
         query = select(CARDS.c.service).where(CARDS.c.uuid == card)
         if asker is not None:
             query = query.where(CARDS.c.client == asker.client, CARDS.c.tenant.is_not_distinct_from(asker.tenant))
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return connection.execute(query).scalar()
 
     def hook_of(self, card: str) -> str | None:
         """The hook instance of a card; of a page of the app, the mark of its session."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return connection.execute(select(CARDS.c.hook_instance).where(CARDS.c.uuid == card)).scalar()
 
     def suggestions_of(self, card: str) -> frozenset[str]:
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return frozenset(connection.execute(select(SUGGESTIONS.c.uuid).where(SUGGESTIONS.c.card == card)).scalars())
 
     def card_record(self, card: str) -> dict[str, Any] | None:
         """The audit entry of a card; None if there is none or retention has cleared it."""
         query = select(AUDIT.c.body).where(AUDIT.c.subject == card, AUDIT.c.kind == "card")
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             body = connection.execute(query).scalar()
         return None if body is None else orjson.loads(body)
 
@@ -205,7 +165,7 @@ class Store:
             CARDS.c.tenant.is_not_distinct_from(asked.tenant),
         )
         query = select(CARDS.c.summary_kind, func.count()).where(*shown).group_by(CARDS.c.summary_kind)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
         return sum(counts.values()) - counts.get("info", 0), sum(counts.values())
 
@@ -222,13 +182,13 @@ class Store:
             .order_by(FEEDBACK.c.received.desc())
             .limit(1)
         )
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = connection.execute(query).first()
             if found is None:
                 return None
             of_card = select(ESTIMATES.c.task, ESTIMATES.c.probability).where(ESTIMATES.c.card == found.uuid)
             seen = {row.task: row.probability for row in connection.execute(of_card)}
-        return Override(_aware(found.received), seen)
+        return Override(aware(found.received), seen)
 
     # Feedback and outcomes
 
@@ -261,7 +221,7 @@ class Store:
 
     def feedback(self) -> list[dict[str, Any]]:
         """All feedback in the order of arrival."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             bodies = connection.execute(select(FEEDBACK.c.body).order_by(FEEDBACK.c.id)).scalars()
             return [orjson.loads(body) for body in bodies]
 
@@ -299,16 +259,8 @@ class Store:
             place = and_(place, CARDS.c.hook_instance == hook_instance)
         else:
             place = and_(place, CARDS.c.stay_hash == self.stay_hash(stay))
-        columns = (CARDS.c.uuid, CARDS.c.patient_hash, CARDS.c.client, CARDS.c.tenant, ESTIMATES.c.task)
-        query = select(*columns).join(ESTIMATES, ESTIMATES.c.card == CARDS.c.uuid, isouter=True).where(place)
-        found: dict[str, CardTasks] = {}
-        with self._reading() as connection:
-            for row in connection.execute(query.order_by(CARDS.c.created)):
-                about = found.setdefault(
-                    row.uuid, CardTasks(row.uuid, (row.patient_hash, row.client, row.tenant), set())
-                )
-                about.tasks.add(row.task)
-        return list(found.values())
+        with reading(self._engine) as connection:
+            return cards_with(connection, place)
 
     # Tokens and modes
 
@@ -328,7 +280,7 @@ class Store:
 
     def modes(self) -> dict[tuple[str, str], str]:
         """(service, tenant) -> mode, as set by `riskcards mode`; "*" stands for all."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return {(row.service, row.tenant): row.mode for row in connection.execute(select(MODES))}
 
     def set_mode(self, service: str, tenant: str, mode: str, reason: str, by: str = "") -> None:
@@ -353,7 +305,7 @@ class Store:
     def verify_audit(self) -> Verification:
         """The verification of the whole chain, which is streamed, and of the tables it covers."""
         query = select(AUDIT).order_by(AUDIT.c.seq)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             look = Reconciliation(connection)
             with connection.execution_options(yield_per=500).execute(query) as rows:
                 found = audit.verify(look.loaded(rows.partitions()), self._key, look.entry)
@@ -366,19 +318,19 @@ class Store:
     def stream_audit(self, kind: str | None = None, after: int = 0) -> Iterator[AuditEntry]:
         """Audit entries after a number, the oldest first, streamed."""
         query = select(AUDIT).where(AUDIT.c.seq > after).order_by(AUDIT.c.seq)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             of_kind = query if kind is None else query.where(AUDIT.c.kind == kind)
             with connection.execution_options(yield_per=500).execute(of_kind) as rows:
                 yield from map(_entry, rows)
 
     def audit_hash(self, seq: int) -> str | None:
         """The hash of an audit entry; None if there is none of that number."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return connection.execute(select(AUDIT.c.hash).where(AUDIT.c.seq == seq)).scalar()
 
     def audit_hashes(self) -> dict[int, str]:
         """The hash of every audit entry by its number."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return {row.seq: row.hash for row in connection.execute(select(AUDIT.c.seq, AUDIT.c.hash))}
 
     def sign_head(self, entries: int, head: str) -> str:
@@ -395,7 +347,7 @@ class Store:
     @property
     def kind(self) -> str:
         """The database and its version, such as SQLite 3.45.1 or PostgreSQL 16.2."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             names = {
                 "sqlite": ("SQLite", "SELECT sqlite_version()"),
                 "postgresql": ("PostgreSQL", "SHOW server_version"),
@@ -419,8 +371,3 @@ def _by(operator: str) -> dict[str, str]:
 def _entry(row: Row[Any]) -> AuditEntry:
     body = None if row.body is None else orjson.loads(row.body)
     return AuditEntry(row.seq, row.at, row.kind, row.subject, body, row.hash)
-
-
-def _aware(moment: datetime) -> datetime:
-    """The time with zone: SQLite returns times without it; all stored times are UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -2,7 +2,9 @@
 
 from fhir_mapping.bulk.export_files import BUNDLES, LINES, PERSONAL, lines_of
 from fhir_mapping.bulk.meds_writer import MedsWriter, subject_number
-from fhir_mapping.bulk.population import ExportFault, PatientPartitions, partition_by_patient
+from fhir_mapping.bulk.partition_files import ExportFault
+from fhir_mapping.bulk.partitioning import partition_by_patient
+from fhir_mapping.bulk.population import PatientPartitions
 
 __all__ = [
     "BUNDLES",

@@ -8,31 +8,26 @@ rename inside the folder, so readers see either the old or the new index, even o
 Processes that have opened the old generation keep using it.
 
 Nothing is opened before its hash has been checked: most FAISS files with one flipped bit load and search without error.
-Arrays are `.npy` without pickle; no file carries a time, so two builds of the same input give the same hashes.
+No file carries a time, so two builds of the same input give the same hashes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import re
 import shutil
-from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 import artifact_store
 from artifact_store import MANIFEST, FileEntry, ManifestError, ManifestMissingError, open_manifest
 from knowledge_index.core.errors import ArtifactError
-from knowledge_index.core.values import Article, MeshHeading, Notice
 
 FORMAT = 1
 _MAX_MANIFEST = 1 << 20
@@ -262,102 +257,3 @@ def _stamp(folder: Path, manifest: Manifest) -> None:
     with suppress(OSError):
         coming.write_bytes(orjson.dumps(content))
         coming.replace(folder / _STAMP)
-
-
-def save_array(folder: Path, name: str, array: NDArray[Any]) -> None:
-    np.save(folder / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
-
-
-def new_array(folder: Path, name: str, dtype: type[np.generic], count: int) -> NDArray[Any]:
-    """An array of shape (count,) to be filled, mapped to the file that `save_array` would write."""
-    if not count:
-        save_array(folder, name, np.zeros(0, dtype))
-        return np.zeros(0, dtype)
-    mapped: NDArray[Any] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (count,))
-    return mapped
-
-
-def load_array(folder: Path, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """An array mapped from disk; None in `shape` matches any length. `ArtifactError` for another dtype or shape."""
-    path = folder / f"{name}.npy"
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"cannot be read: {error}", path=str(path)) from error
-    fits = array.dtype == dtype and len(array.shape) == len(shape)
-    if not fits or any(want is not None and want != have for want, have in zip(shape, array.shape, strict=True)):
-        raise ArtifactError(f"{array.dtype}{array.shape}, expected {np.dtype(dtype)}{shape}", path=str(path))
-    return array
-
-
-def load_json(path: Path, count: int) -> list[Any]:
-    """The list of `count` items in a JSON file; `ArtifactError` for anything else."""
-    content = orjson.loads(path.read_bytes())
-    if not isinstance(content, list) or len(content) != count:
-        raise ArtifactError(f"expected a list of {count}", path=str(path))
-    return content
-
-
-def release_pages(*arrays: NDArray[Any]) -> None:
-    """Frees the memory pages of mapped arrays after a full scan; they are read again where needed."""
-    for array_ in arrays:
-        mapped = getattr(array_, "_mmap", None)
-        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def save_articles(folder: Path, articles: Iterable[Article]) -> None:
-    """Writes articles as JSON lines with the offset of each line, so that single articles can be read directly."""
-    offsets = array("q", [0])
-    with (folder / "articles.jsonl").open("wb") as stream:
-        for article in articles:
-            stream.write(article_to_json(article) + b"\n")
-            offsets.append(stream.tell())
-    save_array(folder, "article_offsets", np.array(offsets, np.int64))
-
-
-def article_to_json(article: Article) -> bytes:
-    """One line of `articles.jsonl`, without empty fields."""
-    value = asdict(article)
-    value["mesh"] = [_heading(heading) for heading in article.mesh]
-    value["notices"] = [[notice.kind, notice.pmid] for notice in article.notices]
-    value["version"] = article.version if article.version > 1 else 0
-    return orjson.dumps({name: item for name, item in value.items() if item or name == "pmid"})
-
-
-def _heading(heading: MeshHeading) -> list[Any]:
-    short: list[Any] = [heading.name, heading.ui, heading.major]
-    return [*short, heading.qualifiers] if heading.qualifiers else short
-
-
-def article_from_line(line: bytes) -> Article:
-    """The article of one line; `TypeError` or `ValueError` where the line is malformed."""
-    value = orjson.loads(line)
-    mesh = tuple(
-        MeshHeading(name, ui, major, *map(tuple, qualifiers)) for name, ui, major, *qualifiers in value.pop("mesh", ())
-    )
-    notices = tuple(Notice(*notice) for notice in value.pop("notices", ()))
-    for name in ("references", "factors", "outcomes", "populations"):
-        value[name] = tuple(value.get(name, ()))
-    return Article(**({"title": "", "abstract": ""} | value), mesh=mesh, notices=notices)
-
-
-class ArticleStore:
-    """Articles of an index by position, read from disk on access."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self._path = folder / "articles.jsonl"
-        self._offsets = load_array(folder, "article_offsets", np.int64, (count + 1,))
-        self._bytes: NDArray[np.uint8] = np.memmap(self._path, np.uint8, "r")
-        if int(self._offsets[-1]) != len(self._bytes) or (np.diff(self._offsets) < 0).any():
-            raise ArtifactError("article offsets do not fit the articles", path=str(self._path))
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    def __getitem__(self, position: int) -> Article:
-        start, end = self._offsets[position], self._offsets[position + 1]
-        try:
-            return article_from_line(self._bytes[start:end].tobytes())
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(f"article {position} cannot be read: {error}", path=str(self._path)) from error

@@ -20,8 +20,9 @@ import orjson
 from numpy.typing import NDArray
 from scipy import sparse
 
+from knowledge_index.core.arrays import load_json, save_array
 from knowledge_index.core.errors import ArtifactError
-from knowledge_index.core.storage import Manifest, load_json, save_array
+from knowledge_index.core.storage import Manifest
 from knowledge_index.core.values import Article, Community, Concept, Evidence
 from knowledge_index.graph.knowledge_graph import RELATIONS, KnowledgeGraph
 

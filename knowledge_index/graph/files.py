@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from knowledge_index.core.arrays import load_array, release_pages, save_array
 from knowledge_index.core.errors import ArtifactError
-from knowledge_index.core.storage import load_array, release_pages, save_array
 from knowledge_index.graph.edges import Edges
 from knowledge_index.graph.knowledge_graph import OPPOSITE, KnowledgeGraph
 from knowledge_index.graph.sparse_cells import CellFiles, RowBlock

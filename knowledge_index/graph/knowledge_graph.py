@@ -59,6 +59,7 @@ EDGE_KINDS = {
     "statements": tuple(range(11, 24)),
 }
 """Kind of edge -> its indexes in `RELATIONS`."""
+_HEADINGS = np.array((*EDGE_KINDS["minor headings"], *EDGE_KINDS["major headings"]), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,26 @@ class KnowledgeGraph:
         data, columns = self.weights.data[keep], self.weights.indices[keep]
         matrix = sparse.csr_array((data, columns, starts.astype(self.weights.indptr.dtype)), shape=self.weights.shape)
         return KnowledgeGraph(self.articles, matrix, self.relations[keep])
+
+    def degree(self, node: int) -> int:
+        """The number of edges of a node."""
+        return int(self.weights.indptr[node + 1] - self.weights.indptr[node])
+
+    def articles_beside(self, nodes: Iterable[int]) -> NDArray[np.int64]:
+        """The articles with an edge to one of these nodes, in order."""
+        return self._articles_in(self.weights.indices[self._edges(node)] for node in nodes)
+
+    def articles_under(self, concepts: Iterable[int]) -> NDArray[np.int64]:
+        """The articles with one of these concepts as a heading, in order."""
+        edges = (self._edges(node) for node in concepts)
+        return self._articles_in(self.weights.indices[row][np.isin(self.relations[row], _HEADINGS)] for row in edges)
+
+    def _edges(self, node: int) -> slice:
+        return slice(self.weights.indptr[node], self.weights.indptr[node + 1])
+
+    def _articles_in(self, neighbours: Iterable[NDArray[np.integer]]) -> NDArray[np.int64]:
+        found = np.unique(np.concatenate([np.zeros(0, np.int64), *neighbours]))
+        return found[found < self.articles]
 
     def walk(self, seeds: Mapping[int, float], damping: float = DAMPING) -> NDArray[np.float64]:
         """Personalised PageRank of every node, shape (nodes,), summing to 1; zeros when there are no seeds.
@@ -117,9 +138,9 @@ class KnowledgeGraph:
         return ()
 
     def _arriving(self, node: int, rank: NDArray[np.float64], limit: int) -> Iterator[tuple[float, Hop]]:
-        start, end = self.weights.indptr[node], self.weights.indptr[node + 1]
-        sources = self.weights.indices[start:end]
-        flow = self.weights.data[start:end] * rank[sources]
+        edges = self._edges(node)
+        sources = self.weights.indices[edges]
+        flow = self.weights.data[edges] * rank[sources]
         for at in np.argsort(-flow, kind="stable")[:limit]:
-            relation = RELATIONS[OPPOSITE[self.relations[start + at]]]
+            relation = RELATIONS[OPPOSITE[self.relations[edges][at]]]
             yield float(flow[at]), Hop(int(sources[at]), relation, node)

@@ -18,8 +18,10 @@ import numpy as np
 import orjson
 
 from artifact_store import MANIFEST
+from knowledge_index.core.arrays import save_array
+from knowledge_index.core.articles import save_articles
 from knowledge_index.core.errors import ArticleError, ArtifactError
-from knowledge_index.core.storage import Manifest, publish, save_array, save_articles
+from knowledge_index.core.storage import Manifest, publish
 from knowledge_index.core.values import Article, Concept, Triple
 from knowledge_index.encoders.registry import Encoder
 from knowledge_index.graph.communities import write_communities

@@ -20,8 +20,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from knowledge_index.core.arrays import load_array, save_array
+from knowledge_index.core.articles import ArticleStore
 from knowledge_index.core.errors import ArticleError, EncoderError
-from knowledge_index.core.storage import ArticleStore, Manifest, load_array, publish, save_array, verify_index
+from knowledge_index.core.storage import Manifest, publish, verify_index
 from knowledge_index.core.values import Article
 from knowledge_index.encoders.registry import Encoder
 from knowledge_index.graph.triples import GivenTriples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.core.errors import EncoderError, RetrievalError
-from knowledge_index.core.storage import ArticleStore, Manifest, load_array, opened, read_manifest
+from knowledge_index.core.arrays import load_array
+from knowledge_index.core.articles import ArticleStore
+from knowledge_index.core.errors import RetrievalError
+from knowledge_index.core.storage import Manifest, opened, read_manifest
 from knowledge_index.core.values import (
     Article,
     Concept,
@@ -27,8 +29,13 @@ from knowledge_index.core.values import (
 )
 from knowledge_index.encoders.registry import Encoder, encode_queries, encoder_named
 from knowledge_index.graph.files import load_graph
-from knowledge_index.graph.knowledge_graph import EDGE_KINDS
-from knowledge_index.retrieval.loading import checked_vectors, load_bm25, load_communities, load_concepts
+from knowledge_index.retrieval.loading import (
+    check_same_encoder,
+    checked_vectors,
+    load_bm25,
+    load_communities,
+    load_concepts,
+)
 from knowledge_index.retrieval.passages import best_passage
 from knowledge_index.retrieval.ranking import DEFAULTS, RETRIEVERS, GraphSettings, Signals, rank
 from knowledge_index.retrieval.reranker import Reranker
@@ -40,14 +47,11 @@ from knowledge_index.vocabulary.other_languages import names_in
 _POOL = 100
 """Minimum number of candidates from BM25 and from the vectors, as in most published pipelines."""
 
-
 _RERANKED = 50
 """Candidates passed to a cross-encoder: enough to promote low-ranked articles at acceptable latency."""
 
 _READ_ABOUT = 60
 """Articles about a subject that compete for the places of an answer."""
-_HEADINGS = np.array((*EDGE_KINDS["minor headings"], *EDGE_KINDS["major headings"]), np.uint8)
-"""Relations between a heading and its articles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ class KnowledgeIndex:
         self._retracted = load_array(folder, "retracted", np.bool_, (len(self._articles),))
         self._vectors = checked_vectors(vectors or open_vectors(folder, manifest.vector_shards), folder, manifest)
         if encoder is not None:
-            self._check_encoder(encoder)
+            check_same_encoder(encoder, manifest)
 
     @classmethod
     def open(
@@ -263,15 +267,8 @@ class KnowledgeIndex:
 
     def _under(self, headings: Iterable[str]) -> NDArray[np.int64]:
         """Positions of the articles with one of these headings."""
-        starts, nodes = self.graph.weights.indptr, self.graph.weights.indices
-        found = [np.zeros(0, np.int64)]
-        for name in headings:
-            concept = self._by_name.get(name)
-            if concept is not None:
-                node = self._node[concept.ui]
-                row = slice(starts[node], starts[node + 1])
-                found.append(nodes[row][np.isin(self.graph.relations[row], _HEADINGS)].astype(np.int64))
-        return np.unique(np.concatenate(found))
+        concepts = (self._by_name.get(name) for name in headings)
+        return self.graph.articles_under(self._node[concept.ui] for concept in concepts if concept is not None)
 
     def ranking(self, query: Query, k: int = 100, retriever: str = "graph") -> tuple[tuple[str, float], ...]:
         """(pmid, score) of the first `k` without cutoffs: for evaluation, not for display."""
@@ -290,7 +287,7 @@ class KnowledgeIndex:
         if retriever == "graph":
             seeds = self._concept_seeds(query.concepts, text)
             walk = self.graph.walk(signals.seeds(seeds, self.settings), self.settings.damping)
-            signals = signals.with_walk(walk[: len(self._articles)], self._near(seeds))
+            signals = signals.with_walk(walk[: len(self._articles)], self.graph.articles_beside(seeds))
         order, scores = rank(signals, retriever, self.settings)
         keep = ~self._retracted[order]
         order, scores = order[keep], scores[keep]
@@ -351,16 +348,8 @@ class KnowledgeIndex:
         """Node -> weight of the patient's concepts; rare concepts weigh more."""
         mentioned = (item.concept.ui for item in self.link_text(text) if not item.negated)
         nodes = {self._node[ui] for ui in (*given, *mentioned) if ui in self._node}
-        starts = self.graph.weights.indptr
-        degree = {node: int(starts[node + 1] - starts[node]) for node in sorted(nodes)}
-        return {node: 1.0 / count for node, count in degree.items() if count}
-
-    def _near(self, seeds: Mapping[int, float]) -> NDArray[np.int64]:
-        """Articles with a seed concept as a heading."""
-        starts, nodes = self.graph.weights.indptr, self.graph.weights.indices
-        around = [nodes[starts[seed] : starts[seed + 1]] for seed in seeds]
-        joined = np.unique(np.concatenate(around)) if around else np.zeros(0, np.int32)
-        return joined[joined < len(self._articles)].astype(np.int64)
+        degrees = ((node, self.graph.degree(node)) for node in sorted(nodes))
+        return {node: 1.0 / degree for node, degree in degrees if degree}
 
     def _evidence(self, found: _Ranked, at: int, query: Query, retriever: str) -> Evidence:
         position = int(found.order[at])
@@ -403,16 +392,6 @@ class KnowledgeIndex:
         """The encoder of this index's vectors."""
         if self._encoder is None:
             encoder = encoder_named(self.manifest.encoder)
-            self._check_encoder(encoder)
+            check_same_encoder(encoder, self.manifest)
             self._encoder = encoder
         return self._encoder
-
-    def _check_encoder(self, encoder: Encoder) -> None:
-        # Not by name: the model folder may have moved.
-        made_by = (self.manifest.encoder_fingerprint, self.manifest.dimensions)
-        if made_by != (encoder.fingerprint, encoder.dimensions):
-            raise EncoderError(
-                f"the index was made with {self.manifest.encoder} ({self.manifest.encoder_fingerprint}), "
-                f"not with {encoder.name} ({encoder.fingerprint}): their vectors do not mix: name the "
-                "index's own encoder, or build it anew"
-            )

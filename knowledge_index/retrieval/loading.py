@@ -1,4 +1,4 @@
-"""Loads the parts of an index folder: BM25, concepts, communities; checks that its vectors fit."""
+"""Loads the parts of an index folder: BM25, concepts, communities; checks its vectors and their encoder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.core.errors import ArtifactError
-from knowledge_index.core.storage import Manifest, load_array, load_json
+from knowledge_index.core.arrays import load_array, load_json
+from knowledge_index.core.errors import ArtifactError, EncoderError
+from knowledge_index.core.storage import Manifest
 from knowledge_index.core.values import Community, Concept
+from knowledge_index.encoders.registry import Encoder
 from knowledge_index.graph.communities import read_communities
 from knowledge_index.graph.files import load_matrix
 from knowledge_index.search.bm25 import Bm25
@@ -23,6 +25,19 @@ def checked_vectors(store: VectorStore, path: Path, manifest: Manifest) -> Vecto
     if getattr(store, "fingerprint", manifest.vectors_fingerprint) != manifest.vectors_fingerprint:
         raise ArtifactError("the vectors in the database belong to another generation of the index", path=str(path))
     return store
+
+
+def check_same_encoder(encoder: Encoder, manifest: Manifest) -> None:
+    """Raises `EncoderError` unless the encoder is the one of the index's vectors, by its weights.
+
+    Not by its name: the model folder may have moved.
+    """
+    if (encoder.fingerprint, encoder.dimensions) != (manifest.encoder_fingerprint, manifest.dimensions):
+        raise EncoderError(
+            f"the index was made with {manifest.encoder} ({manifest.encoder_fingerprint}), "
+            f"not with {encoder.name} ({encoder.fingerprint}): their vectors do not mix: name the "
+            "index's own encoder, or build it anew"
+        )
 
 
 def load_bm25(folder: Path, manifest: Manifest) -> Bm25:

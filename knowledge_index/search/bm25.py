@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 from scipy import sparse
 
-from knowledge_index.core.storage import new_array, save_array
+from knowledge_index.core.arrays import new_array, save_array
 from knowledge_index.search.postings import Postings
 
 K1, B = 1.2, 0.75

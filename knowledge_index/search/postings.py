@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.core.storage import release_pages
+from knowledge_index.core.arrays import release_pages
 
 BLOCK = 1 << 21
 """Postings per block: 25 MB, four times that while sorting."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knowledge_index.core.storage import load_array, save_array
+from knowledge_index.core.arrays import load_array, save_array
 from knowledge_index.search.vector_stores import (
     ByteCodes,
     CompressedVectors,

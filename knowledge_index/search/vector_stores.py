@@ -20,8 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from knowledge_index.core.arrays import load_array
 from knowledge_index.core.errors import ArtifactError
-from knowledge_index.core.storage import load_array
 
 PROBES = 64
 """Inverted lists probed per query. Measured by `python -m benchmarks.vector_scale`, as is the depth."""

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 import orjson
 
+from knowledge_index.core.articles import article_from_line, article_to_json
 from knowledge_index.core.errors import ArticleError
-from knowledge_index.core.storage import article_from_line, article_to_json
 from knowledge_index.core.values import Article, MeshHeading
 from knowledge_index.sources.annotations import BIOC_ENDINGS, bioc_articles, pubtator_articles
 from knowledge_index.sources.pubmed_xml import read_pubmed_xml

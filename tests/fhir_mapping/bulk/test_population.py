@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_mapping import InvalidInputError, PatientRecord
-from fhir_mapping.bulk import BUNDLES, LINES, population
-from fhir_mapping.bulk.population import ExportFault, PatientPartitions, partition_by_patient
+from fhir_mapping.bulk import BUNDLES, LINES, ExportFault, PatientPartitions, partition_by_patient, partitioning
 from tests.fhir_mapping.record.test_cases import AT, PATIENT, STAY, observation
 
 BED = {"resourceType": "Location", "id": "bed", "partOf": {"reference": "Location/ward"}}
@@ -112,7 +111,7 @@ def test_resources_of_a_missing_patient_are_reported(tmp_path: Path) -> None:
 def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export(tmp_path / "in", 30)
     expected = {name: record.features() for name, record in records(tmp_path / "in", tmp_path / "whole").items()}
-    real, partitions = population._partition_file, []
+    real, partitions = partitioning._partition_file, []
 
     def stopping(path: Path, *rest: Any) -> None:
         if len(partitions) == 3:
@@ -122,11 +121,11 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         partitions.append(path.name)
         real(path, *rest)
 
-    monkeypatch.setattr(population, "_partition_file", stopping)
+    monkeypatch.setattr(partitioning, "_partition_file", stopping)
     with pytest.raises(KeyboardInterrupt):
         partition_by_patient(tmp_path / "in", tmp_path / "work")
     monkeypatch.setattr(
-        population, "_partition_file", lambda path, *rest: (partitions.append(path.name), real(path, *rest))
+        partitioning, "_partition_file", lambda path, *rest: (partitions.append(path.name), real(path, *rest))
     )
     found = records(tmp_path / "in", tmp_path / "work")
     assert len(partitions) == len(set(partitions)) == len(list((tmp_path / "in").iterdir()))  # none was processed twice

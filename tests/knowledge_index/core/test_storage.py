@@ -13,14 +13,9 @@ import pytest
 from artifact_store import manifests
 from knowledge_index import ArtifactError, KnowledgeIndex, MiniLMEncoder, build_index
 from knowledge_index.core import storage
-from knowledge_index.core.storage import (
-    ArticleStore,
-    load_array,
-    read_manifest,
-    save_array,
-    save_articles,
-    verify_index,
-)
+from knowledge_index.core.arrays import load_array, save_array
+from knowledge_index.core.articles import ArticleStore, save_articles
+from knowledge_index.core.storage import read_manifest, verify_index
 from tests.knowledge_index.conftest import LITERATURE
 
 FILES = [

@@ -23,7 +23,7 @@ import pytest
 
 from knowledge_index import Article, KnowledgeIndex, MiniLMEncoder, Query
 from knowledge_index.core.storage import verify_index
-from knowledge_index.indexing.starter import HERE, build, starter_articles
+from knowledge_index.indexing.starter import STARTER, build, starter_articles
 from knowledge_index.vocabulary import OUTCOMES, SETTINGS, factors
 from knowledge_index.vocabulary.entries import tree_numbers
 
@@ -37,7 +37,7 @@ FIELDS = {
 
 @cache
 def entries() -> tuple[dict[str, Any], ...]:
-    paths = sorted((HERE / "articles").glob("*.jsonl"))
+    paths = sorted((STARTER / "articles").glob("*.jsonl"))
     return tuple(orjson.loads(line) for path in paths for line in path.read_bytes().splitlines() if line.strip())
 
 

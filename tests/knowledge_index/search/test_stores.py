@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from knowledge_index import ArtifactError, KnowledgeIndexError, RetrievalError
-from knowledge_index.core.storage import save_array
+from knowledge_index.core.arrays import save_array
 from knowledge_index.search import vector_files as module
 from knowledge_index.search.pgvector import PgVectors
 from knowledge_index.search.vector_stores import (
