@@ -4,7 +4,6 @@ Used by the pages under `/app/{session}/`:
 
     session = open_session(parts, session_id, request)      # HookError 401, 404
     record = chart_of(parts, session)                       # HookError 401, 412, 502, 503
-    response.headers.update(page_headers(session))
 
 The id stands in the path and says nothing by itself: each launch has a cookie of its own, named after its id and sent
 only below its path, so two charts open side by side never mix. Tokens stay in the vault; no page ever holds one.
@@ -95,18 +94,6 @@ def fetched_chart_of(parts: SessionParts, session: SmartSession) -> FetchedChart
     token, answering = _token(smart, session.id), parts.answering
     gateway = smart.registration(session.iss).gateway
     return fetch_chart(gateway, session.iss, token, session.patient_id, session.encounter_id, answering)
-
-
-def page_headers(session: SmartSession) -> dict[str, str]:
-    """Headers of every page below /app: no inline or external content, embeddable only by the launching EHR."""
-    ancestors = " ".join(session.frame_ancestors) or "'none'"
-    return {
-        "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
-        f"frame-ancestors {ancestors}",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store",
-    }
 
 
 def new_session(

@@ -328,11 +328,6 @@ class Store:
         with reading(self._engine) as connection:
             return connection.execute(select(AUDIT.c.hash).where(AUDIT.c.seq == seq)).scalar()
 
-    def audit_hashes(self) -> dict[int, str]:
-        """The hash of every audit entry by its number."""
-        with reading(self._engine) as connection:
-            return {row.seq: row.hash for row in connection.execute(select(AUDIT.c.seq, AUDIT.c.hash))}
-
     def sign_head(self, entries: int, head: str) -> str:
         """The signature of a head of the chain, by the key outside the database."""
         return self._key.seal(f"head {entries} {head}")

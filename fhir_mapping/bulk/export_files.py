@@ -41,7 +41,7 @@ class UnownedError(InvalidInputError):
 
 
 class IncompleteError(InvalidInputError):
-    """A Bundle that says that matches are missing, of `kinds`; `patient` is the only one in it, or None."""
+    """A Bundle that reports missing matches of `kinds`; `patient` is the only one in it, or None."""
 
     def __init__(self, kinds: frozenset[str], patient: str | None) -> None:
         super().__init__("the Bundle is incomplete, not everything was fetched; fetch all of its pages first")
@@ -217,7 +217,8 @@ def _bundle_resources(reading: ParsedInput, place: str, fault: ReportFault) -> I
 def _entry(entry: ResourceEntry, source: str, directory: Directory, only: str | None) -> ExportedResource:
     """Returns one resource of a Bundle under the id by which the others refer to it, often that of its fullUrl.
 
-    What a Bundle of one patient shares is that patient's: another Bundle may have another ward under the same id.
+    Shared resources in a Bundle of one patient belong to that patient: another Bundle may hold a different ward under
+    the same id.
     """
     if entry.kind not in PERSONAL | SHARED | {"Patient"}:
         return ExportedResource(entry.kind, b"", b"")

@@ -5,9 +5,9 @@
         ...                                         # a PatientRecord, or an ExportFault for a patient without one
 
 A folder has files as `export_files` reads them, each resource type in one or several, lines in any order. The state is
-saved after each input file, so that an interrupted run resumes. A Bundle is a chart of its own: a type that it does
-not have, the patient has none of, unless the Bundle says that matches are missing. In an export, one file to a type, a
-type without any resource counts as not fetched.
+saved after each input file, so that an interrupted run resumes. A Bundle is a complete chart: a type that is not in it
+is absent, unless the Bundle reports missing matches. In an export, which has one file for each type, a type without any
+resource counts as not fetched.
 """
 
 from __future__ import annotations

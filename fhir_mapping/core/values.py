@@ -85,7 +85,7 @@ class Stay:
     intensive_care: bool | None = None
     """True if the stay, or a part of it that has started, is in intensive care; None if not recorded."""
     intensive_care_from: datetime | None = None
-    """Of an Encounter of its own: when intensive care began."""
+    """When intensive care began, if it is an Encounter of its own."""
     discharge_disposition: str | None = None
     """A code of `dischargeDisposition`, for display and export; always None before the stay has ended."""
     admission_source: str | None = None
@@ -154,7 +154,7 @@ class UndatedEncounter:
     """Neither its status nor its period says that it has ended."""
 
     def may_be(self, kind: StayClass) -> bool:
-        """Whether it is, or may be, of a class."""
+        """Whether it has, or may have, this class."""
         return self.stay_class is kind or self.class_unknown is not None
 
 
@@ -185,7 +185,7 @@ class Medication:
     active: bool | None
     stay: str | None = None
     status: str = "active"
-    """As recorded, which is that of the day the data were read."""
+    """The recorded status, which is that of the day the data were read."""
     ended_by: datetime | None = None
     """When a course without an end that is read as over had ended at the latest."""
 

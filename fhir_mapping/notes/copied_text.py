@@ -33,7 +33,7 @@ def letters(text: str) -> bytes:
 
 
 class DistinctNotes:
-    """The notes read so far, newest first; a duplicate in another format is merged into the note that is there."""
+    """The notes read so far, newest first; a duplicate in another format is merged into the known note."""
 
     def __init__(self) -> None:
         self._notes: list[Note] = []

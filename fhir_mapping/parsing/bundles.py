@@ -82,7 +82,7 @@ def read_bundle(bundle: Bundle | Resource, *, name: str, resource_type: str | No
         return _read_bundle(bundle, name, resource_type)
     try:
         facts = _BUNDLE.decode(orjson.dumps(bundle))
-    except (TypeError, msgspec.DecodeError):  # not from JSON, or not a Bundle: this way raises the precise error
+    except (TypeError, msgspec.DecodeError):  # not from JSON, or not a Bundle: `_facts` raises the precise error
         facts = _facts(bundle, name)
     return _read_bundle(facts, name, resource_type)
 
@@ -104,62 +104,58 @@ def _read_bundle(bundle: Bundle, name: str, resource_type: str | None, depth: in
     """Returns the entries of a Bundle and of the Bundles nested in it (batch responses)."""
     entries: list[ResourceEntry] = []
     refused: list[Refusal] = []
-    incomplete: set[str] = set()
-    failed_kinds: set[str] = set()
-    pages: list[SearchPage] = []
+    nested: list[ParsedInput] = []
     deletions: list[_Deletion] = []
     broken = False
     for number, item in enumerate(bundle.entry or ()):
+        place = f"{name}.entry[{number}]"
         if item.request is not None and (key := _deleted(item)):
             deletions.append(_Deletion(key, len(entries), _deleted_at(item.response)))
             refused.append(Refusal(key, "deleted"))
             continue
-        search = item.search
-        mode = search.get("mode") if isinstance(search, dict) else None
-        failed = item.response is not None and _failed(item.response)
-        if item.resource is None or item.resource == _ABSENT:
-            reason = "operation-outcome" if failed else "entry-without-resource"
-            refused.append(Refusal(f"{name}.entry[{number}]", reason))
-            broken = broken or failed
-            continue
-        url = item.fullUrl if isinstance(item.fullUrl, str) else None
-        try:
-            entry = ResourceEntry(item.resource, url, include=mode == "include")
-        except InvalidInputError as error:
-            raise InvalidInputError(str(error), position=f"{name}.entry[{number}].resource") from None
-        if item.modifierExtension:
-            refused.append(Refusal(f"{name}.entry[{number}]", "modifier-extension"))
-        elif entry.kind == "OperationOutcome" and not failed and not withholds(entry.resource):
-            continue  # the server informs or warns, and returned every match
-        elif entry.kind == "OperationOutcome" or mode == "outcome" or failed:
-            refused.append(Refusal(f"{name}.entry[{number}]", "operation-outcome"))
-            broken = True
-        elif entry.kind == "Bundle" and depth < _DEEPEST_BUNDLE:
-            place = f"{name}.entry[{number}]"
-            inner = _read_bundle(_facts(entry.resource, place), place, resource_type, depth + 1)
-            entries.extend(inner.entries)
-            refused.extend(inner.refused)
-            incomplete |= inner.incomplete
-            failed_kinds |= inner.broken
-            pages.extend(inner.pages)
-        else:
-            entries.append(entry)
+        read = _read_entry(item, place)
+        if isinstance(read, Refusal):
+            refused.append(read)
+            broken = broken or read.reason == "operation-outcome"
+        elif read is not None and read.kind == "Bundle" and depth < _DEEPEST_BUNDLE:
+            nested.append(_read_bundle(_facts(read.resource, place), place, resource_type, depth + 1))
+            entries.extend(nested[-1].entries)
+            refused.extend(nested[-1].refused)
+        elif read is not None:
+            entries.append(read)
     if deletions or bundle.type == "history":
         entries = list(_without_deleted(entries, deletions, newest_first=bundle.type == "history"))
     reasons = list(_incompleteness(bundle, entries))
     refused.extend(Refusal(name, reason) for reason in reasons)
     kinds = frozenset({resource_type} if resource_type else {entry.kind for entry in entries})
-    if broken:
-        failed_kinds |= kinds
+    failed_kinds = frozenset[str]().union(kinds if broken else (), *(inner.broken for inner in nested))
+    incomplete = failed_kinds.union(kinds if reasons else (), *(inner.incomplete for inner in nested))
+    pages = [page for inner in nested for page in inner.pages]
     if _of_search(bundle):
         pages.append(_page(bundle, name, entries, tuple(reasons), kinds))
-    return ParsedInput(
-        tuple(entries),
-        tuple(refused),
-        frozenset(incomplete | failed_kinds | (kinds if reasons else frozenset())),
-        frozenset(failed_kinds),
-        pages=tuple(pages),
-    )
+    return ParsedInput(tuple(entries), tuple(refused), incomplete, failed_kinds, pages=tuple(pages))
+
+
+def _read_entry(item: BundleEntry, place: str) -> ResourceEntry | Refusal | None:
+    """Returns the resource of an entry, why there is none, or None for an OperationOutcome that only informs.
+
+    The reason `operation-outcome` means that matches are missing. Raises InvalidInputError if it is not a resource.
+    """
+    mode = item.search.get("mode") if isinstance(item.search, dict) else None
+    failed = item.response is not None and _failed(item.response)
+    if item.resource is None or item.resource == _ABSENT:
+        return Refusal(place, "operation-outcome" if failed else "entry-without-resource")
+    url = item.fullUrl if isinstance(item.fullUrl, str) else None
+    try:
+        entry = ResourceEntry(item.resource, url, include=mode == "include")
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error), position=f"{place}.resource") from None
+    if item.modifierExtension:
+        return Refusal(place, "modifier-extension")
+    outcome = entry.kind == "OperationOutcome"
+    if outcome and not failed and not withholds(entry.resource):
+        return None
+    return Refusal(place, "operation-outcome") if outcome or mode == "outcome" or failed else entry
 
 
 def _page(
@@ -270,7 +266,7 @@ def _failed(response: Any) -> bool:
 
 
 def _incompleteness(bundle: Bundle, entries: list[ResourceEntry]) -> Iterator[str]:
-    """Yields why matches are missing: of a searchset, or of a collection, as which some servers answer a search."""
+    """Yields the reasons why matches are missing from a searchset, or from the collection some servers answer with."""
     if "next" in _links(bundle):
         yield "more-pages"
         return

@@ -139,7 +139,7 @@ class ParsedInput:
     incomplete: frozenset[str] = field(default_factory=frozenset)
     """Resource types that the input itself marks as incomplete."""
     broken: frozenset[str] = field(default_factory=frozenset)
-    """Those of them that are incomplete for another reason than missing pages."""
+    """Those of them that are incomplete for a reason other than missing pages."""
     population: bool = False
     """True for NDJSON, which may contain many patients."""
     pages: tuple[SearchPage, ...] = ()
@@ -147,7 +147,7 @@ class ParsedInput:
 
     @classmethod
     def merged(cls, parts: Iterable[ParsedInput]) -> ParsedInput:
-        """Returns several inputs as one: what one of them lacks is lacking, unless another has it.
+        """Returns several inputs as one: what is missing from one of them is missing, unless another has it.
 
         A searchset with a next page is complete if that page is among the parts.
         """

@@ -30,7 +30,7 @@ class ObservationCodes:
     concept: ConceptDefinition | None
     loinc: str | None
     consistent: bool
-    """Whether all that is known of its codings and its text means the same concept."""
+    """Whether all its known codings and its text mean the same concept."""
     wanted: bool
     """Whether a code is that of a known concept in any system; a site map may translate the system."""
     understood: bool
@@ -97,7 +97,7 @@ def _words(concept: Any, found: Iterable[Coding], known: Definitions) -> Iterabl
 def _narrowed(concept: ConceptDefinition, found: Iterable[Coding], words: str, known: Definitions) -> bool:
     """Whether another coding, or the words, make it another quantity.
 
-    A further LOINC code is a narrower or another quantity unless it is known: LOINC has no two codes for one thing.
+    A further LOINC code is a narrower or another quantity unless it is known: LOINC never has two codes for one thing.
     """
     for coding in found:
         if (coding.system or "", coding.code) in known.by_code:

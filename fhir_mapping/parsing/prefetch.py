@@ -1,4 +1,4 @@
-"""The prefetch of a CDS Hooks request as FHIR resources: what came, what did not, and what is no FHIR."""
+"""The prefetch of a CDS Hooks request as FHIR resources: what was sent, what is missing, and what is not FHIR."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class FhirPrefetch:
         self._read: dict[str, ParsedInput] = {}
 
     def replace(self, values: Mapping[str, Any], expected: Mapping[str, str] | None = None) -> FhirPrefetch:
-        """The same with other values for some keys, or further keys; what was read of the others is kept."""
+        """A copy with other values for some keys, or further keys; values already read are kept."""
         other = FhirPrefetch({**self._values, **values}, {**self.expected, **(expected or {})})
         other._read = {key: reading for key, reading in self._read.items() if key not in values}
         return other
 
     def is_missing(self, key: str) -> bool:
-        """Whether no Bundle and no resource of the expected type came: the key counts as not fetched.
+        """Whether the value is neither a Bundle nor a resource of the expected type: the key counts as not fetched.
 
         >>> FhirPrefetch({"labs": {"resourceType": "OperationOutcome"}}, {"labs": "Observation"}).is_missing("labs")
         True
@@ -51,14 +51,14 @@ class FhirPrefetch:
         return self._values.get(key) is None or isinstance(self._values[key], dict | Bundle)
 
     def links(self, key: str) -> Any:
-        """`Bundle.link` of a key as it came; None where it is no Bundle."""
+        """`Bundle.link` of a key as it was sent; None where the value is not a Bundle."""
         value = self._values.get(key)
         if isinstance(value, Bundle):
             return value.link
         return value.get("link") if isinstance(value, dict) and value.get("resourceType") == "Bundle" else None
 
     def to_json(self, key: str) -> Any:
-        """The value of a key as parsed JSON, in full; None where nothing came."""
+        """The value of a key as parsed JSON, in full; None without a value."""
         value = self._values.get(key)
         return value.parsed() if isinstance(value, Bundle) else value
 
@@ -79,16 +79,16 @@ class FhirPrefetch:
                 yield from self.resources(key)
 
     def encounter(self, identifier: str | None) -> Resource | None:
-        """The Encounter of that id; None where it did not come, and for no id."""
+        """The Encounter of that id; None where it was not sent, or without an id."""
         if identifier is None:
             return None
         named = (each for each in self.encounters() if each.get("id") == identifier)
         return next((each for each in named if each["resourceType"] == _ENCOUNTER), None)
 
     def read(self, key: str) -> ParsedInput:
-        """The entries of one key; its type is among `incomplete` where nothing came.
+        """The entries of one key; its type is among `incomplete` where the key has no value.
 
-        Raises InvalidInputError for a value that is no FHIR resource.
+        Raises InvalidInputError for a value that is not a FHIR resource.
         """
         if key not in self._read:
             self._read[key] = _read_value(self._values.get(key), key, self.expected[key])
@@ -109,7 +109,7 @@ def _read_value(value: Any, key: str, resource_type: str) -> ParsedInput:
 
 
 def read_prefetch(prefetch: FhirPrefetch | Mapping[str, Any], expected: Mapping[str, str]) -> ParsedInput:
-    """The entries of every expected key; a type whose value did not come is among `incomplete`.
+    """The entries of every expected key; a type whose value is missing is among `incomplete`.
 
     `expected` maps each prefetch key to its resource type. Raises InvalidInputError for a value that is not a FHIR
     resource.

@@ -29,7 +29,7 @@ from fhir_mapping.parsing.entries import ResourceEntry
 from fhir_mapping.parsing.references import Directory, contained
 from fhir_mapping.record.patient_compartment import NOTE_TYPES
 from fhir_mapping.resources.encounter_classes import class_of, period_of
-from fhir_mapping.resources.stays import NEVER
+from fhir_mapping.resources.encounters import NEVER
 
 # Shared by many patients, or about none: they have no time at which they became known.
 _TIMELESS = frozenset(

@@ -1,7 +1,7 @@
 """The drugs in use at `prediction_time`: active orders and statements, and what is being given.
 
-An administration is the strongest evidence that a drug is in use, and no order need be in the record. One counts while
-its infusion runs, and a dose for a day after it: most drugs are given at least daily. Drugs given by infusion
+An administration is the strongest evidence that a drug is in use, and the record may hold no order for it. One counts
+while its infusion runs, and a dose for a day after it: most drugs are given at least daily. Drugs given by infusion
 (`continuous` in `medication_classes.yaml`) are of their class only while it runs, or within the hour.
 """
 
@@ -18,7 +18,7 @@ CONTINUOUS_COUNTS_FOR = timedelta(hours=1)
 
 
 class DrugInUse(NamedTuple):
-    """A drug with the resource that says it is in use."""
+    """A drug and the resource that shows its use."""
 
     source: str
     codings: tuple[Coding, ...]

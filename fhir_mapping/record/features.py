@@ -258,7 +258,7 @@ def _drug_classes(record: RecordView) -> Iterator[Fact]:
 
 
 def _unnamed_drugs(record: RecordView) -> list[Refusal]:
-    """Returns the orders and statements in use, or perhaps, that do not say of which drug they are."""
+    """Returns the orders and statements that are, or may be, in use and do not name their drug."""
     return [
         refusal
         for refusal in record.refused
@@ -314,7 +314,7 @@ def _use_of_care(record: RecordView) -> Iterator[Fact]:
 def _counted(
     name: str, found: Sequence[Counted], perhaps: Sequence[Counted], at: datetime, missing: str, reason: str
 ) -> Iterator[Fact]:
-    """Yields a count, or, where some items may or may not count, its fewest and most: `x.min_365d`, `x.max_365d`."""
+    """Yields a count, or, where it is unknown whether some items count, its bounds: `x.min_365d`, `x.max_365d`."""
     if missing or not perhaps:
         yield name, None if missing else _count(found, at), missing
         return

@@ -7,12 +7,12 @@ is in the same canonical unit. No event is later than the record's prediction ti
 A diagnosis, drug or procedure without a date of its own gets the time from which the record would show it: the end of
 its encounter, or, while that has none, the prediction time of the export. A null time means known at any time.
 
-Events also carry what MEDS has no place for, in columns of their own, so that a dataset of ours reads back as it was:
-the resource, its Encounter, the end of a course or infusion, or by when it had ended, the status of an order or
-statement, and the order of a dose. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text is the discharge
-disposition; without a time the end is unknown), `ENCOUNTER//ICU//START` when intensive care began,
-`ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...` and `ADMISSION_SOURCE//...`. A birth or death with a date that is less than
-a time has the date, as recorded, as its text.
+Further columns hold what MEDS has no column for, so that such a dataset reads back unchanged: the resource, its
+Encounter, the end of a course or infusion, or by when it had ended, the status of an order or statement, and the order
+of a dose. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text is the discharge disposition; without a
+time the end is unknown), `ENCOUNTER//ICU//START` when intensive care began, `ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...`
+and `ADMISSION_SOURCE//...`. A birth or death with a date that is less than a time has the date, as recorded, as its
+text.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""PatientRecord: one patient as known at `prediction_time`. `cutoff` removes later data on every way to build one."""
+"""PatientRecord: one patient as known at `prediction_time`. Every constructor removes later data (`cutoff`)."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -32,17 +31,16 @@ from fhir_mapping.parsing.prefetch import FhirPrefetch, read_prefetch
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import ParsedInput, ResourceEntry, read_bytes
 from fhir_mapping.record import features, meds, serialization
-from fhir_mapping.record.cutoff import Cutoff, Encountered, Known
+from fhir_mapping.record.cutoff import Encountered
 from fhir_mapping.record.patient_compartment import (
     NOTE_TYPES,
-    Owned,
     find_patient,
     latest_time,
     select_patient_resources,
 )
 from fhir_mapping.record.result_times import ResultTimes
-from fhir_mapping.record.stay_selection import NO_STAY, current_stay, made_elsewhere
-from fhir_mapping.record.usable_resources import Charted, select_usable
+from fhir_mapping.record.stay_selection import NO_STAY, current_stay, made_during
+from fhir_mapping.record.usable_resources import Charted, UsableResources, cut, restricted_cutoff, select_usable
 from fhir_mapping.resources import clinical, stays
 from fhir_mapping.resources.demographics import Demographics, read_demographics
 from fhir_mapping.resources.measurements import read_observations
@@ -264,6 +262,7 @@ def _build(
     options: RecordOptions,
 ) -> PatientRecord:
     requested = _as_time(prediction_time)
+    undated_known = requested is None or options.get("undated_known", False)
     site = options.get("site_map") or shipped()
     directory = Directory.of(reading.entries, site.translate)
     subject, patient = find_patient(reading, directory, patient_id)
@@ -272,50 +271,23 @@ def _build(
     at = requested or latest_time(owned, patient)
     if at is None:
         raise InvalidInputError("the data contain no dates; give a prediction_time")
-    encounters = {source: site.translate(entry.elements) for source, entry in owned if entry.kind == "Encounter"}
-    # The directory holds the cutoff from here on. A proxy back keeps the two from outliving this call: together they
-    # hold every resource, and serving collects cycles rarely.
-    undated_known = requested is None or options.get("undated_known", False)
-    cutoff = Cutoff(encounters, weakref.proxy(directory), at, undated_known=undated_known)
-    directory.restrict(lambda key, resource: cutoff.known(key, resource) is Known.YES)
-    known, later = _cut(owned, cutoff, refused)
+    cutoff = restricted_cutoff(directory, owned, site, at, undated_known=undated_known)
+    known, later = cut(owned, cutoff, refused)
     times = ResultTimes(known, later, directory, at)
-    observations, usable = select_usable(known, site, cutoff, times, refused)
-
-    def of_type(*types: str) -> list[tuple[str, Resource]]:
-        return [item for item in usable if item[1]["resourceType"] in types]
-
-    def read(reader: Callable[..., Any], *types: str) -> tuple[Any, ...]:
-        answers = [reader(resource, source, directory, at) for source, resource in of_type(*types)]
-        refused.extend(answer for answer in answers if isinstance(answer, Refusal))
-        return tuple(answer for answer in answers if not isinstance(answer, Refusal))
-
-    asked = options.get("encounter_id")
-    asked_key = None if asked is None else f"Encounter/{asked.removeprefix('Encounter/')}"
-    read_stays = stays.read_stays(of_type("Encounter"), directory, at, asked_key, current=undated_known)
-    refused.extend(read_stays.refused)
-    stay, no_stay = current_stay(read_stays, at, asked_key, refused)
-    elsewhere = frozenset() if stay is None else read_stays.other_visits(stay)
-    if stay is not None and elsewhere:
-        observations = [item for item in observations if not made_elsewhere(item, stay, elsewhere, directory, refused)]
+    observations, others = select_usable(known, site, cutoff, times, refused)
+    usable = UsableResources(others, directory, at, refused)
+    stay, no_stay, elsewhere, read_stays = _stays(usable, options.get("encounter_id"), current=undated_known)
+    if stay is not None:
+        observations = made_during(stay, elsewhere, observations, directory, refused)
     measurements, avpu = read_observations(observations, directory, refused, preliminary=site.preliminary)
-    read_notes, note_refusals = documents.read_notes(
-        of_type(*NOTE_TYPES),
-        at,
-        directory,
-        f"Patient/{subject}",
-        fetch=options.get("fetch_attachment"),
-        undated=requested is None,
-        later=later,
-    )
-    refused.extend(note_refusals)
-    conditions = read(partial(clinical.read_condition, current=undated_known), "Condition")
-    medications = read(partial(clinical.read_medication, current=undated_known), *_MEDICATIONS)
-    procedures = read(clinical.read_procedure, "Procedure")
-    undated = {c.source for c in conditions if c.recorded is None}
-    undated |= {m.source for m in medications if m.start is None} | {p.source for p in procedures if not p.performed}
+    notes = _notes(usable, subject, options.get("fetch_attachment"), later, undated=requested is None)
+    conditions = usable.values(partial(clinical.read_condition, current=undated_known), "Condition")
+    medications = usable.values(partial(clinical.read_medication, current=undated_known), *_MEDICATIONS)
+    procedures = usable.values(clinical.read_procedure, "Procedure")
     found = {"Condition": conditions, "Procedure": procedures} | dict.fromkeys(_MEDICATIONS, medications)
     not_fetched = options.get("not_fetched", frozenset()) | reading.incomplete | _stated_unknown(refused, found)
+    if no_stay == NO_STAY and "Encounter" in not_fetched and not options.get("encounter_id"):
+        no_stay = "not-fetched"
     return cls(
         subject_id=subject,
         prediction_time=at,
@@ -327,44 +299,64 @@ def _build(
         encounters=read_stays.encounters,
         conditions=conditions,
         medications=medications,
-        administrations=read(clinical.read_administration, "MedicationAdministration"),
+        administrations=usable.values(clinical.read_administration, "MedicationAdministration"),
         procedures=procedures,
         measurements=measurements,
         consciousness=avpu,
         refused=tuple(refused),
         not_fetched=not_fetched,
-        no_stay="not-fetched" if no_stay == NO_STAY and "Encounter" in not_fetched and not asked else no_stay,
+        no_stay=no_stay,
         undated_encounters=read_stays.undated,
         elsewhere=elsewhere,
-        _notes=read_notes,
+        _notes=notes,
         _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
         _charted=Charted(tuple(item for item in known if item[1].kind == "Observation"), site, times.settled),
-        _known_from={source: cutoff.known_from(source, resource) for source, resource in usable if source in undated},
+        _known_from={
+            source: cutoff.known_from(source, resource)
+            for source, resource in usable.of_sources(_undated(conditions, medications, procedures))
+        },
+    )
+
+
+def _stays(
+    usable: UsableResources, encounter_id: str | None, *, current: bool
+) -> tuple[Stay | None, str, frozenset[str], stays.StaysRead]:
+    """Returns the current stay, or why there is none; the visits elsewhere during it; and all stays."""
+    asked = None if encounter_id is None else f"Encounter/{encounter_id.removeprefix('Encounter/')}"
+    found = stays.read_stays(usable.of_type("Encounter"), usable.directory, usable.at, asked, current=current)
+    usable.refused.extend(found.refused)
+    stay, no_stay = current_stay(found, usable.at, asked, usable.refused)
+    return stay, no_stay, frozenset() if stay is None else found.other_visits(stay), found
+
+
+def _notes(
+    usable: UsableResources, subject: str, fetch: FetchAttachment | None, later: frozenset[str], *, undated: bool
+) -> tuple[Note, ...]:
+    found, refusals = documents.read_notes(
+        usable.of_type(*NOTE_TYPES),
+        usable.at,
+        usable.directory,
+        f"Patient/{subject}",
+        fetch=fetch,
+        undated=undated,
+        later=later,
+    )
+    usable.refused.extend(refusals)
+    return found
+
+
+def _undated(
+    conditions: Iterable[Condition], medications: Iterable[Medication], procedures: Iterable[Procedure]
+) -> frozenset[str]:
+    """Returns the keys of those without a date of their own."""
+    return frozenset(
+        {condition.source for condition in conditions if condition.recorded is None}
+        | {medication.source for medication in medications if medication.start is None}
+        | {procedure.source for procedure in procedures if not procedure.performed}
     )
 
 
 def _stated_unknown(refused: Iterable[Refusal], found: Mapping[str, Sequence[Any]]) -> frozenset[str]:
-    """Returns the types of which the data only state that nothing is known: that is not none."""
+    """Returns the types for which the data only state that nothing is known: unknown, not none."""
     stated = {refusal.source.partition("/")[0] for refusal in refused if refusal.reason == Absence.UNKNOWN}
     return frozenset(kind for kind in stated if not found.get(kind))
-
-
-def _cut(owned: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tuple[list[Owned], frozenset[str]]:
-    """Returns what was known, and the keys of later notes, which are kept because what they replace was current then.
-
-    Observations are not filtered here but in `_usable`, by the times in their structs.
-    """
-    kept: list[Owned] = []
-    later: set[str] = set()
-    for source, entry in owned:
-        if entry.kind == "Observation":
-            kept.append((source, entry))
-            continue
-        answer = cutoff.known(source, entry.elements)
-        if answer is Known.UNDATED:
-            refused.append(Refusal(source, "encounter-not-over"))
-        if answer is Known.YES or entry.kind in NOTE_TYPES:
-            kept.append((source, entry))
-        if answer is not Known.YES:
-            later.add(source)
-    return kept, frozenset(later)

@@ -25,7 +25,7 @@ _NOTHING: Times = {}
 class ResultTimes:
     """ResultTimes(known, later, directory, prediction_time).of("Observation/o1", observation) -> elements to add
 
-    The reports are looked through only when a result without a time is met.
+    The reports are searched only when there is a result without a time.
     """
 
     def __init__(
@@ -104,7 +104,8 @@ def _has_time(observation: Observation) -> bool:
 
 
 def _latest(times: Times) -> datetime:
-    """Returns the clinical time; of several listings the latest dates the result, so that it never looks older."""
+    """Returns the clinical time; if several reports or panels list a result, the latest time, so that it never looks
+    older."""
     at = observed_at(Observation.of(dict(times)))
     return datetime.min.replace(tzinfo=UTC) if at is None else at.latest
 

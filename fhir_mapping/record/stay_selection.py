@@ -39,20 +39,25 @@ def _chosen(stays: Sequence[Stay]) -> tuple[Stay | None, str]:
     return None, next((stay.class_unknown for stay in reversed(stays) if stay.class_unknown), NO_STAY)
 
 
-def made_elsewhere(
-    read: Read, stay: Stay, visits: frozenset[str], directory: Directory, refused: list[Refusal]
-) -> bool:
-    """Whether an Observation of the stay's time was made in another visit (`StaysRead.other_visits`).
+def made_during(
+    stay: Stay, visits: frozenset[str], observations: list[Read], directory: Directory, refused: list[Refusal]
+) -> list[Read]:
+    """Returns the Observations without those of the stay's time that were made in another visit.
 
-    One that names a device is kept: monitors and home devices are on the patient, whatever encounter they write.
+    `visits` are the keys of other visits (`StaysRead.other_visits`). An Observation that names a device is kept:
+    monitors and home devices are on the patient, whatever encounter they write.
     """
-    source, observation, _ = read
-    if not observation.encounter or observation.device or not _during(observation, stay):
-        return False
-    if directory.key(fragment(observation.encounter)) not in visits:
-        return False
-    refused.extend(Refusal(source, "other-encounter", name) for name in concepts_of(observation) or (None,))
-    return True
+    if not visits:
+        return observations
+    kept: list[Read] = []
+    for read in observations:
+        source, observation, _ = read
+        elsewhere = observation.encounter and not observation.device and _during(observation, stay)
+        if elsewhere and directory.key(fragment(observation.encounter)) in visits:
+            refused.extend(Refusal(source, "other-encounter", name) for name in concepts_of(observation) or (None,))
+        else:
+            kept.append(read)
+    return kept
 
 
 def _during(observation: Observation, stay: Stay) -> bool:

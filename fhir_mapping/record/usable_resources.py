@@ -1,8 +1,9 @@
-"""Of the resources known at the prediction time, those that may be used, in standard codes and with their times."""
+"""Selects the usable resources known at the prediction time, in standard codes and with their times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,9 +12,10 @@ import msgspec
 
 from fhir_mapping.core.values import Refusal
 from fhir_mapping.parsing.elements import Observation, Resource
+from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import ResourceEntry
 from fhir_mapping.record.cutoff import Cutoff, Known
-from fhir_mapping.record.patient_compartment import Owned
+from fhir_mapping.record.patient_compartment import NOTE_TYPES, Owned
 from fhir_mapping.record.result_times import ResultTimes, Times
 from fhir_mapping.resources.measurements import (
     Meanings,
@@ -46,6 +48,61 @@ class Charted:
             resource = usable_part(self.site.translate(entry.resource), source, [])
             if resource is not None:
                 yield source, {**resource, **times} if times else resource
+
+
+def restricted_cutoff(
+    directory: Directory, owned: Sequence[Owned], site: SiteMap, at: datetime, *, undated_known: bool
+) -> Cutoff:
+    """Returns the cutoff at the prediction time; restricts the directory to what was known then."""
+    encounters = {source: site.translate(entry.elements) for source, entry in owned if entry.kind == "Encounter"}
+    # A proxy, since the directory holds the cutoff too: together they hold every resource, and in a circle they would
+    # stay in memory until the next collection of cycles, which serving rarely makes.
+    cutoff = Cutoff(encounters, weakref.proxy(directory), at, undated_known=undated_known)
+    directory.restrict(lambda key, resource: cutoff.known(key, resource) is Known.YES)
+    return cutoff
+
+
+def cut(owned: Sequence[Owned], cutoff: Cutoff, refused: list[Refusal]) -> tuple[list[Owned], frozenset[str]]:
+    """Returns what was known, and the keys of later notes, which are kept because what they replace was current then.
+
+    Observations are not filtered here but by `select_usable`, by the times in their structs.
+    """
+    kept: list[Owned] = []
+    later: set[str] = set()
+    for source, entry in owned:
+        if entry.kind == "Observation":
+            kept.append((source, entry))
+            continue
+        answer = cutoff.known(source, entry.elements)
+        if answer is Known.UNDATED:
+            refused.append(Refusal(source, "encounter-not-over"))
+        if answer is Known.YES or entry.kind in NOTE_TYPES:
+            kept.append((source, entry))
+        if answer is not Known.YES:
+            later.add(source)
+    return kept, frozenset(later)
+
+
+@dataclass(frozen=True, slots=True)
+class UsableResources:
+    """A patient's resources that may be used, without Observations; refusals are added to `refused`."""
+
+    resources: Sequence[tuple[str, Resource]]
+    directory: Directory
+    at: datetime
+    refused: list[Refusal]
+
+    def of_type(self, *types: str) -> list[tuple[str, Resource]]:
+        return [item for item in self.resources if item[1]["resourceType"] in types]
+
+    def of_sources(self, sources: Set[str]) -> list[tuple[str, Resource]]:
+        return [item for item in self.resources if item[0] in sources]
+
+    def values(self, reader: Callable[..., Any], *types: str) -> tuple[Any, ...]:
+        """Returns what the reader makes of the resources of these types."""
+        answers = [reader(resource, source, self.directory, self.at) for source, resource in self.of_type(*types)]
+        self.refused.extend(answer for answer in answers if isinstance(answer, Refusal))
+        return tuple(answer for answer in answers if not isinstance(answer, Refusal))
 
 
 def select_usable(

@@ -34,7 +34,7 @@ _CATEGORIES = {
     "home": "home",
 }
 DISPOSITIONS = tuple(dict.fromkeys(_CATEGORIES.values()))
-# A destination that says less than another of the same category: a second code may make it more precise.
+# Unspecific destinations: a second code of the same category may be more precise.
 _UNSPECIFIC = frozenset({"facility", "home"})
 _NESTED_EXTENSIONS = 3
 
@@ -125,7 +125,7 @@ def _fact(table: Table, concept: Any, stated: tuple[Coding, ...]) -> CodedFact:
 
 
 def _agreed(found: frozenset[str]) -> frozenset[str]:
-    """Returns the meanings without those that say less than another: `other`, and the general place of a category.
+    """Returns the meanings without the less specific ones: `other`, and the general place of a category.
 
     >>> sorted(_agreed(frozenset({"other", "home", "home_care"}))), sorted(_agreed(frozenset({"died", "home"})))
     (['home_care'], ['died', 'home'])

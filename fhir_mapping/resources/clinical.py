@@ -50,7 +50,7 @@ _ICD9_FAMILY = ("V16", "V17", "V18", "V19")
 _PROCEDURE_DONE = frozenset({"completed", "in-progress", "stopped"})
 _NOT_ORDERS = frozenset({"proposal", "plan", "option"})
 NOT_IN_USE = "not in use"
-"""Detail of the refusal of a drug without a name that is not in use, and so leaves nothing open."""
+"""Detail of the refusal of an unnamed drug that is not in use: no drug class becomes unknown by it."""
 _MEDICATION_NEVER = frozenset({"entered-in-error", "cancelled", "draft", "not-taken"})
 _DEEPEST_MIXTURE = 3
 _A_DAY = timedelta(hours=26)  # the span of a date in any zone
@@ -114,7 +114,8 @@ def read_condition(
 def _is_active(
     resource: Resource, written: Instant | None, abated: Instant | None, at: datetime, *, current: bool
 ) -> bool | None:
-    """Returns whether a condition was active: by its abatement date; without one by a status known to be of then."""
+    """Returns whether a condition was active: by its abatement date; without one, by a status known to be that of
+    `prediction_time`."""
     known = current or status_is_of(resource, written, at)
     if abated is not None:
         if reachable(abated, at):
@@ -254,7 +255,8 @@ def _end_of_infusion(resource: Resource) -> Instant | None:
 
 
 def _open_infusion(resource: Resource) -> bool:
-    """Whether what has no end still runs: `in-progress` today, it ran at every moment since its start."""
+    """Whether an administration without an end is running: if it is `in-progress` today, it ran all the time since its
+    start."""
     return resource.get("status") == "in-progress"
 
 

@@ -117,8 +117,7 @@ def _after(start: Instant | None, duration: Any) -> Instant | None:
 
 
 def validity_end(resource: Resource) -> Instant | None:
-    """Returns until when a prescription may be dispensed: it says nothing of an active order, but when an order that
-    is over ended at the latest."""
+    """Returns the end of the validity period: the latest end of an order that is over, but no end of an active one."""
     dispense = resource.get("dispenseRequest")
     return _end(dispense.get("validityPeriod")) if isinstance(dispense, dict) else None
 

@@ -26,7 +26,7 @@ _ADMITTED_THROUGH_EMERGENCY = frozenset({"inpatient", "emergency"})
 
 
 class EncounterClass(NamedTuple):
-    """The class; `unknown` has the reason code if it is not understood, `written` the codes as they came."""
+    """The class; `unknown` has the reason code if it is not understood, `written` the codes as sent."""
 
     stay_class: StayClass
     unknown: str | None = None

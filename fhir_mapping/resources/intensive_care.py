@@ -1,7 +1,7 @@
 """Whether an Encounter is in intensive care: by its type, service, or a location the patient has entered.
 
-FHIR R4 Encounter.location (https://hl7.org/fhir/R4/encounter-definitions.html#Encounter.location.status): a planned or
-reserved location is one where the patient is not.
+FHIR R4 Encounter.location (https://hl7.org/fhir/R4/encounter-definitions.html#Encounter.location.status): the patient
+is not in a planned or reserved location.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def in_intensive_care(
 def intensive_care_from(
     resource: Resource, types: tuple[Coding, ...], directory: Directory, start: datetime
 ) -> datetime | None:
-    """Returns when an encounter in intensive care came there: at its start by its type, else with the location."""
+    """Returns when intensive care began: at the start of the encounter if its type says so, else with the location."""
     if meanings("intensive_care", types):
         return start
     entered = []

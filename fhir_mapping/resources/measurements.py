@@ -36,7 +36,7 @@ Read = tuple[str, Observation, Meanings]
 
 
 class _Ranked(NamedTuple):
-    """A value and, in this order, what decides between values of one concept at one time."""
+    """A value and, in order of precedence, the criteria between values of one concept at one time."""
 
     concept: str
     time: datetime
@@ -248,7 +248,7 @@ def _elsewhere(concept: ConceptDefinition, site: Any) -> bool:
 def _unread_members(
     observation: Observation, meanings: Meanings, source: str, *, preliminary: bool
 ) -> Iterator[Refusal]:
-    """Yields a refusal for each concept of a panel that none of its components is coded as."""
+    """Yields a refusal for each concept of a panel that no component is coded as."""
     members = meanings[0].panel
     has_value = values_of(observation) > 0
     read = {meaning.concept.name for meaning in meanings if meaning.concept is not None}

@@ -8,46 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fhir_mapping.core.reasons import status_reason
-from fhir_mapping.core.times import moment, reachable
-from fhir_mapping.core.values import Coding, Instant, Refusal, Stay, StayClass, UndatedEncounter
+from fhir_mapping.core.values import Instant, Refusal, Stay, StayClass, UndatedEncounter
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
-from fhir_mapping.resources.admissions import read_acute, read_disposition, read_source
-from fhir_mapping.resources.clinical import is_problem
-from fhir_mapping.resources.encounter_classes import class_of, class_periods, period_of
-from fhir_mapping.resources.intensive_care import in_intensive_care, intensive_care_from
-from fhir_mapping.terminology.codes import codings, status_values, text_of
+from fhir_mapping.resources.encounter_classes import period_of
+from fhir_mapping.resources.encounters import ReadEncounter, read_encounter
 
-NEVER = frozenset({"cancelled", "entered-in-error", "planned", "discontinued"})
-ENDED = frozenset({"finished", "completed", "discharged"})
-_NO_REASON = frozenset({"refuted", "entered-in-error"})
 _EMERGENCY_WINDOW = timedelta(hours=24)
 _TO_HOSPITAL = "hospital"
 _TRANSFER_GAP = timedelta(hours=6)
-_MICROSECOND = timedelta(microseconds=1)
 # Visits in person, whose values are not those of an inpatient stay they began in.
 _VISITS = frozenset({StayClass.OUTPATIENT, StayClass.EMERGENCY})
 # Two inpatient encounters that begin within a day are one admission registered twice.
 _SAME_ADMISSION = timedelta(days=1)
 # An encounter open for longer, with a later one of its own beside it, was never closed: most stays are over by then.
 _NEVER_CLOSED = timedelta(days=14)
-
-
-@dataclass(frozen=True, slots=True)
-class _Encounter:
-    """One Encounter resource, before encounters are combined into stays."""
-
-    stay: Stay
-    parent: str | None
-    flagged: bool
-    """A time without a zone."""
-    class_written: str | None
-    earlier: tuple[Stay, ...]
-    """What it was before its class changed: the emergency visit an admission began as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +42,8 @@ class StaysRead:
     def other_visits(self, current: Stay) -> frozenset[str]:
         """Returns the keys of the visits in person that began during a stay and are neither part of it nor led to it.
 
-        Not among them are home and virtual visits, and encounters whose class is not understood: what these record is
-        measured on the inpatient, or may be.
+        Home and virtual visits are left out, and encounters whose class is not understood: what they record is, or may
+        be, measured on the inpatient.
         """
         by_source = {stay.source: stay for stay in self.stays}
         found = set()
@@ -109,9 +86,9 @@ def read_stays(
     """
     refused: list[Refusal] = []
     undated: list[UndatedEncounter] = []
-    read: dict[str, _Encounter] = {}
+    read: dict[str, ReadEncounter] = {}
     for source, resource in encounters:
-        encounter = _read(resource, source, directory, prediction_time, current=current)
+        encounter = read_encounter(resource, source, directory, prediction_time, current=current)
         if isinstance(encounter, Refusal):
             refused.append(encounter)
         elif isinstance(encounter, UndatedEncounter):
@@ -146,127 +123,7 @@ def read_stays(
     )
 
 
-def _read(
-    resource: Resource, source: str, directory: Directory, prediction_time: datetime, *, current: bool
-) -> _Encounter | UndatedEncounter | Refusal | None:
-    status = resource.get("status")
-    if not isinstance(status, str) or status in NEVER:
-        return Refusal(source, status_reason(status))
-    start, end = period_of(resource)
-    if start is None:
-        found = class_of(resource.get("class"))
-        return UndatedEncounter(source, found.stay_class, found.unknown, running=status not in ENDED and end is None)
-    if start.earliest > prediction_time:
-        return None
-    length_unknown = None
-    if end is not None and end.latest < start.earliest:
-        end, length_unknown = None, "period-reversed"
-    elif end is None and status in ENDED:
-        length_unknown = "no-end"
-    ended = end is not None and reachable(end, prediction_time)
-    starts = start.earliest if not start.zone_assumed else min(moment(start), prediction_time)
-    reasons = list(_reasons(resource, directory))
-    types = _all_codings(resource)
-    came = read_source(resource)
-    acute, why_not = read_acute(resource, came.meaning, types)
-    icu, why_no_icu = in_intensive_care(resource, types, directory, prediction_time, settled=current or ended)
-    # Without an end time it is unknown whether the disposition was known at the prediction time.
-    went = read_disposition(resource) if ended else None
-    periods = class_periods(resource, prediction_time)
-    kind = periods[-1].encounter_class
-    stay = Stay(
-        source=source,
-        stay_class=kind.stay_class,
-        start=starts,
-        end=max(starts, moment(end)) if ended and end is not None else None,
-        codings=types,
-        # A reason may be a relative's disease, or one that is only suspected: that is no problem of the patient.
-        reasons=tuple(coding for reason in reasons if is_problem(reason) for coding in codings(reason)),
-        reason_texts=tuple(dict.fromkeys(filter(None, map(text_of, reasons)))),
-        acute=acute,
-        intensive_care=icu,
-        intensive_care_from=intensive_care_from(resource, types, directory, starts) if icu else None,
-        discharge_disposition=went.code if went is not None else None,
-        destination=went.meaning if went is not None else None,
-        admission_source=came.code,
-        origin=came.meaning,
-        unknown=_given(
-            acute_admission=why_not,
-            intensive_care=why_no_icu,
-            admission_source=came.reason,
-            discharge_disposition=went.reason if went is not None else "",
-        ),
-        class_unknown=kind.unknown,
-        remote=kind.remote,
-        length_unknown=length_unknown,
-        start_span=_span(start),
-        end_span=_span(end),
-    )
-    earlier = []
-    for period, following in pairwise(periods):
-        changed = following.start or start
-        change = min(max(changed.earliest, starts), stay.end or prediction_time)
-        before = replace(stay, stay_class=period.encounter_class.stay_class, end=change, end_span=timedelta())
-        earlier.append(replace(before, class_unknown=None, length_unknown=None, destination=None, intensive_care=None))
-        stay = replace(stay, start=change, start_span=_span(replace(changed, earliest=min(change, changed.latest))))
-    return _Encounter(
-        stay=stay,
-        parent=directory.key(resource.get("partOf")),
-        flagged=start.zone_assumed or (end is not None and end.zone_assumed),
-        class_written=kind.written,
-        earlier=tuple(earlier),
-    )
-
-
-def _given(**reasons: str) -> dict[str, str]:
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
-def _span(instant: Instant | None) -> timedelta:
-    """Returns how imprecise a time is: a day for a date. A time without a zone is flagged, and read as written."""
-    if instant is None or instant.zone_assumed or instant.earliest == instant.latest:
-        return timedelta()
-    return instant.latest - instant.earliest + _MICROSECOND
-
-
-def _all_codings(resource: Resource) -> tuple[Coding, ...]:
-    found: list[Coding] = []
-    for name in ("type", "serviceType"):
-        raw = resource.get(name)
-        for concept in raw if isinstance(raw, list) else [raw]:
-            found.extend(codings(concept))
-            if isinstance(concept, dict):  # R5 serviceType is a CodeableReference
-                found.extend(codings(concept.get("concept")))
-    return tuple(found)
-
-
-def _reasons(resource: Resource, directory: Directory) -> Iterator[Any]:
-    """Yields reasons as CodeableConcepts: R4 reasonCode and reasonReference, R5 reason[].value[].
-
-    A Condition that was refuted or entered in error is no reason.
-    """
-    yield from _list(resource.get("reasonCode"))
-    references = list(_list(resource.get("reasonReference")))
-    for reason in _list(resource.get("reason")):
-        for value in _list(reason.get("value")) if isinstance(reason, dict) else ():
-            if not isinstance(value, dict):
-                continue
-            if value.get("concept"):
-                yield value["concept"]
-            references.append(value.get("reference"))
-    for reference in references:
-        condition = directory.resolve(reference, resource)
-        if condition is None or condition.get("resourceType") != "Condition":
-            continue
-        if _NO_REASON.isdisjoint(status_values(condition.get("verificationStatus"))):
-            yield condition.get("code")
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _root(source: str, read: dict[str, _Encounter]) -> str:
+def _root(source: str, read: dict[str, ReadEncounter]) -> str:
     """Returns the outermost Encounter this one is part of; of a loop, the alphabetically first.
 
     An admission that is part of the emergency visit it came from is a separate stay, and an emergency visit that is
@@ -297,7 +154,7 @@ def _with_parts(stay: Stay, parts: list[Stay]) -> Stay:
 
 
 class _View(NamedTuple):
-    """What decides whether two encounters are one stay besides themselves."""
+    """What decides, besides the two encounters, whether they are one stay."""
 
     prediction_time: datetime
     asked: str | None
@@ -341,7 +198,7 @@ def _adjoin(first: Stay, second: Stay, view: _View) -> bool:
 
 
 def _join(first: Stay, second: Stay, view: _View) -> Stay:
-    """Returns one stay for two encounters: it ends with the later of them, as that one says."""
+    """Returns one stay for two encounters: it ends as the later of them does."""
     last = _ends_with(first, second, view)
     return replace(
         first,

@@ -1,4 +1,4 @@
-"""Codes and words that state that there is nothing, or that nothing is known: they are no condition and no drug.
+"""Codes and words that state that there is nothing, or that nothing is known: they are not conditions or drugs.
 
 `no-known-*` of the International Patient Summary and SNOMED CT 160245001 say that there is none. `no-*-info`, a data
 absent reason or a null flavor say that nothing is known: that is unknown, not none.
@@ -61,7 +61,7 @@ def absence_of(codings: tuple[Coding, ...], text: str) -> Absence | None:
     """
     stated = [state for coding in codings if (state := _of_code(coding)) is not None]
     real = len(stated) < len(codings)
-    if Absence.UNKNOWN in stated and real:  # a reason for the lack of one coding beside another that is there
+    if Absence.UNKNOWN in stated and real:  # explains one missing coding; another is there
         stated = [state for state in stated if state is not Absence.UNKNOWN]
     if stated:
         return stated[0]

@@ -112,9 +112,9 @@ class Definitions:
     panels: Mapping[tuple[str, str], tuple[str, ...]]
     """(code system, code) of a panel -> names of the concepts it measures."""
     central_sites: frozenset[str]
-    """SNOMED CT structures where a pressure is none of the limbs' arteries."""
+    """SNOMED CT body structures in which a pressure is not that of the limbs' arteries."""
     neighbours: frozenset[str]
-    """SNOMED CT codes of similar measurements, which a concept must not be taken for."""
+    """SNOMED CT codes of similar measurements, which must not be taken for the concept."""
     specimens: tuple[Specimen, ...]
     aggregates: tuple[str, ...]
     windows: Mapping[str, float]

@@ -1,8 +1,8 @@
 """Drug classes of medications: by ATC code, RxNorm ingredient or, marked as such, the ingredient in the drug's name.
 
-A drug in any other system or in none is read by the ingredients that its displays and text name. If they name none of a
-class, a drug of RxNorm, NDC or SNOMED CT's products is of no class, as their names are of ingredients, and so is one of
-the other common ingredients listed; any other name may be a brand, so its class is unknown.
+A drug in any other system or in none is read by the ingredients that its displays and text name. If they name no
+ingredient of a class, a drug coded in RxNorm, NDC or SNOMED CT is in no class, because those systems name ingredients;
+the same holds for the other common ingredients listed. Any other name may be a brand, so its classes are unknown.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ class DrugClass:
         return self.has_ingredient(text) and not any(w.startswith(self.not_words) for w in _WORD.findall(_plain(text)))
 
     def has_ingredient(self, text: str) -> bool:
-        """Whether a drug name has an ingredient of the class, be it for local use."""
+        """Whether a drug name has an ingredient of the class, even for local use."""
         return any(word in self.words or word.startswith(self.stems) for word in _WORD.findall(_plain(text)))
 
     @property
     def stems(self) -> tuple[str, ...]:
-        """Ingredient names without their ending, where they are long enough to be no other word's beginning."""
+        """Ingredient names without their ending, where they are long enough not to begin another word."""
         return _stems(self.words)
 
 
@@ -142,7 +142,7 @@ def classes_of(codings: tuple[Coding, ...], text: str) -> Mapping[str, Basis] | 
 
 
 def _is_other_ingredient(name: str) -> bool:
-    """Whether a drug name has an ingredient that makes it none of a class, such as one for local use."""
+    """Whether a drug name shows that it is in no class, for example because it is for local use."""
     if any(c.has_ingredient(name) for c in drug_class_table().values()):
         return True
     return not _other_ingredients().isdisjoint(_WORD.findall(_plain(name)))

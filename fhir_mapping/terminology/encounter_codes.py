@@ -22,7 +22,7 @@ _FIELDS = (
     DefinitionField("codes", dict),
 )
 _NO_SYSTEM = ""
-# Longer codes name no member of these tables: they are not looked up, and not kept in any cache.
+# No code in these tables is longer: longer ones are neither looked up nor cached.
 _LONGEST_CODE = 64
 
 

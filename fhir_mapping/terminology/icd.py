@@ -1,7 +1,7 @@
-"""ICD codes as they stand in records, and what they are without dot, mark or national prefix.
+"""ICD codes in records, normalised: without dot, mark or national prefix.
 
-A code that its classification cannot have (41.02 of ICD-9-CM, which has three digits before the point; UNK) is none:
-what the disease is, is not known. Maps give the ICD-10 codes of SNOMED CT diseases (`definitions/snomed_icd10.tsv`,
+A code that cannot be one of its classification (41.02 of ICD-9-CM, which has three digits before the point; UNK) is not
+used: the disease is unknown. Maps give the ICD-10 codes of SNOMED CT diseases (`definitions/snomed_icd10.tsv`,
 derived by `derive_snomed_map` from published ones, and `snomed_common.tsv`).
 """
 
@@ -26,7 +26,7 @@ _ICD9 = re.compile(r"((?!000)\d{3}|V\d\d)(?:\.?(\d{1,2}))?\.?\Z|(E\d{3})(?:\.?(\
 
 @lru_cache(maxsize=8192)  # a hospital's problem lists repeat the same few thousand codes
 def icd_code(coding: Coding) -> str | None:
-    """Returns the ICD code of a coding in capitals without dot and marks; None if it has or can be none.
+    """Returns the ICD code of a coding in capitals without dot and marks; None if it has none, or an impossible one.
 
     >>> icd_code(Coding(ICD10, "i50.14")), icd_code(Coding(ICD10, "DI509")), icd_code(Coding(ICD10, "E11.20+"))
     ('I5014', 'I509', 'E1120')
@@ -42,7 +42,7 @@ def icd_code(coding: Coding) -> str | None:
 def icd10_of_snomed(coding: Coding) -> tuple[tuple[str, ...], bool]:
     """Returns the ICD-10 codes of a SNOMED CT disease by the maps, and whether they are of the disease itself.
 
-    Codes of a broader disease only prove that disease's group; what else it may be is not known.
+    Codes of a broader disease prove only that disease's group; which further groups it is in is unknown.
     """
     return _snomed_map().get(coding.code, ((), False)) if coding.system == SNOMED else ((), False)
 

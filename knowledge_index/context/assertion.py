@@ -1,4 +1,4 @@
-"""What a text asserts of a mention."""
+"""What a text asserts about a mention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Abbreviations with several meanings in notes: the contexts of `abbreviations.yaml` in which one is no disease."""
+"""Abbreviations with several meanings in notes: the contexts (`abbreviations.yaml`) in which one is not the disease."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Meaning:
     """If given, the abbreviation is a disease only with one of these in its neighbourhood."""
 
     def other(self, words: str, low: int, start: int, end: int) -> bool:
-        """Whether the abbreviation at start..end of `words` means something else than the disease."""
+        """Whether the abbreviation at start..end of `words` means something other than the disease."""
         if self.before is not None and self.before.search(words, low, start):
             return True
         if self.after is not None and self.after.match(words, end):

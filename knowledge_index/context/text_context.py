@@ -21,9 +21,9 @@ from knowledge_index.context.triggers import LANGUAGES, triggers
 _FARTHEST_BEFORE = 600
 _FARTHEST_AFTER = 80
 _NEAR = 60
-"""Characters before a place in which `company` and the triggers that end at the mention are searched."""
+"""Characters before a mention that are searched for `company` and for triggers that end at the mention."""
 _MOST_DENIALS = 8
-"""Denials before a mention that are looked at: past them, a sentence is no sentence."""
+"""Maximum number of denials before a mention that are considered: no ordinary sentence has more."""
 # A minus sign attached to a word negates it, but at the start of a line it is a bullet.
 _MINUS = re.compile(r"(?<=[,;/(])\s*[-\u2212]\Z|\(-\)\s?\Z")
 # A question mark right before the mention, `?pneumonia`, `CXR: ? pneumonia`, that is not the end of a question.
@@ -106,7 +106,8 @@ class TextContext:
         return Polarity.UNCERTAIN if doubted or asked else Polarity.PRESENT
 
     def temporality(self, start: int, end: int, since: int = 0, *, past: bool = False) -> Temporality:
-        """Returns when it is: `past` says that its section is about the past, words before `since` do not count."""
+        """Returns the temporality of a mention. `past`: its section is about the past; words before `since` do not
+        count."""
         around, known = self._around(start, end, since), self._triggers
         planned, doubted = (
             self._places(kind).last_end(around.turn, around.start) for kind in ("planned_before", "uncertain_before")
@@ -169,7 +170,8 @@ class TextContext:
         return list(zip(places.starts, places.ends, strict=True))
 
     def _one_item(self, end: int, goes_on: re.Pattern[str]) -> int:
-        """Returns where a denial of one thing ends: the first comma, unless such a word closes a list after it."""
+        """Returns where a denial of one thing ends: at the first comma, unless a list follows that such a word
+        closes."""
         border = min(self._plain.sentence_end(end), end + 3 * _FARTHEST_AFTER)
         for kind in ("turns", "breaks", "onsets"):
             border = self._places(kind).first_start(end, border)
@@ -193,7 +195,7 @@ class TextContext:
 
     @cached_property
     def _bearers(self) -> _Places:
-        """The relatives who have what follows: not those who report it, or are mere company."""
+        """The relatives who have what follows, without those who report it or only accompany the patient."""
         places = self._places("relatives")
         starts, ends = [], []
         for start, end in zip(places.starts, places.ends, strict=True):
@@ -222,7 +224,7 @@ class TextContext:
     # Other meanings --------------------------------------------------------------------------------------------------
 
     def names_something_else(self, start: int, end: int) -> bool:
-        """Whether the words there name something else than a finding: `DVT prophylaxis`, `stroke protocol`, `SpO2 97 %
+        """Whether the words there name something other than a finding: `DVT prophylaxis`, `stroke protocol`, `SpO2 97 %
         RA`, an empty box of a form."""
         at, stop, known = self._plain.at(start), self._plain.at(end), self._triggers
         if known["no_finding_after"].match(self._words, stop, stop + _FARTHEST_AFTER):

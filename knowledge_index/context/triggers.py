@@ -1,6 +1,6 @@
 """The triggers of `note_context.yaml` as patterns, by kind, for text with white space collapsed.
 
-Another language is a file more, `note_context.de.yaml`, with the kinds it has triggers of.
+Each further language has a file of its own (`note_context.de.yaml`) with the kinds that it has triggers for.
 """
 
 from __future__ import annotations

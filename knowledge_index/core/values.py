@@ -34,8 +34,9 @@ class Article:
     """One PubMed record, or one entry of the starter base, whose `abstract` is a sentence of this project or empty.
 
     `language` is MEDLINE's three-letter code where it is not English; the title is then a translation. `factors` and
-    `outcomes` name what a curated article is about, each factor with each outcome; empty where nobody has said so.
-    `populations` are the factors of which its patients had one (infarction); empty for hospital patients in general.
+    `outcomes` name what a curated article is about, each factor with each outcome; empty where the article is not
+    curated. `populations` are factors, one of which every patient in it had (infarction); empty for hospital patients
+    in general.
     """
 
     pmid: str
@@ -98,7 +99,7 @@ class LinkedConcept:
 class Factor:
     """Something that may raise or lower a risk: a measurement, a diagnosis, a score, a feature of the stay.
 
-    `label` is how a sentence names it ("serum sodium"); `headings` are the MeSH headings that papers about it carry;
+    `label` is how a sentence names it ("serum sodium"); `headings` are the MeSH headings of papers about it;
     `concepts` are the names under which models, scores and code groups know it.
     """
 
@@ -121,7 +122,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class LiteratureSubject:
-    """A factor and an outcome: what a paper has to be about."""
+    """A factor and an outcome that a paper must be about."""
 
     factor: Factor
     outcome: Outcome

@@ -94,7 +94,7 @@ def _settled(matrix: sparse.csr_array) -> Labels:
     labels = np.arange(nodes)
     scattered = np.arange(nodes) * 2654435761
     for turn in range(_ROUNDS):
-        # Another split in each round: two nodes that swap within one half cannot in another.
+        # A different split in each round, so that two nodes cannot keep swapping.
         half = (scattered >> (10 + turn)) & 1
         moved = sum(_move(matrix, labels, degree, half == side) for side in (0, 1))
         if moved <= _SETTLED * nodes:

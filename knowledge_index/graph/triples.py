@@ -22,7 +22,7 @@ class TripleExtractor(Protocol):
 
 
 _FARTHEST = 80
-"""Maximum characters between two mentions: beyond, the verb seldom relates them."""
+"""Maximum characters between two mentions: beyond that, a verb seldom relates them."""
 
 # (relation, words in the active voice, participle of the passive voice)
 _VERBS = (

@@ -58,7 +58,7 @@ def build_index(
     `vocabulary` adds concepts with their names to the shipped ones (see `vocabulary_files`); the index stores them.
     `statements` creates the extractor of statements about two concepts (`RuleTripleExtractor`): none by default, as it
     did not improve retrieval (decision 0009); statements are stored, so that an update reads new articles only.
-    Raises `ArticleError` where there is no article, `ArtifactError` where `out` contains something else than an index.
+    Raises `ArticleError` where there is no article, `ArtifactError` where `out` contains anything but an index.
     """
     listed = Ordered(articles if isinstance(articles, Mapping) else {article.pmid: article for article in articles})
     if not listed:

@@ -186,7 +186,7 @@ class KnowledgeIndex:
         return self._linker.link_text(text)
 
     def mentions(self, text: str, language: str = "en") -> Iterator[LinkedConcept]:
-        """Yields the concepts mentioned in a text of a language without a look at their context."""
+        """Yields the concepts mentioned in a text in this language, whatever their context."""
         return (self._linker if language == "en" else self._linker_of(language)).mentions(text)
 
     def _linker_of(self, language: str) -> Linker:
@@ -229,7 +229,7 @@ class KnowledgeIndex:
     def _about(self, found: _Ranked, query: Query, subject: LiteratureSubject, k: int, retriever: str) -> Retrieval:
         """The candidates about the subject, the most direct first, in the retriever's order among equals.
 
-        Only articles under one of the factor's headings are read. The cutoffs apply to articles that nobody curated.
+        Only articles under one of the factor's headings are read. The cutoffs apply to uncurated articles only.
         """
         articles: dict[int, Article] = {}
         withheld = 0

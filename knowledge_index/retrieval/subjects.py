@@ -1,6 +1,6 @@
 """Whether an article is about a factor and an outcome, and how directly.
 
-A curated article says so itself (`Article.factors`, `Article.outcomes`). Of any other article its MeSH headings decide:
+A curated article names them (`Article.factors`, `Article.outcomes`). For any other article the MeSH headings decide:
 one of the factor's headings, and one of the outcome's headings or subheadings.
 """
 
@@ -12,7 +12,7 @@ _NO_OBSERVATION = ("trial", "before-after", "guideline", "consensus", "protocol"
 
 
 def is_curated(article: Article) -> bool:
-    """Whether somebody has said which factors and outcomes the article is about."""
+    """Whether factors and outcomes were assigned to the article by hand."""
     return bool(article.factors and article.outcomes)
 
 

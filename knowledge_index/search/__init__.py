@@ -1,4 +1,4 @@
-"""What retrieval searches in: BM25 postings; vectors in FAISS files or in PostgreSQL."""
+"""Search structures: BM25 postings; vectors in FAISS files or in PostgreSQL."""
 
 from knowledge_index.search.pgvector import PgVectors
 from knowledge_index.search.vector_files import StoredVectors

@@ -116,7 +116,7 @@ NOTHING = AdditionalNames(NameTable(b""), NameTable(b""), NameTable(b""))
 
 
 _NO_PLURALS = frozenset({"mets"})
-"""Names whose singular is another word: "criteria are met" is no metastasis."""
+"""Names whose singular is another word: "criteria are met" does not mean metastases."""
 
 
 def stem(word: str) -> str:

@@ -193,7 +193,7 @@ class Linker:
         return tuple(found)
 
     def mentions(self, text: str) -> Iterator[LinkedConcept]:
-        """Yields what `link_text` gives, without a look at the context: none is marked as negated."""
+        """Yields the mentions of `link_text` without checking their context: none is marked as negated."""
         tokens = list(_TOKEN.finditer(text))
         for start, end, concepts in _with_short_forms(text, list(self._mentions(text, tokens))):
             for concept in concepts:

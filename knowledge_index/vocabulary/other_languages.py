@@ -1,4 +1,4 @@
-"""Names of findings in other languages than English: `names.de.yaml`."""
+"""Names of findings in languages other than English: `names.de.yaml`."""
 
 from __future__ import annotations
 

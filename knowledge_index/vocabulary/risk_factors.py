@@ -1,4 +1,4 @@
-"""Factors and outcomes: the words in which a model's inputs, a patient's diagnoses and the literature meet.
+"""Factors and outcomes, which relate a model's inputs and a patient's diagnoses to the literature.
 
 `risk_factors.json` is written by this project: for each factor its label in a sentence, the MeSH headings of papers
 about it, and the names under which models, scores and code groups know it (`concepts`). The order of its diseases, the

@@ -44,7 +44,6 @@ from risk_model.labels.labelling import Excluded, Labelled, label
 from risk_model.labels.task_definitions import TaskDefinition, parse_task
 from risk_model.labels.timeline import PatientTimeline
 
-FOLLOW_UP = ("data", "patient", "none")
 _REPORT_EVERY = 500
 _NO_REAL_YEAR, _NO_REAL_SPAN = 2100, 80
 """Years of last entries that no real data have."""

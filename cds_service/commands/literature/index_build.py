@@ -137,7 +137,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--vocabulary",
     metavar="FILE",
-    help="Additional concept names: NLM's MeSH descriptor file (XML or ASCII), a compiled vocabulary, or `lexicons`.",
+    help="Additional concept names: NLM's MeSH descriptor file (XML or ASCII), or `lexicons`.",
 )
 @click.option("--encoder", default=DEFAULT, show_default=True, metavar="NAME", help=ENCODER_HELP)
 @click.option("--resume", is_flag=True, help="Resume an interrupted build: only missing shards are encoded.")

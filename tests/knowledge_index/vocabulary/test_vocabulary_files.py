@@ -19,8 +19,6 @@ from knowledge_index.vocabulary.vocabulary_files import (
     from_lexicons,
     from_mesh,
     merged,
-    read_vocabulary,
-    write_vocabulary,
 )
 from tests.knowledge_index.conftest import article
 
@@ -146,25 +144,10 @@ def test_abbreviations_are_upper_cased() -> None:
     ]
 
 
-def test_compiled_vocabularies_round_trip_deterministically(tmp_path: Path) -> None:
+def test_concepts_with_one_id_are_merged() -> None:
     concepts = merged([FEVER, Concept("D900001", "Fever of Lanterns", ("C99",), ("glow",)), Concept("D9", "Zed")])
     assert concepts[1].synonyms == ("Lantern Fever", "glow")
     assert concepts[1].tree_numbers == ("C23.900", "C01.901", "C99")
-    for name in ("one", "two"):
-        write_vocabulary(tmp_path / name, concepts)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert tuple(read_vocabulary(tmp_path / "one")) == concepts
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"plain", gzip.compress(b'{"ui": "D1"}\n'), gzip.compress(b"{")],
-    ids=["plain", "without a name", "half a line"],
-)
-def test_malformed_vocabularies_are_rejected(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "v").write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"not a compiled vocabulary|line 1 is no concept"):
-        list(read_vocabulary(tmp_path / "v"))
 
 
 def test_an_index_stores_the_names_of_its_vocabulary(tmp_path: Path, encoder: MiniLMEncoder) -> None:
