@@ -30,10 +30,10 @@ from benchmarks.measuring import write
 from knowledge_index import Concept
 from knowledge_index.sources.pubtator import Annotated, read_pubtator
 from knowledge_index.vocabulary import Linker
-from knowledge_index.vocabulary.__main__ import rows
 from knowledge_index.vocabulary.additional_names import NOTHING, shipped
 from knowledge_index.vocabulary.lexicons import installed
 from knowledge_index.vocabulary.vocabulary_files import from_lexicons, from_mesh, merged
+from tools.derive_mesh_tree import rows
 
 RESULT = Path(__file__).parent / "results" / "concept_linking.json"
 BRANCHES = {"Disease": ("C", "F"), "Chemical": ("D",)}

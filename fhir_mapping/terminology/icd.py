@@ -2,7 +2,7 @@
 
 A code that cannot be one of its classification (41.02 of ICD-9-CM, which has three digits before the point; UNK) is not
 used: the disease is unknown. Maps give the ICD-10 codes of SNOMED CT diseases (`definitions/snomed_icd10.tsv`,
-derived by `derive_snomed_map` from published ones, and `snomed_common.tsv`).
+derived by `tools.derive_snomed_map` from published ones, and `snomed_common.tsv`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Codes and names beyond `concepts.json`: further MeSH diseases and drugs that appear as codes in charts.
 
-Three sorted tables, built by `python -m knowledge_index.vocabulary.derive_tables` from the sources in `SOURCES.md`:
+Three sorted tables, built by `python -m tools.derive_mesh_names` from the sources in `SOURCES.md`:
 descriptors (id, name, tree numbers), ICD codes with the descriptors named in their official descriptions, and names of
 diseases and drugs. They are used for codes and their displays only; notes are linked with the vocabulary and the
 index's own names. A table is one block of bytes with binary search: memory holds the bytes, not a hundred thousand

@@ -2,7 +2,7 @@
 
 `concepts.json` is written by this project: for each concept its MeSH descriptor, synonyms used by clinicians, and
 the codes that imply it. `tree.json` holds the tree numbers of these and of the starter articles' headings; it is made
-from NLM's tables by `python -m knowledge_index.vocabulary MESH_FOLDER`.
+from NLM's tables by `python -m tools.derive_mesh_tree MESH_FOLDER`.
 """
 
 from __future__ import annotations

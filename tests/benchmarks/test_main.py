@@ -29,6 +29,7 @@ def test_every_benchmark_exists_and_parses_its_arguments(tmp_path: Path) -> None
 
 
 def test_the_data_paths_exist(shared_data: Path) -> None:
+    assert commands(shared_data)
     assert all(needs is None or needs.exists() for needs, _ in commands(shared_data).values())
 
 

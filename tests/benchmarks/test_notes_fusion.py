@@ -107,6 +107,7 @@ def test_the_label_cannot_be_in_the_text() -> None:
         r"\b(dead|died|dies|death|dying|deceased|expired|surviv\w*|mortality|palliat\w*|comfort care)\b", re.I
     )
     for patient in PATIENTS:
+        assert written(patient, 1)
         assert not [note.text for note in written(patient, 1) if fatal.search(note.text)]
     assert not fatal.search(json.dumps([[h.asides, h.filler, list(h.graded.values())] for h in WRITING_STYLES]))
 

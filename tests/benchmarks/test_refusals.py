@@ -29,4 +29,5 @@ def test_an_unexplained_reason_is_reported() -> None:
 def test_the_page_explains_only_existing_reasons() -> None:
     known = explained(TEXT)
     assert known.keys() == {"synthea", "mimic", "cinc2012"}
+    assert known
     assert all(reasons <= REASONS.keys() for reasons in known.values())

@@ -25,6 +25,7 @@ def test_the_arm_without_cross_fitting_trusts_a_memorising_first_stage() -> None
         columns = cross_fit([InFold(reasoner, embed)], cohort.y, inside, fold).columns
         assert auroc(cohort.y[inside], columns[inside, 0].astype(float)) == 1
         assert not columns[~inside, 0].any()
+    assert reasoner.learned_rows
     assert not any(rows.all() for rows in reasoner.learned_rows)
 
 

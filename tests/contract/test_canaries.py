@@ -225,6 +225,7 @@ def test_malformed_bodies_and_paths(pipeline: Pipeline, tmp_path: Path, witness:
     assert [answer.status_code for _, answer in answers] == [status for status, _ in answers]
     launches = (f"/launch?iss=https://{name}&launch={name}", f"/smart/callback?code={name}&state={name}&error={name}")
     refused = [client.get(path) for path in launches]
+    assert refused
     assert all(answer.status_code >= 400 for answer in refused)
     said = [answer.get_data(as_text=True) for answer in (*refused, *(answer for _, answer in answers))]
     witness(*said, left_behind(app))
@@ -348,6 +349,7 @@ def test_the_pages_of_the_app(
         client.post("/seen/open/feedback", data={"view": name, "opinion": name}),
         client.post("/seen/open/feedback", data=form | {"view": name}),
     ]
+    assert refused
     assert all(answer.status_code >= 400 for answer in refused)
 
     def fail(*_: Any, **__: Any) -> None:

@@ -286,6 +286,7 @@ def test_health_model_cards_and_metrics(client: FlaskClient) -> None:
     ready = client.get("/health/ready").get_json()
     assert ready["status"] == "ready"
     assert set(ready["manifests"]) == {"index", "in_hospital_mortality", "readmission_30d"}
+    assert ready["manifests"]
     assert all(re.fullmatch("[0-9a-f]{64}", value) for value in ready["manifests"].values())
     for task in ("in_hospital_mortality", "readmission_30d"):
         for form in ("html", "json", "chai-xml"):

@@ -196,6 +196,7 @@ def test_slow_senders_do_not_keep_others_out(served: Served) -> None:
         slow.append(connection)
     try:
         answers = [requests.get(f"{served.url}/health/live", timeout=REQUEST_SECONDS / 2) for _ in range(10)]
+        assert answers
         assert all(answer.ok for answer in answers)
         path = "/cds-services/readmission-30d"
         body = json.dumps(whole_request("diabetic-heart-failure-discharge"))

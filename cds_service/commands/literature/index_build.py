@@ -197,12 +197,12 @@ def build(
                 records_json(collected)
                 | {"seconds": round(seconds, 2), "shards_encoded": engine.shards, "manifest": asdict(manifest)}
             )
-            return
-        click.echo(
-            f"{manifest.counts['articles']:,} articles indexed in {seconds:.1f} s: {out}\n"
-            f"read {collected.read:,} · refused {len(collected.refused):,} · "
-            f"duplicates {collected.duplicates:,} · deleted {collected.deleted:,} · {size(manifest.size)}"
-        )
+        else:
+            click.echo(f"{manifest.counts['articles']:,} articles indexed in {seconds:.1f} s: {out}")
+            click.echo(
+                f"read {collected.read:,} · refused {len(collected.refused):,} · "
+                f"duplicates {collected.duplicates:,} · deleted {collected.deleted:,} · {size(manifest.size)}"
+            )
 
 
 @click.command()

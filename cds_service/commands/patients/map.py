@@ -14,7 +14,7 @@ from cds_service.commands.patients.map_folder import FORMS, Form, map_folder
 from cds_service.commands.patients.map_strict import faults_in
 from cds_service.commands.patients.map_text import as_text
 from cds_service.commands.shared.files import SiteMapType, TimeType, load_record, text_files
-from fhir_mapping import SiteMap
+from fhir_mapping import PatientRecord, SiteMap
 
 BAD_INPUT = 3
 
@@ -86,25 +86,36 @@ def command(
         files, folder = tuple(texts), None
     _check_use(folder, form, out, patient=patient, encounter=encounter, splits=splits, work=work)
     if strict:
-        found = faults_in(files, fhir_version)
-        if found.faults:
-            click.echo(found.to_json() if as_json else found.to_text())
-            raise click.exceptions.Exit(BAD_INPUT)
-        click.echo(f"valid FHIR: {found.resources} resources", err=True)
+        _validate(files, fhir_version, as_json=as_json)
     wanted = Form(form, budget, as_of, site_map)
     if form == "findings" and folder is None:
         from cds_service.commands.patients.map_findings import PatientChoice, map_findings
 
-        if map_findings(files, wanted, PatientChoice(patient, encounter), as_json=as_json, out=out):
-            raise click.exceptions.Exit(BAD_INPUT)
-        return
-    _check_text(files)
-    if folder is not None:
-        if map_folder(folder, wanted, out=out, work=work, processes=processes, splits=splits):
-            raise click.exceptions.Exit(BAD_INPUT)
-        return
-    record = load_record(files, patient=patient, as_of=as_of, encounter=encounter, site_map=site_map)
-    if form == "meds" and out is not None:
+        partly = map_findings(files, wanted, PatientChoice(patient, encounter), as_json=as_json, out=out)
+    elif folder is not None:
+        _check_text(files)
+        partly = map_folder(folder, wanted, out=out, work=work, processes=processes, splits=splits)
+    else:
+        _check_text(files)
+        record = load_record(files, patient=patient, as_of=as_of, encounter=encounter, site_map=site_map)
+        partly = False
+        _write(record, wanted, out, as_json=as_json, splits=splits)
+    if partly:
+        raise click.exceptions.Exit(BAD_INPUT)
+
+
+def _validate(files: tuple[Path, ...], fhir_version: str | None, *, as_json: bool) -> None:
+    """Prints the faults of invalid FHIR and exits; says how much is valid otherwise."""
+    found = faults_in(files, fhir_version)
+    if found.faults:
+        click.echo(found.to_json() if as_json else found.to_text())
+        raise click.exceptions.Exit(BAD_INPUT)
+    click.echo(f"valid FHIR: {found.resources} resources", err=True)
+
+
+def _write(record: PatientRecord, form: Form, out: Path | None, *, as_json: bool, splits: bool) -> None:
+    """Writes one record to `out` or standard output; as MEDS to `out`, a new dataset."""
+    if form.name == "meds" and out is not None:
         from fhir_mapping.bulk import MedsWriter
 
         with MedsWriter(out, created_at=datetime.now(UTC), version=version("riskcards"), splits=splits) as dataset:
@@ -112,15 +123,15 @@ def command(
         click.echo(f"{out}: a MEDS dataset of 1 patient", err=True)
         return
     text = (
-        orjson.dumps(wanted.document(record), option=orjson.OPT_INDENT_2).decode()
+        orjson.dumps(form.document(record), option=orjson.OPT_INDENT_2).decode()
         if as_json
-        else as_text(record, form, budget)
+        else as_text(record, form.name, form.budget)
     )
-    if out is not None:
-        with atomic_file(out) as stream:
-            stream.write(f"{text}\n".encode())
-    else:
+    if out is None:
         click.echo(text)
+        return
+    with atomic_file(out) as stream:
+        stream.write(f"{text}\n".encode())
 
 
 def _check_text(files: tuple[Path, ...]) -> None:

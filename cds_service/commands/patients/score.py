@@ -16,7 +16,7 @@ from cds_service.commands.shared.model_sources import READER_HELP
 from fhir_mapping import PatientRecord, SiteMap
 
 if TYPE_CHECKING:
-    from risk_model import Pipeline
+    from risk_model import Assessment, Pipeline
 
 REFUSED_SHOWN = 10
 _DEFAULT = "readmission_30d"
@@ -81,17 +81,9 @@ def command(
 
     Exit code 4 if the model abstains: the output has the reason and the established scores.
     """
-    from cds_service.cards.detail import detail
     from cds_service.commands.shared.model_sources import report_line
-    from cds_service.commands.shared.prediction_times import time_to_try
-    from risk_model import risk_assessment
 
-    if smart_client and not fhir_server:
-        raise click.UsageError("--smart-client needs --fhir-server URL")
-    if predictions is not None and out is None:
-        raise click.UsageError("--predictions needs a folder and --out FILE.ndjson")
-    if group and not (smart_client and out):
-        raise click.UsageError("--group needs --smart-client and --out")
+    _check_use(fhir_server, smart_client, group, out, predictions)
     pipeline, asked = opened_pipeline(task, model, note_reader)
     if smart_client and fhir_server and out is not None:
         if files or patient or encounter:
@@ -107,16 +99,37 @@ def command(
     record = _record(files, fhir_server, smart_client, patient, encounter, as_of, site_map)
     if note_reader != "rules" and record.notes():
         report_line(f"{len(record.notes())} notes, read by {note_reader}; without a GPU that may take minutes")
-    assessment = pipeline.assess(record, asked)
+    _report(ctx, record, pipeline.assess(record, asked), pipeline, as_json=as_json)
+
+
+def _report(
+    ctx: click.Context, record: PatientRecord, assessment: Assessment, pipeline: Pipeline, *, as_json: bool
+) -> None:
+    """Prints one patient's estimate; exits with 4 where the model abstains."""
+    from cds_service.cards.detail import detail
+    from cds_service.commands.shared.model_sources import report_line
+    from cds_service.commands.shared.prediction_times import time_to_try
+    from risk_model import risk_assessment
+
     if as_json:
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(detail([assessment], record))
-    hint = time_to_try(record, assessment.estimate, pipeline)
-    if hint:
+    if hint := time_to_try(record, assessment.estimate, pipeline):
         report_line(hint)
     if assessment.estimate.abstention is not None:
         ctx.exit(ABSTAINED)
+
+
+def _check_use(
+    fhir_server: str | None, smart_client: str | None, group: str | None, out: Path | None, predictions: Path | None
+) -> None:
+    if smart_client and not fhir_server:
+        raise click.UsageError("--smart-client needs --fhir-server URL")
+    if predictions is not None and out is None:
+        raise click.UsageError("--predictions needs a folder and --out FILE.ndjson")
+    if group and not (smart_client and out):
+        raise click.UsageError("--group needs --smart-client and --out")
 
 
 def opened_pipeline(task: str | None, model: Path | None, note_reader: str) -> tuple[Pipeline, str]:

@@ -45,6 +45,7 @@ def test_every_demo_patient_has_a_complete_page(app: Flask, patient: str) -> Non
     assert len(page.all("h1")) == len(page.all("main")) == 1
     outside = {a["href"] for a in page.all("a") if "//" in a.get("href", "")}
     assert all(re.fullmatch(r"https://pubmed\.ncbi\.nlm\.nih\.gov/\d+/", url) for url in outside)
+    assert page.all("link")
     assert all("//" not in a.get("src", "") + a.get("href", "") for a in page.all("script") + page.all("link"))
     text = " ".join(page.text)
     assert text.count("patients like this one") + text.count("No estimate") >= 2
@@ -287,6 +288,7 @@ def test_a_card_links_the_app_only_where_it_can_be_launched(app: Flask, ward: De
     assert smart[0]["url"].endswith("/launch")
     without = create_app(answering.settings, answering.pipeline, answering.store)
     again = without.test_client().post("/cds-services/hospital-risk", json=body).get_json()["cards"][0]
+    assert again["links"]
     assert all(link["type"] == "absolute" for link in again["links"])
 
 

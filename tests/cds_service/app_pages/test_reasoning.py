@@ -241,6 +241,7 @@ def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: Ho
         assert 0 <= node.x <= drawn.width - 118
         assert 0 <= node.y <= drawn.height - node.height
     stacked = sorted(drawn.nodes, key=lambda node: (node.x, node.y))
+    assert len(stacked) > 1
     assert all(a.x < b.x or a.y + a.height < b.y for a, b in itertools.pairwise(stacked))
 
 

@@ -122,6 +122,7 @@ def test_every_estimate_is_replayed_bit_for_bit(model: RiskModel, records: list[
     """By another opening of the same folder; and a patient among others gets what he gets alone."""
     again = RiskModel.open(model.folder)
     pipeline, other = Pipeline.with_model(model), Pipeline.with_model(again)
+    assert records
     for record in records:
         estimate = pipeline.assess(record, TASK).estimate
         kept = json.loads(json.dumps(estimate_record(estimate, model)))

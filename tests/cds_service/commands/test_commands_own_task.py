@@ -63,6 +63,7 @@ def test_a_task_file_of_ones_own_is_learned_from_what_its_rows_hold(own: Path) -
     assert {"sodium.last", "hemoglobin.min", "group.heart_failure", "earlier_stay.count", "age.last"} <= set(
         model.names
     )
+    assert model.names
     assert not [name for name in model.names if name.startswith(("lactate.", "gcs."))]
     assert not [name for name in model.names if name in {"sodium.count", "creatinine.count"}]
     assert model.question.outcome == "coming back to any ward within 90 days"

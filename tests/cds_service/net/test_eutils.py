@@ -111,6 +111,7 @@ def test_a_query_becomes_pages_and_pages_become_articles(ncbi: Ncbi, tmp_path: P
     assert (search["utility"], search["term"], search["usehistory"]) == ("esearch.fcgi", "heart failure", "y")
     assert [(item["retstart"], item["retmax"]) for item in fetches] == [("0", "200"), ("200", "200"), ("400", "50")]
     assert {item["WebEnv"] for item in fetches} == {"MCID_1"}
+    assert ncbi.asked
     assert all(item["tool"] == "riskcards" and "api_key" not in item for item in ncbi.asked)
 
 

@@ -33,6 +33,7 @@ def test_a_launch_ends_on_the_whole_page(browser: Browser, ehr: Realm) -> None:
     for address in (f"{home}course", *[f"{home}{a['href'].partition('#')[0]}" for a in notes(page)][:1]):
         assert browser.get(address).status_code == 200
     links = [a[name] for _, a in page.tags for name in ("href", "action", "src") if name in a]
+    assert links
     assert not [link for link in links if "walter" in link or "stay" in link.partition("#")[0]]
 
 

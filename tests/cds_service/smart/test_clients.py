@@ -45,6 +45,7 @@ def test_each_kind_of_client_is_read(tmp_path: Path) -> None:
     assert "hunter2" not in repr(found)
     signing = found["http://127.0.0.1:1/fhir"].keys
     assert [key.algorithm for key in signing] == ["ES384", "RS384"]
+    assert published(signing)["keys"]
     assert all("d" not in key for key in published(signing)["keys"])
 
 

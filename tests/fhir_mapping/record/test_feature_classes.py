@@ -73,6 +73,7 @@ def test_what_is_no_icd_9_code_is_not_understood(code: str) -> None:
     found = vector(problem(ICD9, code))
     names = [name for name in found.unknown if name.startswith("comorbidity_")]
     assert {found.unknown[name] for name in names} == {"code-not-understood"}
+    assert found.values
     assert not [name for name in found.values if name.startswith("comorbidity_")]
 
 

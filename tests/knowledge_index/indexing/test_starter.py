@@ -177,7 +177,7 @@ def test_every_descriptor_is_mesh_s_own(mesh: dict[str, str]) -> None:
 
 
 def test_every_descriptor_has_a_tree_number() -> None:
-    """Fails after headings were added until `python -m knowledge_index.vocabulary MESH_FOLDER` has been run."""
+    """Fails after headings were added until `python -m tools.derive_mesh_tree MESH_FOLDER` has been run."""
     used = {heading["ui"] for entry in entries() for heading in entry["mesh"]}
     assert used - set(tree_numbers()) <= {"D005260", "D008297"}  # Female and Male stand outside the tree
 
@@ -252,7 +252,13 @@ def test_the_problems_of_hospital_patients_find_evidence(starter: KnowledgeIndex
     assert found
     paths = [item.path for item in found if item.path]
     assert concept in {path[0].source for path in paths}
-    assert all(one.target == other.source for path in paths for one, other in pairwise(path))
+
+
+def test_the_steps_of_a_path_are_connected(starter: KnowledgeIndex) -> None:
+    paths = [item.path for item in starter.search(Query("diastolic heart failure"), 5)]
+    assert paths
+    assert all(len(path) > 1 for path in paths)
+    assert not [path for path in paths if any(one.target != other.source for one, other in pairwise(path))]
 
 
 @pytest.mark.parametrize("question", ["violin varnish recipes", "offside rule in football", "python packaging"])

@@ -47,7 +47,9 @@ def test_paths_use_the_tree_and_citations(index: KnowledgeIndex) -> None:
 
 
 def test_flat_retrievers_have_no_path(index: KnowledgeIndex) -> None:
-    assert all(not item.path for item in index.search(Query("heart failure"), 10, "hybrid"))
+    found = index.search(Query("heart failure"), 10, "hybrid")
+    assert found
+    assert not any(item.path for item in found)
 
 
 def test_weak_matches_are_withheld(index: KnowledgeIndex) -> None:

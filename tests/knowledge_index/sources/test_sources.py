@@ -258,6 +258,7 @@ def test_every_document_of_bc5cdr_is_read(shared_data: Path) -> None:
     folder = shared_data / "pubmed" / "bc5cdr"
     collected = collect_articles("pubtator", sorted(folder.glob("*.gz")))
     assert (len(collected.articles), collected.refused) == (1500, [])
+    assert collected.articles
     assert all(article.mesh for article in collected.articles.values())
 
 

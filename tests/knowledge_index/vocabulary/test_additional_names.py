@@ -21,9 +21,9 @@ from knowledge_index.vocabulary.additional_names import (
     key_of,
     shipped,
 )
-from knowledge_index.vocabulary.derive_tables import _NO_DISEASE_ICD10, linked, names_of
 from knowledge_index.vocabulary.linker import Linker
 from tests.knowledge_index.conftest import article
+from tools.derive_mesh_names import _NO_DISEASE_ICD10, linked, names_of
 
 FOLDER = Path(entries.__file__).parent
 ICD10, SNOMED = "http://hl7.org/fhir/sid/icd-10-cm", "http://snomed.info/sct"

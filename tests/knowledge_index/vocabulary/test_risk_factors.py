@@ -16,6 +16,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "evidence.md"
 def test_names_and_labels_are_unique() -> None:
     labels = [factor.label for factor in factors().values()]
     assert len(set(labels)) == len(labels)
+    assert factors()
     assert all(factor.headings and factor.concepts for factor in factors().values())
 
 

@@ -121,10 +121,12 @@ def test_splits_part_no_patient_and_do_not_change_when_the_cohort_grows(tmp_path
         places: dict[str, set[Any]] = {}
         for row in cohort.rows:
             places.setdefault(row.person, set()).add((row.split, row.fold))
+        assert places
         assert all(len(found) == 1 for found in places.values())
         for fold in range(cohort.manifest["folds"]):
             assert {row.label for row in cohort.rows if row.fold == fold} == {0, 1}
     split_of = {row.subject_id: row.split for row in large.rows}
+    assert small.rows
     assert all(split_of[row.subject_id] == row.split for row in small.rows)
     assert {row.split for row in large.rows} == {"train", "validation", "test"}
 
@@ -139,6 +141,7 @@ def test_a_temporal_split_keeps_patients_and_horizons_apart(tmp_path: Path) -> N
         if row.split == "train":
             assert known < 30 + 1
             assert row.prediction_time < first
+    assert people
     assert all(len(splits) == 1 for splits in people.values())
     assert cohort.manifest["excluded"]["outside its split's period"] > 0
 

@@ -78,6 +78,7 @@ def test_a_ratio_takes_the_newest_partner_and_none_that_is_too_old() -> None:
     found = series_inputs(chart(observation("3150-6", 3, 50), *pressures))
     assert found["pao2_fio2.last"] == 160 == found["pao2_fio2.max"]
     later = series_inputs(chart(observation("3150-6", 40, 50), *pressures))
+    assert later
     assert not any(name.startswith("pao2_fio2") for name in later)
 
 

@@ -118,7 +118,9 @@ def test_invalid_opinions_count_as_no_answer(believing: RiskModel, rules: RuleNo
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind)
 def test_an_attack_cannot_leave_its_place_in_the_question(case: Case) -> None:
-    for window in asked_windows([note(BASE + case.text)]):
+    windows = asked_windows([note(BASE + case.text)])
+    assert windows
+    for window in windows:
         prompt = RiskPrompt(window, IN_HOSPITAL_MORTALITY)
         system, user = (message.content for message in prompt.messages)
         assert user.count("</note>") == user.count("<note>") == 1

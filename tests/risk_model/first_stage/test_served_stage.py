@@ -175,6 +175,7 @@ def test_a_hook_does_not_wait_and_the_next_one_has_what_the_model_says(
     assert found["stage1.logit"] is not None
     assert second["indicator"] == first["indicator"]
     replayed = json.loads(done("replay", second["uuid"], "--json", env=service.env).stdout)
+    assert replayed["estimates"]
     assert all(item["same"] for item in replayed["estimates"])
 
 

@@ -63,6 +63,7 @@ def test_what_fails_together_is_tried_one_by_one(rules: RuleNoteReader) -> None:
 
     model = Short(lambda _: SAID)
     found = LanguageNoteReader(model, rules).read_many(NOTES[:2])
+    assert found
     assert all(isinstance(reading, NoteReading) for reading in found)
     assert model.asked == 2
 

@@ -42,6 +42,7 @@ def read(index: KnowledgeIndex, example: ReaderExample, text: str) -> NoteFindin
 
 def test_compact_lines_keep_everything_in_the_json(index: KnowledgeIndex, examples: list[ReaderExample]) -> None:
     """A perfect reader is as right in lines as in JSON, in every style."""
+    assert examples
     for example in examples:
         in_json = scores(example, read(index, example, example.answer().to_text()))
         lines = scores(example, read(index, example, expanded(in_lines(example.answer()))))
@@ -96,6 +97,7 @@ def test_the_grammar_lets_through_what_is_right_and_nothing_else(smollm2: LocalL
 def test_training_answers_fit_the_grammar(smollm2: LocalLanguageModel, examples: list[ReaderExample]) -> None:
     """Else a model would learn what it may not say."""
     guide = smollm2.guide
+    assert examples
     for example in examples:
         asked, text = CompactPrompt(example.prompt()), in_lines(example.answer())
         matcher = smollm2._matcher(guide, smollm2._matcher.grammar_from_lark(asked.grammar), log_level=0)

