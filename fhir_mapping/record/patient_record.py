@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,18 +11,13 @@ from typing import Any, TypedDict, Unpack
 from fhir_mapping.core.errors import InvalidInputError
 from fhir_mapping.core.times import FIRST_YEAR, moment, parse_instant
 from fhir_mapping.core.values import (
-    Administration,
-    Availability,
     Condition,
     FeatureVector,
-    Instant,
-    Measurement,
     Medication,
     Note,
     Procedure,
     Refusal,
     Stay,
-    UndatedEncounter,
 )
 from fhir_mapping.notes import documents
 from fhir_mapping.notes.attachments import FetchAttachment
@@ -31,18 +26,18 @@ from fhir_mapping.parsing.prefetch import FhirPrefetch, read_prefetch
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import ParsedInput, ResourceEntry, read_bytes
 from fhir_mapping.record import features, meds, serialization
-from fhir_mapping.record.cutoff import Encountered
 from fhir_mapping.record.patient_compartment import (
     NOTE_TYPES,
     find_patient,
     latest_time,
     select_patient_resources,
 )
+from fhir_mapping.record.record_view import RecordView
 from fhir_mapping.record.result_times import ResultTimes
 from fhir_mapping.record.stay_selection import NO_STAY, current_stay, made_during
 from fhir_mapping.record.usable_resources import Charted, UsableResources, cut, restricted_cutoff, select_usable
 from fhir_mapping.resources import clinical, stays
-from fhir_mapping.resources.demographics import Demographics, read_demographics
+from fhir_mapping.resources.demographics import read_demographics
 from fhir_mapping.resources.measurements import read_observations
 from fhir_mapping.resources.site_maps import SiteMap, shipped
 from fhir_mapping.terminology.absence import Absence
@@ -69,7 +64,7 @@ class RecordOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class PatientRecord:
+class PatientRecord(RecordView):
     """One patient as known at `prediction_time` (UTC).
 
     >>> record = PatientRecord.from_json(b'[{"resourceType": "Patient", "id": "p", "birthDate": "1950-01-02"}]',
@@ -79,53 +74,10 @@ class PatientRecord:
 
     `PatientRecord.from_json(raw)` takes a Bundle, a list, one resource, or NDJSON; `from_resources` dictionaries;
     `from_prefetch` the prefetch of a CDS Hooks request. All raise InvalidInputError, PatientNotFoundError, or, if a
-    clinical resource belongs to another patient, ForeignPatientError.
-
-    `encounters` are the Encounters behind `stays`, one by one, with the key of the one each is part of.
-    `consciousness` is the latest coded level (`alert`, `voice`, `pain`, `unresponsive` or `confusion`), its time and
-    its source.
+    clinical resource belongs to another patient, ForeignPatientError. The values are those of `RecordView`.
     """
 
-    subject_id: str
-    prediction_time: datetime
-    demographics: Demographics
-    current_stay: Stay | None
-    stays: tuple[Stay, ...]
-    encounters: tuple[Stay, ...]
-    conditions: tuple[Condition, ...]
-    medications: tuple[Medication, ...]
-    administrations: tuple[Administration, ...]
-    procedures: tuple[Procedure, ...]
-    measurements: tuple[Measurement, ...]
-    consciousness: tuple[str, datetime, str] | None
-    refused: tuple[Refusal, ...]
-    not_fetched: frozenset[str]
-    no_stay: str
-    """Why `current_stay` is None: `no-stay`, `encounter-not-found`, `not-fetched`, or why it is unknown whether an
-    encounter is one (`no-start`, `no-class`, `class-not-understood`); an empty string if there is a stay."""
-    undated_encounters: tuple[UndatedEncounter, ...]
-    elsewhere: frozenset[str]
-    """Keys of visits in person during the stay that are not part of it."""
-    _notes: tuple[Note, ...] = field(repr=False)
-    _present: frozenset[str] = field(repr=False)
-    _charted: Charted = field(repr=False, compare=False)
-    _known_from: Mapping[str, Encountered] = field(repr=False, compare=False)
     _feature_cache: dict[str, FeatureVector] = field(init=False, repr=False, compare=False, default_factory=dict)
-
-    @property
-    def birth(self) -> Instant | None:
-        """The birth date with its precision, or None if unknown."""
-        return self.demographics.birth
-
-    @property
-    def sex(self) -> str | None:
-        """FHIR administrative gender: `female`, `male` or `other`; None if unknown."""
-        return self.demographics.sex
-
-    @property
-    def deceased(self) -> datetime | None:
-        """The time of death if it is at or before the prediction time, else None."""
-        return self.demographics.deceased
 
     @classmethod
     def from_json(
@@ -195,12 +147,6 @@ class PatientRecord:
         """
         return _build(cls, read_prefetch(prefetch, expected), patient_id, prediction_time, options)
 
-    def availability(self, resource_type: str) -> Availability:
-        """Returns whether resources of this type were fetched, are known to be absent, or were not (all) fetched."""
-        if resource_type in self._present:
-            return Availability.FETCHED
-        return Availability.NOT_FETCHED if resource_type in self.not_fetched else Availability.ABSENT
-
     def features(self) -> FeatureVector:
         """Returns named values in canonical UCUM units with sources and times, and reasons for unknown ones.
 
@@ -209,10 +155,6 @@ class PatientRecord:
         if "features" not in self._feature_cache:
             self._feature_cache["features"] = features.compute(self)
         return self._feature_cache["features"]
-
-    def notes(self) -> tuple[Note, ...]:
-        """Returns the notes known at the prediction time, newest first, without duplicates."""
-        return self._notes
 
     def to_markdown(self, budget: int = 4096) -> str:
         """Returns the record as Markdown for an encoder, at most `budget` tokens of about four characters."""
@@ -225,14 +167,6 @@ class PatientRecord:
     def to_meds(self) -> tuple[dict[str, Any], ...]:
         """Returns MEDS rows (subject_id, time, code, numeric_value, text_value), static first, then in time order."""
         return meds.to_meds(self)
-
-    def charted(self) -> Iterator[tuple[str, Resource]]:
-        """Yields key and resource of every Observation known at the prediction time, also those no feature uses."""
-        return self._charted.known_by(self.prediction_time)
-
-    def known_from(self, source: str) -> Encountered | None:
-        """Returns when a condition, medication or procedure without a date of its own was known; None for others."""
-        return self._known_from.get(source)
 
     def without_charted(self) -> PatientRecord:
         """A copy that keeps no raw Observations, for caches: its `charted()` yields nothing."""
