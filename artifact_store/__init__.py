@@ -1,7 +1,7 @@
 """The shared bottom: atomic file writes, folders with a manifest, caches, names of code systems, and libraries kept
 offline."""
 
-from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
+from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable, create_private_file
 from artifact_store.code_systems import CodeSystem, bare_uri, canonical_system
 from artifact_store.content_cache import CacheError, ContentCache, content_key
 from artifact_store.lazy_imports import lazy_exports
@@ -37,6 +37,7 @@ __all__ = [
     "canonical_system",
     "check_writable",
     "content_key",
+    "create_private_file",
     "damaged_files",
     "disable_telemetry",
     "lazy_exports",

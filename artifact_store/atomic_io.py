@@ -7,7 +7,9 @@ with atomic_folder(out) as coming: ...    # files written into `coming` are move
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +19,11 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
-def atomic_file(out: Path) -> Iterator[IO[bytes]]:
+def atomic_file(out: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     """A binary stream whose content replaces the file `out` when the block succeeds.
 
-    A device or a pipe is written to directly. Raises OSError; its `filename` is `out` where the system gave none.
+    `durable` waits until the content is on disk, so that not even a power cut leaves an empty file. A device or a pipe
+    is written to directly. Raises OSError; its `filename` is `out` where the system gave none.
     """
     if out.exists() and not out.is_file():
         with out.open("wb") as stream:
@@ -32,9 +35,30 @@ def atomic_file(out: Path) -> Iterator[IO[bytes]]:
         try:
             with part.open("wb") as stream:
                 yield stream
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
             part.replace(out)
         finally:
             part.unlink(missing_ok=True)
+
+
+def create_private_file(path: Path, content: bytes) -> None:
+    """Creates a file and its folder, readable by their owner only; of concurrent callers the first one wins.
+
+    The file is on disk when it appears, and owned as its folder is, also where root creates it for a service. An
+    existing file stays. Raises OSError.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent) as stream:  # made with mode 0600
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+        owner = path.parent.stat()
+        with suppress(PermissionError):
+            os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
+        with suppress(FileExistsError):
+            os.link(stream.name, path)
 
 
 @contextmanager

@@ -6,8 +6,6 @@ The key is a file (`RISKCARDS_SESSION_KEY_FILE`) outside the database: a stolen 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +15,7 @@ from typing import Any
 import orjson
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from artifact_store import create_private_file
 from cds_service.oauth.errors import SmartSetupError
 from cds_service.store.sealed import SealedEntries
 
@@ -87,7 +86,7 @@ def open_cipher(path: Path) -> MultiFernet:
     """
     try:
         if not path.exists():
-            _make(path)
+            create_private_file(path, Fernet.generate_key() + b"\n")
         if path.stat().st_mode & 0o077:
             raise SmartSetupError(f"{path}: others may read this key; chmod 600 it")
         keys = path.read_text("ascii").split()
@@ -98,16 +97,3 @@ def open_cipher(path: Path) -> MultiFernet:
         raise
     except ValueError:
         raise SmartSetupError(f"{path}: expected Fernet keys, one a line (32 bytes as URL-safe base64)") from None
-
-
-def _make(path: Path) -> None:
-    """Creates the key file atomically: workers that start at the same time all get the key of the first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent) as stream:  # made with mode 0600
-        stream.write(Fernet.generate_key() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-        try:
-            os.link(stream.name, path)
-        except FileExistsError:
-            return

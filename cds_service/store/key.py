@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, select, update
 
+from artifact_store import create_private_file
 from cds_service.store.errors import StoreError
 from cds_service.store.schema import SALT
 
@@ -90,17 +88,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, secret: str) -> None:
-    """Makes the file atomically, mode 0600, owned as its folder is when root makes it for the service."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as stream:  # made with mode 0600
-            stream.write(f"{secret}\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-            owner = path.parent.stat()
-            with suppress(PermissionError):
-                os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
-            with suppress(FileExistsError):
-                os.link(stream.name, path)
+        create_private_file(path, f"{secret}\n".encode())
     except OSError as error:
         raise StoreError(f"{path}: the key of the database cannot be made ({error.strerror})") from None

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import orjson
 
 import artifact_store
-from artifact_store import MANIFEST, FileEntry, ManifestError, ManifestMissingError, open_manifest
+from artifact_store import MANIFEST, FileEntry, ManifestError, ManifestMissingError, atomic_file, open_manifest
 from knowledge_index.core.errors import ArtifactError
 
 FORMAT = 1
@@ -97,12 +97,8 @@ def publish(new: Path, folder: Path, manifest: Manifest) -> Manifest:
     if not _is_published(folder, manifest):
         shutil.rmtree(manifest.inside(folder), ignore_errors=True)
         new.rename(manifest.inside(folder))
-    coming = folder / f"{MANIFEST}.new"
-    with coming.open("wb") as stream:
+    with atomic_file(folder / MANIFEST, durable=True) as stream:
         stream.write(manifest.to_json())
-        stream.flush()
-        os.fsync(stream.fileno())
-    coming.replace(folder / MANIFEST)
     _remove_others(folder, manifest, earlier)
     return manifest
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable
+from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable, create_private_file
 
 
 def left(folder: Path) -> list[str]:
@@ -73,3 +74,24 @@ def test_errors_name_the_requested_path(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="out") as found:
         fail_writing_a_file(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device", "/some/source"))
     assert found.value.filename == str(tmp_path / "out")
+
+
+def test_a_private_file_is_made_once_and_read_by_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "session.key"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: create_private_file(path, str(n).encode()), range(8)))
+    first = path.read_bytes()
+    assert first in {str(n).encode() for n in range(8)}
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    create_private_file(path, b"later")
+    assert path.read_bytes() == first
+    assert left(tmp_path) == ["keys/session.key"]
+
+
+def test_a_durable_file_is_synchronised_before_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr("artifact_store.atomic_io.os.fsync", lambda _: seen.append((tmp_path / "out").exists()))
+    with atomic_file(tmp_path / "out", durable=True) as stream:
+        stream.write(b"{}")
+    assert seen == [False]
+    assert (tmp_path / "out").read_bytes() == b"{}"

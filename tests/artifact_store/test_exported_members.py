@@ -10,6 +10,6 @@ def test_exported_members() -> None:
     assert sorted(artifact_store.__all__) == [
         "CacheError", "CodeSystem", "ContentCache", "FileEntry", "FolderManifest", "MANIFEST", "ManifestError",
         "ManifestMissingError", "MemoryCache", "atomic_file", "atomic_folder", "bare_uri", "canonical_system",
-        "check_writable", "content_key", "damaged_files", "disable_telemetry", "lazy_exports", "open_manifest",
-        "sha256_of", "verify_files", "write_json", "write_manifest",
+        "check_writable", "content_key", "create_private_file", "damaged_files", "disable_telemetry", "lazy_exports",
+        "open_manifest", "sha256_of", "verify_files", "write_json", "write_manifest",
     ]  # fmt: skip
