@@ -26,6 +26,7 @@ from fhir_mapping.parsing.prefetch import FhirPrefetch, read_prefetch
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import ParsedInput, ResourceEntry, read_bytes
 from fhir_mapping.record import features, meds, serialization
+from fhir_mapping.record.cutoff import Cutoff, Encountered
 from fhir_mapping.record.patient_compartment import (
     NOTE_TYPES,
     find_patient,
@@ -200,8 +201,8 @@ def _build(
     site = options.get("site_map") or shipped()
     directory = Directory.of(reading.entries, site.translate)
     subject, patient = find_patient(reading, directory, patient_id)
-    refused = [*reading.refused]
-    owned = select_patient_resources(reading, directory, f"Patient/{subject}", refused)
+    key, refused = f"Patient/{subject}", [*reading.refused]
+    owned = select_patient_resources(reading, directory, key, refused)
     at = requested or latest_time(owned, patient)
     if at is None:
         raise InvalidInputError("the data contain no dates; give a prediction_time")
@@ -214,7 +215,7 @@ def _build(
     if stay is not None:
         observations = made_during(stay, elsewhere, observations, directory, refused)
     measurements, avpu = read_observations(observations, directory, refused, preliminary=site.preliminary)
-    notes = _notes(usable, subject, options.get("fetch_attachment"), later, undated=requested is None)
+    notes = _notes(usable, key, options.get("fetch_attachment"), later, undated=requested is None)
     conditions = usable.values(partial(clinical.read_condition, current=undated_known), "Condition")
     medications = usable.values(partial(clinical.read_medication, current=undated_known), *_MEDICATIONS)
     procedures = usable.values(clinical.read_procedure, "Procedure")
@@ -225,9 +226,7 @@ def _build(
     return cls(
         subject_id=subject,
         prediction_time=at,
-        demographics=read_demographics(
-            patient, f"Patient/{subject}", at, refused, undated_death=cutoff.undated_death_is_known()
-        ),
+        demographics=read_demographics(patient, key, at, refused, undated_death=cutoff.undated_death_is_known()),
         current_stay=stay,
         stays=read_stays.stays,
         encounters=read_stays.encounters,
@@ -245,10 +244,7 @@ def _build(
         _notes=notes,
         _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
         _charted=Charted(tuple(item for item in known if item[1].kind == "Observation"), site, times.settled),
-        _known_from={
-            source: cutoff.known_from(source, resource)
-            for source, resource in usable.of_sources(_undated(conditions, medications, procedures))
-        },
+        _known_from=_known_from(cutoff, usable, _undated(conditions, medications, procedures)),
     )
 
 
@@ -264,13 +260,13 @@ def _stays(
 
 
 def _notes(
-    usable: UsableResources, subject: str, fetch: FetchAttachment | None, later: frozenset[str], *, undated: bool
+    usable: UsableResources, patient: str, fetch: FetchAttachment | None, later: frozenset[str], *, undated: bool
 ) -> tuple[Note, ...]:
     found, refusals = documents.read_notes(
         usable.of_type(*NOTE_TYPES),
         usable.at,
         usable.directory,
-        f"Patient/{subject}",
+        patient,
         fetch=fetch,
         undated=undated,
         later=later,
@@ -288,6 +284,11 @@ def _undated(
         | {medication.source for medication in medications if medication.start is None}
         | {procedure.source for procedure in procedures if not procedure.performed}
     )
+
+
+def _known_from(cutoff: Cutoff, usable: UsableResources, undated: frozenset[str]) -> dict[str, Encountered]:
+    """Returns when each of these resources was known, by its encounters."""
+    return {source: cutoff.known_from(source, found) for source, found in usable.resources if source in undated}
 
 
 def _stated_unknown(refused: Iterable[Refusal], found: Mapping[str, Sequence[Any]]) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -94,9 +94,6 @@ class UsableResources:
 
     def of_type(self, *types: str) -> list[tuple[str, Resource]]:
         return [item for item in self.resources if item[1]["resourceType"] in types]
-
-    def of_sources(self, sources: Set[str]) -> list[tuple[str, Resource]]:
-        return [item for item in self.resources if item[0] in sources]
 
     def values(self, reader: Callable[..., Any], *types: str) -> tuple[Any, ...]:
         """Returns what the reader makes of the resources of these types."""
