@@ -170,10 +170,9 @@ def build(
     """
     if (source == "starter") == bool(inputs):
         raise click.UsageError("--source starter takes no INPUT" if inputs else f"--source {source} needs INPUT")
-    chosen = ArticleSource(source, inputs, shared)
     read = reading(shared.triples, source, map(Path, inputs), shared.annotations, out)
     started = time.perf_counter()
-    with _collected(chosen, _beside(out, ".eutils")) as collected:
+    with _collected(ArticleSource(source, inputs, shared), _beside(out, ".eutils")) as collected:
         report_records(collected)
         made_by = shared.encoder(encoder)
         engine = shared.counted_engine(made_by)
