@@ -30,7 +30,7 @@ from cds_service.application.factory import create_app
 from cds_service.application.warmup import warm
 from cds_service.config.settings import Settings
 from cds_service.demo.ward.chart import Chart
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RESULT = Path(__file__).parent / "results" / "fuzz.json"
@@ -157,7 +157,7 @@ def main() -> None:
         settings = Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/fuzz.db"})
         app = create_app(settings)
         # As `serve` does before a worker is ready.
-        warm(app.extensions["riskcards"].answering.pipeline)
+        warm(app.extensions["riskcards"].handler.pipeline)
         seeds = range(options.seed + statuses.total(), options.seed + options.requests)
         fuzzed(app.test_client(), seeds, options.seconds, statuses, faults)
     result = {

@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.hook_latency import padded
 from benchmarks.mapping_way import WAYS
 from cds_service.demo.ward.chart import Chart
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).parent / "results" / "mapping.json"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cds_hooks.errors import ServiceDefinitionError
-from cds_hooks.hook_request import HOOK_CONTEXT
+from cds_hooks.hook_request import HOOK_CONTEXT, HookRequest, parse_request
 from cds_hooks.prefetch import PrefetchTemplate, resource_type
 
 SPECIFICATION_VERSION = "2.0.0"
@@ -44,6 +44,11 @@ class ServiceDefinition:
             raise ServiceDefinitionError(f"{self.id}.hook: the name of a hook is required")
         if not isinstance(self.description, str) or not self.description.strip():
             raise ServiceDefinitionError(f"{self.id}.description: a non-empty string is required")
+
+    @property
+    def name(self) -> str:
+        """For people: the title, or the id of a service without one."""
+        return self.title or self.id
 
     @property
     def context_fields(self) -> tuple[str, ...]:
@@ -101,3 +106,28 @@ class ServiceDefinition:
             version=raw.get("version"),
             hook_version=raw.get("hookVersion"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRequest:
+    """A request for a service whose body has not been parsed. The repr has no content: it is patient data."""
+
+    service: ServiceDefinition
+    body: bytes = field(repr=False)
+    caller: Any = field(default=None, repr=False)
+    """The result of the trust object's `verify`; None without trust."""
+    seconds: float = 0.0
+    """That it has taken so far, without the time in which the client sent the body."""
+
+    def open(self) -> HookRequest:
+        """Checked but for its prefetch, which stays bytes until `HookRequest.read_prefetch` parses it.
+
+        Raises MalformedRequestError 400, ForbiddenError 403.
+        """
+        request = parse_request(self.body, self.service.hook, self.service.context_fields, lazy=True)
+        return replace(request, caller=self.caller)
+
+    def parse(self) -> HookRequest:
+        """Checked as a whole. Raises as `open`, and TooLargeError 413."""
+        request = parse_request(self.body, self.service.hook, self.service.context_fields)
+        return replace(request, caller=self.caller)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cds_hooks import HookError
 from cds_service.demo.ward.patients import DemoPatient
-from cds_service.protocol.services import Service
+from cds_service.services import Service
 
 USER = "Practitioner/demo-clinician"
 
@@ -17,7 +17,7 @@ def hook_request(patient: DemoPatient, service: Service) -> dict[str, Any]:
     context: dict[str, str | None] = {"userId": USER, "patientId": patient.id}
     if patient.stay is not None:
         context["encounterId"] = patient.stay
-    if "encounterId" in service.required_context and patient.stay is None:
+    if "encounterId" in service.context_fields and patient.stay is None:
         raise HookError(
             412, "not-found", "this patient has no inpatient stay to admit or discharge: open the chart instead"
         )

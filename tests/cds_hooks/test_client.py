@@ -31,7 +31,7 @@ from cds_hooks import (
 from cds_hooks.client import FhirServer, HookClient, fill_prefetch
 from tests.cds_hooks.conftest import EXAMPLE, app_of, echo_hooks, minimal_app
 from tests.cds_hooks.test_cards import whole_card
-from tests.cds_service.auth.ehr import ISSUER, Ehr
+from tests.cds_service.access.ehr import ISSUER, Ehr
 
 CONTEXT = {"userId": "Practitioner/7", "patientId": "1", "encounterId": "e1"}
 NOW = "2026-06-01T10:00:00Z"

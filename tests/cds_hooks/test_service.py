@@ -25,6 +25,8 @@ from cds_hooks import (
     Incoming,
     OverriddenFeedback,
     OverrideReason,
+    ReceivedRequest,
+    ServiceDefinition,
     ServiceDefinitionError,
     parse_request,
 )
@@ -214,8 +216,9 @@ def test_a_handler_may_refuse_with_any_status(body: dict[str, Any]) -> None:
 def test_a_handler_may_ask_for_the_bytes_of_the_prefetch(body: dict[str, Any]) -> None:
     hooks, seen = CdsHooks(), []
 
-    @hooks.service("echo", hook="encounter-discharge", description="Bytes.", raw_prefetch=True)
-    def raw(request: HookRequest) -> HookResponse:
+    @hooks.raw_service(ServiceDefinition("echo", "encounter-discharge", "Bytes."))
+    def raw(received: ReceivedRequest) -> HookResponse:
+        request = received.open()
         seen.append((request.prefetch.raw, request.prefetch.sha256, request.read_prefetch().prefetch["patient"]))
         return HookResponse()
 

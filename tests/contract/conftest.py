@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from cds_service.demo.ward.chart import Chart
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from tests.cds_service.fhir_server import FhirServer, fhir_server
 from tests.end_to_end.golden import EXAMPLES, make_app
 

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from cds_service.demo.ward.chart import Chart
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from tests.contract.rules import assert_valid_response
 from tests.end_to_end.golden import make_app
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cds_service.access.clients import ClientsError, ClientsFile, ClientsUnavailableError, read_clients
 from cds_service.application.factory import create_app
-from cds_service.auth.clients import ClientsError, ClientsFile, ClientsUnavailableError, read_clients
 from cds_service.cli import cli
 from risk_model import Pipeline
-from tests.cds_service.auth.ehr import ISSUER, Ehr, bearer
+from tests.cds_service.access.ehr import ISSUER, Ehr, bearer
 from tests.patience import patient_settings
 
 
