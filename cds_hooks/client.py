@@ -29,7 +29,8 @@ from cds_hooks.errors import (
 )
 from cds_hooks.feedback import Feedback
 from cds_hooks.hook_request import FhirAuthorization
-from cds_hooks.prefetch import Fetch, fetch_all, fill
+from cds_hooks.prefetch import Fetch, fetch_templates
+from cds_hooks.prefetch_tokens import Surroundings
 from cds_hooks.services import ServiceDefinition
 from cds_hooks.strict_json import parse_json
 from cds_hooks.tokens import TokenSigner
@@ -66,15 +67,16 @@ class FhirServer:
             raise FetchError("not-json") from None
 
 
-def fill_prefetch(service: ServiceDefinition, context: Mapping[str, Any], read: Fetch) -> dict[str, Any]:
+def fill_prefetch(
+    service: ServiceDefinition, context: Mapping[str, Any], read: Fetch, server: str = ""
+) -> dict[str, Any]:
     """The prefetch that a service asks for, read from a FHIR server; what cannot be read is null in the request.
 
-    Templates with a token that the context lacks are left out (CDS Hooks, "Prefetch Template").
+    Templates with a token that the context lacks are left out (CDS Hooks, "Prefetch Template"). `server` is the base
+    URL whose absolute references may be read. Raises ServiceDefinitionError for templates that need each other.
     """
-    queries = {key: fill(template, context) for key, template in service.prefetch.items()}
-    wanted = {key: query for key, query in queries.items() if query is not None}
-    found, _ = fetch_all(wanted, read)
-    return {key: found.get(key) for key in wanted}
+    found, failed = fetch_templates(service.prefetch, Surroundings(context, server=server), read)
+    return {key: found.get(key) for key in service.prefetch if key in found or key in failed}
 
 
 class HookClient:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from cds_hooks.cards import Card, HookResponse
-from cds_hooks.errors import HandlerFailedError, HookError, ServiceDefinitionError, UnknownServiceError
+from cds_hooks.errors import CardError, HandlerFailedError, HookError, ServiceDefinitionError, UnknownServiceError
 from cds_hooks.feedback import Feedback, parse_feedback
 from cds_hooks.hook_request import HookRequest
 from cds_hooks.middleware import Admission, Observer, Verifier
@@ -56,6 +56,7 @@ class HookServices:
 
     `fetch` reads missing prefetch values; without it they are 412. `allowed_origins` are those of browser-based clients
     ("*" allows all). `open_discovery` answers discovery without a token. `admission` limits load, `observer` counts.
+    `action_selection` says whether a caller supports actionSelectionBehavior; a handler may ask it too.
     `base_url` is the public address in the OpenAPI document; by default that of `trust`, or of the request.
     """
 
@@ -69,6 +70,7 @@ class HookServices:
         max_body_bytes: int = MAX_BODY_BYTES,
         admission: Admission = lambda _: nullcontext(),
         observer: Observer | None = None,
+        action_selection: Callable[[Any], bool] = lambda caller: False,
         base_url: str = "",
         openapi: OpenApi | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class HookServices:
         self.max_body_bytes = max_body_bytes
         self.admission = admission
         self.observer = observer or Observer()
+        self.action_selection = action_selection
         self.base_url = base_url or ("" if trust is None else trust.base_url)
         self.openapi = openapi or OpenApi()
         self._services: dict[str, _Registered] = {}
@@ -186,7 +189,7 @@ class HookServices:
         """
         found = self._registered(service_id)
         received = ReceivedRequest(found.definition, body, caller, seconds)
-        return self._run(lambda: _response(found.handler(received)))
+        return self._run(lambda: self._answered(found.handler(received), caller))
 
     def receive_feedback(self, service_id: str, body: bytes, caller: Any = None) -> tuple[Feedback, ...]:
         """The entries of one POST, after the handler has accepted them. Raises HookError."""
@@ -213,8 +216,18 @@ class HookServices:
         read: Fetch | None = None
         if fetch is not None and request.fhir_server:
             read = lambda query: fetch(request, query)  # noqa: E731
-        whole = complete(received.service.prefetch, request.prefetch, request.context, read, required)
+        whole = complete(
+            received.service.prefetch, request.prefetch, request.context, read, required, request.fhir_server or ""
+        )
         return replace(request, prefetch=Prefetch({**request.prefetch, **whole}))
+
+    def _answered(self, returned: Any, caller: Any) -> HookResponse:
+        response = _response(returned)
+        suggestions = (suggestion for card in response.cards for suggestion in card.suggestions)
+        if any(each.action_selection_behavior for each in suggestions) and not self.action_selection(caller):
+            # Left out it would mean "all": the clinician would order what was offered for choice.
+            raise CardError("actionSelectionBehavior: this client is not known to support it")
+        return response
 
     def _run(self, step: Callable[[], _T]) -> _T:
         """The result of a step of the application, whose exceptions become HookErrors."""

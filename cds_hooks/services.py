@@ -61,15 +61,20 @@ class ServiceDefinition:
 
     def check_templates(self) -> None:
         """Raises ServiceDefinitionError for a template that is invalid or needs a member the hook's context lacks."""
-        known = _USUAL_CONTEXT | set(self.context_fields)
+        known, earlier = _USUAL_CONTEXT | set(self.context_fields), set[str]()
         for key, text in self.prefetch.items():
             try:
-                needed = PrefetchTemplate(text).context_fields
+                template = PrefetchTemplate(text)
+                needed = template.context_fields
             except ServiceDefinitionError as error:
                 raise ServiceDefinitionError(f"{self.id}.prefetch.{key}: {error}") from None
             if not needed <= known:
                 missing = sorted(needed - known)[0]
                 raise ServiceDefinitionError(f"{self.id}.prefetch.{key}: {self.hook} has no context.{missing}")
+            if not template.keys <= earlier:
+                later = sorted(template.keys - earlier)[0]
+                raise ServiceDefinitionError(f"{self.id}.prefetch.{key}: {later} must be a key before it")
+            earlier.add(key)
 
     def to_json(self) -> dict[str, Any]:
         """The service as listed by discovery."""
