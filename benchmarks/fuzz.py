@@ -50,9 +50,9 @@ def requests_of(examples: Path) -> list[tuple[str, dict[str, Any]]]:
         request = json.loads((folder / "request.json").read_text("utf-8"))
         bundle = json.loads((folder / "bundle.json").read_text("utf-8"))
         chart = Chart([entry["resource"] for entry in bundle["entry"]])
-        prefetch = chart.fill(SERVICES[request["service"]].prefetch, request["context"])
-        body = {name: request[name] for name in ("hook", "hookInstance", "context")} | {"prefetch": prefetch}
-        found.append((request["service"], body))
+        service, context = SERVICES[request["service"]], request["context"]
+        prefetch = service.fill_prefetch(context, chart.query)
+        found.append((service.id, service.request_body(context, prefetch, hook_instance=request["hookInstance"])))
     return found
 
 

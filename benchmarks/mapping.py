@@ -42,8 +42,9 @@ def hook_body(bundle: bytes) -> bytes:
     """A patient-view request of about one megabyte: the chart's own prefetch, filled up as a longer stay would be."""
     chart = Chart.from_bundle(json.loads(bundle))
     context = {"patientId": chart.patient["id"], "userId": "Practitioner/x"}
-    prefetch = chart.fill(SERVICES["hospital-risk"].prefetch, context)
-    request = {"hook": "patient-view", "hookInstance": str(uuid.UUID(int=1)), "context": context, "prefetch": prefetch}
+    service = SERVICES["hospital-risk"]
+    prefetch = service.fill_prefetch(context, chart.query)
+    request = service.request_body(context, prefetch, hook_instance=str(uuid.UUID(int=1)))
     return padded(json.dumps(request).encode())
 
 

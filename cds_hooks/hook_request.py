@@ -27,7 +27,7 @@ HOOK_CONTEXT: Mapping[str, tuple[str, ...]] = {
     "encounter-discharge": ("userId", "patientId", "encounterId"),
     "order-select": ("userId", "patientId", "selections", "draftOrders"),
     "order-sign": ("userId", "patientId", "draftOrders"),
-    "order-dispatch": ("patientId", "dispatchedOrders", "performer"),
+    "order-dispatch": ("patientId", "dispatchedOrders"),
     "appointment-book": ("userId", "patientId", "appointments"),
 }
 """Required members of `context` by hook, as the hook definitions have them; other hooks name theirs when registered."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cds_hooks.errors import ServiceDefinitionError
-from cds_hooks.hook_request import HOOK_CONTEXT, HookRequest, parse_request
-from cds_hooks.prefetch import PrefetchTemplate, resource_type
+from cds_hooks.hook_request import HOOK_CONTEXT, FhirAuthorization, HookRequest, parse_request
+from cds_hooks.prefetch import Fetch, PrefetchTemplate, fetch_templates, resource_type
+from cds_hooks.prefetch_tokens import Surroundings
 
 SPECIFICATION_VERSION = "2.0.0"
 HOOK_VERSION = "1.0"
@@ -75,6 +77,35 @@ class ServiceDefinition:
                 later = sorted(template.keys - earlier)[0]
                 raise ServiceDefinitionError(f"{self.id}.prefetch.{key}: {later} must be a key before it")
             earlier.add(key)
+
+    def fill_prefetch(self, context: Mapping[str, Any], read: Fetch, server: str = "") -> dict[str, Any]:
+        """The prefetch that the service asks its client for; what cannot be read is null.
+
+        Templates with a token that the context lacks are left out (CDS Hooks, "Prefetch Template"). `server` is the
+        base URL whose absolute references may be read. Raises ServiceDefinitionError if templates need each other.
+        """
+        found, failed = fetch_templates(self.prefetch, Surroundings(context, server=server), read)
+        return {key: found.get(key) for key in self.prefetch if key in found or key in failed}
+
+    def request_body(
+        self,
+        context: Mapping[str, Any],
+        prefetch: Mapping[str, Any] | None = None,
+        *,
+        fhir_server: str | None = None,
+        authorization: FhirAuthorization | None = None,
+        hook_instance: str | None = None,
+    ) -> dict[str, Any]:
+        """The JSON that a client posts for one firing of the hook."""
+        members = {
+            "hook": self.hook,
+            "hookInstance": hook_instance or str(uuid.uuid4()),
+            "context": dict(context),
+            "fhirServer": fhir_server,
+            "fhirAuthorization": None if authorization is None else authorization.to_json(),
+            "prefetch": None if prefetch is None else dict(prefetch),
+        }
+        return {name: value for name, value in members.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:
         """The service as listed by discovery."""

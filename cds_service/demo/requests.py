@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from cds_hooks import HookError
@@ -21,9 +20,4 @@ def hook_request(patient: DemoPatient, service: Service) -> dict[str, Any]:
         raise HookError(
             412, "not-found", "this patient has no inpatient stay to admit or discharge: open the chart instead"
         )
-    return {
-        "hook": service.hook,
-        "hookInstance": str(uuid.uuid4()),
-        "context": context,
-        "prefetch": patient.chart.fill(service.prefetch, context),
-    }
+    return service.request_body(context, service.fill_prefetch(context, patient.chart.query))

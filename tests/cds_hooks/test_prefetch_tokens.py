@@ -20,7 +20,6 @@ from cds_hooks import (
     TooLargeError,
     fill,
 )
-from cds_hooks.client import fill_prefetch
 from cds_hooks.prefetch_tokens import MAX_VALUES, Surroundings
 from tests.cds_hooks.conftest import SOURCE, URL, app_of
 from tests.contract.rules import assert_outcome
@@ -149,7 +148,7 @@ def test_a_client_fills_templates_in_the_order_of_their_needs() -> None:
     }
     service = ServiceDefinition("a", "encounter-start", "A.", prefetch=templates)
     context = {"userId": "Practitioner/7", "patientId": "1", "encounterId": "e"}
-    filled = fill_prefetch(service, context, read)
+    filled = service.fill_prefetch(context, read)
     assert list(filled) == ["encounter", "roles", "people", "coverage"]
     assert filled["coverage"] is None
     assert sorted(asked) == [
@@ -157,7 +156,7 @@ def test_a_client_fills_templates_in_the_order_of_their_needs() -> None:
     ]  # fmt: skip
     circle = ServiceDefinition("a", "b", "A.", prefetch={"x": "Patient/{{%y.id}}", "y": "Patient/{{%x.id}}"})
     with pytest.raises(ServiceDefinitionError, match="x, y"):
-        fill_prefetch(circle, context, read)
+        circle.fill_prefetch(context, read)
 
 
 def test_a_service_completes_what_its_client_could_not_fill() -> None:

@@ -46,5 +46,6 @@ def whole_request(case: str) -> dict[str, Any]:
     request = json.loads((folder / "request.json").read_text("utf-8"))
     bundle = json.loads((folder / "bundle.json").read_text("utf-8"))
     chart = Chart([entry["resource"] for entry in bundle["entry"]])
-    body = {name: request[name] for name in ("hook", "hookInstance", "context")}
-    return body | {"prefetch": chart.fill(SERVICES[request["service"]].prefetch, request["context"])}
+    service, context = SERVICES[request["service"]], request["context"]
+    prefetch = service.fill_prefetch(context, chart.query)
+    return service.request_body(context, prefetch, hook_instance=request["hookInstance"])
