@@ -13,6 +13,7 @@ hooks.answer("readmission-30d", body) -> HookResponse
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -98,7 +99,7 @@ class HookServices:
         id: str,
         *,
         hook: str,
-        description: str,
+        description: str | None = None,
         title: str | None = None,
         prefetch: Mapping[str, str] | None = None,
         optional_prefetch: Iterable[str] = (),
@@ -107,27 +108,25 @@ class HookServices:
     ) -> Callable[[Handler], Handler]:
         """Registers the decorated handler, which stays as it is.
 
-        Every prefetch key has a value, except that those of `optional_prefetch` may be None. Raises
-        ServiceDefinitionError.
+        The description is by default the first paragraph of the handler's docstring. Every prefetch key has a value,
+        except that those of `optional_prefetch` may be None. Raises ServiceDefinitionError.
         """
-        definition = ServiceDefinition(
-            id=id,
-            hook=hook,
-            description=description,
-            title=title,
-            prefetch=dict(prefetch or {}),
-            usage_requirements=usage_requirements,
-            required_context=required_context,
-        )
-        self._check(definition)
-        optional = frozenset(optional_prefetch)
-        if not optional <= definition.prefetch.keys():
-            raise ServiceDefinitionError(f"{definition.id}.optional_prefetch: not all are keys of prefetch")
+        optional, templates = frozenset(optional_prefetch), dict(prefetch or {})
+        required = [key for key in templates if key not in optional]
+        if not optional <= templates.keys():
+            raise ServiceDefinitionError(f"{id}.optional_prefetch: not all are keys of prefetch")
 
         def add(handler: Handler) -> Handler:
-            required = [key for key in definition.prefetch if key not in optional]
-            answer: RawHandler = lambda received: handler(self._completed(received, required))  # noqa: E731
-            self._services[definition.id] = _Registered(definition, answer)
+            definition = ServiceDefinition(
+                id=id,
+                hook=hook,
+                description=_first_paragraph(handler) if description is None else description,
+                title=title,
+                prefetch=templates,
+                usage_requirements=usage_requirements,
+                required_context=required_context,
+            )
+            self.raw_service(definition)(lambda received: handler(self._completed(received, required)))
             return handler
 
         return add
@@ -138,7 +137,9 @@ class HookServices:
 
         For a service that limits how many requests are parsed at once, or that answers the same bytes from a cache.
         """
-        self._check(definition)
+        if definition.id in self._services:
+            raise ServiceDefinitionError(f"{definition.id}: registered twice")
+        definition.check_templates()
 
         def add(handler: RawHandler) -> RawHandler:
             self._services[definition.id] = _Registered(definition, handler)
@@ -199,11 +200,6 @@ class HookServices:
             self._run(lambda: handler(service_id, entries, caller))
         return entries
 
-    def _check(self, definition: ServiceDefinition) -> None:
-        if definition.id in self._services:
-            raise ServiceDefinitionError(f"{definition.id}: registered twice")
-        definition.check_templates()
-
     def _registered(self, service_id: str) -> _Registered:
         found = self._services.get(service_id)
         if found is None:
@@ -235,6 +231,10 @@ class HookServices:
             return step()
         except Exception as error:  # noqa: BLE001 - any failure of an application becomes an answer
             raise self.hook_error(error) from None
+
+
+def _first_paragraph(handler: Handler) -> str:
+    return " ".join((inspect.getdoc(handler) or "").split("\n\n")[0].split())
 
 
 def _response(returned: Any) -> HookResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -168,3 +170,8 @@ def test_the_readme_shows_the_example_that_runs() -> None:
     code = EXAMPLE.read_text("utf-8").split('"""\n\n', 1)[1]
     assert f"```python\n{code}```" in readme
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    sample = re.search(r"A test needs no server:\n\n```python\n(.*?)```", readme, re.DOTALL)
+    assert sample is not None
+    place: dict[str, Any] = {"json": json, "__name__": "readme"}
+    exec(code, place)
+    exec(sample[1], place)

@@ -6,9 +6,11 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,17 +19,20 @@ from cds_hooks import (
     AcceptedFeedback,
     Card,
     CdsHooks,
+    Feedback,
     FeedbackError,
     FetchError,
     HookError,
     HookRequest,
     HookResponse,
     Incoming,
+    Observer,
     OverriddenFeedback,
     OverrideReason,
     ReceivedRequest,
     ServiceDefinition,
     ServiceDefinitionError,
+    UnavailableError,
     parse_request,
 )
 from tests.cds_hooks.conftest import REQUEST, SOURCE, URL, app_of, echo_hooks
@@ -284,7 +289,65 @@ BAD_DEFINITIONS: list[tuple[str, dict[str, Any], str]] = [
 def test_an_invalid_service_is_refused_at_registration(name: str, changes: dict[str, Any], said: str) -> None:
     usual = {"id": "new", "hook": "patient-view", "description": "New."}
     with pytest.raises(ServiceDefinitionError, match=said):
-        echo_hooks().service(**(usual | changes))
+        echo_hooks().service(**(usual | changes))(_raises)
+
+
+def test_the_description_is_by_default_the_handlers_docstring() -> None:
+    hooks = CdsHooks()
+
+    @hooks.service("new", hook="patient-view")
+    def new(request: HookRequest) -> list[Card]:
+        """The date of birth,
+        read from the chart.
+
+        Not part of the description.
+        """
+        return []
+
+    assert hooks.services["new"].description == "The date of birth, read from the chart."
+    with pytest.raises(ServiceDefinitionError, match="description"):
+        hooks.service("other", hook="patient-view")(_raises)
+
+
+@dataclass
+class DatabaseDownError(Exception):
+    table: str
+
+
+def test_an_applications_errors_have_their_answers_on_every_route(
+    body: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[tuple[int, str]] = []
+
+    class Counting(Observer):
+        def refused(self, error: HookError, service: str, caller: Any) -> None:
+            seen.append((error.status, service))
+
+    hooks, app = echo_hooks(observer=Counting(), allowed_origins=["*"]), Flask("whole")
+
+    @hooks.on_error(DatabaseDownError)
+    def down(error: DatabaseDownError) -> HookError:
+        return UnavailableError(f"{error.table} is down")
+
+    @hooks.on_feedback
+    def fails(service: str, feedback: tuple[Feedback, ...], caller: Any) -> None:
+        raise DatabaseDownError("cards")
+
+    @app.get("/other")
+    def other() -> str:
+        raise DatabaseDownError("others")
+
+    hooks.init_app(app)
+    client = app.test_client()
+    entry = {"card": "c", "outcome": "overridden", "outcomeTimestamp": NOW}
+    assert "cards" in assert_outcome(client.post(FEEDBACK_URL, json={"feedback": [entry]}), 503)
+    answer = client.get("/other", headers={"Origin": "https://ehr.example.org"})
+    assert "others" in assert_outcome(answer, 503)
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert_outcome(client.get("/nowhere"), 404)
+    assert assert_outcome(client.post("/other"), 405)
+    assert client.post(URL, json=body).status_code == 200
+    assert seen == [(503, "echo"), (503, ""), (404, ""), (405, "")]
 
 
 def test_user_tokens_and_other_hooks_can_be_registered() -> None:
