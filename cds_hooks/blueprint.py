@@ -28,12 +28,19 @@ _CODES = {404: "not-found", 405: "not-supported", 413: "too-costly", 415: "not-s
 
 
 def hooks_blueprint(hooks: HookServices, url_prefix: str = "", name: str = "cds_hooks") -> Blueprint:
-    """The routes of all services of `hooks`, including those registered later."""
+    """The routes of all services of `hooks`, including those registered later, with their errors and headers."""
+    routes = hook_routes(hooks, url_prefix, name)
+    answer_errors(routes, hooks)
+    return routes
+
+
+def hook_routes(hooks: HookServices, url_prefix: str = "", name: str = "cds_hooks") -> Blueprint:
+    """The routes alone, for an application with `answer_errors`."""
     routes = Blueprint(name, __name__, url_prefix=url_prefix or None)
 
     def discovery() -> Response:
         if not hooks.open_discovery:
-            with hooks.admission(Incoming("", "discovery", _caller(hooks), None)):
+            with hooks.admission(Incoming("", "discovery", _caller(hooks), 0)):
                 pass
         return json_response(hooks.discovery())
 
@@ -54,7 +61,6 @@ def hooks_blueprint(hooks: HookServices, url_prefix: str = "", name: str = "cds_
     _route(routes, "/cds-services/<service_id>", "POST", call)
     _route(routes, "/cds-services/<service_id>/feedback", "POST", feedback)
     _route(routes, "/openapi.json", "GET", description)
-    answer_errors(routes, hooks)
     return routes
 
 

@@ -15,9 +15,9 @@ class CdsHooks(HookServices):
 
     def init_app(self, app: Flask) -> None:
         """Adds the routes of `blueprint`; the application's other routes then answer errors and CORS as these do."""
-        from cds_hooks.blueprint import answer_errors
+        from cds_hooks.blueprint import answer_errors, hook_routes
 
-        app.register_blueprint(self.blueprint())
+        app.register_blueprint(hook_routes(self))
         answer_errors(app, self)
 
     def blueprint(self, url_prefix: str = "", name: str = "cds_hooks") -> Blueprint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from cds_hooks import (
@@ -35,6 +35,8 @@ def hook_service(cds: ServiceParts) -> CdsHooks:
 
     def admission(incoming: Incoming) -> AbstractContextManager[Any]:
         """Reserves the memory of the body, before it is read."""
+        if incoming.kind == "discovery":
+            return nullcontext()
         size, most = incoming.content_length, settings.max_body_bytes
         return cds.admission.hold(most if size is None else min(size, most), _name(incoming.caller) or "")
 

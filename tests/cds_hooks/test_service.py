@@ -263,8 +263,11 @@ def test_admission_comes_before_the_body_is_read(body: dict[str, Any]) -> None:
     client = app_of(echo_hooks(admission=admission)).test_client()
     assert client.post(URL, json=body).status_code == 200
     assert_outcome(client.post(FEEDBACK_URL, json={}), 429)
-    assert [(each.service, each.kind) for each in asked] == [("echo", "hook"), ("echo", "feedback")]
+    assert client.get("/cds-services").status_code == 200
+    kinds = [("echo", "hook"), ("echo", "feedback"), ("", "discovery")]
+    assert [(each.service, each.kind) for each in asked] == kinds
     assert asked[0].content_length
+    assert asked[2].content_length == 0
 
 
 BAD_DEFINITIONS: list[tuple[str, dict[str, Any], str]] = [
