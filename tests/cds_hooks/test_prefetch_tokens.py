@@ -175,6 +175,15 @@ def test_a_service_completes_what_its_client_could_not_fill() -> None:
     assert answer.get_json()["cards"][0]["summary"] == "Medication?_id=a,b"
 
 
+@pytest.mark.parametrize(("kind", "status"), [("Practitioner", 200), ("Patient", 200), ("OperationOutcome", 412)])
+def test_a_user_may_be_of_any_type(kind: str, status: int) -> None:
+    hooks = CdsHooks()
+    hooks.service("echo", hook="patient-view", description="A.", prefetch={"user": "{{context.userId}}"})(lambda _: [])
+    context = {"userId": "Practitioner/7", "patientId": "1"}
+    body = hooks.services["echo"].request_body(context, {"user": {"resourceType": kind}})
+    assert app_of(hooks).test_client().post(URL, json=body).status_code == status
+
+
 @pytest.mark.parametrize(("known", "status"), [(True, 200), (False, 500)])
 def test_a_choice_of_actions_is_offered_to_clients_that_support_it_only(known: bool, status: int) -> None:
     actions = tuple(Action.delete(f"Cancel {name}", f"ServiceRequest/{name}") for name in "ab")
