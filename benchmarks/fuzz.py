@@ -30,7 +30,7 @@ from cds_service.application.factory import create_app
 from cds_service.application.warmup import warm
 from cds_service.config.settings import Settings
 from cds_service.demo.ward.chart import Chart
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RESULT = Path(__file__).parent / "results" / "fuzz.json"
@@ -50,9 +50,9 @@ def requests_of(examples: Path) -> list[tuple[str, dict[str, Any]]]:
         request = json.loads((folder / "request.json").read_text("utf-8"))
         bundle = json.loads((folder / "bundle.json").read_text("utf-8"))
         chart = Chart([entry["resource"] for entry in bundle["entry"]])
-        prefetch = chart.fill(SERVICES[request["service"]].prefetch, request["context"])
-        body = {name: request[name] for name in ("hook", "hookInstance", "context")} | {"prefetch": prefetch}
-        found.append((request["service"], body))
+        service, context = SERVICES[request["service"]], request["context"]
+        prefetch = service.fill_prefetch(context, chart.query)
+        found.append((service.id, service.request_body(context, prefetch, hook_instance=request["hookInstance"])))
     return found
 
 
@@ -157,7 +157,7 @@ def main() -> None:
         settings = Settings.from_environment({"RISKCARDS_DATABASE_URL": f"sqlite:///{folder}/fuzz.db"})
         app = create_app(settings)
         # As `serve` does before a worker is ready.
-        warm(app.extensions["riskcards"].answering.pipeline)
+        warm(app.extensions["riskcards"].handler.pipeline)
         seeds = range(options.seed + statuses.total(), options.seed + options.requests)
         fuzzed(app.test_client(), seeds, options.seconds, statuses, faults)
     result = {

@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.hook_latency import padded
 from benchmarks.mapping_way import WAYS
 from cds_service.demo.ward.chart import Chart
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).parent / "results" / "mapping.json"
@@ -42,8 +42,9 @@ def hook_body(bundle: bytes) -> bytes:
     """A patient-view request of about one megabyte: the chart's own prefetch, filled up as a longer stay would be."""
     chart = Chart.from_bundle(json.loads(bundle))
     context = {"patientId": chart.patient["id"], "userId": "Practitioner/x"}
-    prefetch = chart.fill(SERVICES["hospital-risk"].prefetch, context)
-    request = {"hook": "patient-view", "hookInstance": str(uuid.UUID(int=1)), "context": context, "prefetch": prefetch}
+    service = SERVICES["hospital-risk"]
+    prefetch = service.fill_prefetch(context, chart.query)
+    request = service.request_body(context, prefetch, hook_instance=str(uuid.UUID(int=1)))
     return padded(json.dumps(request).encode())
 
 

@@ -36,8 +36,9 @@ def documents(value: Any, kind: str) -> list[dict[str, Any]]:
 
 def ours() -> Way:
     """A hook body as the service reads it: parted, checked strictly, its prefetch mapped."""
-    from cds_service.protocol.hook_request import parse_request
-    from cds_service.protocol.services import SERVICES
+    from cds_hooks import ReceivedRequest
+    from cds_service.hooks.prefetch_parsing import parse_prefetch
+    from cds_service.services import SERVICES
     from fhir_mapping import PatientRecord
     from fhir_mapping.core import moment, parse_instant
 
@@ -48,7 +49,7 @@ def ours() -> Way:
         if kind == "bundle":
             record = PatientRecord.from_json(raw)
         else:
-            request = parse_request(raw, service)
+            request = ReceivedRequest(service, raw).open().read_prefetch(parse_prefetch)
             record = PatientRecord.from_prefetch(
                 request.prefetch,
                 patient_id=request.patient_id,

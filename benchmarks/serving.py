@@ -34,7 +34,7 @@ from benchmarks.hook_latency import padded
 from benchmarks.started import served
 from cds_service.demo.requests import hook_request
 from cds_service.demo.ward.patients import shipped
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 
 RESULT = Path(__file__).parent / "results" / "serving.json"
 SERVICE = "hospital-risk"

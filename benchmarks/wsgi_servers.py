@@ -43,13 +43,13 @@ _APPLICATION = "benchmarks.wsgi_servers:application"
 def application() -> Any:
     """The service as a worker of any server makes it: opened, warmed, settled."""
     from cds_service.application.factory import create_app
+    from cds_service.application.memory import bound_arenas, settle
     from cds_service.application.warmup import warm
     from cds_service.config.settings import Settings
-    from cds_service.runtime.memory import bound_arenas, settle
 
     bound_arenas()
     app = create_app(Settings.from_environment(os.environ))
-    warm(app.extensions["riskcards"].answering.pipeline)
+    warm(app.extensions["riskcards"].handler.pipeline)
     settle()
     return app
 

@@ -13,7 +13,6 @@
 The client is `cds_hooks.client`. Only the blueprint needs Flask, only the client needs requests.
 """
 
-from cds_hooks.admission import Incoming
 from cds_hooks.cards import MAX_SUMMARY, Action, Card, CardCoding, HookResponse, Link, Source, Suggestion
 from cds_hooks.errors import (
     CallFailedError,
@@ -41,9 +40,11 @@ from cds_hooks.errors import (
     operation_outcome,
 )
 from cds_hooks.feedback import AcceptedFeedback, Feedback, OverriddenFeedback, OverrideReason, parse_feedback
+from cds_hooks.flask_app import CdsHooks
 from cds_hooks.hook_request import FHIR_ID, FhirAuthorization, HookRequest, parse_request
 from cds_hooks.keys import ALGORITHMS, MIN_RSA_BITS, FetchedKeys, VerifyingKey, parse_keys, read_keys
-from cds_hooks.openapi import hook_paths, openapi_document
+from cds_hooks.middleware import Incoming, Observer
+from cds_hooks.openapi import OpenApi, openapi_document
 from cds_hooks.prefetch import (
     MAX_ENTRIES,
     Prefetch,
@@ -54,8 +55,8 @@ from cds_hooks.prefetch import (
     fill,
     resource_type,
 )
-from cds_hooks.registry import CdsHooks
-from cds_hooks.services import ServiceDefinition
+from cds_hooks.registry import HookServices
+from cds_hooks.services import ReceivedRequest, ServiceDefinition
 from cds_hooks.strict_json import parse_json
 from cds_hooks.tokens import MemoryReplayStore, ReplayStore, TokenSigner, Trust, TrustedIssuer, VerifiedToken
 
@@ -84,6 +85,7 @@ __all__ = [
     "HookError",
     "HookRequest",
     "HookResponse",
+    "HookServices",
     "Incoming",
     "InvalidAnswerError",
     "KeyRefusedError",
@@ -92,10 +94,13 @@ __all__ = [
     "MemoryReplayStore",
     "MethodNotSupportedError",
     "MissingPrefetchError",
+    "Observer",
+    "OpenApi",
     "OverriddenFeedback",
     "OverrideReason",
     "Prefetch",
     "PrefetchTemplate",
+    "ReceivedRequest",
     "ReplayStore",
     "ServiceDefinition",
     "ServiceDefinitionError",
@@ -117,7 +122,6 @@ __all__ = [
     "complete",
     "fetch_all",
     "fill",
-    "hook_paths",
     "openapi_document",
     "operation_outcome",
     "parse_feedback",

@@ -7,95 +7,82 @@ Every answer that is not 200 is an OperationOutcome.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from cds_hooks.admission import Admission, Incoming, Verifier
-from cds_hooks.cards import HookResponse
-from cds_hooks.errors import (
-    HookError,
-    MethodNotSupportedError,
-    TokenRefusedError,
-    TooLargeError,
-    UnsupportedMediaTypeError,
-    quoted,
-)
+from cds_hooks.errors import HookError, MethodNotSupportedError, TooLargeError, UnsupportedMediaTypeError
+from cds_hooks.middleware import Incoming, Kind
 from cds_hooks.openapi import openapi_document
-from cds_hooks.services import ServiceDefinition
-
-LOG = logging.getLogger("cds_hooks")
+from cds_hooks.registry import HookServices
 
 JSON_TYPES = frozenset({"application/json", "application/fhir+json", "application/json+fhir"})
 """Content types of requests: clients older than 2.0 send the last."""
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-
-
-class HookServices(Protocol):
-    """What the routes need of `cds_hooks.CdsHooks`, which imports this module."""
-
-    @property
-    def services(self) -> Mapping[str, ServiceDefinition]: ...
-    @property
-    def trust(self) -> Verifier | None: ...
-    @property
-    def admission(self) -> Admission: ...
-    @property
-    def allowed_origins(self) -> frozenset[str]: ...
-    @property
-    def open_discovery(self) -> bool: ...
-    @property
-    def max_body_bytes(self) -> int: ...
-    def discovery(self) -> dict[str, Any]: ...
-    def caller(self, authorization: str | None, path: str) -> Any: ...
-    def definition(self, service_id: str) -> ServiceDefinition: ...
-    def answer(self, service_id: str, body: bytes, caller: Any = None) -> HookResponse: ...
-    def receive_feedback(self, service_id: str, body: bytes, caller: Any = None) -> Any: ...
+_CODES = {404: "not-found", 405: "not-supported", 413: "too-costly", 415: "not-supported"}
 
 
 def hooks_blueprint(hooks: HookServices, url_prefix: str = "", name: str = "cds_hooks") -> Blueprint:
-    """The routes of all services of `hooks`, including those registered later."""
+    """The routes of all services of `hooks`, including those registered later, with their errors and headers."""
+    routes = hook_routes(hooks, url_prefix, name)
+    answer_errors(routes, hooks)
+    return routes
+
+
+def hook_routes(hooks: HookServices, url_prefix: str = "", name: str = "cds_hooks") -> Blueprint:
+    """The routes alone, for an application with `answer_errors`."""
     routes = Blueprint(name, __name__, url_prefix=url_prefix or None)
 
     def discovery() -> Response:
         if not hooks.open_discovery:
-            _caller(hooks)
+            with hooks.admission(Incoming("", "discovery", _caller(hooks), 0)):
+                pass
         return json_response(hooks.discovery())
 
     def call(service_id: str) -> Response:
-        hooks.definition(service_id)
-        caller = _caller(hooks)
-        with _body(hooks, service_id, "hook", caller) as body:
-            return json_response(hooks.answer(service_id, body, caller).to_json())
+        with _received(hooks, service_id, "hook") as (body, caller, seconds):
+            return json_response(hooks.answer(service_id, body, caller, seconds).to_json())
 
     def feedback(service_id: str) -> Response:
-        hooks.definition(service_id)
-        caller = _caller(hooks)
-        with _body(hooks, service_id, "feedback", caller) as body:
+        with _received(hooks, service_id, "feedback") as (body, caller, _):
             hooks.receive_feedback(service_id, body, caller)
         return Response(status=200)
 
     def description() -> Response:
-        server = request.url_root if hooks.trust is None else hooks.trust.base_url
-        return json_response(openapi_document(hooks.services.values(), server.rstrip("/")))
+        server = hooks.base_url or request.url_root
+        return json_response(openapi_document(hooks.services.values(), server.rstrip("/"), hooks.openapi))
 
     _route(routes, "/cds-services", "GET", discovery)
     _route(routes, "/cds-services/<service_id>", "POST", call)
     _route(routes, "/cds-services/<service_id>/feedback", "POST", feedback)
     _route(routes, "/openapi.json", "GET", description)
-
-    @routes.errorhandler(HookError)
-    def refused(error: HookError) -> Response:
-        why = error.log_text if isinstance(error, TokenRefusedError) else f"why={quoted(error.diagnostics)}"
-        LOG.info("refused status=%d code=%s %s", error.status, error.code, why)
-        return error_response(error)
-
-    routes.after_request(cors_headers(hooks.allowed_origins))
     return routes
+
+
+def answer_errors(holder: Blueprint | Flask, hooks: HookServices) -> None:
+    """Answers every exception of these routes by its status with an OperationOutcome, and adds the CORS headers."""
+
+    @holder.errorhandler(Exception)
+    def refused(error: Exception) -> Response:
+        found = _http_error(error) if isinstance(error, HTTPException) else hooks.hook_error(error)
+        service = str((request.view_args or {}).get("service_id"))
+        service = str((request.view_args or {}).get("service_id"))
+        hooks.observer.refused(found, service if service in hooks.services else "", g.get("cds_hooks_caller"))
+        return error_response(found)
+
+    holder.after_request(_headers(hooks.allowed_origins))
+
+
+def _http_error(error: HTTPException) -> HookError:
+    if isinstance(error, MethodNotAllowed):
+        return MethodNotSupportedError(tuple(sorted(error.valid_methods or ())))
+    status = error.code or 500
+    return HookError(status, _CODES.get(status, "processing"), error.name)
 
 
 def error_response(error: HookError) -> Response:
@@ -132,30 +119,42 @@ def _route(routes: Blueprint, path: str, method: str, view: Callable[..., Respon
 
 
 def _caller(hooks: HookServices) -> Any:
-    return hooks.caller(request.headers.get("Authorization"), request.path)
+    """The verified client, also kept for the log of a refusal."""
+    g.cds_hooks_caller = caller = hooks.caller(request.headers.get("Authorization"), request.path)
+    return caller
 
 
 @contextmanager
-def _body(hooks: HookServices, service_id: str, kind: str, caller: Any) -> Iterator[bytes]:
-    """The body, after `admission`, of which errors pass. Raises TooLargeError, UnsupportedMediaTypeError."""
+def _received(hooks: HookServices, service_id: str, kind: Kind) -> Iterator[tuple[bytes, Any, float]]:
+    """(the body, the caller, the seconds taken without reading the body), within `admission`. Raises HookError."""
+    started = time.perf_counter()
+    hooks.definition(service_id)
+    caller = _caller(hooks)
+    seconds = time.perf_counter() - started
+    with hooks.admission(Incoming(service_id, kind, caller, request.content_length)):
+        yield _body(hooks.max_body_bytes), caller, seconds
+    hooks.observer.answered(service_id, kind, caller, time.perf_counter() - started)
+
+
+def _body(most: int) -> bytes:
     if request.mimetype not in JSON_TYPES:
         raise UnsupportedMediaTypeError("Content-Type must be application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaTypeError("the body must not be compressed")
-    length, most = request.content_length, hooks.max_body_bytes
-    if length is not None and length > most:
+    if (request.content_length or 0) > most:
         raise TooLargeError(f"a body holds at most {most} bytes")
     # A chunked body states no length and would be cut at the limit silently: one byte more shows that it goes on.
     request.max_content_length = most + 1
-    with hooks.admission(Incoming(service_id, kind, caller, length)):
-        body = request.get_data(cache=False)
-        if len(body) > most:
-            raise TooLargeError(f"a body holds at most {most} bytes")
-        yield body
+    body = request.get_data(cache=False)
+    if len(body) > most:
+        raise TooLargeError(f"a body holds at most {most} bytes")
+    return body
 
 
-def cors_headers(allowed: Collection[str]) -> Callable[[Response], Response]:
-    """Adds CORS headers for the allowed origins, or `*` (CDS Hooks, "Cross-Origin Resource Sharing")."""
+def _headers(allowed: Collection[str]) -> Callable[[Response], Response]:
+    """Adds `nosniff`, `no-store`, and CORS headers for the allowed origins, or `*` (CDS Hooks, "Cross-Origin Resource
+    Sharing").
+    """
 
     def add(response: Response) -> Response:
         origin = request.headers.get("Origin")

@@ -21,6 +21,7 @@ from cds_hooks.errors import CardError
 
 Indicator = Literal["info", "warning", "critical"]
 SelectionBehavior = Literal["at-most-one", "any"]
+ActionSelection = Literal["all", "any", "at-most-one"]
 ActionType = Literal["create", "update", "delete"]
 LinkType = Literal["absolute", "smart"]
 MAX_SUMMARY = 139
@@ -166,15 +167,22 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A suggestion that a clinician may accept; its actions are done together."""
+    """A suggestion that a clinician may accept; its actions are done together.
+
+    `action_selection_behavior` (3.0) lets the clinician choose among them, and only a client that is known to support
+    it may get one (CDS Hooks, "Capability Documentation"): see `HookServices.action_selection`.
+    """
 
     label: str
     actions: tuple[Action, ...] = ()
     uuid: str = field(default_factory=new_uuid)
     is_recommended: bool = False
+    action_selection_behavior: ActionSelection | None = None
 
     def __post_init__(self) -> None:
         _require_text(self.label, "suggestion.label")
+        if self.action_selection_behavior is not None:
+            _require_one_of(self.action_selection_behavior, ActionSelection, "suggestion.actionSelectionBehavior")
         _require_text(self.uuid, "suggestion.uuid")
         object.__setattr__(self, "actions", _tuple_of(self.actions, Action, "suggestion.actions"))
 
@@ -185,6 +193,7 @@ class Suggestion:
                 "uuid": self.uuid,
                 "isRecommended": self.is_recommended or None,
                 "actions": [action.to_json() for action in self.actions],
+                "actionSelectionBehavior": self.action_selection_behavior,
             }
         )
 
@@ -192,7 +201,13 @@ class Suggestion:
     def from_json(cls, raw: Any) -> Suggestion:
         item = _object(raw, "suggestion")
         actions = tuple(Action.from_json(each) for each in _list(item, "actions"))
-        return cls(_member(item, "label"), actions, item.get("uuid") or new_uuid(), item.get("isRecommended") is True)
+        return cls(
+            label=_member(item, "label"),
+            actions=actions,
+            uuid=item.get("uuid") or new_uuid(),
+            is_recommended=item.get("isRecommended") is True,
+            action_selection_behavior=item.get("actionSelectionBehavior"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

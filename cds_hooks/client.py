@@ -3,14 +3,13 @@
 client = HookClient("https://cds.example.org", signer=TokenSigner("https://ehr.example.org", key, "key-1"))
 service = client.discover()[0]
 context = {"userId": "Practitioner/7", "patientId": "1"}
-prefetch = fill_prefetch(service, context, FhirServer("https://ehr.example.org/fhir").read)
+prefetch = service.fill_prefetch(context, FhirServer("https://ehr.example.org/fhir").read)
 for card in client.call(service, context, prefetch).cards:
     print(card.indicator, card.summary)
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,7 +28,6 @@ from cds_hooks.errors import (
 )
 from cds_hooks.feedback import Feedback
 from cds_hooks.hook_request import FhirAuthorization
-from cds_hooks.prefetch import Fetch, fetch_all, fill
 from cds_hooks.services import ServiceDefinition
 from cds_hooks.strict_json import parse_json
 from cds_hooks.tokens import TokenSigner
@@ -64,17 +62,6 @@ class FhirServer:
             return parse_json(body)
         except HookError:
             raise FetchError("not-json") from None
-
-
-def fill_prefetch(service: ServiceDefinition, context: Mapping[str, Any], read: Fetch) -> dict[str, Any]:
-    """The prefetch that a service asks for, read from a FHIR server; what cannot be read is null in the request.
-
-    Templates with a token that the context lacks are left out (CDS Hooks, "Prefetch Template").
-    """
-    queries = {key: fill(template, context) for key, template in service.prefetch.items()}
-    wanted = {key: query for key, query in queries.items() if query is not None}
-    found, _ = fetch_all(wanted, read)
-    return {key: found.get(key) for key in wanted}
 
 
 class HookClient:
@@ -117,17 +104,9 @@ class HookClient:
         hook_instance: str | None = None,
     ) -> HookResponse:
         """The cards of a service for one firing of its hook."""
-        body: dict[str, Any] = {
-            "hook": service.hook,
-            "hookInstance": hook_instance or str(uuid.uuid4()),
-            "context": dict(context),
-        }
-        if fhir_server is not None:
-            body["fhirServer"] = fhir_server
-        if authorization is not None:
-            body["fhirAuthorization"] = authorization.to_json()
-        if prefetch is not None:
-            body["prefetch"] = dict(prefetch)
+        body = service.request_body(
+            context, prefetch, fhir_server=fhir_server, authorization=authorization, hook_instance=hook_instance
+        )
         answer = self._call("POST", f"/cds-services/{service.id}", body)
         try:
             return HookResponse.from_json(answer)

@@ -31,7 +31,9 @@ and `reason` never hold patient data.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 _MAX_LOGGED = 300
@@ -49,6 +51,11 @@ class HookError(Exception):
         self.code = code
         self.diagnostics = diagnostics
         self.retry_after = retry_after
+
+    @property
+    def log_text(self) -> str:
+        """`name=value ...` on one line: what the log has besides status and code."""
+        return f"why={quoted(self.diagnostics)}"
 
     def to_outcome(self) -> dict[str, Any]:
         """The FHIR OperationOutcome of this error."""
@@ -146,11 +153,23 @@ class UnsupportedMediaTypeError(HookError):
 
 
 class HandlerFailedError(HookError):
-    """500. The message of the cause is never shown: it may quote patient data. `incident` is also in the log."""
+    """HandlerFailedError(error)   500. `incident` is in the answer and in the log.
 
-    def __init__(self, incident: str) -> None:
-        super().__init__(500, "exception", f"internal error; incident {incident}")
-        self.incident = incident
+    The log has the type of the cause and its line of code, never the message, which may quote patient data.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        self.incident = uuid.uuid4().hex[:12]
+        super().__init__(500, "exception", f"internal error; incident {self.incident}")
+        trace = cause.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown"
+        self._log_text = f"incident={self.incident} error={cause.__class__.__name__} at={place}"
+
+    @property
+    def log_text(self) -> str:
+        return self._log_text
 
 
 class UnavailableError(HookError):

@@ -27,10 +27,11 @@ HOOK_CONTEXT: Mapping[str, tuple[str, ...]] = {
     "encounter-discharge": ("userId", "patientId", "encounterId"),
     "order-select": ("userId", "patientId", "selections", "draftOrders"),
     "order-sign": ("userId", "patientId", "draftOrders"),
+    "order-dispatch": ("patientId", "dispatchedOrders"),
     "appointment-book": ("userId", "patientId", "appointments"),
 }
 """Required members of `context` by hook, as the hook definitions have them; other hooks name theirs when registered."""
-_OBJECTS = {"draftOrders": dict, "appointments": dict, "selections": list}
+_OBJECTS = {"draftOrders": dict, "appointments": dict, "selections": list, "dispatchedOrders": list}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from cds_hooks.services import ServiceDefinition
@@ -16,7 +17,7 @@ OUTCOME: dict[str, Any] = {
     "description": "An OperationOutcome that says what is wrong.",
     "content": {"application/json": {"schema": OPERATION_OUTCOME}},
 }
-REFUSALS = (400, 401, 403, 404, 412, 413, 415, 429, 503)
+REFUSALS = (400, 401, 403, 404, 412, 413, 415, 429, 500, 503)
 """Statuses, other than 200, of a hook and of feedback."""
 _ID = {"type": "string", "pattern": r"^[A-Za-z0-9\-.]{1,64}$"}
 _CARDS: dict[str, Any] = {
@@ -60,23 +61,34 @@ _FEEDBACK: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class OpenApi:
+    """What the document says of an application besides its services; `paths` are its other path items."""
+
+    title: str = "CDS Hooks"
+    version: str = "1"
+    description: str = "CDS Hooks services."
+    paths: Mapping[str, Any] = field(default_factory=dict)
+
+
 def openapi_document(
-    services: Iterable[ServiceDefinition], server: str, title: str = "CDS Hooks", version: str = "1"
+    services: Iterable[ServiceDefinition], server: str, about: OpenApi | None = None
 ) -> dict[str, Any]:
     """The document of `GET /openapi.json`. `server` is the public address."""
+    about = about or OpenApi()
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": version, "description": "CDS Hooks services."},
+        "info": {"title": about.title, "version": about.version, "description": about.description},
         "servers": [{"url": server}],
-        "paths": hook_paths(services, (*REFUSALS, 500)),
+        "paths": {**_hook_paths(services), **about.paths},
     }
 
 
-def hook_paths(services: Iterable[ServiceDefinition], refusals: Iterable[int] = REFUSALS) -> dict[str, Any]:
+def _hook_paths(services: Iterable[ServiceDefinition]) -> dict[str, Any]:
     """The path items of discovery, of the services and of their feedback."""
     listed = list(services)
     service = path_parameter("service_id", sorted(each.id for each in listed))
-    refused = {str(status): OUTCOME for status in refusals}
+    refused = {str(status): OUTCOME for status in REFUSALS}
     feedback = {"summary": "Feedback on cards", "responses": {"200": {"description": "Kept."}, **refused}}
     return {
         "/cds-services": {"get": operation("Discovery", {"type": "object"}, {"401": OUTCOME, "503": OUTCOME})},

@@ -10,7 +10,8 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 from cds_hooks.errors import (
@@ -20,20 +21,17 @@ from cds_hooks.errors import (
     ServiceDefinitionError,
     TooLargeError,
 )
+from cds_hooks.prefetch_tokens import Surroundings, Token
 
 MAX_ENTRIES = 20_000
 PARALLEL_FETCHES = 4
-USER_TOKENS: Mapping[str, str] = {
-    "userPractitionerId": "Practitioner",
-    "userPractitionerRoleId": "PractitionerRole",
-    "userPatientId": "Patient",
-    "userRelatedPersonId": "RelatedPerson",
-}
-"""Token -> the resource type that `context.userId` must name (CDS Hooks, "Prefetch tokens identifying the user")."""
 _TOKEN = re.compile(r"\{\{(.*?)\}\}")
-_CONTEXT = re.compile(r"context\.(\w+)\Z")
-_INSTANCE = re.compile(r"[A-Z][A-Za-z]+/(?:\{\{[\w.]+\}\}|[A-Za-z0-9\-.]{1,64})\Z")
+_ID = r"[A-Za-z0-9\-.]{1,64}"
+_INSTANCE = re.compile(rf"[A-Z][A-Za-z]+/(?:\{{\{{.*\}}\}}|{_ID})\Z")
+_FILLED = re.compile(rf"[A-Z][A-Za-z]+/(?!\.{{1,2}}\Z){_ID}\Z")
 _TYPE = re.compile(r"[A-Z][A-Za-z]+\Z")
+_USER = "{{context.userId}}"
+"""The one template without a resource type: a read of the current user."""
 
 
 class UnreadBundle(Protocol):
@@ -132,11 +130,12 @@ class PrefetchTemplate:
         if not isinstance(self.text, str) or not self.text:
             raise ServiceDefinitionError("a prefetch template is a non-empty string")
         path, question, query = self.text.partition("?")
-        if not (_TYPE.match(path) if question else _INSTANCE.match(path)):
+        if not (_TYPE.match(path) if question else _INSTANCE.match(path) or self.text == _USER):
             raise ServiceDefinitionError(f"{self.text}: expected Type/id or Type?search")
-        for token in _TOKEN.findall(self.text):
-            if token not in USER_TOKENS and not _CONTEXT.match(token):
-                raise ServiceDefinitionError(f"{self.text}: unknown token {{{{{token}}}}}")
+        try:
+            tokens_of(self.text)
+        except ServiceDefinitionError as error:
+            raise ServiceDefinitionError(f"{self.text}: {error}") from None
         if any(brackets in _TOKEN.sub("", self.text) for brackets in ("{{", "}}")):
             raise ServiceDefinitionError(f"{self.text}: a token is not closed")
         names = [pair.partition("=")[0] for pair in query.split("&")] if question else []
@@ -154,24 +153,40 @@ class PrefetchTemplate:
     @property
     def context_fields(self) -> frozenset[str]:
         """The members of `context` that the template needs."""
-        found = _TOKEN.findall(self.text)
-        return frozenset("userId" if token in USER_TOKENS else token.removeprefix("context.") for token in found)
+        return frozenset(name for token in tokens_of(self.text) for name in token.context_fields)
 
-    def fill(self, context: Mapping[str, Any]) -> str | None:
-        return fill(self.text, context)
+    @property
+    def keys(self) -> frozenset[str]:
+        """The other prefetch keys that the template needs."""
+        return _keys(self.text)
+
+
+@lru_cache(maxsize=1024)
+def tokens_of(template: str) -> tuple[Token, ...]:
+    """Raises ServiceDefinitionError for a token that the specification does not have."""
+    return tuple(map(Token, _TOKEN.findall(template)))
+
+
+def _keys(template: str) -> frozenset[str]:
+    try:
+        return frozenset(key for token in tokens_of(template) for key in token.keys)
+    except ServiceDefinitionError:
+        return frozenset()
 
 
 def resource_type(template: str) -> str:
-    """The resource type of a template.
+    """The resource type of a template; "" for `{{context.userId}}`, which reads a user of any type.
 
     >>> resource_type("Observation?patient={{context.patientId}}")
     'Observation'
     """
-    return template.split("?")[0].split("/")[0]
+    return "" if template == _USER else template.split("?")[0].split("/")[0]
 
 
-def fill(template: str, context: Mapping[str, Any]) -> str | None:
-    """A template with its tokens replaced, or None when the context lacks one or it is not a string.
+def fill(template: str, context: Mapping[str, Any], around: Surroundings | None = None) -> str | None:
+    """A template with its tokens replaced; None where one has no value or is unknown, or the result is no FHIR read.
+
+    `around` has what simpler FHIRPath may need besides: other prefetch values, a reader, the day.
 
     >>> fill("Patient/{{context.patientId}}", {"patientId": "p1"})
     'Patient/p1'
@@ -180,30 +195,29 @@ def fill(template: str, context: Mapping[str, Any]) -> str | None:
     >>> fill("Practitioner/{{userPractitionerId}}", {"userId": "Patient/7"}) is None
     True
     """
-    values = {token: _value(token, context) for token in _TOKEN.findall(template)}
-    if not all(values.values()):
+    around = around or Surroundings(context)
+    try:
+        values = [token.value(around) for token in tokens_of(template)]
+    except ServiceDefinitionError:
         return None
-    return _TOKEN.sub(lambda match: str(values[match[1]]), template)
-
-
-def _value(token: str, context: Mapping[str, Any]) -> str | None:
-    if token in USER_TOKENS:
-        kind, _, identifier = str(context.get("userId") or "").rpartition("/")
-        return identifier if kind == USER_TOKENS[token] else None
-    named = _CONTEXT.match(token)
-    found = context.get(named[1]) if named else None
-    return found if isinstance(found, str) else None
+    if not all(values):
+        return None
+    left = iter(values)
+    filled = _TOKEN.sub(lambda _: str(next(left)), template)
+    return filled if "?" in filled or _FILLED.match(filled) else None
 
 
 def arrived(value: Any, kind: str) -> bool:
     """Whether a prefetch value answers a template for resources of this kind: a Bundle, or one such resource.
 
-    null, an empty object, an OperationOutcome and a resource of another kind do not: they count as not fetched.
+    null, an empty object, an OperationOutcome and a resource of another kind do not: they count as not fetched. A kind
+    of "" is answered by any resource.
 
     >>> arrived({"resourceType": "Bundle"}, "Observation"), arrived({"resourceType": "OperationOutcome"}, "Patient")
     (True, False)
     """
-    return _member(value, "resourceType") in ("Bundle", kind)
+    found = _member(value, "resourceType")
+    return found in ("Bundle", kind) or (not kind and isinstance(found, str) and found != "OperationOutcome")
 
 
 def _member(value: Any, name: str) -> Any:
@@ -227,14 +241,39 @@ def fetch_all(queries: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any],
     return found, failed
 
 
+def fetch_templates(
+    templates: Mapping[str, str], around: Surroundings, fetch: Fetch
+) -> tuple[dict[str, Any], dict[str, FetchError]]:
+    """(fetched resources, errors), each by key. A template that needs another one's resources is fetched after it.
+
+    Templates that cannot be filled are left out. Raises ServiceDefinitionError for templates that need each other.
+    """
+    found: dict[str, Any] = {}
+    failed: dict[str, FetchError] = {}
+    waiting = dict(templates)
+    while waiting:
+        ready = {key: text for key, text in waiting.items() if not _keys(text) & waiting.keys()}
+        if not ready:
+            raise ServiceDefinitionError(f"prefetch: {', '.join(waiting)} depend on each other")
+        at_hand = replace(around, prefetch={**around.prefetch, **found}, read=fetch)
+        queries = {key: fill(text, around.context, at_hand) for key, text in ready.items()}
+        came, errors = fetch_all({key: query for key, query in queries.items() if query is not None}, fetch)
+        found, failed = found | came, failed | errors
+        waiting = {key: text for key, text in waiting.items() if key not in ready}
+    return found, failed
+
+
 def complete(
     templates: Mapping[str, str],
     prefetch: Mapping[str, Any],
     context: Mapping[str, Any],
     fetch: Fetch | None = None,
     required: Iterable[str] = (),
+    server: str = "",
 ) -> dict[str, Any]:
     """The prefetch with every template's key: the value as it came, the fetched one, or None.
+
+    `server` is the base URL of the FHIR server that `fetch` reads.
 
     Raises MissingPrefetchError 412 naming the `required` templates that stay missing.
 
@@ -249,8 +288,9 @@ patient = Patient/{{context.patientId}}
     }
     why = ""
     if fetch is not None:
-        missing = {key: fill(templates[key], context) for key, value in whole.items() if value is None}
-        found, failed = fetch_all({key: query for key, query in missing.items() if query is not None}, fetch)
+        missing = {key: templates[key] for key, value in whole.items() if value is None}
+        around = Surroundings(context, {key: value for key, value in whole.items() if value is not None}, server=server)
+        found, failed = fetch_templates(missing, around, fetch)
         whole |= {key: value for key, value in found.items() if arrived(value, resource_type(templates[key]))}
         why = "".join(f" (fetching {key} failed: {error.reason})" for key, error in failed.items())
     absent = {key: templates[key] for key in required if whole[key] is None}

@@ -91,12 +91,19 @@ class TrustedIssuer:
 
     def __post_init__(self) -> None:
         if (self.jwks is None) == (not self.jwks_url):
-            raise KeyRefusedError(f"{self.issuer}: exactly one of jwks and jwks_url is required")
-        if self.jwks_url and urlsplit(self.jwks_url).scheme != "https":
+            raise KeyRefusedError(f"{self.issuer}: exactly one of jwks (the keys themselves) and jwks_url is required")
+        if self.jwks_url and urlsplit(str(self.jwks_url)).scheme != "https":
             raise KeyRefusedError(f"{self.issuer}.jwks_url: an https URL is required")
         wrong = sorted(set(self.algorithms) - set(ALGORITHMS))
         if wrong:
-            raise KeyRefusedError(f"{self.issuer}.algorithms: {wrong[0]!r} is not allowed")
+            allowed = ", ".join(ALGORITHMS)
+            raise KeyRefusedError(f"{self.issuer}.algorithms: {wrong[0]!r} is not allowed; there are {allowed}")
+        if type(self.max_lifetime) is not int or not 1 <= self.max_lifetime <= 3600:
+            raise KeyRefusedError(f"{self.issuer}.max_lifetime: 1 to 3600 seconds")
+        for url in self.jku:
+            # Only compared, never fetched: a test client's http address harms nobody.
+            if urlsplit(url).scheme not in {"http", "https"}:
+                raise KeyRefusedError(f"{self.issuer}.jku: {url!r} is not an absolute http(s) URL")
         if self.jwks is not None:
             object.__setattr__(self, "keys", read_keys(self.jwks))
 

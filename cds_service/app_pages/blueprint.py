@@ -37,7 +37,6 @@ from cds_service.config.modes import Mode
 from cds_service.explanations.notes import find_note, whole_note
 from cds_service.hooks.estimate_records import estimate_record
 from cds_service.hooks.hook_handler import HookHandler
-from cds_service.runtime.admission import OverloadedError
 from cds_service.store.errors import StoreError, TooMuchFeedbackError
 from cds_service.store.store import CardRecord
 from fhir_mapping import FhirMappingError, ForeignPatientError, PatientRecord
@@ -64,11 +63,11 @@ _FILES = frozenset({"app.css", "shared.css", "app.js", "app.svg"})
 
 
 def app_pages(
-    name: str, url_prefix: str, source: ChartSource, answering: HookHandler, frames: Sequence[str] = ()
+    name: str, url_prefix: str, source: ChartSource, handler: HookHandler, frames: Sequence[str] = ()
 ) -> Blueprint:
     """Returns the app's blueprint for the charts of a source. `frames` may embed its pages when no chart is open."""
     pages = Blueprint(name, __name__, url_prefix=url_prefix)
-    view = _Pages(source, answering)
+    view = _Pages(source, handler)
     pages.add_url_rule("/<session>/", "page", view.page)
     pages.add_url_rule("/<session>/course", "course", view.course)
     pages.add_url_rule("/<session>/drivers", "drivers", view.drivers)
@@ -80,7 +79,6 @@ def app_pages(
     pages.register_error_handler(HookError, _problem)
     pages.register_error_handler(FhirMappingError, _unusable)
     pages.register_error_handler(StoreError, _store_down)
-    pages.register_error_handler(OverloadedError, _overloaded)
     pages.register_error_handler(TooMuchFeedbackError, _much)
     pages.before_request(lambda: setattr(g, "frame_ancestors", " ".join(frames) or "'none'"))
     pages.after_request(_secure)
@@ -107,16 +105,16 @@ def _stylesheets() -> Mapping[str, str]:
 class _Pages:
     """The views over one source of charts."""
 
-    def __init__(self, source: ChartSource, answering: HookHandler) -> None:
+    def __init__(self, source: ChartSource, handler: HookHandler) -> None:
         self.source = source
-        self.answering = answering
+        self.handler = handler
 
     def page(self, session: str) -> Response:
         chart, record = self._open(session)
         assessments = self._assess(chart, record)
         shown = self._record(session, chart, record, assessments)
-        page = page_of(chart, record, assessments, self.answering.pipeline, shown)
-        site = urlsplit(self.answering.settings.public_url).path.rstrip("/")
+        page = page_of(chart, record, assessments, self.handler.pipeline, shown)
+        site = urlsplit(self.handler.settings.public_url).path.rstrip("/")
         return _html("app_page.html", page=page, places=PLACES, opinions=OPINIONS, site=site)
 
     def course(self, session: str) -> Response:
@@ -126,12 +124,12 @@ class _Pages:
 
     def drivers(self, session: str) -> Response:
         chart, record = self._open(session)
-        drivers = drivers_of(record, self._assess(chart, record), self.answering.pipeline)
+        drivers = drivers_of(record, self._assess(chart, record), self.handler.pipeline)
         return _html("app_drivers_page.html", "_app_drivers.html", drivers=drivers, asked=True, **_head(chart, record))
 
     def what_if(self, session: str) -> Response:
         chart, record = self._open(session)
-        pipeline, before = self.answering.pipeline, self._assess(chart, record)
+        pipeline, before = self.handler.pipeline, self._assess(chart, record)
         offered = levers(before, record, models_of(before, pipeline))
         question, fault = WhatIfQuestion({}), ""
         try:
@@ -160,7 +158,7 @@ class _Pages:
         note = find_note(record.notes(), key)
         if note is None:
             raise HookError(404, "not-found", "This note is no longer in the chart.")
-        findings = self.answering.pipeline.reader.read(record.notes()).findings
+        findings = self.handler.pipeline.reader.read(record.notes()).findings
         return _html("app_note.html", note=whole_note(note, findings), **_head(chart, record))
 
     def style(self, session: str) -> Response:
@@ -174,50 +172,50 @@ class _Pages:
         if opinion not in OPINIONS:
             raise HookError(400, "value", "Choose useful or not useful.")
         # Only the reader of the page has its id, so the id also protects the form against CSRF.
-        store = self.answering.store
+        store = self.handler.store
         if not 0 < len(shown) <= 36 or store.card_service(shown) != SERVICE or store.hook_of(shown) != _mark(session):
             raise HookError(404, "not-found", "This page has expired. Open the app again.")
         entry: dict[str, Any] = {"card": shown, "outcome": opinion, "outcomeTimestamp": datetime.now(UTC).isoformat()}
         if comment:
             entry["overrideReason"] = {"userComment": comment}
         store.add_feedback([entry], chart.user)
-        self.answering.metrics.feedback(SERVICE, opinion)
+        self.handler.metrics.feedback(SERVICE, opinion)
         return _html("app_thanks.html", "_app_thanks.html", opinion=OPINIONS[opinion], comment=bool(comment))
 
     def _open(self, session: str) -> tuple[OpenChart, PatientRecord]:
         """The chart and its record. Raises HookError: 403 if estimates may not be shown, else the source's."""
         chart = self.source(session)
         _frame(chart)
-        mode = self.answering.modes.of(MODE_OF, chart.tenant)
-        pilot = mode is Mode.PILOT and chart.user in self.answering.settings.pilot_users
+        mode = self.handler.modes.of(MODE_OF, chart.tenant)
+        pilot = mode is Mode.PILOT and chart.user in self.handler.settings.pilot_users
         if (mode is not Mode.LIVE and not pilot) or not self._pipeline(chart).models:
             raise HookError(403, "suppressed", "Risk estimates are currently switched off here.")
         # Without a user the EHR's own access rules apply; with one, the role must be allowed.
-        if chart.user and chart.user.partition("/")[0] not in self.answering.settings.roles:
+        if chart.user and chart.user.partition("/")[0] not in self.handler.settings.roles:
             raise HookError(403, "suppressed", "Risk estimates are available to clinicians of this site only.")
         try:
             return chart, chart.read()
         except ForeignPatientError:
-            self.answering.store.record_event("foreign-patient", "", {"service": SERVICE})
+            self.handler.store.record_event("foreign-patient", "", {"service": SERVICE})
             raise HookError(412, "conflict", "The chart contains data of another patient: no estimate.") from None
 
     def _assess(self, chart: OpenChart, record: PatientRecord) -> list[Assessment]:
-        deadline = time.monotonic() + self.answering.settings.deadline_seconds
+        deadline = time.monotonic() + self.handler.settings.deadline_seconds
         pipeline = self._pipeline(chart)
-        with self.answering.admission.enter():
+        with self.handler.admission.enter():
             return [pipeline.assess(record, task, deadline) for task in pipeline.models]
 
     def _pipeline(self, chart: OpenChart) -> Pipeline:
         """The pipeline with the tasks that are not off."""
-        pipeline = self.answering.pipeline
-        return pipeline.only(self.answering.modes.active(pipeline.models, chart.tenant))
+        pipeline = self.handler.pipeline
+        return pipeline.only(self.handler.modes.active(pipeline.models, chart.tenant))
 
     def _record(self, session: str, chart: OpenChart, record: PatientRecord, assessments: Sequence[Assessment]) -> str:
         """Records the estimates before they are shown and returns the id. Raises StoreError: nothing is shown."""
         shown = str(uuid.uuid4())
         stay = record.current_stay.source if record.current_stay else None
-        models = self.answering.pipeline.models
-        self.answering.store.record_card(
+        models = self.handler.pipeline.models
+        self.handler.store.record_card(
             CardRecord(
                 uuid=shown,
                 service=SERVICE,
@@ -238,8 +236,8 @@ class _Pages:
         stay = record.current_stay
         if stay is None:
             return (), True
-        deadline = time.monotonic() + self.answering.settings.deadline_seconds
-        pipeline, admission = self._pipeline(chart), self.answering.admission
+        deadline = time.monotonic() + self.handler.settings.deadline_seconds
+        pipeline, admission = self._pipeline(chart), self.handler.admission
         estimated = list(estimates_over(chart.read, record, pipeline, admission, deadline))
         whole = len(estimated) == len(moments(stay.start, record.prediction_time))
         views = (
@@ -278,10 +276,6 @@ def _problem(error: HookError) -> Response:
 
 def _unusable(error: FhirMappingError) -> Response:
     return _problem(HookError(412, "structure", f"The chart cannot be used: {error}"))
-
-
-def _overloaded(error: OverloadedError) -> Response:
-    return _problem(HookError(503, "throttled", str(error), retry_after=error.retry_after))
 
 
 def _much(_: TooMuchFeedbackError) -> Response:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cds_service.access.admission import Admission
 from cds_service.app_pages.chart import ReadAt
 from cds_service.cards.wording import outcome_name, percent
 from cds_service.explanations.formatting import format_moment
 from cds_service.explanations.risk_now import format_interval
 from cds_service.explanations.svg import Point, nice_top, polyline
-from cds_service.runtime.admission import Admission
 from fhir_mapping import PatientRecord
 from risk_model import TASKS, NoteFindings, Pipeline, RiskEstimate
 

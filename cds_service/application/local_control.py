@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cds_service.access.clients import ClientsUnavailableError
+from cds_service.application.control_socket import ControlError, ControlSocket
 from cds_service.application.parts import ServiceParts
-from cds_service.auth.clients import ClientsUnavailableError
 from cds_service.config.modes import EVERY, TASK, Mode
 from cds_service.config.settings import Settings
-from cds_service.protocol.services import SERVICES
-from cds_service.runtime.control import ControlError, ControlSocket
+from cds_service.services import SERVICES
 from cds_service.store.engine import default_key_file, file_of
 from cds_service.store.errors import StoreError
 from cds_service.store.places import own_run_folder
@@ -78,7 +78,7 @@ class LocalControl:
         tasks = {f"{TASK}{task}" for each in SERVICES.values() for task in each.tasks}
         if mode not in set(Mode) or service not in {EVERY, *SERVICES, *tasks} or not tenant:
             return {"error": "unknown mode or service"}
-        board = self._parts.answering.modes
+        board = self._parts.handler.modes
         # Only what shows less: a `live` that stays here alone would outlast an `off` that another machine sets.
         kept_here = mode in {Mode.OFF, Mode.SILENT}
         if not store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,24 +9,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import ParamSpec, TypedDict, TypeVar, Unpack
 
-from flask import g, request
-
-from cds_hooks import TokenRefusedError
-from cds_service.auth.clients import ClientsFile
-from cds_service.auth.tokens import Caller, TokenVerifier
+from cds_service.access.admission import Admission, RateLimit
+from cds_service.access.clients import ClientsFile
+from cds_service.access.deadlines import DeadlineRunner
+from cds_service.access.tokens import TokenVerifier
 from cds_service.config.settings import Settings
 from cds_service.hooks.hook_handler import HookHandler
 from cds_service.hooks.request_trace import RequestTrace
 from cds_service.monitoring.gauges import Gauges
 from cds_service.monitoring.metrics import Metrics
 from cds_service.net.outbound import Networks
-from cds_service.runtime.admission import Admission, RateLimit
-from cds_service.runtime.deadlines import DeadlineRunner
 from cds_service.smart.parts import SmartParts
 from cds_service.store.store import Store
 from risk_model import Pipeline
 
-LOG = logging.getLogger("riskcards")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -59,12 +54,11 @@ class ServiceParts:
     """
 
     settings: Settings
-    answering: HookHandler
+    handler: HookHandler
     store: Store
     metrics: Metrics
     gauges: Gauges
     admission: Admission
-    rate: RateLimit
     verifier: TokenVerifier | None
     clients: ClientsFile | None
     smart: SmartParts | None
@@ -88,7 +82,13 @@ class ServiceParts:
         verifier = None
         if clients is not None:
             replay = _TimedReplay(store, settings.deadline_seconds)
-            verifier = TokenVerifier(lambda: clients.clients, replay, Networks.of(settings.private_networks))
+            verifier = TokenVerifier(
+                lambda: clients.clients,
+                replay,
+                Networks.of(settings.private_networks),
+                base_url=settings.public_url.rstrip("/"),
+                rate=RateLimit(settings.requests_per_minute),
+            )
         admission = Admission(
             settings.max_active, settings.max_waiting, settings.deadline_seconds, settings.max_held_bytes
         )
@@ -101,7 +101,6 @@ class ServiceParts:
             metrics,
             Gauges(store, pipeline.models),
             admission,
-            RateLimit(settings.requests_per_minute),
             verifier,
             clients,
             smart,
@@ -109,11 +108,11 @@ class ServiceParts:
 
     @property
     def pipeline(self) -> Pipeline:
-        return self.answering.pipeline
+        return self.handler.pipeline
 
     def in_time(self, step: Callable[_P, _T], /, *args: _P.args, **more: _P.kwargs) -> _T:
         """The result of a step that uses the store. Raises StoreError after the seconds that an answer may take."""
-        return self.answering.steps.run(self._until(), step, *args, **more)
+        return self.handler.steps.run(self._until(), step, *args, **more)
 
     def watched(self, step: Callable[_P, _T], /, *args: _P.args, **more: _P.kwargs) -> _T:
         """As `in_time`, for readiness and metrics: in threads of their own, so that no hook waits for them."""
@@ -121,21 +120,3 @@ class ServiceParts:
 
     def _until(self) -> float:
         return time.monotonic() + self.settings.deadline_seconds
-
-    def caller(self) -> Caller | None:
-        """The client that the token names; None where no clients are configured. Raises TokenRefusedError, StoreError.
-
-        The token's audience is compared with our configured address, never with the Host header.
-        """
-        if self.verifier is None:
-            return None
-        url = f"{self.settings.public_url.rstrip('/')}{request.path}"
-        try:
-            caller = self.verifier.verify(request.headers.get("Authorization"), url)
-        except TokenRefusedError as error:
-            self.metrics.token_refused()
-            LOG.info("token refused %s", error.log_text)
-            raise
-        g.riskcards_client = caller.client.name
-        self.rate.take(caller.client.name)
-        return caller

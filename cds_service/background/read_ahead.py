@@ -19,11 +19,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from artifact_store import MemoryCache
+from cds_service.access.deadlines import DeadlineRunner
 from cds_service.background.language_models import stage1_name
 from cds_service.background.leases import Leases
 from cds_service.config.settings import Settings
 from cds_service.oauth.vault import Vault, open_cipher
-from cds_service.runtime.deadlines import DeadlineRunner
 from cds_service.store.errors import StoreError
 from cds_service.store.store import Store
 from fhir_mapping import Note

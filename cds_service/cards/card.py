@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Any
 
 from cds_hooks import MAX_SUMMARY, Action, Card, CardCoding, Link, Source, Suggestion
 from cds_hooks.cards import new_uuid
@@ -59,7 +58,7 @@ def build_card(
     save_at: datetime | None = None,
     launches_app: bool = False,
     zone: tzinfo = UTC,
-) -> dict[str, Any]:
+) -> Card:
     """Returns one card for all tasks; the task of the highest rank comes first, and its suggestion is offered.
 
     `save_at` (now) adds the suggestion to save the estimates; `launches_app` adds the link to the SMART app; `zone` is
@@ -71,7 +70,7 @@ def build_card(
     offer = None if save_at is None else save_offer(ordered, identifier, public_url, save_at)
     if offer is not None:
         suggestions.append(offer)
-    card = Card(
+    return Card(
         uuid=identifier,
         summary=_summary([assessment.estimate for assessment in ordered]),
         detail=detail(ordered, record),
@@ -86,7 +85,6 @@ def build_card(
         suggestions=tuple(suggestions),
         selection_behavior="any" if suggestions else None,
     )
-    return card.to_json()
 
 
 def _links(ordered: Sequence[Assessment], card: str, base: str, launches_app: bool) -> tuple[Link, ...]:

@@ -16,7 +16,7 @@ from cds_service.config.sources import once
 from cds_service.config.values import each, origin, user, web_address
 from cds_service.net.gateway import Gateway, GatewayError
 from cds_service.net.outbound import Networks
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from cds_service.store.engine import SUPPORTED, database_of
 from fhir_mapping import DefinitionError, SiteMap
 from risk_model.llm import RULES, ReaderName, ReaderNameError

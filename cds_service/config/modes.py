@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from threading import Lock
 
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from cds_service.store.store import Store
 
 EVERY = "*"

@@ -378,7 +378,7 @@ class Settings(BaseSettings):
         named = dict(stage1_model(item) for item in self.stage1_models)
         return named.get(task) or named.get("") or trained_with
 
-    def quiet_rules(self) -> AlertPolicy:
+    def alert_policy(self) -> AlertPolicy:
         return AlertPolicy(self.snooze_hours, self.snooze_delta, self.warnings_per_100, self.quiet_below_threshold)
 
     def store_url(self) -> str:

@@ -26,7 +26,7 @@ from cds_service.demo.ward_risk import WardRisks
 from cds_service.explanations.formatting import format_moment
 from cds_service.hooks.hook_handler import HookHandler
 from cds_service.hooks.request_trace import RequestTrace
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from cds_service.store.store import Store
 from fhir_mapping import SiteMap
 from risk_model import TASKS
@@ -58,15 +58,13 @@ def create_demo_app(
 
     app = create_app(settings, store=store, launches_app=True, on_trace=keep)
     app.before_request((guard or DemoGuard(settings.public_url)).check)
-    answering: HookHandler = app.extensions["riskcards"].answering
-    risks = WardRisks(answering)
+    handler: HookHandler = app.extensions["riskcards"].handler
+    risks = WardRisks(handler)
     app.extensions["riskcards-ward"] = risks
-    app.register_blueprint(
-        app_pages("demo_app", "/demo/app", _charts(ward, answering.site_map), answering, ("'self'",))
-    )
+    app.register_blueprint(app_pages("demo_app", "/demo/app", _charts(ward, handler.site_map), handler, ("'self'",)))
     # The demo is all there is to see here.
     app.add_url_rule("/", "demo_home", lambda: redirect("/demo/"))
-    app.register_blueprint(simulator(ward, answering, traces, risks, launches=bool(settings.smart_clients)))
+    app.register_blueprint(simulator(ward, handler, traces, risks, launches=bool(settings.smart_clients)))
     if settings.smart_clients:
         app.register_blueprint(ehr_routes(DemoEhr(settings.public_url.rstrip("/"), ward)))
     return app
@@ -83,7 +81,7 @@ def _charts(ward: DemoWard, site_map: SiteMap | None) -> ChartSource:
     return chart_of
 
 
-def simulator(ward: DemoWard, answering: HookHandler, traces: Traces, risks: WardRisks, *, launches: bool) -> Blueprint:
+def simulator(ward: DemoWard, handler: HookHandler, traces: Traces, risks: WardRisks, *, launches: bool) -> Blueprint:
     """Routes of the simulator for one ward of patients."""
     demo = Blueprint("demo", __name__, url_prefix="/demo", template_folder="templates")
     demo.after_request(_secure)
@@ -126,7 +124,7 @@ def simulator(ward: DemoWard, answering: HookHandler, traces: Traces, risks: War
     @demo.get("/trace/<hook_instance>")
     def trace(hook_instance: str) -> str:
         found = _traced(traces, hook_instance)
-        view = trace_view(found, answering.pipeline.models)
+        view = trace_view(found, handler.pipeline.models)
         return render_template("trace.html", trace=view, patient=found.asked.patient_id)
 
     @demo.get("/api/trace/<hook_instance>")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from cds_hooks import HookError
 from cds_service.demo.ward.patients import DemoPatient
-from cds_service.protocol.services import Service
+from cds_service.services import Service
 
 USER = "Practitioner/demo-clinician"
 
@@ -17,13 +16,8 @@ def hook_request(patient: DemoPatient, service: Service) -> dict[str, Any]:
     context: dict[str, str | None] = {"userId": USER, "patientId": patient.id}
     if patient.stay is not None:
         context["encounterId"] = patient.stay
-    if "encounterId" in service.required_context and patient.stay is None:
+    if "encounterId" in service.context_fields and patient.stay is None:
         raise HookError(
             412, "not-found", "this patient has no inpatient stay to admit or discharge: open the chart instead"
         )
-    return {
-        "hook": service.hook,
-        "hookInstance": str(uuid.uuid4()),
-        "context": context,
-        "prefetch": patient.chart.fill(service.prefetch, context),
-    }
+    return service.request_body(context, service.fill_prefetch(context, patient.chart.query))

@@ -106,7 +106,7 @@ def trace_view(trace: RequestTrace, models: Mapping[str, RiskModel]) -> TraceVie
     notes_say = concept_mentions(assessments[0].findings.findings, record.notes()) if assessments else ()
     used = tuple(models[a.estimate.task] for a in assessments)
     return TraceView(
-        title=trace.service.title,
+        title=trace.service.name,
         service=trace.service.id,
         hook=trace.service.hook,
         hook_instance=trace.asked.hook_instance,

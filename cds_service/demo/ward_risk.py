@@ -14,7 +14,7 @@ from cds_service.cards.wording import outcome_name, percent
 from cds_service.demo.requests import hook_request
 from cds_service.demo.ward.patients import DemoPatient
 from cds_service.hooks.hook_handler import HookHandler
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, Assessment, LevelPolicy, compare_with_score
 
 SERVICE = SERVICES["hospital-risk"]
@@ -40,12 +40,12 @@ class WardRisk:
 
 
 class WardRisks:
-    """WardRisks(answering).of(patient) -> a WardRisk for each task; computed once, () without an inpatient stay."""
+    """WardRisks(handler).of(patient) -> a WardRisk for each task; computed once, () without an inpatient stay."""
 
-    def __init__(self, answering: HookHandler) -> None:
-        self._answering = answering
-        self._follows = LevelPolicy(answering.settings.level_follows)
-        self._thresholds = answering.settings.thresholds_of(SERVICE.id, SERVICE.tasks)
+    def __init__(self, handler: HookHandler) -> None:
+        self._handler = handler
+        self._follows = LevelPolicy(handler.settings.level_follows)
+        self._thresholds = handler.settings.thresholds_of(SERVICE.id, SERVICE.tasks)
         self._known: dict[str, tuple[WardRisk, ...]] = {}
         self._lock = Lock()
 
@@ -62,7 +62,7 @@ class WardRisks:
 
     def _assess(self, patient: DemoPatient) -> tuple[Assessment, ...]:
         try:
-            return self._answering.preview(SERVICE, orjson.dumps(hook_request(patient, SERVICE)))
+            return self._handler.preview(SERVICE, orjson.dumps(hook_request(patient, SERVICE)))
         except HookError:
             # The error is shown when the chart is opened.
             return ()

@@ -11,8 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from artifact_store import MemoryCache
-from cds_hooks import HookError, HookRequest, MalformedRequestError, UnusablePrefetchError
-from cds_service.auth.tokens import Caller
+from cds_hooks import (
+    Card,
+    HookError,
+    HookRequest,
+    HookResponse,
+    MalformedRequestError,
+    ReceivedRequest,
+    UnusablePrefetchError,
+)
+from cds_service.access.admission import Admission
+from cds_service.access.deadlines import DeadlineRunner
+from cds_service.access.tokens import Caller
 from cds_service.cards.card import Thresholds, build_card
 from cds_service.cards.drafts import BUILT_IN, Drafts, read_drafts
 from cds_service.config.alert_policy import RATE_WINDOW, AlertPolicy, Shown
@@ -25,13 +35,11 @@ from cds_service.hooks.locations import lacks_locations, with_locations
 from cds_service.hooks.note_attachments import note_urls, notes_by_url
 from cds_service.hooks.prediction_time import prediction_time
 from cds_service.hooks.prefetch import complete, has_gaps
+from cds_service.hooks.prefetch_parsing import parse_prefetch
 from cds_service.hooks.request_trace import RequestTrace, Trace
 from cds_service.monitoring.metrics import Metrics
 from cds_service.net.gateway import Gateway
-from cds_service.protocol.hook_request import open_request, parse_request, read_prefetch
-from cds_service.protocol.services import Service
-from cds_service.runtime.admission import Admission
-from cds_service.runtime.deadlines import DeadlineRunner
+from cds_service.services import SERVICES, Service
 from cds_service.store.store import CardRecord, Store
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord, SiteMap
 from fhir_mapping.parsing import FhirPrefetch
@@ -40,7 +48,7 @@ from risk_model import Assessment, LevelPolicy, Pipeline
 LOG = logging.getLogger("riskcards")
 # Reasons of `PatientRecord.no_stay`; any other means that it is unknown whether the patient is in hospital.
 _CERTAINLY_NO_STAY = frozenset({"no-stay", "encounter-not-found"})
-_NO_GUIDANCE: dict[str, Any] = {"cards": []}
+_NO_GUIDANCE = HookResponse()
 # Shares of the time for an answer after which fetching ends and the assessment starts no more searches for literature;
 # the rest is for storing the card.
 _FETCHING, _ASSESSING = 0.65, 0.85
@@ -62,7 +70,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
+class _Call:
     """One request with its mode, tasks, client, deadlines and trace."""
 
     service: Service
@@ -81,7 +89,7 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HookHandler:
-    """HookHandler.open(settings, pipeline, store, metrics, admission).answer(service, body, caller) -> {"cards": [...]}
+    """HookHandler.open(settings, pipeline, store, metrics, admission).answer(ReceivedRequest(service, body, caller))
 
     `launches_app`: whether the EHR can launch the SMART app; cards then link it. `on_trace` gets the trace of every
     request; without it none is kept. `clock` gives the time of a request, with time zone.
@@ -96,7 +104,7 @@ class HookHandler:
     on_trace: Callable[[RequestTrace], None] | None
     clock: Callable[[], datetime]
     modes: ModeBoard
-    quiet: AlertPolicy
+    alert_policy: AlertPolicy
     site_map: SiteMap | None
     drafts: Drafts
     cache: MemoryCache[CachedAssessment]
@@ -127,7 +135,7 @@ class HookHandler:
             on_trace=on_trace,
             clock=clock,
             modes=ModeBoard(store, Mode(settings.mode)),
-            quiet=settings.quiet_rules(),
+            alert_policy=settings.alert_policy(),
             site_map=SiteMap.open(settings.site_map) if settings.site_map else None,
             drafts=read_drafts(Path(settings.suggestions)) if settings.suggestions else BUILT_IN,
             cache=MemoryCache(MOST, settings.remember_seconds),
@@ -148,95 +156,96 @@ class HookHandler:
     def preview(self, service: Service, body: bytes) -> tuple[Assessment, ...]:
         """The assessments of a request without a card; encoded notes and opened models stay cached."""
         tasks = self.modes.active(service.tasks, None)
-        asking = _Asking(service, parse_request(body, service), Mode.SILENT, tasks, None, Due.of(self.settings))
-        prefetch = complete(asking.request, service, self.gateway(None))
-        record = self._record(asking, prefetch, prefetch.encounter(asking.request.encounter_id))
+        request = ReceivedRequest(service, body).open().read_prefetch(parse_prefetch)
+        call = _Call(service, request, Mode.SILENT, tasks, None, Due.of(self.settings))
+        prefetch = complete(call.request, service, self.gateway(None))
+        record = self._record(call, prefetch, prefetch.encounter(call.request.encounter_id))
         if record.current_stay is None:
             return ()
         return tuple(self.pipeline.assess(record, task) for task in tasks)
 
-    def answer(
-        self, service: Service, body: bytes, caller: Caller | None = None, due: Due | None = None
-    ) -> dict[str, Any]:
-        """The cards for one request, within the deadlines `due`; by default those of the settings, from now.
+    def answer(self, received: ReceivedRequest) -> HookResponse:
+        """The cards for one request of a service of ours, within the deadlines of the settings.
 
-        Raises HookError for a request that cannot be answered, OverloadedError, and StoreError where the card could not
-        be stored in time: what is not stored is not shown.
+        Raises HookError for a request that cannot be answered, such as OverloadedError, and StoreError where the card
+        could not be stored in time: what is not stored is not shown.
         """
-        trace, started = Trace(len(body)), time.perf_counter()
+        trace, due = Trace(len(received.body)), Due.of(self.settings, received.seconds)
         try:
-            return self._answer(service, body, caller, due or Due.of(self.settings), trace)
+            return self._answer(received, due, trace)
         except HookError as error:
             trace.result = f"status-{error.status}"
             raise
         finally:
+            caller = received.caller
             client, tenant = (caller.client.name, caller.tenant) if caller else (None, None)
-            took = 1000 * (time.perf_counter() - started)
             LOG.info(
                 "hook service=%s client=%s tenant=%s hookInstance=%s result=%s ms=%.0f",
-                service.id, client, tenant, trace.instance or None, trace.result, took,
+                received.service.id, client, tenant, trace.instance or None, trace.result, trace.milliseconds(),
             )  # fmt: skip
 
-    def _answer(self, service: Service, body: bytes, caller: Caller | None, due: Due, trace: Trace) -> dict[str, Any]:
+    def _answer(self, received: ReceivedRequest, due: Due, trace: Trace) -> HookResponse:
         """As `answer`; what becomes of the request is left in the trace."""
+        service = SERVICES[received.service.id]
+        caller: Caller | None = received.caller
         client = "" if caller is None else caller.client.name
         mode, tasks = self.steps.run(due.answered, self._in_force, service, None if caller is None else caller.tenant)
         with self.admission.enter(due.answered, client):
-            asking = _Asking(service, open_request(body, service), mode, tasks, caller, due, trace)
-            trace.instance = asking.request.hook_instance
-            silenced = mode is Mode.OFF or asking.request.user_id.partition("/")[0] not in self.settings.roles
-            known = None if silenced else self._cached(asking)
-            card = None if known is None else self._card(asking, known)
+            call = _Call(service, received.open(), mode, tasks, caller, due, trace)
+            trace.instance = call.request.hook_instance
+            silenced = mode is Mode.OFF or call.request.user_id.partition("/")[0] not in self.settings.roles
+            known = None if silenced else self._cached(call)
+            card = None if known is None else self._card(call, known)
             if known is None:
-                asking = replace(asking, request=read_prefetch(asking.request))
+                call = replace(call, request=call.request.read_prefetch(parse_prefetch))
         trace.lap("read the request")
         if silenced:
-            self._count(asking, "off" if mode is Mode.OFF else "role")
+            self._count(call, "off" if mode is Mode.OFF else "role")
             return _NO_GUIDANCE
         if known is None or card is None:
             # Fetching is done outside of admission: it must not take a slot from requests that compute.
             gateway = self.gateway(caller).for_one_hook()
-            prefetch = self._completed(asking, gateway)
-            notes = notes_by_url(asking.request, prefetch, gateway, due.fetched)
+            prefetch = self._completed(call, gateway)
+            notes = notes_by_url(call.request, prefetch, gateway, due.fetched)
             trace.prefetch = prefetch
             trace.lap("fetch what did not come")
             with self.admission.enter(due.answered, client):
-                known = self._assessed(asking, prefetch, notes)
+                known = self._assessed(call, prefetch, notes)
                 if known is None:
-                    self._count(asking, "no-stay")
-                    return self._traced(asking, (), _NO_GUIDANCE)
-                card = self._card(asking, known)
+                    self._count(call, "no-stay")
+                    return self._traced(call, (), _NO_GUIDANCE)
+                card = self._card(call, known)
         trace.record = known.record
-        answer = self._stored(asking, known, card)
+        answer = self._stored(call, known, card)
         trace.lap("build and keep the card")
-        return self._traced(asking, known.assessments, answer)
+        return self._traced(call, known.assessments, answer)
 
-    def _count(self, asking: _Asking, result: str) -> None:
-        asking.trace.result = result
-        self.metrics.answered(asking.service.id, result)
+    def _count(self, call: _Call, result: str) -> None:
+        call.trace.result = result
+        self.metrics.answered(call.service.id, result)
 
     def _in_force(self, service: Service, tenant: str | None) -> tuple[Mode, tuple[str, ...]]:
         """(the mode of a service, those of its tasks that are not off); without any task the service is off."""
         tasks = self.modes.active(service.tasks, tenant)
         return self.modes.of(service.id, tenant) if tasks else Mode.OFF, tasks
 
-    def _traced(self, asking: _Asking, assessments: tuple[Assessment, ...], answer: dict[str, Any]) -> dict[str, Any]:
+    def _traced(self, call: _Call, assessments: tuple[Assessment, ...], answer: HookResponse) -> HookResponse:
         """The answer, after its trace, without the token, was given to `on_trace`."""
-        if self.on_trace is not None and asking.trace.record is not None:
-            self.on_trace(asking.trace.walk(asking.service, asking.request.without_secrets(), assessments, answer))
+        if self.on_trace is not None and call.trace.record is not None:
+            self.on_trace(call.trace.walk(call.service, call.request.without_secrets(), assessments, answer.to_json()))
         return answer
 
     def _assessed(
-        self, asking: _Asking, prefetch: FhirPrefetch, notes: Callable[[str], dict[str, Any] | None] | None
+        self, call: _Call, prefetch: FhirPrefetch, notes: Callable[[str], dict[str, Any] | None] | None
     ) -> CachedAssessment | None:
         """The record and its estimates; None if there is no inpatient stay. Where that is unknown, they abstain.
 
         Raises UnusablePrefetchError where the context names a stay that is not in the data.
         """
-        request, service, pipeline = asking.request, asking.service, self.pipeline
+        request, service, pipeline = call.request, call.service, self.pipeline
         encounter = prefetch.encounter(request.encounter_id)
-        record = asking.trace.record = self._record(asking, prefetch, encounter, notes)
-        asking.trace.lap("map the chart")
+        record = call.trace.record = self._record(call, prefetch, encounter, notes)
+        call.trace.lap("map the chart")
         if record.no_stay in _CERTAINLY_NO_STAY:
             # A chart may be opened on a clinic visit, which has no risk to show; an encounter that is not there is an
             # error, in every hook: an empty list would say that there is none.
@@ -244,39 +253,39 @@ class HookHandler:
                 kind = "encounter" if service.hook == "patient-view" else "inpatient stay"
                 raise UnusablePrefetchError("not-found", f"context.encounterId: no such {kind} in the data")
             return None
-        assessments = tuple(pipeline.assess(record, task, asking.due.assessed) for task in asking.tasks)
-        asking.trace.lap("assess")
+        assessments = tuple(pipeline.assess(record, task, call.due.assessed) for task in call.tasks)
+        call.trace.lap("assess")
         wanting = has_gaps(request.prefetch, service) or any(note_urls(prefetch))
         wanting = wanting or lacks_locations(prefetch, request.encounter_id)
         known = CachedAssessment(record, assessments, encounter, pipeline, wanting)
         # Findings that a language model is still reading must reach the next answer, so this one is not cached.
         cut = any(assessment.left_out or assessment.waits for assessment in assessments)
-        if request.prefetch.sha256 and not cut and not (wanting and self._fetches(asking)):
+        if request.prefetch.sha256 and not cut and not (wanting and self._fetches(call)):
             # Without the parsed resources, which no card needs.
-            self.cache.put(_key(asking), replace(known, record=record.without_charted()))
+            self.cache.put(_key(call), replace(known, record=record.without_charted()))
         return known
 
-    def _completed(self, asking: _Asking, gateway: Gateway) -> FhirPrefetch:
+    def _completed(self, call: _Call, gateway: Gateway) -> FhirPrefetch:
         """The prefetch, with gaps and the Locations of the stay fetched where allowed."""
-        request, until = asking.request, asking.due.fetched
-        prefetch = complete(request, asking.service, gateway, until)
+        request, until = call.request, call.due.fetched
+        prefetch = complete(request, call.service, gateway, until)
         return with_locations(prefetch, request.encounter_id, gateway, request.fhir_server, request.access_token, until)
 
-    def _fetches(self, asking: _Asking) -> bool:
+    def _fetches(self, call: _Call) -> bool:
         """Whether this request allows fetching: then a repeated one may get what was missing."""
-        return bool(asking.request.access_token) and self.gateway(asking.caller).allows(asking.request.fhir_server)
+        return bool(call.request.access_token) and self.gateway(call.caller).allows(call.request.fhir_server)
 
-    def _cached(self, asking: _Asking) -> CachedAssessment | None:
+    def _cached(self, call: _Call) -> CachedAssessment | None:
         """The cached assessment of the same bytes by the current pipeline, if it is still valid."""
-        known = self.cache.get(_key(asking)) if asking.request.prefetch.sha256 else None
-        if known is None or known.pipeline is not self.pipeline or (known.wanting and self._fetches(asking)):
+        known = self.cache.get(_key(call)) if call.request.prefetch.sha256 else None
+        if known is None or known.pipeline is not self.pipeline or (known.wanting and self._fetches(call)):
             return None
-        at = prediction_time(asking.service.hook, known.encounter, self.clock())
+        at = prediction_time(call.service.hook, known.encounter, self.clock())
         late = (at - known.record.prediction_time).total_seconds()
         return known if 0 <= late < self.settings.remember_seconds else None
 
-    def _card(self, asking: _Asking, known: CachedAssessment) -> dict[str, Any]:
-        service = asking.service
+    def _card(self, call: _Call, known: CachedAssessment) -> Card:
+        service = call.service
         return build_card(
             known.assessments,
             known.record,
@@ -290,68 +299,68 @@ class HookHandler:
             zone=self.settings.zone(),
         )
 
-    def _stored(self, asking: _Asking, known: CachedAssessment, card: dict[str, Any]) -> dict[str, Any]:
+    def _stored(self, call: _Call, known: CachedAssessment, card: Card) -> HookResponse:
         """The answer, with the card unless it is suppressed, after the card was stored."""
-        service, request, caller, due = asking.service, asking.request, asking.caller, asking.due
+        service, request, caller, due = call.service, call.request, call.caller, call.due
         now = self.clock()
-        if card["indicator"] == "warning" and self.quiet.warnings_per_100:
+        if card.indicator == "warning" and self.alert_policy.warnings_per_100:
             asker = None if caller is None else caller.asker
             counted = self.steps.run(due.answered, self.store.warned_since, service.id, now - RATE_WINDOW, asker)
-            card["indicator"] = "info" if self.quiet.over_cap(*counted) else "warning"
+            card = replace(card, indicator="info") if self.alert_policy.over_cap(*counted) else card
         stay = known.record.current_stay.source if known.record.current_stay else None
-        shown = self._shown(asking, stay, known.assessments, card, now)
+        shown = self._shown(call, stay, known.assessments, card, now)
         estimates = [estimate_record(a.estimate, self.pipeline.models[a.estimate.task]) for a in known.assessments]
         record = CardRecord(
-            uuid=card["uuid"],
+            uuid=card.uuid,
             service=service.id,
             hook_instance=request.hook_instance,
             patient=request.patient_id,
             encounter=stay,
             user=request.user_id,
-            indicator=card["indicator"],
+            indicator=card.indicator,
             shown=shown,
             estimates=estimates,
-            suggestions=[suggestion["uuid"] for suggestion in card.get("suggestions", ())],
+            suggestions=[suggestion.uuid for suggestion in card.suggestions],
             client=None if caller is None else caller.client.name,
             tenant=None if caller is None else caller.tenant,
         )
         self.steps.run(due.answered, self.store.record_card, record)
         abstained = all(assessment.estimate.abstention for assessment in known.assessments)
         result = "abstained" if abstained else "card"
-        self._count(asking, result if shown is Shown.SHOWN else shown)
-        self.metrics.assessed(service.id, known.assessments, card["indicator"] if shown is Shown.SHOWN else None)
-        return {"cards": [card]} if shown is Shown.SHOWN else _NO_GUIDANCE
+        self._count(call, result if shown is Shown.SHOWN else shown)
+        self.metrics.assessed(service.id, known.assessments, card.indicator if shown is Shown.SHOWN else None)
+        return HookResponse((card,)) if shown is Shown.SHOWN else _NO_GUIDANCE
 
     def _shown(
         self,
-        asking: _Asking,
+        call: _Call,
         stay: str | None,
         assessments: Sequence[Assessment],
-        card: dict[str, Any],
+        card: Card,
         now: datetime,
     ) -> Shown:
-        user = asking.request.user_id
-        if asking.mode is Mode.SILENT or (asking.mode is Mode.PILOT and user not in self.settings.pilot_users):
+        user = call.request.user_id
+        if call.mode is Mode.SILENT or (call.mode is Mode.PILOT and user not in self.settings.pilot_users):
             return Shown.SILENT
-        if self.quiet.quiet_below_threshold and card["indicator"] == "info":
+        if self.alert_policy.quiet_below_threshold and card.indicator == "info":
             return Shown.BELOW_THRESHOLD
-        if not self.quiet.snooze_hours:
+        if not self.alert_policy.snooze_hours:
             return Shown.SHOWN
-        scope = (asking.request.patient_id, stay, user, asking.service.id)
-        asker = None if asking.caller is None else asking.caller.asker
-        override = self.steps.run(asking.due.answered, self.store.last_override, *scope, asker)
-        if self.quiet.suppressed(override, [assessment.estimate for assessment in assessments], now):
+        scope = (call.request.patient_id, stay, user, call.service.id)
+        asker = None if call.caller is None else call.caller.asker
+        override = self.steps.run(call.due.answered, self.store.last_override, *scope, asker)
+        if self.alert_policy.suppressed(override, [assessment.estimate for assessment in assessments], now):
             return Shown.SUPPRESSED
         return Shown.SHOWN
 
     def _record(
         self,
-        asking: _Asking,
+        call: _Call,
         prefetch: FhirPrefetch,
         encounter: Mapping[str, Any] | None,
         notes: Callable[[str], dict[str, Any] | None] | None = None,
     ) -> PatientRecord:
-        service, request, caller = asking.service, asking.request, asking.caller
+        service, request, caller = call.service, call.request, call.caller
         now = self.clock()
         at = prediction_time(service.hook, encounter, now)
         try:
@@ -367,7 +376,7 @@ class HookHandler:
             )
         except ForeignPatientError as error:
             self.steps.run(
-                asking.due.answered,
+                call.due.answered,
                 self.store.record_event,
                 "foreign-patient",
                 request.hook_instance,
@@ -381,13 +390,13 @@ class HookHandler:
             raise MalformedRequestError("structure", str(error)) from None
 
 
-def _key(asking: _Asking) -> Key:
-    caller, request = asking.caller, asking.request
+def _key(call: _Call) -> Key:
+    caller, request = call.caller, call.request
     client = (None, None) if caller is None else (caller.client.name, caller.tenant)
     return (
         *client,
-        asking.service.id,
-        ",".join(asking.tasks),
+        call.service.id,
+        ",".join(call.tasks),
         request.patient_id,
         request.encounter_id,
         request.prefetch.sha256,

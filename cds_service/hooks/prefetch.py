@@ -10,7 +10,7 @@ import cds_hooks
 from cds_hooks import FetchError, HookRequest, MissingPrefetchError, Prefetch, fill
 from cds_hooks.prefetch import PARALLEL_FETCHES
 from cds_service.net.gateway import Gateway, next_link
-from cds_service.protocol.services import REQUIRED, Service
+from cds_service.services import REQUIRED, Service
 from fhir_mapping.parsing import FhirPrefetch
 
 

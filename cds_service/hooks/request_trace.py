@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from cds_hooks import HookRequest, fill
-from cds_service.protocol.services import Service
+from cds_service.services import Service
 from fhir_mapping import PatientRecord
 from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment
@@ -41,12 +41,17 @@ class Trace:
     prefetch: FhirPrefetch | None = None
     record: PatientRecord | None = None
     times: list[tuple[str, float]] = field(default_factory=list)
+    _began: float = field(default_factory=perf_counter)
     _last: float = field(default_factory=perf_counter)
 
     def lap(self, step: str) -> None:
         now = perf_counter()
         self.times.append((step, (now - self._last) * 1000))
         self._last = now
+
+    def milliseconds(self) -> float:
+        """Since the request began."""
+        return 1000 * (perf_counter() - self._began)
 
     def walk(
         self, service: Service, asked: HookRequest, assessments: tuple[Assessment, ...], answer: Mapping[str, Any]

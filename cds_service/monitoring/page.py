@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from risk_model import TASKS
 from risk_model.features import describe_input
 from risk_model.models import FEWEST, SHIFTED, WATCH
@@ -54,7 +54,7 @@ def _title(task: str) -> str:
 
 
 def _service(name: str) -> str:
-    return SERVICES[name].title if name in SERVICES else name
+    return SERVICES[name].name if name in SERVICES else name
 
 
 def _in_titles(alarm: str) -> str:

@@ -18,7 +18,7 @@ from cds_service.hooks.note_attachments import binaries
 from cds_service.hooks.prediction_time import prediction_time
 from cds_service.hooks.prefetch import fetch_all
 from cds_service.net.gateway import Gateway
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from cds_service.smart.parts import CHART_SECONDS
 from fhir_mapping import ForeignPatientError, InvalidInputError, PatientNotFoundError, PatientRecord
 from fhir_mapping.parsing import FhirPrefetch
@@ -41,7 +41,7 @@ class FetchedChart:
     as_of: datetime
     fetched: datetime
     fetch_attachment: Callable[[str], dict[str, Any] | None]
-    answering: HookHandler
+    handler: HookHandler
 
     def record(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
         """Returns the record as of a time, by default `as_of`. Raises HookError 412."""
@@ -55,18 +55,18 @@ class FetchedChart:
                 encounter_id=self.encounter,
                 expected={key: kind for key, kind in self.prefetch.expected.items() if kind not in left_out},
                 fetch_attachment=self.fetch_attachment,
-                site_map=self.answering.site_map,
+                site_map=self.handler.site_map,
                 undated_known=moment == self.fetched,
             )
         except ForeignPatientError:
-            self.answering.store.record_event("foreign-patient", "", {"service": "smart-app"})
+            self.handler.store.record_event("foreign-patient", "", {"service": "smart-app"})
             raise HookError(412, "conflict", "the FHIR server's answer holds another patient's data") from None
         except (PatientNotFoundError, InvalidInputError) as error:
             raise HookError(412, "structure", f"the FHIR server's answer cannot be used: {error}") from None
 
 
 def fetch_chart(
-    gateway: Gateway, server: str, token: str, patient: str, encounter: str | None, answering: HookHandler
+    gateway: Gateway, server: str, token: str, patient: str, encounter: str | None, handler: HookHandler
 ) -> FetchedChart:
     """Runs the searches of a card's prefetch with the user's token. Raises HookError 401, 502."""
     deadline = time.monotonic() + CHART_SECONDS
@@ -77,7 +77,7 @@ def fetch_chart(
     if "patient" in failed:
         raise _unreadable(failed["patient"])
     expected = {key: kind for key, kind in _SERVICE.expected().items() if key in wanted}
-    now = answering.clock()
+    now = handler.clock()
     prefetch = with_locations(FhirPrefetch(found, expected), encounter, gateway, server, token, deadline)
     return FetchedChart(
         prefetch=prefetch,
@@ -86,7 +86,7 @@ def fetch_chart(
         as_of=prediction_time(_HOOK, prefetch.encounter(encounter), now),
         fetched=now,
         fetch_attachment=binaries(prefetch, gateway, server, token, deadline),
-        answering=answering,
+        handler=handler,
     )
 
 

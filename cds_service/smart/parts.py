@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cds_service.access.admission import RateLimit
 from cds_service.config.settings import Settings
 from cds_service.net.gateway import Gateway
 from cds_service.net.outbound import Networks, Outbound
@@ -16,7 +17,6 @@ from cds_service.oauth.clients import SmartClient, canonical, is_loopback, read_
 from cds_service.oauth.discovery import AuthorizationServer, discover
 from cds_service.oauth.errors import LaunchRefusedError, SmartSetupError
 from cds_service.oauth.vault import Vault, open_cipher
-from cds_service.runtime.admission import RateLimit
 from cds_service.store.store import Store
 
 CHART_SECONDS = 20.0

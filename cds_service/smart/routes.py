@@ -7,10 +7,10 @@ import logging
 from flask import Blueprint, Response, make_response, render_template, request
 
 from cds_hooks.blueprint import json_response
+from cds_service.access.admission import RateLimitedError
 from cds_service.net.addresses import client_address
 from cds_service.oauth.errors import LaunchRefusedError
 from cds_service.oauth.keys import published
-from cds_service.runtime.admission import RateLimitedError
 from cds_service.smart.launch import MAX_PARAMETER, Returned, begin, finish
 from cds_service.smart.parts import SmartParts
 from cds_service.store.errors import StoreError

@@ -48,7 +48,7 @@ class SessionParts(Protocol):
     def smart(self) -> SmartParts | None: ...
 
     @property
-    def answering(self) -> HookHandler: ...
+    def handler(self) -> HookHandler: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ def fetched_chart_of(parts: SessionParts, session: SmartSession) -> FetchedChart
     smart = parts.smart
     if smart is None:
         raise HookError(404, "not-found", _ENDED)
-    token, answering = _token(smart, session.id), parts.answering
+    token, handler = _token(smart, session.id), parts.handler
     gateway = smart.registration(session.iss).gateway
-    return fetch_chart(gateway, session.iss, token, session.patient_id, session.encounter_id, answering)
+    return fetch_chart(gateway, session.iss, token, session.patient_id, session.encounter_id, handler)
 
 
 def new_session(

@@ -8,11 +8,12 @@ hooks = CdsHooks(allowed_origins=["*"])
 TEMPLATES = {"patient": "Patient/{{context.patientId}}"}
 
 
-@hooks.service("birthday", hook="patient-view", title="Birthday", description="The date of birth.", prefetch=TEMPLATES)
+@hooks.service("birthday", hook="patient-view", title="Birthday", prefetch=TEMPLATES)
 def birthday(request: HookRequest) -> list[Card]:
+    """The date of birth."""
     born = str(request.prefetch["patient"].get("birthDate", "unknown"))[:10]
     return [Card(f"Date of birth: {born}", Source("Example hospital"))]
 
 
 app = Flask(__name__)
-app.register_blueprint(hooks.blueprint())
+hooks.init_app(app)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,10 +30,10 @@ from cds_hooks import (
     Trust,
     TrustedIssuer,
 )
-from cds_hooks.client import FhirServer, HookClient, fill_prefetch
+from cds_hooks.client import FhirServer, HookClient
 from tests.cds_hooks.conftest import EXAMPLE, app_of, echo_hooks, minimal_app
 from tests.cds_hooks.test_cards import whole_card
-from tests.cds_service.auth.ehr import ISSUER, Ehr
+from tests.cds_service.access.ehr import ISSUER, Ehr
 
 CONTEXT = {"userId": "Practitioner/7", "patientId": "1", "encounterId": "e1"}
 NOW = "2026-06-01T10:00:00Z"
@@ -74,7 +76,7 @@ def test_the_minimal_example_answers_an_ehr() -> None:
         (service,) = client.discover()
         assert (service.id, service.hook) == ("birthday", "patient-view")
         context = {"userId": "Practitioner/7", "patientId": "1"}
-        prefetch = fill_prefetch(service, context, FhirServer(f"{fhir}/fhir").read)
+        prefetch = service.fill_prefetch(context, FhirServer(f"{fhir}/fhir").read)
         (card,) = client.call(service, context, prefetch).cards
         assert card.summary == "Date of birth: 1948-03-11"
         client.send_feedback(service, [OverriddenFeedback(card.uuid, NOW, OverrideReason(comment="I know"))])
@@ -158,7 +160,7 @@ def test_a_fhir_server_that_fails_or_redirects_leaves_a_null() -> None:
             "stay": "Encounter/{{context.encounterId}}",
         }
         hooks.service("a", hook="patient-view", description="A.", prefetch=templates)(lambda request: [])
-        filled = fill_prefetch(hooks.services["a"], {"userId": "Practitioner/7", "patientId": "1"}, server.read)
+        filled = hooks.services["a"].fill_prefetch({"userId": "Practitioner/7", "patientId": "1"}, server.read)
         assert filled["patient"]["id"] == "1"
         assert filled == {"patient": filled["patient"], "labs": None}
 
@@ -168,3 +170,8 @@ def test_the_readme_shows_the_example_that_runs() -> None:
     code = EXAMPLE.read_text("utf-8").split('"""\n\n', 1)[1]
     assert f"```python\n{code}```" in readme
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    sample = re.search(r"A test needs no server:\n\n```python\n(.*?)```", readme, re.DOTALL)
+    assert sample is not None
+    place: dict[str, Any] = {"json": json, "__name__": "readme"}
+    exec(code, place)
+    exec(sample[1], place)

@@ -6,9 +6,11 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,15 +19,20 @@ from cds_hooks import (
     AcceptedFeedback,
     Card,
     CdsHooks,
+    Feedback,
     FeedbackError,
     FetchError,
     HookError,
     HookRequest,
     HookResponse,
     Incoming,
+    Observer,
     OverriddenFeedback,
     OverrideReason,
+    ReceivedRequest,
+    ServiceDefinition,
     ServiceDefinitionError,
+    UnavailableError,
     parse_request,
 )
 from tests.cds_hooks.conftest import REQUEST, SOURCE, URL, app_of, echo_hooks
@@ -214,8 +221,9 @@ def test_a_handler_may_refuse_with_any_status(body: dict[str, Any]) -> None:
 def test_a_handler_may_ask_for_the_bytes_of_the_prefetch(body: dict[str, Any]) -> None:
     hooks, seen = CdsHooks(), []
 
-    @hooks.service("echo", hook="encounter-discharge", description="Bytes.", raw_prefetch=True)
-    def raw(request: HookRequest) -> HookResponse:
+    @hooks.raw_service(ServiceDefinition("echo", "encounter-discharge", "Bytes."))
+    def raw(received: ReceivedRequest) -> HookResponse:
+        request = received.open()
         seen.append((request.prefetch.raw, request.prefetch.sha256, request.read_prefetch().prefetch["patient"]))
         return HookResponse()
 
@@ -255,8 +263,11 @@ def test_admission_comes_before_the_body_is_read(body: dict[str, Any]) -> None:
     client = app_of(echo_hooks(admission=admission)).test_client()
     assert client.post(URL, json=body).status_code == 200
     assert_outcome(client.post(FEEDBACK_URL, json={}), 429)
-    assert [(each.service, each.kind) for each in asked] == [("echo", "hook"), ("echo", "feedback")]
+    assert client.get("/cds-services").status_code == 200
+    kinds = [("echo", "hook"), ("echo", "feedback"), ("", "discovery")]
+    assert [(each.service, each.kind) for each in asked] == kinds
     assert asked[0].content_length
+    assert asked[2].content_length == 0
 
 
 BAD_DEFINITIONS: list[tuple[str, dict[str, Any], str]] = [
@@ -264,8 +275,10 @@ BAD_DEFINITIONS: list[tuple[str, dict[str, Any], str]] = [
     ("id registered twice", {"id": "echo"}, "registered twice"),
     ("no description", {"description": ""}, "description"),
     ("hook with a space", {"hook": "patient view"}, "hook"),
-    ("unknown token", {"prefetch": {"x": "Patient/{{context.a.b}}"}}, "unknown token"),
+    ("unknown token", {"prefetch": {"x": "Patient/{{context.patientId.first()}}"}}, "unknown token"),
     ("token of another hook", {"prefetch": {"x": "ServiceRequest/{{context.orderId}}"}}, "no context.orderId"),
+    ("a key that comes later", {"prefetch": {"x": "Patient/{{%y.id}}", "y": "Patient/1"}}, "y must be a key before it"),
+    ("a key that needs itself", {"prefetch": {"x": "Patient/{{%x.id}}"}}, "x must be a key before it"),
     ("a token not closed", {"prefetch": {"x": "Observation?patient={{context.patientId"}}, "not closed"),
     ("no instance, no search", {"prefetch": {"x": "Patient"}}, "Type/id or Type"),
     ("an absolute URL", {"prefetch": {"x": "https://evil.example/Patient/1"}}, "Type/id or Type"),
@@ -279,7 +292,65 @@ BAD_DEFINITIONS: list[tuple[str, dict[str, Any], str]] = [
 def test_an_invalid_service_is_refused_at_registration(name: str, changes: dict[str, Any], said: str) -> None:
     usual = {"id": "new", "hook": "patient-view", "description": "New."}
     with pytest.raises(ServiceDefinitionError, match=said):
-        echo_hooks().service(**(usual | changes))
+        echo_hooks().service(**(usual | changes))(_raises)
+
+
+def test_the_description_is_by_default_the_handlers_docstring() -> None:
+    hooks = CdsHooks()
+
+    @hooks.service("new", hook="patient-view")
+    def new(request: HookRequest) -> list[Card]:
+        """The date of birth,
+        read from the chart.
+
+        Not part of the description.
+        """
+        return []
+
+    assert hooks.services["new"].description == "The date of birth, read from the chart."
+    with pytest.raises(ServiceDefinitionError, match="description"):
+        hooks.service("other", hook="patient-view")(_raises)
+
+
+@dataclass
+class DatabaseDownError(Exception):
+    table: str
+
+
+def test_an_applications_errors_have_their_answers_on_every_route(
+    body: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[tuple[int, str]] = []
+
+    class Counting(Observer):
+        def refused(self, error: HookError, service: str, caller: Any) -> None:
+            seen.append((error.status, service))
+
+    hooks, app = echo_hooks(observer=Counting(), allowed_origins=["*"]), Flask("whole")
+
+    @hooks.on_error(DatabaseDownError)
+    def down(error: DatabaseDownError) -> HookError:
+        return UnavailableError(f"{error.table} is down")
+
+    @hooks.on_feedback
+    def fails(service: str, feedback: tuple[Feedback, ...], caller: Any) -> None:
+        raise DatabaseDownError("cards")
+
+    @app.get("/other")
+    def other() -> str:
+        raise DatabaseDownError("others")
+
+    hooks.init_app(app)
+    client = app.test_client()
+    entry = {"card": "c", "outcome": "overridden", "outcomeTimestamp": NOW}
+    assert "cards" in assert_outcome(client.post(FEEDBACK_URL, json={"feedback": [entry]}), 503)
+    answer = client.get("/other", headers={"Origin": "https://ehr.example.org"})
+    assert "others" in assert_outcome(answer, 503)
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert_outcome(client.get("/nowhere"), 404)
+    assert assert_outcome(client.post("/other"), 405)
+    assert client.post(URL, json=body).status_code == 200
+    assert seen == [(503, "echo"), (503, ""), (404, ""), (405, "")]
 
 
 def test_user_tokens_and_other_hooks_can_be_registered() -> None:

@@ -21,7 +21,7 @@ from cds_hooks import (
     TrustedIssuer,
 )
 from tests.cds_hooks.conftest import URL, app_of, echo_hooks
-from tests.cds_service.auth.ehr import ISSUER, PUBLIC, Ehr, bearer
+from tests.cds_service.access.ehr import ISSUER, PUBLIC, Ehr, bearer
 from tests.contract.rules import assert_outcome
 
 CALLED = f"{PUBLIC}{URL}"

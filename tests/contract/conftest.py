@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from cds_service.demo.ward.chart import Chart
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from tests.cds_service.fhir_server import FhirServer, fhir_server
 from tests.end_to_end.golden import EXAMPLES, make_app
 
@@ -46,5 +46,6 @@ def whole_request(case: str) -> dict[str, Any]:
     request = json.loads((folder / "request.json").read_text("utf-8"))
     bundle = json.loads((folder / "bundle.json").read_text("utf-8"))
     chart = Chart([entry["resource"] for entry in bundle["entry"]])
-    body = {name: request[name] for name in ("hook", "hookInstance", "context")}
-    return body | {"prefetch": chart.fill(SERVICES[request["service"]].prefetch, request["context"])}
+    service, context = SERVICES[request["service"]], request["context"]
+    prefetch = service.fill_prefetch(context, chart.query)
+    return service.request_body(context, prefetch, hook_instance=request["hookInstance"])

@@ -25,7 +25,7 @@ from cds_service.app_pages.blueprint import app_pages
 from cds_service.app_pages.chart import OpenChart, reader_of
 from cds_service.application.factory import create_app
 from risk_model import Pipeline
-from tests.cds_service.auth.ehr import Ehr, bearer
+from tests.cds_service.access.ehr import Ehr, bearer
 from tests.cds_service.fhir_server import FhirServer
 from tests.contract.conftest import whole_request
 from tests.patience import patient_settings
@@ -311,7 +311,7 @@ def test_the_pages_of_the_app(
 ) -> None:
     """Pages may contain canaries; URLs, headers, logs and stored data may not."""
     app, request = make(pipeline, tmp_path), a_chart_of_canaries()
-    answering = app.extensions["riskcards"].answering
+    handler = app.extensions["riskcards"].handler
     values = request["prefetch"].values()
     found = [e["resource"] for v in values for e in (v.get("entry", []) if v["resourceType"] == "Bundle" else [])]
     found.append(request["prefetch"]["patient"])
@@ -323,7 +323,7 @@ def test_the_pages_of_the_app(
             raise HookError(404, "not-found", "there is no such session")
         return chart
 
-    app.register_blueprint(app_pages("canaries", "/seen", source, answering))
+    app.register_blueprint(app_pages("canaries", "/seen", source, handler))
     client, name = app.test_client(), CANARY["family"]
     home = client.get("/seen/open/")
     page = home.get_data(as_text=True)

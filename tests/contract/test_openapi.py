@@ -9,7 +9,9 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 
-from cds_service.protocol.openapi import openapi
+from cds_hooks import openapi_document
+from cds_service.application.openapi import described
+from cds_service.services import SERVICES
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -22,7 +24,10 @@ with warnings.catch_warnings():
     )
 
 OPERATIONS = [
-    (path, method) for path, item in openapi("http://x")["paths"].items() for method in item if method != "parameters"
+    (path, method)
+    for path, item in openapi_document(SERVICES.values(), "http://x", described())["paths"].items()
+    for method in item
+    if method != "parameters"
 ]
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask
 from flask.testing import FlaskClient
+from requests.adapters import BaseAdapter
 
+from cds_hooks import CallRefusedError, OverriddenFeedback, fill
+from cds_hooks.client import HookClient
 from tests.cds_hooks.conftest import minimal_app
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome, assert_valid_discovery, assert_valid_response
@@ -36,6 +41,29 @@ class ServiceUnderTest:
     def post(self, body: Any) -> Any:
         return self.client.post(self.url, json=body)
 
+    def as_client(self) -> HookClient:
+        """The library's client, which calls the service in this process."""
+        session = requests.Session()
+        session.mount("http://cds.test", _InProcess(self.client))
+        return HookClient("http://cds.test", session)
+
+
+class _InProcess(BaseAdapter):
+    def __init__(self, client: FlaskClient) -> None:
+        super().__init__()
+        self._client = client
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        found = self._client.open(
+            request.path_url, method=request.method, data=request.body, headers=dict(request.headers)
+        )
+        answer = requests.Response()
+        answer.status_code, answer.raw = found.status_code, io.BytesIO(found.get_data())
+        return answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 @pytest.fixture(params=["riskcards", "minimal-example"])
 def under_test(request: pytest.FixtureRequest) -> ServiceUnderTest:
@@ -56,6 +84,22 @@ def test_a_whole_request_gets_a_valid_card(under_test: ServiceUnderTest) -> None
     assert answer.status_code == 200
     assert_valid_response(answer.get_json())
     assert answer.get_json()["cards"]
+
+
+def test_the_librarys_client_discovers_calls_and_sends_feedback(under_test: ServiceUnderTest) -> None:
+    client, request = under_test.as_client(), under_test.request
+    service = next(each for each in client.discover() if under_test.url.endswith(each.id))
+    assert service.hook == request["hook"]
+    given = {template: request["prefetch"].get(key) for key, template in service.prefetch.items()}
+    by_query = {fill(template, request["context"]): value for template, value in given.items()}
+    prefetch = service.fill_prefetch(request["context"], by_query.__getitem__)
+    assert prefetch == {key: request["prefetch"].get(key) for key in service.prefetch}
+    (card,) = client.call(service, request["context"], prefetch).cards
+    client.send_feedback(service, [OverriddenFeedback(card.uuid, "2026-06-01T10:00:00Z")])
+    with pytest.raises(CallRefusedError) as refused:
+        client.call(service, request["context"], {})
+    assert refused.value.status == 412
+    assert refused.value.outcome is not None
 
 
 CHANGES: list[tuple[str, Change, int, str]] = [

@@ -14,6 +14,7 @@ from typing import Any
 
 from flask import Flask
 
+from cds_hooks import ServiceDefinition
 from cds_service.application.factory import create_app
 from cds_service.demo.ward.chart import Chart
 from tests.patience import patient_settings
@@ -43,14 +44,16 @@ def answer(app: Flask, case: Path) -> dict[str, Any]:
     bundle = json.loads((case / "bundle.json").read_text("utf-8"))
     resources = [entry["resource"] for entry in bundle["entry"]]
     client = app.test_client()
-    services = {service["id"]: service for service in client.get("/cds-services").get_json()["services"]}
-    prefetch = Chart(resources).fill(services[request["service"]]["prefetch"], request["context"])
+    services = map(ServiceDefinition.from_json, client.get("/cds-services").get_json()["services"])
+    service = next(service for service in services if service.id == request["service"])
+    prefetch = service.fill_prefetch(request["context"], Chart(resources).query)
     for key in request["prefetch_left_out"]:
         prefetch.pop(key, None)
     for key, reference in request.get("slipped_in", {}).items():
         stray = next(r for r in resources if f"{r['resourceType']}/{r['id']}" == reference)
         prefetch[key].setdefault("entry", []).append({"resource": stray, "search": {"mode": "match"}})
-    body = {name: request[name] for name in ("hook", "hookInstance", "context")} | {"prefetch": prefetch}
+    assert service.hook == request["hook"]
+    body = service.request_body(request["context"], prefetch, hook_instance=request["hookInstance"])
     response = client.post(f"/cds-services/{request['service']}", json=body)
     return {"status": response.status_code, "body": _stable(response.get_json())}
 

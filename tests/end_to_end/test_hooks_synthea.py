@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from cds_service.demo.ward.chart import Chart
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from tests.contract.rules import assert_valid_response
 from tests.end_to_end.golden import make_app
 
@@ -40,12 +40,7 @@ def test_all_bundles_answer_all_hooks(app: Flask, shared_data: Path) -> None:
                 context["encounterId"] = stay
             elif service.hook != "patient-view":
                 continue
-            body = {
-                "hook": service.hook,
-                "hookInstance": "6bc883b2-b795-4dcb-b661-34884a31d472",
-                "context": context,
-                "prefetch": chart.fill(service.prefetch, context),
-            }
+            body = service.request_body(context, service.fill_prefetch(context, chart.query))
             response = app.test_client().post(f"/cds-services/{service.id}", json=body)
             assert response.status_code == 200, (path.name, service.id, response.get_data(as_text=True)[:300])
             answer = response.get_json()

@@ -85,7 +85,7 @@ def served(ward: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
 def _poisoned(app: Flask) -> None:
     path = (PathStep(HARM, "heading of", "PMID 123"),)
     harm = Evidence("123", HARM, HARM, 1.0, "graph", 2001, HARM, path, (HARM,), references=("124",))
-    pipeline = app.extensions["riskcards"].answering.pipeline
+    pipeline = app.extensions["riskcards"].handler.pipeline
     assess = pipeline.assess
     pipeline.assess = lambda *args, **more: replace(assess(*args, **more), evidence=(harm,))
     pipeline.evidence_on = lambda *_: (harm,)

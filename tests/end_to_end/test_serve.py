@@ -25,7 +25,7 @@ from benchmarks.soak import look
 from cds_service.application.gunicorn_worker import REQUEST_SECONDS
 from knowledge_index import KnowledgeIndex
 from knowledge_index.core.storage import read_manifest
-from tests.cds_service.auth.ehr import Ehr, bearer
+from tests.cds_service.access.ehr import Ehr, bearer
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_valid_response
 from tests.patience import PATIENT, responds, until

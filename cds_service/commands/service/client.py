@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from cds_service.auth.clients import CdsClient, ClientsError, client_of, read_clients, with_keys, write_clients
+from cds_service.access.clients import CdsClient, ClientsError, client_of, read_clients, with_keys, write_clients
 from cds_service.commands.shared.opened import opened_settings
 from cds_service.commands.shared.running import running_services
 

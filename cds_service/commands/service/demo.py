@@ -73,10 +73,10 @@ def command(
     """
     from werkzeug.serving import make_server
 
+    from cds_service.application.memory import bound_arenas, settle
     from cds_service.demo.blueprint import create_demo_app
     from cds_service.demo.guard import DemoGuard, allowed_hosts, new_secret
     from cds_service.demo.setup import demo_settings
-    from cds_service.runtime.memory import bound_arenas, settle
 
     check_port(host, port)
     started = time.perf_counter()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from cds_service.auth.clients import CdsClient, ClientsFile
+from cds_service.access.clients import CdsClient, ClientsFile
 from cds_service.config.settings import Settings
 from cds_service.net.outbound import Networks, Outbound, OutboundError
 
@@ -61,7 +61,7 @@ def _all_of(looks: Iterable[Callable[[], str]]) -> str:
 def _keys_of(client: CdsClient, settings: Settings) -> str:
     """Raises ValueError."""
     from cds_hooks import KeyRefusedError
-    from cds_service.auth.keys import fetch_keys
+    from cds_service.access.client_keys import fetch_keys
 
     if client.keys is not None:
         return f"{client.name}: {len(client.keys)} pinned keys"

@@ -19,7 +19,7 @@ from cds_service.commands.shared.running import (
     unused_option,
 )
 from cds_service.config.modes import EVERY, TASK, Mode
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from cds_service.store.store import Store
 from risk_model import TASKS
 

@@ -82,7 +82,7 @@ def _shared_metrics() -> Iterator[None]:
 
 def _checked(config: Path | None, insecure: bool) -> Settings:
     """Returns the settings after validating clients and keys. Raises UsageError before a port is opened."""
-    from cds_service.auth.clients import ClientsError, ClientsFile
+    from cds_service.access.clients import ClientsError, ClientsFile
     from cds_service.oauth.errors import SmartError
     from cds_service.smart.parts import check_setup
     from risk_model.llm import ReaderName, model_fingerprint
@@ -131,9 +131,9 @@ def _run(settings: Settings, again: Callable[[], Settings], addresses: list[str]
     from cds_service.application.factory import create_app
     from cds_service.application.index_reload import IndexWatch
     from cds_service.application.local_control import LocalControl
+    from cds_service.application.memory import allow_connections, bound_arenas, settle
     from cds_service.application.warmup import warm
     from cds_service.application.worker_reload import ReloadingArbiter
-    from cds_service.runtime.memory import allow_connections, bound_arenas, settle
     from knowledge_index import KnowledgeIndex
     from knowledge_index.core import verify_index
 
@@ -152,8 +152,8 @@ def _run(settings: Settings, again: Callable[[], Settings], addresses: list[str]
             # Settings are read again here so that SIGHUP applies changes.
             app = create_app(again())
             parts = app.extensions["riskcards"]
-            IndexWatch(parts.answering.current).start()
-            warm(parts.answering.current.pipeline)
+            IndexWatch(parts.handler.current).start()
+            warm(parts.handler.current.pipeline)
             settle()
             LocalControl(parts).start()
             return app

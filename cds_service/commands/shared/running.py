@@ -14,10 +14,10 @@ from typing import Any
 import click
 from sqlalchemy import make_url
 
+from cds_service.application.control_socket import ControlError, ask, sockets
 from cds_service.commands.shared.opened import opened_settings, store_of
 from cds_service.config.settings import Settings
 from cds_service.config.sources import SettingsError
-from cds_service.runtime.control import ControlError, ask, sockets
 from cds_service.store.engine import database_of, file_of
 from cds_service.store.places import run_folders
 from cds_service.store.store import Store

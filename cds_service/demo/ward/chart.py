@@ -1,16 +1,15 @@
 """A patient's chart in memory that answers the FHIR reads and searches our prefetch templates ask, as an EHR would.
 
-Chart(resources).fill(templates, context) -> prefetch
+service.fill_prefetch(context, Chart(resources).query) -> prefetch
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
-from cds_hooks import fill
 from fhir_mapping.core import parse_instant
 from fhir_mapping.parsing import Directory, Resource, ResourceEntry, source_of
 from fhir_mapping.terminology import codings
@@ -58,18 +57,6 @@ class Chart:
         if found is None:
             raise ChartError("the chart has no Patient")
         return dict(found)
-
-    def fill(self, templates: Mapping[str, str], context: Mapping[str, str | None]) -> dict[str, Any]:
-        """The prefetch an EHR would send: each template's tokens replaced, then read or searched.
-
-        A template whose token the context lacks is left out, as the specification asks.
-        """
-        answers: dict[str, Any] = {}
-        for key, template in templates.items():
-            query = fill(template, context)
-            if query is not None:
-                answers[key] = self.query(query)
-        return answers
 
     def query(self, query: str) -> Resource | None:
         """Answer `Type/id` (None when absent) or `Type?patient=..&category=..&_sort=-date&_count=n`."""

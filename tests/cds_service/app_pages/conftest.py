@@ -59,14 +59,14 @@ def app(tmp_path_factory: pytest.TempPathFactory, ward: DemoWard, charts: dict[s
             raise HookError(404, "not-found", "there is no such session")
         return charts[session]
 
-    app.register_blueprint(app_pages("tested_app", "/tested", source, app.extensions["riskcards"].answering))
+    app.register_blueprint(app_pages("tested_app", "/tested", source, app.extensions["riskcards"].handler))
     yield app
     app.extensions["riskcards"].store.close()
 
 
 @pytest.fixture
-def answering(app: Flask) -> HookHandler:
-    found: HookHandler = app.extensions["riskcards"].answering
+def handler(app: Flask) -> HookHandler:
+    found: HookHandler = app.extensions["riskcards"].handler
     return found
 
 

@@ -63,7 +63,7 @@ def test_the_course_is_a_page_and_a_fragment(app: Flask, patient: str) -> None:
 
 
 def test_a_chart_that_means_harm_stays_text(
-    app: Flask, answering: HookHandler, opened: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    app: Flask, handler: HookHandler, opened: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names, problems, reasons, notes and the titles of articles are shown as they are written, and nothing runs."""
     note = f"Assessment: septic shock {HOSTILE} and pneumonia."
@@ -94,12 +94,12 @@ def test_a_chart_that_means_harm_stays_text(
         (PathStep(HOSTILE, "heading of", "PMID 123"),),
         (HOSTILE,),
     )
-    assess = answering.pipeline.assess
+    assess = handler.pipeline.assess
 
     def with_harm(*args: Any, **more: Any) -> Assessment:
         return replace(assess(*args, **more), evidence=(harm,))
 
-    monkeypatch.setattr(answering.pipeline, "assess", with_harm)
+    monkeypatch.setattr(handler.pipeline, "assess", with_harm)
     address = opened(chart, name=lambda: HOSTILE, about=HOSTILE)
     raw = app.test_client().get(address).get_data(as_text=True)
     page = Document(raw)
@@ -127,11 +127,11 @@ def test_addresses_hold_nothing_of_the_patient(app: Flask, ward: DemoWard, opene
     assert not [link for link in links if any(one in link for one in ids if len(one) > 3)]
 
 
-def test_what_a_note_says_is_marked_where_it_stands(app: Flask, answering: HookHandler, ward: DemoWard) -> None:
+def test_what_a_note_says_is_marked_where_it_stands(app: Flask, handler: HookHandler, ward: DemoWard) -> None:
     """The pieces of a note's page put together are the note, and every mark is a finding's own words."""
     patient = next(p for p in ward.patients.values() if "Rogers" in p.name)
     record = _record(patient)
-    findings = answering.pipeline.reader.read(record.notes()).findings
+    findings = handler.pipeline.reader.read(record.notes()).findings
     assert findings
     for note in {f.note_source: n for f in findings for n in record.notes() if n.source == f.note_source}.values():
         page = document(app, f"/demo/app/{patient.id}/note/{note_key(note.source)}")
@@ -142,29 +142,29 @@ def test_what_a_note_says_is_marked_where_it_stands(app: Flask, answering: HookH
 
 
 def test_what_was_shown_is_kept_and_replays_to_the_same_number(
-    app: Flask, any_patient: str, answering: HookHandler
+    app: Flask, any_patient: str, handler: HookHandler
 ) -> None:
     page = document(app, f"/demo/app/{any_patient}/")
     shown = next(a["value"] for a in page.all("input") if a.get("name") == "view")
-    kept = answering.store.card_record(shown)
+    kept = handler.store.card_record(shown)
     assert kept is not None
     assert kept["service"] == "app"
     assert len(kept["estimates"]) == 2
-    assert all(replay(estimate, answering.pipeline.models[estimate["task"]]).same for estimate in kept["estimates"])
+    assert all(replay(estimate, handler.pipeline.models[estimate["task"]]).same for estimate in kept["estimates"])
 
 
 def test_feedback_reaches_the_store_and_its_comment_not_the_chain(
-    app: Flask, any_patient: str, answering: HookHandler
+    app: Flask, any_patient: str, handler: HookHandler
 ) -> None:
     client, address = app.test_client(), f"/demo/app/{any_patient}/"
     page = Document(client.get(address).get_data(as_text=True))
     shown = next(a["value"] for a in page.all("input") if a.get("name") == "view")
     form = {"view": shown, "opinion": "not-useful", "comment": "canary-comment"}
     assert client.post(f"{address}feedback", data=form).status_code == 200
-    last = answering.store.feedback()[-1]
+    last = handler.store.feedback()[-1]
     assert (last["card"], last["outcome"]) == (shown, "not-useful")
     assert last["overrideReason"]["userComment"] == "canary-comment"
-    entries = answering.store.audit_entries("feedback")
+    entries = handler.store.audit_entries("feedback")
     assert entries[-1].subject == shown
     assert "canary" not in str(entries[-1].body)
     assert client.post(f"{address}feedback", data=form | {"opinion": "splendid"}).status_code == 400
@@ -190,7 +190,7 @@ def test_nothing_of_a_patient_reaches_the_log(
 
 
 def test_feedback_is_taken_from_the_session_that_was_shown_the_page_and_not_without_end(
-    app: Flask, opened: Callable[..., str], answering: HookHandler
+    app: Flask, opened: Callable[..., str], handler: HookHandler
 ) -> None:
     """A view of another session was accepted, and two thousand rows for one view."""
     client = app.test_client()
@@ -203,8 +203,8 @@ def test_feedback_is_taken_from_the_session_that_was_shown_the_page_and_not_with
         client.post(f"{mine}feedback", data=form | {"comment": str(n)}).status_code for n in range(MOST_FEEDBACK + 3)
     ]
     assert codes == [200] * MOST_FEEDBACK + [429] * 3
-    entry = answering.store.audit_entries("feedback")[-1]
-    assert (entry.body or {})["user_hash"] == answering.store.user_hash("Practitioner/p")
+    entry = handler.store.audit_entries("feedback")[-1]
+    assert (entry.body or {})["user_hash"] == handler.store.user_hash("Practitioner/p")
 
 
 HIDDEN = {"override": "\u202e", "isolate": "\u2066", "mark": "\u200f", "tag": "\U000e0041", "zero width": "\u200b"}
@@ -236,12 +236,12 @@ def test_invisible_characters_are_removed_from_pages(app: Flask, opened: Callabl
 
 
 def test_a_task_that_is_off_is_on_no_page(
-    app: Flask, any_patient: str, answering: HookHandler, monkeypatch: pytest.MonkeyPatch
+    app: Flask, any_patient: str, handler: HookHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     off: set[str] = set()
-    of = answering.modes.of
+    of = handler.modes.of
     monkeypatch.setattr(
-        answering.modes, "of", lambda service, tenant: Mode.OFF if service in off else of(service, tenant)
+        handler.modes, "of", lambda service, tenant: Mode.OFF if service in off else of(service, tenant)
     )
     off.add("task:readmission_30d")
     address = f"/demo/app/{any_patient}"
@@ -254,9 +254,9 @@ def test_a_task_that_is_off_is_on_no_page(
 
 @pytest.mark.parametrize("mode", ["off", "silent", "pilot"])
 def test_where_cards_are_not_shown_the_app_shows_nothing_either(
-    app: Flask, any_patient: str, answering: HookHandler, mode: str, monkeypatch: pytest.MonkeyPatch
+    app: Flask, any_patient: str, handler: HookHandler, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering.modes, "of", lambda service, tenant: Mode(mode))
+    monkeypatch.setattr(handler.modes, "of", lambda service, tenant: Mode(mode))
     for path in ("", "course"):
         page = document(app, f"/demo/app/{any_patient}/{path}", 403)
         assert page.faults == []
@@ -278,7 +278,7 @@ def test_no_such_session_and_another_patients_data_are_said_in_words(
     assert "another patient" in " ".join(page.text)
 
 
-def test_a_card_links_the_app_only_where_it_can_be_launched(app: Flask, ward: DemoWard, answering: HookHandler) -> None:
+def test_a_card_links_the_app_only_where_it_can_be_launched(app: Flask, ward: DemoWard, handler: HookHandler) -> None:
     client = app.test_client()
     patient = next(p for p in ward.patients.values() if p.stay)
     body = client.post(f"/demo/api/request/hospital-risk/{patient.id}", json={}).get_json()
@@ -286,7 +286,7 @@ def test_a_card_links_the_app_only_where_it_can_be_launched(app: Flask, ward: De
     smart = [link for link in card["links"] if link["type"] == "smart"]
     assert smart[0]["appContext"] == card["uuid"]
     assert smart[0]["url"].endswith("/launch")
-    without = create_app(answering.settings, answering.pipeline, answering.store)
+    without = create_app(handler.settings, handler.pipeline, handler.store)
     again = without.test_client().post("/cds-services/hospital-risk", json=body).get_json()["cards"][0]
     assert again["links"]
     assert all(link["type"] == "absolute" for link in again["links"])

@@ -43,7 +43,7 @@ Case = tuple[PatientRecord, list[Assessment], list[RiskModel]]
 @pytest.fixture(scope="module")
 def sepsis(app: Flask) -> Case:
     """A stay in intensive care for which the mortality model answers."""
-    pipeline = app.extensions["riskcards"].answering.pipeline
+    pipeline = app.extensions["riskcards"].handler.pipeline
     record = _first(resources(SEPSIS))
     assessments = [pipeline.assess(record, task) for task in pipeline.models]
     assert any(assessment.estimate.probability is not None for assessment in assessments)
@@ -70,23 +70,23 @@ def test_moments_are_few_rising_and_end_now(start: datetime, hours: float) -> No
     assert all(moment > begin for moment in reported[:-1])
 
 
-def test_every_past_point_is_the_estimate_of_that_time(app: Flask, answering: HookHandler, ward: DemoWard) -> None:
+def test_every_past_point_is_the_estimate_of_that_time(app: Flask, handler: HookHandler, ward: DemoWard) -> None:
     """Each point equals what the model says of a record cut at that moment, notes and all."""
     patient, now = rogers(ward), datetime.now(UTC)
     read = reader_of(patient.chart.resources, patient.id, patient.stay, now)
-    reported = list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + PATIENT))
+    reported = list(estimates_over(read, read(), handler.pipeline, handler.admission, time.monotonic() + PATIENT))
     assert len(reported) >= 4
     for moment, estimates in reported:
         record = PatientRecord.from_resources(
             patient.chart.resources, patient.id, moment, encounter_id=patient.stay, undated_known=moment == now
         )
         for task, estimate in estimates.items():
-            whole = answering.pipeline.assess(record, task).estimate
+            whole = handler.pipeline.assess(record, task).estimate
             assert (estimate.probability, estimate.abstention) == (whole.probability, whole.abstention)
     assert len({e["in_hospital_mortality"].probability for _, e in reported}) > 2
 
 
-def test_what_came_later_does_not_move_an_earlier_point(answering: HookHandler) -> None:
+def test_what_came_later_does_not_move_an_earlier_point(handler: HookHandler) -> None:
     chart, later = resources(SEPSIS), resources(SEPSIS)
     newest = SEPSIS_NOW - timedelta(hours=1)
     lactate = next(r for r in chart if r["resourceType"] == "Observation" and "valueQuantity" in r)
@@ -97,7 +97,7 @@ def test_what_came_later_does_not_move_an_earlier_point(answering: HookHandler) 
         record = _first(known)
         stay = str(record.current_stay.source.partition("/")[2]) if record.current_stay else None
         read = reader_of(known, record.subject_id, stay, SEPSIS_NOW)
-        reported = estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() + PATIENT)
+        reported = estimates_over(read, read(), handler.pipeline, handler.admission, time.monotonic() + PATIENT)
         return [(m, e["in_hospital_mortality"].inputs) for m, e in reported if m < cut]
 
     before, after = earlier(chart), earlier(later)
@@ -105,10 +105,10 @@ def test_what_came_later_does_not_move_an_earlier_point(answering: HookHandler) 
     assert repr(before) == repr(after)
 
 
-def test_a_late_course_says_that_it_is_not_whole(app: Flask, ward: DemoWard, answering: HookHandler) -> None:
+def test_a_late_course_says_that_it_is_not_whole(app: Flask, ward: DemoWard, handler: HookHandler) -> None:
     patient = rogers(ward)
     read = reader_of(patient.chart.resources, patient.id, patient.stay, datetime.now(UTC))
-    assert list(estimates_over(read, read(), answering.pipeline, answering.admission, time.monotonic() - 1)) == []
+    assert list(estimates_over(read, read(), handler.pipeline, handler.admission, time.monotonic() - 1)) == []
 
 
 def test_the_line_is_interrupted_where_the_model_abstains(sepsis: Case) -> None:
@@ -142,20 +142,20 @@ def test_one_click_leads_from_a_driver_to_every_value_it_was_read_from(sepsis: C
 
 
 def test_what_if_recalculates_everything_with_the_changed_value(
-    app: Flask, answering: HookHandler, sepsis: Case, opened: Callable[..., str]
+    app: Flask, handler: HookHandler, sepsis: Case, opened: Callable[..., str]
 ) -> None:
     """As if the chart itself had held the value: the same number as from resources rewritten by hand."""
     record, assessments, models = sepsis
     offered = levers(assessments, record, models)
     assert {lever.concept for lever in offered.measured} >= {"lactate", "sodium"}
     question = WhatIfQuestion({"lactate": 1.1})
-    asked = answering.pipeline.assess(changed(record, question), "in_hospital_mortality").estimate
+    asked = handler.pipeline.assess(changed(record, question), "in_hospital_mortality").estimate
     rewritten = resources(SEPSIS)
     lactates = {m.source.partition("/")[2] for m in record.measurements if m.concept == "lactate"}
     for resource in rewritten:
         if resource["resourceType"] == "Observation" and resource["id"] in lactates:
             resource["valueQuantity"]["value"] = 1.1
-    by_hand = answering.pipeline.assess(_first(rewritten), "in_hospital_mortality").estimate
+    by_hand = handler.pipeline.assess(_first(rewritten), "in_hospital_mortality").estimate
     now = next(a.estimate for a in assessments if a.estimate.task == "in_hospital_mortality")
     assert asked.probability == by_hand.probability
     assert asked.probability != now.probability
@@ -197,29 +197,29 @@ def test_unknown_names_and_unchanged_values_ask_nothing(sepsis: Case) -> None:
         WhatIfQuestion.of_form({"discharged_to": "01"}, replace(offered, leaves=False))
 
 
-def test_the_training_cohort_is_read_from_the_model_manifest(answering: HookHandler, ward: DemoWard) -> None:
+def test_the_training_cohort_is_read_from_the_model_manifest(handler: HookHandler, ward: DemoWard) -> None:
     """A site's own readmission model learned from the site's patients, not from those of the shipped one."""
     patient = next(p for p in ward.patients.values() if "Santiago" in p.name)
     record = PatientRecord.from_resources(patient.chart.resources, patient.id, encounter_id=patient.stay)
-    shipped = answering.pipeline.models[READMISSION_30D]
+    shipped = handler.pipeline.models[READMISSION_30D]
     population = shipped.manifest["population"] | {"in_words": "patients of 18 to 97 years of our own"}
     ours = replace(shipped, manifest=shipped.manifest | {"model_id": "our-own", "population": population})
     reported = [risk_now(model.estimate(record, None), model).learned_from for model in (shipped, ours)]
     assert reported == ["diabetic inpatients, 1999–2008", "patients of 18 to 97 years of our own"]
 
 
-def test_an_abstention_has_scores_and_no_number(answering: HookHandler, ward: DemoWard) -> None:
+def test_an_abstention_has_scores_and_no_number(handler: HookHandler, ward: DemoWard) -> None:
     patient = next(p for p in ward.patients.values() if "McDonald" in p.name)
     record = reader_of(patient.chart.resources, patient.id, patient.stay, datetime.now(UTC))()
-    for task in answering.pipeline.models:
-        view = risk_now(answering.pipeline.assess(record, task).estimate, answering.pipeline.models[task])
+    for task in handler.pipeline.models:
+        view = risk_now(handler.pipeline.assess(record, task).estimate, handler.pipeline.models[task])
         assert view.probability is None
         assert view.abstention
         assert view.scores
         assert not [bar for bar in view.bars if bar.ours]
 
 
-def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: HookHandler, sepsis: Case) -> None:
+def test_the_graph_follows_every_step_of_a_path_from_left_to_right(handler: HookHandler, sepsis: Case) -> None:
     """Two headings and a citation on the way: each step is an edge, said in words, and none leads back."""
     record, assessments, _ = sepsis
     steps = (
@@ -231,7 +231,7 @@ def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: Ho
         Evidence(str(n), f"Article {n}", "words", 1.0, "graph", 2000 + n, "cohort", steps[: n + 1]) for n in (1, 2)
     )
     notes_say = concept_mentions(assessments[0].findings.findings, record.notes())
-    drawn = literature([replace(assessments[0], evidence=reported)], record, notes_say, answering.pipeline.index).graph
+    drawn = literature([replace(assessments[0], evidence=reported)], record, notes_say, handler.pipeline.index).graph
     assert drawn is not None
     at = {node.id: node for node in drawn.nodes}
     assert all(at[edge.source].x < at[edge.target].x for edge in drawn.edges)
@@ -245,7 +245,7 @@ def test_the_graph_follows_every_step_of_a_path_from_left_to_right(answering: Ho
     assert all(a.x < b.x or a.y + a.height < b.y for a, b in itertools.pairwise(stacked))
 
 
-def test_listed_articles_that_cite_each_other_are_joined(answering: HookHandler, sepsis: Case) -> None:
+def test_listed_articles_that_cite_each_other_are_joined(handler: HookHandler, sepsis: Case) -> None:
     """Only among the listed ones, from the citing to the cited, said in words; the arc stays within the picture."""
     record, assessments, _ = sepsis
     found_by = (PathStep("Sepsis", "heading of", "PMID 1"), PathStep("Sepsis", "heading of", "PMID 2"))
@@ -253,7 +253,7 @@ def test_listed_articles_that_cite_each_other_are_joined(answering: HookHandler,
         Evidence(str(n), f"Article {n}", "words", 1.0, "graph", 2000, "cohort", (found_by[n - 1],), references=cited)
         for n, cited in ((1, ("2", "999")), (2, ()))
     )
-    drawn = literature([replace(assessments[0], evidence=reported)], record, (), answering.pipeline.index).graph
+    drawn = literature([replace(assessments[0], evidence=reported)], record, (), handler.pipeline.index).graph
     assert drawn is not None
     (citation,) = (edge for edge in drawn.edges if edge.relation == "cites")
     assert drawn.citations == 1
@@ -264,9 +264,9 @@ def test_listed_articles_that_cite_each_other_are_joined(answering: HookHandler,
     assert reach <= drawn.width
 
 
-def test_every_input_of_the_shipped_models_is_a_factor(answering: HookHandler) -> None:
+def test_every_input_of_the_shipped_models_is_a_factor(handler: HookHandler) -> None:
     """An input without a factor would never have literature, nor a sentence that there is none."""
-    inputs = {concept_of(name) for model in answering.pipeline.models.values() for name in model.names}
+    inputs = {concept_of(name) for model in handler.pipeline.models.values() for name in model.names}
     assert {name for name in inputs if not factors_of_concept(name)} == set()
 
 

@@ -216,7 +216,7 @@ def test_the_level_follows_the_more_cautious_reading_unless_the_site_says_otherw
     read = Assessment(an_estimate(probability=0.05, interval=(0.03, 0.09), comparators=(score,)), NO_NOTES, ())
     for follows, indicator in ((LevelPolicy.CAUTIOUS, "warning"), (LevelPolicy.ESTIMATE, "info")):
         thresholds = Thresholds({IN_HOSPITAL_MORTALITY: 0.15}, follows)
-        card = build_card([read], record, public_url="https://cds.example", thresholds=thresholds)
+        card = build_card([read], record, public_url="https://cds.example", thresholds=thresholds).to_json()
         assert card["indicator"] == indicator
         assert "**Scores disagree: SAPS II suggests 68 %.**" in card["detail"]
         assert card["summary"] == "Hospital death 5 % (cohort average 14 %, scores disagree)"
@@ -333,7 +333,7 @@ def test_one_suggestion_and_never_a_limit_of_treatment_from_a_number(
     read = Assessment(an_estimate(probability=0.6, interval=(0.5, 0.7), comparators=(news,)), NO_NOTES, ())
     card = build_card(
         [read], record, public_url="https://cds.example", thresholds=Thresholds({IN_HOSPITAL_MORTALITY: 0.15})
-    )
+    ).to_json()
     assert [suggestion["label"] for suggestion in card["suggestions"]] == [label]
     task = card["suggestions"][0]["actions"][0]["resource"]
     assert task["restriction"]["period"]["end"] == "2024-05-09T23:59:59+00:00"
@@ -370,7 +370,9 @@ def test_a_language_model_never_sets_the_alert_level(
     )
     findings = replace(assessment.findings, reader="language:https://llm.example/v1#small", language_notes=1, waiting=1)
     read = replace(assessment, estimate=estimate, findings=findings)
-    card = build_card([read], record, public_url="https://cds.example", thresholds=Thresholds({READMISSION_30D: 0.25}))
+    card = build_card(
+        [read], record, public_url="https://cds.example", thresholds=Thresholds({READMISSION_30D: 0.25})
+    ).to_json()
     assert card["indicator"] == indicator
     assert ("suggestions" in card) == (indicator == "warning")
     assert f"{100 * probability:.0f} % (5–45 %)**" in card["detail"]

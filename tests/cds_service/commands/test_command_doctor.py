@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cds_hooks import read_keys
 from cds_service.cli import cli
 from cds_service.store.store import CardRecord, Store
-from tests.cds_service.auth.ehr import Ehr
+from tests.cds_service.access.ehr import Ehr
 from tests.cds_service.fhir_server import fhir_server
 from tests.cds_service.smart.authority import new_ec_pem
 
@@ -46,7 +46,7 @@ def test_clients_with_pinned_and_with_fetched_keys(tmp_path: Path, monkeypatch: 
     result, detail = checks(monkeypatch, CDS_CLIENTS=str(fetched))["EHR clients"]
     assert result == "failed"
     assert f"general: no keys from {url}" in detail
-    monkeypatch.setattr("cds_service.auth.keys.fetch_keys", lambda *_: read_keys(ehr.jwks()))
+    monkeypatch.setattr("cds_service.access.client_keys.fetch_keys", lambda *_: read_keys(ehr.jwks()))
     result, detail = checks(monkeypatch, CDS_CLIENTS=str(fetched))["EHR clients"]
     assert result == "ok"
     assert f"keys from {url}" in detail

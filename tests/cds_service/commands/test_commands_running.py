@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from cds_service.application.control_socket import ControlError, ControlSocket, ask, sockets
 from cds_service.application.local_control import LocalControl, absolute, mark_in_use
 from cds_service.cli import cli
 from cds_service.config.modes import Mode, ModeBoard
 from cds_service.config.settings import Settings
-from cds_service.runtime.control import ControlError, ControlSocket, ask, sockets
 from cds_service.store.errors import StoreError
 from cds_service.store.schema import SERVICES
 from cds_service.store.store import Store
@@ -42,7 +42,7 @@ class Worker:
         parts: Any = SimpleNamespace(
             settings=settings,
             store=self.store,
-            answering=SimpleNamespace(modes=self.modes),
+            handler=SimpleNamespace(modes=self.modes),
             in_time=lambda step, *words: step(*words),
         )
         folder = Path(settings.run_folder)

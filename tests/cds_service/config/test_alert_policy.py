@@ -76,7 +76,7 @@ def test_the_kill_switch_stops_a_running_service_and_survives_a_restart(
     monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path}/quiet.db")
     app = make(pipeline, tmp_path)
     now = [0.0]
-    monkeypatch.setattr(app.extensions["riskcards"].answering.modes, "_clock", lambda: now[0])
+    monkeypatch.setattr(app.extensions["riskcards"].handler.modes, "_clock", lambda: now[0])
     assert len(cards(app, discharge)) == 1
     run = CliRunner().invoke(cli, ["mode", "live", "--service", "readmission-30d"])
     assert run.exit_code == 0, run.output
@@ -255,7 +255,7 @@ def test_a_task_that_is_off_is_in_no_card(pipeline: Pipeline, tmp_path: Path, of
     cds = app.extensions["riskcards"]
     for service, tenant in off:
         cds.store.set_mode(service, tenant, "off", "")
-    board = cds.answering.modes
+    board = cds.handler.modes
     assert board.active(("in_hospital_mortality", "readmission_30d"), "north") == ("in_hospital_mortality",)
     elsewhere = board.active(("readmission_30d",), "west")
     assert elsewhere == (() if off[0][1] == "*" else ("readmission_30d",))
@@ -266,7 +266,7 @@ def test_the_kill_switch_works_for_each_task(pipeline: Pipeline, tmp_path: Path)
     cds = app.extensions["riskcards"]
 
     def tasks() -> list[str]:
-        cds.answering.modes.override("*", "*", None)  # read again now
+        cds.handler.modes.override("*", "*", None)  # read again now
         answer = app.test_client().post(VIEW, json=view)
         assert answer.status_code == 200
         if not answer.get_json()["cards"]:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from cds_hooks import HookError, parse_json
+from cds_hooks import HookError, HookRequest, ReceivedRequest, parse_json
 from cds_hooks.strict_json import split_prefetch
 from cds_service.application.factory import create_app
-from cds_service.protocol.hook_request import open_request, parse_request
-from cds_service.protocol.services import SERVICES
+from cds_service.hooks.prefetch_parsing import parse_prefetch
+from cds_service.services import SERVICES, Service
 from risk_model import Pipeline
-from tests.cds_service.auth.ehr import Ehr, bearer
+from tests.cds_service.access.ehr import Ehr, bearer
 from tests.cds_service.fhir_server import FhirServer
 from tests.contract.conftest import whole_request
 from tests.patience import patient_settings
@@ -108,13 +108,13 @@ def test_the_cache_depends_on_the_model_and_can_be_disabled(
 ) -> None:
     now = datetime.now(UTC)
     app, request = make(shipped, tmp_path, clock=lambda: now), whole_request("sepsis-icu-first-day")
-    answering, client = app.extensions["riskcards"].answering, app.test_client()
+    handler, client = app.extensions["riskcards"].handler, app.test_client()
     url = "/cds-services/in-hospital-mortality"
     answered = [client.post(url, json=request).status_code for _ in range(2)]
     assert (answered, len(assessed)) == ([200, 200], 1)
-    answering.current.replace(Pipeline(shipped.index, shipped.reader, shipped.models))
+    handler.current.replace(Pipeline(shipped.index, shipped.reader, shipped.models))
     client.post(url, json=request)
-    assert answering.cache._known.popitem()[1].pipeline is answering.pipeline
+    assert handler.cache._known.popitem()[1].pipeline is handler.pipeline
     off = make(shipped, tmp_path, RISKCARDS_REMEMBER_SECONDS="0")
     for _ in range(2):
         off.test_client().post(url, json=request)
@@ -194,11 +194,15 @@ def test_a_split_body_equals_the_parsed_body(body: bytes) -> None:
 )
 def test_a_split_body_is_refused_like_the_whole(body: bytes) -> None:
     service, said = SERVICES["hospital-risk"], []
-    for read in (parse_json, lambda raw: parse_request(raw, service)):
+    for read in (parse_json, lambda raw: parsed(raw, service)):
         with pytest.raises(HookError) as refused:
             read(body) if read is not parse_json else _needs_hook(parse_json(body))
         said.append(refused.value.status)
     assert said == [400, 400]
+
+
+def parsed(body: bytes, service: Service) -> HookRequest:
+    return ReceivedRequest(service, body).open().read_prefetch(parse_prefetch)
 
 
 def _needs_hook(raw: dict[str, Any]) -> None:
@@ -217,9 +221,8 @@ def test_a_grant_after_an_unknown_member_is_read() -> None:
         text.replace('"fhirAuth', '"fhir\\u0041uth'),
         text.replace('"fhirServer"', '"fhir\\u0053erver"'),
     ):
-        asked = parse_request(body.encode(), SERVICES["readmission-30d"])
+        asked = parsed(body.encode(), SERVICES["readmission-30d"])
         assert (asked.access_token, asked.fhir_server) == ("t", "https://ehr.example/r4")
         assert asked.prefetch == prefetch
-    assert open_request(
-        json.dumps(request | {"prefetch": prefetch}).encode(), SERVICES["readmission-30d"]
-    ).prefetch.sha256
+    whole = json.dumps(request | {"prefetch": prefetch}).encode()
+    assert ReceivedRequest(SERVICES["readmission-30d"], whole).open().prefetch.sha256

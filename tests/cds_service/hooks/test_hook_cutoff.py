@@ -12,7 +12,7 @@ from flask import Flask
 
 from cds_service.app_pages.chart import reader_of
 from cds_service.application.factory import create_app
-from cds_service.protocol.services import SERVICES
+from cds_service.services import SERVICES
 from fhir_mapping import PatientRecord
 from risk_model import Pipeline
 from tests.fhir_mapping.record.test_cases import PATIENT, STAY

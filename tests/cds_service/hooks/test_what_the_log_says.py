@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cds_service.application.factory import create_app
-from tests.cds_service.auth.ehr import PUBLIC, Ehr, bearer
+from tests.cds_service.access.ehr import PUBLIC, Ehr, bearer
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_outcome
 from tests.patience import patient_settings

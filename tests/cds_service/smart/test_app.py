@@ -90,7 +90,7 @@ def test_after_the_session_ends_the_page_is_gone(browser: Browser, ehr: Realm, a
 
 
 def test_cards_of_a_service_with_smart_clients_link_the_app(app: Flask) -> None:
-    assert app.extensions["riskcards"].answering.launches_app is True
+    assert app.extensions["riskcards"].handler.launches_app is True
 
 
 def test_the_modes_of_a_tenant_reach_the_app(realms: dict[str, Realm], tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_modes_of_a_tenant_reach_the_app(realms: dict[str, Realm], tmp_path:
     clients = json.loads(file.read_text())["clients"]
     file.write_text(json.dumps({"clients": [client | {"tenant": "north"} for client in clients]}))
     app = create_app(patient_settings(env))
-    store, modes = app.extensions["riskcards"].store, app.extensions["riskcards"].answering.modes
+    store, modes = app.extensions["riskcards"].store, app.extensions["riskcards"].handler.modes
     realm, browser = realms["public"], Browser(app)
     realm.reset()
     home = browser.launch(realm).headers["Location"]

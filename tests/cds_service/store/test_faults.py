@@ -19,8 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from flask import Flask
 
+from cds_service.access.deadlines import DeadlineRunner
 from cds_service.application.factory import create_app
-from cds_service.runtime.deadlines import DeadlineRunner
 from cds_service.store.errors import StoreError
 from cds_service.store.store import Store
 from risk_model import Pipeline

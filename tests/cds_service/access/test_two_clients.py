@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from cds_service.application.factory import create_app
-from tests.cds_service.auth.ehr import PUBLIC, Ehr, bearer
+from tests.cds_service.access.ehr import PUBLIC, Ehr, bearer
 from tests.contract.conftest import whole_request
 from tests.patience import patient_settings
 

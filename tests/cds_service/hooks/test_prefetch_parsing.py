@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cds_hooks import HookError, parse_json
-from cds_service.protocol.strict_json import parse_prefetch
+from cds_service.hooks.prefetch_parsing import parse_prefetch
 from fhir_mapping.parsing.resource_reader import Bundle
 
 NAMES = ["id", "i", "i1", "code", "resource", "entry", "search", "resourceType", "a{", '{"x": 1}', "é", "a\\b", "\\"]

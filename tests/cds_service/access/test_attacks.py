@@ -26,15 +26,15 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
 
 from cds_hooks import FetchedKeys
 from cds_hooks.errors import TokenRefusedError
+from cds_service.access import client_keys as trust_keys
+from cds_service.access.client_keys import MAX_JWKS_BYTES, jwks_fetcher
+from cds_service.access.clients import ClientsFile
+from cds_service.access.tokens import TokenVerifier
 from cds_service.application.factory import create_app
-from cds_service.auth import keys as trust_keys
-from cds_service.auth.clients import ClientsFile
-from cds_service.auth.keys import MAX_JWKS_BYTES, jwks_fetcher
-from cds_service.auth.tokens import TokenVerifier
 from cds_service.net.outbound import OutboundError, OutboundResponse
 from cds_service.store.store import Store
 from risk_model import Pipeline
-from tests.cds_service.auth.ehr import PUBLIC, Ehr
+from tests.cds_service.access.ehr import PUBLIC, Ehr
 from tests.patience import LIMITS, PATIENT, patient_settings, until
 
 URL = f"{PUBLIC}/cds-services"
@@ -360,7 +360,7 @@ def test_concurrent_first_requests_cause_one_key_fetch() -> None:
 
 
 def test_the_size_of_a_key_set_is_limited(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = LIMITS["cds_service.auth.keys", "FETCH_SECONDS"]
+    seconds = LIMITS["cds_service.access.client_keys", "FETCH_SECONDS"]
     monkeypatch.setattr(trust_keys, "FETCH_SECONDS", seconds)
     monkeypatch.setattr(trust_keys, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     asked: dict[str, Any] = {}

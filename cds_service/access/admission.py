@@ -12,21 +12,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
+from cds_hooks import HookError
+
 RETRY_SECONDS = 2
 _READERS = 4
 _MOST_BUCKETS = 10_000
 
 
-class OverloadedError(Exception):
-    """The service is at a limit. `retry_after` is in seconds; the message names the limit and no client."""
+class OverloadedError(HookError):
+    """503: the service is at a limit. `retry_after` is in seconds; the message names the limit and no client."""
 
-    def __init__(self, reason: str, retry_after: int = RETRY_SECONDS) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
+    def __init__(self, reason: str) -> None:
+        super().__init__(503, "throttled", reason, retry_after=RETRY_SECONDS)
 
 
-class RateLimitedError(OverloadedError):
-    """One client sends more requests than its rate limit allows."""
+class RateLimitedError(HookError):
+    """429: one client sends more requests than its rate limit allows."""
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__(429, "throttled", reason, retry_after=retry_after)
 
 
 class Admission:

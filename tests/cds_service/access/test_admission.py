@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from cds_service.runtime.admission import Admission, OverloadedError, RateLimit, RateLimitedError
+from cds_service.access.admission import Admission, OverloadedError, RateLimit, RateLimitedError
 from tests.patience import PATIENT, until
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cds_service.access.clients import ClientsError, ClientsFile, ClientsUnavailableError, read_clients
 from cds_service.application.factory import create_app
-from cds_service.auth.clients import ClientsError, ClientsFile, ClientsUnavailableError, read_clients
 from cds_service.cli import cli
 from risk_model import Pipeline
-from tests.cds_service.auth.ehr import ISSUER, Ehr, bearer
+from tests.cds_service.access.ehr import ISSUER, Ehr, bearer
 from tests.patience import patient_settings
 
 
@@ -32,7 +32,12 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"jwks": ...}, "exactly one of"),
     ({"jwks_url": "https://ehr.example.org/jwks"}, "exactly one of"),
     ({"jwks": ..., "jwks_url": "http://ehr.example.org/jwks"}, "https"),
+    ({"jwks": ..., "jwks_url": 3}, "https"),
     ({"jwks": {"keys": []}}, "JWK set"),
+    ({"jwks": [1]}, "JWK set"),
+    ({"max_lifetime": 0}, "max_lifetime"),
+    ({"max_lifetime": "300"}, "max_lifetime"),
+    ({"jku": ["ftp://ehr.example.org/jwks"]}, "jku"),
     ({"max_lifetime": 86400}, "max_lifetime"),
     ({"max_lifetime": True}, "max_lifetime"),
     ({"fhir_servers": ["ehr.example.org/fhir"]}, "fhir_servers"),

@@ -22,17 +22,15 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
-from cds_hooks import ALGORITHMS, HookError, KeyRefusedError, read_keys
-from cds_hooks.keys import Keys
-from cds_hooks.tokens import DEFAULT_ALGORITHMS
+from cds_hooks import HookError, KeyRefusedError, TrustedIssuer
+from cds_hooks.tokens import DEFAULT_ALGORITHMS, MAX_LIFETIME
 from cds_service.net.gateway import Gateway, GatewayError
 
 LOG = logging.getLogger("riskcards")
@@ -46,28 +44,21 @@ class ClientsError(ValueError):
     """The file cannot be used; the message names the client, the field and what is expected."""
 
 
-@dataclass(frozen=True, slots=True)
-class CdsClient:
-    """A CDS client: one issuer of tokens. Exactly one of `jwks` (pinned keys) and `jwks_url` is set."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CdsClient(TrustedIssuer):
+    """A CDS client: one issuer of tokens, with the FHIR servers that may be read for it. Raises KeyRefusedError."""
 
     name: str
-    issuer: str
-    jwks: Mapping[str, Any] | None = None
-    jwks_url: str = ""
-    algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
-    tenants: tuple[str, ...] = ()
     fhir_servers: tuple[str, ...] = ()
-    max_lifetime: int = 300
-    jku: tuple[str, ...] = ()
-    # The pinned keys by `kid`, parsed once; None when they are fetched.
-    keys: Keys | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The client as written in the file, without fields that have their default."""
-        return {
-            known.name: list(value) if isinstance(value, tuple) else value
-            for known in fields(self)
-            if known.name != "keys" and (value := getattr(self, known.name)) != known.default
+        given = {known.name: getattr(self, known.name) for known in fields(self) if known.init}
+        usual = {known.name: known.default for known in fields(self)}
+        return {"name": self.name} | {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+            if value != usual[name]
         }
 
 
@@ -149,25 +140,35 @@ def client_of(item: Any, where: str) -> CdsClient:
     """The client of one item of the file, validated. Raises ClientsError."""
     if not isinstance(item, Mapping):
         raise ClientsError(f"{where}: expected an object")
-    known = {each.name for each in fields(CdsClient)} - {"keys"}
+    known = {each.name for each in fields(CdsClient) if each.init}
     unknown = sorted(set(map(str, item)) - known)
     if unknown:
         raise ClientsError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(sorted(known))}")
     for name in ("name", "issuer"):
         if not isinstance(item.get(name), str) or not item[name].strip():
             raise ClientsError(f"{where}.{name}: a non-empty string is required")
-    client = CdsClient(
-        name=item["name"],
-        issuer=item["issuer"],
-        jwks=item.get("jwks"),
-        jwks_url=item.get("jwks_url") or "",
-        algorithms=_strings(item, "algorithms", where) or DEFAULT_ALGORITHMS,
-        tenants=_strings(item, "tenants", where),
-        fhir_servers=_strings(item, "fhir_servers", where),
-        max_lifetime=item.get("max_lifetime", 300),
-        jku=_strings(item, "jku", where),
-    )
-    return _checked(client, where)
+    servers = _strings(item, "fhir_servers", where)
+    for server in servers:
+        try:
+            Gateway([server])
+        except GatewayError:
+            raise ClientsError(
+                f"{where}.fhir_servers: {server!r} is not an absolute http(s) URL without credentials and dot segments"
+            ) from None
+    try:
+        return CdsClient(
+            name=item["name"],
+            issuer=item["issuer"],
+            jwks=item.get("jwks"),
+            jwks_url=item.get("jwks_url") or "",
+            algorithms=_strings(item, "algorithms", where) or DEFAULT_ALGORITHMS,
+            tenants=_strings(item, "tenants", where),
+            fhir_servers=servers,
+            max_lifetime=item.get("max_lifetime", MAX_LIFETIME),
+            jku=_strings(item, "jku", where),
+        )
+    except KeyRefusedError as error:
+        raise ClientsError(f"{where}: {error}") from None
 
 
 def _strings(item: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
@@ -175,39 +176,6 @@ def _strings(item: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
         raise ClientsError(f"{where}.{name}: expected a list of strings")
     return tuple(value)
-
-
-def _checked(client: CdsClient, where: str) -> CdsClient:
-    """The client with its pinned keys parsed. Raises ClientsError."""
-    wrong = sorted(set(client.algorithms) - set(ALGORITHMS))
-    if wrong:
-        allowed = ", ".join(ALGORITHMS)
-        raise ClientsError(f"{where}.algorithms: {wrong[0]!r} is not allowed; only signatures with keys: {allowed}")
-    if (client.jwks is None) == (not client.jwks_url):
-        raise ClientsError(f"{where}: exactly one of jwks (the keys themselves) and jwks_url is required")
-    keys = None
-    if client.jwks is not None:
-        try:
-            keys = read_keys(client.jwks)
-        except KeyRefusedError as error:
-            raise ClientsError(f"{where}.jwks: {error}") from None
-    elif urlsplit(client.jwks_url).scheme != "https":
-        raise ClientsError(f"{where}.jwks_url: an https URL is required")
-    lifetime = client.max_lifetime
-    if isinstance(lifetime, bool) or not isinstance(lifetime, int) or not 1 <= lifetime <= 3600:
-        raise ClientsError(f"{where}.max_lifetime: 1 to 3600 seconds")
-    for url in client.jku:
-        # Only compared, never fetched: a test client's http address harms nobody.
-        if urlsplit(url).scheme not in {"http", "https"}:
-            raise ClientsError(f"{where}.jku: {url!r} is not an absolute http(s) URL")
-    for server in client.fhir_servers:
-        try:
-            Gateway([server])
-        except GatewayError:
-            raise ClientsError(
-                f"{where}.fhir_servers: {server!r} is not an absolute http(s) URL without credentials and dot segments"
-            ) from None
-    return replace(client, keys=keys)
 
 
 def write_clients(path: Path, clients: Iterable[CdsClient]) -> None:
@@ -253,7 +221,10 @@ def _own_as(file: int, old: os.stat_result) -> None:
 
 def with_keys(client: CdsClient, jwks: Mapping[str, Any] | None, jwks_url: str) -> CdsClient:
     """The client with other keys, validated. Raises ClientsError."""
-    return _checked(replace(client, jwks=jwks, jwks_url=jwks_url), client.name)
+    try:
+        return replace(client, jwks=jwks, jwks_url=jwks_url)
+    except KeyRefusedError as error:
+        raise ClientsError(f"{client.name}: {error}") from None
 
 
 def _stamp(path: Path) -> _Stamp:

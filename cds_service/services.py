@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from cds_hooks import ServiceDefinition
+from cds_hooks.hook_request import HOOK_CONTEXT
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
 
 SPECIFICATION_VERSION = "3.0.0-ballot"
-HOOK_VERSION = "1.0"
 _USAGE = (
     "Reads FHIR R4. All it needs can come by prefetch; with fhirAuthorization it fetches "
     "what is missing from servers it is configured to trust."
@@ -34,74 +33,50 @@ _TEMPLATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class Service(ServiceDefinition):
     """One CDS service; `tasks` are in the order of the card."""
 
-    id: str
-    hook: str
-    title: str
-    description: str
-    tasks: tuple[str, ...]
-    required_context: tuple[str, ...]
-
-    @property
-    def prefetch(self) -> Mapping[str, str]:
-        """Key -> template."""
-        if "encounterId" not in self.required_context:
-            return _TEMPLATES
-        return {"encounter": _ENCOUNTER, **_TEMPLATES}
-
-    @property
-    def definition(self) -> ServiceDefinition:
-        """The service as the protocol knows it."""
-        return ServiceDefinition(
-            id=self.id,
-            hook=self.hook,
-            title=self.title,
-            description=self.description,
-            prefetch=self.prefetch,
-            usage_requirements=_USAGE,
-            version=SPECIFICATION_VERSION,
-            hook_version=HOOK_VERSION,
-            required_context=self.required_context,
-        )
-
-    def expected(self) -> Mapping[str, str]:
-        """Key -> resource type its value must have."""
-        return self.definition.expected()
-
-    def to_json(self) -> dict[str, Any]:
-        return self.definition.to_json()
+    tasks: tuple[str, ...] = ()
 
 
-_STAY = ("userId", "patientId", "encounterId")
+def _service(hook: str, id: str, title: str, description: str, tasks: tuple[str, ...]) -> Service:
+    encounter = {"encounter": _ENCOUNTER} if "encounterId" in HOOK_CONTEXT[hook] else {}
+    return Service(
+        id=id,
+        hook=hook,
+        title=title,
+        description=description,
+        prefetch=MappingProxyType(encounter | _TEMPLATES),
+        usage_requirements=_USAGE,
+        version=SPECIFICATION_VERSION,
+        tasks=tasks,
+    )
+
+
 SERVICES: Mapping[str, Service] = MappingProxyType(
     {
         service.id: service
         for service in (
-            Service(
-                "hospital-risk",
+            _service(
                 "patient-view",
+                "hospital-risk",
                 "Hospital risk",
                 "In-hospital mortality and 30-day readmission of the current stay, explained, with literature.",
                 (IN_HOSPITAL_MORTALITY, READMISSION_30D),
-                ("userId", "patientId"),
             ),
-            Service(
-                "in-hospital-mortality",
+            _service(
                 "encounter-start",
+                "in-hospital-mortality",
                 "In-hospital mortality",
                 "Risk of dying in hospital, as of the first day of the stay, explained, with literature.",
                 (IN_HOSPITAL_MORTALITY,),
-                _STAY,
             ),
-            Service(
-                "readmission-30d",
+            _service(
                 "encounter-discharge",
+                "readmission-30d",
                 "30-day readmission",
                 "Risk of being admitted again within 30 days of discharge, explained, with literature.",
                 (READMISSION_30D,),
-                _STAY,
             ),
         )
     }

@@ -19,13 +19,13 @@ from jwt.algorithms import RSAAlgorithm
 
 from cds_hooks import FetchedKeys, KeyRefusedError, read_keys
 from cds_hooks.errors import TokenRefusedError
-from cds_service.auth.clients import ClientsFile
-from cds_service.auth.keys import jwks_fetcher
-from cds_service.auth.tokens import TokenVerifier
+from cds_service.access.client_keys import jwks_fetcher
+from cds_service.access.clients import ClientsFile
+from cds_service.access.tokens import TokenVerifier
 from cds_service.net.outbound import OutboundResponse
 from cds_service.store.errors import StoreError
 from cds_service.store.store import Store
-from tests.cds_service.auth.ehr import PUBLIC, Ehr, bearer
+from tests.cds_service.access.ehr import PUBLIC, Ehr, bearer
 from tests.patience import patient_settings
 
 URL = f"{PUBLIC}/cds-services"

@@ -1,1 +1,0 @@
-"""CDS Hooks on the wire: requests, strict JSON, services and their prefetch templates, OperationOutcome, OpenAPI."""

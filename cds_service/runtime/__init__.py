@@ -1,1 +1,0 @@
-"""The limits a serving process keeps: admission, deadlines, memory."""
