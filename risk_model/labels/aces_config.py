@@ -58,13 +58,14 @@ class PlainPredicate:
         code, value = row["code"], row.get("numeric_value")
         if not (code in self.codes or (self.pattern is not None and self.pattern.search(code))):
             return False
-        if (self.low is not None or self.high is not None) and value is None:
-            return False
-        if self.low is not None and not (value > self.low or (self.low_inclusive and value == self.low)):
-            return False
-        if self.high is not None and not (value < self.high or (self.high_inclusive and value == self.high)):
+        if not ((self.low is None and self.high is None) or (value is not None and self._within(float(value)))):
             return False
         return all(row.get(name) == wanted for name, wanted in self.columns)
+
+    def _within(self, value: float) -> bool:
+        above = self.low is None or value > self.low or (self.low_inclusive and value == self.low)
+        below = self.high is None or value < self.high or (self.high_inclusive and value == self.high)
+        return above and below
 
 
 @dataclass(frozen=True, slots=True)

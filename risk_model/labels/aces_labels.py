@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,6 +150,31 @@ class _Record:
             return times[place] if place < len(times) else None
         place = (bisect_right if at_once else bisect_left)(times, root) - 1
         return times[place] if place >= 0 else None
+
+
+def write_labels(labels: Sequence[AcesLabel], out: Path) -> None:
+    """Write a label file of MEDS: `subject_id`, `prediction_time`, `boolean_value`.
+
+    Raises CohortError for a file that exists, or of another kind than .csv and .parquet.
+    """
+    if out.suffix not in {".csv", ".parquet"}:
+        raise CohortError(f"{out}: a label file is .csv or .parquet")
+    if out.exists():
+        raise CohortError(f"{out}: exists already; name another file, or remove it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".csv":
+        lines = [f"{item.subject_id},{item.prediction_time.isoformat()},{item.label}" for item in labels]
+        out.write_text("\n".join(["subject_id,prediction_time,boolean_value", *lines, ""]), "utf-8")
+        return
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    columns = {
+        "subject_id": pyarrow.array([int(item.subject_id) for item in labels], pyarrow.int64()),
+        "prediction_time": pyarrow.array([item.prediction_time for item in labels], pyarrow.timestamp("us")),
+        "boolean_value": pyarrow.array([item.label for item in labels], pyarrow.bool_()),
+    }
+    parquet.write_table(pyarrow.table(columns), out)
 
 
 def _bare(moment: datetime) -> datetime:

@@ -245,10 +245,12 @@ def shots(name: str, task: str, lines: Mapping[str, Mapping[str, Mapping[str, An
         axes.set(xlabel="examples of each kind", ylabel="AUROC", ylim=(low, high), xlim=(-0.6, len(known) - 0.3))
         for label, height in _heights(ends, low, high).items():
             look = looks[label]
-            x = len(known) - 0.1
-            axes.plot([ends[label][0], x], [ends[label][1], height], color=look["color"], linewidth=0.5, clip_on=False)
-            axes.plot([x], [height], color=look["color"], marker=look["marker"], markersize=5, clip_on=False)
-            axes.text(x + 0.02 * len(known), height, label, va="center", fontsize=8, color=look["color"])
+            edge = len(known) - 0.1
+            axes.plot(
+                [ends[label][0], edge], [ends[label][1], height], color=look["color"], linewidth=0.5, clip_on=False
+            )
+            axes.plot([edge], [height], color=look["color"], marker=look["marker"], markersize=5, clip_on=False)
+            axes.text(edge + 0.02 * len(known), height, label, va="center", fontsize=8, color=look["color"])
 
     words = "AUROC on the test split against the number of training examples, one line for each representation."
     return _svg(name, f"Few-shot: {task}", words, draw, size=(7.6, 4.2))
