@@ -3,8 +3,8 @@
     python -m benchmarks.aces_labels --tasks DIR --predicates FILE [--meds DIR] [--name NAME]
 
 DIR holds task files, such as those of a checkout of MEDS-DEV (`src/MEDS_DEV/tasks`), FILE the predicates of the data,
-such as `datasets/MIMIC-IV/predicates.yaml`. Without `--meds` the data are generated: 400 subjects with codes of MIMIC-IV in
-MEDS, stays that touch and overlap, and measurements at the edges of windows and ranges. ACES is `pip install es-aces`;
+such as `datasets/MIMIC-IV/predicates.yaml`. Without `--meds` they are generated: 400 subjects with codes of MIMIC-IV
+in MEDS, stays that touch and overlap, measurements at the edges of windows and ranges. ACES is `pip install es-aces`;
 without it only our own labels are counted. The result of NAME is added to `benchmarks/results/aces_labels.json`.
 """
 

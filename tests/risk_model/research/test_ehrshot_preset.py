@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from risk_model.core.errors import CohortError
+from risk_model.core.errors import CohortError, TrainingError
 from risk_model.features.record_encoding import QUESTION
 from risk_model.research.ablations import contenders
 from risk_model.research.ehrshot_shots import places_of, read_shots, shot_files
@@ -25,7 +25,14 @@ from risk_model.research.ehrshot_tasks import (
     read_instructions,
     tasks_named,
 )
-from risk_model.research.few_shot import LEARNERS, FewShotSplit, Representation, patient_weights, run_few_shot
+from risk_model.research.few_shot import (
+    LEARNERS,
+    FewShotSplit,
+    Representation,
+    patient_weights,
+    read_parts,
+    run_few_shot,
+)
 from risk_model.research.given_vectors import GivenVectors
 from risk_model.research.meds_examples import Examples, PredictionExample, by_task, examples_from_label_files
 from risk_model.research.meds_markdown import PARTS
@@ -301,3 +308,34 @@ def test_times_with_seconds_are_other_times(tmp_path: Path) -> None:
     given = GivenVectors.open("v", save(tmp_path / "v.npz", [0], [[1.0]], NOON + timedelta(seconds=1)))
     with pytest.raises(CohortError, match="no vector for 1 of 1"):
         given.matrix(ROWS[:1], "t")
+
+
+def test_few_shot_checks_labels_before_it_embeds() -> None:
+    """A cohort of one class was once refused after its records had been embedded."""
+
+    class Cohort:
+        task = "readmission_30d"
+
+        def split(self, name: str) -> list[PredictionExample]:
+            return [
+                PredictionExample("1", NOON, 0, name),
+                PredictionExample("2", NOON, int(name != "validation"), name),
+            ]
+
+        def records(self, _: str) -> None:
+            raise AssertionError("read a record")
+
+    with pytest.raises(TrainingError, match="the validation split has one class only"):
+        read_parts(Cohort(), None)  # type: ignore[arg-type]  # neither is used before the check
+
+
+def test_a_resample_without_an_outcome_has_no_auroc_and_too_few_are_an_error() -> None:
+    y, x = np.array([1.0, 0, 0, 0]), np.array([[3.0], [1], [2], [0]])
+    split = FewShotSplit(y, np.array(["a", "b", "c", "d"]), {"x": x})
+    parts = dict.fromkeys(("train", "validation", "test"), split)
+    item = Representation("x", "x", "logistic")
+    samples = run_few_shot(parts, representations=[item], shots=(), bootstraps=60).samples["all"]["x"]
+    assert samples[0] == 1.0
+    assert 0 < np.isnan(samples).sum() < 60
+    with pytest.raises(TrainingError, match="no resample of the test split"):
+        run_few_shot(parts, representations=[item], shots=(), bootstraps=0)
