@@ -64,7 +64,9 @@ class AcesLabels:
         for subject, rows in subjects:
             answers: dict[datetime, set[bool]] = {}
             for label in self.of(subject, rows):
-                answers.setdefault(label.prediction_time.replace(tzinfo=UTC), set()).add(label.label)
+                given = answers.setdefault(label.prediction_time.replace(tzinfo=UTC), set())
+                self.left_out["the same label twice"] += label.label in given
+                given.add(label.label)
             self.left_out["labels at one time that disagree"] += sum(len(each) > 1 for each in answers.values())
             kept = tuple((at, each.pop()) for at, each in sorted(answers.items()) if len(each) == 1)
             if kept:

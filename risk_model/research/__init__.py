@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from artifact_store import lazy_exports
 
 if TYPE_CHECKING:
-    from risk_model.research.ablations import ABLATIONS, Contender, contenders
+    from risk_model.research.ablations import ABLATIONS, ComparedEncoder, compared_encoders
     from risk_model.research.ehr_encoders import (
         BASELINES,
         EncoderProtocol,
@@ -49,7 +49,7 @@ __all__ = [
     "PARTS",
     "RUBRIC",
     "SERIALISERS",
-    "Contender",
+    "ComparedEncoder",
     "EncoderProtocol",
     "Examples",
     "FewShotResult",
@@ -58,7 +58,7 @@ __all__ = [
     "Representation",
     "by_task",
     "code_counts",
-    "contenders",
+    "compared_encoders",
     "embed_all",
     "evaluate_task",
     "example_patients",
@@ -87,7 +87,7 @@ __getattr__ = lazy_exports(
     {
         "ABLATIONS": "risk_model.research.ablations",
         "BASELINES": "risk_model.research.ehr_encoders",
-        "Contender": "risk_model.research.ablations",
+        "ComparedEncoder": "risk_model.research.ablations",
         "EMBEDDING_AND_COUNTS": "risk_model.research.few_shot",
         "EncoderProtocol": "risk_model.research.ehr_encoders",
         "Examples": "risk_model.research.meds_examples",
@@ -101,7 +101,7 @@ __getattr__ = lazy_exports(
         "SERIALISERS": "risk_model.research.meds_markdown",
         "by_task": "risk_model.research.meds_examples",
         "code_counts": "risk_model.research.ehr_encoders",
-        "contenders": "risk_model.research.ablations",
+        "compared_encoders": "risk_model.research.ablations",
         "embed_all": "risk_model.research.ehr_encoders",
         "evaluate_task": "risk_model.research.ehr_encoders",
         "example_patients": "risk_model.research.rubric_prompt",

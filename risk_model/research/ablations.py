@@ -12,7 +12,7 @@ ABLATIONS = ("serialisation", "instruction")
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class ComparedEncoder:
     """One encoder with one way to write a record and to ask about it."""
 
     encoder: str
@@ -22,7 +22,7 @@ class Contender:
     @property
     def name(self) -> str:
         """
-        >>> Contender("minilm", "codes", Instructions("none")).name
+        >>> ComparedEncoder("minilm", "codes", Instructions("none")).name
         'minilm, codes, no instruction'
         """
         mode = self.instructions.mode
@@ -30,10 +30,10 @@ class Contender:
         return f"{self.encoder}, {self.serialiser}{words}"
 
 
-def contenders(
+def compared_encoders(
     encoders: Sequence[str], serialisers: Sequence[str], given: Mapping[str, str], ablations: Sequence[str]
-) -> tuple[Contender, ...]:
-    """Returns every contender once, by encoder.
+) -> tuple[ComparedEncoder, ...]:
+    """Returns every combination once, by encoder.
 
     The ablation of the serialisation adds Markdown and Markdown without each of its parts; that of the instruction adds
     the first serialisation with the generic instruction and with none.
@@ -45,6 +45,6 @@ def contenders(
     modes = MODES[1:] if "instruction" in ablations else ()
     found = []
     for encoder in dict.fromkeys(encoders):
-        found += [Contender(encoder, way, asked) for way in dict.fromkeys(ways)]
-        found += [Contender(encoder, ways[0], replace(asked, mode=mode)) for mode in modes]
+        found += [ComparedEncoder(encoder, way, asked) for way in dict.fromkeys(ways)]
+        found += [ComparedEncoder(encoder, ways[0], replace(asked, mode=mode)) for mode in modes]
     return tuple(found)

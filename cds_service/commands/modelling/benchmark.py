@@ -12,7 +12,7 @@ import orjson
 from cds_service.commands.shared.model_sources import ENCODER_HELP, counting, report_line
 
 if TYPE_CHECKING:
-    from risk_model.research import Contender, EncoderProtocol, Examples, FewShotResult, GivenVectors
+    from risk_model.research import ComparedEncoder, EncoderProtocol, Examples, FewShotResult, GivenVectors
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _PATH = click.Path(exists=True, path_type=Path)
@@ -117,7 +117,7 @@ def ehr_encoders(
         EncoderProtocol,
         GivenVectors,
         by_task,
-        contenders,
+        compared_encoders,
         lightgbm_library,
         named_file,
         protocol_report,
@@ -140,7 +140,7 @@ def ehr_encoders(
         check_encoder(name)
     wanted = tasks_named(tasks, labels=labels is not None)
     given = {} if instructions_file is None else read_instructions(instructions_file, wanted)
-    compared = contenders(encoders, serialisers, given, ablations)
+    compared = compared_encoders(encoders, serialisers, given, ablations)
     vectors = [GivenVectors.open(*named_file(text)) for text in vector_files]
     names = [*(item.name for item in compared), *(item.name for item in vectors), *_baselines()]
     if len(set(names)) < len(names):
@@ -229,7 +229,7 @@ def _prepared(
 
 def _results(
     tasks: Mapping[str, Examples],
-    compared: Sequence[Contender],
+    compared: Sequence[ComparedEncoder],
     given: Sequence[GivenVectors],
     protocol: EncoderProtocol,
     kept: Path,

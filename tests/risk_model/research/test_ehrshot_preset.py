@@ -14,7 +14,7 @@ import pytest
 
 from risk_model.core.errors import CohortError, TrainingError
 from risk_model.features.record_encoding import QUESTION
-from risk_model.research.ablations import contenders
+from risk_model.research.ablations import compared_encoders
 from risk_model.research.ehrshot_shots import places_of, read_shots, shot_files
 from risk_model.research.ehrshot_tasks import (
     FINDINGS,
@@ -93,7 +93,9 @@ def test_instructions_that_cannot_be_used_say_why(tmp_path: Path, content: str, 
 
 
 def test_ablations_add_each_contender_once() -> None:
-    names = [item.name for item in contenders(["minilm"], ["codes", "markdown"], {}, ["serialisation", "instruction"])]
+    names = [
+        item.name for item in compared_encoders(["minilm"], ["codes", "markdown"], {}, ["serialisation", "instruction"])
+    ]
     assert names == [
         "minilm, codes", "minilm, markdown", *(f"minilm, markdown-without-{part}" for part in PARTS),
         "minilm, codes, generic instruction", "minilm, codes, no instruction",
@@ -263,7 +265,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("learner", ["boosted", "lightgbm", "logistic"])
-def test_one_example_of_each_kind_is_enough_to_tell_them_apart(learner: str) -> None:
+def test_one_example_of_each_kind_is_enough(learner: str) -> None:
     if learner == "lightgbm":
         pytest.importorskip("lightgbm", reason="the extra [benchmark] is not installed: make llm")
     x, y = np.array([[0.0, 3.0], [4.0, 3.0]], np.float32), np.array([0.0, 1.0])
