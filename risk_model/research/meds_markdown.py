@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 
 from fhir_mapping.record import ADULT, CURRENT_TIME, LAST_VALUES, days_before, days_in_words, recent_values
-from fhir_mapping.terminology import definitions
+from fhir_mapping.terminology import ConceptDefinition, definitions
 from risk_model.research.meds_text import Subject, within_budget
 from risk_model.research.meds_visits import SubjectEvent, Visit
 
@@ -50,9 +50,7 @@ def _lines(subject: Subject, at: datetime, without: str | None) -> Iterator[str]
     if without != "visits":
         yield from ("", "## Past visits")
         yield from [f"- {_described(visit, at)}" for visit in visits] or ["- No recent data"]
-    by_visit: dict[Visit | None, list[SubjectEvent]] = {}
-    for event in events:
-        by_visit.setdefault(_visit_of(event, visits, at), []).append(event)
+    by_visit = subject.by_visit(at)
     yield from ("", "## Events outside visits")
     yield from _listed(by_visit.get(None, []), subject, without) or ["- No recent data"]
     for visit in visits:
@@ -67,16 +65,6 @@ def _described(visit: Visit, at: datetime) -> str:
     assert visit.end is not None
     length = days_in_words((visit.end - visit.start).total_seconds() / 86_400)
     return f"{visit.kind.capitalize()}, {when}, duration {length}"
-
-
-def _visit_of(event: SubjectEvent, visits: list[Visit], at: datetime) -> Visit | None:
-    """Returns the visit of an event by its id; else the visit that was running then, the latest begun."""
-    if event.encounter is not None and (same := [visit for visit in visits if visit.key == event.encounter]):
-        return same[0]
-    if event.time is None:
-        return None
-    during = (v for v in visits if v.start <= event.time and (not v.ended(at) or event.time <= (v.end or at)))
-    return next(during, None)
 
 
 def _listed(events: list[SubjectEvent], subject: Subject, without: str | None) -> list[str]:
@@ -103,6 +91,7 @@ def _title(part: str) -> str:
     return f"{_KINDS[part][0]}: " if part in _KINDS else ""
 
 
+@lru_cache(100_000)
 def _head(code: str) -> str:
     """
     >>> _head("ICD10CM//I50"), _head("Visit/IP"), _head("INFUSION_START//225158")
@@ -119,16 +108,24 @@ def _concept_values(events: list[SubjectEvent]) -> dict[str, list[float]]:
     for event in events:
         if event.number is None:
             continue
-        system, *rest = event.code.split("//" if "//" in event.code else "/")
-        if not rest or system.upper() not in {"LOINC", "RISKCARDS"}:
+        concept, loinc, unit = _measured(event.code)
+        if concept is None or len(found.get(concept.name, ())) == LAST_VALUES:
             continue
-        concepts = definitions()
-        concept = concepts.by_loinc.get(rest[0]) if system.upper() == "LOINC" else concepts.concepts.get(rest[0])
-        unit = event.unit or "/".join(rest[1:])
-        value = None if concept is None else concept.convert(event.number, unit, rest[0])
-        if concept is not None and value is not None and concept.low <= value <= concept.high:
+        value = concept.convert(event.number, event.unit or unit, loinc)
+        if value is not None and concept.low <= value <= concept.high:
             found.setdefault(concept.name, []).append(value)
     return found
+
+
+@lru_cache(100_000)
+def _measured(code: str) -> tuple[ConceptDefinition | None, str, str]:
+    """Returns the concept that a code measures, if any, its code within its system, and the unit that it names."""
+    system, *rest = code.split("//" if "//" in code else "/")
+    known = definitions()
+    if not rest or system.upper() not in {"LOINC", "RISKCARDS"}:
+        return None, "", ""
+    concept = known.by_loinc.get(rest[0]) if system.upper() == "LOINC" else known.concepts.get(rest[0])
+    return concept, rest[0], "/".join(rest[1:])
 
 
 def _without(part: str) -> Callable[[Subject, datetime, int], str]:

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from fhir_mapping.record import CHARACTERS_PER_TOKEN
-from risk_model.research.meds_visits import SubjectEvent, visits_of
+from risk_model.research.meds_visits import SubjectEvent, Visit, visit_of_each, visits_of
 
 _BIRTH, _DEATH, _GENDER = "MEDS_BIRTH", "MEDS_DEATH", "GENDER"
 _SEXES = {"F": "female", "M": "male"}
@@ -67,12 +68,21 @@ class Subject:
     def __init__(self, events: Iterable[SubjectEvent], vocabulary: Vocabulary) -> None:
         listed = list(events)
         self.vocabulary = vocabulary
-        self.visits = visits_of(listed)
+        self._listed = listed
         self._static = [event for event in listed if event.time is None]
         dated = [(event.time, place, event) for place, event in enumerate(listed) if event.time is not None]
         dated.sort(key=lambda item: item[:2])
         self._times = [time for time, _, _ in dated]
         self._dated = [event for _, _, event in dated]
+
+    @cached_property
+    def visits(self) -> tuple[Visit, ...]:
+        """All visits, oldest first, as they are known at the end of the data."""
+        return visits_of(self._listed)
+
+    @cached_property
+    def _visit_of_each(self) -> list[Visit | None]:
+        return visit_of_each(self._dated, self.visits)
 
     def known(self, at: datetime) -> Sequence[SubjectEvent]:
         """Dated events up to and including `at`, oldest first."""
@@ -95,6 +105,17 @@ class Subject:
         """Yields the events known by then, newest first, without birth, death and sex."""
         skipped = (_BIRTH, _DEATH, _GENDER)
         return (event for event in reversed(self.known(at)) if not event.code.startswith(skipped))
+
+    def by_visit(self, at: datetime) -> dict[Visit | None, list[SubjectEvent]]:
+        """Returns the events of `newest` by their visit; None for those outside visits."""
+        skipped = (_BIRTH, _DEATH, _GENDER)
+        found: dict[Visit | None, list[SubjectEvent]] = {}
+        for place in reversed(range(len(self.known(at)))):
+            event, visit = self._dated[place], self._visit_of_each[place]
+            if not event.code.startswith(skipped):
+                # A visit may be named by events that were recorded before it begins.
+                found.setdefault(visit if visit is not None and visit.start <= at else None, []).append(event)
+        return found
 
     def age(self, at: datetime) -> float | None:
         """Returns the years since birth."""
