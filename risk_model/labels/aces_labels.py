@@ -36,24 +36,35 @@ class AcesLabels:
     task: AcesTask
     triggers: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    early: int = 0
+    """Labels whose window begins before the prediction: part of the outcome may be known by then."""
 
     def of(self, subject_id: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[AcesLabel]:
         listed = [row for row in rows if isinstance(row["code"], str)]
         record = _Record(self.task, [row for row in listed if isinstance(row["time"], datetime)])
         static = [row for row in listed if row["time"] is None]
         others = [name for name, asked in self.task.demographics.items() if not any(asked.holds(row) for row in static)]
-        for at in record.times_of(self.task.trigger):
+        for trigger in record.times_of(self.task.trigger):
             self.triggers += 1
             if others:
                 self.left_out[f"not in patient_demographics: {', '.join(others)}"] += 1
                 continue
-            found = record.realise(at)
+            found = record.realise(trigger)
             if isinstance(found, str):
                 self.left_out[found] += 1
                 continue
             span, index = found[self.task.label_window.name], found[self.task.index_window.name]
             label = record.count(self.task.label_window, str(self.task.label_window.label), span) > 0
-            yield AcesLabel(subject_id, index[0 if self.task.index_window.index == "start" else 1], label)
+            at = index[0 if self.task.index_window.index == "start" else 1]
+            self.early += span[0] < at
+            yield AcesLabel(subject_id, at, label)
+
+    def warning(self) -> str | None:
+        """Returns what is to be known of the task; None if there is nothing."""
+        if not self.early:
+            return None
+        window = self.task.label_window.name
+        return f"{self.early:,} labels look at a window ({window}) that begins before the prediction: is that meant?"
 
     def given(self, file: Path, subjects: Iterable[tuple[str, Iterable[Mapping[str, Any]]]]) -> GivenLabels:
         """Returns the labels of all subjects for a cohort. Raises CohortError where there is none.

@@ -116,6 +116,7 @@ def ehr_encoders(
         SERIALISERS,
         EncoderProtocol,
         GivenVectors,
+        Instructions,
         by_task,
         compared_encoders,
         lightgbm_library,
@@ -161,6 +162,7 @@ def ehr_encoders(
     subjects = len({row.subject_id for examples in good.values() for row in examples.rows})
     settings = {**options, **protocol.to_json(), "encoders": encoders, "serialisers": serialisers}
     settings |= {"ablations": ablations, "vectors": [item.name for item in vectors]}
+    settings["instructions"] = {task: Instructions("task", given).of(task) for task in wanted}
     settings.pop("labels")
     settings["labelled_by"] = "label files" if labels else "task definitions of riskcards"
     settings["drawn_by"] = "official files" if official else "riskcards"

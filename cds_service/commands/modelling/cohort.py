@@ -184,7 +184,10 @@ def build_command(
     with _source(fhir, meds, progress) as source:
         given = None if labels is None else GivenLabels.open(labels)
         if aces_task is not None:
-            given = _by_aces(aces_task, predicates).given(aces_task, source.subjects())
+            labeller = _by_aces(aces_task, predicates)
+            given = labeller.given(aces_task, source.subjects())
+            if warning := labeller.warning():
+                progress(f"warning: {warning}")
         chosen = find_definition(task, definition) if given is None else task_of_labels(task)
         options = CohortOptions(plan, folds, follow_up, zone, kind, site_map, given, workers)
         cohort = build_cohort(chosen, source, out, options, progress)
@@ -226,6 +229,8 @@ def labels_command(aces_task: Path, predicates: Path | None, meds: Path, out: Pa
     click.echo(f"{labels.triggers:,} triggers, {len(found):,} labels, {positive:,} positive, written to {out}")
     for reason, number in labels.left_out.most_common():
         click.echo(f"  {number:>8}  {reason}")
+    if warning := labels.warning():
+        click.echo(f"warning: {warning}")
 
 
 def _source(fhir: Path | None, meds: Path | None, progress: Callable[[str], None]) -> Any:

@@ -153,6 +153,41 @@ def test_what_happens_at_one_time_is_one_event(tmp_path: Path) -> None:
     assert labelled(many, *events, (1, "C", None), (2, "D", None))[0] == [(24, False)]
 
 
+def test_a_window_found_from_its_end_keeps_its_end(tmp_path: Path) -> None:
+    """ACES issue 196: the prediction was at the start of such a window."""
+    windows = {
+        "input": {"start": "end - 24h", "end": "trigger", "index_timestamp": "end", "has": {"_ANY_EVENT": "(2, None)"}},
+        "target": {"start": "input.end", "end": "start + 1h", "start_inclusive": False, "label": "low"},
+    }
+    task = opened(tmp_path, {"predicates": PREDICATES, "trigger": "admission", "windows": windows})
+    events: list[Event] = [(-24, "A", None), (0, IN, None), (1, "LAB//Na", 130.0), (200, IN, None)]
+    assert labelled(task, *events) == ([(0, True)], {"input: 1 of _ANY_EVENT": 1})
+
+
+@pytest.mark.parametrize(
+    ("inclusive", "found"), [((True, True), 1), ((False, True), 0), ((True, False), 0), ((False, False), 0)]
+)
+def test_a_window_of_no_length_holds_its_moment_or_nothing(
+    tmp_path: Path, inclusive: tuple[bool, bool], found: int
+) -> None:
+    """ACES issue 212: the criteria of such a window were not looked at."""
+    moment = {
+        "start": "trigger", "end": "start + 0d", "start_inclusive": inclusive[0], "end_inclusive": inclusive[1],
+        "has": {"admission": "(1, None)"},
+    }  # fmt: skip
+    windows = {**MORTALITY["windows"], "moment": moment}
+    assert (
+        len(labelled(opened(tmp_path, {**MORTALITY, "windows": windows}), (0, IN, None), (72, HOME, None))[0]) == found
+    )
+
+
+def test_a_label_window_that_begins_before_the_prediction_is_said(tmp_path: Path) -> None:
+    late = AcesLabels(opened(tmp_path, changed(MORTALITY, "target", start="trigger")))
+    assert len(list(late.of("1", rows((0, IN, None), (72, HOME, None))))) == 1
+    assert "1 labels look at a window (target) that begins before" in str(late.warning())
+    assert AcesLabels(opened(tmp_path, MORTALITY)).warning() is None
+
+
 def test_only_subjects_of_the_demographics_are_labelled(tmp_path: Path) -> None:
     task = opened(tmp_path, {**MORTALITY, "patient_demographics": {"male": {"code": "GENDER//M"}}})
     events: list[Event] = [(0, IN, None), (72, HOME, None)]
