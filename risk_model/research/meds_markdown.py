@@ -45,7 +45,7 @@ def _lines(subject: Subject, at: datetime, without: str | None) -> Iterator[str]
         yield from ("", "## Demographics")
         yield from (f"- Age: {'unknown' if age is None else int(age)}", f"- Sex: {subject.sex(at)}")
     if without != "recent":
-        yield from recent_values(_concept_values(events), adult=age is not None and age >= ADULT)
+        yield from recent_values(_concept_values(events, subject), adult=age is not None and age >= ADULT)
     visits = [visit for visit in reversed(subject.visits) if visit.start <= at]
     if without != "visits":
         yield from ("", "## Past visits")
@@ -97,35 +97,47 @@ def _head(code: str) -> str:
     >>> _head("ICD10CM//I50"), _head("Visit/IP"), _head("INFUSION_START//225158")
     ('ICD10CM', 'VISIT', 'INFUSION')
     """
-    head = code.split("//" if "//" in code else "/")[0].upper()
+    head = _split(code)[0].upper()
     return "INFUSION" if head.startswith("INFUSION") else head.replace("_", "").replace("-", "")
 
 
-def _concept_values(events: list[SubjectEvent]) -> dict[str, list[float]]:
+def _concept_values(events: list[SubjectEvent], subject: Subject) -> dict[str, list[float]]:
     """Concept -> its values in canonical units, newest first. A number whose unit is not known is not compared with a
     range: it is listed with its visit only."""
     found: dict[str, list[float]] = {}
     for event in events:
         if event.number is None:
             continue
-        concept, loinc, unit = _measured(event.code)
+        concept, loinc, unit = _measured(event.code, subject.vocabulary.ancestors.get(event.code, ()))
         if concept is None or len(found.get(concept.name, ())) == LAST_VALUES:
             continue
-        value = concept.convert(event.number, event.unit or unit, loinc)
+        spelled = definitions().unit(event.unit or unit)
+        value = None if spelled is None else concept.convert(event.number, spelled, loinc)
         if value is not None and concept.low <= value <= concept.high:
             found.setdefault(concept.name, []).append(value)
     return found
 
 
 @lru_cache(100_000)
-def _measured(code: str) -> tuple[ConceptDefinition | None, str, str]:
-    """Returns the concept that a code measures, if any, its code within its system, and the unit that it names."""
-    system, *rest = code.split("//" if "//" in code else "/")
+def _measured(code: str, parents: tuple[str, ...]) -> tuple[ConceptDefinition | None, str, str]:
+    """Returns the concept that a code or one of its parents measures, if any, the LOINC code, and the unit in the code.
+
+    >>> concept, loinc, unit = _measured("LAB//50983//mEq/L", ("LOINC/2951-2",))
+    >>> concept.name, loinc, unit
+    ('sodium', '2951-2', 'mEq/L')
+    """
+    unit = "/".join(_split(code)[2:])
     known = definitions()
-    if not rest or system.upper() not in {"LOINC", "RISKCARDS"}:
-        return None, "", ""
-    concept = known.by_loinc.get(rest[0]) if system.upper() == "LOINC" else known.concepts.get(rest[0])
-    return concept, rest[0], "/".join(rest[1:])
+    for each in (code, *parents):
+        system, *rest = _split(each)
+        within = {"LOINC": known.by_loinc, "RISKCARDS": known.concepts}.get(system.upper(), {})
+        if rest and rest[0] in within:
+            return within[rest[0]], rest[0], unit
+    return None, "", ""
+
+
+def _split(code: str) -> list[str]:
+    return code.split("//" if "//" in code else "/")
 
 
 def _without(part: str) -> Callable[[Subject, datetime, int], str]:

@@ -133,6 +133,34 @@ def test_ranges_are_for_adults_and_for_known_units() -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "number", "unit", "line"),
+    [
+        ("LOINC/2951-2", 128.0, "mEq/L", "- Sodium (mmol/L): 128 (low)"),
+        ("LOINC/8310-5", 98.6, "F", "- Body temperature (Cel): 37 (normal)"),
+        ("LOINC/8480-6", 150.0, "mmHg", "- Systolic blood pressure (mm[Hg]): 150 (high)"),
+        ("LOINC/777-3", 90.0, "K/uL", "- Platelets (10*3/uL): 90 (low)"),
+        ("LOINC/2951-2", 128.0, "mg/dL", "- Sodium (mmol/L): No recent data"),
+        ("LOINC/2951-2", 9000.0, "mmol/L", "- Sodium (mmol/L): No recent data"),
+        ("LOINC/2951-2", 128.0, "", "- Sodium (mmol/L): No recent data"),
+        ("LOINC/2951-2", 128.0, None, "- Sodium (mmol/L): No recent data"),
+    ],
+)
+def test_units_as_datasets_spell_them(code: str, number: float, unit: str | None, line: str) -> None:
+    assert line in markdown(visited(NOON, (1, code, number, unit)), NOON, 8000)
+
+
+def test_a_local_code_with_a_loinc_parent_is_compared_with_its_range() -> None:
+    """MIMIC-IV in MEDS names its laboratory by item number, and LOINC among `parent_codes`."""
+    words = Vocabulary.of([{"code": "LAB//50983//mEq/L", "description": "Na", "parent_codes": ["LOINC/2951-2"]}])
+    events = [
+        SubjectEvent(datetime(1950, 1, 1), "MEDS_BIRTH", None),
+        SubjectEvent(before(1), "LAB//50983//mEq/L", 128.0),
+    ]
+    assert "- Sodium (mmol/L): 128 (low)" in markdown(Subject(events, words), NOON, 8000)
+    assert "- Sodium (mmol/L): No recent data" in markdown(Subject(events, Vocabulary({}, {})), NOON, 8000)
+
+
+@pytest.mark.parametrize(
     ("part", "gone"),
     [
         ("demographics", "- Age"), ("recent", "## Recent"), ("visits", "## Past visits"), ("conditions", "Heart failure"),
