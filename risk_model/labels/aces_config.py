@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from risk_model.core.errors import TaskDefinitionError
@@ -54,18 +55,24 @@ class PlainPredicate:
     high_inclusive: bool = False
     columns: tuple[tuple[str, str], ...] = ()
 
-    def holds(self, row: Mapping[str, Any]) -> bool:
-        code, value = row["code"], row.get("numeric_value")
-        if not (code in self.codes or (self.pattern is not None and self.pattern.search(code))):
-            return False
+    def names(self, code: str) -> bool:
+        """Whether a code is meant."""
+        return code in self.codes or (self.pattern is not None and self.pattern.search(code) is not None)
+
+    def fits(self, row: Mapping[str, Any]) -> bool:
+        """Whether the value and the other columns of a row are within bounds."""
+        value = row.get("numeric_value")
         if not ((self.low is None and self.high is None) or (value is not None and self._within(float(value)))):
             return False
         return all(row.get(name) == wanted for name, wanted in self.columns)
 
-    def _within(self, value: float) -> bool:
-        above = self.low is None or value > self.low or (self.low_inclusive and value == self.low)
-        below = self.high is None or value < self.high or (self.high_inclusive and value == self.high)
-        return above and below
+    def _within(self, exact: float) -> bool:
+        # MEDS keeps numbers in single precision: a bound of 1.3 is met by its 1.2999999523.
+        value, low, high = (None if number is None else np.float32(number) for number in (exact, self.low, self.high))
+        assert value is not None
+        above = low is None or value > low or (self.low_inclusive and value == low)
+        below = high is None or value < high or (self.high_inclusive and value == high)
+        return bool(above and below)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from risk_model.core.errors import CohortError
-from risk_model.labels.aces_config import ANY_EVENT, RECORD_END, RECORD_START, AcesTask, AcesWindow, Endpoint
+from risk_model.labels.aces_config import (
+    ANY_EVENT,
+    RECORD_END,
+    RECORD_START,
+    AcesTask,
+    AcesWindow,
+    Endpoint,
+    PlainPredicate,
+)
 from risk_model.labels.given_labels import GivenLabels
+
+Meant = tuple[tuple[str, PlainPredicate], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +48,18 @@ class AcesLabels:
     left_out: Counter[str] = field(default_factory=Counter)
     early: int = 0
     """Labels whose window begins before the prediction: part of the outcome may be known by then."""
+    _meant: dict[str, Meant] = field(default_factory=dict, repr=False)
+    """Code -> the plain predicates that name it: a dataset has few codes and many rows."""
 
     def of(self, subject_id: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[AcesLabel]:
         listed = [row for row in rows if isinstance(row["code"], str)]
-        record = _Record(self.task, [row for row in listed if isinstance(row["time"], datetime)])
+        record = _Record(self.task, self._meant, [row for row in listed if isinstance(row["time"], datetime)])
         static = [row for row in listed if row["time"] is None]
-        others = [name for name, asked in self.task.demographics.items() if not any(asked.holds(row) for row in static)]
+        others = [
+            name
+            for name, asked in self.task.demographics.items()
+            if not any(asked.names(row["code"]) and asked.fits(row) for row in static)
+        ]
         for trigger in record.times_of(self.task.trigger):
             self.triggers += 1
             if others:
@@ -100,12 +116,15 @@ Span = tuple[datetime, datetime]
 class _Record:
     """The points in time of one subject, and how often each predicate holds there."""
 
-    def __init__(self, task: AcesTask, rows: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, task: AcesTask, meant: dict[str, Meant], rows: Iterable[Mapping[str, Any]]) -> None:
         self._task = task
         at_time: dict[datetime, Counter[str]] = {}
         for row in rows:
             counts = at_time.setdefault(_bare(row["time"]), Counter())
-            counts.update(name for name, asked in task.plain.items() if asked.holds(row))
+            code = row["code"]
+            if code not in meant:
+                meant[code] = tuple((name, asked) for name, asked in task.plain.items() if asked.names(code))
+            counts.update(name for name, asked in meant[code] if asked.fits(row))
         self._times = sorted(at_time)
         for place, time in enumerate(self._times):
             counts = at_time[time]

@@ -53,6 +53,8 @@ READMISSION: dict[str, Any] = {
         "seen": {"start": "target.end", "end": None, "start_inclusive": False, "has": {"_ANY_EVENT": "(1, None)"}},
     },
 }
+SINGLE = 1.2999999523162842
+"""1.3 as MEDS keeps it, in single precision."""
 IN, HOME, DIED = "HOSPITAL_ADMISSION//URGENT", "HOSPITAL_DISCHARGE//HOME", "HOSPITAL_DISCHARGE//DIED"
 
 
@@ -125,6 +127,8 @@ def test_readmission_within_30_days_of_those_seen_later(
         ([135.0], {}, False), ([134.9], {}, True), ([None], {}, False), ([140.0, 130.0], {}, True),
         ([135.0], {"value_max_inclusive": True}, True), ([135.0], {"value_min": 135, "value_max": None}, False),
         ([135.0], {"value_min": 135, "value_max": None, "value_min_inclusive": True}, True),
+        ([SINGLE], {"value_max": 1.3}, False), ([SINGLE], {"value_max": 1.3, "value_max_inclusive": True}, True),
+        ([SINGLE], {"value_min": 1.3, "value_max": None, "value_min_inclusive": True}, True),
     ],
 )  # fmt: skip
 def test_values_within_bounds(tmp_path: Path, values: list[float | None], bounds: dict[str, Any], label: bool) -> None:
