@@ -159,6 +159,8 @@ def ehr_encoders(
         if protocol.draws_of(task, examples) is None and official is not None:
             report_line(f"{task}: no official draws in {shots_path}; drawn anew")
     results = _results(good, compared, vectors, protocol, out / "work" / "vectors")
+    if good and all(against not in by_name for by_name in results.values()):
+        report_line(f"{against} was left out: nothing is compared; --against another representation")
     subjects = len({row.subject_id for examples in good.values() for row in examples.rows})
     settings = {**options, **protocol.to_json(), "encoders": encoders, "serialisers": serialisers}
     settings |= {"ablations": ablations, "vectors": [item.name for item in vectors]}
