@@ -86,7 +86,7 @@ def measured(meds: Path, out: Path, *arguments: object) -> dict[str, Any]:
     riskcards("benchmark", "ehr-encoders", "--meds", meds, "--out", out, *small, *arguments)
     found: dict[str, Any] = orjson.loads((out / "results.json").read_bytes())
     # What was asked belongs to the result; where the label files lay does not.
-    return {key: found[key] for key in ("warning", "data", "tasks", "left_out", "mean")}
+    return {key: found[key] for key in ("warning", "data", "tasks", "left_out", "mean", "comparisons")}
 
 
 def main() -> None:

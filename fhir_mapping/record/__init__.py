@@ -10,19 +10,32 @@ from fhir_mapping.record.problem_list import (
     is_in_hospice,
     is_pregnant,
 )
-from fhir_mapping.record.serialization import CHARACTERS_PER_TOKEN, CURRENT_TIME
+from fhir_mapping.record.serialization import (
+    ADULT,
+    CHARACTERS_PER_TOKEN,
+    CURRENT_TIME,
+    LAST_VALUES,
+    days_before,
+    days_in_words,
+    recent_values,
+)
 
 __all__ = [
+    "ADULT",
     "BEFORE_STAY",
     "CHARACTERS_PER_TOKEN",
     "CURRENT_TIME",
+    "LAST_VALUES",
     "WITHOUT_STAY",
     "MedsEvent",
     "active_groups",
     "comorbidity_groups",
     "current_problems",
+    "days_before",
+    "days_in_words",
     "is_in_hospice",
     "is_pregnant",
     "known_resources",
     "meds_events",
+    "recent_values",
 ]

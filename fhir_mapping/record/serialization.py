@@ -8,7 +8,7 @@ in tokens by the caller's counter; by default a token is four characters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from fhir_mapping.core.values import Measurement, Stay, StayClass
@@ -17,12 +17,12 @@ from fhir_mapping.terminology.concepts import definitions
 
 CURRENT_TIME = "2024-01-01"
 CHARACTERS_PER_TOKEN = 4
-_LAST_VALUES = 3
-_ADULT = 18.0
+LAST_VALUES = 3
+ADULT = 18.0
 # The 24 concepts of the paper, of which 22 are measured and two are computed from weight and height. Its erythrocytes,
 # which are not mapped, are replaced by lactate. Adult reference ranges in canonical units; None: no low/high flag.
-_BODY: dict[str, tuple[float, float] | None] = {"weight": None, "height": None}
-_VITAL_SIGNS = {
+BODY_METRICS: dict[str, tuple[float, float] | None] = {"weight": None, "height": None}
+VITAL_SIGNS: dict[str, tuple[float, float] | None] = {
     "heart_rate": (60.0, 100.0),
     "systolic_bp": (90.0, 140.0),
     "diastolic_bp": (60.0, 90.0),
@@ -30,7 +30,7 @@ _VITAL_SIGNS = {
     "respiratory_rate": (12.0, 20.0),
     "spo2": (95.0, 100.0),
 }
-_LABS = {
+LAB_RESULTS: dict[str, tuple[float, float] | None] = {
     "hemoglobin": (12.0, 17.5),
     "hematocrit": (36.0, 51.0),
     "wbc": (4.0, 11.0),
@@ -73,13 +73,11 @@ def _markdown(record: RecordView) -> Iterator[str]:
     yield "## Demographics"
     yield f"- Age: {'unknown' if age is None else int(age)}"
     yield f"- Sex: {record.sex or 'unknown'}"
-    adult = age is not None and age >= _ADULT
-    for title, concepts in (("body metrics", _BODY), ("vital signs", _VITAL_SIGNS), ("lab results", _LABS)):
-        yield ""
-        yield f"## Recent {title}"
-        yield from (_latest(record, name, normal if adult else None) for name, normal in concepts.items())
-        if concepts is _BODY:
-            yield from _body_measures(record, adult=adult)
+    adult = age is not None and age >= ADULT
+    values: dict[str, list[float]] = {}
+    for item in reversed(record.measurements):
+        values.setdefault(item.concept, []).append(item.value)
+    yield from recent_values(values, adult=adult)
     stays = list(reversed(record.stays))
     yield ""
     yield "## Past visits"
@@ -95,15 +93,24 @@ def _markdown(record: RecordView) -> Iterator[str]:
             yield from events
 
 
-def _latest(record: RecordView, name: str, normal: Range) -> str:
-    concept = definitions().concepts[name]
-    values = _newest([item for item in record.measurements if item.concept == name])
-    shown = ", ".join(_with_flag(item.value, normal) for item in values) or "No recent data"
-    return f"- {concept.label} ({concept.unit}): {shown}"
+def recent_values(values: Mapping[str, Sequence[float]], *, adult: bool) -> Iterator[str]:
+    """Yields the sections of recent values: concept -> values in canonical units, newest first; the latest three count.
+
+    Only for adults is a value marked as low, normal or high.
+    """
+    for title, concepts in (("body metrics", BODY_METRICS), ("vital signs", VITAL_SIGNS), ("lab results", LAB_RESULTS)):
+        yield ""
+        yield f"## Recent {title}"
+        for name, normal in concepts.items():
+            concept = definitions().concepts[name]
+            found = [_with_flag(value, normal if adult else None) for value in values.get(name, ())[:LAST_VALUES]]
+            yield f"- {concept.label} ({concept.unit}): {', '.join(found) or 'No recent data'}"
+        if concepts is BODY_METRICS:
+            yield from _body_measures({name: values[name][0] for name in concepts if values.get(name)}, adult=adult)
 
 
 def _newest(items: Sequence[Measurement]) -> list[Measurement]:
-    return list(reversed(items[-_LAST_VALUES:]))
+    return list(reversed(items[-LAST_VALUES:]))
 
 
 def _with_flag(value: float, normal: Range) -> str:
@@ -112,9 +119,8 @@ def _with_flag(value: float, normal: Range) -> str:
     return f"{value:g} ({'low' if value < normal[0] else 'high' if value > normal[1] else 'normal'})"
 
 
-def _body_measures(record: RecordView, *, adult: bool) -> Iterator[str]:
+def _body_measures(latest: Mapping[str, float], *, adult: bool) -> Iterator[str]:
     """Yields body mass index, and body surface area after Mosteller (NEJM 1987), from the latest weight and height."""
-    latest = {item.concept: item.value for item in record.measurements if item.concept in _BODY}
     mass = area = "No recent data"
     if "weight" in latest and "height" in latest:
         weight, metres = latest["weight"], latest["height"] / 100
@@ -125,23 +131,23 @@ def _body_measures(record: RecordView, *, adult: bool) -> Iterator[str]:
 
 
 def _visit(stay: Stay, at: datetime) -> str:
-    when = _days_before(stay.start, at)
+    when = days_before(stay.start, at)
     kind = f"{stay.stay_class} visit" if stay.stay_class is not StayClass.INPATIENT else "inpatient stay"
     reason = f" for {', '.join(stay.reason_texts)}" if stay.reason_texts else ""
     if stay.running:
         return f"Current visit: {kind}{reason}, begun {when}"
     length = stay.days_until(at)
-    duration = "unknown" if length is None else _days(length)
+    duration = "unknown" if length is None else days_in_words(length)
     return f"{kind.capitalize()}{reason}, {when}, duration {duration}"
 
 
-def _days_before(moment: datetime | None, at: datetime) -> str:
+def days_before(moment: datetime | None, at: datetime) -> str:
     if moment is None:
         return "time unknown"
-    return f"{_days((at - moment).total_seconds() / 86_400)} before prediction time"
+    return f"{days_in_words((at - moment).total_seconds() / 86_400)} before prediction time"
 
 
-def _days(number: float) -> str:
+def days_in_words(number: float) -> str:
     whole = int(number)
     return "less than a day" if whole < 1 else "1 day" if whole == 1 else f"{whole} days"
 

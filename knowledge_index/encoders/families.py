@@ -32,6 +32,21 @@ FAMILIES: Mapping[str, EncoderConfiguration] = {
         "llm2vec", _HERE, "mean", pool_over="text", bidirectional=True, query_template="{instruction}: {text}",
         instruction=_ASKED, max_tokens=512,
     ),
+    # The same for whole records, as in arXiv 2502.17403: one pass over up to 8,192 tokens.
+    "llm2vec-records": EncoderConfiguration(
+        "llm2vec-records", _HERE, "mean", pool_over="text", bidirectional=True,
+        query_template="Instruct: {instruction}\nQuery:\n{text}", instruction=_ASKED, max_tokens=8192,
+    ),
+    # Li et al., "Towards general text embeddings", 2023; the model cards of gte-Qwen2-1.5B-instruct and -7B-instruct.
+    # Attention both ways over a causal model, the last token, the end mark; an instruction for queries only.
+    "gte-qwen2": EncoderConfiguration(
+        "gte-qwen2", _HERE, "last_token", bidirectional=True,
+        query_template="Instruct: {instruction}\nQuery: {text}", instruction=_ASKED, end_mark="<|endoftext|>",
+        max_tokens=8192, padding_side="left",
+    ),
+    # Devlin et al. 2019, and models of the same kind (Bio_ClinicalBERT, PubMedBERT, DeBERTa, RoBERTa): the mean over
+    # pieces of 512 tokens, no instruction.
+    "bert": EncoderConfiguration("bert", _HERE, "mean", max_tokens=512),
     # Wang et al., "Text embeddings by weakly-supervised contrastive pre-training", 2022.
     "e5": EncoderConfiguration(
         "e5", _HERE, "mean", query_template="query: {text}", document_template="passage: {text}", max_tokens=512
@@ -47,6 +62,28 @@ FAMILIES: Mapping[str, EncoderConfiguration] = {
         max_tokens=512,
     ),
 }  # fmt: skip
+
+
+DOWNLOADS: Mapping[str, str] = {
+    "medcpt": "ncbi/MedCPT-Article-Encoder and ncbi/MedCPT-Query-Encoder, side by side",
+    "qwen3-embedding": "Qwen/Qwen3-Embedding-0.6B, -4B or -8B",
+    "llm2vec": "McGill-NLP/LLM2Vec-Meta-Llama-31-8B-Instruct-mntp, its adapters merged (docs/encoders.md)",
+    "gte-qwen2": "Alibaba-NLP/gte-Qwen2-1.5B-instruct or -7B-instruct",
+    "bert": "google-bert/bert-base-uncased, emilyalsentzer/Bio_ClinicalBERT or another BERT",
+    "e5": "intfloat/e5-base-v2 or another e5",
+    "e5-instruct": "intfloat/e5-mistral-7b-instruct",
+    "bge": "BAAI/bge-small-en-v1.5 or another bge-*-en-v1.5",
+}
+"""What FOLDER holds, by family: the names of the published models."""
+
+
+def download_of(name: str) -> str | None:
+    """Returns what to download for FAMILY:FOLDER; None for a name of another form.
+
+    >>> download_of("gte-qwen2:/models/gte")
+    'Alibaba-NLP/gte-Qwen2-1.5B-instruct or -7B-instruct'
+    """
+    return DOWNLOADS.get(name.partition(":")[0].removesuffix("-records")) if ":" in name else None
 
 
 def configuration_named(name: str) -> EncoderConfiguration:

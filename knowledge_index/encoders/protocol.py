@@ -46,3 +46,9 @@ def encode_queries(encoder: Encoder, texts: Sequence[str], instruction: str | No
     if isinstance(encoder, QueryEncoder):
         return encoder.encode_queries(texts, instruction)
     return encoder.encode(texts)
+
+
+def takes_instruction(encoder: Encoder) -> bool:
+    """Whether an instruction changes what the encoder makes of a query."""
+    template = getattr(getattr(encoder, "configuration", None), "query_template", "{instruction}")
+    return isinstance(encoder, QueryEncoder) and "{instruction}" in template

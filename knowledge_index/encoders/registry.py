@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
+from knowledge_index.core.errors import EncoderError
 from knowledge_index.encoders.configuration import read_json
-from knowledge_index.encoders.families import configuration_named
+from knowledge_index.encoders.families import configuration_named, download_of
 from knowledge_index.encoders.minilm import MiniLMEncoder
 from knowledge_index.encoders.protocol import Encoder, QueryEncoder, encode_queries
 
@@ -64,12 +65,17 @@ def check_encoder(name: str) -> None:
     """Raises EncoderError where `encoder_named` would, without opening weights: call it before hours of work."""
     if name in SHIPPED:
         return
-    configuration = configuration_named(name)
-    for folder in (configuration.model, configuration.query_model):
-        if folder is not None:
-            read_json(folder / "config.json")
-    from knowledge_index.encoders.transformer import check_packages
+    from knowledge_index.encoders.transformer import check_packages, check_weights
 
+    configuration = configuration_named(name)
+    try:
+        for folder in (configuration.model, configuration.query_model):
+            if folder is not None:
+                read_json(folder / "config.json")
+                check_weights(folder)
+    except EncoderError as error:
+        download = download_of(name)
+        raise EncoderError(f"{error}; the folder is to hold {download}") if download else error from None
     check_packages()
 
 

@@ -101,7 +101,7 @@ class _Tower:
         self.folder = folder
         self._torch: Any = _library("torch")
         transformers = _library("transformers")
-        _check_files(folder)
+        check_weights(folder)
         device = _device(configuration.device, self._torch)
         try:
             with _quietly(transformers):
@@ -257,7 +257,8 @@ def _quietly(transformers: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_files(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
+    """Raises EncoderError where the folder holds no weights that may be opened."""
     read_json(folder / "config.json")
     if not any(folder.glob("*.safetensors")):
         others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))

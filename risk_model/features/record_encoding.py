@@ -14,7 +14,7 @@ QUESTION = f"{PREFIX}: how ill is the patient, and what will happen next?"
 """The instruction if there is no single task."""
 
 QUESTIONS: Mapping[str, str] = {
-    "long_stay": "will the patient stay in hospital for more than 7 days?",
+    "long_stay": "will the patient stay in hospital for at least 7 days?",
     "readmission_30d": "will the patient be admitted to hospital again within 30 days?",
     "icu_transfer": "will the patient be moved to intensive care?",
     "in_hospital_mortality": "will the patient die in hospital?",
@@ -29,7 +29,7 @@ QUESTIONS: Mapping[str, str] = {
     "new_celiac": "will the patient be diagnosed with coeliac disease within a year?",
     "new_lupus": "will the patient be diagnosed with lupus within a year?",
     "new_acute_mi": "will the patient have a heart attack within a year?",
-    "chest_xray": "does the patient's chest X-ray show a finding?",
+    "chest_xray": "what will the patient's next chest X-ray show?",
 }
 
 SERIALISERS: Mapping[str, Callable[[PatientRecord, int], str]] = {

@@ -53,10 +53,11 @@ class GivenLabels:
             earlier = found.setdefault(subject, {})
             if earlier.get(at, answer) is not answer:
                 raise CohortError(f"{place}: subject {subject} has two labels at {at.isoformat()} that disagree")
+            left_out["labels given twice"] += at in earlier
             earlier[at] = answer
         if not found:
             raise CohortError(f"{path}: no label in it")
-        return cls(path, {subject: tuple(sorted(times.items())) for subject, times in found.items()}, left_out)
+        return cls(path, {subject: tuple(sorted(times.items())) for subject, times in found.items()}, +left_out)
 
     def of(self, timeline: PatientTimeline) -> Iterator[Labelled | Excluded]:
         """Yields the rows of one patient. The encounter is the inpatient stay at that time, if there is one."""

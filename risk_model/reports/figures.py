@@ -7,9 +7,8 @@ title and a description for screen readers, and ids of its own, so that one page
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import StringIO
-from itertools import cycle
 from textwrap import wrap
 from typing import Any
 from xml.sax.saxutils import escape
@@ -43,6 +42,7 @@ _SETTINGS: dict[str, Any] = {
 }
 _SIZE = (4.1, 3.6)
 POINTS = 300
+_MOST_WITH_INTERVALS = 6
 
 
 def require_matplotlib() -> None:
@@ -216,23 +216,85 @@ def net_benefit(outcome: Floats, probability: Floats, thresholds: Floats) -> Flo
 
 
 def shots(name: str, task: str, lines: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """AUROC by number of examples: label of a line -> k -> measure with its interval. `name` begins the ids."""
+    """AUROC by number of examples: label of a line -> k -> measure with its interval. `name` begins the ids.
+
+    Each line has a colour, a marker and a dash of its own and its label, with its marker, at its end, so that it can be
+    followed without colours. Intervals stand side by side; among many lines they would hide the lines and are left out.
+    """
 
     def draw(axes: Any) -> None:
         known = list(dict.fromkeys(k for line in lines.values() for k in line))
-        for (label, line), style, colour in zip(lines.items(), cycle(_styles()), cycle((_ACCENT, _SECOND, _DIM))):
-            places = [known.index(k) for k in line]
-            axes.plot(places, [m["value"] for m in line.values()], color=colour, linestyle=style, label=label)
-            spans = [m["interval"] for m in line.values()]
-            axes.fill_between(places, [low for low, _ in spans], [high for _, high in spans], color=colour, alpha=0.1)
+        looks = dict(zip(lines, _looks(len(lines)), strict=True))
+        step = 0.5 / max(len(lines), 1)
+        ends: dict[str, tuple[float, float]] = {}
+        drawn: list[float] = [0.5]
+        for place, (label, line) in enumerate(lines.items()):
+            x = [known.index(k) + step * (place - (len(lines) - 1) / 2) for k in line]
+            values = np.array([m["value"] for m in line.values()])
+            drawn += values.tolist()
+            if len(lines) <= _MOST_WITH_INTERVALS:
+                spans = np.array([m["interval"] for m in line.values()]).reshape(-1, 2)
+                axes.vlines(x, spans[:, 0], spans[:, 1], color=looks[label]["color"], linewidth=0.8, alpha=0.45)
+                drawn += spans.ravel().tolist()
+            axes.plot(x, values, **looks[label])
+            if x:
+                ends[label] = (x[-1], float(values[-1]))
+        low, high = max(0.0, min(drawn) - 0.03), min(1.02, max(drawn) + 0.03)
         axes.axhline(0.5, color=_LINE, linewidth=1)
         axes.set_xticks(range(len(known)), known)
-        axes.set(xlabel="examples of each kind", ylabel="AUROC", ylim=(0, 1.01))
-        if lines:
-            axes.legend(loc="lower right")
+        axes.set(xlabel="examples of each kind", ylabel="AUROC", ylim=(low, high), xlim=(-0.6, len(known) - 0.3))
+        for label, height in _heights(ends, low, high).items():
+            look = looks[label]
+            edge = len(known) - 0.1
+            axes.plot(
+                [ends[label][0], edge], [ends[label][1], height], color=look["color"], linewidth=0.5, clip_on=False
+            )
+            axes.plot([edge], [height], color=look["color"], marker=look["marker"], markersize=5, clip_on=False)
+            axes.text(edge + 0.02 * len(known), height, label, va="center", fontsize=8, color=look["color"])
 
     words = "AUROC on the test split against the number of training examples, one line for each representation."
-    return _svg(name, f"Few-shot: {task}", words, draw)
+    return _svg(name, f"Few-shot: {task}", words, draw, size=(7.6, 4.2))
+
+
+def _looks(count: int) -> Iterator[dict[str, Any]]:
+    """Yields colour, marker and dash of each line; no two of up to 20 are the same."""
+    colours, markers = (_ACCENT, _SECOND, _INK, _DIM), ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+    for place in range(count):
+        yield {
+            "color": colours[place % 4],
+            "marker": markers[place % 10],
+            "linestyle": ("-", "--", "-.", ":")[(place // 4 + place) % 4],
+            "linewidth": 1.4,
+            "markersize": 5,
+        }
+
+
+def _heights(ends: Mapping[str, tuple[float, float]], low: float, high: float) -> dict[str, float]:
+    """Returns the heights of the labels: near the ends of their lines, in their order, and apart.
+
+    >>> found = _heights({"a": (0, 0.70), "b": (0, 0.70), "c": (0, 0.9)}, 0.5, 1.0)
+    >>> [round(found[label], 3) for label in "abc"]
+    [0.685, 0.715, 0.9]
+    """
+    gap = min(0.06 * (high - low), (high - low) / max(len(ends), 1))
+    groups: list[list[str]] = []
+
+    def middle(group: list[str]) -> float:
+        reach = gap * (len(group) - 1) / 2
+        mean = float(np.mean([ends[label][1] for label in group]))
+        return min(max(mean, low + reach), high - reach)
+
+    for label in sorted(ends, key=lambda label: ends[label][1]):
+        groups.append([label])
+        while len(groups) > 1 and (
+            middle(groups[-1]) - middle(groups[-2]) < gap * (len(groups[-1]) + len(groups[-2])) / 2
+        ):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return {
+        label: middle(group) + gap * (place - (len(group) - 1) / 2)
+        for group in groups
+        for place, label in enumerate(group)
+    }
 
 
 def differences(measured: Mapping[str, Mapping[str, Any]], reference: str) -> str:
@@ -253,7 +315,9 @@ def differences(measured: Mapping[str, Mapping[str, Any]], reference: str) -> st
     return _svg("differences", "Differences of AUROC", words, draw)
 
 
-def _svg(name: str, title: str, description: str, draw: Callable[[Any], None]) -> str:
+def _svg(
+    name: str, title: str, description: str, draw: Callable[[Any], None], size: tuple[float, float] = _SIZE
+) -> str:
     """One figure as an <svg> element: no fixed colours, no date, ids that begin with its name."""
     require_matplotlib()
     import matplotlib
@@ -262,7 +326,7 @@ def _svg(name: str, title: str, description: str, draw: Callable[[Any], None]) -
 
     settings: Any = dict(matplotlib.rcParamsDefault) | _SETTINGS
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.grid(visible=True)

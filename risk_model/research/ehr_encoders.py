@@ -27,9 +27,20 @@ from artifact_store import write_json
 from knowledge_index import Encoder
 from knowledge_index.encoders import CachedEncoder, encode_long
 from risk_model.core.errors import TrainingError
-from risk_model.features.record_encoding import instruction_for
-from risk_model.research.few_shot import DRAWS, MOST_CODES, SHOTS, FewShotSplit, Representation, check, run_few_shot
+from risk_model.research.ehrshot_shots import Draw, OfficialShots, places_of
+from risk_model.research.ehrshot_tasks import Instructions, group_of, label_names, whole_task
+from risk_model.research.few_shot import (
+    DRAWS,
+    MOST_CODES,
+    SHOTS,
+    FewShotResult,
+    FewShotSplit,
+    Representation,
+    check,
+    run_few_shot,
+)
 from risk_model.research.meds_examples import Examples, summary
+from risk_model.research.paired_tests import comparisons
 
 BASELINES = (
     Representation("counts + LightGBM", "counts", "lightgbm"),
@@ -49,6 +60,17 @@ class EncoderProtocol:
     shots: tuple[int, ...] = SHOTS
     draws: int = DRAWS
     bootstraps: int = 1000
+    official: OfficialShots | None = None
+    """Official draws by task or finding; a task without any is drawn anew."""
+
+    def draws_of(self, task: str, examples: Examples) -> dict[int, list[Draw]] | None:
+        """Returns the official draws of a task, None if there are none."""
+        shots = (
+            next((self.official[n] for n in (examples.finding, *label_names(task)) if n in self.official), None)
+            if self.official
+            else None
+        )
+        return None if shots is None else places_of(shots, examples.rows, task)
 
     def to_json(self) -> dict[str, Any]:
         return {"shots": list(self.shots), "draws": self.draws, "bootstraps": self.bootstraps}
@@ -72,17 +94,23 @@ def usable_tasks(examples: Mapping[str, Examples]) -> tuple[dict[str, Examples],
 
 
 def embed_all(
-    encoder: Encoder, tasks: Mapping[str, Examples], serialiser: str, kept: Path, progress: Callable[[int, int], None]
+    encoder: Encoder,
+    tasks: Mapping[str, Examples],
+    serialiser: str,
+    kept: Path,
+    progress: Callable[[int, int], None],
+    instructions: Instructions,
 ) -> dict[str, NDArray[np.float32]]:
     """Vectors of every task's rows, shape (rows, dimensions). A text that two tasks share is encoded once for both,
-    unless the encoder takes each task's own instruction."""
+    unless the encoder takes each task's own instruction; the findings of a task share its vectors."""
     remembering = CachedEncoder(encoder, kept, _VECTORS_BYTES)
     total, done = sum(len(examples.rows) for examples in tasks.values()), 0
     found = {}
     for task, examples in tasks.items():
-        path = examples.folder / f"vectors-{_digest(encoder.fingerprint, serialiser, instruction_for(task))}.npy"
+        asked = instructions.of(task)
+        path = examples.folder / f"vectors-{_digest(encoder.fingerprint, serialiser, repr(asked))}.npy"
         if not path.exists():
-            made = _embed(remembering, examples.texts(serialiser), task, partial(_report, progress, done, total))
+            made = _embed(remembering, examples.texts(serialiser), asked, partial(_report, progress, done, total))
             _save(path, made)
         found[task] = np.load(path, allow_pickle=False)
         done += len(examples.rows)
@@ -94,11 +122,13 @@ def _report(progress: Callable[[int, int], None], before: int, total: int, done:
     progress(before + done, total)
 
 
-def _embed(encoder: Encoder, texts: Iterable[str], task: str, progress: Callable[[int], None]) -> NDArray[np.float32]:
+def _embed(
+    encoder: Encoder, texts: Iterable[str], instruction: str | None, progress: Callable[[int], None]
+) -> NDArray[np.float32]:
     made: list[NDArray[np.float32]] = []
     waiting = iter(texts)
     while block := list(islice(waiting, _BLOCK)):
-        made.append(encode_long(encoder, block, instruction_for(task)))
+        made.append(encode_long(encoder, block, instruction))
         progress(sum(map(len, made)))
     return np.concatenate(made)
 
@@ -111,23 +141,33 @@ def _save(path: Path, vectors: NDArray[np.float32]) -> None:
 
 
 def evaluate_task(
-    examples: Examples, matrix: Any, item: Representation, made_by: str, protocol: EncoderProtocol
-) -> dict[str, Any]:
-    """The few-shot table of one representation of one task, kept beside its examples. `made_by` says what the matrix
+    task: str, examples: Examples, matrix: Any, item: Representation, made_by: str, protocol: EncoderProtocol
+) -> FewShotResult:
+    """The few-shot figures of one representation of one task, kept beside its examples. `made_by` says what the matrix
     depends on."""
-    path = examples.folder / f"result-{_digest(made_by, item.learner, orjson.dumps(protocol.to_json()).decode())}.json"
+    chosen = protocol.draws_of(task, examples)
+    drawn = (
+        ""
+        if chosen is None
+        else repr([(k, [tuple(map(np.ndarray.tolist, d)) for d in ds]) for k, ds in chosen.items()])
+    )
+    settings = orjson.dumps(protocol.to_json()).decode()
+    name = _digest("2", made_by, item.learner, settings, examples.finding, drawn)
+    path = examples.folder / f"result-{name}.json"
     if path.exists():
-        kept: dict[str, Any] = orjson.loads(path.read_bytes())
-        return kept
+        kept = orjson.loads(path.read_bytes())
+        read = {k: {item.name: np.array(values, dtype=np.float64)} for k, values in kept["samples"].items()}
+        return FewShotResult(kept["table"], read)
     found = run_few_shot(
         _parts(examples, matrix, item.matrix), representations=(item,), shots=protocol.shots, draws=protocol.draws,
-        bootstraps=protocol.bootstraps,
+        bootstraps=protocol.bootstraps, chosen=chosen,
     )  # fmt: skip
-    table = {k: cell.get(item.name, cell) for k, cell in found.items()}
+    table = {k: cell.get(item.name, cell) for k, cell in found.table.items()}
+    samples = {k: [None if np.isnan(v) else v for v in by[item.name].tolist()] for k, by in found.samples.items()}
     unfinished = path.with_suffix(".part")
-    write_json(unfinished, table)
+    write_json(unfinished, {"table": table, "samples": samples})
     unfinished.rename(path)
-    return table
+    return FewShotResult(table, found.samples)
 
 
 def code_counts(examples: Examples) -> Any:
@@ -154,9 +194,11 @@ def results_document(
     settings: Mapping[str, Any],
     tasks: Mapping[str, Examples],
     reasons: Mapping[str, str],
-    tables: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    results: Mapping[str, Mapping[str, FewShotResult]],
+    reference: str = BASELINES[0].name,
 ) -> dict[str, Any]:
-    """The whole result. `tables` is task -> representation -> k -> measures, or a reason."""
+    """The whole result: `results` is task -> representation; each is compared with `reference`, paired by patient."""
+    tables = {task: {name: result.table for name, result in by_name.items()} for task, by_name in results.items()}
     by_task = {
         task: {"rows": summary(examples.rows), "representations": dict(tables[task])}
         for task, examples in tasks.items()
@@ -168,7 +210,18 @@ def results_document(
         "tasks": by_task,
         "left_out": dict(reasons),
         "mean": mean_over_tasks(tables),
+        "groups": mean_by_group(tables),
+        "comparisons": comparisons({task: _samples(by_name) for task, by_name in results.items()}, reference),
     }
+
+
+def _samples(by_name: Mapping[str, FewShotResult]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """k -> representation -> resamples."""
+    found: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for name, result in by_name.items():
+        for k, samples in result.samples.items():
+            found.setdefault(k, {})[name] = samples[name]
+    return found
 
 
 def warning(tasks: Mapping[str, Examples]) -> str | None:
@@ -189,8 +242,12 @@ def _rarer_in_test(examples: Examples) -> int:
     return min(sum(labels), len(labels) - sum(labels))
 
 
-def mean_over_tasks(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
+def mean_over_tasks(
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> dict[str, dict[str, dict[str, float]]]:
     """k -> representation -> mean AUROC and AUPRC, over the tasks that every representation has figures for at that k.
+
+    The findings of one task are averaged first: together they count as one task, as in the paper.
 
     >>> cell = {"auroc": {"value": 0.7}, "auprc": {"value": 0.3}}
     >>> mean_over_tasks({"a": {"counts": {"1": cell}}, "b": {"counts": {"1": {"reason": "too few"}}}})
@@ -200,14 +257,29 @@ def mean_over_tasks(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> di
     shots = list(dict.fromkeys(k for table in tables.values() for row in table.values() for k in row))
     found: dict[str, dict[str, dict[str, float]]] = {}
     for k in shots:
-        whole = [table for table in tables.values() if all("auroc" in table[name][k] for name in names)]
+        whole: dict[str, list[Mapping[str, Mapping[str, Any]]]] = {}
+        for task, table in tables.items():
+            if all("auroc" in table.get(name, {}).get(k, {}) for name in names):
+                whole.setdefault(whole_task(task), []).append(table)
         if whole:
             found[k] = {
-                name: {m: float(np.mean([table[name][k][m]["value"] for table in whole])) for m in ("auroc", "auprc")}
+                name: {
+                    m: float(np.mean([np.mean([t[name][k][m]["value"] for t in each]) for each in whole.values()]))
+                    for m in ("auroc", "auprc")
+                }
                 | {"tasks": len(whole)}
                 for name in names
             }
     return found
+
+
+def mean_by_group(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Group of tasks, in the paper's order -> what `mean_over_tasks` says of the group."""
+    groups = dict.fromkeys(group_of(task) for task in tables)
+    return {
+        group: mean_over_tasks({task: table for task, table in tables.items() if group_of(task) == group})
+        for group in groups
+    }
 
 
 def _digest(*parts: str) -> str:

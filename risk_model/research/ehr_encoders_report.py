@@ -18,15 +18,28 @@ def protocol_report(document: Mapping[str, Any]) -> str:
         warning=document["warning"],
         about=f"{data['name']}: {data['subjects']:,} subjects with a prediction. {_method(settings)}",
         means=means,
+        groups=document["groups"],
+        **_compared(document["comparisons"]),
         mean_names=[f">{name}" for name in next(iter(means.values()), ())],
         tasks=[_task(place, name, found) for place, (name, found) in enumerate(document["tasks"].items())],
         left_out=document["left_out"],
     )
 
 
+def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of differences: the mean over tasks first."""
+    by_task = {"mean over tasks": found["mean"], **found["tasks"]}
+    names = list(dict.fromkeys(name for by_k in by_task.values() for cells in by_k.values() for name in cells))
+    lines = [
+        (task, k, [cells.get(name) for name in names]) for task, by_k in by_task.items() for k, cells in by_k.items()
+    ]
+    return {"reference": found["reference"], "compared_names": [f">{name}" for name in names], "compared": lines}
+
+
 def _method(settings: Mapping[str, Any]) -> str:
+    draws = "the draws of the official files" if "official" in settings["drawn_by"] else f"{settings['draws']} draws"
     return (
-        f"k examples of each kind for training and k for choosing the regularisation, {settings['draws']} draws; "
+        f"k examples of each kind for training and k for choosing the regularisation, {draws}; "
         f"records of at most {settings['budget']} tokens; AUROC on the test split, 95 % intervals from "
         f"{settings['bootstraps']} resamples of patients."
     )

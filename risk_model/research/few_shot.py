@@ -2,7 +2,8 @@
 
 k training rows with the outcome and k without, and as many of the validation split to choose the strength of
 regularisation; k = 1 .. 128 and all; several draws for each k. Evaluated on the whole test split by AUROC and AUPRC
-with patient-level bootstraps, averaged over the draws. Representations:
+with patient-level bootstraps, averaged over the draws. With `chosen`, the draws are those of a file instead.
+Representations:
 
 - `embedding`: the record as text through a frozen encoder, scaled to a largest value of one, L2 logistic regression;
 - `counts`: how often each code occurs before the prediction time, the same logistic regression;
@@ -13,6 +14,7 @@ Any other matrix with a learner of `LEARNERS` can be compared with them (see `Re
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +30,7 @@ from knowledge_index.encoders import encode_long
 from risk_model.cohorts.labelled_cohort import LabelledCohort
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.metrics import auprc, auroc
-from risk_model.features.record_encoding import QUESTION, SERIALISERS
+from risk_model.features.record_encoding import SERIALISERS, instruction_for
 from risk_model.features.rubrics import Rubric, filled
 from risk_model.first_stage.fusion import present_findings
 from risk_model.models.boosting import xgboost
@@ -37,6 +39,7 @@ from risk_model.notes.rule_reader import NoteReader
 SHOTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128)
 STRENGTHS = tuple(10.0**power for power in range(-6, 7))
 DRAWS = 5
+_SPLITS = ("train", "validation", "test")
 MOST_CODES = 5000
 Floats = NDArray[np.float64]
 Matrix = Any
@@ -82,25 +85,27 @@ def read_parts(
 ) -> dict[str, FewShotSplit]:
     """The three splits, with a matrix `rubric` where one is given; its items on notes need a `reader`.
 
-    Raises TrainingError where a split is empty or has one class only.
+    Raises TrainingError where a split is empty or has one class only, before any record is embedded.
     """
+    for split in _SPLITS:
+        check(split, [row.label for row in cohort.split(split)])
+    instruction = instruction_for(cohort.task)
     counted: dict[str, list[Counter[str]]] = {}
     vectors: dict[str, list[Matrix]] = {}
     labels: dict[str, list[tuple[int, str]]] = {}
     asked: dict[str, list[Matrix]] = {}
     done = 0
-    for split in ("train", "validation", "test"):
+    for split in _SPLITS:
         for row, record in cohort.records(split):
             counted.setdefault(split, []).append(codes_of(record))
             text = SERIALISERS[serialiser](record, budget)
-            vectors.setdefault(split, []).append(encode_long(encoder, [text], QUESTION)[0])
+            vectors.setdefault(split, []).append(encode_long(encoder, [text], instruction)[0])
             labels.setdefault(split, []).append((row.label, row.person))
             if rubric is not None:
                 present = None if reader is None else present_findings(reader.read(record.notes()))
                 asked.setdefault(split, []).append(rubric.row(record, present))
             done += 1
             progress(done, len(cohort.rows))
-        check(split, [label for label, _ in labels.get(split, [])])
     known = Counter(code for row in counted["train"] for code in row)
     vocabulary = {code: place for place, (code, _) in enumerate(sorted(known.most_common(MOST_CODES)))}
     return {
@@ -136,6 +141,21 @@ def _counts(rows: Sequence[Counter[str]], vocabulary: Mapping[str, int]) -> Matr
     return matrix
 
 
+@dataclass(frozen=True, slots=True)
+class FewShotResult:
+    """`table`: `{"1": {"embedding": {"auroc", "auprc"}, ...}, ..., "all": ...}`, each a value with its interval; a k
+    with too few rows is `{"reason"}`. `samples`: k -> representation -> AUROC, then that of each resample, shape
+    (1 + bootstraps,), NaN where a resample holds one class only.
+    """
+
+    table: dict[str, Any]
+    samples: dict[str, dict[str, Floats]]
+
+
+Chosen = Mapping[int, Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]]
+"""k -> draws: places of the training rows and of the validation rows."""
+
+
 def run_few_shot(
     parts: Mapping[str, FewShotSplit],
     *,
@@ -143,37 +163,58 @@ def run_few_shot(
     shots: Sequence[int] = SHOTS,
     draws: int = DRAWS,
     bootstraps: int = 1000,
+    chosen: Chosen | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """`{"1": {"embedding": {"auroc", "auprc"}, ...}, ..., "all": ...}`, each a value with its interval.
+) -> FewShotResult:
+    """Returns the figures of every k and of all rows.
 
-    A k with fewer than k rows of a class in training or validation is a reason instead of figures.
+    A k with fewer than k rows of a class in training or validation is a reason instead of figures; `chosen` draws are
+    used as they are, and draw a row of a small class repeatedly.
     """
-    train, validation, test = parts["train"], parts["validation"], parts["test"]
-    found: dict[str, Any] = {}
-    for k in (*shots, None):
+    train, validation, test = (parts[split] for split in _SPLITS)
+    weights = patient_weights(test.persons, bootstraps)
+    few = min(_rarer(train.y), _rarer(validation.y))
+    result = FewShotResult({}, {})
+    for k in (*(shots if chosen is None else chosen), None):
         name = "all" if k is None else str(k)
-        few = min(_rarer(train.y), _rarer(validation.y))
-        if k is not None and few < k:
-            found[name] = {"reason": f"only {few} rows of the rarer outcome in training or validation"}
+        if k is not None and chosen is None and few < k:
+            result.table[name] = {"reason": f"only {few} rows of the rarer outcome in training or validation"}
             continue
         say(f"k = {name}")
-        found[name] = {
-            item.name: _evaluate(
-                test, [_score(item, parts, k, seed) for seed in range(1 if k is None else draws)], bootstraps
-            )
+        rows = [
+            (balanced(train.y, k, seed), balanced(validation.y, k, seed + 1000))
+            for seed in range(1 if k is None else draws)
+        ] if chosen is None or k is None else chosen[k]  # fmt: skip
+        measured = {
+            item.name: _measure(test, [_score(item, parts, *places) for places in rows], weights)
             for item in representations
         }
-    return found
+        result.table[name] = {name: figures for name, (figures, _) in measured.items()}
+        result.samples[name] = {name: samples for name, (_, samples) in measured.items()}
+    return result
 
 
-def _score(item: Representation, parts: Mapping[str, FewShotSplit], k: int | None, seed: int) -> Floats:
-    """Test scores of a model from one balanced draw."""
-    train, validation, test = parts["train"], parts["validation"], parts["test"]
-    chosen, held_rows = balanced(train.y, k, seed), balanced(validation.y, k, seed + 1000)
-    x, y = train.x[item.matrix][chosen], train.y[chosen]
+def _score(
+    item: Representation, parts: Mapping[str, FewShotSplit], rows: NDArray[np.int64], held_rows: NDArray[np.int64]
+) -> Floats:
+    """Test scores of a model from one draw."""
+    train, validation, test = (parts[split] for split in _SPLITS)
+    x, y = train.x[item.matrix][rows], train.y[rows]
     held, truth = validation.x[item.matrix][held_rows], validation.y[held_rows]
     return LEARNERS[item.learner](x, y, held, truth)(test.x[item.matrix])
+
+
+def patient_weights(persons: NDArray[np.str_], bootstraps: int) -> NDArray[np.float64]:
+    """How often each row counts in every resample of patients, shape (bootstraps, rows).
+
+    A patient counts as often as a Poisson number with mean one says, drawn from the patient's id: the same in every
+    task and for every representation, so that differences are paired (Hanley and MacGibbon, Comput Methods Programs
+    Biomed 2006).
+    """
+    names, patient = np.unique(persons, return_inverse=True)
+    seeds = [int.from_bytes(hashlib.sha256(f"bootstrap/{name}".encode()).digest()[:8]) for name in names]
+    counts = np.stack([np.random.default_rng(seed).poisson(1.0, bootstraps) for seed in seeds], axis=1)
+    return np.asarray(counts[:, patient], dtype=np.float64)
 
 
 def balanced(y: Floats, k: int | None, seed: int) -> NDArray[np.int64]:
@@ -203,11 +244,15 @@ def _logistic(x: Matrix, y: Floats, held: Matrix, truth: Floats) -> Model:
 
 
 def _boosted(x: Matrix, y: Floats, held: Matrix, truth: Floats) -> Model:
-    """Trees on counts; the number of rounds by AUROC on the validation rows."""
+    """Trees on counts; the number of rounds by AUROC on the validation rows.
+
+    The least weight of a leaf grows with the rows, up to one: a row weighs at most a quarter, so with a fixed weight of
+    one two rows (k = 1) could never be parted, and all scores would be equal.
+    """
     library = xgboost()
     settings = {
-        "objective": "binary:logistic", "max_depth": 3, "eta": 0.1, "min_child_weight": 1, "tree_method": "hist",
-        "seed": 7, "nthread": 1,
+        "objective": "binary:logistic", "max_depth": 3, "eta": 0.1, "min_child_weight": min(1.0, len(y) / 100),
+        "tree_method": "hist", "seed": 7, "nthread": 1,
     }  # fmt: skip
     booster = library.train(settings, library.DMatrix(x, label=y), num_boost_round=200)
     rounds = (5, 20, 50, 100, 200)
@@ -252,25 +297,25 @@ LEARNERS: Mapping[str, Learner] = {"logistic": _logistic, "boosted": _boosted, "
 _TREES = (10, 30, 100)
 
 
-def _evaluate(test: FewShotSplit, scores: Sequence[Floats], bootstraps: int) -> dict[str, Any]:
-    """AUROC and AUPRC averaged over draws, with intervals from resampling patients."""
-    _, patient = np.unique(test.persons, return_inverse=True)
-    count = int(patient.max()) + 1
-    generator = np.random.default_rng(0)
+def _measure(
+    test: FewShotSplit, scores: Sequence[Floats], weights: NDArray[np.float64]
+) -> tuple[dict[str, Any], Floats]:
+    """AUROC and AUPRC averaged over draws, with intervals from resampling patients; and the resamples of AUROC."""
     metrics = {"auroc": auroc, "auprc": auprc}
-    samples: dict[str, list[float]] = {name: [] for name in metrics}
-    for _ in range(bootstraps):
-        drawn = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)[patient]
-        if 0 < drawn @ test.y < drawn.sum():
-            for name, metric in metrics.items():
-                samples[name].append(float(np.mean([metric(test.y, score, drawn) for score in scores])))
-    return {
-        name: {
-            "value": float(np.mean([metric(test.y, score, None) for score in scores])),
-            "interval": [float(v) for v in np.percentile(samples[name], [2.5, 97.5])],
-        }
-        for name, metric in metrics.items()
-    }
+    usable = [0 < weight @ test.y < weight.sum() for weight in weights]
+    found: dict[str, Any] = {}
+    samples: dict[str, Floats] = {}
+    for name, metric in metrics.items():
+        value = float(np.mean([metric(test.y, score, None) for score in scores]))
+        resampled = [
+            float(np.mean([metric(test.y, score, weight) for score in scores])) if both else np.nan
+            for weight, both in zip(weights, usable, strict=True)
+        ]
+        samples[name] = np.array([value, *resampled])
+        if not any(usable):
+            raise TrainingError("too few patients to resample: no resample of the test split holds both outcomes")
+        found[name] = {"value": value, "interval": [float(v) for v in np.nanpercentile(resampled, [2.5, 97.5])]}
+    return found, samples["auroc"]
 
 
 def _rarer(y: Floats) -> int:

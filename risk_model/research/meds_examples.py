@@ -5,7 +5,7 @@ Labels come from this project's own task definitions, or from label files of the
 (`patient_id, prediction_time, value`). One pass over the data makes the examples of all tasks; a folder per task keeps
 them, so that a run that was stopped goes on::
 
-    TASK/rows.jsonl           subject_id, prediction_time, label, split
+    TASK/rows.jsonl           subject_id, prediction_time, label (of chest X-rays the number of all findings), split
     TASK/codes.txt.gz         one text to a line, in the order of the rows, as JSON strings (and markdown.txt.gz)
     TASK/counts.npz           SciPy sparse matrix (rows, codes), columns in the order of codes.json
 """
@@ -19,7 +19,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ from risk_model.cohorts.meds_source import MedsDataset
 from risk_model.cohorts.splits import SplitPlan, share
 from risk_model.core.errors import CohortError
 from risk_model.labels.task_definitions import TaskDefinition
-from risk_model.research.meds_text import SERIALISERS, Subject, SubjectEvent, Vocabulary
+from risk_model.research.ehrshot_tasks import CHEST_XRAY, FINDINGS, finding_labels, finding_task, label_names
+from risk_model.research.meds_markdown import SERIALISERS
+from risk_model.research.meds_text import Subject, Vocabulary
+from risk_model.research.meds_visits import SubjectEvent
 
 Progress = Callable[[str], None]
 _SPLIT_NAMES = ("train", "validation", "test")
@@ -50,10 +53,11 @@ class PredictionExample:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """The examples of one task on disk; see the head of this module."""
+    """The examples of one task on disk; see the head of this module. `finding` is one of a chest X-ray, else empty."""
 
     folder: Path
     rows: tuple[PredictionExample, ...]
+    finding: str = ""
 
     @classmethod
     def open(cls, folder: Path) -> Examples:
@@ -63,6 +67,20 @@ class Examples:
             for line in lines
         )
         return cls(folder, tuple(rows))
+
+    @classmethod
+    def is_whole(cls, folder: Path, serialisers: Sequence[str]) -> bool:
+        """Whether an earlier run has written the examples, with these texts."""
+        return all((folder / name).exists() for name in ("rows.jsonl", *(f"{name}.txt.gz" for name in serialisers)))
+
+    def by_finding(self) -> tuple[Examples, ...]:
+        """Returns the examples of each finding, on the same rows, texts and counts."""
+        return tuple(
+            Examples(
+                self.folder, tuple(replace(row, label=finding_labels(row.label)[place]) for row in self.rows), finding
+            )
+            for place, finding in enumerate(FINDINGS)
+        )
 
     def texts(self, serialiser: str) -> Iterator[str]:
         with gzip.open(self.folder / f"{serialiser}.txt.gz") as stream:
@@ -104,7 +122,8 @@ def examples_from_label_files(
     """
     found = {}
     for task in tasks:
-        rows = [row for path in label_files(folder, task) for row in _labels(path)]
+        findings = task == CHEST_XRAY
+        rows = [row for path in label_files(folder, task) for row in _labels(path, findings=findings)]
         found[task] = tuple(
             sorted_rows(
                 [
@@ -123,10 +142,12 @@ def _by_hash(subject: str, validation: float, test: float) -> str:
 
 def label_files(folder: Path, task: str) -> list[Path]:
     """The files that hold a task's labels. Raises CohortError where there are none."""
-    found = [path for path in (folder / f"{task}.parquet", folder / f"{task}.csv") if path.is_file()]
-    if (folder / task).is_dir():
-        inside = sorted((folder / task).rglob("*.parquet")) or sorted((folder / task).rglob("*.csv"))
-        found += [path for path in inside if path.suffix == ".parquet" or "label" in path.name or len(inside) == 1]
+    found: list[Path] = []
+    for name in label_names(task):
+        found += [path for path in (folder / f"{name}.parquet", folder / f"{name}.csv") if path.is_file()]
+        if (folder / name).is_dir():
+            inside = sorted((folder / name).rglob("*.parquet")) or sorted((folder / name).rglob("*.csv"))
+            found += [path for path in inside if path.suffix == ".parquet" or "label" in path.name or len(inside) == 1]
     if not found:
         raise CohortError(
             f"{folder}: no labels of {task}; expected {task}.parquet, {task}.csv or a folder {task} of them"
@@ -134,7 +155,7 @@ def label_files(folder: Path, task: str) -> list[Path]:
     return found
 
 
-def _labels(path: Path) -> Iterator[tuple[str, datetime, int]]:
+def _labels(path: Path, *, findings: bool) -> Iterator[tuple[str, datetime, int]]:
     if path.suffix == ".parquet":
         try:
             rows: list[dict[str, Any]] = importlib.import_module("pyarrow.parquet").read_table(path).to_pylist()
@@ -144,16 +165,29 @@ def _labels(path: Path) -> Iterator[tuple[str, datetime, int]]:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
     for number, row in enumerate(rows, 1):
-        yield _label(row, f"{path}, row {number}")
+        yield _label(row, f"{path}, row {number}", findings=findings)
 
 
-def _label(row: Mapping[str, Any], place: str) -> tuple[str, datetime, int]:
+def _label(row: Mapping[str, Any], place: str, *, findings: bool) -> tuple[str, datetime, int]:
     subject = row.get("subject_id", row.get("patient_id"))
     value = next((row[name] for name in ("boolean_value", "value", "integer_value") if row.get(name) is not None), None)
     time = _moment(row.get("prediction_time"))
     if subject is None or value is None or time is None:
         raise CohortError(f"{place}: subject_id, prediction_time and boolean_value (or value) are needed")
-    return str(subject), time, _outcome(value, place)
+    return str(subject), time, _findings(value, place) if findings else _outcome(value, place)
+
+
+def _findings(value: Any, place: str) -> int:
+    """The number whose binary digits are the findings of a chest X-ray."""
+    try:
+        number = float(str(value).strip())
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 2 ** len(FINDINGS) or number != int(number):
+        raise CohortError(
+            f"{place}: {value!r} is not a number of {len(FINDINGS)} findings, 0 to {2 ** len(FINDINGS) - 1}"
+        )
+    return int(number)
 
 
 def _outcome(value: Any, place: str) -> int:
@@ -167,8 +201,8 @@ def _outcome(value: Any, place: str) -> int:
         level = -1.0
     if level not in {0.0, 1.0, 2.0, 3.0, 4.0}:
         raise CohortError(
-            f"{place}: {value!r} is no outcome: true, false, or a level from 0 to 4 is needed (a task with several "
-            f"answers at once, such as EHRSHOT's chest X-ray findings, is to be split into one file for each)"
+            f"{place}: {value!r} is no outcome: true, false, or a level from 0 to 4 is needed (only the task "
+            f"{CHEST_XRAY!r} has several answers at once; of another one make one file for each answer)"
         )
     return int(level > 0)
 
@@ -196,8 +230,8 @@ def prepare_examples(
 ) -> dict[str, Examples]:
     """Write the examples of every task below `out`, in one pass over the data; the examples in the order of the data.
 
-    A row whose subject is not in the data is left out: `len(wanted[task])` counts them. Each task's folder appears
-    whole.
+    A row whose subject is not in the data is left out: `len(wanted[task])` counts them. A task's `rows.jsonl` comes
+    last.
     """
     by_subject: dict[str, list[tuple[str, PredictionExample]]] = {}
     for task, rows in wanted.items():
@@ -217,10 +251,16 @@ def prepare_examples(
 
 def _events(rows: Iterator[dict[str, Any]]) -> Iterator[SubjectEvent]:
     for row in rows:
-        code, time, number = row["code"], row["time"], row.get("numeric_value")
+        code, time, number, end = row["code"], row["time"], row.get("numeric_value"), row.get("end")
         if isinstance(code, str):
             value = float(number) if isinstance(number, int | float) and np.isfinite(number) else None
-            yield SubjectEvent(_bare(time) if isinstance(time, datetime) else None, code, value)
+            unit, text, encounter = (_text(row.get(name)) for name in ("unit", "text_value", "encounter"))
+            at, until = (_bare(moment) if isinstance(moment, datetime) else None for moment in (time, end))
+            yield SubjectEvent(at, code, value, unit, text, encounter, until)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 class _Writer:
@@ -263,8 +303,11 @@ class _Writer:
         (self._new / "rows.jsonl").write_bytes(
             b"".join(orjson.dumps(x, option=orjson.OPT_APPEND_NEWLINE) for x in lines)
         )
-        shutil.rmtree(self._final, ignore_errors=True)
-        self._new.rename(self._final)
+        # What an earlier run made of the same rows stays: texts of other serialisers, vectors, results.
+        self._final.mkdir(exist_ok=True)
+        for path in sorted(self._new.iterdir(), key=lambda path: path.name == "rows.jsonl"):
+            path.replace(self._final / path.name)
+        self._new.rmdir()
         return Examples(self._final, tuple(self._rows))
 
 
@@ -274,6 +317,17 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     if not path.is_file():
         return Vocabulary({}, {})
     return Vocabulary.of(importlib.import_module("pyarrow.parquet").read_table(path).to_pylist())
+
+
+def by_task(prepared: Mapping[str, Examples]) -> dict[str, Examples]:
+    """Returns the examples of each task with a yes-or-no answer: chest X-rays once for each finding."""
+    found: dict[str, Examples] = {}
+    for task, examples in prepared.items():
+        if task == CHEST_XRAY:
+            found |= {finding_task(task, each.finding): each for each in examples.by_finding()}
+        else:
+            found[task] = examples
+    return found
 
 
 def summary(rows: Sequence[PredictionExample]) -> dict[str, dict[str, int]]:

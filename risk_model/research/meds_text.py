@@ -1,34 +1,24 @@
-"""The events of a MEDS subject as text for an encoder, and as counts of codes, as known at a prediction time.
+"""The events of a MEDS subject as a list of codes for an encoder, and as counts, as known at a prediction time.
 
 No vocabulary is needed: words come from `description` in metadata/codes.parquet, and a code without one is used as it
-is. Both serialisations follow arXiv 2502.17403; see `fhir_mapping.record.serialization` for those of
-FHIR.
+is. The list of codes follows arXiv 2502.17403, as does the Markdown of `meds_markdown`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
-from fhir_mapping.record import CHARACTERS_PER_TOKEN, CURRENT_TIME
+from fhir_mapping.record import CHARACTERS_PER_TOKEN
+from risk_model.research.meds_visits import SubjectEvent, Visit, visit_of_each, visits_of
 
 _BIRTH, _DEATH, _GENDER = "MEDS_BIRTH", "MEDS_DEATH", "GENDER"
 _SEXES = {"F": "female", "M": "male"}
 _YEAR = 365.25
-_LAST_VALUES = 3
-_MOST_MEASURED = 40
-
-
-@dataclass(frozen=True, slots=True)
-class SubjectEvent:
-    """One row of MEDS data; `time` has no zone, as in MEDS, and is None for what never changes."""
-
-    time: datetime | None
-    code: str
-    number: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +67,22 @@ class Subject:
 
     def __init__(self, events: Iterable[SubjectEvent], vocabulary: Vocabulary) -> None:
         listed = list(events)
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
+        self._listed = listed
         self._static = [event for event in listed if event.time is None]
         dated = [(event.time, place, event) for place, event in enumerate(listed) if event.time is not None]
         dated.sort(key=lambda item: item[:2])
         self._times = [time for time, _, _ in dated]
         self._dated = [event for _, _, event in dated]
+
+    @cached_property
+    def visits(self) -> tuple[Visit, ...]:
+        """All visits, oldest first, as they are known at the end of the data."""
+        return visits_of(self._listed)
+
+    @cached_property
+    def _visit_of_each(self) -> list[Visit | None]:
+        return visit_of_each(self._dated, self.visits)
 
     def known(self, at: datetime) -> Sequence[SubjectEvent]:
         """Dated events up to and including `at`, oldest first."""
@@ -94,74 +94,46 @@ class Subject:
         for event in (*self._static, *self.known(at)):
             if event.code not in {_BIRTH, _DEATH}:
                 found[event.code] += 1
-                found.update(self._vocabulary.ancestors.get(event.code, ()))
+                found.update(self.vocabulary.ancestors.get(event.code, ()))
         return found
 
     def codes(self, at: datetime, budget: int) -> str:
         """Descriptions, newest first, each once, at most `budget` tokens."""
-        return _within((self._vocabulary.words(event.code) for event in self._newest(at)), budget)
+        return within_budget((self.vocabulary.words(event.code) for event in self.newest(at)), budget)
 
-    def markdown(self, at: datetime, budget: int) -> str:
-        """Demographics, the latest numbers, then what happened, newest first; at most `budget` tokens."""
-        return _within(self._markdown(at), budget, repeated=True)
-
-    def _newest(self, at: datetime) -> Iterator[SubjectEvent]:
+    def newest(self, at: datetime) -> Iterator[SubjectEvent]:
+        """Yields the events known by then, newest first, without birth, death and sex."""
         skipped = (_BIRTH, _DEATH, _GENDER)
         return (event for event in reversed(self.known(at)) if not event.code.startswith(skipped))
 
-    def _markdown(self, at: datetime) -> Iterator[str]:
-        yield from ("# Electronic Healthcare Record", "", f"Current time: {CURRENT_TIME}", "", "## Demographics")
-        yield f"- Age: {self._age(at)}"
-        yield f"- Sex: {self._sex(at)}"
-        yield from ("", "## Recent measurements")
-        yield from self._measured(at) or ["- No recent data"]
-        yield from ("", "## Events")
-        day = ""
-        seen: set[str] = set()
-        for event in self._newest(at):
-            if event.number is not None or event.time is None:
-                continue
-            if (when := _days_before(event.time, at)) != day:
-                day = when
-                yield from ("", f"### {day}")
-                seen.clear()
-            words = self._vocabulary.words(event.code)
-            if words not in seen:
-                seen.add(words)
-                yield f"- {words}"
+    def by_visit(self, at: datetime) -> dict[Visit | None, list[SubjectEvent]]:
+        """Returns the events of `newest` by their visit; None for those outside visits."""
+        skipped = (_BIRTH, _DEATH, _GENDER)
+        found: dict[Visit | None, list[SubjectEvent]] = {}
+        for place in reversed(range(len(self.known(at)))):
+            event, visit = self._dated[place], self._visit_of_each[place]
+            if not event.code.startswith(skipped):
+                # A visit may be named by events that were recorded before it begins.
+                found.setdefault(visit if visit is not None and visit.start <= at else None, []).append(event)
+        return found
 
-    def _age(self, at: datetime) -> str:
+    def age(self, at: datetime) -> float | None:
+        """Returns the years since birth."""
         born = next((time for time, event in zip(self._times, self._dated, strict=True) if event.code == _BIRTH), None)
-        return "unknown" if born is None or born > at else str(int((at - born).days / _YEAR))
+        return None if born is None or born > at else (at - born).days / _YEAR
 
-    def _sex(self, at: datetime) -> str:
+    def sex(self, at: datetime) -> str:
         genders = (event.code for event in (*self._static, *self.known(at)) if event.code.startswith(_GENDER))
         letter = next(genders, "").replace("//", "/").rpartition("/")[2][:1].upper()
         return _SEXES.get(letter, "unknown")
 
-    def _measured(self, at: datetime) -> list[str]:
-        latest: dict[str, list[float]] = {}
-        for event in self._newest(at):
-            if event.number is None:
-                continue
-            values = latest.setdefault(self._vocabulary.words(event.code), [])
-            if len(values) < _LAST_VALUES:
-                values.append(event.number)
-        lines = [f"- {words}: {', '.join(f'{value:g}' for value in values)}" for words, values in latest.items()]
-        return lines[:_MOST_MEASURED]
 
-
-def _days_before(time: datetime, at: datetime) -> str:
-    days = (at - time).days
-    return f"{'Less than a day' if days < 1 else '1 day' if days == 1 else f'{days} days'} before prediction time"
-
-
-def _within(lines: Iterable[str], budget: int, *, repeated: bool = False) -> str:
+def within_budget(lines: Iterable[str], budget: int, *, repeated: bool = False) -> str:
     """As many whole lines from the beginning as fit; of a first line that does not, as many characters.
 
-    >>> _within(["sodium", "sodium", "heart failure"], budget=3)
+    >>> within_budget(["sodium", "sodium", "heart failure"], budget=3)
     'sodium'
-    >>> _within(["heart failure"], budget=1)
+    >>> within_budget(["heart failure"], budget=1)
     'hear'
     """
     characters_left = budget * CHARACTERS_PER_TOKEN
@@ -176,9 +148,3 @@ def _within(lines: Iterable[str], budget: int, *, repeated: bool = False) -> str
         kept.append(line)
         characters_left -= len(line) + 1
     return "\n".join(kept)
-
-
-SERIALISERS: Mapping[str, Callable[[Subject, datetime, int], str]] = {
-    "codes": Subject.codes,
-    "markdown": Subject.markdown,
-}

@@ -12,14 +12,11 @@ import orjson
 from cds_service.commands.shared.model_sources import ENCODER_HELP, counting, report_line
 
 if TYPE_CHECKING:
-    from risk_model.research import EncoderProtocol, Examples
+    from risk_model.research import ComparedEncoder, EncoderProtocol, Examples, FewShotResult, GivenVectors
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-EHRSHOT = (
-    "long_stay", "readmission_30d", "icu_transfer", "thrombocytopenia", "hyperkalemia", "hypoglycemia", "hyponatremia",
-    "anemia", "new_hypertension", "new_hyperlipidemia", "new_pancreatic_cancer", "new_celiac", "new_lupus",
-    "new_acute_mi", "chest_xray",
-)  # fmt: skip
+_PATH = click.Path(exists=True, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,12 +30,33 @@ def command() -> None:
 
 @command.command(name="ehr-encoders")
 @click.option("--meds", required=True, type=_FOLDER, help="MEDS dataset folder (data/*.parquet, metadata/).")
-@click.option("--tasks", default="ehrshot", show_default=True, help="Comma-separated task names, or ehrshot for all.")
+@click.option(
+    "--tasks", default="ehrshot", show_default=True,
+    help="Comma-separated task names, ours or EHRSHOT's; ehrshot stands for its 15.",
+)  # fmt: skip
 @click.option("--labels", type=_FOLDER, help="Folder of label files, instead of our label definitions.")
+@click.option(
+    "--shots", "shots_path", type=_PATH,
+    help="Official draws: all_shots_data.json, or EHRSHOT's benchmark folder with one in each task's folder.",
+)  # fmt: skip
+@click.option("--instructions", "instructions_file", type=_FILE, help="YAML file: the instruction of each task.")
 @click.option("--encoder", "encoders", multiple=True, default=("minilm",), metavar="NAME", help=ENCODER_HELP)
 @click.option(
     "--serialiser", "serialisers", multiple=True, default=("codes",), show_default=True,
-    type=click.Choice(["codes", "markdown"]), help="How a record becomes text; may be repeated.",
+    metavar="NAME",
+    help="How a record becomes text: codes, markdown, or markdown-without-PART; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--vectors", "vector_files", multiple=True, metavar="NAME=FILE",
+    help="Vectors made elsewhere, such as CLMBR's (.npz or .parquet); may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--ablate", "ablations", multiple=True, type=click.Choice(["serialisation", "instruction"]),
+    help="Also leave out each part of the Markdown, or use a generic instruction and none; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--against", default="counts + LightGBM", show_default=True, metavar="NAME",
+    help="The representation that the others are compared with, paired by patient.",
 )  # fmt: skip
 @click.option(
     "--budget", default=8000, show_default=True, type=click.IntRange(64), help="Most tokens of a record's text."
@@ -64,8 +82,13 @@ def ehr_encoders(
     meds: Path,
     tasks: str,
     labels: Path | None,
+    shots_path: Path | None,
+    instructions_file: Path | None,
     encoders: tuple[str, ...],
     serialisers: tuple[str, ...],
+    vector_files: tuple[str, ...],
+    ablations: tuple[str, ...],
+    against: str,
     budget: int,
     shares: tuple[float, float],
     follow_up: str,
@@ -78,8 +101,8 @@ def ehr_encoders(
 
     \b
     riskcards benchmark ehr-encoders --meds dataset/ --encoder minilm --encoder static --out results/
-    riskcards benchmark ehr-encoders --meds ehrshot/ --labels benchmark/ --tasks guo_readmission,new_lupus \\
-        --encoder qwen3-embedding:/models/Qwen3-Embedding-0.6B --out results/
+    riskcards benchmark ehr-encoders --meds ehrshot/ --labels benchmark/ --shots benchmark/ \\
+        --encoder gte-qwen2:/models/gte-Qwen2-7B-instruct --vectors clmbr=clmbr.npz --out results/
 
     Records end at each prediction time and become text with the names in metadata/codes.parquet. OUT gets results.json
     and report.html. OUT/work holds records as text and vectors: patient data, so protect it and delete it when done. An
@@ -89,27 +112,64 @@ def ehr_encoders(
     from artifact_store import write_json
     from knowledge_index.encoders import check_encoder
     from risk_model.reports import require_matplotlib
-    from risk_model.research import EncoderProtocol, lightgbm_library, protocol_report, results_document, usable_tasks
+    from risk_model.research import (
+        SERIALISERS,
+        EncoderProtocol,
+        GivenVectors,
+        Instructions,
+        by_task,
+        compared_encoders,
+        lightgbm_library,
+        named_file,
+        protocol_report,
+        read_instructions,
+        read_shots,
+        results_document,
+        shot_files,
+        tasks_named,
+        usable_tasks,
+    )
 
     if sum(shares) >= 1:
         raise click.BadParameter("the shares of validation and test must leave something to train on")
+    if unknown := next((name for name in serialisers if name not in SERIALISERS), None):
+        raise click.BadParameter(f"no serialiser {unknown!r}; there is {', '.join(SERIALISERS)}")
+    # All of this fails before hours of encoding.
     require_matplotlib()
-    lightgbm_library()  # fail before hours of encoding
+    lightgbm_library()
     for name in encoders:
         check_encoder(name)
-    wanted = list(dict.fromkeys(EHRSHOT if tasks == "ehrshot" else [name.strip() for name in tasks.split(",") if name]))
+    wanted = tasks_named(tasks, labels=labels is not None)
+    given = {} if instructions_file is None else read_instructions(instructions_file, wanted)
+    compared = compared_encoders(encoders, serialisers, given, ablations)
+    vectors = [GivenVectors.open(*named_file(text)) for text in vector_files]
+    names = [*(item.name for item in compared), *(item.name for item in vectors), *_baselines()]
+    if len(set(names)) < len(names):
+        raise click.BadParameter(f"two representations have one name: {', '.join(names)}")
+    if against not in names:
+        raise click.BadParameter(f"--against {against!r} is none of: {', '.join(names)}")
+    official = None if shots_path is None else read_shots(shot_files(shots_path))
+    protocol = EncoderProtocol(draws=draws, bootstraps=bootstraps, official=official)
     options = {"tasks": wanted, "budget": budget, "shares": shares, "follow_up": follow_up, "labels": str(labels or "")}
-    prepared = _prepared(meds, labels, wanted, options, out / "work")
-    good, reasons = usable_tasks(prepared)
+    texts = tuple(dict.fromkeys(item.serialiser for item in compared))
+    good, reasons = usable_tasks(by_task(_prepared(meds, labels, wanted, options, texts, out / "work")))
     for task, why in reasons.items():
         report_line(f"{task}: left out, {why}")
-    protocol = EncoderProtocol(draws=draws, bootstraps=bootstraps)
-    tables = _tables(good, encoders, serialisers, protocol, out / "work" / "vectors")
+    for task, examples in good.items():
+        if protocol.draws_of(task, examples) is None and official is not None:
+            report_line(f"{task}: no official draws in {shots_path}; drawn anew")
+    results = _results(good, compared, vectors, protocol, out / "work" / "vectors")
+    if good and all(against not in by_name for by_name in results.values()):
+        report_line(f"{against} was left out: nothing is compared; --against another representation")
     subjects = len({row.subject_id for examples in good.values() for row in examples.rows})
     settings = {**options, **protocol.to_json(), "encoders": encoders, "serialisers": serialisers}
+    settings |= {"ablations": ablations, "vectors": [item.name for item in vectors]}
+    settings["instructions"] = {task: Instructions("task", given).of(task) for task in wanted}
     settings.pop("labels")
     settings["labelled_by"] = "label files" if labels else "task definitions of riskcards"
-    document = results_document({"name": _name(meds), "subjects": subjects}, settings, good, reasons, tables)
+    settings["drawn_by"] = "official files" if official else "riskcards"
+    data = {"name": _name(meds), "subjects": subjects}
+    document = results_document(data, settings, good, reasons, results, against)
     write_json(out / "results.json", document)
     (out / "report.html").write_text(protocol_report(document), "utf-8")
     if as_json:
@@ -118,14 +178,25 @@ def ehr_encoders(
     _show(document, out)
 
 
+def _baselines() -> list[str]:
+    from risk_model.research import BASELINES
+
+    return [item.name for item in BASELINES]
+
+
 def _prepared(
-    meds: Path, labels: Path | None, tasks: Sequence[str], options: Mapping[str, Any], work: Path
+    meds: Path,
+    labels: Path | None,
+    tasks: Sequence[str],
+    options: Mapping[str, Any],
+    texts: Sequence[str],
+    work: Path,
 ) -> dict[str, Examples]:
     """Returns the examples of every task, from an earlier run with the same settings if there is one."""
     from risk_model.cohorts import ByHash, MedsDataset
     from risk_model.labels import find_definition
     from risk_model.research import (
-        SERIALISERS,
+        OFFICIAL,
         Examples,
         examples_by_definition,
         examples_from_label_files,
@@ -140,54 +211,66 @@ def _prepared(
         read += [path for path in (meds / "metadata" / "codes.parquet",) if path.exists()]
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in read]
         folder = work / settings_digest({**options, "files": files})
-        if all((folder / task / "rows.jsonl").exists() for task in tasks):
+        if all(Examples.is_whole(folder / task, texts) for task in tasks):
             report_line("records serialised by an earlier run")
             return {task: Examples.open(folder / task) for task in tasks}
         validation, test = options["shares"]
         if labels is not None:
             wanted = examples_from_label_files(labels, tasks, source.splits, validation, test)
         else:
-            chosen = [find_definition(task, "ehrshot" if task in EHRSHOT else None) for task in tasks]
+            ehrshot = {item.task for item in OFFICIAL}
+            chosen = [find_definition(task, "ehrshot" if task in ehrshot else None) for task in tasks]
             wanted = examples_by_definition(
                 chosen, source, ByHash(validation, test), str(options["follow_up"]), report_line
             )
         folder.mkdir(parents=True, exist_ok=True)
-        made = prepare_examples(
-            wanted, source, read_vocabulary(meds), folder, list(SERIALISERS), int(options["budget"])
-        )
+        made = prepare_examples(wanted, source, read_vocabulary(meds), folder, texts, int(options["budget"]))
         for task, rows in wanted.items():
             if lost := len(rows) - len(made[task].rows):
                 report_line(f"{task}: {lost} predictions of subjects that are not in the data are left out")
         return made
 
 
-def _tables(
+def _results(
     tasks: Mapping[str, Examples],
-    encoders: Sequence[str],
-    serialisers: Sequence[str],
+    compared: Sequence[ComparedEncoder],
+    given: Sequence[GivenVectors],
     protocol: EncoderProtocol,
     kept: Path,
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """task -> representation -> few-shot table. One encoder is in memory at a time."""
-    from knowledge_index.encoders import available_threads, encoder_named
+) -> dict[str, dict[str, FewShotResult]]:
+    """task -> representation -> few-shot figures. One encoder is in memory at a time."""
+    from knowledge_index.encoders import available_threads, encoder_named, takes_instruction
     from risk_model.research import BASELINES, Representation, code_counts, embed_all, evaluate_task
 
-    found: dict[str, dict[str, dict[str, Any]]] = {task: {} for task in tasks}
-    for name in encoders:
-        encoder = encoder_named(name, available_threads())
-        for serialiser in serialisers:
-            item = Representation(f"{name}, {serialiser}", "embedding", "logistic")
-            with counting(f"records embedded by {item.name}") as progress:
-                vectors = embed_all(encoder, tasks, serialiser, kept, progress)
-            for task, examples in tasks.items():
-                report_line(f"{task}: evaluating {item.name}")
-                made_by = f"{encoder.fingerprint} {serialiser}"
-                found[task][item.name] = evaluate_task(examples, vectors[task], item, made_by, protocol)
+    # Given vectors first: whether every row has one is known before an encoder is opened.
+    matrices = {
+        item.name: {task: item.matrix(examples.rows, task) for task, examples in tasks.items()} for item in given
+    }
+    found: dict[str, dict[str, FewShotResult]] = {task: {} for task in tasks}
+
+    def evaluate(task: str, item: Representation, matrix: Any, made_by: str) -> None:
+        report_line(f"{task}: evaluating {item.name}")
+        found[task][item.name] = evaluate_task(task, tasks[task], matrix, item, made_by, protocol)
+
+    encoder, opened = None, ""
+    for one in compared:
+        if encoder is None or opened != one.encoder:
+            encoder, opened = encoder_named(one.encoder, available_threads()), one.encoder
+        if one.instructions.mode != "task" and not takes_instruction(encoder):
+            report_line(f"{one.name}: left out, {one.encoder} takes no instruction")
+            continue
+        item = Representation(one.name, "embedding", "logistic")
+        with counting(f"records embedded by {item.name}") as progress:
+            vectors = embed_all(encoder, tasks, one.serialiser, kept, progress, one.instructions)
+        for task in tasks:
+            evaluate(task, item, vectors[task], f"{encoder.fingerprint} {one.serialiser} {one.instructions.of(task)}")
+    for each in given:
+        for task in tasks:
+            evaluate(task, Representation(each.name, "given", "logistic"), matrices[each.name][task], each.digest)
     for task, examples in tasks.items():
         counts = code_counts(examples)
-        for item in BASELINES:
-            report_line(f"{task}: evaluating {item.name}")
-            found[task][item.name] = evaluate_task(examples, counts, item, "counts", protocol)
+        for baseline in BASELINES:
+            evaluate(task, baseline, counts, "counts")
     return found
 
 
@@ -212,4 +295,12 @@ def _show(document: Mapping[str, Any], out: Path) -> None:
             click.echo(f"  {name:<32}" + "  ".join(f"k={k} {value:.3f}" for k, value in cells.items()))
     for task, why in document["left_out"].items():
         click.echo(f"\n{task}: left out, {why}")
+    compared = document["comparisons"]
+    for name, item in compared["mean"].get("all", {}).items():
+        click.echo(f"{name} against {compared['reference']}, all examples, mean over tasks: {_difference(item)}")
     click.echo(f"\nwritten to {out}: report.html and results.json")
+
+
+def _difference(item: Mapping[str, Any]) -> str:
+    low, high = item["interval"]
+    return f"{item['value']:+.3f} ({low:+.3f} to {high:+.3f}), p = {item['p_holm']:.3f} after Holm"

@@ -15,6 +15,7 @@ from cds_service.commands.shared.files import TimeType, site_map_file
 
 if TYPE_CHECKING:
     from risk_model.cohorts import SplitPlan
+    from risk_model.labels import AcesLabels
 
 
 @click.group(name="cohort")
@@ -90,6 +91,11 @@ def _midnight(moment: datetime) -> datetime:
     type=click.Path(path_type=Path),
     help="Label file or folder of MEDS or ACES (parquet, csv), instead of a definition; TASK is then any name.",
 )
+@click.option(
+    "--aces", "aces_task", type=click.Path(path_type=Path),
+    help="Task file of ACES, such as MEDS-DEV's, instead of a definition; needs --meds; TASK is then any name.",
+)  # fmt: skip
+@click.option("--predicates", type=click.Path(path_type=Path), help="With --aces: the predicates file of the data.")
 @click.option("--fhir", type=click.Path(path_type=Path), help="Folder of Bulk Data NDJSON, or of Bundles; .gz too.")
 @click.option("--meds", type=click.Path(path_type=Path), help="MEDS dataset (parquet); needs the extra [meds].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; new or empty.")
@@ -132,6 +138,8 @@ def build_command(
     task: str,
     definition: str | None,
     labels: Path | None,
+    aces_task: Path | None,
+    predicates: Path | None,
     fhir: Path | None,
     meds: Path | None,
     out: Path,
@@ -149,6 +157,7 @@ def build_command(
     riskcards cohort build --task readmission_30d --label ehrshot --fhir export/ --out cohort/
     riskcards cohort build --task in_hospital_mortality --meds dataset/ --split 2022-01-01,2022-07-01 --out cohort/
     riskcards cohort build --task my_task --labels my_task.parquet --meds dataset/ --out cohort/
+    riskcards cohort build --task icu_death --aces first_24h.yaml --predicates mimic.yaml --meds dataset/ --out cohort/
 
     OUT gets cohort.json (counts, exclusions by reason), labels.jsonl (one prediction per line), task.yaml (the
     definition) and patients.ndjson.gz (the data of the labelled patients: protect it as patient data). All charts of a
@@ -159,22 +168,69 @@ def build_command(
     from risk_model.cohorts import CohortOptions, build_cohort
     from risk_model.labels import GivenLabels, find_definition, task_of_labels
 
-    if labels is not None and definition is not None:
-        raise click.UsageError("--labels gives the labels: omit --label")
-    chosen = find_definition(task, definition) if labels is None else task_of_labels(task)
-    given = None if labels is None else GivenLabels.open(labels)
+    if sum(option is not None for option in (labels, definition, aces_task)) > 1:
+        raise click.UsageError("give one of --label, --labels and --aces: each says what the labels are")
+    if aces_task is not None and meds is None:
+        raise click.UsageError(
+            "--aces reads MEDS data: riskcards map EXPORT --to meds --out DATASET, then --meds DATASET"
+        )
+    if predicates is not None and aces_task is None:
+        raise click.UsageError("--predicates needs --aces")
     kind = "fhir" if fhir is not None else "meds"
-    options = CohortOptions(plan, folds, follow_up, zone, kind, site_map, given, workers)
 
     def progress(message: str) -> None:
         click.echo(message, err=True)
 
     with _source(fhir, meds, progress) as source:
+        given = None if labels is None else GivenLabels.open(labels)
+        if aces_task is not None:
+            labeller = _by_aces(aces_task, predicates)
+            given = labeller.given(aces_task, source.subjects())
+            if warning := labeller.warning():
+                progress(f"warning: {warning}")
+        chosen = find_definition(task, definition) if given is None else task_of_labels(task)
+        options = CohortOptions(plan, folds, follow_up, zone, kind, site_map, given, workers)
         cohort = build_cohort(chosen, source, out, options, progress)
     if as_json:
         click.echo(orjson.dumps(cohort.manifest, option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(_summary(dict(cohort.manifest), out))
+
+
+def _by_aces(task: Path, predicates: Path | None) -> AcesLabels:
+    from risk_model.labels import AcesLabels, AcesTask
+
+    return AcesLabels(AcesTask.open(task, predicates))
+
+
+@command.command(name="labels")
+@click.option("--aces", "aces_task", type=click.Path(path_type=Path), required=True, help="Task file of ACES.")
+@click.option("--predicates", type=click.Path(path_type=Path), help="The predicates file of the data.")
+@click.option("--meds", type=click.Path(path_type=Path), required=True, help="MEDS dataset; needs the extra [meds].")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Label file to write: TASK.csv or TASK.parquet."
+)
+def labels_command(aces_task: Path, predicates: Path | None, meds: Path, out: Path) -> None:
+    """Write the labels of an ACES task file as a MEDS label file.
+
+    \b
+    riskcards cohort labels --aces in_icu/first_24h.yaml --predicates mimic.yaml --meds dataset/ --out labels/icu.csv
+    riskcards benchmark ehr-encoders --meds dataset/ --labels labels/ --tasks icu --out results/
+
+    ACES itself is not needed. A construct that is not supported is an error that names it (docs/cohorts.md).
+    """
+    from risk_model.labels import write_labels
+
+    labels = _by_aces(aces_task, predicates)
+    with _source(None, meds, lambda message: click.echo(message, err=True)) as source:
+        found = [label for subject, rows in source.subjects() for label in labels.of(subject, rows)]
+    write_labels(found, out)
+    positive = sum(label.label for label in found)
+    click.echo(f"{labels.triggers:,} triggers, {len(found):,} labels, {positive:,} positive, written to {out}")
+    for reason, number in labels.left_out.most_common():
+        click.echo(f"  {number:>8}  {reason}")
+    if warning := labels.warning():
+        click.echo(f"warning: {warning}")
 
 
 def _source(fhir: Path | None, meds: Path | None, progress: Callable[[str], None]) -> Any:

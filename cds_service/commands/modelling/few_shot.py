@@ -74,6 +74,7 @@ def command(
         reader = open_sources(None, note_reader, beside=out).reader
         parts = read_parts(labelled, opened, serialiser, budget, progress, rubric, reader)
     compared = EMBEDDING_AND_COUNTS if rubric is None else (*EMBEDDING_AND_COUNTS, RUBRIC)
+    result = run_few_shot(parts, representations=compared, draws=draws, bootstraps=bootstraps, say=report_line)
     document: dict[str, Any] = {
         "task": labelled.task,
         "label": labelled.definition,
@@ -82,7 +83,7 @@ def command(
         "budget": budget,
         "draws": draws,
         "rows": {name: len(part.y) for name, part in parts.items()},
-        "shots": run_few_shot(parts, representations=compared, draws=draws, bootstraps=bootstraps, say=report_line),
+        "shots": result.table,
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "few_shot.json", document)

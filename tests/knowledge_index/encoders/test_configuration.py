@@ -16,7 +16,7 @@ from knowledge_index import Article, EncoderError, KnowledgeIndex, MiniLMEncoder
 from knowledge_index.encoders.configuration import of_file
 from knowledge_index.encoders.families import FAMILIES, configuration_named
 from knowledge_index.encoders.long_text import encode_long
-from knowledge_index.encoders.registry import Encoder, QueryEncoder, encode_queries, encoder_named
+from knowledge_index.encoders.registry import Encoder, QueryEncoder, check_encoder, encode_queries, encoder_named
 from knowledge_index.encoders.static import StaticEncoder
 from knowledge_index.encoders.vector_cache import CachedEncoder
 
@@ -68,6 +68,17 @@ def test_shipped_configurations_are_valid(family: str, tmp_path: Path) -> None:
     assert found.model.is_relative_to(tmp_path.resolve())
     assert found.query("low sodium")[0].endswith("low sodium")
     assert configuration_named(found.name) == found
+
+
+@pytest.mark.parametrize(
+    ("family", "words"), [("gte-qwen2", "gte-Qwen2-1.5B"), ("llm2vec-records", "LLM2Vec-Meta"), ("bert", "BERT")]
+)
+def test_an_absent_model_says_what_to_download(family: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=f"is to hold .*{words}"):
+        check_encoder(f"{family}:{tmp_path / 'none'}")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(EncoderError, match=f"no \\*.safetensors .*{words}"):
+        check_encoder(f"{family}:{tmp_path}")
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])

@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="language models are not installed: make llm
 from knowledge_index import EncoderError
 from knowledge_index.encoders.configuration import EncoderConfiguration
 from knowledge_index.encoders.long_text import encode_long
+from knowledge_index.encoders.protocol import takes_instruction
 from knowledge_index.encoders.registry import encoder_named
 from knowledge_index.encoders.transformer import TransformerEncoder
 from tests.knowledge_index.encoders.tiny_models import Plain, tiny, unit
@@ -24,7 +25,7 @@ TEXTS = [
     "lactate falls in one week of discharge and the patient has a follow up",
     "",
 ]
-KINDS = ("bert", "qwen3", "llama", "mistral")
+KINDS = ("bert", "qwen2", "qwen3", "llama", "mistral")
 LONG = "the patient has low sodium and heart failure was admitted with sepsis . " * 30
 
 
@@ -85,6 +86,29 @@ def test_qwen3_embedding_appends_the_end_mark(models: dict[str, Path]) -> None:
     close(asked[0], unit(plain.hidden(whole)[-1]))
 
 
+def test_gte_qwen2_reads_both_ways_and_takes_the_end_mark(models: dict[str, Path]) -> None:
+    encoder = encoder_named(f"gte-qwen2:{models['qwen2']}")
+    plain = Plain(models["qwen2"])
+    end = plain.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    whole = [*plain.ids("Instruct: given a question\nQuery: low sodium"), end]
+    found = encoder.encode_queries(["low sodium", *TEXTS], "given a question")  # type: ignore[attr-defined]
+    close(found[0], unit(plain.hidden(whole, both_ways=True)[-1]))
+    assert takes_instruction(encoder)
+
+
+def test_bert_is_averaged_and_takes_no_instruction(models: dict[str, Path]) -> None:
+    encoder = encoder_named(f"bert:{models['bert']}")
+    plain = Plain(models["bert"])
+    close(encoder.encode(["low sodium"])[0], unit(plain.hidden(plain.ids("low sodium")).mean(axis=0)))
+    assert not takes_instruction(encoder)
+
+
+def test_llm2vec_for_records_takes_8192_tokens_in_one_pass(models: dict[str, Path]) -> None:
+    encoder = encoder_named(f"llm2vec-records:{models['llama']}")
+    assert encoder.max_tokens == 8192  # type: ignore[attr-defined]
+    assert takes_instruction(encoder)
+
+
 def test_an_end_mark_is_added_once(models: dict[str, Path]) -> None:
     marked = EncoderConfiguration("tiny", models["bert"], "last_token", end_mark="[SEP]")
     close(
@@ -109,7 +133,7 @@ def test_llm2vec_is_bidirectional_and_pools_without_the_instruction(
     close(found[0], expected)
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3"])
 def test_bidirectional_attention_reaches_the_first_token(models: dict[str, Path], kind: str) -> None:
     for both in (False, True):
         encoder = TransformerEncoder(EncoderConfiguration("tiny", models[kind], "cls", bidirectional=both))

@@ -58,12 +58,14 @@ _SHAPE = {
 
 
 def tiny(folder: Path, kind: str, seed: int = 0) -> Path:
-    """A model folder as Hugging Face lays it out. `kind`: bert, qwen3, llama, mistral."""
+    """A model folder as Hugging Face lays it out. `kind`: bert, qwen2, qwen3, llama, mistral."""
     torch.manual_seed(seed)
     causal = _SHAPE | {"num_key_value_heads": 2, "pad_token_id": 0}
     made: Any
     if kind == "bert":
         made = transformers.BertModel(transformers.BertConfig(**_SHAPE), add_pooling_layer=False)
+    elif kind == "qwen2":
+        made = transformers.Qwen2Model(transformers.Qwen2Config(**causal))
     elif kind == "qwen3":
         made = transformers.Qwen3Model(transformers.Qwen3Config(**causal, head_dim=8))
     elif kind == "llama":

@@ -13,12 +13,12 @@ import yaml
 from click.testing import CliRunner, Result
 
 from cds_service.cli import cli
-from cds_service.commands.modelling.benchmark import EHRSHOT
 from fhir_mapping import PatientRecord
 from risk_model.cohorts.labelled_cohort import LabelledCohort
 from risk_model.core.errors import TaskDefinitionError, TrainingError
 from risk_model.core.tasks import TASKS
 from risk_model.features.rubrics import Rubric, filled, parse_rubric, shipped_rubric
+from risk_model.research import OFFICIAL
 from risk_model.research.rubric_prompt import example_patients
 from tests.risk_model.ward import ward, write
 
@@ -189,7 +189,7 @@ def test_an_id_that_is_there_twice_is_refused() -> None:
         parse_rubric(yaml.safe_dump(once | {"items": once["items"] * 2}), "r.yaml")
 
 
-@pytest.mark.parametrize("task", sorted({*TASKS, *EHRSHOT}))
+@pytest.mark.parametrize("task", sorted({*TASKS, *(item.task for item in OFFICIAL)}))
 def test_every_task_has_a_shipped_rubric_that_reads_a_record(task: str) -> None:
     rubric = Rubric.open(shipped_rubric(task))
     assert rubric.task == task

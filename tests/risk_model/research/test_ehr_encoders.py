@@ -18,7 +18,9 @@ from risk_model.cohorts.meds_source import MedsDataset
 from risk_model.core.errors import CohortError
 from risk_model.research.ehr_encoders import code_counts, mean_over_tasks, usable_tasks, warning
 from risk_model.research.meds_examples import Examples, PredictionExample, examples_from_label_files, prepare_examples
-from risk_model.research.meds_text import Subject, SubjectEvent, Vocabulary
+from risk_model.research.meds_markdown import PARTS, SERIALISERS, markdown
+from risk_model.research.meds_text import Subject, Vocabulary
+from risk_model.research.meds_visits import SubjectEvent
 
 pq = pytest.importorskip("pyarrow.parquet", reason="the extra [meds] is not installed")
 pytest.importorskip("lightgbm", reason="the extra [benchmark] is not installed: make llm")
@@ -70,24 +72,109 @@ def test_codes_are_listed_newest_first_each_once_and_nothing_later() -> None:
     assert SUBJECT.codes(datetime(1949, 1, 1), 8000) == ""
 
 
-def test_markdown_lists_demographics_latest_values_and_events_by_day() -> None:
-    text = SUBJECT.markdown(NOON, 8000)
-    assert text.splitlines()[:9] == [
+def visited(at: datetime, *events: tuple[float, str, float | None, str | None]) -> Subject:
+    rows = [SubjectEvent(None, "GENDER//F", None), SubjectEvent(datetime(1950, 1, 1), "MEDS_BIRTH", None)]
+    rows += [SubjectEvent(at - timedelta(days=days), code, number, unit) for days, code, number, unit in events]
+    return Subject(rows, WORDS)
+
+
+STAYS = visited(
+    NOON,
+    (100, "HOSPITAL_ADMISSION//URGENT", None, None), (99, "ICD10CM//I50", None, None), (99, "ICD10CM//I50", None, None),
+    (98, "LOINC//2951-2", 141.0, "mmol/L"), (97, "RXNORM//4603", None, None), (95, "HOSPITAL_DISCHARGE//HOME", None, None),
+    (50, "PROCEDURE//ICD//10//0BJ08ZZ", None, None), (2, "VISIT/IP", None, None), (2, "LOINC//2951-2", 131.0, "mmol/L"),
+    (1, "LOINC//2951-2//mmol/L", 120.0, None), (1, "LOINC//2951-2", 5.0, None), (-3, "VISIT/IP/end", None, None),
+    (-1, "ICD10CM//C25", None, None),
+)  # fmt: skip
+
+
+def test_markdown_has_demographics_ranges_visits_and_their_events() -> None:
+    text = markdown(STAYS, NOON, 8000)
+    assert text.splitlines()[:8] == [
         "# Electronic Healthcare Record", "", "Current time: 2024-01-01", "", "## Demographics", "- Age: 70",
-        "- Sex: female", "", "## Recent measurements",
+        "- Sex: female", "",
     ]  # fmt: skip
-    assert "- Sodium: 133, 131" in text
-    assert (
-        text.index("### Less than a day before") < text.index("### 2 days before") < text.index("### 400 days before")
-    )
+    assert "- Sodium (mmol/L): 120 (low), 131 (low), 141 (normal)" in text
+    assert "- Current visit: inpatient stay, begun 2 days before prediction time" in text
+    assert "- Inpatient stay, 100 days before prediction time, duration 5 days" in text
+    current, _, past = text.partition("### Inpatient stay, 100 days")
+    assert "## Events outside visits\n- Procedure: PROCEDURE ICD 10 0BJ08ZZ" in current
+    assert "\n- Sodium: 5, 131\n- LOINC 2951-2 mmol/L: 120" in current
+    assert past.count("- Condition: Heart failure") == 1
+    assert past.index("- Condition: Heart") < past.index("- Medication: RXNORM 4603") < past.index("- Sodium: 141")
+
+
+def test_markdown_shows_nothing_later_and_no_end_of_a_running_visit() -> None:
+    text = markdown(STAYS, NOON, 8000)
     assert "C25" not in text
     assert "2020" not in text
+    ended = visited(NOON, (2, "VISIT/IP", None, None), (1, "VISIT/IP/end", None, None))
+    running = visited(NOON, (2, "VISIT/IP", None, None), (-9, "VISIT/IP/end", None, None))
+    never = visited(NOON, (2, "VISIT/IP", None, None))
+    assert markdown(running, NOON, 8000) == markdown(never, NOON, 8000) != markdown(ended, NOON, 8000)
 
 
 def test_markdown_of_nothing_is_unknown_and_never_normal() -> None:
-    text = Subject([], Vocabulary({}, {})).markdown(NOON, 8000)
+    text = markdown(Subject([], Vocabulary({}, {})), NOON, 8000)
     assert "- Age: unknown\n- Sex: unknown" in text
-    assert "- No recent data" in text
+    assert "- Sodium (mmol/L): No recent data" in text
+    assert "## Past visits\n- No recent data" in text
+    assert "normal" not in text
+
+
+def test_ranges_are_for_adults_and_for_known_units() -> None:
+    child = Subject(
+        [SubjectEvent(before(3650), "MEDS_BIRTH", None), SubjectEvent(before(1), "LOINC//8867-4", 120.0, "/min")], WORDS
+    )
+    assert "- Heart rate (/min): 120\n" in markdown(child, NOON, 8000)
+    unknown = visited(NOON, (1, "LOINC//2951-2", 131.0, "bananas"))
+    assert "- Sodium (mmol/L): No recent data" in markdown(unknown, NOON, 8000)
+    assert "- Sodium: 131" in markdown(unknown, NOON, 8000)
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "unit", "line"),
+    [
+        ("LOINC/2951-2", 128.0, "mEq/L", "- Sodium (mmol/L): 128 (low)"),
+        ("LOINC/8310-5", 98.6, "F", "- Body temperature (Cel): 37 (normal)"),
+        ("LOINC/8480-6", 150.0, "mmHg", "- Systolic blood pressure (mm[Hg]): 150 (high)"),
+        ("LOINC/777-3", 90.0, "K/uL", "- Platelets (10*3/uL): 90 (low)"),
+        ("LOINC/2951-2", 128.0, "mg/dL", "- Sodium (mmol/L): No recent data"),
+        ("LOINC/2951-2", 9000.0, "mmol/L", "- Sodium (mmol/L): No recent data"),
+        ("LOINC/2951-2", 128.0, "", "- Sodium (mmol/L): No recent data"),
+        ("LOINC/2951-2", 128.0, None, "- Sodium (mmol/L): No recent data"),
+    ],
+)
+def test_units_as_datasets_spell_them(code: str, number: float, unit: str | None, line: str) -> None:
+    assert line in markdown(visited(NOON, (1, code, number, unit)), NOON, 8000)
+
+
+def test_a_local_code_with_a_loinc_parent_is_compared_with_its_range() -> None:
+    """MIMIC-IV in MEDS names its laboratory by item number, and LOINC among `parent_codes`."""
+    words = Vocabulary.of([{"code": "LAB//50983//mEq/L", "description": "Na", "parent_codes": ["LOINC/2951-2"]}])
+    events = [
+        SubjectEvent(datetime(1950, 1, 1), "MEDS_BIRTH", None),
+        SubjectEvent(before(1), "LAB//50983//mEq/L", 128.0),
+    ]
+    assert "- Sodium (mmol/L): 128 (low)" in markdown(Subject(events, words), NOON, 8000)
+    assert "- Sodium (mmol/L): No recent data" in markdown(Subject(events, Vocabulary({}, {})), NOON, 8000)
+
+
+@pytest.mark.parametrize(
+    ("part", "gone"),
+    [
+        ("demographics", "- Age"), ("recent", "## Recent"), ("visits", "## Past visits"), ("conditions", "Heart failure"),
+        ("medications", "RXNORM 4603"), ("procedures", "0BJ08ZZ"), ("values", "- Sodium: "),
+    ],
+)  # fmt: skip
+def test_an_ablation_leaves_its_part_out_and_nothing_else(part: str, gone: str) -> None:
+    whole = SERIALISERS["markdown"](STAYS, NOON, 8000)
+    less = SERIALISERS[f"markdown-without-{part}"](STAYS, NOON, 8000)
+    assert gone in whole
+    assert gone not in less
+    assert len(PARTS) + 2 == len(SERIALISERS)
+    kept = [line for line in less.splitlines() if line not in whole.splitlines()]
+    assert kept in ([], ["- No recent data"])
 
 
 def test_counts_climb_to_all_codes_above() -> None:
@@ -126,7 +213,7 @@ def test_label_files_of_meds_and_of_ehrshot_give_the_same_rows(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("subject_id,prediction_time,value\n1,2020-05-01,8191\n", "one file for each"),
+        ("subject_id,prediction_time,value\n1,2020-05-01,8191\n", "one file for each answer"),
         ("subject_id,prediction_time,value\n1,yesterday,1\n", "row 1"),
         ("subject_id,value\n1,1\n", "prediction_time"),
     ],
@@ -183,7 +270,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(dataset: Path, out: Path, *more: object) -> tuple[object, ...]:
     return (
         "benchmark", "ehr-encoders", "--meds", dataset, "--labels", dataset / "labels", "--tasks", "illness,never",
-        "--draws", 2, "--bootstraps", 30, "--out", out, *more,
+        "--draws", 1, "--bootstraps", 20, "--out", out, *more,
     )  # fmt: skip
 
 
@@ -208,6 +295,65 @@ def test_the_command_gives_the_table_and_says_that_so_few_patients_mean_nothing(
     assert found["warning"].split(":")[0] in page
     assert "<svg" in page
     assert "<script" not in page
+
+
+def test_official_draws_given_vectors_and_ablations_go_into_one_table(dataset: Path, tmp_path: Path) -> None:
+    rows = examples_from_label_files(dataset / "labels", ["illness"], {}, 1 / 3, 1 / 3)["illness"]
+    by_split = {name: [row for row in rows if row.split == name] for name in ("train", "validation")}
+
+    def part(name: str, split: str) -> dict[str, Any]:
+        chosen = [next(row for row in by_split[split] if row.label == label) for label in (1, 0)]
+        return {
+            f"patient_ids_{name}_k": [int(row.subject_id) for row in chosen],
+            f"label_times_{name}_k": [row.prediction_time.isoformat() for row in chosen],
+            f"label_values_{name}_k": [row.label for row in chosen],
+        }
+
+    shots = tmp_path / "all_shots_data.json"
+    shots.write_text(json.dumps({"illness": {"1": {"0": part("train", "train") | part("val", "validation")}}}))
+    vectors = tmp_path / "v.npz"
+    np.savez(
+        vectors, subject_id=[int(row.subject_id) for row in rows], prediction_time=[str(NOON)] * len(rows),
+        vectors=np.array([[row.label, 1 - row.label] for row in rows], np.float32),
+    )  # fmt: skip
+    out = tmp_path / "out"
+    more = (
+        "--shots",
+        shots,
+        "--vectors",
+        f"oracle={vectors}",
+        "--ablate",
+        "serialisation",
+        "--against",
+        "static, codes",
+    )
+    shown = done(*arguments(dataset, out, "--encoder", "static", *more)).output
+    found = json.loads((out / "results.json").read_text())
+    table = found["tasks"]["illness"]["representations"]
+    assert list(table["oracle"]) == ["1", "all"]
+    assert table["oracle"]["all"]["auroc"]["value"] == 1.0
+    assert len(table) == 2 + len(PARTS) + 3
+    compared = found["comparisons"]["mean"]["all"]["oracle"]
+    assert compared["interval"][0] > 0
+    assert "oracle against static, codes" in shown
+    assert "Differences from static, codes" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--serialiser", "prose"), "no serialiser 'prose'"),
+        (("--against", "nothing"), "--against 'nothing' is none of"),
+        (("--vectors", "absent.npz"), "absent.npz"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_before_any_work(
+    dataset: Path, tmp_path: Path, more: tuple[str, ...], words: str
+) -> None:
+    result = run(*arguments(dataset, tmp_path / "out", "--encoder", "static", *more))
+    assert result.exit_code != 0
+    assert words in result.output + str(result.exception)
+    assert not (tmp_path / "out" / "work").exists()
 
 
 def test_a_second_run_encodes_nothing_and_a_further_encoder_only_itself(
