@@ -105,8 +105,8 @@ def test_hostile_texts_take_linear_time(index: KnowledgeIndex, name: str) -> Non
     A text four times as long takes about four times as long, in processor time; a quadratic one takes sixteen.
     """
     text = TEXTS[name]()
-    growth = min(_seconds(index, text[:48_000]) / _seconds(index, text[:12_000]) for _ in range(3))
-    assert growth < 9, f"four times the text takes {growth:.1f} times as long"
+    tries = (_seconds(index, text[:48_000]) / _seconds(index, text[:12_000]) for _ in range(3))
+    assert any(growth < 9 for growth in tries), "four times the text takes more than nine times as long"
 
 
 def _seconds(index: KnowledgeIndex, text: str) -> float:
