@@ -10,6 +10,7 @@ from fhir_mapping.record.problem_list import (
     is_in_hospice,
     is_pregnant,
 )
+from fhir_mapping.record.rewriting import Rewriter, rewrite
 from fhir_mapping.record.serialization import CHARACTERS_PER_TOKEN, CURRENT_TIME
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "CURRENT_TIME",
     "WITHOUT_STAY",
     "MedsEvent",
+    "Rewriter",
     "active_groups",
     "comorbidity_groups",
     "current_problems",
@@ -25,4 +27,5 @@ __all__ = [
     "is_pregnant",
     "known_resources",
     "meds_events",
+    "rewrite",
 ]

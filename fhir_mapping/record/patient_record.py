@@ -40,6 +40,7 @@ from fhir_mapping.record.patient_compartment import (
     latest_time,
     select_patient_resources,
 )
+from fhir_mapping.record.personal_words import personal_words
 from fhir_mapping.record.result_times import ResultTimes
 from fhir_mapping.record.stay_selection import NO_STAY, current_stay, made_elsewhere
 from fhir_mapping.record.usable_resources import Charted, select_usable
@@ -108,6 +109,8 @@ class PatientRecord:
     undated_encounters: tuple[UndatedEncounter, ...]
     elsewhere: frozenset[str]
     """Keys of visits in person during the stay that are not part of it."""
+    identifiers: frozenset[str] = field(repr=False, compare=False)
+    """Names, addresses and numbers of the patient and people around; only de-identification uses them."""
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
     _charted: Charted = field(repr=False, compare=False)
@@ -336,6 +339,7 @@ def _build(
         no_stay="not-fetched" if no_stay == NO_STAY and "Encounter" in not_fetched and not asked else no_stay,
         undated_encounters=read_stays.undated,
         elsewhere=elsewhere,
+        identifiers=personal_words(patient, reading.entries),
         _notes=read_notes,
         _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
         _charted=Charted(tuple(item for item in known if item[1].kind == "Observation"), site, times.settled),
