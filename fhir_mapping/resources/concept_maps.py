@@ -107,7 +107,7 @@ def _of_concept_map(concept_map: Resource, name: str, system: str | None) -> Ite
             place = f"{name}: group {group_number + 1}, element {number + 1}"
             if not local:
                 raise InvalidInputError(f"{place}: no source system; name it with --system URI")
-            code = element.get("code")
+            code: Any = element.get("code")
             targets = _list(element.get("target"))
             if not isinstance(code, str) or not code:
                 yield CodeMapping(local, "", standard, "", "no-code", place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,11 @@ _DEFAULT = "readmission_30d"
     type=click.Path(dir_okay=False, path_type=Path),
     help="With --out: also a parquet file of the answers in the schema of meds-evaluation; needs the extra [meds].",
 )
+@click.option(
+    "--provenance",
+    is_flag=True,
+    help="Print a Bundle: RiskAssessment, its Provenance, the model as Device, and the model card.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the RiskAssessment as JSON.")
 @click.pass_context
 def command(
@@ -63,6 +68,7 @@ def command(
     note_reader: str,
     out: Path | None,
     predictions: Path | None,
+    provenance: bool,
     as_json: bool,
 ) -> None:
     """Estimate the risk of one patient from FHIR files or a FHIR server, or of every patient in a folder.
@@ -75,6 +81,9 @@ def command(
     riskcards score export/ --out risks.ndjson --task readmission_30d --model model/
     riskcards score --fhir-server https://ehr.example.org/fhir --smart-client general --out risks.ndjson
 
+    Every RiskAssessment is labelled as made by AI and contains the model as a Device, by HL7's AI Transparency on FHIR;
+    --provenance adds what it was made from.
+
     A folder (Bulk Data NDJSON or Bundles) gives one RiskAssessment per line, the same as the service gives; an
     unreadable patient gives an OperationOutcome and exit code 3. With --smart-client and --out the patients are first
     exported from the server (Bulk Data Access) with the client's key.
@@ -86,6 +95,8 @@ def command(
     from cds_service.commands.shared.prediction_times import time_to_try
     from risk_model import risk_assessment
 
+    if provenance and out is not None:
+        raise click.UsageError("--provenance is for one patient; every RiskAssessment of a folder contains its model")
     if smart_client and not fhir_server:
         raise click.UsageError("--smart-client needs --fhir-server URL")
     if predictions is not None and out is None:
@@ -108,7 +119,13 @@ def command(
     if note_reader != "rules" and record.notes():
         report_line(f"{len(record.notes())} notes, read by {note_reader}; without a GPU that may take minutes")
     assessment = pipeline.assess(record, asked)
-    if as_json:
+    if provenance:
+        from cds_service.commands.patients.score_bundle import assessment_bundle
+        from risk_model import model_card
+
+        bundle = assessment_bundle(assessment, model_card(pipeline.models[asked].folder), datetime.now(UTC))
+        click.echo(orjson.dumps(bundle, option=orjson.OPT_INDENT_2).decode())
+    elif as_json:
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(detail([assessment], record))
