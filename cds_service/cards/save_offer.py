@@ -51,14 +51,14 @@ def provenance(
     """
     base, estimate = public_url.rstrip("/"), assessment.estimate
     kept = {"identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{card}"}, "display": "Risk card"}
-    who = {
+    assembler = {
         "reference": f"#{DEVICE}",
         "identifier": {"system": "urn:ietf:rfc:3986", "value": base},
         "display": f"riskcards: {assessed['method']['text']}",
     }
     made = ai_provenance(
         assessed,
-        device=who,
+        device=assembler,
         card=f"#{MODEL_CARD}",
         recorded=recorded.isoformat(),
         entities=({"role": "source", "what": kept},),

@@ -49,7 +49,7 @@ class Rewriter(Protocol):
 
 def rewrite(record: PatientRecord, rewriter: Rewriter) -> PatientRecord:
     """Returns the record with its values rewritten; `charted()` gives rewritten Observations. Raises TypeError."""
-    at, told = record.prediction_time, record.consciousness
+    at, level = record.prediction_time, record.consciousness
     changed: dict[str, Any] = {
         field.name: _value(getattr(record, field.name), field.name, rewriter)
         for field in fields(record)
@@ -65,7 +65,7 @@ def rewrite(record: PatientRecord, rewriter: Rewriter) -> PatientRecord:
         record,
         **changed,
         identifiers=frozenset(),
-        consciousness=None if told is None else (told[0], rewriter.time(told[1]), rewriter.key(told[2])),
+        consciousness=None if level is None else (level[0], rewriter.time(level[1]), rewriter.key(level[2])),
         _notes=tuple(rewriter.note(note) for note in record.notes()),
         _charted=Charted(charted),
         _known_from={rewriter.key(key): _encountered(value, rewriter) for key, value in record._known_from.items()},

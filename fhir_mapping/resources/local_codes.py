@@ -128,8 +128,8 @@ def _proposed(code: LocalCode) -> CodeProposal:
     name = code.names.most_common(1)[0][0] if code.names else ""
     unit = code.units.most_common(1)[0][0] if code.units else ""
     candidates = sorted({concept for said in (*code.names, code.code) for concept in _by_name().get(_words(said), ())})
-    judged = [(concept, *_against(definitions().concepts[concept], code, name, unit)) for concept in candidates]
-    fitting = [(concept, reasons) for concept, against, reasons in judged if not against]
+    checked = [(concept, *_against(definitions().concepts[concept], code, name, unit)) for concept in candidates]
+    fitting = [(concept, reasons) for concept, against, reasons in checked if not against]
     values = sorted(code.values)
     concept: str | None = None
     clear = False
@@ -139,8 +139,8 @@ def _proposed(code: LocalCode) -> CodeProposal:
         clear = True
     elif fitting:
         reasons = (f"several concepts fit: {', '.join(one for one, _ in fitting)}",)
-    elif judged:
-        concept, _, reasons = judged[0]
+    elif checked:
+        concept, _, reasons = checked[0]
     definition = None if concept is None else definitions().concepts[concept]
     return CodeProposal(
         code.system, code.code, name, unit, code.count,

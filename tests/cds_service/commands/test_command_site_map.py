@@ -32,7 +32,7 @@ def test_an_import_extends_a_site_map_and_says_what_was_not_taken(tmp_path: Path
     assert "not taken: 1 wider" in again.stdout
 
 
-def test_a_conflict_is_told_and_ends_with_3(tmp_path: Path) -> None:
+def test_a_conflict_is_reported_and_ends_with_3(tmp_path: Path) -> None:
     file, out = tmp_path / "map.csv", tmp_path / "site.yaml"
     file.write_text("code,loinc\nNA,2951-2\nNA,2823-3\nK,2823-3\n")
     result = CliRunner().invoke(command, ["import", str(file), "--system", LAB, "--out", str(out)])
