@@ -41,6 +41,7 @@ COMMANDS = {
     "replay": "Recompute the estimates of a past card and compare.",
     "outcomes": "Import actual outcomes, for monitoring.",
     "monitor": "Report alert burden, overrides, drift and calibration.",
+    "mcp": "Serve estimates and literature to an MCP client, read-only.",
     "doctor": "Check the installation: packages, settings, models, index, keys, database.",
 }
 
@@ -69,6 +70,7 @@ _MODULES = {
     "replay": "cds_service.commands.oversight.replay",
     "outcomes": "cds_service.commands.oversight.outcomes",
     "monitor": "cds_service.commands.oversight.monitor",
+    "mcp": "cds_service.commands.service.mcp",
     "doctor": "cds_service.commands.service.doctor",
 }
 
