@@ -34,7 +34,7 @@ _NO_DOSE = (
 _BEFORE = (
     r"(?:on|since|from|until|till|dated?|admitted|discharged|by|through|thru|to|and|between|before|after|of|due|started|stopped"
     r"|seen|placed|resulted|cultures?|cx|bcx|ucx|cxr|ct|mri|echo|tte|ekg|ecg|surgery|visit|week of|appointment|appt|hd|pod"
-    r"|last|mon|tue|wed|thu|fri|sat|sun)\s*[:,(]?\s*"
+    r"|last|mon|tues?|wed|thu|thurs?|fri|sat|sun)\s*[:,(]?\s*"
 )
 _ISO = re.compile(
     r"(?<![\d-])(?P<year>(?:18|19|20)\d{2})(?P<one>[-/.])(?P<month>\d{1,2})(?P=one)(?P<day>\d{1,2})(?=\D|$)"
@@ -49,11 +49,12 @@ _SHORT = re.compile(
     rf"(?:(?<=^)|(?<=\n)|\b{_BEFORE})(?P<whole>(?P<first>\d{{1,2}})(?P<one>[/-])(?P<second>\d{{1,2}}))(?![\d/-]){_NO_DOSE}",
     re.I,
 )
+_SLASHED_ALONE = re.compile(r"(?P<first>\d{1,2})(?P<one>/)(?P<second>\d{1,2})")
 _TIMED = re.compile(
     r"(?<![\d/.-])(?P<whole>(?P<first>0?[1-9]|1[0-2])(?P<one>/)(?P<second>0?[1-9]|[12]\d|3[01]))(?=:?\s+(?:at\s+)?\d{1,2}:?\d{2}\b|:\s|\))"
 )
 _MONTH_DAY = re.compile(
-    rf"\b{_MONTH}(?:\.?\s+|-){_DAY}(?:\s*(?P<range>-|\u2013|to)\s*\d{{1,2}})?(?:(?:,?\s+|-){_YEAR}\b|\b{_NO_DOSE})",
+    rf"\b{_MONTH}(?:\.?\s+|-){_DAY}(?:\s*(?P<range>-|\u2013|to)\s*\d{{1,2}}(?:st|nd|rd|th)?)?(?:(?:,?\s+|-){_YEAR}\b|\b{_NO_DOSE})",
     re.I,
 )
 _DAY_MONTH = re.compile(
@@ -72,6 +73,13 @@ _FOREIGN = re.compile(
     r"|ao\u00fbt|septembre|octobre|novembre|d\u00e9cembre|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre"
     r"|gennaio|febbraio|aprile|maggio|giugno|luglio|settembre|ottobre|dicembre)(?:[ ]+(?:de )?(?:\d{4}|\d{2})\b)?", re.I
 )  # fmt: skip
+_RANGE = re.compile(
+    r"(?<![\d/.-])(?P<from>(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01]))\s*(?:-|\u2013|to|through)\s*(?P<to>(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01]))(?![\d/-]|\s*(?:strength|motor|pain|systolic|murmur))"
+)
+_SHORT_YEAR = re.compile(
+    r"\b(?:in|since|from|until|of|circa|ca\.?|early|late|around|summer|winter|spring|fall)\s+(?P<value>['\u2019]\d{2})(?!\d)",
+    re.I,
+)
 _WEEKDAY = re.compile(rf"\b(?P<name>{'|'.join(_WEEKDAYS)})(?P<plural>s?)\b", re.I)
 _SHORT_WEEKDAY = re.compile(
     r"\b(?P<name>Mon|Tues?|Wed|Thurs?|Thu|Fri|Sat|Sun)\b\.?,?(?=\s+(?:\d{1,2}[/-]\d|\d{4}-|[A-Z][a-z]{2,8}\.? \d|\d{1,2} [A-Z]))"
@@ -112,7 +120,22 @@ def found(text: str, offset: timedelta, year: int) -> Iterator[Identifier]:
     for pattern, write in _written(day_first):
         for match in pattern.finditer(text):
             start, end = match.span("whole" if "whole" in pattern.groupindex else 0)
-            yield Identifier(start, end, Category.DATE, _tried(write, match, offset, year))
+            new = _tried(write, match, offset, year)
+            # Two numbers that are no day of a year are something else, such as a blood pressure.
+            if new is not None or pattern not in (_SHORT, _TIMED):
+                yield Identifier(start, end, Category.DATE, new)
+    for match in _RANGE.finditer(text):
+        if match["from"].endswith("/5") and match["to"].endswith("/5"):
+            continue  # strength: 4/5-5/5
+        for group in ("from", "to"):
+            parts = _SLASHED_ALONE.fullmatch(match[group])
+            new = None if parts is None else _tried(lambda m, o, y: _slashed(m, o, y, day_first), parts, offset, year)
+            yield Identifier(*match.span(group), Category.DATE, new)
+    for match in _SHORT_YEAR.finditer(text):
+        full = _century(int(match["value"][1:]), year)
+        shifted = _shifted(full, 7, 2, offset)
+        new = None if shifted is None else f"'{shifted.year % 100:02d}"
+        yield Identifier(*match.span("value"), Category.DATE, new)
     for match in _IN_YEAR.finditer(text):
         shifted = _shifted(int(match["year"]), 7, 2, offset)
         yield Identifier(*match.span("year"), Category.DATE, None if shifted is None else str(shifted.year))

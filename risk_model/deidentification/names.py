@@ -33,8 +33,8 @@ _MEDICAL = re.compile(r".{2,}(?:olog(?:ist|y|ical)|itis|ectomy|emia|aemia|uria|p
 _PREFIXES = ("non", "un", "re", "pre", "post", "sub", "hyper", "hypo", "anti", "over", "under", "inter", "intra", "peri", "micro",
              "macro", "neuro", "cardio", "broncho", "gastro", "tele", "bio", "trans", "multi", "semi", "out", "ultra", "electro")  # fmt: skip
 _TITLE = re.compile(
-    r"\b(?:dr|doctor|mr|mrs|ms|miss|mister|prof|professor|sr|sister|rev|reverend|father|pastor|rabbi|imam|nurse|sir|madam|capt"
-    r"|captain|sgt|sergeant|officer|judge|attorney|herr|frau|se\u00f1ora?|monsieur|madame|mme)\b\.?[ \t]+(?=[^\W\d_])", re.I
+    r"\b(?:(?:drs?|mr|mrs|ms|mss?rs|prof|sr|rev|capt|sgt|mme)\b\.?|(?:doctors?|miss|mister|professor|sister|reverend|father|pastor|rabbi|imam"
+    r"|nurse|sir|madam|captain|sergeant|officer|judge|attorney|herr|frau|se\u00f1ora?|monsieur|madame)\b)[ \t]+(?=[^\W\d_])", re.I
 )  # fmt: skip
 _LABEL = re.compile(
     r"\b(?:patient(?:'s)?(?: name)?|pt(?: name)?|name|full name|last name|first name|surname|maiden name|alias|aka|a\.k\.a\.?|attending"
@@ -55,7 +55,7 @@ _BEFORE_NAME = re.compile(
     r"|dietitian|resident|attending|intern|fellow|np|pa|rn|nurse)|discussed with|spoke (?:with|to)|seen by|signed(?: by)?|per|dictated by"
     r"|called|paged|contacted|notified|informed|named|name is|goes by|known as|care of|c/o|accompanied by|lives with|followed by"
     r"|referred by|referred to|evaluated by|met with|visit with|appointment with|appt with|follow up with|f/u with|by|with|thank you"
-    r"|thanks|dear|sincerely|regards|hi|hello|plan d/w|d/w|dw|s/w|spouse of|signout to|signed out to|handoff to|report to|text)[ \t,]+(?=[^\W\d_])", re.I
+    r"|thanks|dear|sincerely|regards|hi|hello|plan d/w|d/w|dw|s/w|spouse of|signout to|signed out to|handoff to|report to|text)[ \t,(]+(?=[^\W\d_])", re.I
 )  # fmt: skip
 _RELATION = re.compile(
     r"\b(?:wife|husband|son|daughter|mother|father|mom|dad|brother|sister|spouse|partner|girlfriend|boyfriend|aunt|uncle"
@@ -74,7 +74,7 @@ _FACILITY = (
     r"|Emergency Department|Cancer Center|Heart Center|Heart Institute|General|Memorial)"
 )
 _FACILITY_NAME = re.compile(
-    rf"\b(?P<value>(?:(?:St|Saint|Mt|Mount|Ft|Fort)\.?[ ])?(?:[A-Z\u00c0-\u00de][\w\u00c0-\u024f'\u2019-]+(?:[ ]|-)(?:of[ ]|the[ ]|and[ ]|&[ ])?){{1,4}}{_FACILITY})\b"
+    rf"\b(?P<value>(?:(?:St|Saint|Mt|Mount|Ft|Fort)\.?[ ])?(?:[A-Z\u00c0-\u00de][\w\u00c0-\u024f'\u2019]{1, 30}(?:[ ]|-)(?:of[ ]|the[ ]|and[ ]|&[ ])?){{1,4}}{_FACILITY})\b"
 )
 _OF_FACILITY = re.compile(
     r"\b(?P<value>(?:University|Hospital|College|City|County|Town|Diocese|Port) of (?:the )?[A-Z][\w'-]+(?:[ ][A-Z][\w'-]+)?"
@@ -86,6 +86,19 @@ _BEFORE_PLACE = re.compile(
     r"|arrived from|hometown(?: is)?|works? (?:at|for|in)|employed (?:at|by)|retired from|located in|county of|city of|town of|in|from"
     r"|near|at|to|neighborhood:?|city:|address:?|location:|facility:|hospital:|employer:)[ \t]+(?:the[ \t]+)?(?=[A-Z\u00c0-\u00de])", re.I
 )  # fmt: skip
+_APPOSITION = re.compile(
+    r"\b(?:wife|husband|son|daughter|mother|father|mom|dad|brother|sister|spouse|partner|aunt|uncle|nephew|niece|cousin|friend"
+    r"|grand\w+|guardian|caregiver)(?:,[ ]|[ ]\()(?P<value>[A-Z\u00c0-\u00de][a-z\u00df-\u024f'\u2019-]+(?:[ ][A-Z][\w'\u2019-]+)?)(?=[,)])"
+)
+_HEADER = re.compile(
+    r"^(?P<value>[A-Z\u00c0-\u00de][\w\u00c0-\u024f'\u2019-]+,[ ]?[A-Z\u00c0-\u00de][\w\u00c0-\u024f'\u2019-]+(?:[ ][A-Z][\w'\u2019-]*\.?){0,2})"
+    r"(?=[ \t|,;(]+(?:DOB|MRN|D\.O\.B|Age|Sex|\d|[MF]\b))",
+    re.M,
+)
+_EMPLOYER = re.compile(
+    r"\b(?:works? (?:at|for)|working (?:at|for)|worked (?:at|for)|employed (?:at|by)|job (?:at|with)|employer:?|retired from|student at|attends|enrolled at)"
+    r"[ \t]+(?:the[ ])?(?P<value>[A-Z][\w&'\u2019-]+(?:[ ](?:[A-Z][\w&'\u2019-]+|of|and|&))*)"
+)
 # A name before one of these is that of a disease, a test or a device.
 _EPONYM = re.compile(
     r"^(?:['\u2019]s?)?(?:[ -](?:[A-Z][a-z]+|and|type|B|C|barr|ganz|jakob|parkinson|white|weiss|pugh|tooth|scarlatti|hunt|eaton|willebrand))?"
@@ -215,6 +228,9 @@ def found(text: str) -> Iterator[Identifier]:
             if match.end() in starts:
                 strong = pattern is not _BEFORE_NAME or _RELATION.search(match[0]) is not None
                 yield from _after(text, words, starts[match.end()], strong=strong, title=pattern is _TITLE)
+    for pattern in (_APPOSITION, _HEADER):
+        for match in pattern.finditer(text):
+            yield Identifier(*match.span("value"), Category.NAME)
     yield from _credentialed(text, words)
     yield from _by_lists(text, words)
 
@@ -248,7 +264,7 @@ def _after(text: str, words: list[_Word], first: int, *, strong: bool, title: bo
             and number == first
             and word.capital
             and word.kind is Kind.ORDINARY
-            and word.text.lower() not in lists().notes
+            and (not word.shouted or word.text.lower() not in lists().notes)
         ):
             likely = not word.shouted or len(word.text) > 3
         if word.shouted and word.kind is Kind.UNKNOWN and not strong and not named:
@@ -335,6 +351,10 @@ def _extends(text: str, word: _Word, one: _Word, other: _Word) -> bool:
 def _certain(text: str, words: list[_Word], number: int) -> bool:
     """Whether a word is a name by itself."""
     word = words[number]
+    if word.kind is Kind.NAME and word.text.islower() and number + 1 < len(words):
+        # `john smith`: two names in lower case.
+        other = words[number + 1]
+        return other.kind is Kind.NAME and text[word.end : other.start] == " " and len(word.text) > 2
     if not word.capital or len(word.text) < 2 or _is_eponym(text, word):
         return False
     beside = [
@@ -366,6 +386,8 @@ def _certain(text: str, words: list[_Word], number: int) -> bool:
 
 
 def _places(text: str, words: list[_Word], starts: dict[int, int], known: WordLists) -> Iterator[Identifier]:
+    for match in _EMPLOYER.finditer(text):
+        yield Identifier(*match.span("value"), Category.PLACE)
     for pattern in (_FACILITY_NAME, _OF_FACILITY):
         for match in pattern.finditer(text):
             first = re.match(rf"[{_LETTERS}'\u2019-]+", match["value"])

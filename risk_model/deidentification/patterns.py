@@ -32,7 +32,7 @@ def _labelled(
 ) -> tuple[Category, re.Pattern[str]]:
     """A value with a digit (or masked by x and *) that follows one of the labels."""
     between = r"[ \t]*(?:numbers?|num|no\.?|nr\.?|id|code|#)?[ \t]*(?:is|was|of|[:#=.-])*[ \t]*#?[ \t]*"
-    return category, re.compile(rf"\b(?:{labels}){between}(?P<value>(?=[^\s]*\d)(?:{value}))(?<![.\-/])", re.I)
+    return category, re.compile(rf"\b(?:{labels}){between}(?P<value>(?=[^\s]{0, 40}\d)(?:{value}))(?<![.\-/])", re.I)
 
 
 _STREET = (
@@ -47,9 +47,9 @@ _STATES = (
     "|Oklahoma|Oregon|Pennsylvania|Rhode Island|Tennessee|Texas|Utah|Vermont|(?:West )?Virginia|Washington|Wisconsin"
     "|Wyoming"
 )
-_CAPITAL = r"[A-Z\u00c0-\u00de][\w\u00c0-\u024f'\u2019.-]*"
+_CAPITAL = r"[A-Z\u00c0-\u00de][\w\u00c0-\u024f'\u2019.-]{0,30}"
 _UNITS = (
-    r"(?!\s*(?:-\s*)?(?:m[lg]|mcg|\u00b5g|ug|g\b|kg|cc\b|l\b|units?|iu\b|k/|/|x?10[\^e]|copies|cells|cfu|mm|cm|meq|mmol|kcal|cal"
+    r"(?!\s*(?:-\s*)?(?i:m[lg]|mcg|\u00b5g|ug|g\b|kg|cc\b|l\b|units?|iu\b|k/|/|x?10[\^e]|copies|cells|cfu|mm|cm|meq|mmol|kcal|cal"
     r"|hours?|hrs?\b|days?|weeks?|months?|years?|%|\u00b0|steps|feet|ft\b|lbs?\b|ng|pg|mosm|ml))"
 )
 _PHONE = (
@@ -57,11 +57,11 @@ _PHONE = (
 )
 
 RULES: tuple[tuple[Category, re.Pattern[str]], ...] = (
-    _rule(Category.EMAIL, r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+|[\w.+%-]+\s?(?:\[at\]|\(at\))\s?[\w-]+(?:\.[\w-]+)+"),
+    _rule(Category.EMAIL, r"(?<![\w.+%-])[\w.+%-]{1,64}(?:@|\s?(?:\[at\]|\(at\))\s?)[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}"),
     _rule(Category.URL, r"\b(?:https?|ftp)://[^\s<>\")]+|\bwww\.[^\s<>\")]+", re.I),
     _rule(
         Category.URL,
-        r"\b(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|mil|info|health|clinic|care|io|co\.uk|nhs\.uk|de|fr|es|it|ca|eu)\b"
+        r"(?<![a-z0-9.-])(?:[a-z0-9-]{1,63}\.){1,6}(?:com|org|net|edu|gov|mil|info|health|clinic|care|io|co\.uk|nhs\.uk|de|fr|es|it|ca|eu)\b"
         r"(?:/[^\s<>\")]*)?",
         re.I,
     ),
@@ -79,7 +79,7 @@ RULES: tuple[tuple[Category, re.Pattern[str]], ...] = (
     _labelled(Category.FAX, r"fax(?: to| at)?", rf"{_PHONE}|\+?\d[\d ().-]{{5,}}\d"),
     _labelled(
         Category.PHONE,
-        r"tel(?:ephone)?|phone|cell(?: ?phone)?|mobile|home phone|work phone|contact|callback|pager?|beeper|ph|ext(?:ension)?"
+        r"tel(?:ephone)?|phone|cell(?: ?phone)?|mobile|home phone|work phone|contact|callback|call|pager?|beeper|ph|ext(?:ension)?"
         r"|call(?:ed)?(?: \w+)? at|reached? at|reach (?:him|her|them) at|whatsapp|text",
         rf"{_PHONE}|\+?\d[\d ().-]{{2,}}\d",
     ),
@@ -94,7 +94,7 @@ RULES: tuple[tuple[Category, re.Pattern[str]], ...] = (
         r"licen[cs]e|lic|npi|dea|certificate|cert|passport|driver'?s? ?licen[cs]e|drivers? lic|dl|registration|gmc|upin",
     ),
     _labelled(Category.VEHICLE, r"vin|licen[cs]e plate|number plate|plate|tag|registration plate", r"[A-Z0-9][A-Z0-9 -]{2,15}[A-Z0-9]"),
-    _rule(Category.VEHICLE, r"\b(?=[A-HJ-NPR-Z0-9]*\d)(?=[A-HJ-NPR-Z0-9]*[A-Z])[A-HJ-NPR-Z0-9]{17}\b"),
+    _rule(Category.VEHICLE, r"\b(?=[A-HJ-NPR-Z]{0,16}\d)(?=\d{0,16}[A-HJ-NPR-Z])[A-HJ-NPR-Z0-9]{17}\b"),
     _labelled(
         Category.DEVICE,
         r"serial|s/n|sn|lot|udi|model|device(?: (?:id|identifier))?|pacemaker|icd|pump|implant|generator|ref",
@@ -117,24 +117,26 @@ RULES: tuple[tuple[Category, re.Pattern[str]], ...] = (
         Category.PHONE,
         r"(?<![\w.-])(?:\+?1[ .-]?)?(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]?\d{4}(?:\s*(?:x|ext\.?|extension)\s*\d+)?(?![\w-])" + _UNITS,
     ),
+    _rule(Category.PHONE, r"(?<!\w)x\d{4,5}\b"),
+    _rule(Category.PLACE, r"\b(?:RR|Rural Route)\s*\d+,?\s*Box\s*\d+\b"),
     _rule(Category.PHONE, r"(?<![\w.,-])\d{3}-\d{4}(?:\s*(?:x|ext\.?)\s*\d+)?(?![\w-])" + _UNITS),
     _rule(Category.PHONE, r"(?<![\w.])\(?0\d{2,4}\)?[ -]\d{3,4}[ -]?\d{3,4}(?![\w-])" + _UNITS),
     _rule(Category.PLACE, rf"(?<![\w/.-])\d{{1,6}}[A-Za-z]?(?:-\d+)?\s+(?:[NSEW]\.?\s+|North\s+|South\s+|East\s+|West\s+)?(?:(?:{_CAPITAL}|\d+(?:st|nd|rd|th))\s+){{1,4}}{_STREET}"
           r"(?:,?\s*(?i:apt|apartment|suite|ste|unit|floor|fl|#)\.?\s*#?\s*\w+)?"),
     _rule(Category.PLACE, r"(?<![\w/.-])\d{1,6}\s+(?:[a-z]+\s+){1,3}(?:street|avenue|ave|road|rd|lane|drive|boulevard|blvd)\b\.?(?:,?\s*(?:apt|suite|unit)\.?\s*#?\s*\w+)?"),
     _rule(Category.PLACE, r"\bP\.?\s?O\.?\s*Box\s*\d+|\b(?:apt|apartment|suite|ste)\.?\s*#?\s*\d+[A-Za-z]?\b", re.I),
-    _rule(Category.PLACE, rf"(?P<value>(?:(?:{_CAPITAL})[ ]){{0,2}}{_CAPITAL}),?\s+(?:{_STATES})\.?,?\s+\d{{5}}(?:-\d{{4}})?\b"),
-    _rule(Category.PLACE, rf"\b(?:{_STATES})\.?,?\s+(?P<value>\d{{5}}(?:-\d{{4}})?)\b"),
+    _rule(Category.PLACE, rf"(?P<value>(?:(?:{_CAPITAL})[ ]){{0,2}}{_CAPITAL}),?\s+(?:{_STATES})\.?,?\s+\d{{5}}(?:-\d{{4}})?\b" + _UNITS),
+    _rule(Category.PLACE, rf"\b(?:{_STATES})\.?,?\s+(?P<value>\d{{5}}(?:-\d{{4}})?)\b" + _UNITS),
     _rule(Category.PLACE, r"\b(?:zip(?: ?code)?|postal code|postcode)[ :#]*(?P<value>[A-Z0-9]{2,5}[ -]?[A-Z0-9]{3,4}|\d{5}(?:-\d{4})?)\b", re.I),
     _rule(Category.PLACE, r"\b[A-Z]{1,2}\d[A-Z\d]? \d[ABD-HJLNP-UW-Z]{2}\b"),
     _rule(Category.PLACE, r"(?<![\d.])-?\d{1,3}\.\d{4,},\s*-?\d{1,3}\.\d{4,}"),
     _rule(
         Category.PLACE,
-        rf"\b(?P<value>(?:{_CAPITAL})(?:[ ](?:(?:{_CAPITAL})|of|the|and|&)){{0,4}}?),\s*(?!(?:MD|PA|MA|OR|IN|DE|OK|ME|HI|LA|AL|CO|ID|VA)\b(?!\s+\d{{5}}))(?:{_STATES})\b(?!\w)",
+        rf"\b(?P<value>(?:[A-Z\u00c0-\u00de][a-z\u00df-\u024f][A-Za-z\u00c0-\u024f'\u2019.-]{0,30})(?:[ ](?:(?:[A-Z\u00c0-\u00de][a-z\u00df-\u024f][A-Za-z\u00c0-\u024f'\u2019.-]{0,30})|of|the|and|&)){{0,4}}?),\s*(?!(?:MD|PA|MA|OR|IN|DE|OK|ME|HI|LA|AL|CO|ID|VA)\b(?!\s+\d{{5}}))(?:{_STATES})\b(?!\w)",
     ),
     _rule(Category.NUMBER, r"(?<![\w.,/^>-])#?\d{7,}(?![\w.]*\d)(?!\w)" + _UNITS),
     _rule(Category.NUMBER, r"(?<![\w.,/-])\d{3,4}[ -]\d{3,4}[ -]\d{3,4}(?:[ -]\d{2,4})?(?![\w-])" + _UNITS),
-    _rule(Category.NUMBER, r"(?<![\w./-])(?=[A-Z0-9-]*[A-Z])[A-Z]{1,5}\d{0,3}-?\d{5,}[A-Z]?\b"),
+    _rule(Category.NUMBER, r"(?<![\w./-])[A-Z]{1,5}\d{0,3}-?\d{5,}[A-Z]?\b"),
     _rule(Category.NUMBER, r"(?<![\w./-])[A-Z]{1,3}\d{2}-\d{3,}\b"),
     _rule(Category.NUMBER, r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.I),
 )  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from benchmarks.deidentification import counted, measured, removed
 from benchmarks.planted_identifiers import PARTS, Planted, PlantedNote, notes
 from risk_model.deidentification import DeidentifiedText
@@ -26,3 +29,13 @@ def test_an_identifier_that_stays_is_counted() -> None:
     counts, errors = counted(note, known=False)
     assert (counts["planted name"], counts["removed name"], len(errors)) == (1, 0, 1)
     assert not removed(note.planted[0], DeidentifiedText(note.text), note.text)
+
+
+def test_the_documentation_has_the_measured_figures() -> None:
+    root = Path(__file__).parents[2]
+    results = json.loads((root / "benchmarks" / "results" / "deidentification.json").read_text("utf-8"))
+    page = (root / "docs" / "deidentification.md").read_text("utf-8")
+    for part, ways in results.items():
+        for way, found in ways.items():
+            row = f"| {part.replace('_', '-')}, {way} | {found['planted']:,} | {found['recall']:.3f} |"
+            assert row in page
