@@ -74,7 +74,7 @@ _FACILITY = (
     r"|Emergency Department|Cancer Center|Heart Center|Heart Institute|General|Memorial)"
 )
 _FACILITY_NAME = re.compile(
-    rf"\b(?P<value>(?:(?:St|Saint|Mt|Mount|Ft|Fort)\.?[ ])?(?:[A-Z\u00c0-\u00de][\w\u00c0-\u024f'\u2019]{1, 30}(?:[ ]|-)(?:of[ ]|the[ ]|and[ ]|&[ ])?){{1,4}}{_FACILITY})\b"
+    rf"\b(?P<value>(?:(?:St|Saint|Mt|Mount|Ft|Fort)\.?[ ])?(?:[A-Z\u00c0-\u00de][\w\u00c0-\u024f'\u2019]{{1,30}}(?:[ ]|-)(?:of[ ]|the[ ]|and[ ]|&[ ])?){{1,4}}{_FACILITY})\b"
 )
 _OF_FACILITY = re.compile(
     r"\b(?P<value>(?:University|Hospital|College|City|County|Town|Diocese|Port) of (?:the )?[A-Z][\w'-]+(?:[ ][A-Z][\w'-]+)?"

@@ -32,7 +32,7 @@ def _labelled(
 ) -> tuple[Category, re.Pattern[str]]:
     """A value with a digit (or masked by x and *) that follows one of the labels."""
     between = r"[ \t]*(?:numbers?|num|no\.?|nr\.?|id|code|#)?[ \t]*(?:is|was|of|[:#=.-])*[ \t]*#?[ \t]*"
-    return category, re.compile(rf"\b(?:{labels}){between}(?P<value>(?=[^\s]{0, 40}\d)(?:{value}))(?<![.\-/])", re.I)
+    return category, re.compile(rf"\b(?:{labels}){between}(?P<value>(?=[^\s]{{0,40}}\d)(?:{value}))(?<![.\-/])", re.I)
 
 
 _STREET = (
@@ -132,7 +132,7 @@ RULES: tuple[tuple[Category, re.Pattern[str]], ...] = (
     _rule(Category.PLACE, r"(?<![\d.])-?\d{1,3}\.\d{4,},\s*-?\d{1,3}\.\d{4,}"),
     _rule(
         Category.PLACE,
-        rf"\b(?P<value>(?:[A-Z\u00c0-\u00de][a-z\u00df-\u024f][A-Za-z\u00c0-\u024f'\u2019.-]{0,30})(?:[ ](?:(?:[A-Z\u00c0-\u00de][a-z\u00df-\u024f][A-Za-z\u00c0-\u024f'\u2019.-]{0,30})|of|the|and|&)){{0,4}}?),\s*(?!(?:MD|PA|MA|OR|IN|DE|OK|ME|HI|LA|AL|CO|ID|VA)\b(?!\s+\d{{5}}))(?:{_STATES})\b(?!\w)",
+        rf"\b(?P<value>(?:[A-Z\u00c0-\u00de][a-z\u00df-\u024f][A-Za-z\u00c0-\u024f'\u2019.-]{{0,30}})(?:[ ](?:(?:[A-Z\u00c0-\u00de][a-z\u00df-\u024f][A-Za-z\u00c0-\u024f'\u2019.-]{{0,30}})|of|the|and|&)){{0,4}}?),\s*(?!(?:MD|PA|MA|OR|IN|DE|OK|ME|HI|LA|AL|CO|ID|VA)\b(?!\s+\d{{5}}))(?:{_STATES})\b(?!\w)",
     ),
     _rule(Category.NUMBER, r"(?<![\w.,/^>-])#?\d{7,}(?![\w.]*\d)(?!\w)" + _UNITS),
     _rule(Category.NUMBER, r"(?<![\w.,/-])\d{3,4}[ -]\d{3,4}[ -]\d{3,4}(?:[ -]\d{2,4})?(?![\w-])" + _UNITS),
