@@ -12,6 +12,7 @@ from functools import cached_property
 from risk_model.deidentification import dates, names, patterns
 from risk_model.deidentification.categories import Category
 from risk_model.deidentification.patterns import Identifier
+from risk_model.deidentification.word_lists import Kind, lists
 
 # What the rules for numbers and addresses find is more certain than a name, and a date more than a bare number.
 _LATE = frozenset({Category.NUMBER, Category.PHONE, Category.NAME, Category.PLACE})
@@ -164,11 +165,7 @@ def _known(text: str, known: Iterable[str]) -> Iterator[Identifier]:
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(word) for word in wanted)})(?!\w)", re.I)
     for match in pattern.finditer(text):
         word = match[0]
-        if (
-            word.isalpha()
-            and word.islower()
-            and names.lists().kind(word) in (names.Kind.ORDINARY, names.Kind.AMBIGUOUS)
-        ):
+        if word.isalpha() and word.islower() and lists().kind(word) in (Kind.ORDINARY, Kind.AMBIGUOUS):
             continue
         category = Category.RECORD if any(sign.isdigit() for sign in word) else Category.NAME
         yield Identifier(match.start(), match.end(), category)
