@@ -13,7 +13,7 @@ import yaml
 from artifact_store import atomic_file
 from cds_service.commands.shared.exit_codes import BAD_INPUT
 from cds_service.commands.shared.files import SiteMapType, bundle_files, line_files, read_file
-from fhir_mapping import FhirMappingError, InvalidInputError, SiteMap
+from fhir_mapping import DefinitionError, FhirMappingError, InvalidInputError, SiteMap
 from fhir_mapping.bulk import lines_of
 from fhir_mapping.parsing import decode_json
 from fhir_mapping.resources import LocalCodes, check_document, imported, read_mappings
@@ -67,12 +67,17 @@ def import_(
     """
     document: dict[str, Any] = {"name": name or out.stem}
     if into is not None:
-        document = read_yaml(into.read_bytes(), into.name)
-        check_document(document, into.name)
+        try:
+            document = read_yaml(into.read_bytes(), into.name)
+            check_document(document, into.name)
+        except DefinitionError as error:
+            raise InvalidInputError(f"--into {error}; correct it first") from None
         document |= {"name": name} if name else {}
     mappings = []
     for path in files:
         mappings += read_mappings(read_file(path), path.name, system=system, source=source)
+    if not mappings:
+        raise InvalidInputError(f"{', '.join(path.name for path in files)}: no mapping of a code; nothing was written")
     result = imported(mappings, document, wider=wider, replace=replace)
     check_document(result.document, out.name)
     with atomic_file(out) as stream:

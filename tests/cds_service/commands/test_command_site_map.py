@@ -65,3 +65,23 @@ def test_an_export_without_local_codes_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command_name", ["import", "suggest"])
 def test_help(command_name: str) -> None:
     assert "Exit codes" in CliRunner().invoke(command, [command_name, "--help"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "into", "said"),
+    [
+        (b"code,loinc\nNA,2951-2\n", "name: x\nobservations: 3\n", "--into site.yaml: observations"),
+        (b"code,loinc\nNA,2951-2\n", "[", "--into site.yaml"),
+        (b"code,loinc\n", "name: x\n", "no mapping of a code"),
+        (b'{"resourceType": "ConceptMap", "group": [{"source": "urn:x", "element": "y"}]}', "name: x\n", "no mapping"),
+        (b'{"resourceType": "ConceptMap"}', "name: x\n", "no mapping"),
+    ],
+)
+def test_bad_input_says_what_is_wrong_and_writes_nothing(tmp_path: Path, file: bytes, into: str, said: str) -> None:
+    (tmp_path / "map").write_bytes(file)
+    (tmp_path / "site.yaml").write_text(into)
+    arguments = ["--into", str(tmp_path / "site.yaml"), "--system", LAB, "--out", str(tmp_path / "out.yaml")]
+    result = CliRunner().invoke(command, ["import", str(tmp_path / "map"), *arguments])
+    assert isinstance(result.exception, InvalidInputError)
+    assert said in str(result.exception)
+    assert not (tmp_path / "out.yaml").exists()
