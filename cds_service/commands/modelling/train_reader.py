@@ -208,7 +208,8 @@ def _deidentifying(chosen: Mapping[str, Any]) -> Callable[[PatientRecord], Patie
     from risk_model.deidentification import Deidentifier
 
     # Kept beside the adapter, for a resumed run has to see the same text.
-    key = chosen["out"].with_name(f"{chosen['out'].name}.key")
+    out = chosen["out"].resolve()
+    key = out.with_name(f"{out.name}.key")
     if not key.exists():
         with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             stream.write(secrets.token_hex(32))
