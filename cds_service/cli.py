@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": "Run the production server: CDS Hooks, feedback, model cards, health.",
     "read-ahead": "Run the worker that reads notes with a language model before hooks need them.",
     "map": "Convert FHIR files to features, notes, Markdown, codes or MEDS.",
+    "site-map": "Import or propose the meaning of a site's own codes.",
     "score": "Estimate the risk of a patient or a folder of patients, as FHIR RiskAssessment.",
     "explain": "Explain estimates as JSON: drivers, scores, literature, of a patient or a folder.",
     "cohort": "Build a labelled cohort from FHIR or MEDS, by a shipped label definition or your own.",
@@ -40,6 +41,7 @@ COMMANDS = {
     "replay": "Recompute the estimates of a past card and compare.",
     "outcomes": "Import actual outcomes, for monitoring.",
     "monitor": "Report alert burden, overrides, drift and calibration.",
+    "mcp": "Serve estimates and literature to an MCP client, read-only.",
     "doctor": "Check the installation: packages, settings, models, index, keys, database.",
 }
 
@@ -48,6 +50,7 @@ _MODULES = {
     "serve": "cds_service.commands.service.serve",
     "read-ahead": "cds_service.commands.service.read_ahead",
     "map": "cds_service.commands.patients.map",
+    "site-map": "cds_service.commands.patients.site_map",
     "score": "cds_service.commands.patients.score",
     "explain": "cds_service.commands.patients.explain",
     "cohort": "cds_service.commands.modelling.cohort",
@@ -67,6 +70,7 @@ _MODULES = {
     "replay": "cds_service.commands.oversight.replay",
     "outcomes": "cds_service.commands.oversight.outcomes",
     "monitor": "cds_service.commands.oversight.monitor",
+    "mcp": "cds_service.commands.service.mcp",
     "doctor": "cds_service.commands.service.doctor",
 }
 

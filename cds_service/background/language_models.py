@@ -32,10 +32,17 @@ class ModelServers:
     token_file: str = ""
     networks: tuple[str, ...] = ()
     seconds: float = 60.0
+    deidentify: bool = True
+    """Whether prompts that leave are de-identified."""
 
     @classmethod
     def of(cls, settings: Settings) -> ModelServers:
-        return cls(settings.note_reader_token_file, settings.private_networks, settings.note_reader_seconds)
+        return cls(
+            settings.note_reader_token_file,
+            settings.private_networks,
+            settings.note_reader_seconds,
+            settings.note_reader_deidentify,
+        )
 
     def __call__(self, url: str) -> Transport:
         outbound = Outbound(Networks.of(self.networks).also(urlsplit(url).hostname or ""))
@@ -66,7 +73,7 @@ class OpenedModels:
     def __call__(self, name: str) -> LanguageModel:
         """Raises ModelArtifactError, MissingExtraError or ReaderNameError."""
         if name not in self._opened:
-            self._opened[name] = language_model(ReaderName.of(name), self.servers)
+            self._opened[name] = language_model(ReaderName.of(name), self.servers, deidentify=self.servers.deidentify)
         return self._opened[name]
 
 

@@ -19,6 +19,7 @@ from fhir_mapping import Coding, DefinitionError, PatientRecord
 from fhir_mapping.parsing import Validator
 from fhir_mapping.terminology import DefinitionField, check_fields, read_yaml
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, TASKS
+from risk_model.pipeline import AI_LABEL
 
 KINDS = ("Task", "ServiceRequest", "Appointment")
 MAX_LABEL = 100
@@ -67,7 +68,7 @@ class Draft:
     def resource(self, place: DraftContext) -> dict[str, Any]:
         """The resource a client creates when the suggestion is accepted."""
         build = {"Task": _task, "ServiceRequest": _service_request, "Appointment": _appointment}[self.kind]
-        return {"resourceType": self.kind, **build(self, place)}
+        return {"resourceType": self.kind, "meta": dict(AI_LABEL), **build(self, place)}
 
     def due(self, place: DraftContext) -> str:
         """The last second of the day: what is due the second it is made would be late when it is read.

@@ -13,10 +13,9 @@ from typing import Any
 
 from cds_hooks import Action, Suggestion
 from risk_model import TASKS, Assessment, risk_assessment
+from risk_model.pipeline import DEVICE, MODEL_CARD, ai_device, ai_provenance, model_card_document
 
 LABEL = "Save this risk assessment in the record"
-_PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
-_DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 
 
 def save_offer(assessments: Sequence[Assessment], card: str, public_url: str, recorded: datetime) -> Suggestion | None:
@@ -36,31 +35,37 @@ def save_offer(assessments: Sequence[Assessment], card: str, public_url: str, re
 def _actions(assessment: Assessment, card: str, public_url: str, recorded: datetime) -> list[Action]:
     title = TASKS[assessment.estimate.task].title
     resource = {**risk_assessment(assessment), "id": str(uuid.uuid4())}
-    made_by = provenance(resource, card, public_url, recorded)
+    made_by = provenance(assessment, resource, card, public_url, recorded)
     return [
         Action.create(f"RiskAssessment: {title}", resource),
         Action.create(f"Provenance of the RiskAssessment: {title}", made_by),
     ]
 
 
-def provenance(assessed: dict[str, Any], card: str, public_url: str, recorded: datetime) -> dict[str, Any]:
-    """FHIR R4 Provenance (https://hl7.org/fhir/R4/provenance.html) of a RiskAssessment that has an id."""
-    sources = [{"role": "source", "what": basis} for basis in assessed.get("basis", ())]
+def provenance(
+    assessment: Assessment, assessed: dict[str, Any], card: str, public_url: str, recorded: datetime
+) -> dict[str, Any]:
+    """FHIR R4 Provenance (https://hl7.org/fhir/R4/provenance.html) of a RiskAssessment that has an id.
+
+    The model and its card are contained: a record that takes the Provenance needs no other resource of ours.
+    """
+    base, estimate = public_url.rstrip("/"), assessment.estimate
     kept = {"identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{card}"}, "display": "Risk card"}
-    return {
-        "resourceType": "Provenance",
-        "target": [{"reference": f"RiskAssessment/{assessed['id']}"}],
-        "occurredDateTime": assessed["occurrenceDateTime"],
-        "recorded": recorded.isoformat(),
-        "activity": {"coding": [{"system": _DATA_OPERATION, "code": "CREATE", "display": "create"}]},
-        "agent": [
-            {
-                "type": {"coding": [{"system": _PARTICIPANT, "code": "assembler", "display": "Assembler"}]},
-                "who": {
-                    "identifier": {"system": "urn:ietf:rfc:3986", "value": public_url.rstrip("/")},
-                    "display": f"riskcards: {assessed['method']['text']}",
-                },
-            }
-        ],
-        "entity": [{"role": "source", "what": kept}, *sources],
+    assembler = {
+        "reference": f"#{DEVICE}",
+        "identifier": {"system": "urn:ietf:rfc:3986", "value": base},
+        "display": f"riskcards: {assessed['method']['text']}",
     }
+    made = ai_provenance(
+        assessed,
+        device=assembler,
+        card=f"#{MODEL_CARD}",
+        recorded=recorded.isoformat(),
+        entities=({"role": "source", "what": kept},),
+    )
+    url = f"{base}/model-cards/{estimate.task}?format=chai-xml"
+    contained = [
+        ai_device(estimate, card=f"#{MODEL_CARD}"),
+        model_card_document(title=f"Model card of {estimate.model_id}", url=url),
+    ]
+    return {**made, "contained": contained}

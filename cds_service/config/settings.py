@@ -279,6 +279,11 @@ class Settings(BaseSettings):
     note_reader_seconds: float = number(
         60.0, 0, 3600, "Time for one answer of the model server", unit="seconds", above=True
     )
+    note_reader_deidentify: bool = text(
+        True,
+        "Remove what identifies a patient from prompts to a model server, and put it back into the answers, see "
+        "[deidentification.md](deidentification.md)",
+    )
     run_folder: str = text(
         "",
         "Folder of the sockets of running services, readable by their user only, by which `riskcards mode` and the "

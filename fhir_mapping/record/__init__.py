@@ -10,6 +10,7 @@ from fhir_mapping.record.problem_list import (
     is_in_hospice,
     is_pregnant,
 )
+from fhir_mapping.record.rewriting import Rewriter, rewrite
 from fhir_mapping.record.serialization import (
     ADULT,
     CHARACTERS_PER_TOKEN,
@@ -28,6 +29,7 @@ __all__ = [
     "LAST_VALUES",
     "WITHOUT_STAY",
     "MedsEvent",
+    "Rewriter",
     "active_groups",
     "comorbidity_groups",
     "current_problems",
@@ -38,4 +40,5 @@ __all__ = [
     "known_resources",
     "meds_events",
     "recent_values",
+    "rewrite",
 ]

@@ -33,6 +33,7 @@ from fhir_mapping.record.patient_compartment import (
     latest_time,
     select_patient_resources,
 )
+from fhir_mapping.record.personal_words import personal_words
 from fhir_mapping.record.record_view import RecordView
 from fhir_mapping.record.result_times import ResultTimes
 from fhir_mapping.record.stay_selection import NO_STAY, current_stay, made_during
@@ -241,6 +242,7 @@ def _build(
         no_stay=no_stay,
         undated_encounters=read_stays.undated,
         elsewhere=elsewhere,
+        identifiers=personal_words(patient, reading.entries),
         _notes=notes,
         _present=frozenset(entry.kind for source, entry in known if source not in later) | {"Patient"},
         _charted=Charted(tuple(item for item in known if item[1].kind == "Observation"), site, times.settled),

@@ -56,6 +56,8 @@ class RecordView(ABC):
     undated_encounters: tuple[UndatedEncounter, ...]
     elsewhere: frozenset[str]
     """Keys of visits in person during the stay that are not part of it."""
+    identifiers: frozenset[str] = field(repr=False, compare=False)
+    """Names, addresses and numbers of the patient and people around; only de-identification uses them."""
     _notes: tuple[Note, ...] = field(repr=False)
     _present: frozenset[str] = field(repr=False)
     _charted: Charted = field(repr=False, compare=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     )
     from risk_model.evaluation.evaluate import predict_cohort, write_evaluation
     from risk_model.evaluation.metrics import measure, subgroup_metrics
-    from risk_model.evaluation.predictions import Prediction, write_predictions
+    from risk_model.evaluation.predictions import Prediction, parquet_available, write_predictions
 
 __all__ = [
     "TRAINING",
@@ -23,6 +23,7 @@ __all__ = [
     "Prediction",
     "dataset_fingerprint",
     "measure",
+    "parquet_available",
     "predict_cohort",
     "read_training_dataset",
     "subgroup_metrics",
@@ -39,6 +40,7 @@ __getattr__ = lazy_exports(
         "TRAINING": "risk_model.evaluation.dataset",
         "dataset_fingerprint": "risk_model.evaluation.cohorts_seen",
         "measure": "risk_model.evaluation.metrics",
+        "parquet_available": "risk_model.evaluation.predictions",
         "predict_cohort": "risk_model.evaluation.evaluate",
         "read_training_dataset": "risk_model.evaluation.dataset",
         "subgroup_metrics": "risk_model.evaluation.metrics",

@@ -20,6 +20,8 @@ from risk_model.evaluation.dataset import Dataset, DatasetSources, Progress, stu
 from risk_model.evaluation.performance import EvaluatedRows, evaluate, held_out_coverage
 from risk_model.evaluation.predictions import FILE as PREDICTIONS
 from risk_model.evaluation.predictions import Prediction, parquet_available, write_predictions
+from risk_model.evaluation.seismometer_export import FOLDER as SEISMOMETER
+from risk_model.evaluation.seismometer_export import ScoredRow, write_seismometer
 from risk_model.first_stage.fusion import PatientReading
 from risk_model.first_stage.training_rows import TrainingRows
 from risk_model.models.conformal import categories_of
@@ -105,9 +107,17 @@ def as_served(model: RiskModel, rows: NDArray[np.float32]) -> NDArray[np.float64
 
 
 def write_evaluation(
-    model: RiskModel, labelled: LabelledCohort, answers: CohortPredictions, out: Path, *, bootstraps: int, say: Say
+    model: RiskModel,
+    labelled: LabelledCohort,
+    answers: CohortPredictions,
+    out: Path,
+    *,
+    bootstraps: int,
+    say: Say,
+    seismometer: bool = False,
 ) -> dict[str, Any]:
-    """metrics.json, report.html and predictions.parquet in `out`; the document of metrics.
+    """metrics.json, report.html and predictions.parquet in `out`; the document of metrics. With `seismometer` also a
+    folder that Seismometer opens.
 
     Raises TrainingError where `out` is not empty.
     """
@@ -130,7 +140,26 @@ def write_evaluation(
         write_pages(document, model.question, rows, coming, facts(model.question, labelled))
         if parquet_available():
             write_predictions(coming / PREDICTIONS, _predictions(answers, rows))
+        if seismometer:
+            (coming / SEISMOMETER).mkdir()
+            asked = model.question
+            write_seismometer(
+                coming / SEISMOMETER,
+                _scored(answers, rows),
+                outcome=asked.outcome.capitalize(),
+                model=f"{model.manifest['model_id']} {model.manifest['version']}",
+                title=asked.title,
+            )
     return document
+
+
+def _scored(answers: CohortPredictions, rows: EvaluatedRows) -> list[ScoredRow]:
+    answered = [row for row, answers_it in zip(answers.study.rows, answers.answered, strict=True) if answers_it]
+    groups = [tuple(name for name, mask in rows.subgroups.items() if mask[n]) for n in range(len(answered))]
+    return [
+        ScoredRow(row.subject_id, row.encounter_id or "", row.prediction_time, found, bool(row.label), cohorts)
+        for row, found, cohorts in zip(answered, rows.probability.tolist(), groups, strict=True)
+    ]
 
 
 def _predictions(answers: CohortPredictions, rows: EvaluatedRows) -> list[Prediction]:

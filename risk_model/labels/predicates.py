@@ -303,6 +303,16 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """The same predicate, with unknown taken for no: where a site records every case, what is not recorded was not."""
+
+    part: Predicate
+
+    def holds(self, context: PredicateContext) -> bool | None:
+        return self.part.holds(context) is True
+
+
+@dataclass(frozen=True, slots=True)
 class SameDay:
     """The same predicate on the rest of the day on which the index stay ended."""
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from risk_model.core.errors import MissingExtraError, RiskModelError
 from risk_model.llm.adapter import WEIGHT_FILES, WEIGHTS, check_adapter
 from risk_model.llm.backend import LanguageModel
+from risk_model.llm.deidentifying_model import DeidentifyingModel
 from risk_model.llm.local_model import PRECISIONS, SMOLLM2, LocalLanguageModel, check_eight_bit, find_weights
 from risk_model.llm.remote_model import RemoteLanguageModel, Transport
 
@@ -81,8 +82,10 @@ class ReaderName:
         return cls("endpoint", model, url=url.rstrip("/"))
 
 
-def language_model(name: ReaderName, transport: Callable[[str], Transport] | None = None) -> LanguageModel:
-    """Open it; `transport` makes the way out to an endpoint's URL.
+def language_model(
+    name: ReaderName, transport: Callable[[str], Transport] | None = None, *, deidentify: bool = True
+) -> LanguageModel:
+    """Open it; `transport` makes the way out to an endpoint's URL, which gets prompts de-identified.
 
     Raises ModelArtifactError, MissingExtraError, ReaderNameError.
     """
@@ -91,7 +94,8 @@ def language_model(name: ReaderName, transport: Callable[[str], Transport] | Non
         return LocalLanguageModel(name.model, adapter=name.adapter, precision=name.precision)
     if name.kind != "endpoint" or transport is None:
         raise ReaderNameError(f"{name.kind}: no language model can be opened by that name here")
-    return RemoteLanguageModel(name.url, name.model, transport(name.url))
+    remote = RemoteLanguageModel(name.url, name.model, transport(name.url))
+    return DeidentifyingModel(remote) if deidentify else remote
 
 
 def model_fingerprint(name: ReaderName) -> str:

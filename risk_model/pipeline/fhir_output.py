@@ -9,19 +9,26 @@ from typing import Any
 
 from risk_model.core.values import Assessment, RiskEstimate
 from risk_model.models.conformal import describe_prediction_set
+from risk_model.pipeline.ai_transparency import AI_LABEL, DEVICE, ai_device, confidence
 
 ABSTENTION_URL = "https://riskcards.example/fhir/StructureDefinition/abstention"
 
 
 def risk_assessment(assessment: Assessment) -> dict[str, Any]:
-    """Returns the resource as JSON-ready values; probabilities are decimals between 0 and 1."""
+    """Returns the resource as JSON-ready values; probabilities are decimals between 0 and 1.
+
+    It is labelled as made by AI and contains the model as a Device (`ai_transparency`).
+    """
     estimate = assessment.estimate
     task = estimate.asked
     resource: dict[str, Any] = {
         "resourceType": "RiskAssessment",
+        "meta": dict(AI_LABEL),
+        "contained": [ai_device(estimate)],
         "status": "final",
         "subject": {"reference": f"Patient/{estimate.subject_id}"},
         "occurrenceDateTime": estimate.prediction_time.isoformat(),
+        "performer": {"reference": f"#{DEVICE}", "display": f"riskcards: {estimate.model_id}"},
         "method": {"text": f"{estimate.model_id} version {estimate.model_version}"},
         "code": {"text": f"{task.title} (label {task.label})"},
         "prediction": [_prediction(estimate)],
@@ -56,6 +63,9 @@ def _prediction(estimate: RiskEstimate) -> dict[str, Any]:
         "rationale": "; ".join(f"{d.label}: {d.value} ({d.contribution:+.2f} log-odds)" for d in estimate.drivers),
         "whenPeriod": {"start": estimate.prediction_time.isoformat()},
     }
+    certainty = confidence(estimate)
+    if certainty is not None:
+        answer["extension"] = [certainty]
     if not answer["rationale"]:
         del answer["rationale"]
     if estimate.baseline:

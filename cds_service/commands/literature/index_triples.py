@@ -63,7 +63,9 @@ def reading(
 def model_reading(name: str, answers: Path) -> TripleOptions:
     """Returns the extractor of a local or served model; its answers are cached beside the index."""
     try:
-        model = language_model(ReaderName.of(name), ModelServers.of(opened_settings()))
+        model = language_model(
+            ReaderName.of(name), ModelServers.of(opened_settings()), deidentify=False
+        )  # published text
     except ReaderNameError as error:
         raise click.UsageError(f"--triples {_MODEL}{name}: {error}") from None
     counts: Counter[str] = Counter()

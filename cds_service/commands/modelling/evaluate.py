@@ -25,8 +25,13 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     help="Rows to evaluate; auto: the test split of the training cohort, all rows of any other.",
 )
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
+@click.option(
+    "--seismometer", is_flag=True, help="Also write OUT/seismometer, a folder that Seismometer opens; needs [meds]."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json.")
-def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, as_json: bool) -> None:
+def command(
+    model: Path, cohort: Path, out: Path, split: str, bootstraps: int, seismometer: bool, as_json: bool
+) -> None:
     """Evaluate a model on held-out patients.
 
     \b
@@ -37,13 +42,16 @@ def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, a
     than 100 rows are not reported), the established scores on the same rows, coverage of the 90 % intervals, and the
     TRIPOD+AI checklist as far as a run can fill it. Intervals are 95 %, by bootstrap over patients. Abstentions are
     counted by reason and not scored. With the extra [meds] OUT also gets predictions.parquet, the answered rows in the
-    schema of meds-evaluation: patient data, protect it. OUT must be new or empty.
+    schema of meds-evaluation: patient data, protect it. With --seismometer OUT gets predictions, outcomes and cohorts
+    with the configuration of Seismometer (docs/exports.md). OUT must be new or empty.
     """
     from risk_model import LabelledCohort, RiskModel
-    from risk_model.evaluation import predict_cohort, write_evaluation
+    from risk_model.evaluation import parquet_available, predict_cohort, write_evaluation
     from risk_model.reports import require_matplotlib
 
     require_matplotlib()
+    if seismometer and not parquet_available():
+        raise click.UsageError("--seismometer writes parquet: pip install 'riskcards[meds]'")
     opened = RiskModel.open(model)
     labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage_of(opened))
     with counting("rows read") as progress:
@@ -53,7 +61,9 @@ def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, a
         report_line(
             f"{answers.unspoken} rows are evaluated without their first stage: its language model gave no usable answer"
         )
-    found = write_evaluation(opened, labelled, answers, out, bootstraps=bootstraps, say=report_line)
+    found = write_evaluation(
+        opened, labelled, answers, out, bootstraps=bootstraps, say=report_line, seismometer=seismometer
+    )
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
         return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +80,10 @@ GENERATED = "generated"
     help="Answer format; compact lines are shorter and easier for a small model.",
 )  # fmt: skip
 @click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or 8bit.")
+@click.option(
+    "--identified", is_flag=True,
+    help="Tune on notes as they are.  [default: names, places, dates and numbers are removed first]",
+)  # fmt: skip
 @click.option("--seed", default=7, show_default=True, type=int)
 @click.option("--json", "as_json", is_flag=True, help="Print the adapter's manifest.")
 def command(**chosen: Any) -> None:
@@ -102,8 +108,9 @@ def command(**chosen: Any) -> None:
 
     OUT gets the adapter as safetensors and manifest.json with settings, losses and the sha256 of the base model, the
     examples and each file, verified on every load. An interrupted run resumes with --resume and ends with the same
-    weights. The files contain no note text, but weights tuned on real notes can reproduce it: protect such an adapter
-    as patient data.
+    weights. Notes of patients are de-identified first, by the key OUT.key (docs/deidentification.md); with --identified
+    they are not. The files contain no note text, but weights tuned on real notes can reproduce it: protect such an
+    adapter as patient data.
 
     Needs pip install "riskcards[llm]". Two CPU cores process 100 to 200 tokens a second with SmolLM2; use a GPU for
     models with billions of weights. Exit codes: 0 done, 2 usage error, 3 unusable model, folder or state.
@@ -173,13 +180,16 @@ def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowExamples
     from risk_model.llm_tuning import WindowExamples, labelled_notes, place_of, select_windows
 
     if chosen["cohort"] is None:
-        return WindowExamples(_split(chosen["notes"], chosen["examples"], chosen["each"], chosen["seed"], index))
+        return WindowExamples(
+            _split(chosen["notes"], chosen["examples"], chosen["each"], chosen["seed"], index, _deidentifying(chosen))
+        )
+    by = _deidentifying(chosen)
     labelled, task = LabelledCohort.open(chosen["cohort"]), chosen["task"]
     if labelled.task != task:
         raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")
     rules = RuleNoteReader(index, embed=False)
     rows = (
-        labelled_notes((row.person, row.subject_id), record.notes(), row.label, rules)
+        labelled_notes((row.person, row.subject_id), by(record).notes(), row.label, rules)
         for split in TRAINING
         for row, record in labelled.records(split)
         if place_of(row.person, "taught") < chosen["share"]
@@ -191,7 +201,29 @@ def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowExamples
         )  # fmt: skip
 
 
-def _split(notes: Sequence[str], examples: int, each: int, seed: int, index: KnowledgeIndex) -> TuningSplit:
+def _deidentifying(chosen: Mapping[str, Any]) -> Callable[[PatientRecord], PatientRecord]:
+    """Returns what is done with each record: it is de-identified, unless --identified."""
+    if chosen["identified"]:
+        return lambda record: record
+    from risk_model.deidentification import Deidentifier
+
+    # Kept beside the adapter, for a resumed run has to see the same text.
+    out = chosen["out"].resolve()
+    key = out.with_name(f"{out.name}.key")
+    if not key.exists():
+        with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(secrets.token_hex(32))
+    return Deidentifier(key.read_bytes()).record
+
+
+def _split(
+    notes: Sequence[str],
+    examples: int,
+    each: int,
+    seed: int,
+    index: KnowledgeIndex,
+    by: Callable[[PatientRecord], PatientRecord],
+) -> TuningSplit:
     from risk_model.llm_tuning import TuningSplit, deduplicated, examples_from_notes, generated_examples
 
     train, validation = [], generated_examples(index, "validation", max(4, examples // 16), seed)
@@ -203,7 +235,7 @@ def _split(notes: Sequence[str], examples: int, each: int, seed: int, index: Kno
             raise click.UsageError(f"--notes {source}: expected `generated` or a folder of FHIR files")
         with counting("records converted") as moved:
             found = examples_from_notes(
-                _records(Path(source)), index, each=each, seed=seed, progress=lambda n: moved(n, n)
+                map(by, _records(Path(source))), index, each=each, seed=seed, progress=lambda n: moved(n, n)
             )
         train += found["train"]
         validation += found["validation"]

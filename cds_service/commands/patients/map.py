@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 import orjson
 
 from artifact_store import atomic_file
+from cds_service.commands.patients.deidentification import deidentification_options, deidentifier_of
 from cds_service.commands.patients.map_folder import FORMS, Form, map_folder
 from cds_service.commands.patients.map_strict import faults_in
 from cds_service.commands.patients.map_text import as_text
@@ -40,6 +42,7 @@ BAD_INPUT = 3
 @click.option(
     "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="For folders: number of processes."
 )
+@deidentification_options
 @click.option("--strict", is_flag=True, help="First validate every resource against FHIR; stop if any is invalid.")
 @click.option(
     "--fhir-version", type=click.Choice(["R4", "R5"]), help="For --strict.  [default: the one that fits better]"
@@ -57,6 +60,9 @@ def command(
     splits: bool,
     work: Path | None,
     processes: int,
+    deidentify: bool,
+    key_file: Path | None,
+    keep_weekdays: bool,
     strict: bool,
     fhir_version: str | None,
 ) -> None:
@@ -75,6 +81,7 @@ def command(
     riskcards map export/ --to features --out features.jsonl         a Bulk Data export, one line per patient
     riskcards map export/ --to meds --out dataset/ --splits          a MEDS dataset for research
     riskcards map export/ --work state/ --out all.jsonl --processes 2    run again to resume
+    riskcards map export/ --to notes --deidentify --key-file site.key    without who and when (docs/deidentification.md)
 
     Unknown features and refused resources have reason codes. Data later than --as-of are excluded; undated data count
     from the end of their encounter. Unreadable lines and patients are reported on standard error and skipped.
@@ -87,7 +94,8 @@ def command(
     _check_use(folder, form, out, patient=patient, encounter=encounter, splits=splits, work=work)
     if strict:
         _validate(files, fhir_version, as_json=as_json)
-    wanted = Form(form, budget, as_of, site_map)
+    by = deidentifier_of(deidentify, key_file, keep_weekdays=keep_weekdays, resumable=work is not None)
+    wanted = Form(form, budget, as_of, site_map, by)
     if form == "findings" and folder is None:
         from cds_service.commands.patients.map_findings import PatientChoice, map_findings
 
@@ -99,6 +107,8 @@ def command(
         _check_text(files)
         record = load_record(files, patient=patient, as_of=as_of, encounter=encounter, site_map=site_map)
         partly = False
+        if by is not None:
+            record, wanted = by.record(record), replace(wanted, deidentifier=None)
         _write(record, wanted, out, as_json=as_json, splits=splits)
     if partly:
         raise click.exceptions.Exit(BAD_INPUT)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,9 +29,11 @@ def map_findings(files: Sequence[Path], form: Form, choice: PatientChoice, *, as
     faults = 0
     with ExitStack() as stack:
         stream: IO[bytes] = stack.enter_context(atomic_file(out)) if out is not None else sys.stdout.buffer
-        for path in files:
+        for number, path in enumerate(files, start=1):
+            # A file may be named after its patient.
+            named = str(path) if form.deidentifier is None else f"file {number}"
             try:
-                document = {"file": str(path)} | reader.document(*_notes(path, form, choice))
+                document = {"file": named} | reader.document(*_notes(path, form, choice))
             except FhirMappingError as error:
                 if len(files) == 1:
                     raise
@@ -53,13 +56,18 @@ class PatientChoice:
 def _notes(path: Path, form: Form, choice: PatientChoice) -> tuple[Sequence[Note], Sequence[Refusal]]:
     raw = read_file(path)
     if path.name.removesuffix(".gz").lower().endswith(TEXT):
-        return (text_note(raw, str(path)),), ()
+        note = text_note(raw, str(path))
+        if form.deidentifier is not None:
+            note = form.deidentifier.note(note, str(path), datetime.now(UTC).year)
+        return (note,), ()
     try:
         record = PatientRecord.from_json(
             raw, choice.patient, form.as_of, encounter_id=choice.encounter, site_map=form.site_map
         )
     except InvalidInputError as error:
         raise InvalidInputError(f"{path}: {error}") from None
+    if form.deidentifier is not None:
+        record = form.deidentifier.record(record)
     return record.notes(), record.refused
 
 

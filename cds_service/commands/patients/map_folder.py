@@ -27,6 +27,7 @@ from fhir_mapping.record import MedsEvent, meds_events
 
 if TYPE_CHECKING:
     from cds_service.commands.patients.findings_reader import FindingsReader
+    from risk_model.deidentification import Deidentifier
 
 FORMS = ("features", "notes", "findings", "markdown", "codes", "meds")
 NAMED = 20  # faults shown one by one; the others are counted
@@ -42,9 +43,10 @@ class Form:
     budget: int
     as_of: datetime | None
     site_map: SiteMap | None = None
+    deidentifier: Deidentifier | None = None
 
     def document(self, record: PatientRecord) -> dict[str, object]:
-        """Returns the record as the document of `--json`."""
+        """Returns the record as the document of `--json`. The record is de-identified already (`of`)."""
         if self.name == "features":
             return record.features().to_json()
         head: dict[str, object] = {
@@ -61,6 +63,8 @@ class Form:
         return head | {self.name: text}
 
     def of(self, record: PatientRecord) -> Mapped:
+        if self.deidentifier is not None:
+            record = self.deidentifier.record(record)
         if self.name == "meds":
             return record.subject_id, meds_events(record)
         return record.subject_id, orjson.dumps(self.document(record), option=orjson.OPT_APPEND_NEWLINE)
@@ -143,6 +147,8 @@ def _bucket(dealt: PatientPartitions, form: Form, number: int) -> list[Mapped | 
 def _resumable(dealt: PatientPartitions, form: Form, processes: int, out: Path, state: Path, faults: _Faults) -> int:
     """Writes JSON Lines bucket by bucket and records the progress, so that the same command resumes."""
     key = [str(out.resolve()), form.name, form.budget, None if form.as_of is None else form.as_of.isoformat()]
+    if form.deidentifier is not None:
+        key.append(form.deidentifier.fingerprint)
     done, size, patients = 0, 0, 0
     if state.exists() and out.exists():
         earlier = orjson.loads(state.read_bytes())

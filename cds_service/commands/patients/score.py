@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,11 @@ _DEFAULT = "readmission_30d"
     type=click.Path(dir_okay=False, path_type=Path),
     help="With --out: also a parquet file of the answers in the schema of meds-evaluation; needs the extra [meds].",
 )
+@click.option(
+    "--provenance",
+    is_flag=True,
+    help="Print a Bundle: RiskAssessment, its Provenance, the model as Device, and the model card.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the RiskAssessment as JSON.")
 @click.pass_context
 def command(
@@ -63,6 +68,7 @@ def command(
     note_reader: str,
     out: Path | None,
     predictions: Path | None,
+    provenance: bool,
     as_json: bool,
 ) -> None:
     """Estimate the risk of one patient from FHIR files or a FHIR server, or of every patient in a folder.
@@ -75,6 +81,9 @@ def command(
     riskcards score export/ --out risks.ndjson --task readmission_30d --model model/
     riskcards score --fhir-server https://ehr.example.org/fhir --smart-client general --out risks.ndjson
 
+    Every RiskAssessment is labelled as made by AI and contains the model as a Device, by HL7's AI Transparency on FHIR;
+    --provenance adds what it was made from.
+
     A folder (Bulk Data NDJSON or Bundles) gives one RiskAssessment per line, the same as the service gives; an
     unreadable patient gives an OperationOutcome and exit code 3. With --smart-client and --out the patients are first
     exported from the server (Bulk Data Access) with the client's key.
@@ -83,6 +92,8 @@ def command(
     """
     from cds_service.commands.shared.model_sources import report_line
 
+    if provenance and out is not None:
+        raise click.UsageError("--provenance is for one patient; every RiskAssessment of a folder contains its model")
     _check_use(fhir_server, smart_client, group, out, predictions)
     pipeline, asked = opened_pipeline(task, model, note_reader)
     if smart_client and fhir_server and out is not None:
@@ -99,21 +110,33 @@ def command(
     record = _record(files, fhir_server, smart_client, patient, encounter, as_of, site_map)
     if note_reader != "rules" and record.notes():
         report_line(f"{len(record.notes())} notes, read by {note_reader}; without a GPU that may take minutes")
-    _report(ctx, record, pipeline.assess(record, asked), pipeline, as_json=as_json)
+    assessment = pipeline.assess(record, asked)
+    if provenance:
+        _print_bundle(assessment, pipeline)
+    _report(ctx, record, assessment, pipeline, form="none" if provenance else "json" if as_json else "text")
+
+
+def _print_bundle(assessment: Assessment, pipeline: Pipeline) -> None:
+    """Prints the estimate with its model card and provenance as a Bundle."""
+    from cds_service.commands.patients.score_bundle import assessment_bundle
+    from risk_model import model_card
+
+    bundle = assessment_bundle(assessment, model_card(pipeline.models[assessment.estimate.task].folder), datetime.now(UTC))
+    click.echo(orjson.dumps(bundle, option=orjson.OPT_INDENT_2).decode())
 
 
 def _report(
-    ctx: click.Context, record: PatientRecord, assessment: Assessment, pipeline: Pipeline, *, as_json: bool
+    ctx: click.Context, record: PatientRecord, assessment: Assessment, pipeline: Pipeline, *, form: str
 ) -> None:
-    """Prints one patient's estimate; exits with 4 where the model abstains."""
+    """Prints one patient's estimate as `json`, `text` or `none`; exits with 4 where the model abstains."""
     from cds_service.cards.detail import detail
     from cds_service.commands.shared.model_sources import report_line
     from cds_service.commands.shared.prediction_times import time_to_try
     from risk_model import risk_assessment
 
-    if as_json:
+    if form == "json":
         click.echo(orjson.dumps(risk_assessment(assessment), option=orjson.OPT_INDENT_2).decode())
-    else:
+    elif form == "text":
         click.echo(detail([assessment], record))
     if hint := time_to_try(record, assessment.estimate, pipeline):
         report_line(hint)

@@ -18,6 +18,7 @@ from risk_model import Pipeline
 from tests.contract.conftest import whole_request
 from tests.contract.rules import assert_valid_response
 from tests.patience import patient_settings
+from tests.risk_model.pipeline.test_ai_transparency import check_device, check_model_card, check_provenance
 
 URL = "/cds-services/readmission-30d"
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "settings.md"
@@ -130,8 +131,21 @@ def test_an_estimate_is_offered_for_the_record_with_its_provenance(pipeline: Pip
     get_fhir_model_class("Provenance").model_validate(proof)
     assert proof["target"] == [{"reference": f"RiskAssessment/{assessed['id']}"}]
     assert proof["entity"][0]["what"]["identifier"]["value"] == f"urn:uuid:{card['uuid']}"
-    assert [item["what"] for item in proof["entity"][1:]] == assessed["basis"]
+    assert [item["what"] for item in proof["entity"][1:-1]] == assessed["basis"]
+    device, model_card = proof["contained"]
+    check_device(device)
+    check_model_card(model_card)
+    check_provenance(proof, device, model_card)
+    assert model_card["content"][0]["attachment"]["url"].endswith("/model-cards/readmission_30d?format=chai-xml")
     assert assessed["prediction"][0]["probabilityDecimal"] > 0
+
+
+def test_every_resource_of_a_card_is_labelled_as_asserted_by_ai(pipeline: Pipeline, tmp_path: Path) -> None:
+    card = answered(pipeline, tmp_path, RISKCARDS_OFFER_RISK_ASSESSMENT="yes")
+    resources = [action["resource"] for offer in card["suggestions"] for action in offer["actions"]]
+    assert len(resources) >= 3
+    for resource in resources:
+        assert [label["code"] for label in resource["meta"]["security"]] == ["AIAST"]
 
 
 def test_nothing_is_offered_for_the_record_unless_asked_for(pipeline: Pipeline, tmp_path: Path) -> None:

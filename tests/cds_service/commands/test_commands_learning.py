@@ -91,7 +91,8 @@ def test_the_card_of_a_local_model_says_all_31_things_and_promises_nothing(hospi
 
 
 def test_evaluation_uses_the_test_split_of_its_own_cohort(hospital: Path, tmp_path: Path) -> None:
-    done("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", tmp_path, *QUICK)
+    folders = ("--model", hospital / "model", "--cohort", hospital / "cohort", "--out", tmp_path)
+    done("evaluate", *folders, "--seismometer", *QUICK)
     found = metrics(tmp_path)
     expected = json.loads((hospital / "cohort" / "cohort.json").read_text())["by_split"]["test"]["rows"]
     assert found["rows"] + found["abstained"]["rows"] == expected
@@ -103,6 +104,9 @@ def test_evaluation_uses_the_test_split_of_its_own_cohort(hospital: Path, tmp_pa
     }  # fmt: skip
     assert table.num_rows == found["rows"]
     assert sum(table["boolean_value"].to_pylist()) == found["outcomes"]
+    scored = parquet.read_table(tmp_path / "seismometer" / "data" / "predictions.parquet")
+    assert sorted(scored["Score"].to_pylist()) == sorted(table["predicted_boolean_probability"].to_pylist())
+    assert {"Sex", "Age group"} <= set(scored.column_names)
     assert "never saw" in found["measured_on"]
 
 

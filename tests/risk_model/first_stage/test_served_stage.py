@@ -67,8 +67,8 @@ def done(*arguments: object, env: dict[str, str] | None = None) -> Result:
 def opened(smollm2: LocalLanguageModel) -> Iterator[None]:
     """SmolLM2 is opened once for all commands of this module."""
 
-    def one(name: ReaderName, servers: Any = None) -> Any:
-        return smollm2 if name.model == SMOLLM2 else language_model(name, servers)
+    def one(name: ReaderName, servers: Any = None, *, deidentify: bool = True) -> Any:
+        return smollm2 if name.model == SMOLLM2 else language_model(name, servers, deidentify=deidentify)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(language_models, "language_model", one)
@@ -348,9 +348,9 @@ def test_a_model_that_reads_notes_and_is_a_first_stage_is_opened_once(
 ) -> None:
     opened: list[str] = []
 
-    def one(name: ReaderName, servers: Any = None) -> Any:
+    def one(name: ReaderName, servers: Any = None, *, deidentify: bool = True) -> Any:
         opened.append(name.model)
-        return language_model(name, servers)
+        return language_model(name, servers, deidentify=deidentify)
 
     with model_server(SAID) as server:
         service = served(at_a_server(work / "model", server, tmp_path / "m"), tmp_path)
