@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from fhir_mapping.terminology import ACT_CODE, SNOMED
@@ -28,6 +28,7 @@ _EDGES = {
     "ED_REGISTRATION": (True, "EMER"), "ED_OUT": (False, "EMER"),
     "ICU_ADMISSION": (True, "ICU"), "ICU_DISCHARGE": (False, "ICU"),
 }  # fmt: skip
+_HEADS = frozenset({"ENCOUNTER", "ADMISSION_TYPE", "ADMISSION_SOURCE", *_EDGES})
 _ADMISSION_TYPES = {
     "EMERGENCY": "EM", "EW EMER.": "EM", "DIRECT EMER.": "EM", "URGENT": "UR", "ELECTIVE": "EL",
     "SURGICAL SAME DAY ADMISSION": "EL",
@@ -88,8 +89,10 @@ class EncounterPairs:
     _facts: list[_Fact] = field(default_factory=list)
     _at: str | None = None
 
-    def read(self, head: str, rest: list[str], row: Row) -> bool:
+    def read(self, head: str, rest: tuple[str, ...], row: Row) -> bool:
         """Whether the row is about an encounter itself."""
+        if head not in _HEADS and head.upper() != "VISIT":
+            return False
         at, key, text = time_of(row["time"]), _key(row), row.get("text_value")
         edge: _Edge | None = None
         if head == "ENCOUNTER" and len(rest) == 2 and rest[1] in {"START", "END"}:
@@ -100,7 +103,7 @@ class EncounterPairs:
         elif head in {"ADMISSION_TYPE", "ADMISSION_SOURCE"} and rest:
             self._facts.append(_Fact(head, rest[0], at, key))
             return True
-        elif head == "ENCOUNTER" and rest == ["PART_OF"]:
+        elif head == "ENCOUNTER" and rest == ("PART_OF",):
             self._facts.append(_Fact("PART_OF", str(text), at, key))
             return True
         elif head in _EDGES:
@@ -259,4 +262,4 @@ def time_of(value: Any) -> str | None:
     """Returns a time of a row as ISO 8601; UTC if it has no zone."""
     if not isinstance(value, datetime):
         return value if isinstance(value, str) else None
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    return value.isoformat() if value.tzinfo else f"{value.isoformat()}+00:00"

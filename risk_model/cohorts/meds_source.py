@@ -149,7 +149,7 @@ class MedsPart:
         for subject, rows in self.subjects():
             resources = SubjectRows(subject, self.unread).read(rows)
             self.met.update(resource["resourceType"] for resource in resources)
-            yield PatientData(subject, resources, self.splits.get(subject))
+            yield PatientData(subject, resources, self.splits.get(subject), well_formed=True)
 
     def subjects(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
         for subject, rows in groupby(self._rows(), key=lambda row: row["subject_id"]):

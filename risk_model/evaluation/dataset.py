@@ -16,12 +16,13 @@ from fhir_mapping import PatientRecord
 from knowledge_index import Encoder, Evidence
 from risk_model.cohorts.labelled_cohort import PATIENTS, CohortRow, LabelledCohort
 from risk_model.core.errors import TrainingError
-from risk_model.core.tasks import TASKS
+from risk_model.core.tasks import READMISSION_30D, TASKS
 from risk_model.core.values import NoteFindings, ScoreResult
 from risk_model.features.generic_inputs import candidates, known_often
 from risk_model.features.inputs import input_names
 from risk_model.features.note_measurements import noted_names
 from risk_model.features.rubrics import RUBRIC_OF_NOTES, Rubric
+from risk_model.features.stay_medications import STAY_MEDICATIONS
 from risk_model.first_stage import fusion
 from risk_model.first_stage.fusion import PatientReading, VectorBlock, frequent_findings, frequent_values, vector_of
 from risk_model.first_stage.patient_opinions import OpinionSource, asked_windows
@@ -107,7 +108,7 @@ def read_training_dataset(
             rows.append(row)
             readings.append(sources.read(record, task))
             progress(len(rows), len(wanted))
-    names = list(input_names(task) if task in TASKS else candidates(reading.vector for reading in readings))
+    names = [*input_names(task), *_more(task)] if task in TASKS else list(candidates(r.vector for r in readings))
     if sources.reader is not None:
         read = [r.findings for r in readings if r.findings is not None]
         stated = frequent_values(read)
@@ -123,6 +124,11 @@ def read_training_dataset(
     study = _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))
     asked = tuple(asked_windows(reading.record.notes()) for reading in readings) if windows else ()
     return replace(study, windows=asked)
+
+
+def _more(task: str) -> tuple[str, ...]:
+    """Returns inputs that a site's own data have and those behind the shipped model's curated list do not."""
+    return STAY_MEDICATIONS if task == READMISSION_30D else ()
 
 
 def _check_rubric(sources: DatasetSources, task: str) -> None:

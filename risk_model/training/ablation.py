@@ -19,6 +19,7 @@ from fhir_mapping.terminology import definitions
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.dataset import Dataset
 from risk_model.evaluation.metrics import auprc, auroc, brier, logistic_fit, sigmoid
+from risk_model.features.stay_medications import PREFIX
 from risk_model.first_stage.training_rows import FOLDS, TrainingRows, patient_folds
 from risk_model.reports import figures
 from risk_model.reports.templating import render
@@ -52,7 +53,7 @@ def block_of(name: str) -> str:
         return "notes"
     if head.startswith(_DIAGNOSES):
         return "diagnoses"
-    if head.startswith("medication"):
+    if head.startswith(("medication", PREFIX)):
         return "medications"
     if head in {"age", "sex"}:
         return "age and sex"

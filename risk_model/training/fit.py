@@ -154,7 +154,7 @@ def population_of(cohort: TrainingRows, asked: TaskDefinition) -> dict[str, Any]
     """Returns the eligibility criteria: the ages, hours and inputs of the training patients."""
     known = dict(zip(cohort.names, np.isfinite(cohort.x).mean(axis=0).tolist(), strict=True))
     others = {"sex", "group", "reason", "disease", "admitted_from", "discharged_to", "finding", "note", "rubric"}
-    tables = ("comorbidity_", "medication_")
+    tables = ("comorbidity_", "medication_", "stay_medication_")
     plain = [n for n in cohort.names if "." in n and n.partition(".")[0] not in others and not n.startswith(tables)]
     needs = sorted(
         (n for n in plain if known[n] >= OFTEN_KNOWN and n.endswith((".last", ".count", "_365d"))),
