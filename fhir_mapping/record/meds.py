@@ -9,10 +9,10 @@ its encounter, or, while that has none, the prediction time of the export. A nul
 
 Events also carry what MEDS has no place for, in columns of their own, so that a dataset of ours reads back as it was:
 the resource, its Encounter, the end of a course or infusion, or by when it had ended, the status of an order or
-statement, and the order of a dose. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text is the discharge
-disposition; without a time the end is unknown), `ENCOUNTER//ICU//START` when intensive care began,
-`ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...` and `ADMISSION_SOURCE//...`. A birth or death with a date that is less than
-a time has the date, as recorded, as its text.
+statement, the order of a dose, and when a result was issued: before then nobody knew it. An Encounter gives
+`ENCOUNTER//CLASS//START` and `//END` (its text is the discharge disposition; without a time the end is unknown),
+`ENCOUNTER//ICU//START` when intensive care began, `ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...` and
+`ADMISSION_SOURCE//...`. A birth or death with a date that is less than a time has the date, as recorded, as its text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from fhir_mapping.core.times import moment
+from fhir_mapping.core.times import moment, parse_instant
 from fhir_mapping.core.values import Coding, Condition, Instant, Medication, Procedure, StayClass
 from fhir_mapping.parsing.elements import Observation, Resource
 from fhir_mapping.record.record_view import RecordView
@@ -54,11 +54,13 @@ class MedsEvent:
     """Key of its Encounter."""
     end: datetime | None = None
     status: str | None = None
-    """Status of an order or statement, as recorded."""
+    """Status of an order, a statement, or an Observation that is not final, as recorded."""
     order: str | None = None
     """Key of the MedicationRequest that a dose carries out."""
     system: str | None = None
     """Code system of a local code; the others are named in the code."""
+    issued: datetime | None = None
+    """When the result of an Observation was available, where it says so."""
 
 
 def meds_events(record: RecordView) -> tuple[MedsEvent, ...]:
@@ -199,8 +201,16 @@ def _observations(record: RecordView) -> Iterator[MedsEvent]:
                 if measured is not None
                 else _charted_value(part, name, when, text)
             )
+            issued = parse_instant(resource.get("issued"))
             for event in found:
-                yield replace(event, resource=source, encounter=_encounter_of(resource), system=system)
+                yield replace(
+                    event,
+                    resource=source,
+                    encounter=_encounter_of(resource),
+                    system=system,
+                    status=None if status == "final" else status,
+                    issued=None if issued is None else moment(issued),
+                )
 
 
 def _charted_value(part: Resource, name: str, when: datetime | None, description: str) -> Iterator[MedsEvent]:

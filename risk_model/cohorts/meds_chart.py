@@ -49,6 +49,8 @@ class SubjectRows:
     made: list[Resource] = field(default_factory=list)
     by_key: dict[str, Resource] = field(default_factory=dict)
     undated: list[Resource] = field(default_factory=list)
+    values: Counter[str] = field(default_factory=Counter)
+    """How many Observations were made of each one's values."""
     _encounters: EncounterPairs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,9 +135,10 @@ class SubjectRows:
     def _observation(self, coded: Resource, tail: tuple[str, ...], row: Row, head: str) -> None:
         number, text = row.get("numeric_value"), row.get("text_value")
         content: Resource = {
-            "status": "final",
+            "status": row.get("status") or "final",
             "code": {"coding": coded["coding"]},
             "effectiveDateTime": time_of(row["time"]),
+            "issued": time_of(row.get("issued")),
         }
         if number is not None:
             unit = row.get("unit") or "/".join(tail)
@@ -171,13 +174,22 @@ class SubjectRows:
 
     def _placed(self, kind: str, content: Resource, row: Row) -> Resource:
         """Returns the new resource with its encounter; one without time and encounter is placed at the end."""
-        made = self._new(kind, content, row.get("resource") if kind != "Observation" else None)
+        made = self._new(kind, content, self._key(row) if kind == "Observation" else row.get("resource"))
         encounter = self._encounters.reference(row)
         if encounter is not None:
             made["encounter"] = {"reference": encounter}
         elif row["time"] is None:
             self.undated.append(made)
         return made
+
+    def _key(self, row: Row) -> str | None:
+        """Returns a key for an Observation that sorts as the one it came from: of several values at one time the
+        greater key counts. Each value of a panel becomes an Observation of its own."""
+        key = row.get("resource")
+        if not isinstance(key, str):
+            return None
+        self.values[key] += 1
+        return key if self.values[key] == 1 else f"{key}.{self.values[key]}"
 
     def _new(self, kind: str, content: Resource, key: str | None = None) -> Resource:
         made: Resource = {

@@ -27,6 +27,7 @@ from risk_model.core.errors import CohortError
 _SPLITS = {"train": "train", "tuning": "validation", "held_out": "test"}
 _COLUMNS = (
     "subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "resource", "system", "status", "order",
+    "issued",
 )  # fmt: skip
 _ROWS_A_PART = 100_000
 _ENCOUNTER_COLUMNS = ("encounter", "visit_id", "encounter_id", "hadm_id")

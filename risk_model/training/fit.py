@@ -28,6 +28,7 @@ from risk_model.models.note_bounds import NOTE_BOUND
 from risk_model.notes.rule_reader import LANGUAGE
 from risk_model.reports.model_cards import local_texts, training_card
 from risk_model.training.gradient_boosting import DEFAULT_PARAMETERS, PARAMETERS, Fit, fit, save
+from risk_model.training.learners import DEFAULT
 from risk_model.training.usefulness import caution, why_useless
 
 OFTEN_KNOWN = 0.8
@@ -50,6 +51,8 @@ def build_model(
     bootstraps: int = 1000,
     first_stage: StageToFit | None = None,
     parameters: Mapping[str, Any] | None = None,
+    learner: str = DEFAULT,
+    search: bool = False,
     force: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -69,7 +72,15 @@ def build_model(
     also = () if first_stage is None else (first_stage.block(study.cohort),)
     bound = NOTE_BOUND if _has_a_language_model(sources, first_stage) else None
     chosen = dict(parameters or parameters_for(study.cohort))
-    fitted = fit(study.cohort, progress=say, parameters=chosen, also=also, note_bound=bound)
+    fitted = fit(
+        study.cohort,
+        progress=say,
+        parameters=chosen,
+        also=also,
+        note_bound=bound,
+        learner=learner,
+        search=search,
+    )
     rows = out_of_fold(study, fitted)
     document = evaluate(rows, bootstraps=bootstraps, progress=say)
     useless, version = why_useless(fitted, document), version_of(fitted)
@@ -126,8 +137,8 @@ def parameters_for(cohort: TrainingRows) -> dict[str, Any]:
 
 
 def version_of(fitted: Fit) -> str:
-    """Returns the version of a new model: `1+` and a digest of its trees and calibration."""
-    digest = hashlib.sha256(bytes(fitted.booster.save_raw("ubj")) + repr(fitted.calibration).encode())
+    """Returns the version of a new model: `1+` and a digest of its predictor and calibration."""
+    digest = hashlib.sha256(fitted.predictor.to_bytes() + repr(fitted.calibration).encode())
     return f"1+{digest.hexdigest()[:8]}"
 
 
