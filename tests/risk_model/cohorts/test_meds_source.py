@@ -168,6 +168,16 @@ RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
 
 
+def result(name: str, value: float, at: str, **more: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation", "id": name, "status": "final", "effectiveDateTime": at,
+        "subject": {"reference": f"Patient/{name.partition('-')[0]}"},
+        "code": {"coding": [{"system": "http://loinc.org", "code": "2951-2"}]},
+        "valueQuantity": {"value": value, "unit": "mmol/L", "code": "mmol/L", "system": "http://unitsofmeasure.org"},
+        **more,
+    }  # fmt: skip
+
+
 def whole_chart(name: str, nested: bool, **death: Any) -> list[dict[str, Any]]:
     """A patient with an intensive care part, an account inside the stay, undated diagnoses, a drug, a dose and a note."""
     me = {"subject": {"reference": f"Patient/{name}"}}
@@ -230,6 +240,11 @@ def whole_chart(name: str, nested: bool, **death: Any) -> list[dict[str, Any]]:
         {"resourceType": "Observation", "id": f"{name}-o", "status": "final", "effectiveDateTime": "2024-01-04T09:00:00Z",
          "code": {"coding": [{"system": "http://loinc.org", "code": "2951-2"}]},
          "valueQuantity": {"value": 128, "unit": "mmol/L", "code": "mmol/L", "system": "http://unitsofmeasure.org"}, **me},
+        # Of two results at one time the one issued later counts; one issued after the stay was not known in it.
+        result(f"{name}-p", 131, "2024-01-04T09:00:00Z", issued="2024-01-04T12:00:00Z"),
+        result(f"{name}-s", 125, "2024-01-05T09:00:00Z", status="corrected"),
+        result(f"{name}-r", 126, "2024-01-05T09:00:00Z"),
+        result(f"{name}-q", 111, "2024-01-09T09:00:00Z", issued="2024-03-01T00:00:00Z"),
         {"resourceType": "MedicationAdministration", "id": f"{name}-d", "status": "completed", "effectiveDateTime": "2024-01-04T09:00:00Z",
          "medicationCodeableConcept": {"coding": [{"system": "urn:local", "code": "F1"}], "text": "Furosemide"},
          "dosage": {"dose": {"value": 40, "unit": "mg"}}, **me},

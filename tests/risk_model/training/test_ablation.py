@@ -15,6 +15,7 @@ from risk_model.evaluation.dataset import Dataset
 from risk_model.evaluation.metrics import auroc
 from risk_model.features.encoding import Encoding
 from risk_model.first_stage.training_rows import TrainingRows, patient_folds
+from risk_model.training import forests
 from risk_model.training.ablation import ablate, block_of, write_ablation
 from risk_model.training.learners import LEARNERS, learners
 
@@ -54,7 +55,8 @@ def test_what_matters_is_seen_to_matter(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_every_learner_ranks_patients_it_has_not_seen(name: str) -> None:
+def test_every_learner_ranks_patients_it_has_not_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forests, "_TREES", 20)
     if name == "lightgbm":
         pytest.importorskip("lightgbm", reason="the extra [benchmark] is not installed")
     rows = study(200).cohort
