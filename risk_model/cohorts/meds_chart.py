@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fhir_mapping.terminology import ICD9CM, ICD10CM, LOINC, RXNORM, SNOMED, definitions
-from risk_model.cohorts.meds_encounters import EncounterPairs, concept, time_of
+from risk_model.cohorts.meds_encounters import EncounterPairs, concept, encounter_key, time_of
 
 Resource = dict[str, Any]
 Row = Mapping[str, Any]
@@ -48,7 +48,8 @@ class SubjectRows:
     unread: Counter[str]
     made: list[Resource] = field(default_factory=list)
     by_key: dict[str, Resource] = field(default_factory=dict)
-    undated: list[Resource] = field(default_factory=list)
+    undated: list[tuple[Resource, str | None]] = field(default_factory=list)
+    """Resources without a time, each with the encounter id of its row, if any."""
     values: Counter[str] = field(default_factory=Counter)
     """How many Observations were made of each one's values."""
     _encounters: EncounterPairs = field(init=False)
@@ -73,8 +74,10 @@ class SubjectRows:
             elif not self._encounters.read(head, rest, row):
                 self._event(head, rest, row)
         last = self._encounters.finish()
-        for resource in self.undated if last is not None else ():
-            resource["encounter"] = {"reference": f"Encounter/{last}"}
+        for resource, key in self.undated:
+            found = self._encounters.id_of(key) or last
+            if found is not None:
+                resource["encounter"] = {"reference": f"Encounter/{found}"}
         return ({key: value for key, value in patient.items() if value is not None}, *self.made)
 
     def _event(self, head: str, rest: tuple[str, ...], row: Row) -> None:
@@ -179,7 +182,7 @@ class SubjectRows:
         if encounter is not None:
             made["encounter"] = {"reference": encounter}
         elif row["time"] is None:
-            self.undated.append(made)
+            self.undated.append((made, encounter_key(row)))
         return made
 
     def _key(self, row: Row) -> str | None:

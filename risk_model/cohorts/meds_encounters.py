@@ -93,7 +93,7 @@ class EncounterPairs:
         """Whether the row is about an encounter itself."""
         if head not in _HEADS and head.upper() != "VISIT":
             return False
-        at, key, text = time_of(row["time"]), _key(row), row.get("text_value")
+        at, key, text = time_of(row["time"]), encounter_key(row), row.get("text_value")
         edge: _Edge | None = None
         if head == "ENCOUNTER" and len(rest) == 2 and rest[1] in {"START", "END"}:
             if rest[0] == "ICU":
@@ -126,6 +126,11 @@ class EncounterPairs:
         """Returns the reference to the encounter of a row, if it names one of ours."""
         key = row.get("encounter")
         return key if isinstance(key, str) and key.startswith("Encounter/") else None
+
+    def id_of(self, key: str | None) -> str | None:
+        """Returns the id of the encounter that has this encounter id; None if none has."""
+        found = None if key is None else self._by_key.get(key)
+        return None if found is None else str(found["id"])
 
     def finish(self) -> str | None:
         """Completes the encounters; returns the id of the one that begins last, None without any."""
@@ -247,7 +252,8 @@ _FACTS = {
 }  # fmt: skip
 
 
-def _key(row: Row) -> str | None:
+def encounter_key(row: Row) -> str | None:
+    """Returns the encounter id of a row, as a dataset spells it."""
     key = row.get("encounter")
     return None if key is None else str(key)
 

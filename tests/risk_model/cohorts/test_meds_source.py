@@ -152,6 +152,26 @@ def test_events_without_a_time_are_unknown_until_the_last_stay_is_over(tmp_path:
     assert counts == {4: 0, 23: 1}
 
 
+@pytest.mark.parametrize("name", ["hadm_id", "visit_id", "encounter_id"])
+def test_events_without_a_time_belong_to_the_encounter_they_name(tmp_path: Path, name: str) -> None:
+    """Numbers, as of MIMIC and OMOP: the diagnosis of the first stay is known at its end, that of none at the last."""
+    rows = mimic(
+        1, (None, "ICD10CM//I50.9"), (None, "ICD10CM//N17.9"), (0, ADMITTED), (3, HOME), (20, ADMITTED), (22, HOME)
+    )
+    for row, visit in zip(rows, (100, 999, 100, 100, 101, 101), strict=True):
+        row[name] = visit
+    rows += [{**row, name: 102} for row in mimic(2, (0, ADMITTED), (3, HOME))]
+    (tmp_path / "data").mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "data" / "0.parquet")
+    cohort = from_meds(tmp_path, tmp_path / "out", "readmission_30d", "any-inpatient-30d", follow_up="none")
+    known = {
+        row.prediction_time.day: [condition.codings[0].code for condition in record.conditions]
+        for row, record in cohort.records()
+        if row.subject_id == "1"
+    }
+    assert known == {4: ["I50.9"], 23: ["I50.9", "N17.9"]}
+
+
 def test_deaths_that_are_only_dates_keep_their_day(tmp_path: Path) -> None:
     """Midnight and the last second of a day are how a source of dates writes them: the stay of that day ended so."""
     rows = mimic(3, (0, ADMITTED), (5, HOME))
@@ -304,6 +324,22 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("no such folder", None, "no parquet files"),
     ("not parquet", b"nothing", "cannot be read as parquet"),
     ("no code", [{"subject_id": 1, "time": START}], "no column 'code'"),
+    (
+        "dates",
+        [{"subject_id": 1, "time": START.date(), "code": "A"}],
+        "column 'time' is date32[day], and MEDS asks for a timestamp",
+    ),
+    (
+        "texts",
+        [{"subject_id": 1, "time": "2024-01-05 10:00", "code": "A"}],
+        "column 'time' is string, and MEDS asks for a timestamp",
+    ),
+    ("numbers as texts", [{"subject_id": 1, "time": START, "code": "A", "numeric_value": "7"}], "asks for a number"),
+    (
+        "nobody's rows",
+        [{"subject_id": 1, "time": START, "code": "A"}, {"subject_id": None, "time": START, "code": "A"}],
+        "1 rows without a subject_id",
+    ),
 ]
 
 
