@@ -91,7 +91,7 @@ def measured(events: int, workers: int, follow_up: str) -> dict[str, float]:
 
 def _processor_seconds() -> float:
     """Returns the processor time of this process and of those it has waited for."""
-    each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    each = [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in each)
 
 

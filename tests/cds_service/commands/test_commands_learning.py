@@ -136,7 +136,7 @@ def test_another_learner_is_trained_evaluated_scored_and_explained(hospital: Pat
     explained = json.loads(done("explain", *asked).output)
     assert 0 < explained["probability"] < 1
     assert explained["drivers"]
-    assessment = json.loads(done("score", *asked).output)
+    assessment = json.loads(done("score", *asked, "--json").output)
     assert assessment["prediction"][0]["probabilityDecimal"] == pytest.approx(explained["probability"], abs=1e-3)
     wrong = run("train", "--task", TASK, "--cohort", cohort, "--out", tmp_path / "m", "--learner", "perceptron")
     assert wrong.exit_code == 2
