@@ -2,7 +2,7 @@
 
 `python -m benchmarks.meds_round_trip --fhir FOLDER --out FOLDER [--zone ZONE]` builds each cohort twice and writes
 metrics.json: rows of each source, rows that agree (patient, encounter, prediction time, label, level), and of the
-features of these rows those that agree within float32, by name where they do not; or why there is no cohort, such as
+features and model inputs of these rows those that agree within float32, by name where they do not; or why there is no cohort, such as
 one class only. Exit code 1 if a row differs.
 """
 
@@ -13,7 +13,7 @@ import math
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ import orjson
 
 from fhir_mapping import PatientRecord
 from fhir_mapping.bulk import MedsWriter, partition_by_patient, subject_number
-from risk_model import LabelledCohort
+from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, LabelledCohort
 from risk_model.cohorts import CohortOptions, FhirFolder, MedsDataset, build_cohort
 from risk_model.core.errors import CohortError
+from risk_model.features.inputs import input_names, row
+from risk_model.features.stay_medications import STAY_MEDICATIONS
 from risk_model.labels import find_definition
 from risk_model.labels.task_definitions import TaskDefinition
 
@@ -37,6 +39,7 @@ TASKS = (
 _LAST_DIGIT = 2e-6
 """Features are rounded to six decimals: float32 may move the last by one."""
 Key = tuple[str, str | None, str]
+Values = Mapping[str, float | str | None]
 
 
 def export(folder: Path, out: Path, work: Path) -> None:
@@ -59,25 +62,29 @@ def compared(fhir: Path, meds: Path, work: Path, task: str, definition: str) -> 
         return {"no_cohort_fhir": _why(left), "no_cohort_meds": _why(right)}
     rows, others = _rows(left), _rows(right)
     same = {key for key, answer in rows.items() if others.get(key) == answer}
-    features = _features(left, same)
-    differing: Counter[str] = Counter()
-    total = equal = 0
-    for key, found in _features(right, same).items():
-        expected = features[key]
-        for name in expected.keys() | found.keys():
-            total += 1
-            agrees = _equal(expected.get(name), found.get(name))
-            equal += agrees
-            differing[name] += not agrees
     return {
         "rows_fhir": len(rows),
         "rows_meds": len(others),
         "rows_equal": len(same),
         "excluded_fhir": left.manifest["excluded"],
         "excluded_meds": right.manifest["excluded"],
-        "features": total,
-        "features_equal": equal,
-        "features_differing": {name: number for name, number in differing.most_common() if number},
+        **_agreement("features", _values(left, same, _features), _values(right, same, _features)),
+        **_agreement("inputs", _values(left, same, _inputs), _values(right, same, _inputs)),
+    }
+
+
+def _agreement(title: str, left: Mapping[Key, Values], right: Mapping[Key, Values]) -> dict[str, Any]:
+    """Returns how many values there are, how many agree, and the names of the others."""
+    differing: Counter[str] = Counter()
+    total = 0
+    for key, expected in left.items():
+        for name in expected.keys() | right[key].keys():
+            total += 1
+            differing[name] += not _equal(expected.get(name), right[key].get(name))
+    return {
+        title: total,
+        f"{title}_equal": total - differing.total(),
+        f"{title}_differing": {name: number for name, number in differing.most_common() if number},
     }
 
 
@@ -111,13 +118,23 @@ def _number(subject: str) -> str:
     return subject if subject.isdigit() and len(subject) > 15 else str(subject_number(subject))
 
 
-def _features(cohort: LabelledCohort, wanted: set[Key]) -> dict[Key, dict[str, float | str | None]]:
+def _values(cohort: LabelledCohort, wanted: set[Key], read: Callable[[PatientRecord], Values]) -> dict[Key, Values]:
     found = {}
     for row, record in cohort.records():
         key = (_number(row.subject_id), row.encounter_id, row.prediction_time.isoformat())
         if key in wanted:
-            found[key] = {name: item["value"] for name, item in record.features().to_json()["features"].items()}
+            found[key] = read(record)
     return found
+
+
+def _features(record: PatientRecord) -> Values:
+    return {name: item["value"] for name, item in record.features().to_json()["features"].items()}
+
+
+def _inputs(record: PatientRecord) -> Values:
+    """Returns the known inputs of the shipped tasks and of a site's own models."""
+    names = dict.fromkeys((*input_names(READMISSION_30D), *input_names(IN_HOSPITAL_MORTALITY), *STAY_MEDICATIONS))
+    return {name: value for name, value in zip(names, row(record, list(names)).tolist(), strict=True) if value == value}
 
 
 def _equal(one: float | str | None, other: float | str | None) -> bool:
@@ -147,7 +164,8 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         print(
             f"{title:<50}{item['rows_equal']} of {item['rows_fhir']} rows; "
-            f"{item['features_equal']:,} of {item['features']:,} features"
+            f"{item['features_equal']:,} of {item['features']:,} features; "
+            f"{item['inputs_equal']:,} of {item['inputs']:,} inputs"
         )
     return int(not all(map(_agrees, found.values())))
 

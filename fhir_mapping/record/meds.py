@@ -10,7 +10,7 @@ its encounter, or, while that has none, the prediction time of the export. A nul
 Events also carry what MEDS has no place for, in columns of their own, so that a dataset of ours reads back as it was:
 the resource, its Encounter, the end of a course or infusion, or by when it had ended, the status of an order or
 statement, the order of a dose, and when a result was issued: before then nobody knew it. An Encounter gives
-`ENCOUNTER//CLASS//START` and `//END` (its text is the discharge disposition; without a time the end is unknown),
+`ENCOUNTER//CLASS//START` and `//END` (its text is where the patient went; without a time the end is unknown),
 `ENCOUNTER//ICU//START` when intensive care began, `ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...` and
 `ADMISSION_SOURCE//...`. A birth or death with a date that is less than a time has the date, as recorded, as its text.
 """
@@ -135,8 +135,8 @@ def _encounters(record: RecordView) -> Iterator[MedsEvent]:
         reasons = "; ".join(stay.reason_texts) or None
         yield event(stay.start, f"{name}//START", reasons, f"Begin of an {stay.stay_class} encounter")
         if stay.end is not None or stay.length_unknown is not None:
-            ended = f"End of an {stay.stay_class} encounter; the text is its discharge disposition"
-            yield event(stay.end, f"{name}//END", disposition(stay) or stay.discharge_disposition, ended)
+            ended = f"End of an {stay.stay_class} encounter; the text is where the patient went"
+            yield event(stay.end, f"{name}//END", stay.destination or stay.discharge_disposition, ended)
         if stay.intensive_care_from is not None:
             yield event(stay.intensive_care_from, "ENCOUNTER//ICU//START", None, "Begin of intensive care")
         if stay.part_of is not None:

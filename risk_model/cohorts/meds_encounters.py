@@ -35,13 +35,19 @@ _ADMISSION_TYPES = {
 }  # fmt: skip
 _DISPOSITION_SYSTEM = "http://terminology.hl7.org/CodeSystem/discharge-disposition"
 _SOURCE_SYSTEM = "http://terminology.hl7.org/CodeSystem/admit-source"
-# Our own meanings and the words of MIMIC-IV, as HL7 codes.
-_DISPOSITIONS = {
-    "died": "exp", "expired": "exp", "against_advice": "aadvice", "against advice": "aadvice", "hospice": "hosp",
-    "transfer": "other-hcf", "acute hospital": "other-hcf", "psychiatric": "psy", "psych facility": "psy",
-    "facility": "snf", "skilled nursing facility": "snf", "rehab": "rehab", "chronic/long term acute care": "long",
-    "assisted living": "snf", "other facility": "snf", "healthcare facility": "snf", "home": "home",
-    "home health care": "home",
+_NUBC = "https://www.nubc.org/CodeSystem/PatDischargeStatus"
+# Destinations of `fhir_mapping.resources.admissions`, as codes; HL7 has none for a facility of unknown kind.
+_DESTINATIONS = {
+    "died": "exp", "against_advice": "aadvice", "hospice": "hosp", "hospital": "other-hcf", "psychiatric": "psy",
+    "nursing": "snf", "rehabilitation": "rehab", "long_term_care": "long", "home_care": "alt-home", "home": "home",
+    "other": "oth", "facility": "70",
+}  # fmt: skip
+# The words of MIMIC-IV.
+_MIMIC = {
+    "expired": "died", "against advice": "against_advice", "acute hospital": "hospital",
+    "psych facility": "psychiatric", "skilled nursing facility": "nursing", "rehab": "rehabilitation",
+    "chronic/long term acute care": "long_term_care", "assisted living": "facility", "other facility": "facility",
+    "healthcare facility": "facility", "home health care": "home_care", "transfer": "hospital",
 }  # fmt: skip
 _SOURCES = {
     "emergency": "emd", "hospital_transfer": "hosp-trans", "facility": "nursing", "psychiatric": "psych",
@@ -214,8 +220,10 @@ def _end(encounter: Resource, at: str | None, words: str | None) -> None:
     if at is not None:
         encounter["period"]["end"] = at
     if words:
-        code = _DISPOSITIONS.get(words.strip().casefold())
-        found = concept(None, words) if code is None else concept(_DISPOSITION_SYSTEM, code, words)
+        said = words.strip().casefold()
+        code = _DESTINATIONS.get(_MIMIC.get(said, said))
+        system = _NUBC if code == "70" else _DISPOSITION_SYSTEM
+        found = concept(None, words) if code is None else concept(system, code, words)
         encounter.setdefault("hospitalization", {})["dischargeDisposition"] = found
 
 

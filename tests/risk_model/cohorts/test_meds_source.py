@@ -320,6 +320,43 @@ def test_a_dataset_of_ours_reads_back_as_it_was(tmp_path: Path) -> None:
         assert not cohort.manifest.get("left_out")
 
 
+NUBC = "https://www.nubc.org/CodeSystem/PatDischargeStatus"
+WENT = [
+    ("1", "home"), ("6", "home_care"), ("2", "hospital"), ("3", "nursing"), ("62", "rehabilitation"),
+    ("63", "long_term_care"), ("65", "psychiatric"), ("7", "against_advice"), ("20", "died"), ("50", "hospice"),
+    ("70", "facility"), ("30", "other"), ("777", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "destination"), WENT)
+def test_destinations_read_back_as_they_were(tmp_path: Path, code: str, destination: str | None) -> None:
+    """Home with care and home, or rehabilitation and nursing, were one word each in our export."""
+    chart = whole_chart("p", nested=False)
+    left = {"dischargeDisposition": {"coding": [{"system": NUBC, "code": code}]}}
+    for resource in chart:
+        if resource["resourceType"] == "Encounter":
+            resource["hospitalization"] = left
+    record = PatientRecord.from_resources(chart)
+    assert record.stays[-1].destination == destination
+    with MedsWriter(tmp_path / "meds", created_at=datetime(2024, 6, 1, tzinfo=UTC)) as written:
+        written.add(record)
+    with MedsDataset(tmp_path / "meds") as source:
+        (patient,) = source.patients()
+    assert patient.record(None).stays[-1].destination == destination
+
+
+@pytest.mark.parametrize(
+    ("words", "destination"),
+    [("HOME HEALTH CARE", "home_care"), ("REHAB", "rehabilitation"), ("SKILLED NURSING FACILITY", "nursing"),
+     ("OTHER FACILITY", "facility"), ("DIED", "died"), ("ACUTE HOSPITAL", "hospital"), ("?", None)],
+)  # fmt: skip
+def test_the_words_of_mimic_are_destinations(tmp_path: Path, words: str, destination: str | None) -> None:
+    rows = mimic(1, (0, ADMITTED), (3, f"HOSPITAL_DISCHARGE//{words}"))
+    with MedsDataset(dataset(tmp_path, rows)) as source:
+        (patient,) = source.patients()
+    assert patient.record(None).stays[-1].destination == destination
+
+
 BROKEN: list[tuple[str, Any, str]] = [
     ("no such folder", None, "no parquet files"),
     ("not parquet", b"nothing", "cannot be read as parquet"),
