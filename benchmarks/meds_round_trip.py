@@ -2,8 +2,8 @@
 
 `python -m benchmarks.meds_round_trip --fhir FOLDER --out FOLDER [--zone ZONE]` builds each cohort twice and writes
 metrics.json: rows of each source, rows that agree (patient, encounter, prediction time, label, level), and of the
-features and model inputs of these rows those that agree within float32, by name where they do not; or why there is no cohort, such as
-one class only. Exit code 1 if a row differs.
+features and model inputs of these rows those that agree within float32, by name where they do not; or why there is no
+cohort, such as one class only. Exit code 1 if a row differs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from fhir_mapping.bulk import MedsWriter, partition_by_patient, subject_number
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, LabelledCohort
 from risk_model.cohorts import CohortOptions, FhirFolder, MedsDataset, build_cohort
 from risk_model.core.errors import CohortError
-from risk_model.features.inputs import input_names, row
+from risk_model.features.inputs import input_names
+from risk_model.features.inputs import row as input_row
 from risk_model.features.stay_medications import STAY_MEDICATIONS
 from risk_model.labels import find_definition
 from risk_model.labels.task_definitions import TaskDefinition
@@ -134,7 +135,8 @@ def _features(record: PatientRecord) -> Values:
 def _inputs(record: PatientRecord) -> Values:
     """Returns the known inputs of the shipped tasks and of a site's own models."""
     names = dict.fromkeys((*input_names(READMISSION_30D), *input_names(IN_HOSPITAL_MORTALITY), *STAY_MEDICATIONS))
-    return {name: value for name, value in zip(names, row(record, list(names)).tolist(), strict=True) if value == value}
+    values = dict(zip(names, input_row(record, list(names)).tolist(), strict=True))
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def _equal(one: float | str | None, other: float | str | None) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 import artifact_store
-from artifact_store import MANIFEST, FileEntry, ManifestError, ManifestMissingError, write_json
-from risk_model.core.errors import ModelArtifactError
+from artifact_store import MANIFEST, FileEntry, ManifestError, ManifestMissingError, check_writable, write_json
+from risk_model.core.errors import ModelArtifactError, TrainingError
 
 FORMAT = 1
 MAX_FILE = 64 * 2**20
@@ -64,6 +64,14 @@ def read_signed_json(folder: Path, manifest: Mapping[str, Any], name: str) -> An
         return orjson.loads((folder / name).read_bytes())
     except orjson.JSONDecodeError as error:
         raise ModelArtifactError(f"not JSON: {error.msg}", path=str(folder / name)) from None
+
+
+def check_new_folder(out: Path) -> None:
+    """Call it before hours of work. Raises OSError where no folder can be written, TrainingError where one has files:
+    nothing is overwritten."""
+    check_writable(out)
+    if out.exists() and any(out.iterdir()):
+        raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
 
 
 def sign(folder: Path, names: Iterable[str]) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import atomic_folder, check_writable, write_json
+from artifact_store import atomic_folder, write_json
 from fhir_mapping.terminology import definitions
+from risk_model.core.artifacts import check_new_folder
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.dataset import Dataset
 from risk_model.evaluation.metrics import auprc, auroc, brier, logistic_fit, sigmoid
@@ -194,9 +195,7 @@ def _calibrated(y: Floats, scores: Floats, fold: NDArray[np.int64]) -> Floats:
 
 def write_ablation(document: dict[str, Any], out: Path) -> None:
     """Writes ablation.json and ablation.html. Raises TrainingError where `out` is not empty."""
-    check_writable(out)
-    if out.exists() and any(out.iterdir()):
-        raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
+    check_new_folder(out)
     with atomic_folder(out) as coming:
         write_json(coming / "ablation.json", document)
         (coming / "ablation.html").write_text(_page(document), "utf-8")

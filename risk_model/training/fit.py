@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from artifact_store import atomic_folder, check_writable
+from artifact_store import atomic_folder
 from risk_model.cohorts.labelled_cohort import LabelledCohort
-from risk_model.core.artifacts import sign
+from risk_model.core.artifacts import check_new_folder, sign
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import READMISSION_30D
 from risk_model.evaluation.cohorts_seen import dataset_fingerprint, seen
@@ -66,9 +66,7 @@ def build_model(
     Raises TrainingError where `out` is not empty, the cohort is unusable, or the model is useless (`why_useless`); with
     `force` a useless one is saved, and its card and manifest say so.
     """
-    check_writable(out)
-    if out.exists() and any(out.iterdir()):
-        raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
+    check_new_folder(out)
     also = () if first_stage is None else (first_stage.block(study.cohort),)
     bound = NOTE_BOUND if _has_a_language_model(sources, first_stage) else None
     chosen = dict(parameters or parameters_for(study.cohort))

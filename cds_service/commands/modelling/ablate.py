@@ -47,11 +47,13 @@ def command(
     over the measurements of the last two days, which needs the extra [llm] and is only compared.
     """
     from risk_model import LabelledCohort
+    from risk_model.core import check_new_folder
     from risk_model.evaluation import read_training_dataset
     from risk_model.reports import require_matplotlib
     from risk_model.training import ablate, write_ablation
 
     require_matplotlib()
+    check_new_folder(out)
     chosen = learners or COMPARED
     labelled = LabelledCohort.open(cohort)
     sources = open_sources(None, note_reader, evidence=False, beside=out)

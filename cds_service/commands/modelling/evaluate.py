@@ -40,10 +40,12 @@ def command(model: Path, cohort: Path, out: Path, split: str, bootstraps: int, a
     schema of meds-evaluation: patient data, protect it. OUT must be new or empty.
     """
     from risk_model import LabelledCohort, RiskModel
+    from risk_model.core import check_new_folder
     from risk_model.evaluation import predict_cohort, write_evaluation
     from risk_model.reports import require_matplotlib
 
     require_matplotlib()
+    check_new_folder(out)
     opened = RiskModel.open(model)
     labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage_of(opened))
     with counting("rows read") as progress:

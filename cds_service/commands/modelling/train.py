@@ -97,10 +97,12 @@ def command(
 
     Needs at least 10 rows with and 10 without the outcome, from 5 patients each; reliable results need some hundreds.
     """
+    from risk_model.core import check_new_folder
     from risk_model.training import build_model
 
     if evidence and not (encoder and note_reader):
         raise click.UsageError("--evidence needs --encoder and --note-reader")
+    check_new_folder(out)
     chosen_stage = checked_stage(stage1, note_reader)
     sources = _sources(encoder, note_reader, evidence, serialiser, rubric_file, out)
     labelled, study = _read(cohort, task, sources, chosen_stage)

@@ -195,8 +195,12 @@ def test_nothing_is_overwritten(hospital: Path) -> None:
     for arguments in (
         ("train", "--task", TASK, "--cohort", hospital / "cohort", "--out", hospital / "model"),
         ("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", hospital / "model"),
+        ("recalibrate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", hospital / "model"),
+        ("ablate", "--cohort", hospital / "cohort", "--out", hospital / "model"),
     ):
-        assert "nothing is overwritten" in str(run(*arguments, *QUICK).exception)
+        answer = run(*arguments, *QUICK)
+        assert "nothing is overwritten" in str(answer.exception)
+        assert "rows read" not in answer.output
     assert {path: path.read_bytes() for path in (hospital / "model").rglob("*") if path.is_file()} == before
 
 
@@ -327,7 +331,7 @@ def test_a_model_learns_from_the_record_as_markdown_through_any_encoder(tmp_path
     model = RiskModel.open(tmp_path / "model")
     assert [head.source for head in model.heads] == ["record_markdown"]
     assert "record_markdown_embedding.logit" in model.names
-    wrong = run("train", *arguments, "--encoder", "word2vec")
+    wrong = run("train", *arguments, "--encoder", "word2vec", "--out", tmp_path / "other")
     assert isinstance(wrong.exception, EncoderError)
 
 
