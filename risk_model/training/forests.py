@@ -116,7 +116,7 @@ def _from_sklearn(trees: Any, typical: Columns) -> Iterator[Tree]:
 def _strict(bound: float) -> float:
     """Returns the float32 below which a float32 lies if and only if it is at most `bound`.
 
-    >>> _strict(0.5) > 0.5, np.float32(0.5) < np.float32(_strict(0.5))
+    >>> _strict(0.5) > 0.5, bool(np.float32(0.5) < np.float32(_strict(0.5)))
     (True, True)
     """
     if bound >= _MOST:  # LightGBM's 1e300: every known value goes left
