@@ -47,7 +47,7 @@ class MedsWriter:
     """Writes records into a new MEDS dataset; a subject's events are contiguous, in time order, in one shard.
 
     Beside the columns of MEDS there are `resource` (`Condition/c1`), `encounter` (`Encounter/e1`), `system` (of a
-    local code), `end`, `status` and `order` (of a drug).
+    local code), `end`, `status`, `order` (of a drug) and `issued` (of a result).
 
     `created_at` goes into dataset.json. `splits` writes metadata/subject_splits.parquet by the subject id alone, so
     that a patient is always in the same split. Raises MedsExportError if the extra is missing or `folder` is not empty.
@@ -156,6 +156,7 @@ class MedsWriter:
             "system": self._pa.array([event.system for event in found], self._pa.string()),
             "status": self._pa.array([event.status for event in found], self._pa.string()),
             "order": self._pa.array([event.order for event in found], self._pa.string()),
+            "issued": self._pa.array([_naive(event.issued) for event in found], self._pa.timestamp("us")),
             "end": self._pa.array([_naive(event.end) for event in found], self._pa.timestamp("us")),
         }
         self._write(self._meds.DataSchema, columns, self._folder / "data" / f"{self._shards}.parquet")

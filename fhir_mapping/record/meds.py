@@ -8,8 +8,8 @@ A diagnosis, drug or procedure without a date of its own gets the time from whic
 its encounter, or, while that has none, the prediction time of the export. A null time means known at any time.
 
 Further columns hold what MEDS has no column for, so that such a dataset reads back unchanged: the resource, its
-Encounter, the end of a course or infusion, or by when it had ended, the status of an order or statement, and the order
-of a dose. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text is the discharge disposition; without a
+Encounter, the end of a course or infusion, or by when it had ended, the status of an order or statement, the order
+of a dose, and when a result was issued: before then nobody knew it. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text is the discharge disposition; without a
 time the end is unknown), `ENCOUNTER//ICU//START` when intensive care began, `ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...`
 and `ADMISSION_SOURCE//...`. A birth or death with a date that is less than a time has the date, as recorded, as its
 text.
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from fhir_mapping.core.times import moment
+from fhir_mapping.core.times import moment, parse_instant
 from fhir_mapping.core.values import Coding, Condition, Instant, Medication, Procedure, StayClass
 from fhir_mapping.parsing.elements import Observation, Resource
 from fhir_mapping.record.record_view import RecordView
@@ -54,11 +54,13 @@ class MedsEvent:
     """Key of its Encounter."""
     end: datetime | None = None
     status: str | None = None
-    """Status of an order or statement, as recorded."""
+    """Status of an order, a statement, or an Observation that is not final, as recorded."""
     order: str | None = None
     """Key of the MedicationRequest that a dose carries out."""
     system: str | None = None
     """Code system of a local code; the others are named in the code."""
+    issued: datetime | None = None
+    """When the result of an Observation was available, where it says so."""
 
 
 def meds_events(record: RecordView) -> tuple[MedsEvent, ...]:
@@ -133,8 +135,8 @@ def _encounters(record: RecordView) -> Iterator[MedsEvent]:
         reasons = "; ".join(stay.reason_texts) or None
         yield event(stay.start, f"{name}//START", reasons, f"Begin of an {stay.stay_class} encounter")
         if stay.end is not None or stay.length_unknown is not None:
-            ended = f"End of an {stay.stay_class} encounter; the text is its discharge disposition"
-            yield event(stay.end, f"{name}//END", disposition(stay) or stay.discharge_disposition, ended)
+            ended = f"End of an {stay.stay_class} encounter; the text is where the patient went"
+            yield event(stay.end, f"{name}//END", stay.destination or stay.discharge_disposition, ended)
         if stay.intensive_care_from is not None:
             yield event(stay.intensive_care_from, "ENCOUNTER//ICU//START", None, "Begin of intensive care")
         if stay.part_of is not None:
@@ -199,8 +201,16 @@ def _observations(record: RecordView) -> Iterator[MedsEvent]:
                 if measured is not None
                 else _charted_value(part, name, when, text)
             )
+            issued = parse_instant(resource.get("issued"))
             for event in found:
-                yield replace(event, resource=source, encounter=_encounter_of(resource), system=system)
+                yield replace(
+                    event,
+                    resource=source,
+                    encounter=_encounter_of(resource),
+                    system=system,
+                    status=None if status == "final" else status,
+                    issued=None if issued is None else moment(issued),
+                )
 
 
 def _charted_value(part: Resource, name: str, when: datetime | None, description: str) -> Iterator[MedsEvent]:

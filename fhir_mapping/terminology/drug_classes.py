@@ -78,6 +78,8 @@ class DrugClass:
         False
         >>> drug_class_table()["loop_diuretic"].named("Furosemid 40 mg Tabletten")
         True
+        >>> drug_class_table()["vasopressor"].named("Serotonin-Norepinephrine Reuptake Inhibitor")
+        False
         """
         return self.has_ingredient(text) and not any(w.startswith(self.not_words) for w in _WORD.findall(_plain(text)))
 

@@ -36,6 +36,8 @@ class PatientData:
     resources: tuple[Resource, ...]
     split: str | None = None
     not_fetched: frozenset[str] = frozenset()
+    well_formed: bool = False
+    """The resources were made here, so that none is malformed or another patient's."""
 
     def record(self, at: datetime | None, site_map: SiteMap | None = None) -> PatientRecord:
         """Returns the record as known at a time (None: the latest in the data). Raises FhirMappingError."""

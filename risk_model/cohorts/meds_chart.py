@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from fhir_mapping.terminology import ICD9CM, ICD10CM, LOINC, RXNORM, SNOMED, definitions
-from risk_model.cohorts.meds_encounters import EncounterPairs, concept, time_of
+from risk_model.cohorts.meds_encounters import EncounterPairs, concept, encounter_key, time_of
 
 Resource = dict[str, Any]
 Row = Mapping[str, Any]
@@ -47,7 +48,10 @@ class SubjectRows:
     unread: Counter[str]
     made: list[Resource] = field(default_factory=list)
     by_key: dict[str, Resource] = field(default_factory=dict)
-    undated: list[Resource] = field(default_factory=list)
+    undated: list[tuple[Resource, str | None]] = field(default_factory=list)
+    """Resources without a time, each with the encounter id of its row, if any."""
+    values: Counter[str] = field(default_factory=Counter)
+    """How many Observations were made of each one's values."""
     _encounters: EncounterPairs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,7 +63,7 @@ class SubjectRows:
             if not isinstance(row["code"], str):
                 self.unread["null"] += 1
                 continue
-            head, *rest = row["code"].split("//" if "//" in row["code"] else "/")
+            head, rest = _parts(row["code"])
             if head == "MEDS_BIRTH":
                 patient["birthDate"] = _date(row, precise=False)
             elif head == "MEDS_DEATH":
@@ -70,32 +74,33 @@ class SubjectRows:
             elif not self._encounters.read(head, rest, row):
                 self._event(head, rest, row)
         last = self._encounters.finish()
-        for resource in self.undated if last is not None else ():
-            resource["encounter"] = {"reference": f"Encounter/{last}"}
+        for resource, key in self.undated:
+            found = self._encounters.id_of(key) or last
+            if found is not None:
+                resource["encounter"] = {"reference": f"Encounter/{found}"}
         return ({key: value for key, value in patient.items() if value is not None}, *self.made)
 
-    def _event(self, head: str, rest: list[str], row: Row) -> None:
+    def _event(self, head: str, rest: tuple[str, ...], row: Row) -> None:
         if head == "NOTE":
             self._note(rest, row)
             return
-        administered = head == "ADMINISTERED" and bool(rest)
-        if administered:
-            head, *rest = rest
-        system, code, tail = _coding(head, rest)
-        own = str(row.get("resource") or "").partition("/")[0]
-        if code is None and head in _LOCAL and rest:  # a local code of our own export
-            system, code, tail = row.get("system"), rest[0], rest[1:]
-        if code is None:
-            self.unread[head] += 1
+        meaning = _meaning(row["code"])
+        if meaning.code is None:
+            self.unread[meaning.head] += 1
             return
-        kind = "MedicationAdministration" if administered else own or _kind(head, system)
-        coded = concept(system, None if code == "UNCODED" else code, row.get("text_value"))
-        if kind == "Observation":
-            self._observation(coded, tail, row, head)
+        system = row.get("system") if meaning.local else meaning.system
+        own = row.get("resource")
+        if meaning.administered:
+            kind = "MedicationAdministration"
         else:
-            self._clinical(kind, coded, tail, row)
+            kind = (own.partition("/")[0] if isinstance(own, str) else "") or _kind(meaning.head, system)
+        coded = concept(system, None if meaning.code == "UNCODED" else meaning.code, row.get("text_value"))
+        if kind == "Observation":
+            self._observation(coded, meaning.tail, row, meaning.head)
+        else:
+            self._clinical(kind, coded, meaning.tail, row)
 
-    def _clinical(self, kind: str, coded: Resource, tail: list[str], row: Row) -> None:
+    def _clinical(self, kind: str, coded: Resource, tail: tuple[str, ...], row: Row) -> None:
         at, key = time_of(row["time"]), row.get("resource")
         if key and key in self.by_key:  # another coding of the same resource
             _concept_of(self.by_key[key])["coding"].extend(coded.get("coding", ()))
@@ -130,12 +135,13 @@ class SubjectRows:
         if key:
             self.by_key[key] = made
 
-    def _observation(self, coded: Resource, tail: list[str], row: Row, head: str) -> None:
+    def _observation(self, coded: Resource, tail: tuple[str, ...], row: Row, head: str) -> None:
         number, text = row.get("numeric_value"), row.get("text_value")
         content: Resource = {
-            "status": "final",
+            "status": row.get("status") or "final",
             "code": {"coding": coded["coding"]},
             "effectiveDateTime": time_of(row["time"]),
+            "issued": time_of(row.get("issued")),
         }
         if number is not None:
             unit = row.get("unit") or "/".join(tail)
@@ -153,7 +159,7 @@ class SubjectRows:
             return
         self._placed("Observation", content, row)
 
-    def _note(self, rest: list[str], row: Row) -> None:
+    def _note(self, rest: tuple[str, ...], row: Row) -> None:
         text = row.get("text_value")
         if not text:
             self.unread["NOTE without a text"] += 1
@@ -171,21 +177,32 @@ class SubjectRows:
 
     def _placed(self, kind: str, content: Resource, row: Row) -> Resource:
         """Returns the new resource with its encounter; one without time and encounter is placed at the end."""
-        made = self._new(kind, content, row.get("resource") if kind != "Observation" else None)
+        made = self._new(kind, content, self._key(row) if kind == "Observation" else row.get("resource"))
         encounter = self._encounters.reference(row)
         if encounter is not None:
             made["encounter"] = {"reference": encounter}
         elif row["time"] is None:
-            self.undated.append(made)
+            self.undated.append((made, encounter_key(row)))
         return made
 
+    def _key(self, row: Row) -> str | None:
+        """Returns a key for an Observation that sorts as the one it came from: of several values at one time the
+        greater key counts. Each value of a panel becomes an Observation of its own."""
+        key = row.get("resource")
+        if not isinstance(key, str):
+            return None
+        self.values[key] += 1
+        return key if self.values[key] == 1 else f"{key}.{self.values[key]}"
+
     def _new(self, kind: str, content: Resource, key: str | None = None) -> Resource:
-        made = {
+        made: Resource = {
             "resourceType": kind,
             "id": key.partition("/")[2] if key else f"{self.subject}-{len(self.made)}",
             "subject": {"reference": f"Patient/{self.subject}"},
-            **{name: value for name, value in content.items() if value is not None},
         }
+        for name, value in content.items():
+            if value is not None:
+                made[name] = value
         self.made.append(made)
         return made
 
@@ -212,22 +229,55 @@ def _concept_of(resource: Resource) -> Resource:
     return found
 
 
-def _coding(head: str, rest: list[str]) -> tuple[str | None, str | None, list[str]]:
+class _Meaning(NamedTuple):
+    """What a code says by itself; `code` is None where it is not read, `local` where a column names its system."""
+
+    head: str
+    system: str | None
+    code: str | None
+    tail: tuple[str, ...]
+    """What follows the code, such as a unit."""
+    local: bool
+    administered: bool
+
+
+_CODES_KEPT = 1 << 16
+"""Codes whose meaning is kept: a dataset repeats some ten thousand of them millions of times."""
+
+
+@lru_cache(maxsize=_CODES_KEPT)
+def _parts(code: str) -> tuple[str, tuple[str, ...]]:
+    head, *rest = code.split("//" if "//" in code else "/")
+    return head, tuple(rest)
+
+
+@lru_cache(maxsize=_CODES_KEPT)
+def _meaning(text: str) -> _Meaning:
+    head, rest = _parts(text)
+    administered = head == "ADMINISTERED" and bool(rest)
+    if administered:
+        head, rest = rest[0], rest[1:]
+    system, code, tail = _coding(head, rest)
+    local = code is None and head in _LOCAL and bool(rest)  # a local code of our own export
+    return _Meaning(head, system, rest[0] if local else code, rest[1:] if local else tail, local, administered)
+
+
+def _coding(head: str, rest: tuple[str, ...]) -> tuple[str | None, str | None, tuple[str, ...]]:
     """Returns (system, code, the rest: a unit).
 
-    >>> _coding("LOINC", ["2951-2", "mmol", "L"])
-    ('http://loinc.org', '2951-2', ['mmol', 'L'])
-    >>> _coding("DIAGNOSIS", ["ICD", "10", "I509"])[:2]
+    >>> _coding("LOINC", ("2951-2", "mmol", "L"))
+    ('http://loinc.org', '2951-2', ('mmol', 'L'))
+    >>> _coding("DIAGNOSIS", ("ICD", "10", "I509"))[:2]
     ('http://hl7.org/fhir/sid/icd-10-cm', 'I509')
     """
     if head in {"DIAGNOSIS", "PROCEDURE"} and len(rest) >= 3 and rest[0] == "ICD":
         name = _ICD.get((head, rest[1]))
-        return (_VOCABULARIES[name], rest[2], []) if name else (None, None, [])
+        return (_VOCABULARIES[name], rest[2], ()) if name else (None, None, ())
     if head == "RISKCARDS" and rest and rest[0] in definitions().concepts:
         loinc = definitions().concepts[rest[0]].loinc
-        return (LOINC, loinc[0], rest[1:]) if loinc else (None, None, [])
+        return (LOINC, loinc[0], rest[1:]) if loinc else (None, None, ())
     system = _VOCABULARIES.get(head.upper().replace("-", "").replace("_", ""))
-    return (system, rest[0], rest[1:]) if system and rest else (None, None, [])
+    return (system, rest[0], rest[1:]) if system and rest else (None, None, ())
 
 
 def _date(row: Row, *, precise: bool) -> str | None:

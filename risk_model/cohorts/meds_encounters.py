@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from fhir_mapping.terminology import ACT_CODE, SNOMED
@@ -28,19 +28,26 @@ _EDGES = {
     "ED_REGISTRATION": (True, "EMER"), "ED_OUT": (False, "EMER"),
     "ICU_ADMISSION": (True, "ICU"), "ICU_DISCHARGE": (False, "ICU"),
 }  # fmt: skip
+_HEADS = frozenset({"ENCOUNTER", "ADMISSION_TYPE", "ADMISSION_SOURCE", *_EDGES})
 _ADMISSION_TYPES = {
     "EMERGENCY": "EM", "EW EMER.": "EM", "DIRECT EMER.": "EM", "URGENT": "UR", "ELECTIVE": "EL",
     "SURGICAL SAME DAY ADMISSION": "EL",
 }  # fmt: skip
 _DISPOSITION_SYSTEM = "http://terminology.hl7.org/CodeSystem/discharge-disposition"
 _SOURCE_SYSTEM = "http://terminology.hl7.org/CodeSystem/admit-source"
-# Our own meanings and the words of MIMIC-IV, as HL7 codes.
-_DISPOSITIONS = {
-    "died": "exp", "expired": "exp", "against_advice": "aadvice", "against advice": "aadvice", "hospice": "hosp",
-    "transfer": "other-hcf", "acute hospital": "other-hcf", "psychiatric": "psy", "psych facility": "psy",
-    "facility": "snf", "skilled nursing facility": "snf", "rehab": "rehab", "chronic/long term acute care": "long",
-    "assisted living": "snf", "other facility": "snf", "healthcare facility": "snf", "home": "home",
-    "home health care": "home",
+_NUBC = "https://www.nubc.org/CodeSystem/PatDischargeStatus"
+# Destinations of `fhir_mapping.resources.admissions`, as codes; HL7 has none for a facility of unknown kind.
+_DESTINATIONS = {
+    "died": "exp", "against_advice": "aadvice", "hospice": "hosp", "hospital": "other-hcf", "psychiatric": "psy",
+    "nursing": "snf", "rehabilitation": "rehab", "long_term_care": "long", "home_care": "alt-home", "home": "home",
+    "other": "oth", "facility": "70",
+}  # fmt: skip
+# The words of MIMIC-IV.
+_MIMIC = {
+    "expired": "died", "against advice": "against_advice", "acute hospital": "hospital",
+    "psych facility": "psychiatric", "skilled nursing facility": "nursing", "rehab": "rehabilitation",
+    "chronic/long term acute care": "long_term_care", "assisted living": "facility", "other facility": "facility",
+    "healthcare facility": "facility", "home health care": "home_care", "transfer": "hospital",
 }  # fmt: skip
 _SOURCES = {
     "emergency": "emd", "hospital_transfer": "hosp-trans", "facility": "nursing", "psychiatric": "psych",
@@ -88,9 +95,11 @@ class EncounterPairs:
     _facts: list[_Fact] = field(default_factory=list)
     _at: str | None = None
 
-    def read(self, head: str, rest: list[str], row: Row) -> bool:
+    def read(self, head: str, rest: tuple[str, ...], row: Row) -> bool:
         """Whether the row is about an encounter itself."""
-        at, key, text = time_of(row["time"]), _key(row), row.get("text_value")
+        if head not in _HEADS and head.upper() != "VISIT":
+            return False
+        at, key, text = time_of(row["time"]), encounter_key(row), row.get("text_value")
         edge: _Edge | None = None
         if head == "ENCOUNTER" and len(rest) == 2 and rest[1] in {"START", "END"}:
             if rest[0] == "ICU":
@@ -100,7 +109,7 @@ class EncounterPairs:
         elif head in {"ADMISSION_TYPE", "ADMISSION_SOURCE"} and rest:
             self._facts.append(_Fact(head, rest[0], at, key))
             return True
-        elif head == "ENCOUNTER" and rest == ["PART_OF"]:
+        elif head == "ENCOUNTER" and rest == ("PART_OF",):
             self._facts.append(_Fact("PART_OF", str(text), at, key))
             return True
         elif head in _EDGES:
@@ -123,6 +132,11 @@ class EncounterPairs:
         """Returns the reference to the encounter of a row, if it names one of ours."""
         key = row.get("encounter")
         return key if isinstance(key, str) and key.startswith("Encounter/") else None
+
+    def id_of(self, key: str | None) -> str | None:
+        """Returns the id of the encounter that has this encounter id; None if none has."""
+        found = None if key is None else self._by_key.get(key)
+        return None if found is None else str(found["id"])
 
     def finish(self) -> str | None:
         """Completes the encounters; returns the id of the one that begins last, None without any."""
@@ -206,8 +220,10 @@ def _end(encounter: Resource, at: str | None, words: str | None) -> None:
     if at is not None:
         encounter["period"]["end"] = at
     if words:
-        code = _DISPOSITIONS.get(words.strip().casefold())
-        found = concept(None, words) if code is None else concept(_DISPOSITION_SYSTEM, code, words)
+        said = words.strip().casefold()
+        code = _DESTINATIONS.get(_MIMIC.get(said, said))
+        system = _NUBC if code == "70" else _DISPOSITION_SYSTEM
+        found = concept(None, words) if code is None else concept(system, code, words)
         encounter.setdefault("hospitalization", {})["dischargeDisposition"] = found
 
 
@@ -244,7 +260,8 @@ _FACTS = {
 }  # fmt: skip
 
 
-def _key(row: Row) -> str | None:
+def encounter_key(row: Row) -> str | None:
+    """Returns the encounter id of a row, as a dataset spells it."""
     key = row.get("encounter")
     return None if key is None else str(key)
 
@@ -259,4 +276,4 @@ def time_of(value: Any) -> str | None:
     """Returns a time of a row as ISO 8601; UTC if it has no zone."""
     if not isinstance(value, datetime):
         return value if isinstance(value, str) else None
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    return value.isoformat() if value.tzinfo else f"{value.isoformat()}+00:00"

@@ -27,6 +27,7 @@ from risk_model.core.errors import CohortError
 _SPLITS = {"train": "train", "tuning": "validation", "held_out": "test"}
 _COLUMNS = (
     "subject_id", "time", "code", "numeric_value", "text_value", "unit", "end", "resource", "system", "status", "order",
+    "issued",
 )  # fmt: skip
 _ROWS_A_PART = 100_000
 _ENCOUNTER_COLUMNS = ("encounter", "visit_id", "encounter_id", "hadm_id")
@@ -108,8 +109,11 @@ class MedsDataset:
         """Yields (first row, row after the last, subjects) of parts of whole subjects."""
         with _readable(path):
             file = self._parquet.ParquetFile(path)
-            _check_columns(path, file.schema_arrow.names)
-            column = file.read(columns=["subject_id"])["subject_id"].to_numpy()
+            _check_columns(path, file.schema_arrow)
+            subjects = file.read(columns=["subject_id"])["subject_id"]
+            if subjects.null_count:
+                raise CohortError(f"{path}: {subjects.null_count} rows without a subject_id")
+            column = subjects.to_numpy()
         edges = np.flatnonzero(np.r_[True, column[1:] != column[:-1]]) if len(column) else np.array([], np.int64)
         begin = 0
         while begin < len(edges):
@@ -149,7 +153,7 @@ class MedsPart:
         for subject, rows in self.subjects():
             resources = SubjectRows(subject, self.unread).read(rows)
             self.met.update(resource["resourceType"] for resource in resources)
-            yield PatientData(subject, resources, self.splits.get(subject))
+            yield PatientData(subject, resources, self.splits.get(subject), well_formed=True)
 
     def subjects(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
         for subject, rows in groupby(self._rows(), key=lambda row: row["subject_id"]):
@@ -193,7 +197,19 @@ def _readable(path: Path) -> Iterator[None]:
         raise CohortError(f"{path}: cannot be read as parquet ({type(error).__name__})") from None
 
 
-def _check_columns(path: Path, names: Sequence[str]) -> None:
-    missing = [name for name in ("subject_id", "time", "code") if name not in names]
+def _check_columns(path: Path, schema: Any) -> None:
+    """Raises CohortError for columns that MEDS asks for and that are missing or hold something else.
+
+    A date or a text in the place of a time would be an event without a time.
+    """
+    missing = [name for name in ("subject_id", "time", "code") if name not in schema.names]
     if missing:
         raise CohortError(f"{path}: no column {missing[0]!r}; expected MEDS data")
+    types = importlib.import_module("pyarrow").types
+    for name, fits, asked in (
+        ("time", types.is_timestamp, "a timestamp"),
+        ("numeric_value", lambda kind: types.is_floating(kind) or types.is_integer(kind), "a number"),
+    ):
+        kind = schema.field(name).type if name in schema.names else None
+        if kind is not None and not (fits(kind) or types.is_null(kind)):
+            raise CohortError(f"{path}: column {name!r} is {kind}, and MEDS asks for {asked}; convert it")

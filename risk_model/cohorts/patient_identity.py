@@ -15,6 +15,7 @@ import orjson
 
 Resource = dict[str, Any]
 # Fields that an import may change.
+_NESTED = (dict, list)
 _NOT_CONTENT = frozenset({"id", "identifier", "meta", "reference", "fullUrl", "text", "display", "extension"})
 
 
@@ -97,6 +98,11 @@ def _content(resources: Iterable[Resource]) -> str | None:
 
 
 def _stripped(value: Any) -> Any:
+    """Returns a value without the fields that an import may change; most are plain, and cost no call."""
     if isinstance(value, dict):
-        return {key: _stripped(item) for key, item in value.items() if key not in _NOT_CONTENT}
+        return {
+            key: _stripped(item) if type(item) in _NESTED else item
+            for key, item in value.items()
+            if key not in _NOT_CONTENT
+        }
     return [_stripped(item) for item in value] if isinstance(value, list) else value

@@ -16,12 +16,14 @@ from fhir_mapping import PatientRecord
 from knowledge_index import Encoder, Evidence
 from risk_model.cohorts.labelled_cohort import PATIENTS, CohortRow, LabelledCohort
 from risk_model.core.errors import TrainingError
-from risk_model.core.tasks import TASKS
+from risk_model.core.tasks import READMISSION_30D, TASKS
 from risk_model.core.values import NoteFindings, ScoreResult
 from risk_model.features.generic_inputs import candidates, known_often
 from risk_model.features.inputs import input_names
 from risk_model.features.note_measurements import noted_names
 from risk_model.features.rubrics import RUBRIC_OF_NOTES, Rubric
+from risk_model.features.series_grid import series_grid
+from risk_model.features.stay_medications import STAY_MEDICATIONS
 from risk_model.first_stage import fusion
 from risk_model.first_stage.fusion import PatientReading, VectorBlock, frequent_findings, frequent_values, vector_of
 from risk_model.first_stage.patient_opinions import OpinionSource, asked_windows
@@ -76,6 +78,8 @@ class Dataset:
     """Code of the model's abstention for each row, "" where it answers; all "" without a model."""
     windows: tuple[tuple[Window, ...], ...] = ()
     """Of each row what a language model is asked about (`language.opinions`), where the study was read for one."""
+    series: NDArray[np.float32] | None = None
+    """Measurements on a grid of time (`series_grid`), where the study was read with them."""
 
 
 def read_training_dataset(
@@ -85,11 +89,12 @@ def read_training_dataset(
     progress: Progress = lambda _done, _all: None,
     *,
     windows: bool = False,
+    series: bool = False,
 ) -> Dataset:
     """The training and validation rows with all inputs of the task, findings and vectors.
 
     A task without inputs chosen for it gets whatever its rows hold (`generic_inputs`). With `windows` the study also
-    holds what a language model is to be asked about.
+    holds what a language model is to be asked about, with `series` the measurements on a grid of time.
 
     Raises TrainingError for a cohort of another task or without rows to train on.
     """
@@ -107,7 +112,7 @@ def read_training_dataset(
             rows.append(row)
             readings.append(sources.read(record, task))
             progress(len(rows), len(wanted))
-    names = list(input_names(task) if task in TASKS else candidates(reading.vector for reading in readings))
+    names = [*input_names(task), *_more(task)] if task in TASKS else list(candidates(r.vector for r in readings))
     if sources.reader is not None:
         read = [r.findings for r in readings if r.findings is not None]
         stated = frequent_values(read)
@@ -122,7 +127,12 @@ def read_training_dataset(
     cohort = _cohort(task, names, x, rows)
     study = _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))
     asked = tuple(asked_windows(reading.record.notes()) for reading in readings) if windows else ()
-    return replace(study, windows=asked)
+    return replace(study, windows=asked, series=series_grid(r.record for r in readings) if series else None)
+
+
+def _more(task: str) -> tuple[str, ...]:
+    """Returns inputs that a site's own data have and those behind the shipped model's curated list do not."""
+    return STAY_MEDICATIONS if task == READMISSION_30D else ()
 
 
 def _check_rubric(sources: DatasetSources, task: str) -> None:

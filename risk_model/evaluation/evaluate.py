@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import atomic_folder, check_writable, write_json
+from artifact_store import atomic_folder, write_json
 from risk_model.cohorts.labelled_cohort import LabelledCohort
+from risk_model.core.artifacts import check_new_folder
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import Task
 from risk_model.evaluation.cohorts_seen import SPLITS, splits_for
@@ -121,9 +122,7 @@ def write_evaluation(
 
     Raises TrainingError where `out` is not empty.
     """
-    check_writable(out)
-    if out.exists() and any(out.iterdir()):
-        raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
+    check_new_folder(out)
     rows = predicted_rows(model, answers)
     document = evaluate(rows, bootstraps=bootstraps, progress=say)
     declined = Counter(code for code in answers.study.abstentions if code)

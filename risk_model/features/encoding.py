@@ -60,7 +60,7 @@ _RISING_FROM_MEDIAN = frozenset(
 # Inputs of which only the task says that they raise the risk: young diabetics return to hospital more often.
 _RISING_BY_TASK = {IN_HOSPITAL_MORTALITY: frozenset({"age.last"})}
 _OWN = frozenset({"sex.female", "hours_since_admission.last", "gcs.change", "mechanical_ventilation.hours_since"})
-_FLAGS = ("finding.", "admitted_from.", "discharged_to.", "medication_")
+_FLAGS = ("finding.", "admitted_from.", "discharged_to.", "medication_", "stay_medication_")
 _USUAL = frozenset({"admitted_from.referral", "discharged_to.home", "earlier_stay.to_home"})
 
 

@@ -15,6 +15,7 @@ from fhir_mapping.terminology import definitions, diagnosis_table
 from risk_model.features.diseases import disease_names
 from risk_model.features.inputs import ADMITTED_FROM, DISCHARGED_TO, record_facts
 from risk_model.features.stay_history import HISTORY
+from risk_model.features.stay_medications import STAY_MEDICATIONS
 from risk_model.features.time_series import RATIOS, series_names
 
 AGGREGATES = ("last", "first", "min", "max", "mean", "slope")
@@ -38,6 +39,7 @@ def candidates(vectors: Iterable[FeatureVector]) -> tuple[str, ...]:
         *(f"{concept}.{aggregate}" for concept in concepts for aggregate in AGGREGATES),
         *made,
         *HISTORY,
+        *STAY_MEDICATIONS,
         *(f"group.{name}" for name in diagnosis_table().groups),
         *(f"admitted_from.{place}" for place in ADMITTED_FROM),
         *(f"discharged_to.{place}" for place in DISCHARGED_TO),

@@ -16,6 +16,12 @@ from risk_model.core.tasks import IN_HOSPITAL_MORTALITY, READMISSION_30D
 from risk_model.core.values import Abnormality
 from risk_model.features.diseases import DISEASE, REASON, disease_inputs, disease_names, disease_sources, diseases
 from risk_model.features.stay_history import HISTORY, earlier_stays, history
+from risk_model.features.stay_medications import (
+    PREFIX,
+    STAY_MEDICATIONS,
+    stay_medication_sources,
+    stay_medications,
+)
 from risk_model.features.time_series import RATIOS, series_inputs, series_names
 
 Row = NDArray[np.float32]
@@ -98,7 +104,7 @@ def can_be_computed(name: str) -> bool:
         or counted
         or kind in definitions().concepts
         or name in _series_names()
-        or name in {*HISTORY, *disease_names()}
+        or name in {*HISTORY, *STAY_MEDICATIONS, *disease_names()}
     )
 
 
@@ -137,7 +143,12 @@ def _computed(record: PatientRecord, names: Sequence[str]) -> dict[str, float | 
     """Returns inputs from time series, earlier stays and diseases, if asked for; None for unknown."""
     wanted = set(names)
     found: dict[str, float | None] = {}
-    for every, compute in ((_series_names(), series_inputs), (HISTORY, history), (disease_names(), disease_inputs)):
+    for every, compute in (
+        (_series_names(), series_inputs),
+        (HISTORY, history),
+        (STAY_MEDICATIONS, stay_medications),
+        (disease_names(), disease_inputs),
+    ):
         if not wanted.isdisjoint(every):
             found |= dict.fromkeys(every) | compute(record)
     return found
@@ -184,6 +195,8 @@ def sources(record: PatientRecord, name: str, vector: FeatureVector) -> tuple[st
         return tuple(source for value in both if value is not None for source in value.sources)
     if name in HISTORY and record.current_stay is not None:
         return tuple(stay.source for stay in earlier_stays(record, record.current_stay))
+    if name.startswith(PREFIX):
+        return stay_medication_sources(record, name)
     if name.startswith((REASON, DISEASE)):
         return disease_sources(record, name)
     if name.startswith("group."):
@@ -240,6 +253,8 @@ def label_of(concept: str) -> str:
         return f"{note_phrases().label(stated) or stated}, as notes say"
     if concept.startswith("rubric."):
         return f"{concept.rpartition('.')[2].replace('_', ' ').capitalize()}, by the rubric"
+    if concept.startswith(PREFIX):
+        return f"{drug_class_table()[concept.removeprefix(PREFIX)].label} in this stay"
     measured = definitions().concepts.get(concept)
     if measured is not None:
         return measured.label

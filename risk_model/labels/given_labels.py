@@ -65,12 +65,11 @@ class GivenLabels:
         name = next((name for name in names if name in self.by_subject), None)
         if name is None:
             return
-        first = min((event.time for event in timeline.events if event.time is not None), default=None)
-        starts = [stay.start for stay in timeline.stays] + ([first] if first is not None else [])
+        first_stay = min((stay.start for stay in timeline.stays), default=None)
         for at, answer in self.by_subject[name]:
             stay = _stay_at(timeline, at)
             encounter = None if stay is None else stay.partition("/")[2]
-            if not starts or at < min(starts):
+            if (first_stay is None or at < first_stay) and not _known_before(timeline, at):
                 yield Excluded(timeline.subject_id, encounter, "nothing is known before the prediction")
             elif timeline.death is not None and timeline.death.latest < at:
                 yield Excluded(timeline.subject_id, encounter, "died before the prediction")
@@ -110,6 +109,11 @@ def task_of_labels(task: str) -> TaskDefinition:
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     return replace(parse_task(text, "given labels"), text=text)
+
+
+def _known_before(timeline: PatientTimeline, at: datetime) -> bool:
+    """Whether any event is dated at or before a time."""
+    return any(event.time is not None and event.time <= at for event in timeline.events)
 
 
 def _stay_at(timeline: PatientTimeline, at: datetime) -> str | None:

@@ -26,9 +26,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 from fhir_mapping import Stay
+from risk_model.labels.events import TimelineEvent
 from risk_model.labels.predicates import PredicateContext
 from risk_model.labels.task_definitions import TaskDefinition, Trigger
-from risk_model.labels.timeline import PatientTimeline, TimelineEvent
+from risk_model.labels.timeline import PatientTimeline
 
 _TOO_MANY = 400  # predictions in one stay: more than one a day for a year
 
@@ -84,7 +85,7 @@ def _predictions(
 ) -> Iterator[tuple[Stay | None, datetime | None]]:
     """Yields (index stay, prediction time); the prediction time is None if the stay has not ended."""
     if trigger.event in {"measurement", "report"}:
-        for event in timeline.events:
+        for event in timeline.events_of(trigger.event):
             if event.time is not None and _triggers(trigger, event):
                 at = _shift(event.time, trigger, zone)
                 yield _running(timeline, at), at
@@ -108,7 +109,7 @@ def _predictions(
 def _triggers(trigger: Trigger, event: TimelineEvent) -> bool:
     if trigger.event == "measurement":
         return event.concept == trigger.concept
-    return event.kind == "report" and any(s.holds(c.system, c.code) for s in trigger.codes for c in event.codings)
+    return any(s.holds(c.system, c.code) for s in trigger.codes for c in event.codings)
 
 
 def _shift(moment: datetime, trigger: Trigger, zone: tzinfo) -> datetime:

@@ -91,9 +91,9 @@ def _diagnoses(stay: Stay, timeline: PatientTimeline) -> tuple[Coding, ...]:
 
 def _of(stay: Stay, timeline: PatientTimeline, kind: str) -> Iterator[tuple[Coding, ...]]:
     """Yields codings of the events of a stay: those that reference it, else those dated in it."""
-    for event in timeline.events:
+    for event in timeline.events_of(kind):
         inside = event.time is not None and stay.start <= event.time and (stay.end is None or event.time <= stay.end)
-        if event.kind == kind and (event.stay == stay.source if event.stay else inside):
+        if event.stay == stay.source if event.stay else inside:
             yield event.codings
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Protocol
 
-from fhir_mapping import PatientRecord, Stay, StayClass
+from fhir_mapping import Stay, StayClass
 from fhir_mapping.core import whole_years
 from fhir_mapping.resources import disposition
 from fhir_mapping.terminology import diagnosis_table
+from risk_model.labels.events import TimelineEvent
 from risk_model.labels.planned_readmissions import avoidable, planned, same_condition
-from risk_model.labels.timeline import PatientTimeline, TimelineEvent
+from risk_model.labels.timeline import PatientTimeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,8 @@ class MeasuredEvent:
     count: int = 1
 
     def holds(self, context: PredicateContext) -> bool | None:
-        values = [e.value for e in context.timeline.events if e.concept == self.concept and context.within(e.time)]
+        events = context.timeline.events_of("measurement")
+        values = [e.value for e in events if e.concept == self.concept and context.within(e.time)]
         return sum(self.bounds.hold(value) for value in values if value is not None) >= self.count
 
 
@@ -192,7 +194,8 @@ class CodedEvent:
     kinds: frozenset[str]
 
     def holds(self, context: PredicateContext) -> bool | None:
-        return any(self._is(event) and context.within(event.time) for event in context.timeline.events)
+        events = context.timeline.events_of(*self.kinds)
+        return any(self._is(event) and context.within(event.time) for event in events)
 
     def _is(self, event: TimelineEvent) -> bool:
         return event.kind in self.kinds and any(s.holds(c.system, c.code) for s in self.sets for c in event.codings)
@@ -207,8 +210,8 @@ class GroupedCondition:
     def holds(self, context: PredicateContext) -> bool | None:
         group = diagnosis_table().groups[self.name]
         return any(
-            event.kind == "condition" and context.within(event.time) and any(group.holds(c) for c in event.codings)
-            for event in context.timeline.events
+            context.within(event.time) and any(group.holds(c) for c in event.codings)
+            for event in context.timeline.events_of("condition")
         )
 
 
@@ -287,7 +290,7 @@ class IntensiveCare:
         if stay is None or context.end is None:
             return None
         encounter = stay.source.partition("/")[2]
-        record = PatientRecord.from_resources(line.resources, line.subject_id, context.end, encounter_id=encounter)
+        record = line.record_at(context.end, encounter)
         return record.current_stay.intensive_care if record.current_stay is not None else None
 
 

@@ -6,33 +6,17 @@ Labels come from the first, features from the second, and no code path leads fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from fhir_mapping import Coding, Condition, Instant, Medication, PatientRecord, Procedure, SiteMap, Stay, StayClass
+from fhir_mapping import Instant, PatientRecord, SiteMap, Stay, StayClass
 from fhir_mapping.core import parse_instant
 from fhir_mapping.resources import disposition
-from fhir_mapping.terminology import codings
+from risk_model.labels.events import EVENT_TYPES, EventReader, TimelineEvent
 
 Resource = dict[str, Any]
-# Later than everything in the data. A day before the calendar's end, so that time zones fit.
-_ALL_KNOWN = datetime(9999, 12, 30, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class TimelineEvent:
-    """A coded event. `time` is its date; an undated entry of a stay is known at the stay's end."""
-
-    kind: str
-    """`condition`, `procedure`, `medication`, `measurement` or `report`."""
-    time: datetime | None
-    codings: tuple[Coding, ...] = ()
-    concept: str | None = None
-    value: float | None = None
-    stay: str | None = None
-    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +32,26 @@ class PatientTimeline:
     death: Instant | None
     death_undated: bool
     stays: tuple[Stay, ...]
-    events: tuple[TimelineEvent, ...]
-    last: datetime | None
-    """The latest dated event of this patient."""
-    resources: tuple[Resource, ...] = field(repr=False, default=())
+    resources: tuple[Resource, ...] = field(repr=False)
+    _events: EventReader = field(repr=False)
 
     @classmethod
-    def of(cls, resources: Sequence[Resource], subject_id: str, site_map: SiteMap | None = None) -> PatientTimeline:
-        """Returns the timeline from all the resources of one patient. Raises FhirMappingError as PatientRecord does."""
-        record = PatientRecord.from_resources(resources, subject_id, _ALL_KNOWN, site_map=site_map, undated_known=True)
-        if site_map is not None:
-            resources = [site_map.translate(resource) for resource in resources]
-        patient = next(r for r in resources if r.get("resourceType") == "Patient" and r.get("id") == subject_id)
-        events = sorted(_events(record, resources), key=lambda e: (e.time is not None, e.time or _ALL_KNOWN, e.source))
-        times = [e.time for e in events if e.time is not None]
-        times += [moment for stay in record.stays for moment in (stay.start, stay.end) if moment is not None]
+    def of(
+        cls,
+        resources: Sequence[Resource],
+        subject_id: str,
+        site_map: SiteMap | None = None,
+        *,
+        well_formed: bool = False,
+    ) -> PatientTimeline:
+        """Returns the timeline from all the resources of one patient. Raises FhirMappingError as PatientRecord does.
+
+        `well_formed`: the resources were made here and are this patient's, so that those of a type need to be read only
+        when a predicate asks for their events.
+        """
+        read = EventReader(tuple(resources), subject_id, site_map, on_demand=well_formed)
+        record = read.record
+        patient = next(r for r in read.translated if r.get("resourceType") == "Patient" and r.get("id") == subject_id)
         death = parse_instant(patient.get("deceasedDateTime"))
         return cls(
             subject_id=subject_id,
@@ -71,10 +60,27 @@ class PatientTimeline:
             death=death,
             death_undated=death is None and patient.get("deceasedBoolean") is True,
             stays=record.stays,
-            events=tuple(events),
-            last=max(times, default=None),
-            resources=tuple(resources),
+            resources=read.translated,
+            _events=read,
         )
+
+    @property
+    def events(self) -> tuple[TimelineEvent, ...]:
+        """Every event, undated ones first, then in time order."""
+        return self._events.of(*EVENT_TYPES)
+
+    def events_of(self, *kinds: str) -> tuple[TimelineEvent, ...]:
+        """Returns the events of these kinds (see `TimelineEvent.kind`), in the same order."""
+        return self._events.of(*kinds)
+
+    @property
+    def last(self) -> datetime | None:
+        """The latest dated event of this patient, or beginning or end of a stay."""
+        return self._events.last()
+
+    def record_at(self, moment: datetime, encounter_id: str) -> PatientRecord:
+        """Returns the record of a stay as known then, of which only the stays may be used."""
+        return self._events.stays_at(moment, encounter_id)
 
     def died_in(self, stay: Stay) -> bool | None:
         """Whether the patient died in this stay; None if unknown (still running, death undated).
@@ -127,42 +133,3 @@ class PatientTimeline:
 
     def _last_stay(self) -> Stay | None:
         return self.stays[-1] if self.stays else None
-
-
-def _events(record: PatientRecord, resources: Sequence[Resource]) -> Iterator[TimelineEvent]:
-    ends = {stay.source: stay.end for stay in record.encounters}
-
-    def known(item: Condition | Procedure | Medication) -> datetime | None:
-        """Returns the end of the encounters that an undated entry belongs to, or of the one that lists it."""
-        found = record.known_from(item.source)
-        return ends.get(item.stay or "") if found is None or found.over is None else found.over
-
-    for condition in record.conditions:
-        when = condition.recorded or condition.onset or known(condition)
-        yield TimelineEvent("condition", when, condition.codings, stay=condition.stay, source=condition.source)
-    for procedure in record.procedures:
-        when = procedure.performed or known(procedure)
-        yield TimelineEvent("procedure", when, procedure.codings, stay=procedure.stay, source=procedure.source)
-    for drug in record.medications:
-        when = drug.start or known(drug)
-        yield TimelineEvent("medication", when, drug.codings, stay=drug.stay, source=drug.source)
-    for item in record.measurements:
-        yield TimelineEvent("measurement", item.time, (), item.concept, item.value, source=item.source)
-    for resource in resources:
-        if resource.get("resourceType") == "DiagnosticReport" and resource.get("status") in _REPORTED:
-            yield _report(resource)
-
-
-_REPORTED = frozenset({"final", "amended", "corrected", "appended", "preliminary"})
-
-
-def _report(resource: Resource) -> TimelineEvent:
-    """Returns a report with its own code and the codes of its conclusion."""
-    at = parse_instant(resource.get("issued")) or parse_instant(resource.get("effectiveDateTime"))
-    conclusions = resource.get("conclusionCode")
-    found = [*codings(resource.get("code"))]
-    for conclusion in conclusions if isinstance(conclusions, list) else ():
-        found.extend(codings(conclusion))
-    return TimelineEvent(
-        "report", None if at is None else at.latest, tuple(found), source=f"DiagnosticReport/{resource.get('id')}"
-    )

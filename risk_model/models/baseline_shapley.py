@@ -10,14 +10,13 @@ reference in the direction of its monotone constraint, the concept's value has t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import factorial
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -27,7 +26,7 @@ Floats = NDArray[np.float64]
 class LeafPaths:
     """Every leaf of an ensemble with the conditions on its path, arrays of shape (leaves, depth), padded at the end.
 
-    LeafPaths.of(booster, players).contributions(row, reference)
+    LeafPaths.of(trees, players).contributions(row, reference)
     """
 
     column: NDArray[np.int64]
@@ -43,10 +42,10 @@ class LeafPaths:
     players: int
 
     @classmethod
-    def of(cls, booster: Any, players: Sequence[int]) -> LeafPaths:
-        """Returns the leaves of an xgboost model; `players` is the concept's number of each column."""
-        model = orjson.loads(booster.save_raw("json"))["learner"]["gradient_booster"]["model"]
-        paths = [path for tree in model["trees"] for path in _paths(tree)]
+    def of(cls, trees: Iterable[Mapping[str, Any]], players: Sequence[int]) -> LeafPaths:
+        """Returns the leaves of trees in the layout of xgboost's JSON; `players` is the concept's number of each
+        column."""
+        paths = [path for tree in trees for path in _paths(tree)]
         depth = max((len(nodes) for _, nodes in paths), default=0) or 1
         shape = (len(paths), depth)
         column, threshold = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
@@ -111,7 +110,7 @@ def _tables(depth: int) -> tuple[Floats, Floats]:
 _Step = tuple[int, float, bool, bool]
 
 
-def _paths(tree: dict[str, Any]) -> list[tuple[float, tuple[_Step, ...]]]:
+def _paths(tree: Mapping[str, Any]) -> list[tuple[float, tuple[_Step, ...]]]:
     """Returns (value, steps) of each leaf of a tree in xgboost's JSON."""
     found = []
     waiting: list[tuple[int, tuple[_Step, ...]]] = [(0, ())]

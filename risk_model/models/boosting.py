@@ -71,22 +71,19 @@ def load_booster(path: Path) -> Any:
 
 
 def boost(
-    x: NDArray[np.float32],
+    columns: NDArray[np.float32],
     y: NDArray[np.float64],
     encoding: Encoding,
     parameters: Mapping[str, Any],
     threads: int,
-    *,
-    forget_notes: bool,
 ) -> Any:
-    """Returns a booster trained on the columns of `x`, which has shape (rows, inputs), NaN for unknown; `parameters`
-    are xgboost's, and `rounds`."""
+    """Returns a booster trained on columns (rows, columns), NaN for unknown; `parameters` are xgboost's, and
+    `rounds`."""
     settings = {key: value for key, value in parameters.items() if key != "rounds"}
     fixed = {
         "objective": "binary:logistic", "tree_method": "hist", "seed": 7, "nthread": threads,
         "monotone_constraints": encoding.constraints,
     }  # fmt: skip
-    columns = encoding.columns_of(forgetful(x, encoding.names, forget_notes))
     data = xgboost().DMatrix(columns, label=y, feature_names=encoding.column_names)
     return xgboost().train(settings | fixed, data, num_boost_round=parameters["rounds"])
 
@@ -113,9 +110,3 @@ def reference_rows(described: Sequence[Mapping[str, Any]]) -> NDArray[np.float32
     """
     rows = [[item.get(name) for item in described] for name in ("low", "median", "high")]
     return np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=np.float32)
-
-
-def margin(booster: Any, x: NDArray[np.float32], encoding: Encoding) -> NDArray[np.float64]:
-    """Returns the log-odds of each row of inputs, shape (rows,)."""
-    data = xgboost().DMatrix(encoding.columns_of(x), feature_names=encoding.column_names)
-    return np.asarray(booster.predict(data, output_margin=True), dtype=np.float64)

@@ -7,10 +7,8 @@ were trained on data without notes, so findings from notes are shown beside thei
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fhir_mapping import FeatureVector, PatientRecord
+from fhir_mapping import PatientRecord
 from knowledge_index import Encoder, Evidence
-from risk_model.core.artifacts import open_manifest, read_signed_json
+from risk_model.core.artifacts import open_manifest, predictor_file, read_signed_json
 from risk_model.core.errors import ModelArtifactError
 from risk_model.core.tasks import Task, question_of, task_of
-from risk_model.core.values import Abstention, Counterfactual, DataGap, Driver, NoteFindings, RiskEstimate, StageVoice
+from risk_model.core.values import Abstention, Counterfactual, Driver, NoteFindings, RiskEstimate, StageVoice
 from risk_model.features import inputs
 from risk_model.features.encoding import Encoding
 from risk_model.features.note_inputs import NOTE
@@ -31,23 +29,21 @@ from risk_model.features.note_measurements import NOTED
 from risk_model.first_stage import fusion
 from risk_model.first_stage.language_stage import LanguageStage
 from risk_model.first_stage.patient_opinions import asked_windows
-from risk_model.models.baseline_shapley import LeafPaths
-from risk_model.models.boosting import load_booster, margin, reference_rows, xgboost
 from risk_model.models.conformal import Conformal, categories_of
 from risk_model.models.eligibility import outside
 from risk_model.models.explanation import Explained, Explanation, counterfactuals, drivers
-from risk_model.models.model_files import opened_sources
+from risk_model.models.model_files import check_reads_alike, opened_encoding, opened_sources
 from risk_model.models.note_bounds import NOTE_BOUND, Bounded, within
-from risk_model.models.out_of_distribution import REFUSED, WARNED, Distribution, OutlierScore
+from risk_model.models.out_of_distribution import Distribution, OutlierScore
+from risk_model.models.outlier_words import abstention_of, cautions_of
+from risk_model.models.predictors import Contributions, Predictor, open_predictor
+from risk_model.models.reliability_interval import reliability_interval
+from risk_model.models.unknown_inputs import gaps, unlearned
 from risk_model.notes.rule_reader import LANGUAGE
 from risk_model.prompts.opinion import Opinions
 from risk_model.scores.by_task import comparators
 
-ALWAYS_KNOWN = 0.999
-_Z90 = 1.6448536269514722
-_NEIGHBOURS = 1
 _ROUNDING = 1e-9  # log-odds; a smaller sum of leaves is zero
-_SAME_MARGIN = 1e-3  # log-odds; sums of float32 differ in their last digits between machines
 _AT_ITS_BOUND = (
     "What a language model read in the notes would have moved this estimate further than it is allowed to; it was held "
     "at that bound."
@@ -64,10 +60,9 @@ class RiskModel:
     manifest: Mapping[str, Any]
     names: tuple[str, ...]
     folder: Path
-    _booster: Any
+    predictor: Predictor
     encoding: Encoding
-    _paths: Callable[[], LeafPaths]
-    """Read from the booster when the first estimate is explained."""
+    _contributions: Contributions
     conformal: Conformal | None = None
     distribution: Distribution | None = None
     sources: fusion.RowSources = fusion.NO_SOURCES
@@ -82,11 +77,11 @@ class RiskModel:
         """
         folder = Path(folder)
         manifest = open_manifest(folder)
-        booster = load_booster(folder / "model.ubj")
+        predictor = open_predictor(folder / predictor_file(manifest))
         names = tuple(item["name"] for item in manifest["inputs"])
-        encoding = _encoding(manifest, names, folder)
-        if (booster.feature_names or []) != encoding.column_names:
-            raise ModelArtifactError("its inputs are not those of the manifest", path=str(folder / "model.ubj"))
+        encoding = opened_encoding(manifest, names, folder)
+        if predictor.column_names != encoding.column_names:
+            raise ModelArtifactError("its inputs are not those of the manifest", path=str(folder / predictor.file))
         described = read_signed_json(folder, manifest, "distribution.json")
         try:
             conformal = Conformal.from_json(manifest["conformal"]) if "conformal" in manifest else None
@@ -94,9 +89,9 @@ class RiskModel:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelArtifactError(f"not written by this version: {error}", path=str(folder)) from None
         sources = opened_sources(folder, manifest, names, encoder)
-        _check_reads_alike(booster, encoding, manifest, folder)
-        paths = cache(lambda: LeafPaths.of(booster, encoding.players))
-        return cls(manifest, names, folder, booster, encoding, paths, conformal, distribution, sources)
+        check_reads_alike(predictor, encoding, manifest, folder)
+        contributions = predictor.contributions(encoding.players)
+        return cls(manifest, names, folder, predictor, encoding, contributions, conformal, distribution, sources)
 
     @property
     def task(self) -> str:
@@ -129,7 +124,7 @@ class RiskModel:
         bounded = self.bounded(answer.probability, row) if answer is not None and held else None
         probability = None if answer is None else answer.probability if bounded is None else bounded.probability
         stage, asks = self.sources.first_stage, self.asks
-        cautions = () if answer is None else _cautions(self._outlier_score(self._seen(row, findings)))
+        cautions = () if answer is None else cautions_of(self._outlier_score(self._seen(row, findings)))
         return RiskEstimate(
             task=self.task,
             subject_id=record.subject_id,
@@ -141,7 +136,7 @@ class RiskModel:
             reference=None if answer is None else answer.explanation.reference,
             contributions=() if answer is None else tuple(answer.explanation.contributions.items()),
             comparators=comparators(record, self.task),
-            gaps=self._gaps(row, vector),
+            gaps=gaps(self.manifest, row, vector),
             abstention=abstention,
             model_id=str(self.manifest["model_id"]),
             model_version=str(self.manifest["version"]),
@@ -235,8 +230,9 @@ class RiskModel:
         """Returns the model's row for a patient, shape (inputs,), and the abstention, or None."""
         row = fusion.row(reading, self.names, self.sources)
         outsider = outside(self.manifest["population"], reading.record, reading.vector)
-        refused = outsider or self._unlearned(row, reading.findings)
-        return row, refused or _unlike(self._outlier_score(self._seen(row, reading.findings)))
+        quiet = self._heeds_a_language_model(reading.findings)
+        refused = outsider or unlearned(self.manifest, row, without_notes=quiet)
+        return row, refused or abstention_of(self._outlier_score(self._seen(row, reading.findings)))
 
     def _seen(self, row: inputs.Row, findings: NoteFindings | None) -> inputs.Row:
         """Returns the row that the outlier score is computed from: without what a language model read, which must not
@@ -259,13 +255,8 @@ class RiskModel:
         return self._probabilities(self.encoding.columns_of(rows))
 
     def _probabilities(self, columns: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Returns calibrated probabilities of rows of columns. Their names are checked once, on opening."""
-        data = xgboost().DMatrix(columns, nthread=1)
-        raw = self._booster.predict(data, validate_features=False, output_margin=True)
-        return self._calibrated(np.asarray(raw, dtype=np.float64))
-
-    def _calibrated(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
         calibration = self.manifest["calibration"]
+        margin = self.predictor.margins(columns)
         return np.asarray(1 / (1 + np.exp(-(calibration["intercept"] + calibration["slope"] * margin))))
 
     def reference(self, row: inputs.Row) -> inputs.Row:
@@ -279,7 +270,7 @@ class RiskModel:
         concept that has one."""
         columns = self.encoding.columns_of(np.stack([row, self.reference(row)]))
         probability, reference = self._probabilities(columns).tolist()
-        found = self._paths().contributions(columns[0], columns[1]) * self.manifest["calibration"]["slope"]
+        found = self._contributions(columns[0], columns[1]) * self.manifest["calibration"]["slope"]
         contributions = dict(zip(self.encoding.concepts, found.tolist(), strict=True))
         kept = {name: part for name, part in contributions.items() if abs(part) > _ROUNDING}
         return Explanation(probability, reference, kept)
@@ -300,52 +291,12 @@ class RiskModel:
         """Returns the 90 % interval: the outcome rates to expect among groups of patients with such an estimate (see
         `conformal`).
 
-        It describes groups, not whether this patient will have the outcome. Models without conformal thresholds return
-        the Wilson interval of the rate among the most similar out-of-fold patients; rows of one patient count as one.
+        It describes groups, not whether this patient will have the outcome. See `reliability_interval` for models
+        without conformal thresholds.
         """
         if self.conformal is not None:
             return self.conformal.interval(probability)
-        bins: Sequence[Mapping[str, float]] = self.manifest["reliability"]
-        nearest = min(range(len(bins)), key=lambda i: abs(bins[i]["probability"] - probability))
-        near = bins[max(0, nearest - _NEIGHBOURS) : nearest + _NEIGHBOURS + 1]
-        rows, outcomes = sum(b["patients"] for b in near), sum(b["outcomes"] for b in near)
-        share = self.manifest["patients"] / self.manifest["rows"]
-        low, high = _wilson(outcomes * share, rows * share)
-        return min(low, probability), max(high, probability)
-
-    def _gaps(self, row: inputs.Row, vector: FeatureVector) -> tuple[DataGap, ...]:
-        """Returns the concepts that are unknown here though most training patients had them."""
-        gaps: dict[str, str] = {}
-        usual: dict[str, float] = {}
-        known: set[str] = set()
-        for item, value in zip(self.manifest["inputs"], row, strict=True):
-            concept = inputs.gap_of(item["name"])
-            usual[concept] = max(usual.get(concept, 0.0), item["known"])
-            if np.isfinite(value):
-                known.add(concept)
-        for concept, share in usual.items():
-            if concept not in known and share >= 0.25:
-                gaps[concept] = vector.unknown.get(f"{concept}.last", "unknown")
-        return tuple(DataGap(inputs.label_of(concept), reason) for concept, reason in gaps.items())
-
-    def _unlearned(self, row: inputs.Row, findings: NoteFindings | None) -> Abstention | None:
-        """Returns an abstention if an input is unknown that was always known in training: no tree has been trained on
-        its absence.
-
-        Missing answers of a language model do not count: it cannot make the model abstain.
-        """
-        said = self._heeds_a_language_model(findings)
-        missing = {
-            inputs.label_of(inputs.concept_of(item["name"]))
-            for item, value in zip(self.manifest["inputs"], row, strict=True)
-            if item["known"] >= ALWAYS_KNOWN and not np.isfinite(value)
-            if not (said and fusion.moved_by_notes(item["name"]))
-        }
-        if not missing:
-            return None
-        named = ", ".join(sorted(missing)[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        reason = f"Inputs that the model needs are not known: {named}."
-        return Abstention("input-unknown", reason)
+        return reliability_interval(self.manifest, probability)
 
 
 def _by_language_model(findings: NoteFindings | None) -> bool:
@@ -361,70 +312,6 @@ class _Answer:
     @property
     def probability(self) -> float:
         return self.explanation.probability
-
-
-def _encoding(manifest: Mapping[str, Any], names: Sequence[str], folder: Path) -> Encoding:
-    """Returns the encoding of a model's inputs; the plain one for a model trained before there were encodings. Raises
-    ModelArtifactError for an encoding that is not valid."""
-    if "encoding" not in manifest:
-        return Encoding.plain(names)
-    try:
-        return Encoding.from_json(names, manifest["encoding"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelArtifactError(
-            f"not an encoding of this version: {error}; train the model again", path=str(folder)
-        ) from None
-
-
-def _check_reads_alike(booster: Any, encoding: Encoding, manifest: Mapping[str, Any], folder: Path) -> None:
-    """Raises ModelArtifactError if the model gives the manifest's made-up patients other log-odds than when it was
-    saved: then this xgboost reads the file differently."""
-    expected = manifest.get("reference_margins")
-    if expected is None:  # a folder of an earlier version
-        return
-    found = margin(booster, reference_rows(manifest["inputs"]), encoding)
-    if not np.allclose(found, expected, rtol=0, atol=_SAME_MARGIN):
-        raise ModelArtifactError(
-            f"its reference predictions come out differently with xgboost {xgboost().__version__}: install the version "
-            "it was trained with, or train it again",
-            path=str(folder / "model.ubj"),
-        )
-
-
-def _unlike(outlier: OutlierScore | None) -> Abstention | None:
-    if outlier is None or outlier.verdict != "outlier":
-        return None
-    least = f"{1 / REFUSED:,.0f}"
-    words = f"This patient's values are further from those the model learned from than 1 in {least} of its own patients"
-    return Abstention("unlike-training", f"{words}{_mostly(outlier)}.")
-
-
-def _cautions(outlier: OutlierScore | None) -> tuple[str, ...]:
-    if outlier is None or outlier.verdict == "typical":
-        return ()
-    words = f"Values like these are rare among the patients the model learned from (1 in {1 / WARNED:.0f})"
-    return (f"{words}{_mostly(outlier)}. Read the estimate with more care.",)
-
-
-def _mostly(outlier: OutlierScore) -> str:
-    labels = (inputs.label_of(concept) for concept in outlier.concepts)
-    # Labels begin with a capital, which only abbreviations keep in a sentence.
-    named = ", ".join(label if label[1:2].isupper() else label[:1].lower() + label[1:] for label in labels)
-    return f"; most of all: {named}" if named else ""
-
-
-def _wilson(events: float, n: float) -> tuple[float, float]:
-    """Returns the Wilson score interval at 90 %.
-
-    >>> low, high = _wilson(10, 100)
-    >>> round(low, 3), round(high, 3)
-    (0.061, 0.16)
-    """
-    if n == 0:
-        return 0.0, 1.0
-    p, z = events / n, _Z90
-    centre, spread = (p + z * z / (2 * n)), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
 
 
 def shipped_folder(task: str) -> Path:

@@ -21,6 +21,7 @@ from risk_model.core.values import Abnormality, Counterfactual, Driver
 from risk_model.features import inputs
 from risk_model.features.encoding import scale_of
 from risk_model.features.normal_ranges import as_measured, normal_range
+from risk_model.features.stay_medications import PREFIX as STAY_MEDICATION
 
 MAX_DRIVERS = 8
 MAX_COUNTERFACTUALS = 3
@@ -218,6 +219,8 @@ def format_driver_value(
         return f"{100 / (1 + exp(-values[known[0]])):.0f} % by the notes alone"
     if concept.endswith("_embedding"):
         return "as embedded"
+    if concept.startswith(STAY_MEDICATION):
+        return "ordered or given" if values[known[0]] else "none"
     if concept in _FLAGS:
         return "yes" if values[known[0]] else "no"
     last = vector.values.get(f"{concept}.last") or vector.values.get(f"{concept}.count")

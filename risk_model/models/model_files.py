@@ -1,4 +1,5 @@
-"""Files of a model folder that compute inputs: heads, a first stage, a rubric. Their hashes are checked before opening.
+"""Opens what surrounds a predictor in a model folder: its encoding, heads, a first stage, a rubric. Hashes are checked
+before.
 
 opened_sources(folder, open_manifest(folder), names)
 """
@@ -9,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from knowledge_index import Encoder
 from knowledge_index.encoders import encoder_named
 from risk_model.core.artifacts import read_signed_json
 from risk_model.core.errors import ModelArtifactError, TaskDefinitionError
 from risk_model.features import inputs
+from risk_model.features.encoding import Encoding
 from risk_model.features.note_inputs import NOTE
 from risk_model.features.note_measurements import NOTED
 from risk_model.features.rubrics import PREFIX as RUBRIC
@@ -21,8 +25,11 @@ from risk_model.features.rubrics import Rubric, parse_rubric
 from risk_model.first_stage import fusion
 from risk_model.first_stage.language_stage import LanguageStage
 from risk_model.first_stage.note_stage import FILE, FORMAT, LANGUAGE_MODEL, REGRESSION, NoteStage
+from risk_model.models.boosting import reference_rows, xgboost
+from risk_model.models.predictors import Predictor
 
 RUBRIC_FILE = "rubric.yaml"
+_SAME_MARGIN = 1e-3  # sums of float32 differ in their last digits between machines
 
 
 def opened_sources(
@@ -43,6 +50,34 @@ def opened_sources(
         encoder = encoder or encoder_named(str(manifest.get("encoder")))
         _check_encoder(manifest.get("encoder_fingerprint"), encoder, folder)
     return fusion.RowSources(heads, encoder, rubric, stage)
+
+
+def opened_encoding(manifest: Mapping[str, Any], names: Sequence[str], folder: Path) -> Encoding:
+    """Returns the encoding of a model's inputs; the plain one for a model trained before there were encodings. Raises
+    ModelArtifactError for an encoding that is not valid."""
+    if "encoding" not in manifest:
+        return Encoding.plain(names)
+    try:
+        return Encoding.from_json(names, manifest["encoding"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelArtifactError(
+            f"not an encoding of this version: {error}; train the model again", path=str(folder)
+        ) from None
+
+
+def check_reads_alike(predictor: Predictor, encoding: Encoding, manifest: Mapping[str, Any], folder: Path) -> None:
+    """Raises ModelArtifactError if the model gives the manifest's made-up patients other margins than when it was
+    saved: then this version, or its xgboost, reads the file differently."""
+    expected = manifest.get("reference_margins")
+    if expected is None:  # a folder of an earlier version
+        return
+    found = predictor.margins(encoding.columns_of(reference_rows(manifest["inputs"])))
+    if not np.allclose(found, expected, rtol=0, atol=_SAME_MARGIN):
+        raise ModelArtifactError(
+            f"its reference predictions come out differently with xgboost {xgboost().__version__}: install the version "
+            "it was trained with, or train it again",
+            path=str(folder / predictor.file),
+        )
 
 
 def _check_encoder(made_by: object, encoder: Encoder, folder: Path) -> None:

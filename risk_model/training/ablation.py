@@ -14,16 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import atomic_folder, check_writable, write_json
+from artifact_store import atomic_folder, write_json
 from fhir_mapping.terminology import definitions
+from risk_model.core.artifacts import check_new_folder
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.dataset import Dataset
 from risk_model.evaluation.metrics import auprc, auroc, brier, logistic_fit, sigmoid
+from risk_model.features.encoding import Encoding
+from risk_model.features.stay_medications import PREFIX
 from risk_model.first_stage.training_rows import FOLDS, TrainingRows, patient_folds
 from risk_model.reports import figures
 from risk_model.reports.templating import render
-from risk_model.training.baselines import Learner, learners
+from risk_model.training import sequence_model
 from risk_model.training.fit import parameters_for
+from risk_model.training.learners import Learner, learners
 
 Floats = NDArray[np.float64]
 Say = Callable[[str], None]
@@ -52,7 +56,7 @@ def block_of(name: str) -> str:
         return "notes"
     if head.startswith(_DIAGNOSES):
         return "diagnoses"
-    if head.startswith("medication"):
+    if head.startswith(("medication", PREFIX)):
         return "medications"
     if head in {"age", "sex"}:
         return "age and sex"
@@ -69,19 +73,24 @@ def ablate(
 ) -> dict[str, Any]:
     """Returns the comparison: each contender's figures, and its difference from the first learner.
 
-    `names` are learners; the first is fitted again without each block of inputs. Raises TrainingError for unknown
-    names, and for a cohort that is unusable for training.
+    `names` are learners, of `LEARNERS` or `lstm`; the first of `LEARNERS` is fitted again without each block of inputs.
+    Raises TrainingError for unknown names, and for a cohort that is unusable for training.
     """
     cohort = study.cohort
     cohort.check()
     cohort = cohort.select([name for name in cohort.names if name not in cohort.constants()])
     if not cohort.names:
         raise TrainingError("every input is the same in all rows; there is nothing to learn from")
-    found, missing = learners(names, parameters_for(cohort))
+    found, missing = learners([name for name in names if name != sequence_model.NAME], parameters_for(cohort))
+    if sequence_model.NAME in names and (reason := sequence_model.why_not(study.series)) is not None:
+        missing[sequence_model.NAME] = reason
     if not found:
         raise TrainingError("; ".join(f"{name}: {why}" for name, why in missing.items()) or "no learner given")
     fold = patient_folds(cohort.patients, FOLDS, cohort.y)
-    contenders = [*_by_learner(found, cohort, fold, say), *_by_block(found[0], cohort, fold, say)]
+    contenders = _by_learner(found, cohort, fold, say)
+    if sequence_model.NAME in names and sequence_model.NAME not in missing:
+        contenders.append(_by_sequence(study, cohort, fold, say))
+    contenders += _by_block(found[0], cohort, fold, say)
     contenders += [Contender(name, "score", scores) for name, scores in study.comparators.items()]
     say(f"{bootstraps:,} paired resamples of {len(set(cohort.patients))} patients")
     return {
@@ -95,19 +104,26 @@ def ablate(
         "measured_on": "out of fold by patient; settings chosen within the other folds",
         "bootstraps": bootstraps,
         "contenders": _measured(contenders, cohort, fold, bootstraps),
-        "not_compared": missing | _NOT_COMPARED,
+        "not_compared": missing,
     }
-
-
-_NOT_COMPARED = {"lstm": "not implemented", "transformer": "not implemented; see `riskcards benchmark ehr-encoders`"}
 
 
 def _by_learner(found: Sequence[Learner], cohort: TrainingRows, fold: NDArray[np.int64], say: Say) -> list[Contender]:
     made = []
     for learner in found:
         say(f"learner: {learner.name}")
-        made.append(Contender(learner.name, "learner", learner.held_out(cohort.x, cohort.y, cohort.patients, fold)))
+        made.append(Contender(learner.name, "learner", _held_out(learner, cohort, cohort.x, fold)))
     return made
+
+
+def _by_sequence(study: Dataset, cohort: TrainingRows, fold: NDArray[np.int64], say: Say) -> Contender:
+    """Returns the sequence model; beside the series it gets the inputs that are no measurements."""
+    say(f"learner: {sequence_model.NAME}")
+    concepts = definitions().concepts
+    others = [place for place, name in enumerate(cohort.names) if name.partition(".")[0] not in concepts]
+    series = np.zeros((len(cohort.y), 1, 0), np.float32) if study.series is None else study.series
+    scores = sequence_model.held_out(series, cohort.x[:, others], cohort.y, cohort.patients, fold, say)
+    return Contender(sequence_model.NAME, "learner", scores)
 
 
 def _by_block(learner: Learner, cohort: TrainingRows, fold: NDArray[np.int64], say: Say) -> list[Contender]:
@@ -115,9 +131,15 @@ def _by_block(learner: Learner, cohort: TrainingRows, fold: NDArray[np.int64], s
     for block, places in blocks.items() if len(blocks) > 1 else ():
         say(f"without: {block} ({len(places)} inputs)")
         kept = np.setdiff1d(np.arange(len(cohort.names)), places)
-        scores = learner.held_out(cohort.x[:, kept], cohort.y, cohort.patients, fold)
+        scores = _held_out(learner, cohort, cohort.x[:, kept], fold)
         made.append(Contender(f"{learner.name} without {block}", "inputs", scores))
     return made
+
+
+def _held_out(learner: Learner, cohort: TrainingRows, x: NDArray[np.float32], fold: NDArray[np.int64]) -> Floats:
+    """Returns the scores by inputs as they are, without directions: what is compared are the learners."""
+    plain = Encoding.plain([f"f{place}" for place in range(x.shape[1])])
+    return learner.held_out(x, cohort.y, cohort.patients, fold, plain)
 
 
 def _blocks(cohort: TrainingRows) -> dict[str, NDArray[np.int64]]:
@@ -173,9 +195,7 @@ def _calibrated(y: Floats, scores: Floats, fold: NDArray[np.int64]) -> Floats:
 
 def write_ablation(document: dict[str, Any], out: Path) -> None:
     """Writes ablation.json and ablation.html. Raises TrainingError where `out` is not empty."""
-    check_writable(out)
-    if out.exists() and any(out.iterdir()):
-        raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
+    check_new_folder(out)
     with atomic_folder(out) as coming:
         write_json(coming / "ablation.json", document)
         (coming / "ablation.html").write_text(_page(document), "utf-8")

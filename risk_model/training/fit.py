@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from artifact_store import atomic_folder, check_writable
+from artifact_store import atomic_folder
 from risk_model.cohorts.labelled_cohort import LabelledCohort
-from risk_model.core.artifacts import sign
+from risk_model.core.artifacts import check_new_folder, sign
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import READMISSION_30D
 from risk_model.evaluation.cohorts_seen import dataset_fingerprint, seen
@@ -28,6 +28,7 @@ from risk_model.models.note_bounds import NOTE_BOUND
 from risk_model.notes.rule_reader import LANGUAGE
 from risk_model.reports.model_cards import local_texts, training_card
 from risk_model.training.gradient_boosting import DEFAULT_PARAMETERS, PARAMETERS, Fit, fit, save
+from risk_model.training.learners import DEFAULT
 from risk_model.training.usefulness import caution, why_useless
 
 OFTEN_KNOWN = 0.8
@@ -50,6 +51,8 @@ def build_model(
     bootstraps: int = 1000,
     first_stage: StageToFit | None = None,
     parameters: Mapping[str, Any] | None = None,
+    learner: str = DEFAULT,
+    search: bool = False,
     force: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -63,13 +66,19 @@ def build_model(
     Raises TrainingError where `out` is not empty, the cohort is unusable, or the model is useless (`why_useless`); with
     `force` a useless one is saved, and its card and manifest say so.
     """
-    check_writable(out)
-    if out.exists() and any(out.iterdir()):
-        raise TrainingError(f"{out}: not empty; nothing is overwritten, choose a new folder for --out")
+    check_new_folder(out)
     also = () if first_stage is None else (first_stage.block(study.cohort),)
     bound = NOTE_BOUND if _has_a_language_model(sources, first_stage) else None
     chosen = dict(parameters or parameters_for(study.cohort))
-    fitted = fit(study.cohort, progress=say, parameters=chosen, also=also, note_bound=bound)
+    fitted = fit(
+        study.cohort,
+        progress=say,
+        parameters=chosen,
+        also=also,
+        note_bound=bound,
+        learner=learner,
+        search=search,
+    )
     rows = out_of_fold(study, fitted)
     document = evaluate(rows, bootstraps=bootstraps, progress=say)
     useless, version = why_useless(fitted, document), version_of(fitted)
@@ -126,8 +135,8 @@ def parameters_for(cohort: TrainingRows) -> dict[str, Any]:
 
 
 def version_of(fitted: Fit) -> str:
-    """Returns the version of a new model: `1+` and a digest of its trees and calibration."""
-    digest = hashlib.sha256(bytes(fitted.booster.save_raw("ubj")) + repr(fitted.calibration).encode())
+    """Returns the version of a new model: `1+` and a digest of its predictor and calibration."""
+    digest = hashlib.sha256(fitted.predictor.to_bytes() + repr(fitted.calibration).encode())
     return f"1+{digest.hexdigest()[:8]}"
 
 
@@ -154,7 +163,7 @@ def population_of(cohort: TrainingRows, asked: TaskDefinition) -> dict[str, Any]
     """Returns the eligibility criteria: the ages, hours and inputs of the training patients."""
     known = dict(zip(cohort.names, np.isfinite(cohort.x).mean(axis=0).tolist(), strict=True))
     others = {"sex", "group", "reason", "disease", "admitted_from", "discharged_to", "finding", "note", "rubric"}
-    tables = ("comorbidity_", "medication_")
+    tables = ("comorbidity_", "medication_", "stay_medication_")
     plain = [n for n in cohort.names if "." in n and n.partition(".")[0] not in others and not n.startswith(tables)]
     needs = sorted(
         (n for n in plain if known[n] >= OFTEN_KNOWN and n.endswith((".last", ".count", "_365d"))),

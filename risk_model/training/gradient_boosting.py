@@ -1,4 +1,4 @@
-"""Fitting stage 2: gradient boosting, cross-fitted by patient, calibrated out of fold, saved without pickle."""
+"""Fitting stage 2: a learner, cross-fitted by patient, calibrated out of fold, saved without pickle."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from risk_model.evaluation.metrics import logistic_fit
 from risk_model.features.encoding import Encoding, encoding_for
 from risk_model.first_stage.fusion import Block, Fused, Head, Learned, cross_fit, moved_by_notes, without_notes
 from risk_model.first_stage.training_rows import FOLDS, TrainingRows, patient_folds
-from risk_model.models.boosting import boost, forgetful, margin, reference_rows
+from risk_model.models.boosting import forgetful, reference_rows
 from risk_model.models.conformal import Conformal, categories_of
 from risk_model.models.note_bounds import within
 from risk_model.models.out_of_distribution import Distribution
+from risk_model.models.predictors import Predictor
+from risk_model.training.learners import DEFAULT, Learner, learner_named
 
 BINS = 40
 _NAMED = 8  # inputs that a message lists
@@ -47,17 +49,17 @@ DEFAULT_PARAMETERS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted model: the booster, its calibration (intercept, slope on the log-odds), out-of-fold probabilities.
+    """A fitted model: the predictor, its calibration (intercept, slope on the margin), out-of-fold probabilities.
 
-    A row's out-of-fold probability comes from a first stage, a booster and a calibration that never saw its patient.
+    A row's out-of-fold probability comes from a first stage, a predictor and a calibration that never saw its patient.
     """
 
-    booster: Any
+    predictor: Predictor
     calibration: tuple[float, float]
     out_of_fold: NDArray[np.float64]
     parameters: Mapping[str, Any]
     names: tuple[str, ...]
-    """Inputs of the cohort that were used; the booster's own names go on with the columns of stage 1."""
+    """Inputs of the cohort that were used; the inputs of the model go on with the columns of stage 1."""
     dropped: tuple[str, ...]
     """Inputs left out because they were constant."""
     heads: tuple[Head, ...]
@@ -72,6 +74,7 @@ class Fit:
     encoding: Encoding = field(default_factory=lambda: encoding_for("", ()))
     medians: tuple[float | None, ...] = ()
     """Median of each input of the encoding among the training rows; None if it is never known."""
+    learner: str = DEFAULT
 
     @property
     def row_names(self) -> tuple[str, ...]:
@@ -86,15 +89,22 @@ def fit(
     parameters: Mapping[str, Any] | None = None,
     also: Sequence[Block] = (),
     note_bound: float | None = None,
+    learner: str = DEFAULT,
+    search: bool = False,
 ) -> Fit:
     """Cross-fit by patient, calibrate on the out-of-fold log-odds (Platt), then fit once on everything.
+
+    `parameters` are those of boosting. With `search` the settings of the learner are chosen by cross-validation: for
+    each fold within the others, and once on all rows for the model that is kept.
 
     `also` are further first stages. With `note_bound` out-of-fold probabilities are held that near, in log-odds, to
     what the same model says without notes, as they are in service where a language model reads (see `note_bounds`): so
     are then the prediction sets, the intervals and all metrics that are made of them.
 
     Raises TrainingError if the cohort is unusable for training: no outcomes, too few, or a fold with one class only.
+    Also for a learner that is unknown or not installed.
     """
+    method = learner_named(learner, dict(parameters or PARAMETERS.get(cohort.task, DEFAULT_PARAMETERS)))
     cohort.check()
     dropped = cohort.constants()
     if dropped:
@@ -103,18 +113,19 @@ def fit(
     cohort = cohort.select([name for name in cohort.names if name not in dropped])
     if not cohort.names and not cohort.blocks:
         raise TrainingError("every input is the same in all rows; there is nothing to learn from")
-    parameters = dict(parameters or PARAMETERS.get(cohort.task, DEFAULT_PARAMETERS))
     threads = threads if cohort.x.size > _WORTH_THREADS else 1
     fold = patient_folds(cohort.patients, FOLDS, cohort.y)
     raw, without = _held_out(
-        cohort, fold, parameters, threads=threads, progress=progress, also=also, forget_notes=note_bound is not None
-    )
+        cohort, fold, method, threads=threads, progress=progress, also=also, forget_notes=note_bound is not None,
+        search=search,
+    )  # fmt: skip
     calibration = logistic_fit(cohort.y, raw)
     progress("all rows")
     fused = _fused(cohort, np.ones(len(cohort.y), bool), fold, also)
     x = np.hstack([cohort.x, fused.columns])
     encoding = encoding_for(cohort.task, (*cohort.names, *fused.names))
-    booster = boost(x, cohort.y, encoding, parameters, threads, forget_notes=note_bound is not None)
+    settings = method.chosen(x, cohort.y, cohort.patients, encoding) if search else method.grid[0]
+    predictor = method.fit(x, cohort.y, encoding, settings, threads, forget_notes=note_bound is not None)
     probability = _cross_calibrated(cohort.y, raw, fold, raw)
     if note_bound is not None:
         probability = held(probability, _cross_calibrated(cohort.y, raw, fold, without), note_bound)
@@ -126,9 +137,9 @@ def fit(
     distribution = Distribution.fit(cohort.names, recorded, fold)
     known = np.isfinite(forgetful(fused.columns, fused.names, note_bound is not None)).mean(axis=0).tolist()
     return Fit(
-        booster, calibration, probability, parameters, cohort.names, dropped, fused.heads, fold, conformal,
+        predictor, calibration, probability, settings, cohort.names, dropped, fused.heads, fold, conformal,
         distribution, note_bound, tuple(zip(fused.names, known, strict=True)), fused.learned[len(cohort.blocks) :],
-        encoding, tuple(_median(column) for column in x.T),
+        encoding, tuple(_median(column) for column in x.T), learner,
     )  # fmt: skip
 
 
@@ -142,25 +153,27 @@ def held_out_margins(
     learn: NDArray[np.bool_] | None = None,
     also: Sequence[Block] = (),
 ) -> NDArray[np.float64]:
-    """Log-odds of each row, shape (n,), from heads and a booster that saw no row of its fold; not yet calibrated.
+    """Log-odds of each row, shape (n,), from heads and boosted trees that saw no row of its fold; not yet calibrated.
 
     `learn` are the rows that may be learned from, all by default; `also` are further first stages, fitted anew for each
     fold as the cohort's own are. Folds may be anything that keeps a patient's rows together: `patient_folds`, or one
     hospital each. Raises TrainingError for a fold that holds, or leaves, one class only.
     """
-    return _held_out(cohort, fold, parameters, threads=threads, progress=progress, learn=learn, also=also)[0]
+    method = learner_named(DEFAULT, parameters)
+    return _held_out(cohort, fold, method, threads=threads, progress=progress, learn=learn, also=also)[0]
 
 
 def _held_out(
     cohort: TrainingRows,
     fold: NDArray[np.int64],
-    parameters: Mapping[str, Any],
+    method: Learner,
     *,
     threads: int,
     progress: Callable[[str], None],
     learn: NDArray[np.bool_] | None = None,
     also: Sequence[Block] = (),
     forget_notes: bool = False,
+    search: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(log-odds of each row, log-odds of the same row without anything from notes), as `held_out_margins`."""
     raw, without = np.zeros(len(cohort.y)), np.zeros(len(cohort.y))
@@ -173,9 +186,11 @@ def _held_out(
         x, names = np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names)
         encoding = encoding_for(cohort.task, names)
         used = inside if learn is None else inside & learn
-        booster = boost(x[used], cohort.y[used], encoding, parameters, threads, forget_notes=forget_notes)
-        raw[outside] = margin(booster, x[outside], encoding)
-        without[outside] = margin(booster, without_notes(names, x[outside]), encoding)
+        people = [patient for patient, kept in zip(cohort.patients, used, strict=True) if kept]
+        settings = method.chosen(x[used], cohort.y[used], people, encoding) if search else method.grid[0]
+        predictor = method.fit(x[used], cohort.y[used], encoding, settings, threads, forget_notes=forget_notes)
+        raw[outside] = predictor.margins(encoding.columns_of(x[outside]))
+        without[outside] = predictor.margins(encoding.columns_of(without_notes(names, x[outside])))
     return raw, without
 
 
@@ -222,7 +237,7 @@ def predict(result: Fit, cohort: TrainingRows) -> NDArray[np.float64]:
     x = cohort.select(result.names).x
     vectors = {block.source: block.vectors for block in cohort.blocks}
     columns = [head(vectors[head.source])[:, None] for head in result.heads]
-    raw = margin(result.booster, np.hstack([x, *columns]), result.encoding)
+    raw = result.predictor.margins(result.encoding.columns_of(np.hstack([x, *columns])))
     return np.asarray(1 / (1 + np.exp(-(result.calibration[0] + result.calibration[1] * raw))))
 
 
@@ -248,16 +263,16 @@ def save(
     facts: Mapping[str, Any] | None = None,
     documents: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the model (XGBoost's own format), what training patients looked like, the card, and the manifest.
+    """Write the model (its predictor's own file), what training patients looked like, the card, and the manifest.
 
     `facts` are further keys of the manifest, for example the encoder that the heads' vectors came from; `documents`
     further files of the folder, signed as the others are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.ubj").write_bytes(result.booster.save_raw("ubj"))
+    (folder / result.predictor.file).write_bytes(result.predictor.to_bytes())
     write_json(folder / "card.json", card)
     write_json(folder / "distribution.json", result.distribution.to_json(), indent=False)
-    names = ["model.ubj", "card.json", "distribution.json"]
+    names = [result.predictor.file, "card.json", "distribution.json"]
     if result.heads:
         write_json(folder / "heads.json", [head.to_json() for head in result.heads], indent=False)
         names.append("heads.json")
@@ -273,7 +288,7 @@ def save(
         "task": cohort.task,
         "inputs": described,
         "encoding": result.encoding.to_json(),
-        "reference_margins": margin(result.booster, reference_rows(described), result.encoding).tolist(),
+        "reference_margins": result.predictor.margins(result.encoding.columns_of(reference_rows(described))).tolist(),
         "dropped": list(result.dropped),
         "calibration": {"intercept": result.calibration[0], "slope": result.calibration[1]},
         "reliability": reliability(cohort.y, result.out_of_fold),
@@ -282,6 +297,7 @@ def save(
         "rows": len(cohort.y),
         "patients": len(set(cohort.patients)),
         "outcomes": int(cohort.y.sum()),
+        "learner": result.learner,
         "parameters": dict(result.parameters),
         "population": dict(population),
         **(facts or {}),

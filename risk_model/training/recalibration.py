@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import atomic_folder, check_writable, sha256_of, write_json
+from artifact_store import atomic_folder, sha256_of, write_json
 from risk_model.cohorts.labelled_cohort import LabelledCohort
-from risk_model.core.artifacts import open_manifest, sign
+from risk_model.core.artifacts import check_new_folder, open_manifest, sign
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.cohorts_seen import all_seen, seen
 from risk_model.evaluation.evaluate import CohortPredictions, predicted_rows
@@ -96,9 +96,7 @@ def write_recalibrated(
 
     Raises TrainingError when there are too few outcomes, or `out` is not empty.
     """
-    check_writable(out)
-    if out.exists() and any(out.iterdir()):
-        raise TrainingError(f"{out}: not empty; a new version gets a folder of its own")
+    check_new_folder(out)
     rows = predicted_rows(model, answers)
     change = recalibrate(rows)
     say(f"{change.method}: intercept {change.intercept:+.3f}, slope {change.slope:.3f}")

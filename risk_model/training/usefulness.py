@@ -16,8 +16,8 @@ def why_useless(fitted: Fit, metrics: Mapping[str, Any]) -> str | None:
 
     `metrics` are those of the rows out of fold.
     """
-    if not fitted.booster.get_score(importance_type="weight"):
-        return f"the model has no split: it gives every patient the same estimate; {_MORE}"
+    if fitted.predictor.is_constant:
+        return f"the model has no split or weight: it gives every patient the same estimate; {_MORE}"
     ranking, slope = float(metrics["auroc"]["value"]), float(metrics["calibration_slope"]["value"])
     if ranking <= 0.5 or fitted.calibration[1] <= 0:
         return (

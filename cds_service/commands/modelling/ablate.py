@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 import orjson
 
+from cds_service.commands.modelling.learners import LEARNERS
 from cds_service.commands.shared.model_sources import READER_HELP, counting, open_sources, report_line
 
-LEARNERS = ("xgboost", "lightgbm", "logistic-regression", "random-forest", "balanced-random-forest")
+COMPARED = (*LEARNERS, "lstm")
 
 
 @click.command(name="ablate")
@@ -19,7 +20,7 @@ LEARNERS = ("xgboost", "lightgbm", "logistic-regression", "random-forest", "bala
 )  # fmt: skip
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder; new or empty.")
 @click.option(
-    "--learner", "learners", multiple=True, type=click.Choice(LEARNERS),
+    "--learner", "learners", multiple=True, type=click.Choice(COMPARED),
     help="A learner to compare; repeat. The first is the reference.  [default: all]",
 )  # fmt: skip
 @click.option("--note-reader", help=f"Also use findings in notes as input, read by {READER_HELP}")
@@ -42,19 +43,23 @@ def command(
 
     OUT gets ablation.json and ablation.html: AUROC, AUPRC and Brier score in one table, and the differences from the
     first learner with 95 % intervals in one picture, by paired resamples of patients. An interval that holds 0 means
-    that these patients do not show a difference. `riskcards train` uses xgboost.
+    that these patients do not show a difference. `riskcards train --learner` takes any but lstm, a recurrent network
+    over the measurements of the last two days, which needs the extra [llm] and is only compared.
     """
     from risk_model import LabelledCohort
+    from risk_model.core import check_new_folder
     from risk_model.evaluation import read_training_dataset
     from risk_model.reports import require_matplotlib
     from risk_model.training import ablate, write_ablation
 
     require_matplotlib()
+    check_new_folder(out)
+    chosen = learners or COMPARED
     labelled = LabelledCohort.open(cohort)
     sources = open_sources(None, note_reader, evidence=False, beside=out)
     with counting("rows read") as progress:
-        study = read_training_dataset(labelled, labelled.task, sources, progress)
-    found = ablate(study, learners or LEARNERS, bootstraps=bootstraps, say=report_line)
+        study = read_training_dataset(labelled, labelled.task, sources, progress, series="lstm" in chosen)
+    found = ablate(study, chosen, bootstraps=bootstraps, say=report_line)
     write_ablation(found, out)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())

@@ -46,12 +46,14 @@ def command(
     with the configuration of Seismometer (docs/exports.md). OUT must be new or empty.
     """
     from risk_model import LabelledCohort, RiskModel
+    from risk_model.core import check_new_folder
     from risk_model.evaluation import parquet_available, predict_cohort, write_evaluation
     from risk_model.reports import require_matplotlib
 
     require_matplotlib()
     if seismometer and not parquet_available():
         raise click.UsageError("--seismometer writes parquet: pip install 'riskcards[meds]'")
+    check_new_folder(out)
     opened = RiskModel.open(model)
     labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage_of(opened))
     with counting("rows read") as progress:

@@ -33,11 +33,13 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
     and after, "after" cross-fitted by patient. Never automatic: compare, then configure the service to use it.
     """
     from risk_model import LabelledCohort, RiskModel
+    from risk_model.core import check_new_folder
     from risk_model.evaluation import predict_cohort
     from risk_model.reports import require_matplotlib
     from risk_model.training import write_recalibrated
 
     require_matplotlib()
+    check_new_folder(out)
     opened = RiskModel.open(model)
     labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage_of(opened))
     with counting("rows read") as progress:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
 from cds_service.commands.modelling.first_stage import REGRESSION, checked_stage, exclude_tuning_patients, stage_to_fit
+from cds_service.commands.modelling.learners import LEARNERS
 from cds_service.commands.shared.model_sources import ENCODER_HELP, READER_HELP, counting, open_sources, report_line
+
+if TYPE_CHECKING:
+    from risk_model import LabelledCohort
+    from risk_model.evaluation import Dataset, DatasetSources
 
 _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -38,6 +45,10 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
     "--rubric", "rubric_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Also use the answers to a rubric as input; see `riskcards rubric`.",
 )  # fmt: skip
+@click.option(
+    "--learner", default=LEARNERS[0], show_default=True, type=click.Choice(LEARNERS), help="See `riskcards ablate`."
+)
+@click.option("--search", is_flag=True, help="Choose the learner's settings by cross-validation; slower.")
 @click.option("--model-id", help="Name of the model.  [default: TASK-local]")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
 @click.option("--force", is_flag=True, help="Save a model that learned nothing, with a mark in its card.")
@@ -52,6 +63,8 @@ def command(
     evidence: bool,
     stage1: str | None,
     rubric_file: Path | None,
+    learner: str,
+    search: bool,
     model_id: str | None,
     bootstraps: int,
     force: bool,
@@ -72,34 +85,28 @@ def command(
     Language model answers are cached in OUT.answers.jsonl, findings of --note-reader in OUT.readings.jsonl, vectors of
     a custom --encoder in OUT.vectors, so that an interrupted run resumes. These files hold patient data: protect them.
 
-    OUT gets the model (XGBoost format, no pickle), manifest.json with the sha256 of every file, the model card, and
-    metrics.json and report.html, measured out of fold by patient on estimates as they would be served.
+    Every --learner is held to the directions that medicine is sure of, explained exactly, and served without the
+    library that trained it; lightgbm needs the extra [benchmark] to train. With --search its settings are chosen by
+    cross-validation over patients, anew within each fold, so that the figures stay out of fold.
+
+    OUT gets the model (XGBoost format or JSON, no pickle), manifest.json with the sha256 of every file, the model card,
+    and metrics.json and report.html, measured out of fold by patient on estimates as they would be served.
 
     OUT must be new or empty: no model is overwritten, and its version holds a digest of it. A model without a split, or
     that ranks patients no better than chance out of fold, or backwards, is refused with the reason.
 
     Needs at least 10 rows with and 10 without the outcome, from 5 patients each; reliable results need some hundreds.
     """
-    from risk_model import LabelledCohort
-    from risk_model.evaluation import read_training_dataset
-    from risk_model.features import Rubric
-    from risk_model.first_stage import RECORDS
-    from risk_model.labels import find_definition
+    from risk_model.core import check_new_folder
     from risk_model.training import build_model
 
     if evidence and not (encoder and note_reader):
         raise click.UsageError("--evidence needs --encoder and --note-reader")
+    check_new_folder(out)
     chosen_stage = checked_stage(stage1, note_reader)
-    rubric = None if rubric_file is None else Rubric.open(rubric_file)
-    labelled = exclude_tuning_patients(LabelledCohort.open(cohort), chosen_stage)
-    task = find_definition(task).id if task.endswith((".yaml", ".yml")) else task
-    opened = open_sources(encoder, note_reader, evidence, beside=out)
-    form = next(name for name, form in RECORDS.items() if form == serialiser)
-    sources = replace(opened, record=form, rubric=rubric)
-    with counting("rows read") as progress:
-        study = read_training_dataset(labelled, task, sources, progress, windows=chosen_stage not in {None, REGRESSION})
-    name = model_id or f"{task.replace('_', '-')}-local"
-    stage = stage_to_fit(chosen_stage, study, labelled.asked.question, out)
+    sources = _sources(encoder, note_reader, evidence, serialiser, rubric_file, out)
+    labelled, study = _read(cohort, task, sources, chosen_stage)
+    name = model_id or f"{study.cohort.task.replace('_', '-')}-local"
     found = build_model(
         labelled,
         study,
@@ -107,10 +114,41 @@ def command(
         out,
         model_id=name,
         bootstraps=bootstraps,
-        first_stage=stage,
+        first_stage=stage_to_fit(chosen_stage, study, labelled.asked.question, out),
+        learner=learner,
+        search=search,
         force=force,
         say=report_line,
-    )  # fmt: skip
+    )
+    _report(found, name, out, as_json=as_json)
+
+
+def _sources(
+    encoder: str | None, note_reader: str | None, evidence: bool, serialiser: str, rubric: Path | None, out: Path
+) -> DatasetSources:
+    """Returns what the inputs are made of. Raises TaskDefinitionError for a file that is no rubric."""
+    from risk_model.features import Rubric
+    from risk_model.first_stage import RECORDS
+
+    opened = None if rubric is None else Rubric.open(rubric)
+    form = next(name for name, form in RECORDS.items() if form == serialiser)
+    return replace(open_sources(encoder, note_reader, evidence, beside=out), record=form, rubric=opened)
+
+
+def _read(cohort: Path, task: str, sources: DatasetSources, stage: str | None) -> tuple[LabelledCohort, Dataset]:
+    """Returns the cohort, without patients the first stage was tuned on, and its rows."""
+    from risk_model import LabelledCohort
+    from risk_model.evaluation import read_training_dataset
+    from risk_model.labels import find_definition
+
+    labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage)
+    name = find_definition(task).id if task.endswith((".yaml", ".yml")) else task
+    with counting("rows read") as progress:
+        asks = stage not in {None, REGRESSION}
+        return labelled, read_training_dataset(labelled, name, sources, progress, windows=asks)
+
+
+def _report(found: Mapping[str, Any], name: str, out: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
         return

@@ -121,7 +121,9 @@ def _print_bundle(assessment: Assessment, pipeline: Pipeline) -> None:
     from cds_service.commands.patients.score_bundle import assessment_bundle
     from risk_model import model_card
 
-    bundle = assessment_bundle(assessment, model_card(pipeline.models[assessment.estimate.task].folder), datetime.now(UTC))
+    bundle = assessment_bundle(
+        assessment, model_card(pipeline.models[assessment.estimate.task].folder), datetime.now(UTC)
+    )
     click.echo(orjson.dumps(bundle, option=orjson.OPT_INDENT_2).decode())
 
 

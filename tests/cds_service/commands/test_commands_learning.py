@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from knowledge_index import EncoderError
 from knowledge_index.encoders.registry import encoder_named
 from risk_model import Pipeline, RiskModel, model_card, risk_assessment
 from risk_model.cohorts.fhir_source import FhirFolder
+from risk_model.cohorts.labelled_cohort import PATIENTS
 from risk_model.core.errors import ModelArtifactError, RiskModelError
 from risk_model.reports.evaluation_page import flat
 from risk_model.reports.model_cards import ATTRIBUTES
@@ -110,6 +112,41 @@ def test_evaluation_uses_the_test_split_of_its_own_cohort(hospital: Path, tmp_pa
     assert "never saw" in found["measured_on"]
 
 
+def test_another_learner_is_trained_evaluated_scored_and_explained(hospital: Path, tmp_path: Path) -> None:
+    model, cohort = tmp_path / "model", hospital / "cohort"
+    done("train", "--task", TASK, "--cohort", cohort, "--out", model, "--learner", "logistic-regression",
+         "--search", *QUICK)  # fmt: skip
+    assert {path.suffix for path in model.iterdir()} == {".json", ".html"}
+    assert json.loads((model / "manifest.json").read_text())["learner"] == "logistic-regression"
+    assert metrics(model)["auroc"]["value"] > 0.65
+    done("evaluate", "--model", model, "--cohort", cohort, "--out", tmp_path / "evaluation", *QUICK)
+    assert metrics(tmp_path / "evaluation")["rows"] > 0
+    row = json.loads((cohort / "labels.jsonl").read_text().splitlines()[0])
+    chart = tmp_path / "chart.ndjson"
+    with gzip.open(cohort / PATIENTS) as stream:
+        charts = {item["subject_id"]: item["resources"] for item in map(json.loads, stream)}
+    chart.write_text("\n".join(map(json.dumps, charts[row["subject_id"]])))
+    asked = (
+        chart,
+        "--task",
+        TASK,
+        "--model",
+        model,
+        "--as-of",
+        row["prediction_time"],
+        "--encounter",
+        row["encounter_id"],
+    )
+    explained = json.loads(done("explain", *asked).output)
+    assert 0 < explained["probability"] < 1
+    assert explained["drivers"]
+    assessment = json.loads(done("score", *asked, "--json").output)
+    assert assessment["prediction"][0]["probabilityDecimal"] == pytest.approx(explained["probability"], abs=1e-3)
+    wrong = run("train", "--task", TASK, "--cohort", cohort, "--out", tmp_path / "m", "--learner", "perceptron")
+    assert wrong.exit_code == 2
+    assert "'xgboost', 'lightgbm', 'logistic-regression'" in wrong.output
+
+
 def test_training_rows_never_evaluate_their_own_model(hospital: Path, tmp_path: Path) -> None:
     result = run("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", tmp_path,
                  "--split", "train")  # fmt: skip
@@ -162,8 +199,12 @@ def test_nothing_is_overwritten(hospital: Path) -> None:
     for arguments in (
         ("train", "--task", TASK, "--cohort", hospital / "cohort", "--out", hospital / "model"),
         ("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", hospital / "model"),
+        ("recalibrate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", hospital / "model"),
+        ("ablate", "--cohort", hospital / "cohort", "--out", hospital / "model"),
     ):
-        assert "nothing is overwritten" in str(run(*arguments, *QUICK).exception)
+        answer = run(*arguments, *QUICK)
+        assert "nothing is overwritten" in str(answer.exception)
+        assert "rows read" not in answer.output
     assert {path: path.read_bytes() for path in (hospital / "model").rglob("*") if path.is_file()} == before
 
 
@@ -294,7 +335,7 @@ def test_a_model_learns_from_the_record_as_markdown_through_any_encoder(tmp_path
     model = RiskModel.open(tmp_path / "model")
     assert [head.source for head in model.heads] == ["record_markdown"]
     assert "record_markdown_embedding.logit" in model.names
-    wrong = run("train", *arguments, "--encoder", "word2vec")
+    wrong = run("train", *arguments, "--encoder", "word2vec", "--out", tmp_path / "other")
     assert isinstance(wrong.exception, EncoderError)
 
 

@@ -152,6 +152,26 @@ def test_events_without_a_time_are_unknown_until_the_last_stay_is_over(tmp_path:
     assert counts == {4: 0, 23: 1}
 
 
+@pytest.mark.parametrize("name", ["hadm_id", "visit_id", "encounter_id"])
+def test_events_without_a_time_belong_to_the_encounter_they_name(tmp_path: Path, name: str) -> None:
+    """Numbers, as of MIMIC and OMOP: the diagnosis of the first stay is known at its end, that of none at the last."""
+    rows = mimic(
+        1, (None, "ICD10CM//I50.9"), (None, "ICD10CM//N17.9"), (0, ADMITTED), (3, HOME), (20, ADMITTED), (22, HOME)
+    )
+    for row, visit in zip(rows, (100, 999, 100, 100, 101, 101), strict=True):
+        row[name] = visit
+    rows += [{**row, name: 102} for row in mimic(2, (0, ADMITTED), (3, HOME))]
+    (tmp_path / "data").mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "data" / "0.parquet")
+    cohort = from_meds(tmp_path, tmp_path / "out", "readmission_30d", "any-inpatient-30d", follow_up="none")
+    known = {
+        row.prediction_time.day: [condition.codings[0].code for condition in record.conditions]
+        for row, record in cohort.records()
+        if row.subject_id == "1"
+    }
+    assert known == {4: ["I50.9"], 23: ["I50.9", "N17.9"]}
+
+
 def test_deaths_that_are_only_dates_keep_their_day(tmp_path: Path) -> None:
     """Midnight and the last second of a day are how a source of dates writes them: the stay of that day ended so."""
     rows = mimic(3, (0, ADMITTED), (5, HOME))
@@ -166,6 +186,16 @@ def test_deaths_that_are_only_dates_keep_their_day(tmp_path: Path) -> None:
 
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 ORIGIN = "https://www.nubc.org/CodeSystem/PointOfOrigin"
+
+
+def result(name: str, value: float, at: str, **more: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation", "id": name, "status": "final", "effectiveDateTime": at,
+        "subject": {"reference": f"Patient/{name.partition('-')[0]}"},
+        "code": {"coding": [{"system": "http://loinc.org", "code": "2951-2"}]},
+        "valueQuantity": {"value": value, "unit": "mmol/L", "code": "mmol/L", "system": "http://unitsofmeasure.org"},
+        **more,
+    }  # fmt: skip
 
 
 def whole_chart(name: str, nested: bool, **death: Any) -> list[dict[str, Any]]:
@@ -230,6 +260,11 @@ def whole_chart(name: str, nested: bool, **death: Any) -> list[dict[str, Any]]:
         {"resourceType": "Observation", "id": f"{name}-o", "status": "final", "effectiveDateTime": "2024-01-04T09:00:00Z",
          "code": {"coding": [{"system": "http://loinc.org", "code": "2951-2"}]},
          "valueQuantity": {"value": 128, "unit": "mmol/L", "code": "mmol/L", "system": "http://unitsofmeasure.org"}, **me},
+        # Of two results at one time the one issued later counts; one issued after the stay was not known in it.
+        result(f"{name}-p", 131, "2024-01-04T09:00:00Z", issued="2024-01-04T12:00:00Z"),
+        result(f"{name}-s", 125, "2024-01-05T09:00:00Z", status="corrected"),
+        result(f"{name}-r", 126, "2024-01-05T09:00:00Z"),
+        result(f"{name}-q", 111, "2024-01-09T09:00:00Z", issued="2024-03-01T00:00:00Z"),
         {"resourceType": "MedicationAdministration", "id": f"{name}-d", "status": "completed", "effectiveDateTime": "2024-01-04T09:00:00Z",
          "medicationCodeableConcept": {"coding": [{"system": "urn:local", "code": "F1"}], "text": "Furosemide"},
          "dosage": {"dose": {"value": 40, "unit": "mg"}}, **me},
@@ -285,10 +320,63 @@ def test_a_dataset_of_ours_reads_back_as_it_was(tmp_path: Path) -> None:
         assert not cohort.manifest.get("left_out")
 
 
+NUBC = "https://www.nubc.org/CodeSystem/PatDischargeStatus"
+WENT = [
+    ("1", "home"), ("6", "home_care"), ("2", "hospital"), ("3", "nursing"), ("62", "rehabilitation"),
+    ("63", "long_term_care"), ("65", "psychiatric"), ("7", "against_advice"), ("20", "died"), ("50", "hospice"),
+    ("70", "facility"), ("30", "other"), ("777", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "destination"), WENT)
+def test_destinations_read_back_as_they_were(tmp_path: Path, code: str, destination: str | None) -> None:
+    """Home with care and home, or rehabilitation and nursing, were one word each in our export."""
+    chart = whole_chart("p", nested=False)
+    left = {"dischargeDisposition": {"coding": [{"system": NUBC, "code": code}]}}
+    for resource in chart:
+        if resource["resourceType"] == "Encounter":
+            resource["hospitalization"] = left
+    record = PatientRecord.from_resources(chart)
+    assert record.stays[-1].destination == destination
+    with MedsWriter(tmp_path / "meds", created_at=datetime(2024, 6, 1, tzinfo=UTC)) as written:
+        written.add(record)
+    with MedsDataset(tmp_path / "meds") as source:
+        (patient,) = source.patients()
+    assert patient.record(None).stays[-1].destination == destination
+
+
+@pytest.mark.parametrize(
+    ("words", "destination"),
+    [("HOME HEALTH CARE", "home_care"), ("REHAB", "rehabilitation"), ("SKILLED NURSING FACILITY", "nursing"),
+     ("OTHER FACILITY", "facility"), ("DIED", "died"), ("ACUTE HOSPITAL", "hospital"), ("?", None)],
+)  # fmt: skip
+def test_the_words_of_mimic_are_destinations(tmp_path: Path, words: str, destination: str | None) -> None:
+    rows = mimic(1, (0, ADMITTED), (3, f"HOSPITAL_DISCHARGE//{words}"))
+    with MedsDataset(dataset(tmp_path, rows)) as source:
+        (patient,) = source.patients()
+    assert patient.record(None).stays[-1].destination == destination
+
+
 BROKEN: list[tuple[str, Any, str]] = [
     ("no such folder", None, "no parquet files"),
     ("not parquet", b"nothing", "cannot be read as parquet"),
     ("no code", [{"subject_id": 1, "time": START}], "no column 'code'"),
+    (
+        "dates",
+        [{"subject_id": 1, "time": START.date(), "code": "A"}],
+        "column 'time' is date32[day], and MEDS asks for a timestamp",
+    ),
+    (
+        "texts",
+        [{"subject_id": 1, "time": "2024-01-05 10:00", "code": "A"}],
+        "column 'time' is string, and MEDS asks for a timestamp",
+    ),
+    ("numbers as texts", [{"subject_id": 1, "time": START, "code": "A", "numeric_value": "7"}], "asks for a number"),
+    (
+        "nobody's rows",
+        [{"subject_id": 1, "time": START, "code": "A"}, {"subject_id": None, "time": START, "code": "A"}],
+        "1 rows without a subject_id",
+    ),
 ]
 
 
