@@ -75,7 +75,20 @@ def test_the_bands_of_a_row_leave_no_hole(table: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("years", "points"),
-    [(18, 0), (39, 0), (40, 7), (59, 7), (60, 12), (69, 12), (70, 15), (74, 15), (75, 16), (79, 16), (80, 18), (101, 18)],
+    [
+        (18, 0),
+        (39, 0),
+        (40, 7),
+        (59, 7),
+        (60, 12),
+        (69, 12),
+        (70, 15),
+        (74, 15),
+        (75, 16),
+        (79, 16),
+        (80, 18),
+        (101, 18),
+    ],
 )
 def test_saps2_counts_completed_years(years: int, points: int) -> None:
     """Le Gall et al., table 3. Whoever has the birthday a day after the prediction has not completed the year."""
