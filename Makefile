@@ -12,7 +12,7 @@ CHECK := $(BIN)/pip check --quiet --disable-pip-version-check
 # `make lock UPGRADE=` adds what setup.cfg names newly and moves nothing else.
 UPGRADE ?= --upgrade
 
-.PHONY: help demo serve dev golden test test-busy llm check lint types layers screenshots bench peers
+.PHONY: help demo serve dev golden test test-busy mutants mutants-fresh llm check lint types layers screenshots bench peers
 .PHONY: fresh wheel oldest sizes lock audit sbom wheel-twice clean
 
 help:  ## this list
@@ -57,6 +57,14 @@ test-busy: .venv/.ready  ## every test beside four busy loops: no test may depen
 	@for loop in 1 2 3 4; do timeout 7200 sh -c 'while :; do :; done' & loops="$$loops $$!"; done; \
 	trap 'kill $$loops' EXIT; trap 'exit 130' INT TERM; \
 	$(MAKE) test ARGS="$(ARGS)" PROCESSES=$(PROCESSES)
+
+# A sample of each module of the core; what tests/mutants/results.json holds for the code as it is is not run again.
+mutants: .venv/.ready  ## mutation testing of the core; make mutants ARGS="--modules scores/ --survivors"
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+# Thirty mutants drawn anew for each commit, in at most three minutes.
+mutants-fresh: .venv/.ready  ## thirty mutants drawn for this commit: fails if fewer are killed than the level explains
+	$(BIN)/python -m tests.mutants --fresh 30 --seed "$$(git rev-parse HEAD 2>/dev/null || echo 1)"
 
 # Not part of the default environment: nothing else needs it, and it is larger than all the rest. SmolLM2's package
 # declares two programs that nothing here uses, so `pip check` would fail: the lock is checked by its test instead.

@@ -46,11 +46,11 @@ def _drawn(group: Group, count: int, chance: random.Random) -> list[Placed]:
 def _some(group: Group, chosen: list[Placed], until: float) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
 
-    def told(placed: Placed, outcome: str) -> None:
+    def report(placed: Placed, outcome: str) -> None:
         path, mutant = placed
         found.append((f"{path}:{mutant.line} {mutant.key}", outcome))
 
-    check(replace(group, modules=tuple(sorted({path for path, _ in chosen}))), chosen, told, until)
+    check(replace(group, modules=tuple(sorted({path for path, _ in chosen}))), chosen, report, until)
     return found
 
 

@@ -100,7 +100,7 @@ def preload() -> None:
 
 
 def check(
-    group: Group, chosen: Sequence[Placed], told: Callable[[Placed, str], None], until: float | None = None
+    group: Group, chosen: Sequence[Placed], report: Callable[[Placed, str], None], until: float | None = None
 ) -> None:
     """Runs mutants of a group's modules and tells the outcome of each. Call it where our packages are not imported.
 
@@ -116,7 +116,7 @@ def check(
         if line["outcome"] is None:
             left.append(placed)
         else:
-            told(placed, line["outcome"])
+            report(placed, line["outcome"])
     if "seconds" not in answers:
         raise RuntimeError(f"{group.modules[0]} ...: {answers.get('error') or 'the tests could not be collected'}")
     seconds: dict[str, float] = answers["seconds"]
@@ -124,7 +124,7 @@ def check(
     for path, mutant in left:
         if until is None or time.monotonic() < until:
             limit = _limit(tests, seconds)
-            told((path, mutant), run_at_import(ROOT / path, _name(path), mutant, tests, group.arguments, limit))
+            report((path, mutant), run_at_import(ROOT / path, _name(path), mutant, tests, group.arguments, limit))
 
 
 def _session(group: Group, chosen: Sequence[Placed], until: float | None) -> Iterator[dict[str, Any]]:

@@ -57,13 +57,13 @@ def _group(group: Group, chosen: argparse.Namespace, results: dict[str, Found]) 
     samples = {path: _sample(path, chosen, results.get(path)) for path in group.modules}
     outcomes: dict[str, dict[Mutant, str]] = {path: {} for path in samples}
 
-    def told(placed: Placed, outcome: str) -> None:
+    def report(placed: Placed, outcome: str) -> None:
         outcomes[placed[0]][placed[1]] = outcome
         if outcome not in NOTICED:
             print(f"{outcome}: {placed[0]}:{placed[1].line}  {placed[1].key}", flush=True)
 
     try:
-        check(group, [(path, mutant) for path, sample in samples.items() for mutant in sample], told)
+        check(group, [(path, mutant) for path, sample in samples.items() for mutant in sample], report)
     except RuntimeError as error:
         return {path: {"error": str(error)} for path in samples}
     before = {path: results[path]["killed"] if chosen.survivors else 0 for path in samples}

@@ -229,7 +229,7 @@ def test_the_later_end_is_the_end_of_two_closed_stays_that_overlap() -> None:
 
 @pytest.mark.parametrize(
     ("born", "age"),
-    [("2024-05-03", 0), ("2024-01-20", 0), ("2023-05-04", 0), ("2023-05-03", 1), ("2022-05-03", 2), ("2024", 0), ("2023", None),
+    [("2024-05-03", 0), ("2024-01-20", 0), ("2023-05-04", 0), ("2023-05-03", 1), ("2022-05-03", 2), ("2024", 0), ("2023", 0), ("2006", None),
      ("2025-01-01", None)],
 )  # fmt: skip
 def test_infants_have_an_age(born: str, age: int | None) -> None:
