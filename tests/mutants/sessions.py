@@ -39,6 +39,7 @@ NOT_EXCHANGEABLE = "its code cannot be exchanged"
 OPTIONS = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:randomly", "--hypothesis-seed=0"]
 # A mutant may loop for ever: its tests get this many times what they took, and at least so many seconds.
 PATIENCE, LEAST_S = 8.0, 15.0
+FEW = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,16 @@ class Baseline:
     failed: list[str]
 
     def tests(self, path: Path, mutant: Mutant, slowest_s: float) -> list[str]:
-        """The tests that run a mutant's lines, fastest first."""
+        """The tests that run a mutant's lines, fastest first; then, where these are few, all others.
+
+        What is cached for the life of a process is run by the first test that asks for it, and matters to many.
+        """
         lines = self.lines[str(path)]
         found = {test for line in mutant.lines for test in lines.get(line, ()) if test}
-        return sorted((t for t in found if self.seconds[t] <= slowest_s), key=lambda t: self.seconds[t])
+        quick = sorted((t for t in found if self.seconds[t] <= slowest_s), key=lambda t: self.seconds[t])
+        if 0 < len(found) < FEW:
+            quick += [test for test in self.users_first(path, slowest_s) if test not in found]
+        return quick
 
     def users_first(self, path: Path, slowest_s: float) -> list[str]:
         """All tests, first those that run anything of a module; of these the fastest first."""

@@ -156,7 +156,7 @@ def test_discharge_from_an_oncology_service(system: str, code: str, expected: in
     service = {"serviceType": {"coding": [{"system": "urn:local", "code": "1"}, {"system": system, "code": code}]}}
     score = found(hospital_score(record(stay(2, **service))))
     assert points(score, "oncology service") == expected
-    assert dict((n, v) for n, v, _ in score.inputs)["oncology service"] == ("yes" if expected else "no tumour recorded")
+    assert {n: v for n, v, _ in score.inputs}["oncology service"] == ("yes" if expected else "no tumour recorded")
 
 
 @pytest.mark.parametrize("code", ["C34.1", "C78.0"])
