@@ -1,4 +1,4 @@
-"""Two ways to the same answer: the record by every way in, the store on both databases, and a model that says nothing."""
+"""Two ways to the same answer: every way into a record, both databases, a language model that says nothing."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ def shipped() -> Pipeline:
 
 NOTES = st.lists(
     st.sampled_from(
-        ["Patient has pneumonia.", "No fever, no chest pain.", "Na 128, K 5.9.", "Father had a stroke.", "Creatinine 2.1 yesterday",
-         "Discharge planned.", "History of COPD; denies cough."]
+        ["Patient has pneumonia.", "No fever, no chest pain.", "Na 128, K 5.9.", "Father had a stroke.",
+         "Creatinine 2.1 yesterday", "Discharge planned.", "History of COPD; denies cough."]
     ),
     min_size=1, max_size=4,
 )  # fmt: skip
