@@ -42,6 +42,10 @@ PATIENCE, LEAST_S = 8.0, 15.0
 FEW = 5
 
 
+Place = tuple[str, str, int]
+"""File, qualified name and first line of a function."""
+
+
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """What the tests do without a mutation."""
@@ -81,6 +85,7 @@ class Session:
     arguments: Sequence[str]
     work: Callable[[Session], None]
     items: dict[str, pytest.Item] = field(default_factory=dict)
+    functions: dict[Place, list[FunctionType]] = field(default_factory=dict)
     coverage: Any = None
     failing: bool = False
 
@@ -95,7 +100,8 @@ class Session:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self.items = {item.nodeid: item for item in session.items}
         gc.collect()
-        gc.freeze()
+        self.functions = _functions({str(path) for path in self.paths})
+        gc.freeze()  # what is frozen is shared with the forks, and no longer listed by gc
         self.work(self)
         return True
 
@@ -127,7 +133,7 @@ class Session:
     def check(self, path: Path, mutant: Mutant, tests: Sequence[str], limit_s: float) -> str:
         """Returns what the tests make of a mutant inside a function."""
         code = _code_of(mutated(path.read_text(), mutant.number, str(path)), *_place(mutant))
-        functions = _functions(str(path), *_place(mutant))
+        functions = self.functions.get((str(path), *_place(mutant)), [])
         if not functions or any(f.__code__.co_freevars != code.co_freevars for f in functions):
             return NOT_EXCHANGEABLE
 
@@ -306,13 +312,11 @@ def _code_of(module: CodeType, name: str, line: int) -> CodeType:
     raise LookupError(name)
 
 
-def _functions(path: str, name: str, line: int) -> list[FunctionType]:
-    """Returns every function made from a piece of the module: also those that decorators and properties wrap."""
-    return [
-        found
-        for found in gc.get_objects()
-        if isinstance(found, FunctionType)
-        and found.__code__.co_filename == path
-        and found.__code__.co_qualname == name
-        and found.__code__.co_firstlineno == line
-    ]
+def _functions(files: set[str]) -> dict[Place, list[FunctionType]]:
+    """Returns every function made from each piece of code of some files: also those that decorators wrap."""
+    found: dict[Place, list[FunctionType]] = {}
+    for function in gc.get_objects():
+        if isinstance(function, FunctionType) and function.__code__.co_filename in files:
+            code = function.__code__
+            found.setdefault((code.co_filename, code.co_qualname, code.co_firstlineno), []).append(function)
+    return found
