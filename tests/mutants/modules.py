@@ -174,7 +174,8 @@ def _in_session(
         if mutant.function is None:
             users = baseline.users_first(file, group.slowest_s)
             outcome = session.check_constant(file, _name(path), mutant, users, _limit(users, baseline.seconds))
-            outcome = None if outcome == NOT_EXCHANGEABLE else outcome
+            # What was made of the constant at import, such as a class, is still as it was.
+            outcome = None if outcome in {NOT_EXCHANGEABLE, SURVIVED} else outcome
         elif not tests:
             outcome = None if baseline.at_import(file, mutant) else UNREACHED
         else:

@@ -212,13 +212,16 @@ def run_at_import(
     ranks = {test: rank for rank, test in enumerate(tests)}
 
     class Chosen:
+        def pytest_configure(self) -> None:
+            # Before pytest's own finder, which rewrites the assertions of files that are named as arguments.
+            assert name not in sys.modules
+            sys.meta_path.insert(0, _Substitute(name, path, mutated(path.read_text(), mutant.number, str(path))))
+
         @pytest.hookimpl(trylast=True)
         def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
             items[:] = sorted((i for i in items if i.nodeid in ranks), key=lambda item: ranks[item.nodeid])
 
     def attempt() -> dict[str, Any]:
-        assert name not in sys.modules
-        sys.meta_path.insert(0, _Substitute(name, path, mutated(path.read_text(), mutant.number, str(path))))
         code = pytest.main([*OPTIONS, "-x", *files], plugins=[Chosen()])
         # 0 passed, 5 nothing to run; anything else is a failure at import, at collection or in a test
         return {"outcome": SURVIVED if code in (0, 5) else KILLED}

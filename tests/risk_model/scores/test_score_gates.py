@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from fhir_mapping import PatientRecord
+from fhir_mapping.terminology.diagnosis_tables import Scheme, scheme_groups
 from risk_model.core.values import ScoreResult
 from risk_model.scores import charlson, elixhauser, hospital_score, lace, mews, news2, qsofa, saps2, sofa
+from risk_model.scores.comorbidity import extremes
 from risk_model.scores.critical_care import daily_urine, lowest_mean_pressure, oxygenation, saps_mortality
 from tests.fhir_mapping.record.test_cases import PATIENT, observation
 from tests.risk_model.scores.test_scores import AT, ICD, points, record, stay
@@ -439,3 +442,87 @@ def test_elixhauser_by_hand(codes: list[str], total: int) -> None:
     anaemia -2, drug abuse -7."""
     score = found(elixhauser(patient(*(condition(code, n, ICD) for n, code in enumerate(codes)))))
     assert (score.low, score.high, score.maximum, score.band) == (total, total, 85, None)
+
+
+WIDTHS = [
+    (lace, "Encounter", {"emergency visits in 6 months": 4}),
+    (lace, "Condition", {"comorbidities": 5}),
+    (hospital_score, "Encounter", {"admissions in the year before": 5}),
+    (hospital_score, "Procedure", {"procedures in this stay": 1}),
+    (hospital_score, "Condition", {"oncology service": 2}),
+]
+
+
+@pytest.mark.parametrize(("score", "kind", "widths"), WIDTHS)
+def test_a_type_that_was_not_fetched_widens_a_score_by_its_points(
+    score: Any, kind: str, widths: dict[str, int]
+) -> None:
+    whole = found(score(record(stay(2, **PLANNED))))
+    asked = found(score(record(stay(2, **PLANNED), not_fetched=frozenset({kind}))))
+    assert set(asked.missing) - set(whole.missing) == set(widths)
+    assert asked.high - whole.high == sum(widths.values())
+    assert asked.low == whole.low
+
+
+@pytest.mark.parametrize("score", [lace, hospital_score])
+def test_unknown_blood_and_admission_have_their_points(score: Any) -> None:
+    asked = found(score(record(stay(2))))
+    known = found(score(record(stay(2, **PLANNED))))
+    assert asked.high - known.high == (3 if score is lace else 1)
+    assert "emergency admission" in asked.missing or "non-elective admission" in asked.missing
+    if score is hospital_score:
+        assert {"hemoglobin", "sodium"} <= set(asked.missing)
+        blood = found(score(record(stay(2, **PLANNED), observation("718-7", 14, "g/dL"))))
+        assert known.high - blood.high == 1
+
+
+@pytest.mark.parametrize("kind", ["MedicationRequest", "MedicationStatement"])
+@pytest.mark.parametrize(("pressure", "low"), [(80.0, 0), (69.0, 1), (70.0, 0)])
+def test_vasopressors_that_were_not_fetched_are_unknown(kind: str, pressure: float, low: int) -> None:
+    asked = found(sofa(patient(AIR, not_fetched=frozenset({kind}), **(WELL | {"map": pressure}))))
+    assert (asked.low, asked.high, asked.missing) == (low, 4, ("vasopressors",))
+
+
+def test_unknown_items_have_the_most_points_of_their_tables() -> None:
+    """A record without any value: from nothing to the maximum of each item."""
+    empty = PatientRecord.from_resources([PATIENT, stay(2, **ICU)], prediction_time=AT)
+    for score, high in ((news2(empty), 20), (mews(empty), 14), (qsofa(empty), 3)):
+        assert (found(score).low, found(score).high) == (0, high)
+    mostly = found(sofa(empty))
+    assert (mostly.low, mostly.high) == (0, 24 - 3)  # no vasopressor was ordered: circulation is 1 at most
+    assert found(saps2(empty)).missing
+
+
+@pytest.mark.parametrize("scheme", [Scheme.CHARLSON, Scheme.ELIXHAUSER])
+def test_what_unknown_groups_could_add_by_trying_them(scheme: Scheme) -> None:
+    """Every pair of a disease and its graver form by all four possibilities, with either known; the rest one by one."""
+    groups = {group.name: group for group in scheme_groups(scheme)}
+    pairs = {group.over: name for name, group in groups.items() if group.over}
+    assert pairs
+    alone = [group.weight for name, group in groups.items() if name not in pairs and not group.over]
+
+    def points(lesser: str, has_lesser: bool, has_graver: bool) -> int:
+        graver = pairs[lesser]
+        return groups[graver].weight if has_graver else groups[lesser].weight * has_lesser
+
+    for known in [None, *groups]:
+        low = sum(min(0, weight) for weight in alone)
+        high = sum(max(0, weight) for weight in alone)
+        if known is not None and known not in pairs and not groups[known].over:
+            low, high = low - min(0, groups[known].weight), high - max(0, groups[known].weight)
+        for lesser, graver in pairs.items():
+            now = points(lesser, known == lesser, known == graver)
+            possible = [
+                points(lesser, first or known == lesser, second or known == graver) - now
+                for first in (False, True)
+                for second in (False, True)
+            ]
+            low, high = low + min(possible), high + max(possible)
+        assert extremes(scheme, frozenset({known} if known else ())) == (low, high), known
+
+
+@pytest.mark.parametrize(("hours", "points_low"), [(23, 2), (24, 2), (24.01, 0)])
+def test_a_dose_of_a_vasopressor_counts_for_a_day(hours: float, points_low: int) -> None:
+    at = (AT - timedelta(hours=hours)).isoformat()
+    given = drug("norepinephrine infusion", "MedicationAdministration", effectiveDateTime=at)
+    assert found(sofa(patient(AIR, given, **WELL))).low == points_low
