@@ -48,6 +48,17 @@ def test_a_second_foreign_resource_of_one_patient_still_refuses_the_whole_answer
             record(*listed)
 
 
+@pytest.mark.parametrize("element", ["patient", "subject"])
+def test_an_unmapped_resource_of_another_patient_refuses_the_answer_too(element: str) -> None:
+    allergy = {"resourceType": "AllergyIntolerance", "id": "a", element: {"reference": "Patient/q"}}
+    own = allergy | {element: {"reference": "Patient/p"}}
+    assert record(own).subject_id == "p"
+    with pytest.raises(ForeignPatientError):
+        record(own, allergy | {"id": "b"})
+    with pytest.raises(ForeignPatientError):
+        PatientRecord.from_json(orjson.dumps([PATIENT, STAY, own, allergy | {"id": "b"}]), prediction_time=AT)
+
+
 def test_patients_of_one_id_from_two_servers_are_not_one_patient() -> None:
     def bundle(*hosts: str) -> bytes:
         entries = [{"fullUrl": f"https://{host}/fhir/Patient/p", "resource": PATIENT} for host in hosts]

@@ -10,10 +10,22 @@ import pytest
 from fhir_mapping import PatientRecord
 from fhir_mapping.terminology.diagnosis_tables import Scheme, scheme_groups
 from risk_model.core.values import ScoreResult
-from risk_model.scores import charlson, elixhauser, hospital_score, lace, mews, news2, qsofa, saps2, sofa
+from risk_model.scores import (
+    charlson,
+    compare_with_score,
+    elixhauser,
+    hospital_score,
+    lace,
+    mews,
+    news2,
+    qsofa,
+    saps2,
+    sofa,
+)
 from risk_model.scores.comorbidity import extremes
 from risk_model.scores.critical_care import daily_urine, lowest_mean_pressure, oxygenation, saps_mortality
 from tests.fhir_mapping.record.test_cases import PATIENT, observation
+from tests.risk_model.scores.test_agreement import SAPS, estimate
 from tests.risk_model.scores.test_scores import AT, ICD, points, record, stay
 from tests.risk_model.scores.test_scores_oracles import ICU, VENTILATION, condition, drug, patient, seen
 
@@ -381,6 +393,7 @@ def test_unknown_ventilation_of_saps2_is_a_range(ratio: float | None, most: int)
     known = found(saps2(patient(setting, **values)))
     assert "ventilation" in unknown.missing
     assert "ventilation" not in known.missing
+    assert unknown.low == known.low - 6
     assert unknown.high - known.high == most + (8 - 6)  # the type of admission is not known either
 
 
@@ -526,3 +539,13 @@ def test_a_dose_of_a_vasopressor_counts_for_a_day(hours: float, points_low: int)
     at = (AT - timedelta(hours=hours)).isoformat()
     given = drug("norepinephrine infusion", "MedicationAdministration", effectiveDateTime=at)
     assert found(sofa(patient(AIR, given, **WELL))).low == points_low
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [((0.40, 0.55), "AGREES"), ((0.40, 0.549), "DISAGREES"), ((0.77, 0.9), "AGREES"), ((0.771, 0.9), "DISAGREES")],
+)
+def test_an_interval_that_touches_the_published_range_agrees(interval: tuple[float, float], expected: str) -> None:
+    """SAPS gives 0.55 to 0.77 here."""
+    asked = estimate(sum(interval) / 2, interval, SAPS)
+    assert compare_with_score(asked).agreement.name == expected
