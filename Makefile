@@ -60,7 +60,7 @@ test-busy: .venv/.ready  ## every test beside four busy loops: no test may depen
 
 # The clock of every process by libfaketime (Debian: apt install libfaketime); TEST_ORDER=... repeats an order.
 LATER ?= tests/fhir_mapping tests/risk_model/scores tests/risk_model/labels tests/risk_model/models tests/cds_service/cards \
-  tests/cds_hooks tests/cds_service/auth tests/cds_service/net tests/cds_service/config tests/artifact_store
+  tests/cds_hooks tests/cds_service/config tests/artifact_store
 FAKETIME_LIBRARY ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1))
 test-later: .venv/.ready  ## quick tests a year later, in another time zone, with random hashes, in random order
 	@test -n "$(FAKETIME_LIBRARY)" || { echo "libfaketime is not installed; or set FAKETIME_LIBRARY"; exit 1; }

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from fhir_mapping import PatientRecord
+from fhir_mapping.core import parse_instant, whole_years
 from fhir_mapping.record import is_pregnant
 from fhir_mapping.record.drugs_in_use import drugs_in_use
 from tests.fhir_mapping.record.test_cases import AT, PATIENT, STAY, no_value, observation, record
@@ -248,3 +249,35 @@ def test_a_leap_second_is_the_end_of_its_minute() -> None:
     seen = observation(effectiveDateTime="2016-12-31T23:59:60Z")
     found = record(seen)
     assert [m.time for m in found.measurements] == [datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize(
+    ("birth", "years"), [("1950-02-03", 74), ("1950-05-04", 73), ("1950", None), ("2024-05-03", 0), ("2025", None)]
+)
+def test_completed_years_of_a_birth(birth: str, years: int | None) -> None:
+    born = parse_instant(birth)
+    assert born is not None
+    assert whole_years(born, AT) == years
+
+
+def test_a_refusal_says_its_detail_in_json() -> None:
+    """Which concept was refused is named, and nothing stands where there is nothing to add."""
+    found = record(observation(value=14000), {"resourceType": "Observation", "id": "bare", **MINE}).features().to_json()
+    details = {refusal["source"]: refusal.get("detail") for refusal in found["refused"]}
+    assert details["Observation/o"] == "sodium"
+    assert {"source", "reason"} <= set(found["refused"][0])
+    assert {value["unit"] for value in found["features"].values()} - {None}
+
+
+def test_a_section_of_a_composition_keeps_its_code() -> None:
+    composition = {
+        "resourceType": "Composition", "id": "c", "status": "final", "date": BEFORE, **MINE, "title": "Summary",
+        "type": {"coding": [{"system": "http://loinc.org", "code": "18842-5"}]},
+        "section": [{"title": "History", "code": {"coding": [{"system": "http://loinc.org", "code": "10164-2"}]},
+                     "text": {"status": "generated", "div": "<div>COPD for years.</div>"}}],
+    }  # fmt: skip
+    (note,) = record(composition).notes()
+    assert [section.get("code") for section in note.to_json()["sections"]] == [
+        section.code for section in note.sections
+    ]
+    assert note.preliminary is False
