@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--survivors", action="store_true", help="run what survived again, nothing else")
     parser.add_argument("--out", type=Path, default=survey.RESULTS, help="results; what they hold is not run again")
     parser.add_argument("--fresh", type=int, help="so many mutants drawn over all modules; exit 1 below the level")
-    parser.add_argument("--limit-s", type=float, default=150, help="with --fresh: no new mutant after so many seconds")
+    parser.add_argument("--limit-s", type=float, default=120, help="with --fresh: no new mutant after so many seconds")
     chosen = parser.parse_args(arguments)
     groups = list(load_groups(CORE, chosen.modules))
     if not groups:
