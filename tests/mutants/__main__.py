@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
     if not groups:
         parser.error("no module of core.yaml has such a name")
     if chosen.fresh:
-        return fresh.run(groups, chosen.fresh, chosen.seed, chosen.processes, chosen.limit_s)
+        return fresh.run(
+            [group for group in groups if group.fresh], chosen.fresh, chosen.seed, chosen.processes, chosen.limit_s
+        )
     return survey.run(groups, chosen)
 
 

@@ -51,6 +51,8 @@ class Group:
     """Tests left out: slow ones that prove little more about single mutations (words of `-k`, joined by "or")."""
     slowest_s: float = 2.0
     """Slower tests are not run against mutants."""
+    fresh: bool = True
+    """Whether the tests are quick enough for a phase of CI of three minutes."""
 
     @property
     def arguments(self) -> list[str]:
