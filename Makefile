@@ -12,7 +12,7 @@ CHECK := $(BIN)/pip check --quiet --disable-pip-version-check
 # `make lock UPGRADE=` adds what setup.cfg names newly and moves nothing else.
 UPGRADE ?= --upgrade
 
-.PHONY: help demo serve dev golden test test-busy llm check lint types layers screenshots bench peers
+.PHONY: help demo serve dev golden test test-busy test-later mutants mutants-fresh llm check lint types layers screenshots bench peers
 .PHONY: fresh wheel oldest sizes lock audit sbom wheel-twice clean
 
 help:  ## this list
@@ -57,6 +57,24 @@ test-busy: .venv/.ready  ## every test beside four busy loops: no test may depen
 	@for loop in 1 2 3 4; do timeout 7200 sh -c 'while :; do :; done' & loops="$$loops $$!"; done; \
 	trap 'kill $$loops' EXIT; trap 'exit 130' INT TERM; \
 	$(MAKE) test ARGS="$(ARGS)" PROCESSES=$(PROCESSES)
+
+# The clock of every process by libfaketime (Debian: apt install libfaketime); TEST_ORDER=... repeats an order.
+LATER ?= tests/fhir_mapping tests/risk_model/scores tests/risk_model/labels tests/risk_model/models tests/cds_service/cards \
+  tests/cds_hooks tests/cds_service/config tests/artifact_store
+FAKETIME_LIBRARY ?= $(firstword $(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1))
+test-later: .venv/.ready  ## quick tests a year later, in another time zone, with random hashes, in random order
+	@test -n "$(FAKETIME_LIBRARY)" || { echo "libfaketime is not installed; or set FAKETIME_LIBRARY"; exit 1; }
+	TEST_ORDER=$${TEST_ORDER:-$$(date +%s)} LD_PRELOAD=$(FAKETIME_LIBRARY) FAKETIME=+366d FAKETIME_DONT_FAKE_MONOTONIC=1 \
+	  TZ=Pacific/Apia PYTHONHASHSEED=random $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder \
+	  -p tests.shuffled $(if $(ARGS),$(ARGS),$(LATER))
+
+# A sample of each module of the core; what tests/mutants/results.json holds for the code as it is is not run again.
+mutants: .venv/.ready  ## mutation testing of the core; make mutants ARGS="--modules scores/ --survivors"
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+# Thirty mutants drawn anew for each commit, in at most three minutes.
+mutants-fresh: .venv/.ready  ## thirty mutants drawn for this commit: fails if fewer are killed than the level explains
+	$(BIN)/python -m tests.mutants --fresh 30 --seed "$$(git rev-parse HEAD 2>/dev/null || echo 1)"
 
 # Not part of the default environment: nothing else needs it, and it is larger than all the rest. SmolLM2's package
 # declares two programs that nothing here uses, so `pip check` would fail: the lock is checked by its test instead.

@@ -200,7 +200,7 @@ def saps2(record: PatientRecord) -> ScoreResult | None:
             "sodium", low("sodium"), high("sodium"), "mmol/L", 5, lambda v: below(v, (125, 5), (145, 0), otherwise=1)
         ),
         item("bicarbonate", low("bicarbonate"), "mmol/L", 6, lambda v: below(v, (15, 6), (20, 3), otherwise=0)),
-        item("bilirubin", high("bilirubin"), "mg/dL", 9, lambda v: below(v, (4, 0), (6, 4), otherwise=9)),
+        item("bilirubin", high("bilirubin"), "mg/dL", 9, saps_bilirubin),
         item("Glasgow Coma Scale", low("gcs"), "", 26, saps_coma),
         _chronic(record),
         _admission(vector),
@@ -238,6 +238,17 @@ def saps_pulse(v: float) -> int:
 
 def saps_pressure(v: float) -> int:
     return below(v, (70, 13), (100, 5), (200, 0), otherwise=2)
+
+
+def saps_bilirubin(v: float) -> int:
+    """Returns the points for bilirubin in mg/dL; the table's edges in µmol/L are 68.4 and 102.6.
+
+    >>> saps_bilirubin(3.9), saps_bilirubin(68.3 * 0.0584795), saps_bilirubin(68.4 * 0.0584795)
+    (0, 0, 4)
+    """
+    if _measured_in_mg_dl(v):
+        return below(v, (4, 0), (6, 4), otherwise=9)
+    return below(round(v * _UMOL_PER_MG_DL_BILIRUBIN, 1), (68.4, 0), (102.6, 4), otherwise=9)
 
 
 def saps_coma(v: float) -> int:
