@@ -9,9 +9,12 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 # The lock first: the layer with the dependencies changes only when they do.
-COPY requirements/runtime.txt requirements/runtime.txt
+COPY requirements/runtime.txt requirements/dev.txt requirements/
+# The driver of PostgreSQL is an extra: its lines of the lock that has all extras.
+RUN awk '/^[a-z]/ {kept = /^psycopg/} kept' requirements/dev.txt > requirements/postgresql.txt
 RUN python -m venv /opt/riskcards \
- && /opt/riskcards/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements/runtime.txt \
+ && /opt/riskcards/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes \
+      -r requirements/runtime.txt -r requirements/postgresql.txt \
  && /opt/riskcards/bin/pip check
 COPY setup.cfg pyproject.toml README.md LICENSE MANIFEST.in ./
 COPY cds_hooks cds_hooks

@@ -1,4 +1,4 @@
-"""The shipped nginx configuration in front of the real service, against clients that never finish."""
+"""nginx, the service and PostgreSQL as `deploy/` puts them together, against clients that never finish."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import requests
+import yaml
 
+from cds_service.config.settings import Settings
 from tests.cds_service.smart.sites import _certificate
+from tests.cds_service.store.conftest import postgres
 from tests.contract.conftest import whole_request
 from tests.patience import PATIENT, responds, until
 
 ROOT = Path(__file__).resolve().parents[2]
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+__all__ = ["postgres"]
 
 
 def _free_port() -> int:
@@ -44,8 +49,10 @@ def _running(command: list[str], folder: Path, **env: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[int]:
+def proxy(tmp_path: Path, postgres: str) -> Iterator[int]:
     """The port of nginx; of its file only addresses and folders are changed."""
+    if NGINX is None:
+        pytest.skip("nginx is not installed")
     port, inner = _free_port(), _free_port()
     certificate = _certificate(tmp_path)
     text = (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
@@ -59,7 +66,7 @@ def proxy(tmp_path: Path) -> Iterator[int]:
         f"{user} daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n{text}"
     )
     service = [sys.executable, "-m", "cds_service.cli", "serve", "--insecure", "--port", str(inner), "--workers", "1"]
-    env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/p.db", "RISKCARDS_RUN_FOLDER": str(tmp_path / "run")}
+    env = {"RISKCARDS_DATABASE_URL": postgres, "RISKCARDS_RUN_FOLDER": str(tmp_path / "run")}
     with (
         _running(service, tmp_path, HOME=str(tmp_path), **env),
         _running([str(NGINX), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")], tmp_path),
@@ -69,7 +76,7 @@ def proxy(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS")
-def test_hooks_are_answered_while_800_connections_stand_still(proxy: int) -> None:
+def test_hooks_are_answered_while_800_connections_stand_still(proxy: int, postgres: str) -> None:
     """Half stop within their headers and half within their bodies; operators' paths are not there at all."""
     tls = ssl.create_default_context()
     tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
@@ -93,3 +100,67 @@ def test_hooks_are_answered_while_800_connections_stand_still(proxy: int) -> Non
     assert found == {
         "/metrics": 404, "/health/ready": 404, "/health/live": 200, "/cds-services": 200, "/app/static/app.css": 200
     }  # fmt: skip
+    with psycopg.connect(postgres) as database:
+        assert database.execute("SELECT count(*) FROM cards").fetchone() == (10,)
+
+
+def _compose() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text("utf-8"))
+    return parsed
+
+
+def test_only_the_proxy_has_a_port_and_the_service_is_behind_it() -> None:
+    parsed = _compose()
+    services = parsed["services"]
+    assert {name: each.get("ports") for name, each in services.items()} == {
+        "proxy": ["443:443"], "riskcards": None, "database": None
+    }  # fmt: skip
+    command = services["riskcards"]["command"]
+    # In the proxy's network, at the address nginx.conf passes requests to; the admin address is passed on by no line.
+    assert services["riskcards"]["network_mode"] == "service:proxy"
+    listens = f"http://{command[command.index('--host') + 1]}:{command[command.index('--port') + 1]}"
+    proxy = (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
+    assert re.findall(r"proxy_pass (\S+);", proxy) == [listens] == ["http://127.0.0.1:8080"]
+    assert command[command.index("--admin") + 1] == "127.0.0.1:8081"
+    assert services["database"]["networks"] == ["data"]
+    assert parsed["networks"]["data"]["internal"] is True
+
+
+@pytest.mark.parametrize("name", ["proxy", "riskcards", "database"])
+def test_each_container_is_locked_down_and_has_a_health_check(name: str) -> None:
+    service = _compose()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert "privileged" not in service
+    assert not [volume for volume in service.get("volumes", []) if volume.startswith((".", "/"))]
+
+
+def test_secrets_come_from_files_that_are_not_kept_in_the_repository() -> None:
+    parsed = _compose()
+    files = {name: secret["file"] for name, secret in parsed["secrets"].items()}
+    assert all(file.startswith("secrets/") for file in files.values()), files
+    assert "deploy/secrets" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    assert "deploy/secrets" in (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    used = [each for service in parsed["services"].values() for each in service.get("secrets", [])]
+    assert {each if isinstance(each, str) else each["source"] for each in used} == set(files)
+    for service in parsed["services"].values():
+        for name, value in service.get("environment", {}).items():
+            assert "PASSWORD" not in name or name.endswith("_FILE"), name
+            assert "@" not in value
+
+
+def test_the_settings_of_the_compose_file_are_settings() -> None:
+    names = set(_compose()["services"]["riskcards"]["environment"])
+    assert names == {"RISKCARDS_TRUSTED_PROXIES", "RISKCARDS_CDS_CLIENTS"}
+    assert {name.removeprefix("RISKCARDS_").lower() for name in names} <= set(Settings.model_fields)
+
+
+def test_the_image_takes_the_driver_of_postgresql_from_the_lock(tmp_path: Path) -> None:
+    """The command of the Dockerfile, on the lock."""
+    found = re.search(r"^RUN (awk .*) > requirements/postgresql.txt$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert found
+    lines = subprocess.run(found[1], shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^([a-z-]+)\S*==", lines, re.MULTILINE) == ["psycopg", "psycopg-binary"]
+    assert lines.count("--hash=sha256:") > 4
