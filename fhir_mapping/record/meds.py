@@ -8,11 +8,11 @@ A diagnosis, drug or procedure without a date of its own gets the time from whic
 its encounter, or, while that has none, the prediction time of the export. A null time means known at any time.
 
 Further columns hold what MEDS has no column for, so that such a dataset reads back unchanged: the resource, its
-Encounter, the end of a course or infusion, or by when it had ended, the status of an order or statement, the order
-of a dose, and when a result was issued: before then nobody knew it. An Encounter gives `ENCOUNTER//CLASS//START` and `//END` (its text is the discharge disposition; without a
-time the end is unknown), `ENCOUNTER//ICU//START` when intensive care began, `ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...`
-and `ADMISSION_SOURCE//...`. A birth or death with a date that is less than a time has the date, as recorded, as its
-text.
+Encounter, the end of a course or infusion, or by when it had ended, the status of an order or statement, the order of
+a dose, and when a result was issued: before then nobody knew it. An Encounter gives `ENCOUNTER//CLASS//START` and
+`//END` (its text is the discharge disposition; without a time the end is unknown), `ENCOUNTER//ICU//START` when
+intensive care began, `ENCOUNTER//PART_OF`, `ADMISSION_TYPE//...` and `ADMISSION_SOURCE//...`. A birth or death with a
+date that is less than a time has the date, as recorded, as its text.
 """
 
 from __future__ import annotations

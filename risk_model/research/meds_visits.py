@@ -64,7 +64,7 @@ def visits_of(events: Iterable[SubjectEvent]) -> tuple[Visit, ...]:
             continue
         head, *rest = event.code.split("//" if "//" in event.code else "/")
         row = {"time": event.time, "end": event.end, "encounter": event.encounter, "text_value": event.text}
-        pairs.read(head, rest, row)
+        pairs.read(head, tuple(rest), row)
     pairs.finish()
     found = [visit for resource in made if (visit := _visit(resource)) is not None]
     return tuple(sorted(found, key=lambda visit: visit.start))
