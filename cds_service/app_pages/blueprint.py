@@ -5,6 +5,7 @@
     GET  {prefix}/{session}/drivers          the drivers with their literature, loaded after the first paint
     POST {prefix}/{session}/what-if          the estimate recalculated with other values
     GET  {prefix}/{session}/note/{key}       one note with its findings marked
+    POST {prefix}/{session}/stay             the stay to estimate, where the EHR gave none
     POST {prefix}/{session}/feedback         useful or not, with a comment
     GET  {prefix}/{session}/style.css        the EHR's colours and sizes
     GET  {prefix}/static/{name}
@@ -32,6 +33,7 @@ from cds_service.app_pages.chart import ChartSource, OpenChart
 from cds_service.app_pages.course import CourseView, course_view, estimates_over, moments
 from cds_service.app_pages.ehr_style import scheme_of, stylesheet
 from cds_service.app_pages.page import banner_of, drivers_of, models_of, page_of
+from cds_service.app_pages.stay_choice import chosen_stay
 from cds_service.app_pages.what_if import PLACES, WhatIfAnswer, WhatIfQuestion, answers, changed, levers
 from cds_service.config.modes import Mode
 from cds_service.explanations.notes import find_note, whole_note
@@ -73,6 +75,7 @@ def app_pages(
     pages.add_url_rule("/<session>/drivers", "drivers", view.drivers)
     pages.add_url_rule("/<session>/what-if", "what_if", view.what_if, methods=["POST"])
     pages.add_url_rule("/<session>/note/<key>", "note", view.note)
+    pages.add_url_rule("/<session>/stay", "stay", view.stay, methods=["POST"])
     pages.add_url_rule("/<session>/style.css", "style", view.style)
     pages.add_url_rule("/<session>/feedback", "feedback", view.feedback, methods=["POST"])
     pages.add_url_rule("/static/<file>", "static_file", static_file)
@@ -160,6 +163,16 @@ class _Pages:
             raise HookError(404, "not-found", "This note is no longer in the chart.")
         findings = self.handler.pipeline.reader.read(record.notes()).findings
         return _html("app_note.html", note=whole_note(note, findings), **_head(chart, record))
+
+    def stay(self, session: str) -> Response:
+        chart, _ = self._open(session)
+        stay = chosen_stay(chart, request.form.get("stay", ""))
+        if chart.choice is None or stay is None:
+            raise HookError(404, "not-found", "This stay is not among those of the chart. Open the app again.")
+        chart.choice.choose(stay.source)
+        response = Response(status=303)
+        response.headers["Location"] = "./"
+        return response
 
     def style(self, session: str) -> Response:
         return Response(stylesheet(self.source(session).style), mimetype="text/css")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from fhir_mapping import PatientRecord, SiteMap
+from fhir_mapping import PatientRecord, SiteMap, Stay
 from fhir_mapping.parsing import Resource
 
 # Resource types that only the note reader needs; without them a record is cheap to rebuild.
@@ -24,6 +24,16 @@ def _no_name() -> str:
     return ""
 
 
+class StayChooser(Protocol):
+    """Chooses the stay that is estimated, where the EHR opened the app for a patient but for no stay."""
+
+    def stays(self) -> Sequence[Stay]:
+        """Returns the stays known now, also those after the one that is shown. Raises HookError, FhirMappingError."""
+
+    def choose(self, stay: str) -> None:
+        """Makes the stay of this key (`Encounter/...`) the one that is estimated. Raises HookError 404, 409."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenChart:
     """One chart as one user has it open. `user` is a reference such as Practitioner/7, or empty if unknown."""
@@ -37,6 +47,8 @@ class OpenChart:
     frame_ancestors: tuple[str, ...] = ("'none'",)
     """The origins that may embed the app, as CSP sources."""
     tenant: str | None = None
+    choice: StayChooser | None = None
+    """The stays to choose from; None where the EHR chose the stay."""
     style: Mapping[str, str] = field(default_factory=dict)
     """The EHR's style: validated values by their SMART names."""
 

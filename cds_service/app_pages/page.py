@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import exp
 
 from cds_service.app_pages.chart import OpenChart
+from cds_service.app_pages.stay_choice import StayChoice, stay_choices
 from cds_service.app_pages.what_if import Levers, levers
 from cds_service.cards.driver_lines import nothing_raises
 from cds_service.cards.wording import outcome_name, percent
@@ -72,6 +73,8 @@ class Page:
     problems: tuple[str, ...]
     more_problems: int
     has_stay: bool
+    stays: tuple[StayChoice, ...]
+    """Stays to choose from; empty where the EHR chose one."""
     view: str
 
 
@@ -99,6 +102,7 @@ def page_of(
         problems=problems[:SHOWN_PROBLEMS],
         more_problems=max(0, len(problems) - SHOWN_PROBLEMS),
         has_stay=record.current_stay is not None,
+        stays=stay_choices(chart, record),
         view=view,
     )
 

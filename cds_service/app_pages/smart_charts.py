@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,8 @@ from flask import request
 from artifact_store import MemoryCache
 from cds_service.app_pages.chart import ChartSource, OpenChart
 from cds_service.smart.chart import FetchedChart
-from cds_service.smart.session import SessionParts, SmartSession, fetched_chart_of, open_session
-from fhir_mapping import PatientRecord
+from cds_service.smart.session import SessionParts, SmartSession, choose_encounter, fetched_chart_of, open_session
+from fhir_mapping import PatientRecord, Stay
 
 HELD_SECONDS = 5.0
 MOST_HELD = 8
@@ -32,6 +32,7 @@ def smart_charts(parts: SessionParts) -> ChartSource:
             user=session.user or "",
             frame_ancestors=session.frame_ancestors,
             tenant=None if parts.smart is None else parts.smart.registration(session.iss).client.tenant,
+            choice=reader if session.chosen or session.encounter_id is None else None,
             style=session.style,
         )
         return replace(chart, name=reader.name) if session.need_patient_banner else chart
@@ -52,7 +53,8 @@ class _Reader:
         self._parts = parts
         self._session = session
         self._held = held
-        self._fetched = held.get(session.id)
+        self._place = f"{session.id} {session.encounter_id or ''}"
+        self._fetched = held.get(self._place)
 
     def __call__(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
         return self._chart().record(at, with_notes=with_notes)
@@ -60,10 +62,17 @@ class _Reader:
     def name(self) -> str:
         return name_of(self._chart().prefetch.to_json("patient"))
 
+    def stays(self) -> Sequence[Stay]:
+        chart = self._chart()
+        return chart.record(chart.fetched, with_notes=False).stays
+
+    def choose(self, stay: str) -> None:
+        choose_encounter(self._parts, self._session, stay.removeprefix("Encounter/"))
+
     def _chart(self) -> FetchedChart:
         if self._fetched is None:
             self._fetched = fetched_chart_of(self._parts, self._session)
-            self._held.put(self._session.id, self._fetched)
+            self._held.put(self._place, self._fetched)
         return self._fetched
 
 

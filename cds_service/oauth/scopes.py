@@ -34,11 +34,15 @@ def supports_v2_scopes(server: AuthorizationServer) -> bool:
 
 
 def launch_scopes(server: AuthorizationServer, *, from_ehr: bool, configured: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Scopes of an EHR launch (`launch`) or a standalone launch (`launch/patient`); a site's own list wins."""
+    """Scopes of an EHR launch (`launch`) or a standalone launch; a site's own list wins.
+
+    A standalone launch asks for a patient (`launch/patient`), and for an encounter where the server can give one
+    (`context-standalone-encounter`, SMART 2.2, "Capability Sets").
+    """
     wanted = configured or (*_identity(server), *(f"patient/{kind}.rs" for kind in READ))
-    context = "launch" if from_ehr else "launch/patient"
+    context = ("launch",) if from_ehr else ("launch/patient", *_standalone_encounter(server))
     rest = (scope for scope in wanted if scope not in {"launch", "launch/patient"})
-    return in_server_version((context, *rest), server)
+    return in_server_version((*context, *rest), server)
 
 
 def system_scopes(server: AuthorizationServer, configured: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -65,6 +69,11 @@ def _as_v1(scope: str) -> str:
     context, kind, letters, _ = found.groups()
     reads, writes = bool(set(letters) & set("rs")), bool(set(letters) & set("cud"))
     return f"{context}/{kind}.{'*' if reads and writes else 'write' if writes else 'read'}"
+
+
+def _standalone_encounter(server: AuthorizationServer) -> tuple[str, ...]:
+    offered = "context-standalone-encounter" in server.capabilities or "launch/encounter" in server.scopes_supported
+    return ("launch/encounter",) if offered else ()
 
 
 def _identity(server: AuthorizationServer) -> tuple[str, ...]:

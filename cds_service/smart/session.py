@@ -67,6 +67,18 @@ class SmartSession:
     frame_ancestors: tuple[str, ...] = ()
     fhir_context: tuple[str, ...] = ()
     intent: str | None = None
+    chosen: bool = False
+    """Whether the user, and not the launch, chose the encounter."""
+
+
+def choose_encounter(parts: SessionParts, session: SmartSession, encounter: str) -> None:
+    """Makes this the encounter of a session that was launched without one. Raises HookError 404, 409, StoreError."""
+    smart = parts.smart
+    kept = _kept(smart, session.id)
+    if smart is None or not (session.chosen or session.encounter_id is None):
+        raise HookError(409, "conflict", "the EHR opened this app for one stay: choose another in the EHR")
+    kept["session"] |= {"encounter_id": encounter, "chosen": True}
+    smart.vault.replace(KIND, session.id, kept, datetime.fromisoformat(kept["ends"]))
 
 
 def open_session(parts: SessionParts, session_id: str, request: Request) -> SmartSession:
