@@ -88,7 +88,7 @@ def test_no_tracked_file_names_a_developers_path_or_a_package_host() -> None:
 def test_every_command_of_the_readme_exists() -> None:
     from cds_service.cli import COMMANDS
 
-    named = set(re.findall(r"^riskcards (\w+)", (REPOSITORY / "README.md").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"^riskcards ([\w-]+)", (REPOSITORY / "README.md").read_text("utf-8"), re.MULTILINE))
     assert named
     assert named <= set(COMMANDS)
 

@@ -68,11 +68,15 @@ class Store:
                 private_file(file)
             key_file = key_file or default_key_file(url)
             self._engine = open_engine(url)
-            upgrade(self._engine)
-            if not keyless:
-                with self._engine.begin() as connection:
-                    audit.lock(connection)
-                    self._loaded_key = load_key(connection, key_file)
+            try:
+                upgrade(self._engine)
+                if not keyless:
+                    with self._engine.begin() as connection:
+                        audit.lock(connection)
+                        self._loaded_key = load_key(connection, key_file)
+            except BaseException:
+                self._engine.dispose()
+                raise
             if patience is not None:
                 self._engine.dispose()
                 self._engine = open_engine(url, patience)

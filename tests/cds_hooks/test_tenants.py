@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cds_hooks import TokenRefusedError, Trust, TrustedIssuer
-from tests.cds_service.auth.ehr import ISSUER, PUBLIC, Ehr
+from tests.cds_service.access.ehr import ISSUER, PUBLIC, Ehr
 
 URL = f"{PUBLIC}/cds-services/x"
 EHR = Ehr()
