@@ -46,7 +46,7 @@ class Ehr:
         **changed: Any,
     ) -> str:
         """`claim=...` (Ellipsis) leaves a claim out."""
-        head = {"kid": "ec-1" if algorithm.startswith("ES") else "rsa-1", "typ": "JWT"}
+        head = {"kid": "ec-1" if algorithm.startswith("ES") else "rsa-1", "typ": "JWT"} | (headers or {})
         signing = key or (self.ec_key if algorithm.startswith("ES") else self.rsa_key)
         return jwt.encode(self.claims(url, **changed), signing, algorithm=algorithm, headers=head)
 

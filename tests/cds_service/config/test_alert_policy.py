@@ -90,6 +90,28 @@ def test_the_kill_switch_stops_a_running_service_and_survives_a_restart(
     assert len(cards(app, discharge)) == 1
 
 
+def test_from_silent_to_live_by_the_deployment_guide(
+    pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent shows nothing and keeps every estimate; pilot shows pilot users; live all; off nobody, at once."""
+    monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path}/quiet.db")
+    user, other = discharge["context"]["userId"], "Practitioner/another"
+    app = make(pipeline, tmp_path, RISKCARDS_MODE="silent", RISKCARDS_PILOT_USERS=user)
+    now = [0.0]
+    monkeypatch.setattr(app.extensions["riskcards"].handler.modes, "_clock", lambda: now[0])
+
+    def seen_by(name: str) -> int:
+        return len(cards(app, discharge | {"context": discharge["context"] | {"userId": name}}))
+
+    assert (seen_by(user), seen_by(other), kept(app)) == (0, 0, 2)
+    for number, (mode, expected) in enumerate((("pilot", (1, 0)), ("live", (1, 1)), ("off", (0, 0))), start=1):
+        result = CliRunner().invoke(cli, ["mode", mode])
+        assert result.exit_code == 0, result.output
+        now[0] = 5.0 * number
+        assert (seen_by(user), seen_by(other)) == expected, mode
+    assert kept(app) == 6
+
+
 def test_the_more_specific_mode_wins(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/modes.db")
     now = [0.0]
