@@ -40,8 +40,8 @@ def launch_scopes(server: AuthorizationServer, *, from_ehr: bool, configured: tu
     (`context-standalone-encounter`, SMART 2.2, "Capability Sets").
     """
     wanted = configured or (*_identity(server), *(f"patient/{kind}.rs" for kind in READ))
-    context = ("launch",) if from_ehr else ("launch/patient", *_standalone_encounter(server))
-    rest = (scope for scope in wanted if scope not in {"launch", "launch/patient"})
+    context = ("launch",) if from_ehr else ("launch/patient", *_standalone_encounter(server, configured))
+    rest = (scope for scope in wanted if scope not in {"launch", "launch/patient", "launch/encounter"})
     return in_server_version((*context, *rest), server)
 
 
@@ -71,8 +71,9 @@ def _as_v1(scope: str) -> str:
     return f"{context}/{kind}.{'*' if reads and writes else 'write' if writes else 'read'}"
 
 
-def _standalone_encounter(server: AuthorizationServer) -> tuple[str, ...]:
-    offered = "context-standalone-encounter" in server.capabilities or "launch/encounter" in server.scopes_supported
+def _standalone_encounter(server: AuthorizationServer, configured: tuple[str, ...]) -> tuple[str, ...]:
+    offered = "context-standalone-encounter" in server.capabilities
+    offered = offered or "launch/encounter" in server.scopes_supported | set(configured)
     return ("launch/encounter",) if offered else ()
 
 

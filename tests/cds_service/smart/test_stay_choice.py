@@ -29,6 +29,14 @@ def test_an_encounter_is_asked_for_where_one_can_be_given(
     assert ("launch/encounter" in launch_scopes(server, from_ehr=from_ehr)) == asked
 
 
+@pytest.mark.parametrize(("from_ehr", "times"), [(False, 1), (True, 0)])
+def test_a_sites_own_scopes_ask_for_an_encounter_in_a_standalone_launch_only(from_ehr: bool, times: int) -> None:
+    server = AuthorizationServer("", "", "", "", frozenset({"context-standalone-encounter"}))
+    asked = launch_scopes(server, from_ehr=from_ehr, configured=("launch/encounter", "patient/*.rs"))
+    assert asked.count("launch/encounter") == times
+    assert asked[0] == ("launch" if from_ehr else "launch/patient")
+
+
 def opened(browser: Browser, ehr: Realm) -> tuple[str, Document]:
     ehr.wrong = {"token": {"encounter": ...}}
     home = browser.launch(ehr, None).headers["Location"]
