@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from fhir_mapping.core.values import Coding, Stay
@@ -111,17 +112,20 @@ def admission_source(stay: Stay) -> str | None:
 
 
 def _fact(table: Table, concept: Any, stated: tuple[Coding, ...]) -> CodedFact:
+    return _fact_of(table, codings(concept), stated, has_text=bool(text_of(concept)))
+
+
+@lru_cache(maxsize=1024)  # a chart repeats the same few ways to come and go
+def _fact_of(table: Table, own: tuple[Coding, ...], stated: tuple[Coding, ...], *, has_text: bool) -> CodedFact:
     known = [coding for coding in stated if is_known_system(table, coding.system) or meanings(table, (coding,))]
-    shown = min(known or codings(concept), key=lambda coding: (coding.system or "", coding.code), default=None)
+    shown = min(known or own, key=lambda coding: (coding.system or "", coding.code), default=None)
     code = None if shown is None else shown.code
     found = _agreed(meanings(table, stated))
     if len(found) == 1:
         return CodedFact(next(iter(found)), "", code)
     if found:
         return CodedFact(None, "codes-disagree", code)
-    return CodedFact(
-        None, "code-not-understood" if codings(concept) or known or text_of(concept) else "not-coded", code
-    )
+    return CodedFact(None, "code-not-understood" if own or known or has_text else "not-coded", code)
 
 
 def _agreed(found: frozenset[str]) -> frozenset[str]:

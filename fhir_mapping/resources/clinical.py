@@ -14,7 +14,7 @@ from typing import Any
 
 from fhir_mapping.core.reasons import status_reason
 from fhir_mapping.core.times import absent, moment, parse_instant, reachable
-from fhir_mapping.core.values import Administration, Condition, Instant, Medication, Procedure, Refusal
+from fhir_mapping.core.values import Administration, Coding, Condition, Instant, Medication, Procedure, Refusal
 from fhir_mapping.parsing.references import Directory
 from fhir_mapping.parsing.resource_reader import Resource
 from fhir_mapping.resources.courses import adherence, in_use, status_is_of, validity_end
@@ -148,7 +148,11 @@ def _excluded(code: Any, text: str) -> str | None:
     >>> _excluded(None, "Diabetes (family history)"), _excluded(None, "Pneumonia, suspected")
     ('family-history', 'not-confirmed')
     """
-    found = codings(code)
+    return _excluded_by(codings(code), text)
+
+
+@lru_cache(maxsize=4096)  # a chart repeats its problems
+def _excluded_by(found: tuple[Coding, ...], text: str) -> str | None:
     icd9 = [code for coding in found if coding.system == ICD9CM and (code := icd_code(coding))]
     icd10 = [code for coding in found if coding.system != ICD9CM and (code := icd_code(coding))]
     reasons = {_text_reason(text), *(_text_reason(coding.display) for coding in found if coding.display)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fhir_mapping.core.times import parse_instant, reachable
@@ -61,6 +62,11 @@ def class_of(raw: Any) -> EncounterClass:
     found = tuple(c for item in (raw if isinstance(raw, list) else [raw]) for c in _class_codings(item))
     if not found:
         return EncounterClass(StayClass.OTHER, "class-not-understood" if _stated(raw) else "no-class")
+    return _class_of(found)
+
+
+@lru_cache(maxsize=1024)  # a chart repeats the same few classes
+def _class_of(found: tuple[Coding, ...]) -> EncounterClass:
     understood = meanings("classes", found)
     if understood >= _ADMITTED_THROUGH_EMERGENCY:
         understood -= {"emergency"}

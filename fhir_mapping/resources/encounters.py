@@ -33,7 +33,6 @@ class ReadEncounter:
     """One Encounter resource, before encounters are combined into stays."""
 
     stay: Stay
-    parent: str | None
     flagged: bool
     """A time without a zone."""
     class_written: str | None
@@ -64,7 +63,6 @@ def read_encounter(
     stay, earlier = _by_class(stay, start, periods, prediction_time)
     return ReadEncounter(
         stay=stay,
-        parent=directory.key(resource.get("partOf")),
         flagged=start.zone_assumed or (end is not None and end.zone_assumed),
         class_written=kind.written,
         earlier=earlier,
@@ -140,6 +138,7 @@ def _read_stay(
         length_unknown=times.length_unknown,
         start_span=times.start_span,
         end_span=times.end_span,
+        part_of=directory.key(resource.get("partOf")),
     )
 
 

@@ -116,10 +116,10 @@ def read_stays(
     return StaysRead(
         tuple(_with_inferred_acute(merged)),
         {source: joined.get(root, root) for source, root in roots.items()},
-        tuple(replace(encounter.stay, part_of=encounter.parent) for encounter in read.values()),
+        tuple(encounter.stay for encounter in read.values()),
         tuple(refused),
         tuple(undated),
-        {source: encounter.parent for source, encounter in read.items()},
+        {source: encounter.stay.part_of for source, encounter in read.items()},
     )
 
 
@@ -131,12 +131,12 @@ def _root(source: str, read: dict[str, ReadEncounter]) -> str:
     ended is a separate stay: some systems link readmissions so.
     """
     path = [source]
-    parent = read[source].parent
+    parent = read[source].stay.part_of
     while parent in read and not _is_separate(read[path[-1]].stay, read[parent].stay):
         if parent in path:
             return min(path[path.index(parent) :])
         path.append(parent)
-        parent = read[parent].parent
+        parent = read[parent].stay.part_of
     return path[-1]
 
 
@@ -174,17 +174,19 @@ def _join_adjoining(stays: list[Stay], view: _View) -> tuple[list[Stay], dict[st
     """
     merged: list[Stay] = []
     joined: dict[str, str] = {}
+    last: int | None = None  # the position of the latest inpatient stay
     for stay in stays:
-        last = next((s for s in reversed(merged) if s.stay_class is StayClass.INPATIENT), None)
-        if stay.stay_class is not StayClass.INPATIENT or last is None:
+        if stay.stay_class is not StayClass.INPATIENT:
             merged.append(stay)
-        elif _adjoin(last, stay, view):
-            joined[stay.source] = last.source
-            merged[merged.index(last)] = _join(last, stay, view)
-        else:
-            if last.running:
-                merged[merged.index(last)] = replace(last, length_unknown="no-end")
-            merged.append(stay)
+            continue
+        if last is not None and _adjoin(merged[last], stay, view):
+            joined[stay.source] = merged[last].source
+            merged[last] = _join(merged[last], stay, view)
+            continue
+        if last is not None and merged[last].running:
+            merged[last] = replace(merged[last], length_unknown="no-end")
+        last = len(merged)
+        merged.append(stay)
     return merged, joined
 
 

@@ -6,7 +6,7 @@ All codings of a concept are read: their order has no meaning (https://hl7.org/f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ _FIELDS = (
     DefinitionField("codes", dict),
 )
 _NO_SYSTEM = ""
-# No code in these tables is longer: longer ones are neither looked up nor cached.
+# No code in these tables is longer: longer ones are not looked up.
 _LONGEST_CODE = 64
 
 
@@ -35,6 +35,12 @@ def meanings(table: Table, found: Iterable[Coding]) -> frozenset[str]:
     >>> sorted(meanings("dispositions", [Coding(None, "20")]))
     []
     """
+    stated = tuple(found)
+    return _meanings(table, stated) if stated else frozenset()
+
+
+@lru_cache(maxsize=4096)  # a chart repeats the same few codings in hundreds of encounters
+def _meanings(table: Table, found: tuple[Coding, ...]) -> frozenset[str]:
     known = _tables()[table]
     return frozenset(
         meaning for coding in found if (meaning := known.get(_key(coding.system, coding.code))) is not None
