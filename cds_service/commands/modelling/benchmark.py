@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,25 +79,7 @@ def command() -> None:
     help="Results folder; run again to resume.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")
-def ehr_encoders(
-    meds: Path,
-    tasks: str,
-    labels: Path | None,
-    shots_path: Path | None,
-    instructions_file: Path | None,
-    encoders: tuple[str, ...],
-    serialisers: tuple[str, ...],
-    vector_files: tuple[str, ...],
-    ablations: tuple[str, ...],
-    against: str,
-    budget: int,
-    shares: tuple[float, float],
-    follow_up: str,
-    draws: int,
-    bootstraps: int,
-    out: Path,
-    as_json: bool,
-) -> None:
+def ehr_encoders(out: Path, as_json: bool, **options: Any) -> None:
     """Compare record embeddings with LightGBM on code counts, from 1 example per class to all (EHRSHOT protocol).
 
     \b
@@ -110,72 +93,139 @@ def ehr_encoders(
     MIMIC-IV.
     """
     from artifact_store import write_json
+    from risk_model.research import protocol_report
+
+    document = _study(_plan(_Asked(**options)), out / "work")
+    write_json(out / "results.json", document)
+    (out / "report.html").write_text(protocol_report(document), "utf-8")
+    if as_json:
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _show(document, out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The options of `ehr-encoders`, as given."""
+
+    meds: Path
+    tasks: str
+    labels: Path | None
+    shots_path: Path | None
+    instructions_file: Path | None
+    encoders: tuple[str, ...]
+    serialisers: tuple[str, ...]
+    vector_files: tuple[str, ...]
+    ablations: tuple[str, ...]
+    against: str
+    budget: int
+    shares: tuple[float, float]
+    follow_up: str
+    draws: int
+    bootstraps: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is compared on which tasks and how, after every check that needs no encoder."""
+
+    asked: _Asked
+    tasks: Sequence[str]
+    instructions: Mapping[str, str]
+    compared: Sequence[ComparedEncoder]
+    given: Sequence[GivenVectors]
+    protocol: EncoderProtocol
+
+    @property
+    def serialisers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(item.serialiser for item in self.compared))
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """The settings that decide which rows there are and what text they have."""
+        asked = self.asked
+        return {
+            "tasks": self.tasks,
+            "budget": asked.budget,
+            "shares": asked.shares,
+            "follow_up": asked.follow_up,
+            "labels": str(asked.labels or ""),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings for the results, without paths of this machine."""
+        from risk_model.research import Instructions
+
+        asked = self.asked
+        return {
+            **{name: value for name, value in self.preparation.items() if name != "labels"},
+            **self.protocol.to_json(),
+            "encoders": asked.encoders,
+            "serialisers": asked.serialisers,
+            "ablations": asked.ablations,
+            "vectors": [item.name for item in self.given],
+            "instructions": {task: Instructions("task", self.instructions).of(task) for task in self.tasks},
+            "labelled_by": "label files" if asked.labels else "task definitions of riskcards",
+            "drawn_by": "official files" if self.protocol.official else "riskcards",
+        }
+
+
+def _plan(asked: _Asked) -> _Plan:
+    """Returns what is to be done. Whatever can be wrong with the options fails here, before hours of encoding."""
     from knowledge_index.encoders import check_encoder
     from risk_model.reports import require_matplotlib
     from risk_model.research import (
         SERIALISERS,
         EncoderProtocol,
         GivenVectors,
-        Instructions,
-        by_task,
         compared_encoders,
         lightgbm_library,
         named_file,
-        protocol_report,
         read_instructions,
         read_shots,
-        results_document,
         shot_files,
         tasks_named,
-        usable_tasks,
     )
 
-    if sum(shares) >= 1:
+    if sum(asked.shares) >= 1:
         raise click.BadParameter("the shares of validation and test must leave something to train on")
-    if unknown := next((name for name in serialisers if name not in SERIALISERS), None):
+    if unknown := next((name for name in asked.serialisers if name not in SERIALISERS), None):
         raise click.BadParameter(f"no serialiser {unknown!r}; there is {', '.join(SERIALISERS)}")
-    # All of this fails before hours of encoding.
     require_matplotlib()
     lightgbm_library()
-    for name in encoders:
+    for name in asked.encoders:
         check_encoder(name)
-    wanted = tasks_named(tasks, labels=labels is not None)
-    given = {} if instructions_file is None else read_instructions(instructions_file, wanted)
-    compared = compared_encoders(encoders, serialisers, given, ablations)
-    vectors = [GivenVectors.open(*named_file(text)) for text in vector_files]
-    names = [*(item.name for item in compared), *(item.name for item in vectors), *_baselines()]
+    tasks = tasks_named(asked.tasks, labels=asked.labels is not None)
+    instructions = {} if asked.instructions_file is None else read_instructions(asked.instructions_file, tasks)
+    compared = compared_encoders(asked.encoders, asked.serialisers, instructions, asked.ablations)
+    given = [GivenVectors.open(*named_file(text)) for text in asked.vector_files]
+    names = [*(item.name for item in compared), *(item.name for item in given), *_baselines()]
     if len(set(names)) < len(names):
         raise click.BadParameter(f"two representations have one name: {', '.join(names)}")
-    if against not in names:
-        raise click.BadParameter(f"--against {against!r} is none of: {', '.join(names)}")
-    official = None if shots_path is None else read_shots(shot_files(shots_path))
-    protocol = EncoderProtocol(draws=draws, bootstraps=bootstraps, official=official)
-    options = {"tasks": wanted, "budget": budget, "shares": shares, "follow_up": follow_up, "labels": str(labels or "")}
-    texts = tuple(dict.fromkeys(item.serialiser for item in compared))
-    good, reasons = usable_tasks(by_task(_prepared(meds, labels, wanted, options, texts, out / "work")))
+    if asked.against not in names:
+        raise click.BadParameter(f"--against {asked.against!r} is none of: {', '.join(names)}")
+    official = None if asked.shots_path is None else read_shots(shot_files(asked.shots_path))
+    protocol = EncoderProtocol(draws=asked.draws, bootstraps=asked.bootstraps, official=official)
+    return _Plan(asked, tasks, instructions, compared, given, protocol)
+
+
+def _study(plan: _Plan, work: Path) -> dict[str, Any]:
+    """Returns the results of a plan; `work` keeps texts and vectors for the next run."""
+    from risk_model.research import by_task, results_document, usable_tasks
+
+    asked, protocol = plan.asked, plan.protocol
+    good, reasons = usable_tasks(by_task(_prepared(plan, work)))
     for task, why in reasons.items():
         report_line(f"{task}: left out, {why}")
     for task, examples in good.items():
-        if protocol.draws_of(task, examples) is None and official is not None:
-            report_line(f"{task}: no official draws in {shots_path}; drawn anew")
-    results = _results(good, compared, vectors, protocol, out / "work" / "vectors")
-    if good and all(against not in by_name for by_name in results.values()):
-        report_line(f"{against} was left out: nothing is compared; --against another representation")
+        if protocol.draws_of(task, examples) is None and protocol.official is not None:
+            report_line(f"{task}: no official draws in {asked.shots_path}; drawn anew")
+    results = _results(good, plan, work / "vectors")
+    if good and all(asked.against not in by_name for by_name in results.values()):
+        report_line(f"{asked.against} was left out: nothing is compared; --against another representation")
     subjects = len({row.subject_id for examples in good.values() for row in examples.rows})
-    settings = {**options, **protocol.to_json(), "encoders": encoders, "serialisers": serialisers}
-    settings |= {"ablations": ablations, "vectors": [item.name for item in vectors]}
-    settings["instructions"] = {task: Instructions("task", given).of(task) for task in wanted}
-    settings.pop("labels")
-    settings["labelled_by"] = "label files" if labels else "task definitions of riskcards"
-    settings["drawn_by"] = "official files" if official else "riskcards"
-    data = {"name": _name(meds), "subjects": subjects}
-    document = results_document(data, settings, good, reasons, results, against)
-    write_json(out / "results.json", document)
-    (out / "report.html").write_text(protocol_report(document), "utf-8")
-    if as_json:
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
-        return
-    _show(document, out)
+    data = {"name": _name(asked.meds), "subjects": subjects}
+    return results_document(data, plan.settings(), good, reasons, results, asked.against)
 
 
 def _baselines() -> list[str]:
@@ -184,14 +234,7 @@ def _baselines() -> list[str]:
     return [item.name for item in BASELINES]
 
 
-def _prepared(
-    meds: Path,
-    labels: Path | None,
-    tasks: Sequence[str],
-    options: Mapping[str, Any],
-    texts: Sequence[str],
-    work: Path,
-) -> dict[str, Examples]:
+def _prepared(plan: _Plan, work: Path) -> dict[str, Examples]:
     """Returns the examples of every task, from an earlier run with the same settings if there is one."""
     from risk_model.cohorts import ByHash, MedsDataset
     from risk_model.labels import find_definition
@@ -206,54 +249,47 @@ def _prepared(
         settings_digest,
     )
 
+    meds, labels, tasks, texts = plan.asked.meds, plan.asked.labels, plan.tasks, plan.serialisers
     with MedsDataset(meds, report_line) as source:
         read = [*source.files, *(path for task in tasks if labels for path in label_files(labels, task))]
         read += [path for path in (meds / "metadata" / "codes.parquet",) if path.exists()]
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in read]
-        folder = work / settings_digest({**options, "files": files})
+        folder = work / settings_digest({**plan.preparation, "files": files})
         if all(Examples.is_whole(folder / task, texts) for task in tasks):
             report_line("records serialised by an earlier run")
             return {task: Examples.open(folder / task) for task in tasks}
-        validation, test = options["shares"]
+        validation, test = plan.asked.shares
         if labels is not None:
             wanted = examples_from_label_files(labels, tasks, source.splits, validation, test)
         else:
             ehrshot = {item.task for item in OFFICIAL}
             chosen = [find_definition(task, "ehrshot" if task in ehrshot else None) for task in tasks]
-            wanted = examples_by_definition(
-                chosen, source, ByHash(validation, test), str(options["follow_up"]), report_line
-            )
+            wanted = examples_by_definition(chosen, source, ByHash(validation, test), plan.asked.follow_up, report_line)
         folder.mkdir(parents=True, exist_ok=True)
-        made = prepare_examples(wanted, source, read_vocabulary(meds), folder, texts, int(options["budget"]))
+        made = prepare_examples(wanted, source, read_vocabulary(meds), folder, texts, plan.asked.budget)
         for task, rows in wanted.items():
             if lost := len(rows) - len(made[task].rows):
                 report_line(f"{task}: {lost} predictions of subjects that are not in the data are left out")
         return made
 
 
-def _results(
-    tasks: Mapping[str, Examples],
-    compared: Sequence[ComparedEncoder],
-    given: Sequence[GivenVectors],
-    protocol: EncoderProtocol,
-    kept: Path,
-) -> dict[str, dict[str, FewShotResult]]:
+def _results(tasks: Mapping[str, Examples], plan: _Plan, kept: Path) -> dict[str, dict[str, FewShotResult]]:
     """task -> representation -> few-shot figures. One encoder is in memory at a time."""
     from knowledge_index.encoders import available_threads, encoder_named, takes_instruction
     from risk_model.research import BASELINES, Representation, code_counts, embed_all, evaluate_task
 
     # Given vectors first: whether every row has one is known before an encoder is opened.
     matrices = {
-        item.name: {task: item.matrix(examples.rows, task) for task, examples in tasks.items()} for item in given
+        item.name: {task: item.matrix(examples.rows, task) for task, examples in tasks.items()} for item in plan.given
     }
     found: dict[str, dict[str, FewShotResult]] = {task: {} for task in tasks}
 
     def evaluate(task: str, item: Representation, matrix: Any, made_by: str) -> None:
         report_line(f"{task}: evaluating {item.name}")
-        found[task][item.name] = evaluate_task(task, tasks[task], matrix, item, made_by, protocol)
+        found[task][item.name] = evaluate_task(task, tasks[task], matrix, item, made_by, plan.protocol)
 
     encoder, opened = None, ""
-    for one in compared:
+    for one in plan.compared:
         if encoder is None or opened != one.encoder:
             encoder, opened = encoder_named(one.encoder, available_threads()), one.encoder
         if one.instructions.mode != "task" and not takes_instruction(encoder):
@@ -264,7 +300,7 @@ def _results(
             vectors = embed_all(encoder, tasks, one.serialiser, kept, progress, one.instructions)
         for task in tasks:
             evaluate(task, item, vectors[task], f"{encoder.fingerprint} {one.serialiser} {one.instructions.of(task)}")
-    for each in given:
+    for each in plan.given:
         for task in tasks:
             evaluate(task, Representation(each.name, "given", "logistic"), matrices[each.name][task], each.digest)
     for task, examples in tasks.items():
