@@ -1,73 +1,36 @@
-"""The figures of a report as SVG: drawn by matplotlib, coloured by the page, the same bytes on every run.
-
-Colours are written as CSS variables of the page, so one drawing serves light, dark and print. Each figure carries a
-title and a description for screen readers, and ids of its own, so that one page can hold several.
-"""
+"""The figures of a report, as SVG (`svg_drawing`)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from io import StringIO
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
-from risk_model.core.errors import MissingExtraError
+from risk_model.reports.svg_drawing import ACCENT, DIM, INK, LINE, SECOND, svg_of
 
 Floats = NDArray[np.float64]
-# What matplotlib draws with, and what the page's stylesheet calls it.
-_INK, _DIM, _LINE, _ACCENT, _SECOND = "#16233a", "#5a6880", "#c9d2de", "#2f5d9b", "#b0602c"
-_VARIABLES = {_INK: "ink", _DIM: "dim", _LINE: "line", _ACCENT: "accent", _SECOND: "second"}
-_SETTINGS: dict[str, Any] = {
-    "svg.hashsalt": "riskcards",
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "axes.edgecolor": _LINE,
-    "axes.labelcolor": _DIM,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.facecolor": "none",
-    "xtick.color": _DIM,
-    "ytick.color": _DIM,
-    "text.color": _INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-    "grid.color": _LINE,
-    "grid.linewidth": 0.5,
-}
-_SIZE = (4.1, 3.6)
 POINTS = 300
 _MOST_WITH_INTERVALS = 6
-
-
-def require_matplotlib() -> None:
-    """Fails before long work that ends with a figure. Raises MissingExtraError without the extra `report`."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("matplotlib", extra="report") from None
 
 
 def roc(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats]) -> str:
     """ROC of the model and of each comparator on the rows that have it."""
 
     def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=_DIM, linewidth=0.9, linestyle=":")
+        axes.plot([0, 1], [0, 1], color=DIM, linewidth=0.9, linestyle=":")
         for style, (name, score) in zip(_styles(), rivals.items(), strict=False):
             known = np.isfinite(score)
             if not 0 < outcome[known].sum() < known.sum():
                 continue  # a score that only one class has ranks nothing
-            axes.plot(*_roc(outcome[known], score[known]), color=_DIM, linewidth=1.1, linestyle=style, label=name)
-        axes.plot(*_roc(outcome, probability), color=_ACCENT, label="model")
+            axes.plot(*_roc(outcome[known], score[known]), color=DIM, linewidth=1.1, linestyle=style, label=name)
+        axes.plot(*_roc(outcome, probability), color=ACCENT, label="model")
         axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         axes.legend(loc="lower right")
 
-    return _svg(
+    return svg_of(
         "roc", "ROC curve", "Sensitivity against one minus specificity for the model and the comparators.", draw
     )
 
@@ -75,13 +38,13 @@ def roc(outcome: Floats, probability: Floats, rivals: Mapping[str, Floats]) -> s
 def precision_recall(outcome: Floats, probability: Floats) -> str:
     def draw(axes: Any) -> None:
         recall, precision = _precision_recall(outcome, probability)
-        axes.axhline(float(outcome.mean()), color=_DIM, linewidth=0.9, linestyle=":")
-        axes.text(1, float(outcome.mean()) + 0.015, "by chance", color=_DIM, ha="right", fontsize=9)
-        axes.plot(recall, precision, color=_ACCENT)
+        axes.axhline(float(outcome.mean()), color=DIM, linewidth=0.9, linestyle=":")
+        axes.text(1, float(outcome.mean()) + 0.015, "by chance", color=DIM, ha="right", fontsize=9)
+        axes.plot(recall, precision, color=ACCENT)
         axes.set(xlabel="sensitivity (recall)", ylabel="positive predictive value", xlim=(-0.01, 1.01), ylim=(0, 1.01))
 
     words = "Positive predictive value against sensitivity; the line is the share of patients with the outcome."
-    return _svg("pr", "Precision and recall", words, draw)
+    return svg_of("pr", "Precision and recall", words, draw)
 
 
 def calibration(outcome: Floats, probability: Floats, bins: int = 10) -> str:
@@ -93,20 +56,18 @@ def calibration(outcome: Floats, probability: Floats, bins: int = 10) -> str:
         seen = np.array([outcome[part].mean() for part in parts])
         spans = np.array([_wilson(int(outcome[part].sum()), len(part)) for part in parts])
         reach = min(1.0, 1.1 * float(max(mean.max(), spans.max())))
-        axes.plot([0, reach], [0, reach], color=_DIM, linewidth=0.9, linestyle=":")
-        axes.plot(*_smooth(outcome, probability, reach), color=_ACCENT, linewidth=1.2, alpha=0.6, label="smoothed")
-        axes.vlines(mean, spans[:, 0], spans[:, 1], color=_ACCENT, linewidth=1)
-        axes.plot(mean, seen, "o", color=_ACCENT, markersize=5, label="tenths of patients, 95 %")
+        axes.plot([0, reach], [0, reach], color=DIM, linewidth=0.9, linestyle=":")
+        axes.plot(*_smooth(outcome, probability, reach), color=ACCENT, linewidth=1.2, alpha=0.6, label="smoothed")
+        axes.vlines(mean, spans[:, 0], spans[:, 1], color=ACCENT, linewidth=1)
+        axes.plot(mean, seen, "o", color=ACCENT, markersize=5, label="tenths of patients, 95 %")
         edges = np.linspace(0, reach, 41)
         counts, _ = np.histogram(np.clip(probability, 0, reach), edges)
-        axes.bar(
-            edges[:-1], 0.08 * reach * counts / counts.max(), width=reach / 40, align="edge", color=_DIM, alpha=0.4
-        )
+        axes.bar(edges[:-1], 0.08 * reach * counts / counts.max(), width=reach / 40, align="edge", color=DIM, alpha=0.4)
         axes.set(xlabel="predicted", ylabel="observed", xlim=(0, reach), ylim=(0, reach))
         axes.legend(loc="upper left")
 
     words = "Observed share with the outcome against the predicted one, in tenths of patients; bars show all estimates."
-    return _svg("calibration", "Calibration", words, draw)
+    return svg_of("calibration", "Calibration", words, draw)
 
 
 def decision_curve(outcome: Floats, probability: Floats) -> str:
@@ -116,14 +77,14 @@ def decision_curve(outcome: Floats, probability: Floats) -> str:
         thresholds = np.linspace(0.005, min(0.6, 4 * float(outcome.mean()) + 0.05), 100)
         rate = float(outcome.mean())
         everyone = rate - (1 - rate) * thresholds / (1 - thresholds)
-        axes.axhline(0, color=_DIM, linewidth=0.9, linestyle=":", label="alert on none")
-        axes.plot(thresholds, everyone, color=_DIM, linewidth=1.1, linestyle="--", label="alert on all")
-        axes.plot(thresholds, net_benefit(outcome, probability, thresholds), color=_ACCENT, label="model")
+        axes.axhline(0, color=DIM, linewidth=0.9, linestyle=":", label="alert on none")
+        axes.plot(thresholds, everyone, color=DIM, linewidth=1.1, linestyle="--", label="alert on all")
+        axes.plot(thresholds, net_benefit(outcome, probability, thresholds), color=ACCENT, label="model")
         axes.set(xlabel="threshold probability", ylabel="net benefit per patient", ylim=(-0.15 * rate, 1.1 * rate))
         axes.legend(loc="upper right")
 
     words = "Net benefit of alerting above each threshold, with the lines of alerting on all patients and on none."
-    return _svg("decision", "Decision curve", words, draw)
+    return svg_of("decision", "Decision curve", words, draw)
 
 
 def distributions(outcome: Floats, probability: Floats) -> str:
@@ -132,7 +93,7 @@ def distributions(outcome: Floats, probability: Floats) -> str:
     def draw(axes: Any) -> None:
         reach = float(np.quantile(probability, 0.995))
         edges = np.linspace(0, reach, 36)
-        for truth, colour, words in ((0, _ACCENT, "without the outcome"), (1, _SECOND, "with the outcome")):
+        for truth, colour, words in ((0, ACCENT, "without the outcome"), (1, SECOND, "with the outcome")):
             chosen = np.clip(probability[outcome == truth], 0, reach)
             share = 100 * np.histogram(chosen, edges)[0] / len(chosen)
             axes.stairs(share, edges, color=colour, fill=True, alpha=0.25)
@@ -141,7 +102,7 @@ def distributions(outcome: Floats, probability: Floats) -> str:
         axes.legend(loc="upper right")
 
     words = "Histograms of the estimates of patients with and without the outcome; the less they overlap, the better."
-    return _svg("distribution", "Estimates by outcome", words, draw)
+    return svg_of("distribution", "Estimates by outcome", words, draw)
 
 
 def alerts(outcome: Floats, probability: Floats) -> str:
@@ -152,30 +113,30 @@ def alerts(outcome: Floats, probability: Floats) -> str:
         hits = np.cumsum(outcome[order])
         chosen = np.unique(np.linspace(max(1, len(order) / 100), max(1, len(order) / 2), 120).astype(int)) - 1
         rate = 100 * (chosen + 1) / len(order)
-        axes.plot(rate, 100 * hits[chosen] / (chosen + 1), color=_ACCENT, label="alerts that are right")
-        axes.plot(rate, 100 * hits[chosen] / hits[-1], color=_SECOND, linestyle="--", label="outcomes that are found")
+        axes.plot(rate, 100 * hits[chosen] / (chosen + 1), color=ACCENT, label="alerts that are right")
+        axes.plot(rate, 100 * hits[chosen] / hits[-1], color=SECOND, linestyle="--", label="outcomes that are found")
         axes.set(xlabel="alerts per 100 patients", ylabel="%", xlim=(0, 50), ylim=(0, 101))
         axes.legend(loc="upper left")
 
     words = (
         "Share of alerts that are right, and share of all outcomes that are found, by the number of alerts per hundred."
     )
-    return _svg("alerts", "Alerts", words, draw)
+    return svg_of("alerts", "Alerts", words, draw)
 
 
 def calibration_before_after(outcome: Floats, before: Floats, after: Floats) -> str:
     def draw(axes: Any) -> None:
         reach = 0.0
-        for probability, colour, words in ((before, _DIM, "before"), (after, _ACCENT, "after")):
+        for probability, colour, words in ((before, DIM, "before"), (after, ACCENT, "after")):
             parts = np.array_split(np.argsort(probability, kind="stable"), 10)
             mean, seen = (np.array([v[part].mean() for part in parts]) for v in (probability, outcome))
             reach = min(1.0, 1.1 * max(reach, float(mean.max()), float(seen.max())))
             axes.plot(mean, seen, "o-", color=colour, markersize=4, linewidth=1, label=words)
-        axes.plot([0, reach], [0, reach], color=_DIM, linewidth=0.9, linestyle=":")
+        axes.plot([0, reach], [0, reach], color=DIM, linewidth=0.9, linestyle=":")
         axes.set(xlabel="predicted", ylabel="observed", xlim=(0, reach), ylim=(0, reach))
         axes.legend(loc="upper left")
 
-    return _svg(
+    return svg_of(
         "recalibration", "Calibration before and after", "Observed against predicted, in tenths of patients.", draw
     )
 
@@ -185,14 +146,14 @@ def cards_by_day(days: Sequence[str], shown: Sequence[int], warnings: Sequence[i
 
     def draw(axes: Any) -> None:
         places = np.arange(len(days))
-        axes.bar(places, shown, color=_ACCENT, alpha=0.35, label="shown")
-        axes.bar(places, warnings, color=_SECOND, label="warnings")
+        axes.bar(places, shown, color=ACCENT, alpha=0.35, label="shown")
+        axes.bar(places, warnings, color=SECOND, label="warnings")
         named = np.unique(np.linspace(0, len(days) - 1, min(5, len(days))).astype(int))
         axes.set_xticks(named, [days[place][5:] for place in named])
         axes.set(ylabel="cards", ylim=(0, None))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
-    return _svg("days", "Cards by day", "Cards shown each day, and the warnings among them.", draw)
+    return svg_of("days", "Cards by day", "Cards shown each day, and the warnings among them.", draw)
 
 
 def stability(name: str, labels: Sequence[str], psi: Sequence[float], watch: float, shifted: float) -> str:
@@ -200,13 +161,15 @@ def stability(name: str, labels: Sequence[str], psi: Sequence[float], watch: flo
 
     def draw(axes: Any) -> None:
         places = np.arange(len(labels))[::-1]
-        axes.barh(places, psi, color=[_SECOND if value > watch else _ACCENT for value in psi], alpha=0.7)
+        axes.barh(places, psi, color=[SECOND if value > watch else ACCENT for value in psi], alpha=0.7)
         for mark in (watch, shifted):
-            axes.axvline(mark, color=_DIM, linewidth=1, linestyle="--")
+            axes.axvline(mark, color=DIM, linewidth=1, linestyle="--")
         axes.set_yticks(places, ["\n".join(wrap(label, 28)) for label in labels], fontsize=8)
         axes.set(xlabel="population stability index", xlim=(0, max(1.1 * shifted, *psi)))
 
-    return _svg(name, "Stability of inputs", "Population stability index of each input; dashed: the usual marks.", draw)
+    return svg_of(
+        name, "Stability of inputs", "Population stability index by input; dashed: the usual marks.", draw
+    )
 
 
 def net_benefit(outcome: Floats, probability: Floats, thresholds: Floats) -> Floats:
@@ -240,7 +203,7 @@ def shots(name: str, task: str, lines: Mapping[str, Mapping[str, Mapping[str, An
             if x:
                 ends[label] = (x[-1], float(values[-1]))
         low, high = max(0.0, min(drawn) - 0.03), min(1.02, max(drawn) + 0.03)
-        axes.axhline(0.5, color=_LINE, linewidth=1)
+        axes.axhline(0.5, color=LINE, linewidth=1)
         axes.set_xticks(range(len(known)), known)
         axes.set(xlabel="examples of each kind", ylabel="AUROC", ylim=(low, high), xlim=(-0.6, len(known) - 0.3))
         for label, height in _heights(ends, low, high).items():
@@ -253,12 +216,12 @@ def shots(name: str, task: str, lines: Mapping[str, Mapping[str, Mapping[str, An
             axes.text(edge + 0.02 * len(known), height, label, va="center", fontsize=8, color=look["color"])
 
     words = "AUROC on the test split against the number of training examples, one line for each representation."
-    return _svg(name, f"Few-shot: {task}", words, draw, size=(7.6, 4.2))
+    return svg_of(name, f"Few-shot: {task}", words, draw, size=(7.6, 4.2))
 
 
 def _looks(count: int) -> Iterator[dict[str, Any]]:
     """Yields colour, marker and dash of each line; no two of up to 20 are the same."""
-    colours, markers = (_ACCENT, _SECOND, _INK, _DIM), ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+    colours, markers = (ACCENT, SECOND, INK, DIM), ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
     for place in range(count):
         yield {
             "color": colours[place % 4],
@@ -304,57 +267,15 @@ def differences(measured: Mapping[str, Mapping[str, Any]], reference: str) -> st
         places = range(len(measured))
         values = [item["value"] for item in measured.values()]
         spans = [item["interval"] for item in measured.values()]
-        axes.hlines(places, [low for low, _ in spans], [high for _, high in spans], color=_DIM)
-        axes.plot(values, places, "o", color=_ACCENT)
-        axes.axvline(0, color=_LINE, linewidth=1)
+        axes.hlines(places, [low for low, _ in spans], [high for _, high in spans], color=DIM)
+        axes.plot(values, places, "o", color=ACCENT)
+        axes.axvline(0, color=LINE, linewidth=1)
         axes.set_yticks(places, list(measured))
         axes.invert_yaxis()
         axes.set(xlabel=f"AUROC, difference from {reference}")
 
     words = f"Difference of AUROC from {reference} with its 95 % interval, one line for each contender."
-    return _svg("differences", "Differences of AUROC", words, draw)
-
-
-def _svg(
-    name: str, title: str, description: str, draw: Callable[[Any], None], size: tuple[float, float] = _SIZE
-) -> str:
-    """One figure as an <svg> element: no fixed colours, no date, ids that begin with its name."""
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    settings: Any = dict(matplotlib.rcParamsDefault) | _SETTINGS
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        axes.grid(visible=True)
-        axes.set_axisbelow(True)
-        draw(axes)
-        text = StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _for_page(text.getvalue(), name, title, description)
-
-
-def _for_page(svg: str, name: str, title: str, description: str) -> str:
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
-    body = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', body)
-    body = re.sub(r"font: [^;\"]*?(\d+(?:\.\d+)?)px[^;\"]*", r"font-size: \1px", body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, f"var(--{variable})")
-    head = re.match(r"<svg[^>]*>", body)
-    assert head is not None
-    box = re.search(r'viewBox="([^"]+)"', head.group())
-    assert box is not None
-    start = f'<svg viewBox="{box.group(1)}" role="img" aria-labelledby="{name}-title {name}-description">'
-    words = (
-        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-description">{escape(description)}</desc>'
-    )
-    return start + words + re.sub(r"\n\s*", "\n", body[head.end() :]).strip()
+    return svg_of("differences", "Differences of AUROC", words, draw)
 
 
 def _styles() -> tuple[str, ...]:

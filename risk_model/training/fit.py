@@ -68,17 +68,10 @@ def build_model(
     """
     check_new_folder(out)
     also = () if first_stage is None else (first_stage.block(study.cohort),)
-    bound = NOTE_BOUND if _has_a_language_model(sources, first_stage) else None
-    chosen = dict(parameters or parameters_for(study.cohort))
     fitted = fit(
-        study.cohort,
-        progress=say,
-        parameters=chosen,
-        also=also,
-        note_bound=bound,
-        learner=learner,
-        search=search,
-    )
+        study.cohort, progress=say, parameters=dict(parameters or parameters_for(study.cohort)), also=also,
+        note_bound=NOTE_BOUND if _has_a_language_model(sources, first_stage) else None, learner=learner, search=search,
+    )  # fmt: skip
     rows = out_of_fold(study, fitted)
     document = evaluate(rows, bootstraps=bootstraps, progress=say)
     useless, version = why_useless(fitted, document), version_of(fitted)
@@ -90,36 +83,37 @@ def build_model(
         "task": study.cohort.task,
         "label": labelled.definition,
     }
-    asked = labelled.asked
-    population = population_of(study.cohort, asked)
-    known = facts(asked.question, labelled)
-    texts = local_texts(asked.question, _card_facts(labelled, study, fitted, population, sources, first_stage))
-    card = training_card(study.cohort.task, document, rows=document["rows"], patients=document["patients"], texts=texts)
+    question = labelled.asked.question
+    population = population_of(study.cohort, labelled.asked)
     mark = f"Saved by force: {useless}. It must not be used for patients." if useless else caution(document)
+    texts = local_texts(question, _card_facts(labelled, study, fitted, population, sources, first_stage))
+    card = training_card(study.cohort.task, document, rows=document["rows"], patients=document["patients"], texts=texts)
     if mark is not None:
         say(f"caution: {mark}")
         card["cautions"]["known_risks"] = f"{mark} {card['cautions']['known_risks']}"
-    about: dict[str, Any] = {
-        "question": asked.question.to_json(),
+    about = _facts_of(labelled, sources, document["rows"]) | ({} if useless is None else {"forced": useless})
+    with atomic_folder(out) as coming:
+        save(
+            coming, fitted, study.cohort, model_id=model_id, version=version, population=population, card=card,
+            facts=about, documents=_documents(fitted, sources, first_stage),
+        )  # fmt: skip
+        known = {**facts(question, labelled), "objective": "Development, with internal validation."}
+        write_pages(document, question, rows, coming, known)
+        sign(coming, ("metrics.json", "report.html"))
+    return document
+
+
+def _facts_of(labelled: LabelledCohort, sources: DatasetSources, rows: int) -> dict[str, Any]:
+    """Returns what the manifest says about a model's cohort and inputs."""
+    return {
+        "question": labelled.asked.question.to_json(),
         "label": labelled.definition,
-        "cohort": {"sha256": dataset_fingerprint(labelled.folder), "rows": document["rows"]},
+        "cohort": {"sha256": dataset_fingerprint(labelled.folder), "rows": rows},
         "cohorts_seen": [seen(labelled, "trained", TRAINING)],
         "encoder": None if sources.encoder is None else sources.encoder.name,
         "encoder_fingerprint": None if sources.encoder is None else sources.encoder.fingerprint,
         "note_reader": None if sources.reader is None else sources.reader.name,
     }
-    if useless is not None:
-        about["forced"] = useless
-    documents = _documents(fitted, sources, first_stage)
-    with atomic_folder(out) as coming:
-        save(
-            coming, fitted, study.cohort, model_id=model_id, version=version, population=population, card=card,
-            facts=about, documents=documents,
-        )  # fmt: skip
-        objective = "Development, with internal validation."
-        write_pages(document, asked.question, rows, coming, {**known, "objective": objective})
-        sign(coming, ("metrics.json", "report.html"))
-    return document
 
 
 def parameters_for(cohort: TrainingRows) -> dict[str, Any]:
