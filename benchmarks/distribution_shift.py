@@ -2,9 +2,10 @@
 
     python -m benchmarks.distribution_shift --data DATA [--stays 1500] [--encounters 5000]
 
-The distance check (`risk_model.models.out_of_distribution`) is fitted anew on four fifths of the patients, through FHIR
-as the shipped models are, and evaluated on the fifth that took no part: as they are, and with one thing wrong in every
-record. Shares that are warned of or refused, and that are refused, go to `benchmarks/results/distribution_shift.json`.
+The distance check (`risk_model.applicability.out_of_distribution`) is fitted anew on four fifths of the patients, through
+FHIR as the shipped models are, and evaluated on the fifth that took no part: as they are, and with one thing wrong in
+every record. Shares that are warned of or refused, and that are refused, go to
+`benchmarks/results/distribution_shift.json`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from benchmarks import cinc2012, cinc_fhir, diabetes130, diabetes_fhir, readme
 from benchmarks.measuring import write
 from benchmarks.outcome import collect, say
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
+from risk_model.applicability.out_of_distribution import REFUSED, WARNED, Distribution
 from risk_model.features import concept_of
 from risk_model.features.inputs import input_names
 from risk_model.first_stage.training_rows import patient_folds
-from risk_model.models.out_of_distribution import REFUSED, WARNED, Distribution
 
 RESULT = readme.RESULTS / "distribution_shift.json"
 Rows = NDArray[np.float32]

@@ -27,7 +27,7 @@ from risk_model.evaluation.metrics import auprc, auroc
 from risk_model.features import Rubric
 from risk_model.features.inputs import input_names, row
 from risk_model.features.rubrics import filled, shipped_rubric
-from risk_model.models.boosting import xgboost
+from risk_model.predictors.boosting import xgboost
 
 RESULT = Path(__file__).parent / "results" / "rubric.json"
 FOLDS, HOURS, BOOTSTRAPS = 5, 48, 1000

@@ -20,7 +20,7 @@ from fhir_mapping.core.values import (
     StayClass,
 )
 from fhir_mapping.record.patient_record import PatientRecord
-from fhir_mapping.resources.site_maps import SiteMap
+from fhir_mapping.site_maps.site_map import SiteMap
 from fhir_mapping.terminology.concepts import DefinitionError
 
 __all__ = [

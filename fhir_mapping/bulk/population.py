@@ -30,7 +30,7 @@ from fhir_mapping.bulk.partition_files import (
 from fhir_mapping.core.errors import FhirMappingError, InvalidInputError
 from fhir_mapping.parsing.resource_reader import ResourceEntry
 from fhir_mapping.record.patient_record import PatientRecord
-from fhir_mapping.resources.site_maps import SiteMap
+from fhir_mapping.site_maps.site_map import SiteMap
 
 # Absolute URLs too: their server may be another one, which the reader of the Binary decides.
 _REFERENCE = re.compile(

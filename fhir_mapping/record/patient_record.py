@@ -41,7 +41,7 @@ from fhir_mapping.record.usable_resources import Charted, UsableResources, cut, 
 from fhir_mapping.resources import clinical, stays
 from fhir_mapping.resources.demographics import read_demographics
 from fhir_mapping.resources.measurements import read_observations
-from fhir_mapping.resources.site_maps import SiteMap, shipped
+from fhir_mapping.site_maps.site_map import SiteMap, shipped
 from fhir_mapping.terminology.absence import Absence
 
 _MEDICATIONS = ("MedicationRequest", "MedicationStatement")

@@ -28,7 +28,7 @@ from fhir_mapping.resources.measurements import (
     wanted,
 )
 from fhir_mapping.resources.modifiers import usable_part
-from fhir_mapping.resources.site_maps import SiteMap
+from fhir_mapping.site_maps.site_map import SiteMap
 
 
 @dataclass(frozen=True, slots=True)

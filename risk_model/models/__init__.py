@@ -1,4 +1,4 @@
-"""Served models: estimates with intervals, drivers, eligibility, out-of-distribution detection and drift."""
+"""Served models: estimates with intervals and drivers, and drift."""
 
 from risk_model.models.conformal import age_band, describe_prediction_set
 from risk_model.models.drift import (

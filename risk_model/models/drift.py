@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
+from risk_model.applicability.out_of_distribution import QUANTILES
 from risk_model.models.estimator import RiskModel
-from risk_model.models.out_of_distribution import QUANTILES
 
 Floats = NDArray[np.float64]
 FEWEST = 100

@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 
 from fhir_mapping import PatientRecord
 from knowledge_index import Encoder, Evidence
+from risk_model.applicability.eligibility import outside
+from risk_model.applicability.out_of_distribution import Distribution, OutlierScore
+from risk_model.applicability.outlier_words import abstention_of, cautions_of
+from risk_model.applicability.unknown_inputs import gaps, unlearned
 from risk_model.core.artifacts import open_manifest, predictor_file, read_signed_json
 from risk_model.core.errors import ModelArtifactError
 from risk_model.core.tasks import Task, question_of, task_of
@@ -30,16 +34,12 @@ from risk_model.first_stage import fusion
 from risk_model.first_stage.language_stage import LanguageStage
 from risk_model.first_stage.patient_opinions import asked_windows
 from risk_model.models.conformal import Conformal, categories_of
-from risk_model.models.eligibility import outside
 from risk_model.models.explanation import Explained, Explanation, counterfactuals, drivers
 from risk_model.models.model_files import check_reads_alike, opened_encoding, opened_sources
 from risk_model.models.note_bounds import NOTE_BOUND, Bounded, within
-from risk_model.models.out_of_distribution import Distribution, OutlierScore
-from risk_model.models.outlier_words import abstention_of, cautions_of
-from risk_model.models.predictors import Contributions, Predictor, open_predictor
 from risk_model.models.reliability_interval import reliability_interval
-from risk_model.models.unknown_inputs import gaps, unlearned
 from risk_model.notes.rule_reader import LANGUAGE
+from risk_model.predictors.file_formats import Contributions, Predictor, open_predictor
 from risk_model.prompts.opinion import Opinions
 from risk_model.scores.by_task import comparators
 

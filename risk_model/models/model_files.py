@@ -25,8 +25,8 @@ from risk_model.features.rubrics import Rubric, parse_rubric
 from risk_model.first_stage import fusion
 from risk_model.first_stage.language_stage import LanguageStage
 from risk_model.first_stage.note_stage import FILE, FORMAT, LANGUAGE_MODEL, REGRESSION, NoteStage
-from risk_model.models.boosting import reference_rows, xgboost
-from risk_model.models.predictors import Predictor
+from risk_model.predictors.boosting import reference_rows, xgboost
+from risk_model.predictors.file_formats import Predictor
 
 RUBRIC_FILE = "rubric.yaml"
 _SAME_MARGIN = 1e-3  # sums of float32 differ in their last digits between machines

@@ -167,9 +167,7 @@ def stability(name: str, labels: Sequence[str], psi: Sequence[float], watch: flo
         axes.set_yticks(places, ["\n".join(wrap(label, 28)) for label in labels], fontsize=8)
         axes.set(xlabel="population stability index", xlim=(0, max(1.1 * shifted, *psi)))
 
-    return svg_of(
-        name, "Stability of inputs", "Population stability index by input; dashed: the usual marks.", draw
-    )
+    return svg_of(name, "Stability of inputs", "Population stability index by input; dashed: the usual marks.", draw)
 
 
 def net_benefit(outcome: Floats, probability: Floats, thresholds: Floats) -> Floats:

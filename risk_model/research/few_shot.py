@@ -33,8 +33,8 @@ from risk_model.evaluation.metrics import auprc, auroc
 from risk_model.features.record_encoding import SERIALISERS, instruction_for
 from risk_model.features.rubrics import Rubric, filled
 from risk_model.first_stage.fusion import present_findings
-from risk_model.models.boosting import xgboost
 from risk_model.notes.rule_reader import NoteReader
+from risk_model.predictors.boosting import xgboost
 
 SHOTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128)
 STRENGTHS = tuple(10.0**power for power in range(-6, 7))

@@ -1,4 +1,4 @@
-"""Trees of LightGBM and scikit-learn in the layout of `risk_model.models.tree_ensemble`."""
+"""Trees of LightGBM and scikit-learn in the layout of `risk_model.predictors.tree_ensemble`."""
 
 from __future__ import annotations
 

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact_store import write_json, write_manifest
+from risk_model.applicability.out_of_distribution import Distribution
 from risk_model.core.artifacts import FORMAT
 from risk_model.core.errors import TrainingError
 from risk_model.evaluation.metrics import logistic_fit
 from risk_model.features.encoding import Encoding, encoding_for
 from risk_model.first_stage.fusion import Block, Fused, Head, Learned, cross_fit, moved_by_notes, without_notes
 from risk_model.first_stage.training_rows import FOLDS, TrainingRows, patient_folds
-from risk_model.models.boosting import forgetful, reference_rows
 from risk_model.models.conformal import Conformal, categories_of
 from risk_model.models.note_bounds import within
-from risk_model.models.out_of_distribution import Distribution
-from risk_model.models.predictors import Predictor
+from risk_model.predictors.boosting import forgetful, reference_rows
+from risk_model.predictors.file_formats import Predictor
 from risk_model.training.learners import DEFAULT, Learner, learner_named
 
 BINS = 40

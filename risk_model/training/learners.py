@@ -18,10 +18,10 @@ from risk_model.core.errors import TrainingError
 from risk_model.evaluation.metrics import logistic_fit
 from risk_model.features.encoding import Encoding
 from risk_model.first_stage.training_rows import patient_folds
-from risk_model.models.boosting import boost, forgetful
-from risk_model.models.linear_model import LinearModel
-from risk_model.models.predictors import BoostedTrees, Predictor
-from risk_model.models.tree_ensemble import TreeEnsemble
+from risk_model.predictors.boosting import boost, forgetful
+from risk_model.predictors.file_formats import BoostedTrees, Predictor
+from risk_model.predictors.linear_model import LinearModel
+from risk_model.predictors.tree_ensemble import TreeEnsemble
 from risk_model.training.forests import balanced_trees, lightgbm_trees, random_trees
 
 Floats = NDArray[np.float64]

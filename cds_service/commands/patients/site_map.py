@@ -16,7 +16,7 @@ from cds_service.commands.shared.files import SiteMapType, bundle_files, line_fi
 from fhir_mapping import DefinitionError, FhirMappingError, InvalidInputError, SiteMap
 from fhir_mapping.bulk import lines_of
 from fhir_mapping.parsing import decode_json
-from fhir_mapping.resources import LocalCodes, check_document, imported, read_mappings
+from fhir_mapping.site_maps import LocalCodes, check_document, imported, read_mappings
 from fhir_mapping.terminology import read_yaml
 
 _SHOWN = 20

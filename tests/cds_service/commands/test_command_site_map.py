@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from cds_service.commands.patients.site_map import command
 from fhir_mapping import InvalidInputError, SiteMap
-from tests.fhir_mapping.resources.test_concept_maps import LAB, concept_map, observed
+from tests.fhir_mapping.site_maps.test_concept_maps import LAB, concept_map, observed
 
 
 def test_an_import_extends_a_site_map_and_says_what_was_not_taken(tmp_path: Path) -> None:

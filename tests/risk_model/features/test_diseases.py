@@ -12,7 +12,7 @@ from fhir_mapping import PatientRecord
 from fhir_mapping.terminology.codes import ICD9CM, ICD10CM, SNOMED
 from risk_model.features.diseases import disease_inputs, disease_names, disease_of, disease_sources, diseases
 from risk_model.features.inputs import can_be_computed, concept_of, gap_of, label_of, row
-from risk_model.models.boosting import FORGOTTEN, forgetful
+from risk_model.predictors.boosting import FORGOTTEN, forgetful
 
 AT = datetime(2024, 5, 4, tzinfo=UTC)
 SUBJECT = {"subject": {"reference": "Patient/p"}}

@@ -31,9 +31,9 @@ from risk_model import (
 from risk_model.core.values import Experiencer, Polarity, Temporality
 from risk_model.evaluation.metrics import auprc, auroc, calibration_slope, measure
 from risk_model.first_stage.training_rows import TrainingRows, patient_folds
-from risk_model.models.boosting import load_booster, xgboost
 from risk_model.models.estimator import shipped_folder
 from risk_model.notes.rule_reader import RuleNoteReader
+from risk_model.predictors.boosting import load_booster, xgboost
 from risk_model.reports.model_cards import ATTRIBUTES
 from tests.end_to_end.golden import EXAMPLES
 

@@ -14,9 +14,9 @@ from cds_service.commands.modelling.learners import LEARNERS as NAMED
 from risk_model import ModelArtifactError, RiskModel, TrainingError
 from risk_model.evaluation.metrics import auroc
 from risk_model.features.encoding import Encoding, encoding_for
-from risk_model.models.linear_model import LinearModel
-from risk_model.models.predictors import open_predictor
-from risk_model.models.tree_ensemble import TreeEnsemble
+from risk_model.predictors.file_formats import open_predictor
+from risk_model.predictors.linear_model import LinearModel
+from risk_model.predictors.tree_ensemble import TreeEnsemble
 from risk_model.training.gradient_boosting import Fit, fit, predict
 from risk_model.training.learners import LEARNERS, learner_named
 from risk_model.training.usefulness import why_useless

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from risk_model.applicability.out_of_distribution import REFUSED, WARNED, OutlierScore
 from risk_model.core.values import Abstention
 from risk_model.features import inputs
-from risk_model.models.out_of_distribution import REFUSED, WARNED, OutlierScore
 
 
 def abstention_of(outlier: OutlierScore | None) -> Abstention | None:

@@ -15,7 +15,7 @@ from cds_service.cli import cli
 from cds_service.config.settings import Settings
 from cds_service.config.sources import SettingsError
 from fhir_mapping import DefinitionError, PatientRecord, SiteMap, StayClass
-from fhir_mapping.resources.site_maps import shipped
+from fhir_mapping.site_maps.site_map import shipped
 from tests.fhir_mapping.record.test_cases import AT, PATIENT, STAY, Resource, no_value, observation
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "site-maps.md"

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from fhir_mapping.parsing.elements import Resource
-from fhir_mapping.resources.site_maps import SiteMap, shipped
+from fhir_mapping.site_maps.site_map import SiteMap, shipped
 from fhir_mapping.terminology.codes import LOINC, SNOMED, system_of
 from fhir_mapping.terminology.concepts import ConceptDefinition, definitions
 from fhir_mapping.terminology.note_terms import note_phrases

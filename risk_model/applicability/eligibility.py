@@ -8,8 +8,8 @@ from typing import Any
 from fhir_mapping import FeatureVector, PatientRecord
 from fhir_mapping.record import active_groups
 from fhir_mapping.resources import destination_of
+from risk_model.applicability.exclusions import excluded
 from risk_model.core.values import Abstention
-from risk_model.models.exclusions import excluded
 
 _CLASS = "so it is not known whether this is an inpatient stay. A site map can translate the codes of this hospital."
 _NO_STAY = {

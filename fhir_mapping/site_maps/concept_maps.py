@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fhir_mapping.core.errors import InvalidInputError
 from fhir_mapping.parsing.elements import Resource, decode_json
-from fhir_mapping.resources.site_maps import parse
+from fhir_mapping.site_maps.site_map import parse
 from fhir_mapping.terminology.codes import LOINC, system_of
 from fhir_mapping.terminology.concepts import definitions
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from risk_model.applicability.out_of_distribution import REFUSED, WARNED, Distribution
 from risk_model.first_stage.training_rows import patient_folds
-from risk_model.models.out_of_distribution import REFUSED, WARNED, Distribution
 from tests.risk_model.simulated import NAMES, simulated
 
 

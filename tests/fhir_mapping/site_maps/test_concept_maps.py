@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from fhir_mapping import InvalidInputError
-from fhir_mapping.resources import LocalCodes, SiteMapImport, check_document, imported, read_mappings
-from fhir_mapping.resources.site_maps import parse
+from fhir_mapping.site_maps import LocalCodes, SiteMapImport, check_document, imported, read_mappings
+from fhir_mapping.site_maps.site_map import parse
 
 LAB = "urn:hospital:lab"
 LOINC = "http://loinc.org"

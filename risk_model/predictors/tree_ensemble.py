@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from risk_model.models.baseline_shapley import LeafPaths
+from risk_model.predictors.baseline_shapley import LeafPaths
 
 Floats = NDArray[np.float64]
 Columns = NDArray[np.float32]

@@ -17,10 +17,10 @@ import orjson
 from numpy.typing import NDArray
 
 from risk_model.core.errors import ModelArtifactError
-from risk_model.models.baseline_shapley import LeafPaths
-from risk_model.models.boosting import load_booster, xgboost
-from risk_model.models.linear_model import LinearModel
-from risk_model.models.tree_ensemble import TreeEnsemble
+from risk_model.predictors.baseline_shapley import LeafPaths
+from risk_model.predictors.boosting import load_booster, xgboost
+from risk_model.predictors.linear_model import LinearModel
+from risk_model.predictors.tree_ensemble import TreeEnsemble
 
 Floats = NDArray[np.float64]
 Columns = NDArray[np.float32]

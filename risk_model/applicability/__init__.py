@@ -1,0 +1,1 @@
+"""Whether a model may estimate for a patient: eligibility, exclusions, missing inputs, outliers."""
