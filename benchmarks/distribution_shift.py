@@ -2,9 +2,9 @@
 
     python -m benchmarks.distribution_shift --data DATA [--stays 1500] [--encounters 5000]
 
-The distance check (`risk_model.applicability.out_of_distribution`) is fitted anew on four fifths of the patients, through
-FHIR as the shipped models are, and evaluated on the fifth that took no part: as they are, and with one thing wrong in
-every record. Shares that are warned of or refused, and that are refused, go to
+The distance check (`risk_model.applicability.out_of_distribution`) is fitted anew on four fifths of the patients,
+through FHIR as the shipped models are, and evaluated on the fifth that took no part: as they are, and with one thing
+wrong in every record. Shares that are warned of or refused, and that are refused, go to
 `benchmarks/results/distribution_shift.json`.
 """
 

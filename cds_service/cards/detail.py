@@ -91,8 +91,7 @@ def _limits(assessments: Sequence[Assessment], record: PatientRecord) -> Iterato
     absent = dict.fromkeys(_KINDS.get(name, f"{name} resources") for name in sorted(record.not_fetched))
     if absent:
         yield f"Not available to this service: {gfm(', '.join(absent), 120)}."
-    if any("notes" in assessment.left_out for assessment in assessments):
-        yield "Notes were not read: the time was up."
+    yield from (f"{gfm(words, 120)}." for words in assessments[0].findings.unread_in_words())
     yield from _language_models(assessments)
 
 

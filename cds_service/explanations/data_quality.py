@@ -85,6 +85,8 @@ class Quality:
     not_fetched: tuple[str, ...]
     notes_read: int
     notes_unreadable: int
+    notes_unread: tuple[str, ...]
+    """A line for each reason for which notes were not read, or not to their end."""
     known: tuple[tuple[str, int, int], ...]
     """(task, inputs known, inputs of the model)."""
     timings: tuple[tuple[str, str, float], ...]
@@ -109,6 +111,7 @@ def quality(assessments: Sequence[Assessment], record: PatientRecord, models: Se
         not_fetched=tuple(sorted(record.not_fetched)),
         notes_read=findings.notes_read,
         notes_unreadable=findings.notes_unreadable,
+        notes_unread=findings.unread_in_words(),
         known=tuple(
             (outcome_name(a.estimate.asked), sum(value == value for value in a.estimate.inputs), len(a.estimate.inputs))
             for a in assessments

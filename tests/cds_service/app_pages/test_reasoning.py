@@ -32,6 +32,7 @@ from fhir_mapping.core.reasons import NOTE_REASONS, REASONS
 from knowledge_index import Evidence, PathStep
 from knowledge_index.vocabulary import factors_of_concept
 from risk_model import READMISSION_30D, Assessment, RiskModel
+from risk_model.core.values import UnreadNote
 from risk_model.features.inputs import concept_of
 from tests.cds_service.app_pages.conftest import SEPSIS, SEPSIS_NOW, resources
 from tests.cds_service.app_pages.documents import Document
@@ -285,6 +286,12 @@ def test_a_driver_has_articles_or_says_what_is_not_studied(app: Flask, ward: Dem
 def test_data_quality_counts_what_was_refused_missing_and_old(sepsis: Case) -> None:
     record, assessments, models = sepsis
     reported = quality(assessments, record, models)
+    assert reported.notes_unread == ()
+    unread = replace(assessments[0].findings, not_read=(UnreadNote("DocumentReference/1", "language-fr"),))
+    french = [replace(assessments[0], findings=unread), *assessments[1:]]
+    assert quality(french, record, models).notes_unread == (
+        "1 note not read: written in a language that is not read (fr)",
+    )
     refused = [refusal for refusal in record.refused if refusal.reason != "not-fetched"]
     assert sum(one.count for one in reported.refused) == len(refused)
     gaps = {gap.name.casefold() for a in assessments for gap in a.estimate.gaps}

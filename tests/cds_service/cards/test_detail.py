@@ -30,7 +30,7 @@ from risk_model import (
     RiskEstimate,
     ScoreResult,
 )
-from risk_model.core.values import DataGap
+from risk_model.core.values import DataGap, UnreadNote
 from risk_model.labels.task_definitions import find_definition
 from tests.end_to_end.golden import EXAMPLES, cases
 
@@ -354,9 +354,28 @@ def test_past_its_deadline_the_pipeline_skips_notes_and_literature(
     _, record = assessed
     late = Pipeline.shipped().assess(record, READMISSION_30D, deadline=0.0)
     assert late.left_out == ("notes", "literature")
-    assert "Notes were not read: the time was up." in detail([late], record)
+    assert "not read: the time was up." in detail([late], record)
     assert late.evidence == ()
     assert late.estimate.probability is not None
+
+
+@pytest.mark.parametrize(
+    ("unread", "words"),
+    [
+        (("language-fr", False, 1), "1 note not read: written in a language that is not read (fr)."),
+        (("more-notes-than-read", False, 3), "3 notes not read: older than the newest ones read."),
+        (("text-cut", True, 1), "1 note not read to the end: too long."),
+        (("more-mentions-than-read", True, 2), "2 notes not read to the end: more findings than are read of one note."),
+    ],
+)
+def test_a_card_says_which_notes_were_not_read_and_why(
+    assessed: tuple[Assessment, PatientRecord], unread: tuple[str, bool, int], words: str
+) -> None:
+    assessment, record = assessed
+    reason, part, count = unread
+    notes = tuple(UnreadNote(f"DocumentReference/{number}", reason, part) for number in range(count))
+    assert words not in detail([assessment], record)
+    assert words in detail([replace(assessment, findings=replace(assessment.findings, not_read=notes))], record)
 
 
 @pytest.mark.parametrize(("probability", "anchor", "indicator"), [(0.40, 0.10, "info"), (0.10, 0.40, "warning")])

