@@ -76,7 +76,7 @@ def read_keys(jwks: Any) -> Keys:
             continue
         key = _key(item, f"keys[{number}]")
         if key.kid in found:
-            raise KeyRefusedError(f"keys[{number}]: kid {key.kid!r} stands twice")
+            raise KeyRefusedError(f"keys[{number}]: kid {key.kid!r} occurs twice")
         found[key.kid] = key
     return found
 

@@ -132,7 +132,7 @@ def read_clients(path: Path) -> tuple[CdsClient, ...]:
         values = [getattr(client, attribute) for client in found]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
-            raise ClientsError(f"{path}: {attribute} {twice[0]!r} stands twice")
+            raise ClientsError(f"{path}: {attribute} {twice[0]!r} occurs twice")
     return tuple(found)
 
 

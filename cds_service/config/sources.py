@@ -26,7 +26,7 @@ class Environment(EnvSettingsSource):
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
-    """The JSON object of a file. Raises SettingsError, also for a name that stands twice: one value would be lost."""
+    """The JSON object of a file. Raises SettingsError, also for a name that occurs twice: one value would be lost."""
     try:
         document = json.loads(path.read_text("utf-8"), object_pairs_hook=_once_each)
     except OSError as error:
@@ -44,8 +44,8 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def once(names: Iterable[str]) -> None:
-    """Raises ValueError for a name that stands twice."""
+    """Raises ValueError for a name that occurs twice."""
     listed = list(names)
     twice = sorted({name for name in listed if listed.count(name) > 1})
     if twice:
-        raise ValueError(f"{twice[0]} stands twice")
+        raise ValueError(f"{twice[0]} occurs twice")

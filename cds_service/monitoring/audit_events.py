@@ -62,7 +62,7 @@ def audit_event(entry: AuditEntry, public_url: str) -> dict[str, Any]:
         "entity": list(_entities(entry, body, base)),
     }
     if kind.outcome != "0":
-        event["outcomeDesc"] = "Another patient's data stood in the request; nothing was estimated."
+        event["outcomeDesc"] = "Another patient's data were in the request; nothing was estimated."
     return event
 
 

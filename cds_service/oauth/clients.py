@@ -100,7 +100,7 @@ def read_smart_clients(path: Path, env: Mapping[str, str] | None = None) -> Mapp
         where = f"{path}: clients[{number}]"
         client = _client(item, where, os.environ if env is None else env)
         if canonical(client.iss) in found or client.name in names:
-            raise SmartSetupError(f"{where}: the name or the iss stands twice")
+            raise SmartSetupError(f"{where}: the name or the iss occurs twice")
         found[canonical(client.iss)] = client
         names.add(client.name)
     return found

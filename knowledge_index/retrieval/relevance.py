@@ -151,7 +151,7 @@ def read_queries(path: Path) -> dict[str, Query]:
     for number, line in _lines(path):
         name, query = _query(line, f"{path}, line {number}")
         if name in queries:
-            raise RetrievalError(f"{path}, line {number}: the query id {name!r} stands there a second time")
+            raise RetrievalError(f"{path}, line {number}: the query id {name!r} occurs a second time")
         queries[name] = query
     if not queries:
         raise RetrievalError(f'{path}: no query; one line for each, {{"id", "text"}}')

@@ -1,4 +1,4 @@
-"""Names of people and places in text: by what stands beside them, by lists of names, and by being no known word.
+"""Names of people and places in text: by the words beside them, by lists of names, and by being no known word.
 
 A word with a capital that neither English nor medicine has in lower case is taken for a name: what is removed in error
 is a word, what is not removed is a person. Words that are names and words both (Brown, Grace, Parkinson) count as names

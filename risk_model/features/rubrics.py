@@ -225,7 +225,7 @@ def _stays(field: TaskField, within: timedelta | None) -> ItemReader:
 
 def _findings(field: TaskField, within: timedelta | None) -> ItemReader:
     if within is not None:
-        field.at("within").fail("notes are read as they stand at the prediction time; findings take no window")
+        field.at("within").fail("notes are read as they are at the prediction time; findings take no window")
     return InNotes(frozenset(item.text().casefold() for item in field.at("findings").items()))
 
 

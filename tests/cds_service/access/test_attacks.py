@@ -297,7 +297,7 @@ def test_keys_of_unknown_types_are_skipped() -> None:
     keys = FetchedKeys(JWKS_URL, jwks_fetcher(KeyServer(lambda: answer)))  # type: ignore[arg-type]
     assert keys.get("ec-1") is not None
     assert keys.get("ed") is None
-    assert keys.get("mine") is None, "a name that stands twice names neither"
+    assert keys.get("mine") is None, "a name that occurs twice names neither"
 
 
 def test_keys_are_rotated_without_a_restart(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch) -> None:

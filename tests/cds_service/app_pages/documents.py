@@ -54,7 +54,7 @@ class Document(HTMLParser):
 
     def _check(self) -> None:
         ids = [a["id"] for _, a in self.tags if "id" in a]
-        self.faults += [f"id {i} stands twice" for i in sorted({i for i in ids if ids.count(i) > 1})]
+        self.faults += [f"id {i} occurs twice" for i in sorted({i for i in ids if ids.count(i) > 1})]
         self.faults += [
             f"<{tag}> has {name}" for tag, a in self.tags for name in a if name == "style" or name.startswith("on")
         ]

@@ -58,7 +58,7 @@ WRONG = {
     "plain http": ([GOOD | {"iss": "http://ehr.example.org/fhir"}], "iss"),
     "a query": ([GOOD | {"iss": "https://ehr.example.org/fhir?x=1"}], "iss"),
     "a user": ([GOOD | {"iss": "https://me@ehr.example.org/fhir"}], "iss"),
-    "twice": ([GOOD, GOOD | {"name": "b", "iss": GOOD["iss"] + "/"}], "stands twice"),
+    "twice": ([GOOD, GOOD | {"name": "b", "iss": GOOD["iss"] + "/"}], "occurs twice"),
     "another type": ([GOOD | {"type": "secret"}], "public, symmetric, asymmetric"),
     "a public client with a secret": ([GOOD | {"client_secret_file": "x"}], "public client has no credential"),
     "a symmetric one without": ([GOOD | {"type": "symmetric"}], "client_secret_file or"),

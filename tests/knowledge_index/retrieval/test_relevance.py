@@ -110,7 +110,7 @@ GOOD = b'{"id": 1, "text": "sepsis"}\n'
         (b'{"id": 2, "text": null}', "line 2: the text"),
         (b'{"id": null, "text": "x"}', "line 2: the id"),
         (b'{"id": 2.5, "text": "x"}', "line 2: the id"),
-        (b'{"id": "1", "text": "x"}', "line 2: the query id '1' stands there a second time"),
+        (b'{"id": "1", "text": "x"}', "line 2: the query id '1' occurs a second time"),
         (b'{"id": 2, "text": "x", "concepts": "D006333"}', "line 2: concepts are a list"),
         (b'{"id": 2, "text": "\xff"}', "line 2: not UTF-8"),
     ],
