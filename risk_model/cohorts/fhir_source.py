@@ -69,21 +69,27 @@ class FhirPart:
 class FhirFolder:
     """FhirFolder(path) reads a folder once; `.patients()` then yields PatientData in the order of their ids.
 
+    `work` is a folder for the buckets, where an interrupted run on the same input resumes; without it they are
+    temporary.
+
     Raises InvalidInputError for a folder without FHIR or without a Patient, and, if `strict`, with file and line, for
     invalid FHIR JSON and incomplete Bundles; else `faults` names what cannot be read, and the types that an incomplete
     Bundle lacks count as not fetched. Resources without a proven patient are skipped and counted, patients without a
     Patient named.
     """
 
-    def __init__(self, folder: Path, progress: Progress = lambda _: None, *, strict: bool = True) -> None:
+    def __init__(
+        self, folder: Path, progress: Progress = lambda _: None, *, strict: bool = True, work: Path | None = None
+    ) -> None:
         self._progress = progress
-        self._folder = tempfile.TemporaryDirectory(prefix="riskcards-cohort-")
+        self._folder = None if work is not None else tempfile.TemporaryDirectory(prefix="riskcards-cohort-")
+        buckets = Path(self._folder.name) if self._folder is not None else (work or Path()) / "buckets"
         try:
             self._dealt = partition_by_patient(
-                folder, Path(self._folder.name), progress, suffixes=LINES + BUNDLES, fewest=BUCKETS, strict=strict
+                folder, buckets, progress, suffixes=LINES + BUNDLES, fewest=BUCKETS, strict=strict
             )
         except BaseException:
-            self._folder.cleanup()
+            self._clean_up()
             raise
         found = self._dealt
         progress(f"{found.resources:,} resources, {found.patient_count:,} patients")
@@ -105,7 +111,11 @@ class FhirFolder:
         if self.without_patient:
             named = ", ".join(list(self.without_patient)[:_NAMED])
             self._progress(f"{len(self.without_patient):,} patients left out, without a Patient resource: {named}")
-        self._folder.cleanup()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def patients(self) -> Iterator[PatientData]:
         for part in self.parts():
@@ -114,7 +124,11 @@ class FhirFolder:
 
     def parts(self) -> Sequence[FhirPart]:
         """Returns the patients in parts that other processes can read, in order."""
-        return [FhirPart(self._dealt.work, number) for number in range(self._dealt.buckets)]
+        return [FhirPart(self._dealt.work, number) for number in self._dealt.filled()]
+
+    def keys(self) -> list[str]:
+        """Returns for each part the hash of its content."""
+        return self._dealt.digests(self._dealt.filled())
 
     def count(self, part: FhirPart) -> None:
         """Adds what was left out of a part, once its patients were read."""

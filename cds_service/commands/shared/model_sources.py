@@ -121,12 +121,13 @@ def counting(label: str) -> Iterator[Callable[[int, int], None]]:
             yield move
         return
 
-    reported = time.monotonic()
+    reported, tenths = time.monotonic(), 0
 
     def report(done: int, total: int) -> None:
-        nonlocal reported
-        if done == total or done % max(1, total // 10) == 0 or time.monotonic() - reported > _SILENCE:
-            reported = time.monotonic()
+        nonlocal reported, tenths
+        reached = 10 * done // max(1, total)
+        if done == total or reached > tenths or time.monotonic() - reported > _SILENCE:
+            reported, tenths = time.monotonic(), reached
             report_line(f"{label}: {done} of {total}")
 
     yield report
