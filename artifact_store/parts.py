@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,12 +90,14 @@ class Parts:
     """Parts(folder, settings).results(...) computes the parts that are not in the folder yet.
 
     A part is one file, named after the settings and the part's own content, with its checksum, and written atomically:
-    a file that is there is complete, and other settings or data have other files. `folder` None keeps nothing.
+    a file that is there is complete, and other settings, data or versions of riskcards have other files. `folder` None
+    keeps nothing.
     """
 
     def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
+        """`settings` are all that the results depend on beside the data, as JSON values."""
         self._folder = None if folder is None else folder / _PARTS
-        self._settings = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
+        self._settings = orjson.dumps([version("riskcards"), settings], option=orjson.OPT_SORT_KEYS)
         if self._folder is not None:
             self._folder.mkdir(mode=0o700, exist_ok=True)
 

@@ -14,12 +14,10 @@ import copy
 import os
 import signal
 import threading
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
@@ -80,8 +78,8 @@ class PerProcess(Generic[T]):
     Sent to a worker, it is made there anew, by the first job that calls it.
     """
 
-    def __init__(self, make: Callable[[], T], name: str = "") -> None:
-        self._make, self._name = make, name or uuid.uuid4().hex
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
         self._made: list[T] = []
 
     def __call__(self) -> T:
@@ -90,14 +88,7 @@ class PerProcess(Generic[T]):
         return self._made[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _of_this_process, (self._make, self._name)
-
-
-_OF_THIS_PROCESS: dict[str, PerProcess[Any]] = {}
-
-
-def _of_this_process(make: Callable[[], Any], name: str) -> PerProcess[Any]:
-    return _OF_THIS_PROCESS.setdefault(name, PerProcess(make, name))
+        return PerProcess, (self._make,)
 
 
 def _installed(name: str) -> bool:
@@ -107,9 +98,13 @@ def _installed(name: str) -> bool:
         return False
 
 
-def _run(job: Callable[[T], R], item: T) -> R:
+_jobs: dict[str, Callable[[Any], Any]] = {}
+"""The job of a worker process: it is sent once, not with each item."""
+
+
+def _run(item: Any) -> Any:
     try:
-        return job(item)
+        return _jobs["job"](item)
     except Exception as error:  # noqa: BLE001 - raised again in the process that waits for it
         raise _sendable(error) from None
 
@@ -143,15 +138,15 @@ class _Task:
 def _on_processes(job: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
     from concurrent.futures.process import BrokenProcessPool
 
-    waiting, window, one = iter(items), deque[_Task](), partial(_run, job)
+    waiting, window = iter(items), deque[_Task]()
     taken = results_before = deaths = 0
-    pool = _Processes(count)
+    pool = _Processes(job, count)
     try:
         while True:
             try:
                 window.extend(map(_Task, islice(waiting, _IN_FLIGHT * count - len(window))))
                 for task in window:
-                    task.future = task.future or pool.submit(one, task.item)
+                    task.future = task.future or pool.submit(task.item)
                 if not window:
                     return
                 result = window[0].future.result()
@@ -162,7 +157,7 @@ def _on_processes(job: Callable[[T], R], items: Iterable[T], count: int) -> Iter
                     raise _given_up("killed, or out of memory") from None
                 results_before = results
                 pool.stop()
-                pool = _Processes(count)
+                pool = _Processes(job, count)
                 for task in window:
                     task.future = task.future if task.finished else None
                 continue
@@ -176,19 +171,19 @@ def _on_processes(job: Callable[[T], R], items: Iterable[T], count: int) -> Iter
 class _Processes:
     """A pool of processes that end with this one, however it ends, and at once when stopped."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, job: Callable[[Any], Any], count: int) -> None:
         from concurrent.futures import ProcessPoolExecutor
 
         # Forked processes would inherit the locks of other threads, such as those of numerical libraries.
         context = get_context("spawn")
         watched, self._held = context.Pipe(duplex=False)
         self._watched = watched
-        self._executor = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(watched,))
+        self._executor = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(watched, job))
 
-    def submit(self, job: Callable[[T], R], item: T) -> Any:
+    def submit(self, item: Any) -> Any:
         # Libraries read these variables when they are loaded, so the process must be born with them.
         with _environment(_ONE_THREAD):
-            return self._executor.submit(job, item)
+            return self._executor.submit(_run, item)
 
     def stop(self) -> None:
         self._held.close()
@@ -196,8 +191,9 @@ class _Processes:
         self._watched.close()
 
 
-def _start(watched: Connection) -> None:
+def _start(watched: Connection, job: Callable[[Any], Any]) -> None:
     """Prepares a worker: it leaves Ctrl-C to its parent, and ends when its parent ends or closes the other side."""
+    _jobs["job"] = job
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
 
@@ -223,11 +219,11 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 def _on_ray(job: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
     with _ray(count) as ray:
-        run, shared = ray.remote(num_cpus=1, max_retries=_MOST_DEATHS)(_run), ray.put(job)
+        run, shared = ray.remote(num_cpus=1, max_retries=_MOST_DEATHS)(_run_on_ray), ray.put(job)
         window: deque[Any] = deque()
         try:
             for item in items:
-                window.append(run.remote(shared, item))
+                window.append(run.remote([shared], item))
                 if len(window) == _IN_FLIGHT * count:
                     yield _result(ray, window)
             while window:
@@ -235,6 +231,17 @@ def _on_ray(job: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R
         finally:
             for unfinished in window:
                 ray.cancel(unfinished, force=True)
+
+
+def _run_on_ray(shared: list[Any], item: Any) -> Any:
+    name = shared[0].hex()
+    if name not in _jobs:
+        import ray
+
+        disable_telemetry()
+        _jobs.clear()
+        _jobs[name] = _jobs["job"] = ray.get(shared[0])
+    return _run(item)
 
 
 def _result(ray: Any, window: deque[Any]) -> Any:

@@ -9,7 +9,7 @@ counts as not fetched: an export without procedures does not mean that there wer
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -48,12 +48,13 @@ class PatientData:
 
 @dataclass
 class FhirPart:
-    """A bucket of patients; `without_patient` fills, as it is read, with patient ids without a Patient and the number
-    of their resources."""
+    """A bucket of patients; `unread` fills, as it is read, with patient ids without a Patient and the number of their
+    resources."""
 
     work: Path
     number: int
-    without_patient: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, int] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
 
     def patients(self) -> Iterator[PatientData]:
         dealt = PatientPartitions(self.work)
@@ -63,7 +64,7 @@ class FhirPart:
             if resources[0]["resourceType"] == "Patient":
                 yield PatientData(subject, tuple(resources), not_fetched=dealt.not_fetched_of(subject))
             else:
-                self.without_patient[subject] = len(resources)
+                self.unread[subject] = len(resources)
 
 
 class FhirFolder:
@@ -120,19 +121,19 @@ class FhirFolder:
     def patients(self) -> Iterator[PatientData]:
         for part in self.parts():
             yield from part.patients()
-            self.count(part)
+            self.count(part.unread)
 
     def parts(self) -> Sequence[FhirPart]:
         """Returns the patients in parts that other processes can read, in order."""
         return [FhirPart(self._dealt.work, number) for number in self._dealt.filled()]
 
-    def keys(self) -> list[str]:
+    def keys(self, parts: Sequence[FhirPart]) -> list[str]:
         """Returns for each part the hash of its content."""
-        return self._dealt.digests(self._dealt.filled())
+        return self._dealt.digests(part.number for part in parts)
 
-    def count(self, part: FhirPart) -> None:
+    def count(self, unread: Mapping[str, int], _met: Collection[str] = ()) -> None:
         """Adds what was left out of a part, once its patients were read."""
-        self.without_patient |= part.without_patient
+        self.without_patient |= unread
 
     @property
     def left_out(self) -> Mapping[str, int]:

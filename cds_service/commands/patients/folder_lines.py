@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from artifact_store import Parts
 from cds_service.commands.shared.files import output_stream
 from cds_service.commands.shared.model_sources import counting, report_line
 from cds_service.commands.shared.parallel import Parallel
@@ -55,7 +56,7 @@ class PartLines(msgspec.Struct):
     patients: int = 0
     abstained: dict[str, int] = {}
     refused: list[tuple[str, str]] = []
-    without_patient: dict[str, int] = {}
+    unread: dict[str, int] = {}
     estimates: list[tuple[str, datetime, float]] = []
 
 
@@ -115,13 +116,13 @@ def write_lines(
         FhirFolder(folder, report_line, strict=False, work=work) as source,
         counting(label) as progress,
     ):
-        parts, done = parallel.parts(work, **maker.settings), 0
+        parts, listed, done = Parts(work, maker.settings), source.parts(), 0
         with output_stream(out) as stream:
-            for raw in parts.results(partial(_part_lines, maker), source.parts(), source.keys(), parallel.workers):
+            for raw in parts.results(partial(_part_lines, maker), listed, source.keys(listed), parallel.workers):
                 part = msgspec.msgpack.decode(raw, type=PartLines)
                 stream.write(part.lines)
                 counted.add(part)
-                source.without_patient.update(part.without_patient)
+                source.count(part.unread)
                 if predictions is not None:
                     estimates += (Prediction(*estimate) for estimate in part.estimates)
                 done += part.patients
@@ -152,7 +153,7 @@ def _part_lines(maker: LineMaker, part: FhirPart) -> bytes:
             abstained[made.abstained] += 1
         elif made.probability is not None:
             found.estimates.append((patient.subject_id, made.prediction_time, made.probability))
-    found.lines, found.abstained, found.without_patient = b"".join(lines), dict(abstained), part.without_patient
+    found.lines, found.abstained, found.unread = b"".join(lines), dict(abstained), part.unread
     return msgspec.msgpack.encode(found)
 
 

@@ -16,6 +16,7 @@ import click
 import msgspec
 import orjson
 
+from artifact_store import Parts
 from cds_service.commands.shared.files import bundle_files, line_files, output_stream
 from cds_service.commands.shared.model_sources import counting, report_line
 from cds_service.commands.shared.parallel import Parallel
@@ -104,7 +105,7 @@ def map_folder(folder: Path, form: Form, *, out: Path | None, parallel: Parallel
     with parallel.folder(out) as work, counting("patients mapped") as progress:
         dealt = partition_by_patient(folder, work / "buckets", report_line, suffixes=LINES + BUNDLES)
         faults.add_all(dealt.faults, dealt.fault_count)
-        parts, numbers = parallel.parts(work, **form.settings), dealt.filled()
+        parts, numbers = Parts(work, form.settings), dealt.filled()
         found = _decoded(
             parts.results(partial(_part, dealt.work, form), numbers, dealt.digests(numbers), parallel.workers)
         )

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
-from artifact_store import ENGINES, Parts, Workers, WorkersError, WorkFolderError, work_folder
+from artifact_store import ENGINES, Workers, WorkersError, WorkFolderError, work_folder
 
 Command = Callable[..., None]
 
@@ -32,11 +31,6 @@ class Parallel:
                 yield work
         except WorkFolderError as error:
             raise click.UsageError(str(error)) from None
-
-    @staticmethod
-    def parts(work: Path, **settings: Any) -> Parts:
-        """The parts of a run with these settings, of JSON values; another version of riskcards computes its own."""
-        return Parts(work, {**settings, "version": version("riskcards")})
 
 
 class EngineType(click.ParamType):  # type: ignore[type-arg]  # subscriptable only since click 8.2
