@@ -99,10 +99,10 @@ class SiteMap:
     def fingerprint(self) -> str:
         """Differs wherever the translations do."""
         what = (self.systems, self.items, self.codes)
-        told = repr(
+        content = repr(
             [[sorted(table.items(), key=repr) for table in what], self.encounters, self.preliminary, self.names]
         )
-        return hashlib.sha256(told.encode()).hexdigest()
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def over(self, under: SiteMap) -> SiteMap:
         """Returns this map merged with `under`; this one takes precedence."""

@@ -63,8 +63,8 @@ class GivenLabels:
     @property
     def fingerprint(self) -> str:
         """Differs wherever the labels do."""
-        told = "\n".join(f"{subject} {rows}" for subject, rows in sorted(self.by_subject.items()))
-        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+        content = "\n".join(f"{subject} {rows}" for subject, rows in sorted(self.by_subject.items()))
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
     def of(self, timeline: PatientTimeline) -> Iterator[Labelled | Excluded]:
         """Yields the rows of one patient. The encounter is the inpatient stay at that time, if there is one."""
