@@ -1,5 +1,5 @@
-"""The shared bottom: atomic file writes, folders with a manifest, caches, names of code systems, and libraries kept
-offline."""
+"""The shared bottom: atomic file writes, folders with a manifest, caches, workers and resumable parts, names of code
+systems, and libraries kept offline."""
 
 from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable, create_private_file
 from artifact_store.code_systems import CodeSystem, bare_uri, canonical_system
@@ -20,8 +20,11 @@ from artifact_store.manifests import (
 )
 from artifact_store.memory_cache import MemoryCache
 from artifact_store.offline import disable_telemetry
+from artifact_store.parts import Parts, WorkFolderError, work_folder
+from artifact_store.workers import ENGINES, PerProcess, Workers, WorkersError
 
 __all__ = [
+    "ENGINES",
     "MANIFEST",
     "CacheError",
     "CodeSystem",
@@ -31,6 +34,11 @@ __all__ = [
     "ManifestError",
     "ManifestMissingError",
     "MemoryCache",
+    "Parts",
+    "PerProcess",
+    "WorkFolderError",
+    "Workers",
+    "WorkersError",
     "atomic_file",
     "atomic_folder",
     "bare_uri",
@@ -44,6 +52,7 @@ __all__ = [
     "open_manifest",
     "sha256_of",
     "verify_files",
+    "work_folder",
     "write_json",
     "write_manifest",
 ]

@@ -31,7 +31,7 @@ def atomic_file(out: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
         return
     out = out.resolve()
     part = out.with_name(f"{out.name}.part")
-    with _named(out):
+    with named(out):
         try:
             with part.open("wb") as stream:
                 yield stream
@@ -71,7 +71,7 @@ def atomic_folder(out: Path, last: str = "manifest.json") -> Iterator[Path]:
     """
     made = not out.exists()
     coming = out / ".coming"
-    with _named(out):
+    with named(out):
         out.mkdir(parents=True, exist_ok=True)
         try:
             shutil.rmtree(coming, ignore_errors=True)  # left by a run that was killed
@@ -93,7 +93,8 @@ def check_writable(out: Path) -> None:
 
 
 @contextmanager
-def _named(out: Path) -> Iterator[None]:
+def named(out: Path) -> Iterator[None]:
+    """Gives an OSError raised in the block the name of `out`, the path the caller knows, where it names another."""
     try:
         yield
     except OSError as error:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from artifact_store import Workers
 from risk_model.cohorts import CohortOptions, MedsDataset, build_cohort
 from risk_model.labels import find_definition
 
@@ -79,7 +80,7 @@ def measured(events: int, workers: int, follow_up: str) -> dict[str, float]:
         work = Path(name)
         count = write_dataset(work / "meds", events)
         began, used = time.perf_counter(), _processor_seconds()
-        options = CohortOptions(follow_up=follow_up, workers=workers)
+        options = CohortOptions(follow_up=follow_up, workers=Workers(workers))
         with MedsDataset(work / "meds") as source:
             cohort = build_cohort(find_definition("readmission_30d"), source, work / "cohort", options)
         seconds, used = time.perf_counter() - began, _processor_seconds() - used

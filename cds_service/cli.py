@@ -13,6 +13,7 @@ import sys
 
 import click
 
+from artifact_store import WorkersError
 from cds_service.commands.shared.exit_codes import BAD_INPUT, DONE, INTERNAL_ERROR
 
 # In the order of --help. A command's module is imported only when the command is called.
@@ -127,6 +128,9 @@ def main() -> None:
         if error.errno is None and not _SHORT_WRITE.fullmatch(str(error)):
             raise
         click.echo(f"riskcards: {_in_words(error)}", err=True)
+        sys.exit(INTERNAL_ERROR)
+    except WorkersError as error:
+        click.echo(f"riskcards: {error}", err=True)
         sys.exit(INTERNAL_ERROR)
     except Exception as error:
         code = _code_of(error)

@@ -94,6 +94,10 @@ class SharedResources:
         found = self.database.execute("SELECT line FROM shared WHERE key = ?", (key,)).fetchone()
         return None if found is None else found[0]
 
+    def all(self) -> Iterator[tuple[str, bytes]]:
+        """Yields keys and lines in the order of the keys."""
+        yield from self.database.execute("SELECT key, line FROM shared ORDER BY key")
+
 
 def bucket_name(number: int) -> str:
     return f"bucket-{number:03d}.ndjson"

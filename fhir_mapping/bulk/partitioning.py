@@ -6,10 +6,9 @@ The state is saved after each input file, so that an interrupted run resumes.
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 from fhir_mapping.bulk.export_files import LINES, PERSONAL, UnownedError, export_server, files_in, resources_of
 from fhir_mapping.bulk.partition_files import SHARED_FILE, PartitionState, SharedResources, bucket_name
@@ -17,7 +16,8 @@ from fhir_mapping.bulk.population import PatientPartitions
 from fhir_mapping.core.errors import InvalidInputError
 
 _BUCKET_BYTES = 4 * 2**20  # features need about thirty times as many bytes
-_MAX_BUCKETS = 384  # each bucket is an open file
+_MAX_BUCKETS = 16_384  # of an export of a terabyte a bucket has 64 MB then
+_HELD_BYTES = 64 * 2**20  # lines in memory before they are written: as many open files as buckets are not allowed
 _GZIP_RATIO = 12
 
 Progress = Callable[[str], None]
@@ -75,6 +75,8 @@ def _resume_or_start(work: Path, files: Sequence[Path], root: Path, fewest: int)
     for path in work.glob("*.ndjson"):
         with path.open("r+b") as stream:
             stream.truncate(state.ends.get(path.name, 0))
+    for number in range(state.buckets):
+        (work / bucket_name(number)).touch()
     return state
 
 
@@ -82,9 +84,9 @@ def _partition_file(
     path: Path, name: str, work: Path, state: PartitionState, fault: Callable[[str, InvalidInputError], None]
 ) -> None:
     kinds = set(state.kinds)
-    with ExitStack() as stack:
-        buckets = [stack.enter_context((work / bucket_name(n)).open("ab")) for n in range(state.buckets)]
-        shared = stack.enter_context(SharedResources.writing(work / SHARED_FILE))
+    held: defaultdict[int, list[bytes]] = defaultdict(list)
+    size = 0
+    with SharedResources.writing(work / SHARED_FILE) as shared:
         for kind, owner, line, common, of_bundle in resources_of(path, name, state.server, fault):
             kinds.add(kind)
             state.exported = state.exported or (kind in PERSONAL and not of_bundle)
@@ -93,9 +95,18 @@ def _partition_file(
             if common:
                 shared.put(f"{kind}/{owner.decode()}", line)
             elif owner:
-                _write(buckets[zlib.crc32(owner) % state.buckets], owner, line)
+                held[zlib.crc32(owner) % state.buckets].append(b"%b\t%b\n" % (owner, line))
+                size += len(line)
+            if size >= _HELD_BYTES:
+                _append(held, work)
+                size = 0
+    _append(held, work)
     state.kinds = sorted(kinds)
 
 
-def _write(bucket: IO[bytes], patient: bytes, line: bytes) -> None:
-    bucket.write(b"%b\t%b\n" % (patient, line))
+def _append(held: dict[int, list[bytes]], work: Path) -> None:
+    """Appends lines to the files of their buckets, and empties `held`."""
+    for number, lines in held.items():
+        with (work / bucket_name(number)).open("ab") as bucket:
+            bucket.writelines(lines)
+    held.clear()

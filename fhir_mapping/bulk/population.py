@@ -12,6 +12,7 @@ resource counts as not fetched.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -56,7 +57,9 @@ class PatientPartitions:
     def __post_init__(self) -> None:
         state = PartitionState.load(self.work)
         if state is None:
-            raise InvalidInputError(f"{self.work}: not a work folder of partition_by_patient")
+            raise InvalidInputError(
+                f"{self.work}: no patients partitioned here; on a cluster, --work must be a folder that all nodes share"
+            )
         self.buckets = state.buckets
         self.not_fetched = PERSONAL - set(state.kinds) if state.exported else frozenset()
         self._incomplete = {patient: frozenset(kinds) for patient, kinds in state.incomplete.items()}
@@ -69,6 +72,26 @@ class PatientPartitions:
         """Returns the types that were not, or not all, fetched for this patient."""
         nothing: frozenset[str] = frozenset()
         return self.not_fetched | self._incomplete.get(ALL_PATIENTS, nothing) | self._incomplete.get(patient, nothing)
+
+    def filled(self) -> list[int]:
+        """Returns the numbers of the buckets that hold patients, in order."""
+        return [number for number in range(self.buckets) if (self.work / bucket_name(number)).stat().st_size]
+
+    def digests(self, numbers: Iterable[int]) -> list[str]:
+        """Returns for each bucket the sha256 of all that its records depend on."""
+        common = hashlib.sha256(repr([sorted(self.not_fetched), *self._sorted_incomplete()]).encode())
+        for key, line in self._shared.all():
+            common.update(b"%d %d " % (len(key), len(line)) + key.encode() + line)
+        found = []
+        for number in numbers:
+            digest = common.copy()
+            with (self.work / bucket_name(number)).open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            found.append(digest.hexdigest())
+        return found
+
+    def _sorted_incomplete(self) -> list[tuple[str, list[str]]]:
+        return [(patient, sorted(kinds)) for patient, kinds in sorted(self._incomplete.items())]
 
     def patients(self, prediction_time: datetime | None = None) -> Iterator[PatientRecord | ExportFault]:
         """Yields every patient as known at `prediction_time` (None: each at the latest time of its own data)."""

@@ -7,6 +7,7 @@ code is translated by its system and code, never guessed by its name.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -93,6 +94,15 @@ class SiteMap:
         except OSError as error:
             raise DefinitionError(path.name, "", f"cannot be read ({error.__class__.__name__})") from None
         return parse(read_yaml(raw, path.name), path.name).over(shipped())
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs wherever the translations do."""
+        what = (self.systems, self.items, self.codes)
+        content = repr(
+            [[sorted(table.items(), key=repr) for table in what], self.encounters, self.preliminary, self.names]
+        )
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def over(self, under: SiteMap) -> SiteMap:
         """Returns this map merged with `under`; this one takes precedence."""

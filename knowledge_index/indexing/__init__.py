@@ -6,14 +6,14 @@ from artifact_store import lazy_exports
 
 if TYPE_CHECKING:
     from knowledge_index.indexing.build import Statements
-    from knowledge_index.indexing.shards import Engine, encode_in_process, encode_on_ray
+    from knowledge_index.indexing.shards import Engine, encode_in_process, encode_on
     from knowledge_index.indexing.starter import starter_articles
 
 __all__ = [
     "Engine",
     "Statements",
     "encode_in_process",
-    "encode_on_ray",
+    "encode_on",
     "starter_articles",
 ]
 
@@ -23,7 +23,7 @@ __getattr__ = lazy_exports(
         "Engine": "knowledge_index.indexing.shards",
         "Statements": "knowledge_index.indexing.build",
         "encode_in_process": "knowledge_index.indexing.shards",
-        "encode_on_ray": "knowledge_index.indexing.shards",
+        "encode_on": "knowledge_index.indexing.shards",
         "starter_articles": "knowledge_index.indexing.starter",
     },
 )

@@ -1,4 +1,4 @@
-"""Encodes articles in shards of 256, keyed by content, in this process or on Ray workers.
+"""Encodes articles in shards of 256, keyed by content, in this process or on workers.
 
 A shard is a file named by the hash of its encoder and texts, written under a temporary name and renamed. A shard that
 exists is therefore complete, and a stopped build can be resumed.
@@ -7,16 +7,17 @@ exists is therefore complete, and a stopped build can be resumed.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from artifact_store import disable_telemetry
+from artifact_store import PerProcess, Workers
 from knowledge_index.core.errors import EncoderError
 from knowledge_index.core.values import Article
 from knowledge_index.encoders.registry import Encoder
@@ -27,7 +28,7 @@ SHARD = 256
 Progress = Callable[[int, int], None]
 Texts = list[str]
 Engine = Callable[[Iterable[tuple[Path, Texts]]], Iterator[tuple[Path, NDArray[np.float32]]]]
-"""Encodes shards and yields them in any order."""
+"""Encodes shards and yields them in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,60 +90,26 @@ def encode_in_process(encoder: Encoder) -> Engine:
     return run
 
 
-def encode_on_ray(make_encoder: Callable[[], Encoder], workers: int) -> Engine:
-    """An engine that encodes on Ray workers, on this machine or on the cluster at `RAY_ADDRESS`.
-
-    Each worker creates its encoder once. The shard of a worker that dies is encoded by another. At most two shards per
-    worker are in flight, which bounds memory. Raises `EncoderError` without Ray.
-    """
-    disable_telemetry()
-    try:
-        import ray
-    except ImportError as error:
-        raise EncoderError("ray is not installed: pip install 'riskcards[scale]'") from error
+def encode_on(workers: Workers, make_encoder: Callable[[], Encoder]) -> Engine:
+    """An engine that encodes on workers, each of which makes its encoder once."""
+    job = partial(_encode, PerProcess(make_encoder))
 
     def run(shards: Iterable[tuple[Path, Texts]]) -> Iterator[tuple[Path, NDArray[np.float32]]]:
-        started_here = not ray.is_initialized()
-        if started_here:
-            ray.init(
-                num_cpus=workers, include_dashboard=False, log_to_driver=False, configure_logging=False,
-                object_store_memory=200_000_000, _metrics_export_port=None,
-            )  # fmt: skip
-        try:
-            yield from _on_workers(ray, make_encoder, workers, shards)
-        finally:
-            if started_here:
-                ray.shutdown()
+        paths: deque[Path] = deque()
+
+        def texts() -> Iterator[Texts]:
+            for path, of_shard in shards:
+                paths.append(path)
+                yield of_shard
+
+        for vectors in workers.map(job, texts()):
+            yield paths.popleft(), vectors
 
     return run
 
 
-_made: dict[str, Encoder] = {}
-"""The encoder of a worker process."""
-
-
-def _encode_on_worker(make_encoder: Callable[[], Encoder], texts: Texts) -> NDArray[np.float32]:
-    if "encoder" not in _made:
-        _made["encoder"] = make_encoder()
-    return _made["encoder"].encode(texts)
-
-
-def _on_workers(
-    ray: Any, make_encoder: Callable[[], Encoder], workers: int, shards: Iterable[tuple[Path, Texts]]
-) -> Iterator[tuple[Path, NDArray[np.float32]]]:
-    encode = ray.remote(num_cpus=1, max_retries=-1)(_encode_on_worker)
-    waiting: dict[Any, Path] = {}
-    for path, texts in shards:
-        waiting[encode.remote(make_encoder, texts)] = path
-        if len(waiting) >= 2 * workers:
-            yield _first_ready(ray, waiting)
-    while waiting:
-        yield _first_ready(ray, waiting)
-
-
-def _first_ready(ray: Any, waiting: dict[Any, Path]) -> tuple[Path, NDArray[np.float32]]:
-    ready = ray.wait(list(waiting), num_returns=1)[0][0]
-    return waiting.pop(ready), np.asarray(ray.get(ready), np.float32)
+def _encode(encoder: PerProcess[Encoder], texts: Texts) -> NDArray[np.float32]:
+    return encoder().encode(texts)
 
 
 def _digest(encoder: Encoder, texts: Texts) -> str:

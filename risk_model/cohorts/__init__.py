@@ -6,7 +6,7 @@ from artifact_store import lazy_exports
 
 if TYPE_CHECKING:
     from risk_model.cohorts.builder import CohortOptions, build_cohort
-    from risk_model.cohorts.fhir_source import FhirFolder
+    from risk_model.cohorts.fhir_source import FhirFolder, FhirPart, PatientData
     from risk_model.cohorts.labelled_cohort import TASK
     from risk_model.cohorts.meds_source import MedsDataset
     from risk_model.cohorts.splits import ByHash, ByTime, SplitPlan
@@ -17,7 +17,9 @@ __all__ = [
     "ByTime",
     "CohortOptions",
     "FhirFolder",
+    "FhirPart",
     "MedsDataset",
+    "PatientData",
     "SplitPlan",
     "build_cohort",
 ]
@@ -29,7 +31,9 @@ __getattr__ = lazy_exports(
         "ByTime": "risk_model.cohorts.splits",
         "CohortOptions": "risk_model.cohorts.builder",
         "FhirFolder": "risk_model.cohorts.fhir_source",
+        "FhirPart": "risk_model.cohorts.fhir_source",
         "MedsDataset": "risk_model.cohorts.meds_source",
+        "PatientData": "risk_model.cohorts.fhir_source",
         "SplitPlan": "risk_model.cohorts.splits",
         "TASK": "risk_model.cohorts.labelled_cohort",
         "build_cohort": "risk_model.cohorts.builder",

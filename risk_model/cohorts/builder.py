@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import gc
 import gzip
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from io import BytesIO
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import orjson
 
-from artifact_store import atomic_folder, sha256_of
+from artifact_store import Parts, Workers, atomic_folder, sha256_of
 from fhir_mapping import FhirMappingError, SiteMap
 from risk_model.cohorts.fhir_source import PatientData, Progress
 from risk_model.cohorts.labelled_cohort import (
@@ -53,11 +51,14 @@ _NO_REAL_YEAR, _NO_REAL_SPAN = 2100, 80
 """Years of last entries that no real data have."""
 
 
-_Answer = tuple["PatientPart", "_Gathered", bytes]
-
-
 class PatientPart(Protocol):
-    """Some of the patients of a source."""
+    """Some of the patients of a source; `unread` and `met` fill as they are read (`PatientSource.count`)."""
+
+    @property
+    def unread(self) -> Mapping[str, int]: ...
+
+    @property
+    def met(self) -> Collection[str]: ...
 
     def patients(self) -> Iterator[PatientData]: ...
 
@@ -79,7 +80,11 @@ class PatientSource(Protocol):
         """The patients in parts, which can be sent to other processes."""
         ...
 
-    def count(self, part: Any) -> None:
+    def keys(self, parts: Any) -> list[str]:
+        """For each part the hash of its content."""
+        ...
+
+    def count(self, unread: Mapping[str, int], met: Collection[str]) -> None:
         """Adds what was left out of a part, once its patients were read."""
         ...
 
@@ -96,12 +101,16 @@ class CohortOptions:
     site_map: Path | None = None
     labels: GivenLabels | None = None
     """Labels made elsewhere, instead of those of the definition."""
-    workers: int = 1
-    """Processes that label; the cohort is the same with any number."""
+    workers: Workers = field(default_factory=Workers)
+    """Workers that label; the cohort is the same with any number."""
+    work: Path | None = None
+    """Folder where finished parts are kept, so that an interrupted build resumes."""
 
 
 @dataclass
 class _Gathered:
+    """What the patients of a part, or of all parts, give beside their data."""
+
     rows: list[Labelled] = field(default_factory=list)
     excluded: Counter[str] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)
@@ -170,14 +179,17 @@ def label_all(
 
 def _build(task: TaskDefinition, source: PatientSource, out: Path, options: CohortOptions, progress: Progress) -> None:
     gathered, site_map = _Gathered(), _site_map(options)
+    parts = source.parts()
+    kept = Parts(options.work, _settings(task, options, site_map))
     job = partial(_gather_part, task.text, options)
     with (out / PATIENTS).open("wb") as stream:
-        for part, found, lines in _each(job, source.parts(), options.workers):
-            source.count(part)
-            gathered.add(found)
+        for answer in kept.results(job, parts, source.keys(parts), options.workers):
+            found, lines = _opened(answer)
+            source.count(found.unread, found.met)
+            gathered.add(found.gathered)
             stream.write(lines)
             if options.labels is not None:
-                options.labels.met.update(subject for subject, _ in found.marks)
+                options.labels.met.update(subject for subject, _ in found.gathered.marks)
             progress(f"{gathered.patients:,} patients, {len(gathered.rows):,} rows")
     progress(f"{gathered.patients:,} patients, {len(gathered.rows):,} rows")
     rows, number_of_folds = _rows(gathered, options, short := _believable(task, gathered, options))
@@ -222,8 +234,18 @@ def _labels_to_json(given: GivenLabels) -> dict[str, object]:
     return {"file": given.file.name, "labels": sum(map(len, given.by_subject.values())), **digest}
 
 
-def _gather_part(task_file: str, options: CohortOptions, part: PatientPart) -> tuple[PatientPart, _Gathered, bytes]:
-    """Labels the patients of a part; returns it with its counts, and the labelled patients as gzipped lines."""
+@dataclass(frozen=True, slots=True)
+class _PartAnswer:
+    """The labels of a part, and what was left out of it (`PatientSource.count`)."""
+
+    gathered: _Gathered
+    unread: dict[str, int]
+    met: list[str]
+
+
+def _gather_part(task_file: str, options: CohortOptions, part: PatientPart) -> bytes:
+    """Labels the patients of a part; returns the counts as a line of JSON, and the labelled patients as gzipped
+    lines."""
     task = parse_task(task_file, TASK)  # a definition itself cannot be sent to another process
     gathered, site_map, lines = _Gathered(), _site_map(options), BytesIO()
     with _few_collections(), gzip.GzipFile(fileobj=lines, mode="wb", compresslevel=4, mtime=0) as stream:
@@ -231,7 +253,24 @@ def _gather_part(task_file: str, options: CohortOptions, part: PatientPart) -> t
             if _gather(task, patient, options, site_map, gathered):
                 line = {"subject_id": patient.subject_id, "resources": patient.resources}
                 stream.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-    return part, gathered, lines.getvalue()
+    counts_of_part = msgspec.json.encode(_PartAnswer(gathered, dict(part.unread), sorted(part.met)))
+    return counts_of_part + b"\n" + lines.getvalue()
+
+
+def _opened(answer: bytes) -> tuple[_PartAnswer, bytes]:
+    found, _, lines = answer.partition(b"\n")
+    return msgspec.json.decode(found, type=_PartAnswer, dec_hook=lambda kind, value: kind(value)), lines
+
+
+def _settings(task: TaskDefinition, options: CohortOptions, site_map: SiteMap | None) -> dict[str, Any]:
+    """Returns all that the labels of a part depend on beside its data."""
+    return {
+        "task": task.text,
+        "labels": None if options.labels is None else options.labels.fingerprint,
+        "follow_up": str(options.follow_up),
+        "zone": str(options.zone),
+        "site_map": None if site_map is None else site_map.fingerprint,
+    }
 
 
 @contextmanager
@@ -247,19 +286,6 @@ def _few_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*usual)
-
-
-def _each(job: Callable[[PatientPart], _Answer], parts: Sequence[PatientPart], workers: int) -> Iterator[_Answer]:
-    """Yields the answer for each part in order; at most workers + 1 parts are in memory."""
-    if workers == 1:
-        yield from map(job, parts)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = iter(parts)
-        running = deque(pool.submit(job, part) for part in islice(waiting, workers + 1))
-        while running:
-            yield running.popleft().result()
-            running.extend(pool.submit(job, part) for part in islice(waiting, 1))
 
 
 def _site_map(options: CohortOptions) -> SiteMap | None:

@@ -9,7 +9,7 @@ counts as not fetched: an export without procedures does not mean that there wer
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -48,12 +48,13 @@ class PatientData:
 
 @dataclass
 class FhirPart:
-    """A bucket of patients; `without_patient` fills, as it is read, with patient ids without a Patient and the number
-    of their resources."""
+    """A bucket of patients; `unread` fills, as it is read, with patient ids without a Patient and the number of their
+    resources."""
 
     work: Path
     number: int
-    without_patient: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, int] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
 
     def patients(self) -> Iterator[PatientData]:
         dealt = PatientPartitions(self.work)
@@ -63,11 +64,14 @@ class FhirPart:
             if resources[0]["resourceType"] == "Patient":
                 yield PatientData(subject, tuple(resources), not_fetched=dealt.not_fetched_of(subject))
             else:
-                self.without_patient[subject] = len(resources)
+                self.unread[subject] = len(resources)
 
 
 class FhirFolder:
     """FhirFolder(path) reads a folder once; `.patients()` then yields PatientData in the order of their ids.
+
+    `work` is a folder for the buckets, where an interrupted run on the same input resumes; without it they are
+    temporary.
 
     Raises InvalidInputError for a folder without FHIR or without a Patient, and, if `strict`, with file and line, for
     invalid FHIR JSON and incomplete Bundles; else `faults` names what cannot be read, and the types that an incomplete
@@ -75,15 +79,18 @@ class FhirFolder:
     Patient named.
     """
 
-    def __init__(self, folder: Path, progress: Progress = lambda _: None, *, strict: bool = True) -> None:
+    def __init__(
+        self, folder: Path, progress: Progress = lambda _: None, *, strict: bool = True, work: Path | None = None
+    ) -> None:
         self._progress = progress
-        self._folder = tempfile.TemporaryDirectory(prefix="riskcards-cohort-")
+        self._folder = None if work is not None else tempfile.TemporaryDirectory(prefix="riskcards-cohort-")
+        buckets = Path(self._folder.name) if self._folder is not None else (work or Path()) / "buckets"
         try:
             self._dealt = partition_by_patient(
-                folder, Path(self._folder.name), progress, suffixes=LINES + BUNDLES, fewest=BUCKETS, strict=strict
+                folder, buckets, progress, suffixes=LINES + BUNDLES, fewest=BUCKETS, strict=strict
             )
         except BaseException:
-            self._folder.cleanup()
+            self._clean_up()
             raise
         found = self._dealt
         progress(f"{found.resources:,} resources, {found.patient_count:,} patients")
@@ -105,20 +112,28 @@ class FhirFolder:
         if self.without_patient:
             named = ", ".join(list(self.without_patient)[:_NAMED])
             self._progress(f"{len(self.without_patient):,} patients left out, without a Patient resource: {named}")
-        self._folder.cleanup()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def patients(self) -> Iterator[PatientData]:
         for part in self.parts():
             yield from part.patients()
-            self.count(part)
+            self.count(part.unread)
 
     def parts(self) -> Sequence[FhirPart]:
         """Returns the patients in parts that other processes can read, in order."""
-        return [FhirPart(self._dealt.work, number) for number in range(self._dealt.buckets)]
+        return [FhirPart(self._dealt.work, number) for number in self._dealt.filled()]
 
-    def count(self, part: FhirPart) -> None:
+    def keys(self, parts: Sequence[FhirPart]) -> list[str]:
+        """Returns for each part the hash of its content."""
+        return self._dealt.digests(part.number for part in parts)
+
+    def count(self, unread: Mapping[str, int], _met: Collection[str] = ()) -> None:
         """Adds what was left out of a part, once its patients were read."""
-        self.without_patient |= part.without_patient
+        self.without_patient |= unread
 
     @property
     def left_out(self) -> Mapping[str, int]:

@@ -7,7 +7,8 @@
     labels.jsonl         one row to a line, by patient and time:
                          {"subject_id", "encounter_id", "prediction_time", "label": 0|1, "level": name or null,
                           "split": "train"|"validation"|"test", "fold": 0.. or null, "person"}
-    patients.ndjson.gz   one labelled patient to a line: {"subject_id", "resources": [...]}, as they came
+    patients.ndjson.gz   one labelled patient to a line: {"subject_id", "resources": [...]}, as they came; a member of
+                         the gzip file for each part of the source
     site_map.yaml        meanings of local codes, if built with a site map
 
 Rows of one person (see `patient_identity`) share split and fold. No pickle is used. To read it::
@@ -24,10 +25,13 @@ without a date of their own (a discharge diagnosis, an undated procedure) count 
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,8 @@ from risk_model.labels.task_definitions import TaskDefinition, parse_task
 FORMAT = 1
 LABELS, PATIENTS, TASK, MANIFEST = "labels.jsonl", "patients.ndjson.gz", "task.yaml", "cohort.json"
 SITE_MAP = "site_map.yaml"
+_GZIP, _BLOCK = 31, 2**18
+"""Format of zlib, and bytes read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,14 @@ class CohortRow:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> CohortRow:
         return cls(**{**raw, "prediction_time": datetime.fromisoformat(raw["prediction_time"])})
+
+
+@dataclass(frozen=True, slots=True)
+class CohortPart:
+    """The bytes of some of the patients in the file of all."""
+
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +136,47 @@ class LabelledCohort:
         """Returns the rows of one split, or all."""
         return tuple(row for row in self.rows if name is None or row.split == name)
 
-    def records(self, split: str | None = None) -> Iterator[tuple[CohortRow, PatientRecord]]:
-        """Yields each row with the record as known at its prediction time, in the order of the data, which is not that
-        of the rows."""
+    def records(
+        self, split: str | None = None, part: CohortPart | None = None
+    ) -> Iterator[tuple[CohortRow, PatientRecord]]:
+        """Yields each row, of all patients or those of a part, with the record as known at its prediction time, in the
+        order of the data, which is not that of the rows."""
         wanted: dict[str, list[CohortRow]] = {}
         for row in self.split(split):
             wanted.setdefault(row.subject_id, []).append(row)
         not_fetched, site_map = frozenset(self.manifest["not_fetched"]), self.site_map
-        with gzip.open(self.folder / PATIENTS) as stream:
+        with self._lines(part) as stream:
             for line in stream:
                 patient = orjson.loads(line)
                 for row in wanted.get(patient["subject_id"], ()):
                     yield row, record_of(patient["resources"], row, not_fetched, site_map)
+
+    def _lines(self, part: CohortPart | None) -> gzip.GzipFile:
+        if part is None:
+            return gzip.open(self.folder / PATIENTS)
+        with (self.folder / PATIENTS).open("rb") as stream:
+            stream.seek(part.start)
+            return gzip.GzipFile(fileobj=BytesIO(stream.read(part.stop - part.start)))
+
+    def parts(self) -> list[CohortPart]:
+        """Returns the patients in parts that other processes can read, in order: those that were labelled together."""
+        ends, member = [0], zlib.decompressobj(_GZIP)
+        with (self.folder / PATIENTS).open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                while block:
+                    member.decompress(block)
+                    block = member.unused_data
+                    if member.eof:
+                        ends.append(stream.tell() - len(block))
+                        member = zlib.decompressobj(_GZIP)
+            if stream.tell() > ends[-1]:  # a last part that is cut off is an error when it is read
+                ends.append(stream.tell())
+        return [CohortPart(start, stop) for start, stop in pairwise(ends)]
+
+    def keys(self, parts: Sequence[CohortPart]) -> list[str]:
+        """Returns for each part the hash of its content."""
+        digests = self.manifest["sha256"]
+        return [f"{sorted(digests.items())} {part.start}-{part.stop}" for part in parts]
 
 
 def record_of(

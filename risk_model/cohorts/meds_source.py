@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from artifact_store import sha256_of
 from fhir_mapping.bulk import PERSONAL
 from risk_model.cohorts.fhir_source import PatientData, Progress
 from risk_model.cohorts.meds_chart import SubjectRows
@@ -77,7 +78,7 @@ class MedsDataset:
     def patients(self) -> Iterator[PatientData]:
         for part in self.parts():
             yield from part.patients()
-            self.count(part)
+            self.count(part.unread, part.met)
 
     def parts(self) -> Sequence[MedsPart]:
         """Returns the subjects in parts that other processes can read, in the order of the files.
@@ -100,10 +101,15 @@ class MedsDataset:
             self._progress(f"{path.name}: {len(seen):,} subjects")
         return found
 
-    def count(self, part: MedsPart) -> None:
+    def keys(self, parts: Sequence[MedsPart]) -> list[str]:
+        """Returns for each part the hash of its content."""
+        digests = {path: sha256_of(path) for path in {part.file for part in parts}}
+        return [repr((digests[part.file], part.start, part.stop, sorted(part.splits.items()))) for part in parts]
+
+    def count(self, unread: Mapping[str, int], met: Collection[str]) -> None:
         """Adds what was left out of a part, once its patients were read."""
-        self.unread.update(part.unread)
-        self._met.update(part.met)
+        self.unread.update(unread)
+        self._met.update(met)
 
     def _runs(self, path: Path) -> Iterator[tuple[int, int, list[int]]]:
         """Yields (first row, row after the last, subjects) of parts of whole subjects."""

@@ -17,7 +17,7 @@ from knowledge_index import Encoder, Evidence
 from risk_model.cohorts.labelled_cohort import PATIENTS, CohortRow, LabelledCohort
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import READMISSION_30D, TASKS
-from risk_model.core.values import NoteFindings, ScoreResult
+from risk_model.core.values import NoteFindings
 from risk_model.features.generic_inputs import candidates, known_often
 from risk_model.features.inputs import input_names
 from risk_model.features.note_measurements import noted_names
@@ -64,6 +64,22 @@ class DatasetSources:
         evidence = self.evidence(record, findings, task) if asks and self.evidence and findings else ()
         opinions = Opinions() if self.opining is None else self.opining.read(record.notes())
         return PatientReading(record, record.features(), findings, evidence, opinions)
+
+
+@dataclass(frozen=True, slots=True)
+class RowFacts:
+    """What is reported of a row beside the model's answer: the established scores, age in years, sex."""
+
+    scores: Mapping[str, float]
+    """By name, the middle of the range with inputs missing."""
+    age: float
+    sex: str
+
+    @classmethod
+    def of(cls, reading: PatientReading, task: str) -> RowFacts:
+        age = reading.vector.number("age.last")
+        scores = {score.name: (score.low + score.high) / 2 for score in comparators(reading.record, task)}
+        return cls(scores, np.nan if age is None else age, reading.vector.word("sex.last") or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +141,8 @@ def read_training_dataset(
         places = known_often(names, x)
         names, x = [names[place] for place in places], x[:, places]
     cohort = _cohort(task, names, x, rows)
-    study = _study(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), readings, [""] * len(rows))
+    facts = [RowFacts.of(reading, task) for reading in readings]
+    study = study_of(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), facts, [""] * len(rows))
     asked = tuple(asked_windows(reading.record.notes()) for reading in readings) if windows else ()
     return replace(study, windows=asked, series=series_grid(r.record for r in readings) if series else None)
 
@@ -171,37 +188,25 @@ def _vector(source: str, reading: PatientReading, encoder: Encoder | None, dimen
     return vector_of(source, reading, encoder, dimensions if found is None else len(found))
 
 
-def _study(
-    labelled: LabelledCohort,
-    rows: Sequence[CohortRow],
-    cohort: TrainingRows,
-    readings: Sequence[PatientReading],
-    codes: Sequence[str],
-) -> Dataset:
-    scores = [comparators(reading.record, cohort.task) for reading in readings]
-    ages = np.array([_number(reading.vector.number("age.last")) for reading in readings])
-    sexes = np.array([reading.vector.word("sex.last") or "" for reading in readings])
-    races = recorded_races(labelled.folder)
-    recorded = np.array([races.get(row.subject_id, "") for row in rows])
-    return Dataset(tuple(rows), cohort, _columns(scores), _subgroups(ages, sexes, recorded), tuple(codes))
-
-
 def study_of(
     labelled: LabelledCohort,
     rows: Sequence[CohortRow],
     cohort: TrainingRows,
-    readings: Sequence[PatientReading],
+    facts: Sequence[RowFacts],
     codes: Sequence[str],
 ) -> Dataset:
-    """Rows already made by a model (see `evaluate`), with their comparators and subgroups."""
-    return _study(labelled, rows, cohort, readings, codes)
+    """Rows with their comparators and subgroups; `codes` are those of abstentions, "" where there is an answer."""
+    races = recorded_races(labelled.folder)
+    recorded = np.array([races.get(row.subject_id, "") for row in rows])
+    ages, sexes = np.array([each.age for each in facts]), np.array([each.sex for each in facts])
+    scores = [each.scores for each in facts]
+    return Dataset(tuple(rows), cohort, _columns(scores), _subgroups(ages, sexes, recorded), tuple(codes))
 
 
-def _columns(scores: Sequence[tuple[ScoreResult, ...]]) -> dict[str, NDArray[np.float64]]:
-    """Each score as one number per row: the middle of its range with inputs missing, NaN where none applies."""
-    names = sorted({score.name for row in scores for score in row})
-    by_row = [{score.name: (score.low + score.high) / 2 for score in row} for row in scores]
-    return {name: np.array([row.get(name, np.nan) for row in by_row]) for name in names}
+def _columns(scores: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float64]]:
+    """Each score as one number per row; NaN where none applies."""
+    names = sorted({name for row in scores for name in row})
+    return {name: np.array([row.get(name, np.nan) for row in scores]) for name in names}
 
 
 def _subgroups(
@@ -212,10 +217,6 @@ def _subgroups(
     found |= {f"age {name}": bands == name for _, name in AGE_BANDS}
     found |= {f"recorded race: {name}": races == name for name in sorted(set(races.tolist()) - {""})}
     return {name: mask for name, mask in found.items() if mask.any()}
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
 
 
 def recorded_races(folder: Path) -> dict[str, str]:

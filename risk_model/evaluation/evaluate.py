@@ -5,31 +5,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import atomic_folder, write_json
-from risk_model.cohorts.labelled_cohort import LabelledCohort
+from artifact_store import Parts, PerProcess, Workers, atomic_folder, write_json
+from risk_model.cohorts.labelled_cohort import CohortPart, LabelledCohort
 from risk_model.core.artifacts import check_new_folder
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import Task
 from risk_model.evaluation.cohorts_seen import SPLITS, splits_for
-from risk_model.evaluation.dataset import Dataset, DatasetSources, Progress, study_of
+from risk_model.evaluation.dataset import Dataset, DatasetSources, Progress, RowFacts, study_of
 from risk_model.evaluation.performance import EvaluatedRows, evaluate, held_out_coverage
 from risk_model.evaluation.predictions import FILE as PREDICTIONS
 from risk_model.evaluation.predictions import Prediction, parquet_available, write_predictions
 from risk_model.evaluation.seismometer_export import FOLDER as SEISMOMETER
 from risk_model.evaluation.seismometer_export import ScoredRow, write_seismometer
-from risk_model.first_stage.fusion import PatientReading
 from risk_model.first_stage.training_rows import TrainingRows
 from risk_model.models.conformal import categories_of
 from risk_model.models.estimator import RiskModel
 from risk_model.reports.evaluation_page import evaluation_page
 
 Say = Callable[[str], None]
+OpenedModel = tuple[RiskModel, DatasetSources]
+"""A model and what its inputs are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,36 +51,63 @@ class CohortPredictions:
 
 
 def predict_cohort(
-    model: RiskModel,
+    opened: PerProcess[OpenedModel],
     labelled: LabelledCohort,
-    sources: DatasetSources,
     split: str = "auto",
     progress: Progress | None = None,
+    *,
+    workers: Workers | None = None,
+    work: Path | None = None,
 ) -> CohortPredictions:
     """Every row through the model's own code: the same inputs and abstentions as in the service.
 
-    Raises TrainingError for another task, and for rows the model was trained on.
+    `opened` is made in each worker. Finished parts are kept in `work`, so that an interrupted run resumes. Raises
+    TrainingError for another task, and for rows the model was trained on.
     """
+    model, _ = opened()
     if labelled.task != model.task:
         raise TrainingError(f"the model answers {model.task} and the cohort was built for {labelled.task}")
     chosen, where = splits_for(labelled, split, model.manifest)
     wanted = labelled.split(chosen)
     if not wanted:
         raise TrainingError(f"the cohort has no rows in its {chosen} split")
-    rows, xs, readings, codes, unspoken = [], [], [], [], 0
-    for row, record in labelled.records(chosen):
+    parts = labelled.parts()
+    kept = Parts(work, {"rows of": model.fingerprint, "split": chosen, "rows": len(wanted)})
+    read: list[_ReadRow] = []
+    job = partial(_read_part, opened, labelled, chosen)
+    for answer in kept.results(job, parts, labelled.keys(parts), workers or Workers()):
+        read += msgspec.msgpack.decode(answer, type=list[_ReadRow])
+        if progress is not None:
+            progress(len(read), len(wanted))
+    rows = [wanted[row.place] for row in read]
+    y, splits = np.array([float(row.label) for row in rows]), SPLITS if chosen is None else (chosen,)
+    x = np.stack([np.frombuffer(row.x, np.float32) for row in read])
+    cohort = TrainingRows(model.task, model.names, x, y, tuple(row.person for row in rows))
+    study = study_of(labelled, rows, cohort, [row.facts for row in read], [row.abstained for row in read])
+    return CohortPredictions(study, where, splits, sum(row.unspoken for row in read))
+
+
+class _ReadRow(msgspec.Struct):
+    """One row as a worker sends it; `place` is its number among those of the split, `x` the bytes of its inputs."""
+
+    place: int
+    x: bytes
+    abstained: str
+    unspoken: bool
+    facts: RowFacts
+
+
+def _read_part(opened: PerProcess[OpenedModel], labelled: LabelledCohort, split: str | None, part: CohortPart) -> bytes:
+    """Reads the rows of the patients of one part, in a worker."""
+    model, sources = opened()
+    places = {row: place for place, row in enumerate(labelled.split(split))}
+    found = []
+    for row, record in labelled.records(split, part):
         reading = sources.read(record, model.task)
         x, abstention = model.prepared(reading)
-        rows.append(row)
-        xs.append(x)
-        readings.append(PatientReading(record, reading.vector))
-        codes.append("" if abstention is None else abstention.code)
-        unspoken += bool(reading.opinions.failed)
-        if progress is not None:
-            progress(len(rows), len(wanted))
-    y, read = np.array([float(row.label) for row in rows]), SPLITS if chosen is None else (chosen,)
-    cohort = TrainingRows(model.task, model.names, np.stack(xs), y, tuple(row.person for row in rows))
-    return CohortPredictions(study_of(labelled, rows, cohort, readings, codes), where, read, unspoken)
+        code, facts = "" if abstention is None else abstention.code, RowFacts.of(reading, model.task)
+        found.append(_ReadRow(places[row], x.astype(np.float32).tobytes(), code, bool(reading.opinions.failed), facts))
+    return msgspec.msgpack.encode(found)
 
 
 def predicted_rows(model: RiskModel, answers: CohortPredictions) -> EvaluatedRows:
@@ -116,6 +146,7 @@ def write_evaluation(
     bootstraps: int,
     say: Say,
     seismometer: bool = False,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """metrics.json, report.html and predictions.parquet in `out`; the document of metrics. With `seismometer` also a
     folder that Seismometer opens.
@@ -124,7 +155,7 @@ def write_evaluation(
     """
     check_new_folder(out)
     rows = predicted_rows(model, answers)
-    document = evaluate(rows, bootstraps=bootstraps, progress=say)
+    document = evaluate(rows, bootstraps=bootstraps, progress=say, workers=workers)
     declined = Counter(code for code in answers.study.abstentions if code)
     document |= {
         "measured_on": answers.where,

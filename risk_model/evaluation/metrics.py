@@ -5,7 +5,9 @@ Every metric is `{"value", "interval": [low, high]}` with a 95 % interval from r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from artifact_store import Workers
 from risk_model.core.errors import TrainingError
 
 Floats = NDArray[np.float64]
@@ -22,6 +25,8 @@ Family = Callable[[Floats, Floats, Floats | None], dict[str, float]]
 """Several metrics that share their work."""
 EPSILON = 1e-6
 _SAME = 1e-9
+_SLICES = 8
+"""Of the resamples of one measurement, for workers."""
 _STEEPEST = 100.0
 """A slope beyond this is that of estimates which differ by next to nothing."""
 
@@ -189,6 +194,53 @@ def subgroup_metrics(outcome: Floats, probability: Floats, weight: Floats | None
     return {name: metric(outcome, probability, weight) for name, metric in wanted.items()}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What is to be measured: outcome and score of shape (rows,), a patient for each row, and the metrics.
+
+    A resample is a weight for each row (how often its patient was drawn), so rows are sorted once and not per resample.
+    Raises TrainingError when the outcome has one class only.
+    """
+
+    outcome: Floats
+    score: Floats
+    patients: Sequence[str] | NDArray[np.str_]
+    metrics: Mapping[str, Metric] | Family = field(default_factory=lambda: PROBABILITY_METRICS)
+    seed: int = 0
+    _order: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("outcome", "score"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        if len(self.outcome) == 0 or self.outcome.min() == self.outcome.max():
+            raise TrainingError("the outcome has one class only; nothing can be measured")
+        object.__setattr__(self, "_order", np.argsort(-self.score, kind="stable"))
+
+    def of(self, weight: Floats | None = None) -> dict[str, float]:
+        """Returns the metrics; `weight` is that of each row, the highest score first."""
+        y, s = self.outcome[self._order], self.score[self._order]
+        if callable(self.metrics):
+            return self.metrics(y, s, weight)
+        return {name: metric(y, s, weight) for name, metric in self.metrics.items()}
+
+    def resampled(self, start: int, stop: int) -> list[list[float]]:
+        """Returns the metrics of the resamples from `start` to `stop` that hold both outcomes."""
+        _, patient = np.unique(np.asarray(self.patients)[self._order], return_inverse=True)
+        count = int(patient.max()) + 1
+        generator = np.random.default_rng(self.seed)
+        y, samples = self.outcome[self._order], []
+        # Many short products: threads would wait for each other longer than they work.
+        with threadpool_limits(1, user_api="blas"):
+            for number in range(stop):
+                chosen = generator.integers(0, count, count)
+                if number < start:  # drawn all the same: a resample is one, whoever takes it
+                    continue
+                drawn = np.bincount(chosen, minlength=count).astype(np.float64)[patient]
+                if 0 < drawn @ y < drawn.sum():
+                    samples.append(list(self.of(drawn).values()))
+        return samples
+
+
 def measure(
     outcome: Floats,
     score: Floats,
@@ -200,26 +252,34 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Each metric with its 95 % interval from `bootstraps` resamples of patients.
 
-    A resample is a weight for each row (how often its patient was drawn), so rows are sorted once and not per resample.
     Raises TrainingError when the outcome has one class only.
     """
-    outcome, score = np.asarray(outcome, dtype=np.float64), np.asarray(score, dtype=np.float64)
-    if len(outcome) == 0 or outcome.min() == outcome.max():
-        raise TrainingError("the outcome has one class only; nothing can be measured")
-    order = np.argsort(-score, kind="stable")
-    y, s = outcome[order], score[order]
-    _, patient = np.unique(np.asarray(groups)[order], return_inverse=True)
-    count = int(patient.max()) + 1
-    generator = np.random.default_rng(seed)
-    family = metrics if callable(metrics) else _family(metrics)
-    found = family(y, s, None)
-    samples = []
-    # Many short products: threads would wait for each other longer than they work.
-    with threadpool_limits(1, user_api="blas"):
-        for _ in range(bootstraps):
-            drawn = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)[patient]
-            if 0 < drawn @ y < drawn.sum():
-                samples.append(list(family(y, s, drawn).values()))
+    return next(measure_all([Measured(outcome, score, groups, metrics, seed)], bootstraps))
+
+
+def measure_all(
+    asked: Sequence[Measured], bootstraps: int = 1000, workers: Workers | None = None
+) -> Iterator[dict[str, dict[str, Any]]]:
+    """Yields each metric of each measurement with its 95 % interval, in order; the same with any number of workers.
+
+    Raises TrainingError for a measurement without a resample that holds both outcomes.
+    """
+    at_once = workers or Workers()
+    # One alone has no reason to draw a resample twice.
+    step = bootstraps if at_once == Workers() else -(-bootstraps // _SLICES)
+    slices = [(start, min(start + step, bootstraps)) for start in range(0, bootstraps, step)]
+    items = ((number, *each) for number in range(len(asked)) for each in slices)
+    found = at_once.map(partial(_resampled, tuple(asked)), items)
+    for measured in asked:
+        yield _with_intervals(measured.of(), [sample for _ in slices for sample in next(found)])
+
+
+def _resampled(asked: Sequence[Measured], item: tuple[int, int, int]) -> list[list[float]]:
+    number, start, stop = item
+    return asked[number].resampled(start, stop)
+
+
+def _with_intervals(found: Mapping[str, float], samples: Sequence[Sequence[float]]) -> dict[str, dict[str, Any]]:
     if not samples:
         raise TrainingError("too few patients to resample: no resample holds both outcomes")
     drawn_values = np.array(samples)
@@ -232,7 +292,3 @@ def measure(
         name: {"value": value, "interval": [float(low[i]), float(high[i])]}
         for i, (name, value) in enumerate(found.items())
     }
-
-
-def _family(metrics: Mapping[str, Metric]) -> Family:
-    return lambda y, s, w: {name: metric(y, s, w) for name, metric in metrics.items()}

@@ -5,15 +5,16 @@ Every metric is `{"value", "interval": [low, high]}`, 95 %, from resampling pati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from artifact_store import Workers
 from risk_model.core.errors import TrainingError
-from risk_model.evaluation.metrics import measure, ranking_metrics, report_metrics, subgroup_metrics
+from risk_model.evaluation.metrics import Measured, measure_all, ranking_metrics, report_metrics, subgroup_metrics
 from risk_model.models.conformal import Conformal, cross_calibrated, group_scores, one_row_each
 
 Floats = NDArray[np.float64]
@@ -41,23 +42,30 @@ class EvaluatedRows:
 
 
 def evaluate(
-    rows: EvaluatedRows, *, bootstraps: int = 1000, progress: Callable[[str], None] = lambda _: None
+    rows: EvaluatedRows,
+    *,
+    bootstraps: int = 1000,
+    progress: Callable[[str], None] = lambda _: None,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """The document behind metrics.json. Raises TrainingError when the outcome has one class only."""
     if len(rows.outcome) == 0:
         raise TrainingError("there are no rows to evaluate")
+    known = {name: np.isfinite(score) for name, score in rows.comparators.items()}
+    asked = [Measured(rows.outcome, rows.probability, rows.patients, report_metrics)]
+    asked += [each for name, mask in known.items() for each in _compared(rows, rows.comparators[name], mask)]
+    asked += [each for mask in rows.subgroups.values() for each in _within(rows, mask)]
+    found = measure_all(asked, bootstraps, workers)
     progress(f"model: {bootstraps} resamples of {len(set(rows.patients))} patients")
-    document: dict[str, Any] = dict(
-        measure(rows.outcome, rows.probability, rows.patients, metrics=report_metrics, bootstraps=bootstraps)
-    )
+    document: dict[str, Any] = dict(next(found))
     document["comparators"] = {}
-    for name, score in rows.comparators.items():
+    for name, mask in known.items():
         progress(f"comparator: {name}")
-        document["comparators"][name] = _comparator(rows, score, bootstraps)
+        document["comparators"][name] = _comparator(rows, mask, found)
     document["subgroups"] = {}
     for name, inside in rows.subgroups.items():
         progress(f"subgroup: {name}")
-        document["subgroups"][name] = _subgroup(rows, inside, bootstraps)
+        document["subgroups"][name] = _subgroup(rows, inside, found, bootstraps)
     if rows.covered is not None:
         document["conformal"] = coverage(rows, bootstraps)
     document["rows"], document["patients"] = len(rows.outcome), len(set(rows.patients.tolist()))
@@ -66,29 +74,44 @@ def evaluate(
     return document
 
 
-def _comparator(rows: EvaluatedRows, score: Floats, bootstraps: int) -> dict[str, Any]:
-    """A score on the rows that have it, and the model on exactly those rows beside it."""
-    known = np.isfinite(score)
+def _both(outcome: Floats) -> bool:
+    return bool(0 < outcome.sum() < len(outcome))
+
+
+def _compared(rows: EvaluatedRows, score: Floats, known: Mask) -> list[Measured]:
+    """A score on the rows that have it, and the model on exactly those rows."""
+    y, patients = rows.outcome[known], rows.patients[known]
+    if not _both(y):
+        return []
+    return [Measured(y, each[known], patients, ranking_metrics) for each in (score, rows.probability)]
+
+
+def _comparator(rows: EvaluatedRows, known: Mask, measured: Iterator[dict[str, Any]]) -> dict[str, Any]:
     y = rows.outcome[known]
     found: dict[str, Any] = {"rows": int(known.sum()), "outcomes": int(y.sum())}
-    if not 0 < y.sum() < len(y):
+    if not _both(y):
         return found | {"reason": "its rows have one class only"}
-    found |= measure(y, score[known], rows.patients[known], metrics=ranking_metrics, bootstraps=bootstraps)
-    model = measure(y, rows.probability[known], rows.patients[known], metrics=ranking_metrics, bootstraps=bootstraps)
-    return found | {"model_on_the_same_rows": model}
+    return found | next(measured) | {"model_on_the_same_rows": next(measured)}
 
 
-def _subgroup(rows: EvaluatedRows, inside: Mask, bootstraps: int) -> dict[str, Any]:
+def _within(rows: EvaluatedRows, inside: Mask) -> list[Measured]:
+    """The model on the rows of a subgroup that is large enough."""
+    y = rows.outcome[inside]
+    if len(y) < SMALLEST_SUBGROUP or not _both(y):
+        return []
+    return [Measured(y, rows.probability[inside], rows.patients[inside], subgroup_metrics)]
+
+
+def _subgroup(rows: EvaluatedRows, inside: Mask, measured: Iterator[dict[str, Any]], bootstraps: int) -> dict[str, Any]:
     y = rows.outcome[inside]
     if len(y) < SMALLEST_SUBGROUP:
         return {"rows": len(y), "reason": f"fewer than {SMALLEST_SUBGROUP} rows: not reported"}
     found: dict[str, Any] = {"rows": len(y), "outcomes": int(y.sum())}
-    if not 0 < y.sum() < len(y):
+    if not _both(y):
         return found | {"reason": "one class only"}
-    patients = rows.patients[inside]
-    found |= measure(y, rows.probability[inside], patients, metrics=subgroup_metrics, bootstraps=bootstraps)
+    found |= next(measured)
     if rows.covered is not None:
-        found["coverage"] = share(rows.covered[inside], patients, bootstraps)
+        found["coverage"] = share(rows.covered[inside], rows.patients[inside], bootstraps)
     return found
 
 

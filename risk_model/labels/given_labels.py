@@ -9,6 +9,7 @@ holds such files in any depth. Times without a zone are UTC, as in MEDS.
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,12 @@ class GivenLabels:
         if not found:
             raise CohortError(f"{path}: no label in it")
         return cls(path, {subject: tuple(sorted(times.items())) for subject, times in found.items()}, +left_out)
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs wherever the labels do."""
+        content = "\n".join(f"{subject} {rows}" for subject, rows in sorted(self.by_subject.items()))
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
     def of(self, timeline: PatientTimeline) -> Iterator[Labelled | Excluded]:
         """Yields the rows of one patient. The encounter is the inpatient stay at that time, if there is one."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from artifact_store import atomic_folder
+from artifact_store import Workers, atomic_folder
 from risk_model.cohorts.labelled_cohort import LabelledCohort
 from risk_model.core.artifacts import check_new_folder, sign
 from risk_model.core.errors import TrainingError
@@ -55,6 +55,7 @@ def build_model(
     search: bool = False,
     force: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Write model, card, metrics and report into `out`; the metrics, out of fold by patient.
 
@@ -71,9 +72,10 @@ def build_model(
     fitted = fit(
         study.cohort, progress=say, parameters=dict(parameters or parameters_for(study.cohort)), also=also,
         note_bound=NOTE_BOUND if _has_a_language_model(sources, first_stage) else None, learner=learner, search=search,
+        workers=workers,
     )  # fmt: skip
     rows = out_of_fold(study, fitted)
-    document = evaluate(rows, bootstraps=bootstraps, progress=say)
+    document = evaluate(rows, bootstraps=bootstraps, progress=say, workers=workers)
     useless, version = why_useless(fitted, document), version_of(fitted)
     if useless is not None and not force:
         raise TrainingError(f"not saved: {useless}. --force saves it with a mark in its card")

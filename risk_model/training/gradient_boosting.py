@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_store import write_json, write_manifest
+from artifact_store import Workers, write_json, write_manifest
 from risk_model.applicability.out_of_distribution import Distribution
 from risk_model.core.artifacts import FORMAT
 from risk_model.core.errors import TrainingError
@@ -22,7 +22,7 @@ from risk_model.models.conformal import Conformal, categories_of
 from risk_model.models.note_bounds import within
 from risk_model.predictors.boosting import forgetful, reference_rows
 from risk_model.predictors.file_formats import Predictor
-from risk_model.training.learners import DEFAULT, Learner, learner_named
+from risk_model.training.learners import DEFAULT, learner_named
 
 BINS = 40
 _NAMED = 8  # inputs that a message lists
@@ -91,6 +91,7 @@ def fit(
     note_bound: float | None = None,
     learner: str = DEFAULT,
     search: bool = False,
+    workers: Workers | None = None,
 ) -> Fit:
     """Cross-fit by patient, calibrate on the out-of-fold log-odds (Platt), then fit once on everything.
 
@@ -104,7 +105,8 @@ def fit(
     Raises TrainingError if the cohort is unusable for training: no outcomes, too few, or a fold with one class only.
     Also for a learner that is unknown or not installed.
     """
-    method = learner_named(learner, dict(parameters or PARAMETERS.get(cohort.task, DEFAULT_PARAMETERS)))
+    named = (learner, dict(parameters or PARAMETERS.get(cohort.task, DEFAULT_PARAMETERS)))
+    method = learner_named(*named)
     cohort.check()
     dropped = cohort.constants()
     if dropped:
@@ -116,8 +118,8 @@ def fit(
     threads = threads if cohort.x.size > _WORTH_THREADS else 1
     fold = patient_folds(cohort.patients, FOLDS, cohort.y)
     raw, without = _held_out(
-        cohort, fold, method, threads=threads, progress=progress, also=also, forget_notes=note_bound is not None,
-        search=search,
+        cohort, fold, named, threads=threads, progress=progress, also=also, forget_notes=note_bound is not None,
+        search=search, workers=workers,
     )  # fmt: skip
     calibration = logistic_fit(cohort.y, raw)
     progress("all rows")
@@ -159,14 +161,14 @@ def held_out_margins(
     fold as the cohort's own are. Folds may be anything that keeps a patient's rows together: `patient_folds`, or one
     hospital each. Raises TrainingError for a fold that holds, or leaves, one class only.
     """
-    method = learner_named(DEFAULT, parameters)
-    return _held_out(cohort, fold, method, threads=threads, progress=progress, learn=learn, also=also)[0]
+    learner = (DEFAULT, parameters)
+    return _held_out(cohort, fold, learner, threads=threads, progress=progress, learn=learn, also=also)[0]
 
 
 def _held_out(
     cohort: TrainingRows,
     fold: NDArray[np.int64],
-    method: Learner,
+    learner: tuple[str, Mapping[str, Any]],
     *,
     threads: int,
     progress: Callable[[str], None],
@@ -174,24 +176,53 @@ def _held_out(
     also: Sequence[Block] = (),
     forget_notes: bool = False,
     search: bool = False,
+    workers: Workers | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(log-odds of each row, log-odds of the same row without anything from notes), as `held_out_margins`."""
     raw, without = np.zeros(len(cohort.y)), np.zeros(len(cohort.y))
     folds = np.unique(fold)
-    for place, number in enumerate(folds):
-        inside, outside = fold != number, fold == number
-        _check_fold(cohort.y, outside, place, len(folds))
-        progress(f"fold {place + 1} of {len(folds)}")
-        fused = _fused(cohort, inside, fold, also)
+    fits = _FoldFits(replace(cohort, blocks=()), fold, learner, threads, learn, forget_notes, search)
+
+    def stages() -> Iterator[tuple[int, Fused]]:
+        for place, number in enumerate(folds.tolist()):
+            _check_fold(cohort.y, fold == number, place, len(folds))
+            progress(f"fold {place + 1} of {len(folds)}")
+            fused = _fused(cohort, fold != number, fold, also)
+            yield number, Fused(fused.columns, fused.names, ())
+
+    margins = (workers or Workers()).map(fits.margins, stages())
+    for number, (with_notes, without_them) in zip(folds, margins, strict=True):
+        raw[fold == number], without[fold == number] = with_notes, without_them
+    return raw, without
+
+
+@dataclass(frozen=True, slots=True)
+class _FoldFits:
+    """Fits a learner, by name and parameters, to all folds but one; a value that can be sent to workers."""
+
+    cohort: TrainingRows
+    fold: NDArray[np.int64]
+    learner: tuple[str, Mapping[str, Any]]
+    threads: int
+    learn: NDArray[np.bool_] | None
+    forget_notes: bool
+    search: bool
+
+    def margins(self, stage: tuple[int, Fused]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns the log-odds of the rows of a fold, with and without notes; `stage` is its number and stage 1."""
+        number, fused = stage
+        method, cohort = learner_named(*self.learner), self.cohort
+        inside, outside = self.fold != number, self.fold == number
         x, names = np.hstack([cohort.x, fused.columns]), (*cohort.names, *fused.names)
         encoding = encoding_for(cohort.task, names)
-        used = inside if learn is None else inside & learn
+        used = inside if self.learn is None else inside & self.learn
         people = [patient for patient, kept in zip(cohort.patients, used, strict=True) if kept]
-        settings = method.chosen(x[used], cohort.y[used], people, encoding) if search else method.grid[0]
-        predictor = method.fit(x[used], cohort.y[used], encoding, settings, threads, forget_notes=forget_notes)
-        raw[outside] = predictor.margins(encoding.columns_of(x[outside]))
-        without[outside] = predictor.margins(encoding.columns_of(without_notes(names, x[outside])))
-    return raw, without
+        settings = method.chosen(x[used], cohort.y[used], people, encoding) if self.search else method.grid[0]
+        forget = self.forget_notes
+        predictor = method.fit(x[used], cohort.y[used], encoding, settings, self.threads, forget_notes=forget)
+        asked = (x[outside], without_notes(names, x[outside]))
+        with_notes, without = (predictor.margins(encoding.columns_of(rows)) for rows in asked)
+        return with_notes, without
 
 
 def held(probability: NDArray[np.float64], anchor: NDArray[np.float64], bound: float) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from artifact_store import Workers
 from cds_service.commands.literature.index_report import (
     bar,
     count_records,
@@ -29,11 +30,12 @@ from cds_service.commands.literature.index_store import store_option, write_vect
 from cds_service.commands.literature.index_triples import HELP as TRIPLES_HELP
 from cds_service.commands.literature.index_triples import reading, report_triples
 from cds_service.commands.shared.model_sources import ENCODER_HELP
+from cds_service.commands.shared.parallel import engine_option
 from cds_service.net.eutils import NCBI, eutils_fetch
 from knowledge_index import Article, Encoder, build_index, compact_index, update_index
 from knowledge_index.core import read_manifest
 from knowledge_index.encoders import DEFAULT, available_threads, encoder_named
-from knowledge_index.indexing import Engine, encode_in_process, encode_on_ray, starter_articles
+from knowledge_index.indexing import Engine, encode_in_process, encode_on, starter_articles
 from knowledge_index.sources import (
     SOURCES,
     CollectedArticles,
@@ -67,7 +69,8 @@ class SharedOptions:
     def counted_engine(self, encoder: Encoder) -> _CountedEngine:
         if self.engine == "local":
             return _CountedEngine(encode_in_process(encoder))
-        return _CountedEngine(encode_on_ray(partial(encoder_named, encoder.name), self.workers or available_threads()))
+        workers = Workers(self.workers or available_threads(), self.engine)
+        return _CountedEngine(encode_on(workers, partial(encoder_named, encoder.name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +108,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--api-key", envvar="RISKCARDS_NCBI_API_KEY", help="eutils: NCBI API key; 10 requests/s, not 3."),
         click.option("--eutils-url", envvar="RISKCARDS_EUTILS_URL", default=NCBI, help="eutils: base URL of a mirror."),
         click.option("--workers", type=click.IntRange(1, 256), help="Parallel encoders.  [default: all processors]"),
-        click.option(
-            "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
-            help="Where shards are encoded: locally or on Ray workers (RAY_ADDRESS names a cluster).",
-        ),
+        engine_option,
         store_option("Also write the vectors to this PostgreSQL (pgvector), in one transaction."),
         click.option("--json", "as_json", is_flag=True, help="Print the manifest and the counts as JSON."),
     )  # fmt: skip

@@ -12,6 +12,7 @@ import click
 import orjson
 
 from cds_service.commands.shared.files import TimeType, site_map_file
+from cds_service.commands.shared.parallel import Parallel, parallel_options
 
 if TYPE_CHECKING:
     from risk_model.cohorts import SplitPlan
@@ -126,13 +127,7 @@ def _midnight(moment: datetime) -> datetime:
 @click.option(
     "--zone", type=_Zone(), default="UTC", show_default=True, help="The hospital's time zone, for the end of a day."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Processes; any number gives one cohort.",
-)
+@parallel_options()
 @click.option("--json", "as_json", is_flag=True, help="Print cohort.json.")
 def build_command(
     task: str,
@@ -148,7 +143,7 @@ def build_command(
     follow_up: str | datetime,
     site_map: Path | None,
     zone: tzinfo,
-    workers: int,
+    parallel: Parallel,
     as_json: bool,
 ) -> None:
     """Build a cohort folder.
@@ -181,7 +176,7 @@ def build_command(
     def progress(message: str) -> None:
         click.echo(message, err=True)
 
-    with _source(fhir, meds, progress) as source:
+    with parallel.folder(out) as work, _source(fhir, meds, progress, work) as source:
         given = None if labels is None else GivenLabels.open(labels)
         if aces_task is not None:
             labeller = _by_aces(aces_task, predicates)
@@ -189,7 +184,7 @@ def build_command(
             if warning := labeller.warning():
                 progress(f"warning: {warning}")
         chosen = find_definition(task, definition) if given is None else task_of_labels(task)
-        options = CohortOptions(plan, folds, follow_up, zone, kind, site_map, given, workers)
+        options = CohortOptions(plan, folds, follow_up, zone, kind, site_map, given, parallel.workers, work)
         cohort = build_cohort(chosen, source, out, options, progress)
     if as_json:
         click.echo(orjson.dumps(cohort.manifest, option=orjson.OPT_INDENT_2).decode())
@@ -233,11 +228,11 @@ def labels_command(aces_task: Path, predicates: Path | None, meds: Path, out: Pa
         click.echo(f"warning: {warning}")
 
 
-def _source(fhir: Path | None, meds: Path | None, progress: Callable[[str], None]) -> Any:
+def _source(fhir: Path | None, meds: Path | None, progress: Callable[[str], None], work: Path | None = None) -> Any:
     if fhir is not None:
         from risk_model.cohorts import FhirFolder
 
-        return FhirFolder(fhir, progress)
+        return FhirFolder(fhir, progress, work=work)
     from risk_model.cohorts import MedsDataset
 
     assert meds is not None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 import orjson
 
+from artifact_store import PerProcess
 from cds_service.commands.modelling.first_stage import exclude_tuning_patients, stage_of
-from cds_service.commands.shared.model_sources import counting, report_line, sources_of
+from cds_service.commands.shared.model_sources import counting, opened_model, report_line, unspoken
+from cds_service.commands.shared.parallel import Parallel, parallel_options
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -25,18 +28,26 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     help="Rows to evaluate; auto: the test split of the training cohort, all rows of any other.",
 )
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
+@parallel_options()
 @click.option(
     "--seismometer", is_flag=True, help="Also write OUT/seismometer, a folder that Seismometer opens; needs [meds]."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json.")
 def command(
-    model: Path, cohort: Path, out: Path, split: str, bootstraps: int, seismometer: bool, as_json: bool
+    model: Path,
+    cohort: Path,
+    out: Path,
+    split: str,
+    bootstraps: int,
+    parallel: Parallel,
+    seismometer: bool,
+    as_json: bool,
 ) -> None:
     """Evaluate a model on held-out patients.
 
     \b
     riskcards evaluate --model model/ --cohort cohort/ --out evaluation/
-    riskcards evaluate --model model/ --cohort next-year/ --out evaluation-next-year/ --json
+    riskcards evaluate --model model/ --cohort next-year/ --out evaluation-next-year/ --json --workers 8
 
     OUT gets metrics.json and report.html: discrimination, calibration, net benefit, alerts per 100, subgroups (fewer
     than 100 rows are not reported), the established scores on the same rows, coverage of the 90 % intervals, and the
@@ -45,7 +56,7 @@ def command(
     schema of meds-evaluation: patient data, protect it. With --seismometer OUT gets predictions, outcomes and cohorts
     with the configuration of Seismometer (docs/exports.md). OUT must be new or empty.
     """
-    from risk_model import LabelledCohort, RiskModel
+    from risk_model import LabelledCohort
     from risk_model.core import check_new_folder
     from risk_model.evaluation import parquet_available, predict_cohort, write_evaluation
     from risk_model.reports import require_matplotlib
@@ -54,18 +65,24 @@ def command(
     if seismometer and not parquet_available():
         raise click.UsageError("--seismometer writes parquet: pip install 'riskcards[meds]'")
     check_new_folder(out)
-    opened = RiskModel.open(model)
+    ready = PerProcess(partial(opened_model, model))
+    opened, _ = ready()
     labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage_of(opened))
-    with counting("rows read") as progress:
-        sources = sources_of(opened)
-        answers = predict_cohort(opened, labelled, sources, split, progress)
-    if answers.unspoken:
-        report_line(
-            f"{answers.unspoken} rows are evaluated without their first stage: its language model gave no usable answer"
+    with parallel.folder(out) as work:
+        with counting("rows read") as progress:
+            answers = predict_cohort(ready, labelled, split, progress, workers=parallel.workers, work=work)
+        if answers.unspoken:
+            report_line(unspoken(answers.unspoken))
+        found = write_evaluation(
+            opened,
+            labelled,
+            answers,
+            out,
+            bootstraps=bootstraps,
+            say=report_line,
+            seismometer=seismometer,
+            workers=parallel.workers,
         )
-    found = write_evaluation(
-        opened, labelled, answers, out, bootstraps=bootstraps, say=report_line, seismometer=seismometer
-    )
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
         return

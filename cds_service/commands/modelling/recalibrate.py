@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 
+from artifact_store import PerProcess
 from cds_service.commands.modelling.first_stage import exclude_tuning_patients, stage_of
-from cds_service.commands.shared.model_sources import counting, report_line, sources_of
+from cds_service.commands.shared.model_sources import counting, opened_model, report_line, unspoken
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -32,7 +34,7 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
     log-odds are refitted. The new version names its source with its hash; recalibration.html shows calibration before
     and after, "after" cross-fitted by patient. Never automatic: compare, then configure the service to use it.
     """
-    from risk_model import LabelledCohort, RiskModel
+    from risk_model import LabelledCohort
     from risk_model.core import check_new_folder
     from risk_model.evaluation import predict_cohort
     from risk_model.reports import require_matplotlib
@@ -40,15 +42,13 @@ def command(model: Path, cohort: Path, out: Path, bootstraps: int, as_json: bool
 
     require_matplotlib()
     check_new_folder(out)
-    opened = RiskModel.open(model)
+    ready = PerProcess(partial(opened_model, model))
+    opened, _ = ready()
     labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage_of(opened))
     with counting("rows read") as progress:
-        sources = sources_of(opened)
-        answers = predict_cohort(opened, labelled, sources, "auto", progress)
+        answers = predict_cohort(ready, labelled, "auto", progress)
     if answers.unspoken:
-        report_line(
-            f"{answers.unspoken} rows are evaluated without their first stage: its language model gave no usable answer"
-        )
+        report_line(unspoken(answers.unspoken))
     found = write_recalibrated(opened, answers, labelled, out, bootstraps=bootstraps, say=report_line)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())

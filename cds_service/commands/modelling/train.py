@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from artifact_store import Workers
 from cds_service.commands.modelling.first_stage import REGRESSION, checked_stage, exclude_tuning_patients, stage_to_fit
 from cds_service.commands.modelling.learners import LEARNERS
 from cds_service.commands.shared.model_sources import ENCODER_HELP, READER_HELP, counting, open_sources, report_line
+from cds_service.commands.shared.parallel import engine_option, workers_option
 
 if TYPE_CHECKING:
     from risk_model import LabelledCohort
@@ -51,6 +53,8 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--search", is_flag=True, help="Choose the learner's settings by cross-validation; slower.")
 @click.option("--model-id", help="Name of the model.  [default: TASK-local]")
 @click.option("--bootstraps", default=1000, show_default=True, type=click.IntRange(20), help="Resamples of patients.")
+@workers_option()
+@engine_option
 @click.option("--force", is_flag=True, help="Save a model that learned nothing, with a mark in its card.")
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json.")
 def command(
@@ -67,6 +71,8 @@ def command(
     search: bool,
     model_id: str | None,
     bootstraps: int,
+    count: int,
+    engine: str,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -84,6 +90,9 @@ def command(
     patient, and it is saved as stage1.json. A language model reads a few passages of each patient's newest notes.
     Language model answers are cached in OUT.answers.jsonl, findings of --note-reader in OUT.readings.jsonl, vectors of
     a custom --encoder in OUT.vectors, so that an interrupted run resumes. These files hold patient data: protect them.
+
+    --workers fit the folds and resample at once; the model is the same with any number. An encoder uses all processors
+    by itself.
 
     Every --learner is held to the directions that medicine is sure of, explained exactly, and served without the
     library that trained it; lightgbm needs the extra [benchmark] to train. With --search its settings are chosen by
@@ -119,6 +128,7 @@ def command(
         search=search,
         force=force,
         say=report_line,
+        workers=Workers(count, engine),
     )
     _report(found, name, out, as_json=as_json)
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import orjson
 
+from artifact_store import PerProcess
 from cds_service.commands.shared.exit_codes import ABSTAINED, BAD_INPUT
 from cds_service.commands.shared.files import SiteMapType, TimeType, load_record
+from cds_service.commands.shared.parallel import Parallel, parallel_options
 
 if TYPE_CHECKING:
+    from cds_service.commands.patients.explain_folder import ExplanationLines
     from fhir_mapping import PatientRecord, SiteMap
     from risk_model import Pipeline
-
-Write = Callable[[bytes], Any]
 
 
 @click.command(name="explain")
@@ -36,6 +36,7 @@ Write = Callable[[bytes], Any]
     "--model", type=click.Path(file_okay=False, path_type=Path), help="A model folder.  [default: the shipped model]"
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.  [default: stdout]")
+@parallel_options()
 @click.option("--json", "_json", is_flag=True, hidden=True, help="The output is always JSON.")
 @click.pass_context
 def command(
@@ -48,28 +49,31 @@ def command(
     site_map: SiteMap | None,
     model: Path | None,
     out: Path | None,
+    parallel: Parallel,
     _json: bool,
 ) -> None:
     """Explain the estimate of one patient, or of every patient in a folder, as JSON.
 
     \b
     riskcards explain patient.json --task in_hospital_mortality --as-of 2024-02-11T03:00:00Z
-    riskcards explain export/ --task readmission_30d --out explained.ndjson
+    riskcards explain export/ --task readmission_30d --out explained.ndjson --workers 8
 
     One patient gives one object: estimate, drivers, scores, literature. A folder (Bulk Data NDJSON or Bundles) gives
-    one line a patient; an unreadable patient gives a line with its "error", and exit code 3.
+    one line a patient; an unreadable patient gives a line with its "error", and exit code 3. An interrupted run resumes
+    by the same command (docs/scaling.md).
 
     Exit code 4 if the model abstains for the one patient asked about: the object has the reason and the scores.
     """
+    from cds_service.commands.patients.explain_folder import ExplanationLines
     from cds_service.commands.patients.score import opened_pipeline
 
     folder = files[0] if files[0].is_dir() else None
     if any(path.is_dir() for path in files) and (folder is None or len(files) > 1 or patient or encounter):
         raise click.UsageError("a folder is explained alone, without further files, --patient or --encounter")
-    pipeline, asked = opened_pipeline(task, model, "rules")
+    opened = PerProcess(partial(opened_pipeline, task, model, "rules"))
+    pipeline, asked = opened()
     if folder is not None:
-        refused = _folder(folder, out, pipeline, asked, as_of, site_map)
-        if refused:
+        if _folder(folder, out, ExplanationLines(opened, as_of, site_map), parallel):
             ctx.exit(BAD_INPUT)
         return
     record = load_record(files, patient=patient, as_of=as_of, encounter=encounter, site_map=site_map)
@@ -97,47 +101,13 @@ def _one(record: PatientRecord, out: Path | None, pipeline: Pipeline, task: str)
     return assessment.estimate.abstention is not None
 
 
-def _folder(
-    folder: Path, out: Path | None, pipeline: Pipeline, task: str, as_of: datetime | None, site_map: SiteMap | None
-) -> int:
+def _folder(folder: Path, out: Path | None, maker: ExplanationLines, parallel: Parallel) -> int:
     """Writes one line a patient, to `out` or to standard output; returns the number of unreadable patients."""
-    from artifact_store import atomic_file
+    from cds_service.commands.patients.folder_lines import write_lines
+    from cds_service.commands.shared.model_sources import report_line
 
-    if out is None:
-        return _lines(folder, sys.stdout.buffer.write, pipeline, task, as_of, site_map)
-    with atomic_file(out) as stream:
-        return _lines(folder, stream.write, pipeline, task, as_of, site_map)
-
-
-def _lines(
-    folder: Path, write: Write, pipeline: Pipeline, task: str, as_of: datetime | None, site_map: SiteMap | None
-) -> int:
-    from cds_service.commands.patients.score_folder import not_read
-    from cds_service.commands.shared.model_sources import counting, report_line
-    from cds_service.explanations.as_json import explanation
-    from fhir_mapping import FhirMappingError
-    from risk_model.cohorts import FhirFolder
-
-    answered = abstained = refused = 0
-    with FhirFolder(folder, report_line, strict=False) as source, counting("patients explained") as progress:
-        for number, patient in enumerate(source.patients(), start=1):
-            line: dict[str, Any]
-            try:
-                assessment = pipeline.assess(patient.record(as_of, site_map), task)
-            except FhirMappingError as error:
-                refused += 1
-                line = {"subject_id": patient.subject_id, "task": task, "error": str(error)}
-            else:
-                line = explanation(assessment, pipeline)
-                answered += assessment.estimate.abstention is None
-                abstained += assessment.estimate.abstention is not None
-            write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-            progress(number, source.patient_count)
-        for place, reason in not_read(source):
-            refused += 1
-            name = {"subject_id": place.removeprefix("Patient/")} if place.startswith("Patient/") else {"file": place}
-            write(orjson.dumps({**name, "task": task, "error": reason}, option=orjson.OPT_APPEND_NEWLINE))
-    report_line(f"{answered} estimated, {abstained} abstained, {refused} unreadable")
-    if abstained and not answered and as_of is None:
+    found = write_lines(folder, maker, out, parallel, label="patients explained")
+    report_line(f"{found.answered} estimated, {found.abstained.total()} abstained, {found.refused} unreadable")
+    if found.abstained and not found.answered and maker.as_of is None:
         report_line("no patient has a stay in time for an estimate at the end of the data; try --as-of TIME")
-    return refused
+    return found.refused

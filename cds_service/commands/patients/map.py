@@ -16,6 +16,7 @@ from cds_service.commands.patients.map_folder import FORMS, Form, map_folder
 from cds_service.commands.patients.map_strict import faults_in
 from cds_service.commands.patients.map_text import as_text
 from cds_service.commands.shared.files import SiteMapType, TimeType, load_record, text_files
+from cds_service.commands.shared.parallel import Parallel, parallel_options
 from fhir_mapping import PatientRecord, SiteMap
 
 BAD_INPUT = 3
@@ -36,12 +37,7 @@ BAD_INPUT = 3
 @click.option("--json", "as_json", is_flag=True, help="Print JSON. A folder always gives JSON Lines.")
 @click.option("--out", type=click.Path(path_type=Path), help="Output file; with --to meds a new dataset folder.")
 @click.option("--splits", is_flag=True, help="With --to meds --out: split patients into train, tuning, held_out.")
-@click.option(
-    "--work", type=click.Path(file_okay=False, path_type=Path), help="For folders: keep progress here, to resume."
-)
-@click.option(
-    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="For folders: number of processes."
-)
+@parallel_options("--processes")
 @deidentification_options
 @click.option("--strict", is_flag=True, help="First validate every resource against FHIR; stop if any is invalid.")
 @click.option(
@@ -58,8 +54,7 @@ def command(
     as_json: bool,
     out: Path | None,
     splits: bool,
-    work: Path | None,
-    processes: int,
+    parallel: Parallel,
     deidentify: bool,
     key_file: Path | None,
     keep_weekdays: bool,
@@ -80,7 +75,7 @@ def command(
     riskcards map patient.json --strict                              validate FHIR; every fault with its path
     riskcards map export/ --to features --out features.jsonl         a Bulk Data export, one line per patient
     riskcards map export/ --to meds --out dataset/ --splits          a MEDS dataset for research
-    riskcards map export/ --work state/ --out all.jsonl --processes 2    run again to resume
+    riskcards map export/ --out all.jsonl --workers 2                run again to resume (docs/scaling.md)
     riskcards map export/ --to notes --deidentify --key-file site.key    without who and when (docs/deidentification.md)
 
     Unknown features and refused resources have reason codes. Data later than --as-of are excluded; undated data count
@@ -91,10 +86,10 @@ def command(
     folder = _folder(files)
     if folder is not None and form == "findings" and (texts := text_files(folder)):
         files, folder = tuple(texts), None
-    _check_use(folder, form, out, patient=patient, encounter=encounter, splits=splits, work=work)
+    _check_use(folder, form, out, patient=patient, encounter=encounter, splits=splits, work=parallel.work)
     if strict:
         _validate(files, fhir_version, as_json=as_json)
-    by = deidentifier_of(deidentify, key_file, keep_weekdays=keep_weekdays, resumable=work is not None)
+    by = deidentifier_of(deidentify, key_file, keep_weekdays=keep_weekdays, resumable=parallel.work is not None)
     wanted = Form(form, budget, as_of, site_map, by)
     if form == "findings" and folder is None:
         from cds_service.commands.patients.map_findings import PatientChoice, map_findings
@@ -102,7 +97,7 @@ def command(
         partly = map_findings(files, wanted, PatientChoice(patient, encounter), as_json=as_json, out=out)
     elif folder is not None:
         _check_text(files)
-        partly = map_folder(folder, wanted, out=out, work=work, processes=processes, splits=splits)
+        partly = map_folder(folder, wanted, out=out, parallel=parallel, splits=splits)
     else:
         _check_text(files)
         record = load_record(files, patient=patient, as_of=as_of, encounter=encounter, site_map=site_map)

@@ -1,26 +1,25 @@
-"""`riskcards map FOLDER`: JSON Lines or a MEDS dataset of every patient, on one or several processes."""
+"""`riskcards map FOLDER`: JSON Lines or a MEDS dataset of every patient, on any number of workers."""
 
 from __future__ import annotations
 
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 import orjson
 
-from artifact_store import atomic_file
-from cds_service.commands.shared.files import bundle_files, line_files
+from artifact_store import Parts
+from cds_service.commands.shared.files import bundle_files, line_files, output_stream
+from cds_service.commands.shared.model_sources import counting, report_line
+from cds_service.commands.shared.parallel import Parallel
 from fhir_mapping import PatientRecord, SiteMap
 from fhir_mapping.bulk import BUNDLES, LINES, ExportFault, PatientPartitions, partition_by_patient
 from fhir_mapping.record import MedsEvent, meds_events
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 FORMS = ("features", "notes", "findings", "markdown", "codes", "meds")
 NAMED = 20  # faults shown one by one; the others are counted
-
-Mapped = tuple[str, bytes | tuple[MedsEvent, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +59,16 @@ class Form:
         text = record.to_markdown(self.budget) if self.name == "markdown" else record.to_codes(self.budget)
         return head | {self.name: text}
 
-    def of(self, record: PatientRecord) -> Mapped:
-        if self.deidentifier is not None:
-            record = self.deidentifier.record(record)
-        if self.name == "meds":
-            return record.subject_id, meds_events(record)
-        return record.subject_id, orjson.dumps(self.document(record), option=orjson.OPT_APPEND_NEWLINE)
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the documents depend on beside the data, as JSON values."""
+        return {
+            "lines": self.name,
+            "budget": self.budget,
+            "as_of": None if self.as_of is None else self.as_of.isoformat(),
+            "site_map": None if self.site_map is None else self.site_map.fingerprint,
+            "deidentifier": None if self.deidentifier is None else self.deidentifier.fingerprint,
+        }
 
 
 def _refused_notes(record: PatientRecord) -> list[dict[str, str]]:
@@ -87,107 +88,76 @@ def _findings_reader() -> FindingsReader:
     return FindingsReader()
 
 
-def map_folder(
-    folder: Path, form: Form, *, out: Path | None, work: Path | None, processes: int, splits: bool = False
-) -> int:
+class MappedPart(msgspec.Struct):
+    """The patients of a part: as lines, or with `--to meds` the events of each."""
+
+    patients: int = 0
+    lines: bytes = b""
+    events: list[tuple[str, tuple[MedsEvent, ...]]] = []
+    faults: list[ExportFault] = []
+
+
+def map_folder(folder: Path, form: Form, *, out: Path | None, parallel: Parallel, splits: bool = False) -> int:
     """Maps every patient of a folder; returns the number of unreadable lines, files and patients."""
-    faults, resumable = _Faults(), work is not None
-    with ExitStack() as stack:
-        if work is None:
-            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskcards-map-")))
-        if not (line_files(folder) or bundle_files(folder)):
-            raise click.UsageError(f"{folder}: no .ndjson, .ndjson.gz, .json or .json.gz file in this folder")
-        dealt = partition_by_patient(
-            folder, work / "buckets", lambda text: click.echo(text, err=True), suffixes=LINES + BUNDLES
-        )
+    faults = _Faults()
+    if not (line_files(folder) or bundle_files(folder)):
+        raise click.UsageError(f"{folder}: no .ndjson, .ndjson.gz, .json or .json.gz file in this folder")
+    with parallel.folder(out) as work, counting("patients mapped") as progress:
+        dealt = partition_by_patient(folder, work / "buckets", report_line, suffixes=LINES + BUNDLES)
         faults.add_all(dealt.faults, dealt.fault_count)
-        if resumable and form.name != "meds" and out is not None:
-            return faults.report(_resumable(dealt, form, processes, out, work / "written.json", faults))
-        kept = (item for batch in mapped_buckets(dealt, form, processes) for item in batch)
+        parts, numbers = Parts(work, form.settings), dealt.filled()
+        found = _decoded(
+            parts.results(partial(_part, dealt.work, form), numbers, dealt.digests(numbers), parallel.workers)
+        )
+        patients = 0
+        with _output(form, out, splits=splits) as write:
+            for part in found:
+                write(part)
+                faults.add_all(part.faults, len(part.faults))
+                patients += part.patients
+                progress(patients, dealt.patient_count)
+        parts.clear()
+    return faults.report(patients)
+
+
+def _decoded(results: Iterable[bytes]) -> Iterator[MappedPart]:
+    return (msgspec.msgpack.decode(result, type=MappedPart) for result in results)
+
+
+def _part(work: Path, form: Form, number: int) -> bytes:
+    """Maps the patients of one bucket, in a worker."""
+    found, lines = MappedPart(), []
+    for item in PatientPartitions(work).bucket(number, form.as_of, form.site_map):
+        if isinstance(item, ExportFault):
+            found.faults.append(item)
+            continue
+        record = item if form.deidentifier is None else form.deidentifier.record(item)
+        found.patients += 1
         if form.name == "meds":
-            assert out is not None
-            return faults.report(_to_dataset(kept, out, faults, splits=splits))
-        stream = stack.enter_context(atomic_file(out)) if out is not None else sys.stdout.buffer
-        return faults.report(sum(_write(stream, item, faults) for item in kept))
+            found.events.append((record.subject_id, meds_events(record)))
+        else:
+            lines.append(orjson.dumps(form.document(record), option=orjson.OPT_APPEND_NEWLINE))
+    found.lines = b"".join(lines)
+    return msgspec.msgpack.encode(found)
 
 
-def mapped_buckets(
-    dealt: PatientPartitions, form: Form, processes: int, first: int = 0
-) -> Iterator[list[Mapped | ExportFault]]:
-    """Yields the mapped patients bucket by bucket, in order; at most processes + 1 buckets are in memory."""
-    numbers = iter(range(first, dealt.buckets))
-    if processes == 1:
-        yield from (_bucket(dealt, form, number) for number in numbers)
+@contextmanager
+def _output(form: Form, out: Path | None, *, splits: bool) -> Iterator[Callable[[MappedPart], object]]:
+    """Yields what writes a part to `out`, atomically, or to standard output."""
+    if form.name == "meds":
+        from fhir_mapping.bulk import MedsWriter
+
+        assert out is not None
+        with MedsWriter(out, created_at=datetime.now(UTC), version=version("riskcards"), splits=splits) as dataset:
+
+            def write(part: MappedPart) -> None:
+                for subject, events in part.events:
+                    dataset.add_events(subject, events)
+
+            yield write
         return
-    job = partial(_bucket_of, str(dealt.work), form)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(job, number) for number in islice(numbers, processes + 1)]
-        while running:
-            yield running.pop(0).result()
-            running.extend(pool.submit(job, number) for number in islice(numbers, 1))
-
-
-_OPENED: dict[str, PatientPartitions] = {}
-
-
-def _bucket_of(work: str, form: Form, number: int) -> list[Mapped | ExportFault]:
-    """Maps a bucket in a worker process, which opens the work folder once."""
-    if work not in _OPENED:
-        _OPENED[work] = PatientPartitions(Path(work))
-    return _bucket(_OPENED[work], form, number)
-
-
-def _bucket(dealt: PatientPartitions, form: Form, number: int) -> list[Mapped | ExportFault]:
-    return [
-        item if isinstance(item, ExportFault) else form.of(item)
-        for item in dealt.bucket(number, form.as_of, form.site_map)
-    ]
-
-
-def _resumable(dealt: PatientPartitions, form: Form, processes: int, out: Path, state: Path, faults: _Faults) -> int:
-    """Writes JSON Lines bucket by bucket and records the progress, so that the same command resumes."""
-    key = [str(out.resolve()), form.name, form.budget, None if form.as_of is None else form.as_of.isoformat()]
-    if form.deidentifier is not None:
-        key.append(form.deidentifier.fingerprint)
-    done, size, patients = 0, 0, 0
-    if state.exists() and out.exists():
-        earlier = orjson.loads(state.read_bytes())
-        if earlier["key"] == key and out.stat().st_size >= earlier["bytes"]:
-            done, size, patients = earlier["buckets"], earlier["bytes"], earlier["patients"]
-    with out.open("r+b" if size else "wb") as stream:
-        stream.truncate(size)
-        stream.seek(size)
-        for number, batch in enumerate(mapped_buckets(dealt, form, processes, done), start=done + 1):
-            patients += sum(_write(stream, item, faults) for item in batch)
-            stream.flush()
-            progress = {"key": key, "buckets": number, "bytes": stream.tell(), "patients": patients}
-            state.write_bytes(orjson.dumps(progress))
-            click.echo(f"{number} of {dealt.buckets} parts mapped, {patients} patients", err=True)
-    return patients
-
-
-def _write(stream: IO[bytes], item: Mapped | ExportFault, faults: _Faults) -> int:
-    if isinstance(item, ExportFault):
-        faults.add_all([item], 1)
-        return 0
-    assert isinstance(item[1], bytes)
-    stream.write(item[1])
-    return 1
-
-
-def _to_dataset(found: Iterable[Mapped | ExportFault], out: Path, faults: _Faults, *, splits: bool) -> int:
-    from fhir_mapping.bulk import MedsWriter
-
-    patients = 0
-    with MedsWriter(out, created_at=datetime.now(UTC), version=version("riskcards"), splits=splits) as dataset:
-        for item in found:
-            if isinstance(item, ExportFault):
-                faults.add_all([item], 1)
-                continue
-            assert isinstance(item[1], tuple)
-            dataset.add_events(item[0], item[1])
-            patients += 1
-    return patients
+    with output_stream(out) as stream:
+        yield lambda part: stream.write(part.lines)
 
 
 class _Faults:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import orjson
 
+from artifact_store import PerProcess
 from cds_service.commands.patients.from_server import exported, fetched
 from cds_service.commands.shared.exit_codes import ABSTAINED, BAD_INPUT
 from cds_service.commands.shared.files import SiteMapType, TimeType, load_record
 from cds_service.commands.shared.model_sources import READER_HELP
+from cds_service.commands.shared.parallel import Parallel, parallel_options
 from fhir_mapping import PatientRecord, SiteMap
 
 if TYPE_CHECKING:
+    from cds_service.commands.patients.score_folder import RiskAssessmentLines
     from risk_model import Assessment, Pipeline
 
-REFUSED_SHOWN = 10
 _DEFAULT = "readmission_30d"
 
 
@@ -41,6 +44,7 @@ _DEFAULT = "readmission_30d"
 )
 @click.option("--note-reader", default="rules", show_default=True, help=READER_HELP)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="With a folder: the NDJSON file to write.")
+@parallel_options()
 @click.option(
     "--predictions",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -67,6 +71,7 @@ def command(
     model: Path | None,
     note_reader: str,
     out: Path | None,
+    parallel: Parallel,
     predictions: Path | None,
     provenance: bool,
     as_json: bool,
@@ -78,7 +83,7 @@ def command(
     riskcards score --fhir-server http://127.0.0.1:8099/fhir --patient 123 --json
 
     \b
-    riskcards score export/ --out risks.ndjson --task readmission_30d --model model/
+    riskcards score export/ --out risks.ndjson --task readmission_30d --model model/ --workers 8
     riskcards score --fhir-server https://ehr.example.org/fhir --smart-client general --out risks.ndjson
 
     Every RiskAssessment is labelled as made by AI and contains the model as a Device, by HL7's AI Transparency on FHIR;
@@ -86,26 +91,30 @@ def command(
 
     A folder (Bulk Data NDJSON or Bundles) gives one RiskAssessment per line, the same as the service gives; an
     unreadable patient gives an OperationOutcome and exit code 3. With --smart-client and --out the patients are first
-    exported from the server (Bulk Data Access) with the client's key.
+    exported from the server (Bulk Data Access) with the client's key. An interrupted run resumes by the same command
+    (docs/scaling.md).
 
     Exit code 4 if the model abstains: the output has the reason and the established scores.
     """
+    from cds_service.commands.patients.score_folder import RiskAssessmentLines
     from cds_service.commands.shared.model_sources import report_line
 
     if provenance and out is not None:
         raise click.UsageError("--provenance is for one patient; every RiskAssessment of a folder contains its model")
     _check_use(fhir_server, smart_client, group, out, predictions)
-    pipeline, asked = opened_pipeline(task, model, note_reader)
+    opened = PerProcess(partial(opened_pipeline, task, model, note_reader))
+    pipeline, asked = opened()
+    maker = RiskAssessmentLines(opened, as_of, site_map, note_reader)
     if smart_client and fhir_server and out is not None:
         if files or patient or encounter:
             raise click.UsageError("an export scores all patients: omit FILES, --patient and --encounter")
         with exported(fhir_server, smart_client, group) as folder:
-            _bulk(ctx, folder, out, pipeline, asked, as_of, site_map, predictions)
+            _bulk(ctx, folder, out, maker, parallel, predictions)
         return
     if any(path.is_dir() for path in files) or out is not None:
         if len(files) != 1 or not files[0].is_dir() or out is None or patient or encounter or fhir_server:
             raise click.UsageError("a folder needs --out FILE.ndjson, without --patient, --encounter or further files")
-        _bulk(ctx, files[0], out, pipeline, asked, as_of, site_map, predictions)
+        _bulk(ctx, files[0], out, maker, parallel, predictions)
         return
     record = _record(files, fhir_server, smart_client, patient, encounter, as_of, site_map)
     if note_reader != "rules" and record.notes():
@@ -183,28 +192,20 @@ def _bulk(
     ctx: click.Context,
     folder: Path,
     out: Path,
-    pipeline: Pipeline,
-    task: str,
-    as_of: datetime | None,
-    site_map: SiteMap | None,
+    maker: RiskAssessmentLines,
+    parallel: Parallel,
     predictions: Path | None,
 ) -> None:
-    from cds_service.commands.patients.score_folder import score_folder
-    from cds_service.commands.shared.model_sources import counting, report_line
-    from risk_model.cohorts import FhirFolder
+    from cds_service.commands.patients.folder_lines import write_lines
+    from cds_service.commands.shared.model_sources import report_line
 
-    with FhirFolder(folder, report_line, strict=False) as source, counting("patients scored") as progress:
-        found = score_folder(
-            pipeline, source, task, out, as_of=as_of, site_map=site_map, predictions=predictions, progress=progress
-        )
-    report_line(
-        f"{found.answered} answered, {sum(found.abstained.values())} declined, {len(found.refused)} unreadable: {out}"
-    )
+    found = write_lines(folder, maker, out, parallel, label="patients scored", predictions=predictions)
+    report_line(f"{found.answered} answered, {found.abstained.total()} declined, {found.refused} unreadable: {out}")
     for code, count in found.abstained.most_common():
         report_line(f"  declined {count}: {code}")
-    if not found.answered and "no-inpatient-stay" in found.abstained and as_of is None:
+    if not found.answered and "no-inpatient-stay" in found.abstained and maker.as_of is None:
         report_line("  no stay is open at the end of the data; use --as-of TIME to score at an earlier time")
-    for place, reason in found.refused[:REFUSED_SHOWN]:
+    for place, reason in found.named:
         report_line(f"  unreadable: {place}: {reason}")
     if found.refused:
         ctx.exit(BAD_INPUT)

@@ -1,92 +1,45 @@
-"""Scores every patient of a folder with the service's pipeline, one RiskAssessment per line."""
+"""`riskcards score FOLDER`: one RiskAssessment a line, the same as the service gives."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import Any
 
 import orjson
 
-from artifact_store import atomic_file
-from fhir_mapping import FhirMappingError, SiteMap
+from artifact_store import PerProcess
+from cds_service.commands.patients.folder_lines import PatientLine, line_settings
+from fhir_mapping import SiteMap
 from risk_model import Pipeline, risk_assessment
-from risk_model.cohorts import FhirFolder
-from risk_model.evaluation import Prediction, write_predictions
+from risk_model.cohorts import PatientData
 
 
-@dataclass
-class Scored:
-    """Counts of a run. `refused` is (patient or file, reason), so that nothing is skipped silently."""
+@dataclass(frozen=True, slots=True)
+class RiskAssessmentLines:
+    """An abstention is a RiskAssessment with its reason, an unreadable patient an OperationOutcome."""
 
-    answered: int = 0
-    abstained: Counter[str] = field(default_factory=Counter)
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    opened: PerProcess[tuple[Pipeline, str]]
+    """The pipeline and the task to estimate."""
+    as_of: datetime | None = None
+    site_map: SiteMap | None = None
+    note_reader: str = "rules"
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"lines": "score", "reader": self.note_reader} | line_settings(self.opened(), self.as_of, self.site_map)
 
-def score_folder(
-    pipeline: Pipeline,
-    source: FhirFolder,
-    task: str,
-    out: Path,
-    *,
-    as_of: datetime | None = None,
-    site_map: SiteMap | None = None,
-    predictions: Path | None = None,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> Scored:
-    """Writes `out` atomically (NDJSON, in the order of patient ids within the folder's shards).
+    def line(self, patient: PatientData) -> PatientLine:
+        record = patient.record(self.as_of, self.site_map)
+        pipeline, task = self.opened()
+        assessment = pipeline.assess(record, task)
+        estimate = assessment.estimate
+        abstained = "" if estimate.abstention is None else estimate.abstention.code
+        return PatientLine(_line(risk_assessment(assessment)), abstained, record.prediction_time, estimate.probability)
 
-    An abstention is a RiskAssessment with its reason. An unreadable patient is an OperationOutcome in its place; files
-    that cannot be read and patients without a Patient are OperationOutcomes at the end. `predictions` is a parquet
-    file to write the answers to as well, in the schema of meds-evaluation.
-    """
-    found = Scored()
-    answers: list[Prediction] = []
-    total = source.patient_count
-    with atomic_file(out) as stream:
-
-        def refuse(place: str, reason: str) -> None:
-            found.refused.append((place, reason))
-            stream.write(_line(_refusal(place, reason)))
-
-        for number, patient in enumerate(source.patients(), start=1):
-            try:
-                record = patient.record(as_of, site_map)
-            except FhirMappingError as error:
-                refuse(f"Patient/{patient.subject_id}", str(error))
-            else:
-                assessment = pipeline.assess(record, task)
-                abstention = assessment.estimate.abstention
-                if abstention is None and assessment.estimate.probability is not None:
-                    found.answered += 1
-                    answers.append(
-                        Prediction(patient.subject_id, record.prediction_time, assessment.estimate.probability)
-                    )
-                elif abstention is not None:
-                    found.abstained[abstention.code] += 1
-                stream.write(_line(risk_assessment(assessment)))
-            progress(number, total)
-        for place, reason in not_read(source):
-            refuse(place, reason)
-    if predictions is not None:
-        write_predictions(predictions, answers)
-    return found
-
-
-def not_read(source: FhirFolder) -> Iterator[tuple[str, str]]:
-    """Yields place and reason of what was not read, once all patients were."""
-    for fault in source.faults:
-        yield fault.place, fault.reason
-    for subject, resources in source.without_patient.items():
-        yield f"Patient/{subject}", f"no Patient resource with this id; {resources} resources name it"
-
-
-def _refusal(place: str, reason: str) -> dict[str, object]:
-    issue = {"severity": "error", "code": "invalid", "diagnostics": reason, "expression": [place]}
-    return {"resourceType": "OperationOutcome", "issue": [issue]}
+    def refusal(self, place: str, reason: str) -> bytes:
+        issue = {"severity": "error", "code": "invalid", "diagnostics": reason, "expression": [place]}
+        return _line({"resourceType": "OperationOutcome", "issue": [issue]})
 
 
 def _line(resource: dict[str, object]) -> bytes:

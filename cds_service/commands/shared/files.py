@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 import click
 
+from artifact_store import atomic_file
 from fhir_mapping import DefinitionError, InvalidInputError, PatientRecord, SiteMap
 from fhir_mapping.bulk import BUNDLES, LINES
 from fhir_mapping.core import moment, parse_instant
@@ -45,6 +49,16 @@ def bundle_files(folder: Path) -> list[Path]:
 def text_files(folder: Path) -> list[Path]:
     """The plain text notes of a folder and its subfolders."""
     return _ending(folder, (".txt", ".txt.gz"))
+
+
+@contextmanager
+def output_stream(out: Path | None) -> Iterator[IO[bytes]]:
+    """The file `out`, written atomically, or standard output."""
+    if out is None:
+        yield sys.stdout.buffer
+        return
+    with atomic_file(out) as stream:
+        yield stream
 
 
 def _ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

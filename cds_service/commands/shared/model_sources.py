@@ -71,6 +71,19 @@ def sources_of(model: RiskModel) -> DatasetSources:
     return replace(sources, opining=asked_at_once(opened_settings(), opened)(model))
 
 
+def opened_model(folder: Path) -> tuple[RiskModel, DatasetSources]:
+    """Returns a model and the encoder and note reader it was trained with."""
+    from risk_model import RiskModel
+
+    model = RiskModel.open(folder)
+    return model, sources_of(model)
+
+
+def unspoken(rows: int) -> str:
+    """Returns what is said of rows whose language model did not answer."""
+    return f"{rows} rows are evaluated without their first stage: its language model gave no usable answer"
+
+
 def opened_models() -> OpenedModels:
     """Returns language models by name, each opened once; servers as configured in the settings."""
     from cds_service.background.language_models import ModelServers, OpenedModels
@@ -121,12 +134,13 @@ def counting(label: str) -> Iterator[Callable[[int, int], None]]:
             yield move
         return
 
-    reported = time.monotonic()
+    reported, tenths = time.monotonic(), 0
 
     def report(done: int, total: int) -> None:
-        nonlocal reported
-        if done == total or done % max(1, total // 10) == 0 or time.monotonic() - reported > _SILENCE:
-            reported = time.monotonic()
+        nonlocal reported, tenths
+        reached = 10 * done // max(1, total)
+        if done == total or reached > tenths or time.monotonic() - reported > _SILENCE:
+            reported, tenths = time.monotonic(), reached
             report_line(f"{label}: {done} of {total}")
 
     yield report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import shutil
 import traceback
@@ -110,6 +111,31 @@ def test_evaluation_uses_the_test_split_of_its_own_cohort(hospital: Path, tmp_pa
     assert sorted(scored["Score"].to_pylist()) == sorted(table["predicted_boolean_probability"].to_pylist())
     assert {"Sex", "Age group"} <= set(scored.column_names)
     assert "never saw" in found["measured_on"]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_workers_evaluate_to_the_same_bytes(hospital: Path, tmp_path: Path) -> None:
+    for out, workers in (("one", 1), ("two", 2)):
+        done("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", tmp_path / out,
+             "--workers", workers, *QUICK)  # fmt: skip
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}, "no work folder is left"
+
+
+@pytest.mark.skipif("TEST_CLUSTER" not in os.environ, reason="set TEST_CLUSTER=1: starts Ray")
+def test_ray_builds_trains_and_evaluates_to_the_same_bytes(hospital: Path, tmp_path: Path) -> None:
+    ray = ("--workers", 2, "--engine", "ray")
+    done("cohort", "build", "--task", TASK, "--fhir", hospital / "export", "--out", tmp_path / "cohort", *ray)
+    assert files(tmp_path / "cohort") == files(hospital / "cohort")
+    done("train", "--task", TASK, "--cohort", tmp_path / "cohort", "--out", tmp_path / "model", *ray, *QUICK)
+    assert files(tmp_path / "model") == files(hospital / "model")
+    for out, workers in (("one", ()), ("two", ray)):
+        done("evaluate", "--model", hospital / "model", "--cohort", hospital / "cohort", "--out", tmp_path / out,
+             *workers, *QUICK)  # fmt: skip
+    assert files(tmp_path / "two") == files(tmp_path / "one")
 
 
 def test_another_learner_is_trained_evaluated_scored_and_explained(hospital: Path, tmp_path: Path) -> None:

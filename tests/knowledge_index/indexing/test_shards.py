@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-import pytest
 from numpy.typing import NDArray
 
-from knowledge_index import Article, EncoderError, KnowledgeIndex, build_index
-from knowledge_index.indexing.shards import encode_on_ray
+from artifact_store import Workers
+from knowledge_index import Article, KnowledgeIndex, build_index
+from knowledge_index.indexing.shards import encode_on
 from tests.patience import PATIENT, until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +53,7 @@ def test_killed_workers_are_replaced(tmp_path: Path) -> None:
     graves = tmp_path / "graves"
     graves.mkdir()
     reported: list[int] = []
-    engine = encode_on_ray(partial(Mortal, graves, 2), workers=2)
+    engine = encode_on(Workers(2, "ray"), partial(Mortal, graves, 2))
     there = build_index(
         ARTICLES, tmp_path / "there", Quick(), engine=engine, progress=lambda done, _: reported.append(done)
     )
@@ -61,12 +61,6 @@ def test_killed_workers_are_replaced(tmp_path: Path) -> None:
     assert there == here, "the same rows, the same vectors, the same bytes"
     assert reported[-1] == len(ARTICLES)
     assert len(KnowledgeIndex.open(tmp_path / "there")) == len(ARTICLES)
-
-
-def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EncoderError, match=r"riskcards\[scale\]"):
-        encode_on_ray(Quick, workers=1)
 
 
 _STUCK = """

@@ -505,6 +505,34 @@ def test_any_number_of_workers_gives_the_same_cohort(
     assert manifests[0] == manifests[1]
 
 
+UNOWNED = {"resourceType": "Condition", "id": "c", "subject": {"reference": "Patient/nobody"}, "code": {"text": "X"}}
+
+
+@pytest.mark.parametrize("source", ["meds", "fhir"])
+def test_a_build_resumes_from_its_finished_parts(tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every part finished nobody is labelled again, and what was left out is counted as before."""
+    charts = [whole_chart(f"p{number}", nested=number % 2 == 0) for number in range(12)]
+    write(tmp_path / "fhir", [*charts, [UNOWNED]])
+    with MedsWriter(tmp_path / "meds", created_at=datetime(2024, 6, 1, tzinfo=UTC)) as written:
+        for chart in charts:
+            written.add(PatientRecord.from_resources(chart))
+    task = find_definition("readmission_30d")
+
+    def build(name: str) -> bytes:
+        options = CohortOptions(follow_up="none", work=tmp_path / "work")
+        opened = MedsDataset(tmp_path / "meds") if source == "meds" else FhirFolder(tmp_path / "fhir")
+        with opened:
+            build_cohort(task, opened, tmp_path / name, options)
+        return (tmp_path / name / "cohort.json").read_bytes()
+
+    (tmp_path / "work").mkdir()
+    first = build("first")
+    monkeypatch.delattr("risk_model.cohorts.builder._gather")
+    assert build("second") == first
+    if source == "fhir":
+        assert json.loads(first)["left_out"]
+
+
 def test_parts_hold_whole_subjects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row for subject in range(1, 8) for row in mimic(subject, *[(n, f"ICD10CM//A0{n}") for n in range(subject)])]
     folder = dataset(tmp_path / "meds", rows)

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
 
+from artifact_store import PerProcess
 from cds_service.application.factory import create_app
 from cds_service.background import language_models
 from cds_service.background.language_models import ModelServers, OpenedModels
@@ -192,9 +193,10 @@ def test_no_answer_is_unknown_and_within_the_bound(model: RiskModel, record: Pat
 def test_evaluation_asks_the_model_and_uses_bounded_estimates(work: Path, tmp_path: Path) -> None:
     with model_server(SAID) as server:
         model = RiskModel.open(at_a_server(work / "model", server, tmp_path / "m"))
-        answers = predict_cohort(model, LabelledCohort.open(work / "cohort"), sources_of(model))
+        ready = PerProcess(lambda: (model, sources_of(model)))
+        answers = predict_cohort(ready, LabelledCohort.open(work / "cohort"))
         server.behaviour = "500"
-        silent = predict_cohort(model, LabelledCohort.open(work / "cohort"), sources_of(model))
+        silent = predict_cohort(ready, LabelledCohort.open(work / "cohort"))
     rows = answers.study.cohort.x
     asked = np.isfinite(rows[:, model.names.index("stage1.logit")])
     noted = [bool(record.notes()) for _, record in LabelledCohort.open(work / "cohort").records("test")]

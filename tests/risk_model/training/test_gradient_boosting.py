@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from artifact_store import Workers
 from risk_model import ModelArtifactError, RiskModel, TrainingError
 from risk_model.evaluation.metrics import auroc, calibration_slope, logistic_fit
 from risk_model.first_stage.training_rows import TrainingRows, patient_folds
@@ -75,6 +77,15 @@ def test_out_of_fold_probabilities_are_honest(cohort: TrainingRows, fitted: Fit)
     expected = auroc(new.y, predict(fitted, new))
     assert auroc(cohort.y, fitted.out_of_fold) == pytest.approx(expected, abs=0.04)
     assert calibration_slope(new.y, predict(fitted, new)) == pytest.approx(1, abs=0.2)
+
+
+def test_folds_on_workers_give_the_same_fit() -> None:
+    small = simulated(300)
+    options: dict[str, Any] = {"parameters": {**QUICK, "rounds": 5}, "search": True, "note_bound": 0.5}
+    alone, shared = (fit(small, workers=Workers(count), **options) for count in (1, 2))
+    assert shared.out_of_fold.tobytes() == alone.out_of_fold.tobytes()
+    assert shared.calibration == alone.calibration
+    assert shared.predictor.to_bytes() == alone.predictor.to_bytes()
 
 
 def test_what_was_written_answers_as_what_was_fitted(tmp_path: Path, cohort: TrainingRows, fitted: Fit) -> None:
