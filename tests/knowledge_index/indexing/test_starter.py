@@ -119,6 +119,12 @@ def test_a_finding_is_one_sentence() -> None:
     assert [text for text in found if re.search(r"[.!?]\s+[A-Z]", text)] == []
 
 
+def test_no_text_holds_an_identifier() -> None:
+    """Two findings once read "acute kidney major_trauma": a factor's id in place of a word."""
+    named = ("title", "abstract", "first_author", "journal")
+    assert not [entry["pmid"] for entry in entries() if any("_" in entry.get(name, "") for name in named)]
+
+
 def test_pmid_title_author_journal_and_year_are_the_records(records: tuple[dict[str, dict[str, Any]], ...]) -> None:
     """Title and author as spelled there, up to case, accents and punctuation; a title may leave out a study group's
     name that a citing paper put before it."""
