@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import cystic_fibrosis, drug_reviews, known_item, patient_queries
 from knowledge_index import Encoder, KnowledgeIndex, Query, build_index
@@ -36,20 +37,18 @@ Measure = Callable[[str, Sequence[str]], float]
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """`depth` is how much of a ranking the measure reads."""
+    """`depth` is how much of a ranking the measure reads; `pmids` are those of the index, by position."""
 
     name: str
     index: KnowledgeIndex
     queries: Mapping[str, Query]
     measure: Measure
+    pmids: tuple[str, ...]
     depth: int = 10
 
-    def measured(self, retriever: str) -> list[float]:
-        """The measure of each question, in the order of `queries`."""
-        return [
-            self.measure(name, [pmid for pmid, _ in self.index.ranking(query, self.depth, retriever)])
-            for name, query in self.queries.items()
-        ]
+    def value(self, name: str, order: NDArray[np.int64]) -> float:
+        """The measure of a question for articles in this order, given by their positions in the index."""
+        return self.measure(name, [self.pmids[at] for at in order[: self.depth].tolist()])
 
 
 def cystic(data: Path, out: Path, encoder: Encoder) -> Collection:
@@ -74,18 +73,23 @@ def reviews(data: Path, out: Path, encoder: Encoder) -> Collection:
     def measure(name: str, ranking: Sequence[str]) -> float:
         return drug_reviews.separation(ranking, labels[name])["auc"]
 
-    return Collection("reviews", index, queries, measure, len(index))
+    return Collection("reviews", index, queries, measure, _pmids(index), len(index))
 
 
-def trials(data: Path, out: Path, encoder: Encoder) -> Collection:
+def trials(data: Path, out: Path, encoder: Encoder, *, with_cited: bool = True) -> Collection:
     folder = data / "evidence-inference"
-    cited = collect_articles("jsonl", [folder / "references.jsonl.gz"]).articles
-    articles = dict(cited) | dict(collect_articles("jsonl", [folder / "articles.jsonl.gz"]).articles)
+    files = [folder / "references.jsonl.gz"] if with_cited else []
+    articles = collect_articles("jsonl", [*files, folder / "articles.jsonl.gz"]).articles  # of two, the last counts
     index = _built(articles, out / "index", encoder)
     with gzip.open(folder / "prompts.tsv.gz", "rt", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream, delimiter="\t") if row["pmid"] in articles]
     queries, qrels = drawn_questions(rows)
-    return _judged("trials", index, queries, qrels)
+    return _judged("trials" if with_cited else "trials_alone", index, queries, qrels)
+
+
+def trials_alone(data: Path, out: Path, encoder: Encoder) -> Collection:
+    """The same questions where only the trials are indexed: far fewer articles are like the right one."""
+    return trials(data, out, encoder, with_cited=False)
 
 
 def drawn_questions(rows: Sequence[Mapping[str, str]]) -> tuple[dict[str, Query], dict[str, dict[str, int]]]:
@@ -107,6 +111,7 @@ COLLECTIONS: Mapping[str, Callable[[Path, Path, Encoder], Collection]] = {
     "known_items": known_items,
     "reviews": reviews,
     "trials": trials,
+    "trials_alone": trials_alone,
 }
 
 
@@ -114,7 +119,11 @@ def _judged(
     name: str, index: KnowledgeIndex, queries: Mapping[str, Query], qrels: Mapping[str, Mapping[str, int]]
 ) -> Collection:
     judged = {key: query for key, query in queries.items() if any(grade > 0 for grade in qrels.get(key, {}).values())}
-    return Collection(name, index, judged, lambda key, ranking: ndcg(ranking, qrels[key], 10))
+    return Collection(name, index, judged, lambda key, ranking: ndcg(ranking, qrels[key], 10), _pmids(index))
+
+
+def _pmids(index: KnowledgeIndex) -> tuple[str, ...]:
+    return tuple(index.article(at).pmid for at in range(len(index)))
 
 
 def _built(articles: Mapping[str, object], out: Path, encoder: Encoder) -> KnowledgeIndex:
