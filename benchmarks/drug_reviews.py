@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import orjson
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.measuring import Remembering, write
-from knowledge_index import Article, KnowledgeIndex, Query, build_index
+from knowledge_index import Article, Encoder, KnowledgeIndex, Query, build_index
 from knowledge_index.retrieval import RETRIEVERS
 from knowledge_index.retrieval.significance import paired
 from knowledge_index.vocabulary import vocabulary_named
@@ -51,12 +52,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="the first records only")
     parser.add_argument("--vocabulary", help="more names of concepts, see `riskcards index build`")
     options = parser.parse_args()
-    records = [orjson.loads(line) for line in gzip.decompress(options.data.read_bytes()).splitlines()][: options.limit]
-    encoder = Remembering(options.out / "vectors")
-    articles = [Article(record["pmid"], record["title"] or "", record["abstract"] or "") for record in records]
-    vocabulary = vocabulary_named(options.vocabulary) if options.vocabulary else ()
-    build_index(articles, options.out / "index", encoder, source="drug-class-reviews", vocabulary=vocabulary)
-    index = KnowledgeIndex.open(options.out / "index", encoder)
+    index, records = prepared(options.data, options.out, limit=options.limit, vocabulary=options.vocabulary)
     reviews = {name: review(index, records, name) for name in TOPICS}
     write(
         RESULT,
@@ -76,20 +72,38 @@ def main() -> None:
     )
 
 
+def prepared(
+    data: Path, out: Path, encoder: Encoder | None = None, limit: int | None = None, vocabulary: str | None = None
+) -> tuple[KnowledgeIndex, list[dict[str, Any]]]:
+    """An index of the first `limit` records, and the records."""
+    records = [orjson.loads(line) for line in gzip.decompress(data.read_bytes()).splitlines()][:limit]
+    encoder = encoder or Remembering(out / "vectors")
+    articles = [Article(record["pmid"], record["title"] or "", record["abstract"] or "") for record in records]
+    names = vocabulary_named(vocabulary) if vocabulary else ()
+    build_index(articles, out / "index", encoder, source="drug-class-reviews", vocabulary=names)
+    return KnowledgeIndex.open(out / "index", encoder), records
+
+
 def review(index: KnowledgeIndex, records: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
     """Both measures for each retriever; a record that was not retrieved stands after all that were."""
-    included = {r["pmid"]: r["reviews"][name]["label_included"] == "1" for r in records if name in r["reviews"]}
-    out = {}
-    for retriever in RETRIEVERS:
-        ranking = index.ranking(Query(TOPICS[name]), len(index), retriever)
-        place = {pmid: at for at, (pmid, _) in enumerate(ranking)}
-        scores = [-place.get(pmid, len(index)) for pmid in included]
-        labels = list(included.values())
-        out[retriever] = {
-            "auc": float(roc_auc_score(labels, scores)),
-            "ap": float(average_precision_score(labels, scores)),
-        }
-    return out
+    included = labels_of(records, name)
+    return {
+        retriever: separation([pmid for pmid, _ in index.ranking(Query(TOPICS[name]), len(index), retriever)], included)
+        for retriever in RETRIEVERS
+    }
+
+
+def labels_of(records: list[dict[str, Any]], name: str) -> dict[str, bool]:
+    """Whether the review included each record it screened, by PMID."""
+    return {r["pmid"]: r["reviews"][name]["label_included"] == "1" for r in records if name in r["reviews"]}
+
+
+def separation(ranking: Sequence[str], included: Mapping[str, bool]) -> dict[str, float]:
+    """AUC and average precision of a ranking over the records of one review."""
+    place = {pmid: at for at, pmid in enumerate(ranking)}
+    scores = [-place.get(pmid, len(ranking)) for pmid in included]
+    labels = list(included.values())
+    return {"auc": float(roc_auc_score(labels, scores)), "ap": float(average_precision_score(labels, scores))}
 
 
 def mean(reviews: dict[str, dict[str, dict[str, float]]], retriever: str, measure: str) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks.measuring import Remembering, write
-from knowledge_index import Article, KnowledgeIndex, MeshHeading, Query, build_index
+from knowledge_index import Article, Encoder, KnowledgeIndex, MeshHeading, Query, build_index
 from knowledge_index.retrieval import RETRIEVERS
 from knowledge_index.retrieval.significance import interval, paired
 
@@ -28,25 +28,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where vectors and the index are written")
     parser.add_argument("--limit", type=int, help="the first questions only")
     options = parser.parse_args()
-    records = dict(list(orjson.loads(gzip.decompress(options.data.read_bytes())).items())[: options.limit])
-    encoder = Remembering(options.out / "vectors")
-    articles = [
-        Article(pmid, "", " ".join(record["CONTEXTS"]), tuple(MeshHeading(name) for name in record["MESHES"]))
-        for pmid, record in records.items()
-    ]
-    # All questions at once, so that their vectors are kept too.
-    encoder.encode([record["QUESTION"] for record in records.values()])
-    build_index(articles, options.out / "index", encoder, source="pubmedqa")
-    index = KnowledgeIndex.open(options.out / "index", encoder)
+    index, queries, _ = prepared(options.data, options.out, limit=options.limit)
     reciprocal = {
-        retriever: [reciprocal_rank(index, pmid, record["QUESTION"], retriever) for pmid, record in records.items()]
+        retriever: [reciprocal_rank(index, pmid, query, retriever) for pmid, query in queries.items()]
         for retriever in RETRIEVERS
     }
     write(
         RESULT,
         {
             "collection": "PubMedQA, labelled set: question to its own abstract",
-            "questions": len(records),
+            "questions": len(queries),
             "retrievers": {
                 name: {
                     "mrr": sum(values) / len(values),
@@ -61,9 +52,26 @@ def main() -> None:
     )
 
 
-def reciprocal_rank(index: KnowledgeIndex, pmid: str, question: str, retriever: str) -> float:
+def prepared(
+    data: Path, out: Path, encoder: Encoder | None = None, limit: int | None = None
+) -> tuple[KnowledgeIndex, dict[str, Query], dict[str, dict[str, int]]]:
+    """The abstracts without their titles, indexed; the questions and the one right answer of each, by PMID."""
+    records = dict(list(orjson.loads(gzip.decompress(data.read_bytes())).items())[:limit])
+    encoder = encoder or Remembering(out / "vectors")
+    articles = [
+        Article(pmid, "", " ".join(record["CONTEXTS"]), tuple(MeshHeading(name) for name in record["MESHES"]))
+        for pmid, record in records.items()
+    ]
+    # All questions at once, so that their vectors are kept too.
+    encoder.encode([record["QUESTION"] for record in records.values()])
+    build_index(articles, out / "index", encoder, source="pubmedqa")
+    queries = {pmid: Query(record["QUESTION"]) for pmid, record in records.items()}
+    return KnowledgeIndex.open(out / "index", encoder), queries, {pmid: {pmid: 1} for pmid in records}
+
+
+def reciprocal_rank(index: KnowledgeIndex, pmid: str, query: Query, retriever: str) -> float:
     """One over the place of the right abstract among the first hundred, 0 where it is not there."""
-    ranking = [found for found, _ in index.ranking(Query(question), 100, retriever)]
+    ranking = [found for found, _ in index.ranking(query, 100, retriever)]
     return 1.0 / (1 + ranking.index(pmid)) if pmid in ranking else 0.0
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.measuring import Remembering, write
 from fhir_mapping import PatientRecord
-from knowledge_index import Article, Concept, KnowledgeIndex, Query, build_index
+from knowledge_index import Article, Concept, Encoder, KnowledgeIndex, Query, build_index
 from knowledge_index.indexing import starter_articles
 from knowledge_index.retrieval import evaluate_retrieval
 from risk_model.pipeline.assess import MAX_QUERIES, PER_QUERY
@@ -38,26 +38,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where vectors and the index are written")
     options = parser.parse_args()
-    articles = list(starter_articles().articles.values())
-    encoder = Remembering(options.out / "vectors")
-    bare = [replace(article, mesh=()) for article in articles]
-    build_index(bare, options.out / "index", encoder, source="starter without headings")
-    index = KnowledgeIndex.open(options.out / "index", encoder)
-    charts = [problems(index, path) for path in sorted(CHARTS.glob("*.json.gz"))]
-    asked = {concept.ui: concept for chart in charts for concept in chart}
-    qrels = {ui: graded_relevance(concept, articles, index) for ui, concept in asked.items()}
-    scores = evaluate_retrieval(index, {ui: question(concept) for ui, concept in asked.items()}, qrels)
+    index, charts, queries, qrels = prepared(options.out)
+    scores = evaluate_retrieval(index, queries, qrels)
     write(
         RESULT,
         {
             "collection": "starter base, headings hidden from the index; problems of the demo charts",
-            "problems": len(asked),
+            "problems": len(queries),
             "problems_with_an_article": len(scores["graph"].by_query),
             "retrievers": {name: item.to_json() for name, item in scores.items()},
             "graph_versus_hybrid": {k: pair.to_json() for k, pair in scores["graph"].versus(scores["hybrid"]).items()},
             "milliseconds_per_patient": latency([chart for chart in charts if chart]),
         },
     )
+
+
+def prepared(
+    out: Path, encoder: Encoder | None = None
+) -> tuple[KnowledgeIndex, list[tuple[Concept, ...]], dict[str, Query], dict[str, dict[str, int]]]:
+    """The index without headings; the problems of each chart; the questions and their judgements."""
+    articles = list(starter_articles().articles.values())
+    encoder = encoder or Remembering(out / "vectors")
+    bare = [replace(article, mesh=()) for article in articles]
+    build_index(bare, out / "index", encoder, source="starter without headings")
+    index = KnowledgeIndex.open(out / "index", encoder)
+    charts = [problems(index, path) for path in sorted(CHARTS.glob("*.json.gz"))]
+    asked = {concept.ui: concept for chart in charts for concept in chart}
+    qrels = {ui: graded_relevance(concept, articles, index) for ui, concept in asked.items()}
+    return index, charts, {ui: question(concept) for ui, concept in asked.items()}, qrels
 
 
 def problems(index: KnowledgeIndex, path: Path) -> tuple[Concept, ...]:

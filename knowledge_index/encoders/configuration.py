@@ -20,7 +20,8 @@
     device: auto                     # auto | cpu | cuda | cuda:0 | mps
 
 Names of configured encoders: `encoder.yaml`; `FAMILY:FOLDER` for a configuration shipped with riskcards (see
-`families`); `hf:FOLDER`, where the folder (`1_Pooling/config.json`) or the model type gives the pooling.
+`families`); `hf:FOLDER`, where the folder (its Pooling module) or the model type gives the pooling. Dense layers of a
+folder (`sentence_modules`) are applied under every name.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from knowledge_index.core.errors import EncoderError
+from knowledge_index.encoders.sentence_modules import modules_of, read_json
 
 Pooling = Literal["mean", "cls", "last_token"]
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -152,13 +154,17 @@ def _check_type(path: Path, key: str, value: Any, declared: str) -> None:
 
 
 def of_folder(folder: Path) -> EncoderConfiguration:
-    """The configuration of a model folder. Pooling comes from `1_Pooling/config.json` (sentence-transformers), else
+    """The configuration of a model folder. Pooling comes from the folder's Pooling module (sentence-transformers), else
     from the model type: mean for bidirectional models, the last token for causal ones. Raises EncoderError where
     neither is known.
     """
-    described = read_json(folder / "config.json")
-    found: dict[str, Any] = {"pooling": _pooling(folder, described)}
-    limit = read_json(folder / "sentence_bert_config.json", missing={}).get("max_seq_length")
+    modules = modules_of(folder)
+    described = read_json(modules.transformer / "config.json")
+    said = read_json(modules.pooling / "config.json", missing={})
+    found: dict[str, Any] = {"pooling": _pooling(folder, described, said)}
+    if said.get("include_prompt") is False:
+        found["pool_over"] = "text"
+    limit = read_json(modules.transformer / "sentence_bert_config.json", missing={}).get("max_seq_length")
     positions = limit or described.get("max_position_embeddings")
     # RoBERTa numbers positions from two: 514 of them hold 512 tokens.
     found["max_tokens"] = min(positions - 2 * (positions % 512 == 2), 8192) if isinstance(positions, int) else 512
@@ -170,13 +176,12 @@ def of_folder(folder: Path) -> EncoderConfiguration:
     return EncoderConfiguration(name=f"hf:{folder}", model=folder, **found)
 
 
-def _pooling(folder: Path, described: Mapping[str, Any]) -> str:
+def _pooling(folder: Path, described: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     modes = {
         "pooling_mode_mean_tokens": "mean",
         "pooling_mode_cls_token": "cls",
         "pooling_mode_lasttoken": "last_token",
     }
-    said = read_json(folder / "1_Pooling" / "config.json", missing={})
     chosen = [pooling for key, pooling in modes.items() if said.get(key) is True]
     if said.get("pooling_mode") in _CHOICES["pooling"]:
         chosen = [said["pooling_mode"]]
@@ -191,18 +196,3 @@ def _pooling(folder: Path, described: Mapping[str, Any]) -> str:
         f"{folder} does not say how its vectors are pooled (model type {kind!r}): write a configuration file with "
         f"`model: {folder}` and `pooling: mean`, `cls` or `last_token`, as its authors tell, and name that file"
     )
-
-
-def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A JSON object of a model folder; `missing` where the file does not exist. Raises EncoderError."""
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        if missing is not None:
-            return missing
-        raise EncoderError(f"{path.parent}: no model folder ({path.name} is missing)") from None
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{path}: cannot be read ({type(error).__name__})") from None
-    if not isinstance(found, dict):
-        raise EncoderError(f"{path}: not a JSON object")
-    return found

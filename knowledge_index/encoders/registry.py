@@ -15,10 +15,10 @@ import os
 from collections.abc import Callable, Mapping
 
 from knowledge_index.core.errors import EncoderError
-from knowledge_index.encoders.configuration import read_json
 from knowledge_index.encoders.families import configuration_named, download_of
 from knowledge_index.encoders.minilm import MiniLMEncoder
 from knowledge_index.encoders.protocol import Encoder, QueryEncoder, encode_queries
+from knowledge_index.encoders.sentence_modules import check_weights
 
 __all__ = [
     "DEFAULT",
@@ -65,13 +65,12 @@ def check_encoder(name: str) -> None:
     """Raises EncoderError where `encoder_named` would, without opening weights: call it before hours of work."""
     if name in SHIPPED:
         return
-    from knowledge_index.encoders.transformer import check_packages, check_weights
+    from knowledge_index.encoders.transformer import check_packages
 
     configuration = configuration_named(name)
     try:
         for folder in (configuration.model, configuration.query_model):
             if folder is not None:
-                read_json(folder / "config.json")
                 check_weights(folder)
     except EncoderError as error:
         download = download_of(name)

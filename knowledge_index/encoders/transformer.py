@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from artifact_store import disable_telemetry, sha256_of
 from knowledge_index.core.errors import EncoderError, not_installed
-from knowledge_index.encoders.configuration import EncoderConfiguration, read_json
+from knowledge_index.encoders.configuration import EncoderConfiguration
 from knowledge_index.encoders.long_text import TextPiece, windows
 from knowledge_index.encoders.minilm import by_length, plain
 from knowledge_index.encoders.protocol import Vectors
+from knowledge_index.encoders.sentence_modules import AfterPooling, check_weights, modules_of
 
 _BATCH_TOKENS = {"cpu": 2048}
 _BATCH_TOKENS_ELSEWHERE = 32_768
@@ -98,10 +99,12 @@ class _Tower:
 
     def __init__(self, configuration: EncoderConfiguration, folder: Path) -> None:
         self._asked = configuration
-        self.folder = folder
+        self.modules = modules_of(folder)
+        self.folder = self.modules.transformer
         self._torch: Any = _library("torch")
         transformers = _library("transformers")
         check_weights(folder)
+        folder = self.folder
         device = _device(configuration.device, self._torch)
         try:
             with _quietly(transformers):
@@ -125,12 +128,16 @@ class _Tower:
         self._model.eval()
         self._tokenizer.truncation_side = "right"
         self.dtype = str(self._model.dtype).removeprefix("torch.")
-        self.width = self._hidden_size()
+        self._hidden = self._hidden_size()
+        self._after_pooling = AfterPooling(self.modules, self._hidden)
+        self.width = self._after_pooling.width
         self._end = self._end_of_text()
         self._left = configuration.padding_side == "left"
         self._positions = self._left and self._positions_needed()
         if configuration.bidirectional:
-            self._check_bidirectional()
+            self._check_bidirectional("this model stays causal whatever mask it gets; set bidirectional: false")
+        elif getattr(self._model.config, "use_bidirectional_attention", False):
+            self._check_bidirectional("this transformers reads the model as causal: install a newer one")
 
     def length(self, text: str) -> int:
         """The number of tokens of a rendered text, including special tokens."""
@@ -142,14 +149,14 @@ class _Tower:
         return [(start, end) for start, end in found["offset_mapping"] if end > start]
 
     def encode(self, spans: Sequence[tuple[str, int, int]]) -> NDArray[np.float32]:
-        """Pooled vectors, shape (len(spans), width); in batches of similar length."""
+        """Vectors after pooling and Dense layers, shape (len(spans), width); in batches of similar length."""
         tokens = [self._tokens(text) for text, _, _ in spans]
         most = _BATCH_TOKENS.get(self._model.device.type, _BATCH_TOKENS_ELSEWHERE)
-        out = np.empty((len(spans), self.width), np.float32)
+        out = np.empty((len(spans), self._hidden), np.float32)
         for rows in by_length([len(ids) for ids, _ in tokens], most):
             weights = [self._weights(tokens[row][1], *spans[row][1:]) for row in rows]
             out[rows] = self._batch([tokens[row][0] for row in rows], weights)
-        return out
+        return self._after_pooling(out)
 
     def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids and their characters, with the end mark last where one is configured."""
@@ -205,15 +212,13 @@ class _Tower:
         hidden = (1 - mask[:, None, None, :]).to(self._model.dtype) * self._torch.finfo(self._model.dtype).min
         return hidden.expand(-1, 1, mask.shape[1], -1)
 
-    def _check_bidirectional(self) -> None:
-        """Raises EncoderError for a model that ignores the mask: its first token must depend on the last."""
+    def _check_bidirectional(self, otherwise: str) -> None:
+        """Raises EncoderError for a model that stays causal: its first token must depend on the last."""
         ids = self._torch.tensor([[1, 2, 3], [1, 2, 4]])
         with self._torch.inference_mode():
             first = self._forward(ids, self._torch.ones_like(ids))[:, 0].float()
         if self._torch.equal(first[0], first[1]):
-            raise EncoderError(
-                f"{self.folder}: this model stays causal whatever mask it gets; set bidirectional: false"
-            )
+            raise EncoderError(f"{self.folder}: {otherwise}")
 
     def _hidden_size(self) -> int:
         config = self._model.config
@@ -257,15 +262,6 @@ def _quietly(transformers: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def check_weights(folder: Path) -> None:
-    """Raises EncoderError where the folder holds no weights that may be opened."""
-    read_json(folder / "config.json")
-    if not any(folder.glob("*.safetensors")):
-        others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-        why = f"{others[0]} is a pickle, which is not opened: convert it with safetensors" if others else "no weights"
-        raise EncoderError(f"{folder}: no *.safetensors ({why})")
-
-
 def _fingerprint(configuration: EncoderConfiguration, towers: Sequence[_Tower]) -> str:
     """32 hex digits of the sha256 over weights, tokenizer, model and encoder configuration, and dtype."""
     asked = {key: value for key, value in asdict(configuration).items() if key not in _NOT_FINGERPRINTED}
@@ -274,6 +270,9 @@ def _fingerprint(configuration: EncoderConfiguration, towers: Sequence[_Tower]) 
         names = [path.name for path in tower.folder.glob("*.safetensors*")] + ["config.json", *_TOKENIZER_FILES]
         hashes = {name: sha256_of(tower.folder / name) for name in names if (tower.folder / name).is_file()}
         described["files"].append([tower.dtype, hashes])
+        if dense := tower.modules.files:
+            kinds = [module.kind for module in tower.modules.after]
+            described["files"].append([kinds, [sha256_of(path) for path in dense]])
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
 
 

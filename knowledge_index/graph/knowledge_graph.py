@@ -19,6 +19,7 @@ from knowledge_index.graph.pagerank import local_push
 DAMPING = 0.5
 """HippoRAG 2's value: half of the walk returns to the seeds at every step, so evidence stays near its concept."""
 
+# Files hold the numbers: new relations go to the end.
 RELATIONS = (
     "heading of",
     "indexed with",
@@ -44,8 +45,18 @@ RELATIONS = (
     "predicts",
     "predicted by",
     "is associated with",
+    "complicates",
+    "complicated by",
+    "diagnoses",
+    "diagnosed by",
+    "does not change",
+    "not changed by",
+    "is not associated with",
 )
-OPPOSITE = np.array((1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 23), np.uint8)
+OPPOSITE = np.array(
+    (1, 0, 3, 2, 5, 4, 7, 6, 8, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 23, 25, 24, 27, 26, 29, 28, 30),
+    np.uint8,
+)
 """The inverse of each relation in `RELATIONS`."""
 
 
@@ -56,7 +67,7 @@ EDGE_KINDS = {
     "citations": (6, 7),
     "often together": (8,),
     "mentions": (9, 10),
-    "statements": tuple(range(11, 24)),
+    "statements": tuple(range(11, len(RELATIONS))),
 }
 """Kind of edge -> its indexes in `RELATIONS`."""
 _HEADINGS = np.array((*EDGE_KINDS["minor headings"], *EDGE_KINDS["major headings"]), np.uint8)

@@ -1,7 +1,8 @@
 """Extracts statements about two concepts, (subject, relation, object), from the sentences of an article.
 
 `TripleExtractor` is the interface: rules by default, annotated relations from a PubTator file, or any other extractor
-that yields triples of descriptor ids. Negated mentions and pairs across sentences are not used.
+that yields triples of descriptor ids. Negated mentions and pairs across sentences are not used. What a sentence denies
+gives a statement only where the denial is the finding ("had no effect on", "is not associated with").
 """
 
 from __future__ import annotations
@@ -37,11 +38,26 @@ _VERBS = (
      r"increased|raised|worsened|aggravated"),
     ("predicts", r"predict(?:s|ed|ing)?|foretells?|foretold|(?:is|was|are|were) (?:a |an )?(?:\w+ )?predictors? of",
      r"predicted"),
+    ("complicates", r"complicat(?:es?|ing)", r"complicated"),
+    ("diagnoses", r"diagnos(?:es|ing|tic (?:of|for))|detect(?:s|ed|ing)?", r"diagnosed|detected"),
     ("is associated with",
      r"(?:is|was|are|were|been)? ?(?:\w+ )?(?:associated|correlated|related) (?:with|to)", r"accompanied"),
 )  # fmt: skip
 _PASSIVE = [(relation, re.compile(rf"\b(?:{passive})\s+(?:by|with)\b", re.I)) for relation, _, passive in _VERBS]
 _ACTIVE = [(relation, re.compile(rf"\b(?:{active})\b", re.I)) for relation, active, _ in _VERBS]
+_NOT_DONE, _NOT_BEEN = (rf"(?:{verbs}) not (?:\w+ )?" for verbs in ("did|does|do|could", "was|were|is|are|been"))
+_CHANGED = r"(?:change|affect|alter|influence|modif|improv|reduc|increas|decreas|lower)\w*"
+_NO_EFFECT = r"ha(?:d|s|ve) no (?:\w+ )?(?:effect|influence|impact) on"
+_DENIED = (
+    ("does not change", True, re.compile(rf"\b{_NOT_BEEN}{_CHANGED} by\b", re.I)),
+    ("does not change", False, re.compile(rf"\b(?:{_NOT_DONE}{_CHANGED}|{_NO_EFFECT})\b", re.I)),
+    (
+        "is not associated with",
+        False,
+        re.compile(rf"\b{_NOT_BEEN}(?:associated|correlated|related) (?:with|to)\b", re.I),
+    ),
+)
+"""(relation, whether subject and object are exchanged, words) of findings that are denials."""
 _HYPHENATED = re.compile(r"\s?-\s?(?:induced|associated|related)\s+(?:\w+\s+){0,2}\Z", re.I)
 _SENTENCE = re.compile(r"[.;!?]\s")
 _NEGATED = re.compile(r"\b(?:not|no|neither|nor|without|did not|failed to)\b", re.I)
@@ -85,11 +101,17 @@ def _relation(text: str, one: LinkedConcept, other: LinkedConcept) -> tuple[str,
     assert one.end is not None
     assert other.start is not None
     between = text[one.end : other.start]
-    if one.negated or other.negated or len(between) > _FARTHEST or "\n" in between:
-        return None
-    if _SENTENCE.search(between) or _NEGATED.search(between):
+    if one.negated or len(between) > _FARTHEST or "\n" in between or _SENTENCE.search(between):
         return None
     first, second = one.concept.ui, other.concept.ui
+    for relation, exchanged, pattern in _DENIED:
+        # The denial marks the second mention as negated, too: it is the verb that is denied.
+        if found := pattern.search(between):
+            denied_twice = _NEGATED.search(between[: found.start()] + between[found.end() :])
+            subject, object_ = (second, first) if exchanged else (first, second)
+            return None if denied_twice else (subject, relation, object_)
+    if other.negated or _NEGATED.search(between):
+        return None
     if _HYPHENATED.match(between):
         return first, "induces", second
     for relation, pattern in _PASSIVE:

@@ -24,23 +24,37 @@ COVERAGE_CUTOFF = 0.40
 """Share of the query's terms, by idf: keeps 95 % of relevant abstracts, admits 0.1 % of unrelated ones."""
 
 
+_COMPARED = 100
+"""Entries of a list among which a score may stand out."""
+
+
 @dataclass(frozen=True, slots=True)
 class GraphSettings:
-    """Settings of the graph retriever, chosen by benchmarks/retrieval_settings.py.
+    """Settings of the graph retriever; benchmarks/retrieval_settings.py and fusion_rule.py chose them.
 
-    The first `feedback` results of the hybrid retriever join the patient's concepts as seeds, with `feedback_share` of
+    The first `feedback` results of BM25 and vectors join the patient's concepts as seeds, with `feedback_share` of
     the weight. `damping` is the share of the walk that continues at each step. `depth` is the number of entries read of
     each of the three lists: an article high in only two of them still profits from its rank in the third.
+
+    Ranks hide how sure a list is, so the weights follow the question: an article whose score lies more than `outlier`
+    standard deviations above the mean of its list's first hundred gets `lift` first places for each deviation beyond;
+    and the walk counts `walk_weight`, divided by 1 + `fading` for each such deviation of the two lists' first articles.
+    A question for one article has such scores, a question about a topic has none.
     """
 
     feedback: int = 5
     feedback_share: float = 0.75
     damping: float = DAMPING
     depth: int = 1000
-    walk_weight: float = 1.0
+    outlier: float = 4.0
+    lift: float = 0.5
+    walk_weight: float = 2.0
+    fading: float = 0.5
 
 
 DEFAULTS = GraphSettings()
+FIXED_WEIGHTS = GraphSettings(lift=0.0, walk_weight=1.0, fading=0.0)
+"""Ranks alone, every list counting the same whatever the question: what decision 9 chose and 75 replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +74,8 @@ class Signals:
     near: NDArray[np.int64] | None = None
 
     def seeds(self, concepts: Mapping[int, float], settings: GraphSettings) -> dict[int, float]:
-        """Weights of the walk's seeds: the patient's concepts and the first results of the hybrid retriever."""
-        order, scores = rank(self, "hybrid", settings)
+        """Weights of the walk's seeds: the patient's concepts, and the first results of BM25 and vectors."""
+        order, scores = fuse(_flat(self, self.pool, settings)[0], len(self.bm25))
         first, weights = order[: settings.feedback], scores[: settings.feedback]
         total_concepts, total_weights = sum(concepts.values()), float(weights.sum())
         out = {node: (1.0 - settings.feedback_share) * weight / total_concepts for node, weight in concepts.items()}
@@ -91,34 +105,79 @@ def rank(
     signals: Signals, retriever: str, settings: GraphSettings = DEFAULTS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Candidate articles, best first, with the retriever's score."""
-    depth = max(settings.depth, signals.pool) if retriever == "graph" else signals.pool
-    lexical = _best(signals.bm25, depth)
     if retriever == "bm25":
+        lexical = _best(signals.bm25, signals.pool)
         return lexical, signals.bm25[lexical].astype(np.float64)
     assert signals.cosine is not None
     assert signals.nearest is not None
-    dense = signals.nearest[:depth]
     if retriever == "dense":
+        dense = signals.nearest[: signals.pool]
         return dense, signals.cosine[dense].astype(np.float64)
-    lists = [(lexical, 1.0), (dense, 1.0)]
-    if retriever == "graph":
-        assert signals.walk is not None
-        lists.append((_best(signals.walk, depth), settings.walk_weight))
-    return fuse(lists, len(signals.bm25))
+    if retriever == "hybrid":
+        return fuse(_flat(signals, signals.pool, FIXED_WEIGHTS)[0], len(signals.bm25))
+    assert signals.walk is not None
+    depth = max(settings.depth, signals.pool)
+    flat, beyond = _flat(signals, depth, settings)
+    walked = _best(signals.walk, depth)
+    weight = settings.walk_weight / (1.0 + settings.fading * beyond)
+    return fuse([*flat, (walked, weight * reciprocal_ranks(len(walked)))], len(signals.bm25))
 
 
-def fuse(
-    lists: Sequence[tuple[NDArray[np.int64], float]], articles: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Reciprocal rank fusion: the sum of weight / (60 + rank) over the (list, weight) pairs with the article.
+Contributions = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Articles of a list, best first, and what the list adds to the score of each."""
 
-    >>> order, scores = fuse([(np.array([2, 0]), 1.0), (np.array([2, 1]), 1.0)], 3)
+
+def _flat(signals: Signals, depth: int, settings: GraphSettings) -> tuple[list[Contributions], float]:
+    """The lists of BM25 and vectors with what stands out lifted, and how far their first articles stand out in all."""
+    assert signals.cosine is not None
+    assert signals.nearest is not None
+    found, in_all = list[Contributions](), 0.0
+    for positions, scores in ((_best(signals.bm25, depth), signals.bm25), (signals.nearest[:depth], signals.cosine)):
+        beyond = standing_out(scores[positions[:_COMPARED]], settings.outlier, len(scores))
+        added = reciprocal_ranks(len(positions))
+        added[: len(beyond)] += settings.lift / (RRF_K + 1) * beyond
+        found.append((positions, added))
+        in_all += float(beyond[:1].sum())
+    return found, in_all
+
+
+def standing_out(scores: NDArray[np.floating], outlier: float, articles: int) -> NDArray[np.float64]:
+    """Standard deviations beyond `outlier`, 0 for none, of the first hundred scores of a list, best first.
+
+    Mean and deviation are those of the hundred; a list that is shorter, though there are more articles, is filled up
+    with zeros, the score of an article that shares no word with the question.
+
+    >>> standing_out(np.array([30.0, *[9.0, 10.0, 11.0] * 33]), 4.0, 5000)[:2].round(1).tolist()
+    [5.2, 0.0]
+    >>> bool(standing_out(np.linspace(30.0, 10.0, 100), 4.0, 5000).any())
+    False
+    """
+    first = scores.astype(np.float64)
+    compared = np.zeros(min(_COMPARED, articles))
+    compared[: len(first)] = first
+    deviation = compared.std()
+    if deviation == 0:
+        return np.zeros(len(first))
+    beyond: NDArray[np.float64] = np.maximum(0.0, (first - compared.mean()) / deviation - outlier)
+    return beyond
+
+
+def reciprocal_ranks(count: int) -> NDArray[np.float64]:
+    """1 / (60 + rank) for the ranks from 1 to `count`."""
+    return 1.0 / (RRF_K + 1 + np.arange(count))
+
+
+def fuse(lists: Sequence[Contributions], articles: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Articles by the sum of what the lists add, best first; reciprocal rank fusion where they add that.
+
+    >>> two = [(np.array([2, 0]), reciprocal_ranks(2)), (np.array([2, 1]), reciprocal_ranks(2))]
+    >>> order, scores = fuse(two, 3)
     >>> order.tolist(), round(float(scores[0]), 4)
     ([2, 0, 1], 0.0328)
     """
     score = np.zeros(articles)
-    for positions, weight in lists:
-        score[positions] += weight / (RRF_K + 1 + np.arange(len(positions)))
+    for positions, added in lists:
+        score[positions] += added
     order = _best(score, int((score > 0).sum()))
     return order, score[order]
 

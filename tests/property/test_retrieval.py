@@ -17,7 +17,7 @@ from scipy import sparse
 from knowledge_index import KnowledgeIndex, MiniLMEncoder, Query
 from knowledge_index.graph.knowledge_graph import KnowledgeGraph
 from knowledge_index.graph.pagerank import local_push
-from knowledge_index.retrieval.ranking import fuse
+from knowledge_index.retrieval.ranking import fuse, reciprocal_ranks
 from knowledge_index.search.bm25 import Bm25, terms
 from knowledge_index.vocabulary.linker import Linker
 from tests.knowledge_index.conftest import LITERATURE, index, index_folder
@@ -89,7 +89,9 @@ def test_fusion_equals_the_sum_of_weighted_reciprocal_ranks(lists: list[tuple[li
         item: sum(weight / (60 + ranked.index(item) + 1) for ranked, weight in lists if item in ranked)
         for item in {item for ranked, _ in lists for item in ranked}
     }
-    order, scores = fuse([(np.array(ranked, np.int64), weight) for ranked, weight in lists], 10)
+    order, scores = fuse(
+        [(np.array(ranked, np.int64), weight * reciprocal_ranks(len(ranked))) for ranked, weight in lists], 10
+    )
     assert order.tolist() == sorted(expected, key=lambda item: (-round(expected[item], 12), item))
     np.testing.assert_allclose(scores, [expected[item] for item in order.tolist()])
 

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from knowledge_index import Article, KnowledgeIndex, MiniLMEncoder, Query, build_index
-from knowledge_index.graph.knowledge_graph import EDGE_KINDS, RELATIONS
+from knowledge_index.graph.knowledge_graph import EDGE_KINDS, OPPOSITE, RELATIONS
 from knowledge_index.graph.triples import RuleTripleExtractor
 from knowledge_index.vocabulary.linker import Linker
 from tests.knowledge_index.conftest import article
@@ -37,6 +38,12 @@ def extracted(linker: Linker, text: str) -> list[tuple[str, str, str]]:
         ("Sepsis predicts delirium.", ("Sepsis", "predicts", "Delirium")),
         ("Prednisone reduced fever.", ("Prednisone", "decreases", "Fever")),
         ("Sepsis is strongly associated with delirium.", ("Sepsis", "is associated with", "Delirium")),
+        ("Delirium complicates sepsis.", ("Delirium", "complicates", "Sepsis")),
+        ("Sepsis was complicated by delirium.", ("Delirium", "complicates", "Sepsis")),
+        ("Prednisone had no significant effect on fever.", ("Prednisone", "does not change", "Fever")),
+        ("Prednisone did not reduce fever.", ("Prednisone", "does not change", "Fever")),
+        ("Fever was not affected by prednisone.", ("Prednisone", "does not change", "Fever")),
+        ("Sepsis was not independently associated with delirium.", ("Sepsis", "is not associated with", "Delirium")),
     ],
 )
 def test_statements_are_extracted(linker: Linker, text: str, expected: tuple[str, str, str]) -> None:
@@ -52,6 +59,9 @@ def test_statements_are_extracted(linker: Linker, text: str, expected: tuple[str
         "Furosemide caused no hyponatremia.",
         "Furosemide, in a study of many wards and years that had other aims and found little, induced hyponatremia.",
         "Sepsis caused sepsis.",
+        "Prednisone without placebo did not reduce fever.",
+        "Fever was not reduced in sepsis.",
+        "Prednisone did not, as was feared, cause fever.",
         "",
     ],
 )
@@ -60,6 +70,8 @@ def test_sentences_without_a_relation_give_no_statement(linker: Linker, text: st
 
 
 def test_every_relation_has_an_inverse() -> None:
+    assert len(OPPOSITE) == len(RELATIONS)
+    np.testing.assert_array_equal(OPPOSITE[OPPOSITE], np.arange(len(RELATIONS)))
     assert all(RELATIONS[number] for kind in EDGE_KINDS.values() for number in kind)
     assert sorted(number for kind in EDGE_KINDS.values() for number in kind) == list(range(len(RELATIONS)))
 

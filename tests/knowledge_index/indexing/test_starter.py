@@ -22,11 +22,15 @@ import orjson
 import pytest
 
 from knowledge_index import Article, KnowledgeIndex, MiniLMEncoder, Query
+from knowledge_index.core.errors import ArtifactError
 from knowledge_index.core.storage import verify_index
-from knowledge_index.indexing.starter import STARTER, build, starter_articles
+from knowledge_index.graph.knowledge_graph import RELATIONS
+from knowledge_index.indexing.build import stored_statements
+from knowledge_index.indexing.starter import STARTER, build, starter_articles, starter_statements
 from knowledge_index.vocabulary import OUTCOMES, SETTINGS, factors
 from knowledge_index.vocabulary.entries import tree_numbers
 
+ARTICLES = starter_articles().articles
 QUOTED = 8
 """A run of this many words shared with a record is a quotation."""
 FIELDS = {
@@ -117,6 +121,48 @@ def test_a_finding_is_one_sentence() -> None:
     found = [entry["abstract"] for entry in entries() if entry.get("abstract")]
     assert len(found) >= 20
     assert [text for text in found if re.search(r"[.!?]\s+[A-Z]", text)] == []
+
+
+def test_no_text_holds_an_identifier() -> None:
+    """Two findings once read "acute kidney major_trauma": a factor's id in place of a word."""
+    named = ("title", "abstract", "first_author", "journal")
+    assert not [entry["pmid"] for entry in entries() if any("_" in entry.get(name, "") for name in named)]
+
+
+def test_statements_are_about_a_factor_and_an_outcome_of_their_article() -> None:
+    """The outcome is the article's own, or another of its headings beside it (length of stay, coronary disease)."""
+    articles = starter_articles().articles
+    stated = [triple for found in starter_statements(articles).values() for triple in found]
+    assert len(stated) == len(set(stated)) >= 50
+    for triple in stated:
+        article = articles[triple.pmid]
+        names = {heading.ui: heading.name for heading in article.mesh}
+        of_outcomes = {name for outcome in article.outcomes for name in OUTCOMES[outcome].headings}
+        assert names[triple.subject] not in of_outcomes, triple
+        assert names[triple.object] in of_outcomes | {"Length of Stay", "Coronary Artery Disease"}, triple
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1\tSepsis\tpredicts\tMortality",
+        "31954465\tDelirium\tpredicts\tMortality",
+        "31954465\tSepsis\tforetells\tMortality",
+    ],
+)
+def test_a_statement_about_nothing_is_refused(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "statements.tsv").write_text(f"pmid\tsubject\trelation\tobject\n{line}\n")
+    monkeypatch.setattr("knowledge_index.indexing.starter.STARTER", tmp_path)
+    articles = {"31954465": ARTICLES["31954465"]}
+    with pytest.raises(ArtifactError, match="line 2"):
+        starter_statements(articles)
+
+
+def test_the_shipped_index_holds_the_statements(starter: KnowledgeIndex) -> None:
+    stored = stored_statements(starter.manifest.inside(KnowledgeIndex.starter_folder()))
+    assert stored == {pmid: list(found) for pmid, found in starter_statements(starter_articles().articles).items()}
+    wider = {RELATIONS.index(words) for words in ("predicts", "decreases", "does not change")}
+    assert wider <= set(starter.graph.relations.tolist())
 
 
 def test_pmid_title_author_journal_and_year_are_the_records(records: tuple[dict[str, dict[str, Any]], ...]) -> None:

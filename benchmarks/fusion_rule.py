@@ -1,0 +1,183 @@
+"""How much each list counts, by question: `python -m benchmarks.fusion_rule --data DIR --out DIR`.
+
+DIR is the folder `pubmed` of the shared data; the collections are those of `benchmarks.retrieval_collections`. The rule
+has four numbers (`GraphSettings`: `outlier`, `lift`, `walk_weight`, `fading`), the same for every question and
+collection. They are chosen on three collections, never on single questions: the setting of the grid whose graph has the
+highest mean lead over the best of BM25, vectors and hybrid, each collection counting the same. `splits` shows for each
+of the ten choices of three what the chosen setting does on the two that were left out. What ships is the choice on
+`CHOSEN_ON`; `collections` shows it on all five, with paired intervals. `trials_alone` had no part in any choice.
+
+`time` is that of a ranking with the shipped rule over that with fixed weights, both on the same questions in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measuring import Remembering, write
+from benchmarks.retrieval_collections import COLLECTIONS, Collection
+from knowledge_index.retrieval.ranking import DEFAULTS, FIXED_WEIGHTS, GraphSettings, rank
+from knowledge_index.retrieval.significance import interval, paired
+
+RESULT = Path(__file__).parent / "results" / "fusion_rule.json"
+FLAT = ("bm25", "dense", "hybrid")
+CHOSEN_ON = ("cystic_fibrosis", "reviews", "trials")
+NEVER_CHOSEN_ON = ("trials_alone",)
+TIMED = 60
+
+GRID = tuple(
+    GraphSettings(outlier=outlier, lift=lift, walk_weight=weight, fading=fading)
+    for outlier, lift, weight, fading in product(
+        (3.0, 4.0, 5.0), (0.25, 0.5, 1.0, 2.0), (1.0, 2.0, 3.0), (0.0, 0.5, 1.0)
+    )
+)
+ABLATIONS: Mapping[str, GraphSettings] = {
+    "fixed weights": FIXED_WEIGHTS,
+    "no lift": replace(DEFAULTS, lift=0.0),
+    "the walk counts the same for every question": replace(DEFAULTS, fading=0.0),
+    "no walk": replace(DEFAULTS, walk_weight=0.0),
+}
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The measure of every question: `flat` by retriever, `graph` of shape (settings, questions)."""
+
+    flat: Mapping[str, Values]
+    graph: Values
+
+    @property
+    def best_single(self) -> str:
+        return max(("bm25", "dense"), key=lambda name: float(self.flat[name].mean()))
+
+    def leads(self) -> Values:
+        """The mean lead of each setting over the best of the flat retrievers, shape (settings,)."""
+        lead: Values = self.graph.mean(axis=1) - max(float(values.mean()) for values in self.flat.values())
+        return lead
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder pubmed")
+    parser.add_argument("--out", type=Path, required=True, help="where vectors and indexes are written")
+    parser.add_argument("--collections", nargs="*", choices=COLLECTIONS, default=tuple(COLLECTIONS))
+    options = parser.parse_args()
+    encoder = Remembering(options.out / "vectors")
+    settings = (*GRID, DEFAULTS, *ABLATIONS.values())
+    found, times, sizes = dict[str, Measured](), dict[str, float](), dict[str, int]()
+    for name in options.collections:
+        collection = COLLECTIONS[name](options.data, options.out / name, encoder)
+        found[name], sizes[name] = measured(collection, settings), len(collection.index)
+        times[name] = relative_time(collection)
+        print(f"{name}: {len(collection.queries)} questions")
+    write(RESULT, report(found, times, sizes))
+
+
+def measured(collection: Collection, settings: Sequence[GraphSettings]) -> Measured:
+    """Every retriever and setting on every question. A question's signals are made once."""
+    flat: dict[str, list[float]] = {name: [] for name in FLAT}
+    graph: list[list[float]] = []
+    for name, query in collection.queries.items():
+        index, text = collection.index, query.text
+        signals = index._signals(text, "graph", max(100, collection.depth))
+        for retriever in FLAT:
+            flat[retriever].append(collection.value(name, rank(signals, retriever)[0]))
+        concepts, walks, row = index._concept_seeds(query.concepts, text), dict[Any, Any](), []
+        for setting in settings:
+            key = (setting.outlier, setting.lift) if setting.lift else None
+            if key not in walks:
+                walk = index.graph.walk(signals.seeds(concepts, setting), setting.damping)[: len(index)]
+                walks[key] = signals.with_walk(walk, np.zeros(0, np.int64))
+            row.append(collection.value(name, rank(walks[key], "graph", setting)[0]))
+        graph.append(row)
+    return Measured({name: np.array(values) for name, values in flat.items()}, np.array(graph).T)
+
+
+def report(found: Mapping[str, Measured], times: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, Any]:
+    five = [name for name in found if name not in NEVER_CHOSEN_ON]
+    return {
+        "settings_in_the_grid": len(GRID),
+        "shipped": asdict(DEFAULTS),
+        "chosen_on": list(CHOSEN_ON),
+        "chosen": described(chosen(found, CHOSEN_ON)) if set(CHOSEN_ON) <= set(found) else None,
+        "collections": {
+            name: {
+                "articles": sizes[name],
+                "questions": len(item.flat["bm25"]),
+                **{retriever: float(values.mean()) for retriever, values in item.flat.items()},
+                "graph": float(item.graph[len(GRID)].mean()),
+                "graph_interval": list(interval(item.graph[len(GRID)])),
+                **compared(item, len(GRID)),
+                "shipped_versus_fixed_weights": paired(*item.graph[len(GRID) : len(GRID) + 2].tolist()).to_json(),
+                "ablations": {
+                    label: float(item.graph[len(GRID) + 1 + at].mean()) for at, label in enumerate(ABLATIONS)
+                },
+                "grid": {"worst": float(item.graph[: len(GRID)].mean(axis=1).min()),
+                         "best": float(item.graph[: len(GRID)].mean(axis=1).max())},
+                "time": times[name],
+            }
+            for name, item in found.items()
+        },
+        "splits": [split(found, three, [n for n in five if n not in three]) for three in combinations(five, 3)],
+    }  # fmt: skip
+
+
+def chosen(found: Mapping[str, Measured], names: Sequence[str]) -> int:
+    """The setting of the grid with the highest mean lead over these collections."""
+    return int(np.mean([found[name].leads()[: len(GRID)] for name in names], axis=0).argmax())
+
+
+def described(at: int) -> dict[str, float]:
+    value = GRID[at]
+    return {"outlier": value.outlier, "lift": value.lift, "walk_weight": value.walk_weight, "fading": value.fading}
+
+
+def split(found: Mapping[str, Measured], three: Sequence[str], two: Sequence[str]) -> dict[str, Any]:
+    at = chosen(found, three)
+    return {
+        "chosen_on": list(three),
+        "chosen": described(at),
+        "tested_on": {
+            name: {"graph": float(found[name].graph[at].mean()), **compared(found[name], at)} for name in two
+        },
+    }
+
+
+def compared(item: Measured, at: int) -> dict[str, Any]:
+    """The graph with a setting against the hybrid and the best single retriever, paired by question."""
+    single = item.best_single
+    return {
+        "best_single": single,
+        "versus_hybrid": paired(item.graph[at].tolist(), item.flat["hybrid"].tolist()).to_json(),
+        "versus_best_single": paired(item.graph[at].tolist(), item.flat[single].tolist()).to_json(),
+    }
+
+
+def relative_time(collection: Collection) -> float:
+    """Median time of a ranking with the shipped rule over that with fixed weights, in turn on the same questions."""
+    times: dict[GraphSettings, list[float]] = {DEFAULTS: [], FIXED_WEIGHTS: []}
+    for query in list(collection.queries.values())[:TIMED]:
+        collection.index.ranking(query, 10)
+        for setting, taken in times.items():
+            collection.index.settings = setting
+            started = time.process_time()
+            collection.index.ranking(query, 10)
+            taken.append(time.process_time() - started)
+    collection.index.settings = DEFAULTS
+    return statistics.median(times[DEFAULTS]) / statistics.median(times[FIXED_WEIGHTS])
+
+
+if __name__ == "__main__":
+    main()
