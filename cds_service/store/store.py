@@ -238,10 +238,11 @@ class Store:
         new = 0
         with named("the outcomes could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
+            now = datetime.now(UTC)
             for card, task, happened in outcomes:
                 place = (OUTCOMES.c.card == card, OUTCOMES.c.task == task)
                 known = connection.execute(select(OUTCOMES.c.happened).where(*place)).scalar()
-                values = {"happened": int(happened), "received": datetime.now(UTC)}
+                values = {"happened": int(happened), "received": now}
                 if known is None:
                     new += 1
                     connection.execute(insert(OUTCOMES).values(card=card, task=task, **values))
@@ -251,7 +252,7 @@ class Store:
                     continue
                 changed.append((card, task, happened))
             body = {"new": new, "corrected": len(changed) - new, "outcomes": changed} | _by(by)
-            audit.append(connection, self._key, "outcomes", "", body)
+            audit.append(connection, self._key, "outcomes", "", body, now)
         return ImportedOutcomes(new, len(changed) - new)
 
     def cards_with(self, *, card: str = "", hook_instance: str = "", stay: str = "") -> list[CardTasks]:
@@ -289,14 +290,15 @@ class Store:
 
     def set_mode(self, service: str, tenant: str, mode: str, reason: str, by: str = "") -> None:
         """Sets a mode, in all workers within seconds and for good, with an audit entry."""
-        values = {"mode": mode, "changed": datetime.now(UTC), "reason": reason}
         place = (MODES.c.service == service, MODES.c.tenant == tenant)
         with named("the mode could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
+            now = datetime.now(UTC)
+            values = {"mode": mode, "changed": now, "reason": reason}
             if connection.execute(update(MODES).where(*place).values(**values)).rowcount == 0:
                 connection.execute(insert(MODES).values(service=service, tenant=tenant, **values))
-            body = {"mode": mode, "reason": reason} | _by(by)
-            audit.append(connection, self._key, "mode", f"{service}/{tenant}"[:64], body)
+            body = {"mode": mode, "reason": reason, "service": service, "tenant": tenant} | _by(by)
+            audit.append(connection, self._key, "mode", f"{service}/{tenant}"[:64], body, now)
 
     # Audit, retention, health
 

@@ -126,6 +126,64 @@ def test_the_more_specific_mode_wins(tmp_path: Path) -> None:
     store.close()
 
 
+BOTH = ("in_hospital_mortality", "readmission_30d")
+# name, default, what is set, (service, tenant) asked for, its mode, its active tasks
+MODES_SET = [
+    ("a tenant's kill switch beats a live service", "live", {("hospital-risk", "*"): "live", ("*", "north"): "off"},
+     ("hospital-risk", "north"), "off", BOTH),
+    ("and leaves other tenants alone", "live", {("hospital-risk", "*"): "live", ("*", "north"): "off"},
+     ("hospital-risk", "south"), "live", BOTH),
+    ("one service live where the default is off", "off", {("hospital-risk", "*"): "live"},
+     ("hospital-risk", None), "live", BOTH),
+    ("the others stay off", "off", {("hospital-risk", "*"): "live"}, ("readmission-30d", None), "off", BOTH),
+    ("a live task does not make a service live", "off", {("task:readmission_30d", "*"): "live"},
+     ("hospital-risk", None), "off", BOTH),
+    ("a task off, live at one tenant", "live",
+     {("task:readmission_30d", "*"): "off", ("task:readmission_30d", "north"): "live"},
+     ("hospital-risk", "north"), "live", BOTH),
+    ("and off at another", "live", {("task:readmission_30d", "*"): "off", ("task:readmission_30d", "north"): "live"},
+     ("hospital-risk", "south"), "live", BOTH[:1]),
+    ("silent for all is no task off", "live", {("*", "*"): "silent"}, ("hospital-risk", None), "silent", BOTH),
+    ("both task services off", "live", {("readmission-30d", "*"): "off", ("in-hospital-mortality", "*"): "off"},
+     ("hospital-risk", None), "live", ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", MODES_SET, ids=[row[0] for row in MODES_SET])
+def test_what_is_off_and_what_is_not(tmp_path: Path, row: tuple[Any, ...]) -> None:
+    """`off` for a tenant left a service on that had been set live by name; a service set live stayed empty where the
+    default is off, as its tasks had no mode of their own.
+    """
+    _, default, modes, (service, tenant), mode, active = row
+    store = Store(f"sqlite:///{tmp_path}/modes.db")
+    for place, given in modes.items():
+        store.set_mode(*place, given, "")
+    board = ModeBoard(store, Mode(default))
+    assert (board.of(service, tenant), board.active(BOTH, tenant)) == (mode, active)
+    store.close()
+
+
+ALL_OFF = [
+    ("live", {}, False),
+    ("off", {}, True),
+    ("off", {("hospital-risk", "*"): "silent"}, False),
+    ("live", {("*", "*"): "off", ("hospital-risk", "*"): "live"}, True),
+    ("off", {("*", "*"): "live"}, False),
+    ("live", {("*", "north"): "off"}, False),
+]
+
+
+@pytest.mark.parametrize(("default", "modes", "off"), ALL_OFF)
+def test_whether_everything_is_off(
+    tmp_path: Path, default: str, modes: dict[tuple[str, str], str], *, off: bool
+) -> None:
+    store = Store(f"sqlite:///{tmp_path}/modes.db")
+    for place, given in modes.items():
+        store.set_mode(*place, given, "")
+    assert ModeBoard(store, Mode(default)).all_off is off
+    store.close()
+
+
 def test_an_override_snoozes_for_that_user_until_time_passes_or_risk_moves(
     pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any]
 ) -> None:
