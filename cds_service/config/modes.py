@@ -46,7 +46,7 @@ class ModeBoard:
         self._overrides: dict[tuple[str, str], str] = {}
 
     def of(self, service: str, tenant: str | None) -> Mode:
-        """The mode of this service and tenant: the most specific one that is set, unless all is off, or all of the tenant.
+        """The mode of this service and tenant: the most specific that is set, unless all is off, or all of the tenant.
 
         Raises StoreError: a service that cannot read its mode gives no cards.
         """
