@@ -85,7 +85,9 @@ def _one(record: PatientRecord, out: Path | None, pipeline: Pipeline, task: str)
     from cds_service.explanations.as_json import explanation
 
     assessment = pipeline.assess(record, task)
-    text = orjson.dumps(explanation(assessment, pipeline), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    text = orjson.dumps(
+        explanation(assessment, pipeline, record), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    )
     if out is None:
         click.echo(text.decode(), nl=False)
     else:
@@ -123,12 +125,13 @@ def _lines(
         for number, patient in enumerate(source.patients(), start=1):
             line: dict[str, Any]
             try:
-                assessment = pipeline.assess(patient.record(as_of, site_map), task)
+                record = patient.record(as_of, site_map)
+                assessment = pipeline.assess(record, task)
             except FhirMappingError as error:
                 refused += 1
                 line = {"subject_id": patient.subject_id, "task": task, "error": str(error)}
             else:
-                line = explanation(assessment, pipeline)
+                line = explanation(assessment, pipeline, record)
                 answered += assessment.estimate.abstention is None
                 abstained += assessment.estimate.abstention is not None
             write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

@@ -153,7 +153,7 @@ def test_entries_name_the_user_and_the_operator(store: Store) -> None:
     assert "Practitioner/u1" not in str(named)
 
 
-def test_long_tenants_are_told_apart(store: Store) -> None:
+def test_long_tenants_are_distinguished(store: Store) -> None:
     """The subject of an entry has 64 characters: two tenants whose names begin alike were one mode to the chain."""
     for tenant, mode in ((f"{'region-' * 12}north", "off"), (f"{'region-' * 12}south", "live")):
         store.set_mode("hospital-risk", tenant, mode, "")
