@@ -36,6 +36,7 @@ from cds_service.hooks.prediction_time import prediction_time
 from cds_service.hooks.prefetch import complete, has_gaps
 from cds_service.hooks.prefetch_parsing import parse_prefetch
 from cds_service.hooks.request_trace import RequestTrace, Trace
+from cds_service.hooks.stay_faults import certainly_no_stay, stay_fault
 from cds_service.monitoring.metrics import Metrics
 from cds_service.net.gateway import Gateway
 from cds_service.services import SERVICES, Service
@@ -45,8 +46,6 @@ from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment, LevelPolicy, Pipeline
 
 LOG = logging.getLogger("riskcards")
-# Reasons of `PatientRecord.no_stay`; any other means that it is unknown whether the patient is in hospital.
-_CERTAINLY_NO_STAY = frozenset({"no-stay", "encounter-not-found"})
 _NO_GUIDANCE = HookResponse()
 
 
@@ -213,12 +212,10 @@ class HookHandler:
         encounter = prefetch.encounter(request.encounter_id)
         record = call.trace.record = self._record(call, prefetch, encounter, notes)
         call.trace.lap("map the chart")
-        if record.no_stay in _CERTAINLY_NO_STAY:
-            # A chart may be opened on a clinic visit, which has no risk to show; an encounter that is not there is an
-            # error, in every hook: an empty list would say that there is none.
-            if request.encounter_id is not None and (service.hook != "patient-view" or encounter is None):
-                kind = "encounter" if service.hook == "patient-view" else "inpatient stay"
-                raise UnusablePrefetchError("not-found", f"context.encounterId: no such {kind} in the data")
+        if certainly_no_stay(record):
+            fault = stay_fault(request, service.hook, record, found=encounter is not None)
+            if fault is not None:
+                raise UnusablePrefetchError("not-found", fault)
             return None
         assessments = tuple(pipeline.assess(record, task, call.due.assessed) for task in call.tasks)
         call.trace.lap("assess")

@@ -6,6 +6,7 @@ The patient is stored as a keyed hash; the key is in a file outside the database
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -114,8 +115,8 @@ class Store:
         return self._key.pseudonym("user", user)
 
     def stay_hash(self, encounter: str) -> str:
-        """The hash of a stay, given by the id of its encounter or a reference to it."""
-        return self._key.pseudonym("stay", encounter.rpartition("/")[2])
+        """The hash of a stay, given by the id of its encounter or a reference to it, which may name a version."""
+        return self._key.pseudonym("stay", encounter.partition("/_history/")[0].rpartition("/")[2])
 
     # Cards
 
@@ -256,12 +257,15 @@ class Store:
         return ImportedOutcomes(new, len(changed) - new)
 
     def cards_with(self, *, card: str = "", hook_instance: str = "", stay: str = "") -> list[CardTasks]:
-        """The cards of that id, or sent for that hook, or about that stay (for these without app pages)."""
+        """The cards of that id, or sent for that hook, or about that stay (for these without app pages).
+
+        UUIDs in any form, the stay as an id or a reference.
+        """
         place = CARDS.c.service != "app"
         if card:
-            place = CARDS.c.uuid == card.lower()
+            place = CARDS.c.uuid == _uuid(card)
         elif hook_instance:
-            place = and_(place, CARDS.c.hook_instance == hook_instance)
+            place = and_(place, CARDS.c.hook_instance == _uuid(hook_instance))
         else:
             place = and_(place, CARDS.c.stay_hash == self.stay_hash(stay))
         with reading(self._engine) as connection:
@@ -363,6 +367,18 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _uuid(text: str) -> str:
+    """The form in which UUIDs are stored; another text in lower case.
+
+    >>> _uuid("{C2702986-522C-4FDE-8E52-CB60FFB4B10C}"), _uuid("urn:uuid:c2702986-522c-4fde-8e52-cb60ffb4b10c")
+    ('c2702986-522c-4fde-8e52-cb60ffb4b10c', 'c2702986-522c-4fde-8e52-cb60ffb4b10c')
+    """
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return text.lower()
 
 
 def _by(operator: str) -> dict[str, str]:

@@ -308,12 +308,21 @@ def test_outcomes_are_imported_by_hook_or_stay_and_only_for_what_a_card_estimate
         ("card,task,happened", f"{first},readmission_30d,1,1", "more cells"),
         ("card,task,happened", f"{first},readmission_30d,1\n{first.upper()},readmission_30d,0", "contradicts line 2"),
         ("stay,card,task,happened", f"{stay},,readmission_30d,1\n,{first},readmission_30d,0", "contradicts line 2"),
+        ("card,task,happened,Happened", f"{first},readmission_30d,1,0", "happened stands twice"),
+        ("card,task,task,happened", f"{first},readmission_30d,x,1", "task stands twice"),
+        ("hookInstance,card,task,happened", f"{hook},{first},readmission_30d,1", "exactly one of"),
+        ("note,card,task,happened", f'"a\nb",{first},readmission_30d,1\n,{first},readmission_30d,0', "line 4: contra"),
     ]
     for head, row, fault in refused:
         answer = run(f"{head}\n{row}\n")
         assert answer.exit_code == 3, row
         assert fault in answer.output
     assert "2 outcomes kept" in run(f"hookInstance,task,happened\n{hook},readmission_30d,1\n").output
+    for form in (hook.upper(), f"urn:uuid:{hook}", f"{{{hook}}}", hook.replace("-", "")):
+        again = run(f"hook_instance,task,happened,\n{form},readmission_30d,1,\n")
+        assert "0 outcomes kept, 2 known already, 0 corrected" in again.output, form
+    for form in (f"Encounter/{stay}/_history/2", f"https://ehr.example/fhir/Encounter/{stay}"):
+        assert "2 known already" in run(f"stay,task,happened\n{form},readmission_30d,1\n").output, form
     by_stay = run(f"Stay,Task,Happened\nEncounter/{stay},readmission_30d,0\n")
     assert "0 outcomes kept, 0 known already, 2 corrected" in by_stay.output
     assert second in str(app.extensions["riskcards"].store.audit_entries("outcomes")[-1].body)
@@ -374,6 +383,43 @@ def test_an_encounter_that_is_not_there_is_an_error_in_every_hook(
     answer = app.test_client().post(VIEW, json=view)
     assert answer.status_code == 412
     assert "encounterId" in answer.get_data(as_text=True)
+
+
+# name, changes of the context's Encounter, whether its id is in the context, status, words
+UNUSABLE = [
+    ("no subject", {"subject": None}, True, 412, "subject-unprovable"),
+    ("only a display", {"subject": {"display": "Walter"}}, True, 412, "subject-unprovable"),
+    ("no status", {"status": None}, True, 412, "no-status"),
+    ("a status that is none", {"status": ["finished"]}, True, 412, "status-not-understood"),
+    ("no subject, no id asked", {"subject": None}, False, 412, "subject-unprovable"),
+    ("cancelled", {"status": "cancelled"}, True, 200, "[]"),
+    ("planned", {"status": "planned"}, True, 200, "[]"),
+    ("entered in error", {"status": "entered-in-error"}, True, 200, "[]"),
+    ("entered in error, no id asked", {"status": "entered-in-error"}, False, 200, "[]"),
+    ("no period", {"period": None}, True, 200, "no estimate"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", UNUSABLE, ids=[row[0] for row in UNUSABLE])
+def test_an_encounter_that_cannot_be_used_is_no_empty_list(
+    pipeline: Pipeline, tmp_path: Path, row: tuple[Any, ...]
+) -> None:
+    """A chart whose only Encounter proved no subject was answered `[]`, as if there were no risk."""
+    _, changed, asked, status, words = row
+    app, view = make(pipeline, tmp_path), whole_request("diabetic-heart-failure-view")
+    stay = view["context"]["encounterId"]
+    kept = [each["resource"] for each in view["prefetch"]["encounters"]["entry"] if each["resource"]["id"] == stay]
+    for encounter in kept:
+        encounter |= changed
+        for name in [name for name, value in changed.items() if value is None]:
+            del encounter[name]
+    view["prefetch"]["encounters"]["entry"] = [{"resource": each} for each in kept]
+    view["prefetch"]["encounters"]["total"] = len(kept)
+    if not asked:
+        del view["context"]["encounterId"]
+    answer = app.test_client().post(VIEW, json=view)
+    assert answer.status_code == status, answer.get_data(as_text=True)
+    assert words in answer.get_data(as_text=True)
 
 
 def test_a_chart_opened_on_a_clinic_visit_has_no_card_and_is_no_error(pipeline: Pipeline, tmp_path: Path) -> None:
