@@ -24,11 +24,9 @@ class CardHashes(NamedTuple):
     stay: str | None
 
 
-def insert_card(
-    connection: Connection, key: StoreKey, record: CardRecord, hashes: CardHashes, at: datetime | None = None
-) -> None:
-    """Inserts a card, its estimates and suggestions, and the audit entry that covers them; `at` is now by default."""
-    now = at or datetime.now(UTC)
+def insert_card(connection: Connection, key: StoreKey, record: CardRecord, hashes: CardHashes) -> None:
+    """Inserts a card, its estimates and suggestions, and the audit entry that covers them."""
+    now = datetime.now(UTC)
     kept = {
         "service": record.service,
         "hook_instance": record.hook_instance,

@@ -315,7 +315,7 @@ class Store:
     def verify_audit(self) -> Verification:
         """The verification of the whole chain, which is streamed, and of the tables it covers."""
         query = select(AUDIT).order_by(AUDIT.c.seq)
-        with reading(self._engine) as connection:
+        with reading(self._engine, at_once=True) as connection:
             look = Reconciliation(connection)
             with connection.execution_options(yield_per=500).execute(query) as rows:
                 found = audit.verify(look.loaded(rows.partitions()), self._key, look.entry)
