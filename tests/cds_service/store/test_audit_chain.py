@@ -11,6 +11,7 @@ from sqlalchemy import text
 from cds_service.store import audit
 from cds_service.store.engine import open_engine
 from cds_service.store.key import StoreKey
+from cds_service.store.reconcile import Reconciliation
 from cds_service.store.store import CardRecord, Store
 from tests.cds_service.store.test_store import card
 
@@ -160,6 +161,23 @@ def test_long_tenants_are_distinguished(store: Store) -> None:
     assert store.verify_audit().fault is None
     store.set_mode("hospital-risk", f"{'region-' * 12}north", "silent", "")
     assert store.verify_audit().fault is None
+
+
+def test_what_is_stored_during_a_verification_breaks_nothing(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL each query saw what had come meanwhile: `2 cards are stored, 1 are in the chain`."""
+    audited(store)
+    entries, rest, writer = store.verify_audit().entries, Reconciliation.rest, Store(url)
+
+    def later(look: Reconciliation) -> str | None:
+        writer.record_card(card())
+        writer.set_mode("*", "*", "live", "")
+        return rest(look)
+
+    monkeypatch.setattr(Reconciliation, "rest", later)
+    assert (store.verify_audit().entries, store.verify_audit().fault) == (entries, None)
+    writer.close()
 
 
 def test_many_writers_make_one_chain(url: str) -> None:
