@@ -32,7 +32,7 @@ from risk_model.notes.rule_reader import NoteReader, RuleNoteReader
 from risk_model.pipeline.assess import Pipeline
 from risk_model.pipeline.fhir_output import risk_assessment
 from risk_model.scores.agreement import ScoreComparison, best_fitting, compare_with_score
-from risk_model.scores.by_task import comparators
+from risk_model.scores.by_task import comparators, why_no_score
 from risk_model.scores.comorbidity import charlson, elixhauser
 from risk_model.scores.critical_care import saps2, sofa
 from risk_model.scores.early_warning import mews, news2, qsofa
@@ -89,6 +89,7 @@ __all__ = [
     "risk_assessment",
     "saps2",
     "sofa",
+    "why_no_score",
 ]
 
 __getattr__ = lazy_exports(

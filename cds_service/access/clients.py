@@ -27,8 +27,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import yaml
-
+from artifact_store import DocumentError, read_document
 from cds_hooks import HookError, KeyRefusedError, TrustedIssuer
 from cds_hooks.tokens import DEFAULT_ALGORITHMS, MAX_LIFETIME
 from cds_service.net.gateway import Gateway, GatewayError
@@ -100,12 +99,13 @@ class ClientsFile:
         self._stamp, self._tried = stamp, now
         try:
             self._clients = {client.issuer: client for client in read_clients(self.path)}
-        except ClientsError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the file may have been changed to shut one out
+            fault = str(error) if isinstance(error, ClientsError) else f"{self.path}: {error.__class__.__name__}"
             if self.fault is None:
                 self._failed = now
-            if self.fault != str(error):
-                LOG.error("clients %s; the last ones are accepted for %.0f s, then none", error, self._grace)
-            self.fault = str(error)
+            if self.fault != fault:
+                LOG.error("clients %s; the last ones are accepted for %.0f s, then none", fault, self._grace)
+            self.fault = fault
             return
         if self.fault is not None:
             LOG.info("clients read again, %d accepted", len(self._clients))
@@ -115,13 +115,9 @@ class ClientsFile:
 def read_clients(path: Path) -> tuple[CdsClient, ...]:
     """The clients of a file. Raises ClientsError."""
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClientsError(f"{path}: cannot be read ({error.__class__.__name__})") from None
-    try:
-        document = yaml.safe_load(text)  # JSON is valid YAML
-    except yaml.YAMLError as error:
-        raise ClientsError(f"{path}: neither JSON nor YAML: {str(error).splitlines()[0]}") from None
+        document = read_document(path)
+    except DocumentError as error:
+        raise ClientsError(f"{path}: {error}") from None
     if isinstance(document, Mapping) and set(document) != _FILE_KEYS:
         raise ClientsError(f"{path}: expected one key `clients`, found {', '.join(map(str, document)) or 'none'}")
     listed = document["clients"] if isinstance(document, Mapping) else document

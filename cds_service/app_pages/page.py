@@ -91,7 +91,7 @@ def page_of(
     problems = tuple(dict.fromkeys(c.text for c in record.conditions if c.active))
     return Page(
         banner=banner_of(chart, record),
-        risks=tuple(risk_now(a.estimate, model) for a, model in zip(assessments, models, strict=True)),
+        risks=tuple(risk_now(a.estimate, model, record) for a, model in zip(assessments, models, strict=True)),
         drivers=tuple(_task_drivers(a.estimate, record, notes_say) for a in assessments),
         said=sifted(notes_say),
         reading=reading_words(assessments),

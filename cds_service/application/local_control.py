@@ -17,6 +17,7 @@ from cds_service.application.control_socket import ControlError, ControlSocket
 from cds_service.application.parts import ServiceParts
 from cds_service.config.modes import EVERY, TASK, Mode
 from cds_service.config.settings import Settings
+from cds_service.config.values import extra
 from cds_service.services import SERVICES
 from cds_service.store.engine import default_key_file, file_of
 from cds_service.store.errors import StoreError
@@ -25,10 +26,7 @@ from cds_service.store.store import Store
 
 LOG = logging.getLogger("riskcards")
 SEEN_SECONDS = 60.0
-_PATHS = (
-    "cds_clients", "smart_clients", "session_key_file", "index", "models", "site_map", "suggestions",
-    "note_reader_token_file",
-)  # fmt: skip
+_PATHS = tuple(name for name, field in Settings.model_fields.items() if extra(field, "kind") == "path")
 
 
 class LocalControl:

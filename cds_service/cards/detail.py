@@ -14,7 +14,7 @@ from cds_service.cards.missing import missing_that_matters
 from cds_service.cards.scores import comparable_risk, disagreement, fitting_scores, leading_score, score_words
 from cds_service.cards.wording import counted, outcome_name, percent, percent_range
 from fhir_mapping import PatientRecord
-from risk_model import Assessment, RiskEstimate
+from risk_model import TASKS, Assessment, RiskEstimate, why_no_score
 
 MAX_WORDS: Mapping[int, int] = {1: 90, 2: 130}
 # What a kind of resource holds, as a clinician calls it.
@@ -71,6 +71,8 @@ def _answer(estimate: RiskEstimate, record: PatientRecord, strongest: int) -> It
         yield f"{gfm(score_words(score, published=not words))}." + (f" **{gfm(words)}**" if words else "")
     elif estimate.comparators:
         yield f"No score: too much is missing for {gfm(_either(s.name for s in fitting_scores(estimate)))}."
+    elif estimate.task in TASKS and (reason := why_no_score(record, estimate.task)):
+        yield gfm(reason)
     missing = missing_that_matters(estimate, record)
     if missing:
         yield f"Missing: {gfm(', '.join(missing), 120)}."

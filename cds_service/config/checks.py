@@ -22,6 +22,7 @@ from fhir_mapping import DefinitionError, SiteMap
 from risk_model.llm import RULES, ReaderName, ReaderNameError
 
 _Texts = tuple[str, ...]
+_DRIVERS = frozenset({"sqlite", "sqlite+pysqlite", "postgresql+psycopg"})
 
 
 def _fhir_servers(values: _Texts) -> _Texts:
@@ -43,13 +44,22 @@ def _some(values: _Texts) -> _Texts:
     return values
 
 
+def _path(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("expected a path without control characters and hidden ones")
+    return value
+
+
 def _database(value: str) -> str:
     try:
-        if value and database_of(value).get_backend_name() not in SUPPORTED:
-            raise ValueError(f"expected the URL of a database of {' or '.join(SUPPORTED)}")
-    except ArgumentError:
+        url = database_of(value or "sqlite://")
+    except (ArgumentError, ValueError):
         raise ValueError("expected a URL such as sqlite:////srv/riskcards.db") from None
-    return value
+    if url.drivername not in _DRIVERS:
+        raise ValueError(f"expected the URL of a database of {' or '.join(SUPPORTED)}, without another driver")
+    if url.get_backend_name() == "sqlite" and url.host:
+        raise ValueError("expected sqlite:///FILE with three slashes, with four for an absolute path")
+    return _path(value)
 
 
 def _reader(value: str) -> str:
@@ -87,7 +97,7 @@ def _readable(read: Callable[[Path], Any]) -> Callable[[str], str]:
 
     def check(value: str) -> str:
         try:
-            read(Path(value)) if value else None
+            read(Path(_path(value))) if value else None
         except DefinitionError as error:
             raise ValueError(str(error)) from None
         return value
@@ -121,6 +131,7 @@ def _is_probability(value: str) -> bool:
 
 
 WebAddress = Annotated[str, AfterValidator(web_address)]
+PathText = Annotated[str, AfterValidator(_path)]
 DatabaseUrl = Annotated[str, AfterValidator(_database)]
 FhirServers = Annotated[_Texts, AfterValidator(_fhir_servers)]
 NetworkRanges = Annotated[_Texts, AfterValidator(_networks)]

@@ -46,30 +46,39 @@ class ModeBoard:
         self._overrides: dict[tuple[str, str], str] = {}
 
     def of(self, service: str, tenant: str | None) -> Mode:
-        """The mode of this service and tenant: the most specific one that is set, unless all is `off`.
+        """The mode of this service and tenant: the most specific that is set, unless all is off, or all of the tenant.
 
         Raises StoreError: a service that cannot read its mode gives no cards.
         """
-        with self._lock:
-            overrides = dict(self._overrides)
-        # Told over the local socket while the database does not answer.
-        if overrides.get((EVERY, EVERY)) == Mode.OFF:
+        modes = self._in_force()
+        everything = ((EVERY, tenant or EVERY), (EVERY, EVERY))
+        if any(modes.get(place) == Mode.OFF for place in everything):
             return Mode.OFF
-        modes = self._fresh() | overrides
-        if modes.get((EVERY, EVERY)) == Mode.OFF:
-            return Mode.OFF
-        for place in ((service, tenant or EVERY), (service, EVERY), (EVERY, tenant or EVERY), (EVERY, EVERY)):
+        for place in ((service, tenant or EVERY), (service, EVERY), *everything):
             if place in modes:
                 return Mode(modes[place])
         return self._default
+
+    @property
+    def all_off(self) -> bool:
+        """Whether the kill switch is on for every tenant, or nothing but `off` is set. Raises StoreError."""
+        modes = self._in_force()
+        if (EVERY, EVERY) in modes:
+            return modes[EVERY, EVERY] == Mode.OFF
+        return {self._default, *modes.values()} == {Mode.OFF}
 
     def active(self, tasks: Iterable[str], tenant: str | None) -> tuple[str, ...]:
         """Those of the tasks that are not off, in their order. Raises StoreError."""
         return tuple(task for task in tasks if not self._is_off(task, tenant))
 
     def _is_off(self, task: str, tenant: str | None) -> bool:
+        """Whether a task, or its own service, was set off by name; a mode for everything is no word about a task."""
+        modes = self._in_force()
         own = (service.id for service in SERVICES.values() if service.tasks == (task,))
-        return any(self.of(place, tenant) is Mode.OFF for place in (f"{TASK}{task}", *own))
+        for place in (f"{TASK}{task}", *own):
+            if modes.get((place, tenant or EVERY), modes.get((place, EVERY))) == Mode.OFF:
+                return True
+        return False
 
     def override(self, service: str, tenant: str, mode: str | None) -> None:
         """Puts a mode in force in this process at once; None for one that is in the database by now, which is read."""
@@ -79,6 +88,15 @@ class ModeBoard:
                 self._overrides.pop((service, tenant), None)
             else:
                 self._overrides[service, tenant] = mode
+
+    def _in_force(self) -> dict[tuple[str, str], str]:
+        """All modes that are set, in the database or over the local socket."""
+        with self._lock:
+            overrides = dict(self._overrides)
+        # Told over the local socket while the database does not answer.
+        if overrides.get((EVERY, EVERY)) == Mode.OFF:
+            return overrides
+        return self._fresh() | overrides
 
     def _fresh(self) -> dict[tuple[str, str], str]:
         with self._lock:

@@ -21,6 +21,7 @@ from cds_service.config.checks import (
     NetworkRanges,
     NoteReaderName,
     Origins,
+    PathText,
     Roles,
     SiteMapFile,
     StageModels,
@@ -48,8 +49,8 @@ _NOT_OURS = frozenset(
         "RISKCARDS_ADMIN_ADDRESS",
     }
 )
-_LONGEST = 900
-"""Seconds: no time limit is longer."""
+_SHORTEST, _LONGEST = 0.1, 900
+"""Seconds: below, every request would fail, and above none would be cut off."""
 
 
 class Settings(BaseSettings):
@@ -72,14 +73,14 @@ class Settings(BaseSettings):
         "SQLAlchemy URL of the store of cards and feedback, `sqlite:///...` or `postgresql://...`",
         shown="an SQLite file in the user's data folder",
     )
-    database_key_file: str = text(
+    database_key_file: PathText = text(
         "",
         "Key of the patients' hashes and the seals of the audit chain, see [The database and its key]"
         "(#the-database-and-its-key); created, readable by its owner only, for a new database",
         kind="path",
         shown="beside the SQLite file, or in the user's data folder",
     )
-    cds_clients: str = text(
+    cds_clients: PathText = text(
         "",
         "File of the CDS clients whose tokens are verified, see [Clients](#clients)",
         kind="path",
@@ -93,13 +94,13 @@ class Settings(BaseSettings):
         "accepted this long, then none (503)",
         unit="seconds",
     )
-    smart_clients: str = text(
+    smart_clients: PathText = text(
         "",
         "File of the EHRs the SMART app may be launched from, see [SMART clients](#smart-clients)",
         kind="path",
         shown="none: no SMART app",
     )
-    session_key_file: str = text(
+    session_key_file: PathText = text(
         "",
         "Key that encrypts SMART sessions and tokens in the database; created, readable by its owner only, if it does "
         "not exist",
@@ -117,7 +118,7 @@ class Settings(BaseSettings):
         "CIDR ranges in which FHIR servers and key URLs may live besides the public internet, such as `10.20.0.0/16`",
         kind="comma-separated CIDR ranges",
     )
-    operator_token_file: str = text(
+    operator_token_file: PathText = text(
         "",
         "File with the bearer token for `/metrics` and `/health/ready` at the public address, see "
         "[Health and metrics](#health-and-metrics); at the address of `riskcards serve --admin` they need none",
@@ -130,13 +131,13 @@ class Settings(BaseSettings):
     )
     open_discovery: bool = text(False, "Answer discovery without a token although clients are configured")
     allowed_origins: Origins = text(("*",), "Origins for CORS", kind="`*`, or comma-separated origins")
-    index: str = text(
+    index: PathText = text(
         "",
         "Folder of an index built with `riskcards index build`",
         kind="path",
         shown="the starter evidence base",
     )
-    models: str = text("", "Folder with one model directory per task", kind="path", shown="the shipped models")
+    models: PathText = text("", "Folder with one model directory per task", kind="path", shown="the shipped models")
     site_map: SiteMapFile = text(
         "",
         "YAML file that translates the hospital's own codes, see [site-maps.md](site-maps.md)",
@@ -232,24 +233,22 @@ class Settings(BaseSettings):
         0, 0, 1_000_000, "Rate of each client, in each worker", unit="requests", zero="no limit"
     )
     fetch_seconds: float = number(
-        3.0, 0, _LONGEST, "Time allowed for fetching one missing prefetch key", unit="seconds", above=True
+        3.0, _SHORTEST, _LONGEST, "Time allowed for fetching one missing prefetch key", unit="seconds"
     )
     deadline_seconds: float = number(
         4.5,
-        0,
+        _SHORTEST,
         _LONGEST,
         "A hook is answered within this, without what was too slow; a card that the database has not taken by then is "
         "not shown (503)",
         unit="seconds",
-        above=True,
     )
     store_seconds: float = number(
         2.0,
-        0,
+        _SHORTEST,
         _LONGEST,
         "Time the running service waits for its database at one step: a connection, a lock, a statement",
         unit="seconds",
-        above=True,
     )
     remember_seconds: float = number(
         60.0,
@@ -273,18 +272,18 @@ class Settings(BaseSettings):
         kind="comma-separated names",
         shown="the name in the model folder",
     )
-    note_reader_token_file: str = text(
+    note_reader_token_file: PathText = text(
         "", "File with the bearer token of the model server, of first stages too", kind="path"
     )
     note_reader_seconds: float = number(
-        60.0, 0, 3600, "Time for one answer of the model server", unit="seconds", above=True
+        60.0, _SHORTEST, 3600, "Time for one answer of the model server", unit="seconds"
     )
     note_reader_deidentify: bool = text(
         True,
         "Remove what identifies a patient from prompts to a model server, and put it back into the answers, see "
         "[deidentification.md](deidentification.md)",
     )
-    run_folder: str = text(
+    run_folder: PathText = text(
         "",
         "Folder of the sockets of running services, readable by their user only, by which `riskcards mode` and the "
         "other commands find them, see [Finding the running service](#finding-the-running-service)",
@@ -318,7 +317,8 @@ class Settings(BaseSettings):
     def from_environment(cls, env: Mapping[str, str], config_file: Path | None = None) -> Settings:
         """Defaults, then the file's keys, then the environment. Raises SettingsError."""
         known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
-        others = sorted({name for name in env if name.startswith(PREFIX)} - known - _NOT_OURS)
+        # In another case a variable is not read: one that was meant would be lost silently.
+        others = sorted({name for name in env if name.upper().startswith(PREFIX)} - known - _NOT_OURS)
         if others:
             raise SettingsError("\n".join(unknown(name, cls.model_fields) for name in others))
         given: dict[str, Any] = {} if config_file is None else read_settings_file(config_file)
@@ -369,6 +369,12 @@ class Settings(BaseSettings):
                 f"{PREFIX}PUBLIC_URL is not set: the `aud` of clients' tokens must then begin with {self.public_url}, "
                 "and any other is refused; set it to the address that clients call"
             )
+        for name in ("private_networks", "trusted_proxies"):
+            found += [
+                f"{PREFIX}{name.upper()} has {network}, which is every address: name your own networks"
+                for network in getattr(self, name)
+                if network.endswith("/0")
+            ]
         return tuple(found)
 
     def thresholds_of(self, service: str, tasks: tuple[str, ...]) -> dict[str, float]:

@@ -35,6 +35,10 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise SettingsError(f'{path}: expected one JSON object such as {{"public_url": "https://..."}}')
+    try:
+        once(str(name).lower() for name in document)  # pydantic-settings reads a name in any case
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from None
     return document
 
 

@@ -90,6 +90,8 @@ def web_address(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or not plain or " " in value or "\\" in value:
         raise ValueError("expected an absolute http(s) URL such as https://cds.example.org")
     assert parts.port is None or parts.port >= 0  # raises ValueError for a port that is no number
+    if {"", ".", ".."} & set(parts.hostname.removesuffix(".").split(".")) or {".", ".."} & set(parts.path.split("/")):
+        raise ValueError("expected a host and a path without empty parts and dot segments")
     return value
 
 

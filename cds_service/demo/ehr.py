@@ -84,22 +84,36 @@ class DemoEhr:
 
 def ehr_routes(ehr: DemoEhr) -> Blueprint:
     """Routes of the simulator's authorization server and FHIR server."""
-    routes = Blueprint("demo_ehr", __name__, url_prefix="/demo")
+    routes, views = Blueprint("demo_ehr", __name__, url_prefix="/demo"), _Views(ehr)
+    routes.add_url_rule("/api/launch/<patient>", "launch", views.launch, methods=["POST"])
+    routes.add_url_rule("/fhir/.well-known/smart-configuration", "configuration", views.configuration)
+    routes.add_url_rule("/auth/jwks", "jwks", views.jwks)
+    routes.add_url_rule("/auth/authorize", "authorize", views.authorize)
+    routes.add_url_rule("/auth/token", "token", views.token, methods=["POST"])
+    routes.add_url_rule("/fhir/<path:query>", "fhir", views.fhir)
+    return routes
 
-    @routes.post("/api/launch/<patient>")
-    def launch(patient: str) -> Response:
-        if patient not in ehr.ward.patients:
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """The views of one EHR."""
+
+    ehr: DemoEhr
+
+    def launch(self, patient: str) -> Response:
+        if patient not in self.ehr.ward.patients:
             raise HookError(404, "not-found", "no such patient in this demo")
-        return json_response({"iss": ehr.iss, "launch": ehr.keep("launch", LAUNCH_SECONDS, {"patient": patient})})
+        return json_response(
+            {"iss": self.ehr.iss, "launch": self.ehr.keep("launch", LAUNCH_SECONDS, {"patient": patient})}
+        )
 
-    @routes.get("/fhir/.well-known/smart-configuration")
-    def configuration() -> Response:
+    def configuration(self) -> Response:
         return json_response(
             {
-                "issuer": ehr.iss,
-                "jwks_uri": f"{ehr.address}/demo/auth/jwks",
-                "authorization_endpoint": f"{ehr.address}/demo/auth/authorize",
-                "token_endpoint": f"{ehr.address}/demo/auth/token",
+                "issuer": self.ehr.iss,
+                "jwks_uri": f"{self.ehr.address}/demo/auth/jwks",
+                "authorization_endpoint": f"{self.ehr.address}/demo/auth/authorize",
+                "token_endpoint": f"{self.ehr.address}/demo/auth/token",
                 "capabilities": ["launch-ehr", "client-public", "sso-openid-connect", "context-ehr-patient",
                                  "context-ehr-encounter", "context-banner", "permission-patient", "permission-v2"],
                 "scopes_supported": ["openid", "fhirUser", "launch", "patient/*.rs"],
@@ -107,51 +121,45 @@ def ehr_routes(ehr: DemoEhr) -> Blueprint:
             }
         )  # fmt: skip
 
-    @routes.get("/auth/jwks")
-    def jwks() -> Response:
-        public = ECAlgorithm.to_jwk(ehr.key.public_key(), as_dict=True)
+    def jwks(self) -> Response:
+        public = ECAlgorithm.to_jwk(self.ehr.key.public_key(), as_dict=True)
         return json_response({"keys": [{**public, "kid": _KID, "use": "sig", "alg": "ES384"}]})
 
-    @routes.get("/auth/authorize")
-    def authorize() -> Any:
+    def authorize(self) -> Any:
         asked = request.args
-        launched = ehr.take("launch", asked.get("launch", ""))
-        if asked.get("client_id") != CLIENT_ID or asked.get("redirect_uri") != ehr.redirect_uri:
+        launched = self.ehr.take("launch", asked.get("launch", ""))
+        if asked.get("client_id") != CLIENT_ID or asked.get("redirect_uri") != self.ehr.redirect_uri:
             # Never back to an address that is not registered.
             raise HookError(400, "value", "no app of that client_id and redirect_uri is registered in this demo")
-        if launched is None or asked.get("aud") != ehr.iss or asked.get("code_challenge_method") != "S256":
-            return redirect(_back(ehr, {"error": "invalid_request", "state": asked.get("state", "")}))
+        if launched is None or asked.get("aud") != self.ehr.iss or asked.get("code_challenge_method") != "S256":
+            return redirect(_back(self.ehr, {"error": "invalid_request", "state": asked.get("state", "")}))
         about = {name: asked.get(name, "") for name in ("scope", "nonce", "code_challenge")}
-        code = ehr.keep("code", LAUNCH_SECONDS, {**launched, **about})
-        return redirect(_back(ehr, {"code": code, "state": asked.get("state", ""), "iss": ehr.iss}))
+        code = self.ehr.keep("code", LAUNCH_SECONDS, {**launched, **about})
+        return redirect(_back(self.ehr, {"code": code, "state": asked.get("state", ""), "iss": self.ehr.iss}))
 
-    @routes.post("/auth/token")
-    def token() -> Response:
+    def token(self) -> Response:
         form = request.form
-        about = ehr.take("code", form.get("code", ""))
+        about = self.ehr.take("code", form.get("code", ""))
         proof = challenge(form.get("code_verifier", ""))
-        known = form.get("client_id") == CLIENT_ID and form.get("redirect_uri") == ehr.redirect_uri
+        known = form.get("client_id") == CLIENT_ID and form.get("redirect_uri") == self.ehr.redirect_uri
         if about is None or not known or not hmac.compare_digest(proof, about["code_challenge"]):
             return json_response({"error": "invalid_grant"}, 400)
-        return json_response(_granted(ehr, about))
+        return json_response(_granted(self.ehr, about))
 
-    @routes.get("/fhir/<path:query>")
-    def fhir(query: str) -> Response:
-        granted = ehr.look("token", request.headers.get("Authorization", "").removeprefix("Bearer "))
+    def fhir(self, query: str) -> Response:
+        granted = self.ehr.look("token", request.headers.get("Authorization", "").removeprefix("Bearer "))
         if granted is None:
             raise HookError(401, "login", "a token of a launch is required")
         text = request.query_string.decode()
         if text and request.args.getlist("patient") != [granted["patient"]]:
             raise HookError(403, "forbidden", "this token reads one patient")
         try:
-            found = ehr.ward.patients[granted["patient"]].chart.query(f"{query}?{text}" if text else query)
+            found = self.ehr.ward.patients[granted["patient"]].chart.query(f"{query}?{text}" if text else query)
         except (ChartError, ValueError) as error:
             raise HookError(400, "not-supported", str(error)) from None
         if found is None:
             raise HookError(404, "not-found", "no such resource in this chart")
         return json_response(found)
-
-    return routes
 
 
 def _granted(ehr: DemoEhr, about: Mapping[str, str]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def trace_view(trace: RequestTrace, models: Mapping[str, RiskModel]) -> TraceVie
         reader=_reader(assessments),
         questions=tuple(_questions(assessments)),
         evidence=tuple({item.pmid: item for a in assessments for item in a.evidence}.values()),
-        risks=tuple(risk_now(a.estimate, model) for a, model in zip(assessments, used, strict=True)),
+        risks=tuple(risk_now(a.estimate, model, record) for a, model in zip(assessments, used, strict=True)),
         drivers=tuple(
             (outcome_name(TASKS[a.estimate.task]), driver_views(a.estimate, record, notes_say)) for a in assessments
         ),

@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from cds_service.cards.scores import fitting_scores
+from fhir_mapping import PatientRecord
 from knowledge_index import Evidence
-from risk_model import Assessment, Driver, Pipeline, ScoreResult, compare_with_score
+from risk_model import Assessment, Driver, Pipeline, ScoreResult, compare_with_score, why_no_score
 
 MAX_PAPERS = 2
 """Papers a driver."""
 
 
-def explanation(assessment: Assessment, pipeline: Pipeline) -> dict[str, Any]:
+def explanation(assessment: Assessment, pipeline: Pipeline, record: PatientRecord) -> dict[str, Any]:
     """Returns the explanation of one estimate; probabilities from 0 to 1, contributions in log-odds, times ISO 8601.
 
     `evidence` holds every paper once: those about the patient's problems, then those about each driver.
@@ -37,6 +38,7 @@ def explanation(assessment: Assessment, pipeline: Pipeline) -> dict[str, Any]:
         "abstention": None if abstention is None else {"code": abstention.code, "reason": abstention.reason},
         "drivers": drivers,
         "scores": [_score(score) for score in fitting_scores(estimate)],
+        "no_score": None if estimate.comparators else why_no_score(record, estimate.task),
         "agreement": str(compare_with_score(estimate).agreement),
         "evidence": [_paper(item) for item in papers.values()],
         "cautions": list(estimate.cautions),

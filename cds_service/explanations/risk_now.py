@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from cds_service.cards.card import NEVER_WARNS
 from cds_service.cards.scores import comparable_risk, disagreement, fitting_scores, leading_score, points_words
 from cds_service.cards.wording import outcome_name, percent, percent_range
-from risk_model import RiskEstimate, RiskModel, ScoreResult
+from fhir_mapping import PatientRecord
+from risk_model import RiskEstimate, RiskModel, ScoreResult, why_no_score
 from risk_model.models import describe_prediction_set
 
 # Ends of a bar's scale: a risk of 3 % stays visible without a bar of 90 % beside it.
@@ -63,6 +64,8 @@ class RiskNow:
     abstention: str | None
     code: str | None
     scores: tuple[Score, ...]
+    no_score: str
+    """Why there is no established score, where there is none."""
     cautions: tuple[str, ...]
     model: str
     voice: str
@@ -76,8 +79,8 @@ class RiskNow:
         return tuple((n % ACROSS, n // ACROSS, n < self.of_100) for n in range(ACROSS * DOWN))
 
 
-def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
-    """Returns the view of an estimate; `model` made it and describes its training cohort."""
+def risk_now(estimate: RiskEstimate, model: RiskModel, record: PatientRecord) -> RiskNow:
+    """Returns the view of an estimate of `record`; `model` made it and describes its training cohort."""
     task, best = estimate.asked, leading_score(estimate)
     probability = estimate.probability
     bars = tuple(_bars(estimate))
@@ -98,6 +101,7 @@ def risk_now(estimate: RiskEstimate, model: RiskModel) -> RiskNow:
         abstention=None if estimate.abstention is None else estimate.abstention.reason,
         code=None if estimate.abstention is None else estimate.abstention.code,
         scores=tuple(_score(score, quiet) for score in sorted(fitting_scores(estimate), key=lambda s: s is not best)),
+        no_score="" if estimate.comparators else why_no_score(record, estimate.task),
         cautions=estimate.cautions,
         model=f"{estimate.model_id} {estimate.model_version}",
         voice="" if estimate.voice is None else estimate.voice.in_words(estimate.reasons),

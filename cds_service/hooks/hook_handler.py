@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,7 +13,6 @@ from artifact_store import MemoryCache
 from cds_hooks import (
     Card,
     HookError,
-    HookRequest,
     HookResponse,
     MalformedRequestError,
     ReceivedRequest,
@@ -28,15 +26,17 @@ from cds_service.cards.drafts import BUILT_IN, Drafts, read_drafts
 from cds_service.config.alert_policy import RATE_WINDOW, AlertPolicy, Shown
 from cds_service.config.modes import Mode, ModeBoard
 from cds_service.config.settings import Settings
-from cds_service.hooks.assessment_cache import MOST, CachedAssessment, Key
+from cds_service.hooks.assessment_cache import MOST, CachedAssessment
 from cds_service.hooks.current_pipeline import CurrentPipeline
 from cds_service.hooks.estimate_records import estimate_record
+from cds_service.hooks.hook_call import Due, HookCall, asker_of
 from cds_service.hooks.locations import lacks_locations, with_locations
 from cds_service.hooks.note_attachments import note_urls, notes_by_url
 from cds_service.hooks.prediction_time import prediction_time
 from cds_service.hooks.prefetch import complete, has_gaps
 from cds_service.hooks.prefetch_parsing import parse_prefetch
 from cds_service.hooks.request_trace import RequestTrace, Trace
+from cds_service.hooks.stay_faults import certainly_no_stay, stay_fault
 from cds_service.monitoring.metrics import Metrics
 from cds_service.net.gateway import Gateway
 from cds_service.services import SERVICES, Service
@@ -46,41 +46,7 @@ from fhir_mapping.parsing import FhirPrefetch
 from risk_model import Assessment, LevelPolicy, Pipeline
 
 LOG = logging.getLogger("riskcards")
-# Reasons of `PatientRecord.no_stay`; any other means that it is unknown whether the patient is in hospital.
-_CERTAINLY_NO_STAY = frozenset({"no-stay", "encounter-not-found"})
 _NO_GUIDANCE = HookResponse()
-# Shares of the time for an answer after which fetching ends and the assessment starts no more searches for literature;
-# the rest is for storing the card.
-_FETCHING, _ASSESSING = 0.65, 0.85
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The deadlines of the parts of an answer, of `time.monotonic()`."""
-
-    fetched: float
-    assessed: float
-    answered: float
-
-    @classmethod
-    def of(cls, settings: Settings, spent: float = 0.0) -> Due:
-        """The deadlines from now, of which `spent` seconds have already passed."""
-        now, seconds = time.monotonic() - spent, settings.deadline_seconds
-        return cls(now + _FETCHING * seconds, now + _ASSESSING * seconds, now + seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One request with its mode, tasks, client, deadlines and trace."""
-
-    service: Service
-    request: HookRequest
-    mode: Mode
-    tasks: tuple[str, ...]
-    """Those of the service that are not off."""
-    caller: Caller | None
-    due: Due
-    trace: Trace = field(default_factory=Trace)
 
 
 def _utc_now() -> datetime:
@@ -157,7 +123,7 @@ class HookHandler:
         """The assessments of a request without a card; encoded notes and opened models stay cached."""
         tasks = self.modes.active(service.tasks, None)
         request = ReceivedRequest(service, body).open().read_prefetch(parse_prefetch)
-        call = _Call(service, request, Mode.SILENT, tasks, None, Due.of(self.settings))
+        call = HookCall(service, request, Mode.SILENT, tasks, None, Due.of(self.settings))
         prefetch = complete(call.request, service, self.gateway(None))
         record = self._record(call, prefetch, prefetch.encounter(call.request.encounter_id))
         if record.current_stay is None:
@@ -177,21 +143,21 @@ class HookHandler:
             trace.result = f"status-{error.status}"
             raise
         finally:
-            caller = received.caller
-            client, tenant = (caller.client.name, caller.tenant) if caller else (None, None)
+            asker = asker_of(received.caller)
             LOG.info(
                 "hook service=%s client=%s tenant=%s hookInstance=%s result=%s ms=%.0f",
-                received.service.id, client, tenant, trace.instance or None, trace.result, trace.milliseconds(),
+                received.service.id, asker.client, asker.tenant, trace.instance or None, trace.result,
+                trace.milliseconds(),
             )  # fmt: skip
 
     def _answer(self, received: ReceivedRequest, due: Due, trace: Trace) -> HookResponse:
         """As `answer`; what becomes of the request is left in the trace."""
-        service = SERVICES[received.service.id]
-        caller: Caller | None = received.caller
-        client = "" if caller is None else caller.client.name
-        mode, tasks = self.steps.run(due.answered, self._in_force, service, None if caller is None else caller.tenant)
+        service, caller = SERVICES[received.service.id], received.caller
+        asker = asker_of(caller)
+        client = asker.client or ""
+        mode, tasks = self.steps.run(due.answered, self._in_force, service, asker.tenant)
         with self.admission.enter(due.answered, client):
-            call = _Call(service, received.open(), mode, tasks, caller, due, trace)
+            call = HookCall(service, received.open(), mode, tasks, caller, due, trace)
             trace.instance = call.request.hook_instance
             silenced = mode is Mode.OFF or call.request.user_id.partition("/")[0] not in self.settings.roles
             known = None if silenced else self._cached(call)
@@ -220,7 +186,7 @@ class HookHandler:
         trace.lap("build and keep the card")
         return self._traced(call, known.assessments, answer)
 
-    def _count(self, call: _Call, result: str) -> None:
+    def _count(self, call: HookCall, result: str) -> None:
         call.trace.result = result
         self.metrics.answered(call.service.id, result)
 
@@ -229,14 +195,14 @@ class HookHandler:
         tasks = self.modes.active(service.tasks, tenant)
         return self.modes.of(service.id, tenant) if tasks else Mode.OFF, tasks
 
-    def _traced(self, call: _Call, assessments: tuple[Assessment, ...], answer: HookResponse) -> HookResponse:
+    def _traced(self, call: HookCall, assessments: tuple[Assessment, ...], answer: HookResponse) -> HookResponse:
         """The answer, after its trace, without the token, was given to `on_trace`."""
         if self.on_trace is not None and call.trace.record is not None:
             self.on_trace(call.trace.walk(call.service, call.request.without_secrets(), assessments, answer.to_json()))
         return answer
 
     def _assessed(
-        self, call: _Call, prefetch: FhirPrefetch, notes: Callable[[str], dict[str, Any] | None] | None
+        self, call: HookCall, prefetch: FhirPrefetch, notes: Callable[[str], dict[str, Any] | None] | None
     ) -> CachedAssessment | None:
         """The record and its estimates; None if there is no inpatient stay. Where that is unknown, they abstain.
 
@@ -246,12 +212,10 @@ class HookHandler:
         encounter = prefetch.encounter(request.encounter_id)
         record = call.trace.record = self._record(call, prefetch, encounter, notes)
         call.trace.lap("map the chart")
-        if record.no_stay in _CERTAINLY_NO_STAY:
-            # A chart may be opened on a clinic visit, which has no risk to show; an encounter that is not there is an
-            # error, in every hook: an empty list would say that there is none.
-            if request.encounter_id is not None and (service.hook != "patient-view" or encounter is None):
-                kind = "encounter" if service.hook == "patient-view" else "inpatient stay"
-                raise UnusablePrefetchError("not-found", f"context.encounterId: no such {kind} in the data")
+        if certainly_no_stay(record):
+            fault = stay_fault(request, service.hook, record, found=encounter is not None)
+            if fault is not None:
+                raise UnusablePrefetchError("not-found", fault)
             return None
         assessments = tuple(pipeline.assess(record, task, call.due.assessed) for task in call.tasks)
         call.trace.lap("assess")
@@ -262,29 +226,29 @@ class HookHandler:
         cut = any(assessment.left_out or assessment.waits for assessment in assessments)
         if request.prefetch.sha256 and not cut and not (wanting and self._fetches(call)):
             # Without the parsed resources, which no card needs.
-            self.cache.put(_key(call), replace(known, record=record.without_charted()))
+            self.cache.put(call.key, replace(known, record=record.without_charted()))
         return known
 
-    def _completed(self, call: _Call, gateway: Gateway) -> FhirPrefetch:
+    def _completed(self, call: HookCall, gateway: Gateway) -> FhirPrefetch:
         """The prefetch, with gaps and the Locations of the stay fetched where allowed."""
         request, until = call.request, call.due.fetched
         prefetch = complete(request, call.service, gateway, until)
         return with_locations(prefetch, request.encounter_id, gateway, request.fhir_server, request.access_token, until)
 
-    def _fetches(self, call: _Call) -> bool:
+    def _fetches(self, call: HookCall) -> bool:
         """Whether this request allows fetching: then a repeated one may get what was missing."""
         return bool(call.request.access_token) and self.gateway(call.caller).allows(call.request.fhir_server)
 
-    def _cached(self, call: _Call) -> CachedAssessment | None:
+    def _cached(self, call: HookCall) -> CachedAssessment | None:
         """The cached assessment of the same bytes by the current pipeline, if it is still valid."""
-        known = self.cache.get(_key(call)) if call.request.prefetch.sha256 else None
+        known = self.cache.get(call.key) if call.request.prefetch.sha256 else None
         if known is None or known.pipeline is not self.pipeline or (known.wanting and self._fetches(call)):
             return None
         at = prediction_time(call.service.hook, known.encounter, self.clock())
         late = (at - known.record.prediction_time).total_seconds()
         return known if 0 <= late < self.settings.remember_seconds else None
 
-    def _card(self, call: _Call, known: CachedAssessment) -> Card:
+    def _card(self, call: HookCall, known: CachedAssessment) -> Card:
         service = call.service
         return build_card(
             known.assessments,
@@ -299,12 +263,11 @@ class HookHandler:
             zone=self.settings.zone(),
         )
 
-    def _stored(self, call: _Call, known: CachedAssessment, card: Card) -> HookResponse:
+    def _stored(self, call: HookCall, known: CachedAssessment, card: Card) -> HookResponse:
         """The answer, with the card unless it is suppressed, after the card was stored."""
-        service, request, caller, due = call.service, call.request, call.caller, call.due
+        service, request, asker, due = call.service, call.request, call.asker, call.due
         now = self.clock()
         if card.indicator == "warning" and self.alert_policy.warnings_per_100:
-            asker = None if caller is None else caller.asker
             counted = self.steps.run(due.answered, self.store.warned_since, service.id, now - RATE_WINDOW, asker)
             card = replace(card, indicator="info") if self.alert_policy.over_cap(*counted) else card
         stay = known.record.current_stay.source if known.record.current_stay else None
@@ -321,8 +284,8 @@ class HookHandler:
             shown=shown,
             estimates=estimates,
             suggestions=[suggestion.uuid for suggestion in card.suggestions],
-            client=None if caller is None else caller.client.name,
-            tenant=None if caller is None else caller.tenant,
+            client=asker.client,
+            tenant=asker.tenant,
         )
         self.steps.run(due.answered, self.store.record_card, record)
         abstained = all(assessment.estimate.abstention for assessment in known.assessments)
@@ -333,7 +296,7 @@ class HookHandler:
 
     def _shown(
         self,
-        call: _Call,
+        call: HookCall,
         stay: str | None,
         assessments: Sequence[Assessment],
         card: Card,
@@ -347,20 +310,19 @@ class HookHandler:
         if not self.alert_policy.snooze_hours:
             return Shown.SHOWN
         scope = (call.request.patient_id, stay, user, call.service.id)
-        asker = None if call.caller is None else call.caller.asker
-        override = self.steps.run(call.due.answered, self.store.last_override, *scope, asker)
+        override = self.steps.run(call.due.answered, self.store.last_override, *scope, call.asker)
         if self.alert_policy.suppressed(override, [assessment.estimate for assessment in assessments], now):
             return Shown.SUPPRESSED
         return Shown.SHOWN
 
     def _record(
         self,
-        call: _Call,
+        call: HookCall,
         prefetch: FhirPrefetch,
         encounter: Mapping[str, Any] | None,
         notes: Callable[[str], dict[str, Any] | None] | None = None,
     ) -> PatientRecord:
-        service, request, caller = call.service, call.request, call.caller
+        service, request = call.service, call.request
         now = self.clock()
         at = prediction_time(service.hook, encounter, now)
         try:
@@ -380,7 +342,7 @@ class HookHandler:
                 self.store.record_event,
                 "foreign-patient",
                 request.hook_instance,
-                {"service": service.id, "client": None if caller is None else caller.client.name},
+                {"service": service.id, "client": call.asker.client},
             )
             # 409 is not among the specification's statuses; 412 fits: the data for an answer is not there.
             raise UnusablePrefetchError("conflict", f"another patient's data in prefetch: {error}") from None
@@ -388,16 +350,3 @@ class HookHandler:
             raise UnusablePrefetchError("not-found", f"prefetch.patient: {error}") from None
         except InvalidInputError as error:
             raise MalformedRequestError("structure", str(error)) from None
-
-
-def _key(call: _Call) -> Key:
-    caller, request = call.caller, call.request
-    client = (None, None) if caller is None else (caller.client.name, caller.tenant)
-    return (
-        *client,
-        call.service.id,
-        ",".join(call.tasks),
-        request.patient_id,
-        request.encounter_id,
-        request.prefetch.sha256,
-    )

@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
+from artifact_store import DocumentError, read_document
 from cds_service.oauth.errors import SmartSetupError
 from cds_service.oauth.keys import SigningKey, read_signing_key
 
@@ -86,11 +85,9 @@ def is_loopback(url: str) -> bool:
 def read_smart_clients(path: Path, env: Mapping[str, str] | None = None) -> Mapping[str, SmartClient]:
     """The clients by canonical `iss`, with their secrets and keys read. Raises SmartSetupError."""
     try:
-        document = yaml.safe_load(path.read_text("utf-8"))  # JSON is valid YAML
-    except (OSError, UnicodeDecodeError) as error:
-        raise SmartSetupError(f"{path}: cannot be read ({error.__class__.__name__})") from None
-    except yaml.YAMLError as error:
-        raise SmartSetupError(f"{path}: neither JSON nor YAML: {str(error).splitlines()[0]}") from None
+        document = read_document(path)
+    except DocumentError as error:
+        raise SmartSetupError(f"{path}: {error}") from None
     listed = document.get("clients") if isinstance(document, Mapping) and set(document) == {"clients"} else None
     if not isinstance(listed, list):
         raise SmartSetupError(f"{path}: expected one key `clients` with a list")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from flask import Blueprint, Response, make_response, render_template, request
 
 from cds_hooks.blueprint import json_response
 from cds_service.access.admission import RateLimitedError
 from cds_service.net.addresses import client_address
+from cds_service.oauth.clients import SmartClient
 from cds_service.oauth.errors import LaunchRefusedError
 from cds_service.oauth.keys import published
 from cds_service.smart.launch import MAX_PARAMETER, Returned, begin, finish
@@ -22,30 +24,45 @@ _SHOWN = 300  # characters of the EHR's error message
 
 def smart_routes(smart: SmartParts | None) -> Blueprint:
     """Returns the SMART routes. Without clients the key set is empty and a launch is refused."""
-    routes = Blueprint("smart", __name__)
+    routes, views = Blueprint("smart", __name__), _Views(smart)
+    routes.add_url_rule("/launch", "launch", views.launch)
+    routes.add_url_rule("/smart/callback", "callback", views.callback)
+    routes.add_url_rule("/.well-known/jwks.json", "key_set", views.key_set)
+    routes.register_error_handler(LaunchRefusedError, _refused)
+    routes.register_error_handler(StoreError, _store_down)
+    routes.after_request(views.guarded)
+    return routes
 
-    @routes.get("/launch")
-    def launch() -> Response:
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """The views of the registered EHRs; None if there are none."""
+
+    smart: SmartParts | None
+
+    @property
+    def clients(self) -> tuple[SmartClient, ...]:
+        return () if self.smart is None else tuple(each.client for each in self.smart.registrations.values())
+
+    def launch(self) -> Response:
         response = Response(status=303)
         iss = _parameter("iss")
         if not iss:
             advice = "The launch has no iss parameter (the FHIR base URL). Launch the app from the EHR."
             raise LaunchRefusedError("no-iss", advice)
-        parts = _configured(smart)
+        parts = _configured(self.smart)
         try:
             forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
             parts.rate.take(client_address(request.remote_addr or "", forwarded, parts.trusted_proxies))
         except RateLimitedError as error:
-            advice = "Too many launches at once. Launch the app again in a moment."
-            refused = _page(advice, 429)
+            refused = _page("Too many launches at once. Launch the app again in a moment.", 429)
             refused.headers["Retry-After"] = str(error.retry_after)
             return refused
         response.headers["Location"] = begin(parts, iss, _parameter("launch"), response)
         return response
 
-    @routes.get("/smart/callback")
-    def callback() -> Response:
-        parts, response = _configured(smart), Response(status=303)
+    def callback(self) -> Response:
+        parts, response = _configured(self.smart), Response(status=303)
         returned = Returned(
             state=_parameter("state"),
             code=_parameter("code"),
@@ -58,27 +75,13 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
         LOG.info("launch client=%s scopes=%d", session.client, len(session.scopes))
         return response
 
-    @routes.get("/.well-known/jwks.json")
-    def key_set() -> Response:
-        registrations = () if smart is None else smart.registrations.values()
-        response = json_response(published(key for each in registrations for key in each.client.keys))
+    def key_set(self) -> Response:
+        response = json_response(published(key for client in self.clients for key in client.keys))
         response.headers["Cache-Control"] = "public, max-age=300"
         return response
 
-    @routes.errorhandler(LaunchRefusedError)
-    def refused(error: LaunchRefusedError) -> Response:
-        LOG.info("launch refused reason=%s status=%d", error.reason, error.status)
-        return _page(error.advice, error.status)
-
-    @routes.errorhandler(StoreError)
-    def store_down(error: StoreError) -> Response:
-        LOG.error("store %s", error)
-        return _page("The app's database is not available. Launch the app again in a moment.", 503)
-
-    @routes.after_request
-    def guarded(response: Response) -> Response:
-        registrations = () if smart is None else smart.registrations.values()
-        frames = " ".join(sorted({place for each in registrations for place in each.client.frame_ancestors}))
+    def guarded(self, response: Response) -> Response:
+        frames = " ".join(sorted({place for client in self.clients for place in client.frame_ancestors}))
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
             f"frame-ancestors {frames or _NOWHERE}"
@@ -87,7 +90,15 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    return routes
+
+def _refused(error: LaunchRefusedError) -> Response:
+    LOG.info("launch refused reason=%s status=%d", error.reason, error.status)
+    return _page(error.advice, error.status)
+
+
+def _store_down(error: StoreError) -> Response:
+    LOG.error("store %s", error)
+    return _page("The app's database is not available. Launch the app again in a moment.", 503)
 
 
 def _configured(smart: SmartParts | None) -> SmartParts:

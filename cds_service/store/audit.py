@@ -107,7 +107,8 @@ def _fault(row: Any, previous: str, expected: int, key: StoreKey, sealed: bool) 
         return f"entry {row.seq}: its content was changed"
     if row.hash != _link(previous, row.seq, row.at, row.kind, row.subject, row.body_hash):
         return f"entry {row.seq}: it does not follow from the one before"
-    # Entries from before seals come first; after the first seal all have one.
+    # Entries from before seals come first; after the first seal, and after those the key file tells of, all have one.
+    sealed |= key.unsealed is not None and row.seq > key.unsealed
     unsealed = sealed if row.seal is None else not hmac.compare_digest(row.seal, key.seal(row.hash))
     return f"entry {row.seq}: its seal is not of this service's key" if unsealed else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -33,32 +34,37 @@ def insert_card(connection: Connection, key: StoreKey, record: CardRecord, hashe
         "client": record.client,
         "tenant": record.tenant,
         "shown": record.shown,
+        "scope_hash": hashes.scope,
+        "stay_hash": hashes.stay,
     }
-    found_by = {"scope_hash": hashes.scope, "stay_hash": hashes.stay}
-    connection.execute(
-        insert(CARDS).values(uuid=record.uuid, created=now, summary_kind=record.indicator, **found_by, **kept)
-    )
+    connection.execute(insert(CARDS).values(uuid=record.uuid, created=now, summary_kind=record.indicator, **kept))
     if estimates := _estimate_rows(record):
         connection.execute(insert(ESTIMATES), estimates)
     if record.suggestions:
         rows = [{"uuid": uuid, "card": record.uuid} for uuid in record.suggestions]
         connection.execute(insert(SUGGESTIONS), rows)
-    audited = {"indicator": record.indicator, "user_hash": hashes.user, "estimates": list(record.estimates)}
+    audited = {
+        "indicator": record.indicator,
+        "user_hash": hashes.user,
+        "estimates": list(record.estimates),
+        "suggestions": sorted(record.suggestions),
+    }
     audit.append(connection, key, "card", record.uuid, kept | audited, now)
 
 
 def _estimate_rows(record: CardRecord) -> list[dict[str, Any]]:
-    return [
-        {
-            "card": record.uuid,
-            "task": estimate["task"],
-            "probability": estimate["probability"],
-            "abstention": estimate["abstention"],
-            "model": f"{estimate['model_id']} {estimate['model_version']}",
-            "drivers": orjson.dumps(estimate["drivers"]).decode(),
-        }
-        for estimate in record.estimates
-    ]
+    return [{"card": record.uuid, **estimate_row(estimate)} for estimate in record.estimates]
+
+
+def estimate_row(estimate: Mapping[str, Any]) -> dict[str, Any]:
+    """What the table of estimates has of one in the audit entry of its card."""
+    return {
+        "task": estimate["task"],
+        "probability": estimate["probability"],
+        "abstention": estimate["abstention"],
+        "model": f"{estimate['model_id']} {estimate['model_version']}",
+        "drivers": orjson.dumps(estimate["drivers"]).decode(),
+    }
 
 
 def cards_with(connection: Connection, condition: ColumnElement[bool]) -> list[CardTasks]:

@@ -50,9 +50,16 @@ def open_engine(url: str, patience: float | None = None) -> Engine:
 
 
 @contextmanager
-def reading(engine: Engine, failure: str = "the database cannot be read") -> Iterator[Connection]:
-    """A connection for queries, which takes no lock of SQLite's writers. Raises StoreError with this message."""
+def reading(
+    engine: Engine, failure: str = "the database cannot be read", *, at_once: bool = False
+) -> Iterator[Connection]:
+    """A connection for queries, which takes no lock of SQLite's writers. Raises StoreError with this message.
+
+    `at_once`: all queries see the database as it is at the first, whatever is written meanwhile, as SQLite's do anyway.
+    """
     with named(failure), engine.connect() as connection:
+        if at_once and engine.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection.execution_options(reading=True)
 
 

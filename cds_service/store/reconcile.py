@@ -1,7 +1,8 @@
 """Compares the tables with the audit chain, entry by entry: what was changed beside the chain shows.
 
 Cards with their estimates, feedback, outcomes and modes must be as their entries say. An entry without content is
-accepted only where the entry of a later purge covers it.
+accepted only where the entry of a later purge covers it. Not covered: used token ids, and when a service last used the
+database. A column that entries of an older version do not name is compared where they do.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, func, select
 
-from cds_service.store.schema import AUDIT, CARDS, ESTIMATES, FEEDBACK, MODES, OUTCOMES
+from cds_service.store.cards import estimate_row
+from cds_service.store.engine import aware
+from cds_service.store.schema import AUDIT, CARDS, ESTIMATES, FEEDBACK, MODES, OUTCOMES, SUGGESTIONS
 
 _CARD = ("service", "hook_instance", "patient_hash", "client", "tenant", "shown")
-# A card's own time precedes that of its entry by the time between two lines of code.
+_NEWER = ("scope_hash", "stay_hash")
+# A row's own time precedes that of its entry by the time between two lines of code, and a locked database.
 _BETWEEN = timedelta(seconds=5)
+# Older versions took the time of each outcome of a long table.
+_IMPORT = timedelta(hours=1)
 
 
 class Reconciliation:
@@ -28,13 +34,14 @@ class Reconciliation:
         self._connection = connection
         purges = connection.execute(select(AUDIT.c.seq, AUDIT.c.body).where(AUDIT.c.kind == "purge"))
         self._purged = [(row.seq, _before(row.body)) for row in purges if row.body is not None]
-        self._modes: dict[str, str | None] = {}
-        self._outcomes: dict[tuple[str, str], bool] = {}
+        self._modes: dict[tuple[str, str] | str, tuple[str, str, datetime | None] | None] = {}
+        self._outcomes: dict[tuple[str, str], tuple[bool, datetime]] = {}
         self._cards = self._feedback = 0
         self._listed = True
         self._card_rows: dict[str, Any] = {}
         self._feedback_rows: dict[str, Any] = {}
         self._estimates: dict[str, list[tuple[Any, ...]]] = {}
+        self._suggestions: dict[str, list[str]] = {}
 
     def loaded(self, parts: Iterable[Sequence[Any]]) -> Iterator[Any]:
         """The rows of the chain, given in parts; what the tables hold of a part is read at once."""
@@ -50,7 +57,10 @@ class Reconciliation:
         self._feedback_rows = {row.fingerprint: row for row in rows(FEEDBACK, FEEDBACK.c.card)}
         self._estimates = {}
         for row in rows(ESTIMATES, ESTIMATES.c.card):
-            self._estimates.setdefault(row.card, []).append((row.task, row.probability, row.abstention))
+            self._estimates.setdefault(row.card, []).append(_comparable(row._mapping))
+        self._suggestions = {}
+        for row in rows(SUGGESTIONS, SUGGESTIONS.c.card):
+            self._suggestions.setdefault(row.card, []).append(row.uuid)
 
     def entry(self, row: Any, body: Mapping[str, Any] | None) -> str | None:
         """The fault of one entry. To be called with all of them, the oldest first."""
@@ -78,19 +88,33 @@ class Reconciliation:
         return self._modes_fault() or (self._outcomes_fault() if self._listed else None)
 
     def _modes_fault(self) -> str | None:
-        modes = {f"{row.service}/{row.tenant}"[:64]: row.mode for row in self._connection.execute(select(MODES))}
-        for place in modes.keys() | self._modes.keys():
-            known_mode = self._modes.get(place, "")
-            if known_mode is not None and modes.get(place, "") != known_mode:
-                return f"mode of {place}: {modes.get(place) or 'none'} is set, the chain says {known_mode or 'none'}"
+        modes = {(row.service, row.tenant): row for row in self._connection.execute(select(MODES))}
+        named = {place: "/".join(place)[:64] for place in modes}
+        for place, row in modes.items():
+            known = self._modes.get(place, self._modes.get(named[place], ()))
+            if known is None:  # its entry was emptied by an older version's purge
+                continue
+            if not known or row.mode != known[0]:
+                return f"mode of {named[place]}: {row.mode} is set, the chain says {known[0] if known else 'none'}"
+            if row.reason != known[1] or (known[2] and abs(aware(row.changed) - known[2]) > _BETWEEN):
+                return f"mode of {named[place]}: its reason or time was changed"
+        for said in self._modes.keys() - modes.keys() - set(named.values()):
+            name = said if isinstance(said, str) else "/".join(said)[:64]
+            if known := self._modes[said]:
+                return f"mode of {name}: none is set, the chain says {known[0]}"
         return None
 
     def _outcomes_fault(self) -> str | None:
-        stored = {(row.card, row.task): bool(row.happened) for row in self._connection.execute(select(OUTCOMES))}
+        stored = {(row.card, row.task): row for row in self._connection.execute(select(OUTCOMES))}
         kept = set(self._connection.execute(select(CARDS.c.uuid)).scalars())
         for place in stored.keys() | self._outcomes.keys():
-            if place[0] in kept and stored.get(place) is not self._outcomes.get(place):
+            row, known = stored.get(place), self._outcomes.get(place)
+            if row is None and place[0] not in kept:
+                continue  # purged with its card
+            if row is None or known is None or bool(row.happened) is not known[0]:
                 return f"outcome of card {place[0]}: it is not as it was imported"
+            if abs(aware(row.received) - known[1]) > _IMPORT:
+                return f"outcome of card {place[0]}: its time was changed"
         return None
 
     def _is_purged(self, row: Any) -> bool:
@@ -102,11 +126,15 @@ class Reconciliation:
         if kept is None:
             return None if self._is_purged(row) else "its card was deleted"
         self._cards += 1
-        if kept.summary_kind != body["indicator"] or any(getattr(kept, name) != body.get(name) for name in _CARD):
+        names = _CARD + tuple(name for name in _NEWER if name in body)
+        same = kept.summary_kind == body["indicator"] and all(getattr(kept, name) == body.get(name) for name in names)
+        if not same or not _at_once(kept.created, row):
             return "its card was changed"
-        said = [(each["task"], each["probability"], each["abstention"]) for each in body["estimates"]]
-        same = self._estimates.get(row.subject, []) == said
-        return None if same else "the estimates of its card were changed"
+        said = [_comparable(estimate_row(each)) for each in body["estimates"]]
+        if self._estimates.get(row.subject, []) != said:
+            return "the estimates of its card were changed"
+        offered = sorted(self._suggestions.get(row.subject, []))
+        return None if body.get("suggestions", offered) == offered else "the suggestions of its card were changed"
 
     def _feedback_of(self, row: Any, body: Mapping[str, Any]) -> str | None:
         kept = self._feedback_rows.get(body["fingerprint"])
@@ -114,17 +142,32 @@ class Reconciliation:
             return None if self._is_purged(row) else "its feedback was deleted"
         self._feedback += 1
         same = hashlib.sha256(kept.body.encode()).hexdigest() == body["fingerprint"]
-        same = same and (kept.card, kept.outcome) == (row.subject, body["outcome"])
+        same = same and (kept.card, kept.outcome) == (row.subject, body["outcome"]) and _at_once(kept.received, row)
         return None if same else "its feedback was changed"
 
     def _mode(self, row: Any, body: Mapping[str, Any]) -> None:
-        self._modes[row.subject] = body["mode"]
+        if "tenant" in body:
+            place = (body["service"], body["tenant"])
+            self._modes[place] = (body["mode"], body["reason"], datetime.fromisoformat(row.at))
+        else:  # of an older version: its subject is cut, and the mode's time was taken before the lock
+            self._modes[row.subject] = (body["mode"], body["reason"], None)
 
-    def _imported(self, _: Any, body: Mapping[str, Any]) -> None:
+    def _imported(self, row: Any, body: Mapping[str, Any]) -> None:
         # Imports from before version 4 are not listed.
         self._listed &= "outcomes" in body
         for card, task, happened in body.get("outcomes", ()):
-            self._outcomes[card, task] = happened
+            self._outcomes[card, task] = (happened, datetime.fromisoformat(row.at))
+
+
+def _comparable(estimate: Mapping[str, Any]) -> tuple[Any, ...]:
+    """An estimate without the order of its drivers, which the entry sorts."""
+    names = ("task", "probability", "abstention", "model")
+    return (*(estimate[name] for name in names), orjson.loads(estimate["drivers"]))
+
+
+def _at_once(moment: datetime, row: Any) -> bool:
+    """Whether a row was written with its entry: its time is that of the entry."""
+    return abs(aware(moment) - datetime.fromisoformat(row.at)) <= _BETWEEN
 
 
 def _before(body: str) -> datetime:

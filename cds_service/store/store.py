@@ -6,6 +6,7 @@ The patient is stored as a keyed hash; the key is in a file outside the database
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -114,8 +115,8 @@ class Store:
         return self._key.pseudonym("user", user)
 
     def stay_hash(self, encounter: str) -> str:
-        """The hash of a stay, given by the id of its encounter or a reference to it."""
-        return self._key.pseudonym("stay", encounter.rpartition("/")[2])
+        """The hash of a stay, given by the id of its encounter or a reference to it, which may name a version."""
+        return self._key.pseudonym("stay", encounter.partition("/_history/")[0].rpartition("/")[2])
 
     # Cards
 
@@ -238,10 +239,11 @@ class Store:
         new = 0
         with named("the outcomes could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
+            now = datetime.now(UTC)
             for card, task, happened in outcomes:
                 place = (OUTCOMES.c.card == card, OUTCOMES.c.task == task)
                 known = connection.execute(select(OUTCOMES.c.happened).where(*place)).scalar()
-                values = {"happened": int(happened), "received": datetime.now(UTC)}
+                values = {"happened": int(happened), "received": now}
                 if known is None:
                     new += 1
                     connection.execute(insert(OUTCOMES).values(card=card, task=task, **values))
@@ -251,16 +253,19 @@ class Store:
                     continue
                 changed.append((card, task, happened))
             body = {"new": new, "corrected": len(changed) - new, "outcomes": changed} | _by(by)
-            audit.append(connection, self._key, "outcomes", "", body)
+            audit.append(connection, self._key, "outcomes", "", body, now)
         return ImportedOutcomes(new, len(changed) - new)
 
     def cards_with(self, *, card: str = "", hook_instance: str = "", stay: str = "") -> list[CardTasks]:
-        """The cards of that id, or sent for that hook, or about that stay (for these without app pages)."""
+        """The cards of that id, or sent for that hook, or about that stay (for these without app pages).
+
+        UUIDs in any form, the stay as an id or a reference.
+        """
         place = CARDS.c.service != "app"
         if card:
-            place = CARDS.c.uuid == card.lower()
+            place = CARDS.c.uuid == _uuid(card)
         elif hook_instance:
-            place = and_(place, CARDS.c.hook_instance == hook_instance)
+            place = and_(place, CARDS.c.hook_instance == _uuid(hook_instance))
         else:
             place = and_(place, CARDS.c.stay_hash == self.stay_hash(stay))
         with reading(self._engine) as connection:
@@ -289,14 +294,15 @@ class Store:
 
     def set_mode(self, service: str, tenant: str, mode: str, reason: str, by: str = "") -> None:
         """Sets a mode, in all workers within seconds and for good, with an audit entry."""
-        values = {"mode": mode, "changed": datetime.now(UTC), "reason": reason}
         place = (MODES.c.service == service, MODES.c.tenant == tenant)
         with named("the mode could not be recorded"), self._engine.begin() as connection:
             audit.lock(connection)
+            now = datetime.now(UTC)
+            values = {"mode": mode, "changed": now, "reason": reason}
             if connection.execute(update(MODES).where(*place).values(**values)).rowcount == 0:
                 connection.execute(insert(MODES).values(service=service, tenant=tenant, **values))
-            body = {"mode": mode, "reason": reason} | _by(by)
-            audit.append(connection, self._key, "mode", f"{service}/{tenant}"[:64], body)
+            body = {"mode": mode, "reason": reason, "service": service, "tenant": tenant} | _by(by)
+            audit.append(connection, self._key, "mode", f"{service}/{tenant}"[:64], body, now)
 
     # Audit, retention, health
 
@@ -309,7 +315,7 @@ class Store:
     def verify_audit(self) -> Verification:
         """The verification of the whole chain, which is streamed, and of the tables it covers."""
         query = select(AUDIT).order_by(AUDIT.c.seq)
-        with reading(self._engine) as connection:
+        with reading(self._engine, at_once=True) as connection:
             look = Reconciliation(connection)
             with connection.execution_options(yield_per=500).execute(query) as rows:
                 found = audit.verify(look.loaded(rows.partitions()), self._key, look.entry)
@@ -361,6 +367,18 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _uuid(text: str) -> str:
+    """The form in which UUIDs are stored; another text in lower case.
+
+    >>> _uuid("{C2702986-522C-4FDE-8E52-CB60FFB4B10C}"), _uuid("urn:uuid:c2702986-522c-4fde-8e52-cb60ffb4b10c")
+    ('c2702986-522c-4fde-8e52-cb60ffb4b10c', 'c2702986-522c-4fde-8e52-cb60ffb4b10c')
+    """
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return text.lower()
 
 
 def _by(operator: str) -> dict[str, str]:

@@ -112,13 +112,19 @@ def _rows(file: Path, faults: list[str]) -> Iterator[_Row]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream)
         columns = {name: (name or "").strip().lower() for name in reader.fieldnames or ()}
+        given = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+        twice = sorted({name for name in given if name and given.count(name) > 1})
+        if twice:
+            faults.append(f"the column {twice[0]} stands twice: one would be lost")
+            return
         missing = {"task", "happened"} - set(columns.values())
         if not set(columns.values()) & set(_KEYS):
             missing.add("card (or hook_instance, or stay)")
         if missing:
             faults.append(f"the columns {', '.join(sorted(missing))} are missing")
             return
-        for number, cells in enumerate(reader, start=2):
+        for cells in reader:
+            number = reader.line_num
             row = {columns[name]: (cell or "").strip() for name, cell in cells.items() if name in columns}
             places = [(_KEYS[name], row[name]) for name in _KEYS if row.get(name)]
             happened = _TRUTH.get(row["happened"].lower())

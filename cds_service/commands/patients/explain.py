@@ -89,7 +89,9 @@ def _one(record: PatientRecord, out: Path | None, pipeline: Pipeline, task: str)
     from cds_service.explanations.as_json import explanation
 
     assessment = pipeline.assess(record, task)
-    text = orjson.dumps(explanation(assessment, pipeline), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    text = orjson.dumps(
+        explanation(assessment, pipeline, record), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    )
     if out is None:
         click.echo(text.decode(), nl=False)
     else:

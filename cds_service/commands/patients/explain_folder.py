@@ -31,11 +31,12 @@ class ExplanationLines:
 
     def line(self, patient: PatientData) -> PatientLine:
         pipeline, task = self.opened()
-        assessment = pipeline.assess(patient.record(self.as_of, self.site_map), task)
+        record = patient.record(self.as_of, self.site_map)
+        assessment = pipeline.assess(record, task)
         estimate = assessment.estimate
         abstained = "" if estimate.abstention is None else estimate.abstention.code
         return PatientLine(
-            _line(explanation(assessment, pipeline)), abstained, estimate.prediction_time, estimate.probability
+            _line(explanation(assessment, pipeline, record)), abstained, estimate.prediction_time, estimate.probability
         )
 
     def refusal(self, place: str, reason: str) -> bytes:

@@ -61,7 +61,7 @@ class ReadOnlyTools:
         record = self._records.get(patient)
         if record is None:
             return _error("no patient with that id; list_patients names them")
-        found = fenced(explanation(self._pipeline.assess(record, task), self._pipeline))
+        found = fenced(explanation(self._pipeline.assess(record, task), self._pipeline, record))
         assert isinstance(found, dict)
         return found | {"subject_id": record.subject_id}
 

@@ -39,10 +39,11 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
     the store. This worker reads them and stores the findings for the next hook. Passages for models of RISKCARDS_MODELS
     whose first stage is a language model are queued in the same way. The worker needs the settings and session key file
     of the service and may run on another machine, such as one with a GPU. Several workers may run: each note is read by
-    one of them, and another takes over if a worker is killed.
+    one of them, and another takes over if a worker is killed. While everything is switched off nothing is read.
     """
     from cds_service.background.leases import Leases
     from cds_service.background.read_ahead import HELD, ReadAhead, open_vault
+    from cds_service.config.modes import Mode, ModeBoard
 
     settings = opened_settings(config)
     log_to_stderr(settings.log_level)
@@ -56,7 +57,14 @@ def command(config: Path | None, once: bool, batch: int, lease: float) -> None:
         worker = ReadAhead(open_vault(settings, store), [desk for _, desk in desks], leases)
         names = " and ".join(dict.fromkeys(name for name, _ in desks))
         click.echo(f"reading with {names}; {worker.waiting()} notes and passages queued", err=True)
+        modes = ModeBoard(store, Mode(settings.mode))
         while True:
+            if modes.all_off:  # what was queued before the kill switch waits for its end
+                if once:
+                    click.echo("everything is switched off (`riskcards mode`): nothing is read", err=True)
+                    break
+                time.sleep(EMPTY_SECONDS)
+                continue
             failed = worker.failed
             if worker.step():
                 if worker.failed > failed:

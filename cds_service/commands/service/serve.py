@@ -85,9 +85,15 @@ def _checked(config: Path | None, insecure: bool) -> Settings:
     from cds_service.access.clients import ClientsError, ClientsFile
     from cds_service.oauth.errors import SmartError
     from cds_service.smart.parts import check_setup
+    from cds_service.store.engine import file_of
     from risk_model.llm import ReaderName, model_fingerprint
 
     settings = opened_settings(config)
+    if settings.database_url and file_of(settings.database_url) is None and "sqlite" in settings.database_url[:6]:
+        raise click.UsageError(
+            "RISKCARDS_DATABASE_URL: a database in memory, which each worker would have of its own and lose: no mode "
+            "would reach them all and no audit be kept; name a file, such as sqlite:////srv/riskcards.db"
+        )
     if settings.cds_clients:
         try:
             ClientsFile(Path(settings.cds_clients))

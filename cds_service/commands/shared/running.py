@@ -125,10 +125,13 @@ def running_services(settings: Settings) -> list[RunningService]:
 
 
 def place_of(settings: Settings) -> str:
-    """What two URLs of the same database have in common."""
+    """What two URLs of the same database have in common: other users and passwords open the same one."""
     url = settings.store_url()
-    file = file_of(url)
-    return str(file.absolute().resolve()) if file is not None else database_of(url).render_as_string(False)
+    file, parsed = file_of(url), database_of(url)
+    if file is not None:
+        return str(file.absolute().resolve())
+    server = parsed.query.get("host") or f"{(parsed.host or '').lower()}:{parsed.port or 5432}"
+    return f"{parsed.get_backend_name()} {server} {parsed.database}"
 
 
 def database_name(settings: Settings) -> str:

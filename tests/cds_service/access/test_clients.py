@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,34 @@ def test_a_change_is_loaded_and_an_invalid_one_keeps_the_old_clients(ehr: Ehr, t
     os.utime(path, ns=(1, 1))
     assert list(clients.clients) == ["https://new.example"]
     assert clients.fault is None
+
+
+REPLACED: dict[str, Callable[[Path], object]] = {
+    "removed": lambda path: None,
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "empty": Path.touch,
+    "half written": lambda path: path.write_text('{"clients": [{"name": "general", "issuer"'),
+    "nested deeply": lambda path: path.write_text("[" * 50_000 + "]" * 50_000),
+    "its key twice": lambda path: path.write_text('{"clients": [], "clients": []}'),
+    "a dangling link": lambda path: path.symlink_to("/nowhere"),
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_whatever_replaces_the_file_the_last_clients_are_kept_and_then_nobody(
+    ehr: Ehr, tmp_path: Path, name: str
+) -> None:
+    """A pipe blocked both workers for ever; what was nested deeply was a 500 once, then the old clients for ever."""
+    path, now = ehr.configure(tmp_path / "clients.json"), [0.0]
+    clients = ClientsFile(path, 300.0, lambda: now[0])
+    path.unlink()
+    REPLACED[name](path)
+    assert list(clients.clients) == [ISSUER]
+    assert clients.fault
+    now[0] = 301.0
+    with pytest.raises(ClientsUnavailableError):
+        _ = clients.clients
 
 
 def test_add_list_rotate_remove(ehr: Ehr, tmp_path: Path) -> None:

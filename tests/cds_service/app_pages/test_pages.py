@@ -238,17 +238,13 @@ def test_invisible_characters_are_removed_from_pages(app: Flask, opened: Callabl
 def test_a_task_that_is_off_is_on_no_page(
     app: Flask, any_patient: str, handler: HookHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    off: set[str] = set()
-    of = handler.modes.of
-    monkeypatch.setattr(
-        handler.modes, "of", lambda service, tenant: Mode.OFF if service in off else of(service, tenant)
-    )
-    off.add("task:readmission_30d")
+    monkeypatch.setattr(handler.modes, "_overrides", {})
+    handler.modes.override("task:readmission_30d", "*", "off")
     address = f"/demo/app/{any_patient}"
     for path in ("/", "/course", "/drivers"):
         page = document(app, f"{address}{path}")
         assert "readmission" not in " ".join(page.text).lower(), path
-    off.add("in-hospital-mortality")
+    handler.modes.override("in-hospital-mortality", "*", "off")
     document(app, f"{address}/", 403)
 
 

@@ -205,7 +205,7 @@ def test_the_training_cohort_is_read_from_the_model_manifest(handler: HookHandle
     shipped = handler.pipeline.models[READMISSION_30D]
     population = shipped.manifest["population"] | {"in_words": "patients of 18 to 97 years of our own"}
     ours = replace(shipped, manifest=shipped.manifest | {"model_id": "our-own", "population": population})
-    reported = [risk_now(model.estimate(record, None), model).learned_from for model in (shipped, ours)]
+    reported = [risk_now(model.estimate(record, None), model, record).learned_from for model in (shipped, ours)]
     assert reported == ["diabetic inpatients, 1999–2008", "patients of 18 to 97 years of our own"]
 
 
@@ -213,7 +213,7 @@ def test_an_abstention_has_scores_and_no_number(handler: HookHandler, ward: Demo
     patient = next(p for p in ward.patients.values() if "McDonald" in p.name)
     record = reader_of(patient.chart.resources, patient.id, patient.stay, datetime.now(UTC))()
     for task in handler.pipeline.models:
-        view = risk_now(handler.pipeline.assess(record, task).estimate, handler.pipeline.models[task])
+        view = risk_now(handler.pipeline.assess(record, task).estimate, handler.pipeline.models[task], record)
         assert view.probability is None
         assert view.abstention
         assert view.scores

@@ -278,6 +278,11 @@ def test_a_card_names_its_reader_and_a_second_card_has_the_models_reading(
         client.post(URL, json=discharge)
         readings.write_down()
         server.behaviour = "well"
+        store, answered = app.extensions["riskcards"].store, server.answered
+        store.set_mode("*", "*", "off", "kill switch")
+        idle = CliRunner().invoke(cli, ["read-ahead", "--once"], env=env)
+        assert (idle.exit_code, "0 read" in idle.output, server.answered) == (0, True, answered), idle.output
+        store.set_mode("*", "*", "live", "")
         done = CliRunner().invoke(cli, ["read-ahead", "--once"], env=env)
         assert done.exit_code == 0, done.output
         assert "0 attempts failed" in done.output

@@ -97,7 +97,9 @@ def test_startup_errors_are_reported_once_before_workers_start(run: Run, tmp_pat
     code, said = run("audit", "verify", RISKCARDS_DATABASE_URL=url)
     assert "the database 127.0.0.1:1/cards cannot be opened" in said
     assert "hunter2" not in said
-    env = {"RISKCARDS_DATABASE_URL": "sqlite://", "RISKCARDS_MODELS": str(tmp_path / "models")}
+    code, said = run("serve", "--insecure", "--port", port, RISKCARDS_DATABASE_URL="sqlite://")
+    assert (code, "a database in memory" in said) == (2, True)
+    env = {"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/r.db", "RISKCARDS_MODELS": str(tmp_path / "models")}
     code, said = run("serve", "--insecure", "--port", port, **env)
     assert code == 3
     assert said.startswith(f"riskcards: {tmp_path}/models/in_hospital_mortality/manifest.json: no model here")

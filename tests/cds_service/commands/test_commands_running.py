@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 from cds_service.application.control_socket import ControlError, ControlSocket, ask, sockets
 from cds_service.application.local_control import LocalControl, absolute, mark_in_use
 from cds_service.cli import cli
+from cds_service.commands.shared.running import ServiceDatabase, place_of
 from cds_service.config.modes import Mode, ModeBoard
 from cds_service.config.settings import Settings
 from cds_service.store.errors import StoreError
@@ -171,6 +173,53 @@ def test_several_services_must_be_distinguished(serve: Callable[..., Worker], ru
     assert done.exit_code == 0, done.output
     assert "not changed: https://a.example" in done.output
     assert (first.modes.of("app", None), second.modes.of("app", None)) == (Mode.LIVE, Mode.OFF)
+
+
+SAME_PLACE = [
+    ("postgresql://a@db/cards", "postgres://b:secret@DB:5432/cards", True),
+    ("postgresql://a@db/cards", "postgresql+psycopg://a@db/cards?sslmode=require", True),
+    ("postgresql:///cards?host=/run/pg", "postgresql://u@/cards?host=/run/pg", True),
+    ("postgresql://a@db/cards", "postgresql://a@db/other", False),
+    ("postgresql://a@db/cards", "postgresql://a@db:5433/cards", False),
+    ("postgresql://a@db/cards", "postgresql://a@db2/cards", False),
+    ("sqlite:////srv/a/../cards.db", "sqlite:////srv/cards.db", True),
+    ("sqlite:////srv/cards.db", "sqlite:////srv/Cards.db", False),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "same"), SAME_PLACE)
+def test_two_urls_of_one_database_are_one_place(one: str, other: str, *, same: bool) -> None:
+    """With another user in the URL a service was said to be unchanged, which took the mode two seconds later."""
+    assert (place_of(Settings(database_url=one)) == place_of(Settings(database_url=other))) is same
+
+
+def test_a_symlinked_database_is_that_of_the_service(
+    serve: Callable[..., Worker], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = serve("real.db")
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("real.db", "real.db.key"):
+        (tmp_path / "elsewhere" / name).symlink_to(tmp_path / name)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("RISKCARDS_DATABASE_URL", "sqlite:///real.db")
+    done = run("mode", "off")
+    assert (done.exit_code, "used by http" in done.output) == (0, True), done.output
+    assert worker.modes.of("hospital-risk", None) is Mode.OFF, "at once, not two seconds later"
+
+
+def test_a_service_that_has_the_mode_under_another_name_is_not_said_to_be_unchanged(
+    serve: Callable[..., Worker], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hard link stands for a server with two names: the places differ, the database is one."""
+    worker = serve("one.db")
+    os.link(tmp_path / "one.db", tmp_path / "two.db")
+    assert worker.store.modes() == {}
+    monkeypatch.setenv("RISKCARDS_DATABASE_URL", f"sqlite:///{tmp_path / 'two.db'}")
+    monkeypatch.setattr(ServiceDatabase, "opened", lambda *_: contextlib.nullcontext(worker.store))
+    done = run("mode", "off")
+    assert done.exit_code == 0, done.output
+    assert "has these modes too: http" in done.output
+    assert "not changed" not in done.output
 
 
 def test_the_kill_switch_works_while_the_database_does_not(

@@ -126,6 +126,64 @@ def test_the_more_specific_mode_wins(tmp_path: Path) -> None:
     store.close()
 
 
+BOTH = ("in_hospital_mortality", "readmission_30d")
+# name, default, what is set, (service, tenant) asked for, its mode, its active tasks
+MODES_SET = [
+    ("a tenant's kill switch beats a live service", "live", {("hospital-risk", "*"): "live", ("*", "north"): "off"},
+     ("hospital-risk", "north"), "off", BOTH),
+    ("and leaves other tenants alone", "live", {("hospital-risk", "*"): "live", ("*", "north"): "off"},
+     ("hospital-risk", "south"), "live", BOTH),
+    ("one service live where the default is off", "off", {("hospital-risk", "*"): "live"},
+     ("hospital-risk", None), "live", BOTH),
+    ("the others stay off", "off", {("hospital-risk", "*"): "live"}, ("readmission-30d", None), "off", BOTH),
+    ("a live task does not make a service live", "off", {("task:readmission_30d", "*"): "live"},
+     ("hospital-risk", None), "off", BOTH),
+    ("a task off, live at one tenant", "live",
+     {("task:readmission_30d", "*"): "off", ("task:readmission_30d", "north"): "live"},
+     ("hospital-risk", "north"), "live", BOTH),
+    ("and off at another", "live", {("task:readmission_30d", "*"): "off", ("task:readmission_30d", "north"): "live"},
+     ("hospital-risk", "south"), "live", BOTH[:1]),
+    ("silent for all is no task off", "live", {("*", "*"): "silent"}, ("hospital-risk", None), "silent", BOTH),
+    ("both task services off", "live", {("readmission-30d", "*"): "off", ("in-hospital-mortality", "*"): "off"},
+     ("hospital-risk", None), "live", ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", MODES_SET, ids=[row[0] for row in MODES_SET])
+def test_what_is_off_and_what_is_not(tmp_path: Path, row: tuple[Any, ...]) -> None:
+    """`off` for a tenant left a service on that had been set live by name; a service set live stayed empty where the
+    default is off, as its tasks had no mode of their own.
+    """
+    _, default, modes, (service, tenant), mode, active = row
+    store = Store(f"sqlite:///{tmp_path}/modes.db")
+    for place, given in modes.items():
+        store.set_mode(*place, given, "")
+    board = ModeBoard(store, Mode(default))
+    assert (board.of(service, tenant), board.active(BOTH, tenant)) == (mode, active)
+    store.close()
+
+
+ALL_OFF = [
+    ("live", {}, False),
+    ("off", {}, True),
+    ("off", {("hospital-risk", "*"): "silent"}, False),
+    ("live", {("*", "*"): "off", ("hospital-risk", "*"): "live"}, True),
+    ("off", {("*", "*"): "live"}, False),
+    ("live", {("*", "north"): "off"}, False),
+]
+
+
+@pytest.mark.parametrize(("default", "modes", "off"), ALL_OFF)
+def test_whether_everything_is_off(
+    tmp_path: Path, default: str, modes: dict[tuple[str, str], str], *, off: bool
+) -> None:
+    store = Store(f"sqlite:///{tmp_path}/modes.db")
+    for place, given in modes.items():
+        store.set_mode(*place, given, "")
+    assert ModeBoard(store, Mode(default)).all_off is off
+    store.close()
+
+
 def test_an_override_snoozes_for_that_user_until_time_passes_or_risk_moves(
     pipeline: Pipeline, tmp_path: Path, discharge: dict[str, Any]
 ) -> None:
@@ -250,12 +308,21 @@ def test_outcomes_are_imported_by_hook_or_stay_and_only_for_what_a_card_estimate
         ("card,task,happened", f"{first},readmission_30d,1,1", "more cells"),
         ("card,task,happened", f"{first},readmission_30d,1\n{first.upper()},readmission_30d,0", "contradicts line 2"),
         ("stay,card,task,happened", f"{stay},,readmission_30d,1\n,{first},readmission_30d,0", "contradicts line 2"),
+        ("card,task,happened,Happened", f"{first},readmission_30d,1,0", "happened stands twice"),
+        ("card,task,task,happened", f"{first},readmission_30d,x,1", "task stands twice"),
+        ("hookInstance,card,task,happened", f"{hook},{first},readmission_30d,1", "exactly one of"),
+        ("note,card,task,happened", f'"a\nb",{first},readmission_30d,1\n,{first},readmission_30d,0', "line 4: contra"),
     ]
     for head, row, fault in refused:
         answer = run(f"{head}\n{row}\n")
         assert answer.exit_code == 3, row
         assert fault in answer.output
     assert "2 outcomes kept" in run(f"hookInstance,task,happened\n{hook},readmission_30d,1\n").output
+    for form in (hook.upper(), f"urn:uuid:{hook}", f"{{{hook}}}", hook.replace("-", "")):
+        again = run(f"hook_instance,task,happened,\n{form},readmission_30d,1,\n")
+        assert "0 outcomes kept, 2 known already, 0 corrected" in again.output, form
+    for form in (f"Encounter/{stay}/_history/2", f"https://ehr.example/fhir/Encounter/{stay}"):
+        assert "2 known already" in run(f"stay,task,happened\n{form},readmission_30d,1\n").output, form
     by_stay = run(f"Stay,Task,Happened\nEncounter/{stay},readmission_30d,0\n")
     assert "0 outcomes kept, 0 known already, 2 corrected" in by_stay.output
     assert second in str(app.extensions["riskcards"].store.audit_entries("outcomes")[-1].body)
@@ -316,6 +383,43 @@ def test_an_encounter_that_is_not_there_is_an_error_in_every_hook(
     answer = app.test_client().post(VIEW, json=view)
     assert answer.status_code == 412
     assert "encounterId" in answer.get_data(as_text=True)
+
+
+# name, changes of the context's Encounter, whether its id is in the context, status, words
+UNUSABLE = [
+    ("no subject", {"subject": None}, True, 412, "subject-unprovable"),
+    ("only a display", {"subject": {"display": "Walter"}}, True, 412, "subject-unprovable"),
+    ("no status", {"status": None}, True, 412, "no-status"),
+    ("a status that is none", {"status": ["finished"]}, True, 412, "status-not-understood"),
+    ("no subject, no id asked", {"subject": None}, False, 412, "subject-unprovable"),
+    ("cancelled", {"status": "cancelled"}, True, 200, "[]"),
+    ("planned", {"status": "planned"}, True, 200, "[]"),
+    ("entered in error", {"status": "entered-in-error"}, True, 200, "[]"),
+    ("entered in error, no id asked", {"status": "entered-in-error"}, False, 200, "[]"),
+    ("no period", {"period": None}, True, 200, "no estimate"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", UNUSABLE, ids=[row[0] for row in UNUSABLE])
+def test_an_encounter_that_cannot_be_used_is_no_empty_list(
+    pipeline: Pipeline, tmp_path: Path, row: tuple[Any, ...]
+) -> None:
+    """A chart whose only Encounter proved no subject was answered `[]`, as if there were no risk."""
+    _, changed, asked, status, words = row
+    app, view = make(pipeline, tmp_path), whole_request("diabetic-heart-failure-view")
+    stay = view["context"]["encounterId"]
+    kept = [each["resource"] for each in view["prefetch"]["encounters"]["entry"] if each["resource"]["id"] == stay]
+    for encounter in kept:
+        encounter |= changed
+        for name in [name for name, value in changed.items() if value is None]:
+            del encounter[name]
+    view["prefetch"]["encounters"]["entry"] = [{"resource": each} for each in kept]
+    view["prefetch"]["encounters"]["total"] = len(kept)
+    if not asked:
+        del view["context"]["encounterId"]
+    answer = app.test_client().post(VIEW, json=view)
+    assert answer.status_code == status, answer.get_data(as_text=True)
+    assert words in answer.get_data(as_text=True)
 
 
 def test_a_chart_opened_on_a_clinic_visit_has_no_card_and_is_no_error(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -38,10 +38,22 @@ def test_an_unknown_setting_is_an_error_with_a_suggestion() -> None:
         Settings.from_environment({"RISKCARDS_PUBLIK_URL": "https://x.example"})
 
 
+@pytest.mark.parametrize("name", ["riskcards_mode", "Riskcards_Mode", "RISKCARDS_mode", "RiskCards_MODE"])
+def test_a_variable_in_another_case_is_an_error(name: str) -> None:
+    """It was ignored: with `riskcards_mode=off` the service was live."""
+    with pytest.raises(SettingsError, match="did you mean RISKCARDS_MODE"):
+        Settings.from_environment({name: "off"})
+
+
 # Each was taken once, or is like one that was: the service started and did something else than was meant.
 REFUSED = [
     ("PUBLIC_URL", "ftp://x"), ("PUBLIC_URL", ""), ("PUBLIC_URL", "https://"), ("PUBLIC_URL", "https://u:p@x.example"),
     ("PUBLIC_URL", "https://x.example/?a=b"), ("PUBLIC_URL", "https://x.example:port"),
+    ("PUBLIC_URL", "https://x.example/a/../b"), ("PUBLIC_URL", "https://x..example"), ("PUBLIC_URL", "https://./r"),
+    ("DATABASE_URL", "sqlite://cards.db"), ("DATABASE_URL", "sqlite+pysqlcipher:///cards.db"),
+    ("DATABASE_URL", "postgresql+asyncpg://db.example.org/cards"), ("DATABASE_URL", "sqlite:///a\nb.db"),
+    ("DATABASE_KEY_FILE", "/etc/key\0"), ("CDS_CLIENTS", "clients\n.json"), ("RUN_FOLDER", "/run/\u202eks"),
+    ("DEADLINE_SECONDS", "1e-9"), ("FETCH_SECONDS", "0.001"), ("STORE_SECONDS", "1e-300"), ("STORE_SECONDS", "1e400"),
     ("DATABASE_URL", "/srv/riskcards.db"), ("DATABASE_URL", "mysql://db.example.org/cards"),
     ("READMISSION_THRESHOLD", "high"), ("READMISSION_THRESHOLD", "15"), ("READMISSION_THRESHOLD", "nan"),
     ("MORTALITY_THRESHOLD", "0"), ("MORTALITY_THRESHOLD", "-0.1"), ("MORTALITY_THRESHOLD", "inf"),
@@ -84,6 +96,10 @@ TAKEN = [
     ("PUBLIC_URL", "https://x.example/risk", "public_url", "https://x.example/risk"),
     ("DATABASE_URL", "postgres://u:p@db.example/c", "database_url", "postgres://u:p@db.example/c"),
     ("PILOT_USERS", "Practitioner/17", "pilot_users", ("Practitioner/17",)),
+    ("PUBLIC_URL", "https://[::1]:8080/a", "public_url", "https://[::1]:8080/a"),
+    ("DATABASE_URL", "sqlite:///r.db", "database_url", "sqlite:///r.db"),
+    ("CDS_CLIENTS", "/etc/é clients.json", "cds_clients", "/etc/é clients.json"),
+    ("DEADLINE_SECONDS", "0.1", "deadline_seconds", 0.1),
 ]  # fmt: skip
 
 
@@ -141,7 +157,21 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert settings.fhir_servers == ("https://a", "https://b")
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"nothing": 1}', '{"mode": "off", "mode": "live"}', "\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{",
+        '{"nothing": 1}',
+        '{"mode": "off", "mode": "live"}',
+        "\xff",
+        '{"mode": "off", "MODE": "live"}',
+        '{"mode": "off", "Mode": "off"}',
+        "\xef\xbb\xbf{}",
+        '{"snooze_hours": Infinity}',
+        '{"mode": "off"} x',
+    ],
+)
 def test_an_invalid_file_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "riskcards.json"
     file.write_text(content, "latin-1")
@@ -152,3 +182,10 @@ def test_an_invalid_file_is_named(tmp_path: Path, content: str) -> None:
 def test_a_pilot_without_users_is_allowed_and_warned_of() -> None:
     assert "PILOT_USERS" in Settings(mode="pilot").warnings()[0]
     assert Settings(mode="pilot", pilot_users=("Practitioner/17",)).warnings() == ()
+
+
+@pytest.mark.parametrize("name", ["private_networks", "trusted_proxies"])
+def test_every_address_as_a_network_is_warned_of(name: str) -> None:
+    for network in ("0.0.0.0/0", "::/0"):
+        assert name.upper() in Settings(**{name: (network,)}).warnings()[0]
+    assert Settings(**{name: ("10.0.0.0/8",)}).warnings() == ()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cds_service.hooks import hook_handler
-from cds_service.hooks.hook_handler import Due
+from cds_service.hooks import hook_call
+from cds_service.hooks.hook_call import Due
 from risk_model import Pipeline
 from tests.cds_service.hooks.test_assessment_cache import make
 from tests.contract.conftest import whole_request
@@ -29,7 +29,7 @@ def test_the_deadlines_follow_one_another_and_count_what_is_spent(
     seconds: float, spent: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """65 % of the time for fetching, 85 % until the assessment ends, from when the request came."""
-    monkeypatch.setattr(hook_handler, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    monkeypatch.setattr(hook_call, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     due = Due.of(patient_settings({"RISKCARDS_DEADLINE_SECONDS": str(seconds)}), spent)
     came = 1000.0 - spent
     expected = [came + share * seconds for share in (0.65, 0.85, 1.0)]

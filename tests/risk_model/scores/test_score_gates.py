@@ -12,6 +12,7 @@ from fhir_mapping.terminology.diagnosis_tables import Scheme, scheme_groups
 from risk_model.core.values import ScoreResult
 from risk_model.scores import (
     charlson,
+    comparators,
     compare_with_score,
     elixhauser,
     hospital_score,
@@ -21,6 +22,7 @@ from risk_model.scores import (
     qsofa,
     saps2,
     sofa,
+    why_no_score,
 )
 from risk_model.scores.comorbidity import extremes
 from risk_model.scores.critical_care import daily_urine, lowest_mean_pressure, oxygenation, saps_mortality
@@ -49,6 +51,49 @@ def test_the_youngest_patient_of_each_score(name: str) -> None:
     for birth, given in ((f"{AT.year - FROM[name]}-05-03", True), (f"{AT.year - FROM[name]}-05-04", False)):
         asked = record(stay(2, **ICU), patient=PATIENT | {"birthDate": birth})
         assert (FUNCTIONS[name](asked) is not None) is given, birth
+
+
+READMISSION, MORTALITY = "readmission_30d", "in_hospital_mortality"
+# birth date, stay, task, what the sentence says; "" where there is a score
+WITHOUT_SCORE = [
+    (None, True, READMISSION, "age is not known"),
+    (None, True, MORTALITY, "age is not known"),
+    (None, False, READMISSION, "age is not known"),
+    (f"{AT.year - 10}", True, READMISSION, "of 18 years and over"),
+    (f"{AT.year - 17}-01", True, READMISSION, "of 18 years and over"),
+    (f"{AT.year - 17}-01", True, MORTALITY, ""),
+    (f"{AT.year - 15}-01", True, MORTALITY, "of 16 years and over"),
+    (f"{AT.year - 78}", False, READMISSION, "need an inpatient stay"),
+    (f"{AT.year - 78}", False, MORTALITY, ""),
+    (f"{AT.year - 78}", True, READMISSION, ""),
+    (f"{AT.year - 78}", True, "sepsis", "for this question"),
+]
+
+
+@pytest.mark.parametrize(("birth", "stays", "task", "says"), WITHOUT_SCORE)
+def test_why_there_is_no_score_is_said_truly(birth: str | None, stays: bool, task: str, says: str) -> None:
+    """A man of 78 read that the scores were for adults whose age is known."""
+    aged = PATIENT | {"birthDate": birth} if birth else {k: v for k, v in PATIENT.items() if k != "birthDate"}
+    asked = record(*([stay(2)] if stays else []), patient=aged)
+    assert bool(comparators(asked, task)) is not bool(says)
+    if says:
+        assert says in why_no_score(asked, task)
+
+
+@pytest.mark.parametrize(
+    ("age", "task", "says"),
+    [
+        (30, READMISSION, "pregnancy"),
+        (17, MORTALITY, "pregnancy"),
+        (17, READMISSION, "of 18 years"),
+        (30, MORTALITY, ""),
+    ],
+)
+def test_pregnancy_is_why_there_is_no_score(age: int, task: str, says: str) -> None:
+    asked = record(stay(2), condition("O24.4"), patient=PATIENT | {"birthDate": f"{AT.year - age}-01"})
+    assert bool(comparators(asked, task)) is not bool(says)
+    if says:
+        assert says in why_no_score(asked, task)
 
 
 @pytest.mark.parametrize("name", ["LACE", "HOSPITAL", "SOFA", "SAPS II"])
