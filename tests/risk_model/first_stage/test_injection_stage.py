@@ -16,7 +16,6 @@ from risk_model.core.tasks import IN_HOSPITAL_MORTALITY
 from risk_model.first_stage.language_stage import AskedModel
 from risk_model.first_stage.note_stage import FILE
 from risk_model.first_stage.patient_opinions import ImmediateOpinions, asked_windows
-from risk_model.llm.local_model import LocalLanguageModel
 from risk_model.models.note_bounds import NOTE_BOUND
 from risk_model.prompts.note_prompt import harmless
 from risk_model.prompts.opinion import Opinion, Opinions
@@ -128,13 +127,17 @@ def test_an_attack_cannot_leave_its_place_in_the_question(case: Case) -> None:
         assert not any(mark in f"{system}{user}" for mark in ("<|", "[INST]", "\u202e"))
 
 
+@pytest.mark.parametrize(
+    ("model", "case"),
+    [("smollm2", CASES[0]), *(("llama", case) for case in CASES)],
+    ids=lambda given: given if isinstance(given, str) else given.kind,
+)
 def test_a_real_model_under_attack_moves_no_level(
-    believing: RiskModel, rules: RuleNoteReader, smollm2: LocalLanguageModel
+    believing: RiskModel, rules: RuleNoteReader, request: pytest.FixtureRequest, model: str, case: Case
 ) -> None:
-    notes = [note(BASE + CASES[0].text)]
-    attacked = believing.estimate(
-        icu(), rules.read(notes), (), ImmediateOpinions(smollm2, believing.question).read(notes)
-    )
+    notes = [note(BASE + case.text)]
+    opinions = ImmediateOpinions(request.getfixturevalue(model), believing.question).read(notes)
+    attacked = believing.estimate(icu(), rules.read(notes), (), opinions)
     assert attacked.voice is not None
     assert not attacked.voice.failed
     assert np.isfinite(attacked.inputs[believing.names.index("stage1.logit")])

@@ -12,7 +12,8 @@ import pytest
 from risk_model.core.errors import AnswerError, LanguageModelError
 from risk_model.first_stage.patient_opinions import asked_about
 from risk_model.first_stage.rationale import combined_reasons
-from risk_model.llm.batching import Levels, opinions
+from risk_model.llm.batching import opinions
+from risk_model.llm.levels import Levels
 from risk_model.llm.local_model import LocalLanguageModel
 from risk_model.llm.remote_model import RemoteLanguageModel
 from risk_model.prompts.answers import MAX_RATIONALE, RISK_LEVELS
