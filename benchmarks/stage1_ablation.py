@@ -2,6 +2,7 @@
 
     python -m benchmarks.stage1_ablation [--stays N] --out benchmarks/results/stage1_ablation.json
     python -m benchmarks.stage1_ablation --stays 800 --reader smollm2@bfloat16 [--tune 480] --out ...
+    python -m benchmarks.stage1_ablation --stays 400 --reader FILE.gguf --threads 2 --out ...
 
 Stays, notes, styles and outcomes are those of `notes_fusion`: what moved into notes is not in the structured record.
 Stage 1 is a logistic regression over what the notes say (`language.note_reasoner.NoteReasoner`), fitted anew for every
@@ -56,7 +57,7 @@ from risk_model.first_stage.rationale import (
     Rows,
 )
 from risk_model.first_stage.training_rows import TrainingRows
-from risk_model.llm import LocalLanguageModel, ReaderName
+from risk_model.llm import ReaderName, language_model
 from risk_model.llm_tuning import learned_from
 from risk_model.prompts.answers import RISK_LEVELS
 from risk_model.prompts.opinion import Opinions
@@ -142,9 +143,9 @@ def arms_with(opinions: Sequence[Opinions], stays: Sequence[FusionStay], y: Floa
     }
 
 
-def asked(reader: str, stays: Sequence[FusionStay], kept: Path) -> list[Opinions]:
+def asked(reader: str, stays: Sequence[FusionStay], kept: Path, threads: int | None = None) -> list[Opinions]:
     """What a language model thinks of each stay's notes; outcomes are not at hand."""
-    model = LocalLanguageModel(**local_options(reader))
+    model = language_model(ReaderName.of(reader), threads=threads)
     begun = perf_counter()
 
     def report(done: int, every: int) -> None:
@@ -153,12 +154,6 @@ def asked(reader: str, stays: Sequence[FusionStay], kept: Path) -> list[Opinions
         say(f"{perf_counter() - begun:.0f} s: {done} of {every} windows answered")
 
     return ask_about_patients(model, [stay.windows[:1] for stay in stays], IN_HOSPITAL_MORTALITY, kept, report)
-
-
-def local_options(reader: str) -> dict[str, Any]:
-    """A reader's name as options of a local model. Raises ReaderNameError for one that is none."""
-    name = ReaderName.of(reader).whole()
-    return {"model": name.model, "adapter": name.adapter, "precision": name.precision}
 
 
 def alone(opinions: Sequence[Opinions], ids: Sequence[str], y: Floats) -> dict[str, Any]:
@@ -215,6 +210,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=readme.ROOT / "out" / "notes_fusion", help="vectors made once")
     parser.add_argument("--reader", help="a language model as the first stage: smollm2, FOLDER+ADAPTER@bfloat16")
+    parser.add_argument("--threads", type=int, help="of llama.cpp, for a GGUF file  [default: one for each core]")
     parser.add_argument("--tune", type=int, help="tune it first, on so many windows of stays after those evaluated")
     parser.add_argument("--minutes", type=float, default=1e9, help="end tuning early, with the best adapter so far")
     options = parser.parse_args()
@@ -243,7 +239,8 @@ def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Float
         fitting = {key: manifest[key] for key in ("data", "settings", "metrics")} | {
             key: value for key, value in manifest["outcome_tuning"].items() if key != "patients"
         }
-    opinions = asked(reader, stays, options.cache / f"opinions-{sha256(reader.encode()).hexdigest()[:12]}.jsonl")
+    kept = options.cache / f"opinions-{sha256(reader.encode()).hexdigest()[:12]}.jsonl"
+    opinions = asked(reader, stays, kept, options.threads)
     return {
         "stays": len(stays),
         "outcomes": int(y.sum()),

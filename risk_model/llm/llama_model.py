@@ -51,7 +51,7 @@ class LlamaLanguageModel:
         self._weights = folder / file
         header = GgufHeader.of(self._weights)
         self._control, self._marks = header.control, marks_of(header.marks)
-        self._server = LlamaServer(self._weights, threads=threads, context=min(CONTEXT, header.context))
+        self.server = LlamaServer(self._weights, threads=threads, context=min(CONTEXT, header.context))
         self.name = str(model)
         self._fingerprint = ""
         self._frame_tokens = lru_cache(maxsize=64)(self._tokenized_frame)
@@ -156,4 +156,4 @@ class LlamaLanguageModel:
         return list(self._post("/tokenize", asked)["tokens"])
 
     def _post(self, path: str, body: Mapping[str, Any], deadline: float | None = None) -> dict[str, Any]:
-        return self._server.post(path, body, deadline)
+        return self.server.post(path, body, deadline)

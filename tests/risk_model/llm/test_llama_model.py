@@ -71,14 +71,14 @@ def test_a_level_has_log_odds_and_a_reason_of_the_note(llama: LlamaLanguageModel
 def test_the_beginning_that_prompts_share_is_read_once(
     llama: LlamaLanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, asked = [], llama._server.post
+    seen, asked = [], llama.server.post
 
     def post(path: str, body: dict[str, object], deadline: float | None) -> dict[str, object]:
         said = asked(path, body, deadline)
         seen.append(said.get("timings"))
         return said
 
-    monkeypatch.setattr(llama._server, "post", post)
+    monkeypatch.setattr(llama.server, "post", post)
     for passage in ("Creatinine and death.", "Creatinine and stroke."):
         llama.answer(Prompt(next(windows(note())), (passage,)), max_tokens=1)
     timings = seen[-1]
@@ -131,9 +131,9 @@ def test_a_prompt_that_is_too_long_is_an_error_without_its_words(
 
 
 def test_only_this_user_reaches_it_and_no_port_listens(llama: LlamaLanguageModel) -> None:
-    folder = llama._server.socket.parent
+    folder = llama.server.socket.parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert llama._server._server.listening_address == f"unix://{folder / 'llama.sock'}"
+    assert llama.server._server.listening_address == f"unix://{folder / 'llama.sock'}"
 
 
 def test_names_of_gguf_files_go_to_llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
