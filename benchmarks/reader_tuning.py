@@ -1,7 +1,7 @@
 """A small language model before and after tuning, against the rules, on notes in unseen writing styles.
 
     python -m benchmarks.reader_tuning --out benchmarks/results/reader_tuning.json [--train 120] [--test 24] [--quick]
-    python -m benchmarks.reader_tuning --model FILE.gguf --threads 2 --out benchmarks/results/reader_untuned_1_5b.json
+    python -m benchmarks.reader_tuning --model FILE.gguf --threads 2 --out benchmarks/results/reader_untuned_qwen.json
 
 Examples are written from drawn records in twelve styles; tuning sees 7, 2 decide when it stops, 3 are evaluated.
 Every reader is measured by the same field-level metric on the same windows. A GGUF file is run by llama.cpp and not

@@ -23,7 +23,9 @@ from risk_model.llm.levels import Levels
 from risk_model.llm.llama_server import LlamaServer, llama_package
 from risk_model.llm.role_markers import check_no_role_token, framed, marks_of, place_holders, without_marks
 from risk_model.llm.weights import find_weights
-from risk_model.prompts.note_prompt import Message
+from risk_model.prompts.compact_format import expanded
+from risk_model.prompts.example_prompt import VERSION, ExamplePrompt
+from risk_model.prompts.note_prompt import Message, Prompt
 from risk_model.prompts.opinion import Opinion, weighed
 from risk_model.prompts.risk_prompt import MOST_TOKENS, RiskPrompt
 
@@ -60,9 +62,10 @@ class LlamaLanguageModel:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the file; another one than where transformers runs it, for the numbers differ a little."""
+        """sha256 over the file and how it is asked; another one than where transformers runs it, for the numbers differ
+        a little."""
         if not self._fingerprint:
-            self._fingerprint = hashlib.sha256(f"llama.cpp {sha256_of(self._weights)}".encode()).hexdigest()
+            self._fingerprint = hashlib.sha256(f"llama.cpp {VERSION} {sha256_of(self._weights)}".encode()).hexdigest()
         return self._fingerprint
 
     def answer(self, prompt: ModelPrompt, *, max_tokens: int = MAX_TOKENS, deadline: float | None = None) -> str:
@@ -70,7 +73,11 @@ class LlamaLanguageModel:
 
         Raises LanguageModelError past the deadline, or where the prompt is longer than the context.
         """
-        return self._decoded(self.tokens(prompt.messages), prompt.grammar, max_tokens, deadline)
+        if not isinstance(prompt, Prompt):
+            return self._decoded(self.tokens(prompt.messages), prompt.grammar, max_tokens, deadline)
+        # A GGUF file is a model as it came: it has not learned our answers, and is shown some.
+        asked = ExamplePrompt(prompt)
+        return expanded(self._decoded(self.tokens(asked.messages), asked.grammar, max_tokens, deadline))
 
     def opinions(
         self, prompts: Sequence[RiskPrompt], *, reasons: bool = True, deadline: float | None = None

@@ -37,10 +37,12 @@ def test_it_answers_in_the_schema_with_the_notes_own_words(llama: LlamaLanguageM
     prompt = Prompt(next(windows(note())), ("Creatinine and death.",))
     said = llama.answer(prompt, max_tokens=300)
     answer = ReaderAnswer.from_text(complete_json(said))
+    assert answer.findings
     assert all(finding.quote in TEXT for finding in answer.findings)
     assert all(value.quote in TEXT and f"{value.value:g}" in TEXT for value in answer.values)
     assert said == llama.answer(prompt, max_tokens=300)
-    assert said.startswith(llama.answer(prompt, max_tokens=20))
+    cut = ReaderAnswer.from_text(llama.answer(prompt, max_tokens=60))
+    assert answer.findings[: len(cut.findings)] == cut.findings
 
 
 def test_its_log_odds_are_those_of_the_same_weights_in_transformers(tmp_path: Path) -> None:
