@@ -2,7 +2,7 @@
 
     python -m benchmarks.stage1_ablation [--stays N] --out benchmarks/results/stage1_ablation.json
     python -m benchmarks.stage1_ablation --stays 800 --reader smollm2@bfloat16 [--tune 480] --out ...
-    python -m benchmarks.stage1_ablation --stays 400 --reader FILE.gguf --threads 2 --out ...
+    python -m benchmarks.stage1_ablation --stays 400 --reader FILE.gguf --threads 2 [--evidence] [--windows 4] --out ...
 
 Stays, notes, styles and outcomes are those of `notes_fusion`: what moved into notes is not in the structured record.
 Stage 1 is a logistic regression over what the notes say (`language.note_reasoner.NoteReasoner`), fitted anew for every
@@ -10,8 +10,9 @@ fold; its reasons are the statements that weigh most, embedded. Arms are evaluat
 One arm breaks the rule on purpose: its stage 1 answers for patients it learned from.
 
 With `--reader` a language model is the first stage beside that one, on the same stays. For a level of risk and a reason
-it is asked about the first of the windows that it would be asked about in service (`asked_windows`):
-the newest notes, as many as fit. With `--tune N` it is tuned first, on N windows of later stays
+it is asked about the first of the windows that it would be asked about in service (`asked_windows`), or the first
+`--windows`: the newest notes, as many as fit; with `--evidence` the patient's problems and literature about them stand
+beside each. With `--tune N` it is tuned first, on N windows of later stays
 (`stage1_tuning`). A run that was stopped goes on.
 """
 
@@ -39,6 +40,7 @@ from benchmarks.notes_fusion import FusionStay, prepared, recovered
 from benchmarks.outcome import say
 from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from benchmarks.stage1_tuning import tuned
+from knowledge_index import KnowledgeIndex
 from risk_model import IN_HOSPITAL_MORTALITY
 from risk_model.evaluation import measure
 from risk_model.evaluation.metrics import SCORE_METRICS, auroc
@@ -46,6 +48,7 @@ from risk_model.first_stage import ask_about_patients
 from risk_model.first_stage.fusion import Block, Learned, VectorBlock, fit_head
 from risk_model.first_stage.note_reasoner import NoteReasoner, labels_of
 from risk_model.first_stage.patient_opinions import put_together
+from risk_model.first_stage.prompt_knowledge import with_knowledge
 from risk_model.first_stage.rationale import (
     Embed,
     Fitted,
@@ -60,6 +63,7 @@ from risk_model.first_stage.training_rows import TrainingRows
 from risk_model.llm import ReaderName, language_model
 from risk_model.llm_tuning import learned_from
 from risk_model.prompts.answers import RISK_LEVELS
+from risk_model.prompts.note_prompt import Window
 from risk_model.prompts.opinion import Opinions
 from risk_model.training.gradient_boosting import PARAMETERS, held_out_margins
 
@@ -143,17 +147,28 @@ def arms_with(opinions: Sequence[Opinions], stays: Sequence[FusionStay], y: Floa
     }
 
 
-def asked(reader: str, stays: Sequence[FusionStay], kept: Path, threads: int | None = None) -> list[Opinions]:
-    """What a language model thinks of each stay's notes; outcomes are not at hand."""
+def asked(
+    reader: str, patients: Sequence[Sequence[Window]], kept: Path, threads: int | None = None
+) -> tuple[list[Opinions], float]:
+    """What a language model thinks of each stay's notes, and the seconds of this run; outcomes are not at hand."""
     model = language_model(ReaderName.of(reader), threads=threads)
     begun = perf_counter()
 
     def report(done: int, every: int) -> None:
-        if done % 100 and done < every:
+        if done % 10 and done < every:
             return
         say(f"{perf_counter() - begun:.0f} s: {done} of {every} windows answered")
 
-    return ask_about_patients(model, [stay.windows[:1] for stay in stays], IN_HOSPITAL_MORTALITY, kept, report)
+    return ask_about_patients(model, patients, IN_HOSPITAL_MORTALITY, kept, report), perf_counter() - begun
+
+
+def shown(stays: Sequence[FusionStay], most: int, evidence: bool) -> list[tuple[Window, ...]]:
+    """The windows of each stay that the model is asked about, with `evidence` what is known beside each."""
+    first = [tuple(stay.windows[:most]) for stay in stays]
+    if not evidence:
+        return first
+    index = KnowledgeIndex.open_starter()
+    return [with_knowledge(windows, index, IN_HOSPITAL_MORTALITY) for windows in first]
 
 
 def alone(opinions: Sequence[Opinions], ids: Sequence[str], y: Floats) -> dict[str, Any]:
@@ -210,6 +225,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=readme.ROOT / "out" / "notes_fusion", help="vectors made once")
     parser.add_argument("--reader", help="a language model as the first stage: smollm2, FOLDER+ADAPTER@bfloat16")
+    parser.add_argument("--windows", type=int, default=1, help="of a stay, that the language model is asked about")
+    parser.add_argument("--evidence", action="store_true", help="show it problems and literature beside each window")
     parser.add_argument("--threads", type=int, help="of llama.cpp, for a GGUF file  [default: one for each core]")
     parser.add_argument("--tune", type=int, help="tune it first, on so many windows of stays after those evaluated")
     parser.add_argument("--minutes", type=float, default=1e9, help="end tuning early, with the best adapter so far")
@@ -240,12 +257,17 @@ def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Float
             key: value for key, value in manifest["outcome_tuning"].items() if key != "patients"
         }
     kept = options.cache / f"opinions-{sha256(reader.encode()).hexdigest()[:12]}.jsonl"
-    opinions = asked(reader, stays, kept, options.threads)
+    patients = shown(stays, options.windows, options.evidence)
+    opinions, seconds = asked(reader, patients, kept, options.threads)
     return {
         "stays": len(stays),
         "outcomes": int(y.sum()),
         "stage_1": f"{options.reader}: a level of risk and a reason for the newest notes of a stay, as many as fit",
         "tuned_on": fitting,
+        "windows_of_a_stay": options.windows,
+        "evidence": options.evidence,
+        "seconds_of_the_last_run": round(seconds),
+        "load_at_the_end": os.getloadavg()[0],
         "alone": alone(opinions, ids, y),
         **run(stays, y, arms_with(opinions, stays, y, options.cache), shares=False),
     }

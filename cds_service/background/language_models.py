@@ -103,7 +103,8 @@ def asked_at_once(settings: Settings, opened: OpenedModels) -> OpinionSourceFact
 
     def listen(model: RiskModel) -> ImmediateOpinions:
         name = stage1_name(settings, model)
-        return ImmediateOpinions(opened(name), model.question, opened.servers.seconds)
+        evidence = model.asks is not None and model.asks.evidence
+        return ImmediateOpinions(opened(name), model.question, opened.servers.seconds, evidence=evidence)
 
     return listen
 

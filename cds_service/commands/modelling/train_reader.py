@@ -41,6 +41,10 @@ GENERATED = "generated"
     "--share", default=0.5, show_default=True, type=click.FloatRange(0, 1, min_open=True),
     help="With --cohort: the share of patients to use, by hash; the others are left to train a model with it.",
 )  # fmt: skip
+@click.option(
+    "--evidence/--no-evidence", default=True, show_default=True,
+    help="With --cohort: show it the patient's problems and literature about them, as `train --stage1` does.",
+)  # fmt: skip
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The adapter's folder.")
 @click.option("--resume", is_flag=True, help="Resume interrupted training, with the same options.")
 @click.option(
@@ -188,8 +192,9 @@ def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowExamples
     if labelled.task != task:
         raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")
     rules = RuleNoteReader(index, embed=False)
+    shown = labelled.asked.question if chosen["evidence"] else None
     rows = (
-        labelled_notes((row.person, row.subject_id), by(record).notes(), row.label, rules)
+        labelled_notes((row.person, row.subject_id), by(record).notes(), row.label, rules, shown)
         for split in TRAINING
         for row, record in labelled.records(split)
         if place_of(row.person, "taught") < chosen["share"]

@@ -203,7 +203,7 @@ def test_what_is_no_model_is_said(tmp_path: Path) -> None:
         LlamaLanguageModel(tmp_path / "nowhere.gguf")
 
 
-def test_a_file_whose_weights_are_cut_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_with_cut_weights_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for package in ("xllamacpp", "gguf"):
         pytest.importorskip(package, reason=NEEDS)
     whole = save_tiny_gguf(tmp_path / "whole.gguf").read_bytes()
