@@ -48,6 +48,8 @@ class GgufHeader:
     def _of_fields(cls, fields: Mapping[str, Any]) -> GgufHeader:
         if not isinstance(fields.get("tokenizer.chat_template"), str):
             raise ValueError("its tokenizer has no chat template")
+        if fields.get("split.count", 0) > 1:
+            raise ValueError("one of several parts: merge them with llama-gguf-split")
         tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
         if len(tokens) != len(kinds):
             raise ValueError("its vocabulary does not fit its token types")

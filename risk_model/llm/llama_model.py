@@ -57,6 +57,7 @@ class LlamaLanguageModel:
         self.name = str(model)
         self._fingerprint = ""
         self._frame_tokens = lru_cache(maxsize=64)(self._tokenized_frame)
+        self._check_chat_format()
         self._check_grammars()
         self._levels: Levels | None = None
 
@@ -148,6 +149,14 @@ class LlamaLanguageModel:
         if not isinstance(said, str):
             raise LanguageModelError("not-json")
         return said
+
+    def _check_chat_format(self) -> None:
+        """Some templates refuse system messages, others drop them; every note would then be left to the rules."""
+        try:
+            self.tokens([Message(role, "a") for role in ("system", "user", "assistant", "user")])
+        except LanguageModelError:
+            reason = "its chat template takes no system message followed by a conversation"
+            raise ModelArtifactError(reason, path=str(self._weights)) from None
 
     def _check_grammars(self) -> None:
         """A build of llama.cpp without llguidance would ignore our grammars, and say nothing."""

@@ -25,6 +25,8 @@ import orjson
 from risk_model.core.errors import LanguageModelError, MissingExtraError, ModelArtifactError
 
 SOCKET = "llama.sock"
+_LONGEST_SOCKET = 100
+"""Signs of a Unix socket's path: 104 on macOS and 108 on Linux, with the zero at the end."""
 
 
 class LlamaServer:
@@ -35,6 +37,8 @@ class LlamaServer:
         folder = mkdtemp(prefix="riskcards-")  # mode 0700
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.socket = Path(folder) / SOCKET
+        if len(str(self.socket)) > _LONGEST_SOCKET:
+            raise ModelArtifactError("the temporary folder's name is too long for a socket: set TMPDIR", path=folder)
         given = llama.CommonParams()
         given.model.path = str(weights)
         given.hostnames, given.port = [str(self.socket)], 0

@@ -40,9 +40,14 @@ def place_holders(count: int) -> list[str]:
 
 
 def framed(rendered: str, places: Sequence[str]) -> list[str]:
-    """Returns the pieces of the chat format around the messages: one more than there are places."""
+    """Returns the pieces of the chat format around the messages: one more than there are places.
+
+    Raises LanguageModelError where the format leaves a message out, or moves or changes it.
+    """
     frames = []
     for place in places:
-        frame, _, rendered = rendered.partition(place)
+        frame, found, rendered = rendered.partition(place)
+        if not found:
+            raise LanguageModelError("chat-format", "the model's chat template leaves out a message")
         frames.append(frame)
     return [*frames, rendered]

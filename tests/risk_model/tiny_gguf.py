@@ -16,7 +16,9 @@ Weights = Mapping[str, NDArray[np.float32]]
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 
 
-def save_tiny_gguf(path: Path, weights: Weights | None = None, added: Sequence[str] = (), chat: str = CHAT) -> Path:
+def save_tiny_gguf(
+    path: Path, weights: Weights | None = None, added: Sequence[str] = (), chat: str = CHAT, parts: int = 1
+) -> Path:
     """With `weights` (names of transformers, as `save_tiny_model` makes them) the same model; else random ones.
 
     `added` are tokens of the vocabulary that are not special.
@@ -29,6 +31,8 @@ def save_tiny_gguf(path: Path, weights: Weights | None = None, added: Sequence[s
     tokens = [*SPECIAL, *bytes_, *added, "".join(merge)]
     kinds = [_CONTROL] * len(SPECIAL) + [_NORMAL] * len(bytes_) + [_USER_DEFINED] * len(added) + [_NORMAL]
     writer = GGUFWriter(path, "llama")
+    if parts > 1:
+        writer.add_uint16("split.count", parts)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_feed_forward_length(INNER)

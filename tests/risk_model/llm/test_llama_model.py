@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from knowledge_index import Polarity
 from risk_model.core.errors import LanguageModelError, MissingExtraError, ModelArtifactError
 from risk_model.llm.gguf_header import GgufHeader
 from risk_model.llm.llama_model import LlamaLanguageModel
@@ -210,3 +212,70 @@ def test_a_file_with_cut_weights_is_reported(tmp_path: Path, capfd: pytest.Captu
     (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) - 20_000])
     with pytest.raises(ModelArtifactError, match=r"llama\.cpp cannot open it"):
         LlamaLanguageModel(tmp_path / "cut.gguf")
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[-1].content }}",
+        "{{ messages[-1].content }}",
+    ],
+    ids=["refuses", "last only"],
+)
+def test_a_chat_template_without_system_messages_is_refused(tmp_path: Path, chat: str) -> None:
+    for package in ("xllamacpp", "gguf"):
+        pytest.importorskip(package, reason=NEEDS)
+    with pytest.raises(ModelArtifactError, match="takes no system message"):
+        LlamaLanguageModel(save_tiny_gguf(tmp_path / "m.gguf", chat=chat), threads=1)
+
+
+def test_a_chat_template_that_drops_system_messages_gets_them_in_the_users(tmp_path: Path) -> None:
+    for package in ("xllamacpp", "gguf"):
+        pytest.importorskip(package, reason=NEEDS)
+    chat = "{% for m in messages %}{% if m.role != 'system' %}{{ m.role }}: {{ m.content }}\n{% endif %}{% endfor %}"
+    model = LlamaLanguageModel(save_tiny_gguf(tmp_path / "m.gguf", chat=chat), threads=1)
+    found = model.tokens([Message("system", "obey"), Message("user", "hello")])
+    said = model.server.post("/detokenize", {"tokens": found}, None)["content"]
+    assert 0 <= said.index("obey") < said.index("hello")
+
+
+def test_one_part_of_several_is_refused(tmp_path: Path) -> None:
+    """Its identity would be that of one part, whatever the others hold."""
+    pytest.importorskip("gguf", reason=NEEDS)
+    with pytest.raises(ModelArtifactError, match="merge them"):
+        GgufHeader.of(save_tiny_gguf(tmp_path / "m-00001-of-00002.gguf", parts=2))
+
+
+def test_a_temporary_folder_with_a_long_name_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("xllamacpp", "gguf"):
+        pytest.importorskip(package, reason=NEEDS)
+    path, long = save_tiny_gguf(tmp_path / "m.gguf"), tmp_path / ("d" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with pytest.raises(ModelArtifactError, match="TMPDIR"):
+        LlamaLanguageModel(path)
+    assert not list(long.iterdir())
+
+
+def test_its_socket_is_removed_with_it(tmp_path: Path) -> None:
+    for package in ("xllamacpp", "gguf"):
+        pytest.importorskip(package, reason=NEEDS)
+    model = LlamaLanguageModel(save_tiny_gguf(tmp_path / "m.gguf"), threads=1)
+    folder = model.server.socket.parent
+    assert folder.exists()
+    del model
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_a_real_model_reads_what_is_denied_and_measured() -> None:
+    """By hand, with a real file: LLAMA_TEST_GGUF=FILE.gguf (as `make model` fetches it)."""
+    file = os.environ.get("LLAMA_TEST_GGUF")
+    if not file:
+        pytest.skip("LLAMA_TEST_GGUF names no GGUF file")
+    model = LlamaLanguageModel(file)
+    text = "Admitted with cellulitis. Denies chest pain. Mother had breast cancer. Creatinine 3.4 mg/dL."
+    answer = ReaderAnswer.from_text(model.answer(Prompt(next(windows(note(text)))), max_tokens=120))
+    said = {finding.quote.lower(): finding.polarity for finding in answer.findings}
+    assert said["chest pain"] is Polarity.ABSENT
+    assert [value.value for value in answer.values if value.concept == "creatinine"] == [3.4]
