@@ -38,6 +38,7 @@ from benchmarks.measuring import Remembering, write
 from benchmarks.note_writing import writing_style_of
 from benchmarks.notes_fusion import FusionStay, prepared, recovered
 from benchmarks.outcome import say
+from benchmarks.reduced_reasons import ReducedReasons
 from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from benchmarks.stage1_tuning import tuned
 from knowledge_index import KnowledgeIndex
@@ -130,12 +131,22 @@ def arms(stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, Arm]:
     }
 
 
+HEADS: Mapping[str, tuple[str, bool]] = {
+    "xgboost": ("xgboost", False),
+    "xgboost, class weights": ("xgboost", True),
+    "balanced random forest": ("balanced-random-forest", False),
+}
+"""Heads of stage 2: the learner, and whether rows with the outcome weigh as much together as those without."""
+
+
 def arms_with(opinions: Sequence[Opinions], stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, Arm]:
     """The arms of a language model as the first stage, beside those of the cheap one on the same stays."""
     known = arms(stays, y, cache)
     structured = known["structured"][0]
     encoder = Remembering(cache)
-    both = ReasonBlock(Frozen(put_together(opinions)), PhraseVectors(encoder.encode, encoder.dimensions))
+    embed, said = PhraseVectors(encoder.encode, encoder.dimensions), Frozen(put_together(opinions))
+    both, reduced = ReasonBlock(said, embed), ReducedReasons(said, embed)
+    notes = known["structured, notes"][0]
     return {
         "structured": known["structured"],
         "structured, estimate": known["structured, estimate"],
@@ -143,6 +154,9 @@ def arms_with(opinions: Sequence[Opinions], stays: Sequence[FusionStay], y: Floa
         "structured, estimate by the language model": (structured, (replace(both, rationale=False),)),
         "structured, rationale by the language model": (structured, (replace(both, estimate=False),)),
         "structured, estimate and rationale by the language model": (structured, (both,)),
+        "structured, estimate and reduced rationale by the language model": (structured, (reduced,)),
+        "structured, notes": known["structured, notes"],
+        "structured, notes, estimate and reduced rationale by the language model": (notes, (reduced,)),
         "oracle": known["oracle"],
     }
 
@@ -193,15 +207,21 @@ def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
     return with_interval(float(value[0]), draws[:, 0])
 
 
-def run(stays: Sequence[FusionStay], y: Floats, chosen: Mapping[str, Arm], shares: bool = True) -> dict[str, Any]:
+def run(
+    stays: Sequence[FusionStay], y: Floats, chosen: Mapping[str, Arm], shares: bool = True, head: str = "xgboost"
+) -> dict[str, Any]:
     """Every arm out of fold, style by style, and what it gains over the one it builds on."""
+    learner, weighted = HEADS[head]
+    parameters = dict(PARAMETERS[IN_HOSPITAL_MORTALITY])
+    if weighted:
+        parameters["scale_pos_weight"] = float((1 - y).sum() / y.sum())
     styles = np.array([writing_style_of(stay.id) for stay in stays])
     ids = [stay.id for stay in stays]
     margins: dict[str, Floats] = {}
     for name, (cohort, also) in chosen.items():
         say(f"{perf_counter():.0f} s: {name}")
         with threadpool_limits(1):
-            margins[name] = held_out_margins(cohort, styles, PARAMETERS[IN_HOSPITAL_MORTALITY], also=also)
+            margins[name] = held_out_margins(cohort, styles, parameters, also=also, learner=learner)
     say("bootstrapping")
     steps = [name for name in chosen if ", " in name]
     return {
@@ -225,6 +245,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=readme.ROOT / "out" / "notes_fusion", help="vectors made once")
     parser.add_argument("--reader", help="a language model as the first stage: smollm2, FOLDER+ADAPTER@bfloat16")
+    parser.add_argument("--heads", nargs="+", choices=list(HEADS), default=["xgboost"], help="of stage 2")
     parser.add_argument("--windows", type=int, default=1, help="of a stay, that the language model is asked about")
     parser.add_argument("--evidence", action="store_true", help="show it problems and literature beside each window")
     parser.add_argument("--threads", type=int, help="of llama.cpp, for a GGUF file  [default: one for each core]")
@@ -259,6 +280,8 @@ def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Float
     kept = options.cache / f"opinions-{sha256(reader.encode()).hexdigest()[:12]}.jsonl"
     patients = shown(stays, options.windows, options.evidence)
     opinions, seconds = asked(reader, patients, kept, options.threads)
+    chosen = arms_with(opinions, stays, y, options.cache)
+    first, *others = options.heads
     return {
         "stays": len(stays),
         "outcomes": int(y.sum()),
@@ -269,7 +292,9 @@ def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Float
         "seconds_of_the_last_run": round(seconds),
         "load_at_the_end": os.getloadavg()[0],
         "alone": alone(opinions, ids, y),
-        **run(stays, y, arms_with(opinions, stays, y, options.cache), shares=False),
+        "head": first,
+        **run(stays, y, chosen, shares=False, head=first),
+        "other_heads": {head: run(stays, y, chosen, shares=False, head=head) for head in others},
     }
 
 
