@@ -25,7 +25,8 @@ class Knowledge:
     @property
     def lines(self) -> tuple[str, ...]:
         """As a prompt shows it; nothing without knowledge."""
-        problems = (f"Problems: {', '.join(self.problems)}.",) if self.problems else ()
+        # Names hold commas: "Shock, Septic".
+        problems = (f"Problems: {'; '.join(self.problems)}.",) if self.problems else ()
         evidence = (f"[{number}] {line}" for number, line in enumerate(self.evidence, 1))
         return (*problems, *(("Literature:", *evidence) if self.evidence else ()))
 
