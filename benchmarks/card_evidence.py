@@ -36,7 +36,7 @@ from knowledge_index.indexing import starter_articles
 from knowledge_index.vocabulary import OUTCOMES, factor_of_heading, factors
 from risk_model import Assessment, Pipeline
 from risk_model.features import concept_of
-from risk_model.pipeline.literature_factors import factor_of
+from risk_model.notes.literature import factor_of
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "card_evidence.json"

@@ -2,12 +2,14 @@
 
     python -m benchmarks.reader_speed [--model NAME] [--windows 4] [--out benchmarks/results/reader_speed.json]
     python -m benchmarks.reader_speed --device cuda --shape 8b
+    python -m benchmarks.reader_speed --model FILE.gguf [--threads 2]
 
 Measured apart, because they grow differently: reading in a prompt (prefill) at several lengths of context, whole
 answers held to the grammar (decode) one by one and side by side, and from them the time for a record by its length.
 `--shape` puts random weights in the shape of a larger model behind SmolLM2's tokenizer: its output is meaningless, its
-time is that of a real one. Records are notes of our own words repeated to a length. Processor time is given beside
-elapsed time, which includes other programs. A result is kept beside those of other devices and shapes.
+time is that of a real one. A GGUF file is run by llama.cpp, one answer at a time. Records are notes of our own words
+repeated to a length. Processor time is given beside elapsed time, which includes other programs. A result is kept
+beside those of other devices and shapes.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fhir_mapping import Note
-from risk_model.llm import LocalLanguageModel
+from risk_model.llm import LlamaLanguageModel, LocalLanguageModel, ReaderName
+from risk_model.llm.backend import AnswersMany
+from risk_model.llm.llama_server import usable_cores
 from risk_model.prompts import Prompt
 from risk_model.prompts.note_prompt import windows
 
@@ -57,23 +61,35 @@ def record(characters: int) -> Note:
     return Note("1", "Progress note", None, text[:characters], (), "DocumentReference/1", "read", kind="progress_note")
 
 
-def measured(model: LocalLanguageModel, windows_each: int) -> dict[str, Any]:
+LocalModel = LocalLanguageModel | LlamaLanguageModel
+
+
+def measured(model: LocalModel, windows_each: int) -> dict[str, Any]:
     """Prefill by length, decode alone and side by side, and seconds for records by their length."""
     prompts = [Prompt(window) for window in windows(record(20_000))][:windows_each]
     model.answer(prompts[0], max_tokens=8)  # warm
     alone = [_timed(lambda prompt=prompt: model.answer(prompt, max_tokens=MAX_TOKENS)) for prompt in prompts]
-    together, texts = _timed(lambda: list(model.answer_many(prompts, max_tokens=MAX_TOKENS)))
-    return {
+    found = {
         "prefill": {str(length): _prefill(model, length) for length in LENGTHS},
         "answers": _rates(model, [text for _, text in alone], [taken for taken, _ in alone]),
-        "answers_side_by_side": _rates(model, texts, [together]),
         "records": [_of_record(model, characters, windows_each) for characters in RECORDS],
     }
+    if isinstance(model, AnswersMany):
+        together, texts = _timed(lambda: _answers(model, prompts))
+        found["answers_side_by_side"] = _rates(model, texts, [together])
+    return found
 
 
-def _rates(model: LocalLanguageModel, texts: Sequence[str], times: Sequence[Taken]) -> dict[str, float]:
+def _answers(model: LocalModel, prompts: Sequence[Prompt]) -> list[str]:
+    """Side by side where the model can."""
+    if isinstance(model, AnswersMany):
+        return list(model.answer_many(prompts, max_tokens=MAX_TOKENS))
+    return [model.answer(prompt, max_tokens=MAX_TOKENS) for prompt in prompts]
+
+
+def _rates(model: LocalModel, texts: Sequence[str], times: Sequence[Taken]) -> dict[str, float]:
     passed, processor = sum(taken.passed for taken in times), sum(taken.processor for taken in times)
-    said = [len(model.tokenizer(text).input_ids) for text in texts]
+    said = [len(model.encoded(text)) for text in texts]
     return {
         "windows": len(texts),
         "tokens_each": statistics.median(said),
@@ -83,16 +99,29 @@ def _rates(model: LocalLanguageModel, texts: Sequence[str], times: Sequence[Take
     }
 
 
-def _of_record(model: LocalLanguageModel, characters: int, most: int) -> dict[str, float]:
+def _of_record(model: LocalModel, characters: int, most: int) -> dict[str, float]:
     """A record read whole, its windows side by side; of a long one only `most` are, and the rest is reckoned."""
     prompts = [Prompt(window) for window in windows(record(characters))]
-    taken, _ = _timed(lambda: list(model.answer_many(prompts[:most], max_tokens=MAX_TOKENS)))
+    taken, _ = _timed(lambda: _answers(model, prompts[:most]))
     seconds = taken.passed * len(prompts) / len(prompts[:most])
     return {"characters": characters, "windows": len(prompts), "seconds": seconds, "records_per_minute": 60 / seconds}
 
 
-def _prefill(model: LocalLanguageModel, length: int) -> dict[str, float]:
+def _prefill(model: LocalModel, length: int) -> dict[str, float]:
     """Tokens a second of one forward pass over a context of `length` tokens."""
+    once = _pass_of_llama(model, length) if isinstance(model, LlamaLanguageModel) else _pass_of_torch(model, length)
+    once()
+    taken = min((_timed(once)[0] for _ in range(2)), key=lambda time: time.passed)
+    return {"tokens_per_second": length / taken.passed, "tokens_per_processor_second": length / taken.processor}
+
+
+def _pass_of_llama(model: LlamaLanguageModel, length: int) -> Callable[[], None]:
+    tokens = (model.encoded(record(8 * length).text) * 2)[:length]
+    body = {"prompt": tokens, "n_predict": 1, "cache_prompt": False}
+    return lambda: model.server.post("/completion", body, None) and None
+
+
+def _pass_of_torch(model: LocalLanguageModel, length: int) -> Callable[[], None]:
     import torch
 
     ids = torch.randint(10, min(10_000, model.model.config.vocab_size), (1, length), device=model.model.device)
@@ -101,9 +130,7 @@ def _prefill(model: LocalLanguageModel, length: int) -> dict[str, float]:
         with torch.inference_mode():
             model.model(input_ids=ids, logits_to_keep=1).logits.float().sum().item()  # waits for the device
 
-    once()
-    taken = min((_timed(once)[0] for _ in range(2)), key=lambda time: time.passed)
-    return {"tokens_per_second": length / taken.passed, "tokens_per_processor_second": length / taken.processor}
+    return once
 
 
 class Taken(NamedTuple):
@@ -147,17 +174,25 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(SHAPES), help="random weights in the shape of a larger model")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--threads", type=int, help="of llama.cpp, for a GGUF file  [default: one for each core]")
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    import torch
+    if ReaderName.of(arguments.model).by_llama:
+        if arguments.device == "cuda" or arguments.shape:
+            parser.error("--device cuda and --shape are for transformers; a GGUF file is run by llama.cpp on CPUs")
+        threads = arguments.threads or usable_cores()
+        model: LocalModel = LlamaLanguageModel(arguments.model, threads=threads)
+        device = f"llama.cpp, CPU, {threads} threads"
+    else:
+        import torch
 
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no CUDA device here")
-    model = opened(arguments.model, arguments.shape, arguments.device)
-    threads = f"CPU, {torch.get_num_threads()} threads"
-    device = torch.cuda.get_device_name() if arguments.device == "cuda" else threads
+        if arguments.device == "cuda" and not torch.cuda.is_available():
+            parser.error("there is no CUDA device here")
+        model = opened(arguments.model, arguments.shape, arguments.device)
+        threads = torch.get_num_threads()
+        device = torch.cuda.get_device_name() if arguments.device == "cuda" else f"CPU, {threads} threads"
     found = json.loads(arguments.out.read_text("utf-8")) if arguments.out.exists() else {}
-    found[f"{model.name}, {device}"] = {"cores": os.cpu_count(), **measured(model, arguments.windows)}
+    found[f"{Path(model.name).name}, {device}"] = {"cores": os.cpu_count(), **measured(model, arguments.windows)}
     arguments.out.write_text(json.dumps(_short(found), indent=2) + "\n", "utf-8")
     print(json.dumps(_short(found), indent=2))
 

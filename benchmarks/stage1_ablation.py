@@ -2,6 +2,7 @@
 
     python -m benchmarks.stage1_ablation [--stays N] --out benchmarks/results/stage1_ablation.json
     python -m benchmarks.stage1_ablation --stays 800 --reader smollm2@bfloat16 [--tune 480] --out ...
+    python -m benchmarks.stage1_ablation --stays 400 --reader FILE.gguf --threads 2 [--evidence] [--windows 4] --out ...
 
 Stays, notes, styles and outcomes are those of `notes_fusion`: what moved into notes is not in the structured record.
 Stage 1 is a logistic regression over what the notes say (`language.note_reasoner.NoteReasoner`), fitted anew for every
@@ -9,8 +10,9 @@ fold; its reasons are the statements that weigh most, embedded. Arms are evaluat
 One arm breaks the rule on purpose: its stage 1 answers for patients it learned from.
 
 With `--reader` a language model is the first stage beside that one, on the same stays. For a level of risk and a reason
-it is asked about the first of the windows that it would be asked about in service (`asked_windows`):
-the newest notes, as many as fit. With `--tune N` it is tuned first, on N windows of later stays
+it is asked about the first of the windows that it would be asked about in service (`asked_windows`), or the first
+`--windows`: the newest notes, as many as fit; with `--evidence` the patient's problems and literature about them stand
+beside each. With `--tune N` it is tuned first, on N windows of later stays
 (`stage1_tuning`). A run that was stopped goes on.
 """
 
@@ -36,8 +38,10 @@ from benchmarks.measuring import Remembering, write
 from benchmarks.note_writing import writing_style_of
 from benchmarks.notes_fusion import FusionStay, prepared, recovered
 from benchmarks.outcome import say
+from benchmarks.reduced_reasons import ReducedReasons
 from benchmarks.resampling import BOOTSTRAPS, Floats, resampled, with_interval
 from benchmarks.stage1_tuning import tuned
+from knowledge_index import KnowledgeIndex
 from risk_model import IN_HOSPITAL_MORTALITY
 from risk_model.evaluation import measure
 from risk_model.evaluation.metrics import SCORE_METRICS, auroc
@@ -45,6 +49,7 @@ from risk_model.first_stage import ask_about_patients
 from risk_model.first_stage.fusion import Block, Learned, VectorBlock, fit_head
 from risk_model.first_stage.note_reasoner import NoteReasoner, labels_of
 from risk_model.first_stage.patient_opinions import put_together
+from risk_model.first_stage.prompt_knowledge import with_knowledge
 from risk_model.first_stage.rationale import (
     Embed,
     Fitted,
@@ -56,9 +61,10 @@ from risk_model.first_stage.rationale import (
     Rows,
 )
 from risk_model.first_stage.training_rows import TrainingRows
-from risk_model.llm import LocalLanguageModel, ReaderName
+from risk_model.llm import ReaderName, language_model
 from risk_model.llm_tuning import learned_from
 from risk_model.prompts.answers import RISK_LEVELS
+from risk_model.prompts.note_prompt import Window
 from risk_model.prompts.opinion import Opinions
 from risk_model.training.gradient_boosting import PARAMETERS, held_out_margins
 
@@ -125,12 +131,22 @@ def arms(stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, Arm]:
     }
 
 
+HEADS: Mapping[str, tuple[str, bool]] = {
+    "xgboost": ("xgboost", False),
+    "xgboost, class weights": ("xgboost", True),
+    "balanced random forest": ("balanced-random-forest", False),
+}
+"""Heads of stage 2: the learner, and whether rows with the outcome weigh as much together as those without."""
+
+
 def arms_with(opinions: Sequence[Opinions], stays: Sequence[FusionStay], y: Floats, cache: Path) -> dict[str, Arm]:
     """The arms of a language model as the first stage, beside those of the cheap one on the same stays."""
     known = arms(stays, y, cache)
     structured = known["structured"][0]
     encoder = Remembering(cache)
-    both = ReasonBlock(Frozen(put_together(opinions)), PhraseVectors(encoder.encode, encoder.dimensions))
+    embed, said = PhraseVectors(encoder.encode, encoder.dimensions), Frozen(put_together(opinions))
+    both, reduced = ReasonBlock(said, embed), ReducedReasons(said, embed)
+    notes = known["structured, notes"][0]
     return {
         "structured": known["structured"],
         "structured, estimate": known["structured, estimate"],
@@ -138,27 +154,35 @@ def arms_with(opinions: Sequence[Opinions], stays: Sequence[FusionStay], y: Floa
         "structured, estimate by the language model": (structured, (replace(both, rationale=False),)),
         "structured, rationale by the language model": (structured, (replace(both, estimate=False),)),
         "structured, estimate and rationale by the language model": (structured, (both,)),
+        "structured, estimate and reduced rationale by the language model": (structured, (reduced,)),
+        "structured, notes": known["structured, notes"],
+        "structured, notes, estimate and reduced rationale by the language model": (notes, (reduced,)),
         "oracle": known["oracle"],
     }
 
 
-def asked(reader: str, stays: Sequence[FusionStay], kept: Path) -> list[Opinions]:
-    """What a language model thinks of each stay's notes; outcomes are not at hand."""
-    model = LocalLanguageModel(**local_options(reader))
+def asked(
+    reader: str, patients: Sequence[Sequence[Window]], kept: Path, threads: int | None = None
+) -> tuple[list[Opinions], float]:
+    """What a language model thinks of each stay's notes, and the seconds of this run; outcomes are not at hand."""
+    model = language_model(ReaderName.of(reader), threads=threads)
     begun = perf_counter()
 
     def report(done: int, every: int) -> None:
-        if done % 100 and done < every:
+        if done % 10 and done < every:
             return
         say(f"{perf_counter() - begun:.0f} s: {done} of {every} windows answered")
 
-    return ask_about_patients(model, [stay.windows[:1] for stay in stays], IN_HOSPITAL_MORTALITY, kept, report)
+    return ask_about_patients(model, patients, IN_HOSPITAL_MORTALITY, kept, report), perf_counter() - begun
 
 
-def local_options(reader: str) -> dict[str, Any]:
-    """A reader's name as options of a local model. Raises ReaderNameError for one that is none."""
-    name = ReaderName.of(reader).whole()
-    return {"model": name.model, "adapter": name.adapter, "precision": name.precision}
+def shown(stays: Sequence[FusionStay], most: int, evidence: bool) -> list[tuple[Window, ...]]:
+    """The windows of each stay that the model is asked about, with `evidence` what is known beside each."""
+    first = [tuple(stay.windows[:most]) for stay in stays]
+    if not evidence:
+        return first
+    index = KnowledgeIndex.open_starter()
+    return [with_knowledge(windows, index, IN_HOSPITAL_MORTALITY) for windows in first]
 
 
 def alone(opinions: Sequence[Opinions], ids: Sequence[str], y: Floats) -> dict[str, Any]:
@@ -183,15 +207,21 @@ def gain(y: Floats, arm: Floats, over: Floats) -> dict[str, Any]:
     return with_interval(float(value[0]), draws[:, 0])
 
 
-def run(stays: Sequence[FusionStay], y: Floats, chosen: Mapping[str, Arm], shares: bool = True) -> dict[str, Any]:
+def run(
+    stays: Sequence[FusionStay], y: Floats, chosen: Mapping[str, Arm], shares: bool = True, head: str = "xgboost"
+) -> dict[str, Any]:
     """Every arm out of fold, style by style, and what it gains over the one it builds on."""
+    learner, weighted = HEADS[head]
+    parameters = dict(PARAMETERS[IN_HOSPITAL_MORTALITY])
+    if weighted:
+        parameters["scale_pos_weight"] = float((1 - y).sum() / y.sum())
     styles = np.array([writing_style_of(stay.id) for stay in stays])
     ids = [stay.id for stay in stays]
     margins: dict[str, Floats] = {}
     for name, (cohort, also) in chosen.items():
         say(f"{perf_counter():.0f} s: {name}")
         with threadpool_limits(1):
-            margins[name] = held_out_margins(cohort, styles, PARAMETERS[IN_HOSPITAL_MORTALITY], also=also)
+            margins[name] = held_out_margins(cohort, styles, parameters, also=also, learner=learner)
     say("bootstrapping")
     steps = [name for name in chosen if ", " in name]
     return {
@@ -215,6 +245,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=readme.ROOT / "out" / "notes_fusion", help="vectors made once")
     parser.add_argument("--reader", help="a language model as the first stage: smollm2, FOLDER+ADAPTER@bfloat16")
+    parser.add_argument("--heads", nargs="+", choices=list(HEADS), default=["xgboost"], help="of stage 2")
+    parser.add_argument("--windows", type=int, default=1, help="of a stay, that the language model is asked about")
+    parser.add_argument("--evidence", action="store_true", help="show it problems and literature beside each window")
+    parser.add_argument("--threads", type=int, help="of llama.cpp, for a GGUF file  [default: one for each core]")
     parser.add_argument("--tune", type=int, help="tune it first, on so many windows of stays after those evaluated")
     parser.add_argument("--minutes", type=float, default=1e9, help="end tuning early, with the best adapter so far")
     options = parser.parse_args()
@@ -243,14 +277,24 @@ def by_reader(options: argparse.Namespace, stays: Sequence[FusionStay], y: Float
         fitting = {key: manifest[key] for key in ("data", "settings", "metrics")} | {
             key: value for key, value in manifest["outcome_tuning"].items() if key != "patients"
         }
-    opinions = asked(reader, stays, options.cache / f"opinions-{sha256(reader.encode()).hexdigest()[:12]}.jsonl")
+    kept = options.cache / f"opinions-{sha256(reader.encode()).hexdigest()[:12]}.jsonl"
+    patients = shown(stays, options.windows, options.evidence)
+    opinions, seconds = asked(reader, patients, kept, options.threads)
+    chosen = arms_with(opinions, stays, y, options.cache)
+    first, *others = options.heads
     return {
         "stays": len(stays),
         "outcomes": int(y.sum()),
         "stage_1": f"{options.reader}: a level of risk and a reason for the newest notes of a stay, as many as fit",
         "tuned_on": fitting,
+        "windows_of_a_stay": options.windows,
+        "evidence": options.evidence,
+        "seconds_of_the_last_run": round(seconds),
+        "load_at_the_end": os.getloadavg()[0],
         "alone": alone(opinions, ids, y),
-        **run(stays, y, arms_with(opinions, stays, y, options.cache), shares=False),
+        "head": first,
+        **run(stays, y, chosen, shares=False, head=first),
+        "other_heads": {head: run(stays, y, chosen, shares=False, head=head) for head in others},
     }
 
 

@@ -26,7 +26,7 @@ MAX_ANSWER = 2**20
 class ModelServers:
     """ModelServers(token_file, networks, seconds)(url) -> a transport to the model server at that URL
 
-    The bearer token is read from its file for each request.
+    The bearer token is read from its file for each request. `threads` are for models on this machine.
     """
 
     token_file: str = ""
@@ -34,6 +34,8 @@ class ModelServers:
     seconds: float = 60.0
     deidentify: bool = True
     """Whether prompts that leave are de-identified."""
+    threads: int = 0
+    """Of llama.cpp; 0: one for each core."""
 
     @classmethod
     def of(cls, settings: Settings) -> ModelServers:
@@ -42,6 +44,7 @@ class ModelServers:
             settings.private_networks,
             settings.note_reader_seconds,
             settings.note_reader_deidentify,
+            settings.note_reader_threads,
         )
 
     def __call__(self, url: str) -> Transport:
@@ -73,7 +76,10 @@ class OpenedModels:
     def __call__(self, name: str) -> LanguageModel:
         """Raises ModelArtifactError, MissingExtraError or ReaderNameError."""
         if name not in self._opened:
-            self._opened[name] = language_model(ReaderName.of(name), self.servers, deidentify=self.servers.deidentify)
+            servers = self.servers
+            self._opened[name] = language_model(
+                ReaderName.of(name), servers, deidentify=servers.deidentify, threads=servers.threads or None
+            )
         return self._opened[name]
 
 
@@ -97,7 +103,8 @@ def asked_at_once(settings: Settings, opened: OpenedModels) -> OpinionSourceFact
 
     def listen(model: RiskModel) -> ImmediateOpinions:
         name = stage1_name(settings, model)
-        return ImmediateOpinions(opened(name), model.question, opened.servers.seconds)
+        evidence = model.asks is not None and model.asks.evidence
+        return ImmediateOpinions(opened(name), model.question, opened.servers.seconds, evidence=evidence)
 
     return listen
 

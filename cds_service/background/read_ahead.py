@@ -127,7 +127,7 @@ def deferred_asking(settings: Settings, store: Store) -> OpinionSourceFactory:
         mark = model.asks.fingerprint
         if mark not in known:
             known[mark] = SealedAnswers(open_vault(settings, store), windows_for(mark))
-        return DeferredOpinions(mark, model.question, known[mark])
+        return DeferredOpinions(mark, model.question, known[mark], evidence=model.asks.evidence)
 
     return listen
 

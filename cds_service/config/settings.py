@@ -261,7 +261,7 @@ class Settings(BaseSettings):
     )
     note_reader: NoteReaderName = text(
         "rules",
-        "The reader of notes besides the rules: `smollm2`, a model folder (with `+ADAPTER`), or "
+        "The reader of notes besides the rules: `smollm2`, a `.gguf` file, a model folder (with `+ADAPTER`), or "
         "`https://HOST/v1#MODEL`; it reads ahead of the hooks, see [language-models.md](language-models.md)",
     )
     stage1_models: StageModels = text(
@@ -277,6 +277,9 @@ class Settings(BaseSettings):
     )
     note_reader_seconds: float = number(
         60.0, _SHORTEST, 3600, "Time for one answer of the model server", unit="seconds"
+    )
+    note_reader_threads: int = number(
+        0, 0, 1024, "Threads of llama.cpp, where a language model is a `.gguf` file", unit="threads", zero="all cores"
     )
     note_reader_deidentify: bool = text(
         True,

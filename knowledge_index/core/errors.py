@@ -11,7 +11,7 @@ KnowledgeIndexError
 from __future__ import annotations
 
 # The extra that brings a package, and the make target that installs it in a checkout.
-_TARGETS = {"llm": "llm", "report": "dev"}
+_TARGETS = {"llm": "llm", "llama": "llm", "report": "dev"}
 
 
 def not_installed(package: str, then: str = "", *, extra: str = "llm") -> str:

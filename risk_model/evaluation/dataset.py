@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from fhir_mapping import PatientRecord
-from knowledge_index import Encoder, Evidence
+from knowledge_index import Encoder, Evidence, KnowledgeIndex
 from risk_model.cohorts.labelled_cohort import PATIENTS, CohortRow, LabelledCohort
 from risk_model.core.errors import TrainingError
 from risk_model.core.tasks import READMISSION_30D, TASKS
@@ -26,7 +26,7 @@ from risk_model.features.series_grid import series_grid
 from risk_model.features.stay_medications import STAY_MEDICATIONS
 from risk_model.first_stage import fusion
 from risk_model.first_stage.fusion import PatientReading, VectorBlock, frequent_findings, frequent_values, vector_of
-from risk_model.first_stage.patient_opinions import OpinionSource, asked_windows
+from risk_model.first_stage.patient_opinions import OpinionSource, windows_to_ask
 from risk_model.first_stage.training_rows import TrainingRows, check_outcomes
 from risk_model.models.conformal import AGE_BANDS, age_band
 from risk_model.notes.rule_reader import NoteReader
@@ -57,12 +57,14 @@ class DatasetSources:
     rubric: Rubric | None = None
     opining: OpinionSource | None = None
     """Asks a first stage's language model about one patient's notes."""
+    literature: KnowledgeIndex | None = None
+    """Of the evidence that a first stage's language model is shown; None shows none."""
 
     def read(self, record: PatientRecord, task: str) -> PatientReading:
         findings = None if self.reader is None else self.reader.read(record.notes())
         asks = self.evidence is not None and findings is not None
         evidence = self.evidence(record, findings, task) if asks and self.evidence and findings else ()
-        opinions = Opinions() if self.opining is None else self.opining.read(record.notes())
+        opinions = Opinions() if self.opining is None else self.opining.read(record.notes(), self.literature)
         return PatientReading(record, record.features(), findings, evidence, opinions)
 
 
@@ -143,7 +145,8 @@ def read_training_dataset(
     cohort = _cohort(task, names, x, rows)
     facts = [RowFacts.of(reading, task) for reading in readings]
     study = study_of(labelled, rows, replace(cohort, blocks=_blocks(readings, sources)), facts, [""] * len(rows))
-    asked = tuple(asked_windows(reading.record.notes()) for reading in readings) if windows else ()
+    question, shown = labelled.asked.question, sources.literature
+    asked = tuple(windows_to_ask(r.record.notes(), question, shown) for r in readings) if windows else ()
     return replace(study, windows=asked, series=series_grid(r.record for r in readings) if series else None)
 
 

@@ -33,6 +33,8 @@ class LanguageStage:
     model: str
     fingerprint: str
     head: ReasonHead
+    evidence: bool = False
+    """Whether it is shown the patient's problems and literature about them."""
 
     wants_embedding = False
     reads = ()
@@ -66,16 +68,17 @@ class LanguageStage:
             "kind": LANGUAGE_MODEL,
             "model": self.model,
             "fingerprint": self.fingerprint,
-            "asking": asking(),
+            "asking": asking(self.evidence),
             **self.head.to_json(),
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> LanguageStage:
         """Raises KeyError, TypeError or ValueError where it is none of ours, or was asked in another way."""
-        if raw["asking"] != asking():
+        evidence = raw["asking"].get("evidence") is True
+        if raw["asking"] != asking(evidence):
             raise ValueError("its language model was asked in another way than this version asks: train again")
-        return cls(str(raw["model"]), str(raw["fingerprint"]), ReasonHead.from_json(raw))
+        return cls(str(raw["model"]), str(raw["fingerprint"]), ReasonHead.from_json(raw), evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +90,14 @@ class AskedModel:
     fingerprint: str
     reasons: Reasons
     encoder: Encoder
+    evidence: bool = False
 
     @classmethod
-    def of(cls, name: str, fingerprint: str, patients: Sequence[Opinions], encoder: Encoder) -> AskedModel:
-        """Of the opinions on each row."""
-        return cls(name, fingerprint, put_together(patients), encoder)
+    def of(
+        cls, name: str, fingerprint: str, patients: Sequence[Opinions], encoder: Encoder, *, evidence: bool = False
+    ) -> AskedModel:
+        """Of the opinions on each row; `evidence` says whether literature was shown."""
+        return cls(name, fingerprint, put_together(patients), encoder, evidence)
 
     def block(self, cohort: TrainingRows) -> ReasonBlock:
         """Raises TrainingError where it said nothing of anybody."""
@@ -102,4 +108,4 @@ class AskedModel:
     def served(self, learned: Learned) -> Mapping[str, Any]:
         assert isinstance(learned, LearnedReasons), "not a block of reasons"
         head = ReasonHead.of(learned.head, self.encoder)
-        return LanguageStage(self.language_model, self.fingerprint, head).to_json()
+        return LanguageStage(self.language_model, self.fingerprint, head, self.evidence).to_json()

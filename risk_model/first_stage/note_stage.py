@@ -136,6 +136,11 @@ class StageToFit(Protocol):
         """Name of the language model that makes the estimate; empty if none does."""
         ...
 
+    @property
+    def evidence(self) -> bool:
+        """Whether that model is shown the patient's problems and literature about them."""
+        ...
+
     def block(self, cohort: TrainingRows) -> Block:
         """For `training.fit(cohort, also=[block])`. Raises TrainingError where there is nothing to learn from."""
         ...
@@ -152,6 +157,7 @@ class NoteRegression:
     encoder: Encoder
 
     language_model = ""
+    evidence = False
 
     def block(self, cohort: TrainingRows) -> ReasonBlock:
         chosen = [name for name in cohort.names if name.startswith((FINDING, NOTE))]

@@ -17,8 +17,10 @@ import orjson
 
 from artifact_store import MemoryCache
 from fhir_mapping import Note
+from knowledge_index import KnowledgeIndex
 from risk_model.core.errors import AnswerError, LanguageModelError
 from risk_model.core.tasks import READMISSION_30D, Task
+from risk_model.first_stage.prompt_knowledge import with_knowledge
 from risk_model.first_stage.rationale import Reasons, combined_reasons
 from risk_model.llm.backend import AnswersMany, LanguageModel, Weighs
 from risk_model.notes.rule_reader import KEY_SECTIONS
@@ -34,7 +36,9 @@ REMEMBERED = 1024
 class OpinionSource(Protocol):
     """A language model's opinions of one patient's notes: asked at once, or those that are there. Never raises."""
 
-    def read(self, notes: Sequence[Note]) -> Opinions: ...
+    def read(self, notes: Sequence[Note], index: KnowledgeIndex | None = None) -> Opinions:
+        """`index` is where evidence for the prompt comes from, for a model that was trained with evidence."""
+        ...
 
 
 def asked_windows(notes: Sequence[Note]) -> tuple[Window, ...]:
@@ -100,13 +104,16 @@ class ImmediateOpinions:
     `deferred_reader`)
     """
 
-    def __init__(self, model: LanguageModel, task: str | Task, seconds: float | None = None) -> None:
+    def __init__(
+        self, model: LanguageModel, task: str | Task, seconds: float | None = None, *, evidence: bool = False
+    ) -> None:
         self.model = model
-        self._task, self._seconds = task, seconds
+        self._task, self._seconds, self._evidence = task, seconds, evidence
         self._known: MemoryCache[Opinion] = MemoryCache(REMEMBERED)
 
-    def read(self, notes: Sequence[Note]) -> Opinions:
-        prompts = {key_of(self.model.fingerprint, p): p for p in prompts_of(asked_windows(notes), self._task)}
+    def read(self, notes: Sequence[Note], index: KnowledgeIndex | None = None) -> Opinions:
+        listed = patient_prompts(notes, self._task, index if self._evidence else None)
+        prompts = {key_of(self.model.fingerprint, prompt): prompt for prompt in listed}
         new = {key: prompt for key, prompt in prompts.items() if self._known.get(key) is None}
         found = zip(new, ask_model(self.model, list(new.values()), self._seconds), strict=True)
         fresh = {key: self._known.put(key, said) for key, said in found if isinstance(said, Opinion)}
@@ -134,8 +141,11 @@ def opinions_of(answers: Sequence[Opinion | None]) -> Opinions:
     return Opinions(tuple(answer for answer in answers if answer is not None), failed=answers.count(None))
 
 
-def asking() -> dict[str, Any]:
-    """How notes become questions and answers an estimate, for whoever has to know whether it is still the same way."""
+def asking(evidence: bool = False) -> dict[str, Any]:
+    """How notes become questions and answers an estimate, for whoever has to know whether it is still the same way.
+
+    `evidence` says whether the patient's problems and literature about them are shown.
+    """
     sample = RiskPrompt(Window("Assessment: stable.", 0, ("assessment",), "progress_note", ""), READMISSION_30D)
     return {
         "notes": MOST_NOTES,
@@ -145,12 +155,20 @@ def asking() -> dict[str, Any]:
         "short_notes": "share a window",
         "sections_first": list(KEY_SECTIONS),
         "estimate": "of the gravest window",
+        "evidence": evidence,
         "prompt": key_of("", sample)[:16],
     }
 
 
-def prompts_of(listed: Sequence[Window], task: str | Task) -> list[RiskPrompt]:
-    return [RiskPrompt(window, task) for window in listed]
+def windows_to_ask(notes: Sequence[Note], task: str | Task, index: KnowledgeIndex | None) -> tuple[Window, ...]:
+    """Returns the windows of `asked_windows`; with an index also the patient's problems and evidence beside each."""
+    found = asked_windows(notes)
+    return found if index is None else with_knowledge(found, index, task)
+
+
+def patient_prompts(notes: Sequence[Note], task: str | Task, index: KnowledgeIndex | None) -> list[RiskPrompt]:
+    """Returns what a model is asked about one patient; the same in training and in service."""
+    return [RiskPrompt(window, task) for window in windows_to_ask(notes, task, index)]
 
 
 def asked_about(

@@ -2,7 +2,8 @@
 
 from risk_model.llm.adapter import base_fingerprint, check_adapter
 from risk_model.llm.backend import LanguageModel
-from risk_model.llm.local_model import LocalLanguageModel, find_weights
+from risk_model.llm.llama_model import LlamaLanguageModel
+from risk_model.llm.local_model import LocalLanguageModel
 from risk_model.llm.registry import (
     RULES,
     ReaderName,
@@ -14,10 +15,12 @@ from risk_model.llm.registry import (
     model_identity,
 )
 from risk_model.llm.remote_model import Transport
+from risk_model.llm.weights import find_weights
 
 __all__ = [
     "RULES",
     "LanguageModel",
+    "LlamaLanguageModel",
     "LocalLanguageModel",
     "ReaderName",
     "ReaderNameError",

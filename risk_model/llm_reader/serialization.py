@@ -13,6 +13,7 @@ from knowledge_index import Experiencer, Polarity, Temporality
 from risk_model.core.tasks import Task
 from risk_model.core.values import Finding, NoteValue
 from risk_model.notes.reading import NoteReading
+from risk_model.prompts.knowledge import Knowledge
 from risk_model.prompts.note_prompt import Window
 from risk_model.prompts.risk_prompt import RiskPrompt
 
@@ -36,7 +37,9 @@ def question_to_json(prompt: RiskPrompt) -> dict[str, Any]:
 
 def question_from_json(raw: Mapping[str, Any]) -> RiskPrompt:
     """Raises KeyError or TypeError for what another version wrote."""
-    window = Window(**raw["window"] | {"sections": tuple(raw["window"]["sections"])})
+    given = raw["window"]
+    lists = {"sections": tuple(given["sections"]), "knowledge": Knowledge.from_json(given["knowledge"])}
+    window = Window(**given | lists)
     return RiskPrompt(window, raw["task"] if isinstance(raw["task"], str) else Task.from_json(raw["task"]))
 
 

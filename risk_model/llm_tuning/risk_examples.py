@@ -30,7 +30,7 @@ from risk_model.features.inputs import concept_of
 from risk_model.features.note_inputs import NOTE
 from risk_model.first_stage.fusion import FINDING, frequent_findings, frequent_values, note_values
 from risk_model.first_stage.note_reasoner import BesideRows, NoteReasoner, labels_of
-from risk_model.first_stage.patient_opinions import asked_windows
+from risk_model.first_stage.patient_opinions import asked_windows, windows_to_ask
 from risk_model.first_stage.training_rows import patient_folds
 from risk_model.llm_tuning.examples import PromptAnswer
 from risk_model.llm_tuning.lora import PATIENTS, TuningSplit
@@ -82,9 +82,17 @@ class WindowExamples:
     """Of outcomes: task, their share among patients and among examples, offset in log-odds, hashed patients."""
 
 
-def labelled_notes(names: Sequence[str], notes: Sequence[Note], outcome: int, rules: RuleNoteReader) -> LabelledNotes:
-    """Returns the windows of `notes` (newest first) that the model would be asked about, with the rules' findings."""
-    return LabelledNotes(tuple(names), asked_windows(notes), rules.read(notes), outcome)
+def labelled_notes(
+    names: Sequence[str],
+    notes: Sequence[Note],
+    outcome: int,
+    rules: RuleNoteReader,
+    evidence_for: str | Task | None = None,
+) -> LabelledNotes:
+    """Returns the windows of `notes` (newest first) that the model would be asked about, with the rules' findings, and
+    for a task with evidence beside them."""
+    windows = asked_windows(notes) if evidence_for is None else windows_to_ask(notes, evidence_for, rules.index)
+    return LabelledNotes(tuple(names), windows, rules.read(notes), outcome)
 
 
 def select_windows(
@@ -123,6 +131,7 @@ def select_windows(
         "task": task if isinstance(task, str) else task.id,
         "share_of_patients": prior,
         "share_of_examples": share,
+        "evidence": any(window.knowledge.lines for row in known for window in row.windows),
         "offset": _log_odds(prior) - _log_odds(share),
         "patients": sorted({hashed(name) for row in known for name in row.names}),
     }

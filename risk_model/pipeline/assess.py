@@ -16,8 +16,9 @@ from risk_model.core.tasks import TASKS
 from risk_model.core.values import Assessment, LiteratureQuestion, NoteFindings
 from risk_model.first_stage.patient_opinions import OpinionSource
 from risk_model.models.estimator import RiskModel, shipped_folder
+from risk_model.notes.literature import outcome_of
 from risk_model.notes.rule_reader import NoteReader, RuleNoteReader
-from risk_model.pipeline.literature_factors import PatientFactors, factors_behind, factors_of_patient, fits, outcome_of
+from risk_model.pipeline.literature_factors import PatientFactors, factors_behind, factors_of_patient, fits
 from risk_model.prompts.opinion import Opinions
 
 NoteReaderWrapper = Callable[[RuleNoteReader], NoteReader]
@@ -139,7 +140,7 @@ class Pipeline:
     def opinions(self, record: PatientRecord, task: str) -> Opinions | None:
         """Returns what the language model in the first stage of a task's model says of the notes; None if there is
         none."""
-        return self._opining[task].read(record.notes()) if task in self._opining else None
+        return self._opining[task].read(record.notes(), self.index) if task in self._opining else None
 
     def evidence_for(self, record: PatientRecord, findings: NoteFindings, task: str) -> tuple[Evidence, ...]:
         """Returns the evidence for this patient's problems before there is an estimate."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from fhir_mapping import Note
 from knowledge_index import Evidence
 from risk_model.core.tasks import task_of
 from risk_model.prompts.answers import RISK_LEVELS, grammar, schema
+from risk_model.prompts.knowledge import Knowledge
 
 WINDOW_CHARACTERS = 1_000
 PASSAGE_CHARACTERS = 300
@@ -40,6 +41,8 @@ class Window:
     sections: tuple[str, ...]
     note_kind: str
     note_source: str
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    """What a first stage is shown beside it; a reader's prompt has passages of its own."""
 
     @property
     def shown(self) -> str:

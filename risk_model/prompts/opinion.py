@@ -30,6 +30,10 @@ class Opinion:
     log_odds: float | None = None
     reason: str = ""
     dropped: bool = False
+    cited: tuple[int, ...] = ()
+    """Numbers of the passages shown that the reason names."""
+    cited_dropped: int = 0
+    """Numbers it named that no passage had."""
 
     def __post_init__(self) -> None:
         """Raises AnswerError for what is no opinion."""
@@ -49,7 +53,7 @@ class Opinion:
     def from_json(cls, raw: Mapping[str, Any]) -> Opinion:
         """Raises AnswerError where `raw` is none of ours."""
         try:
-            return cls(**raw)
+            return cls(**{**raw, "cited": tuple(raw.get("cited", ()))})
         except TypeError:
             raise AnswerError("opinion") from None
 

@@ -239,13 +239,16 @@ def _stage_in_words(sources: DatasetSources, first_stage: StageToFit | None) -> 
     return "".join(f" {word}" for word in words)
 
 
+_SHOWN = ", with the patient's problems and literature about them beside each"
+
+
 def _first_stage_in_words(first_stage: StageToFit) -> str:
     if first_stage.language_model:
         return (
             f"A first stage is the language model {first_stage.language_model}: asked about a few passages of the "
-            "newest notes, it estimates the outcome and names a sentence of each as its reason; estimate and embedded "
-            "reasons are inputs. It learned from none of these patients, and what reads its reasons was cross-fitted "
-            "by patient. Where it has not spoken, they are unknown."
+            f"newest notes{_SHOWN if first_stage.evidence else ''}, it estimates the outcome and names a sentence of "
+            "each as its reason; estimate and embedded reasons are inputs. It learned from none of these patients, and "
+            "what reads its reasons was cross-fitted by patient. Where it has not spoken, they are unknown."
         )
     return (
         "A first stage estimates the outcome from what notes say (logistic regression) and gives its leading reasons; "

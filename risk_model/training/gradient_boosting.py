@@ -154,15 +154,17 @@ def held_out_margins(
     progress: Callable[[str], None] = lambda _: None,
     learn: NDArray[np.bool_] | None = None,
     also: Sequence[Block] = (),
+    learner: str = DEFAULT,
 ) -> NDArray[np.float64]:
     """Log-odds of each row, shape (n,), from heads and boosted trees that saw no row of its fold; not yet calibrated.
 
     `learn` are the rows that may be learned from, all by default; `also` are further first stages, fitted anew for each
     fold as the cohort's own are. Folds may be anything that keeps a patient's rows together: `patient_folds`, or one
-    hospital each. Raises TrainingError for a fold that holds, or leaves, one class only.
+    hospital each. `learner` is another of `learners.LEARNERS` in place of the trees. Raises TrainingError for a fold
+    that holds, or leaves, one class only.
     """
-    learner = (DEFAULT, parameters)
-    return _held_out(cohort, fold, learner, threads=threads, progress=progress, learn=learn, also=also)[0]
+    method = (learner, parameters)
+    return _held_out(cohort, fold, method, threads=threads, progress=progress, learn=learn, also=also)[0]
 
 
 def _held_out(

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import reader_speed
 from tests.risk_model.conftest import NEEDS
+from tests.risk_model.tiny_gguf import save_tiny_gguf
 from tests.risk_model.tiny_models import save_tiny_model
 
 
@@ -18,6 +19,23 @@ def model(tmp_path: Path) -> Path:
     for package in ("torch", "transformers", "llguidance"):
         pytest.importorskip(package, reason=NEEDS)
     return save_tiny_model(tmp_path / "tiny")
+
+
+def test_a_gguf_file_is_measured_by_the_same_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("xllamacpp", "gguf"):
+        pytest.importorskip(package, reason=NEEDS)
+    for name, value in (("LENGTHS", (32,)), ("RECORDS", (300,)), ("MAX_TOKENS", 12)):
+        monkeypatch.setattr(reader_speed, name, value)
+    gguf, out = save_tiny_gguf(tmp_path / "tiny.gguf"), tmp_path / "speed.json"
+    given = ["reader_speed", "--model", str(gguf), "--threads", "1", "--windows", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", given)
+    reader_speed.main()
+    found = json.loads(out.read_text())["tiny.gguf, llama.cpp, CPU, 1 threads"]
+    assert found["prefill"]["32"]["tokens_per_second"] > 0
+    assert found["answers"]["windows"] == len(found["records"]) == 1
+    monkeypatch.setattr(sys, "argv", [*given, "--shape", "8b"])
+    with pytest.raises(SystemExit):
+        reader_speed.main()
 
 
 def test_a_shape_is_measured_and_added_to_the_results(

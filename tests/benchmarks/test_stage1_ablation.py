@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from benchmarks import readme
-from benchmarks.stage1_ablation import CachedReasoner, InFold, gain
+from benchmarks.reduced_reasons import ReducedReasons, Reduction
+from benchmarks.stage1_ablation import HEADS, CachedReasoner, InFold, gain
 from risk_model.evaluation.metrics import auroc
 from risk_model.first_stage.fusion import cross_fit
 from risk_model.first_stage.note_reasoner import labels_of
+from risk_model.first_stage.rationale import Reasons
 from risk_model.first_stage.training_rows import patient_folds
+from risk_model.training.learners import LEARNERS
 from tests.risk_model.first_stage.test_rationale import ByHeart, embed
 from tests.risk_model.simulated import simulated
 
@@ -65,3 +70,46 @@ def test_the_guide_quotes_the_committed_result() -> None:
         assert shown.replace("0.", ".") in guide, name
     assert result["gain_over_structured"].keys() == arms.keys() - {"structured", "oracle"}
     assert arms["structured"]["auroc"]["value"] < arms["oracle"]["auroc"]["value"]
+
+
+class Says:
+    """The same reasons whatever it learned from: one phrase for each row."""
+
+    def learn(self, y: np.ndarray, rows: np.ndarray) -> object:
+        return lambda asked: Reasons(y[asked] * 0.0, tuple((f"p{place % 7}",) for place in np.flatnonzero(asked)))
+
+
+def phrases_to_vectors(reasons: Sequence[tuple[str, ...]]) -> np.ndarray:
+    table = np.random.default_rng(3).normal(size=(7, 12)).astype(np.float32)
+    return np.stack([table[int(phrase[1:])] if phrase else np.full(12, np.nan) for (phrase,) in reasons])
+
+
+def test_reduced_reasons_mean_the_same_in_every_inner_fold_and_see_no_held_out_row() -> None:
+    cohort = simulated(200)
+    fold = patient_folds(cohort.patients, y=cohort.y)
+    block = ReducedReasons(Says(), phrases_to_vectors, components=3)  # type: ignore[arg-type]
+    for outer in range(2):
+        inside = fold != outer
+        found = cross_fit([block], cohort.y, inside, fold)
+        assert found.names == ("stage1.logit", *(f"rationale_embedding.{number}" for number in (1, 2, 3)))
+        assert block.outer is not None
+        assert not block.outer[~inside].any()
+        assert block.outer.sum() == inside.sum()
+        for phrase in range(7):
+            rows = np.arange(len(cohort.y)) % 7 == phrase
+            assert np.ptp(found.columns[rows], axis=0) == pytest.approx(0, abs=1e-6)
+        assert np.ptp(found.columns[:, 1]) > 0.1
+
+
+def test_a_reduction_leaves_unknown_what_has_no_vector_and_keeps_distances() -> None:
+    vectors = np.random.default_rng(1).normal(size=(30, 3)).astype(np.float32) @ np.eye(3, 10, dtype=np.float32)
+    vectors[4] = np.nan
+    reduced = Reduction.of(vectors, 3)(vectors)
+    assert np.isnan(reduced[4]).all()
+    assert np.linalg.norm(reduced[0] - reduced[1]) == pytest.approx(np.linalg.norm(vectors[0] - vectors[1]), abs=1e-4)
+    assert not Reduction.of(vectors[:1], 4)(vectors[:1]).any()
+
+
+def test_every_head_is_a_learner() -> None:
+    for name, _ in HEADS.values():
+        assert name in LEARNERS

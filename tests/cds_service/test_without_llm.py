@@ -1,4 +1,4 @@
-"""Without the packages of `riskcards[llm]`: all else works, and commands with a language model name the extra.
+"""Without the packages of `riskcards[llm]` and `[llama]`: all else works; commands that need them name the extra.
 
 `.ci/run` runs this before it installs those packages; where they are installed they are blocked.
 """
@@ -20,6 +20,7 @@ from tests.patience import PATIENT
 from tests.risk_model.ward import ward, write
 
 EXTRA = 'pip install "riskcards[llm]"'
+LLAMA = 'pip install "riskcards[llama]"'
 TASK = "readmission_30d"
 HOOK = "readmission-30d"
 CASE = "diabetic-heart-failure-discharge"
@@ -179,15 +180,15 @@ ENCODING = {
     "train": ("train", "--task", TASK, "--cohort", "{work}/cohort", "--out", "{work}/no", "--encoder"),
     "few-shot": ("few-shot", "--cohort", "{work}/cohort", "--out", "{work}/no", "--encoder"),
 }
-READERS = ("smollm2", "{work}/model", "{work}/model.gguf", "{work}/model+{work}/adapter", "{work}/model@8bit")
+READERS = ("smollm2", "{work}/model", "{work}/model.gguf@float32", "{work}/model+{work}/adapter", "{work}/model@8bit")
 ENCODERS = ("hf:{work}/model", "qwen3-embedding:{work}/model", "{work}/encoder.yaml")
 TRIPLES = ("index", "build", "--source", "starter", "--out", "{work}/no", "--triples")
 
 
-def assert_extra_named(work: Path, *asked: tuple[object, ...]) -> None:
+def assert_extra_named(work: Path, *asked: tuple[object, ...], extra: str = EXTRA) -> None:
     """Asserts that each command names the extra, as bad input, and writes nothing."""
     ended = run_commands(*([str(word).replace("{work}", str(work)) for word in words] for words in asked))
-    assert_none(one for one in ended if one.code != BAD_INPUT or EXTRA not in one.err or "Traceback" in one.err)
+    assert_none(one for one in ended if one.code != BAD_INPUT or extra not in one.err or "Traceback" in one.err)
     assert not list(work.glob("no*"))
 
 
@@ -197,6 +198,9 @@ def test_commands_with_a_language_model_name_the_extra(work: Path, learned: list
     )
     triples = ((*TRIPLES, f"llm:{name}") for name in READERS[:3])
     assert_extra_named(work, *readers, *triples)
+    reading = [words for words in ASKING.values() if words[0] != "train-reader"]
+    gguf = (*((*words, "{work}/model.gguf") for words in reading), (*TRIPLES, "llm:{work}/model.gguf"))
+    assert_extra_named(work, *gguf, extra=LLAMA)
 
 
 def test_commands_with_an_encoder_that_needs_it_name_the_extra(
@@ -207,15 +211,17 @@ def test_commands_with_an_encoder_that_needs_it_name_the_extra(
     assert_extra_named(work, second_look, *named)
 
 
-@pytest.mark.parametrize("reader", ["smollm2", "{work}/model"])
-def test_a_worker_of_a_language_model_and_the_doctor_say_so(work: Path, reader: str) -> None:
+@pytest.mark.parametrize(
+    ("reader", "extra"), [("smollm2", EXTRA), ("{work}/model", EXTRA), ("{work}/model.gguf", LLAMA)]
+)
+def test_a_worker_of_a_language_model_and_the_doctor_say_so(work: Path, reader: str, extra: str) -> None:
     worker, doctor = run_commands(("read-ahead", "--once"), ("doctor",), **_settings(work, reader))
     assert worker.code == BAD_INPUT
-    assert EXTRA in worker.err
+    assert extra in worker.err
     failed = [line for line in doctor.out.splitlines() if line.split()[0] == "failed"]
     assert doctor.code == 1
     assert len(failed) == 1
-    assert EXTRA in failed[0]
+    assert extra in failed[0]
 
 
 def test_a_missing_model_is_reported_before_the_port_opens(work: Path) -> None:

@@ -13,15 +13,21 @@ CHAT = (
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
+def letters() -> list[str]:
+    """The 256 bytes, as tokenizers write them."""
+    from tokenizers import pre_tokenizers
+
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
 def save_tiny_model(folder: Path, seed: int = 1, more_special: Sequence[str] = (), added: Sequence[str] = ()) -> Path:
     """Llama-shaped, one token per byte, ChatML; `added` are tokens of the vocabulary that are not special."""
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     known = [*SPECIAL, *(mark for mark in more_special if mark not in SPECIAL)]
-    vocabulary = {token: number for number, token in enumerate([*known, *letters])}
+    vocabulary = {token: number for number, token in enumerate([*known, *letters()])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()

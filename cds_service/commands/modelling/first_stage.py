@@ -69,7 +69,9 @@ def stage_of(model: RiskModel) -> str | None:
     return None if model.asks is None else stage1_name(opened_settings(), model)
 
 
-def stage_to_fit(name: str | None, study: Dataset, question: Task, out: Path) -> StageToFit | None:
+def stage_to_fit(
+    name: str | None, study: Dataset, question: Task, out: Path, *, evidence: bool = False
+) -> StageToFit | None:
     """Returns the first stage to fit, or None. Raises ModelArtifactError, MissingExtraError, LanguageModelError."""
     from knowledge_index.encoders import DEFAULT, available_threads, encoder_named
     from risk_model.first_stage import NoteRegression
@@ -77,10 +79,12 @@ def stage_to_fit(name: str | None, study: Dataset, question: Task, out: Path) ->
     if name is None:
         return None
     encoder = encoder_named(DEFAULT, available_threads())
-    return NoteRegression(encoder) if name == REGRESSION else _asked(name, study, question, answers_of(out), encoder)
+    if name == REGRESSION:
+        return NoteRegression(encoder)
+    return _asked(name, study, question, answers_of(out), encoder, evidence)
 
 
-def _asked(name: str, study: Dataset, question: Task, kept: Path, encoder: Encoder) -> AskedModel:
+def _asked(name: str, study: Dataset, question: Task, kept: Path, encoder: Encoder, evidence: bool) -> AskedModel:
     from risk_model.first_stage import AskedModel, ask_about_patients
     from risk_model.llm import model_identity
 
@@ -90,4 +94,4 @@ def _asked(name: str, study: Dataset, question: Task, kept: Path, encoder: Encod
         opinions = ask_about_patients(model, study.windows, question, kept, progress)
     unanswered = sum(not patient.whole for patient in opinions)
     report_line(f"{len(opinions) - unanswered} of {len(opinions)} rows have its estimate; {kept} holds patient data")
-    return AskedModel.of(name, mark, opinions, encoder)
+    return AskedModel.of(name, mark, opinions, encoder, evidence=evidence)

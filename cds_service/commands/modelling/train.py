@@ -13,7 +13,14 @@ import orjson
 from artifact_store import Workers
 from cds_service.commands.modelling.first_stage import REGRESSION, checked_stage, exclude_tuning_patients, stage_to_fit
 from cds_service.commands.modelling.learners import LEARNERS
-from cds_service.commands.shared.model_sources import ENCODER_HELP, READER_HELP, counting, open_sources, report_line
+from cds_service.commands.shared.model_sources import (
+    ENCODER_HELP,
+    READER_HELP,
+    counting,
+    literature,
+    open_sources,
+    report_line,
+)
 from cds_service.commands.shared.parallel import engine_option, workers_option
 
 if TYPE_CHECKING:
@@ -44,6 +51,10 @@ _COHORT = click.Path(exists=True, file_okay=False, path_type=Path)
     "--note-reader, with NAME the estimate of that language model (smollm2, a model folder, https://HOST/v1#MODEL).",
 )  # fmt: skip
 @click.option(
+    "--stage1-evidence/--no-stage1-evidence", default=True, show_default=True,
+    help="With --stage1 NAME: show it the patient's problems and numbered literature about them.",
+)  # fmt: skip
+@click.option(
     "--rubric", "rubric_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Also use the answers to a rubric as input; see `riskcards rubric`.",
 )  # fmt: skip
@@ -66,6 +77,7 @@ def command(
     note_reader: str | None,
     evidence: bool,
     stage1: str | None,
+    stage1_evidence: bool,
     rubric_file: Path | None,
     learner: str,
     search: bool,
@@ -114,6 +126,8 @@ def command(
     check_new_folder(out)
     chosen_stage = checked_stage(stage1, note_reader)
     sources = _sources(encoder, note_reader, evidence, serialiser, rubric_file, out)
+    shows = stage1_evidence and chosen_stage not in {None, REGRESSION}
+    sources = replace(sources, literature=literature() if shows else None)
     labelled, study = _read(cohort, task, sources, chosen_stage)
     name = model_id or f"{study.cohort.task.replace('_', '-')}-local"
     found = build_model(
@@ -123,7 +137,7 @@ def command(
         out,
         model_id=name,
         bootstraps=bootstraps,
-        first_stage=stage_to_fit(chosen_stage, study, labelled.asked.question, out),
+        first_stage=stage_to_fit(chosen_stage, study, labelled.asked.question, out, evidence=shows),
         learner=learner,
         search=search,
         force=force,

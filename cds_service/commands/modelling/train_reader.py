@@ -16,7 +16,7 @@ from cds_service.commands.shared.model_sources import counting, report_line
 if TYPE_CHECKING:
     from fhir_mapping import PatientRecord
     from knowledge_index import KnowledgeIndex
-    from risk_model.llm_tuning import TuningSplit, WindowExamples
+    from risk_model.llm_tuning import TuningSettings, TuningSplit, WindowExamples
 
 GENERATED = "generated"
 
@@ -40,6 +40,10 @@ GENERATED = "generated"
 @click.option(
     "--share", default=0.5, show_default=True, type=click.FloatRange(0, 1, min_open=True),
     help="With --cohort: the share of patients to use, by hash; the others are left to train a model with it.",
+)  # fmt: skip
+@click.option(
+    "--evidence/--no-evidence", default=True, show_default=True,
+    help="With --cohort: show it the patient's problems and literature about them, as `train --stage1` does.",
 )  # fmt: skip
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The adapter's folder.")
 @click.option("--resume", is_flag=True, help="Resume interrupted training, with the same options.")
@@ -73,7 +77,7 @@ GENERATED = "generated"
     help="Validations without improvement before stopping.",
 )
 @click.option(
-    "--max-tokens", default=768, show_default=True, type=click.IntRange(16), help="Longer examples are left out."
+    "--max-tokens", default=1024, show_default=True, type=click.IntRange(16), help="Longer examples are left out."
 )
 @click.option(
     "--answers", default="json", show_default=True, type=click.Choice(["json", "compact"]),
@@ -116,37 +120,37 @@ def command(**chosen: Any) -> None:
     models with billions of weights. Exit codes: 0 done, 2 usage error, 3 unusable model, folder or state.
     """
     from knowledge_index import KnowledgeIndex
-    from risk_model.llm import LocalLanguageModel, base_fingerprint, check_installed, find_weights
-    from risk_model.llm_tuning import STYLES, TuningSettings, tune
+    from risk_model.llm import check_installed, find_weights
+    from risk_model.llm_tuning import STYLES
 
     if (chosen["cohort"] is None) != (chosen["task"] is None):
         raise click.UsageError("--task and --cohort need each other")
     check_installed("peft")
-    weights = find_weights(chosen["model"])
-    out: Path = chosen["out"]
-    out.mkdir(parents=True, exist_ok=True)
+    find_weights(chosen["model"])  # before hours of work: whether there is such a model
+    chosen["out"].mkdir(parents=True, exist_ok=True)
     examples = _lessons(chosen, KnowledgeIndex.open_starter())
     split = examples.split
     others = "in other styles" if split.sources == STYLES else "of other patients"
     report_line(f"{len(split.train)} training examples, {len(split.validation)} validation examples {others}")
-    names = (
-        "rank",
-        "learning_rate",
-        "batch",
-        "epochs",
-        "max_steps",
-        "validate_every",
-        "patience",
-        "max_tokens",
-        "seed",
-        "answers",
+    manifest = _tuned(chosen, examples)
+    if chosen["as_json"]:
+        click.echo(orjson.dumps(manifest, option=orjson.OPT_INDENT_2).decode())
+        return
+    first, lowest = manifest["metrics"]["validation"][0]["loss"], manifest["metrics"]["lowest"]
+    click.echo(
+        f"validation loss on {split.sources}: {first:.3f} before, {lowest:.3f} after\nwritten to {chosen['out']}"
     )
-    targets = tuple(name.strip() for name in chosen["targets"].split(",") if name.strip())
-    settings = TuningSettings(alpha=2 * chosen["rank"], targets=targets, **{name: chosen[name] for name in names})
+
+
+def _tuned(chosen: Mapping[str, Any], examples: WindowExamples) -> Mapping[str, Any]:
+    """Returns the manifest of the adapter after its training."""
+    from risk_model.llm import LocalLanguageModel, base_fingerprint, find_weights
+    from risk_model.llm_tuning import tune
+
     model = LocalLanguageModel(chosen["model"], precision=chosen["precision"])
     base = {
         "name": Path(chosen["model"]).name,
-        "fingerprint": base_fingerprint(*weights),
+        "fingerprint": base_fingerprint(*find_weights(chosen["model"])),
         "precision": chosen["precision"],
     }
     with counting("steps") as moved:
@@ -156,21 +160,21 @@ def command(**chosen: Any) -> None:
             if words.startswith("validation"):
                 report_line(f"step {step}: {words}")
 
-        manifest = tune(
-            model,
-            split,
-            out,
-            settings,
-            base=base,
-            outcome_tuning=examples.outcome_tuning,
-            resume=chosen["resume"],
-            progress=progress,
-        )
-    if chosen["as_json"]:
-        click.echo(orjson.dumps(manifest, option=orjson.OPT_INDENT_2).decode())
-        return
-    first, lowest = manifest["metrics"]["validation"][0]["loss"], manifest["metrics"]["lowest"]
-    click.echo(f"validation loss on {split.sources}: {first:.3f} before, {lowest:.3f} after\nwritten to {out}")
+        return tune(
+            model, examples.split, chosen["out"], _settings(chosen), base=base, resume=chosen["resume"],
+            outcome_tuning=examples.outcome_tuning, progress=progress,
+        )  # fmt: skip
+
+
+def _settings(chosen: Mapping[str, Any]) -> TuningSettings:
+    from risk_model.llm_tuning import TuningSettings
+
+    names = (
+        "rank", "learning_rate", "batch", "epochs", "max_steps", "validate_every", "patience", "max_tokens", "seed",
+        "answers",
+    )  # fmt: skip
+    targets = tuple(name.strip() for name in chosen["targets"].split(",") if name.strip())
+    return TuningSettings(alpha=2 * chosen["rank"], targets=targets, **{name: chosen[name] for name in names})
 
 
 def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowExamples:
@@ -188,8 +192,9 @@ def _lessons(chosen: Mapping[str, Any], index: KnowledgeIndex) -> WindowExamples
     if labelled.task != task:
         raise TrainingError(f"the cohort was built for the task {labelled.task}, not {task}")
     rules = RuleNoteReader(index, embed=False)
+    shown = labelled.asked.question if chosen["evidence"] else None
     rows = (
-        labelled_notes((row.person, row.subject_id), by(record).notes(), row.label, rules)
+        labelled_notes((row.person, row.subject_id), by(record).notes(), row.label, rules, shown)
         for split in TRAINING
         for row, record in labelled.records(split)
         if place_of(row.person, "taught") < chosen["share"]

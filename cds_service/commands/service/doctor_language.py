@@ -24,7 +24,7 @@ def note_reader(settings: Settings) -> str:
     name = ReaderName.of(settings.note_reader)
     if name.kind == "local":
         find_model(name)
-        return f"{settings.note_reader}, run by `riskcards read-ahead`"
+        return f"{settings.note_reader}, run by `riskcards read-ahead`{' with llama.cpp' if name.by_llama else ''}"
     if name.kind == "endpoint":
         model = language_model(name, ModelServers.of(settings))
         prompt = Prompt(Window("Assessment: pneumonia.", 0, (), "other", "doctor"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cds_service.background.language_models import OpenedModels
-    from knowledge_index import Encoder
+    from knowledge_index import Encoder, KnowledgeIndex
     from risk_model import RiskModel
     from risk_model.evaluation import DatasetSources
     from risk_model.llm import ReaderName
@@ -68,7 +68,15 @@ def sources_of(model: RiskModel) -> DatasetSources:
     sources = open_sources(model.manifest.get("encoder"), said, model.reads_evidence, opened)
     if model.asks is None:
         return sources
-    return replace(sources, opining=asked_at_once(opened_settings(), opened)(model))
+    opining = asked_at_once(opened_settings(), opened)(model)
+    return replace(sources, opining=opining, literature=literature() if model.asks.evidence else None)
+
+
+def literature() -> KnowledgeIndex:
+    """Returns the index whose passages a first stage's language model is shown in training and evaluation."""
+    from knowledge_index import KnowledgeIndex
+
+    return KnowledgeIndex.open_starter()
 
 
 def opened_model(folder: Path) -> tuple[RiskModel, DatasetSources]:

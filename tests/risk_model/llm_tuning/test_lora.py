@@ -9,7 +9,8 @@ import pytest
 from knowledge_index import KnowledgeIndex
 from risk_model.core.errors import ModelArtifactError, TrainingError
 from risk_model.llm import adapter
-from risk_model.llm.local_model import LocalLanguageModel, find_weights
+from risk_model.llm.local_model import LocalLanguageModel
+from risk_model.llm.weights import find_weights
 from risk_model.llm_tuning.example_sources import generated_examples
 from risk_model.llm_tuning.examples import ReaderExample
 from risk_model.llm_tuning.lora import IGNORED, TuningSettings, TuningSplit, _Run, tokens, tune

@@ -15,7 +15,8 @@ from knowledge_index import KnowledgeIndex
 from risk_model.core.errors import TrainingError
 from risk_model.llm import adapter
 from risk_model.llm.batching import opinions
-from risk_model.llm.local_model import LocalLanguageModel, find_weights
+from risk_model.llm.local_model import LocalLanguageModel
+from risk_model.llm.weights import find_weights
 from risk_model.llm_tuning.lora import TuningSettings, tokens, tune
 from risk_model.llm_tuning.risk_examples import LabelledNotes, hashed, labelled_notes, learned_from, select_windows
 from risk_model.notes.rule_reader import RuleNoteReader

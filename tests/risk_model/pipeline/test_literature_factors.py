@@ -12,7 +12,8 @@ from knowledge_index import Evidence, KnowledgeIndex
 from knowledge_index.vocabulary import factors
 from risk_model import Driver, Pipeline
 from risk_model.core.values import NoteFindings
-from risk_model.pipeline.literature_factors import factor_of, factors_behind, factors_of_patient, fits, outcome_of
+from risk_model.notes.literature import factor_of, outcome_of
+from risk_model.pipeline.literature_factors import factors_behind, factors_of_patient, fits
 
 ICD = "http://hl7.org/fhir/sid/icd-10-cm"
 AT = datetime(2026, 3, 2, 12, tzinfo=UTC)

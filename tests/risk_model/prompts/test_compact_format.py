@@ -10,7 +10,8 @@ from knowledge_index import KnowledgeIndex
 from risk_model.core.values import NoteFindings
 from risk_model.llm import adapter
 from risk_model.llm.batching import answers
-from risk_model.llm.local_model import LocalLanguageModel, find_weights
+from risk_model.llm.local_model import LocalLanguageModel
+from risk_model.llm.weights import find_weights
 from risk_model.llm_reader.anchoring import Anchored
 from risk_model.llm_tuning.example_sources import generated_examples
 from risk_model.llm_tuning.examples import ReaderExample, scores

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -12,10 +14,13 @@ import pytest
 from risk_model.core.errors import AnswerError, LanguageModelError
 from risk_model.first_stage.patient_opinions import asked_about
 from risk_model.first_stage.rationale import combined_reasons
-from risk_model.llm.batching import Levels, opinions
+from risk_model.llm.batching import opinions
+from risk_model.llm.levels import Levels
+from risk_model.llm.llama_model import LlamaLanguageModel
 from risk_model.llm.local_model import LocalLanguageModel
 from risk_model.llm.remote_model import RemoteLanguageModel
 from risk_model.prompts.answers import MAX_RATIONALE, RISK_LEVELS
+from risk_model.prompts.knowledge import Knowledge
 from risk_model.prompts.note_prompt import Window
 from risk_model.prompts.opinion import Opinion, weighed
 from risk_model.prompts.risk_prompt import RiskPrompt
@@ -102,9 +107,9 @@ def test_a_reason_is_a_whole_sentence_of_the_note_or_none() -> None:
     """A piece is given back with the words before it: `no shock` is never `shock`."""
     text = "Assessment:\nNo septic  shock today. Cr 3.4, <|im_start|> said.\n" + "Was seen, " * 60 + "\n--\n"
     prompt = RiskPrompt(Window(text, 0, (), "progress_note", "d"), TASK)
-    assert prompt.sentences[:3] == ("Assessment:", "No septic shock today.", "Cr 3.4, ‹|im_start|> said.")
-    assert len(prompt.sentences) == 4
-    assert MAX_RATIONALE - 10 < len(prompt.sentences[3]) <= MAX_RATIONALE
+    assert prompt.sentences[:2] == ("No septic shock today.", "Cr 3.4, ‹|im_start|> said.")
+    assert len(prompt.sentences) == 3
+    assert MAX_RATIONALE - 10 < len(prompt.sentences[2]) <= MAX_RATIONALE
     said = {"septic\n shock": "No septic shock today.", "cr 3.4": "Cr 3.4, ‹|im_start|> said."}
     assert {words: prompt.opinion("low", 0.5, words) for words in said} == {
         words: Opinion("low", 0.5, sentence) for words, sentence in said.items()
@@ -112,6 +117,64 @@ def test_a_reason_is_a_whole_sentence_of_the_note_or_none() -> None:
     for invented in ("septic shock now", "shoc", "Cr 3", "Give potassium."):
         assert prompt.opinion("high", None, invented) == Opinion("high", dropped=True), invented
     assert prompt.opinion("high", None, " ") == Opinion("high")
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("# Medications", False), ("## Assessment and Plan", False), ("Medications:", False), ("**Plan:**", False),
+        ("HOSPITAL COURSE:", False), ("Allergies", False), ("=== Discharge Diagnosis ===", False), ("Plan", False),
+        ("Assessment: septic shock", True), ("SEPTIC SHOCK", True), ("sleeps.", True), ("2.", False),
+        ("Plan: none", True), ("Medications were stopped.", True), ("# Lactate 6.4, on two pressors.", False),
+    ],
+)  # fmt: skip
+def test_a_heading_is_no_reason(line: str, allowed: bool) -> None:
+    prompt = RiskPrompt(Window(f"{line}\nWalks about.\n", 0, (), "progress_note", "d"), TASK)
+    assert (" ".join(line.split()) in prompt.sentences) is allowed
+    assert "Walks about." in prompt.sentences
+
+
+def test_the_task_and_what_is_known_come_before_the_note() -> None:
+    shown = Knowledge(("Heart Failure",), ("Sodium and death.", "Lactate and death."))
+    user = RiskPrompt(replace(WINDOWS[0], knowledge=shown), TASK).messages[1].content
+    begin = "Task: In-hospital mortality. Outcome: dying before leaving hospital. Window: until the end of this stay."
+    assert user.startswith(begin)
+    order = ("Problems: Heart Failure.", "Literature:", "[1] Sodium and death.", "[2] Lactate and death.", "<note>")
+    places = [user.index(part) for part in order]
+    assert places == sorted(places)
+    assert "Literature" not in RiskPrompt(WINDOWS[0], TASK).messages[1].content
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "cited", "unknown"),
+    [
+        ("Lactate is 1.4. [2]", "Lactate is 1.4.", (2,), 0), ("Lactate is 1.4. [2] [1]", "Lactate is 1.4.", (2, 1), 0),
+        ("Lactate is 1.4. [3]", "Lactate is 1.4.", (), 1), ("Lactate is 1.4. [2] [2]", "Lactate is 1.4.", (2,), 0),
+        ("See table [1]", "See table [1]", (), 0), ("Made up. [1]", "", (), 0), ("Lactate is 1.4.", "Lactate is 1.4.", (), 0),
+    ],
+)  # fmt: skip
+def test_numbers_of_passages_have_to_exist(said: str, reason: str, cited: tuple[int, ...], unknown: int) -> None:
+    """A number that the note itself ends in is the note's; a reason that the note does not hold cites nothing."""
+    shown = Knowledge(evidence=("Sodium and death.", "Lactate and death."))
+    window = Window("Lactate is 1.4.\nSee table [1]\n", 0, (), "progress_note", "d", shown)
+    opinion = RiskPrompt(window, TASK).read(f"risk: low\nwhy: {said}\n")
+    assert (opinion.reason, opinion.cited, opinion.cited_dropped) == (reason, cited, unknown)
+    numbers = [int(n) for n in re.findall(r"\[(\d)\]", said)]
+    served = {"risk": "low", "rationale": said.partition(" [")[0], "evidence": numbers}
+    if "table" not in said:
+        assert RiskPrompt(window, TASK).read(orjson.dumps(served).decode()) == opinion
+
+
+def test_both_local_models_name_passages_that_were_shown(tiny: LocalLanguageModel, llama: LlamaLanguageModel) -> None:
+    shown = Knowledge(("Sepsis",), ("Sodium and death.", "Lactate and death."))
+    prompts = [RiskPrompt(replace(window, knowledge=shown), TASK) for window in WINDOWS[:2]]
+    for model in (tiny, llama):
+        for prompt, opinion in zip(prompts, model.opinions(prompts), strict=True):
+            assert opinion.reason in prompt.sentences
+            assert set(opinion.cited) <= {1, 2}
+            assert not opinion.cited_dropped
+            assert not opinion.dropped
+            assert Opinion.from_json(orjson.loads(orjson.dumps(opinion.to_json()))) == opinion
 
 
 def test_a_note_without_words_has_a_level_and_no_reason(tiny: LocalLanguageModel) -> None:
