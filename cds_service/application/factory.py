@@ -20,6 +20,8 @@ from cds_service.application.parts import HandlerOptions, ServiceParts
 from cds_service.application.routes import document_routes, health_routes
 from cds_service.background.read_ahead import deferred_asking, deferred_reading
 from cds_service.config.settings import Settings
+from cds_service.refresh.parts import notification_receiver
+from cds_service.refresh.receiver import notification_routes
 from cds_service.smart.routes import smart_routes
 from cds_service.store.store import Store
 from risk_model import Pipeline
@@ -57,5 +59,8 @@ def create_app(
         app.register_blueprint(routes(cds))
     app.register_blueprint(smart_routes(cds.smart))
     app.register_blueprint(app_pages("app", "/app", smart_charts(cds), cds.handler, frames_of(cds)))
+    clients = [] if cds.smart is None else [each.client for each in cds.smart.registrations.values()]
+    receiver = notification_receiver(settings, store, clients, cds.in_time)
+    app.register_blueprint(notification_routes(receiver, cds.admission, settings.max_body_bytes))
     app.before_request(lambda: keep_to_admin_paths(request))
     return app

@@ -47,7 +47,7 @@ from risk_model import Assessment, LevelPolicy, Pipeline
 
 LOG = logging.getLogger("riskcards")
 # Reasons of `PatientRecord.no_stay`; any other means that it is unknown whether the patient is in hospital.
-_CERTAINLY_NO_STAY = frozenset({"no-stay", "encounter-not-found"})
+CERTAINLY_NO_STAY = frozenset({"no-stay", "encounter-not-found"})
 _NO_GUIDANCE = HookResponse()
 # Shares of the time for an answer after which fetching ends and the assessment starts no more searches for literature;
 # the rest is for storing the card.
@@ -246,7 +246,7 @@ class HookHandler:
         encounter = prefetch.encounter(request.encounter_id)
         record = call.trace.record = self._record(call, prefetch, encounter, notes)
         call.trace.lap("map the chart")
-        if record.no_stay in _CERTAINLY_NO_STAY:
+        if record.no_stay in CERTAINLY_NO_STAY:
             # A chart may be opened on a clinic visit, which has no risk to show; an encounter that is not there is an
             # error, in every hook: an empty list would say that there is none.
             if request.encounter_id is not None and (service.hook != "patient-view" or encounter is None):

@@ -45,10 +45,12 @@ def launch_scopes(server: AuthorizationServer, *, from_ehr: bool, configured: tu
     return in_server_version((*context, *rest), server)
 
 
-def system_scopes(server: AuthorizationServer, configured: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Scopes of backend services; of a site's own list only those of `system/`."""
+def system_scopes(
+    server: AuthorizationServer, configured: tuple[str, ...] = (), also: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Scopes of backend services; of a site's own list only those of `system/`. `also` are asked for in any case."""
     own = tuple(scope for scope in configured if scope.startswith("system/"))
-    return in_server_version(own or tuple(f"system/{kind}.rs" for kind in READ), server)
+    return in_server_version((*(own or tuple(f"system/{kind}.rs" for kind in READ)), *also), server)
 
 
 def in_server_version(scopes: Iterable[str], server: AuthorizationServer) -> tuple[str, ...]:
