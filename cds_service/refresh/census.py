@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cds_service.cards.escape import plain
 from cds_service.hooks.hook_handler import CERTAINLY_NO_STAY
 from cds_service.hooks.locations import newest_first, read_locations
 from cds_service.hooks.prefetch import fetch_all
@@ -24,6 +25,8 @@ _SEARCHES = (
     "status=in-progress&_include=Encounter:patient&_include=Encounter:location&_count=200",
     "status=in-progress&_count=200",
 )
+MAX_UNIT = 80
+"""Characters of a unit's name."""
 MAX_LOCATIONS = 500
 """Locations read one by one where a server does not include them."""
 _SURE_OF_WARD, _BED = "wa", frozenset({"bd", "ro"})
@@ -145,7 +148,7 @@ def _place(encounters: Iterable[Json], locations: Mapping[str, Json], server: st
             if not way:
                 said = reference.get("display") if isinstance(reference, Mapping) else None
                 if isinstance(said, str) and said.strip():
-                    return said.strip(), ""
+                    return plain(said, MAX_UNIT), ""
                 continue
             names = [_name(place) for place in way]
             kinds = [_physical(place) for place in way]
@@ -170,7 +173,8 @@ def _upwards(reference: Any, locations: Mapping[str, Json], server: str) -> Iter
 
 def _name(place: Json) -> str:
     name = place.get("name")
-    return name.strip() if isinstance(name, str) and name.strip() else (key_of(place) or "").partition("/")[2]
+    said = plain(name, MAX_UNIT) if isinstance(name, str) else ""
+    return said or (key_of(place) or "").partition("/")[2]
 
 
 def _physical(place: Json) -> str:

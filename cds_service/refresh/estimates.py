@@ -36,6 +36,8 @@ class FreshEstimate:
     warns: bool
     """Whether a card with it would be a warning."""
     score: str
+    score_high: bool
+    """Whether the score's level is high, for patients without an estimate."""
     cautions: tuple[str, ...]
 
 
@@ -99,6 +101,7 @@ def fresh_estimate(assessment: Assessment, settings: Settings) -> FreshEstimate:
         why=" ".join(driver_lines(estimate, STRONGEST, escaped=False)) if shown else "",
         warns=shown and deciding is not None and deciding >= threshold,
         score="" if score is None else score_words(score),
+        score_high=score is not None and score.band == "high",
         cautions=estimate.cautions,
     )
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from cds_hooks import FetchError, HookError
-from cds_service.config.modes import Mode
+from cds_service.config.modes import MODE_OF, Mode
 from cds_service.hooks.estimate_records import estimate_record
 from cds_service.hooks.hook_handler import CERTAINLY_NO_STAY, HookHandler
 from cds_service.net.gateway import GatewayError
@@ -34,7 +34,6 @@ from risk_model import Assessment
 LOG = logging.getLogger("riskcards")
 SERVICE, USER = "refresh", "service/refresh"
 """The service and the user of these estimates in the store."""
-MODE_OF = "hospital-risk"
 LEASE = timedelta(minutes=3)
 ATTEMPTS = 6
 FIRST_PAUSE, LONGEST_PAUSE = 15.0, 3600.0

@@ -1,4 +1,4 @@
-"""GET /launch, /smart/callback and /.well-known/jwks.json. A failed launch shows a page with the reason."""
+"""GET /launch, /launch/ward, /smart/callback, /.well-known/jwks.json. A failed launch shows a page with the reason."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cds_service.oauth.errors import LaunchRefusedError
 from cds_service.oauth.keys import published
 from cds_service.smart.launch import MAX_PARAMETER, Returned, begin, finish
 from cds_service.smart.parts import SmartParts
+from cds_service.smart.session import PATIENT_APP, WARD_LIST
 from cds_service.store.errors import StoreError
 
 LOG = logging.getLogger("riskcards")
@@ -26,6 +27,13 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
 
     @routes.get("/launch")
     def launch() -> Response:
+        return _launch(PATIENT_APP)
+
+    @routes.get("/launch/ward")
+    def launch_ward() -> Response:
+        return _launch(WARD_LIST)
+
+    def _launch(app: str) -> Response:
         response = Response(status=303)
         iss = _parameter("iss")
         if not iss:
@@ -40,7 +48,7 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
             refused = _page(advice, 429)
             refused.headers["Retry-After"] = str(error.retry_after)
             return refused
-        response.headers["Location"] = begin(parts, iss, _parameter("launch"), response)
+        response.headers["Location"] = begin(parts, iss, _parameter("launch"), response, app)
         return response
 
     @routes.get("/smart/callback")
@@ -54,7 +62,7 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
             description=_parameter("error_description")[:_SHOWN],
         )
         session = finish(parts, returned, request.cookies, response)
-        response.headers["Location"] = parts.cookie_path(f"/app/{session.id}/")
+        response.headers["Location"] = parts.cookie_path(f"/{session.app}/{session.id}/")
         LOG.info("launch client=%s scopes=%d", session.client, len(session.scopes))
         return response
 
@@ -106,7 +114,7 @@ def _parameter(name: str) -> str:
 
 
 def _page(advice: str, status: int) -> Response:
-    root = "../" if request.path.endswith("/smart/callback") else ""
+    root = "../" if request.path.endswith(("/smart/callback", "/launch/ward")) else ""
     response = make_response(render_template("launch_refused.html", advice=advice, root=root), status)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -97,12 +97,14 @@ class Refreshed:
 def fresh(app: Flask, realms: dict[str, Realm], server: WardServer) -> Refreshed:
     from sqlalchemy import delete
 
-    from cds_service.store.schema import MODES, REFRESH_JOBS, REFRESH_POSITIONS, SEALED
+    from cds_service.store.schema import REFRESH_JOBS, REFRESH_POSITIONS, SEALED
 
     parts = app.extensions["riskcards"]
     with parts.store._engine.begin() as connection:
-        for table in (REFRESH_JOBS, REFRESH_POSITIONS, SEALED, MODES):
+        for table in (REFRESH_JOBS, REFRESH_POSITIONS, SEALED):
             connection.execute(delete(table))
+    for service, tenant in parts.store.modes():
+        parts.store.set_mode(service, tenant, "live", "the next test")
     parts.handler.modes._read = float("-inf")
     server.clear()
     realm = realms[NAME]

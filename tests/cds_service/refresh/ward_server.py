@@ -184,7 +184,7 @@ def ward_server() -> Iterator[WardServer]:
         server.server_close()
 
 
-def inpatient(name: str, start: datetime, **patient: Any) -> list[dict[str, Any]]:
+def inpatient(name: str, start: datetime, /, **patient: Any) -> list[dict[str, Any]]:
     """A patient with a running inpatient stay, of whom next to nothing is known."""
     subject = {"reference": f"Patient/{name}"}
     born = {"resourceType": "Patient", "id": name, "birthDate": "1950-01-01", "gender": "female"}
