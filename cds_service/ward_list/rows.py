@@ -28,7 +28,7 @@ class WardPatient:
     """Two identifiers and the place of one patient, for people."""
 
     name: str
-    about: str
+    about: tuple[str, ...]
     """Age and sex, date of birth, record number."""
     unit: str
     bed: str
@@ -96,9 +96,14 @@ class WardView:
     """`Patient/id` of everyone shown, for the audit entry."""
 
     @property
-    def summary(self) -> str:
-        everyone = counted(len(self.ranked) + len(self.unranked), "inpatient")
-        return f"{everyone}: {len(self.ranked)} ranked, {len(self.unranked)} without a current estimate"
+    def everyone(self) -> str:
+        return counted(len(self.ranked) + len(self.unranked), "inpatient")
+
+    @property
+    def high_scores(self) -> str:
+        """Those without an estimate whose established score is high: they may be the sickest, and stand below."""
+        found = sum(row.score_high for row in self.unranked)
+        return "" if not found else f"{counted(found, 'patient')} without an estimate and with a high established score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,7 @@ def ward_view(census: Census, known: Mapping[str, PatientEstimates], asked: Ward
         threshold=percent(asked.threshold),
         baseline=averages.pop() if len(averages) == 1 else "",
         scale=f"{100 * end:.0f} %",
-        read=f"{census.read.astimezone(asked.zone):%-d %b %Y, %H:%M}",
+        read=f"{census.read.astimezone(asked.zone):%-d %b %Y, %H:%M %Z}",
         notices=tuple(_notices(census, asked)),
         patients=tuple(one.patient for one in shown),
     )
@@ -223,7 +228,7 @@ def _patient(one: Inpatient, now: datetime) -> WardPatient:
     parts = (_age_and_sex(one.resource, now), _born(one.resource), _record_number(one.resource))
     return WardPatient(
         name=plain(name_of(one.resource), MAX_NAME) or "Name not recorded",
-        about=" · ".join(part for part in parts if part),
+        about=tuple(part for part in parts if part),
         unit=one.unit or UNKNOWN_UNIT,
         bed=plain(one.bed, MAX_NAME),
         day=f"{day}, intensive care" if day and one.intensive_care else day or "start not recorded",
@@ -238,7 +243,7 @@ def _age_and_sex(resource: Mapping[str, Any], now: datetime) -> str:
     except ValueError:
         return sex
     years = now.year - born.year - ((now.month, now.day) < (born.month, born.day))
-    return f"{years} y {sex}".strip() if 0 <= years <= 125 else sex
+    return ", ".join(filter(None, (f"{years} y", sex))) if 0 <= years <= 125 else sex
 
 
 def _born(resource: Mapping[str, Any]) -> str:
@@ -253,7 +258,7 @@ def _record_number(resource: Mapping[str, Any]) -> str:
     values = [each for each in found if isinstance(each.get("value"), str) and each["value"].strip()]
     marked = [each for each in values if _MR in _codes(each)]
     chosen = marked or (values if len(values) == 1 else [])
-    return f"no. {chosen[0]['value'].strip()[:32]}" if chosen else ""
+    return f"{'MRN' if marked else 'no.'} {plain(chosen[0]['value'], 32)}" if chosen else ""
 
 
 def _codes(identifier: Mapping[str, Any]) -> set[str]:

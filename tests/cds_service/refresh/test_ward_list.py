@@ -79,7 +79,7 @@ def test_the_highest_risk_stands_first_and_who_has_none_stands_apart(ward: Ward)
     text = ward.page().text
     assert "Few values are known." in text
     assert "Not estimated yet; queued." in text
-    assert "5 inpatients: 3 ranked, 2 without a current estimate" in text
+    assert '5 inpatients: 3 ranked, <a href="#h-unranked">2 without a current estimate</a>' in text
     assert "risk unknown, not low" in text
 
 
@@ -129,6 +129,7 @@ def test_a_high_score_without_an_estimate_stands_first_there(ward: Ward) -> None
         ward.admit(name)
         ward.estimate(name, None, abstention="x", score_high=high)
     assert ward.names("unranked") == ["Zoe", "Aaron"]
+    assert "1 patient without an estimate and with a high established score" in ward.page().text, "seen from the top"
 
 
 def test_nobody_in_hospital_and_nobody_with_an_estimate(ward: Ward) -> None:
@@ -136,7 +137,7 @@ def test_nobody_in_hospital_and_nobody_with_an_estimate(ward: Ward) -> None:
     ward.admit("One")
     text = ward.page().text
     assert "Nobody has a current estimate." in text
-    assert "1 inpatient: 0 ranked, 1 without" in text
+    assert "1 inpatient: 0 ranked, <a" in text
 
 
 def test_only_whom_the_user_may_read_is_shown(ward: Ward) -> None:
