@@ -52,7 +52,7 @@ class GatewayError(FetchError):
 
 
 @dataclass(frozen=True, slots=True)
-class SearchPage:
+class FetchedPage:
     """One page of a search: the Bundle, the link to the next page, and the server's time if it said so."""
 
     bundle: dict[str, Any]
@@ -183,7 +183,7 @@ class Gateway:
         scope = self._scope(server, token, deadline)
         return self._whole(self._get(f"{server.rstrip('/')}/{query}", scope)[0], server, scope)
 
-    def page(self, server: str, query: str, token: str | None = None, deadline: float | None = None) -> SearchPage:
+    def page(self, server: str, query: str, token: str | None = None, deadline: float | None = None) -> FetchedPage:
         """One page: of a search `Type?...`, or of the link to a further page, absolute or relative.
 
         Raises GatewayError, with the pause that the server asks for.
@@ -192,7 +192,7 @@ class Gateway:
         bundle, headers = self._get(_joined(server, query), scope)
         if bundle["resourceType"] != "Bundle":
             raise GatewayError("not-a-bundle")
-        return SearchPage(bundle, next_link(bundle.get("link")), http_date(headers.get("date", "")))
+        return FetchedPage(bundle, next_link(bundle.get("link")), http_date(headers.get("date", "")))
 
     def update(
         self,

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import orjson
 
-from cds_service.net.gateway import GatewayError, SearchPage
+from cds_service.net.gateway import FetchedPage, GatewayError
 from cds_service.oauth.scopes import READ
 from cds_service.refresh.jobs import RefreshJobs
 from cds_service.refresh.resource_ids import key_of, patient_of
@@ -129,7 +129,7 @@ class Poller:
             jobs = self.jobs.new(self.server.name, patients, now)
             yield changes, self.jobs.queue.advance(self.server.name, kind, self._sealed(kind, position), jobs)
 
-    def _pages(self, kind: str, since: datetime) -> Iterator[SearchPage]:
+    def _pages(self, kind: str, since: datetime) -> Iterator[FetchedPage]:
         """The pages of a type's changes since a time. Raises GatewayError."""
         moment = quote(f"ge{since.isoformat(timespec='milliseconds')}")
         query: str | None = f"{kind}?_lastUpdated={moment}&_sort=_lastUpdated&_count={PAGE}"

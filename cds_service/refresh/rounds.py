@@ -116,7 +116,9 @@ class RefreshRounds:
         self.paused_until = time.monotonic() + seconds
         if error.status == 401:
             self.worker.server.access.forget()
-        why = _WORDS.get(error.reason, str(error))
-        if error.status == 429:
-            why = "it is busy (429)"
-        self.say(f"{self._name}: {why}; next attempt in {seconds:.0f} s, nothing is lost")
+        self.say(f"{self._name}: {self.words(error)}; next attempt in {seconds:.0f} s, nothing is lost")
+
+    @staticmethod
+    def words(error: GatewayError) -> str:
+        """Returns what is wrong, and where it can be said, what to do."""
+        return "it is busy (429)" if error.status == 429 else _WORDS.get(error.reason, str(error))

@@ -34,7 +34,7 @@ from risk_model import Assessment
 LOG = logging.getLogger("riskcards")
 SERVICE, USER = "refresh", "service/refresh"
 """The service and the user of these estimates in the store."""
-LEASE = timedelta(minutes=3)
+LEASE = timedelta(minutes=5)
 ATTEMPTS = 6
 FIRST_PAUSE, LONGEST_PAUSE = 15.0, 3600.0
 """Seconds between two attempts at a patient; each pause is twice the one before."""

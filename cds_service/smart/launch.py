@@ -129,9 +129,9 @@ def finish(smart: SmartParts, returned: Returned, cookies: Mapping[str, str], re
         launch_cookie(returned.state), path=smart.cookie_path(CALLBACK), secure=smart.secure, httponly=True,
         samesite="None" if smart.secure else "Lax", partitioned=smart.secure,
     )  # fmt: skip
-    about_whom = {"patient_hash": smart.store.patient_hash(session.patient_id)} if session.patient_id else {}
+    patient = {"patient_hash": smart.store.patient_hash(session.patient_id)} if session.patient_id else {}
     details = {"client": client.name, "app": session.app, "scopes": list(session.scopes)}
-    smart.store.record_event("smart-launch", fingerprint(session.id), details | about_whom)
+    smart.store.record_event("smart-launch", fingerprint(session.id), details | patient)
     return session
 
 

@@ -65,7 +65,7 @@ class UnrankedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ListChoice:
     """One entry of a choice: of the outcome, or of the unit with its number of patients."""
 
     value: str
@@ -80,8 +80,8 @@ class WardView:
     title: str
     outcome: str
     task: str
-    outcomes: tuple[Choice, ...]
-    units: tuple[Choice, ...]
+    outcomes: tuple[ListChoice, ...]
+    units: tuple[ListChoice, ...]
     unit: str
     unit_unknown: bool
     """Whether the chosen unit has no inpatient now."""
@@ -148,9 +148,9 @@ def ward_view(census: Census, known: Mapping[str, PatientEstimates], asked: Ward
         title=outcome_name(task),
         outcome=task.outcome,
         task=asked.task,
-        outcomes=tuple(Choice(name, outcome_name(TASKS[name]), name == asked.task) for name in asked.tasks),
+        outcomes=tuple(ListChoice(name, outcome_name(TASKS[name]), name == asked.task) for name in asked.tasks),
         units=tuple(
-            Choice(unit, f"{unit} ({units[unit]})", unit == asked.unit) for unit in sorted(units, key=str.casefold)
+            ListChoice(unit, f"{unit} ({units[unit]})", unit == asked.unit) for unit in sorted(units, key=str.casefold)
         ),
         unit=asked.unit,
         unit_unknown=bool(asked.unit) and asked.unit not in units,

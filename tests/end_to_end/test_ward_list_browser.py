@@ -253,8 +253,7 @@ def test_its_text_can_be_read_and_everything_has_a_name(site: Site) -> None:
     page.close()
 
 
-def test_nobody_in_hospital(site: Site) -> None:
-    """Read with another search result; last, since the ward is then empty."""
+def test_a_list_that_cannot_be_read(site: Site) -> None:
     kept, site.realm.wrong = site.realm.wrong, {"ward_behind": site.fhir.replace("/fhir", "/empty")}
     page = patient_page(site.context)
     query = urlencode({"iss": site.realm.base, "launch": "for-the-ward"})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import orjson
 
 from cds_service.commands.shared.opened import config_option, log_to_stderr, opened_settings, store_of
 from cds_service.config.settings import Settings
@@ -29,7 +30,10 @@ SAID_EVERY = 10
 @click.option("--client", "clients", multiple=True, help="Only this client of RISKCARDS_REFRESH_CLIENTS.")
 @click.option("--poll/--no-poll", default=True, show_default=True, help="Ask the server what changed (_lastUpdated).")
 @click.option("--once", is_flag=True, help="Poll once, work off the queue, then exit.")
-def command(config: Path | None, clients: tuple[str, ...], poll: bool, once: bool) -> None:
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be written to the record, as JSON lines; write nothing."
+)
+def command(config: Path | None, clients: tuple[str, ...], poll: bool, once: bool, dry_run: bool) -> None:
     """Keep the estimates of inpatients fresh, for the ward list and the record.
 
     \b
@@ -38,7 +42,8 @@ def command(config: Path | None, clients: tuple[str, ...], poll: bool, once: boo
     Reads who is in hospital, estimates whoever has no current estimate, and again whoever's data change: as the server
     notifies the service (`riskcards serve` receives it), and as this command asks. Needs the settings, session key file
     and database key of the service. Several may run: one polls a server, each patient is estimated by one of them, and
-    another takes over if one is killed. While the mode is off nothing is read. See docs/fresh-scores.md.
+    another takes over if one is killed. While the mode is off nothing is read. With RISKCARDS_WRITE_BACK each estimate
+    is written to the record; look at --dry-run first. See docs/fresh-scores.md.
 
     Exit codes: 0 done (--once), 1 database or internal error, 2 usage error, 3 the server could not be read (--once).
     """
@@ -61,6 +66,9 @@ def command(config: Path | None, clients: tuple[str, ...], poll: bool, once: boo
         )
     with store_of(settings) as store, Leases(store.sealed, "refresh-poll", LEASE_SECONDS) as leases:
         rounds = opened_rounds(settings, store, servers, leases, poll)
+        if dry_run:
+            print_writes(rounds)
+            return
         run(rounds, once)
         if once and any(each.failed for each in rounds):
             raise click.exceptions.Exit(3)
@@ -76,6 +84,7 @@ def opened_rounds(
     from cds_service.refresh.polling import Poller
     from cds_service.refresh.rounds import RefreshRounds
     from cds_service.refresh.worker import RefreshWorker
+    from cds_service.refresh.write_back import WriteBack
     from risk_model import Pipeline
 
     pipeline = Pipeline.shipped(
@@ -89,7 +98,9 @@ def opened_rounds(
     overlap = timedelta(seconds=settings.refresh_overlap_seconds)
     return [
         RefreshRounds(
-            worker=RefreshWorker(server, jobs, estimates, handler),
+            worker=RefreshWorker(
+                server, jobs, estimates, handler, WriteBack(server, handler) if settings.write_back else None
+            ),
             poller=Poller(server, jobs, overlap) if poll else None,
             estimates=estimates,
             leases=leases,
@@ -99,6 +110,29 @@ def opened_rounds(
         )
         for server in servers
     ]
+
+
+def print_writes(rounds: list[RefreshRounds]) -> None:
+    """Prints what would be written for every inpatient. Raises Exit 3 where a server could not be read."""
+    from cds_service.config.modes import MODE_OF, Mode
+    from cds_service.net.gateway import GatewayError
+    from cds_service.refresh.dry_run import dry_run
+    from cds_service.refresh.write_back import WriteBack
+
+    failed = False
+    for each in rounds:
+        worker = each.worker
+        mode = worker.handler.modes.of(MODE_OF, worker.server.client.tenant)
+        if mode is not Mode.LIVE:
+            click.echo(f"the mode is {mode}: nothing would be written now; this is what live would write", err=True)
+        try:
+            for write in dry_run(worker, WriteBack(worker.server, worker.handler), each.say):
+                click.echo(orjson.dumps(write).decode())
+        except GatewayError as error:
+            failed = True
+            click.echo(f"{worker.server.name}: the server could not be read: {each.words(error)}", err=True)
+    if failed:
+        raise click.exceptions.Exit(3)
 
 
 def run(rounds: list[RefreshRounds], once: bool) -> None:

@@ -69,7 +69,7 @@ def ward(fresh: Refreshed) -> Ward:
     return Ward(fresh)
 
 
-def test_the_highest_risk_stands_first_and_who_has_none_stands_apart(ward: Ward) -> None:
+def test_the_highest_risk_stands_first_and_patients_without_one_apart(ward: Ward) -> None:
     for name, probability in (("Low", 0.01), ("High", 0.6), ("Middle", 0.2), ("Abstained", None)):
         ward.admit(name)
         ward.estimate(name, probability, abstention="" if probability else "Few values are known.", score_high=False)
@@ -132,7 +132,7 @@ def test_a_high_score_without_an_estimate_stands_first_there(ward: Ward) -> None
     assert "1 patient without an estimate and with a high established score" in ward.page().text, "seen from the top"
 
 
-def test_nobody_in_hospital_and_nobody_with_an_estimate(ward: Ward) -> None:
+def test_no_inpatient_and_none_with_an_estimate(ward: Ward) -> None:
     assert "The EHR lists no inpatient whom you may read." in ward.page().text
     ward.admit("One")
     text = ward.page().text
@@ -140,7 +140,7 @@ def test_nobody_in_hospital_and_nobody_with_an_estimate(ward: Ward) -> None:
     assert "1 inpatient: 0 ranked, <a" in text
 
 
-def test_only_whom_the_user_may_read_is_shown(ward: Ward) -> None:
+def test_only_patients_the_user_may_read_are_shown(ward: Ward) -> None:
     """An estimate in the store is no way around the EHR's own access rules."""
     ward.admit("Seen")
     ward.estimate("Seen", 0.3)
@@ -188,7 +188,7 @@ def test_an_outcome_that_is_off_is_not_offered(ward: Ward) -> None:
     assert "Hospital death" not in text
 
 
-def test_who_looked_at_whom_is_recorded_before_it_is_shown(ward: Ward) -> None:
+def test_the_look_of_a_user_is_recorded_before_it_is_shown(ward: Ward) -> None:
     ward.admit("One", "4 West")
     ward.admit("Two")
     ward.page(unit="4 West")

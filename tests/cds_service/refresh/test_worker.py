@@ -125,7 +125,7 @@ def test_a_task_that_is_off_is_not_estimated(fresh: Refreshed, patient: str) -> 
     assert set(found.tasks) == {IN_HOSPITAL_MORTALITY}
 
 
-def test_a_patient_who_left_loses_the_estimate(fresh: Refreshed, patient: str) -> None:
+def test_a_patient_after_discharge_loses_the_estimate(fresh: Refreshed, patient: str) -> None:
     worker = worker_of(fresh)
     worker.step()
     stay = next(r for r in fresh.ward.of("Encounter") if r["status"] == "in-progress")
@@ -248,7 +248,7 @@ def drain(rounds: RefreshRounds) -> int:
     return rounds.worker.tally.estimated - before
 
 
-def test_a_first_round_estimates_whoever_is_in_hospital(fresh: Refreshed, rounds: RefreshRounds) -> None:
+def test_a_first_round_estimates_every_inpatient(fresh: Refreshed, rounds: RefreshRounds) -> None:
     now = fresh.handler.clock()
     fresh.ward.now = now
     fresh.ward.put(*inpatient("a", now - DAY), *inpatient("b", now - 2 * DAY))
