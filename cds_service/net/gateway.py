@@ -143,12 +143,21 @@ class Gateway:
     """Gateway(allowed, seconds).fetch(server, "Observation?patient=1&_count=50", token) -> resource or merged Bundle
 
     `private_networks` are the CIDR ranges in which allowed servers may be; a server named by its literal address, or
-    as localhost, needs no range.
+    as localhost, needs no range. `keep_partial`: whether a search of which a later page failed, because the server was
+    busy, is kept as incomplete; otherwise it is an error.
     """
 
-    def __init__(self, allowed: Iterable[str], seconds: float = 3.0, private_networks: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        allowed: Iterable[str],
+        seconds: float = 3.0,
+        private_networks: Iterable[str] = (),
+        *,
+        keep_partial: bool = True,
+    ) -> None:
         self._allowed = tuple(_Origin.of(url) for url in allowed)
         self._seconds = seconds
+        self._keep_partial = keep_partial
         networks = Networks.of(private_networks)
         for origin in self._allowed:
             networks = networks.also(origin.host)
@@ -246,7 +255,9 @@ class Gateway:
                 return {**first, "entry": entries, "link": []}
             try:
                 page, _ = self._get(_joined(server, following), scope)
-            except GatewayError:
+            except GatewayError as error:
+                if error.is_transient and not self._keep_partial:
+                    raise
                 break
             entries += _entries(page)
             if len(entries) > MAX_ENTRIES:

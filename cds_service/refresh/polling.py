@@ -15,6 +15,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -57,7 +58,7 @@ class Position:
         """Without the versions that the next poll does not read again."""
         oldest = self.since - overlap
         kept = {name: at for name, at in self.seen.items() if (moment := _instant(at)) is None or moment >= oldest}
-        return Position(self.since, dict(list(kept.items())[-MOST_SEEN:]))
+        return Position(self.since, dict(islice(kept.items(), max(0, len(kept) - MOST_SEEN), None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Polled:
 
     changes: int
     queued: int
-    refused: Mapping[str, str]
+    refused: Mapping[str, GatewayError]
 
 
 class Poller:
@@ -84,7 +85,7 @@ class Poller:
         A patient who is admitted while the poll runs is not yet among the inpatients, but has a changed Encounter.
         """
         changes = queued = 0
-        refused: dict[str, str] = {}
+        refused: dict[str, GatewayError] = {}
         for kind in POLLED:
             try:
                 for found, new in self._changes(kind, now, inpatients):
@@ -92,7 +93,7 @@ class Poller:
             except GatewayError as error:
                 if error.is_transient or error.status == 401:
                     raise
-                refused[kind] = str(error)
+                refused[kind] = error
                 LOG.warning("refresh: %s of %s cannot be polled: %s", kind, self.server.name, error)
         return Polled(changes, queued, refused)
 
@@ -126,6 +127,7 @@ class Poller:
                 position = position.pruned(self.overlap)
             elif in_order and newest > position.since:
                 position.since = newest
+                position = position.pruned(self.overlap)
             jobs = self.jobs.new(self.server.name, patients, now)
             yield changes, self.jobs.queue.advance(self.server.name, kind, self._sealed(kind, position), jobs)
 

@@ -24,6 +24,7 @@ _WORDS = {
     "no-access": "the authorization server grants no token: check the registration, its key and its system/ scopes",
     "address-not-allowed": "its address is in no network of RISKCARDS_PRIVATE_NETWORKS",
     "certificate": "its certificate is not trusted, see docs/deploy.md",
+    "other-origin": "its links to further pages lead to another address than the iss of the client",
     "too-slow": "it does not answer in time",
     "unreachable": "it cannot be reached",
     "not-resolved": "its name cannot be resolved",
@@ -94,7 +95,9 @@ class RefreshRounds:
         queued = new + (0 if found is None else found.queued)
         self.say(f"{self._name}: {len(census.inpatients)} inpatients; {changes}{queued} queued")
         for kind, why in ({} if found is None else found.refused).items():
-            self.say(f"{self._name}: changes of {kind} cannot be polled ({why}); the next estimate takes them in")
+            self.say(
+                f"{self._name}: changes of {kind} cannot be polled ({self.words(why)}); the next estimate takes them in"
+            )
         if not census.whole:
             self.say(f"{self._name}: the list of inpatients was cut; others are estimated when their data change")
         return True

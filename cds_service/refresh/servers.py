@@ -57,6 +57,7 @@ def refresh_servers(settings: Settings, only: tuple[str, ...] = ()) -> tuple[Ref
     found = []
     for name in names:
         way = find_backend(Path(settings.smart_clients), name, None, settings.private_networks)
-        gateway = Gateway([way.client.iss], REQUEST_SECONDS, settings.private_networks)
+        # Nobody waits for these charts: one that came in part is read again.
+        gateway = Gateway([way.client.iss], REQUEST_SECONDS, settings.private_networks, keep_partial=False)
         found.append(RefreshServer(name, way.client, gateway, BackendAccess(way, also)))
     return tuple(found)

@@ -39,6 +39,8 @@ ATTEMPTS = 6
 FIRST_PAUSE, LONGEST_PAUSE = 15.0, 3600.0
 """Seconds between two attempts at a patient; each pause is twice the one before."""
 CENSUS_SECONDS = 60.0
+READ_AHEAD = timedelta(minutes=2)
+"""After which a patient is estimated again whose notes were still being read."""
 _GONE = frozenset({404, 410})
 
 
@@ -220,8 +222,12 @@ class RefreshWorker:
         self.estimates.put(name, patient, PatientEstimates(stay or "", read, card, fresh))
         if self.write_back is not None:
             self.write_back.write(patient, record, found, card, token)
-        self.jobs.queue.done(job, self.handler.clock())
         self.tally.estimated += 1
+        if any(assessment.waits for assessment in found) and job.attempts < ATTEMPTS:
+            # A language model still reads notes: what it finds belongs into the estimate.
+            self.jobs.queue.put_off(job, self.handler.clock() + READ_AHEAD)
+        else:
+            self.jobs.queue.done(job, self.handler.clock())
 
     def _failed(self, job: TakenJob, error: GatewayError) -> None:
         if error.status == 401:

@@ -195,6 +195,23 @@ def test_pages_that_never_end_are_an_error(fresh: Refreshed) -> None:
         fresh.ward.get = answered  # type: ignore[method-assign]
 
 
+def test_a_long_catch_up_stays_small(fresh: Refreshed) -> None:
+    """A position that held every version of a night would be written anew with each page."""
+    begin(fresh)
+    fresh.ward.page = 10
+    for number in range(100):
+        fresh.ward.put(sodium(f"p{number}", 1, fresh.ward.now), at=fresh.ward.now + timedelta(minutes=number))
+    poller = Poller(fresh.server, fresh.jobs, OVERLAP)
+    sizes = []
+    for _ in poller._changes("Observation", fresh.ward.now, ALL):
+        position = poller._position("Observation")
+        assert position is not None
+        sizes.append(len(position.seen))
+    assert len(sizes) == 10
+    assert max(sizes) <= 13
+    assert len(fresh.queued()) == 100
+
+
 def test_a_position_keeps_what_the_overlap_reads_again(fresh: Refreshed) -> None:
     now = fresh.ward.now
     position = Position(now, {"old": (now - DAY).isoformat(), "new": (now - OVERLAP).isoformat(), "odd": "yesterday"})

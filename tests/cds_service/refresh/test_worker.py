@@ -19,7 +19,7 @@ from cds_service.refresh.estimates import PatientEstimates
 from cds_service.refresh.polling import Poller
 from cds_service.refresh.rounds import RefreshRounds
 from cds_service.refresh.worker import ATTEMPTS, RefreshWorker
-from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
+from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D, Assessment
 from tests.cds_service.refresh.conftest import NAME, Refreshed
 from tests.cds_service.refresh.ward_server import DAY, inpatient, sodium
 
@@ -154,6 +154,32 @@ def test_a_chart_that_came_in_part_is_read_again_and_never_estimated(
     job = fresh.jobs.queue.take(NAME, fresh.handler.clock() + timedelta(seconds=pause), DAY)
     assert job is not None
     assert job.attempts == 1, "a busy server is no failed attempt"
+
+
+def test_a_search_that_broke_off_at_a_later_page_is_read_again(fresh: Refreshed, patient: str) -> None:
+    answered = fresh.ward.get
+    fresh.ward.page = 50
+
+    def breaks(query: str) -> tuple[int, Any]:
+        return (503, {}) if query.startswith("Observation") and "_offset" in query else answered(query)
+
+    fresh.ward.get = breaks  # type: ignore[method-assign]
+    try:
+        worker_of(fresh).step()
+    finally:
+        fresh.ward.get = answered  # type: ignore[method-assign]
+    assert estimates(fresh, patient) is None
+    assert fresh.jobs.queue.waiting(NAME) == 1
+
+
+def test_notes_that_are_still_being_read_are_waited_for(
+    fresh: Refreshed, patient: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Assessment, "waits", property(lambda _: True))
+    worker_of(fresh).step()
+    assert estimates(fresh, patient) is not None
+    assert fresh.jobs.queue.take(NAME, fresh.handler.clock(), DAY) is None
+    assert fresh.jobs.queue.take(NAME, fresh.handler.clock() + worker_module.READ_AHEAD, DAY) is not None
 
 
 def test_what_the_service_may_not_read_is_not_fetched(fresh: Refreshed, patient: str) -> None:
