@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +128,13 @@ def test_no_id_and_no_secret_reaches_the_log(fresh: Refreshed, caplog: pytest.Lo
     assert caplog.records
     assert "canary" not in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_the_proxy_of_the_docs_passes_every_public_route(fresh: Refreshed) -> None:
+    """A new route that deploy/nginx.conf does not name is a 404 in every hospital."""
+    text = (Path(__file__).resolve().parents[3] / "deploy" / "nginx.conf").read_text("utf-8")
+    (pattern,) = re.findall(r"location ~ (\S+) \{", text)
+    inside = ("/health/ready", "/metrics")
+    rules = [str(rule) for rule in fresh.app.url_map.iter_rules()]
+    assert len(rules) > 20
+    assert [rule for rule in rules if not re.match(pattern, rule) and rule not in inside] == []
