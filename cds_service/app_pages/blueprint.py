@@ -29,13 +29,13 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, g, make_response, render_template, request, send_from_directory
 
 from cds_hooks import HookError
+from cds_service.app_pages.access import tasks_shown
 from cds_service.app_pages.chart import ChartSource, OpenChart
 from cds_service.app_pages.course import CourseView, course_view, estimates_over, moments
 from cds_service.app_pages.ehr_style import scheme_of, stylesheet
 from cds_service.app_pages.page import banner_of, drivers_of, models_of, page_of
 from cds_service.app_pages.stay_choice import chosen_stay
 from cds_service.app_pages.what_if import PLACES, WhatIfAnswer, WhatIfQuestion, answers, changed, levers
-from cds_service.config.modes import Mode
 from cds_service.explanations.notes import find_note, whole_note
 from cds_service.hooks.estimate_records import estimate_record
 from cds_service.hooks.hook_handler import HookHandler
@@ -48,8 +48,6 @@ from risk_model.reports import shared_stylesheet
 LOG = logging.getLogger("riskcards")
 SERVICE = "app"
 """The service name of the app's estimates and feedback in the store."""
-MODE_OF = "hospital-risk"
-"""The service whose mode decides whether estimates are shown."""
 MAX_COMMENT = 4_000
 OPINIONS = {"useful": "useful", "not-useful": "not useful"}
 # What to try, by status; the error's own words say what happened.
@@ -61,7 +59,7 @@ _ADVICE = {
     503: "Wait a few seconds, then load this page again.",
 }
 _STATIC = Path(__file__).resolve().parents[1] / "static"
-_FILES = frozenset({"app.css", "shared.css", "app.js", "app.svg"})
+_FILES = frozenset({"app.css", "shared.css", "app.js", "app.svg", "ward.css"})
 
 
 def app_pages(
@@ -79,13 +77,18 @@ def app_pages(
     pages.add_url_rule("/<session>/style.css", "style", view.style)
     pages.add_url_rule("/<session>/feedback", "feedback", view.feedback, methods=["POST"])
     pages.add_url_rule("/static/<file>", "static_file", static_file)
+    guard_pages(pages, frames)
+    return pages
+
+
+def guard_pages(pages: Blueprint, frames: Sequence[str]) -> None:
+    """Gives a blueprint of pages the app's error pages and headers; `frames` may embed them."""
     pages.register_error_handler(HookError, _problem)
     pages.register_error_handler(FhirMappingError, _unusable)
     pages.register_error_handler(StoreError, _store_down)
     pages.register_error_handler(TooMuchFeedbackError, _much)
     pages.before_request(lambda: setattr(g, "frame_ancestors", " ".join(frames) or "'none'"))
     pages.after_request(_secure)
-    return pages
 
 
 def static_file(file: str) -> Response:
@@ -102,6 +105,7 @@ def _stylesheets() -> Mapping[str, str]:
     return {
         "shared.css": shared_stylesheet(),
         "app.css": shared_stylesheet() + (_STATIC / "app.css").read_text("utf-8"),
+        "ward.css": (_STATIC / "ward.css").read_text("utf-8"),
     }
 
 
@@ -118,17 +122,21 @@ class _Pages:
         shown = self._record(session, chart, record, assessments)
         page = page_of(chart, record, assessments, self.handler.pipeline, shown)
         site = urlsplit(self.handler.settings.public_url).path.rstrip("/")
-        return _html("app_page.html", page=page, places=PLACES, opinions=OPINIONS, site=site)
+        return html_page("app_page.html", page=page, places=PLACES, opinions=OPINIONS, site=site)
 
     def course(self, session: str) -> Response:
         chart, record = self._open(session)
         courses, whole = self._courses(chart, record)
-        return _html("app_course_page.html", "_app_course.html", courses=courses, whole=whole, **_head(chart, record))
+        return html_page(
+            "app_course_page.html", "_app_course.html", courses=courses, whole=whole, **_head(chart, record)
+        )
 
     def drivers(self, session: str) -> Response:
         chart, record = self._open(session)
         drivers = drivers_of(record, self._assess(chart, record), self.handler.pipeline)
-        return _html("app_drivers_page.html", "_app_drivers.html", drivers=drivers, asked=True, **_head(chart, record))
+        return html_page(
+            "app_drivers_page.html", "_app_drivers.html", drivers=drivers, asked=True, **_head(chart, record)
+        )
 
     def what_if(self, session: str) -> Response:
         chart, record = self._open(session)
@@ -143,7 +151,7 @@ class _Pages:
         if question:
             after = self._assess(chart, changed(record, question))
             compared = answers([a.estimate for a in before], [a.estimate for a in after])
-        response = _html(
+        response = html_page(
             "app_what_if_page.html",
             "_app_what_if.html",
             levers=question.shown(offered),
@@ -162,7 +170,7 @@ class _Pages:
         if note is None:
             raise HookError(404, "not-found", "This note is no longer in the chart.")
         findings = self.handler.pipeline.reader.read(record.notes()).findings
-        return _html("app_note.html", note=whole_note(note, findings), **_head(chart, record))
+        return html_page("app_note.html", note=whole_note(note, findings), **_head(chart, record))
 
     def stay(self, session: str) -> Response:
         chart, _ = self._open(session)
@@ -179,7 +187,7 @@ class _Pages:
 
     def feedback(self, session: str) -> Response:
         chart = self.source(session)
-        _frame(chart)
+        frame_page(chart.style, chart.frame_ancestors)
         opinion, shown = request.form.get("opinion", ""), request.form.get("view", "")
         comment = request.form.get("comment", "").strip()[:MAX_COMMENT]
         if opinion not in OPINIONS:
@@ -193,19 +201,13 @@ class _Pages:
             entry["overrideReason"] = {"userComment": comment}
         store.add_feedback([entry], chart.user)
         self.handler.metrics.feedback(SERVICE, opinion)
-        return _html("app_thanks.html", "_app_thanks.html", opinion=OPINIONS[opinion], comment=bool(comment))
+        return html_page("app_thanks.html", "_app_thanks.html", opinion=OPINIONS[opinion], comment=bool(comment))
 
     def _open(self, session: str) -> tuple[OpenChart, PatientRecord]:
         """The chart and its record. Raises HookError: 403 if estimates may not be shown, else the source's."""
         chart = self.source(session)
-        _frame(chart)
-        mode = self.handler.modes.of(MODE_OF, chart.tenant)
-        pilot = mode is Mode.PILOT and chart.user in self.handler.settings.pilot_users
-        if (mode is not Mode.LIVE and not pilot) or not self._pipeline(chart).models:
-            raise HookError(403, "suppressed", "Risk estimates are currently switched off here.")
-        # Without a user the EHR's own access rules apply; with one, the role must be allowed.
-        if chart.user and chart.user.partition("/")[0] not in self.handler.settings.roles:
-            raise HookError(403, "suppressed", "Risk estimates are available to clinicians of this site only.")
+        frame_page(chart.style, chart.frame_ancestors)
+        tasks_shown(self.handler, chart.user, chart.tenant)
         try:
             return chart, chart.read()
         except ForeignPatientError:
@@ -270,8 +272,8 @@ def _head(chart: OpenChart, record: PatientRecord) -> dict[str, Any]:
     return {"banner": banner_of(chart, record)}
 
 
-def _html(page: str, fragment: str | None = None, /, **values: Any) -> Response:
-    """The fragment for the app's script, otherwise the whole page."""
+def html_page(page: str, fragment: str | None = None, /, **values: Any) -> Response:
+    """Returns the fragment for the app's script, otherwise the whole page."""
     wanted = fragment if fragment and request.headers.get("X-Fragment") == "1" else page
     depth = "../" if request.endpoint and request.endpoint.endswith(".note") else ""
     style = {"scheme": g.get("scheme", ""), "styled": g.get("styled", False)}
@@ -280,7 +282,7 @@ def _html(page: str, fragment: str | None = None, /, **values: Any) -> Response:
 
 def _problem(error: HookError) -> Response:
     advice = _ADVICE.get(error.status, "Close the app and open it again from the patient's chart.")
-    response = _html("app_problem.html", reason=error.diagnostics, advice=advice, status=error.status)
+    response = html_page("app_problem.html", reason=error.diagnostics, advice=advice, status=error.status)
     response.status_code = error.status
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
@@ -307,10 +309,11 @@ def _store_down(error: StoreError) -> Response:
     )
 
 
-def _frame(chart: OpenChart) -> None:
-    g.scheme = scheme_of(chart.style)
-    g.styled = bool(stylesheet(chart.style))
-    g.frame_ancestors = " ".join(chart.frame_ancestors) or "'none'"
+def frame_page(style: Mapping[str, str], frame_ancestors: Sequence[str]) -> None:
+    """Sets the EHR's style, and who may embed the answer to this request."""
+    g.scheme = scheme_of(style)
+    g.styled = bool(stylesheet(style))
+    g.frame_ancestors = " ".join(frame_ancestors) or "'none'"
 
 
 def _secure(response: Response) -> Response:

@@ -20,8 +20,11 @@ from cds_service.application.parts import HandlerOptions, ServiceParts
 from cds_service.application.routes import document_routes, health_routes
 from cds_service.background.read_ahead import deferred_asking, deferred_reading
 from cds_service.config.settings import Settings
+from cds_service.refresh.parts import fresh_estimates, notification_receiver, refresh_jobs
+from cds_service.refresh.receiver import notification_routes
 from cds_service.smart.routes import smart_routes
 from cds_service.store.store import Store
+from cds_service.ward_list import ward_list_pages
 from risk_model import Pipeline
 
 
@@ -57,5 +60,11 @@ def create_app(
         app.register_blueprint(routes(cds))
     app.register_blueprint(smart_routes(cds.smart))
     app.register_blueprint(app_pages("app", "/app", smart_charts(cds), cds.handler, frames_of(cds)))
+    if cds.smart is not None:
+        estimates, jobs = fresh_estimates(settings, store), refresh_jobs(settings, store)
+        app.register_blueprint(ward_list_pages(cds, estimates, jobs, frames_of(cds)))
+    clients = [] if cds.smart is None else [each.client for each in cds.smart.registrations.values()]
+    receiver = notification_receiver(settings, store, clients, cds.in_time)
+    app.register_blueprint(notification_routes(receiver, cds.admission, settings.max_body_bytes))
     app.before_request(lambda: keep_to_admin_paths(request))
     return app

@@ -31,21 +31,22 @@ _SAME_FACT: Mapping[str, str] = MappingProxyType(
 _NOTHING_RAISES: Mapping[str, str] = MappingProxyType({IN_HOSPITAL_MORTALITY: "No abnormal value raises the risk."})
 
 
-def driver_lines(estimate: RiskEstimate, strongest: int) -> Iterator[str]:
+def driver_lines(estimate: RiskEstimate, strongest: int, *, escaped: bool = True) -> Iterator[str]:
     """Returns the lines `Raises: ...` and `Lowers: ...`, at most `strongest` drivers each.
 
-    Where nothing raises the risk, the first line says so: an empty place would be read as forgotten.
+    Where nothing raises the risk, the first line says so: an empty place would be read as forgotten. `escaped` for
+    Markdown, as cards are; a page escapes for itself.
     """
     raising = list(_distinct(d for d in estimate.drivers if d.contribution >= LEAST))
     lowering = list(_distinct(d for d in estimate.drivers if _protects(d)))
     if raising:
-        yield _line("Raises", raising[:strongest])
+        yield _line("Raises", raising[:strongest], escaped)
     elif any(driver.contribution > 0 for driver in estimate.drivers):
         yield "No single finding raises the risk noticeably."
     else:
         yield nothing_raises(estimate.task)
     if lowering:
-        yield _line("Lowers", lowering[:strongest])
+        yield _line("Lowers", lowering[:strongest], escaped)
 
 
 def nothing_raises(task: str) -> str:
@@ -67,5 +68,6 @@ def _distinct(drivers: Iterable[Driver]) -> Iterator[Driver]:
             yield driver
 
 
-def _line(title: str, drivers: Sequence[Driver]) -> str:
-    return f"{title}: {', '.join(dict.fromkeys(map(driver_words, drivers)))}."
+def _line(title: str, drivers: Sequence[Driver], escaped: bool) -> str:
+    words = dict.fromkeys(driver_words(driver, escaped=escaped) for driver in drivers)
+    return f"{title}: {', '.join(words)}."

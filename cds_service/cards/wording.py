@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from cds_service.cards.escape import gfm
+from cds_service.cards.escape import gfm, plain
 from risk_model import IN_HOSPITAL_MORTALITY, Abnormality, Driver, Task
 
 _RECORDED = "recorded"
@@ -104,7 +104,7 @@ def short_name(concept: str, label: str) -> str:
     return _SHORT.get(concept) or lower_first(label)
 
 
-def driver_words(driver: Driver) -> str:
+def driver_words(driver: Driver, *, escaped: bool = True) -> str:
     """Returns a driver in few words, escaped for Markdown: name, newest value, and whether it is low or high.
 
     >>> driver_words(Driver("bun", "Blood urea nitrogen", "97.8 mg/dL (range 60 to 97.8)", 0.5, True))
@@ -122,8 +122,8 @@ def driver_words(driver: Driver) -> str:
     """
     # The range of a stay is in the app; the card has the newest value.
     value = driver.value.partition(" (range ")[0]
-    plain = _PLAIN.get((driver.concept, value)) or _by_kind(driver, value)
-    return gfm(plain, 80)
+    words = _PLAIN.get((driver.concept, value)) or _by_kind(driver, value)
+    return (gfm if escaped else plain)(words, 80)
 
 
 def _by_kind(driver: Driver, value: str) -> str:

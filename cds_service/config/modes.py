@@ -22,6 +22,8 @@ from cds_service.store.store import Store
 EVERY = "*"
 TASK = "task:"
 """Before the name of a task, in the place of a service."""
+MODE_OF = "hospital-risk"
+"""The service whose mode decides whether estimates are shown outside of cards, refreshed and written back."""
 # A change by another process takes effect after this time: well under the five seconds allowed for the kill switch.
 FRESH_SECONDS = 2.0
 

@@ -286,6 +286,43 @@ class Settings(BaseSettings):
         "Remove what identifies a patient from prompts to a model server, and put it back into the answers, see "
         "[deidentification.md](deidentification.md)",
     )
+    refresh_clients: tuple[str, ...] = text(
+        (),
+        "Names of SMART clients (asymmetric, with `system/` scopes) at whose servers `riskcards refresh` keeps the "
+        "estimates of inpatients fresh, see [fresh-scores.md](fresh-scores.md)",
+        kind="comma-separated names",
+        shown="none",
+    )
+    refresh_poll_seconds: float = number(
+        60.0, 5, 86_400, "Time between two polls of what a server changed (`_lastUpdated`)", unit="seconds"
+    )
+    refresh_overlap_seconds: float = number(
+        120.0,
+        0,
+        86_400,
+        "A poll reads so far back before the last one: servers store resources later than their time stamps say",
+        unit="seconds",
+    )
+    refresh_settle_seconds: float = number(
+        30.0, 0, 3600, "A patient is estimated again this long after the first change, with what came since",
+        unit="seconds",
+    )  # fmt: skip
+    refresh_hours: float = number(
+        6.0,
+        0.25,
+        168,
+        "An estimate older than this is made again without a change, and is marked as old in the ward list; after "
+        "twice as long it is not ranked",
+        unit="hours",
+    )
+    notifications_per_minute: int = number(
+        600, 1, 1_000_000, "Subscription notifications of each server, in each worker; above it 429", unit="requests"
+    )
+    write_back: bool = text(
+        False,
+        "Let `riskcards refresh` write each new estimate to the record, as RiskAssessment and Provenance; only in "
+        "mode `live`, and after a look at `riskcards refresh --dry-run`",
+    )
     run_folder: PathText = text(
         "",
         "Folder of the sockets of running services, readable by their user only, by which `riskcards mode` and the "

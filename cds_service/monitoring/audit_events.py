@@ -34,6 +34,8 @@ _KINDS: Mapping[str, _Kind] = {
     "feedback": _Kind("110110", "Patient Record", "C"),
     "outcomes": _Kind("110107", "Import", "C"),
     "mode": _Kind("110100", "Application Activity", "U"),
+    "ward-list": _Kind("110112", "Query", "E"),
+    "write-back": _Kind("110110", "Patient Record", "U"),
     "purge": _Kind("110110", "Patient Record", "D"),
     "foreign-patient": _Kind("110113", "Security Alert", "R", "4"),
 }
@@ -68,7 +70,7 @@ def audit_event(entry: AuditEntry, public_url: str) -> dict[str, Any]:
 
 def _agents(entry: AuditEntry, body: Mapping[str, Any], base: str) -> Iterator[dict[str, Any]]:
     """The user by a keyed hash, the requesting client by its name in the clients file or the operator, the service."""
-    asked = entry.kind in {"card", "feedback", "foreign-patient"}
+    asked = entry.kind in {"card", "feedback", "foreign-patient", "ward-list"}
     user = body.get("user_hash")
     if user:
         yield {"who": {"identifier": {"system": f"{base}/user-hashes", "value": str(user)}}, "requestor": True}
@@ -84,9 +86,10 @@ def _entities(entry: AuditEntry, body: Mapping[str, Any], base: str) -> Iterator
         "type": {"system": _ENTITY_TYPE, "code": "2", "display": "System Object"},
         "detail": [{"type": name, "valueString": value} for name, value in detail.items()],
     }
-    if "patient_hash" in body:
+    patients = [body["patient_hash"]] if "patient_hash" in body else body.get("patient_hashes", ())
+    for patient in patients:
         yield {
-            "what": {"identifier": {"system": f"{base}/patient-hashes", "value": body["patient_hash"]}},
+            "what": {"identifier": {"system": f"{base}/patient-hashes", "value": patient}},
             "type": {"system": _ENTITY_TYPE, "code": "1", "display": "Person"},
             "role": {"system": _OBJECT_ROLE, "code": "1", "display": "Patient"},
         }

@@ -13,6 +13,7 @@ JSON or YAML:
         frame_ancestors: [https://ehr.example.org]  # which pages may show the app inside them
         tenant: north                               # optional: the tenant whose modes hold for the app launched there
         scopes: [launch, patient/*.rs]              # optional; the default asks for what the app reads, and no more
+        subscription_secret_file: /etc/riskcards/s  # optional: the secret that its notifications carry, one a line
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ from cds_service.oauth.keys import SigningKey, read_signing_key
 
 TYPES = ("public", "symmetric", "asymmetric")
 _LISTS = ("private_keys", "hosts", "frame_ancestors", "scopes")
-_WORDS = ("name", "iss", "client_id", "type", "client_secret_file", "client_secret_env", "tenant")
+_WORDS = (
+    "name", "iss", "client_id", "type", "client_secret_file", "client_secret_env", "tenant", "subscription_secret_file",
+)  # fmt: skip
+SHORTEST_SECRET = 32
+"""Characters of a subscription secret: it is all that stands between anybody and the receiver."""
 _HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?\Z")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -50,6 +55,7 @@ class SmartClient:
     frame_ancestors: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     tenant: str | None = None
+    subscription_secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def trusts(self, url: str) -> bool:
         """Whether an endpoint may be at this URL: a host of this client, with https if the FHIR server uses https.
@@ -137,6 +143,7 @@ def _client(item: Any, where: str, env: Mapping[str, str]) -> SmartClient:
         frame_ancestors=lists["frame_ancestors"],
         scopes=lists["scopes"],
         tenant=item.get("tenant"),
+        subscription_secrets=_subscription_secrets(item, where),
     )
 
 
@@ -162,6 +169,25 @@ def _words(item: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(word, str) and word.strip() for word in given):
         raise SmartSetupError(f"{where}.{name}: expected a list of strings")
     return tuple(given)
+
+
+def _subscription_secrets(item: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The secrets of a file, one to a line: while one is replaced, both are taken."""
+    if not item.get("subscription_secret_file"):
+        return ()
+    path = Path(str(item["subscription_secret_file"]))
+    try:
+        secrets = tuple(line.strip() for line in path.read_text("ascii").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SmartSetupError(
+            f"{where}.subscription_secret_file: {path} cannot be read ({type(error).__name__})"
+        ) from None
+    if not secrets or any(len(secret) < SHORTEST_SECRET for secret in secrets):
+        raise SmartSetupError(
+            f"{where}.subscription_secret_file: {path}: expected secrets of at least {SHORTEST_SECRET} characters, one "
+            "a line, such as `openssl rand -hex 32` prints"
+        )
+    return secrets
 
 
 def _secret(item: Mapping[str, Any], where: str, env: Mapping[str, str]) -> str:

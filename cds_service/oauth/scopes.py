@@ -15,6 +15,7 @@ READ = (
     "Patient", "Encounter", "Condition", "Observation", "MedicationRequest", "Procedure", "DocumentReference",
     "Composition", "Binary",
 )  # fmt: skip
+WARD_READ = ("Patient", "Encounter", "Location")
 _V2 = re.compile(r"(patient|user|system)/([A-Za-z]+|\*)\.(c?r?u?d?s?)(\?.*)?\Z")
 _V1 = re.compile(r"(patient|user|system)/([A-Za-z]+|\*)\.(read|write|\*)\Z")
 
@@ -45,10 +46,26 @@ def launch_scopes(server: AuthorizationServer, *, from_ehr: bool, configured: tu
     return in_server_version((*context, *rest), server)
 
 
-def system_scopes(server: AuthorizationServer, configured: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Scopes of backend services; of a site's own list only those of `system/`."""
+def user_scopes(server: AuthorizationServer, *, from_ehr: bool, configured: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Scopes of the ward list, which has no patient in context; of a site's own list those of `user/` and of identity.
+
+    >>> server = AuthorizationServer("", "", "", "", frozenset({"permission-v2"}))
+    >>> user_scopes(server, from_ehr=True, configured=("patient/*.rs", "user/Patient.rs"))
+    ('launch', 'openid', 'fhirUser', 'user/Patient.rs')
+    """
+    own = tuple(scope for scope in configured if scope.startswith("user/"))
+    wanted = own or tuple(f"user/{kind}.rs" for kind in WARD_READ)
+    # Without an identity there would be no entry of who looked: it is asked for whatever the server states.
+    context = ("launch",) if from_ehr else ()
+    return in_server_version((*context, "openid", "fhirUser", *_identity(server), *wanted), server)
+
+
+def system_scopes(
+    server: AuthorizationServer, configured: tuple[str, ...] = (), also: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Scopes of backend services; of a site's own list only those of `system/`. `also` are asked for in any case."""
     own = tuple(scope for scope in configured if scope.startswith("system/"))
-    return in_server_version(own or tuple(f"system/{kind}.rs" for kind in READ), server)
+    return in_server_version((*(own or tuple(f"system/{kind}.rs" for kind in READ)), *also), server)
 
 
 def in_server_version(scopes: Iterable[str], server: AuthorizationServer) -> tuple[str, ...]:

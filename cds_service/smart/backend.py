@@ -18,10 +18,14 @@ EARLY_SECONDS = 60
 
 
 class BackendAccess:
-    """BackendAccess(find_backend(path, "general", server, networks)).token() -> a token valid for at least a minute"""
+    """BackendAccess(find_backend(path, "general", server, networks)).token() -> a token valid for at least a minute
 
-    def __init__(self, registration: Registration) -> None:
+    `also` are scopes beside those that read a chart.
+    """
+
+    def __init__(self, registration: Registration, also: tuple[str, ...] = ()) -> None:
         self.registration = registration
+        self._also = also
         self._grant: Grant | None = None
         self._lock = Lock()
 
@@ -32,22 +36,30 @@ class BackendAccess:
                 self._grant = self._ask()
             return self._grant.access_token
 
+    def forget(self) -> None:
+        """Gives up the token, which the server no longer takes."""
+        with self._lock:
+            self._grant = None
+
     def _ask(self) -> Grant:
         client, outbound = self.registration.client, self.registration.outbound
         server = discover(client, outbound, client.iss)
         if not server.token_endpoint:
             raise LaunchRefusedError("no-endpoints", "The server's smart-configuration names no token endpoint.")
-        return client_credentials(client, outbound, server.token_endpoint, system_scopes(server, client.scopes))
+        scopes = system_scopes(server, client.scopes, self._also)
+        return client_credentials(client, outbound, server.token_endpoint, scopes)
 
 
-def find_backend(path: Path, name: str, server: str, private_networks: tuple[str, ...] = ()) -> Registration:
-    """The client of that name in the SMART clients file, for its own FHIR server only. Raises SmartSetupError."""
+def find_backend(
+    path: Path, name: str, server: str | None = None, private_networks: tuple[str, ...] = ()
+) -> Registration:
+    """The client of that name in the SMART clients file; a `server` must be its own. Raises SmartSetupError."""
     clients = {client.name: client for client in read_smart_clients(path).values()}
     client = clients.get(name)
     if client is None:
         raise SmartSetupError(f"{path}: no client {name!r}; known clients: {', '.join(clients) or 'none'}")
     if client.type != "asymmetric":
         raise SmartSetupError(f"{path}: {name} is {client.type}; backend services need an asymmetric client")
-    if canonical(client.iss) != canonical(server):
+    if server is not None and canonical(client.iss) != canonical(server):
         raise SmartSetupError(f"{path}: {name} is registered at {client.iss}, not at {server}")
     return register(client, private_networks)

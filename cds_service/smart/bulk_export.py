@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 import orjson
 
 from cds_service.net.outbound import OutboundError, OutboundResponse
+from cds_service.net.retry_after import retry_after
 from cds_service.oauth.errors import LaunchRefusedError
 from cds_service.oauth.scopes import READ
 from cds_service.smart.backend import BackendAccess
@@ -73,11 +74,9 @@ def _finished(access: BackendAccess, url: str, deadline: float, say: Callable[[s
 
 
 def _pause(answer: OutboundResponse) -> float:
-    """`Retry-After` in seconds; ten if the server gives a date or nothing."""
-    try:
-        return min(max(0.0, float(answer.headers.get("retry-after", "10"))), LONGEST_PAUSE)
-    except ValueError:
-        return 10.0
+    """The seconds of `Retry-After`; ten if the server gives none."""
+    asked = retry_after(answer.headers, most=LONGEST_PAUSE)
+    return 10.0 if asked is None else asked
 
 
 def _manifest(answer: OutboundResponse) -> dict[str, Any]:

@@ -6,8 +6,8 @@ The app must show the data its card was made from, so both use one set of search
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ _SERVICE = SERVICES["readmission-30d"]
 class FetchedChart:
     """The resources read from the server at `fetched`. `as_of` is that time, or the encounter's end.
 
-    Types the user may not read are *not fetched*, never *none*.
+    Types the user may not read are *not fetched*, never *none*; `failed` says why, by the key of the search.
     """
 
     prefetch: FhirPrefetch
@@ -42,6 +42,7 @@ class FetchedChart:
     fetched: datetime
     fetch_attachment: Callable[[str], dict[str, Any] | None]
     handler: HookHandler
+    failed: Mapping[str, FetchError] = field(default_factory=dict)
 
     def record(self, at: datetime | None = None, /, *, with_notes: bool = True) -> PatientRecord:
         """Returns the record as of a time, by default `as_of`. Raises HookError 412."""
@@ -75,7 +76,7 @@ def fetch_chart(
     wanted = {key: query for key, query in queries.items() if query is not None}
     found, failed = fetch_all(wanted, server, token, gateway, deadline)
     if "patient" in failed:
-        raise _unreadable(failed["patient"])
+        raise _unreadable(failed["patient"]) from failed["patient"]
     expected = {key: kind for key, kind in _SERVICE.expected().items() if key in wanted}
     now = handler.clock()
     prefetch = with_locations(FhirPrefetch(found, expected), encounter, gateway, server, token, deadline)
@@ -87,6 +88,7 @@ def fetch_chart(
         fetched=now,
         fetch_attachment=binaries(prefetch, gateway, server, token, deadline),
         handler=handler,
+        failed=failed,
     )
 
 

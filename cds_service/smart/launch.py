@@ -24,10 +24,10 @@ from cds_service.oauth.discovery import AuthorizationServer
 from cds_service.oauth.errors import LaunchRefusedError
 from cds_service.oauth.grant import Grant, exchange_code
 from cds_service.oauth.identity import user_of
-from cds_service.oauth.scopes import launch_scopes
+from cds_service.oauth.scopes import launch_scopes, user_scopes
 from cds_service.oauth.vault import fingerprint
 from cds_service.smart.parts import Registration, SmartParts
-from cds_service.smart.session import SmartSession, new_session, set_cookie
+from cds_service.smart.session import PATIENT_APP, WARD_LIST, SmartSession, new_session, set_cookie
 from cds_service.smart.style import style_of
 
 KIND = "launch"
@@ -49,8 +49,10 @@ class Returned:
     description: str
 
 
-def begin(smart: SmartParts, iss: str, launch: str, response: Response) -> str:
+def begin(smart: SmartParts, iss: str, launch: str, response: Response, app: str = PATIENT_APP) -> str:
     """Returns the authorization URL of an EHR or (`launch` empty) standalone launch; sets a cookie on `response`.
+
+    `app` is what is launched: the app of one patient, or the ward list of a user.
 
     Raises LaunchRefusedError, StoreError.
     """
@@ -60,9 +62,11 @@ def begin(smart: SmartParts, iss: str, launch: str, response: Response) -> str:
     if not server.authorization_endpoint or not server.token_endpoint:
         advice = "The EHR's smart-configuration has no authorization or token endpoint. Contact your EHR support."
         raise LaunchRefusedError("no-endpoints", advice, status=502)
-    scope = " ".join(launch_scopes(server, from_ehr=bool(launch), configured=client.scopes))
+    scopes = launch_scopes if app == PATIENT_APP else user_scopes
+    scope = " ".join(scopes(server, from_ehr=bool(launch), configured=client.scopes))
     state, cookie, nonce, verifier = (secrets.token_urlsafe(size) for size in (32, 32, 32, 48))
     kept = {
+        "app": app,
         "iss": iss,
         "issuer": server.issuer,
         "token_endpoint": server.token_endpoint,
@@ -125,8 +129,9 @@ def finish(smart: SmartParts, returned: Returned, cookies: Mapping[str, str], re
         launch_cookie(returned.state), path=smart.cookie_path(CALLBACK), secure=smart.secure, httponly=True,
         samesite="None" if smart.secure else "Lax", partitioned=smart.secure,
     )  # fmt: skip
-    details = {"client": client.name, "patient_hash": smart.store.patient_hash(session.patient_id)}
-    smart.store.record_event("smart-launch", fingerprint(session.id), details | {"scopes": list(session.scopes)})
+    patient = {"patient_hash": smart.store.patient_hash(session.patient_id)} if session.patient_id else {}
+    details = {"client": client.name, "app": session.app, "scopes": list(session.scopes)}
+    smart.store.record_event("smart-launch", fingerprint(session.id), details | patient)
     return session
 
 
@@ -147,20 +152,25 @@ def challenge(verifier: str) -> str:
 def _about(
     grant: Grant, registration: Registration, server: AuthorizationServer, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The session data besides id and scopes. Raises LaunchRefusedError without a patient."""
+    """The session data besides id and scopes.
+
+    Raises LaunchRefusedError without a patient, or for a ward list without a user.
+    """
     client, outbound, iss = registration.client, registration.outbound, kept["iss"]
+    app = kept.get("app", PATIENT_APP)
     user = None
     if grant.id_token and kept["nonce"]:
         user = user_of(grant.id_token, client, outbound, server, kept["nonce"], iss)
     context = grant.context
-    patient = context.get("patient")
-    if not isinstance(patient, str) or not FHIR_ID.match(patient):
-        advice = "The EHR did not select a patient. Open a patient's chart and launch the app from there."
-        raise LaunchRefusedError("no-patient", advice)
-    encounter = context.get("encounter")
-    if encounter is not None and not (isinstance(encounter, str) and FHIR_ID.match(encounter)):
-        raise LaunchRefusedError("encounter", "The EHR sent an invalid encounter id.")
+    if app == WARD_LIST and user is None:
+        advice = (
+            "The EHR did not say who you are, and the ward list records who looks at it. Your EHR support can allow "
+            "the scopes openid and fhirUser for this app."
+        )
+        raise LaunchRefusedError("no-user", advice, status=403)
+    patient, encounter = ("", None) if app == WARD_LIST else _patient_and_stay(context)
     return {
+        "app": app,
         "iss": iss,
         "client": client.name,
         "patient_id": patient,
@@ -173,6 +183,17 @@ def _about(
         "fhir_context": _references(context.get("fhirContext")),
         "intent": _short(context.get("intent")),
     }
+
+
+def _patient_and_stay(context: Mapping[str, Any]) -> tuple[str, str | None]:
+    patient = context.get("patient")
+    if not isinstance(patient, str) or not FHIR_ID.match(patient):
+        advice = "The EHR did not select a patient. Open a patient's chart and launch the app from there."
+        raise LaunchRefusedError("no-patient", advice)
+    encounter = context.get("encounter")
+    if encounter is not None and not (isinstance(encounter, str) and FHIR_ID.match(encounter)):
+        raise LaunchRefusedError("encounter", "The EHR sent an invalid encounter id.")
+    return patient, encounter
 
 
 def _references(given: Any) -> tuple[str, ...]:

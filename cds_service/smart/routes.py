@@ -1,4 +1,4 @@
-"""GET /launch, /smart/callback and /.well-known/jwks.json. A failed launch shows a page with the reason."""
+"""GET /launch, /launch/ward, /smart/callback, /.well-known/jwks.json. A failed launch shows a page with the reason."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cds_service.oauth.errors import LaunchRefusedError
 from cds_service.oauth.keys import published
 from cds_service.smart.launch import MAX_PARAMETER, Returned, begin, finish
 from cds_service.smart.parts import SmartParts
+from cds_service.smart.session import PATIENT_APP, WARD_LIST
 from cds_service.store.errors import StoreError
 
 LOG = logging.getLogger("riskcards")
@@ -26,6 +27,7 @@ def smart_routes(smart: SmartParts | None) -> Blueprint:
     """Returns the SMART routes. Without clients the key set is empty and a launch is refused."""
     routes, views = Blueprint("smart", __name__), _Views(smart)
     routes.add_url_rule("/launch", "launch", views.launch)
+    routes.add_url_rule("/launch/ward", "launch_ward", views.launch_ward)
     routes.add_url_rule("/smart/callback", "callback", views.callback)
     routes.add_url_rule("/.well-known/jwks.json", "key_set", views.key_set)
     routes.register_error_handler(LaunchRefusedError, _refused)
@@ -45,6 +47,12 @@ class _Views:
         return () if self.smart is None else tuple(each.client for each in self.smart.registrations.values())
 
     def launch(self) -> Response:
+        return self._launch(PATIENT_APP)
+
+    def launch_ward(self) -> Response:
+        return self._launch(WARD_LIST)
+
+    def _launch(self, app: str) -> Response:
         response = Response(status=303)
         iss = _parameter("iss")
         if not iss:
@@ -58,7 +66,7 @@ class _Views:
             refused = _page("Too many launches at once. Launch the app again in a moment.", 429)
             refused.headers["Retry-After"] = str(error.retry_after)
             return refused
-        response.headers["Location"] = begin(parts, iss, _parameter("launch"), response)
+        response.headers["Location"] = begin(parts, iss, _parameter("launch"), response, app)
         return response
 
     def callback(self) -> Response:
@@ -71,7 +79,7 @@ class _Views:
             description=_parameter("error_description")[:_SHOWN],
         )
         session = finish(parts, returned, request.cookies, response)
-        response.headers["Location"] = parts.cookie_path(f"/app/{session.id}/")
+        response.headers["Location"] = parts.cookie_path(f"/{session.app}/{session.id}/")
         LOG.info("launch client=%s scopes=%d", session.client, len(session.scopes))
         return response
 
@@ -117,7 +125,7 @@ def _parameter(name: str) -> str:
 
 
 def _page(advice: str, status: int) -> Response:
-    root = "../" if request.path.endswith("/smart/callback") else ""
+    root = "../" if request.path.endswith(("/smart/callback", "/launch/ward")) else ""
     response = make_response(render_template("launch_refused.html", advice=advice, root=root), status)
     response.headers["Cache-Control"] = "no-store"
     return response

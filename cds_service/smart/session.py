@@ -32,6 +32,8 @@ from cds_service.smart.parts import SmartParts
 from fhir_mapping import PatientRecord
 
 KIND = "session"
+PATIENT_APP, WARD_LIST = "app", "ward"
+"""What a session is of, and the first part of its path: one patient's app, or a user's ward list."""
 # One shift; after that the app is launched again.
 LONGEST = timedelta(hours=8)
 # Tokens are renewed this early, so that none expires while a chart is read.
@@ -53,7 +55,10 @@ class SessionParts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SmartSession:
-    """One launch. `style` has validated CSS values by SMART's names; `user` is a reference such as Practitioner/7."""
+    """One launch. `style` has validated CSS values by SMART's names; `user` is a reference such as Practitioner/7.
+
+    A ward list has a user and no patient (`patient_id` is "").
+    """
 
     id: str
     iss: str
@@ -69,6 +74,7 @@ class SmartSession:
     intent: str | None = None
     chosen: bool = False
     """Whether the user, and not the launch, chose the encounter."""
+    app: str = PATIENT_APP
 
 
 def choose_encounter(parts: SessionParts, session: SmartSession, encounter: str) -> None:
@@ -81,9 +87,11 @@ def choose_encounter(parts: SessionParts, session: SmartSession, encounter: str)
     smart.vault.replace(KIND, session.id, kept, datetime.fromisoformat(kept["ends"]))
 
 
-def open_session(parts: SessionParts, session_id: str, request: Request) -> SmartSession:
+def open_session(parts: SessionParts, session_id: str, request: Request, app: str = PATIENT_APP) -> SmartSession:
     """Returns the session of an id. Raises HookError 404 (no session), 401 (launched in another browser)."""
     kept = _kept(parts.smart, session_id)
+    if kept["session"].get("app", PATIENT_APP) != app:
+        raise HookError(404, "not-found", _ENDED)
     cookie = request.cookies.get(cookie_name(session_id), "")
     if not hmac.compare_digest(fingerprint(cookie), kept["cookie"]):
         raise HookError(401, "login", "this session was opened in another browser: launch the app again from the EHR")
@@ -100,12 +108,18 @@ def chart_of(parts: SessionParts, session: SmartSession) -> PatientRecord:
 
 def fetched_chart_of(parts: SessionParts, session: SmartSession) -> FetchedChart:
     """Returns the fetched chart, from which the record of any earlier time can be built. Raises HookError 401, 502."""
-    smart = parts.smart
+    smart, token, handler = parts.smart, access_token(parts, session), parts.handler
     if smart is None:
         raise HookError(404, "not-found", _ENDED)
-    token, handler = _token(smart, session.id), parts.handler
     gateway = smart.registration(session.iss).gateway
     return fetch_chart(gateway, session.iss, token, session.patient_id, session.encounter_id, handler)
+
+
+def access_token(parts: SessionParts, session: SmartSession) -> str:
+    """Returns a valid access token of the session, renewed if needed. Raises HookError 401, 404, 503."""
+    if parts.smart is None:
+        raise HookError(404, "not-found", _ENDED)
+    return _token(parts.smart, session.id)
 
 
 def new_session(
@@ -124,7 +138,7 @@ def new_session(
         "tokens": _tokens(grant),
     }
     smart.vault.put(KIND, session.id, kept, ends)
-    set_cookie(smart, response, cookie_name(session.id), cookie, f"/app/{session.id}", ends - began)
+    set_cookie(smart, response, cookie_name(session.id), cookie, f"/{session.app}/{session.id}", ends - began)
     return session, response
 
 
@@ -210,7 +224,8 @@ def _renewed(smart: SmartParts, session_id: str) -> str:
             raise HookError(503, "transient", error.advice, retry_after=5) from None
         smart.vault.drop(KIND, session_id)
         raise HookError(401, "login", "access has ended: launch the app again from the EHR") from None
-    if new.context.get("patient", kept["session"]["patient_id"]) != kept["session"]["patient_id"]:
+    known = kept["session"]["patient_id"]
+    if known and new.context.get("patient", known) != known:
         smart.vault.drop(KIND, session_id)
         raise HookError(401, "login", "the EHR now names another patient: launch the app again from the EHR")
     kept["tokens"] = _tokens(new)

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, and_, func, select
 
 from cds_service.store.engine import reading
 from cds_service.store.schema import AUDIT, CARDS, ESTIMATES, FEEDBACK, OUTCOMES
+from cds_service.store.values import UNSEEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,7 @@ class FeedbackEntry:
     reason: str
 
 
-# Pages of the app are stored and replayed like cards, but they are not alerts and are not counted.
-_VIEWS = "app"
-_IS_CARD = CARDS.c.service != _VIEWS
+_IS_CARD = CARDS.c.service.not_in(UNSEEN)
 
 
 class History:
@@ -115,7 +114,7 @@ class History:
         with reading(self._engine) as connection:
             for row in connection.execute(query).yield_per(200):
                 body = orjson.loads(row.body)
-                if body.get("service") != _VIEWS:
+                if body.get("service") not in UNSEEN:
                     yield {"seq": row.seq, **body}
 
 

@@ -21,7 +21,7 @@ _PAUSE = 0.02
 """Seconds between two batches, in which others get the lock."""
 _ATTEMPTS = 20
 _INCOMPLETE = "not everything could be removed; run it again"
-_EMPTIED = ("card", "feedback", "foreign-patient")
+_EMPTIED = ("card", "feedback", "foreign-patient", "ward-list", "write-back", "refresh-failed")
 
 
 def purge(engine: Engine, key: StoreKey, before: datetime, by: Mapping[str, Any]) -> int:

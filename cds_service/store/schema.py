@@ -85,6 +85,30 @@ MODES = Table(
     Column("changed", DateTime(timezone=True), nullable=False),
     Column("reason", Text, nullable=False),
 )
+# Patients whose data changed, until they are estimated again: `store/refresh_queue.py`.
+REFRESH_JOBS = Table(
+    "refresh_jobs",
+    METADATA,
+    # A keyed hash of server and resource: one job for one patient, however often it is asked for.
+    Column("place", String(64), primary_key=True),
+    Column("server", String(128), nullable=False, index=True),
+    # Encrypted by the service: it names the patient.
+    Column("body", Text, nullable=False),
+    # How often it was asked for: a request that comes while a worker has the job is not lost with it.
+    Column("asked", Integer, nullable=False),
+    Column("due", DateTime(timezone=True), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("taken_until", DateTime(timezone=True)),
+)
+# How far the changes of a server have been read, by resource type.
+REFRESH_POSITIONS = Table(
+    "refresh_positions",
+    METADATA,
+    Column("server", String(128), primary_key=True),
+    Column("kind", String(64), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("changed", DateTime(timezone=True), nullable=False),
+)
 OUTCOMES = Table(
     "outcomes",
     METADATA,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cds_service.store import audit
@@ -26,6 +26,7 @@ from cds_service.store.history import History
 from cds_service.store.key import StoreKey, load_key
 from cds_service.store.purge import purge
 from cds_service.store.reconcile import Reconciliation
+from cds_service.store.refresh_queue import RefreshQueue
 from cds_service.store.schema import (
     AUDIT,
     CARDS,
@@ -39,7 +40,7 @@ from cds_service.store.schema import (
 )
 from cds_service.store.sealed import SealedEntries
 from cds_service.store.services import ServiceUses
-from cds_service.store.values import Asker, CardRecord, CardTasks, ImportedOutcomes, Override
+from cds_service.store.values import UNSEEN, Asker, CardRecord, CardTasks, ImportedOutcomes, Override
 
 __all__ = ["Asker", "CardRecord", "CardTasks", "ImportedOutcomes", "Override", "Store"]
 
@@ -92,6 +93,15 @@ class Store:
     def sealed(self) -> SealedEntries:
         """Encrypted entries: launches and sessions of the SMART app, leases."""
         return SealedEntries(self._engine)
+
+    @property
+    def refresh_queue(self) -> RefreshQueue:
+        """The patients to estimate again, and the positions of the polls."""
+        return RefreshQueue(self._engine)
+
+    def resource_hash(self, server: str, resource: str) -> str:
+        """The hash of a resource of one server, such as Patient/1: the place of its job and of its estimates."""
+        return self._key.pseudonym("resource", server, resource)
 
     @property
     def services(self) -> ServiceUses:
@@ -257,11 +267,11 @@ class Store:
         return ImportedOutcomes(new, len(changed) - new)
 
     def cards_with(self, *, card: str = "", hook_instance: str = "", stay: str = "") -> list[CardTasks]:
-        """The cards of that id, or sent for that hook, or about that stay (for these without app pages).
+        """The cards of that id, or sent for that hook, or about that stay (these without app pages and refreshes).
 
         UUIDs in any form, the stay as an id or a reference.
         """
-        place = CARDS.c.service != "app"
+        place: ColumnElement[bool] = CARDS.c.service.not_in(UNSEEN)
         if card:
             place = CARDS.c.uuid == _uuid(card)
         elif hook_instance:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+UNSEEN = ("app", "refresh")
+"""Services whose estimates are stored and replayed like cards, but are no alerts: pages of the app, refreshes."""
+
 
 @dataclass(frozen=True, slots=True)
 class CardRecord:

@@ -34,24 +34,24 @@ OPEN_ALL = """() => {
 }"""
 
 
+def faults_of(page: Any) -> list[str]:
+    """What axe finds on the page as it stands, in every look."""
+    sync = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    axe, found = sync.Axe(), []
+    for scheme, width in LOOKS:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate(OPEN_ALL)
+        for fault in axe.run(page, options=RULES).response["violations"]:
+            places = ", ".join(f"{node['target']} {node.get('failureSummary', '')}" for node in fault["nodes"][:4])
+            found.append(f"{scheme} {width}: {fault['id']} ({len(fault['nodes'])}): {places}")
+    return found
+
+
 @pytest.fixture(scope="module")
 def violations_of(browser: Any) -> Callable[[Any], list[str]]:
     """violations_of(page) -> what axe finds on the page as it stands, in every look."""
-    sync = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    axe = sync.Axe()
-
-    def every_look(page: Any) -> list[str]:
-        found = []
-        for scheme, width in LOOKS:
-            page.emulate_media(color_scheme=scheme)
-            page.set_viewport_size({"width": width, "height": 900})
-            page.evaluate(OPEN_ALL)
-            for fault in axe.run(page, options=RULES).response["violations"]:
-                places = ", ".join(f"{node['target']} {node.get('failureSummary', '')}" for node in fault["nodes"][:4])
-                found.append(f"{scheme} {width}: {fault['id']} ({len(fault['nodes'])}): {places}")
-        return found
-
-    return every_look
+    return faults_of
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ LAUNCHES: Mapping[str, Mapping[str, Any]] = {
     "for-walter": {"patient": "walter", "encounter": "stay"},
     "for-ines": {"patient": "ines", "encounter": "stay"},
     "for-nobody": {},
+    "for-the-ward": {},
 }
 
 
@@ -199,7 +200,7 @@ class Realm:
         if kind in self.wrong.get("forbidden", ()):
             return 403, {"resourceType": "OperationOutcome"}
         if "fhir_behind" in self.wrong:
-            return _fetched(f"{self.wrong['fhir_behind']}/{query}")
+            return _fetched("GET", self.wrong["fhir_behind"], query, self.base)[:2]
         patient = self.tokens[token] or dict(parse_qsl(query.partition("?")[2])).get("patient") or query.split("/")[-1]
         try:
             found = self.charts[patient].query(query)
@@ -259,8 +260,23 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
                 self._send(*realm.export(rest.removeprefix("fhir/"), dict(self.headers)))
             elif rest == "style.json":
                 self._send(200, realm.wrong.get("style", {"color_background": "#edeae3", "evil": "</style>"}))
+            elif "ward_behind" in realm.wrong:
+                self._send(*self._behind(realm, rest.removeprefix("fhir/")))
             else:
                 self._send(*realm.read(rest.removeprefix("fhir/"), self.headers.get("Authorization")))
+
+        def do_PUT(self) -> None:
+            _, name, rest = self.path.split("/", 2)
+            self._send(*self._behind(realms[name], rest.removeprefix("fhir/")))
+
+        def _behind(self, realm: Realm, query: str) -> tuple[int, Any, dict[str, str]]:
+            """The answer of the server behind, headers included, to whoever has a token."""
+            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            realm.asked.append((f"{self.command} {query}" if self.command == "PUT" else query, token))
+            if token not in realm.tokens or token in realm.wrong.get("revoked", ()):
+                return 401, {"resourceType": "OperationOutcome"}, {}
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return _fetched(self.command, realm.wrong["ward_behind"], query, realm.base, dict(self.headers), body)
 
         def do_POST(self) -> None:
             realm = realms[self.path.split("/")[1]]
@@ -283,7 +299,10 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
 
         def _send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
+            given = {name.lower() for name in headers or {}}
+            self.send_response_only(status)
+            if "date" not in given:
+                self.send_header("Date", self.date_time_string())
             for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
@@ -300,10 +319,19 @@ def start(charts: Mapping[str, Chart]) -> tuple[dict[str, Realm], ThreadingHTTPS
     return realms, server
 
 
-def _fetched(url: str) -> tuple[int, Any]:
-    """The answer of the FHIR server that stands behind this authorization server."""
-    answer = requests.get(url, headers={"Accept": "application/fhir+json"}, timeout=PATIENT)
-    return answer.status_code, answer.content
+def _fetched(
+    method: str, behind: str, query: str, base: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+) -> tuple[int, Any, dict[str, str]]:
+    """The answer of the FHIR server that stands behind this authorization server, under this server's address."""
+    passed = {n: v for n, v in (headers or {}).items() if n.lower() in {"if-match", "prefer", "content-type"}}
+    passed["Accept"] = "application/fhir+json"
+    answer = requests.request(method, f"{behind}/{query}", headers=passed, data=body or None, timeout=PATIENT)
+    shown = {
+        name: value.replace(behind, base)
+        for name, value in answer.headers.items()
+        if name.lower() in {"retry-after", "location", "etag", "date"}
+    }
+    return answer.status_code, answer.content.replace(behind.encode(), base.encode()), shown
 
 
 def _changed(given: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
