@@ -10,72 +10,52 @@ import importlib
 import os
 import re
 import sys
+from difflib import get_close_matches
 
 import click
 
 from artifact_store import WorkersError
 from cds_service.commands.shared.exit_codes import BAD_INPUT, DONE, INTERNAL_ERROR
 
-# In the order of --help. A command's module is imported only when the command is called.
-COMMANDS = {
-    "demo": "Try everything in your browser, with synthetic patients.",
-    "serve": "Run the production server: CDS Hooks, feedback, model cards, health.",
-    "read-ahead": "Run the worker that reads notes with a language model before hooks need them.",
-    "refresh": "Keep the estimates of inpatients fresh: poll or be notified, estimate, write back.",
-    "map": "Convert FHIR files to features, notes, Markdown, codes or MEDS.",
-    "site-map": "Import or propose the meaning of a site's own codes.",
-    "score": "Estimate the risk of a patient or a folder of patients, as FHIR RiskAssessment.",
-    "explain": "Explain estimates as JSON: drivers, scores, literature, of a patient or a folder.",
-    "cohort": "Build a labelled cohort from FHIR or MEDS, by a shipped label definition or your own.",
-    "train": "Train a model on a cohort.",
-    "evaluate": "Evaluate a model on held-out patients: metrics.json and a report.",
-    "recalibrate": "Recalibrate a model to your own outcome rate, as a new version.",
-    "ablate": "Compare learners, blocks of inputs and established scores on a cohort.",
-    "train-reader": "Fine-tune a local language model (LoRA) to read notes.",
-    "few-shot": "Compare record embeddings with code counts for few training examples.",
-    "rubric": "Create and check a rubric: questions about a record that rules answer.",
-    "benchmark": "Run published benchmarks, such as EHRSHOT, on your own data.",
-    "index": "Build, search, verify and evaluate a PubMed index.",
-    "card": "Print a model card as HTML, JSON or CHAI XML.",
-    "client": "Manage the EHRs that may call the service: add, list, rotate keys, remove.",
-    "mode": "Show or set the mode: off, silent, pilot, live; includes the kill switch.",
-    "audit": "Verify, export and trim the audit chain of all answers.",
-    "replay": "Recompute the estimates of a past card and compare.",
-    "outcomes": "Import actual outcomes, for monitoring.",
-    "monitor": "Report alert burden, overrides, drift and calibration.",
-    "mcp": "Serve estimates and literature to an MCP client, read-only.",
-    "doctor": "Check the installation: packages, settings, models, index, keys, database.",
+# As --help shows them: command -> (its folder in `commands`, what it does). A module is imported when it is called.
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Run": {
+        "demo": ("service", "Try everything in your browser, with synthetic patients."),
+        "serve": ("service", "Serve CDS Hooks, the app and model cards in production."),
+        "read-ahead": ("service", "Read notes with a language model before hooks need them."),
+        "refresh": ("service", "Keep the estimates of inpatients fresh as data arrive."),
+        "mcp": ("service", "Serve estimates and literature to an MCP client, read-only."),
+    },
+    "Patients and literature": {
+        "map": ("patients", "Convert FHIR or notes to features, findings, codes or MEDS."),
+        "score": ("patients", "Estimate the risk of patients, as FHIR RiskAssessment."),
+        "explain": ("patients", "Explain estimates as JSON: drivers, scores, literature."),
+        "site-map": ("patients", "Import or propose the meaning of local codes."),
+        "index": ("literature", "Build, search, verify and evaluate a PubMed index."),
+    },
+    "Models": {
+        "cohort": ("modelling", "Build a labelled cohort from FHIR or MEDS."),
+        "train": ("modelling", "Train a model on a cohort."),
+        "evaluate": ("modelling", "Evaluate a model on held-out patients."),
+        "recalibrate": ("modelling", "Fit a model to your own outcome rate, as a new version."),
+        "card": ("modelling", "Print a model card as HTML, JSON or CHAI XML."),
+        "ablate": ("modelling", "Compare learners, inputs and established scores."),
+        "train-reader": ("modelling", "Fine-tune a local language model (LoRA) to read notes."),
+        "few-shot": ("modelling", "Compare record embeddings for few training examples."),
+        "rubric": ("modelling", "Create and check a rubric: questions about a record."),
+        "benchmark": ("modelling", "Run published benchmarks, such as EHRSHOT, on your data."),
+    },
+    "Operate": {
+        "doctor": ("service", "Check packages, settings, models, index, keys, database."),
+        "client": ("service", "Manage the EHRs that may call the service."),
+        "mode": ("service", "Show or set off, silent, pilot or live: the kill switch."),
+        "audit": ("oversight", "Verify, export and trim the audit chain of all answers."),
+        "replay": ("oversight", "Recompute the estimates of a past card and compare."),
+        "outcomes": ("oversight", "Import actual outcomes, for monitoring."),
+        "monitor": ("oversight", "Report alert burden, overrides, drift and calibration."),
+    },
 }
-
-_MODULES = {
-    "demo": "cds_service.commands.service.demo",
-    "serve": "cds_service.commands.service.serve",
-    "read-ahead": "cds_service.commands.service.read_ahead",
-    "refresh": "cds_service.commands.service.refresh",
-    "map": "cds_service.commands.patients.map",
-    "site-map": "cds_service.commands.patients.site_map",
-    "score": "cds_service.commands.patients.score",
-    "explain": "cds_service.commands.patients.explain",
-    "cohort": "cds_service.commands.modelling.cohort",
-    "train": "cds_service.commands.modelling.train",
-    "evaluate": "cds_service.commands.modelling.evaluate",
-    "recalibrate": "cds_service.commands.modelling.recalibrate",
-    "ablate": "cds_service.commands.modelling.ablate",
-    "train-reader": "cds_service.commands.modelling.train_reader",
-    "few-shot": "cds_service.commands.modelling.few_shot",
-    "rubric": "cds_service.commands.modelling.rubric",
-    "benchmark": "cds_service.commands.modelling.benchmark",
-    "index": "cds_service.commands.literature.index",
-    "card": "cds_service.commands.modelling.card",
-    "client": "cds_service.commands.service.client",
-    "mode": "cds_service.commands.service.mode",
-    "audit": "cds_service.commands.oversight.audit",
-    "replay": "cds_service.commands.oversight.replay",
-    "outcomes": "cds_service.commands.oversight.outcomes",
-    "monitor": "cds_service.commands.oversight.monitor",
-    "mcp": "cds_service.commands.service.mcp",
-    "doctor": "cds_service.commands.service.doctor",
-}
+COMMANDS = {name: folder for group in GROUPS.values() for name, (folder, _) in group.items()}
 
 
 class _LazyGroup(click.Group):
@@ -85,13 +65,23 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(_MODULES[cmd_name])
+        module = importlib.import_module(f"cds_service.commands.{COMMANDS[cmd_name]}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = get_close_matches(args[0], COMMANDS, 1)
+        if args[0] not in COMMANDS and near:
+            ctx.fail(f"no command {args[0]!r}; did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        widest = max(map(len, COMMANDS))
+        for group, commands in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name.ljust(widest), what) for name, (_, what) in commands.items()])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -100,10 +90,12 @@ def cli() -> None:
     """Risk cards for the EHR sidebar: in-hospital mortality and 30-day readmission, explained and supported by PubMed.
 
     \b
-    Start here:    riskcards demo
-    One patient:   riskcards score patient.json --task readmission_30d
-    Look inside:   riskcards map patient.json --as-of 2024-05-01 --to features --json
-    Literature:    riskcards index search starter "heart failure readmission"
+    Start here:      riskcards demo
+    One patient:     riskcards score patient.json --task readmission_30d
+    Look inside:     riskcards map patient.json --as-of 2024-05-01 --to features
+    Literature:      riskcards index search starter "heart failure readmission"
+    Connect an EHR:  docs/deploy.md, then riskcards client add, riskcards serve
+    Train your own:  docs/cohorts.md, then riskcards cohort build, riskcards train
 
     Every command has --help. Exit codes: 0 done, 1 internal or system error, 2 usage error, 3 bad input,
     4 abstained.

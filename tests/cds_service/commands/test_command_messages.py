@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from cds_service import cli
 from cds_service.commands.patients import score_folder
@@ -116,3 +118,17 @@ def test_binary_outcome_files_are_bad_input(run: Run, tmp_path: Path) -> None:
     (tmp_path / "o.csv").write_bytes(b"\xfc\x00\x01")
     code, said = run("outcomes", "import", "--unused", tmp_path / "o.csv", RISKCARDS_DATABASE_URL="sqlite://")
     assert (code, "not a CSV file in UTF-8" in said) == (3, True)
+
+
+@pytest.mark.parametrize(("asked", "meant"), [("scor", "score"), ("trian", "train"), ("sitemap", "site-map")])
+def test_a_misspelt_command_is_answered_with_the_nearest(run: Run, asked: str, meant: str) -> None:
+    code, said = run(asked, "--help")
+    assert code == 2
+    assert f"no command {asked!r}; did you mean {meant!r}?" in said
+
+
+def test_help_fits_eighty_columns_and_names_every_command() -> None:
+    text = CliRunner().invoke(cli.cli, ["--help"], terminal_width=80).output
+    assert max(map(len, text.splitlines())) <= 80
+    listed = [line.split()[0] for line in text.splitlines() if re.match(r"  [a-z][a-z-]* {2,}[A-Z]", line)]
+    assert listed == list(cli.COMMANDS)
