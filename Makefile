@@ -104,6 +104,9 @@ layers: .venv/.ready  ## import contracts: packages, sub-packages, public faces
 screenshots: .venv/.ready  ## the screenshots of the documentation, from the running demo
 	$(BIN)/python -m cds_service.demo.screenshots
 
+docs: .venv/.ready  ## the documentation as a site in build/docs, offline; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+
 bench: .venv/.ready  ## benchmarks with peers; writes benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)
 

@@ -30,7 +30,7 @@ def command() -> None:
 
 
 @command.command(name="ehr-encoders")
-@click.option("--meds", required=True, type=_FOLDER, help="MEDS dataset folder (data/*.parquet, metadata/).")
+@click.option("--meds", required=True, type=_FOLDER, help="MEDS dataset folder (with data/ and metadata/).")
 @click.option(
     "--tasks", default="ehrshot", show_default=True,
     help="Comma-separated task names, ours or EHRSHOT's; ehrshot stands for its 15.",

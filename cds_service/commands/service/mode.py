@@ -30,11 +30,11 @@ _OF_TASKS = tuple(task for task in TASKS if any(task in service.tasks for servic
 
 @click.command(name="mode")
 @click.argument("mode", required=False, type=click.Choice([mode.value for mode in Mode]))
-@click.option("--service", type=click.Choice([EVERY, *SERVICES]), default=EVERY, show_default=True)
+@click.option("--service", type=click.Choice([EVERY, *SERVICES]), default=EVERY, show_default="all", help="A service.")
 @click.option(
     "--task", type=click.Choice(_OF_TASKS), help="A task, in every service and in the app: off, or live again."
 )
-@click.option("--tenant", default=EVERY, show_default=True, help="The tenant claim of the client's tokens.")
+@click.option("--tenant", default=EVERY, show_default="all", help="The tenant claim of the client's tokens.")
 @click.option("--reason", default="", help="The reason, recorded in the audit chain.")
 @click.option("--json", "as_json", is_flag=True, help="For programs to read.")
 @unused_option
