@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -24,7 +25,7 @@ autodoc_member_order = "bysource"
 
 def _escape(_app: Any, _context: Any, lines: list[str]) -> None:
     """In help texts an asterisk is a wildcard, never emphasis."""
-    lines[:] = [line.replace("*", "\\*") if line.count("*") % 2 else line for line in lines]
+    lines[:] = [re.sub(r"(?<![*\\])\*(?!\*)", r"\\*", line) for line in lines]
 
 
 def setup(app: Any) -> None:
