@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from risk_model.core.errors import LanguageModelError, MissingExtraError, ModelArtifactError
+from risk_model.core.errors import AnswerError, LanguageModelError, MissingExtraError, ModelArtifactError
 
 SOCKET = "llama.sock"
 _LONGEST_SOCKET = 100
@@ -56,7 +56,11 @@ class LlamaServer:
             ) from None
 
     def post(self, path: str, body: Mapping[str, Any], deadline: float | None) -> dict[str, Any]:
-        """Returns the answer's JSON. Raises LanguageModelError: `too-slow`, `refused` with the status, `not-json`."""
+        """Returns the answer's JSON.
+
+        Raises AnswerError for a prompt longer than the context (there is no answer to this one, but to others), else
+        LanguageModelError: `too-slow`, `status`, `failed`, `not-json`.
+        """
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise LanguageModelError("too-slow")
@@ -72,7 +76,9 @@ class LlamaServer:
         finally:
             connection.close()
         if status != 200:
-            raise LanguageModelError("too-long" if b"exceed_context" in said else "status", str(status))
+            if b"exceed_context" in said:
+                raise AnswerError("the prompt is longer than the model's context")
+            raise LanguageModelError("status", str(status))
         try:
             found: dict[str, Any] = orjson.loads(said)
         except orjson.JSONDecodeError:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from risk_model.llm import ReaderName
     from risk_model.pipeline import NoteReaderWrapper
 
-READER_HELP = "rules, smollm2, a model folder (+ADAPTER), or https://HOST/v1#MODEL: see docs/language-models.md."
+READER_HELP = (
+    "rules, smollm2, a .gguf file, a model folder (+ADAPTER), or https://HOST/v1#MODEL: see docs/language-models.md."
+)
 ENCODER_HELP = "minilm, static, hf:FOLDER, a family with a folder (medcpt:FOLDER), or a file: see docs/encoders.md."
 
 _SILENCE = 30.0

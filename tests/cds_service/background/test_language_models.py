@@ -8,18 +8,22 @@ from pathlib import Path
 import pytest
 
 from cds_service.background.language_models import ModelServers, OpenedModels, reader_named
+from cds_service.commands.service import doctor_language
 from cds_service.commands.shared.model_sources import keeping, open_sources
 from cds_service.config.settings import Settings
 from cds_service.config.sources import SettingsError
 from knowledge_index import KnowledgeIndex, MiniLMEncoder
 from risk_model import RuleNoteReader
 from risk_model.core.errors import LanguageModelError, ModelArtifactError
+from risk_model.llm.llama_server import LlamaServer
 from risk_model.llm.registry import ReaderName, ReaderNameError
 from risk_model.llm_reader.note_reader import LanguageNoteReader
 from risk_model.prompts.answers import AnswerFinding, ReaderAnswer
 from tests.cds_service.model_server import ModelServer, model_server
 from tests.patience import PATIENT
+from tests.risk_model.conftest import NEEDS
 from tests.risk_model.note_texts import note
+from tests.risk_model.tiny_gguf import save_tiny_gguf
 
 SAID = ReaderAnswer((AnswerFinding("pnuemonia", "Pneumonia"), AnswerFinding("septic shock", "Shock, Septic"))).to_text()
 
@@ -120,3 +124,23 @@ def test_a_resumed_training_repeats_no_reading_and_no_embedding(server: ModelSer
     assert (of_the_site.name, of_the_site.fingerprint) == (shipped.name, shipped.fingerprint)
     of_the_site.encode(["a record"])
     assert {path.name for path in tmp_path.iterdir()} == {"model.readings.jsonl", "model.vectors"}
+
+
+def test_the_doctor_and_the_threads_setting_know_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found without opening it; opened with as many threads as were set."""
+    for package in ("xllamacpp", "gguf"):
+        pytest.importorskip(package, reason=NEEDS)
+    path = save_tiny_gguf(tmp_path / "tiny.gguf")
+    settings = Settings(note_reader=str(path), note_reader_threads=1)
+    assert doctor_language.note_reader(settings) == f"{path}, run by `riskcards read-ahead` with llama.cpp"
+    asked: list[int | None] = []
+
+    def start(self: LlamaServer, weights: Path, *, threads: int | None = None, context: int) -> None:
+        asked.append(threads)
+        raise ModelArtifactError("enough", path=str(weights))
+
+    monkeypatch.setattr(LlamaServer, "__init__", start)
+    for given in (settings, settings.with_changes(note_reader_threads=0)):
+        with pytest.raises(ModelArtifactError, match="enough"):
+            OpenedModels(ModelServers.of(given))(str(path))
+    assert asked == [1, None]

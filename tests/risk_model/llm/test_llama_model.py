@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from knowledge_index import Polarity
-from risk_model.core.errors import LanguageModelError, MissingExtraError, ModelArtifactError
+from risk_model.core.errors import AnswerError, LanguageModelError, MissingExtraError, ModelArtifactError
+from risk_model.first_stage.patient_opinions import asked_about
 from risk_model.llm.gguf_header import GgufHeader
 from risk_model.llm.llama_model import LlamaLanguageModel
 from risk_model.llm.registry import ReaderName, find_model, language_model, model_identity
@@ -127,11 +128,16 @@ def test_past_the_deadline_it_stops_and_is_free_again(llama: LlamaLanguageModel)
 def test_a_prompt_that_is_too_long_is_an_error_without_its_words(
     llama: LlamaLanguageModel, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(LanguageModelError) as caught:
+    with pytest.raises(AnswerError, match="longer than") as caught:
         llama.answer(Prompt(Window("secret words " * 900, 0, (), "progress_note", "d")))
-    assert caught.value.reason == "too-long"
     llama.answer(Prompt(Window("secret words", 0, (), "progress_note", "d")), max_tokens=4)
     assert "secret" not in f"{caught.value}{capfd.readouterr()}"
+
+
+def test_a_window_that_is_too_long_stops_no_run(llama: LlamaLanguageModel, tmp_path: Path) -> None:
+    long = Window("secret words " * 900, 0, (), "progress_note", "d")
+    found = asked_about(llama, [PROMPTS[0].window, long, PROMPTS[1].window], TASK, tmp_path / "kept.jsonl")
+    assert [opinion is None for opinion in found] == [False, True, False]
 
 
 def test_only_this_user_reaches_it_and_no_port_listens(llama: LlamaLanguageModel) -> None:
