@@ -53,16 +53,16 @@ class Collection:
 
 def cystic(data: Path, out: Path, encoder: Encoder) -> Collection:
     index, queries, qrels = cystic_fibrosis.prepared(data / "cystic-fibrosis", out, encoder)
-    return _judged("cystic_fibrosis", index, queries, qrels)
+    return _by_ndcg("cystic_fibrosis", index, queries, qrels)
 
 
 def patients(_: Path, out: Path, encoder: Encoder) -> Collection:
     index, _charts, queries, qrels = patient_queries.prepared(out, encoder)
-    return _judged("patients", index, queries, qrels)
+    return _by_ndcg("patients", index, queries, qrels)
 
 
 def known_items(data: Path, out: Path, encoder: Encoder) -> Collection:
-    return _judged("known_items", *known_item.prepared(data / "pubmedqa" / "ori_pqal.json.gz", out, encoder))
+    return _by_ndcg("known_items", *known_item.prepared(data / "pubmedqa" / "ori_pqal.json.gz", out, encoder))
 
 
 def reviews(data: Path, out: Path, encoder: Encoder, *, one_in: int = 1) -> Collection:
@@ -87,7 +87,7 @@ def trials(data: Path, out: Path, encoder: Encoder, *, with_cited: bool = True) 
     with gzip.open(folder / "prompts.tsv.gz", "rt", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream, delimiter="\t") if row["pmid"] in articles]
     queries, qrels = drawn_questions(rows)
-    return _judged("trials" if with_cited else "trials_alone", index, queries, qrels)
+    return _by_ndcg("trials" if with_cited else "trials_alone", index, queries, qrels)
 
 
 def trials_alone(data: Path, out: Path, encoder: Encoder) -> Collection:
@@ -118,11 +118,11 @@ COLLECTIONS: Mapping[str, Callable[..., Collection]] = {
 }
 
 
-def _judged(
+def _by_ndcg(
     name: str, index: KnowledgeIndex, queries: Mapping[str, Query], qrels: Mapping[str, Mapping[str, int]]
 ) -> Collection:
-    judged = {key: query for key, query in queries.items() if any(grade > 0 for grade in qrels.get(key, {}).values())}
-    return Collection(name, index, judged, lambda key, ranking: ndcg(ranking, qrels[key], 10), _pmids(index))
+    relevant = {key: query for key, query in queries.items() if any(grade > 0 for grade in qrels.get(key, {}).values())}
+    return Collection(name, index, relevant, lambda key, ranking: ndcg(ranking, qrels[key], 10), _pmids(index))
 
 
 def _pmids(index: KnowledgeIndex) -> tuple[str, ...]:
