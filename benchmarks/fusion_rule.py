@@ -7,9 +7,9 @@ graph has the highest mean lead over the best of BM25, vectors and hybrid, each 
 shows for each of the ten choices of three what the chosen setting does on the two that were left out. What ships lies
 beside the choice on `CHOSEN_ON`; `collections` shows it on all five, with paired intervals.
 
-The form of the rule and `outlier` were found while looking at four of the collections (of the trials, at 200 questions
-of another draw); only the reviews were never looked at before. `trials_alone`, the same questions with the trials alone
-in the index, had no part in any choice.
+The form of the rule and `outlier` were found while looking at Cystic Fibrosis, patients, known items and 200 questions
+of the trials; the trials' questions here are others, and the reviews were never looked at before. `trials_alone`, the
+same questions with the trials alone in the index, had no part in any choice.
 
 What was measured of a collection is kept in DIR of `--out`, so that a run that was stopped goes on. `--reviews N` takes
 the records of the reviews whose PMID is a multiple of N: all need half an hour of two cores for their vectors.

@@ -29,7 +29,8 @@ from knowledge_index.core.errors import ArtifactError, EncoderError
 from knowledge_index.retrieval.relevance import ndcg
 from knowledge_index.sources import collect_articles
 
-TRIAL_QUESTIONS = 300
+LOOKED_AT, TRIAL_QUESTIONS = 400, 300
+"""Drawn questions that the rule of fusion was found on, and questions after them that it is measured on."""
 
 Measure = Callable[[str, Sequence[str]], float]
 """The value of a ranking of PMIDs for the question of that id."""
@@ -100,7 +101,7 @@ def drawn_questions(rows: Sequence[Mapping[str, str]]) -> tuple[dict[str, Query]
     order = np.random.default_rng(0).permutation(len(rows))
     first = {rows[at]["pmid"]: rows[at] for at in reversed(order.tolist())}
     chosen = sorted(first.values(), key=lambda row: int(row["prompt"]))
-    kept = np.sort(np.random.default_rng(1).permutation(len(chosen))[:TRIAL_QUESTIONS])
+    kept = np.sort(np.random.default_rng(1).permutation(len(chosen))[LOOKED_AT:][:TRIAL_QUESTIONS])
     picked = [chosen[at] for at in kept]
     queries = {
         row["prompt"]: Query(f"{row['intervention']} versus {row['comparator']}: {row['outcome']}") for row in picked
