@@ -8,6 +8,9 @@ queries, and for the added share out of fold as well: level and share are chosen
 Spread, on the demo charts and the starter base: the five articles shown for a patient when the answers to each problem
 are taken in turn, and when they are chosen greedily by place and decay: how many communities they come from, how many
 problems are heard, and the mean place of what is shown among its problem's answers.
+
+Connection, on both graphs: how many communities fall apart when their edges to others are cut. Louvain may make such
+communities, Leiden makes none (Traag, Waltman and van Eck, Scientific Reports 2019).
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from benchmarks.cystic_fibrosis import prepared
 from benchmarks.measuring import write
@@ -67,6 +72,7 @@ def main() -> None:
             "ranking": {
                 "collection": "Cystic Fibrosis (MEDLINE 1974-79)",
                 "communities": [len(np.unique(level)) for level in levels],
+                "connection": connection(index),
                 "as_it_is": plain.to_json(),
                 "greedy_with_decay": [item.to_json() for item in greedy],
                 "community_share_added_ndcg@10": {f"level {k[0]}, {k[1]}": v.ndcg_at_10 for k, v in added.items()},
@@ -76,6 +82,19 @@ def main() -> None:
             "spread": patients(),
         },
     )
+
+
+def connection(index: KnowledgeIndex) -> list[dict[str, int]]:
+    """For each level: communities of at least two nodes, and how many of them are in several parts."""
+    edges = index.graph.weights.tocoo()
+    rows = []
+    for labels in levels_of(index.graph.weights):
+        inside = labels[edges.row] == labels[edges.col]
+        kept = (edges.data[inside], (edges.row[inside], edges.col[inside]))
+        _, part = connected_components(sparse.coo_array(kept, shape=edges.shape).tocsr(), directed=False)
+        parts = np.bincount(np.unique(np.stack([labels, part]), axis=1)[0])
+        rows.append({"communities": int((np.bincount(labels) > 1).sum()), "in_parts": int((parts > 1).sum())})
+    return rows
 
 
 def lifted(found: Sequence[tuple[str, float]], labels: NDArray[np.int32], share: float) -> list[int]:
@@ -104,7 +123,7 @@ def patients() -> dict[str, Any]:
     for path in sorted(CHARTS.glob("*.json.gz")):
         found = [index.retrieve(question(concept), PER_QUERY).evidence for concept in problems(index, path)]
         answers.append([list(answer) for answer in found if answer])
-    rows: dict[str, Any] = {"patients": sum(bool(one) for one in answers)}
+    rows: dict[str, Any] = {"patients": sum(bool(one) for one in answers), "connection": connection(index)}
     for level, labels in enumerate(levels_of(index.graph.weights)):
         number = {pmid: int(labels[at]) for pmid, at in place.items()}
         rows[f"level {level}"] = {

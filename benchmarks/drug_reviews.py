@@ -73,10 +73,16 @@ def main() -> None:
 
 
 def prepared(
-    data: Path, out: Path, encoder: Encoder | None = None, limit: int | None = None, vocabulary: str | None = None
+    data: Path,
+    out: Path,
+    encoder: Encoder | None = None,
+    limit: int | None = None,
+    vocabulary: str | None = None,
+    one_in: int = 1,
 ) -> tuple[KnowledgeIndex, list[dict[str, Any]]]:
-    """An index of the first `limit` records, and the records."""
-    records = [orjson.loads(line) for line in gzip.decompress(data.read_bytes()).splitlines()][:limit]
+    """An index of the first `limit` records whose PMID is a multiple of `one_in`, and the records."""
+    every = [orjson.loads(line) for line in gzip.decompress(data.read_bytes()).splitlines()][:limit]
+    records = [record for record in every if int(record["pmid"]) % one_in == 0]
     encoder = encoder or Remembering(out / "vectors")
     articles = [Article(record["pmid"], record["title"] or "", record["abstract"] or "") for record in records]
     names = vocabulary_named(vocabulary) if vocabulary else ()

@@ -29,7 +29,8 @@ from knowledge_index.core.errors import ArtifactError, EncoderError
 from knowledge_index.retrieval.relevance import ndcg
 from knowledge_index.sources import collect_articles
 
-TRIAL_QUESTIONS = 400
+LOOKED_AT, TRIAL_QUESTIONS = 400, 300
+"""Drawn questions that the rule of fusion was found on, and questions after them that it is measured on."""
 
 Measure = Callable[[str, Sequence[str]], float]
 """The value of a ranking of PMIDs for the question of that id."""
@@ -53,22 +54,25 @@ class Collection:
 
 def cystic(data: Path, out: Path, encoder: Encoder) -> Collection:
     index, queries, qrels = cystic_fibrosis.prepared(data / "cystic-fibrosis", out, encoder)
-    return _judged("cystic_fibrosis", index, queries, qrels)
+    return _by_ndcg("cystic_fibrosis", index, queries, qrels)
 
 
 def patients(_: Path, out: Path, encoder: Encoder) -> Collection:
     index, _charts, queries, qrels = patient_queries.prepared(out, encoder)
-    return _judged("patients", index, queries, qrels)
+    return _by_ndcg("patients", index, queries, qrels)
 
 
 def known_items(data: Path, out: Path, encoder: Encoder) -> Collection:
-    return _judged("known_items", *known_item.prepared(data / "pubmedqa" / "ori_pqal.json.gz", out, encoder))
+    return _by_ndcg("known_items", *known_item.prepared(data / "pubmedqa" / "ori_pqal.json.gz", out, encoder))
 
 
-def reviews(data: Path, out: Path, encoder: Encoder) -> Collection:
-    index, records = drug_reviews.prepared(data / "drug-class-reviews.jsonl.gz", out, encoder)
-    labels = {name: drug_reviews.labels_of(records, name) for name in drug_reviews.TOPICS}
-    queries = {name: Query(topic) for name, topic in drug_reviews.TOPICS.items()}
+def reviews(data: Path, out: Path, encoder: Encoder, *, one_in: int = 1) -> Collection:
+    """`one_in` N takes the records whose PMID is a multiple of N."""
+    index, records = drug_reviews.prepared(data / "drug-class-reviews.jsonl.gz", out, encoder, one_in=one_in)
+    every = {name: drug_reviews.labels_of(records, name) for name in drug_reviews.TOPICS}
+    # A review can be measured where a record was included and another was not.
+    labels = {name: included for name, included in every.items() if len(set(included.values())) == 2}
+    queries = {name: Query(drug_reviews.TOPICS[name]) for name in labels}
 
     def measure(name: str, ranking: Sequence[str]) -> float:
         return drug_reviews.separation(ranking, labels[name])["auc"]
@@ -84,7 +88,7 @@ def trials(data: Path, out: Path, encoder: Encoder, *, with_cited: bool = True) 
     with gzip.open(folder / "prompts.tsv.gz", "rt", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream, delimiter="\t") if row["pmid"] in articles]
     queries, qrels = drawn_questions(rows)
-    return _judged("trials" if with_cited else "trials_alone", index, queries, qrels)
+    return _by_ndcg("trials" if with_cited else "trials_alone", index, queries, qrels)
 
 
 def trials_alone(data: Path, out: Path, encoder: Encoder) -> Collection:
@@ -97,7 +101,7 @@ def drawn_questions(rows: Sequence[Mapping[str, str]]) -> tuple[dict[str, Query]
     order = np.random.default_rng(0).permutation(len(rows))
     first = {rows[at]["pmid"]: rows[at] for at in reversed(order.tolist())}
     chosen = sorted(first.values(), key=lambda row: int(row["prompt"]))
-    kept = np.sort(np.random.default_rng(1).permutation(len(chosen))[:TRIAL_QUESTIONS])
+    kept = np.sort(np.random.default_rng(1).permutation(len(chosen))[LOOKED_AT:][:TRIAL_QUESTIONS])
     picked = [chosen[at] for at in kept]
     queries = {
         row["prompt"]: Query(f"{row['intervention']} versus {row['comparator']}: {row['outcome']}") for row in picked
@@ -105,7 +109,7 @@ def drawn_questions(rows: Sequence[Mapping[str, str]]) -> tuple[dict[str, Query]
     return queries, {row["prompt"]: {row["pmid"]: 1} for row in picked}
 
 
-COLLECTIONS: Mapping[str, Callable[[Path, Path, Encoder], Collection]] = {
+COLLECTIONS: Mapping[str, Callable[..., Collection]] = {
     "cystic_fibrosis": cystic,
     "patients": patients,
     "known_items": known_items,
@@ -115,11 +119,11 @@ COLLECTIONS: Mapping[str, Callable[[Path, Path, Encoder], Collection]] = {
 }
 
 
-def _judged(
+def _by_ndcg(
     name: str, index: KnowledgeIndex, queries: Mapping[str, Query], qrels: Mapping[str, Mapping[str, int]]
 ) -> Collection:
-    judged = {key: query for key, query in queries.items() if any(grade > 0 for grade in qrels.get(key, {}).values())}
-    return Collection(name, index, judged, lambda key, ranking: ndcg(ranking, qrels[key], 10), _pmids(index))
+    relevant = {key: query for key, query in queries.items() if any(grade > 0 for grade in qrels.get(key, {}).values())}
+    return Collection(name, index, relevant, lambda key, ranking: ndcg(ranking, qrels[key], 10), _pmids(index))
 
 
 def _pmids(index: KnowledgeIndex) -> tuple[str, ...]:

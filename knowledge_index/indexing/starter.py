@@ -30,7 +30,7 @@ def starter_articles() -> CollectedArticles:
 def starter_statements(articles: Mapping[str, Article]) -> dict[str, tuple[Triple, ...]]:
     """What titles and findings of the articles state about two of their headings, by PMID, as committed.
 
-    Written by hand: the rules read four words out of five wrongly where a title has several concepts (decision 77).
+    Written by hand: the rules join neighbours where a title has several concepts (decision 77).
     Raises `ArtifactError` for an article or a heading that is not there, and for a relation the graph has no words for.
     """
     path = STARTER / "statements.tsv"

@@ -37,9 +37,9 @@ class GraphSettings:
     each of the three lists: an article high in only two of them still profits from its rank in the third.
 
     Ranks hide how sure a list is, so the weights follow the question: an article whose score lies more than `outlier`
-    standard deviations above the mean of its list's first hundred gets `lift` first places for each deviation beyond;
-    and the walk counts `walk_weight`, divided by 1 + `fading` for each such deviation of the two lists' first articles.
-    A question for one article has such scores, a question about a topic has none.
+    standard deviations above the mean of its list's first hundred gets `lift` first places for each deviation beyond.
+    A question for one article has such scores, and they outweigh the walk; a question about a topic has none, and the
+    walk counts `walk_weight`.
     """
 
     feedback: int = 5
@@ -49,11 +49,10 @@ class GraphSettings:
     outlier: float = 4.0
     lift: float = 0.5
     walk_weight: float = 2.0
-    fading: float = 0.5
 
 
 DEFAULTS = GraphSettings()
-FIXED_WEIGHTS = GraphSettings(lift=0.0, walk_weight=1.0, fading=0.0)
+FIXED_WEIGHTS = GraphSettings(lift=0.0, walk_weight=1.0)
 """Ranks alone, every list counting the same whatever the question: what decision 9 chose and 75 replaced."""
 
 
@@ -75,7 +74,7 @@ class Signals:
 
     def seeds(self, concepts: Mapping[int, float], settings: GraphSettings) -> dict[int, float]:
         """Weights of the walk's seeds: the patient's concepts, and the first results of BM25 and vectors."""
-        order, scores = fuse(_flat(self, self.pool, settings)[0], len(self.bm25))
+        order, scores = fuse(_flat(self, self.pool, settings), len(self.bm25))
         first, weights = order[: settings.feedback], scores[: settings.feedback]
         total_concepts, total_weights = sum(concepts.values()), float(weights.sum())
         out = {node: (1.0 - settings.feedback_share) * weight / total_concepts for node, weight in concepts.items()}
@@ -114,31 +113,29 @@ def rank(
         dense = signals.nearest[: signals.pool]
         return dense, signals.cosine[dense].astype(np.float64)
     if retriever == "hybrid":
-        return fuse(_flat(signals, signals.pool, FIXED_WEIGHTS)[0], len(signals.bm25))
+        return fuse(_flat(signals, signals.pool, FIXED_WEIGHTS), len(signals.bm25))
     assert signals.walk is not None
     depth = max(settings.depth, signals.pool)
-    flat, beyond = _flat(signals, depth, settings)
     walked = _best(signals.walk, depth)
-    weight = settings.walk_weight / (1.0 + settings.fading * beyond)
-    return fuse([*flat, (walked, weight * reciprocal_ranks(len(walked)))], len(signals.bm25))
+    lists = [*_flat(signals, depth, settings), (walked, settings.walk_weight * reciprocal_ranks(len(walked)))]
+    return fuse(lists, len(signals.bm25))
 
 
 Contributions = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Articles of a list, best first, and what the list adds to the score of each."""
 
 
-def _flat(signals: Signals, depth: int, settings: GraphSettings) -> tuple[list[Contributions], float]:
-    """The lists of BM25 and vectors with what stands out lifted, and how far their first articles stand out in all."""
+def _flat(signals: Signals, depth: int, settings: GraphSettings) -> list[Contributions]:
+    """The lists of BM25 and vectors, with what stands out lifted."""
     assert signals.cosine is not None
     assert signals.nearest is not None
-    found, in_all = list[Contributions](), 0.0
+    found = []
     for positions, scores in ((_best(signals.bm25, depth), signals.bm25), (signals.nearest[:depth], signals.cosine)):
         beyond = standing_out(scores[positions[:_COMPARED]], settings.outlier, len(scores))
         added = reciprocal_ranks(len(positions))
         added[: len(beyond)] += settings.lift / (RRF_K + 1) * beyond
         found.append((positions, added))
-        in_all += float(beyond[:1].sum())
-    return found, in_all
+    return found
 
 
 def standing_out(scores: NDArray[np.floating], outlier: float, articles: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Fusion and walk by question: what stands out in one list leads, a list without such an article counts by ranks."""
+"""Fusion and walk by question: what stands out in a list leads; a list without such an article counts by its ranks."""
 
 from __future__ import annotations
 
