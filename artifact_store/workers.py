@@ -10,18 +10,18 @@ items and results are sent between processes: functions of modules, and values o
 
 from __future__ import annotations
 
-import copy
 import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar
 
 from artifact_store.offline import disable_telemetry
@@ -109,13 +109,28 @@ def _run(item: Any) -> Any:
         raise _sendable(error) from None
 
 
+class _SentError(Exception):
+    """An error of a job whose own class could not be made again from its arguments in the process that waits."""
+
+    def __init__(self, kind: type[Exception], arguments: tuple[Any, ...], state: dict[str, Any]) -> None:
+        super().__init__(kind, arguments, state)
+
+    @property
+    def original(self) -> Exception:
+        kind, arguments, state = self.args
+        error: Exception = kind.__new__(kind)
+        error.args = arguments
+        error.__dict__.update(state)
+        return error
+
+
 def _sendable(error: Exception) -> Exception:
     """Returns an error that can be sent to another process: one that cannot would look like the death of a worker."""
-    try:
-        copy.copy(error)  # by the same protocol
-    except Exception:  # noqa: BLE001 - whatever its constructor raises
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+    for candidate in (error, _SentError(type(error), error.args, error.__dict__)):
+        with suppress(Exception):  # whatever a constructor raises
+            ForkingPickler.loads(ForkingPickler.dumps(candidate))  # as the pool does
+            return candidate
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _given_up(cause: str) -> WorkersError:
@@ -150,6 +165,8 @@ def _on_processes(job: Callable[[T], R], items: Iterable[T], count: int) -> Iter
                 if not window:
                     return
                 result = window[0].future.result()
+            except _SentError as error:
+                raise error.original from None
             except BrokenProcessPool:
                 results = taken + sum(task.finished for task in window)
                 deaths = deaths + 1 if results == results_before else 1
@@ -248,7 +265,7 @@ def _result(ray: Any, window: deque[Any]) -> Any:
     try:
         result = ray.get(window[0])
     except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
+        raise error.cause.original if isinstance(error.cause, _SentError) else error.cause from None
     except ray.exceptions.RayError as error:
         raise _given_up(type(error).__name__) from None
     window.popleft()
