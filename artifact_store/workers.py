@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ _IN_FLIGHT = 2
 """Items for each worker that are worked on or wait."""
 _MOST_DEATHS = 4
 """Deaths of workers without any result in between, after which an item is given up."""
+_CONNECT_SECONDS = 10.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Of libraries in workers: the workers themselves use all processors."""
 
@@ -272,6 +274,23 @@ def _result(ray: Any, window: deque[Any]) -> Any:
     return result
 
 
+def _check_answers(address: str) -> None:
+    """Raises WorkersError where nothing listens at `HOST:PORT`: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str | None, error: Exception) -> WorkersError:
+    return WorkersError(
+        f"no Ray cluster answers at RAY_ADDRESS {address} ({error}): start it there, or unset RAY_ADDRESS to use this "
+        "machine"
+    )
+
+
 @contextmanager
 def _ray(count: int) -> Iterator[Any]:
     """The cluster of this process, that of RAY_ADDRESS, or one started on this machine."""
@@ -282,15 +301,13 @@ def _ray(count: int) -> Iterator[Any]:
         yield ray
         return
     address = os.environ.get("RAY_ADDRESS")
+    _check_answers(address or "")
     own: dict[str, Any] = {"num_cpus": count, "include_dashboard": False, "object_store_memory": 200_000_000}
     try:
         # Without an address Ray would join whatever cluster was started on this machine before.
         ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else own))
     except (ConnectionError, ValueError) as error:
-        raise WorkersError(
-            f"no Ray cluster answers at RAY_ADDRESS {address} ({error}); start it there, or unset RAY_ADDRESS to use "
-            "this machine"
-        ) from None
+        raise _no_cluster(address, error) from None
     try:
         yield ray
     finally:

@@ -88,6 +88,15 @@ def test_an_engine_that_is_not_there_names_what_to_install(
         Workers(2, engine)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_a_cluster_that_does_not_answer_is_said_at_once(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Ray itself tries for minutes."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(WorkersError, match=rf"no Ray cluster answers at RAY_ADDRESS {address} .*unset RAY_ADDRESS"):
+        list(Workers(2, "ray").map(square, ITEMS))
+
+
 _PARENT = """
 import os, signal, sys, time
 from functools import partial

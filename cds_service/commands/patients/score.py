@@ -102,6 +102,7 @@ def command(
     if provenance and out is not None:
         raise click.UsageError("--provenance is for one patient; every RiskAssessment of a folder contains its model")
     _check_use(fhir_server, smart_client, group, out, predictions)
+    parallel.check(many=out is not None)
     opened = PerProcess(partial(opened_pipeline, task, model and model.absolute(), note_reader))
     pipeline, asked = opened()
     maker = RiskAssessmentLines(opened, as_of, site_map, note_reader)
