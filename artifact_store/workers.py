@@ -10,18 +10,19 @@ items and results are sent between processes: functions of modules, and values o
 
 from __future__ import annotations
 
-import copy
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar
 
 from artifact_store.offline import disable_telemetry
@@ -34,6 +35,7 @@ _IN_FLIGHT = 2
 """Items for each worker that are worked on or wait."""
 _MOST_DEATHS = 4
 """Deaths of workers without any result in between, after which an item is given up."""
+_CONNECT_SECONDS = 10.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Of libraries in workers: the workers themselves use all processors."""
 
@@ -109,13 +111,28 @@ def _run(item: Any) -> Any:
         raise _sendable(error) from None
 
 
+class _SentError(Exception):
+    """An error of a job whose own class could not be made again from its arguments in the process that waits."""
+
+    def __init__(self, kind: type[Exception], arguments: tuple[Any, ...], state: dict[str, Any]) -> None:
+        super().__init__(kind, arguments, state)
+
+    @property
+    def original(self) -> Exception:
+        kind, arguments, state = self.args
+        error: Exception = kind.__new__(kind)
+        error.args = arguments
+        error.__dict__.update(state)
+        return error
+
+
 def _sendable(error: Exception) -> Exception:
     """Returns an error that can be sent to another process: one that cannot would look like the death of a worker."""
-    try:
-        copy.copy(error)  # by the same protocol
-    except Exception:  # noqa: BLE001 - whatever its constructor raises
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+    for candidate in (error, _SentError(type(error), error.args, error.__dict__)):
+        with suppress(Exception):  # whatever a constructor raises
+            ForkingPickler.loads(ForkingPickler.dumps(candidate))  # as the pool does
+            return candidate
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _given_up(cause: str) -> WorkersError:
@@ -150,6 +167,8 @@ def _on_processes(job: Callable[[T], R], items: Iterable[T], count: int) -> Iter
                 if not window:
                     return
                 result = window[0].future.result()
+            except _SentError as error:
+                raise error.original from None
             except BrokenProcessPool:
                 results = taken + sum(task.finished for task in window)
                 deaths = deaths + 1 if results == results_before else 1
@@ -248,11 +267,28 @@ def _result(ray: Any, window: deque[Any]) -> Any:
     try:
         result = ray.get(window[0])
     except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
+        raise error.cause.original if isinstance(error.cause, _SentError) else error.cause from None
     except ray.exceptions.RayError as error:
         raise _given_up(type(error).__name__) from None
     window.popleft()
     return result
+
+
+def _check_answers(address: str) -> None:
+    """Raises WorkersError where nothing listens at `HOST:PORT`: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str | None, error: Exception) -> WorkersError:
+    return WorkersError(
+        f"no Ray cluster answers at RAY_ADDRESS {address} ({error}): start it there, or unset RAY_ADDRESS to use this "
+        "machine"
+    )
 
 
 @contextmanager
@@ -265,15 +301,13 @@ def _ray(count: int) -> Iterator[Any]:
         yield ray
         return
     address = os.environ.get("RAY_ADDRESS")
+    _check_answers(address or "")
     own: dict[str, Any] = {"num_cpus": count, "include_dashboard": False, "object_store_memory": 200_000_000}
     try:
         # Without an address Ray would join whatever cluster was started on this machine before.
         ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else own))
     except (ConnectionError, ValueError) as error:
-        raise WorkersError(
-            f"no Ray cluster answers at RAY_ADDRESS {address} ({error}); start it there, or unset RAY_ADDRESS to use "
-            "this machine"
-        ) from None
+        raise _no_cluster(address, error) from None
     try:
         yield ray
     finally:

@@ -79,5 +79,7 @@ def check_encoder(name: str) -> None:
 
 
 def available_threads() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors this process may use, or as many as OMP_NUM_THREADS says: one in a worker among others."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(here, max(1, int(asked))) if asked.isdecimal() else here

@@ -35,8 +35,11 @@ def always_die(_item: int) -> int:
 
 
 def fail(error: str, item: int) -> int:
+    class Here(Exception):  # noqa: N818 - a class that no other process knows
+        pass
+
     if item == 5:
-        raise DemandingError("nothing", "home") if error == "demanding" else KeyError("five")
+        raise {"demanding": DemandingError("nothing", "home"), "local": Here("x"), "plain": KeyError("five")}[error]
     return item
 
 

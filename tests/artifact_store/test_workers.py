@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from artifact_store import PerProcess, Workers, WorkersError, disable_telemetry
-from tests.artifact_store.jobs import always_die, die_once, fail, process_of, square
+from tests.artifact_store.jobs import DemandingError, always_die, die_once, fail, process_of, square
 from tests.patience import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,11 @@ def test_an_item_that_kills_every_worker_is_given_up_with_a_remedy() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
-    [("plain", KeyError, "five"), ("demanding", RuntimeError, "DemandingError: nothing at home")],
+    [
+        ("plain", KeyError, "five"),
+        ("demanding", DemandingError, "^nothing at home$"),
+        ("local", RuntimeError, "Here: x"),
+    ],
 )
 def test_an_error_of_the_job_is_raised_and_is_no_death(kind: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
@@ -82,6 +86,15 @@ def test_an_engine_that_is_not_there_names_what_to_install(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(WorkersError, match=message):
         Workers(2, engine)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_a_cluster_that_does_not_answer_is_said_at_once(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Ray itself tries for minutes."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(WorkersError, match=rf"no Ray cluster answers at RAY_ADDRESS {address} .*unset RAY_ADDRESS"):
+        list(Workers(2, "ray").map(square, ITEMS))
 
 
 _PARENT = """
@@ -130,8 +143,9 @@ def test_a_cluster_of_two_nodes_gives_what_one_process_gives(tmp_path: Path) -> 
         cluster.remove_node(second, allow_graceful=False)
         assert [*found, *results] == [item * item for item in range(40)]
         assert len(list(tmp_path.iterdir())) == 2
-        with pytest.raises(KeyError, match="five"):
-            list(Workers(2, "ray").map(partial(fail, "plain"), ITEMS))
+        for kind, error in (("plain", KeyError), ("demanding", DemandingError)):
+            with pytest.raises(error, match=r"five|^nothing at home$"):
+                list(Workers(2, "ray").map(partial(fail, kind), ITEMS))
     finally:
         ray.shutdown()
         cluster.shutdown()

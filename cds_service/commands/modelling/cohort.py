@@ -184,7 +184,9 @@ def build_command(
             if warning := labeller.warning():
                 progress(f"warning: {warning}")
         chosen = find_definition(task, definition) if given is None else task_of_labels(task)
-        options = CohortOptions(plan, folds, follow_up, zone, kind, site_map, given, parallel.workers, work)
+        options = CohortOptions(
+            plan, folds, follow_up, zone, kind, site_map and site_map.absolute(), given, parallel.workers, work
+        )
         cohort = build_cohort(chosen, source, out, options, progress)
     if as_json:
         click.echo(orjson.dumps(cohort.manifest, option=orjson.OPT_INDENT_2).decode())
@@ -236,7 +238,7 @@ def _source(fhir: Path | None, meds: Path | None, progress: Callable[[str], None
     from risk_model.cohorts import MedsDataset
 
     assert meds is not None
-    return MedsDataset(meds, progress)
+    return MedsDataset(meds.absolute(), progress)
 
 
 def _summary(found: dict[str, Any], out: Path) -> str:

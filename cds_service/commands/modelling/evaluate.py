@@ -65,9 +65,9 @@ def command(
     if seismometer and not parquet_available():
         raise click.UsageError("--seismometer writes parquet: pip install 'riskcards[meds]'")
     check_new_folder(out)
-    ready = PerProcess(partial(opened_model, model))
+    ready = PerProcess(partial(opened_model, model.absolute()))
     opened, _ = ready()
-    labelled = exclude_tuning_patients(LabelledCohort.open(cohort), stage_of(opened))
+    labelled = exclude_tuning_patients(LabelledCohort.open(cohort.absolute()), stage_of(opened))
     with parallel.folder(out) as work:
         with counting("rows read") as progress:
             answers = predict_cohort(ready, labelled, split, progress, workers=parallel.workers, work=work)

@@ -70,7 +70,8 @@ def command(
     folder = files[0] if files[0].is_dir() else None
     if any(path.is_dir() for path in files) and (folder is None or len(files) > 1 or patient or encounter):
         raise click.UsageError("a folder is explained alone, without further files, --patient or --encounter")
-    opened = PerProcess(partial(opened_pipeline, task, model, "rules"))
+    parallel.check(many=folder is not None)
+    opened = PerProcess(partial(opened_pipeline, task, model and model.absolute(), "rules"))
     pipeline, asked = opened()
     if folder is not None:
         if _folder(folder, out, ExplanationLines(opened, as_of, site_map), parallel):

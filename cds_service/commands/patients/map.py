@@ -86,7 +86,8 @@ def command(
     folder = _folder(files)
     if folder is not None and form == "findings" and (texts := text_files(folder)):
         files, folder = tuple(texts), None
-    _check_use(folder, form, out, patient=patient, encounter=encounter, splits=splits, work=parallel.work)
+    _check_use(folder, form, out, patient=patient, encounter=encounter, splits=splits)
+    parallel.check(many=folder is not None)
     if strict:
         _validate(files, fhir_version, as_json=as_json)
     by = deidentifier_of(deidentify, key_file, keep_weekdays=keep_weekdays, resumable=parallel.work is not None)
@@ -160,14 +161,11 @@ def _check_use(
     patient: str | None,
     encounter: str | None,
     splits: bool,
-    work: Path | None,
 ) -> None:
     if folder is not None and (patient or encounter):
         raise click.UsageError("--patient and --encounter apply to files; a folder converts every patient")
     if folder is not None and form == "meds" and out is None:
         raise click.UsageError("--to meds of a folder needs --out DIR for the dataset")
-    if folder is None and work is not None:
-        raise click.UsageError("--work needs a folder as input")
     if splits and (form != "meds" or out is None):
         raise click.UsageError("--splits needs --to meds --out DIR")
     if out is not None and out.is_dir() and form != "meds":

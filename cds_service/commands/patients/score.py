@@ -102,7 +102,8 @@ def command(
     if provenance and out is not None:
         raise click.UsageError("--provenance is for one patient; every RiskAssessment of a folder contains its model")
     _check_use(fhir_server, smart_client, group, out, predictions)
-    opened = PerProcess(partial(opened_pipeline, task, model, note_reader))
+    parallel.check(many=out is not None)
+    opened = PerProcess(partial(opened_pipeline, task, model and model.absolute(), note_reader))
     pipeline, asked = opened()
     maker = RiskAssessmentLines(opened, as_of, site_map, note_reader)
     if smart_client and fhir_server and out is not None:

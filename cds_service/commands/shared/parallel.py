@@ -23,6 +23,11 @@ class Parallel:
     workers: Workers
     work: Path | None
 
+    def check(self, *, many: bool) -> None:
+        """Raises UsageError where progress is to be kept of one patient."""
+        if self.work is not None and not many:
+            raise click.UsageError("--work needs a folder as input")
+
     @contextmanager
     def folder(self, out: Path | None) -> Iterator[Path]:
         """The work folder of a run that writes `out`. Raises UsageError where it cannot be used."""

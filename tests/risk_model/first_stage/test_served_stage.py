@@ -194,10 +194,9 @@ def test_no_answer_is_unknown_and_within_the_bound(model: RiskModel, record: Pat
 def test_evaluation_asks_the_model_and_uses_bounded_estimates(work: Path, tmp_path: Path) -> None:
     with model_server(SAID) as server:
         model = RiskModel.open(at_a_server(work / "model", server, tmp_path / "m"))
-        ready = PerProcess(lambda: (model, sources_of(model)))
-        answers = predict_cohort(ready, LabelledCohort.open(work / "cohort"))
+        answers = predict_cohort(PerProcess(lambda: (model, sources_of(model))), LabelledCohort.open(work / "cohort"))
         server.behaviour = "500"
-        silent = predict_cohort(ready, LabelledCohort.open(work / "cohort"))
+        silent = predict_cohort(PerProcess(lambda: (model, sources_of(model))), LabelledCohort.open(work / "cohort"))
     rows = answers.study.cohort.x
     asked = np.isfinite(rows[:, model.names.index("stage1.logit")])
     noted = [bool(record.notes()) for _, record in LabelledCohort.open(work / "cohort").records("test")]
