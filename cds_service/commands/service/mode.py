@@ -116,7 +116,7 @@ def _show(database: ServiceDatabase, store: Store, as_json: bool) -> None:
             click.echo(f"{service.id} is off, so its estimate is left out of every other card and of the app.")
     for other in database.others:
         # Two names of one server are two databases to us: what the service has read decides.
-        found = next(iter(other.ask_workers({"ask": "modes"}, most=1)), {"modes": []})["modes"]
+        found: list[dict[str, str]] = next(iter(other.ask_workers({"ask": "modes"}, most=1)), {"modes": []})["modes"]
         same = {(each["service"], each["tenant"]): each["mode"] for each in found} == known and bool(known)
         state = "has these modes too" if same else "not changed"
         click.echo(f"{state}: {other.settings.public_url}, which uses {database_name(other.settings)}")
