@@ -19,7 +19,7 @@ def keep_feedback(service: str, entries: tuple[Feedback, ...], store: Store, ask
     """
     for number, entry in enumerate(entries):
         if len(orjson.dumps(entry.to_json())) > MAX_BYTES:
-            raise TooLargeError(f"feedback[{number}]: at most {MAX_BYTES} bytes; shorten userComment")
+            raise TooLargeError(f"feedback[{number}]: at most {MAX_BYTES} bytes")
         if store.card_service(entry.card, asker) != service:
             raise UnknownCardError(f"feedback[{number}].card: this service sent no such card")
         if isinstance(entry, AcceptedFeedback) and set(entry.suggestions) - store.suggestions_of(entry.card):
