@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cds_service.cards.scores import leading_score
+from cds_service.cards.scores import fitting_scores, leading_score
 from cds_service.cards.wording import lower_first, short_name
 from fhir_mapping import PatientRecord
 from fhir_mapping.terminology import definitions
@@ -73,7 +73,8 @@ def missing_that_matters(estimate: RiskEstimate, record: PatientRecord) -> tuple
 
 
 def _of_score(estimate: RiskEstimate, record: PatientRecord) -> Iterator[MissingInput]:
-    score = leading_score(estimate)
+    # Where too much is missing for every score, the first is the one to complete.
+    score = leading_score(estimate) or next(iter(fitting_scores(estimate)), None)
     for name in () if score is None else score.missing:
         concept = _CONCEPTS.get(name.casefold(), "")
         old, by = _charted(record, concept), score.name if score else ""

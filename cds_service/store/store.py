@@ -324,10 +324,11 @@ class Store:
 
     def verify_audit(self) -> Verification:
         """The verification of the whole chain, which is streamed, and of the tables it covers."""
-        query = select(AUDIT).order_by(AUDIT.c.seq)
+        # Of this query alone: as an option of the connection it would make a cursor of the server of every look-up.
+        query = select(AUDIT).order_by(AUDIT.c.seq).execution_options(yield_per=500)
         with reading(self._engine, at_once=True) as connection:
             look = Reconciliation(connection)
-            with connection.execution_options(yield_per=500).execute(query) as rows:
+            with connection.execute(query) as rows:
                 found = audit.verify(look.loaded(rows.partitions()), self._key, look.entry)
             return found if found.fault else replace(found, fault=look.rest())
 

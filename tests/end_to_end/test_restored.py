@@ -16,7 +16,9 @@ from pathlib import Path
 import psycopg
 import pytest
 import requests
+from click.testing import CliRunner
 
+from cds_service.cli import cli
 from cds_service.store.store import Store
 from tests.cds_service.store.conftest import postgres
 from tests.cds_service.store.test_backup import _tools
@@ -81,15 +83,12 @@ def test_a_restored_database_is_served_and_its_chain_goes_on(
         "RISKCARDS_DATABASE_KEY_FILE": str(tmp_path / "database.key"),
         "RISKCARDS_RUN_FOLDER": str(tmp_path / "run"),
     }
-    command = [sys.executable, "-m", "cds_service.cli"]
 
     def audit(*words: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [*command, "audit", *words], env=env, cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        return done.returncode, done.stdout + done.stderr
+        done = CliRunner().invoke(cli, ["audit", *words], env=env)
+        return done.exit_code, done.output
 
-    serve = [*command, "serve", "--insecure", "--port", str(port), "--workers", "1"]
+    serve = [sys.executable, "-m", "cds_service.cli", "serve", "--insecure", "--port", str(port), "--workers", "1"]
     with (
         (tmp_path / "log.txt").open("wb") as log,
         subprocess.Popen(serve, env=env, cwd=ROOT, stdout=log, stderr=log) as process,

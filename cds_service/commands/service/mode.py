@@ -18,6 +18,7 @@ from cds_service.commands.shared.running import (
     service_database,
     unused_option,
 )
+from cds_service.commands.shared.tenants import check_tenant
 from cds_service.config.modes import EVERY, TASK, Mode
 from cds_service.services import SERVICES
 from cds_service.store.store import Store
@@ -69,6 +70,8 @@ def command(
             raise click.UsageError("--task: off or live, for every service; leave out --service")
         service = f"{TASK}{task}"
     database = service_database(config)
+    if mode is not None:
+        check_tenant(database.settings, tenant)
     stored = True
     if mode is not None and database.users:
         stored = _set_in(database.users, {"service": service, "tenant": tenant, "mode": mode, "reason": reason})

@@ -53,14 +53,26 @@ def command(host: str, port: int, workers: int, admin: str | None, config: Path 
         log_to_stderr(settings.log_level, _LINE)
         for warning in settings.warnings():
             LOG.warning("%s", warning)
-        check_port(host, port)
-        addresses = [f"{host}:{port}"]
+        addresses = _addresses(host, port, admin)
         if admin is not None:
-            check_port(*admin_address(admin))
             os.environ[ADMIN_ENV] = admin
-            addresses.append(admin)
         _check_opened(settings, config)
         _run(settings, partial(_checked, config, insecure), addresses, workers)
+
+
+def _addresses(host: str, port: int, admin: str | None) -> list[str]:
+    """Returns the addresses to listen on, HOST:PORT or [IPv6]:PORT. Raises UsageError, and ClickException for a port
+    that cannot be bound."""
+    pairs = [(host.strip("[]"), port)]
+    if admin is not None:
+        pairs.append(admin_address(admin))
+        if pairs[1][1] == port:
+            raise click.UsageError(
+                f"--admin: {admin}; expected another port than --port {port}: requests of operators are known by it"
+            )
+    for each in pairs:
+        check_port(*each)
+    return [f"[{name}]:{number}" if ":" in name else f"{name}:{number}" for name, number in pairs]
 
 
 @contextmanager

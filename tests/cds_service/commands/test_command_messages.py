@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from cds_service import cli
 from cds_service.commands.patients import score_folder
+from cds_service.commands.service import serve
 from tests.end_to_end.conftest import free_port
 from tests.end_to_end.golden import EXAMPLES
 from tests.fhir_mapping.bulk.test_population import export
@@ -112,6 +114,31 @@ def test_startup_errors_are_reported_once_before_workers_start(run: Run, tmp_pat
     assert code == 2
     assert said.endswith(f"RISKCARDS_SESSION_KEY_FILE: {tmp_path}/key: others may read this key; chmod 600 it\n")
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+
+
+ADDRESSES = [
+    ("127.0.0.1", 18081, None, ["127.0.0.1:18081"]),
+    ("::1", 18081, None, ["[::1]:18081"]),
+    ("[::1]", 18081, "[::1]:18082", ["[::1]:18081", "[::1]:18082"]),
+    ("localhost", 18081, "127.0.0.1:18082", ["localhost:18081", "127.0.0.1:18082"]),
+]
+
+
+@pytest.mark.parametrize(("host", "port", "admin", "expected"), ADDRESSES)
+def test_addresses_of_both_protocols(
+    host: str, port: int, admin: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--host ::1` ended in a traceback."""
+    monkeypatch.setattr(serve, "check_port", lambda *_: None)
+    assert serve._addresses(host, port, admin) == expected
+
+
+@pytest.mark.parametrize(("host", "admin"), [("10.0.0.5", "127.0.0.1:18081"), ("::1", "127.0.0.1:18081")])
+def test_the_port_of_operators_is_another_one(host: str, admin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one port at two addresses every client was taken for an operator."""
+    monkeypatch.setattr(serve, "check_port", lambda *_: None)
+    with pytest.raises(click.UsageError, match="another port"):
+        serve._addresses(host, 18081, admin)
 
 
 def test_binary_outcome_files_are_bad_input(run: Run, tmp_path: Path) -> None:

@@ -260,6 +260,39 @@ def test_a_task_is_switched_off_and_on(serve: Callable[..., Worker], run: Run) -
     assert run("mode", "off", "--task", "readmission_30d", "--service", "hospital-risk").exit_code == 2
 
 
+def _clients(tmp_path: Path, *tenants: list[str]) -> str:
+    path = tmp_path / "clients.json"
+    path.write_text(json.dumps({"clients": [{"name": f"c{n}", "tenants": each} for n, each in enumerate(tenants)]}))
+    return str(path)
+
+
+TENANTS: list[tuple[list[list[str]] | None, str, int, str]] = [
+    ([["north", "south"]], "north", 0, "tenant north"),
+    ([["north"], ["south"]], "south", 0, "tenant south"),
+    ([["north", "south"]], "nroth", 2, "did you mean north?"),
+    ([["north", "south"]], "North", 2, "no client of the service has the tenant"),
+    ([["north"], []], "anything", 0, "tenant anything"),
+    ([], "north", 2, "there are none"),
+    ([["north"]], "", 2, "expected the tenant claim"),
+    ([["north"]], "nor\x07th", 2, "expected the tenant claim"),
+    ([["north"]], "*", 0, "kill switch is on"),
+    (None, "anything", 0, "tenant anything"),
+]
+
+
+@pytest.mark.parametrize(("tenants", "given", "code", "words"), TENANTS)
+def test_a_mode_for_a_tenant_that_no_client_has_is_refused(
+    serve: Callable[..., Worker], run: Run, tmp_path: Path, tenants: list[list[str]] | None, given: str, code: int,
+    words: str,
+) -> None:  # fmt: skip
+    """`off --tenant nroth` was stored and listed, and north went on showing cards."""
+    changed = {} if tenants is None else {"cds_clients": _clients(tmp_path, *tenants)}
+    worker = serve("tenants.db", **changed)
+    answer = run("mode", "off", "--tenant", given)
+    assert (answer.exit_code, words in answer.output) == (code, True), answer.output
+    assert bool(worker.store.modes()) is (code == 0)
+
+
 def test_the_socket_is_private_and_survives_nonsense(serve: Callable[..., Worker], tmp_path: Path) -> None:
     worker = serve("quiet.db")
     path = worker.socket.path
