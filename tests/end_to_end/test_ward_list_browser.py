@@ -95,7 +95,7 @@ def in_memory(charts: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
     with ward_server() as server:
         server.now = datetime.now(UTC)
         for resources in charts:
-            server.put(*resources)
+            server.put(*resources, at=server.now - timedelta(hours=3))
         yield server.url
 
 
