@@ -41,6 +41,9 @@ pytestmark = pytest.mark.browser
 FULL = os.environ.get("TEST_WARD_FULL") == "1"
 PICTURES = os.environ.get("TEST_WARD_PICTURES")
 NAME, MANY = "asymmetric", 60
+INTENSIVE = 2
+CRITICAL = ("Rogers", "Griffin", "Johnson")
+"""Patients of the demo with an estimate of hospital death."""
 UNITS = ("4 West, internal medicine", "5 East, surgery", "Intensive care", "Stroke unit")
 FAMILIES = (
     "Adler", "Brandt", "Costa", "Diallo", "Eriksen", "Fuchs", "Garcia", "Haddad", "Ito", "Jensen", "Kowalski",
@@ -101,10 +104,13 @@ def in_memory(charts: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
 
 def units() -> list[dict[str, Any]]:
     kind = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/location-physical-type", "code": "wa"}]}
-    return [
+    found = [
         {"resourceType": "Location", "id": f"unit-{n}", "name": name, "physicalType": kind}
         for n, name in enumerate(UNITS)
     ]
+    coding = {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "ICU"}
+    found[INTENSIVE]["type"] = [{"coding": [coding]}]
+    return found
 
 
 def ward(now: datetime) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -126,7 +132,9 @@ def ward(now: datetime) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         person["name"] = [{"family": family, "given": [drawn.choice("ABCDEFGHKLMNRST") + "."]}]
         coding = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}
         person["identifier"] = [{"type": {"coding": [coding]}, "value": f"{700_000 + 137 * number}"}]
-        stay["location"] = [{"location": {"reference": f"Location/unit-{number % len(UNITS)}"}, "status": "active"}]
+        # A whole chart of intensive care stays there: elsewhere the model of hospital death abstains.
+        unit = INTENSIVE if FULL and base.name.startswith(CRITICAL) else number % len(UNITS)
+        stay["location"] = [{"location": {"reference": f"Location/unit-{unit}"}, "status": "active"}]
         yield name, found
 
 
