@@ -116,9 +116,11 @@ def _inpatient(
     site_map: SiteMap | None,
 ) -> Inpatient | None:
     """The inpatient; None where no encounter is an inpatient stay that has begun."""
+    named = (at.get("location") for encounter in encounters for at in _objects(encounter.get("location")))
+    places = {key_of(place): place for reference in named for place in _upwards(reference, locations, server)}
     try:
         record = PatientRecord.from_resources(
-            [dict(r) for r in (resource, *encounters, *locations.values())],
+            [dict(r) for r in (resource, *encounters, *places.values())],
             patient.partition("/")[2],
             now,
             site_map=site_map,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 from cds_service.access.admission import RateLimit
@@ -12,6 +13,8 @@ from cds_service.refresh.estimates import FreshEstimates
 from cds_service.refresh.jobs import RefreshJobs
 from cds_service.refresh.receiver import NotificationReceiver, Timed
 from cds_service.store.store import Store
+
+LOG = logging.getLogger("riskcards")
 
 
 def refresh_jobs(settings: Settings, store: Store) -> RefreshJobs:
@@ -30,6 +33,8 @@ def notification_receiver(
 ) -> NotificationReceiver | None:
     """The receiver of the refreshed clients that have a secret; None without one."""
     chosen = {client.name: client for client in clients if client.name in settings.refresh_clients}
+    for name in sorted(set(settings.refresh_clients) - set(chosen)):
+        LOG.warning("RISKCARDS_REFRESH_CLIENTS names %s, which is no client of RISKCARDS_SMART_CLIENTS", name)
     known = {name: client for name, client in chosen.items() if client.subscription_secrets}
     if not known:
         return None

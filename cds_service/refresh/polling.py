@@ -128,6 +128,9 @@ class Poller:
             elif in_order and newest > position.since:
                 position.since = newest
                 position = position.pruned(self.overlap)
+            if not changes and page.next is not None:
+                yield 0, 0  # seen before: a position of thousands of versions is not written again for it
+                continue
             jobs = self.jobs.new(self.server.name, patients, now)
             yield changes, self.jobs.queue.advance(self.server.name, kind, self._sealed(kind, position), jobs)
 

@@ -84,7 +84,7 @@ class RefreshRounds:
         if not self._polls:
             self.polled = now  # another process polls this server
             return False
-        census = self.worker.census(fresh=True)
+        census = self.worker.census(0.0)
         found = None
         if self.poller is not None:
             found = self.poller.poll(now, census.patients if census.whole else None)

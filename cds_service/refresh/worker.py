@@ -39,7 +39,8 @@ LEASE = timedelta(minutes=5)
 ATTEMPTS = 6
 FIRST_PAUSE, LONGEST_PAUSE = 15.0, 3600.0
 """Seconds between two attempts at a patient; each pause is twice the one before."""
-CENSUS_SECONDS = 60.0
+CENSUS_SECONDS, FRESH_SECONDS = 60.0, 5.0
+"""How old a list of inpatients may be, and where a patient is not on it: of a clinic, hundreds in an hour are not."""
 READ_AHEAD = timedelta(minutes=2)
 """After which a patient is estimated again whose notes were still being read."""
 _GONE = frozenset({404, 410})
@@ -98,10 +99,10 @@ class RefreshWorker:
             return ()
         return modes.active(self.handler.pipeline.models, tenant)
 
-    def census(self, *, fresh: bool = False) -> Census:
-        """The inpatients, read at most once a minute. Raises GatewayError."""
+    def census(self, within: float = CENSUS_SECONDS) -> Census:
+        """The inpatients, read anew where that was longer ago than so many seconds. Raises GatewayError."""
         known = self._census
-        if fresh or known is None or time.monotonic() - known[0] > CENSUS_SECONDS:
+        if known is None or time.monotonic() - known[0] > within:
             server, now = self.server, self.handler.clock()
             found = read_census(
                 server.gateway, server.base, server.token(), now, server.deadline(), self.handler.site_map
@@ -171,7 +172,7 @@ class RefreshWorker:
         """Whether a whole census, read anew if need be, does not have the patient."""
         if patient in self.census().patients:
             return False
-        census = self.census(fresh=True)
+        census = self.census(FRESH_SECONDS)
         return census.whole and not census.unread and patient not in census.patients
 
     def _chart(self, patient: str, token: str) -> FetchedChart:

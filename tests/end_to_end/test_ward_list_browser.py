@@ -1,7 +1,8 @@
 """The ward list of sixty inpatients in a real browser, over a FHIR server of another hand (sekmet-fhir).
 
-TEST_WARD_FULL=1 gives each a whole chart and has `riskcards refresh` estimate them, which takes minutes; otherwise the
-charts are small and estimates are put where it puts them. TEST_WARD_PICTURES names a folder for pictures of the list.
+TEST_WARD_FULL=1 gives each a whole chart, on a server in memory, and has `riskcards refresh` estimate them, which takes
+minutes; otherwise the charts are small and estimates are put where it puts them. TEST_WARD_PICTURES names a folder for
+pictures of the list.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +29,7 @@ from cds_service.refresh.estimates import FreshEstimate, PatientEstimates
 from cds_service.refresh.parts import fresh_estimates
 from cds_service.refresh.servers import refresh_servers
 from risk_model import IN_HOSPITAL_MORTALITY, READMISSION_30D
-from tests.cds_service.refresh.ward_server import inpatient
+from tests.cds_service.refresh.ward_server import inpatient, ward_server
 from tests.cds_service.smart.authority import Realm, start
 from tests.cds_service.smart.conftest import configuration
 from tests.cds_service.smart.sites import APP, two_sites
@@ -39,8 +41,9 @@ pytestmark = pytest.mark.browser
 FULL = os.environ.get("TEST_WARD_FULL") == "1"
 PICTURES = os.environ.get("TEST_WARD_PICTURES")
 NAME, MANY = "asymmetric", 60
-LARGE = 320
-"""Resources: charts of that many are left out, since sixty of them take too long to load."""
+INTENSIVE = 2
+CRITICAL = ("Rogers", "Griffin", "Johnson")
+"""Patients of the demo with an estimate of hospital death."""
 UNITS = ("4 West, internal medicine", "5 East, surgery", "Intensive care", "Stroke unit")
 FAMILIES = (
     "Adler", "Brandt", "Costa", "Diallo", "Eriksen", "Fuchs", "Garcia", "Haddad", "Ito", "Jensen", "Kowalski",
@@ -75,7 +78,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     realm = realms[NAME]
     realm.client_keys = lambda: keys.get("/.well-known/jwks.json").get_json()
     now = datetime.now(UTC)
-    with sekmet(folder, [units(), *(resources for _, resources in ward(now))]) as fhir:
+    charts = [units(), *(resources for _, resources in ward(now))]
+    with in_memory(charts) if FULL else sekmet(folder, charts) as fhir:
         realm.wrong = {"ward_behind": fhir}
         if FULL:
             refresh(app, settings)
@@ -88,19 +92,31 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     app.extensions["riskcards"].store.close()
 
 
+@contextmanager
+def in_memory(charts: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
+    """The base URL of a server that searches thousands of observations at once."""
+    with ward_server() as server:
+        server.now = datetime.now(UTC)
+        for resources in charts:
+            server.put(*resources, at=server.now - timedelta(hours=3))
+        yield server.url
+
+
 def units() -> list[dict[str, Any]]:
     kind = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/location-physical-type", "code": "wa"}]}
-    return [
+    found = [
         {"resourceType": "Location", "id": f"unit-{n}", "name": name, "physicalType": kind}
         for n, name in enumerate(UNITS)
     ]
+    coding = {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "ICU"}
+    found[INTENSIVE]["type"] = [{"coding": [coding]}]
+    return found
 
 
 def ward(now: datetime) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(id, resources) of each inpatient; the last one has a hostile name."""
     drawn = random.Random(23)
-    charts = [one for one in shipped(now).patients.values() if one.stay is not None] if FULL else []
-    bases = [one for one in charts if len(one.chart.resources) < LARGE]
+    bases = [one for one in shipped(now).patients.values() if one.stay is not None] if FULL else []
     for number in range(MANY):
         name = f"w{number}"
         family = HOSTILE if number == MANY - 1 else FAMILIES[number % len(FAMILIES)]
@@ -116,7 +132,9 @@ def ward(now: datetime) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         person["name"] = [{"family": family, "given": [drawn.choice("ABCDEFGHKLMNRST") + "."]}]
         coding = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}
         person["identifier"] = [{"type": {"coding": [coding]}, "value": f"{700_000 + 137 * number}"}]
-        stay["location"] = [{"location": {"reference": f"Location/unit-{number % len(UNITS)}"}, "status": "active"}]
+        # A whole chart of intensive care stays there: elsewhere the model of hospital death abstains.
+        unit = INTENSIVE if FULL and base.name.startswith(CRITICAL) else number % len(UNITS)
+        stay["location"] = [{"location": {"reference": f"Location/unit-{unit}"}, "status": "active"}]
         yield name, found
 
 

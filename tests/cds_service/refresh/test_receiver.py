@@ -11,6 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from cds_service.access.admission import RateLimit
+from cds_service.refresh.parts import notification_receiver
 from cds_service.refresh.receiver import ASK
 from tests.cds_service.refresh.conftest import NAME, SECRET, Refreshed
 from tests.cds_service.refresh.test_notifications import HAPPENED, OBSERVATION, bundle, event, status
@@ -138,3 +139,12 @@ def test_the_proxy_of_the_docs_passes_every_public_route(fresh: Refreshed) -> No
     rules = [str(rule) for rule in fresh.app.url_map.iter_rules()]
     assert len(rules) > 20
     assert [rule for rule in rules if not re.match(pattern, rule) and rule not in inside] == []
+
+
+def test_a_refreshed_client_that_is_not_registered_is_named_in_the_log(
+    fresh: Refreshed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its notifications would be refused, and nothing would say why."""
+    settings = fresh.handler.settings.with_changes(refresh_clients=("nowhere",))
+    assert notification_receiver(settings, fresh.store, [], lambda step, *given: step(*given)) is None
+    assert "names nowhere" in caplog.text

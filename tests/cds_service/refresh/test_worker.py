@@ -137,6 +137,17 @@ def test_a_patient_after_discharge_loses_the_estimate(fresh: Refreshed, patient:
     assert not [query for query in fresh.ward.asked if query.startswith("GET Observation")], "the chart is not read"
 
 
+def test_outpatients_cost_one_search_together(fresh: Refreshed, patient: str) -> None:
+    """Every clinic visit changes an Encounter."""
+    fresh.queued()
+    fresh.jobs.add(NAME, [f"Patient/out{number}" for number in range(20)], fresh.handler.clock())
+    worker = worker_of(fresh)
+    while worker.step():
+        pass
+    assert worker.tally.left == 20
+    assert len(fresh.ward.asked) <= 2
+
+
 BUSY = [(429, {"Retry-After": "40"}, 40.0), (503, {}, 15.0), (429, {"Retry-After": "soon"}, 15.0), (500, {}, 15.0)]
 
 

@@ -130,6 +130,17 @@ def test_an_answer_that_was_lost_leaves_no_second_resource(writer: Writer) -> No
     assert len(writer.risks) == len(TASKS)
 
 
+def test_a_server_that_does_not_say_where_it_stored_is_asked(writer: Writer) -> None:
+    stored = writer.fresh.ward.update
+    writer.fresh.ward.update = lambda *given: (stored(*given)[0], {})  # type: ignore[method-assign]
+    try:
+        writer.write()
+    finally:
+        writer.fresh.ward.update = stored  # type: ignore[method-assign]
+    targets = {proof["target"][0]["reference"] for proof in writer.fresh.ward.of("Provenance")}
+    assert targets == {f"RiskAssessment/{risk['id']}" for risk in writer.risks}
+
+
 @pytest.mark.parametrize("mode", ["off", "silent", "pilot"])
 def test_only_in_live_mode(writer: Writer, mode: str) -> None:
     set_mode(writer.fresh, mode)

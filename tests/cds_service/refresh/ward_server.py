@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-IGNORED = frozenset({"_sort", "_count", "_include", "_offset", "category"})
+IGNORED = frozenset({"_sort", "_count", "_include", "_offset"})
 
 
 @dataclass
@@ -118,6 +118,9 @@ def _fits(resource: dict[str, Any], name: str, value: str) -> bool:
     if name == "patient":
         subject = resource.get("subject") or resource.get("patient") or {}
         return bool(subject.get("reference") == f"Patient/{value}")
+    if name == "category":
+        codes = {c.get("code") for item in resource.get("category", ()) for c in item.get("coding", ())}
+        return bool(codes & set(value.split(",")))
     if name == "status":
         return resource.get("status") in value.split(",")
     if name == "_lastUpdated":
