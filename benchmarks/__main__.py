@@ -80,7 +80,7 @@ def main() -> int:
     runs = {name: _run(name, *known[name]) for name in chosen}
     failed = [name for name, code in runs.items() if code]
     if failed:
-        print(f"failed: {', '.join(failed)}; README.md left as it was", file=sys.stderr)
+        print(f"failed: {', '.join(failed)}; the pages are left as they were", file=sys.stderr)
         return 1
     return readme.main() if any(code == 0 for code in runs.values()) else 0
 

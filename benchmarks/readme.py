@@ -1,7 +1,7 @@
-"""Writes the figures of `benchmarks/results/*.json` into README.md, between its two markers.
+"""Writes the figures of `benchmarks/results/*.json` into README.md and docs/measured.md, between their markers.
 
-`python -m benchmarks.readme` rewrites them; `python -m benchmarks.readme --check` fails when README and results
-differ, so that every figure in the README was measured by a committed command.
+`python -m benchmarks.readme` rewrites them; `python -m benchmarks.readme --check` fails when pages and results differ,
+so that every figure between the markers was measured by a committed command.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 START, END = "<!-- figures:start -->", "<!-- figures:end -->"
+FIRST, LAST = "<!-- numbers:start -->", "<!-- numbers:end -->"
 
 
 def figure(metric: dict[str, Any]) -> str:
@@ -37,7 +38,7 @@ def models() -> list[str]:
     if not rows:
         return []
     head = ["| model (out-of-fold) | AUROC (95 % interval) | AUPRC | calibration slope | AUROC of comparators |"]
-    return ["### Measured", "", *head, "|---|---|---|---|---|", *rows, ""]
+    return ["## Models and latency", "", *head, "|---|---|---|---|---|", *rows, ""]
 
 
 def retrieval() -> list[str]:
@@ -72,19 +73,53 @@ def latency() -> list[str]:
     ]
 
 
+def numbers() -> list[str]:
+    """Five figures for the README, each with its command."""
+    icu, diabetes = (
+        json.loads((RESULTS / name / "metrics.json").read_text("utf-8")) for name in ("cinc2012", "diabetes130")
+    )
+    drivers, hook, rules = (
+        json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+        for name in ("driver_directions", "hook_latency", "note_rules")
+    )
+    real, peer = (rules["labelled_sentences"][name]["all"]["f1"] for name in ("rules", "medspacy"))
+    return [
+        f"- AUROC of hospital death in intensive care: {figure(icu['auroc'])}; SAPS-I on the same stays "
+        f"{icu['comparators']['SAPS-I']['auroc']['value']:.3f} (`python -m benchmarks.cinc2012`)",
+        f"- AUROC of readmission of diabetic inpatients: {figure(diabetes['auroc'])}; LACE "
+        f"{diabetes['comparators']['LACE']['auroc']['value']:.3f} (`python -m benchmarks.diabetes130`)",
+        f"- Abnormal values said to lower the risk, in {drivers['estimates']:,} estimates: "
+        f"{drivers['lowers_though_abnormal']} (`python -m benchmarks.driver_directions`)",
+        f"- Negation, time and person of findings in notes, F1 on sentences a physician labelled: {real:.3f}, medspacy "
+        f"{peer:.3f} (`python -m benchmarks.note_rules`)",
+        f"- A hook with a chart of {hook['body_megabytes']:.1f} MB: median {hook['p50_ms']:.0f} ms on two cores "
+        "(`python -m benchmarks.hook_latency`)",
+    ]
+
+
 def render() -> str:
+    """Returns the figures of docs/measured.md, with their markers."""
     return "\n".join([START, "", *models(), *retrieval(), *latency(), END])
 
 
+def render_numbers() -> str:
+    """Returns the figures of README.md, with their markers."""
+    return "\n".join([FIRST, *numbers(), LAST])
+
+
 def main() -> int:
-    readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
-    before, rest = text.split(START)
-    written = before + render() + rest.split(END)[1]
-    if "--check" in sys.argv:
-        return 0 if written == text else 1
-    readme.write_text(written, "utf-8")
-    return 0
+    same = True
+    for page, written, (start, end) in (
+        (ROOT / "README.md", render_numbers(), (FIRST, LAST)),
+        (ROOT / "docs" / "measured.md", render(), (START, END)),
+    ):
+        text = page.read_text("utf-8")
+        before, rest = text.split(start)
+        new = before + written + rest.split(end)[1]
+        same = same and new == text
+        if "--check" not in sys.argv:
+            page.write_text(new, "utf-8")
+    return 1 if "--check" in sys.argv and not same else 0
 
 
 if __name__ == "__main__":

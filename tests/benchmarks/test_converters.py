@@ -119,6 +119,6 @@ def test_only_earlier_rows_of_the_same_patient_come_before_a_row(tmp_path: Path)
     assert found == {"12": 1, "3": 0, "5": 0}
 
 
-def test_the_readme_holds_the_measured_figures() -> None:
-    text = (Path(readme.ROOT) / "README.md").read_text("utf-8")
-    assert readme.render() in text
+def test_readme_and_guide_hold_the_measured_figures() -> None:
+    assert readme.render() in (readme.ROOT / "docs" / "measured.md").read_text("utf-8")
+    assert readme.render_numbers() in (readme.ROOT / "README.md").read_text("utf-8")
