@@ -96,7 +96,7 @@ REPLACED: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", REPLACED)
-def test_whatever_replaces_the_file_the_last_clients_are_kept_and_then_nobody(
+def test_whatever_replaces_the_file_the_last_clients_are_kept_and_then_none(
     ehr: Ehr, tmp_path: Path, name: str
 ) -> None:
     """A pipe blocked both workers for ever; what was nested deeply was a 500 once, then the old clients for ever."""
