@@ -85,8 +85,9 @@ def out_of_fold(runs: Sequence[RetrievalScores], seed: int) -> tuple[RetrievalSc
 
 def other_settings(measured: Any) -> dict[str, dict[str, float]]:
     changes: dict[str, GraphSettings] = {
-        "walk counts half": replace(DEFAULTS, walk_weight=0.5),
-        "walk counts double": replace(DEFAULTS, walk_weight=2.0),
+        "walk counts as much as a list": replace(DEFAULTS, walk_weight=1.0),
+        "walk counts three times as much": replace(DEFAULTS, walk_weight=3.0),
+        "nothing that stands out is lifted": replace(DEFAULTS, lift=0.0),
         "no feedback: concepts alone are seeds": replace(DEFAULTS, feedback=0, feedback_share=0.0),
         "feedback alone, no concepts": replace(DEFAULTS, feedback_share=1.0),
         "twenty articles of feedback": replace(DEFAULTS, feedback=20),

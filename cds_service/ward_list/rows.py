@@ -204,7 +204,7 @@ def _ranked(
         high=_along(high, end),
         warns=estimate.warns,
         why=estimate.why,
-        age=f"{_age(age)} ago",
+        age=_ago(age),
         old=age > asked.oldest,
         cautions=estimate.cautions,
     )
@@ -219,7 +219,7 @@ def _unranked(
         reason=reason,
         score="" if estimate is None else estimate.score,
         score_high=estimate is not None and estimate.score_high,
-        age="" if found is None else f"{_age(now - found.read)} ago",
+        age="" if found is None else _ago(now - found.read),
     )
 
 
@@ -231,8 +231,13 @@ def _patient(one: Inpatient, now: datetime) -> WardPatient:
         about=tuple(part for part in parts if part),
         unit=one.unit or UNKNOWN_UNIT,
         bed=plain(one.bed, MAX_NAME),
-        day=f"{day}, intensive care" if day and one.intensive_care else day or "start not recorded",
+        day=f"{day or 'start not recorded'}{_intensive(one)}",
     )
+
+
+def _intensive(one: Inpatient) -> str:
+    """Said where the unit's name does not say it."""
+    return ", intensive care" if one.intensive_care and "intensive care" not in one.unit.casefold() else ""
 
 
 def _age_and_sex(resource: Mapping[str, Any], now: datetime) -> str:
@@ -282,14 +287,20 @@ def _along(value: float, end: float) -> float:
     return round(min(100.0, 100 * value / end), 2)
 
 
+def _ago(age: timedelta) -> str:
+    """
+    >>> _ago(timedelta(seconds=20)), _ago(timedelta(minutes=1))
+    ('just now', '1 min ago')
+    """
+    return "just now" if age < timedelta(minutes=1) else f"{_age(age)} ago"
+
+
 def _age(age: timedelta) -> str:
     """
-    >>> _age(timedelta(seconds=20)), _age(timedelta(minutes=12)), _age(timedelta(hours=5)), _age(timedelta(hours=80))
-    ('under a minute', '12 min', '5 h', '3 days')
+    >>> _age(timedelta(minutes=12)), _age(timedelta(hours=5)), _age(timedelta(hours=80))
+    ('12 min', '5 h', '3 days')
     """
     minutes = int(age.total_seconds() // 60)
-    if minutes < 1:
-        return "under a minute"
     if minutes < 90:
         return f"{minutes} min"
     return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"
