@@ -16,6 +16,7 @@ exclude_patterns = ["decisions/README.md"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.xref_missing"]
+smartquotes = False  # `--task` must stay two hyphens
 html_theme = "furo"
 html_title = "riskcards"
 html_show_sourcelink = False
