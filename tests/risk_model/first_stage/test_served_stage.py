@@ -188,7 +188,7 @@ def test_no_answer_is_unknown_and_within_the_bound(model: RiskModel, record: Pat
     assert estimate.reasons == ()
     assert math.isnan(estimate.inputs[model.names.index("stage1.logit")])
     assert estimate.anchor is not None
-    assert "smollm2 has not read 1 passage" in risk_now(estimate, model).voice
+    assert "smollm2 has not read 1 passage" in risk_now(estimate, model, record).voice
 
 
 def test_evaluation_asks_the_model_and_uses_bounded_estimates(work: Path, tmp_path: Path) -> None:
