@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -58,7 +58,8 @@ class MissingInput:
 def missing_inputs(estimate: RiskEstimate, record: PatientRecord) -> tuple[MissingInput, ...]:
     """Returns every missing input once: those of the best-fitting score, then those of the model."""
     found: dict[str, MissingInput] = {}
-    for item in (*_of_score(estimate, record), *_of_model(estimate, record)):
+    charted = _charted(record)
+    for item in (*_of_score(estimate, charted), *_of_model(estimate, charted)):
         found.setdefault(item.concept or item.name.casefold(), item)
     return tuple(found.values())
 
@@ -72,26 +73,26 @@ def missing_that_matters(estimate: RiskEstimate, record: PatientRecord) -> tuple
     return tuple(item.in_words() for item in asked[:MAX_MISSING])
 
 
-def _of_score(estimate: RiskEstimate, record: PatientRecord) -> Iterator[MissingInput]:
+def _of_score(estimate: RiskEstimate, charted: Set[str]) -> Iterator[MissingInput]:
     # Where too much is missing for every score, the first is the one to complete.
     score = leading_score(estimate) or next(iter(fitting_scores(estimate)), None)
     for name in () if score is None else score.missing:
         concept = _CONCEPTS.get(name.casefold(), "")
-        old, by = _charted(record, concept), score.name if score else ""
+        old, by = concept in charted, score.name if score else ""
         asked = _ASKED.get(name)
         yield MissingInput(name, old, by, "", concept) if asked is None else MissingInput(asked, old, by)
 
 
-def _of_model(estimate: RiskEstimate, record: PatientRecord) -> Iterator[MissingInput]:
+def _of_model(estimate: RiskEstimate, charted: Set[str]) -> Iterator[MissingInput]:
     labels = {concept.label: name for name, concept in definitions().concepts.items()}
     for gap in estimate.gaps:
         concept = labels.get(gap.name, "")
-        if any(_charted(record, other) for other in _ALSO.get(concept, ())):
+        if not charted.isdisjoint(_ALSO.get(concept, ())):
             continue
-        yield MissingInput(lower_first(gap.name), _charted(record, concept), "", gap.reason, concept)
+        yield MissingInput(lower_first(gap.name), concept in charted, "", gap.reason, concept)
 
 
-def _charted(record: PatientRecord, concept: str) -> bool:
-    """Whether a concept was measured in this stay."""
+def _charted(record: PatientRecord) -> Set[str]:
+    """Returns the concepts that were measured in this stay."""
     start = None if record.current_stay is None else record.current_stay.start
-    return any(m.concept == concept and (start is None or m.time >= start) for m in record.measurements)
+    return {m.concept for m in record.measurements if start is None or m.time >= start}

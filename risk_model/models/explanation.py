@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp
 
 import numpy as np
@@ -57,7 +58,7 @@ class Explained:
     reference: inputs.Row
 
     def names_of(self, concept: str) -> list[str]:
-        return [name for name in self.names if inputs.concept_of(name) == concept]
+        return list(_by_concept(self.names).get(concept, ()))
 
     def value_of(self, concept: str) -> ShownValue | None:
         """Returns what is shown of a concept; None if nothing of it is known."""
@@ -86,14 +87,29 @@ class Explained:
     def _levels(self, concept: str) -> Iterator[tuple[str, float, str | None, Abnormality]]:
         """Returns (aggregate, value, unit, where it lies) of the known inputs that have a normal range."""
         sex, age = self.record.sex, self.vector.number("age.last")
-        values = {name.removeprefix("noted."): self.row[place] for place, name in enumerate(self.names)}
+        places = _places(self.names)
         for aggregate in (*_SHOWN, *_SHOWN_RATES):
             name = f"{concept}.{aggregate}"
-            scale, value = scale_of(name), float(values.get(name, np.nan))
+            scale, place = scale_of(name), places.get(name)
+            value = np.nan if place is None else float(self.row[place])
             normal = None if scale is None else normal_range(scale, sex, age)
             if normal is not None and np.isfinite(value):
                 number = float(as_measured(np.array(value)))
                 yield aggregate, number, _unit_of(str(scale)), normal.of(number)
+
+
+@lru_cache(maxsize=8)  # one for each open model
+def _by_concept(names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(inputs.concept_of(name), []).append(name)
+    return {concept: tuple(own) for concept, own in found.items()}
+
+
+@lru_cache(maxsize=8)
+def _places(names: tuple[str, ...]) -> Mapping[str, int]:
+    """Returns the place of each input, also of one that notes fill, by the name of its measurement."""
+    return {name.removeprefix("noted."): place for place, name in enumerate(names)}
 
 
 @dataclass(frozen=True, slots=True)
