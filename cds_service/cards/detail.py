@@ -35,22 +35,20 @@ STRONGEST = 3
 def detail(assessments: Sequence[Assessment], record: PatientRecord) -> str:
     """Returns one text for the tasks of a stay, within MAX_WORDS."""
     limit = MAX_WORDS.get(len(assessments), max(MAX_WORDS.values()))
+    around = [(tuple(_number(each.estimate)), tuple(_beside(each.estimate, record))) for each in assessments]
+    limits = list(filter(None, [" ".join(_limits(assessments, record))]))
+    paper = list(_paper(assessments))[:1]
     text = ""
     for strongest in range(STRONGEST, 0, -1):
-        for paper in (True, False):
-            text = _written(assessments, record, strongest, paper=paper)
+        answers = [
+            "  \n".join((*before, *_drivers(each.estimate, strongest), *after))
+            for each, (before, after) in zip(assessments, around, strict=True)
+        ]
+        for cited in (paper, []):
+            text = "\n\n".join((*answers, *limits, *cited))
             if len(text.split()) <= limit:
                 return text
     return _cut(text, limit)
-
-
-def _written(assessments: Sequence[Assessment], record: PatientRecord, strongest: int, *, paper: bool) -> str:
-    blocks = ["  \n".join(_answer(assessment.estimate, record, strongest)) for assessment in assessments]
-    limits = " ".join(_limits(assessments, record))
-    blocks += [limits] if limits else []
-    if paper:
-        blocks += list(_paper(assessments))[:1]
-    return "\n\n".join(blocks)
 
 
 def _cut(text: str, limit: int) -> str:
@@ -59,11 +57,19 @@ def _cut(text: str, limit: int) -> str:
     return " ".join(words[:limit]) + ("" if len(words) <= limit else " …")
 
 
-def _answer(estimate: RiskEstimate, record: PatientRecord, strongest: int) -> Iterator[str]:
+def _number(estimate: RiskEstimate) -> Iterator[str]:
+    """The estimate, and a caution about it."""
     yield _risk(estimate)
     if estimate.probability is not None:
         yield from (f"**Caution:** {gfm(caution, 240)}" for caution in estimate.cautions[:1])
-        yield from driver_lines(estimate, strongest)
+
+
+def _drivers(estimate: RiskEstimate, strongest: int) -> Iterable[str]:
+    return () if estimate.probability is None else driver_lines(estimate, strongest)
+
+
+def _beside(estimate: RiskEstimate, record: PatientRecord) -> Iterator[str]:
+    """The established score, and what is missing."""
     score = leading_score(estimate)
     if score is not None:
         words = disagreement(estimate)
@@ -93,7 +99,7 @@ def _limits(assessments: Sequence[Assessment], record: PatientRecord) -> Iterato
     absent = dict.fromkeys(_KINDS.get(name, f"{name} resources") for name in sorted(record.not_fetched))
     if absent:
         yield f"Not available to this service: {gfm(', '.join(absent), 120)}."
-    yield from (f"{gfm(words, 120)}." for words in assessments[0].findings.unread_in_words())
+    yield from (f"{gfm(words, 120)}." for words in assessments[0].findings.unread_in_words(older=False))
     yield from _language_models(assessments)
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-import orjson
-
 from cds_hooks import HookRequest, fill
 from cds_service.services import Service
 from fhir_mapping import PatientRecord
@@ -86,19 +84,12 @@ class RequestTrace:
 def _arrived(prefetch: FhirPrefetch, service: Service, asked: HookRequest) -> Iterator[Arrived]:
     context = {"patientId": asked.patient_id, "encounterId": asked.encounter_id, "userId": asked.user_id}
     for key, template in service.prefetch.items():
-        value = prefetch.to_json(key)
-        size = 0.0 if value is None else len(orjson.dumps(value)) / 1024
-        yield Arrived(
-            key,
-            fill(template, context) or template,
-            "nothing: not fetched" if prefetch.is_missing(key) else _came(value),
-            size,
-        )
+        count, size = prefetch.measured(key)
+        came = "nothing: not fetched" if prefetch.is_missing(key) else _came(count)
+        yield Arrived(key, fill(template, context) or template, came, size / 1024)
 
 
-def _came(value: Mapping[str, Any]) -> str:
-    if value.get("resourceType") != "Bundle":
+def _came(count: int | None) -> str:
+    if count is None:
         return "1 resource"
-    entries = value.get("entry")
-    count = len(entries) if isinstance(entries, list) else 0
     return "none found" if not count else f"{count} resource{'' if count == 1 else 's'}"

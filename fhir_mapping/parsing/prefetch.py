@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from fhir_mapping.core.errors import InvalidInputError
 from fhir_mapping.core.values import Refusal
 from fhir_mapping.parsing.elements import Resource
@@ -61,6 +63,23 @@ class FhirPrefetch:
         """The value of a key as parsed JSON, in full; None without a value."""
         value = self._values.get(key)
         return value.parsed() if isinstance(value, Bundle) else value
+
+    def measured(self, key: str) -> tuple[int | None, int]:
+        """The number of entries of a key's Bundle, None for a single resource, and the bytes of the value's JSON.
+
+        >>> FhirPrefetch({"patient": {"resourceType": "Patient"}}, {"patient": "Patient"}).measured("patient")
+        (None, 26)
+        """
+        value = self._values.get(key)
+        if value is None:
+            return None, 0
+        size = len(msgspec.json.encode(value))
+        if isinstance(value, Bundle):
+            return len(value.entry or ()), size
+        if not isinstance(value, dict) or value.get("resourceType") != "Bundle":
+            return None, size
+        entries = value.get("entry")
+        return len(entries) if isinstance(entries, list) else 0, size
 
     def resources(self, key: str) -> Iterator[Resource]:
         """The resources of a key, with the elements that are read of their types; none where it cannot be read."""

@@ -109,9 +109,10 @@ class UnreadNote:
     part: bool = False
 
 
+_OLDER = "more-notes-than-read"
 _UNREAD = {
     "not-in-time": "the time was up",
-    "more-notes-than-read": "older than the newest ones read",
+    _OLDER: "older than the newest ones read",
     "text-cut": "too long",
     "more-mentions-than-read": "more findings than are read of one note",
 }
@@ -147,9 +148,10 @@ class NoteFindings:
     cited_dropped: int = 0
     not_read: tuple[UnreadNote, ...] = ()
 
-    def unread_in_words(self) -> tuple[str, ...]:
-        """Returns a line for each reason for which notes were not read, or not to their end."""
-        counted = Counter((note.reason, note.part) for note in self.not_read)
+    def unread_in_words(self, *, older: bool = True) -> tuple[str, ...]:
+        """Returns a line for each reason for which notes were not read, or not to their end; without `older` none for
+        notes that are older than those read."""
+        counted = Counter((note.reason, note.part) for note in self.not_read if older or note.reason != _OLDER)
         return tuple(
             f"{count} note{'s' if count > 1 else ''} not read{' to the end' if part else ''}: {_unread_reason(reason)}"
             for (reason, part), count in counted.items()

@@ -363,7 +363,6 @@ def test_past_its_deadline_the_pipeline_skips_notes_and_literature(
     ("unread", "words"),
     [
         (("language-fr", False, 1), "1 note not read: written in a language that is not read (fr)."),
-        (("more-notes-than-read", False, 3), "3 notes not read: older than the newest ones read."),
         (("text-cut", True, 1), "1 note not read to the end: too long."),
         (("more-mentions-than-read", True, 2), "2 notes not read to the end: more findings than are read of one note."),
     ],
@@ -376,6 +375,14 @@ def test_a_card_says_which_notes_were_not_read_and_why(
     notes = tuple(UnreadNote(f"DocumentReference/{number}", reason, part) for number in range(count))
     assert words not in detail([assessment], record)
     assert words in detail([replace(assessment, findings=replace(assessment.findings, not_read=notes))], record)
+
+
+def test_older_notes_that_are_never_read_take_no_room_on_a_card(assessed: tuple[Assessment, PatientRecord]) -> None:
+    assessment, record = assessed
+    older = (UnreadNote("DocumentReference/1", "more-notes-than-read"),)
+    found = replace(assessment, findings=replace(assessment.findings, not_read=older))
+    assert found.findings.unread_in_words()
+    assert detail([found], record) == detail([assessment], record)
 
 
 @pytest.mark.parametrize(("probability", "anchor", "indicator"), [(0.40, 0.10, "info"), (0.10, 0.40, "warning")])
