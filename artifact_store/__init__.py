@@ -4,7 +4,7 @@ systems, and libraries kept offline."""
 from artifact_store.atomic_io import atomic_file, atomic_folder, check_writable, create_private_file
 from artifact_store.code_systems import CodeSystem, bare_uri, canonical_system
 from artifact_store.content_cache import CacheError, ContentCache, content_key
-from artifact_store.documents import DocumentError, read_document
+from artifact_store.documents import DocumentError, parse_document, read_document
 from artifact_store.lazy_imports import lazy_exports
 from artifact_store.manifests import (
     MANIFEST,
@@ -52,6 +52,7 @@ __all__ = [
     "disable_telemetry",
     "lazy_exports",
     "open_manifest",
+    "parse_document",
     "read_document",
     "sha256_of",
     "verify_files",

@@ -15,35 +15,58 @@ MAX_DEPTH = 64
 
 
 class DocumentError(ValueError):
-    """The file cannot be used; the message says why, without its name and its content."""
+    """The document cannot be used; the message says why, without its name and its content. `line` is where, if known,
+    from 1."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
 
 
-def read_document(path: Path) -> Any:
+def read_document(path: Path, *, anchors: bool = False) -> Any:
     """Returns the one JSON or YAML document of a regular file, through links.
 
-    Raises DocumentError, also for a pipe or device, which could block for ever, for keys that stand twice, of which one
-    would be lost, for anchors, a few lines of which expand to gigabytes, and for what is nested too deeply.
+    Raises DocumentError as `parse_document` does, and for a pipe or device, which could block for ever.
     """
-    raw = _bytes(path)
     try:
-        text = raw.decode("utf-8")
-        _check_events(text)
-        return yaml.load(text, Loader=_EachKeyOnce)  # noqa: S506 - a safe loader; JSON is valid YAML
+        return parse_document(_bytes(path).decode("utf-8"), anchors=anchors)
     except UnicodeDecodeError:
         raise DocumentError("cannot be read (not in UTF-8)") from None
+
+
+def parse_document(text: str, *, anchors: bool = False) -> Any:
+    """Returns the one JSON or YAML document of a text.
+
+    Raises DocumentError, also for keys that occur twice, of which one would be lost, for what is nested too deeply,
+    and, unless `anchors` are allowed, for these: a few lines of them expand to gigabytes.
+
+    >>> parse_document("unit: g"), parse_document('{"unit": "g"}')
+    ({'unit': 'g'}, {'unit': 'g'})
+    >>> parse_document("unit: g\\nunit: mg")
+    Traceback (most recent call last):
+    artifact_store.documents.DocumentError: unit occurs twice
+    """
+    try:
+        _check_events(text, anchors=anchors)
+        return yaml.load(text, Loader=_EachKeyOnce)  # noqa: S506 - a safe loader; JSON is valid YAML
     except yaml.YAMLError as error:
-        raise DocumentError(f"neither JSON nor YAML: {str(error).splitlines()[0]}") from None
+        message = f"neither JSON nor YAML: {str(error).splitlines()[0]}"
+        raise DocumentError(message, _line(getattr(error, "problem_mark", None))) from None
 
 
-def _check_events(text: str) -> None:
+def _line(mark: Any) -> int | None:
+    return None if mark is None else int(mark.line) + 1
+
+
+def _check_events(text: str, *, anchors: bool) -> None:
     """Raises DocumentError for anchors and for deep nesting, at which the loader written in C ends the process."""
     depth = 0
     for event in yaml.parse(text, yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise DocumentError("nested too deeply")
-        if getattr(event, "anchor", None) is not None:
-            raise DocumentError("YAML anchors are not allowed; write out the values")
+            raise DocumentError("nested too deeply", _line(event.start_mark))
+        if not anchors and getattr(event, "anchor", None) is not None:
+            raise DocumentError("YAML anchors are not allowed; write out the values", _line(event.start_mark))
 
 
 def _bytes(path: Path) -> bytes:
@@ -68,5 +91,5 @@ class _EachKeyOnce(yaml.CSafeLoader):
         if len(found) < len(node.value):
             names = [str(key.value) for key, _ in node.value]
             twice = next((name for name in names if names.count(name) > 1), "a key")
-            raise DocumentError(f"{twice} stands twice")
+            raise DocumentError(f"{twice} occurs twice", _line(node.start_mark))
         return found

@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from artifact_store import DocumentError, read_document
 from fhir_mapping.parsing.elements import Observation, ObservationPart, Resource
 from fhir_mapping.parsing.observation_codes import ObservationCodes
 from fhir_mapping.terminology.codes import ACT_CODE, LOINC, SNOMED, UCUM, CodeableConcept, system_of
@@ -90,10 +91,10 @@ class SiteMap:
         """Returns the shipped map merged with a site's own file. Raises DefinitionError naming file and field."""
         path = Path(path)
         try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise DefinitionError(path.name, "", f"cannot be read ({error.__class__.__name__})") from None
-        return parse(read_yaml(raw, path.name), path.name).over(shipped())
+            document = read_document(path)
+        except DocumentError as error:
+            raise DefinitionError(path.name, "" if error.line is None else f"line {error.line}", str(error)) from None
+        return parse(document, path.name).over(shipped())
 
     @property
     def fingerprint(self) -> str:

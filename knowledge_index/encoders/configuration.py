@@ -26,12 +26,12 @@ folder (`sentence_modules`) are applied under every name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from artifact_store import DocumentError, read_document
 from knowledge_index.core.errors import EncoderError
 from knowledge_index.encoders.sentence_modules import modules_of, read_json
 
@@ -122,15 +122,10 @@ def in_folder(family: EncoderConfiguration, name: str, folder: Path) -> EncoderC
 
 def of_file(path: Path) -> EncoderConfiguration:
     """The configuration in a YAML or JSON file. Raises EncoderError where it cannot be read or is invalid."""
-    import yaml
-
     try:
-        text = path.read_text("utf-8")
-        raw = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise EncoderError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise EncoderError(f"{path}: not {'JSON' if path.suffix == '.json' else 'YAML'}: {error}") from None
+        raw = read_document(path)
+    except DocumentError as error:
+        raise EncoderError(f"{path}: {error}") from None
     if not isinstance(raw, dict):
         raise EncoderError(f"{path}: a mapping of keys such as `model` and `pooling` is needed")
     known = {item.name: str(item.type) for item in fields(EncoderConfiguration) if item.name != "name"}

@@ -39,9 +39,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from artifact_store import DocumentError, parse_document
 from fhir_mapping import PatientRecord, StayClass
 from fhir_mapping.terminology import definitions
 from risk_model.core.errors import TaskDefinitionError
@@ -135,11 +135,10 @@ def parse_rubric(text: str, file: str) -> Rubric:
     Raises TaskDefinitionError with the field.
     """
     try:
-        raw = yaml.safe_load(without_code_fence(text))
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = "the file" if line is None else f"line {line + 1}"
-        raise TaskDefinitionError("not YAML (JSON is YAML too)", file=file, field=where) from None
+        raw = parse_document(without_code_fence(text), anchors=True)
+    except DocumentError as error:
+        where = "the file" if error.line is None else f"line {error.line}"
+        raise TaskDefinitionError(f"not YAML (JSON is YAML too): {error}", file=file, field=where) from None
     root = TaskField(file, "", raw)
     root.mapping({"rubric", "task", "title", "author", "items"}, {"rubric", "task", "items"})
     if root.at("rubric").value != 1:

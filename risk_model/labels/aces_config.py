@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from artifact_store import DocumentError, read_document
 from risk_model.core.errors import TaskDefinitionError
 
 ANY_EVENT = "_ANY_EVENT"
@@ -182,13 +182,10 @@ class _Node:
 
 def _yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskDefinitionError(
-            f"cannot be read ({type(error).__name__})", file=str(path), field="the file"
-        ) from None
-    except yaml.YAMLError:
-        raise TaskDefinitionError("not valid YAML", file=str(path), field="the file") from None
+        return read_document(path, anchors=True)
+    except DocumentError as error:
+        where = "the file" if error.line is None else f"line {error.line}"
+        raise TaskDefinitionError(str(error), file=str(path), field=where) from None
 
 
 def _named(root: _Node, key: str) -> list[str]:

@@ -41,8 +41,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
+from artifact_store import DocumentError, parse_document
 from fhir_mapping import StayClass
 from fhir_mapping.terminology import definitions
 from risk_model.core.errors import TaskDefinitionError, UnknownTaskError
@@ -132,11 +131,10 @@ def _duration(length: timedelta) -> str:
 def parse_task(text: str, file: str) -> TaskDefinition:
     """Returns the validated definition of a task file. Raises TaskDefinitionError with the field."""
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark is not None else "the file"
-        raise TaskDefinitionError("not valid YAML", file=file, field=where) from None
+        raw = parse_document(text, anchors=True)
+    except DocumentError as error:
+        where = f"line {error.line}" if error.line is not None else "the file"
+        raise TaskDefinitionError(f"not valid YAML: {error}", file=file, field=where) from None
     root = TaskField(file, "", raw)
     values = root.mapping(_KEYS, {"id", "trigger", "window"})
     if ("label" in values) == ("levels" in values):

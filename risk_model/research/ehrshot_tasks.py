@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from artifact_store import DocumentError, read_document
 from risk_model.core.errors import CohortError
 from risk_model.features.record_encoding import QUESTION, instruction_for
 
@@ -150,11 +149,9 @@ def read_instructions(path: Path, tasks: Iterable[str]) -> dict[str, str]:
     left without.
     """
     try:
-        raw: Any = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CohortError(f"{path}: cannot be read ({type(error).__name__})") from None
-    except yaml.YAMLError:
-        raise CohortError(f"{path}: not valid YAML; expected lines such as 'guo_los: text'") from None
+        raw: Any = read_document(path)
+    except DocumentError as error:
+        raise CohortError(f"{path}: {error}; expected lines such as 'guo_los: text'") from None
     if not isinstance(raw, dict) or not raw:
         raise CohortError(f"{path}: expected a mapping from a task such as guo_los to its instruction")
     for key, value in raw.items():

@@ -12,5 +12,5 @@ def test_exported_members() -> None:
         "MANIFEST", "ManifestError", "ManifestMissingError", "MemoryCache", "Parts", "PerProcess", "WorkFolderError",
         "Workers", "WorkersError", "atomic_file", "atomic_folder", "bare_uri", "canonical_system", "check_writable",
         "content_key", "create_private_file", "damaged_files", "disable_telemetry", "lazy_exports", "open_manifest",
-        "read_document", "sha256_of", "verify_files", "work_folder", "write_json", "write_manifest",
+        "parse_document", "read_document", "sha256_of", "verify_files", "work_folder", "write_json", "write_manifest",
     ]  # fmt: skip

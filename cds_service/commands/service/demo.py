@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 def _warm(app: Flask, ward: DemoWard) -> None:
     """Assesses every chart once, so that models are loaded and notes encoded before the first click."""
+    from cds_service.application.memory import settle
+
     risks = app.extensions["riskcards-ward"]
     for patient in ward.patients.values():
         risks.of(patient)
+    settle()
 
 
 def _ward(folder: Path | None, server: str | None) -> DemoWard:

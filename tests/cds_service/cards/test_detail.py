@@ -377,7 +377,7 @@ def test_a_card_says_which_notes_were_not_read_and_why(
     assert words in detail([replace(assessment, findings=replace(assessment.findings, not_read=notes))], record)
 
 
-def test_older_notes_that_are_never_read_take_no_room_on_a_card(assessed: tuple[Assessment, PatientRecord]) -> None:
+def test_older_notes_that_are_never_read_have_no_line_on_a_card(assessed: tuple[Assessment, PatientRecord]) -> None:
     assessment, record = assessed
     older = (UnreadNote("DocumentReference/1", "more-notes-than-read"),)
     found = replace(assessment, findings=replace(assessment.findings, not_read=older))

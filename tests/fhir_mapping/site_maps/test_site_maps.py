@@ -119,7 +119,7 @@ BROKEN: list[tuple[str, str]] = [
     ("name: &a x\nsystems: {u: *a}", "anchors"),
     ("name: [", "site.yaml: line 2"),
     ("- a", "expected a mapping"),
-    ("name: !!python/object/apply:os.system [id]", "not valid YAML"),
+    ("name: !!python/object/apply:os.system [id]", "neither JSON nor YAML"),
 ]
 
 

@@ -111,7 +111,7 @@ def test_a_file_describes_an_encoder(tmp_path: Path, suffix: str) -> None:
         ("model: m\npooling: mean\npadding_side: middle", "must be one of right, left"),
         ("model: m\npooling: mean\ndtype: int8", "must be one of auto"),
         ("- model", "a mapping of keys"),
-        ("model: [", "not YAML"),
+        ("model: [", "neither JSON nor YAML"),
     ],
 )
 def test_invalid_configurations_are_reported(tmp_path: Path, content: str, words: str) -> None:

@@ -82,7 +82,7 @@ def test_instructions_of_a_file_replace_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("- a\n", "mapping"), ("", "mapping"), ("guo_los: 3\n", "'guo_los' is no text"), ("a: [", "not valid YAML"),
+        ("- a\n", "mapping"), ("", "mapping"), ("guo_los: 3\n", "'guo_los' is no text"), ("a: [", "neither JSON nor YAML"),
         ("guo_los: x\n", "no instruction for new_lupus"),
     ],
 )  # fmt: skip
