@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cds_service.application.factory import create_app
 from cds_service.cli import cli
+from tests.patience import patient_settings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -82,3 +84,12 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         if re.match(r"[a-z]+:", target):
             continue
         assert (page.parent / target).exists(), f"{os.path.relpath(page, ROOT)}: {target}"
+
+
+def test_the_http_reference_names_every_route(tmp_path: Path) -> None:
+    app = create_app(patient_settings({"RISKCARDS_DATABASE_URL": f"sqlite:///{tmp_path}/riskcards.db"}))
+    text = (DOCS / "reference" / "http.md").read_text()
+    rules = {re.sub(r"<(\w+)>", r"{\1}", rule.rule) for rule in app.url_map.iter_rules()}
+    assert len(rules) > 12
+    assert {rule for rule in rules if not rule.startswith(("/app/", "/ward/")) and f"{rule}`" not in text} == set()
+    app.extensions["riskcards"].store.close()
