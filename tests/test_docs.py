@@ -66,7 +66,9 @@ def test_the_tutorials_show_commands_and_their_output() -> None:
 )
 def test_python_of_a_tutorial_runs(page: Path) -> None:
     names: dict[str, object] = {"__name__": "tutorial"}
-    for block in blocks(page.read_text(), "python"):
+    found = blocks(page.read_text(), "python")
+    assert any("assert " in block for block in found), "a tutorial's Python states what it gives"
+    for block in found:
         exec(compile(block, str(page), "exec"), names)
 
 

@@ -157,7 +157,13 @@ def test_anything_else_is_refused(body: Any) -> None:
 
 @pytest.mark.parametrize("broken", [None, 7, [], {}, "x", [None], [{}], [7], [{"reference": 7}]])
 def test_malformed_parts_of_a_bundle_are_no_error_of_ours(broken: Any) -> None:
-    read_notification(bundle(status(HAPPENED) | {"notificationEvent": broken}), BASE)
-    read_notification(bundle(status(HAPPENED, {"focus": broken, "additionalContext": broken})), BASE)
-    read_notification(bundle(status(HAPPENED), {"resource": broken, "fullUrl": broken, "request": broken}), BASE)
-    read_notification({"resourceType": "Observation", "id": "7", "subject": broken, "meta": broken}, BASE)
+    """What cannot be read makes the next poll come at once; what can be is kept."""
+    without = read_notification(bundle(status(HAPPENED) | {"notificationEvent": broken}), BASE)
+    assert (without.resources, without.ask) == ((), True)
+    unnamed = read_notification(bundle(status(HAPPENED, {"focus": broken, "additionalContext": broken})), BASE)
+    assert unnamed.resources == ()
+    nothing = {"resource": broken, "fullUrl": broken, "request": broken}
+    entry = read_notification(bundle(status(HAPPENED), nothing), BASE)
+    assert entry.resources == ()
+    kept = read_notification({"resourceType": "Observation", "id": "7", "subject": broken, "meta": broken}, BASE)
+    assert (kept.resources, kept.ask) == (("Observation/7",), False)
