@@ -4,7 +4,7 @@
     GET {prefix}/{session}/style.css                  the EHR's colours and sizes
     GET {prefix}/static/{name}
 
-Estimates come from the store, where `riskcards refresh` keeps them; nobody's estimate is shown whom the user may not
+Estimates come from the store, where `riskcards refresh` keeps them; none is shown of a patient whom the user may not
 read in the EHR. The audit entry of who looked at whom is stored before the list is shown.
 """
 
